@@ -1,0 +1,57 @@
+// What the opaque handles of ggml-nvfp4.h are, and how calls cross the C boundary: every function body runs inside
+// call(), which keeps the message of a failure in the engine and lets no exception out.
+#pragma once
+
+#include "core/status.h"
+#include "core/thread_pool.h"
+#include "ggml-nvfp4.h"
+
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+
+struct gnv_text_t {
+    std::string text;
+};
+
+struct gnv_engine_t {
+    gnv_engine_options options;
+    std::unique_ptr<gnv::ThreadPool> threads;
+    std::mutex log_mutex;
+    std::string last_error;
+
+    void log(gnv_log_level level, const std::string & message);
+};
+
+namespace gnv::api {
+
+// Copies what the caller's version of an option structure holds over the defaults in `out`.
+// False when struct_size was not set.
+template <class Options>
+bool take_options(const Options * given, Options & out) {
+    if (!given) return true;
+    if (given->struct_size < sizeof(uint64_t) || given->struct_size > 4096) return false;
+    const size_t size = given->struct_size < sizeof(Options) ? size_t(given->struct_size) : sizeof(Options);
+    memcpy(static_cast<void *>(&out), given, size);
+    out.struct_size = sizeof(Options);
+    return true;
+}
+
+// Runs `body` (a callable that returns Status) for a call on `engine`.
+template <class Body>
+gnv_status call(gnv_engine_t * engine, const Body & body) {
+    if (!engine) return GNV_INVALID_ARGUMENT;
+    const Status status = guard_exceptions(body);
+    if (status.ok()) return GNV_OK;
+    try {
+        engine->last_error = status.message();
+    } catch (...) {
+        engine->last_error.clear(); // out of memory while saying so: the code still tells
+    }
+    return gnv_status(status.code());
+}
+
+inline gnv_text_t * make_text(std::string text) { return new gnv_text_t{std::move(text)}; }
+
+} // namespace gnv::api

@@ -1,0 +1,66 @@
+#include "core/status.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <system_error>
+
+namespace gnv {
+
+const char * code_name(Code code) {
+    switch (code) {
+    case Code::ok: return "ok";
+    case Code::invalid_argument: return "invalid argument";
+    case Code::not_found: return "not found";
+    case Code::already_exists: return "already exists";
+    case Code::cancelled: return "cancelled";
+    case Code::unsupported: return "unsupported";
+    case Code::format: return "damaged file";
+    case Code::model: return "checkpoint does not match its config";
+    case Code::changed: return "source changed";
+    case Code::bad_value: return "NaN or Inf";
+    case Code::io: return "input/output error";
+    case Code::no_space: return "no space";
+    case Code::out_of_memory: return "out of memory";
+    case Code::device: return "device error";
+    case Code::internal: return "internal error";
+    }
+    return "unknown status";
+}
+
+const std::string & Status::message() const {
+    static const std::string none;
+    return failure_ ? failure_->message : none;
+}
+
+Status & Status::add_context(const std::string & context) & {
+    if (failure_) failure_->message.insert(0, context + ": ");
+    return *this;
+}
+
+Status && Status::add_context(const std::string & context) && { return std::move(add_context(context)); }
+
+Code code_from_errno(int error_number) {
+    switch (error_number) {
+    case ENOENT:
+    case ENOTDIR: return Code::not_found;
+    case EEXIST:
+    case ENOTEMPTY: return Code::already_exists;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return Code::no_space;
+    case ENOMEM: return Code::out_of_memory;
+    default: return Code::io;
+    }
+}
+
+std::string errno_text(int error_number) { return std::generic_category().message(error_number); }
+
+void check_failed(const char * file, int line, const char * condition) {
+    // The one place where the library writes to a stream: the process is about to end because of our own bug.
+    fprintf(stderr, "ggml-nvfp4: internal check failed at %s:%d: %s\nPlease report this with the command you ran.\n",
+            file, line, condition);
+    abort();
+}
+
+} // namespace gnv

@@ -1,0 +1,40 @@
+// Small text helpers: building messages, and numbers as people write them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+namespace gnv {
+
+inline void append_part(std::string & out, std::string_view part) { out += part; }
+inline void append_part(std::string & out, char part) { out += part; }
+void append_part(std::string & out, double part); // shortest text that reads back to the same value
+template <class Integer, class = std::enable_if_t<std::is_integral_v<Integer>>>
+void append_part(std::string & out, Integer part) {
+    out += std::to_string(part);
+}
+
+// concat("layer ", 3, " of ", n) -> "layer 3 of 40"
+template <class... Parts>
+std::string concat(const Parts &... parts) {
+    std::string out;
+    (append_part(out, parts), ...);
+    return out;
+}
+
+// "[256, 1024, 2048]"
+std::string shape_text(const std::vector<int64_t> & shape);
+// "1.50 GB", "268 MB", "17 B": decimal units, three digits
+std::string bytes_text(uint64_t bytes);
+// "1,045": digits in groups of three
+std::string count_text(uint64_t count);
+// A name from a file made safe for a terminal and bounded in length: control and non-ASCII bytes become \xNN.
+std::string printable(std::string_view text, size_t max_length = 200);
+
+bool starts_with(std::string_view text, std::string_view prefix);
+bool ends_with(std::string_view text, std::string_view suffix);
+
+} // namespace gnv

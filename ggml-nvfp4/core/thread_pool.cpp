@@ -1,0 +1,163 @@
+#include "core/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace gnv {
+
+namespace {
+
+using Task = std::function<Status(int64_t, int)>;
+
+// One parallel_for call: indices are handed out in order; the failure with the lowest index wins.
+struct Job {
+    const Task * task = nullptr;
+    int64_t count = 0;
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
+    std::mutex mutex;
+    int64_t failed_index = 0;
+    Status failure;
+
+    void run(int thread) {
+        for (;;) {
+            if (failed.load(std::memory_order_relaxed)) return;
+            const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+            if (index >= count) return;
+            Status status = guard_exceptions([&] { return (*task)(index, thread); });
+            if (status.ok()) continue;
+            const std::lock_guard<std::mutex> lock(mutex);
+            if (!failed.load() || index < failed_index) {
+                failed_index = index;
+                failure = std::move(status);
+            }
+            failed.store(true);
+        }
+    }
+};
+
+} // namespace
+
+struct ThreadPool::State {
+    std::mutex mutex;
+    std::condition_variable work_ready, work_done;
+    Job * job = nullptr;
+    uint64_t generation = 0; // counts jobs, so that a worker takes part in each job once
+    int running = 0;
+    bool stopping = false;
+    std::vector<std::thread> workers;
+
+    void work(int thread) {
+        uint64_t seen = 0;
+        std::unique_lock<std::mutex> lock(mutex);
+        for (;;) {
+            work_ready.wait(lock, [&] { return stopping || generation != seen; });
+            if (stopping) return;
+            seen = generation;
+            Job * const current = job;
+            lock.unlock();
+            current->run(thread);
+            lock.lock();
+            if (--running == 0) work_done.notify_one();
+        }
+    }
+};
+
+ThreadPool::ThreadPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
+    if (threads < 0 || threads > 4096) return fail(Code::invalid_argument, "thread count ", threads, " is not in 0..4096");
+    if (threads == 0) threads = available_processors();
+    std::unique_ptr<ThreadPool> pool(new ThreadPool(std::make_unique<State>()));
+    State * const state = pool->state_.get();
+    try {
+        state->workers.reserve(size_t(threads - 1));
+        for (int thread = 1; thread < threads; thread++) state->workers.emplace_back([=] { state->work(thread); });
+    } catch (const std::system_error & error) {
+        return fail(Code::out_of_memory, "cannot start ", threads, " threads (", error.what(), "); ask for fewer");
+    }
+    return pool;
+}
+
+ThreadPool::~ThreadPool() {
+    {
+        const std::lock_guard<std::mutex> lock(state_->mutex);
+        state_->stopping = true;
+    }
+    state_->work_ready.notify_all();
+    for (std::thread & worker : state_->workers) worker.join();
+}
+
+int ThreadPool::size() const { return int(state_->workers.size()) + 1; }
+
+Status ThreadPool::parallel_for_thread(int64_t count, const Task & task) {
+    Job job;
+    job.task = &task;
+    job.count = count;
+    const bool alone = count <= 1 || state_->workers.empty();
+    if (!alone) {
+        const std::lock_guard<std::mutex> lock(state_->mutex);
+        state_->job = &job;
+        state_->running = int(state_->workers.size());
+        state_->generation++;
+    }
+    if (!alone) state_->work_ready.notify_all();
+    job.run(0);
+    if (!alone) {
+        std::unique_lock<std::mutex> lock(state_->mutex);
+        state_->work_done.wait(lock, [&] { return state_->running == 0; });
+    }
+    return std::move(job.failure);
+}
+
+Status ThreadPool::parallel_for(int64_t count, const std::function<Status(int64_t)> & task) {
+    return parallel_for_thread(count, [&](int64_t index, int) { return task(index); });
+}
+
+// A container's processor quota, rounded up; 0 when there is none.
+static int cgroup_processors() {
+    FILE * file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (!file) return 0;
+    long long quota = 0, period = 0;
+    const int fields = fscanf(file, "%lld %lld", &quota, &period); // "max 100000" reads no field
+    fclose(file);
+    return fields == 2 && quota > 0 && period > 0 ? int((quota + period - 1) / period) : 0;
+}
+
+int available_processors() {
+    int count = int(std::thread::hardware_concurrency());
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
+#endif
+    const int quota = cgroup_processors();
+    if (quota > 0) count = std::min(count, quota);
+    return std::max(count, 1);
+}
+
+Status guard_exceptions(const std::function<Status()> & body) {
+    try {
+        return body();
+    } catch (const std::bad_alloc &) {
+        return Status(Code::out_of_memory, "out of memory");
+    } catch (const std::exception & error) {
+        return fail(Code::internal, "unexpected exception: ", error.what());
+    } catch (...) {
+        return Status(Code::internal, "unexpected exception of unknown type");
+    }
+}
+
+} // namespace gnv

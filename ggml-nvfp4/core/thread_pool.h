@@ -1,0 +1,43 @@
+// A fixed set of worker threads. Work is split by index, never by time: which thread runs an index may differ between
+// runs, what an index computes may not, so results do not depend on the number of threads.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace gnv {
+
+class ThreadPool {
+  public:
+    // `threads` counts the calling thread: 1 starts no thread at all, 0 means one per available processor.
+    static Result<std::unique_ptr<ThreadPool>> create(int threads);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool &) = delete;
+    ThreadPool & operator=(const ThreadPool &) = delete;
+
+    int size() const; // threads that run tasks, the caller included
+
+    // Runs task(index) for every index in [0, count) and returns when all are done. After the first failure no new index
+    // is started; the failure of the lowest index that ran is returned. Exceptions become Code::out_of_memory or
+    // Code::internal. Not reentrant: a task must not call parallel_for on the same pool.
+    Status parallel_for(int64_t count, const std::function<Status(int64_t index)> & task);
+
+    // The same with the number of the running thread, in [0, size()), to select a private buffer.
+    Status parallel_for_thread(int64_t count, const std::function<Status(int64_t index, int thread)> & task);
+
+  private:
+    struct State;
+    explicit ThreadPool(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+// Processors this process may use (its affinity mask and, on Linux, the cgroup quota), at least 1.
+int available_processors();
+
+// Runs `body`, turning std::bad_alloc and any other exception into a Status.
+Status guard_exceptions(const std::function<Status()> & body);
+
+} // namespace gnv

@@ -1,0 +1,322 @@
+#include "formats/file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <memory>
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#endif
+#ifndef RENAME_EXCHANGE
+#define RENAME_EXCHANGE 2
+#endif
+#endif
+
+namespace gnv {
+
+static Status system_failure(const std::string & action, int error_number) {
+    return fail(code_from_errno(error_number), action, ": ", errno_text(error_number));
+}
+
+// --- File ---------------------------------------------------------------------------------------------------------------
+
+static Result<int> open_descriptor(const std::string & path, int flags) {
+    for (;;) {
+        const int fd = open(path.c_str(), flags | O_CLOEXEC, 0666);
+        if (fd >= 0) return fd;
+        if (errno != EINTR) return system_failure("cannot open " + path, errno);
+    }
+}
+
+Result<File> File::open_read(const std::string & path) {
+    // O_NONBLOCK: opening a pipe by mistake fails below instead of waiting for a writer.
+    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDONLY | O_NONBLOCK));
+    File file(fd, path);
+    struct stat info;
+    if (fstat(fd, &info) != 0) return system_failure("cannot inspect " + path, errno);
+    if (!S_ISREG(info.st_mode)) return fail(Code::invalid_argument, path, " is not a regular file");
+    return file;
+}
+
+Result<File> File::create(const std::string & path) {
+    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDWR | O_CREAT | O_EXCL));
+    return File(fd, path);
+}
+
+Result<File> File::open_write(const std::string & path) {
+    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDWR));
+    return File(fd, path);
+}
+
+File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+File & File::operator=(File && other) noexcept {
+    std::swap(fd_, other.fd_);
+    std::swap(path_, other.path_);
+    return *this;
+}
+
+File::~File() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+Status File::close() {
+    const int fd = std::exchange(fd_, -1);
+    if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return system_failure("cannot close " + path_, errno);
+    return {};
+}
+
+Result<FileStamp> File::stamp() const {
+    struct stat info;
+    if (fstat(fd_, &info) != 0) return system_failure("cannot inspect " + path_, errno);
+    FileStamp stamp;
+    stamp.device = info.st_dev;
+    stamp.inode = info.st_ino;
+    stamp.size = uint64_t(info.st_size);
+    stamp.modified_ns = int64_t(info.st_mtim.tv_sec) * 1'000'000'000 + info.st_mtim.tv_nsec;
+    return stamp;
+}
+
+// Linux moves at most 2 GiB - 4 KiB a call; smaller steps also let a signal be noticed.
+static constexpr uint64_t largest_step = 1 << 30;
+
+Status File::read(void * data, uint64_t size, uint64_t offset) const {
+    auto * bytes = static_cast<char *>(data);
+    while (size > 0) {
+        const ssize_t n = pread(fd_, bytes, size_t(std::min(size, largest_step)), off_t(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            const int error_number = errno;
+            return system_failure(concat("cannot read ", size, " bytes at byte ", offset, " of ", path_), error_number);
+        }
+        if (n == 0)
+            return fail(Code::format, path_, " ends at byte ", offset, ", ", size, " bytes before the data it promises");
+        bytes += n, offset += uint64_t(n), size -= uint64_t(n);
+    }
+    return {};
+}
+
+Status File::write(const void * data, uint64_t size, uint64_t offset) const {
+    auto * bytes = static_cast<const char *>(data);
+    while (size > 0) {
+        const ssize_t n = pwrite(fd_, bytes, size_t(std::min(size, largest_step)), off_t(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            const int error_number = n < 0 ? errno : ENOSPC;
+            return system_failure(concat("cannot write ", size, " bytes at byte ", offset, " of ", path_), error_number);
+        }
+        bytes += n, offset += uint64_t(n), size -= uint64_t(n);
+    }
+    return {};
+}
+
+void File::will_need(uint64_t offset, uint64_t size) const {
+#ifdef POSIX_FADV_WILLNEED
+    posix_fadvise(fd_, off_t(offset), off_t(size), POSIX_FADV_WILLNEED);
+#else
+    (void)offset, (void)size;
+#endif
+}
+
+Status File::reserve(uint64_t size) const {
+    if (ftruncate(fd_, off_t(size)) != 0)
+        return system_failure(concat("cannot grow ", path_, " to ", size, " bytes"), errno);
+#ifdef __linux__
+    // Without the emulation of posix_fallocate, which writes every block where the file system cannot reserve.
+    while (size > 0 && fallocate(fd_, 0, 0, off_t(size)) != 0) {
+        if (errno == EINTR) continue;
+        if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) break;
+        return system_failure(concat("cannot reserve ", bytes_text(size), " for ", path_), errno);
+    }
+#endif
+    return {};
+}
+
+Status File::sync() const {
+    while (fdatasync(fd_) != 0) {
+        if (errno == EINTR) continue;
+        return system_failure("cannot sync " + path_, errno);
+    }
+    return {};
+}
+
+// --- Whole files ----------------------------------------------------------------------------------------------------------
+
+Result<std::string> read_file(const std::string & path, uint64_t limit) {
+    GNV_ASSIGN(const File file, File::open_read(path));
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    if (stamp.size > limit)
+        return fail(Code::format, path, " has ", stamp.size, " bytes; more than ", limit, " are not expected in it");
+    std::string content(stamp.size, '\0');
+    GNV_TRY(file.read(content.data(), content.size(), 0));
+    return content;
+}
+
+Status write_file_synced(const std::string & path, const std::string & content) {
+    GNV_ASSIGN(File file, File::create(path));
+    GNV_TRY(file.write(content.data(), content.size(), 0));
+    GNV_TRY(file.sync());
+    return file.close();
+}
+
+Status copy_file_synced(const std::string & from, const std::string & to) {
+    GNV_ASSIGN(const File source, File::open_read(from));
+    GNV_ASSIGN(const FileStamp stamp, source.stamp());
+    GNV_ASSIGN(File target, File::create(to));
+    std::string buffer(size_t(std::min<uint64_t>(stamp.size, 1 << 20)), '\0');
+    for (uint64_t offset = 0; offset < stamp.size; offset += buffer.size()) {
+        const uint64_t step = std::min<uint64_t>(buffer.size(), stamp.size - offset);
+        GNV_TRY(source.read(buffer.data(), step, offset));
+        GNV_TRY(target.write(buffer.data(), step, offset));
+    }
+    GNV_TRY(target.sync());
+    return target.close();
+}
+
+// --- Folders ---------------------------------------------------------------------------------------------------------------
+
+Result<std::vector<DirectoryEntry>> list_directory(const std::string & path) {
+    const std::unique_ptr<DIR, int (*)(DIR *)> folder(opendir(path.c_str()), closedir);
+    if (!folder) return system_failure("cannot list " + path, errno);
+    std::vector<DirectoryEntry> entries;
+    for (;;) {
+        errno = 0;
+        const dirent * const item = readdir(folder.get());
+        if (!item && errno != 0) return system_failure("cannot list " + path, errno);
+        if (!item) break;
+        DirectoryEntry entry;
+        entry.name = item->d_name;
+        if (entry.name == "." || entry.name == "..") continue;
+        struct stat info;
+        if (stat(join_path(path, entry.name).c_str(), &info) == 0) {
+            entry.is_directory = S_ISDIR(info.st_mode);
+        } else {
+            entry.is_broken_link = true;
+        }
+        entries.push_back(std::move(entry));
+    }
+    std::sort(entries.begin(), entries.end(), [](const auto & a, const auto & b) { return a.name < b.name; });
+    return entries;
+}
+
+bool path_exists(const std::string & path) {
+    struct stat info;
+    return lstat(path.c_str(), &info) == 0;
+}
+
+bool is_directory(const std::string & path) {
+    struct stat info;
+    return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+Status make_directory(const std::string & path) {
+    if (mkdir(path.c_str(), 0777) != 0) return system_failure("cannot make the folder " + path, errno);
+    return {};
+}
+
+Status sync_directory(const std::string & path) {
+    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDONLY | O_DIRECTORY));
+    const int failed = fsync(fd) != 0 ? errno : 0;
+    ::close(fd);
+    // Some network file systems cannot sync a folder; their renames are durable or nothing can be done about it.
+    if (failed && failed != EINVAL && failed != ENOTSUP) return system_failure("cannot sync the folder " + path, failed);
+    return {};
+}
+
+static int rename_with_flags(const std::string & from, const std::string & to, unsigned flags) {
+#if defined(__linux__) && defined(SYS_renameat2)
+    return int(syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags));
+#else
+    (void)from, (void)to, (void)flags;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+Status rename_path(const std::string & from, const std::string & to) {
+    if (rename_with_flags(from, to, RENAME_NOREPLACE) == 0) return {};
+    if (errno == ENOSYS || errno == EINVAL) { // not every file system knows the flag
+        if (path_exists(to)) return fail(Code::already_exists, "cannot rename ", from, " to ", to, ": it exists");
+        if (rename(from.c_str(), to.c_str()) == 0) return {};
+    }
+    return system_failure("cannot rename " + from + " to " + to, errno);
+}
+
+Status exchange_paths(const std::string & a, const std::string & b) {
+    if (rename_with_flags(a, b, RENAME_EXCHANGE) == 0) return {};
+    if (errno == ENOSYS || errno == EINVAL)
+        return fail(Code::unsupported, "this file system cannot exchange ", a, " and ", b);
+    return system_failure("cannot exchange " + a + " and " + b, errno);
+}
+
+Status remove_file(const std::string & path) {
+    if (unlink(path.c_str()) != 0) return system_failure("cannot remove " + path, errno);
+    return {};
+}
+
+Status remove_tree(const std::string & path) {
+    struct stat info;
+    if (lstat(path.c_str(), &info) != 0) return system_failure("cannot remove " + path, errno);
+    if (!S_ISDIR(info.st_mode)) return remove_file(path);
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(path));
+    for (const DirectoryEntry & entry : entries) GNV_TRY(remove_tree(join_path(path, entry.name)));
+    if (rmdir(path.c_str()) != 0) return system_failure("cannot remove the folder " + path, errno);
+    return {};
+}
+
+Result<std::string> canonical_path(const std::string & path) {
+    const auto resolve = [](const std::string & existing) {
+        const std::unique_ptr<char, void (*)(void *)> resolved(realpath(existing.c_str(), nullptr), free);
+        return resolved ? std::string(resolved.get()) : std::string();
+    };
+    if (path.empty()) return Status(Code::invalid_argument, "a path is empty");
+    std::string resolved = resolve(path);
+    if (!resolved.empty()) return resolved;
+    if (errno != ENOENT || path_exists(path)) return system_failure("cannot resolve " + path, errno);
+    const std::string parent = resolve(parent_path(path));
+    if (parent.empty()) return system_failure("cannot resolve the folder of " + path, errno);
+    return join_path(parent, base_name(path));
+}
+
+Result<uint64_t> free_disk_bytes(const std::string & path) {
+    struct statvfs info;
+    if (statvfs(path.c_str(), &info) != 0) return system_failure("cannot ask for the free space at " + path, errno);
+    return uint64_t(info.f_bavail) * uint64_t(info.f_frsize);
+}
+
+// --- Names ---------------------------------------------------------------------------------------------------------------
+
+static std::string without_trailing_slashes(const std::string & path) {
+    size_t end = path.size();
+    while (end > 1 && path[end - 1] == '/') end--;
+    return path.substr(0, end);
+}
+
+std::string join_path(const std::string & folder, const std::string & name) {
+    if (folder.empty()) return name;
+    return folder.back() == '/' ? folder + name : folder + "/" + name;
+}
+
+std::string parent_path(const std::string & path) {
+    const std::string clean = without_trailing_slashes(path);
+    const size_t slash = clean.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : clean.substr(0, slash);
+}
+
+std::string base_name(const std::string & path) {
+    const std::string clean = without_trailing_slashes(path);
+    const size_t slash = clean.rfind('/');
+    return slash == std::string::npos || clean == "/" ? clean : clean.substr(slash + 1);
+}
+
+} // namespace gnv

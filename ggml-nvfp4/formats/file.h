@@ -1,0 +1,79 @@
+// Files as this library uses them: positioned reads and writes that are complete or fail with the file's name and the
+// byte, and folders that appear under their final name only when everything in them is on disk.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+// Identifies the content of a file as far as the file system can tell: changes when somebody writes to it.
+struct FileStamp {
+    uint64_t device = 0, inode = 0, size = 0;
+    int64_t modified_ns = 0;
+    bool operator==(const FileStamp &) const = default;
+};
+
+class File {
+  public:
+    static Result<File> open_read(const std::string & path); // follows symbolic links; refuses anything but a file
+    static Result<File> create(const std::string & path);    // refuses to replace an existing file
+    static Result<File> open_write(const std::string & path); // an existing file, its content kept
+    File(File && other) noexcept;
+    File & operator=(File && other) noexcept;
+    ~File();
+
+    const std::string & path() const { return path_; }
+    Result<FileStamp> stamp() const;
+
+    // Exactly `size` bytes at `offset`; safe to call from several threads.
+    Status read(void * data, uint64_t size, uint64_t offset) const;
+    Status write(const void * data, uint64_t size, uint64_t offset) const;
+    // Tells the kernel that [offset, offset + size) will be read soon. A hint: it never fails.
+    void will_need(uint64_t offset, uint64_t size) const;
+    // Grows the file to `size` and reserves the disk blocks where the file system can, so that a full disk shows now.
+    Status reserve(uint64_t size) const;
+    Status sync() const; // data and what is needed to find it again are on disk when this returns
+    Status close();      // reports what the destructor would have to swallow
+
+  private:
+    File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+    int fd_ = -1;
+    std::string path_;
+};
+
+// Whole small files; `limit` guards against being handed something else.
+Result<std::string> read_file(const std::string & path, uint64_t limit);
+Status write_file_synced(const std::string & path, const std::string & content); // refuses to replace a file
+Status copy_file_synced(const std::string & from, const std::string & to);       // refuses to replace a file
+
+struct DirectoryEntry {
+    std::string name;
+    bool is_directory = false; // after following symbolic links
+    bool is_broken_link = false;
+};
+// Sorted by name, without "." and "..".
+Result<std::vector<DirectoryEntry>> list_directory(const std::string & path);
+
+bool path_exists(const std::string & path); // a broken symbolic link exists
+bool is_directory(const std::string & path);
+Status make_directory(const std::string & path);
+Status sync_directory(const std::string & path);
+Status rename_path(const std::string & from, const std::string & to); // replaces nothing: `to` must not exist
+// Swaps two paths in one step; Code::unsupported where the system cannot.
+Status exchange_paths(const std::string & a, const std::string & b);
+Status remove_file(const std::string & path);
+Status remove_tree(const std::string & path); // a folder with all it holds; does not follow symbolic links
+// The absolute path without symbolic links. The last component, and only that, may be missing.
+Result<std::string> canonical_path(const std::string & path);
+Result<uint64_t> free_disk_bytes(const std::string & path); // available to this user on the file system of `path`
+
+std::string join_path(const std::string & folder, const std::string & name);
+std::string parent_path(const std::string & path); // "a/b" -> "a", "a" -> "."
+std::string base_name(const std::string & path);   // "a/b" -> "b", "a/b/" -> "b"
+
+} // namespace gnv

@@ -1,0 +1,88 @@
+// safetensors: reading a checkpoint folder, validated completely before any tensor is used.
+//
+//   byte 0           8          8 + H                              end of file
+//        | H (u64 LE)| JSON header, H bytes | tensor data, no holes, no overlaps |
+//
+// A checkpoint is a folder with one "model.safetensors", or several shards listed by "model.safetensors.index.json", or
+// several "*.safetensors" files without an index. Shards may be symbolic links (hub caches).
+#pragma once
+
+#include "core/dtype.h"
+#include "core/status.h"
+#include "formats/file.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace gnv {
+
+inline constexpr const char * index_file_name = "model.safetensors.index.json";
+inline constexpr uint64_t max_header_bytes = 100'000'000; // the limit of the safetensors library itself
+
+struct HeaderTensor {
+    std::string name;
+    DType dtype = DType::bf16;
+    std::vector<int64_t> shape; // C order, as stored
+    uint64_t begin = 0, end = 0; // bytes relative to the start of the data
+};
+
+struct Header {
+    std::vector<HeaderTensor> tensors; // in order of begin
+    std::map<std::string, std::string> metadata;
+};
+
+// Checks JSON, names, dtypes, shape x dtype = bytes, and that the tensors cover [0, data_bytes) without hole or overlap.
+Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::string & file_name);
+
+// One shard as found on disk.
+struct Shard {
+    std::string file_name;      // inside the folder
+    uint64_t data_begin = 0;    // first byte after the header
+    uint64_t data_bytes = 0;    // the rest of the file
+    FileStamp stamp;            // to notice a change while reading
+    std::string header_sha256;  // of the JSON header
+};
+
+struct TensorInfo {
+    std::string name;
+    DType dtype = DType::bf16;
+    std::vector<int64_t> shape;
+    uint32_t shard = 0;
+    uint64_t offset = 0; // absolute, in the shard's file
+    uint64_t bytes = 0;
+
+    int64_t elements() const; // product of the shape
+};
+
+class Checkpoint {
+  public:
+    // Reads and validates index and headers; opens every shard once. Reads no tensor data.
+    static Result<Checkpoint> open(const std::string & folder);
+
+    const std::string & folder() const { return folder_; }
+    const std::vector<Shard> & shards() const { return shards_; }
+    const std::vector<TensorInfo> & tensors() const { return tensors_; } // by shard, then by offset
+    // Position in tensors(), or -1.
+    int64_t find(std::string_view name) const;
+    bool has_index() const { return has_index_; }
+    uint64_t tensor_bytes() const; // sum over all tensors
+
+    Result<std::vector<File>> open_shards() const;
+    // Code::changed when a shard is no longer the file that was validated.
+    Status check_unchanged(const std::vector<File> & files) const;
+    // "tensor X (shard Y, byte Z)": for messages
+    std::string describe(const TensorInfo & tensor) const;
+
+  private:
+    std::string folder_;
+    std::vector<Shard> shards_;
+    std::vector<TensorInfo> tensors_;
+    std::unordered_map<std::string_view, uint32_t> by_name_; // views into tensors_, which no longer changes
+    bool has_index_ = false;
+};
+
+} // namespace gnv

@@ -1,0 +1,107 @@
+// What a model file in models/ tells the rest of the library: which tensors a checkpoint of its family holds, what role
+// each plays, and which Linear modules (as loaders see them) lie in which tensor.
+//
+// Names are parsed once, here; everything downstream works with roles and indices.
+#pragma once
+
+#include "core/status.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+enum class Role : uint8_t {
+    embedding, lm_head, final_norm,
+    input_norm, post_attention_norm,
+    attention_q, attention_k, attention_v, attention_o, attention_q_norm, attention_k_norm,
+    linear_attention_in_qkv, linear_attention_in_z, linear_attention_in_a, linear_attention_in_b,
+    linear_attention_conv, linear_attention_a_log, linear_attention_dt_bias, linear_attention_norm,
+    linear_attention_out,
+    router, shared_expert_gate,                          // mlp.gate, mlp.shared_expert_gate
+    experts_gate_up, experts_down,                       // fused: [E, 2 I, H] and [E, H, I]
+    expert_gate, expert_up, expert_down,                 // one tensor per expert
+    shared_expert_gate_proj, shared_expert_up, shared_expert_down,
+    mlp_gate, mlp_up, mlp_down,                          // dense members
+    vision,                                              // every tensor of the vision tower
+    mtp_fc, mtp_norm,                                    // the draft head's own tensors
+    extra,                                               // in the checkpoint, unknown to the model
+    count_
+};
+
+struct RoleTraits {
+    const char * name;
+    bool is_linear;      // torch.nn.Linear in the reference (router included): subject to targets and ignore lists
+    bool can_quantize;   // loaders accept NVFP4 here
+};
+const RoleTraits & role_traits(Role role);
+
+enum class Part : uint8_t { text, vision, mtp };
+
+// One tensor that the checkpoint must hold.
+struct ModelTensor {
+    uint32_t source = 0; // position in Checkpoint::tensors()
+    Role role = Role::extra;
+    Part part = Part::text;
+    int32_t layer = -1;  // block within its part, -1 outside blocks
+    int32_t expert = -1; // per-expert tensors only
+};
+
+// One Linear as a loader names it. A fused expert tensor holds many; their rows are consecutive slices.
+struct LinearModule {
+    std::string name;     // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
+    Role role = Role::extra; // expert_gate etc., also where the source is fused
+    Part part = Part::text;
+    int32_t layer = -1;
+    int32_t expert = -1;
+    uint32_t source = 0;  // position in Checkpoint::tensors() of the tensor that holds the weight
+    uint64_t offset = 0;  // bytes from the start of that tensor
+    int64_t rows = 0;     // N = out_features
+    int64_t columns = 0;  // K = in_features
+    int32_t fused_group = -1; // modules with the same number >= 0 share one global scale in every loader
+};
+
+// One tensor that a config calls for, before any checkpoint is looked at.
+struct TensorSpec {
+    std::string name;
+    std::vector<int64_t> shape;
+    Role role = Role::extra;
+    Part part = Part::text;
+    int32_t layer = -1, expert = -1;
+};
+
+// The freedoms that published checkpoints of one config take.
+struct LayoutChoice {
+    bool fused_experts = true;     // one 3-D tensor per projection, or one 2-D tensor per expert
+    bool fused_mtp_experts = true; // the same for the draft head
+    bool with_vision = true;       // when the config announces one
+    bool with_mtp = true;
+    bool nested_prefix = true;     // "model.language_model." or "model."
+};
+
+// Every tensor of the model that `config` (parsed config.json) describes, in model order.
+Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const LayoutChoice & choice);
+
+// A checkpoint matched against its model.
+struct ModelLayout {
+    std::string family;               // "qwen3_5_moe"
+    std::string description;          // one line for people: sizes, layers, experts
+    std::vector<ModelTensor> tensors; // every tensor of the checkpoint exactly once, in model order, extras last
+    std::vector<LinearModule> modules; // every Linear, in the order of the reference's named_modules()
+    std::vector<std::string> notes;   // unknown config keys, absent parts, extra tensors: said, not refused
+    int64_t layer_count = 0;
+    int64_t expert_count = 0; // 0 for dense models
+    bool has_vision = false;
+    bool has_mtp = false;
+};
+
+// Matches the checkpoint's tensors against config.json. Fails with the name of the first tensor that is missing or whose
+// shape or dtype is not what the config says, on unknown architectures, on unknown values of known keys, and on
+// checkpoints that are quantized already. `config` is the parsed config.json. Defined in models/registry.cpp.
+Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint);
+
+} // namespace gnv

@@ -1,0 +1,99 @@
+/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header.
+ *
+ * Manners
+ *   - Every call that can fail returns a gnv_status. GNV_OK is 0; the text of a failure is gnv_last_error(engine).
+ *   - The library never prints, never exits and never throws at its caller.
+ *   - Handles are opaque. An engine and everything made from it belong to one thread at a time; two engines are
+ *     independent of each other. There is no global state.
+ *   - Handles made from an engine must be destroyed before it. Destroying NULL does nothing.
+ *   - Structures of options start with struct_size: call gnv_<name>_init(), then change what you need. Fields are only
+ *     ever added at the end, so a program keeps working with a newer library.
+ *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
+ *     call they were given to returns (log callbacks: until the engine is destroyed).
+ *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
+ */
+#ifndef GGML_NVFP4_H
+#define GGML_NVFP4_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(GNV_SHARED) && defined(__GNUC__)
+#define GNV_API __attribute__((visibility("default")))
+#else
+#define GNV_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Status ---------------------------------------------------------------------------------------------------------- */
+
+typedef enum gnv_status {
+    GNV_OK = 0,
+    /* the request */
+    GNV_INVALID_ARGUMENT = 1, /* an option or parameter that makes no sense */
+    GNV_NOT_FOUND = 2,        /* a file, tensor or module that was named does not exist */
+    GNV_ALREADY_EXISTS = 3,   /* a destination that must not be there is there */
+    GNV_CANCELLED = 4,        /* a callback asked to stop */
+    GNV_UNSUPPORTED = 5,      /* valid input that this version does not handle */
+    /* the input files */
+    GNV_FORMAT = 20,    /* a file is damaged or does not follow its format */
+    GNV_MODEL = 21,     /* a well-formed checkpoint that is not what its config says */
+    GNV_CHANGED = 22,   /* the source changed while it was read */
+    GNV_BAD_VALUE = 23, /* NaN or Inf where numbers are needed */
+    /* the machine */
+    GNV_IO = 40,            /* read, write, sync or rename failed */
+    GNV_NO_SPACE = 41,      /* the disk is full, or would be */
+    GNV_OUT_OF_MEMORY = 42, /* an allocation failed, or a budget is too small */
+    GNV_DEVICE = 43,        /* an accelerator failed */
+    /* the library */
+    GNV_INTERNAL = 60 /* a state that should not exist; please report */
+} gnv_status;
+
+GNV_API const char * gnv_version(void);                     /* "0.1.0" */
+GNV_API const char * gnv_status_string(gnv_status status);  /* "no space": a few words, never NULL */
+
+/* ---- Engine ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct gnv_engine_t gnv_engine_t;
+
+typedef enum gnv_log_level { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
+
+typedef struct gnv_engine_options {
+    uint64_t struct_size;
+    int32_t threads; /* 0: one per processor this process may use */
+    /* Receives one line without newline; may be called from a worker thread, never from two at once. NULL: silence. */
+    void (*log)(void * user, gnv_log_level level, const char * message);
+    void * user;
+} gnv_engine_options;
+
+GNV_API void gnv_engine_options_init(gnv_engine_options * options);
+/* `options` may be NULL for the defaults. On failure *out is NULL and the status says why. */
+GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out);
+GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
+/* The message of the last call that failed on this engine or on a handle made from it; "" when none did. Valid until the
+ * next call on the engine. Names the file, the tensor and the place, and what to do about it. */
+GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
+/* "avx512" | "avx2" | "portable": the fastest codec that this processor runs. */
+GNV_API const char * gnv_cpu_kernels(void);
+
+/* ---- Texts ------------------------------------------------------------------------------------------------------------ */
+
+/* Text made by the library (tables, JSON documents). */
+typedef struct gnv_text_t gnv_text_t;
+GNV_API const char * gnv_text_data(const gnv_text_t * text); /* ends with NUL */
+GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL */
+GNV_API void gnv_text_destroy(gnv_text_t * text);
+
+typedef enum gnv_text_format {
+    GNV_TEXT_PLAIN = 0, /* for people */
+    GNV_TEXT_JSON = 1   /* for programs; docs/json.md describes each document */
+} gnv_text_format;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

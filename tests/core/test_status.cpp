@@ -1,0 +1,40 @@
+#include "core/status.h"
+
+#include <cerrno>
+#include <doctest/doctest.h>
+
+using namespace gnv;
+
+static Result<int> half(int n) {
+    if (n % 2) return fail(Code::invalid_argument, n, " is odd");
+    return n / 2;
+}
+
+static Result<int> quarter(int n) {
+    GNV_ASSIGN(const int first, half(n));
+    GNV_ASSIGN(const int second, half(first));
+    return second;
+}
+
+TEST_CASE("a success is empty and a failure carries code, message and context") {
+    CHECK(Status().ok());
+    CHECK(Status().message().empty());
+    Status status = fail(Code::io, "cannot read byte ", 7);
+    CHECK_FALSE(status.ok());
+    CHECK(status.code() == Code::io);
+    status.add_context("shard 3");
+    CHECK(status.message() == "shard 3: cannot read byte 7");
+    CHECK(Status().add_context("ignored").ok());
+}
+
+TEST_CASE("results pass values on and stop at the first failure") {
+    CHECK(quarter(12).value() == 3);
+    CHECK(quarter(6).status().message() == "3 is odd");
+}
+
+TEST_CASE("errno maps to the codes callers act on") {
+    CHECK(code_from_errno(ENOSPC) == Code::no_space);
+    CHECK(code_from_errno(ENOENT) == Code::not_found);
+    CHECK(code_from_errno(EEXIST) == Code::already_exists);
+    CHECK(code_from_errno(EIO) == Code::io);
+}

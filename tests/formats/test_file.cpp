@@ -1,0 +1,92 @@
+#include "formats/file.h"
+#include "scratch.h"
+
+#include <cstdio>
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+using namespace gnv;
+using gnv::test::ScratchFolder;
+
+TEST_CASE("positioned reads and writes are complete or fail with file and byte") {
+    const ScratchFolder folder;
+    const std::string path = folder / "data";
+    {
+        File file = File::create(path).take();
+        CHECK(file.reserve(10).ok());
+        CHECK(file.write("world", 5, 5).ok());
+        CHECK(file.write("hello", 5, 0).ok());
+        CHECK(file.sync().ok());
+        CHECK(file.close().ok());
+    }
+    CHECK(File::create(path).status().code() == Code::already_exists);
+    CHECK(read_file(path, 100).value() == "helloworld");
+    CHECK(read_file(path, 9).status().code() == Code::format);
+    const File file = File::open_read(path).take();
+    char bytes[4];
+    const Status short_read = file.read(bytes, 4, 8);
+    CHECK(short_read.code() == Code::format);
+    CHECK(short_read.message() == path + " ends at byte 10, 2 bytes before the data it promises");
+    CHECK(file.write(bytes, 1, 0).code() == Code::io); // opened for reading
+}
+
+TEST_CASE("a stamp changes when the content does") {
+    const ScratchFolder folder;
+    const std::string path = folder / "data";
+    CHECK(write_file_synced(path, "a").ok());
+    const File file = File::open_read(path).take();
+    const FileStamp before = file.stamp().value();
+    CHECK(before == file.stamp().value());
+    File writer = File::open_write(path).take();
+    CHECK(writer.write("ab", 2, 0).ok());
+    CHECK_FALSE(before == file.stamp().value());
+}
+
+TEST_CASE("only files are opened, and links are followed") {
+    const ScratchFolder folder;
+    CHECK(File::open_read(folder.path()).status().code() == Code::invalid_argument);
+    CHECK(File::open_read(folder / "absent").status().code() == Code::not_found);
+    CHECK(write_file_synced(folder / "blob", "content").ok());
+    REQUIRE(symlink("blob", (folder / "link").c_str()) == 0);
+    REQUIRE(symlink("nowhere", (folder / "broken").c_str()) == 0);
+    CHECK(read_file(folder / "link", 100).value() == "content");
+    CHECK(copy_file_synced(folder / "link", folder / "copy").ok());
+    CHECK(read_file(folder / "copy", 100).value() == "content");
+    const auto entries = list_directory(folder.path()).take();
+    REQUIRE(entries.size() == 4);
+    CHECK(entries[1].name == "broken");
+    CHECK(entries[1].is_broken_link);
+    CHECK_FALSE(entries[3].is_broken_link);
+}
+
+TEST_CASE("renames replace nothing, exchanges swap, trees go with all they hold") {
+    const ScratchFolder folder;
+    CHECK(make_directory(folder / "a").ok());
+    CHECK(make_directory(folder / "b").ok());
+    CHECK(write_file_synced(folder / "a/file", "1").ok());
+    CHECK_FALSE(rename_path(folder / "a", folder / "b").ok());
+    CHECK(rename_path(folder / "a", folder / "c").ok());
+    CHECK_FALSE(path_exists(folder / "a"));
+    const Status exchanged = exchange_paths(folder / "b", folder / "c");
+    CHECK((exchanged.ok() || exchanged.code() == Code::unsupported));
+    if (exchanged.ok()) CHECK(path_exists(folder / "b/file"));
+    REQUIRE(symlink(folder.path().c_str(), (folder / "c/loop").c_str()) == 0);
+    CHECK(remove_tree(folder / "c").ok());
+    CHECK(path_exists(folder.path()));
+    CHECK(remove_tree(folder / "c").code() == Code::not_found);
+}
+
+TEST_CASE("paths") {
+    CHECK(join_path("a", "b") == "a/b");
+    CHECK(join_path("a/", "b") == "a/b");
+    CHECK(parent_path("a/b/") == "a");
+    CHECK(parent_path("a") == ".");
+    CHECK(parent_path("/a") == "/");
+    CHECK(base_name("a/b/") == "b");
+    const ScratchFolder folder;
+    const std::string real = canonical_path(folder.path()).take();
+    CHECK(canonical_path(folder / "./new").value() == real + "/new");
+    CHECK(canonical_path(folder / "absent/new").status().code() == Code::not_found);
+    CHECK(canonical_path("").status().code() == Code::invalid_argument);
+    CHECK(free_disk_bytes(folder.path()).value() > 0);
+}

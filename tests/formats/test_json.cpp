@@ -1,0 +1,48 @@
+#include "formats/json.h"
+
+#include <doctest/doctest.h>
+
+using namespace gnv;
+
+static Result<JsonDocument> parse(const std::string & text) { return JsonDocument::parse(text, "f.json"); }
+
+TEST_CASE("typed getters") {
+    const JsonDocument document = parse(R"({"a": {"n": 7, "r": 39289152.0, "x": 1e-6, "s": "té", "b": true, "z": null},
+                                            "list": [1, [2, "3"]]})").take();
+    const JsonValue root = document.root();
+    const JsonValue a = root.get("a").take();
+    CHECK(a.get("n").value().as_int().value() == 7);
+    CHECK(a.get("r").value().as_int().value() == 39289152);
+    CHECK(a.get("n").value().as_double().value() == 7.0);
+    CHECK(a.get("s").value().as_string().value() == "té");
+    CHECK(a.get("b").value().as_bool().value());
+    CHECK(a.get("z").value().is_null());
+    CHECK(a.get("x").value().text() == "1e-06");
+    CHECK(root.get("list").value().array_size().value() == 2);
+}
+
+TEST_CASE("failures name the file and the path") {
+    const JsonDocument document = parse(R"({"a": {"list": [1, {"k": "v"}]}})").take();
+    std::string message;
+    const Status status = document.root().get("a").value().get("list").value().for_each_element(
+        [&](size_t index, const JsonValue & value) -> Status {
+            if (index == 0) return {};
+            return value.get("k").value().as_int().take_status();
+        });
+    CHECK(status.message() == "f.json: a.list[1].k: expected an integer, found a string");
+    CHECK(document.root().get("b").status().message() == "f.json: the key \"b\" is missing");
+    CHECK_FALSE(document.root().as_double().ok());
+    CHECK_FALSE(parse(R"({"x": 1.5})").value().root().get("x").value().as_int().ok());
+    CHECK_FALSE(parse(R"({"x": 1e300})").value().root().get("x").value().as_int().ok());
+}
+
+TEST_CASE("damaged documents") {
+    for (const char * text : {"", "{", "{\"a\":1}}", "{\"a\":1,}", "nul", "{\"a\":\"\xff\"}", "[1 2]"}) {
+        CAPTURE(text);
+        CHECK(parse(text).status().code() == Code::format);
+    }
+    CHECK(parse(R"({"a": {"k": 1, "k": 2}})").status().message() ==
+          "f.json: the key \"k\" occurs twice in one object");
+    CHECK_FALSE(parse(std::string(300, '[') + std::string(300, ']')).ok());
+    CHECK(parse(std::string(200, '[') + std::string(200, ']')).ok());
+}
