@@ -1,0 +1,16 @@
+// Zstandard, whole buffers.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace gnv {
+
+// The content of all frames of `data`, one after another. `name` is used in messages, usually the file's path; `limit`
+// bounds the content, whatever the frames announce.
+Result<std::string> zstd_decompress_all(std::string_view data, uint64_t limit, const std::string & name);
+
+} // namespace gnv
