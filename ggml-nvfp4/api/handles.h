@@ -38,6 +38,16 @@ bool take_options(const Options * given, Options & out) {
     return true;
 }
 
+// Copies what the caller's version of a result structure has room for. False when struct_size was not set.
+template <class Info>
+bool give_struct(Info info, Info * out) {
+    if (!out || out->struct_size < sizeof(uint64_t) || out->struct_size > 4096) return false;
+    const size_t size = out->struct_size < sizeof(Info) ? size_t(out->struct_size) : sizeof(Info);
+    info.struct_size = out->struct_size;
+    memcpy(static_cast<void *>(out), &info, size);
+    return true;
+}
+
 // Runs `body` (a callable that returns Status) for a call on `engine`.
 template <class Body>
 gnv_status call(gnv_engine_t * engine, const Body & body) {

@@ -63,12 +63,16 @@ class Checkpoint {
     // Reads and validates index and headers; opens every shard once. Reads no tensor data.
     static Result<Checkpoint> open(const std::string & folder);
 
+    Checkpoint(Checkpoint &&) = default; // by_name_ views stay valid: the tensors do not move
+    Checkpoint & operator=(Checkpoint &&) = default;
+
     const std::string & folder() const { return folder_; }
     const std::vector<Shard> & shards() const { return shards_; }
     const std::vector<TensorInfo> & tensors() const { return tensors_; } // by shard, then by offset
     // Position in tensors(), or -1.
     int64_t find(std::string_view name) const;
     bool has_index() const { return has_index_; }
+    const std::vector<std::string> & notes() const { return notes_; } // oddities that are no errors
     uint64_t tensor_bytes() const; // sum over all tensors
 
     Result<std::vector<File>> open_shards() const;
@@ -78,10 +82,12 @@ class Checkpoint {
     std::string describe(const TensorInfo & tensor) const;
 
   private:
+    Checkpoint() = default;
     std::string folder_;
     std::vector<Shard> shards_;
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, uint32_t> by_name_; // views into tensors_, which no longer changes
+    std::vector<std::string> notes_;
     bool has_index_ = false;
 };
 

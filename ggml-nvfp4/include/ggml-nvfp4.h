@@ -92,6 +92,92 @@ typedef enum gnv_text_format {
     GNV_TEXT_JSON = 1   /* for programs; docs/json.md describes each document */
 } gnv_text_format;
 
+/* ---- Plan ------------------------------------------------------------------------------------------------------------ */
+
+/* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space: decided from the
+ * headers alone. Making a plan reads no weights; 72 GB are planned in under a second. */
+typedef struct gnv_plan_t gnv_plan_t;
+
+typedef enum gnv_scheme {
+    GNV_SCHEME_NVFP4 = 0,   /* W4A4: needs calibrated input scales */
+    GNV_SCHEME_NVFP4A16 = 1 /* W4A16: weights only */
+} gnv_scheme;
+
+typedef enum gnv_preset {
+    GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts: what the reference recipe quantizes */
+    GNV_PRESET_EXPERTS_ONLY = 1 /* routed experts alone */
+} gnv_preset;
+
+typedef struct gnv_plan_options {
+    uint64_t struct_size;
+    gnv_scheme scheme;
+    gnv_preset preset;
+    /* Regular expressions with the meaning of Python's re.match on module names ("model.language_model.layers.3.mlp.gate").
+     * keep: never quantized, wins over everything; include: quantized although the default list names it;
+     * ignore: not quantized, in addition to the default list. */
+    const char * const * ignore;
+    size_t ignore_count;
+    const char * const * include;
+    size_t include_count;
+    const char * const * keep;
+    size_t keep_count;
+    uint64_t shard_bytes; /* tensor bytes per output file; 0: 5 GB */
+    uint64_t ram_bytes;   /* budget for the buffers of all threads; 0: 256 MiB */
+    /* Optional: when given, whatever would keep a run from writing there becomes a warning of the plan. */
+    const char * destination;
+    int32_t overwrite;
+} gnv_plan_options;
+
+GNV_API void gnv_plan_options_init(gnv_plan_options * options);
+/* `source`: a folder with config.json and safetensors files. The plan uses the engine's threads. */
+GNV_API gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * options,
+                                   gnv_plan_t ** out);
+GNV_API void gnv_plan_destroy(gnv_plan_t * plan);
+/* A summary for people, or every tensor for programs (schema ggml-nvfp4.plan.1). */
+GNV_API gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format format, gnv_text_t ** out);
+
+typedef struct gnv_plan_info {
+    uint64_t struct_size;
+    uint64_t source_tensors, source_bytes;
+    uint64_t quantized_modules;
+    uint64_t tensors, tensor_bytes; /* of the result */
+    uint64_t shards;
+    uint64_t bytes_read;            /* weights read twice count twice */
+    uint64_t disk_bytes;            /* all files of the result */
+    uint64_t buffer_bytes;          /* of all threads together */
+    uint64_t warnings;
+} gnv_plan_info;
+
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_plan_get_info(const gnv_plan_t * plan, gnv_plan_info * info);
+
+/* ---- Quantize -------------------------------------------------------------------------------------------------------- */
+
+typedef struct gnv_progress {
+    uint64_t struct_size;
+    uint64_t bytes, bytes_total;     /* of the source */
+    uint64_t tensors, tensors_total; /* finished, of the result (quantize) or of the checkpoint (verify) */
+    double seconds;                  /* since the start */
+} gnv_progress;
+
+/* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop. */
+typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
+
+typedef struct gnv_quantize_options {
+    uint64_t struct_size;
+    int32_t overwrite; /* replace an existing checkpoint, once the new one is complete */
+    gnv_progress_callback progress;
+    void * user;
+} gnv_quantize_options;
+
+GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
+/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
+ * destination's name and the partial folder stays, with a journal of what is finished. The same source and plan give the
+ * same bytes whatever threads, memory budget and host. `report` (may be NULL) receives times and peak memory as JSON
+ * (schema ggml-nvfp4.quantize.1). */
+GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
+                                gnv_text_t ** report);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,71 @@
+# The front door; CMakeLists.txt is the truth. `make help` lists the targets.
+BUILD        ?= build
+JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
+CMAKE_ARGS   ?=
+FUZZ_SECONDS ?= 60
+
+# A folder keeps the generator that it was made with; a new one gets Ninja where that is installed.
+generator = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja 2>/dev/null),-G Ninja))
+settings  = -DGNV_BUILD_TOOLS=ON -DGNV_BUILD_TESTS=ON $(CMAKE_ARGS)
+# A folder that can't be configured (made by a compiler that is gone, or copied from elsewhere) is configured afresh.
+configure = cmake -S . -B $(BUILD) $(generator) $(settings) || { test -e $(BUILD)/CMakeCache.txt && \
+            rm -rf $(BUILD)/CMakeCache.txt $(BUILD)/CMakeFiles && cmake -S . -B $(BUILD) $(settings); }
+build     = cmake --build $(BUILD) --parallel $(JOBS)
+# Sanitizer builds have a folder of their own and leave CUDA out.
+sanitize  = $(MAKE) --no-print-directory test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
+
+.PHONY: all deps configure demo test bench asan tsan fuzz check format install clean help
+
+all: configure ## build library, programs and tests
+	$(build)
+
+deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
+	@./scripts/install_deps.sh
+
+configure: deps
+	@$(configure)
+
+demo: configure ## build the programs, quantize the small checkpoint and verify the result
+	$(build) --target quantize verify test_data
+	@mkdir -p $(BUILD)/demo
+	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4a16 --scheme nvfp4a16 --overwrite
+	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4a16 --source $(BUILD)/data/qwen36-tiny
+
+test: all ## build everything and run the tests
+	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)
+
+bench: configure ## measure the speed of the parts, beside a memcpy
+	$(build) --target bench
+	$(BUILD)/bin/bench
+
+asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call sanitize,address$(comma)undefined,asan)
+
+tsan: ## run the tests under ThreadSanitizer
+	@$(call sanitize,thread,tsan)
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS seconds each (clang)
+	@./scripts/install_deps.sh fuzz
+	@./scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS) $(JOBS)
+
+check: ## check the rules of the source tree, and its format where clang-format is installed
+	@./scripts/install_deps.sh check
+	@python3 scripts/check_tree.py --self-test
+	@python3 scripts/check_tree.py
+	@./scripts/format.sh --check
+
+format: ## format the sources
+	@./scripts/install_deps.sh format
+	@./scripts/format.sh
+
+install: all ## install library, header, CMake package and programs (DESTDIR; CMAKE_ARGS=-DCMAKE_INSTALL_PREFIX=...)
+	cmake --install $(BUILD)
+
+clean: ## remove the build folders
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
+
+help: ## print this
+	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)"
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+comma := ,

@@ -1,0 +1,112 @@
+#include "api/handles.h"
+#include "api/quantize.h"
+
+using namespace gnv;
+
+struct gnv_plan_t {
+    gnv_engine_t * engine;
+    Plan plan;
+};
+
+void gnv_plan_options_init(gnv_plan_options * options) {
+    *options = {};
+    options->struct_size = sizeof *options;
+}
+
+static Status take_patterns(const char * const * texts, size_t count, std::vector<std::string> & out) {
+    if (count > 0 && !texts) return Status(Code::invalid_argument, "a list of patterns is NULL");
+    for (size_t i = 0; i < count; i++) {
+        if (!texts[i]) return Status(Code::invalid_argument, "a pattern is NULL");
+        out.push_back(texts[i]);
+    }
+    return {};
+}
+
+gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given, gnv_plan_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(engine, [&]() -> Status {
+        gnv_plan_options options;
+        gnv_plan_options_init(&options);
+        if (!source || !out) return Status(Code::invalid_argument, "gnv_plan_create: an argument is NULL");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument, "gnv_plan_options.struct_size is not set; use gnv_plan_options_init");
+        if (options.scheme < GNV_SCHEME_NVFP4 || options.scheme > GNV_SCHEME_NVFP4A16)
+            return fail(Code::invalid_argument, "unknown scheme ", int(options.scheme));
+        if (options.preset < GNV_PRESET_RECIPE || options.preset > GNV_PRESET_EXPERTS_ONLY)
+            return fail(Code::invalid_argument, "unknown preset ", int(options.preset));
+        PlanOptions plan_options;
+        plan_options.recipe.scheme = options.scheme == GNV_SCHEME_NVFP4 ? Scheme::nvfp4 : Scheme::nvfp4a16;
+        plan_options.recipe.preset = options.preset == GNV_PRESET_RECIPE ? Preset::recipe : Preset::experts_only;
+        GNV_TRY(take_patterns(options.ignore, options.ignore_count, plan_options.recipe.ignore));
+        GNV_TRY(take_patterns(options.include, options.include_count, plan_options.recipe.include));
+        GNV_TRY(take_patterns(options.keep, options.keep_count, plan_options.recipe.keep));
+        if (options.shard_bytes) plan_options.shard_bytes = options.shard_bytes;
+        if (options.ram_bytes) plan_options.ram_bytes = options.ram_bytes;
+        plan_options.threads = engine->threads->size();
+        if (options.destination) plan_options.destination = options.destination;
+        plan_options.overwrite = options.overwrite != 0;
+        GNV_ASSIGN(Plan plan, make_plan(source, plan_options));
+        *out = new gnv_plan_t{engine, std::move(plan)};
+        return {};
+    });
+}
+
+void gnv_plan_destroy(gnv_plan_t * plan) { delete plan; }
+
+gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format format, gnv_text_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
+        if (!out) return Status(Code::invalid_argument, "gnv_plan_text: out is NULL");
+        *out = api::make_text(format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan));
+        return {};
+    });
+}
+
+gnv_status gnv_plan_get_info(const gnv_plan_t * handle, gnv_plan_info * out) {
+    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+        const Plan & plan = handle->plan;
+        gnv_plan_info info = {};
+        info.source_tensors = plan.checkpoint.tensors().size();
+        info.source_bytes = plan.checkpoint.tensor_bytes();
+        info.quantized_modules = uint64_t(plan.selection.count);
+        info.tensors = plan.output.tensors.size();
+        info.tensor_bytes = plan.output.tensor_bytes();
+        info.shards = plan.output.shards.size();
+        info.bytes_read = plan.source_bytes_read();
+        info.disk_bytes = plan.disk_bytes();
+        info.buffer_bytes = plan.memory.total();
+        info.warnings = plan.warnings.size();
+        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_plan_info.struct_size is not set");
+        return {};
+    });
+}
+
+void gnv_quantize_options_init(gnv_quantize_options * options) {
+    *options = {};
+    options->struct_size = sizeof *options;
+}
+
+gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
+                        gnv_text_t ** report) {
+    if (report) *report = nullptr;
+    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
+        gnv_quantize_options options;
+        gnv_quantize_options_init(&options);
+        if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument, "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+        QuantizeOptions run;
+        run.destination = destination;
+        run.overwrite = options.overwrite != 0;
+        if (options.progress) {
+            run.progress = [&options](const QuantizeProgress & state) {
+                const gnv_progress progress = {sizeof(gnv_progress), state.source_bytes,  state.source_bytes_total,
+                                               state.tensors,        state.tensors_total, state.seconds};
+                return options.progress(options.user, &progress) == 0;
+            };
+        }
+        GNV_ASSIGN(const QuantizeReport result, quantize(plan->plan, *plan->engine->threads, run));
+        if (report) *report = api::make_text(quantize_report_json(plan->plan, result));
+        return {};
+    });
+}

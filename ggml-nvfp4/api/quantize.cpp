@@ -1,0 +1,348 @@
+#include "api/quantize.h"
+
+#include "api/task_queue.h"
+#include "cpu/nvfp4_pack.h"
+#include "formats/nvfp4.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+namespace gnv {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto progress_interval = std::chrono::milliseconds(100);
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+uint64_t peak_rss_bytes() {
+    rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? uint64_t(usage.ru_maxrss) * 1024 : 0;
+}
+
+// Adds the time it lives to a counter.
+class Stopwatch {
+  public:
+    explicit Stopwatch(double & counter) : counter_(counter) {}
+    ~Stopwatch() { counter_ += seconds_since(start_); }
+
+  private:
+    double & counter_;
+    Clock::time_point start_ = Clock::now();
+};
+
+struct Worker {
+    std::vector<uint8_t> source, output;
+    QuantizeReport times; // read, measure, pack, write, bytes
+};
+
+class Run {
+  public:
+    Run(const Plan & plan, const QuantizeOptions & options, std::vector<File> shards, CheckpointWriter & writer)
+        : plan_(plan), options_(options), shards_(std::move(shards)), writer_(writer), queue_(plan) {
+        progress_.source_bytes_total = plan.source_bytes_read();
+        progress_.tensors_total = plan.output.tensors.size();
+    }
+
+    // Streams everything; times go to `report`.
+    Status stream(ThreadPool & threads, QuantizeReport & report);
+    Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
+
+  private:
+    Status work(Worker & worker);
+    Status run_task(Worker & worker, const Task & task);
+    Status copy(Worker & worker, const Task & task);
+    Status group(Worker & worker, const Task & task);
+    Status measure(Worker & worker, const Task & task, float & absolute_maximum);
+    Status pack(Worker & worker, const Task & task);
+
+    const TensorInfo & source_of(const LinearModule & linear) const { return plan_.checkpoint.tensors()[linear.source]; }
+    Status read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out);
+    Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
+                        float & absolute_maximum);
+    Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
+                     float global_scale);
+    Status write_global_scale(const PlanModule & module, float global_scale);
+    Status finish_unit(uint32_t unit);
+    Status advance(uint64_t source_bytes, uint64_t tensors);
+
+    const Plan & plan_;
+    const QuantizeOptions & options_;
+    std::vector<File> shards_;
+    CheckpointWriter & writer_;
+    TaskQueue queue_;
+    const Clock::time_point start_ = Clock::now();
+
+    std::mutex progress_mutex_;
+    QuantizeProgress progress_;
+    Clock::time_point last_progress_;
+};
+
+Status Run::stream(ThreadPool & threads, QuantizeReport & report) {
+    const int count = std::min(plan_.memory.workers, threads.size());
+    std::vector<Worker> workers(static_cast<size_t>(count));
+    const Clock::time_point start = Clock::now();
+    GNV_TRY(threads.parallel_for(count, [&](int64_t i) { return work(workers[size_t(i)]); }));
+    report.stream_wall = seconds_since(start);
+    for (const Worker & worker : workers) {
+        report.read += worker.times.read;
+        report.measure += worker.times.measure;
+        report.pack += worker.times.pack;
+        report.write += worker.times.write;
+        report.bytes_read += worker.times.bytes_read;
+        report.bytes_written += worker.times.bytes_written;
+    }
+    return advance(0, 0);
+}
+
+Status Run::work(Worker & worker) {
+    Status status = guard_exceptions([&]() -> Status {
+        worker.source.resize(plan_.memory.source_buffer);
+        worker.output.resize(plan_.memory.output_buffer);
+        Task task;
+        while (queue_.next(task)) GNV_TRY(run_task(worker, task));
+        return {};
+    });
+    if (!status.ok()) queue_.stop();
+    return status;
+}
+
+Status Run::run_task(Worker & worker, const Task & task) {
+    float absolute_maximum = 0;
+    switch (task.kind) {
+    case Task::Kind::copy: GNV_TRY(copy(worker, task)); break;
+    case Task::Kind::group: GNV_TRY(group(worker, task)); break;
+    case Task::Kind::measure: GNV_TRY(measure(worker, task, absolute_maximum)); break;
+    case Task::Kind::pack: GNV_TRY(pack(worker, task)); break;
+    }
+    return queue_.done(task, absolute_maximum) ? finish_unit(task.unit) : Status();
+}
+
+// Every tensor of the unit is complete.
+Status Run::finish_unit(uint32_t unit_number) {
+    const PlanUnit & unit = plan_.units[unit_number];
+    uint64_t tensors = 0;
+    const auto finished = [&](uint32_t tensor) {
+        tensors++;
+        return writer_.finished(tensor);
+    };
+    if (!unit.quantize) GNV_TRY(finished(unit.first));
+    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
+        const PlanModule & module = plan_.modules[m];
+        for (uint32_t t = module.first_output;
+             t < plan_.tensors.size() && plan_.tensors[t].content != Content::copy && plan_.tensors[t].module == module.module; t++)
+            GNV_TRY(finished(t));
+    }
+    return advance(0, tensors);
+}
+
+Status Run::copy(Worker & worker, const Task & task) {
+    const PlanUnit & unit = plan_.units[task.unit];
+    const TensorInfo & source = plan_.checkpoint.tensors()[plan_.tensors[unit.first].source];
+    {
+        const Stopwatch watch(worker.times.read);
+        GNV_TRY(shards_[source.shard]
+                    .read(worker.source.data(), task.size, source.offset + task.begin)
+                    .add_context(plan_.checkpoint.describe(source)));
+    }
+    const Stopwatch watch(worker.times.write);
+    GNV_TRY(writer_.write(unit.first, worker.source.data(), task.size, task.begin));
+    worker.times.bytes_read += task.size;
+    worker.times.bytes_written += task.size;
+    return advance(task.size, 0);
+}
+
+Status Run::group(Worker & worker, const Task & task) {
+    const PlanUnit & unit = plan_.units[task.unit];
+    float absolute_maximum = 0;
+    uint8_t * at = worker.source.data();
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+        const LinearModule & linear = plan_.linear(plan_.modules[m]);
+        GNV_TRY(read_rows(worker, linear, 0, uint64_t(linear.rows), at));
+        GNV_TRY(find_maximum(worker, linear, 0, uint64_t(linear.rows), at, absolute_maximum));
+        at += linear.rows * linear.columns * dtype_traits(source_of(linear).dtype).bits / 8;
+    }
+    const DType dtype = source_of(plan_.linear(plan_.modules[unit.first])).dtype;
+    const float global_scale = nvfp4::global_scale(dtype, absolute_maximum);
+    at = worker.source.data();
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+        const LinearModule & linear = plan_.linear(plan_.modules[m]);
+        GNV_TRY(pack_rows(worker, plan_.modules[m], 0, uint64_t(linear.rows), at, global_scale));
+        at += linear.rows * linear.columns * dtype_traits(source_of(linear).dtype).bits / 8;
+    }
+    return {};
+}
+
+Status Run::measure(Worker & worker, const Task & task, float & absolute_maximum) {
+    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
+    GNV_TRY(read_rows(worker, linear, task.begin, task.size, worker.source.data()));
+    return find_maximum(worker, linear, task.begin, task.size, worker.source.data(), absolute_maximum);
+}
+
+Status Run::pack(Worker & worker, const Task & task) {
+    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
+    GNV_TRY(read_rows(worker, linear, task.begin, task.size, worker.source.data()));
+    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, worker.source.data(), task.global_scale);
+}
+
+Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out) {
+    const TensorInfo & source = source_of(linear);
+    const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(source.dtype).bits) / 8;
+    const Stopwatch watch(worker.times.read);
+    GNV_TRY(shards_[source.shard]
+                .read(out, rows * row_bytes, source.offset + linear.offset + row * row_bytes)
+                .add_context(plan_.checkpoint.describe(source)));
+    worker.times.bytes_read += rows * row_bytes;
+    return advance(rows * row_bytes, 0);
+}
+
+// The first NaN or Inf of some rows, for the message.
+Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row, uint64_t rows,
+                  const uint8_t * data) {
+    const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
+    uint64_t element = 0;
+    for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
+        (void)nvfp4::absolute_maximum_reference(source.dtype, data + element * element_bytes, 1, finite);
+        if (!finite) break;
+    }
+    const uint64_t r = row + element / uint64_t(linear.columns), c = element % uint64_t(linear.columns);
+    return fail(Code::bad_value, plan.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
+                linear.name, " (byte ", source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
+                " of the file); it cannot be quantized: repair the source, or keep this module as it is");
+}
+
+Status Run::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
+                         float & absolute_maximum) {
+    const Stopwatch watch(worker.times.measure);
+    const TensorInfo & source = source_of(linear);
+    bool finite = true;
+    const float found = cpu::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
+    if (!finite) return not_finite(plan_, source, linear, row, rows, data);
+    absolute_maximum = std::max(absolute_maximum, found);
+    return {};
+}
+
+Status Run::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
+                      float global_scale) {
+    constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
+    const LinearModule & linear = plan_.linear(module);
+    const DType dtype = source_of(linear).dtype;
+    const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(dtype).bits) / 8;
+    const uint64_t row_output = nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
+    const uint64_t step = std::max<uint64_t>(1, worker.output.size() / row_output);
+    for (uint64_t done = 0; done < rows; done += step) {
+        nvfp4::Weight piece;
+        piece.rows = int64_t(std::min(step, rows - done));
+        piece.columns = linear.columns;
+        piece.codes = {worker.output.data(), nvfp4::code_bytes(layout, piece.rows, piece.columns)};
+        piece.scales = {worker.output.data() + piece.codes.size(), nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
+        piece.global_scale = global_scale;
+        {
+            const Stopwatch watch(worker.times.pack);
+            cpu::quantize(dtype, data + done * row_bytes, piece);
+        }
+        const Stopwatch watch(worker.times.write);
+        const int64_t first = int64_t(row + done);
+        GNV_TRY(writer_.write(module.first_output, piece.codes.data(), piece.codes.size(),
+                              nvfp4::code_bytes(layout, first, piece.columns)));
+        GNV_TRY(writer_.write(module.first_output + 1, piece.scales.data(), piece.scales.size(),
+                              nvfp4::scale_bytes(layout, first, piece.columns)));
+        worker.times.bytes_written += piece.codes.size() + piece.scales.size();
+    }
+    return row == 0 ? write_global_scale(module, global_scale) : Status();
+}
+
+Status Run::write_global_scale(const PlanModule & module, float global_scale) {
+    static_assert(sizeof(float) == 4);
+    return writer_.write(module.first_output + 2, &global_scale, sizeof global_scale, 0);
+}
+
+Status Run::advance(uint64_t source_bytes, uint64_t tensors) {
+    const std::lock_guard<std::mutex> lock(progress_mutex_);
+    progress_.source_bytes += source_bytes;
+    progress_.tensors += tensors;
+    const Clock::time_point now = Clock::now();
+    const bool complete = progress_.tensors == progress_.tensors_total;
+    if (!options_.progress || (now - last_progress_ < progress_interval && !complete)) return {};
+    last_progress_ = now;
+    progress_.seconds = seconds_since(start_);
+    if (options_.progress(progress_)) return {};
+    return Status(Code::cancelled, "stopped on request; what was written stays in " + writer_.partial_folder());
+}
+
+} // namespace
+
+// --- The whole run ------------------------------------------------------------------------------------------------------------
+
+static Status check_free_space(const Plan & plan, const std::string & destination) {
+    const uint64_t needed = plan.disk_bytes();
+    GNV_ASSIGN(const uint64_t available, free_disk_bytes(parent_path(destination)));
+    if (available >= needed) return {};
+    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes) at ", destination,
+                ", where ", bytes_text(available), " are free");
+}
+
+Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
+    if (plan.options.recipe.scheme == Scheme::nvfp4)
+        return fail(Code::unsupported, "scheme nvfp4 (W4A4) needs calibrated input scales, which this version cannot "
+                                       "measure; use nvfp4a16 (weights only), or look at the plan with a dry run");
+    const Clock::time_point start = Clock::now();
+    GNV_TRY(check_destination(plan.checkpoint.folder(), options.destination, options.overwrite));
+    GNV_TRY(check_free_space(plan, options.destination));
+    GNV_ASSIGN(std::vector<File> shards, plan.checkpoint.open_shards());
+
+    QuantizeReport report;
+    const CheckpointWriter::Options writer_options{options.destination, options.overwrite, plan.plan_fingerprint,
+                                                   plan.source_fingerprint};
+    GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan.output, writer_options));
+    Run run(plan, options, std::move(shards), *writer);
+    GNV_TRY(run.stream(threads, report));
+
+    const Clock::time_point streamed = Clock::now();
+    GNV_TRY(writer->finish_tensors());
+    report.sync_wall = seconds_since(streamed);
+
+    const Clock::time_point synced = Clock::now();
+    for (const PlanFile & file : plan.files)
+        GNV_TRY(writer->copy_file(file.name, join_path(plan.checkpoint.folder(), file.name)));
+    GNV_TRY(run.check_source_unchanged());
+    GNV_TRY(writer->publish(plan.config_text));
+    report.finish_wall = seconds_since(synced);
+    report.total_wall = seconds_since(start);
+    report.peak_rss = peak_rss_bytes();
+    return report;
+}
+
+std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
+    const nlohmann::ordered_json json = {
+        {"schema", "ggml-nvfp4.quantize.1"},
+        {"scheme", scheme_name(plan.options.recipe.scheme)},
+        {"preset", preset_name(plan.options.recipe.preset)},
+        {"source_tensors", plan.checkpoint.tensors().size()},
+        {"source_bytes", plan.checkpoint.tensor_bytes()},
+        {"quantized_modules", plan.selection.count},
+        {"tensors", plan.output.tensors.size()},
+        {"shards", plan.output.shards.size()},
+        {"bytes_read", report.bytes_read},
+        {"bytes_written", report.bytes_written},
+        {"thread_seconds",
+         {{"read", report.read}, {"measure", report.measure}, {"pack", report.pack}, {"write", report.write}}},
+        {"seconds",
+         {{"stream", report.stream_wall}, {"sync", report.sync_wall}, {"finish", report.finish_wall}, {"total", report.total_wall}}},
+        {"threads", plan.memory.workers},
+        {"planned_buffer_bytes", plan.memory.total()},
+        {"peak_rss_bytes", report.peak_rss},
+        {"codec", cpu::nvfp4_best().name},
+        {"warnings", plan.warnings},
+        {"notes", plan.notes},
+    };
+    return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+} // namespace gnv

@@ -1,0 +1,57 @@
+// Cuts the units of a plan into tasks of bounded size and hands them to worker threads in the order of the source. A unit
+// that is too large to hold is measured task by task first; its packing tasks follow once its global scale is known.
+#pragma once
+
+#include "quant/plan.h"
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+
+namespace gnv {
+
+struct Task {
+    enum class Kind : uint8_t {
+        copy,    // bytes [begin, begin + size) of a preserved tensor
+        group,   // a whole unit: measure, then pack
+        measure, // rows [begin, begin + size) of one module: largest magnitude only
+        pack,    // the same rows: pack with the unit's global scale
+    } kind = Kind::copy;
+    uint32_t unit = 0;
+    uint32_t module = 0; // position in Plan::modules (measure, pack)
+    uint64_t begin = 0, size = 0;
+    float global_scale = 0; // pack
+};
+
+class TaskQueue {
+  public:
+    explicit TaskQueue(const Plan & plan) : plan_(plan) {}
+
+    // False when nothing is left or the queue was stopped; waits while what is left depends on running tasks.
+    bool next(Task & task);
+    // Reports a task as done. `absolute_maximum` counts for Kind::measure. True when it was the last of its unit.
+    bool done(const Task & task, float absolute_maximum);
+    // Makes every next() return false, so that all workers end after a failure.
+    void stop();
+
+  private:
+    struct OpenUnit {
+        uint64_t remaining = 0;    // tasks of the current phase that are not done
+        float absolute_maximum = 0;
+        bool measuring = false;
+    };
+    void expand(uint32_t unit);
+    void expand_rows(uint32_t unit, Task::Kind kind, float global_scale, std::deque<Task> & out);
+
+    const Plan & plan_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<Task> ready_, urgent_; // urgent: packing of units that are half done
+    std::map<uint32_t, OpenUnit> open_;
+    uint32_t next_unit_ = 0;
+    bool stopped_ = false;
+};
+
+} // namespace gnv

@@ -1,0 +1,313 @@
+#include "formats/checkpoint_writer.h"
+
+#include "core/thread_pool.h"
+#include "formats/safetensors.h"
+#include "formats/safetensors_header.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+namespace gnv {
+
+// --- Layout ---------------------------------------------------------------------------------------------------------------
+
+uint64_t OutputLayout::tensor_bytes() const {
+    uint64_t sum = 0;
+    for (const OutputTensor & tensor : tensors) sum += tensor.bytes;
+    return sum;
+}
+
+uint64_t OutputLayout::file_bytes() const {
+    uint64_t sum = 0;
+    for (const OutputShard & shard : shards) sum += shard.file_bytes;
+    return sum;
+}
+
+static std::string shard_file_name(size_t number, size_t count) {
+    if (count == 1) return "model.safetensors";
+    char name[64];
+    snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", number + 1, count);
+    return name;
+}
+
+OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes) {
+    OutputLayout layout;
+    layout.tensors = std::move(tensors);
+    uint64_t filled = 0;
+    for (uint32_t i = 0; i < layout.tensors.size(); i++) {
+        OutputTensor & tensor = layout.tensors[i];
+        if (layout.shards.empty() || (filled > 0 && filled + tensor.bytes > shard_bytes)) {
+            layout.shards.emplace_back();
+            filled = 0;
+        }
+        filled += tensor.bytes;
+        tensor.shard = uint32_t(layout.shards.size() - 1);
+        layout.shards.back().tensors.push_back(i);
+    }
+    for (size_t s = 0; s < layout.shards.size(); s++) {
+        OutputShard & shard = layout.shards[s];
+        shard.file_name = shard_file_name(s, layout.shards.size());
+        std::stable_sort(shard.tensors.begin(), shard.tensors.end(), [&](uint32_t a, uint32_t b) {
+            return dtype_traits(layout.tensors[a].dtype).bits > dtype_traits(layout.tensors[b].dtype).bits;
+        });
+        uint64_t offset = 0;
+        for (const uint32_t i : shard.tensors) {
+            layout.tensors[i].offset = offset;
+            offset += layout.tensors[i].bytes;
+        }
+        shard.data_begin = shard_header(layout, s).size(); // offsets in the header are relative to the data
+        shard.file_bytes = shard.data_begin + offset;
+        for (const uint32_t i : shard.tensors) layout.tensors[i].offset += shard.data_begin;
+    }
+    return layout;
+}
+
+std::string shard_header(const OutputLayout & layout, size_t shard_number) {
+    const OutputShard & shard = layout.shards[shard_number];
+    std::vector<HeaderTensor> tensors;
+    tensors.reserve(shard.tensors.size());
+    for (const uint32_t i : shard.tensors) {
+        const OutputTensor & tensor = layout.tensors[i];
+        const uint64_t begin = tensor.offset - shard.data_begin;
+        tensors.push_back({tensor.name, tensor.dtype, tensor.shape, begin, begin + tensor.bytes});
+    }
+    return make_header(tensors, {{"format", "pt"}});
+}
+
+std::string index_text(const OutputLayout & layout) {
+    if (layout.shards.size() == 1) return {};
+    nlohmann::json index; // sorted keys
+    uint64_t elements = 0;
+    auto & map = index["weight_map"] = nlohmann::json::object();
+    for (const OutputTensor & tensor : layout.tensors) {
+        elements += tensor.bytes * 8 / uint64_t(dtype_traits(tensor.dtype).bits);
+        map[tensor.name] = layout.shards[tensor.shard].file_name;
+    }
+    index["metadata"] = {{"total_parameters", elements}, {"total_size", layout.tensor_bytes()}};
+    return index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+// --- Destination ------------------------------------------------------------------------------------------------------------
+
+static bool is_inside(const std::string & path, const std::string & folder) {
+    return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
+}
+
+Status check_destination(const std::string & source, const std::string & destination, bool overwrite) {
+    GNV_ASSIGN(const std::string from, canonical_path(source));
+    Result<std::string> resolved = canonical_path(destination);
+    if (!resolved.ok()) return resolved.take_status().add_context("destination; make its parent folder first");
+    const std::string to = resolved.take();
+    if (to == from) return fail(Code::invalid_argument, "the destination ", destination, " is the source");
+    if (is_inside(to, from)) return fail(Code::invalid_argument, "the destination ", destination, " lies inside the source");
+    if (is_inside(from, to)) return fail(Code::invalid_argument, "the source lies inside the destination ", destination);
+    if (!path_exists(to)) return {};
+    if (!overwrite)
+        return fail(Code::already_exists, "the destination ", destination, " exists; choose another or ask to overwrite it");
+    if (!is_directory(to)) return fail(Code::already_exists, "the destination ", destination, " is not a folder");
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(to));
+    const bool looks_right = entries.empty() || std::any_of(entries.begin(), entries.end(), [](const auto & entry) {
+        return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
+    });
+    if (looks_right) return {};
+    return fail(Code::already_exists, "the destination ", destination,
+                " holds something that is not a checkpoint; it will not be overwritten: remove it yourself");
+}
+
+// --- Writer -----------------------------------------------------------------------------------------------------------------
+
+static constexpr const char * journal_name = "journal";
+
+struct CheckpointWriter::State {
+    const OutputLayout & layout;
+    Options options;
+    std::string destination, partial; // canonical
+    std::vector<File> shards;
+    std::unique_ptr<File> journal;
+    uint64_t journal_bytes = 0;
+
+    // The committer: takes what was finished, syncs the shards, then says so in the journal.
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<uint32_t> waiting; // finished, not yet in the journal
+    bool committing = false, stopping = false;
+    size_t committed = 0;
+    Status failure;
+    std::thread committer;
+
+    State(const OutputLayout & output, Options given) : layout(output), options(std::move(given)) {}
+
+    Status append_journal(const std::string & text) {
+        GNV_TRY(journal->write(text.data(), text.size(), journal_bytes));
+        journal_bytes += text.size();
+        return journal->sync();
+    }
+
+    Status commit(const std::vector<uint32_t> & batch) {
+        std::vector<bool> touched(shards.size(), false);
+        std::string lines;
+        for (const uint32_t tensor : batch) {
+            touched[layout.tensors[tensor].shard] = true;
+            lines += concat("done ", tensor, "\n");
+        }
+        for (size_t s = 0; s < shards.size(); s++)
+            if (touched[s]) GNV_TRY(shards[s].sync());
+        return append_journal(lines);
+    }
+
+    void run_committer() {
+        std::unique_lock<std::mutex> lock(mutex);
+        for (;;) {
+            changed.wait(lock, [&] { return stopping || !waiting.empty(); });
+            if (waiting.empty()) return; // stopping, and nothing is left
+            std::vector<uint32_t> batch;
+            batch.swap(waiting);
+            committing = true;
+            lock.unlock();
+            Status status = guard_exceptions([&] { return commit(batch); });
+            lock.lock();
+            committing = false;
+            committed += batch.size();
+            if (!status.ok() && failure.ok()) failure = std::move(status);
+            changed.notify_all();
+        }
+    }
+
+    // A copy of what went wrong in the background, if anything did. Call with the mutex held.
+    Status background_failure() const {
+        return failure.ok() ? Status() : Status(failure.code(), failure.message());
+    }
+
+    void stop_committer() {
+        if (!committer.joinable()) return;
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            stopping = true;
+        }
+        changed.notify_all();
+        committer.join();
+    }
+};
+
+CheckpointWriter::CheckpointWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+CheckpointWriter::~CheckpointWriter() { state_->stop_committer(); }
+
+const std::string & CheckpointWriter::partial_folder() const { return state_->partial; }
+
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputLayout & layout, const Options & options) {
+    std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::make_unique<State>(layout, options)));
+    State & state = *writer->state_;
+    GNV_ASSIGN(state.destination, canonical_path(options.destination));
+    state.partial = state.destination + ".partial";
+    if (path_exists(state.partial)) {
+        if (!options.overwrite)
+            return fail(Code::already_exists, state.partial,
+                        " is left from a run that did not finish; remove it, or ask to overwrite it");
+        GNV_TRY(remove_tree(state.partial));
+    }
+    GNV_TRY(make_directory(state.partial));
+    GNV_ASSIGN(File journal, File::create(join_path(state.partial, journal_name)));
+    state.journal = std::make_unique<File>(std::move(journal));
+    GNV_TRY(state.append_journal(concat("ggml-nvfp4 journal 1\nplan ", options.plan_fingerprint, "\nsource ",
+                                        options.source_fingerprint, "\n")));
+    for (size_t s = 0; s < layout.shards.size(); s++) {
+        GNV_ASSIGN(File file, File::create(join_path(state.partial, layout.shards[s].file_name)));
+        GNV_TRY(file.reserve(layout.shards[s].file_bytes));
+        const std::string header = shard_header(layout, s);
+        GNV_CHECK(header.size() == layout.shards[s].data_begin);
+        GNV_TRY(file.write(header.data(), header.size(), 0));
+        state.shards.push_back(std::move(file));
+    }
+    try {
+        state.committer = std::thread([&state] { state.run_committer(); });
+    } catch (const std::system_error & error) {
+        return fail(Code::out_of_memory, "cannot start a thread (", error.what(), ")");
+    }
+    return writer;
+}
+
+Status CheckpointWriter::write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset) {
+    const OutputTensor & target = state_->layout.tensors[tensor];
+    GNV_CHECK(offset <= target.bytes && size <= target.bytes - offset);
+    return state_->shards[target.shard].write(data, size, target.offset + offset).add_context("tensor " + target.name);
+}
+
+Status CheckpointWriter::finished(uint32_t tensor) {
+    {
+        const std::lock_guard<std::mutex> lock(state_->mutex);
+        GNV_TRY(state_->background_failure());
+        state_->waiting.push_back(tensor);
+    }
+    state_->changed.notify_all();
+    return {};
+}
+
+Status CheckpointWriter::finish_tensors() {
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return state_->waiting.empty() && !state_->committing; });
+    GNV_TRY(state_->background_failure());
+    GNV_CHECK(state_->committed == state_->layout.tensors.size());
+    return {};
+}
+
+static Status make_parent_folders(const std::string & root, const std::string & name) {
+    for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+        const std::string folder = join_path(root, name.substr(0, slash));
+        if (!is_directory(folder)) GNV_TRY(make_directory(folder));
+    }
+    return {};
+}
+
+Status CheckpointWriter::add_file(const std::string & name, const std::string & content) {
+    GNV_TRY(make_parent_folders(state_->partial, name));
+    return write_file_synced(join_path(state_->partial, name), content);
+}
+
+Status CheckpointWriter::copy_file(const std::string & name, const std::string & from) {
+    GNV_TRY(make_parent_folders(state_->partial, name));
+    return copy_file_synced(from, join_path(state_->partial, name));
+}
+
+// Puts the complete folder in place of an old one and removes that.
+static Status replace_folder(const std::string & complete, const std::string & destination) {
+    const Status exchanged = exchange_paths(complete, destination);
+    if (exchanged.ok()) return remove_tree(complete);
+    if (exchanged.code() != Code::unsupported) return Status(exchanged.code(), exchanged.message());
+    const std::string old = destination + ".old";
+    GNV_TRY(rename_path(destination, old));
+    Status renamed = rename_path(complete, destination);
+    if (!renamed.ok()) {
+        const Status restored = rename_path(old, destination);
+        return std::move(renamed).add_context(restored.ok() ? "the old checkpoint is untouched"
+                                                            : "the old checkpoint is now at " + old);
+    }
+    return remove_tree(old);
+}
+
+Status CheckpointWriter::publish(const std::string & config_text) {
+    State & state = *state_;
+    GNV_TRY(finish_tensors());
+    state.stop_committer();
+    for (File & shard : state.shards) GNV_TRY(shard.close());
+    const std::string index = index_text(state.layout);
+    if (!index.empty()) GNV_TRY(add_file(index_file_name, index));
+    GNV_TRY(add_file("config.json", config_text));
+    state.journal.reset();
+    GNV_TRY(remove_file(join_path(state.partial, journal_name)));
+    GNV_TRY(sync_directory(state.partial));
+    if (path_exists(state.destination)) {
+        if (!state.options.overwrite)
+            return fail(Code::already_exists, state.destination, " appeared during the run; the result is in ", state.partial);
+        GNV_TRY(replace_folder(state.partial, state.destination));
+    } else {
+        GNV_TRY(rename_path(state.partial, state.destination));
+    }
+    return sync_directory(parent_path(state.destination));
+}
+
+} // namespace gnv

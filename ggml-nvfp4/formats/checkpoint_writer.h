@@ -1,0 +1,97 @@
+// Writing a checkpoint folder: every byte's place is fixed before the first is written, tensors arrive in any order from
+// any thread, and the folder gets its name only when all of it is on disk.
+//
+//   DST.partial/   journal                          what is finished and safely on disk (see docs/format.md)
+//                  model-0000N-of-0000M.safetensors  reserved at full size, filled by positioned writes
+//                  other files, then the index, then config.json
+//   DST/           the same without the journal: DST.partial renamed as the very last step
+#pragma once
+
+#include "core/dtype.h"
+#include "core/status.h"
+#include "formats/file.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+struct OutputTensor {
+    std::string name;
+    DType dtype = DType::u8;
+    std::vector<int64_t> shape;
+    uint64_t bytes = 0;
+    // filled by lay_out():
+    uint32_t shard = 0;
+    uint64_t offset = 0; // absolute, in the shard's file
+};
+
+struct OutputShard {
+    std::string file_name;
+    uint64_t data_begin = 0;       // bytes of the header, length prefix included
+    uint64_t file_bytes = 0;
+    std::vector<uint32_t> tensors; // in file order
+};
+
+struct OutputLayout {
+    std::vector<OutputTensor> tensors;
+    std::vector<OutputShard> shards;
+
+    uint64_t tensor_bytes() const; // sum over all tensors
+    uint64_t file_bytes() const;   // with headers
+};
+
+// Fills shards greedily in the given order up to `shard_bytes` of tensor data each (a larger tensor gets a shard of its
+// own). Inside a shard, wider elements come first, so that every tensor is aligned to its element size.
+// One shard is named model.safetensors, several model-00001-of-0000N.safetensors.
+OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes);
+
+// The header of one shard, as written at byte 0.
+std::string shard_header(const OutputLayout & layout, size_t shard);
+// The text of model.safetensors.index.json; empty for a single shard, which has none.
+std::string index_text(const OutputLayout & layout);
+
+class CheckpointWriter {
+  public:
+    struct Options {
+        std::string destination; // must not exist, unless `overwrite`
+        bool overwrite = false;  // replace a checkpoint folder, once the new one is complete
+        // Identify what is written and from what, so that an unfinished run is never continued with anything else.
+        std::string plan_fingerprint, source_fingerprint;
+    };
+
+    // Makes DST.partial with the journal, reserves every shard and writes the headers. `layout` must outlive the writer.
+    static Result<std::unique_ptr<CheckpointWriter>> create(const OutputLayout & layout, const Options & options);
+    ~CheckpointWriter(); // leaves DST.partial as it is, journal included
+
+    // `size` bytes at `offset` of the tensor; any thread. Fails with what the background sync met, too.
+    Status write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset);
+    // All bytes of the tensor were written; it enters the journal after the next sync.
+    Status finished(uint32_t tensor);
+    // Waits until every tensor is on disk and in the journal.
+    Status finish_tensors();
+
+    // Other files of the folder, synced. Names may hold one level of folders and more ("images/a.png").
+    Status add_file(const std::string & name, const std::string & content);
+    Status copy_file(const std::string & name, const std::string & from);
+
+    // Writes index and config, removes the journal and gives the folder its name.
+    Status publish(const std::string & config_text);
+
+    // Where the unfinished folder is: for messages.
+    const std::string & partial_folder() const;
+
+  private:
+    struct State;
+    explicit CheckpointWriter(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+// Fails unless `destination` may be written, given the folder that is read: it must not be the source, hold it or lie
+// in it, must not exist unless `overwrite`, and then must look like a checkpoint or be empty; its parent must exist.
+Status check_destination(const std::string & source, const std::string & destination, bool overwrite);
+
+} // namespace gnv

@@ -1,0 +1,68 @@
+#include "formats/pattern.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+namespace gnv {
+
+static constexpr uint32_t step_limit = 1'000'000;
+
+struct Pattern::State {
+    std::string text;
+    bool is_regex = false;
+    pcre2_code * code = nullptr;
+    pcre2_match_data * match_data = nullptr;
+    pcre2_match_context * context = nullptr;
+    ~State() {
+        pcre2_match_context_free(context);
+        pcre2_match_data_free(match_data);
+        pcre2_code_free(code);
+    }
+};
+
+Pattern::Pattern(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Pattern::Pattern(Pattern &&) noexcept = default;
+Pattern & Pattern::operator=(Pattern &&) noexcept = default;
+Pattern::~Pattern() = default;
+
+const std::string & Pattern::text() const { return state_->text; }
+
+static std::string pcre2_text(int error) {
+    PCRE2_UCHAR text[160];
+    pcre2_get_error_message(error, text, sizeof text);
+    return reinterpret_cast<const char *>(text);
+}
+
+Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) {
+    auto state = std::make_unique<State>();
+    state->text = text;
+    const bool marked = starts_with(text, "re:");
+    state->is_regex = marked || plain_is_regex;
+    if (!state->is_regex) return Pattern(std::move(state));
+
+    const std::string expression = marked ? text.substr(3) : text;
+    int error = 0;
+    size_t at = 0;
+    state->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
+                                PCRE2_ANCHORED | PCRE2_UTF, &error, &at, nullptr);
+    if (!state->code)
+        return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ", at);
+    (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // an optimisation; the interpreter gives the same answers
+    state->match_data = pcre2_match_data_create(1, nullptr);
+    state->context = pcre2_match_context_create(nullptr);
+    if (!state->match_data || !state->context) return fail(Code::out_of_memory, "no memory for pattern ", printable(text));
+    pcre2_set_match_limit(state->context, step_limit);
+    return Pattern(std::move(state));
+}
+
+Result<bool> Pattern::matches(std::string_view name) const {
+    if (!state_->is_regex) return name == state_->text;
+    const int count = pcre2_match(state_->code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0,
+                                  state_->match_data, state_->context);
+    if (count == PCRE2_ERROR_NOMATCH) return false;
+    if (count >= 0) return true; // 0: matched, with more groups than we asked for
+    return fail(Code::invalid_argument, "pattern \"", printable(state_->text), "\" on \"", printable(name),
+                "\": ", pcre2_text(count));
+}
+
+} // namespace gnv

@@ -1,0 +1,251 @@
+#include "formats/safetensors.h"
+
+#include "core/sha256.h"
+#include "formats/json.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+namespace gnv {
+
+// --- Header ---------------------------------------------------------------------------------------------------------------
+
+// Bytes that a tensor of this dtype and shape occupies; false when that is no whole number or does not fit.
+static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uint64_t & bytes) {
+    uint64_t bits = uint64_t(dtype_traits(dtype).bits);
+    for (const int64_t extent : shape)
+        if (__builtin_mul_overflow(bits, uint64_t(extent), &bits)) return false;
+    bytes = bits / 8;
+    return bits % 8 == 0;
+}
+
+static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue & value, uint64_t data_bytes) {
+    HeaderTensor tensor;
+    tensor.name = std::string(name);
+
+    GNV_ASSIGN(const JsonValue dtype, value.get("dtype"));
+    GNV_ASSIGN(const std::string_view dtype_text, dtype.as_string());
+    if (!dtype_from_name(dtype_text, tensor.dtype))
+        return fail(Code::format, dtype.where(), ": \"", printable(dtype_text), "\" is no dtype of the format");
+
+    GNV_ASSIGN(const JsonValue shape, value.get("shape"));
+    GNV_TRY(shape.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        GNV_ASSIGN(const int64_t extent, item.as_int());
+        if (extent < 0) return fail(Code::format, item.where(), ": ", extent, " is negative");
+        tensor.shape.push_back(extent);
+        return {};
+    }));
+
+    GNV_ASSIGN(const JsonValue offsets, value.get("data_offsets"));
+    uint64_t ends[2] = {0, 0};
+    size_t count = 0;
+    GNV_TRY(offsets.for_each_element([&](size_t index, const JsonValue & item) -> Status {
+        GNV_ASSIGN(const int64_t offset, item.as_int());
+        if (offset < 0) return fail(Code::format, item.where(), ": ", offset, " is negative");
+        if (index < 2) ends[index] = uint64_t(offset);
+        count++;
+        return {};
+    }));
+    if (count != 2) return fail(Code::format, offsets.where(), ": expected two offsets, found ", count);
+    tensor.begin = ends[0], tensor.end = ends[1];
+    if (tensor.begin > tensor.end || tensor.end > data_bytes)
+        return fail(Code::format, offsets.where(), ": bytes ", tensor.begin, " to ", tensor.end,
+                    " do not lie in the ", data_bytes, " bytes of data that the file holds");
+    uint64_t bytes = 0;
+    if (!tensor_bytes_of(tensor.dtype, tensor.shape, bytes) || bytes != tensor.end - tensor.begin)
+        return fail(Code::format, value.where(), ": ", shape_text(tensor.shape), " of ", dtype_name(tensor.dtype),
+                    " does not fill the ", tensor.end - tensor.begin, " bytes at ", tensor.begin, " to ", tensor.end);
+    return tensor;
+}
+
+Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::string & file_name) {
+    if (json.empty() || json[0] != '{')
+        return fail(Code::format, file_name, ": the header at byte 8 does not start with \"{\"");
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), file_name));
+    Header header;
+    GNV_TRY(document.root().for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
+        if (key == "__metadata__") {
+            return value.for_each_member([&](std::string_view name, const JsonValue & text) -> Status {
+                GNV_ASSIGN(const std::string_view content, text.as_string());
+                header.metadata[std::string(name)] = std::string(content);
+                return {};
+            });
+        }
+        if (key.empty()) return fail(Code::format, file_name, ": a tensor has an empty name");
+        GNV_ASSIGN(HeaderTensor tensor, parse_tensor(key, value, data_bytes));
+        header.tensors.push_back(std::move(tensor));
+        return {};
+    }));
+
+    std::sort(header.tensors.begin(), header.tensors.end(), [](const HeaderTensor & a, const HeaderTensor & b) {
+        return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+    });
+    uint64_t covered = 0;
+    for (const HeaderTensor & tensor : header.tensors) {
+        if (tensor.begin != covered)
+            return fail(Code::format, file_name, ": tensor ", printable(tensor.name), " starts at byte ", tensor.begin,
+                        " of the data, ", tensor.begin > covered ? "leaving a hole after byte " : "inside what ends at byte ",
+                        covered);
+        covered = tensor.end;
+    }
+    if (covered != data_bytes)
+        return fail(Code::format, file_name, ": the tensors end at byte ", covered, " of the data, the file at byte ",
+                    data_bytes);
+    return header;
+}
+
+// --- Checkpoint -------------------------------------------------------------------------------------------------------------
+
+int64_t TensorInfo::elements() const {
+    int64_t count = 1; // cannot overflow: shape x dtype = bytes was checked
+    for (const int64_t extent : shape) count *= extent;
+    return count;
+}
+
+static Result<Header> read_header(const File & file, Shard & shard) {
+    GNV_ASSIGN(shard.stamp, file.stamp());
+    const std::string & path = file.path();
+    uint8_t prefix[8];
+    if (shard.stamp.size < sizeof prefix)
+        return fail(Code::format, path, " has only ", shard.stamp.size, " bytes: not a safetensors file, or cut off");
+    GNV_TRY(file.read(prefix, sizeof prefix, 0));
+    uint64_t length = 0;
+    for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
+    if (length > max_header_bytes)
+        return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ", max_header_bytes,
+                    " that the format allows");
+    if (length > shard.stamp.size - sizeof prefix)
+        return fail(Code::format, path, ": the header needs ", length, " bytes after byte 8, the file has ",
+                    shard.stamp.size - sizeof prefix);
+    std::string json(length, '\0');
+    GNV_TRY(file.read(json.data(), length, sizeof prefix));
+    GNV_ASSIGN(shard.header_sha256, sha256_hex(json.data(), json.size()));
+    shard.data_begin = sizeof prefix + length;
+    shard.data_bytes = shard.stamp.size - shard.data_begin;
+    return parse_header(std::move(json), shard.data_bytes, path);
+}
+
+// Tensor name -> shard file, from the index.
+using WeightMap = std::map<std::string, std::string, std::less<>>;
+
+static Result<WeightMap> read_index(const std::string & path) {
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, max_header_bytes));
+    GNV_ASSIGN(const JsonValue map, document.root().get("weight_map"));
+    WeightMap files;
+    GNV_TRY(map.for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+        GNV_ASSIGN(const std::string_view file, value.as_string());
+        if (file.empty() || file.find('/') != std::string_view::npos || file.find('\0') != std::string_view::npos)
+            return fail(Code::format, value.where(), ": \"", printable(file), "\" is not a file name in this folder");
+        files.emplace(name, file);
+        return {};
+    }));
+    if (files.empty()) return fail(Code::format, map.where(), ": lists no tensor");
+    return files;
+}
+
+// Shard file names, sorted: those of the index, or every *.safetensors of the folder.
+static Result<std::vector<std::string>> shard_names(const std::string & folder, const WeightMap & index,
+                                                    std::vector<std::string> & notes) {
+    std::vector<std::string> present, listed;
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+    for (const DirectoryEntry & entry : entries)
+        if (ends_with(entry.name, ".safetensors") && !entry.is_directory) present.push_back(entry.name);
+    for (const auto & [name, file] : index) listed.push_back(file);
+    std::sort(listed.begin(), listed.end());
+    listed.erase(std::unique(listed.begin(), listed.end()), listed.end());
+    if (index.empty()) {
+        if (present.empty()) return fail(Code::not_found, folder, " holds no *.safetensors file");
+        return present;
+    }
+    for (const std::string & name : present)
+        if (!std::binary_search(listed.begin(), listed.end(), name))
+            notes.push_back(name + " is not listed in " + index_file_name + "; it is not part of the checkpoint");
+    return listed;
+}
+
+Result<Checkpoint> Checkpoint::open(const std::string & folder) {
+    if (!is_directory(folder)) return fail(Code::not_found, folder, " is not a folder; expected one with safetensors files");
+    Checkpoint checkpoint;
+    checkpoint.folder_ = folder;
+    WeightMap index;
+    const std::string index_path = join_path(folder, index_file_name);
+    if (path_exists(index_path)) {
+        checkpoint.has_index_ = true;
+        GNV_ASSIGN(index, read_index(index_path));
+    }
+    GNV_ASSIGN(const std::vector<std::string> names, shard_names(folder, index, checkpoint.notes_));
+
+    std::vector<TensorInfo> & tensors = checkpoint.tensors_;
+    for (const std::string & name : names) {
+        Result<File> file = File::open_read(join_path(folder, name));
+        if (!file.ok() && file.status().code() == Code::not_found && checkpoint.has_index_)
+            return file.take_status().add_context(index_path + " names a shard that is missing; download it again");
+        if (!file.ok()) return file.take_status();
+        Shard shard;
+        shard.file_name = name;
+        GNV_ASSIGN(Header header, read_header(file.value(), shard));
+        for (HeaderTensor & tensor : header.tensors) {
+            if (checkpoint.has_index_) {
+                const auto listed = index.find(tensor.name);
+                if (listed == index.end() || listed->second != name)
+                    return fail(Code::format, join_path(folder, name), ": tensor ", printable(tensor.name), " is here, but ",
+                                index_file_name, listed == index.end() ? " does not list it" : " places it in ",
+                                listed == index.end() ? "" : listed->second);
+            }
+            tensors.push_back(TensorInfo{std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
+                                         uint32_t(checkpoint.shards_.size()), shard.data_begin + tensor.begin,
+                                         tensor.end - tensor.begin});
+        }
+        checkpoint.shards_.push_back(std::move(shard));
+    }
+
+    checkpoint.by_name_.reserve(tensors.size());
+    for (uint32_t i = 0; i < tensors.size(); i++) {
+        const auto [other, inserted] = checkpoint.by_name_.emplace(tensors[i].name, i);
+        if (!inserted)
+            return fail(Code::format, folder, ": ", checkpoint.describe(tensors[i]), " occurs again in ",
+                        checkpoint.shards_[tensors[other->second].shard].file_name);
+    }
+    for (const auto & [name, file] : index)
+        if (checkpoint.find(name) < 0)
+            return fail(Code::format, index_path, ": tensor ", printable(name), " is listed for ", file,
+                        ", which does not hold it");
+    return checkpoint;
+}
+
+int64_t Checkpoint::find(std::string_view name) const {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? -1 : int64_t(found->second);
+}
+
+uint64_t Checkpoint::tensor_bytes() const {
+    uint64_t sum = 0;
+    for (const TensorInfo & tensor : tensors_) sum += tensor.bytes;
+    return sum;
+}
+
+Result<std::vector<File>> Checkpoint::open_shards() const {
+    std::vector<File> files;
+    for (const Shard & shard : shards_) {
+        GNV_ASSIGN(File file, File::open_read(join_path(folder_, shard.file_name)));
+        files.push_back(std::move(file));
+    }
+    GNV_TRY(check_unchanged(files));
+    return files;
+}
+
+Status Checkpoint::check_unchanged(const std::vector<File> & files) const {
+    for (size_t i = 0; i < files.size(); i++) {
+        GNV_ASSIGN(const FileStamp stamp, files[i].stamp());
+        if (stamp == shards_[i].stamp) continue;
+        return fail(Code::changed, files[i].path(), " was changed while it was read; run again when nothing writes to it");
+    }
+    return {};
+}
+
+std::string Checkpoint::describe(const TensorInfo & tensor) const {
+    return concat("tensor ", printable(tensor.name), " (", shards_[tensor.shard].file_name, ", byte ", tensor.offset, ")");
+}
+
+} // namespace gnv

@@ -1,0 +1,281 @@
+#include "quant/plan.h"
+
+#include "core/sha256.h"
+#include "formats/nvfp4.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+static constexpr uint64_t config_limit = 16 << 20;
+// Rows are packed and written in pieces of at most this much source: the piece and its codes stay in a core's cache.
+static constexpr uint64_t pack_piece_bytes = 2 << 20;
+// A thread cannot work well with less source buffer than this.
+static constexpr uint64_t smallest_source_buffer = 1 << 20;
+
+uint64_t Plan::source_bytes_read() const {
+    uint64_t sum = 0;
+    for (const PlanUnit & unit : units) sum += unit.source_bytes * (unit.read_twice ? 2 : 1);
+    return sum;
+}
+
+uint64_t Plan::disk_bytes() const {
+    uint64_t sum = output.file_bytes() + config_text.size();
+    for (const PlanFile & file : files) sum += file.bytes;
+    return sum;
+}
+
+static int64_t row_bytes(int64_t columns, DType source) { return columns * dtype_traits(source).bits / 8; }
+
+int64_t rows_that_fit(uint64_t bytes, int64_t columns, DType source) {
+    return std::max<int64_t>(1, int64_t(bytes) / std::max<int64_t>(1, row_bytes(columns, source)));
+}
+
+// --- Output tensors ---------------------------------------------------------------------------------------------------------
+
+// The tensors of one quantized Linear (compressed-tensors' names; spec: suffix, dtype, shape from N and K).
+struct ComponentRow {
+    Content content;
+    const char * suffix;
+    DType dtype;
+};
+static const ComponentRow components[] = {
+    {Content::codes, ".weight_packed", DType::u8},
+    {Content::block_scales, ".weight_scale", DType::f8_e4m3},
+    {Content::weight_global_scale, ".weight_global_scale", DType::f32},
+    {Content::input_global_scale, ".input_global_scale", DType::f32}, // W4A4 only
+};
+
+static std::vector<int64_t> component_shape(Content content, const LinearModule & linear) {
+    if (content == Content::codes) return {linear.rows, linear.columns / 2};
+    if (content == Content::block_scales) return {linear.rows, linear.columns / nvfp4::block_size};
+    return {1};
+}
+
+static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const PlanTensor & what, std::string name,
+                       DType dtype, std::vector<int64_t> shape) {
+    OutputTensor output;
+    output.name = std::move(name);
+    output.dtype = dtype;
+    output.bytes = uint64_t(dtype_traits(dtype).bits) / 8;
+    for (const int64_t extent : shape) output.bytes *= uint64_t(extent);
+    output.shape = std::move(shape);
+    outputs.push_back(std::move(output));
+    plan.tensors.push_back(what);
+}
+
+static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint32_t module_number) {
+    const LinearModule & linear = plan.layout.modules[module_number];
+    const DType source = plan.checkpoint.tensors()[linear.source].dtype;
+    if (source != DType::bf16 && source != DType::f16 && source != DType::f32)
+        return fail(Code::unsupported, plan.checkpoint.describe(plan.checkpoint.tensors()[linear.source]), " is ",
+                    dtype_name(source), "; only BF16, F16 and F32 weights can be quantized");
+    plan.modules.push_back({module_number, uint32_t(outputs.size())});
+    for (const ComponentRow & component : components) {
+        if (component.content == Content::input_global_scale && plan.options.recipe.scheme != Scheme::nvfp4) continue;
+        add_output(plan, outputs, {component.content, linear.source, module_number}, linear.name + component.suffix,
+                   component.dtype, component_shape(component.content, linear));
+    }
+    return {};
+}
+
+static Status plan_outputs(Plan & plan) {
+    const std::vector<TensorInfo> & sources = plan.checkpoint.tensors();
+    std::vector<std::vector<uint32_t>> modules_in(sources.size());
+    for (uint32_t m = 0; m < plan.layout.modules.size(); m++)
+        if (plan.selection.quantize[m]) modules_in[plan.layout.modules[m].source].push_back(m);
+
+    std::vector<OutputTensor> outputs;
+    for (const ModelTensor & tensor : plan.layout.tensors) {
+        const TensorInfo & source = sources[tensor.source];
+        std::vector<uint32_t> & modules = modules_in[tensor.source];
+        if (modules.empty()) {
+            add_output(plan, outputs, {Content::copy, tensor.source, 0}, source.name, source.dtype, source.shape);
+            GNV_CHECK(outputs.back().bytes == source.bytes);
+            continue;
+        }
+        std::sort(modules.begin(), modules.end(), [&](uint32_t a, uint32_t b) {
+            return plan.layout.modules[a].offset < plan.layout.modules[b].offset;
+        });
+        uint64_t covered = 0; // whoever is quantized in part would lose the rest
+        for (const uint32_t m : modules) {
+            const LinearModule & linear = plan.layout.modules[m];
+            GNV_CHECK(linear.offset == covered);
+            covered += uint64_t(linear.rows) * uint64_t(row_bytes(linear.columns, source.dtype));
+            GNV_TRY(add_module(plan, outputs, m));
+        }
+        GNV_CHECK(covered == source.bytes);
+    }
+    plan.output = lay_out(std::move(outputs), plan.options.shard_bytes);
+    return {};
+}
+
+// --- Work -----------------------------------------------------------------------------------------------------------------
+
+static Status plan_memory(Plan & plan) {
+    uint64_t largest_group = 0, widest_row = smallest_source_buffer;
+    for (const PlanUnit & unit : plan.units)
+        if (unit.quantize) largest_group = std::max(largest_group, unit.source_bytes);
+    for (const PlanModule & module : plan.modules) {
+        const LinearModule & linear = plan.linear(module);
+        const DType source = plan.checkpoint.tensors()[linear.source].dtype;
+        widest_row = std::max(widest_row, uint64_t(row_bytes(linear.columns, source)));
+    }
+    // Codes and scales of one piece: 4.5 bits an element, of a source of 16 or 32.
+    const uint64_t piece = std::max(pack_piece_bytes, widest_row);
+    plan.memory.output_buffer = piece / 16 * 9 / 2 + 64;
+    const uint64_t smallest = widest_row + plan.memory.output_buffer;
+    if (plan.options.ram_bytes < smallest)
+        return fail(Code::out_of_memory, "a memory budget of ", plan.options.ram_bytes,
+                    " bytes is too small: the least that would do is ", smallest);
+    plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), plan.options.ram_bytes / smallest));
+    const uint64_t share = plan.options.ram_bytes / uint64_t(plan.memory.workers) - plan.memory.output_buffer;
+    plan.memory.source_buffer = std::min(share, std::max(largest_group, pack_piece_bytes));
+    for (PlanUnit & unit : plan.units) unit.read_twice = unit.quantize && unit.source_bytes > plan.memory.source_buffer;
+    return {};
+}
+
+static Status plan_units(Plan & plan) {
+    const std::vector<TensorInfo> & sources = plan.checkpoint.tensors();
+    // Modules that share a global scale become neighbours, everything in the order of the source.
+    std::vector<int64_t> first_of_group; // fused_group -> first position in plan.modules
+    std::vector<uint32_t> leader(plan.modules.size());
+    for (uint32_t i = 0; i < plan.modules.size(); i++) {
+        const int32_t group = plan.linear(plan.modules[i]).fused_group;
+        if (group >= int32_t(first_of_group.size())) first_of_group.resize(size_t(group) + 1, -1);
+        leader[i] = i;
+        if (group < 0) continue;
+        if (first_of_group[size_t(group)] < 0) first_of_group[size_t(group)] = i;
+        leader[i] = uint32_t(first_of_group[size_t(group)]);
+    }
+    std::vector<uint32_t> order(plan.modules.size());
+    for (uint32_t i = 0; i < order.size(); i++) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return leader[a] < leader[b]; });
+    std::vector<PlanModule> modules;
+    for (size_t i = 0; i < order.size(); i++) {
+        const PlanModule & module = plan.modules[order[i]];
+        const LinearModule & linear = plan.linear(module);
+        if (i == 0 || leader[order[i]] != leader[order[i - 1]])
+            plan.units.push_back({true, uint32_t(modules.size()), 0, 0, false});
+        plan.units.back().count++;
+        plan.units.back().source_bytes +=
+            uint64_t(linear.rows) * uint64_t(row_bytes(linear.columns, sources[linear.source].dtype));
+        modules.push_back(module);
+    }
+    plan.modules = std::move(modules);
+    for (uint32_t i = 0; i < plan.tensors.size(); i++)
+        if (plan.tensors[i].content == Content::copy)
+            plan.units.push_back({false, i, 1, sources[plan.tensors[i].source].bytes, false});
+
+    const auto position = [&](const PlanUnit & unit) {
+        if (!unit.quantize) return std::pair(plan.tensors[unit.first].source, uint64_t(0));
+        const LinearModule & linear = plan.linear(plan.modules[unit.first]);
+        return std::pair(linear.source, linear.offset);
+    };
+    std::stable_sort(plan.units.begin(), plan.units.end(),
+                     [&](const PlanUnit & a, const PlanUnit & b) { return position(a) < position(b); });
+    return plan_memory(plan);
+}
+
+// --- Other files ------------------------------------------------------------------------------------------------------------
+
+// Weights in other formats: a copy of the model that the result does not need.
+static const char * const skipped_suffixes[] = {".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"};
+
+static Status plan_files(Plan & plan, const std::string & folder, const std::string & prefix) {
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+    for (const DirectoryEntry & entry : entries) {
+        const std::string name = prefix + entry.name;
+        if (entry.is_directory) {
+            if (entry.name[0] == '.') {
+                plan.notes.push_back("folder " + name + " is not copied");
+            } else {
+                GNV_TRY(plan_files(plan, join_path(folder, entry.name), name + "/"));
+            }
+            continue;
+        }
+        const bool replaced = prefix.empty() && (entry.name == "config.json" || entry.name == index_file_name ||
+                                                 ends_with(entry.name, ".safetensors"));
+        if (replaced) continue;
+        const bool skipped = std::any_of(std::begin(skipped_suffixes), std::end(skipped_suffixes),
+                                         [&](const char * suffix) { return ends_with(entry.name, suffix); });
+        if (skipped) {
+            plan.notes.push_back(name + " is not copied: weights in another format");
+            continue;
+        }
+        if (entry.is_broken_link)
+            return fail(Code::not_found, join_path(folder, entry.name),
+                        " is a link to a file that is missing; complete the download");
+        GNV_ASSIGN(const File file, File::open_read(join_path(folder, entry.name)));
+        GNV_ASSIGN(const FileStamp stamp, file.stamp());
+        plan.files.push_back({name, stamp.size});
+    }
+    return {};
+}
+
+static void check_destination_now(Plan & plan, const std::string & source) {
+    if (plan.options.destination.empty()) return;
+    const Status allowed = check_destination(source, plan.options.destination, plan.options.overwrite);
+    if (!allowed.ok()) {
+        plan.warnings.push_back(allowed.message());
+        return;
+    }
+    const Result<uint64_t> available = free_disk_bytes(parent_path(plan.options.destination));
+    if (available.ok() && available.value() < plan.disk_bytes())
+        plan.warnings.push_back(concat("the result needs ", bytes_text(plan.disk_bytes()), " at ",
+                                       plan.options.destination, ", where ", bytes_text(available.value()), " are free"));
+}
+
+// --- Fingerprints -----------------------------------------------------------------------------------------------------------
+
+static Status fingerprint(Plan & plan) {
+    GNV_ASSIGN(Sha256 source, Sha256::create());
+    for (const Shard & shard : plan.checkpoint.shards()) {
+        const std::string line = concat(shard.file_name, " ", shard.stamp.size, " ", shard.stamp.modified_ns, " ",
+                                        shard.header_sha256, "\n");
+        GNV_TRY(source.update(line.data(), line.size()));
+    }
+    GNV_ASSIGN(plan.source_fingerprint, source.finish());
+
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    for (size_t i = 0; i < plan.output.tensors.size(); i++) {
+        const OutputTensor & tensor = plan.output.tensors[i];
+        const std::string line = concat(tensor.name, " ", dtype_name(tensor.dtype), " ", shape_text(tensor.shape), " ",
+                                        tensor.shard, " ", tensor.offset, " ", int(plan.tensors[i].content), "\n");
+        GNV_TRY(hash.update(line.data(), line.size()));
+    }
+    GNV_TRY(hash.update(plan.config_text.data(), plan.config_text.size()));
+    GNV_ASSIGN(plan.plan_fingerprint, hash.finish());
+    return {};
+}
+
+Result<Plan> make_plan(const std::string & source, const PlanOptions & options) {
+    if (options.shard_bytes < 1'000'000)
+        return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes, " bytes is too small; at least 1 MB");
+    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
+    const std::string config_path = join_path(source, "config.json");
+    GNV_ASSIGN(const std::string config_source, read_file(config_path, config_limit));
+    GNV_ASSIGN(const JsonDocument config, JsonDocument::parse(config_source, config_path));
+    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
+    GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
+    GNV_ASSIGN(Selection selection, recipe.select(layout));
+
+    Plan plan{std::move(checkpoint), std::move(layout), std::move(recipe), std::move(selection), options,
+              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+    plan.warnings = plan.selection.warnings;
+    plan.notes = plan.layout.notes;
+    plan.notes.insert(plan.notes.end(), plan.checkpoint.notes().begin(), plan.checkpoint.notes().end());
+    GNV_TRY(plan_outputs(plan));
+    GNV_TRY(plan_units(plan));
+    GNV_TRY(plan_files(plan, source, ""));
+    const auto is_preprocessor = [](const PlanFile & file) { return file.name == "preprocessor_config.json"; };
+    if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
+        plan.warnings.push_back("the source has a vision tower but no preprocessor_config.json: engines will not start");
+    GNV_ASSIGN(plan.config_text,
+               quantized_config(config_source, plan.layout, plan.selection, options.recipe.scheme));
+    GNV_TRY(fingerprint(plan));
+    check_destination_now(plan, source);
+    return plan;
+}
+
+} // namespace gnv

@@ -1,0 +1,104 @@
+// The plan: what every tensor becomes, every byte range that will be read and written, and the memory it takes, decided
+// from headers alone before any weight is read. The same plan runs, is printed, and is fingerprinted.
+#pragma once
+
+#include "formats/checkpoint_writer.h"
+#include "formats/safetensors.h"
+#include "graph/model_def.h"
+#include "quant/recipe.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+inline constexpr uint64_t default_shard_bytes = 5'000'000'000;
+inline constexpr uint64_t default_ram_bytes = 256 << 20;
+
+struct PlanOptions {
+    RecipeOptions recipe;
+    uint64_t shard_bytes = default_shard_bytes; // of tensor data
+    uint64_t ram_bytes = default_ram_bytes;     // for the buffers of all threads together
+    int threads = 1;
+    std::string destination; // when known: what would keep the run from starting becomes a warning of the plan
+    bool overwrite = false;
+};
+
+// What one output tensor holds.
+enum class Content : uint8_t { copy, codes, block_scales, weight_global_scale, input_global_scale };
+
+struct PlanTensor { // beside OutputLayout::tensors, same order
+    Content content = Content::copy;
+    uint32_t source = 0; // position in Checkpoint::tensors()
+    uint32_t module = 0; // position in ModelLayout::modules, unless copied
+};
+
+// A module to quantize.
+struct PlanModule {
+    uint32_t module = 0;       // position in ModelLayout::modules
+    uint32_t first_output = 0; // codes; block scales, global scale and (nvfp4) input scale follow
+};
+
+// The unit of work: one preserved tensor, or the modules that share a global scale.
+struct PlanUnit {
+    bool quantize = false;
+    uint32_t first = 0; // output tensor, or position in Plan::modules
+    uint32_t count = 1;
+    uint64_t source_bytes = 0;
+    bool read_twice = false; // larger than a thread's buffer: once for the global scale, once to pack
+};
+
+// A file of the source that is not part of the safetensors set.
+struct PlanFile {
+    std::string name; // relative to the folder, "images/a.png"
+    uint64_t bytes = 0;
+};
+
+struct PlanMemory {
+    int workers = 1;            // threads that get buffers
+    uint64_t source_buffer = 0; // bytes of each worker for source weights
+    uint64_t output_buffer = 0; // bytes of each worker for packed rows
+    uint64_t total() const { return uint64_t(workers) * (source_buffer + output_buffer); }
+};
+
+struct Plan {
+    Checkpoint checkpoint;
+    ModelLayout layout;
+    Recipe recipe;
+    Selection selection;
+    PlanOptions options;
+
+    OutputLayout output;
+    std::vector<PlanTensor> tensors;
+    std::vector<PlanModule> modules;
+    std::vector<PlanUnit> units; // in the order of the source
+    std::vector<PlanFile> files; // copied byte for byte
+    PlanMemory memory;
+    std::string config_text;           // config.json of the result
+    std::vector<std::string> warnings; // worth a look
+    std::vector<std::string> notes;    // said for completeness
+    std::string plan_fingerprint, source_fingerprint;
+
+    uint64_t source_bytes_read() const; // counting what is read twice
+    uint64_t disk_bytes() const;        // all files of the result
+    const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
+};
+
+// Opens `source`, matches it against its config and plans. Reads headers and JSON files only.
+Result<Plan> make_plan(const std::string & source, const PlanOptions & options);
+
+// Rows of a module that fit into `bytes` of source buffer: at least 1.
+int64_t rows_that_fit(uint64_t bytes, int64_t columns, DType source);
+
+// For people: a summary by role, sizes, memory, files, warnings. For programs: every tensor with its byte ranges
+// (docs/json.md).
+std::string plan_text(const Plan & plan);
+std::string plan_json(const Plan & plan);
+
+// The "quantization_config" of the result, in the reference's form, put into the source's config.json with its key order
+// kept.
+Result<std::string> quantized_config(const std::string & source_config, const ModelLayout & layout,
+                                     const Selection & selection, Scheme scheme);
+
+} // namespace gnv

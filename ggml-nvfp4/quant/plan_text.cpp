@@ -1,0 +1,162 @@
+#include "quant/plan.h"
+
+#include "formats/safetensors_header.h"
+
+#include <algorithm>
+#include <map>
+
+namespace gnv {
+
+static const char * const part_names[] = {"text", "vision", "mtp"};
+static const char * const content_names[] = {"copy", "codes", "block_scales", "weight_global_scale", "input_global_scale"};
+
+// --- For people -------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// One line of the summary: all tensors of a role that become the same thing for the same reason.
+struct SummaryRow {
+    std::string what, becomes, rule;
+    uint64_t tensors = 0, source_bytes = 0, result_bytes = 0;
+    size_t order = 0;
+};
+
+std::string padded(const std::string & text, size_t width, bool right) {
+    const std::string blanks(text.size() < width ? width - text.size() : 0, ' ');
+    return right ? blanks + text : text + blanks;
+}
+
+std::string format_table(const std::vector<std::vector<std::string>> & rows, const std::vector<bool> & right) {
+    std::vector<size_t> widths(right.size(), 0);
+    for (const auto & row : rows)
+        for (size_t c = 0; c < row.size(); c++) widths[c] = std::max(widths[c], row[c].size());
+    std::string out;
+    for (const auto & row : rows) {
+        std::string line;
+        for (size_t c = 0; c < row.size(); c++) line += padded(row[c], widths[c], right[c]) + "  ";
+        line.erase(line.find_last_not_of(' ') + 1);
+        out += line + "\n";
+    }
+    return out;
+}
+
+std::vector<SummaryRow> summarize(const Plan & plan) {
+    // The rule that decided about a source tensor is that of the modules inside it.
+    std::vector<int> module_in(plan.checkpoint.tensors().size(), -1);
+    for (size_t m = 0; m < plan.layout.modules.size(); m++)
+        if (module_in[plan.layout.modules[m].source] < 0) module_in[plan.layout.modules[m].source] = int(m);
+    std::vector<uint64_t> result_bytes(plan.checkpoint.tensors().size(), 0);
+    for (size_t t = 0; t < plan.tensors.size(); t++) result_bytes[plan.tensors[t].source] += plan.output.tensors[t].bytes;
+
+    std::map<std::string, SummaryRow> rows;
+    for (const ModelTensor & tensor : plan.layout.tensors) {
+        const int module = module_in[tensor.source];
+        const bool quantized = module >= 0 && plan.selection.quantize[size_t(module)];
+        SummaryRow row;
+        row.what = tensor.part == Part::text ? role_traits(tensor.role).name
+                                             : concat(part_names[size_t(tensor.part)], " ", role_traits(tensor.role).name);
+        if (tensor.part == Part::vision) row.what = "vision";
+        row.becomes = quantized ? scheme_name(plan.options.recipe.scheme) : "copied";
+        if (module >= 0) row.rule = plan.recipe.describe_rule(plan.selection.rule[size_t(module)]);
+        if (tensor.part == Part::vision) row.rule.clear(); // some of its tensors are Linear, some not: one row
+        row.order = rows.size();
+        SummaryRow & kept = rows.emplace(row.what + "|" + row.becomes + "|" + row.rule, row).first->second;
+        kept.tensors++;
+        kept.source_bytes += plan.checkpoint.tensors()[tensor.source].bytes;
+        kept.result_bytes += result_bytes[tensor.source];
+    }
+    std::vector<SummaryRow> sorted;
+    for (const auto & [key, row] : rows) sorted.push_back(row);
+    std::sort(sorted.begin(), sorted.end(), [](const auto & a, const auto & b) { return a.order < b.order; });
+    return sorted;
+}
+
+} // namespace
+
+std::string plan_text(const Plan & plan) {
+    uint64_t twice = 0;
+    for (const PlanUnit & unit : plan.units) twice += unit.read_twice;
+    uint64_t other_bytes = 0;
+    for (const PlanFile & file : plan.files) other_bytes += file.bytes;
+
+    std::string out = format_table(
+        {{"source", plan.checkpoint.folder()},
+         {"", concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", plan.checkpoint.shards().size(),
+                     " shards, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
+         {"model", plan.layout.description},
+         {"scheme", concat(scheme_name(plan.options.recipe.scheme), ", preset ", preset_name(plan.options.recipe.preset),
+                           ": ", count_text(uint64_t(plan.selection.count)), " quantized modules")},
+         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(), " shards, ",
+                           count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(), " other files, ",
+                           bytes_text(other_bytes))},
+         {"disk", concat("reads ", bytes_text(plan.source_bytes_read()), ", writes ", bytes_text(plan.disk_bytes()))},
+         {"memory", concat(plan.memory.workers, " threads x ",
+                           bytes_text(plan.memory.source_buffer + plan.memory.output_buffer), " of buffers = ",
+                           bytes_text(plan.memory.total()), twice ? concat("; ", twice, " groups are read twice") : "")}},
+        {false, false});
+
+    std::vector<std::vector<std::string>> rows = {{"tensors", "count", "source", "result", "becomes", "because of"}};
+    for (const SummaryRow & row : summarize(plan))
+        rows.push_back({row.what, count_text(row.tensors), bytes_text(row.source_bytes), bytes_text(row.result_bytes),
+                        row.becomes, row.rule});
+    out += "\n" + format_table(rows, {false, true, true, true, false, false});
+    for (const std::string & note : plan.notes) out += "note: " + note + "\n";
+    for (const std::string & warning : plan.warnings) out += "warning: " + warning + "\n";
+    return out;
+}
+
+// --- For programs -------------------------------------------------------------------------------------------------------------
+
+static std::string json_list(const std::vector<std::string> & texts) {
+    std::string out = "[";
+    for (const std::string & text : texts) out += (out.size() > 1 ? "," : "") + json_quote(text);
+    return out + "]";
+}
+
+// Written piece by piece: a document of 124,000 tensors is assembled in the time a JSON library needs to build its tree.
+std::string plan_json(const Plan & plan) {
+    const auto shape_json = [](const std::vector<int64_t> & shape) {
+        std::string text = "[";
+        for (const int64_t extent : shape) text += (text.size() > 1 ? "," : "") + std::to_string(extent);
+        return text + "]";
+    };
+    std::string out = concat(
+        "{\"schema\":\"ggml-nvfp4.plan.1\",\n\"source\":{\"folder\":", json_quote(plan.checkpoint.folder()), ",\"tensors\":",
+        plan.checkpoint.tensors().size(), ",\"bytes\":", plan.checkpoint.tensor_bytes(), ",\"fingerprint\":\"",
+        plan.source_fingerprint, "\",\"shards\":[");
+    for (const Shard & shard : plan.checkpoint.shards())
+        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name), ",\"bytes\":", shard.stamp.size, "}");
+    out += concat("]},\n\"model\":{\"family\":", json_quote(plan.layout.family), ",\"description\":",
+                  json_quote(plan.layout.description), "},\n\"scheme\":\"", scheme_name(plan.options.recipe.scheme),
+                  "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"quantized_modules\":",
+                  plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
+                  ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
+                  ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),
+                  "},\n\"fingerprint\":\"", plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
+                  ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
+    for (const OutputShard & shard : plan.output.shards)
+        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name), ",\"bytes\":", shard.file_bytes, "}");
+    out += "]},\n\"files\":[";
+    for (const PlanFile & file : plan.files)
+        out += concat(out.back() == '[' ? "" : ",", "{\"name\":", json_quote(file.name), ",\"bytes\":", file.bytes, "}");
+    out += "],\n\"notes\":" + json_list(plan.notes) + ",\n\"warnings\":" + json_list(plan.warnings) + ",\n\"tensors\":[";
+    for (size_t t = 0; t < plan.tensors.size(); t++) {
+        const OutputTensor & tensor = plan.output.tensors[t];
+        const PlanTensor & what = plan.tensors[t];
+        const TensorInfo & source = plan.checkpoint.tensors()[what.source];
+        uint64_t from = source.offset, size = source.bytes;
+        if (what.content != Content::copy) {
+            const LinearModule & linear = plan.layout.modules[what.module];
+            from += linear.offset;
+            size = uint64_t(linear.rows * linear.columns) * uint64_t(dtype_traits(source.dtype).bits) / 8;
+        }
+        out += concat(t ? ",\n" : "\n", "{\"name\":", json_quote(tensor.name), ",\"dtype\":\"", dtype_name(tensor.dtype),
+                      "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"", content_names[size_t(what.content)],
+                      "\",\"file\":", tensor.shard, ",\"offset\":", tensor.offset, ",\"bytes\":", tensor.bytes,
+                      ",\"source\":{\"name\":", json_quote(source.name), ",\"file\":", source.shard, ",\"offset\":", from,
+                      ",\"bytes\":", size, "}}");
+    }
+    return out + "\n]}\n";
+}
+
+} // namespace gnv

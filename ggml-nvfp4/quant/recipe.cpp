@@ -1,0 +1,106 @@
+#include "quant/recipe.h"
+
+#include "formats/nvfp4.h"
+
+#include <map>
+
+namespace gnv {
+
+const char * scheme_name(Scheme scheme) { return scheme == Scheme::nvfp4 ? "nvfp4" : "nvfp4a16"; }
+
+const char * preset_name(Preset preset) { return preset == Preset::recipe ? "recipe" : "experts-only"; }
+
+static const char * const recipe_ignore[] = {
+    "lm_head",      "re:.*embed_tokens",  "re:.*mlp\\.gate$",       "re:.*shared_expert_gate.*",
+    "re:.*norm.*",  "re:.*visual\\..*",   "re:.*linear_attn\\..*",  "re:.*mtp.*",
+};
+static const char * const experts_only_ignore[] = {"re:.*self_attn\\..*", "re:.*shared_expert\\..*"};
+
+static const char * kind_name(Rule::Kind kind) {
+    static const char * const names[] = {"keep", "include", "ignore"};
+    return names[size_t(kind)];
+}
+
+Result<Recipe> Recipe::create(const RecipeOptions & options) {
+    Recipe recipe;
+    recipe.options_ = options;
+    const auto add = [&](Rule::Kind kind, const std::string & text, bool from_caller) -> Status {
+        Result<Pattern> pattern = Pattern::compile(text, from_caller);
+        if (!pattern.ok()) return pattern.take_status().add_context(kind_name(kind));
+        recipe.rules_.push_back(Rule{kind, pattern.take(), from_caller});
+        return {};
+    };
+    for (const std::string & text : options.keep) GNV_TRY(add(Rule::Kind::keep, text, true));
+    for (const std::string & text : options.include) GNV_TRY(add(Rule::Kind::include, text, true));
+    for (const char * text : recipe_ignore) GNV_TRY(add(Rule::Kind::ignore, text, false));
+    if (options.preset == Preset::experts_only)
+        for (const char * text : experts_only_ignore) GNV_TRY(add(Rule::Kind::ignore, text, false));
+    for (const std::string & text : options.ignore) GNV_TRY(add(Rule::Kind::ignore, text, true));
+    return recipe;
+}
+
+std::string Recipe::describe_rule(int rule) const {
+    if (rule < 0) return "target Linear";
+    return concat(kind_name(rules_[size_t(rule)].kind), " ", rules_[size_t(rule)].pattern.text());
+}
+
+// Loaders give all members of a fused parameter one treatment: whoever differs from the first is named.
+static Status check_uniform(const ModelLayout & layout, const Selection & selection) {
+    const auto differs = [&](size_t first, size_t other, const char * group) {
+        const auto & quantized = layout.modules[selection.quantize[first] ? first : other].name;
+        const auto & kept = layout.modules[selection.quantize[first] ? other : first].name;
+        return fail(Code::invalid_argument, quantized, " would be quantized and ", kept,
+                    " not, but loaders fuse them (", group, "): ignore or quantize both");
+    };
+    std::map<int32_t, size_t> fused;                           // fused_group -> first module
+    std::map<std::pair<Part, int32_t>, size_t> layer_experts;  // (part, layer) -> first routed expert's module
+    for (size_t i = 0; i < layout.modules.size(); i++) {
+        const LinearModule & module = layout.modules[i];
+        if (module.fused_group >= 0) {
+            const size_t first = fused.emplace(module.fused_group, i).first->second;
+            if (selection.quantize[first] != selection.quantize[i]) return differs(first, i, "one global scale");
+        }
+        if (module.expert >= 0) {
+            const size_t first = layer_experts.emplace(std::pair(module.part, module.layer), i).first->second;
+            if (selection.quantize[first] != selection.quantize[i]) return differs(first, i, "the routed experts of a layer");
+        }
+    }
+    return {};
+}
+
+Result<Selection> Recipe::select(const ModelLayout & layout) const {
+    Selection selection;
+    selection.quantize.assign(layout.modules.size(), false);
+    selection.rule.assign(layout.modules.size(), -1);
+    std::vector<int64_t> hits(rules_.size(), 0);
+    for (size_t i = 0; i < layout.modules.size(); i++) {
+        const LinearModule & module = layout.modules[i];
+        for (size_t r = 0; r < rules_.size(); r++) {
+            GNV_ASSIGN(const bool matched, rules_[r].pattern.matches(module.name));
+            if (!matched) continue;
+            hits[r]++;
+            if (selection.rule[i] < 0) selection.rule[i] = int16_t(r);
+        }
+        const int rule = selection.rule[i];
+        if (rule >= 0 && rules_[size_t(rule)].kind != Rule::Kind::include) continue;
+        if (!role_traits(module.role).can_quantize || module.part != Part::text)
+            return fail(Code::invalid_argument, module.name, " (", describe_rule(rule), ") cannot be quantized: loaders expect ",
+                        role_traits(module.role).name, " of the ",
+                        module.part == Part::vision ? "vision tower" : module.part == Part::mtp ? "draft head" : "text model",
+                        " in the source's precision");
+        if (module.columns % nvfp4::block_size != 0)
+            return fail(Code::model, module.name, " has ", module.columns, " input features, which ", nvfp4::block_size,
+                        " does not divide: it cannot be stored as NVFP4; ignore it");
+        selection.quantize[i] = true;
+        selection.count++;
+    }
+    GNV_TRY(check_uniform(layout, selection));
+    for (size_t r = 0; r < rules_.size(); r++)
+        if (rules_[r].from_caller && hits[r] == 0)
+            selection.warnings.push_back(concat(kind_name(rules_[r].kind), " \"", printable(rules_[r].pattern.text()),
+                                                "\" matches no module"));
+    if (selection.count == 0) return fail(Code::invalid_argument, "the rules leave no module to quantize");
+    return selection;
+}
+
+} // namespace gnv

@@ -1,0 +1,71 @@
+// Which Linear modules become NVFP4, decided by ordered rules with Python re.match patterns on module names.
+//
+//   keep     stays in the source's precision, whatever else is said
+//   include  is quantized although the ignore list names it
+//   ignore   stays in the source's precision: the default list, the preset's, the caller's
+//   (rest)   every other Linear is quantized
+//
+// The default list is that of the reference recipe: lm_head, embeddings, routers, norms, vision tower, linear attention;
+// plus the draft head, which the reference copies without quantizing it.
+#pragma once
+
+#include "core/status.h"
+#include "formats/pattern.h"
+#include "graph/model_def.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+enum class Scheme : uint8_t {
+    nvfp4,    // W4A4: weights and an input scale per Linear, which calibration measures
+    nvfp4a16, // W4A16: weights only
+};
+const char * scheme_name(Scheme scheme);
+
+enum class Preset : uint8_t {
+    recipe,       // attention, shared experts and routed experts
+    experts_only, // routed experts alone
+};
+const char * preset_name(Preset preset);
+
+struct RecipeOptions {
+    Scheme scheme = Scheme::nvfp4;
+    Preset preset = Preset::recipe;
+    std::vector<std::string> ignore, include, keep; // regular expressions, "re:" optional
+};
+
+struct Rule {
+    enum class Kind : uint8_t { keep, include, ignore } kind;
+    Pattern pattern;
+    bool from_caller; // a pattern that matches nothing is then worth a warning
+};
+
+struct Selection {
+    std::vector<bool> quantize; // per module of the layout
+    std::vector<int16_t> rule;  // per module: position in Recipe::rules(), -1 when no rule matched
+    std::vector<std::string> warnings;
+    int64_t count = 0; // modules to quantize
+};
+
+class Recipe {
+  public:
+    static Result<Recipe> create(const RecipeOptions & options);
+    const RecipeOptions & options() const { return options_; }
+    const std::vector<Rule> & rules() const { return rules_; }
+
+    // Fails, naming the modules, when loaders could not build what the rules ask for: a fused group (q/k/v, gate/up,
+    // in_proj_qkv/z) or the routed experts of a layer treated differently, a module that must stay as it is, in_features
+    // that 16 does not divide, or nothing to quantize at all.
+    Result<Selection> select(const ModelLayout & layout) const;
+
+    // "ignore re:.*norm.*", or "target Linear" for -1
+    std::string describe_rule(int rule) const;
+
+  private:
+    RecipeOptions options_;
+    std::vector<Rule> rules_; // in order of precedence
+};
+
+} // namespace gnv

@@ -1,0 +1,151 @@
+// What all programs share: option parsing, exit codes, progress, texts and the engine's lifetime. Programs use the public
+// header and this file only.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <ggml-nvfp4.h>
+#include <memory>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace tools {
+
+enum ExitCode { exit_ok = 0, exit_findings = 1, exit_failure = 2 }; // failure: usage, input, output
+
+// --- Options ------------------------------------------------------------------------------------------------------------
+
+// Adds --version and the footer; parse with TOOLS_PARSE.
+inline void set_up(CLI::App & app) {
+    app.set_version_flag("--version", std::string(app.get_name()) + " (ggml-nvfp4) " + gnv_version() + ", codec " +
+                                          gnv_cpu_kernels());
+    app.footer("Exit code: 0 success, 1 findings, 2 usage, input or output error.");
+    app.get_formatter()->column_width(34);
+}
+
+// CLI11 has exit codes of its own; ours are 0 and 2.
+inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
+    return app.exit(error) == 0 ? exit_ok : exit_failure;
+}
+#define TOOLS_PARSE(app, argc, argv)                                                                                    \
+    try {                                                                                                              \
+        (app).parse((argc), (argv));                                                                                   \
+    } catch (const CLI::ParseError & error) {                                                                          \
+        return tools::usage_exit((app), error);                                                                        \
+    }
+
+// "5GB", "256MiB", "1000000": an option that takes a number of bytes.
+inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
+    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(false))->type_name("BYTES");
+}
+
+inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {
+    std::vector<const char *> out;
+    for (const std::string & text : texts) out.push_back(text.c_str());
+    return out;
+}
+
+// --- Handles ------------------------------------------------------------------------------------------------------------
+
+// unique_ptr over a C handle: Handle<gnv_plan_t, gnv_plan_destroy>
+template <class T, void (*destroy)(T *)>
+struct Destroyer {
+    void operator()(T * handle) const { destroy(handle); }
+};
+template <class T, void (*destroy)(T *)>
+using Handle = std::unique_ptr<T, Destroyer<T, destroy>>;
+using Engine = Handle<gnv_engine_t, gnv_engine_destroy>;
+using Text = Handle<gnv_text_t, gnv_text_destroy>;
+
+inline void print_log(void *, gnv_log_level level, const char * message) {
+    fprintf(stderr, "%s%s\n", level == GNV_LOG_WARNING ? "warning: " : "", message);
+}
+
+// Null after saying why.
+inline Engine make_engine(int threads) {
+    gnv_engine_options options;
+    gnv_engine_options_init(&options);
+    options.threads = threads;
+    options.log = print_log;
+    gnv_engine_t * engine = nullptr;
+    const gnv_status status = gnv_engine_create(&options, &engine);
+    if (status != GNV_OK) fprintf(stderr, "error: cannot start %d threads: %s\n", threads, gnv_status_string(status));
+    return Engine(engine);
+}
+
+// Prints the failure and gives the exit code for it.
+inline int report(const gnv_engine_t * engine) {
+    fprintf(stderr, "error: %s\n", gnv_last_error(engine));
+    return exit_failure;
+}
+
+inline bool write_text(FILE * file, const gnv_text_t * text) {
+    return fwrite(gnv_text_data(text), 1, gnv_text_size(text), file) == gnv_text_size(text) && fflush(file) == 0;
+}
+
+// To a file, or to standard output for "-". False after saying why.
+inline bool save_text(const std::string & path, const gnv_text_t * text) {
+    FILE * file = path == "-" ? stdout : fopen(path.c_str(), "we");
+    bool good = file && write_text(file, text);
+    if (file && file != stdout) good = fclose(file) == 0 && good;
+    if (!good) perror(("error: cannot write " + path).c_str());
+    return good;
+}
+
+// --- Progress and interruption ------------------------------------------------------------------------------------------
+
+inline volatile std::sig_atomic_t interrupted = 0;
+
+// The first Ctrl-C asks the library to stop in good order, the second ends the program.
+inline void catch_interrupts() {
+    struct sigaction action = {};
+    action.sa_handler = [](int) { interrupted = 1; };
+    action.sa_flags = int(SA_RESETHAND);
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+}
+
+inline std::string duration_text(double seconds) {
+    char text[32];
+    if (seconds < 60) {
+        snprintf(text, sizeof text, "%.0f s", seconds);
+    } else {
+        snprintf(text, sizeof text, "%d:%02d min", int(seconds) / 60, int(seconds) % 60);
+    }
+    return text;
+}
+
+// One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
+class ProgressLine {
+  public:
+    explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+
+    static int callback(void * user, const gnv_progress * progress) {
+        static_cast<ProgressLine *>(user)->show(*progress);
+        return interrupted;
+    }
+
+  private:
+    void show(const gnv_progress & now) {
+        const bool complete = now.tensors == now.tensors_total;
+        if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
+        complete_ = complete;
+        next_ = now.seconds + 10;
+        const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
+        const double left = rate > 0 ? double(now.bytes_total - now.bytes) / rate : 0;
+        char line[160];
+        snprintf(line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB, %.2f GB/s, %s left",
+                 static_cast<unsigned long long>(now.tensors), static_cast<unsigned long long>(now.tensors_total),
+                 double(now.bytes) / 1e9, double(now.bytes_total) / 1e9, rate / 1e9, duration_text(left).c_str());
+        fprintf(stderr, terminal_ ? "\r\033[K%s%s" : "%s%s", line, !terminal_ || complete ? "\n" : "");
+        fflush(stderr);
+    }
+
+    bool quiet_, terminal_, complete_ = false;
+    double next_ = 0;
+};
+
+} // namespace tools

@@ -1,0 +1,109 @@
+// quantize SRC -o DST: a BF16 checkpoint to NVFP4.
+#include "args.h"
+
+#include <map>
+
+namespace {
+
+struct Args {
+    std::string source, destination, json;
+    gnv_scheme scheme = GNV_SCHEME_NVFP4;
+    gnv_preset preset = GNV_PRESET_RECIPE;
+    std::vector<std::string> ignore, include, keep;
+    uint64_t shard_bytes = 5'000'000'000, ram_bytes = 256 << 20;
+    int threads = 0;
+    bool dry_run = false, overwrite = false, quiet = false;
+};
+
+void declare(CLI::App & app, Args & args) {
+    const std::map<std::string, gnv_scheme> schemes = {{"nvfp4", GNV_SCHEME_NVFP4}, {"nvfp4a16", GNV_SCHEME_NVFP4A16}};
+    const std::map<std::string, gnv_preset> presets = {{"recipe", GNV_PRESET_RECIPE},
+                                                       {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
+    app.add_option("SRC", args.source, "folder of the BF16 checkpoint (config.json, *.safetensors)")->required();
+    app.add_option("-o,--output", args.destination, "folder to write; must not exist");
+    app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
+        ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+    app.add_option("--preset", args.preset, "recipe (default) or experts-only")
+        ->transform(CLI::CheckedTransformer(presets, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+    const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
+        app.add_option(name, patterns, help)->type_name("REGEX")->expected(1)->multi_option_policy(
+            CLI::MultiOptionPolicy::TakeAll);
+    };
+    add_patterns("--ignore", args.ignore, "modules to leave as they are, besides the default list (repeatable)");
+    add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
+    add_patterns("--keep", args.keep, "modules to leave as they are, whatever else is said (repeatable)");
+    tools::add_bytes(app, "--shard-size", args.shard_bytes, "tensor data per output file (default 5GB)");
+    tools::add_bytes(app, "--ram", args.ram_bytes, "budget for buffers (default 256MB)");
+    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    app.add_flag("--dry-run", args.dry_run, "print the plan and stop; reads headers only");
+    app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
+    app.add_option("--json", args.json, "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
+        ->type_name("FILE");
+    app.add_flag("--quiet", args.quiet, "no progress");
+}
+
+int dry_run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
+    gnv_text_t * text = nullptr;
+    if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
+    const tools::Text owner(text);
+    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+}
+
+int run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
+    gnv_plan_info info = {};
+    info.struct_size = sizeof info;
+    if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
+    if (!args.quiet)
+        fprintf(stderr, "%llu modules to quantize, %.2f GB to read, %.2f GB to write, %.0f MB of buffers\n",
+                static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
+                double(info.disk_bytes) / 1e9, double(info.buffer_bytes) / 1e6);
+
+    tools::ProgressLine progress(args.quiet);
+    gnv_quantize_options options;
+    gnv_quantize_options_init(&options);
+    options.overwrite = args.overwrite;
+    options.progress = tools::ProgressLine::callback;
+    options.user = &progress;
+    gnv_text_t * report = nullptr;
+    if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
+    const tools::Text owner(report);
+    if (!args.json.empty() && !tools::save_text(args.json, report)) return tools::exit_failure;
+    if (!args.quiet) fprintf(stderr, "wrote %s\n", args.destination.c_str());
+    return tools::exit_ok;
+}
+
+} // namespace
+
+int main(int argc, char ** argv) {
+    Args args;
+    CLI::App app("Turns a BF16 checkpoint into an NVFP4 one that vLLM and SGLang load.", "quantize");
+    tools::set_up(app);
+    declare(app, args);
+    TOOLS_PARSE(app, argc, argv);
+    if (args.destination.empty() && !args.dry_run) {
+        fprintf(stderr, "error: -o DST is needed (or --dry-run)\n");
+        return tools::exit_failure;
+    }
+    tools::catch_interrupts();
+    const tools::Engine engine = tools::make_engine(args.threads);
+    if (!engine) return tools::exit_failure;
+
+    gnv_plan_options options;
+    gnv_plan_options_init(&options);
+    options.scheme = args.scheme;
+    options.preset = args.preset;
+    const auto ignore = tools::pointers(args.ignore), include = tools::pointers(args.include), keep = tools::pointers(args.keep);
+    options.ignore = ignore.data(), options.ignore_count = ignore.size();
+    options.include = include.data(), options.include_count = include.size();
+    options.keep = keep.data(), options.keep_count = keep.size();
+    options.shard_bytes = args.shard_bytes;
+    options.ram_bytes = args.ram_bytes;
+    options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
+    options.overwrite = args.overwrite;
+    gnv_plan_t * plan = nullptr;
+    if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK) return tools::report(engine.get());
+    const tools::Handle<gnv_plan_t, gnv_plan_destroy> owner(plan);
+    return args.dry_run ? dry_run(args, engine.get(), plan) : run(args, engine.get(), plan);
+}
