@@ -27,7 +27,7 @@ enum class Role : uint8_t {
     expert_gate, expert_up, expert_down,                 // one tensor per expert
     shared_expert_gate_proj, shared_expert_up, shared_expert_down,
     mlp_gate, mlp_up, mlp_down,                          // dense members
-    vision,                                              // every tensor of the vision tower
+    vision, vision_linear,                               // the vision tower: its Linear weights apart from the rest
     mtp_fc, mtp_norm,                                    // the draft head's own tensors
     extra,                                               // in the checkpoint, unknown to the model
     count_

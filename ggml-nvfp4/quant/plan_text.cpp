@@ -7,7 +7,7 @@
 
 namespace gnv {
 
-static const char * const part_names[] = {"text", "vision", "mtp"};
+static const char * const part_names[] = {"text", "vision tower", "draft head"};
 static const char * const content_names[] = {"copy", "codes", "block_scales", "weight_global_scale", "input_global_scale"};
 
 // --- For people -------------------------------------------------------------------------------------------------------------
@@ -53,12 +53,13 @@ std::vector<SummaryRow> summarize(const Plan & plan) {
         const int module = module_in[tensor.source];
         const bool quantized = module >= 0 && plan.selection.quantize[size_t(module)];
         SummaryRow row;
-        row.what = tensor.part == Part::text ? role_traits(tensor.role).name
-                                             : concat(part_names[size_t(tensor.part)], " ", role_traits(tensor.role).name);
-        if (tensor.part == Part::vision) row.what = "vision";
         row.becomes = quantized ? scheme_name(plan.options.recipe.scheme) : "copied";
-        if (module >= 0) row.rule = plan.recipe.describe_rule(plan.selection.rule[size_t(module)]);
-        if (tensor.part == Part::vision) row.rule.clear(); // some of its tensors are Linear, some not: one row
+        if (tensor.part != Part::text) { // never quantized: one row each
+            row.what = part_names[size_t(tensor.part)];
+        } else {
+            row.what = role_traits(tensor.role).name;
+            if (module >= 0) row.rule = plan.recipe.describe_rule(plan.selection.rule[size_t(module)]);
+        }
         row.order = rows.size();
         SummaryRow & kept = rows.emplace(row.what + "|" + row.becomes + "|" + row.rule, row).first->second;
         kept.tensors++;
@@ -82,11 +83,11 @@ std::string plan_text(const Plan & plan) {
     std::string out = format_table(
         {{"source", plan.checkpoint.folder()},
          {"", concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", plan.checkpoint.shards().size(),
-                     " shards, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
+                     " files, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
          {"model", plan.layout.description},
          {"scheme", concat(scheme_name(plan.options.recipe.scheme), ", preset ", preset_name(plan.options.recipe.preset),
                            ": ", count_text(uint64_t(plan.selection.count)), " quantized modules")},
-         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(), " shards, ",
+         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(), " files, ",
                            count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(), " other files, ",
                            bytes_text(other_bytes))},
          {"disk", concat("reads ", bytes_text(plan.source_bytes_read()), ", writes ", bytes_text(plan.disk_bytes()))},

@@ -1,0 +1,25 @@
+# What `cmake --install` puts where: library, header, programs, and the two ways to find them (CMake package, pkg-config).
+include(CMakePackageConfigHelpers)
+set(gnv_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ggml-nvfp4)
+
+install(TARGETS ggml-nvfp4 EXPORT ggml-nvfp4-targets)
+install(FILES ggml-nvfp4/include/ggml-nvfp4.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT ggml-nvfp4-targets NAMESPACE ggml-nvfp4:: DESTINATION ${gnv_package_dir})
+
+configure_package_config_file(cmake/ggml-nvfp4-config.cmake.in ${CMAKE_BINARY_DIR}/ggml-nvfp4-config.cmake
+    INSTALL_DESTINATION ${gnv_package_dir})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/ggml-nvfp4-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/ggml-nvfp4-config.cmake ${CMAKE_BINARY_DIR}/ggml-nvfp4-config-version.cmake
+              cmake/gnv_dependencies.cmake cmake/dependencies.txt
+        DESTINATION ${gnv_package_dir})
+
+# A static library hands what it links on to its users; a shared one keeps it to itself.
+list(JOIN GNV_PC_MODULES " " gnv_pc_modules)
+if(BUILD_SHARED_LIBS)
+    set(gnv_pc_private ".private")
+else()
+    list(JOIN GNV_PC_LIBRARIES " " gnv_pc_libraries)
+endif()
+file(RELATIVE_PATH gnv_pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+configure_file(cmake/ggml-nvfp4.pc.in ${CMAKE_BINARY_DIR}/ggml-nvfp4.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/ggml-nvfp4.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

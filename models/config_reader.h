@@ -1,0 +1,52 @@
+// Reading one object of a config.json strictly: every key is either read, known to be without influence, or reported.
+#pragma once
+
+#include "core/status.h"
+#include "formats/json.h"
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+// A key whose value the runtime can handle in some forms only.
+struct FixedKey {
+    const char * key;
+    const char * accepted[4]; // JSON texts; unused entries are null
+};
+
+class ConfigReader {
+  public:
+    // `prefix` is put before keys in unknown_keys(), for example "text_config.".
+    ConfigReader(JsonValue object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
+
+    // False when the key is absent or null.
+    bool find(const char * key, JsonValue & out);
+    // Numbers within [low, high]. The first form fails when the key is absent or null, the others leave `out` alone.
+    Status require_int(const char * key, int64_t low, int64_t high, int64_t & out);
+    Status optional_int(const char * key, int64_t low, int64_t high, int64_t & out);
+    Status optional_double(const char * key, double low, double high, double & out);
+    Status optional_bool(const char * key, bool & out);
+    // Code::unsupported when the key is present with a value that is not listed.
+    Status expect(const FixedKey & fixed);
+
+    // Marks keys that change neither tensors nor arithmetic.
+    template <size_t count>
+    void ignore(const char * const (&keys)[count]) {
+        for (const char * key : keys) known_.insert(key);
+    }
+    // Appends the keys of the object that nobody asked for, in file order.
+    Status unknown_keys(std::vector<std::string> & out) const;
+
+    std::string where(const char * key) const; // "config.json: text_config.head_dim"
+
+  private:
+    Status check_int(const JsonValue & value, int64_t low, int64_t high, int64_t & out) const;
+    JsonValue object_;
+    std::string prefix_;
+    std::set<std::string, std::less<>> known_;
+};
+
+} // namespace gnv

@@ -1,0 +1,110 @@
+#include "models/qwen35.h"
+
+namespace gnv {
+
+Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config_json, const LayoutChoice & choice,
+                                                    Qwen35Mlp mlp) {
+    GNV_ASSIGN(const Qwen35Config config, read_qwen35_config(config_json, mlp));
+    Qwen35Layout layout;
+    layout.text_prefix = choice.nested_prefix ? qwen35_nested_prefix : qwen35_flat_prefix;
+    layout.fused_experts.assign(config.layers.size(), choice.fused_experts);
+    layout.fused_draft_experts.assign(size_t(config.draft_layers), choice.fused_mtp_experts);
+    layout.with_vision = config.vision && choice.with_vision;
+    layout.with_draft = config.draft_layers > 0 && choice.with_mtp;
+    layout.with_lm_head = !config.tied_embeddings;
+    return expand_qwen35(config, layout).tensors;
+}
+
+// --- What a checkpoint chose --------------------------------------------------------------------------------------------------
+
+static Result<std::string> find_text_prefix(const Checkpoint & checkpoint) {
+    for (const char * prefix : {qwen35_nested_prefix, qwen35_flat_prefix})
+        for (const char * name : {"embed_tokens.weight", "layers.0.input_layernorm.weight", "norm.weight"})
+            if (checkpoint.find(std::string(prefix) + name) >= 0) return std::string(prefix);
+    return fail(Code::model, checkpoint.folder(), ": tensor ", qwen35_nested_prefix, "embed_tokens.weight (or ",
+                qwen35_flat_prefix, "embed_tokens.weight) is missing: this is no checkpoint of the model in config.json");
+}
+
+// Whether a block keeps its experts in one tensor per projection. A block without any is taken for a fused one, as
+// published; the comparison then names what is missing.
+static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::string & block, int64_t experts) {
+    const std::string folder = block + "mlp.experts.";
+    const auto any = [&](const std::string & prefix, std::initializer_list<const char *> names) {
+        for (const char * name : names)
+            if (checkpoint.find(prefix + name) >= 0) return true;
+        return false;
+    };
+    const bool fused = any(folder, {"gate_up_proj", "down_proj"});
+    bool single = false;
+    for (const int64_t expert : {int64_t(0), experts - 1})
+        single |= any(concat(folder, expert, "."), {"gate_proj.weight", "up_proj.weight", "down_proj.weight"});
+    if (fused && single)
+        return fail(Code::model, checkpoint.folder(), ": the experts of ", folder,
+                    " are there twice, as one tensor and one by one; remove one of the two");
+    return !single;
+}
+
+static Result<std::vector<bool>> find_fused_blocks(const Checkpoint & checkpoint, const Qwen35Config & config,
+                                                   const std::string & part_prefix, int64_t layers) {
+    std::vector<bool> fused(size_t(layers), false);
+    if (config.mlp == Qwen35Mlp::dense) return fused;
+    for (int64_t layer = 0; layer < layers; layer++) {
+        GNV_ASSIGN(const bool is_fused,
+                   has_fused_experts(checkpoint, qwen35_block_prefix(part_prefix, layer), config.experts));
+        fused[size_t(layer)] = is_fused;
+    }
+    return fused;
+}
+
+static Result<Qwen35Layout> find_layout(const Checkpoint & checkpoint, const Qwen35Config & config) {
+    Qwen35Layout layout;
+    GNV_ASSIGN(layout.text_prefix, find_text_prefix(checkpoint));
+    layout.with_vision = config.vision && has_tensors(checkpoint, qwen35_vision_prefix);
+    layout.with_draft = config.draft_layers > 0 && has_tensors(checkpoint, qwen35_draft_prefix);
+    layout.with_lm_head = !config.tied_embeddings || checkpoint.find("lm_head.weight") >= 0;
+    GNV_ASSIGN(layout.fused_experts,
+               find_fused_blocks(checkpoint, config, layout.text_prefix, int64_t(config.layers.size())));
+    if (layout.with_draft) {
+        GNV_ASSIGN(layout.fused_draft_experts,
+                   find_fused_blocks(checkpoint, config, qwen35_draft_prefix, config.draft_layers));
+    }
+    return layout;
+}
+
+static std::string describe(const Qwen35Config & config, const ModelLayout & layout) {
+    std::string out = concat(layout.family, ": ", config.layers.size(), " layers (", config.full_attention_layers(),
+                             " full attention), hidden ", config.hidden);
+    if (config.mlp == Qwen35Mlp::dense) {
+        out += concat(", dense ", config.intermediate);
+    } else {
+        out += concat(", ", config.experts, " experts of ", config.expert_intermediate, ", top ", config.experts_per_token);
+    }
+    if (config.tied_embeddings) out += ", tied embeddings";
+    if (layout.has_vision) out += concat(", vision ", config.vision->depth, " blocks");
+    if (layout.has_mtp)
+        out += concat(", draft head ", config.draft_layers, config.draft_layers == 1 ? " layer" : " layers");
+    return out;
+}
+
+Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint & checkpoint, Qwen35Mlp mlp) {
+    GNV_ASSIGN(const Qwen35Config config, read_qwen35_config(config_json, mlp));
+    GNV_TRY(refuse_quantized(checkpoint));
+    GNV_ASSIGN(const Qwen35Layout found, find_layout(checkpoint, config));
+
+    ModelLayout layout;
+    layout.family = mlp == Qwen35Mlp::dense ? "qwen3_5" : "qwen3_5_moe";
+    layout.notes = config.notes;
+    layout.layer_count = int64_t(config.layers.size());
+    layout.expert_count = config.experts;
+    layout.has_vision = found.with_vision;
+    layout.has_mtp = found.with_draft;
+    layout.description = describe(config, layout);
+    if (config.vision && !found.with_vision)
+        layout.notes.push_back(concat("config.json announces a vision tower, but no tensor starts with ", qwen35_vision_prefix));
+    if (config.draft_layers > 0 && !found.with_draft)
+        layout.notes.push_back(concat("config.json announces a draft head, but no tensor starts with ", qwen35_draft_prefix));
+    GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, layout));
+    return layout;
+}
+
+} // namespace gnv

@@ -1,0 +1,96 @@
+// The table of model families. A new family is its own files in this folder and rows here.
+#include "graph/model_def.h"
+#include "models/qwen35.h"
+
+namespace gnv {
+
+namespace {
+
+struct ModelFamily {
+    Result<std::vector<TensorSpec>> (*list_tensors)(const JsonValue & config, const LayoutChoice & choice);
+    Result<ModelLayout> (*match_model)(const JsonValue & config, const Checkpoint & checkpoint);
+};
+
+template <Qwen35Mlp mlp>
+constexpr ModelFamily qwen35 = {
+    [](const JsonValue & config, const LayoutChoice & choice) { return list_qwen35_tensors(config, choice, mlp); },
+    [](const JsonValue & config, const Checkpoint & checkpoint) { return match_qwen35(config, checkpoint, mlp); },
+};
+
+// What config.json may say in "architectures" and "model_type".
+struct FamilyName {
+    const char * name;
+    const ModelFamily * family;
+};
+constexpr FamilyName family_names[] = {
+    {"Qwen3_5MoeForConditionalGeneration", &qwen35<Qwen35Mlp::experts>},
+    {"Qwen3_5MoeForCausalLM", &qwen35<Qwen35Mlp::experts>},
+    {"qwen3_5_moe", &qwen35<Qwen35Mlp::experts>},
+    {"qwen3_5_moe_text", &qwen35<Qwen35Mlp::experts>},
+    {"Qwen3_5ForConditionalGeneration", &qwen35<Qwen35Mlp::dense>},
+    {"Qwen3_5ForCausalLM", &qwen35<Qwen35Mlp::dense>},
+    {"qwen3_5", &qwen35<Qwen35Mlp::dense>},
+    {"qwen3_5_text", &qwen35<Qwen35Mlp::dense>},
+};
+
+// Where tools of the field note that a checkpoint is quantized.
+constexpr const char * quantization_keys[] = {"quantization_config", "compression_config", "quantization"};
+
+Status refuse_quantized_config(const JsonValue & object) {
+    for (const char * key : quantization_keys) {
+        JsonValue value;
+        if (!object.find(key, value) || value.is_null()) continue;
+        JsonValue method;
+        const std::string found = value.find("quant_method", method) ? concat(" (", printable(method.text(), 60), ")") : "";
+        return fail(Code::unsupported, value.where(), ": this checkpoint is quantized already", found,
+                    "; start from the BF16 one it was made from");
+    }
+    return {};
+}
+
+Result<const ModelFamily *> find_named_family(const JsonValue & name) {
+    GNV_ASSIGN(const std::string_view text, name.as_string());
+    std::string supported;
+    for (const FamilyName & row : family_names) {
+        if (text == row.name) return row.family;
+        supported += (supported.empty() ? "" : ", ") + std::string(row.name);
+    }
+    return fail(Code::unsupported, name.where(), ": \"", printable(text), "\" is not supported; supported are ", supported);
+}
+
+// Every name that config.json gives must be known and mean the same family.
+Result<const ModelFamily *> find_family(const JsonValue & config) {
+    const ModelFamily * family = nullptr;
+    const auto add = [&](const JsonValue & name) -> Status {
+        GNV_ASSIGN(const ModelFamily * const named, find_named_family(name));
+        if (family && named != family)
+            return fail(Code::format, name.where(), ": ", name.text(), " contradicts the other names of the model");
+        family = named;
+        return {};
+    };
+    JsonValue names;
+    if (config.find("architectures", names) && !names.is_null())
+        GNV_TRY(names.for_each_element([&](size_t, const JsonValue & name) { return add(name); }));
+    JsonValue type;
+    if (config.find("model_type", type) && !type.is_null()) GNV_TRY(add(type));
+    if (!family) return fail(Code::format, config.where(), ": neither \"architectures\" nor \"model_type\" names a model");
+
+    GNV_TRY(refuse_quantized_config(config));
+    JsonValue text;
+    if (config.find("text_config", text)) GNV_TRY(refuse_quantized_config(text));
+    return family;
+}
+
+} // namespace
+
+Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const LayoutChoice & choice) {
+    GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    return family->list_tensors(config, choice);
+}
+
+Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint) {
+    GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    return family->match_model(config, checkpoint);
+}
+
+} // namespace gnv

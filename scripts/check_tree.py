@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Checks the rules of the source tree that a compiler does not: who may include whom, what the library never does, and
+how files look. Prints file:line: message for each finding; exit status 1 when there is one.
+
+usage: check_tree.py [--self-test] [FOLDER]
+
+--self-test plants one violation of each rule in a scratch tree and checks that it is found where it is.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+# Which folders a file may include from besides its own. Data flows one way: downwards in this table.
+MAY_INCLUDE = {
+    "ggml-nvfp4/include": [],
+    "ggml-nvfp4/core": [],
+    "ggml-nvfp4/formats": ["core"],
+    "ggml-nvfp4/graph": ["core", "formats"],
+    "ggml-nvfp4/cpu": ["core", "formats", "graph"],
+    "ggml-nvfp4/cuda": ["core", "formats", "graph", "cpu"],
+    "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],
+    "ggml-nvfp4/data": ["core", "formats"],
+    "models": ["core", "formats", "graph"],
+    "ggml-nvfp4/api": ["core", "formats", "graph", "cpu", "cuda", "quant", "data", "models", "include"],
+}
+LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
+TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h"}
+INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
+PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
+CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels"}  # files of cuda/ that are not kernels
+MAX_LINES = 800
+
+SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")
+TEXT = re.compile(r"(\.(h|c|cpp|cu|cuh|cmake|in|md|py|sh|txt)|(^|/)(Makefile|LICENSE|run|\.clang-format|\.gitignore))$")
+DATA = ("tests/data/", "tests/fuzz/corpus/")
+SELF = "scripts/check_tree.py"
+
+# Patterns that must not occur: (where, except in, pattern, message). Comments and literals of sources are blanked first.
+NEVER_IN_CODE = [
+    (LIBRARY + ("tools/",), {"ggml-nvfp4/core/env.cpp"}, r"\b(secure_)?getenv\b", "getenv outside core/env.cpp"),
+    (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"\b(v?f?printf|f?puts|putchar|perror|std::(cout|cerr|clog))\b",
+     "the library never prints"),
+    (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"\b(exit|_exit|quick_exit|abort|terminate)\s*\(",
+     "the library never ends the process"),
+    (LIBRARY, set(), r"\bthrow\b", "the library never throws"),
+]
+# The same over the whole text of every file.
+NEVER_IN_TEXT = [
+    (r"(?<![\w.])/(work|root)/", "a path of one machine"),
+    (r"\b(deb\.debian\.org|pypi\.org|pythonhosted\.org|npmjs\.org|crates\.io|proxy\.golang\.org)\b",
+     "the host of a package registry"),
+    (r"\b(TODO|FIXME|XXX)\b", "an open end: finish it or file an issue"),
+    (r"(?<!\w)-{1,2}(ffast-math|use_fast_math|Ofast)\b", "fast-math changes results"),
+]
+CUDA_HEADER = re.compile(r"^(cuda|cublas|cusparse|cusolver|nvrtc|nccl|nvtx|nvml|cub/|thrust/|cutlass/)")
+
+
+def list_files(root):
+    """Paths below root: what git tracks or would add; every file where there is no git."""
+    command = ["git", "-C", root, "ls-files", "-co", "--exclude-standard", "-z"]
+    if os.path.exists(os.path.join(root, ".git")):
+        output = subprocess.run(command, check=True, capture_output=True).stdout.decode()
+        return sorted(path for path in output.split("\0") if path and os.path.isfile(os.path.join(root, path)))
+    return sorted(os.path.relpath(os.path.join(folder, name), root)
+                  for folder, _, names in os.walk(root) for name in names)
+
+
+def blank(match):
+    return re.sub(r"[^\n]", " ", match.group(0))
+
+
+def code_of(text):
+    """The text of a source with comments and literals replaced by blanks, line numbers kept."""
+    raw, comment = r'R"(\w*)\(.*?\)\1"', r'//[^\n]*|/\*.*?\*/'
+    literal = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\''
+    return re.sub(f"{raw}|{comment}|{literal}", blank, text, flags=re.S)
+
+
+class Tree:
+    def __init__(self, root):
+        self.root = root
+        self.paths = list_files(root)
+        self.findings = []
+        self.texts = {}
+        for path in self.paths:
+            if (SOURCE.search(path) or TEXT.search(path)) and not path.startswith(DATA):
+                with open(os.path.join(root, path), encoding="utf-8", newline="") as file:
+                    self.texts[path] = file.read()
+
+    def sources(self):
+        return [(path, text) for path, text in self.texts.items() if SOURCE.search(path)]
+
+    def report(self, path, line, message):
+        self.findings.append((path, line, message))
+
+    def report_matches(self, path, text, pattern, message):
+        for match in re.finditer(pattern, text):
+            self.report(path, text.count("\n", 0, match.start()) + 1, message + ": " + match.group(0).strip())
+
+
+def folder_of(path):
+    return next((folder for folder in MAY_INCLUDE if path.startswith(folder + "/")), None)
+
+
+def resolve(tree, path, name):
+    """The file of the tree that #include "name" in `path` means, or None."""
+    folders = [os.path.dirname(path) + "/"] + INCLUDE_ROOTS
+    if path.startswith("tests/"):
+        folders.append("tests/")
+    return next((folder + name for folder in folders if folder + name in tree.texts), None)
+
+
+def check_includes(tree):
+    for path, text in tree.sources():
+        for number, line in enumerate(text.split("\n"), 1):
+            match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+            if not match:
+                continue
+            name, quoted = match.group(2), match.group(1) == '"'
+            if CUDA_HEADER.match(name) and not path.startswith(("ggml-nvfp4/cuda/", "tests/cuda/")):
+                tree.report(path, number, f"a CUDA header outside cuda/: {name}")
+            if path.startswith("tools/") and (quoted or "/" in name and not name.startswith(("CLI/", "sys/"))):
+                if name not in TOOLS_MAY_INCLUDE:
+                    tree.report(path, number, f"programs use only ggml-nvfp4.h and args.h: {name}")
+                continue
+            if not quoted:
+                continue
+            target, own = resolve(tree, path, name), folder_of(path)
+            if target is None:
+                tree.report(path, number, f"no such file in the tree: {name}")
+            elif own and folder_of(target) != own:
+                if (folder_of(target) or target).rsplit("/", 1)[-1] not in MAY_INCLUDE[own]:
+                    tree.report(path, number, f"{own} may not include {name}")
+
+
+def check_patterns(tree):
+    for path, text in tree.texts.items():
+        if path == SELF:
+            continue
+        for pattern, message in NEVER_IN_TEXT:
+            tree.report_matches(path, text, pattern, message)
+        if SOURCE.search(path):
+            code = code_of(text)
+            for folders, exceptions, pattern, message in NEVER_IN_CODE:
+                if path.startswith(folders) and path not in exceptions:
+                    tree.report_matches(path, code, pattern, message)
+
+
+def check_files(tree):
+    seen = {}
+    for path, text in tree.texts.items():
+        lines = text.split("\n")
+        if text and not text.endswith("\n"):
+            tree.report(path, len(lines), "no newline at the end")
+        for number, line in enumerate(lines, 1):
+            if line != line.rstrip():
+                tree.report(path, number, "blanks at the end of the line")
+            if "\t" in line and os.path.basename(path) != "Makefile":
+                tree.report(path, number, "a tab")
+        if not SOURCE.search(path):
+            continue
+        name = os.path.basename(path)
+        if name in seen and not path.startswith("tools/"):  # a program is named after what it does
+            tree.report(path, 1, f"the file name is taken: {seen[name]}")
+        seen.setdefault(name, path)
+        first_comment = re.match(r"(\s*//[^\n]*\n)*|\s*/\*.*?\*/", text, flags=re.S).group(0)
+        if len(lines) - 1 > MAX_LINES and "long because" not in first_comment:
+            tree.report(path, 1, f"{len(lines) - 1} lines: over {MAX_LINES}, the first comment says \"long because\"")
+        if re.search(r"\.(h|cuh)$", path) and path != PUBLIC_HEADER:
+            if not re.match(r"\s*#pragma once\n", code_of(text)):
+                tree.report(path, 1, "the first line after the comment is not #pragma once")
+
+
+def check_kernel_pairs(tree):
+    for path in tree.texts:
+        match = re.fullmatch(r"ggml-nvfp4/cuda/(\w+)\.cu", path)
+        if match and match.group(1) not in CUDA_WITHOUT_TWIN:
+            twin = f"ggml-nvfp4/cpu/{match.group(1)}.cpp"
+            if twin not in tree.texts:
+                tree.report(path, 1, f"a kernel without its CPU twin {twin}")
+
+
+def check_listed(tree):
+    """Every source is named in the CMakeLists.txt of its folder or of one above; fuzz targets are globbed."""
+    for path, _ in tree.sources():
+        if path.endswith((".h", ".cuh")) or re.fullmatch(r"tests/fuzz/fuzz_\w+\.cpp", path):
+            continue
+        stem = re.escape(os.path.splitext(os.path.basename(path))[0])
+        folder = os.path.dirname(path)
+        while True:
+            lists = tree.texts.get(os.path.join(folder, "CMakeLists.txt"), "")
+            relative = re.escape(os.path.relpath(path, folder or "."))
+            if re.search(rf"(?<![\w./]){relative}(?![\w.])", lists):
+                break
+            if folder == os.path.dirname(path) and re.search(rf"\({stem}\)|\b(add_executable|gnv_tool)\({stem}\b", lists):
+                break
+            if not folder:
+                tree.report(path, 1, "in no CMakeLists.txt")
+                break
+            folder = os.path.dirname(folder)
+
+
+CHECKS = [check_includes, check_patterns, check_files, check_kernel_pairs, check_listed]
+
+
+def check(root):
+    tree = Tree(root)
+    for rule in CHECKS:
+        rule(tree)
+    return sorted(set(tree.findings)), len(tree.texts)
+
+
+# --- Self-test --------------------------------------------------------------------------------------------------------
+
+CLEAN = {
+    "CMakeLists.txt": "add_subdirectory(ggml-nvfp4)\n",
+    "Makefile": "all:\n\techo\n",
+    "ggml-nvfp4/CMakeLists.txt": "target_sources(o PRIVATE\n    core/status.cpp\n    core/env.cpp\n    cpu/pack.cpp\n"
+                                 "    cuda/pack.cu\n    formats/file.cpp\n)\n",
+    "ggml-nvfp4/include/ggml-nvfp4.h": "#ifndef G\n#define G\n#endif\n",
+    "ggml-nvfp4/core/status.h": "// printf, throw and getenv in a comment are no matter.\n#pragma once\n",
+    "ggml-nvfp4/core/status.cpp": '#include "core/status.h"\nvoid f() { fprintf(stderr, "x"); abort(); }\n',
+    "ggml-nvfp4/core/env.cpp": 'const char * e() { return getenv("GNV_LOG"); }\n',
+    "ggml-nvfp4/formats/file.cpp": '#include "core/status.h"\nconst char * s = "throw exit(1) printf";\n'
+                                  'const char * r = R"(throw\n" printf)";\n',
+    "ggml-nvfp4/cpu/pack.cpp": "int pack;\n",
+    "ggml-nvfp4/cuda/pack.cu": "#include <cuda_runtime.h>\n",
+    "tools/CMakeLists.txt": "foreach(tool quantize)\n    gnv_tool(quantize)\nendforeach()\n",
+    "tools/args.h": "#pragma once\n",
+    "tools/quantize.cpp": '#include "args.h"\n#include "ggml-nvfp4.h"\n#include <CLI/CLI.hpp>\n#include <cstdio>\n',
+    "tests/data/any.json": "\t /work" + "/ \n\n ",
+}
+
+# (file, its whole content, line of the finding, part of the message)
+PLANTS = [
+    ("ggml-nvfp4/core/env.cpp", '#include "formats/file.h"\n', 1, "no such file"),
+    ("ggml-nvfp4/core/status.h", '#pragma once\n#include "tools/args.h"\n', 2, "may not include"),
+    ("ggml-nvfp4/formats/file.cpp", '\n#include "cpu/pack.cpp"\n', 2, "may not include"),
+    ("ggml-nvfp4/cpu/pack.cpp", "#include <cublasLt.h>\n", 1, "CUDA header"),
+    ("tools/quantize.cpp", '#include <string>\n#include "core/status.h"\n', 2, "programs use only"),
+    ("ggml-nvfp4/cpu/pack.cpp", 'int a;\nauto b = std::getenv("X");\n', 2, "getenv"),
+    ("ggml-nvfp4/cpu/pack.cpp", '/* a\nb */ void f() { printf("x"); }\n', 2, "never prints"),
+    ("ggml-nvfp4/cpu/pack.cpp", "void f() {\n    std::cerr << 1;\n}\n", 2, "never prints"),
+    ("ggml-nvfp4/cpu/pack.cpp", "void f() { exit(1); }\n", 1, "never ends"),
+    ("ggml-nvfp4/cpu/pack.cpp", "void f() { abort(); }\n", 1, "never ends"),
+    ("ggml-nvfp4/cpu/pack.cpp", "void f() { throw 1; }\n", 1, "never throws"),
+    ("ggml-nvfp4/cuda/lonely.cu", "int lonely;\n", 1, "CPU twin"),
+    ("ggml-nvfp4/cpu/unlisted.cpp", "int unlisted;\n", 1, "in no CMakeLists.txt"),
+    ("ggml-nvfp4/cpu/status.h", "#pragma once\n", 1, "name is taken"),
+    ("ggml-nvfp4/core/bare.h", "int bare;\n", 1, "#pragma once"),
+    ("ggml-nvfp4/cpu/pack.cpp", "// a reason is missing\n" + "int a;\n" * 801, 1, "802 lines"),
+    ("ggml-nvfp4/cpu/pack.cpp", "int a;", 1, "no newline"),
+    ("ggml-nvfp4/cpu/pack.cpp", "int a;\n\tint b;\n", 2, "a tab"),
+    ("ggml-nvfp4/cpu/pack.cpp", "int a; \n", 1, "blanks"),
+    ("docs/x.md", "x\nsee /wor" + "k/there\n", 2, "path of one machine"),
+    ("docs/x.md", "from deb.debian" + ".org\n", 1, "registry"),
+    ("docs/x.md", "TO" + "DO: write\n", 1, "open end"),
+    ("CMakeLists.txt", "add_compile_options(-ffast" + "-math)\n", 1, "fast-math"),
+]
+
+
+def findings_with(files):
+    with tempfile.TemporaryDirectory() as root:
+        for path, content in files.items():
+            os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+            with open(os.path.join(root, path), "w", encoding="utf-8", newline="") as file:
+                file.write(content)
+        return check(root)[0]
+
+
+def self_test():
+    failed = [f"a clean tree: unexpected {finding}" for finding in findings_with(CLEAN)]
+    for path, content, line, message in PLANTS:
+        found = findings_with({**CLEAN, path: content})
+        if [(p, n) for p, n, text in found if message in text] != [(path, line)]:
+            failed.append(f"{path}:{line}: expected one finding \"{message}\", got {found}")
+    print("\n".join(failed + [f"check_tree self-test: {len(PLANTS) + 1 - len(failed)} passed, {len(failed)} failed"]))
+    return 1 if failed else 0
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        return self_test()
+    if len(arguments) > 1 or arguments and arguments[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    root = arguments[0] if arguments else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+    findings, count = check(root)
+    for path, line, message in findings:
+        print(f"{path}:{line}: {message}")
+    print(f"check_tree: {count} files, {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

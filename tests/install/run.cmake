@@ -1,0 +1,24 @@
+# cmake -DBUILD=<build folder> -DSOURCE=<this folder> -DCXX=... -P run.cmake
+# Installs the build into a scratch prefix, then builds and runs programs against it: with the CMake package, and with
+# pkg-config alone.
+set(scratch ${BUILD}/tests/install)
+set(prefix ${scratch}/prefix)
+file(REMOVE_RECURSE ${scratch})
+function(run)
+    execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+run(${CMAKE_COMMAND} -S ${SOURCE} -B ${scratch}/build -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_COMPILER=${CXX})
+run(${CMAKE_COMMAND} --build ${scratch}/build)
+run(${scratch}/build/consumer_c)
+run(${scratch}/build/consumer_cpp)
+
+file(GLOB_RECURSE pc ${prefix}/*/ggml-nvfp4.pc)
+get_filename_component(pc_folder ${pc} DIRECTORY)
+get_filename_component(library_folder ${pc_folder} DIRECTORY)
+execute_process(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_folder} pkg-config --cflags --libs ggml-nvfp4
+    OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+separate_arguments(flags UNIX_COMMAND "${flags}")
+run(cc -std=c99 ${SOURCE}/main.c -o ${scratch}/with_pkg_config ${flags} -Wl,-rpath,${library_folder})
+run(${scratch}/with_pkg_config)
