@@ -8,8 +8,7 @@ bool ConfigReader::find(const char * key, JsonValue & out) {
 }
 
 std::string ConfigReader::where(const char * key) const {
-    const std::string place = object_.where();
-    return place + (place.find(": ") == std::string::npos ? ": " : ".") + key;
+    return object_.where() + (prefix_.empty() ? ": " : ".") + key;
 }
 
 Status ConfigReader::check_int(const JsonValue & value, int64_t low, int64_t high, int64_t & out) const {

@@ -19,7 +19,7 @@ struct FixedKey {
 
 class ConfigReader {
   public:
-    // `prefix` is put before keys in unknown_keys(), for example "text_config.".
+    // `prefix` is put before keys in unknown_keys(): empty for the whole file, else for example "text_config.".
     ConfigReader(JsonValue object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
 
     // False when the key is absent or null.

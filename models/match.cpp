@@ -10,14 +10,16 @@ bool has_tensors(const Checkpoint & checkpoint, std::string_view prefix) {
                        [&](const TensorInfo & tensor) { return starts_with(tensor.name, prefix); });
 }
 
-// --- Quantized already ------------------------------------------------------------------------------------------------------
+// --- Quantized already ---------------------------------------------------------------------------------------------
 
 // Companions of quantized weights as compressed-tensors, ModelOpt, FP8 releases, GPTQ, AWQ and MLX name them.
+// clang-format off
 static constexpr const char * quantized_suffixes[] = {
-    ".weight_packed", ".weight_scale", ".weight_scale_2", ".weight_scale_inv", ".weight_global_scale",
-    ".weight_zero_point", ".input_scale", ".input_global_scale", ".qweight", ".qzeros", ".g_idx", ".scales",
-    "_scale_inv", "_proj_scale", "_proj_blocks", "_proj_scales",
+    ".weight_packed", ".weight_scale", ".weight_scale_2", ".weight_global_scale", ".weight_zero_point",
+    ".input_scale", ".input_global_scale", "_scale_inv", ".qweight", ".qzeros", ".g_idx", ".scales",
+    "_proj_scale", "_proj_scales", "_proj_blocks",
 };
+// clang-format on
 static constexpr DType quantized_dtypes[] = {
     DType::f8_e4m3, DType::f8_e5m2, DType::f8_e8m0, DType::f4, DType::f6_e2m3, DType::f6_e3m2,
 };
@@ -29,15 +31,18 @@ Status refuse_quantized(const Checkpoint & checkpoint) {
         const bool by_dtype = std::find(std::begin(quantized_dtypes), std::end(quantized_dtypes), tensor.dtype) !=
                               std::end(quantized_dtypes);
         if (by_name || by_dtype)
-            return fail(Code::unsupported, checkpoint.describe(tensor), " has dtype ", dtype_name(tensor.dtype),
-                        " and belongs to a checkpoint that is quantized already; start from the BF16 one it was made from");
+            return fail(
+                Code::unsupported, checkpoint.describe(tensor), " has dtype ", dtype_name(tensor.dtype),
+                " and belongs to a checkpoint that is quantized already; start from the BF16 one it was made from");
     }
     return {};
 }
 
-// --- Matching -----------------------------------------------------------------------------------------------------------------
+// --- Matching ------------------------------------------------------------------------------------------------------
 
-static bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+static bool is_float(DType dtype) {
+    return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32;
+}
 
 static Status check_tensor(const TensorSpec & spec, const TensorInfo & found, const Checkpoint & checkpoint) {
     if (found.shape != spec.shape)
@@ -57,7 +62,8 @@ static std::string name_list(const std::vector<std::string_view> & names) {
     return out;
 }
 
-static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Checkpoint & checkpoint, ModelLayout & layout) {
+static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Checkpoint & checkpoint,
+                              ModelLayout & layout) {
     const std::vector<TensorInfo> & infos = checkpoint.tensors();
     std::vector<bool> used(infos.size(), false);
     layout.tensors.reserve(infos.size());
@@ -79,7 +85,8 @@ static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Check
         extras.push_back(infos[i].name);
     }
     if (!extras.empty())
-        layout.notes.push_back(concat("tensors that config.json does not call for, kept as they are: ", name_list(extras)));
+        layout.notes.push_back(
+            concat("tensors that config.json does not call for, kept as they are: ", name_list(extras)));
     return {};
 }
 

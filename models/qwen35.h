@@ -30,7 +30,8 @@ ModelExpansion expand_qwen35(const Qwen35Config & config, const Qwen35Layout & l
 // "layers.3." and the like after one of the prefixes above
 std::string qwen35_block_prefix(const std::string & part_prefix, int64_t layer);
 
-Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config, const LayoutChoice & choice, Qwen35Mlp mlp);
+Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config, const LayoutChoice & choice,
+                                                    Qwen35Mlp mlp);
 Result<ModelLayout> match_qwen35(const JsonValue & config, const Checkpoint & checkpoint, Qwen35Mlp mlp);
 
 } // namespace gnv

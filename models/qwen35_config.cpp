@@ -7,7 +7,7 @@
 
 namespace gnv {
 
-// --- What the keys mean -----------------------------------------------------------------------------------------------------
+// --- What the keys mean --------------------------------------------------------------------------------------------
 
 template <class Object>
 struct SizeKey {
@@ -52,6 +52,7 @@ static constexpr SizeKey<Qwen35Vision> vision_sizes[] = {
 static constexpr int64_t most_layers = 1 << 10;
 static constexpr int64_t most_experts_in_all = 1 << 18; // over all layers: bounds the list of modules
 
+// clang-format off
 static constexpr FixedKey text_fixed[] = {
     {"hidden_act", {"\"silu\""}},
     {"attention_bias", {"false"}},
@@ -93,12 +94,14 @@ static constexpr const char * bookkeeping[] = {
     "torch_dtype", "transformers_version", "unsloth_fixed", "use_cache", "video_token_id", "vision_end_token_id",
     "vision_start_token_id",
 };
+// clang-format on
 
-static constexpr const char * expert_only[] = {"num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"};
+static constexpr const char * expert_only[] = {"num_experts_per_tok", "moe_intermediate_size",
+                                               "shared_expert_intermediate_size"};
 static constexpr const char * dense_only[] = {"intermediate_size"};
 static constexpr const char * read_by_registry[] = {"model_type"};
 
-// --- Reading ----------------------------------------------------------------------------------------------------------------
+// --- Reading -------------------------------------------------------------------------------------------------------
 
 template <class Object, size_t count>
 static Status read_sizes(ConfigReader & reader, const SizeKey<Object> (&keys)[count], Object & out) {
@@ -164,13 +167,14 @@ static Status read_rope(ConfigReader & text, Qwen35Config & config, std::vector<
         GNV_TRY(read_rope_keys(rope, config, rotary_share));
         GNV_TRY(rope.unknown_keys(unknown));
     }
-    if (config.rope_theta == 0) return fail(Code::format, text.where("rope_parameters"), ": the key \"rope_theta\" is missing");
+    if (config.rope_theta == 0)
+        return fail(Code::format, text.where("rope_parameters"), ": the key \"rope_theta\" is missing");
 
     const double rotary = double(config.head) * rotary_share;
     config.rotary = int64_t(rotary);
     if (double(config.rotary) != rotary || config.rotary < 2 || config.rotary % 2)
-        return fail(Code::format, text.where("partial_rotary_factor"), ": ", rotary_share, " of a head of ", config.head,
-                    " is no even number of dimensions");
+        return fail(Code::format, text.where("partial_rotary_factor"), ": ", rotary_share, " of a head of ",
+                    config.head, " is no even number of dimensions");
     const int64_t pairs = config.rope_section[0] + config.rope_section[1] + config.rope_section[2];
     if (pairs != config.rotary / 2)
         return fail(Code::format, text.where("rope_parameters"), ": mrope_section has ", pairs, " pairs, the ",
@@ -214,7 +218,8 @@ static Status read_text(ConfigReader & text, Qwen35Config & config, std::vector<
     GNV_TRY(text.optional_int("mtp_num_hidden_layers", 0, 64, config.draft_layers));
     GNV_TRY(text.optional_bool("tie_word_embeddings", config.tied_embeddings));
     JsonValue gate;
-    if (text.find("output_gate_type", gate) && gate.text() == "\"sigmoid\"") config.output_gate = Qwen35OutputGate::sigmoid;
+    if (text.find("output_gate_type", gate) && gate.text() == "\"sigmoid\"")
+        config.output_gate = Qwen35OutputGate::sigmoid;
     text.ignore(bookkeeping);
     return check_text(text, config);
 }
@@ -234,7 +239,8 @@ static Status read_vision(const JsonValue & value, int64_t text_hidden, Qwen35Vi
     reader.ignore(bookkeeping);
     GNV_TRY(reader.unknown_keys(unknown));
 
-    if (vision.hidden % (4 * vision.heads)) // a quarter of a head rotates with the row, a quarter with the column, twice
+    // Pairs of a head rotate, half of them with the row and half with the column.
+    if (vision.hidden % (4 * vision.heads))
         return fail(Code::format, reader.where("num_heads"), ": ", vision.heads, " heads do not divide ", vision.hidden,
                     " into multiples of 4");
     const int64_t side = std::llround(std::sqrt(double(vision.positions)));

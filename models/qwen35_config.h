@@ -46,8 +46,8 @@ struct Qwen35Config {
 
     int64_t attention_heads = 0;
     int64_t kv_heads = 0;
-    int64_t head = 0;          // width of one attention head
-    int64_t rotary = 0;        // dimensions of a head that rotate
+    int64_t head = 0;   // width of one attention head
+    int64_t rotary = 0; // dimensions of a head that rotate
     double rope_theta = 0;
     int64_t rope_section[3] = {11, 11, 10}; // pairs that follow time, height, width; interleaved
 

@@ -15,14 +15,15 @@ Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config_jso
     return expand_qwen35(config, layout).tensors;
 }
 
-// --- What a checkpoint chose --------------------------------------------------------------------------------------------------
+// --- What a checkpoint chose ---------------------------------------------------------------------------------------
 
 static Result<std::string> find_text_prefix(const Checkpoint & checkpoint) {
     for (const char * prefix : {qwen35_nested_prefix, qwen35_flat_prefix})
         for (const char * name : {"embed_tokens.weight", "layers.0.input_layernorm.weight", "norm.weight"})
             if (checkpoint.find(std::string(prefix) + name) >= 0) return std::string(prefix);
     return fail(Code::model, checkpoint.folder(), ": tensor ", qwen35_nested_prefix, "embed_tokens.weight (or ",
-                qwen35_flat_prefix, "embed_tokens.weight) is missing: this is no checkpoint of the model in config.json");
+                qwen35_flat_prefix,
+                "embed_tokens.weight) is missing: this is no checkpoint of the model in config.json");
 }
 
 // Whether a block keeps its experts in one tensor per projection. A block without any is taken for a fused one, as
@@ -77,7 +78,8 @@ static std::string describe(const Qwen35Config & config, const ModelLayout & lay
     if (config.mlp == Qwen35Mlp::dense) {
         out += concat(", dense ", config.intermediate);
     } else {
-        out += concat(", ", config.experts, " experts of ", config.expert_intermediate, ", top ", config.experts_per_token);
+        out += concat(", ", config.experts, " experts of ", config.expert_intermediate, ", top ",
+                      config.experts_per_token);
     }
     if (config.tied_embeddings) out += ", tied embeddings";
     if (layout.has_vision) out += concat(", vision ", config.vision->depth, " blocks");
@@ -100,9 +102,11 @@ Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint
     layout.has_mtp = found.with_draft;
     layout.description = describe(config, layout);
     if (config.vision && !found.with_vision)
-        layout.notes.push_back(concat("config.json announces a vision tower, but no tensor starts with ", qwen35_vision_prefix));
+        layout.notes.push_back(
+            concat("config.json announces a vision tower, but no tensor starts with ", qwen35_vision_prefix));
     if (config.draft_layers > 0 && !found.with_draft)
-        layout.notes.push_back(concat("config.json announces a draft head, but no tensor starts with ", qwen35_draft_prefix));
+        layout.notes.push_back(
+            concat("config.json announces a draft head, but no tensor starts with ", qwen35_draft_prefix));
     GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, layout));
     return layout;
 }

@@ -1,15 +1,16 @@
-// The tensor table of the Qwen3.5 family. Rows are in the order of the reference's named_modules(), so the Linears of an
-// ignore list come out in the reference's order too.
+// The tensor table of the Qwen3.5 family. Rows are in the order of the reference's named_modules(), so the Linears of
+// an ignore list come out in the reference's order too.
 #include "models/qwen35.h"
 
 #include <array>
 
 namespace gnv {
 
-// --- Sizes --------------------------------------------------------------------------------------------------------------------
+// --- Sizes ---------------------------------------------------------------------------------------------------------
 
 namespace {
 
+// clang-format off
 // What an axis of a tensor measures; `end` closes a shape.
 enum class Dim : uint8_t {
     end, one,
@@ -21,6 +22,7 @@ enum class Dim : uint8_t {
     in_channels, temporal_patch, patch,
     count_
 };
+// clang-format on
 
 struct Sizes {
     std::array<int64_t, size_t(Dim::count_)> values{};
@@ -61,9 +63,9 @@ Sizes sizes_of(const Qwen35Config & config) {
     return sizes;
 }
 
-// --- The table --------------------------------------------------------------------------------------------------------------
+// --- The table -----------------------------------------------------------------------------------------------------
 
-enum class When : uint8_t { always, linear_attention, full_attention, dense, experts };
+enum class When : uint8_t { always, linear, full, dense, experts }; // attention, MLP
 
 // Linears of one block that loaders fuse into one, so that they share a global scale.
 enum class Group : uint8_t { none, qkv, qkvz, shared_gate_up, dense_gate_up, count_ };
@@ -76,31 +78,32 @@ struct Row {
     Group group = Group::none;
 };
 
+// clang-format off
 constexpr Row embedding_row = {"embed_tokens.weight", Role::embedding, {Dim::vocabulary, Dim::hidden}};
 constexpr Row final_norm_row = {"norm.weight", Role::final_norm, {Dim::hidden}};
 constexpr Row lm_head_row = {"lm_head.weight", Role::lm_head, {Dim::vocabulary, Dim::hidden}};
 
 // A decoder block of the text model or of the draft head. Experts follow the router.
 constexpr Row block_rows[] = {
-    {"linear_attn.dt_bias", Role::linear_attention_dt_bias, {Dim::value_heads}, When::linear_attention},
-    {"linear_attn.A_log", Role::linear_attention_a_log, {Dim::value_heads}, When::linear_attention},
+    {"linear_attn.dt_bias", Role::linear_attention_dt_bias, {Dim::value_heads}, When::linear},
+    {"linear_attn.A_log", Role::linear_attention_a_log, {Dim::value_heads}, When::linear},
     {"linear_attn.conv1d.weight", Role::linear_attention_conv, {Dim::delta_channels, Dim::one, Dim::convolution},
-     When::linear_attention},
-    {"linear_attn.norm.weight", Role::linear_attention_norm, {Dim::value_head}, When::linear_attention},
-    {"linear_attn.out_proj.weight", Role::linear_attention_out, {Dim::hidden, Dim::delta_value}, When::linear_attention},
+     When::linear},
+    {"linear_attn.norm.weight", Role::linear_attention_norm, {Dim::value_head}, When::linear},
+    {"linear_attn.out_proj.weight", Role::linear_attention_out, {Dim::hidden, Dim::delta_value}, When::linear},
     {"linear_attn.in_proj_qkv.weight", Role::linear_attention_in_qkv, {Dim::delta_channels, Dim::hidden},
-     When::linear_attention, Group::qkvz},
+     When::linear, Group::qkvz},
     {"linear_attn.in_proj_z.weight", Role::linear_attention_in_z, {Dim::delta_value, Dim::hidden},
-     When::linear_attention, Group::qkvz},
-    {"linear_attn.in_proj_b.weight", Role::linear_attention_in_b, {Dim::value_heads, Dim::hidden}, When::linear_attention},
-    {"linear_attn.in_proj_a.weight", Role::linear_attention_in_a, {Dim::value_heads, Dim::hidden}, When::linear_attention},
+     When::linear, Group::qkvz},
+    {"linear_attn.in_proj_b.weight", Role::linear_attention_in_b, {Dim::value_heads, Dim::hidden}, When::linear},
+    {"linear_attn.in_proj_a.weight", Role::linear_attention_in_a, {Dim::value_heads, Dim::hidden}, When::linear},
 
-    {"self_attn.q_proj.weight", Role::attention_q, {Dim::query_and_gate, Dim::hidden}, When::full_attention, Group::qkv},
-    {"self_attn.k_proj.weight", Role::attention_k, {Dim::key_value, Dim::hidden}, When::full_attention, Group::qkv},
-    {"self_attn.v_proj.weight", Role::attention_v, {Dim::key_value, Dim::hidden}, When::full_attention, Group::qkv},
-    {"self_attn.o_proj.weight", Role::attention_o, {Dim::hidden, Dim::query}, When::full_attention},
-    {"self_attn.q_norm.weight", Role::attention_q_norm, {Dim::head}, When::full_attention},
-    {"self_attn.k_norm.weight", Role::attention_k_norm, {Dim::head}, When::full_attention},
+    {"self_attn.q_proj.weight", Role::attention_q, {Dim::query_and_gate, Dim::hidden}, When::full, Group::qkv},
+    {"self_attn.k_proj.weight", Role::attention_k, {Dim::key_value, Dim::hidden}, When::full, Group::qkv},
+    {"self_attn.v_proj.weight", Role::attention_v, {Dim::key_value, Dim::hidden}, When::full, Group::qkv},
+    {"self_attn.o_proj.weight", Role::attention_o, {Dim::hidden, Dim::query}, When::full},
+    {"self_attn.q_norm.weight", Role::attention_q_norm, {Dim::head}, When::full},
+    {"self_attn.k_norm.weight", Role::attention_k_norm, {Dim::head}, When::full},
 
     {"mlp.gate_proj.weight", Role::mlp_gate, {Dim::dense, Dim::hidden}, When::dense, Group::dense_gate_up},
     {"mlp.up_proj.weight", Role::mlp_up, {Dim::dense, Dim::hidden}, When::dense, Group::dense_gate_up},
@@ -129,14 +132,14 @@ struct ExpertRow {
     Role role;
     Dim rows, columns;
     size_t fused; // position in fused_expert_rows
-    int part;     // of that expert's slice, in units of rows x columns
+    int parts;    // Linears of an expert in there; where they are two, they share a global scale too
+    int part;     // which of them this is
 };
 constexpr ExpertRow expert_rows[] = {
-    {"gate_proj", Role::expert_gate, Dim::expert, Dim::hidden, 0, 0},
-    {"up_proj", Role::expert_up, Dim::expert, Dim::hidden, 0, 1},
-    {"down_proj", Role::expert_down, Dim::hidden, Dim::expert, 1, 0},
+    {"gate_proj", Role::expert_gate, Dim::expert, Dim::hidden, 0, 2, 0},
+    {"up_proj", Role::expert_up, Dim::expert, Dim::hidden, 0, 2, 1},
+    {"down_proj", Role::expert_down, Dim::hidden, Dim::expert, 1, 1, 0},
 };
-constexpr size_t expert_projections = std::size(expert_rows);
 
 constexpr Row vision_head_rows[] = {
     {"patch_embed.proj.weight", Role::vision,
@@ -175,8 +178,9 @@ constexpr Row draft_head_rows[] = {
 constexpr Row draft_tail_rows[] = {
     {"norm.weight", Role::mtp_norm, {Dim::hidden}},
 };
+// clang-format on
 
-// --- Expansion ----------------------------------------------------------------------------------------------------------------
+// --- Expansion -----------------------------------------------------------------------------------------------------
 
 constexpr std::string_view weight_suffix = ".weight";
 
@@ -222,7 +226,8 @@ class Expander {
 
     // lm_head where it shares the embedding's tensor.
     void add_tied_head(uint32_t embedding) {
-        add_module(lm_head_row.name, Role::lm_head, {"", Part::text}, -1, embedding, 0, config_.vocabulary, config_.hidden, -1);
+        add_module(lm_head_row.name, Role::lm_head, {"", Part::text}, -1, embedding, 0, config_.vocabulary,
+                   config_.hidden, -1);
     }
 
     ModelExpansion take() { return std::move(out_); }
@@ -231,8 +236,8 @@ class Expander {
     bool applies(When when, Qwen35Attention attention) const {
         switch (when) {
         case When::always: return true;
-        case When::linear_attention: return attention == Qwen35Attention::linear;
-        case When::full_attention: return attention == Qwen35Attention::full;
+        case When::linear: return attention == Qwen35Attention::linear;
+        case When::full: return attention == Qwen35Attention::full;
         case When::dense: return config_.mlp == Qwen35Mlp::dense;
         case When::experts: return config_.mlp == Qwen35Mlp::experts;
         }
@@ -244,19 +249,17 @@ class Expander {
         if (fused) add_all(fused_expert_rows, place);
         for (int32_t expert = 0; expert < config_.experts; expert++) {
             const int32_t gate_up = next_group_++;
-            for (size_t i = 0; i < expert_projections; i++) {
-                const ExpertRow & row = expert_rows[i];
+            for (const ExpertRow & row : expert_rows) {
                 const int64_t rows = sizes_[row.rows], columns = sizes_[row.columns];
                 const std::string name = concat(place.prefix, "mlp.experts.", expert, ".", row.name, weight_suffix);
                 uint32_t source = first + uint32_t(row.fused);
                 uint64_t offset = 0;
                 if (fused) {
-                    const int64_t parts = row.fused == 0 ? 2 : 1;
-                    offset = uint64_t(expert * parts + row.part) * uint64_t(rows * columns);
+                    offset = uint64_t(expert * row.parts + row.part) * uint64_t(rows * columns);
                 } else {
                     source = add_tensor(name, row.role, {rows, columns}, place, expert);
                 }
-                add_module(name, row.role, place, expert, source, offset, rows, columns, row.fused == 0 ? gate_up : -1);
+                add_module(name, row.role, place, expert, source, offset, rows, columns, row.parts == 2 ? gate_up : -1);
             }
         }
     }
@@ -300,7 +303,8 @@ ModelExpansion expand_qwen35(const Qwen35Config & config, const Qwen35Layout & l
         const Place tower = {qwen35_vision_prefix, Part::vision};
         expander.add_all(vision_head_rows, tower);
         for (int32_t block = 0; block < config.vision->depth; block++)
-            expander.add_all(vision_block_rows, {concat(qwen35_vision_prefix, "blocks.", block, "."), Part::vision, block});
+            expander.add_all(vision_block_rows,
+                             {concat(qwen35_vision_prefix, "blocks.", block, "."), Part::vision, block});
         expander.add_all(vision_tail_rows, tower);
     }
 
@@ -320,8 +324,8 @@ ModelExpansion expand_qwen35(const Qwen35Config & config, const Qwen35Layout & l
         const Place draft = {qwen35_draft_prefix, Part::mtp};
         expander.add_all(draft_head_rows, draft);
         for (int32_t layer = 0; layer < config.draft_layers; layer++)
-            expander.add_block({qwen35_block_prefix(qwen35_draft_prefix, layer), Part::mtp, layer}, Qwen35Attention::full,
-                               layout.fused_draft_experts[size_t(layer)]);
+            expander.add_block({qwen35_block_prefix(qwen35_draft_prefix, layer), Part::mtp, layer},
+                               Qwen35Attention::full, layout.fused_draft_experts[size_t(layer)]);
         expander.add_all(draft_tail_rows, draft);
     }
     return expander.take();

@@ -41,7 +41,8 @@ Status refuse_quantized_config(const JsonValue & object) {
         JsonValue value;
         if (!object.find(key, value) || value.is_null()) continue;
         JsonValue method;
-        const std::string found = value.find("quant_method", method) ? concat(" (", printable(method.text(), 60), ")") : "";
+        const std::string found =
+            value.find("quant_method", method) ? concat(" (", printable(method.text(), 60), ")") : "";
         return fail(Code::unsupported, value.where(), ": this checkpoint is quantized already", found,
                     "; start from the BF16 one it was made from");
     }
@@ -55,7 +56,8 @@ Result<const ModelFamily *> find_named_family(const JsonValue & name) {
         if (text == row.name) return row.family;
         supported += (supported.empty() ? "" : ", ") + std::string(row.name);
     }
-    return fail(Code::unsupported, name.where(), ": \"", printable(text), "\" is not supported; supported are ", supported);
+    return fail(Code::unsupported, name.where(), ": \"", printable(text), "\" is not supported; supported are ",
+                supported);
 }
 
 // Every name that config.json gives must be known and mean the same family.
@@ -73,7 +75,8 @@ Result<const ModelFamily *> find_family(const JsonValue & config) {
         GNV_TRY(names.for_each_element([&](size_t, const JsonValue & name) { return add(name); }));
     JsonValue type;
     if (config.find("model_type", type) && !type.is_null()) GNV_TRY(add(type));
-    if (!family) return fail(Code::format, config.where(), ": neither \"architectures\" nor \"model_type\" names a model");
+    if (!family)
+        return fail(Code::format, config.where(), ": neither \"architectures\" nor \"model_type\" names a model");
 
     GNV_TRY(refuse_quantized_config(config));
     JsonValue text;

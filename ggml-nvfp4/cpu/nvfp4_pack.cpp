@@ -4,9 +4,7 @@
 
 namespace gnv::cpu {
 
-static int64_t block_count(const auto & weight) {
-    return weight.rows * (weight.columns / nvfp4::block_size);
-}
+static int64_t block_count(const auto & weight) { return weight.rows * (weight.columns / nvfp4::block_size); }
 
 // Binds a variant's loops over blocks to the interface over weights.
 template <auto amax, auto quantize_blocks, auto dequantize_blocks>

@@ -11,17 +11,11 @@ namespace {
 constexpr int group = 8; // blocks handled together
 constexpr int block_size = 16;
 
-__m256i constant(int value) {
-    return _mm256_set1_epi32(value);
-}
+__m256i constant(int value) { return _mm256_set1_epi32(value); }
 
-__m256i load(const uint16_t * weights) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights));
-}
+__m256i load(const uint16_t * weights) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights)); }
 
-__m256 bf16_to_float(__m128i bits) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
+__m256 bf16_to_float(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
 
 // The nearest BF16 number, ties to even, as a float.
 __m256 round_to_bf16(__m256 x) {

@@ -11,9 +11,7 @@ namespace {
 constexpr int group = 16; // blocks handled together
 constexpr int block_size = 16;
 
-__m512i constant(int value) {
-    return _mm512_set1_epi32(value);
-}
+__m512i constant(int value) { return _mm512_set1_epi32(value); }
 
 // The nearest BF16 number, ties to even, as a float.
 __m512 round_to_bf16(__m512 x) {

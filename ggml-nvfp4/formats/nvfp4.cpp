@@ -8,18 +8,11 @@
 
 namespace gnv::nvfp4 {
 
-// --- Layout
-// -------------------------------------------------------------------------------------------------------------
+// --- Layout ----------------------------------------------------------------------------------------------------------
 
-static_assert(int(Layout::row_major) == 0, "a second layout needs its own branch in the four functions below");
+size_t code_bytes(Layout, int64_t rows, int64_t columns) { return size_t(rows) * size_t(columns / 2); }
 
-size_t code_bytes(Layout, int64_t rows, int64_t columns) {
-    return size_t(rows) * size_t(columns / 2);
-}
-
-size_t scale_bytes(Layout, int64_t rows, int64_t columns) {
-    return size_t(rows) * size_t(columns / block_size);
-}
+size_t scale_bytes(Layout, int64_t rows, int64_t columns) { return size_t(rows) * size_t(columns / block_size); }
 
 size_t code_offset(Layout, int64_t, int64_t columns, int64_t row, int64_t column, bool & high_nibble) {
     high_nibble = column % 2 != 0;
@@ -30,8 +23,7 @@ size_t scale_offset(Layout, int64_t, int64_t columns, int64_t row, int64_t block
     return size_t(row) * size_t(columns / block_size) + size_t(block);
 }
 
-// --- Elements
-// -----------------------------------------------------------------------------------------------------------
+// --- Elements --------------------------------------------------------------------------------------------------------
 
 static constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 static constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -74,9 +66,7 @@ uint8_t e4m3_from_float(float value) {
     return uint8_t(sign | small_float_bits(std::min(std::fabs(value), max_scale_value), 3, -6));
 }
 
-float bf16_to_float(uint16_t bits) {
-    return std::bit_cast<float>(uint32_t(bits) << 16);
-}
+float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
 
 uint16_t bf16_from_float(float value) {
     const auto bits = std::bit_cast<uint32_t>(value);
@@ -100,8 +90,7 @@ uint16_t f16_from_float(float value) {
     return uint16_t(sign | small_float_bits(magnitude, 10, -14));
 }
 
-// --- Source dtypes
-// ------------------------------------------------------------------------------------------------------
+// --- Source dtypes ---------------------------------------------------------------------------------------------------
 
 static float load(DType source, const void * weights, int64_t index) {
     const auto * bytes = static_cast<const unsigned char *>(weights) + index * dtype_traits(source).bits / 8;
@@ -123,12 +112,9 @@ static float round_to(DType source, float value) {
     return value;
 }
 
-static float smallest_normal(DType source) {
-    return source == DType::f16 ? 0x1p-14f : 0x1p-126f;
-}
+static float smallest_normal(DType source) { return source == DType::f16 ? 0x1p-14f : 0x1p-126f; }
 
-// --- Scales
-// -------------------------------------------------------------------------------------------------------------
+// --- Scales ----------------------------------------------------------------------------------------------------------
 
 float absolute_maximum_reference(DType dtype, const void * weights, int64_t count, bool & finite) {
     float largest = 0.0f;
@@ -154,8 +140,7 @@ uint8_t block_scale(DType source, float block_amax, float global) {
     return byte != 0 ? byte : 0x20; // 0.125
 }
 
-// --- Whole weights
-// --------------------------------------------------------------------------------------------------------
+// --- Whole weights ---------------------------------------------------------------------------------------------------
 
 static uint8_t quantize_element(float weight, float divisor) {
     const float x = weight / divisor;

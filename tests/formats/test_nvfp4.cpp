@@ -16,12 +16,9 @@ using namespace gnv::nvfp4;
 static constexpr float infinity = std::numeric_limits<float>::infinity();
 static constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
 
-static uint32_t bits_of(float value) {
-    return std::bit_cast<uint32_t>(value);
-}
+static uint32_t bits_of(float value) { return std::bit_cast<uint32_t>(value); }
 
-// --- Elements
-// -----------------------------------------------------------------------------------------------------------
+// --- Elements --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("E2M1 values") {
     const float expected[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
@@ -132,8 +129,7 @@ TEST_CASE("F16: all values both ways, rounding, overflow to infinity") {
     CHECK(std::isnan(f16_to_float(f16_from_float(nan_value))));
 }
 
-// --- Scales
-// -------------------------------------------------------------------------------------------------------------
+// --- Scales ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("global scales of known maxima") {
     const std::map<uint16_t, uint32_t> known = {
@@ -174,8 +170,7 @@ TEST_CASE("scales that round to zero become 0.125") {
     CHECK(block_scale(DType::bf16, 3e38f, 1.0f) == 0x7e);       // saturates
 }
 
-// --- Whole weights
-// --------------------------------------------------------------------------------------------------------
+// --- Whole weights ---------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -34,7 +34,9 @@ inline Json without(Json config, const std::string & parent, const std::string &
     return config;
 }
 
-inline JsonDocument parse(const Json & config) { return JsonDocument::parse(config.dump(), "config.json").take(); }
+inline JsonDocument parse(const Json & config) {
+    return JsonDocument::parse(config.dump(), "config.json").take();
+}
 
 inline Result<std::vector<TensorSpec>> list(const Json & config, const LayoutChoice & choice = {}) {
     return list_tensors(parse(config).root(), choice);

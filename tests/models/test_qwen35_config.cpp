@@ -31,13 +31,15 @@ TEST_CASE("values of the 35B model") {
 
 TEST_CASE("optional keys and older spellings") {
     const Json config = read_data("qwen36-tiny");
-    CHECK(read(set(config, "/text_config/output_gate_type", "sigmoid")).value().output_gate == Qwen35OutputGate::sigmoid);
+    CHECK(read(set(config, "/text_config/output_gate_type", "sigmoid")).value().output_gate ==
+          Qwen35OutputGate::sigmoid);
     CHECK(read(set(config, "/text_config/output_gate_type", "swish")).value().output_gate == Qwen35OutputGate::silu);
     CHECK(read(set(config, "/vision_config/model_type", "qwen3_5_moe")).ok());
     // Rotary keys beside the others, or in rope_scaling.
     Json old = config;
     old["text_config"].erase("rope_parameters");
-    CHECK(read(old).status().message() == "config.json: text_config.rope_parameters: the key \"rope_theta\" is missing");
+    CHECK(read(old).status().message() ==
+          "config.json: text_config.rope_parameters: the key \"rope_theta\" is missing");
     old["text_config"]["rope_theta"] = 5e6;
     old["text_config"]["rope_scaling"] = {{"mrope_section", {3, 3, 2}}, {"type", "default"}};
     CHECK(read(old).value().rope_theta == 5e6);
@@ -79,7 +81,8 @@ TEST_CASE("values that the runtime cannot handle") {
         {"/text_config/decoder_sparse_step", 2, "text_config.decoder_sparse_step: 2 is not supported"},
         {"/text_config/mlp_only_layers", {0, 1}, "text_config.mlp_only_layers: [0,1] is not supported, only []"},
         {"/text_config/rope_parameters/rope_type", "yarn", "text_config.rope_parameters.rope_type: \"yarn\" is not"},
-        {"/text_config/rope_parameters/mrope_interleaved", false, "text_config.rope_parameters.mrope_interleaved: false"},
+        {"/text_config/rope_parameters/mrope_interleaved", false,
+         "text_config.rope_parameters.mrope_interleaved: false"},
         {"/text_config/layer_types/2", "sliding_attention",
          "text_config.layer_types[2]: \"sliding_attention\" is not supported"},
         {"/text_config/model_type", "qwen3_next", "text_config.model_type: \"qwen3_next\" is not supported"},
@@ -111,10 +114,12 @@ TEST_CASE("numbers that cannot be") {
         {"/text_config/num_hidden_layers", 4000000000, "text_config.num_hidden_layers: 4000000000 is not in"},
         {"/text_config/num_hidden_layers", 9, "text_config.layer_types: 8 entries for 9 layers"},
         {"/text_config/num_key_value_heads", 3, "text_config.num_key_value_heads: 3 does not divide the 4 attention"},
-        {"/text_config/linear_num_value_heads", 6, "text_config.linear_num_key_heads: 4 does not divide the 6 value heads"},
+        {"/text_config/linear_num_value_heads", 6,
+         "text_config.linear_num_key_heads: 4 does not divide the 6 value heads"},
         {"/text_config/num_experts_per_tok", 33, "text_config.num_experts_per_tok: 33 of 32 experts"},
         {"/text_config/full_attention_interval", 0, "text_config.full_attention_interval: 0 is not in"},
-        {"/text_config/rope_parameters/mrope_section", {3, 3, 3},
+        {"/text_config/rope_parameters/mrope_section",
+         {3, 3, 3},
          "text_config.rope_parameters: mrope_section has 9 pairs, the 16 rotary dimensions have 8"},
         {"/text_config/rope_parameters/partial_rotary_factor", 0.3, "text_config.partial_rotary_factor: 0.3 of a head"},
         {"/text_config/rope_parameters/rope_theta", 0, "text_config.rope_parameters.rope_theta: 0 is not in"},
@@ -124,7 +129,8 @@ TEST_CASE("numbers that cannot be") {
         {"/vision_config", {1}, "vision_config: expected an object, found an array"},
         {"/vision_config/num_heads", 3, "vision_config.num_heads: 3 heads do not divide 64"},
         {"/vision_config/num_position_embeddings", 143, "vision_config.num_position_embeddings: 143 is no square"},
-        {"/vision_config/out_hidden_size", 512, "vision_config.out_hidden_size: 512 is not the text model's hidden size 256"},
+        {"/vision_config/out_hidden_size", 512,
+         "vision_config.out_hidden_size: 512 is not the text model's hidden size 256"},
     };
     for (const Case & bad : cases) {
         CAPTURE(bad.pointer);
@@ -142,14 +148,15 @@ TEST_CASE("numbers that cannot be") {
 
 TEST_CASE("sizes without a default must be there") {
     const Json config = read_data("qwen36-tiny");
-    for (const char * key : {"hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-                             "head_dim", "linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim",
-                             "linear_value_head_dim", "linear_conv_kernel_dim", "num_experts", "num_experts_per_tok",
-                             "moe_intermediate_size", "shared_expert_intermediate_size"})
+    for (const char * key : {"hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads",
+                             "num_key_value_heads", "head_dim", "linear_num_key_heads", "linear_num_value_heads",
+                             "linear_key_head_dim", "linear_value_head_dim", "linear_conv_kernel_dim", "num_experts",
+                             "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"})
         CHECK(read(without(config, "/text_config", key)).status().message() ==
               concat("config.json: text_config: the key \"", key, "\" is missing"));
-    for (const char * key : {"depth", "hidden_size", "num_heads", "intermediate_size", "patch_size", "temporal_patch_size",
-                             "spatial_merge_size", "num_position_embeddings", "out_hidden_size", "in_channels"})
+    for (const char * key :
+         {"depth", "hidden_size", "num_heads", "intermediate_size", "patch_size", "temporal_patch_size",
+          "spatial_merge_size", "num_position_embeddings", "out_hidden_size", "in_channels"})
         CHECK(read(without(config, "/vision_config", key)).status().message() ==
               concat("config.json: vision_config: the key \"", key, "\" is missing"));
 }
@@ -171,7 +178,8 @@ TEST_CASE("the registry says what it found and what it knows") {
     for (const char * type : {"qwen3_next", "qwen4_exp", "llama"}) {
         const Status status = refusal(set(config, "/model_type", type));
         CHECK(status.code() == Code::unsupported);
-        CHECK(starts_with(status.message(), concat("config.json: model_type: \"", type, "\" is not supported; supported are ")));
+        CHECK(starts_with(status.message(),
+                          concat("config.json: model_type: \"", type, "\" is not supported; supported are ")));
         CHECK(status.message().find("qwen3_5_moe_text") != std::string::npos);
     }
     CHECK(starts_with(refusal(set(config, "/architectures/0", "Qwen3NextForCausalLM")).message(),

@@ -14,7 +14,8 @@ const std::string layer_3 = "model.language_model.layers.3.";
 
 // What the published recipe leaves alone besides the roles that no loader accepts.
 bool recipe_keeps(Role role) {
-    return role == Role::linear_attention_in_qkv || role == Role::linear_attention_in_z || role == Role::linear_attention_out;
+    return role == Role::linear_attention_in_qkv || role == Role::linear_attention_in_z ||
+           role == Role::linear_attention_out;
 }
 
 bool recipe_quantizes(const LinearModule & module) {
@@ -27,9 +28,13 @@ const LinearModule * find_module(const ModelLayout & layout, const std::string &
     return nullptr;
 }
 
-std::string message(Result<ModelLayout> result) { return result.status().message(); }
+std::string message(Result<ModelLayout> result) {
+    return result.status().message();
+}
 
-bool contains(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string & text, const std::string & part) {
+    return text.find(part) != std::string::npos;
+}
 
 LayoutChoice layout_choice(bool fused, bool fused_draft) {
     LayoutChoice choice;
@@ -68,8 +73,9 @@ TEST_CASE("the 35B model in both layouts") {
         CHECK(checkpoint.tensor_bytes() == 71'903'645'408);
         const ModelLayout layout = match_model(parse(config).root(), checkpoint).take();
         CHECK(layout.family == "qwen3_5_moe");
-        CHECK(layout.description == "qwen3_5_moe: 40 layers (10 full attention), hidden 2048, 256 experts of 512, top 8, "
-                                    "vision 27 blocks, draft head 1 layer");
+        CHECK(layout.description ==
+              "qwen3_5_moe: 40 layers (10 full attention), hidden 2048, 256 experts of 512, top 8, "
+              "vision 27 blocks, draft head 1 layer");
         CHECK(layout.tensors.size() == checkpoint.tensors().size());
         CHECK(layout.layer_count == 40);
         CHECK(layout.expert_count == 256);
@@ -188,7 +194,8 @@ TEST_CASE("missing tensors are named with what was expected") {
     }
     SparseCheckpoint no_experts(config);
     no_experts.remove(layer_3 + "mlp.experts.");
-    CHECK(contains(message(no_experts.match(config)), layer_3 + "mlp.experts.gate_up_proj of shape [32, 128, 256] is missing"));
+    CHECK(contains(message(no_experts.match(config)),
+                   layer_3 + "mlp.experts.gate_up_proj of shape [32, 128, 256] is missing"));
     SparseCheckpoint other({TensorSpec{"transformer.wte.weight", {8, 8}}});
     CHECK(contains(message(other.match(config)), "no checkpoint of the model in config.json"));
 }
@@ -224,16 +231,17 @@ TEST_CASE("BF16, F16 and F32 are taken, and offsets follow the dtype") {
         const Checkpoint checkpoint = source.write(folder);
         const ModelLayout layout = match_model(parse(config).root(), checkpoint).take();
         check_slices(layout, checkpoint);
-        CHECK(find_module(layout, layer_3 + "mlp.experts.1.down_proj")->offset == (dtype == DType::f16 ? 32768 : 65536));
+        CHECK(find_module(layout, layer_3 + "mlp.experts.1.down_proj")->offset ==
+              (dtype == DType::f16 ? 32768 : 65536));
     }
 }
 
 TEST_CASE("quantized checkpoints are refused by name and by dtype") {
     const Json config = read_data("qwen36-tiny");
-    for (const char * name : {"mlp.experts.0.gate_proj.weight_packed", "mlp.experts.0.gate_proj.weight_scale",
-                              "self_attn.q_proj.weight_scale_2", "self_attn.q_proj.weight_scale_inv",
-                              "mlp.experts.gate_up_proj_scale_inv", "self_attn.q_proj.qweight", "self_attn.q_proj.scales",
-                              "self_attn.q_proj.input_scale"}) {
+    for (const char * name :
+         {"mlp.experts.0.gate_proj.weight_packed", "mlp.experts.0.gate_proj.weight_scale",
+          "self_attn.q_proj.weight_scale_2", "self_attn.q_proj.weight_scale_inv", "mlp.experts.gate_up_proj_scale_inv",
+          "self_attn.q_proj.qweight", "self_attn.q_proj.scales", "self_attn.q_proj.input_scale"}) {
         SparseCheckpoint checkpoint(config);
         checkpoint[layer_3 + name].dtype = DType::f32;
         const Result<ModelLayout> result = checkpoint.match(config);
@@ -251,15 +259,16 @@ TEST_CASE("parts that are absent or not announced are notes") {
     no_vision.remove("model.visual.");
     ModelLayout layout = no_vision.match(config).take();
     CHECK_FALSE(layout.has_vision);
-    CHECK(layout.notes == std::vector<std::string>{
-                              "config.json announces a vision tower, but no tensor starts with model.visual."});
+    CHECK(layout.notes ==
+          std::vector<std::string>{"config.json announces a vision tower, but no tensor starts with model.visual."});
     CHECK_FALSE(contains(layout.description, "vision"));
 
     SparseCheckpoint no_draft(config);
     no_draft.remove("mtp.");
     layout = no_draft.match(config).take();
     CHECK_FALSE(layout.has_mtp);
-    CHECK(layout.notes == std::vector<std::string>{"config.json announces a draft head, but no tensor starts with mtp."});
+    CHECK(layout.notes ==
+          std::vector<std::string>{"config.json announces a draft head, but no tensor starts with mtp."});
 
     // Not announced: kept as extras, at the end.
     layout = SparseCheckpoint(config).match(set(config, "/text_config/mtp_num_hidden_layers", 0)).take();
@@ -309,7 +318,8 @@ TEST_CASE("tied embeddings: lm_head lies in the embedding unless it has its own 
     ModelLayout layout = match_model(parse(config).root(), checkpoint).take();
     CHECK(layout.description == "qwen3_5: 24 layers (6 full attention), hidden 1024, dense 3584, tied embeddings, "
                                 "vision 12 blocks, draft head 1 layer");
-    CHECK(checkpoint.tensors()[find_module(layout, "lm_head")->source].name == "model.language_model.embed_tokens.weight");
+    CHECK(checkpoint.tensors()[find_module(layout, "lm_head")->source].name ==
+          "model.language_model.embed_tokens.weight");
     CHECK(find_module(layout, "lm_head")->rows == 248320);
 
     tied["lm_head.weight"].shape = {248320, 1024};

@@ -37,8 +37,10 @@ TEST_CASE("published models have the tensors and parameters they are known for")
         CHECK(specs.size() == model.tensors);
         std::map<std::string, uint64_t> sums;
         for (const TensorSpec & spec : specs)
-            sums[spec.role == Role::lm_head ? "head" : spec.part == Part::text ? "text" : spec.part == Part::mtp ? "draft" : "vision"] +=
-                elements(spec.shape);
+            sums[spec.role == Role::lm_head ? "head"
+                 : spec.part == Part::text  ? "text"
+                 : spec.part == Part::mtp   ? "draft"
+                                            : "vision"] += elements(spec.shape);
         CHECK(sums["text"] == model.text);
         CHECK(sums["head"] == model.head);
         CHECK(sums["vision"] == model.vision);

@@ -1,0 +1,174 @@
+#include "quant/plan.h"
+
+#include "checkpoint_files.h"
+#include "scratch.h"
+
+#include <doctest/doctest.h>
+#include <set>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
+
+Result<Plan> plan_with(const RecipeOptions & recipe) {
+    PlanOptions options;
+    options.recipe = recipe;
+    return make_plan(tiny, options);
+}
+
+RecipeOptions rules(std::vector<std::string> ignore, std::vector<std::string> include, std::vector<std::string> keep) {
+    RecipeOptions options;
+    options.scheme = Scheme::nvfp4a16;
+    options.ignore = std::move(ignore), options.include = std::move(include), options.keep = std::move(keep);
+    return options;
+}
+
+} // namespace
+
+TEST_CASE("the reference recipe quantizes attention, shared and routed experts") {
+    const Plan plan = plan_with({}).take();
+    CHECK(plan.selection.count == 2 * 4 + 8 * 3 + 8 * 32 * 3);
+    CHECK(plan.output.tensors.size() == 3357);
+    CHECK(plan.warnings.empty());
+    // Every byte of the source is used exactly once.
+    uint64_t bytes = 0;
+    for (const PlanUnit & unit : plan.units) bytes += unit.source_bytes;
+    CHECK(bytes == plan.checkpoint.tensor_bytes());
+    // q, k and v share one global scale, and so does each expert's gate and up.
+    std::multiset<uint32_t> sizes;
+    for (const PlanUnit & unit : plan.units)
+        if (unit.quantize) sizes.insert(unit.count);
+    CHECK(sizes.count(3) == 2);
+    CHECK(sizes.count(2) == 8 * 32 + 8);
+    CHECK(sizes.count(1) == 2 + 8 * 32 + 8);
+}
+
+TEST_CASE("presets and patterns") {
+    RecipeOptions experts = rules({}, {}, {});
+    experts.preset = Preset::experts_only;
+    CHECK(plan_with(experts).value().selection.count == 8 * 32 * 3);
+    CHECK(plan_with(rules({".*self_attn"}, {}, {})).value().selection.count == 800 - 8);
+    CHECK(plan_with(rules({"re:.*self_attn"}, {}, {})).value().selection.count == 800 - 8);
+    CHECK(plan_with(rules({}, {}, {".*layers\\.3\\."})).value().selection.count == 800 - 4 - 3 - 96);
+    // Anchored at the start, not at the end, as Python's re.match.
+    CHECK(plan_with(rules({"model.language_model.layers.3"}, {}, {})).value().selection.count == 800 - 4 - 3 - 96);
+    // include overrides the list of the recipe, keep overrides include.
+    CHECK(plan_with(rules({}, {".*linear_attn\\.(in_proj_(qkv|z)|out_proj)$"}, {})).value().selection.count == 800 + 6 * 3);
+    CHECK(plan_with(rules({}, {".*linear_attn\\.out_proj$"}, {".*layers\\.0\\.linear_attn"})).value().selection.count == 800 + 5);
+    const Plan plan = plan_with(rules({"layers\\.3"}, {}, {})).take();
+    REQUIRE(plan.warnings.size() == 1);
+    CHECK(plan.warnings[0] == "ignore \"layers\\.3\" matches no module");
+}
+
+TEST_CASE("rules that no loader could follow are refused by name") {
+    struct Case {
+        RecipeOptions rules;
+        const char * message;
+    };
+    const Case cases[] = {
+        {rules({".*k_proj"}, {}, {}), "layers.3.self_attn.q_proj would be quantized and "
+                                      "model.language_model.layers.3.self_attn.k_proj not"},
+        {rules({".*experts\\.7\\.gate_proj"}, {}, {}), "experts.7"},
+        {rules({".*layers\\.2\\.mlp\\.experts\\.5\\."}, {}, {}), "the routed experts of a layer"},
+        {rules({".*shared_expert.up_proj"}, {}, {}), "shared_expert"},
+        {rules({}, {".*in_proj_z"}, {}), "in_proj_qkv not"},
+        {rules({}, {".*in_proj_a"}, {}), "cannot be quantized"},
+        {rules({}, {"lm_head"}, {}), "lm_head (include lm_head) cannot be quantized"},
+        {rules({}, {".*visual.*qkv"}, {}), "vision tower"},
+        {rules({}, {"mtp.*q_proj"}, {}), "draft head"},
+        {rules({}, {".*mlp.gate$"}, {}), "cannot be quantized"},
+        {rules({}, {}, {".*"}), "no module to quantize"},
+        {rules({"re:("}, {}, {}), "pattern \"re:(\""},
+        {rules({"(a+)+$"}, {}, {}), ""}, // slow in principle, bounded in practice
+    };
+    for (const Case & item : cases) {
+        const Status status = plan_with(item.rules).take_status();
+        CAPTURE(item.message);
+        CAPTURE(status.message());
+        if (*item.message) CHECK(status.code() == Code::invalid_argument);
+        CHECK(status.message().find(item.message) != std::string::npos);
+    }
+}
+
+TEST_CASE("in_features that 16 does not divide") {
+    const ScratchFolder scratch;
+    std::vector<MemoryTensor> tensors = load_tensors(tiny);
+    for (MemoryTensor & tensor : tensors) { // experts of 72: no block fits
+        const bool gate_up = ends_with(tensor.name, "experts.gate_up_proj"), down = ends_with(tensor.name, "experts.down_proj");
+        if (gate_up) tensor.shape[1] = 144;
+        if (down) tensor.shape[2] = 72;
+        if (gate_up || down) tensor.data.resize(size_t(tensor.shape[0] * tensor.shape[1] * tensor.shape[2] * 2));
+    }
+    save_tensors(scratch.path(), tensors, 1);
+    copy_other_files(tiny, scratch.path());
+    std::string config = read_file(scratch / "config.json", 1 << 20).take();
+    config.replace(config.find("\"moe_intermediate_size\": 64"), 27, "\"moe_intermediate_size\": 72");
+    CHECK(remove_file(scratch / "config.json").ok());
+    CHECK(write_file_synced(scratch / "config.json", config).ok());
+    const Status status = make_plan(scratch.path(), {}).take_status();
+    CHECK(status.code() == Code::model);
+    CHECK(status.message().find("experts.0.down_proj has 72 input features") != std::string::npos);
+}
+
+TEST_CASE("memory is planned, bounded, and too little of it is said with what would do") {
+    PlanOptions options;
+    options.threads = 16;
+    const Plan roomy = make_plan(tiny, options).take();
+    CHECK(roomy.memory.total() <= options.ram_bytes);
+    options.ram_bytes = 5 << 20;
+    const Plan tight = make_plan(tiny, options).take();
+    CHECK(tight.memory.total() <= options.ram_bytes);
+    CHECK(tight.memory.workers < 16);
+    CHECK(tight.output.tensors.size() == roomy.output.tensors.size());
+    CHECK(tight.plan_fingerprint == roomy.plan_fingerprint);
+    options.ram_bytes = 1000;
+    const Status status = make_plan(tiny, options).take_status();
+    CHECK(status.code() == Code::out_of_memory);
+    const std::string & message = status.message();
+    options.ram_bytes = std::stoull(message.substr(message.rfind(' ')));
+    CHECK(make_plan(tiny, options).ok());
+    options.ram_bytes--;
+    CHECK_FALSE(make_plan(tiny, options).ok());
+}
+
+TEST_CASE("both forms of the plan say what there is to say") {
+    const ScratchFolder scratch;
+    PlanOptions options;
+    options.destination = scratch.path();
+    const Plan plan = make_plan(tiny, options).take();
+    const std::string text = plan_text(plan);
+    for (const char * part : {"205 tensors in 3 files, 39,289,152 bytes", "800 quantized modules", "3,357 tensors",
+                              "experts gate_up", "ignore re:.*linear_attn\\..*", "warning: the destination"})
+        CHECK_MESSAGE(text.find(part) != std::string::npos, part);
+    const JsonDocument json = JsonDocument::parse(plan_json(plan), "plan").take();
+    const JsonValue tensors = json.root().get("tensors").take();
+    CHECK(tensors.array_size().value() == 3357);
+    uint64_t copied = 0;
+    CHECK(tensors.for_each_element([&](size_t, const JsonValue & tensor) -> Status {
+        if (tensor.get("content").value().as_string().value() == "copy")
+            copied += uint64_t(tensor.get("source").value().get("bytes").value().as_int().value());
+        return {};
+    }).ok());
+    CHECK(copied == 39289152 - 2 * 13500416);
+}
+
+TEST_CASE("what lies beside the weights") {
+    const ScratchFolder scratch;
+    save_tensors(scratch.path(), load_tensors(tiny), 1);
+    CHECK(copy_file_synced(tiny + "/config.json", scratch / "config.json").ok());
+    CHECK(write_file_synced(scratch / "pytorch_model.bin", "x").ok());
+    CHECK(write_file_synced(scratch / "vocab.json", "{}").ok());
+    CHECK(make_directory(scratch / "images").ok());
+    CHECK(write_file_synced(scratch / "images/a.png", "png").ok());
+    CHECK(make_directory(scratch / ".cache").ok());
+    const Plan plan = make_plan(scratch.path(), {}).take();
+    REQUIRE(plan.files.size() == 2);
+    CHECK(plan.files[0].name == "images/a.png");
+    CHECK(plan.files[1].name == "vocab.json");
+    CHECK(plan.notes.size() == 2);
+    REQUIRE(plan.warnings.size() == 1);
+    CHECK(plan.warnings[0].find("preprocessor_config.json") != std::string::npos);
+}
