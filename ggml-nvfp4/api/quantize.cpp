@@ -44,7 +44,7 @@ struct Worker {
 
 class Run {
   public:
-    Run(const Plan & plan, const QuantizeOptions & options, std::vector<File> shards, CheckpointWriter & writer)
+    Run(const Plan & plan, const QuantizeOptions & options, FolderFiles shards, CheckpointWriter & writer)
         : plan_(plan), options_(options), shards_(std::move(shards)), writer_(writer), queue_(plan) {
         progress_.source_bytes_total = plan.source_bytes_read();
         progress_.tensors_total = plan.output.tensors.size();
@@ -74,7 +74,7 @@ class Run {
 
     const Plan & plan_;
     const QuantizeOptions & options_;
-    std::vector<File> shards_;
+    FolderFiles shards_;
     CheckpointWriter & writer_;
     TaskQueue queue_;
     const Clock::time_point start_ = Clock::now();
@@ -148,7 +148,7 @@ Status Run::copy(Worker & worker, const Task & task) {
     {
         const Stopwatch watch(worker.times.read);
         GNV_TRY(shards_[source.shard]
-                    .read(worker.source.data(), task.size, source.offset + task.begin)
+                    ->read(worker.source.data(), task.size, source.offset + task.begin)
                     .add_context(plan_.checkpoint.describe(source)));
     }
     const Stopwatch watch(worker.times.write);
@@ -196,7 +196,7 @@ Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row
     const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(source.dtype).bits) / 8;
     const Stopwatch watch(worker.times.read);
     GNV_TRY(shards_[source.shard]
-                .read(out, rows * row_bytes, source.offset + linear.offset + row * row_bytes)
+                ->read(out, rows * row_bytes, source.offset + linear.offset + row * row_bytes)
                 .add_context(plan_.checkpoint.describe(source)));
     worker.times.bytes_read += rows * row_bytes;
     return advance(rows * row_bytes, 0);
@@ -295,7 +295,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     const Clock::time_point start = Clock::now();
     GNV_TRY(check_destination(plan.checkpoint.folder(), options.destination, options.overwrite));
     GNV_TRY(check_free_space(plan, options.destination));
-    GNV_ASSIGN(std::vector<File> shards, plan.checkpoint.open_shards());
+    GNV_ASSIGN(FolderFiles shards, plan.checkpoint.open_shards());
 
     QuantizeReport report;
     const CheckpointWriter::Options writer_options{options.destination, options.overwrite, plan.plan_fingerprint,
