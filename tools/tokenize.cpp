@@ -30,9 +30,9 @@ json take_member(const std::string & line, const char * key) {
     if (!record.is_object()) throw std::runtime_error("the line is not a JSON object");
     const auto member = record.find(key);
     if (member != record.end()) return *member;
-    std::string message = std::string("the record has no \"") + key + "\"";
-    for (const auto & item : record.items()) message += (message.back() == '"' ? "; it has \"" : ", \"") + item.key() + '"';
-    throw std::runtime_error(message);
+    std::string found;
+    for (const auto & item : record.items()) found += (found.empty() ? "\"" : ", \"") + item.key() + "\"";
+    throw std::runtime_error(std::string("the record has no \"") + key + "\", only: " + found);
 }
 
 std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args, const std::string & line) {

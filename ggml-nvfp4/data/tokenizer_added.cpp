@@ -112,12 +112,13 @@ void index_added_tokens(TokenizerModel & model) {
     // Special tokens come first: where two have one content after normalization, the first counts.
     std::stable_sort(model.added_tokens.begin(), model.added_tokens.end(),
                      [](const AddedToken & a, const AddedToken & b) { return a.special > b.special; });
-    for (AddedToken & token : model.added_tokens) {
-        if (token.normalized && model.nfc) {
+    for (AddedToken token : model.added_tokens) {
+        if (token.normalized && model.nfc) { // found in normalized text, and decoded as it was found
             std::string buffer;
             token.content = std::string(nfc(token.content, buffer));
+            model.vocabulary.set_written(token.id, token.content);
         }
-        (token.normalized ? normalized : raw).push_back(token);
+        (token.normalized ? normalized : raw).push_back(std::move(token));
     }
     model.raw_tokens = AddedTokenFinder(std::move(raw));
     model.normalized_tokens = AddedTokenFinder(std::move(normalized));

@@ -20,6 +20,8 @@ class Vocabulary {
     // `written` as in the file: in the byte-level alphabet or, for added tokens, possibly not. Fails when the id is out
     // of range or another token has it; adding the same token again does nothing.
     Status add(int64_t id, std::string_view written);
+    // What a known token decodes to from now on.
+    void set_written(TokenId id, std::string_view written);
     void set_special(TokenId id, bool special) { tokens_[size_t(id)].special = special; }
 
     size_t count() const { return by_written_.size(); }
