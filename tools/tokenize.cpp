@@ -35,7 +35,8 @@ json take_member(const std::string & line, const char * key) {
     throw std::runtime_error(std::string("the record has no \"") + key + "\", only: " + found);
 }
 
-std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args, const std::string & line) {
+std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args,
+                        const std::string & line) {
     const json text_value = take_member(line, "text");
     if (!text_value.is_string()) throw std::runtime_error("\"text\" is not a string");
     const auto & text = text_value.get_ref<const std::string &>();
@@ -76,11 +77,13 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
     std::string line;
     for (uint64_t number = 1; std::getline(input, line); number++) {
         try {
-            std::cout << (args.decode ? decode_line(engine, tokenizer, line) : encode_line(engine, tokenizer, args, line))
+            std::cout << (args.decode ? decode_line(engine, tokenizer, line)
+                                      : encode_line(engine, tokenizer, args, line))
                       << '\n';
         } catch (const std::exception & error) {
             std::cout.flush();
-            fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number), error.what());
+            fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number),
+                    error.what());
             return tools::exit_failure;
         }
     }

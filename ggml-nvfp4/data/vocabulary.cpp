@@ -11,7 +11,8 @@ Status Vocabulary::add(int64_t id, std::string_view written) {
                     largest_token_id);
     const auto [known, is_new] = by_written_.try_emplace(std::string(written), TokenId(id));
     if (!is_new && known->second != id)
-        return fail(Code::format, "the token \"", printable(written, 60), "\" has two ids, ", known->second, " and ", id);
+        return fail(Code::format, "the token \"", printable(written, 60), "\" has two ids, ", known->second, " and ",
+                    id);
     if (!is_new) return {};
     if (id >= size()) tokens_.resize(size_t(id) + 1);
     std::string bytes;
@@ -31,7 +32,7 @@ void Vocabulary::set_written(TokenId id, std::string_view written) {
     byte_level_decode(written, bytes);
 }
 
-TokenId Vocabulary::find_written(const std::string & written) const {
+TokenId Vocabulary::find_written(std::string_view written) const {
     const auto found = by_written_.find(written);
     return found == by_written_.end() ? no_token : found->second;
 }

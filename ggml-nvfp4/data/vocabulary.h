@@ -5,6 +5,7 @@
 #include "data/tokenizer.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -30,8 +31,8 @@ class Vocabulary {
     bool is_special(TokenId id) const { return contains(id) && tokens_[size_t(id)].special; }
     const std::string & bytes(TokenId id) const { return tokens_[size_t(id)].bytes; }
 
-    TokenId find_written(const std::string & written) const; // no_token when absent
-    TokenId find_bytes(std::string_view bytes) const;        // tokens written in the byte-level alphabet only
+    TokenId find_written(std::string_view written) const; // no_token when absent
+    TokenId find_bytes(std::string_view bytes) const;     // tokens written in the byte-level alphabet only
 
   private:
     struct Token {
@@ -39,8 +40,12 @@ class Vocabulary {
         bool present = false;
         bool special = false;
     };
+    struct Hash { // finds views without making strings of them
+        using is_transparent = void;
+        size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+    };
     std::vector<Token> tokens_; // by id
-    std::unordered_map<std::string, TokenId> by_written_;
+    std::unordered_map<std::string, TokenId, Hash, std::equal_to<>> by_written_;
 };
 
 } // namespace gnv

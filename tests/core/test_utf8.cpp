@@ -35,7 +35,8 @@ TEST_CASE("every code point there and back") {
 
 TEST_CASE("replacement of maximal invalid parts") {
     // The example of the Unicode standard, table 3-8, and its neighbours.
-    CHECK(utf8_lossy("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64") == "a\uFFFD\uFFFD\uFFFDb\uFFFDc\uFFFD\uFFFDd");
+    CHECK(utf8_lossy("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64") ==
+          "a\uFFFD\uFFFD\uFFFDb\uFFFDc\uFFFD\uFFFDd");
     CHECK(utf8_lossy("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41") == "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFDA");
     CHECK(utf8_lossy("\xED\xA0\x80\xED\xBF\xBF") == "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");
     CHECK(utf8_lossy("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42") == "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFDA\uFFFD\uFFFDB");

@@ -1,8 +1,8 @@
 // Tokenizers for the tests: the two of the recorded ids, and a small one to take apart.
 #pragma once
 
-#include "data/byte_level.h"
 #include "core/utf8.h"
+#include "data/byte_level.h"
 #include "data/tokenizer.h"
 #include "formats/file.h"
 #include "formats/zstd.h"
@@ -54,14 +54,12 @@ inline json small_tokenizer() {
         vocab[written] = byte;
     }
     vocab["ab"] = 256, vocab["abc"] = 257;
-    const json split = {{"type", "Split"},
-                        {"pattern", {{"Regex", "\\p{L}+"}}},
-                        {"behavior", "Isolated"},
-                        {"invert", false}};
+    const json split = {
+        {"type", "Split"}, {"pattern", {{"Regex", "\\p{L}+"}}}, {"behavior", "Isolated"}, {"invert", false}};
     const json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
     const auto added = [](int id, const char * content, bool special) {
-        return json{{"id", id},         {"content", content}, {"special", special}, {"normalized", false},
-                    {"lstrip", false},  {"rstrip", false},    {"single_word", false}};
+        return json{{"id", id},        {"content", content}, {"special", special},  {"normalized", false},
+                    {"lstrip", false}, {"rstrip", false},    {"single_word", false}};
     };
     json steps = json::array();
     steps.push_back(split);

@@ -25,15 +25,18 @@ TEST_CASE("other kinds of tokenizers are named") {
     };
     CHECK(unsupported("/model/type", "WordPiece") == "t.json: model.type: only the type BPE is supported");
     CHECK(unsupported("/normalizer", {{"type", "NFKC"}}) == "t.json: normalizer: the normalizer NFKC is not supported");
-    CHECK(unsupported("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}}) ==
+    CHECK(unsupported("/normalizer",
+                      {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}}) ==
           "t.json: normalizer.normalizers[1]: the normalizer Lowercase is not supported");
     CHECK(unsupported("/pre_tokenizer", {{"type", "Metaspace"}}) ==
           "t.json: pre_tokenizer: the pre-tokenizer Metaspace is not supported");
-    CHECK(unsupported("/pre_tokenizer", nullptr) == "t.json: pre_tokenizer: a pre-tokenizer without ByteLevel is not supported");
+    CHECK(unsupported("/pre_tokenizer", nullptr) ==
+          "t.json: pre_tokenizer: a pre-tokenizer without ByteLevel is not supported");
     CHECK(unsupported("/pre_tokenizer/pretokenizers/0/behavior", "Removed") ==
           "t.json: pre_tokenizer.pretokenizers[0].behavior: the behavior Removed is not supported");
     CHECK(unsupported("/pre_tokenizer/pretokenizers/0/invert", true).find("inverted") != std::string::npos);
-    CHECK(unsupported("/pre_tokenizer/pretokenizers/1/add_prefix_space", true).find("add_prefix_space") != std::string::npos);
+    CHECK(unsupported("/pre_tokenizer/pretokenizers/1/add_prefix_space", true).find("add_prefix_space") !=
+          std::string::npos);
     CHECK(unsupported("/pre_tokenizer/pretokenizers/0/pattern", {{"String", " "}}).find("Regex") != std::string::npos);
     CHECK(unsupported("/decoder", nullptr) == "t.json: decoder: a decoder without ByteLevel is not supported");
     CHECK(unsupported("/post_processor", {{"type", "BertProcessing"}}).find("BertProcessing") != std::string::npos);
@@ -55,7 +58,8 @@ TEST_CASE("what is as good as absent is accepted") {
     file["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array()}};
     file["post_processor"] = {
         {"type", "Sequence"},
-        {"processors", {{{"type", "ByteLevel"}}, {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}}}};
+        {"processors",
+         {{{"type", "ByteLevel"}}, {{"type", "TemplateProcessing"}, {"single", {{{"Sequence", {{"id", "A"}}}}}}}}}};
     file["added_tokens"].push_back({{"id", 260}, {"content", ""}});
     CHECK(parse(file).ok());
     file.erase("added_tokens");
@@ -64,8 +68,7 @@ TEST_CASE("what is as good as absent is accepted") {
 
 TEST_CASE("ids") {
     const auto format = [](const char * place, const json & value) { return message_with(place, value, Code::format); };
-    CHECK(format("/model/vocab/ab", -1) ==
-          "t.json: model.vocab: the id -1 of the token \"ab\" is outside 0..4194303");
+    CHECK(format("/model/vocab/ab", -1) == "t.json: model.vocab: the id -1 of the token \"ab\" is outside 0..4194303");
     CHECK(format("/model/vocab/ab", 4194304).find("outside") != std::string::npos);
     CHECK(format("/model/vocab/ab", 1e18).find("expected an integer") != std::string::npos);
     CHECK(format("/model/vocab/ab", "5") == "t.json: model.vocab.ab: expected an integer, found a string");

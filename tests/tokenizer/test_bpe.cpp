@@ -40,7 +40,9 @@ TEST_CASE("short and long pieces follow the definition") {
     std::mt19937 random(1);
     MergeTable merges;
     for (TokenId next = 256; next < 400; next++) { // over "abcd"
-        const auto any = [&] { return random() % 3 ? TokenId('a' + random() % 4) : TokenId(256 + random() % (next - 255)); };
+        const auto any = [&] {
+            return random() % 3 ? TokenId('a' + random() % 4) : TokenId(256 + random() % (next - 255));
+        };
         const TokenId left = any(), right = any();
         if (left < next && right < next) merges.add(left, right, next);
     }

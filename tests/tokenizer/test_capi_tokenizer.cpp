@@ -21,7 +21,8 @@ struct Fixture {
         size_t count = 0;
         REQUIRE(gnv_tokenizer_encode(tokenizer, text.data(), text.size(), flags, nullptr, 0, &count) == GNV_OK);
         std::vector<int32_t> ids(count);
-        REQUIRE(gnv_tokenizer_encode(tokenizer, text.data(), text.size(), flags, ids.data(), ids.size(), &count) == GNV_OK);
+        REQUIRE(gnv_tokenizer_encode(tokenizer, text.data(), text.size(), flags, ids.data(), ids.size(), &count) ==
+                GNV_OK);
         REQUIRE(count == ids.size());
         return ids;
     }

@@ -8,8 +8,9 @@ using namespace gnv::test;
 
 static std::string nfc_by_utf8proc(const std::string & text) {
     utf8proc_uint8_t * out = nullptr;
-    const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t *>(text.data()), utf8proc_ssize_t(text.size()),
-                                   &out, utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    const auto size =
+        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t *>(text.data()), utf8proc_ssize_t(text.size()), &out,
+                     utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
     REQUIRE(size >= 0);
     const std::string result(reinterpret_cast<const char *>(out), size_t(size));
     free(out);

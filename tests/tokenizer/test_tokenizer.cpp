@@ -50,7 +50,7 @@ TEST_CASE("tokens that only tokenizer_config.json has") {
     CHECK(t.roles().eos == 258);
     CHECK(t.roles().pad == 261);
     CHECK(t.roles().bos == no_token);
-    CHECK_FALSE(t.is_special(258)); // the later entry counts
+    CHECK_FALSE(t.is_special(258));                         // the later entry counts
     CHECK(encode(t, "<end>x<end>y") == Ids{260, 258, 'y'}); // the longest
 }
 

@@ -29,9 +29,9 @@ static std::string by_utf8proc(std::u32string_view code_points) {
     std::u32string text(points.begin(), points.end());
     const std::string decomposed = utf8(text);
     utf8proc_uint8_t * out = nullptr;
-    const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t *>(decomposed.data()),
-                                   utf8proc_ssize_t(decomposed.size()), &out,
-                                   utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    const auto size =
+        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t *>(decomposed.data()), utf8proc_ssize_t(decomposed.size()),
+                     &out, utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
     const std::string result(reinterpret_cast<const char *>(out), size_t(size));
     free(out);
     return result;
@@ -57,9 +57,9 @@ TEST_CASE("marks younger than Unicode 9 stay where they are, as the reference ha
 
 TEST_CASE("NFC of random text agrees with utf8proc") {
     // Blocks where nothing is younger than Unicode 9.
-    const std::pair<char32_t, char32_t> blocks[] = {{0x20, 0x7e},     {0xa0, 0x34e},      {0x370, 0x482},     {0x900, 0x97f},
-                                                    {0x1100, 0x11ff}, {0x1e00, 0x1eff},   {0x3040, 0x30ff},   {0x4e00, 0x9fa0},
-                                                    {0xac00, 0xd7a3}, {0xf900, 0xfad0},   {0x1d15e, 0x1d1c0}, {0x2f800, 0x2fa1d}};
+    const std::pair<char32_t, char32_t> blocks[] = {
+        {0x20, 0x7e},     {0xa0, 0x34e},    {0x370, 0x482},   {0x900, 0x97f},   {0x1100, 0x11ff},   {0x1e00, 0x1eff},
+        {0x3040, 0x30ff}, {0x4e00, 0x9fa0}, {0xac00, 0xd7a3}, {0xf900, 0xfad0}, {0x1d15e, 0x1d1c0}, {0x2f800, 0x2fa1d}};
     std::mt19937 random(3);
     for (int round = 0; round < 3000; round++) {
         std::u32string text;
@@ -79,6 +79,7 @@ TEST_CASE("spaces and words") {
     CHECK(is_white_space(0x3000));
     CHECK_FALSE(is_white_space(0x180e));
     CHECK_FALSE(is_white_space(0x200b));
-    for (const char32_t c : {U'a', U'_', U'5', U'é', U'漢', U'\u0301', U'\u200d', U'ⓐ', U'Ⅷ'}) CHECK(is_word_character(c));
+    for (const char32_t c : {U'a', U'_', U'5', U'é', U'漢', U'\u0301', U'\u200d', U'ⓐ', U'Ⅷ'})
+        CHECK(is_word_character(c));
     for (const char32_t c : {U' ', U'-', U'²', U'½', U'!', U'。', U'😀'}) CHECK_FALSE(is_word_character(c));
 }
