@@ -4,6 +4,7 @@
 #include "formats/file.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <string>
 
 namespace gnv::test {
@@ -23,6 +24,11 @@ class ScratchFolder {
 
     const std::string & path() const { return path_; }
     std::string operator/(const std::string & name) const { return join_path(path_, name); }
+    // Writes a file, in place of one that is there, and returns its path.
+    std::string save(const std::string & name, const std::string & content) const {
+        std::ofstream(*this / name, std::ios::binary) << content;
+        return *this / name;
+    }
 
   private:
     std::string path_;
