@@ -26,6 +26,7 @@ class ScratchFolder {
     std::string operator/(const std::string & name) const { return join_path(path_, name); }
     // Writes a file, in place of one that is there, and returns its path.
     std::string save(const std::string & name, const std::string & content) const {
+        (void)remove_file(*this / name).ok(); // cheaper than cutting it to nothing, which some file systems sync
         std::ofstream(*this / name, std::ios::binary) << content;
         return *this / name;
     }

@@ -137,7 +137,7 @@ TEST_CASE("damaged files") {
     memcpy(&huge_footer[huge_footer.size() - 8], "\xff\xff\xff\x7f", 4);
     CHECK(failure(huge_footer).find("a footer of 2147483647 bytes") != std::string::npos);
     // Any changed byte gives other text or a failure, never more.
-    for (size_t at = 0; at < good.size(); at += 7) {
+    for (size_t at = 0; at < good.size(); at += 29) {
         std::string changed = good;
         changed[at] = char(changed[at] ^ (1 << at % 8));
         failure(changed);
