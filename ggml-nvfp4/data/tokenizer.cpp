@@ -199,7 +199,7 @@ Status Encoder::State::encode_piece(std::string_view piece) {
 
 void Encoder::State::merge_piece(std::string_view piece) {
     const TokenId whole = model->ignore_merges ? model->vocabulary.find_bytes(piece) : no_token;
-    if (whole != no_token) {
+    if (whole != no_token && whole < model->trained_size) {
         ids->push_back(whole);
     } else {
         merger.merge(piece, *ids);

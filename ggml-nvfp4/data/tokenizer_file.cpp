@@ -31,9 +31,10 @@ Status check_plain(const JsonValue & bpe) {
 }
 
 Status read_vocabulary(const JsonValue & vocab, Vocabulary & vocabulary) {
+    const std::string where = vocab.where();
     return vocab.for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
         GNV_ASSIGN(const int64_t id, value.as_int());
-        return vocabulary.add(id, key).add_context(vocab.where());
+        return vocabulary.add(id, key).add_context(where);
     });
 }
 
@@ -94,6 +95,7 @@ Status read_model(const JsonValue & bpe, TokenizerModel & model) {
     GNV_TRY(check_plain(bpe));
     GNV_ASSIGN(const JsonValue vocab, bpe.get("vocab"));
     GNV_TRY(read_vocabulary(vocab, model.vocabulary));
+    model.trained_size = model.vocabulary.size();
     GNV_TRY(find_byte_tokens(vocab, model));
     GNV_ASSIGN(const JsonValue merges, bpe.get("merges"));
     GNV_TRY(read_merges(merges, model));

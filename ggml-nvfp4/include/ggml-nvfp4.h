@@ -178,6 +178,33 @@ GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
+/* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
+
+/* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
+typedef struct gnv_tokenizer_t gnv_tokenizer_t;
+
+typedef enum gnv_tokenizer_flags {
+    GNV_TOKENIZER_NO_SPECIAL = 1,   /* encode: control strings such as "<|im_end|>" are ordinary text */
+    GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
+    GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
+} gnv_tokenizer_flags;
+
+/* `path`: a model folder or a tokenizer.json; a tokenizer_config.json beside it may add tokens. GNV_UNSUPPORTED names the
+ * first step of the file that is not byte-level BPE. On failure *out is NULL. */
+GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
+GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
+/* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
+GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
+/* Encodes `size` bytes of UTF-8, which may contain NUL. *count receives the number of ids; the first min(*count, capacity)
+ * of them are written to `ids`, which may be NULL when capacity is 0. GNV_FORMAT names the byte where the text stops
+ * being UTF-8. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
+GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
+                                        int32_t * ids, size_t capacity, size_t * count);
+/* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: 0 or a sum of
+ * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
+GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
+                                        gnv_text_t ** out);
+
 #ifdef __cplusplus
 }
 #endif
