@@ -48,11 +48,12 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS seconds each (clang)
 	@./scripts/install_deps.sh fuzz
 	@./scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS) $(JOBS)
 
-check: ## check the rules of the source tree, and its format where clang-format is installed
+check: ## check the rules of the source tree, its format and an aarch64 build where the tools are there
 	@./scripts/install_deps.sh check
 	@python3 scripts/check_tree.py --self-test
 	@python3 scripts/check_tree.py
 	@./scripts/format.sh --check
+	@./scripts/check_aarch64.sh $(BUILD)-aarch64 $(JOBS)
 
 format: ## format the sources
 	@./scripts/install_deps.sh format
@@ -62,7 +63,7 @@ install: all ## install library, header, CMake package and programs (DESTDIR; CM
 	cmake --install $(BUILD)
 
 clean: ## remove the build folders
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-aarch64
 
 help: ## print this
 	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)"

@@ -22,9 +22,12 @@ constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-uint64_t peak_rss_bytes() {
+void add_process_usage(QuantizeReport & report) {
     rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? uint64_t(usage.ru_maxrss) * 1024 : 0;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return;
+    const auto seconds = [](const timeval & time) { return double(time.tv_sec) + double(time.tv_usec) * 1e-6; };
+    report.cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    report.peak_rss = uint64_t(usage.ru_maxrss) * 1024;
 }
 
 // Adds the time it lives to a counter.
@@ -353,7 +356,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     GNV_TRY(writer->publish(plan.config_text));
     report.finish_wall = seconds_since(synced);
     report.total_wall = seconds_since(start);
-    report.peak_rss = peak_rss_bytes();
+    add_process_usage(report);
     return report;
 }
 
@@ -373,6 +376,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
          {{"read", report.read}, {"measure", report.measure}, {"pack", report.pack}, {"write", report.write}}},
         {"seconds",
          {{"stream", report.stream_wall}, {"sync", report.sync_wall}, {"finish", report.finish_wall}, {"total", report.total_wall}}},
+        {"cpu_seconds", report.cpu},
         {"threads", plan.memory.workers},
         {"planned_buffer_bytes", plan.memory.total()},
         {"peak_rss_bytes", report.peak_rss},

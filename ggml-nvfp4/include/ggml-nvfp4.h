@@ -178,6 +178,37 @@ GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
+/* ---- NVFP4 codec ------------------------------------------------------------------------------------------------------ */
+
+/* The arithmetic of the format on arrays in memory; no files. A weight [rows, columns], row-major, becomes one E2M1 code
+ * (4 bits) per element, one E4M3 byte per block of 16 consecutive elements of a row, and one divisor for all of it:
+ *
+ *     weight[n][k]  ~  value(code[n][k]) * e4m3(scales[n][k / 16]) / global_scale
+ *
+ * codes: [rows, columns / 2], byte j of a row = code[2j] | code[2j + 1] << 4. scales: [rows, columns / 16]. The bytes are
+ * those that llm-compressor writes as weight_packed, weight_scale and weight_global_scale. Columns must be divisible by
+ * 16; pointers need no alignment and may be NULL only where there are no elements. Work is spread over the engine's
+ * threads; the result does not depend on them. After a failure the outputs hold anything. */
+
+/* Of the source weight. Its arithmetic is followed: a BF16 weight is quantized with BF16 roundings. */
+typedef enum gnv_dtype { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
+
+/* Bytes of codes and scales; 0 when the columns are not divisible by 16 or the numbers make no sense. */
+GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
+GNV_API uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns);
+
+/* The largest magnitude of `count` elements, 0 for none. GNV_BAD_VALUE names the first NaN or Inf. */
+GNV_API gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype dtype, const void * weights, int64_t count,
+                                              float * amax);
+/* The divisor for a weight, or for weights that share one (query, key and value; gate and up), from the largest magnitude
+ * of them all: about 2688 / amax. 1 where that is not finite, as for a weight of zeros. */
+GNV_API gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype dtype, float amax, float * global_scale);
+/* GNV_BAD_VALUE names row and column of the first NaN or Inf. `global_scale` must be finite and above zero. */
+GNV_API gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype dtype, const void * weights, int64_t rows,
+                                           int64_t columns, float global_scale, uint8_t * codes, uint8_t * scales);
+/* Writes rows x columns floats. GNV_BAD_VALUE names row and block of the first scale byte that means NaN. */
+GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * codes, const uint8_t * scales,
+                                             int64_t rows, int64_t columns, float global_scale, float * values);
 /* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
 
 /* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
