@@ -25,48 +25,60 @@ __m256 round_to_bf16(__m256 x) {
     return _mm256_castsi256_ps(_mm256_and_si256(rounded, constant(int(0xffff0000))));
 }
 
-// The power of two that makes `x + power` round x to a mantissa of `mantissa_bits` bits, subnormals below
-// 2^min_exponent included: the last bit of the sum is worth what the last bit of the small format is worth at x.
+// Rounding a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent: in the sum
+// x + rounder(x) the processor rounds where the small format does, because the sum's last bit is worth one step of the
+// small format at x. So the sum's last bits count steps and its exponent tells the binade. The rounder's own last bits
+// are set so that the two add up to the format's exponent and mantissa fields, modulo 256; they are even, so that ties
+// go where they should.
 template <int mantissa_bits, int min_exponent>
-__m256 rounding_power(__m256 x) {
+__m256 rounder(__m256 x) {
+    constexpr int lift = 23 - mantissa_bits; // from the exponent of x to that of the sum
+    constexpr int bias = (127 + min_exponent + lift) << mantissa_bits;
     const __m256i exponent = _mm256_and_si256(_mm256_castps_si256(x), constant(0x7f800000));
     const __m256i bounded = _mm256_max_epi32(exponent, constant((127 + min_exponent) << 23));
-    return _mm256_castsi256_ps(_mm256_add_epi32(bounded, constant((23 - mantissa_bits) << 23)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(bounded, constant((lift << 23) + (-bias & 255))));
 }
 
-// The small format's exponent and mantissa fields in the low bits of `sum` = x + rounding_power(x), garbage above. The
-// low bits of the sum count the steps, its exponent tells the binade.
-template <int mantissa_bits, int min_exponent>
+template <int mantissa_bits>
 __m256i field_bits(__m256 sum) {
-    constexpr int bias = (127 + min_exponent + 23 - mantissa_bits) << mantissa_bits;
     const __m256i bits = _mm256_castps_si256(sum);
-    const __m256i binade = _mm256_srli_epi32(bits, 23 - mantissa_bits);
-    return _mm256_add_epi32(_mm256_sub_epi32(binade, constant(bias)), bits);
+    return _mm256_add_epi32(bits, _mm256_srli_epi32(bits, 23 - mantissa_bits));
 }
 
-// The largest of 16 magnitudes: there is an instruction for the smallest of eight.
-uint16_t maximum(__m256i magnitudes) {
-    const __m128i half = _mm_max_epu16(_mm256_castsi256_si128(magnitudes), _mm256_extracti128_si256(magnitudes, 1));
-    return uint16_t(~_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1)))));
+// The larger of neighbouring elements of `a` and of `b`, side by side: halves the elements of 128-bit lanes, in pieces
+// of 64 and of 32 bits.
+__m256i larger_halves(__m256i a, __m256i b) {
+    return _mm256_max_epu16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+__m256i larger_quarters(__m256i a, __m256i b) {
+    const __m256 even = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88);
+    const __m256 odd = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0xdd);
+    return _mm256_max_epu16(_mm256_castps_si256(even), _mm256_castps_si256(odd));
 }
 
 // The largest magnitude of each of 8 blocks, as a float.
 __m256 block_maxima(const uint16_t * weights) {
-    alignas(16) uint16_t maxima[group];
+    __m256i block[group];
     for (int i = 0; i < group; i++)
-        maxima[i] = maximum(_mm256_and_si256(load(weights + i * block_size), _mm256_set1_epi16(0x7fff)));
-    return bf16_to_float(_mm_load_si128(reinterpret_cast<const __m128i *>(maxima)));
+        block[i] = _mm256_and_si256(load(weights + i * block_size), _mm256_set1_epi16(0x7fff));
+    const __m256i first = larger_quarters(larger_halves(block[0], block[1]), larger_halves(block[2], block[3]));
+    const __m256i last = larger_quarters(larger_halves(block[4], block[5]), larger_halves(block[6], block[7]));
+    const __m256i twos =
+        _mm256_max_epu16(_mm256_permute2x128_si256(first, last, 0x20), _mm256_permute2x128_si256(first, last, 0x31));
+    const __m256i maxima = _mm256_max_epu16(twos, _mm256_slli_epi32(twos, 16)); // in the upper halves
+    return _mm256_castsi256_ps(_mm256_and_si256(maxima, constant(int(0xffff0000))));
 }
 
 // Writes the E4M3 bytes of 8 blocks; returns what the elements of each are divided by.
 __m256 block_scales(__m256 maxima, __m256 global, uint8_t * scales) {
     const __m256 scale = round_to_bf16(_mm256_div_ps(maxima, _mm256_set1_ps(6.0f)));
     const __m256 product = _mm256_min_ps(_mm256_mul_ps(global, scale), _mm256_set1_ps(448.0f));
-    const __m256 power = rounding_power<3, -6>(product);
-    const __m256 sum = _mm256_add_ps(product, power);
-    const __m256 rounded = _mm256_sub_ps(sum, power);
+    const __m256 offset = rounder<3, -6>(product);
+    const __m256 sum = _mm256_add_ps(product, offset);
+    const __m256 rounded = _mm256_sub_ps(sum, offset);
     const __m256 zero = _mm256_cmp_ps(rounded, _mm256_setzero_ps(), _CMP_EQ_OQ);
-    const __m256i fields = _mm256_and_si256(field_bits<3, -6>(sum), constant(0x7f));
+    const __m256i fields = _mm256_and_si256(field_bits<3>(sum), constant(0x7f));
     const __m256i bytes = _mm256_blendv_epi8(fields, constant(0x20), _mm256_castps_si256(zero));
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i *>(scales), _mm_packus_epi16(words, words));
@@ -79,8 +91,8 @@ __m256i element_codes(__m256 w, __m256 divisor) {
     const __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ); // not for -0
     const __m256 absolute = _mm256_and_ps(x, _mm256_castsi256_ps(constant(0x7fffffff)));
     const __m256 magnitude = _mm256_min_ps(absolute, _mm256_set1_ps(6.0f));
-    const __m256 sum = _mm256_add_ps(magnitude, rounding_power<1, 0>(magnitude));
-    const __m256i unsigned_codes = _mm256_and_si256(field_bits<1, 0>(sum), constant(7));
+    const __m256i fields = field_bits<1>(_mm256_add_ps(magnitude, rounder<1, 0>(magnitude)));
+    const __m256i unsigned_codes = _mm256_and_si256(fields, constant(7));
     return _mm256_or_si256(unsigned_codes, _mm256_and_si256(_mm256_castps_si256(negative), constant(8)));
 }
 
@@ -117,8 +129,11 @@ uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     uint16_t rest[64] = {};
     memcpy(rest, weights + i, size_t(count - i) * sizeof *weights);
     for (int j = 0; j < 4; j++) largest[j] = _mm256_max_epu16(largest[j], _mm256_and_si256(mask, load(rest + j * 16)));
-    return maximum(
-        _mm256_max_epu16(_mm256_max_epu16(largest[0], largest[1]), _mm256_max_epu16(largest[2], largest[3])));
+    const __m256i all =
+        _mm256_max_epu16(_mm256_max_epu16(largest[0], largest[1]), _mm256_max_epu16(largest[2], largest[3]));
+    const __m128i half = _mm_max_epu16(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    const __m128i least = _mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1))); // there is none for the largest
+    return uint16_t(~_mm_cvtsi128_si32(least));
 }
 
 void quantize_bf16(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes, uint8_t * scales) {

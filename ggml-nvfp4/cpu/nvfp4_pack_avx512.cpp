@@ -21,48 +21,63 @@ __m512 round_to_bf16(__m512 x) {
     return _mm512_castsi512_ps(_mm512_and_si512(rounded, constant(int(0xffff0000))));
 }
 
-// The power of two that makes `x + power` round x to a mantissa of `mantissa_bits` bits, subnormals below
-// 2^min_exponent included: the last bit of the sum is worth what the last bit of the small format is worth at x.
+// Rounding a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent: in the sum
+// x + rounder(x) the processor rounds where the small format does, because the sum's last bit is worth one step of the
+// small format at x. So the sum's last bits count steps and its exponent tells the binade. The rounder's own last bits
+// are set so that the two add up to the format's exponent and mantissa fields, modulo 256; they are even, so that ties
+// go where they should.
 template <int mantissa_bits, int min_exponent>
-__m512 rounding_power(__m512 x) {
+__m512 rounder(__m512 x) {
+    constexpr int lift = 23 - mantissa_bits; // from the exponent of x to that of the sum
+    constexpr int bias = (127 + min_exponent + lift) << mantissa_bits;
     const __m512i exponent = _mm512_and_si512(_mm512_castps_si512(x), constant(0x7f800000));
     const __m512i bounded = _mm512_max_epi32(exponent, constant((127 + min_exponent) << 23));
-    return _mm512_castsi512_ps(_mm512_add_epi32(bounded, constant((23 - mantissa_bits) << 23)));
+    return _mm512_castsi512_ps(_mm512_add_epi32(bounded, constant((lift << 23) + (-bias & 255))));
 }
 
-// The small format's exponent and mantissa fields in the low bits of `sum` = x + rounding_power(x), garbage above. The
-// low bits of the sum count the steps, its exponent tells the binade.
-template <int mantissa_bits, int min_exponent>
+template <int mantissa_bits>
 __m512i field_bits(__m512 sum) {
-    constexpr int bias = (127 + min_exponent + 23 - mantissa_bits) << mantissa_bits;
     const __m512i bits = _mm512_castps_si512(sum);
-    const __m512i binade = _mm512_srli_epi32(bits, 23 - mantissa_bits);
-    return _mm512_add_epi32(_mm512_sub_epi32(binade, constant(bias)), bits);
+    return _mm512_add_epi32(bits, _mm512_srli_epi32(bits, 23 - mantissa_bits));
+}
+
+// The larger of neighbouring elements of `a` and of `b`, side by side: halves the elements of 128-bit lanes, in pieces
+// of 64 and of 32 bits.
+__m512i larger_halves(__m512i a, __m512i b) {
+    return _mm512_max_epu16(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+__m512i larger_quarters(__m512i a, __m512i b) {
+    const __m512 even = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88);
+    const __m512 odd = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd);
+    return _mm512_max_epu16(_mm512_castps_si512(even), _mm512_castps_si512(odd));
 }
 
 // The largest magnitude of each of 16 blocks, as a float.
 __m512 block_maxima(const uint16_t * weights) {
-    alignas(32) uint16_t maxima[group];
-    for (int i = 0; i < group; i++) {
-        const __m256i block = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights + i * block_size));
-        const __m256i magnitudes = _mm256_and_si256(block, _mm256_set1_epi16(0x7fff));
-        const __m128i half = _mm_max_epu16(_mm256_castsi256_si128(magnitudes), _mm256_extracti128_si256(magnitudes, 1));
-        const __m128i least = _mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1)));
-        maxima[i] = uint16_t(~_mm_cvtsi128_si32(least));
-    }
-    const __m256i packed = _mm256_load_si256(reinterpret_cast<const __m256i *>(maxima));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(packed), 16));
+    __m512i pairs[8]; // two blocks each
+    for (int i = 0; i < 8; i++)
+        pairs[i] = _mm512_and_si512(_mm512_loadu_si512(weights + i * 2 * block_size), _mm512_set1_epi16(0x7fff));
+    const __m512i first = larger_quarters(larger_halves(pairs[0], pairs[1]), larger_halves(pairs[2], pairs[3]));
+    const __m512i last = larger_quarters(larger_halves(pairs[4], pairs[5]), larger_halves(pairs[6], pairs[7]));
+    const __m512i twos =
+        _mm512_max_epu16(_mm512_shuffle_i32x4(first, last, 0x88), _mm512_shuffle_i32x4(first, last, 0xdd));
+    const __m512i maxima = _mm512_max_epu16(twos, _mm512_slli_epi32(twos, 16)); // in the upper halves
+    const __m512i floats = _mm512_and_si512(maxima, constant(int(0xffff0000)));
+    // Lanes hold the blocks 0 2 4 6 | 1 3 5 7 | 8 10 12 14 | 9 11 13 15.
+    const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi32(order, floats));
 }
 
 // Writes the E4M3 bytes of 16 blocks; returns what the elements of each are divided by.
 __m512 block_scales(__m512 maxima, __m512 global, uint8_t * scales) {
     const __m512 scale = round_to_bf16(_mm512_div_ps(maxima, _mm512_set1_ps(6.0f)));
     const __m512 product = _mm512_min_ps(_mm512_mul_ps(global, scale), _mm512_set1_ps(448.0f));
-    const __m512 power = rounding_power<3, -6>(product);
-    const __m512 sum = _mm512_add_ps(product, power);
-    const __m512 rounded = _mm512_sub_ps(sum, power);
+    const __m512 offset = rounder<3, -6>(product);
+    const __m512 sum = _mm512_add_ps(product, offset);
+    const __m512 rounded = _mm512_sub_ps(sum, offset);
     const __mmask16 zero = _mm512_cmp_ps_mask(rounded, _mm512_setzero_ps(), _CMP_EQ_OQ);
-    const __m512i bytes = _mm512_mask_mov_epi32(field_bits<3, -6>(sum), zero, constant(0x20));
+    const __m512i bytes = _mm512_mask_mov_epi32(field_bits<3>(sum), zero, constant(0x20));
     _mm_storeu_si128(reinterpret_cast<__m128i *>(scales), _mm512_cvtepi32_epi8(bytes));
     return _mm512_div_ps(_mm512_mask_mov_ps(rounded, zero, _mm512_set1_ps(0.125f)), global);
 }
@@ -73,11 +88,14 @@ __m128i block_codes(const uint16_t * weights, __m512 divisor) {
     const __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(block), 16));
     const __m512 x = _mm512_div_ps(w, divisor);
     const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ); // not for -0
-    const __m512 magnitude = _mm512_min_ps(_mm512_abs_ps(x), _mm512_set1_ps(6.0f));
-    const __m512 sum = _mm512_add_ps(magnitude, rounding_power<1, 0>(magnitude));
-    const __m512i unsigned_codes = _mm512_and_si512(field_bits<1, 0>(sum), constant(7));
+    constexpr int smaller_magnitude = 0b1010;
+    const __m512 magnitude = _mm512_range_ps(x, _mm512_set1_ps(6.0f), smaller_magnitude);
+    const __m512i unsigned_codes = field_bits<1>(_mm512_add_ps(magnitude, rounder<1, 0>(magnitude)));
     const __m512i codes = _mm512_mask_or_epi32(unsigned_codes, negative, unsigned_codes, constant(8));
-    return _mm512_cvtepi64_epi8(_mm512_or_si512(codes, _mm512_srli_epi64(codes, 28))); // odd codes into high nibbles
+    // Low nibble from the even lane, high nibble from the odd one; what lies above them is cut off.
+    constexpr int first_where_third = 0xe4;
+    const __m512i odd = _mm512_srli_epi64(codes, 28);
+    return _mm512_cvtepi64_epi8(_mm512_ternarylogic_epi64(codes, odd, _mm512_set1_epi64(15), first_where_third));
 }
 
 void quantize_group(const uint16_t * weights, __m512 global, uint8_t * codes, uint8_t * scales) {

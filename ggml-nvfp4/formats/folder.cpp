@@ -15,6 +15,7 @@ class RealFile final : public FolderFile {
     const std::string & path() const override { return file_.path(); }
     Result<FileStamp> stamp() const override { return file_.stamp(); }
     Status read(void * data, uint64_t size, uint64_t offset) const override { return file_.read(data, size, offset); }
+    void will_need(uint64_t offset, uint64_t size) const override { file_.will_need(offset, size); }
 
   private:
     File file_;

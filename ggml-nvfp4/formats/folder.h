@@ -22,6 +22,7 @@ class FolderFile {
     virtual const std::string & path() const = 0; // for messages
     virtual Result<FileStamp> stamp() const = 0;  // size included
     virtual Status read(void * data, uint64_t size, uint64_t offset) const = 0; // exactly `size` bytes
+    virtual void will_need(uint64_t, uint64_t) const {} // a hint that [offset, offset + size) is read soon
 };
 using FolderFiles = std::vector<std::unique_ptr<FolderFile>>;
 

@@ -1,6 +1,6 @@
-// Speed of the NVFP4 codec's kernels on this processor, beside a memcpy of the same run. Numbers are GB/s of BF16: bytes
-// of the BF16 weight that were read (or, for dequantize, that the floats written stand for) per second, the median of
-// several runs.
+// Speed of the NVFP4 codec's kernels on this processor, beside a memcpy of the same run. Numbers are GB/s of BF16:
+// bytes of the BF16 weight that were read (or, for dequantize, that the floats written stand for) per second, the
+// median of several runs.
 #include "core/thread_pool.h"
 #include "cpu/nvfp4_pack.h"
 
@@ -77,12 +77,14 @@ void bench(ThreadPool & pool, Workspace & space) {
     printf("\n%lld KiB of BF16, %d thread%s (GB/s)\n", (long long)(space.source.size() * 2 / 1024), pool.size(),
            pool.size() == 1 ? "" : "s");
     const double copied = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
-        memcpy(&space.copy[size_t(first * columns)], &space.source[size_t(first * columns)], size_t(rows * columns * 2));
+        memcpy(&space.copy[size_t(first * columns)], &space.source[size_t(first * columns)],
+               size_t(rows * columns * 2));
     });
     printf("  %-9s %8.2f\n  %-9s %8s %8s %10s\n", "memcpy", copied, "", "amax", "quantize", "dequantize");
     for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
         const double amax = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
-            const uint16_t largest = kernels->absolute_maximum_bf16(&space.source[size_t(first * columns)], rows * columns);
+            const uint16_t largest =
+                kernels->absolute_maximum_bf16(&space.source[size_t(first * columns)], rows * columns);
             GNV_CHECK(largest < 0x7f80);
         });
         const double quantize = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
