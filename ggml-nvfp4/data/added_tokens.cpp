@@ -64,6 +64,7 @@ void AddedTokenFinder::split(std::string_view text, std::vector<TextPart> & part
             end = std::max(end, done);
             while (end < text.size() && is_white_space(utf8_decode(text, end, bytes))) end += bytes;
         }
+        if (begin >= end) continue; // the token before took all of it along
         if (done < begin) parts.push_back({done, begin, no_token});
         parts.push_back({begin, end, token.id});
         done = end;

@@ -14,25 +14,29 @@ constexpr const char * space_items = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680
 constexpr const char * not_space_items =
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}";
-// Oniguruma: marks, letter numbers, connectors and some numbers and symbols beside letters and digits.
-constexpr const char * word_items = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
-                                    "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+// Oniguruma: letters, marks, decimal and letter numbers, connectors and circled letters.
+constexpr const char * word_items =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}"
+    "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+// Outside a class its \w also has the superscript digits and fractions of Latin-1.
+constexpr const char * latin_numbers = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+constexpr const char * hex_items = "0-9A-Fa-f"; // \h; to PCRE2 a horizontal space
 
-// What an escape becomes; nullptr where it cannot be said.
 struct Escape {
     char letter;
-    const char * outside; // of a class
-    const char * items;   // inside a class
-    bool negated;         // outside: the class of all other characters
+    const char * inside;    // a class; nullptr where it cannot be said
+    const char * outside;   // the items of the class that stands for the escape,
+    const char * and_items; // with these,
+    bool negated;           // or of all others
 };
 constexpr Escape escapes[] = {
-    {'s', space_items, space_items, false},
-    {'S', space_items, not_space_items, true},
-    {'w', word_items, word_items, false},
-    {'W', word_items, nullptr, true},
-    {'h', "0-9A-Fa-f", "0-9A-Fa-f", false}, // a hexadecimal digit; PCRE2: a horizontal space
-    {'H', "0-9A-Fa-f", nullptr, true},
-    {'v', "\\x{b}", "\\x{b}", false}, // one character; PCRE2: any vertical space
+    {'s', space_items, space_items, "", false},
+    {'S', not_space_items, space_items, "", true},
+    {'w', word_items, word_items, latin_numbers, false},
+    {'W', nullptr, word_items, latin_numbers, true},
+    {'h', hex_items, hex_items, "", false},
+    {'H', nullptr, hex_items, "", true},
+    {'v', "\\x{b}", "\\x{b}", "", false}, // one character; to PCRE2 any vertical space
 };
 // Escapes that mean the same to both; a letter or digit that is not here is refused. Others stand for themselves.
 constexpr std::string_view same_outside = "adDefnrtxAzZ123456789";
@@ -81,8 +85,8 @@ class Translator {
         const char letter = pattern_[at_ + 1];
         for (const Escape & known : escapes) {
             if (known.letter != letter) continue;
-            if (in_class && !known.items) return refuse("an escape inside [...]");
-            out_ += in_class ? known.items : concat(known.negated ? "[^" : "[", known.outside, "]");
+            if (in_class && !known.inside) return refuse("an escape inside [...]");
+            out_ += in_class ? known.inside : concat(known.negated ? "[^" : "[", known.outside, known.and_items, "]");
             at_ += 2;
             return {};
         }
@@ -107,9 +111,10 @@ class Translator {
             copy(1);
             name.remove_prefix(1);
         }
-        static constexpr std::string_view not_scripts[] = {"Any", "Alphabetic", "Lowercase", "Uppercase", "White_Space"};
-        const bool is_script = name.size() > 2 && std::find(std::begin(not_scripts), std::end(not_scripts), name) ==
-                                                      std::end(not_scripts);
+        static constexpr std::string_view not_scripts[] = {"Any", "Alphabetic", "Lowercase", "Uppercase",
+                                                           "White_Space"};
+        const bool is_script =
+            name.size() > 2 && std::find(std::begin(not_scripts), std::end(not_scripts), name) == std::end(not_scripts);
         if (is_script) out_ += "sc:";
         copy(close + 1 - at_);
         return {};
@@ -138,11 +143,7 @@ class Translator {
             } else {
                 copy(1);
             }
-            // A hyphen beside a set is itself; it must not make a range with the set's first or last item.
-            if (next_is("-") && (is_set || next_is_set(1))) {
-                out_ += "\\-";
-                at_++;
-            }
+            if (next_is("-") && !next_is("-]") && (is_set || next_is_set(1))) return refuse("a range of sets");
         }
         if (at_ == pattern_.size()) return refuse("a [ without ]");
         copy(1);

@@ -7,7 +7,9 @@
 namespace gnv {
 
 // Normalization Form C of `text` (valid UTF-8): `text` itself where nothing changes, otherwise `buffer`, filled.
-// Time is linear in the text up to the sorting of runs of combining marks.
+// Characters younger than Unicode 9 are left alone, since the `tokenizers` library normalizes by the tables of that
+// version; so the result does not depend on the version of utf8proc. Time is linear in the text, but for the sorting of
+// long runs of combining marks.
 std::string_view nfc(std::string_view text, std::string & buffer);
 
 bool is_white_space(char32_t code_point); // the property White_Space

@@ -121,7 +121,9 @@ Status File::write(const void * data, uint64_t size, uint64_t offset) const {
 
 void File::will_need(uint64_t offset, uint64_t size) const {
 #ifdef POSIX_FADV_WILLNEED
-    posix_fadvise(fd_, off_t(offset), off_t(size), POSIX_FADV_WILLNEED);
+    constexpr uint64_t step = 1 << 20; // Linux quietly ignores what goes beyond one request of the device
+    for (uint64_t done = 0; done < size; done += step)
+        posix_fadvise(fd_, off_t(offset + done), off_t(std::min(step, size - done)), POSIX_FADV_WILLNEED);
 #else
     (void)offset, (void)size;
 #endif

@@ -227,6 +227,87 @@ GNV_API gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype dtyp
 /* Writes rows x columns floats. GNV_BAD_VALUE names row and block of the first scale byte that means NaN. */
 GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * codes, const uint8_t * scales,
                                              int64_t rows, int64_t columns, float global_scale, float * values);
+/* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
+
+/* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
+typedef struct gnv_tokenizer_t gnv_tokenizer_t;
+
+typedef enum gnv_tokenizer_flags {
+    GNV_TOKENIZER_NO_SPECIAL = 1,   /* encode: control strings such as "<|im_end|>" are ordinary text */
+    GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
+    GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
+} gnv_tokenizer_flags;
+
+/* `path`: a model folder or a tokenizer.json; a tokenizer_config.json beside it may add tokens. GNV_UNSUPPORTED names the
+ * first step of the file that is not byte-level BPE. On failure *out is NULL. */
+GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
+GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
+/* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
+GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
+/* Encodes `size` bytes of UTF-8, which may contain NUL. *count receives the number of ids; the first min(*count, capacity)
+ * of them are written to `ids`, which may be NULL when capacity is 0. GNV_FORMAT names the byte where the text stops
+ * being UTF-8. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
+GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
+                                        int32_t * ids, size_t capacity, size_t * count);
+/* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: 0 or a sum of
+ * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
+GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
+                                        gnv_text_t ** out);
+
+/* ---- Calibration data ------------------------------------------------------------------------------------------------ */
+
+/* The token sequences that calibration runs through a model. */
+typedef struct gnv_dataset_t gnv_dataset_t;
+
+typedef struct gnv_dataset_options {
+    uint64_t struct_size;
+    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .txt (each also as .zst), .parquet, or a folder of
+     * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
+     * answer; text. Samples are dealt out by weight (1). ALIAS is the name of a known data set of which PATH is a copy:
+     * open-platypus, gsm8k, oasst1, the-stack, pg19. */
+    const char * const * sources;
+    size_t source_count;
+    const char * tokens_file;   /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
+    const char * text_template; /* "alpaca", "chatml", "none"; NULL: what fits the fields */
+    uint64_t samples;           /* sequences; 256 */
+    uint64_t sequence_length;   /* tokens; longer documents lose their end; 2048 */
+    uint64_t seed;              /* 42; rows are chosen in one pass, without replacement, the same on every machine */
+    int32_t no_shuffle;         /* the first rows in file order */
+    int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
+    int32_t pack;               /* several documents a sequence, none seeing another */
+} gnv_dataset_options;
+
+GNV_API void gnv_dataset_options_init(gnv_dataset_options * options);
+/* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
+ * (in the log and in the summary), no usable row is a failure. On failure *out is NULL. The tokenizer is not kept. */
+GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
+                                    const gnv_dataset_options * options, gnv_dataset_t ** out);
+GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
+GNV_API uint64_t gnv_dataset_size(const gnv_dataset_t * dataset); /* sequences; 0 for NULL */
+
+/* A stretch of a sequence that comes from one row; the next one's begin is its end. */
+typedef struct gnv_document {
+    uint32_t begin;
+    uint32_t source; /* position in gnv_dataset_options.sources */
+    uint64_t row;    /* from 0, counted over all files of the source */
+} gnv_document;
+
+typedef struct gnv_sequence {
+    uint64_t struct_size;
+    uint64_t length;
+    const int32_t * ids;
+    const uint8_t * mask; /* 1 for tokens, 0 for pads; NULL: no pads */
+    const gnv_document * documents;
+    uint64_t document_count;
+} gnv_sequence;
+
+/* The caller sets struct_size. The arrays belong to the data set: ids and mask as long as it lives, documents until the
+ * next call. */
+GNV_API gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index, gnv_sequence * out);
+/* A summary: tokens, truncation, padding, lengths, duplicates, rows left out and why (schema ggml-nvfp4.dataset.1). */
+GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out);
+/* A new file in the format of tokens_file, with the chosen rows and a hash in addition. */
+GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path);
 
 #ifdef __cplusplus
 }

@@ -163,6 +163,15 @@ static Status plan_units(Plan & plan) {
         modules.push_back(module);
     }
     plan.modules = std::move(modules);
+    for (const PlanUnit & unit : plan.units) { // one global scale has one arithmetic
+        const TensorInfo & first = sources[plan.linear(plan.modules[unit.first]).source];
+        for (uint32_t m = unit.first + 1; m < unit.first + unit.count; m++) {
+            const TensorInfo & other = sources[plan.linear(plan.modules[m]).source];
+            if (other.dtype == first.dtype) continue;
+            return fail(Code::unsupported, plan.checkpoint.describe(first), " is ", dtype_name(first.dtype), ", but ",
+                        plan.checkpoint.describe(other), ", which shares its global scale, is ", dtype_name(other.dtype));
+        }
+    }
     for (uint32_t i = 0; i < plan.tensors.size(); i++)
         if (plan.tensors[i].content == Content::copy)
             plan.units.push_back({false, i, 1, sources[plan.tensors[i].source].bytes, false});

@@ -18,9 +18,14 @@ namespace gnv::test {
 
 using Json = nlohmann::ordered_json;
 
-// tests/data/configs/<name>.json
+inline Json read_json(const std::string & path) { return Json::parse(read_file(path, 1 << 24).value()); }
+
+// The small checkpoint, unpacked by the build.
+inline const std::string tiny_folder = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
+
+// The config of a published model, or of the small checkpoint ("qwen36-tiny").
 inline Json read_data(const std::string & name) {
-    return Json::parse(read_file(std::string(GNV_TEST_DATA) + "/configs/" + name + ".json", 1 << 20).value());
+    return read_json(name == "qwen36-tiny" ? tiny_folder + "/config.json" : GNV_TEST_DATA "/configs/" + name + ".json");
 }
 
 // The model's config with one value replaced, for example set("qwen36-tiny", "/text_config/head_dim", 7).
@@ -34,9 +39,7 @@ inline Json without(Json config, const std::string & parent, const std::string &
     return config;
 }
 
-inline JsonDocument parse(const Json & config) {
-    return JsonDocument::parse(config.dump(), "config.json").take();
-}
+inline JsonDocument parse(const Json & config) { return JsonDocument::parse(config.dump(), "config.json").take(); }
 
 inline Result<std::vector<TensorSpec>> list(const Json & config, const LayoutChoice & choice = {}) {
     return list_tensors(parse(config).root(), choice);

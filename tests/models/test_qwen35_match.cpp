@@ -28,13 +28,9 @@ const LinearModule * find_module(const ModelLayout & layout, const std::string &
     return nullptr;
 }
 
-std::string message(Result<ModelLayout> result) {
-    return result.status().message();
-}
+std::string message(Result<ModelLayout> result) { return result.status().message(); }
 
-bool contains(const std::string & text, const std::string & part) {
-    return text.find(part) != std::string::npos;
-}
+bool contains(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
 
 LayoutChoice layout_choice(bool fused, bool fused_draft) {
     LayoutChoice choice;
@@ -107,16 +103,34 @@ TEST_CASE("the 35B model in both layouts") {
 TEST_CASE("Linears that the recipe leaves alone come in the order of the reference's ignore list") {
     const Json config = read_data("qwen36-tiny");
     std::vector<std::string> ignored;
-    const ModelLayout layout = SparseCheckpoint(config).match(config).take();
+    const ModelLayout layout = match_model(parse(config).root(), Checkpoint::open(tiny_folder).take()).take();
     for (const LinearModule & module : layout.modules)
         if (module.part != Part::mtp && !recipe_quantizes(module)) ignored.push_back(module.name);
-    std::vector<std::string> recorded = read_data("qwen36-tiny.ignore").get<std::vector<std::string>>();
+    const Json reference = read_json(GNV_TEST_DATA "/golden/config.json");
+    auto recorded = reference["quantization_config"]["ignore"].get<std::vector<std::string>>();
     REQUIRE(recorded.back() == "re:^mtp.*");
     recorded.pop_back();
     CHECK(ignored == recorded);
     // The draft head comes last.
     CHECK(layout.modules.back().part == Part::mtp);
     CHECK(find_module(layout, "mtp.fc")->columns == 512);
+}
+
+TEST_CASE("Linears that the recipe quantizes are those that the reference packed") {
+    const Json config = read_data("qwen36-tiny"), reference = read_json(GNV_TEST_DATA "/golden/tensors.json");
+    const ModelLayout layout = SparseCheckpoint(config).match(config).take();
+    int quantized = 0, packed = 0;
+    for (const LinearModule & module : layout.modules) {
+        if (!recipe_quantizes(module)) continue;
+        quantized++;
+        CAPTURE(module.name);
+        const std::string name = module.name + ".weight_packed";
+        REQUIRE(reference.contains(name));
+        CHECK(reference[name]["shape"] == Json{module.rows, module.columns / 2});
+    }
+    for (const auto & [name, tensor] : reference.items()) packed += ends_with(name, ".weight_packed");
+    CHECK(quantized == packed);
+    CHECK(quantized == 800);
 }
 
 TEST_CASE("fused groups") {

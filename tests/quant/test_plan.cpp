@@ -2,6 +2,7 @@
 
 #include "checkpoint_files.h"
 #include "scratch.h"
+#include "tools/synthetic_checkpoint.h"
 
 #include <doctest/doctest.h>
 #include <set>
@@ -171,4 +172,46 @@ TEST_CASE("what lies beside the weights") {
     CHECK(plan.notes.size() == 2);
     REQUIRE(plan.warnings.size() == 1);
     CHECK(plan.warnings[0].find("preprocessor_config.json") != std::string::npos);
+}
+
+TEST_CASE("published shapes are planned from headers alone") {
+    struct Case {
+        const char * config;
+        uint64_t source_tensors, source_bytes;
+        int64_t modules;
+        size_t tensors; // of the W4A4 result
+    };
+    const Case cases[] = {
+        {"qwen36-35b-a3b", 1045, 71903645408, 30880, 124306 + 19},
+        {"qwen36-27b", 0, 0, 64 / 4 * 4 + 64 * 3, 0},
+        {"qwen35-0.8b", 0, 0, 24 / 4 * 4 + 24 * 3, 0},
+        {"qwen35-397b-a17b", 0, 0, 60 / 4 * 4 + 60 * 3 + 60 * 512 * 3, 0},
+    };
+    for (const Case & item : cases) {
+        CAPTURE(item.config);
+        const std::string config =
+            read_file(concat(GNV_TEST_DATA "/configs/", item.config, ".json"), 1 << 20).take();
+        std::string first_names;
+        for (const bool fused : {true, false}) {
+            const ScratchFolder scratch;
+            SyntheticOptions options;
+            options.headers_only = true;
+            options.shards = 7;
+            options.layout.fused_experts = fused;
+            REQUIRE(write_synthetic_checkpoint(config, scratch / "source", options).ok());
+            const Plan plan = make_plan(scratch / "source", {}).take();
+            CHECK(plan.selection.count == item.modules);
+            CHECK(plan.memory.total() <= default_ram_bytes);
+            if (item.source_bytes) CHECK(plan.checkpoint.tensor_bytes() == item.source_bytes);
+            if (item.tensors) CHECK(plan.output.tensors.size() == item.tensors);
+            if (fused && item.source_tensors) CHECK(plan.checkpoint.tensors().size() == item.source_tensors);
+            // Both layouts give the same tensors.
+            std::set<std::string> names;
+            for (const OutputTensor & tensor : plan.output.tensors) names.insert(tensor.name + shape_text(tensor.shape));
+            std::string all;
+            for (const std::string & name : names) all += name + "\n";
+            if (fused) first_names = all;
+            CHECK(all == first_names);
+        }
+    }
 }

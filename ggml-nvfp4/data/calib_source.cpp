@@ -1,0 +1,91 @@
+#include "data/calib_source.h"
+
+#include "formats/file.h"
+
+#include <charconv>
+
+namespace gnv {
+
+static const char * const form_names[] = {"automatic", "alpaca", "chatml", "none"};
+
+const char * text_form_name(TextForm form) { return form_names[size_t(form)]; }
+
+Result<TextForm> parse_text_form(const std::string & name) {
+    if (name.empty()) return TextForm::automatic;
+    for (const TextForm form : {TextForm::alpaca, TextForm::chatml, TextForm::none})
+        if (name == text_form_name(form)) return form;
+    return fail(Code::invalid_argument, "unknown template \"", printable(name), "\"; known are alpaca, chatml and none");
+}
+
+// --- Aliases --------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Alias {
+    const char * name;
+    TextForm form;
+    const char * text_field;
+    const char * role_field;
+};
+
+// Fields as the data sets' cards on the Hugging Face hub describe them.
+constexpr Alias aliases[] = {
+    {"open-platypus", TextForm::alpaca, "", ""},  // instruction, input, output
+    {"gsm8k", TextForm::automatic, "", ""},       // question, answer
+    {"oasst1", TextForm::chatml, "text", "role"}, // one message a row; role is prompter or assistant
+    {"the-stack", TextForm::none, "content", ""}, // one source file a row
+    {"pg19", TextForm::none, "text", ""},         // one book a row
+};
+
+Status take_alias(const std::string & name, TextRule & rule) {
+    std::string known;
+    for (const Alias & alias : aliases) {
+        known += concat(known.empty() ? "" : ", ", alias.name);
+        if (name != alias.name) continue;
+        rule = {alias.form, alias.text_field, alias.role_field};
+        return {};
+    }
+    return fail(Code::invalid_argument, "unknown data set \"", printable(name), "\" before the @; known are ", known);
+}
+
+// Cuts "=WEIGHT" off the path. Other text after "=" is a weight gone wrong only where the rest is a path without it.
+Status take_weight(std::string & path, double & weight) {
+    const size_t equals = path.rfind('=');
+    if (equals == std::string::npos || path_exists(path)) return {};
+    const char * const begin = path.c_str() + equals + 1;
+    const char * const end = path.c_str() + path.size();
+    const auto parsed = std::from_chars(begin, end, weight);
+    const bool is_number = parsed.ec == std::errc() && parsed.ptr == end;
+    if (!is_number && !path_exists(path.substr(0, equals))) return {};
+    if (!is_number || !(weight > 0 && weight < 1e9))
+        return fail(Code::invalid_argument, "\"", printable(path), "\": the weight after \"=\" must be a number above 0");
+    path.erase(equals);
+    return {};
+}
+
+} // namespace
+
+Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) {
+    CalibSource source;
+    source.path = spec;
+    const size_t at = source.path.find('@');
+    if (at < source.path.find('/') && at != std::string::npos && !path_exists(source.path)) {
+        GNV_TRY(take_alias(source.path.substr(0, at), source.rule));
+        source.path.erase(0, at + 1);
+    }
+    GNV_TRY(take_weight(source.path, source.weight));
+    const size_t colon = source.path.rfind(':');
+    if (colon != std::string::npos && !path_exists(source.path)) {
+        source.rule = {TextForm::none, source.path.substr(colon + 1), ""};
+        if (source.rule.text_field.empty())
+            return fail(Code::invalid_argument, "\"", printable(spec), "\": the name of a field is missing after \":\"");
+        source.path.erase(colon);
+    }
+    if (source.path.empty()) return fail(Code::invalid_argument, "\"", printable(spec), "\" names no file or folder");
+    if (form != TextForm::automatic) source.rule.form = form;
+    if (source.rule.form == TextForm::alpaca && !source.rule.text_field.empty())
+        return fail(Code::invalid_argument, "\"", printable(spec), "\": the template alpaca needs more than one field");
+    return source;
+}
+
+} // namespace gnv

@@ -1,0 +1,57 @@
+// What a source of calibration text is and how its rows become text: the meaning of
+//
+//   --calib [ALIAS@]PATH[:FIELD][=WEIGHT]        --template alpaca|chatml|none
+//
+// PATH is a file or a folder. A weight is a positive number, 1 when absent. ":FIELD" takes one field as it is. An alias
+// says which fields and which form a well-known data set has; PATH is the local copy of it. Where the whole text names an
+// existing path, it is that path, so that names with ":", "=" or "@" work too.
+#pragma once
+
+#include "data/record_reader.h"
+
+namespace gnv {
+
+enum class TextForm : uint8_t {
+    automatic, // what fits the fields: see render_record()
+    alpaca,    // the prompt of the Stanford Alpaca data, then the answer: what llm-compressor makes of Open-Platypus
+    chatml,    // <|im_start|>role\ncontent<|im_end|>\n for every message
+    none       // the fields' content, one after another on lines of their own
+};
+Result<TextForm> parse_text_form(const std::string & name); // "" is automatic
+const char * text_form_name(TextForm form);
+
+// Which fields of a record make its text.
+struct TextRule {
+    TextForm form = TextForm::automatic;
+    std::string text_field; // empty: by the names below
+    std::string role_field; // with text_field: the author of the text, for ChatML
+};
+
+struct CalibSource {
+    std::string path;
+    double weight = 1;
+    TextRule rule;
+};
+
+// `form`: what --template says; it wins over what an alias suggests.
+Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form);
+
+// The names of all fields that some rule looks at, for open_records().
+std::vector<std::string> wanted_fields(const TextRule & rule);
+
+// The text of a record. The first row of this table whose required fields are there decides (? marks optional ones):
+//
+//   fields                           automatic / alpaca / chatml                        none
+//   messages                         chatml    / -      / one turn a message            contents on lines
+//   instruction, input?, output?     alpaca    / alpaca / user + assistant              values on lines
+//   question, answer?                "Question: Q\nAnswer: A" / alpaca / user + assistant   values on lines
+//   text                             as it is  / -      / one user turn                 as it is
+//
+// With rule.text_field only that field counts. RowFault::missing_field where nothing fits, RowFault::empty when every
+// field used is blank; also checks that the text is UTF-8 without NUL.
+RowFault render_record(const Record & record, const TextRule & rule, std::string & text);
+
+// For the user whose rows fit nothing: what was looked for and what there is.
+std::string describe_mismatch(const Record & record, const TextRule & rule);
+
+} // namespace gnv

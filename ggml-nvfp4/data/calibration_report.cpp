@@ -1,0 +1,106 @@
+#include "data/calibration_set.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace gnv {
+
+static double share(uint64_t part, uint64_t whole) { return whole ? double(part) / double(whole) : 0; }
+
+static std::string percent_text(uint64_t part, uint64_t whole) {
+    char text[32];
+    snprintf(text, sizeof text, "%.1f %%", 100 * share(part, whole));
+    return text;
+}
+
+static void append_row(std::string & out, const char * name, const std::string & value) {
+    char label[32];
+    snprintf(label, sizeof label, "%-18s", name);
+    out += concat(label, value, "\n");
+}
+
+static void append_lengths(std::string & out, const std::vector<uint64_t> & lengths) {
+    uint64_t most = 1;
+    for (const uint64_t count : lengths) most = std::max(most, count);
+    bool started = false; // empty bins in front are left out
+    for (size_t bin = 0; bin < lengths.size(); bin++) {
+        started = started || lengths[bin] > 0;
+        if (!started) continue;
+        constexpr uint64_t widest_bar = 50;
+        char line[96];
+        snprintf(line, sizeof line, "  %7llu .. %-7llu %8llu  ", 1ull << bin, (2ull << bin) - 1,
+                 static_cast<unsigned long long>(lengths[bin]));
+        const size_t bar = size_t((lengths[bin] * widest_bar + most - 1) / most);
+        out += concat(line, std::string(bar, '#'), "\n");
+    }
+}
+
+static void append_source(std::string & out, const CalibrationSourceReport & source) {
+    out += concat(printable(source.path), ": ", count_text(source.rows_chosen), " of ", count_text(source.rows), " rows, ",
+                  count_text(source.rows_parsed), " looked at");
+    if (source.files.size() > 1) out += concat(", in ", source.files.size(), " files");
+    out += '\n';
+    for (size_t i = 0; i < source.faults.size(); i++) {
+        const FaultCount & fault = source.faults[i];
+        if (fault.rows == 0) continue;
+        out += concat("  left out: ", count_text(fault.rows), " ", fault_text(RowFault(i)), ", first at ",
+                      printable(fault.first), "\n");
+    }
+}
+
+std::string calibration_text(const CalibrationSet & set) {
+    std::string out;
+    for (const CalibrationSourceReport & source : set.sources) append_source(out, source);
+    for (const std::string & warning : set.warnings) out += concat("warning: ", warning, "\n");
+    append_row(out, "sequences", concat(count_text(set.sequences.size()), " of at most ", count_text(set.sequence_length), " tokens",
+                                        set.packed ? ", packed" : ""));
+    append_row(out, "tokens", count_text(set.tokens));
+    append_row(out, "pads", concat(count_text(set.positions - set.tokens), " of ", count_text(set.positions), " positions, ",
+                                   percent_text(set.positions - set.tokens, set.positions)));
+    append_row(out, "documents", count_text(set.documents));
+    append_row(out, "truncated", concat(count_text(set.truncated), ", ", percent_text(set.truncated, set.documents)));
+    append_row(out, "duplicates", count_text(set.duplicates));
+    append_row(out, "sha256", set.sha256);
+    out += "tokens in a document, and how many documents have them\n";
+    append_lengths(out, set.lengths);
+    return out;
+}
+
+std::string calibration_json(const CalibrationSet & set) {
+    using Json = nlohmann::ordered_json;
+    Json out = {{"schema", "ggml-nvfp4.dataset.1"},
+                {"sequences", set.sequences.size()},
+                {"sequence_length", set.sequence_length},
+                {"packed", set.packed},
+                {"positions", set.positions},
+                {"tokens", set.tokens},
+                {"pad_share", share(set.positions - set.tokens, set.positions)},
+                {"documents", set.documents},
+                {"truncated", set.truncated},
+                {"duplicates", set.duplicates},
+                {"sha256", set.sha256}};
+    Json & lengths = out["lengths"] = Json::array();
+    for (size_t bin = 0; bin < set.lengths.size(); bin++)
+        if (set.lengths[bin]) lengths.push_back({{"from", 1ull << bin}, {"to", (2ull << bin) - 1}, {"documents", set.lengths[bin]}});
+    Json & sources = out["sources"] = Json::array();
+    for (const CalibrationSourceReport & source : set.sources) {
+        Json files = Json::array(), faults = Json::array();
+        for (const CalibrationFile & file : source.files) files.push_back({{"path", file.path}, {"first_row", file.first_row}});
+        for (size_t i = 0; i < source.faults.size(); i++)
+            if (source.faults[i].rows)
+                faults.push_back({{"reason", fault_text(RowFault(i))}, {"rows", source.faults[i].rows}, {"first", source.faults[i].first}});
+        sources.push_back({{"path", source.path}, {"rows", source.rows}, {"rows_parsed", source.rows_parsed},
+                           {"rows_chosen", source.rows_chosen}, {"files", files}, {"left_out", faults}});
+    }
+    out["warnings"] = set.warnings;
+    Json & rows = out["chosen"] = Json::array(); // for each sequence a list of [begin, source, row]
+    for (const CalibrationSequence & sequence : set.sequences) {
+        Json & documents = rows.emplace_back(Json::array());
+        for (const CalibrationDocument & document : sequence.documents)
+            documents.push_back({document.begin, document.source, document.row});
+    }
+    // File names need not be UTF-8.
+    return out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+} // namespace gnv

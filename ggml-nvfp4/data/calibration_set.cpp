@@ -1,0 +1,142 @@
+#include "data/calibration_set.h"
+
+#include "core/sha256.h"
+#include "data/calibration_builder.h"
+#include "data/tokens_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+namespace gnv {
+
+namespace {
+
+constexpr uint64_t most_positions = uint64_t(1) << 31; // ids and masks of a set: 10 GiB
+
+Status check_options(const CalibrationOptions & options) {
+    const bool has_sources = !options.sources.empty(), has_tokens = !options.tokens_file.empty();
+    if (has_sources == has_tokens)
+        return Status(Code::invalid_argument, has_sources ? "both data files and a file of tokens are given; use one of them"
+                                                          : "no calibration data: give --calib PATH or --tokens FILE");
+    if (has_tokens) return {};
+    if (options.samples == 0 || options.sequence_length == 0)
+        return Status(Code::invalid_argument, "the number of samples and the sequence length must be at least 1");
+    if (options.sequence_length > most_positions || options.samples > most_positions / options.sequence_length)
+        return fail(Code::invalid_argument, options.samples, " samples of ", options.sequence_length, " tokens: more than ",
+                    most_positions, " positions");
+    if (options.pad && options.pack)
+        return Status(Code::invalid_argument, "padding and packing exclude each other: packed sequences are full");
+    return {};
+}
+
+// Deals `total` out in proportion to the weights: everybody's share rounded down, what is left to the largest remainders,
+// earlier sources first among equals.
+std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> & sources) {
+    const double sum = std::accumulate(sources.begin(), sources.end(), 0.0,
+                                       [](double so_far, const CalibSource & source) { return so_far + source.weight; });
+    std::vector<uint64_t> shares;
+    std::vector<double> remainders;
+    uint64_t left = total;
+    for (const CalibSource & source : sources) {
+        const double share = double(total) * source.weight / sum;
+        shares.push_back(std::min(left, uint64_t(share)));
+        remainders.push_back(share - std::floor(share));
+        left -= shares.back();
+    }
+    for (; left > 0; left--) {
+        const auto largest = std::max_element(remainders.begin(), remainders.end());
+        *largest = -1; // fewer are left than there are sources
+        shares[size_t(largest - remainders.begin())]++;
+    }
+    return shares;
+}
+
+Result<CalibrationSet> from_sources(const CalibrationOptions & options, const Tokenizer & tokenizer, ThreadPool & threads) {
+    if (options.pad && tokenizer.roles().pad == no_token)
+        return Status(Code::invalid_argument, "padding is asked for, but tokenizer_config.json names no pad token");
+    std::vector<CalibSource> sources;
+    for (const std::string & spec : options.sources) {
+        GNV_ASSIGN(CalibSource source, parse_calib_source(spec, options.form));
+        sources.push_back(std::move(source));
+    }
+    const std::vector<uint64_t> shares = share_out(options.samples * (options.pack ? options.sequence_length : 1), sources);
+    CalibrationBuilder builder(options, tokenizer, threads);
+    for (size_t i = 0; i < sources.size(); i++) {
+        if (shares[i] == 0)
+            return fail(Code::invalid_argument, sources[i].path, ": its weight leaves it none of the ", options.samples,
+                        " samples");
+        GNV_TRY(builder.add_source(sources[i], shares[i]));
+    }
+    CalibrationSet set = builder.take_set();
+    set.sequence_length = options.sequence_length;
+    return set;
+}
+
+Result<CalibrationSet> from_tokens_file(const std::string & path, const Tokenizer & tokenizer) {
+    CalibrationSet set;
+    GNV_ASSIGN(set.sequences, read_tokens_file(path, tokenizer));
+    for (const CalibrationSequence & sequence : set.sequences)
+        set.sequence_length = std::max<uint64_t>(set.sequence_length, sequence.ids.size());
+    return set;
+}
+
+// Fills in what the sequences themselves tell.
+Status count_tokens(CalibrationSet & set) {
+    std::vector<std::span<const TokenId>> documents;
+    for (const CalibrationSequence & sequence : set.sequences) {
+        const auto pads = size_t(std::count(sequence.mask.begin(), sequence.mask.end(), 0));
+        set.positions += sequence.ids.size();
+        set.tokens += sequence.ids.size() - pads;
+        set.packed = set.packed || sequence.documents.size() > 1;
+        for (size_t i = 0; i < sequence.documents.size(); i++) {
+            const bool last = i + 1 == sequence.documents.size();
+            const size_t begin = sequence.documents[i].begin;
+            const size_t end = last ? sequence.ids.size() - pads : sequence.documents[i + 1].begin;
+            documents.push_back(std::span(sequence.ids).subspan(begin, end > begin ? end - begin : 0));
+        }
+    }
+    set.documents = documents.size();
+    for (const auto & document : documents) {
+        const size_t bin = document.empty() ? 0 : size_t(std::bit_width(document.size())) - 1;
+        if (set.lengths.size() <= bin) set.lengths.resize(bin + 1);
+        set.lengths[bin]++;
+    }
+    const auto before = [](const auto & a, const auto & b) { return std::ranges::lexicographical_compare(a, b); };
+    std::sort(documents.begin(), documents.end(), before);
+    for (size_t i = 1; i < documents.size(); i++) set.duplicates += std::ranges::equal(documents[i - 1], documents[i]);
+    GNV_ASSIGN(set.sha256, hash_sequences(set.sequences));
+    return {};
+}
+
+} // namespace
+
+Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequences) {
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    for (const CalibrationSequence & sequence : sequences) {
+        std::string bytes;
+        const auto append = [&](uint64_t number) {
+            for (int shift = 0; shift < 32; shift += 8) bytes += char(number >> shift & 0xff);
+        };
+        append(sequence.ids.size());
+        for (const TokenId id : sequence.ids) append(uint32_t(id));
+        append(sequence.documents.size());
+        for (const CalibrationDocument & document : sequence.documents) append(document.begin);
+        for (const uint8_t flag : sequence.mask) bytes += char(flag);
+        if (sequence.mask.empty()) bytes.append(sequence.ids.size(), 1);
+        GNV_TRY(hash.update(bytes.data(), bytes.size()));
+    }
+    return hash.finish();
+}
+
+Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
+                                             ThreadPool & threads) {
+    GNV_TRY(check_options(options));
+    GNV_ASSIGN(CalibrationSet set, options.tokens_file.empty() ? from_sources(options, tokenizer, threads)
+                                                               : from_tokens_file(options.tokens_file, tokenizer));
+    GNV_TRY(count_tokens(set));
+    return set;
+}
+
+} // namespace gnv

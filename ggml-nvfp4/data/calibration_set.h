@@ -1,0 +1,92 @@
+// The token sequences that calibration runs through the model, and where they come from.
+//
+// Without padding a sequence is as long as its document, at most the sequence length. With `pad` every sequence is filled
+// with the tokenizer's pad token up to the sequence length, and a mask says which positions are real: what llm-compressor
+// does. With `pack` documents (each cut to the sequence length) are laid one after another and cut into full sequences; a
+// document that reaches the end of one goes on in the next. Every piece of a document starts with fresh state (position 0,
+// empty caches) and sees nothing of its neighbours: the reader of a CalibrationSet must honour `documents`.
+//
+// Fewer usable rows than wanted are a warning, no usable row is an error.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "data/calib_source.h"
+#include "data/tokenizer.h"
+
+#include <array>
+
+namespace gnv {
+
+struct CalibrationOptions {
+    std::vector<std::string> sources; // see calib_source.h; samples are dealt out by weight, by largest remainder
+    std::string tokens_file;          // exact ids instead of sources; nothing below matters then
+    TextForm form = TextForm::automatic;
+    uint64_t samples = 256;           // sequences
+    uint64_t sequence_length = 2048;  // tokens
+    uint64_t seed = 42;
+    bool shuffle = true;              // false: the first rows in file order
+    bool pad = false;
+    bool pack = false;
+};
+
+// A stretch of a sequence that belongs to one row. `row` counts from 0 within its source.
+struct CalibrationDocument {
+    uint32_t begin = 0; // in the sequence; the end is the begin of the next one
+    uint32_t source = 0;
+    uint64_t row = 0;
+};
+
+struct CalibrationSequence {
+    std::vector<TokenId> ids;
+    std::vector<uint8_t> mask; // empty: every position is real; else 1 and then, at pads, 0
+    std::vector<CalibrationDocument> documents; // the first begins at 0; exactly one without packing
+};
+
+struct FaultCount {
+    uint64_t rows = 0;
+    std::string first; // where
+};
+
+struct CalibrationFile {
+    std::string path;
+    uint64_t first_row = 0; // rows of the source before this file
+};
+
+struct CalibrationSourceReport {
+    std::string path;
+    std::vector<CalibrationFile> files; // those that were opened
+    uint64_t rows = 0;                  // passed; without shuffling reading stops when enough are found
+    uint64_t rows_parsed = 0;           // of those: the rows that could have been chosen. Faults are known of these only
+    uint64_t rows_chosen = 0;
+    std::array<FaultCount, size_t(RowFault::count_)> faults;
+};
+
+struct CalibrationSet {
+    std::vector<CalibrationSequence> sequences; // in the order of sources and, within one, of rows
+    std::vector<CalibrationSourceReport> sources;
+
+    uint64_t sequence_length = 0; // the limit that was asked for, or the longest of a tokens file
+    bool packed = false;
+    uint64_t positions = 0;       // of all sequences, pads included
+    uint64_t tokens = 0;          // without pads
+    uint64_t documents = 0;       // rows chosen
+    uint64_t truncated = 0;       // documents that lost tokens at their end
+    uint64_t duplicates = 0;      // documents with the ids of an earlier one
+    std::vector<uint64_t> lengths; // lengths[b]: documents of [2^b, 2^(b+1)) tokens, after truncation
+    std::string sha256;           // see hash_sequences()
+    std::vector<std::string> warnings;
+};
+
+// SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins (all
+// as 32-bit little-endian integers), and n mask bytes (1 where there is no mask).
+Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequences);
+
+// Same options, files and tokenizer: same set, whatever the number of threads.
+Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
+                                             ThreadPool & threads);
+
+// The summary: for people, and as JSON (schema ggml-nvfp4.dataset.1).
+std::string calibration_text(const CalibrationSet & set);
+std::string calibration_json(const CalibrationSet & set);
+
+} // namespace gnv

@@ -1,0 +1,143 @@
+#include "core/utf8.h"
+#include "data/readers.h"
+#include "formats/json_stream.h"
+#include "formats/line_reader.h"
+
+namespace gnv {
+
+namespace {
+
+// The four digits of a \u escape at text[at], or -1.
+int escape_value(std::string_view text, size_t at) {
+    if (at + 4 > text.size()) return -1;
+    int value = 0;
+    for (const char c : text.substr(at, 4)) {
+        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (digit < 0) return -1;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+// Whether the escapes of a JSON text hold half of a surrogate pair. Parsers disagree on what to do about it.
+bool has_lone_surrogate(std::string_view json) {
+    for (size_t at = json.find('\\'); at != std::string_view::npos; at = json.find('\\', at)) {
+        at += 2; // what follows a backslash belongs to it, a second backslash too
+        if (at > json.size() || json[at - 1] != 'u') continue;
+        const int value = escape_value(json, at);
+        if (value >= 0xdc00 && value <= 0xdfff) return true;
+        if (value < 0xd800 || value > 0xdbff) continue;
+        const int low = json.substr(at + 4, 2) == "\\u" ? escape_value(json, at + 6) : -1;
+        if (low < 0xdc00 || low > 0xdfff) return true;
+        at += 10;
+    }
+    return false;
+}
+
+// A message's content: a string, null, or a list of strings and {"type": "text", "text": ...}. False for anything else.
+Result<bool> append_content(const JsonValue & content, std::string & out) {
+    if (content.is_null()) return true;
+    if (content.is_string()) {
+        GNV_ASSIGN(const std::string_view text, content.as_string());
+        out += text;
+        return true;
+    }
+    if (!content.is_array()) return false;
+    bool all_text = true;
+    GNV_TRY(content.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        JsonValue text = item, type;
+        const bool is_text = item.is_string() || (item.is_object() && item.find("text", text) && text.is_string() &&
+                                                  (!item.find("type", type) || type.text() == "\"text\""));
+        all_text = all_text && is_text;
+        if (!is_text) return {};
+        GNV_ASSIGN(const std::string_view piece, text.as_string());
+        out += piece;
+        return {};
+    }));
+    return all_text;
+}
+
+// A list of {role, content}; anything else leaves the kind "other".
+Status read_messages(const JsonValue & list, RecordField & field) {
+    bool all_good = true;
+    GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        JsonValue role, content;
+        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string() && item.find("content", content);
+        if (!all_good) return {};
+        ChatMessage message;
+        GNV_ASSIGN(message.role, role.as_string());
+        GNV_ASSIGN(all_good, append_content(content, message.content));
+        field.messages.push_back(std::move(message));
+        return {};
+    }));
+    if (all_good) field.kind = RecordField::Kind::messages;
+    return {};
+}
+
+Status read_field(const JsonValue & value, RecordField & field) {
+    if (value.is_null()) field.kind = RecordField::Kind::null;
+    if (value.is_array()) return read_messages(value, field);
+    if (!value.is_string()) return {};
+    field.kind = RecordField::Kind::text;
+    GNV_ASSIGN(field.text, value.as_string());
+    return {};
+}
+
+// Lines and array elements differ only in who cuts them out of the file.
+template <class Splitter>
+class JsonRecords final : public RecordReader {
+  public:
+    explicit JsonRecords(Splitter splitter) : splitter_(std::move(splitter)) {}
+
+    Result<bool> next() override {
+        for (;;) {
+            GNV_ASSIGN(const bool found, next_piece());
+            if (!found || text_.find_first_not_of(" \t\r") != std::string_view::npos) return found;
+        }
+    }
+    Result<RowFault> read(Record & out) override { return parse_json_record(text_, where(), out); }
+    std::string where() const override { return concat(splitter_.path(), ":", line()); }
+
+  private:
+    Result<bool> next_piece() { return splitter_.next(text_); }
+    uint64_t line() const {
+        if constexpr (requires { splitter_.number(); }) {
+            return splitter_.number();
+        } else {
+            return splitter_.line();
+        }
+    }
+    Splitter splitter_;
+    std::string_view text_;
+};
+
+template <class Splitter>
+OpenedRecords open_json(const std::string & path) {
+    GNV_ASSIGN(Splitter splitter, Splitter::open(path));
+    return std::unique_ptr<RecordReader>(std::make_unique<JsonRecords<Splitter>>(std::move(splitter)));
+}
+
+} // namespace
+
+Result<RowFault> parse_json_record(std::string_view text, const std::string & where, Record & out) {
+    out.fields.clear();
+    if (utf8_valid_prefix(text) != text.size()) return RowFault::invalid_utf8;
+    if (has_lone_surrogate(text)) return RowFault::lone_surrogate;
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(text), where));
+    GNV_TRY(document.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+        RecordField & field = out.fields.emplace_back();
+        field.name = name;
+        return read_field(value, field);
+    }));
+    return RowFault::none;
+}
+
+OpenedRecords open_json_lines(const std::string & path, const std::vector<std::string> &) {
+    return open_json<LineReader>(path);
+}
+
+OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> &) {
+    return open_json<JsonArrayReader>(path);
+}
+
+} // namespace gnv

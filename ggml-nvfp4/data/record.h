@@ -1,0 +1,47 @@
+// One row of a data set: named fields, as far as calibration can use them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gnv {
+
+struct ChatMessage {
+    std::string role;
+    std::string content;
+};
+
+struct RecordField {
+    enum class Kind : uint8_t { text, null, messages, other }; // other: numbers, lists of anything else, images
+    std::string name;
+    Kind kind = Kind::other;
+    std::string text;
+    std::vector<ChatMessage> messages;
+};
+
+struct Record {
+    std::vector<RecordField> fields; // in the order of the file
+
+    const RecordField * find(std::string_view name) const {
+        for (const RecordField & field : fields)
+            if (field.name == name) return &field;
+        return nullptr;
+    }
+};
+
+// Why a row cannot be used although its file is sound. Such rows are counted and left out; another row takes their place.
+enum class RowFault : uint8_t {
+    none,
+    missing_field,  // lacks the fields that the rows before it have
+    not_text,       // a field that should hold text holds something else (a number, a message with an image)
+    empty,          // nothing but blanks
+    invalid_utf8,
+    lone_surrogate, // half of a pair in a JSON escape: no Unicode text
+    nul_byte,       // U+0000: a binary file, or text that was damaged on its way
+    count_
+};
+const char * fault_text(RowFault fault); // "empty texts"
+
+} // namespace gnv
