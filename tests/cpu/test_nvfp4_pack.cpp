@@ -229,9 +229,11 @@ TEST_CASE("any source dtype") {
         bf16[i] = bf16_from_float(f32[i]);
         f16[i] = f16_from_float(f32[i]);
     }
-    for (const auto & [dtype, data] : {std::pair<DType, const void *>{DType::bf16, bf16.data()},
-                                       std::pair<DType, const void *>{DType::f16, f16.data()},
-                                       std::pair<DType, const void *>{DType::f32, f32.data()}}) {
+    const std::pair<DType, const void *> sources[] = {
+        {DType::bf16, bf16.data()}, {DType::f16, f16.data()}, {DType::f32, f32.data()}};
+    for (const auto & source : sources) {
+        const DType dtype = source.first;
+        const void * const data = source.second;
         CAPTURE(dtype_name(dtype));
         bool finite = false, reference_finite = false;
         const float amax = cpu::absolute_maximum(dtype, data, 96, finite);
