@@ -19,7 +19,9 @@ Result<Tokenizer> Tokenizer::load(const std::string & path) {
     const std::string config_file = join_path(parent_path(file), "tokenizer_config.json");
     GNV_ASSIGN(std::string json, read_file(file, largest_file));
     std::string config;
-    if (path_exists(config_file)) { GNV_ASSIGN(config, read_file(config_file, largest_file)); }
+    if (path_exists(config_file)) {
+        GNV_ASSIGN(config, read_file(config_file, largest_file));
+    }
     return parse(std::move(json), file, std::move(config), config_file);
 }
 
@@ -57,8 +59,8 @@ Result<std::string> Tokenizer::decode_bytes(std::span<const TokenId> ids, bool s
     std::string bytes;
     for (size_t i = 0; i < ids.size(); i++) {
         if (!is_token(ids[i]))
-            return fail(Code::invalid_argument, "the id ", ids[i], " at position ", i, " is not a token of ", model_->name,
-                        ", whose ids end at ", vocab_size() - 1);
+            return fail(Code::invalid_argument, "the id ", ids[i], " at position ", i, " is not a token of ",
+                        model_->name, ", whose ids end at ", vocab_size() - 1);
         if (!skip_special || !is_special(ids[i])) bytes += model_->vocabulary.bytes(ids[i]);
     }
     return bytes;
