@@ -79,6 +79,24 @@ GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 /* "avx512" | "avx2" | "portable": the fastest codec that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
 
+/* ---- Devices --------------------------------------------------------------------------------------------------------- */
+
+typedef enum gnv_device_kind { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
+
+typedef struct gnv_device_info {
+    uint64_t struct_size;
+    gnv_device_kind kind;
+    int32_t compute_major, compute_minor; /* CUDA compute capability; 0 for the CPU */
+    uint64_t memory_bytes;                /* all of the device's memory, free or not; 0 where it cannot be told */
+    char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
+} gnv_device_info;
+
+/* Device 0 is the CPU; CUDA devices follow. Without an NVIDIA driver, or in a build without CUDA, there are none and that
+ * is no error. A driver too old for this build is a warning in the log. */
+GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * info);
+
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 
 /* Text made by the library (tables, JSON documents). */
