@@ -32,7 +32,6 @@ static std::string counted(uint64_t count, uint64_t of) {
 std::string statistics_text(const Contents & contents, const WeightStatistics & weight) {
     const Statistics & s = weight.values;
     std::vector<std::vector<std::string>> rows = {
-        {printable(weight.name), ""},
         {"  stored as", describe(contents, weight)},
         {"  role", contents.role_name(role_tensor(contents, weight))},
         {"  elements", count_text(s.elements)},
@@ -55,7 +54,7 @@ std::string statistics_text(const Contents & contents, const WeightStatistics & 
                                    count_text(b.largest), " largest, ", count_text(b.nans), " NaN, ",
                                    count_text(b.negatives), " negative")});
     }
-    std::string out = format_table(rows, {false, false});
+    std::string out = printable(weight.name) + "\n" + format_table(rows, {false, false});
     if (weight.codes) {
         const uint64_t all = std::accumulate(weight.codes->begin(), weight.codes->end(), uint64_t(0));
         std::vector<std::vector<std::string>> table = {{"  code", "value", "count", "%"}};
