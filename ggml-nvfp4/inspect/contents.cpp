@@ -151,7 +151,7 @@ int64_t Contents::find_module(std::string_view name) const {
 }
 
 Status Contents::read(const TensorInfo & tensor, uint64_t offset, void * data, uint64_t size) const {
-    return shards_[tensor.shard].read(data, size, tensor.offset + offset).add_context(checkpoint_.describe(tensor));
+    return shards_[tensor.shard]->read(data, size, tensor.offset + offset).add_context(checkpoint_.describe(tensor));
 }
 
 Result<float> Contents::read_scalar(uint32_t position) const {

@@ -76,7 +76,7 @@ class Contents {
     Status read_model(const std::string & config_path);
 
     Checkpoint checkpoint_;
-    std::vector<File> shards_;
+    FolderFiles shards_;
     std::vector<Use> uses_;
     std::vector<QuantizedModule> modules_;
     std::unordered_map<std::string, uint32_t> module_by_name_;
