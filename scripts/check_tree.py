@@ -23,8 +23,9 @@ MAY_INCLUDE = {
     "ggml-nvfp4/cuda": ["core", "formats", "graph", "exec", "cpu"],
     "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],
     "ggml-nvfp4/data": ["core", "formats"],
+    "ggml-nvfp4/inspect": ["core", "formats", "graph", "cpu"],
     "models": ["core", "formats", "graph"],
-    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "models",
+    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "inspect", "models",
                        "include"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
