@@ -8,7 +8,7 @@
 namespace {
 
 using nlohmann::json;
-using Tokenizer = tools::Handle<gnv_tokenizer_t, gnv_tokenizer_destroy>;
+using tools::Tokenizer;
 
 struct Args {
     std::string model, jsonl;

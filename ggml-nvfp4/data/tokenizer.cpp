@@ -83,6 +83,7 @@ struct Encoder::State {
     Status encode_pieces(std::string_view text, size_t pattern);
     Status encode_piece(std::string_view piece);
     void merge_piece(std::string_view piece);
+    bool has_enough() const { return ids->size() - ids_before >= max_ids; }
 
     std::shared_ptr<const TokenizerModel> model;
     Merger merger;
@@ -90,6 +91,8 @@ struct Encoder::State {
     PieceCache cache;
     std::string normalized;
     std::vector<TokenId> * ids = nullptr; // of the running call
+    size_t ids_before = 0;                // it came with
+    size_t max_ids = 0;
 };
 
 Encoder::Encoder(const Tokenizer & tokenizer) : state_(std::make_unique<State>(tokenizer.model_)) {}
@@ -106,8 +109,11 @@ Status Encoder::encode(std::string_view text, std::vector<TokenId> & ids, const 
     if (valid < text.size()) return fail(Code::format, "the text is not valid UTF-8 at byte ", valid);
     const size_t before = ids.size();
     state_->ids = &ids;
+    state_->ids_before = before;
+    state_->max_ids = options.max_ids;
     Status status = state_->encode_text(text, options.parse_added_tokens);
     if (!status.ok()) ids.resize(before);
+    if (ids.size() - before > options.max_ids) ids.resize(before + options.max_ids);
     return status;
 }
 
@@ -122,6 +128,7 @@ Status Encoder::State::encode_text(std::string_view text, bool parse_added_token
     std::vector<TextPart> parts;
     model->raw_tokens.split(text, parts);
     for (const TextPart & part : parts) {
+        if (has_enough()) break;
         if (part.token != no_token) {
             ids->push_back(part.token);
         } else {
@@ -137,6 +144,7 @@ Status Encoder::State::encode_stretch(std::string_view text, bool parse_added_to
     std::vector<TextPart> parts;
     model->normalized_tokens.split(text, parts);
     for (const TextPart & part : parts) {
+        if (has_enough()) break;
         if (part.token != no_token) {
             ids->push_back(part.token);
         } else {
@@ -155,6 +163,7 @@ Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
     size_t done = 0, from = 0; // text already in pieces; where to look for the next match
     bool matched_before = false;
     while (from <= text.size()) {
+        if (has_enough()) return {};
         GNV_ASSIGN(const Match match, model->patterns[pattern].find(text, from, match_memory));
         if (!match.found) break;
         if (match.begin == match.end && matched_before && match.begin == done) {

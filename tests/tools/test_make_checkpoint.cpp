@@ -3,6 +3,7 @@
 #include "tools/synthetic_checkpoint.h"
 #include "tools/synthetic_values.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <doctest/doctest.h>
