@@ -1,7 +1,7 @@
 #include "api/handles.h"
 #include "inspect/comparison.h"
 #include "inspect/inspect_text.h"
-#include "inspect/statistics.h"
+#include "inspect/tensor_statistics.h"
 
 #include <algorithm>
 #include <chrono>

@@ -196,6 +196,39 @@ GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
+/* ---- Verify ---------------------------------------------------------------------------------------------------------- */
+
+/* What was found in a checkpoint: is it what loaders need, and is it its source, quantized? */
+typedef struct gnv_report_t gnv_report_t;
+
+typedef struct gnv_verify_options {
+    uint64_t struct_size;
+    int32_t structure_only; /* headers and configs alone: no values are read */
+    gnv_progress_callback progress;
+    void * user;
+} gnv_verify_options;
+
+GNV_API void gnv_verify_options_init(gnv_verify_options * options);
+/* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL),
+ * the BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults of the checkpoint are
+ * findings of the report, not failures of the call; the call fails when a folder is missing, holds no checkpoint, the
+ * source cannot serve as one, or reading fails. The report is the same for any number of threads. */
+GNV_API gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                              const gnv_verify_options * options, gnv_report_t ** out);
+GNV_API void gnv_report_destroy(gnv_report_t * report);
+
+typedef struct gnv_report_info {
+    uint64_t struct_size;
+    uint64_t errors;         /* a loader refuses the checkpoint, or computes with wrong numbers */
+    uint64_t warnings;       /* works in some loaders, or is unlikely to be meant */
+    uint64_t notes;          /* worth knowing; nothing is wrong */
+    uint64_t checks_done, checks_skipped; /* skipped: what they need was not there, or not asked for */
+} gnv_report_info;
+
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
+/* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
+GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads

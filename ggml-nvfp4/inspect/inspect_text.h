@@ -4,7 +4,7 @@
 #include "formats/pattern.h"
 #include "inspect/comparison.h"
 #include "inspect/contents.h"
-#include "inspect/statistics.h"
+#include "inspect/tensor_statistics.h"
 
 #include <string>
 

@@ -1,4 +1,4 @@
-#include "inspect/statistics.h"
+#include "inspect/tensor_statistics.h"
 
 #include "formats/nvfp4.h"
 
