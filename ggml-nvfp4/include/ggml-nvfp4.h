@@ -229,6 +229,7 @@ typedef struct gnv_report_info {
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
+
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
