@@ -72,8 +72,8 @@ class Contents {
   private:
     explicit Contents(Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {}
     void find_modules();
-    void find_roles(const std::string & config_path);
-    Status read_model(const std::string & config_path);
+    void find_roles();
+    Status read_model();
 
     Checkpoint checkpoint_;
     FolderFiles shards_;
