@@ -3,6 +3,7 @@ BUILD        ?= build
 JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
 CMAKE_ARGS   ?=
 FUZZ_SECONDS ?= 60
+MAKEFLAGS    += --no-print-directory
 
 # A folder keeps the generator that it was made with; a new one gets Ninja where that is installed.
 generator = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja 2>/dev/null),-G Ninja))
@@ -12,7 +13,7 @@ configure = cmake -S . -B $(BUILD) $(generator) $(settings) || { test -e $(BUILD
             rm -rf $(BUILD)/CMakeCache.txt $(BUILD)/CMakeFiles && cmake -S . -B $(BUILD) $(settings); }
 build     = cmake --build $(BUILD) --parallel $(JOBS)
 # Sanitizer builds have a folder of their own and leave CUDA out.
-sanitize  = $(MAKE) --no-print-directory test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
+sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
 
 .PHONY: all deps configure demo test bench asan tsan fuzz check format install clean help
 
@@ -35,8 +36,8 @@ test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)
 
 bench: configure ## measure the speed of the parts, beside a memcpy
-	$(build) --target bench
-	$(BUILD)/bin/bench
+	$(build) --target benchmarks
+	@for program in $(BUILD)/tests/bin/bench_*; do echo "$$program"; $$program; done
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call sanitize,address$(comma)undefined,asan)

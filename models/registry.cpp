@@ -36,7 +36,7 @@ constexpr FamilyName family_names[] = {
 // Where tools of the field note that a checkpoint is quantized.
 constexpr const char * quantization_keys[] = {"quantization_config", "compression_config", "quantization"};
 
-Status refuse_quantized_config(const JsonValue & object) {
+Status refuse_quantization(const JsonValue & object) {
     for (const char * key : quantization_keys) {
         JsonValue value;
         if (!object.find(key, value) || value.is_null()) continue;
@@ -46,6 +46,13 @@ Status refuse_quantized_config(const JsonValue & object) {
         return fail(Code::unsupported, value.where(), ": this checkpoint is quantized already", found,
                     "; start from the BF16 one it was made from");
     }
+    return {};
+}
+
+Status refuse_quantized_config(const JsonValue & config) {
+    GNV_TRY(refuse_quantization(config));
+    JsonValue text;
+    if (config.find("text_config", text)) GNV_TRY(refuse_quantization(text));
     return {};
 }
 
@@ -77,10 +84,6 @@ Result<const ModelFamily *> find_family(const JsonValue & config) {
     if (config.find("model_type", type) && !type.is_null()) GNV_TRY(add(type));
     if (!family)
         return fail(Code::format, config.where(), ": neither \"architectures\" nor \"model_type\" names a model");
-
-    GNV_TRY(refuse_quantized_config(config));
-    JsonValue text;
-    if (config.find("text_config", text)) GNV_TRY(refuse_quantized_config(text));
     return family;
 }
 
@@ -93,6 +96,7 @@ Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const Lay
 
 Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    GNV_TRY(refuse_quantized_config(config));
     return family->match_model(config, checkpoint);
 }
 

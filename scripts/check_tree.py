@@ -19,11 +19,13 @@ MAY_INCLUDE = {
     "ggml-nvfp4/formats": ["core"],
     "ggml-nvfp4/graph": ["core", "formats"],
     "ggml-nvfp4/cpu": ["core", "formats", "graph"],
-    "ggml-nvfp4/cuda": ["core", "formats", "graph", "cpu"],
+    "ggml-nvfp4/exec": ["core", "graph"],
+    "ggml-nvfp4/cuda": ["core", "formats", "graph", "exec", "cpu"],
     "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],
     "ggml-nvfp4/data": ["core", "formats"],
     "models": ["core", "formats", "graph"],
-    "ggml-nvfp4/api": ["core", "formats", "graph", "cpu", "cuda", "quant", "data", "models", "include"],
+    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "models",
+                       "include"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h"}

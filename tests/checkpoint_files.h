@@ -19,11 +19,11 @@ struct MemoryTensor {
 
 inline std::vector<MemoryTensor> load_tensors(const std::string & folder) {
     const Checkpoint checkpoint = Checkpoint::open(folder).take();
-    const std::vector<File> files = checkpoint.open_shards().take();
+    const FolderFiles files = checkpoint.open_shards().take();
     std::vector<MemoryTensor> tensors;
     for (const TensorInfo & info : checkpoint.tensors()) {
         MemoryTensor tensor{info.name, info.dtype, info.shape, std::string(info.bytes, '\0')};
-        GNV_CHECK(files[info.shard].read(tensor.data.data(), info.bytes, info.offset).ok());
+        GNV_CHECK(files[info.shard]->read(tensor.data.data(), info.bytes, info.offset).ok());
         tensors.push_back(std::move(tensor));
     }
     return tensors;

@@ -4,6 +4,7 @@
 #include "formats/file.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <string>
 
 namespace gnv::test {
@@ -23,6 +24,12 @@ class ScratchFolder {
 
     const std::string & path() const { return path_; }
     std::string operator/(const std::string & name) const { return join_path(path_, name); }
+    // Writes a file, in place of one that is there, and returns its path.
+    std::string save(const std::string & name, const std::string & content) const {
+        (void)remove_file(*this / name).ok(); // cheaper than cutting it to nothing, which some file systems sync
+        std::ofstream(*this / name, std::ios::binary) << content;
+        return *this / name;
+    }
 
   private:
     std::string path_;

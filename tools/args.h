@@ -95,6 +95,65 @@ inline bool save_text(const std::string & path, const gnv_text_t * text) {
     return good;
 }
 
+// --- Calibration data ---------------------------------------------------------------------------------------------------
+
+using Tokenizer = Handle<gnv_tokenizer_t, gnv_tokenizer_destroy>;
+using Dataset = Handle<gnv_dataset_t, gnv_dataset_destroy>;
+
+struct DataArgs {
+    gnv_dataset_options options = defaults();
+    std::vector<std::string> sources;
+    std::string tokens, text_template;
+    bool no_shuffle = false, pad = false, pack = false;
+
+    static gnv_dataset_options defaults() {
+        gnv_dataset_options options;
+        gnv_dataset_options_init(&options);
+        return options;
+    }
+};
+
+inline void add_data_options(CLI::App & app, DataArgs & args) {
+    app.add_option("--calib", args.sources,
+                   "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
+                   ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
+        ->type_name("PATH");
+    app.add_option("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
+        ->type_name("FILE");
+    app.add_option("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields")
+        ->check(CLI::IsMember({"alpaca", "chatml", "none"}))
+        ->type_name("NAME");
+    app.add_option("--samples", args.options.samples, "sequences")->capture_default_str()->type_name("N");
+    app.add_option("--seq-len", args.options.sequence_length, "tokens of a sequence, at most")
+        ->capture_default_str()
+        ->type_name("N");
+    app.add_option("--seed", args.options.seed, "decides which rows are chosen")->capture_default_str()->type_name("N");
+    app.add_flag("--no-shuffle", args.no_shuffle, "take the first rows in file order");
+    app.add_flag("--pad", args.pad, "pad every sequence to the full length, as llm-compressor does");
+    app.add_flag("--pack", args.pack, "fill every sequence with several documents");
+}
+
+// Loads the tokenizer of `model` and the data that `args` describe; false with the message in the engine.
+inline bool open_data(gnv_engine_t * engine, const std::string & model, const DataArgs & args, Tokenizer & tokenizer,
+                      Dataset & dataset) {
+    gnv_tokenizer_t * tokenizer_handle = nullptr;
+    if (gnv_tokenizer_load(engine, model.c_str(), &tokenizer_handle) != GNV_OK) return false;
+    tokenizer.reset(tokenizer_handle);
+    const std::vector<const char *> sources = pointers(args.sources);
+    gnv_dataset_options options = args.options;
+    options.sources = sources.data();
+    options.source_count = sources.size();
+    if (!args.tokens.empty()) options.tokens_file = args.tokens.c_str();
+    if (!args.text_template.empty()) options.text_template = args.text_template.c_str();
+    options.no_shuffle = args.no_shuffle;
+    options.pad = args.pad;
+    options.pack = args.pack;
+    gnv_dataset_t * dataset_handle = nullptr;
+    if (gnv_dataset_open(engine, tokenizer.get(), &options, &dataset_handle) != GNV_OK) return false;
+    dataset.reset(dataset_handle);
+    return true;
+}
+
 // --- Progress and interruption ------------------------------------------------------------------------------------------
 
 inline volatile std::sig_atomic_t interrupted = 0;

@@ -8,7 +8,7 @@
 namespace {
 
 using nlohmann::json;
-using Tokenizer = tools::Handle<gnv_tokenizer_t, gnv_tokenizer_destroy>;
+using tools::Tokenizer;
 
 struct Args {
     std::string model, jsonl;
@@ -30,12 +30,13 @@ json take_member(const std::string & line, const char * key) {
     if (!record.is_object()) throw std::runtime_error("the line is not a JSON object");
     const auto member = record.find(key);
     if (member != record.end()) return *member;
-    std::string message = std::string("the record has no \"") + key + "\"";
-    for (const auto & item : record.items()) message += (message.back() == '"' ? "; it has \"" : ", \"") + item.key() + '"';
-    throw std::runtime_error(message);
+    std::string found;
+    for (const auto & item : record.items()) found += (found.empty() ? "\"" : ", \"") + item.key() + "\"";
+    throw std::runtime_error(std::string("the record has no \"") + key + "\", only: " + found);
 }
 
-std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args, const std::string & line) {
+std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args,
+                        const std::string & line) {
     const json text_value = take_member(line, "text");
     if (!text_value.is_string()) throw std::runtime_error("\"text\" is not a string");
     const auto & text = text_value.get_ref<const std::string &>();
@@ -76,11 +77,13 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
     std::string line;
     for (uint64_t number = 1; std::getline(input, line); number++) {
         try {
-            std::cout << (args.decode ? decode_line(engine, tokenizer, line) : encode_line(engine, tokenizer, args, line))
+            std::cout << (args.decode ? decode_line(engine, tokenizer, line)
+                                      : encode_line(engine, tokenizer, args, line))
                       << '\n';
         } catch (const std::exception & error) {
             std::cout.flush();
-            fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number), error.what());
+            fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number),
+                    error.what());
             return tools::exit_failure;
         }
     }

@@ -1,16 +1,8 @@
-#include "api/handles.h"
-#include "data/tokenizer.h"
+#include "api/tokenizer_handle.h"
 
 #include <algorithm>
 
 using namespace gnv;
-
-struct gnv_tokenizer_t {
-    gnv_engine_t * engine;
-    Tokenizer tokenizer;
-    Encoder encoder;
-    std::vector<TokenId> ids; // of the last encode
-};
 
 static Status check_flags(const char * function, uint32_t flags, uint32_t known) {
     if ((flags & ~known) == 0) return {};

@@ -48,7 +48,7 @@ struct Worker {
 
 class Run {
   public:
-    Run(const Plan & plan, const QuantizeOptions & options, std::vector<File> shards, CheckpointWriter & writer)
+    Run(const Plan & plan, const QuantizeOptions & options, FolderFiles shards, CheckpointWriter & writer)
         : plan_(plan), options_(options), shards_(std::move(shards)), writer_(writer), queue_(plan) {
         progress_.source_bytes_total = plan.source_bytes_read();
         progress_.tensors_total = plan.output.tensors.size();
@@ -83,7 +83,7 @@ class Run {
 
     const Plan & plan_;
     const QuantizeOptions & options_;
-    std::vector<File> shards_;
+    FolderFiles shards_;
     CheckpointWriter & writer_;
     TaskQueue queue_;
     const Clock::time_point start_ = Clock::now();
@@ -162,7 +162,7 @@ Status Run::copy(Worker & worker, const Task & task) {
     {
         const Stopwatch watch(worker.times.read);
         GNV_TRY(shards_[source.shard]
-                    .read(worker.source.data(), task.size, source.offset + task.begin)
+                    ->read(worker.source.data(), task.size, source.offset + task.begin)
                     .add_context(plan_.checkpoint.describe(source)));
     }
     const Stopwatch watch(worker.times.write);
@@ -211,7 +211,7 @@ Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row
     {
         const Stopwatch watch(worker.times.read);
         GNV_TRY(shards_[source.shard]
-                    .read(out, bytes, source.offset + linear.offset + row * row_bytes(linear))
+                    ->read(out, bytes, source.offset + linear.offset + row * row_bytes(linear))
                     .add_context(plan_.checkpoint.describe(source)));
     }
     worker.times.bytes_read += bytes;
@@ -288,12 +288,12 @@ void Run::prefetch(uint64_t source_bytes_done) {
         prefetched_bytes_ += unit.source_bytes * (unit.read_twice ? 2 : 1); // as progress counts
         if (!unit.quantize) {
             const TensorInfo & source = plan_.checkpoint.tensors()[plan_.tensors[unit.first].source];
-            shards_[source.shard].will_need(source.offset, std::min(source.bytes, prefetch_window));
+            shards_[source.shard]->will_need(source.offset, std::min(source.bytes, prefetch_window));
         }
         for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
             const TensorInfo & source = source_of(linear);
-            shards_[source.shard].will_need(source.offset + linear.offset, std::min(linear_bytes(linear), prefetch_window));
+            shards_[source.shard]->will_need(source.offset + linear.offset, std::min(linear_bytes(linear), prefetch_window));
         }
     }
 }
@@ -336,7 +336,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     const Clock::time_point start = Clock::now();
     GNV_TRY(check_destination(plan.checkpoint.folder(), options.destination, options.overwrite));
     GNV_TRY(check_free_space(plan, options.destination));
-    GNV_ASSIGN(std::vector<File> shards, plan.checkpoint.open_shards());
+    GNV_ASSIGN(FolderFiles shards, plan.checkpoint.open_shards());
 
     QuantizeReport report;
     const CheckpointWriter::Options writer_options{options.destination, options.overwrite, plan.plan_fingerprint,

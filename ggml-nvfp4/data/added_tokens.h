@@ -45,8 +45,8 @@ class AddedTokenFinder {
     };
     Found longest_at(std::string_view text, size_t at) const;
 
-    std::vector<AddedToken> tokens_;      // by content
-    std::array<bool, 256> starts_ = {};   // bytes with which a content starts
+    std::vector<AddedToken> tokens_;    // by content
+    std::array<bool, 256> starts_ = {}; // bytes with which a content starts
 };
 
 } // namespace gnv

@@ -54,7 +54,7 @@ Status take_weight(std::string & path, double & weight) {
     if (equals == std::string::npos || path_exists(path)) return {};
     const char * const begin = path.c_str() + equals + 1;
     const char * const end = path.c_str() + path.size();
-    const auto parsed = std::from_chars(begin, end, weight, std::chars_format::fixed);
+    const auto parsed = std::from_chars(begin, end, weight);
     const bool is_number = parsed.ec == std::errc() && parsed.ptr == end;
     if (!is_number && !path_exists(path.substr(0, equals))) return {};
     if (!is_number || !(weight > 0 && weight < 1e9))

@@ -38,17 +38,16 @@ Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
     constexpr uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
     int error = 0;
     PCRE2_SIZE at = 0;
-    const std::shared_ptr<pcre2_code> code(
-        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &at,
-                      context.get()),
-        pcre2_code_free);
+    const std::shared_ptr<pcre2_code> code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                                                         translated.size(), options, &error, &at, context.get()),
+                                           pcre2_code_free);
     if (!code)
         return fail(Code::unsupported, "PCRE2 cannot use the pattern \"", printable(pattern), "\" (as \"",
                     printable(translated), "\", byte ", at, "): ", pcre2_text(error));
     size_t size = 0;
     if (pcre2_pattern_info(code.get(), PCRE2_INFO_SIZE, &size) != 0 || size > largest_compiled_pattern)
-        return fail(Code::unsupported, "the pattern \"", printable(pattern), "\" needs ", size, " bytes compiled; at most ",
-                    largest_compiled_pattern, " are accepted");
+        return fail(Code::unsupported, "the pattern \"", printable(pattern), "\" needs ", size,
+                    " bytes compiled; at most ", largest_compiled_pattern, " are accepted");
     // Without a just-in-time compiler for this processor PCRE2 interprets: slower, the same matches.
     (void)pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
     return SplitPattern(code);

@@ -19,7 +19,9 @@ Result<Tokenizer> Tokenizer::load(const std::string & path) {
     const std::string config_file = join_path(parent_path(file), "tokenizer_config.json");
     GNV_ASSIGN(std::string json, read_file(file, largest_file));
     std::string config;
-    if (path_exists(config_file)) { GNV_ASSIGN(config, read_file(config_file, largest_file)); }
+    if (path_exists(config_file)) {
+        GNV_ASSIGN(config, read_file(config_file, largest_file));
+    }
     return parse(std::move(json), file, std::move(config), config_file);
 }
 
@@ -57,8 +59,8 @@ Result<std::string> Tokenizer::decode_bytes(std::span<const TokenId> ids, bool s
     std::string bytes;
     for (size_t i = 0; i < ids.size(); i++) {
         if (!is_token(ids[i]))
-            return fail(Code::invalid_argument, "the id ", ids[i], " at position ", i, " is not a token of ", model_->name,
-                        ", whose ids end at ", vocab_size() - 1);
+            return fail(Code::invalid_argument, "the id ", ids[i], " at position ", i, " is not a token of ",
+                        model_->name, ", whose ids end at ", vocab_size() - 1);
         if (!skip_special || !is_special(ids[i])) bytes += model_->vocabulary.bytes(ids[i]);
     }
     return bytes;
@@ -81,6 +83,7 @@ struct Encoder::State {
     Status encode_pieces(std::string_view text, size_t pattern);
     Status encode_piece(std::string_view piece);
     void merge_piece(std::string_view piece);
+    bool has_enough() const { return ids->size() - ids_before >= max_ids; }
 
     std::shared_ptr<const TokenizerModel> model;
     Merger merger;
@@ -88,6 +91,8 @@ struct Encoder::State {
     PieceCache cache;
     std::string normalized;
     std::vector<TokenId> * ids = nullptr; // of the running call
+    size_t ids_before = 0;                // it came with
+    size_t max_ids = 0;
 };
 
 Encoder::Encoder(const Tokenizer & tokenizer) : state_(std::make_unique<State>(tokenizer.model_)) {}
@@ -104,8 +109,11 @@ Status Encoder::encode(std::string_view text, std::vector<TokenId> & ids, const 
     if (valid < text.size()) return fail(Code::format, "the text is not valid UTF-8 at byte ", valid);
     const size_t before = ids.size();
     state_->ids = &ids;
+    state_->ids_before = before;
+    state_->max_ids = options.max_ids;
     Status status = state_->encode_text(text, options.parse_added_tokens);
     if (!status.ok()) ids.resize(before);
+    if (ids.size() - before > options.max_ids) ids.resize(before + options.max_ids);
     return status;
 }
 
@@ -120,6 +128,7 @@ Status Encoder::State::encode_text(std::string_view text, bool parse_added_token
     std::vector<TextPart> parts;
     model->raw_tokens.split(text, parts);
     for (const TextPart & part : parts) {
+        if (has_enough()) break;
         if (part.token != no_token) {
             ids->push_back(part.token);
         } else {
@@ -135,6 +144,7 @@ Status Encoder::State::encode_stretch(std::string_view text, bool parse_added_to
     std::vector<TextPart> parts;
     model->normalized_tokens.split(text, parts);
     for (const TextPart & part : parts) {
+        if (has_enough()) break;
         if (part.token != no_token) {
             ids->push_back(part.token);
         } else {
@@ -153,6 +163,7 @@ Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
     size_t done = 0, from = 0; // text already in pieces; where to look for the next match
     bool matched_before = false;
     while (from <= text.size()) {
+        if (has_enough()) return {};
         GNV_ASSIGN(const Match match, model->patterns[pattern].find(text, from, match_memory));
         if (!match.found) break;
         if (match.begin == match.end && matched_before && match.begin == done) {

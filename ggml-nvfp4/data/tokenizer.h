@@ -66,6 +66,8 @@ class Tokenizer {
 struct EncodeOptions {
     // False: "<|im_end|>" in the text is six or so ordinary tokens. For text that must not be able to give orders.
     bool parse_added_tokens = true;
+    // Stops after this many ids, exactly the first ones of the whole text: the start of a book costs no whole book.
+    size_t max_ids = size_t(-1);
 };
 
 class Encoder {

@@ -23,8 +23,8 @@ Result<AddedToken> read_token(const JsonValue & value) {
     GNV_ASSIGN(const JsonValue content_value, value.get("content"));
     GNV_ASSIGN(const std::string_view content, content_value.as_string());
     if (content.size() > longest_added_token)
-        return fail(Code::unsupported, content_value.where(), ": an added token of ", content.size(), " bytes; at most ",
-                    longest_added_token, " are accepted");
+        return fail(Code::unsupported, content_value.where(), ": an added token of ", content.size(),
+                    " bytes; at most ", longest_added_token, " are accepted");
     token.content = content;
     GNV_TRY(read_flag(value, "special", token.special));
     token.normalized = !token.special; // the library's default
@@ -43,8 +43,8 @@ Status add_token(const JsonValue & value, int64_t id, AddedToken token, Tokenize
     const TokenId known = model.vocabulary.find_written(token.content);
     const int64_t expected = known == no_token ? model.vocabulary.size() : known;
     if (id != expected)
-        return fail(Code::format, value.where(), ": the added token \"", printable(token.content, 60), "\" has the id ", id,
-                    known == no_token ? ", but the next free id is " : ", but the vocabulary says ", expected);
+        return fail(Code::format, value.where(), ": the added token \"", printable(token.content, 60), "\" has the id ",
+                    id, known == no_token ? ", but the next free id is " : ", but the vocabulary says ", expected);
     GNV_TRY(model.vocabulary.add(id, token.content).add_context(value.where()));
     token.id = TokenId(id);
     model.vocabulary.set_special(token.id, token.special);
@@ -63,7 +63,7 @@ Status read_role(const JsonValue & root, const char * key, const Vocabulary & vo
     JsonValue value, content;
     if (!root.find(key, value) || value.is_null()) return {};
     GNV_ASSIGN(const std::string_view text, value.find("content", content) ? content.as_string() : value.as_string());
-    role = vocabulary.find_written(std::string(text));
+    role = vocabulary.find_written(text);
     return {};
 }
 
@@ -112,12 +112,13 @@ void index_added_tokens(TokenizerModel & model) {
     // Special tokens come first: where two have one content after normalization, the first counts.
     std::stable_sort(model.added_tokens.begin(), model.added_tokens.end(),
                      [](const AddedToken & a, const AddedToken & b) { return a.special > b.special; });
-    for (AddedToken & token : model.added_tokens) {
-        if (token.normalized && model.nfc) {
+    for (AddedToken token : model.added_tokens) {
+        if (token.normalized && model.nfc) { // found in normalized text, and decoded as it was found
             std::string buffer;
             token.content = std::string(nfc(token.content, buffer));
+            model.vocabulary.set_written(token.id, token.content);
         }
-        (token.normalized ? normalized : raw).push_back(token);
+        (token.normalized ? normalized : raw).push_back(std::move(token));
     }
     model.raw_tokens = AddedTokenFinder(std::move(raw));
     model.normalized_tokens = AddedTokenFinder(std::move(normalized));

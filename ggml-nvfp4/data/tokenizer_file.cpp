@@ -60,7 +60,8 @@ Status merge_halves(const JsonValue & merge, std::string_view (&halves)[2]) {
         GNV_ASSIGN(const std::string_view text, merge.as_string());
         const size_t space = text.find(' ');
         if (space == text.npos || text.find(' ', space + 1) != text.npos)
-            return fail(Code::format, merge.where(), ": \"", printable(text, 60), "\" is not two tokens with a space between");
+            return fail(Code::format, merge.where(), ": \"", printable(text, 60),
+                        "\" is not two tokens with a space between");
         halves[0] = text.substr(0, space), halves[1] = text.substr(space + 1);
         return {};
     }
@@ -79,11 +80,13 @@ Status read_merges(const JsonValue & merges, TokenizerModel & model) {
         std::string_view halves[2];
         GNV_TRY(merge_halves(merge, halves));
         TokenId ids[3]; // left, right, both
-        const std::string written[3] = {std::string(halves[0]), std::string(halves[1]), concat(halves[0], halves[1])};
+        const std::string both = concat(halves[0], halves[1]);
+        const std::string_view written[3] = {halves[0], halves[1], both};
         for (int i = 0; i < 3; i++) {
             ids[i] = model.vocabulary.find_written(written[i]);
             if (ids[i] == no_token)
-                return fail(Code::format, merge.where(), ": \"", printable(written[i], 60), "\" is not in the vocabulary");
+                return fail(Code::format, merge.where(), ": \"", printable(written[i], 60),
+                            "\" is not in the vocabulary");
         }
         model.merges.add(ids[0], ids[1], ids[2]);
         return {};
@@ -100,11 +103,13 @@ Status read_model(const JsonValue & bpe, TokenizerModel & model) {
     GNV_ASSIGN(const JsonValue merges, bpe.get("merges"));
     GNV_TRY(read_merges(merges, model));
     JsonValue value;
-    if (bpe.find("ignore_merges", value)) { GNV_ASSIGN(model.ignore_merges, value.as_bool()); }
+    if (bpe.find("ignore_merges", value)) {
+        GNV_ASSIGN(model.ignore_merges, value.as_bool());
+    }
     // With a token for every byte the unknown token never comes up; that it exists is all there is to check.
     if (bpe.find("unk_token", value) && !value.is_null()) {
         GNV_ASSIGN(const std::string_view unknown, value.as_string());
-        if (model.vocabulary.find_written(std::string(unknown)) == no_token)
+        if (model.vocabulary.find_written(unknown) == no_token)
             return fail(Code::format, value.where(), ": \"", printable(unknown, 60), "\" is not in the vocabulary");
     }
     return {};

@@ -22,8 +22,7 @@ Status for_each_step(const JsonValue & step, const char * list,
     GNV_ASSIGN(const std::string_view type, type_value.as_string());
     if (type != "Sequence") return visit(step, type);
     GNV_ASSIGN(const JsonValue steps, step.get(list));
-    return steps.for_each_element(
-        [&](size_t, const JsonValue & inner) { return for_each_step(inner, list, visit); });
+    return steps.for_each_element([&](size_t, const JsonValue & inner) { return for_each_step(inner, list, visit); });
 }
 
 Result<bool> flag(const JsonValue & object, const char * key, bool absent) {

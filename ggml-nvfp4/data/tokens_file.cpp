@@ -77,15 +77,16 @@ static Status read_mask(const JsonValue & list, CalibrationSequence & sequence) 
 
 static Status read_documents(const JsonValue & list, CalibrationSequence & sequence) {
     constexpr int64_t most = std::numeric_limits<int64_t>::max();
-    GNV_TRY(list.for_each_element([&](size_t index, const JsonValue & item) -> Status {
+    const auto read_document = [&](size_t index, const JsonValue & item) -> Status {
         int64_t numbers[3] = {};
         size_t count = 0;
-        GNV_TRY(item.for_each_element([&](size_t at, const JsonValue & number) -> Status {
+        const auto read_number = [&](size_t at, const JsonValue & number) -> Status {
             count++;
             if (at >= 3) return {};
             GNV_ASSIGN(numbers[at], number.as_int());
             return {};
-        }));
+        };
+        GNV_TRY(item.for_each_element(read_number));
         const int64_t least = index == 0 ? 0 : int64_t(sequence.documents.back().begin) + 1;
         const int64_t end = index == 0 ? 1 : int64_t(sequence.ids.size());
         const auto within = [](int64_t value, int64_t from, int64_t to) { return value >= from && value < to; };
@@ -94,7 +95,8 @@ static Status read_documents(const JsonValue & list, CalibrationSequence & seque
             return fail(Code::format, item.where(), ": expected [begin, source, row] with begins that rise from 0 inside the sequence");
         sequence.documents.push_back({uint32_t(numbers[0]), uint32_t(numbers[1]), uint64_t(numbers[2])});
         return {};
-    }));
+    };
+    GNV_TRY(list.for_each_element(read_document));
     if (sequence.documents.empty()) return fail(Code::format, list.where(), ": no document");
     return {};
 }

@@ -15,8 +15,9 @@ constexpr const char * not_space_items =
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}";
 // Oniguruma: letters, marks, decimal and letter numbers, connectors and circled letters.
-constexpr const char * word_items = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}"
-                                    "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+constexpr const char * word_items =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}"
+    "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
 // Outside a class its \w also has the superscript digits and fractions of Latin-1.
 constexpr const char * latin_numbers = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr const char * hex_items = "0-9A-Fa-f"; // \h; to PCRE2 a horizontal space
@@ -29,9 +30,12 @@ struct Escape {
     bool negated;           // or of all others
 };
 constexpr Escape escapes[] = {
-    {'s', space_items, space_items, "", false},        {'S', not_space_items, space_items, "", true},
-    {'w', word_items, word_items, latin_numbers, false}, {'W', nullptr, word_items, latin_numbers, true},
-    {'h', hex_items, hex_items, "", false},            {'H', nullptr, hex_items, "", true},
+    {'s', space_items, space_items, "", false},
+    {'S', not_space_items, space_items, "", true},
+    {'w', word_items, word_items, latin_numbers, false},
+    {'W', nullptr, word_items, latin_numbers, true},
+    {'h', hex_items, hex_items, "", false},
+    {'H', nullptr, hex_items, "", true},
     {'v', "\\x{b}", "\\x{b}", "", false}, // one character; to PCRE2 any vertical space
 };
 // Escapes that mean the same to both; a letter or digit that is not here is refused. Others stand for themselves.
@@ -107,9 +111,10 @@ class Translator {
             copy(1);
             name.remove_prefix(1);
         }
-        static constexpr std::string_view not_scripts[] = {"Any", "Alphabetic", "Lowercase", "Uppercase", "White_Space"};
-        const bool is_script = name.size() > 2 && std::find(std::begin(not_scripts), std::end(not_scripts), name) ==
-                                                      std::end(not_scripts);
+        static constexpr std::string_view not_scripts[] = {"Any", "Alphabetic", "Lowercase", "Uppercase",
+                                                           "White_Space"};
+        const bool is_script =
+            name.size() > 2 && std::find(std::begin(not_scripts), std::end(not_scripts), name) == std::end(not_scripts);
         if (is_script) out_ += "sc:";
         copy(close + 1 - at_);
         return {};

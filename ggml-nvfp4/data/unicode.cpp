@@ -16,7 +16,8 @@ struct Range {
     char32_t first, last;
 };
 bool contains(std::span<const Range> ranges, char32_t c) {
-    const auto at = std::partition_point(ranges.begin(), ranges.end(), [&](const Range & range) { return range.last < c; });
+    const auto at =
+        std::partition_point(ranges.begin(), ranges.end(), [&](const Range & range) { return range.last < c; });
     return at != ranges.end() && at->first <= c;
 }
 
@@ -26,11 +27,12 @@ constexpr Range inert_ranges[] = {{0, 0x2ff}, {0x400, 0x482}, {0x3400, 0x9fff}, 
 
 // Where Unicode 10 to 18 have added combining marks and compositions: the widest ranges around them in which Unicode 9
 // has neither.
-constexpr Range younger_ranges[] = {
-    {0x5c8, 0x60f},     {0x7f4, 0x815},     {0x85c, 0x8d3},     {0x9e0, 0xa32},     {0xbd8, 0xc45},     {0xcd7, 0xd3d},
-    {0xeba, 0xec7},     {0x1715, 0x1733},   {0x1abe, 0x1b04},   {0x1df6, 0x1dfa},   {0xa807, 0xa8c3},   {0x1037b, 0x10a0c},
-    {0x10ae7, 0x11045}, {0x11047, 0x1107e}, {0x112eb, 0x1133b}, {0x11375, 0x11441}, {0x11447, 0x114af}, {0x1172c, 0x11c3e},
-    {0x11c40, 0x16aef}, {0x16b37, 0x1bc9d}, {0x1bc9f, 0x1d15d}, {0x1d245, 0x1dfff}, {0x1e02b, 0x1e8cf}};
+constexpr Range younger_ranges[] = {{0x5c8, 0x60f},     {0x7f4, 0x815},     {0x85c, 0x8d3},     {0x9e0, 0xa32},
+                                    {0xbd8, 0xc45},     {0xcd7, 0xd3d},     {0xeba, 0xec7},     {0x1715, 0x1733},
+                                    {0x1abe, 0x1b04},   {0x1df6, 0x1dfa},   {0xa807, 0xa8c3},   {0x1037b, 0x10a0c},
+                                    {0x10ae7, 0x11045}, {0x11047, 0x1107e}, {0x112eb, 0x1133b}, {0x11375, 0x11441},
+                                    {0x11447, 0x114af}, {0x1172c, 0x11c3e}, {0x11c40, 0x16aef}, {0x16b37, 0x1bc9d},
+                                    {0x1bc9f, 0x1d15d}, {0x1d245, 0x1dfff}, {0x1e02b, 0x1e8cf}};
 
 bool is_inert(char32_t c) { return contains(inert_ranges, c) || contains(younger_ranges, c); }
 
@@ -100,8 +102,8 @@ std::string_view nfc(std::string_view text, std::string & buffer) {
 }
 
 bool is_white_space(char32_t c) {
-    return (c >= 0x9 && c <= 0xd) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+    return (c >= 0x9 && c <= 0xd) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 bool is_word_character(char32_t c) {

@@ -23,7 +23,8 @@ struct ByteStream::State {
     std::unique_ptr<ZSTD_DCtx, FreeDecoder> decoder;
     ZSTD_inBuffer input{nullptr, 0, 0};
     std::string decoded;
-    size_t wanted = 0; // 0 between frames
+    bool in_frame = false;   // the frame that was begun is not complete
+    bool holds_back = false; // the output was full: there may be more without more input
 
     Status read_raw() {
         raw.resize(size_t(std::min<uint64_t>(piece_bytes, size - offset)));
@@ -39,18 +40,18 @@ struct ByteStream::State {
 
     Result<std::string_view> next_decoded() {
         ZSTD_outBuffer output{decoded.data(), decoded.size(), 0};
-        bool flushed = false; // the last step left room in the output: all that the input gives is out
         while (output.pos == 0) {
-            if (input.pos == input.size && flushed) {
+            if (input.pos == input.size && !holds_back) {
                 if (offset == size) break;
                 GNV_TRY(read_raw());
                 input = {raw.data(), raw.size(), 0};
             }
-            wanted = ZSTD_decompressStream(decoder.get(), &output, &input);
+            const size_t wanted = ZSTD_decompressStream(decoder.get(), &output, &input);
             if (ZSTD_isError(wanted)) return damage(ZSTD_getErrorName(wanted));
-            flushed = output.pos < output.size;
+            in_frame = wanted != 0;
+            holds_back = in_frame && output.pos == output.size;
         }
-        if (output.pos == 0 && wanted != 0) return damage("the file ends inside a frame; copy or download it again");
+        if (output.pos == 0 && in_frame) return damage("the file ends inside a frame; copy or download it again");
         return std::string_view(decoded.data(), output.pos);
     }
 

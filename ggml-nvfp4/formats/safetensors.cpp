@@ -103,7 +103,7 @@ int64_t TensorInfo::elements() const {
     return count;
 }
 
-static Result<Header> read_header(const File & file, Shard & shard) {
+static Result<Header> read_header(const FolderFile & file, Shard & shard) {
     GNV_ASSIGN(shard.stamp, file.stamp());
     const std::string & path = file.path();
     uint8_t prefix[8];
@@ -129,8 +129,10 @@ static Result<Header> read_header(const File & file, Shard & shard) {
 // Tensor name -> shard file, from the index.
 using WeightMap = std::map<std::string, std::string, std::less<>>;
 
-static Result<WeightMap> read_index(const std::string & path) {
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, max_header_bytes));
+static Result<WeightMap> read_index(const Folder & folder) {
+    const std::string path = join_path(folder.path(), index_file_name);
+    GNV_ASSIGN(std::string text, read_file(folder, index_file_name, max_header_bytes));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(text), path));
     GNV_ASSIGN(const JsonValue map, document.root().get("weight_map"));
     WeightMap files;
     GNV_TRY(map.for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
@@ -145,17 +147,17 @@ static Result<WeightMap> read_index(const std::string & path) {
 }
 
 // Shard file names, sorted: those of the index, or every *.safetensors of the folder.
-static Result<std::vector<std::string>> shard_names(const std::string & folder, const WeightMap & index,
+static Result<std::vector<std::string>> shard_names(const Folder & folder, const WeightMap & index,
                                                     std::vector<std::string> & notes) {
     std::vector<std::string> present, listed;
-    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, folder.list());
     for (const DirectoryEntry & entry : entries)
         if (ends_with(entry.name, ".safetensors") && !entry.is_directory) present.push_back(entry.name);
     for (const auto & [name, file] : index) listed.push_back(file);
     std::sort(listed.begin(), listed.end());
     listed.erase(std::unique(listed.begin(), listed.end()), listed.end());
     if (index.empty()) {
-        if (present.empty()) return fail(Code::not_found, folder, " holds no *.safetensors file");
+        if (present.empty()) return fail(Code::not_found, folder.path(), " holds no *.safetensors file");
         return present;
     }
     for (const std::string & name : present)
@@ -164,39 +166,54 @@ static Result<std::vector<std::string>> shard_names(const std::string & folder, 
     return listed;
 }
 
-Result<Checkpoint> Checkpoint::open(const std::string & folder) {
-    if (!is_directory(folder)) return fail(Code::not_found, folder, " is not a folder; expected one with safetensors files");
-    Checkpoint checkpoint;
-    checkpoint.folder_ = folder;
-    WeightMap index;
-    const std::string index_path = join_path(folder, index_file_name);
-    if (path_exists(index_path)) {
-        checkpoint.has_index_ = true;
-        GNV_ASSIGN(index, read_index(index_path));
+// One line for everything that index and shards do not agree about.
+static std::vector<std::string> compare_with_index(const Checkpoint & checkpoint, const WeightMap & index) {
+    std::vector<std::string> problems;
+    for (const TensorInfo & tensor : checkpoint.tensors()) {
+        const std::string & shard = checkpoint.shards()[tensor.shard].file_name;
+        const auto listed = index.find(tensor.name);
+        if (listed != index.end() && listed->second == shard) continue;
+        problems.push_back(concat(join_path(checkpoint.folder(), shard), ": tensor ", printable(tensor.name),
+                                  " is here, but ", index_file_name,
+                                  listed == index.end() ? " does not list it" : " places it in ",
+                                  listed == index.end() ? "" : listed->second));
     }
-    GNV_ASSIGN(const std::vector<std::string> names, shard_names(folder, index, checkpoint.notes_));
+    for (const auto & [name, file] : index)
+        if (checkpoint.find(name) < 0)
+            problems.push_back(concat(join_path(checkpoint.folder(), index_file_name), ": tensor ", printable(name),
+                                      " is listed for ", file, ", which does not hold it"));
+    return problems;
+}
+
+Result<Checkpoint> Checkpoint::open(const std::string & folder) {
+    GNV_ASSIGN(std::shared_ptr<const Folder> opened, open_folder(folder));
+    return open(std::move(opened));
+}
+
+Result<Checkpoint> Checkpoint::open(std::shared_ptr<const Folder> folder, std::vector<std::string> * index_problems) {
+    Checkpoint checkpoint(std::move(folder));
+    const Folder & files = *checkpoint.folder_;
+    WeightMap index;
+    if (has_file(files, index_file_name)) {
+        checkpoint.has_index_ = true;
+        GNV_ASSIGN(index, read_index(files));
+    }
+    GNV_ASSIGN(const std::vector<std::string> names, shard_names(files, index, checkpoint.notes_));
 
     std::vector<TensorInfo> & tensors = checkpoint.tensors_;
     for (const std::string & name : names) {
-        Result<File> file = File::open_read(join_path(folder, name));
+        Result<std::unique_ptr<FolderFile>> file = files.open(name);
         if (!file.ok() && file.status().code() == Code::not_found && checkpoint.has_index_)
-            return file.take_status().add_context(index_path + " names a shard that is missing; download it again");
+            return file.take_status().add_context(join_path(files.path(), index_file_name) +
+                                                  " names a shard that is missing; download it again");
         if (!file.ok()) return file.take_status();
         Shard shard;
         shard.file_name = name;
-        GNV_ASSIGN(Header header, read_header(file.value(), shard));
-        for (HeaderTensor & tensor : header.tensors) {
-            if (checkpoint.has_index_) {
-                const auto listed = index.find(tensor.name);
-                if (listed == index.end() || listed->second != name)
-                    return fail(Code::format, join_path(folder, name), ": tensor ", printable(tensor.name), " is here, but ",
-                                index_file_name, listed == index.end() ? " does not list it" : " places it in ",
-                                listed == index.end() ? "" : listed->second);
-            }
+        GNV_ASSIGN(Header header, read_header(*file.value(), shard));
+        for (HeaderTensor & tensor : header.tensors)
             tensors.push_back(TensorInfo{std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
                                          uint32_t(checkpoint.shards_.size()), shard.data_begin + tensor.begin,
                                          tensor.end - tensor.begin});
-        }
         checkpoint.shards_.push_back(std::move(shard));
     }
 
@@ -204,13 +221,17 @@ Result<Checkpoint> Checkpoint::open(const std::string & folder) {
     for (uint32_t i = 0; i < tensors.size(); i++) {
         const auto [other, inserted] = checkpoint.by_name_.emplace(tensors[i].name, i);
         if (!inserted)
-            return fail(Code::format, folder, ": ", checkpoint.describe(tensors[i]), " occurs again in ",
+            return fail(Code::format, files.path(), ": ", checkpoint.describe(tensors[i]), " occurs again in ",
                         checkpoint.shards_[tensors[other->second].shard].file_name);
     }
-    for (const auto & [name, file] : index)
-        if (checkpoint.find(name) < 0)
-            return fail(Code::format, index_path, ": tensor ", printable(name), " is listed for ", file,
-                        ", which does not hold it");
+    if (checkpoint.has_index_) {
+        std::vector<std::string> problems = compare_with_index(checkpoint, index);
+        if (index_problems) {
+            *index_problems = std::move(problems);
+        } else if (!problems.empty()) {
+            return Status(Code::format, problems.front());
+        }
+    }
     return checkpoint;
 }
 
@@ -225,21 +246,21 @@ uint64_t Checkpoint::tensor_bytes() const {
     return sum;
 }
 
-Result<std::vector<File>> Checkpoint::open_shards() const {
-    std::vector<File> files;
+Result<FolderFiles> Checkpoint::open_shards() const {
+    FolderFiles files;
     for (const Shard & shard : shards_) {
-        GNV_ASSIGN(File file, File::open_read(join_path(folder_, shard.file_name)));
+        GNV_ASSIGN(std::unique_ptr<FolderFile> file, folder_->open(shard.file_name));
         files.push_back(std::move(file));
     }
     GNV_TRY(check_unchanged(files));
     return files;
 }
 
-Status Checkpoint::check_unchanged(const std::vector<File> & files) const {
-    for (size_t i = 0; i < files.size(); i++) {
-        GNV_ASSIGN(const FileStamp stamp, files[i].stamp());
+Status Checkpoint::check_unchanged(const FolderFiles & shards) const {
+    for (size_t i = 0; i < shards.size(); i++) {
+        GNV_ASSIGN(const FileStamp stamp, shards[i]->stamp());
         if (stamp == shards_[i].stamp) continue;
-        return fail(Code::changed, files[i].path(), " was changed while it was read; run again when nothing writes to it");
+        return fail(Code::changed, shards[i]->path(), " was changed while it was read; run again when nothing writes to it");
     }
     return {};
 }

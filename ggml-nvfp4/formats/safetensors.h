@@ -9,7 +9,7 @@
 
 #include "core/dtype.h"
 #include "core/status.h"
-#include "formats/file.h"
+#include "formats/folder.h"
 
 #include <cstdint>
 #include <map>
@@ -62,11 +62,15 @@ class Checkpoint {
   public:
     // Reads and validates index and headers; opens every shard once. Reads no tensor data.
     static Result<Checkpoint> open(const std::string & folder);
+    // The same for any folder. With `index_problems`, what index and shards disagree about goes there, one line each, and
+    // the shards are taken at their word.
+    static Result<Checkpoint> open(std::shared_ptr<const Folder> folder, std::vector<std::string> * index_problems = nullptr);
 
     Checkpoint(Checkpoint &&) = default; // by_name_ views stay valid: the tensors do not move
     Checkpoint & operator=(Checkpoint &&) = default;
 
-    const std::string & folder() const { return folder_; }
+    const std::string & folder() const { return folder_->path(); } // for messages
+    const Folder & files() const { return *folder_; }
     const std::vector<Shard> & shards() const { return shards_; }
     const std::vector<TensorInfo> & tensors() const { return tensors_; } // by shard, then by offset
     // Position in tensors(), or -1.
@@ -75,15 +79,15 @@ class Checkpoint {
     const std::vector<std::string> & notes() const { return notes_; } // oddities that are no errors
     uint64_t tensor_bytes() const; // sum over all tensors
 
-    Result<std::vector<File>> open_shards() const;
+    Result<FolderFiles> open_shards() const;
     // Code::changed when a shard is no longer the file that was validated.
-    Status check_unchanged(const std::vector<File> & files) const;
+    Status check_unchanged(const FolderFiles & shards) const;
     // "tensor X (shard Y, byte Z)": for messages
     std::string describe(const TensorInfo & tensor) const;
 
   private:
-    Checkpoint() = default;
-    std::string folder_;
+    explicit Checkpoint(std::shared_ptr<const Folder> folder) : folder_(std::move(folder)) {}
+    std::shared_ptr<const Folder> folder_;
     std::vector<Shard> shards_;
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, uint32_t> by_name_; // views into tensors_, which no longer changes

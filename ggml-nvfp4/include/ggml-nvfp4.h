@@ -79,6 +79,24 @@ GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 /* "avx512" | "avx2" | "portable": the fastest codec that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
 
+/* ---- Devices --------------------------------------------------------------------------------------------------------- */
+
+typedef enum gnv_device_kind { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
+
+typedef struct gnv_device_info {
+    uint64_t struct_size;
+    gnv_device_kind kind;
+    int32_t compute_major, compute_minor; /* CUDA compute capability; 0 for the CPU */
+    uint64_t memory_bytes;                /* all of the device's memory, free or not; 0 where it cannot be told */
+    char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
+} gnv_device_info;
+
+/* Device 0 is the CPU; CUDA devices follow. Without an NVIDIA driver, or in a build without CUDA, there are none and that
+ * is no error. A driver too old for this build is a warning in the log. */
+GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * info);
+
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 
 /* Text made by the library (tables, JSON documents). */
@@ -235,6 +253,61 @@ GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char 
  * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
 GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
                                         gnv_text_t ** out);
+
+/* ---- Calibration data ------------------------------------------------------------------------------------------------ */
+
+/* The token sequences that calibration runs through a model. */
+typedef struct gnv_dataset_t gnv_dataset_t;
+
+typedef struct gnv_dataset_options {
+    uint64_t struct_size;
+    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .txt (each also as .zst), .parquet, or a folder of
+     * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
+     * answer; text. Samples are dealt out by weight (1). ALIAS is the name of a known data set of which PATH is a copy:
+     * open-platypus, gsm8k, oasst1, the-stack, pg19. */
+    const char * const * sources;
+    size_t source_count;
+    const char * tokens_file;   /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
+    const char * text_template; /* "alpaca", "chatml", "none"; NULL: what fits the fields */
+    uint64_t samples;           /* sequences; 256 */
+    uint64_t sequence_length;   /* tokens; longer documents lose their end; 2048 */
+    uint64_t seed;              /* 42; rows are chosen in one pass, without replacement, the same on every machine */
+    int32_t no_shuffle;         /* the first rows in file order */
+    int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
+    int32_t pack;               /* several documents a sequence, none seeing another */
+} gnv_dataset_options;
+
+GNV_API void gnv_dataset_options_init(gnv_dataset_options * options);
+/* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
+ * (in the log and in the summary), no usable row is a failure. On failure *out is NULL. The tokenizer is not kept. */
+GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
+                                    const gnv_dataset_options * options, gnv_dataset_t ** out);
+GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
+GNV_API uint64_t gnv_dataset_size(const gnv_dataset_t * dataset); /* sequences; 0 for NULL */
+
+/* A stretch of a sequence that comes from one row; the next one's begin is its end. */
+typedef struct gnv_document {
+    uint32_t begin;
+    uint32_t source; /* position in gnv_dataset_options.sources */
+    uint64_t row;    /* from 0, counted over all files of the source */
+} gnv_document;
+
+typedef struct gnv_sequence {
+    uint64_t struct_size;
+    uint64_t length;
+    const int32_t * ids;
+    const uint8_t * mask; /* 1 for tokens, 0 for pads; NULL: no pads */
+    const gnv_document * documents;
+    uint64_t document_count;
+} gnv_sequence;
+
+/* The caller sets struct_size. The arrays belong to the data set: ids and mask as long as it lives, documents until the
+ * next call. */
+GNV_API gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index, gnv_sequence * out);
+/* A summary: tokens, truncation, padding, lengths, duplicates, rows left out and why (schema ggml-nvfp4.dataset.1). */
+GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out);
+/* A new file in the format of tokens_file, with the chosen rows and a hash in addition. */
+GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path);
 
 #ifdef __cplusplus
 }

@@ -162,7 +162,7 @@ TEST_CASE("a change after validation is noticed") {
     const ScratchFolder folder;
     CHECK(write_file_synced(folder / "model.safetensors", raw_file(two_tensors, 12)).ok());
     const Checkpoint checkpoint = Checkpoint::open(folder.path()).take();
-    const std::vector<File> files = checkpoint.open_shards().take();
+    const FolderFiles files = checkpoint.open_shards().take();
     CHECK(checkpoint.check_unchanged(files).ok());
     CHECK(File::open_write(folder / "model.safetensors").value().write("y", 1, 300).ok());
     CHECK(checkpoint.check_unchanged(files).code() == Code::changed);

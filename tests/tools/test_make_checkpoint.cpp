@@ -3,6 +3,7 @@
 #include "tools/synthetic_checkpoint.h"
 #include "tools/synthetic_values.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <doctest/doctest.h>
@@ -25,11 +26,11 @@ struct Made {
     std::unique_ptr<ScratchFolder> scratch;
     Checkpoint checkpoint;
     ModelLayout layout;
-    std::vector<File> files;
+    FolderFiles files;
 
     std::vector<uint16_t> values(const TensorInfo & tensor) const {
         std::vector<uint16_t> out(tensor.bytes / 2);
-        REQUIRE(files[tensor.shard].read(out.data(), tensor.bytes, tensor.offset).ok());
+        REQUIRE(files[tensor.shard]->read(out.data(), tensor.bytes, tensor.offset).ok());
         return out;
     }
     std::vector<uint16_t> values(const std::string & name) const {
@@ -55,7 +56,7 @@ Made make(const SyntheticOptions & options, const Json & config = small_config()
     CHECK(checkpoint.shards().size() == result.value().shards);
     const JsonDocument parsed = JsonDocument::read(join_path(folder, "config.json"), 1 << 20).take();
     ModelLayout layout = match_model(parsed.root(), checkpoint).take();
-    std::vector<File> files = checkpoint.open_shards().take();
+    FolderFiles files = checkpoint.open_shards().take();
     return {std::move(scratch), std::move(checkpoint), std::move(layout), std::move(files)};
 }
 

@@ -1,0 +1,12 @@
+// What a gnv_tokenizer_t is: needed by every call that takes one.
+#pragma once
+
+#include "api/handles.h"
+#include "data/tokenizer.h"
+
+struct gnv_tokenizer_t {
+    gnv_engine_t * engine;
+    gnv::Tokenizer tokenizer;
+    gnv::Encoder encoder;
+    std::vector<gnv::TokenId> ids; // of the last encode
+};

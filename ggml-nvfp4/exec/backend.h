@@ -1,0 +1,67 @@
+// The boundary between the library and an accelerator: which devices there are, their memory, a queue of work, and the
+// ops they run. Everything above speaks to this interface; cuda/ is the only implementation and the only folder that
+// knows CUDA. The CPU needs none of it: its ops (cpu/) are called on host memory.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+enum class DeviceKind : uint8_t { cpu, cuda };
+
+struct Device {
+    DeviceKind kind = DeviceKind::cpu;
+    int index = 0; // among the devices of its kind
+    std::string name;
+    uint64_t memory_bytes = 0;
+    int compute_major = 0, compute_minor = 0; // CUDA compute capability
+};
+
+class Backend;
+struct DeviceMemoryDelete {
+    Backend * backend = nullptr;
+    void operator()(void * memory) const;
+};
+// Memory of a device, aligned to 256 bytes; must go before its backend does.
+using DeviceMemory = std::unique_ptr<void, DeviceMemoryDelete>;
+
+// One device with one queue. What is queued runs in order; after the first failure nothing more is queued, and
+// synchronize() returns that failure. Belongs to one thread at a time.
+class Backend {
+  public:
+    virtual ~Backend() = default;
+    virtual const Device & device() const = 0;
+
+    virtual Result<DeviceMemory> allocate(size_t bytes) = 0;
+    virtual void free(void * memory) = 0; // DeviceMemory calls it
+
+    // Queued copies; the host memory must live, and stay as it is, until synchronize().
+    virtual void upload(void * device, const void * host, size_t bytes) = 0;
+    virtual void download(void * host, const void * device, size_t bytes) = 0;
+    virtual Status synchronize() = 0;
+
+    // --- Ops, queued, on device memory. The same bits as their twins in cpu/.
+
+    // Raises *largest to the largest magnitude of `count` BF16 weights, as BF16 bits without sign: start from 0. 0x7f80
+    // or more tells of a NaN or Inf. `weights` is aligned to 16 bytes.
+    virtual void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) = 0;
+    // Quantizes `blocks` = rows * columns / 16 blocks of finite BF16 weights, row-major; 8 code bytes and 1 scale byte
+    // each. `weights` is aligned to 16 bytes, `codes` to 8.
+    virtual void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
+                            uint8_t * scales) = 0;
+};
+
+inline void DeviceMemoryDelete::operator()(void * memory) const { backend->free(memory); }
+
+// The CUDA devices of this machine: none, without an error, where there is no driver or the library was built without
+// CUDA. A driver too old for this build is a failure that says so.
+Result<std::vector<Device>> cuda_devices();
+Result<std::unique_ptr<Backend>> open_cuda(int index);
+
+} // namespace gnv

@@ -1,0 +1,80 @@
+// A folder as the readers see it: names, and files that give bytes at any position. Behind it lies a directory, or a
+// copy-on-write view of one in which a test or the self-test has damaged something, so that every reader sees both
+// through one path.
+#pragma once
+
+#include "core/status.h"
+#include "formats/file.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gnv {
+
+// Random access to the bytes of one file; safe to use from several threads.
+class FolderFile {
+  public:
+    virtual ~FolderFile() = default;
+    virtual const std::string & path() const = 0; // for messages
+    virtual Result<FileStamp> stamp() const = 0;  // size included
+    virtual Status read(void * data, uint64_t size, uint64_t offset) const = 0; // exactly `size` bytes
+    virtual void will_need(uint64_t, uint64_t) const {} // a hint that [offset, offset + size) is read soon
+};
+using FolderFiles = std::vector<std::unique_ptr<FolderFile>>;
+
+class Folder {
+  public:
+    virtual ~Folder() = default;
+    virtual const std::string & path() const = 0; // for messages
+    virtual Result<std::vector<DirectoryEntry>> list() const = 0; // sorted by name
+    virtual Result<std::unique_ptr<FolderFile>> open(const std::string & name) const = 0;
+};
+
+// A directory; Code::not_found when there is none at `path`.
+Result<std::shared_ptr<const Folder>> open_folder(const std::string & path);
+bool has_file(const Folder & folder, const std::string & name);
+// A whole small file; `limit` guards against being handed something else.
+Result<std::string> read_file(const Folder & folder, const std::string & name, uint64_t limit);
+
+// A view of `base` in which files are replaced, changed, cut or missing. Only what differs is held in memory. Changes are
+// made before the view is read.
+class OverlayFolder final : public Folder {
+  public:
+    // Bytes [offset, offset + size) of a file of the base, or bytes of its own.
+    struct Segment {
+        std::string bytes;     // used when `file` is empty
+        std::string file = {}; // of the base
+        uint64_t offset = 0, size = 0;
+        uint64_t length() const { return file.empty() ? bytes.size() : size; }
+    };
+
+    explicit OverlayFolder(std::shared_ptr<const Folder> base) : base_(std::move(base)) {}
+
+    void put(const std::string & name, std::string content);
+    void compose(const std::string & name, std::vector<Segment> segments);
+    void remove(const std::string & name);
+    // Overwrites bytes of a file that is long enough; patches accumulate.
+    Status patch(const std::string & name, uint64_t offset, std::string bytes);
+    Status truncate(const std::string & name, uint64_t size);
+
+    const std::string & path() const override { return base_->path(); }
+    Result<std::vector<DirectoryEntry>> list() const override;
+    Result<std::unique_ptr<FolderFile>> open(const std::string & name) const override;
+
+  private:
+    struct Entry {
+        bool removed = false;
+        std::vector<Segment> segments;
+    };
+    // The segments of a file that exists in the view.
+    Result<std::vector<Segment> *> editable(const std::string & name);
+
+    std::shared_ptr<const Folder> base_;
+    std::map<std::string, Entry> changed_;
+};
+
+} // namespace gnv

@@ -1,0 +1,203 @@
+// The codec on a CUDA device against its twin on the CPU, bit for bit. Exits with 77 where there is no device.
+// With --bench it measures instead.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include "cpu/nvfp4_pack.h"
+#include "exec/backend.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <random>
+#include <vector>
+
+using namespace gnv;
+
+static std::unique_ptr<Backend> open_device() {
+    auto backend = open_cuda(0);
+    INFO(backend.status().message());
+    REQUIRE(backend.ok());
+    return backend.take();
+}
+
+template <class T>
+static T * data_of(const DeviceMemory & memory) {
+    return static_cast<T *>(memory.get());
+}
+
+static DeviceMemory allocate(Backend & backend, size_t bytes) {
+    auto memory = backend.allocate(bytes);
+    INFO(memory.status().message());
+    REQUIRE(memory.ok());
+    return memory.take();
+}
+
+static void check_synchronized(Backend & backend) {
+    const Status status = backend.synchronize();
+    INFO(status.message());
+    REQUIRE(status.ok());
+}
+
+static uint32_t largest_on_device(Backend & backend, const uint16_t * weights, int64_t count) {
+    const DeviceMemory largest = allocate(backend, 4);
+    uint32_t value = 0;
+    backend.upload(largest.get(), &value, 4);
+    backend.nvfp4_absolute_maximum(weights, count, data_of<uint32_t>(largest));
+    backend.download(&value, largest.get(), 4);
+    check_synchronized(backend);
+    return value;
+}
+
+// Packs and takes the maximum on both; sentinels behind the device's outputs must survive.
+static void check_weight(Backend & backend, const std::vector<uint16_t> & weights, float global) {
+    constexpr size_t margin = 64;
+    constexpr uint8_t sentinel = 0xa5;
+    const auto blocks = int64_t(weights.size() / 16);
+    const size_t code_count = weights.size() / 2, scale_count = weights.size() / 16;
+    CAPTURE(blocks);
+    CAPTURE(global);
+
+    const DeviceMemory source = allocate(backend, weights.size() * 2);
+    const DeviceMemory codes = allocate(backend, code_count + margin);
+    const DeviceMemory scales = allocate(backend, scale_count + margin);
+    std::vector<uint8_t> device_codes(code_count + margin, sentinel), device_scales(scale_count + margin, sentinel);
+    backend.upload(source.get(), weights.data(), weights.size() * 2);
+    backend.upload(codes.get(), device_codes.data(), device_codes.size());
+    backend.upload(scales.get(), device_scales.data(), device_scales.size());
+    backend.nvfp4_pack(data_of<uint16_t>(source), blocks, global, data_of<uint8_t>(codes), data_of<uint8_t>(scales));
+    backend.download(device_codes.data(), codes.get(), device_codes.size());
+    backend.download(device_scales.data(), scales.get(), device_scales.size());
+    check_synchronized(backend);
+
+    std::vector<uint8_t> expected_codes(code_count + margin, sentinel), expected_scales(scale_count + margin, sentinel);
+    cpu::quantize(DType::bf16, weights.data(),
+                  {blocks, 16, nvfp4::Layout::row_major, std::span(expected_codes).first(code_count),
+                   std::span(expected_scales).first(scale_count), global});
+    CHECK((device_codes == expected_codes));
+    CHECK((device_scales == expected_scales));
+
+    const auto count = int64_t(weights.size());
+    CHECK(largest_on_device(backend, data_of<uint16_t>(source), count) ==
+          cpu::nvfp4_best().absolute_maximum_bf16(weights.data(), count));
+}
+
+static std::vector<uint16_t> random_weights(int64_t count, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<uint16_t> weights(size_t(count), uint16_t(0));
+    for (uint16_t & bits : weights) bits = uint16_t((random() & 0x8000) | (0x3a00 + random() % 1024));
+    return weights;
+}
+
+TEST_CASE("every finite BF16 value, alone among neighbours and beside larger ones") {
+    const auto backend = open_device();
+    std::vector<uint16_t> neighbours, beside;
+    for (uint32_t bits = 0; bits < 65536; bits++) {
+        if ((bits & 0x7fff) >= 0x7f80) continue;
+        neighbours.push_back(uint16_t(bits));
+        std::vector<uint16_t> block(16, uint16_t(bits));
+        block[bits % 16] = uint16_t(std::min<uint32_t>((bits & 0x7fff) + bits % 1024, 0x7f7f));
+        beside.insert(beside.end(), block.begin(), block.end());
+    }
+    for (const float global : {1.0f, 1792.0f, 5152.0f, 94.5f, 0x1p-20f, 0x1p+60f, 3.3e38f, 8e-36f}) {
+        check_weight(*backend, neighbours, global);
+        check_weight(*backend, beside, global);
+    }
+}
+
+TEST_CASE("shapes of real weights, and ragged ones") {
+    const auto backend = open_device();
+    for (const auto & [rows, columns] : {std::pair<int64_t, int64_t>{512, 2048}, {2048, 512}, {8192, 2048}})
+        check_weight(*backend, random_weights(rows * columns, uint32_t(rows)), 5152.0f);
+    for (int64_t blocks = 1; blocks < 600; blocks += 37)
+        check_weight(*backend, random_weights(blocks * 16, uint32_t(blocks)), 1792.0f);
+}
+
+TEST_CASE("the largest magnitude: any count, NaN and Inf in any position, several weights into one") {
+    const auto backend = open_device();
+    for (const int64_t count : {1, 7, 8, 9, 255, 4099}) {
+        const DeviceMemory source = allocate(*backend, size_t(count) * 2);
+        for (const uint16_t value : {uint16_t(0x8001), uint16_t(0xff7f), uint16_t(0x7f80), uint16_t(0xffc0)}) {
+            for (int64_t i = 0; i < count; i += count < 300 ? 1 : 97) {
+                std::vector<uint16_t> weights(size_t(count), uint16_t(0x8000));
+                weights[size_t(i)] = value;
+                backend->upload(source.get(), weights.data(), weights.size() * 2);
+                CHECK(largest_on_device(*backend, data_of<uint16_t>(source), count) == (value & 0x7fff));
+            }
+        }
+    }
+    const uint16_t small[2] = {0x3f80, 0xbfc0}, large[2] = {0xc000, 0x0000};
+    const DeviceMemory first = allocate(*backend, 4), second = allocate(*backend, 4), largest = allocate(*backend, 4);
+    uint32_t value = 0;
+    backend->upload(first.get(), small, 4);
+    backend->upload(second.get(), large, 4);
+    backend->upload(largest.get(), &value, 4);
+    backend->nvfp4_absolute_maximum(data_of<uint16_t>(second), 2, data_of<uint32_t>(largest));
+    backend->nvfp4_absolute_maximum(data_of<uint16_t>(first), 2, data_of<uint32_t>(largest));
+    backend->download(&value, largest.get(), 4);
+    check_synchronized(*backend);
+    CHECK(value == 0x4000);
+}
+
+TEST_CASE("failures: no such device, more memory than there is") {
+    const auto devices = cuda_devices();
+    REQUIRE(devices.ok());
+    CHECK(open_cuda(int(devices.value().size())).status().code() == Code::not_found);
+    CHECK(open_cuda(-1).status().code() == Code::not_found);
+    const auto backend = open_device();
+    CHECK(backend->device().name == devices.value()[0].name);
+    CHECK(backend->allocate(size_t(1) << 46).status().code() == Code::out_of_memory);
+    check_synchronized(*backend); // that failure is not the queue's
+}
+
+// --- Bench -----------------------------------------------------------------------------------------------------------
+
+template <class Work>
+static void print_speed(Backend & backend, const char * name, size_t bytes, const Work & work) {
+    constexpr int repeats = 20;
+    double best = 1e9;
+    for (int run = 0; run < 5; run++) {
+        check_synchronized(backend);
+        const auto begin = std::chrono::steady_clock::now();
+        for (int i = 0; i < repeats; i++) work();
+        check_synchronized(backend);
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        best = std::min(best, seconds.count() / repeats);
+    }
+    printf("  %-28s %8.1f GB/s of BF16\n", name, double(bytes) / best * 1e-9);
+}
+
+TEST_CASE("bench" * doctest::skip()) {
+    const auto backend = open_device();
+    printf("%s\n", backend->device().name.c_str());
+    const std::vector<uint16_t> weights = random_weights(int64_t(1) << 28, 1); // 512 MiB: beyond any cache
+    const size_t bytes = weights.size() * 2;
+    const DeviceMemory source = allocate(*backend, bytes), largest = allocate(*backend, 4);
+    const DeviceMemory codes = allocate(*backend, weights.size() / 2), scales = allocate(*backend, weights.size() / 16);
+    print_speed(*backend, "upload from pageable memory", bytes,
+                [&] { backend->upload(source.get(), weights.data(), bytes); });
+    print_speed(*backend, "nvfp4_absolute_maximum", bytes, [&] {
+        backend->nvfp4_absolute_maximum(data_of<uint16_t>(source), int64_t(weights.size()), data_of<uint32_t>(largest));
+    });
+    print_speed(*backend, "nvfp4_pack", bytes, [&] {
+        backend->nvfp4_pack(data_of<uint16_t>(source), int64_t(weights.size() / 16), 2688.0f, data_of<uint8_t>(codes),
+                            data_of<uint8_t>(scales));
+    });
+}
+
+int main(int argc, char ** argv) {
+    const auto devices = cuda_devices();
+    if (!devices.ok()) {
+        fprintf(stderr, "%s\n", devices.status().message().c_str());
+        return 1;
+    }
+    if (devices.value().empty()) {
+        printf("skipped: this machine has no CUDA device\n");
+        return 77;
+    }
+    doctest::Context context(argc, argv);
+    if (argc == 2 && strcmp(argv[1], "--bench") == 0) {
+        context.setOption("no-skip", true);
+        context.addFilter("test-case", "bench");
+    }
+    return context.run();
+}

@@ -1,0 +1,75 @@
+#include "dataset/dataset_fixture.h"
+#include "ggml-nvfp4.h"
+
+#include <cstring>
+
+using namespace gnv;
+using namespace gnv::test;
+
+TEST_CASE("data sets through the C API") {
+    gnv_engine_t * engine = nullptr;
+    REQUIRE(gnv_engine_create(nullptr, &engine) == GNV_OK);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    REQUIRE(gnv_tokenizer_load(engine, GNV_TEST_BINARY_DIR "/data/qwen36-tiny", &tokenizer) == GNV_OK);
+
+    gnv_dataset_options options;
+    gnv_dataset_options_init(&options);
+    CHECK(options.samples == 256);
+    CHECK(options.sequence_length == 2048);
+    CHECK(options.seed == 42);
+    const std::string path = data_folder + "/dataset/rows.csv";
+    const char * const sources[] = {path.c_str()};
+    options.sources = sources;
+    options.source_count = 1;
+    options.samples = 3;
+    options.sequence_length = 900;
+    options.pad = 1;
+    gnv_dataset_t * dataset = nullptr;
+    REQUIRE(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_OK);
+    REQUIRE(gnv_dataset_size(dataset) == 3);
+
+    CalibrationOptions same = from(path, 3);
+    same.sequence_length = 900;
+    same.pad = true;
+    const CalibrationSet expected = build(same).take();
+    for (uint64_t i = 0; i < 3; i++) {
+        gnv_sequence sequence = {};
+        sequence.struct_size = sizeof sequence;
+        REQUIRE(gnv_dataset_sequence(dataset, i, &sequence) == GNV_OK);
+        CHECK(std::vector(sequence.ids, sequence.ids + sequence.length) == expected.sequences[i].ids);
+        CHECK((sequence.mask != nullptr) == !expected.sequences[i].mask.empty());
+        REQUIRE(sequence.document_count == 1);
+        CHECK(sequence.documents[0].row == expected.sequences[i].documents[0].row);
+    }
+    gnv_sequence sequence = {};
+    CHECK(gnv_dataset_sequence(dataset, 0, &sequence) == GNV_INVALID_ARGUMENT);
+    sequence.struct_size = sizeof sequence;
+    CHECK(gnv_dataset_sequence(dataset, 3, &sequence) == GNV_INVALID_ARGUMENT);
+
+    gnv_text_t * text = nullptr;
+    REQUIRE(gnv_dataset_text(dataset, GNV_TEXT_JSON, &text) == GNV_OK);
+    CHECK(strstr(gnv_text_data(text), expected.sha256.c_str()) != nullptr);
+    gnv_text_destroy(text);
+
+    const ScratchFolder folder;
+    const std::string tokens = folder / "tokens.json";
+    REQUIRE(gnv_dataset_save_tokens(dataset, tokens.c_str()) == GNV_OK);
+    CHECK(gnv_dataset_save_tokens(dataset, tokens.c_str()) == GNV_ALREADY_EXISTS);
+    gnv_dataset_destroy(dataset);
+
+    gnv_dataset_options from_tokens;
+    gnv_dataset_options_init(&from_tokens);
+    from_tokens.tokens_file = tokens.c_str();
+    REQUIRE(gnv_dataset_open(engine, tokenizer, &from_tokens, &dataset) == GNV_OK);
+    CHECK(gnv_dataset_size(dataset) == 3);
+    gnv_dataset_destroy(dataset);
+
+    options.text_template = "vicuna";
+    CHECK(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_INVALID_ARGUMENT);
+    CHECK(dataset == nullptr);
+    CHECK(strstr(gnv_last_error(engine), "vicuna") != nullptr);
+    CHECK(gnv_dataset_open(engine, nullptr, &options, &dataset) == GNV_INVALID_ARGUMENT);
+    gnv_dataset_destroy(nullptr);
+    gnv_tokenizer_destroy(tokenizer);
+    gnv_engine_destroy(engine);
+}

@@ -1,0 +1,164 @@
+// Which rows of which files become which text.
+#include "dataset/dataset_fixture.h"
+
+#include <zstd.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+std::string text_of(const std::string & record, TextForm form = TextForm::automatic, const TextRule & rule = {}) {
+    const ScratchFolder folder;
+    const auto reader = open_records(folder.save("a.jsonl", record), {}).take();
+    REQUIRE(reader->next().value());
+    Record parsed;
+    const auto fault = reader->read(parsed);
+    if (!fault.ok()) return fault.status().message();
+    TextRule with_form = rule;
+    if (form != TextForm::automatic) with_form.form = form;
+    std::string text;
+    const RowFault rendered = fault.value() == RowFault::none ? render_record(parsed, with_form, text) : fault.value();
+    return rendered == RowFault::none ? text : std::string("fault: ") + fault_text(rendered);
+}
+
+} // namespace
+
+TEST_CASE("the texts of records") {
+    const std::string task = R"({"instruction": "Add.", "input": "1, 2", "output": "3"})";
+    CHECK(text_of(task) == "Below is an instruction that describes a task, paired with an input that provides further context. "
+                           "Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:"
+                           "\n1, 2\n\n### Response:\n3");
+    CHECK(text_of(R"({"instruction": "Hi", "output": "Ho", "input": null})") ==
+          "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+          "### Instruction:\nHi\n\n### Response:\nHo");
+    CHECK(text_of(task, TextForm::chatml) ==
+          "<|im_start|>user\nAdd.\n\n1, 2<|im_end|>\n<|im_start|>assistant\n3<|im_end|>\n");
+    CHECK(text_of(task, TextForm::none) == "Add.\n1, 2\n3");
+    const std::string question = R"({"question": "Why?", "answer": "So."})";
+    CHECK(text_of(question) == "Question: Why?\nAnswer: So.");
+    CHECK(text_of(question, TextForm::chatml) == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>\n");
+    CHECK(text_of(R"({"text": " as is\n", "n": 1})") == " as is\n");
+    CHECK(text_of(R"({"text": "x"})", TextForm::chatml) == "<|im_start|>user\nx<|im_end|>\n");
+    const std::string chat = R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content":
+        [{"type": "text", "text": "a"}, "b"]}, {"role": "assistant", "content": null, "tool_calls": [1]}]})";
+    CHECK(text_of(std::string(chat).erase(chat.find('\n'), 1)) ==
+          "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n");
+    CHECK(text_of(R"({"role": "prompter", "text": "t"})", TextForm::chatml, {TextForm::chatml, "text", "role"}) ==
+          "<|im_start|>user\nt<|im_end|>\n");
+    CHECK(text_of(R"({"content": "c", "text": "t"})", TextForm::none, {TextForm::none, "content", ""}) == "c");
+}
+
+TEST_CASE("rows that cannot be used") {
+    CHECK(text_of(R"({"title": "t"})") == "fault: rows without the fields of the others");
+    CHECK(text_of(R"({"text": "t"})", TextForm::alpaca) == "fault: rows without the fields of the others");
+    CHECK(text_of(R"({"text": 3})") == "fault: rows whose field holds no text");
+    CHECK(text_of(R"({"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}]})") ==
+          "fault: rows whose field holds no text");
+    CHECK(text_of(R"({"text": " \n\t"})") == "fault: empty texts");
+    CHECK(text_of(R"({"text": null})") == "fault: empty texts");
+    CHECK(text_of(R"({"instruction": "", "output": ""})") == "fault: empty texts");
+    CHECK(text_of(R"({"messages": []})") == "fault: empty texts");
+    CHECK(text_of("{\"text\": \"a\xff\"}") == "fault: invalid UTF-8");
+    CHECK(text_of(R"({"text": "\ud83d"})") == "fault: lone surrogates in JSON escapes");
+    CHECK(text_of(R"({"text": "\ud83dx"})") == "fault: lone surrogates in JSON escapes");
+    CHECK(text_of(R"({"text": "\udc22\ud83d"})") == "fault: lone surrogates in JSON escapes");
+    CHECK(text_of(R"({"text": "\\ud83d \ud83d\udc22"})") == "\\ud83d 🐢");
+    CHECK(text_of(R"({"text": "a\u0000b"})") == "fault: NUL bytes");
+}
+
+TEST_CASE("damage stops the reading, with file and line") {
+    const ScratchFolder folder;
+    const auto failure = [&](const std::string & name, const std::string & content) {
+        return texts_of(build(from(folder.save(name, content))));
+    };
+    const std::string good = "{\"text\": \"a\"}\n";
+    CHECK(starts_with(failure("a.jsonl", good + "\n{\"text\": \n"), folder / "a.jsonl:3: not valid JSON"));
+    CHECK(starts_with(failure("a.jsonl", good + "{\"text\": \"a\x01\"}\n"), folder / "a.jsonl:2: not valid JSON"));
+    CHECK(failure("a.jsonl", good + "[1]\n") == folder / "a.jsonl:2: expected an object, found an array");
+    CHECK(failure("a.jsonl", "{\"title\": \"a\", \"n\": 1}\n") ==
+          folder / "a.jsonl:1: the fields are title, n; expected messages, instruction (input, output), question (answer), or "
+                   "text. Name the field that holds the text with PATH:FIELD");
+    CHECK(failure("a.jsonl", "") == folder / "a.jsonl: no usable row among 0");
+    CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") == folder / "a.jsonl: no usable row among 1");
+    CHECK(failure("a.docx", "") ==
+          folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .txt (each also as .zst) and .parquet");
+    CHECK(texts_of(build(from(folder / "absent.txt"))) == folder / "absent.txt: no such file or folder");
+    std::string frame(100, '\0');
+    frame.resize(ZSTD_compress(frame.data(), frame.size(), good.data(), good.size(), 3));
+    frame.pop_back();
+    CHECK(failure("a.jsonl.zst", frame).find("ends inside a frame") != std::string::npos);
+}
+
+TEST_CASE("rows with faults are counted and others take their place") {
+    const ScratchFolder folder;
+    std::string lines;
+    for (int i = 0; i < 30; i++)
+        lines += i % 3 == 0 ? "{\"text\": \"\"}\n" : i % 3 == 1 ? "{\"text\": \"\\udc00\"}\n" : concat("{\"text\": \"", i, "\"}\n");
+    const std::string path = folder.save("a.jsonl", lines);
+    const CalibrationSet set = build(from(path, 10)).take();
+    CHECK(set.sequences.size() == 10);
+    CHECK(set.warnings.empty());
+    const CalibrationSourceReport & report = set.sources[0];
+    CHECK(report.faults[size_t(RowFault::empty)].rows == 10);
+    CHECK(report.faults[size_t(RowFault::empty)].first == path + ":1");
+    CHECK(report.faults[size_t(RowFault::lone_surrogate)].rows == 10);
+    CHECK(report.faults[size_t(RowFault::lone_surrogate)].first == path + ":2");
+    const CalibrationSet few = build(from(path, 11)).take();
+    REQUIRE(few.warnings.size() == 1);
+    CHECK(few.warnings[0] == path + ": 10 usable rows, fewer than the 11 asked for");
+}
+
+TEST_CASE("folders are read in the order of their paths, hidden files left out") {
+    const ScratchFolder folder;
+    REQUIRE(make_directory(folder / "d").ok());
+    REQUIRE(make_directory(folder / "d/b").ok());
+    folder.save("d/c.txt", "see");
+    folder.save("d/b/one.txt", "bee");
+    folder.save("d/a.jsonl", "{\"text\": \"ay\"}\n{\"text\": \"ay ay\"}\n");
+    folder.save("d/.hidden.txt", "no");
+    folder.save("d/README.md", "no");
+    CalibrationOptions options = from(folder / "d");
+    options.shuffle = false;
+    const CalibrationSet set = build(options).take();
+    CHECK(texts_of(build(options)) == "ay|ay ay|bee|see|");
+    CHECK(rows_of(set) == std::vector<uint64_t>{0, 1, 2, 3});
+    REQUIRE(set.sources[0].files.size() == 3);
+    CHECK(set.sources[0].files[1].path == folder / "d/b/one.txt");
+    CHECK(set.sources[0].files[1].first_row == 2);
+    REQUIRE(make_directory(folder / "empty").ok());
+    CHECK(texts_of(build(from(folder / "empty"))).find("no data files in this folder") != std::string::npos);
+}
+
+TEST_CASE("sources as the command line writes them") {
+    const auto parse = [](const std::string & spec, TextForm form = TextForm::automatic) {
+        const auto source = parse_calib_source(spec, form);
+        if (!source.ok()) return source.status().message();
+        const CalibSource & s = source.value();
+        return concat(s.path, " ", s.weight, " ", text_form_name(s.rule.form), " <", s.rule.text_field, "> <", s.rule.role_field, ">");
+    };
+    CHECK(parse("a.jsonl") == "a.jsonl 1 automatic <> <>");
+    CHECK(parse("a.jsonl=3") == "a.jsonl 3 automatic <> <>");
+    CHECK(parse("a.jsonl:body=0.5") == "a.jsonl 0.5 none <body> <>");
+    CHECK(parse("d/a:b", TextForm::chatml) == "d/a 1 chatml <b> <>");
+    CHECK(parse("open-platypus@x.parquet") == "x.parquet 1 alpaca <> <>");
+    CHECK(parse("open-platypus@x.parquet", TextForm::chatml) == "x.parquet 1 chatml <> <>");
+    CHECK(parse("gsm8k@x") == "x 1 automatic <> <>");
+    CHECK(parse("oasst1@x=2") == "x 2 chatml <text> <role>");
+    CHECK(parse("the-stack@x") == "x 1 none <content> <>");
+    CHECK(parse("pg19@x") == "x 1 none <text> <>");
+    CHECK(parse("nope@x") == "unknown data set \"nope\" before the @; known are open-platypus, gsm8k, oasst1, the-stack, pg19");
+    CHECK(parse("d/user@host.txt") == "d/user@host.txt 1 automatic <> <>");
+    CHECK(parse("a=b.txt:f") == "a=b.txt 1 none <f> <>");
+    for (const char * bad : {"a=0", "a=-1", "a=nan", "a:", "", "=2", "a:f=1e12"}) {
+        CAPTURE(bad);
+        const std::string text = parse(bad);
+        CHECK(starts_with(text, "\""));
+    }
+    CHECK(parse("a:f", TextForm::alpaca).find("needs more than one field") != std::string::npos);
+    const ScratchFolder folder;
+    const std::string path = folder.save("odd=2:x@y.txt", "t");
+    CHECK(parse(path) == path + " 1 automatic <> <>");
+    CHECK(parse(path + "=4") == path + " 4 automatic <> <>");
+    CHECK_FALSE(parse_text_form("vicuna").ok());
+}

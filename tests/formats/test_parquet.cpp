@@ -1,0 +1,145 @@
+#include "formats/json.h"
+#include "formats/parquet.h"
+#include "scratch.h"
+
+#include <doctest/doctest.h>
+#include <cstring>
+
+using namespace gnv;
+using gnv::test::ScratchFolder;
+
+namespace {
+
+const std::string samples = std::string(GNV_TEST_DATA) + "/parquet";
+
+uint32_t column_of(const ParquetFile & file, const std::string & name) {
+    for (uint32_t i = 0; i < file.columns.size(); i++)
+        if (file.columns[i].name() == name) return i;
+    FAIL("no column " << name);
+    return 0;
+}
+
+// The rows of the samples as pyarrow reads them.
+struct Expected {
+    std::vector<std::optional<std::string>> text, tag;
+    std::vector<std::vector<std::optional<std::string>>> roles, contents;
+};
+
+std::optional<std::string> string_or_null(const JsonValue & value) {
+    if (value.is_null()) return std::nullopt;
+    return std::string(value.as_string().value());
+}
+
+Expected read_expected() {
+    const JsonDocument document = JsonDocument::read(samples + "/expected.json", 1 << 20).take();
+    Expected expected;
+    const auto visit = [&](const char * key, const auto & append) {
+        (void)document.root().get(key).value().for_each_element([&](size_t, const JsonValue & value) {
+            append(value);
+            return Status();
+        }).ok();
+    };
+    visit("text", [&](const JsonValue & value) { expected.text.push_back(string_or_null(value)); });
+    visit("tag", [&](const JsonValue & value) { expected.tag.push_back(string_or_null(value)); });
+    visit("messages", [&](const JsonValue & list) {
+        auto & roles = expected.roles.emplace_back();
+        auto & contents = expected.contents.emplace_back();
+        if (list.is_null()) return;
+        (void)list.for_each_element([&](size_t, const JsonValue & message) {
+            roles.push_back(string_or_null(message.get("role").value()));
+            contents.push_back(string_or_null(message.get("content").value()));
+            return Status();
+        }).ok();
+    });
+    return expected;
+}
+
+// Reads every row whose number `wanted` accepts and compares it.
+template <class Wanted>
+void check_rows(const std::string & path, const Expected & expected, const Wanted & wanted) {
+    CAPTURE(path);
+    ParquetFile file = ParquetFile::open(path).take();
+    const std::vector<uint32_t> columns = {column_of(file, "text"), column_of(file, "tag"),
+                                           column_of(file, "messages.list.element.role"),
+                                           column_of(file, "messages.list.element.content")};
+    REQUIRE(file.rows == expected.text.size());
+    ParquetRows rows = ParquetRows::open(std::move(file), columns).take();
+    std::vector<ParquetCell> cells;
+    for (size_t row = 0; row < expected.text.size(); row++) {
+        REQUIRE(rows.next());
+        REQUIRE(rows.row() == row);
+        if (!wanted(row)) continue;
+        CAPTURE(row);
+        const Status status = rows.read(cells);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        REQUIRE(cells[0].entries == std::vector{expected.text[row]});
+        REQUIRE(cells[1].entries == std::vector{expected.tag[row]});
+        REQUIRE(cells[2].entries == expected.roles[row]);
+        REQUIRE(cells[3].entries == expected.contents[row]);
+    }
+    CHECK_FALSE(rows.next());
+}
+
+// The failure of reading all text columns.
+std::string failure_of(const std::string & path) {
+    auto opened = ParquetFile::open(path);
+    if (!opened.ok()) return opened.status().message();
+    std::vector<uint32_t> columns;
+    for (uint32_t i = 0; i < opened.value().columns.size(); i++)
+        if (opened.value().columns[i].is_readable_text()) columns.push_back(i);
+    ParquetRows rows = ParquetRows::open(opened.take(), columns).take();
+    std::vector<ParquetCell> cells;
+    while (rows.next()) {
+        const Status status = rows.read(cells);
+        if (!status.ok()) return status.message();
+    }
+    return "";
+}
+
+} // namespace
+
+TEST_CASE("codecs, page versions, dictionaries, nulls, lists: the rows that pyarrow wrote") {
+    const Expected expected = read_expected();
+    REQUIRE(expected.text.size() == 300);
+    const std::vector<DirectoryEntry> entries = list_directory(samples).take();
+    for (const DirectoryEntry & entry : entries) {
+        const bool full = entry.name.find("-v") != std::string::npos || entry.name == "format-1.0.parquet";
+        if (!full) continue;
+        const std::string path = join_path(samples, entry.name);
+        check_rows(path, expected, [](size_t) { return true; });
+        // Rows in between are skipped: single ones, whole pages, whole row groups.
+        check_rows(path, expected, [](size_t row) { return row % 3 == 1; });
+        check_rows(path, expected, [](size_t row) { return row % 71 == 70; });
+        check_rows(path, expected, [](size_t row) { return row == 299; });
+    }
+}
+
+TEST_CASE("what is not supported is named, with the way out") {
+    CHECK(failure_of(samples + "/gzip.parquet").find("compressed with GZIP") != std::string::npos);
+    const std::string delta = failure_of(samples + "/delta.parquet");
+    CHECK(delta.find("column text: uses DELTA_BYTE_ARRAY, which this reader does not know: rewrite the file") !=
+          std::string::npos);
+    ParquetFile nested = ParquetFile::open(samples + "/nested.parquet").take();
+    CHECK(ParquetRows::open(std::move(nested), {0}).status().code() == Code::unsupported);
+    ParquetFile numbers = ParquetFile::open(samples + "/none-v1-plain.parquet").take();
+    CHECK(ParquetRows::open(std::move(numbers), {0}).status().code() == Code::unsupported);
+    CHECK(failure_of(samples + "/empty.parquet") == "");
+}
+
+TEST_CASE("damaged files") {
+    const ScratchFolder folder;
+    const std::string good = read_file(samples + "/snappy-v1-dictionary.parquet", 1 << 20).take();
+    const auto failure = [&](const std::string & content) { return failure_of(folder.save("a.parquet", content)); };
+    CHECK(failure("") != "");
+    CHECK(failure(good.substr(0, good.size() - 1)).find("does not end with \"PAR1\"") != std::string::npos);
+    CHECK(failure(good.substr(good.size() / 2)) != ""); // the front is missing
+    std::string huge_footer = good;
+    memcpy(&huge_footer[huge_footer.size() - 8], "\xff\xff\xff\x7f", 4);
+    CHECK(failure(huge_footer).find("a footer of 2147483647 bytes") != std::string::npos);
+    // Any changed byte gives other text or a failure, never more.
+    for (size_t at = 0; at < good.size(); at += 29) {
+        std::string changed = good;
+        changed[at] = char(changed[at] ^ (1 << at % 8));
+        failure(changed);
+    }
+}

@@ -1,0 +1,88 @@
+// The program tokenize, as a shell sees it.
+#include "fixture.h"
+#include "scratch.h"
+
+#include <sys/wait.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Run {
+    int exit_code = -1;
+    std::string out; // standard output and standard error
+};
+
+Run tokenize(const std::string & arguments) {
+    Run run;
+    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/tokenize " + arguments + " 2>&1").c_str(), "r");
+    REQUIRE(pipe);
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
+    const int status = pclose(pipe);
+    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return run;
+}
+
+} // namespace
+
+TEST_CASE("records there and back") {
+    const ScratchFolder folder;
+    std::string texts, ids, decoded;
+    for (const json & record : json::parse(read_all(GNV_TEST_DATA "/golden/tokens.json"))) {
+        texts += json{{"text", record["text"]}}.dump() + "\n";
+        std::string list;
+        for (const json & id : record["tiny"]) list += (list.empty() ? "" : ", ") + id.dump();
+        ids += "{\"ids\": [" + list + "]}\n";
+    }
+    REQUIRE(write_file_synced(folder / "texts", texts).ok());
+    REQUIRE(write_file_synced(folder / "ids", ids).ok());
+    Run run = tokenize(tiny_folder + " --jsonl " + folder / "texts");
+    CHECK(run.exit_code == 0);
+    CHECK(run.out == ids);
+    run = tokenize(tiny_folder + "/tokenizer.json --decode --jsonl - < " + folder / "ids");
+    CHECK(run.exit_code == 0);
+    // What was decoded is normalized, so that it encodes to the same ids.
+    REQUIRE(write_file_synced(folder / "again", run.out).ok());
+    CHECK(tokenize(tiny_folder + " --jsonl " + folder / "again").out == ids);
+}
+
+TEST_CASE("options, and lines that cannot be used") {
+    const auto echo = [](const std::string & line, const std::string & options = "") {
+        const ScratchFolder folder;
+        REQUIRE(write_file_synced(folder / "in", "{\"text\": \"1\", \"ids\": [16]}\n" + line + "\n").ok());
+        Run run = tokenize(tiny_folder + " " + options + " --jsonl - < " + folder / "in");
+        run.out.erase(0, run.out.find('\n') + 1); // what the first line gave
+        return run;
+    };
+    CHECK(echo(R"({"text": "2<|im_end|>"})").out == "{\"ids\": [17, 4074]}\n");
+    CHECK(echo(R"({"text": "2<|im_end|>"})", "--no-special").out.find("4074") == std::string::npos);
+    const auto refused = [&](const std::string & line, const std::string & message, const std::string & options = "") {
+        const Run run = echo(line, options);
+        CHECK(run.exit_code == 2);
+        CHECK(run.out.find("error: standard input:2: ") == 0);
+        CHECK_MESSAGE(run.out.find(message) != std::string::npos, run.out);
+    };
+    refused("{", "parse error");
+    refused("", "parse error");
+    refused("[1]", "not a JSON object");
+    refused(R"({"prompt": 1, "other": 2})", "the record has no \"text\", only: \"other\", \"prompt\"");
+    refused(R"({"text": 5})", "\"text\" is not a string");
+    refused(R"({"text": "\ud800"})", "surrogate");
+    refused("{\"text\": \"\xff\"}", "UTF-8");
+    refused(R"({"ids": 5})", "\"ids\" is not an array", "--decode");
+    refused(R"({"ids": [1, 2.5]})", "not an id: 2.5", "--decode");
+    refused(R"({"ids": [99999999999]})", "not an id: 99999999999", "--decode");
+    refused(R"({"ids": [4080]})", "the id 4080 at position 0 is not a token", "--decode");
+}
+
+TEST_CASE("usage") {
+    CHECK(tokenize("--help").exit_code == 0);
+    CHECK(tokenize("--version").out.find("tokenize (ggml-nvfp4)") == 0);
+    CHECK(tokenize("").exit_code == 2);
+    CHECK(tokenize("/no/such/model --jsonl -").exit_code == 2);
+    const Run run = tokenize(tiny_folder + " --jsonl /no/such/file");
+    CHECK(run.exit_code == 2);
+    CHECK(run.out.find("/no/such/file") != std::string::npos);
+}
