@@ -81,7 +81,8 @@ gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format forma
         if (!out) return Status(Code::invalid_argument, "gnv_dataset_text: out is NULL");
         if (format != GNV_TEXT_PLAIN && format != GNV_TEXT_JSON)
             return Status(Code::invalid_argument, "gnv_dataset_text: unknown format");
-        *out = api::make_text(format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set));
+        *out =
+            api::make_text(format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set));
         return {};
     });
 }

@@ -1,0 +1,93 @@
+// The table of checks. A check looks at what was read and adds findings; it reads no file and changes nothing, so checks
+// know nothing of each other. Ids L1 to L15 ask whether loaders load the checkpoint as it was meant, S1 to S4 whether it
+// is the source, quantized.
+#pragma once
+
+#include "core/status.h"
+#include "verify/finding.h"
+#include "verify/subject.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gnv::verify {
+
+struct Source;
+struct Measurements;
+struct AuxiliaryFiles;
+
+// What a check may look at; pointers are null when that was not read.
+struct Context {
+    const Subject & subject;
+    const AuxiliaryFiles & auxiliary;
+    const Source * source = nullptr;             // --source
+    const Measurements * measurements = nullptr; // values of tensors
+};
+
+// What must be there for a check to make sense.
+enum Needs : unsigned {
+    needs_nothing = 0,
+    needs_headers = 1, // a checkpoint whose headers are in order
+    needs_model = 2,   // and a config.json that describes a model we know, under compressed-tensors
+    needs_values = 4,  // the values of its tensors
+    needs_source = 8,  // and the source's
+};
+
+struct Check {
+    const char * id;
+    const char * title;
+    unsigned needs;
+    void (*run)(const Context & context, Findings & findings);
+};
+const std::vector<Check> & checks();
+
+// Adds a finding of one check; the parts of `what` are put together.
+class Reporter {
+  public:
+    Reporter(Findings & findings, const char * check) : findings_(findings), check_(check) {}
+    void error(std::string subject, std::string what, std::string effect, std::string repair) const {
+        add(Severity::error, std::move(subject), std::move(what), std::move(effect), std::move(repair));
+    }
+    void warning(std::string subject, std::string what, std::string effect, std::string repair) const {
+        add(Severity::warning, std::move(subject), std::move(what), std::move(effect), std::move(repair));
+    }
+    void note(std::string subject, std::string what) const {
+        add(Severity::note, std::move(subject), std::move(what), "", "");
+    }
+    void add(Severity severity, std::string subject, std::string what, std::string effect, std::string repair) const {
+        findings_.add({check_, severity, std::move(subject), std::move(what), std::move(effect), std::move(repair)});
+    }
+
+  private:
+    Findings & findings_;
+    const char * check_;
+};
+
+// checks_tensors.cpp
+void check_files(const Context & context, Findings & findings);              // L1
+void check_tensor_forms(const Context & context, Findings & findings);       // L2
+void check_experts(const Context & context, Findings & findings);            // L5
+void check_prefixes(const Context & context, Findings & findings);           // L12
+// checks_declared.cpp
+void check_declared(const Context & context, Findings & findings);           // L3
+void check_fused_parameters(const Context & context, Findings & findings);   // L4
+void check_parts(const Context & context, Findings & findings);              // L11
+// checks_config.cpp
+void check_config(const Context & context, Findings & findings);             // L10
+void check_tensor_parallel(const Context & context, Findings & findings);    // L13
+void check_foreign_format(const Context & context, Findings & findings);     // L15
+// checks_files.cpp
+void check_auxiliary_files(const Context & context, Findings & findings);    // L14
+// checks_values.cpp
+void check_global_scales(const Context & context, Findings & findings);      // L6
+void check_orientation(const Context & context, Findings & findings);        // L7
+void check_input_scales(const Context & context, Findings & findings);       // L8
+void check_block_scales(const Context & context, Findings & findings);       // L9
+// checks_source.cpp
+void check_preserved(const Context & context, Findings & findings);          // S1
+void check_weights(const Context & context, Findings & findings);            // S2
+void check_rounding(const Context & context, Findings & findings);           // S3
+void check_source_config(const Context & context, Findings & findings);      // S4
+
+} // namespace gnv::verify

@@ -1,0 +1,175 @@
+// Declared against stored, in every loader's name space: L3, L4, L11.
+#include "verify/checks.h"
+#include "verify/loader_names.h"
+
+#include "core/strings.h"
+
+#include <algorithm>
+#include <map>
+
+namespace gnv::verify {
+
+// Modules that loaders build without asking the config: a wrong declaration is a trap for others.
+static bool is_built_plain(Role role) {
+    return role == Role::lm_head || role == Role::router || role == Role::shared_expert_gate;
+}
+
+// Whether group `declared` of the config fits how a module is stored.
+static bool fits(const Subject & subject, const Module & module, int declared) {
+    if (declared == undeclared) return module.stored == Stored::plain;
+    switch (subject.config_groups().groups[size_t(declared)].scheme) {
+    case Scheme::nvfp4:
+    case Scheme::nvfp4a16: return module.is_nvfp4();
+    case Scheme::fp8: return module.stored == Stored::fp8;
+    case Scheme::other: return true; // we cannot tell
+    }
+    return false;
+}
+
+static const char * stored_text(const Module & module) {
+    static const char * const texts[] = {"absent", "stored in the source's precision", "stored as NVFP4", "stored as FP8"};
+    return texts[size_t(module.stored)];
+}
+
+static std::string declared_text(const Subject & subject, int declared) {
+    if (declared == undeclared) return "ignored";
+    const ConfigGroup & group = subject.config_groups().groups[size_t(declared)];
+    return concat("declared ", scheme_name(group.scheme), " by ", printable(group.name, 60));
+}
+
+// The names of loaders in which the declaration does not fit, the checkpoint's own name space first; "" for none.
+static std::string misfits(const Subject & subject, const Module & module) {
+    std::string loaders;
+    for (size_t s = 0; s < name_spaces().size(); s++) {
+        if (fits(subject, module, module.declared[s])) continue;
+        loaders += (loaders.empty() ? "" : ", ") + std::string(name_spaces()[s].loader);
+    }
+    return loaders;
+}
+
+static int first_misfit(const Subject & subject, const Module & module) {
+    for (const int declared : module.declared)
+        if (!fits(subject, module, declared)) return declared;
+    return undeclared;
+}
+
+static void report_misfit(const Reporter & report, const Subject & subject, const Module & module, Severity severity,
+                          const char * effect) {
+    const int declared = first_misfit(subject, module);
+    const bool own = !fits(subject, module, module.declared.front());
+    report.add(severity, module.name,
+               concat("is ", stored_text(module), ", but ", declared_text(subject, declared), own ? "" : " in the names of ",
+                      own ? "" : misfits(subject, module)),
+               effect,
+               declared == undeclared ? "take it off the ignore list, or add it to a group's targets"
+                                      : "add it to the ignore list; a pattern that starts with re:.* holds in every name space");
+}
+
+void check_declared(const Context & context, Findings & findings) {
+    const Reporter report(findings, "L3");
+    const Subject & subject = context.subject;
+    for (const Module & module : subject.modules) {
+        if (module.part == Part::mtp || module.stored == Stored::absent) continue; // L11, L2, L5
+        const bool own_fits = fits(subject, module, module.declared.front());
+        if (is_built_plain(module.role)) {
+            if (own_fits && !module.is_nvfp4()) continue;
+            report_misfit(report, subject, module, module.is_nvfp4() ? Severity::error : Severity::warning,
+                          module.is_nvfp4() ? "loaders build this module in the source's precision and stop at its packed tensors"
+                                            : "vLLM builds it plain all the same; other loaders look for packed tensors");
+        } else if (misfits(subject, module).empty()) {
+            continue;
+        } else if (module.is_nvfp4() && module.expert > 0) {
+            report_misfit(report, subject, module, Severity::warning,
+                          "vLLM asks for expert 0 alone and loads it; other loaders take the config at its word");
+        } else {
+            report_misfit(report, subject, module, Severity::error,
+                          module.is_nvfp4() ? "loaders build a plain module and stop at its packed tensors"
+                                            : "loaders wait for packed tensors: a missing parameter, or uninitialized memory");
+        }
+    }
+}
+
+// --- L4 -------------------------------------------------------------------------------------------------------------------
+
+void check_fused_parameters(const Context & context, Findings & findings) {
+    const Reporter report(findings, "L4");
+    const Subject & subject = context.subject;
+    for (const FusedGroup & group : subject.fused_groups) {
+        const Module & first = subject.modules[group.modules.front()];
+        const char * parameter = fused_parameters()[size_t(group.parameter)].name;
+        for (size_t i = 1; i < group.modules.size(); i++) {
+            const Module & other = subject.modules[group.modules[i]];
+            const bool both = first.stored != Stored::absent && other.stored != Stored::absent;
+            if (both && first.stored != other.stored) {
+                report.error(other.name,
+                             concat("is ", stored_text(other), ", ", first.name, " is ", stored_text(first),
+                                    "; loaders fuse them into ", parameter),
+                             "the model cannot be built", "quantize or ignore both");
+            } else if (first.declared != other.declared) {
+                report.error(other.name,
+                             concat("and ", first.name, " are declared differently; loaders fuse them into ", parameter),
+                             "the model cannot be built", "let targets and ignore list treat both alike");
+            }
+        }
+    }
+}
+
+// --- L11 ------------------------------------------------------------------------------------------------------------------
+
+struct PartNames {
+    Part part;
+    const char * what;
+    const char * without; // the effect when config.json announces it and no tensor is there
+};
+static const PartNames part_names[] = {
+    {Part::vision, "vision tower", "vLLM leaves the vision tower's memory uninitialized, without an error"},
+    {Part::mtp, "draft head", "speculative decoding is lost; engines asked for it use uninitialized memory"},
+};
+
+// The tensors of one part, name by name.
+static void check_part(const Reporter & report, const Subject & subject, const PartNames & names) {
+    for (size_t i = 0; i < subject.specs.size(); i++) {
+        const TensorSpec & spec = subject.specs[i];
+        if (spec.part != names.part || subject.spec_tensors[i] >= 0) continue;
+        const auto module = std::find_if(subject.modules.begin(), subject.modules.end(), [&](const Module & candidate) {
+            return candidate.part == spec.part && spec.name == candidate.name + ".weight";
+        });
+        if (module != subject.modules.end() && module->stored != Stored::absent) continue; // packed
+        report.error(spec.name, concat("is missing from the ", names.what),
+                     "vLLM loads without an error and leaves the parameter's memory uninitialized",
+                     "take it from the source");
+    }
+}
+
+void check_parts(const Context & context, Findings & findings) {
+    const Reporter report(findings, "L11");
+    const Subject & subject = context.subject;
+    for (const PartNames & names : part_names) {
+        if (!subject.announces_part[size_t(names.part)]) continue;
+        if (subject.has_part[size_t(names.part)]) {
+            check_part(report, subject, names);
+        } else {
+            // Producers drop the draft head knowingly; without a source we cannot tell whether there was one.
+            report.add(names.part == Part::mtp && !context.source ? Severity::warning : Severity::error, names.what,
+                       concat("config.json announces a ", names.what, ", but none of its tensors is there"), names.without,
+                       "copy its tensors from the source");
+        }
+    }
+    for (const Module & module : subject.modules) {
+        if (module.part != Part::mtp || module.stored == Stored::absent || misfits(subject, module).empty()) continue;
+        report_misfit(report, subject, module, Severity::error,
+                      "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");
+    }
+    for (const uint32_t tensor : subject.unknown_tensors) {
+        const std::string & name = subject.info(tensor).name;
+        const std::string_view rest = without_prefixes(name);
+        const bool draft = starts_with(rest, "mtp.");
+        if ((!draft && !starts_with(rest, "visual.")) || name.find(".mlp.experts.") != std::string::npos) continue;
+        report.add(draft ? Severity::warning : Severity::error, name,
+                   concat("belongs to a ", draft ? "draft head" : "vision tower", " in a form that config.json does not call for"),
+                   draft ? "loaders skip it, or stop when the draft head is used" : "loaders stop at the unknown parameter",
+                   "correct config.json, or remove the tensor");
+    }
+}
+
+} // namespace gnv::verify

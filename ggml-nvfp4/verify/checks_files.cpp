@@ -1,0 +1,95 @@
+// Files beside the weights: L14.
+#include "verify/auxiliary.h"
+#include "verify/checks.h"
+
+#include "core/strings.h"
+
+#include <algorithm>
+
+namespace gnv::verify {
+
+static const char * const copy_repair = "copy the file from the source";
+
+static const char * missing_effect(AuxiliaryKind kind) {
+    switch (kind) {
+    case AuxiliaryKind::tokenizer:
+    case AuxiliaryKind::tokenizer_config: return "engines cannot build the tokenizer";
+    case AuxiliaryKind::tokenizer_part: return "some tokenizers are built from it";
+    case AuxiliaryKind::chat_template: return "chat requests are refused, or use another template";
+    case AuxiliaryKind::preprocessor: return "engines do not start a multimodal checkpoint without it";
+    case AuxiliaryKind::generation: return "engines sample with other defaults, and stop at other tokens";
+    }
+    return "";
+}
+
+static std::string key_list(const AuxiliaryFile & file) {
+    std::string out;
+    for (const std::string & key : file.keys) out += (out.empty() ? " (" : ", ") + key;
+    return out.empty() ? "" : out + ")";
+}
+
+static void check_missing(const Reporter & report, const AuxiliaryFiles & all, const AuxiliaryFile & file, bool has_vision) {
+    const bool preprocessor = file.kind == AuxiliaryKind::preprocessor;
+    if (preprocessor && !has_vision) return;
+    // Newer tools write one processor_config.json in place of the others.
+    const bool replaced = (preprocessor && all["processor_config.json"].present) ||
+                          (file.kind == AuxiliaryKind::chat_template && all.template_in_tokenizer_config) ||
+                          (file.kind == AuxiliaryKind::tokenizer_part && all["tokenizer.json"].present);
+    if (replaced) {
+        report.note(file.name, "is in the source, but not here; another file stands for it");
+    } else {
+        report.error(file.name, "is in the source, but not here", missing_effect(file.kind), copy_repair);
+    }
+}
+
+static void check_difference(const Reporter & report, const AuxiliaryFile & file) {
+    if (!file.differs_in_meaning) {
+        report.note(file.name, "is written differently than in the source, with the same meaning");
+        return;
+    }
+    const bool calibration_traces =
+        file.kind == AuxiliaryKind::tokenizer && !file.keys.empty() &&
+        std::all_of(file.keys.begin(), file.keys.end(),
+                    [](const std::string & key) { return key == "truncation" || key == "padding"; });
+    if (calibration_traces) {
+        report.warning(file.name, "carries truncation or padding that the source does not have",
+                       "prompts are cut or padded as the calibration was", copy_repair);
+    } else if (file.kind == AuxiliaryKind::tokenizer) {
+        report.error(file.name, concat("differs from the source's", key_list(file)),
+                     "texts become other tokens than the model was trained on", copy_repair);
+    } else {
+        const bool version = file.keys == std::vector<std::string>{"transformers_version"};
+        report.add(version ? Severity::note : Severity::warning, file.name,
+                   concat("differs from the source's", key_list(file)), version ? "" : "engines behave otherwise than with the source",
+                   version ? "" : copy_repair);
+    }
+}
+
+void check_auxiliary_files(const Context & context, Findings & findings) {
+    const Reporter report(findings, "L14");
+    const AuxiliaryFiles & all = context.auxiliary;
+    const bool has_vision = context.subject.announces_part[size_t(Part::vision)];
+    for (const AuxiliaryFile & file : all.files) {
+        if (!file.problem.empty()) {
+            report.error(file.name, file.problem, missing_effect(file.kind), copy_repair);
+        } else if (file.in_source && !file.present) {
+            check_missing(report, all, file, has_vision);
+        } else if (file.in_source && file.differs) {
+            check_difference(report, file);
+        }
+    }
+    if (context.source) return;
+    const auto require = [&](const char * name, bool present) {
+        if (!present) report.error(name, "is missing", missing_effect(all[name].kind), copy_repair);
+    };
+    require("tokenizer.json", all["tokenizer.json"].present || (all["vocab.json"].present && all["merges.txt"].present));
+    require("tokenizer_config.json", all["tokenizer_config.json"].present);
+    if (has_vision)
+        require("preprocessor_config.json", all["preprocessor_config.json"].present || all["processor_config.json"].present);
+    if (!all["chat_template.jinja"].present && !all["chat_template.json"].present && !all.template_in_tokenizer_config)
+        report.warning("chat_template.jinja", "is missing", missing_effect(AuxiliaryKind::chat_template), copy_repair);
+    if (!all["generation_config.json"].present)
+        report.warning("generation_config.json", "is missing", missing_effect(AuxiliaryKind::generation), copy_repair);
+}
+
+} // namespace gnv::verify

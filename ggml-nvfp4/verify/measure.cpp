@@ -1,0 +1,346 @@
+#include "verify/measure.h"
+
+#include "core/sha256.h"
+#include "formats/nvfp4.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <mutex>
+
+namespace gnv::verify {
+
+static constexpr int64_t piece_blocks = 1 << 16;     // 1 Mi elements: 2 MB of BF16
+static constexpr uint64_t preserved_piece = 4 << 20; // bytes
+
+void ScaleCensus::add(const ScaleCensus & other) {
+    blocks += other.blocks;
+    nan += other.nan, negative += other.negative, zero += other.zero;
+    subnormal += other.subnormal, saturated += other.saturated;
+    largest = std::max(largest, other.largest);
+}
+
+double ModuleValues::relative_error() const {
+    if (comparison.error_squares == 0) return 0;
+    const double ratio = comparison.error_squares / comparison.weight_squares;
+    return std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
+}
+
+double ModuleValues::sqnr_db() const { return -10 * std::log10(relative_error()); }
+
+double ModuleValues::cosine() const {
+    const double norm = std::sqrt(comparison.weight_squares) * std::sqrt(comparison.value_squares);
+    return norm > 0 ? comparison.products / norm : comparison.error_squares == 0 ? 1 : 0;
+}
+
+static ScaleCensus take_census(const uint8_t * scales, int64_t blocks) {
+    uint64_t histogram[256] = {};
+    for (int64_t b = 0; b < blocks; b++) histogram[scales[b]]++;
+    ScaleCensus census;
+    census.blocks = uint64_t(blocks);
+    for (int byte = 0; byte < 256; byte++) {
+        const uint64_t count = histogram[byte];
+        const int magnitude = byte & 0x7f;
+        if (count == 0) continue;
+        if (magnitude == 0x7f) {
+            census.nan += count;
+        } else if (magnitude == 0) {
+            census.zero += count;
+        } else if (byte & 0x80) {
+            census.negative += count;
+        } else {
+            if (magnitude < 8) census.subnormal += count;
+            if (magnitude == 0x7e) census.saturated += count;
+            census.largest = std::max(census.largest, nvfp4::e4m3_value(uint8_t(byte)));
+        }
+    }
+    return census;
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto progress_interval = std::chrono::milliseconds(100);
+
+// A run of blocks of one module, or a whole preserved tensor.
+struct Task {
+    bool is_weight = false;
+    uint32_t number = 0; // of the module, or of the preserved tensor
+    int64_t first_block = 0, blocks = 0;
+    bool last = true;    // of its tensor
+    uint64_t order = 0; // place of its first byte in the checkpoint, to read files from front to end
+};
+
+struct PieceFigures {
+    ScaleCensus scales;
+    cpu::Nvfp4Comparison comparison;
+};
+
+class Measurer {
+  public:
+    Measurer(const Subject & subject, const Source * source, const ProgressCallback & progress)
+        : subject_(subject), source_(source), callback_(progress) {}
+
+    Result<Measurements> run(ThreadPool & threads);
+
+  private:
+    struct Buffers {
+        std::vector<uint8_t> ours, theirs, scales;
+    };
+    Status open();
+    Status read_global_scales();
+    void list_tasks();
+    Status run_task(const Task & task, PieceFigures & figures, Buffers & buffers);
+    Status measure_piece(const Task & task, PieceFigures & figures, Buffers & buffers);
+    Status compare_preserved(const Task & task, Buffers & buffers);
+    Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const;
+    Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
+    Status advance(uint64_t bytes, bool tensor_done);
+    void merge(const std::vector<PieceFigures> & figures);
+    const LinearModule * source_of(uint32_t module) const {
+        if (!source_ || source_->modules[module] < 0) return nullptr;
+        return &source_->layout.modules[size_t(source_->modules[module])];
+    }
+
+    const Subject & subject_;
+    const Source * source_;
+    const ProgressCallback & callback_;
+    FolderFiles shards_, source_shards_;
+    std::vector<Task> tasks_;
+    Measurements out_;
+
+    const Clock::time_point start_ = Clock::now();
+    std::mutex progress_mutex_;
+    MeasureProgress progress_;
+    Clock::time_point last_progress_;
+};
+
+Status Measurer::open() {
+    GNV_ASSIGN(shards_, subject_.checkpoint->open_shards());
+    if (source_) {
+        GNV_ASSIGN(source_shards_, source_->checkpoint.open_shards());
+    }
+    return {};
+}
+
+Result<Measurements> Measurer::run(ThreadPool & threads) {
+    GNV_TRY(open());
+    out_.modules.resize(subject_.modules.size());
+    if (source_) out_.preserved.resize(source_->preserved.size());
+    GNV_TRY(read_global_scales());
+    list_tasks();
+    std::vector<PieceFigures> figures(tasks_.size());
+    std::vector<Buffers> buffers(size_t(threads.size()));
+    GNV_TRY(threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
+        return run_task(tasks_[size_t(i)], figures[size_t(i)], buffers[size_t(thread)]);
+    }));
+    merge(figures);
+    GNV_TRY(subject_.checkpoint->check_unchanged(shards_));
+    if (source_) GNV_TRY(source_->checkpoint.check_unchanged(source_shards_));
+    progress_.tensors = progress_.tensors_total;
+    GNV_TRY(advance(0, false));
+    out_.bytes_read = progress_.bytes;
+    return std::move(out_);
+}
+
+Status Measurer::read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const {
+    const TensorInfo & info = subject_.info(tensor);
+    return shards_[info.shard]->read(out, size, info.offset + offset).add_context(subject_.checkpoint->describe(info));
+}
+
+Status Measurer::read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const {
+    const TensorInfo & info = source_->checkpoint.tensors()[tensor];
+    return source_shards_[info.shard]->read(out, size, info.offset + offset).add_context(source_->checkpoint.describe(info));
+}
+
+Status Measurer::read_global_scales() {
+    for (size_t i = 0; i < subject_.modules.size(); i++) {
+        const Module & module = subject_.modules[i];
+        ModuleValues & values = out_.modules[i];
+        const int64_t input = module.tensor(Component::input_global_scale);
+        values.measured = module.complete;
+        values.has_input_scale = module.is_nvfp4() && input >= 0 && subject_.info(input).dtype == DType::f32 &&
+                                 subject_.info(input).elements() == 1;
+        if (values.measured)
+            GNV_TRY(read(module.tensor(Component::weight_global_scale), &values.weight_global_scale, sizeof(float), 0));
+        if (values.has_input_scale) GNV_TRY(read(input, &values.input_global_scale, sizeof(float), 0));
+    }
+    return {};
+}
+
+void Measurer::list_tasks() {
+    const auto order = [&](int64_t tensor) {
+        const TensorInfo & info = subject_.info(tensor);
+        return uint64_t(info.shard) << 48 | info.offset;
+    };
+    for (uint32_t m = 0; m < subject_.modules.size(); m++) {
+        const Module & module = subject_.modules[m];
+        if (!module.complete) continue;
+        const int64_t blocks = module.rows * (module.columns / nvfp4::block_size);
+        const uint64_t first = order(module.tensor(Component::codes));
+        const LinearModule * linear = source_of(m);
+        for (int64_t b = 0; b < blocks; b += piece_blocks) {
+            const int64_t count = std::min(piece_blocks, blocks - b);
+            tasks_.push_back({true, m, b, count, b + count == blocks, first + uint64_t(b) * 8});
+            progress_.bytes_total += uint64_t(count);
+            if (linear) progress_.bytes_total += uint64_t(count) * 8 + uint64_t(count) * 16 * 2;
+        }
+    }
+    for (uint32_t p = 0; p < out_.preserved.size(); p++) {
+        const PreservedTensor & preserved = source_->preserved[p];
+        tasks_.push_back({false, p, 0, 0, true, order(preserved.tensor)});
+        progress_.bytes_total += subject_.info(preserved.tensor).bytes + preserved.bytes;
+    }
+    progress_.tensors_total = uint64_t(std::count_if(tasks_.begin(), tasks_.end(), [](const Task & task) { return task.last; }));
+    std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task & a, const Task & b) { return a.order < b.order; });
+}
+
+Status Measurer::run_task(const Task & task, PieceFigures & figures, Buffers & buffers) {
+    return task.is_weight ? measure_piece(task, figures, buffers) : compare_preserved(task, buffers);
+}
+
+Status Measurer::measure_piece(const Task & task, PieceFigures & figures, Buffers & buffers) {
+    const Module & module = subject_.modules[task.number];
+    const auto blocks = uint64_t(task.blocks), first = uint64_t(task.first_block);
+    buffers.scales.resize(size_t(piece_blocks));
+    GNV_TRY(read(module.tensor(Component::block_scales), buffers.scales.data(), blocks, first));
+    figures.scales = take_census(buffers.scales.data(), task.blocks);
+    const LinearModule * linear = source_of(task.number);
+    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return advance(blocks, task.last);
+
+    const DType dtype = source_->checkpoint.tensors()[linear->source].dtype;
+    const uint64_t block_bytes = 16 * uint64_t(dtype_traits(dtype).bits) / 8;
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(piece_blocks) * 8));
+    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(piece_blocks * 16 * 4)));
+    GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
+    GNV_TRY(read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
+    figures.comparison = cpu::compare(dtype, buffers.theirs.data(), task.blocks, buffers.ours.data(), buffers.scales.data(),
+                                      out_.modules[task.number].weight_global_scale);
+    return advance(blocks * 9 + blocks * block_bytes, task.last);
+}
+
+void Measurer::merge(const std::vector<PieceFigures> & figures) {
+    // Pieces of one module are in the order of their blocks, since its codes lie in one run.
+    for (size_t i = 0; i < tasks_.size(); i++) {
+        if (!tasks_[i].is_weight) continue;
+        ModuleValues & values = out_.modules[tasks_[i].number];
+        values.scales.add(figures[i].scales);
+        values.comparison.add(figures[i].comparison);
+        values.compared = values.comparison.blocks > 0;
+    }
+}
+
+// --- Preserved tensors ------------------------------------------------------------------------------------------------------
+
+float load_element(DType dtype, const uint8_t * at) {
+    if (dtype == DType::f32) {
+        float value;
+        memcpy(&value, at, sizeof value);
+        return value;
+    }
+    uint16_t bits;
+    memcpy(&bits, at, sizeof bits);
+    return dtype == DType::f16 ? nvfp4::f16_to_float(bits) : nvfp4::bf16_to_float(bits);
+}
+
+float round_to(DType dtype, float value) {
+    if (dtype == DType::bf16) return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value));
+    return dtype == DType::f16 ? nvfp4::f16_to_float(nvfp4::f16_from_float(value)) : value;
+}
+
+bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+
+// Norms whose weight w stands for a factor of 1 + w.
+bool is_offset_norm(Role role) {
+    return role == Role::input_norm || role == Role::post_attention_norm || role == Role::final_norm ||
+           role == Role::attention_q_norm || role == Role::attention_k_norm;
+}
+
+bool same_number(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+// What the elements of one piece have to say about each possible kind.
+struct Evidence {
+    bool rounded = true, norm_trip = true;
+    uint64_t differing = 0, first_differing = 0, seen = 0;
+
+    void add(float ours, float theirs, DType our_dtype, bool offset_norm) {
+        if (!same_number(ours, theirs)) {
+            if (differing++ == 0) first_differing = seen;
+            rounded = rounded && same_number(ours, round_to(our_dtype, theirs));
+            const float one = round_to(DType::bf16, 1.0f + theirs);
+            norm_trip = norm_trip && offset_norm && ours == round_to(DType::bf16, one - 1.0f);
+        }
+        seen++;
+    }
+};
+
+Status Measurer::compare_preserved(const Task & task, Buffers & buffers) {
+    const PreservedTensor & preserved = source_->preserved[task.number];
+    const TensorInfo & ours = subject_.info(preserved.tensor);
+    const DType our_dtype = ours.dtype, their_dtype = source_->checkpoint.tensors()[preserved.source].dtype;
+    const uint64_t our_size = uint64_t(dtype_traits(our_dtype).bits) / 8, their_size = uint64_t(dtype_traits(their_dtype).bits) / 8;
+    PreservedValues & values = out_.preserved[task.number];
+    const bool comparable = is_float(our_dtype) && is_float(their_dtype) && ours.bytes / our_size == preserved.bytes / their_size;
+
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_piece)));
+    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_piece) * 2));
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    Evidence evidence;
+    bool same = our_dtype == their_dtype && ours.bytes == preserved.bytes;
+    const uint64_t step = preserved_piece / our_size; // elements
+    for (uint64_t first = 0; first * our_size < ours.bytes; first += step) {
+        const uint64_t bytes = std::min(preserved_piece, ours.bytes - first * our_size), count = bytes / our_size;
+        GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, first * our_size));
+        GNV_TRY(hash.update(buffers.ours.data(), bytes));
+        if (comparable || same) {
+            GNV_TRY(read_source(preserved.source, buffers.theirs.data(), count * their_size, preserved.offset + first * their_size));
+            if (same && memcmp(buffers.ours.data(), buffers.theirs.data(), bytes) == 0) {
+                evidence.seen += count;
+            } else {
+                same = false;
+                for (uint64_t i = 0; comparable && i < count; i++)
+                    evidence.add(load_element(our_dtype, buffers.ours.data() + i * our_size),
+                                 load_element(their_dtype, buffers.theirs.data() + i * their_size), our_dtype,
+                                 is_offset_norm(preserved.role));
+            }
+        }
+        GNV_TRY(advance(bytes + count * their_size, false));
+    }
+    GNV_ASSIGN(values.sha256, hash.finish());
+    values.differing = evidence.differing, values.first_differing = evidence.first_differing;
+    if (same) {
+        values.kind = Preserved::same;
+    } else if (!comparable) {
+        values.kind = Preserved::different;
+    } else if (our_dtype != their_dtype && evidence.rounded) {
+        values.kind = evidence.differing == 0 ? Preserved::converted : Preserved::rounded;
+    } else if (evidence.differing > 0 && evidence.norm_trip) {
+        values.kind = Preserved::norm_trip;
+    } else {
+        values.kind = Preserved::different;
+    }
+    return advance(0, true);
+}
+
+Status Measurer::advance(uint64_t bytes, bool tensor_done) {
+    const std::lock_guard<std::mutex> lock(progress_mutex_);
+    progress_.bytes += bytes;
+    progress_.tensors += tensor_done;
+    const Clock::time_point now = Clock::now();
+    const bool last = progress_.tensors == progress_.tensors_total;
+    if (!callback_ || (!last && now - last_progress_ < progress_interval)) return {};
+    last_progress_ = now;
+    progress_.seconds = std::chrono::duration<double>(now - start_).count();
+    return callback_(progress_) ? Status() : Status(Code::cancelled, "stopped on request");
+}
+
+} // namespace
+
+Result<Measurements> measure(const Subject & subject, const Source * source, ThreadPool & threads,
+                             const ProgressCallback & progress) {
+    return Measurer(subject, source, progress).run(threads);
+}
+
+} // namespace gnv::verify

@@ -1,0 +1,78 @@
+// Reading the values: one pass over the checkpoint's quantized weights and preserved tensors, and over the source's where
+// there is one. Work is cut into pieces of fixed size and put together in their order, so that every figure is the same
+// for any number of threads.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "cpu/nvfp4_compare.h"
+#include "verify/source.h"
+#include "verify/subject.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace gnv::verify {
+
+// Block scales of a weight, by kind of byte.
+struct ScaleCensus {
+    uint64_t blocks = 0;
+    uint64_t nan = 0, negative = 0, zero = 0, subnormal = 0, saturated = 0; // saturated: 448, the largest
+    float largest = 0; // among those that are numbers
+    void add(const ScaleCensus & other);
+};
+
+// Indexed as Subject::modules; only complete NVFP4 modules are measured.
+struct ModuleValues {
+    bool measured = false;
+    float weight_global_scale = 0;
+    bool has_input_scale = false;
+    float input_global_scale = 0;
+    ScaleCensus scales;
+    bool compared = false; // against the source:
+    cpu::Nvfp4Comparison comparison;
+
+    // Error energy over weight energy; 0 for a zero weight that stayed zero, infinity where it cannot be told.
+    double relative_error() const;
+    double sqnr_db() const;
+    double cosine() const;
+    uint64_t elements() const { return scales.blocks * 16; }
+};
+
+enum class Preserved : uint8_t {
+    same,       // byte for byte
+    converted,  // another dtype that holds the same numbers
+    rounded,    // another dtype, numbers rounded to it
+    norm_trip,  // a norm weight w that became bf16(bf16(1 + w) - 1), as llm-compressor writes it
+    different,
+};
+
+// Indexed as Source::preserved.
+struct PreservedValues {
+    Preserved kind = Preserved::same;
+    std::string sha256;          // of the subject's bytes
+    uint64_t differing = 0;      // elements (bytes where sizes differ), for everything but `same`
+    uint64_t first_differing = 0;
+};
+
+struct Measurements {
+    std::vector<ModuleValues> modules;
+    std::vector<PreservedValues> preserved;
+    uint64_t bytes_read = 0;
+};
+
+struct MeasureProgress {
+    uint64_t bytes = 0, bytes_total = 0;
+    uint64_t tensors = 0, tensors_total = 0;
+    double seconds = 0;
+};
+
+// Called from one thread at a time, several times a second; false stops the run (Code::cancelled).
+using ProgressCallback = std::function<bool(const MeasureProgress &)>;
+
+// `source` may be null: then only scales are read. Fails when a file cannot be read, or changes.
+Result<Measurements> measure(const Subject & subject, const Source * source, ThreadPool & threads,
+                             const ProgressCallback & progress);
+
+} // namespace gnv::verify

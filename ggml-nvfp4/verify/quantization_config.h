@@ -1,0 +1,58 @@
+// The "quantization_config" of config.json as compressed-tensors' loaders read it: which modules are declared quantized,
+// and how.
+//
+//   ignore    exact names and re: patterns (anchored at the start, as Python's re.match); wins over every group
+//   groups    first match wins: exact name before re: pattern before class name ("Linear")
+#pragma once
+
+#include "core/status.h"
+#include "formats/json.h"
+#include "formats/pattern.h"
+#include "verify/finding.h"
+#include "verify/loader_names.h"
+
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace gnv::verify {
+
+// How the weight of a Linear is stored, and what loaders do with its inputs.
+enum class Scheme : uint8_t {
+    nvfp4,    // W4A4: weights in NVFP4, inputs too, under a stored global scale
+    nvfp4a16, // W4A16: weights only
+    fp8,      // 8-bit floats: recognised, its values are not checked
+    other,    // anything else that config groups can say: not checked
+};
+const char * scheme_name(Scheme scheme);
+inline bool is_nvfp4(Scheme scheme) { return scheme == Scheme::nvfp4 || scheme == Scheme::nvfp4a16; }
+
+// Names behind a hash, patterns one after another.
+struct NameList {
+    std::unordered_set<std::string> names;
+    std::vector<Pattern> patterns;
+};
+
+struct ConfigGroup {
+    std::string name; // "group_0"
+    Scheme scheme = Scheme::other;
+    NameList targets;
+    bool targets_linear = false; // the class name "Linear" is among the targets
+};
+
+inline constexpr int undeclared = -1;
+
+struct QuantizationConfig {
+    bool present = false;
+    std::string method; // "compressed-tensors"
+    std::vector<ConfigGroup> groups;
+    NameList ignore;
+
+    // Position in `groups`, or `undeclared`. `module` is a Linear's name in the name space the config was read for.
+    Result<int> declared(const std::string & module) const;
+};
+
+// Reads parsed config.json for one name space. What keeps loaders from reading it becomes a finding of check L10.
+QuantizationConfig read_quantization_config(const JsonValue & config, const NameSpace & space, Findings & findings);
+
+} // namespace gnv::verify

@@ -1,0 +1,36 @@
+// The checkpoint that was quantized, and where its tensors went: names are compared without their prefixes, experts by
+// module, so that fused and per-expert sources serve alike.
+#pragma once
+
+#include "graph/model_def.h"
+#include "verify/subject.h"
+
+#include <memory>
+#include <vector>
+
+namespace gnv::verify {
+
+// A tensor of the subject that holds what the source holds in `bytes` bytes at `offset` of tensor `source`.
+struct PreservedTensor {
+    uint32_t tensor = 0; // of the subject
+    Role role = Role::extra;
+    uint32_t source = 0;
+    uint64_t offset = 0, bytes = 0;
+};
+
+struct Source {
+    Checkpoint checkpoint;
+    JsonDocument config;
+    ModelLayout layout;
+    // Filled by relate(); empty while the subject's model is unknown.
+    std::vector<int64_t> modules; // per module of the subject: position in layout.modules, -1 when the source has none
+    std::vector<PreservedTensor> preserved; // in the order of the subject's tensors
+    std::vector<uint32_t> unmatched;        // tensors of the source that the subject's config does not call for
+    std::vector<uint32_t> added;            // plain tensors of the subject that the source does not have
+};
+
+// Opens a BF16 checkpoint and matches it against its own config.
+Result<Source> read_source(std::shared_ptr<const Folder> folder);
+void relate(const Subject & subject, Source & source);
+
+} // namespace gnv::verify

@@ -1,0 +1,48 @@
+// Tables of a report: coverage by role, and error figures by role and by layer.
+#pragma once
+
+#include "verify/verify.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv::verify {
+
+// Linears of one role.
+struct CoverageRow {
+    Part part = Part::text;
+    Role role = Role::extra;
+    uint64_t modules = 0, nvfp4 = 0, fp8 = 0, plain = 0, absent = 0;
+    uint64_t declared = 0; // quantized, by config.json
+    uint64_t weights = 0;  // elements
+};
+std::vector<CoverageRow> coverage(const VerifyReport & report);
+
+struct Quantiles {
+    double least = 0, median = 0, p99 = 0, largest = 0;
+};
+
+// Quantized modules of one role, or of one layer.
+struct ErrorRow {
+    std::string what; // "expert gate", "layer 3"
+    uint64_t modules = 0;
+    Quantiles error;   // relative squared error
+    double sqnr_db = 0; // of all weights together
+    double cosine = 0;  // the least
+    // Shares of elements, or of blocks.
+    double clipped = 0, zeroed = 0, nearest = 0, saturated = 0, subnormal = 0;
+};
+std::vector<ErrorRow> errors_by_role(const VerifyReport & report);
+std::vector<ErrorRow> errors_by_layer(const VerifyReport & report);
+// Positions in Subject::modules, largest error first.
+std::vector<uint32_t> worst_modules(const VerifyReport & report, size_t count);
+
+struct PreservedSummary {
+    uint64_t tensors = 0, bytes = 0;
+    uint64_t same = 0, converted = 0, rounded = 0, norm_trip = 0, different = 0;
+};
+PreservedSummary preserved_summary(const VerifyReport & report);
+
+const char * part_name(Part part);
+
+} // namespace gnv::verify

@@ -1,0 +1,292 @@
+#include "verify/subject.h"
+
+#include "core/strings.h"
+#include "verify/loader_names.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+namespace gnv::verify {
+
+static constexpr uint64_t config_limit = 16 << 20;
+
+static const ComponentTraits component_table[] = {
+    {".weight", DType::bf16},
+    {".weight_packed", DType::u8},
+    {".weight_scale", DType::f8_e4m3},
+    {".weight_global_scale", DType::f32},
+    {".input_global_scale", DType::f32},
+    {".input_scale", DType::f32},
+};
+static_assert(std::size(component_table) == size_t(Component::count_));
+
+const ComponentTraits & component_traits(Component component) { return component_table[size_t(component)]; }
+
+bool is_machine_failure(const Status & status) {
+    return status.code() == Code::io || status.code() == Code::out_of_memory || status.code() == Code::internal ||
+           status.code() == Code::no_space || status.code() == Code::device || status.code() == Code::changed ||
+           status.code() == Code::cancelled;
+}
+
+const Scheme * Subject::declared_scheme(const Module & module) const {
+    if (module.declared.empty() || module.declared.front() == undeclared) return nullptr;
+    return &config_groups().groups[size_t(module.declared.front())].scheme;
+}
+
+namespace {
+
+using NameIndex = std::unordered_map<std::string_view, uint32_t>;
+
+class SubjectReader {
+  public:
+    explicit SubjectReader(Findings & findings) : findings_(findings) {}
+    Result<Subject> read(std::shared_ptr<const Folder> folder);
+
+  private:
+    Status read_config();
+    Status read_headers();
+    Status list_model();
+    Status list_specs(const JsonValue & config);
+    void add_modules(const std::vector<TensorSpec> & split);
+    void assign_tensors();
+    bool assign(uint32_t tensor, std::string_view name);
+    bool assign_misnamed(uint32_t tensor);
+    void find_fused_draft_experts();
+    void find_fused_groups();
+    void classify();
+    Status declare();
+    bool has_tensor(const std::string & name) const { return out_.checkpoint->find(name) >= 0; }
+
+    Findings & findings_;
+    Subject out_;
+    NameIndex spec_names_, module_names_; // views into out_, which no longer grows then
+};
+
+Result<Subject> SubjectReader::read(std::shared_ptr<const Folder> folder) {
+    out_.folder = std::move(folder);
+    GNV_ASSIGN(out_.files, out_.folder->list());
+    const auto present = [&](const auto & wanted) { return std::any_of(out_.files.begin(), out_.files.end(), wanted); };
+    if (!present([](const DirectoryEntry & entry) {
+            return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
+        }))
+        return fail(Code::not_found, out_.folder->path(),
+                    " holds neither config.json nor safetensors files: it is no checkpoint");
+    GNV_TRY(read_config());
+    GNV_TRY(read_headers());
+    if (out_.config && out_.checkpoint) GNV_TRY(list_model());
+    return std::move(out_);
+}
+
+Status SubjectReader::read_config() {
+    Result<std::string> text = read_file(*out_.folder, "config.json", config_limit);
+    if (!text.ok() && is_machine_failure(text.status())) return text.take_status();
+    Status problem = text.ok() ? Status() : text.take_status();
+    if (problem.ok()) {
+        out_.config_text = text.take();
+        Result<JsonDocument> document = JsonDocument::parse(out_.config_text, "config.json");
+        if (document.ok()) {
+            out_.config = document.take();
+        } else {
+            problem = document.take_status();
+        }
+    }
+    if (!out_.config) {
+        findings_.add({"L10", Severity::error, "config.json", problem.message(), "no loader can start",
+                       "copy config.json from where the checkpoint was made"});
+        return {};
+    }
+    for (const NameSpace & space : name_spaces()) {
+        Findings repeated; // what the other name spaces would say again
+        out_.quantization.push_back(read_quantization_config(out_.config->root(), space,
+                                                             out_.quantization.empty() ? findings_ : repeated));
+    }
+    return {};
+}
+
+Status SubjectReader::read_headers() {
+    Result<Checkpoint> checkpoint = Checkpoint::open(out_.folder, &out_.index_problems);
+    if (checkpoint.ok()) {
+        out_.checkpoint = checkpoint.take();
+        return {};
+    }
+    if (is_machine_failure(checkpoint.status())) return checkpoint.take_status();
+    findings_.add({"L1", Severity::error, "safetensors files", checkpoint.status().message(),
+                   "loaders stop with an error, or read beyond the data", "copy or download the file again"});
+    return {};
+}
+
+Status SubjectReader::list_model() {
+    const Status listed = list_specs(out_.config->root());
+    if (!listed.ok()) {
+        if (is_machine_failure(listed)) return Status(listed.code(), listed.message());
+        findings_.add({"L10", Severity::error, "config.json", listed.message(),
+                       "loaders stop at it, or build a model that the tensors do not fit",
+                       "compare it with the config.json of the model that was quantized"});
+        return {};
+    }
+    out_.known_model = true;
+    assign_tensors();
+    find_fused_draft_experts();
+    find_fused_groups();
+    classify();
+    return declare();
+}
+
+// --- What config.json calls for -------------------------------------------------------------------------------------------
+
+Status SubjectReader::list_specs(const JsonValue & config) {
+    JsonValue nested;
+    LayoutChoice split;
+    split.fused_experts = split.fused_mtp_experts = false;
+    split.nested_prefix = config.find("text_config", nested);
+    GNV_ASSIGN(std::vector<TensorSpec> specs, list_tensors(config, split));
+    add_modules(specs);
+
+    // The draft head's experts come in one tensor per projection as well; whichever form has more of its tensors counts.
+    LayoutChoice fused = split;
+    fused.fused_mtp_experts = true;
+    GNV_ASSIGN(std::vector<TensorSpec> fused_specs, list_tensors(config, fused));
+    const auto present = [&](const std::vector<TensorSpec> & list) {
+        return std::count_if(list.begin(), list.end(), [&](const TensorSpec & spec) {
+            return spec.part == Part::mtp && has_tensor(spec.name);
+        });
+    };
+    out_.specs = present(fused_specs) > present(specs) ? std::move(fused_specs) : std::move(specs);
+    out_.spec_tensors.assign(out_.specs.size(), -1);
+    for (const TensorSpec & spec : out_.specs) out_.announces_part[size_t(spec.part)] = true;
+    return {};
+}
+
+void SubjectReader::add_modules(const std::vector<TensorSpec> & split) {
+    const std::string_view suffix = component_traits(Component::weight).suffix;
+    for (const TensorSpec & spec : split) {
+        if (!role_traits(spec.role).is_linear || !ends_with(spec.name, suffix)) continue;
+        Module module;
+        module.name = spec.name.substr(0, spec.name.size() - suffix.size());
+        module.role = spec.role;
+        module.part = spec.part;
+        module.layer = spec.layer, module.expert = spec.expert;
+        module.rows = spec.shape[0], module.columns = spec.shape[1];
+        module.tensors.fill(-1);
+        out_.modules.push_back(std::move(module));
+    }
+}
+
+// --- What is there ----------------------------------------------------------------------------------------------------------
+
+void SubjectReader::assign_tensors() {
+    for (uint32_t i = 0; i < out_.specs.size(); i++) spec_names_.emplace(out_.specs[i].name, i);
+    for (uint32_t i = 0; i < out_.modules.size(); i++) module_names_.emplace(out_.modules[i].name, i);
+    for (uint32_t i = 0; i < out_.checkpoint->tensors().size(); i++)
+        if (!assign(i, out_.checkpoint->tensors()[i].name) && !assign_misnamed(i)) out_.unknown_tensors.push_back(i);
+}
+
+// Notes tensor number `tensor` as what its (perhaps corrected) name says; false when that is nothing we know, or taken.
+bool SubjectReader::assign(uint32_t tensor, std::string_view name) {
+    const auto spec = spec_names_.find(name);
+    const size_t dot = name.rfind('.');
+    const auto module = dot == std::string_view::npos ? module_names_.end() : module_names_.find(name.substr(0, dot));
+    bool known = false;
+    if (spec != spec_names_.end() && out_.spec_tensors[spec->second] < 0) {
+        out_.spec_tensors[spec->second] = tensor;
+        out_.has_part[size_t(out_.specs[spec->second].part)] = known = true;
+    }
+    if (module == module_names_.end()) return known;
+    for (size_t c = 0; c < size_t(Component::count_); c++) {
+        int64_t & slot = out_.modules[module->second].tensors[c];
+        if (name.substr(dot) != component_table[c].suffix || slot >= 0) continue;
+        slot = tensor;
+        out_.has_part[size_t(out_.modules[module->second].part)] = known = true;
+    }
+    return known;
+}
+
+bool SubjectReader::assign_misnamed(uint32_t tensor) {
+    const std::string & name = out_.checkpoint->tensors()[tensor].name;
+    const std::string rest(without_prefixes(name));
+    for (const char * prefix : {"model.language_model.", "model.", ""}) {
+        const std::string candidate = prefix + rest;
+        if (candidate == name || has_tensor(candidate) || !assign(tensor, candidate)) continue;
+        out_.misnamed.push_back({tensor, candidate});
+        return true;
+    }
+    return false;
+}
+
+void SubjectReader::find_fused_draft_experts() {
+    for (Module & module : out_.modules) {
+        if (module.part != Part::mtp || module.expert < 0 || module.tensor(Component::weight) >= 0) continue;
+        const size_t experts = module.name.find(".experts.");
+        const char * fused = module.role == Role::expert_down ? "down_proj" : "gate_up_proj";
+        const auto spec = spec_names_.find(module.name.substr(0, experts + 9) + fused);
+        if (spec == spec_names_.end() || out_.spec_tensors[spec->second] < 0) continue;
+        module.tensors[size_t(Component::weight)] = out_.spec_tensors[spec->second];
+        module.in_fused_tensor = true;
+    }
+}
+
+void SubjectReader::find_fused_groups() {
+    std::map<std::tuple<Part, int32_t, int32_t, int>, int32_t> groups; // part, layer, expert, parameter -> group
+    for (uint32_t i = 0; i < out_.modules.size(); i++) {
+        Module & module = out_.modules[i];
+        const int parameter = fused_parameter_of(module.role);
+        if (parameter < 0) continue;
+        const auto [group, inserted] = groups.emplace(std::tuple(module.part, module.layer, module.expert, parameter),
+                                                      int32_t(out_.fused_groups.size()));
+        if (inserted) out_.fused_groups.push_back({parameter, {}});
+        module.fused = group->second;
+        out_.fused_groups[size_t(module.fused)].modules.push_back(i);
+    }
+}
+
+// --- How modules are stored and declared --------------------------------------------------------------------------------------
+
+// The shape that an NVFP4 module's component needs; scalars are compared apart.
+static bool has_nvfp4_form(const Module & module, Component component, const TensorInfo & info) {
+    if (info.dtype != component_traits(component).nvfp4_dtype) return false;
+    if (component == Component::codes) return info.shape == std::vector<int64_t>{module.rows, module.columns / 2};
+    if (component == Component::block_scales) return info.shape == std::vector<int64_t>{module.rows, module.columns / 16};
+    return info.elements() == 1;
+}
+
+void SubjectReader::classify() {
+    for (Module & module : out_.modules) {
+        const int64_t weight = module.tensor(Component::weight);
+        const bool packed = module.tensor(Component::codes) >= 0 || module.tensor(Component::weight_global_scale) >= 0 ||
+                            module.tensor(Component::input_global_scale) >= 0;
+        if (weight >= 0 && module.tensor(Component::codes) < 0) {
+            module.stored = dtype_traits(out_.info(weight).dtype).bits == 8 ? Stored::fp8 : Stored::plain;
+        } else if (packed || module.tensor(Component::block_scales) >= 0) {
+            module.stored = Stored::nvfp4;
+        }
+        if (!module.is_nvfp4() || module.columns % 16 != 0) continue;
+        module.complete = true;
+        for (const Component component : {Component::codes, Component::block_scales, Component::weight_global_scale}) {
+            const int64_t tensor = module.tensor(component);
+            if (tensor < 0 || !has_nvfp4_form(module, component, out_.info(tensor))) module.complete = false;
+        }
+    }
+}
+
+Status SubjectReader::declare() {
+    for (Module & module : out_.modules) {
+        for (size_t s = 0; s < name_spaces().size(); s++) {
+            const QuantizationConfig & config = out_.quantization[s];
+            int group = undeclared;
+            if (config.method == "compressed-tensors") {
+                GNV_ASSIGN(group, config.declared(name_spaces()[s].map(module.name)));
+            }
+            module.declared.push_back(group);
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+Result<Subject> read_subject(std::shared_ptr<const Folder> folder, Findings & findings) {
+    return SubjectReader(findings).read(std::move(folder));
+}
+
+} // namespace gnv::verify

@@ -1,0 +1,71 @@
+#include "verify/verify.h"
+
+#include "core/strings.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace gnv::verify {
+
+// Why a check cannot be done; empty when it can.
+static std::string obstacle(const Check & check, const Context & context, const VerifyOptions & options) {
+    const Subject & subject = context.subject;
+    if ((check.needs & needs_source) && !context.source) return "no source was given";
+    if ((check.needs & needs_headers) && !subject.checkpoint) return "the safetensors headers cannot be used";
+    if (check.needs & needs_model) {
+        if (!subject.known_model) return "config.json does not describe a model we know";
+        if (subject.config_groups().method != "compressed-tensors") return "config.json does not declare compressed-tensors";
+    }
+    if ((check.needs & needs_values) && !options.values) return "only the structure was asked for";
+    return "";
+}
+
+static std::vector<std::string> list_not_checked(const VerifyReport & report, const VerifyOptions & options) {
+    std::vector<std::string> out;
+    if (!report.source)
+        out.push_back("weights, preserved tensors and other files against the source: none was given");
+    if (!options.values) out.push_back("values of scales and weights: only the structure was asked for");
+    uint64_t fp8 = 0, other = 0;
+    for (const Module & module : report.subject.modules) {
+        fp8 += module.stored == Stored::fp8;
+        const Scheme * scheme = report.subject.known_model ? report.subject.declared_scheme(module) : nullptr;
+        other += scheme && *scheme == Scheme::other;
+    }
+    if (fp8 > 0) out.push_back(concat("the values of ", count_text(fp8), " FP8 modules"));
+    if (other > 0) out.push_back(concat("the tensors of ", count_text(other), " modules under a scheme other than NVFP4 and FP8"));
+    const auto folders = std::count_if(report.subject.files.begin(), report.subject.files.end(),
+                                       [](const DirectoryEntry & entry) { return entry.is_directory; });
+    if (folders > 0) out.push_back("files in sub-folders");
+    out.push_back("what the model answers: no forward pass was run");
+    return out;
+}
+
+Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source, ThreadPool & threads,
+                            const VerifyOptions & options) {
+    const auto start = std::chrono::steady_clock::now();
+    VerifyReport report;
+    GNV_ASSIGN(report.auxiliary, read_auxiliary_files(*folder, source.get()));
+    GNV_ASSIGN(report.subject, read_subject(std::move(folder), report.findings));
+    if (source) {
+        Result<Source> opened = read_source(std::move(source));
+        if (!opened.ok()) return opened.take_status().add_context("source");
+        report.source = opened.take();
+        relate(report.subject, *report.source);
+    }
+    Context context{report.subject, report.auxiliary, report.source ? &*report.source : nullptr, nullptr};
+    const bool readable = report.subject.known_model && report.subject.config_groups().method == "compressed-tensors";
+    if (options.values && readable) {
+        GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.progress));
+        context.measurements = &*report.measurements;
+    }
+    for (const Check & check : checks()) {
+        const std::string reason = obstacle(check, context, options);
+        if (reason.empty()) check.run(context, report.findings);
+        report.outcomes.push_back({&check, reason.empty(), reason});
+    }
+    report.not_checked = list_not_checked(report, options);
+    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return report;
+}
+
+} // namespace gnv::verify

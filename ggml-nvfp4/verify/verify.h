@@ -1,0 +1,55 @@
+// verify: is a checkpoint what loaders need, and is it its source, quantized? Reads headers and configs, then the values,
+// and runs the table of checks over what was read.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "formats/folder.h"
+#include "verify/auxiliary.h"
+#include "verify/checks.h"
+#include "verify/finding.h"
+#include "verify/measure.h"
+#include "verify/source.h"
+#include "verify/subject.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gnv::verify {
+
+struct VerifyOptions {
+    bool values = true; // false: headers and configs only
+    ProgressCallback progress;
+};
+
+struct CheckOutcome {
+    const Check * check = nullptr;
+    bool done = false;
+    std::string reason; // why it was not done
+};
+
+struct VerifyReport {
+    Subject subject;
+    AuxiliaryFiles auxiliary;
+    std::optional<Source> source;
+    std::optional<Measurements> measurements;
+    Findings findings;
+    std::vector<CheckOutcome> outcomes; // one per check
+    std::vector<std::string> not_checked; // in words
+    double seconds = 0;
+
+    uint64_t errors() const { return findings.count(Severity::error); }
+    uint64_t warnings() const { return findings.count(Severity::warning); }
+};
+
+// Faults of `folder` are findings. The call fails when the folder is no checkpoint at all, the source cannot serve as one,
+// or the machine fails. `source` may be null.
+Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source, ThreadPool & threads,
+                            const VerifyOptions & options);
+
+// For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
+std::string report_text(const VerifyReport & report);
+std::string report_json(const VerifyReport & report);
+
+} // namespace gnv::verify
