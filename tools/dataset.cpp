@@ -16,7 +16,8 @@ struct Args {
 void declare(CLI::App & app, Args & args) {
     app.add_option("MODEL", args.model, "folder of a checkpoint, or a tokenizer.json")->required();
     tools::add_data_options(app, args.data);
-    app.add_option("--tokens-out", args.tokens_out, "write ids, masks and chosen rows to a new file")->type_name("FILE");
+    app.add_option("--tokens-out", args.tokens_out, "write ids, masks and chosen rows to a new file")
+        ->type_name("FILE");
     app.add_option("--show", args.show, "print the first N sequences as text")->type_name("N");
     app.add_flag("--json", args.json, "print the summary as JSON");
     app.add_option("--threads", args.threads, "0: one per processor")->type_name("N");

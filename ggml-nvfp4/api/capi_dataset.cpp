@@ -5,15 +5,6 @@
 
 using namespace gnv;
 
-void gnv_dataset_options_init(gnv_dataset_options * options) {
-    const CalibrationOptions defaults;
-    *options = {};
-    options->struct_size = sizeof *options;
-    options->samples = defaults.samples;
-    options->sequence_length = defaults.sequence_length;
-    options->seed = defaults.seed;
-}
-
 static Result<CalibrationOptions> translate_options(const gnv_dataset_options * given) {
     gnv_dataset_options options;
     gnv_dataset_options_init(&options);
@@ -81,7 +72,8 @@ gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format forma
         if (!out) return Status(Code::invalid_argument, "gnv_dataset_text: out is NULL");
         if (format != GNV_TEXT_PLAIN && format != GNV_TEXT_JSON)
             return Status(Code::invalid_argument, "gnv_dataset_text: unknown format");
-        *out = api::make_text(format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set));
+        *out =
+            api::make_text(format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set));
         return {};
     });
 }

@@ -126,9 +126,12 @@ uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     for (; i + 64 <= count; i += 64)
         for (int j = 0; j < 4; j++)
             largest[j] = _mm256_max_epu16(largest[j], _mm256_and_si256(mask, load(weights + i + j * 16)));
-    uint16_t rest[64] = {};
-    memcpy(rest, weights + i, size_t(count - i) * sizeof *weights);
-    for (int j = 0; j < 4; j++) largest[j] = _mm256_max_epu16(largest[j], _mm256_and_si256(mask, load(rest + j * 16)));
+    if (i < count) {
+        uint16_t rest[64] = {};
+        memcpy(rest, weights + i, size_t(count - i) * sizeof *weights);
+        for (int j = 0; j < 4; j++)
+            largest[j] = _mm256_max_epu16(largest[j], _mm256_and_si256(mask, load(rest + j * 16)));
+    }
     const __m256i all =
         _mm256_max_epu16(_mm256_max_epu16(largest[0], largest[1]), _mm256_max_epu16(largest[2], largest[3]));
     const __m128i half = _mm_max_epu16(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));

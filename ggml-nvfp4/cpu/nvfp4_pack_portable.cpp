@@ -85,7 +85,7 @@ uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     Block largest;
     const int64_t rest = count % block_size;
     for (int64_t i = 0; i < count - rest; i += block_size) largest.raise_to(Block(weights + i, block_size));
-    largest.raise_to(Block(weights + count - rest, rest));
+    if (rest > 0) largest.raise_to(Block(weights + count - rest, rest));
     return uint16_t(largest.largest_magnitude());
 }
 

@@ -14,7 +14,8 @@ Result<TextForm> parse_text_form(const std::string & name) {
     if (name.empty()) return TextForm::automatic;
     for (const TextForm form : {TextForm::alpaca, TextForm::chatml, TextForm::none})
         if (name == text_form_name(form)) return form;
-    return fail(Code::invalid_argument, "unknown template \"", printable(name), "\"; known are alpaca, chatml and none");
+    return fail(Code::invalid_argument, "unknown template \"", printable(name),
+                "\"; known are alpaca, chatml and none");
 }
 
 // --- Aliases --------------------------------------------------------------------------------------------------------------
@@ -58,7 +59,8 @@ Status take_weight(std::string & path, double & weight) {
     const bool is_number = parsed.ec == std::errc() && parsed.ptr == end;
     if (!is_number && !path_exists(path.substr(0, equals))) return {};
     if (!is_number || !(weight > 0 && weight < 1e9))
-        return fail(Code::invalid_argument, "\"", printable(path), "\": the weight after \"=\" must be a number above 0");
+        return fail(Code::invalid_argument, "\"", printable(path),
+                    "\": the weight after \"=\" must be a number above 0");
     path.erase(equals);
     return {};
 }
@@ -78,7 +80,8 @@ Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) 
     if (colon != std::string::npos && !path_exists(source.path)) {
         source.rule = {TextForm::none, source.path.substr(colon + 1), ""};
         if (source.rule.text_field.empty())
-            return fail(Code::invalid_argument, "\"", printable(spec), "\": the name of a field is missing after \":\"");
+            return fail(Code::invalid_argument, "\"", printable(spec),
+                        "\": the name of a field is missing after \":\"");
         source.path.erase(colon);
     }
     if (source.path.empty()) return fail(Code::invalid_argument, "\"", printable(spec), "\" names no file or folder");

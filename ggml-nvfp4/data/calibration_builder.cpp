@@ -33,7 +33,8 @@ Status CalibrationBuilder::encode_held(RowSampler & sampler) {
                                         [&](int64_t i, int thread) { return encode(*rows[size_t(i)], thread); });
 }
 
-Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & reader, uint64_t key, RowSampler & sampler) {
+Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & reader, uint64_t key,
+                                    RowSampler & sampler) {
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_parsed++;
     Record record;
@@ -91,7 +92,8 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     const uint64_t weight = sampler.weight();
     if (weight == 0) return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows);
     if (weight < budget)
-        set_.warnings.push_back(concat(source.path, ": ", weight, options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
+        set_.warnings.push_back(concat(source.path, ": ", weight,
+                                       options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
                                        budget, " asked for"));
     GNV_TRY(encode_held(sampler));
     for (SampledRow & row : sampler.take_in_row_order()) {

@@ -36,8 +36,8 @@ static void append_lengths(std::string & out, const std::vector<uint64_t> & leng
 }
 
 static void append_source(std::string & out, const CalibrationSourceReport & source) {
-    out += concat(printable(source.path), ": ", count_text(source.rows_chosen), " of ", count_text(source.rows), " rows, ",
-                  count_text(source.rows_parsed), " looked at");
+    out += concat(printable(source.path), ": ", count_text(source.rows_chosen), " of ", count_text(source.rows),
+                  " rows, ", count_text(source.rows_parsed), " looked at");
     if (source.files.size() > 1) out += concat(", in ", source.files.size(), " files");
     out += '\n';
     for (size_t i = 0; i < source.faults.size(); i++) {
@@ -52,11 +52,13 @@ std::string calibration_text(const CalibrationSet & set) {
     std::string out;
     for (const CalibrationSourceReport & source : set.sources) append_source(out, source);
     for (const std::string & warning : set.warnings) out += concat("warning: ", warning, "\n");
-    append_row(out, "sequences", concat(count_text(set.sequences.size()), " of at most ", count_text(set.sequence_length), " tokens",
-                                        set.packed ? ", packed" : ""));
+    append_row(out, "sequences",
+               concat(count_text(set.sequences.size()), " of at most ", count_text(set.sequence_length), " tokens",
+                      set.packed ? ", packed" : ""));
     append_row(out, "tokens", count_text(set.tokens));
-    append_row(out, "pads", concat(count_text(set.positions - set.tokens), " of ", count_text(set.positions), " positions, ",
-                                   percent_text(set.positions - set.tokens, set.positions)));
+    append_row(out, "pads",
+               concat(count_text(set.positions - set.tokens), " of ", count_text(set.positions), " positions, ",
+                      percent_text(set.positions - set.tokens, set.positions)));
     append_row(out, "documents", count_text(set.documents));
     append_row(out, "truncated", concat(count_text(set.truncated), ", ", percent_text(set.truncated, set.documents)));
     append_row(out, "duplicates", count_text(set.duplicates));
@@ -81,16 +83,24 @@ std::string calibration_json(const CalibrationSet & set) {
                 {"sha256", set.sha256}};
     Json & lengths = out["lengths"] = Json::array();
     for (size_t bin = 0; bin < set.lengths.size(); bin++)
-        if (set.lengths[bin]) lengths.push_back({{"from", 1ull << bin}, {"to", (2ull << bin) - 1}, {"documents", set.lengths[bin]}});
+        if (set.lengths[bin])
+            lengths.push_back({{"from", 1ull << bin}, {"to", (2ull << bin) - 1}, {"documents", set.lengths[bin]}});
     Json & sources = out["sources"] = Json::array();
     for (const CalibrationSourceReport & source : set.sources) {
         Json files = Json::array(), faults = Json::array();
-        for (const CalibrationFile & file : source.files) files.push_back({{"path", file.path}, {"first_row", file.first_row}});
+        for (const CalibrationFile & file : source.files)
+            files.push_back({{"path", file.path}, {"first_row", file.first_row}});
         for (size_t i = 0; i < source.faults.size(); i++)
             if (source.faults[i].rows)
-                faults.push_back({{"reason", fault_text(RowFault(i))}, {"rows", source.faults[i].rows}, {"first", source.faults[i].first}});
-        sources.push_back({{"path", source.path}, {"rows", source.rows}, {"rows_parsed", source.rows_parsed},
-                           {"rows_chosen", source.rows_chosen}, {"files", files}, {"left_out", faults}});
+                faults.push_back({{"reason", fault_text(RowFault(i))},
+                                  {"rows", source.faults[i].rows},
+                                  {"first", source.faults[i].first}});
+        sources.push_back({{"path", source.path},
+                           {"rows", source.rows},
+                           {"rows_parsed", source.rows_parsed},
+                           {"rows_chosen", source.rows_chosen},
+                           {"files", files},
+                           {"left_out", faults}});
     }
     out["warnings"] = set.warnings;
     Json & rows = out["chosen"] = Json::array(); // for each sequence a list of [begin, source, row]

@@ -18,14 +18,15 @@ constexpr uint64_t most_positions = uint64_t(1) << 31; // ids and masks of a set
 Status check_options(const CalibrationOptions & options) {
     const bool has_sources = !options.sources.empty(), has_tokens = !options.tokens_file.empty();
     if (has_sources == has_tokens)
-        return Status(Code::invalid_argument, has_sources ? "both data files and a file of tokens are given; use one of them"
-                                                          : "no calibration data: give --calib PATH or --tokens FILE");
+        return Status(Code::invalid_argument, has_sources
+                                                  ? "both data files and a file of tokens are given; use one of them"
+                                                  : "no calibration data: give --calib PATH or --tokens FILE");
     if (has_tokens) return {};
     if (options.samples == 0 || options.sequence_length == 0)
         return Status(Code::invalid_argument, "the number of samples and the sequence length must be at least 1");
     if (options.sequence_length > most_positions || options.samples > most_positions / options.sequence_length)
-        return fail(Code::invalid_argument, options.samples, " samples of ", options.sequence_length, " tokens: more than ",
-                    most_positions, " positions");
+        return fail(Code::invalid_argument, options.samples, " samples of ", options.sequence_length,
+                    " tokens: more than ", most_positions, " positions");
     if (options.pad && options.pack)
         return Status(Code::invalid_argument, "padding and packing exclude each other: packed sequences are full");
     return {};
@@ -34,8 +35,9 @@ Status check_options(const CalibrationOptions & options) {
 // Deals `total` out in proportion to the weights: everybody's share rounded down, what is left to the largest remainders,
 // earlier sources first among equals.
 std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> & sources) {
-    const double sum = std::accumulate(sources.begin(), sources.end(), 0.0,
-                                       [](double so_far, const CalibSource & source) { return so_far + source.weight; });
+    const double sum =
+        std::accumulate(sources.begin(), sources.end(), 0.0,
+                        [](double so_far, const CalibSource & source) { return so_far + source.weight; });
     std::vector<uint64_t> shares;
     std::vector<double> remainders;
     uint64_t left = total;
@@ -53,7 +55,8 @@ std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> &
     return shares;
 }
 
-Result<CalibrationSet> from_sources(const CalibrationOptions & options, const Tokenizer & tokenizer, ThreadPool & threads) {
+Result<CalibrationSet> from_sources(const CalibrationOptions & options, const Tokenizer & tokenizer,
+                                    ThreadPool & threads) {
     if (options.pad && tokenizer.roles().pad == no_token)
         return Status(Code::invalid_argument, "padding is asked for, but tokenizer_config.json names no pad token");
     std::vector<CalibSource> sources;
@@ -61,7 +64,8 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
         GNV_ASSIGN(CalibSource source, parse_calib_source(spec, options.form));
         sources.push_back(std::move(source));
     }
-    const std::vector<uint64_t> shares = share_out(options.samples * (options.pack ? options.sequence_length : 1), sources);
+    const std::vector<uint64_t> shares =
+        share_out(options.samples * (options.pack ? options.sequence_length : 1), sources);
     CalibrationBuilder builder(options, tokenizer, threads);
     for (size_t i = 0; i < sources.size(); i++) {
         if (shares[i] == 0)

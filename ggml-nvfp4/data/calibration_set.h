@@ -21,10 +21,10 @@ struct CalibrationOptions {
     std::vector<std::string> sources; // see calib_source.h; samples are dealt out by weight, by largest remainder
     std::string tokens_file;          // exact ids instead of sources; nothing below matters then
     TextForm form = TextForm::automatic;
-    uint64_t samples = 256;           // sequences
-    uint64_t sequence_length = 2048;  // tokens
+    uint64_t samples = 256;          // sequences
+    uint64_t sequence_length = 2048; // tokens
     uint64_t seed = 42;
-    bool shuffle = true;              // false: the first rows in file order
+    bool shuffle = true; // false: the first rows in file order
     bool pad = false;
     bool pack = false;
 };
@@ -38,7 +38,7 @@ struct CalibrationDocument {
 
 struct CalibrationSequence {
     std::vector<TokenId> ids;
-    std::vector<uint8_t> mask; // empty: every position is real; else 1 and then, at pads, 0
+    std::vector<uint8_t> mask;                  // empty: every position is real; else 1 and then, at pads, 0
     std::vector<CalibrationDocument> documents; // the first begins at 0; exactly one without packing
 };
 
@@ -56,7 +56,7 @@ struct CalibrationSourceReport {
     std::string path;
     std::vector<CalibrationFile> files; // those that were opened
     uint64_t rows = 0;                  // passed; without shuffling reading stops when enough are found
-    uint64_t rows_parsed = 0;           // of those: the rows that could have been chosen. Faults are known of these only
+    uint64_t rows_parsed = 0; // of those: the rows that could have been chosen. Faults are known of these only
     uint64_t rows_chosen = 0;
     std::array<FaultCount, size_t(RowFault::count_)> faults;
 };
@@ -67,13 +67,13 @@ struct CalibrationSet {
 
     uint64_t sequence_length = 0; // the limit that was asked for, or the longest of a tokens file
     bool packed = false;
-    uint64_t positions = 0;       // of all sequences, pads included
-    uint64_t tokens = 0;          // without pads
-    uint64_t documents = 0;       // rows chosen
-    uint64_t truncated = 0;       // documents that lost tokens at their end
-    uint64_t duplicates = 0;      // documents with the ids of an earlier one
+    uint64_t positions = 0;        // of all sequences, pads included
+    uint64_t tokens = 0;           // without pads
+    uint64_t documents = 0;        // rows chosen
+    uint64_t truncated = 0;        // documents that lost tokens at their end
+    uint64_t duplicates = 0;       // documents with the ids of an earlier one
     std::vector<uint64_t> lengths; // lengths[b]: documents of [2^b, 2^(b+1)) tokens, after truncation
-    std::string sha256;           // see hash_sequences()
+    std::string sha256;            // see hash_sequences()
     std::vector<std::string> warnings;
 };
 

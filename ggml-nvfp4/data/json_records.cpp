@@ -12,7 +12,10 @@ int escape_value(std::string_view text, size_t at) {
     if (at + 4 > text.size()) return -1;
     int value = 0;
     for (const char c : text.substr(at, 4)) {
-        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        const int digit = c >= '0' && c <= '9'   ? c - '0'
+                          : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                          : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                 : -1;
         if (digit < 0) return -1;
         value = value * 16 + digit;
     }
@@ -62,7 +65,8 @@ Status read_messages(const JsonValue & list, RecordField & field) {
     bool all_good = true;
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
         JsonValue role, content;
-        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string() && item.find("content", content);
+        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string() &&
+                   item.find("content", content);
         if (!all_good) return {};
         ChatMessage message;
         GNV_ASSIGN(message.role, role.as_string());

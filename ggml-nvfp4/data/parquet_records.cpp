@@ -11,13 +11,14 @@ namespace {
 struct FieldColumns {
     static constexpr size_t none = size_t(-1);
     std::string name;
-    size_t text = none;          // positions among the columns that are read
+    size_t text = none; // positions among the columns that are read
     size_t role = none, content = none;
 };
 
 class ParquetRecords final : public RecordReader {
   public:
-    ParquetRecords(ParquetRows rows, std::vector<FieldColumns> fields) : rows_(std::move(rows)), fields_(std::move(fields)) {}
+    ParquetRecords(ParquetRows rows, std::vector<FieldColumns> fields)
+        : rows_(std::move(rows)), fields_(std::move(fields)) {}
 
     Result<bool> next() override { return rows_.next(); }
 
@@ -43,11 +44,13 @@ class ParquetRecords final : public RecordReader {
   private:
     Status read_messages(ParquetCell & roles, ParquetCell & contents, RecordField & field) {
         if (roles.entries.size() != contents.entries.size())
-            return fail(Code::format, where(), ": ", roles.entries.size(), " roles for ", contents.entries.size(), " contents");
+            return fail(Code::format, where(), ": ", roles.entries.size(), " roles for ", contents.entries.size(),
+                        " contents");
         field.kind = RecordField::Kind::messages;
         for (size_t i = 0; i < roles.entries.size(); i++) {
             if (!roles.entries[i]) field.kind = RecordField::Kind::other;
-            field.messages.push_back({std::move(roles.entries[i]).value_or(""), std::move(contents.entries[i]).value_or("")});
+            field.messages.push_back(
+                {std::move(roles.entries[i]).value_or(""), std::move(contents.entries[i]).value_or("")});
         }
         return {};
     }

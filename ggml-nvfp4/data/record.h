@@ -34,9 +34,9 @@ struct Record {
 // Why a row cannot be used although its file is sound. Such rows are counted and left out; another row takes their place.
 enum class RowFault : uint8_t {
     none,
-    missing_field,  // lacks the fields that the rows before it have
-    not_text,       // a field that should hold text holds something else (a number, a message with an image)
-    empty,          // nothing but blanks
+    missing_field, // lacks the fields that the rows before it have
+    not_text,      // a field that should hold text holds something else (a number, a message with an image)
+    empty,         // nothing but blanks
     invalid_utf8,
     lone_surrogate, // half of a pair in a JSON escape: no Unicode text
     nul_byte,       // U+0000: a binary file, or text that was damaged on its way

@@ -16,8 +16,8 @@ struct Format {
 };
 
 constexpr Format formats[] = {
-    {".jsonl", open_json_lines, true},    {".ndjson", open_json_lines, true},      {".json", open_json_array, true},
-    {".csv", open_csv_records, true},     {".txt", open_text_document, true},      {".parquet", open_parquet_records, false},
+    {".jsonl", open_json_lines, true}, {".ndjson", open_json_lines, true}, {".json", open_json_array, true},
+    {".csv", open_csv_records, true},  {".txt", open_text_document, true}, {".parquet", open_parquet_records, false},
 };
 constexpr const char * endings_text = ".jsonl, .json, .csv, .txt (each also as .zst) and .parquet";
 
@@ -33,7 +33,8 @@ const Format * find_format(const std::string & path) {
 }
 
 Status list_below(const std::string & folder, int depth, std::vector<std::string> & files) {
-    if (depth > deepest_folder) return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle");
+    if (depth > deepest_folder)
+        return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
     for (const DirectoryEntry & entry : entries) {
         const std::string path = join_path(folder, entry.name);
@@ -47,8 +48,13 @@ Status list_below(const std::string & folder, int depth, std::vector<std::string
 } // namespace
 
 const char * fault_text(RowFault fault) {
-    static const char * const texts[] = {"sound rows", "rows without the fields of the others", "rows whose field holds no text",
-                                         "empty texts", "invalid UTF-8", "lone surrogates in JSON escapes", "NUL bytes"};
+    static const char * const texts[] = {"sound rows",
+                                         "rows without the fields of the others",
+                                         "rows whose field holds no text",
+                                         "empty texts",
+                                         "invalid UTF-8",
+                                         "lone surrogates in JSON escapes",
+                                         "NUL bytes"};
     static_assert(std::size(texts) == size_t(RowFault::count_));
     return texts[size_t(fault)];
 }
@@ -64,7 +70,8 @@ Result<std::vector<std::string>> list_data_files(const std::string & path) {
     if (is_directory(path)) {
         GNV_TRY(list_below(path, 0, files));
         std::sort(files.begin(), files.end());
-        if (files.empty()) return fail(Code::not_found, path, ": no data files in this folder; known are ", endings_text);
+        if (files.empty())
+            return fail(Code::not_found, path, ": no data files in this folder; known are ", endings_text);
     } else if (!path_exists(path)) {
         return fail(Code::not_found, path, ": no such file or folder");
     } else if (!find_format(path)) {

@@ -12,12 +12,14 @@ using Kind = RecordField::Kind;
 // The prompt of the Stanford Alpaca project, byte for byte as llm-compressor's open_platypus data set has it.
 std::string alpaca_text(std::string_view instruction, std::string_view input, std::string_view output) {
     if (input.empty())
-        return concat("Below is an instruction that describes a task. Write a response that appropriately completes the "
-                      "request.\n\n### Instruction:\n",
-                      instruction, "\n\n### Response:\n", output);
-    return concat("Below is an instruction that describes a task, paired with an input that provides further context. Write a "
-                  "response that appropriately completes the request.\n\n### Instruction:\n",
-                  instruction, "\n\n### Input:\n", input, "\n\n### Response:\n", output);
+        return concat(
+            "Below is an instruction that describes a task. Write a response that appropriately completes the "
+            "request.\n\n### Instruction:\n",
+            instruction, "\n\n### Response:\n", output);
+    return concat(
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        "response that appropriately completes the request.\n\n### Instruction:\n",
+        instruction, "\n\n### Input:\n", input, "\n\n### Response:\n", output);
 }
 
 std::string chat_turn(std::string_view role, std::string_view content) {
@@ -119,8 +121,9 @@ std::vector<std::string> wanted_fields(const TextRule & rule) {
 std::string describe_mismatch(const Record & record, const TextRule & rule) {
     std::string found;
     for (const RecordField & field : record.fields) found += concat(found.empty() ? "" : ", ", printable(field.name));
-    std::string expected = rule.form == TextForm::alpaca ? "instruction (input, output), or question (answer)"
-                                                         : "messages, instruction (input, output), question (answer), or text";
+    std::string expected = rule.form == TextForm::alpaca
+                               ? "instruction (input, output), or question (answer)"
+                               : "messages, instruction (input, output), question (answer), or text";
     if (!rule.text_field.empty()) expected = printable(rule.text_field);
     return concat("the fields are ", found.empty() ? "none" : found, "; expected ", expected,
                   ". Name the field that holds the text with PATH:FIELD");

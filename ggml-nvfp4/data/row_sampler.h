@@ -33,7 +33,7 @@ struct SampledRow {
     std::string text;         // empty once encoded
     std::vector<TokenId> ids; // at most the sequence length
     bool encoded = false;
-    bool truncated = false;   // the text has more tokens
+    bool truncated = false; // the text has more tokens
 };
 
 class RowSampler {

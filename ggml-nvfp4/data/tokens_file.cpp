@@ -68,7 +68,8 @@ static Status read_mask(const JsonValue & list, CalibrationSequence & sequence) 
         return {};
     }));
     if (sequence.mask.size() != sequence.ids.size())
-        return fail(Code::format, list.where(), ": a mask of ", sequence.mask.size(), " for ", sequence.ids.size(), " ids");
+        return fail(Code::format, list.where(), ": a mask of ", sequence.mask.size(), " for ", sequence.ids.size(),
+                    " ids");
     const auto ones = std::count(sequence.mask.begin(), sequence.mask.end(), 1);
     if (ones == 0) return fail(Code::format, list.where(), ": a mask without a 1");
     if (size_t(ones) == sequence.mask.size()) sequence.mask.clear();
@@ -92,7 +93,8 @@ static Status read_documents(const JsonValue & list, CalibrationSequence & seque
         const auto within = [](int64_t value, int64_t from, int64_t to) { return value >= from && value < to; };
         if (count != 3 || !within(numbers[0], least, end) || !within(numbers[1], 0, int64_t(1) << 32) ||
             !within(numbers[2], 0, most))
-            return fail(Code::format, item.where(), ": expected [begin, source, row] with begins that rise from 0 inside the sequence");
+            return fail(Code::format, item.where(),
+                        ": expected [begin, source, row] with begins that rise from 0 inside the sequence");
         sequence.documents.push_back({uint32_t(numbers[0]), uint32_t(numbers[1]), uint64_t(numbers[2])});
         return {};
     };
@@ -118,18 +120,17 @@ Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & pa
     const JsonValue root = document.root();
     GNV_ASSIGN(const JsonValue lists, root.get("input_ids"));
     std::vector<CalibrationSequence> sequences;
-    GNV_TRY(lists.for_each_element([&](size_t, const JsonValue & list) {
-        return read_ids(list, tokenizer, sequences.emplace_back().ids);
-    }));
+    GNV_TRY(lists.for_each_element(
+        [&](size_t, const JsonValue & list) { return read_ids(list, tokenizer, sequences.emplace_back().ids); }));
     if (sequences.empty()) return fail(Code::format, path, ": input_ids: no sequences");
     if (sequences.size() > std::numeric_limits<uint32_t>::max())
         return fail(Code::unsupported, path, ": ", sequences.size(), " sequences");
     GNV_TRY(for_each_list(root, "attention_mask", sequences.size(), [&](size_t i, const JsonValue & list) {
                 return read_mask(list, sequences[i]);
             }).take_status());
-    GNV_ASSIGN(const bool has_documents, for_each_list(root, "documents", sequences.size(), [&](size_t i, const JsonValue & list) {
-                   return read_documents(list, sequences[i]);
-               }));
+    GNV_ASSIGN(const bool has_documents,
+               for_each_list(root, "documents", sequences.size(),
+                             [&](size_t i, const JsonValue & list) { return read_documents(list, sequences[i]); }));
     for (size_t i = 0; !has_documents && i < sequences.size(); i++) sequences[i].documents = {{0, 0, i}};
     JsonValue stated;
     if (root.find("sha256", stated)) {

@@ -56,7 +56,8 @@ struct ByteStream::State {
     }
 
     Status damage(const char * reason) const {
-        return fail(Code::format, file.path(), ": compressed byte ", offset - (input.size - input.pos), ": zstd: ", reason);
+        return fail(Code::format, file.path(), ": compressed byte ", offset - (input.size - input.pos),
+                    ": zstd: ", reason);
     }
 };
 

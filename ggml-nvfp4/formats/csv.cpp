@@ -32,15 +32,17 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
         }
         if (!quoted && (c == ',' || c == '\n')) return {};
         if (!quoted && c == '"')
-            return fail(Code::format, chars_.where(), ": a quote inside an unquoted field; quote the field and double the "
-                                                      "quotes in it");
+            return fail(Code::format, chars_.where(),
+                        ": a quote inside an unquoted field; quote the field and double the "
+                        "quotes in it");
         chars_.get();
         if (quoted && c == '"') {
             c = chars_.peek();
             if (c == '\r') chars_.get(), c = chars_.peek();
             if (c < 0) return chars_.take_status();
             if (c == ',' || c == '\n') return {};
-            if (c != '"') return fail(Code::format, chars_.where(), ": text between a closing quote and the next comma");
+            if (c != '"')
+                return fail(Code::format, chars_.where(), ": text between a closing quote and the next comma");
             chars_.get();
         } else if (!quoted && c == '\r' && (chars_.peek() == '\n' || chars_.peek() < 0)) {
             continue;
@@ -65,7 +67,8 @@ Result<bool> CsvReader::read_record(std::vector<std::string> & fields) {
             // Empty fields count too, or a line of commas would grow without bound.
             record_bytes += sizeof(std::string);
             if (!header_.empty() && count == header_.size())
-                return fail(Code::format, path(), ":", record_line_, ": more than the ", count, " fields of the header");
+                return fail(Code::format, path(), ":", record_line_, ": more than the ", count,
+                            " fields of the header");
             fields.emplace_back();
         }
         fields[count].clear();

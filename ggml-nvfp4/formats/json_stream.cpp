@@ -78,8 +78,9 @@ Status JsonArrayReader::find_array(bool first_member) {
         GNV_TRY(read_value());
     }
     if (!found_array_)
-        return fail(Code::format, chars_.where(), ": neither an array of records nor an object with one; a file of one "
-                                                  "record a line must be named .jsonl");
+        return fail(Code::format, chars_.where(),
+                    ": neither an array of records nor an object with one; a file of one "
+                    "record a line must be named .jsonl");
     return {};
 }
 
@@ -89,8 +90,9 @@ Status JsonArrayReader::finish() {
         chars_.get(); // the closing brace
     }
     if (next_visible() >= 0)
-        return fail(Code::format, chars_.where(), ": more content after the end of the JSON document; a file of one "
-                                                  "record a line must be named .jsonl");
+        return fail(Code::format, chars_.where(),
+                    ": more content after the end of the JSON document; a file of one "
+                    "record a line must be named .jsonl");
     place_ = Place::at_end;
     return chars_.take_status();
 }

@@ -23,9 +23,9 @@ class JsonArrayReader {
     JsonArrayReader(CharReader chars, uint64_t limit) : chars_(std::move(chars)), limit_(limit) {}
     int next_visible(); // skips blanks; the byte stays unread
     Status expected(const char * what);
-    Status read_value(); // any value, into element_
+    Status read_value();                  // any value, into element_
     Status find_array(bool first_member); // reads members up to an array; without one, up to the end of the object
-    Status finish();     // after the array's "]": the rest of the object and of the file
+    Status finish();                      // after the array's "]": the rest of the object and of the file
 
     CharReader chars_;
     uint64_t limit_;

@@ -25,7 +25,17 @@ namespace gnv {
 inline constexpr uint64_t max_parquet_footer_bytes = 64 << 20;
 inline constexpr uint64_t max_parquet_page_bytes = 1 << 30; // decompressed
 
-enum class ParquetType : uint8_t { boolean, int32, int64, int96, float32, float64, byte_array, fixed_byte_array, count_ };
+enum class ParquetType : uint8_t {
+    boolean,
+    int32,
+    int64,
+    int96,
+    float32,
+    float64,
+    byte_array,
+    fixed_byte_array,
+    count_
+};
 enum class ParquetCodec : uint8_t { none, snappy, gzip, lzo, brotli, lz4, zstd, lz4_raw, count_ };
 
 // A leaf of the schema. Levels as in Dremel: an entry's definition level says how many optional and repeated fields on the
@@ -37,7 +47,7 @@ struct ParquetColumn {
     uint32_t max_repetition = 0;
     uint32_t element_definition = 0; // from this definition level on, an entry is an element of the innermost list
 
-    std::string name() const;        // "messages.list.element.content"
+    std::string name() const; // "messages.list.element.content"
     bool is_readable_text() const { return type == ParquetType::byte_array && max_repetition <= 1; }
 };
 
@@ -86,10 +96,10 @@ class ParquetRows {
     explicit ParquetRows(ParquetFile file);
     std::unique_ptr<const ParquetFile> file_; // readers point into it
     std::vector<uint32_t> columns_;
-    uint64_t row_ = 0;         // one after the current row
-    size_t group_ = 0;         // the row group of the current row
-    uint64_t group_begin_ = 0; // its first row
-    uint64_t consumed_ = 0;    // rows of the group that the readers have passed
+    uint64_t row_ = 0;                         // one after the current row
+    size_t group_ = 0;                         // the row group of the current row
+    uint64_t group_begin_ = 0;                 // its first row
+    uint64_t consumed_ = 0;                    // rows of the group that the readers have passed
     std::vector<ParquetColumnReader> readers_; // empty until a row of the group is read
 };
 

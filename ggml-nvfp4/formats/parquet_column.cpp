@@ -97,7 +97,8 @@ Status ParquetColumnReader::load_data(const ParquetPage & page) {
     GNV_TRY(pages_.load(page, page_));
     page_offset_ = page.offset;
     std::string_view rest = page_;
-    const auto cut_levels = [&](uint32_t max_level, uint64_t v2_bytes, int64_t encoding, ParquetHybrid & levels) -> Status {
+    const auto cut_levels = [&](uint32_t max_level, uint64_t v2_bytes, int64_t encoding,
+                                ParquetHybrid & levels) -> Status {
         uint64_t size = v2_bytes;
         if (!v2 && max_level > 0) {
             if (encoding != int64_t(ParquetEncoding::rle)) return unsupported_encoding(encoding);
@@ -115,7 +116,8 @@ Status ParquetColumnReader::load_data(const ParquetPage & page) {
     plain_at_ = page_.size() - rest.size();
     if (by_dictionary_ && !rest.empty()) {
         const auto width = static_cast<unsigned char>(rest[0]);
-        if (width > 32) return fail(Code::format, "page at byte ", page.offset, ": dictionary positions of ", width, " bits");
+        if (width > 32)
+            return fail(Code::format, "page at byte ", page.offset, ": dictionary positions of ", width, " bits");
         positions_ = ParquetHybrid(rest.substr(1), width);
     } else {
         positions_ = ParquetHybrid({}, 1); // a page of nulls has no positions

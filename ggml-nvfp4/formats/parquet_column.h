@@ -16,11 +16,11 @@ class ParquetHybrid {
     bool start_run();
     std::string_view bytes_;
     size_t at_ = 0;
-    uint32_t width_ = 0;     // 0..32 bits; 0: every value is 0 and takes no bytes
-    uint64_t left_ = 0;      // values of the current run
+    uint32_t width_ = 0; // 0..32 bits; 0: every value is 0 and takes no bytes
+    uint64_t left_ = 0;  // values of the current run
     bool packed_ = false;
-    uint64_t bit_ = 0;       // packed: of the next value, from the start of bytes_
-    uint32_t repeated_ = 0;  // otherwise: the value
+    uint64_t bit_ = 0;      // packed: of the next value, from the start of bytes_
+    uint32_t repeated_ = 0; // otherwise: the value
 };
 
 class ParquetColumnReader {
@@ -53,11 +53,11 @@ class ParquetColumnReader {
     uint64_t entries_left_ = 0; // of the page
     ParquetHybrid repetitions_, definitions_, positions_;
     bool by_dictionary_ = false;
-    size_t plain_at_ = 0;       // of the next PLAIN value
+    size_t plain_at_ = 0; // of the next PLAIN value
 
-    bool has_entry_ = false;    // levels of the next entry are known
+    bool has_entry_ = false; // levels of the next entry are known
     uint32_t repetition_ = 0, definition_ = 0;
-    bool at_end_ = false;       // no page is left
+    bool at_end_ = false; // no page is left
 };
 
 } // namespace gnv

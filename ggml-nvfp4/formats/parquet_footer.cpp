@@ -113,7 +113,8 @@ Footer read_footer(ThriftReader & in) {
     for (Field field; footer.problem.ok() && in.next_field(field);) {
         if (field.id == 2) {
             const uint64_t count = in.list(field, Type::structure);
-            if (count > most_schema_elements) footer.problem = fail(Code::unsupported, "a schema of ", count, " elements");
+            if (count > most_schema_elements)
+                footer.problem = fail(Code::unsupported, "a schema of ", count, " elements");
             for (uint64_t i = 0; i < count && in.ok() && footer.problem.ok(); i++)
                 footer.schema.push_back(read_schema_element(in));
         } else if (field.id == 3) {
@@ -170,8 +171,8 @@ Status check_row_groups(const Footer & footer, ParquetFile & out, uint64_t data_
                 return fail(Code::format, "row group ", index, ", column ", printable(column.name()), ": bytes ",
                             chunk.offset, " + ", chunk.bytes, " reach beyond the data, which ends at byte ", data_end);
             if (column.max_repetition == 0 && chunk.entries != group.rows)
-                return fail(Code::format, "row group ", index, ", column ", printable(column.name()), ": ", chunk.entries,
-                            " values for ", group.rows, " rows");
+                return fail(Code::format, "row group ", index, ", column ", printable(column.name()), ": ",
+                            chunk.entries, " values for ", group.rows, " rows");
         }
         out.rows += group.rows;
         if (group.rows > uint64_t(footer.rows) || out.rows > uint64_t(footer.rows)) break; // and before it overflows

@@ -14,12 +14,19 @@ using Field = ThriftReader::StructScope;
 // Headers hold statistics, which may hold whole strings.
 static constexpr uint64_t first_header_guess = 4 << 10, max_header_bytes = 16 << 20;
 
-static const char * const codec_names[size_t(ParquetCodec::count_)] = {"none", "Snappy", "GZIP", "LZO",
-                                                                       "Brotli", "LZ4", "Zstd", "LZ4_RAW"};
+static const char * const codec_names[size_t(ParquetCodec::count_)] = {"none",   "Snappy", "GZIP", "LZO",
+                                                                       "Brotli", "LZ4",    "Zstd", "LZ4_RAW"};
 
 std::string encoding_text(int64_t encoding) {
-    static const char * const names[] = {"PLAIN", nullptr, "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED",
-                                         "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "RLE_DICTIONARY",
+    static const char * const names[] = {"PLAIN",
+                                         nullptr,
+                                         "PLAIN_DICTIONARY",
+                                         "RLE",
+                                         "BIT_PACKED",
+                                         "DELTA_BINARY_PACKED",
+                                         "DELTA_LENGTH_BYTE_ARRAY",
+                                         "DELTA_BYTE_ARRAY",
+                                         "RLE_DICTIONARY",
                                          "BYTE_STREAM_SPLIT"};
     const bool named = encoding >= 0 && encoding < int64_t(std::size(names)) && names[encoding];
     return named ? names[encoding] : concat("encoding ", encoding);
@@ -123,8 +130,11 @@ Result<bool> ParquetPages::next(ParquetPage & page) {
 
 // --- Bodies ---------------------------------------------------------------------------------------------------------------
 
-Status ParquetPages::decompress(std::string_view stored, uint64_t content_bytes, uint64_t offset, std::string & out) const {
-    const auto damaged = [&](const char * what) { return fail(Code::format, "page body at byte ", offset, ": ", what); };
+Status ParquetPages::decompress(std::string_view stored, uint64_t content_bytes, uint64_t offset,
+                                std::string & out) const {
+    const auto damaged = [&](const char * what) {
+        return fail(Code::format, "page body at byte ", offset, ": ", what);
+    };
     switch (chunk_->codec) {
     case ParquetCodec::none:
         if (stored.size() != content_bytes) return damaged("an uncompressed page with two different sizes");
@@ -143,7 +153,8 @@ Status ParquetPages::decompress(std::string_view stored, uint64_t content_bytes,
         return {};
     }
     case ParquetCodec::zstd: {
-        GNV_ASSIGN(const std::string content, zstd_decompress_all(stored, content_bytes, concat("page body at byte ", offset)));
+        GNV_ASSIGN(const std::string content,
+                   zstd_decompress_all(stored, content_bytes, concat("page body at byte ", offset)));
         if (content.size() != content_bytes) return damaged("the Zstd data does not have the size that the page says");
         out += content;
         return {};
@@ -162,15 +173,16 @@ Status ParquetPages::load(const ParquetPage & page, std::string & body) const {
     const uint64_t levels = page.definition_bytes + page.repetition_bytes;
     if (chunk_->codec == ParquetCodec::none || !page.values_compressed) {
         if (page.stored_bytes != page.content_bytes)
-            return fail(Code::format, "page body at byte ", page.offset, ": an uncompressed page with two different sizes");
+            return fail(Code::format, "page body at byte ", page.offset,
+                        ": an uncompressed page with two different sizes");
         body = std::move(stored);
         return {};
     }
     body.assign(stored, 0, size_t(levels));
     // A version 2 page of nulls may have no values to decompress.
     if (page.stored_bytes == levels && page.content_bytes == levels) return {};
-    return decompress(std::string_view(stored).substr(size_t(levels)), page.content_bytes - levels, page.offset + levels,
-                      body);
+    return decompress(std::string_view(stored).substr(size_t(levels)), page.content_bytes - levels,
+                      page.offset + levels, body);
 }
 
 } // namespace gnv

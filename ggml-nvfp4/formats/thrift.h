@@ -13,8 +13,19 @@ namespace gnv {
 class ThriftReader {
   public:
     enum class Type : uint8_t {
-        stop = 0, bool_true = 1, bool_false = 2, i8 = 3, i16 = 4, i32 = 5, i64 = 6, real = 7, binary = 8,
-        list = 9, set = 10, map = 11, structure = 12
+        stop = 0,
+        bool_true = 1,
+        bool_false = 2,
+        i8 = 3,
+        i16 = 4,
+        i32 = 5,
+        i64 = 6,
+        real = 7,
+        binary = 8,
+        list = 9,
+        set = 10,
+        map = 11,
+        structure = 12
     };
 
     explicit ThriftReader(std::string_view bytes) : bytes_(bytes) {}
@@ -33,7 +44,9 @@ class ThriftReader {
 
     // Values. A value of another type than the field announced is damage.
     int64_t integer(const StructScope & field); // i8, i16, i32, i64
-    bool boolean(const StructScope & field) { return check(field.type <= Type::bool_false) && field.type == Type::bool_true; }
+    bool boolean(const StructScope & field) {
+        return check(field.type <= Type::bool_false) && field.type == Type::bool_true;
+    }
     std::string_view binary(const StructScope & field);
     // Number of elements, never more than bytes are left, each to be read by element_*().
     uint64_t list(const StructScope & field, Type element);

@@ -6,8 +6,9 @@
  *   - Handles are opaque. An engine and everything made from it belong to one thread at a time; two engines are
  *     independent of each other. There is no global state.
  *   - Handles made from an engine must be destroyed before it. Destroying NULL does nothing.
- *   - Structures of options start with struct_size: call gnv_<name>_init(), then change what you need. Fields are only
- *     ever added at the end, so a program keeps working with a newer library.
+ *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
+ *     the size that your program knows, then change what you need. Fields are only ever added at the end, so a program
+ *     keeps working with a newer library. Structures that receive results: set struct_size before the call.
  *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
  *     call they were given to returns (log callbacks: until the engine is destroyed).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
@@ -17,6 +18,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(GNV_SHARED) && defined(__GNUC__)
 #define GNV_API __attribute__((visibility("default")))
@@ -69,7 +71,11 @@ typedef struct gnv_engine_options {
     void * user;
 } gnv_engine_options;
 
-GNV_API void gnv_engine_options_init(gnv_engine_options * options);
+static inline void gnv_engine_options_init(gnv_engine_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* `options` may be NULL for the defaults. On failure *out is NULL and the status says why. */
 GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out);
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
@@ -146,7 +152,11 @@ typedef struct gnv_plan_options {
     int32_t overwrite;
 } gnv_plan_options;
 
-GNV_API void gnv_plan_options_init(gnv_plan_options * options);
+static inline void gnv_plan_options_init(gnv_plan_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* `source`: a folder with config.json and safetensors files. The plan uses the engine's threads. */
 GNV_API gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * options,
                                    gnv_plan_t ** out);
@@ -188,7 +198,11 @@ typedef struct gnv_quantize_options {
     void * user;
 } gnv_quantize_options;
 
-GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
+static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source and plan give the
  * same bytes whatever threads, memory budget and host. `report` (may be NULL) receives times and peak memory as JSON
@@ -208,7 +222,11 @@ typedef struct gnv_verify_options {
     void * user;
 } gnv_verify_options;
 
-GNV_API void gnv_verify_options_init(gnv_verify_options * options);
+static inline void gnv_verify_options_init(gnv_verify_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL),
  * the BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults of the checkpoint are
  * findings of the report, not failures of the call; the call fails when a folder is missing, holds no checkpoint, the
@@ -236,6 +254,144 @@ GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format 
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                         const gnv_verify_options * options, gnv_text_format format, gnv_text_t ** report,
                                         uint64_t * escaped);
+/* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
+
+/* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
+ * headers and config.json and checks the files' structure (sizes, offsets, index); it reads no tensor data. Strings and
+ * shapes that the functions below give live until the checkpoint is closed.
+ *
+ * A quantized module is an NVFP4 weight [rows, columns] whose codes, block scales and global scale are tensors of the
+ * checkpoint, in the naming of llm-compressor or of ModelOpt. Its name is that of the Linear, without ".weight". Where a
+ * function takes a `name`, it may be a tensor's or a quantized module's; a tensor wins. */
+typedef struct gnv_checkpoint_t gnv_checkpoint_t;
+
+/* GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. On failure *out is
+ * NULL. */
+GNV_API gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char * folder, gnv_checkpoint_t ** out);
+GNV_API void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint); /* NULL does nothing */
+
+GNV_API uint64_t gnv_checkpoint_tensor_count(const gnv_checkpoint_t * checkpoint); /* 0 for NULL */
+GNV_API uint64_t gnv_checkpoint_module_count(const gnv_checkpoint_t * checkpoint); /* quantized ones; 0 for NULL */
+
+typedef struct gnv_tensor_info {
+    uint64_t struct_size;
+    const char * name;
+    const char * dtype;    /* as safetensors spells it: "BF16", "F8_E4M3", "U8" */
+    const char * role;     /* "router", "draft head: attention q"; "extra": not in the model; "": no known config.json */
+    uint64_t dimensions;
+    const int64_t * shape; /* `dimensions` extents, C order */
+    const char * shard;    /* the file's name inside the folder */
+    uint64_t offset;       /* bytes from the start of that file */
+    uint64_t bytes;
+    const char * module;   /* the quantized module it is a part of, or "" */
+    const char * part;     /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
+} gnv_tensor_info;
+
+/* `tensor` counts from 0, by file, then by offset. The caller sets struct_size. */
+GNV_API gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t tensor, gnv_tensor_info * info);
+/* GNV_NOT_FOUND when there is no tensor of that name. */
+GNV_API gnv_status gnv_checkpoint_find_tensor(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * tensor);
+
+typedef struct gnv_module_info {
+    uint64_t struct_size;
+    const char * name;
+    const char * role;    /* as gnv_tensor_info.role */
+    const char * scheme;  /* "nvfp4": with an input scale; "nvfp4a16": without */
+    const char * naming;  /* "compressed-tensors" (llm-compressor) or "modelopt" */
+    int64_t rows, columns;
+    uint64_t codes, block_scales, global_scale; /* positions of its tensors */
+    uint64_t input_scale;                       /* the same; UINT64_MAX when there is none */
+} gnv_module_info;
+
+/* `module` counts from 0, in the order of their codes in the files. The caller sets struct_size. */
+GNV_API gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t module, gnv_module_info * info);
+GNV_API gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * module);
+
+/* Copies `size` bytes at `offset` of a tensor's data, as stored. GNV_INVALID_ARGUMENT when it has fewer. */
+GNV_API gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t tensor, uint64_t offset, void * data,
+                                       uint64_t size);
+/* Elements [first, first + count) in C order as numbers: exact for every dtype but 64-bit integers beyond 2^53; of a
+ * quantized module the dequantized weight. GNV_UNSUPPORTED for 6-bit floats. */
+GNV_API gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first, uint64_t count,
+                                         double * values);
+
+typedef struct gnv_statistics {
+    uint64_t struct_size;
+    uint64_t elements, zeros, nans, infinities;
+    uint64_t first_not_finite;           /* position in C order, UINT64_MAX when all are finite */
+    double minimum, maximum, largest;    /* of the finite elements; largest: of the magnitudes */
+    double mean, deviation;              /* of the finite elements; deviation: root of the mean squared distance */
+    int32_t has_codes, has_block_scales; /* whether the fields below are set: a quantized module has both, its tensors
+                                            one or none */
+    uint64_t codes[16];                  /* how often each E2M1 code occurs */
+    double block_scale_minimum, block_scale_maximum; /* of those that are no NaN */
+    uint64_t block_scale_zeros, block_scale_subnormals, block_scale_largest, block_scale_nans;
+    uint64_t block_scale_negatives;      /* -0 included; block_scale_largest above: of magnitude 448 */
+    double global_scale, input_scale;    /* of a module, as stored; 0 where there is none */
+} gnv_statistics;
+
+/* Reads all of a tensor or quantized module (then the values are dequantized) in bounded memory. Sums do not depend on
+ * the number of threads. `statistics` (the caller sets struct_size) and `text` (a table, or JSON of schema
+ * ggml-nvfp4.inspect.1) may be NULL. GNV_CHANGED when a file was written to since the checkpoint was opened. */
+GNV_API gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * name, gnv_statistics * statistics,
+                                          gnv_text_format format, gnv_text_t ** text);
+
+typedef struct gnv_contents_options {
+    uint64_t struct_size;
+    const char * filter;  /* Python's re.match on names of tensors and modules; NULL: all */
+    int32_t list_tensors; /* plain text: a line per tensor after the summary by role (JSON has them always) */
+} gnv_contents_options;
+
+static inline void gnv_contents_options_init(gnv_contents_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
+/* What the checkpoint holds: a summary by role for people, every tensor for programs (schema ggml-nvfp4.inspect.1). */
+GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * options,
+                                       gnv_text_format format, gnv_text_t ** out);
+
+/* ---- Comparison ------------------------------------------------------------------------------------------------------ */
+
+/* What differs between two checkpoints, `here` and `there`. Tensors meet by name. A quantized module meets the same weight
+ * however the other side stores it: quantized, as a tensor, or as a slice of fused experts. It must be destroyed before
+ * both checkpoints are closed. */
+typedef struct gnv_comparison_t gnv_comparison_t;
+
+typedef struct gnv_compare_options {
+    uint64_t struct_size;
+    const char * filter; /* as gnv_contents_options.filter */
+    gnv_progress_callback progress;
+    void * user;
+} gnv_compare_options;
+
+static inline void gnv_compare_options_init(gnv_compare_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
+/* Reads everything that meets its like, in bounded memory. Both checkpoints must be of one engine. */
+GNV_API gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there,
+                                          const gnv_compare_options * options, gnv_comparison_t ** out);
+GNV_API void gnv_comparison_destroy(gnv_comparison_t * comparison);
+
+typedef struct gnv_comparison_info {
+    uint64_t struct_size;
+    uint64_t equal;                 /* same dtype, shape and bytes */
+    uint64_t values;                /* same dtype and shape, other bytes */
+    uint64_t form;                  /* another dtype or shape */
+    uint64_t quantized;             /* same shape, quantized on one side */
+    uint64_t only_here, only_there;
+    /* over all that is quantized on one side: sum of squared errors / sum of squares of the other side; 0 when nothing is */
+    double relative_squared_error;
+    double worst_relative_squared_error; /* of one weight */
+} gnv_comparison_info;
+
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_comparison_get_info(const gnv_comparison_t * comparison, gnv_comparison_info * info);
+/* Tables for people, or every difference for programs (schema ggml-nvfp4.inspect.1). */
+GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out);
+
 /* ---- NVFP4 codec ------------------------------------------------------------------------------------------------------ */
 
 /* The arithmetic of the format on arrays in memory; no files. A weight [rows, columns], row-major, becomes one E2M1 code
@@ -267,6 +423,7 @@ GNV_API gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype dtyp
 /* Writes rows x columns floats. GNV_BAD_VALUE names row and block of the first scale byte that means NaN. */
 GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * codes, const uint8_t * scales,
                                              int64_t rows, int64_t columns, float global_scale, float * values);
+
 /* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
 
 /* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
@@ -317,7 +474,14 @@ typedef struct gnv_dataset_options {
     int32_t pack;               /* several documents a sequence, none seeing another */
 } gnv_dataset_options;
 
-GNV_API void gnv_dataset_options_init(gnv_dataset_options * options);
+static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->samples = 256;
+    options->sequence_length = 2048;
+    options->seed = 42;
+}
+
 /* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
  * (in the log and in the summary), no usable row is a failure. On failure *out is NULL. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,

@@ -49,7 +49,8 @@ TEST_CASE("the same rows in every format give the same tokens file") {
             CAPTURE(name);
             options.sources = {data_folder + "/dataset/" + name};
             const CalibrationSet set = build(options).take();
-            CHECK((tokens_file_text(set.sequences, set.sha256) == tokens_file_text(expected.sequences, expected.sha256)));
+            CHECK(
+                (tokens_file_text(set.sequences, set.sha256) == tokens_file_text(expected.sequences, expected.sha256)));
             CHECK(set.sources[0].rows == expected.sources[0].rows);
         }
     }

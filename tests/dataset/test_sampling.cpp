@@ -173,7 +173,8 @@ TEST_CASE("memory does not grow with the file") {
     const ScratchFolder folder;
     // 64 MB of lines in 600 kB: 64 times the same frame of 1 MB.
     std::string lines;
-    while (lines.size() < 1'000'000) lines += concat("{\"text\": \"", std::string(1000, 'x'), " ", lines.size(), "\"}\n");
+    while (lines.size() < 1'000'000)
+        lines += concat("{\"text\": \"", std::string(1000, 'x'), " ", lines.size(), "\"}\n");
     std::string frame(ZSTD_compressBound(lines.size()), '\0');
     frame.resize(ZSTD_compress(frame.data(), frame.size(), lines.data(), lines.size(), 3));
     std::string frames;

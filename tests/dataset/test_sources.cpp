@@ -26,18 +26,21 @@ std::string text_of(const std::string & record, TextForm form = TextForm::automa
 
 TEST_CASE("the texts of records") {
     const std::string task = R"({"instruction": "Add.", "input": "1, 2", "output": "3"})";
-    CHECK(text_of(task) == "Below is an instruction that describes a task, paired with an input that provides further context. "
-                           "Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:"
-                           "\n1, 2\n\n### Response:\n3");
-    CHECK(text_of(R"({"instruction": "Hi", "output": "Ho", "input": null})") ==
-          "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-          "### Instruction:\nHi\n\n### Response:\nHo");
+    CHECK(text_of(task) ==
+          "Below is an instruction that describes a task, paired with an input that provides further context. "
+          "Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:"
+          "\n1, 2\n\n### Response:\n3");
+    CHECK(
+        text_of(R"({"instruction": "Hi", "output": "Ho", "input": null})") ==
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nHi\n\n### Response:\nHo");
     CHECK(text_of(task, TextForm::chatml) ==
           "<|im_start|>user\nAdd.\n\n1, 2<|im_end|>\n<|im_start|>assistant\n3<|im_end|>\n");
     CHECK(text_of(task, TextForm::none) == "Add.\n1, 2\n3");
     const std::string question = R"({"question": "Why?", "answer": "So."})";
     CHECK(text_of(question) == "Question: Why?\nAnswer: So.");
-    CHECK(text_of(question, TextForm::chatml) == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>\n");
+    CHECK(text_of(question, TextForm::chatml) ==
+          "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.<|im_end|>\n");
     CHECK(text_of(R"({"text": " as is\n", "n": 1})") == " as is\n");
     CHECK(text_of(R"({"text": "x"})", TextForm::chatml) == "<|im_start|>user\nx<|im_end|>\n");
     const std::string chat = R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content":
@@ -76,13 +79,16 @@ TEST_CASE("damage stops the reading, with file and line") {
     CHECK(starts_with(failure("a.jsonl", good + "\n{\"text\": \n"), folder / "a.jsonl:3: not valid JSON"));
     CHECK(starts_with(failure("a.jsonl", good + "{\"text\": \"a\x01\"}\n"), folder / "a.jsonl:2: not valid JSON"));
     CHECK(failure("a.jsonl", good + "[1]\n") == folder / "a.jsonl:2: expected an object, found an array");
-    CHECK(failure("a.jsonl", "{\"title\": \"a\", \"n\": 1}\n") ==
-          folder / "a.jsonl:1: the fields are title, n; expected messages, instruction (input, output), question (answer), or "
-                   "text. Name the field that holds the text with PATH:FIELD");
+    CHECK(
+        failure("a.jsonl", "{\"title\": \"a\", \"n\": 1}\n") ==
+        folder /
+            "a.jsonl:1: the fields are title, n; expected messages, instruction (input, output), question (answer), or "
+            "text. Name the field that holds the text with PATH:FIELD");
     CHECK(failure("a.jsonl", "") == folder / "a.jsonl: no usable row among 0");
     CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") == folder / "a.jsonl: no usable row among 1");
     CHECK(failure("a.docx", "") ==
-          folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .txt (each also as .zst) and .parquet");
+          folder /
+              "a.docx: no data file by its name; known are .jsonl, .json, .csv, .txt (each also as .zst) and .parquet");
     CHECK(texts_of(build(from(folder / "absent.txt"))) == folder / "absent.txt: no such file or folder");
     std::string frame(100, '\0');
     frame.resize(ZSTD_compress(frame.data(), frame.size(), good.data(), good.size(), 3));
@@ -94,7 +100,9 @@ TEST_CASE("rows with faults are counted and others take their place") {
     const ScratchFolder folder;
     std::string lines;
     for (int i = 0; i < 30; i++)
-        lines += i % 3 == 0 ? "{\"text\": \"\"}\n" : i % 3 == 1 ? "{\"text\": \"\\udc00\"}\n" : concat("{\"text\": \"", i, "\"}\n");
+        lines += i % 3 == 0   ? "{\"text\": \"\"}\n"
+                 : i % 3 == 1 ? "{\"text\": \"\\udc00\"}\n"
+                              : concat("{\"text\": \"", i, "\"}\n");
     const std::string path = folder.save("a.jsonl", lines);
     const CalibrationSet set = build(from(path, 10)).take();
     CHECK(set.sequences.size() == 10);
@@ -135,7 +143,8 @@ TEST_CASE("sources as the command line writes them") {
         const auto source = parse_calib_source(spec, form);
         if (!source.ok()) return source.status().message();
         const CalibSource & s = source.value();
-        return concat(s.path, " ", s.weight, " ", text_form_name(s.rule.form), " <", s.rule.text_field, "> <", s.rule.role_field, ">");
+        return concat(s.path, " ", s.weight, " ", text_form_name(s.rule.form), " <", s.rule.text_field, "> <",
+                      s.rule.role_field, ">");
     };
     CHECK(parse("a.jsonl") == "a.jsonl 1 automatic <> <>");
     CHECK(parse("a.jsonl=3") == "a.jsonl 3 automatic <> <>");
@@ -147,7 +156,8 @@ TEST_CASE("sources as the command line writes them") {
     CHECK(parse("oasst1@x=2") == "x 2 chatml <text> <role>");
     CHECK(parse("the-stack@x") == "x 1 none <content> <>");
     CHECK(parse("pg19@x") == "x 1 none <text> <>");
-    CHECK(parse("nope@x") == "unknown data set \"nope\" before the @; known are open-platypus, gsm8k, oasst1, the-stack, pg19");
+    CHECK(parse("nope@x") ==
+          "unknown data set \"nope\" before the @; known are open-platypus, gsm8k, oasst1, the-stack, pg19");
     CHECK(parse("d/user@host.txt") == "d/user@host.txt 1 automatic <> <>");
     CHECK(parse("a=b.txt:f") == "a=b.txt 1 none <f> <>");
     for (const char * bad : {"a=0", "a=-1", "a=nan", "a:", "", "=2", "a:f=1e12"}) {

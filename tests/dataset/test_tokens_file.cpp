@@ -34,7 +34,8 @@ TEST_CASE("the hash is the documented one") {
     // python3: hashlib.sha256(struct.pack("<I2IIIBB", 2, 7, 8, 1, 0, 1, 0)).hexdigest()
     CHECK(hash_sequences({{{7, 8}, {1, 0}, {{0, 0, 0}}}}).value() ==
           "673006148a33610f38c044d3c9c4324269e9790b030f1578550fa896f9c48548");
-    CHECK(hash_sequences({{{7, 8}, {1, 1}, {{0, 5, 6}}}}).value() == hash_sequences({{{7, 8}, {}, {{0, 0, 0}}}}).value());
+    CHECK(hash_sequences({{{7, 8}, {1, 1}, {{0, 5, 6}}}}).value() ==
+          hash_sequences({{{7, 8}, {}, {{0, 0, 0}}}}).value());
 }
 
 TEST_CASE("files that are not as they should be") {
@@ -44,7 +45,10 @@ TEST_CASE("files that are not as they should be") {
         return read_tokens_file(folder.save("t.json", content), tiny_tokenizer()).status().message();
     };
     CHECK(failure(R"({"input_ids": [[1, 2], [3]]})") == "");
-    CHECK(failure(R"({"input_ids": [[1, 2], [3]], "attention_mask": [[1, 0], [1]], "documents": [[[0, 0, 4]], [[0, 1, 9]]]})") == "");
+    CHECK(
+        failure(
+            R"({"input_ids": [[1, 2], [3]], "attention_mask": [[1, 0], [1]], "documents": [[[0, 0, 4]], [[0, 1, 9]]]})") ==
+        "");
     CHECK(failure("{}") == path + ": the key \"input_ids\" is missing");
     CHECK(failure(R"({"input_ids": []})") == path + ": input_ids: no sequences");
     CHECK(failure(R"({"input_ids": [[]]})") == path + ": input_ids[0]: an empty sequence");
@@ -54,13 +58,17 @@ TEST_CASE("files that are not as they should be") {
     CHECK(failure(R"({"input_ids": [["1"]]})") == path + ": input_ids[0][0]: expected an integer, found a string");
     CHECK(failure(R"({"input_ids": [[1]], "attention_mask": []})") ==
           path + ": attention_mask: 0 lists for 1 sequences of input_ids");
-    CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[1]]})") == path + ": attention_mask[0]: a mask of 1 for 2 ids");
+    CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[1]]})") ==
+          path + ": attention_mask[0]: a mask of 1 for 2 ids");
     CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[1, 2]]})") ==
           path + ": attention_mask[0][1]: 2 in a mask of 0 and 1");
-    CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]})") == path + ": attention_mask[0]: a mask without a 1");
-    for (const char * documents : {"[]", "[[1, 0, 0]]", "[[0, 0, 0], [0, 0, 1]]", "[[0, 0, 0], [2, 0, 1]]", "[[0, 0]]", "[[0, 0, -1]]"}) {
+    CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]})") ==
+          path + ": attention_mask[0]: a mask without a 1");
+    for (const char * documents :
+         {"[]", "[[1, 0, 0]]", "[[0, 0, 0], [0, 0, 1]]", "[[0, 0, 0], [2, 0, 1]]", "[[0, 0]]", "[[0, 0, -1]]"}) {
         CAPTURE(documents);
-        CHECK(starts_with(failure(concat("{\"input_ids\": [[1, 2]], \"documents\": [", documents, "]}")), path + ": documents[0]"));
+        CHECK(starts_with(failure(concat("{\"input_ids\": [[1, 2]], \"documents\": [", documents, "]}")),
+                          path + ": documents[0]"));
     }
     CHECK(failure(R"({"input_ids": [[1]], "sha256": "00"})").find("not the hash of this content") != std::string::npos);
     CHECK(failure("[[1]]") != "");

@@ -2,8 +2,8 @@
 #include "formats/parquet.h"
 #include "scratch.h"
 
-#include <doctest/doctest.h>
 #include <cstring>
+#include <doctest/doctest.h>
 
 using namespace gnv;
 using gnv::test::ScratchFolder;
@@ -34,10 +34,14 @@ Expected read_expected() {
     const JsonDocument document = JsonDocument::read(samples + "/expected.json", 1 << 20).take();
     Expected expected;
     const auto visit = [&](const char * key, const auto & append) {
-        (void)document.root().get(key).value().for_each_element([&](size_t, const JsonValue & value) {
-            append(value);
-            return Status();
-        }).ok();
+        (void)document.root()
+            .get(key)
+            .value()
+            .for_each_element([&](size_t, const JsonValue & value) {
+                append(value);
+                return Status();
+            })
+            .ok();
     };
     visit("text", [&](const JsonValue & value) { expected.text.push_back(string_or_null(value)); });
     visit("tag", [&](const JsonValue & value) { expected.tag.push_back(string_or_null(value)); });
@@ -45,11 +49,13 @@ Expected read_expected() {
         auto & roles = expected.roles.emplace_back();
         auto & contents = expected.contents.emplace_back();
         if (list.is_null()) return;
-        (void)list.for_each_element([&](size_t, const JsonValue & message) {
-            roles.push_back(string_or_null(message.get("role").value()));
-            contents.push_back(string_or_null(message.get("content").value()));
-            return Status();
-        }).ok();
+        (void)list
+            .for_each_element([&](size_t, const JsonValue & message) {
+                roles.push_back(string_or_null(message.get("role").value()));
+                contents.push_back(string_or_null(message.get("content").value()));
+                return Status();
+            })
+            .ok();
     });
     return expected;
 }

@@ -65,7 +65,8 @@ std::string csv_of(const std::string & path, uint64_t limit = max_record_bytes) 
 
 TEST_CASE("lines end as they like, and may be cut anywhere by the stream") {
     const ScratchFolder folder;
-    CHECK(lines_of(folder.save("a", "\xef\xbb\xbf""one\r\ntwo\n\nthree")) == "one|two||three|");
+    CHECK(lines_of(folder.save("a", "\xef\xbb\xbf"
+                                    "one\r\ntwo\n\nthree")) == "one|two||three|");
     CHECK(lines_of(folder.save("a", "")) == "");
     CHECK(lines_of(folder.save("a", "\n")) == "|");
     std::string text, expected;
@@ -117,13 +118,15 @@ TEST_CASE("zstd: frames one after another, cut, damaged, too wide") {
     const std::string path = folder.save("a.zst", frame + next.substr(0, next.size() - 1));
     CHECK(lines_of(path) == concat(path, ": compressed byte ", frame.size() + next.size() - 1,
                                    ": zstd: the file ends inside a frame; copy or download it again"));
-    CHECK(lines_of(folder.save("a.zst", frame + "garbage!")).find("zstd: Unknown frame descriptor") != std::string::npos);
+    CHECK(lines_of(folder.save("a.zst", frame + "garbage!")).find("zstd: Unknown frame descriptor") !=
+          std::string::npos);
     std::string wide(1 << 10, '\0');
     ZSTD_CCtx * const context = ZSTD_createCCtx();
     ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, 30);
     ZSTD_inBuffer in{"abc", 3, 0};
     ZSTD_outBuffer out{wide.data(), wide.size(), 0};
-    ZSTD_compressStream2(context, &out, &in, ZSTD_e_flush); // the size stays unknown, so the window is announced in full
+    ZSTD_compressStream2(context, &out, &in,
+                         ZSTD_e_flush); // the size stays unknown, so the window is announced in full
     ZSTD_freeCCtx(context);
     CHECK(lines_of(folder.save("a.zst", wide.substr(0, out.pos))).find("too much memory") != std::string::npos);
 }
@@ -133,8 +136,9 @@ TEST_CASE("JSON arrays are cut into their elements") {
     CHECK(elements_of(folder.save("a", "\xef\xbb\xbf [ {\"a\": \"]},\\\"\"} ,\n[1, 2], \"x\",3\n]\n")) ==
           "1:{\"a\": \"]},\\\"\"}|2:[1, 2]|2:\"x\"|2:3|");
     CHECK(elements_of(folder.save("a", "[]")) == "");
-    CHECK(elements_of(folder.save("a", "{\"v\": {\"x\": [1]}, \"n\": null,\n\"rows\": [{\"a\": 1}\n, {}], \"w\": 2}")) ==
-          "2:{\"a\": 1}|3:{}|");
+    CHECK(
+        elements_of(folder.save("a", "{\"v\": {\"x\": [1]}, \"n\": null,\n\"rows\": [{\"a\": 1}\n, {}], \"w\": 2}")) ==
+        "2:{\"a\": 1}|3:{}|");
     const std::string path = folder / "a";
     const auto failure = [&](const std::string & text) { return elements_of(folder.save("a", text)); };
     const std::string at = path + ":1: not valid JSON: expected ";
@@ -150,15 +154,16 @@ TEST_CASE("JSON arrays are cut into their elements") {
     CHECK(failure("{1: 2}") == at + "the name of a member, found '1'");
     CHECK(failure("{\"a\": [1], \"b\": [2]}").find("a second array, \"b\"") != std::string::npos);
     CHECK(failure("{\"a\": 1}\n{\"a\": 2}").find("must be named .jsonl") != std::string::npos);
-    CHECK(failure("[1]\n\n[2]") == path + ":3: more content after the end of the JSON document; a file of one record a line "
-                                         "must be named .jsonl");
+    CHECK(failure("[1]\n\n[2]") ==
+          path + ":3: more content after the end of the JSON document; a file of one record a line "
+                 "must be named .jsonl");
     CHECK(elements_of(folder.save("a", "[1,\n\"abcd\"]"), 5) == path + ":2: the record is longer than 5 B");
 }
 
 TEST_CASE("CSV after RFC 4180") {
     const ScratchFolder folder;
-    CHECK(csv_of(folder.save("a", "\xef\xbb\xbf""a,b\r\n1,2\r\n\r\n\"x,\"\"y\"\"\nz\",\n,\"\"")) ==
-          "2:<1><2>4:<x,\"y\"\nz><>6:<><>");
+    CHECK(csv_of(folder.save("a", "\xef\xbb\xbf"
+                                  "a,b\r\n1,2\r\n\r\n\"x,\"\"y\"\"\nz\",\n,\"\"")) == "2:<1><2>4:<x,\"y\"\nz><>6:<><>");
     CHECK(csv_of(folder.save("a", "a\nlast")) == "2:<last>");
     CHECK(csv_of(folder.save("a", "a\n1\r2\n")) == "2:<1\r2>"); // a carriage return inside a line is text
     CHECK(csv_of(folder.save("a", "a\n")) == "");

@@ -1,0 +1,285 @@
+#include "api/handles.h"
+#include "inspect/comparison.h"
+#include "inspect/inspect_text.h"
+#include "inspect/tensor_statistics.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <set>
+
+using namespace gnv;
+
+struct gnv_checkpoint_t {
+    gnv_engine_t * engine;
+    Contents contents;
+    std::set<std::string> strings; // handed out to the caller
+};
+
+struct gnv_comparison_t {
+    gnv_engine_t * engine;
+    const Contents *here, *there;
+    Comparison comparison;
+};
+
+static constexpr uint64_t no_position = std::numeric_limits<uint64_t>::max();
+
+static uint64_t position_or_none(int64_t position) { return position < 0 ? no_position : uint64_t(position); }
+
+// Runs `body` with the contents of a checkpoint that may be NULL.
+template <class Body>
+static gnv_status call(gnv_checkpoint_t * checkpoint, const Body & body) {
+    return api::call(checkpoint ? checkpoint->engine : nullptr, [&]() -> Status { return body(checkpoint->contents); });
+}
+
+// A pattern that the caller may leave out.
+static Result<std::optional<Pattern>> compile_filter(const char * filter) {
+    if (!filter) return std::optional<Pattern>();
+    GNV_ASSIGN(Pattern pattern, Pattern::compile(filter, true));
+    return std::optional<Pattern>(std::move(pattern));
+}
+
+// --- Opening and listing ----------------------------------------------------------------------------------------------
+
+gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char * folder, gnv_checkpoint_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(engine, [&]() -> Status {
+        if (!folder || !out) return Status(Code::invalid_argument, "gnv_checkpoint_open: an argument is NULL");
+        GNV_ASSIGN(Contents contents, Contents::open(folder));
+        *out = new gnv_checkpoint_t{engine, std::move(contents), {}};
+        return {};
+    });
+}
+
+void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint) { delete checkpoint; }
+
+uint64_t gnv_checkpoint_tensor_count(const gnv_checkpoint_t * checkpoint) {
+    return checkpoint ? checkpoint->contents.checkpoint().tensors().size() : 0;
+}
+
+uint64_t gnv_checkpoint_module_count(const gnv_checkpoint_t * checkpoint) {
+    return checkpoint ? checkpoint->contents.modules().size() : 0;
+}
+
+static Status check_position(uint64_t position, uint64_t count, const char * what) {
+    if (position < count) return {};
+    return fail(Code::invalid_argument, what, " ", position, " of ", count);
+}
+
+gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t position, gnv_tensor_info * out) {
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        GNV_TRY(check_position(position, contents.checkpoint().tensors().size(), "tensor"));
+        const TensorInfo & tensor = contents.tensor(position);
+        const Contents::Use & use = contents.use(position);
+        gnv_tensor_info info = {};
+        info.name = tensor.name.c_str();
+        info.dtype = dtype_name(tensor.dtype);
+        info.role = checkpoint->strings.insert(contents.role_name(position)).first->c_str();
+        info.dimensions = tensor.shape.size();
+        info.shape = tensor.shape.data();
+        info.shard = contents.checkpoint().shards()[tensor.shard].file_name.c_str();
+        info.offset = tensor.offset;
+        info.bytes = tensor.bytes;
+        info.module = use.module < 0 ? "" : contents.modules()[size_t(use.module)].name.c_str();
+        info.part = module_part_name(use.module_part);
+        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_tensor_info.struct_size is not set");
+        return {};
+    });
+}
+
+gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t position, gnv_module_info * out) {
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        GNV_TRY(check_position(position, contents.modules().size(), "module"));
+        const QuantizedModule & module = contents.modules()[position];
+        gnv_module_info info = {};
+        info.name = module.name.c_str();
+        info.role = checkpoint->strings.insert(contents.role_name(module.codes)).first->c_str();
+        info.scheme = module.scheme();
+        info.naming = module.naming->producer;
+        info.rows = module.rows, info.columns = module.columns;
+        info.codes = module.codes, info.block_scales = module.block_scales, info.global_scale = module.global_scale;
+        info.input_scale = position_or_none(module.input_scale);
+        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_module_info.struct_size is not set");
+        return {};
+    });
+}
+
+// The position that `find` gives for a name.
+template <class Find>
+static gnv_status find_name(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * out, const char * what,
+                            const Find & find) {
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        if (!name || !out) return Status(Code::invalid_argument, concat("looking for a ", what, ": an argument is NULL"));
+        const int64_t position = find(contents, name);
+        if (position < 0) return fail(Code::not_found, contents.checkpoint().folder(), " has no ", what, " ", printable(name));
+        *out = uint64_t(position);
+        return {};
+    });
+}
+
+gnv_status gnv_checkpoint_find_tensor(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * tensor) {
+    return find_name(checkpoint, name, tensor, "tensor",
+                     [](const Contents & contents, const char * text) { return contents.checkpoint().find(text); });
+}
+
+gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * module) {
+    return find_name(checkpoint, name, module, "quantized module",
+                     [](const Contents & contents, const char * text) { return contents.find_module(text); });
+}
+
+// --- Reading ----------------------------------------------------------------------------------------------------------
+
+gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t position, uint64_t offset, void * data, uint64_t size) {
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        GNV_TRY(check_position(position, contents.checkpoint().tensors().size(), "tensor"));
+        const TensorInfo & tensor = contents.tensor(position);
+        if (size > 0 && !data) return Status(Code::invalid_argument, "gnv_checkpoint_read: data is NULL");
+        if (offset > tensor.bytes || size > tensor.bytes - offset)
+            return fail(Code::invalid_argument, contents.checkpoint().describe(tensor), " has ", tensor.bytes,
+                        " bytes, not ", size, " at ", offset);
+        return contents.read(tensor, offset, data, size);
+    });
+}
+
+gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first, uint64_t count,
+                                 double * values) {
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        if (!name || (count > 0 && !values))
+            return Status(Code::invalid_argument, "gnv_checkpoint_values: an argument is NULL");
+        GNV_ASSIGN(const Numbers numbers, numbers_of_name(contents, name));
+        const auto available = uint64_t(numbers.count());
+        if (first > available || count > available - first)
+            return fail(Code::invalid_argument, printable(name), " has ", available, " elements, not ", count, " from ", first);
+        NumberBuffers buffers;
+        for (uint64_t done = 0; done < count; done += uint64_t(piece_elements)) {
+            const uint64_t step = std::min(count - done, uint64_t(piece_elements));
+            GNV_TRY(numbers.read(int64_t(first + done), int64_t(step), buffers, values + done));
+        }
+        return {};
+    });
+}
+
+static gnv_statistics to_public(const WeightStatistics & weight) {
+    const Statistics & values = weight.values;
+    gnv_statistics out = {};
+    out.elements = values.elements, out.zeros = values.zeros, out.nans = values.nans, out.infinities = values.infinities;
+    out.first_not_finite = position_or_none(values.first_not_finite);
+    out.minimum = values.minimum, out.maximum = values.maximum, out.largest = values.largest;
+    out.mean = values.mean, out.deviation = values.deviation;
+    out.has_codes = weight.codes.has_value(), out.has_block_scales = weight.block_scales.has_value();
+    if (weight.codes) std::copy(weight.codes->begin(), weight.codes->end(), out.codes);
+    const BlockScaleStatistics scales = weight.block_scales.value_or(BlockScaleStatistics());
+    out.block_scale_minimum = scales.minimum, out.block_scale_maximum = scales.maximum;
+    out.block_scale_zeros = scales.zeros, out.block_scale_subnormals = scales.subnormals;
+    out.block_scale_largest = scales.largest, out.block_scale_nans = scales.nans;
+    out.block_scale_negatives = scales.negatives;
+    out.global_scale = double(weight.global_scale.value_or(0.0f));
+    out.input_scale = double(weight.input_scale.value_or(0.0f));
+    return out;
+}
+
+gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * name, gnv_statistics * statistics,
+                                  gnv_text_format format, gnv_text_t ** text) {
+    if (text) *text = nullptr;
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        if (!name) return Status(Code::invalid_argument, "gnv_checkpoint_measure: name is NULL");
+        gnv_statistics probe = {};
+        if (statistics && (probe.struct_size = sizeof probe, !api::give_struct(probe, statistics)))
+            return Status(Code::invalid_argument, "gnv_statistics.struct_size is not set");
+        GNV_ASSIGN(const WeightStatistics weight, measure_name(contents, name, *checkpoint->engine->threads));
+        if (statistics) api::give_struct(to_public(weight), statistics);
+        if (text)
+            *text = api::make_text(format == GNV_TEXT_JSON ? statistics_json(contents, weight)
+                                                           : statistics_text(contents, weight));
+        return {};
+    });
+}
+
+gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * given, gnv_text_format format,
+                               gnv_text_t ** out) {
+    if (out) *out = nullptr;
+    return call(checkpoint, [&](const Contents & contents) -> Status {
+        gnv_contents_options options;
+        gnv_contents_options_init(&options);
+        if (!out) return Status(Code::invalid_argument, "gnv_checkpoint_text: out is NULL");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument, "gnv_contents_options.struct_size is not set; use gnv_contents_options_init");
+        GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
+        const Pattern * const pattern = filter ? &*filter : nullptr;
+        GNV_ASSIGN(std::string text, format == GNV_TEXT_JSON ? contents_json(contents, pattern)
+                                                            : contents_text(contents, pattern, options.list_tensors != 0));
+        *out = api::make_text(std::move(text));
+        return {};
+    });
+}
+
+// --- Comparing --------------------------------------------------------------------------------------------------------
+
+gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there, const gnv_compare_options * given,
+                                  gnv_comparison_t ** out) {
+    if (out) *out = nullptr;
+    return call(here, [&](const Contents & contents) -> Status {
+        gnv_compare_options options;
+        gnv_compare_options_init(&options);
+        if (!there || !out) return Status(Code::invalid_argument, "gnv_checkpoint_compare: an argument is NULL");
+        if (there->engine != here->engine)
+            return Status(Code::invalid_argument, "gnv_checkpoint_compare: the checkpoints are of different engines");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument, "gnv_compare_options.struct_size is not set; use gnv_compare_options_init");
+        GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
+        ComparisonOptions run;
+        run.filter = filter ? &*filter : nullptr;
+        const auto start = std::chrono::steady_clock::now();
+        auto last = start;
+        if (options.progress) {
+            run.progress = [&](uint64_t bytes, uint64_t bytes_total, uint64_t items, uint64_t items_total) {
+                const auto now = std::chrono::steady_clock::now();
+                if (items < items_total && now - last < std::chrono::milliseconds(100)) return true;
+                last = now;
+                const gnv_progress progress = {sizeof(gnv_progress), bytes, bytes_total, items, items_total,
+                                               std::chrono::duration<double>(now - start).count()};
+                return options.progress(options.user, &progress) == 0;
+            };
+        }
+        GNV_ASSIGN(Comparison comparison, compare(contents, there->contents, *here->engine->threads, run));
+        *out = new gnv_comparison_t{here->engine, &contents, &there->contents, std::move(comparison)};
+        return {};
+    });
+}
+
+void gnv_comparison_destroy(gnv_comparison_t * comparison) { delete comparison; }
+
+gnv_status gnv_comparison_get_info(const gnv_comparison_t * handle, gnv_comparison_info * out) {
+    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+        const Comparison & comparison = handle->comparison;
+        gnv_comparison_info info = {};
+        info.equal = comparison.equal;
+        info.values = comparison.count(Difference::values);
+        info.form = comparison.count(Difference::form);
+        info.quantized = comparison.count(Difference::quantized);
+        info.only_here = comparison.count(Difference::only_here);
+        info.only_there = comparison.count(Difference::only_there);
+        NumberErrors sum;
+        for (const ComparedItem & item : comparison.items) {
+            if (item.difference != Difference::quantized || !item.errors) continue;
+            sum.error_squares += item.errors->error_squares;
+            sum.reference_squares += item.errors->reference_squares;
+            info.worst_relative_squared_error =
+                std::max(info.worst_relative_squared_error, item.errors->relative_squared_error());
+        }
+        info.relative_squared_error = sum.relative_squared_error();
+        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_comparison_info.struct_size is not set");
+        return {};
+    });
+}
+
+gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(comparison ? comparison->engine : nullptr, [&]() -> Status {
+        if (!out) return Status(Code::invalid_argument, "gnv_comparison_text: out is NULL");
+        const Contents &here = *comparison->here, &there = *comparison->there;
+        *out = api::make_text(format == GNV_TEXT_JSON ? comparison_json(here, there, comparison->comparison)
+                                                      : comparison_text(here, there, comparison->comparison));
+        return {};
+    });
+}

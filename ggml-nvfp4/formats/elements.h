@@ -1,0 +1,17 @@
+// The elements of tensors of any dtype as numbers.
+#pragma once
+
+#include "core/dtype.h"
+
+#include <cstdint>
+
+namespace gnv {
+
+// Reads `count` elements that begin at `bytes`, which needs no alignment. Every value is exact, but for 64-bit integers
+// beyond 2^53, which are rounded. F4 starts at a low nibble.
+using ElementReader = void (*)(const uint8_t * bytes, int64_t count, double * out);
+
+// Null for 6-bit floats: nothing defines how they lie in bytes.
+ElementReader element_reader(DType dtype);
+
+} // namespace gnv

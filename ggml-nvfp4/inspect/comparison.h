@@ -1,0 +1,68 @@
+// What differs between two checkpoints. Tensors meet by name. A quantized weight meets the same weight on the other side
+// however it is stored there: quantized, as a tensor, or as a slice of a fused one; so do the two layouts of experts.
+#pragma once
+
+#include "core/status.h"
+#include "core/thread_pool.h"
+#include "formats/pattern.h"
+#include "inspect/contents.h"
+#include "inspect/numbers.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+// Differences of two runs of numbers, over the positions where both are finite.
+struct NumberErrors {
+    uint64_t elements = 0, different = 0;
+    uint64_t not_finite = 0;                  // positions where one is NaN or Inf and the other is not the same
+    int64_t first_different = -1;             // position in C order
+    double max_absolute = 0, max_relative = 0; // relative: |here - there| / |reference|, where that is not 0
+    double error_squares = 0, reference_squares = 0, other_squares = 0, products = 0; // sums
+
+    // Sum of squared errors over sum of squared reference values; 0 without errors, Inf for errors beside a zero reference.
+    double relative_squared_error() const;
+    double sqnr_db() const; // -10 log10 of it; Inf without errors
+    double cosine() const;  // of the angle between both; 1 when both are zero
+};
+// `reference` must have as many numbers as `other`.
+Result<NumberErrors> compare_numbers(const Numbers & other, const Numbers & reference, ThreadPool & threads);
+
+enum class Difference : uint8_t {
+    only_here,
+    only_there,
+    form,      // another dtype or shape
+    values,    // the same form, other bytes
+    quantized, // the same shape, quantized on one side only
+};
+const char * difference_name(Difference difference); // "only here"
+
+struct ComparedItem {
+    Difference difference = Difference::values;
+    std::string name;        // of the tensor, or of the module where one side is quantized or a slice
+    std::string role;        // as Contents::role_name()
+    std::string here, there; // "BF16 [256, 256]", "nvfp4a16 [256, 256]"; empty where it is not
+    std::optional<NumberErrors> errors; // when both shapes are the same; the reference is the side that is not quantized
+                                        // if there is exactly one, else `there`
+};
+
+struct Comparison {
+    std::vector<ComparedItem> items; // what met and differs, then what is only here, then what is only there
+    uint64_t equal = 0;              // tensors and modules with the same form and bytes
+    uint64_t count(Difference difference) const;
+};
+
+struct ComparisonOptions {
+    const Pattern * filter = nullptr; // names to look at; null: all
+    // Bytes of `here` done, in all, items done, in all; false stops.
+    std::function<bool(uint64_t bytes, uint64_t bytes_total, uint64_t items, uint64_t items_total)> progress;
+};
+
+Result<Comparison> compare(const Contents & here, const Contents & there, ThreadPool & threads,
+                           const ComparisonOptions & options);
+
+} // namespace gnv

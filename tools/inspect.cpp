@@ -1,0 +1,182 @@
+// inspect DIR: what a checkpoint holds, what one tensor looks like, and what differs between two checkpoints.
+#include "args.h"
+
+#include <algorithm>
+#include <cinttypes>
+
+namespace {
+
+using Checkpoint = tools::Handle<gnv_checkpoint_t, gnv_checkpoint_close>;
+using Comparison = tools::Handle<gnv_comparison_t, gnv_comparison_destroy>;
+
+struct Args {
+    std::string folder, filter, tensor, values, other, json;
+    bool tensors = false, quiet = false;
+    int threads = 0;
+};
+
+void declare(CLI::App & app, Args & args) {
+    app.add_option("DIR", args.folder, "folder with safetensors files, of any model")->required();
+    app.add_flag("--tensors", args.tensors, "a line per tensor after the summary");
+    app.add_option("--filter", args.filter, "only tensors and quantized modules whose name matches from its start")
+        ->type_name("REGEX");
+    CLI::Option * const tensor =
+        app.add_option("--tensor", args.tensor, "statistics of one tensor or quantized module (then dequantized)")
+            ->type_name("NAME");
+    app.add_option("--values", args.values, "with --tensor: the first N values (default 16), or the rows A to B - 1")
+        ->type_name("[N|A:B]")
+        ->expected(0, 1)
+        ->default_str("16")
+        ->needs(tensor);
+    app.add_option("--compare", args.other, "what differs from OTHER; exit code 1 if something is missing or other than "
+                                            "there, quantization apart")
+        ->type_name("OTHER")
+        ->excludes(tensor);
+    app.add_option("--json", args.json, "write what is found to FILE instead; - is standard output")->type_name("FILE");
+    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    app.add_flag("--quiet", args.quiet, "no progress");
+}
+
+gnv_text_format format_of(const Args & args) { return args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON; }
+
+int print_text(const Args & args, gnv_text_t * text) {
+    const tools::Text owner(text);
+    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+}
+
+Checkpoint open(gnv_engine_t * engine, const std::string & folder) {
+    gnv_checkpoint_t * checkpoint = nullptr;
+    if (gnv_checkpoint_open(engine, folder.c_str(), &checkpoint) != GNV_OK) tools::report(engine);
+    return Checkpoint(checkpoint);
+}
+
+// --- List -------------------------------------------------------------------------------------------------------------
+
+int list(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
+    gnv_contents_options options;
+    gnv_contents_options_init(&options);
+    options.filter = args.filter.empty() ? nullptr : args.filter.c_str();
+    options.list_tensors = args.tensors || !args.filter.empty();
+    gnv_text_t * text = nullptr;
+    if (gnv_checkpoint_text(checkpoint, &options, format_of(args), &text) != GNV_OK) return tools::report(engine);
+    return print_text(args, text);
+}
+
+// --- One tensor -------------------------------------------------------------------------------------------------------
+
+std::vector<uint64_t> shape_of(gnv_checkpoint_t * checkpoint, const std::string & name) {
+    uint64_t position = 0;
+    if (gnv_checkpoint_find_tensor(checkpoint, name.c_str(), &position) == GNV_OK) {
+        gnv_tensor_info info = {};
+        info.struct_size = sizeof info;
+        if (gnv_checkpoint_tensor_info(checkpoint, position, &info) == GNV_OK)
+            return {info.shape, info.shape + info.dimensions};
+    } else if (gnv_checkpoint_find_module(checkpoint, name.c_str(), &position) == GNV_OK) {
+        gnv_module_info info = {};
+        info.struct_size = sizeof info;
+        if (gnv_checkpoint_module_info(checkpoint, position, &info) == GNV_OK)
+            return {uint64_t(info.rows), uint64_t(info.columns)};
+    }
+    return {};
+}
+
+// "16": the first values; "2:5": rows 2, 3 and 4. False when `text` is neither.
+bool parse_range(const std::string & text, uint64_t row, uint64_t all, uint64_t & first, uint64_t & count) {
+    char * end = nullptr;
+    const auto number = [&end](const char * from, uint64_t & out) {
+        if (*from < '0' || *from > '9') return false;
+        out = strtoull(from, &end, 10);
+        return true;
+    };
+    uint64_t begin = 0, stop = 0;
+    if (!number(text.c_str(), begin)) return false;
+    if (*end == '\0') {
+        first = 0, count = std::min(begin, all);
+        return true;
+    }
+    if (*end != ':' || !number(end + 1, stop) || *end != '\0' || stop < begin) return false;
+    const uint64_t rows = row ? all / row : 0;
+    first = std::min(begin, rows) * row, count = std::min(stop, rows) * row - first;
+    return true;
+}
+
+// Sixteen to a line, a new line for every row of the last dimension.
+int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
+    constexpr uint64_t per_line = 16, per_read = per_line << 12;
+    const std::vector<uint64_t> shape = shape_of(checkpoint, args.tensor);
+    uint64_t all = 1, first = 0, count = 0;
+    for (const uint64_t extent : shape) all *= extent;
+    const uint64_t row = shape.empty() ? 1 : shape.back();
+    if (!parse_range(args.values, row, all, first, count)) {
+        fprintf(stderr, "error: --values %s: expected a number of values, or rows as 0:4\n", args.values.c_str());
+        return tools::exit_failure;
+    }
+    std::vector<double> values;
+    for (uint64_t done = 0; done < count; done += values.size()) {
+        values.resize(std::min(per_read, count - done));
+        if (gnv_checkpoint_values(checkpoint, args.tensor.c_str(), first + done, values.size(), values.data()) != GNV_OK)
+            return tools::report(engine);
+        for (uint64_t i = 0; i < values.size(); i++) {
+            const uint64_t at = first + done + i, column = at % row;
+            if (column % per_line == 0 || done + i == 0) printf("%s[%" PRIu64 ", %" PRIu64 "]", at > first ? "\n" : "", at / row, column);
+            printf(" %.9g", values[i]);
+        }
+    }
+    printf("\n");
+    return fflush(stdout) == 0 ? tools::exit_ok : tools::exit_failure;
+}
+
+int measure(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
+    gnv_text_t * text = nullptr;
+    if (gnv_checkpoint_measure(checkpoint, args.tensor.c_str(), nullptr, format_of(args), &text) != GNV_OK)
+        return tools::report(engine);
+    const int code = print_text(args, text);
+    return code != tools::exit_ok || args.values.empty() ? code : print_values(args, engine, checkpoint);
+}
+
+// --- Two checkpoints --------------------------------------------------------------------------------------------------
+
+int compare(const Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
+    const Checkpoint there = open(engine, args.other);
+    if (!there) return tools::exit_failure;
+    tools::ProgressLine progress(args.quiet || isatty(STDERR_FILENO) == 0);
+    gnv_compare_options options;
+    gnv_compare_options_init(&options);
+    options.filter = args.filter.empty() ? nullptr : args.filter.c_str();
+    options.progress = tools::ProgressLine::callback;
+    options.user = &progress;
+    gnv_comparison_t * comparison = nullptr;
+    if (gnv_checkpoint_compare(here, there.get(), &options, &comparison) != GNV_OK) return tools::report(engine);
+    const Comparison owner(comparison);
+    gnv_comparison_info info = {};
+    info.struct_size = sizeof info;
+    gnv_text_t * text = nullptr;
+    if (gnv_comparison_get_info(comparison, &info) != GNV_OK ||
+        gnv_comparison_text(comparison, format_of(args), &text) != GNV_OK)
+        return tools::report(engine);
+    if (print_text(args, text) != tools::exit_ok) return tools::exit_failure;
+    const uint64_t findings = info.values + info.form + info.only_here + info.only_there;
+    return findings > 0 ? tools::exit_findings : tools::exit_ok;
+}
+
+} // namespace
+
+int main(int argc, char ** argv) {
+    Args args;
+    CLI::App app("Shows what a checkpoint holds: tensors, roles, quantization, statistics, differences.", "inspect");
+    tools::set_up(app);
+    declare(app, args);
+    TOOLS_PARSE(app, argc, argv);
+    if (!args.values.empty() && args.json == "-") {
+        fprintf(stderr, "error: --values and --json - both write to standard output\n");
+        return tools::exit_failure;
+    }
+    tools::catch_interrupts();
+    const tools::Engine engine = tools::make_engine(args.threads);
+    if (!engine) return tools::exit_failure;
+    const Checkpoint checkpoint = open(engine.get(), args.folder);
+    if (!checkpoint) return tools::exit_failure;
+    if (!args.other.empty()) return compare(args, engine.get(), checkpoint.get());
+    return args.tensor.empty() ? list(args, engine.get(), checkpoint.get())
+                               : measure(args, engine.get(), checkpoint.get());
+}
