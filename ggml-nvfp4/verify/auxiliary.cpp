@@ -69,7 +69,7 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     content = text.take();
     if (known.is_json) {
         const Result<JsonDocument> document = JsonDocument::parse(content, known.name);
-        if (!document.ok()) file.problem = document.status().message();
+        if (!document.ok()) file.problem = message_about(document.status(), known.name);
     }
     if (!file.in_source) return file;
     GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
