@@ -202,8 +202,9 @@ def check_listed(tree):
         stem = re.escape(os.path.splitext(os.path.basename(path))[0])
         folder = os.path.dirname(path)
         while True:
-            lists = "".join(text for name, text in tree.texts.items() if os.path.dirname(name) == folder and
-                            name.endswith(("CMakeLists.txt", ".cmake")))
+            lists = tree.texts.get(os.path.join(folder, "CMakeLists.txt"), "")
+            lists += "".join(text for name, text in tree.texts.items()
+                             if name.startswith(folder + "/") and name.endswith(".cmake"))  # it may include those
             relative = re.escape(os.path.relpath(path, folder or "."))
             if re.search(rf"(?<![\w./]){relative}(?![\w.])", lists):
                 break
