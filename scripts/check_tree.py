@@ -188,7 +188,14 @@ def check_kernel_pairs(tree):
 
 
 def check_listed(tree):
-    """Every source is named in the CMakeLists.txt of its folder or of one above; fuzz targets are globbed."""
+    """Every source is named, once, in the CMakeLists.txt of its folder or of one above; fuzz targets are globbed."""
+    for path, text in tree.texts.items():
+        if path.startswith("ggml-nvfp4/") and path.endswith("CMakeLists.txt"):
+            seen = set()
+            for number, line in enumerate(text.split("\n"), 1):
+                if line in seen and re.fullmatch(r"\s+[\w/]+\.(c|cpp|cu)", line):
+                    tree.report(path, number, "listed twice: " + line.strip())
+                seen.add(line)
     for path, _ in tree.sources():
         if path.endswith((".h", ".cuh")) or re.fullmatch(r"tests/fuzz/fuzz_\w+\.cpp", path):
             continue
@@ -253,6 +260,7 @@ PLANTS = [
     ("ggml-nvfp4/cpu/pack.cpp", "void f() { throw 1; }\n", 1, "never throws"),
     ("ggml-nvfp4/cuda/lonely.cu", "int lonely;\n", 1, "CPU twin"),
     ("ggml-nvfp4/cpu/unlisted.cpp", "int unlisted;\n", 1, "in no CMakeLists.txt"),
+    ("ggml-nvfp4/CMakeLists.txt", CLEAN["ggml-nvfp4/CMakeLists.txt"] + "    core/env.cpp\n", 8, "listed twice"),
     ("ggml-nvfp4/cpu/status.h", "#pragma once\n", 1, "name is taken"),
     ("ggml-nvfp4/core/bare.h", "int bare;\n", 1, "#pragma once"),
     ("ggml-nvfp4/cpu/pack.cpp", "// a reason is missing\n" + "int a;\n" * 801, 1, "802 lines"),

@@ -195,11 +195,6 @@ gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * na
     });
 }
 
-void gnv_contents_options_init(gnv_contents_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
-}
-
 gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * given, gnv_text_format format,
                                gnv_text_t ** out) {
     if (out) *out = nullptr;
@@ -219,11 +214,6 @@ gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents
 }
 
 // --- Comparing --------------------------------------------------------------------------------------------------------
-
-void gnv_compare_options_init(gnv_compare_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
-}
 
 gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there, const gnv_compare_options * given,
                                   gnv_comparison_t ** out) {

@@ -5,15 +5,6 @@
 
 using namespace gnv;
 
-void gnv_dataset_options_init(gnv_dataset_options * options) {
-    const CalibrationOptions defaults;
-    *options = {};
-    options->struct_size = sizeof *options;
-    options->samples = defaults.samples;
-    options->sequence_length = defaults.sequence_length;
-    options->seed = defaults.seed;
-}
-
 static Result<CalibrationOptions> translate_options(const gnv_dataset_options * given) {
     gnv_dataset_options options;
     gnv_dataset_options_init(&options);

@@ -20,11 +20,6 @@ const char * gnv_version(void) { return GNV_VERSION_STRING; }
 
 const char * gnv_status_string(gnv_status status) { return code_name(Code(status)); }
 
-void gnv_engine_options_init(gnv_engine_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
-}
-
 gnv_status gnv_engine_create(const gnv_engine_options * given, gnv_engine_t ** out) {
     if (!out) return GNV_INVALID_ARGUMENT;
     *out = nullptr;

@@ -8,11 +8,6 @@ struct gnv_plan_t {
     Plan plan;
 };
 
-void gnv_plan_options_init(gnv_plan_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
-}
-
 static Status take_patterns(const char * const * texts, size_t count, std::vector<std::string> & out) {
     if (count > 0 && !texts) return Status(Code::invalid_argument, "a list of patterns is NULL");
     for (size_t i = 0; i < count; i++) {
@@ -79,11 +74,6 @@ gnv_status gnv_plan_get_info(const gnv_plan_t * handle, gnv_plan_info * out) {
         if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_plan_info.struct_size is not set");
         return {};
     });
-}
-
-void gnv_quantize_options_init(gnv_quantize_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
 }
 
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,

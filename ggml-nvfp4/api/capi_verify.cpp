@@ -8,11 +8,6 @@ struct gnv_report_t {
     verify::VerifyReport report;
 };
 
-void gnv_verify_options_init(gnv_verify_options * options) {
-    *options = {};
-    options->struct_size = sizeof *options;
-}
-
 static verify::VerifyOptions take_verify_options(const gnv_verify_options & given) {
     verify::VerifyOptions options;
     options.values = given.structure_only == 0;

@@ -6,8 +6,9 @@
  *   - Handles are opaque. An engine and everything made from it belong to one thread at a time; two engines are
  *     independent of each other. There is no global state.
  *   - Handles made from an engine must be destroyed before it. Destroying NULL does nothing.
- *   - Structures of options start with struct_size: call gnv_<name>_init(), then change what you need. Fields are only
- *     ever added at the end, so a program keeps working with a newer library.
+ *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
+ *     the size that your program knows, then change what you need. Fields are only ever added at the end, so a program
+ *     keeps working with a newer library. Structures that receive results: set struct_size before the call.
  *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
  *     call they were given to returns (log callbacks: until the engine is destroyed).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
@@ -17,6 +18,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(GNV_SHARED) && defined(__GNUC__)
 #define GNV_API __attribute__((visibility("default")))
@@ -69,7 +71,11 @@ typedef struct gnv_engine_options {
     void * user;
 } gnv_engine_options;
 
-GNV_API void gnv_engine_options_init(gnv_engine_options * options);
+static inline void gnv_engine_options_init(gnv_engine_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* `options` may be NULL for the defaults. On failure *out is NULL and the status says why. */
 GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out);
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
@@ -146,7 +152,11 @@ typedef struct gnv_plan_options {
     int32_t overwrite;
 } gnv_plan_options;
 
-GNV_API void gnv_plan_options_init(gnv_plan_options * options);
+static inline void gnv_plan_options_init(gnv_plan_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* `source`: a folder with config.json and safetensors files. The plan uses the engine's threads. */
 GNV_API gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * options,
                                    gnv_plan_t ** out);
@@ -188,7 +198,11 @@ typedef struct gnv_quantize_options {
     void * user;
 } gnv_quantize_options;
 
-GNV_API void gnv_quantize_options_init(gnv_quantize_options * options);
+static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source and plan give the
  * same bytes whatever threads, memory budget and host. `report` (may be NULL) receives times and peak memory as JSON
@@ -208,7 +222,11 @@ typedef struct gnv_verify_options {
     void * user;
 } gnv_verify_options;
 
-GNV_API void gnv_verify_options_init(gnv_verify_options * options);
+static inline void gnv_verify_options_init(gnv_verify_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL),
  * the BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults of the checkpoint are
  * findings of the report, not failures of the call; the call fails when a folder is missing, holds no checkpoint, the
@@ -229,6 +247,7 @@ typedef struct gnv_report_info {
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
+
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
@@ -317,7 +336,11 @@ typedef struct gnv_contents_options {
     int32_t list_tensors; /* plain text: a line per tensor after the summary by role (JSON has them always) */
 } gnv_contents_options;
 
-GNV_API void gnv_contents_options_init(gnv_contents_options * options);
+static inline void gnv_contents_options_init(gnv_contents_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* What the checkpoint holds: a summary by role for people, every tensor for programs (schema ggml-nvfp4.inspect.1). */
 GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * options,
                                        gnv_text_format format, gnv_text_t ** out);
@@ -336,7 +359,11 @@ typedef struct gnv_compare_options {
     void * user;
 } gnv_compare_options;
 
-GNV_API void gnv_compare_options_init(gnv_compare_options * options);
+static inline void gnv_compare_options_init(gnv_compare_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 /* Reads everything that meets its like, in bounded memory. Both checkpoints must be of one engine. */
 GNV_API gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there,
                                           const gnv_compare_options * options, gnv_comparison_t ** out);
@@ -441,7 +468,14 @@ typedef struct gnv_dataset_options {
     int32_t pack;               /* several documents a sequence, none seeing another */
 } gnv_dataset_options;
 
-GNV_API void gnv_dataset_options_init(gnv_dataset_options * options);
+static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->samples = 256;
+    options->sequence_length = 2048;
+    options->seed = 42;
+}
+
 /* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
  * (in the log and in the summary), no usable row is a failure. On failure *out is NULL. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,

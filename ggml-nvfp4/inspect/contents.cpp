@@ -7,6 +7,7 @@
 
 namespace gnv {
 
+static constexpr const char * config_name = "config.json";
 static constexpr uint64_t max_config_bytes = 16 << 20;
 
 static constexpr QuantizedNaming namings[] = {
@@ -26,7 +27,7 @@ Result<Contents> Contents::open(const std::string & folder) {
     contents.notes_ = contents.checkpoint_.notes();
     contents.uses_.resize(contents.checkpoint_.tensors().size());
     contents.find_modules();
-    contents.find_roles(join_path(folder, "config.json"));
+    contents.find_roles();
     return contents;
 }
 
@@ -95,17 +96,19 @@ void Contents::find_modules() {
 
 // --- Roles ------------------------------------------------------------------------------------------------------------
 
-void Contents::find_roles(const std::string & config_path) {
-    if (!path_exists(config_path)) {
-        notes_.push_back("no config.json: roles are not known");
+void Contents::find_roles() {
+    if (!has_file(checkpoint_.files(), config_name)) {
+        notes_.push_back(concat("no ", config_name, ": roles are not known"));
         return;
     }
-    const Status status = read_model(config_path);
+    const Status status = read_model();
     if (!status.ok()) notes_.push_back("roles are not known: " + status.message());
 }
 
-Status Contents::read_model(const std::string & config_path) {
-    GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, max_config_bytes));
+Status Contents::read_model() {
+    GNV_ASSIGN(std::string text, read_file(checkpoint_.files(), config_name, max_config_bytes));
+    GNV_ASSIGN(const JsonDocument config,
+               JsonDocument::parse(std::move(text), join_path(checkpoint_.folder(), config_name)));
     // Every name that a tensor of the model may carry; blocks choose their layout independently of each other.
     std::unordered_map<std::string, Use> known;
     for (const bool nested : {true, false}) {
@@ -151,7 +154,7 @@ int64_t Contents::find_module(std::string_view name) const {
 }
 
 Status Contents::read(const TensorInfo & tensor, uint64_t offset, void * data, uint64_t size) const {
-    return shards_[tensor.shard].read(data, size, tensor.offset + offset).add_context(checkpoint_.describe(tensor));
+    return shards_[tensor.shard]->read(data, size, tensor.offset + offset).add_context(checkpoint_.describe(tensor));
 }
 
 Result<float> Contents::read_scalar(uint32_t position) const {

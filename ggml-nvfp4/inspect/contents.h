@@ -72,11 +72,11 @@ class Contents {
   private:
     explicit Contents(Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {}
     void find_modules();
-    void find_roles(const std::string & config_path);
-    Status read_model(const std::string & config_path);
+    void find_roles();
+    Status read_model();
 
     Checkpoint checkpoint_;
-    std::vector<File> shards_;
+    FolderFiles shards_;
     std::vector<Use> uses_;
     std::vector<QuantizedModule> modules_;
     std::unordered_map<std::string, uint32_t> module_by_name_;
