@@ -57,6 +57,8 @@ class Run {
     // Streams everything; times go to `report`.
     Status stream(ThreadPool & threads, QuantizeReport & report);
     Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
+    // After stream(): a request to stop still counts until the result gets its name.
+    Status check_cancelled() { return advance(0, 0); }
 
   private:
     Status work(Worker & worker);
@@ -353,6 +355,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     for (const PlanFile & file : plan.files)
         GNV_TRY(writer->copy_file(file.name, join_path(plan.checkpoint.folder(), file.name)));
     GNV_TRY(run.check_source_unchanged());
+    GNV_TRY(run.check_cancelled());
     GNV_TRY(writer->publish(plan.config_text));
     report.finish_wall = seconds_since(synced);
     report.total_wall = seconds_since(start);

@@ -3,6 +3,7 @@
 #include "formats/file.h"
 
 #include <cmath>
+#include <new>
 #include <simdjson.h>
 #include <unordered_set>
 
@@ -11,6 +12,8 @@ namespace gnv {
 namespace dom = simdjson::dom;
 
 static constexpr size_t deepest_nesting = 256;
+// Bounds memory: a value takes up to 50 bytes here, however short its text. Headers of 900,000 tensors stay below it.
+static constexpr size_t most_values = 10'000'000;
 
 struct JsonDocument::State {
     std::string name;
@@ -52,6 +55,13 @@ static bool find_duplicate_key(dom::element element, std::string & key) {
     return false;
 }
 
+// Not less than the number of values in a JSON text.
+static size_t count_values(const std::string & text) {
+    size_t count = 1;
+    for (const char c : text) count += (c == ',') + (c == ':') + (c == '[') + (c == '{');
+    return count;
+}
+
 JsonDocument::JsonDocument(JsonDocument &&) noexcept = default;
 JsonDocument & JsonDocument::operator=(JsonDocument &&) noexcept = default;
 JsonDocument::~JsonDocument() = default;
@@ -59,10 +69,13 @@ JsonDocument::~JsonDocument() = default;
 Result<JsonDocument> JsonDocument::parse(std::string text, std::string name) {
     auto state = std::make_shared<State>();
     state->name = std::move(name);
+    if (count_values(text) > most_values)
+        return fail(Code::format, state->name, ": more than ", most_values, " values; no file of a checkpoint has as many");
     if (state->parser.allocate(text.size() < 256 ? 256 : text.size(), deepest_nesting) != simdjson::SUCCESS)
-        return fail(Code::out_of_memory, state->name, ": not enough memory to parse ", text.size(), " bytes of JSON");
+        throw std::bad_alloc();
     // The parser keeps its own copy of every string; the text is not needed afterwards.
     const simdjson::error_code error = state->parser.parse(text).get(state->root);
+    if (error == simdjson::MEMALLOC) throw std::bad_alloc();
     if (error != simdjson::SUCCESS)
         return fail(Code::format, state->name, ": not valid JSON: ", simdjson::error_message(error));
     std::string key;

@@ -55,7 +55,8 @@ class JsonValue {
     std::shared_ptr<const Node> node_;
 };
 
-// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels, and duplicate keys in any object.
+// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels, more than 10 million values, and
+// duplicate keys in any object.
 class JsonDocument {
   public:
     // `name` is used in messages, usually the file's path.

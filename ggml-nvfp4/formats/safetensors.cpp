@@ -20,6 +20,8 @@ static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uin
     return bits % 8 == 0;
 }
 
+static constexpr size_t most_dimensions = 64; // as many as any framework knows
+
 static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue & value, uint64_t data_bytes) {
     HeaderTensor tensor;
     tensor.name = std::string(name);
@@ -33,6 +35,8 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     GNV_TRY(shape.for_each_element([&](size_t, const JsonValue & item) -> Status {
         GNV_ASSIGN(const int64_t extent, item.as_int());
         if (extent < 0) return fail(Code::format, item.where(), ": ", extent, " is negative");
+        if (tensor.shape.size() == most_dimensions)
+            return fail(Code::format, shape.where(), ": more than ", most_dimensions, " dimensions");
         tensor.shape.push_back(extent);
         return {};
     }));

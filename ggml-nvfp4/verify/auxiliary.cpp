@@ -4,7 +4,7 @@
 #include "verify/subject.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <map>
 
 namespace gnv::verify {
 
@@ -37,19 +37,78 @@ const AuxiliaryFile & AuxiliaryFiles::operator[](const std::string & name) const
     return *found;
 }
 
-static void compare_json(AuxiliaryFile & file, const std::string & ours, const std::string & theirs) {
-    const nlohmann::json a = nlohmann::json::parse(ours, nullptr, false), b = nlohmann::json::parse(theirs, nullptr, false);
-    file.differs_in_meaning = a != b;
-    if (!a.is_object() || !b.is_object()) return;
-    const auto note_missing = [&](const nlohmann::json & object, const nlohmann::json & other, bool also_changed) {
-        for (const auto & [key, value] : object.items()) {
-            const auto found = other.find(key);
-            if (file.keys.size() < listed_keys && (found == other.end() || (also_changed && *found != value)))
-                file.keys.push_back(printable(key, 60));
+using Members = std::map<std::string_view, JsonValue>;
+
+static Result<Members> members_of(const JsonValue & object) {
+    Members members;
+    GNV_TRY(object.for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
+        members.emplace(key, value);
+        return {};
+    }));
+    return members;
+}
+
+static Result<std::vector<JsonValue>> elements_of(const JsonValue & array) {
+    std::vector<JsonValue> elements;
+    GNV_TRY(array.for_each_element([&](size_t, const JsonValue & value) -> Status {
+        elements.push_back(value);
+        return {};
+    }));
+    return elements;
+}
+
+// Equal but for blanks, the order of keys and the spelling of numbers.
+static Result<bool> same_meaning(const JsonValue & a, const JsonValue & b) {
+    if (a.is_object() && b.is_object()) {
+        GNV_ASSIGN(const Members ours, members_of(a));
+        GNV_ASSIGN(const Members theirs, members_of(b));
+        if (ours.size() != theirs.size()) return false;
+        for (auto x = ours.begin(), y = theirs.begin(); x != ours.end(); ++x, ++y) {
+            if (x->first != y->first) return false;
+            GNV_ASSIGN(const bool same, same_meaning(x->second, y->second));
+            if (!same) return false;
         }
+        return true;
+    }
+    if (a.is_array() && b.is_array()) {
+        GNV_ASSIGN(const std::vector<JsonValue> ours, elements_of(a));
+        GNV_ASSIGN(const std::vector<JsonValue> theirs, elements_of(b));
+        if (ours.size() != theirs.size()) return false;
+        for (size_t i = 0; i < ours.size(); i++) {
+            GNV_ASSIGN(const bool same, same_meaning(ours[i], theirs[i]));
+            if (!same) return false;
+        }
+        return true;
+    }
+    if (a.type() != JsonType::real && b.type() != JsonType::real) return a.text() == b.text();
+    const Result<double> x = a.as_double(), y = b.as_double();
+    return x.ok() && y.ok() && x.value() == y.value();
+}
+
+static Status compare_json(AuxiliaryFile & file, const JsonValue & ours, std::string original) {
+    const Result<JsonDocument> document = JsonDocument::parse(std::move(original), file.name);
+    if (!document.ok()) return {}; // the source's file is damaged: it differs
+    const JsonValue theirs = document.value().root();
+    GNV_ASSIGN(const bool same, same_meaning(ours, theirs));
+    file.differs_in_meaning = !same;
+    if (same || !ours.is_object() || !theirs.is_object()) return {};
+    GNV_ASSIGN(const Members a, members_of(ours));
+    GNV_ASSIGN(const Members b, members_of(theirs));
+    const auto note = [&](std::string_view key) {
+        if (file.keys.size() < listed_keys) file.keys.push_back(printable(key, 60));
     };
-    note_missing(a, b, true);
-    note_missing(b, a, false);
+    for (const auto & [key, value] : a) {
+        const auto found = b.find(key);
+        if (found == b.end()) {
+            note(key);
+            continue;
+        }
+        GNV_ASSIGN(const bool same_value, same_meaning(value, found->second));
+        if (!same_value) note(key);
+    }
+    for (const auto & [key, value] : b)
+        if (a.count(key) == 0) note(key);
+    return {};
 }
 
 static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & folder, const Folder * source,
@@ -70,13 +129,17 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     }
     content = text.take();
     if (known.is_json) {
-        const Result<JsonDocument> document = JsonDocument::parse(content, known.name);
+        Result<JsonDocument> document = JsonDocument::parse(content, known.name);
+        if (!document.ok() && is_machine_failure(document.status())) return document.take_status();
         if (!document.ok()) file.problem = message_about(document.status(), known.name);
     }
     if (!file.in_source) return file;
-    GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
+    GNV_ASSIGN(std::string original, read_file(*source, known.name, size_limit));
     file.differs = file.differs_in_meaning = content != original;
-    if (file.differs && known.is_json && file.problem.empty()) compare_json(file, content, original);
+    if (file.differs && known.is_json && file.problem.empty()) {
+        GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(content, known.name));
+        GNV_TRY(compare_json(file, document.root(), std::move(original)));
+    }
     return file;
 }
 

@@ -48,6 +48,8 @@ constexpr RequiredValue nvfp4_values[] = {
 constexpr const char * known_formats[] = {"nvfp4-pack-quantized", "mixed-precision", "float-quantized",
                                           "naive-quantized", "pack-quantized", "int-quantized"};
 
+constexpr size_t most_patterns = 1000; // of a list; each is tried on every module
+
 class Reader {
   public:
     Reader(const NameSpace & space, Findings & findings) : space_(space), findings_(findings) {}
@@ -185,6 +187,8 @@ class Reader {
         const Status status = list.for_each_element([&](size_t, const JsonValue & item) -> Status {
             GNV_ASSIGN(const std::string_view entry, item.as_string());
             if (starts_with(entry, "re:")) {
+                if (out.patterns.size() == most_patterns)
+                    return fail(Code::unsupported, "more than ", most_patterns, " patterns");
                 GNV_ASSIGN(Pattern pattern, Pattern::compile(std::string(entry), false));
                 out.patterns.push_back(std::move(pattern));
             } else if (linear && entry == "Linear") {

@@ -17,9 +17,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-const char * const fault_call_names[FAULT_CALLS] = {"open",   "read",   "write", "size",   "sync",   "rename",
-                                                    "close", "remove", "folder", "stat", "memory", "thread"};
-
 static struct fault_plan plan;
 static atomic_int armed, fired;
 static atomic_long counts[FAULT_CALLS];
