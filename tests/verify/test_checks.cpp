@@ -41,13 +41,6 @@ bool mentions(const VerifyReport & report, const std::string & text) {
     return false;
 }
 
-void remove_ignored(Json & config, const std::string & part) {
-    Json kept = Json::array();
-    for (const Json & entry : config["ignore"])
-        if (entry.get<std::string>().find(part) == std::string::npos) kept.push_back(entry);
-    config["ignore"] = kept;
-}
-
 const std::string layers = "model.language_model.layers.";
 
 } // namespace
@@ -198,6 +191,14 @@ TEST_CASE("a draft head that was dropped: a warning alone, an error beside a sou
     const VerifyReport compared = damaged(drop, tiny);
     CHECK(failed_checks(compared) == "L11");
     CHECK(compared.errors() == 1);
+}
+
+TEST_CASE("a draft head with experts in both forms") {
+    const VerifyReport report = damaged([](Damage & damage) {
+        damage.add(0, "mtp.layers.0.mlp.experts.0.down_proj.weight", DType::bf16, {256, 64}, std::string(256 * 64 * 2, '\0'));
+    });
+    CHECK(failed_checks(report) == "L11");
+    CHECK(mentions(report, "holds its experts twice"));
 }
 
 TEST_CASE("a config that cuts layers off leaves tensors of the source uncalled for") {
