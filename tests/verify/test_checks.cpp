@@ -299,7 +299,8 @@ TEST_CASE("a wrong checkpoint is reported in bounded length") {
                     damage.remove(module.tensor(component));
     });
     CHECK(report.findings.count("L2", Severity::error) == 1600);
-    CHECK(report.findings.all().size() == Findings::kept_per_check);
+    CHECK(std::count_if(report.findings.all().begin(), report.findings.all().end(),
+                        [](const Finding & finding) { return finding.check == "L2"; }) == int64_t(Findings::kept_per_check));
     CHECK(report_text(report).find("... and 1,590 more") != std::string::npos);
     CHECK(report_text(report).size() < 20'000);
 }
