@@ -56,7 +56,7 @@ int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options
 
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("Checks an NVFP4 checkpoint: would vLLM and SGLang load it, and is it its source, quantized?", "verify");
     tools::set_up(app);
@@ -80,3 +80,5 @@ int main(int argc, char ** argv) {
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
     return show(args, engine.get(), report);
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

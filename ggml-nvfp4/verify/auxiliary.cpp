@@ -95,8 +95,10 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     AuxiliaryFile file;
     file.name = known.name;
     file.kind = known.kind;
-    file.present = has_file(folder, known.name);
-    file.in_source = source && has_file(*source, known.name);
+    GNV_ASSIGN(file.present, has_file(folder, known.name));
+    if (source) {
+        GNV_ASSIGN(file.in_source, has_file(*source, known.name));
+    }
     if (!file.present) return file;
     Result<std::string> text = read_file(folder, known.name, size_limit);
     if (!text.ok()) {

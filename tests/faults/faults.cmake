@@ -9,7 +9,6 @@ gnv_test(test_faults
     faults/failing_new.cpp
     faults/fault_shim.c
     faults/test_faults.cpp
-    tools/synthetic_checkpoint.cpp
-    tools/synthetic_values.cpp
+    faults/test_verify_faults.cpp
 )
 target_link_libraries(test_faults PRIVATE ${CMAKE_DL_LIBS})

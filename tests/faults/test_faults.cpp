@@ -1,11 +1,9 @@
 // A run in which the operating system fails: every call of every kind in turn, in this process. Whatever fails, the
 // caller gets a status and a message, no file stays open, nothing leaks (the sanitizer builds run this too), and what
 // carries the destination's name is complete.
-#include "faults/fault_shim.h"
-#include "faults/small_model.h"
+#include "faults/fault_loop.h"
 #include "quant/plan.h"
 
-#include <cerrno>
 #include <doctest/doctest.h>
 #include <ggml-nvfp4.h>
 
@@ -15,12 +13,6 @@ using namespace gnv::test;
 namespace {
 
 // --- One run ----------------------------------------------------------------------------------------------------------------
-
-struct Outcome {
-    gnv_status status = GNV_OK;
-    std::string message;
-    bool fired = false;
-};
 
 // Through the C API, as programs do it.
 Outcome quantize_folder(const std::string & source, const std::string & destination, bool overwrite,
@@ -81,10 +73,6 @@ const Model & model() {
     return it;
 }
 
-size_t open_files() { return list_directory("/proc/self/fd").take().size(); }
-
-bool contains(const std::string & text, const char * part) { return text.find(part) != std::string::npos; }
-
 // --- What must hold after it ------------------------------------------------------------------------------------------------
 
 // `old`: what the destination held before; null where there was none.
@@ -97,9 +85,7 @@ void check_outcome(const Outcome & outcome, const std::string & destination, con
         CHECK_FALSE(path_exists(partial));
         return;
     }
-    const bool named = contains(outcome.message, model().scratch.path().c_str()) ||
-                       contains(outcome.message, "memory") || contains(outcome.message, "thread");
-    CHECK(named);
+    CHECK(names_a_cause(outcome.message, model().scratch.path()));
     CHECK((found == model().result || (old ? found == *old : !path_exists(destination))));
     if (path_exists(partial) && path_exists(join_path(partial, "journal")))
         CHECK(false_claim(partial, model().result, model().plan.output) == "");
@@ -112,55 +98,24 @@ void clean(const std::string & destination) {
 
 // --- The cases --------------------------------------------------------------------------------------------------------------
 
-enum class Expect {
-    failure,  // of the run
-    survival, // the same result
-    either,   // some of these calls are not needed
-};
-
-struct FaultCase {
-    fault_call call;
-    int error;
-    Expect expect;
-    int repeat = 0;
-};
-
-// Fails call after call until a run makes fewer than that. The first 300 one by one, then about every tenth.
 void fail_every_call(const FaultCase & fault_case, bool overwrite) {
     const std::string destination = model().scratch / "out";
     const Files old = {{"config.json", "{}"}, {"model.safetensors", "old"}};
-    const size_t files_before = open_files();
-    long runs = 0, failures = 0;
-    bool fired = true;
-    for (long number = 1; fired; number += number < 300 ? 1 : 1 + number / 10, runs++) {
-        const std::string call = fault_call_names[fault_case.call];
-        CAPTURE(call);
-        CAPTURE(fault_case.error);
-        CAPTURE(number);
+    for_every_fault(fault_case, model().scratch.path(), [&](const fault_plan & fault) {
         if (overwrite) {
             REQUIRE(make_directory(destination).ok());
             for (const auto & [name, content] : old) REQUIRE(write_file_synced(join_path(destination, name), content).ok());
         }
-        const fault_plan fault = {fault_case.call, number, fault_case.error, fault_case.repeat,
-                                  model().scratch.path().c_str()};
         const Outcome outcome = quantize_folder(model().source, destination, overwrite, &fault);
-        fired = outcome.fired;
-        const bool failed = outcome.status != GNV_OK;
-        failures += failed;
-        CHECK(open_files() == files_before);
-        if (!fired || fault_case.expect == Expect::survival) CHECK_MESSAGE(!failed, outcome.message);
-        if (fired && fault_case.expect == Expect::failure) CHECK(failed);
         check_outcome(outcome, destination, overwrite ? &old : nullptr);
-        if (failed && number % 8 == 1) { // the next attempt is not in the way of the last
+        if (outcome.status != GNV_OK && fault.number % 8 == 1) { // the next attempt is not in the way of the last
             const Outcome again = quantize_folder(model().source, destination, true);
             CHECK_MESSAGE(again.status == GNV_OK, again.message);
             check_outcome(again, destination, nullptr);
         }
         clean(destination);
-    }
-    MESSAGE(std::string(fault_call_names[fault_case.call]), " ", fault_case.error, ": ", runs - 1, " faults, ", failures, " failures");
-    CHECK(runs > 1);
-    if (fault_case.expect != Expect::survival) CHECK(failures > 0);
+        return outcome;
+    });
 }
 
 } // namespace
