@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <ggml-nvfp4.h>
 #include <memory>
+#include <new>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -46,6 +47,18 @@ inline std::vector<const char *> pointers(const std::vector<std::string> & texts
     std::vector<const char *> out;
     for (const std::string & text : texts) out.push_back(text.c_str());
     return out;
+}
+
+// Runs a program's body; what its option parser or containers throw ends it with a message, too.
+inline int guarded(int (*body)(int argc, char ** argv), int argc, char ** argv) {
+    try {
+        return body(argc, argv);
+    } catch (const std::bad_alloc &) {
+        fputs("error: out of memory\n", stderr);
+    } catch (const std::exception & error) {
+        fprintf(stderr, "error: %s\n", error.what());
+    }
+    return exit_failure;
 }
 
 // --- Handles ------------------------------------------------------------------------------------------------------------

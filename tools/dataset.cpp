@@ -48,7 +48,7 @@ bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_
 
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("What calibration would see: tokens, truncation, padding, lengths, duplicates.", "dataset");
     tools::set_up(app);
@@ -70,3 +70,5 @@ int main(int argc, char ** argv) {
         if (!show_sequence(tokenizer.get(), dataset.get(), i)) return tools::report(engine.get());
     return tools::exit_ok;
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -161,7 +161,7 @@ int compare(const Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
 
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("Shows what a checkpoint holds: tensors, roles, quantization, statistics, differences.", "inspect");
     tools::set_up(app);
@@ -180,3 +180,5 @@ int main(int argc, char ** argv) {
     return args.tensor.empty() ? list(args, engine.get(), checkpoint.get())
                                : measure(args, engine.get(), checkpoint.get());
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -76,7 +76,7 @@ int run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan)
 
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("Turns a BF16 checkpoint into an NVFP4 one that vLLM and SGLang load.", "quantize");
     tools::set_up(app);
@@ -107,3 +107,5 @@ int main(int argc, char ** argv) {
     const tools::Handle<gnv_plan_t, gnv_plan_destroy> owner(plan);
     return args.dry_run ? dry_run(args, engine.get(), plan) : run(args, engine.get(), plan);
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

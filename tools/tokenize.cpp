@@ -95,7 +95,7 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
 
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("Texts to token ids and back, with a checkpoint's own tokenizer.", "tokenize");
     tools::set_up(app);
@@ -116,3 +116,5 @@ int main(int argc, char ** argv) {
     }
     return run(args, engine.get(), tokenizer.get(), args.jsonl == "-" ? std::cin : file);
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -6,7 +6,7 @@ namespace {
 struct Args {
     std::string checkpoint, source, json;
     int threads = 0;
-    bool structure = false, strict = false, quiet = false;
+    bool structure = false, self_test = false, strict = false, quiet = false;
 };
 
 void declare(CLI::App & app, Args & args) {
@@ -14,6 +14,7 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--source", args.source, "folder of the BF16 checkpoint it was made from: compare every tensor")
         ->type_name("SRC");
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
+    app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and show which check finds each");
     app.add_flag("--strict", args.strict, "warnings fail, too");
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
     app.add_option("--json", args.json, "write the whole report to FILE; - is standard output, instead of the table")
@@ -40,9 +41,22 @@ int show(const Args & args, const gnv_engine_t * engine, const gnv_report_t * re
     return info.errors > 0 || (args.strict && info.warnings > 0) ? tools::exit_findings : tools::exit_ok;
 }
 
+int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options & options) {
+    const char * source = args.source.empty() ? nullptr : args.source.c_str();
+    const gnv_text_format format = args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON;
+    gnv_text_t * text = nullptr;
+    uint64_t escaped = 0;
+    if (gnv_verify_self_test(engine, args.checkpoint.c_str(), source, &options, format, &text, &escaped) != GNV_OK)
+        return tools::report(engine);
+    const tools::Text owner(text);
+    const bool shown = !args.json.empty() || !args.quiet;
+    if (shown && !tools::save_text(args.json.empty() ? "-" : args.json, text)) return tools::exit_failure;
+    return escaped > 0 ? tools::exit_findings : tools::exit_ok;
+}
+
 } // namespace
 
-int main(int argc, char ** argv) {
+static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app("Checks an NVFP4 checkpoint: would vLLM and SGLang load it, and is it its source, quantized?", "verify");
     tools::set_up(app);
@@ -58,6 +72,7 @@ int main(int argc, char ** argv) {
     options.structure_only = args.structure;
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
+    if (args.self_test) return self_test(args, engine.get(), options);
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
     gnv_report_t * report = nullptr;
     if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
@@ -65,3 +80,5 @@ int main(int argc, char ** argv) {
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
     return show(args, engine.get(), report);
 }
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -1,4 +1,5 @@
 #include "api/handles.h"
+#include "verify/self_test.h"
 #include "verify/verify.h"
 
 using namespace gnv;
@@ -12,7 +13,7 @@ static verify::VerifyOptions take_verify_options(const gnv_verify_options & give
     verify::VerifyOptions options;
     options.values = given.structure_only == 0;
     if (given.progress) {
-        options.progress = [given](const verify::MeasureProgress & state) {
+        options.measure.progress = [given](const verify::MeasureProgress & state) {
             const gnv_progress progress = {sizeof(gnv_progress), state.bytes,         state.bytes_total,
                                            state.tensors,        state.tensors_total, state.seconds};
             return given.progress(given.user, &progress) == 0;
@@ -70,6 +71,28 @@ gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, 
     return api::call(report ? report->engine : nullptr, [&]() -> Status {
         if (!out) return Status(Code::invalid_argument, "gnv_report_text: out is NULL");
         *out = api::make_text(format == GNV_TEXT_JSON ? verify::report_json(report->report) : verify::report_text(report->report));
+        return {};
+    });
+}
+
+gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                                const gnv_verify_options * given, gnv_text_format format, gnv_text_t ** report,
+                                uint64_t * escaped) {
+    if (report) *report = nullptr;
+    return api::call(engine, [&]() -> Status {
+        gnv_verify_options options;
+        gnv_verify_options_init(&options);
+        if (!checkpoint) return Status(Code::invalid_argument, "gnv_verify_self_test: checkpoint is NULL");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument, "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
+        std::shared_ptr<const Folder> folder, source_folder;
+        GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
+        GNV_ASSIGN(const verify::SelfTestReport result,
+                   verify::self_test(std::move(folder), std::move(source_folder), *engine->threads,
+                                     take_verify_options(options).measure.progress));
+        if (escaped) *escaped = result.count(verify::FaultOutcome::escaped);
+        if (report)
+            *report = api::make_text(format == GNV_TEXT_JSON ? verify::self_test_json(result) : verify::self_test_text(result));
         return {};
     });
 }

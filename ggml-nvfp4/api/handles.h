@@ -60,7 +60,7 @@ gnv_status call(gnv_engine_t * engine, const Body & body) {
     try {
         engine->last_error = status.message();
     } catch (...) {
-        engine->last_error.clear(); // out of memory while saying so: the code still tells
+        engine->last_error = "out of memory"; // needs none: the string object holds that much
     }
     return gnv_status(status.code());
 }

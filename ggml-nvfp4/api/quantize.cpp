@@ -2,6 +2,7 @@
 
 #include "api/task_queue.h"
 #include "cpu/nvfp4_pack.h"
+#include "formats/json_writer.h"
 #include "formats/nvfp4.h"
 
 #include <algorithm>
@@ -9,7 +10,6 @@
 #include <chrono>
 #include <cmath>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
 namespace gnv {
@@ -361,30 +361,23 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
 }
 
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
-    const nlohmann::ordered_json json = {
-        {"schema", "ggml-nvfp4.quantize.1"},
-        {"scheme", scheme_name(plan.options.recipe.scheme)},
-        {"preset", preset_name(plan.options.recipe.preset)},
-        {"source_tensors", plan.checkpoint.tensors().size()},
-        {"source_bytes", plan.checkpoint.tensor_bytes()},
-        {"quantized_modules", plan.selection.count},
-        {"tensors", plan.output.tensors.size()},
-        {"shards", plan.output.shards.size()},
-        {"bytes_read", report.bytes_read},
-        {"bytes_written", report.bytes_written},
-        {"thread_seconds",
-         {{"read", report.read}, {"measure", report.measure}, {"pack", report.pack}, {"write", report.write}}},
-        {"seconds",
-         {{"stream", report.stream_wall}, {"sync", report.sync_wall}, {"finish", report.finish_wall}, {"total", report.total_wall}}},
-        {"cpu_seconds", report.cpu},
-        {"threads", plan.memory.workers},
-        {"planned_buffer_bytes", plan.memory.total()},
-        {"peak_rss_bytes", report.peak_rss},
-        {"codec", cpu::nvfp4_best().name},
-        {"warnings", plan.warnings},
-        {"notes", plan.notes},
-    };
-    return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    JsonWriter json(JsonWriter::Form::indented);
+    json.begin_object().member("schema", "ggml-nvfp4.quantize.1");
+    json.member("scheme", scheme_name(plan.options.recipe.scheme));
+    json.member("preset", preset_name(plan.options.recipe.preset));
+    json.member("source_tensors", plan.checkpoint.tensors().size());
+    json.member("source_bytes", plan.checkpoint.tensor_bytes());
+    json.member("quantized_modules", plan.selection.count);
+    json.member("tensors", plan.output.tensors.size()).member("shards", plan.output.shards.size());
+    json.member("bytes_read", report.bytes_read).member("bytes_written", report.bytes_written);
+    json.key("thread_seconds").begin_object().member("read", report.read).member("measure", report.measure);
+    json.member("pack", report.pack).member("write", report.write).end_object();
+    json.key("seconds").begin_object().member("stream", report.stream_wall).member("sync", report.sync_wall);
+    json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
+    json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
+    json.member("warnings", plan.warnings).member("notes", plan.notes);
+    return json.end_object().take() + "\n";
 }
 
 } // namespace gnv

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <new>
 #include <system_error>
 
 namespace gnv {
@@ -33,12 +35,43 @@ const std::string & Status::message() const {
     return failure_ ? failure_->message : none;
 }
 
+Status::Failure & Status::no_memory() noexcept {
+    static Failure failure{Code::out_of_memory, "out of memory"}; // short enough to lie inside the string object
+    return failure;
+}
+
+void Status::Release::operator()(Failure * failure) const noexcept {
+    if (failure != &no_memory()) delete failure;
+}
+
+Status Status::out_of_memory() noexcept {
+    Status status;
+    status.failure_.reset(&no_memory());
+    return status;
+}
+
 Status & Status::add_context(const std::string & context) & {
-    if (failure_) failure_->message.insert(0, context + ": ");
+    if (failure_) *this = Status(failure_->code, context + ": " + failure_->message);
     return *this;
 }
 
 Status && Status::add_context(const std::string & context) && { return std::move(add_context(context)); }
+
+Status status_of_current_exception() noexcept {
+    try {
+        try {
+            throw;
+        } catch (const std::bad_alloc &) {
+            return Status::out_of_memory();
+        } catch (const std::exception & error) {
+            return fail(Code::internal, "unexpected exception: ", error.what());
+        } catch (...) {
+            return Status(Code::internal, "unexpected exception of unknown type");
+        }
+    } catch (...) { // no memory to say what it was
+        return Status::out_of_memory();
+    }
+}
 
 Code code_from_errno(int error_number) {
     switch (error_number) {

@@ -43,6 +43,8 @@ class [[nodiscard]] Status {
   public:
     Status() = default; // success
     Status(Code code, std::string message) : failure_(new Failure{code, std::move(message)}) {}
+    // Code::out_of_memory; allocates nothing.
+    static Status out_of_memory() noexcept;
 
     bool ok() const { return failure_ == nullptr; }
     Code code() const { return failure_ ? failure_->code : Code::ok; }
@@ -57,13 +59,30 @@ class [[nodiscard]] Status {
         Code code;
         std::string message;
     };
-    std::unique_ptr<Failure> failure_;
+    struct Release {
+        void operator()(Failure * failure) const noexcept;
+    };
+    static Failure & no_memory() noexcept; // the one that out_of_memory() shares and nobody frees
+    std::unique_ptr<Failure, Release> failure_;
 };
 
 // fail(Code::io, "cannot read ", path, " at byte ", offset)
 template <class... Parts>
 Status fail(Code code, const Parts &... parts) {
     return Status(code, concat(parts...));
+}
+
+// For a catch block: std::bad_alloc becomes Code::out_of_memory, anything else Code::internal. Never throws.
+Status status_of_current_exception() noexcept;
+
+// Runs `body`, a callable that returns Status; what it throws becomes a Status.
+template <class Body>
+Status guard_exceptions(const Body & body) noexcept {
+    try {
+        return body();
+    } catch (...) {
+        return status_of_current_exception();
+    }
 }
 
 // The message of the current errno, with the code that fits it (ENOSPC and EDQUOT become no_space, ...).

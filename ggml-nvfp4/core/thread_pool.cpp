@@ -5,9 +5,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <mutex>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -146,18 +144,6 @@ int available_processors() {
     const int quota = cgroup_processors();
     if (quota > 0) count = std::min(count, quota);
     return std::max(count, 1);
-}
-
-Status guard_exceptions(const std::function<Status()> & body) {
-    try {
-        return body();
-    } catch (const std::bad_alloc &) {
-        return Status(Code::out_of_memory, "out of memory");
-    } catch (const std::exception & error) {
-        return fail(Code::internal, "unexpected exception: ", error.what());
-    } catch (...) {
-        return Status(Code::internal, "unexpected exception of unknown type");
-    }
 }
 
 } // namespace gnv

@@ -37,7 +37,4 @@ class ThreadPool {
 // Processors this process may use (its affinity mask and, on Linux, the cgroup quota), at least 1.
 int available_processors();
 
-// Runs `body`, turning std::bad_alloc and any other exception into a Status.
-Status guard_exceptions(const std::function<Status()> & body);
-
 } // namespace gnv

@@ -33,8 +33,8 @@ class RecordReader {
 // `wanted`: names of the fields whose content may be needed (Parquet reads no others; their names are still listed).
 Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted);
 
-// The data files that `path` stands for: itself, or, for a folder, every file below it with one of the endings above, sorted by path,
-// without hidden ones. Fails on other endings and on folders without data.
+// The data files that `path` stands for: itself, or, for a folder, every file below it with one of the endings above,
+// sorted by path, without hidden ones. Fails on other endings and on folders without data.
 Result<std::vector<std::string>> list_data_files(const std::string & path);
 
 } // namespace gnv

@@ -1,6 +1,7 @@
 #include "formats/checkpoint_writer.h"
 
 #include "core/thread_pool.h"
+#include "formats/json_writer.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
 
@@ -8,7 +9,6 @@
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 namespace gnv {
@@ -80,15 +80,19 @@ std::string shard_header(const OutputLayout & layout, size_t shard_number) {
 
 std::string index_text(const OutputLayout & layout) {
     if (layout.shards.size() == 1) return {};
-    nlohmann::json index; // sorted keys
     uint64_t elements = 0;
-    auto & map = index["weight_map"] = nlohmann::json::object();
+    std::map<std::string_view, std::string_view> files; // by the tensor's name
     for (const OutputTensor & tensor : layout.tensors) {
         elements += tensor.bytes * 8 / uint64_t(dtype_traits(tensor.dtype).bits);
-        map[tensor.name] = layout.shards[tensor.shard].file_name;
+        files[tensor.name] = layout.shards[tensor.shard].file_name;
     }
-    index["metadata"] = {{"total_parameters", elements}, {"total_size", layout.tensor_bytes()}};
-    return index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    JsonWriter json(JsonWriter::Form::indented);
+    json.begin_object().key("metadata").begin_object();
+    json.member("total_parameters", elements).member("total_size", layout.tensor_bytes()).end_object();
+    json.key("weight_map").begin_object();
+    for (const auto & [tensor, file] : files) json.member(tensor, file);
+    json.end_object().end_object();
+    return json.take() + "\n";
 }
 
 // --- Destination ------------------------------------------------------------------------------------------------------------

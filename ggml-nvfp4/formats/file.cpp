@@ -31,31 +31,30 @@ static Status system_failure(const std::string & action, int error_number) {
 
 static Result<int> open_descriptor(const std::string & path, int flags) {
     for (;;) {
-        const int fd = open(path.c_str(), flags | O_CLOEXEC, 0666);
+        const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
         if (fd >= 0) return fd;
         if (errno != EINTR) return system_failure("cannot open " + path, errno);
     }
 }
 
+Result<File> File::open(const std::string & path, int flags) {
+    File file(path); // what may run out of memory comes before the descriptor
+    GNV_ASSIGN(file.fd_, open_descriptor(path, flags));
+    return file;
+}
+
 Result<File> File::open_read(const std::string & path) {
     // O_NONBLOCK: opening a pipe by mistake fails below instead of waiting for a writer.
-    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDONLY | O_NONBLOCK));
-    File file(fd, path);
+    GNV_ASSIGN(File file, open(path, O_RDONLY | O_NONBLOCK));
     struct stat info;
-    if (fstat(fd, &info) != 0) return system_failure("cannot inspect " + path, errno);
+    if (fstat(file.fd_, &info) != 0) return system_failure("cannot inspect " + path, errno);
     if (!S_ISREG(info.st_mode)) return fail(Code::invalid_argument, path, " is not a regular file");
     return file;
 }
 
-Result<File> File::create(const std::string & path) {
-    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDWR | O_CREAT | O_EXCL));
-    return File(fd, path);
-}
+Result<File> File::create(const std::string & path) { return open(path, O_RDWR | O_CREAT | O_EXCL); }
 
-Result<File> File::open_write(const std::string & path) {
-    GNV_ASSIGN(const int fd, open_descriptor(path, O_RDWR));
-    return File(fd, path);
-}
+Result<File> File::open_write(const std::string & path) { return open(path, O_RDWR); }
 
 File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
@@ -130,14 +129,18 @@ void File::will_need(uint64_t offset, uint64_t size) const {
 }
 
 Status File::reserve(uint64_t size) const {
-    if (ftruncate(fd_, off_t(size)) != 0)
-        return system_failure(concat("cannot grow ", path_, " to ", size, " bytes"), errno);
+    while (ftruncate(fd_, off_t(size)) != 0) {
+        const int error_number = errno;
+        if (error_number == EINTR) continue;
+        return system_failure(concat("cannot grow ", path_, " to ", size, " bytes"), error_number);
+    }
 #ifdef __linux__
     // Without the emulation of posix_fallocate, which writes every block where the file system cannot reserve.
     while (size > 0 && fallocate(fd_, 0, 0, off_t(size)) != 0) {
         if (errno == EINTR) continue;
-        if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) break;
-        return system_failure(concat("cannot reserve ", bytes_text(size), " for ", path_), errno);
+        const int error_number = errno;
+        if (error_number == EOPNOTSUPP || error_number == ENOSYS || error_number == EINVAL) break;
+        return system_failure(concat("cannot reserve ", bytes_text(size), " for ", path_), error_number);
     }
 #endif
     return {};
@@ -227,7 +230,10 @@ Status make_directory(const std::string & path) {
 
 Status sync_directory(const std::string & path) {
     GNV_ASSIGN(const int fd, open_descriptor(path, O_RDONLY | O_DIRECTORY));
-    const int failed = fsync(fd) != 0 ? errno : 0;
+    int failed = 0;
+    do {
+        failed = fsync(fd) != 0 ? errno : 0;
+    } while (failed == EINTR);
     ::close(fd);
     // Some network file systems cannot sync a folder; their renames are durable or nothing can be done about it.
     if (failed && failed != EINVAL && failed != ENOTSUP) return system_failure("cannot sync the folder " + path, failed);

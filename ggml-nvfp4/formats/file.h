@@ -41,7 +41,8 @@ class File {
     Status close();      // reports what the destructor would have to swallow
 
   private:
-    File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+    explicit File(std::string path) : path_(std::move(path)) {}
+    static Result<File> open(const std::string & path, int flags);
     int fd_ = -1;
     std::string path_;
 };

@@ -93,11 +93,10 @@ Result<std::shared_ptr<const Folder>> open_folder(const std::string & path) {
     return std::shared_ptr<const Folder>(new RealFolder(path));
 }
 
-bool has_file(const Folder & folder, const std::string & name) {
-    const Result<std::vector<DirectoryEntry>> entries = folder.list();
-    return entries.ok() && std::any_of(entries.value().begin(), entries.value().end(), [&](const DirectoryEntry & entry) {
-               return entry.name == name && !entry.is_directory;
-           });
+Result<bool> has_file(const Folder & folder, const std::string & name) {
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, folder.list());
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const DirectoryEntry & entry) { return entry.name == name && !entry.is_directory; });
 }
 
 Result<std::string> read_file(const Folder & folder, const std::string & name, uint64_t limit) {

@@ -36,7 +36,7 @@ class Folder {
 
 // A directory; Code::not_found when there is none at `path`.
 Result<std::shared_ptr<const Folder>> open_folder(const std::string & path);
-bool has_file(const Folder & folder, const std::string & name);
+Result<bool> has_file(const Folder & folder, const std::string & name);
 // A whole small file; `limit` guards against being handed something else.
 Result<std::string> read_file(const Folder & folder, const std::string & name, uint64_t limit);
 

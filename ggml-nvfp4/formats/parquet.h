@@ -7,8 +7,8 @@
 //
 // Read: data pages of version 1 and 2; values PLAIN, PLAIN_DICTIONARY and RLE_DICTIONARY; uncompressed, Snappy and Zstd.
 // Anything else is Code::unsupported, with the column, what it uses and how to rewrite the file. Columns that nobody asks
-// for may be of any type and encoding. Memory: one page and one dictionary a column, whatever the file's size; pages of
-// rows that are skipped are not even decompressed.
+// for may be of any type and encoding. Memory: one page and one dictionary a column, whatever the file's size; a row is at
+// most max_record_bytes (byte_stream.h). Pages of rows that are skipped are not even decompressed.
 #pragma once
 
 #include "core/status.h"

@@ -1,5 +1,7 @@
 #include "formats/parquet_column.h"
 
+#include "formats/byte_stream.h"
+
 #include <bit>
 #include <cstring>
 
@@ -178,13 +180,15 @@ Status ParquetColumnReader::take_value(std::string_view & value) {
 
 Status ParquetColumnReader::take_entry(ParquetCell * cell) {
     has_entry_ = false;
-    if (definition_ == column_->max_definition) {
-        std::string_view value;
-        GNV_TRY(take_value(value));
-        if (cell) cell->entries.emplace_back(value);
-    } else if (cell && definition_ >= column_->element_definition) {
-        cell->entries.emplace_back(std::nullopt);
-    }
+    std::optional<std::string_view> value;
+    if (definition_ == column_->max_definition) GNV_TRY(take_value(value.emplace()));
+    if (!cell || (!value && definition_ < column_->element_definition)) return {};
+    // Runs and dictionaries make any number of elements out of few bytes.
+    cell_bytes_ += sizeof cell->entries[0] + (value ? value->size() : 0);
+    if (cell_bytes_ > max_record_bytes)
+        return fail(Code::format, "page at byte ", page_offset_, ": a row is larger than ",
+                    bytes_text(max_record_bytes));
+    cell->entries.emplace_back(value);
     return {};
 }
 
@@ -215,6 +219,7 @@ Status ParquetColumnReader::skip(uint64_t rows) { return with_context(pass_rows(
 
 Status ParquetColumnReader::read(ParquetCell & cell) {
     cell.entries.clear();
+    cell_bytes_ = 0;
     return with_context(take_row(&cell));
 }
 

@@ -57,7 +57,8 @@ class ParquetColumnReader {
 
     bool has_entry_ = false; // levels of the next entry are known
     uint32_t repetition_ = 0, definition_ = 0;
-    bool at_end_ = false; // no page is left
+    bool at_end_ = false;     // no page is left
+    uint64_t cell_bytes_ = 0; // of the row that is read
 };
 
 } // namespace gnv

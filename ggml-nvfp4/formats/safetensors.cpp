@@ -194,8 +194,8 @@ Result<Checkpoint> Checkpoint::open(std::shared_ptr<const Folder> folder, std::v
     Checkpoint checkpoint(std::move(folder));
     const Folder & files = *checkpoint.folder_;
     WeightMap index;
-    if (has_file(files, index_file_name)) {
-        checkpoint.has_index_ = true;
+    GNV_ASSIGN(checkpoint.has_index_, has_file(files, index_file_name));
+    if (checkpoint.has_index_) {
         GNV_ASSIGN(index, read_index(files));
     }
     GNV_ASSIGN(const std::vector<std::string> names, shard_names(files, index, checkpoint.notes_));

@@ -1,6 +1,7 @@
 // Building a safetensors header before any tensor data exists.
 #pragma once
 
+#include "formats/json_writer.h"
 #include "formats/safetensors.h"
 
 #include <map>
@@ -12,8 +13,5 @@ namespace gnv {
 // The first bytes of a file: u64 length, JSON, blanks up to a multiple of 8, so that the data starts aligned. Tensors are
 // written in the given order with their begin and end as given.
 std::string make_header(const std::vector<HeaderTensor> & tensors, const std::map<std::string, std::string> & metadata);
-
-// A JSON string literal, quotes included.
-std::string json_quote(std::string_view text);
 
 } // namespace gnv

@@ -15,6 +15,7 @@
 
 namespace gnv {
 
+// clang-format off
 enum class Role : uint8_t {
     embedding, lm_head, final_norm,
     input_norm, post_attention_norm,
@@ -32,6 +33,7 @@ enum class Role : uint8_t {
     extra,                                               // in the checkpoint, unknown to the model
     count_
 };
+// clang-format on
 
 struct RoleTraits {
     const char * name;

@@ -248,6 +248,12 @@ GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_i
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
 
+/* Does verify find what it should? Injects some forty faults, one by one, into a view of the checkpoint that is written
+ * nowhere. `escaped` (may be NULL) receives how many no check found; the report names the check that found each (schema
+ * ggml-nvfp4.self_test.1). Faults that show only against the source are left out when `source` is NULL. */
+GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                                        const gnv_verify_options * options, gnv_text_format format, gnv_text_t ** report,
+                                        uint64_t * escaped);
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads

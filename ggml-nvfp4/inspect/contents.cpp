@@ -97,7 +97,8 @@ void Contents::find_modules() {
 // --- Roles ------------------------------------------------------------------------------------------------------------
 
 void Contents::find_roles() {
-    if (!has_file(checkpoint_.files(), config_name)) {
+    const Result<bool> present = has_file(checkpoint_.files(), config_name);
+    if (present.ok() && !present.value()) {
         notes_.push_back(concat("no ", config_name, ": roles are not known"));
         return;
     }

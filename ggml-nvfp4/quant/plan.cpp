@@ -263,8 +263,7 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
         return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes, " bytes is too small; at least 1 MB");
     GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
     const std::string config_path = join_path(source, "config.json");
-    GNV_ASSIGN(const std::string config_source, read_file(config_path, config_limit));
-    GNV_ASSIGN(const JsonDocument config, JsonDocument::parse(config_source, config_path));
+    GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
     GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
     GNV_ASSIGN(Selection selection, recipe.select(layout));
@@ -280,8 +279,7 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     const auto is_preprocessor = [](const PlanFile & file) { return file.name == "preprocessor_config.json"; };
     if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
         plan.warnings.push_back("the source has a vision tower but no preprocessor_config.json: engines will not start");
-    GNV_ASSIGN(plan.config_text,
-               quantized_config(config_source, plan.layout, plan.selection, options.recipe.scheme));
+    GNV_ASSIGN(plan.config_text, quantized_config(config.root(), plan.layout, plan.selection, options.recipe.scheme));
     GNV_TRY(fingerprint(plan));
     check_destination_now(plan, source);
     return plan;

@@ -98,7 +98,7 @@ std::string plan_json(const Plan & plan);
 
 // The "quantization_config" of the result, in the reference's form, put into the source's config.json with its key order
 // kept.
-Result<std::string> quantized_config(const std::string & source_config, const ModelLayout & layout,
+Result<std::string> quantized_config(const JsonValue & source_config, const ModelLayout & layout,
                                      const Selection & selection, Scheme scheme);
 
 } // namespace gnv

@@ -57,8 +57,10 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     AuxiliaryFile file;
     file.name = known.name;
     file.kind = known.kind;
-    file.present = has_file(folder, known.name);
-    file.in_source = source && has_file(*source, known.name);
+    GNV_ASSIGN(file.present, has_file(folder, known.name));
+    if (source) {
+        GNV_ASSIGN(file.in_source, has_file(*source, known.name));
+    }
     if (!file.present) return file;
     Result<std::string> text = read_file(folder, known.name, size_limit);
     if (!text.ok()) {
@@ -69,7 +71,7 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     content = text.take();
     if (known.is_json) {
         const Result<JsonDocument> document = JsonDocument::parse(content, known.name);
-        if (!document.ok()) file.problem = document.status().message();
+        if (!document.ok()) file.problem = message_about(document.status(), known.name);
     }
     if (!file.in_source) return file;
     GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));

@@ -15,7 +15,7 @@ struct AuxiliaryFile {
     std::string name;
     AuxiliaryKind kind = AuxiliaryKind::tokenizer;
     bool present = false;
-    std::string problem;    // why it cannot be read: "tokenizer.json: not valid JSON ..."
+    std::string problem;    // why it cannot be read: "not valid JSON ..."
     // Against the source:
     bool in_source = false;
     bool differs = false;   // in bytes

@@ -91,6 +91,17 @@ void check_declared(const Context & context, Findings & findings) {
 
 // --- L4 -------------------------------------------------------------------------------------------------------------------
 
+// Groups of one scheme are one to a loader; ignored is a scheme of its own.
+static bool declared_alike(const Subject & subject, const Module & a, const Module & b) {
+    for (size_t s = 0; s < a.declared.size(); s++) {
+        if (a.declared[s] == b.declared[s]) continue;
+        if (a.declared[s] == undeclared || b.declared[s] == undeclared) return false;
+        const std::vector<ConfigGroup> & groups = subject.config_groups().groups;
+        if (groups[size_t(a.declared[s])].scheme != groups[size_t(b.declared[s])].scheme) return false;
+    }
+    return true;
+}
+
 void check_fused_parameters(const Context & context, Findings & findings) {
     const Reporter report(findings, "L4");
     const Subject & subject = context.subject;
@@ -105,7 +116,7 @@ void check_fused_parameters(const Context & context, Findings & findings) {
                              concat("is ", stored_text(other), ", ", first.name, " is ", stored_text(first),
                                     "; loaders fuse them into ", parameter),
                              "the model cannot be built", "quantize or ignore both");
-            } else if (first.declared != other.declared) {
+            } else if (!declared_alike(subject, first, other)) {
                 report.error(other.name,
                              concat("and ", first.name, " are declared differently; loaders fuse them into ", parameter),
                              "the model cannot be built", "let targets and ignore list treat both alike");

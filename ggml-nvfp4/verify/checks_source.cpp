@@ -50,7 +50,9 @@ void check_preserved(const Context & context, Findings & findings) {
     const Reporter report(findings, "S1");
     const Source & source = *context.source;
     for (size_t i = 0; i < source.preserved.size(); i++)
-        check_preserved_tensor(report, context.subject, source, source.preserved[i], context.measurements->preserved[i]);
+        if (context.measurements->preserved[i].measured)
+            check_preserved_tensor(report, context.subject, source, source.preserved[i],
+                                   context.measurements->preserved[i]);
     for (const uint32_t tensor : source.unmatched)
         report.error(source.checkpoint.tensors()[tensor].name, "is in the source, but this config.json does not call for it",
                      "loaders build a smaller model than the source's", "take config.json and the tensor from the source");

@@ -80,8 +80,8 @@ struct PieceFigures {
 
 class Measurer {
   public:
-    Measurer(const Subject & subject, const Source * source, const ProgressCallback & progress)
-        : subject_(subject), source_(source), callback_(progress) {}
+    Measurer(const Subject & subject, const Source * source, const MeasureOptions & options)
+        : subject_(subject), source_(source), options_(options) {}
 
     Result<Measurements> run(ThreadPool & threads);
 
@@ -99,6 +99,9 @@ class Measurer {
     Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status advance(uint64_t bytes, bool tensor_done);
     void merge(const std::vector<PieceFigures> & figures);
+    bool is_chosen(Part part, int32_t layer) const {
+        return !options_.only || (options_.only->part == part && options_.only->layer == layer);
+    }
     const LinearModule * source_of(uint32_t module) const {
         if (!source_ || source_->modules[module] < 0) return nullptr;
         return &source_->layout.modules[size_t(source_->modules[module])];
@@ -106,7 +109,7 @@ class Measurer {
 
     const Subject & subject_;
     const Source * source_;
-    const ProgressCallback & callback_;
+    const MeasureOptions & options_;
     FolderFiles shards_, source_shards_;
     std::vector<Task> tasks_;
     Measurements out_;
@@ -159,6 +162,7 @@ Status Measurer::read_global_scales() {
     for (size_t i = 0; i < subject_.modules.size(); i++) {
         const Module & module = subject_.modules[i];
         ModuleValues & values = out_.modules[i];
+        if (!is_chosen(module.part, module.layer)) continue;
         const int64_t input = module.tensor(Component::input_global_scale);
         values.measured = module.complete;
         values.has_input_scale = module.is_nvfp4() && input >= 0 && subject_.info(input).dtype == DType::f32 &&
@@ -177,7 +181,7 @@ void Measurer::list_tasks() {
     };
     for (uint32_t m = 0; m < subject_.modules.size(); m++) {
         const Module & module = subject_.modules[m];
-        if (!module.complete) continue;
+        if (!out_.modules[m].measured) continue;
         const int64_t blocks = module.rows * (module.columns / nvfp4::block_size);
         const uint64_t first = order(module.tensor(Component::codes));
         const LinearModule * linear = source_of(m);
@@ -190,6 +194,8 @@ void Measurer::list_tasks() {
     }
     for (uint32_t p = 0; p < out_.preserved.size(); p++) {
         const PreservedTensor & preserved = source_->preserved[p];
+        if (!is_chosen(preserved.part, preserved.layer)) continue;
+        out_.preserved[p].measured = true;
         tasks_.push_back({false, p, 0, 0, true, order(preserved.tensor)});
         progress_.bytes_total += subject_.info(preserved.tensor).bytes + preserved.bytes;
     }
@@ -330,17 +336,17 @@ Status Measurer::advance(uint64_t bytes, bool tensor_done) {
     progress_.tensors += tensor_done;
     const Clock::time_point now = Clock::now();
     const bool last = progress_.tensors == progress_.tensors_total;
-    if (!callback_ || (!last && now - last_progress_ < progress_interval)) return {};
+    if (!options_.progress || (!last && now - last_progress_ < progress_interval)) return {};
     last_progress_ = now;
     progress_.seconds = std::chrono::duration<double>(now - start_).count();
-    return callback_(progress_) ? Status() : Status(Code::cancelled, "stopped on request");
+    return options_.progress(progress_) ? Status() : Status(Code::cancelled, "stopped on request");
 }
 
 } // namespace
 
 Result<Measurements> measure(const Subject & subject, const Source * source, ThreadPool & threads,
-                             const ProgressCallback & progress) {
-    return Measurer(subject, source, progress).run(threads);
+                             const MeasureOptions & options) {
+    return Measurer(subject, source, options).run(threads);
 }
 
 } // namespace gnv::verify

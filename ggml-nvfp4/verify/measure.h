@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace gnv::verify {
@@ -50,6 +52,7 @@ enum class Preserved : uint8_t {
 
 // Indexed as Source::preserved.
 struct PreservedValues {
+    bool measured = false;
     Preserved kind = Preserved::same;
     std::string sha256;          // of the subject's bytes
     uint64_t differing = 0;      // elements (bytes where sizes differ), for everything but `same`
@@ -71,8 +74,20 @@ struct MeasureProgress {
 // Called from one thread at a time, several times a second; false stops the run (Code::cancelled).
 using ProgressCallback = std::function<bool(const MeasureProgress &)>;
 
+// One block of one part of the model; -1: what lies outside its blocks.
+struct LayerChoice {
+    Part part = Part::text;
+    int32_t layer = -1;
+    bool operator<(const LayerChoice & other) const { return std::tie(part, layer) < std::tie(other.part, other.layer); }
+};
+
+struct MeasureOptions {
+    std::optional<LayerChoice> only; // what lies elsewhere is not read
+    ProgressCallback progress;
+};
+
 // `source` may be null: then only scales are read. Fails when a file cannot be read, or changes.
 Result<Measurements> measure(const Subject & subject, const Source * source, ThreadPool & threads,
-                             const ProgressCallback & progress);
+                             const MeasureOptions & options);
 
 } // namespace gnv::verify

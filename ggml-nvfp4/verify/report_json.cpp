@@ -96,6 +96,7 @@ static ordered_json preserved_json(const VerifyReport & report) {
     ordered_json out = ordered_json::array();
     for (size_t i = 0; i < report.measurements->preserved.size(); i++) {
         const PreservedValues & values = report.measurements->preserved[i];
+        if (!values.measured) continue;
         out.push_back({{"name", report.subject.info(report.source->preserved[i].tensor).name},
                        {"kind", kinds[size_t(values.kind)]},
                        {"sha256", values.sha256}});

@@ -67,7 +67,7 @@ class Relation {
         if (!has_whole_bytes(tensor)) return;
         const TensorInfo & info = source_.checkpoint.tensors()[linear.source];
         const uint64_t bytes = uint64_t(linear.rows) * uint64_t(linear.columns) * uint64_t(dtype_traits(info.dtype).bits) / 8;
-        source_.preserved.push_back({tensor, linear.role, linear.source, linear.offset, bytes});
+        source_.preserved.push_back({tensor, linear.role, linear.part, linear.layer, linear.source, linear.offset, bytes});
     }
 
     void add_whole(uint32_t tensor, const TensorSpec & spec) {
@@ -75,7 +75,8 @@ class Relation {
         if (found == tensors_.end()) {
             source_.added.push_back(tensor);
         } else if (has_whole_bytes(tensor)) {
-            source_.preserved.push_back({tensor, spec.role, found->second, 0, source_.checkpoint.tensors()[found->second].bytes});
+            source_.preserved.push_back({tensor, spec.role, spec.part, spec.layer, found->second, 0,
+                                         source_.checkpoint.tensors()[found->second].bytes});
         }
     }
 

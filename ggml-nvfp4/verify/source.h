@@ -14,6 +14,8 @@ namespace gnv::verify {
 struct PreservedTensor {
     uint32_t tensor = 0; // of the subject
     Role role = Role::extra;
+    Part part = Part::text;
+    int32_t layer = -1;
     uint32_t source = 0;
     uint64_t offset = 0, bytes = 0;
 };

@@ -103,6 +103,7 @@ PreservedSummary preserved_summary(const VerifyReport & report) {
     PreservedSummary summary;
     if (!report.measurements) return summary;
     for (size_t i = 0; i < report.measurements->preserved.size(); i++) {
+        if (!report.measurements->preserved[i].measured) continue;
         const Preserved kind = report.measurements->preserved[i].kind;
         summary.tensors++;
         summary.bytes += report.subject.info(report.source->preserved[i].tensor).bytes;

@@ -29,6 +29,11 @@ bool is_machine_failure(const Status & status) {
            status.code() == Code::cancelled;
 }
 
+std::string message_about(const Status & status, const std::string & subject) {
+    const std::string prefix = subject + ": ";
+    return starts_with(status.message(), prefix) ? status.message().substr(prefix.size()) : status.message();
+}
+
 const Scheme * Subject::declared_scheme(const Module & module) const {
     if (module.declared.empty() || module.declared.front() == undeclared) return nullptr;
     return &config_groups().groups[size_t(module.declared.front())].scheme;
@@ -92,7 +97,7 @@ Status SubjectReader::read_config() {
         }
     }
     if (!out_.config) {
-        findings_.add({"L10", Severity::error, "config.json", problem.message(), "no loader can start",
+        findings_.add({"L10", Severity::error, "config.json", message_about(problem, "config.json"), "no loader can start",
                        "copy config.json from where the checkpoint was made"});
         return {};
     }
@@ -120,7 +125,7 @@ Status SubjectReader::list_model() {
     const Status listed = list_specs(out_.config->root());
     if (!listed.ok()) {
         if (is_machine_failure(listed)) return Status(listed.code(), listed.message());
-        findings_.add({"L10", Severity::error, "config.json", listed.message(),
+        findings_.add({"L10", Severity::error, "config.json", message_about(listed, "config.json"),
                        "loaders stop at it, or build a model that the tensors do not fit",
                        "compare it with the config.json of the model that was quantized"});
         return {};

@@ -109,4 +109,7 @@ Result<Subject> read_subject(std::shared_ptr<const Folder> folder, Findings & fi
 // True for failures of the machine rather than of the files.
 bool is_machine_failure(const Status & status);
 
+// A failure's message without "subject: " in front, for findings that name their subject.
+std::string message_about(const Status & status, const std::string & subject);
+
 } // namespace gnv::verify

@@ -25,6 +25,7 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
     if (!report.source)
         out.push_back("weights, preserved tensors and other files against the source: none was given");
     if (!options.values) out.push_back("values of scales and weights: only the structure was asked for");
+    if (options.measure.only) out.push_back("values of other layers than the one that was asked for");
     uint64_t fp8 = 0, other = 0;
     for (const Module & module : report.subject.modules) {
         fp8 += module.stored == Stored::fp8;
@@ -55,7 +56,7 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
     Context context{report.subject, report.auxiliary, report.source ? &*report.source : nullptr, nullptr};
     const bool readable = report.subject.known_model && report.subject.config_groups().method == "compressed-tensors";
     if (options.values && readable) {
-        GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.progress));
+        GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.measure));
         context.measurements = &*report.measurements;
     }
     for (const Check & check : checks()) {

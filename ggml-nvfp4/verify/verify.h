@@ -20,7 +20,7 @@ namespace gnv::verify {
 
 struct VerifyOptions {
     bool values = true; // false: headers and configs only
-    ProgressCallback progress;
+    MeasureOptions measure;
 };
 
 struct CheckOutcome {

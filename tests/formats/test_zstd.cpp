@@ -13,7 +13,7 @@ static std::string compress(const std::string & text) {
 
 TEST_CASE("whole buffers of zstd") {
     std::string text;
-    for (int i = 0; i < 100'000; i++) text += std::to_string(i * i);
+    for (int i = 0; i < 40'000; i++) text += std::to_string(i * i);
     const std::string data = compress(text);
     CHECK(zstd_decompress_all(data, text.size(), "f").value() == text);
     CHECK(zstd_decompress_all(data + compress("and more"), 1 << 24, "f").value() == text + "and more");

@@ -1,0 +1,65 @@
+// Changing a checkpoint without touching it: edits of tensors, names, config and files, gathered here and shown through an
+// overlay whose headers and index agree with the edits.
+#pragma once
+
+#include "formats/folder.h"
+#include "verify/measure.h"
+#include "verify/subject.h"
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gnv::verify {
+
+class Damage {
+  public:
+    // `subject` must be a checkpoint with a model we know; it must outlive the damage.
+    explicit Damage(const Subject & subject);
+
+    const Subject & subject() const { return subject_; }
+    // The first module that satisfies `wanted`; null when there is none.
+    const Module * find(const std::function<bool(const Module &)> & wanted) const;
+    // Where the damage shows, so that only this has to be read again.
+    void touch(const Module & module) { touched_ = LayerChoice{module.part, module.layer}; }
+    const std::optional<LayerChoice> & touched() const { return touched_; }
+
+    // Tensors, by position in the subject's checkpoint.
+    Result<std::string> read(int64_t tensor) const;
+    void write(int64_t tensor, std::string bytes); // of the same size
+    void rename(int64_t tensor, std::string name);
+    void remove(int64_t tensor);
+    void set_dtype(int64_t tensor, DType dtype);
+    void set_shape(int64_t tensor, std::vector<int64_t> shape);
+    // A new tensor, beside an existing one.
+    void add(int64_t beside, std::string name, DType dtype, std::vector<int64_t> shape, std::string bytes);
+
+    nlohmann::ordered_json & config(); // parsed config.json; written back by finish()
+    OverlayFolder & files() { return *overlay_; } // what finish() does not write
+
+    // The damaged view.
+    Result<std::shared_ptr<const Folder>> finish();
+
+  private:
+    struct Entry {
+        HeaderTensor header;
+        OverlayFolder::Segment data;
+        bool removed = false;
+    };
+    Entry & entry(int64_t tensor);
+    void write_shard(size_t shard);
+    void write_index();
+
+    const Subject & subject_;
+    std::shared_ptr<OverlayFolder> overlay_;
+    std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then those that were added
+    std::vector<bool> changed_;              // per shard
+    bool renamed_ = false;                   // names differ from the index
+    std::optional<nlohmann::ordered_json> config_;
+    std::optional<LayerChoice> touched_;
+};
+
+} // namespace gnv::verify

@@ -1,0 +1,188 @@
+#include "verify/self_test.h"
+
+#include "core/strings.h"
+#include "verify/verify.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace gnv::verify {
+
+uint64_t SelfTestReport::count(FaultOutcome outcome) const {
+    return uint64_t(std::count_if(results.begin(), results.end(),
+                                  [&](const FaultResult & result) { return result.outcome == outcome; }));
+}
+
+namespace {
+
+// Errors and warnings by check.
+using Counts = std::map<std::string, uint64_t>;
+
+class SelfTest {
+  public:
+    SelfTest(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source, ThreadPool & threads)
+        : folder_(std::move(folder)), source_(std::move(source)), threads_(threads) {}
+
+    Result<SelfTestReport> run(const ProgressCallback & progress);
+
+  private:
+    // Looks at the structure and, for faults that show in values, at the layer they touch.
+    Result<VerifyReport> examine(std::shared_ptr<const Folder> folder, const std::optional<LayerChoice> & touched) {
+        VerifyOptions options;
+        options.values = touched.has_value();
+        options.measure.only = touched;
+        return verify(std::move(folder), source_, threads_, options);
+    }
+    static Counts count(const VerifyReport & report) {
+        Counts counts;
+        for (const CheckOutcome & outcome : report.outcomes)
+            counts[outcome.check->id] = report.findings.count(outcome.check->id, Severity::error) +
+                                        report.findings.count(outcome.check->id, Severity::warning);
+        return counts;
+    }
+    // What the checkpoint shows without a fault, seen in the same way.
+    Result<Counts> baseline(const std::optional<LayerChoice> & touched);
+    Result<FaultResult> try_fault(const Fault & fault, const Subject & subject);
+
+    std::shared_ptr<const Folder> folder_, source_;
+    ThreadPool & threads_;
+    std::map<std::optional<LayerChoice>, Counts> baselines_;
+};
+
+Result<Counts> SelfTest::baseline(const std::optional<LayerChoice> & touched) {
+    const auto known = baselines_.find(touched);
+    if (known != baselines_.end()) return known->second;
+    GNV_ASSIGN(const VerifyReport report, examine(folder_, touched));
+    return baselines_[touched] = count(report);
+}
+
+static std::string describe(const Finding & finding) {
+    return concat(printable(finding.subject, 120), finding.subject.empty() ? "" : ": ", finding.what);
+}
+
+Result<FaultResult> SelfTest::try_fault(const Fault & fault, const Subject & subject) {
+    FaultResult result;
+    result.fault = &fault;
+    Damage damage(subject);
+    GNV_ASSIGN(const bool applied, fault.inject(damage));
+    if (!applied) return result;
+    if (fault.needs_source && !source_) {
+        result.outcome = FaultOutcome::needs_source;
+        return result;
+    }
+    GNV_ASSIGN(const Counts before, baseline(damage.touched()));
+    GNV_ASSIGN(std::shared_ptr<const Folder> view, damage.finish());
+    GNV_ASSIGN(const VerifyReport report, examine(std::move(view), damage.touched()));
+    const Counts after = count(report);
+    result.outcome = FaultOutcome::escaped;
+    for (const Check & check : checks()) {
+        if (after.at(check.id) <= before.at(check.id)) continue;
+        result.found_by.push_back(check.id);
+        const bool expected = std::any_of(fault.expected.begin(), fault.expected.end(),
+                                          [&](const char * id) { return id && result.found_by.back() == id; });
+        if (!expected || result.outcome == FaultOutcome::found) continue;
+        result.outcome = FaultOutcome::found;
+        for (const Finding & finding : report.findings.all())
+            if (finding.check == check.id && finding.severity != Severity::note && result.first_finding.empty())
+                result.first_finding = describe(finding);
+    }
+    return result;
+}
+
+Result<SelfTestReport> SelfTest::run(const ProgressCallback & progress) {
+    const auto start = std::chrono::steady_clock::now();
+    SelfTestReport report;
+    report.checkpoint = folder_->path();
+    if (source_) report.source = source_->path();
+    Findings findings;
+    GNV_ASSIGN(const Subject subject, read_subject(folder_, findings));
+    if (!subject.known_model) {
+        const std::string reason = findings.all().empty() ? "no model" : describe(findings.all().front());
+        return fail(Code::model, folder_->path(), " is too damaged for a self-test (", reason, "); run verify first");
+    }
+    GNV_ASSIGN(const VerifyReport structure, examine(folder_, std::nullopt));
+    report.baseline_errors = structure.errors();
+    for (const Fault & fault : faults()) {
+        GNV_ASSIGN(FaultResult result, try_fault(fault, subject));
+        report.results.push_back(std::move(result));
+        MeasureProgress state;
+        state.tensors = report.results.size(), state.tensors_total = faults().size();
+        state.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        if (progress && !progress(state)) return fail(Code::cancelled, "stopped on request");
+    }
+    return report;
+}
+
+std::string join(const std::vector<std::string> & texts) {
+    std::string out;
+    for (const std::string & text : texts) out += (out.empty() ? "" : " ") + text;
+    return out;
+}
+
+std::string expected_text(const Fault & fault) {
+    std::string out;
+    for (const char * id : fault.expected)
+        if (id) out += (out.empty() ? "" : "|") + std::string(id);
+    return out;
+}
+
+const char * outcome_name(FaultOutcome outcome) {
+    static const char * const names[] = {"found", "ESCAPED", "not applicable", "needs --source"};
+    return names[size_t(outcome)];
+}
+
+std::string padded(std::string text, size_t width) {
+    text.resize(std::max(width, text.size()), ' ');
+    return text;
+}
+
+} // namespace
+
+Result<SelfTestReport> self_test(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
+                                 ThreadPool & threads, const ProgressCallback & progress) {
+    return SelfTest(std::move(folder), std::move(source), threads).run(progress);
+}
+
+std::string self_test_text(const SelfTestReport & report) {
+    std::string out = report.checkpoint + "\n";
+    if (!report.source.empty()) out += "source: " + report.source + "\n";
+    if (report.baseline_errors > 0)
+        out += concat("the checkpoint has ", report.baseline_errors, " errors of its own: run verify\n");
+    out += "\n" + padded("fault", 50) + padded("expected", 12) + padded("outcome", 16) + "found by\n";
+    for (const FaultResult & result : report.results) {
+        out += padded(result.fault->name, 50) + padded(expected_text(*result.fault), 12) +
+               padded(outcome_name(result.outcome), 16) + join(result.found_by) + "\n";
+        if (!result.first_finding.empty()) out += "    " + result.first_finding + "\n";
+    }
+    out += concat("\n", report.count(FaultOutcome::found), " faults found, ", report.count(FaultOutcome::escaped), " escaped, ",
+                  report.count(FaultOutcome::not_applicable), " not applicable, ", report.count(FaultOutcome::needs_source),
+                  " need --source\n");
+    return out;
+}
+
+std::string self_test_json(const SelfTestReport & report) {
+    using nlohmann::ordered_json;
+    static const char * const outcomes[] = {"found", "escaped", "not_applicable", "needs_source"};
+    ordered_json results = ordered_json::array();
+    for (const FaultResult & result : report.results) {
+        ordered_json expected = ordered_json::array();
+        for (const char * id : result.fault->expected)
+            if (id) expected.push_back(id);
+        results.push_back({{"fault", result.fault->name}, {"expected", expected}, {"outcome", outcomes[size_t(result.outcome)]},
+                           {"found_by", result.found_by}, {"first_finding", result.first_finding}});
+    }
+    const ordered_json json = {{"schema", "ggml-nvfp4.self_test.1"},
+                               {"checkpoint", report.checkpoint},
+                               {"source", report.source.empty() ? ordered_json(nullptr) : ordered_json(report.source)},
+                               {"baseline_errors", report.baseline_errors},
+                               {"found", report.count(FaultOutcome::found)},
+                               {"escaped", report.count(FaultOutcome::escaped)},
+                               {"not_applicable", report.count(FaultOutcome::not_applicable)},
+                               {"needs_source", report.count(FaultOutcome::needs_source)},
+                               {"results", results}};
+    return json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+} // namespace gnv::verify

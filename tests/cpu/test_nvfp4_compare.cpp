@@ -1,0 +1,181 @@
+// Error figures against a plain computation in double, and every variant against the portable one, bit for bit.
+#include "cpu/nvfp4_compare.h"
+#include "cpu/nvfp4_compare_variants.h"
+#include "cpu/nvfp4_pack.h"
+#include "nvfp4_golden.h"
+
+#include <cmath>
+#include <doctest/doctest.h>
+#include <limits>
+#include <random>
+
+using namespace gnv;
+using namespace gnv::nvfp4;
+
+namespace {
+
+struct Packed {
+    std::vector<uint16_t> weights;
+    std::vector<uint8_t> codes, scales;
+    float global = 1;
+
+    explicit Packed(std::vector<uint16_t> source) : weights(std::move(source)) {
+        codes.resize(weights.size() / 2), scales.resize(weights.size() / 16);
+        bool finite;
+        global = global_scale(DType::bf16, absolute_maximum_reference(DType::bf16, weights.data(), int64_t(weights.size()), finite));
+        quantize_reference(DType::bf16, weights.data(), {1, int64_t(weights.size()), Layout::row_major, codes, scales, global});
+    }
+    int64_t blocks() const { return int64_t(scales.size()); }
+    cpu::Nvfp4Comparison compare() const {
+        return cpu::compare(DType::bf16, weights.data(), blocks(), codes.data(), scales.data(), global);
+    }
+    std::vector<float> values() const {
+        std::vector<float> out(weights.size());
+        dequantize_reference({1, int64_t(weights.size()), Layout::row_major, codes, scales, global}, out.data());
+        return out;
+    }
+};
+
+std::vector<uint16_t> random_weights(size_t count, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<uint16_t> weights(count);
+    for (uint16_t & bits : weights) {
+        const float value = float(int32_t(random())) * 0x1p-31f * std::exp2(float(random() % 12) - 10);
+        bits = random() % 50 == 0 ? uint16_t(random() % 2 << 15) : bf16_from_float(value); // zeros of both signs, too
+    }
+    return weights;
+}
+
+} // namespace
+
+TEST_CASE("llm-compressor's bytes are the nearest codes and scales") {
+    const auto golden = test::read_golden_weights();
+    REQUIRE(!golden.empty());
+    for (const test::GoldenWeight & weight : golden) {
+        float global;
+        memcpy(&global, &weight.global_bits, sizeof global);
+        const auto figures = cpu::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()), weight.codes.data(),
+                                          weight.scales.data(), global);
+        CAPTURE(weight.name);
+        CHECK(figures.nearest_codes == weight.source.size());
+        CHECK(figures.nearest_scales == weight.scales.size());
+        CHECK(figures.poor_blocks == 0);
+        CHECK(figures.finite);
+    }
+}
+
+TEST_CASE("sums and counts against a plain computation") {
+    Packed packed(random_weights(16 * 999, 1));
+    std::mt19937 random(2);
+    for (uint8_t & byte : packed.codes)
+        if (random() % 10 == 0) byte = uint8_t(random()); // codes of every kind
+    const std::vector<float> values = packed.values();
+    double ww = 0, ee = 0, wq = 0, qq = 0;
+    uint64_t clipped = 0, zeroed = 0;
+    float amax = 0;
+    for (size_t i = 0; i < values.size(); i++) {
+        const float w = bf16_to_float(packed.weights[i]);
+        ww += double(w) * w, ee += (double(w) - values[i]) * (double(w) - values[i]);
+        wq += double(w) * values[i], qq += double(values[i]) * values[i];
+        const float divisor = e4m3_value(packed.scales[i / 16]) / packed.global;
+        clipped += std::fabs(w / divisor) > 6;
+        zeroed += w != 0 && values[i] == 0;
+        amax = std::max(amax, std::fabs(w));
+    }
+    const auto figures = packed.compare();
+    CHECK(figures.weight_squares == doctest::Approx(ww).epsilon(1e-6));
+    CHECK(figures.error_squares == doctest::Approx(ee).epsilon(1e-6));
+    CHECK(figures.products == doctest::Approx(wq).epsilon(1e-6));
+    CHECK(figures.value_squares == doctest::Approx(qq).epsilon(1e-6));
+    CHECK(figures.clipped == clipped);
+    CHECK(figures.zeroed == zeroed);
+    CHECK(figures.absolute_maximum == amax);
+    CHECK(figures.blocks == 999);
+    CHECK(figures.nearest_codes < values.size());
+    CHECK(figures.poor_blocks > 0);
+}
+
+TEST_CASE("all variants give the same bits") {
+    cpu::ScaleRanges ranges = {};
+    for (int i = 0; i < 256; i++) ranges.low[i] = float(i), ranges.high[i] = float(i) * 2;
+    Packed packed(random_weights(16 * 1234, 3));
+    for (size_t i = 0; i < packed.scales.size(); i += 7) packed.scales[i] = uint8_t(i); // zero, NaN and negative scales
+    packed.weights[5] = 0x7f80, packed.weights[99] = 0xffc0;
+    const auto run = [&](auto compare) {
+        cpu::CompareSums sums = {};
+        compare(packed.weights.data(), packed.blocks(), packed.codes.data(), packed.scales.data(), packed.global, ranges, sums);
+        return sums;
+    };
+    const cpu::CompareSums expected = run(cpu::portable::compare_bf16);
+    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+        CAPTURE(kernels->name);
+        cpu::CompareSums sums = expected;
+#ifdef __x86_64__
+        if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
+        if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+#endif
+        CHECK(sums.clipped == expected.clipped);
+        CHECK(sums.nearest_codes == expected.nearest_codes);
+        CHECK(sums.nearest_scales == expected.nearest_scales);
+        CHECK(sums.poor_blocks == expected.poor_blocks);
+        CHECK(sums.largest_bits == expected.largest_bits);
+        // Sums hold NaN here: equal as numbers, or both none.
+        CHECK(std::isnan(sums.error_squares) == std::isnan(expected.error_squares));
+    }
+    packed = Packed(random_weights(16 * 1234, 4));
+    const cpu::CompareSums finite = run(cpu::portable::compare_bf16);
+    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+        cpu::CompareSums sums = finite;
+#ifdef __x86_64__
+        if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
+        if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+#endif
+        CHECK(memcmp(&sums, &finite, sizeof sums) == 0);
+    }
+}
+
+TEST_CASE("the nearest block scale, for every maximum") {
+    for (const float global : {1.0f, 1792.0f, 5152.0f, 0x1p-20f, 0x1p+60f}) {
+        for (uint32_t bits = 0; bits < 0x7f80; bits++) {
+            uint16_t weights[16] = {uint16_t(bits)};
+            const uint8_t right = block_scale(DType::bf16, bf16_to_float(uint16_t(bits)), global);
+            const uint8_t codes[8] = {};
+            const uint8_t near[] = {right, uint8_t(right - 1), uint8_t(right + 1)};
+            for (int i = 0; i < 3; i++) {
+                const auto figures = cpu::compare(DType::bf16, weights, 1, codes, near + i, global);
+                if (figures.nearest_scales != uint64_t(i == 0))
+                    FAIL_CHECK("maximum ", bits, " global ", global, " scale ", int(near[i]));
+            }
+        }
+    }
+}
+
+TEST_CASE("blocks of zeros under scales of zero lose nothing, others all") {
+    const uint16_t zeros[16] = {}, ones[16] = {0x3f80};
+    const uint8_t codes[8] = {}, scale = 0;
+    const auto nothing = cpu::compare(DType::bf16, zeros, 1, codes, &scale, 1);
+    CHECK(nothing.error_squares == 0);
+    CHECK(nothing.poor_blocks == 0);
+    const auto all = cpu::compare(DType::bf16, ones, 1, codes, &scale, 1);
+    CHECK(all.error_squares == 1);
+    CHECK(all.weight_squares == 1);
+    CHECK(all.poor_blocks == 1);
+}
+
+TEST_CASE("sources of other dtypes") {
+    const Packed packed(random_weights(16 * 5000, 5));
+    std::vector<float> wide;
+    for (const uint16_t bits : packed.weights) wide.push_back(bf16_to_float(bits));
+    std::vector<uint8_t> codes(packed.codes), scales(packed.scales);
+    bool finite;
+    const float global =
+        global_scale(DType::f32, absolute_maximum_reference(DType::f32, wide.data(), int64_t(wide.size()), finite));
+    quantize_reference(DType::f32, wide.data(), {1, int64_t(wide.size()), Layout::row_major, codes, scales, global});
+    const auto figures = cpu::compare(DType::f32, wide.data(), packed.blocks(), codes.data(), scales.data(), global);
+    CHECK(figures.nearest_codes == wide.size());
+    CHECK(figures.nearest_scales == scales.size());
+    CHECK(figures.weight_squares == doctest::Approx(packed.compare().weight_squares));
+
+    const uint16_t infinite[16] = {0x7c00}; // F16
+    CHECK_FALSE(cpu::compare(DType::f16, infinite, 1, codes.data(), scales.data(), 1).finite);
+}

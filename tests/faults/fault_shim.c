@@ -1,0 +1,358 @@
+#define _GNU_SOURCE
+#include "fault_shim.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+const char * const fault_call_names[FAULT_CALLS] = {"open",   "read",   "write", "size",   "sync",   "rename",
+                                                    "close", "remove", "folder", "stat", "memory", "thread"};
+
+static struct fault_plan plan;
+static atomic_int armed, fired;
+static atomic_long counts[FAULT_CALLS];
+
+void fault_arm(const struct fault_plan * next) {
+    atomic_store(&armed, 0);
+    atomic_store(&fired, 0);
+    for (int i = 0; i < FAULT_CALLS; i++) atomic_store(&counts[i], 0);
+    if (!next) return;
+    plan = *next;
+    atomic_store(&armed, 1);
+}
+
+long fault_count(enum fault_call call) { return atomic_load(&counts[call]); }
+
+int fault_fired(void) { return atomic_load(&fired); }
+
+/* Counts a call; the error that it has to end with, 0 for none. */
+static int next_error(enum fault_call call) {
+    const long number = atomic_fetch_add(&counts[call], 1) + 1;
+    if (call != plan.call || plan.number == 0) return 0;
+    if (plan.repeat ? number < plan.number : number != plan.number) return 0;
+    atomic_store(&fired, 1);
+    if (plan.error > FAULT_SIGNAL) return plan.error;
+    raise(FAULT_SIGNAL - plan.error);
+    return 0;
+}
+
+static int is_ours(const char * path) {
+    for (const char * folder = plan.folders; folder && *folder;) {
+        const char * const end = strchrnul(folder, ':');
+        const size_t length = (size_t)(end - folder);
+        if (strncmp(path, folder, length) == 0) return 1;
+        folder = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+static int path_error(enum fault_call call, const char * path) {
+    return atomic_load(&armed) && path && is_ours(path) ? next_error(call) : 0;
+}
+
+static int file_is_ours(int fd) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length <= 0) return 0;
+    path[length] = 0;
+    return is_ours(path);
+}
+
+static int file_error(enum fault_call call, int fd) {
+    return atomic_load(&armed) && file_is_ours(fd) ? next_error(call) : 0;
+}
+
+/* The next definition of a function in the order of loading: the C library's, or a sanitizer's. */
+#define NEXT(function) ((__typeof__(&function))next_function(#function))
+static void * next_function(const char * name) {
+    void * const found = dlsym(RTLD_NEXT, name);
+    if (!found) abort();
+    return found;
+}
+
+#define FAIL_IF(error, value)                                                                                          \
+    do {                                                                                                               \
+        const int fault_error = (error);                                                                               \
+        if (fault_error) return errno = fault_error, (value);                                                          \
+    } while (0)
+
+/* ---- Files ----------------------------------------------------------------------------------------------------------- */
+
+static mode_t mode_argument(int flags, va_list arguments) { return flags & O_CREAT ? va_arg(arguments, mode_t) : 0; }
+
+#define DEFINE_OPEN(name)                                                                                              \
+    int name(const char * path, int flags, ...) {                                                                      \
+        va_list arguments;                                                                                             \
+        va_start(arguments, flags);                                                                                    \
+        const mode_t mode = mode_argument(flags, arguments);                                                           \
+        va_end(arguments);                                                                                             \
+        FAIL_IF(path_error(FAULT_OPEN, path), -1);                                                                     \
+        return NEXT(open)(path, flags, mode);                                                                          \
+    }
+DEFINE_OPEN(open)
+DEFINE_OPEN(open64)
+/* What a compiler with _FORTIFY_SOURCE calls instead. */
+int __open_2(const char * path, int flags) { return open(path, flags); }
+int __open64_2(const char * path, int flags) { return open(path, flags); }
+
+int openat(int folder, const char * path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const mode_t mode = mode_argument(flags, arguments);
+    va_end(arguments);
+    FAIL_IF(path_error(FAULT_OPEN, path), -1);
+    return NEXT(openat)(folder, path, flags, mode);
+}
+
+FILE * fopen(const char * path, const char * mode) {
+    FAIL_IF(path_error(FAULT_OPEN, path), NULL);
+    return NEXT(fopen)(path, mode);
+}
+
+/* Applies an error to a transfer; false when the call has to fail. */
+static int admit(int error, size_t * size) {
+    if (error == FAULT_SHORT && *size > 1) *size /= 2;
+    if (error <= 0) return 1;
+    errno = error;
+    return 0;
+}
+
+ssize_t read(int fd, void * data, size_t size) {
+    if (!admit(file_error(FAULT_READ, fd), &size)) return -1;
+    return NEXT(read)(fd, data, size);
+}
+ssize_t __read_chk(int fd, void * data, size_t size, size_t room) { return (void)room, read(fd, data, size); }
+
+ssize_t pread(int fd, void * data, size_t size, off_t offset) {
+    if (!admit(file_error(FAULT_READ, fd), &size)) return -1;
+    return NEXT(pread)(fd, data, size, offset);
+}
+ssize_t pread64(int fd, void * data, size_t size, off64_t offset) { return pread(fd, data, size, offset); }
+ssize_t __pread_chk(int fd, void * data, size_t size, off_t offset, size_t room) {
+    return (void)room, pread(fd, data, size, offset);
+}
+
+ssize_t write(int fd, const void * data, size_t size) {
+    if (!admit(file_error(FAULT_WRITE, fd), &size)) return -1;
+    return NEXT(write)(fd, data, size);
+}
+
+ssize_t pwrite(int fd, const void * data, size_t size, off_t offset) {
+    if (!admit(file_error(FAULT_WRITE, fd), &size)) return -1;
+    return NEXT(pwrite)(fd, data, size, offset);
+}
+ssize_t pwrite64(int fd, const void * data, size_t size, off64_t offset) { return pwrite(fd, data, size, offset); }
+
+int ftruncate(int fd, off_t size) {
+    FAIL_IF(file_error(FAULT_SIZE, fd), -1);
+    return NEXT(ftruncate)(fd, size);
+}
+int ftruncate64(int fd, off64_t size) { return ftruncate(fd, size); }
+
+int fallocate(int fd, int mode, off_t offset, off_t size) {
+    FAIL_IF(file_error(FAULT_SIZE, fd), -1);
+    return NEXT(fallocate)(fd, mode, offset, size);
+}
+int fallocate64(int fd, int mode, off64_t offset, off64_t size) { return fallocate(fd, mode, offset, size); }
+
+static int sync_file(int fd) {
+    FAIL_IF(file_error(FAULT_SYNC, fd), -1);
+    return 0;
+}
+int fsync(int fd) { return sync_file(fd); }
+int fdatasync(int fd) { return sync_file(fd); }
+
+int close(int fd) {
+    const int error = file_error(FAULT_CLOSE, fd);
+    const int result = NEXT(close)(fd);
+    FAIL_IF(error, -1);
+    return result;
+}
+
+/* ---- Names and folders ------------------------------------------------------------------------------------------------- */
+
+int rename(const char * from, const char * to) {
+    FAIL_IF(path_error(FAULT_RENAME, from), -1);
+    return NEXT(rename)(from, to);
+}
+
+int renameat2(int from_folder, const char * from, int to_folder, const char * to, unsigned flags) {
+    FAIL_IF(path_error(FAULT_RENAME, from), -1);
+    return NEXT(renameat2)(from_folder, from, to_folder, to, flags);
+}
+
+long syscall(long number, ...) {
+    long a[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < 6; i++) a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if (number == SYS_renameat2) FAIL_IF(path_error(FAULT_RENAME, (const char *)a[1]), -1);
+    return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int unlink(const char * path) {
+    FAIL_IF(path_error(FAULT_REMOVE, path), -1);
+    return NEXT(unlink)(path);
+}
+
+int rmdir(const char * path) {
+    FAIL_IF(path_error(FAULT_REMOVE, path), -1);
+    return NEXT(rmdir)(path);
+}
+
+int mkdir(const char * path, mode_t mode) {
+    FAIL_IF(path_error(FAULT_FOLDER, path), -1);
+    return NEXT(mkdir)(path, mode);
+}
+
+DIR * opendir(const char * path) {
+    FAIL_IF(path_error(FAULT_FOLDER, path), NULL);
+    return NEXT(opendir)(path);
+}
+
+struct dirent * readdir(DIR * folder) {
+    FAIL_IF(file_error(FAULT_FOLDER, dirfd(folder)), NULL);
+    return NEXT(readdir)(folder);
+}
+struct dirent64 * readdir64(DIR * folder) {
+    FAIL_IF(file_error(FAULT_FOLDER, dirfd(folder)), NULL);
+    return NEXT(readdir64)(folder);
+}
+
+int stat(const char * path, struct stat * info) {
+    FAIL_IF(path_error(FAULT_STAT, path), -1);
+    return NEXT(stat)(path, info);
+}
+
+int lstat(const char * path, struct stat * info) {
+    FAIL_IF(path_error(FAULT_STAT, path), -1);
+    return NEXT(lstat)(path, info);
+}
+
+int fstat(int fd, struct stat * info) {
+    FAIL_IF(file_error(FAULT_STAT, fd), -1);
+    return NEXT(fstat)(fd, info);
+}
+
+int statvfs(const char * path, struct statvfs * info) {
+    FAIL_IF(path_error(FAULT_STAT, path), -1);
+    return NEXT(statvfs)(path, info);
+}
+
+char * realpath(const char * path, char * resolved) {
+    FAIL_IF(path_error(FAULT_STAT, path), NULL);
+    return NEXT(realpath)(path, resolved);
+}
+char * __realpath_chk(const char * path, char * resolved, size_t room) { return (void)room, realpath(path, resolved); }
+
+/* ---- Threads and memory ------------------------------------------------------------------------------------------------ */
+
+int pthread_create(pthread_t * thread, const pthread_attr_t * attributes, void * (*body)(void *), void * argument) {
+    if (atomic_load(&armed)) {
+        const int error = next_error(FAULT_THREAD);
+        if (error) return error;
+    }
+    return NEXT(pthread_create)(thread, attributes, body, argument);
+}
+
+int fault_allocation_fails(void) { return atomic_load(&armed) && next_error(FAULT_MEMORY) != 0; }
+
+#ifdef FAULT_PRELOADED
+
+static atomic_int memory_counts; /* while main() runs */
+
+extern void * __libc_malloc(size_t size);
+extern void * __libc_calloc(size_t count, size_t size);
+extern void * __libc_realloc(void * old, size_t size);
+extern void * __libc_memalign(size_t alignment, size_t size);
+
+#define FAIL_IF_NO_MEMORY(value)                                                                                       \
+    FAIL_IF(atomic_load(&memory_counts) && fault_allocation_fails() ? ENOMEM : 0, value)
+
+void * malloc(size_t size) {
+    FAIL_IF_NO_MEMORY(NULL);
+    return __libc_malloc(size);
+}
+
+void * calloc(size_t count, size_t size) {
+    FAIL_IF_NO_MEMORY(NULL);
+    return __libc_calloc(count, size);
+}
+
+void * realloc(void * old, size_t size) {
+    FAIL_IF_NO_MEMORY(NULL);
+    return __libc_realloc(old, size);
+}
+
+void * aligned_alloc(size_t alignment, size_t size) {
+    FAIL_IF_NO_MEMORY(NULL);
+    return __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void ** out, size_t alignment, size_t size) {
+    FAIL_IF_NO_MEMORY(ENOMEM);
+    *out = __libc_memalign(alignment, size);
+    return *out ? 0 : ENOMEM;
+}
+
+/* ---- Preloading ---------------------------------------------------------------------------------------------------------- */
+
+static const char * setting(const char * name) {
+    const char * const value = getenv(name);
+    return value ? value : "";
+}
+
+__attribute__((constructor)) static void start(void) {
+    struct fault_plan from_environment = {FAULT_CALLS, 0, 0, 0, setting("FAULT_FOLDERS")};
+    for (int i = 0; i < FAULT_CALLS; i++)
+        if (strcmp(setting("FAULT_CALL"), fault_call_names[i]) == 0) from_environment.call = (enum fault_call)i;
+    from_environment.number = atol(setting("FAULT_NUMBER"));
+    from_environment.error = atoi(setting("FAULT_ERROR"));
+    from_environment.repeat = atoi(setting("FAULT_REPEAT"));
+    fault_arm(&from_environment);
+}
+
+__attribute__((destructor)) static void finish(void) {
+    const int was_fired = fault_fired();
+    atomic_store(&memory_counts, 0);
+    atomic_store(&armed, 0);
+    FILE * const report = fopen(setting("FAULT_REPORT"), "we");
+    if (!report) return;
+    for (int i = 0; i < FAULT_CALLS; i++) fprintf(report, "%s %ld\n", fault_call_names[i], fault_count((enum fault_call)i));
+    if (was_fired) fprintf(report, "fired\n");
+    fclose(report);
+}
+
+typedef int main_function(int, char **, char **);
+static main_function * program_main;
+
+static int counted_main(int count, char ** arguments, char ** environment) {
+    atomic_store(&memory_counts, 1);
+    const int result = program_main(count, arguments, environment);
+    atomic_store(&memory_counts, 0);
+    return result;
+}
+
+int __libc_start_main(main_function * body, int count, char ** arguments, void (*init)(void), void (*fini)(void),
+                      void (*loader_fini)(void), void * stack_end) {
+    typedef int start_function(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+    program_main = body;
+    start_function * const next = (start_function *)next_function("__libc_start_main");
+    return next(counted_main, count, arguments, init, fini, loader_fini, stack_end);
+}
+
+#endif

@@ -1,0 +1,123 @@
+// Checkpoints that are right pass without a word, whoever wrote them.
+#include "core/sha256.h"
+#include "verify/statistics.h"
+#include "verify_fixture.h"
+
+#include <map>
+
+using namespace gnv;
+using namespace gnv::test;
+using namespace gnv::verify;
+
+static void check_clean(const VerifyReport & report) {
+    for (const Finding & finding : report.findings.all())
+        if (finding.severity != Severity::note) FAIL_CHECK(finding.check << " " << finding.subject << ": " << finding.what);
+    CHECK(report.errors() + report.warnings() == 0);
+}
+
+TEST_CASE("our own output, from fused and per-expert sources, one shard and several") {
+    for (const CheckpointPair * pair : {&fused_pair(), &split_pair()}) {
+        const VerifyReport report = examine(pair->quantized, pair->source);
+        check_clean(report);
+        for (const CheckOutcome & outcome : report.outcomes) CHECK_MESSAGE(outcome.done, outcome.check->id);
+        uint64_t nvfp4 = 0, declared = 0;
+        for (const CoverageRow & row : coverage(report)) nvfp4 += row.nvfp4, declared += row.declared;
+        CHECK(nvfp4 == 800);
+        CHECK(declared == 800);
+        const PreservedSummary preserved = preserved_summary(report);
+        CHECK(preserved.same == preserved.tensors);
+        CHECK(preserved.tensors >= 157); // a split draft head has more
+        for (const ModuleValues & values : report.measurements->modules)
+            if (values.measured) CHECK(values.comparison.nearest_codes == values.elements());
+    }
+}
+
+TEST_CASE("another shape: text only, flat names, odd widths, one shard, no draft head") {
+    const VerifyReport report = examine(odd_pair().quantized, odd_pair().source);
+    check_clean(report);
+    CHECK(report.subject.modules.size() > 20);
+    CHECK_FALSE(report.subject.announces_part[size_t(Part::vision)]);
+    CHECK(report.findings.count("L13", Severity::note) > 0); // 112 and 48 do not divide among 2 x 16
+}
+
+TEST_CASE("llm-compressor's output: every byte as recorded, and no finding") {
+    const JsonDocument recorded = JsonDocument::read(golden + "/tensors.json", 100'000'000).take();
+    std::map<std::string, std::string> expected;
+    const Status read = recorded.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+        expected[std::string(name)] = std::string(value.get("sha256").value().as_string().value());
+        return {};
+    });
+    CHECK(read.ok());
+    CHECK(expected.size() == 3357);
+    for (const MemoryTensor & tensor : load_tensors(reference_pair().quantized)) {
+        CAPTURE(tensor.name);
+        CHECK(expected[tensor.name] == sha256_hex(tensor.data.data(), tensor.data.size()).value());
+    }
+
+    const VerifyReport report = examine(reference_pair().quantized, reference_pair().source);
+    check_clean(report);
+    CHECK(report.subject.checkpoint->tensors().size() == 3357);
+    CHECK(preserved_summary(report).norm_trip == 19);
+    CHECK(preserved_summary(report).different == 0);
+    CHECK(report.findings.count("S1", Severity::note) == 19);
+    double errors = 0;
+    for (const ModuleValues & values : report.measurements->modules) errors += values.measured ? values.relative_error() : 0;
+    CHECK(errors / 800 == doctest::Approx(0.009057).epsilon(1e-3)); // recorded with NumPy
+}
+
+TEST_CASE("without a source: structure and scales, and the report says so") {
+    const VerifyReport report = examine(reference_pair().quantized, "");
+    check_clean(report);
+    for (const CheckOutcome & outcome : report.outcomes) CHECK(outcome.done == (outcome.check->id[0] == 'L'));
+    CHECK(report.not_checked.front() == "weights, preserved tensors and other files against the source: none was given");
+    CHECK(report_text(report).find("S2   quantized weights are close to the source's") != std::string::npos);
+    CHECK(report_text(report).find("not checked: no source was given") != std::string::npos);
+}
+
+TEST_CASE("structure alone reads no values") {
+    VerifyOptions options;
+    options.values = false;
+    const VerifyReport report = verify::verify(open_folder(fused_pair().quantized).take(), nullptr, two_threads(), options).take();
+    check_clean(report);
+    CHECK_FALSE(report.measurements.has_value());
+    CHECK(report.outcomes[5].check->id == std::string("L6"));
+    CHECK_FALSE(report.outcomes[5].done);
+}
+
+TEST_CASE("the same report for any number of threads") {
+    const auto one = ThreadPool::create(1).take(), three = ThreadPool::create(3).take();
+    std::string texts[2];
+    ThreadPool * const pools[2] = {one.get(), three.get()};
+    for (int i = 0; i < 2; i++) {
+        VerifyReport report = examine(open_folder(reference_pair().quantized).take(), tiny, *pools[i]);
+        report.seconds = 0;
+        texts[i] = report_text(report) + report_json(report);
+    }
+    CHECK(texts[0] == texts[1]);
+}
+
+TEST_CASE("a lossless change of dtype is a note, a lossy one a warning") {
+    const ScratchFolder scratch;
+    std::vector<MemoryTensor> tensors = load_tensors(fused_pair().quantized);
+    MemoryTensor & norm = find_tensor(tensors, "model.language_model.layers.0.input_layernorm.weight");
+    std::string wide;
+    for (size_t i = 0; i < norm.data.size(); i += 2) wide += std::string(2, '\0') + norm.data.substr(i, 2); // BF16 -> F32
+    norm.dtype = DType::f32;
+    norm.data = wide;
+    MemoryTensor & conv = find_tensor(tensors, "model.language_model.layers.0.linear_attn.conv1d.weight");
+    for (size_t i = 0; i < conv.data.size(); i += 2) {
+        uint16_t bits;
+        memcpy(&bits, &conv.data[i], sizeof bits);
+        bits = nvfp4::f16_from_float(nvfp4::bf16_to_float(bits));
+        memcpy(&conv.data[i], &bits, sizeof bits);
+    }
+    conv.dtype = DType::f16;
+    save_tensors(scratch.path(), tensors, 1);
+    copy_other_files(fused_pair().quantized, scratch.path());
+    const VerifyReport report = examine(scratch.path(), tiny);
+    CHECK(report.errors() == 0);
+    CHECK(report.findings.count("S1", Severity::note) == 1);
+    const PreservedSummary preserved = preserved_summary(report);
+    CHECK(preserved.converted + preserved.rounded == 2);
+    CHECK(preserved.converted >= 1);
+}

@@ -1,0 +1,131 @@
+#include "verify/quantization_config.h"
+
+#include "formats/json.h"
+#include "verify/loader_names.h"
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+using namespace gnv;
+using namespace gnv::verify;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+const char * const arguments = R"({"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16,
+                                   "symmetric": true, "dynamic": false})";
+
+Json group(const std::vector<std::string> & targets, bool inputs = false) {
+    Json weights = Json::parse(arguments), activations = weights;
+    activations["dynamic"] = "local";
+    return {{"targets", targets}, {"weights", weights}, {"input_activations", inputs ? activations : Json(nullptr)}};
+}
+
+Json config_of(const Json & groups, const std::vector<std::string> & ignore = {}) {
+    return {{"quantization_config",
+             {{"quant_method", "compressed-tensors"}, {"quantization_status", "compressed"},
+              {"format", "nvfp4-pack-quantized"}, {"config_groups", groups}, {"ignore", ignore}}}};
+}
+
+QuantizationConfig read(const Json & config, Findings & findings, size_t space = 0) {
+    const JsonDocument document = JsonDocument::parse(config.dump(), "config.json").take();
+    return read_quantization_config(document.root(), name_spaces()[space], findings);
+}
+
+// Keys of the findings, "" for none.
+std::string problems(const Json & config) {
+    Findings findings;
+    (void)read(config, findings);
+    std::string out;
+    for (const Finding & finding : findings.all()) out += (out.empty() ? "" : " ") + finding.subject;
+    return out;
+}
+
+Json changed(const std::string & pointer, const Json & value) {
+    Json config = config_of({{"g", group({"Linear"}, true)}});
+    config[Json::json_pointer("/quantization_config" + pointer)] = value;
+    return config;
+}
+
+} // namespace
+
+TEST_CASE("names before patterns before classes; ignore before all") {
+    Findings findings;
+    const QuantizationConfig config = read(config_of({{"a", group({"Linear"})}, {"b", group({"re:.*down_proj$"}, true)},
+                                                      {"c", group({"m.1.down_proj"})}},
+                                                     {"re:m\\.2", "m.3.up_proj"}),
+                                           findings);
+    CHECK(findings.all().empty());
+    CHECK(config.declared("m.0.up_proj").value() == 0);
+    CHECK(config.declared("m.0.down_proj").value() == 1);
+    CHECK(config.declared("m.1.down_proj").value() == 2);
+    CHECK(config.declared("m.2.down_proj").value() == undeclared);
+    CHECK(config.declared("m.20.x").value() == undeclared); // patterns end where they like
+    CHECK(config.declared("x.m.2.y").value() == 0);         // and start at the start
+    CHECK(config.declared("m.3.up_proj").value() == undeclared);
+    CHECK(config.declared("m.3.up_proj.x").value() == 0); // a name is all of the name
+    CHECK(config.groups[0].scheme == Scheme::nvfp4a16);
+    CHECK(config.groups[1].scheme == Scheme::nvfp4);
+}
+
+TEST_CASE("plain names follow a loader's prefixes, patterns do not") {
+    const Json json = config_of({{"g", group({"Linear"})}},
+                                {"model.visual.blocks.0.attn.qkv", "model.language_model.layers.0.mlp.gate", "lm_head",
+                                 "re:model\\.visual\\.merger", "mtp.fc"});
+    struct Row {
+        const char * name;
+        bool checkpoint, vllm, sglang; // ignored
+    };
+    const Row rows[] = {
+        {"model.visual.blocks.0.attn.qkv", true, true, true},
+        {"model.language_model.layers.0.mlp.gate", true, true, true},
+        {"model.visual.merger.linear_fc1", true, false, false},
+        {"mtp.fc", true, false, false},
+    };
+    for (size_t space = 0; space < 3; space++) {
+        Findings findings;
+        const QuantizationConfig config = read(json, findings, space);
+        for (const Row & row : rows) {
+            const bool expected[] = {row.checkpoint, row.vllm, row.sglang};
+            CAPTURE(row.name);
+            CAPTURE(name_spaces()[space].loader);
+            CHECK((config.declared(name_spaces()[space].map(row.name)).value() == undeclared) == expected[space]);
+        }
+    }
+    CHECK(name_spaces()[1].map("model.language_model.layers.3.self_attn.q_proj") ==
+          "language_model.model.layers.3.self_attn.q_proj");
+    CHECK(name_spaces()[1].map("lm_head.weight") == "language_model.lm_head.weight");
+    CHECK(name_spaces()[2].map("model.visual.blocks.0.attn.qkv") == "visual.blocks.0.attn.qkv_proj");
+}
+
+TEST_CASE("what loaders need is missed by name") {
+    CHECK(problems(config_of({{"g", group({"Linear"}, true)}})) == "");
+    CHECK(problems(Json::object()) == "quantization_config");
+    CHECK(problems(changed("/quant_method", "fp8")) == "quantization_config.quant_method");
+    CHECK(problems(changed("/format", nullptr)) == "quantization_config.format quantization_config.config_groups.g.format");
+    CHECK(problems(changed("/quantization_status", "initialized")) == "quantization_config.quantization_status");
+    CHECK(problems(changed("/config_groups", Json::object())) == "quantization_config.config_groups");
+    CHECK(problems(changed("/config_groups/g/targets", nullptr)) == "quantization_config.config_groups.g.targets");
+    CHECK(problems(changed("/config_groups/g/weights", nullptr)) == "quantization_config.config_groups.g.weights");
+    CHECK(problems(changed("/config_groups/g/weights/group_size", 32)) ==
+          "quantization_config.config_groups.g.weights.group_size");
+    CHECK(problems(changed("/config_groups/g/weights/dynamic", true)) == "quantization_config.config_groups.g.weights.dynamic");
+    CHECK(problems(changed("/config_groups/g/input_activations/dynamic", false)) ==
+          "quantization_config.config_groups.g.input_activations.dynamic");
+    CHECK(problems(changed("/format", "mixed-precision")) ==
+          "quantization_config.config_groups.g.format quantization_config.config_groups.g.format");
+    CHECK(problems(changed("/kv_cache_scheme", {{"num_bits", 8}})) == "quantization_config.kv_cache_scheme");
+    CHECK(problems(changed("/ignore", {"re:("})) == "quantization_config.ignore");
+    CHECK(problems(changed("/ignore", {7})) == "quantization_config.ignore");
+    CHECK(problems(changed("/ignore", "lm_head")) == "quantization_config.ignore");
+}
+
+TEST_CASE("prefixes and fused parameters") {
+    CHECK(without_prefixes("model.language_model.layers.0.x") == "layers.0.x");
+    CHECK(without_prefixes("language_model.model.language_model.layers.0.x") == "layers.0.x");
+    CHECK(without_prefixes("model.visual.pos_embed.weight") == "visual.pos_embed.weight");
+    CHECK(without_prefixes("lm_head.weight") == "lm_head.weight");
+    CHECK(fused_parameter_of(Role::attention_q) == fused_parameter_of(Role::attention_v));
+    CHECK(fused_parameter_of(Role::expert_gate) != fused_parameter_of(Role::shared_expert_gate_proj));
+    CHECK(fused_parameter_of(Role::expert_down) == -1);
+}
