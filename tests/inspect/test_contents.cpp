@@ -155,7 +155,7 @@ TEST_CASE("the list as text and as JSON, filtered by names of tensors and of mod
     CHECK(one["roles"] == json::parse(R"([{"role":"expert up","stored_as":"nvfp4","weights":1,"parameters":16384,
         "bytes":9224}])"));
     const std::string text = contents_text(*contents, &filter, true).value();
-    CHECK(text.find("expert up        1  nvfp4           16,384  9.22 kB      4.504") != std::string::npos);
+    CHECK(text.find("expert up        1  nvfp4          16,384  9.22 kB      4.504") != std::string::npos);
     CHECK(text.find("experts.17.up_proj.weight_packed") != std::string::npos);
     CHECK(text.find("experts.1.") == std::string::npos);
     CHECK(contents_text(*contents, &filter, false).value().find("weight_packed") == std::string::npos);
