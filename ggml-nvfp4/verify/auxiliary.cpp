@@ -1,10 +1,12 @@
 #include "verify/auxiliary.h"
 
 #include "formats/json.h"
+#include "formats/json_writer.h"
 #include "verify/subject.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <map>
+#include <optional>
 
 namespace gnv::verify {
 
@@ -37,23 +39,59 @@ const AuxiliaryFile & AuxiliaryFiles::operator[](const std::string & name) const
     return *found;
 }
 
-static void compare_json(AuxiliaryFile & file, const std::string & ours, const std::string & theirs) {
-    const nlohmann::json a = nlohmann::json::parse(ours, nullptr, false), b = nlohmann::json::parse(theirs, nullptr, false);
+// JSON text that is the same for every order of keys.
+static std::string canonical(const JsonValue & value) {
+    if (value.is_array()) {
+        std::string out = "[";
+        (void)value.for_each_element([&](size_t, const JsonValue & item) -> Status {
+            out += canonical(item) + ",";
+            return {};
+        }).ok();
+        return out + "]";
+    }
+    if (!value.is_object()) return value.text();
+    std::vector<std::pair<std::string, std::string>> members;
+    (void)value.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+        members.emplace_back(key, canonical(member));
+        return {};
+    }).ok();
+    std::sort(members.begin(), members.end());
+    std::string out = "{";
+    for (const auto & [key, text] : members) out += json_quote(key) + ":" + text + ",";
+    return out + "}";
+}
+
+using Members = std::map<std::string, std::string>;
+
+static Members top_members(const JsonValue & root) {
+    Members members;
+    if (!root.is_object()) return {{"", canonical(root)}};
+    (void)root.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+        members[std::string(key)] = canonical(member);
+        return {};
+    }).ok();
+    return members;
+}
+
+static void compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
+    const Result<JsonDocument> theirs = JsonDocument::parse(original, file.name);
+    if (!theirs.ok()) return; // the source's file is damaged: different it is
+    const Members a = top_members(ours.root()), b = top_members(theirs.value().root());
     file.differs_in_meaning = a != b;
-    if (!a.is_object() || !b.is_object()) return;
-    const auto note_missing = [&](const nlohmann::json & object, const nlohmann::json & other, bool also_changed) {
-        for (const auto & [key, value] : object.items()) {
-            const auto found = other.find(key);
-            if (file.keys.size() < listed_keys && (found == other.end() || (also_changed && *found != value)))
+    const auto note = [&](const Members & members, const Members & others, bool also_changed) {
+        for (const auto & [key, text] : members) {
+            const auto found = others.find(key);
+            if (file.keys.size() < listed_keys && (found == others.end() || (also_changed && found->second != text)))
                 file.keys.push_back(printable(key, 60));
         }
     };
-    note_missing(a, b, true);
-    note_missing(b, a, false);
+    note(a, b, true);
+    note(b, a, false);
 }
 
+// `document` receives a JSON file that can be read.
 static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & folder, const Folder * source,
-                                      std::string & content) {
+                                      std::optional<JsonDocument> & document) {
     AuxiliaryFile file;
     file.name = known.name;
     file.kind = known.kind;
@@ -68,28 +106,30 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
         file.problem = text.status().message();
         return file;
     }
-    content = text.take();
+    const std::string content = text.take();
     if (known.is_json) {
-        const Result<JsonDocument> document = JsonDocument::parse(content, known.name);
-        if (!document.ok()) file.problem = message_about(document.status(), known.name);
+        Result<JsonDocument> parsed = JsonDocument::parse(content, known.name);
+        if (parsed.ok()) {
+            document = parsed.take();
+        } else {
+            file.problem = message_about(parsed.status(), known.name);
+        }
     }
     if (!file.in_source) return file;
     GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
     file.differs = file.differs_in_meaning = content != original;
-    if (file.differs && known.is_json && file.problem.empty()) compare_json(file, content, original);
+    if (file.differs && document) compare_json(file, *document, original);
     return file;
 }
 
 Result<AuxiliaryFiles> read_auxiliary_files(const Folder & folder, const Folder * source) {
     AuxiliaryFiles out;
     for (const KnownFile & known : known_files) {
-        std::string content;
-        GNV_ASSIGN(AuxiliaryFile file, read_one(known, folder, source, content));
-        if (known.kind == AuxiliaryKind::tokenizer_config && file.present && file.problem.empty()) {
-            GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(content), known.name));
-            JsonValue value;
-            out.template_in_tokenizer_config = document.root().find("chat_template", value) && !value.is_null();
-        }
+        std::optional<JsonDocument> document;
+        GNV_ASSIGN(AuxiliaryFile file, read_one(known, folder, source, document));
+        JsonValue value;
+        if (known.kind == AuxiliaryKind::tokenizer_config && document)
+            out.template_in_tokenizer_config = document->root().find("chat_template", value) && !value.is_null();
         out.files.push_back(std::move(file));
     }
     return out;
