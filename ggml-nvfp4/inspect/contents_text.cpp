@@ -63,11 +63,12 @@ std::string list_tensors_text(const Contents & contents, const std::vector<uint6
     for (const uint64_t t : selected) {
         const TensorInfo & tensor = contents.tensor(t);
         const Contents::Use & use = contents.use(t);
-        rows.push_back({printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
-                        count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
-                        use.module < 0 ? ""
-                                       : concat(contents.modules()[size_t(use.module)].scheme(), ": ",
-                                                module_part_name(use.module_part))});
+        rows.push_back(
+            {printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
+             count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
+             use.module < 0
+                 ? ""
+                 : concat(contents.modules()[size_t(use.module)].scheme(), ": ", module_part_name(use.module_part))});
     }
     return format_table(rows, {false, false, false, false, true, false, false});
 }
@@ -87,8 +88,8 @@ Result<std::string> contents_text(const Contents & contents, const Pattern * fil
     std::vector<std::vector<std::string>> rows = {{"role", "weights", "stored as", "parameters", "bytes", "bits each"}};
     const auto add_row = [&](const SummaryRow & row) {
         const double bits = row.parameters ? double(row.bytes) * 8 / double(row.parameters) : 0;
-        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters), bytes_text(row.bytes),
-                        number_text(bits, 4)});
+        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters),
+                        bytes_text(row.bytes), number_text(bits, 4)});
     };
     for (const auto & [key, row] : summary) {
         add_row(row);
@@ -111,29 +112,36 @@ Result<std::string> contents_json(const Contents & contents, const Pattern * fil
     Summary summary;
     for (const uint64_t t : selected) add_tensor(summary, contents, t);
     Json shards = Json::array(), roles = Json::array();
-    for (const Shard & shard : checkpoint.shards()) shards.push_back({{"file", shard.file_name}, {"bytes", shard.stamp.size}});
+    for (const Shard & shard : checkpoint.shards())
+        shards.push_back({{"file", shard.file_name}, {"bytes", shard.stamp.size}});
     for (const auto & [key, row] : summary)
-        roles.push_back({{"role", row.role}, {"stored_as", row.stored_as}, {"weights", row.weights},
-                         {"parameters", row.parameters}, {"bytes", row.bytes}});
-    std::string out = concat("{\"schema\":\"ggml-nvfp4.inspect.1\",\"kind\":\"contents\",\n\"folder\":",
-                             text_of(checkpoint.folder()), ",\"tensor_count\":", checkpoint.tensors().size(),
-                             ",\"tensor_bytes\":", checkpoint.tensor_bytes(), ",\"module_count\":",
-                             contents.modules().size(), ",\n\"shards\":", text_of(shards), ",\n\"notes\":",
-                             text_of(contents.notes()), ",\n\"roles\":", text_of(roles), ",\n\"modules\":[");
+        roles.push_back({{"role", row.role},
+                         {"stored_as", row.stored_as},
+                         {"weights", row.weights},
+                         {"parameters", row.parameters},
+                         {"bytes", row.bytes}});
+    std::string out =
+        concat("{\"schema\":\"ggml-nvfp4.inspect.1\",\"kind\":\"contents\",\n\"folder\":", text_of(checkpoint.folder()),
+               ",\"tensor_count\":", checkpoint.tensors().size(), ",\"tensor_bytes\":", checkpoint.tensor_bytes(),
+               ",\"module_count\":", contents.modules().size(), ",\n\"shards\":", text_of(shards),
+               ",\n\"notes\":", text_of(contents.notes()), ",\n\"roles\":", text_of(roles), ",\n\"modules\":[");
     for (const uint64_t t : selected) {
         const Contents::Use & use = contents.use(t);
         if (use.module_part != ModulePart::codes) continue;
         const QuantizedModule & module = contents.modules()[size_t(use.module)];
-        out += concat(out.back() == '[' ? "\n" : ",\n",
-                      text_of({{"name", module.name}, {"role", contents.role_name(t)}, {"scheme", module.scheme()},
-                               {"naming", module.naming->producer}, {"shape", {module.rows, module.columns}}}));
+        out += concat(out.back() == '[' ? "\n" : ",\n", text_of({{"name", module.name},
+                                                                 {"role", contents.role_name(t)},
+                                                                 {"scheme", module.scheme()},
+                                                                 {"naming", module.naming->producer},
+                                                                 {"shape", {module.rows, module.columns}}}));
     }
     out += "],\n\"tensors\":[";
     for (const uint64_t t : selected) {
         const TensorInfo & tensor = contents.tensor(t);
         const Contents::Use & use = contents.use(t);
-        Json entry = {{"name", tensor.name}, {"role", contents.role_name(t)}, {"dtype", dtype_name(tensor.dtype)},
-                      {"shape", tensor.shape}, {"file", tensor.shard}, {"offset", tensor.offset}, {"bytes", tensor.bytes}};
+        Json entry = {{"name", tensor.name},   {"role", contents.role_name(t)}, {"dtype", dtype_name(tensor.dtype)},
+                      {"shape", tensor.shape}, {"file", tensor.shard},          {"offset", tensor.offset},
+                      {"bytes", tensor.bytes}};
         if (use.module >= 0) {
             entry["module"] = contents.modules()[size_t(use.module)].name;
             entry["part"] = module_part_name(use.module_part);

@@ -4,7 +4,7 @@
 typedef void (*any_function)(void);
 
 /* Made from the lines of the header that start with GNV_API: FUNCTION(gnv_version) and so on. */
-#define FUNCTION(name) (any_function)name,
+#define FUNCTION(name) (any_function) name,
 const any_function api_functions[] = {
 #include <api_functions.inc>
 };

@@ -279,7 +279,8 @@ TEST_CASE("two engines in two threads: each has its own results and its own last
         plan_options.scheme = GNV_SCHEME_NVFP4A16;
         gnv_plan_t * plan = nullptr;
         for (int round = 0; round < 100; round++) {
-            if (gnv_plan_create(engine, absent.c_str(), &plan_options, &plan) != GNV_NOT_FOUND || !error_has(engine, absent))
+            if (gnv_plan_create(engine, absent.c_str(), &plan_options, &plan) != GNV_NOT_FOUND ||
+                !error_has(engine, absent))
                 problems[i] = gnv_last_error(engine);
         }
         if (gnv_plan_create(engine, tiny_folder.c_str(), &plan_options, &plan) != GNV_OK ||

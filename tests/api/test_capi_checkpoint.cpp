@@ -62,7 +62,8 @@ TEST_CASE("bytes and values") {
     const auto engine = make_engine();
     const auto checkpoint = open_checkpoint(engine.get(), golden_folder);
     uint64_t position = 0;
-    REQUIRE(gnv_checkpoint_find_tensor(checkpoint.get(), (query + ".weight_global_scale").c_str(), &position) == GNV_OK);
+    REQUIRE(gnv_checkpoint_find_tensor(checkpoint.get(), (query + ".weight_global_scale").c_str(), &position) ==
+            GNV_OK);
     float stored = 0;
     REQUIRE(gnv_checkpoint_read(checkpoint.get(), position, 0, &stored, sizeof stored) == GNV_OK);
     CHECK(stored == 7040);
@@ -115,7 +116,8 @@ TEST_CASE("statistics: as a structure, as a text, as both or none") {
     CHECK(old.codes[0] == 0x5a5a5a5a5a5a5a5a);
     CHECK(gnv_checkpoint_measure(checkpoint.get(), query.c_str(), nullptr, GNV_TEXT_PLAIN, nullptr) == GNV_OK);
     old.struct_size = 0;
-    CHECK(gnv_checkpoint_measure(checkpoint.get(), query.c_str(), &old, GNV_TEXT_PLAIN, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_checkpoint_measure(checkpoint.get(), query.c_str(), &old, GNV_TEXT_PLAIN, nullptr) ==
+          GNV_INVALID_ARGUMENT);
     CHECK(gnv_checkpoint_measure(checkpoint.get(), nullptr, nullptr, GNV_TEXT_PLAIN, nullptr) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_checkpoint_measure(checkpoint.get(), "no.such", nullptr, GNV_TEXT_PLAIN, nullptr) == GNV_NOT_FOUND);
     CHECK(error_has(engine.get(), "no.such"));

@@ -28,7 +28,8 @@ inline std::unique_ptr<Contents> open_contents(const std::string & folder) {
 inline std::unique_ptr<ThreadPool> make_threads(int count) { return ThreadPool::create(count).take(); }
 
 template <class Value>
-MemoryTensor make_tensor(const std::string & name, DType dtype, std::vector<int64_t> shape, const std::vector<Value> & values) {
+MemoryTensor make_tensor(const std::string & name, DType dtype, std::vector<int64_t> shape,
+                         const std::vector<Value> & values) {
     MemoryTensor tensor{name, dtype, std::move(shape), std::string(values.size() * sizeof(Value), '\0')};
     memcpy(tensor.data.data(), values.data(), tensor.data.size());
     return tensor;

@@ -82,18 +82,21 @@ TEST_CASE("each kind of difference") {
     const float nan = std::numeric_limits<float>::quiet_NaN();
     const auto here = open_contents(save_folder(
         scratch, "here",
-        {make_tensor<float>("same", DType::f32, {2}, {1, nan}), make_tensor<float>("value", DType::f32, {4}, {1, 2, 3, -4}),
-         make_tensor<float>("nan", DType::f32, {2}, {nan, 1}), make_tensor<uint16_t>("dtype", DType::bf16, {2}, {0x3f80, 0x4000}),
+        {make_tensor<float>("same", DType::f32, {2}, {1, nan}),
+         make_tensor<float>("value", DType::f32, {4}, {1, 2, 3, -4}),
+         make_tensor<float>("nan", DType::f32, {2}, {nan, 1}),
+         make_tensor<uint16_t>("dtype", DType::bf16, {2}, {0x3f80, 0x4000}),
          make_tensor<float>("shape", DType::f32, {2, 1}, {1, 2}), make_tensor<float>("mine", DType::f32, {1}, {1}),
-         make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 3}), make_tensor<float>("sign", DType::f32, {1}, {0.0f}),
-         make_tensor<float>("empty", DType::f32, {0}, {})}));
+         make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 3}),
+         make_tensor<float>("sign", DType::f32, {1}, {0.0f}), make_tensor<float>("empty", DType::f32, {0}, {})}));
     const auto there = open_contents(save_folder(
         scratch, "there",
-        {make_tensor<float>("same", DType::f32, {2}, {1, nan}), make_tensor<float>("value", DType::f32, {4}, {1, 2, 2, -4}),
+        {make_tensor<float>("same", DType::f32, {2}, {1, nan}),
+         make_tensor<float>("value", DType::f32, {4}, {1, 2, 2, -4}),
          make_tensor<float>("nan", DType::f32, {2}, {1, 1}), make_tensor<float>("dtype", DType::f32, {2}, {1, 2}),
          make_tensor<float>("shape", DType::f32, {2}, {1, 2}), make_tensor<float>("yours", DType::f32, {1}, {1}),
-         make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 4}), make_tensor<float>("sign", DType::f32, {1}, {-0.0f}),
-         make_tensor<float>("empty", DType::f32, {0}, {})}));
+         make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 4}),
+         make_tensor<float>("sign", DType::f32, {1}, {-0.0f}), make_tensor<float>("empty", DType::f32, {0}, {})}));
     const Comparison comparison = compare_folders(*here, *there);
     CHECK(comparison.equal == 2);
     using Names = std::vector<std::string>;
@@ -124,8 +127,9 @@ TEST_CASE("each kind of difference") {
     CHECK(json["only_there"][0] == nlohmann::json{{"name", "yours"}, {"role", ""}, {"there", "F32 [1]"}});
     CHECK(json["form"][0]["sqnr_db"].is_null());
     const std::string text = comparison_text(*here, *there, comparison, 1);
-    CHECK(text.find("2 equal, 4 with other values, 2 with another dtype or shape, 0 quantized on one side, 1 only here, 1 "
-                    "only there") != std::string::npos);
+    CHECK(text.find(
+              "2 equal, 4 with other values, 2 with another dtype or shape, 0 quantized on one side, 1 only here, 1 "
+              "only there") != std::string::npos);
     CHECK(text.find("... and 3 more") != std::string::npos);
 }
 

@@ -50,7 +50,8 @@ TEST_CASE("llm-compressor's output: modules, their parts and their roles") {
     CHECK(contents->role_name(module.block_scales) == "expert up");
     CHECK(contents->role_name(uint64_t(module.input_scale)) == "expert up");
     // The subset holds global scales of modules whose codes are elsewhere: they are plain tensors.
-    const int64_t lonely = contents->checkpoint().find("model.language_model.layers.0.mlp.experts.0.up_proj.weight_global_scale");
+    const int64_t lonely =
+        contents->checkpoint().find("model.language_model.layers.0.mlp.experts.0.up_proj.weight_global_scale");
     REQUIRE(lonely >= 0);
     CHECK(contents->use(uint64_t(lonely)).module == -1);
     CHECK(contents->find_module(layer3 + "mlp.gate") == -1);
@@ -92,7 +93,8 @@ TEST_CASE("tensors that only look like a quantized weight stay tensors, with a n
         {{codes("x.weight_packed", {2, 12}), scales, global}, "has codes [2, 12]"},
         {{codes("x.weight_packed", {2, 8}), scales, global}, "has block scales F8_E4M3 [2, 2], not F8_E4M3 [2, 1]"},
         {{codes("x.weight_packed", {2, 16}), codes("x.weight_scale", {2, 2}), global}, "has block scales U8 [2, 2]"},
-        {{codes("x.weight_packed", {2, 16}), scales, make_tensor<float>("x.weight_global_scale", DType::f32, {2}, {1, 1})},
+        {{codes("x.weight_packed", {2, 16}), scales,
+          make_tensor<float>("x.weight_global_scale", DType::f32, {2}, {1, 1})},
          "has a global scale that is not one F32 element"},
     };
     int number = 0;
@@ -122,14 +124,16 @@ TEST_CASE("ModelOpt's names: the same weight, its scales are factors") {
         if (ends_with(tensor.name, ".input_global_scale")) tensor.name = name + ".input_scale";
         tensors.push_back(tensor);
     }
-    const auto contents = open_contents(save_folder(scratch, "modelopt", tensors)), golden = open_contents(golden_folder);
+    const auto contents = open_contents(save_folder(scratch, "modelopt", tensors)),
+               golden = open_contents(golden_folder);
     REQUIRE(contents->modules().size() == 1);
     CHECK(std::string(contents->modules()[0].naming->producer) == "modelopt");
     CHECK(std::string(contents->modules()[0].scheme()) == "nvfp4");
     const auto threads = make_threads(2);
     const NumberErrors errors =
         compare_numbers(Numbers::of_module(*contents, 0).value(),
-                        Numbers::of_module(*golden, uint32_t(golden->find_module(layer3 + "self_attn.q_proj"))).value(), *threads)
+                        Numbers::of_module(*golden, uint32_t(golden->find_module(layer3 + "self_attn.q_proj"))).value(),
+                        *threads)
             .value();
     CHECK(errors.max_relative < 1e-6); // one more rounding
 }

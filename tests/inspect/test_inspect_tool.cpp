@@ -27,7 +27,9 @@ Run inspect(const std::string & arguments) {
 
 bool has(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
 
-nlohmann::json read_json(const std::string & path) { return nlohmann::json::parse(read_file(path, 100'000'000).value()); }
+nlohmann::json read_json(const std::string & path) {
+    return nlohmann::json::parse(read_file(path, 100'000'000).value());
+}
 
 } // namespace
 
@@ -79,7 +81,9 @@ TEST_CASE("comparisons: exit codes tell equal from different") {
     CHECK(has(run.out, "16 quantized on one side"));
     CHECK(has(run.out, "SQNR"));
     // Quantization alone is no finding.
-    run = inspect(golden_folder + " --filter '.*[.]layers[.]3[.](self_attn[.]q_proj|mlp[.]experts[.]17[.]up_proj)$' --compare " + tiny_folder);
+    run = inspect(golden_folder +
+                  " --filter '.*[.]layers[.]3[.](self_attn[.]q_proj|mlp[.]experts[.]17[.]up_proj)$' --compare " +
+                  tiny_folder);
     CHECK(run.exit_code == 0);
     CHECK(has(run.out, "2 quantized on one side"));
     CHECK(inspect(golden_folder + " --compare " + tiny_folder + " --json " + scratch / "c.json").exit_code == 1);

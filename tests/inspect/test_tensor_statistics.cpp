@@ -49,12 +49,14 @@ TEST_CASE("llm-compressor's query projection: dequantized values, codes, block s
     CHECK(weight.global_scale == 7040.0f);
     CHECK(weight.input_scale == 426.0f);
 
-    const WeightStatistics packed = measure_name(*contents, layer3 + "self_attn.q_proj.weight_packed", *threads).value();
+    const WeightStatistics packed =
+        measure_name(*contents, layer3 + "self_attn.q_proj.weight_packed", *threads).value();
     CHECK(packed.codes.value() == codes);
     CHECK(packed.values.elements == 65536); // bytes
     CHECK_FALSE(packed.block_scales);
     CHECK_FALSE(packed.global_scale);
-    CHECK(measure_name(*contents, layer3 + "self_attn.q_proj.weight_scale", *threads).value().block_scales->minimum == 60);
+    CHECK(measure_name(*contents, layer3 + "self_attn.q_proj.weight_scale", *threads).value().block_scales->minimum ==
+          60);
 
     const auto json = nlohmann::json::parse(statistics_json(*contents, weight));
     CHECK(json["schema"] == "ggml-nvfp4.inspect.1");
@@ -85,9 +87,10 @@ TEST_CASE("NaN and Inf are counted, placed, and kept out of the rest") {
     far[150'001] = -inf, far[150'002] = nan, far[7] = 5;
     const std::string folder = save_folder(
         scratch, "bad",
-        {make_tensor<float>("mixed", DType::f32, {2, 3}, {nan, 2, -4, inf, 0, -inf}), make_tensor("far", DType::f32, {200'000}, far),
-         make_tensor<float>("none", DType::f32, {2}, {nan, inf}), make_tensor<float>("empty", DType::f32, {0, 4}, {}),
-         make_tensor<float>("scalar", DType::f32, {}, {-2}), make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 3})});
+        {make_tensor<float>("mixed", DType::f32, {2, 3}, {nan, 2, -4, inf, 0, -inf}),
+         make_tensor("far", DType::f32, {200'000}, far), make_tensor<float>("none", DType::f32, {2}, {nan, inf}),
+         make_tensor<float>("empty", DType::f32, {0, 4}, {}), make_tensor<float>("scalar", DType::f32, {}, {-2}),
+         make_tensor<uint8_t>("six", DType::f6_e2m3, {4}, {1, 2, 3})});
     const auto contents = open_contents(folder);
     const auto threads = make_threads(2);
     const auto measured = [&](const char * name) { return measure_name(*contents, name, *threads).value().values; };
