@@ -82,7 +82,10 @@ std::string calibration_json(const CalibrationSet & set) {
     }
     json.end_array().key("sources").begin_array();
     for (const CalibrationSourceReport & source : set.sources) {
-        json.begin_object().member("path", source.path).member("rows", source.rows).member("rows_parsed", source.rows_parsed);
+        json.begin_object()
+            .member("path", source.path)
+            .member("rows", source.rows)
+            .member("rows_parsed", source.rows_parsed);
         json.member("rows_chosen", source.rows_chosen).key("files").begin_array();
         for (const CalibrationFile & file : source.files)
             json.begin_object().member("path", file.path).member("first_row", file.first_row).end_object();

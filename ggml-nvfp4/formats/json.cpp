@@ -70,7 +70,8 @@ Result<JsonDocument> JsonDocument::parse(std::string text, std::string name) {
     auto state = std::make_shared<State>();
     state->name = std::move(name);
     if (count_values(text) > most_values)
-        return fail(Code::format, state->name, ": more than ", most_values, " values; no file of a checkpoint has as many");
+        return fail(Code::format, state->name, ": more than ", most_values,
+                    " values; no file of a checkpoint has as many");
     if (state->parser.allocate(text.size() < 256 ? 256 : text.size(), deepest_nesting) != simdjson::SUCCESS)
         throw std::bad_alloc();
     // The parser keeps its own copy of every string; the text is not needed afterwards.
@@ -98,7 +99,8 @@ JsonValue JsonDocument::root() const {
 
 // --- Values ---------------------------------------------------------------------------------------------------------------
 
-static const char * const type_names[] = {"null", "a boolean", "an integer", "a number", "a string", "an array", "an object"};
+static const char * const type_names[] = {"null",     "a boolean", "an integer", "a number",
+                                          "a string", "an array",  "an object"};
 
 JsonType JsonValue::type() const {
     switch (node_->element.type()) {
@@ -137,7 +139,8 @@ Result<int64_t> JsonValue::as_int() const {
     int64_t value;
     if (node_->element.get(value) == simdjson::SUCCESS) return value;
     double real;
-    if (node_->element.get(real) == simdjson::SUCCESS && std::abs(real) <= 9007199254740992.0 && real == std::floor(real))
+    if (node_->element.get(real) == simdjson::SUCCESS && std::abs(real) <= 9007199254740992.0 &&
+        real == std::floor(real))
         return int64_t(real);
     return mismatch("an integer");
 }
@@ -170,8 +173,7 @@ Result<JsonValue> JsonValue::get(std::string_view key) const {
     return value;
 }
 
-Status JsonValue::for_each_member(
-    const std::function<Status(std::string_view, const JsonValue &)> & visit) const {
+Status JsonValue::for_each_member(const std::function<Status(std::string_view, const JsonValue &)> & visit) const {
     dom::object object;
     if (node_->element.get(object) != simdjson::SUCCESS) return mismatch("an object");
     for (const dom::key_value_pair member : object) {

@@ -49,7 +49,8 @@ Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) 
                                 PCRE2_ANCHORED | PCRE2_UTF, &error, &at, nullptr);
     if (error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
     if (!state->code)
-        return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ", at);
+        return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ",
+                    at);
     (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // an optimisation; the interpreter gives the same answers
     state->match_data = pcre2_match_data_create(1, nullptr);
     state->context = pcre2_match_context_create(nullptr);

@@ -47,8 +47,8 @@ static std::string quantization_text(std::vector<const ComparedItem *> items) {
         {"quantized", "weights", "rel. squared error", "worst", "SQNR dB", "cosine", "max error"}};
     for (const auto & [name, role] : roles)
         rows.push_back({name, count_text(role.weights), number_text(role.sum.relative_squared_error(), 5),
-                        number_text(role.worst, 5), number_text(role.sum.sqnr_db(), 4), number_text(role.sum.cosine(), 7),
-                        number_text(role.sum.max_absolute, 4)});
+                        number_text(role.worst, 5), number_text(role.sum.sqnr_db(), 4),
+                        number_text(role.sum.cosine(), 7), number_text(role.sum.max_absolute, 4)});
     std::string out = "\n" + format_table(rows, {false, true, true, true, true, true, true});
 
     const size_t shown = std::min(worst_count, items.size());
@@ -81,20 +81,23 @@ static std::string list_text(const std::vector<const ComparedItem *> & items, co
     return out;
 }
 
-std::string comparison_text(const Contents & here, const Contents & there, const Comparison & comparison, size_t list_limit) {
+std::string comparison_text(const Contents & here, const Contents & there, const Comparison & comparison,
+                            size_t list_limit) {
     const auto count = [&](Difference difference) { return count_text(comparison.count(difference)); };
-    std::string out = format_table({{"here", here.checkpoint().folder()}, {"there", there.checkpoint().folder()}}, {false, false});
+    std::string out =
+        format_table({{"here", here.checkpoint().folder()}, {"there", there.checkpoint().folder()}}, {false, false});
     out += concat("\n", count_text(comparison.equal), " equal, ", count(Difference::values), " with other values, ",
                   count(Difference::form), " with another dtype or shape, ", count(Difference::quantized),
-                  " quantized on one side, ", count(Difference::only_here), " only here, ", count(Difference::only_there),
-                  " only there\n");
+                  " quantized on one side, ", count(Difference::only_here), " only here, ",
+                  count(Difference::only_there), " only there\n");
     out += quantization_text(items_of(comparison, Difference::quantized));
     out += list_text(items_of(comparison, Difference::values), "other values", list_limit);
     out += list_text(items_of(comparison, Difference::form), "another dtype or shape", list_limit);
     out += list_text(items_of(comparison, Difference::only_here), "only here", list_limit);
     out += list_text(items_of(comparison, Difference::only_there), "only there", list_limit);
     for (const Contents * side : {&here, &there})
-        for (const std::string & note : side->notes()) out += "note: " + side->checkpoint().folder() + ": " + note + "\n";
+        for (const std::string & note : side->notes())
+            out += "note: " + side->checkpoint().folder() + ": " + note + "\n";
     return out;
 }
 
@@ -113,8 +116,8 @@ std::string comparison_json(const Contents & here, const Contents & there, const
     json.begin_object().member("schema", "ggml-nvfp4.inspect.1").member("kind", "comparison");
     json.member("here", here.checkpoint().folder()).member("there", there.checkpoint().folder());
     json.member("equal", comparison.equal);
-    for (const Difference difference : {Difference::values, Difference::form, Difference::quantized, Difference::only_here,
-                                        Difference::only_there}) {
+    for (const Difference difference :
+         {Difference::values, Difference::form, Difference::quantized, Difference::only_here, Difference::only_there}) {
         std::string key = difference_name(difference);
         std::replace(key.begin(), key.end(), ' ', '_');
         json.key(key).begin_array();

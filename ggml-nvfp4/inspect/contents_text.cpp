@@ -61,11 +61,12 @@ std::string list_tensors_text(const Contents & contents, const std::vector<uint6
     for (const uint64_t t : selected) {
         const TensorInfo & tensor = contents.tensor(t);
         const Contents::Use & use = contents.use(t);
-        rows.push_back({printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
-                        count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
-                        use.module < 0 ? ""
-                                       : concat(contents.modules()[size_t(use.module)].scheme(), ": ",
-                                                module_part_name(use.module_part))});
+        rows.push_back(
+            {printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
+             count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
+             use.module < 0
+                 ? ""
+                 : concat(contents.modules()[size_t(use.module)].scheme(), ": ", module_part_name(use.module_part))});
     }
     return format_table(rows, {false, false, false, false, true, false, false});
 }
@@ -85,8 +86,8 @@ Result<std::string> contents_text(const Contents & contents, const Pattern * fil
     std::vector<std::vector<std::string>> rows = {{"role", "weights", "stored as", "parameters", "bytes", "bits each"}};
     const auto add_row = [&](const SummaryRow & row) {
         const double bits = row.parameters ? double(row.bytes) * 8 / double(row.parameters) : 0;
-        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters), bytes_text(row.bytes),
-                        number_text(bits, 4)});
+        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters),
+                        bytes_text(row.bytes), number_text(bits, 4)});
     };
     for (const auto & [key, row] : summary) {
         add_row(row);
@@ -137,7 +138,8 @@ Result<std::string> contents_json(const Contents & contents, const Pattern * fil
         json.member("dtype", dtype_name(tensor.dtype)).member("shape", tensor.shape).member("file", tensor.shard);
         json.member("offset", tensor.offset).member("bytes", tensor.bytes);
         if (use.module >= 0)
-            json.member("module", contents.modules()[size_t(use.module)].name).member("part", module_part_name(use.module_part));
+            json.member("module", contents.modules()[size_t(use.module)].name)
+                .member("part", module_part_name(use.module_part));
         json.end_object();
     }
     return json.end_array().end_object().take() + "\n";

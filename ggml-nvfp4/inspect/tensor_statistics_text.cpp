@@ -13,8 +13,8 @@ static double share(uint64_t count, uint64_t of) { return of == 0 ? 0 : 100 * do
 static std::string describe(const Contents & contents, const WeightStatistics & weight) {
     if (weight.module >= 0) {
         const QuantizedModule & module = contents.modules()[size_t(weight.module)];
-        return concat(module.scheme(), " ", shape_text({module.rows, module.columns}), ", named as ", module.naming->producer,
-                      " does; the values are dequantized");
+        return concat(module.scheme(), " ", shape_text({module.rows, module.columns}), ", named as ",
+                      module.naming->producer, " does; the values are dequantized");
     }
     const TensorInfo & tensor = contents.tensor(uint64_t(weight.tensor));
     return concat(dtype_name(tensor.dtype), " ", shape_text(tensor.shape), ", ", count_text(tensor.bytes), " bytes at ",
@@ -50,9 +50,9 @@ std::string statistics_text(const Contents & contents, const WeightStatistics & 
     if (weight.block_scales) {
         const BlockScaleStatistics & b = *weight.block_scales;
         rows.push_back({"  block scales", concat(number_text(b.minimum), " to ", number_text(b.maximum))});
-        rows.push_back({"", concat(count_text(b.zeros), " zero, ", count_text(b.subnormals), " subnormal, ",
-                                   count_text(b.largest), " largest, ", count_text(b.nans), " NaN, ",
-                                   count_text(b.negatives), " negative")});
+        rows.push_back(
+            {"", concat(count_text(b.zeros), " zero, ", count_text(b.subnormals), " subnormal, ", count_text(b.largest),
+                        " largest, ", count_text(b.nans), " NaN, ", count_text(b.negatives), " negative")});
     }
     std::string out = printable(weight.name) + "\n" + format_table(rows, {false, false});
     if (weight.codes) {

@@ -1,10 +1,12 @@
 #include "verify/auxiliary.h"
 
 #include "formats/json.h"
+#include "formats/json_writer.h"
 #include "verify/subject.h"
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 namespace gnv::verify {
 
@@ -37,82 +39,59 @@ const AuxiliaryFile & AuxiliaryFiles::operator[](const std::string & name) const
     return *found;
 }
 
-using Members = std::map<std::string_view, JsonValue>;
-
-static Result<Members> members_of(const JsonValue & object) {
-    Members members;
-    GNV_TRY(object.for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
-        members.emplace(key, value);
+// JSON text that is the same for every order of keys.
+static std::string canonical(const JsonValue & value) {
+    if (value.is_array()) {
+        std::string out = "[";
+        (void)value.for_each_element([&](size_t, const JsonValue & item) -> Status {
+            out += canonical(item) + ",";
+            return {};
+        }).ok();
+        return out + "]";
+    }
+    if (!value.is_object()) return value.text();
+    std::vector<std::pair<std::string, std::string>> members;
+    (void)value.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+        members.emplace_back(key, canonical(member));
         return {};
-    }));
+    }).ok();
+    std::sort(members.begin(), members.end());
+    std::string out = "{";
+    for (const auto & [key, text] : members) out += json_quote(key) + ":" + text + ",";
+    return out + "}";
+}
+
+using Members = std::map<std::string, std::string>;
+
+static Members top_members(const JsonValue & root) {
+    Members members;
+    if (!root.is_object()) return {{"", canonical(root)}};
+    (void)root.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+        members[std::string(key)] = canonical(member);
+        return {};
+    }).ok();
     return members;
 }
 
-static Result<std::vector<JsonValue>> elements_of(const JsonValue & array) {
-    std::vector<JsonValue> elements;
-    GNV_TRY(array.for_each_element([&](size_t, const JsonValue & value) -> Status {
-        elements.push_back(value);
-        return {};
-    }));
-    return elements;
-}
-
-// Equal but for blanks, the order of keys and the spelling of numbers.
-static Result<bool> same_meaning(const JsonValue & a, const JsonValue & b) {
-    if (a.is_object() && b.is_object()) {
-        GNV_ASSIGN(const Members ours, members_of(a));
-        GNV_ASSIGN(const Members theirs, members_of(b));
-        if (ours.size() != theirs.size()) return false;
-        for (auto x = ours.begin(), y = theirs.begin(); x != ours.end(); ++x, ++y) {
-            if (x->first != y->first) return false;
-            GNV_ASSIGN(const bool same, same_meaning(x->second, y->second));
-            if (!same) return false;
+static void compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
+    const Result<JsonDocument> theirs = JsonDocument::parse(original, file.name);
+    if (!theirs.ok()) return; // the source's file is damaged: different it is
+    const Members a = top_members(ours.root()), b = top_members(theirs.value().root());
+    file.differs_in_meaning = a != b;
+    const auto note = [&](const Members & members, const Members & others, bool also_changed) {
+        for (const auto & [key, text] : members) {
+            const auto found = others.find(key);
+            if (file.keys.size() < listed_keys && (found == others.end() || (also_changed && found->second != text)))
+                file.keys.push_back(printable(key, 60));
         }
-        return true;
-    }
-    if (a.is_array() && b.is_array()) {
-        GNV_ASSIGN(const std::vector<JsonValue> ours, elements_of(a));
-        GNV_ASSIGN(const std::vector<JsonValue> theirs, elements_of(b));
-        if (ours.size() != theirs.size()) return false;
-        for (size_t i = 0; i < ours.size(); i++) {
-            GNV_ASSIGN(const bool same, same_meaning(ours[i], theirs[i]));
-            if (!same) return false;
-        }
-        return true;
-    }
-    if (a.type() != JsonType::real && b.type() != JsonType::real) return a.text() == b.text();
-    const Result<double> x = a.as_double(), y = b.as_double();
-    return x.ok() && y.ok() && x.value() == y.value();
-}
-
-static Status compare_json(AuxiliaryFile & file, const JsonValue & ours, std::string original) {
-    const Result<JsonDocument> document = JsonDocument::parse(std::move(original), file.name);
-    if (!document.ok()) return {}; // the source's file is damaged: it differs
-    const JsonValue theirs = document.value().root();
-    GNV_ASSIGN(const bool same, same_meaning(ours, theirs));
-    file.differs_in_meaning = !same;
-    if (same || !ours.is_object() || !theirs.is_object()) return {};
-    GNV_ASSIGN(const Members a, members_of(ours));
-    GNV_ASSIGN(const Members b, members_of(theirs));
-    const auto note = [&](std::string_view key) {
-        if (file.keys.size() < listed_keys) file.keys.push_back(printable(key, 60));
     };
-    for (const auto & [key, value] : a) {
-        const auto found = b.find(key);
-        if (found == b.end()) {
-            note(key);
-            continue;
-        }
-        GNV_ASSIGN(const bool same_value, same_meaning(value, found->second));
-        if (!same_value) note(key);
-    }
-    for (const auto & [key, value] : b)
-        if (a.count(key) == 0) note(key);
-    return {};
+    note(a, b, true);
+    note(b, a, false);
 }
 
+// `document` receives a JSON file that can be read.
 static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & folder, const Folder * source,
-                                      std::string & content) {
+                                      std::optional<JsonDocument> & document) {
     AuxiliaryFile file;
     file.name = known.name;
     file.kind = known.kind;
@@ -127,32 +106,30 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
         file.problem = text.status().message();
         return file;
     }
-    content = text.take();
+    const std::string content = text.take();
     if (known.is_json) {
-        Result<JsonDocument> document = JsonDocument::parse(content, known.name);
-        if (!document.ok() && is_machine_failure(document.status())) return document.take_status();
-        if (!document.ok()) file.problem = message_about(document.status(), known.name);
+        Result<JsonDocument> parsed = JsonDocument::parse(content, known.name);
+        if (parsed.ok()) {
+            document = parsed.take();
+        } else {
+            file.problem = message_about(parsed.status(), known.name);
+        }
     }
     if (!file.in_source) return file;
-    GNV_ASSIGN(std::string original, read_file(*source, known.name, size_limit));
+    GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
     file.differs = file.differs_in_meaning = content != original;
-    if (file.differs && known.is_json && file.problem.empty()) {
-        GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(content, known.name));
-        GNV_TRY(compare_json(file, document.root(), std::move(original)));
-    }
+    if (file.differs && document) compare_json(file, *document, original);
     return file;
 }
 
 Result<AuxiliaryFiles> read_auxiliary_files(const Folder & folder, const Folder * source) {
     AuxiliaryFiles out;
     for (const KnownFile & known : known_files) {
-        std::string content;
-        GNV_ASSIGN(AuxiliaryFile file, read_one(known, folder, source, content));
-        if (known.kind == AuxiliaryKind::tokenizer_config && file.present && file.problem.empty()) {
-            GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(content), known.name));
-            JsonValue value;
-            out.template_in_tokenizer_config = document.root().find("chat_template", value) && !value.is_null();
-        }
+        std::optional<JsonDocument> document;
+        GNV_ASSIGN(AuxiliaryFile file, read_one(known, folder, source, document));
+        JsonValue value;
+        if (known.kind == AuxiliaryKind::tokenizer_config && document)
+            out.template_in_tokenizer_config = document->root().find("chat_template", value) && !value.is_null();
         out.files.push_back(std::move(file));
     }
     return out;

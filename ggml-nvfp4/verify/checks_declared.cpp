@@ -166,6 +166,9 @@ void check_parts(const Context & context, Findings & findings) {
                        "copy its tensors from the source");
         }
     }
+    if (subject.mixed_draft_experts)
+        report.error("draft head", "holds its experts twice, in one tensor for each projection and one by one",
+                     "loaders settle on one form and leave out or overwrite the other", "keep the source's form");
     for (const Module & module : subject.modules) {
         if (module.part != Part::mtp || module.stored == Stored::absent || misfits(subject, module).empty()) continue;
         report_misfit(report, subject, module, Severity::error,

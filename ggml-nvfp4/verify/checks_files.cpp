@@ -78,18 +78,20 @@ void check_auxiliary_files(const Context & context, Findings & findings) {
             check_difference(report, file);
         }
     }
-    if (context.source) return;
-    const auto require = [&](const char * name, bool present) {
-        if (!present) report.error(name, "is missing", missing_effect(all[name].kind), copy_repair);
+    // What neither side has; what only the source has was said above.
+    const auto require = [&](const char * name, bool present, Severity severity) {
+        if (!present && !all[name].in_source) report.add(severity, name, "is missing", missing_effect(all[name].kind), copy_repair);
     };
-    require("tokenizer.json", all["tokenizer.json"].present || (all["vocab.json"].present && all["merges.txt"].present));
-    require("tokenizer_config.json", all["tokenizer_config.json"].present);
+    const auto present = [&](const char * name) { return all[name].present; };
+    require("tokenizer.json", present("tokenizer.json") || (present("vocab.json") && present("merges.txt")), Severity::error);
+    require("tokenizer_config.json", present("tokenizer_config.json"), Severity::error);
     if (has_vision)
-        require("preprocessor_config.json", all["preprocessor_config.json"].present || all["processor_config.json"].present);
-    if (!all["chat_template.jinja"].present && !all["chat_template.json"].present && !all.template_in_tokenizer_config)
-        report.warning("chat_template.jinja", "is missing", missing_effect(AuxiliaryKind::chat_template), copy_repair);
-    if (!all["generation_config.json"].present)
-        report.warning("generation_config.json", "is missing", missing_effect(AuxiliaryKind::generation), copy_repair);
+        require("preprocessor_config.json", present("preprocessor_config.json") || present("processor_config.json"),
+                Severity::error);
+    require("chat_template.jinja",
+            present("chat_template.jinja") || present("chat_template.json") || all.template_in_tokenizer_config,
+            Severity::warning);
+    require("generation_config.json", present("generation_config.json"), Severity::warning);
 }
 
 } // namespace gnv::verify

@@ -117,7 +117,8 @@ void check_rounding(const Context & context, Findings & findings) {
     if (nearest == compared || double(nearest) < 0.9 * double(compared)) return;
     for (size_t i = 0; i < context.subject.modules.size(); i++) {
         const ModuleValues & values = context.measurements->modules[i];
-        if (!values.compared || is_nearest(values)) continue;
+        const bool far = !(values.relative_error() <= error_bound) || values.comparison.poor_blocks > 0; // S2
+        if (!values.compared || is_nearest(values) || far) continue;
         report.warning(context.subject.modules[i].name,
                        concat(count_text(values.elements() - values.comparison.nearest_codes), " codes and ",
                               count_text(values.scales.blocks - values.comparison.nearest_scales),

@@ -3,6 +3,7 @@
 #include "formats/safetensors_header.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace gnv::verify {
 
@@ -16,6 +17,8 @@ Damage::Damage(const Subject & subject)
         shards_[info.shard].push_back({{info.name, info.dtype, info.shape, 0, 0}, {"", file, info.offset, info.bytes}, false});
     }
 }
+
+Damage::~Damage() = default;
 
 const Module * Damage::find(const std::function<bool(const Module &)> & wanted) const {
     const auto found = std::find_if(subject_.modules.begin(), subject_.modules.end(), wanted);
@@ -62,7 +65,7 @@ void Damage::add(int64_t beside, std::string name, DType dtype, std::vector<int6
 }
 
 ordered_json & Damage::config() {
-    if (!config_) config_ = ordered_json::parse(subject_.config_text, nullptr, false);
+    if (!config_) config_ = std::make_unique<ordered_json>(ordered_json::parse(subject_.config_text, nullptr, false));
     return *config_;
 }
 

@@ -8,7 +8,7 @@
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +19,9 @@ class Damage {
   public:
     // `subject` must be a checkpoint with a model we know; it must outlive the damage.
     explicit Damage(const Subject & subject);
+    ~Damage();
+    Damage(const Damage &) = delete;
+    Damage & operator=(const Damage &) = delete;
 
     const Subject & subject() const { return subject_; }
     // The first module that satisfies `wanted`; null when there is none.
@@ -58,7 +61,7 @@ class Damage {
     std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then those that were added
     std::vector<bool> changed_;              // per shard
     bool renamed_ = false;                   // names differ from the index
-    std::optional<nlohmann::ordered_json> config_;
+    std::unique_ptr<nlohmann::ordered_json> config_;
     std::optional<LayerChoice> touched_;
 };
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace gnv::verify {
@@ -444,14 +445,16 @@ Result<bool> cut_shard(Damage & damage) {
 }
 
 Result<bool> cut_tokenizer(Damage & damage) {
-    if (!has_file(*damage.subject().folder, "tokenizer.json")) return false;
+    GNV_ASSIGN(const bool present, has_file(*damage.subject().folder, "tokenizer.json"));
+    if (!present) return false;
     GNV_ASSIGN(const std::string content, read_file(*damage.subject().folder, "tokenizer.json", 1 << 30));
     damage.files().put("tokenizer.json", content.substr(0, content.size() / 2));
     return true;
 }
 
 Result<bool> swap_tokens(Damage & damage) {
-    if (!has_file(*damage.subject().folder, "tokenizer.json")) return false;
+    GNV_ASSIGN(const bool present, has_file(*damage.subject().folder, "tokenizer.json"));
+    if (!present) return false;
     GNV_ASSIGN(const std::string content, read_file(*damage.subject().folder, "tokenizer.json", 1 << 30));
     ordered_json tokenizer = ordered_json::parse(content, nullptr, false);
     const ordered_json::json_pointer pointer("/model/vocab");
@@ -466,7 +469,8 @@ Result<bool> remove_preprocessor(Damage & damage) {
     if (!damage.subject().announces_part[size_t(Part::vision)]) return false;
     bool applied = false;
     for (const char * name : {"preprocessor_config.json", "processor_config.json"}) {
-        if (!has_file(*damage.subject().folder, name)) continue;
+        GNV_ASSIGN(const bool present, has_file(*damage.subject().folder, name));
+        if (!present) continue;
         damage.files().remove(name);
         applied = true;
     }

@@ -1,12 +1,12 @@
 #include "verify/self_test.h"
 
 #include "core/strings.h"
+#include "formats/json_writer.h"
 #include "verify/verify.h"
 
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <nlohmann/json.hpp>
 
 namespace gnv::verify {
 
@@ -163,26 +163,28 @@ std::string self_test_text(const SelfTestReport & report) {
 }
 
 std::string self_test_json(const SelfTestReport & report) {
-    using nlohmann::ordered_json;
     static const char * const outcomes[] = {"found", "escaped", "not_applicable", "needs_source"};
-    ordered_json results = ordered_json::array();
-    for (const FaultResult & result : report.results) {
-        ordered_json expected = ordered_json::array();
-        for (const char * id : result.fault->expected)
-            if (id) expected.push_back(id);
-        results.push_back({{"fault", result.fault->name}, {"expected", expected}, {"outcome", outcomes[size_t(result.outcome)]},
-                           {"found_by", result.found_by}, {"first_finding", result.first_finding}});
+    JsonWriter json(JsonWriter::Form::indented);
+    json.begin_object().member("schema", "ggml-nvfp4.self_test.1").member("checkpoint", report.checkpoint);
+    json.key("source");
+    if (report.source.empty()) {
+        json.value(nullptr);
+    } else {
+        json.value(report.source);
     }
-    const ordered_json json = {{"schema", "ggml-nvfp4.self_test.1"},
-                               {"checkpoint", report.checkpoint},
-                               {"source", report.source.empty() ? ordered_json(nullptr) : ordered_json(report.source)},
-                               {"baseline_errors", report.baseline_errors},
-                               {"found", report.count(FaultOutcome::found)},
-                               {"escaped", report.count(FaultOutcome::escaped)},
-                               {"not_applicable", report.count(FaultOutcome::not_applicable)},
-                               {"needs_source", report.count(FaultOutcome::needs_source)},
-                               {"results", results}};
-    return json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    json.member("baseline_errors", report.baseline_errors);
+    for (const FaultOutcome outcome : {FaultOutcome::found, FaultOutcome::escaped, FaultOutcome::not_applicable, FaultOutcome::needs_source})
+        json.member(outcomes[size_t(outcome)], report.count(outcome));
+    json.key("results").begin_array();
+    for (const FaultResult & result : report.results) {
+        json.begin_object().member("fault", result.fault->name).key("expected").begin_array();
+        for (const char * id : result.fault->expected)
+            if (id) json.value(id);
+        json.end_array().member("outcome", outcomes[size_t(result.outcome)]).member("found_by", result.found_by);
+        json.member("first_finding", result.first_finding).end_object();
+    }
+    json.end_array().end_object();
+    return json.take() + "\n";
 }
 
 } // namespace gnv::verify

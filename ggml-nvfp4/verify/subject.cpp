@@ -221,11 +221,15 @@ bool SubjectReader::assign_misnamed(uint32_t tensor) {
 
 void SubjectReader::find_fused_draft_experts() {
     for (Module & module : out_.modules) {
-        if (module.part != Part::mtp || module.expert < 0 || module.tensor(Component::weight) >= 0) continue;
+        if (module.part != Part::mtp || module.expert < 0) continue;
         const size_t experts = module.name.find(".experts.");
         const char * fused = module.role == Role::expert_down ? "down_proj" : "gate_up_proj";
         const auto spec = spec_names_.find(module.name.substr(0, experts + 9) + fused);
         if (spec == spec_names_.end() || out_.spec_tensors[spec->second] < 0) continue;
+        if (module.tensor(Component::weight) >= 0) {
+            out_.mixed_draft_experts = true;
+            continue;
+        }
         module.tensors[size_t(Component::weight)] = out_.spec_tensors[spec->second];
         module.in_fused_tensor = true;
     }

@@ -93,6 +93,7 @@ struct Subject {
     std::vector<FusedGroup> fused_groups;
     std::vector<Misnamed> misnamed;
     std::vector<uint32_t> unknown_tensors; // neither called for nor part of a module
+    bool mixed_draft_experts = false; // both in one tensor per projection and one by one
     bool has_part[3] = {false, false, false}; // per Part: at least one of its tensors is there
     bool announces_part[3] = {false, false, false}; // config.json calls for it
 

@@ -5,8 +5,8 @@
 #include "quant/plan.h"
 
 #include <algorithm>
-#include <csignal>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -46,8 +46,9 @@ struct Model {
     Model() : plan(make()) {}
     Finished run(const std::vector<std::string> & command, const Fault & fault) const;
     Finished quantize(const Fault & fault, bool overwrite = false) const {
-        std::vector<std::string> command = {"quantize", source, "-o", destination, "--scheme", "nvfp4a16", "--shard-size",
-                                            std::to_string(small_shard_bytes), "--threads", "2"};
+        std::vector<std::string> command = {"quantize",  source,     "-o",           destination,
+                                            "--scheme",  "nvfp4a16", "--shard-size", std::to_string(small_shard_bytes),
+                                            "--threads", "2"};
         if (overwrite) command.push_back("--overwrite");
         return run(command, fault);
     }
@@ -65,12 +66,14 @@ struct Model {
 Finished Model::run(const std::vector<std::string> & command, const Fault & fault) const {
     const std::string errors = scratch / "errors", report = scratch / "report";
     const auto number = [](long value) { return std::to_string(value); };
-    const std::vector<std::string> settings = {
-        "LD_PRELOAD=" + shim,
-        std::string("FAULT_CALL=") + (fault.call == FAULT_CALLS ? "none" : fault_call_names[fault.call]),
-        "FAULT_NUMBER=" + number(fault.number), "FAULT_ERROR=" + number(fault.error),
-        "FAULT_REPEAT=" + number(fault.repeat), "FAULT_FOLDERS=" + source + ":" + destination + ":" + good,
-        "FAULT_REPORT=" + report};
+    const std::vector<std::string> settings = {"LD_PRELOAD=" + shim,
+                                               std::string("FAULT_CALL=") +
+                                                   (fault.call == FAULT_CALLS ? "none" : fault_call_names[fault.call]),
+                                               "FAULT_NUMBER=" + number(fault.number),
+                                               "FAULT_ERROR=" + number(fault.error),
+                                               "FAULT_REPEAT=" + number(fault.repeat),
+                                               "FAULT_FOLDERS=" + source + ":" + destination + ":" + good,
+                                               "FAULT_REPORT=" + report};
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -109,7 +112,9 @@ const Model & model() {
     static Model it;
     if (it.result.empty()) {
         REQUIRE(it.run({"quantize", it.source, "-o", it.good, "--scheme", "nvfp4a16", "--shard-size",
-                        std::to_string(small_shard_bytes)}, {}).exit_code == 0);
+                        std::to_string(small_shard_bytes)},
+                       {})
+                    .exit_code == 0);
         it.result = read_folder(it.good);
     }
     return it;
@@ -134,7 +139,8 @@ void check_folders(const Finished & finished) {
     const std::string partial = model().destination + ".partial";
     if (path_exists(model().destination)) CHECK(read_folder(model().destination) == model().result);
     if (finished.exit_code == 0) CHECK(path_exists(model().destination));
-    if (path_exists(join_path(partial, "journal"))) CHECK(false_claim(partial, model().result, model().plan.output) == "");
+    if (path_exists(join_path(partial, "journal")))
+        CHECK(false_claim(partial, model().result, model().plan.output) == "");
     if (finished.exit_code == 0) return;
     const Finished again = model().quantize({}, true);
     CHECK_MESSAGE(again.exit_code == 0, again.errors);
@@ -156,10 +162,13 @@ struct SampledFault {
 };
 
 const SampledFault samples[] = {
-    {FAULT_OPEN, EMFILE, 6},      {FAULT_READ, EIO, 6},       {FAULT_WRITE, ENOSPC, 6}, {FAULT_WRITE, ENOSPC, 3, true},
-    {FAULT_SIZE, ENOSPC, 3},      {FAULT_SYNC, EIO, 4},       {FAULT_RENAME, EIO, 1},   {FAULT_CLOSE, EIO, 4},
-    {FAULT_REMOVE, EIO, 1},       {FAULT_FOLDER, EIO, 4},     {FAULT_STAT, EIO, 4},     {FAULT_THREAD, EAGAIN, 2},
-    {FAULT_MEMORY, ENOMEM, 120},  {FAULT_MEMORY, ENOMEM, 60, true},
+    {FAULT_OPEN, EMFILE, 6},     {FAULT_READ, EIO, 6},
+    {FAULT_WRITE, ENOSPC, 6},    {FAULT_WRITE, ENOSPC, 3, true},
+    {FAULT_SIZE, ENOSPC, 3},     {FAULT_SYNC, EIO, 4},
+    {FAULT_RENAME, EIO, 1},      {FAULT_CLOSE, EIO, 4},
+    {FAULT_REMOVE, EIO, 1},      {FAULT_FOLDER, EIO, 4},
+    {FAULT_STAT, EIO, 4},        {FAULT_THREAD, EAGAIN, 2},
+    {FAULT_MEMORY, ENOMEM, 120}, {FAULT_MEMORY, ENOMEM, 60, true},
 };
 
 } // namespace

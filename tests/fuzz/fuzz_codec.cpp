@@ -39,9 +39,8 @@ static void check_quantize(const std::string & bytes, int64_t columns) {
         nvfp4::quantize_reference(DType::bf16, weights.data(), out);
     });
     for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels())
-        require(reference == pack(rows, columns, global, [&](const nvfp4::Weight & out) {
-                    kernels->quantize_bf16(weights.data(), out);
-                }));
+        require(reference == pack(rows, columns, global,
+                                  [&](const nvfp4::Weight & out) { kernels->quantize_bf16(weights.data(), out); }));
 }
 
 static void check_dequantize(const std::string & bytes, int64_t columns, float global) {
@@ -57,7 +56,8 @@ static void check_dequantize(const std::string & bytes, int64_t columns, float g
     for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
         kernels->dequantize(weight, found.data());
         for (size_t i = 0; i < found.size(); i++)
-            require((std::isnan(expected[i]) && std::isnan(found[i])) || memcmp(&expected[i], &found[i], sizeof(float)) == 0);
+            require((std::isnan(expected[i]) && std::isnan(found[i])) ||
+                    memcmp(&expected[i], &found[i], sizeof(float)) == 0);
     }
 }
 

@@ -25,9 +25,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     require_message(document.status());
     if (!document.ok()) return 0;
     list(document.value().root(), {});
-    list(document.value().root(), {.fused_experts = false, .fused_mtp_experts = false, .with_vision = false, .nested_prefix = false});
+    list(document.value().root(),
+         {.fused_experts = false, .fused_mtp_experts = false, .with_vision = false, .nested_prefix = false});
     // A checkpoint that has next to nothing of it.
-    const auto folder = memory_folder({{"model.safetensors 2", R"({"lm_head.weight":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})"}});
+    const auto folder = memory_folder(
+        {{"model.safetensors 2", R"({"lm_head.weight":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})"}});
     const Result<Checkpoint> checkpoint = Checkpoint::open(folder);
     require(checkpoint.ok());
     require_message(match_model(document.value().root(), checkpoint.value()).status());

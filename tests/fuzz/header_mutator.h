@@ -54,17 +54,55 @@ inline std::pair<size_t, size_t> token_at(const std::string & json, size_t at) {
         return {at, close == std::string::npos ? json.size() : close + 1};
     }
     size_t end = at;
-    while (end < json.size() && (isalnum(static_cast<unsigned char>(json[end])) || json[end] == '-' || json[end] == '.')) end++;
+    while (end < json.size() &&
+           (isalnum(static_cast<unsigned char>(json[end])) || json[end] == '-' || json[end] == '.'))
+        end++;
     return {at, std::max(end, at + 1)};
 }
 
 } // namespace detail
 
 inline constexpr const char * odd_values[] = {
-    "0", "-1", "1", "8", "255", "2147483648", "4294967296", "9223372036854775807", "9223372036854775808",
-    "18446744073709551615", "18446744073709551616", "1e3", "1.5", "-0", "0.0", "1e400", "null", "true", "\"\"", "\"0\"", "[]",
-    "{}", "[1]", "[[1]]", "{\"a\":1}", "\"BF16\"", "\"F4\"", "\"F6_E2M3\"", "\"F64\"", "\"BOOL\"", "\"bf16\"", "\"dtype\"",
-    "\"shape\"", "\"data_offsets\"", "\"__metadata__\"", "\"\\u0000\"", "\"\\ud800\"", "\"\xff\"", "\"a\\/b\"", "",
+    "0",
+    "-1",
+    "1",
+    "8",
+    "255",
+    "2147483648",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e3",
+    "1.5",
+    "-0",
+    "0.0",
+    "1e400",
+    "null",
+    "true",
+    "\"\"",
+    "\"0\"",
+    "[]",
+    "{}",
+    "[1]",
+    "[[1]]",
+    "{\"a\":1}",
+    "\"BF16\"",
+    "\"F4\"",
+    "\"F6_E2M3\"",
+    "\"F64\"",
+    "\"BOOL\"",
+    "\"bf16\"",
+    "\"dtype\"",
+    "\"shape\"",
+    "\"data_offsets\"",
+    "\"__metadata__\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\xff\"",
+    "\"a\\/b\"",
+    "",
 };
 
 // One change of one place.

@@ -16,7 +16,9 @@ using Clock = std::chrono::steady_clock;
 static constexpr double most_seconds = 5; // of one input, on a busy machine
 static constexpr uint64_t most_memory = 1'000'000'000;
 
-static double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+static double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 static uint64_t peak_memory() {
     rusage usage;
@@ -31,9 +33,11 @@ static std::shared_ptr<const Folder> make_folder(Random & random) {
     for (uint64_t s = 0; s < shards; s++) {
         const std::string name = shards == 1 ? "model.safetensors" : concat("model-", s, ".safetensors");
         GeneratedHeader header = generate_header(random);
-        for (size_t at = header.json.find("\"model."); at != std::string::npos; at = header.json.find("\"model.", at + 1)) {
+        for (size_t at = header.json.find("\"model."); at != std::string::npos;
+             at = header.json.find("\"model.", at + 1)) {
             header.json.insert(at + 1, concat("s", s, ".")); // names differ between shards
-            index += concat(index.empty() ? "" : ",", header.json.substr(at, header.json.find('"', at + 1) + 1 - at), ":\"", name, "\"");
+            index += concat(index.empty() ? "" : ",", header.json.substr(at, header.json.find('"', at + 1) + 1 - at),
+                            ":\"", name, "\"");
         }
         for (uint64_t changes = below(random, 4); changes > 0; changes--) mutate_header_once(header.json, random);
         uint64_t length = header.json.size(), data = header.data_bytes;
@@ -50,7 +54,8 @@ static std::shared_ptr<const Folder> make_folder(Random & random) {
 }
 
 int main(int argc, char ** argv) {
-    const uint64_t count = argc > 1 ? strtoull(argv[1], nullptr, 10) : 20'000, seed = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
+    const uint64_t count = argc > 1 ? strtoull(argv[1], nullptr, 10) : 20'000,
+                   seed = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
     std::map<std::string, uint64_t> outcomes;
     double slowest = 0;
     const Clock::time_point start = Clock::now();
@@ -66,8 +71,10 @@ int main(int argc, char ** argv) {
     const double seconds = seconds_since(start);
     const uint64_t memory = peak_memory();
     printf("%llu checkpoints in %.1f s (%.0f a second), the slowest %.3f s, peak memory %s\n",
-           static_cast<unsigned long long>(count), seconds, double(count) / seconds, slowest, bytes_text(memory).c_str());
-    for (const auto & [name, times] : outcomes) printf("  %-13s %llu\n", name.c_str(), static_cast<unsigned long long>(times));
+           static_cast<unsigned long long>(count), seconds, double(count) / seconds, slowest,
+           bytes_text(memory).c_str());
+    for (const auto & [name, times] : outcomes)
+        printf("  %-13s %llu\n", name.c_str(), static_cast<unsigned long long>(times));
     const bool varied = outcomes.count("ok") && outcomes.count("damaged file");
     return varied && slowest < most_seconds && memory < most_memory ? 0 : 1;
 }

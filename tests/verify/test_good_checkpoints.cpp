@@ -104,20 +104,20 @@ TEST_CASE("a lossless change of dtype is a note, a lossy one a warning") {
     for (size_t i = 0; i < norm.data.size(); i += 2) wide += std::string(2, '\0') + norm.data.substr(i, 2); // BF16 -> F32
     norm.dtype = DType::f32;
     norm.data = wide;
-    MemoryTensor & conv = find_tensor(tensors, "model.language_model.layers.0.linear_attn.conv1d.weight");
-    for (size_t i = 0; i < conv.data.size(); i += 2) {
+    MemoryTensor & embedding = find_tensor(tensors, "model.language_model.embed_tokens.weight"); // has tiny numbers
+    for (size_t i = 0; i < embedding.data.size(); i += 2) {
         uint16_t bits;
-        memcpy(&bits, &conv.data[i], sizeof bits);
+        memcpy(&bits, &embedding.data[i], sizeof bits);
         bits = nvfp4::f16_from_float(nvfp4::bf16_to_float(bits));
-        memcpy(&conv.data[i], &bits, sizeof bits);
+        memcpy(&embedding.data[i], &bits, sizeof bits);
     }
-    conv.dtype = DType::f16;
+    embedding.dtype = DType::f16;
     save_tensors(scratch.path(), tensors, 1);
     copy_other_files(fused_pair().quantized, scratch.path());
     const VerifyReport report = examine(scratch.path(), tiny);
     CHECK(report.errors() == 0);
     CHECK(report.findings.count("S1", Severity::note) == 1);
-    const PreservedSummary preserved = preserved_summary(report);
-    CHECK(preserved.converted + preserved.rounded == 2);
-    CHECK(preserved.converted >= 1);
+    CHECK(report.findings.count("S1", Severity::warning) == 1);
+    CHECK(preserved_summary(report).converted == 1);
+    CHECK(preserved_summary(report).rounded == 1);
 }
