@@ -1,5 +1,6 @@
 #include "core/sha256.h"
 
+#include <new>
 #include <openssl/evp.h>
 
 namespace gnv {
@@ -17,9 +18,9 @@ Sha256::~Sha256() = default;
 Result<Sha256> Sha256::create() {
     auto state = std::make_unique<State>();
     state->context = EVP_MD_CTX_new();
-    if (!state->context) return Status(Code::out_of_memory, "cannot allocate a hash state");
+    if (!state->context) throw std::bad_alloc();
     if (EVP_DigestInit_ex(state->context, EVP_sha256(), nullptr) != 1)
-        return Status(Code::internal, "libcrypto refuses SHA-256");
+        return Status(Code::out_of_memory, "libcrypto cannot start SHA-256; most likely no memory is left");
     return Sha256(std::move(state));
 }
 

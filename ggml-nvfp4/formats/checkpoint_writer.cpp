@@ -277,10 +277,14 @@ Status CheckpointWriter::copy_file(const std::string & name, const std::string &
     return copy_file_synced(from, join_path(state_->partial, name));
 }
 
+static Status remove_replaced(const std::string & old, const std::string & destination) {
+    return remove_tree(old).add_context(destination + " is complete, but what it replaces is still there");
+}
+
 // Puts the complete folder in place of an old one and removes that.
 static Status replace_folder(const std::string & complete, const std::string & destination) {
     const Status exchanged = exchange_paths(complete, destination);
-    if (exchanged.ok()) return remove_tree(complete);
+    if (exchanged.ok()) return remove_replaced(complete, destination);
     if (exchanged.code() != Code::unsupported) return Status(exchanged.code(), exchanged.message());
     const std::string old = destination + ".old";
     GNV_TRY(rename_path(destination, old));
@@ -290,7 +294,7 @@ static Status replace_folder(const std::string & complete, const std::string & d
         return std::move(renamed).add_context(restored.ok() ? "the old checkpoint is untouched"
                                                             : "the old checkpoint is now at " + old);
     }
-    return remove_tree(old);
+    return remove_replaced(old, destination);
 }
 
 Status CheckpointWriter::publish(const std::string & config_text) {
