@@ -46,3 +46,15 @@ TEST_CASE("damaged documents") {
     CHECK_FALSE(parse(std::string(300, '[') + std::string(300, ']')).ok());
     CHECK(parse(std::string(200, '[') + std::string(200, ']')).ok());
 }
+
+TEST_CASE("a text of more values than any file needs is refused before memory is spent on it") {
+    const auto list = [](size_t count) {
+        std::string text = "[0";
+        for (size_t i = 1; i < count; i++) text += ",0";
+        return text + "]";
+    };
+    CHECK(JsonDocument::parse(list(9'000'000), "x").ok());
+    const Status status = JsonDocument::parse(list(11'000'000), "x").take_status();
+    CHECK(status.code() == Code::format);
+    CHECK(status.message().find("more than 10000000 values") != std::string::npos);
+}

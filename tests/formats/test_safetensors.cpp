@@ -113,6 +113,18 @@ TEST_CASE("files that are cut off or no safetensors at all") {
     }
 }
 
+TEST_CASE("a tensor of more dimensions than any framework knows is refused") {
+    const auto header = [](size_t rank) {
+        std::string shape = "1";
+        for (size_t i = 1; i < rank; i++) shape += ",1";
+        return R"({"a":{"dtype":"U8","shape":[)" + shape + R"(],"data_offsets":[0,1]}})";
+    };
+    CHECK(parse_header(header(64), 1, "x").ok());
+    const Status status = parse_header(header(65), 1, "x").take_status();
+    CHECK(status.code() == Code::format);
+    CHECK(status.message().find("more than 64 dimensions") != std::string::npos);
+}
+
 TEST_CASE("index and shards must agree") {
     const auto index = [](const std::string & map) { return "{\"metadata\":{\"total_size\":12.0},\"weight_map\":{" + map + "}}"; };
     struct Case {
