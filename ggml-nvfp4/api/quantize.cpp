@@ -374,6 +374,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("pack", report.pack).member("write", report.write).end_object();
     json.key("seconds").begin_object().member("stream", report.stream_wall).member("sync", report.sync_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
     json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
