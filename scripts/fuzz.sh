@@ -8,14 +8,18 @@ cd "$(dirname "$0")/.."
 cmake -S . -B "$build" -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGNV_CUDA=OFF -DGNV_FUZZER=ON \
     -DGNV_SANITIZE=address,undefined -DGNV_BUILD_TOOLS=OFF -DGNV_BUILD_TESTS=ON >/dev/null
 cmake --build "$build" --parallel "$jobs" --target fuzzers
+"$build/bin/mutate_headers" 1000000
 failed=0 count=0
 for program in "$build"/bin/fuzz_*; do
     name=$(basename "$program")
     mkdir -p "$build/corpus/$name"
     echo "$name: $seconds s"
     count=$((count + 1))
-    "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
-        -artifact_prefix="$build/crash-$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" || failed=$((failed + 1))
+    set -- -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0
+    dictionary=tests/fuzz/dictionaries/$name.dict
+    test ! -e "$dictionary" || set -- "$@" -dict="$dictionary"
+    "$program" "$@" -artifact_prefix="$build/crash-$name-" "$build/corpus/$name" "tests/fuzz/corpus/$name" ||
+        failed=$((failed + 1))
 done
 echo "$((count - failed)) passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -40,7 +40,7 @@ inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
 
 // "5GB", "256MiB", "1000000": an option that takes a number of bytes.
 inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
-    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(false))->type_name("BYTES");
+    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(true).description(""))->type_name("BYTES");
 }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {
@@ -207,17 +207,22 @@ class ProgressLine {
         complete_ = complete;
         next_ = now.seconds + 10;
         const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
-        const double left = rate > 0 ? double(now.bytes_total - now.bytes) / rate : 0;
-        char line[160];
-        snprintf(line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB, %.2f GB/s, %s left",
+        char line[128], speed[64] = "";
+        snprintf(line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB",
                  static_cast<unsigned long long>(now.tensors), static_cast<unsigned long long>(now.tensors_total),
-                 double(now.bytes) / 1e9, double(now.bytes_total) / 1e9, rate / 1e9, duration_text(left).c_str());
-        fprintf(stderr, terminal_ ? "\r\033[K%s%s" : "%s%s", line, !terminal_ || complete ? "\n" : "");
+                 double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
+        if (complete) {
+            snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
+        } else if (now.seconds > 1 && rate > 0) { // before that a rate says nothing
+            const double left = double(now.bytes_total - now.bytes) / rate;
+            snprintf(speed, sizeof speed, ", %.2f GB/s, %s left", rate / 1e9, duration_text(left).c_str());
+        }
+        fprintf(stderr, terminal_ ? "\r\033[K%s%s%s" : "%s%s%s", line, speed, !terminal_ || complete ? "\n" : "");
         fflush(stderr);
     }
 
     bool quiet_, terminal_, complete_ = false;
-    double next_ = 0;
+    double next_ = 10; // seconds
 };
 
 } // namespace tools

@@ -28,8 +28,9 @@ void declare(CLI::App & app, Args & args) {
         ->expected(0, 1)
         ->default_str("16")
         ->needs(tensor);
-    app.add_option("--compare", args.other, "what differs from OTHER; exit code 1 if something is missing or other than "
-                                            "there, quantization apart")
+    app.add_option("--compare", args.other,
+                   "what differs from OTHER; exit code 1 if something is missing or other than "
+                   "there, quantization apart")
         ->type_name("OTHER")
         ->excludes(tensor);
     app.add_option("--json", args.json, "write what is found to FILE instead; - is standard output")->type_name("FILE");
@@ -114,11 +115,13 @@ int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_
     std::vector<double> values;
     for (uint64_t done = 0; done < count; done += values.size()) {
         values.resize(std::min(per_read, count - done));
-        if (gnv_checkpoint_values(checkpoint, args.tensor.c_str(), first + done, values.size(), values.data()) != GNV_OK)
+        if (gnv_checkpoint_values(checkpoint, args.tensor.c_str(), first + done, values.size(), values.data()) !=
+            GNV_OK)
             return tools::report(engine);
         for (uint64_t i = 0; i < values.size(); i++) {
             const uint64_t at = first + done + i, column = at % row;
-            if (column % per_line == 0 || done + i == 0) printf("%s[%" PRIu64 ", %" PRIu64 "]", at > first ? "\n" : "", at / row, column);
+            if (column % per_line == 0 || done + i == 0)
+                printf("%s[%" PRIu64 ", %" PRIu64 "]", at > first ? "\n" : "", at / row, column);
             printf(" %.9g", values[i]);
         }
     }

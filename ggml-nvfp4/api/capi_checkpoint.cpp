@@ -82,7 +82,8 @@ gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t po
         info.bytes = tensor.bytes;
         info.module = use.module < 0 ? "" : contents.modules()[size_t(use.module)].name.c_str();
         info.part = module_part_name(use.module_part);
-        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_tensor_info.struct_size is not set");
+        if (!api::give_struct(info, out))
+            return Status(Code::invalid_argument, "gnv_tensor_info.struct_size is not set");
         return {};
     });
 }
@@ -99,7 +100,8 @@ gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t po
         info.rows = module.rows, info.columns = module.columns;
         info.codes = module.codes, info.block_scales = module.block_scales, info.global_scale = module.global_scale;
         info.input_scale = position_or_none(module.input_scale);
-        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_module_info.struct_size is not set");
+        if (!api::give_struct(info, out))
+            return Status(Code::invalid_argument, "gnv_module_info.struct_size is not set");
         return {};
     });
 }
@@ -109,9 +111,11 @@ template <class Find>
 static gnv_status find_name(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * out, const char * what,
                             const Find & find) {
     return call(checkpoint, [&](const Contents & contents) -> Status {
-        if (!name || !out) return Status(Code::invalid_argument, concat("looking for a ", what, ": an argument is NULL"));
+        if (!name || !out)
+            return Status(Code::invalid_argument, concat("looking for a ", what, ": an argument is NULL"));
         const int64_t position = find(contents, name);
-        if (position < 0) return fail(Code::not_found, contents.checkpoint().folder(), " has no ", what, " ", printable(name));
+        if (position < 0)
+            return fail(Code::not_found, contents.checkpoint().folder(), " has no ", what, " ", printable(name));
         *out = uint64_t(position);
         return {};
     });
@@ -129,7 +133,8 @@ gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char 
 
 // --- Reading ----------------------------------------------------------------------------------------------------------
 
-gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t position, uint64_t offset, void * data, uint64_t size) {
+gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t position, uint64_t offset, void * data,
+                               uint64_t size) {
     return call(checkpoint, [&](const Contents & contents) -> Status {
         GNV_TRY(check_position(position, contents.checkpoint().tensors().size(), "tensor"));
         const TensorInfo & tensor = contents.tensor(position);
@@ -149,7 +154,8 @@ gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * nam
         GNV_ASSIGN(const Numbers numbers, numbers_of_name(contents, name));
         const auto available = uint64_t(numbers.count());
         if (first > available || count > available - first)
-            return fail(Code::invalid_argument, printable(name), " has ", available, " elements, not ", count, " from ", first);
+            return fail(Code::invalid_argument, printable(name), " has ", available, " elements, not ", count, " from ",
+                        first);
         NumberBuffers buffers;
         for (uint64_t done = 0; done < count; done += uint64_t(piece_elements)) {
             const uint64_t step = std::min(count - done, uint64_t(piece_elements));
@@ -162,7 +168,8 @@ gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * nam
 static gnv_statistics to_public(const WeightStatistics & weight) {
     const Statistics & values = weight.values;
     gnv_statistics out = {};
-    out.elements = values.elements, out.zeros = values.zeros, out.nans = values.nans, out.infinities = values.infinities;
+    out.elements = values.elements, out.zeros = values.zeros, out.nans = values.nans,
+    out.infinities = values.infinities;
     out.first_not_finite = position_or_none(values.first_not_finite);
     out.minimum = values.minimum, out.maximum = values.maximum, out.largest = values.largest;
     out.mean = values.mean, out.deviation = values.deviation;
@@ -195,19 +202,21 @@ gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * na
     });
 }
 
-gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * given, gnv_text_format format,
-                               gnv_text_t ** out) {
+gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * given,
+                               gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
     return call(checkpoint, [&](const Contents & contents) -> Status {
         gnv_contents_options options;
         gnv_contents_options_init(&options);
         if (!out) return Status(Code::invalid_argument, "gnv_checkpoint_text: out is NULL");
         if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_contents_options.struct_size is not set; use gnv_contents_options_init");
+            return Status(Code::invalid_argument,
+                          "gnv_contents_options.struct_size is not set; use gnv_contents_options_init");
         GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
         const Pattern * const pattern = filter ? &*filter : nullptr;
-        GNV_ASSIGN(std::string text, format == GNV_TEXT_JSON ? contents_json(contents, pattern)
-                                                            : contents_text(contents, pattern, options.list_tensors != 0));
+        GNV_ASSIGN(std::string text, format == GNV_TEXT_JSON
+                                         ? contents_json(contents, pattern)
+                                         : contents_text(contents, pattern, options.list_tensors != 0));
         *out = api::make_text(std::move(text));
         return {};
     });
@@ -225,7 +234,8 @@ gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * th
         if (there->engine != here->engine)
             return Status(Code::invalid_argument, "gnv_checkpoint_compare: the checkpoints are of different engines");
         if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_compare_options.struct_size is not set; use gnv_compare_options_init");
+            return Status(Code::invalid_argument,
+                          "gnv_compare_options.struct_size is not set; use gnv_compare_options_init");
         GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
         ComparisonOptions run;
         run.filter = filter ? &*filter : nullptr;
@@ -236,8 +246,8 @@ gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * th
                 const auto now = std::chrono::steady_clock::now();
                 if (items < items_total && now - last < std::chrono::milliseconds(100)) return true;
                 last = now;
-                const gnv_progress progress = {sizeof(gnv_progress), bytes, bytes_total, items, items_total,
-                                               std::chrono::duration<double>(now - start).count()};
+                const double seconds = std::chrono::duration<double>(now - start).count();
+                const gnv_progress progress = {sizeof progress, bytes, bytes_total, items, items_total, seconds};
                 return options.progress(options.user, &progress) == 0;
             };
         }
@@ -268,7 +278,8 @@ gnv_status gnv_comparison_get_info(const gnv_comparison_t * handle, gnv_comparis
                 std::max(info.worst_relative_squared_error, item.errors->relative_squared_error());
         }
         info.relative_squared_error = sum.relative_squared_error();
-        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_comparison_info.struct_size is not set");
+        if (!api::give_struct(info, out))
+            return Status(Code::invalid_argument, "gnv_comparison_info.struct_size is not set");
         return {};
     });
 }

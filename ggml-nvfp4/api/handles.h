@@ -6,6 +6,7 @@
 #include "core/thread_pool.h"
 #include "ggml-nvfp4.h"
 
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,7 @@ namespace gnv::api {
 // False when struct_size was not set.
 template <class Options>
 bool take_options(const Options * given, Options & out) {
+    static_assert(offsetof(Options, struct_size) == 0);
     if (!given) return true;
     if (given->struct_size < sizeof(uint64_t) || given->struct_size > 4096) return false;
     const size_t size = given->struct_size < sizeof(Options) ? size_t(given->struct_size) : sizeof(Options);
@@ -41,6 +43,7 @@ bool take_options(const Options * given, Options & out) {
 // Copies what the caller's version of a result structure has room for. False when struct_size was not set.
 template <class Info>
 bool give_struct(Info info, Info * out) {
+    static_assert(offsetof(Info, struct_size) == 0);
     if (!out || out->struct_size < sizeof(uint64_t) || out->struct_size > 4096) return false;
     const size_t size = out->struct_size < sizeof(Info) ? size_t(out->struct_size) : sizeof(Info);
     info.struct_size = out->struct_size;

@@ -57,6 +57,8 @@ class Run {
     // Streams everything; times go to `report`.
     Status stream(ThreadPool & threads, QuantizeReport & report);
     Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
+    // After stream(): a request to stop still counts until the result gets its name.
+    Status check_cancelled() { return advance(0, 0); }
 
   private:
     Status work(Worker & worker);
@@ -66,7 +68,9 @@ class Run {
     Status measure(Worker & worker, const Task & task, float & absolute_maximum);
     Status pack(Worker & worker, const Task & task);
 
-    const TensorInfo & source_of(const LinearModule & linear) const { return plan_.checkpoint.tensors()[linear.source]; }
+    const TensorInfo & source_of(const LinearModule & linear) const {
+        return plan_.checkpoint.tensors()[linear.source];
+    }
     uint64_t row_bytes(const LinearModule & linear) const {
         return uint64_t(linear.columns) * uint64_t(dtype_traits(source_of(linear).dtype).bits) / 8;
     }
@@ -149,8 +153,9 @@ Status Run::finish_unit(uint32_t unit_number) {
     if (!unit.quantize) GNV_TRY(finished(unit.first));
     for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
         const PlanModule & module = plan_.modules[m];
-        for (uint32_t t = module.first_output;
-             t < plan_.tensors.size() && plan_.tensors[t].content != Content::copy && plan_.tensors[t].module == module.module; t++)
+        for (uint32_t t = module.first_output; t < plan_.tensors.size() && plan_.tensors[t].content != Content::copy &&
+                                               plan_.tensors[t].module == module.module;
+             t++)
             GNV_TRY(finished(t));
     }
     return advance(0, tensors);
@@ -202,7 +207,8 @@ Status Run::measure(Worker & worker, const Task & task, float & absolute_maximum
 Status Run::pack(Worker & worker, const Task & task) {
     const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
     GNV_TRY(read_rows(worker, linear, task.begin, task.size, worker.source.data()));
-    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, worker.source.data(), task.global_scale);
+    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, worker.source.data(),
+                     task.global_scale);
 }
 
 Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out) {
@@ -219,8 +225,8 @@ Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row
 }
 
 // The first NaN or Inf of some rows, for the message.
-Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row, uint64_t rows,
-                  const uint8_t * data) {
+Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row,
+                  uint64_t rows, const uint8_t * data) {
     const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
     uint64_t element = 0;
     for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
@@ -229,12 +235,13 @@ Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModu
     }
     const uint64_t r = row + element / uint64_t(linear.columns), c = element % uint64_t(linear.columns);
     return fail(Code::bad_value, plan.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
-                linear.name, " (byte ", source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
+                linear.name, " (byte ",
+                source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
                 " of the file); it cannot be quantized: repair the source, or keep this module as it is");
 }
 
-Status Run::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
-                         float & absolute_maximum) {
+Status Run::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
+                         const uint8_t * data, float & absolute_maximum) {
     const Stopwatch watch(worker.times.measure);
     const TensorInfo & source = source_of(linear);
     bool finite = true;
@@ -249,14 +256,16 @@ Status Run::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, 
     constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
     const LinearModule & linear = plan_.linear(module);
     const DType dtype = source_of(linear).dtype;
-    const uint64_t row_output = nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
+    const uint64_t row_output =
+        nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
     const uint64_t step = std::max<uint64_t>(1, worker.output.size() / row_output);
     for (uint64_t done = 0; done < rows; done += step) {
         nvfp4::Weight piece;
         piece.rows = int64_t(std::min(step, rows - done));
         piece.columns = linear.columns;
         piece.codes = {worker.output.data(), nvfp4::code_bytes(layout, piece.rows, piece.columns)};
-        piece.scales = {worker.output.data() + piece.codes.size(), nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
+        piece.scales = {worker.output.data() + piece.codes.size(),
+                        nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
         piece.global_scale = global_scale;
         {
             const Stopwatch watch(worker.times.pack);
@@ -293,7 +302,8 @@ void Run::prefetch(uint64_t source_bytes_done) {
         for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
             const TensorInfo & source = source_of(linear);
-            shards_[source.shard]->will_need(source.offset + linear.offset, std::min(linear_bytes(linear), prefetch_window));
+            shards_[source.shard]->will_need(source.offset + linear.offset,
+                                             std::min(linear_bytes(linear), prefetch_window));
         }
     }
 }
@@ -353,6 +363,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     for (const PlanFile & file : plan.files)
         GNV_TRY(writer->copy_file(file.name, join_path(plan.checkpoint.folder(), file.name)));
     GNV_TRY(run.check_source_unchanged());
+    GNV_TRY(run.check_cancelled());
     GNV_TRY(writer->publish(plan.config_text));
     report.finish_wall = seconds_since(synced);
     report.total_wall = seconds_since(start);
@@ -374,6 +385,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("pack", report.pack).member("write", report.write).end_object();
     json.key("seconds").begin_object().member("stream", report.stream_wall).member("sync", report.sync_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
     json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
     json.member("warnings", plan.warnings).member("notes", plan.notes);

@@ -1,7 +1,7 @@
 #include "data/calibration_set.h"
+#include "formats/json_writer.h"
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 namespace gnv {
 
@@ -69,48 +69,43 @@ std::string calibration_text(const CalibrationSet & set) {
 }
 
 std::string calibration_json(const CalibrationSet & set) {
-    using Json = nlohmann::ordered_json;
-    Json out = {{"schema", "ggml-nvfp4.dataset.1"},
-                {"sequences", set.sequences.size()},
-                {"sequence_length", set.sequence_length},
-                {"packed", set.packed},
-                {"positions", set.positions},
-                {"tokens", set.tokens},
-                {"pad_share", share(set.positions - set.tokens, set.positions)},
-                {"documents", set.documents},
-                {"truncated", set.truncated},
-                {"duplicates", set.duplicates},
-                {"sha256", set.sha256}};
-    Json & lengths = out["lengths"] = Json::array();
-    for (size_t bin = 0; bin < set.lengths.size(); bin++)
-        if (set.lengths[bin])
-            lengths.push_back({{"from", 1ull << bin}, {"to", (2ull << bin) - 1}, {"documents", set.lengths[bin]}});
-    Json & sources = out["sources"] = Json::array();
+    JsonWriter json;
+    json.begin_object().member("schema", "ggml-nvfp4.dataset.1").member("sequences", set.sequences.size());
+    json.member("sequence_length", set.sequence_length).member("packed", set.packed).member("positions", set.positions);
+    json.member("tokens", set.tokens).member("pad_share", share(set.positions - set.tokens, set.positions));
+    json.member("documents", set.documents).member("truncated", set.truncated).member("duplicates", set.duplicates);
+    json.member("sha256", set.sha256).key("lengths").begin_array();
+    for (size_t bin = 0; bin < set.lengths.size(); bin++) {
+        if (set.lengths[bin] == 0) continue;
+        json.begin_object().member("from", 1ull << bin).member("to", (2ull << bin) - 1);
+        json.member("documents", set.lengths[bin]).end_object();
+    }
+    json.end_array().key("sources").begin_array();
     for (const CalibrationSourceReport & source : set.sources) {
-        Json files = Json::array(), faults = Json::array();
+        json.begin_object()
+            .member("path", source.path)
+            .member("rows", source.rows)
+            .member("rows_parsed", source.rows_parsed);
+        json.member("rows_chosen", source.rows_chosen).key("files").begin_array();
         for (const CalibrationFile & file : source.files)
-            files.push_back({{"path", file.path}, {"first_row", file.first_row}});
-        for (size_t i = 0; i < source.faults.size(); i++)
-            if (source.faults[i].rows)
-                faults.push_back({{"reason", fault_text(RowFault(i))},
-                                  {"rows", source.faults[i].rows},
-                                  {"first", source.faults[i].first}});
-        sources.push_back({{"path", source.path},
-                           {"rows", source.rows},
-                           {"rows_parsed", source.rows_parsed},
-                           {"rows_chosen", source.rows_chosen},
-                           {"files", files},
-                           {"left_out", faults}});
+            json.begin_object().member("path", file.path).member("first_row", file.first_row).end_object();
+        json.end_array().key("left_out").begin_array();
+        for (size_t i = 0; i < source.faults.size(); i++) {
+            const FaultCount & fault = source.faults[i];
+            if (fault.rows == 0) continue;
+            json.begin_object().member("reason", fault_text(RowFault(i))).member("rows", fault.rows);
+            json.member("first", fault.first).end_object();
+        }
+        json.end_array().end_object();
     }
-    out["warnings"] = set.warnings;
-    Json & rows = out["chosen"] = Json::array(); // for each sequence a list of [begin, source, row]
-    for (const CalibrationSequence & sequence : set.sequences) {
-        Json & documents = rows.emplace_back(Json::array());
+    json.end_array().member("warnings", set.warnings).key("chosen").begin_array();
+    for (const CalibrationSequence & sequence : set.sequences) { // a list of [begin, source, row]
+        json.begin_array();
         for (const CalibrationDocument & document : sequence.documents)
-            documents.push_back({document.begin, document.source, document.row});
+            json.begin_array().value(document.begin).value(document.source).value(document.row).end_array();
+        json.end_array();
     }
-    // File names need not be UTF-8.
-    return out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return json.end_array().end_object().take() + "\n";
 }
 
 } // namespace gnv

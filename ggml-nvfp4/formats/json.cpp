@@ -3,6 +3,7 @@
 #include "formats/file.h"
 
 #include <cmath>
+#include <new>
 #include <simdjson.h>
 #include <unordered_set>
 
@@ -11,6 +12,8 @@ namespace gnv {
 namespace dom = simdjson::dom;
 
 static constexpr size_t deepest_nesting = 256;
+// Bounds memory: a value takes up to 50 bytes here, however short its text. Headers of 900,000 tensors stay below it.
+static constexpr size_t most_values = 10'000'000;
 
 struct JsonDocument::State {
     std::string name;
@@ -52,6 +55,13 @@ static bool find_duplicate_key(dom::element element, std::string & key) {
     return false;
 }
 
+// Not less than the number of values in a JSON text.
+static size_t count_values(const std::string & text) {
+    size_t count = 1;
+    for (const char c : text) count += (c == ',') + (c == ':') + (c == '[') + (c == '{');
+    return count;
+}
+
 JsonDocument::JsonDocument(JsonDocument &&) noexcept = default;
 JsonDocument & JsonDocument::operator=(JsonDocument &&) noexcept = default;
 JsonDocument::~JsonDocument() = default;
@@ -59,10 +69,14 @@ JsonDocument::~JsonDocument() = default;
 Result<JsonDocument> JsonDocument::parse(std::string text, std::string name) {
     auto state = std::make_shared<State>();
     state->name = std::move(name);
+    if (count_values(text) > most_values)
+        return fail(Code::format, state->name, ": more than ", most_values,
+                    " values; no file of a checkpoint has as many");
     if (state->parser.allocate(text.size() < 256 ? 256 : text.size(), deepest_nesting) != simdjson::SUCCESS)
-        return fail(Code::out_of_memory, state->name, ": not enough memory to parse ", text.size(), " bytes of JSON");
+        throw std::bad_alloc();
     // The parser keeps its own copy of every string; the text is not needed afterwards.
     const simdjson::error_code error = state->parser.parse(text).get(state->root);
+    if (error == simdjson::MEMALLOC) throw std::bad_alloc();
     if (error != simdjson::SUCCESS)
         return fail(Code::format, state->name, ": not valid JSON: ", simdjson::error_message(error));
     std::string key;
@@ -85,7 +99,8 @@ JsonValue JsonDocument::root() const {
 
 // --- Values ---------------------------------------------------------------------------------------------------------------
 
-static const char * const type_names[] = {"null", "a boolean", "an integer", "a number", "a string", "an array", "an object"};
+static const char * const type_names[] = {"null",     "a boolean", "an integer", "a number",
+                                          "a string", "an array",  "an object"};
 
 JsonType JsonValue::type() const {
     switch (node_->element.type()) {
@@ -124,7 +139,8 @@ Result<int64_t> JsonValue::as_int() const {
     int64_t value;
     if (node_->element.get(value) == simdjson::SUCCESS) return value;
     double real;
-    if (node_->element.get(real) == simdjson::SUCCESS && std::abs(real) <= 9007199254740992.0 && real == std::floor(real))
+    if (node_->element.get(real) == simdjson::SUCCESS && std::abs(real) <= 9007199254740992.0 &&
+        real == std::floor(real))
         return int64_t(real);
     return mismatch("an integer");
 }
@@ -157,8 +173,7 @@ Result<JsonValue> JsonValue::get(std::string_view key) const {
     return value;
 }
 
-Status JsonValue::for_each_member(
-    const std::function<Status(std::string_view, const JsonValue &)> & visit) const {
+Status JsonValue::for_each_member(const std::function<Status(std::string_view, const JsonValue &)> & visit) const {
     dom::object object;
     if (node_->element.get(object) != simdjson::SUCCESS) return mismatch("an object");
     for (const dom::key_value_pair member : object) {

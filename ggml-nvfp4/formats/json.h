@@ -30,8 +30,8 @@ class JsonValue {
     std::string where() const;
 
     Result<bool> as_bool() const;
-    Result<int64_t> as_int() const;       // also a real number without a fraction, as "total_size": 39289152.0
-    Result<double> as_double() const;     // also an integer
+    Result<int64_t> as_int() const;             // also a real number without a fraction, as "total_size": 39289152.0
+    Result<double> as_double() const;           // also an integer
     Result<std::string_view> as_string() const; // valid while the document lives
 
     // Object members. find() returns false when the key is absent; get() fails and names the key.
@@ -55,7 +55,8 @@ class JsonValue {
     std::shared_ptr<const Node> node_;
 };
 
-// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels, and duplicate keys in any object.
+// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels, more than 10 million values, and
+// duplicate keys in any object.
 class JsonDocument {
   public:
     // `name` is used in messages, usually the file's path.

@@ -20,6 +20,8 @@ static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uin
     return bits % 8 == 0;
 }
 
+static constexpr size_t most_dimensions = 64; // as many as any framework knows
+
 static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue & value, uint64_t data_bytes) {
     HeaderTensor tensor;
     tensor.name = std::string(name);
@@ -33,6 +35,8 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     GNV_TRY(shape.for_each_element([&](size_t, const JsonValue & item) -> Status {
         GNV_ASSIGN(const int64_t extent, item.as_int());
         if (extent < 0) return fail(Code::format, item.where(), ": ", extent, " is negative");
+        if (tensor.shape.size() == most_dimensions)
+            return fail(Code::format, shape.where(), ": more than ", most_dimensions, " dimensions");
         tensor.shape.push_back(extent);
         return {};
     }));
@@ -50,8 +54,8 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     if (count != 2) return fail(Code::format, offsets.where(), ": expected two offsets, found ", count);
     tensor.begin = ends[0], tensor.end = ends[1];
     if (tensor.begin > tensor.end || tensor.end > data_bytes)
-        return fail(Code::format, offsets.where(), ": bytes ", tensor.begin, " to ", tensor.end,
-                    " do not lie in the ", data_bytes, " bytes of data that the file holds");
+        return fail(Code::format, offsets.where(), ": bytes ", tensor.begin, " to ", tensor.end, " do not lie in the ",
+                    data_bytes, " bytes of data that the file holds");
     uint64_t bytes = 0;
     if (!tensor_bytes_of(tensor.dtype, tensor.shape, bytes) || bytes != tensor.end - tensor.begin)
         return fail(Code::format, value.where(), ": ", shape_text(tensor.shape), " of ", dtype_name(tensor.dtype),
@@ -85,8 +89,8 @@ Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::st
     for (const HeaderTensor & tensor : header.tensors) {
         if (tensor.begin != covered)
             return fail(Code::format, file_name, ": tensor ", printable(tensor.name), " starts at byte ", tensor.begin,
-                        " of the data, ", tensor.begin > covered ? "leaving a hole after byte " : "inside what ends at byte ",
-                        covered);
+                        " of the data, ",
+                        tensor.begin > covered ? "leaving a hole after byte " : "inside what ends at byte ", covered);
         covered = tensor.end;
     }
     if (covered != data_bytes)
@@ -113,8 +117,8 @@ static Result<Header> read_header(const FolderFile & file, Shard & shard) {
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
     if (length > max_header_bytes)
-        return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ", max_header_bytes,
-                    " that the format allows");
+        return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ",
+                    max_header_bytes, " that the format allows");
     if (length > shard.stamp.size - sizeof prefix)
         return fail(Code::format, path, ": the header needs ", length, " bytes after byte 8, the file has ",
                     shard.stamp.size - sizeof prefix);
@@ -260,13 +264,15 @@ Status Checkpoint::check_unchanged(const FolderFiles & shards) const {
     for (size_t i = 0; i < shards.size(); i++) {
         GNV_ASSIGN(const FileStamp stamp, shards[i]->stamp());
         if (stamp == shards_[i].stamp) continue;
-        return fail(Code::changed, shards[i]->path(), " was changed while it was read; run again when nothing writes to it");
+        return fail(Code::changed, shards[i]->path(),
+                    " was changed while it was read; run again when nothing writes to it");
     }
     return {};
 }
 
 std::string Checkpoint::describe(const TensorInfo & tensor) const {
-    return concat("tensor ", printable(tensor.name), " (", shards_[tensor.shard].file_name, ", byte ", tensor.offset, ")");
+    return concat("tensor ", printable(tensor.name), " (", shards_[tensor.shard].file_name, ", byte ", tensor.offset,
+                  ")");
 }
 
 } // namespace gnv

@@ -128,10 +128,10 @@ struct Unit {
 
 struct Side {
     const Contents & contents;
-    std::vector<Unit> tensors, modules;       // modules: quantized ones, and the Linears inside plain tensors
-    std::map<std::string, uint32_t> by_name;  // position in modules
+    std::vector<Unit> tensors, modules;        // modules: quantized ones, and the Linears inside plain tensors
+    std::map<std::string, uint32_t> by_name;   // position in modules
     std::vector<std::vector<uint32_t>> inside; // per tensor of the checkpoint: the modules that lie in it
-    std::vector<bool> used;                   // per entry of modules: met its like
+    std::vector<bool> used;                    // per entry of modules: met its like
 
     explicit Side(const Contents & c) : contents(c), inside(c.checkpoint().tensors().size()) {
         for (size_t m = 0; m < c.modules().size(); m++)
@@ -164,7 +164,8 @@ struct Side {
         return contents.tensor(unit.tensor).shape;
     }
     std::string describe(const Unit & unit) const {
-        const char * kind = unit.module >= 0 ? module_of(unit).scheme() : dtype_name(contents.tensor(unit.tensor).dtype);
+        const char * kind =
+            unit.module >= 0 ? module_of(unit).scheme() : dtype_name(contents.tensor(unit.tensor).dtype);
         return concat(kind, " ", shape_text(shape(unit)));
     }
     // Everything that makes up the unit, in an order that both sides share.

@@ -19,8 +19,8 @@ namespace gnv {
 // Differences of two runs of numbers, over the positions where both are finite.
 struct NumberErrors {
     uint64_t elements = 0, different = 0;
-    uint64_t not_finite = 0;                  // positions where one is NaN or Inf and the other is not the same
-    int64_t first_different = -1;             // position in C order
+    uint64_t not_finite = 0;                   // positions where one is NaN or Inf and the other is not the same
+    int64_t first_different = -1;              // position in C order
     double max_absolute = 0, max_relative = 0; // relative: |here - there| / |reference|, where that is not 0
     double error_squares = 0, reference_squares = 0, other_squares = 0, products = 0; // sums
 
@@ -46,8 +46,8 @@ struct ComparedItem {
     std::string name;        // of the tensor, or of the module where one side is quantized or a slice
     std::string role;        // as Contents::role_name()
     std::string here, there; // "BF16 [256, 256]", "nvfp4a16 [256, 256]"; empty where it is not
-    std::optional<NumberErrors> errors; // when both shapes are the same; the reference is the side that is not quantized
-                                        // if there is exactly one, else `there`
+    // When both shapes are the same. The reference is the side that is not quantized if there is exactly one, else `there`.
+    std::optional<NumberErrors> errors;
 };
 
 struct Comparison {

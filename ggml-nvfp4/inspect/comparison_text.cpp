@@ -1,10 +1,10 @@
 #include "inspect/inspect_text.h"
 
 #include "core/table.h"
+#include "formats/json_writer.h"
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 
 namespace gnv {
 
@@ -47,8 +47,8 @@ static std::string quantization_text(std::vector<const ComparedItem *> items) {
         {"quantized", "weights", "rel. squared error", "worst", "SQNR dB", "cosine", "max error"}};
     for (const auto & [name, role] : roles)
         rows.push_back({name, count_text(role.weights), number_text(role.sum.relative_squared_error(), 5),
-                        number_text(role.worst, 5), number_text(role.sum.sqnr_db(), 4), number_text(role.sum.cosine(), 7),
-                        number_text(role.sum.max_absolute, 4)});
+                        number_text(role.worst, 5), number_text(role.sum.sqnr_db(), 4),
+                        number_text(role.sum.cosine(), 7), number_text(role.sum.max_absolute, 4)});
     std::string out = "\n" + format_table(rows, {false, true, true, true, true, true, true});
 
     const size_t shown = std::min(worst_count, items.size());
@@ -81,57 +81,56 @@ static std::string list_text(const std::vector<const ComparedItem *> & items, co
     return out;
 }
 
-std::string comparison_text(const Contents & here, const Contents & there, const Comparison & comparison, size_t list_limit) {
+std::string comparison_text(const Contents & here, const Contents & there, const Comparison & comparison,
+                            size_t list_limit) {
     const auto count = [&](Difference difference) { return count_text(comparison.count(difference)); };
-    std::string out = format_table({{"here", here.checkpoint().folder()}, {"there", there.checkpoint().folder()}}, {false, false});
+    std::string out =
+        format_table({{"here", here.checkpoint().folder()}, {"there", there.checkpoint().folder()}}, {false, false});
     out += concat("\n", count_text(comparison.equal), " equal, ", count(Difference::values), " with other values, ",
                   count(Difference::form), " with another dtype or shape, ", count(Difference::quantized),
-                  " quantized on one side, ", count(Difference::only_here), " only here, ", count(Difference::only_there),
-                  " only there\n");
+                  " quantized on one side, ", count(Difference::only_here), " only here, ",
+                  count(Difference::only_there), " only there\n");
     out += quantization_text(items_of(comparison, Difference::quantized));
     out += list_text(items_of(comparison, Difference::values), "other values", list_limit);
     out += list_text(items_of(comparison, Difference::form), "another dtype or shape", list_limit);
     out += list_text(items_of(comparison, Difference::only_here), "only here", list_limit);
     out += list_text(items_of(comparison, Difference::only_there), "only there", list_limit);
     for (const Contents * side : {&here, &there})
-        for (const std::string & note : side->notes()) out += "note: " + side->checkpoint().folder() + ": " + note + "\n";
+        for (const std::string & note : side->notes())
+            out += "note: " + side->checkpoint().folder() + ": " + note + "\n";
     return out;
 }
 
 // --- For programs -----------------------------------------------------------------------------------------------------
 
+static void write_errors(JsonWriter & json, const NumberErrors & errors) {
+    json.member("elements", errors.elements).member("different", errors.different);
+    json.member("first_different", errors.first_different).member("not_finite", errors.not_finite);
+    json.member("max_absolute_error", errors.max_absolute).member("max_relative_error", errors.max_relative);
+    json.member("relative_squared_error", errors.relative_squared_error()); // not finite becomes null
+    json.member("sqnr_db", errors.sqnr_db()).member("cosine", errors.cosine());
+}
+
 std::string comparison_json(const Contents & here, const Contents & there, const Comparison & comparison) {
-    using Json = nlohmann::ordered_json;
-    constexpr auto replace = Json::error_handler_t::replace;
-    std::string out = concat("{\"schema\":\"ggml-nvfp4.inspect.1\",\"kind\":\"comparison\",\n\"here\":",
-                             Json(here.checkpoint().folder()).dump(-1, ' ', false, replace), ",\"there\":",
-                             Json(there.checkpoint().folder()).dump(-1, ' ', false, replace), ",\n\"equal\":", comparison.equal);
-    for (const Difference difference : {Difference::values, Difference::form, Difference::quantized, Difference::only_here,
-                                        Difference::only_there}) {
+    JsonWriter json;
+    json.begin_object().member("schema", "ggml-nvfp4.inspect.1").member("kind", "comparison");
+    json.member("here", here.checkpoint().folder()).member("there", there.checkpoint().folder());
+    json.member("equal", comparison.equal);
+    for (const Difference difference :
+         {Difference::values, Difference::form, Difference::quantized, Difference::only_here, Difference::only_there}) {
         std::string key = difference_name(difference);
         std::replace(key.begin(), key.end(), ' ', '_');
-        out += concat(",\n\"", key, "\":[");
+        json.key(key).begin_array();
         for (const ComparedItem * item : items_of(comparison, difference)) {
-            Json entry = {{"name", item->name}, {"role", item->role}};
-            if (!item->here.empty()) entry["here"] = item->here;
-            if (!item->there.empty()) entry["there"] = item->there;
-            if (item->errors) {
-                const NumberErrors & e = *item->errors;
-                entry.update({{"elements", e.elements},
-                              {"different", e.different},
-                              {"first_different", e.first_different},
-                              {"not_finite", e.not_finite},
-                              {"max_absolute_error", e.max_absolute},
-                              {"max_relative_error", e.max_relative},
-                              {"relative_squared_error", e.relative_squared_error()}, // not finite becomes null
-                              {"sqnr_db", e.sqnr_db()},
-                              {"cosine", e.cosine()}});
-            }
-            out += concat(out.back() == '[' ? "\n" : ",\n", entry.dump(-1, ' ', false, replace));
+            json.begin_object().member("name", item->name).member("role", item->role);
+            if (!item->here.empty()) json.member("here", item->here);
+            if (!item->there.empty()) json.member("there", item->there);
+            if (item->errors) write_errors(json, *item->errors);
+            json.end_object();
         }
-        out += "]";
+        json.end_array();
     }
-    return out + "}\n";
+    return json.end_object().take() + "\n";
 }
 
 } // namespace gnv

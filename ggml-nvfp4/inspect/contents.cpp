@@ -90,7 +90,8 @@ void Contents::find_modules() {
         }
     }
     if (problems > 0)
-        notes_.push_back(concat(first_problem, problems > 1 ? concat(" (and ", problems - 1, " more such modules)") : "",
+        notes_.push_back(concat(first_problem,
+                                problems > 1 ? concat(" (and ", problems - 1, " more such modules)") : "",
                                 ": not an NVFP4 weight, its tensors are shown one by one"));
 }
 

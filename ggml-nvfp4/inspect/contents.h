@@ -30,7 +30,7 @@ const char * module_part_name(ModulePart part); // "codes"; "" for none
 struct QuantizedModule {
     std::string name; // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
     const QuantizedNaming * naming = nullptr;
-    int64_t rows = 0, columns = 0; // N, K of the weight
+    int64_t rows = 0, columns = 0;                          // N, K of the weight
     uint32_t codes = 0, block_scales = 0, global_scale = 0; // positions in Checkpoint::tensors()
     int64_t input_scale = -1;                               // the same, -1 when there is none
 
@@ -42,10 +42,10 @@ class Contents {
     // Opens the checkpoint and its config.json, where there is one. Reads no tensor data.
     static Result<Contents> open(const std::string & folder);
 
-    struct Use { // of a tensor
+    struct Use {                 // of a tensor
         Role role = Role::extra; // of the weight, for a part of a quantized one
         Part part = Part::text;
-        int64_t module = -1;     // position in modules(), -1 for tensors that are no part of one
+        int64_t module = -1; // position in modules(), -1 for tensors that are no part of one
         ModulePart module_part = ModulePart::none;
     };
 
@@ -56,8 +56,9 @@ class Contents {
     // there is no such model.
     std::string role_name(uint64_t tensor) const;
 
-    const std::vector<QuantizedModule> & modules() const { return modules_; } // in the order of their codes in the files
-    int64_t find_module(std::string_view name) const;                        // position, or -1
+    // In the order of their codes in the files.
+    const std::vector<QuantizedModule> & modules() const { return modules_; }
+    int64_t find_module(std::string_view name) const; // position, or -1
     // Where the Linear modules of a checkpoint that is not quantized lie; empty for others.
     const std::vector<LinearModule> & linear_modules() const { return linear_modules_; }
     const std::vector<std::string> & notes() const { return notes_; }

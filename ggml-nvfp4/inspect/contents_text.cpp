@@ -1,15 +1,13 @@
 #include "inspect/inspect_text.h"
 
 #include "core/table.h"
+#include "formats/json_writer.h"
 
 #include <cstdio>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 namespace gnv {
-
-using Json = nlohmann::ordered_json;
 
 std::string number_text(double value, int digits) {
     char text[40];
@@ -63,11 +61,12 @@ std::string list_tensors_text(const Contents & contents, const std::vector<uint6
     for (const uint64_t t : selected) {
         const TensorInfo & tensor = contents.tensor(t);
         const Contents::Use & use = contents.use(t);
-        rows.push_back({printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
-                        count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
-                        use.module < 0 ? ""
-                                       : concat(contents.modules()[size_t(use.module)].scheme(), ": ",
-                                                module_part_name(use.module_part))});
+        rows.push_back(
+            {printable(tensor.name), contents.role_name(t), dtype_name(tensor.dtype), shape_text(tensor.shape),
+             count_text(tensor.bytes), printable(contents.checkpoint().shards()[tensor.shard].file_name),
+             use.module < 0
+                 ? ""
+                 : concat(contents.modules()[size_t(use.module)].scheme(), ": ", module_part_name(use.module_part))});
     }
     return format_table(rows, {false, false, false, false, true, false, false});
 }
@@ -87,8 +86,8 @@ Result<std::string> contents_text(const Contents & contents, const Pattern * fil
     std::vector<std::vector<std::string>> rows = {{"role", "weights", "stored as", "parameters", "bytes", "bits each"}};
     const auto add_row = [&](const SummaryRow & row) {
         const double bits = row.parameters ? double(row.bytes) * 8 / double(row.parameters) : 0;
-        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters), bytes_text(row.bytes),
-                        number_text(bits, 4)});
+        rows.push_back({row.role, count_text(row.weights), row.stored_as, count_text(row.parameters),
+                        bytes_text(row.bytes), number_text(bits, 4)});
     };
     for (const auto & [key, row] : summary) {
         add_row(row);
@@ -101,46 +100,49 @@ Result<std::string> contents_text(const Contents & contents, const Pattern * fil
     return out;
 }
 
-// Entries are turned into text one by one: a document of 124,000 tensors never exists as a tree.
 Result<std::string> contents_json(const Contents & contents, const Pattern * filter) {
     GNV_ASSIGN(const std::vector<uint64_t> selected, select(contents, filter));
     const Checkpoint & checkpoint = contents.checkpoint();
-    constexpr auto replace = Json::error_handler_t::replace; // file names may be anything
-    const auto text_of = [&](const Json & json) { return json.dump(-1, ' ', false, replace); };
-
     Summary summary;
     for (const uint64_t t : selected) add_tensor(summary, contents, t);
-    Json shards = Json::array(), roles = Json::array();
-    for (const Shard & shard : checkpoint.shards()) shards.push_back({{"file", shard.file_name}, {"bytes", shard.stamp.size}});
-    for (const auto & [key, row] : summary)
-        roles.push_back({{"role", row.role}, {"stored_as", row.stored_as}, {"weights", row.weights},
-                         {"parameters", row.parameters}, {"bytes", row.bytes}});
-    std::string out = concat("{\"schema\":\"ggml-nvfp4.inspect.1\",\"kind\":\"contents\",\n\"folder\":",
-                             text_of(checkpoint.folder()), ",\"tensor_count\":", checkpoint.tensors().size(),
-                             ",\"tensor_bytes\":", checkpoint.tensor_bytes(), ",\"module_count\":",
-                             contents.modules().size(), ",\n\"shards\":", text_of(shards), ",\n\"notes\":",
-                             text_of(contents.notes()), ",\n\"roles\":", text_of(roles), ",\n\"modules\":[");
+
+    JsonWriter json;
+    json.begin_object().member("schema", "ggml-nvfp4.inspect.1").member("kind", "contents");
+    json.member("folder", checkpoint.folder()).member("tensor_count", checkpoint.tensors().size());
+    json.member("tensor_bytes", checkpoint.tensor_bytes()).member("module_count", contents.modules().size());
+    json.key("shards").begin_array();
+    for (const Shard & shard : checkpoint.shards())
+        json.begin_object().member("file", shard.file_name).member("bytes", shard.stamp.size).end_object();
+    json.end_array().member("notes", contents.notes());
+    json.key("roles").begin_array();
+    for (const auto & [key, row] : summary) {
+        json.begin_object().member("role", row.role).member("stored_as", row.stored_as).member("weights", row.weights);
+        json.member("parameters", row.parameters).member("bytes", row.bytes).end_object();
+    }
+    json.end_array();
+    json.key("modules").begin_array();
     for (const uint64_t t : selected) {
         const Contents::Use & use = contents.use(t);
         if (use.module_part != ModulePart::codes) continue;
         const QuantizedModule & module = contents.modules()[size_t(use.module)];
-        out += concat(out.back() == '[' ? "\n" : ",\n",
-                      text_of({{"name", module.name}, {"role", contents.role_name(t)}, {"scheme", module.scheme()},
-                               {"naming", module.naming->producer}, {"shape", {module.rows, module.columns}}}));
+        json.begin_object().member("name", module.name).member("role", contents.role_name(t));
+        json.member("scheme", module.scheme()).member("naming", module.naming->producer);
+        json.member("shape", std::vector<int64_t>{module.rows, module.columns}).end_object();
     }
-    out += "],\n\"tensors\":[";
+    json.end_array();
+    json.key("tensors").begin_array();
     for (const uint64_t t : selected) {
         const TensorInfo & tensor = contents.tensor(t);
         const Contents::Use & use = contents.use(t);
-        Json entry = {{"name", tensor.name}, {"role", contents.role_name(t)}, {"dtype", dtype_name(tensor.dtype)},
-                      {"shape", tensor.shape}, {"file", tensor.shard}, {"offset", tensor.offset}, {"bytes", tensor.bytes}};
-        if (use.module >= 0) {
-            entry["module"] = contents.modules()[size_t(use.module)].name;
-            entry["part"] = module_part_name(use.module_part);
-        }
-        out += concat(out.back() == '[' ? "\n" : ",\n", text_of(entry));
+        json.begin_object().member("name", tensor.name).member("role", contents.role_name(t));
+        json.member("dtype", dtype_name(tensor.dtype)).member("shape", tensor.shape).member("file", tensor.shard);
+        json.member("offset", tensor.offset).member("bytes", tensor.bytes);
+        if (use.module >= 0)
+            json.member("module", contents.modules()[size_t(use.module)].name)
+                .member("part", module_part_name(use.module_part));
+        json.end_object();
     }
-    return out + "]}\n";
+    return json.end_array().end_object().take() + "\n";
 }
 
 } // namespace gnv

@@ -7,7 +7,8 @@
 
 namespace gnv {
 
-Numbers::Numbers(const Contents & contents, std::vector<int64_t> shape) : contents_(&contents), shape_(std::move(shape)) {
+Numbers::Numbers(const Contents & contents, std::vector<int64_t> shape)
+    : contents_(&contents), shape_(std::move(shape)) {
     for (const int64_t extent : shape_) count_ *= extent; // the file holds them all, so they can be counted
 }
 

@@ -113,7 +113,8 @@ static Result<CodeCounts> count_codes(const Contents & contents, uint32_t tensor
     return codes;
 }
 
-static Result<BlockScaleStatistics> measure_block_scales(const Contents & contents, uint32_t tensor, ThreadPool & threads) {
+static Result<BlockScaleStatistics> measure_block_scales(const Contents & contents, uint32_t tensor,
+                                                         ThreadPool & threads) {
     GNV_ASSIGN(const ByteCounts bytes, count_bytes(contents, contents.tensor(tensor), threads));
     BlockScaleStatistics scales;
     bool first = true;

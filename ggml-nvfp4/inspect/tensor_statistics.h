@@ -34,8 +34,8 @@ struct BlockScaleStatistics {
 // Everything about one name, which is a tensor's or a quantized module's.
 struct WeightStatistics {
     std::string name;
-    int64_t tensor = -1, module = -1; // one of both
-    Statistics values;                // of a module: dequantized
+    int64_t tensor = -1, module = -1;                 // one of both
+    Statistics values;                                // of a module: dequantized
     std::optional<CodeCounts> codes;                  // of a module and of its codes
     std::optional<BlockScaleStatistics> block_scales; // of a module and of its block scales
     std::optional<float> global_scale, input_scale;   // of a module, as stored

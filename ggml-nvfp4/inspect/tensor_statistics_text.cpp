@@ -1,9 +1,9 @@
 #include "inspect/inspect_text.h"
 
 #include "core/table.h"
+#include "formats/json_writer.h"
 #include "formats/nvfp4.h"
 
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 namespace gnv {
@@ -13,8 +13,8 @@ static double share(uint64_t count, uint64_t of) { return of == 0 ? 0 : 100 * do
 static std::string describe(const Contents & contents, const WeightStatistics & weight) {
     if (weight.module >= 0) {
         const QuantizedModule & module = contents.modules()[size_t(weight.module)];
-        return concat(module.scheme(), " ", shape_text({module.rows, module.columns}), ", named as ", module.naming->producer,
-                      " does; the values are dequantized");
+        return concat(module.scheme(), " ", shape_text({module.rows, module.columns}), ", named as ",
+                      module.naming->producer, " does; the values are dequantized");
     }
     const TensorInfo & tensor = contents.tensor(uint64_t(weight.tensor));
     return concat(dtype_name(tensor.dtype), " ", shape_text(tensor.shape), ", ", count_text(tensor.bytes), " bytes at ",
@@ -50,9 +50,9 @@ std::string statistics_text(const Contents & contents, const WeightStatistics & 
     if (weight.block_scales) {
         const BlockScaleStatistics & b = *weight.block_scales;
         rows.push_back({"  block scales", concat(number_text(b.minimum), " to ", number_text(b.maximum))});
-        rows.push_back({"", concat(count_text(b.zeros), " zero, ", count_text(b.subnormals), " subnormal, ",
-                                   count_text(b.largest), " largest, ", count_text(b.nans), " NaN, ",
-                                   count_text(b.negatives), " negative")});
+        rows.push_back(
+            {"", concat(count_text(b.zeros), " zero, ", count_text(b.subnormals), " subnormal, ", count_text(b.largest),
+                        " largest, ", count_text(b.nans), " NaN, ", count_text(b.negatives), " negative")});
     }
     std::string out = printable(weight.name) + "\n" + format_table(rows, {false, false});
     if (weight.codes) {
@@ -68,42 +68,31 @@ std::string statistics_text(const Contents & contents, const WeightStatistics & 
 
 std::string statistics_json(const Contents & contents, const WeightStatistics & weight) {
     const Statistics & s = weight.values;
-    nlohmann::ordered_json json = {
-        {"schema", "ggml-nvfp4.inspect.1"},
-        {"kind", "statistics"},
-        {"folder", contents.checkpoint().folder()},
-        {"name", weight.name},
-        {"role", contents.role_name(role_tensor(contents, weight))},
-        {"elements", s.elements},
-        {"zeros", s.zeros},
-        {"nans", s.nans},
-        {"infinities", s.infinities},
-        {"first_not_finite", s.first_not_finite},
-        {"minimum", s.minimum},
-        {"maximum", s.maximum},
-        {"largest_magnitude", s.largest},
-        {"mean", s.mean},
-        {"standard_deviation", s.deviation},
-    };
+    JsonWriter json(JsonWriter::Form::indented);
+    json.begin_object().member("schema", "ggml-nvfp4.inspect.1").member("kind", "statistics");
+    json.member("folder", contents.checkpoint().folder()).member("name", weight.name);
+    json.member("role", contents.role_name(role_tensor(contents, weight))).member("elements", s.elements);
+    json.member("zeros", s.zeros).member("nans", s.nans).member("infinities", s.infinities);
+    json.member("first_not_finite", s.first_not_finite).member("minimum", s.minimum).member("maximum", s.maximum);
+    json.member("largest_magnitude", s.largest).member("mean", s.mean).member("standard_deviation", s.deviation);
     if (weight.tensor >= 0) {
-        json["dtype"] = dtype_name(contents.tensor(uint64_t(weight.tensor)).dtype);
-        json["shape"] = contents.tensor(uint64_t(weight.tensor)).shape;
+        json.member("dtype", dtype_name(contents.tensor(uint64_t(weight.tensor)).dtype));
+        json.member("shape", contents.tensor(uint64_t(weight.tensor)).shape);
     } else {
         const QuantizedModule & module = contents.modules()[size_t(weight.module)];
-        json["scheme"] = module.scheme();
-        json["naming"] = module.naming->producer;
-        json["shape"] = {module.rows, module.columns};
+        json.member("scheme", module.scheme()).member("naming", module.naming->producer);
+        json.member("shape", std::vector<int64_t>{module.rows, module.columns});
     }
-    if (weight.global_scale) json["global_scale"] = *weight.global_scale;
-    if (weight.input_scale) json["input_scale"] = *weight.input_scale;
+    if (weight.global_scale) json.member("global_scale", double(*weight.global_scale));
+    if (weight.input_scale) json.member("input_scale", double(*weight.input_scale));
     if (weight.block_scales) {
         const BlockScaleStatistics & b = *weight.block_scales;
-        json["block_scales"] = {{"minimum", b.minimum},       {"maximum", b.maximum}, {"zeros", b.zeros},
-                                {"subnormals", b.subnormals}, {"largest", b.largest}, {"nans", b.nans},
-                                {"negatives", b.negatives}};
+        json.key("block_scales").begin_object().member("minimum", b.minimum).member("maximum", b.maximum);
+        json.member("zeros", b.zeros).member("subnormals", b.subnormals).member("largest", b.largest);
+        json.member("nans", b.nans).member("negatives", b.negatives).end_object();
     }
-    if (weight.codes) json["codes"] = *weight.codes;
-    return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    if (weight.codes) json.member("codes", std::vector<uint64_t>(weight.codes->begin(), weight.codes->end()));
+    return json.end_object().take() + "\n";
 }
 
 } // namespace gnv

@@ -42,11 +42,14 @@ struct RequiredValue {
     const char * accepted;
 };
 constexpr RequiredValue nvfp4_values[] = {
-    {"num_bits", "4"}, {"type", "\"float\""}, {"strategy", "\"tensor_group\""}, {"group_size", "16"}, {"symmetric", "true"},
+    {"num_bits", "4"},    {"type", "\"float\""}, {"strategy", "\"tensor_group\""},
+    {"group_size", "16"}, {"symmetric", "true"},
 };
 
 constexpr const char * known_formats[] = {"nvfp4-pack-quantized", "mixed-precision", "float-quantized",
-                                          "naive-quantized", "pack-quantized", "int-quantized"};
+                                          "naive-quantized",      "pack-quantized",  "int-quantized"};
+
+constexpr size_t most_patterns = 1000; // of a list; each is tried on every module
 
 class Reader {
   public:
@@ -119,10 +122,12 @@ class Reader {
     void read_groups(const JsonValue & object) {
         JsonValue groups;
         if (object.find("config_groups", groups) && groups.is_object())
-            (void)groups.for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
-                read_group(std::string(name), value);
-                return {};
-            }).ok();
+            (void)groups
+                .for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+                    read_group(std::string(name), value);
+                    return {};
+                })
+                .ok();
         if (out_.groups.empty())
             add(Severity::error, "quantization_config.config_groups", "declares no group",
                 "loaders take every module for a plain one and refuse the packed tensors",
@@ -137,7 +142,8 @@ class Reader {
         if (format.empty()) format = format_;
         if (format == "mixed-precision")
             add(Severity::error, key + ".format", "a group of a mixed-precision config needs a format of its own",
-                "loaders cannot tell how its tensors are stored", "add \"format\": \"nvfp4-pack-quantized\" or what applies");
+                "loaders cannot tell how its tensors are stored",
+                "add \"format\": \"nvfp4-pack-quantized\" or what applies");
         JsonValue targets;
         if (value.find("targets", targets) && targets.is_array()) {
             read_list(targets, key + ".targets", group.targets, &group.targets_linear);
@@ -157,7 +163,8 @@ class Reader {
             return Scheme::other;
         }
         const bool has_inputs = group.find("input_activations", inputs) && !inputs.is_null();
-        if (weights.find("num_bits", bits) && bits.text() == "8" && text(weights, "type") == "float") return Scheme::fp8;
+        if (weights.find("num_bits", bits) && bits.text() == "8" && text(weights, "type") == "float")
+            return Scheme::fp8;
         if (text(weights, "type") != "float") return Scheme::other;
         check_values(weights, key + ".weights", "false");
         if (has_inputs) check_values(inputs, key + ".input_activations", "\"local\"");
@@ -172,7 +179,8 @@ class Reader {
             JsonValue value;
             const std::string found = object.find(name, value) ? value.text() : "missing";
             if (found == accepted) return;
-            add(Severity::error, concat(key, ".", name), concat("is ", printable(found, 60), ", NVFP4 needs ", accepted),
+            add(Severity::error, concat(key, ".", name),
+                concat("is ", printable(found, 60), ", NVFP4 needs ", accepted),
                 "loaders find no scheme for it: vLLM and SGLang stop", concat("set it to ", accepted));
         };
         for (const RequiredValue & required : nvfp4_values) check(required.key, required.accepted);
@@ -185,6 +193,8 @@ class Reader {
         const Status status = list.for_each_element([&](size_t, const JsonValue & item) -> Status {
             GNV_ASSIGN(const std::string_view entry, item.as_string());
             if (starts_with(entry, "re:")) {
+                if (out.patterns.size() == most_patterns)
+                    return fail(Code::unsupported, "more than ", most_patterns, " patterns");
                 GNV_ASSIGN(Pattern pattern, Pattern::compile(std::string(entry), false));
                 out.patterns.push_back(std::move(pattern));
             } else if (linear && entry == "Linear") {
@@ -194,8 +204,7 @@ class Reader {
             }
             return {};
         });
-        if (!status.ok())
-            add(Severity::error, key, status.message(), "loaders stop at the list", "correct the entry");
+        if (!status.ok()) add(Severity::error, key, status.message(), "loaders stop at the list", "correct the entry");
     }
 
     const NameSpace & space_;

@@ -17,9 +17,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-const char * const fault_call_names[FAULT_CALLS] = {"open",   "read",   "write", "size",   "sync",   "rename",
-                                                    "close", "remove", "folder", "stat", "memory", "thread"};
-
 static struct fault_plan plan;
 static atomic_int armed, fired;
 static atomic_long counts[FAULT_CALLS];
@@ -280,8 +277,7 @@ extern void * __libc_calloc(size_t count, size_t size);
 extern void * __libc_realloc(void * old, size_t size);
 extern void * __libc_memalign(size_t alignment, size_t size);
 
-#define FAIL_IF_NO_MEMORY(value)                                                                                       \
-    FAIL_IF(atomic_load(&memory_counts) && fault_allocation_fails() ? ENOMEM : 0, value)
+#define FAIL_IF_NO_MEMORY(value) FAIL_IF(atomic_load(&memory_counts) && fault_allocation_fails() ? ENOMEM : 0, value)
 
 void * malloc(size_t size) {
     FAIL_IF_NO_MEMORY(NULL);
@@ -332,7 +328,8 @@ __attribute__((destructor)) static void finish(void) {
     atomic_store(&armed, 0);
     FILE * const report = fopen(setting("FAULT_REPORT"), "we");
     if (!report) return;
-    for (int i = 0; i < FAULT_CALLS; i++) fprintf(report, "%s %ld\n", fault_call_names[i], fault_count((enum fault_call)i));
+    for (int i = 0; i < FAULT_CALLS; i++)
+        fprintf(report, "%s %ld\n", fault_call_names[i], fault_count((enum fault_call)i));
     if (was_fired) fprintf(report, "fired\n");
     fclose(report);
 }

@@ -7,8 +7,19 @@ find_package(Threads REQUIRED)
 
 gnv_test(test_faults
     faults/failing_new.cpp
+    faults/fault_names.c
     faults/fault_shim.c
     faults/test_faults.cpp
     faults/test_verify_faults.cpp
 )
 target_link_libraries(test_faults PRIVATE ${CMAKE_DL_LIBS})
+
+# The same preloaded into the programs, which a sanitizer's own replacement of malloc() would not allow.
+if(GNV_BUILD_TOOLS AND NOT GNV_SANITIZE)
+    add_library(fault_shim MODULE faults/fault_names.c faults/fault_shim.c)
+    target_compile_definitions(fault_shim PRIVATE FAULT_PRELOADED)
+    target_link_libraries(fault_shim PRIVATE ${CMAKE_DL_LIBS})
+    gnv_test(test_programs faults/fault_names.c faults/test_programs.cpp)
+    target_compile_definitions(test_programs PRIVATE GNV_FAULT_SHIM="$<TARGET_FILE:fault_shim>")
+    add_dependencies(test_programs fault_shim quantize verify)
+endif()

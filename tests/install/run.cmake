@@ -1,6 +1,6 @@
-# cmake -DBUILD=<build folder> -DSOURCE=<this folder> -DCXX=... -P run.cmake
-# Installs the build into a scratch prefix, then builds and runs programs against it: with the CMake package, and with
-# pkg-config alone.
+# cmake -DBUILD=<build folder> -DSOURCE=<this folder> -DEXAMPLES=<folder> -DCXX=... -P run.cmake
+# Installs the build into a scratch prefix, then builds and runs programs against it, the examples too: with the CMake
+# package, and with pkg-config alone.
 set(scratch ${BUILD}/tests/install)
 set(prefix ${scratch}/prefix)
 file(REMOVE_RECURSE ${scratch})
@@ -13,6 +13,11 @@ run(${CMAKE_COMMAND} -S ${SOURCE} -B ${scratch}/build -DCMAKE_PREFIX_PATH=${pref
 run(${CMAKE_COMMAND} --build ${scratch}/build)
 run(${scratch}/build/consumer_c)
 run(${scratch}/build/consumer_cpp)
+
+run(${CMAKE_COMMAND} -S ${EXAMPLES} -B ${scratch}/examples -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_COMPILER=${CXX})
+run(${CMAKE_COMMAND} --build ${scratch}/examples)
+run(${scratch}/examples/example_quantize ${BUILD}/data/qwen36-tiny ${scratch}/quantized)
+run(${scratch}/examples/example_codec ${BUILD}/data/qwen36-tiny lm_head.weight)
 
 file(GLOB_RECURSE pc ${prefix}/*/ggml-nvfp4.pc)
 get_filename_component(pc_folder ${pc} DIRECTORY)

@@ -1,0 +1,265 @@
+// The programs as users run them, with the shim of fault_shim.h preloaded: exit codes, messages, signals, and death in
+// mid-run. Calls are sampled here; test_faults.cpp goes through all of them inside one process.
+#include "faults/fault_shim.h"
+#include "faults/small_model.h"
+#include "quant/plan.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sstream>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+const std::string shim = GNV_FAULT_SHIM, programs = GNV_TEST_BINARY_DIR "/bin/";
+constexpr unsigned longest_run = 120; // seconds, on a busy machine; then the run counts as hanging
+
+struct Fault {
+    fault_call call = FAULT_CALLS;
+    long number = 0;
+    int error = 0;
+    int repeat = 0;
+};
+
+struct Finished {
+    int exit_code = -1; // -1: ended by `signal`
+    int signal = 0;
+    std::string errors; // what it said on standard error
+    std::map<std::string, long> counts;
+    bool fired = false;
+};
+
+struct Model {
+    ScratchFolder scratch;
+    std::string source = scratch / "source", destination = scratch / "out", good = scratch / "good";
+    Plan plan;
+    Files result;
+
+    Model() : plan(make()) {}
+    Finished run(const std::vector<std::string> & command, const Fault & fault) const;
+    Finished quantize(const Fault & fault, bool overwrite = false) const {
+        std::vector<std::string> command = {"quantize",  source,     "-o",           destination,
+                                            "--scheme",  "nvfp4a16", "--shard-size", std::to_string(small_shard_bytes),
+                                            "--threads", "2"};
+        if (overwrite) command.push_back("--overwrite");
+        return run(command, fault);
+    }
+
+  private:
+    Plan make() const {
+        write_small_model(source);
+        PlanOptions options;
+        options.recipe.scheme = Scheme::nvfp4a16;
+        options.shard_bytes = small_shard_bytes;
+        return make_plan(source, options).take();
+    }
+};
+
+Finished Model::run(const std::vector<std::string> & command, const Fault & fault) const {
+    const std::string errors = scratch / "errors", report = scratch / "report";
+    const auto number = [](long value) { return std::to_string(value); };
+    const std::vector<std::string> settings = {"LD_PRELOAD=" + shim,
+                                               std::string("FAULT_CALL=") +
+                                                   (fault.call == FAULT_CALLS ? "none" : fault_call_names[fault.call]),
+                                               "FAULT_NUMBER=" + number(fault.number),
+                                               "FAULT_ERROR=" + number(fault.error),
+                                               "FAULT_REPEAT=" + number(fault.repeat),
+                                               "FAULT_FOLDERS=" + source + ":" + destination + ":" + good,
+                                               "FAULT_REPORT=" + report};
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const int out = open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), in = open("/dev/null", O_RDWR);
+        std::vector<char *> arguments, environment;
+        std::vector<std::string> words = command;
+        words[0] = programs + words[0];
+        for (std::string & word : words) arguments.push_back(word.data());
+        for (const std::string & setting : settings) environment.push_back(const_cast<char *>(setting.c_str()));
+        arguments.push_back(nullptr), environment.push_back(nullptr);
+        if (dup2(out, 2) < 0 || dup2(in, 0) < 0 || dup2(in, 1) < 0) _exit(99);
+        alarm(longest_run);
+        execve(arguments[0], arguments.data(), environment.data());
+        _exit(98);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    Finished finished;
+    if (WIFEXITED(status)) finished.exit_code = WEXITSTATUS(status);
+    if (WIFSIGNALED(status)) finished.signal = WTERMSIG(status);
+    finished.errors = read_file(errors, 1 << 20).take();
+    std::istringstream lines(path_exists(report) ? read_file(report, 1 << 20).take() : "");
+    std::string name;
+    while (lines >> name) {
+        if (name == "fired") {
+            finished.fired = true;
+        } else {
+            lines >> finished.counts[name];
+        }
+    }
+    (void)remove_file(report).ok();
+    return finished;
+}
+
+const Model & model() {
+    static Model it;
+    if (it.result.empty()) {
+        REQUIRE(it.run({"quantize", it.source, "-o", it.good, "--scheme", "nvfp4a16", "--shard-size",
+                        std::to_string(small_shard_bytes)},
+                       {})
+                    .exit_code == 0);
+        it.result = read_folder(it.good);
+    }
+    return it;
+}
+
+void clean() {
+    for (const std::string & folder : {model().destination, model().destination + ".partial"})
+        if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
+}
+
+// About `wanted` of the numbers 1..count, first and last included.
+std::vector<long> sample(long count, long wanted) {
+    std::vector<long> out;
+    for (long i = 0; i < std::min(count, wanted); i++)
+        out.push_back(count <= wanted || wanted == 1 ? i + 1 : 1 + i * (count - 1) / (wanted - 1));
+    return out;
+}
+
+// What holds after every run of quantize, however it ended.
+void check_folders(const Finished & finished) {
+    CAPTURE(finished.errors);
+    const std::string partial = model().destination + ".partial";
+    if (path_exists(model().destination)) CHECK(read_folder(model().destination) == model().result);
+    if (finished.exit_code == 0) CHECK(path_exists(model().destination));
+    if (path_exists(join_path(partial, "journal")))
+        CHECK(false_claim(partial, model().result, model().plan.output) == "");
+    if (finished.exit_code == 0) return;
+    const Finished again = model().quantize({}, true);
+    CHECK_MESSAGE(again.exit_code == 0, again.errors);
+    CHECK(read_folder(model().destination) == model().result);
+    CHECK_FALSE(path_exists(partial));
+}
+
+bool says_why(const std::string & errors) {
+    const bool named = errors.find(model().scratch.path()) != std::string::npos ||
+                       errors.find("memory") != std::string::npos || errors.find("thread") != std::string::npos;
+    return named && errors.find("error: ") != std::string::npos;
+}
+
+struct SampledFault {
+    fault_call call;
+    int error;
+    long wanted;
+    int repeat = 0;
+};
+
+const SampledFault samples[] = {
+    {FAULT_OPEN, EMFILE, 6},     {FAULT_READ, EIO, 6},
+    {FAULT_WRITE, ENOSPC, 6},    {FAULT_WRITE, ENOSPC, 3, true},
+    {FAULT_SIZE, ENOSPC, 3},     {FAULT_SYNC, EIO, 4},
+    {FAULT_RENAME, EIO, 1},      {FAULT_CLOSE, EIO, 4},
+    {FAULT_REMOVE, EIO, 1},      {FAULT_FOLDER, EIO, 4},
+    {FAULT_STAT, EIO, 4},        {FAULT_THREAD, EAGAIN, 2},
+    {FAULT_MEMORY, ENOMEM, 120}, {FAULT_MEMORY, ENOMEM, 60, true},
+};
+
+} // namespace
+
+TEST_CASE("quantize: a call that fails ends the program with code 2 and a message, or is survived") {
+    clean();
+    const Finished counted = model().quantize({});
+    REQUIRE(counted.exit_code == 0);
+    clean();
+    for (const SampledFault & fault : samples) {
+        const std::string call = fault_call_names[fault.call];
+        const long count = counted.counts.at(call);
+        CAPTURE(call);
+        CHECK(count > 0);
+        long failed = 0;
+        for (const long number : sample(count, fault.wanted)) {
+            CAPTURE(number);
+            const Finished finished = model().quantize({fault.call, number, fault.error, fault.repeat});
+            CAPTURE(finished.errors);
+            CHECK(finished.signal == 0);
+            CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+            if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+            failed += finished.exit_code == 2;
+            check_folders(finished);
+            clean();
+        }
+        CHECK_MESSAGE(failed > 0, "of ", count);
+    }
+}
+
+TEST_CASE("quantize: interrupts end it in good order, at the latest before the result gets its name") {
+    clean();
+    const long writes = model().quantize({}).counts.at("write");
+    clean();
+    for (const int signal : {SIGINT, SIGTERM}) {
+        long stopped = 0;
+        for (const long number : sample(writes, 12)) {
+            CAPTURE(signal);
+            CAPTURE(number);
+            const Finished finished = model().quantize({FAULT_WRITE, number, FAULT_SIGNAL - signal});
+            CHECK(finished.signal == 0);
+            if (finished.exit_code == 2) {
+                stopped++;
+                CHECK(finished.errors.find("stopped on request") != std::string::npos);
+                CHECK(finished.errors.find(model().destination + ".partial") != std::string::npos);
+                CHECK(path_exists(model().destination + ".partial/journal"));
+                CHECK_FALSE(path_exists(model().destination));
+            }
+            check_folders(finished);
+            clean();
+        }
+        CHECK(stopped >= 10); // all but the last ones, which write the config
+    }
+}
+
+TEST_CASE("quantize: killed at any moment, what carries the name is complete and the journal is true") {
+    clean();
+    const Finished counted = model().quantize({});
+    clean();
+    for (const fault_call call : {FAULT_WRITE, FAULT_SYNC, FAULT_CLOSE, FAULT_REMOVE, FAULT_RENAME, FAULT_FOLDER}) {
+        for (const long number : sample(counted.counts.at(fault_call_names[call]), 12)) {
+            CAPTURE(number);
+            const Finished finished = model().quantize({call, number, FAULT_SIGNAL - SIGKILL});
+            CHECK(finished.signal == SIGKILL);
+            CHECK_FALSE(path_exists(model().destination));
+            check_folders(finished);
+            clean();
+        }
+    }
+}
+
+TEST_CASE("verify: what it cannot read does not pass") {
+    const std::vector<std::string> command = {"verify", model().good, "--source", model().source, "--threads", "2"};
+    const Finished counted = model().run(command, {});
+    CAPTURE(counted.errors);
+    REQUIRE(counted.exit_code == 0);
+    for (const SampledFault & fault : samples) {
+        const std::string call = fault_call_names[fault.call];
+        const long count = counted.counts.at(call);
+        for (const long number : sample(count, fault.wanted)) {
+            CAPTURE(call);
+            CAPTURE(number);
+            const Finished finished = model().run(command, {fault.call, number, fault.error, fault.repeat});
+            CAPTURE(finished.errors);
+            CHECK(finished.signal == 0);
+            CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+            if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+            if (finished.exit_code == 0) CHECK((call == "memory" || call == "close" || call == "stat"));
+        }
+    }
+    const Finished stopped = model().run(command, {FAULT_READ, counted.counts.at("read") / 2, FAULT_SIGNAL - SIGINT});
+    CHECK(stopped.exit_code == 2);
+    CHECK(stopped.errors.find("stopped on request") != std::string::npos);
+}

@@ -1,0 +1,109 @@
+// The program inspect, as a shell sees it.
+#include "inspect_fixture.h"
+
+#include <nlohmann/json.hpp>
+#include <sys/wait.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Run {
+    int exit_code = -1;
+    std::string out; // standard output and standard error
+};
+
+Run inspect(const std::string & arguments) {
+    Run run;
+    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/inspect " + arguments + " 2>&1").c_str(), "r");
+    REQUIRE(pipe);
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
+    const int status = pclose(pipe);
+    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return run;
+}
+
+bool has(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
+
+nlohmann::json read_json(const std::string & path) {
+    return nlohmann::json::parse(read_file(path, 100'000'000).value());
+}
+
+} // namespace
+
+TEST_CASE("lists: a summary, every tensor, a filter, JSON") {
+    const ScratchFolder scratch;
+    Run run = inspect(tiny_folder);
+    CHECK(run.exit_code == 0);
+    CHECK(has(run.out, "205 tensors"));
+    CHECK(has(run.out, "experts gate_up"));
+    CHECK_FALSE(has(run.out, "lm_head.weight"));
+    CHECK(has(inspect(tiny_folder + " --tensors").out, "lm_head.weight"));
+    run = inspect(tiny_folder + " --filter lm_");
+    CHECK(has(run.out, "lm_head.weight"));
+    CHECK_FALSE(has(run.out, "embed_tokens"));
+    run = inspect(golden_folder + " --json " + scratch / "list.json");
+    CHECK(run.exit_code == 0);
+    CHECK(run.out.empty());
+    CHECK(read_json(scratch / "list.json")["kind"] == "contents");
+}
+
+TEST_CASE("one tensor: statistics and values, by number and by row") {
+    const ScratchFolder scratch;
+    const std::string gate = " --tensor model.language_model.layers.0.mlp.gate.weight ";
+    Run run = inspect(tiny_folder + gate);
+    CHECK(run.exit_code == 0);
+    CHECK(has(run.out, "standard deviation"));
+    CHECK_FALSE(has(run.out, "[0, 0]"));
+    // expert 17's up_proj is dequantized
+    run = inspect(golden_folder + " --tensor " + layer3 + "mlp.experts.17.up_proj --values 3");
+    CHECK(has(run.out, "\n[0, 0] 0.0535714291 0.00446428591 -0.0267857146\n"));
+    run = inspect(golden_folder + " --tensor " + layer3 + "mlp.experts.17.up_proj --values 3:4");
+    CHECK(has(run.out, "\n[3, 0] "));
+    CHECK(has(run.out, "\n[3, 240] "));
+    CHECK_FALSE(has(run.out, "[4, 0]"));
+    run = inspect(golden_folder + " --tensor " + layer3 + "self_attn.q_proj.weight_global_scale --values");
+    CHECK(run.exit_code == 0);
+    CHECK(has(run.out, "\n[0, 0] 7040\n"));
+    for (const char * values : {"x", "3:", "4:3", "-1", "1:2:3"})
+        CHECK(inspect(tiny_folder + gate + "--values=" + values).exit_code == 2);
+    CHECK(inspect(tiny_folder + gate + "--json " + scratch / "one.json").exit_code == 0);
+    CHECK(read_json(scratch / "one.json")["elements"] == 8192);
+}
+
+TEST_CASE("comparisons: exit codes tell equal from different") {
+    const ScratchFolder scratch;
+    CHECK(inspect(tiny_folder + " --compare " + tiny_folder).exit_code == 0);
+    Run run = inspect(golden_folder + " --compare " + tiny_folder);
+    CHECK(run.exit_code == 1);
+    CHECK(has(run.out, "16 quantized on one side"));
+    CHECK(has(run.out, "SQNR"));
+    // Quantization alone is no finding.
+    run = inspect(golden_folder +
+                  " --filter '.*[.]layers[.]3[.](self_attn[.]q_proj|mlp[.]experts[.]17[.]up_proj)$' --compare " +
+                  tiny_folder);
+    CHECK(run.exit_code == 0);
+    CHECK(has(run.out, "2 quantized on one side"));
+    CHECK(inspect(golden_folder + " --compare " + tiny_folder + " --json " + scratch / "c.json").exit_code == 1);
+    CHECK(read_json(scratch / "c.json")["quantized"].size() == 16);
+}
+
+TEST_CASE("usage, missing folders and names end with 2 and a message") {
+    for (const auto & [arguments, message] : std::vector<std::pair<std::string, std::string>>{
+             {"", "DIR"},
+             {"/nonexistent", "/nonexistent is not a folder"},
+             {tiny_folder + " --tensor no.such", "neither a tensor nor a quantized module no.such"},
+             {tiny_folder + " --compare /nonexistent", "/nonexistent is not a folder"},
+             {tiny_folder + " --filter '('", "pattern \"(\""},
+             {tiny_folder + " --values 3", "--tensor"},
+             {tiny_folder + " --tensor lm_head.weight --compare x", "excludes"},
+             {tiny_folder + " --tensor lm_head.weight --values 3 --json -", "standard output"},
+             {tiny_folder + " --json /nonexistent/x", "cannot write /nonexistent/x"}}) {
+        const Run run = inspect(arguments);
+        CAPTURE(run.out);
+        CHECK(run.exit_code == 2);
+        CHECK(has(run.out, message));
+    }
+}
