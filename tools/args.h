@@ -40,7 +40,7 @@ inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
 
 // "5GB", "256MiB", "1000000": an option that takes a number of bytes.
 inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
-    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(false))->type_name("BYTES");
+    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(true).description(""))->type_name("BYTES");
 }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {

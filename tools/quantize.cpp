@@ -35,7 +35,7 @@ void declare(CLI::App & app, Args & args) {
     add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
     add_patterns("--keep", args.keep, "modules to leave as they are, whatever else is said (repeatable)");
     tools::add_bytes(app, "--shard-size", args.shard_bytes, "tensor data per output file (default 5GB)");
-    tools::add_bytes(app, "--ram", args.ram_bytes, "budget for buffers (default 256MB)");
+    tools::add_bytes(app, "--ram", args.ram_bytes, "budget for buffers (default 256MiB)");
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
     app.add_flag("--dry-run", args.dry_run, "print the plan and stop; reads headers only");
     app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");

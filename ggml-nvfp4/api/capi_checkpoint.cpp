@@ -246,10 +246,8 @@ gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * th
                 const auto now = std::chrono::steady_clock::now();
                 if (items < items_total && now - last < std::chrono::milliseconds(100)) return true;
                 last = now;
-                const gnv_progress progress = {
-                    sizeof(gnv_progress), bytes,
-                    bytes_total,          items,
-                    items_total,          std::chrono::duration<double>(now - start).count()};
+                const double seconds = std::chrono::duration<double>(now - start).count();
+                const gnv_progress progress = {sizeof progress, bytes, bytes_total, items, items_total, seconds};
                 return options.progress(options.user, &progress) == 0;
             };
         }

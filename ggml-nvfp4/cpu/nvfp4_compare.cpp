@@ -18,28 +18,53 @@ static constexpr int64_t converted_blocks = 4096; // of sources that are not BF1
 void Nvfp4Comparison::add(const Nvfp4Comparison & other) {
     blocks += other.blocks;
     weight_squares += other.weight_squares, error_squares += other.error_squares;
-    value_squares += other.value_squares, products += other.products;
+    value_squares += other.value_squares;
     absolute_maximum = std::max(absolute_maximum, other.absolute_maximum);
     finite = finite && other.finite;
     clipped += other.clipped, zeroed += other.zeroed;
     nearest_codes += other.nearest_codes, nearest_scales += other.nearest_scales;
-    poor_blocks += other.poor_blocks;
+    far_weights += other.far_weights;
 }
 
-// Between neighbours the middle belongs to the even one. What lies below the range of the smallest is zero, which is
-// stored as 0.125.
-static ScaleRanges make_ranges() {
-    ScaleRanges ranges;
+// Bounds of what rounds to `value`: the middles to its neighbours, which belong to the even one of both.
+static void set_range(bool even, float below, float value, float above, float & low, float & high) {
+    const float lower = (below + value) / 2, upper = (value + above) / 2;
+    low = even ? lower : std::nextafter(lower, infinity);
+    high = even ? upper : std::nextafter(upper, -infinity);
+}
+
+static CompareTables make_tables() {
+    CompareTables tables;
+    tables.no_limit = infinity;
     for (int byte = 0; byte < 256; byte++) {
-        ranges.low[byte] = infinity, ranges.high[byte] = -infinity; // nothing rounds to zero, NaN or a negative scale
+        tables.scale_low[byte] = infinity, tables.scale_high[byte] = -infinity; // nothing rounds to zero, NaN or below zero
         if (byte == 0 || byte > 0x7e) continue;
-        const auto middle = [](int lower) { return (e4m3_values.of[lower] + e4m3_values.of[lower + 1]) / 2; };
-        const bool even = byte % 2 == 0;
-        const float low = middle(byte - 1), high = byte == 0x7e ? infinity : middle(byte);
-        ranges.low[byte] = even ? low : std::nextafter(low, infinity);
-        ranges.high[byte] = even || byte == 0x7e ? high : std::nextafter(high, 0.0f);
+        const float above = byte == 0x7e ? infinity : e4m3_values.of[byte + 1]; // saturating
+        set_range(byte % 2 == 0, e4m3_values.of[byte - 1], e4m3_values.of[byte], above, tables.scale_low[byte],
+                  tables.scale_high[byte]);
     }
-    return ranges;
+    for (int i = 0; i < 16; i++) {
+        const int code = i % 8;
+        const float below = code == 0 ? -nvfp4::e2m1_value(1) : nvfp4::e2m1_value(uint8_t(code - 1));
+        const float above = code == 7 ? infinity : nvfp4::e2m1_value(uint8_t(code + 1));
+        tables.size[i] = nvfp4::e2m1_value(uint8_t(code));
+        set_range(code % 2 == 0, below, tables.size[i], above, tables.code_low[i], tables.code_high[i]);
+    }
+    for (int byte = 0; byte < 256; byte++) {
+        for (int i = 0; i < 2; i++) {
+            const int code = byte >> 4 * i & 15;
+            CodePair & pair = tables.pairs[byte];
+            pair.size[i] = tables.size[code & 7];
+            pair.low[i] = tables.code_low[code & 7], pair.high[i] = tables.code_high[code & 7];
+            pair.sign[i] = code & 8 ? 0x80000000u : 0;
+        }
+    }
+    return tables;
+}
+
+const CompareTables & compare_tables() {
+    static const CompareTables tables = make_tables();
+    return tables;
 }
 
 using CompareBf16 = decltype(&portable::compare_bf16);
@@ -60,7 +85,7 @@ static Loops best_loops() {
 
 // Widens a source that is F16 or F32 (which need not be aligned) piece by piece; block scales follow the plain rule.
 static void compare_wide(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
-                         float global, const ScaleRanges & ranges, CompareSums & sums) {
+                         float global, float unit, const CompareTables & tables, CompareSums & sums) {
     std::vector<float> wide(size_t(converted_blocks * nvfp4::block_size));
     const auto * bytes = static_cast<const uint8_t *>(weights);
     const size_t element = size_t(dtype_traits(source).bits) / 8;
@@ -77,7 +102,7 @@ static void compare_wide(DType source, const void * weights, int64_t blocks, con
                 wide[size_t(i)] = nvfp4::f16_to_float(half);
             }
         }
-        best_loops().f32(wide.data(), count, codes + first * 8, scales + first, global, ranges, sums);
+        best_loops().f32(wide.data(), count, codes + first * 8, scales + first, global, unit, tables, sums);
         for (int64_t b = 0; b < count; b++) {
             bool finite = true;
             const float amax = nvfp4::absolute_maximum_reference(DType::f32, wide.data() + b * nvfp4::block_size,
@@ -88,24 +113,41 @@ static void compare_wide(DType source, const void * weights, int64_t blocks, con
     sums.nearest_scales = nearest_scales;
 }
 
+// A power of two that brings weights with this global scale near one, so that no square leaves the range of F32.
+static float unit_for(float global) {
+    if (!std::isfinite(global) || global <= 0) return 1;
+    return std::ldexp(1.0f, std::clamp(std::ilogb(global) - 11, -120, 120));
+}
+
+// In a fixed tree.
+static double sum_of_lanes(const double * lanes) {
+    double sums[8];
+    for (int i = 0; i < 8; i++) sums[i] = lanes[i] + lanes[i + 8];
+    for (int i = 0; i < 4; i++) sums[i] += sums[i + 4];
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
 Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
                         float global_scale) {
-    static const ScaleRanges ranges = make_ranges();
+    const CompareTables & tables = compare_tables();
+    const float unit = unit_for(global_scale);
     CompareSums sums = {};
     if (source == DType::bf16) {
-        best_loops().bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, ranges, sums);
+        best_loops().bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, unit, tables, sums);
     } else {
-        compare_wide(source, weights, blocks, codes, scales, global_scale, ranges, sums);
+        compare_wide(source, weights, blocks, codes, scales, global_scale, unit, tables, sums);
     }
+    const double square = 1 / (double(unit) * double(unit));
     Nvfp4Comparison out;
     out.blocks = uint64_t(blocks);
-    out.weight_squares = sums.weight_squares, out.error_squares = sums.error_squares;
-    out.value_squares = sums.value_squares, out.products = sums.products;
+    out.weight_squares = square * sum_of_lanes(sums.weight_squares);
+    out.error_squares = square * sum_of_lanes(sums.error_squares);
+    out.value_squares = square * sum_of_lanes(sums.value_squares);
     memcpy(&out.absolute_maximum, &sums.largest_bits, sizeof(float));
     out.finite = sums.largest_bits < 0x7f800000;
     out.clipped = sums.clipped, out.zeroed = sums.zeroed;
     out.nearest_codes = sums.nearest_codes, out.nearest_scales = sums.nearest_scales;
-    out.poor_blocks = sums.poor_blocks;
+    out.far_weights = sums.far_weights;
     return out;
 }
 

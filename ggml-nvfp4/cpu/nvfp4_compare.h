@@ -15,15 +15,17 @@ struct Nvfp4Comparison {
     double weight_squares = 0; // sum of w * w
     double error_squares = 0;  // sum of (w - q d) * (w - q d)
     double value_squares = 0;  // sum of (q d) * (q d)
-    double products = 0;       // sum of w * q d
     float absolute_maximum = 0; // of w
     bool finite = true;        // no NaN or Inf among w
     uint64_t clipped = 0;      // |x| > 6
     uint64_t zeroed = 0;       // q = 0, w not
     uint64_t nearest_codes = 0; // q is the value nearest to x (ties to even)
     uint64_t nearest_scales = 0; // the block scale is the one that nvfp4::block_scale gives
-    uint64_t poor_blocks = 0;  // blocks within the range of normal block scales whose error is beyond what rounding does
+    // Weights that are off by more than half of their block's largest, in blocks within the range of normal block scales:
+    // rounding comes to a sixth, subnormal scales to a third.
+    uint64_t far_weights = 0;
 
+    double products() const { return (weight_squares + value_squares - error_squares) / 2; } // sum of w * q d
     void add(const Nvfp4Comparison & other);
 };
 

@@ -1,6 +1,10 @@
-// The loops behind cpu/nvfp4_compare.h, in a form that compilers turn into vector code: 16 elements side by side, sums in
-// a fixed tree. Included by files that are compiled for different processors and must not share inline functions: each
-// names the namespace it wants in GNV_COMPARE_VARIANT. All variants give the same bits.
+// The loops behind cpu/nvfp4_compare.h, in vectors (an extension of GCC and Clang) of as many elements as the processor
+// takes at once; sums by place in the block. Included by files that are compiled for different processors and must not
+// share inline functions. Each defines before
+//   GNV_COMPARE_VARIANT                         its namespace
+//   GNV_COMPARE_WIDTH                           elements of a vector: 4, 8 or 16
+//   GNV_COMPARE_LOOKUP(table, index)            element i = table[index[i]], index below 8; only for 8 and 16
+// All variants give the same bits.
 #include "cpu/nvfp4_compare_variants.h"
 
 #include <string.h>
@@ -9,11 +13,13 @@ namespace gnv::cpu::GNV_COMPARE_VARIANT {
 
 namespace {
 
-inline float float_from_bits(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+constexpr int width = GNV_COMPARE_WIDTH, parts = 16 / width;
+constexpr int run_blocks = 64; // worked on step by step, and summed in single precision before double takes over
+
+typedef float Floats __attribute__((vector_size(4 * width)));
+typedef int32_t Ints __attribute__((vector_size(4 * width)));
+typedef uint32_t Words __attribute__((vector_size(4 * width)));
+typedef uint16_t Halves __attribute__((vector_size(2 * width)));
 
 inline uint32_t bits_from_float(float value) {
     uint32_t bits;
@@ -21,100 +27,215 @@ inline uint32_t bits_from_float(float value) {
     return bits;
 }
 
-inline float sum_of_16(const float * v) {
-    float a[8], b[4];
-    for (int i = 0; i < 8; i++) a[i] = v[i] + v[i + 8];
-    for (int i = 0; i < 4; i++) b[i] = a[i] + a[i + 4];
-    return (b[0] + b[2]) + (b[1] + b[3]);
+inline float float_from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
-struct Block {
-    uint32_t bits[16]; // of the weights, as F32
+// Vectors go through references: by value their passing would depend on the processor compiled for.
+
+inline void load(const uint16_t * weights, int64_t element, Words & bits) {
+    Halves narrow;
+    memcpy(&narrow, reinterpret_cast<const char *>(weights) + element * 2, sizeof narrow);
+    bits = __builtin_convertvector(narrow, Words) << 16;
+}
+
+inline void load(const float * weights, int64_t element, Words & bits) {
+    memcpy(&bits, reinterpret_cast<const char *>(weights) + element * 4, sizeof bits);
+}
+
+// What the codes of a vector of elements say: the size of the value, the sign as the top bit, and which x without the sign
+// are nearest to that value.
+struct Decoded {
+    Floats size, low, high;
+    Words sign;
 };
 
-inline Block load(const uint16_t * weights, int64_t block) {
-    uint16_t narrow[16];
-    memcpy(narrow, reinterpret_cast<const char *>(weights) + block * 32, sizeof narrow);
-    Block out;
-    for (int i = 0; i < 16; i++) out.bits[i] = uint32_t(narrow[i]) << 16;
-    return out;
+// Codes of a whole block, even columns in low nibbles.
+#if GNV_COMPARE_WIDTH == 4 // no vector has shifts of its own for each element
+inline void decode(const uint8_t * codes, const CompareTables & tables, Decoded * out) {
+    for (int part = 0; part < parts; part++) {
+        for (int i = 0; i < 2; i++) {
+            const CodePair & pair = tables.pairs[codes[part * 2 + i]];
+            memcpy(reinterpret_cast<char *>(&out[part].size) + 8 * i, pair.size, 8);
+            memcpy(reinterpret_cast<char *>(&out[part].low) + 8 * i, pair.low, 8);
+            memcpy(reinterpret_cast<char *>(&out[part].high) + 8 * i, pair.high, 8);
+            memcpy(reinterpret_cast<char *>(&out[part].sign) + 8 * i, pair.sign, 8);
+        }
+    }
+}
+#else
+inline void decode(const uint8_t * codes, const CompareTables & tables, Decoded * out) {
+    Floats sizes, lows, highs;
+    memcpy(&sizes, tables.size, sizeof sizes);
+    memcpy(&lows, tables.code_low, sizeof lows);
+    memcpy(&highs, tables.code_high, sizeof highs);
+    Words shifts = {}, second = {};
+    for (int i = 0; i < width; i++) shifts[i] = uint32_t(4 * (i % 8)), second[i] = i < 8 ? 0 : ~0u;
+    uint32_t halves[2];
+    memcpy(halves, codes, sizeof halves);
+    for (int part = 0; part < parts; part++) {
+        Words words = Words{} + halves[part];
+        if (width == 16) words = (words & ~second) | ((Words{} + halves[1]) & second);
+        words >>= shifts;
+        const Ints code = Ints(words & 7);
+        out[part].size = GNV_COMPARE_LOOKUP(sizes, code);
+        out[part].low = GNV_COMPARE_LOOKUP(lows, code);
+        out[part].high = GNV_COMPARE_LOOKUP(highs, code);
+        out[part].sign = words << 28 & 0x80000000u;
+    }
+}
+#endif
+
+// The blocks of a run, side by side.
+struct Run {
+    int32_t largest[run_blocks]; // bits of the largest |w|
+    float low[run_blocks], high[run_blocks], value[run_blocks]; // of the block scale: what rounds to it, and its value
+    float divisor[run_blocks];   // d = scale / G, or 1 where that is zero
+    float step[run_blocks];      // the same times unit
+    float far[run_blocks];       // error, times unit, beyond which a weight counts as far off
+};
+
+// Element i of the result is element i ^ distance.
+template <int distance>
+inline void exchange(const Ints & in, Ints & out) {
+#ifdef __clang__
+    for (int i = 0; i < width; i++) out[i] = in[i ^ distance];
+#else
+    Ints places = {};
+    for (int i = 0; i < width; i++) places[i] = i ^ distance;
+    out = __builtin_shuffle(in, places);
+#endif
 }
 
-inline Block load(const float * weights, int64_t block) {
-    Block out;
-    memcpy(&out, reinterpret_cast<const char *>(weights) + block * 64, sizeof out);
-    return out;
+template <int distance>
+inline void fold_largest(Ints & most) {
+    Ints other;
+    exchange<distance>(most, other);
+    most = most > other ? most : other;
+    if constexpr (distance > 1) fold_largest<distance / 2>(most);
 }
 
-// Twice the value of E2M1 codes 0 to 7: 0 1 2 3 4 6 8 12.
-inline int32_t doubled_value(int32_t code) {
-    const int32_t above = code - 4;
-    return code + (above > 0 ? above : 0) + (code == 7 ? 2 : 0);
+template <class Weight>
+void find_largest(const Weight * weights, int64_t first, int count, Run & run) {
+    for (int b = 0; b < count; b++) {
+        Ints most = {};
+        for (int part = 0; part < parts; part++) {
+            Words bits;
+            load(weights, (first + b) * 16 + part * width, bits);
+            const Ints size = Ints(bits & 0x7fffffffu);
+            most = most > size ? most : size;
+        }
+        fold_largest<width / 2>(most);
+        run.largest[b] = most[0];
+    }
+}
+
+template <class Vector, class Element>
+inline void get(const Element * array, Vector & out) {
+    memcpy(&out, array, sizeof out);
+}
+
+inline void judge_scales(const uint8_t * scales, int count, float global, float unit, const CompareTables & tables, Run & run,
+                         CompareSums & sums) {
+    for (int b = 0; b < run_blocks; b++) {
+        const uint8_t byte = b < count ? scales[b] : 0x38; // beyond the end: 1.0, which no maximum of 0 rounds to
+        if (b >= count) run.largest[b] = 0;
+        run.low[b] = tables.scale_low[byte], run.high[b] = tables.scale_high[byte], run.value[b] = e4m3_values.of[byte];
+    }
+    const float vanishing = tables.scale_low[1]; // what lies below is stored as 0.125
+    Ints most = {}, nearest = {};
+    for (int b = 0; b < run_blocks; b += width) {
+        Ints largest;
+        Floats amax, low, high, value;
+        get(run.largest + b, largest), get(run.largest + b, amax);
+        get(run.low + b, low), get(run.high + b, high), get(run.value + b, value);
+        most = most > largest ? most : largest;
+        // amax / 6 in BF16, as nvfp4::block_scale has it; the product is exact. Below 2^-7 block scales are so coarse that
+        // weights may be far off.
+        const Words sixth = Words(amax / 6.0f);
+        const Floats product = Floats((sixth + 0x7fffu + (sixth >> 16 & 1)) & 0xffff0000u) * global;
+        nearest += ((product >= low) & (product <= high)) | ((product < vanishing) & (value == 0.125f));
+        const Floats far = product >= 0x1p-7f ? amax * 0.5f * unit : Floats{} + tables.no_limit;
+        const Floats step = value / global, divisor = step != 0.0f ? step : Floats{} + 1.0f, scaled = divisor * unit;
+        memcpy(run.far + b, &far, sizeof far);
+        memcpy(run.divisor + b, &divisor, sizeof divisor);
+        memcpy(run.step + b, &scaled, sizeof scaled);
+    }
+    fold_largest<width / 2>(most);
+    const auto largest = uint32_t(most[0]);
+    sums.largest_bits = largest > sums.largest_bits ? largest : sums.largest_bits;
+    for (int i = 0; i < width; i++) sums.nearest_scales += uint64_t(-nearest[i]);
+}
+
+// Sums over a run, by place in the block; counts go downwards, since a comparison that holds is -1.
+struct Lanes {
+    Floats ww[parts] = {}, ee[parts] = {}, qq[parts] = {};
+    Ints clipped[parts] = {}, zeroed[parts] = {}, nearest[parts] = {}, far[parts] = {};
+};
+
+// Squares are taken of numbers times `unit`, a power of two that brings the weights near one.
+template <class Weight>
+void compare_run(const Weight * weights, const uint8_t * codes, int64_t first, int count, float unit,
+                 const CompareTables & tables, const Run & run, Lanes & out) {
+    Lanes lanes;
+    for (int b = 0; b < count; b++) {
+        Decoded decoded[parts];
+        decode(codes + (first + b) * 8, tables, decoded);
+        const float divisor = run.divisor[b], step = run.step[b], far = run.far[b];
+        if (run.value[b] == 0.0f) // a block scale of zero makes every value zero
+            for (Decoded & code : decoded) code.size = Floats{};
+        for (int part = 0; part < parts; part++) {
+            const Decoded & code = decoded[part];
+            Words bits;
+            load(weights, (first + b) * 16 + part * width, bits);
+            const Floats w = Floats(bits), quotient = w / divisor;
+            const Floats x = Floats(Words(quotient) ^ code.sign), size = Floats(Words(quotient) & 0x7fffffffu);
+            lanes.nearest[part] += (x >= code.low) & (x <= code.high);
+            lanes.clipped[part] += size > 6.0f;
+            lanes.zeroed[part] += (code.size == 0.0f) & (w != 0.0f);
+            const Floats scaled = w * unit, value = code.size * step, error = (x - code.size) * step;
+            lanes.far[part] += ~(Floats(Words(error) & 0x7fffffffu) <= far); // NaN counts
+            lanes.ww[part] += scaled * scaled;
+            lanes.ee[part] += error * error;
+            lanes.qq[part] += value * value;
+        }
+    }
+    out = lanes;
 }
 
 template <class Weight>
 void compare_blocks(const Weight * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales, float global,
-                    const ScaleRanges & ranges, CompareSums & sums) {
-    for (int64_t b = 0; b < blocks; b++) {
-        const Block block = load(weights, b);
-        uint32_t largest = 0;
+                    float unit, const CompareTables & tables, CompareSums & sums) {
+    Run run;
+    for (int64_t first = 0; first < blocks; first += run_blocks) {
+        const int count = run_blocks < blocks - first ? run_blocks : int(blocks - first);
+        Lanes lanes;
+        find_largest(weights, first, count, run);
+        judge_scales(scales + first, count, global, unit, tables, run, sums);
+        compare_run(weights, codes, first, count, unit, tables, run, lanes);
         for (int i = 0; i < 16; i++) {
-            const uint32_t magnitude = block.bits[i] & 0x7fffffffu;
-            largest = magnitude > largest ? magnitude : largest;
+            const int part = i / width, lane = i % width;
+            sums.weight_squares[i] += double(lanes.ww[part][lane]);
+            sums.error_squares[i] += double(lanes.ee[part][lane]);
+            sums.value_squares[i] += double(lanes.qq[part][lane]);
+            sums.clipped += uint64_t(-lanes.clipped[part][lane]), sums.zeroed += uint64_t(-lanes.zeroed[part][lane]);
+            sums.nearest_codes += uint64_t(-lanes.nearest[part][lane]), sums.far_weights += uint64_t(-lanes.far[part][lane]);
         }
-        const float amax = float_from_bits(largest);
-        sums.largest_bits = largest > sums.largest_bits ? largest : sums.largest_bits;
-
-        // A block scale of zero makes every value zero; anything serves as the unit then.
-        const float step = e4m3_values.of[scales[b]] / global;
-        const float divisor = step != 0.0f ? step : 1.0f, half = step != 0.0f ? 0.5f : 0.0f;
-        uint32_t words[2]; // codes 0..7 and 8..15, lowest nibble first
-        memcpy(words, codes + b * 8, sizeof words);
-        float ww[16], ee[16], wq[16], qq[16];
-        int32_t clipped = 0, zeroed = 0, nearest = 0;
-        for (int i = 0; i < 16; i++) {
-            const auto code = int32_t(words[i / 8] >> (4 * (i % 8)) & 15);
-            const int32_t magnitude = code & 7;
-            const float value = float(doubled_value(magnitude)) * (code & 8 ? -half : half);
-            const float w = float_from_bits(block.bits[i]), x = w / divisor;
-            const float ax = float_from_bits(bits_from_float(x) & 0x7fffffffu);
-            const int32_t rounded = (ax > 0.25f) + (ax >= 0.75f) + (ax > 1.25f) + (ax >= 1.75f) + (ax > 2.5f) +
-                                    (ax >= 3.5f) + (ax > 5.0f);
-            const int32_t same_sign = (x < 0.0f) == (code >= 8);
-            nearest += (rounded == magnitude) & (same_sign | (magnitude == 0));
-            clipped += ax > 6.0f;
-            zeroed += (magnitude == 0) & (w != 0.0f);
-            const float error = x - value;
-            ww[i] = x * x, ee[i] = error * error, wq[i] = x * value, qq[i] = value * value;
-        }
-        const float block_ww = sum_of_16(ww), block_ee = sum_of_16(ee);
-        const double square = double(divisor) * double(divisor);
-        sums.weight_squares += square * double(block_ww);
-        sums.error_squares += square * double(block_ee);
-        sums.products += square * double(sum_of_16(wq));
-        sums.value_squares += square * double(sum_of_16(qq));
-        sums.clipped += uint64_t(clipped), sums.zeroed += uint64_t(zeroed), sums.nearest_codes += uint64_t(nearest);
-
-        // amax / 6 in BF16, as nvfp4::block_scale has it; the product is exact.
-        const uint32_t sixth = bits_from_float(amax / 6.0f);
-        const float scale = float_from_bits((sixth + 0x7fffu + (sixth >> 16 & 1)) & 0xffff0000u), product = scale * global;
-        sums.nearest_scales += (product >= ranges.low[scales[b]] && product <= ranges.high[scales[b]]) ||
-                               (product < ranges.low[1] && scales[b] == 0x20);
-        // Rounding costs at most 4 % of a block's energy, a subnormal block scale a little more.
-        sums.poor_blocks += product >= 0x1p-7f && !(block_ee <= 0.25f * block_ww);
     }
 }
 
 } // namespace
 
 void compare_bf16(const uint16_t * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales, float global,
-                  const ScaleRanges & ranges, CompareSums & sums) {
-    compare_blocks(weights, blocks, codes, scales, global, ranges, sums);
+                  float unit, const CompareTables & tables, CompareSums & sums) {
+    compare_blocks(weights, blocks, codes, scales, global, unit, tables, sums);
 }
 
 void compare_f32(const float * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales, float global,
-                 const ScaleRanges & ranges, CompareSums & sums) {
-    compare_blocks(weights, blocks, codes, scales, global, ranges, sums);
+                 float unit, const CompareTables & tables, CompareSums & sums) {
+    compare_blocks(weights, blocks, codes, scales, global, unit, tables, sums);
 }
 
 } // namespace gnv::cpu::GNV_COMPARE_VARIANT

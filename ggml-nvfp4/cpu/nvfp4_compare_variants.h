@@ -7,23 +7,34 @@
 
 namespace gnv::cpu {
 
-// Which products of global scale and block maximum / 6 round to a block scale, bounds included.
-struct ScaleRanges {
-    float low[256], high[256];
+// Both elements of a byte of codes, low nibble first.
+struct CodePair {
+    float size[2], low[2], high[2];
+    uint32_t sign[2];
 };
 
+struct CompareTables {
+    float scale_low[256], scale_high[256]; // which products of G and block maximum / 6 round to a block scale, bounds included
+    // By code without its sign, twice for vectors of 16: the value, and which x are nearest to it.
+    float size[16], code_low[16], code_high[16];
+    CodePair pairs[256];
+    float no_limit; // infinity
+};
+
+const CompareTables & compare_tables();
+
 struct CompareSums {
-    double weight_squares, error_squares, value_squares, products;
-    uint64_t clipped, zeroed, nearest_codes, nearest_scales, poor_blocks;
+    double weight_squares[16], error_squares[16], value_squares[16]; // by place in the block, times unit * unit
+    uint64_t clipped, zeroed, nearest_codes, nearest_scales, far_weights;
     uint32_t largest_bits; // of |w|, as F32
 };
 
 #define GNV_COMPARE_FUNCTIONS(variant)                                                                                 \
     namespace variant {                                                                                                \
     void compare_bf16(const uint16_t * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,         \
-                      float global, const ScaleRanges & ranges, CompareSums & sums);                                   \
+                      float global, float unit, const CompareTables & tables, CompareSums & sums);                     \
     void compare_f32(const float * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,             \
-                     float global, const ScaleRanges & ranges, CompareSums & sums);                                    \
+                     float global, float unit, const CompareTables & tables, CompareSums & sums);                      \
     }
 GNV_COMPARE_FUNCTIONS(portable)
 GNV_COMPARE_FUNCTIONS(avx2)

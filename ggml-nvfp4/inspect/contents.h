@@ -56,9 +56,8 @@ class Contents {
     // there is no such model.
     std::string role_name(uint64_t tensor) const;
 
-    const std::vector<QuantizedModule> & modules() const {
-        return modules_;
-    }                                                 // in the order of their codes in the files
+    // In the order of their codes in the files.
+    const std::vector<QuantizedModule> & modules() const { return modules_; }
     int64_t find_module(std::string_view name) const; // position, or -1
     // Where the Linear modules of a checkpoint that is not quantized lie; empty for others.
     const std::vector<LinearModule> & linear_modules() const { return linear_modules_; }

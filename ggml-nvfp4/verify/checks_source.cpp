@@ -66,8 +66,8 @@ void check_preserved(const Context & context, Findings & findings) {
 // Relative squared error that no rounding to NVFP4 reaches, whatever method chose codes and scales: 4 % is the worst that
 // a block can lose to the gap between 4 and 6. Round-to-nearest comes to about 0.9 %, good methods to less than twice.
 static constexpr double error_bound = 0.04;
-// Share of blocks that may lose more than a quarter of their energy.
-static constexpr double poor_bound = 0.01;
+// Share of weights that may be off by more than half of their block's largest.
+static constexpr double far_bound = 0.001;
 
 static std::string percent(double share) { return concat(std::round(share * 1e4) / 100, " %"); }
 
@@ -87,7 +87,7 @@ void check_weights(const Context & context, Findings & findings) {
             continue;
         }
         const double error = values.relative_error();
-        const double poor = double(values.comparison.poor_blocks) / double(values.scales.blocks);
+        const uint64_t far = values.comparison.far_weights;
         if (!values.comparison.finite) {
             report.error(module.name, "has NaN or Inf in the source", "the module's outputs are NaN", "repair the source");
         } else if (!(error <= error_bound)) {
@@ -97,10 +97,10 @@ void check_weights(const Context & context, Findings & findings) {
                               nearest ? "; NVFP4 cannot do better with these scales" : ""),
                        "loaders cannot tell: the module computes with other weights",
                        nearest ? "leave it in the source's precision" : "quantize the module again");
-        } else if (values.comparison.poor_blocks > 0) {
-            report.add(poor > poor_bound ? Severity::error : Severity::warning, module.name,
-                       concat("has ", count_text(values.comparison.poor_blocks), " of ", count_text(values.scales.blocks),
-                              " blocks that lost more than a quarter of their energy"),
+        } else if (far > 0) {
+            report.add(double(far) > far_bound * double(values.elements()) ? Severity::error : Severity::warning, module.name,
+                       concat("has ", count_text(far), " of ", count_text(values.elements()),
+                              " weights that are off by more than half of their block's largest"),
                        "loaders cannot tell: these weights are wrong", "quantize the module again");
         }
     }
@@ -117,7 +117,7 @@ void check_rounding(const Context & context, Findings & findings) {
     if (nearest == compared || double(nearest) < 0.9 * double(compared)) return;
     for (size_t i = 0; i < context.subject.modules.size(); i++) {
         const ModuleValues & values = context.measurements->modules[i];
-        const bool far = !(values.relative_error() <= error_bound) || values.comparison.poor_blocks > 0; // S2
+        const bool far = !(values.relative_error() <= error_bound) || values.comparison.far_weights > 0; // S2
         if (!values.compared || is_nearest(values) || far) continue;
         report.warning(context.subject.modules[i].name,
                        concat(count_text(values.elements() - values.comparison.nearest_codes), " codes and ",

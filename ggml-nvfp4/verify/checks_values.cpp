@@ -172,7 +172,7 @@ void check_block_scales(const Context & context, Findings & findings) {
                          "kernels take block scales for unsigned: wrong numbers", quantize_repair);
         if (census.zero == 0) continue;
         // Legitimate where the weights are zero, too: then nothing is lost.
-        const bool harmless = values.compared && values.comparison.poor_blocks == 0;
+        const bool harmless = values.compared && values.comparison.far_weights == 0;
         if (harmless) continue;
         report.add(values.compared || census.zero == census.blocks ? Severity::error : Severity::warning, name,
                    concat("is zero in ", count_text(census.zero), " of ", count_text(census.blocks), " blocks"),

@@ -12,8 +12,10 @@
 
 namespace gnv::verify {
 
-static constexpr int64_t piece_blocks = 1 << 16;     // 1 Mi elements: 2 MB of BF16
-static constexpr uint64_t preserved_piece = 4 << 20; // bytes
+static constexpr int64_t task_blocks = 1 << 16; // 1 Mi elements
+// What is read at once stays in a core's cache until it is used.
+static constexpr int64_t step_blocks = 1 << 13;        // 256 kB of BF16
+static constexpr uint64_t preserved_step = 256 << 10; // bytes
 
 void ScaleCensus::add(const ScaleCensus & other) {
     blocks += other.blocks;
@@ -32,7 +34,7 @@ double ModuleValues::sqnr_db() const { return -10 * std::log10(relative_error())
 
 double ModuleValues::cosine() const {
     const double norm = std::sqrt(comparison.weight_squares) * std::sqrt(comparison.value_squares);
-    return norm > 0 ? comparison.products / norm : comparison.error_squares == 0 ? 1 : 0;
+    return norm > 0 ? comparison.products() / norm : comparison.error_squares == 0 ? 1 : 0;
 }
 
 static ScaleCensus take_census(const uint8_t * scales, int64_t blocks) {
@@ -73,7 +75,7 @@ struct Task {
     uint64_t order = 0; // place of its first byte in the checkpoint, to read files from front to end
 };
 
-struct PieceFigures {
+struct TaskFigures {
     ScaleCensus scales;
     cpu::Nvfp4Comparison comparison;
 };
@@ -92,13 +94,14 @@ class Measurer {
     Status open();
     Status read_global_scales();
     void list_tasks();
-    Status run_task(const Task & task, PieceFigures & figures, Buffers & buffers);
-    Status measure_piece(const Task & task, PieceFigures & figures, Buffers & buffers);
+    Status run_task(const Task & task, TaskFigures & figures, Buffers & buffers);
+    Status measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers);
+    Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures, Buffers & buffers);
     Status compare_preserved(const Task & task, Buffers & buffers);
     Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status advance(uint64_t bytes, bool tensor_done);
-    void merge(const std::vector<PieceFigures> & figures);
+    void merge(const std::vector<TaskFigures> & figures);
     bool is_chosen(Part part, int32_t layer) const {
         return !options_.only || (options_.only->part == part && options_.only->layer == layer);
     }
@@ -134,7 +137,7 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     if (source_) out_.preserved.resize(source_->preserved.size());
     GNV_TRY(read_global_scales());
     list_tasks();
-    std::vector<PieceFigures> figures(tasks_.size());
+    std::vector<TaskFigures> figures(tasks_.size());
     std::vector<Buffers> buffers(size_t(threads.size()));
     GNV_TRY(threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
         return run_task(tasks_[size_t(i)], figures[size_t(i)], buffers[size_t(thread)]);
@@ -185,8 +188,8 @@ void Measurer::list_tasks() {
         const int64_t blocks = module.rows * (module.columns / nvfp4::block_size);
         const uint64_t first = order(module.tensor(Component::codes));
         const LinearModule * linear = source_of(m);
-        for (int64_t b = 0; b < blocks; b += piece_blocks) {
-            const int64_t count = std::min(piece_blocks, blocks - b);
+        for (int64_t b = 0; b < blocks; b += task_blocks) {
+            const int64_t count = std::min(task_blocks, blocks - b);
             tasks_.push_back({true, m, b, count, b + count == blocks, first + uint64_t(b) * 8});
             progress_.bytes_total += uint64_t(count);
             if (linear) progress_.bytes_total += uint64_t(count) * 8 + uint64_t(count) * 16 * 2;
@@ -203,32 +206,41 @@ void Measurer::list_tasks() {
     std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task & a, const Task & b) { return a.order < b.order; });
 }
 
-Status Measurer::run_task(const Task & task, PieceFigures & figures, Buffers & buffers) {
-    return task.is_weight ? measure_piece(task, figures, buffers) : compare_preserved(task, buffers);
+Status Measurer::run_task(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    return task.is_weight ? measure_weight(task, figures, buffers) : compare_preserved(task, buffers);
 }
 
-Status Measurer::measure_piece(const Task & task, PieceFigures & figures, Buffers & buffers) {
-    const Module & module = subject_.modules[task.number];
-    const auto blocks = uint64_t(task.blocks), first = uint64_t(task.first_block);
-    buffers.scales.resize(size_t(piece_blocks));
+Status Measurer::measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    for (int64_t done = 0; done < task.blocks; done += step_blocks) {
+        const int64_t blocks = std::min(step_blocks, task.blocks - done);
+        GNV_TRY(measure_step(task.number, task.first_block + done, blocks, figures, buffers));
+    }
+    return advance(0, task.last);
+}
+
+Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures,
+                              Buffers & buffers) {
+    const Module & module = subject_.modules[number];
+    const auto blocks = uint64_t(block_count), first = uint64_t(first_block);
+    buffers.scales.resize(size_t(step_blocks));
     GNV_TRY(read(module.tensor(Component::block_scales), buffers.scales.data(), blocks, first));
-    figures.scales = take_census(buffers.scales.data(), task.blocks);
-    const LinearModule * linear = source_of(task.number);
-    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return advance(blocks, task.last);
+    figures.scales.add(take_census(buffers.scales.data(), block_count));
+    const LinearModule * linear = source_of(number);
+    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return advance(blocks, false);
 
     const DType dtype = source_->checkpoint.tensors()[linear->source].dtype;
     const uint64_t block_bytes = 16 * uint64_t(dtype_traits(dtype).bits) / 8;
-    buffers.ours.resize(std::max(buffers.ours.size(), size_t(piece_blocks) * 8));
-    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(piece_blocks * 16 * 4)));
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(step_blocks) * 8));
+    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(step_blocks * 16 * 4)));
     GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
     GNV_TRY(read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
-    figures.comparison = cpu::compare(dtype, buffers.theirs.data(), task.blocks, buffers.ours.data(), buffers.scales.data(),
-                                      out_.modules[task.number].weight_global_scale);
-    return advance(blocks * 9 + blocks * block_bytes, task.last);
+    figures.comparison.add(cpu::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(), buffers.scales.data(),
+                                        out_.modules[number].weight_global_scale));
+    return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
-void Measurer::merge(const std::vector<PieceFigures> & figures) {
-    // Pieces of one module are in the order of their blocks, since its codes lie in one run.
+void Measurer::merge(const std::vector<TaskFigures> & figures) {
+    // Tasks of one module are in the order of their blocks, since its codes lie in one run.
     for (size_t i = 0; i < tasks_.size(); i++) {
         if (!tasks_[i].is_weight) continue;
         ModuleValues & values = out_.modules[tasks_[i].number];
@@ -266,7 +278,7 @@ bool is_offset_norm(Role role) {
 
 bool same_number(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-// What the elements of one piece have to say about each possible kind.
+// What the elements of a tensor have to say about each possible kind.
 struct Evidence {
     bool rounded = true, norm_trip = true;
     uint64_t differing = 0, first_differing = 0, seen = 0;
@@ -290,14 +302,14 @@ Status Measurer::compare_preserved(const Task & task, Buffers & buffers) {
     PreservedValues & values = out_.preserved[task.number];
     const bool comparable = is_float(our_dtype) && is_float(their_dtype) && ours.bytes / our_size == preserved.bytes / their_size;
 
-    buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_piece)));
-    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_piece) * 2));
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_step)));
+    buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_step) * 2));
     GNV_ASSIGN(Sha256 hash, Sha256::create());
     Evidence evidence;
     bool same = our_dtype == their_dtype && ours.bytes == preserved.bytes;
-    const uint64_t step = preserved_piece / our_size; // elements
+    const uint64_t step = preserved_step / our_size; // elements
     for (uint64_t first = 0; first * our_size < ours.bytes; first += step) {
-        const uint64_t bytes = std::min(preserved_piece, ours.bytes - first * our_size), count = bytes / our_size;
+        const uint64_t bytes = std::min(preserved_step, ours.bytes - first * our_size), count = bytes / our_size;
         GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, first * our_size));
         GNV_TRY(hash.update(buffers.ours.data(), bytes));
         if (comparable || same) {

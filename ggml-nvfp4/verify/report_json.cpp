@@ -69,7 +69,7 @@ static void write_modules(JsonWriter & json, const VerifyReport & report) {
             json.member("cosine", values.cosine());
             json.member("clipped", comparison.clipped).member("zeroed", comparison.zeroed);
             json.member("nearest_codes", comparison.nearest_codes).member("nearest_scales", comparison.nearest_scales);
-            json.member("poor_blocks", comparison.poor_blocks);
+            json.member("far_weights", comparison.far_weights);
         }
         json.end_object();
     }

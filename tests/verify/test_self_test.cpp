@@ -17,7 +17,7 @@ SelfTestReport run(const CheckpointPair & pair, bool with_source = true) {
 void check_all_found(const SelfTestReport & report) {
     CHECK(report.baseline_errors == 0);
     for (const FaultResult & result : report.results)
-        if (result.outcome == FaultOutcome::escaped) FAIL_CHECK(result.fault->name);
+        if (result.outcome == FaultOutcome::escaped) FAIL_CHECK(std::string(result.fault->name));
 }
 
 std::string found_by(const FaultResult & result) {
