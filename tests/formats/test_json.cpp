@@ -8,7 +8,8 @@ static Result<JsonDocument> parse(const std::string & text) { return JsonDocumen
 
 TEST_CASE("typed getters") {
     const JsonDocument document = parse(R"({"a": {"n": 7, "r": 39289152.0, "x": 1e-6, "s": "té", "b": true, "z": null},
-                                            "list": [1, [2, "3"]]})").take();
+                                            "list": [1, [2, "3"]]})")
+                                      .take();
     const JsonValue root = document.root();
     const JsonValue a = root.get("a").take();
     CHECK(a.get("n").value().as_int().value() == 7);
@@ -41,8 +42,7 @@ TEST_CASE("damaged documents") {
         CAPTURE(text);
         CHECK(parse(text).status().code() == Code::format);
     }
-    CHECK(parse(R"({"a": {"k": 1, "k": 2}})").status().message() ==
-          "f.json: the key \"k\" occurs twice in one object");
+    CHECK(parse(R"({"a": {"k": 1, "k": 2}})").status().message() == "f.json: the key \"k\" occurs twice in one object");
     CHECK_FALSE(parse(std::string(300, '[') + std::string(300, ']')).ok());
     CHECK(parse(std::string(200, '[') + std::string(200, ']')).ok());
 }
