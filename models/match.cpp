@@ -40,9 +40,7 @@ Status refuse_quantized(const Checkpoint & checkpoint) {
 
 // --- Matching ------------------------------------------------------------------------------------------------------
 
-static bool is_float(DType dtype) {
-    return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32;
-}
+static bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
 
 static Status check_tensor(const TensorSpec & spec, const TensorInfo & found, const Checkpoint & checkpoint) {
     if (found.shape != spec.shape)

@@ -58,12 +58,14 @@ inline std::vector<MemoryTensor> split_experts(const std::vector<MemoryTensor> &
             continue;
         }
         const std::string prefix = tensor.name.substr(0, tensor.name.rfind('.') + 1);
-        const std::vector<const char *> names = gate_up ? std::vector<const char *>{"gate_proj", "up_proj"}
-                                                        : std::vector<const char *>{"down_proj"};
+        const std::vector<const char *> names =
+            gate_up ? std::vector<const char *>{"gate_proj", "up_proj"} : std::vector<const char *>{"down_proj"};
         const size_t pieces = size_t(tensor.shape[0]) * names.size(), bytes = tensor.data.size() / pieces;
         for (size_t p = 0; p < pieces; p++)
-            out.push_back({concat(prefix, p / names.size(), ".", names[p % names.size()], ".weight"), tensor.dtype,
-                           {tensor.shape[1] / int64_t(names.size()), tensor.shape[2]}, tensor.data.substr(p * bytes, bytes)});
+            out.push_back({concat(prefix, p / names.size(), ".", names[p % names.size()], ".weight"),
+                           tensor.dtype,
+                           {tensor.shape[1] / int64_t(names.size()), tensor.shape[2]},
+                           tensor.data.substr(p * bytes, bytes)});
     }
     return out;
 }

@@ -31,7 +31,7 @@ inline void set_up(CLI::App & app) {
 inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
     return app.exit(error) == 0 ? exit_ok : exit_failure;
 }
-#define TOOLS_PARSE(app, argc, argv)                                                                                    \
+#define TOOLS_PARSE(app, argc, argv)                                                                                   \
     try {                                                                                                              \
         (app).parse((argc), (argv));                                                                                   \
     } catch (const CLI::ParseError & error) {                                                                          \
@@ -127,11 +127,13 @@ struct DataArgs {
 };
 
 inline void add_data_options(CLI::App & app, DataArgs & args) {
-    app.add_option("--calib", args.sources,
-                   "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
-                   ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
+    app.add_option(
+           "--calib", args.sources,
+           "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
+           ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
         ->type_name("PATH");
-    app.add_option("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
+    app.add_option("--tokens", args.tokens,
+                   "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
         ->type_name("FILE");
     app.add_option("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields")
         ->check(CLI::IsMember({"alpaca", "chatml", "none"}))

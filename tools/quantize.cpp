@@ -28,8 +28,10 @@ void declare(CLI::App & app, Args & args) {
         ->transform(CLI::CheckedTransformer(presets, CLI::ignore_case).description(""))
         ->type_name("NAME");
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
-        app.add_option(name, patterns, help)->type_name("REGEX")->expected(1)->multi_option_policy(
-            CLI::MultiOptionPolicy::TakeAll);
+        app.add_option(name, patterns, help)
+            ->type_name("REGEX")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
     add_patterns("--ignore", args.ignore, "modules to leave as they are, besides the default list (repeatable)");
     add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
@@ -39,14 +41,16 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
     app.add_flag("--dry-run", args.dry_run, "print the plan and stop; reads headers only");
     app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
-    app.add_option("--json", args.json, "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
+    app.add_option("--json", args.json,
+                   "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress");
 }
 
 int dry_run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
     gnv_text_t * text = nullptr;
-    if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
+    if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
+        return tools::report(engine);
     const tools::Text owner(text);
     return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
 }
@@ -94,7 +98,8 @@ static int run_program(int argc, char ** argv) {
     gnv_plan_options_init(&options);
     options.scheme = args.scheme;
     options.preset = args.preset;
-    const auto ignore = tools::pointers(args.ignore), include = tools::pointers(args.include), keep = tools::pointers(args.keep);
+    const auto ignore = tools::pointers(args.ignore), include = tools::pointers(args.include),
+               keep = tools::pointers(args.keep);
     options.ignore = ignore.data(), options.ignore_count = ignore.size();
     options.include = include.data(), options.include_count = include.size();
     options.keep = keep.data(), options.keep_count = keep.size();
@@ -103,7 +108,8 @@ static int run_program(int argc, char ** argv) {
     options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
     options.overwrite = args.overwrite;
     gnv_plan_t * plan = nullptr;
-    if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK) return tools::report(engine.get());
+    if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK)
+        return tools::report(engine.get());
     const tools::Handle<gnv_plan_t, gnv_plan_destroy> owner(plan);
     return args.dry_run ? dry_run(args, engine.get(), plan) : run(args, engine.get(), plan);
 }

@@ -58,7 +58,8 @@ int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Checks an NVFP4 checkpoint: would vLLM and SGLang load it, and is it its source, quantized?", "verify");
+    CLI::App app("Checks an NVFP4 checkpoint: would vLLM and SGLang load it, and is it its source, quantized?",
+                 "verify");
     tools::set_up(app);
     declare(app, args);
     TOOLS_PARSE(app, argc, argv);

@@ -17,7 +17,8 @@ static Status take_patterns(const char * const * texts, size_t count, std::vecto
     return {};
 }
 
-gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given, gnv_plan_t ** out) {
+gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
+                           gnv_plan_t ** out) {
     if (out) *out = nullptr;
     return api::call(engine, [&]() -> Status {
         gnv_plan_options options;
@@ -84,7 +85,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         gnv_quantize_options_init(&options);
         if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
         if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+            return Status(Code::invalid_argument,
+                          "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
         QuantizeOptions run;
         run.destination = destination;
         run.overwrite = options.overwrite != 0;

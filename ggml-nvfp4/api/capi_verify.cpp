@@ -40,11 +40,12 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         gnv_verify_options_init(&options);
         if (!checkpoint || !out) return Status(Code::invalid_argument, "gnv_verify: an argument is NULL");
         if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
+            return Status(Code::invalid_argument,
+                          "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
         std::shared_ptr<const Folder> folder, source_folder;
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
-        GNV_ASSIGN(verify::VerifyReport report,
-                   verify::verify(std::move(folder), std::move(source_folder), *engine->threads, take_verify_options(options)));
+        GNV_ASSIGN(verify::VerifyReport report, verify::verify(std::move(folder), std::move(source_folder),
+                                                               *engine->threads, take_verify_options(options)));
         *out = new gnv_report_t{engine, std::move(report)};
         return {};
     });
@@ -61,7 +62,8 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
         info.notes = report.findings.count(verify::Severity::note);
         for (const verify::CheckOutcome & outcome : report.outcomes)
             (outcome.done ? info.checks_done : info.checks_skipped)++;
-        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_report_info.struct_size is not set");
+        if (!api::give_struct(info, out))
+            return Status(Code::invalid_argument, "gnv_report_info.struct_size is not set");
         return {};
     });
 }
@@ -70,7 +72,8 @@ gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, 
     if (out) *out = nullptr;
     return api::call(report ? report->engine : nullptr, [&]() -> Status {
         if (!out) return Status(Code::invalid_argument, "gnv_report_text: out is NULL");
-        *out = api::make_text(format == GNV_TEXT_JSON ? verify::report_json(report->report) : verify::report_text(report->report));
+        *out = api::make_text(format == GNV_TEXT_JSON ? verify::report_json(report->report)
+                                                      : verify::report_text(report->report));
         return {};
     });
 }
@@ -84,7 +87,8 @@ gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, 
         gnv_verify_options_init(&options);
         if (!checkpoint) return Status(Code::invalid_argument, "gnv_verify_self_test: checkpoint is NULL");
         if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
+            return Status(Code::invalid_argument,
+                          "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
         std::shared_ptr<const Folder> folder, source_folder;
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
         GNV_ASSIGN(const verify::SelfTestReport result,
@@ -92,7 +96,8 @@ gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, 
                                      take_verify_options(options).measure.progress));
         if (escaped) *escaped = result.count(verify::FaultOutcome::escaped);
         if (report)
-            *report = api::make_text(format == GNV_TEXT_JSON ? verify::self_test_json(result) : verify::self_test_text(result));
+            *report = api::make_text(format == GNV_TEXT_JSON ? verify::self_test_json(result)
+                                                             : verify::self_test_text(result));
         return {};
     });
 }

@@ -31,7 +31,7 @@ struct QuantizeReport {
     double sync_wall = 0;   // waiting for the disk afterwards
     double finish_wall = 0; // other files, index, config, rename
     double total_wall = 0;
-    double cpu = 0;         // of the process so far, user and system
+    double cpu = 0; // of the process so far, user and system
     uint64_t bytes_read = 0, bytes_written = 0;
     uint64_t peak_rss = 0; // of the process, in bytes
 };

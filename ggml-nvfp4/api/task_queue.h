@@ -38,7 +38,7 @@ class TaskQueue {
 
   private:
     struct OpenUnit {
-        uint64_t remaining = 0;    // tasks of the current phase that are not done
+        uint64_t remaining = 0; // tasks of the current phase that are not done
         float absolute_maximum = 0;
         bool measuring = false;
     };

@@ -1,12 +1,14 @@
 #include "core/sha256.h"
 
-#include <openssl/evp.h>
+// The functions of OpenSSL 1.1: they allocate nothing, read no configuration and cannot fail. The ones that replace them
+// need both, and crash where memory runs out on their first use (OpenSSL 3.0).
+#define OPENSSL_API_COMPAT 0x10101000L
+#include <openssl/sha.h>
 
 namespace gnv {
 
 struct Sha256::State {
-    EVP_MD_CTX * context = nullptr;
-    ~State() { EVP_MD_CTX_free(context); }
+    SHA256_CTX context;
 };
 
 Sha256::Sha256(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -16,27 +18,23 @@ Sha256::~Sha256() = default;
 
 Result<Sha256> Sha256::create() {
     auto state = std::make_unique<State>();
-    state->context = EVP_MD_CTX_new();
-    if (!state->context) return Status(Code::out_of_memory, "cannot allocate a hash state");
-    if (EVP_DigestInit_ex(state->context, EVP_sha256(), nullptr) != 1)
-        return Status(Code::internal, "libcrypto refuses SHA-256");
+    SHA256_Init(&state->context);
     return Sha256(std::move(state));
 }
 
 Status Sha256::update(const void * data, uint64_t size) {
-    if (EVP_DigestUpdate(state_->context, data, size) != 1) return Status(Code::internal, "SHA-256 update failed");
+    SHA256_Update(&state_->context, data, size);
     return {};
 }
 
 Result<std::string> Sha256::finish() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned length = 0;
-    if (EVP_DigestFinal_ex(state_->context, digest, &length) != 1) return Status(Code::internal, "SHA-256 failed");
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256_Final(digest, &state_->context);
     static const char digits[] = "0123456789abcdef";
     std::string hex;
-    for (unsigned i = 0; i < length; i++) {
-        hex += digits[digest[i] >> 4];
-        hex += digits[digest[i] & 15];
+    for (const unsigned char byte : digest) {
+        hex += digits[byte >> 4];
+        hex += digits[byte & 15];
     }
     return hex;
 }

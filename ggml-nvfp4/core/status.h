@@ -24,9 +24,9 @@ enum class Code : int {
     cancelled = 4,        // the caller's callback or a signal asked to stop
     unsupported = 5,      // valid input that this build or version does not handle
     // the input files
-    format = 20,   // a file is damaged or does not follow its format
-    model = 21,    // a well-formed checkpoint that is not what its config says
-    changed = 22,  // the source changed while it was read
+    format = 20,    // a file is damaged or does not follow its format
+    model = 21,     // a well-formed checkpoint that is not what its config says
+    changed = 22,   // the source changed while it was read
     bad_value = 23, // NaN or Inf where numbers are needed
     // the machine
     io = 40,            // read, write, sync or rename failed
@@ -120,7 +120,7 @@ class [[nodiscard]] Result {
     auto result = (expression);                                                                                        \
     if (!result.ok()) return result.take_status();                                                                     \
     declaration = result.take()
-#define GNV_JOIN_(a, b) GNV_JOIN2_(a, b)
+#define GNV_JOIN_(a, b)  GNV_JOIN2_(a, b)
 #define GNV_JOIN2_(a, b) a##b
 
 // For conditions that only a bug in this library can break; aborts in release builds too.

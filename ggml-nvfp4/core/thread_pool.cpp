@@ -77,7 +77,8 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
-    if (threads < 0 || threads > 4096) return fail(Code::invalid_argument, "thread count ", threads, " is not in 0..4096");
+    if (threads < 0 || threads > 4096)
+        return fail(Code::invalid_argument, "thread count ", threads, " is not in 0..4096");
     if (threads == 0) threads = available_processors();
     std::unique_ptr<ThreadPool> pool(new ThreadPool(std::make_unique<State>()));
     State * const state = pool->state_.get();

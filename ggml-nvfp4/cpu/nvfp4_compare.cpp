@@ -37,7 +37,8 @@ static CompareTables make_tables() {
     CompareTables tables;
     tables.no_limit = infinity;
     for (int byte = 0; byte < 256; byte++) {
-        tables.scale_low[byte] = infinity, tables.scale_high[byte] = -infinity; // nothing rounds to zero, NaN or below zero
+        tables.scale_low[byte] = infinity,
+        tables.scale_high[byte] = -infinity; // nothing rounds to zero, NaN or below zero
         if (byte == 0 || byte > 0x7e) continue;
         const float above = byte == 0x7e ? infinity : e4m3_values.of[byte + 1]; // saturating
         set_range(byte % 2 == 0, e4m3_values.of[byte - 1], e4m3_values.of[byte], above, tables.scale_low[byte],
@@ -84,8 +85,9 @@ static Loops best_loops() {
 }
 
 // Widens a source that is F16 or F32 (which need not be aligned) piece by piece; block scales follow the plain rule.
-static void compare_wide(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
-                         float global, float unit, const CompareTables & tables, CompareSums & sums) {
+static void compare_wide(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+                         const uint8_t * scales, float global, float unit, const CompareTables & tables,
+                         CompareSums & sums) {
     std::vector<float> wide(size_t(converted_blocks * nvfp4::block_size));
     const auto * bytes = static_cast<const uint8_t *>(weights);
     const size_t element = size_t(dtype_traits(source).bits) / 8;
@@ -127,13 +129,14 @@ static double sum_of_lanes(const double * lanes) {
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
-                        float global_scale) {
+Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+                        const uint8_t * scales, float global_scale) {
     const CompareTables & tables = compare_tables();
     const float unit = unit_for(global_scale);
     CompareSums sums = {};
     if (source == DType::bf16) {
-        best_loops().bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, unit, tables, sums);
+        best_loops().bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, unit, tables,
+                          sums);
     } else {
         compare_wide(source, weights, blocks, codes, scales, global_scale, unit, tables, sums);
     }

@@ -90,11 +90,11 @@ inline void decode(const uint8_t * codes, const CompareTables & tables, Decoded 
 
 // The blocks of a run, side by side.
 struct Run {
-    int32_t largest[run_blocks]; // bits of the largest |w|
+    int32_t largest[run_blocks];                                // bits of the largest |w|
     float low[run_blocks], high[run_blocks], value[run_blocks]; // of the block scale: what rounds to it, and its value
-    float divisor[run_blocks];   // d = scale / G, or 1 where that is zero
-    float step[run_blocks];      // the same times unit
-    float far[run_blocks];       // error, times unit, beyond which a weight counts as far off
+    float divisor[run_blocks];                                  // d = scale / G, or 1 where that is zero
+    float step[run_blocks];                                     // the same times unit
+    float far[run_blocks]; // error, times unit, beyond which a weight counts as far off
 };
 
 // Element i of the result is element i ^ distance.
@@ -137,8 +137,8 @@ inline void get(const Element * array, Vector & out) {
     memcpy(&out, array, sizeof out);
 }
 
-inline void judge_scales(const uint8_t * scales, int count, float global, float unit, const CompareTables & tables, Run & run,
-                         CompareSums & sums) {
+inline void judge_scales(const uint8_t * scales, int count, float global, float unit, const CompareTables & tables,
+                         Run & run, CompareSums & sums) {
     for (int b = 0; b < run_blocks; b++) {
         const uint8_t byte = b < count ? scales[b] : 0x38; // beyond the end: 1.0, which no maximum of 0 rounds to
         if (b >= count) run.largest[b] = 0;
@@ -221,7 +221,8 @@ void compare_blocks(const Weight * weights, int64_t blocks, const uint8_t * code
             sums.error_squares[i] += double(lanes.ee[part][lane]);
             sums.value_squares[i] += double(lanes.qq[part][lane]);
             sums.clipped += uint64_t(-lanes.clipped[part][lane]), sums.zeroed += uint64_t(-lanes.zeroed[part][lane]);
-            sums.nearest_codes += uint64_t(-lanes.nearest[part][lane]), sums.far_weights += uint64_t(-lanes.far[part][lane]);
+            sums.nearest_codes += uint64_t(-lanes.nearest[part][lane]),
+                sums.far_weights += uint64_t(-lanes.far[part][lane]);
         }
     }
 }

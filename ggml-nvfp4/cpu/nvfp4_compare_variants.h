@@ -14,7 +14,8 @@ struct CodePair {
 };
 
 struct CompareTables {
-    float scale_low[256], scale_high[256]; // which products of G and block maximum / 6 round to a block scale, bounds included
+    float scale_low[256],
+        scale_high[256]; // which products of G and block maximum / 6 round to a block scale, bounds included
     // By code without its sign, twice for vectors of 16: the value, and which x are nearest to it.
     float size[16], code_low[16], code_high[16];
     CodePair pairs[256];

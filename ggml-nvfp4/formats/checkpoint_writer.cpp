@@ -107,16 +107,19 @@ Status check_destination(const std::string & source, const std::string & destina
     if (!resolved.ok()) return resolved.take_status().add_context("destination; make its parent folder first");
     const std::string to = resolved.take();
     if (to == from) return fail(Code::invalid_argument, "the destination ", destination, " is the source");
-    if (is_inside(to, from)) return fail(Code::invalid_argument, "the destination ", destination, " lies inside the source");
-    if (is_inside(from, to)) return fail(Code::invalid_argument, "the source lies inside the destination ", destination);
+    if (is_inside(to, from))
+        return fail(Code::invalid_argument, "the destination ", destination, " lies inside the source");
+    if (is_inside(from, to))
+        return fail(Code::invalid_argument, "the source lies inside the destination ", destination);
     if (!path_exists(to)) return {};
     if (!overwrite)
-        return fail(Code::already_exists, "the destination ", destination, " exists; choose another or ask to overwrite it");
+        return fail(Code::already_exists, "the destination ", destination,
+                    " exists; choose another or ask to overwrite it");
     if (!is_directory(to)) return fail(Code::already_exists, "the destination ", destination, " is not a folder");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(to));
     const bool looks_right = entries.empty() || std::any_of(entries.begin(), entries.end(), [](const auto & entry) {
-        return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
-    });
+                                 return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
+                             });
     if (looks_right) return {};
     return fail(Code::already_exists, "the destination ", destination,
                 " holds something that is not a checkpoint; it will not be overwritten: remove it yourself");
@@ -182,9 +185,7 @@ struct CheckpointWriter::State {
     }
 
     // A copy of what went wrong in the background, if anything did. Call with the mutex held.
-    Status background_failure() const {
-        return failure.ok() ? Status() : Status(failure.code(), failure.message());
-    }
+    Status background_failure() const { return failure.ok() ? Status() : Status(failure.code(), failure.message()); }
 
     void stop_committer() {
         if (!committer.joinable()) return;
@@ -203,7 +204,8 @@ CheckpointWriter::~CheckpointWriter() { state_->stop_committer(); }
 
 const std::string & CheckpointWriter::partial_folder() const { return state_->partial; }
 
-Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputLayout & layout, const Options & options) {
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputLayout & layout,
+                                                                   const Options & options) {
     std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::make_unique<State>(layout, options)));
     State & state = *writer->state_;
     GNV_ASSIGN(state.destination, canonical_path(options.destination));
@@ -277,10 +279,14 @@ Status CheckpointWriter::copy_file(const std::string & name, const std::string &
     return copy_file_synced(from, join_path(state_->partial, name));
 }
 
+static Status remove_replaced(const std::string & old, const std::string & destination) {
+    return remove_tree(old).add_context(destination + " is complete, but what it replaces is still there");
+}
+
 // Puts the complete folder in place of an old one and removes that.
 static Status replace_folder(const std::string & complete, const std::string & destination) {
     const Status exchanged = exchange_paths(complete, destination);
-    if (exchanged.ok()) return remove_tree(complete);
+    if (exchanged.ok()) return remove_replaced(complete, destination);
     if (exchanged.code() != Code::unsupported) return Status(exchanged.code(), exchanged.message());
     const std::string old = destination + ".old";
     GNV_TRY(rename_path(destination, old));
@@ -290,7 +296,7 @@ static Status replace_folder(const std::string & complete, const std::string & d
         return std::move(renamed).add_context(restored.ok() ? "the old checkpoint is untouched"
                                                             : "the old checkpoint is now at " + old);
     }
-    return remove_tree(old);
+    return remove_replaced(old, destination);
 }
 
 Status CheckpointWriter::publish(const std::string & config_text) {
@@ -306,7 +312,8 @@ Status CheckpointWriter::publish(const std::string & config_text) {
     GNV_TRY(sync_directory(state.partial));
     if (path_exists(state.destination)) {
         if (!state.options.overwrite)
-            return fail(Code::already_exists, state.destination, " appeared during the run; the result is in ", state.partial);
+            return fail(Code::already_exists, state.destination, " appeared during the run; the result is in ",
+                        state.partial);
         GNV_TRY(replace_folder(state.partial, state.destination));
     } else {
         GNV_TRY(rename_path(state.partial, state.destination));

@@ -31,7 +31,7 @@ struct OutputTensor {
 
 struct OutputShard {
     std::string file_name;
-    uint64_t data_begin = 0;       // bytes of the header, length prefix included
+    uint64_t data_begin = 0; // bytes of the header, length prefix included
     uint64_t file_bytes = 0;
     std::vector<uint32_t> tensors; // in file order
 };

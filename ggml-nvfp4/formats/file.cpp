@@ -5,9 +5,9 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <dirent.h>
 #include <fcntl.h>
 #include <memory>
-#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -98,7 +98,8 @@ Status File::read(void * data, uint64_t size, uint64_t offset) const {
             return system_failure(concat("cannot read ", size, " bytes at byte ", offset, " of ", path_), error_number);
         }
         if (n == 0)
-            return fail(Code::format, path_, " ends at byte ", offset, ", ", size, " bytes before the data it promises");
+            return fail(Code::format, path_, " ends at byte ", offset, ", ", size,
+                        " bytes before the data it promises");
         bytes += n, offset += uint64_t(n), size -= uint64_t(n);
     }
     return {};
@@ -111,7 +112,8 @@ Status File::write(const void * data, uint64_t size, uint64_t offset) const {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             const int error_number = n < 0 ? errno : ENOSPC;
-            return system_failure(concat("cannot write ", size, " bytes at byte ", offset, " of ", path_), error_number);
+            return system_failure(concat("cannot write ", size, " bytes at byte ", offset, " of ", path_),
+                                  error_number);
         }
         bytes += n, offset += uint64_t(n), size -= uint64_t(n);
     }
@@ -236,7 +238,8 @@ Status sync_directory(const std::string & path) {
     } while (failed == EINTR);
     ::close(fd);
     // Some network file systems cannot sync a folder; their renames are durable or nothing can be done about it.
-    if (failed && failed != EINVAL && failed != ENOTSUP) return system_failure("cannot sync the folder " + path, failed);
+    if (failed && failed != EINVAL && failed != ENOTSUP)
+        return system_failure("cannot sync the folder " + path, failed);
     return {};
 }
 

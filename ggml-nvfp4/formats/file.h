@@ -20,8 +20,8 @@ struct FileStamp {
 
 class File {
   public:
-    static Result<File> open_read(const std::string & path); // follows symbolic links; refuses anything but a file
-    static Result<File> create(const std::string & path);    // refuses to replace an existing file
+    static Result<File> open_read(const std::string & path);  // follows symbolic links; refuses anything but a file
+    static Result<File> create(const std::string & path);     // refuses to replace an existing file
     static Result<File> open_write(const std::string & path); // an existing file, its content kept
     File(File && other) noexcept;
     File & operator=(File && other) noexcept;

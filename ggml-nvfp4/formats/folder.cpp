@@ -112,9 +112,7 @@ Result<std::string> read_file(const Folder & folder, const std::string & name, u
 
 // --- OverlayFolder ------------------------------------------------------------------------------------------------------------
 
-void OverlayFolder::put(const std::string & name, std::string content) {
-    compose(name, {Segment{std::move(content)}});
-}
+void OverlayFolder::put(const std::string & name, std::string content) { compose(name, {Segment{std::move(content)}}); }
 
 void OverlayFolder::compose(const std::string & name, std::vector<Segment> segments) {
     changed_[name] = Entry{false, std::move(segments)};

@@ -19,8 +19,8 @@ namespace gnv {
 class FolderFile {
   public:
     virtual ~FolderFile() = default;
-    virtual const std::string & path() const = 0; // for messages
-    virtual Result<FileStamp> stamp() const = 0;  // size included
+    virtual const std::string & path() const = 0;                               // for messages
+    virtual Result<FileStamp> stamp() const = 0;                                // size included
     virtual Status read(void * data, uint64_t size, uint64_t offset) const = 0; // exactly `size` bytes
     virtual void will_need(uint64_t, uint64_t) const {} // a hint that [offset, offset + size) is read soon
 };
@@ -29,7 +29,7 @@ using FolderFiles = std::vector<std::unique_ptr<FolderFile>>;
 class Folder {
   public:
     virtual ~Folder() = default;
-    virtual const std::string & path() const = 0; // for messages
+    virtual const std::string & path() const = 0;                 // for messages
     virtual Result<std::vector<DirectoryEntry>> list() const = 0; // sorted by name
     virtual Result<std::unique_ptr<FolderFile>> open(const std::string & name) const = 0;
 };

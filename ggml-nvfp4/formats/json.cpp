@@ -73,10 +73,10 @@ Result<JsonDocument> JsonDocument::parse(std::string text, std::string name) {
         return fail(Code::format, state->name, ": more than ", most_values,
                     " values; no file of a checkpoint has as many");
     if (state->parser.allocate(text.size() < 256 ? 256 : text.size(), deepest_nesting) != simdjson::SUCCESS)
-        throw std::bad_alloc();
+        return Status::out_of_memory();
     // The parser keeps its own copy of every string; the text is not needed afterwards.
     const simdjson::error_code error = state->parser.parse(text).get(state->root);
-    if (error == simdjson::MEMALLOC) throw std::bad_alloc();
+    if (error == simdjson::MEMALLOC) return Status::out_of_memory();
     if (error != simdjson::SUCCESS)
         return fail(Code::format, state->name, ": not valid JSON: ", simdjson::error_message(error));
     std::string key;

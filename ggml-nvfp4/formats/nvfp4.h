@@ -19,8 +19,8 @@
 
 namespace gnv::nvfp4 {
 
-inline constexpr int64_t block_size = 16;      // elements that share a block scale
-inline constexpr float max_code_value = 6.0f;  // largest E2M1 magnitude
+inline constexpr int64_t block_size = 16;        // elements that share a block scale
+inline constexpr float max_code_value = 6.0f;    // largest E2M1 magnitude
 inline constexpr float max_scale_value = 448.0f; // largest E4M3 magnitude
 
 // How codes and scales lie in memory. Code that touches them asks layout functions below for sizes and offsets and
@@ -50,8 +50,8 @@ using ConstWeight = BasicWeight<const uint8_t>;
 
 // --- Elements ---------------------------------------------------------------------------------------------------------
 
-float e2m1_value(uint8_t code);      // codes 0..7: 0 0.5 1 1.5 2 3 4 6; bit 3 is the sign
-float e4m3_value(uint8_t byte);      // 0x7f and 0xff are NaN
+float e2m1_value(uint8_t code);       // codes 0..7: 0 0.5 1 1.5 2 3 4 6; bit 3 is the sign
+float e4m3_value(uint8_t byte);       // 0x7f and 0xff are NaN
 uint8_t e4m3_from_float(float value); // round to nearest even, saturating at +-448, subnormals kept; NaN gives 0x7f
 float bf16_to_float(uint16_t bits);
 uint16_t bf16_from_float(float value); // round to nearest even

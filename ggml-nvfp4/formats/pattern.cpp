@@ -47,14 +47,14 @@ Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) 
     size_t at = 0;
     state->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
                                 PCRE2_ANCHORED | PCRE2_UTF, &error, &at, nullptr);
-    if (error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
+    if (error == PCRE2_ERROR_HEAP_FAILED) return Status::out_of_memory();
     if (!state->code)
         return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ",
                     at);
     (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // an optimisation; the interpreter gives the same answers
     state->match_data = pcre2_match_data_create(1, nullptr);
     state->context = pcre2_match_context_create(nullptr);
-    if (!state->match_data || !state->context) throw std::bad_alloc();
+    if (!state->match_data || !state->context) return Status::out_of_memory();
     pcre2_set_match_limit(state->context, step_limit);
     return Pattern(std::move(state));
 }

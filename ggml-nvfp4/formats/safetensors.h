@@ -26,7 +26,7 @@ inline constexpr uint64_t max_header_bytes = 100'000'000; // the limit of the sa
 struct HeaderTensor {
     std::string name;
     DType dtype = DType::bf16;
-    std::vector<int64_t> shape; // C order, as stored
+    std::vector<int64_t> shape;  // C order, as stored
     uint64_t begin = 0, end = 0; // bytes relative to the start of the data
 };
 
@@ -40,11 +40,11 @@ Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::st
 
 // One shard as found on disk.
 struct Shard {
-    std::string file_name;      // inside the folder
-    uint64_t data_begin = 0;    // first byte after the header
-    uint64_t data_bytes = 0;    // the rest of the file
-    FileStamp stamp;            // to notice a change while reading
-    std::string header_sha256;  // of the JSON header
+    std::string file_name;     // inside the folder
+    uint64_t data_begin = 0;   // first byte after the header
+    uint64_t data_bytes = 0;   // the rest of the file
+    FileStamp stamp;           // to notice a change while reading
+    std::string header_sha256; // of the JSON header
 };
 
 struct TensorInfo {
@@ -64,7 +64,8 @@ class Checkpoint {
     static Result<Checkpoint> open(const std::string & folder);
     // The same for any folder. With `index_problems`, what index and shards disagree about goes there, one line each, and
     // the shards are taken at their word.
-    static Result<Checkpoint> open(std::shared_ptr<const Folder> folder, std::vector<std::string> * index_problems = nullptr);
+    static Result<Checkpoint> open(std::shared_ptr<const Folder> folder,
+                                   std::vector<std::string> * index_problems = nullptr);
 
     Checkpoint(Checkpoint &&) = default; // by_name_ views stay valid: the tensors do not move
     Checkpoint & operator=(Checkpoint &&) = default;
@@ -77,7 +78,7 @@ class Checkpoint {
     int64_t find(std::string_view name) const;
     bool has_index() const { return has_index_; }
     const std::vector<std::string> & notes() const { return notes_; } // oddities that are no errors
-    uint64_t tensor_bytes() const; // sum over all tensors
+    uint64_t tensor_bytes() const;                                    // sum over all tensors
 
     Result<FolderFiles> open_shards() const;
     // Code::changed when a shard is no longer the file that was validated.

@@ -2,7 +2,8 @@
 
 namespace gnv {
 
-std::string make_header(const std::vector<HeaderTensor> & tensors, const std::map<std::string, std::string> & metadata) {
+std::string make_header(const std::vector<HeaderTensor> & tensors,
+                        const std::map<std::string, std::string> & metadata) {
     JsonWriter json;
     json.begin_object();
     if (!metadata.empty()) {

@@ -37,8 +37,8 @@ enum class Role : uint8_t {
 
 struct RoleTraits {
     const char * name;
-    bool is_linear;      // torch.nn.Linear in the reference (router included): subject to targets and ignore lists
-    bool can_quantize;   // loaders accept NVFP4 here
+    bool is_linear;    // torch.nn.Linear in the reference (router included): subject to targets and ignore lists
+    bool can_quantize; // loaders accept NVFP4 here
 };
 const RoleTraits & role_traits(Role role);
 
@@ -55,15 +55,15 @@ struct ModelTensor {
 
 // One Linear as a loader names it. A fused expert tensor holds many; their rows are consecutive slices.
 struct LinearModule {
-    std::string name;     // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
+    std::string name;        // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
     Role role = Role::extra; // expert_gate etc., also where the source is fused
     Part part = Part::text;
     int32_t layer = -1;
     int32_t expert = -1;
-    uint32_t source = 0;  // position in Checkpoint::tensors() of the tensor that holds the weight
-    uint64_t offset = 0;  // bytes from the start of that tensor
-    int64_t rows = 0;     // N = out_features
-    int64_t columns = 0;  // K = in_features
+    uint32_t source = 0;      // position in Checkpoint::tensors() of the tensor that holds the weight
+    uint64_t offset = 0;      // bytes from the start of that tensor
+    int64_t rows = 0;         // N = out_features
+    int64_t columns = 0;      // K = in_features
     int32_t fused_group = -1; // modules with the same number >= 0 share one global scale in every loader
 };
 
@@ -82,7 +82,7 @@ struct LayoutChoice {
     bool fused_mtp_experts = true; // the same for the draft head
     bool with_vision = true;       // when the config announces one
     bool with_mtp = true;
-    bool nested_prefix = true;     // "model.language_model." or "model."
+    bool nested_prefix = true; // "model.language_model." or "model."
 };
 
 // Every tensor of the model that `config` (parsed config.json) describes, in model order.
@@ -90,11 +90,11 @@ Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const Lay
 
 // A checkpoint matched against its model.
 struct ModelLayout {
-    std::string family;               // "qwen3_5_moe"
-    std::string description;          // one line for people: sizes, layers, experts
-    std::vector<ModelTensor> tensors; // every tensor of the checkpoint exactly once, in model order, extras last
+    std::string family;                // "qwen3_5_moe"
+    std::string description;           // one line for people: sizes, layers, experts
+    std::vector<ModelTensor> tensors;  // every tensor of the checkpoint exactly once, in model order, extras last
     std::vector<LinearModule> modules; // every Linear, in the order of the reference's named_modules()
-    std::vector<std::string> notes;   // unknown config keys, absent parts, extra tensors: said, not refused
+    std::vector<std::string> notes;    // unknown config keys, absent parts, extra tensors: said, not refused
     int64_t layer_count = 0;
     int64_t expert_count = 0; // 0 for dense models
     bool has_vision = false;

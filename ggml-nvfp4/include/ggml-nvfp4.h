@@ -54,8 +54,8 @@ typedef enum gnv_status {
     GNV_INTERNAL = 60 /* a state that should not exist; please report */
 } gnv_status;
 
-GNV_API const char * gnv_version(void);                     /* "0.1.0" */
-GNV_API const char * gnv_status_string(gnv_status status);  /* "no space": a few words, never NULL */
+GNV_API const char * gnv_version(void);                    /* "0.1.0" */
+GNV_API const char * gnv_status_string(gnv_status status); /* "no space": a few words, never NULL */
 
 /* ---- Engine ---------------------------------------------------------------------------------------------------------- */
 
@@ -170,9 +170,9 @@ typedef struct gnv_plan_info {
     uint64_t quantized_modules;
     uint64_t tensors, tensor_bytes; /* of the result */
     uint64_t shards;
-    uint64_t bytes_read;            /* weights read twice count twice */
-    uint64_t disk_bytes;            /* all files of the result */
-    uint64_t buffer_bytes;          /* of all threads together */
+    uint64_t bytes_read;   /* weights read twice count twice */
+    uint64_t disk_bytes;   /* all files of the result */
+    uint64_t buffer_bytes; /* of all threads together */
     uint64_t warnings;
 } gnv_plan_info;
 
@@ -237,9 +237,9 @@ GNV_API void gnv_report_destroy(gnv_report_t * report);
 
 typedef struct gnv_report_info {
     uint64_t struct_size;
-    uint64_t errors;         /* a loader refuses the checkpoint, or computes with wrong numbers */
-    uint64_t warnings;       /* works in some loaders, or is unlikely to be meant */
-    uint64_t notes;          /* worth knowing; nothing is wrong */
+    uint64_t errors;                      /* a loader refuses the checkpoint, or computes with wrong numbers */
+    uint64_t warnings;                    /* works in some loaders, or is unlikely to be meant */
+    uint64_t notes;                       /* worth knowing; nothing is wrong */
     uint64_t checks_done, checks_skipped; /* skipped: what they need was not there, or not asked for */
 } gnv_report_info;
 
@@ -252,8 +252,8 @@ GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format 
  * nowhere. `escaped` (may be NULL) receives how many no check found; the report names the check that found each (schema
  * ggml-nvfp4.self_test.1). Faults that show only against the source are left out when `source` is NULL. */
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
-                                        const gnv_verify_options * options, gnv_text_format format, gnv_text_t ** report,
-                                        uint64_t * escaped);
+                                        const gnv_verify_options * options, gnv_text_format format,
+                                        gnv_text_t ** report, uint64_t * escaped);
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
@@ -276,15 +276,15 @@ GNV_API uint64_t gnv_checkpoint_module_count(const gnv_checkpoint_t * checkpoint
 typedef struct gnv_tensor_info {
     uint64_t struct_size;
     const char * name;
-    const char * dtype;    /* as safetensors spells it: "BF16", "F8_E4M3", "U8" */
-    const char * role;     /* "router", "draft head: attention q"; "extra": not in the model; "": no known config.json */
+    const char * dtype; /* as safetensors spells it: "BF16", "F8_E4M3", "U8" */
+    const char * role;  /* "router", "draft head: attention q"; "extra": not in the model; "": no known config.json */
     uint64_t dimensions;
     const int64_t * shape; /* `dimensions` extents, C order */
     const char * shard;    /* the file's name inside the folder */
     uint64_t offset;       /* bytes from the start of that file */
     uint64_t bytes;
-    const char * module;   /* the quantized module it is a part of, or "" */
-    const char * part;     /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
+    const char * module; /* the quantized module it is a part of, or "" */
+    const char * part;   /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
 } gnv_tensor_info;
 
 /* `tensor` counts from 0, by file, then by offset. The caller sets struct_size. */
@@ -295,9 +295,9 @@ GNV_API gnv_status gnv_checkpoint_find_tensor(gnv_checkpoint_t * checkpoint, con
 typedef struct gnv_module_info {
     uint64_t struct_size;
     const char * name;
-    const char * role;    /* as gnv_tensor_info.role */
-    const char * scheme;  /* "nvfp4": with an input scale; "nvfp4a16": without */
-    const char * naming;  /* "compressed-tensors" (llm-compressor) or "modelopt" */
+    const char * role;   /* as gnv_tensor_info.role */
+    const char * scheme; /* "nvfp4": with an input scale; "nvfp4a16": without */
+    const char * naming; /* "compressed-tensors" (llm-compressor) or "modelopt" */
     int64_t rows, columns;
     uint64_t codes, block_scales, global_scale; /* positions of its tensors */
     uint64_t input_scale;                       /* the same; UINT64_MAX when there is none */
@@ -312,8 +312,8 @@ GNV_API gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t t
                                        uint64_t size);
 /* Elements [first, first + count) in C order as numbers: exact for every dtype but 64-bit integers beyond 2^53; of a
  * quantized module the dequantized weight. GNV_UNSUPPORTED for 6-bit floats. */
-GNV_API gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first, uint64_t count,
-                                         double * values);
+GNV_API gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first,
+                                         uint64_t count, double * values);
 
 typedef struct gnv_statistics {
     uint64_t struct_size;
@@ -326,8 +326,8 @@ typedef struct gnv_statistics {
     uint64_t codes[16];                  /* how often each E2M1 code occurs */
     double block_scale_minimum, block_scale_maximum; /* of those that are no NaN */
     uint64_t block_scale_zeros, block_scale_subnormals, block_scale_largest, block_scale_nans;
-    uint64_t block_scale_negatives;      /* -0 included; block_scale_largest above: of magnitude 448 */
-    double global_scale, input_scale;    /* of a module, as stored; 0 where there is none */
+    uint64_t block_scale_negatives;   /* -0 included; block_scale_largest above: of magnitude 448 */
+    double global_scale, input_scale; /* of a module, as stored; 0 where there is none */
 } gnv_statistics;
 
 /* Reads all of a tensor or quantized module (then the values are dequantized) in bounded memory. Sums do not depend on
@@ -377,10 +377,10 @@ GNV_API void gnv_comparison_destroy(gnv_comparison_t * comparison);
 
 typedef struct gnv_comparison_info {
     uint64_t struct_size;
-    uint64_t equal;                 /* same dtype, shape and bytes */
-    uint64_t values;                /* same dtype and shape, other bytes */
-    uint64_t form;                  /* another dtype or shape */
-    uint64_t quantized;             /* same shape, quantized on one side */
+    uint64_t equal;     /* same dtype, shape and bytes */
+    uint64_t values;    /* same dtype and shape, other bytes */
+    uint64_t form;      /* another dtype or shape */
+    uint64_t quantized; /* same shape, quantized on one side */
     uint64_t only_here, only_there;
     /* over all that is quantized on one side: sum of squared errors / sum of squares of the other side; 0 when nothing is */
     double relative_squared_error;
@@ -412,8 +412,8 @@ GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
 GNV_API uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns);
 
 /* The largest magnitude of `count` elements, 0 for none. GNV_BAD_VALUE names the first NaN or Inf. */
-GNV_API gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype dtype, const void * weights, int64_t count,
-                                              float * amax);
+GNV_API gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype dtype, const void * weights,
+                                              int64_t count, float * amax);
 /* The divisor for a weight, or for weights that share one (query, key and value; gate and up), from the largest magnitude
  * of them all: about 2688 / amax. 1 where that is not finite, as for a weight of zeros. */
 GNV_API gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype dtype, float amax, float * global_scale);

@@ -169,7 +169,8 @@ static Status plan_units(Plan & plan) {
             const TensorInfo & other = sources[plan.linear(plan.modules[m]).source];
             if (other.dtype == first.dtype) continue;
             return fail(Code::unsupported, plan.checkpoint.describe(first), " is ", dtype_name(first.dtype), ", but ",
-                        plan.checkpoint.describe(other), ", which shares its global scale, is ", dtype_name(other.dtype));
+                        plan.checkpoint.describe(other), ", which shares its global scale, is ",
+                        dtype_name(other.dtype));
         }
     }
     for (uint32_t i = 0; i < plan.tensors.size(); i++)
@@ -232,7 +233,8 @@ static void check_destination_now(Plan & plan, const std::string & source) {
     const Result<uint64_t> available = free_disk_bytes(parent_path(plan.options.destination));
     if (available.ok() && available.value() < plan.disk_bytes())
         plan.warnings.push_back(concat("the result needs ", bytes_text(plan.disk_bytes()), " at ",
-                                       plan.options.destination, ", where ", bytes_text(available.value()), " are free"));
+                                       plan.options.destination, ", where ", bytes_text(available.value()),
+                                       " are free"));
 }
 
 // --- Fingerprints -----------------------------------------------------------------------------------------------------------
@@ -260,7 +262,8 @@ static Status fingerprint(Plan & plan) {
 
 Result<Plan> make_plan(const std::string & source, const PlanOptions & options) {
     if (options.shard_bytes < 1'000'000)
-        return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes, " bytes is too small; at least 1 MB");
+        return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes,
+                    " bytes is too small; at least 1 MB");
     GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
     const std::string config_path = join_path(source, "config.json");
     GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
@@ -268,8 +271,22 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
     GNV_ASSIGN(Selection selection, recipe.select(layout));
 
-    Plan plan{std::move(checkpoint), std::move(layout), std::move(recipe), std::move(selection), options,
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+    Plan plan{std::move(checkpoint),
+              std::move(layout),
+              std::move(recipe),
+              std::move(selection),
+              options,
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {},
+              {}};
     plan.warnings = plan.selection.warnings;
     plan.notes = plan.layout.notes;
     plan.notes.insert(plan.notes.end(), plan.checkpoint.notes().begin(), plan.checkpoint.notes().end());
@@ -278,7 +295,8 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     GNV_TRY(plan_files(plan, source, ""));
     const auto is_preprocessor = [](const PlanFile & file) { return file.name == "preprocessor_config.json"; };
     if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
-        plan.warnings.push_back("the source has a vision tower but no preprocessor_config.json: engines will not start");
+        plan.warnings.push_back(
+            "the source has a vision tower but no preprocessor_config.json: engines will not start");
     GNV_ASSIGN(plan.config_text, quantized_config(config.root(), plan.layout, plan.selection, options.recipe.scheme));
     GNV_TRY(fingerprint(plan));
     check_destination_now(plan, source);

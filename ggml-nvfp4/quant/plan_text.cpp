@@ -9,7 +9,8 @@
 namespace gnv {
 
 static const char * const part_names[] = {"text", "vision tower", "draft head"};
-static const char * const content_names[] = {"copy", "codes", "block_scales", "weight_global_scale", "input_global_scale"};
+static const char * const content_names[] = {"copy", "codes", "block_scales", "weight_global_scale",
+                                             "input_global_scale"};
 
 // --- For people -------------------------------------------------------------------------------------------------------------
 
@@ -28,7 +29,8 @@ std::vector<SummaryRow> summarize(const Plan & plan) {
     for (size_t m = 0; m < plan.layout.modules.size(); m++)
         if (module_in[plan.layout.modules[m].source] < 0) module_in[plan.layout.modules[m].source] = int(m);
     std::vector<uint64_t> result_bytes(plan.checkpoint.tensors().size(), 0);
-    for (size_t t = 0; t < plan.tensors.size(); t++) result_bytes[plan.tensors[t].source] += plan.output.tensors[t].bytes;
+    for (size_t t = 0; t < plan.tensors.size(); t++)
+        result_bytes[plan.tensors[t].source] += plan.output.tensors[t].bytes;
 
     std::map<std::string, SummaryRow> rows;
     for (const ModelTensor & tensor : plan.layout.tensors) {
@@ -67,15 +69,17 @@ std::string plan_text(const Plan & plan) {
          {"", concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", plan.checkpoint.shards().size(),
                      " files, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
          {"model", plan.layout.description},
-         {"scheme", concat(scheme_name(plan.options.recipe.scheme), ", preset ", preset_name(plan.options.recipe.preset),
-                           ": ", count_text(uint64_t(plan.selection.count)), " quantized modules")},
-         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(), " files, ",
-                           count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(), " other files, ",
-                           bytes_text(other_bytes))},
+         {"scheme",
+          concat(scheme_name(plan.options.recipe.scheme), ", preset ", preset_name(plan.options.recipe.preset), ": ",
+                 count_text(uint64_t(plan.selection.count)), " quantized modules")},
+         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(),
+                           " files, ", count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(),
+                           " other files, ", bytes_text(other_bytes))},
          {"disk", concat("reads ", bytes_text(plan.source_bytes_read()), ", writes ", bytes_text(plan.disk_bytes()))},
-         {"memory", concat(plan.memory.workers, " threads x ",
-                           bytes_text(plan.memory.source_buffer + plan.memory.output_buffer), " of buffers = ",
-                           bytes_text(plan.memory.total()), twice ? concat("; ", twice, " groups are read twice") : "")}},
+         {"memory",
+          concat(plan.memory.workers, " threads x ", bytes_text(plan.memory.source_buffer + plan.memory.output_buffer),
+                 " of buffers = ", bytes_text(plan.memory.total()),
+                 twice ? concat("; ", twice, " groups are read twice") : "")}},
         {false, false});
 
     std::vector<std::vector<std::string>> rows = {{"tensors", "count", "source", "result", "becomes", "because of"}};
@@ -103,26 +107,31 @@ std::string plan_json(const Plan & plan) {
         for (const int64_t extent : shape) text += (text.size() > 1 ? "," : "") + std::to_string(extent);
         return text + "]";
     };
-    std::string out = concat(
-        "{\"schema\":\"ggml-nvfp4.plan.1\",\n\"source\":{\"folder\":", json_quote(plan.checkpoint.folder()), ",\"tensors\":",
-        plan.checkpoint.tensors().size(), ",\"bytes\":", plan.checkpoint.tensor_bytes(), ",\"fingerprint\":\"",
-        plan.source_fingerprint, "\",\"shards\":[");
+    std::string out =
+        concat("{\"schema\":\"ggml-nvfp4.plan.1\",\n\"source\":{\"folder\":", json_quote(plan.checkpoint.folder()),
+               ",\"tensors\":", plan.checkpoint.tensors().size(), ",\"bytes\":", plan.checkpoint.tensor_bytes(),
+               ",\"fingerprint\":\"", plan.source_fingerprint, "\",\"shards\":[");
     for (const Shard & shard : plan.checkpoint.shards())
-        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name), ",\"bytes\":", shard.stamp.size, "}");
-    out += concat("]},\n\"model\":{\"family\":", json_quote(plan.layout.family), ",\"description\":",
-                  json_quote(plan.layout.description), "},\n\"scheme\":\"", scheme_name(plan.options.recipe.scheme),
-                  "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"quantized_modules\":",
-                  plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
-                  ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
-                  ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),
-                  "},\n\"fingerprint\":\"", plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
+        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
+                      ",\"bytes\":", shard.stamp.size, "}");
+    out += concat("]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
+                  ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"",
+                  scheme_name(plan.options.recipe.scheme), "\",\"preset\":\"", preset_name(plan.options.recipe.preset),
+                  "\",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
+                  ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
+                  ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
+                  ",\"total\":", plan.memory.total(), "},\n\"fingerprint\":\"", plan.plan_fingerprint,
+                  "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
                   ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)
-        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name), ",\"bytes\":", shard.file_bytes, "}");
+        out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
+                      ",\"bytes\":", shard.file_bytes, "}");
     out += "]},\n\"files\":[";
     for (const PlanFile & file : plan.files)
-        out += concat(out.back() == '[' ? "" : ",", "{\"name\":", json_quote(file.name), ",\"bytes\":", file.bytes, "}");
-    out += "],\n\"notes\":" + json_list(plan.notes) + ",\n\"warnings\":" + json_list(plan.warnings) + ",\n\"tensors\":[";
+        out +=
+            concat(out.back() == '[' ? "" : ",", "{\"name\":", json_quote(file.name), ",\"bytes\":", file.bytes, "}");
+    out +=
+        "],\n\"notes\":" + json_list(plan.notes) + ",\n\"warnings\":" + json_list(plan.warnings) + ",\n\"tensors\":[";
     for (size_t t = 0; t < plan.tensors.size(); t++) {
         const OutputTensor & tensor = plan.output.tensors[t];
         const PlanTensor & what = plan.tensors[t];
@@ -133,11 +142,11 @@ std::string plan_json(const Plan & plan) {
             from += linear.offset;
             size = uint64_t(linear.rows * linear.columns) * uint64_t(dtype_traits(source.dtype).bits) / 8;
         }
-        out += concat(t ? ",\n" : "\n", "{\"name\":", json_quote(tensor.name), ",\"dtype\":\"", dtype_name(tensor.dtype),
-                      "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"", content_names[size_t(what.content)],
-                      "\",\"file\":", tensor.shard, ",\"offset\":", tensor.offset, ",\"bytes\":", tensor.bytes,
-                      ",\"source\":{\"name\":", json_quote(source.name), ",\"file\":", source.shard, ",\"offset\":", from,
-                      ",\"bytes\":", size, "}}");
+        out += concat(t ? ",\n" : "\n", "{\"name\":", json_quote(tensor.name), ",\"dtype\":\"",
+                      dtype_name(tensor.dtype), "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"",
+                      content_names[size_t(what.content)], "\",\"file\":", tensor.shard, ",\"offset\":", tensor.offset,
+                      ",\"bytes\":", tensor.bytes, ",\"source\":{\"name\":", json_quote(source.name),
+                      ",\"file\":", source.shard, ",\"offset\":", from, ",\"bytes\":", size, "}}");
     }
     return out + "\n]}\n";
 }

@@ -11,8 +11,8 @@ const char * scheme_name(Scheme scheme) { return scheme == Scheme::nvfp4 ? "nvfp
 const char * preset_name(Preset preset) { return preset == Preset::recipe ? "recipe" : "experts-only"; }
 
 static const char * const recipe_ignore[] = {
-    "lm_head",      "re:.*embed_tokens",  "re:.*mlp\\.gate$",       "re:.*shared_expert_gate.*",
-    "re:.*norm.*",  "re:.*visual\\..*",   "re:.*linear_attn\\..*",  "re:.*mtp.*",
+    "lm_head",     "re:.*embed_tokens", "re:.*mlp\\.gate$",      "re:.*shared_expert_gate.*",
+    "re:.*norm.*", "re:.*visual\\..*",  "re:.*linear_attn\\..*", "re:.*mtp.*",
 };
 static const char * const experts_only_ignore[] = {"re:.*self_attn\\..*", "re:.*shared_expert\\..*"};
 
@@ -52,8 +52,8 @@ static Status check_uniform(const ModelLayout & layout, const Selection & select
         return fail(Code::invalid_argument, quantized, " would be quantized and ", kept,
                     " not, but loaders fuse them (", group, "): ignore or quantize both");
     };
-    std::map<int32_t, size_t> fused;                           // fused_group -> first module
-    std::map<std::pair<Part, int32_t>, size_t> layer_experts;  // (part, layer) -> first routed expert's module
+    std::map<int32_t, size_t> fused;                          // fused_group -> first module
+    std::map<std::pair<Part, int32_t>, size_t> layer_experts; // (part, layer) -> first routed expert's module
     for (size_t i = 0; i < layout.modules.size(); i++) {
         const LinearModule & module = layout.modules[i];
         if (module.fused_group >= 0) {
@@ -62,7 +62,8 @@ static Status check_uniform(const ModelLayout & layout, const Selection & select
         }
         if (module.expert >= 0) {
             const size_t first = layer_experts.emplace(std::pair(module.part, module.layer), i).first->second;
-            if (selection.quantize[first] != selection.quantize[i]) return differs(first, i, "the routed experts of a layer");
+            if (selection.quantize[first] != selection.quantize[i])
+                return differs(first, i, "the routed experts of a layer");
         }
     }
     return {};
@@ -84,9 +85,11 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
         const int rule = selection.rule[i];
         if (rule >= 0 && rules_[size_t(rule)].kind != Rule::Kind::include) continue;
         if (!role_traits(module.role).can_quantize || module.part != Part::text)
-            return fail(Code::invalid_argument, module.name, " (", describe_rule(rule), ") cannot be quantized: loaders expect ",
-                        role_traits(module.role).name, " of the ",
-                        module.part == Part::vision ? "vision tower" : module.part == Part::mtp ? "draft head" : "text model",
+            return fail(Code::invalid_argument, module.name, " (", describe_rule(rule),
+                        ") cannot be quantized: loaders expect ", role_traits(module.role).name, " of the ",
+                        module.part == Part::vision ? "vision tower"
+                        : module.part == Part::mtp  ? "draft head"
+                                                    : "text model",
                         " in the source's precision");
         if (module.columns % nvfp4::block_size != 0)
             return fail(Code::model, module.name, " has ", module.columns, " input features, which ", nvfp4::block_size,
@@ -97,8 +100,8 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
     GNV_TRY(check_uniform(layout, selection));
     for (size_t r = 0; r < rules_.size(); r++)
         if (rules_[r].from_caller && hits[r] == 0)
-            selection.warnings.push_back(concat(kind_name(rules_[r].kind), " \"", printable(rules_[r].pattern.text()),
-                                                "\" matches no module"));
+            selection.warnings.push_back(
+                concat(kind_name(rules_[r].kind), " \"", printable(rules_[r].pattern.text()), "\" matches no module"));
     if (selection.count == 0) return fail(Code::invalid_argument, "the rules leave no module to quantize");
     return selection;
 }

@@ -34,7 +34,8 @@ static const KnownFile known_files[] = {
 };
 
 const AuxiliaryFile & AuxiliaryFiles::operator[](const std::string & name) const {
-    const auto found = std::find_if(files.begin(), files.end(), [&](const AuxiliaryFile & file) { return file.name == name; });
+    const auto found =
+        std::find_if(files.begin(), files.end(), [&](const AuxiliaryFile & file) { return file.name == name; });
     GNV_CHECK(found != files.end());
     return *found;
 }
@@ -43,18 +44,22 @@ const AuxiliaryFile & AuxiliaryFiles::operator[](const std::string & name) const
 static std::string canonical(const JsonValue & value) {
     if (value.is_array()) {
         std::string out = "[";
-        (void)value.for_each_element([&](size_t, const JsonValue & item) -> Status {
-            out += canonical(item) + ",";
-            return {};
-        }).ok();
+        (void)value
+            .for_each_element([&](size_t, const JsonValue & item) -> Status {
+                out += canonical(item) + ",";
+                return {};
+            })
+            .ok();
         return out + "]";
     }
     if (!value.is_object()) return value.text();
     std::vector<std::pair<std::string, std::string>> members;
-    (void)value.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
-        members.emplace_back(key, canonical(member));
-        return {};
-    }).ok();
+    (void)value
+        .for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+            members.emplace_back(key, canonical(member));
+            return {};
+        })
+        .ok();
     std::sort(members.begin(), members.end());
     std::string out = "{";
     for (const auto & [key, text] : members) out += json_quote(key) + ":" + text + ",";
@@ -66,10 +71,12 @@ using Members = std::map<std::string, std::string>;
 static Members top_members(const JsonValue & root) {
     Members members;
     if (!root.is_object()) return {{"", canonical(root)}};
-    (void)root.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
-        members[std::string(key)] = canonical(member);
-        return {};
-    }).ok();
+    (void)root
+        .for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+            members[std::string(key)] = canonical(member);
+            return {};
+        })
+        .ok();
     return members;
 }
 

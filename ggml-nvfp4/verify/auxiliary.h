@@ -9,23 +9,30 @@
 
 namespace gnv::verify {
 
-enum class AuxiliaryKind : uint8_t { tokenizer, tokenizer_part, tokenizer_config, chat_template, preprocessor, generation };
+enum class AuxiliaryKind : uint8_t {
+    tokenizer,
+    tokenizer_part,
+    tokenizer_config,
+    chat_template,
+    preprocessor,
+    generation
+};
 
 struct AuxiliaryFile {
     std::string name;
     AuxiliaryKind kind = AuxiliaryKind::tokenizer;
     bool present = false;
-    std::string problem;    // why it cannot be read: "not valid JSON ..."
+    std::string problem; // why it cannot be read: "not valid JSON ..."
     // Against the source:
     bool in_source = false;
-    bool differs = false;   // in bytes
+    bool differs = false;            // in bytes
     bool differs_in_meaning = false; // JSON: not only in blanks and the order of keys
     std::vector<std::string> keys;   // the first keys that differ, at the top level
 };
 
 struct AuxiliaryFiles {
-    std::vector<AuxiliaryFile> files;     // all that are known, present or not
-    bool template_in_tokenizer_config = false; // older checkpoints keep the chat template there
+    std::vector<AuxiliaryFile> files;                                 // all that are known, present or not
+    bool template_in_tokenizer_config = false;                        // older checkpoints keep the chat template there
     const AuxiliaryFile & operator[](const std::string & name) const; // a known name
 };
 

@@ -65,29 +65,29 @@ class Reporter {
 };
 
 // checks_tensors.cpp
-void check_files(const Context & context, Findings & findings);              // L1
-void check_tensor_forms(const Context & context, Findings & findings);       // L2
-void check_experts(const Context & context, Findings & findings);            // L5
-void check_prefixes(const Context & context, Findings & findings);           // L12
+void check_files(const Context & context, Findings & findings);        // L1
+void check_tensor_forms(const Context & context, Findings & findings); // L2
+void check_experts(const Context & context, Findings & findings);      // L5
+void check_prefixes(const Context & context, Findings & findings);     // L12
 // checks_declared.cpp
-void check_declared(const Context & context, Findings & findings);           // L3
-void check_fused_parameters(const Context & context, Findings & findings);   // L4
-void check_parts(const Context & context, Findings & findings);              // L11
+void check_declared(const Context & context, Findings & findings);         // L3
+void check_fused_parameters(const Context & context, Findings & findings); // L4
+void check_parts(const Context & context, Findings & findings);            // L11
 // checks_config.cpp
-void check_config(const Context & context, Findings & findings);             // L10
-void check_tensor_parallel(const Context & context, Findings & findings);    // L13
-void check_foreign_format(const Context & context, Findings & findings);     // L15
+void check_config(const Context & context, Findings & findings);          // L10
+void check_tensor_parallel(const Context & context, Findings & findings); // L13
+void check_foreign_format(const Context & context, Findings & findings);  // L15
 // checks_files.cpp
-void check_auxiliary_files(const Context & context, Findings & findings);    // L14
+void check_auxiliary_files(const Context & context, Findings & findings); // L14
 // checks_values.cpp
-void check_global_scales(const Context & context, Findings & findings);      // L6
-void check_orientation(const Context & context, Findings & findings);        // L7
-void check_input_scales(const Context & context, Findings & findings);       // L8
-void check_block_scales(const Context & context, Findings & findings);       // L9
+void check_global_scales(const Context & context, Findings & findings); // L6
+void check_orientation(const Context & context, Findings & findings);   // L7
+void check_input_scales(const Context & context, Findings & findings);  // L8
+void check_block_scales(const Context & context, Findings & findings);  // L9
 // checks_source.cpp
-void check_preserved(const Context & context, Findings & findings);          // S1
-void check_weights(const Context & context, Findings & findings);            // S2
-void check_rounding(const Context & context, Findings & findings);           // S3
-void check_source_config(const Context & context, Findings & findings);      // S4
+void check_preserved(const Context & context, Findings & findings);     // S1
+void check_weights(const Context & context, Findings & findings);       // S2
+void check_rounding(const Context & context, Findings & findings);      // S3
+void check_source_config(const Context & context, Findings & findings); // S4
 
 } // namespace gnv::verify

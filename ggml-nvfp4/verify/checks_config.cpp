@@ -15,12 +15,11 @@ void check_config(const Context & context, Findings & findings) {
     const Reporter report(findings, "L10");
     const std::vector<ConfigGroup> & groups = subject.config_groups().groups;
     for (size_t g = 0; g < groups.size(); g++) {
-        const bool used = std::any_of(subject.modules.begin(), subject.modules.end(), [&](const Module & module) {
-            return module.declared.front() == int(g);
-        });
+        const bool used = std::any_of(subject.modules.begin(), subject.modules.end(),
+                                      [&](const Module & module) { return module.declared.front() == int(g); });
         if (!used)
-            report.warning(concat("quantization_config.config_groups.", printable(groups[g].name, 60)), "matches no module",
-                           "loaders ignore the group", "correct its targets, or remove it");
+            report.warning(concat("quantization_config.config_groups.", printable(groups[g].name, 60)),
+                           "matches no module", "loaders ignore the group", "correct its targets, or remove it");
     }
 }
 
@@ -55,12 +54,13 @@ void check_tensor_parallel(const Context & context, Findings & findings) {
         for (const Module & module : context.subject.modules) {
             if (!module.is_nvfp4()) continue;
             const Cut cut = cut_of(module.role);
-            if ((cut == Cut::rows && module.rows % devices != 0) || (cut == Cut::columns && module.columns % (16 * devices) != 0))
+            if ((cut == Cut::rows && module.rows % devices != 0) ||
+                (cut == Cut::columns && module.columns % (16 * devices) != 0))
                 unfit.emplace(module.role, &module);
         }
         for (const auto & [role, module] : unfit)
-            report.note(module->name, concat("does not divide among ", devices, " devices: ",
-                                             cut_of(role) == Cut::rows ? "output" : "input", " features ",
+            report.note(module->name, concat("does not divide among ", devices,
+                                             " devices: ", cut_of(role) == Cut::rows ? "output" : "input", " features ",
                                              cut_of(role) == Cut::rows ? module->rows : module->columns,
                                              "; loaders refuse tensor parallelism of ", devices));
     }
@@ -68,8 +68,8 @@ void check_tensor_parallel(const Context & context, Findings & findings) {
 
 // --- L15 ------------------------------------------------------------------------------------------------------------------
 
-static const char * const model_opt_repair =
-    "convert it to compressed-tensors: rename the tensors and store reciprocals, since ModelOpt's scales are multipliers";
+static const char * const model_opt_repair = "convert it to compressed-tensors: rename the tensors and store "
+                                             "reciprocals, since ModelOpt's scales are multipliers";
 
 void check_foreign_format(const Context & context, Findings & findings) {
     const Reporter report(findings, "L15");
@@ -89,7 +89,8 @@ void check_foreign_format(const Context & context, Findings & findings) {
         if (count++ == 0) first = &tensor;
     }
     if (count > 0)
-        report.error(first->name, concat("is named as ModelOpt names its global scales (", count_text(count), " of them)"),
+        report.error(first->name,
+                     concat("is named as ModelOpt names its global scales (", count_text(count), " of them)"),
                      "compressed-tensors loaders stop at the unknown parameter", model_opt_repair);
 }
 

@@ -26,7 +26,8 @@ static bool fits(const Subject & subject, const Module & module, int declared) {
 }
 
 static const char * stored_text(const Module & module) {
-    static const char * const texts[] = {"absent", "stored in the source's precision", "stored as NVFP4", "stored as FP8"};
+    static const char * const texts[] = {"absent", "stored in the source's precision", "stored as NVFP4",
+                                         "stored as FP8"};
     return texts[size_t(module.stored)];
 }
 
@@ -57,11 +58,12 @@ static void report_misfit(const Reporter & report, const Subject & subject, cons
     const int declared = first_misfit(subject, module);
     const bool own = !fits(subject, module, module.declared.front());
     report.add(severity, module.name,
-               concat("is ", stored_text(module), ", but ", declared_text(subject, declared), own ? "" : " in the names of ",
-                      own ? "" : misfits(subject, module)),
+               concat("is ", stored_text(module), ", but ", declared_text(subject, declared),
+                      own ? "" : " in the names of ", own ? "" : misfits(subject, module)),
                effect,
-               declared == undeclared ? "take it off the ignore list, or add it to a group's targets"
-                                      : "add it to the ignore list; a pattern that starts with re:.* holds in every name space");
+               declared == undeclared
+                   ? "take it off the ignore list, or add it to a group's targets"
+                   : "add it to the ignore list; a pattern that starts with re:.* holds in every name space");
 }
 
 // Below this share of the weights in the text model's Linears, something large was skipped.
@@ -91,8 +93,9 @@ void check_declared(const Context & context, Findings & findings) {
         if (is_built_plain(module.role)) {
             if (own_fits && !module.is_nvfp4()) continue;
             report_misfit(report, subject, module, module.is_nvfp4() ? Severity::error : Severity::warning,
-                          module.is_nvfp4() ? "loaders build this module in the source's precision and stop at its packed tensors"
-                                            : "vLLM builds it plain all the same; other loaders look for packed tensors");
+                          module.is_nvfp4()
+                              ? "loaders build this module in the source's precision and stop at its packed tensors"
+                              : "vLLM builds it plain all the same; other loaders look for packed tensors");
         } else if (misfits(subject, module).empty()) {
             continue;
         } else if (module.is_nvfp4() && module.expert > 0) {
@@ -100,8 +103,9 @@ void check_declared(const Context & context, Findings & findings) {
                           "vLLM asks for expert 0 alone and loads it; other loaders take the config at its word");
         } else {
             report_misfit(report, subject, module, Severity::error,
-                          module.is_nvfp4() ? "loaders build a plain module and stop at its packed tensors"
-                                            : "loaders wait for packed tensors: a missing parameter, or uninitialized memory");
+                          module.is_nvfp4()
+                              ? "loaders build a plain module and stop at its packed tensors"
+                              : "loaders wait for packed tensors: a missing parameter, or uninitialized memory");
         }
     }
 }
@@ -134,9 +138,10 @@ void check_fused_parameters(const Context & context, Findings & findings) {
                                     "; loaders fuse them into ", parameter),
                              "the model cannot be built", "quantize or ignore both");
             } else if (!declared_alike(subject, first, other)) {
-                report.error(other.name,
-                             concat("and ", first.name, " are declared differently; loaders fuse them into ", parameter),
-                             "the model cannot be built", "let targets and ignore list treat both alike");
+                report.error(
+                    other.name,
+                    concat("and ", first.name, " are declared differently; loaders fuse them into ", parameter),
+                    "the model cannot be built", "let targets and ignore list treat both alike");
             }
         }
     }
@@ -178,8 +183,8 @@ void check_parts(const Context & context, Findings & findings) {
         } else {
             // Producers drop the draft head knowingly; without a source we cannot tell whether there was one.
             report.add(names.part == Part::mtp && !context.source ? Severity::warning : Severity::error, names.what,
-                       concat("config.json announces a ", names.what, ", but none of its tensors is there"), names.without,
-                       "copy its tensors from the source");
+                       concat("config.json announces a ", names.what, ", but none of its tensors is there"),
+                       names.without, "copy its tensors from the source");
         }
     }
     if (subject.mixed_draft_experts)
@@ -187,8 +192,9 @@ void check_parts(const Context & context, Findings & findings) {
                      "loaders settle on one form and leave out or overwrite the other", "keep the source's form");
     for (const Module & module : subject.modules) {
         if (module.part != Part::mtp || module.stored == Stored::absent || misfits(subject, module).empty()) continue;
-        report_misfit(report, subject, module, Severity::error,
-                      "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");
+        report_misfit(
+            report, subject, module, Severity::error,
+            "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");
     }
     for (const uint32_t tensor : subject.unknown_tensors) {
         const std::string & name = subject.info(tensor).name;
@@ -196,8 +202,10 @@ void check_parts(const Context & context, Findings & findings) {
         const bool draft = starts_with(rest, "mtp.");
         if ((!draft && !starts_with(rest, "visual.")) || name.find(".mlp.experts.") != std::string::npos) continue;
         report.add(draft ? Severity::warning : Severity::error, name,
-                   concat("belongs to a ", draft ? "draft head" : "vision tower", " in a form that config.json does not call for"),
-                   draft ? "loaders skip it, or stop when the draft head is used" : "loaders stop at the unknown parameter",
+                   concat("belongs to a ", draft ? "draft head" : "vision tower",
+                          " in a form that config.json does not call for"),
+                   draft ? "loaders skip it, or stop when the draft head is used"
+                         : "loaders stop at the unknown parameter",
                    "correct config.json, or remove the tensor");
     }
 }

@@ -28,7 +28,8 @@ static std::string key_list(const AuxiliaryFile & file) {
     return out.empty() ? "" : out + ")";
 }
 
-static void check_missing(const Reporter & report, const AuxiliaryFiles & all, const AuxiliaryFile & file, bool has_vision) {
+static void check_missing(const Reporter & report, const AuxiliaryFiles & all, const AuxiliaryFile & file,
+                          bool has_vision) {
     const bool preprocessor = file.kind == AuxiliaryKind::preprocessor;
     if (preprocessor && !has_vision) return;
     // Newer tools write one processor_config.json in place of the others.
@@ -47,10 +48,10 @@ static void check_difference(const Reporter & report, const AuxiliaryFile & file
         report.note(file.name, "is written differently than in the source, with the same meaning");
         return;
     }
-    const bool calibration_traces =
-        file.kind == AuxiliaryKind::tokenizer && !file.keys.empty() &&
-        std::all_of(file.keys.begin(), file.keys.end(),
-                    [](const std::string & key) { return key == "truncation" || key == "padding"; });
+    const bool calibration_traces = file.kind == AuxiliaryKind::tokenizer && !file.keys.empty() &&
+                                    std::all_of(file.keys.begin(), file.keys.end(), [](const std::string & key) {
+                                        return key == "truncation" || key == "padding";
+                                    });
     if (calibration_traces) {
         report.warning(file.name, "carries truncation or padding that the source does not have",
                        "prompts are cut or padded as the calibration was", copy_repair);
@@ -60,8 +61,8 @@ static void check_difference(const Reporter & report, const AuxiliaryFile & file
     } else {
         const bool version = file.keys == std::vector<std::string>{"transformers_version"};
         report.add(version ? Severity::note : Severity::warning, file.name,
-                   concat("differs from the source's", key_list(file)), version ? "" : "engines behave otherwise than with the source",
-                   version ? "" : copy_repair);
+                   concat("differs from the source's", key_list(file)),
+                   version ? "" : "engines behave otherwise than with the source", version ? "" : copy_repair);
     }
 }
 
@@ -80,10 +81,12 @@ void check_auxiliary_files(const Context & context, Findings & findings) {
     }
     // What neither side has; what only the source has was said above.
     const auto require = [&](const char * name, bool present, Severity severity) {
-        if (!present && !all[name].in_source) report.add(severity, name, "is missing", missing_effect(all[name].kind), copy_repair);
+        if (!present && !all[name].in_source)
+            report.add(severity, name, "is missing", missing_effect(all[name].kind), copy_repair);
     };
     const auto present = [&](const char * name) { return all[name].present; };
-    require("tokenizer.json", present("tokenizer.json") || (present("vocab.json") && present("merges.txt")), Severity::error);
+    require("tokenizer.json", present("tokenizer.json") || (present("vocab.json") && present("merges.txt")),
+            Severity::error);
     require("tokenizer_config.json", present("tokenizer_config.json"), Severity::error);
     if (has_vision)
         require("preprocessor_config.json", present("preprocessor_config.json") || present("processor_config.json"),

@@ -54,10 +54,12 @@ void check_preserved(const Context & context, Findings & findings) {
             check_preserved_tensor(report, context.subject, source, source.preserved[i],
                                    context.measurements->preserved[i]);
     for (const uint32_t tensor : source.unmatched)
-        report.error(source.checkpoint.tensors()[tensor].name, "is in the source, but this config.json does not call for it",
-                     "loaders build a smaller model than the source's", "take config.json and the tensor from the source");
+        report.error(
+            source.checkpoint.tensors()[tensor].name, "is in the source, but this config.json does not call for it",
+            "loaders build a smaller model than the source's", "take config.json and the tensor from the source");
     for (const uint32_t tensor : source.added)
-        report.error(context.subject.info(tensor).name, "is not in the source", "loaders build another model than the source's",
+        report.error(context.subject.info(tensor).name, "is not in the source",
+                     "loaders build another model than the source's",
                      "take config.json and the tensors from the source");
 }
 
@@ -72,7 +74,8 @@ static constexpr double far_bound = 0.001;
 static std::string percent(double share) { return concat(std::round(share * 1e4) / 100, " %"); }
 
 static bool is_nearest(const ModuleValues & values) {
-    return values.comparison.nearest_codes == values.elements() && values.comparison.nearest_scales == values.scales.blocks;
+    return values.comparison.nearest_codes == values.elements() &&
+           values.comparison.nearest_scales == values.scales.blocks;
 }
 
 void check_weights(const Context & context, Findings & findings) {
@@ -89,7 +92,8 @@ void check_weights(const Context & context, Findings & findings) {
         const double error = values.relative_error();
         const uint64_t far = values.comparison.far_weights;
         if (!values.comparison.finite) {
-            report.error(module.name, "has NaN or Inf in the source", "the module's outputs are NaN", "repair the source");
+            report.error(module.name, "has NaN or Inf in the source", "the module's outputs are NaN",
+                         "repair the source");
         } else if (!(error <= error_bound)) {
             const bool nearest = is_nearest(values);
             report.add(nearest ? Severity::warning : Severity::error, module.name,
@@ -98,7 +102,8 @@ void check_weights(const Context & context, Findings & findings) {
                        "loaders cannot tell: the module computes with other weights",
                        nearest ? "leave it in the source's precision" : "quantize the module again");
         } else if (far > 0) {
-            report.add(double(far) > far_bound * double(values.elements()) ? Severity::error : Severity::warning, module.name,
+            report.add(double(far) > far_bound * double(values.elements()) ? Severity::error : Severity::warning,
+                       module.name,
                        concat("has ", count_text(far), " of ", count_text(values.elements()),
                               " weights that are off by more than half of their block's largest"),
                        "loaders cannot tell: these weights are wrong", "quantize the module again");
@@ -122,8 +127,8 @@ void check_rounding(const Context & context, Findings & findings) {
         report.warning(context.subject.modules[i].name,
                        concat(count_text(values.elements() - values.comparison.nearest_codes), " codes and ",
                               count_text(values.scales.blocks - values.comparison.nearest_scales),
-                              " block scales are not the nearest, while those of ", percent(double(nearest) / double(compared)),
-                              " of the modules are"),
+                              " block scales are not the nearest, while those of ",
+                              percent(double(nearest) / double(compared)), " of the modules are"),
                        "loaders cannot tell; a few altered bits do little harm, but something altered them",
                        "compare checksums with the file that was written, or quantize again");
     }
@@ -133,7 +138,8 @@ void check_rounding(const Context & context, Findings & findings) {
 
 // Keys that say who wrote the file, or how much memory to save: no change of the model.
 static bool is_incidental(std::string_view path) {
-    for (const char * key : {"transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype", "initializer_range"})
+    for (const char * key :
+         {"transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype", "initializer_range"})
         if (path == key || ends_with(path, std::string(".") + key)) return true;
     return false;
 }
@@ -145,11 +151,13 @@ static void flatten(const JsonValue & value, const std::string & path, std::map<
         out[path] = number.ok() ? concat(number.value()) : value.text();
         return;
     }
-    (void)value.for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
-        if (path.empty() && key == "quantization_config") return {};
-        flatten(member, path.empty() ? std::string(key) : concat(path, ".", key), out);
-        return {};
-    }).ok();
+    (void)value
+        .for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+            if (path.empty() && key == "quantization_config") return {};
+            flatten(member, path.empty() ? std::string(key) : concat(path, ".", key), out);
+            return {};
+        })
+        .ok();
 }
 
 void check_source_config(const Context & context, Findings & findings) {
@@ -172,7 +180,8 @@ void check_source_config(const Context & context, Findings & findings) {
         }
     }
     for (const auto & [path, value] : ours)
-        if (theirs.count(path) == 0) report.note(path, concat("is ", printable(value, 60), ", the source does not have the key"));
+        if (theirs.count(path) == 0)
+            report.note(path, concat("is ", printable(value, 60), ", the source does not have the key"));
 }
 
 } // namespace gnv::verify

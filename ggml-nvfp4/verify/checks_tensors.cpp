@@ -13,7 +13,8 @@ namespace gnv::verify {
 void check_files(const Context & context, Findings & findings) {
     const Reporter report(findings, "L1");
     for (const std::string & problem : context.subject.index_problems)
-        report.error(index_file_name, problem, "loaders look for tensors where the index says: a key error, or a stale shard",
+        report.error(index_file_name, problem,
+                     "loaders look for tensors where the index says: a key error, or a stale shard",
                      "write the index again from the shards' headers");
     if (!context.subject.checkpoint) return; // said when it was opened
     for (const std::string & note : context.subject.checkpoint->notes()) report.note("", note);
@@ -31,7 +32,8 @@ static bool is_scalar(Component component) {
 }
 
 // One tensor of an NVFP4 module that is there.
-static void check_component(const Reporter & report, const Subject & subject, const Module & module, Component component) {
+static void check_component(const Reporter & report, const Subject & subject, const Module & module,
+                            Component component) {
     const TensorInfo & info = subject.info(module.tensor(component));
     const DType wanted = component_traits(component).nvfp4_dtype;
     if (info.dtype != wanted)
@@ -39,7 +41,8 @@ static void check_component(const Reporter & report, const Subject & subject, co
                      "loaders take the bytes for numbers of the wrong kind: no error, wrong weights",
                      "write the tensor with the right dtype in the header");
     std::vector<int64_t> shape = {module.rows, module.columns / (component == Component::codes ? 2 : 16)};
-    const bool fits = is_scalar(component) ? info.shape.empty() || info.shape == std::vector<int64_t>{1} : info.shape == shape;
+    const bool fits =
+        is_scalar(component) ? info.shape.empty() || info.shape == std::vector<int64_t>{1} : info.shape == shape;
     if (!fits)
         report.error(info.name,
                      concat("has shape ", shape_text(info.shape), ", must be ",
@@ -67,8 +70,8 @@ static void check_nvfp4_module(const Reporter & report, const Subject & subject,
             report.error(subject.info(module.tensor(component)).name, "lies beside the packed weight",
                          "vLLM stops at the unknown parameter", "remove the tensor");
     if (module.columns % 16 != 0)
-        report.error(module.name, concat("has ", module.columns, " input features, which 16 does not divide"), wrong_form,
-                     "leave the module in the source's precision");
+        report.error(module.name, concat("has ", module.columns, " input features, which 16 does not divide"),
+                     wrong_form, "leave the module in the source's precision");
 }
 
 static void check_other_module(const Reporter & report, const Subject & subject, const Module & module) {
@@ -99,11 +102,13 @@ static void check_spec(const Reporter & report, const Subject & subject, const T
     const bool stray = module && module->is_nvfp4();
     if (stray) return; // said above
     if (info.shape != spec.shape)
-        report.error(info.name, concat("has shape ", shape_text(info.shape), ", config.json calls for ", shape_text(spec.shape)),
+        report.error(info.name,
+                     concat("has shape ", shape_text(info.shape), ", config.json calls for ", shape_text(spec.shape)),
                      "loaders stop at the shape", "compare config.json and the tensor with the source");
     if (!is_float(info.dtype) && !(module && module->stored == Stored::fp8 && info.dtype == DType::f8_e4m3))
         report.error(info.name, concat("is ", dtype_name(info.dtype), ", expected BF16, F16 or F32"),
-                     "loaders convert the bytes as numbers: no error, wrong weights", "take the tensor from the source");
+                     "loaders convert the bytes as numbers: no error, wrong weights",
+                     "take the tensor from the source");
 }
 
 // What other producers leave behind that loaders skip.
@@ -151,7 +156,9 @@ void check_tensor_forms(const Context & context, Findings & findings) {
 // --- L5 -------------------------------------------------------------------------------------------------------------------
 
 // The name of the layer's experts, "model.language_model.layers.3.mlp.experts"
-static std::string experts_of(const Module & module) { return module.name.substr(0, module.name.rfind(".experts.") + 8); }
+static std::string experts_of(const Module & module) {
+    return module.name.substr(0, module.name.rfind(".experts.") + 8);
+}
 
 static void check_layer_experts(const Reporter & report, const std::vector<const Module *> & modules) {
     const auto absent = [](const Module * module) { return module->stored == Stored::absent; };
@@ -159,7 +166,8 @@ static void check_layer_experts(const Reporter & report, const std::vector<const
     const auto missing = std::count_if(modules.begin(), modules.end(), absent);
     if (missing == std::ptrdiff_t(modules.size())) {
         report.error(layer, concat("none of the ", modules.size(), " expert projections is there"),
-                     "vLLM leaves the experts' memory uninitialized, without an error", "quantize again from the source");
+                     "vLLM leaves the experts' memory uninitialized, without an error",
+                     "quantize again from the source");
         return;
     }
     const auto first = std::find_if_not(modules.begin(), modules.end(), absent);
@@ -182,8 +190,10 @@ static void check_unknown_expert(const Reporter & report, const TensorInfo & inf
         report.warning(info.name, concat("belongs to an expert beyond the ", expert_count, " of config.json"),
                        "loaders skip it without a word", "correct num_experts, or remove the tensor");
     } else if (numbered) {
-        report.error(info.name, "is no tensor of an expert", "vLLM stops at the unknown parameter", "remove the tensor");
-    } else if ((starts_with(rest, "gate_up_proj") || starts_with(rest, "down_proj")) && rest.find('.') == std::string_view::npos) {
+        report.error(info.name, "is no tensor of an expert", "vLLM stops at the unknown parameter",
+                     "remove the tensor");
+    } else if ((starts_with(rest, "gate_up_proj") || starts_with(rest, "down_proj")) &&
+               rest.find('.') == std::string_view::npos) {
         report.error(info.name, "holds all experts in one tensor: they were not quantized one by one",
                      "loaders read this form in BF16 only; its NVFP4 scales are dropped",
                      "split the experts before quantizing");

@@ -109,7 +109,8 @@ void check_orientation(const Context & context, Findings & findings) {
         if (!compared) {
             if (implied > largest_plausible_weight || implied < smallest_plausible_weight)
                 report.error(name, concat("stands for weights up to ", implied, ": it looks inverted"),
-                             "weights come out wrong by many powers of ten", "store the divisor 448 * 6 / amax, not its inverse");
+                             "weights come out wrong by many powers of ten",
+                             "store the divisor 448 * 6 / amax, not its inverse");
             continue;
         }
         const double ratio = actual > 0 ? implied / actual : 1;
@@ -119,7 +120,8 @@ void check_orientation(const Context & context, Findings & findings) {
                                      "; the values are close, so another method chose the scales"));
         } else {
             report.error(name, concat("stands for weights up to ", implied, ", the source has ", actual),
-                         "weights come out wrong by this ratio", "store the divisor 448 * 6 / amax of the fused group's weights");
+                         "weights come out wrong by this ratio",
+                         "store the divisor 448 * 6 / amax of the fused group's weights");
         }
     }
 }
@@ -144,14 +146,16 @@ void check_input_scales(const Context & context, Findings & findings) {
             layers[{module.part, module.layer, module.role == Role::expert_down}].push_back({value, &module});
     }
     for (auto & [place, scales] : layers) {
-        std::stable_sort(scales.begin(), scales.end(), [](const Scale & a, const Scale & b) { return a.value < b.value; });
+        std::stable_sort(scales.begin(), scales.end(),
+                         [](const Scale & a, const Scale & b) { return a.value < b.value; });
         const float median = scales[scales.size() / 2].value;
         for (const Scale & scale : scales) {
             if (double(median) / double(scale.value) <= outlier_ratio) break;
-            report.warning(scale.module->name + ".input_global_scale",
-                           concat("is ", double(scale.value), ", the median of the layer's experts is ", double(median)),
-                           "kernels that use one scale a layer take the smallest: small inputs of all its experts vanish",
-                           "calibrate with more data, or clip this expert's range");
+            report.warning(
+                scale.module->name + ".input_global_scale",
+                concat("is ", double(scale.value), ", the median of the layer's experts is ", double(median)),
+                "kernels that use one scale a layer take the smallest: small inputs of all its experts vanish",
+                "calibrate with more data, or clip this expert's range");
         }
     }
 }
@@ -165,8 +169,8 @@ void check_block_scales(const Context & context, Findings & findings) {
         const ScaleCensus & census = values.scales;
         const std::string name = context.subject.modules[i].name + ".weight_scale";
         if (census.nan > 0)
-            report.error(name, concat("holds NaN in ", count_text(census.nan), " blocks"), "every output of the rows is NaN",
-                         quantize_repair);
+            report.error(name, concat("holds NaN in ", count_text(census.nan), " blocks"),
+                         "every output of the rows is NaN", quantize_repair);
         if (census.negative > 0)
             report.error(name, concat("is negative in ", count_text(census.negative), " blocks"),
                          "kernels take block scales for unsigned: wrong numbers", quantize_repair);

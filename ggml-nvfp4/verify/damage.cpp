@@ -14,7 +14,8 @@ Damage::Damage(const Subject & subject)
       shards_(subject.checkpoint->shards().size()), changed_(shards_.size(), false) {
     for (const TensorInfo & info : subject.checkpoint->tensors()) {
         const std::string & file = subject.checkpoint->shards()[info.shard].file_name;
-        shards_[info.shard].push_back({{info.name, info.dtype, info.shape, 0, 0}, {"", file, info.offset, info.bytes}, false});
+        shards_[info.shard].push_back(
+            {{info.name, info.dtype, info.shape, 0, 0}, {"", file, info.offset, info.bytes}, false});
     }
 }
 

@@ -40,7 +40,7 @@ class Damage {
     // A new tensor, beside an existing one.
     void add(int64_t beside, std::string name, DType dtype, std::vector<int64_t> shape, std::string bytes);
 
-    nlohmann::ordered_json & config(); // parsed config.json; written back by finish()
+    nlohmann::ordered_json & config();            // parsed config.json; written back by finish()
     OverlayFolder & files() { return *overlay_; } // what finish() does not write
 
     // The damaged view.

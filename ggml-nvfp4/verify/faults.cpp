@@ -34,8 +34,8 @@ const Module * choose_module(Damage & damage) {
 }
 
 const Module * choose_expert(Damage & damage, int32_t expert, Role role) {
-    const Module * module = damage.find(
-        [&](const Module & m) { return is_sound(m) && m.expert == expert && m.role == role; });
+    const Module * module =
+        damage.find([&](const Module & m) { return is_sound(m) && m.expert == expert && m.role == role; });
     if (module) damage.touch(*module);
     return module;
 }
@@ -136,7 +136,8 @@ Result<bool> set_zero_scale(Damage & damage) {
 }
 
 Result<bool> negate_scales(Damage & damage) {
-    return change_module(damage, Component::block_scales, [](std::string & bytes) { bytes[0] = char(bytes[0] | 0x80); });
+    return change_module(damage, Component::block_scales,
+                         [](std::string & bytes) { bytes[0] = char(bytes[0] | 0x80); });
 }
 
 Result<bool> invert_global_scale(Damage & damage) {
@@ -178,8 +179,8 @@ Result<bool> swap_experts(Damage & damage) {
         return is_sound(m) && m.expert == 1 && m.role == first->role && m.layer == first->layer;
     });
     if (!second) return false;
-    for (const Component component : {Component::codes, Component::block_scales, Component::weight_global_scale,
-                                      Component::input_global_scale}) {
+    for (const Component component :
+         {Component::codes, Component::block_scales, Component::weight_global_scale, Component::input_global_scale}) {
         const int64_t a = first->tensor(component), b = second->tensor(component);
         if (a < 0 || b < 0) continue;
         damage.rename(a, damage.subject().info(b).name);
@@ -241,7 +242,8 @@ Result<bool> leave_weight(Damage & damage) {
 Result<bool> add_unknown_tensor(Damage & damage) {
     const Module * module = choose_module(damage);
     if (!module) return false;
-    damage.add(module->tensor(Component::codes), module->name + ".lora_A.weight", DType::bf16, {1}, std::string(2, '\0'));
+    damage.add(module->tensor(Component::codes), module->name + ".lora_A.weight", DType::bf16, {1},
+               std::string(2, '\0'));
     return true;
 }
 
@@ -277,7 +279,8 @@ Result<bool> flip_preserved_bit(Damage & damage) {
     const Module * module = damage.find(is_plain_text);
     if (!module) return false;
     damage.touch(*module);
-    return change_bytes(damage, module->tensor(Component::weight), [](std::string & bytes) { bytes[bytes.size() / 2] ^= 1; });
+    return change_bytes(damage, module->tensor(Component::weight),
+                        [](std::string & bytes) { bytes[bytes.size() / 2] ^= 1; });
 }
 
 // --- Parts ------------------------------------------------------------------------------------------------------------------
@@ -291,7 +294,8 @@ std::vector<int64_t> part_tensors(const Subject & subject, Part part) {
 }
 
 Result<bool> alter_vision(Damage & damage) {
-    const Module * module = damage.find([](const Module & m) { return m.part == Part::vision && m.stored == Stored::plain; });
+    const Module * module =
+        damage.find([](const Module & m) { return m.part == Part::vision && m.stored == Stored::plain; });
     if (!module) return false;
     damage.touch(*module);
     return change_bytes(damage, module->tensor(Component::weight), [](std::string & bytes) { bytes[1] ^= 0x40; });

@@ -14,7 +14,7 @@ namespace gnv::verify {
 
 static constexpr int64_t task_blocks = 1 << 16; // 1 Mi elements
 // What is read at once stays in a core's cache until it is used.
-static constexpr int64_t step_blocks = 1 << 13;        // 256 kB of BF16
+static constexpr int64_t step_blocks = 1 << 13;       // 256 kB of BF16
 static constexpr uint64_t preserved_step = 256 << 10; // bytes
 
 void ScaleCensus::add(const ScaleCensus & other) {
@@ -71,7 +71,7 @@ struct Task {
     bool is_weight = false;
     uint32_t number = 0; // of the module, or of the preserved tensor
     int64_t first_block = 0, blocks = 0;
-    bool last = true;    // of its tensor
+    bool last = true;   // of its tensor
     uint64_t order = 0; // place of its first byte in the checkpoint, to read files from front to end
 };
 
@@ -96,7 +96,8 @@ class Measurer {
     void list_tasks();
     Status run_task(const Task & task, TaskFigures & figures, Buffers & buffers);
     Status measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers);
-    Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures, Buffers & buffers);
+    Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures,
+                        Buffers & buffers);
     Status compare_preserved(const Task & task, Buffers & buffers);
     Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
@@ -158,7 +159,9 @@ Status Measurer::read(int64_t tensor, void * out, uint64_t size, uint64_t offset
 
 Status Measurer::read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const {
     const TensorInfo & info = source_->checkpoint.tensors()[tensor];
-    return source_shards_[info.shard]->read(out, size, info.offset + offset).add_context(source_->checkpoint.describe(info));
+    return source_shards_[info.shard]
+        ->read(out, size, info.offset + offset)
+        .add_context(source_->checkpoint.describe(info));
 }
 
 Status Measurer::read_global_scales() {
@@ -202,7 +205,8 @@ void Measurer::list_tasks() {
         tasks_.push_back({false, p, 0, 0, true, order(preserved.tensor)});
         progress_.bytes_total += subject_.info(preserved.tensor).bytes + preserved.bytes;
     }
-    progress_.tensors_total = uint64_t(std::count_if(tasks_.begin(), tasks_.end(), [](const Task & task) { return task.last; }));
+    progress_.tensors_total =
+        uint64_t(std::count_if(tasks_.begin(), tasks_.end(), [](const Task & task) { return task.last; }));
     std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task & a, const Task & b) { return a.order < b.order; });
 }
 
@@ -233,9 +237,10 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(step_blocks) * 8));
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(step_blocks * 16 * 4)));
     GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
-    GNV_TRY(read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
-    figures.comparison.add(cpu::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(), buffers.scales.data(),
-                                        out_.modules[number].weight_global_scale));
+    GNV_TRY(
+        read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
+    figures.comparison.add(cpu::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
+                                        buffers.scales.data(), out_.modules[number].weight_global_scale));
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
@@ -298,9 +303,11 @@ Status Measurer::compare_preserved(const Task & task, Buffers & buffers) {
     const PreservedTensor & preserved = source_->preserved[task.number];
     const TensorInfo & ours = subject_.info(preserved.tensor);
     const DType our_dtype = ours.dtype, their_dtype = source_->checkpoint.tensors()[preserved.source].dtype;
-    const uint64_t our_size = uint64_t(dtype_traits(our_dtype).bits) / 8, their_size = uint64_t(dtype_traits(their_dtype).bits) / 8;
+    const uint64_t our_size = uint64_t(dtype_traits(our_dtype).bits) / 8,
+                   their_size = uint64_t(dtype_traits(their_dtype).bits) / 8;
     PreservedValues & values = out_.preserved[task.number];
-    const bool comparable = is_float(our_dtype) && is_float(their_dtype) && ours.bytes / our_size == preserved.bytes / their_size;
+    const bool comparable =
+        is_float(our_dtype) && is_float(their_dtype) && ours.bytes / our_size == preserved.bytes / their_size;
 
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_step)));
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_step) * 2));
@@ -313,7 +320,8 @@ Status Measurer::compare_preserved(const Task & task, Buffers & buffers) {
         GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, first * our_size));
         GNV_TRY(hash.update(buffers.ours.data(), bytes));
         if (comparable || same) {
-            GNV_TRY(read_source(preserved.source, buffers.theirs.data(), count * their_size, preserved.offset + first * their_size));
+            GNV_TRY(read_source(preserved.source, buffers.theirs.data(), count * their_size,
+                                preserved.offset + first * their_size));
             if (same && memcmp(buffers.ours.data(), buffers.theirs.data(), bytes) == 0) {
                 evidence.seen += count;
             } else {

@@ -21,7 +21,7 @@ namespace gnv::verify {
 struct ScaleCensus {
     uint64_t blocks = 0;
     uint64_t nan = 0, negative = 0, zero = 0, subnormal = 0, saturated = 0; // saturated: 448, the largest
-    float largest = 0; // among those that are numbers
+    float largest = 0;                                                      // among those that are numbers
     void add(const ScaleCensus & other);
 };
 
@@ -43,10 +43,10 @@ struct ModuleValues {
 };
 
 enum class Preserved : uint8_t {
-    same,       // byte for byte
-    converted,  // another dtype that holds the same numbers
-    rounded,    // another dtype, numbers rounded to it
-    norm_trip,  // a norm weight w that became bf16(bf16(1 + w) - 1), as llm-compressor writes it
+    same,      // byte for byte
+    converted, // another dtype that holds the same numbers
+    rounded,   // another dtype, numbers rounded to it
+    norm_trip, // a norm weight w that became bf16(bf16(1 + w) - 1), as llm-compressor writes it
     different,
 };
 
@@ -54,8 +54,8 @@ enum class Preserved : uint8_t {
 struct PreservedValues {
     bool measured = false;
     Preserved kind = Preserved::same;
-    std::string sha256;          // of the subject's bytes
-    uint64_t differing = 0;      // elements (bytes where sizes differ), for everything but `same`
+    std::string sha256;     // of the subject's bytes
+    uint64_t differing = 0; // elements (bytes where sizes differ), for everything but `same`
     uint64_t first_differing = 0;
 };
 
@@ -78,7 +78,9 @@ using ProgressCallback = std::function<bool(const MeasureProgress &)>;
 struct LayerChoice {
     Part part = Part::text;
     int32_t layer = -1;
-    bool operator<(const LayerChoice & other) const { return std::tie(part, layer) < std::tie(other.part, other.layer); }
+    bool operator<(const LayerChoice & other) const {
+        return std::tie(part, layer) < std::tie(other.part, other.layer);
+    }
 };
 
 struct MeasureOptions {

@@ -40,14 +40,15 @@ void write_coverage(Writer & out, const VerifyReport & report) {
     uint64_t declared = 0, quantized = 0, text_weights = 0, quantized_weights = 0;
     for (const CoverageRow & row : coverage(report)) {
         const std::string what = concat(part_name(row.part), ": ", role_traits(row.role).name);
-        out.line("%-34s %9llu %9llu %9llu %9llu %9llu", what.c_str(), wide(row.modules), wide(row.declared), wide(row.nvfp4),
-                 wide(row.fp8), wide(row.plain));
+        out.line("%-34s %9llu %9llu %9llu %9llu %9llu", what.c_str(), wide(row.modules), wide(row.declared),
+                 wide(row.nvfp4), wide(row.fp8), wide(row.plain));
         declared += row.declared, quantized += row.nvfp4 + row.fp8;
         if (row.part != Part::text) continue;
         text_weights += row.weights;
         quantized_weights += row.weights / row.modules * (row.nvfp4 + row.fp8);
     }
-    out.plain(concat(count_text(quantized), " of ", count_text(declared), " Linears that config.json declares are quantized; ",
+    out.plain(concat(count_text(quantized), " of ", count_text(declared),
+                     " Linears that config.json declares are quantized; ",
                      count_text(quantized_weights * 100 / (text_weights ? text_weights : 1)),
                      " % of the weights in the text model's Linears"));
 }
@@ -65,24 +66,26 @@ void write_rows(Writer & out, const char * what, const std::vector<ErrorRow> & r
 void write_errors(Writer & out, const VerifyReport & report) {
     const std::vector<ErrorRow> roles = errors_by_role(report);
     if (roles.empty()) return;
-    out.plain("\nQuantized weights against the source: relative squared error of modules (median, 99 %, largest), SQNR in dB,"
-              "\nleast cosine, shares of elements and blocks");
+    out.plain(
+        "\nQuantized weights against the source: relative squared error of modules (median, 99 %, largest), SQNR in dB,"
+        "\nleast cosine, shares of elements and blocks");
     write_rows(out, "by role", roles);
     write_rows(out, "by layer", errors_by_layer(report));
     out.plain("\nLargest errors");
     for (const uint32_t m : worst_modules(report, 10)) {
         const ModuleValues & values = report.measurements->modules[m];
-        out.line("%10.6f  %6.2f dB  %s", values.relative_error(), values.sqnr_db(), report.subject.modules[m].name.c_str());
+        out.line("%10.6f  %6.2f dB  %s", values.relative_error(), values.sqnr_db(),
+                 report.subject.modules[m].name.c_str());
     }
 }
 
 void write_preserved(Writer & out, const VerifyReport & report) {
     const PreservedSummary summary = preserved_summary(report);
     if (summary.tensors == 0) return;
-    out.plain(concat("\n", count_text(summary.tensors), " preserved tensors (", bytes_text(summary.bytes), "): ",
-                     count_text(summary.same), " identical to the source, ", count_text(summary.converted), " converted, ",
-                     count_text(summary.norm_trip), " norms rewritten by llm-compressor, ", count_text(summary.rounded),
-                     " rounded, ", count_text(summary.different), " different"));
+    out.plain(concat("\n", count_text(summary.tensors), " preserved tensors (", bytes_text(summary.bytes),
+                     "): ", count_text(summary.same), " identical to the source, ", count_text(summary.converted),
+                     " converted, ", count_text(summary.norm_trip), " norms rewritten by llm-compressor, ",
+                     count_text(summary.rounded), " rounded, ", count_text(summary.different), " different"));
 }
 
 void write_checks(Writer & out, const VerifyReport & report) {
@@ -90,12 +93,14 @@ void write_checks(Writer & out, const VerifyReport & report) {
     for (const CheckOutcome & outcome : report.outcomes) {
         const char * id = outcome.check->id;
         std::string state = "ok";
-        const uint64_t errors = report.findings.count(id, Severity::error), warnings = report.findings.count(id, Severity::warning);
+        const uint64_t errors = report.findings.count(id, Severity::error),
+                       warnings = report.findings.count(id, Severity::warning);
         const uint64_t notes = report.findings.count(id, Severity::note);
         if (errors + warnings + notes > 0) {
             state.clear();
             const auto add = [&](uint64_t count, const char * one, const char * many) {
-                if (count > 0) state += concat(state.empty() ? "" : ", ", count_text(count), " ", count == 1 ? one : many);
+                if (count > 0)
+                    state += concat(state.empty() ? "" : ", ", count_text(count), " ", count == 1 ? one : many);
             };
             add(errors, "error", "errors"), add(warnings, "warning", "warnings"), add(notes, "note", "notes");
         } else if (!outcome.done) {
@@ -110,15 +115,18 @@ void write_findings(Writer & out, const VerifyReport & report) {
         for (const CheckOutcome & outcome : report.outcomes) {
             uint64_t shown = 0;
             for (const Finding & finding : report.findings.all()) {
-                if (finding.severity != severity || finding.check != outcome.check->id || shown == shown_per_check) continue;
+                if (finding.severity != severity || finding.check != outcome.check->id || shown == shown_per_check)
+                    continue;
                 shown++;
-                out.plain(concat("\n", severity_name(severity), " ", finding.check, "  ", printable(finding.subject, 300),
-                                 finding.subject.empty() ? "" : ": ", finding.what));
+                out.plain(concat("\n", severity_name(severity), " ", finding.check, "  ",
+                                 printable(finding.subject, 300), finding.subject.empty() ? "" : ": ", finding.what));
                 if (!finding.effect.empty()) out.plain("    effect: " + finding.effect);
                 if (!finding.repair.empty()) out.plain("    repair: " + finding.repair);
             }
             const uint64_t count = report.findings.count(outcome.check->id, severity);
-            if (count > shown) out.plain(concat("\n", severity_name(severity), " ", outcome.check->id, "  ... and ", count_text(count - shown), " more"));
+            if (count > shown)
+                out.plain(concat("\n", severity_name(severity), " ", outcome.check->id, "  ... and ",
+                                 count_text(count - shown), " more"));
         }
     }
 }
@@ -130,8 +138,9 @@ std::string report_text(const VerifyReport & report) {
     out.plain(report.subject.folder->path());
     if (report.subject.checkpoint) {
         const Checkpoint & checkpoint = *report.subject.checkpoint;
-        out.plain(concat(count_text(checkpoint.tensors().size()), " tensors, ", bytes_text(checkpoint.tensor_bytes()), " in ",
-                         count_text(checkpoint.shards().size()), checkpoint.shards().size() == 1 ? " shard" : " shards"));
+        out.plain(concat(count_text(checkpoint.tensors().size()), " tensors, ", bytes_text(checkpoint.tensor_bytes()),
+                         " in ", count_text(checkpoint.shards().size()),
+                         checkpoint.shards().size() == 1 ? " shard" : " shards"));
     }
     if (report.source) out.plain("source: " + report.source->checkpoint.folder());
     write_coverage(out, report);

@@ -156,9 +156,9 @@ std::string self_test_text(const SelfTestReport & report) {
                padded(outcome_name(result.outcome), 16) + join(result.found_by) + "\n";
         if (!result.first_finding.empty()) out += "    " + result.first_finding + "\n";
     }
-    out += concat("\n", report.count(FaultOutcome::found), " faults found, ", report.count(FaultOutcome::escaped), " escaped, ",
-                  report.count(FaultOutcome::not_applicable), " not applicable, ", report.count(FaultOutcome::needs_source),
-                  " need --source\n");
+    out += concat("\n", report.count(FaultOutcome::found), " faults found, ", report.count(FaultOutcome::escaped),
+                  " escaped, ", report.count(FaultOutcome::not_applicable), " not applicable, ",
+                  report.count(FaultOutcome::needs_source), " need --source\n");
     return out;
 }
 
@@ -173,7 +173,8 @@ std::string self_test_json(const SelfTestReport & report) {
         json.value(report.source);
     }
     json.member("baseline_errors", report.baseline_errors);
-    for (const FaultOutcome outcome : {FaultOutcome::found, FaultOutcome::escaped, FaultOutcome::not_applicable, FaultOutcome::needs_source})
+    for (const FaultOutcome outcome :
+         {FaultOutcome::found, FaultOutcome::escaped, FaultOutcome::not_applicable, FaultOutcome::needs_source})
         json.member(outcomes[size_t(outcome)], report.count(outcome));
     json.key("results").begin_array();
     for (const FaultResult & result : report.results) {

@@ -66,8 +66,10 @@ class Relation {
     void add_slice(uint32_t tensor, const LinearModule & linear) {
         if (!has_whole_bytes(tensor)) return;
         const TensorInfo & info = source_.checkpoint.tensors()[linear.source];
-        const uint64_t bytes = uint64_t(linear.rows) * uint64_t(linear.columns) * uint64_t(dtype_traits(info.dtype).bits) / 8;
-        source_.preserved.push_back({tensor, linear.role, linear.part, linear.layer, linear.source, linear.offset, bytes});
+        const uint64_t bytes =
+            uint64_t(linear.rows) * uint64_t(linear.columns) * uint64_t(dtype_traits(info.dtype).bits) / 8;
+        source_.preserved.push_back(
+            {tensor, linear.role, linear.part, linear.layer, linear.source, linear.offset, bytes});
     }
 
     void add_whole(uint32_t tensor, const TensorSpec & spec) {

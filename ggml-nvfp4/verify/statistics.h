@@ -26,7 +26,7 @@ struct Quantiles {
 struct ErrorRow {
     std::string what; // "expert gate", "layer 3"
     uint64_t modules = 0;
-    Quantiles error;   // relative squared error
+    Quantiles error;    // relative squared error
     double sqnr_db = 0; // of all weights together
     double cosine = 0;  // the least
     // Shares of elements, or of blocks.

@@ -97,14 +97,14 @@ Status SubjectReader::read_config() {
         }
     }
     if (!out_.config) {
-        findings_.add({"L10", Severity::error, "config.json", message_about(problem, "config.json"), "no loader can start",
-                       "copy config.json from where the checkpoint was made"});
+        findings_.add({"L10", Severity::error, "config.json", message_about(problem, "config.json"),
+                       "no loader can start", "copy config.json from where the checkpoint was made"});
         return {};
     }
     for (const NameSpace & space : name_spaces()) {
         Findings repeated; // what the other name spaces would say again
-        out_.quantization.push_back(read_quantization_config(out_.config->root(), space,
-                                                             out_.quantization.empty() ? findings_ : repeated));
+        out_.quantization.push_back(
+            read_quantization_config(out_.config->root(), space, out_.quantization.empty() ? findings_ : repeated));
     }
     return {};
 }
@@ -153,9 +153,8 @@ Status SubjectReader::list_specs(const JsonValue & config) {
     fused.fused_mtp_experts = true;
     GNV_ASSIGN(std::vector<TensorSpec> fused_specs, list_tensors(config, fused));
     const auto present = [&](const std::vector<TensorSpec> & list) {
-        return std::count_if(list.begin(), list.end(), [&](const TensorSpec & spec) {
-            return spec.part == Part::mtp && has_tensor(spec.name);
-        });
+        return std::count_if(list.begin(), list.end(),
+                             [&](const TensorSpec & spec) { return spec.part == Part::mtp && has_tensor(spec.name); });
     };
     out_.specs = present(fused_specs) > present(specs) ? std::move(fused_specs) : std::move(specs);
     out_.spec_tensors.assign(out_.specs.size(), -1);
@@ -255,14 +254,16 @@ void SubjectReader::find_fused_groups() {
 static bool has_nvfp4_form(const Module & module, Component component, const TensorInfo & info) {
     if (info.dtype != component_traits(component).nvfp4_dtype) return false;
     if (component == Component::codes) return info.shape == std::vector<int64_t>{module.rows, module.columns / 2};
-    if (component == Component::block_scales) return info.shape == std::vector<int64_t>{module.rows, module.columns / 16};
+    if (component == Component::block_scales)
+        return info.shape == std::vector<int64_t>{module.rows, module.columns / 16};
     return info.elements() == 1;
 }
 
 void SubjectReader::classify() {
     for (Module & module : out_.modules) {
         const int64_t weight = module.tensor(Component::weight);
-        const bool packed = module.tensor(Component::codes) >= 0 || module.tensor(Component::weight_global_scale) >= 0 ||
+        const bool packed = module.tensor(Component::codes) >= 0 ||
+                            module.tensor(Component::weight_global_scale) >= 0 ||
                             module.tensor(Component::input_global_scale) >= 0;
         if (weight >= 0 && module.tensor(Component::codes) < 0) {
             module.stored = dtype_traits(out_.info(weight).dtype).bits == 8 ? Stored::fp8 : Stored::plain;

@@ -53,10 +53,10 @@ struct Module {
     int32_t layer = -1, expert = -1;
     int64_t rows = 0, columns = 0; // N = out_features, K = in_features
     std::array<int64_t, size_t(Component::count_)> tensors;
-    bool in_fused_tensor = false;  // weight is a slice of a 3-D tensor (draft head only)
+    bool in_fused_tensor = false; // weight is a slice of a 3-D tensor (draft head only)
     Stored stored = Stored::absent;
-    std::vector<int> declared;     // per name space: position in QuantizationConfig::groups, or `undeclared`
-    int32_t fused = -1;            // position in Subject::fused_groups
+    std::vector<int> declared; // per name space: position in QuantizationConfig::groups, or `undeclared`
+    int32_t fused = -1;        // position in Subject::fused_groups
 
     int64_t tensor(Component component) const { return tensors[size_t(component)]; }
     bool is_nvfp4() const { return stored == Stored::nvfp4; }
@@ -92,9 +92,9 @@ struct Subject {
     std::vector<Module> modules;
     std::vector<FusedGroup> fused_groups;
     std::vector<Misnamed> misnamed;
-    std::vector<uint32_t> unknown_tensors; // neither called for nor part of a module
-    bool mixed_draft_experts = false; // both in one tensor per projection and one by one
-    bool has_part[3] = {false, false, false}; // per Part: at least one of its tensors is there
+    std::vector<uint32_t> unknown_tensors;          // neither called for nor part of a module
+    bool mixed_draft_experts = false;               // both in one tensor per projection and one by one
+    bool has_part[3] = {false, false, false};       // per Part: at least one of its tensors is there
     bool announces_part[3] = {false, false, false}; // config.json calls for it
 
     const TensorInfo & info(int64_t tensor) const { return checkpoint->tensors()[size_t(tensor)]; }

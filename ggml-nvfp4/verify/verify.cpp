@@ -14,7 +14,8 @@ static std::string obstacle(const Check & check, const Context & context, const 
     if ((check.needs & needs_headers) && !subject.checkpoint) return "the safetensors headers cannot be used";
     if (check.needs & needs_model) {
         if (!subject.known_model) return "config.json does not describe a model we know";
-        if (subject.config_groups().method != "compressed-tensors") return "config.json does not declare compressed-tensors";
+        if (subject.config_groups().method != "compressed-tensors")
+            return "config.json does not declare compressed-tensors";
     }
     if ((check.needs & needs_values) && !options.values) return "only the structure was asked for";
     return "";
@@ -22,8 +23,7 @@ static std::string obstacle(const Check & check, const Context & context, const 
 
 static std::vector<std::string> list_not_checked(const VerifyReport & report, const VerifyOptions & options) {
     std::vector<std::string> out;
-    if (!report.source)
-        out.push_back("weights, preserved tensors and other files against the source: none was given");
+    if (!report.source) out.push_back("weights, preserved tensors and other files against the source: none was given");
     if (!options.values) out.push_back("values of scales and weights: only the structure was asked for");
     if (options.measure.only) out.push_back("values of other layers than the one that was asked for");
     uint64_t fp8 = 0, other = 0;
@@ -33,7 +33,8 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
         other += scheme && *scheme == Scheme::other;
     }
     if (fp8 > 0) out.push_back(concat("the values of ", count_text(fp8), " FP8 modules"));
-    if (other > 0) out.push_back(concat("the tensors of ", count_text(other), " modules under a scheme other than NVFP4 and FP8"));
+    if (other > 0)
+        out.push_back(concat("the tensors of ", count_text(other), " modules under a scheme other than NVFP4 and FP8"));
     const auto folders = std::count_if(report.subject.files.begin(), report.subject.files.end(),
                                        [](const DirectoryEntry & entry) { return entry.is_directory; });
     if (folders > 0) out.push_back("files in sub-folders");
@@ -41,8 +42,8 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
     return out;
 }
 
-Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source, ThreadPool & threads,
-                            const VerifyOptions & options) {
+Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
+                            ThreadPool & threads, const VerifyOptions & options) {
     const auto start = std::chrono::steady_clock::now();
     VerifyReport report;
     GNV_ASSIGN(report.auxiliary, read_auxiliary_files(*folder, source.get()));

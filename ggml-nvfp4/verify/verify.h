@@ -35,7 +35,7 @@ struct VerifyReport {
     std::optional<Source> source;
     std::optional<Measurements> measurements;
     Findings findings;
-    std::vector<CheckOutcome> outcomes; // one per check
+    std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
 
@@ -45,8 +45,8 @@ struct VerifyReport {
 
 // Faults of `folder` are findings. The call fails when the folder is no checkpoint at all, the source cannot serve as one,
 // or the machine fails. `source` may be null.
-Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source, ThreadPool & threads,
-                            const VerifyOptions & options);
+Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
+                            ThreadPool & threads, const VerifyOptions & options);
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
 std::string report_text(const VerifyReport & report);

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <doctest/doctest.h>
+#include <new>
+#include <stdexcept>
 
 using namespace gnv;
 
@@ -37,4 +39,25 @@ TEST_CASE("errno maps to the codes callers act on") {
     CHECK(code_from_errno(ENOENT) == Code::not_found);
     CHECK(code_from_errno(EEXIST) == Code::already_exists);
     CHECK(code_from_errno(EIO) == Code::io);
+}
+
+TEST_CASE("lack of memory is a status like others, but shared") {
+    Status first = Status::out_of_memory(), second = Status::out_of_memory();
+    CHECK(first.code() == Code::out_of_memory);
+    CHECK(first.message() == "out of memory");
+    first.add_context("reading x");
+    CHECK(first.message() == "reading x: out of memory");
+    CHECK(second.message() == "out of memory");
+    second = Status();
+    CHECK(Status::out_of_memory().message() == "out of memory");
+}
+
+TEST_CASE("what a body throws becomes a status") {
+    CHECK(guard_exceptions([] { return Status(); }).ok());
+    CHECK(guard_exceptions([] { return fail(Code::io, "x"); }).code() == Code::io);
+    CHECK(guard_exceptions([]() -> Status { throw std::bad_alloc(); }).code() == Code::out_of_memory);
+    const Status status = guard_exceptions([]() -> Status { throw std::runtime_error("odd"); });
+    CHECK(status.code() == Code::internal);
+    CHECK(status.message().find("odd") != std::string::npos);
+    CHECK(guard_exceptions([]() -> Status { throw 7; }).code() == Code::internal);
 }

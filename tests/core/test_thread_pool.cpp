@@ -13,10 +13,14 @@ TEST_CASE("every index runs once, whatever the number of threads") {
         CHECK(pool->size() == threads);
         for (int round = 0; round < 50; round++) {
             std::vector<std::atomic<int>> hits(97);
-            CHECK(pool->parallel_for_thread(97, [&](int64_t i, int thread) {
-                          hits[size_t(i)]++;
-                          return thread >= 0 && thread < threads ? Status() : Status(Code::internal, "thread number");
-                      }).ok());
+            CHECK(pool->parallel_for_thread(97,
+                                            [&](int64_t i, int thread) {
+                                                hits[size_t(i)]++;
+                                                return thread >= 0 && thread < threads
+                                                           ? Status()
+                                                           : Status(Code::internal, "thread number");
+                                            })
+                      .ok());
             for (const auto & hit : hits) REQUIRE(hit == 1);
         }
     }
@@ -24,9 +28,8 @@ TEST_CASE("every index runs once, whatever the number of threads") {
 
 TEST_CASE("the failure with the lowest index is reported and exceptions become failures") {
     auto pool = ThreadPool::create(4).take();
-    const Status failed = pool->parallel_for(1000, [](int64_t i) {
-        return i >= 3 ? fail(Code::io, "index ", i) : Status();
-    });
+    const Status failed =
+        pool->parallel_for(1000, [](int64_t i) { return i >= 3 ? fail(Code::io, "index ", i) : Status(); });
     CHECK(failed.message() == "index 3");
     CHECK(pool->parallel_for(10, [](int64_t) -> Status { throw std::bad_alloc(); }).code() == Code::out_of_memory);
     CHECK(pool->parallel_for(10, [](int64_t) -> Status { throw 7; }).code() == Code::internal);

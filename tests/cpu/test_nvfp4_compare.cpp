@@ -22,8 +22,10 @@ struct Packed {
     explicit Packed(std::vector<uint16_t> source) : weights(std::move(source)) {
         codes.resize(weights.size() / 2), scales.resize(weights.size() / 16);
         bool finite;
-        global = global_scale(DType::bf16, absolute_maximum_reference(DType::bf16, weights.data(), int64_t(weights.size()), finite));
-        quantize_reference(DType::bf16, weights.data(), {1, int64_t(weights.size()), Layout::row_major, codes, scales, global});
+        global = global_scale(DType::bf16,
+                              absolute_maximum_reference(DType::bf16, weights.data(), int64_t(weights.size()), finite));
+        quantize_reference(DType::bf16, weights.data(),
+                           {1, int64_t(weights.size()), Layout::row_major, codes, scales, global});
     }
     int64_t blocks() const { return int64_t(scales.size()); }
     cpu::Nvfp4Comparison compare() const {
@@ -54,8 +56,8 @@ TEST_CASE("llm-compressor's bytes are the nearest codes and scales") {
     for (const test::GoldenWeight & weight : golden) {
         float global;
         memcpy(&global, &weight.global_bits, sizeof global);
-        const auto figures = cpu::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()), weight.codes.data(),
-                                          weight.scales.data(), global);
+        const auto figures = cpu::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
+                                          weight.codes.data(), weight.scales.data(), global);
         CAPTURE(weight.name);
         CHECK(figures.nearest_codes == weight.source.size());
         CHECK(figures.nearest_scales == weight.scales.size());
@@ -101,7 +103,8 @@ TEST_CASE("all variants give the same bits") {
     packed.weights[5] = 0x7f80, packed.weights[99] = 0xffc0;
     const auto run = [&](auto compare) {
         cpu::CompareSums sums = {};
-        compare(packed.weights.data(), packed.blocks(), packed.codes.data(), packed.scales.data(), packed.global, 1.0f, cpu::compare_tables(), sums);
+        compare(packed.weights.data(), packed.blocks(), packed.codes.data(), packed.scales.data(), packed.global, 1.0f,
+                cpu::compare_tables(), sums);
         return sums;
     };
     const cpu::CompareSums expected = run(cpu::portable::compare_bf16);

@@ -49,16 +49,17 @@ std::map<std::string, std::string> fingerprints(const std::string & folder) {
 std::map<std::string, std::string> recorded_fingerprints() {
     const JsonDocument document = JsonDocument::read(golden + "/tensors.json", 100'000'000).take();
     std::map<std::string, std::string> out;
-    const Status status = document.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
-        std::vector<int64_t> shape;
-        GNV_TRY(value.get("shape").value().for_each_element([&](size_t, const JsonValue & item) -> Status {
-            shape.push_back(item.as_int().value());
+    const Status status =
+        document.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+            std::vector<int64_t> shape;
+            GNV_TRY(value.get("shape").value().for_each_element([&](size_t, const JsonValue & item) -> Status {
+                shape.push_back(item.as_int().value());
+                return {};
+            }));
+            out[std::string(name)] = concat(value.get("dtype").value().as_string().value(), " ", shape_text(shape), " ",
+                                            value.get("sha256").value().as_string().value());
             return {};
-        }));
-        out[std::string(name)] = concat(value.get("dtype").value().as_string().value(), " ", shape_text(shape), " ",
-                                        value.get("sha256").value().as_string().value());
-        return {};
-    });
+        });
     CHECK(status.ok());
     return out;
 }
@@ -110,9 +111,10 @@ TEST_CASE("the small checkpoint: all 800 modules are the bytes that llm-compress
     }
     CHECK(preserved == 157);
     // Other files too.
-    for (const char * name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
-                              "preprocessor_config.json"})
-        CHECK(read_file(join_path(tiny, name), 1 << 20).value() == read_file(join_path(scratch / "out", name), 1 << 20).value());
+    for (const char * name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+                              "generation_config.json", "preprocessor_config.json"})
+        CHECK(read_file(join_path(tiny, name), 1 << 20).value() ==
+              read_file(join_path(scratch / "out", name), 1 << 20).value());
 }
 
 TEST_CASE("one file or ten, fused or per-expert tensors: the same modules") {
@@ -180,18 +182,23 @@ TEST_CASE("the config gains the reference's quantization_config and keeps everyt
     const JsonDocument reference = JsonDocument::read(golden + "/config.json", 1 << 20).take();
     const JsonDocument source = JsonDocument::read(tiny + "/config.json", 1 << 20).take();
     std::vector<std::string> keys;
-    CHECK(source.root().for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
-        keys.push_back(std::string(key));
-        CHECK(ours.root().get(key).value().text() == value.text());
-        return {};
-    }).ok());
+    CHECK(source.root()
+              .for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
+                  keys.push_back(std::string(key));
+                  CHECK(ours.root().get(key).value().text() == value.text());
+                  return {};
+              })
+              .ok());
     keys.push_back("quantization_config");
     size_t position = 0;
-    CHECK(ours.root().for_each_member([&](std::string_view key, const JsonValue &) -> Status {
-        CHECK(keys.at(position++) == key);
-        return {};
-    }).ok());
-    const JsonValue a = ours.root().get("quantization_config").take(), b = reference.root().get("quantization_config").take();
+    CHECK(ours.root()
+              .for_each_member([&](std::string_view key, const JsonValue &) -> Status {
+                  CHECK(keys.at(position++) == key);
+                  return {};
+              })
+              .ok());
+    const JsonValue a = ours.root().get("quantization_config").take(),
+                    b = reference.root().get("quantization_config").take();
     for (const char * key : {"format", "quant_method", "quantization_status", "version", "kv_cache_scheme"})
         CHECK(a.get(key).value().text() == b.get(key).value().text());
     const JsonValue group_a = a.get("config_groups").value().get("group_0").take();
@@ -210,7 +217,8 @@ TEST_CASE("a bad value is named with module, place and file, and nothing carries
         const std::string source = scratch / concat("source", layer), out = scratch / concat("out", layer);
         CHECK(make_directory(source).ok());
         std::vector<MemoryTensor> tensors = load_tensors(tiny);
-        MemoryTensor & weight = find_tensor(tensors, concat("model.language_model.layers.", layer, ".mlp.experts.gate_up_proj"));
+        MemoryTensor & weight =
+            find_tensor(tensors, concat("model.language_model.layers.", layer, ".mlp.experts.gate_up_proj"));
         const size_t element = (5 * 128 + 64 + 2) * 256 + 9; // expert 5, up_proj row 2, column 9
         weight.data[element * 2] = char(bits & 0xff);
         weight.data[element * 2 + 1] = char(bits >> 8);
@@ -274,7 +282,8 @@ TEST_CASE("a stop in mid-run leaves a partial folder whose journal tells what is
     CHECK(status.code() == Code::cancelled);
     CHECK_FALSE(path_exists(scratch / "out"));
     const std::string journal = read_file(scratch / "out.partial/journal", 1 << 20).take();
-    CHECK(journal.find("ggml-nvfp4 journal 1\nplan " + plan.plan_fingerprint + "\nsource " + plan.source_fingerprint) == 0);
+    CHECK(journal.find("ggml-nvfp4 journal 1\nplan " + plan.plan_fingerprint + "\nsource " + plan.source_fingerprint) ==
+          0);
     // Whatever it calls done has its final bytes.
     CHECK(quantize_folder(tiny, scratch / "whole", weights_only()).ok());
     const File partial = File::open_read(scratch / "out.partial/model.safetensors").take();

@@ -7,8 +7,8 @@
 
 static void * allocate(size_t size, size_t alignment) {
     if (fault_allocation_fails()) throw std::bad_alloc();
-    void * const block = alignment ? aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
-                                   : malloc(size ? size : 1);
+    void * const block =
+        alignment ? aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment) : malloc(size ? size : 1);
     if (!block) throw std::bad_alloc();
     return block;
 }

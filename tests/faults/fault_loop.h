@@ -40,13 +40,13 @@ inline bool names_a_cause(const std::string & message, const std::string & folde
 }
 
 // Calls run(fault), which gives an Outcome, with the fault at one call after the other until the run makes fewer calls
-// than that: the first 300 one by one, then about every tenth.
+// than that: the first 200 one by one, then about every sixth, growing.
 template <class Run>
 void for_every_fault(const FaultCase & fault_case, const std::string & folder, const Run & run) {
     const size_t files_before = open_files();
     const std::string call = fault_call_names[fault_case.call];
     long faults = 0, failures = 0;
-    for (long number = 1;; number += number < 300 ? 1 : 1 + number / 10) {
+    for (long number = 1;; number += number < 200 ? 1 : number / 32) {
         CAPTURE(call);
         CAPTURE(fault_case.error);
         CAPTURE(number);

@@ -35,6 +35,7 @@ inline void write_small_model(const std::string & folder) {
     options.layout.fused_experts = false;
     GNV_CHECK(write_synthetic_checkpoint(small_config, folder, options).ok());
     GNV_CHECK(write_file_synced(join_path(folder, "tokenizer.json"), "{}\n").ok());
+    GNV_CHECK(write_file_synced(join_path(folder, "tokenizer_config.json"), "{\"chat_template\": \"\"}\n").ok());
     GNV_CHECK(make_directory(join_path(folder, "images")).ok());
     GNV_CHECK(write_file_synced(join_path(folder, "images/a.png"), std::string(5000, 'a')).ok());
 }
@@ -62,7 +63,8 @@ inline std::string false_claim(const std::string & partial, const Files & good, 
     const auto journal = found.find("journal");
     if (journal == found.end()) { // removed when nothing is missing
         for (const auto & [name, content] : good)
-            if (found.count(name) == 0 || found.at(name) != content) return "no journal, but " + name + " is incomplete";
+            if (found.count(name) == 0 || found.at(name) != content)
+                return "no journal, but " + name + " is incomplete";
         return {};
     }
     const std::string & text = journal->second;

@@ -104,7 +104,8 @@ void fail_every_call(const FaultCase & fault_case, bool overwrite) {
     for_every_fault(fault_case, model().scratch.path(), [&](const fault_plan & fault) {
         if (overwrite) {
             REQUIRE(make_directory(destination).ok());
-            for (const auto & [name, content] : old) REQUIRE(write_file_synced(join_path(destination, name), content).ok());
+            for (const auto & [name, content] : old)
+                REQUIRE(write_file_synced(join_path(destination, name), content).ok());
         }
         const Outcome outcome = quantize_folder(model().source, destination, overwrite, &fault);
         check_outcome(outcome, destination, overwrite ? &old : nullptr);
@@ -122,32 +123,38 @@ void fail_every_call(const FaultCase & fault_case, bool overwrite) {
 
 TEST_CASE("every call that fails in turn ends the run in good order") {
     const FaultCase cases[] = {
-        {FAULT_OPEN, EMFILE, Expect::failure},    {FAULT_READ, EIO, Expect::failure},
-        {FAULT_WRITE, ENOSPC, Expect::failure},   {FAULT_WRITE, EIO, Expect::failure, true},
-        {FAULT_SIZE, ENOSPC, Expect::failure},    {FAULT_SYNC, EIO, Expect::failure},
-        {FAULT_RENAME, EIO, Expect::failure},     {FAULT_CLOSE, EIO, Expect::either},
-        {FAULT_FOLDER, EIO, Expect::failure},     {FAULT_STAT, EACCES, Expect::either},
-        {FAULT_THREAD, EAGAIN, Expect::failure},  {FAULT_REMOVE, EIO, Expect::failure},
-        {FAULT_MEMORY, ENOMEM, Expect::either},   {FAULT_MEMORY, ENOMEM, Expect::either, true},
+        {FAULT_OPEN, EMFILE, Expect::failure},   {FAULT_READ, EIO, Expect::failure},
+        {FAULT_WRITE, ENOSPC, Expect::failure},  {FAULT_WRITE, EIO, Expect::failure, true},
+        {FAULT_SIZE, ENOSPC, Expect::failure},   {FAULT_SYNC, EIO, Expect::failure},
+        {FAULT_RENAME, EIO, Expect::failure},    {FAULT_CLOSE, EIO, Expect::either},
+        {FAULT_FOLDER, EIO, Expect::failure},    {FAULT_STAT, EACCES, Expect::either},
+        {FAULT_THREAD, EAGAIN, Expect::failure}, {FAULT_REMOVE, EIO, Expect::failure},
+        {FAULT_MEMORY, ENOMEM, Expect::either},  {FAULT_MEMORY, ENOMEM, Expect::either, true},
     };
     for (const FaultCase & fault_case : cases) fail_every_call(fault_case, false);
 }
 
 TEST_CASE("the same while an old checkpoint is replaced: it is there until the new one is") {
     const FaultCase cases[] = {
-        {FAULT_RENAME, EIO, Expect::failure}, {FAULT_REMOVE, EIO, Expect::failure},   {FAULT_FOLDER, EIO, Expect::failure},
-        {FAULT_SYNC, EIO, Expect::failure},   {FAULT_RENAME, EINVAL, Expect::either}, {FAULT_RENAME, EINVAL, Expect::failure, true},
+        {FAULT_RENAME, EIO, Expect::failure},     {FAULT_REMOVE, EIO, Expect::failure},
+        {FAULT_FOLDER, EIO, Expect::failure},     {FAULT_SYNC, EIO, Expect::failure},
+        {FAULT_RENAME, EINVAL, Expect::survival}, {FAULT_RENAME, EINVAL, Expect::failure, true},
     };
     for (const FaultCase & fault_case : cases) fail_every_call(fault_case, true);
 }
 
 TEST_CASE("interrupted calls and short transfers change nothing") {
     const FaultCase cases[] = {
-        {FAULT_OPEN, EINTR, Expect::survival},        {FAULT_READ, EINTR, Expect::survival},
-        {FAULT_READ, FAULT_SHORT, Expect::survival},  {FAULT_READ, FAULT_SHORT, Expect::survival, true},
-        {FAULT_WRITE, EINTR, Expect::survival},       {FAULT_WRITE, FAULT_SHORT, Expect::survival},
-        {FAULT_WRITE, FAULT_SHORT, Expect::survival, true}, {FAULT_SIZE, EINTR, Expect::survival},
-        {FAULT_SYNC, EINTR, Expect::survival},        {FAULT_CLOSE, EINTR, Expect::survival},
+        {FAULT_OPEN, EINTR, Expect::survival},
+        {FAULT_READ, EINTR, Expect::survival},
+        {FAULT_READ, FAULT_SHORT, Expect::survival},
+        {FAULT_READ, FAULT_SHORT, Expect::survival, true},
+        {FAULT_WRITE, EINTR, Expect::survival},
+        {FAULT_WRITE, FAULT_SHORT, Expect::survival},
+        {FAULT_WRITE, FAULT_SHORT, Expect::survival, true},
+        {FAULT_SIZE, EINTR, Expect::survival},
+        {FAULT_SYNC, EINTR, Expect::survival},
+        {FAULT_CLOSE, EINTR, Expect::survival},
     };
     for (const FaultCase & fault_case : cases) fail_every_call(fault_case, false);
 }

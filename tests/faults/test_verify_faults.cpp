@@ -58,7 +58,8 @@ struct Checkpoints {
         options.shard_bytes = small_shard_bytes;
         REQUIRE(gnv_engine_create(nullptr, &engine) == GNV_OK);
         REQUIRE(gnv_plan_create(engine, source.c_str(), &options, &plan) == GNV_OK);
-        for (const std::string & folder : {good, damaged}) REQUIRE(gnv_quantize(plan, folder.c_str(), nullptr, nullptr) == GNV_OK);
+        for (const std::string & folder : {good, damaged})
+            REQUIRE(gnv_quantize(plan, folder.c_str(), nullptr, nullptr) == GNV_OK);
         gnv_plan_destroy(plan);
         gnv_engine_destroy(engine);
 
@@ -73,12 +74,12 @@ struct Checkpoints {
 };
 
 const FaultCase cases[] = {
-    {FAULT_OPEN, EMFILE, Expect::failure},       {FAULT_OPEN, EACCES, Expect::failure},
-    {FAULT_OPEN, EINTR, Expect::survival},       {FAULT_READ, EIO, Expect::failure},
-    {FAULT_READ, EINTR, Expect::survival},       {FAULT_READ, FAULT_SHORT, Expect::survival},
-    {FAULT_CLOSE, EIO, Expect::survival},        {FAULT_FOLDER, EIO, Expect::failure},
-    {FAULT_STAT, EIO, Expect::either},           {FAULT_THREAD, EAGAIN, Expect::failure},
-    {FAULT_MEMORY, ENOMEM, Expect::either},      {FAULT_MEMORY, ENOMEM, Expect::either, true},
+    {FAULT_OPEN, EMFILE, Expect::failure},  {FAULT_OPEN, EACCES, Expect::failure},
+    {FAULT_OPEN, EINTR, Expect::survival},  {FAULT_READ, EIO, Expect::failure},
+    {FAULT_READ, EINTR, Expect::survival},  {FAULT_READ, FAULT_SHORT, Expect::survival},
+    {FAULT_CLOSE, EIO, Expect::survival},   {FAULT_FOLDER, EIO, Expect::failure},
+    {FAULT_STAT, EIO, Expect::either},      {FAULT_THREAD, EAGAIN, Expect::failure},
+    {FAULT_MEMORY, ENOMEM, Expect::either}, {FAULT_MEMORY, ENOMEM, Expect::either, true},
 };
 
 } // namespace
@@ -90,6 +91,8 @@ TEST_CASE("verify: every call that fails in turn is reported, or does not change
         REQUIRE(verify_folder(folder, checkpoints.source, expected).status == GNV_OK);
         CHECK(expected.errors == (folder == checkpoints.damaged ? 1 : 0));
         for (const FaultCase & fault_case : cases) {
+            if (folder == checkpoints.damaged && fault_case.call != FAULT_READ && fault_case.call != FAULT_MEMORY)
+                continue;
             for_every_fault(fault_case, checkpoints.scratch.path(), [&](const fault_plan & fault) {
                 Verdict verdict;
                 const Outcome outcome = verify_folder(folder, checkpoints.source, verdict, &fault);

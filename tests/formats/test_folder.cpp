@@ -10,7 +10,9 @@ using gnv::test::ScratchFolder;
 
 namespace {
 
-std::string read_all(const Folder & folder, const std::string & name) { return read_file(folder, name, 1 << 20).value(); }
+std::string read_all(const Folder & folder, const std::string & name) {
+    return read_file(folder, name, 1 << 20).value();
+}
 
 std::string names(const Folder & folder) {
     std::string out;
@@ -73,14 +75,15 @@ TEST_CASE("a view changes what it shows and nothing else") {
 TEST_CASE("a file put together from a new header and ranges of another") {
     const ScratchFolder scratch;
     CHECK(write_file_synced(scratch / "model.safetensors",
-                            make_header({{"x", DType::u8, {4}, 0, 4}, {"y", DType::u8, {4}, 4, 8}}, {}) + "xxxxyyyy").ok());
+                            make_header({{"x", DType::u8, {4}, 0, 4}, {"y", DType::u8, {4}, 4, 8}}, {}) + "xxxxyyyy")
+              .ok());
     const auto base = open_folder(scratch.path()).take();
     const Checkpoint original = Checkpoint::open(base).take();
     const TensorInfo & y = original.tensors()[1];
 
     auto view = std::make_shared<OverlayFolder>(base);
-    view->compose("model.safetensors", {{make_header({{"z", DType::u8, {4}, 0, 4}}, {})},
-                                        {"", "model.safetensors", y.offset, y.bytes}});
+    view->compose("model.safetensors",
+                  {{make_header({{"z", DType::u8, {4}, 0, 4}}, {})}, {"", "model.safetensors", y.offset, y.bytes}});
     const Checkpoint changed = Checkpoint::open(view).take();
     REQUIRE(changed.tensors().size() == 1);
     CHECK(changed.tensors()[0].name == "z");

@@ -8,7 +8,8 @@ static Result<JsonDocument> parse(const std::string & text) { return JsonDocumen
 
 TEST_CASE("typed getters") {
     const JsonDocument document = parse(R"({"a": {"n": 7, "r": 39289152.0, "x": 1e-6, "s": "té", "b": true, "z": null},
-                                            "list": [1, [2, "3"]]})").take();
+                                            "list": [1, [2, "3"]]})")
+                                      .take();
     const JsonValue root = document.root();
     const JsonValue a = root.get("a").take();
     CHECK(a.get("n").value().as_int().value() == 7);
@@ -41,8 +42,19 @@ TEST_CASE("damaged documents") {
         CAPTURE(text);
         CHECK(parse(text).status().code() == Code::format);
     }
-    CHECK(parse(R"({"a": {"k": 1, "k": 2}})").status().message() ==
-          "f.json: the key \"k\" occurs twice in one object");
+    CHECK(parse(R"({"a": {"k": 1, "k": 2}})").status().message() == "f.json: the key \"k\" occurs twice in one object");
     CHECK_FALSE(parse(std::string(300, '[') + std::string(300, ']')).ok());
     CHECK(parse(std::string(200, '[') + std::string(200, ']')).ok());
+}
+
+TEST_CASE("a text of more values than any file needs is refused before memory is spent on it") {
+    const auto list = [](size_t count) {
+        std::string text = "[0";
+        for (size_t i = 1; i < count; i++) text += ",0";
+        return text + "]";
+    };
+    CHECK(JsonDocument::parse(list(9'000'000), "x").ok());
+    const Status status = JsonDocument::parse(list(11'000'000), "x").take_status();
+    CHECK(status.code() == Code::format);
+    CHECK(status.message().find("more than 10000000 values") != std::string::npos);
 }

@@ -46,7 +46,9 @@ TEST_CASE("a file that is right") {
 
 TEST_CASE("empty tensors and a file without tensors are legal") {
     CHECK(parse_header(R"({"e":{"dtype":"F32","shape":[0,5],"data_offsets":[4,4]},
-                           "s":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "f").ok());
+                           "s":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                       4, "f")
+              .ok());
     CHECK(parse_header("{}", 0, "f").ok());
 }
 
@@ -73,13 +75,14 @@ TEST_CASE("headers that lie are refused with file, tensor and place") {
         {R"({"a":[]})", 0, "expected an object"},
         {R"({"":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", 4, "empty name"},
         {R"({"__metadata__":{"x":1}})", 0, "__metadata__.x: expected a string"},
-        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3,
-         "tensor b starts at byte 1 of the data, inside what ends at byte 2"},
-        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})", 5,
-         "tensor b starts at byte 3 of the data, leaving a hole after byte 2"},
-        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3, "end at byte 2 of the data, the file at byte 3"},
-        {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2,
-         "occurs twice"},
+        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+         3, "tensor b starts at byte 1 of the data, inside what ends at byte 2"},
+        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})",
+         5, "tensor b starts at byte 3 of the data, leaving a hole after byte 2"},
+        {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3,
+         "end at byte 2 of the data, the file at byte 3"},
+        {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+         2, "occurs twice"},
     };
     for (const Case & item : cases) {
         CAPTURE(item.json);
@@ -113,15 +116,30 @@ TEST_CASE("files that are cut off or no safetensors at all") {
     }
 }
 
+TEST_CASE("a tensor of more dimensions than any framework knows is refused") {
+    const auto header = [](size_t rank) {
+        std::string shape = "1";
+        for (size_t i = 1; i < rank; i++) shape += ",1";
+        return R"({"a":{"dtype":"U8","shape":[)" + shape + R"(],"data_offsets":[0,1]}})";
+    };
+    CHECK(parse_header(header(64), 1, "x").ok());
+    const Status status = parse_header(header(65), 1, "x").take_status();
+    CHECK(status.code() == Code::format);
+    CHECK(status.message().find("more than 64 dimensions") != std::string::npos);
+}
+
 TEST_CASE("index and shards must agree") {
-    const auto index = [](const std::string & map) { return "{\"metadata\":{\"total_size\":12.0},\"weight_map\":{" + map + "}}"; };
+    const auto index = [](const std::string & map) {
+        return "{\"metadata\":{\"total_size\":12.0},\"weight_map\":{" + map + "}}";
+    };
     struct Case {
         std::string index;
         const char * message; // empty: accepted
     };
     const Case cases[] = {
         {index(R"("a":"one.safetensors","b":"one.safetensors")"), ""},
-        {index(R"("a":"one.safetensors","b":"one.safetensors","c":"two.safetensors")"), "names a shard that is missing"},
+        {index(R"("a":"one.safetensors","b":"one.safetensors","c":"two.safetensors")"),
+         "names a shard that is missing"},
         {index(R"("a":"one.safetensors","b":"two.safetensors")"), "names a shard that is missing"},
         {index(R"("a":"one.safetensors")"), "tensor b is here, but model.safetensors.index.json does not list it"},
         {index(R"("a":"one.safetensors","b":"one.safetensors","c":"one.safetensors")"), "tensor c is listed for"},
@@ -147,8 +165,10 @@ TEST_CASE("shards without an index, through links as in hub caches, and duplicat
     const ScratchFolder folder;
     CHECK(make_directory(folder / "blobs").ok());
     CHECK(make_directory(folder / "snapshot").ok());
-    CHECK(write_file_synced(folder / "blobs/1", raw_file(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2)).ok());
-    CHECK(write_file_synced(folder / "blobs/2", raw_file(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2)).ok());
+    CHECK(write_file_synced(folder / "blobs/1", raw_file(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2))
+              .ok());
+    CHECK(write_file_synced(folder / "blobs/2", raw_file(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2))
+              .ok());
     REQUIRE(symlink("../blobs/1", (folder / "snapshot/x.safetensors").c_str()) == 0);
     REQUIRE(symlink("../blobs/2", (folder / "snapshot/y.safetensors").c_str()) == 0);
     CHECK(Checkpoint::open(folder / "snapshot").value().tensors().size() == 2);

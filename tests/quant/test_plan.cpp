@@ -57,8 +57,10 @@ TEST_CASE("presets and patterns") {
     // Anchored at the start, not at the end, as Python's re.match.
     CHECK(plan_with(rules({"model.language_model.layers.3"}, {}, {})).value().selection.count == 800 - 4 - 3 - 96);
     // include overrides the list of the recipe, keep overrides include.
-    CHECK(plan_with(rules({}, {".*linear_attn\\.(in_proj_(qkv|z)|out_proj)$"}, {})).value().selection.count == 800 + 6 * 3);
-    CHECK(plan_with(rules({}, {".*linear_attn\\.out_proj$"}, {".*layers\\.0\\.linear_attn"})).value().selection.count == 800 + 5);
+    CHECK(plan_with(rules({}, {".*linear_attn\\.(in_proj_(qkv|z)|out_proj)$"}, {})).value().selection.count ==
+          800 + 6 * 3);
+    CHECK(plan_with(rules({}, {".*linear_attn\\.out_proj$"}, {".*layers\\.0\\.linear_attn"})).value().selection.count ==
+          800 + 5);
     const Plan plan = plan_with(rules({"layers\\.3"}, {}, {})).take();
     REQUIRE(plan.warnings.size() == 1);
     CHECK(plan.warnings[0] == "ignore \"layers\\.3\" matches no module");
@@ -98,7 +100,8 @@ TEST_CASE("in_features that 16 does not divide") {
     const ScratchFolder scratch;
     std::vector<MemoryTensor> tensors = load_tensors(tiny);
     for (MemoryTensor & tensor : tensors) { // experts of 72: no block fits
-        const bool gate_up = ends_with(tensor.name, "experts.gate_up_proj"), down = ends_with(tensor.name, "experts.down_proj");
+        const bool gate_up = ends_with(tensor.name, "experts.gate_up_proj"),
+                   down = ends_with(tensor.name, "experts.down_proj");
         if (gate_up) tensor.shape[1] = 144;
         if (down) tensor.shape[2] = 72;
         if (gate_up || down) tensor.data.resize(size_t(tensor.shape[0] * tensor.shape[1] * tensor.shape[2] * 2));
@@ -148,11 +151,13 @@ TEST_CASE("both forms of the plan say what there is to say") {
     const JsonValue tensors = json.root().get("tensors").take();
     CHECK(tensors.array_size().value() == 3357);
     uint64_t copied = 0;
-    CHECK(tensors.for_each_element([&](size_t, const JsonValue & tensor) -> Status {
-        if (tensor.get("content").value().as_string().value() == "copy")
-            copied += uint64_t(tensor.get("source").value().get("bytes").value().as_int().value());
-        return {};
-    }).ok());
+    CHECK(tensors
+              .for_each_element([&](size_t, const JsonValue & tensor) -> Status {
+                  if (tensor.get("content").value().as_string().value() == "copy")
+                      copied += uint64_t(tensor.get("source").value().get("bytes").value().as_int().value());
+                  return {};
+              })
+              .ok());
     CHECK(copied == 39289152 - 2 * 13500416);
 }
 
@@ -189,8 +194,7 @@ TEST_CASE("published shapes are planned from headers alone") {
     };
     for (const Case & item : cases) {
         CAPTURE(item.config);
-        const std::string config =
-            read_file(concat(GNV_TEST_DATA "/configs/", item.config, ".json"), 1 << 20).take();
+        const std::string config = read_file(concat(GNV_TEST_DATA "/configs/", item.config, ".json"), 1 << 20).take();
         std::string first_names;
         for (const bool fused : {true, false}) {
             const ScratchFolder scratch;
@@ -207,7 +211,8 @@ TEST_CASE("published shapes are planned from headers alone") {
             if (fused && item.source_tensors) CHECK(plan.checkpoint.tensors().size() == item.source_tensors);
             // Both layouts give the same tensors.
             std::set<std::string> names;
-            for (const OutputTensor & tensor : plan.output.tensors) names.insert(tensor.name + shape_text(tensor.shape));
+            for (const OutputTensor & tensor : plan.output.tensors)
+                names.insert(tensor.name + shape_text(tensor.shape));
             std::string all;
             for (const std::string & name : names) all += name + "\n";
             if (fused) first_names = all;

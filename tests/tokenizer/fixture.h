@@ -29,12 +29,15 @@ inline Tokenizer take(Result<Tokenizer> tokenizer) {
 
 inline Tokenizer load_tiny() { return take(Tokenizer::load(tiny_folder)); }
 
-inline Tokenizer load_qwen3() {
+// The published tokenizer's file.
+inline std::string qwen3_json() {
     const std::string path = GNV_TEST_DATA "/tokenizers/qwen3-tokenizer.json.zst";
     Result<std::string> text = zstd_decompress_all(read_all(path), 100 << 20, path);
     REQUIRE_MESSAGE(text.ok(), text.status().message());
-    return take(Tokenizer::parse(text.take(), "qwen3"));
+    return text.take();
 }
+
+inline Tokenizer load_qwen3() { return take(Tokenizer::parse(qwen3_json(), "qwen3")); }
 
 inline std::vector<TokenId> encode(const Tokenizer & tokenizer, std::string_view text, bool parse_added_tokens = true) {
     EncodeOptions options;

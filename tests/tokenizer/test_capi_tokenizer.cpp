@@ -1,5 +1,6 @@
 #include "fixture.h"
 #include "ggml-nvfp4.h"
+#include "scratch.h"
 
 using namespace gnv::test;
 
@@ -9,9 +10,9 @@ struct Fixture {
     gnv_engine_t * engine = nullptr;
     gnv_tokenizer_t * tokenizer = nullptr;
 
-    Fixture() {
+    explicit Fixture(const std::string & path = tiny_folder) {
         REQUIRE(gnv_engine_create(nullptr, &engine) == GNV_OK);
-        REQUIRE(gnv_tokenizer_load(engine, tiny_folder.c_str(), &tokenizer) == GNV_OK);
+        REQUIRE(gnv_tokenizer_load(engine, path.c_str(), &tokenizer) == GNV_OK);
     }
     ~Fixture() {
         gnv_tokenizer_destroy(tokenizer);
@@ -48,6 +49,20 @@ TEST_CASE_FIXTURE(Fixture, "recorded ids through the C API") {
     CHECK(decode({158}) == "\uFFFD");
     CHECK(decode({158}, GNV_TOKENIZER_BYTES) == "\xe2");
     CHECK(decode({}).empty());
+}
+
+TEST_CASE("recorded ids of the published tokenizer through the C API") {
+    const ScratchFolder scratch;
+    REQUIRE(gnv::write_file_synced(scratch / "tokenizer.json", qwen3_json()).ok());
+    Fixture published(scratch.path());
+    const json records = json::parse(read_all(GNV_TEST_DATA "/golden/tokens.json"));
+    CHECK(records.size() == 201);
+    const gnv::Tokenizer direct = load_qwen3();
+    for (const json & record : records) {
+        const auto expected = record["qwen3"].get<std::vector<int32_t>>();
+        CHECK(published.encode(record["text"].get<std::string>()) == expected);
+        CHECK(published.decode(expected) == direct.decode(expected).value());
+    }
 }
 
 TEST_CASE_FIXTURE(Fixture, "a buffer that is too small") {

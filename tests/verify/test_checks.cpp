@@ -51,8 +51,9 @@ TEST_CASE("patterns in place of the list of names") {
     const auto patterns = [](const Json & ignore) {
         return with_config([&](Json & config) { config["ignore"] = ignore; });
     };
-    const Json good = {"re:.*lm_head", "re:.*visual.*", "re:.*linear_attn.*", "re:.*mlp\\.gate$", "re:.*shared_expert_gate$",
-                       "re:.*mtp.*"};
+    const Json good = {
+        "re:.*lm_head", "re:.*visual.*", "re:.*linear_attn.*", "re:.*mlp\\.gate$", "re:.*shared_expert_gate$",
+        "re:.*mtp.*"};
     CHECK(failed_checks(patterns(good)) == "");
 
     // Anchored at the start: holds in one name space and not in the other.
@@ -97,7 +98,8 @@ TEST_CASE("one scheme for whatever loaders fuse") {
         config["config_groups"]["group_1"] = group;
         config["format"] = "mixed-precision";
         for (int layer = 0; layer < 8; layer++)
-            damage.remove(tensor_named(damage, concat(layers, layer, ".mlp.shared_expert.gate_proj.input_global_scale")));
+            damage.remove(
+                tensor_named(damage, concat(layers, layer, ".mlp.shared_expert.gate_proj.input_global_scale")));
     });
     CHECK(failed_checks(report) == "L4");
     CHECK(report.errors() == 8);
@@ -111,7 +113,8 @@ TEST_CASE("one scheme for whatever loaders fuse") {
         config["config_groups"]["group_1"] = group;
         config["format"] = "mixed-precision";
         for (int layer = 0; layer < 8; layer++)
-            damage.remove(tensor_named(damage, concat(layers, layer, ".mlp.shared_expert.down_proj.input_global_scale")));
+            damage.remove(
+                tensor_named(damage, concat(layers, layer, ".mlp.shared_expert.down_proj.input_global_scale")));
     });
     CHECK(failed_checks(alone) == "");
 }
@@ -130,8 +133,10 @@ TEST_CASE("FP8 modules of a mixed-precision checkpoint") {
             Json & config = damage.config()["quantization_config"];
             config["format"] = "mixed-precision";
             config["config_groups"]["group_1"] = {
-                {"format", "float-quantized"}, {"targets", {"re:.*layers\\.3\\.self_attn\\.o_proj"}},
-                {"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"symmetric", true}, {"dynamic", false}}},
+                {"format", "float-quantized"},
+                {"targets", {"re:.*layers\\.3\\.self_attn\\.o_proj"}},
+                {"weights",
+                 {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"symmetric", true}, {"dynamic", false}}},
                 {"input_activations", nullptr}};
         });
     };
@@ -195,7 +200,8 @@ TEST_CASE("a draft head that was dropped: a warning alone, an error beside a sou
 
 TEST_CASE("a draft head with experts in both forms") {
     const VerifyReport report = damaged([](Damage & damage) {
-        damage.add(0, "mtp.layers.0.mlp.experts.0.down_proj.weight", DType::bf16, {256, 64}, std::string(256 * 64 * 2, '\0'));
+        damage.add(0, "mtp.layers.0.mlp.experts.0.down_proj.weight", DType::bf16, {256, 64},
+                   std::string(256 * 64 * 2, '\0'));
     });
     CHECK(failed_checks(report) == "L11");
     CHECK(mentions(report, "holds its experts twice"));
@@ -284,9 +290,11 @@ TEST_CASE("files beside the weights") {
 
 TEST_CASE("folders that are no checkpoint, and sources that cannot serve") {
     const ScratchFolder empty;
-    CHECK(verify::verify(open_folder(empty.path()).take(), nullptr, two_threads(), {}).status().code() == Code::not_found);
+    CHECK(verify::verify(open_folder(empty.path()).take(), nullptr, two_threads(), {}).status().code() ==
+          Code::not_found);
     const Status quantized = verify::verify(open_folder(reference_pair().quantized).take(),
-                                            open_folder(reference_pair().quantized).take(), two_threads(), {}).take_status();
+                                            open_folder(reference_pair().quantized).take(), two_threads(), {})
+                                 .take_status();
     CHECK(quantized.code() == Code::unsupported);
     CHECK(quantized.message().find("source: ") == 0);
 }
@@ -299,8 +307,9 @@ TEST_CASE("a wrong checkpoint is reported in bounded length") {
                     damage.remove(module.tensor(component));
     });
     CHECK(report.findings.count("L2", Severity::error) == 1600);
-    CHECK(std::count_if(report.findings.all().begin(), report.findings.all().end(),
-                        [](const Finding & finding) { return finding.check == "L2"; }) == int64_t(Findings::kept_per_check));
+    CHECK(std::count_if(report.findings.all().begin(), report.findings.all().end(), [](const Finding & finding) {
+              return finding.check == "L2";
+          }) == int64_t(Findings::kept_per_check));
     CHECK(report_text(report).find("... and 1,590 more") != std::string::npos);
     CHECK(report_text(report).size() < 20'000);
 }

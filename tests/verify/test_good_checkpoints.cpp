@@ -11,7 +11,8 @@ using namespace gnv::verify;
 
 static void check_clean(const VerifyReport & report) {
     for (const Finding & finding : report.findings.all())
-        if (finding.severity != Severity::note) FAIL_CHECK(finding.check << " " << finding.subject << ": " << finding.what);
+        if (finding.severity != Severity::note)
+            FAIL_CHECK(finding.check << " " << finding.subject << ": " << finding.what);
     CHECK(report.errors() + report.warnings() == 0);
 }
 
@@ -61,7 +62,8 @@ TEST_CASE("llm-compressor's output: every byte as recorded, and no finding") {
     CHECK(preserved_summary(report).different == 0);
     CHECK(report.findings.count("S1", Severity::note) == 19);
     double errors = 0;
-    for (const ModuleValues & values : report.measurements->modules) errors += values.measured ? values.relative_error() : 0;
+    for (const ModuleValues & values : report.measurements->modules)
+        errors += values.measured ? values.relative_error() : 0;
     CHECK(errors / 800 == doctest::Approx(0.009057).epsilon(1e-3)); // recorded with NumPy
 }
 
@@ -69,7 +71,8 @@ TEST_CASE("without a source: structure and scales, and the report says so") {
     const VerifyReport report = examine(reference_pair().quantized, "");
     check_clean(report);
     for (const CheckOutcome & outcome : report.outcomes) CHECK(outcome.done == (outcome.check->id[0] == 'L'));
-    CHECK(report.not_checked.front() == "weights, preserved tensors and other files against the source: none was given");
+    CHECK(report.not_checked.front() ==
+          "weights, preserved tensors and other files against the source: none was given");
     CHECK(report_text(report).find("S2   quantized weights are close to the source's") != std::string::npos);
     CHECK(report_text(report).find("not checked: no source was given") != std::string::npos);
 }
@@ -77,7 +80,8 @@ TEST_CASE("without a source: structure and scales, and the report says so") {
 TEST_CASE("structure alone reads no values") {
     VerifyOptions options;
     options.values = false;
-    const VerifyReport report = verify::verify(open_folder(fused_pair().quantized).take(), nullptr, two_threads(), options).take();
+    const VerifyReport report =
+        verify::verify(open_folder(fused_pair().quantized).take(), nullptr, two_threads(), options).take();
     check_clean(report);
     CHECK_FALSE(report.measurements.has_value());
     CHECK(report.outcomes[5].check->id == std::string("L6"));
@@ -101,7 +105,8 @@ TEST_CASE("a lossless change of dtype is a note, a lossy one a warning") {
     std::vector<MemoryTensor> tensors = load_tensors(fused_pair().quantized);
     MemoryTensor & norm = find_tensor(tensors, "model.language_model.layers.0.input_layernorm.weight");
     std::string wide;
-    for (size_t i = 0; i < norm.data.size(); i += 2) wide += std::string(2, '\0') + norm.data.substr(i, 2); // BF16 -> F32
+    for (size_t i = 0; i < norm.data.size(); i += 2)
+        wide += std::string(2, '\0') + norm.data.substr(i, 2); // BF16 -> F32
     norm.dtype = DType::f32;
     norm.data = wide;
     MemoryTensor & embedding = find_tensor(tensors, "model.language_model.embed_tokens.weight"); // has tiny numbers

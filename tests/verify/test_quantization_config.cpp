@@ -23,8 +23,11 @@ Json group(const std::vector<std::string> & targets, bool inputs = false) {
 
 Json config_of(const Json & groups, const std::vector<std::string> & ignore = {}) {
     return {{"quantization_config",
-             {{"quant_method", "compressed-tensors"}, {"quantization_status", "compressed"},
-              {"format", "nvfp4-pack-quantized"}, {"config_groups", groups}, {"ignore", ignore}}}};
+             {{"quant_method", "compressed-tensors"},
+              {"quantization_status", "compressed"},
+              {"format", "nvfp4-pack-quantized"},
+              {"config_groups", groups},
+              {"ignore", ignore}}}};
 }
 
 QuantizationConfig read(const Json & config, Findings & findings, size_t space = 0) {
@@ -51,10 +54,10 @@ Json changed(const std::string & pointer, const Json & value) {
 
 TEST_CASE("names before patterns before classes; ignore before all") {
     Findings findings;
-    const QuantizationConfig config = read(config_of({{"a", group({"Linear"})}, {"b", group({"re:.*down_proj$"}, true)},
-                                                      {"c", group({"m.1.down_proj"})}},
-                                                     {"re:m\\.2", "m.3.up_proj"}),
-                                           findings);
+    const QuantizationConfig config = read(
+        config_of({{"a", group({"Linear"})}, {"b", group({"re:.*down_proj$"}, true)}, {"c", group({"m.1.down_proj"})}},
+                  {"re:m\\.2", "m.3.up_proj"}),
+        findings);
     CHECK(findings.all().empty());
     CHECK(config.declared("m.0.up_proj").value() == 0);
     CHECK(config.declared("m.0.down_proj").value() == 1);
@@ -102,14 +105,16 @@ TEST_CASE("what loaders need is missed by name") {
     CHECK(problems(config_of({{"g", group({"Linear"}, true)}})) == "");
     CHECK(problems(Json::object()) == "quantization_config");
     CHECK(problems(changed("/quant_method", "fp8")) == "quantization_config.quant_method");
-    CHECK(problems(changed("/format", nullptr)) == "quantization_config.format quantization_config.config_groups.g.format");
+    CHECK(problems(changed("/format", nullptr)) ==
+          "quantization_config.format quantization_config.config_groups.g.format");
     CHECK(problems(changed("/quantization_status", "initialized")) == "quantization_config.quantization_status");
     CHECK(problems(changed("/config_groups", Json::object())) == "quantization_config.config_groups");
     CHECK(problems(changed("/config_groups/g/targets", nullptr)) == "quantization_config.config_groups.g.targets");
     CHECK(problems(changed("/config_groups/g/weights", nullptr)) == "quantization_config.config_groups.g.weights");
     CHECK(problems(changed("/config_groups/g/weights/group_size", 32)) ==
           "quantization_config.config_groups.g.weights.group_size");
-    CHECK(problems(changed("/config_groups/g/weights/dynamic", true)) == "quantization_config.config_groups.g.weights.dynamic");
+    CHECK(problems(changed("/config_groups/g/weights/dynamic", true)) ==
+          "quantization_config.config_groups.g.weights.dynamic");
     CHECK(problems(changed("/config_groups/g/input_activations/dynamic", false)) ==
           "quantization_config.config_groups.g.input_activations.dynamic");
     CHECK(problems(changed("/format", "mixed-precision")) ==

@@ -44,7 +44,8 @@ TEST_CASE("all faults are found in llm-compressor's output of the small checkpoi
     for (const SelfTestReport * each : {&report, &reference_without_source()})
         for (const FaultResult & result : each->results)
             if (result.found_by.size() == 1) alone.insert(result.found_by.front());
-    for (const char * id : {"L1", "L2", "L3", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "L12", "L14", "S1", "S2", "S3", "S4"})
+    for (const char * id :
+         {"L1", "L2", "L3", "L5", "L6", "L7", "L8", "L9", "L10", "L11", "L12", "L14", "S1", "S2", "S3", "S4"})
         CHECK_MESSAGE(alone.count(id) == 1, std::string(id));
 }
 

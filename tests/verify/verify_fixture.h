@@ -92,10 +92,21 @@ inline Json odd_config() {
     Json config = Json::parse(read_file(join_path(tiny, "config.json"), 1 << 20).value())["text_config"];
     config["architectures"] = {"Qwen3_5MoeForCausalLM"};
     const Json changes = {
-        {"hidden_size", 176}, {"num_attention_heads", 6}, {"num_key_value_heads", 3}, {"head_dim", 32},
-        {"linear_num_key_heads", 3}, {"linear_num_value_heads", 9}, {"linear_key_head_dim", 24}, {"linear_value_head_dim", 16},
-        {"moe_intermediate_size", 112}, {"shared_expert_intermediate_size", 48}, {"num_experts", 5},
-        {"num_experts_per_tok", 2}, {"num_hidden_layers", 2}, {"vocab_size", 208}, {"mtp_num_hidden_layers", 0},
+        {"hidden_size", 176},
+        {"num_attention_heads", 6},
+        {"num_key_value_heads", 3},
+        {"head_dim", 32},
+        {"linear_num_key_heads", 3},
+        {"linear_num_value_heads", 9},
+        {"linear_key_head_dim", 24},
+        {"linear_value_head_dim", 16},
+        {"moe_intermediate_size", 112},
+        {"shared_expert_intermediate_size", 48},
+        {"num_experts", 5},
+        {"num_experts_per_tok", 2},
+        {"num_hidden_layers", 2},
+        {"vocab_size", 208},
+        {"mtp_num_hidden_layers", 0},
         {"layer_types", {"linear_attention", "full_attention"}},
     };
     config.update(changes);
@@ -116,7 +127,8 @@ inline const CheckpointPair & odd_pair() {
         for (const TensorSpec & spec : list_tensors(document.root(), flat).take())
             tensors.push_back({spec.name, DType::bf16, spec.shape, random_bf16(spec.name, spec.shape)});
         save_tensors(pair.source, tensors, 1);
-        for (const char * name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"})
+        for (const char * name :
+             {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"})
             GNV_CHECK(copy_file_synced(join_path(tiny, name), join_path(pair.source, name)).ok());
         GNV_CHECK(write_file_synced(join_path(pair.source, "config.json"), config).ok());
         quantize_source(pair);
@@ -195,7 +207,8 @@ inline std::string failed_checks(const verify::VerifyReport & report) {
     std::string out;
     for (const verify::CheckOutcome & outcome : report.outcomes)
         if (report.findings.count(outcome.check->id, verify::Severity::error) +
-                report.findings.count(outcome.check->id, verify::Severity::warning) > 0)
+                report.findings.count(outcome.check->id, verify::Severity::warning) >
+            0)
             out += (out.empty() ? "" : " ") + std::string(outcome.check->id);
     return out;
 }
