@@ -4,8 +4,7 @@
 
 #include "core/strings.h"
 
-#include <algorithm>
-#include <map>
+#include <unordered_set>
 
 namespace gnv::verify {
 
@@ -67,9 +66,27 @@ static void report_misfit(const Reporter & report, const Subject & subject, cons
                    : "add it to the ignore list; a pattern that starts with re:.* holds in every name space");
 }
 
+// Below this share of the weights in the text model's Linears, something large was skipped.
+static constexpr double least_share = 0.25;
+
+static void check_share(const Reporter & report, const Subject & subject) {
+    double weights = 0, quantized = 0;
+    for (const Module & module : subject.modules) {
+        if (module.part != Part::text) continue;
+        const double count = double(module.rows) * double(module.columns);
+        weights += count;
+        if (module.is_nvfp4() || module.stored == Stored::fp8) quantized += count;
+    }
+    if (quantized < least_share * weights)
+        report.warning("quantization_config.ignore",
+                       concat("leaves all but ", int(100 * quantized / weights), " % of the weights in the text model's Linears as they are"),
+                       "loaders load it; it is hardly smaller than its source", "see in the table what was skipped");
+}
+
 void check_declared(const Context & context, Findings & findings) {
     const Reporter report(findings, "L3");
     const Subject & subject = context.subject;
+    check_share(report, subject);
     for (const Module & module : subject.modules) {
         if (module.part == Part::mtp || module.stored == Stored::absent) continue; // L11, L2, L5
         const bool own_fits = fits(subject, module, module.declared.front());
@@ -144,13 +161,12 @@ static const PartNames part_names[] = {
 
 // The tensors of one part, name by name.
 static void check_part(const Reporter & report, const Subject & subject, const PartNames & names) {
+    std::unordered_set<std::string> packed; // weights that other tensors stand for
+    for (const Module & module : subject.modules)
+        if (module.part == names.part && module.is_nvfp4()) packed.insert(module.name + ".weight");
     for (size_t i = 0; i < subject.specs.size(); i++) {
         const TensorSpec & spec = subject.specs[i];
-        if (spec.part != names.part || subject.spec_tensors[i] >= 0) continue;
-        const auto module = std::find_if(subject.modules.begin(), subject.modules.end(), [&](const Module & candidate) {
-            return candidate.part == spec.part && spec.name == candidate.name + ".weight";
-        });
-        if (module != subject.modules.end() && module->stored != Stored::absent) continue; // packed
+        if (spec.part != names.part || subject.spec_tensors[i] >= 0 || packed.count(spec.name)) continue;
         report.error(spec.name, concat("is missing from the ", names.what),
                      "vLLM loads without an error and leaves the parameter's memory uninitialized",
                      "take it from the source");

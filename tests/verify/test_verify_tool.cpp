@@ -1,0 +1,89 @@
+// The program verify, as a shell sees it: exit codes, tables and files.
+#include "verify_fixture.h"
+
+#include <sys/wait.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Run {
+    int exit_code = -1;
+    std::string out; // standard output
+};
+
+Run run_verify(const std::string & arguments) {
+    Run run;
+    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/verify " + arguments + " 2>/dev/null").c_str(), "r");
+    REQUIRE(pipe);
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
+    const int status = pclose(pipe);
+    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return run;
+}
+
+bool has(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
+
+} // namespace
+
+TEST_CASE("0 for a good checkpoint, with a table or with JSON") {
+    const std::string good = fused_pair().quantized + " --source " + fused_pair().source;
+    const Run table = run_verify(good);
+    CHECK(table.exit_code == 0);
+    CHECK(has(table.out, "800 of 800 Linears that config.json declares are quantized"));
+    CHECK(has(table.out, "157 preserved tensors"));
+    CHECK(has(table.out, "Passed: no errors, no warnings"));
+    CHECK(run_verify(good + " --quiet").out.empty());
+    const Run json = run_verify(good + " --json - --threads 1");
+    CHECK(json.exit_code == 0);
+    const Json document = Json::parse(json.out);
+    CHECK(document["schema"] == "ggml-nvfp4.verify.1");
+    CHECK(document["errors"] == 0);
+    CHECK(document["modules"].size() == 800);
+    CHECK(document["preserved"].size() == 157);
+    CHECK(document["checks"].size() == 19);
+    const ScratchFolder scratch;
+    CHECK(has(run_verify(good + " --structure --json " + scratch / "report.json").out, "Not checked"));
+    CHECK(Json::parse(read_file(scratch / "report.json", 1 << 24).value())["checks"][5]["reason"] ==
+          "only the structure was asked for");
+}
+
+TEST_CASE("1 for findings: errors, and with --strict warnings") {
+    const ScratchFolder scratch;
+    copy_other_files(fused_pair().quantized, scratch.path());
+    save_tensors(scratch.path(), load_tensors(fused_pair().quantized), 2);
+    CHECK(remove_file(scratch / "generation_config.json").ok());
+    const std::string folder = scratch.path();
+    CHECK(run_verify(folder + " --structure").exit_code == 0); // a warning
+    CHECK(run_verify(folder + " --structure --strict").exit_code == 1);
+    CHECK(remove_file(scratch / "tokenizer.json").ok());
+    const Run run = run_verify(folder + " --structure");
+    CHECK(run.exit_code == 1);
+    CHECK(has(run.out, "error L14  tokenizer.json: is missing"));
+    CHECK(has(run.out, "    repair: copy the file from the source"));
+    CHECK(remove_file(scratch / "model-00002-of-00002.safetensors").ok());
+    CHECK(has(run_verify(folder).out, "not checked: the safetensors headers cannot be used"));
+}
+
+TEST_CASE("2 for usage, input and output") {
+    const ScratchFolder empty;
+    CHECK(run_verify("").exit_code == 2);
+    CHECK(run_verify("--no-such-option").exit_code == 2);
+    CHECK(run_verify(empty / "absent").exit_code == 2);
+    CHECK(run_verify(empty.path()).exit_code == 2);
+    CHECK(run_verify(fused_pair().quantized + " --source " + empty.path()).exit_code == 2);
+    CHECK(run_verify(fused_pair().quantized + " --structure --json " + empty / "no/such/folder").exit_code == 2);
+    CHECK(run_verify("--help").exit_code == 0);
+    CHECK(run_verify("--version").exit_code == 0);
+}
+
+TEST_CASE("--self-test: 0 when every fault is found") {
+    const Run run = run_verify(odd_pair().quantized + " --source " + odd_pair().source + " --self-test");
+    CHECK(run.exit_code == 0);
+    CHECK(has(run.out, " 0 escaped"));
+    const ScratchFolder damaged; // no config.json: nothing to go by
+    save_tensors(damaged.path(), load_tensors(odd_pair().quantized), 1);
+    CHECK(run_verify(damaged.path() + " --self-test").exit_code == 2);
+}
