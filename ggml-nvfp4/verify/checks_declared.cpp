@@ -79,7 +79,8 @@ static void check_share(const Reporter & report, const Subject & subject) {
     }
     if (quantized < least_share * weights)
         report.warning("quantization_config.ignore",
-                       concat("leaves all but ", int(100 * quantized / weights), " % of the weights in the text model's Linears as they are"),
+                       concat("leaves all but ", int(100 * quantized / weights),
+                              " % of the weights in the text model's Linears as they are"),
                        "loaders load it; it is hardly smaller than its source", "see in the table what was skipped");
 }
 

@@ -88,8 +88,8 @@ TEST_CASE("the self-test through the C API") {
     const Engine engine;
     uint64_t escaped = 99;
     gnv_text_t * text = nullptr;
-    CHECK(gnv_verify_self_test(engine.handle, odd_pair().quantized.c_str(), odd_pair().source.c_str(), nullptr, GNV_TEXT_JSON,
-                               &text, &escaped) == GNV_OK);
+    CHECK(gnv_verify_self_test(engine.handle, odd_pair().quantized.c_str(), odd_pair().source.c_str(), nullptr,
+                               GNV_TEXT_JSON, &text, &escaped) == GNV_OK);
     CHECK(escaped == 0);
     CHECK(Json::parse(take(text))["found"].get<int>() >= 30);
     CHECK(gnv_verify_self_test(engine.handle, "/no/such/folder", nullptr, nullptr, GNV_TEXT_PLAIN, nullptr, nullptr) ==
