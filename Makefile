@@ -35,9 +35,12 @@ demo: configure ## build the programs, quantize the small checkpoint and verify 
 test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)
 
-bench: configure ## measure the speed of the parts, beside a memcpy
-	$(build) --target benchmarks
-	@for program in $(BUILD)/tests/bin/bench_*; do echo "$$program"; $$program; done
+bench: configure ## measure the speed of the parts, beside a memcpy, and of quantize beside cp -r (10 GB of disk)
+	$(build) --target benchmarks quantize make-checkpoint test_data
+	$(BUILD)/tests/bin/bench_nvfp4
+	$(BUILD)/tests/bin/bench_tokenizer $(BUILD)/data/qwen36-tiny tests/data/golden/tokens.json
+	$(BUILD)/tests/bin/bench_dataset $(BUILD)/data/qwen36-tiny tests/data/calibration.jsonl.zst
+	./scripts/bench_quantize.sh $(BUILD)
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call sanitize,address$(comma)undefined,asan)
