@@ -68,13 +68,6 @@ class Run {
     Status measure(Worker & worker, const Task & task, float & absolute_maximum);
     Status pack(Worker & worker, const Task & task);
 
-    const TensorInfo & source_of(const LinearModule & linear) const {
-        return plan_.checkpoint.tensors()[linear.source];
-    }
-    uint64_t row_bytes(const LinearModule & linear) const {
-        return uint64_t(linear.columns) * uint64_t(dtype_traits(source_of(linear).dtype).bits) / 8;
-    }
-    uint64_t linear_bytes(const LinearModule & linear) const { return uint64_t(linear.rows) * row_bytes(linear); }
     Status read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out);
     Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
                         float & absolute_maximum);
@@ -151,13 +144,9 @@ Status Run::finish_unit(uint32_t unit_number) {
         return writer_.finished(tensor);
     };
     if (!unit.quantize) GNV_TRY(finished(unit.first));
-    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
-        const PlanModule & module = plan_.modules[m];
-        for (uint32_t t = module.first_output; t < plan_.tensors.size() && plan_.tensors[t].content != Content::copy &&
-                                               plan_.tensors[t].module == module.module;
-             t++)
-            GNV_TRY(finished(t));
-    }
+    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++)
+        for (uint32_t component = 0; component < plan_.outputs_per_module(); component++)
+            GNV_TRY(finished(plan_.modules[m].first_output + component));
     return advance(0, tensors);
 }
 
@@ -185,15 +174,15 @@ Status Run::group(Worker & worker, const Task & task) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         GNV_TRY(read_rows(worker, linear, 0, uint64_t(linear.rows), at));
         GNV_TRY(find_maximum(worker, linear, 0, uint64_t(linear.rows), at, absolute_maximum));
-        at += linear_bytes(linear);
+        at += plan_.weight_bytes(linear);
     }
-    const DType dtype = source_of(plan_.linear(plan_.modules[unit.first])).dtype;
+    const DType dtype = plan_.source_of(plan_.linear(plan_.modules[unit.first])).dtype;
     const float global_scale = nvfp4::global_scale(dtype, absolute_maximum);
     at = worker.source.data();
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         GNV_TRY(pack_rows(worker, plan_.modules[m], 0, uint64_t(linear.rows), at, global_scale));
-        at += linear_bytes(linear);
+        at += plan_.weight_bytes(linear);
     }
     return {};
 }
@@ -212,12 +201,12 @@ Status Run::pack(Worker & worker, const Task & task) {
 }
 
 Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out) {
-    const TensorInfo & source = source_of(linear);
-    const uint64_t bytes = rows * row_bytes(linear);
+    const TensorInfo & source = plan_.source_of(linear);
+    const uint64_t bytes = rows * plan_.row_bytes(linear);
     {
         const Stopwatch watch(worker.times.read);
         GNV_TRY(shards_[source.shard]
-                    ->read(out, bytes, source.offset + linear.offset + row * row_bytes(linear))
+                    ->read(out, bytes, source.offset + linear.offset + row * plan_.row_bytes(linear))
                     .add_context(plan_.checkpoint.describe(source)));
     }
     worker.times.bytes_read += bytes;
@@ -243,7 +232,7 @@ Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModu
 Status Run::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
                          const uint8_t * data, float & absolute_maximum) {
     const Stopwatch watch(worker.times.measure);
-    const TensorInfo & source = source_of(linear);
+    const TensorInfo & source = plan_.source_of(linear);
     bool finite = true;
     const float found = cpu::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
     if (!finite) return not_finite(plan_, source, linear, row, rows, data);
@@ -255,7 +244,7 @@ Status Run::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, 
                       float global_scale) {
     constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
     const LinearModule & linear = plan_.linear(module);
-    const DType dtype = source_of(linear).dtype;
+    const DType dtype = plan_.source_of(linear).dtype;
     const uint64_t row_output =
         nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
     const uint64_t step = std::max<uint64_t>(1, worker.output.size() / row_output);
@@ -269,7 +258,7 @@ Status Run::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, 
         piece.global_scale = global_scale;
         {
             const Stopwatch watch(worker.times.pack);
-            cpu::quantize(dtype, data + done * row_bytes(linear), piece);
+            cpu::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
         }
         const Stopwatch watch(worker.times.write);
         const int64_t first = int64_t(row + done);
@@ -301,9 +290,9 @@ void Run::prefetch(uint64_t source_bytes_done) {
         }
         for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
-            const TensorInfo & source = source_of(linear);
+            const TensorInfo & source = plan_.source_of(linear);
             shards_[source.shard]->will_need(source.offset + linear.offset,
-                                             std::min(linear_bytes(linear), prefetch_window));
+                                             std::min(plan_.weight_bytes(linear), prefetch_window));
         }
     }
 }

@@ -10,8 +10,7 @@ void TaskQueue::expand_rows(uint32_t unit_number, Task::Kind kind, float global_
     const PlanUnit & unit = plan_.units[unit_number];
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
-        const DType source = plan_.checkpoint.tensors()[linear.source].dtype;
-        const int64_t step = rows_that_fit(plan_.memory.source_buffer, linear.columns, source);
+        const int64_t step = plan_.rows_that_fit(linear);
         for (int64_t row = 0; row < linear.rows; row += step) {
             const int64_t rows = std::min(step, linear.rows - row);
             out.push_back({kind, unit_number, m, uint64_t(row), uint64_t(rows), global_scale});
@@ -68,7 +67,7 @@ bool TaskQueue::done(const Task & task, float absolute_maximum) {
     if (unit.measuring) {
         unit.measuring = finished = false;
         const LinearModule & first = plan_.linear(plan_.modules[plan_.units[task.unit].first]);
-        const DType source = plan_.checkpoint.tensors()[first.source].dtype;
+        const DType source = plan_.source_of(first).dtype;
         expand_rows(task.unit, Task::Kind::pack, nvfp4::global_scale(source, unit.absolute_maximum), urgent_);
     } else {
         open_.erase(task.unit);

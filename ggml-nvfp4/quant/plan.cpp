@@ -25,10 +25,14 @@ uint64_t Plan::disk_bytes() const {
     return sum;
 }
 
-static int64_t row_bytes(int64_t columns, DType source) { return columns * dtype_traits(source).bits / 8; }
+uint32_t Plan::outputs_per_module() const { return options.recipe.scheme == Scheme::nvfp4 ? 4 : 3; }
 
-int64_t rows_that_fit(uint64_t bytes, int64_t columns, DType source) {
-    return std::max<int64_t>(1, int64_t(bytes) / std::max<int64_t>(1, row_bytes(columns, source)));
+uint64_t Plan::row_bytes(const LinearModule & linear) const {
+    return uint64_t(linear.columns) * uint64_t(dtype_traits(source_of(linear).dtype).bits) / 8;
+}
+
+int64_t Plan::rows_that_fit(const LinearModule & linear) const {
+    return std::max<int64_t>(1, int64_t(memory.source_buffer / std::max<uint64_t>(1, row_bytes(linear))));
 }
 
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
@@ -66,10 +70,10 @@ static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const P
 
 static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint32_t module_number) {
     const LinearModule & linear = plan.layout.modules[module_number];
-    const DType source = plan.checkpoint.tensors()[linear.source].dtype;
+    const DType source = plan.source_of(linear).dtype;
     if (source != DType::bf16 && source != DType::f16 && source != DType::f32)
-        return fail(Code::unsupported, plan.checkpoint.describe(plan.checkpoint.tensors()[linear.source]), " is ",
-                    dtype_name(source), "; only BF16, F16 and F32 weights can be quantized");
+        return fail(Code::unsupported, plan.checkpoint.describe(plan.source_of(linear)), " is ", dtype_name(source),
+                    "; only BF16, F16 and F32 weights can be quantized");
     plan.modules.push_back({module_number, uint32_t(outputs.size())});
     for (const ComponentRow & component : components) {
         if (component.content == Content::input_global_scale && plan.options.recipe.scheme != Scheme::nvfp4) continue;
@@ -101,7 +105,7 @@ static Status plan_outputs(Plan & plan) {
         for (const uint32_t m : modules) {
             const LinearModule & linear = plan.layout.modules[m];
             GNV_CHECK(linear.offset == covered);
-            covered += uint64_t(linear.rows) * uint64_t(row_bytes(linear.columns, source.dtype));
+            covered += plan.weight_bytes(linear);
             GNV_TRY(add_module(plan, outputs, m));
         }
         GNV_CHECK(covered == source.bytes);
@@ -116,11 +120,8 @@ static Status plan_memory(Plan & plan) {
     uint64_t largest_group = 0, widest_row = smallest_source_buffer;
     for (const PlanUnit & unit : plan.units)
         if (unit.quantize) largest_group = std::max(largest_group, unit.source_bytes);
-    for (const PlanModule & module : plan.modules) {
-        const LinearModule & linear = plan.linear(module);
-        const DType source = plan.checkpoint.tensors()[linear.source].dtype;
-        widest_row = std::max(widest_row, uint64_t(row_bytes(linear.columns, source)));
-    }
+    for (const PlanModule & module : plan.modules)
+        widest_row = std::max(widest_row, plan.row_bytes(plan.linear(module)));
     // Codes and scales of one piece: 4.5 bits an element, of a source of 16 or 32.
     const uint64_t piece = std::max(pack_piece_bytes, widest_row);
     plan.memory.output_buffer = piece / 16 * 9 / 2 + 64;
@@ -154,19 +155,17 @@ static Status plan_units(Plan & plan) {
     std::vector<PlanModule> modules;
     for (size_t i = 0; i < order.size(); i++) {
         const PlanModule & module = plan.modules[order[i]];
-        const LinearModule & linear = plan.linear(module);
         if (i == 0 || leader[order[i]] != leader[order[i - 1]])
             plan.units.push_back({true, uint32_t(modules.size()), 0, 0, false});
         plan.units.back().count++;
-        plan.units.back().source_bytes +=
-            uint64_t(linear.rows) * uint64_t(row_bytes(linear.columns, sources[linear.source].dtype));
+        plan.units.back().source_bytes += plan.weight_bytes(plan.linear(module));
         modules.push_back(module);
     }
     plan.modules = std::move(modules);
     for (const PlanUnit & unit : plan.units) { // one global scale has one arithmetic
-        const TensorInfo & first = sources[plan.linear(plan.modules[unit.first]).source];
+        const TensorInfo & first = plan.source_of(plan.linear(plan.modules[unit.first]));
         for (uint32_t m = unit.first + 1; m < unit.first + unit.count; m++) {
-            const TensorInfo & other = sources[plan.linear(plan.modules[m]).source];
+            const TensorInfo & other = plan.source_of(plan.linear(plan.modules[m]));
             if (other.dtype == first.dtype) continue;
             return fail(Code::unsupported, plan.checkpoint.describe(first), " is ", dtype_name(first.dtype), ", but ",
                         plan.checkpoint.describe(other), ", which shares its global scale, is ",

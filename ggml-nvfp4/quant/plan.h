@@ -80,16 +80,21 @@ struct Plan {
     std::vector<std::string> notes;    // said for completeness
     std::string plan_fingerprint, source_fingerprint;
 
-    uint64_t source_bytes_read() const; // counting what is read twice
-    uint64_t disk_bytes() const;        // all files of the result
+    uint64_t source_bytes_read() const;  // counting what is read twice
+    uint64_t disk_bytes() const;         // all files of the result
+    uint32_t outputs_per_module() const; // 3, with an input scale 4
     const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
+
+    // The weight of a Linear in the source: its tensor, and bytes of a row and of the whole.
+    const TensorInfo & source_of(const LinearModule & linear) const { return checkpoint.tensors()[linear.source]; }
+    uint64_t row_bytes(const LinearModule & linear) const;
+    uint64_t weight_bytes(const LinearModule & linear) const { return uint64_t(linear.rows) * row_bytes(linear); }
+    // Rows that fit into a worker's source buffer: at least 1.
+    int64_t rows_that_fit(const LinearModule & linear) const;
 };
 
 // Opens `source`, matches it against its config and plans. Reads headers and JSON files only.
 Result<Plan> make_plan(const std::string & source, const PlanOptions & options);
-
-// Rows of a module that fit into `bytes` of source buffer: at least 1.
-int64_t rows_that_fit(uint64_t bytes, int64_t columns, DType source);
 
 // For people: a summary by role, sizes, memory, files, warnings. For programs: every tensor with its byte ranges
 // (docs/json.md).

@@ -140,7 +140,7 @@ std::string plan_json(const Plan & plan) {
         if (what.content != Content::copy) {
             const LinearModule & linear = plan.layout.modules[what.module];
             from += linear.offset;
-            size = uint64_t(linear.rows * linear.columns) * uint64_t(dtype_traits(source.dtype).bits) / 8;
+            size = plan.weight_bytes(linear);
         }
         out += concat(t ? ",\n" : "\n", "{\"name\":", json_quote(tensor.name), ",\"dtype\":\"",
                       dtype_name(tensor.dtype), "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"",

@@ -1,29 +1,16 @@
 // The program inspect, as a shell sees it.
 #include "inspect_fixture.h"
+#include "run_tool.h"
 
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
 using namespace gnv;
 using namespace gnv::test;
 
 namespace {
 
-struct Run {
-    int exit_code = -1;
-    std::string out; // standard output and standard error
-};
-
-Run inspect(const std::string & arguments) {
-    Run run;
-    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/inspect " + arguments + " 2>&1").c_str(), "r");
-    REQUIRE(pipe);
-    char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
-    const int status = pclose(pipe);
-    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return run;
-}
+// With standard output and standard error.
+ToolRun inspect(const std::string & arguments) { return run_tool("inspect", arguments + " 2>&1"); }
 
 bool has(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
 
@@ -35,7 +22,7 @@ nlohmann::json read_json(const std::string & path) {
 
 TEST_CASE("lists: a summary, every tensor, a filter, JSON") {
     const ScratchFolder scratch;
-    Run run = inspect(tiny_folder);
+    ToolRun run = inspect(tiny_folder);
     CHECK(run.exit_code == 0);
     CHECK(has(run.out, "205 tensors"));
     CHECK(has(run.out, "experts gate_up"));
@@ -53,7 +40,7 @@ TEST_CASE("lists: a summary, every tensor, a filter, JSON") {
 TEST_CASE("one tensor: statistics and values, by number and by row") {
     const ScratchFolder scratch;
     const std::string gate = " --tensor model.language_model.layers.0.mlp.gate.weight ";
-    Run run = inspect(tiny_folder + gate);
+    ToolRun run = inspect(tiny_folder + gate);
     CHECK(run.exit_code == 0);
     CHECK(has(run.out, "standard deviation"));
     CHECK_FALSE(has(run.out, "[0, 0]"));
@@ -76,7 +63,7 @@ TEST_CASE("one tensor: statistics and values, by number and by row") {
 TEST_CASE("comparisons: exit codes tell equal from different") {
     const ScratchFolder scratch;
     CHECK(inspect(tiny_folder + " --compare " + tiny_folder).exit_code == 0);
-    Run run = inspect(golden_folder + " --compare " + tiny_folder);
+    ToolRun run = inspect(golden_folder + " --compare " + tiny_folder);
     CHECK(run.exit_code == 1);
     CHECK(has(run.out, "16 quantized on one side"));
     CHECK(has(run.out, "SQNR"));
@@ -101,7 +88,7 @@ TEST_CASE("usage, missing folders and names end with 2 and a message") {
              {tiny_folder + " --tensor lm_head.weight --compare x", "excludes"},
              {tiny_folder + " --tensor lm_head.weight --values 3 --json -", "standard output"},
              {tiny_folder + " --json /nonexistent/x", "cannot write /nonexistent/x"}}) {
-        const Run run = inspect(arguments);
+        const ToolRun run = inspect(arguments);
         CAPTURE(run.out);
         CHECK(run.exit_code == 2);
         CHECK(has(run.out, message));

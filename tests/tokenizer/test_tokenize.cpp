@@ -1,29 +1,15 @@
 // The program tokenize, as a shell sees it.
 #include "fixture.h"
+#include "run_tool.h"
 #include "scratch.h"
-
-#include <sys/wait.h>
 
 using namespace gnv;
 using namespace gnv::test;
 
 namespace {
 
-struct Run {
-    int exit_code = -1;
-    std::string out; // standard output and standard error
-};
-
-Run tokenize(const std::string & arguments) {
-    Run run;
-    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/tokenize " + arguments + " 2>&1").c_str(), "r");
-    REQUIRE(pipe);
-    char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
-    const int status = pclose(pipe);
-    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return run;
-}
+// With standard output and standard error.
+ToolRun tokenize(const std::string & arguments) { return run_tool("tokenize", arguments + " 2>&1"); }
 
 } // namespace
 
@@ -38,7 +24,7 @@ TEST_CASE("records there and back") {
     }
     REQUIRE(write_file_synced(folder / "texts", texts).ok());
     REQUIRE(write_file_synced(folder / "ids", ids).ok());
-    Run run = tokenize(tiny_folder + " --jsonl " + folder / "texts");
+    ToolRun run = tokenize(tiny_folder + " --jsonl " + folder / "texts");
     CHECK(run.exit_code == 0);
     CHECK(run.out == ids);
     run = tokenize(tiny_folder + "/tokenizer.json --decode --jsonl - < " + folder / "ids");
@@ -52,14 +38,14 @@ TEST_CASE("options, and lines that cannot be used") {
     const auto echo = [](const std::string & line, const std::string & options = "") {
         const ScratchFolder folder;
         REQUIRE(write_file_synced(folder / "in", "{\"text\": \"1\", \"ids\": [16]}\n" + line + "\n").ok());
-        Run run = tokenize(tiny_folder + " " + options + " --jsonl - < " + folder / "in");
+        ToolRun run = tokenize(tiny_folder + " " + options + " --jsonl - < " + folder / "in");
         run.out.erase(0, run.out.find('\n') + 1); // what the first line gave
         return run;
     };
     CHECK(echo(R"({"text": "2<|im_end|>"})").out == "{\"ids\": [17, 4074]}\n");
     CHECK(echo(R"({"text": "2<|im_end|>"})", "--no-special").out.find("4074") == std::string::npos);
     const auto refused = [&](const std::string & line, const std::string & message, const std::string & options = "") {
-        const Run run = echo(line, options);
+        const ToolRun run = echo(line, options);
         CHECK(run.exit_code == 2);
         CHECK(run.out.find("error: standard input:2: ") == 0);
         CHECK_MESSAGE(run.out.find(message) != std::string::npos, run.out);
@@ -82,7 +68,7 @@ TEST_CASE("usage") {
     CHECK(tokenize("--version").out.find("tokenize (ggml-nvfp4)") == 0);
     CHECK(tokenize("").exit_code == 2);
     CHECK(tokenize("/no/such/model --jsonl -").exit_code == 2);
-    const Run run = tokenize(tiny_folder + " --jsonl /no/such/file");
+    const ToolRun run = tokenize(tiny_folder + " --jsonl /no/such/file");
     CHECK(run.exit_code == 2);
     CHECK(run.out.find("/no/such/file") != std::string::npos);
 }

@@ -1,28 +1,14 @@
 // The program verify, as a shell sees it: exit codes, tables and files.
+#include "run_tool.h"
 #include "verify_fixture.h"
-
-#include <sys/wait.h>
 
 using namespace gnv;
 using namespace gnv::test;
 
 namespace {
 
-struct Run {
-    int exit_code = -1;
-    std::string out; // standard output
-};
-
-Run run_verify(const std::string & arguments) {
-    Run run;
-    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/verify " + arguments + " 2>/dev/null").c_str(), "r");
-    REQUIRE(pipe);
-    char buffer[4096];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);
-    const int status = pclose(pipe);
-    run.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return run;
-}
+// With standard output only.
+ToolRun run_verify(const std::string & arguments) { return run_tool("verify", arguments + " 2>/dev/null"); }
 
 bool has(const std::string & text, const std::string & part) { return text.find(part) != std::string::npos; }
 
@@ -30,13 +16,13 @@ bool has(const std::string & text, const std::string & part) { return text.find(
 
 TEST_CASE("0 for a good checkpoint, with a table or with JSON") {
     const std::string good = fused_pair().quantized + " --source " + fused_pair().source;
-    const Run table = run_verify(good);
+    const ToolRun table = run_verify(good);
     CHECK(table.exit_code == 0);
     CHECK(has(table.out, "800 of 800 Linears that config.json declares are quantized"));
     CHECK(has(table.out, "157 preserved tensors"));
     CHECK(has(table.out, "Passed: no errors, no warnings"));
     CHECK(run_verify(good + " --quiet").out.empty());
-    const Run json = run_verify(good + " --json - --threads 1");
+    const ToolRun json = run_verify(good + " --json - --threads 1");
     CHECK(json.exit_code == 0);
     const Json document = Json::parse(json.out);
     CHECK(document["schema"] == "ggml-nvfp4.verify.1");
@@ -59,7 +45,7 @@ TEST_CASE("1 for findings: errors, and with --strict warnings") {
     CHECK(run_verify(folder + " --structure").exit_code == 0); // a warning
     CHECK(run_verify(folder + " --structure --strict").exit_code == 1);
     CHECK(remove_file(scratch / "tokenizer.json").ok());
-    const Run run = run_verify(folder + " --structure");
+    const ToolRun run = run_verify(folder + " --structure");
     CHECK(run.exit_code == 1);
     CHECK(has(run.out, "error L14  tokenizer.json: is missing"));
     CHECK(has(run.out, "    repair: copy the file from the source"));
@@ -80,7 +66,7 @@ TEST_CASE("2 for usage, input and output") {
 }
 
 TEST_CASE("--self-test: 0 when every fault is found") {
-    const Run run = run_verify(odd_pair().quantized + " --source " + odd_pair().source + " --self-test");
+    const ToolRun run = run_verify(odd_pair().quantized + " --source " + odd_pair().source + " --self-test");
     CHECK(run.exit_code == 0);
     CHECK(has(run.out, " 0 escaped"));
     const ScratchFolder damaged; // no config.json: nothing to go by
