@@ -1,0 +1,15 @@
+#include "core/tensor.h"
+
+namespace gnv {
+
+std::string dims_text(const Shape & shape) {
+    std::string text = "[";
+    for (int i = 0; i < shape.rank; i++) text += (i > 0 ? ", " : "") + std::to_string(shape.dims[i]);
+    return text + "]";
+}
+
+uint64_t tensor_bytes(DType dtype, const Shape & shape) {
+    return (uint64_t(shape.elements()) * uint64_t(dtype_traits(dtype).bits) + 7) / 8;
+}
+
+} // namespace gnv

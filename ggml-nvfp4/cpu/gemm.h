@@ -1,0 +1,48 @@
+// Matrix products at full speed on the CPU. Every result is one chain of fused multiply-adds over k in ascending order,
+// starting from zero: its bits depend on its row of `a` and its row of the weight alone, not on m, n, threads, blocking or
+// the vector width of the processor.
+#pragma once
+
+#include "core/tensor.h"
+#include "core/thread_pool.h"
+#include "graph/ops.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv::cpu {
+
+// c[i, j] = sum over k of a[row(i), k] * weight[j, k], for i < m, j < n
+struct GemmProblem {
+    int64_t m = 0, n = 0, k = 0;
+    const float * a = nullptr; // row r starts at a + r * a_stride
+    int64_t a_stride = 0;
+    const int32_t * a_rows = nullptr; // row(i) = (a_rows[i] / a_divisor) * a_multiplier + a_offset; null: row(i) = i
+    int32_t a_divisor = 1, a_multiplier = 1, a_offset = 0;
+    // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales. BF16 and NVFP4 are widened while panels are packed; NVFP4 as
+    // value * block scale / global scale in F32 (one rounding for the quotient scale / global, one for the product), or,
+    // with input_scale, as value * block scale.
+    Tensor weight;
+    const float * input_scale = nullptr; // see LinearParams in graph/ops.h; null: `a` is taken as it is
+    float * c = nullptr;                 // row i starts at c + i * c_stride
+    int64_t c_stride = 0;
+    Precision precision = Precision::f32; // bf16: results are rounded to BF16 (`a` is what the caller made it)
+};
+
+// Scratch memory that gemm() wants, for problems up to this k.
+uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
+
+// Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
+Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);
+
+// One implementation, chosen at run time; for tests and benchmarks.
+struct GemmKernels {
+    const char * name; // "avx512", "avx2", "portable"
+};
+const std::vector<const GemmKernels *> & gemm_kernels(); // that run on this processor, fastest first
+Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,
+                 ThreadPool & threads);
+// The plain loop.
+void gemm_reference(const GemmProblem & problem);
+
+} // namespace gnv::cpu

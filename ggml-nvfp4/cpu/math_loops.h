@@ -1,0 +1,63 @@
+// Elementary functions for the loops of cpu/loops.h: the same bits on every processor, and made of operations that
+// compilers vectorize. libm is not used: its results depend on its version and on the processor.
+#include <stdint.h>
+#include <string.h>
+
+namespace gnv::cpu::GNV_LOOPS_VARIANT {
+
+namespace {
+
+inline uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+inline float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// The only way to a * b + c here: one rounding, in hardware or not.
+inline float fma32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
+// To the nearest BF16 value, ties to even; Inf stays, NaN stays a NaN.
+inline float round_bf16(float value) {
+    const uint32_t bits = bits_of(value);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) & 0xffff0000u;
+    return float_of((bits & 0x7fffffffu) > 0x7f800000u ? (bits | 0x00400000u) & 0xffff0000u : rounded);
+}
+
+inline float round_if(bool bf16, float value) { return bf16 ? round_bf16(value) : value; }
+
+// e^x within 1.1 units in the last place; 0 where the result would be below 2^-126, Inf where it overflows, NaN for NaN.
+inline float exp32(float x) {
+    // x = n ln 2 + r, |r| <= ln 2 / 2; adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+    const float shifter = 12582912.0f;
+    const float shifted = fma32(x, 1.44269504088896341f, shifter);
+    const float n = shifted - shifter;
+    float r = fma32(n, -0.693145751953125f, x);
+    r = fma32(n, -1.42860682030941723212e-6f, r);
+    float p = 1.3888889e-3f; // 1 / 6!
+    p = fma32(p, r, 8.3333333e-3f);
+    p = fma32(p, r, 4.1666667e-2f);
+    p = fma32(p, r, 1.6666667e-1f);
+    p = fma32(p, r, 0.5f);
+    p = fma32(p, r, 1.0f);
+    p = fma32(p, r, 1.0f);
+    // 2^n in two factors: n can be 128 where the result is still finite.
+    const int32_t exponent = int32_t(bits_of(shifted)) - int32_t(0x4b400000);
+    const int32_t half = exponent >> 1;
+    const float first = float_of(uint32_t(half + 127) << 23), second = float_of(uint32_t(exponent - half + 127) << 23);
+    const float result = p * first * second;
+    const float low = x < -87.3365f ? 0.0f : result;
+    const float high = x > 88.7228f ? float_of(0x7f800000u) : low;
+    return x != x ? x : high;
+}
+
+inline float sigmoid32(float x) { return 1.0f / (1.0f + exp32(-x)); }
+
+} // namespace
+
+} // namespace gnv::cpu::GNV_LOOPS_VARIANT

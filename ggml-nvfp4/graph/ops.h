@@ -1,0 +1,196 @@
+// The list of ops, and what each computes: the contract that its kernels in cpu/ and cuda/ fulfil and its test proves.
+//
+// Shapes: T positions of a batch, R rows in general, H hidden size, S segments. A segment is an independent piece of text:
+// positions segments[s] <= t < segments[s + 1] of the batch; nothing flows from one to another. Activations are F32 on the
+// CPU (other devices may store them as BF16), weights are BF16, F32 or, for the linears, NVFP4.
+//
+// Arithmetic: Precision::f32 computes everything in F32. Precision::bf16 rounds values to BF16 wherever [r] stands below,
+// which is where a BF16 run of the Transformers implementation rounds. A sum over an index runs in the order of the index,
+// one fused multiply-add after another, starting from zero, unless said otherwise: a row's result depends on nothing but
+// that row, whatever the batch, the number of threads and the processor.
+//
+// "state" inputs are read and written in place. "optional" inputs may be absent (no_value).
+#pragma once
+
+#include "core/tensor.h"
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace gnv {
+
+enum class Precision : uint8_t { f32, bf16 };
+
+// --- Rows -----------------------------------------------------------------------------------------------------------------
+
+// ids i32 [T], table [V, H] -> [T, H]: rows of the table. Ids are in range: whoever makes the batch checks.
+struct EmbeddingParams {};
+
+// x [T, H], mask u8 [T] -> [T, H]: rows whose mask is 0 become zeros.
+struct MaskRowsParams {};
+
+// x [.., S], w [D], D <= S -> [.., D]: the first D columns of each row,
+//   y = [r] x * (1 / sqrt(mean(x^2) + epsilon)) * (weight_offset + w)
+// The sum of squares runs in 16 partial sums (column c goes to c mod 16), added pairwise: i with i + 8, + 4, + 2, + 1.
+struct RmsNormParams {
+    float epsilon = 1e-6f;
+    float weight_offset = 1; // 1 for the zero-centred weights of this family
+};
+
+// o [.., D], w [D], z [.., D] -> [.., D]: n = [r] o / sqrt(mean(o^2) + epsilon); n = [r] n * w; y = [r] n * act(z)
+struct GatedRmsNormParams {
+    float epsilon = 1e-6f;
+    bool sigmoid = false; // act: sigmoid instead of SiLU
+};
+
+// a, b of one shape -> the same: [r] a + b
+struct AddParams {};
+
+// gate, up of one shape -> the same: [r] ([r] gate * sigmoid(gate)) * up
+struct SiluMulParams {};
+
+// x [.., D], g [.., C] with as many rows -> [.., D]: [r] x * ([r] sigmoid(gate)), where gate is columns
+// [column, column + D) of g, or the single column `column` for all D when C == column + 1.
+struct SigmoidGateParams {
+    int64_t column = 0;
+};
+
+// x [T, heads * D], positions i32 [3, T] (time, height, width) -> the same. Of each head the dims i and i + rotary / 2,
+// i < rotary / 2, turn by the angle positions[axis(i)][t] * theta^(-2 i / rotary); axis(i) is 1 where i % 3 == 1 and
+// i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. Frequency and angle (their product) are rounded to
+// F32 as the reference does, sine and cosine to F32 [r]; then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass
+// unchanged.
+struct RopeParams {
+    int64_t head = 0; // D
+    int64_t rotary = 0;
+    double theta = 0;
+    int64_t section[3] = {};
+};
+
+// --- Linear ---------------------------------------------------------------------------------------------------------------
+
+// x [.., K], w [N, K], optional input_scale f32 [1] -> [.., N]: y = [r] sum over k of x[k] * w[n, k].
+// With input_scale Gx the product is that of W4A4 hardware: each block of 16 columns of x gets the scale
+// s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when s is 0); the sum is
+// over code * s products (NVFP4 weights: code * block scale; other weights as they are), and y = sum / (Gw * Gx).
+struct LinearParams {};
+
+// The experts of one range, each on the rows that were routed to it: x [R, K], w [G, N, K], slots i32 [n],
+// offsets i32 [G + 1], optional input_scales f32 [G] -> y [n, N]; y[j] = linear(x[row(j)], w[g]) for
+// offsets[g] <= j < offsets[g + 1]. Rows from offsets[G] on are left as they are: fewer than n slots may be in use.
+struct GroupedLinearParams {
+    enum class Row : uint8_t {
+        token,           // row(j) = slots[j] / slots_per_token
+        token_and_group, // row(j) = slots[j] / slots_per_token * G + g
+        own,             // row(j) = j
+    };
+    Row row = Row::token;
+    int64_t slots_per_token = 1;
+};
+
+// --- Token mixers ---------------------------------------------------------------------------------------------------------
+
+// q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: causal attention
+// within each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r],
+// weighted sum of v [r]. Keys whose mask is 0 get no weight.
+// With a cache: cache_k, cache_v f32 [S, capacity, Hkv * D] (state) and past i32 [S]: the new keys and values of segment s
+// are stored from row past[s] on, and every query also sees the rows before.
+struct AttentionParams {
+    int64_t head = 0; // D
+    float scale = 0;
+};
+
+// u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
+//   y[t, c] = [r] silu([r] sum over j of w[c, j] * u[t - taps + 1 + j, c])
+// Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds the last rows of u.
+struct CausalConvParams {};
+
+// qkv [T, 2 * Hk * Dk + Hv * Dv] (q | k | v), a and b [T, Hv], a_log [Hv], dt_bias [Hv], segments, optional
+// memory f32 [S, Hv, Dk, Dv] (state; zeros when absent) -> [T, Hv * Dv]. Value head h uses key head h / (Hv / Hk).
+//   q = q / sqrt(sum q^2 + 1e-6) / sqrt(Dk); k = k / sqrt(sum k^2 + 1e-6); beta = [r] sigmoid(b)
+//   g = -exp(a_log) * softplus(a + dt_bias), with softplus(x) = x above 20
+//   M <- exp(g) M;  M <- M + k (beta (v - M^T k))^T;  o = [r] M^T q
+// In F32 throughout. One position at a time (the definition), or 64 at once by the chunked form, which every segment of
+// more than one position uses in Form::automatic: chunks count from the segment's first position, so that a prefill split
+// at multiples of 64 gives the same bits.
+struct GatedDeltaNetParams {
+    enum class Form : uint8_t { automatic, recurrent, chunked };
+    int64_t key_heads = 0, value_heads = 0; // Hk, Hv
+    int64_t key_head = 0, value_head = 0;   // Dk, Dv
+    Form form = Form::automatic;
+};
+
+// --- Experts --------------------------------------------------------------------------------------------------------------
+
+// logits [T, E] -> weights f32 [T, k] [r], indices i32 [T, k]: softmax over E, the k largest in descending order (of equal
+// ones the lower index first), divided by their sum in that order.
+struct RouterParams {
+    int64_t experts_per_token = 0; // k
+};
+
+// indices i32 [T, k] -> slots i32 [T * min(k, count)], offsets i32 [count + 1]: the slots t * k + j that chose expert
+// first + g, for g in [0, count), sorted by g and then by slot; those of g are offsets[g] <= i < offsets[g + 1].
+struct ExpertOrderParams {
+    int64_t first = 0, count = 0;
+};
+
+// optional sum [T, H], y [n, H], slots, offsets (of expert_order), weights f32 [T, k] -> [T, H]: sum (or zeros) plus, in
+// the order of experts, weights[slot] * y[slot's row]; rounded after each multiply-add to F32 only.
+struct ExpertCombineParams {};
+
+// --- Statistics -----------------------------------------------------------------------------------------------------------
+
+enum class Statistic : uint8_t {
+    maximum,           // of magnitudes: f32 [G]
+    sum,               // f64 [G, K]
+    sum_of_squares,    // f64 [G, K]
+    second_moments_16, // x_i x_j within each block of 16 columns: f64 [G, K / 16, 16, 16]
+    second_moments,    // f64 [G, K, K]
+};
+
+// x [.., G * K] and total (state), optional offsets i32 [G + 1]: adds to `total`, row after row. With offsets x is [n, K],
+// and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row.
+struct ObserveParams {
+    Statistic statistic = Statistic::maximum;
+    int64_t groups = 1; // G
+};
+
+// indices i32 [T, k], optional mask u8 [T], counts i64 [E] (state): counts the choices of each expert, pads aside.
+struct CountExpertsParams {};
+
+// --------------------------------------------------------------------------------------------------------------------------
+
+enum class Op : uint8_t {
+    embedding,
+    mask_rows,
+    rms_norm,
+    gated_rms_norm,
+    add,
+    silu_mul,
+    sigmoid_gate,
+    rope,
+    linear,
+    grouped_linear,
+    attention,
+    causal_conv,
+    gated_delta_net,
+    router,
+    expert_order,
+    expert_combine,
+    observe,
+    count_experts,
+    count_
+};
+
+// In the order of Op: an op's number is the position of its parameters.
+using OpParams =
+    std::variant<EmbeddingParams, MaskRowsParams, RmsNormParams, GatedRmsNormParams, AddParams, SiluMulParams,
+                 SigmoidGateParams, RopeParams, LinearParams, GroupedLinearParams, AttentionParams, CausalConvParams,
+                 GatedDeltaNetParams, RouterParams, ExpertOrderParams, ExpertCombineParams, ObserveParams,
+                 CountExpertsParams>;
+static_assert(std::variant_size_v<OpParams> == size_t(Op::count_));
+inline Op op_of(const OpParams & params) { return Op(params.index()); }
+
+} // namespace gnv
