@@ -18,8 +18,8 @@ MAY_INCLUDE = {
     "ggml-nvfp4/core": [],
     "ggml-nvfp4/formats": ["core"],
     "ggml-nvfp4/graph": ["core", "formats"],
-    "ggml-nvfp4/cpu": ["core", "formats", "graph"],
     "ggml-nvfp4/exec": ["core", "graph"],
+    "ggml-nvfp4/cpu": ["core", "formats", "graph", "exec"],
     "ggml-nvfp4/cuda": ["core", "formats", "graph", "exec", "cpu"],
     "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],
     "ggml-nvfp4/data": ["core", "formats"],
@@ -33,7 +33,8 @@ LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
-INCLUDED_OFTEN = {"ggml-nvfp4/cpu/nvfp4_compare_loops.h"}  # once per instruction set, by design
+INCLUDED_OFTEN = {"ggml-nvfp4/cpu/" + name for name in (
+    "nvfp4_compare_loops.h", "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h")}  # once per instruction set, by design
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels"}  # files of cuda/ that are not kernels
 MAX_LINES = 800
 

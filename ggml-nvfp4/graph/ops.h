@@ -185,11 +185,10 @@ enum class Op : uint8_t {
 };
 
 // In the order of Op: an op's number is the position of its parameters.
-using OpParams =
-    std::variant<EmbeddingParams, MaskRowsParams, RmsNormParams, GatedRmsNormParams, AddParams, SiluMulParams,
-                 SigmoidGateParams, RopeParams, LinearParams, GroupedLinearParams, AttentionParams, CausalConvParams,
-                 GatedDeltaNetParams, RouterParams, ExpertOrderParams, ExpertCombineParams, ObserveParams,
-                 CountExpertsParams>;
+using OpParams = std::variant<EmbeddingParams, MaskRowsParams, RmsNormParams, GatedRmsNormParams, AddParams,
+                              SiluMulParams, SigmoidGateParams, RopeParams, LinearParams, GroupedLinearParams,
+                              AttentionParams, CausalConvParams, GatedDeltaNetParams, RouterParams, ExpertOrderParams,
+                              ExpertCombineParams, ObserveParams, CountExpertsParams>;
 static_assert(std::variant_size_v<OpParams> == size_t(Op::count_));
 inline Op op_of(const OpParams & params) { return Op(params.index()); }
 

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <stdint.h>
+
+namespace gnv::cpu {
+
+struct RowLoops {
+    int unused; // replaced by the functions of this group
+};
+
+} // namespace gnv::cpu
