@@ -22,6 +22,6 @@ bool has_tensors(const Checkpoint & checkpoint, std::string_view prefix);
 Status refuse_quantized(const Checkpoint & checkpoint);
 
 // Fills tensors, modules and the note on extra tensors of `layout`.
-Status match_tensors(ModelExpansion expansion, const Checkpoint & checkpoint, ModelLayout & layout);
+Status match_tensors(ModelExpansion expansion, const Checkpoint & checkpoint, Accept accept, ModelLayout & layout);
 
 } // namespace gnv

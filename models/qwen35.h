@@ -1,6 +1,7 @@
 // The Qwen3.5 family's entries for the registry, and how its tensor table is laid out for one config.
 #pragma once
 
+#include "graph/text_model.h"
 #include "models/match.h"
 #include "models/qwen35_config.h"
 
@@ -32,6 +33,7 @@ std::string qwen35_block_prefix(const std::string & part_prefix, int64_t layer);
 
 Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config, const LayoutChoice & choice,
                                                     Qwen35Mlp mlp);
-Result<ModelLayout> match_qwen35(const JsonValue & config, const Checkpoint & checkpoint, Qwen35Mlp mlp);
+Result<ModelLayout> match_qwen35(const JsonValue & config, const Checkpoint & checkpoint, Accept accept, Qwen35Mlp mlp);
+Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp);
 
 } // namespace gnv

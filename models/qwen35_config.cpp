@@ -89,7 +89,7 @@ static constexpr FixedKey vision_rope_fixed[] = {
 // Training, generation and bookkeeping: no influence on tensors or arithmetic.
 static constexpr const char * bookkeeping[] = {
     "_name_or_path", "architectures", "auto_map", "attention_dropout", "bos_token_id", "dtype", "eos_token_id",
-    "id2label", "image_token_id", "initializer_range", "label2id", "language_model_only", "max_position_embeddings",
+    "id2label", "image_token_id", "initializer_range", "label2id", "language_model_only",
     "output_router_logits", "pad_token_id", "quantization_config", "router_aux_loss_coef", "sliding_window",
     "torch_dtype", "transformers_version", "unsloth_fixed", "use_cache", "video_token_id", "vision_end_token_id",
     "vision_start_token_id",
@@ -216,6 +216,7 @@ static Status read_text(ConfigReader & text, Qwen35Config & config, std::vector<
     GNV_TRY(read_rope(text, config, unknown));
     GNV_TRY(text.optional_double("rms_norm_eps", 0, 1, config.norm_epsilon));
     GNV_TRY(text.optional_int("mtp_num_hidden_layers", 0, 64, config.draft_layers));
+    GNV_TRY(text.optional_int("max_position_embeddings", 1, int64_t(1) << 30, config.max_positions));
     GNV_TRY(text.optional_bool("tie_word_embeddings", config.tied_embeddings));
     JsonValue gate;
     if (text.find("output_gate_type", gate) && gate.text() == "\"sigmoid\"")

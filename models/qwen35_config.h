@@ -40,6 +40,7 @@ struct Qwen35Config {
     bool nested = false; // text_config inside: names start with "model.language_model."
     int64_t hidden = 0;
     int64_t vocabulary = 0;
+    int64_t max_positions = 32768; // the class default, where the file is silent
     double norm_epsilon = 1e-6;
     bool tied_embeddings = false;
     std::vector<Qwen35Attention> layers;

@@ -38,7 +38,8 @@ static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::
     const bool fused = any(folder, {"gate_up_proj", "down_proj"});
     bool single = false;
     for (const int64_t expert : {int64_t(0), experts - 1})
-        single |= any(concat(folder, expert, "."), {"gate_proj.weight", "up_proj.weight", "down_proj.weight"});
+        single |= any(concat(folder, expert, "."), {"gate_proj.weight", "up_proj.weight", "down_proj.weight",
+                                                    "gate_proj.weight_packed", "down_proj.weight_packed"});
     if (fused && single)
         return fail(Code::model, checkpoint.folder(), ": the experts of ", folder,
                     " are there twice, as one tensor and one by one; remove one of the two");
@@ -88,9 +89,10 @@ static std::string describe(const Qwen35Config & config, const ModelLayout & lay
     return out;
 }
 
-Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint & checkpoint, Qwen35Mlp mlp) {
+Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint & checkpoint, Accept accept,
+                                 Qwen35Mlp mlp) {
     GNV_ASSIGN(const Qwen35Config config, read_qwen35_config(config_json, mlp));
-    GNV_TRY(refuse_quantized(checkpoint));
+    if (accept == Accept::source) GNV_TRY(refuse_quantized(checkpoint));
     GNV_ASSIGN(const Qwen35Layout found, find_layout(checkpoint, config));
 
     ModelLayout layout;
@@ -107,7 +109,7 @@ Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint
     if (config.draft_layers > 0 && !found.with_draft)
         layout.notes.push_back(
             concat("config.json announces a draft head, but no tensor starts with ", qwen35_draft_prefix));
-    GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, layout));
+    GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, accept, layout));
     return layout;
 }
 

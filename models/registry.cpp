@@ -1,5 +1,6 @@
 // The table of model families. A new family is its own files in this folder and rows here.
 #include "graph/model_def.h"
+#include "graph/text_model.h"
 #include "models/qwen35.h"
 
 namespace gnv {
@@ -8,13 +9,17 @@ namespace {
 
 struct ModelFamily {
     Result<std::vector<TensorSpec>> (*list_tensors)(const JsonValue & config, const LayoutChoice & choice);
-    Result<ModelLayout> (*match_model)(const JsonValue & config, const Checkpoint & checkpoint);
+    Result<ModelLayout> (*match_model)(const JsonValue & config, const Checkpoint & checkpoint, Accept accept);
+    Result<std::unique_ptr<TextModel>> (*make_text_model)(const JsonValue & config);
 };
 
 template <Qwen35Mlp mlp>
 constexpr ModelFamily qwen35 = {
     [](const JsonValue & config, const LayoutChoice & choice) { return list_qwen35_tensors(config, choice, mlp); },
-    [](const JsonValue & config, const Checkpoint & checkpoint) { return match_qwen35(config, checkpoint, mlp); },
+    [](const JsonValue & config, const Checkpoint & checkpoint, Accept accept) {
+        return match_qwen35(config, checkpoint, accept, mlp);
+    },
+    [](const JsonValue & config) { return make_qwen35_text(config, mlp); },
 };
 
 // What config.json may say in "architectures" and "model_type".
@@ -94,10 +99,15 @@ Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const Lay
     return family->list_tensors(config, choice);
 }
 
-Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint) {
+Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint, Accept accept) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
-    GNV_TRY(refuse_quantized_config(config));
-    return family->match_model(config, checkpoint);
+    if (accept == Accept::source) GNV_TRY(refuse_quantized_config(config));
+    return family->match_model(config, checkpoint, accept);
+}
+
+Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config) {
+    GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    return family->make_text_model(config);
 }
 
 } // namespace gnv

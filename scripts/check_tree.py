@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/core": [],
     "ggml-nvfp4/formats": ["core"],
     "ggml-nvfp4/graph": ["core", "formats"],
-    "ggml-nvfp4/exec": ["core", "graph"],
+    "ggml-nvfp4/exec": ["core", "formats", "graph"],
     "ggml-nvfp4/cpu": ["core", "formats", "graph", "exec"],
     "ggml-nvfp4/cuda": ["core", "formats", "graph", "exec", "cpu"],
     "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],

@@ -87,6 +87,12 @@ class CudaBackend final : public Backend {
         return cuda_failure(error_, concat("CUDA device ", device_.index, " (", device_.name, "): ", failed_));
     }
 
+    bool has_kernel(Op) const override { return false; } // the codec is all there is so far
+    uint64_t scratch_bytes(const KernelCall &) const override { return 0; }
+    Status launch(KernelCall & call) override {
+        return fail(Code::unsupported, device_.name, " has no kernel for op ", int(op_of(call.params)));
+    }
+
     void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
         enqueue("nvfp4_absolute_maximum",
                 [&] { return cuda::nvfp4_absolute_maximum(stream_, weights, count, largest); });

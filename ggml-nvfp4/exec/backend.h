@@ -1,9 +1,11 @@
-// The boundary between the library and an accelerator: which devices there are, their memory, a queue of work, and the
-// ops they run. Everything above speaks to this interface; cuda/ is the only implementation and the only folder that
-// knows CUDA. The CPU needs none of it: its ops (cpu/) are called on host memory.
+// The boundary between the library and what computes: which devices there are, their memory, a queue of work, and the ops
+// they run. Everything above speaks to this interface; cpu/ and cuda/ implement it, and cuda/ is the only folder that knows
+// CUDA.
 #pragma once
 
 #include "core/status.h"
+#include "core/thread_pool.h"
+#include "exec/kernel.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +48,15 @@ class Backend {
     virtual void download(void * host, const void * device, size_t bytes) = 0;
     virtual Status synchronize() = 0;
 
-    // --- Ops, queued, on device memory. The same bits as their twins in cpu/.
+    // --- Ops of graphs, queued, on device memory.
+
+    // A null entry of the backend's table: it cannot run graphs with this op.
+    virtual bool has_kernel(Op op) const = 0;
+    // Bytes of scratch memory that this call wants; its tensors have shapes and no data.
+    virtual uint64_t scratch_bytes(const KernelCall & call) const = 0;
+    virtual Status launch(KernelCall & call) = 0;
+
+    // --- The codec, queued, on device memory. The same bits as on the CPU.
 
     // Raises *largest to the largest magnitude of `count` BF16 weights, as BF16 bits without sign: start from 0. 0x7f80
     // or more tells of a NaN or Inf. `weights` is aligned to 16 bytes.
@@ -56,6 +66,9 @@ class Backend {
     virtual void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
                             uint8_t * scales) = 0;
 };
+
+// The CPU as a backend: host memory, and nothing is ever queued. `threads` must outlive it.
+std::unique_ptr<Backend> open_cpu(ThreadPool & threads);
 
 inline void DeviceMemoryDelete::operator()(void * memory) const { backend->free(memory); }
 

@@ -56,6 +56,22 @@ Result<File> File::create(const std::string & path) { return open(path, O_RDWR |
 
 Result<File> File::open_write(const std::string & path) { return open(path, O_RDWR); }
 
+Result<File> File::create_unnamed(const std::string & folder) {
+    std::string name = join_path(folder, ".scratch-XXXXXX");
+    File file(name);
+#ifdef O_TMPFILE
+    Result<int> unnamed = open_descriptor(folder, O_RDWR | O_TMPFILE | O_EXCL);
+    if (unnamed.ok()) {
+        file.fd_ = unnamed.value();
+        return file;
+    }
+#endif
+    file.fd_ = mkostemp(name.data(), O_CLOEXEC); // some file systems need a name for a moment
+    if (file.fd_ < 0) return system_failure("cannot create a scratch file in " + folder, errno);
+    if (unlink(name.c_str()) != 0) return system_failure("cannot remove " + name, errno);
+    return file;
+}
+
 File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 File & File::operator=(File && other) noexcept {

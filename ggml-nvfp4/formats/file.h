@@ -23,6 +23,8 @@ class File {
     static Result<File> open_read(const std::string & path);  // follows symbolic links; refuses anything but a file
     static Result<File> create(const std::string & path);     // refuses to replace an existing file
     static Result<File> open_write(const std::string & path); // an existing file, its content kept
+    // A scratch file in `folder` that no name leads to: it is gone when it is closed, whatever happens.
+    static Result<File> create_unnamed(const std::string & folder);
     File(File && other) noexcept;
     File & operator=(File && other) noexcept;
     ~File();

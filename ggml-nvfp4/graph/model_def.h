@@ -65,6 +65,11 @@ struct LinearModule {
     int64_t rows = 0;         // N = out_features
     int64_t columns = 0;      // K = in_features
     int32_t fused_group = -1; // modules with the same number >= 0 share one global scale in every loader
+
+    // In a checkpoint that is quantized already, positions of the parts in Checkpoint::tensors(); -1 when there is none.
+    // `source` is then the position of the codes, and `offset` 0.
+    int64_t block_scales = -1, global_scale = -1, input_scale = -1;
+    bool is_nvfp4() const { return block_scales >= 0; }
 };
 
 // One tensor that a config calls for, before any checkpoint is looked at.
@@ -101,9 +106,16 @@ struct ModelLayout {
     bool has_mtp = false;
 };
 
+enum class Accept : uint8_t {
+    source, // nothing quantized: what can be turned into NVFP4
+    nvfp4,  // also NVFP4 Linears in the naming of compressed-tensors: what can be run
+};
+
 // Matches the checkpoint's tensors against config.json. Fails with the name of the first tensor that is missing or whose
 // shape or dtype is not what the config says, on unknown architectures, on unknown values of known keys, and on
-// checkpoints that are quantized already. `config` is the parsed config.json. Defined in models/registry.cpp.
-Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint);
+// checkpoints that are quantized in a way that is not accepted. `config` is the parsed config.json. Defined in
+// models/registry.cpp.
+Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint,
+                                Accept accept = Accept::source);
 
 } // namespace gnv

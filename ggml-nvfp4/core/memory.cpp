@@ -1,0 +1,50 @@
+#include "core/memory.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <sys/resource.h>
+
+namespace gnv {
+
+// A number from a file of the kernel; false when the file or the number is not there.
+static bool read_number(const char * path, const char * label, uint64_t & out) {
+    FILE * file = fopen(path, "re");
+    if (!file) return false;
+    char line[256];
+    bool found = false;
+    while (!found && fgets(line, sizeof line, file)) {
+        const size_t length = strlen(label);
+        if (strncmp(line, label, length) != 0) continue;
+        unsigned long long value = 0;
+        found = sscanf(line + length, "%llu", &value) == 1;
+        out = value;
+        break;
+    }
+    fclose(file);
+    return found;
+}
+
+uint64_t available_memory() {
+    uint64_t available = uint64_t(4) << 30; // where the system does not tell
+    uint64_t kilobytes = 0;
+    if (read_number("/proc/meminfo", "MemAvailable:", kilobytes)) available = kilobytes * 1024;
+    uint64_t limit = 0, used = 0;
+    if (read_number("/sys/fs/cgroup/memory.max", "", limit) && read_number("/sys/fs/cgroup/memory.current", "", used))
+        available = std::min(available, limit > used ? limit - used : 0);
+    return available;
+}
+
+uint64_t peak_resident_memory() {
+    rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? uint64_t(usage.ru_maxrss) * 1024 : 0;
+}
+
+Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what) {
+    const uint64_t size = (std::max<uint64_t>(bytes, 64) + 63) / 64 * 64;
+    AlignedBlock block(static_cast<uint8_t *>(std::aligned_alloc(64, size)));
+    if (!block) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for ", what);
+    return block;
+}
+
+} // namespace gnv

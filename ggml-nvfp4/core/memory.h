@@ -1,0 +1,24 @@
+// Memory of this machine.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "core/status.h"
+
+namespace gnv {
+
+// What can be allocated now without swapping, as the system estimates it, within the limit of this process's cgroup.
+uint64_t available_memory();
+// The largest resident memory of this process so far, pages of mapped files included.
+uint64_t peak_resident_memory();
+
+struct AlignedFree {
+    void operator()(uint8_t * memory) const { std::free(memory); }
+};
+// A block of memory aligned to 64 bytes; its content is undefined. `what` is for the message.
+using AlignedBlock = std::unique_ptr<uint8_t, AlignedFree>;
+Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what);
+
+} // namespace gnv

@@ -1,0 +1,138 @@
+#include "exec/executor.h"
+
+#include "graph/op_rules.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define GNV_ARENA_GUARDS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GNV_ARENA_GUARDS 1
+#endif
+#endif
+#ifdef GNV_ARENA_GUARDS
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace gnv {
+
+namespace {
+
+// Under AddressSanitizer a node may touch its own tensors and scratch memory alone: everything else of the arena is
+// poisoned while it runs. Free of charge elsewhere.
+class ArenaGuard {
+  public:
+    ArenaGuard([[maybe_unused]] void * arena, [[maybe_unused]] uint64_t bytes) {
+#ifdef GNV_ARENA_GUARDS
+        arena_ = arena, bytes_ = bytes;
+#endif
+    }
+    void close() {
+#ifdef GNV_ARENA_GUARDS
+        ASAN_POISON_MEMORY_REGION(arena_, bytes_);
+#endif
+    }
+    void open([[maybe_unused]] const void * begin, [[maybe_unused]] uint64_t bytes) {
+#ifdef GNV_ARENA_GUARDS
+        ASAN_UNPOISON_MEMORY_REGION(begin, bytes);
+#endif
+    }
+    ~ArenaGuard() {
+#ifdef GNV_ARENA_GUARDS
+        ASAN_UNPOISON_MEMORY_REGION(arena_, bytes_);
+#endif
+    }
+    ArenaGuard(const ArenaGuard &) = delete;
+    ArenaGuard & operator=(const ArenaGuard &) = delete;
+
+#ifdef GNV_ARENA_GUARDS
+  private:
+    void * arena_;
+    uint64_t bytes_;
+#endif
+};
+
+// A node's tensors without memory: shapes for questions about scratch memory.
+struct NodeTensors {
+    std::array<Tensor, Node::max_inputs> inputs;
+    std::array<Tensor, Node::max_outputs> outputs;
+};
+
+Tensor shape_of(const Graph & graph, ValueId id) {
+    Tensor tensor;
+    if (id == no_value) return tensor;
+    tensor.dtype = graph.value(id).dtype;
+    tensor.shape = graph.value(id).shape;
+    return tensor;
+}
+
+} // namespace
+
+Result<ArenaPlan> Executor::plan(const Graph & graph, const std::vector<bool> & bound) const {
+    if (!graph.status().ok()) return Status(graph.status().code(), graph.status().message());
+    for (const Node & node : graph.nodes())
+        if (!backend_.has_kernel(op_of(node.params)))
+            return fail(Code::unsupported, backend_.device().name, " has no kernel for ", op_name(op_of(node.params)));
+    return plan_arena(graph, bound, [&](const Node & node) {
+        NodeTensors tensors;
+        for (size_t i = 0; i < node.inputs.size(); i++) tensors.inputs[i] = shape_of(graph, node.inputs[i]);
+        for (size_t i = 0; i < node.outputs.size(); i++) tensors.outputs[i] = shape_of(graph, node.outputs[i]);
+        KernelCall call{node.params};
+        call.precision = graph.precision();
+        call.inputs = tensors.inputs.data();
+        call.outputs = tensors.outputs.data();
+        return backend_.scratch_bytes(call);
+    });
+}
+
+Tensor Executor::tensor_of(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
+                           ValueId id) {
+    if (id == no_value) return {};
+    const Tensor & bound = bindings[graph.owner(id)];
+    Tensor tensor = bound.exists() ? bound : shape_of(graph, id);
+    tensor.shape = graph.value(id).shape;
+    if (!bound.exists()) {
+        GNV_CHECK(plan.offsets[size_t(id)] >= 0);
+        tensor.data = static_cast<uint8_t *>(arena) + plan.offsets[size_t(id)];
+    } else {
+        GNV_CHECK(bound.dtype == graph.value(id).dtype);
+        GNV_CHECK(bound.shape.elements() == tensor.shape.elements());
+    }
+    return tensor;
+}
+
+Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
+                     const OnTap & on_tap, BadValue * bad) {
+    ArenaGuard guard(arena, plan.bytes);
+    NodeTensors tensors;
+    for (size_t n = 0; n < graph.nodes().size(); n++) {
+        const Node & node = graph.nodes()[n];
+        guard.close();
+        const auto resolve = [&](ValueId id) {
+            const Tensor tensor = tensor_of(graph, plan, bindings, arena, id);
+            if (id != no_value && !bindings.bound(graph.owner(id)))
+                guard.open(tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
+            return tensor;
+        };
+        for (size_t i = 0; i < node.inputs.size(); i++) tensors.inputs[i] = resolve(node.inputs[i]);
+        for (size_t i = 0; i < node.outputs.size(); i++) tensors.outputs[i] = resolve(node.outputs[i]);
+        KernelCall call{node.params};
+        call.precision = graph.precision();
+        call.inputs = tensors.inputs.data();
+        call.outputs = tensors.outputs.data();
+        call.scratch = static_cast<uint8_t *>(arena) + plan.scratch_offset;
+        guard.open(call.scratch, plan.bytes - plan.scratch_offset);
+        Status status = backend_.launch(call);
+        if (!status.ok()) {
+            if (bad) *bad = {int64_t(n), call.bad_row};
+            return status;
+        }
+        if (!on_tap) continue;
+        for (const Graph::Tapped & tapped : graph.taps())
+            for (const ValueId output : node.outputs)
+                if (output != no_value && graph.owner(tapped.value) == output)
+                    GNV_TRY(on_tap(tapped.tap, tensor_of(graph, plan, bindings, arena, tapped.value)));
+    }
+    return {};
+}
+
+} // namespace gnv

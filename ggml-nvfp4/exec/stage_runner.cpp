@@ -1,0 +1,222 @@
+#include "exec/stage_runner.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
+    FieldUse use;
+    const bool experts = model.sizes().experts > 0;
+    const Stage & first = stages.front();
+    use.reads_hidden = first.kind != StageKind::embed;
+    const bool after_route = first.kind == StageKind::experts || (first.kind == StageKind::combine && experts);
+    use.reads_router = first.kind == StageKind::experts;
+    use.reads_routed = after_route && (first.kind == StageKind::combine || first.first_expert > 0);
+    for (const Stage & stage : stages) {
+        switch (stage.kind) {
+        case StageKind::embed:
+        case StageKind::mixer: use.makes_hidden = true; break;
+        case StageKind::route: use.makes_router = true; break;
+        case StageKind::experts: use.makes_routed = true; break;
+        case StageKind::combine: // nothing but hidden states goes on from here
+            use.makes_hidden = true;
+            use.makes_router = use.makes_routed = false;
+            break;
+        case StageKind::head: break;
+        }
+    }
+    return use;
+}
+
+namespace {
+
+// A graph of stages and what its values mean.
+struct StageGraph {
+    Graph graph;
+    StageBuilder builder;
+    FieldUse use;
+    ValueId hidden_in = no_value, routed_in = no_value, weights_in = no_value, indices_in = no_value;
+
+    StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
+               const StageOptions & options)
+        : graph(variant.precision), builder{graph, *variant.weights, shape}, use(field_use(stages, *variant.model)) {
+        builder.observe = options.observe;
+        builder.quantize_inputs = variant.quantize_inputs;
+        builder.expert_tokens = options.expert_tokens;
+        builder.expert_tile = options.expert_tile;
+        builder.last_position_only = options.last_position_only;
+        const TextModelSizes & sizes = variant.model->sizes();
+        const Shape rows = {shape.positions, sizes.hidden}, chosen = {shape.positions, sizes.experts_per_token};
+        if (use.reads_hidden) builder.hidden = hidden_in = graph.input("hidden", DType::f32, rows);
+        if (use.reads_routed) builder.routed = routed_in = graph.input("routed", DType::f32, rows);
+        if (use.reads_router) {
+            builder.router_weights = weights_in = graph.input("router weights", DType::f32, chosen);
+            builder.router_indices = indices_in = graph.input("router indices", DType::i32, chosen);
+        }
+        for (const Stage & stage : stages) variant.model->build(stage, builder);
+        if (!graph.status().ok()) return;
+        if (builder.logits != no_value) graph.keep(builder.logits);
+    }
+    StageGraph(const StageGraph &) = delete;
+    StageGraph & operator=(const StageGraph &) = delete;
+
+    // Values that land in the fields' memory, beside it.
+    struct Made {
+        ValueId value;
+        void * memory;
+    };
+    std::vector<Made> made(const BatchFields & fields) const {
+        std::vector<Made> list;
+        if (use.makes_hidden) list.push_back({builder.hidden, fields.hidden});
+        if (use.makes_routed) list.push_back({builder.routed, fields.routed});
+        if (use.makes_router) list.push_back({builder.router_weights, fields.router_weights});
+        if (use.makes_router) list.push_back({builder.router_indices, fields.router_indices});
+        return list;
+    }
+    std::vector<bool> bound() const {
+        std::vector<bool> flags(graph.values().size(), false);
+        for (const Made & made_value : made({})) flags[size_t(graph.owner(made_value.value))] = true;
+        return flags;
+    }
+};
+
+template <class T>
+Tensor view(const std::vector<T> & data, DType dtype, Shape shape) {
+    Tensor tensor;
+    tensor.dtype = dtype;
+    tensor.shape = shape;
+    tensor.data = const_cast<T *>(data.data()); // inputs are read only
+    return tensor;
+}
+
+Tensor view(void * data, DType dtype, Shape shape) {
+    Tensor tensor;
+    tensor.dtype = dtype;
+    tensor.shape = shape;
+    tensor.data = data;
+    return tensor;
+}
+
+class Binder {
+  public:
+    Binder(const StageGraph & stages, const StageCall & call)
+        : stages_(stages), graph_(stages.graph), call_(call), bindings_(stages.graph) {}
+
+    Bindings bind() {
+        bind_inputs();
+        bind_fields();
+        for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
+            bindings_.bind(weight.value, weight.input_scale ? call_.weights.input_scale(weight.ref)
+                                                            : call_.weights.find(weight.ref));
+        for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
+            bindings_.bind(state.value, call_.states->find(state.layer, state.index));
+        bind_statistics();
+        return std::move(bindings_);
+    }
+
+  private:
+    const Shape & shape(ValueId id) const { return graph_.value(id).shape; }
+
+    template <class T>
+    void input(ValueId id, const std::vector<T> & data, DType dtype) {
+        if (id == no_value) return;
+        GNV_CHECK(int64_t(data.size()) == shape(id).elements());
+        bindings_.bind(id, view(data, dtype, shape(id)));
+    }
+    void bind_inputs() {
+        const StageBuilder & b = stages_.builder;
+        input(b.ids, call_.inputs.ids, DType::i32);
+        input(b.positions, call_.inputs.positions, DType::i32);
+        input(b.segments, call_.inputs.segments, DType::i32);
+        input(b.mask, call_.inputs.mask, DType::u8);
+        input(b.past, call_.inputs.past, DType::i32);
+        input(b.last_positions, call_.inputs.last_positions, DType::i32);
+    }
+    void bind_fields() {
+        const auto field = [&](ValueId id, void * memory) {
+            if (id != no_value) bindings_.bind(id, view(memory, graph_.value(id).dtype, shape(id)));
+        };
+        field(stages_.hidden_in, call_.fields.hidden);
+        field(stages_.routed_in, call_.fields.routed);
+        field(stages_.weights_in, call_.fields.router_weights);
+        field(stages_.indices_in, call_.fields.router_indices);
+        for (const StageGraph::Made & made : stages_.made(call_.fields)) {
+            GNV_CHECK(made.memory != nullptr);
+            field(graph_.owner(made.value), made.memory);
+        }
+    }
+    void bind_statistics() {
+        for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
+            std::vector<float> & maxima = (*call_.statistics)[size_t(total.layer)].maxima[size_t(total.observed)];
+            bindings_.bind(total.value, view(maxima.data() + total.first_group, DType::f32, {total.groups}));
+        }
+        for (const StageBuilder::BoundCount & count : stages_.builder.bound_counts) {
+            std::vector<int64_t> & tokens = (*call_.statistics)[size_t(count.layer)].tokens_per_expert;
+            bindings_.bind(count.value, view(tokens.data(), DType::i64, shape(count.value)));
+        }
+    }
+
+    const StageGraph & stages_;
+    const Graph & graph_;
+    const StageCall & call_;
+    Bindings bindings_;
+};
+
+// Room for what the graph adds to; what is there stays.
+void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vector<LayerStatistics> & statistics) {
+    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals) {
+        std::vector<float> & maxima = statistics[size_t(total.layer)].maxima[size_t(total.observed)];
+        const bool by_expert = total.observed == Observed::expert_down_input;
+        maxima.resize(by_expert ? size_t(sizes.experts) : 1, 0.0f);
+    }
+    for (const StageBuilder::BoundCount & count : stages.builder.bound_counts)
+        statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);
+}
+
+// The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
+int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const Bindings & bindings, void * arena,
+                        const BadValue & bad, int64_t experts_per_token) {
+    const Graph & graph = stages.graph;
+    const Node & node = graph.nodes()[size_t(bad.node)];
+    const ValueId offsets = node.inputs[2];
+    if (op_of(node.params) != Op::observe || bad.row < 0) return -1;
+    if (offsets == no_value) return bad.row;
+    for (const Node & maker : graph.nodes()) {
+        if (maker.outputs[1] != offsets) continue;
+        const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
+        return slots.as<int32_t>()[bad.row] / experts_per_token;
+    }
+    return -1;
+}
+
+} // namespace
+
+Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
+                                          const BatchShape & shape) {
+    const StageGraph built(variant, stages, shape, options_);
+    if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
+    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
+    return plan.bytes;
+}
+
+Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
+    const StageGraph built(call.variant, call.stages, call.inputs.shape, options_);
+    if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
+    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
+    GNV_CHECK(plan.bytes <= arena_bytes);
+    if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
+    const Bindings bindings = Binder(built, call).bind();
+    BadValue bad;
+    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad);
+    if (!status.ok()) {
+        if (bad.node >= 0 && call.bad_position)
+            *call.bad_position = position_of_row(built, plan, bindings, arena, bad,
+                                                 std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
+        return status;
+    }
+    if (built.builder.logits != no_value && call.on_logits)
+        return call.on_logits(Executor::tensor_of(built.graph, plan, bindings, arena, built.builder.logits));
+    return {};
+}
+
+} // namespace gnv

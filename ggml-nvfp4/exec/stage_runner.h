@@ -1,0 +1,88 @@
+// Runs some stages of a text model for one batch: builds the graph, binds it to weights, fields, states and statistics, and
+// executes it.
+#pragma once
+
+#include "exec/executor.h"
+#include "exec/text_states.h"
+#include "exec/weight_group.h"
+#include "graph/text_model.h"
+
+#include <functional>
+#include <vector>
+
+namespace gnv {
+
+// A model as one line of a pass runs it.
+struct TextVariant {
+    const TextModel * model = nullptr;
+    const WeightCatalog * weights = nullptr;
+    const FolderFiles * files = nullptr;
+    Precision precision = Precision::f32;
+    bool quantize_inputs = false; // W4A4 where the checkpoint has input scales
+};
+
+// Statistics of one layer. Maxima have one entry each, those of experts one each expert; empty where nothing was observed.
+struct LayerStatistics {
+    std::vector<float> maxima[size_t(Observed::count_)];
+    std::vector<int64_t> tokens_per_expert; // choices by the router, pads aside
+};
+
+struct StageOptions {
+    bool observe = false;
+    ExpertTokens expert_tokens = ExpertTokens::routed;
+    int64_t expert_tile = 1;
+    bool last_position_only = false;
+};
+
+// What a batch holds, see BatchShape.
+struct BatchInputs {
+    BatchShape shape;
+    std::vector<int32_t> ids;            // [T]
+    std::vector<int32_t> positions;      // [3, T]
+    std::vector<int32_t> segments;       // [S + 1]
+    std::vector<uint8_t> mask;           // [T], where there are pads
+    std::vector<int32_t> past;           // [S], with states
+    std::vector<int32_t> last_positions; // [S]
+};
+
+// Memory of the batch's rows of each field; null where the stages neither read nor make it.
+struct BatchFields {
+    void * hidden = nullptr;         // f32 [T, H]
+    void * routed = nullptr;         // f32 [T, H]
+    void * router_weights = nullptr; // f32 [T, k]
+    void * router_indices = nullptr; // i32 [T, k]
+};
+
+// Which fields stages read from before and leave for after.
+struct FieldUse {
+    bool reads_hidden = false, reads_routed = false, reads_router = false;
+    bool makes_hidden = false, makes_routed = false, makes_router = false;
+};
+FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
+
+struct StageCall {
+    const TextVariant & variant;
+    const std::vector<Stage> & stages;
+    const WeightGroup & weights; // loaded
+    const BatchInputs & inputs;
+    BatchFields fields;
+    TextStates * states = nullptr;                       // when the shape says cached
+    std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
+    Executor::OnTap on_tap;
+    std::function<Status(const Tensor & logits)> on_logits; // f32 [T or S, vocabulary]
+    int64_t * bad_position = nullptr; // receives the row of the batch where an activation is NaN or Inf
+};
+
+class StageRunner {
+  public:
+    StageRunner(Backend & device, const StageOptions & options) : executor_(device), options_(options) {}
+    // Bytes of the arena for a batch of this shape.
+    Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape);
+    Status run(const StageCall & call, void * arena, uint64_t arena_bytes);
+
+  private:
+    Executor executor_;
+    StageOptions options_;
+};
+
+} // namespace gnv

@@ -1,0 +1,393 @@
+#include "exec/text_pass.h"
+
+#include "core/memory.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+// --- Sequences ----------------------------------------------------------------------------------------------------------------
+
+Status check_sequence(const TextSequence & sequence, size_t number, const TextModelSizes & sizes, int64_t past) {
+    const int64_t length = sequence.length();
+    const std::string where = concat("sequence ", number);
+    if (length == 0) return fail(Code::invalid_argument, where, " is empty");
+    for (int64_t t = 0; t < length; t++)
+        if (sequence.ids[size_t(t)] < 0 || sequence.ids[size_t(t)] >= sizes.vocabulary)
+            return fail(Code::invalid_argument, where, ", position ", t, ": token ", sequence.ids[size_t(t)],
+                        " is not in the vocabulary of ", sizes.vocabulary, "; was another tokenizer used?");
+    if (!sequence.mask.empty() && int64_t(sequence.mask.size()) != length)
+        return fail(Code::invalid_argument, where, " has ", length, " tokens and a mask of ", sequence.mask.size());
+    if (!sequence.positions.empty() && int64_t(sequence.positions.size()) != 3 * length)
+        return fail(Code::invalid_argument, where, " has ", length, " tokens and ", sequence.positions.size(),
+                    " positions; [3, ", length, "] are needed");
+    int64_t begin = 0;
+    for (size_t i = 0; i <= sequence.segments.size(); i++) {
+        const int64_t end = i < sequence.segments.size() ? sequence.segments[i] : length;
+        const bool first = i == 0 && !sequence.segments.empty();
+        if (first ? end != 0 : end <= begin)
+            return fail(Code::invalid_argument, where, ": segments must begin at 0 and grow");
+        if (past + end - begin > sizes.max_positions)
+            return fail(Code::invalid_argument, where, " has a text of ", past + end - begin,
+                        " positions, the model has ", sizes.max_positions, "; use shorter sequences");
+        begin = end;
+    }
+    return {};
+}
+
+BatchInputs make_batch(const TextSequence * sequences, size_t count) {
+    BatchInputs batch;
+    BatchShape & shape = batch.shape;
+    for (size_t i = 0; i < count; i++) {
+        shape.positions += sequences[i].length();
+        shape.segments += int64_t(std::max<size_t>(1, sequences[i].segments.size()));
+        for (const uint8_t real : sequences[i].mask) shape.masked |= real == 0;
+    }
+    const auto total = size_t(shape.positions);
+    batch.positions.resize(3 * total);
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        const TextSequence & sequence = sequences[i];
+        const auto length = size_t(sequence.length());
+        batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.end());
+        if (shape.masked && sequence.mask.empty()) batch.mask.insert(batch.mask.end(), length, 1);
+        if (shape.masked) batch.mask.insert(batch.mask.end(), sequence.mask.begin(), sequence.mask.end());
+        if (sequence.segments.empty()) batch.segments.push_back(int32_t(at));
+        for (const int32_t begin : sequence.segments) batch.segments.push_back(int32_t(at) + begin);
+        size_t segment = 0;
+        int32_t position = 0;
+        for (size_t t = 0; t < length; t++, position++) {
+            if (segment < sequence.segments.size() && int32_t(t) == sequence.segments[segment]) {
+                position = 0;
+                segment++;
+            }
+            for (size_t axis = 0; axis < 3; axis++)
+                batch.positions[axis * total + at + t] =
+                    sequence.positions.empty() ? position : sequence.positions[axis * length + t];
+        }
+        at += length;
+    }
+    for (size_t s = 1; s < batch.segments.size(); s++) batch.last_positions.push_back(batch.segments[s] - 1);
+    batch.segments.push_back(int32_t(at));
+    batch.last_positions.push_back(int32_t(at) - 1);
+    return batch;
+}
+
+// --- Plan ---------------------------------------------------------------------------------------------------------------------
+
+struct TextPass::State {
+    std::vector<TextVariant> variants;
+    Backend * device = nullptr;
+    ThreadPool * threads = nullptr;
+    const std::vector<TextSequence> * sequences = nullptr;
+    PassOptions options;
+    PassPlan plan;
+
+    AlignedBlock weight_memory, arena, staging;
+    std::vector<HiddenStore> stores;                         // by variant
+    std::vector<std::vector<LayerStatistics>> statistics;    // by variant, by layer
+    PassProgress progress;
+
+    const TextModel & model() const { return *variants.front().model; }
+    StageOptions stage_options() const {
+        return {options.observe, options.expert_tokens, plan.expert_tile, false};
+    }
+    std::vector<WeightRef> weights_of(const PassGroup & group) const;
+    Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
+    Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
+    void cut_batches(int64_t wanted);
+    Result<PassPlan> plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file);
+    Status choose_plan();
+    Status allocate();
+
+    Status run_group(const PassGroup & group, const PassHooks & hooks);
+    Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
+                     const PassHooks & hooks);
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, int64_t position) const;
+};
+
+static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
+    std::vector<WeightRef> refs;
+    for (const Stage & stage : stages)
+        for (const WeightRef & ref : model.stage_weights(stage)) refs.push_back(ref);
+    return refs;
+}
+
+Result<uint64_t> TextPass::State::weight_bytes(const std::vector<Stage> & stages) const {
+    uint64_t largest = 0;
+    for (const TextVariant & variant : variants) {
+        GNV_ASSIGN(const WeightGroup group, WeightGroup::plan(*variant.weights, refs_of(model(), stages)));
+        largest = std::max(largest, group.bytes());
+    }
+    return largest;
+}
+
+// One group a block, or, with several ranges of experts: everything before them, each range, everything after.
+Result<std::vector<PassGroup>> TextPass::State::cut_groups(int64_t expert_ranges) const {
+    std::vector<PassGroup> groups;
+    groups.push_back({{Stage{StageKind::embed}}});
+    for (int32_t layer = 0; layer < model().sizes().layers; layer++) {
+        groups.emplace_back();
+        for (const Stage & stage : model().block_stages(layer)) {
+            if (stage.kind != StageKind::experts || expert_ranges <= 1) {
+                groups.back().stages.push_back(stage);
+                continue;
+            }
+            const int64_t each = (stage.expert_count + expert_ranges - 1) / expert_ranges;
+            for (int64_t first = 0; first < stage.expert_count; first += each) {
+                Stage range = stage;
+                range.first_expert = int32_t(first);
+                range.expert_count = int32_t(std::min<int64_t>(each, stage.expert_count - first));
+                groups.push_back({{range}});
+            }
+            groups.emplace_back();
+        }
+    }
+    if (options.head) groups.push_back({{Stage{StageKind::head}}});
+    for (PassGroup & group : groups) {
+        GNV_ASSIGN(group.weight_bytes, weight_bytes(group.stages));
+    }
+    return groups;
+}
+
+void TextPass::State::cut_batches(int64_t wanted) {
+    plan.batches.clear();
+    int64_t row = 0;
+    for (size_t i = 0; i < sequences->size(); i++) {
+        const int64_t length = (*sequences)[i].length();
+        if (plan.batches.empty() || plan.batches.back().positions + length > wanted) plan.batches.push_back({i, 0, row, 0});
+        plan.batches.back().count++;
+        plan.batches.back().positions += length;
+        row += length;
+    }
+}
+
+static HiddenStore::Layout store_layout(const std::vector<PassGroup> & groups, const TextModel & model,
+                                        int64_t positions) {
+    HiddenStore::Layout layout;
+    layout.positions = positions;
+    const TextModelSizes & sizes = model.sizes();
+    for (const PassGroup & group : groups) {
+        const FieldUse use = field_use(group.stages, model);
+        const auto column = [&](bool used, Field field, int64_t columns) {
+            if (used) layout.columns[size_t(field)] = columns;
+        };
+        column(true, Field::hidden, sizes.hidden);
+        column(use.makes_routed, Field::routed, sizes.hidden);
+        column(use.makes_router, Field::router_weights, sizes.experts_per_token);
+        column(use.makes_router, Field::router_indices, sizes.experts_per_token);
+    }
+    return layout;
+}
+
+// Blocks of one kind have the same activations: one of each is enough to know the arena.
+static bool same_activations(const PassGroup & a, const PassGroup & b, const TextModel & model) {
+    if (a.stages.size() != b.stages.size()) return false;
+    for (size_t i = 0; i < a.stages.size(); i++) {
+        if (a.stages[i].kind != b.stages[i].kind || a.stages[i].expert_count != b.stages[i].expert_count) return false;
+        if (a.stages[i].kind != StageKind::mixer) continue;
+        const std::vector<StateSpec> first = model.states(a.stages[i].layer), second = model.states(b.stages[i].layer);
+        if (std::string_view(first.front().name) != second.front().name) return false;
+    }
+    return true;
+}
+
+Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file) {
+    plan = PassPlan();
+    GNV_ASSIGN(plan.groups, cut_groups(expert_ranges));
+    cut_batches(batch_positions);
+    plan.store_in_file = in_file;
+    if (model().sizes().experts > 0) {
+        constexpr int64_t columns = 2048; // of one wide product: enough to be worth its own packing, small enough to keep
+        for (const PassGroup & group : plan.groups)
+            for (const Stage & stage : group.stages) {
+                if (stage.kind != StageKind::experts) continue;
+                GNV_ASSIGN(const WeightSpec spec, variants.front().weights->spec({Role::expert_gate, stage.layer, 0, 1}));
+                plan.expert_tile = std::max(plan.expert_tile, columns / std::max<int64_t>(1, spec.shape[1]));
+            }
+    }
+    const PassBatch * largest = &plan.batches.front();
+    for (const PassBatch & batch : plan.batches)
+        if (batch.positions > largest->positions) largest = &batch;
+    const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
+    BatchShape shape = make_batch(sequences->data() + largest->first, largest->count).shape;
+    for (const TextSequence & sequence : *sequences) shape.masked |= !sequence.mask.empty();
+    for (size_t g = 0; g < plan.groups.size(); g++) {
+        const PassGroup & group = plan.groups[g];
+        plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
+        const bool known = std::any_of(plan.groups.begin(), plan.groups.begin() + ptrdiff_t(g), [&](const PassGroup & other) {
+            return same_activations(group, other, model());
+        });
+        for (const TextVariant & variant : variants) {
+            if (known) break;
+            StageRunner runner(*device, stage_options());
+            GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, group.stages, shape));
+            plan.arena_bytes = std::max(plan.arena_bytes, bytes);
+        }
+    }
+    plan.store = store_layout(plan.groups, model(), positions);
+    plan.store_bytes = plan.store.bytes() * variants.size();
+    if (in_file) {
+        HiddenStore::Layout batch = plan.store;
+        batch.positions = largest->positions;
+        plan.staging_bytes = batch.bytes();
+    }
+    if (options.observe)
+        plan.statistic_bytes = uint64_t(variants.size()) * uint64_t(model().sizes().layers) *
+                               (sizeof(LayerStatistics) + uint64_t(model().sizes().experts) * (sizeof(float) + sizeof(int64_t)));
+    return plan;
+}
+
+Status TextPass::State::choose_plan() {
+    const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
+    const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
+    uint64_t smallest = UINT64_MAX;
+    // From the fastest to the smallest: batches that keep products large, then hidden states on disk, then blocks in parts.
+    for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
+        for (const bool in_file : {false, true}) {
+            if (in_file && options.scratch_folder.empty()) continue;
+            for (const int64_t positions : {int64_t(1024), int64_t(256), int64_t(1)}) {
+                const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
+                GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file));
+                smallest = std::min(smallest, tried.memory_bytes());
+                if (tried.memory_bytes() <= budget) return {};
+                if (options.batch_positions > 0) break;
+            }
+        }
+        if (ranges == experts) break;
+    }
+    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " (", budget,
+                " bytes) is too small for a forward pass over ", plan.store.positions,
+                " positions: the least that would do is ", smallest, " bytes",
+                options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
+}
+
+Status TextPass::State::allocate() {
+    GNV_ASSIGN(weight_memory, allocate_block(plan.weight_bytes, "weights"));
+    GNV_ASSIGN(arena, allocate_block(plan.arena_bytes, "activations"));
+    GNV_ASSIGN(staging, allocate_block(plan.staging_bytes, "hidden states of a batch"));
+    for (size_t v = 0; v < variants.size(); v++) {
+        GNV_ASSIGN(HiddenStore store, HiddenStore::create(plan.store, plan.store_in_file ? options.scratch_folder : ""));
+        stores.push_back(std::move(store));
+        statistics.emplace_back(size_t(model().sizes().layers));
+    }
+    return {};
+}
+
+Result<std::unique_ptr<TextPass>> TextPass::create(std::vector<TextVariant> variants, std::vector<Backend *> devices,
+                                                   ThreadPool & threads, const std::vector<TextSequence> & sequences,
+                                                   const PassOptions & options) {
+    GNV_CHECK(!variants.empty());
+    if (devices.size() != 1)
+        return fail(Code::unsupported, "a forward pass runs on one device, not on ", devices.size());
+    if (sequences.empty()) return fail(Code::invalid_argument, "there are no sequences to run");
+    std::unique_ptr<State> state(new State);
+    state->variants = std::move(variants);
+    state->device = devices.front();
+    state->threads = &threads;
+    state->sequences = &sequences;
+    state->options = options;
+    for (size_t i = 0; i < sequences.size(); i++) GNV_TRY(check_sequence(sequences[i], i, state->model().sizes()));
+    GNV_TRY(state->choose_plan());
+    return std::unique_ptr<TextPass>(new TextPass(std::move(state)));
+}
+
+TextPass::TextPass(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TextPass::~TextPass() = default;
+const PassPlan & TextPass::plan() const { return state_->plan; }
+const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const { return state_->statistics[variant]; }
+
+// --- Run ----------------------------------------------------------------------------------------------------------------------
+
+// A NaN or Inf: where it is, in terms of the caller's sequences.
+Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                                int64_t position) const {
+    if (position < 0 || failure.code() != Code::bad_value) return Status(failure.code(), failure.message());
+    size_t sequence = batch.first;
+    while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
+    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position, ": ",
+                failure.message(), "; the model or its weights do not work with this text");
+}
+
+Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
+                                  const PassHooks & hooks) {
+    const TextVariant & variant = variants[v];
+    HiddenStore & store = stores[v];
+    BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+    const FieldUse use = field_use(group.stages, model());
+
+    // Rows of the store itself, or of the staging memory in front of its file.
+    struct Row {
+        Field field;
+        bool reads, makes;
+        void * memory;
+    };
+    Row rows[] = {{Field::hidden, use.reads_hidden, use.makes_hidden, nullptr},
+                  {Field::routed, use.reads_routed, use.makes_routed, nullptr},
+                  {Field::router_weights, use.reads_router, use.makes_router, nullptr},
+                  {Field::router_indices, use.reads_router, use.makes_router, nullptr}};
+    uint64_t staged = 0;
+    for (Row & row : rows) {
+        if (!row.reads && !row.makes) continue;
+        row.memory = store.in_memory() ? store.rows(row.field, batch.begin) : staging.get() + staged;
+        staged += (uint64_t(batch.positions * plan.store.columns[size_t(row.field)]) * 4 + 63) / 64 * 64;
+        if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
+    }
+    StageRunner runner(*device, stage_options());
+    int64_t bad_position = -1;
+    StageCall call{variant, group.stages, weights, inputs};
+    call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
+    call.statistics = &statistics[v];
+    call.bad_position = &bad_position;
+    if (hooks.on_tap)
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
+    if (hooks.on_logits)
+        call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
+    const Status status = runner.run(call, arena.get(), plan.arena_bytes);
+    if (!status.ok()) return explain(status, group, batch, bad_position);
+    for (const Row & row : rows)
+        if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
+    return {};
+}
+
+Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hooks) {
+    const std::vector<WeightRef> refs = refs_of(model(), group.stages);
+    WeightGroup weights;
+    const WeightCatalog * loaded = nullptr;
+    // The first variant comes last: its weights are what on_group sees.
+    for (size_t i = variants.size(); i-- > 0;) {
+        const TextVariant & variant = variants[i];
+        if (variant.weights != loaded) {
+            GNV_ASSIGN(weights, WeightGroup::plan(*variant.weights, refs));
+            GNV_TRY(weights.load(*variant.weights, *variant.files, weight_memory.get(), *threads));
+            loaded = variant.weights;
+        }
+        for (const PassBatch & batch : plan.batches) {
+            GNV_TRY(run_batch(i, group, weights, batch, hooks));
+            progress.positions += batch.positions;
+            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
+        }
+    }
+    return hooks.on_group ? hooks.on_group(group, weights) : Status();
+}
+
+Status TextPass::run(const PassHooks & hooks) {
+    State & state = *state_;
+    GNV_TRY(state.allocate());
+    const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
+    state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
+    for (size_t g = 0; g < state.plan.groups.size(); g++) {
+        if (g + 1 < state.plan.groups.size()) { // the system reads ahead while this group computes
+            for (const TextVariant & variant : state.variants) {
+                const std::vector<WeightRef> refs = refs_of(state.model(), state.plan.groups[g + 1].stages);
+                GNV_ASSIGN(const WeightGroup next, WeightGroup::plan(*variant.weights, refs));
+                next.will_need(*variant.weights, *variant.files);
+            }
+        }
+        state.progress.group = g;
+        GNV_TRY(state.run_group(state.plan.groups[g], hooks));
+    }
+    return {};
+}
+
+} // namespace gnv

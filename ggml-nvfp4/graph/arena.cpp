@@ -1,0 +1,74 @@
+#include "graph/arena.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+namespace {
+
+uint64_t aligned(uint64_t bytes) { return (bytes + ArenaPlan::alignment - 1) / ArenaPlan::alignment * ArenaPlan::alignment; }
+
+struct Lifetime {
+    ValueId value = no_value;
+    int64_t first = -1, last = -1; // nodes
+    uint64_t bytes = 0, offset = 0;
+};
+
+std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool> & bound) {
+    std::vector<Lifetime> of(graph.values().size());
+    const auto end = int64_t(graph.nodes().size());
+    for (int64_t n = 0; n < end; n++) {
+        const Node & node = graph.nodes()[size_t(n)];
+        for (const ValueId id : node.inputs)
+            if (id != no_value) of[size_t(graph.owner(id))].last = n;
+        for (const ValueId id : node.outputs)
+            if (id != no_value) of[size_t(id)].first = of[size_t(id)].last = n;
+    }
+    std::vector<Lifetime> out;
+    for (ValueId id = 0; id < ValueId(of.size()); id++) {
+        if (graph.value(id).keep) of[size_t(graph.owner(id))].last = end;
+    }
+    for (ValueId id = 0; id < ValueId(of.size()); id++) {
+        Lifetime & life = of[size_t(id)];
+        if (life.first < 0 || bound[size_t(id)]) continue;
+        life.value = id;
+        life.bytes = aligned(tensor_bytes(graph.value(id).dtype, graph.value(id).shape));
+        out.push_back(life);
+    }
+    return out;
+}
+
+} // namespace
+
+ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
+                     const std::function<uint64_t(const Node &)> & scratch) {
+    ArenaPlan plan;
+    plan.offsets.assign(graph.values().size(), -1);
+    std::vector<Lifetime> open = find_lifetimes(graph, bound);
+    // Large ones first, each at the lowest place that is free for as long as it lives.
+    std::stable_sort(open.begin(), open.end(), [](const Lifetime & a, const Lifetime & b) { return a.bytes > b.bytes; });
+    std::vector<Lifetime> placed; // by offset
+    for (Lifetime & life : open) {
+        uint64_t offset = 0;
+        for (const Lifetime & other : placed) {
+            if (other.last < life.first || life.last < other.first) continue;
+            if (offset + life.bytes <= other.offset) break;
+            offset = std::max(offset, other.offset + other.bytes);
+        }
+        life.offset = offset;
+        const auto behind = std::upper_bound(placed.begin(), placed.end(), life, [](const Lifetime & a, const Lifetime & b) {
+            return a.offset < b.offset;
+        });
+        placed.insert(behind, life);
+        plan.offsets[size_t(life.value)] = int64_t(offset);
+        plan.scratch_offset = std::max(plan.scratch_offset, offset + life.bytes);
+    }
+    uint64_t largest_scratch = 0;
+    for (const Node & node : graph.nodes()) largest_scratch = std::max(largest_scratch, scratch(node));
+    plan.bytes = plan.scratch_offset + aligned(largest_scratch);
+    for (ValueId id = 0; id < ValueId(graph.values().size()); id++)
+        plan.offsets[size_t(id)] = plan.offsets[size_t(graph.owner(id))];
+    return plan;
+}
+
+} // namespace gnv

@@ -1,0 +1,31 @@
+// Where activations lie: one block of memory for all of a graph's activations, planned from their lifetimes before it runs.
+//
+//   offset |  node 0   node 1   node 2   node 3
+//        0 |  x.................................   kept: lives to the end
+//          |  h........ h                          made by node 0, last read by node 1
+//          |            q................ q
+//          |  (h's bytes are free again)  k.....   reuses them
+//   scratch|  the largest that any node asks for, behind everything
+//
+// A value lives from the node that makes it to the last node that reads it (or a reshape of it, or a tap on it: a tap reads
+// right after the node). Values that the caller binds take no room.
+#pragma once
+
+#include "graph/graph.h"
+
+#include <functional>
+
+namespace gnv {
+
+struct ArenaPlan {
+    static constexpr uint64_t alignment = 64;
+    std::vector<int64_t> offsets; // by value; -1: not in the arena
+    uint64_t scratch_offset = 0;
+    uint64_t bytes = 0; // scratch included
+};
+
+// `bound` tells which activations get their memory from the caller; `scratch` how much a node needs.
+ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
+                     const std::function<uint64_t(const Node &)> & scratch);
+
+} // namespace gnv

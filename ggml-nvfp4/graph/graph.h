@@ -1,0 +1,97 @@
+// Graph: what to compute for one batch, as a list of ops on values. Shapes are numbers: a graph is built for a batch and
+// checked while it is built. The first op that does not fit leaves a failure in status(), by the names and shapes of its
+// inputs; what is added afterwards is ignored, so that a model file reads as the formulas do.
+#pragma once
+
+#include "core/status.h"
+#include "graph/ops.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+using ValueId = int32_t;
+inline constexpr ValueId no_value = -1; // an optional input that is absent
+
+struct Value {
+    enum class Kind : uint8_t {
+        input,      // of the batch: bound by the caller, read only
+        weight,     // bound by the caller, read only
+        state,      // bound by the caller, read and written in place
+        activation, // made by a node; memory of the arena, or bound by the caller
+    };
+    Kind kind = Kind::activation;
+    DType dtype = DType::f32;
+    Shape shape;
+    std::string name; // for messages; activations are named after what the model calls them
+    bool keep = false; // an activation that stays readable until the end of the run
+};
+
+struct Node {
+    static constexpr int max_inputs = 9, max_outputs = 2;
+    OpParams params;
+    std::array<ValueId, max_inputs> inputs; // no_value behind the last
+    std::array<ValueId, max_outputs> outputs;
+};
+
+// The identity of an activation that somebody may want to see: a place in a block and the block's number.
+struct Tap {
+    int32_t layer = -1; // -1: outside the blocks
+    int32_t site = 0;   // what it means is the model's business (graph/text_model.h)
+    friend bool operator==(const Tap & a, const Tap & b) { return a.layer == b.layer && a.site == b.site; }
+};
+
+class Graph {
+  public:
+    explicit Graph(Precision precision) : precision_(precision) {}
+
+    ValueId input(std::string name, DType dtype, Shape shape);
+    ValueId weight(std::string name, DType dtype, Shape shape);
+    ValueId state(std::string name, DType dtype, Shape shape);
+
+    // Appends an op; `inputs` as its contract lists them, no_value for absent ones. Returns its first output.
+    ValueId add(const OpParams & params, std::initializer_list<ValueId> inputs, std::string name);
+    // The second output of the node that made `first`.
+    ValueId second(ValueId first) const;
+    // The same elements in another shape; an activation only.
+    ValueId reshape(ValueId value, Shape shape);
+
+    void keep(ValueId value) { values_[size_t(value)].keep = true; }
+    void tap(ValueId value, Tap tap);
+    // Reports a failure of whoever builds the graph.
+    void refuse(Status status);
+
+    const Status & status() const { return status_; }
+    Precision precision() const { return precision_; }
+    const std::vector<Value> & values() const { return values_; }
+    const Value & value(ValueId id) const { return values_[size_t(id)]; }
+    const std::vector<Node> & nodes() const { return nodes_; } // in the order in which they run
+    // Values that share memory with another one (reshape): the value that owns it.
+    ValueId owner(ValueId id) const { return owners_[size_t(id)]; }
+    struct Tapped {
+        ValueId value;
+        Tap tap;
+    };
+    const std::vector<Tapped> & taps() const { return taps_; }
+
+  private:
+    ValueId add_value(Value value);
+    Precision precision_;
+    Status status_;
+    std::vector<Value> values_;
+    std::vector<ValueId> owners_;
+    std::vector<Node> nodes_;
+    std::vector<Tapped> taps_;
+};
+
+// Work that a node does, for reports: floating-point operations, and bytes of its tensors.
+double node_flops(const Graph & graph, const Node & node);
+double node_bytes(const Graph & graph, const Node & node);
+const char * op_name(Op op);
+// Whether an op writes to this input in place.
+bool is_state_input(Op op, int input);
+
+} // namespace gnv

@@ -1,0 +1,270 @@
+#include "graph/op_rules.h"
+
+#include "formats/nvfp4.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+namespace {
+
+// --- What inputs may be -----------------------------------------------------------------------------------------------------
+
+bool is(const Value & value, DType dtype, const Shape & shape) { return value.dtype == dtype && value.shape == shape; }
+bool is_f32(const Value & value) { return value.dtype == DType::f32 && value.shape.rank >= 1; }
+bool is_matrix(const Value & value) { return is_f32(value) && value.shape.rank == 2; }
+bool is_mask(const Value & value, int64_t rows) { return is(value, DType::u8, {rows}); }
+bool is_segments(const Value & value) {
+    return value.dtype == DType::i32 && value.shape.rank == 1 && value.shape[0] >= 2;
+}
+bool is_linear_weight(const Value & value, int rank) {
+    const bool type = value.dtype == DType::f32 || value.dtype == DType::bf16 || value.dtype == DType::f4;
+    return type && value.shape.rank == rank &&
+           (value.dtype != DType::f4 || value.shape.last() % nvfp4::block_size == 0);
+}
+
+Shape with_last(Shape shape, int64_t last) {
+    shape.dims[shape.rank - 1] = last;
+    return shape;
+}
+
+double elements(const Value & value) { return double(value.shape.elements()); }
+
+// --- Rows -------------------------------------------------------------------------------------------------------------------
+
+const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (in[0].dtype != DType::i32 || in[0].shape.rank != 1) return "ids must be i32 [T]";
+    if (in[1].shape.rank != 2 || (in[1].dtype != DType::bf16 && in[1].dtype != DType::f32))
+        return "the table must be BF16 or F32 [V, H]";
+    out[0].shape = {in[0].shape[0], in[1].shape[1]};
+    return nullptr;
+}
+
+const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_matrix(in[0]) || !is_mask(in[1], in[0].shape[0])) return "x must be [T, H], the mask u8 [T]";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+
+const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_f32(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1) return "x and the weight [D] must be F32";
+    if (in[1].shape[0] > in[0].shape.last()) return "rows are shorter than the weight";
+    out[0].shape = with_last(in[0].shape, in[1].shape[0]);
+    return nullptr;
+}
+
+const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_f32(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()})) return "o must be [.., D], the weight [D]";
+    if (!is_f32(in[2]) || in[2].shape.elements() != in[0].shape.elements()) return "z must have as many elements as o";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+
+const char * check_same(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_f32(in[0]) || !is(in[1], DType::f32, in[0].shape)) return "both inputs must be F32 of one shape";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+
+const char * check_sigmoid_gate(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const int64_t column = std::get<SigmoidGateParams>(params).column;
+    if (!is_f32(in[0]) || !is_f32(in[1]) || in[0].shape.rows() != in[1].shape.rows()) return "row counts differ";
+    const int64_t width = in[1].shape.last() - column;
+    if (column < 0 || (width != in[0].shape.last() && width != 1)) return "the gate's columns do not fit";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+
+const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const RopeParams & rope = std::get<RopeParams>(params);
+    if (!is_matrix(in[0]) || !is(in[1], DType::i32, {3, in[0].shape[0]}))
+        return "x must be [T, heads * D], positions i32 [3, T]";
+    if (rope.head <= 0 || in[0].shape[1] % rope.head != 0) return "the head size does not divide the row";
+    if (rope.rotary < 2 || rope.rotary % 2 != 0 || rope.rotary > rope.head) return "rotary must be even, at most a head";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+
+// --- Linear -----------------------------------------------------------------------------------------------------------------
+
+const char * check_linear(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_f32(in[0]) || !is_linear_weight(in[1], 2)) return "x must be F32, the weight BF16, F32 or NVFP4 [N, K]";
+    if (in[0].shape.last() != in[1].shape[1]) return "x and the weight have different K";
+    if (in.has(2) && (!is(in[2], DType::f32, {1}) || in[1].shape[1] % nvfp4::block_size != 0))
+        return "an input scale must be F32 [1], with a K that 16 divides";
+    out[0].shape = with_last(in[0].shape, in[1].shape[0]);
+    return nullptr;
+}
+double flops_linear(const OpParams &, const RuleInputs & in) {
+    return 2 * elements(in[0]) * double(in[1].shape[0]);
+}
+
+const char * check_grouped_linear(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const GroupedLinearParams & grouped = std::get<GroupedLinearParams>(params);
+    if (!is_matrix(in[0]) || !is_linear_weight(in[1], 3)) return "x must be [R, K], the weight [G, N, K]";
+    if (in[0].shape[1] != in[1].shape[2]) return "x and the weight have different K";
+    if (in[2].dtype != DType::i32 || in[2].shape.rank != 1 || !is(in[3], DType::i32, {in[1].shape[0] + 1}))
+        return "slots must be i32 [n], offsets i32 [G + 1]";
+    if (in.has(4) && (!is(in[4], DType::f32, {in[1].shape[0]}) || in[1].shape[2] % nvfp4::block_size != 0))
+        return "input scales must be F32 [G], with a K that 16 divides";
+    if (grouped.slots_per_token < 1) return "slots per token must be positive";
+    out[0].shape = {in[2].shape[0], in[1].shape[1]};
+    return nullptr;
+}
+double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if every slot is in use
+    return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
+}
+
+// --- Token mixers -----------------------------------------------------------------------------------------------------------
+
+const char * check_attention(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const int64_t head = std::get<AttentionParams>(params).head;
+    if (!is_matrix(in[0]) || !is_matrix(in[1]) || !is(in[2], DType::f32, in[1].shape) ||
+        in[0].shape[0] != in[1].shape[0])
+        return "q must be [T, Hq * D], k and v [T, Hkv * D]";
+    if (head <= 0 || in[0].shape[1] % head != 0 || in[1].shape[1] % head != 0) return "the head size does not divide";
+    if (in[0].shape[1] % in[1].shape[1] != 0) return "query heads are no multiple of key heads";
+    if (!is_segments(in[3])) return "segments must be i32 [S + 1]";
+    if (in.has(4) && !is_mask(in[4], in[0].shape[0])) return "the key mask must be u8 [T]";
+    if (in.has(5) != in.has(6) || in.has(5) != in.has(7)) return "a cache is keys, values and past together";
+    if (in.has(5)) {
+        const int64_t segments = in[3].shape[0] - 1;
+        if (in[5].shape.rank != 3 || in[5].shape[0] != segments || in[5].shape[2] != in[1].shape[1] ||
+            in[5].dtype != DType::f32 || !is(in[6], DType::f32, in[5].shape) || !is(in[7], DType::i32, {segments}))
+            return "the cache must be F32 [S, capacity, Hkv * D] twice, past i32 [S]";
+    }
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+double flops_attention(const OpParams &, const RuleInputs & in) { // of one causal segment
+    return 2 * elements(in[0]) * double(in[0].shape[0]);
+}
+
+const char * check_causal_conv(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_matrix(in[0]) || !is_f32(in[1]) || in[1].shape[0] != in[0].shape[1] || in[1].shape.rank < 2)
+        return "u must be [T, C], the weight [C, taps]";
+    if (!is_segments(in[2])) return "segments must be i32 [S + 1]";
+    if (in.has(3) && !is(in[3], DType::f32, {in[2].shape[0] - 1, in[1].shape.last() - 1, in[0].shape[1]}))
+        return "history must be F32 [S, taps - 1, C]";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+double flops_causal_conv(const OpParams &, const RuleInputs & in) {
+    return 2 * elements(in[0]) * double(in[1].shape.last());
+}
+
+const char * check_gated_delta_net(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
+    if (p.key_heads <= 0 || p.value_heads % p.key_heads != 0) return "value heads are no multiple of key heads";
+    const int64_t values = p.value_heads * p.value_head;
+    if (!is_matrix(in[0]) || in[0].shape[1] != 2 * p.key_heads * p.key_head + values)
+        return "qkv must be [T, 2 * Hk * Dk + Hv * Dv]";
+    const Shape gates = {in[0].shape[0], p.value_heads};
+    if (!is(in[1], DType::f32, gates) || !is(in[2], DType::f32, gates)) return "a and b must be [T, Hv]";
+    if (!is(in[3], DType::f32, {p.value_heads}) || !is(in[4], DType::f32, {p.value_heads}))
+        return "a_log and dt_bias must be [Hv]";
+    if (!is_segments(in[5])) return "segments must be i32 [S + 1]";
+    if (in.has(6) && !is(in[6], DType::f32, {in[5].shape[0] - 1, p.value_heads, p.key_head, p.value_head}))
+        return "memory must be F32 [S, Hv, Dk, Dv]";
+    out[0].shape = {in[0].shape[0], values};
+    return nullptr;
+}
+double flops_gated_delta_net(const OpParams & params, const RuleInputs & in) { // of the recurrent form
+    const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
+    return 7 * double(in[0].shape[0]) * double(p.value_heads * p.key_head * p.value_head);
+}
+
+// --- Experts ----------------------------------------------------------------------------------------------------------------
+
+const char * check_router(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const int64_t chosen = std::get<RouterParams>(params).experts_per_token;
+    if (!is_matrix(in[0])) return "logits must be [T, E]";
+    if (chosen < 1 || chosen > in[0].shape[1]) return "more experts per token than experts";
+    out[0].shape = {in[0].shape[0], chosen};
+    out[1] = {DType::i32, out[0].shape};
+    return nullptr;
+}
+
+const char * check_expert_order(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const ExpertOrderParams & order = std::get<ExpertOrderParams>(params);
+    if (in[0].dtype != DType::i32 || in[0].shape.rank != 2) return "indices must be i32 [T, k]";
+    if (order.first < 0 || order.count < 1) return "an empty range of experts";
+    out[0] = {DType::i32, {in[0].shape[0] * std::min(in[0].shape[1], order.count)}};
+    out[1] = {DType::i32, {order.count + 1}};
+    return nullptr;
+}
+
+const char * check_expert_combine(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_matrix(in[1]) || !is(in[2], DType::i32, {in[1].shape[0]})) return "y must be [n, H], slots i32 [n]";
+    if (in[3].dtype != DType::i32 || in[3].shape.rank != 1) return "offsets must be i32 [G + 1]";
+    if (!is_matrix(in[4])) return "weights must be [T, k]";
+    out[0].shape = {in[4].shape[0], in[1].shape[1]};
+    if (in.has(0) && !is(in[0], DType::f32, out[0].shape)) return "the sum must be [T, H]";
+    return nullptr;
+}
+
+// --- Statistics -------------------------------------------------------------------------------------------------------------
+
+const char * check_observe(const OpParams & params, const RuleInputs & in, OutputSpec *) {
+    const ObserveParams & observe = std::get<ObserveParams>(params);
+    const int64_t groups = observe.groups;
+    if (!is_f32(in[0]) || groups < 1) return "x must be F32, groups positive";
+    if (in.has(2) && !is(in[2], DType::i32, {groups + 1})) return "offsets must be i32 [G + 1]";
+    if (!in.has(2) && in[0].shape.last() % groups != 0) return "groups do not divide a row";
+    const int64_t width = in.has(2) ? in[0].shape.last() : in[0].shape.last() / groups;
+    switch (observe.statistic) {
+    case Statistic::maximum: return is(in[1], DType::f32, {groups}) ? nullptr : "the total must be F32 [G]";
+    case Statistic::sum:
+    case Statistic::sum_of_squares:
+        return is(in[1], DType::f64, {groups, width}) ? nullptr : "the total must be F64 [G, K]";
+    case Statistic::second_moments_16:
+        if (width % 16 != 0) return "16 does not divide K";
+        return is(in[1], DType::f64, {groups, width / 16, 16, 16}) ? nullptr
+                                                                   : "the total must be F64 [G, K / 16, 16, 16]";
+    case Statistic::second_moments:
+        return is(in[1], DType::f64, {groups, width, width}) ? nullptr : "the total must be F64 [G, K, K]";
+    }
+    return "unknown statistic";
+}
+
+const char * check_count_experts(const OpParams &, const RuleInputs & in, OutputSpec *) {
+    if (in[0].dtype != DType::i32 || in[0].shape.rank != 2) return "indices must be i32 [T, k]";
+    if (in.has(1) && !is_mask(in[1], in[0].shape[0])) return "the mask must be u8 [T]";
+    if (in[2].dtype != DType::i64 || in[2].shape.rank != 1) return "counts must be i64 [E]";
+    return nullptr;
+}
+
+// --- The table --------------------------------------------------------------------------------------------------------------
+
+constexpr uint32_t bit(int i) { return uint32_t(1) << i; }
+
+// clang-format off
+const OpRule rules[] = {
+    // name           in  optional                             states               out
+    {"embedding",       2, 0,                                  0,                   1, check_embedding, nullptr},
+    {"mask_rows",       2, 0,                                  0,                   1, check_mask_rows, nullptr},
+    {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr},
+    {"gated_rms_norm",  3, 0,                                  0,                   1, check_gated_rms_norm, nullptr},
+    {"add",             2, 0,                                  0,                   1, check_same, nullptr},
+    {"silu_mul",        2, 0,                                  0,                   1, check_same, nullptr},
+    {"sigmoid_gate",    2, 0,                                  0,                   1, check_sigmoid_gate, nullptr},
+    {"rope",            2, 0,                                  0,                   1, check_rope, nullptr},
+    {"linear",          3, bit(2),                             0,                   1, check_linear, flops_linear},
+    {"grouped_linear",  5, bit(4),                             0,                   1, check_grouped_linear, flops_grouped_linear},
+    {"attention",       8, bit(4) | bit(5) | bit(6) | bit(7),  bit(5) | bit(6),     1, check_attention, flops_attention},
+    {"causal_conv",     4, bit(3),                             bit(3),              1, check_causal_conv, flops_causal_conv},
+    {"gated_delta_net", 7, bit(6),                             bit(6),              1, check_gated_delta_net, flops_gated_delta_net},
+    {"router",          1, 0,                                  0,                   2, check_router, nullptr},
+    {"expert_order",    1, 0,                                  0,                   2, check_expert_order, nullptr},
+    {"expert_combine",  5, bit(0),                             0,                   1, check_expert_combine, nullptr},
+    {"observe",         3, bit(2),                             bit(1),              0, check_observe, nullptr},
+    {"count_experts",   3, bit(1),                             bit(2),              0, check_count_experts, nullptr},
+};
+// clang-format on
+static_assert(std::size(rules) == size_t(Op::count_));
+
+} // namespace
+
+const OpRule & op_rule(Op op) { return rules[size_t(op)]; }
+
+} // namespace gnv

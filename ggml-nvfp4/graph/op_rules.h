@@ -1,0 +1,35 @@
+// What the graph checks of each op: one row for every Op, beside the contract in graph/ops.h.
+#pragma once
+
+#include "core/status.h"
+#include "graph/graph.h"
+
+namespace gnv {
+
+// An output to be.
+struct OutputSpec {
+    DType dtype = DType::f32;
+    Shape shape;
+};
+
+// What a rule sees: the op's inputs, null where absent.
+struct RuleInputs {
+    const Value * const * values;
+    const Value & operator[](int i) const { return *values[i]; }
+    bool has(int i) const { return values[i] != nullptr; }
+};
+
+struct OpRule {
+    const char * name;
+    int inputs;             // with the optional ones
+    uint32_t optional;      // bit i: input i may be absent
+    uint32_t states;        // bit i: input i is written in place
+    int outputs;
+    // Fails with a few words when the inputs do not fit the contract; fills the outputs otherwise.
+    const char * (*check)(const OpParams & params, const RuleInputs & inputs, OutputSpec * outputs);
+    double (*flops)(const OpParams & params, const RuleInputs & inputs); // null: one a result
+};
+
+const OpRule & op_rule(Op op);
+
+} // namespace gnv
