@@ -65,11 +65,11 @@ struct StageCall {
     const std::vector<Stage> & stages;
     const WeightGroup & weights; // loaded
     const BatchInputs & inputs;
-    BatchFields fields;
+    BatchFields fields = {};
     TextStates * states = nullptr;                       // when the shape says cached
     std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
-    Executor::OnTap on_tap;
-    std::function<Status(const Tensor & logits)> on_logits; // f32 [T or S, vocabulary]
+    Executor::OnTap on_tap = {};
+    std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
     int64_t * bad_position = nullptr; // receives the row of the batch where an activation is NaN or Inf
 };
 

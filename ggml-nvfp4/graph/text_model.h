@@ -151,10 +151,10 @@ struct StageBuilder {
         int32_t layer;
         ValueId value;
     };
-    std::vector<BoundWeight> bound_weights;
-    std::vector<BoundState> bound_states;
-    std::vector<BoundTotal> bound_totals;
-    std::vector<BoundCount> bound_counts;
+    std::vector<BoundWeight> bound_weights = {};
+    std::vector<BoundState> bound_states = {};
+    std::vector<BoundTotal> bound_totals = {};
+    std::vector<BoundCount> bound_counts = {};
 };
 
 class TextModel {
