@@ -97,7 +97,8 @@ class TileRun {
     void pack_nvfp4(int64_t column, int rows, int64_t k, int64_t depth, float * panel) const {
         const int64_t code_stride = problem_.k / 2, scale_stride = problem_.k / nvfp4::block_size;
         float divisors[gemm_max_panel_columns];
-        for (int i = 0; i < rows; i++) divisors[i] = problem_.input_scale ? 1.0f : global_scale_of(problem_, column + i);
+        for (int i = 0; i < rows; i++)
+            divisors[i] = problem_.input_scale ? 1.0f : global_scale_of(problem_, column + i);
         Nvfp4Rows nvfp4_rows;
         nvfp4_rows.codes = problem_.weight.as<const uint8_t>() + column * code_stride + k / 2;
         nvfp4_rows.code_stride = code_stride;
@@ -181,8 +182,7 @@ class TileRun {
             const int64_t end = std::min(column_end, (column / scale_rows + 1) * scale_rows);
             const float divisor =
                 problem_.input_scale ? global_scale_of(problem_, column) * *problem_.input_scale : 1.0f;
-            for (int64_t i = row; i < row_end; i++)
-                kernels_.finish(result_at(i, column), end - column, divisor, round);
+            for (int64_t i = row; i < row_end; i++) kernels_.finish(result_at(i, column), end - column, divisor, round);
             column = end;
         }
     }

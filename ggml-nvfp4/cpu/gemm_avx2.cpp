@@ -44,7 +44,8 @@ inline __m256i load_part(const void * from, int64_t bytes) {
 }
 
 // `bytes` <= 32 of each of 8 rows as 8 vectors, transposed; rows from `count` on and what is beyond are zeros.
-inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes, __m256i (&vectors)[8]) {
+inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
+                            __m256i (&vectors)[8]) {
     if (count >= lanes && bytes == 32) {
         for (int row = 0; row < lanes; row++) vectors[row] = load(first + row * stride_bytes);
     } else {
@@ -63,8 +64,8 @@ void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, flo
         for (int first = 0; first < panel_columns; first += lanes) {
             float * out = panel + i * panel_columns + first;
             __m256i pairs[8]; // two columns in each lane
-            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2, rows - first,
-                            columns * 2, pairs);
+            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2,
+                            rows - first, columns * 2, pairs);
             if (columns == 16) {
                 for (int j = 0; j < 8; j++, out += 2 * panel_columns) {
                     store(out, _mm256_slli_epi32(pairs[j], 16));
@@ -83,8 +84,8 @@ void pack_f32(const float * weight, int64_t stride, int rows, int64_t k, float *
         const int64_t columns = smaller(8, k - i);
         for (int first = 0; first < panel_columns; first += lanes) {
             __m256i values[8];
-            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 4, stride * 4, rows - first,
-                            columns * 4, values);
+            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 4, stride * 4,
+                            rows - first, columns * 4, values);
             for (int j = 0; j < columns; j++) store(panel + (i + j) * panel_columns + first, values[j]);
         }
     }
@@ -144,7 +145,9 @@ template <int rows, int vectors>
 void multiply_vectors(const float * a, const float * b, int64_t panel_stride, int64_t k, bool first, float * c,
                       int64_t c_stride) {
     __m256 sum[rows][vectors];
+#pragma GCC unroll 16
     for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[row][v] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + row * c_stride + v * lanes);
     for (int64_t i = 0; i < k; i++, a += rows, b += panel_columns) {
@@ -158,7 +161,9 @@ void multiply_vectors(const float * a, const float * b, int64_t panel_stride, in
             for (int v = 0; v < vectors; v++) sum[row][v] = _mm256_fmadd_ps(value, weight[v], sum[row][v]);
         }
     }
+#pragma GCC unroll 16
     for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) _mm256_storeu_ps(c + row * c_stride + v * lanes, sum[row][v]);
 }
 
@@ -170,7 +175,8 @@ void multiply(const float * a, int rows, const float * b, int64_t panel_stride, 
     int64_t panel = 0;
     if (rows == 1) // one row makes too few chains to hide the latency of a multiply-add
         for (; panel + 4 <= panels; panel += 4)
-            multiply_vectors<1, 8>(a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
+            multiply_vectors<1, 8>(a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                                   c_stride);
     for (; panel < panels; panel++)
         one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
 }

@@ -38,7 +38,8 @@ inline void transpose(__m512i (&rows)[16]) {
 }
 
 // `bytes` <= 64 of each of 16 rows as 16 vectors, transposed; rows from `count` on and what is beyond are zeros.
-inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes, __m512i (&vectors)[16]) {
+inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
+                            __m512i (&vectors)[16]) {
     if (count >= lanes && bytes == 64) {
         for (int row = 0; row < lanes; row++) vectors[row] = _mm512_loadu_si512(first + row * stride_bytes);
     } else {
@@ -59,8 +60,8 @@ void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, flo
         for (int first = 0; first < panel_columns; first += lanes) {
             float * out = panel + i * panel_columns + first;
             __m512i pairs[16]; // two columns in each lane
-            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2, rows - first,
-                            columns * 2, pairs);
+            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2,
+                            rows - first, columns * 2, pairs);
             if (columns == 32) {
                 for (int j = 0; j < 16; j++, out += 2 * panel_columns) {
                     _mm512_storeu_si512(out, _mm512_slli_epi32(pairs[j], 16));
@@ -80,16 +81,16 @@ void pack_f32(const float * weight, int64_t stride, int rows, int64_t k, float *
         const int64_t columns = smaller(16, k - i);
         for (int first = 0; first < panel_columns; first += lanes) {
             __m512i values[16];
-            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 4, stride * 4, rows - first,
-                            columns * 4, values);
+            load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 4, stride * 4,
+                            rows - first, columns * 4, values);
             for (int j = 0; j < columns; j++) _mm512_storeu_si512(panel + (i + j) * panel_columns + first, values[j]);
         }
     }
 }
 
 void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
-    const __m512 values = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f,
-                                         -3.0f, -4.0f, -6.0f);
+    const __m512 values = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f,
+                                         -2.0f, -3.0f, -4.0f, -6.0f);
     for (int first = 0; first < panel_columns; first += lanes) {
         const int count = int(smaller(lanes, rows - first));
         float scales[gemm_depth / 16][lanes] = {};
@@ -98,8 +99,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
             for (int64_t block = 0; block < k / 16; block++) scales[block][row] = e4m3_values.of[bytes[block]];
         }
         __m512 divisor = _mm512_set1_ps(1.0f);
-        if (count > 0)
-            divisor = _mm512_mask_loadu_ps(divisor, __mmask16((1u << count) - 1), weight.divisors + first);
+        if (count > 0) divisor = _mm512_mask_loadu_ps(divisor, __mmask16((1u << count) - 1), weight.divisors + first);
         for (int64_t i = 0; i < k; i += 128) {
             const int64_t columns = smaller(128, k - i);
             __m512i codes[16]; // eight columns in each lane
@@ -140,7 +140,9 @@ template <int rows, int vectors>
 void multiply_vectors(const float * a, const float * b, int64_t panel_stride, int64_t k, bool first, float * c,
                       int64_t c_stride) {
     __m512 sum[rows][vectors];
+#pragma GCC unroll 16
     for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[row][v] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + row * c_stride + v * lanes);
     for (int64_t i = 0; i < k; i++, a += rows, b += panel_columns) {
@@ -154,7 +156,9 @@ void multiply_vectors(const float * a, const float * b, int64_t panel_stride, in
             for (int v = 0; v < vectors; v++) sum[row][v] = _mm512_fmadd_ps(value, weight[v], sum[row][v]);
         }
     }
+#pragma GCC unroll 16
     for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(c + row * c_stride + v * lanes, sum[row][v]);
 }
 
@@ -172,7 +176,8 @@ void multiply(const float * a, int rows, const float * b, int64_t panel_stride, 
     int64_t panel = 0;
     if (rows <= 2)
         for (; panel + 4 <= panels; panel += 4)
-            four_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
+            four_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                                  c_stride);
     for (; panel < panels; panel++)
         one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
 }

@@ -12,8 +12,8 @@
 
 namespace gnv::cpu {
 
-inline constexpr int64_t gemm_depth = 256;      // largest k of a panel, divisible by 128
-inline constexpr int gemm_max_panel_rows = 16;  // of any variant
+inline constexpr int64_t gemm_depth = 256;     // largest k of a panel, divisible by 128
+inline constexpr int gemm_max_panel_rows = 16; // of any variant
 inline constexpr int gemm_max_panel_columns = 32;
 
 // Rows of an NVFP4 weight from some column on, divisible by 16.
@@ -41,8 +41,8 @@ struct GemmKernels {
     void (*quantize_row)(const float * x, int64_t k, float input_scale, float * out);
 
     // c [rows, panels * panel_columns] = (first ? 0 : c) + a * panels; b: `panels` panels, one every panel_stride floats.
-    void (*multiply)(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k, bool first,
-                     float * c, int64_t c_stride);
+    void (*multiply)(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k,
+                     bool first, float * c, int64_t c_stride);
     // c[i] = c[i] / divisor, if that is not 1, then rounded to BF16 if wanted.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
 };

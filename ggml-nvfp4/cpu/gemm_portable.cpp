@@ -13,7 +13,8 @@ constexpr int panel_rows = 4, panel_columns = 16;
 template <class Value>
 void pack(int rows, int64_t k, float * panel, const Value & value) {
     for (int64_t i = 0; i < k; i++)
-        for (int row = 0; row < panel_columns; row++) panel[i * panel_columns + row] = row < rows ? value(row, i) : 0.0f;
+        for (int row = 0; row < panel_columns; row++)
+            panel[i * panel_columns + row] = row < rows ? value(row, i) : 0.0f;
 }
 
 void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, float * panel) {
@@ -38,8 +39,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
     for (int64_t block = 0; block < k / 16; block++) {
         float scales[panel_columns] = {};
         for (int row = 0; row < rows; row++)
-            scales[row] =
-                e4m3_values.of[weight.scales[row * weight.scale_stride + block]] / weight.divisors[row];
+            scales[row] = e4m3_values.of[weight.scales[row * weight.scale_stride + block]] / weight.divisors[row];
         pack(rows, 16, panel + block * 16 * panel_columns, [&](int row, int64_t i) {
             const uint8_t byte = weight.codes[row * weight.code_stride + block * 8 + i / 2];
             return values[i % 2 ? byte >> 4 : byte & 15] * scales[row];

@@ -42,8 +42,7 @@ double peak_gigaflops(const cpu::GemmKernels & kernels, ThreadPool & pool) {
             alignas(64) float c[cpu::gemm_max_panel_rows * cpu::gemm_max_panel_columns] = {};
             std::fill(std::begin(a), std::end(a), 0.5f);
             std::fill(std::begin(b), std::end(b), 0.25f);
-            for (int64_t i = 0; i < repeats; i++)
-                kernels.multiply(a, int(rows), b, 0, 1, depth, true, c, columns);
+            for (int64_t i = 0; i < repeats; i++) kernels.multiply(a, int(rows), b, 0, 1, depth, true, c, columns);
             return {};
         });
         GNV_CHECK(status.ok());
@@ -74,7 +73,8 @@ constexpr Case cases[] = {
 struct Data {
     explicit Data(const Case & shape)
         : a(size_t(shape.m * shape.k)), c(size_t(shape.problems * shape.m * shape.n)),
-          weight(size_t(shape.problems * shape.n * shape.k * 4)), scales(size_t(shape.problems * shape.n * shape.k / 16), 0x38) {
+          weight(size_t(shape.problems * shape.n * shape.k * 4)),
+          scales(size_t(shape.problems * shape.n * shape.k / 16), 0x38) {
         std::mt19937 random(1);
         for (float & value : a) value = float(int(random() % 2001) - 1000) * 1e-3f;
         if (shape.dtype == DType::f4) {
@@ -114,15 +114,15 @@ void bench(const Case & shape, Data & data, const cpu::GemmKernels & kernels, Th
     }
     std::vector<float> scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()) / sizeof(float));
     const double seconds = best_seconds([&] {
-        const Status status =
-            cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool);
+        const Status status = cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool);
         GNV_CHECK(status.ok());
     });
     const double gigaflops = 2e-9 * double(shape.m * shape.n * shape.k * shape.problems) / seconds;
-    printf("    %-22s %5lld x %4lld -> %5lld %-5s %8.1f GFLOP/s  %3.0f %%", shape.name, (long long)shape.m, (long long)shape.k,
-           (long long)shape.n, dtype_name(shape.dtype), gigaflops, gigaflops / peak * 100);
+    printf("    %-22s %5lld x %4lld -> %5lld %-5s %8.1f GFLOP/s  %3.0f %%", shape.name, (long long)shape.m,
+           (long long)shape.k, (long long)shape.n, dtype_name(shape.dtype), gigaflops, gigaflops / peak * 100);
     if (shape.m <= 4)
-        printf("  %6.2f GB/s", double(tensor_bytes(shape.dtype, weight_shape)) * double(shape.problems) / seconds * 1e-9);
+        printf("  %6.2f GB/s",
+               double(tensor_bytes(shape.dtype, weight_shape)) * double(shape.problems) / seconds * 1e-9);
     printf("\n");
 }
 
@@ -135,7 +135,8 @@ int main() {
         const bool slow = kernels == cpu::gemm_kernels().back(); // calls a function for each multiply-add on x86-64
         for (ThreadPool * pool : {one.get(), all.get()}) {
             const double peak = peak_gigaflops(*kernels, *pool);
-            printf("%s, %d thread%s: peak %.1f GFLOP/s\n", kernels->name, pool->size(), pool->size() == 1 ? "" : "s", peak);
+            printf("%s, %d thread%s: peak %.1f GFLOP/s\n", kernels->name, pool->size(), pool->size() == 1 ? "" : "s",
+                   peak);
             for (const Case & shape : cases) {
                 if (slow && shape.m * shape.n * shape.k > 1 << 30) continue;
                 Data data(shape);
