@@ -38,6 +38,7 @@ test: all ## build everything and run the tests
 bench: configure ## measure the speed of the parts, beside a memcpy, and of quantize beside cp -r (10 GB of disk)
 	$(build) --target benchmarks quantize make-checkpoint test_data
 	$(BUILD)/tests/bin/bench_nvfp4
+	$(BUILD)/tests/bin/bench_gemm
 	$(BUILD)/tests/bin/bench_tokenizer $(BUILD)/data/qwen36-tiny tests/data/golden/tokens.json
 	$(BUILD)/tests/bin/bench_dataset $(BUILD)/data/qwen36-tiny tests/data/calibration.jsonl.zst
 	./scripts/bench_quantize.sh $(BUILD)

@@ -5,9 +5,9 @@
 
 #include "core/tensor.h"
 #include "core/thread_pool.h"
+#include "cpu/gemm_kernels.h"
 #include "graph/ops.h"
 
-#include <string>
 #include <vector>
 
 namespace gnv::cpu {
@@ -35,10 +35,7 @@ uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);
 
-// One implementation, chosen at run time; for tests and benchmarks.
-struct GemmKernels {
-    const char * name; // "avx512", "avx2", "portable"
-};
+// With one implementation; for tests and benchmarks.
 const std::vector<const GemmKernels *> & gemm_kernels(); // that run on this processor, fastest first
 Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,
                  ThreadPool & threads);

@@ -1,0 +1,69 @@
+#include "cpu/gemm.h"
+#include "cpu/linear_kernels.h"
+
+namespace gnv::cpu {
+
+Tensor weight_of_group(const Tensor & weight, int64_t group) {
+    const int64_t rows = weight.shape[1], columns = weight.shape[2], first_row = group * rows;
+    Tensor slice = weight;
+    slice.shape = {rows, columns};
+    slice.data = weight.as<uint8_t>() + group * int64_t(tensor_bytes(weight.dtype, slice.shape));
+    if (weight.dtype != DType::f4) return slice;
+    slice.block_scales += first_row * (columns / 16);
+    slice.global_scales += first_row / weight.global_scale_rows;
+    return slice;
+}
+
+namespace {
+
+// Inputs: x [R, K], weight [G, N, K], slots [n], offsets [G + 1], optional input_scales [G].
+GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
+    using Row = GroupedLinearParams::Row;
+    const auto & params = call.as<GroupedLinearParams>();
+    const Tensor &x = call.inputs[0], &weight = call.inputs[1], &input_scales = call.inputs[4];
+    const auto * const slots = call.inputs[2].as<const int32_t>();
+    const auto * const offsets = call.inputs[3].as<const int32_t>();
+    const int64_t first = offsets[group];
+    GemmProblem problem;
+    problem.m = offsets[group + 1] - first;
+    problem.n = weight.shape[1];
+    problem.k = weight.shape[2];
+    problem.a = x.as<const float>();
+    problem.a_stride = problem.k;
+    if (params.row == Row::own) {
+        problem.a += first * problem.k;
+    } else {
+        problem.a_rows = slots + first;
+        problem.a_divisor = int32_t(params.slots_per_token);
+    }
+    if (params.row == Row::token_and_group) {
+        problem.a_multiplier = int32_t(weight.shape[0]);
+        problem.a_offset = int32_t(group);
+    }
+    problem.weight = weight_of_group(weight, group);
+    if (input_scales.exists()) problem.input_scale = input_scales.as<const float>() + group;
+    problem.c = call.outputs[0].as<float>() + first * problem.n;
+    problem.c_stride = problem.n;
+    problem.precision = call.precision;
+    return problem;
+}
+
+Status run_grouped_linear(KernelCall & call) {
+    return guard_exceptions([&] {
+        std::vector<GemmProblem> problems;
+        problems.reserve(size_t(call.inputs[1].shape[0]));
+        for (int64_t group = 0; group < call.inputs[1].shape[0]; group++)
+            problems.push_back(problem_of_group(call, group));
+        return gemm(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
+    });
+}
+
+uint64_t grouped_linear_scratch_bytes(const KernelCall & call, int threads) {
+    return gemm_scratch_bytes(call.inputs[1].shape.last(), threads);
+}
+
+} // namespace
+
+const KernelEntry grouped_linear_kernel = {run_grouped_linear, grouped_linear_scratch_bytes};
+
+} // namespace gnv::cpu

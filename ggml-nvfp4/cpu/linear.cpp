@@ -1,0 +1,33 @@
+#include "cpu/gemm.h"
+#include "cpu/linear_kernels.h"
+
+namespace gnv::cpu {
+
+namespace {
+
+// Inputs: x [.., K], weight [N, K], optional input_scale [1].
+Status run_linear(KernelCall & call) {
+    const Tensor &x = call.inputs[0], &weight = call.inputs[1], &input_scale = call.inputs[2];
+    GemmProblem problem;
+    problem.n = weight.shape[0];
+    problem.k = weight.shape[1];
+    problem.m = call.outputs[0].shape.rows();
+    problem.a = x.as<const float>();
+    problem.a_stride = problem.k;
+    problem.weight = weight;
+    problem.input_scale = input_scale.as<const float>();
+    problem.c = call.outputs[0].as<float>();
+    problem.c_stride = problem.n;
+    problem.precision = call.precision;
+    return gemm(&problem, 1, call.scratch, *call.threads);
+}
+
+uint64_t linear_scratch_bytes(const KernelCall & call, int threads) {
+    return gemm_scratch_bytes(call.inputs[1].shape.last(), threads);
+}
+
+} // namespace
+
+const KernelEntry linear_kernel = {run_linear, linear_scratch_bytes};
+
+} // namespace gnv::cpu

@@ -1,0 +1,147 @@
+// Speed of the CPU's matrix products at the shapes that matter, beside what the processor's multiply-add units can do: the
+// peak is measured with a loop that touches registers only. GFLOP/s are 2 * m * n * k per second, the best of several runs;
+// for one row, which reads each weight once, the GB/s of the weight stand beside it.
+#include "core/thread_pool.h"
+#include "cpu/gemm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+using namespace gnv;
+
+namespace {
+
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+template <class Body>
+double best_seconds(const Body & body) {
+    double best = 1e9;
+    const double begin = seconds_now();
+    for (int run = 0; run < 3 || (run < 50 && seconds_now() - begin < 0.4); run++) {
+        const double start = seconds_now();
+        body();
+        best = std::min(best, seconds_now() - start);
+    }
+    return best;
+}
+
+// A few thousand multiply-adds in 14 x 2 vectors: the micro kernel on panels that stay in the first cache, of one column
+// block only, is as near to registers only as a portable program gets.
+double peak_gigaflops(const cpu::GemmKernels & kernels, ThreadPool & pool) {
+    constexpr int64_t depth = 64, repeats = 20000;
+    const int64_t rows = kernels.panel_rows, columns = kernels.panel_columns;
+    const double seconds = best_seconds([&] {
+        const Status status = pool.parallel_for(pool.size(), [&](int64_t) -> Status {
+            alignas(64) float a[depth * cpu::gemm_max_panel_rows], b[depth * cpu::gemm_max_panel_columns];
+            alignas(64) float c[cpu::gemm_max_panel_rows * cpu::gemm_max_panel_columns] = {};
+            std::fill(std::begin(a), std::end(a), 0.5f);
+            std::fill(std::begin(b), std::end(b), 0.25f);
+            for (int64_t i = 0; i < repeats; i++) kernels.multiply(a, int(rows), b, 0, 1, depth, true, c, columns);
+            return {};
+        });
+        GNV_CHECK(status.ok());
+    });
+    return 2e-9 * double(rows * columns * depth * repeats * pool.size()) / seconds;
+}
+
+struct Case {
+    const char * name;
+    int64_t m, n, k, problems;
+    DType dtype;
+    bool w4a4;
+};
+
+constexpr Case cases[] = {
+    {"linear", 1024, 2048, 256, 1, DType::bf16, false},
+    {"32 experts, 1000 rows", 1000, 256, 64, 32, DType::bf16, false},
+    {"wide linear", 512, 16384, 1024, 1, DType::bf16, false},
+    {"one row", 1, 8192, 2048, 1, DType::bf16, false},
+    {"one row", 1, 8192, 2048, 1, DType::f4, false},
+    {"four rows", 4, 8192, 2048, 1, DType::bf16, false},
+    {"square", 2048, 2048, 2048, 1, DType::f32, false},
+    {"square", 2048, 2048, 2048, 1, DType::bf16, false},
+    {"square", 2048, 2048, 2048, 1, DType::f4, false},
+    {"square W4A4", 2048, 2048, 2048, 1, DType::f4, true},
+};
+
+struct Data {
+    explicit Data(const Case & shape)
+        : a(size_t(shape.m * shape.k)), c(size_t(shape.problems * shape.m * shape.n)),
+          weight(size_t(shape.problems * shape.n * shape.k * 4)),
+          scales(size_t(shape.problems * shape.n * shape.k / 16), 0x38) {
+        std::mt19937 random(1);
+        for (float & value : a) value = float(int(random() % 2001) - 1000) * 1e-3f;
+        if (shape.dtype == DType::f4) {
+            for (uint8_t & byte : weight) byte = uint8_t(random());
+            return;
+        }
+        const bool bf16 = shape.dtype == DType::bf16; // numbers of [1, 2) and [-2, -1)
+        for (size_t i = 0; i + 4 <= weight.size(); i += 4) {
+            const uint32_t bits = bf16 ? (random() & 0x807f807f) | 0x3f803f80 : (random() & 0x807fffff) | 0x3f800000;
+            memcpy(&weight[i], &bits, 4);
+        }
+    }
+    std::vector<float> a, c;
+    std::vector<uint8_t> weight, scales;
+    float global = 512, input_scale = 64;
+};
+
+void bench(const Case & shape, Data & data, const cpu::GemmKernels & kernels, ThreadPool & pool, double peak) {
+    std::vector<cpu::GemmProblem> problems(static_cast<size_t>(shape.problems));
+    const Shape weight_shape = {shape.n, shape.k};
+    for (size_t i = 0; i < problems.size(); i++) {
+        cpu::GemmProblem & problem = problems[i];
+        problem.m = shape.m;
+        problem.n = shape.n;
+        problem.k = shape.k;
+        problem.a = data.a.data();
+        problem.a_stride = shape.k;
+        problem.weight.dtype = shape.dtype;
+        problem.weight.shape = weight_shape;
+        problem.weight.data = data.weight.data() + i * tensor_bytes(shape.dtype, weight_shape);
+        problem.weight.block_scales = data.scales.data() + int64_t(i) * shape.n * shape.k / 16;
+        problem.weight.global_scales = &data.global;
+        problem.weight.global_scale_rows = shape.n;
+        if (shape.w4a4) problem.input_scale = &data.input_scale;
+        problem.c = data.c.data() + int64_t(i) * shape.m * shape.n;
+        problem.c_stride = shape.n;
+    }
+    std::vector<float> scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()) / sizeof(float));
+    const double seconds = best_seconds([&] {
+        const Status status = cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool);
+        GNV_CHECK(status.ok());
+    });
+    const double gigaflops = 2e-9 * double(shape.m * shape.n * shape.k * shape.problems) / seconds;
+    printf("    %-22s %5lld x %4lld -> %5lld %-5s %8.1f GFLOP/s  %3.0f %%", shape.name, (long long)shape.m,
+           (long long)shape.k, (long long)shape.n, dtype_name(shape.dtype), gigaflops, gigaflops / peak * 100);
+    if (shape.m <= 4)
+        printf("  %6.2f GB/s",
+               double(tensor_bytes(shape.dtype, weight_shape)) * double(shape.problems) / seconds * 1e-9);
+    printf("\n");
+}
+
+} // namespace
+
+int main() {
+    auto one = ThreadPool::create(1).take();
+    auto all = ThreadPool::create(0).take();
+    for (const cpu::GemmKernels * kernels : cpu::gemm_kernels()) {
+        const bool slow = kernels == cpu::gemm_kernels().back(); // calls a function for each multiply-add on x86-64
+        for (ThreadPool * pool : {one.get(), all.get()}) {
+            const double peak = peak_gigaflops(*kernels, *pool);
+            printf("%s, %d thread%s: peak %.1f GFLOP/s\n", kernels->name, pool->size(), pool->size() == 1 ? "" : "s",
+                   peak);
+            for (const Case & shape : cases) {
+                if (slow && shape.m * shape.n * shape.k > 1 << 30) continue;
+                Data data(shape);
+                bench(shape, data, *kernels, *pool, peak);
+            }
+        }
+    }
+}

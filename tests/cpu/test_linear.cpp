@@ -1,0 +1,139 @@
+#include "cpu/gemm.h"
+#include "cpu/gemm_operands.h"
+#include "cpu/linear_kernels.h"
+
+#include <doctest/doctest.h>
+#include <memory>
+
+using namespace gnv;
+using namespace gnv::test;
+using Row = GroupedLinearParams::Row;
+
+static constexpr float sentinel = -12345.0f;
+
+static Tensor tensor_of(DType dtype, Shape shape, void * data) {
+    Tensor tensor;
+    tensor.dtype = dtype;
+    tensor.shape = shape;
+    tensor.data = data;
+    return tensor;
+}
+
+// Runs as the executor does: asks for the scratch memory with tensors that have no data.
+static void run_kernel(const KernelEntry & entry, KernelCall & call, const std::vector<Tensor> & inputs,
+                       ThreadPool & pool) {
+    std::vector<Tensor> shapes = inputs;
+    for (Tensor & shape : shapes) shape.data = nullptr;
+    call.inputs = shapes.data();
+    const uint64_t bytes = entry.scratch_bytes(call, pool.size());
+    std::vector<uint8_t> scratch(size_t(bytes) + 64);
+    call.inputs = inputs.data();
+    call.threads = &pool;
+    call.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);
+    CHECK(entry.run(call).ok());
+}
+
+// y = sum x w of one element, and by how much F32 may miss it.
+static void check_element(float y, const float * x, const WeightData & weight, int64_t row, const float * input_scale) {
+    std::vector<double> values(x, x + weight.columns);
+    if (input_scale) values = w4a4_row(x, weight.columns, double(*input_scale));
+    double sum = 0, magnitudes = 0;
+    for (int64_t k = 0; k < weight.columns; k++) {
+        sum += values[size_t(k)] * weight.value(row, k);
+        magnitudes += std::fabs(values[size_t(k)] * weight.value(row, k));
+    }
+    const double divisor = weight.global(row) * (input_scale ? double(*input_scale) : 1);
+    const double bound = double(weight.columns + 4) * std::ldexp(magnitudes, -24) / divisor;
+    if (!(std::fabs(double(y) - sum / divisor) <= bound))
+        FAIL_CHECK("weight row ", row, ": ", y, " is not ", sum / divisor);
+}
+
+TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
+    constexpr int64_t n = 37, k = 96, rows = 6;
+    auto pool = ThreadPool::create(2).take();
+    std::vector<float> x = made_up_rows(rows, k, 1);
+    float input_scale = 9.5f;
+    for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
+        for (const bool w4a4 : {false, true}) {
+            WeightData weight(dtype, n, k, n, 2);
+            std::vector<float> y(rows * n, sentinel);
+            const std::vector<Tensor> inputs = {tensor_of(DType::f32, {2, 3, k}, x.data()), weight.tensor(),
+                                                w4a4 ? tensor_of(DType::f32, {1}, &input_scale)
+                                                     : tensor_of(DType::f32, {1}, nullptr)};
+            Tensor output = tensor_of(DType::f32, {2, 3, n}, y.data());
+            const OpParams params = LinearParams{};
+            KernelCall call{params};
+            call.outputs = &output;
+            run_kernel(cpu::linear_kernel, call, inputs, *pool);
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t j = 0; j < n; j++)
+                    check_element(y[size_t(row * n + j)], &x[size_t(row * k)], weight, j,
+                                  w4a4 ? &input_scale : nullptr);
+        }
+    }
+}
+
+TEST_CASE("linear: BF16 precision rounds the result") {
+    constexpr int64_t n = 33, k = 48;
+    auto pool = ThreadPool::create(1).take();
+    std::vector<float> x = made_up_rows(1, k, 1), y(n), rounded(n);
+    WeightData weight(DType::bf16, n, k, n, 2);
+    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {1, k}, x.data()), weight.tensor(), Tensor{}};
+    const OpParams params = LinearParams{};
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        Tensor output = tensor_of(DType::f32, {1, n}, (precision == Precision::f32 ? y : rounded).data());
+        KernelCall call{params, precision};
+        call.outputs = &output;
+        run_kernel(cpu::linear_kernel, call, inputs, *pool);
+    }
+    for (size_t j = 0; j < n; j++) {
+        CHECK((std::bit_cast<uint32_t>(rounded[j]) & 0xffff) == 0);
+        CHECK(std::fabs(rounded[j] - y[j]) <= std::fabs(y[j]) * 0x1p-8f);
+    }
+}
+
+TEST_CASE("grouped linear: each row with the weight of its group, from where its slot says") {
+    constexpr int64_t groups = 5, n = 24, k = 64, slots_per_token = 2, tokens = 9;
+    constexpr int64_t slot_count = tokens * slots_per_token, used = 16;
+    std::vector<int32_t> offsets = {0, 4, 4, 5, 15, 16}; // one group is empty, two slots are not in use
+    std::vector<int32_t> slots(slot_count);
+    for (size_t i = 0; i < slots.size(); i++) slots[i] = int32_t((i * 7 + 3) % slots.size());
+    std::vector<float> input_scales = {3, 5, 7, 11, 13};
+    for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
+        for (const Row row_of : {Row::token, Row::token_and_group, Row::own}) {
+            for (const int64_t scale_rows :
+                 {n, n / 2, n * groups}) { // one scale for each weight, for half of one, for all
+                for (const bool w4a4 : {false, true}) {
+                    const int64_t x_rows = row_of == Row::token ? tokens
+                                           : row_of == Row::own ? slot_count
+                                                                : tokens * groups;
+                    std::vector<float> x = made_up_rows(x_rows, k, 5), y(slot_count * n, sentinel);
+                    WeightData weight(dtype, groups * n, k, scale_rows, 6);
+                    const std::vector<Tensor> inputs = {
+                        tensor_of(DType::f32, {x_rows, k}, x.data()), weight.tensor({groups, n, k}),
+                        tensor_of(DType::i32, {slot_count}, slots.data()),
+                        tensor_of(DType::i32, {groups + 1}, offsets.data()),
+                        tensor_of(DType::f32, {groups}, w4a4 ? input_scales.data() : nullptr)};
+                    Tensor output = tensor_of(DType::f32, {slot_count, n}, y.data());
+                    const OpParams params = GroupedLinearParams{row_of, slots_per_token};
+                    KernelCall call{params};
+                    call.outputs = &output;
+                    auto pool = ThreadPool::create(3).take();
+                    run_kernel(cpu::grouped_linear_kernel, call, inputs, *pool);
+                    for (int64_t g = 0; g < groups; g++) {
+                        for (int64_t j = offsets[size_t(g)]; j < offsets[size_t(g + 1)]; j++) {
+                            const int64_t token = slots[size_t(j)] / slots_per_token;
+                            const int64_t row = row_of == Row::token ? token
+                                                : row_of == Row::own ? j
+                                                                     : token * groups + g;
+                            for (int64_t column = 0; column < n; column++)
+                                check_element(y[size_t(j * n + column)], &x[size_t(row * k)], weight, g * n + column,
+                                              w4a4 ? &input_scales[size_t(g)] : nullptr);
+                        }
+                    }
+                    for (size_t i = used * n; i < y.size(); i++) CHECK(y[i] == sentinel);
+                }
+            }
+        }
+    }
+}
