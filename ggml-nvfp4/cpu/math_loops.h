@@ -39,20 +39,22 @@ inline float exp32(float x) {
     const float n = shifted - shifter;
     float r = fma32(n, -0.693145751953125f, x);
     r = fma32(n, -1.42860682030941723212e-6f, r);
-    float p = 1.3888889e-3f; // 1 / 6!
-    p = fma32(p, r, 8.3333333e-3f);
-    p = fma32(p, r, 4.1666667e-2f);
-    p = fma32(p, r, 1.6666667e-1f);
-    p = fma32(p, r, 0.5f);
+    // 1 + r + r^2 q(r), with q nearest to the true quotient in relative error of the whole: 3.1e-9.
+    float p = 1.38145278e-3f;
+    p = fma32(p, r, 8.36874638e-3f);
+    p = fma32(p, r, 4.16683927e-2f);
+    p = fma32(p, r, 1.66665196e-1f);
+    p = fma32(p, r, 0.49999994f);
     p = fma32(p, r, 1.0f);
     p = fma32(p, r, 1.0f);
     // 2^n in two factors: n can be 128 where the result is still finite.
-    const int32_t exponent = int32_t(bits_of(shifted)) - int32_t(0x4b400000);
+    const int32_t exponent = int32_t(bits_of(shifted) - 0x4b400000u);
     const int32_t half = exponent >> 1;
     const float first = float_of(uint32_t(half + 127) << 23), second = float_of(uint32_t(exponent - half + 127) << 23);
     const float result = p * first * second;
-    const float low = x < -87.3365f ? 0.0f : result;
-    const float high = x > 88.7228f ? float_of(0x7f800000u) : low;
+    // The last arguments with a normal and with a finite result.
+    const float low = x < -87.3365402f ? 0.0f : result;
+    const float high = x > 88.7228317f ? float_of(0x7f800000u) : low;
     return x != x ? x : high;
 }
 
