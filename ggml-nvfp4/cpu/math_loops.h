@@ -60,6 +60,28 @@ inline float exp32(float x) {
 
 inline float sigmoid32(float x) { return 1.0f / (1.0f + exp32(-x)); }
 
+// Sixteen sums that compilers keep in registers, which they do not with an array that a loop runs over: one AVX-512
+// register, two of AVX2. Functions take references: by value, the way to pass them would depend on the instruction set.
+typedef float Lanes __attribute__((vector_size(64)));
+
+inline void load(const float * from, Lanes & lanes) { memcpy(&lanes, from, sizeof lanes); }
+inline void store(const Lanes & lanes, float * to) { memcpy(to, &lanes, sizeof lanes); }
+
+inline void fma_lanes(const Lanes & a, const Lanes & b, Lanes & sum) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) sum[i] = fma32(a[i], b[i], sum[i]);
+}
+
+// Pairwise: i with i + 8, + 4, + 2, + 1.
+inline float sum_of_lanes(const Lanes & lanes) {
+    float partial[16];
+    store(lanes, partial);
+    for (int i = 0; i < 8; i++) partial[i] += partial[i + 8];
+    for (int i = 0; i < 4; i++) partial[i] += partial[i + 4];
+    for (int i = 0; i < 2; i++) partial[i] += partial[i + 2];
+    return partial[0] + partial[1];
+}
+
 } // namespace
 
 } // namespace gnv::cpu::GNV_LOOPS_VARIANT

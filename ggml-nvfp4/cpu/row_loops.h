@@ -15,20 +15,16 @@ void widen_bf16(const uint16_t * x, int64_t count, float * y) {
     for (int64_t i = 0; i < count; i++) y[i] = float_of(uint32_t(x[i]) << 16);
 }
 
-inline float sum_of_16(float * partial) {
-    for (int i = 0; i < 8; i++) partial[i] += partial[i + 8];
-    for (int i = 0; i < 4; i++) partial[i] += partial[i + 4];
-    for (int i = 0; i < 2; i++) partial[i] += partial[i + 2];
-    return partial[0] + partial[1];
-}
-
 inline float inverse_root_mean_square(const float * x, int64_t width, float epsilon) {
-    float partial[16] = {};
+    Lanes partial = {};
     int64_t c = 0;
-    for (; c + 16 <= width; c += 16)
-        for (int i = 0; i < 16; i++) partial[i] = fma32(x[c + i], x[c + i], partial[i]);
+    for (; c + 16 <= width; c += 16) {
+        Lanes value;
+        load(x + c, value);
+        fma_lanes(value, value, partial);
+    }
     for (int i = 0; c + i < width; i++) partial[i] = fma32(x[c + i], x[c + i], partial[i]);
-    return 1.0f / __builtin_sqrtf(sum_of_16(partial) / float(width) + epsilon);
+    return 1.0f / __builtin_sqrtf(sum_of_lanes(partial) / float(width) + epsilon);
 }
 
 template <bool bf16>
@@ -113,23 +109,26 @@ void sigmoid_scale(const float * x, float gate, int64_t count, bool bf16, float 
 }
 
 void softmax(const float * x, int64_t count, float * y) {
-    // Lane by lane like the sum, so that the compiler may use vectors; a NaN is never the larger one, and comes back in
-    // the sum.
-    float largest[16];
+    // Lane by lane like the sum, which the compiler may not reorder. A NaN is never the larger one, and comes back in the
+    // sum.
+    Lanes largest, value, partial = {};
     for (int i = 0; i < 16; i++) largest[i] = x[0];
     int64_t c = 0;
-    for (; c + 16 <= count; c += 16)
-        for (int i = 0; i < 16; i++) largest[i] = x[c + i] > largest[i] ? x[c + i] : largest[i];
+    for (; c + 16 <= count; c += 16) {
+        load(x + c, value);
+        largest = value > largest ? value : largest;
+    }
     for (int i = 0; c + i < count; i++) largest[i] = x[c + i] > largest[i] ? x[c + i] : largest[i];
     float maximum = largest[0];
     for (int i = 1; i < 16; i++) maximum = largest[i] > maximum ? largest[i] : maximum;
 #pragma GCC ivdep
     for (int64_t i = 0; i < count; i++) y[i] = exp32(x[i] - maximum);
-    float partial[16] = {};
-    for (c = 0; c + 16 <= count; c += 16)
-        for (int i = 0; i < 16; i++) partial[i] += y[c + i];
+    for (c = 0; c + 16 <= count; c += 16) {
+        load(y + c, value);
+        partial += value;
+    }
     for (int i = 0; c + i < count; i++) partial[i] += y[c + i];
-    const float sum = sum_of_16(partial);
+    const float sum = sum_of_lanes(partial);
     for (int64_t i = 0; i < count; i++) y[i] /= sum;
 }
 
@@ -153,27 +152,27 @@ void router(const float * logits, int64_t experts, int64_t chosen, bool bf16, fl
     for (int64_t i = 0; i < chosen; i++) weights[i] = round_if(bf16, weights[i] / sum);
 }
 
-// Columns [0, lanes) of a token.
-template <int lanes>
-inline void combine_columns(const float * sum, const float * rows, const int32_t * indices, const float * weights,
-                            int64_t count, int64_t width, float * y) {
-    float total[lanes];
-    for (int i = 0; i < lanes; i++) total[i] = sum ? sum[i] : 0.0f;
-    for (int64_t j = 0; j < count; j++) {
-        const float * const row = rows + indices[j] * width;
-        const float weight = weights[j];
-        for (int i = 0; i < lanes; i++) total[i] = fma32(weight, row[i], total[i]);
-    }
-    for (int i = 0; i < lanes; i++) y[i] = total[i];
-}
-
 void combine(const float * sum, const float * rows, const int32_t * indices, const float * weights, int64_t count,
              int64_t width, float * y) {
     int64_t c = 0;
-    for (; c + 64 <= width; c += 64)
-        combine_columns<64>(sum ? sum + c : nullptr, rows + c, indices, weights, count, width, y + c);
-    for (; c < width; c++)
-        combine_columns<1>(sum ? sum + c : nullptr, rows + c, indices, weights, count, width, y + c);
+    for (; c + 64 <= width; c += 64) {
+        Lanes total[4] = {}, value, weight;
+        for (int i = 0; i < 4 && sum; i++) load(sum + c + 16 * i, total[i]);
+        for (int64_t j = 0; j < count; j++) {
+            const float * const row = rows + indices[j] * width + c;
+            weight = weights[j] - Lanes{};
+            for (int i = 0; i < 4; i++) {
+                load(row + 16 * i, value);
+                fma_lanes(weight, value, total[i]);
+            }
+        }
+        for (int i = 0; i < 4; i++) store(total[i], y + c + 16 * i);
+    }
+    for (; c < width; c++) {
+        float total = sum ? sum[c] : 0.0f;
+        for (int64_t j = 0; j < count; j++) total = fma32(weights[j], rows[indices[j] * width + c], total);
+        y[c] = total;
+    }
 }
 
 int32_t largest_magnitude(const float * x, int64_t count) {
@@ -219,21 +218,42 @@ inline double add_product(double a, double b, double sum) {
 #endif
 }
 
-// Eight rows of the tile at a time stay in registers.
+typedef double DoubleLanes __attribute__((vector_size(64)));
+typedef float EightFloats __attribute__((vector_size(32)));
+
+inline void widen(const float * from, DoubleLanes & lanes) {
+    EightFloats narrow;
+    memcpy(&narrow, from, sizeof narrow);
+    lanes = __builtin_convertvector(narrow, DoubleLanes);
+}
+
+// `height` rows of the tile at a time stay in registers.
 void add_products(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
                   int64_t total_stride) {
-    for (int first = 0; first < 16; first += 8) {
-        double sums[8][16];
-        for (int i = 0; i < 8; i++)
-            for (int j = 0; j < 16; j++) sums[i][j] = total[(first + i) * total_stride + j];
+#ifdef __AVX512F__
+    constexpr int height = 8;
+#else
+    constexpr int height = 2;
+#endif
+    for (int first = 0; first < 16; first += height) {
+        DoubleLanes sums[height][2];
+        for (int i = 0; i < height; i++) memcpy(sums[i], total + (first + i) * total_stride, sizeof sums[i]);
         for (int64_t r = 0; r < rows; r++) {
-            const float *left = a + r * stride + first, *right = b + r * stride;
-            for (int i = 0; i < 8; i++)
-                for (int j = 0; j < 16; j++)
-                    sums[i][j] = add_product(double(left[i]), double(right[j]), sums[i][j]);
+            const float * const left = a + r * stride + first;
+            DoubleLanes right[2];
+            for (int j = 0; j < 2; j++) widen(b + r * stride + 8 * j, right[j]);
+#pragma GCC unroll 8
+            for (int i = 0; i < height; i++) {
+                const double value = double(left[i]);
+#pragma GCC unroll 2
+                for (int j = 0; j < 2; j++) {
+#pragma GCC unroll 8
+                    for (int lane = 0; lane < 8; lane++)
+                        sums[i][j][lane] = add_product(value, right[j][lane], sums[i][j][lane]);
+                }
+            }
         }
-        for (int i = 0; i < 8; i++)
-            for (int j = 0; j < 16; j++) total[(first + i) * total_stride + j] = sums[i][j];
+        for (int i = 0; i < height; i++) memcpy(total + (first + i) * total_stride, sums[i], sizeof sums[i]);
     }
 }
 
