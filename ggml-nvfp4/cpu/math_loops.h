@@ -2,6 +2,9 @@
 // compilers vectorize. libm is not used: its results depend on its version and on the processor.
 #include <stdint.h>
 #include <string.h>
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
@@ -60,26 +63,54 @@ inline float exp32(float x) {
 
 inline float sigmoid32(float x) { return 1.0f / (1.0f + exp32(-x)); }
 
-// Sixteen sums that compilers keep in registers, which they do not with an array that a loop runs over: one AVX-512
-// register, two of AVX2. Functions take references: by value, the way to pass them would depend on the instruction set.
-typedef float Lanes __attribute__((vector_size(64)));
+// Sixteen sums that stay in registers, which GCC does with no array that a loop runs over. Functions take references: how
+// to pass vectors by value depends on the instruction set.
+#if defined(__AVX512F__)
+typedef __m512 LanesPart;
+inline void fma_part(const LanesPart & a, const LanesPart & b, LanesPart & sum) { sum = _mm512_fmadd_ps(a, b, sum); }
+#elif defined(__FMA__)
+typedef __m256 LanesPart;
+inline void fma_part(const LanesPart & a, const LanesPart & b, LanesPart & sum) { sum = _mm256_fmadd_ps(a, b, sum); }
+#else
+typedef float LanesPart;
+inline void fma_part(const LanesPart & a, const LanesPart & b, LanesPart & sum) { sum = fma32(a, b, sum); }
+#endif
 
-inline void load(const float * from, Lanes & lanes) { memcpy(&lanes, from, sizeof lanes); }
-inline void store(const Lanes & lanes, float * to) { memcpy(to, &lanes, sizeof lanes); }
+struct Lanes {
+    static constexpr int parts = int(16 * sizeof(float) / sizeof(LanesPart));
+    LanesPart part[parts];
+};
 
+inline void load(const float * from, Lanes & lanes) { // part by part: a copy of the whole would go through memory
+    for (int i = 0; i < Lanes::parts; i++)
+        memcpy(&lanes.part[i], from + i * (16 / Lanes::parts), sizeof lanes.part[i]);
+}
+inline void store(const Lanes & lanes, float * to) {
+    for (int i = 0; i < Lanes::parts; i++) memcpy(to + i * (16 / Lanes::parts), &lanes.part[i], sizeof lanes.part[i]);
+}
+inline void fill(float value, Lanes & lanes) {
+    for (int i = 0; i < Lanes::parts; i++) lanes.part[i] = value - LanesPart{};
+}
 inline void fma_lanes(const Lanes & a, const Lanes & b, Lanes & sum) {
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) sum[i] = fma32(a[i], b[i], sum[i]);
+    for (int i = 0; i < Lanes::parts; i++) fma_part(a.part[i], b.part[i], sum.part[i]);
+}
+inline void add_lanes(const Lanes & a, Lanes & sum) {
+    for (int i = 0; i < Lanes::parts; i++) sum.part[i] += a.part[i];
+}
+// Where a is larger; a NaN is not.
+inline void maximum_lanes(const Lanes & a, Lanes & largest) {
+    for (int i = 0; i < Lanes::parts; i++)
+        largest.part[i] = a.part[i] > largest.part[i] ? a.part[i] : largest.part[i];
 }
 
 // Pairwise: i with i + 8, + 4, + 2, + 1.
-inline float sum_of_lanes(const Lanes & lanes) {
-    float partial[16];
-    store(lanes, partial);
-    for (int i = 0; i < 8; i++) partial[i] += partial[i + 8];
-    for (int i = 0; i < 4; i++) partial[i] += partial[i + 4];
-    for (int i = 0; i < 2; i++) partial[i] += partial[i + 2];
-    return partial[0] + partial[1];
+inline float sum_of_16(const float * partial) {
+    float eight[8], four[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) eight[i] = partial[i] + partial[i + 8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) four[i] = eight[i] + eight[i + 4];
+    return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 } // namespace

@@ -23,8 +23,10 @@ inline float inverse_root_mean_square(const float * x, int64_t width, float epsi
         load(x + c, value);
         fma_lanes(value, value, partial);
     }
-    for (int i = 0; c + i < width; i++) partial[i] = fma32(x[c + i], x[c + i], partial[i]);
-    return 1.0f / __builtin_sqrtf(sum_of_lanes(partial) / float(width) + epsilon);
+    float lanes[16];
+    store(partial, lanes);
+    for (int i = 0; c + i < width; i++) lanes[i] = fma32(x[c + i], x[c + i], lanes[i]);
+    return 1.0f / __builtin_sqrtf(sum_of_16(lanes) / float(width) + epsilon);
 }
 
 template <bool bf16>
@@ -112,23 +114,26 @@ void softmax(const float * x, int64_t count, float * y) {
     // Lane by lane like the sum, which the compiler may not reorder. A NaN is never the larger one, and comes back in the
     // sum.
     Lanes largest, value, partial = {};
-    for (int i = 0; i < 16; i++) largest[i] = x[0];
+    float lanes[16];
+    fill(x[0], largest);
     int64_t c = 0;
     for (; c + 16 <= count; c += 16) {
         load(x + c, value);
-        largest = value > largest ? value : largest;
+        maximum_lanes(value, largest);
     }
-    for (int i = 0; c + i < count; i++) largest[i] = x[c + i] > largest[i] ? x[c + i] : largest[i];
-    float maximum = largest[0];
-    for (int i = 1; i < 16; i++) maximum = largest[i] > maximum ? largest[i] : maximum;
+    store(largest, lanes);
+    float maximum = lanes[0];
+    for (int i = 1; i < 16; i++) maximum = lanes[i] > maximum ? lanes[i] : maximum;
+    for (; c < count; c++) maximum = x[c] > maximum ? x[c] : maximum;
 #pragma GCC ivdep
     for (int64_t i = 0; i < count; i++) y[i] = exp32(x[i] - maximum);
     for (c = 0; c + 16 <= count; c += 16) {
         load(y + c, value);
-        partial += value;
+        add_lanes(value, partial);
     }
-    for (int i = 0; c + i < count; i++) partial[i] += y[c + i];
-    const float sum = sum_of_lanes(partial);
+    store(partial, lanes);
+    for (int i = 0; c + i < count; i++) lanes[i] += y[c + i];
+    const float sum = sum_of_16(lanes);
     for (int64_t i = 0; i < count; i++) y[i] /= sum;
 }
 
@@ -160,7 +165,7 @@ void combine(const float * sum, const float * rows, const int32_t * indices, con
         for (int i = 0; i < 4 && sum; i++) load(sum + c + 16 * i, total[i]);
         for (int64_t j = 0; j < count; j++) {
             const float * const row = rows + indices[j] * width + c;
-            weight = weights[j] - Lanes{};
+            fill(weights[j], weight);
             for (int i = 0; i < 4; i++) {
                 load(row + 16 * i, value);
                 fma_lanes(weight, value, total[i]);
@@ -209,51 +214,44 @@ void add_squares(const float * x, int64_t stride, int64_t rows, int64_t columns,
     add_rows_of<true>(x, stride, rows, columns, total);
 }
 
-// A product of two floats is exact in a double: fused or not, the sum has the same bits.
-inline double add_product(double a, double b, double sum) {
-#ifdef __FMA__
-    return __builtin_fma(a, b, sum);
+#if defined(__AVX512F__)
+constexpr int doubles_at_once = 8, tile_rows_at_once = 8; // of a register; as many rows as registers hold
+#elif defined(__AVX2__)
+constexpr int doubles_at_once = 4, tile_rows_at_once = 2;
 #else
-    return sum + a * b;
+constexpr int doubles_at_once = 2, tile_rows_at_once = 1;
+#endif
+typedef double DoublePart __attribute__((vector_size(8 * doubles_at_once)));
+
+// A product of two floats is exact in a double: fused or not, the sum has the same bits.
+inline void add_product(double a, const DoublePart & b, DoublePart & sum) {
+#ifdef __AVX512F__
+    sum = _mm512_fmadd_pd(_mm512_set1_pd(a), b, sum);
+#else
+    sum += a * b;
 #endif
 }
 
-typedef double DoubleLanes __attribute__((vector_size(64)));
-typedef float EightFloats __attribute__((vector_size(32)));
-
-inline void widen(const float * from, DoubleLanes & lanes) {
-    EightFloats narrow;
-    memcpy(&narrow, from, sizeof narrow);
-    lanes = __builtin_convertvector(narrow, DoubleLanes);
-}
-
-// `height` rows of the tile at a time stay in registers.
 void add_products(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
                   int64_t total_stride) {
-#ifdef __AVX512F__
-    constexpr int height = 8;
-#else
-    constexpr int height = 2;
-#endif
-    for (int first = 0; first < 16; first += height) {
-        DoubleLanes sums[height][2];
-        for (int i = 0; i < height; i++) memcpy(sums[i], total + (first + i) * total_stride, sizeof sums[i]);
+    typedef float FloatPart __attribute__((vector_size(4 * doubles_at_once)));
+    constexpr int height = tile_rows_at_once, width = doubles_at_once, parts = 16 / width;
+    for (int first = 0; first < 16; first += height, a += height, total += height * total_stride) {
+        DoublePart sums[height][parts];
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < parts; j++)
+                memcpy(&sums[i][j], total + i * total_stride + j * width, sizeof sums[i][j]);
         for (int64_t r = 0; r < rows; r++) {
-            const float * const left = a + r * stride + first;
-            DoubleLanes right[2];
-            for (int j = 0; j < 2; j++) widen(b + r * stride + 8 * j, right[j]);
-#pragma GCC unroll 8
-            for (int i = 0; i < height; i++) {
-                const double value = double(left[i]);
-#pragma GCC unroll 2
-                for (int j = 0; j < 2; j++) {
-#pragma GCC unroll 8
-                    for (int lane = 0; lane < 8; lane++)
-                        sums[i][j][lane] = add_product(value, right[j][lane], sums[i][j][lane]);
-                }
+            for (int j = 0; j < parts; j++) {
+                FloatPart narrow;
+                memcpy(&narrow, b + r * stride + j * width, sizeof narrow);
+                const DoublePart right = __builtin_convertvector(narrow, DoublePart);
+                for (int i = 0; i < height; i++) add_product(double(a[r * stride + i]), right, sums[i][j]);
             }
         }
-        for (int i = 0; i < height; i++) memcpy(total + (first + i) * total_stride, sums[i], sizeof sums[i]);
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < parts; j++)
+                memcpy(total + i * total_stride + j * width, &sums[i][j], sizeof sums[i][j]);
     }
 }
 
