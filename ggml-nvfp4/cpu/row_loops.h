@@ -2,7 +2,264 @@ namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-constexpr RowLoops row_loops = {0};
+// Whether to round is known before a loop, not in it.
+#define GNV_ROW_CHOOSE(bf16, function, ...) ((bf16) ? function<true>(__VA_ARGS__) : function<false>(__VA_ARGS__))
+
+void exponential(const float * x, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = exp32(x[i]);
+}
+
+void widen_bf16(const uint16_t * x, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = float_of(uint32_t(x[i]) << 16);
+}
+
+inline float inverse_root_mean_square(const float * x, int64_t width, float epsilon) {
+    Lanes partial = {};
+    int64_t c = 0;
+    for (; c + 16 <= width; c += 16) {
+        Lanes value;
+        load(x + c, value);
+        fma_lanes(value, value, partial);
+    }
+    float lanes[16];
+    store(partial, lanes);
+    for (int i = 0; c + i < width; i++) lanes[i] = fma32(x[c + i], x[c + i], lanes[i]);
+    return 1.0f / __builtin_sqrtf(sum_of_16(lanes) / float(width) + epsilon);
+}
+
+template <bool bf16>
+void rms_norm_rows(const float * x, int64_t stride, const float * scale, int64_t rows, int64_t width, float epsilon,
+                   float * y) {
+    for (int64_t r = 0; r < rows; r++, x += stride, y += width) {
+        const float inverse = inverse_root_mean_square(x, width, epsilon);
+#pragma GCC ivdep
+        for (int64_t c = 0; c < width; c++) y[c] = round_if(bf16, x[c] * inverse * scale[c]);
+    }
+}
+
+void rms_norm(const float * x, int64_t stride, const float * scale, int64_t rows, int64_t width, float epsilon,
+              bool bf16, float * y) {
+    GNV_ROW_CHOOSE(bf16, rms_norm_rows, x, stride, scale, rows, width, epsilon, y);
+}
+
+template <bool bf16, bool sigmoid>
+void gated_rms_norm_rows(const float * x, const float * w, const float * z, int64_t rows, int64_t width, float epsilon,
+                         float * y) {
+    for (int64_t r = 0; r < rows; r++, x += width, y += width, z += width) {
+        const float inverse = inverse_root_mean_square(x, width, epsilon);
+#pragma GCC ivdep
+        for (int64_t c = 0; c < width; c++) {
+            const float normed = round_if(bf16, round_if(bf16, x[c] * inverse) * w[c]);
+            const float gate = sigmoid32(z[c]);
+            y[c] = round_if(bf16, normed * (sigmoid ? gate : z[c] * gate));
+        }
+    }
+}
+
+void gated_rms_norm(const float * x, const float * w, const float * z, int64_t rows, int64_t width, float epsilon,
+                    bool sigmoid, bool bf16, float * y) {
+    if (sigmoid)
+        bf16 ? gated_rms_norm_rows<true, true>(x, w, z, rows, width, epsilon, y)
+             : gated_rms_norm_rows<false, true>(x, w, z, rows, width, epsilon, y);
+    else
+        bf16 ? gated_rms_norm_rows<true, false>(x, w, z, rows, width, epsilon, y)
+             : gated_rms_norm_rows<false, false>(x, w, z, rows, width, epsilon, y);
+}
+
+template <bool bf16>
+void add_elements(const float * a, const float * b, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = round_if(bf16, a[i] + b[i]);
+}
+
+void add(const float * a, const float * b, int64_t count, bool bf16, float * y) {
+    GNV_ROW_CHOOSE(bf16, add_elements, a, b, count, y);
+}
+
+template <bool bf16>
+void silu_mul_elements(const float * gate, const float * up, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++)
+        y[i] = round_if(bf16, round_if(bf16, gate[i] * sigmoid32(gate[i])) * up[i]);
+}
+
+void silu_mul(const float * gate, const float * up, int64_t count, bool bf16, float * y) {
+    GNV_ROW_CHOOSE(bf16, silu_mul_elements, gate, up, count, y);
+}
+
+template <bool bf16>
+void sigmoid_gate_elements(const float * x, const float * gate, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = round_if(bf16, x[i] * round_if(bf16, sigmoid32(gate[i])));
+}
+
+void sigmoid_gate(const float * x, const float * gate, int64_t count, bool bf16, float * y) {
+    GNV_ROW_CHOOSE(bf16, sigmoid_gate_elements, x, gate, count, y);
+}
+
+template <bool bf16>
+void scale_elements(const float * x, float factor, int64_t count, float * y) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = round_if(bf16, x[i] * factor);
+}
+
+void sigmoid_scale(const float * x, float gate, int64_t count, bool bf16, float * y) {
+    const float factor = round_if(bf16, sigmoid32(gate));
+    GNV_ROW_CHOOSE(bf16, scale_elements, x, factor, count, y);
+}
+
+void softmax(const float * x, int64_t count, float * y) {
+    // Lane by lane like the sum, which the compiler may not reorder. A NaN is never the larger one, and comes back in the
+    // sum.
+    Lanes largest, value, partial = {};
+    float lanes[16];
+    fill(x[0], largest);
+    int64_t c = 0;
+    for (; c + 16 <= count; c += 16) {
+        load(x + c, value);
+        maximum_lanes(value, largest);
+    }
+    store(largest, lanes);
+    float maximum = lanes[0];
+    for (int i = 1; i < 16; i++) maximum = lanes[i] > maximum ? lanes[i] : maximum;
+    for (; c < count; c++) maximum = x[c] > maximum ? x[c] : maximum;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; i++) y[i] = exp32(x[i] - maximum);
+    for (c = 0; c + 16 <= count; c += 16) {
+        load(y + c, value);
+        add_lanes(value, partial);
+    }
+    store(partial, lanes);
+    for (int i = 0; c + i < count; i++) lanes[i] += y[c + i];
+    const float sum = sum_of_16(lanes);
+    for (int64_t i = 0; i < count; i++) y[i] /= sum;
+}
+
+void router(const float * logits, int64_t experts, int64_t chosen, bool bf16, float * probabilities, float * weights,
+            int32_t * indices) {
+    softmax(logits, experts, probabilities);
+    int64_t kept = 0; // weights, in descending order, with their experts
+    for (int64_t e = 0; e < experts; e++) {
+        const float p = probabilities[e];
+        if (kept == chosen && !(p > weights[kept - 1])) continue;
+        int64_t place = kept < chosen ? kept++ : kept - 1;
+        for (; place > 0 && p > weights[place - 1]; place--) {
+            weights[place] = weights[place - 1];
+            indices[place] = indices[place - 1];
+        }
+        weights[place] = p;
+        indices[place] = int32_t(e);
+    }
+    float sum = 0;
+    for (int64_t i = 0; i < chosen; i++) sum += weights[i];
+    for (int64_t i = 0; i < chosen; i++) weights[i] = round_if(bf16, weights[i] / sum);
+}
+
+void combine(const float * sum, const float * rows, const int32_t * indices, const float * weights, int64_t count,
+             int64_t width, float * y) {
+    int64_t c = 0;
+    for (; c + 64 <= width; c += 64) {
+        Lanes total[4] = {}, value, weight;
+        for (int i = 0; i < 4 && sum; i++) load(sum + c + 16 * i, total[i]);
+        for (int64_t j = 0; j < count; j++) {
+            const float * const row = rows + indices[j] * width + c;
+            fill(weights[j], weight);
+            for (int i = 0; i < 4; i++) {
+                load(row + 16 * i, value);
+                fma_lanes(weight, value, total[i]);
+            }
+        }
+        for (int i = 0; i < 4; i++) store(total[i], y + c + 16 * i);
+    }
+    for (; c < width; c++) {
+        float total = sum ? sum[c] : 0.0f;
+        for (int64_t j = 0; j < count; j++) total = fma32(weights[j], rows[indices[j] * width + c], total);
+        y[c] = total;
+    }
+}
+
+int32_t largest_magnitude(const float * x, int64_t count) {
+    int32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t bits = int32_t(bits_of(x[i]) & 0x7fffffffu);
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
+// Four rows at a time: the totals travel a quarter as often, in the same order.
+template <bool squares>
+void add_rows_of(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
+    const auto term = [](float value) { return squares ? double(value) * double(value) : double(value); };
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4, x += 4 * stride) {
+        const float *b = x + stride, *c = b + stride, *d = c + stride;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < columns; i++)
+            total[i] = total[i] + term(x[i]) + term(b[i]) + term(c[i]) + term(d[i]);
+    }
+    for (; r < rows; r++, x += stride) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < columns; i++) total[i] += term(x[i]);
+    }
+}
+
+void add_rows(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
+    add_rows_of<false>(x, stride, rows, columns, total);
+}
+
+void add_squares(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
+    add_rows_of<true>(x, stride, rows, columns, total);
+}
+
+#if defined(__AVX512F__)
+constexpr int doubles_at_once = 8, tile_rows_at_once = 8; // of a register; as many rows as registers hold
+#elif defined(__AVX2__)
+constexpr int doubles_at_once = 4, tile_rows_at_once = 2;
+#else
+constexpr int doubles_at_once = 2, tile_rows_at_once = 1;
+#endif
+typedef double DoublePart __attribute__((vector_size(8 * doubles_at_once)));
+
+// A product of two floats is exact in a double: fused or not, the sum has the same bits.
+inline void add_product(double a, const DoublePart & b, DoublePart & sum) {
+#ifdef __AVX512F__
+    sum = _mm512_fmadd_pd(_mm512_set1_pd(a), b, sum);
+#else
+    sum += a * b;
+#endif
+}
+
+void add_products(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
+                  int64_t total_stride) {
+    typedef float FloatPart __attribute__((vector_size(4 * doubles_at_once)));
+    constexpr int height = tile_rows_at_once, width = doubles_at_once, parts = 16 / width;
+    for (int first = 0; first < 16; first += height, a += height, total += height * total_stride) {
+        DoublePart sums[height][parts];
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < parts; j++)
+                memcpy(&sums[i][j], total + i * total_stride + j * width, sizeof sums[i][j]);
+        for (int64_t r = 0; r < rows; r++) {
+            for (int j = 0; j < parts; j++) {
+                FloatPart narrow;
+                memcpy(&narrow, b + r * stride + j * width, sizeof narrow);
+                const DoublePart right = __builtin_convertvector(narrow, DoublePart);
+                for (int i = 0; i < height; i++) add_product(double(a[r * stride + i]), right, sums[i][j]);
+            }
+        }
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < parts; j++)
+                memcpy(total + i * total_stride + j * width, &sums[i][j], sizeof sums[i][j]);
+    }
+}
+
+#undef GNV_ROW_CHOOSE
+
+constexpr RowLoops row_loops = {exponential,  widen_bf16,    rms_norm, gated_rms_norm, add,
+                                silu_mul,     sigmoid_gate,  sigmoid_scale, router, combine,
+                                largest_magnitude, add_rows, add_squares, add_products};
 
 } // namespace
 

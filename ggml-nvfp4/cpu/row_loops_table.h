@@ -1,3 +1,7 @@
+// The loops of ops that treat rows one at a time or elements one by one: what each op computes is in graph/ops.h.
+//
+// Pointers need no alignment. An output may be the very array of an input of as many elements. With `bf16` values are
+// rounded as Precision::bf16 asks.
 #pragma once
 
 #include <stdint.h>
@@ -5,7 +9,36 @@
 namespace gnv::cpu {
 
 struct RowLoops {
-    int unused; // replaced by the functions of this group
+    void (*exponential)(const float * x, int64_t count, float * y); // exp32 of math_loops.h
+    void (*widen_bf16)(const uint16_t * x, int64_t count, float * y);
+
+    // Row r of x starts at x + r * stride; scale [width] is weight_offset + w, both in F32.
+    void (*rms_norm)(const float * x, int64_t stride, const float * scale, int64_t rows, int64_t width, float epsilon,
+                     bool bf16, float * y);
+    void (*gated_rms_norm)(const float * x, const float * w, const float * z, int64_t rows, int64_t width,
+                           float epsilon, bool sigmoid, bool bf16, float * y);
+
+    void (*add)(const float * a, const float * b, int64_t count, bool bf16, float * y);
+    void (*silu_mul)(const float * gate, const float * up, int64_t count, bool bf16, float * y);
+    void (*sigmoid_gate)(const float * x, const float * gate, int64_t count, bool bf16, float * y); // a gate for each
+    void (*sigmoid_scale)(const float * x, float gate, int64_t count, bool bf16, float * y);        // one for all
+
+    // One row: chosen <= experts; probabilities [experts] is scratch. Every index is one of [0, experts), and none comes
+    // twice, whatever the logits are.
+    void (*router)(const float * logits, int64_t experts, int64_t chosen, bool bf16, float * probabilities,
+                   float * weights, int32_t * indices);
+    // One token: y = sum (zeros when null) + weights[0] * row 0 + ..., where row i starts at rows + indices[i] * width.
+    void (*combine)(const float * sum, const float * rows, const int32_t * indices, const float * weights,
+                    int64_t count, int64_t width, float * y);
+
+    // The largest bits of a magnitude, as an integer; above 0x7f7fffff when there is an Inf or a NaN.
+    int32_t (*largest_magnitude)(const float * x, int64_t count);
+    // Row after row onto total: x, x^2 [columns], or the products a_i b_j of 16 columns each, total [16, 16] with rows
+    // total_stride apart.
+    void (*add_rows)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
+    void (*add_squares)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
+    void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
+                         int64_t total_stride);
 };
 
 } // namespace gnv::cpu

@@ -1,0 +1,25 @@
+#include "cpu/row_kernels.h"
+
+#include <cstring>
+
+namespace gnv::cpu {
+
+static Status run(KernelCall & call) {
+    const Tensor & table = call.inputs[1];
+    const int32_t * const ids = call.inputs[0].as<const int32_t>();
+    float * const y = call.outputs[0].as<float>();
+    const int64_t width = table.shape.last();
+    return for_blocks(*call.threads, call.outputs[0].shape.rows(), width, [&](int64_t first, int64_t last, int) {
+        for (int64_t t = first; t < last; t++) {
+            const int64_t from = ids[t] * width;
+            if (table.dtype == DType::bf16)
+                loops().rows.widen_bf16(table.as<const uint16_t>() + from, width, y + t * width);
+            else
+                memcpy(y + t * width, table.as<const float>() + from, size_t(width) * sizeof(float));
+        }
+    });
+}
+
+const KernelEntry embedding_kernel = {run, nullptr};
+
+} // namespace gnv::cpu

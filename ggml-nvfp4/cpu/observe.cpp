@@ -1,0 +1,179 @@
+// Statistics of activations. Magnitudes are compared as integers, which also shows NaN and Inf; sums of a value that is
+// not finite are not finite ever after, so looking at the sums suffices. Which row it was is asked only then.
+#include "cpu/row_kernels.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace gnv::cpu {
+
+namespace {
+
+struct Observed {
+    explicit Observed(const KernelCall & call)
+        : x(call.inputs[0].as<const float>()), offsets(call.inputs[2].as<const int32_t>()),
+          groups(call.as<ObserveParams>().groups), stride(call.inputs[0].shape.last()),
+          columns(offsets ? stride : stride / groups), rows(offsets ? offsets[groups] : call.inputs[0].shape.rows()) {}
+
+    const float * group(int64_t g) const { return x + (offsets ? offsets[g] * stride : g * columns); }
+    int64_t group_rows(int64_t g) const { return offsets ? offsets[g + 1] - offsets[g] : rows; }
+
+    const float * x;
+    const int32_t * offsets; // null: every row has columns of every group
+    int64_t groups;
+    int64_t stride, columns; // of a row of x, of a group
+    int64_t rows;            // to look at
+};
+
+constexpr int32_t largest_finite = 0x7f7fffff;
+
+int64_t padded_groups(int64_t groups) { return (groups + 15) / 16 * 16; }
+
+Status find_bad(KernelCall & call, const Observed & observed) {
+    for (int64_t row = 0; row < observed.rows; row++) {
+        const float * const x = observed.x + row * observed.stride;
+        if (loops().rows.largest_magnitude(x, observed.stride) <= largest_finite) continue;
+        int64_t column = 0;
+        while (std::isfinite(x[column])) column++;
+        call.bad_row = row;
+        return fail(Code::bad_value, "row ", row, ", column ", column, " is ",
+                    std::isnan(x[column]) ? "NaN" : "infinite");
+    }
+    return fail(Code::bad_value, "the statistic was not finite before");
+}
+
+// The largest magnitudes in rows [first, last), by group.
+void largest_of_rows(const Observed & observed, int64_t first, int64_t last, int32_t * largest) {
+    const auto take = [&](int64_t g, int64_t offset, int64_t count) {
+        largest[g] = std::max(largest[g], loops().rows.largest_magnitude(observed.x + offset, count));
+    };
+    if (observed.offsets) {
+        const int32_t * const end = observed.offsets + observed.groups + 1;
+        for (int64_t g = std::upper_bound(observed.offsets, end, first) - observed.offsets - 1; first < last; g++) {
+            const int64_t stop = std::min<int64_t>(last, observed.offsets[g + 1]);
+            if (stop > first) take(g, first * observed.stride, (stop - first) * observed.stride);
+            first = std::max(first, stop);
+        }
+    } else if (observed.groups == 1) {
+        take(0, first * observed.stride, (last - first) * observed.stride);
+    } else {
+        for (int64_t row = first; row < last; row++)
+            for (int64_t g = 0; g < observed.groups; g++)
+                take(g, row * observed.stride + g * observed.columns, observed.columns);
+    }
+}
+
+Status observe_maximum(KernelCall & call, const Observed & observed) {
+    float * const total = call.inputs[1].as<float>();
+    int32_t * const largest = static_cast<int32_t *>(call.scratch); // [threads, padded groups]
+    const int64_t padded = padded_groups(observed.groups);
+    std::fill_n(largest, padded * call.threads->size(), 0);
+    GNV_TRY(for_blocks(*call.threads, observed.rows, observed.stride, [&](int64_t first, int64_t last, int thread) {
+        largest_of_rows(observed, first, last, largest + thread * padded);
+    }));
+    for (int64_t i = padded; i < padded * call.threads->size(); i++)
+        largest[i % padded] = std::max(largest[i % padded], largest[i]);
+    for (int64_t g = 0; g < observed.groups; g++)
+        if (largest[g] > largest_finite) return find_bad(call, observed);
+    for (int64_t g = 0; g < observed.groups; g++) {
+        float value;
+        memcpy(&value, &largest[g], sizeof value);
+        total[g] = std::max(total[g], value);
+    }
+    return {};
+}
+
+Status observe_sums(KernelCall & call, const Observed & observed, bool squares) {
+    double * const total = call.inputs[1].as<double>();
+    const int64_t width = 512; // of a task
+    const int64_t tasks_per_group = (observed.columns + width - 1) / width;
+    const auto add = squares ? loops().rows.add_squares : loops().rows.add_rows;
+    const int64_t tasks = observed.groups * tasks_per_group;
+    GNV_TRY(for_blocks(*call.threads, tasks, width * observed.rows, [&](int64_t first, int64_t last, int) {
+        for (int64_t task = first; task < last; task++) {
+            const int64_t g = task / tasks_per_group, column = task % tasks_per_group * width;
+            add(observed.group(g) + column, observed.stride, observed.group_rows(g),
+                std::min(width, observed.columns - column), total + g * observed.columns + column);
+        }
+    }));
+    for (int64_t i = 0; i < observed.groups * observed.columns; i++)
+        if (!std::isfinite(total[i])) return find_bad(call, observed);
+    return {};
+}
+
+// Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0]. Products are exact, so
+// both ways give the same bits.
+void add_tile(const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height, int64_t j, int64_t width,
+              double * total, int64_t total_stride) {
+    if (height == 16 && width == 16) return loops().rows.add_products(x + i, x + j, stride, rows, total, total_stride);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t a = 0; a < height; a++)
+            for (int64_t b = 0; b < width; b++)
+                total[a * total_stride + b] += double(x[r * stride + i + a]) * double(x[r * stride + j + b]);
+}
+
+Status observe_moments_16(KernelCall & call, const Observed & observed) {
+    double * const total = call.inputs[1].as<double>();
+    const int64_t blocks_per_group = observed.columns / 16, blocks = observed.groups * blocks_per_group;
+    GNV_TRY(for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
+        for (int64_t block = first; block < last; block++) {
+            const int64_t g = block / blocks_per_group, column = block % blocks_per_group * 16;
+            add_tile(observed.group(g), observed.stride, observed.group_rows(g), column, 16, column, 16,
+                     total + block * 256, 16);
+        }
+    }));
+    for (int64_t i = 0; i < blocks * 16; i++)
+        if (!std::isfinite(total[i / 16 * 256 + i % 16 * 17])) return find_bad(call, observed);
+    return {};
+}
+
+// The upper triangle in tiles of 16 x 16, then its mirror image. A task is 16 rows of one group's matrix.
+Status observe_moments(KernelCall & call, const Observed & observed) {
+    const int64_t columns = observed.columns, rows_at_once = 64; // stay in a cache while the tiles pass
+    const int64_t tasks_per_group = (columns + 15) / 16;
+    const auto add = [&](int64_t g, int64_t i) {
+        double * const total = call.inputs[1].as<double>() + g * columns * columns;
+        const float * const x = observed.group(g);
+        const int64_t rows = observed.group_rows(g), height = std::min<int64_t>(16, columns - i);
+        if (rows == 0) return;
+        for (int64_t r = 0; r < rows; r += rows_at_once)
+            for (int64_t j = i; j < columns; j += 16)
+                add_tile(x + r * observed.stride, observed.stride, std::min(rows_at_once, rows - r), i, height, j,
+                         std::min<int64_t>(16, columns - j), total + i * columns + j, columns);
+        for (int64_t j = i + height; j < columns; j++)
+            for (int64_t a = i; a < i + height; a++) total[j * columns + a] = total[a * columns + j];
+    };
+    const int64_t cost = columns * observed.rows;
+    GNV_TRY(for_blocks(*call.threads, observed.groups * tasks_per_group, cost, [&](int64_t first, int64_t last, int) {
+        for (int64_t task = first; task < last; task++) add(task / tasks_per_group, task % tasks_per_group * 16);
+    }));
+    for (int64_t i = 0; i < observed.groups * columns; i++)
+        if (!std::isfinite(call.inputs[1].as<const double>()[i * columns + i % columns]))
+            return find_bad(call, observed);
+    return {};
+}
+
+uint64_t scratch_bytes(const KernelCall & call, int threads) {
+    const ObserveParams & params = call.as<ObserveParams>();
+    if (params.statistic != Statistic::maximum) return 0;
+    return uint64_t(padded_groups(params.groups)) * sizeof(int32_t) * uint64_t(threads);
+}
+
+Status run(KernelCall & call) {
+    call.bad_row = -1;
+    const Observed observed(call);
+    switch (call.as<ObserveParams>().statistic) {
+    case Statistic::maximum: return observe_maximum(call, observed);
+    case Statistic::sum: return observe_sums(call, observed, false);
+    case Statistic::sum_of_squares: return observe_sums(call, observed, true);
+    case Statistic::second_moments_16: return observe_moments_16(call, observed);
+    case Statistic::second_moments: return observe_moments(call, observed);
+    }
+    return fail(Code::internal, "no such statistic");
+}
+
+} // namespace
+
+const KernelEntry observe_kernel = {run, scratch_bytes};
+
+} // namespace gnv::cpu

@@ -1,0 +1,42 @@
+// Kernels of graph/ops.h that treat rows one at a time, elements one by one, or lists of experts; and how they are split
+// over threads: by rows, or by columns where the order of rows matters, so that no result depends on the split.
+#pragma once
+
+#include "cpu/loops.h"
+#include "exec/kernel.h"
+
+#include <algorithm>
+
+namespace gnv::cpu {
+
+extern const KernelEntry embedding_kernel, mask_rows_kernel, rms_norm_kernel, gated_rms_norm_kernel, add_kernel,
+    silu_mul_kernel, sigmoid_gate_kernel, router_kernel, expert_order_kernel, expert_combine_kernel, observe_kernel,
+    count_experts_kernel;
+
+// A task of about this many elements is worth a turn of another thread (some 10 us); fewer in all run where they are.
+constexpr int64_t elements_per_task = 32768;
+
+// body(first, last, thread) for blocks of [0, count), each of which costs about as much as `cost` elements.
+template <class Body>
+Status for_blocks(ThreadPool & threads, int64_t count, int64_t cost, const Body & body) {
+    const int64_t block = std::max<int64_t>(1, elements_per_task / std::max<int64_t>(1, cost));
+    if (count <= block || count * cost < 2 * elements_per_task || threads.size() == 1) {
+        if (count > 0) body(int64_t(0), count, 0);
+        return {};
+    }
+    return threads.parallel_for_thread((count + block - 1) / block, [&](int64_t task, int thread) -> Status {
+        body(task * block, std::min(count, (task + 1) * block), thread);
+        return {};
+    });
+}
+
+// A BF16 or F32 tensor as F32: its own memory, or its values in `buffer`.
+inline const float * widened(const Tensor & tensor, float * buffer) {
+    if (tensor.dtype == DType::f32) return tensor.as<const float>();
+    loops().rows.widen_bf16(tensor.as<const uint16_t>(), tensor.shape.elements(), buffer);
+    return buffer;
+}
+
+inline bool rounds(const KernelCall & call) { return call.precision == Precision::bf16; }
+
+} // namespace gnv::cpu
