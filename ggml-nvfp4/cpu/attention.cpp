@@ -28,7 +28,7 @@ struct Scratch {
         tasks = cursor.take<int64_t>(call.inputs[in_segments].shape[0]);
         shared = cursor.bytes();
         AttentionBlock block;
-        int32_t * counts = nullptr, * keys = nullptr;
+        int32_t *counts = nullptr, *keys = nullptr;
         float * queries = nullptr;
         each = carve(nullptr, block, counts, keys, queries);
         bytes = shared + uint64_t(threads) * each;
@@ -82,7 +82,7 @@ Status attention_with(const Loops & loops, KernelCall & call) {
     char * const own = static_cast<char *>(call.scratch) + scratch.shared;
     return call.threads->parallel_for_thread(blocks * scratch.key_heads, [&](int64_t index, int thread) -> Status {
         AttentionBlock block;
-        int32_t * counts = nullptr, * keys = nullptr;
+        int32_t *counts = nullptr, *keys = nullptr;
         float * queries = nullptr;
         scratch.carve(own + uint64_t(thread) * scratch.each, block, counts, keys, queries);
         const int64_t task = blocks - 1 - index / scratch.key_heads; // the longest ones first

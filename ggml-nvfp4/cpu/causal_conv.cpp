@@ -59,24 +59,24 @@ Status causal_conv_with(const Loops & loops, KernelCall & call) {
         scratch.zeros[c] = 0;
     }
     const int64_t begin = segments[0], end = segments[segment_count];
-    GNV_TRY(call.threads->parallel_for_thread((end - begin + block_rows - 1) / block_rows, [&](int64_t block,
-                                                                                               int thread) -> Status {
-        const int64_t first = begin + block * block_rows, last = std::min(end, first + block_rows);
-        int64_t s = std::upper_bound(segments, segments + segment_count + 1, int32_t(first)) - segments - 1;
-        const float ** rows = scratch.rows + thread * taps;
-        for (int64_t t = first; t < last; t++) {
-            while (segments[s + 1] <= t) s++;
-            for (int64_t j = 0; j < taps; j++) {
-                const int64_t from = t - taps + 1 + j, before = from - segments[s];
-                if (before >= 0)
-                    rows[j] = u + from * channels;
-                else
-                    rows[j] = history ? history + ((s + 1) * (taps - 1) + before) * channels : scratch.zeros;
+    GNV_TRY(call.threads->parallel_for_thread(
+        (end - begin + block_rows - 1) / block_rows, [&](int64_t block, int thread) -> Status {
+            const int64_t first = begin + block * block_rows, last = std::min(end, first + block_rows);
+            int64_t s = std::upper_bound(segments, segments + segment_count + 1, int32_t(first)) - segments - 1;
+            const float ** rows = scratch.rows + thread * taps;
+            for (int64_t t = first; t < last; t++) {
+                while (segments[s + 1] <= t) s++;
+                for (int64_t j = 0; j < taps; j++) {
+                    const int64_t from = t - taps + 1 + j, before = from - segments[s];
+                    if (before >= 0)
+                        rows[j] = u + from * channels;
+                    else
+                        rows[j] = history ? history + ((s + 1) * (taps - 1) + before) * channels : scratch.zeros;
+                }
+                loops.mixer.convolve(channels, taps, rows, scratch.weights, bf16, y + t * channels);
             }
-            loops.mixer.convolve(channels, taps, rows, scratch.weights, bf16, y + t * channels);
-        }
-        return {};
-    }));
+            return {};
+        }));
     if (history) store_history(scratch, u, segments, segment_count, history);
     return {};
 }

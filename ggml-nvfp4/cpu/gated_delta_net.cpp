@@ -17,18 +17,19 @@ constexpr int64_t chunk = delta_chunk;
 
 // Of one thread.
 struct Workspace {
-    float * q = nullptr, * k = nullptr, * transposed = nullptr;        // [64, Dk] twice, [Dk, 64]
-    float * kk = nullptr, * qk = nullptr;                              // [64, 64]
-    float * within = nullptr, * weights = nullptr;                     // [64, 64]
-    float * news = nullptr, * out = nullptr;                           // [64, Dv]
-    float * beta = nullptr, * g = nullptr;                             // [64]
-    float * memory = nullptr;                                          // [Hv / Hk, Dk, Dv]
+    float *q = nullptr, *k = nullptr, *transposed = nullptr; // [64, Dk] twice, [Dk, 64]
+    float *kk = nullptr, *qk = nullptr;                      // [64, 64]
+    float *within = nullptr, *weights = nullptr;             // [64, 64]
+    float *news = nullptr, *out = nullptr;                   // [64, Dv]
+    float *beta = nullptr, *g = nullptr;                     // [64]
+    float * memory = nullptr;                                // [Hv / Hk, Dk, Dv]
 
     static uint64_t carve(const GatedDeltaNetParams & params, void * begin, Workspace & out) {
         ScratchCursor cursor(begin);
         const int64_t keys = chunk * params.key_head, values = chunk * params.value_head;
         out.q = cursor.take<float>(keys), out.k = cursor.take<float>(keys), out.transposed = cursor.take<float>(keys);
-        for (float ** square : {&out.kk, &out.qk, &out.within, &out.weights}) *square = cursor.take<float>(chunk * chunk);
+        for (float ** square : {&out.kk, &out.qk, &out.within, &out.weights})
+            *square = cursor.take<float>(chunk * chunk);
         out.news = cursor.take<float>(values), out.out = cursor.take<float>(values);
         out.beta = cursor.take<float>(chunk), out.g = cursor.take<float>(chunk);
         out.memory = cursor.take<float>(params.value_heads / params.key_heads * params.key_head * params.value_head);
@@ -99,7 +100,12 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
     auto * memory = call.inputs[in_memory].as<float>();
     const int64_t group = params.value_heads / params.key_heads, key_width = params.key_heads * params.key_head;
     const int64_t memory_elements = group * params.key_head * params.value_head; // of one task
-    const Problem problem = {loops, call, params, group, key_width, 2 * key_width + params.value_heads * params.value_head,
+    const Problem problem = {loops,
+                             call,
+                             params,
+                             group,
+                             key_width,
+                             2 * key_width + params.value_heads * params.value_head,
                              std::sqrt(float(params.key_head))};
     Workspace sizes;
     const uint64_t each = Workspace::carve(params, nullptr, sizes);

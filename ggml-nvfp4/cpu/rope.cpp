@@ -12,9 +12,9 @@ namespace {
 constexpr int64_t block_rows = 64;
 
 struct Scratch {
-    float * frequency = nullptr;                            // [rotary / 2]
-    uint8_t * axis = nullptr;                               // [rotary / 2]
-    float * angle = nullptr, * sine = nullptr, * cosine = nullptr; // [threads, block_rows, rotary / 2]
+    float * frequency = nullptr;                                // [rotary / 2]
+    uint8_t * axis = nullptr;                                   // [rotary / 2]
+    float *angle = nullptr, *sine = nullptr, *cosine = nullptr; // [threads, block_rows, rotary / 2]
     uint64_t bytes = 0;
 
     Scratch(const RopeParams & params, int threads, void * memory) {

@@ -82,7 +82,8 @@ void run_sizes(const Sizes & sizes, ThreadPool & threads) {
     attention.head = sizes.head, attention.scale = 0.0625f;
     full_layer += bench.run("attention", cpu::attention_kernel, attention, {q, k, v, segments, {}, {}, {}, {}}, q_out);
     const Tensor taps = bench.tensor({channels, 4}, 1);
-    linear_layer += bench.run("causal_conv", cpu::causal_conv_kernel, CausalConvParams{}, {u, taps, segments, {}}, wide);
+    linear_layer +=
+        bench.run("causal_conv", cpu::causal_conv_kernel, CausalConvParams{}, {u, taps, segments, {}}, wide);
     GatedDeltaNetParams delta;
     delta.key_heads = sizes.key_heads, delta.value_heads = sizes.value_heads;
     delta.key_head = delta.value_head = sizes.delta_head;
@@ -94,7 +95,8 @@ void run_sizes(const Sizes & sizes, ThreadPool & threads) {
     linear_layer += bench.run("gated_delta_net, chunked", cpu::gated_delta_net_kernel, delta, inputs, out);
     delta.form = GatedDeltaNetParams::Form::recurrent;
     if (sizes.recurrent) bench.run("gated_delta_net, recurrent", cpu::gated_delta_net_kernel, delta, inputs, out);
-    printf("  all of a linear layer %.1f ms, of a full attention layer %.1f ms\n", linear_layer * 1e3, full_layer * 1e3);
+    printf("  all of a linear layer %.1f ms, of a full attention layer %.1f ms\n", linear_layer * 1e3,
+           full_layer * 1e3);
 }
 
 } // namespace
