@@ -1,8 +1,148 @@
+// The Gated DeltaNet: see cpu/delta_loops_table.h. Derivation of the chunked form: within a chunk let d[i, j] be the decay
+// from position j to i, e[i] that from before the chunk, and n[i] = beta (v - M^T k) what position i writes. Then
+//   n[i] = beta[i] (v[i] - e[i] M^T k[i]) - sum over j < i of beta[i] (k[i] . k[j]) d[i, j] n[j]
+//   o[i] = e[i] M^T q[i] + sum over j <= i of (q[i] . k[j]) d[i, j] n[j]
+//   M   <- e[last] M + sum over j of k[j] (d[last, j] n[j])^T
+// Exponents are sums of gates between two positions, each summed up by itself, not differences of sums from the chunk's
+// beginning: after a gate of -1000 those would have lost the small ones.
+#include "cpu/exact_math.h"
+#include "cpu/product_loops.h"
+
 namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-constexpr DeltaLoops delta_loops = {0};
+inline void delta_gates(int64_t rows, const float * a, const float * b, int64_t stride, float decay, float dt_bias,
+                        bool bf16, float * __restrict beta, float * __restrict g) {
+    for (int64_t i = 0; i < rows; i++) beta[i] = b[i * stride], g[i] = a[i * stride] + dt_bias;
+    for (int64_t i = 0; i < rows; i++) beta[i] = round_if(bf16, sigmoid32(beta[i]));
+    for (int64_t i = 0; i < rows; i++) g[i] = decay * float(exact::softplus(double(g[i])));
+}
+
+inline void normalize_rows(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
+                           float * __restrict transposed) {
+    float sums[delta_chunk];
+    for (int64_t i = 0; i < rows; i++) {
+        sums[i] = 0;
+        for (int64_t d = 0; d < head; d++) transposed[d * delta_chunk + i] = x[i * stride + d];
+    }
+    for (int64_t d = 0; d < head; d++) {
+        const float * column = transposed + d * delta_chunk;
+        for (int64_t i = 0; i < rows; i++) sums[i] = fma32(column[i], column[i], sums[i]);
+    }
+    for (int64_t i = 0; i < rows; i++) sums[i] = __builtin_sqrtf(sums[i] + 1e-6f);
+    for (int64_t d = 0; d < head; d++) {
+        float * column = transposed + d * delta_chunk;
+        for (int64_t i = 0; i < rows; i++) column[i] = column[i] / sums[i] / divisor;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const float * __restrict from = x + i * stride;
+        float * __restrict to = y + i * head;
+        const float norm = sums[i];
+        for (int64_t d = 0; d < head; d++) to[d] = from[d] / norm / divisor;
+    }
+}
+
+inline void delta_products(int64_t rows, int64_t head, const float * x, const float * k_transposed, float * out) {
+    for (int64_t first = 0; first < rows; first += 32) {
+        const int64_t end = first + 32 < rows ? first + 32 : rows;
+        add_products(end - first, {end, head, x + first * head, head, 1, k_transposed, delta_chunk,
+                                   out + first * delta_chunk, delta_chunk, true});
+    }
+}
+
+// within[i, j] = -beta[i] kk[i, j] d[i, j] for j < i, weights[i, j] = qk[i, j] d[i, j] for j <= i. Leaves d[last, j] in
+// `decay` and e[i] in `entry`.
+inline void decay_products(const DeltaRows & in, float * __restrict decay, float * __restrict entry) {
+    float sums[delta_chunk], total = 0;
+    for (int64_t i = 0; i < in.rows; i++) {
+        const float g = in.g[i], beta = -in.beta[i];
+        for (int64_t j = 0; j < i; j++) sums[j] += g;
+        sums[i] = 0, total += g, entry[i] = total;
+        const float * __restrict kk = in.kk + i * delta_chunk;
+        const float * __restrict qk = in.qk + i * delta_chunk;
+        float * __restrict within = in.within + i * delta_chunk;
+        float * __restrict weights = in.weights + i * delta_chunk;
+        for (int64_t j = 0; j <= i; j++) {
+            decay[j] = exp32(sums[j]);
+            within[j] = beta * kk[j] * decay[j];
+            weights[j] = qk[j] * decay[j];
+        }
+    }
+    for (int64_t i = 0; i < in.rows; i++) entry[i] = exp32(entry[i]);
+}
+
+// c[i] += sum over j < i (or j <= i, with the diagonal) of a[i, j] b[j], in order, where b may be c. A row sees nothing of
+// those after it, be it NaN.
+inline void add_lower(int64_t rows, int64_t n, bool diagonal, const float * a, const float * b, float * c) {
+    constexpr int64_t block = 8;
+    for (int64_t first = 0; first < rows; first += block) {
+        const int64_t end = first + block < rows ? first + block : rows;
+        if (first > 0)
+            add_products(end - first,
+                         {n, first, a + first * delta_chunk, delta_chunk, 1, b, n, c + first * n, n, false});
+        for (int64_t i = first; i < end; i++) {
+            const int64_t count = i - first + (diagonal ? 1 : 0);
+            if (count > 0)
+                add_products(1, {n, count, a + i * delta_chunk + first, 0, 1, b + first * n, n, c + i * n, n, false});
+        }
+    }
+}
+
+inline void delta_chunked(const DeltaRows & in) {
+    float decay[delta_chunk], entry[delta_chunk];
+    const int64_t n = in.value_head;
+    decay_products(in, decay, entry);
+    add_products(in.rows, {n, in.key_head, in.k, in.key_head, 1, in.memory, n, in.news, n, true});
+    for (int64_t i = 0; i < in.rows; i++) {
+        const float beta = in.beta[i], e = -entry[i];
+        const float * __restrict v = in.v + i * in.v_stride;
+        float * __restrict news = in.news + i * n;
+        for (int64_t c = 0; c < n; c++) news[c] = beta * fma32(e, news[c], v[c]);
+    }
+    add_lower(in.rows, n, false, in.within, in.news, in.news);
+    add_products(in.rows, {n, in.key_head, in.q, in.key_head, 1, in.memory, n, in.out, n, true});
+    for (int64_t i = 0; i < in.rows; i++)
+        for (int64_t c = 0; c < n; c++) in.out[i * n + c] *= entry[i];
+    add_lower(in.rows, n, true, in.weights, in.news, in.out);
+    for (int64_t i = 0; i < in.rows; i++)
+        for (int64_t c = 0; c < n; c++) in.news[i * n + c] *= decay[i];
+    const float last = entry[in.rows - 1];
+    for (int64_t i = 0; i < in.key_head * n; i++) in.memory[i] *= last;
+    add_products(in.key_head, {n, in.rows, in.k, 1, in.key_head, in.news, n, in.memory, n, false});
+}
+
+inline void delta_recurrent(const DeltaRows & in) {
+    const int64_t n = in.value_head;
+    float * __restrict news = in.news;
+    for (int64_t i = 0; i < in.rows; i++) {
+        const float * q = in.q + i * in.key_head;
+        const float * k = in.k + i * in.key_head;
+        const float * __restrict v = in.v + i * in.v_stride;
+        float * __restrict out = in.out + i * n;
+        const float beta = in.beta[i], decay = exp32(in.g[i]);
+        for (int64_t c = 0; c < n; c++) news[c] = 0, out[c] = 0;
+        for (int64_t d = 0; d < in.key_head; d++) {
+            float * __restrict row = in.memory + d * n;
+            const float x = k[d];
+            for (int64_t c = 0; c < n; c++) {
+                row[c] *= decay;
+                news[c] = fma32(x, row[c], news[c]);
+            }
+        }
+        for (int64_t c = 0; c < n; c++) news[c] = beta * (v[c] - news[c]);
+        for (int64_t d = 0; d < in.key_head; d++) {
+            float * __restrict row = in.memory + d * n;
+            const float x = k[d], y = q[d];
+            for (int64_t c = 0; c < n; c++) {
+                row[c] = fma32(x, news[c], row[c]);
+                out[c] = fma32(y, row[c], out[c]);
+            }
+        }
+    }
+}
+
+constexpr DeltaLoops delta_loops = {delta_gates, normalize_rows, delta_products, delta_chunked, delta_recurrent};
 
 } // namespace
 

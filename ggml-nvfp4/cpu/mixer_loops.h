@@ -1,8 +1,156 @@
+// rope, causal_conv and attention: see cpu/mixer_loops_table.h.
+#include "cpu/exact_math.h"
+#include "cpu/product_loops.h"
+
 namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-constexpr MixerLoops mixer_loops = {0};
+inline void fill_sines(int64_t count, const float * __restrict angles, bool bf16, float * __restrict sine,
+                       float * __restrict cosine) {
+    for (int64_t i = 0; i < count; i++) {
+        const exact::SineCosine value = exact::sine_cosine(double(angles[i]));
+        sine[i] = float(value.sine), cosine[i] = float(value.cosine);
+    }
+    if (!bf16) return;
+    for (int64_t i = 0; i < count; i++) sine[i] = round_bf16(sine[i]), cosine[i] = round_bf16(cosine[i]);
+}
+
+template <bool bf16>
+inline void rotate_heads(int64_t heads, int64_t head, int64_t half, const float * x, const float * __restrict sine,
+                         const float * __restrict cosine, float * y) {
+    for (int64_t h = 0; h < heads; h++, x += head, y += head) {
+        const float * __restrict low = x;
+        const float * __restrict high = x + half;
+        float * __restrict out_low = y;
+        float * __restrict out_high = y + half;
+        for (int64_t i = 0; i < half; i++) {
+            const float a = low[i], b = high[i];
+            out_low[i] = round_if(bf16, round_if(bf16, a * cosine[i]) + round_if(bf16, -b * sine[i]));
+            out_high[i] = round_if(bf16, round_if(bf16, b * cosine[i]) + round_if(bf16, a * sine[i]));
+        }
+        memcpy(y + 2 * half, x + 2 * half, size_t(head - 2 * half) * sizeof(float));
+    }
+}
+
+inline void rotate_row(int64_t heads, int64_t head, int64_t half, const float * x, const float * sine,
+                       const float * cosine, bool bf16, float * y) {
+    (bf16 ? rotate_heads<true> : rotate_heads<false>)(heads, head, half, x, sine, cosine, y);
+}
+
+template <bool bf16>
+inline float silu_of_sum(float sum) {
+    const float x = round_if(bf16, sum);
+    return round_if(bf16, x * sigmoid32(x));
+}
+
+template <bool bf16>
+inline void convolve_channels(int64_t channels, int64_t taps, const float * const * rows,
+                              const float * __restrict weights, float * __restrict y) {
+    if (taps == 4) {
+        const float * __restrict u0 = rows[0];
+        const float * __restrict u1 = rows[1];
+        const float * __restrict u2 = rows[2];
+        const float * __restrict u3 = rows[3];
+        for (int64_t c = 0; c < channels; c++) {
+            float sum = fma32(weights[c], u0[c], 0.0f);
+            sum = fma32(weights[channels + c], u1[c], sum);
+            sum = fma32(weights[2 * channels + c], u2[c], sum);
+            sum = fma32(weights[3 * channels + c], u3[c], sum);
+            y[c] = silu_of_sum<bf16>(sum);
+        }
+        return;
+    }
+    for (int64_t c = 0; c < channels; c++) y[c] = 0;
+    for (int64_t j = 0; j < taps; j++) {
+        const float * __restrict u = rows[j];
+        const float * __restrict w = weights + j * channels;
+        for (int64_t c = 0; c < channels; c++) y[c] = fma32(w[c], u[c], y[c]);
+    }
+    for (int64_t c = 0; c < channels; c++) y[c] = silu_of_sum<bf16>(y[c]);
+}
+
+inline void convolve_row(int64_t channels, int64_t taps, const float * const * rows, const float * weights, bool bf16,
+                         float * y) {
+    (bf16 ? convolve_channels<true> : convolve_channels<false>)(channels, taps, rows, weights, y);
+}
+
+// Scores become probabilities. A key's weight is for the columns of the rows that may see it; from the first row's keys on
+// these are the last columns.
+inline void soften(const AttentionBlock & block, int64_t keys) {
+    const int64_t columns = block.columns;
+    float * __restrict maxima = block.maxima;
+    float * __restrict sums = block.sums;
+    for (int64_t c = 0; c < columns; c++) maxima[c] = -__builtin_inff(), sums[c] = 0;
+    int64_t row = 0;
+    for (int64_t key = 0; key < keys; key++) {
+        while (block.counts[row] <= key) row++;
+        float * __restrict score = block.scores + key * columns;
+        for (int64_t c = row * block.group; c < columns; c++) {
+            const float scaled = score[c] * block.scale;
+            score[c] = scaled;
+            maxima[c] = scaled > maxima[c] ? scaled : maxima[c];
+        }
+    }
+    row = 0;
+    for (int64_t key = 0; key < keys; key++) {
+        while (block.counts[row] <= key) row++;
+        float * __restrict score = block.scores + key * columns;
+        for (int64_t c = row * block.group; c < columns; c++) {
+            score[c] = exp32(score[c] - maxima[c]);
+            sums[c] += score[c];
+        }
+    }
+    row = 0;
+    for (int64_t key = 0; key < keys; key++) {
+        while (block.counts[row] <= key) row++;
+        float * __restrict score = block.scores + key * columns;
+        if (block.bf16)
+            for (int64_t c = row * block.group; c < columns; c++) score[c] = round_bf16(score[c] / sums[c]);
+        else
+            for (int64_t c = row * block.group; c < columns; c++) score[c] /= sums[c];
+    }
+}
+
+// How many of the keys from `first` on, before `end`, follow each other.
+inline int64_t run_of_keys(const int32_t * keys, int64_t first, int64_t end) {
+    if (keys[end - 1] - keys[first] == end - 1 - first) return end - first;
+    int64_t next = first + 1;
+    while (next < end && keys[next] == keys[next - 1] + 1) next++;
+    return next - first;
+}
+
+// Adds the values of keys [first, end), weighted, to `count` columns from `column` on.
+inline void add_values(const AttentionBlock & block, int64_t column, int64_t count, int64_t first, int64_t end) {
+    while (first < end) {
+        const int64_t run = run_of_keys(block.keys, first, end);
+        add_products(count, {block.head, run, block.scores + first * block.columns + column, 1, block.columns,
+                             block.v + block.keys[first] * block.key_stride, block.key_stride,
+                             block.out + column * block.head, block.head, false});
+        first += run;
+    }
+}
+
+inline void attend_block(const AttentionBlock & block) {
+    const int64_t rows = block.columns / block.group, keys = block.counts[rows - 1];
+    for (int64_t first = 0; first < keys;) {
+        const int64_t run = run_of_keys(block.keys, first, keys);
+        add_products(run, {block.columns, block.head, block.k + block.keys[first] * block.key_stride, block.key_stride,
+                           1, block.queries, block.columns, block.scores + first * block.columns, block.columns, true});
+        first += run;
+    }
+    soften(block, keys);
+    memset(block.out, 0, size_t(block.columns * block.head) * sizeof(float));
+    add_values(block, 0, block.columns, 0, block.common);
+    for (int64_t row = 1; row < rows; row++)
+        add_values(block, row * block.group, block.group, block.common, block.counts[row]);
+}
+
+inline void round_row(int64_t count, const float * __restrict x, float * __restrict y) {
+    for (int64_t i = 0; i < count; i++) y[i] = round_bf16(x[i]);
+}
+
+constexpr MixerLoops mixer_loops = {fill_sines, rotate_row, convolve_row, attend_block, round_row};
 
 } // namespace
 

@@ -1,0 +1,128 @@
+// attention: see graph/ops.h. A task is a few query rows of a segment and the query heads of one key head; its scores
+// against all keys that they may see lie in the thread's scratch memory.
+#include "cpu/loops.h"
+#include "cpu/mixer_kernels.h"
+
+#include <algorithm>
+
+namespace gnv::cpu {
+
+namespace {
+
+enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
+
+struct Scratch {
+    int64_t head = 0, key_heads = 0, group = 0, rows = 0; // rows of a task
+    int64_t most_keys = 0;
+    int64_t * tasks = nullptr; // [S + 1]: tasks before each segment
+    uint64_t shared = 0, each = 0, bytes = 0;
+
+    Scratch(const KernelCall & call, int threads, void * memory) {
+        head = call.as<AttentionParams>().head;
+        key_heads = call.inputs[in_k].shape[1] / head;
+        group = call.inputs[in_q].shape[1] / call.inputs[in_k].shape[1];
+        rows = std::clamp<int64_t>(64 / group, 1, 16);
+        const Shape & cache = call.inputs[in_cache_k].shape;
+        most_keys = std::max(call.inputs[in_q].shape[0], cache.rank == 3 ? cache[1] : 0);
+        ScratchCursor cursor(memory);
+        tasks = cursor.take<int64_t>(call.inputs[in_segments].shape[0]);
+        shared = cursor.bytes();
+        AttentionBlock block;
+        int32_t *counts = nullptr, *keys = nullptr;
+        float * queries = nullptr;
+        each = carve(nullptr, block, counts, keys, queries);
+        bytes = shared + uint64_t(threads) * each;
+    }
+
+    uint64_t carve(void * memory, AttentionBlock & block, int32_t *& counts, int32_t *& keys, float *& queries) const {
+        ScratchCursor cursor(memory);
+        const int64_t columns = rows * group;
+        counts = cursor.take<int32_t>(rows), keys = cursor.take<int32_t>(most_keys);
+        queries = cursor.take<float>(head * columns), block.out = cursor.take<float>(columns * head);
+        block.maxima = cursor.take<float>(columns), block.sums = cursor.take<float>(columns);
+        block.scores = cursor.take<float>(most_keys * columns);
+        return cursor.bytes();
+    }
+};
+
+uint64_t scratch_bytes(const KernelCall & call, int threads) { return Scratch(call, threads, nullptr).bytes; }
+
+// New rows go into the cache.
+Status store(const KernelCall & call, const int32_t * segments, int64_t segment_count) {
+    const Tensor & cache = call.inputs[in_cache_k];
+    const auto * past = call.inputs[in_past].as<const int32_t>();
+    const int64_t capacity = cache.shape[1], width = cache.shape[2];
+    return call.threads->parallel_for(segment_count, [&](int64_t s) -> Status {
+        const int64_t from = segments[s] * width, to = (s * capacity + past[s]) * width;
+        const size_t bytes = size_t((segments[s + 1] - segments[s]) * width) * sizeof(float);
+        if (bytes == 0) return {};
+        memcpy(cache.as<float>() + to, call.inputs[in_k].as<const float>() + from, bytes);
+        memcpy(call.inputs[in_cache_v].as<float>() + to, call.inputs[in_v].as<const float>() + from, bytes);
+        return {};
+    });
+}
+
+Status run(KernelCall & call) { return attention_with(loops(), call); }
+
+} // namespace
+
+Status attention_with(const Loops & loops, KernelCall & call) {
+    const Scratch scratch(call, call.threads->size(), call.scratch);
+    const auto * segments = call.inputs[in_segments].as<const int32_t>();
+    const auto * mask = call.inputs[in_key_mask].as<const uint8_t>();
+    const int64_t segment_count = call.inputs[in_segments].shape[0] - 1;
+    const bool cached = call.inputs[in_cache_k].exists();
+    if (cached) GNV_TRY(store(call, segments, segment_count));
+
+    scratch.tasks[0] = 0;
+    for (int64_t s = 0; s < segment_count; s++)
+        scratch.tasks[s + 1] = scratch.tasks[s] + (segments[s + 1] - segments[s] + scratch.rows - 1) / scratch.rows;
+    const int64_t blocks = scratch.tasks[segment_count], group = scratch.group, head = scratch.head;
+    const int64_t key_width = scratch.key_heads * head, query_width = key_width * group;
+    char * const own = static_cast<char *>(call.scratch) + scratch.shared;
+    return call.threads->parallel_for_thread(blocks * scratch.key_heads, [&](int64_t index, int thread) -> Status {
+        AttentionBlock block;
+        int32_t *counts = nullptr, *keys = nullptr;
+        float * queries = nullptr;
+        scratch.carve(own + uint64_t(thread) * scratch.each, block, counts, keys, queries);
+        const int64_t task = blocks - 1 - index / scratch.key_heads; // the longest ones first
+        const int64_t key_head = index % scratch.key_heads;
+        const int64_t s = std::upper_bound(scratch.tasks, scratch.tasks + segment_count + 1, task) - scratch.tasks - 1;
+        const int64_t length = segments[s + 1] - segments[s], first = (task - scratch.tasks[s]) * scratch.rows;
+        const int64_t rows = std::min(scratch.rows, length - first);
+        const int64_t past = cached ? call.inputs[in_past].as<const int32_t>()[s] : 0;
+        const int64_t capacity = cached ? call.inputs[in_cache_k].shape[1] : 0;
+        const int64_t begin = (cached ? s * capacity : int64_t(segments[s])) * key_width + key_head * head;
+
+        int32_t count = 0;
+        for (int64_t key = 0; key < past + first + rows; key++) {
+            if (key < past || !mask || mask[segments[s] + key - past]) keys[count++] = int32_t(key);
+            if (key >= past + first) counts[key - past - first] = count;
+        }
+        block.columns = rows * group, block.group = group, block.head = head;
+        block.common = counts[0], block.counts = counts, block.keys = keys;
+        block.scale = call.as<AttentionParams>().scale, block.bf16 = call.precision == Precision::bf16;
+        block.k = call.inputs[cached ? in_cache_k : in_k].as<const float>() + begin;
+        block.v = call.inputs[cached ? in_cache_v : in_v].as<const float>() + begin;
+        block.key_stride = key_width, block.queries = queries;
+        const int64_t corner = (segments[s] + first) * query_width + key_head * group * head;
+        const float * q = call.inputs[in_q].as<const float>() + corner;
+        float * out = call.outputs[0].as<float>() + corner;
+        for (int64_t c = 0; c < block.columns; c++)
+            for (int64_t d = 0; d < head; d++)
+                queries[d * block.columns + c] = q[c / group * query_width + c % group * head + d];
+        loops.mixer.attend(block);
+        for (int64_t r = 0; r < rows; r++) {
+            const float * from = block.out + r * group * head;
+            if (block.bf16)
+                loops.mixer.round(group * head, from, out + r * query_width);
+            else
+                memcpy(out + r * query_width, from, size_t(group * head) * sizeof(float));
+        }
+        return {};
+    });
+}
+
+const KernelEntry attention_kernel = {run, scratch_bytes};
+
+} // namespace gnv::cpu

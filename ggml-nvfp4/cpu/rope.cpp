@@ -1,0 +1,71 @@
+// rope: see graph/ops.h.
+#include "cpu/exact_math.h"
+#include "cpu/loops.h"
+#include "cpu/mixer_kernels.h"
+
+#include <algorithm>
+
+namespace gnv::cpu {
+
+namespace {
+
+constexpr int64_t block_rows = 64;
+
+struct Scratch {
+    float * frequency = nullptr;                                // [rotary / 2]
+    uint8_t * axis = nullptr;                                   // [rotary / 2]
+    float *angle = nullptr, *sine = nullptr, *cosine = nullptr; // [threads, block_rows, rotary / 2]
+    uint64_t bytes = 0;
+
+    Scratch(const RopeParams & params, int threads, void * memory) {
+        ScratchCursor cursor(memory);
+        const int64_t half = params.rotary / 2;
+        frequency = cursor.take<float>(half), axis = cursor.take<uint8_t>(half);
+        angle = cursor.take<float>(threads * block_rows * half), sine = cursor.take<float>(threads * block_rows * half);
+        cosine = cursor.take<float>(threads * block_rows * half);
+        bytes = cursor.bytes();
+    }
+};
+
+uint64_t scratch_bytes(const KernelCall & call, int threads) {
+    return Scratch(call.as<RopeParams>(), threads, nullptr).bytes;
+}
+
+Status run(KernelCall & call) { return rope_with(loops(), call); }
+
+} // namespace
+
+Status rope_with(const Loops & loops, KernelCall & call) {
+    const auto & params = call.as<RopeParams>();
+    const Tensor & x = call.inputs[0];
+    const auto * positions = call.inputs[1].as<const int32_t>();
+    const int64_t count = x.shape[0], width = x.shape[1], half = params.rotary / 2;
+    const bool bf16 = call.precision == Precision::bf16;
+    const Scratch scratch(params, call.threads->size(), call.scratch);
+    const double log_theta = exact::log(params.theta);
+    for (int64_t i = 0; i < half; i++) {
+        scratch.frequency[i] = float(exact::exp(-2.0 * double(i) / double(params.rotary) * log_theta));
+        const int64_t kind = i % 3;
+        scratch.axis[i] = kind != 0 && i < 3 * params.section[kind] ? uint8_t(kind) : 0;
+    }
+    const int64_t blocks = (count + block_rows - 1) / block_rows;
+    return call.threads->parallel_for_thread(blocks, [&](int64_t block, int thread) -> Status {
+        const int64_t first = block * block_rows, rows = std::min(block_rows, count - first);
+        float * angle = scratch.angle + thread * block_rows * half;
+        float * sine = scratch.sine + thread * block_rows * half;
+        float * cosine = scratch.cosine + thread * block_rows * half;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = 0; i < half; i++)
+                angle[r * half + i] = float(positions[scratch.axis[i] * count + first + r]) * scratch.frequency[i];
+        loops.mixer.sines(rows * half, angle, bf16, sine, cosine);
+        for (int64_t r = 0; r < rows; r++)
+            loops.mixer.rotate(width / params.head, params.head, half, x.as<const float>() + (first + r) * width,
+                               sine + r * half, cosine + r * half, bf16,
+                               call.outputs[0].as<float>() + (first + r) * width);
+        return {};
+    });
+}
+
+const KernelEntry rope_kernel = {run, scratch_bytes};
+
+} // namespace gnv::cpu

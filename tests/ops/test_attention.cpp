@@ -1,0 +1,228 @@
+// attention against the definition in double, against recorded probabilities, and against itself in other batches.
+#include "golden_file.h"
+#include "mixer_fixture.h"
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Case {
+    int64_t query_heads, key_heads, head;
+    Floats q, k, v;
+    Integers segments = {0};
+    std::vector<uint8_t> mask = {};
+    // With a cache:
+    int64_t capacity = 0;
+    Floats cache_k = {}, cache_v = {};
+    Integers past = {};
+
+    Case(std::initializer_list<int32_t> lengths, int64_t query_heads_, int64_t key_heads_, int64_t head_)
+        : query_heads(query_heads_), key_heads(key_heads_), head(head_) {
+        for (const int32_t length : lengths) segments.push_back(segments.back() + length);
+        q = random_floats(count() * query_heads * head, 3, 1), k = random_floats(count() * key_heads * head, 3, 2);
+        v = random_floats(count() * key_heads * head, 1, 3);
+    }
+    int64_t count() const { return segments.back(); }
+    int64_t segment_count() const { return int64_t(segments.size()) - 1; }
+    float scale() const { return 1 / std::sqrt(float(head)); }
+
+    // Positions [begin, end) as one segment, with the cache if there is one.
+    Case part(int32_t begin, int32_t end) const {
+        Case one({end - begin}, query_heads, key_heads, head);
+        const auto cut = [&](const auto & from, int64_t width) {
+            return std::decay_t<decltype(from)>(from.begin() + begin * width, from.begin() + end * width);
+        };
+        one.q = cut(q, query_heads * head), one.k = cut(k, key_heads * head), one.v = cut(v, key_heads * head);
+        if (!mask.empty()) one.mask = cut(mask, 1);
+        return one;
+    }
+
+    Floats run(Precision precision = Precision::f32, const Way & way = {}) {
+        Floats out(q.size(), 99);
+        AttentionParams params;
+        params.head = head, params.scale = scale();
+        std::vector<Tensor> inputs = {view(q, {count(), query_heads * head}), view(k, {count(), key_heads * head}),
+                                      view(v, {count(), key_heads * head}), view(segments, {segment_count() + 1})};
+        inputs.push_back(mask.empty() ? Tensor{} : view(mask, {count()}));
+        const bool cached = capacity > 0;
+        inputs.push_back(cached ? view(cache_k, {segment_count(), capacity, key_heads * head}) : Tensor{});
+        inputs.push_back(cached ? view(cache_v, {segment_count(), capacity, key_heads * head}) : Tensor{});
+        inputs.push_back(cached ? view(past, {segment_count()}) : Tensor{});
+        run_kernel(cpu::attention_kernel, cpu::attention_with, params, precision, inputs,
+                   view(out, {count(), query_heads * head}), way);
+        return out;
+    }
+
+    // Without a cache, in double.
+    std::vector<double> expected() const {
+        std::vector<double> out(q.size());
+        for (size_t s = 0; s + 1 < segments.size(); s++)
+            for (int64_t t = segments[s]; t < segments[s + 1]; t++)
+                for (int64_t h = 0; h < query_heads; h++) expect_row(segments[s], t, h, out);
+        return out;
+    }
+
+    void expect_row(int64_t begin, int64_t t, int64_t h, std::vector<double> & out) const {
+        const int64_t key_head = h / (query_heads / key_heads);
+        std::vector<double> weights;
+        double sum = 0;
+        for (int64_t j = begin; j <= t; j++) {
+            double score = 0;
+            for (int64_t d = 0; d < head; d++)
+                score += double(q[size_t((t * query_heads + h) * head + d)]) *
+                         double(k[size_t((j * key_heads + key_head) * head + d)]);
+            const bool seen = mask.empty() || mask[size_t(j)] != 0;
+            weights.push_back(seen ? std::exp(score * double(scale())) : 0); // no overflow at the sizes of these tests
+            sum += weights.back();
+        }
+        for (int64_t j = begin; j <= t && sum > 0; j++)
+            for (int64_t d = 0; d < head; d++)
+                out[size_t((t * query_heads + h) * head + d)] +=
+                    weights[size_t(j - begin)] / sum * double(v[size_t((j * key_heads + key_head) * head + d)]);
+    }
+};
+
+Floats joined(std::initializer_list<Floats> parts) {
+    Floats all;
+    for (const Floats & part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("attention: definition at many shapes") {
+    Case cases[] = {Case({1}, 1, 1, 32),       Case({70}, 4, 2, 64),           Case({33, 1, 130}, 2, 2, 20),
+                    Case({65}, 16, 2, 256),    Case({17, 40}, 6, 2, 128),      Case({300}, 3, 1, 32),
+                    Case({5, 0, 9}, 70, 1, 8), Case({1, 2, 63, 64}, 4, 4, 32), Case({100}, 8, 8, 12)};
+    for (Case & attention : cases) {
+        CAPTURE(attention.head);
+        CHECK(relative_error(attention.run(), attention.expected()) < 5e-6);
+    }
+}
+
+TEST_CASE("attention: recorded probabilities, from the outputs of the norms through rope") {
+    const GoldenFile golden("text.safetensors");
+    Integers positions;
+    for (int i = 0; i < 3 * 70; i++) positions.push_back(i % 70);
+    const auto rope = [&](const char * name, int64_t heads) {
+        Floats x = golden.floats(std::string("text70.layer.3.self_attn.") + name), y(x.size());
+        RopeParams params;
+        params.head = 64, params.rotary = 16, params.theta = 1e7;
+        params.section[0] = params.section[1] = 3, params.section[2] = 2;
+        run_kernel(cpu::rope_kernel, cpu::rope_with, params, Precision::f32,
+                   {view(x, {70, heads * 64}), view(positions, {3, 70})}, view(y, {70, heads * 64}));
+        return y;
+    };
+    const Floats recorded = golden.floats("text70.layer.3.self_attn.1"); // [4, 70, 70]
+    Case attention({70}, 4, 2, 64);
+    attention.q = rope("q_norm", 4), attention.k = rope("k_norm", 2);
+    for (int64_t first = 0; first < 70; first += 64) { // values pick 64 keys at a time
+        std::fill(attention.v.begin(), attention.v.end(), 0.0f);
+        for (int64_t key = first; key < std::min<int64_t>(70, first + 64); key++)
+            for (int64_t h = 0; h < 2; h++) attention.v[size_t((key * 2 + h) * 64 + key - first)] = 1;
+        const Floats out = attention.run();
+        double worst = 0;
+        for (int64_t h = 0; h < 4; h++)
+            for (int64_t t = 0; t < 70; t++)
+                for (int64_t key = first; key < std::min<int64_t>(70, first + 64); key++)
+                    worst = std::max(worst, std::abs(double(out[size_t((t * 4 + h) * 64 + key - first)]) -
+                                                     double(recorded[size_t((h * 70 + t) * 70 + key)])));
+        CHECK(worst < 2e-6);
+    }
+}
+
+TEST_CASE("attention: BF16 rounds probabilities and results") {
+    Case attention({40}, 2, 1, 64);
+    std::fill(attention.v.begin(), attention.v.end(), 0.0f);
+    for (size_t key = 0; key < 40; key++) attention.v[key * 64 + key] = 1;
+    const Floats exact = attention.run(), rounded = attention.run(Precision::bf16);
+    for (size_t i = 0; i < exact.size(); i++) REQUIRE(rounded[i] == bf16_of(exact[i]));
+    // The weighted sum uses the rounded probabilities, and is rounded itself.
+    Floats wide(rounded.size());
+    attention.v = random_floats(40 * 64, 1, 9);
+    const Floats out = attention.run(Precision::bf16);
+    for (size_t row = 0; row < 80; row++)
+        for (size_t d = 0; d < 64; d++)
+            for (size_t key = 0; key < 40; key++)
+                wide[row * 64 + d] = std::fma(rounded[row * 64 + key], attention.v[key * 64 + d], wide[row * 64 + d]);
+    round_all(wide);
+    CHECK(same_bits(out, wide));
+}
+
+TEST_CASE("attention: keys without weight") {
+    for (const int pattern : {0, 1, 2, 3}) {
+        Case attention({70, 33}, 4, 2, 64);
+        for (int i = 0; i < 103; i++) {
+            const bool kept[] = {i < 50, i > 20, (i * 7) % 5 != 1, false};
+            attention.mask.push_back(kept[pattern]);
+        }
+        const Floats out = attention.run();
+        CHECK(relative_error(out, attention.expected()) < 2e-6);
+        for (size_t i = 0; i < attention.k.size(); i++) // what stands there does not matter
+            if (!attention.mask[i / 128]) attention.k[i] = attention.v[i] = NAN;
+        CHECK(same_bits(attention.run(), out));
+        for (size_t i = 0; pattern == 3 && i < out.size(); i++) REQUIRE(out[i] == 0);
+    }
+}
+
+TEST_CASE("attention: a row knows nothing of later ones and of other segments") {
+    Case whole({1, 2, 63, 64, 65, 130}, 4, 2, 64);
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        const Floats out = whole.run(precision);
+        Floats alone;
+        for (size_t s = 0; s + 1 < whole.segments.size(); s++)
+            alone = joined({alone, whole.part(whole.segments[s], whole.segments[s + 1]).run(precision)});
+        CHECK(same_bits(out, alone));
+    }
+    Case long_one({100}, 4, 2, 64);
+    const Floats all = long_one.run();
+    for (const int32_t length : {1, 15, 16, 17, 50, 99})
+        CHECK(same_bits(long_one.part(0, length).run(), Floats(all.begin(), all.begin() + length * 256)));
+    for (size_t i = 50 * 128; i < long_one.k.size(); i++) long_one.k[i] = long_one.v[i] = NAN;
+    const Floats poisoned = long_one.run();
+    CHECK(same_bits(Floats(poisoned.begin(), poisoned.begin() + 50 * 256), Floats(all.begin(), all.begin() + 50 * 256)));
+}
+
+TEST_CASE("attention: a cache gives the bits of one prefill") {
+    Case whole({70, 41}, 4, 2, 64);
+    const Floats expected = whole.run();
+    for (const int32_t step : {1, 7, 16, 40}) {
+        CAPTURE(step);
+        Floats out(expected.size());
+        Case part = whole;
+        part.capacity = 75;
+        part.cache_k.assign(2 * 75 * 128, NAN), part.cache_v = part.cache_k, part.past = {0, 0};
+        for (int32_t done = 0; done < 70; done += step) { // both segments go on together
+            const int32_t ends[2] = {std::min(70, done + step), std::min(41, done + step)};
+            part.q.clear(), part.k.clear(), part.v.clear(), part.segments = {0};
+            std::vector<int32_t> rows;
+            for (int s = 0; s < 2; s++) {
+                part.past[size_t(s)] = std::min(done, ends[s]);
+                for (int32_t t = done; t < ends[s]; t++) rows.push_back(70 * s + t);
+                part.segments.push_back(int32_t(rows.size()));
+            }
+            for (const int32_t row : rows) {
+                part.q.insert(part.q.end(), whole.q.begin() + row * 256, whole.q.begin() + (row + 1) * 256);
+                part.k.insert(part.k.end(), whole.k.begin() + row * 128, whole.k.begin() + (row + 1) * 128);
+                part.v.insert(part.v.end(), whole.v.begin() + row * 128, whole.v.begin() + (row + 1) * 128);
+            }
+            const Floats got = part.run();
+            for (size_t i = 0; i < rows.size(); i++)
+                memcpy(&out[size_t(rows[i]) * 256], &got[i * 256], 256 * sizeof(float));
+        }
+        CHECK(same_bits(out, expected));
+        CHECK(same_bits(Floats(part.cache_k.begin(), part.cache_k.begin() + 70 * 128),
+                        Floats(whole.k.begin(), whole.k.begin() + 70 * 128)));
+        CHECK(std::isnan(part.cache_v[70 * 128]));
+    }
+}
+
+TEST_CASE("attention: threads and loops change nothing") {
+    Case attention({1, 70, 20}, 6, 2, 36);
+    for (int i = 0; i < 91; i++) attention.mask.push_back(i % 11 != 3);
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        const Floats expected = attention.run(precision);
+        for (const Way & way : all_ways()) CHECK(same_bits(attention.run(precision, way), expected));
+    }
+}
