@@ -78,7 +78,8 @@ std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
     case StageKind::route: add(route_roles); break;
     case StageKind::experts:
         refs.push_back({Role::post_attention_norm, stage.layer});
-        for (const Role role : expert_roles) refs.push_back({role, stage.layer, stage.first_expert, stage.expert_count});
+        for (const Role role : expert_roles)
+            refs.push_back({role, stage.layer, stage.first_expert, stage.expert_count});
         break;
     case StageKind::combine:
         if (has_experts()) {
@@ -222,7 +223,8 @@ ValueId BlockWriter::full_attention(ValueId x) {
     q = g_.add(rope, {g_.reshape(q, {T, query_heads * D}), positions()}, where("rope of q"));
     k = g_.add(rope, {g_.reshape(k, {T, key_heads * D}), positions()}, where("rope of k"));
     const Shape cache = {S, b_.batch.capacity, key_heads * D};
-    const ValueId keys = state(cached_keys, "cached keys", cache), values = state(cached_values, "cached values", cache);
+    const ValueId keys = state(cached_keys, "cached keys", cache),
+                  values = state(cached_values, "cached values", cache);
     const AttentionParams attention = {D, float(1 / std::sqrt(double(D)))};
     ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
@@ -245,9 +247,10 @@ ValueId BlockWriter::linear_attention(ValueId x) {
     if (!g_.status().ok()) return no_value;
     const int64_t channels = g_.value(qkv).shape[1];
     const ValueId history = state(convolution_history, "history", {S, config_.convolution - 1, channels});
-    const ValueId u = tapped(g_.add(CausalConvParams{}, {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
-                                    name(Site::linear_attn_conv1d)),
-                             Site::linear_attn_conv1d); // [T, C]
+    const ValueId u =
+        tapped(g_.add(CausalConvParams{}, {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
+                      name(Site::linear_attn_conv1d)),
+               Site::linear_attn_conv1d); // [T, C]
     GatedDeltaNetParams delta;
     delta.key_heads = config_.key_heads;
     delta.value_heads = value_heads;
@@ -273,7 +276,8 @@ ValueId BlockWriter::linear_attention(ValueId x) {
 void BlockWriter::route(ValueId h) {
     observe(h, Observed::mlp_input);
     const ValueId logits = linear(h, Role::router, Site::mlp_gate); // [T, E]
-    b_.router_weights = tapped(g_.add(RouterParams{config_.experts_per_token}, {logits}, name(Site::mlp_gate_1)), Site::mlp_gate_1);
+    b_.router_weights =
+        tapped(g_.add(RouterParams{config_.experts_per_token}, {logits}, name(Site::mlp_gate_1)), Site::mlp_gate_1);
     b_.router_indices = tapped(g_.second(b_.router_weights), Site::mlp_gate_2);
     if (!b_.observe) return;
     const ValueId counts = g_.state("tokens per expert", DType::i64, {config_.experts});
@@ -322,7 +326,8 @@ ValueId BlockWriter::shared_expert(ValueId h) {
     const ValueId up = linear(h, Role::shared_expert_up, Site::mlp_shared_expert_up_proj);
     const ValueId a = g_.add(SiluMulParams{}, {gate, up}, where("shared expert activation"));
     observe(a, Observed::shared_down_input);
-    const ValueId y = tapped(linear(a, Role::shared_expert_down, Site::mlp_shared_expert_down_proj), Site::mlp_shared_expert);
+    const ValueId y =
+        tapped(linear(a, Role::shared_expert_down, Site::mlp_shared_expert_down_proj), Site::mlp_shared_expert);
     const ValueId opening = linear(h, Role::shared_expert_gate, Site::mlp_shared_expert_gate); // [T, 1]
     return g_.add(SigmoidGateParams{0}, {y, opening}, where("shared expert gate"));
 }
@@ -355,8 +360,8 @@ void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
     switch (stage.kind) {
     case StageKind::embed: builder.hidden = block.embed(); break;
     case StageKind::mixer: {
-        const ValueId mixed =
-            is_full_attention(stage.layer) ? block.full_attention(builder.hidden) : block.linear_attention(builder.hidden);
+        const ValueId mixed = is_full_attention(stage.layer) ? block.full_attention(builder.hidden)
+                                                             : block.linear_attention(builder.hidden);
         builder.hidden = block.add(builder.hidden, mixed, Site::block);
         break;
     }

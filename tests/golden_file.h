@@ -28,6 +28,7 @@ class GoldenFile {
     std::vector<float> floats(const std::string & name) const { return elements<float>(name, DType::f32); }
     std::vector<int32_t> ints(const std::string & name) const { return elements<int32_t>(name, DType::i32); }
 
+    const std::vector<HeaderTensor> & tensors() const { return header_.tensors; }
     const HeaderTensor & tensor(const std::string & name) const {
         for (const HeaderTensor & tensor : header_.tensors)
             if (tensor.name == name) return tensor;

@@ -23,7 +23,8 @@ class CpuBackend final : public Backend {
 
     Result<DeviceMemory> allocate(size_t bytes) override {
         constexpr size_t alignment = 256;
-        void * const memory = std::aligned_alloc(alignment, (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
+        void * const memory =
+            std::aligned_alloc(alignment, (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
         if (!memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " of memory");
         return DeviceMemory(memory, {this});
     }
@@ -46,7 +47,8 @@ class CpuBackend final : public Backend {
     void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
         *largest = std::max<uint32_t>(*largest, cpu::nvfp4_best().absolute_maximum_bf16(weights, count));
     }
-    void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes, uint8_t * scales) override {
+    void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
+                    uint8_t * scales) override {
         nvfp4::Weight out;
         out.rows = 1;
         out.columns = blocks * nvfp4::block_size;

@@ -22,7 +22,8 @@ Result<HiddenStore> HiddenStore::create(const Layout & layout, const std::string
     if (scratch_folder.empty()) {
         const uint64_t bytes = std::max<uint64_t>(64, layout.bytes());
         store.memory_.reset(static_cast<uint8_t *>(std::aligned_alloc(64, bytes)));
-        if (!store.memory_) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for hidden states");
+        if (!store.memory_)
+            return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for hidden states");
         return store;
     }
     GNV_ASSIGN(File file, File::create_unnamed(scratch_folder));

@@ -106,8 +106,8 @@ class Binder {
         bind_inputs();
         bind_fields();
         for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
-            bindings_.bind(weight.value, weight.input_scale ? call_.weights.input_scale(weight.ref)
-                                                            : call_.weights.find(weight.ref));
+            bindings_.bind(weight.value,
+                           weight.input_scale ? call_.weights.input_scale(weight.ref) : call_.weights.find(weight.ref));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
             bindings_.bind(state.value, call_.states->find(state.layer, state.index));
         bind_statistics();

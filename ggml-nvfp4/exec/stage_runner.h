@@ -77,7 +77,8 @@ class StageRunner {
   public:
     StageRunner(Backend & device, const StageOptions & options) : executor_(device), options_(options) {}
     // Bytes of the arena for a batch of this shape.
-    Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape);
+    Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
+                                 const BatchShape & shape);
     Status run(const StageCall & call, void * arena, uint64_t arena_bytes);
 
   private:

@@ -84,14 +84,12 @@ struct TextPass::State {
     PassPlan plan;
 
     AlignedBlock weight_memory, arena, staging;
-    std::vector<HiddenStore> stores;                         // by variant
-    std::vector<std::vector<LayerStatistics>> statistics;    // by variant, by layer
+    std::vector<HiddenStore> stores;                      // by variant
+    std::vector<std::vector<LayerStatistics>> statistics; // by variant, by layer
     PassProgress progress;
 
     const TextModel & model() const { return *variants.front().model; }
-    StageOptions stage_options() const {
-        return {options.observe, options.expert_tokens, plan.expert_tile, false};
-    }
+    StageOptions stage_options() const { return {options.observe, options.expert_tokens, plan.expert_tile, false}; }
     std::vector<WeightRef> weights_of(const PassGroup & group) const;
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
     Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
@@ -155,7 +153,8 @@ void TextPass::State::cut_batches(int64_t wanted) {
     int64_t row = 0;
     for (size_t i = 0; i < sequences->size(); i++) {
         const int64_t length = (*sequences)[i].length();
-        if (plan.batches.empty() || plan.batches.back().positions + length > wanted) plan.batches.push_back({i, 0, row, 0});
+        if (plan.batches.empty() || plan.batches.back().positions + length > wanted)
+            plan.batches.push_back({i, 0, row, 0});
         plan.batches.back().count++;
         plan.batches.back().positions += length;
         row += length;
@@ -198,11 +197,13 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     cut_batches(batch_positions);
     plan.store_in_file = in_file;
     if (model().sizes().experts > 0) {
-        constexpr int64_t columns = 2048; // of one wide product: enough to be worth its own packing, small enough to keep
+        constexpr int64_t columns =
+            2048; // of one wide product: enough to be worth its own packing, small enough to keep
         for (const PassGroup & group : plan.groups)
             for (const Stage & stage : group.stages) {
                 if (stage.kind != StageKind::experts) continue;
-                GNV_ASSIGN(const WeightSpec spec, variants.front().weights->spec({Role::expert_gate, stage.layer, 0, 1}));
+                GNV_ASSIGN(const WeightSpec spec,
+                           variants.front().weights->spec({Role::expert_gate, stage.layer, 0, 1}));
                 plan.expert_tile = std::max(plan.expert_tile, columns / std::max<int64_t>(1, spec.shape[1]));
             }
     }
@@ -215,9 +216,9 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
-        const bool known = std::any_of(plan.groups.begin(), plan.groups.begin() + ptrdiff_t(g), [&](const PassGroup & other) {
-            return same_activations(group, other, model());
-        });
+        const bool known =
+            std::any_of(plan.groups.begin(), plan.groups.begin() + ptrdiff_t(g),
+                        [&](const PassGroup & other) { return same_activations(group, other, model()); });
         for (const TextVariant & variant : variants) {
             if (known) break;
             StageRunner runner(*device, stage_options());
@@ -233,8 +234,9 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
         plan.staging_bytes = batch.bytes();
     }
     if (options.observe)
-        plan.statistic_bytes = uint64_t(variants.size()) * uint64_t(model().sizes().layers) *
-                               (sizeof(LayerStatistics) + uint64_t(model().sizes().experts) * (sizeof(float) + sizeof(int64_t)));
+        plan.statistic_bytes =
+            uint64_t(variants.size()) * uint64_t(model().sizes().layers) *
+            (sizeof(LayerStatistics) + uint64_t(model().sizes().experts) * (sizeof(float) + sizeof(int64_t)));
     return plan;
 }
 
@@ -267,7 +269,8 @@ Status TextPass::State::allocate() {
     GNV_ASSIGN(arena, allocate_block(plan.arena_bytes, "activations"));
     GNV_ASSIGN(staging, allocate_block(plan.staging_bytes, "hidden states of a batch"));
     for (size_t v = 0; v < variants.size(); v++) {
-        GNV_ASSIGN(HiddenStore store, HiddenStore::create(plan.store, plan.store_in_file ? options.scratch_folder : ""));
+        GNV_ASSIGN(HiddenStore store,
+                   HiddenStore::create(plan.store, plan.store_in_file ? options.scratch_folder : ""));
         stores.push_back(std::move(store));
         statistics.emplace_back(size_t(model().sizes().layers));
     }
@@ -305,12 +308,12 @@ Status TextPass::State::explain(const Status & failure, const PassGroup & group,
     if (position < 0 || failure.code() != Code::bad_value) return Status(failure.code(), failure.message());
     size_t sequence = batch.first;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position, ": ",
-                failure.message(), "; the model or its weights do not work with this text");
+    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position,
+                ": ", failure.message(), "; the model or its weights do not work with this text");
 }
 
-Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
-                                  const PassHooks & hooks) {
+Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
+                                  const PassBatch & batch, const PassHooks & hooks) {
     const TextVariant & variant = variants[v];
     HiddenStore & store = stores[v];
     BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
@@ -341,8 +344,7 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     call.bad_position = &bad_position;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
-    if (hooks.on_logits)
-        call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
+    if (hooks.on_logits) call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad_position);
     for (const Row & row : rows)

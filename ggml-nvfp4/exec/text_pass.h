@@ -60,10 +60,10 @@ struct PassPlan {
     HiddenStore::Layout store;
     int64_t expert_tile = 1;
     bool store_in_file = false;
-    uint64_t weight_bytes = 0;       // the group in memory
-    uint64_t arena_bytes = 0;        // activations and scratch memory of one batch
-    uint64_t store_bytes = 0;        // hidden states of all variants
-    uint64_t staging_bytes = 0;      // of a batch on its way from and to a scratch file
+    uint64_t weight_bytes = 0;  // the group in memory
+    uint64_t arena_bytes = 0;   // activations and scratch memory of one batch
+    uint64_t store_bytes = 0;   // hidden states of all variants
+    uint64_t staging_bytes = 0; // of a batch on its way from and to a scratch file
     uint64_t statistic_bytes = 0;
     uint64_t memory_bytes() const {
         return weight_bytes + arena_bytes + (store_in_file ? 0 : store_bytes) + staging_bytes + statistic_bytes;

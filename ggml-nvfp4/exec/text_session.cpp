@@ -39,7 +39,8 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
                                                          uint64_t ram_bytes) {
     const TextModel & model = *variant.model;
     if (capacity > model.sizes().max_positions)
-        return fail(Code::invalid_argument, capacity, " positions are wanted, the model has ", model.sizes().max_positions);
+        return fail(Code::invalid_argument, capacity, " positions are wanted, the model has ",
+                    model.sizes().max_positions);
     std::unique_ptr<State> state(new State);
     state->variant = variant;
     state->device = &device;
@@ -58,8 +59,9 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
     const uint64_t budget = ram_bytes > 0 ? ram_bytes : available_memory() / 5 * 4;
     const uint64_t caches = TextStates::bytes(model, segments, capacity);
     if (largest + caches > budget)
-        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " is too small to run this model with ",
-                    capacity, " positions: at least ", largest + caches, " bytes and the activations are needed");
+        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget),
+                    " is too small to run this model with ", capacity, " positions: at least ", largest + caches,
+                    " bytes and the activations are needed");
     state->stay = sum + caches <= budget;
     GNV_ASSIGN(state->states, TextStates::create(model, segments, capacity));
     GNV_TRY(state->load());
@@ -129,12 +131,12 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     GNV_TRY(check_sequence(sequence, 0, sizes, state.past));
     BatchInputs inputs = make_batch(&sequence, 1);
     if (inputs.shape.segments != state.states.segments())
-        return fail(Code::invalid_argument, "the session runs ", state.states.segments(), " texts, ", inputs.shape.segments,
-                    " are given");
+        return fail(Code::invalid_argument, "the session runs ", state.states.segments(), " texts, ",
+                    inputs.shape.segments, " are given");
     const int64_t length = inputs.shape.positions / inputs.shape.segments;
     if (state.past + length > state.states.capacity())
-        return fail(Code::invalid_argument, "the caches hold ", state.states.capacity(), " positions, ", state.past + length,
-                    " are needed");
+        return fail(Code::invalid_argument, "the caches hold ", state.states.capacity(), " positions, ",
+                    state.past + length, " are needed");
     inputs.shape.cached = true;
     inputs.shape.capacity = state.states.capacity();
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
@@ -147,8 +149,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     GNV_ASSIGN(const AlignedBlock hidden,
                allocate_block(uint64_t(inputs.shape.positions * sizes.hidden) * sizeof(float), "hidden states"));
     std::vector<float> logits;
-    for (size_t g = 0; g < state.groups.size(); g++)
-        GNV_TRY(state.run_group(g, inputs, hidden.get(), request, logits));
+    for (size_t g = 0; g < state.groups.size(); g++) GNV_TRY(state.run_group(g, inputs, hidden.get(), request, logits));
     state.past += length;
     return logits;
 }

@@ -8,8 +8,7 @@ namespace gnv {
 static Shape whole_shape(const StateSpec & spec, int64_t segments, int64_t capacity) {
     Shape shape;
     shape.dims[shape.rank++] = segments;
-    for (int i = 0; i < spec.shape.rank; i++)
-        shape.dims[shape.rank++] = spec.shape[i] < 0 ? capacity : spec.shape[i];
+    for (int i = 0; i < spec.shape.rank; i++) shape.dims[shape.rank++] = spec.shape[i] < 0 ? capacity : spec.shape[i];
     return shape;
 }
 
@@ -28,8 +27,8 @@ Result<TextStates> TextStates::create(const TextModel & model, int64_t segments,
         return {};
     });
     if (!status.ok())
-        return fail(status.code(), "cannot allocate ", bytes_text(bytes(model, segments, capacity)), " for the caches of ",
-                    capacity, " positions; ask for fewer");
+        return fail(status.code(), "cannot allocate ", bytes_text(bytes(model, segments, capacity)),
+                    " for the caches of ", capacity, " positions; ask for fewer");
     return states;
 }
 

@@ -68,16 +68,18 @@ static void widen_in_place(uint8_t * to, uint64_t bytes, DType dtype) {
     }
 }
 
-Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads) {
+Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory,
+                         ThreadPool & threads) {
     memory_ = static_cast<uint8_t *>(memory);
     const std::vector<Read> list = reads();
     return threads.parallel_for(int64_t(list.size()), [&](int64_t i) -> Status {
         const Read & read = list[size_t(i)];
         const TensorInfo & info = catalog.checkpoint().tensors()[read.piece.tensor];
         uint8_t * const to = memory_ + read.to;
-        GNV_TRY(files[info.shard]
-                    ->read(read.piece.widen ? to + read.piece.bytes : to, read.piece.bytes, info.offset + read.piece.offset)
-                    .add_context(catalog.checkpoint().describe(info)));
+        GNV_TRY(
+            files[info.shard]
+                ->read(read.piece.widen ? to + read.piece.bytes : to, read.piece.bytes, info.offset + read.piece.offset)
+                .add_context(catalog.checkpoint().describe(info)));
         if (read.piece.widen) widen_in_place(to, read.piece.bytes, info.dtype);
         return {};
     });

@@ -6,7 +6,9 @@ namespace gnv {
 
 namespace {
 
-uint64_t aligned(uint64_t bytes) { return (bytes + ArenaPlan::alignment - 1) / ArenaPlan::alignment * ArenaPlan::alignment; }
+uint64_t aligned(uint64_t bytes) {
+    return (bytes + ArenaPlan::alignment - 1) / ArenaPlan::alignment * ArenaPlan::alignment;
+}
 
 struct Lifetime {
     ValueId value = no_value;
@@ -46,7 +48,8 @@ ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
     plan.offsets.assign(graph.values().size(), -1);
     std::vector<Lifetime> open = find_lifetimes(graph, bound);
     // Large ones first, each at the lowest place that is free for as long as it lives.
-    std::stable_sort(open.begin(), open.end(), [](const Lifetime & a, const Lifetime & b) { return a.bytes > b.bytes; });
+    std::stable_sort(open.begin(), open.end(),
+                     [](const Lifetime & a, const Lifetime & b) { return a.bytes > b.bytes; });
     std::vector<Lifetime> placed; // by offset
     for (Lifetime & life : open) {
         uint64_t offset = 0;
@@ -56,9 +59,9 @@ ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
             offset = std::max(offset, other.offset + other.bytes);
         }
         life.offset = offset;
-        const auto behind = std::upper_bound(placed.begin(), placed.end(), life, [](const Lifetime & a, const Lifetime & b) {
-            return a.offset < b.offset;
-        });
+        const auto behind =
+            std::upper_bound(placed.begin(), placed.end(), life,
+                             [](const Lifetime & a, const Lifetime & b) { return a.offset < b.offset; });
         placed.insert(behind, life);
         plan.offsets[size_t(life.value)] = int64_t(offset);
         plan.scratch_offset = std::max(plan.scratch_offset, offset + life.bytes);

@@ -26,7 +26,7 @@ struct Value {
     Kind kind = Kind::activation;
     DType dtype = DType::f32;
     Shape shape;
-    std::string name; // for messages; activations are named after what the model calls them
+    std::string name;  // for messages; activations are named after what the model calls them
     bool keep = false; // an activation that stays readable until the end of the run
 };
 

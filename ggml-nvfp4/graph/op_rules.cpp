@@ -80,7 +80,8 @@ const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSp
     if (!is_matrix(in[0]) || !is(in[1], DType::i32, {3, in[0].shape[0]}))
         return "x must be [T, heads * D], positions i32 [3, T]";
     if (rope.head <= 0 || in[0].shape[1] % rope.head != 0) return "the head size does not divide the row";
-    if (rope.rotary < 2 || rope.rotary % 2 != 0 || rope.rotary > rope.head) return "rotary must be even, at most a head";
+    if (rope.rotary < 2 || rope.rotary % 2 != 0 || rope.rotary > rope.head)
+        return "rotary must be even, at most a head";
     out[0].shape = in[0].shape;
     return nullptr;
 }
@@ -95,9 +96,7 @@ const char * check_linear(const OpParams &, const RuleInputs & in, OutputSpec * 
     out[0].shape = with_last(in[0].shape, in[1].shape[0]);
     return nullptr;
 }
-double flops_linear(const OpParams &, const RuleInputs & in) {
-    return 2 * elements(in[0]) * double(in[1].shape[0]);
-}
+double flops_linear(const OpParams &, const RuleInputs & in) { return 2 * elements(in[0]) * double(in[1].shape[0]); }
 
 const char * check_grouped_linear(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const GroupedLinearParams & grouped = std::get<GroupedLinearParams>(params);

@@ -21,9 +21,9 @@ struct RuleInputs {
 
 struct OpRule {
     const char * name;
-    int inputs;             // with the optional ones
-    uint32_t optional;      // bit i: input i may be absent
-    uint32_t states;        // bit i: input i is written in place
+    int inputs;        // with the optional ones
+    uint32_t optional; // bit i: input i may be absent
+    uint32_t states;   // bit i: input i is written in place
     int outputs;
     // Fails with a few words when the inputs do not fit the contract; fills the outputs otherwise.
     const char * (*check)(const OpParams & params, const RuleInputs & inputs, OutputSpec * outputs);

@@ -76,14 +76,15 @@ Result<Tap> parse_tap(const std::string & name, int64_t layers) {
     }
     std::string known;
     for (size_t i = 0; i < std::size(site_names); i++)
-        if (*site_names[i]) known += concat(known.empty() ? "" : ", ", is_outside_blocks(Site(i)) ? "" : "layer.N.", site_names[i]);
+        if (*site_names[i])
+            known += concat(known.empty() ? "" : ", ", is_outside_blocks(Site(i)) ? "" : "layer.N.", site_names[i]);
     return fail(Code::invalid_argument, "there is no output \"", printable(name), "\" in a model of ", layers,
                 " layers; there are layer.N, ", known);
 }
 
 static const char * const observed_names[] = {
-    "mixer_input", "attention_out_input", "linear_attention_out_input", "mlp_input",
-    "shared_down_input", "expert_down_input", "mlp_down_input",
+    "mixer_input",       "attention_out_input", "linear_attention_out_input", "mlp_input", "shared_down_input",
+    "expert_down_input", "mlp_down_input",
 };
 static_assert(std::size(observed_names) == size_t(Observed::count_));
 

@@ -99,7 +99,7 @@ struct TextModelSizes {
 // One tensor of a cache, for each segment. Zeros at the start of a text.
 struct StateSpec {
     const char * name;
-    Shape shape;               // of one segment
+    Shape shape;                  // of one segment
     bool grows_with_text = false; // the first dimension is a capacity in positions, -1 in `shape`
 };
 
@@ -119,7 +119,7 @@ struct StageBuilder {
     bool observe = false;
     bool quantize_inputs = false; // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
     ExpertTokens expert_tokens = ExpertTokens::routed;
-    int64_t expert_tile = 1; // experts that share one product (ExpertTokens::all): more memory, larger products
+    int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]
 
     // Batch inputs; those that a stage does not need are never made.

@@ -57,11 +57,11 @@ class WeightCatalog {
     const ModelLayout & layout() const { return *layout_; }
 
   private:
-    struct Entry { // of one role and layer
-        DType dtype = DType::bf16;         // in the checkpoint; f4 for NVFP4
-        std::vector<int64_t> shape;        // of one expert or of the whole
-        std::vector<uint32_t> modules;     // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
-        uint32_t tensor = 0;               // position in Checkpoint::tensors()
+    struct Entry {                     // of one role and layer
+        DType dtype = DType::bf16;     // in the checkpoint; f4 for NVFP4
+        std::vector<int64_t> shape;    // of one expert or of the whole
+        std::vector<uint32_t> modules; // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
+        uint32_t tensor = 0;           // position in Checkpoint::tensors()
         bool has_input_scale = false;
     };
     Result<const Entry *> find(const WeightRef & ref) const;

@@ -154,7 +154,7 @@ TEST_CASE("attention: keys without weight") {
     for (const int pattern : {0, 1, 2, 3}) {
         Case attention({70, 33}, 4, 2, 64);
         for (int i = 0; i < 103; i++) {
-            const bool kept[] = {i < 50, i > 20, (i * 7) % 5 != 1, false};
+            const bool kept[] = {i<50, i> 20, (i * 7) % 5 != 1, false};
             attention.mask.push_back(kept[pattern]);
         }
         const Floats out = attention.run();
@@ -181,7 +181,8 @@ TEST_CASE("attention: a row knows nothing of later ones and of other segments") 
         CHECK(same_bits(long_one.part(0, length).run(), Floats(all.begin(), all.begin() + length * 256)));
     for (size_t i = 50 * 128; i < long_one.k.size(); i++) long_one.k[i] = long_one.v[i] = NAN;
     const Floats poisoned = long_one.run();
-    CHECK(same_bits(Floats(poisoned.begin(), poisoned.begin() + 50 * 256), Floats(all.begin(), all.begin() + 50 * 256)));
+    CHECK(
+        same_bits(Floats(poisoned.begin(), poisoned.begin() + 50 * 256), Floats(all.begin(), all.begin() + 50 * 256)));
 }
 
 TEST_CASE("attention: a cache gives the bits of one prefill") {

@@ -1,0 +1,53 @@
+// The small checkpoint, opened to be run.
+#pragma once
+
+#include "exec/text_session.h"
+#include "formats/json.h"
+#include "golden_file.h"
+#include "graph/model_def.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gnv::test {
+
+inline const std::string tiny_folder = std::string(GNV_TEST_BINARY_DIR) + "/data/qwen36-tiny";
+
+// Everything that a TextVariant points to.
+struct OpenModel {
+    Checkpoint checkpoint;
+    ModelLayout layout;
+    std::unique_ptr<TextModel> model;
+    WeightCatalog weights;
+    FolderFiles files;
+
+    static std::unique_ptr<OpenModel> open(const std::string & folder) {
+        Checkpoint checkpoint = Checkpoint::open(folder).take();
+        const JsonDocument config = JsonDocument::read(folder + "/config.json", 16 << 20).take();
+        ModelLayout layout = match_model(config.root(), checkpoint, Accept::nvfp4).take();
+        std::unique_ptr<OpenModel> out(new OpenModel{std::move(checkpoint), std::move(layout), {}, {}, {}});
+        out->model = make_text_model(config.root()).take();
+        out->weights = WeightCatalog::create(out->layout, out->checkpoint).take();
+        out->files = out->checkpoint.open_shards().take();
+        return out;
+    }
+    TextVariant variant(Precision precision = Precision::f32) const {
+        return {model.get(), &weights, &files, precision, false};
+    }
+};
+
+// Largest difference over largest magnitude.
+inline double relative_error(const std::vector<float> & found, const std::vector<float> & expected) {
+    double error = 0, magnitude = 0;
+    for (size_t i = 0; i < expected.size(); i++) {
+        const double difference = std::abs(double(found[i]) - double(expected[i]));
+        error = difference > error || std::isnan(difference) ? difference : error;
+        magnitude = std::max(magnitude, std::abs(double(expected[i])));
+    }
+    return error / magnitude;
+}
+
+} // namespace gnv::test
