@@ -20,7 +20,8 @@ class GoldenFile {
         memcpy(&header_bytes, file_.data(), sizeof header_bytes);
         GNV_CHECK(header_bytes <= file_.size() - sizeof header_bytes);
         data_begin_ = sizeof header_bytes + header_bytes;
-        header_ = parse_header(file_.substr(sizeof header_bytes, header_bytes), file_.size() - data_begin_, path).take();
+        header_ =
+            parse_header(file_.substr(sizeof header_bytes, header_bytes), file_.size() - data_begin_, path).take();
     }
 
     // F32 or I32 elements of a tensor that is there.

@@ -82,8 +82,7 @@ struct Lanes {
 };
 
 inline void load(const float * from, Lanes & lanes) { // part by part: a copy of the whole would go through memory
-    for (int i = 0; i < Lanes::parts; i++)
-        memcpy(&lanes.part[i], from + i * (16 / Lanes::parts), sizeof lanes.part[i]);
+    for (int i = 0; i < Lanes::parts; i++) memcpy(&lanes.part[i], from + i * (16 / Lanes::parts), sizeof lanes.part[i]);
 }
 inline void store(const Lanes & lanes, float * to) {
     for (int i = 0; i < Lanes::parts; i++) memcpy(to + i * (16 / Lanes::parts), &lanes.part[i], sizeof lanes.part[i]);
@@ -99,8 +98,7 @@ inline void add_lanes(const Lanes & a, Lanes & sum) {
 }
 // Where a is larger; a NaN is not.
 inline void maximum_lanes(const Lanes & a, Lanes & largest) {
-    for (int i = 0; i < Lanes::parts; i++)
-        largest.part[i] = a.part[i] > largest.part[i] ? a.part[i] : largest.part[i];
+    for (int i = 0; i < Lanes::parts; i++) largest.part[i] = a.part[i] > largest.part[i] ? a.part[i] : largest.part[i];
 }
 
 // Pairwise: i with i + 8, + 4, + 2, + 1.

@@ -81,8 +81,7 @@ void add(const float * a, const float * b, int64_t count, bool bf16, float * y) 
 template <bool bf16>
 void silu_mul_elements(const float * gate, const float * up, int64_t count, float * y) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < count; i++)
-        y[i] = round_if(bf16, round_if(bf16, gate[i] * sigmoid32(gate[i])) * up[i]);
+    for (int64_t i = 0; i < count; i++) y[i] = round_if(bf16, round_if(bf16, gate[i] * sigmoid32(gate[i])) * up[i]);
 }
 
 void silu_mul(const float * gate, const float * up, int64_t count, bool bf16, float * y) {
@@ -197,8 +196,7 @@ void add_rows_of(const float * x, int64_t stride, int64_t rows, int64_t columns,
     for (; r + 4 <= rows; r += 4, x += 4 * stride) {
         const float *b = x + stride, *c = b + stride, *d = c + stride;
 #pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++)
-            total[i] = total[i] + term(x[i]) + term(b[i]) + term(c[i]) + term(d[i]);
+        for (int64_t i = 0; i < columns; i++) total[i] = total[i] + term(x[i]) + term(b[i]) + term(c[i]) + term(d[i]);
     }
     for (; r < rows; r++, x += stride) {
 #pragma GCC ivdep
@@ -257,9 +255,9 @@ void add_products(const float * a, const float * b, int64_t stride, int64_t rows
 
 #undef GNV_ROW_CHOOSE
 
-constexpr RowLoops row_loops = {exponential,  widen_bf16,    rms_norm, gated_rms_norm, add,
-                                silu_mul,     sigmoid_gate,  sigmoid_scale, router, combine,
-                                largest_magnitude, add_rows, add_squares, add_products};
+constexpr RowLoops row_loops = {exponential,       widen_bf16,   rms_norm,      gated_rms_norm, add,
+                                silu_mul,          sigmoid_gate, sigmoid_scale, router,         combine,
+                                largest_magnitude, add_rows,     add_squares,   add_products};
 
 } // namespace
 

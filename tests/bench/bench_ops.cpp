@@ -26,7 +26,8 @@ double median_seconds(const std::function<void()> & work) {
     return seconds[seconds.size() / 2];
 }
 
-void measure(const char * group, const char * name, double bytes, double operations, const std::function<void()> & work) {
+void measure(const char * group, const char * name, double bytes, double operations,
+             const std::function<void()> & work) {
     const double seconds = median_seconds(work);
     printf("%-10s %-32s %9.1f us %7.1f GB/s %7.2f G/s\n", group, name, seconds * 1e6, bytes / seconds * 1e-9,
            operations / seconds * 1e-9);
@@ -54,34 +55,36 @@ void measure_loops() {
         const char * name = loops->name;
         const int64_t small = 16384; // elements that stay in a cache
         measure(name, "exp of 16384", small * 8, small, [&] { row.exponential(x.data(), small, y.data()); });
-        measure(name, "silu_mul of 16384", small * 12, small, [&] { row.silu_mul(x.data(), u.data(), small, false, y.data()); });
-        measure(name, "silu_mul of 16384, bf16", small * 12, small, [&] { row.silu_mul(x.data(), u.data(), small, true, y.data()); });
+        measure(name, "silu_mul of 16384", small * 12, small,
+                [&] { row.silu_mul(x.data(), u.data(), small, false, y.data()); });
+        measure(name, "silu_mul of 16384, bf16", small * 12, small,
+                [&] { row.silu_mul(x.data(), u.data(), small, true, y.data()); });
         if (loops != &first && loops == cpu::all_loops().back()) continue; // minutes
-        measure(name, "rms_norm 1024 x 2048", elements * 8, elements, [&] {
-            row.rms_norm(x.data(), width, w.data(), rows, width, 1e-6f, false, y.data());
-        });
-        measure(name, "rms_norm 8 x 2048", 8 * width * 8, 8 * width, [&] {
-            row.rms_norm(x.data(), width, w.data(), 8, width, 1e-6f, false, y.data());
-        });
-        measure(name, "rms_norm 65536 x 32", elements * 8, elements, [&] {
-            row.rms_norm(x.data(), 32, w.data(), rows * width / 32, 32, 1e-6f, false, y.data());
-        });
-        measure(name, "largest_magnitude", elements * 4, elements, [&] { totals[0] = row.largest_magnitude(x.data(), rows * width); });
-        measure(name, "largest_magnitude of 16384", small * 4, small, [&] { totals[0] = row.largest_magnitude(x.data(), small); });
-        measure(name, "add_rows 1024 x 512", rows * 512 * 4, rows * 512, [&] { row.add_rows(x.data(), width, rows, 512, totals.data()); });
-        measure(name, "add_squares 1024 x 512", rows * 512 * 4, rows * 512, [&] { row.add_squares(x.data(), width, rows, 512, totals.data()); });
-        measure(name, "add_products 1024, 16 x 16", rows * 128, rows * 256, [&] {
-            row.add_products(x.data(), x.data() + 64, 64, rows, moments.data(), 16);
-        });
+        measure(name, "rms_norm 1024 x 2048", elements * 8, elements,
+                [&] { row.rms_norm(x.data(), width, w.data(), rows, width, 1e-6f, false, y.data()); });
+        measure(name, "rms_norm 8 x 2048", 8 * width * 8, 8 * width,
+                [&] { row.rms_norm(x.data(), width, w.data(), 8, width, 1e-6f, false, y.data()); });
+        measure(name, "rms_norm 65536 x 32", elements * 8, elements,
+                [&] { row.rms_norm(x.data(), 32, w.data(), rows * width / 32, 32, 1e-6f, false, y.data()); });
+        measure(name, "largest_magnitude", elements * 4, elements,
+                [&] { totals[0] = row.largest_magnitude(x.data(), rows * width); });
+        measure(name, "largest_magnitude of 16384", small * 4, small,
+                [&] { totals[0] = row.largest_magnitude(x.data(), small); });
+        measure(name, "add_rows 1024 x 512", rows * 512 * 4, rows * 512,
+                [&] { row.add_rows(x.data(), width, rows, 512, totals.data()); });
+        measure(name, "add_squares 1024 x 512", rows * 512 * 4, rows * 512,
+                [&] { row.add_squares(x.data(), width, rows, 512, totals.data()); });
+        measure(name, "add_products 1024, 16 x 16", rows * 128, rows * 256,
+                [&] { row.add_products(x.data(), x.data() + 64, 64, rows, moments.data(), 16); });
         std::vector<int32_t> indices(per_token), list = {3, 70, 100, 200, 300, 400, 500, 600};
         std::vector<float> probabilities(experts), weights(per_token);
         measure(name, "router, 8 of 256, 1024 rows", double(rows * experts * 4), double(rows), [&] {
             for (int64_t t = 0; t < rows; t++)
-                row.router(x.data() + t * experts, experts, per_token, false, probabilities.data(), weights.data(), indices.data());
+                row.router(x.data() + t * experts, experts, per_token, false, probabilities.data(), weights.data(),
+                           indices.data());
         });
-        measure(name, "combine 8 rows of 2048, in cache", double(width * 4 * 9), double(width * 8), [&] {
-            row.combine(nullptr, x.data(), list.data(), weights.data(), 8, width, y.data());
-        });
+        measure(name, "combine 8 rows of 2048, in cache", double(width * 4 * 9), double(width * 8),
+                [&] { row.combine(nullptr, x.data(), list.data(), weights.data(), 8, width, y.data()); });
     }
 }
 
@@ -89,8 +92,8 @@ struct Kernels {
     explicit Kernels(int count) : threads(ThreadPool::create(count).take()) {
         snprintf(group, sizeof group, "%d threads", count);
     }
-    void measure_op(const char * name, double bytes, double operations, const KernelEntry & kernel, const OpParams & params,
-             std::vector<Tensor> inputs, std::vector<Tensor> outputs) {
+    void measure_op(const char * name, double bytes, double operations, const KernelEntry & kernel,
+                    const OpParams & params, std::vector<Tensor> inputs, std::vector<Tensor> outputs) {
         KernelCall call{params, Precision::f32, inputs.data(), outputs.data(), nullptr, threads.get()};
         std::vector<uint64_t> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, threads->size()) / 8 + 8 : 1);
         call.scratch = scratch.data();
@@ -105,23 +108,26 @@ void measure_kernels(int count) {
     const Shape shape = {rows, width};
     std::vector<float> x = random_floats(rows * width), u = x, y = x, w = random_floats(width);
     measure(kernels.group, "memcpy 1024 x 2048", elements * 8, elements, [&] {
-        GNV_CHECK(kernels.threads->parallel_for(64, [&](int64_t i) -> Status {
-            const size_t part = x.size() / 64;
-            memcpy(y.data() + size_t(i) * part, x.data() + size_t(i) * part, part * 4);
-            return {};
-        }).ok());
+        GNV_CHECK(kernels.threads
+                      ->parallel_for(64,
+                                     [&](int64_t i) -> Status {
+                                         const size_t part = x.size() / 64;
+                                         memcpy(y.data() + size_t(i) * part, x.data() + size_t(i) * part, part * 4);
+                                         return {};
+                                     })
+                      .ok());
     });
     kernels.measure_op("rms_norm 1024 x 2048", elements * 8, elements, cpu::rms_norm_kernel, RmsNormParams{},
-                {f32(x, shape), f32(w, {width})}, {f32(y, shape)});
-    kernels.measure_op("add 1024 x 2048", elements * 12, elements, cpu::add_kernel, AddParams{}, {f32(x, shape), f32(u, shape)},
-                {f32(y, shape)});
+                       {f32(x, shape), f32(w, {width})}, {f32(y, shape)});
+    kernels.measure_op("add 1024 x 2048", elements * 12, elements, cpu::add_kernel, AddParams{},
+                       {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
     kernels.measure_op("silu_mul 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel, SiluMulParams{},
-                {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
+                       {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
     std::vector<float> largest(1);
     std::vector<double> totals(width), blocks(width * 16), moments(512 * 512);
     const auto observe = [&](const char * name, Statistic statistic, Shape x_shape, Tensor total) {
         kernels.measure_op(name, double(x_shape.elements()) * 4, double(x_shape.elements()), cpu::observe_kernel,
-                    ObserveParams{statistic, 1}, {f32(x, x_shape), total, {}}, {});
+                           ObserveParams{statistic, 1}, {f32(x, x_shape), total, {}}, {});
     };
     observe("observe maximum", Statistic::maximum, shape, f32(largest, {1}));
     observe("observe sum", Statistic::sum, shape, {DType::f64, {1, width}, totals.data()});
@@ -132,17 +138,19 @@ void measure_kernels(int count) {
             {DType::f64, {1, 512, 512}, moments.data()});
 
     // 1024 tokens, 8 experts of 256 each.
-    std::vector<float> logits = random_floats(rows * experts), weights(rows * per_token), outputs = random_floats(rows * per_token * width);
+    std::vector<float> logits = random_floats(rows * experts), weights(rows * per_token),
+                       outputs = random_floats(rows * per_token * width);
     std::vector<int32_t> indices(weights.size()), slots(weights.size()), offsets(experts + 1);
-    const Tensor index{DType::i32, {rows, per_token}, indices.data()}, slot{DType::i32, {rows * per_token}, slots.data()},
-        offset{DType::i32, {experts + 1}, offsets.data()}, weight = f32(weights, {rows, per_token});
-    kernels.measure_op("router 1024 x 256, 8", double(rows * experts * 4), double(rows), cpu::router_kernel, RouterParams{per_token},
-                {f32(logits, {rows, experts})}, {weight, index});
-    kernels.measure_op("expert_order 1024 x 8", double(rows * per_token * 8), double(rows * per_token), cpu::expert_order_kernel,
-                ExpertOrderParams{0, experts}, {index}, {slot, offset});
+    const Tensor index{DType::i32, {rows, per_token}, indices.data()},
+        slot{DType::i32, {rows * per_token}, slots.data()}, offset{DType::i32, {experts + 1}, offsets.data()},
+        weight = f32(weights, {rows, per_token});
+    kernels.measure_op("router 1024 x 256, 8", double(rows * experts * 4), double(rows), cpu::router_kernel,
+                       RouterParams{per_token}, {f32(logits, {rows, experts})}, {weight, index});
+    kernels.measure_op("expert_order 1024 x 8", double(rows * per_token * 8), double(rows * per_token),
+                       cpu::expert_order_kernel, ExpertOrderParams{0, experts}, {index}, {slot, offset});
     kernels.measure_op("expert_combine 1024 x 8 x 2048", elements * 4 * (per_token + 1), elements * per_token,
-                cpu::expert_combine_kernel, ExpertCombineParams{},
-                {{}, f32(outputs, {rows * per_token, width}), slot, offset, weight}, {f32(y, shape)});
+                       cpu::expert_combine_kernel, ExpertCombineParams{},
+                       {{}, f32(outputs, {rows * per_token, width}), slot, offset, weight}, {f32(y, shape)});
 }
 
 } // namespace
