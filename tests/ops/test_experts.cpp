@@ -1,0 +1,211 @@
+#include <doctest/doctest.h>
+#include "ops/row_fixture.h"
+
+#include <algorithm>
+#include <numeric>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Routed {
+    std::vector<float> weights;
+    std::vector<int32_t> indices;
+};
+
+Routed route(std::vector<float> logits, int64_t experts, int64_t chosen, Precision precision = Precision::f32, int threads = 1) {
+    const int64_t tokens = int64_t(logits.size()) / experts;
+    Routed routed{std::vector<float>(size_t(tokens * chosen), -1.0f), std::vector<int32_t>(size_t(tokens * chosen), -1)};
+    CHECK(run_op(cpu::router_kernel, RouterParams{chosen}, {tensor_of(logits, {tokens, experts})},
+                 {tensor_of(routed.weights, {tokens, chosen}), tensor_of(routed.indices, {tokens, chosen})}, precision, threads)
+              .ok());
+    return routed;
+}
+
+struct Order {
+    std::vector<int32_t> slots, offsets;
+};
+
+Order order_of(std::vector<int32_t> indices, int64_t chosen, int64_t first, int64_t count) {
+    const int64_t tokens = int64_t(indices.size()) / chosen, most = tokens * std::min(chosen, count);
+    Order order{std::vector<int32_t>(size_t(most), -7), std::vector<int32_t>(size_t(count + 1), -7)};
+    CHECK(run_op(cpu::expert_order_kernel, ExpertOrderParams{first, count}, {tensor_of(indices, {tokens, chosen})},
+                 {tensor_of(order.slots, {most}), tensor_of(order.offsets, {count + 1})})
+              .ok());
+    return order;
+}
+
+// Of each token `chosen` different experts in any order.
+std::vector<int32_t> random_choices(int64_t tokens, int64_t experts, int64_t chosen, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<int32_t> all(static_cast<size_t>(experts)), choices;
+    std::iota(all.begin(), all.end(), 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        std::shuffle(all.begin(), all.end(), random);
+        choices.insert(choices.end(), all.begin(), all.begin() + chosen);
+    }
+    return choices;
+}
+
+} // namespace
+
+TEST_CASE("router: recorded choices") {
+    for (const char * layer : {"text70.layer.0.mlp.gate", "text70.layer.3.mlp.gate"}) {
+        const std::string name = layer;
+        const Routed routed = route(recorded_text().floats(name), 32, 4);
+        CHECK(routed.indices == recorded_text().ints(name + ".2"));
+        const std::vector<float> expected = recorded_text().floats(name + ".1");
+        int wrong = 0;
+        for (size_t i = 0; i < expected.size(); i++) wrong += !near(routed.weights[i], expected[i], 1e-6);
+        CHECK(wrong == 0);
+    }
+}
+
+TEST_CASE("router: doubles, rounding, threads, variants") {
+    for (const int64_t experts : {1, 15, 16, 17, 100, 256})
+        for (const int64_t chosen : {int64_t(1), std::min<int64_t>(8, experts), experts}) {
+            CAPTURE(experts);
+            CAPTURE(chosen);
+            const int64_t tokens = 70;
+            const std::vector<float> logits = normal_floats(tokens * experts, 1, 2);
+            const Routed routed = route(logits, experts, chosen);
+            int wrong = 0;
+            for (int64_t t = 0; t < tokens; t++) {
+                const float * const row = logits.data() + t * experts;
+                std::vector<int32_t> order(static_cast<size_t>(experts));
+                std::iota(order.begin(), order.end(), 0);
+                std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+                double sum = 0;
+                for (int64_t j = 0; j < chosen; j++) sum += std::exp(double(row[order[size_t(j)]]));
+                for (int64_t j = 0; j < chosen; j++) {
+                    const size_t i = size_t(t * chosen + j);
+                    // Two probabilities may be equal where logits are not quite: the weight decides.
+                    wrong += routed.indices[i] != order[size_t(j)] && row[routed.indices[i]] != row[order[size_t(j)]] &&
+                             !near(row[routed.indices[i]], row[order[size_t(j)]], 1e-6);
+                    wrong += !near(routed.weights[i], std::exp(double(row[order[size_t(j)]])) / sum, 2e-6);
+                }
+            }
+            CHECK(wrong == 0);
+            std::vector<float> rounded = routed.weights;
+            for (float & weight : rounded) weight = nearest_bf16(weight);
+            CHECK(same_bits(route(logits, experts, chosen, Precision::bf16).weights, rounded));
+            CHECK(route(logits, experts, chosen, Precision::bf16).indices == routed.indices);
+            for (const int threads : thread_counts) {
+                const Routed other = route(logits, experts, chosen, Precision::f32, threads);
+                CHECK(same_bits(other.weights, routed.weights));
+                CHECK(other.indices == routed.indices);
+            }
+            for (const cpu::Loops * loops : cpu::all_loops()) {
+                std::vector<float> scratch(static_cast<size_t>(experts)), weights(size_t(chosen), -1.0f);
+                std::vector<int32_t> indices(size_t(chosen), -1);
+                for (int64_t t = 0; t < tokens; t++) {
+                    loops->rows.router(logits.data() + t * experts, experts, chosen, false, scratch.data(), weights.data(), indices.data());
+                    CHECK(memcmp(weights.data(), routed.weights.data() + t * chosen, size_t(chosen) * 4) == 0);
+                    CHECK(memcmp(indices.data(), routed.indices.data() + t * chosen, size_t(chosen) * 4) == 0);
+                }
+            }
+        }
+}
+
+TEST_CASE("router: many threads take part, with the same result") {
+    const std::vector<float> logits = normal_floats(2000 * 64, 3);
+    const Routed routed = route(logits, 64, 6);
+    for (const int threads : thread_counts) {
+        const Routed other = route(logits, 64, 6, Precision::f32, threads);
+        CHECK(same_bits(other.weights, routed.weights));
+        CHECK(other.indices == routed.indices);
+    }
+}
+
+TEST_CASE("router: equal probabilities, large logits, NaN") {
+    CHECK(route({1, 2, 2, 2, 0}, 5, 3).indices == std::vector<int32_t>{1, 2, 3});
+    CHECK(route({-500, 0, -400, -300}, 4, 4).indices == std::vector<int32_t>{1, 0, 2, 3}); // three times 0
+    const Routed large = route({3e38f, -3e38f, 3e38f}, 3, 2);
+    CHECK(large.indices == std::vector<int32_t>{0, 2});
+    CHECK(large.weights == std::vector<float>{0.5f, 0.5f});
+    const Routed broken = route({1, NAN, 2, INFINITY}, 4, 2); // no numbers, but experts that exist
+    CHECK(broken.indices == std::vector<int32_t>{0, 1});
+    CHECK(std::isnan(broken.weights[0]));
+}
+
+TEST_CASE("expert_order: a stable sort of a range of experts") {
+    for (const int64_t tokens : {0, 1, 70}) {
+        const std::vector<int32_t> choices = random_choices(tokens, 20, 4, 1);
+        for (const auto & [first, count] : std::vector<std::pair<int64_t, int64_t>>{{0, 20}, {5, 7}, {17, 3}, {3, 1}}) {
+            CAPTURE(first);
+            std::vector<int32_t> slots, offsets = {0};
+            for (int64_t g = 0; g < count; g++) {
+                for (size_t slot = 0; slot < choices.size(); slot++)
+                    if (choices[slot] == first + g) slots.push_back(int32_t(slot));
+                offsets.push_back(int32_t(slots.size()));
+            }
+            Order order = order_of(choices, 4, first, count);
+            CHECK(order.offsets == offsets);
+            REQUIRE(order.slots.size() >= slots.size());
+            order.slots.resize(slots.size());
+            CHECK(order.slots == slots);
+        }
+    }
+}
+
+TEST_CASE("expert_combine: in the order of experts, each step fused; ranges, threads, variants") {
+    for (const int64_t width : {1, 15, 16, 17, 100, 320}) {
+        const int64_t tokens = 90, experts = 12, chosen = 5;
+        std::vector<int32_t> choices = random_choices(tokens, experts, chosen, 2);
+        std::vector<float> weights = normal_floats(tokens * chosen, 3), sum = normal_floats(tokens * width, 4);
+        for (const auto & [first, count] : std::vector<std::pair<int64_t, int64_t>>{{0, 12}, {4, 3}})
+            for (const bool with_sum : {false, true}) {
+                CAPTURE(width);
+                CAPTURE(count);
+                Order order = order_of(choices, chosen, first, count);
+                const int64_t n = int64_t(order.slots.size());
+                std::vector<float> y = normal_floats(n * width, 5);
+                for (int64_t j = order.offsets.back(); j < n; j++) { // not in use
+                    order.slots[size_t(j)] = -1;
+                    std::fill_n(y.begin() + j * width, width, NAN);
+                }
+                std::vector<float> expected = with_sum ? sum : std::vector<float>(sum.size(), 0.0f);
+                for (int64_t j = 0; j < order.offsets.back(); j++)
+                    for (int64_t c = 0; c < width; c++) {
+                        const int64_t slot = order.slots[size_t(j)];
+                        float & value = expected[size_t(slot / chosen * width + c)];
+                        value = std::fma(weights[size_t(slot)], y[size_t(j * width + c)], value);
+                    }
+                for (const Precision precision : {Precision::f32, Precision::bf16})
+                    for (const int threads : thread_counts) {
+                        std::vector<float> out(sum.size(), -1.0f);
+                        CHECK(run_op(cpu::expert_combine_kernel, ExpertCombineParams{},
+                                     {with_sum ? tensor_of(sum, {tokens, width}) : Tensor{}, tensor_of(y, {n, width}),
+                                      tensor_of(order.slots, {n}), tensor_of(order.offsets, {count + 1}), tensor_of(weights, {tokens, chosen})},
+                                     {tensor_of(out, {tokens, width})}, precision, threads)
+                                  .ok());
+                        CHECK(same_bits(out, expected));
+                    }
+            }
+        // One token of every variant, onto the sum itself.
+        const std::vector<float> rows = normal_floats(9 * width, 6), factors = normal_floats(3, 7);
+        const std::vector<int32_t> list = {1, 4, 8};
+        std::vector<float> first(sum.begin(), sum.begin() + width);
+        cpu::loops().rows.combine(first.data(), rows.data(), list.data(), factors.data(), 3, width, first.data());
+        for (const cpu::Loops * loops : cpu::all_loops()) {
+            std::vector<float> other(first.size());
+            loops->rows.combine(sum.data(), rows.data(), list.data(), factors.data(), 3, width, other.data());
+            CHECK_MESSAGE(same_bits(other, first), loops->name);
+        }
+    }
+}
+
+TEST_CASE("count_experts: adds, pads aside") {
+    std::vector<int32_t> choices = random_choices(50, 9, 3, 8);
+    std::vector<uint8_t> mask(50, 1);
+    for (size_t t = 30; t < 50; t++) mask[t] = 0;
+    for (const bool masked : {false, true}) {
+        std::vector<int64_t> counts(9, 5), expected(9, 5);
+        for (size_t i = 0; i < choices.size(); i++) expected[size_t(choices[i])] += !masked || i / 3 < 30;
+        CHECK(run_op(cpu::count_experts_kernel, CountExpertsParams{},
+                     {tensor_of(choices, {50, 3}), masked ? tensor_of(mask, {50}) : Tensor{}, tensor_of(counts, {9})}, {})
+                  .ok());
+        CHECK(counts == expected);
+    }
+}

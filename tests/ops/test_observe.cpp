@@ -1,0 +1,163 @@
+#include <doctest/doctest.h>
+#include "ops/row_fixture.h"
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+constexpr Statistic all_statistics[] = {Statistic::maximum, Statistic::sum, Statistic::sum_of_squares,
+                                        Statistic::second_moments_16, Statistic::second_moments};
+
+// x in one of both forms, and where group g's value of row i, column c is.
+struct Observation {
+    int64_t groups = 1, columns = 1, rows = 1; // rows of x in use; more follow when there are offsets
+    std::vector<float> x;
+    std::vector<int32_t> offsets; // empty: every row has columns of every group
+
+    int64_t stride() const { return offsets.empty() ? groups * columns : columns; }
+    int64_t first_row(int64_t g) const { return offsets.empty() ? 0 : offsets[size_t(g)]; }
+    int64_t end_row(int64_t g) const { return offsets.empty() ? rows : offsets[size_t(g) + 1]; }
+    float at(int64_t g, int64_t row, int64_t c) const {
+        return x[size_t(row * stride() + (offsets.empty() ? g * columns : 0) + c)];
+    }
+};
+
+Observation observation(int64_t groups, int64_t columns, int64_t rows, bool with_offsets) {
+    Observation o{groups, columns, rows, {}, {}};
+    if (with_offsets) {
+        for (int64_t g = 0; g <= groups; g++) o.offsets.push_back(int32_t(g == 1 ? 0 : rows * g / groups)); // the first is empty
+        o.x = normal_floats((rows + 3) * columns, 1);
+        std::fill(o.x.begin() + rows * columns, o.x.end(), NAN); // not in use
+    } else {
+        o.x = normal_floats(rows * groups * columns, 1);
+    }
+    return o;
+}
+
+int64_t total_size(Statistic statistic, int64_t columns) { // of a group
+    switch (statistic) {
+    case Statistic::maximum: return 1;
+    case Statistic::second_moments_16: return columns * 16;
+    case Statistic::second_moments: return columns * columns;
+    default: return columns;
+    }
+}
+
+// Row after row in doubles; products of floats are exact there.
+std::vector<double> expected_totals(const Observation & o, Statistic statistic, std::vector<double> total) {
+    const int64_t size = total_size(statistic, o.columns), k = o.columns;
+    for (int64_t g = 0; g < o.groups; g++)
+        for (int64_t row = o.first_row(g); row < o.end_row(g); row++)
+            for (int64_t i = 0; i < k; i++) {
+                double * const group = total.data() + g * size;
+                const double value = o.at(g, row, i);
+                if (statistic == Statistic::maximum) group[0] = std::max(group[0], std::fabs(value));
+                if (statistic == Statistic::sum) group[i] += value;
+                if (statistic == Statistic::sum_of_squares) group[i] += value * value;
+                if (statistic == Statistic::second_moments)
+                    for (int64_t j = 0; j < k; j++) group[i * k + j] += value * double(o.at(g, row, j));
+                if (statistic == Statistic::second_moments_16)
+                    for (int64_t j = 0; j < 16; j++) group[i * 16 + j] += value * double(o.at(g, row, i / 16 * 16 + j));
+            }
+    return total;
+}
+
+Status observe(Observation & o, Statistic statistic, std::vector<double> & total, OpRun & run) {
+    const int64_t x_rows = int64_t(o.x.size()) / o.stride();
+    std::vector<float> maxima(total.begin(), total.end());
+    const bool maximum = statistic == Statistic::maximum;
+    const Shape shape = {int64_t(total.size())};
+    Status status = run_op(cpu::observe_kernel, ObserveParams{statistic, o.groups},
+                           {tensor_of(o.x, {x_rows, o.stride()}), maximum ? tensor_of(maxima, shape) : tensor_of(total, shape),
+                            o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
+                           {}, run);
+    if (maximum) total.assign(maxima.begin(), maxima.end());
+    return status;
+}
+
+} // namespace
+
+TEST_CASE("observe: every statistic, row after row, with any number of threads") {
+    for (const Statistic statistic : all_statistics)
+        for (const int64_t columns : {1, 15, 16, 17, 48, 100, 528})
+            for (const int64_t groups : {1, 3})
+                for (const bool with_offsets : {false, true}) {
+                    if (statistic == Statistic::second_moments_16 && columns % 16 != 0) continue;
+                    if (columns > 100 && statistic == Statistic::second_moments && (groups > 1 || with_offsets)) continue;
+                    CAPTURE(int(statistic));
+                    CAPTURE(columns);
+                    CAPTURE(groups);
+                    CAPTURE(with_offsets);
+                    Observation o = observation(groups, columns, columns > 500 ? 83 : 150, with_offsets);
+                    const size_t size = size_t(groups * total_size(statistic, columns));
+                    std::vector<double> twice = expected_totals(o, statistic, std::vector<double>(size, 0.0));
+                    twice = expected_totals(o, statistic, twice);
+                    for (const int threads : thread_counts) {
+                        std::vector<double> total(size, 0.0);
+                        OpRun run{Precision::f32, threads};
+                        CHECK(observe(o, statistic, total, run).ok());
+                        CHECK(observe(o, statistic, total, run).ok());
+                        CHECK(same_bits(total, twice));
+                        CHECK(run.bad_row == -1);
+                    }
+                }
+}
+
+TEST_CASE("observe: the first row with NaN or Inf") {
+    for (const Statistic statistic : all_statistics)
+        for (const bool with_offsets : {false, true})
+            for (const float bad : {NAN, -NAN, INFINITY, -INFINITY})
+                for (const int threads : {1, 3}) {
+                    CAPTURE(int(statistic));
+                    CAPTURE(with_offsets);
+                    Observation o = observation(3, 48, 900, with_offsets);
+                    o.x[size_t(700 * o.stride() + 1)] = -bad;
+                    o.x[size_t(411 * o.stride() + o.stride() - 1)] = 0;
+                    o.x[size_t(411 * o.stride() + o.stride() - 2)] = bad;
+                    o.x[size_t(412 * o.stride())] = bad;
+                    std::vector<double> total(size_t(3 * total_size(statistic, 48)), 0.0);
+                    OpRun run{Precision::f32, threads};
+                    const Status status = observe(o, statistic, total, run);
+                    CHECK(status.code() == Code::bad_value);
+                    CHECK(run.bad_row == 411);
+                    CHECK(status.message() == concat("row 411, column ", o.stride() - 2, std::isnan(bad) ? " is NaN" : " is infinite"));
+                }
+}
+
+TEST_CASE("observe: the largest floats are no failure, and no rows change nothing") {
+    for (const Statistic statistic : all_statistics) {
+        Observation o{1, 16, 4, std::vector<float>(64, -3.4028234e38f), {}};
+        std::vector<double> total(size_t(total_size(statistic, 16)), 0.0);
+        const std::vector<double> expected = expected_totals(o, statistic, total);
+        OpRun run;
+        CHECK(observe(o, statistic, total, run).ok());
+        CHECK(same_bits(total, expected));
+        Observation none{2, 16, 0, std::vector<float>(32, NAN), {0, 0, 0}};
+        std::vector<double> kept(size_t(2 * total_size(statistic, 16)), 2.5);
+        CHECK(observe(none, statistic, kept, run).ok());
+        CHECK(kept == std::vector<double>(kept.size(), 2.5));
+    }
+}
+
+TEST_CASE("observe: the same bits in every variant") {
+    const int64_t columns = 117, rows = 37;
+    const std::vector<float> x = normal_floats(rows * columns, 9);
+    const cpu::RowLoops & first = cpu::loops().rows;
+    std::vector<double> sums(columns, 0.25), squares = sums, products(16 * 20, 0.125);
+    first.add_rows(x.data(), columns, rows, columns, sums.data());
+    first.add_squares(x.data(), columns, rows, columns, squares.data());
+    first.add_products(x.data() + 3, x.data() + 60, columns, rows, products.data(), 20);
+    for (const cpu::Loops * loops : cpu::all_loops()) {
+        CAPTURE(loops->name);
+        std::vector<double> total(columns, 0.25), others = total, tile(16 * 20, 0.125);
+        loops->rows.add_rows(x.data(), columns, rows, columns, total.data());
+        loops->rows.add_squares(x.data(), columns, rows, columns, others.data());
+        loops->rows.add_products(x.data() + 3, x.data() + 60, columns, rows, tile.data(), 20);
+        CHECK(same_bits(total, sums));
+        CHECK(same_bits(others, squares));
+        CHECK(same_bits(tile, products));
+        for (const int64_t count : ragged_widths)
+            CHECK(loops->rows.largest_magnitude(x.data(), count) == first.largest_magnitude(x.data(), count));
+    }
+}
