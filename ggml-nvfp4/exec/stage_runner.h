@@ -21,12 +21,6 @@ struct TextVariant {
     bool quantize_inputs = false; // W4A4 where the checkpoint has input scales
 };
 
-// Statistics of one layer. Maxima have one entry each, those of experts one each expert; empty where nothing was observed.
-struct LayerStatistics {
-    std::vector<float> maxima[size_t(Observed::count_)];
-    std::vector<int64_t> tokens_per_expert; // choices by the router, pads aside
-};
-
 struct StageOptions {
     bool observe = false;
     ExpertTokens expert_tokens = ExpertTokens::routed;

@@ -87,6 +87,12 @@ const char * observed_name(Observed observed);
 // What a Linear of this role reads; count_ when no stage observes it.
 Observed observed_by(Role role);
 
+// Statistics of one layer. Maxima have one entry each, those of experts one each expert; empty where nothing was observed.
+struct LayerStatistics {
+    std::vector<float> maxima[size_t(Observed::count_)];
+    std::vector<int64_t> tokens_per_expert; // choices by the router, pads aside
+};
+
 // Which tokens an expert sees: for statistics of its down projection. The output is that of the chosen experts either way.
 enum class ExpertTokens : uint8_t { all, routed };
 
