@@ -1,5 +1,5 @@
-#include <doctest/doctest.h>
 #include "ops/row_fixture.h"
+#include <doctest/doctest.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -27,11 +27,15 @@ TEST_CASE("embedding: recorded rows; F32 and BF16 tables") {
     const int64_t words = int64_t(table.size()) / 256, count = int64_t(ids.size());
     const std::vector<float> expected = recorded_text().floats("text70.embed");
     const Tensor id = tensor_of(ids, {count});
-    CHECK(same_bits(run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(table, {words, 256})}, {count, 256}), expected));
+    CHECK(same_bits(
+        run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(table, {words, 256})}, {count, 256}),
+        expected));
     std::vector<uint16_t> narrow(table.size());
     for (size_t i = 0; i < table.size(); i++) memcpy(&narrow[i], reinterpret_cast<char *>(&table[i]) + 2, 2);
     for (const Precision precision : {Precision::f32, Precision::bf16})
-        CHECK(same_bits(run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256})}, {count, 256}, precision), expected));
+        CHECK(same_bits(run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256})},
+                                 {count, 256}, precision),
+                        expected));
     for (const cpu::Loops * loops : cpu::all_loops()) {
         std::vector<float> wide(table.size());
         loops->rows.widen_bf16(narrow.data(), int64_t(narrow.size()), wide.data());
@@ -47,8 +51,12 @@ TEST_CASE("mask_rows: zeros where the mask says so, also in place") {
     std::vector<float> expected = x;
     for (size_t i = 0; i < x.size(); i++)
         if (!mask[i / 300]) expected[i] = 0;
-    CHECK(same_bits(run_rows(cpu::mask_rows_kernel, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})}, {300, 300}), expected));
-    CHECK(run_op(cpu::mask_rows_kernel, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})}, {tensor_of(x, {300, 300})}).ok());
+    CHECK(same_bits(run_rows(cpu::mask_rows_kernel, MaskRowsParams{},
+                             {tensor_of(x, {300, 300}), tensor_of(mask, {300})}, {300, 300}),
+                    expected));
+    CHECK(run_op(cpu::mask_rows_kernel, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})},
+                 {tensor_of(x, {300, 300})})
+              .ok());
     CHECK(same_bits(x, expected));
 }
 
@@ -71,7 +79,8 @@ TEST_CASE("add, silu_mul: doubles, rounding, variants, in place") {
         }
         CHECK(wrong == 0);
         CHECK(same_bits(run_rows(cpu::add_kernel, AddParams{}, inputs, {count}, Precision::bf16), rounded_sum));
-        CHECK(same_bits(run_rows(cpu::silu_mul_kernel, SiluMulParams{}, inputs, {count}, Precision::bf16), rounded_product));
+        CHECK(same_bits(run_rows(cpu::silu_mul_kernel, SiluMulParams{}, inputs, {count}, Precision::bf16),
+                        rounded_product));
         for (const cpu::Loops * loops : cpu::all_loops())
             for (const bool bf16 : {false, true}) {
                 std::vector<float> y = a, z = b;
@@ -116,14 +125,16 @@ TEST_CASE("sigmoid_gate: a gate for each column, one for all, rounding") {
                 rounded[size_t(i)] = nearest_bf16(x[size_t(i)] * nearest_bf16(sigmoid));
             }
             CHECK(wrong == 0);
-            CHECK(same_bits(run_rows(cpu::sigmoid_gate_kernel, params, inputs, {rows, width}, Precision::bf16), rounded));
+            CHECK(
+                same_bits(run_rows(cpu::sigmoid_gate_kernel, params, inputs, {rows, width}, Precision::bf16), rounded));
             for (const cpu::Loops * loops : cpu::all_loops())
                 for (const bool bf16 : {false, true}) {
                     std::vector<float> other(x.size());
                     for (int64_t r = 0; r < rows; r++) {
                         const float * const gate = g.data() + r * stride + column;
                         if (single)
-                            loops->rows.sigmoid_scale(x.data() + r * width, *gate, width, bf16, other.data() + r * width);
+                            loops->rows.sigmoid_scale(x.data() + r * width, *gate, width, bf16,
+                                                      other.data() + r * width);
                         else
                             loops->rows.sigmoid_gate(x.data() + r * width, gate, width, bf16, other.data() + r * width);
                     }
@@ -135,10 +146,13 @@ TEST_CASE("sigmoid_gate: a gate for each column, one for all, rounding") {
 TEST_CASE("sigmoid_gate, add: the recorded sum of routed and shared experts") {
     for (const char * layer : {"text70.layer.0.mlp", "text70.layer.3.mlp"}) {
         const std::string name = layer;
-        std::vector<float> shared = recorded_text().floats(name + ".shared_expert"), gate = recorded_text().floats(name + ".shared_expert_gate");
+        std::vector<float> shared = recorded_text().floats(name + ".shared_expert"),
+                           gate = recorded_text().floats(name + ".shared_expert_gate");
         std::vector<float> routed = recorded_text().floats(name + ".experts"), expected = recorded_text().floats(name);
-        std::vector<float> gated = run_rows(cpu::sigmoid_gate_kernel, SigmoidGateParams{0}, {tensor_of(shared, {70, 256}), tensor_of(gate, {70, 1})}, {70, 256});
-        const std::vector<float> sum = run_rows(cpu::add_kernel, AddParams{}, {tensor_of(routed, {70, 256}), tensor_of(gated, {70, 256})}, {70, 256});
+        std::vector<float> gated = run_rows(cpu::sigmoid_gate_kernel, SigmoidGateParams{0},
+                                            {tensor_of(shared, {70, 256}), tensor_of(gate, {70, 1})}, {70, 256});
+        const std::vector<float> sum = run_rows(cpu::add_kernel, AddParams{},
+                                                {tensor_of(routed, {70, 256}), tensor_of(gated, {70, 256})}, {70, 256});
         int wrong = 0;
         for (size_t i = 0; i < sum.size(); i++)
             wrong += std::fabs(sum[i] - expected[i]) > 3e-7 * double(std::fabs(routed[i]) + std::fabs(gated[i]));

@@ -1,5 +1,5 @@
-#include <doctest/doctest.h>
 #include "ops/row_fixture.h"
+#include <doctest/doctest.h>
 
 #include <limits>
 

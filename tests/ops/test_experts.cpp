@@ -1,5 +1,5 @@
-#include <doctest/doctest.h>
 #include "ops/row_fixture.h"
+#include <doctest/doctest.h>
 
 #include <algorithm>
 #include <numeric>
@@ -14,11 +14,14 @@ struct Routed {
     std::vector<int32_t> indices;
 };
 
-Routed route(std::vector<float> logits, int64_t experts, int64_t chosen, Precision precision = Precision::f32, int threads = 1) {
+Routed route(std::vector<float> logits, int64_t experts, int64_t chosen, Precision precision = Precision::f32,
+             int threads = 1) {
     const int64_t tokens = int64_t(logits.size()) / experts;
-    Routed routed{std::vector<float>(size_t(tokens * chosen), -1.0f), std::vector<int32_t>(size_t(tokens * chosen), -1)};
+    Routed routed{std::vector<float>(size_t(tokens * chosen), -1.0f),
+                  std::vector<int32_t>(size_t(tokens * chosen), -1)};
     CHECK(run_op(cpu::router_kernel, RouterParams{chosen}, {tensor_of(logits, {tokens, experts})},
-                 {tensor_of(routed.weights, {tokens, chosen}), tensor_of(routed.indices, {tokens, chosen})}, precision, threads)
+                 {tensor_of(routed.weights, {tokens, chosen}), tensor_of(routed.indices, {tokens, chosen})}, precision,
+                 threads)
               .ok());
     return routed;
 }
@@ -100,7 +103,8 @@ TEST_CASE("router: doubles, rounding, threads, variants") {
                 std::vector<float> scratch(static_cast<size_t>(experts)), weights(size_t(chosen), -1.0f);
                 std::vector<int32_t> indices(size_t(chosen), -1);
                 for (int64_t t = 0; t < tokens; t++) {
-                    loops->rows.router(logits.data() + t * experts, experts, chosen, false, scratch.data(), weights.data(), indices.data());
+                    loops->rows.router(logits.data() + t * experts, experts, chosen, false, scratch.data(),
+                                       weights.data(), indices.data());
                     CHECK(memcmp(weights.data(), routed.weights.data() + t * chosen, size_t(chosen) * 4) == 0);
                     CHECK(memcmp(indices.data(), routed.indices.data() + t * chosen, size_t(chosen) * 4) == 0);
                 }
@@ -177,7 +181,8 @@ TEST_CASE("expert_combine: in the order of experts, each step fused; ranges, thr
                         std::vector<float> out(sum.size(), -1.0f);
                         CHECK(run_op(cpu::expert_combine_kernel, ExpertCombineParams{},
                                      {with_sum ? tensor_of(sum, {tokens, width}) : Tensor{}, tensor_of(y, {n, width}),
-                                      tensor_of(order.slots, {n}), tensor_of(order.offsets, {count + 1}), tensor_of(weights, {tokens, chosen})},
+                                      tensor_of(order.slots, {n}), tensor_of(order.offsets, {count + 1}),
+                                      tensor_of(weights, {tokens, chosen})},
                                      {tensor_of(out, {tokens, width})}, precision, threads)
                                   .ok());
                         CHECK(same_bits(out, expected));
@@ -204,7 +209,8 @@ TEST_CASE("count_experts: adds, pads aside") {
         std::vector<int64_t> counts(9, 5), expected(9, 5);
         for (size_t i = 0; i < choices.size(); i++) expected[size_t(choices[i])] += !masked || i / 3 < 30;
         CHECK(run_op(cpu::count_experts_kernel, CountExpertsParams{},
-                     {tensor_of(choices, {50, 3}), masked ? tensor_of(mask, {50}) : Tensor{}, tensor_of(counts, {9})}, {})
+                     {tensor_of(choices, {50, 3}), masked ? tensor_of(mask, {50}) : Tensor{}, tensor_of(counts, {9})},
+                     {})
                   .ok());
         CHECK(counts == expected);
     }

@@ -1,13 +1,14 @@
-#include <doctest/doctest.h>
 #include "ops/row_fixture.h"
+#include <doctest/doctest.h>
 
 using namespace gnv;
 using namespace gnv::test;
 
 namespace {
 
-std::vector<float> run_rms_norm(std::vector<float> x, int64_t stride, std::vector<float> w, const RmsNormParams & params = {},
-                                Precision precision = Precision::f32, int threads = 1) {
+std::vector<float> run_rms_norm(std::vector<float> x, int64_t stride, std::vector<float> w,
+                                const RmsNormParams & params = {}, Precision precision = Precision::f32,
+                                int threads = 1) {
     const int64_t rows = int64_t(x.size()) / stride, width = int64_t(w.size());
     std::vector<float> y(static_cast<size_t>(rows * width), -1.0f);
     CHECK(run_op(cpu::rms_norm_kernel, params, {tensor_of(x, {rows, stride}), tensor_of(w, {width})},
@@ -17,7 +18,8 @@ std::vector<float> run_rms_norm(std::vector<float> x, int64_t stride, std::vecto
 }
 
 std::vector<float> run_gated(std::vector<float> x, std::vector<float> w, std::vector<float> z,
-                             const GatedRmsNormParams & params = {}, Precision precision = Precision::f32, int threads = 1) {
+                             const GatedRmsNormParams & params = {}, Precision precision = Precision::f32,
+                             int threads = 1) {
     const int64_t width = int64_t(w.size()), rows = int64_t(x.size()) / width;
     std::vector<float> y(x.size(), -1.0f);
     CHECK(run_op(cpu::gated_rms_norm_kernel, params,
@@ -27,7 +29,8 @@ std::vector<float> run_gated(std::vector<float> x, std::vector<float> w, std::ve
     return y;
 }
 
-void check_recorded(const std::vector<float> & x, int64_t stride, const std::string & weight, const std::string & output) {
+void check_recorded(const std::vector<float> & x, int64_t stride, const std::string & weight,
+                    const std::string & output) {
     CAPTURE(output);
     const std::vector<float> expected = recorded_text().floats(output);
     const std::vector<float> y = run_rms_norm(x, stride, checkpoint_floats("model.language_model." + weight));
@@ -60,8 +63,10 @@ TEST_CASE("rms_norm: recorded outputs") {
                    "text70.layer.3.post_attention_layernorm");
     check_recorded(get("layer.7"), 256, "norm.weight", "text70.norm");
     // Query and gate of a head lie side by side: the first half of each row.
-    check_recorded(get("layer.3.self_attn.q_proj"), 128, "layers.3.self_attn.q_norm.weight", "text70.layer.3.self_attn.q_norm");
-    check_recorded(get("layer.3.self_attn.k_proj"), 64, "layers.3.self_attn.k_norm.weight", "text70.layer.3.self_attn.k_norm");
+    check_recorded(get("layer.3.self_attn.q_proj"), 128, "layers.3.self_attn.q_norm.weight",
+                   "text70.layer.3.self_attn.q_norm");
+    check_recorded(get("layer.3.self_attn.k_proj"), 64, "layers.3.self_attn.k_norm.weight",
+                   "text70.layer.3.self_attn.k_norm");
 }
 
 TEST_CASE("rms_norm: doubles, order of the sum, rounding, threads, variants") {
@@ -91,7 +96,8 @@ TEST_CASE("rms_norm: doubles, order of the sum, rounding, threads, variants") {
         std::vector<float> rounded = y;
         for (float & value : rounded) value = nearest_bf16(value);
         CHECK(same_bits(run_rms_norm(x, stride, w, params, Precision::bf16), rounded));
-        for (const int threads : thread_counts) CHECK(same_bits(run_rms_norm(x, stride, w, params, Precision::f32, threads), y));
+        for (const int threads : thread_counts)
+            CHECK(same_bits(run_rms_norm(x, stride, w, params, Precision::f32, threads), y));
         std::vector<float> scale = w;
         for (float & value : scale) value += 0.5f;
         for (const cpu::Loops * loops : cpu::all_loops())
@@ -105,7 +111,7 @@ TEST_CASE("rms_norm: doubles, order of the sum, rounding, threads, variants") {
 
 TEST_CASE("rms_norm: BF16 weights, and a row of zeros") {
     std::vector<float> x(32, 0.0f), y(32, -1.0f);
-    x[16] = 4; // root of the mean of squares: 1
+    x[16] = 4;                           // root of the mean of squares: 1
     std::vector<uint16_t> w(16, 0x3f00); // 0.5
     CHECK(run_op(cpu::rms_norm_kernel, RmsNormParams{0, 1}, {tensor_of(x, {1, 2, 16}), tensor_of(w, {16})},
                  {tensor_of(y, {1, 2, 16})})
@@ -122,7 +128,8 @@ TEST_CASE("gated_rms_norm: doubles, rounding, threads, variants") {
             CAPTURE(sigmoid);
             const int64_t rows = 40;
             const GatedRmsNormParams params = {1e-6f, sigmoid};
-            const std::vector<float> x = normal_floats(rows * width, 3), w = normal_floats(width, 4), z = normal_floats(rows * width, 5, 4);
+            const std::vector<float> x = normal_floats(rows * width, 3), w = normal_floats(width, 4),
+                                     z = normal_floats(rows * width, 5, 4);
             const std::vector<float> y = run_gated(x, w, z, params);
             int wrong = 0;
             for (int64_t i = 0; i < rows * width; i++) {
@@ -142,11 +149,13 @@ TEST_CASE("gated_rms_norm: doubles, rounding, threads, variants") {
             for (size_t i = 0; i < x.size(); i++)
                 expected[i] = nearest_bf16(nearest_bf16(nearest_bf16(normed[i]) * w[i % size_t(width)]) * act[i]);
             CHECK(same_bits(run_gated(x, w, z, params, Precision::bf16), expected));
-            for (const int threads : thread_counts) CHECK(same_bits(run_gated(x, w, z, params, Precision::f32, threads), y));
+            for (const int threads : thread_counts)
+                CHECK(same_bits(run_gated(x, w, z, params, Precision::f32, threads), y));
             for (const cpu::Loops * loops : cpu::all_loops())
                 for (const bool bf16 : {false, true}) {
                     std::vector<float> other(y.size());
-                    loops->rows.gated_rms_norm(x.data(), w.data(), z.data(), rows, width, 1e-6f, sigmoid, bf16, other.data());
+                    loops->rows.gated_rms_norm(x.data(), w.data(), z.data(), rows, width, 1e-6f, sigmoid, bf16,
+                                               other.data());
                     CHECK_MESSAGE(same_bits(other, bf16 ? expected : y), loops->name);
                 }
         }

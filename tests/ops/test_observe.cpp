@@ -1,5 +1,5 @@
-#include <doctest/doctest.h>
 #include "ops/row_fixture.h"
+#include <doctest/doctest.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -26,7 +26,8 @@ struct Observation {
 Observation observation(int64_t groups, int64_t columns, int64_t rows, bool with_offsets) {
     Observation o{groups, columns, rows, {}, {}};
     if (with_offsets) {
-        for (int64_t g = 0; g <= groups; g++) o.offsets.push_back(int32_t(g == 1 ? 0 : rows * g / groups)); // the first is empty
+        for (int64_t g = 0; g <= groups; g++)
+            o.offsets.push_back(int32_t(g == 1 ? 0 : rows * g / groups)); // the first is empty
         o.x = normal_floats((rows + 3) * columns, 1);
         std::fill(o.x.begin() + rows * columns, o.x.end(), NAN); // not in use
     } else {
@@ -68,10 +69,11 @@ Status observe(Observation & o, Statistic statistic, std::vector<double> & total
     std::vector<float> maxima(total.begin(), total.end());
     const bool maximum = statistic == Statistic::maximum;
     const Shape shape = {int64_t(total.size())};
-    Status status = run_op(cpu::observe_kernel, ObserveParams{statistic, o.groups},
-                           {tensor_of(o.x, {x_rows, o.stride()}), maximum ? tensor_of(maxima, shape) : tensor_of(total, shape),
-                            o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
-                           {}, run);
+    Status status =
+        run_op(cpu::observe_kernel, ObserveParams{statistic, o.groups},
+               {tensor_of(o.x, {x_rows, o.stride()}), maximum ? tensor_of(maxima, shape) : tensor_of(total, shape),
+                o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
+               {}, run);
     if (maximum) total.assign(maxima.begin(), maxima.end());
     return status;
 }
@@ -84,7 +86,8 @@ TEST_CASE("observe: every statistic, row after row, with any number of threads")
             for (const int64_t groups : {1, 3})
                 for (const bool with_offsets : {false, true}) {
                     if (statistic == Statistic::second_moments_16 && columns % 16 != 0) continue;
-                    if (columns > 100 && statistic == Statistic::second_moments && (groups > 1 || with_offsets)) continue;
+                    if (columns > 100 && statistic == Statistic::second_moments && (groups > 1 || with_offsets))
+                        continue;
                     CAPTURE(int(statistic));
                     CAPTURE(columns);
                     CAPTURE(groups);
@@ -121,7 +124,8 @@ TEST_CASE("observe: the first row with NaN or Inf") {
                     const Status status = observe(o, statistic, total, run);
                     CHECK(status.code() == Code::bad_value);
                     CHECK(run.bad_row == 411);
-                    CHECK(status.message() == concat("row 411, column ", o.stride() - 2, std::isnan(bad) ? " is NaN" : " is infinite"));
+                    CHECK(status.message() ==
+                          concat("row 411, column ", o.stride() - 2, std::isnan(bad) ? " is NaN" : " is infinite"));
                 }
 }
 
