@@ -9,6 +9,9 @@
 // one fused multiply-add after another, starting from zero, unless said otherwise: a row's result depends on nothing but
 // that row, whatever the batch, the number of threads and the processor.
 //
+// sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the result
+// would be below 2^-126.
+//
 // "state" inputs are read and written in place. "optional" inputs may be absent (no_value).
 #pragma once
 
@@ -39,7 +42,8 @@ struct RmsNormParams {
     float weight_offset = 1; // 1 for the zero-centred weights of this family
 };
 
-// o [.., D], w [D], z [.., D] -> [.., D]: n = [r] o / sqrt(mean(o^2) + epsilon); n = [r] n * w; y = [r] n * act(z)
+// o [.., D], w [D], z [.., D] -> [.., D]: n = [r] o * (1 / sqrt(mean(o^2) + epsilon)), summed as in rms_norm;
+// n = [r] n * w; y = [r] n * act(z)
 struct GatedRmsNormParams {
     float epsilon = 1e-6f;
     bool sigmoid = false; // act: sigmoid instead of SiLU
@@ -124,8 +128,9 @@ struct GatedDeltaNetParams {
 
 // --- Experts --------------------------------------------------------------------------------------------------------------
 
-// logits [T, E] -> weights f32 [T, k] [r], indices i32 [T, k]: softmax over E, the k largest in descending order (of equal
-// ones the lower index first), divided by their sum in that order.
+// logits [T, E] -> weights f32 [T, k] [r], indices i32 [T, k]: softmax over E, exp(logit - maximum) / sum with the
+// sum in 16 partial sums like that of rms_norm; the k largest in descending order (of equal ones the lower index first),
+// divided by their sum in that order.
 struct RouterParams {
     int64_t experts_per_token = 0; // k
 };
@@ -151,7 +156,8 @@ enum class Statistic : uint8_t {
 };
 
 // x [.., G * K] and total (state), optional offsets i32 [G + 1]: adds to `total`, row after row. With offsets x is [n, K],
-// and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row.
+// and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row;
+// sums are of no use then.
 struct ObserveParams {
     Statistic statistic = Statistic::maximum;
     int64_t groups = 1; // G

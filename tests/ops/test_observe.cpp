@@ -29,6 +29,8 @@ Observation observation(int64_t groups, int64_t columns, int64_t rows, bool with
         for (int64_t g = 0; g <= groups; g++)
             o.offsets.push_back(int32_t(g == 1 ? 0 : rows * g / groups)); // the first is empty
         o.x = normal_floats((rows + 3) * columns, 1);
+        for (int64_t g = 0; g < groups; g++) // the largest of a group stands where it begins
+            if (o.first_row(g) < o.end_row(g)) o.x[size_t(o.first_row(g) * columns)] = float(50 - g);
         std::fill(o.x.begin() + rows * columns, o.x.end(), NAN); // not in use
     } else {
         o.x = normal_floats(rows * groups * columns, 1);
