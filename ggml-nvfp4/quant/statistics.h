@@ -1,0 +1,41 @@
+// What calibration measured of a model: the largest inputs of its Linears and how often its experts were chosen. Kept in a
+// file, merged with others, used again without a forward pass.
+//
+// The file is JSON (schema ggml-nvfp4.statistics.1, docs/json.md) that names the model by a fingerprint, so that nobody
+// quantizes one model with another's statistics.
+#pragma once
+
+#include "core/status.h"
+#include "formats/safetensors.h"
+#include "graph/ops.h"
+#include "graph/text_model.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+struct Statistics {
+    std::string model_fingerprint;
+    std::string data_sha256; // hash_sequences() of the data; of merged ones, of their hashes in order
+    uint64_t sequences = 0, positions = 0, tokens = 0; // tokens: positions without pads
+    Precision precision = Precision::f32;
+    ExpertTokens expert_tokens = ExpertTokens::all;
+    std::vector<LayerStatistics> layers;
+};
+
+const char * precision_name(Precision precision);
+const char * expert_tokens_name(ExpertTokens tokens);
+
+// SHA-256 over names, dtypes and shapes of all tensors and over the content of the small ones (norms and the like, which
+// training changes too): the same for the same weights in any sharding, another for another model or fine-tune.
+Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
+
+std::string statistics_json(const Statistics & statistics);
+// Fails on anything that quantize could not have written: other schemas, maxima that are negative or not finite.
+Result<Statistics> read_statistics(const std::string & path);
+// Largest of maxima, sums of counts. Fails when they are of different models, precisions or ways to feed experts.
+Status merge_statistics(Statistics & into, const Statistics & other);
+std::string statistics_text(const Statistics & statistics); // a table for people
+
+} // namespace gnv
