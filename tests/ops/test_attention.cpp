@@ -66,15 +66,19 @@ struct Case {
     void expect_row(int64_t begin, int64_t t, int64_t h, std::vector<double> & out) const {
         const int64_t key_head = h / (query_heads / key_heads);
         std::vector<double> weights;
-        double sum = 0;
+        double sum = 0, largest = -INFINITY;
         for (int64_t j = begin; j <= t; j++) {
             double score = 0;
             for (int64_t d = 0; d < head; d++)
                 score += double(q[size_t((t * query_heads + h) * head + d)]) *
                          double(k[size_t((j * key_heads + key_head) * head + d)]);
             const bool seen = mask.empty() || mask[size_t(j)] != 0;
-            weights.push_back(seen ? std::exp(score * double(scale())) : 0); // no overflow at the sizes of these tests
-            sum += weights.back();
+            weights.push_back(seen ? score * double(scale()) : -INFINITY);
+            largest = std::max(largest, weights.back());
+        }
+        for (double & weight : weights) {
+            weight = weight > -INFINITY ? std::exp(weight - largest) : 0;
+            sum += weight;
         }
         for (int64_t j = begin; j <= t && sum > 0; j++)
             for (int64_t d = 0; d < head; d++)
@@ -98,6 +102,14 @@ TEST_CASE("attention: definition at many shapes") {
     for (Case & attention : cases) {
         CAPTURE(attention.head);
         CHECK(relative_error(attention.run(), attention.expected()) < 5e-6);
+    }
+}
+
+TEST_CASE("attention: scores of any size") {
+    for (const float shift : {-300.0f, 300.0f}) { // to every score; one column of q and k is set aside for it
+        Case attention({70}, 1, 1, 32);
+        for (size_t i = 0; i < attention.q.size(); i += 32) attention.q[i] = std::sqrt(32.0f), attention.k[i] = shift;
+        CHECK(relative_error(attention.run(), attention.expected()) < 1e-4); // scores have steps of 2^-15
     }
 }
 
@@ -154,7 +166,7 @@ TEST_CASE("attention: keys without weight") {
     for (const int pattern : {0, 1, 2, 3}) {
         Case attention({70, 33}, 4, 2, 64);
         for (int i = 0; i < 103; i++) {
-            const bool kept[] = {i < 50, i > 20, (i * 7) % 5 != 1, false};
+            const bool kept[] = {i<50, i> 20, (i * 7) % 5 != 1, false};
             attention.mask.push_back(kept[pattern]);
         }
         const Floats out = attention.run();
@@ -181,7 +193,8 @@ TEST_CASE("attention: a row knows nothing of later ones and of other segments") 
         CHECK(same_bits(long_one.part(0, length).run(), Floats(all.begin(), all.begin() + length * 256)));
     for (size_t i = 50 * 128; i < long_one.k.size(); i++) long_one.k[i] = long_one.v[i] = NAN;
     const Floats poisoned = long_one.run();
-    CHECK(same_bits(Floats(poisoned.begin(), poisoned.begin() + 50 * 256), Floats(all.begin(), all.begin() + 50 * 256)));
+    CHECK(
+        same_bits(Floats(poisoned.begin(), poisoned.begin() + 50 * 256), Floats(all.begin(), all.begin() + 50 * 256)));
 }
 
 TEST_CASE("attention: a cache gives the bits of one prefill") {

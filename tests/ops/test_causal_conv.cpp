@@ -78,8 +78,7 @@ TEST_CASE("causal_conv: BF16 rounds the sum and the result") {
     for (int64_t t = 0; t < 70; t++)
         for (int64_t c = 0; c < 64; c++) {
             float sum = 0;
-            for (int64_t j = 0; j < 4; j++)
-                sum = std::fma(conv.w[size_t(c * 4 + j)], conv.input(0, t, 3 - j, c), sum);
+            for (int64_t j = 0; j < 4; j++) sum = std::fma(conv.w[size_t(c * 4 + j)], conv.input(0, t, 3 - j, c), sum);
             const double rounded = double(bf16_of(sum)), exact = rounded / (1 + std::exp(-rounded));
             const float got = y[size_t(t * 64 + c)];
             REQUIRE(got == bf16_of(got));
