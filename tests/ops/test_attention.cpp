@@ -96,9 +96,10 @@ Floats joined(std::initializer_list<Floats> parts) {
 } // namespace
 
 TEST_CASE("attention: definition at many shapes") {
-    Case cases[] = {Case({1}, 1, 1, 32),       Case({70}, 4, 2, 64),           Case({33, 1, 130}, 2, 2, 20),
-                    Case({65}, 16, 2, 256),    Case({17, 40}, 6, 2, 128),      Case({300}, 3, 1, 32),
-                    Case({5, 0, 9}, 70, 1, 8), Case({1, 2, 63, 64}, 4, 4, 32), Case({100}, 8, 8, 12)};
+    Case cases[] = {Case({0}, 2, 1, 32),          Case({1}, 1, 1, 32),       Case({70}, 4, 2, 64),
+                    Case({33, 1, 130}, 2, 2, 20), Case({65}, 16, 2, 256),    Case({17, 40}, 6, 2, 128),
+                    Case({300}, 3, 1, 32),        Case({5, 0, 9}, 70, 1, 8), Case({1, 2, 63, 64}, 4, 4, 32),
+                    Case({100}, 8, 8, 12)};
     for (Case & attention : cases) {
         CAPTURE(attention.head);
         CHECK(relative_error(attention.run(), attention.expected()) < 5e-6);

@@ -126,6 +126,7 @@ TEST_CASE("gated_delta_net: both forms are the recurrence, with and without memo
         Case(Case({length}, 2, 4, 32, 32).add_memory()).check_both(5e-6);
     }
     Case({1, 2, 63, 64, 65, 130}, 2, 2, 32, 32).add_memory().check_both(5e-6);
+    Case({0}, 2, 2, 32, 32).add_memory().check_both(5e-6);
 }
 
 TEST_CASE("gated_delta_net: head ratios and sizes") {
