@@ -64,16 +64,17 @@ inline void delta_products(int64_t rows, int64_t head, const float * x, const fl
 // within[i, j] = -beta[i] kk[i, j] d[i, j] for j < i, weights[i, j] = qk[i, j] d[i, j] for j <= i. Leaves d[last, j] in
 // `decay` and e[i] in `entry`.
 inline void decay_products(const DeltaRows & in, float * __restrict decay, float * __restrict entry) {
-    float sums[delta_chunk], total = 0;
+    float sums[delta_chunk] = {}, total = 0;
     for (int64_t i = 0; i < in.rows; i++) {
+        const int64_t end = (i | 15) + 1; // whole vectors: nobody reads what lies right of i
         const float g = in.g[i], beta = -in.beta[i];
-        for (int64_t j = 0; j < i; j++) sums[j] += g;
+        for (int64_t j = 0; j < end; j++) sums[j] += g;
         sums[i] = 0, total += g, entry[i] = total;
         const float * __restrict kk = in.kk + i * delta_chunk;
         const float * __restrict qk = in.qk + i * delta_chunk;
         float * __restrict within = in.within + i * delta_chunk;
         float * __restrict weights = in.weights + i * delta_chunk;
-        for (int64_t j = 0; j <= i; j++) {
+        for (int64_t j = 0; j < end; j++) {
             decay[j] = exp32(sums[j]);
             within[j] = beta * kk[j] * decay[j];
             weights[j] = qk[j] * decay[j];
