@@ -21,7 +21,7 @@ struct Scratch {
         head = call.as<AttentionParams>().head;
         key_heads = call.inputs[in_k].shape[1] / head;
         group = call.inputs[in_q].shape[1] / call.inputs[in_k].shape[1];
-        rows = std::clamp<int64_t>(64 / group, 1, 16);
+        rows = std::clamp<int64_t>(64 / group, 1, 32);
         const Shape & cache = call.inputs[in_cache_k].shape;
         most_keys = std::max(call.inputs[in_q].shape[0], cache.rank == 3 ? cache[1] : 0);
         ScratchCursor cursor(memory);

@@ -19,8 +19,9 @@ inline void delta_gates(int64_t rows, const float * a, const float * b, int64_t 
     for (int64_t i = 0; i < rows; i++) g[i] = decay * float(exact::softplus(double(g[i])));
 }
 
-inline void normalize_rows(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
-                           float * __restrict transposed) {
+template <bool keys>
+inline void normalize_all(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
+                          float * __restrict transposed) {
     float sums[delta_chunk];
     for (int64_t i = 0; i < rows; i++) {
         sums[i] = 0;
@@ -31,16 +32,25 @@ inline void normalize_rows(int64_t rows, int64_t head, const float * x, int64_t 
         for (int64_t i = 0; i < rows; i++) sums[i] = fma32(column[i], column[i], sums[i]);
     }
     for (int64_t i = 0; i < rows; i++) sums[i] = __builtin_sqrtf(sums[i] + 1e-6f);
-    for (int64_t d = 0; d < head; d++) {
+    for (int64_t d = 0; d < head && keys; d++) {
         float * column = transposed + d * delta_chunk;
-        for (int64_t i = 0; i < rows; i++) column[i] = column[i] / sums[i] / divisor;
+        for (int64_t i = 0; i < rows; i++) column[i] /= sums[i];
     }
     for (int64_t i = 0; i < rows; i++) {
         const float * __restrict from = x + i * stride;
         float * __restrict to = y + i * head;
         const float norm = sums[i];
-        for (int64_t d = 0; d < head; d++) to[d] = from[d] / norm / divisor;
+        for (int64_t d = 0; d < head; d++) to[d] = keys ? from[d] / norm : from[d] / norm / divisor;
     }
+}
+
+inline void normalize_keys(int64_t rows, int64_t head, const float * x, int64_t stride, float * y, float * transposed) {
+    normalize_all<true>(rows, head, x, stride, 1, y, transposed);
+}
+
+inline void normalize_queries(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
+                              float * scratch) {
+    normalize_all<false>(rows, head, x, stride, divisor, y, scratch);
 }
 
 inline void delta_products(int64_t rows, int64_t head, const float * x, const float * k_transposed, float * out) {
@@ -54,16 +64,17 @@ inline void delta_products(int64_t rows, int64_t head, const float * x, const fl
 // within[i, j] = -beta[i] kk[i, j] d[i, j] for j < i, weights[i, j] = qk[i, j] d[i, j] for j <= i. Leaves d[last, j] in
 // `decay` and e[i] in `entry`.
 inline void decay_products(const DeltaRows & in, float * __restrict decay, float * __restrict entry) {
-    float sums[delta_chunk], total = 0;
+    float sums[delta_chunk] = {}, total = 0;
     for (int64_t i = 0; i < in.rows; i++) {
+        const int64_t end = (i | 15) + 1; // whole vectors: nobody reads what lies right of i
         const float g = in.g[i], beta = -in.beta[i];
-        for (int64_t j = 0; j < i; j++) sums[j] += g;
+        for (int64_t j = 0; j < end; j++) sums[j] += g;
         sums[i] = 0, total += g, entry[i] = total;
         const float * __restrict kk = in.kk + i * delta_chunk;
         const float * __restrict qk = in.qk + i * delta_chunk;
         float * __restrict within = in.within + i * delta_chunk;
         float * __restrict weights = in.weights + i * delta_chunk;
-        for (int64_t j = 0; j <= i; j++) {
+        for (int64_t j = 0; j < end; j++) {
             decay[j] = exp32(sums[j]);
             within[j] = beta * kk[j] * decay[j];
             weights[j] = qk[j] * decay[j];
@@ -142,7 +153,8 @@ inline void delta_recurrent(const DeltaRows & in) {
     }
 }
 
-constexpr DeltaLoops delta_loops = {delta_gates, normalize_rows, delta_products, delta_chunked, delta_recurrent};
+constexpr DeltaLoops delta_loops = {delta_gates,    normalize_queries, normalize_keys,
+                                    delta_products, delta_chunked,     delta_recurrent};
 
 } // namespace
 

@@ -58,8 +58,8 @@ void run_rows(const Problem & problem, int64_t first, int64_t rows, int64_t key_
     const bool bf16 = problem.call.precision == Precision::bf16;
     const float * qkv = problem.call.inputs[in_qkv].as<const float>() + first * problem.width;
     const float * q = qkv + key_head * params.key_head;
-    loops.normalize(rows, params.key_head, q, problem.width, problem.root, work.q, work.transposed);
-    loops.normalize(rows, params.key_head, q + problem.key_width, problem.width, 1.0f, work.k, work.transposed);
+    loops.normalize_queries(rows, params.key_head, q, problem.width, problem.root, work.q, work.transposed);
+    loops.normalize_keys(rows, params.key_head, q + problem.key_width, problem.width, work.k, work.transposed);
     if (chunked) {
         loops.products(rows, params.key_head, work.k, work.transposed, work.kk);
         loops.products(rows, params.key_head, work.q, work.transposed, work.qk);

@@ -74,20 +74,44 @@ inline void product_panel(const Products & p, int64_t m, int64_t j) {
     for (; i < m; i++) product_tile<1, columns>(p, i, j);
 }
 
+// At most product_depth rows of b: panels of few columns, each copied together where its rows lie far apart, since lines of
+// the cache at such distances push each other out.
+inline void product_slab(int64_t m, const Products & products) {
+    constexpr int64_t far = 2 * product_columns, many = 16;
+    float packed[product_depth * product_columns];
+    Products p = products;
+    int64_t j = 0;
+    for (; j + product_columns <= p.n; j += product_columns) {
+        if (m < many || products.b_stride <= far) {
+            product_panel<product_columns>(p, m, j);
+            continue;
+        }
+        for (int64_t s = 0; s < p.k; s++)
+            memcpy(packed + s * product_columns, products.b + s * products.b_stride + j,
+                   product_columns * sizeof(float));
+        Products panel = p;
+        panel.b = packed, panel.b_stride = product_columns, panel.c = p.c + j;
+        product_panel<product_columns>(panel, m, 0);
+    }
+    if (product_columns > 32)
+        for (; j + 32 <= p.n; j += 32) product_panel<32>(p, m, j);
+    if (j < p.n)
+        for (int64_t i = 0; i < m; i++) product_row(p, i, j);
+}
+
 // c[i, j] = (c[i, j], or 0 when from_zero) + sum over s < k of a[i, s] b[s, j], i < m: one chain of fused multiply-adds in
 // ascending order of s. Rows of c are none of b's.
 inline void add_products(int64_t m, const Products & products) {
-    Products p = products;
-    for (int64_t done = 0; done == 0 || done < products.k; done += product_depth) {
-        p.k = products.k - done < product_depth ? products.k - done : product_depth;
-        p.a = products.a + done * p.a_step, p.b = products.b + done * p.b_stride;
-        p.from_zero = products.from_zero && done == 0;
-        int64_t j = 0;
-        for (; j + product_columns <= p.n; j += product_columns) product_panel<product_columns>(p, m, j);
-        if (product_columns > 32)
-            for (; j + 32 <= p.n; j += 32) product_panel<32>(p, m, j);
-        if (j < p.n)
-            for (int64_t i = 0; i < m; i++) product_row(p, i, j);
+    constexpr int64_t block = 64; // rows of c that stay near
+    for (int64_t first = 0; first < m; first += block) {
+        Products p = products;
+        p.c += first * p.c_stride;
+        for (int64_t done = 0; done == 0 || done < products.k; done += product_depth) {
+            p.k = products.k - done < product_depth ? products.k - done : product_depth;
+            p.a = products.a + first * p.a_row + done * p.a_step, p.b = products.b + done * p.b_stride;
+            p.from_zero = products.from_zero && done == 0;
+            product_slab(m - first < block ? m - first : block, p);
+        }
     }
 }
 

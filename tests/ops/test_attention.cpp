@@ -66,15 +66,19 @@ struct Case {
     void expect_row(int64_t begin, int64_t t, int64_t h, std::vector<double> & out) const {
         const int64_t key_head = h / (query_heads / key_heads);
         std::vector<double> weights;
-        double sum = 0;
+        double sum = 0, largest = -INFINITY;
         for (int64_t j = begin; j <= t; j++) {
             double score = 0;
             for (int64_t d = 0; d < head; d++)
                 score += double(q[size_t((t * query_heads + h) * head + d)]) *
                          double(k[size_t((j * key_heads + key_head) * head + d)]);
             const bool seen = mask.empty() || mask[size_t(j)] != 0;
-            weights.push_back(seen ? std::exp(score * double(scale())) : 0); // no overflow at the sizes of these tests
-            sum += weights.back();
+            weights.push_back(seen ? score * double(scale()) : -INFINITY);
+            largest = std::max(largest, weights.back());
+        }
+        for (double & weight : weights) {
+            weight = weight > -INFINITY ? std::exp(weight - largest) : 0;
+            sum += weight;
         }
         for (int64_t j = begin; j <= t && sum > 0; j++)
             for (int64_t d = 0; d < head; d++)
@@ -92,12 +96,21 @@ Floats joined(std::initializer_list<Floats> parts) {
 } // namespace
 
 TEST_CASE("attention: definition at many shapes") {
-    Case cases[] = {Case({1}, 1, 1, 32),       Case({70}, 4, 2, 64),           Case({33, 1, 130}, 2, 2, 20),
-                    Case({65}, 16, 2, 256),    Case({17, 40}, 6, 2, 128),      Case({300}, 3, 1, 32),
-                    Case({5, 0, 9}, 70, 1, 8), Case({1, 2, 63, 64}, 4, 4, 32), Case({100}, 8, 8, 12)};
+    Case cases[] = {Case({0}, 2, 1, 32),          Case({1}, 1, 1, 32),       Case({70}, 4, 2, 64),
+                    Case({33, 1, 130}, 2, 2, 20), Case({65}, 16, 2, 256),    Case({17, 40}, 6, 2, 128),
+                    Case({300}, 3, 1, 32),        Case({5, 0, 9}, 70, 1, 8), Case({1, 2, 63, 64}, 4, 4, 32),
+                    Case({100}, 8, 8, 12)};
     for (Case & attention : cases) {
         CAPTURE(attention.head);
         CHECK(relative_error(attention.run(), attention.expected()) < 5e-6);
+    }
+}
+
+TEST_CASE("attention: scores of any size") {
+    for (const float shift : {-300.0f, 300.0f}) { // to every score; one column of q and k is set aside for it
+        Case attention({70}, 1, 1, 32);
+        for (size_t i = 0; i < attention.q.size(); i += 32) attention.q[i] = std::sqrt(32.0f), attention.k[i] = shift;
+        CHECK(relative_error(attention.run(), attention.expected()) < 1e-4); // scores have steps of 2^-15
     }
 }
 

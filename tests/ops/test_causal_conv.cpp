@@ -70,6 +70,14 @@ TEST_CASE("causal_conv: definition with and without history") {
     }
 }
 
+TEST_CASE("causal_conv: nothing new leaves the history") {
+    Case conv({0, 0}, 32, 4);
+    conv.add_history();
+    const Floats before = conv.history;
+    CHECK(conv.run().empty());
+    CHECK(same_bits(conv.history, before));
+}
+
 TEST_CASE("causal_conv: BF16 rounds the sum and the result") {
     Case conv({70}, 64, 4);
     round_all(conv.u), round_all(conv.w);

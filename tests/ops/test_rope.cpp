@@ -63,7 +63,8 @@ struct Case {
 
 TEST_CASE("rope: definition, near and far positions, three axes") {
     Case cases[] = {Case(70, 4, 64, 16, {3, 3, 2}, 100), Case(130, 2, 256, 64, {11, 11, 10}, 262144),
-                    Case(65, 1, 32, 32, {16, 0, 0}, 10'000'000), Case(3, 3, 20, 6, {1, 1, 1}, 1000)};
+                    Case(65, 1, 32, 32, {16, 0, 0}, 10'000'000), Case(3, 3, 20, 6, {1, 1, 1}, 1000),
+                    Case(9, 1, 64, 64, {20, 4, 7}, 5000)};
     for (Case & rope : cases) {
         CAPTURE(rope.params.head);
         CHECK(same_bits(rope.run(), rope.expected(false)));
