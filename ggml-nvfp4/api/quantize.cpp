@@ -1,322 +1,29 @@
 #include "api/quantize.h"
 
-#include "api/task_queue.h"
+#include "api/calibrate.h"
+#include "api/quantization_report.h"
+#include "api/quantize_run.h"
+#include "core/memory.h"
 #include "cpu/nvfp4_pack.h"
 #include "formats/json_writer.h"
-#include "formats/nvfp4.h"
+#include "quant/input_scales.h"
 
-#include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cmath>
-#include <mutex>
 #include <sys/resource.h>
 
 namespace gnv {
 
-namespace {
+static double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
-using Clock = std::chrono::steady_clock;
-constexpr auto progress_interval = std::chrono::milliseconds(100);
-constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead of the workers
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-void add_process_usage(QuantizeReport & report) {
+static void add_process_usage(QuantizeReport & report) {
     rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) != 0) return;
     const auto seconds = [](const timeval & time) { return double(time.tv_sec) + double(time.tv_usec) * 1e-6; };
     report.cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
-    report.peak_rss = uint64_t(usage.ru_maxrss) * 1024;
+    report.peak_rss = peak_resident_memory();
 }
-
-// Adds the time it lives to a counter.
-class Stopwatch {
-  public:
-    explicit Stopwatch(double & counter) : counter_(counter) {}
-    ~Stopwatch() { counter_ += seconds_since(start_); }
-
-  private:
-    double & counter_;
-    Clock::time_point start_ = Clock::now();
-};
-
-struct Worker {
-    std::vector<uint8_t> source, output;
-    QuantizeReport times; // read, measure, pack, write, bytes
-};
-
-class Run {
-  public:
-    Run(const Plan & plan, const QuantizeOptions & options, FolderFiles shards, CheckpointWriter & writer)
-        : plan_(plan), options_(options), shards_(std::move(shards)), writer_(writer), queue_(plan) {
-        progress_.source_bytes_total = plan.source_bytes_read();
-        progress_.tensors_total = plan.output.tensors.size();
-    }
-
-    // Streams everything; times go to `report`.
-    Status stream(ThreadPool & threads, QuantizeReport & report);
-    Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
-    // After stream(): a request to stop still counts until the result gets its name.
-    Status check_cancelled() { return advance(0, 0); }
-
-  private:
-    Status work(Worker & worker);
-    Status run_task(Worker & worker, const Task & task);
-    Status copy(Worker & worker, const Task & task);
-    Status group(Worker & worker, const Task & task);
-    Status measure(Worker & worker, const Task & task, float & absolute_maximum);
-    Status pack(Worker & worker, const Task & task);
-
-    Status read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out);
-    Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
-                        float & absolute_maximum);
-    Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
-                     float global_scale);
-    Status write_global_scale(const PlanModule & module, float global_scale);
-    Status finish_unit(uint32_t unit);
-    Status advance(uint64_t source_bytes, uint64_t tensors);
-    void prefetch(uint64_t source_bytes_done);
-
-    const Plan & plan_;
-    const QuantizeOptions & options_;
-    FolderFiles shards_;
-    CheckpointWriter & writer_;
-    TaskQueue queue_;
-    const Clock::time_point start_ = Clock::now();
-
-    std::mutex prefetch_mutex_;
-    size_t prefetched_units_ = 0;
-    uint64_t prefetched_bytes_ = 0;
-
-    std::mutex progress_mutex_;
-    QuantizeProgress progress_;
-    Clock::time_point last_progress_;
-};
-
-Status Run::stream(ThreadPool & threads, QuantizeReport & report) {
-    const int count = std::min(plan_.memory.workers, threads.size());
-    std::vector<Worker> workers(static_cast<size_t>(count));
-    const Clock::time_point start = Clock::now();
-    prefetch(0);
-    GNV_TRY(threads.parallel_for(count, [&](int64_t i) { return work(workers[size_t(i)]); }));
-    report.stream_wall = seconds_since(start);
-    for (const Worker & worker : workers) {
-        report.read += worker.times.read;
-        report.measure += worker.times.measure;
-        report.pack += worker.times.pack;
-        report.write += worker.times.write;
-        report.bytes_read += worker.times.bytes_read;
-        report.bytes_written += worker.times.bytes_written;
-    }
-    return advance(0, 0);
-}
-
-Status Run::work(Worker & worker) {
-    Status status = guard_exceptions([&]() -> Status {
-        worker.source.resize(plan_.memory.source_buffer);
-        worker.output.resize(plan_.memory.output_buffer);
-        Task task;
-        while (queue_.next(task)) GNV_TRY(run_task(worker, task));
-        return {};
-    });
-    if (!status.ok()) queue_.stop();
-    return status;
-}
-
-Status Run::run_task(Worker & worker, const Task & task) {
-    float absolute_maximum = 0;
-    switch (task.kind) {
-    case Task::Kind::copy: GNV_TRY(copy(worker, task)); break;
-    case Task::Kind::group: GNV_TRY(group(worker, task)); break;
-    case Task::Kind::measure: GNV_TRY(measure(worker, task, absolute_maximum)); break;
-    case Task::Kind::pack: GNV_TRY(pack(worker, task)); break;
-    }
-    return queue_.done(task, absolute_maximum) ? finish_unit(task.unit) : Status();
-}
-
-// Every tensor of the unit is complete.
-Status Run::finish_unit(uint32_t unit_number) {
-    const PlanUnit & unit = plan_.units[unit_number];
-    uint64_t tensors = 0;
-    const auto finished = [&](uint32_t tensor) {
-        tensors++;
-        return writer_.finished(tensor);
-    };
-    if (!unit.quantize) GNV_TRY(finished(unit.first));
-    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++)
-        for (uint32_t component = 0; component < plan_.outputs_per_module(); component++)
-            GNV_TRY(finished(plan_.modules[m].first_output + component));
-    return advance(0, tensors);
-}
-
-Status Run::copy(Worker & worker, const Task & task) {
-    const PlanUnit & unit = plan_.units[task.unit];
-    const TensorInfo & source = plan_.checkpoint.tensors()[plan_.tensors[unit.first].source];
-    {
-        const Stopwatch watch(worker.times.read);
-        GNV_TRY(shards_[source.shard]
-                    ->read(worker.source.data(), task.size, source.offset + task.begin)
-                    .add_context(plan_.checkpoint.describe(source)));
-    }
-    const Stopwatch watch(worker.times.write);
-    GNV_TRY(writer_.write(unit.first, worker.source.data(), task.size, task.begin));
-    worker.times.bytes_read += task.size;
-    worker.times.bytes_written += task.size;
-    return advance(task.size, 0);
-}
-
-Status Run::group(Worker & worker, const Task & task) {
-    const PlanUnit & unit = plan_.units[task.unit];
-    float absolute_maximum = 0;
-    uint8_t * at = worker.source.data();
-    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
-        const LinearModule & linear = plan_.linear(plan_.modules[m]);
-        GNV_TRY(read_rows(worker, linear, 0, uint64_t(linear.rows), at));
-        GNV_TRY(find_maximum(worker, linear, 0, uint64_t(linear.rows), at, absolute_maximum));
-        at += plan_.weight_bytes(linear);
-    }
-    const DType dtype = plan_.source_of(plan_.linear(plan_.modules[unit.first])).dtype;
-    const float global_scale = nvfp4::global_scale(dtype, absolute_maximum);
-    at = worker.source.data();
-    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
-        const LinearModule & linear = plan_.linear(plan_.modules[m]);
-        GNV_TRY(pack_rows(worker, plan_.modules[m], 0, uint64_t(linear.rows), at, global_scale));
-        at += plan_.weight_bytes(linear);
-    }
-    return {};
-}
-
-Status Run::measure(Worker & worker, const Task & task, float & absolute_maximum) {
-    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
-    GNV_TRY(read_rows(worker, linear, task.begin, task.size, worker.source.data()));
-    return find_maximum(worker, linear, task.begin, task.size, worker.source.data(), absolute_maximum);
-}
-
-Status Run::pack(Worker & worker, const Task & task) {
-    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
-    GNV_TRY(read_rows(worker, linear, task.begin, task.size, worker.source.data()));
-    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, worker.source.data(),
-                     task.global_scale);
-}
-
-Status Run::read_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * out) {
-    const TensorInfo & source = plan_.source_of(linear);
-    const uint64_t bytes = rows * plan_.row_bytes(linear);
-    {
-        const Stopwatch watch(worker.times.read);
-        GNV_TRY(shards_[source.shard]
-                    ->read(out, bytes, source.offset + linear.offset + row * plan_.row_bytes(linear))
-                    .add_context(plan_.checkpoint.describe(source)));
-    }
-    worker.times.bytes_read += bytes;
-    return advance(bytes, 0);
-}
-
-// The first NaN or Inf of some rows, for the message.
-Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row,
-                  uint64_t rows, const uint8_t * data) {
-    const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
-    uint64_t element = 0;
-    for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
-        (void)nvfp4::absolute_maximum_reference(source.dtype, data + element * element_bytes, 1, finite);
-        if (!finite) break;
-    }
-    const uint64_t r = row + element / uint64_t(linear.columns), c = element % uint64_t(linear.columns);
-    return fail(Code::bad_value, plan.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
-                linear.name, " (byte ",
-                source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
-                " of the file); it cannot be quantized: repair the source, or keep this module as it is");
-}
-
-Status Run::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
-                         const uint8_t * data, float & absolute_maximum) {
-    const Stopwatch watch(worker.times.measure);
-    const TensorInfo & source = plan_.source_of(linear);
-    bool finite = true;
-    const float found = cpu::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
-    if (!finite) return not_finite(plan_, source, linear, row, rows, data);
-    absolute_maximum = std::max(absolute_maximum, found);
-    return {};
-}
-
-Status Run::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
-                      float global_scale) {
-    constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
-    const LinearModule & linear = plan_.linear(module);
-    const DType dtype = plan_.source_of(linear).dtype;
-    const uint64_t row_output =
-        nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
-    const uint64_t step = std::max<uint64_t>(1, worker.output.size() / row_output);
-    for (uint64_t done = 0; done < rows; done += step) {
-        nvfp4::Weight piece;
-        piece.rows = int64_t(std::min(step, rows - done));
-        piece.columns = linear.columns;
-        piece.codes = {worker.output.data(), nvfp4::code_bytes(layout, piece.rows, piece.columns)};
-        piece.scales = {worker.output.data() + piece.codes.size(),
-                        nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
-        piece.global_scale = global_scale;
-        {
-            const Stopwatch watch(worker.times.pack);
-            cpu::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
-        }
-        const Stopwatch watch(worker.times.write);
-        const int64_t first = int64_t(row + done);
-        GNV_TRY(writer_.write(module.first_output, piece.codes.data(), piece.codes.size(),
-                              nvfp4::code_bytes(layout, first, piece.columns)));
-        GNV_TRY(writer_.write(module.first_output + 1, piece.scales.data(), piece.scales.size(),
-                              nvfp4::scale_bytes(layout, first, piece.columns)));
-        worker.times.bytes_written += piece.codes.size() + piece.scales.size();
-    }
-    return row == 0 ? write_global_scale(module, global_scale) : Status();
-}
-
-Status Run::write_global_scale(const PlanModule & module, float global_scale) {
-    static_assert(sizeof(float) == 4);
-    return writer_.write(module.first_output + 2, &global_scale, sizeof global_scale, 0);
-}
-
-// Keeps the disk busy while the workers compute: without it a cold disk is read at a third of its speed.
-void Run::prefetch(uint64_t source_bytes_done) {
-    const std::unique_lock<std::mutex> lock(prefetch_mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return; // somebody is at it
-    for (; prefetched_units_ < plan_.units.size(); prefetched_units_++) {
-        if (prefetched_bytes_ > source_bytes_done + prefetch_window) return;
-        const PlanUnit & unit = plan_.units[prefetched_units_];
-        prefetched_bytes_ += unit.source_bytes * (unit.read_twice ? 2 : 1); // as progress counts
-        if (!unit.quantize) {
-            const TensorInfo & source = plan_.checkpoint.tensors()[plan_.tensors[unit.first].source];
-            shards_[source.shard]->will_need(source.offset, std::min(source.bytes, prefetch_window));
-        }
-        for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
-            const LinearModule & linear = plan_.linear(plan_.modules[m]);
-            const TensorInfo & source = plan_.source_of(linear);
-            shards_[source.shard]->will_need(source.offset + linear.offset,
-                                             std::min(plan_.weight_bytes(linear), prefetch_window));
-        }
-    }
-}
-
-Status Run::advance(uint64_t source_bytes, uint64_t tensors) {
-    std::unique_lock<std::mutex> lock(progress_mutex_);
-    progress_.source_bytes += source_bytes;
-    progress_.tensors += tensors;
-    if (source_bytes > 0) {
-        const uint64_t done = progress_.source_bytes;
-        lock.unlock();
-        prefetch(done);
-        lock.lock();
-    }
-    const Clock::time_point now = Clock::now();
-    const bool complete = progress_.tensors == progress_.tensors_total;
-    if (!options_.progress || (now - last_progress_ < progress_interval && !complete)) return {};
-    last_progress_ = now;
-    progress_.seconds = seconds_since(start_);
-    if (options_.progress(progress_)) return {};
-    return Status(Code::cancelled, "stopped on request; what was written stays in " + writer_.partial_folder());
-}
-
-} // namespace
 
 // --- The whole run ------------------------------------------------------------------------------------------------------------
 
@@ -328,36 +35,142 @@ static Status check_free_space(const Plan & plan, const std::string & destinatio
                 ", where ", bytes_text(available), " are free");
 }
 
-Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
-    if (plan.options.recipe.scheme == Scheme::nvfp4)
-        return fail(Code::unsupported, "scheme nvfp4 (W4A4) needs calibrated input scales, which this version cannot "
-                                       "measure; use nvfp4a16 (weights only), or look at the plan with a dry run");
-    const Clock::time_point start = Clock::now();
-    GNV_TRY(check_destination(plan.checkpoint.folder(), options.destination, options.overwrite));
-    GNV_TRY(check_free_space(plan, options.destination));
-    GNV_ASSIGN(FolderFiles shards, plan.checkpoint.open_shards());
+static std::vector<uint32_t> all_units(const Plan & plan) {
+    std::vector<uint32_t> units(plan.units.size());
+    for (uint32_t u = 0; u < units.size(); u++) units[u] = u;
+    return units;
+}
 
-    QuantizeReport report;
-    const CheckpointWriter::Options writer_options{options.destination, options.overwrite, plan.plan_fingerprint,
-                                                   plan.source_fingerprint};
-    GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan.output, writer_options));
-    Run run(plan, options, std::move(shards), *writer);
-    GNV_TRY(run.stream(threads, report));
+// What the scheme needs and the caller has to give; everything that can be said before work starts.
+static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    if (plan.options.recipe.scheme != Scheme::nvfp4) {
+        if (options.calibration || options.statistics)
+            return Status(Code::invalid_argument,
+                          "scheme nvfp4a16 has no input scales: leave the calibration data out, "
+                          "or use scheme nvfp4");
+        return {};
+    }
+    if (!options.calibration && !options.statistics)
+        return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
+                                              "--tokens) or statistics (--stats), or use scheme nvfp4a16");
+    if (options.calibration && options.statistics)
+        return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
+    if (!options.save_statistics.empty() && path_exists(options.save_statistics))
+        return fail(Code::already_exists, options.save_statistics, " exists; statistics are not written over it");
+    return check_calibratable(plan);
+}
 
-    const Clock::time_point streamed = Clock::now();
-    GNV_TRY(writer->finish_tensors());
-    report.sync_wall = seconds_since(streamed);
+static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, const Statistics & statistics) {
+    GNV_ASSIGN(const std::string fingerprint, model_fingerprint(plan.checkpoint, shards));
+    if (fingerprint == statistics.model_fingerprint) return {};
+    return fail(Code::model, "these statistics are of another model than ", plan.checkpoint.folder(),
+                ": measure this one (--calib)");
+}
 
-    const Clock::time_point synced = Clock::now();
-    for (const PlanFile & file : plan.files)
-        GNV_TRY(writer->copy_file(file.name, join_path(plan.checkpoint.folder(), file.name)));
+namespace {
+
+// One run from its checks to the result's name.
+class Quantization {
+  public:
+    Quantization(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options)
+        : plan_(plan), threads_(threads), options_(options) {}
+    Result<QuantizeReport> run();
+
+  private:
+    Status prepare();
+    Status calibrate(QuantizeRun & run);
+    Status write_input_scales(QuantizeRun & run);
+    Status publish(QuantizeRun & run, CheckpointWriter & writer);
+
+    const Plan & plan_;
+    ThreadPool & threads_;
+    const QuantizeOptions & options_;
+    FolderFiles shards_;
+    std::unique_ptr<Calibration> calibration_;
+    Statistics statistics_; // given or measured, when the scheme needs them
+    std::vector<InputScale> scales_;
+    QuantizeReport report_;
+};
+
+Status Quantization::prepare() {
+    GNV_TRY(check_options(plan_, options_));
+    GNV_TRY(check_destination(plan_.checkpoint.folder(), options_.destination, options_.overwrite));
+    GNV_TRY(check_free_space(plan_, options_.destination));
+    GNV_ASSIGN(shards_, plan_.checkpoint.open_shards());
+    if (options_.statistics) {
+        GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
+        statistics_ = *options_.statistics;
+        GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+    }
+    if (!options_.calibration) return {};
+    GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
+    report_.planned_bytes = calibration_->pass().plan().memory_bytes();
+    return {};
+}
+
+Status Quantization::calibrate(QuantizeRun & run) {
+    const auto start = std::chrono::steady_clock::now();
+    const double streamed = report_.stream_wall;
+    PassHooks hooks;
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & weights) {
+        return run.stream(calibration_->take_units(group), &weights, threads_, report_);
+    };
+    Status stopped;
+    hooks.progress = [&](const PassProgress & progress) {
+        stopped = run.advance_positions(progress.positions, progress.positions_total);
+        return stopped.ok();
+    };
+    const Status status = calibration_->pass().run(hooks);
+    if (!stopped.ok()) return stopped;
+    GNV_TRY(Status(status.code(), status.message()));
+    report_.calibrate_wall = seconds_since(start) - (report_.stream_wall - streamed);
+    GNV_ASSIGN(statistics_, calibration_->statistics());
+    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+    if (!options_.save_statistics.empty())
+        GNV_TRY(write_file_synced(options_.save_statistics, statistics_json(statistics_)));
+    return {};
+}
+
+Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
+    for (const PlanFile & file : plan_.files)
+        GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
+    const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
+    GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
+    GNV_TRY(writer.add_file(quantization_report_name,
+                            quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_,
+                                                options_.calibration ? options_.calibration->json : "")));
     GNV_TRY(run.check_source_unchanged());
-    GNV_TRY(run.check_cancelled());
-    GNV_TRY(writer->publish(plan.config_text));
-    report.finish_wall = seconds_since(synced);
-    report.total_wall = seconds_since(start);
-    add_process_usage(report);
-    return report;
+    GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
+    return writer.publish(plan_.config_text);
+}
+
+Result<QuantizeReport> Quantization::run() {
+    const auto start = std::chrono::steady_clock::now();
+    GNV_TRY(prepare());
+    const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
+                                                   plan_.source_fingerprint};
+    GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
+    QuantizeRun run(plan_, options_, shards_, *writer);
+    if (calibration_) GNV_TRY(calibrate(run));
+    GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
+    if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
+    for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
+
+    const auto streamed = std::chrono::steady_clock::now();
+    GNV_TRY(writer->finish_tensors());
+    report_.sync_wall = seconds_since(streamed);
+    const auto synced = std::chrono::steady_clock::now();
+    GNV_TRY(publish(run, *writer));
+    report_.finish_wall = seconds_since(synced);
+    report_.total_wall = seconds_since(start);
+    add_process_usage(report_);
+    return report_;
+}
+
+} // namespace
+
+Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
+    return Quantization(plan, threads, options).run();
 }
 
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
@@ -372,10 +185,16 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("bytes_read", report.bytes_read).member("bytes_written", report.bytes_written);
     json.key("thread_seconds").begin_object().member("read", report.read).member("measure", report.measure);
     json.member("pack", report.pack).member("write", report.write).end_object();
-    json.key("seconds").begin_object().member("stream", report.stream_wall).member("sync", report.sync_wall);
+    json.key("seconds")
+        .begin_object()
+        .member("calibrate", report.calibrate_wall)
+        .member("stream", report.stream_wall)
+        .member("sync", report.sync_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
     json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
+    json.member("planned_calibration_bytes", report.planned_bytes);
+    json.member("substituted_input_scales", report.substituted_scales);
     json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
     return json.end_object().take() + "\n";

@@ -1,8 +1,12 @@
-// Running a plan: the source streams through a few buffers into the destination, nothing else is held.
+// Running a plan. Weights only, or with statistics at hand: the source streams through a few buffers into the destination.
+// With calibration: each group of weights comes in once, all sequences run through it, and its tensors are quantized and
+// written from where they are.
 #pragma once
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "exec/text_pass.h"
+#include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 
 #include <cstdint>
@@ -14,12 +18,31 @@ namespace gnv {
 struct QuantizeProgress {
     uint64_t source_bytes = 0, source_bytes_total = 0; // what is read twice counts twice
     uint64_t tensors = 0, tensors_total = 0;           // of the result
+    int64_t positions = 0, positions_total = 0;        // of calibration, over all groups of weights
     double seconds = 0;
+};
+
+// The data to calibrate with, as far as the report tells about it.
+struct CalibrationData {
+    std::vector<TextSequence> sequences;
+    std::string sha256; // hash_sequences()
+    std::string json;   // what the report says about where the sequences come from: one JSON object
+    uint64_t positions = 0, tokens = 0;
 };
 
 struct QuantizeOptions {
     std::string destination;
     bool overwrite = false;
+    // Scheme nvfp4 needs one of the two.
+    const CalibrationData * calibration = nullptr;
+    const Statistics * statistics = nullptr; // measured before
+    // How to calibrate.
+    Precision precision = Precision::f32;
+    ExpertTokens expert_tokens = ExpertTokens::all;
+    uint64_t ram_bytes = 0;      // of the forward pass, see PassOptions
+    std::string scratch_folder;  // see PassOptions
+    std::string save_statistics; // a file to write what was measured to; must not exist
+
     // Called from one thread at a time, several times a second; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
 };
@@ -34,6 +57,9 @@ struct QuantizeReport {
     double cpu = 0; // of the process so far, user and system
     uint64_t bytes_read = 0, bytes_written = 0;
     uint64_t peak_rss = 0; // of the process, in bytes
+    double calibrate_wall = 0;
+    uint64_t planned_bytes = 0;      // of the forward pass: weights, activations, hidden states
+    uint64_t substituted_scales = 0; // input scales that stand in for experts without usable inputs
 };
 
 // Writes the planned checkpoint. On failure or cancellation DST.partial stays behind with its journal and nothing carries

@@ -48,8 +48,8 @@ bool TaskQueue::next(Task & task) {
             source.pop_front();
             return true;
         }
-        if (next_unit_ < plan_.units.size()) {
-            expand(next_unit_++);
+        if (next_unit_ < units_.size()) {
+            expand(units_[next_unit_++]);
         } else if (open_.empty()) {
             return false;
         } else {

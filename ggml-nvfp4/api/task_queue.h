@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <vector>
 
 namespace gnv {
 
@@ -27,7 +28,8 @@ struct Task {
 
 class TaskQueue {
   public:
-    explicit TaskQueue(const Plan & plan) : plan_(plan) {}
+    // `units`: positions in Plan::units, in the order in which they are handed out.
+    TaskQueue(const Plan & plan, std::vector<uint32_t> units) : plan_(plan), units_(std::move(units)) {}
 
     // False when nothing is left or the queue was stopped; waits while what is left depends on running tasks.
     bool next(Task & task);
@@ -46,11 +48,12 @@ class TaskQueue {
     void expand_rows(uint32_t unit, Task::Kind kind, float global_scale, std::deque<Task> & out);
 
     const Plan & plan_;
+    const std::vector<uint32_t> units_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<Task> ready_, urgent_; // urgent: packing of units that are half done
     std::map<uint32_t, OpenUnit> open_;
-    uint32_t next_unit_ = 0;
+    size_t next_unit_ = 0; // in units_
     bool stopped_ = false;
 };
 

@@ -44,7 +44,7 @@ Status rope_with(const Loops & loops, KernelCall & call) {
     const Scratch scratch(params, call.threads->size(), call.scratch);
     const double log_theta = exact::log(params.theta);
     for (int64_t i = 0; i < half; i++) {
-        scratch.frequency[i] = float(exact::exp(-2.0 * double(i) / double(params.rotary) * log_theta));
+        scratch.frequency[i] = 1.0f / float(exact::exp(2.0 * double(i) / double(params.rotary) * log_theta));
         const int64_t kind = i % 3;
         scratch.axis[i] = kind != 0 && i < 3 * params.section[kind] ? uint8_t(kind) : 0;
     }

@@ -12,7 +12,8 @@
 // sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the result
 // would be below 2^-126.
 //
-// "state" inputs are read and written in place. "optional" inputs may be absent (no_value).
+// "state" inputs are read and written in place. "optional" inputs may be absent (no_value). No output shares memory with an
+// input, but for add, whose output may be one of its inputs.
 #pragma once
 
 #include "core/tensor.h"
@@ -63,9 +64,9 @@ struct SigmoidGateParams {
 
 // x [T, heads * D], positions i32 [3, T] (time, height, width) -> the same. Of each head the dims i and i + rotary / 2,
 // i < rotary / 2, turn by the angle positions[axis(i)][t] * theta^(-2 i / rotary); axis(i) is 1 where i % 3 == 1 and
-// i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. Frequency and angle (their product) are rounded to
-// F32 as the reference does, sine and cosine to F32 [r]; then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass
-// unchanged.
+// i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. As in the reference the frequency is
+// 1 / theta^(2 i / rotary) with both the power and the quotient rounded to F32, and the angle is an F32 product; sine and
+// cosine are rounded to F32 [r]. Then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass unchanged.
 struct RopeParams {
     int64_t head = 0; // D
     int64_t rotary = 0;

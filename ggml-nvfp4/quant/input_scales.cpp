@@ -50,8 +50,9 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const std::vecto
         scale.maximum = rounded(dtype, scale.maximum);
         scale.scale = nvfp4::global_scale(dtype, scale.maximum);
         if (scale.maximum == 0 || scale.scale == 1.0f)
-            return fail(Code::bad_value, linear.name, ": its inputs are zero or too small for a scale (largest magnitude ",
-                        double(scale.maximum), "): calibrate with other data, or leave it out (--ignore)");
+            return fail(Code::bad_value, linear.name,
+                        ": its inputs are zero or too small for a scale (largest magnitude ", double(scale.maximum),
+                        "): calibrate with other data, or leave it out (--ignore)");
         scales.push_back(scale);
     }
     return scales;

@@ -1,8 +1,8 @@
 // From what calibration measured to the input_global_scale of every quantized Linear.
 #pragma once
 
+#include "quant/calibration_statistics.h"
 #include "quant/plan.h"
-#include "quant/statistics.h"
 
 #include <string>
 #include <vector>
@@ -10,8 +10,8 @@
 namespace gnv {
 
 struct InputScale {
-    float maximum = 0; // of the input's magnitudes
-    float scale = 0;   // G(maximum) in the arithmetic of the weight's dtype (spec: nvfp4::global_scale)
+    float maximum = 0;        // of the input's magnitudes
+    float scale = 0;          // G(maximum) in the arithmetic of the weight's dtype (spec: nvfp4::global_scale)
     bool substituted = false; // nothing usable was measured: the largest of the layer's projection stands in
 };
 

@@ -12,7 +12,7 @@ const char * preset_name(Preset preset) { return preset == Preset::recipe ? "rec
 
 static const char * const recipe_ignore[] = {
     "lm_head",     "re:.*embed_tokens", "re:.*mlp\\.gate$",      "re:.*shared_expert_gate.*",
-    "re:.*norm.*", "re:.*visual\\..*",  "re:.*linear_attn\\..*", "re:.*mtp.*",
+    "re:.*norm.*", "re:.*visual\\..*",  "re:.*linear_attn\\..*", draft_head_pattern,
 };
 static const char * const experts_only_ignore[] = {"re:.*self_attn\\..*", "re:.*shared_expert\\..*"};
 

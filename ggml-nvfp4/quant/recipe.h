@@ -49,6 +49,9 @@ struct Selection {
     int64_t count = 0; // modules to quantize
 };
 
+// The rule that keeps the draft head as it is.
+inline constexpr const char * draft_head_pattern = "re:.*mtp.*";
+
 class Recipe {
   public:
     static Result<Recipe> create(const RecipeOptions & options);
@@ -67,5 +70,8 @@ class Recipe {
     RecipeOptions options_;
     std::vector<Rule> rules_; // in order of precedence
 };
+
+// recipe.yaml as llm-compressor writes it for the same rules.
+std::string recipe_yaml(const Recipe & recipe);
 
 } // namespace gnv

@@ -40,8 +40,8 @@ struct Case {
                 int64_t axis = 0;
                 if (i % 3 == 1 && i < 3 * params.section[1]) axis = 1;
                 if (i % 3 == 2 && i < 3 * params.section[2]) axis = 2;
-                const auto frequency = float(std::pow(static_cast<long double>(params.theta),
-                                                      -2.0L * static_cast<long double>(i) / params.rotary));
+                const float frequency = 1.0f / float(std::pow(static_cast<long double>(params.theta),
+                                                              2.0L * static_cast<long double>(i) / params.rotary));
                 const float angle = float(positions[size_t(axis * count() + row / heads)]) * frequency;
                 auto sine = float(std::sin(static_cast<long double>(angle)));
                 auto cosine = float(std::cos(static_cast<long double>(angle)));

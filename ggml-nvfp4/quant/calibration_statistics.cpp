@@ -1,4 +1,4 @@
-#include "quant/statistics.h"
+#include "quant/calibration_statistics.h"
 
 #include "core/sha256.h"
 #include "core/table.h"
@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 namespace gnv {
 
@@ -187,10 +188,10 @@ static std::string range_text(const std::vector<float> & maxima) {
 }
 
 std::string statistics_text(const Statistics & statistics) {
-    std::string out = concat(count_text(statistics.sequences), " sequences, ", count_text(statistics.positions),
-                             " positions, ", count_text(statistics.tokens), " tokens, precision ",
-                             precision_name(statistics.precision), ", experts see ",
-                             expert_tokens_name(statistics.expert_tokens), " tokens\n\nLargest inputs:\n");
+    std::string out =
+        concat(count_text(statistics.sequences), " sequences, ", count_text(statistics.positions), " positions, ",
+               count_text(statistics.tokens), " tokens, precision ", precision_name(statistics.precision),
+               ", experts see ", expert_tokens_name(statistics.expert_tokens), " tokens\n\nLargest inputs:\n");
     std::vector<std::vector<std::string>> rows = {{"layer"}};
     std::vector<size_t> columns; // of Observed, where anything was observed
     for (size_t i = 0; i < size_t(Observed::count_); i++) {
@@ -209,7 +210,7 @@ std::string statistics_text(const Statistics & statistics) {
         const auto [low, high] = std::minmax_element(tokens.begin(), tokens.end());
         rows.back().push_back(tokens.empty() ? "" : concat(*low, " .. ", *high));
     }
-    return out + table_text(rows);
+    return out + format_table(rows, std::vector<bool>(rows.front().size(), true));
 }
 
 } // namespace gnv

@@ -1,0 +1,46 @@
+// Calibration of a planned quantization: the model of the plan's source, opened to be run, and which units of the plan can
+// be written once a group of its weights is in memory.
+#pragma once
+
+#include "api/quantize.h"
+#include "exec/text_pass.h"
+#include "quant/plan.h"
+#include "quant/calibration_statistics.h"
+
+#include <memory>
+#include <vector>
+
+namespace gnv {
+
+class Calibration {
+  public:
+    // Opens the model and plans the forward pass: everything that can be wrong with sequences or budget shows here. What is
+    // passed in must outlive it.
+    static Result<std::unique_ptr<Calibration>> create(const Plan & plan, const FolderFiles & shards,
+                                                       ThreadPool & threads, const CalibrationData & data,
+                                                       const QuantizeOptions & options);
+
+    // Units of the plan (positions in Plan::units) whose weights are all in this group, each in one group only.
+    std::vector<uint32_t> take_units(const PassGroup & group);
+    std::vector<uint32_t> remaining_units() const; // those that no group took
+
+    TextPass & pass() { return *pass_; }
+    Result<Statistics> statistics() const; // after the pass
+
+  private:
+    explicit Calibration(const Plan & plan) : plan_(plan) {}
+    bool holds(const PassGroup & group, const PlanUnit & unit) const;
+
+    const Plan & plan_;
+    const FolderFiles * shards_ = nullptr;
+    const CalibrationData * data_ = nullptr;
+    QuantizeOptions options_;
+    std::unique_ptr<TextModel> model_;
+    WeightCatalog weights_;
+    std::unique_ptr<Backend> device_;
+    std::unique_ptr<TextPass> pass_;
+    std::vector<bool> taken_;             // by unit
+    std::vector<std::vector<uint32_t>> units_of_layer_; // layer + 1; units of no layer first
+};
+
+} // namespace gnv

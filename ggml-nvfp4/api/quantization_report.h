@@ -1,0 +1,21 @@
+// quantization_report.json, which lies beside the result: what was quantized by which rules, and what calibration found.
+// Nothing in it depends on when, where or how fast it was made.
+#pragma once
+
+#include "quant/input_scales.h"
+#include "quant/plan.h"
+#include "quant/calibration_statistics.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+inline constexpr const char * quantization_report_name = "quantization_report.json";
+inline constexpr const char * recipe_file_name = "recipe.yaml";
+
+// `statistics` may be null (weights only), `scales` is then empty. `data_json`: one JSON object about the data, or empty.
+std::string quantization_report(const Plan & plan, const Statistics * statistics, const std::vector<InputScale> & scales,
+                                const std::string & data_json);
+
+} // namespace gnv

@@ -1,0 +1,57 @@
+#include "quant/recipe.h"
+
+namespace gnv {
+
+// A YAML scalar inside [ ]: plain when it is made of characters that mean nothing there.
+static std::string yaml_scalar(const std::string & text) {
+    const auto is_plain = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' || c == '/';
+    };
+    bool plain = !text.empty() && text != "true" && text != "false" && text != "null" && text != "yes" && text != "no";
+    for (const char c : text) plain &= is_plain(c);
+    if (plain) return text;
+    std::string out = "'";
+    for (const char c : text) out += c == '\'' ? "''" : std::string(1, c);
+    return out + "'";
+}
+
+// One sequence in brackets, broken as PyYAML breaks it: after the item that passes column 80.
+static std::string yaml_list(const std::string & key, const std::vector<std::string> & items) {
+    constexpr size_t width = 80;
+    std::string out, line = "      " + key + ": [";
+    for (size_t i = 0; i < items.size(); i++) {
+        if (i > 0) {
+            line += ",";
+            if (line.size() > width) {
+                out += line + "\n";
+                line = "        ";
+            } else {
+                line += " ";
+            }
+        }
+        line += yaml_scalar(items[i]);
+    }
+    return out + line + "]\n";
+}
+
+std::string recipe_yaml(const Recipe & recipe) {
+    const RecipeOptions & options = recipe.options();
+    std::vector<std::string> ignore;
+    std::string included;
+    for (const Rule & rule : recipe.rules()) {
+        std::string text = rule.pattern.text();
+        if (rule.from_caller && !starts_with(text, "re:")) text = "re:" + text;
+        if (rule.kind == Rule::Kind::include) {
+            included += concat("# quantized although the list below names it: ", printable(text), "\n");
+        } else if (text != draft_head_pattern) { // the reference does not load the draft head
+            ignore.push_back(text);
+        }
+    }
+    const bool calibrated = options.scheme == Scheme::nvfp4;
+    return concat(included, "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n",
+                  "      targets: [Linear]\n", yaml_list("ignore", ignore),
+                  "      scheme: ", calibrated ? "NVFP4" : "NVFP4A16", "\n", "      bypass_divisibility_checks: false\n",
+                  "      requires_calibration_data: ", calibrated ? "true" : "false", "\n");
+}
+
+} // namespace gnv
