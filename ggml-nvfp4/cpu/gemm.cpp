@@ -71,8 +71,9 @@ class TileRun {
 
     void run(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
         const bool few_rows = row_end - row <= kernels_.panel_rows;
-        // Few rows use a packed weight once: it should still be in the first cache then.
-        const int64_t group = few_rows ? 4 * kernels_.panel_columns : tile_columns;
+        // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only so many
+        // rows of a weight at a time.
+        const int64_t group = few_rows ? 2 * gemm_max_panel_columns : tile_columns;
         const int64_t largest_depth = few_rows ? gemm_depth / 4 : gemm_depth;
         for (; column < column_end; column += group)
             run_group(row, row_end, column, std::min(column + group, column_end), largest_depth);

@@ -184,12 +184,12 @@ void multiply(const float * a, int rows, const float * b, int64_t panel_stride, 
         multiply_vectors<9, 2>,  multiply_vectors<10, 2>, multiply_vectors<11, 2>, multiply_vectors<12, 2>,
         multiply_vectors<13, 2>, multiply_vectors<14, 2>};
     // Few rows make few chains: too few to hide the latency of a multiply-add.
-    static constexpr Multiply four_panels[] = {multiply_vectors<1, 8>, multiply_vectors<2, 8>};
+    static constexpr Multiply two_panels[] = {multiply_vectors<1, 4>, multiply_vectors<2, 4>};
     int64_t panel = 0;
     if (rows <= 2)
-        for (; panel + 4 <= panels; panel += 4)
-            four_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
-                                  c_stride);
+        for (; panel + 2 <= panels; panel += 2)
+            two_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                                 c_stride);
     for (; panel < panels; panel++)
         one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
 }
