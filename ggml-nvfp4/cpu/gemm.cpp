@@ -71,10 +71,12 @@ class TileRun {
 
     void run(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
         const bool few_rows = row_end - row <= kernels_.panel_rows;
-        // Few rows use a packed weight once or twice: it should still be in the first cache then.
-        const int64_t group = few_rows ? 4 * kernels_.panel_columns : tile_columns;
+        // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only so many
+        // rows of a weight at a time.
+        const int64_t group = few_rows ? 2 * gemm_max_panel_columns : tile_columns;
+        const int64_t largest_depth = few_rows ? gemm_depth / 4 : gemm_depth;
         for (; column < column_end; column += group)
-            run_group(row, row_end, column, std::min(column + group, column_end));
+            run_group(row, row_end, column, std::min(column + group, column_end), largest_depth);
     }
 
   private:
@@ -125,11 +127,11 @@ class TileRun {
         }
     }
 
-    void run_group(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
+    void run_group(int64_t row, int64_t row_end, int64_t column, int64_t column_end, int64_t largest_depth) const {
         const int64_t block_rows = block_panels * kernels_.panel_rows;
         int64_t k = 0;
         do { // once also for k == 0: the result is zeros
-            const int64_t depth = std::min(gemm_depth, problem_.k - k);
+            const int64_t depth = std::min(largest_depth, problem_.k - k);
             pack_weight(column, column_end, k, depth);
             for (int64_t block = row; block < row_end; block += block_rows) {
                 const int64_t block_end = std::min(block + block_rows, row_end);

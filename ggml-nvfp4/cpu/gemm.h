@@ -29,7 +29,7 @@ struct GemmProblem {
     Precision precision = Precision::f32; // bf16: results are rounded to BF16 (`a` is what the caller made it)
 };
 
-// Scratch memory that gemm() wants, for problems up to this k.
+// Scratch memory that gemm() wants, for problems up to this k. Aligned to 64 it is fast; it must be to a float.
 uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
 
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.

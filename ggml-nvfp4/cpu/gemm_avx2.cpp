@@ -15,6 +15,7 @@ constexpr int lanes = 8;
 // Element j of vector i becomes element i of vector j.
 inline void transpose(__m256i (&rows)[8]) {
     __m256i quads[8]; // [4 * group + j]: columns j and 4 + j of rows 4 * group .. + 3
+#pragma GCC unroll 16
     for (int group = 0; group < 8; group += 4) {
         const __m256i low01 = _mm256_unpacklo_epi32(rows[group], rows[group + 1]);
         const __m256i high01 = _mm256_unpackhi_epi32(rows[group], rows[group + 1]);
@@ -25,6 +26,7 @@ inline void transpose(__m256i (&rows)[8]) {
         quads[group + 2] = _mm256_unpacklo_epi64(high01, high23);
         quads[group + 3] = _mm256_unpackhi_epi64(high01, high23);
     }
+#pragma GCC unroll 16
     for (int j = 0; j < 4; j++) {
         rows[j] = _mm256_permute2x128_si256(quads[j], quads[4 + j], 0x20);
         rows[4 + j] = _mm256_permute2x128_si256(quads[j], quads[4 + j], 0x31);
@@ -47,8 +49,10 @@ inline __m256i load_part(const void * from, int64_t bytes) {
 inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
                             __m256i (&vectors)[8]) {
     if (count >= lanes && bytes == 32) {
+#pragma GCC unroll 16
         for (int row = 0; row < lanes; row++) vectors[row] = load(first + row * stride_bytes);
     } else {
+#pragma GCC unroll 16
         for (int row = 0; row < lanes; row++)
             vectors[row] = row < count ? load_part(first + row * stride_bytes, bytes) : _mm256_setzero_si256();
     }
@@ -67,6 +71,7 @@ void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, flo
             load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2,
                             rows - first, columns * 2, pairs);
             if (columns == 16) {
+#pragma GCC unroll 16
                 for (int j = 0; j < 8; j++, out += 2 * panel_columns) {
                     store(out, _mm256_slli_epi32(pairs[j], 16));
                     store(out + panel_columns, _mm256_and_si256(pairs[j], high_half));
@@ -113,6 +118,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
                 const __m256 scale = _mm256_div_ps(_mm256_loadu_ps(scales[i / 16 + block]), divisor);
                 for (int half = 0; half < 2; half++) {
                     __m256i eight = codes[2 * block + half];
+#pragma GCC unroll 16
                     for (int j = 0; j < 8; j++, out += panel_columns, eight = _mm256_srli_epi32(eight, 4)) {
                         const __m256i sign = _mm256_and_si256(_mm256_slli_epi32(eight, 28), sign_bit);
                         const __m256 magnitude = _mm256_permutevar8x32_ps(magnitudes, eight); // by three bits
@@ -132,6 +138,7 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
     for (int64_t i = 0; i < k; i += 8) {
         const int64_t columns = smaller(8, k - i);
         __m256i values[8];
+#pragma GCC unroll 16
         for (int row = 0; row < lanes; row++)
             values[row] = row < count ? load_part(rows[row] + i, columns * 4) : _mm256_setzero_si256();
         transpose(values);

@@ -15,6 +15,7 @@ constexpr int lanes = 16;
 // Element j of vector i becomes element i of vector j.
 inline void transpose(__m512i (&rows)[16]) {
     __m512i quads[16]; // [4 * group + j]: columns j, 4 + j, 8 + j, 12 + j of rows 4 * group .. + 3
+#pragma GCC unroll 16
     for (int group = 0; group < 16; group += 4) {
         const __m512i low01 = _mm512_unpacklo_epi32(rows[group], rows[group + 1]);
         const __m512i high01 = _mm512_unpackhi_epi32(rows[group], rows[group + 1]);
@@ -25,6 +26,7 @@ inline void transpose(__m512i (&rows)[16]) {
         quads[group + 2] = _mm512_unpacklo_epi64(high01, high23);
         quads[group + 3] = _mm512_unpackhi_epi64(high01, high23);
     }
+#pragma GCC unroll 16
     for (int j = 0; j < 4; j++) {
         const __m512i even_low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0x88);
         const __m512i odd_low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0xdd);
@@ -41,9 +43,11 @@ inline void transpose(__m512i (&rows)[16]) {
 inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
                             __m512i (&vectors)[16]) {
     if (count >= lanes && bytes == 64) {
+#pragma GCC unroll 16
         for (int row = 0; row < lanes; row++) vectors[row] = _mm512_loadu_si512(first + row * stride_bytes);
     } else {
         const __mmask64 mask = bytes >= 64 ? ~uint64_t(0) : (uint64_t(1) << bytes) - 1;
+#pragma GCC unroll 16
         for (int row = 0; row < lanes; row++)
             vectors[row] =
                 row < count ? _mm512_maskz_loadu_epi8(mask, first + row * stride_bytes) : _mm512_setzero_si512();
@@ -63,6 +67,7 @@ void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, flo
             load_transposed(reinterpret_cast<const uint8_t *>(weight) + (first * stride + i) * 2, stride * 2,
                             rows - first, columns * 2, pairs);
             if (columns == 32) {
+#pragma GCC unroll 16
                 for (int j = 0; j < 16; j++, out += 2 * panel_columns) {
                     _mm512_storeu_si512(out, _mm512_slli_epi32(pairs[j], 16));
                     _mm512_storeu_si512(out + panel_columns, _mm512_and_si512(pairs[j], high_half));
@@ -110,6 +115,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
                 const __m512 scale = _mm512_div_ps(_mm512_loadu_ps(scales[i / 16 + block]), divisor);
                 for (int half = 0; half < 2; half++) {
                     __m512i eight = codes[2 * block + half];
+#pragma GCC unroll 16
                     for (int j = 0; j < 8; j++, out += panel_columns, eight = _mm512_srli_epi32(eight, 4))
                         _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_permutexvar_ps(eight, values), scale));
                 }
@@ -127,6 +133,7 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
         const int64_t columns = smaller(16, k - i);
         const auto mask = __mmask16((1u << columns) - 1);
         __m512i values[16];
+#pragma GCC unroll 16
         for (int row = 0; row < 16; row++)
             values[row] = row < count ? _mm512_maskz_loadu_epi32(mask, rows[row] + i) : _mm512_setzero_si512();
         transpose(values);
@@ -145,6 +152,11 @@ void multiply_vectors(const float * a, const float * b, int64_t panel_stride, in
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             sum[row][v] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + row * c_stride + v * lanes);
+            // The next call most likely continues below these rows.
+#pragma GCC unroll 16
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) _mm_prefetch(c + (rows + row) * c_stride + v * lanes, _MM_HINT_T0);
     for (int64_t i = 0; i < k; i++, a += rows, b += panel_columns) {
         __m512 weight[vectors];
 #pragma GCC unroll 8
@@ -172,12 +184,12 @@ void multiply(const float * a, int rows, const float * b, int64_t panel_stride, 
         multiply_vectors<9, 2>,  multiply_vectors<10, 2>, multiply_vectors<11, 2>, multiply_vectors<12, 2>,
         multiply_vectors<13, 2>, multiply_vectors<14, 2>};
     // Few rows make few chains: too few to hide the latency of a multiply-add.
-    static constexpr Multiply four_panels[] = {multiply_vectors<1, 8>, multiply_vectors<2, 8>};
+    static constexpr Multiply two_panels[] = {multiply_vectors<1, 4>, multiply_vectors<2, 4>};
     int64_t panel = 0;
     if (rows <= 2)
-        for (; panel + 4 <= panels; panel += 4)
-            four_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
-                                  c_stride);
+        for (; panel + 2 <= panels; panel += 2)
+            two_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                                 c_stride);
     for (; panel < panels; panel++)
         one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
 }

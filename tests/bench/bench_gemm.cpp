@@ -11,6 +11,10 @@
 #include <random>
 #include <vector>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 using namespace gnv;
 
 namespace {
@@ -31,23 +35,59 @@ double best_seconds(const Body & body) {
     return best;
 }
 
-// A few thousand multiply-adds in 14 x 2 vectors: the micro kernel on panels that stay in the first cache, of one column
-// block only, is as near to registers only as a portable program gets.
+// Multiply-adds that touch registers only: enough independent chains to fill every unit. Returns how many were made.
+#ifdef __x86_64__
+__attribute__((target("avx512f"))) int64_t multiply_add_avx512(int64_t repeats, float * out) {
+    __m512 sums[16];
+    for (__m512 & sum : sums) sum = _mm512_set1_ps(1);
+    const __m512 a = _mm512_set1_ps(out[0]), b = _mm512_set1_ps(out[1]);
+    for (int64_t i = 0; i < repeats; i++)
+#pragma GCC unroll 16
+        for (__m512 & sum : sums) sum = _mm512_fmadd_ps(sum, a, b);
+    for (const __m512 & sum : sums) out[2] += _mm512_cvtss_f32(sum);
+    return repeats * 16 * 16;
+}
+
+__attribute__((target("avx2,fma"))) int64_t multiply_add_avx2(int64_t repeats, float * out) {
+    __m256 sums[12];
+    for (__m256 & sum : sums) sum = _mm256_set1_ps(1);
+    const __m256 a = _mm256_set1_ps(out[0]), b = _mm256_set1_ps(out[1]);
+    for (int64_t i = 0; i < repeats; i++)
+#pragma GCC unroll 16
+        for (__m256 & sum : sums) sum = _mm256_fmadd_ps(sum, a, b);
+    for (const __m256 & sum : sums) out[2] += _mm256_cvtss_f32(sum);
+    return repeats * 12 * 8;
+}
+#endif
+
+int64_t multiply_add_portable(int64_t repeats, float * out) {
+    float sums[16] = {};
+    for (int64_t i = 0; i < repeats; i++)
+        for (float & sum : sums) sum = __builtin_fmaf(sum, out[0], out[1]);
+    for (const float sum : sums) out[2] += sum;
+    return repeats * 16;
+}
+
 double peak_gigaflops(const cpu::GemmKernels & kernels, ThreadPool & pool) {
-    constexpr int64_t depth = 64, repeats = 20000;
-    const int64_t rows = kernels.panel_rows, columns = kernels.panel_columns;
+    auto * multiply_add = multiply_add_portable;
+    int64_t repeats = 10000;
+#ifdef __x86_64__
+    if (&kernels != &cpu::gemm_portable) {
+        multiply_add = &kernels == &cpu::gemm_avx512 ? multiply_add_avx512 : multiply_add_avx2;
+        repeats = 1000000;
+    }
+#endif
+    std::vector<int64_t> made(size_t(pool.size()));
     const double seconds = best_seconds([&] {
-        const Status status = pool.parallel_for(pool.size(), [&](int64_t) -> Status {
-            alignas(64) float a[depth * cpu::gemm_max_panel_rows], b[depth * cpu::gemm_max_panel_columns];
-            alignas(64) float c[cpu::gemm_max_panel_rows * cpu::gemm_max_panel_columns] = {};
-            std::fill(std::begin(a), std::end(a), 0.5f);
-            std::fill(std::begin(b), std::end(b), 0.25f);
-            for (int64_t i = 0; i < repeats; i++) kernels.multiply(a, int(rows), b, 0, 1, depth, true, c, columns);
+        const Status status = pool.parallel_for(pool.size(), [&](int64_t i) -> Status {
+            float values[3] = {0.5f, 0.25f, 0};
+            made[size_t(i)] = multiply_add(repeats, values);
+            GNV_CHECK(values[2] != 0);
             return {};
         });
         GNV_CHECK(status.ok());
     });
-    return 2e-9 * double(rows * columns * depth * repeats * pool.size()) / seconds;
+    return 2e-9 * double(made[0] * pool.size()) / seconds;
 }
 
 struct Case {
@@ -112,9 +152,10 @@ void bench(const Case & shape, Data & data, const cpu::GemmKernels & kernels, Th
         problem.c = data.c.data() + int64_t(i) * shape.m * shape.n;
         problem.c_stride = shape.n;
     }
-    std::vector<float> scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()) / sizeof(float));
+    std::vector<float> buffer(cpu::gemm_scratch_bytes(shape.k, pool.size()) / sizeof(float) + 16);
+    float * const scratch = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) / sizeof(float);
     const double seconds = best_seconds([&] {
-        const Status status = cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool);
+        const Status status = cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch, pool);
         GNV_CHECK(status.ok());
     });
     const double gigaflops = 2e-9 * double(shape.m * shape.n * shape.k * shape.problems) / seconds;
