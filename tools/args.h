@@ -209,11 +209,20 @@ class ProgressLine {
         complete_ = complete;
         next_ = now.seconds + 10;
         const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
-        char line[128], speed[64] = "";
-        snprintf(line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB",
-                 static_cast<unsigned long long>(now.tensors), static_cast<unsigned long long>(now.tensors_total),
-                 double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
-        if (complete) {
+        char line[160], speed[64] = "";
+        const int length = snprintf(
+            line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB", static_cast<unsigned long long>(now.tensors),
+            static_cast<unsigned long long>(now.tensors_total), double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
+        const bool calibrating = now.positions < now.positions_total;
+        if (calibrating && length > 0)
+            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%",
+                     100 * double(now.positions) / double(now.positions_total));
+        if (calibrating && now.seconds > 1 && now.positions > 0) {
+            const double left = now.seconds * (double(now.positions_total) / double(now.positions) - 1);
+            snprintf(speed, sizeof speed, ", %s left", duration_text(left).c_str());
+        } else if (calibrating) {
+            speed[0] = 0;
+        } else if (complete) {
             snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
         } else if (now.seconds > 1 && rate > 0) { // before that a rate says nothing
             const double left = double(now.bytes_total - now.bytes) / rate;

@@ -1,25 +1,32 @@
 // quantize SRC -o DST: a BF16 checkpoint to NVFP4.
 #include "args.h"
 
+#include <algorithm>
 #include <map>
 
 namespace {
 
 struct Args {
-    std::string source, destination, json;
+    std::string source, destination, json, scratch, save_statistics;
+    tools::DataArgs data;
+    std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
+    gnv_precision precision = GNV_PRECISION_FP32;
+    gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_preset preset = GNV_PRESET_RECIPE;
     std::vector<std::string> ignore, include, keep;
-    uint64_t shard_bytes = 5'000'000'000, ram_bytes = 256 << 20;
+    uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
     int threads = 0;
-    bool dry_run = false, overwrite = false, quiet = false;
+    bool dry_run = false, overwrite = false, quiet = false, show_statistics = false;
+
+    bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
 };
 
 void declare(CLI::App & app, Args & args) {
     const std::map<std::string, gnv_scheme> schemes = {{"nvfp4", GNV_SCHEME_NVFP4}, {"nvfp4a16", GNV_SCHEME_NVFP4A16}};
     const std::map<std::string, gnv_preset> presets = {{"recipe", GNV_PRESET_RECIPE},
                                                        {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
-    app.add_option("SRC", args.source, "folder of the BF16 checkpoint (config.json, *.safetensors)")->required();
+    app.add_option("SRC", args.source, "folder of the BF16 checkpoint (config.json, *.safetensors)");
     app.add_option("-o,--output", args.destination, "folder to write; must not exist");
     app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
         ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
@@ -37,7 +44,8 @@ void declare(CLI::App & app, Args & args) {
     add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
     add_patterns("--keep", args.keep, "modules to leave as they are, whatever else is said (repeatable)");
     tools::add_bytes(app, "--shard-size", args.shard_bytes, "tensor data per output file (default 5GB)");
-    tools::add_bytes(app, "--ram", args.ram_bytes, "budget for buffers (default 256MiB)");
+    tools::add_bytes(app, "--ram", args.ram_bytes,
+                     "memory budget (default: 256MiB of buffers; to calibrate, most of what is free)");
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
     app.add_flag("--dry-run", args.dry_run, "print the plan and stop; reads headers only");
     app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
@@ -45,6 +53,52 @@ void declare(CLI::App & app, Args & args) {
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress");
+}
+
+void declare_calibration(CLI::App & app, Args & args) {
+    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
+                                                             {"bf16", GNV_PRECISION_BF16}};
+    const std::map<std::string, gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
+    tools::add_data_options(app, args.data);
+    app.add_option("--experts", args.experts, "tokens that experts are measured on: all (default) or routed")
+        ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
+        ->type_name("WHICH");
+    app.add_option("--precision", args.precision, "arithmetic of the forward pass: fp32 (default) or bf16")
+        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+    app.add_option("--scratch", args.scratch, "where hidden states go that do not fit into --ram (default: beside DST)")
+        ->type_name("FOLDER");
+    app.add_option("--save-stats", args.save_statistics, "write what calibration measured to FILE")->type_name("FILE");
+    app.add_option("--stats", args.statistics,
+                   "use what was measured before instead of data; several files are merged (repeatable)")
+        ->type_name("FILE");
+    app.add_flag("--show-stats", args.show_statistics, "print the statistics of --stats and stop");
+}
+
+using Calibration = tools::Handle<gnv_calibration_t, gnv_calibration_destroy>;
+
+// Null with the message in the engine.
+Calibration load_statistics(gnv_engine_t * engine, const Args & args) {
+    const auto paths = tools::pointers(args.statistics);
+    gnv_calibration_t * calibration = nullptr;
+    (void)gnv_calibration_load(engine, paths.data(), paths.size(), &calibration);
+    return Calibration(calibration);
+}
+
+int show_statistics(const Args & args, gnv_engine_t * engine) {
+    const Calibration calibration = load_statistics(engine, args);
+    gnv_text_t * text = nullptr;
+    const gnv_text_format format = args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON;
+    if (!calibration || gnv_calibration_text(calibration.get(), format, &text) != GNV_OK) return tools::report(engine);
+    const tools::Text owner(text);
+    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+}
+
+// The folder that DST is made in.
+std::string parent_folder(std::string path) {
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    const size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
 int dry_run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
@@ -55,7 +109,7 @@ int dry_run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * p
     return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
 }
 
-int run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
+int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     gnv_plan_info info = {};
     info.struct_size = sizeof info;
     if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
@@ -64,12 +118,27 @@ int run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan)
                 static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
                 double(info.disk_bytes) / 1e9, double(info.buffer_bytes) / 1e6);
 
+    tools::Tokenizer tokenizer;
+    tools::Dataset dataset;
+    if (args.has_data() && !tools::open_data(engine, args.source, args.data, tokenizer, dataset))
+        return tools::report(engine);
+    Calibration calibration;
+    if (!args.statistics.empty() && !(calibration = load_statistics(engine, args))) return tools::report(engine);
+
     tools::ProgressLine progress(args.quiet);
     gnv_quantize_options options;
     gnv_quantize_options_init(&options);
     options.overwrite = args.overwrite;
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
+    const std::string scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;
+    options.dataset = dataset.get();
+    options.calibration = calibration.get();
+    options.precision = args.precision;
+    options.experts = args.experts;
+    options.ram_bytes = args.ram_bytes > info.buffer_bytes ? args.ram_bytes - info.buffer_bytes : args.ram_bytes;
+    options.scratch_folder = scratch.c_str();
+    options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     gnv_text_t * report = nullptr;
     if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
     const tools::Text owner(report);
@@ -85,14 +154,20 @@ static int run_program(int argc, char ** argv) {
     CLI::App app("Turns a BF16 checkpoint into an NVFP4 one that vLLM and SGLang load.", "quantize");
     tools::set_up(app);
     declare(app, args);
+    declare_calibration(app, args);
     TOOLS_PARSE(app, argc, argv);
-    if (args.destination.empty() && !args.dry_run) {
+    if (args.source.empty() && !args.show_statistics) {
+        fprintf(stderr, "error: SRC is needed\n");
+        return tools::exit_failure;
+    }
+    if (args.destination.empty() && !args.dry_run && !args.show_statistics) {
         fprintf(stderr, "error: -o DST is needed (or --dry-run)\n");
         return tools::exit_failure;
     }
     tools::catch_interrupts();
     const tools::Engine engine = tools::make_engine(args.threads);
     if (!engine) return tools::exit_failure;
+    if (args.show_statistics) return show_statistics(args, engine.get());
 
     gnv_plan_options options;
     gnv_plan_options_init(&options);
@@ -104,7 +179,10 @@ static int run_program(int argc, char ** argv) {
     options.include = include.data(), options.include_count = include.size();
     options.keep = keep.data(), options.keep_count = keep.size();
     options.shard_bytes = args.shard_bytes;
-    options.ram_bytes = args.ram_bytes;
+    // Calibration needs most of the budget for itself.
+    constexpr uint64_t most_buffers = 256 << 20;
+    const bool calibrates = args.has_data() && args.ram_bytes > 0;
+    options.ram_bytes = calibrates ? std::min(most_buffers, args.ram_bytes / 4) : args.ram_bytes;
     options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
     options.overwrite = args.overwrite;
     gnv_plan_t * plan = nullptr;

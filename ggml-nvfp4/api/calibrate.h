@@ -4,8 +4,8 @@
 
 #include "api/quantize.h"
 #include "exec/text_pass.h"
-#include "quant/plan.h"
 #include "quant/calibration_statistics.h"
+#include "quant/plan.h"
 
 #include <memory>
 #include <vector>
@@ -39,7 +39,7 @@ class Calibration {
     WeightCatalog weights_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<TextPass> pass_;
-    std::vector<bool> taken_;             // by unit
+    std::vector<bool> taken_;                           // by unit
     std::vector<std::vector<uint32_t>> units_of_layer_; // layer + 1; units of no layer first
 };
 

@@ -247,7 +247,7 @@ gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * th
                 if (items < items_total && now - last < std::chrono::milliseconds(100)) return true;
                 last = now;
                 const double seconds = std::chrono::duration<double>(now - start).count();
-                const gnv_progress progress = {sizeof progress, bytes, bytes_total, items, items_total, seconds};
+                const gnv_progress progress = {sizeof progress, bytes, bytes_total, items, items_total, seconds, 0, 0};
                 return options.progress(options.user, &progress) == 0;
             };
         }

@@ -36,7 +36,7 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
         GNV_ASSIGN(const CalibrationOptions options, translate_options(given));
         GNV_ASSIGN(CalibrationSet set, build_calibration_set(options, tokenizer->tokenizer, *engine->threads));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
-        *out = new gnv_dataset_t{engine, std::move(set), {}};
+        *out = new gnv_dataset_t{engine, std::move(set), options, {}};
         return {};
     });
 }

@@ -1,11 +1,19 @@
+#include "api/calibration_data.h"
+#include "api/dataset_handle.h"
 #include "api/handles.h"
 #include "api/quantize.h"
+#include "quant/calibration_statistics.h"
 
 using namespace gnv;
 
 struct gnv_plan_t {
     gnv_engine_t * engine;
     Plan plan;
+};
+
+struct gnv_calibration_t {
+    gnv_engine_t * engine;
+    Statistics statistics;
 };
 
 static Status take_patterns(const char * const * texts, size_t count, std::vector<std::string> & out) {
@@ -77,6 +85,47 @@ gnv_status gnv_plan_get_info(const gnv_plan_t * handle, gnv_plan_info * out) {
     });
 }
 
+gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * paths, size_t count,
+                                gnv_calibration_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(engine, [&]() -> Status {
+        if (!paths || count == 0 || !out)
+            return Status(Code::invalid_argument, "gnv_calibration_load: no files are given");
+        std::unique_ptr<gnv_calibration_t> calibration;
+        for (size_t i = 0; i < count; i++) {
+            if (!paths[i]) return Status(Code::invalid_argument, "gnv_calibration_load: a path is NULL");
+            GNV_ASSIGN(Statistics read, read_statistics(paths[i]));
+            if (!calibration) {
+                calibration.reset(new gnv_calibration_t{engine, std::move(read)});
+            } else {
+                GNV_TRY(merge_statistics(calibration->statistics, read).add_context(paths[i]));
+            }
+        }
+        *out = calibration.release();
+        return {};
+    });
+}
+
+void gnv_calibration_destroy(gnv_calibration_t * calibration) { delete calibration; }
+
+gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format format, gnv_text_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(calibration ? calibration->engine : nullptr, [&]() -> Status {
+        if (!out) return Status(Code::invalid_argument, "gnv_calibration_text: out is NULL");
+        *out = api::make_text(format == GNV_TEXT_JSON ? statistics_json(calibration->statistics)
+                                                      : statistics_text(calibration->statistics));
+        return {};
+    });
+}
+
+static Status check_options(const gnv_quantize_options & options) {
+    if (options.precision < GNV_PRECISION_FP32 || options.precision > GNV_PRECISION_BF16)
+        return fail(Code::invalid_argument, "unknown precision ", int(options.precision));
+    if (options.experts < GNV_EXPERTS_ALL || options.experts > GNV_EXPERTS_ROUTED)
+        return fail(Code::invalid_argument, "unknown choice of tokens for experts ", int(options.experts));
+    return {};
+}
+
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
                         gnv_text_t ** report) {
     if (report) *report = nullptr;
@@ -87,13 +136,27 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (!api::take_options(given, options))
             return Status(Code::invalid_argument,
                           "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+        GNV_TRY(check_options(options));
         QuantizeOptions run;
         run.destination = destination;
         run.overwrite = options.overwrite != 0;
+        CalibrationData data;
+        if (options.dataset) {
+            data = make_calibration_data(options.dataset->set, options.dataset->options);
+            run.calibration = &data;
+        }
+        if (options.calibration) run.statistics = &options.calibration->statistics;
+        run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
+        run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
+        run.ram_bytes = options.ram_bytes;
+        if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
+        if (options.save_statistics) run.save_statistics = options.save_statistics;
         if (options.progress) {
             run.progress = [&options](const QuantizeProgress & state) {
-                const gnv_progress progress = {sizeof(gnv_progress), state.source_bytes,  state.source_bytes_total,
-                                               state.tensors,        state.tensors_total, state.seconds};
+                const gnv_progress progress = {sizeof(gnv_progress),      state.source_bytes,
+                                               state.source_bytes_total,  state.tensors,
+                                               state.tensors_total,       state.seconds,
+                                               uint64_t(state.positions), uint64_t(state.positions_total)};
                 return options.progress(options.user, &progress) == 0;
             };
         }

@@ -14,8 +14,14 @@ static verify::VerifyOptions take_verify_options(const gnv_verify_options & give
     options.values = given.structure_only == 0;
     if (given.progress) {
         options.measure.progress = [given](const verify::MeasureProgress & state) {
-            const gnv_progress progress = {sizeof(gnv_progress), state.bytes,         state.bytes_total,
-                                           state.tensors,        state.tensors_total, state.seconds};
+            const gnv_progress progress = {sizeof(gnv_progress),
+                                           state.bytes,
+                                           state.bytes_total,
+                                           state.tensors,
+                                           state.tensors_total,
+                                           state.seconds,
+                                           0,
+                                           0};
             return given.progress(given.user, &progress) == 0;
         };
     }

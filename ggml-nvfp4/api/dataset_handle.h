@@ -7,5 +7,6 @@
 struct gnv_dataset_t {
     gnv_engine_t * engine;
     gnv::CalibrationSet set;
+    gnv::CalibrationOptions options;     // that it was made with
     std::vector<gnv_document> documents; // of the sequence last asked for
 };

@@ -55,8 +55,8 @@ void write_calibration(JsonWriter & json, const Statistics & statistics, const s
 
 } // namespace
 
-std::string quantization_report(const Plan & plan, const Statistics * statistics, const std::vector<InputScale> & scales,
-                                const std::string & data_json) {
+std::string quantization_report(const Plan & plan, const Statistics * statistics,
+                                const std::vector<InputScale> & scales, const std::string & data_json) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantization_report.1").member("version", GNV_VERSION_STRING);
     json.member("model", plan.layout.description).member("quantized_modules", plan.selection.count);

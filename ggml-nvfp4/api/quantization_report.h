@@ -2,9 +2,9 @@
 // Nothing in it depends on when, where or how fast it was made.
 #pragma once
 
+#include "quant/calibration_statistics.h"
 #include "quant/input_scales.h"
 #include "quant/plan.h"
-#include "quant/calibration_statistics.h"
 
 #include <string>
 #include <vector>
@@ -15,7 +15,7 @@ inline constexpr const char * quantization_report_name = "quantization_report.js
 inline constexpr const char * recipe_file_name = "recipe.yaml";
 
 // `statistics` may be null (weights only), `scales` is then empty. `data_json`: one JSON object about the data, or empty.
-std::string quantization_report(const Plan & plan, const Statistics * statistics, const std::vector<InputScale> & scales,
-                                const std::string & data_json);
+std::string quantization_report(const Plan & plan, const Statistics * statistics,
+                                const std::vector<InputScale> & scales, const std::string & data_json);
 
 } // namespace gnv

@@ -120,9 +120,9 @@ Status Quantization::calibrate(QuantizeRun & run) {
         stopped = run.advance_positions(progress.positions, progress.positions_total);
         return stopped.ok();
     };
-    const Status status = calibration_->pass().run(hooks);
+    Status status = calibration_->pass().run(hooks);
     if (!stopped.ok()) return stopped;
-    GNV_TRY(Status(status.code(), status.message()));
+    if (!status.ok()) return status;
     report_.calibrate_wall = seconds_since(start) - (report_.stream_wall - streamed);
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));

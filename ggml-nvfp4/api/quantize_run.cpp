@@ -44,7 +44,8 @@ Status QuantizeRun::stream(const std::vector<uint32_t> & units, const WeightGrou
     const Clock::time_point start = Clock::now();
     TaskQueue queue(plan_, units);
     prefetch(prefetch_base_);
-    GNV_TRY(threads.parallel_for(int64_t(workers_.size()), [&](int64_t i) { return work(workers_[size_t(i)], queue); }));
+    GNV_TRY(
+        threads.parallel_for(int64_t(workers_.size()), [&](int64_t i) { return work(workers_[size_t(i)], queue); }));
     report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
     for (Worker & worker : workers_) {
         report.read += worker.times.read;
@@ -163,7 +164,7 @@ Status QuantizeRun::pack(Worker & worker, const Task & task) {
 
 // The first NaN or Inf of some rows, for the message.
 static Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row,
-                  uint64_t rows, const uint8_t * data) {
+                         uint64_t rows, const uint8_t * data) {
     const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
     uint64_t element = 0;
     for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
@@ -178,7 +179,7 @@ static Status not_finite(const Plan & plan, const TensorInfo & source, const Lin
 }
 
 Status QuantizeRun::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
-                         const uint8_t * data, float & absolute_maximum) {
+                                 const uint8_t * data, float & absolute_maximum) {
     const Stopwatch watch(worker.times.measure);
     const TensorInfo & source = plan_.source_of(linear);
     bool finite = true;
@@ -188,8 +189,8 @@ Status QuantizeRun::find_maximum(Worker & worker, const LinearModule & linear, u
     return {};
 }
 
-Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
-                      float global_scale) {
+Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
+                              const uint8_t * data, float global_scale) {
     constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
     const LinearModule & linear = plan_.linear(module);
     const DType dtype = plan_.source_of(linear).dtype;

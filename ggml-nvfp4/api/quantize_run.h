@@ -16,7 +16,8 @@ namespace gnv {
 
 class QuantizeRun {
   public:
-    QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards, CheckpointWriter & writer);
+    QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
+                CheckpointWriter & writer);
 
     // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
     // from there, others from their files.

@@ -30,6 +30,10 @@ const char * code_name(Code code) {
     return "unknown status";
 }
 
+Status::Status(Code code, std::string message) : failure_(new Failure{code, std::move(message)}) {
+    GNV_CHECK(code != Code::ok);
+}
+
 const std::string & Status::message() const {
     static const std::string none;
     return failure_ ? failure_->message : none;

@@ -186,16 +186,53 @@ typedef struct gnv_progress {
     uint64_t bytes, bytes_total;     /* of the source */
     uint64_t tensors, tensors_total; /* finished, of the result (quantize) or of the checkpoint (verify) */
     double seconds;                  /* since the start */
+    /* Of calibration, counted once for each group of weights that the positions run through; 0 elsewhere. */
+    uint64_t positions, positions_total;
 } gnv_progress;
 
 /* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop. */
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
+
+/* Arithmetic of forward passes. */
+typedef enum gnv_precision {
+    GNV_PRECISION_FP32 = 0, /* everything in F32: the definition of correct */
+    GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
+} gnv_precision;
+
+/* Which tokens the inputs of experts' down projections are measured on. */
+typedef enum gnv_expert_tokens {
+    GNV_EXPERTS_ALL = 0,   /* every expert sees every token, as in the reference recipe */
+    GNV_EXPERTS_ROUTED = 1 /* those that the router sends it */
+} gnv_expert_tokens;
+
+typedef struct gnv_dataset_t gnv_dataset_t;
+
+/* What calibration measured of a model: the largest inputs of its Linears, tokens per expert. */
+typedef struct gnv_calibration_t gnv_calibration_t;
+
+/* Reads files that a run of gnv_quantize saved, and merges them: largest of maxima, sums of counts. GNV_MODEL when they are
+ * of different models. On failure *out is NULL. */
+GNV_API gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * paths, size_t count,
+                                        gnv_calibration_t ** out);
+GNV_API void gnv_calibration_destroy(gnv_calibration_t * calibration);
+/* A table for people, or the content of one file that holds it all (schema ggml-nvfp4.statistics.1). */
+GNV_API gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format format,
+                                        gnv_text_t ** out);
 
 typedef struct gnv_quantize_options {
     uint64_t struct_size;
     int32_t overwrite; /* replace an existing checkpoint, once the new one is complete */
     gnv_progress_callback progress;
     void * user;
+    /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or what such a run measured. */
+    const gnv_dataset_t * dataset;
+    const gnv_calibration_t * calibration;
+    /* How to calibrate with the data set. */
+    gnv_precision precision;
+    gnv_expert_tokens experts;
+    uint64_t ram_bytes;          /* of the forward pass: weights, activations, hidden states; 0: most of what is free */
+    const char * scratch_folder; /* for hidden states that do not fit; NULL: they must fit */
+    const char * save_statistics; /* a new file for what was measured; NULL: none */
 } gnv_quantize_options;
 
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
@@ -204,8 +241,9 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
 }
 
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
- * destination's name and the partial folder stays, with a journal of what is finished. The same source and plan give the
- * same bytes whatever threads, memory budget and host. `report` (may be NULL) receives times and peak memory as JSON
+ * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
+ * the same bytes whatever threads, memory budget and host. Budget and data are checked before anything is written.
+ * GNV_BAD_VALUE names layer, sample and position where an activation is NaN or Inf. `report` (may be NULL) receives times and peak memory as JSON
  * (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
@@ -453,8 +491,7 @@ GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32
 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
 
-/* The token sequences that calibration runs through a model. */
-typedef struct gnv_dataset_t gnv_dataset_t;
+/* gnv_dataset_t, declared above: the token sequences that calibration runs through a model. */
 
 typedef struct gnv_dataset_options {
     uint64_t struct_size;

@@ -50,7 +50,8 @@ std::string recipe_yaml(const Recipe & recipe) {
     const bool calibrated = options.scheme == Scheme::nvfp4;
     return concat(included, "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n",
                   "      targets: [Linear]\n", yaml_list("ignore", ignore),
-                  "      scheme: ", calibrated ? "NVFP4" : "NVFP4A16", "\n", "      bypass_divisibility_checks: false\n",
+                  "      scheme: ", calibrated ? "NVFP4" : "NVFP4A16", "\n",
+                  "      bypass_divisibility_checks: false\n",
                   "      requires_calibration_data: ", calibrated ? "true" : "false", "\n");
 }
 
