@@ -1,7 +1,6 @@
 // quantize SRC -o DST: a BF16 checkpoint to NVFP4.
 #include "args.h"
 
-#include <algorithm>
 #include <map>
 
 namespace {
@@ -136,7 +135,6 @@ int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.calibration = calibration.get();
     options.precision = args.precision;
     options.experts = args.experts;
-    options.ram_bytes = args.ram_bytes > info.buffer_bytes ? args.ram_bytes - info.buffer_bytes : args.ram_bytes;
     options.scratch_folder = scratch.c_str();
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     gnv_text_t * report = nullptr;
@@ -179,10 +177,8 @@ static int run_program(int argc, char ** argv) {
     options.include = include.data(), options.include_count = include.size();
     options.keep = keep.data(), options.keep_count = keep.size();
     options.shard_bytes = args.shard_bytes;
-    // Calibration needs most of the budget for itself.
-    constexpr uint64_t most_buffers = 256 << 20;
-    const bool calibrates = args.has_data() && args.ram_bytes > 0;
-    options.ram_bytes = calibrates ? std::min(most_buffers, args.ram_bytes / 4) : args.ram_bytes;
+    options.ram_bytes = args.ram_bytes;
+    options.calibrates = args.has_data();
     options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
     options.overwrite = args.overwrite;
     gnv_plan_t * plan = nullptr;

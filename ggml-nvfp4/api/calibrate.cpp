@@ -23,7 +23,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
 
     const TextVariant variant = {self->model_.get(), &self->weights_, &shards, options.precision, false};
     PassOptions pass;
-    pass.ram_bytes = options.ram_bytes;
+    pass.ram_bytes = plan.calibration_ram_bytes();
     pass.scratch_folder = options.scratch_folder;
     pass.observe = true;
     pass.expert_tokens = options.expert_tokens;
@@ -96,6 +96,7 @@ Result<Statistics> Calibration::statistics() const {
     statistics.tokens = data_->tokens;
     statistics.precision = options_.precision;
     statistics.expert_tokens = options_.expert_tokens;
+    statistics.data = {data_->json};
     statistics.layers = pass_->statistics(0);
     return statistics;
 }

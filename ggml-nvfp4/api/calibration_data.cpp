@@ -38,7 +38,8 @@ CalibrationData make_calibration_data(const CalibrationSet & set, const Calibrat
         TextSequence text;
         text.ids.assign(sequence.ids.begin(), sequence.ids.end());
         text.mask = sequence.mask;
-        for (const CalibrationDocument & document : sequence.documents) text.segments.push_back(int32_t(document.begin));
+        for (const CalibrationDocument & document : sequence.documents)
+            text.segments.push_back(int32_t(document.begin));
         data.sequences.push_back(std::move(text));
     }
     data.sha256 = set.sha256;

@@ -45,7 +45,8 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         GNV_TRY(take_patterns(options.include, options.include_count, plan_options.recipe.include));
         GNV_TRY(take_patterns(options.keep, options.keep_count, plan_options.recipe.keep));
         if (options.shard_bytes) plan_options.shard_bytes = options.shard_bytes;
-        if (options.ram_bytes) plan_options.ram_bytes = options.ram_bytes;
+        plan_options.ram_bytes = options.ram_bytes;
+        plan_options.calibrates = options.calibrates != 0;
         plan_options.threads = engine->threads->size();
         if (options.destination) plan_options.destination = options.destination;
         plan_options.overwrite = options.overwrite != 0;
@@ -148,7 +149,6 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (options.calibration) run.statistics = &options.calibration->statistics;
         run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
         run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
-        run.ram_bytes = options.ram_bytes;
         if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
         if (options.save_statistics) run.save_statistics = options.save_statistics;
         if (options.progress) {

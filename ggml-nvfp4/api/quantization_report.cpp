@@ -39,15 +39,12 @@ void write_substituted(JsonWriter & json, const Plan & plan, const std::vector<I
     json.end_array();
 }
 
-void write_calibration(JsonWriter & json, const Statistics & statistics, const std::string & data_json) {
+void write_calibration(JsonWriter & json, const Statistics & statistics) {
     json.key("calibration").begin_object().member("data_sha256", statistics.data_sha256);
     json.member("sequences", statistics.sequences).member("positions", statistics.positions);
     json.member("tokens", statistics.tokens).member("precision", precision_name(statistics.precision));
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
-    if (!data_json.empty()) {
-        const Result<JsonDocument> data = JsonDocument::parse(data_json, "data");
-        if (data.ok()) json.member("data", data.value().root());
-    }
+    write_data(json.key("data"), statistics);
     json.key("tokens_per_expert").begin_array();
     for (const LayerStatistics & layer : statistics.layers) json.value(layer.tokens_per_expert);
     json.end_array().end_object();
@@ -56,14 +53,14 @@ void write_calibration(JsonWriter & json, const Statistics & statistics, const s
 } // namespace
 
 std::string quantization_report(const Plan & plan, const Statistics * statistics,
-                                const std::vector<InputScale> & scales, const std::string & data_json) {
+                                const std::vector<InputScale> & scales) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantization_report.1").member("version", GNV_VERSION_STRING);
     json.member("model", plan.layout.description).member("quantized_modules", plan.selection.count);
     if (statistics) json.member("source_fingerprint", statistics->model_fingerprint);
     write_recipe(json, plan);
     if (statistics) {
-        write_calibration(json, *statistics, data_json);
+        write_calibration(json, *statistics);
         write_scales(json, plan, scales);
         write_substituted(json, plan, scales);
     }

@@ -14,8 +14,8 @@ namespace gnv {
 inline constexpr const char * quantization_report_name = "quantization_report.json";
 inline constexpr const char * recipe_file_name = "recipe.yaml";
 
-// `statistics` may be null (weights only), `scales` is then empty. `data_json`: one JSON object about the data, or empty.
+// `statistics` may be null (weights only), `scales` is then empty.
 std::string quantization_report(const Plan & plan, const Statistics * statistics,
-                                const std::vector<InputScale> & scales, const std::string & data_json);
+                                const std::vector<InputScale> & scales);
 
 } // namespace gnv

@@ -137,8 +137,7 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
     GNV_TRY(writer.add_file(quantization_report_name,
-                            quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_,
-                                                options_.calibration ? options_.calibration->json : "")));
+                            quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_)));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
     return writer.publish(plan_.config_text);

@@ -39,7 +39,6 @@ struct QuantizeOptions {
     // How to calibrate.
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
-    uint64_t ram_bytes = 0;      // of the forward pass, see PassOptions
     std::string scratch_folder;  // see PassOptions
     std::string save_statistics; // a file to write what was measured to; must not exist
 

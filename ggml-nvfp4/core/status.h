@@ -41,7 +41,7 @@ const char * code_name(Code code);
 
 class [[nodiscard]] Status {
   public:
-    Status() = default; // success
+    Status() = default;                     // success
     Status(Code code, std::string message); // a failure: `code` is not Code::ok
     // Code::out_of_memory; allocates nothing.
     static Status out_of_memory() noexcept;

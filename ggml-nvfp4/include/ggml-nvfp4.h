@@ -146,10 +146,13 @@ typedef struct gnv_plan_options {
     const char * const * keep;
     size_t keep_count;
     uint64_t shard_bytes; /* tensor bytes per output file; 0: 5 GB */
-    uint64_t ram_bytes;   /* budget for the buffers of all threads; 0: 256 MiB */
+    uint64_t ram_bytes;   /* budget for the buffers of all threads; 0: 256 MiB. See `calibrates` */
     /* Optional: when given, whatever would keep a run from writing there becomes a warning of the plan. */
     const char * destination;
     int32_t overwrite;
+    /* The run will calibrate: ram_bytes is the budget of all of it, weights, activations and hidden states included; 0: 256
+     * MiB of buffers, and most of what is free for the rest. */
+    int32_t calibrates;
 } gnv_plan_options;
 
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
@@ -230,8 +233,7 @@ typedef struct gnv_quantize_options {
     /* How to calibrate with the data set. */
     gnv_precision precision;
     gnv_expert_tokens experts;
-    uint64_t ram_bytes;          /* of the forward pass: weights, activations, hidden states; 0: most of what is free */
-    const char * scratch_folder; /* for hidden states that do not fit; NULL: they must fit */
+    const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */
 } gnv_quantize_options;
 

@@ -40,6 +40,16 @@ Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const Folde
 
 // --- File ---------------------------------------------------------------------------------------------------------------------
 
+void write_data(JsonWriter & json, const Statistics & statistics) {
+    json.begin_array();
+    for (const std::string & text : statistics.data) {
+        const Result<JsonDocument> parsed = JsonDocument::parse(text, "data");
+        GNV_CHECK(parsed.ok()); // written by a JsonWriter, or read from a file
+        json.value(parsed.value().root());
+    }
+    json.end_array();
+}
+
 std::string statistics_json(const Statistics & statistics) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", schema).member("model", statistics.model_fingerprint);
@@ -47,6 +57,7 @@ std::string statistics_json(const Statistics & statistics) {
     json.member("positions", statistics.positions).member("tokens", statistics.tokens);
     json.member("precision", precision_name(statistics.precision));
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
+    write_data(json.key("data"), statistics);
     json.key("layers").begin_array();
     for (const LayerStatistics & layer : statistics.layers) {
         json.begin_object().key("maxima").begin_object();
@@ -128,6 +139,11 @@ Result<Statistics> read_statistics(const std::string & path) {
     if (!precision.empty() || !experts.empty())
         return fail(Code::format, path, ": unknown ", precision.empty() ? "experts" : "precision", " \"",
                     printable(precision.empty() ? experts : precision), "\"");
+    GNV_ASSIGN(const JsonValue data, root.get("data"));
+    GNV_TRY(data.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        statistics.data.push_back(item.text());
+        return {};
+    }));
     GNV_ASSIGN(const JsonValue layers, root.get("layers"));
     GNV_TRY(layers.for_each_element([&](size_t, const JsonValue & layer) {
         statistics.layers.emplace_back();
@@ -165,6 +181,7 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
     into.sequences += other.sequences;
     into.positions += other.positions;
     into.tokens += other.tokens;
+    into.data.insert(into.data.end(), other.data.begin(), other.data.end());
     GNV_ASSIGN(Sha256 hash, Sha256::create());
     GNV_TRY(hash.update(into.data_sha256.data(), into.data_sha256.size()));
     GNV_TRY(hash.update(other.data_sha256.data(), other.data_sha256.size()));

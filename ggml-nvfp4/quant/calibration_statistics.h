@@ -21,6 +21,7 @@ struct Statistics {
     uint64_t sequences = 0, positions = 0, tokens = 0; // tokens: positions without pads
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
+    std::vector<std::string> data; // JSON objects about where the sequences come from, one for each run
     std::vector<LayerStatistics> layers;
 };
 
@@ -31,6 +32,8 @@ const char * expert_tokens_name(ExpertTokens tokens);
 // training changes too): the same for the same weights in any sharding, another for another model or fine-tune.
 Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
 
+class JsonWriter;
+void write_data(JsonWriter & json, const Statistics & statistics); // Statistics::data as an array
 std::string statistics_json(const Statistics & statistics);
 // Fails on anything that quantize could not have written: other schemas, maxima that are negative or not finite.
 Result<Statistics> read_statistics(const std::string & path);

@@ -35,6 +35,12 @@ int64_t Plan::rows_that_fit(const LinearModule & linear) const {
     return std::max<int64_t>(1, int64_t(memory.source_buffer / std::max<uint64_t>(1, row_bytes(linear))));
 }
 
+uint64_t Plan::calibration_ram_bytes() const {
+    return options.ram_bytes == 0
+               ? 0
+               : std::max<uint64_t>(1, options.ram_bytes - std::min(options.ram_bytes, memory.total()));
+}
+
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
 
 // The tensors of one quantized Linear (compressed-tensors' names; spec: suffix, dtype, shape from N and K).
@@ -126,11 +132,13 @@ static Status plan_memory(Plan & plan) {
     const uint64_t piece = std::max(pack_piece_bytes, widest_row);
     plan.memory.output_buffer = piece / 16 * 9 / 2 + 64;
     const uint64_t smallest = widest_row + plan.memory.output_buffer;
-    if (plan.options.ram_bytes < smallest)
-        return fail(Code::out_of_memory, "a memory budget of ", plan.options.ram_bytes,
+    uint64_t budget = plan.options.ram_bytes > 0 ? plan.options.ram_bytes : default_ram_bytes;
+    if (budget < smallest)
+        return fail(Code::out_of_memory, "a memory budget of ", budget,
                     " bytes is too small: the least that would do is ", smallest);
-    plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), plan.options.ram_bytes / smallest));
-    const uint64_t share = plan.options.ram_bytes / uint64_t(plan.memory.workers) - plan.memory.output_buffer;
+    if (plan.options.calibrates) budget = std::max(smallest, std::min(default_ram_bytes, budget / 4));
+    plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), budget / smallest));
+    const uint64_t share = budget / uint64_t(plan.memory.workers) - plan.memory.output_buffer;
     plan.memory.source_buffer = std::min(share, std::max(largest_group, pack_piece_bytes));
     for (PlanUnit & unit : plan.units) unit.read_twice = unit.quantize && unit.source_bytes > plan.memory.source_buffer;
     return {};

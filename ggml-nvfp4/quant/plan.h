@@ -19,7 +19,10 @@ inline constexpr uint64_t default_ram_bytes = 256 << 20;
 struct PlanOptions {
     RecipeOptions recipe;
     uint64_t shard_bytes = default_shard_bytes; // of tensor data
-    uint64_t ram_bytes = default_ram_bytes;     // for the buffers of all threads together
+    // For the buffers of all threads together. With `calibrates` for the whole run: buffers take a quarter of it and at most
+    // the default, but what they need; the forward pass takes the rest. 0: the default, and most of what is free.
+    uint64_t ram_bytes = 0;
+    bool calibrates = false;
     int threads = 1;
     std::string destination; // when known: what would keep the run from starting becomes a warning of the plan
     bool overwrite = false;
@@ -91,6 +94,8 @@ struct Plan {
     uint64_t weight_bytes(const LinearModule & linear) const { return uint64_t(linear.rows) * row_bytes(linear); }
     // Rows that fit into a worker's source buffer: at least 1.
     int64_t rows_that_fit(const LinearModule & linear) const;
+    // What calibration may take: what buffers leave of the budget, 0 when there is none.
+    uint64_t calibration_ram_bytes() const;
 };
 
 // Opens `source`, matches it against its config and plans. Reads headers and JSON files only.
