@@ -34,6 +34,7 @@ class CpuBackend final : public Backend {
     void download(void * host, const void * device, size_t bytes) override { memcpy(host, device, bytes); }
     Status synchronize() override { return {}; }
 
+    DType activation_dtype() const override { return DType::f32; }
     bool has_kernel(Op op) const override { return cpu::kernel(op).run != nullptr; }
     uint64_t scratch_bytes(const KernelCall & call) const override {
         const KernelEntry & entry = cpu::kernel(op_of(call.params));

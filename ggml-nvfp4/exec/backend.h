@@ -50,6 +50,8 @@ class Backend {
 
     // --- Ops of graphs, queued, on device memory.
 
+    // In which it keeps activations: F32, or BF16 (Precision::bf16 only).
+    virtual DType activation_dtype() const = 0;
     // A null entry of the backend's table: it cannot run graphs with this op.
     virtual bool has_kernel(Op op) const = 0;
     // Bytes of scratch memory that this call wants; its tensors have shapes and no data.
