@@ -47,7 +47,8 @@ struct Tap {
 class Graph {
   public:
     // `activation`: the dtype in which the backend keeps activations (Backend::activation_dtype).
-    explicit Graph(Precision precision, DType activation = DType::f32) : precision_(precision), activation_(activation) {}
+    explicit Graph(Precision precision, DType activation = DType::f32)
+        : precision_(precision), activation_(activation) {}
 
     ValueId input(std::string name, DType dtype, Shape shape);
     ValueId weight(std::string name, DType dtype, Shape shape);

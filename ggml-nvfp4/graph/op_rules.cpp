@@ -55,7 +55,8 @@ const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec
 }
 
 const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
-    if (!is_activation(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1) return "x must be numbers, the weight F32 [D]";
+    if (!is_activation(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1)
+        return "x must be numbers, the weight F32 [D]";
     if (in[1].shape[0] > in[0].shape.last()) return "rows are shorter than the weight";
     out[0].shape = with_last(in[0].shape, in[1].shape[0]);
     return nullptr;
@@ -64,7 +65,8 @@ const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec 
 const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()}))
         return "o must be [.., D], the weight F32 [D]";
-    if (in[2].dtype != in[0].dtype || in[2].shape.elements() != in[0].shape.elements()) return "z must have as many elements as o";
+    if (in[2].dtype != in[0].dtype || in[2].shape.elements() != in[0].shape.elements())
+        return "z must have as many elements as o";
     out[0].shape = in[0].shape;
     return nullptr;
 }
