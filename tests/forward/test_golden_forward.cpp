@@ -1,6 +1,6 @@
 // The text model against what the Transformers implementation recorded (tests/data/golden/text.safetensors).
-#include <doctest/doctest.h>
 #include "forward/forward_fixture.h"
+#include <doctest/doctest.h>
 
 #include <map>
 
