@@ -137,7 +137,8 @@ class DumpWriter {
                     return false;
                 tensor_names.push_back(sequences.size() > 1 ? std::to_string(s) + "." + name : name);
                 shapes.emplace_back(info.shape, info.shape + info.dimensions);
-                tensors.push_back({nullptr, std::string(info.dtype) == "I32" ? "I32" : "F32", info.dimensions, nullptr});
+                tensors.push_back(
+                    {nullptr, std::string(info.dtype) == "I32" ? "I32" : "F32", info.dimensions, nullptr});
             }
         }
         for (size_t i = 0; i < tensors.size(); i++) { // the vectors above have stopped moving
@@ -172,7 +173,8 @@ class DumpWriter {
                     return false;
                 }
             }
-            if (!quiet) fprintf(stderr, "sequence %zu of %zu: %zu positions\n", sequence_ + 1, sequences.size(), ids.size());
+            if (!quiet)
+                fprintf(stderr, "sequence %zu of %zu: %zu positions\n", sequence_ + 1, sequences.size(), ids.size());
         }
         return gnv_dump_finish(dump_.get()) == GNV_OK;
     }

@@ -167,10 +167,8 @@ static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv
     if (options.tap_count > 0 && !options.tap_names)
         return Status(Code::invalid_argument, "gnv_model_forward: tap_names is NULL");
     for (size_t i = 0; i < options.tap_count; i++) {
-        if (!options.tap_names[i])
-            return fail(Code::invalid_argument, "gnv_model_forward: tap_names[", i, "] is NULL");
-        GNV_ASSIGN(const size_t found,
-                   find_tap(model.taps, options.tap_names[i], model.open->model->sizes().layers));
+        if (!options.tap_names[i]) return fail(Code::invalid_argument, "gnv_model_forward: tap_names[", i, "] is NULL");
+        GNV_ASSIGN(const size_t found, find_tap(model.taps, options.tap_names[i], model.open->model->sizes().layers));
         wanted.push_back(model.taps[found].tap);
     }
     return wanted;

@@ -46,8 +46,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
             start = std::chrono::steady_clock::now();
         }
         result.token_seconds = seconds_since(start);
-        const bool is_stop =
-            std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
+        const bool is_stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
         bool last = true;
         if (is_stop) {
             result.stop = GenerateStop::id;

@@ -37,8 +37,7 @@ Result<std::unique_ptr<TensorFileWriter>> TensorFileWriter::create(const std::st
     if (header.size() - 8 > max_header_bytes)
         return fail(Code::invalid_argument, path, ": the header of ", tensors.size(), " tensors would have ",
                     header.size(), " bytes, readers accept ", max_header_bytes, "; write fewer tensors");
-    if (path_exists(path))
-        return fail(Code::already_exists, path, " exists; remove it or choose another name");
+    if (path_exists(path)) return fail(Code::already_exists, path, " exists; remove it or choose another name");
     if (path_exists(path + ".partial"))
         return fail(Code::already_exists, path, ".partial is left from a run that did not finish; remove it");
     GNV_ASSIGN(File file, File::create(path + ".partial"));
