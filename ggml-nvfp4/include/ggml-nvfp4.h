@@ -517,7 +517,7 @@ GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const 
 
 /* A checkpoint that computes: the source, or NVFP4 in the naming of llm-compressor. A model holds one text at a time, as
  * caches of what it has seen; every call goes on from there. What it computes does not depend on threads, on memory or on
- * how a text is cut into calls at multiples of 64 positions; other cuts change the last bits.
+ * how a text is cut into calls at multiples of 64 positions, with more than one in each; other cuts change the last bits.
  *
  * A call that fails while it computes (a NaN, a callback that stops) leaves the model at the start of a text. One that
  * refuses its arguments changes nothing. */

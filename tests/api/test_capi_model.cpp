@@ -357,7 +357,8 @@ TEST_CASE("calls that are refused change nothing") {
     refused({}, logits.size(), "there are no ids");
     refused({1, 4096}, logits.size(), "ids[1] is 4096, the model's vocabulary has 4096; was another tokenizer used?");
     refused({-1}, logits.size(), "ids[0] is -1");
-    refused(Ids(6, 1), logits.size(), "the text would have 9 positions, the model was opened for 8; open it with a larger");
+    refused(Ids(6, 1), logits.size(),
+            "the text would have 9 positions, the model was opened for 8; open it with a larger");
     CHECK(positions(model) == 3);
     CHECK(gnv_model_forward(model, ids.data(), 1, nullptr, logits.data(), 4095, nullptr) == GNV_INVALID_ARGUMENT);
     CHECK(error_has(engine.get(), "room for 4095 logits, 4096 are made"));
@@ -398,7 +399,8 @@ TEST_CASE("tensor files: complete or not there") {
     const int64_t square[] = {2, 2}, row[] = {3}, wrong[] = {-1}, huge[] = {int64_t(1) << 62, 16};
     const float values[] = {1, 2, 3, 4};
     const int32_t numbers[] = {5, 6, 7};
-    const std::vector<gnv_dump_tensor> tensors = {{"a", "F32", 2, square}, {"b", "I32", 1, row}, {"c", "F32", 0, nullptr}};
+    const std::vector<gnv_dump_tensor> tensors = {
+        {"a", "F32", 2, square}, {"b", "I32", 1, row}, {"c", "F32", 0, nullptr}};
     const auto create = [&](const std::vector<gnv_dump_tensor> & list, gnv_status expected = GNV_OK) {
         gnv_dump_t * dump = reinterpret_cast<gnv_dump_t *>(1);
         const gnv_status status = gnv_dump_create(engine.get(), path.c_str(), list.data(), list.size(), &dump);

@@ -126,9 +126,8 @@ TEST_CASE("an NVFP4 result runs: close to its source, and not equal") {
     REQUIRE(run_tool("quantize", tiny_folder + " -o " + folder / "nvfp4" + " --scheme nvfp4a16 --quiet").exit_code ==
             0);
     const GoldenFile golden("text.safetensors");
-    const ToolRun done = run(folder / "nvfp4" + " --tokens " +
-                             tokens_file(folder, {golden.ints("text70.input_ids")}) + " --dump " +
-                             folder / "dump.safetensors" + " --n-predict 8 2>&1");
+    const ToolRun done = run(folder / "nvfp4" + " --tokens " + tokens_file(folder, {golden.ints("text70.input_ids")}) +
+                             " --dump " + folder / "dump.safetensors" + " --n-predict 8 2>&1");
     REQUIRE_MESSAGE(done.exit_code == 0, done.out);
     CHECK(done.out.find("800 modules in NVFP4\n") != std::string::npos); // no input scales: weights only
     const GoldenFile dump(folder / "dump.safetensors");

@@ -1,8 +1,8 @@
 // Choosing tokens: against distributions that can be written down, and edge cases of each option.
+#include "core/utf8.h"
 #include "data/generation_config.h"
 #include "data/sampler.h"
 #include "data/text_stream.h"
-#include "core/utf8.h"
 #include "scratch.h"
 
 #include <cmath>
