@@ -15,7 +15,8 @@ using Model = tools::Handle<gnv_model_t, gnv_model_close>;
 using Dump = tools::Handle<gnv_dump_t, gnv_dump_destroy>;
 using Ids = std::vector<int32_t>;
 
-constexpr size_t piece_positions = 256; // of a forward pass: a multiple of 64, so that results do not depend on it
+// Of a forward pass, up to twice as many in the last: a multiple of 64, so that results do not depend on it.
+constexpr size_t piece_positions = 256;
 constexpr uint64_t default_predict = 128;
 
 struct Args {
@@ -164,8 +165,8 @@ class DumpWriter {
         for (sequence_ = 0; sequence_ < sequences.size(); sequence_++) {
             const Ids & ids = sequences[sequence_];
             if (gnv_model_reset(model_) != GNV_OK) return false;
-            for (size_t at = 0; at < ids.size(); at += piece_positions) {
-                const size_t count = std::min(piece_positions, ids.size() - at);
+            for (size_t at = 0, count = 0; at < ids.size(); at += count) {
+                count = ids.size() - at < 2 * piece_positions ? ids.size() - at : piece_positions;
                 failed_ = false;
                 if (gnv_model_forward(model_, ids.data() + at, count, &options, nullptr, 0, nullptr) != GNV_OK) {
                     if (failed_) fprintf(stderr, "error: %s\n", failure_.c_str());

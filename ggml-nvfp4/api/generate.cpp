@@ -15,7 +15,7 @@ static double seconds_since(std::chrono::steady_clock::time_point start) {
 static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids) {
     std::vector<float> logits;
     while (!ids.empty()) {
-        const size_t count = std::min(ids.size(), size_t(prompt_piece));
+        const size_t count = ids.size() < 2 * prompt_piece ? ids.size() : prompt_piece;
         TextSequence piece;
         piece.ids.assign(ids.begin(), ids.begin() + ptrdiff_t(count));
         GNV_ASSIGN(logits, session.run(piece, {}));

@@ -13,8 +13,9 @@
 
 namespace gnv {
 
-// Long prompts run in pieces of this many positions: activations stay small, and results are those of one piece.
-inline constexpr int64_t prompt_piece = 512;
+// Long prompts run in pieces of this many positions, the last of up to twice as many: activations stay small, and results
+// are those of one piece.
+inline constexpr size_t prompt_piece = 256;
 
 struct GenerateOptions {
     SamplerOptions sampling;

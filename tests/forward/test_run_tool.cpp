@@ -105,8 +105,20 @@ TEST_CASE("a dump of one sequence has plain names, and long ones come in pieces 
         same += int32_t(std::max_element(row, row + 4096) - row) == argmax[t];
     }
     CHECK(same == 700);
+    // The same bits as in one piece, where the pieces leave a single position over, too.
+    const auto model = OpenModel::open(tiny_folder);
+    const auto threads = ThreadPool::create(2).take();
+    const auto device = open_cpu(*threads);
+    TextSequence sequence;
+    sequence.ids = golden.ints("text700.input_ids");
+    sequence.ids.resize(513);
+    REQUIRE(run(tiny_folder + " --quiet --tokens " + tokens_file(folder, {sequence.ids}) + " --dump " +
+                folder / "dump513.safetensors")
+                .exit_code == 0);
+    const auto session = TextSession::create(model->variant(), *device, *threads, 1, 513, 0).take();
+    CHECK(GoldenFile(folder / "dump513.safetensors").floats("logits") == session->run(sequence, {true, {}}).take());
     // Nothing is replaced.
-    const ToolRun again = run(arguments + " 2>&1");
+    const ToolRun again = run(arguments + " 2>&1"); // the tokens are others by now; the file is what counts
     CHECK(again.exit_code == 2);
     CHECK(again.out.find("exists; remove it or choose another name") != std::string::npos);
 }
