@@ -83,26 +83,80 @@ bool check_usage(const Args & args) {
 
 // --- Sequences ----------------------------------------------------------------------------------------------------------
 
-// Throws what the file lacks.
+// Takes the ids out of {"input_ids": [[..], ..]} while it is parsed: no tree of a file that may be large. Throws what the
+// file lacks.
+class SequenceReader : public nlohmann::json_sax<json> {
+  public:
+    std::vector<Ids> sequences;
+
+    bool null() override { return other("null"); }
+    bool boolean(bool value) override { return other(value ? "true" : "false"); }
+    bool number_integer(int64_t value) override { return number(value, std::to_string(value)); }
+    bool number_unsigned(uint64_t value) override {
+        return number(value <= INT32_MAX ? int64_t(value) : int64_t(INT64_MAX), std::to_string(value));
+    }
+    bool number_float(double, const std::string & text) override { return other(text); }
+    bool string(std::string & text) override { return other("\"" + text + "\""); }
+    bool binary(binary_t &) override { return other("binary data"); }
+    bool key(std::string & name) override {
+        if (depth_ == 1) wanted_ = name == "input_ids";
+        return true;
+    }
+    bool start_object(size_t) override {
+        if (wanted_) other("{..}");
+        depth_++;
+        return true;
+    }
+    bool end_object() override { return end(); }
+    bool start_array(size_t) override {
+        if (depth_ == 0) throw std::runtime_error(expected);
+        if (wanted_ && depth_ == 2) sequences.emplace_back();
+        if (wanted_ && depth_ > 2) other("[..]");
+        depth_++;
+        return true;
+    }
+    bool end_array() override {
+        if (wanted_ && depth_ == 3 && sequences.back().empty())
+            throw std::runtime_error(where(1) + " is no list of ids");
+        return end();
+    }
+    bool parse_error(size_t, const std::string &, const json::exception & error) override {
+        throw std::runtime_error(error.what());
+    }
+    static constexpr const char * expected = "expected {\"input_ids\": [[..], ..]} with at least one sequence";
+
+  private:
+    std::string where(size_t back) const { return "input_ids[" + std::to_string(sequences.size() - back) + "]"; }
+    bool number(int64_t value, const std::string & text) {
+        const bool fits = value >= INT32_MIN && value <= INT32_MAX;
+        if (!wanted_ || depth_ != 3 || !fits) return other(text);
+        sequences.back().push_back(int32_t(value));
+        return true;
+    }
+    // What is no id where ids are wanted.
+    bool other(const std::string & text) {
+        if (depth_ == 0 || (wanted_ && depth_ == 1)) throw std::runtime_error(expected);
+        if (wanted_ && depth_ == 2) throw std::runtime_error(where(0) + " is no list of ids");
+        if (wanted_) throw std::runtime_error(where(1) + " has an element that is not an id: " + text);
+        return true;
+    }
+    bool end() {
+        depth_--;
+        if (depth_ == 1) wanted_ = false;
+        return true;
+    }
+
+    int depth_ = 0;       // containers around what comes next: 2 in the list of sequences, 3 in a sequence
+    bool wanted_ = false; // below the key "input_ids"
+};
+
 std::vector<Ids> read_sequences(const std::string & path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("cannot be read");
-    const json document = json::parse(file);
-    if (!document.is_object() || !document.contains("input_ids") || !document["input_ids"].is_array())
-        throw std::runtime_error("expected {\"input_ids\": [[..], ..]}");
-    std::vector<Ids> sequences;
-    for (const json & list : document["input_ids"]) {
-        const std::string where = "input_ids[" + std::to_string(sequences.size()) + "]";
-        if (!list.is_array() || list.empty()) throw std::runtime_error(where + " is no list of ids");
-        Ids & ids = sequences.emplace_back();
-        for (const json & id : list) {
-            const bool fits = id.is_number_integer() && id >= INT32_MIN && id <= INT32_MAX;
-            if (!fits) throw std::runtime_error(where + " has an element that is not an id: " + id.dump());
-            ids.push_back(id.get<int32_t>());
-        }
-    }
-    if (sequences.empty()) throw std::runtime_error("there are no sequences");
-    return sequences;
+    SequenceReader reader;
+    json::sax_parse(file, &reader);
+    if (reader.sequences.empty()) throw std::runtime_error(SequenceReader::expected);
+    return std::move(reader.sequences);
 }
 
 bool encode_prompt(gnv_tokenizer_t * tokenizer, const std::string & text, Ids & ids) {

@@ -38,10 +38,11 @@ Result<std::unique_ptr<TensorFileWriter>> TensorFileWriter::create(const std::st
         return fail(Code::invalid_argument, path, ": the header of ", tensors.size(), " tensors would have ",
                     header.size(), " bytes, readers accept ", max_header_bytes, "; write fewer tensors");
     if (path_exists(path)) return fail(Code::already_exists, path, " exists; remove it or choose another name");
-    if (path_exists(path + ".partial"))
-        return fail(Code::already_exists, path, ".partial is left from a run that did not finish; remove it");
-    GNV_ASSIGN(File file, File::create(path + ".partial"));
-    std::unique_ptr<TensorFileWriter> writer(new TensorFileWriter(path, std::move(file)));
+    const std::string partial = path + ".partial";
+    if (path_exists(partial))
+        return fail(Code::already_exists, partial, " is left from a run that did not finish; remove it");
+    GNV_ASSIGN(File file, File::create(partial));
+    std::unique_ptr<TensorFileWriter> writer(new TensorFileWriter(path, partial, std::move(file)));
     writer->tensors_ = std::move(tensors);
     writer->written_.assign(writer->tensors_.size(), 0);
     writer->data_begin_ = header.size();
@@ -52,7 +53,7 @@ Result<std::unique_ptr<TensorFileWriter>> TensorFileWriter::create(const std::st
 }
 
 TensorFileWriter::~TensorFileWriter() {
-    if (!finished_) (void)remove_file(partial()).ok();
+    if (!finished_) (void)guard_exceptions([&] { return remove_file(partial_); }).ok(); // memory may be what lacked
 }
 
 Status TensorFileWriter::append(size_t tensor, const void * data, uint64_t bytes) {
@@ -75,7 +76,7 @@ Status TensorFileWriter::finish() {
                         tensors_[i].end - tensors_[i].begin, " bytes, only ", written_[i], " were written");
     GNV_TRY(file_.sync());
     GNV_TRY(file_.close());
-    GNV_TRY(rename_path(partial(), path_));
+    GNV_TRY(rename_path(partial_, path_));
     finished_ = true;
     return sync_directory(parent_path(path_));
 }

@@ -35,10 +35,10 @@ class TensorFileWriter {
     Status finish();
 
   private:
-    TensorFileWriter(std::string path, File file) : path_(std::move(path)), file_(std::move(file)) {}
-    std::string partial() const { return path_ + ".partial"; }
+    TensorFileWriter(std::string path, std::string partial, File file)
+        : path_(std::move(path)), partial_(std::move(partial)), file_(std::move(file)) {}
 
-    std::string path_;
+    std::string path_, partial_;
     File file_;
     std::vector<HeaderTensor> tensors_; // offsets from the start of the data
     std::vector<uint64_t> written_;     // bytes of each

@@ -1,5 +1,6 @@
 // Models through the C API: against recorded numbers, and every way to use them wrongly.
 #include "api/capi_fixture.h"
+#include "checkpoint_files.h"
 #include "golden_file.h"
 
 #include <algorithm>
@@ -301,6 +302,63 @@ TEST_CASE("draws: by seed, as the file says, only tokens, to the end of the cach
     CHECK(result.stop == GNV_STOP_CAPACITY);
     CHECK(result.tokens == 48 - 3 + 1);
     CHECK(positions(model.get()) == 48);
+}
+
+TEST_CASE("NVFP4: weights only, and with inputs quantized where there are scales for them") {
+    const auto engine = make_engine();
+    const ScratchFolder folder;
+    const auto plan = make_plan(engine.get());
+    const std::string weights = folder / "w4a16", both = folder / "w4a4";
+    REQUIRE(gnv_quantize(plan.get(), weights.c_str(), nullptr, nullptr) == GNV_OK);
+    // The same with an input scale for every module, as calibration would add them: inputs up to 20.
+    std::vector<MemoryTensor> tensors = load_tensors(weights);
+    for (size_t i = 0, count = tensors.size(); i < count; i++) {
+        const std::string suffix = ".weight_global_scale";
+        if (!gnv::ends_with(tensors[i].name, suffix)) continue;
+        const float scale = 2688.0f / 20;
+        std::string bytes(sizeof scale, '\0');
+        memcpy(bytes.data(), &scale, sizeof scale);
+        const std::string module = tensors[i].name.substr(0, tensors[i].name.size() - suffix.size());
+        tensors.push_back({module + ".input_global_scale", gnv::DType::f32, {1}, bytes});
+    }
+    REQUIRE(gnv::make_directory(both).ok());
+    save_tensors(both, tensors, 1);
+    copy_other_files(weights, both);
+
+    const Ids ids = golden().ints("text63.input_ids");
+    const auto logits = [&](const std::string & path, bool weights_only, bool quantizes_inputs) {
+        gnv_model_options options;
+        gnv_model_options_init(&options);
+        options.capacity = 64;
+        options.weights_only = weights_only;
+        gnv_model_t * handle = nullptr;
+        const gnv_status status = gnv_model_open(engine.get(), path.c_str(), &options, &handle);
+        REQUIRE_MESSAGE(status == GNV_OK, gnv_last_error(engine.get()));
+        const Model model(handle);
+        auto info = make_info<gnv_model_info>();
+        REQUIRE(gnv_model_get_info(handle, &info) == GNV_OK);
+        CHECK(info.quantized_modules == 800);
+        CHECK(info.quantizes_inputs == int(quantizes_inputs));
+        return forward(engine.get(), handle, ids);
+    };
+    const std::vector<float> w4a16 = logits(weights, false, false), source = golden().floats("text63.logits");
+    CHECK(logits(weights, true, false) == w4a16);
+    CHECK(logits(both, true, false) == w4a16);
+    const std::vector<float> w4a4 = logits(both, false, true);
+    const auto distance = [&](const std::vector<float> & found) {
+        double error = 0, squares = 0;
+        for (size_t i = 0; i < source.size(); i++) {
+            error += std::pow(double(found[i]) - double(source[i]), 2);
+            squares += std::pow(double(source[i]), 2);
+        }
+        return std::sqrt(error / squares);
+    };
+    CAPTURE(distance(w4a16));
+    CAPTURE(distance(w4a4));
+    CHECK(distance(w4a16) > 0.01);
+    CHECK(distance(w4a16) < 0.2);
+    CHECK(distance(w4a4) > distance(w4a16));
+    CHECK(distance(w4a4) < 0.5);
 }
 
 TEST_CASE("models that cannot be opened") {

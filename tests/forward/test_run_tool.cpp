@@ -105,6 +105,11 @@ TEST_CASE("a dump of one sequence has plain names, and long ones come in pieces 
         same += int32_t(std::max_element(row, row + 4096) - row) == argmax[t];
     }
     CHECK(same == 700);
+    // Other keys do not matter.
+    const std::string more =
+        folder.save("more.json", R"({"a": [[1], {"input_ids": [2]}], "input_ids": [[3, 4]], "b": 5})");
+    CHECK(json::parse(run(tiny_folder + " --quiet --json --n-predict 1 --tokens " + more).out)["prompt_ids"] ==
+          json{3, 4});
     // The same bits as in one piece, where the pieces leave a single position over, too.
     const auto model = OpenModel::open(tiny_folder);
     const auto threads = ThreadPool::create(2).take();
@@ -194,7 +199,14 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
     };
     refused_tokens("{", "parse error");
     refused_tokens("[1]", "expected {\"input_ids\"");
-    refused_tokens(R"({"input_ids": []})", "there are no sequences");
+    refused_tokens("5", "expected {\"input_ids\"");
+    refused_tokens(R"({"ids": [[1]]})", "expected {\"input_ids\"");
+    refused_tokens(R"({"input_ids": 7})", "expected {\"input_ids\"");
+    refused_tokens(R"({"input_ids": []})", "with at least one sequence");
+    refused_tokens(R"({"input_ids": [[1]]} x)", "parse error");
+    refused_tokens(R"({"input_ids": [[1, [2]]]})", "input_ids[0] has an element that is not an id: [..]");
+    refused_tokens(R"({"input_ids": [[1], {}]})", "input_ids[1] is no list");
+    refused_tokens(R"({"input_ids": [[1, 99999999999]]})", "not an id: 99999999999");
     refused_tokens(R"({"input_ids": [1]})", "input_ids[0] is no list");
     refused_tokens(R"({"input_ids": [[1], []]})", "input_ids[1] is no list");
     refused_tokens(R"({"input_ids": [[1, 2.5]]})", "not an id: 2.5");
