@@ -359,6 +359,33 @@ TEST_CASE("NVFP4: weights only, and with inputs quantized where there are scales
     CHECK(distance(w4a16) < 0.2);
     CHECK(distance(w4a4) > distance(w4a16));
     CHECK(distance(w4a4) < 0.5);
+
+    // Without the files that only generating needs: the likeliest token, and a tokenizer from elsewhere.
+    REQUIRE(gnv::remove_file(both + "/tokenizer.json").ok());
+    REQUIRE(gnv::remove_file(both + "/generation_config.json").ok());
+    gnv_model_t * handle = nullptr;
+    REQUIRE(gnv_model_open(engine.get(), both.c_str(), nullptr, &handle) == GNV_OK);
+    const Model model(handle);
+    auto info = make_info<gnv_model_info>();
+    REQUIRE(gnv_model_get_info(handle, &info) == GNV_OK);
+    CHECK(info.samples == 0);
+    CHECK(info.stop_count == 0);
+    CHECK(gnv_model_generate(handle, ids.data(), 3, nullptr, nullptr) == GNV_NOT_FOUND);
+    CHECK(error_has(engine.get(), "tokenizer.json"));
+    CHECK(positions(handle) == 0);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    REQUIRE(gnv_tokenizer_load(engine.get(), tiny_folder.c_str(), &tokenizer) == GNV_OK);
+    Written first, second;
+    for (Written * const written : {&first, &second}) {
+        gnv_generate_options options = generate_options(*written, 5, -1);
+        options.tokenizer = tokenizer;
+        options.seed = uint64_t(written == &first);
+        REQUIRE(gnv_model_reset(handle) == GNV_OK);
+        CHECK(gnv_model_generate(handle, ids.data(), 3, &options, nullptr) == GNV_OK);
+    }
+    gnv_tokenizer_destroy(tokenizer);
+    CHECK(first.ids.size() == 5);
+    CHECK(first.ids == second.ids);
 }
 
 TEST_CASE("models that cannot be opened") {
