@@ -26,6 +26,16 @@ static Result<int64_t> choose_capacity(uint64_t wanted, int64_t max_positions) {
     return int64_t(wanted);
 }
 
+// A C program may hold any number in an enumeration; C++ may not even look at it as one.
+static Result<Precision> take_precision(const gnv_model_options & options) {
+    int number = 0;
+    static_assert(sizeof number == sizeof options.precision);
+    memcpy(&number, &options.precision, sizeof number);
+    if (number == GNV_PRECISION_FP32) return Precision::f32;
+    if (number == GNV_PRECISION_BF16) return Precision::bf16;
+    return fail(Code::invalid_argument, "gnv_model_options.precision: there is no ", number);
+}
+
 gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * given,
                           gnv_model_t ** out) {
     if (out) *out = nullptr;
@@ -36,8 +46,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         if (!api::take_options(given, options))
             return Status(Code::invalid_argument,
                           "gnv_model_options.struct_size is not set; use gnv_model_options_init");
-        if (options.precision != GNV_PRECISION_FP32 && options.precision != GNV_PRECISION_BF16)
-            return fail(Code::invalid_argument, "gnv_model_options.precision: there is no ", int(options.precision));
+        GNV_ASSIGN(const Precision precision, take_precision(options));
         std::unique_ptr<gnv_model_t> model(new gnv_model_t);
         model->engine = engine;
         model->folder = folder;
@@ -46,8 +55,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
         model->device = open_cpu(*engine->threads);
-        const TextVariant variant =
-            model->variant(options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32);
+        const TextVariant variant = model->variant(precision);
         GNV_ASSIGN(model->taps, list_taps(variant, 1));
         model->tap_positions = 1;
         for (const TapInfo & tap : model->taps) model->tap_names.push_back(tap_name(tap.tap));

@@ -415,7 +415,8 @@ TEST_CASE("models that cannot be opened") {
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_INVALID_ARGUMENT);
     CHECK(error_has(engine.get(), "the model has"));
     gnv_model_options_init(&options);
-    options.precision = gnv_precision(7);
+    const int unknown = 7;
+    memcpy(&options.precision, &unknown, sizeof unknown);
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_INVALID_ARGUMENT);
     CHECK(model == nullptr);
 }
