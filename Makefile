@@ -12,6 +12,7 @@ settings  = -DGNV_BUILD_TOOLS=ON -DGNV_BUILD_TESTS=ON $(CMAKE_ARGS)
 configure = cmake -S . -B $(BUILD) $(generator) $(settings) || { test -e $(BUILD)/CMakeCache.txt && \
             rm -rf $(BUILD)/CMakeCache.txt $(BUILD)/CMakeFiles && cmake -S . -B $(BUILD) $(settings); }
 build     = cmake --build $(BUILD) --parallel $(JOBS)
+demo_text = --prompt 'The function returns' --n-predict 24 --greedy
 # Sanitizer builds have a folder of their own and leave CUDA out.
 sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
 
@@ -26,11 +27,13 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 configure: deps
 	@$(configure)
 
-demo: configure ## build the programs, quantize the small checkpoint and verify the result
-	$(build) --target quantize verify test_data
+demo: configure ## build the programs, quantize the small checkpoint, verify the result and let both write
+	$(build) --target quantize verify run test_data
 	@mkdir -p $(BUILD)/demo
 	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4a16 --scheme nvfp4a16 --overwrite
 	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4a16 --source $(BUILD)/data/qwen36-tiny
+	$(BUILD)/bin/run $(BUILD)/data/qwen36-tiny $(demo_text)
+	$(BUILD)/bin/run $(BUILD)/demo/qwen36-tiny-nvfp4a16 $(demo_text)
 
 test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)

@@ -149,8 +149,9 @@ void check_folders(const Finished & finished) {
 }
 
 bool says_why(const std::string & errors) {
-    const bool named = errors.find(model().scratch.path()) != std::string::npos ||
-                       errors.find("memory") != std::string::npos || errors.find("thread") != std::string::npos;
+    const bool named =
+        errors.find(model().scratch.path()) != std::string::npos || errors.find("memory") != std::string::npos ||
+        errors.find("cannot allocate") != std::string::npos || errors.find("thread") != std::string::npos;
     return named && errors.find("error: ") != std::string::npos;
 }
 
@@ -265,4 +266,50 @@ TEST_CASE("verify: what it cannot read does not pass") {
     const Finished stopped = model().run(command, {FAULT_READ, counted.counts.at("read") / 2, FAULT_SIGNAL - SIGINT});
     CHECK(stopped.exit_code == 2);
     CHECK(stopped.errors.find("stopped on request") != std::string::npos);
+}
+
+TEST_CASE("run --dump: a file that carries the name is complete, whatever fails and whenever it is killed") {
+    clean();
+    const std::string dump = model().destination, partial = dump + ".partial";
+    const std::string tokens = model().scratch / "ids.json";
+    if (!path_exists(tokens)) REQUIRE(write_file_synced(tokens, R"({"input_ids": [[1, 2, 3], [4, 5]]})").ok());
+    const std::vector<std::string> command = {"run",    model().source, "--tokens",  tokens,
+                                              "--dump", dump,           "--threads", "2"};
+    const auto remove_both = [&] {
+        for (const std::string & path : {dump, partial})
+            if (path_exists(path)) REQUIRE(remove_file(path).ok());
+    };
+    const Finished counted = model().run(command, {});
+    CAPTURE(counted.errors);
+    REQUIRE(counted.exit_code == 0);
+    const std::string good = read_file(dump, 1 << 24).take();
+    const auto check_run = [&](const Fault & fault) {
+        remove_both();
+        const Finished finished = model().run(command, fault);
+        CAPTURE(finished.errors);
+        if (path_exists(dump)) CHECK(read_file(dump, 1 << 24).take() == good);
+        if (finished.signal == SIGKILL) return finished;
+        CHECK(finished.signal == 0);
+        CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+        if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+        if (finished.exit_code == 0) CHECK(path_exists(dump));
+        return finished;
+    };
+    for (const SampledFault & fault : samples) {
+        const std::string call = fault_call_names[fault.call];
+        const auto count = counted.counts.find(call);
+        if (count == counted.counts.end() || count->second == 0) continue;
+        long failed = 0;
+        for (const long number : sample(count->second, fault.wanted)) {
+            CAPTURE(call);
+            CAPTURE(number);
+            failed += check_run({fault.call, number, fault.error, fault.repeat}).exit_code == 2;
+        }
+        CAPTURE(call);
+        if (fault.call != FAULT_CLOSE && fault.call != FAULT_REMOVE) CHECK(failed > 0);
+    }
+    for (const fault_call call : {FAULT_WRITE, FAULT_SYNC, FAULT_RENAME})
+        for (const long number : sample(counted.counts.at(fault_call_names[call]), 8))
+            CHECK(check_run({call, number, FAULT_SIGNAL - SIGKILL}).signal == SIGKILL);
+    remove_both();
 }
