@@ -562,11 +562,6 @@ GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const 
  * refuses its arguments changes nothing. */
 typedef struct gnv_model_t gnv_model_t;
 
-typedef enum gnv_precision {
-    GNV_PRECISION_FP32 = 0, /* activations and sums in FP32, whatever the weights are */
-    GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the Transformers library rounds */
-} gnv_precision;
-
 typedef struct gnv_model_options {
     uint64_t struct_size;
     gnv_precision precision;
