@@ -220,6 +220,8 @@ typedef struct gnv_verify_options {
     int32_t structure_only; /* headers and configs alone: no values are read */
     gnv_progress_callback progress;
     void * user;
+    int32_t
+        no_checksums; /* the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway */
 } gnv_verify_options;
 
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
