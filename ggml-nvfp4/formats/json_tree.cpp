@@ -10,9 +10,9 @@ JsonTree JsonTree::copy(const JsonValue & value) {
     // Visiting fails for other types only.
     if (tree.is_object()) {
         (void)value
-            .for_each_member([&](std::string_view key, const JsonValue & member) -> Status {
+            .for_each_member([&](std::string_view name, const JsonValue & member) -> Status {
                 tree.children.push_back(copy(member));
-                tree.children.back().key = key;
+                tree.children.back().key = name;
                 return {};
             })
             .ok();
@@ -29,7 +29,7 @@ JsonTree JsonTree::copy(const JsonValue & value) {
     return tree;
 }
 
-JsonTree JsonTree::string(std::string_view content) {
+JsonTree JsonTree::make_string(std::string_view content) {
     JsonTree tree;
     tree.type = JsonType::string;
     tree.text = json_quote(content);

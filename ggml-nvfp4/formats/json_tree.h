@@ -17,7 +17,7 @@ struct JsonTree {
     std::vector<JsonTree> children; // of an array or object, in the order of the file
 
     static JsonTree copy(const JsonValue & value); // as deep as a document may be
-    static JsonTree string(std::string_view content);
+    static JsonTree make_string(std::string_view content);
 
     bool is_array() const { return type == JsonType::array; }
     bool is_object() const { return type == JsonType::object; }

@@ -366,7 +366,7 @@ Result<bool> ignore_quantized(Damage & damage) {
     JsonTree * ignore = find_ignore(damage);
     const Module * module = choose_module(damage);
     if (!ignore || !module) return false;
-    ignore->children.push_back(JsonTree::string(module->name));
+    ignore->children.push_back(JsonTree::make_string(module->name));
     return true;
 }
 
@@ -374,7 +374,7 @@ Result<bool> ignore_half_a_pair(Damage & damage) {
     JsonTree * ignore = find_ignore(damage);
     const std::vector<const Module *> pair = choose_pair(damage);
     if (!ignore || pair.empty()) return false;
-    ignore->children.push_back(JsonTree::string(pair.back()->name));
+    ignore->children.push_back(JsonTree::make_string(pair.back()->name));
     return true;
 }
 
@@ -395,7 +395,7 @@ Result<bool> undeclare_draft_head(Damage & damage) {
 
 Result<bool> set_config(Damage & damage, const char * path, const char * text) {
     JsonTree * const value = damage.config().find(path);
-    JsonTree changed = JsonTree::string(text);
+    JsonTree changed = JsonTree::make_string(text);
     if (!value || value->text == changed.text) return false;
     changed.key = value->key;
     *value = std::move(changed);
@@ -422,8 +422,9 @@ Result<bool> age_config(Damage & damage) {
 
 // A number that no tensor shows.
 Result<bool> change_epsilon(Damage & damage) {
-    text_config(damage).set("rms_norm_eps", "0.015625");
-    return true;
+    const bool present = text_config(damage).find("rms_norm_eps");
+    if (present) text_config(damage).set("rms_norm_eps", "0.015625");
+    return present;
 }
 
 // --- Files --------------------------------------------------------------------------------------------------------------------
@@ -528,7 +529,7 @@ const std::vector<Fault> & faults() {
         {"status wrong", {"L10"}, alone, [](Damage & damage) { return set_config(damage, "quantization_config/quantization_status", "frozen"); }},
         {"config.json of another model", {"L2", "L5", "L10"}, alone, age_config},
         {"epsilon of the norms changed", {"S4"}, with_source, change_epsilon},
-        {"index does not list a tensor", {"L1"}, alone, spoil_index},
+        {"index does not list a tensor", {"L1", "L2"}, alone, spoil_index},
         {"shard cut short", {"L1"}, alone, cut_shard},
         {"tokenizer cut short", {"L14"}, alone, cut_tokenizer},
         {"two tokens swapped", {"L14"}, with_source, swap_tokens},

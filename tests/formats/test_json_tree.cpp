@@ -28,7 +28,7 @@ TEST_CASE("members are found, changed, added and removed") {
 
     json.find("a")->set("number", "7"), expected["a"]["number"] = 7;
     json.set("new", "0.25"), expected["new"] = 0.25;
-    json.find("a/b")->children.push_back(JsonTree::string("q\"\n")), expected["a"]["b"].push_back("q\"\n");
+    json.find("a/b")->children.push_back(JsonTree::make_string("q\"\n")), expected["a"]["b"].push_back("q\"\n");
     CHECK(json.erase("e")), expected.erase("e");
     CHECK_FALSE(json.erase("e"));
     CHECK_FALSE(json.find("a/b")->erase("c"));
