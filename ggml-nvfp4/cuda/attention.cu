@@ -81,7 +81,8 @@ __global__ void __launch_bounds__(warps * warp_size)
 
     copy_rows<head, queries>(q_tile, q + first * q_stride + int64_t(query_head) * head, q_stride, end - first);
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-    const int row = lane / 4, pair = lane % 4 * 2; // of the accumulators: rows row and row + 8, columns pair and pair + 1
+    const int row = lane / 4,
+              pair = lane % 4 * 2; // of the accumulators: rows row and row + 8, columns pair and pair + 1
     float o[head / 8][4] = {};
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
     const int64_t query[2] = {first + warp * 16 + row, first + warp * 16 + row + 8};
@@ -140,7 +141,8 @@ __global__ void __launch_bounds__(warps * warp_size)
 #pragma unroll
         for (int n = 0; n < keys; n += 16) {
             const uint32_t a[4] = {pair_of(s[n / 8][0], s[n / 8][1]), pair_of(s[n / 8][2], s[n / 8][3]),
-                                   pair_of(s[n / 8 + 1][0], s[n / 8 + 1][1]), pair_of(s[n / 8 + 1][2], s[n / 8 + 1][3])};
+                                   pair_of(s[n / 8 + 1][0], s[n / 8 + 1][1]),
+                                   pair_of(s[n / 8 + 1][2], s[n / 8 + 1][3])};
 #pragma unroll
             for (int d = 0; d < head; d += 16) {
                 uint32_t b[4]; // columns d.. d + 7: keys n, n + 8; columns d + 8..: keys n, n + 8
@@ -170,7 +172,8 @@ Status launch(CudaContext & context, KernelCall & call) {
     const int segments = int(call.inputs[3].shape[0] - 1);
     const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), params.scale};
     constexpr int bytes = (queries + 2 * keys) * (head + padding) * int(sizeof(bf16));
-    const cudaError_t error = cudaFuncSetAttribute(attention_kernel<head, keys>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    const cudaError_t error =
+        cudaFuncSetAttribute(attention_kernel<head, keys>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
     // A block more for each segment than full blocks can be needed.
     const dim3 grid(unsigned(p.tokens / queries + segments), unsigned(p.query_heads));

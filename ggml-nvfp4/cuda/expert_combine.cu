@@ -25,7 +25,8 @@ __global__ void combine_kernel(const float * sum, const bf16 * y, const int32_t 
             const int32_t r = rows[t * chosen + k];
             if (r < 0) continue;
             int place = used++;
-            for (; place > 0 && row[place - 1] > r; place--) row[place] = row[place - 1], weight[place] = weight[place - 1];
+            for (; place > 0 && row[place - 1] > r; place--)
+                row[place] = row[place - 1], weight[place] = weight[place - 1];
             row[place] = r, weight[place] = weights[t * chosen + k];
         }
     }
@@ -42,15 +43,15 @@ Status run(CudaContext & context, KernelCall & call) {
     const int64_t tokens = weights.shape[0], width = call.inputs[1].shape[1];
     const int chosen = int(weights.shape[1]), groups = int(call.inputs[3].shape[0] - 1);
     if (chosen > most_chosen)
-        return fail(Code::unsupported, "expert_combine: ", chosen, " experts a token, at most ", most_chosen, " on CUDA");
+        return fail(Code::unsupported, "expert_combine: ", chosen, " experts a token, at most ", most_chosen,
+                    " on CUDA");
     auto * rows = static_cast<int32_t *>(call.scratch);
     (void)cudaMemsetAsync(rows, 0xff, size_t(tokens * chosen) * sizeof(int32_t), context.stream);
     place_kernel<<<blocks_for(call.inputs[2].shape[0], 256), 256, 0, context.stream>>>(
         call.inputs[2].as<const int32_t>(), call.inputs[3].as<const int32_t>(), groups, rows);
-    combine_kernel<<<unsigned(tokens), 256, 0, context.stream>>>(call.inputs[0].as<const float>(),
-                                                                 call.inputs[1].as<const bf16>(), rows,
-                                                                 weights.as<const float>(), call.outputs[0].as<float>(),
-                                                                 chosen, width);
+    combine_kernel<<<unsigned(tokens), 256, 0, context.stream>>>(
+        call.inputs[0].as<const float>(), call.inputs[1].as<const bf16>(), rows, weights.as<const float>(),
+        call.outputs[0].as<float>(), chosen, width);
     return launched("expert_combine");
 }
 

@@ -58,7 +58,7 @@ template <int key_head>
 __global__ void __launch_bounds__(threads_per_block)
     delta_kernel(Delta d, const bf16 * qkv, const float * keys, const float2 * gates, const int32_t * segments,
                  float * memory, bf16 * out) {
-    constexpr int held = key_head / 16; // groups of four rows that a thread holds
+    constexpr int held = key_head / 16;               // groups of four rows that a thread holds
     __shared__ float4 staged[chunk][2][key_head / 4]; // k, q
     __shared__ float values[chunk][columns_per_block];
     __shared__ float2 gate[chunk];
@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(threads_per_block)
         __syncthreads();
         for (int i = threadIdx.x; i < count * 2 * (key_head / 4); i += threads_per_block) {
             const int t = i / (2 * (key_head / 4)), rest = i % (2 * (key_head / 4));
-            (&staged[t][0][0])[rest] = reinterpret_cast<const float4 *>(
-                keys + ((base + t) * d.key_heads + key) * 2 * key_head)[rest];
+            (&staged[t][0][0])[rest] =
+                reinterpret_cast<const float4 *>(keys + ((base + t) * d.key_heads + key) * 2 * key_head)[rest];
         }
         for (int i = threadIdx.x; i < count * columns_per_block; i += threads_per_block) {
             const int t = i / columns_per_block, c = i % columns_per_block;
@@ -142,12 +142,15 @@ Delta sizes_of(const KernelCall & call) {
             int(params.value_head)};
 }
 
-uint64_t key_bytes(const Delta & d) { return aligned(uint64_t(d.tokens) * uint64_t(d.key_heads) * 2 * uint64_t(d.key_head) * 4); }
+uint64_t key_bytes(const Delta & d) {
+    return aligned(uint64_t(d.tokens) * uint64_t(d.key_heads) * 2 * uint64_t(d.key_head) * 4);
+}
 
 Status run(CudaContext & context, KernelCall & call) {
     const Delta d = sizes_of(call);
     if (d.key_head != 32 && d.key_head != 64 && d.key_head != 128)
-        return fail(Code::unsupported, "gated_delta_net: key heads of ", d.key_head, "; on CUDA they have 32, 64 or 128");
+        return fail(Code::unsupported, "gated_delta_net: key heads of ", d.key_head,
+                    "; on CUDA they have 32, 64 or 128");
     const auto * qkv = call.inputs[0].as<const bf16>();
     auto * keys = static_cast<float *>(call.scratch);
     auto * gates = reinterpret_cast<float2 *>(static_cast<uint8_t *>(call.scratch) + key_bytes(d));

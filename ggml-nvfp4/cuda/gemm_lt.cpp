@@ -80,8 +80,9 @@ Result<std::unique_ptr<GemmLt>> GemmLt::load() {
         if (library.handle) break;
     }
     if (!library.handle || !library.find_all())
-        return fail(Code::unsupported, versioned, " was not found: install the CUDA toolkit's cuBLAS, or put its folder on ",
-                    "LD_LIBRARY_PATH (", library.handle ? "it lacks functions" : dlerror(), ")");
+        return fail(Code::unsupported, versioned,
+                    " was not found: install the CUDA toolkit's cuBLAS, or put its folder on ", "LD_LIBRARY_PATH (",
+                    library.handle ? "it lacks functions" : dlerror(), ")");
     const cublasStatus_t status = library.create(&state->handle);
     if (status != CUBLAS_STATUS_SUCCESS) return state->failure(status, "cannot start");
     if (cudaMalloc(&state->workspace, workspace_bytes) != cudaSuccess) {

@@ -58,9 +58,11 @@ Status run(CudaContext & context, KernelCall & call) {
     const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[2].shape[0];
     const auto * offsets = call.inputs[3].as<const int32_t>();
     const auto * input_scales = call.inputs[4].as<const float>();
-    if (w.dtype == DType::f32) return Status(Code::unsupported, "grouped_linear: F32 weights are not supported on CUDA");
+    if (w.dtype == DType::f32)
+        return Status(Code::unsupported, "grouped_linear: F32 weights are not supported on CUDA");
     if (k % 8 != 0)
-        return fail(Code::unsupported, "grouped_linear: K = ", k, ", which 8 does not divide, is not supported on CUDA");
+        return fail(Code::unsupported, "grouped_linear: K = ", k,
+                    ", which 8 does not divide, is not supported on CUDA");
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     auto * const rows = reinterpret_cast<int32_t *>(memory + scratch.rows);
@@ -98,8 +100,8 @@ Status run(CudaContext & context, KernelCall & call) {
         const bf16 * weight = w.as<const bf16>() + g * n * k;
         const float * global = nullptr;
         if (w.dtype == DType::f4) {
-            GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>() + g * n * k / 2, w.block_scales + g * n * k / 16, n,
-                                k, widened));
+            GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>() + g * n * k / 2, w.block_scales + g * n * k / 16,
+                                n, k, widened));
             weight = widened;
             global = w.global_scales + g * n / w.global_scale_rows;
         }

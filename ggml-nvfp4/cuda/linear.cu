@@ -47,8 +47,8 @@ __device__ float nearest_code(float x) {
     return x <= 5 ? 4 : 6;
 }
 
-__global__ void inputs_kernel(const bf16 * x, const int32_t * gather, int64_t rows, int64_t blocks, const float * global,
-                              bf16 * out) {
+__global__ void inputs_kernel(const bf16 * x, const int32_t * gather, int64_t rows, int64_t blocks,
+                              const float * global, bf16 * out) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x;
     const float g = *global;
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * blocks; i += step) {
@@ -92,7 +92,8 @@ Status run(CudaContext & context, KernelCall & call) {
     const auto * input_scale = call.inputs[2].as<const float>();
     const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
     if (w.dtype == DType::f32) return Status(Code::unsupported, "linear: F32 weights are not supported on CUDA");
-    if (k % 8 != 0) return fail(Code::unsupported, "linear: K = ", k, ", which 8 does not divide, is not supported on CUDA");
+    if (k % 8 != 0)
+        return fail(Code::unsupported, "linear: K = ", k, ", which 8 does not divide, is not supported on CUDA");
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     const auto * a = x.as<const bf16>();
@@ -102,8 +103,7 @@ Status run(CudaContext & context, KernelCall & call) {
         GNV_TRY(quantize_inputs(context.stream, a, nullptr, m, k, input_scale, codes));
         a = codes;
     }
-    if (w.dtype == DType::bf16 && !input_scale)
-        return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
+    if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
 
     auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
     const auto * weight = w.as<const bf16>();
@@ -126,8 +126,8 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
 
 } // namespace
 
-Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows, int64_t columns,
-                   bf16 * out) {
+Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
+                   int64_t columns, bf16 * out) {
     const int64_t blocks = rows * columns / 16;
     widen_kernel<<<grid_for(blocks), 256, 0, stream>>>(codes, block_scales, blocks, out);
     return launched("widening NVFP4");

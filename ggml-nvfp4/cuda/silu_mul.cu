@@ -20,8 +20,8 @@ static __global__ void silu_mul_kernel(const bf16 * gate, const bf16 * up, bf16 
 static Status run(CudaContext & context, KernelCall & call) {
     const int64_t count = call.inputs[0].shape.elements();
     const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
-    silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(call.inputs[0].as<const bf16>(), call.inputs[1].as<const bf16>(),
-                                                        call.outputs[0].as<bf16>(), count);
+    silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(
+        call.inputs[0].as<const bf16>(), call.inputs[1].as<const bf16>(), call.outputs[0].as<bf16>(), count);
     return launched("silu_mul");
 }
 

@@ -7,8 +7,8 @@
 namespace gnv::cuda {
 
 // weight [rows, columns] as value * block scale, row-major
-Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows, int64_t columns,
-                   bf16 * out);
+Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
+                   int64_t columns, bf16 * out);
 // x [rows, columns], gathered when `gather` is not null (row i is x[gather[i]]), as code * block scale under `input_scale`
 // (LinearParams in graph/ops.h)
 Status quantize_inputs(cudaStream_t stream, const bf16 * x, const int32_t * gather, int64_t rows, int64_t columns,

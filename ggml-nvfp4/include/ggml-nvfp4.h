@@ -26,13 +26,17 @@
 #define GNV_API
 #endif
 
+/* Enumerations are ints for C++, too: no number that a caller passes is undefined behaviour. */
 #ifdef __cplusplus
+#define GNV_INT : int
 extern "C" {
+#else
+#define GNV_INT
 #endif
 
 /* ---- Status ---------------------------------------------------------------------------------------------------------- */
 
-typedef enum gnv_status {
+typedef enum gnv_status GNV_INT {
     GNV_OK = 0,
     /* the request */
     GNV_INVALID_ARGUMENT = 1, /* an option or parameter that makes no sense */
@@ -61,7 +65,7 @@ GNV_API const char * gnv_status_string(gnv_status status); /* "no space": a few 
 
 typedef struct gnv_engine_t gnv_engine_t;
 
-typedef enum gnv_log_level { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
+typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
 
 typedef struct gnv_engine_options {
     uint64_t struct_size;
@@ -87,7 +91,7 @@ GNV_API const char * gnv_cpu_kernels(void);
 
 /* ---- Devices --------------------------------------------------------------------------------------------------------- */
 
-typedef enum gnv_device_kind { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
+typedef enum gnv_device_kind GNV_INT { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
 
 typedef struct gnv_device_info {
     uint64_t struct_size;
@@ -111,7 +115,7 @@ GNV_API const char * gnv_text_data(const gnv_text_t * text); /* ends with NUL */
 GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL */
 GNV_API void gnv_text_destroy(gnv_text_t * text);
 
-typedef enum gnv_text_format {
+typedef enum gnv_text_format GNV_INT {
     GNV_TEXT_PLAIN = 0, /* for people */
     GNV_TEXT_JSON = 1   /* for programs; docs/json.md describes each document */
 } gnv_text_format;
@@ -122,12 +126,12 @@ typedef enum gnv_text_format {
  * headers alone. Making a plan reads no weights; 72 GB are planned in under a second. */
 typedef struct gnv_plan_t gnv_plan_t;
 
-typedef enum gnv_scheme {
+typedef enum gnv_scheme GNV_INT {
     GNV_SCHEME_NVFP4 = 0,   /* W4A4: needs calibrated input scales */
     GNV_SCHEME_NVFP4A16 = 1 /* W4A16: weights only */
 } gnv_scheme;
 
-typedef enum gnv_preset {
+typedef enum gnv_preset GNV_INT {
     GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts: what the reference recipe quantizes */
     GNV_PRESET_EXPERTS_ONLY = 1 /* routed experts alone */
 } gnv_preset;
@@ -197,13 +201,13 @@ typedef struct gnv_progress {
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
 
 /* Arithmetic of forward passes. */
-typedef enum gnv_precision {
+typedef enum gnv_precision GNV_INT {
     GNV_PRECISION_FP32 = 0, /* everything in F32: the definition of correct */
     GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
 } gnv_precision;
 
 /* Which tokens the inputs of experts' down projections are measured on. */
-typedef enum gnv_expert_tokens {
+typedef enum gnv_expert_tokens GNV_INT {
     GNV_EXPERTS_ALL = 0,   /* every expert sees every token, as in the reference recipe */
     GNV_EXPERTS_ROUTED = 1 /* those that the router sends it */
 } gnv_expert_tokens;
@@ -260,6 +264,8 @@ typedef struct gnv_verify_options {
     int32_t structure_only; /* headers and configs alone: no values are read */
     gnv_progress_callback progress;
     void * user;
+    int32_t
+        no_checksums; /* the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway */
 } gnv_verify_options;
 
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
@@ -445,7 +451,7 @@ GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_
  * threads; the result does not depend on them. After a failure the outputs hold anything. */
 
 /* Of the source weight. Its arithmetic is followed: a BF16 weight is quantized with BF16 roundings. */
-typedef enum gnv_dtype { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
+typedef enum gnv_dtype GNV_INT { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
 
 /* Bytes of codes and scales; 0 when the columns are not divisible by 16 or the numbers make no sense. */
 GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
@@ -469,7 +475,7 @@ GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_
 /* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
 typedef struct gnv_tokenizer_t gnv_tokenizer_t;
 
-typedef enum gnv_tokenizer_flags {
+typedef enum gnv_tokenizer_flags GNV_INT {
     GNV_TOKENIZER_NO_SPECIAL = 1,   /* encode: control strings such as "<|im_end|>" are ordinary text */
     GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
     GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
@@ -686,7 +692,7 @@ static inline void gnv_generate_options_init(gnv_generate_options * options) {
     options->seed = 42;
 }
 
-typedef enum gnv_stop {
+typedef enum gnv_stop GNV_INT {
     GNV_STOP_ID = 0,       /* a stop id was chosen */
     GNV_STOP_LENGTH = 1,   /* max_tokens */
     GNV_STOP_CAPACITY = 2, /* the caches are full */

@@ -86,9 +86,9 @@ class OpRunner {
             }
             const DType dtype = input.role == OpInput::Role::activation ? graph.activation_dtype() : input.dtype;
             const std::string name = "input " + std::to_string(i);
-            ids.push_back(input.role == OpInput::Role::weight   ? graph.weight(name, dtype, input.shape)
+            ids.push_back(input.role == OpInput::Role::weight  ? graph.weight(name, dtype, input.shape)
                           : input.role == OpInput::Role::state ? graph.state(name, dtype, input.shape)
-                                                                : graph.input(name, dtype, input.shape));
+                                                               : graph.input(name, dtype, input.shape));
             memory.push_back(upload(input, dtype));
             Tensor tensor;
             tensor.dtype = dtype;

@@ -127,17 +127,21 @@ TEST_CASE("ops on rows") {
     for (const Shape & shape : {Shape{1, 8}, Shape{3, 17}, Shape{70, 256}, Shape{1030, 2048}, Shape{257, 4096}}) {
         CAPTURE(dims_text(shape));
         const int64_t rows = shape[0], width = shape[1];
+        compare(devices,
+                {RmsNormParams{1e-6f, 1}, {activation(random, shape), weight(random, DType::f32, {width}, 0.1f)}, {}});
         compare(devices, {RmsNormParams{1e-6f, 1},
-                          {activation(random, shape), weight(random, DType::f32, {width}, 0.1f)}, {}});
-        compare(devices, {RmsNormParams{1e-6f, 1},
-                          {activation(random, {rows, 2 * width}), weight(random, DType::f32, {width}, 0.1f)}, {}});
+                          {activation(random, {rows, 2 * width}), weight(random, DType::f32, {width}, 0.1f)},
+                          {}});
         for (const bool sigmoid : {false, true})
-            compare(devices, {GatedRmsNormParams{1e-6f, sigmoid},
-                              {activation(random, shape), weight(random, DType::f32, {width}), activation(random, shape)},
-                              {}}, 2);
+            compare(devices,
+                    {GatedRmsNormParams{1e-6f, sigmoid},
+                     {activation(random, shape), weight(random, DType::f32, {width}), activation(random, shape)},
+                     {}},
+                    2);
         compare_exactly(devices, {AddParams{}, {activation(random, shape), activation(random, shape)}, {}});
         compare(devices, {SiluMulParams{}, {activation(random, shape, 3), activation(random, shape)}, {}});
-        compare(devices, {SigmoidGateParams{width}, {activation(random, shape), activation(random, {rows, 2 * width})}, {}});
+        compare(devices,
+                {SigmoidGateParams{width}, {activation(random, shape), activation(random, {rows, 2 * width})}, {}});
         compare(devices, {SigmoidGateParams{0}, {activation(random, shape), activation(random, {rows, 1})}, {}});
         std::vector<uint8_t> real(static_cast<size_t>(rows));
         for (size_t i = 0; i < real.size(); i++) real[i] = i % 3 != 1;
@@ -145,7 +149,8 @@ TEST_CASE("ops on rows") {
         std::vector<int32_t> ids(static_cast<size_t>(rows));
         for (int32_t & id : ids) id = int32_t(random() % 100);
         for (const DType dtype : {DType::bf16, DType::f32})
-            compare_exactly(devices, {EmbeddingParams{}, {indices({rows}, ids), weight(random, dtype, {100, width})}, {}});
+            compare_exactly(devices,
+                            {EmbeddingParams{}, {indices({rows}, ids), weight(random, dtype, {100, width})}, {}});
     }
 }
 
@@ -159,7 +164,8 @@ TEST_CASE("rope") {
             params.section[0] = 11, params.section[1] = 11, params.section[2] = 10;
             std::vector<int32_t> positions(size_t(3 * tokens));
             for (size_t i = 0; i < positions.size(); i++) positions[i] = int32_t(random() % 200000);
-            compare(devices, {params, {activation(random, {tokens, heads * 256}), indices({3, tokens}, positions)}, {}}, 2);
+            compare(devices, {params, {activation(random, {tokens, heads * 256}), indices({3, tokens}, positions)}, {}},
+                    2);
         }
 }
 
@@ -169,15 +175,18 @@ TEST_CASE("linear") {
     struct Size {
         int64_t m, n, k;
     };
-    for (const Size & size : {Size{1, 8, 8}, {3, 1, 2048}, {70, 32, 2048}, {129, 512, 2048}, {1000, 1024, 2048}, {77, 2048, 512}}) {
+    for (const Size & size :
+         {Size{1, 8, 8}, {3, 1, 2048}, {70, 32, 2048}, {129, 512, 2048}, {1000, 1024, 2048}, {77, 2048, 512}}) {
         CAPTURE(size.m);
         CAPTURE(size.n);
         compare(devices, {LinearParams{},
-                          {activation(random, {size.m, size.k}), weight(random, DType::bf16, {size.n, size.k}, 0.05f)}, {}});
+                          {activation(random, {size.m, size.k}), weight(random, DType::bf16, {size.n, size.k}, 0.05f)},
+                          {}});
         if (size.k % 16 == 0)
             compare(devices, {LinearParams{},
-                              {activation(random, {size.m, size.k}), weight(random, DType::bf16, {size.n, size.k}, 0.05f),
-                               numbers({1}, {500})}, {}});
+                              {activation(random, {size.m, size.k}),
+                               weight(random, DType::bf16, {size.n, size.k}, 0.05f), numbers({1}, {500})},
+                              {}});
     }
     // A row's bits do not depend on the others.
     OpRunner cuda(*devices.cuda);
@@ -199,11 +208,12 @@ TEST_CASE("experts") {
         int64_t tokens;
         int chosen, experts, first, count;
     };
-    for (const Size & size : {Size{1, 4, 32, 0, 32}, {70, 4, 32, 0, 32}, {300, 8, 256, 64, 100}, {1000, 10, 512, 0, 512}}) {
+    for (const Size & size :
+         {Size{1, 4, 32, 0, 32}, {70, 4, 32, 0, 32}, {300, 8, 256, 64, 100}, {1000, 10, 512, 0, 512}}) {
         CAPTURE(size.tokens);
         const std::vector<int32_t> choices = random_choices(random, size.tokens, size.chosen, size.experts);
-        compare_exactly(devices, {ExpertOrderParams{size.first, size.count},
-                                  {indices({size.tokens, size.chosen}, choices)}, {}});
+        compare_exactly(
+            devices, {ExpertOrderParams{size.first, size.count}, {indices({size.tokens, size.chosen}, choices)}, {}});
         const int64_t room = size.tokens * std::min(size.chosen, size.count);
         const Order order = order_of(choices, size.first, size.count, size_t(room));
         const OpInput slots = indices({room}, order.slots), offsets = indices({size.count + 1}, order.offsets);
@@ -212,22 +222,27 @@ TEST_CASE("experts") {
         const OpInput weights = numbers({size.tokens, size.chosen}, shares);
         for (const bool with_sum : {false, true}) {
             const OpInput sum = numbers({size.tokens, 96}, random_numbers(random, size.tokens * 96, 1));
-            compare(devices, {ExpertCombineParams{}, {sum, activation(random, {room, 96}), slots, offsets, weights},
-                              {with_sum, true, true, true, true}}, 0.01);
+            compare(devices,
+                    {ExpertCombineParams{},
+                     {sum, activation(random, {room, 96}), slots, offsets, weights},
+                     {with_sum, true, true, true, true}},
+                    0.01);
         }
         std::vector<uint8_t> real(size_t(size.tokens), 1);
         real[0] = 0;
-        compare_exactly(devices, {CountExpertsParams{}, {indices({size.tokens, size.chosen}, choices), mask(real),
-                                                         zero_state(DType::i64, {size.experts})}, {}});
+        compare_exactly(devices, {CountExpertsParams{},
+                                  {indices({size.tokens, size.chosen}, choices), mask(real),
+                                   zero_state(DType::i64, {size.experts})},
+                                  {}});
         compare(devices, {RouterParams{size.chosen}, {activation(random, {size.tokens, size.experts}, 2)}, {}}, 0.5);
     }
     // Grouped products: every slot is in use, so that all rows of the result are defined.
-    for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group,
-                           GroupedLinearParams::Row::own}) {
+    for (const auto row :
+         {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group, GroupedLinearParams::Row::own}) {
         const int64_t tokens = 200, chosen = 4, experts = 32, room = tokens * chosen;
         const std::vector<int32_t> choices = random_choices(random, tokens, int(chosen), int(experts));
         const Order order = order_of(choices, 0, int(experts), size_t(room));
-        const int64_t rows = row == GroupedLinearParams::Row::own ? room
+        const int64_t rows = row == GroupedLinearParams::Row::own     ? room
                              : row == GroupedLinearParams::Row::token ? tokens
                                                                       : tokens * experts;
         for (const bool quantized : {false, true})
@@ -245,11 +260,14 @@ TEST_CASE("largest magnitudes") {
     for (const int groups : {1, 4, 32})
         for (const int64_t rows : {1, 33, 1000})
             for (const int64_t width : {20, 64, 512})
-                compare_exactly(devices, {ObserveParams{Statistic::maximum, groups},
-                                          {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})}, {}});
+                compare_exactly(devices,
+                                {ObserveParams{Statistic::maximum, groups},
+                                 {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})},
+                                 {}});
     const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 90}; // rows beyond are not looked at
     compare_exactly(devices, {ObserveParams{Statistic::maximum, 5},
-                              {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)}, {}});
+                              {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)},
+                              {}});
 }
 
 TEST_CASE("attention") {
@@ -269,10 +287,12 @@ TEST_CASE("causal convolution") {
     for (const std::vector<int> & lengths : {std::vector<int>{1}, {70}, {1, 2, 3, 15, 16, 17, 130}}) {
         const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
         for (const bool with_state : {false, true})
-            compare(devices, {CausalConvParams{},
-                              {activation(random, {tokens, 520}), weight(random, DType::f32, {520, 1, 4}, 0.5f),
-                               indices({count + 1}, segments_of(lengths)), zero_state(DType::f32, {count, 3, 520})},
-                              {true, true, true, with_state}}, 2);
+            compare(devices,
+                    {CausalConvParams{},
+                     {activation(random, {tokens, 520}), weight(random, DType::f32, {520, 1, 4}, 0.5f),
+                      indices({count + 1}, segments_of(lengths)), zero_state(DType::f32, {count, 3, 520})},
+                     {true, true, true, with_state}},
+                    2);
     }
 }
 
@@ -293,32 +313,39 @@ TEST_CASE("bench of ops" * doctest::skip()) {
     OpRunner cuda(*devices.cuda);
     const auto print = [&](const char * name, const OpCase & op, double flops = 0) {
         const OpResult result = cuda.run(op, 20);
-        printf("%-44s %9.3f ms %8.0f GB/s %8.1f TFLOP/s\n", name, result.seconds * 1e3, cuda.bytes / result.seconds / 1e9,
-               (flops > 0 ? flops : cuda.flops) / result.seconds / 1e12);
+        printf("%-44s %9.3f ms %8.0f GB/s %8.1f TFLOP/s\n", name, result.seconds * 1e3,
+               cuda.bytes / result.seconds / 1e9, (flops > 0 ? flops : cuda.flops) / result.seconds / 1e12);
         fflush(stdout);
     };
     const int64_t T = 16384;
-    print("rms_norm 16384 x 2048", {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
-    print("silu_mul 16384 x 8192", {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
-    print("observe 16384 x 16 x 512", {ObserveParams{Statistic::maximum, 16},
-                                       {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
-    print("linear 16384 x 2048 -> 8192", {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
-    print("linear 16384 x 2048 -> 32", {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
-    print("linear 16384 x 2048 -> 1", {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {1, 2048})}, {}});
+    print("rms_norm 16384 x 2048",
+          {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
+    print("silu_mul 16384 x 8192",
+          {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
+    print("observe 16384 x 16 x 512",
+          {ObserveParams{Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
+    print("linear 16384 x 2048 -> 8192",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
+    print("linear 16384 x 2048 -> 32",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
+    print("linear 16384 x 2048 -> 1",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {1, 2048})}, {}});
     const std::vector<int32_t> choices = random_choices(random, T, 8, 256);
     print("router 256, 8", {RouterParams{8}, {activation(random, {T, 256})}, {}});
     print("expert_order 256, 8", {ExpertOrderParams{0, 256}, {indices({T, 8}, choices)}, {}});
     const Order order = order_of(choices, 0, 256, choices.size());
     print("grouped_linear 16384 x 8: 2048 -> 512",
           {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
-           {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}),
-            indices({T * 8}, order.slots), indices({257}, order.offsets)}, {}});
+           {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({T * 8}, order.slots),
+            indices({257}, order.offsets)},
+           {}});
     print("expert_combine 16384 x 8 x 2048",
           {ExpertCombineParams{},
            {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),
             indices({257}, order.offsets), numbers({T, 8}, std::vector<float>(size_t(T * 8), 0.1f))},
            {false, true, true, true, true}});
-    for (const std::vector<int> & lengths : {std::vector<int>(8, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256)}) {
+    for (const std::vector<int> & lengths :
+         {std::vector<int>(8, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256)}) {
         char name[64];
         double pairs = 0;
         for (const int length : lengths) pairs += double(length) * double(length + 1) / 2;

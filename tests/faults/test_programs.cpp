@@ -3,6 +3,7 @@
 #include "faults/fault_shim.h"
 #include "faults/small_model.h"
 #include "quant/plan.h"
+#include "tokenizer/fixture.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -73,7 +74,8 @@ Finished Model::run(const std::vector<std::string> & command, const Fault & faul
                                                "FAULT_ERROR=" + number(fault.error),
                                                "FAULT_REPEAT=" + number(fault.repeat),
                                                "FAULT_FOLDERS=" + source + ":" + destination + ":" + good,
-                                               "FAULT_REPORT=" + report};
+                                               "FAULT_REPORT=" + report,
+                                               "ASAN_OPTIONS=verify_asan_link_order=0"}; // the shim comes before it
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -312,4 +314,50 @@ TEST_CASE("run --dump: a file that carries the name is complete, whatever fails 
         for (const long number : sample(counted.counts.at(fault_call_names[call]), 8))
             CHECK(check_run({call, number, FAULT_SIGNAL - SIGKILL}).signal == SIGKILL);
     remove_both();
+}
+
+// Whatever a program still has to destroy or to say needs no memory that is not there.
+TEST_CASE("every program: without memory it ends with code 2 and a message, and nothing leaks") {
+    const std::string good = model().good, source = model().source;
+    const std::string tokenizer = model().scratch / "tokenizer.json", records = model().scratch / "records.jsonl";
+    if (!path_exists(tokenizer)) {
+        REQUIRE(write_file_synced(tokenizer, small_tokenizer().dump()).ok());
+        std::string lines;
+        for (int i = 0; i < 20; i++)
+            lines += "{\"text\": \"abc ab\", \"ids\": [257, 32, 256], \"more\": [[{}], 1.5]}\n";
+        REQUIRE(write_file_synced(records, lines).ok());
+    }
+    const std::vector<std::string> commands[] = {
+        {"verify", good, "--source", source, "--self-test", "--threads", "2", "--quiet"},
+        {"verify", good, "--source", source, "--threads", "2", "--json", "-"},
+        {"quantize", source, "--scheme", "nvfp4a16", "--dry-run", "--json", "-"},
+        {"inspect", good, "--tensors", "--threads", "2"},
+        {"inspect", good, "--tensor", "lm_head.weight", "--values", "20", "--threads", "2"},
+        {"inspect", good, "--compare", source, "--threads", "2"},
+        {"tokenize", tokenizer, "--jsonl", records},
+        {"tokenize", tokenizer, "--jsonl", records, "--decode"},
+        {"dataset", tokenizer, "--calib", records, "--samples", "4", "--seq-len", "8", "--threads", "2", "--json"},
+    };
+    for (const std::vector<std::string> & command : commands) {
+        const Finished counted = model().run(command, {});
+        CAPTURE(command[0]);
+        CAPTURE(command.back());
+        CAPTURE(counted.errors);
+        REQUIRE(counted.exit_code == 0);
+        const long count = counted.counts.at("memory");
+        long failed = 0;
+        for (const bool repeat : {false, true}) {
+            for (const long number : sample(count, repeat ? 12 : 40)) {
+                CAPTURE(number);
+                CAPTURE(repeat);
+                const Finished finished = model().run(command, {FAULT_MEMORY, number, ENOMEM, repeat});
+                CAPTURE(finished.errors);
+                CHECK(finished.signal == 0);
+                CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+                if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+                failed += finished.exit_code == 2;
+            }
+        }
+        CHECK_MESSAGE(failed > 0, "of ", count);
+    }
 }
