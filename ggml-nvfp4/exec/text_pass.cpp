@@ -258,9 +258,10 @@ Status TextPass::State::choose_plan() {
         }
         if (ranges == experts) break;
     }
-    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " (", budget,
+    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
+    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(whole(budget)), " (", whole(budget),
                 " bytes) is too small for a forward pass over ", plan.store.positions,
-                " positions: the least that would do is ", smallest, " bytes",
+                " positions: the least that would do is ", whole(smallest), " bytes",
                 options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
 }
 
