@@ -184,6 +184,7 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     if (a.stages.size() != b.stages.size()) return false;
     for (size_t i = 0; i < a.stages.size(); i++) {
         if (a.stages[i].kind != b.stages[i].kind || a.stages[i].expert_count != b.stages[i].expert_count) return false;
+        if ((a.stages[i].first_expert == 0) != (b.stages[i].first_expert == 0)) return false; // later ranges add up
         if (a.stages[i].kind != StageKind::mixer) continue;
         const std::vector<StateSpec> first = model.states(a.stages[i].layer), second = model.states(b.stages[i].layer);
         if (std::string_view(first.front().name) != second.front().name) return false;
@@ -213,6 +214,12 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
     BatchShape shape = make_batch(sequences->data() + largest->first, largest->count).shape;
     for (const TextSequence & sequence : *sequences) shape.masked |= !sequence.mask.empty();
+    for (const PassBatch & batch : plan.batches) {
+        int64_t segments = 0;
+        for (size_t i = batch.first; i < batch.first + batch.count; i++)
+            segments += int64_t(std::max<size_t>(1, (*sequences)[i].segments.size()));
+        shape.segments = std::max(shape.segments, segments);
+    }
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);

@@ -90,20 +90,32 @@ TEST_CASE("threads and budgets do not change a byte of any file") {
     }
     const std::string scratch = data().scratch / "hidden";
     REQUIRE(make_directory(scratch).ok());
-    CalibratedRun tight = data().run("small");
-    tight.scratch_folder = scratch;
-    tight.ram_bytes = 2'000'000;
-    const RunResult refused = quantize(tight);
-    CHECK(refused.status == GNV_OUT_OF_MEMORY);
-    const uint64_t smallest = smallest_budget(refused.message);
-    for (const uint64_t ram : {uint64_t(12'000'000), uint64_t(8'000'000), smallest}) {
-        for (const int threads : {1, 3}) {
+    for (const int threads : {1, 2, 3}) { // each has buffers of its own
+        CAPTURE(threads);
+        CalibratedRun run = data().run("small");
+        run.scratch_folder = scratch;
+        run.threads = threads;
+        run.ram_bytes = 1'000'000;
+        const RunResult refused = quantize(run);
+        CHECK(refused.status == GNV_OUT_OF_MEMORY);
+        CHECK_MESSAGE(refused.says("a memory budget of 1.00 MB (1000000 bytes) is too small"), refused.message);
+        CHECK_FALSE(path_exists(run.destination + ".partial"));
+        const uint64_t smallest = smallest_budget(refused.message);
+        CHECK(smallest < 9'000'000); // 30 MB of weights
+        for (const uint64_t ram : {uint64_t(12'000'000), smallest + 500'000, smallest}) {
             CAPTURE(ram);
-            CAPTURE(threads);
-            CalibratedRun run = tight;
             run.ram_bytes = ram;
-            run.threads = threads;
             CHECK(data().files_of(run) == expected);
+        }
+        run.ram_bytes = smallest / 100 * 99; // to the byte it depends on how buffers divide
+        CHECK(quantize(run).status == GNV_OUT_OF_MEMORY);
+        run.ram_bytes = smallest;
+        run.scratch_folder.clear();
+        const RunResult without = quantize(run);
+        if (without.status == GNV_OK) {
+            REQUIRE(remove_tree(run.destination).ok());
+        } else {
+            CHECK_MESSAGE(without.says("less with a folder for scratch files"), without.message);
         }
     }
     CHECK(list_directory(scratch).value().empty());
@@ -114,8 +126,9 @@ TEST_CASE("BF16 arithmetic as well") {
     run.precision = GNV_PRECISION_BF16;
     const auto expected = data().files_of(run);
     run.threads = 5;
-    run.ram_bytes = 8'000'000;
     run.scratch_folder = data().scratch.path();
+    run.ram_bytes = 1;
+    run.ram_bytes = smallest_budget(quantize(run).message);
     CHECK(data().files_of(run) == expected);
 }
 

@@ -182,6 +182,30 @@ TEST_CASE("a batch of many short texts after one long text of as many positions"
     }
 }
 
+// Attention's list of tasks is what such a model needs most memory for, and grows with the texts of a batch.
+TEST_CASE("memory is planned for the batch with the most texts, not only for that with the most positions") {
+    const ScratchFolder scratch;
+    const std::string config = R"({
+      "architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text", "hidden_size": 16, "vocab_size": 64,
+      "num_hidden_layers": 1, "layer_types": ["full_attention"], "num_attention_heads": 1, "num_key_value_heads": 1,
+      "head_dim": 64, "intermediate_size": 16, "linear_num_key_heads": 1, "linear_num_value_heads": 1,
+      "linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "tie_word_embeddings": true,
+      "rope_parameters": {"rope_type": "default", "rope_theta": 10000, "partial_rotary_factor": 0.25,
+                          "mrope_section": [4, 2, 2]}
+    })";
+    SyntheticOptions layout;
+    layout.layout.nested_prefix = layout.layout.with_vision = layout.layout.with_mtp = false;
+    const auto made = write_synthetic_checkpoint(config, scratch / "model", layout);
+    REQUIRE_MESSAGE(made.ok(), made.status().message());
+    Fixture f(scratch / "model");
+    std::vector<int64_t> lengths = {8192};
+    lengths.insert(lengths.end(), 8192, 1);
+    PassOptions options;
+    options.batch_positions = 8192;
+    const Outcome found = f.run(make_texts(lengths, 64), options);
+    CHECK(found.plan.batches.size() == 2);
+}
+
 TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in ranges") {
     const ScratchFolder scratch;
     write_small_model(scratch / "model");
