@@ -101,7 +101,7 @@ struct TextPass::State {
     Status run_group(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, int64_t position) const;
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, const BadInput & bad) const;
 };
 
 static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
@@ -312,12 +312,15 @@ const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const 
 
 // A NaN or Inf: where it is, in terms of the caller's sequences.
 Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
-                                int64_t position) const {
-    if (position < 0 || failure.code() != Code::bad_value) return Status(failure.code(), failure.message());
+                                const BadInput & bad) const {
+    if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
+        return Status(failure.code(), failure.message());
     size_t sequence = batch.first;
+    int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position,
-                ": ", failure.message(), "; the model or its weights do not work with this text");
+    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", ", observed_name(bad.observed), ", sample ",
+                sequence, ", position ", position, ": ", failure.message(),
+                "; the model or its weights do not work with this text");
 }
 
 Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
@@ -345,16 +348,16 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
         if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
     }
     StageRunner runner(*device, stage_options());
-    int64_t bad_position = -1;
+    BadInput bad;
     StageCall call{variant, group.stages, weights, inputs};
     call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
     call.statistics = &statistics[v];
-    call.bad_position = &bad_position;
+    call.bad_input = &bad;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
     if (hooks.on_logits) call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
-    if (!status.ok()) return explain(status, group, batch, bad_position);
+    if (!status.ok()) return explain(status, group, batch, bad);
     for (const Row & row : rows)
         if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
     return {};

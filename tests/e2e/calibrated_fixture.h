@@ -176,6 +176,10 @@ inline Ids random_ids(size_t sequences, size_t length, int32_t vocabulary) {
 
 // --- Results ------------------------------------------------------------------------------------------------------------
 
+inline int64_t number_of(const JsonDocument & document, const char * key) {
+    return document.root().get(key).value().as_int().value();
+}
+
 // Relative path -> SHA-256 of every file.
 inline std::map<std::string, std::string> file_hashes(const std::string & folder) {
     std::map<std::string, std::string> out;

@@ -188,7 +188,7 @@ TEST_CASE("damaged statistics files") {
     refuse(with("\"experts\": \"all\"", "\"experts\": \"some\""), {GNV_FORMAT, {"experts", "some"}});
     refuse(with("\"sequences\": 3", "\"sequences\": -3"), {GNV_FORMAT, {"negative count"}});
     refuse(with("\"mixer_input\"", "\"mixer_output\""), {GNV_FORMAT, {"nothing that this version observes"}});
-    refuse(with("\"mixer_input\"", "\"mlp_down_input\""), {GNV_FORMAT, {"mixer_input", "none for", "damaged"}});
+    refuse(with("\"mlp_input\"", "\"mlp_down_input\""), {GNV_FORMAT, {"mlp_input in layer 0", "none for", "damaged"}});
     refuse(with("\"model\"", "\"modal\""), {GNV_FORMAT, {"model"}});
     refuse(with_maximum("-1"), {GNV_FORMAT, {"no largest magnitude"}});
     refuse(with_maximum("1e39"), {GNV_FORMAT, {"no largest magnitude"}}); // beyond F32
@@ -224,7 +224,7 @@ TEST_CASE("a scratch folder that is not there, or that is full") {
     run.scratch_folder = tiny.scratch / "absent";
     check_refused(run, {GNV_NOT_FOUND, {run.scratch_folder}, false});
     run.scratch_folder = tiny.scratch.save("file", "");
-    check_refused(run, {GNV_IO, {run.scratch_folder}, false});
+    check_refused(run, {GNV_NOT_FOUND, {run.scratch_folder}, false});
 
     run.scratch_folder = tiny.scratch.path();
     const pid_t child = fork();
@@ -264,24 +264,24 @@ TEST_CASE("a NaN that comes up on the way is named with layer, sample and positi
     for (const int threads : {1, 3}) {
         run.threads = threads;
         check_refused(run, {GNV_BAD_VALUE,
-                            {"layer 0, sample 1, position " + std::to_string(position) + ":", "NaN", "mixer"},
+                            {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ": feature 0 is NaN"},
                             false});
     }
     run.ram_bytes = 9'000'000; // other batches, ranges of experts
     run.scratch_folder = tiny.scratch.path();
-    check_refused(run, {GNV_BAD_VALUE, {"layer 0, sample 1, position " + std::to_string(position) + ":"}, false});
+    check_refused(run, {GNV_BAD_VALUE, {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ":"}, false});
     run.ram_bytes = 0;
 
     run.source = changed_tiny(tiny.scratch, "value", [](std::vector<MemoryTensor> & tensors) {
         set_bf16(find_tensor(tensors, "model.language_model.layers.3.self_attn.v_proj.weight").data, 300, bf16_nan);
     });
-    check_refused(run, {GNV_BAD_VALUE, {"layer 3, sample 0, position 0:"}, false});
+    check_refused(run, {GNV_BAD_VALUE, {"layer 3, attention_out_input, sample 0, position 0:"}, false});
     // Of expert 5, which layer 3 may or may not choose: every expert sees every token.
     run.source = changed_tiny(tiny.scratch, "expert", [](std::vector<MemoryTensor> & tensors) {
         set_bf16(find_tensor(tensors, "model.language_model.layers.3.mlp.experts.gate_up_proj").data,
                  size_t(5) * 128 * 256 + 70 * 256, bf16_nan);
     });
-    check_refused(run, {GNV_BAD_VALUE, {"layer 3, sample 0, position 0:"}, false});
+    check_refused(run, {GNV_BAD_VALUE, {"layer 3, expert_down_input, sample 0, position 0:"}, false});
     run.experts = GNV_EXPERTS_ROUTED; // then the weights themselves are looked at when they are quantized
     check_refused(run, {GNV_BAD_VALUE, {"layer"}, false});
     run.experts = GNV_EXPERTS_ALL;
