@@ -24,6 +24,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     const TextVariant variant = {self->model_.get(), &self->weights_, &shards, options.precision, false};
     PassOptions pass;
     pass.ram_bytes = plan.calibration_ram_bytes();
+    pass.whole_budget = [&plan](uint64_t bytes) { return plan.budget_to_calibrate(bytes); };
     pass.scratch_folder = options.scratch_folder;
     pass.observe = true;
     pass.expert_tokens = options.expert_tokens;

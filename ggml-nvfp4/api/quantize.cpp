@@ -43,6 +43,15 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
 
 // What the scheme needs and the caller has to give; everything that can be said before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    if (!options.save_statistics.empty()) {
+        const std::string & path = options.save_statistics;
+        if (!options.calibration)
+            return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
+                        ": give calibration data (--calib, --tokens), or leave --save-stats out");
+        if (path_exists(path)) return fail(Code::already_exists, path, " exists; statistics are not written over it");
+        if (!path_exists(parent_path(path)))
+            return fail(Code::not_found, parent_path(path), ", the folder for ", base_name(path), ", does not exist");
+    }
     if (plan.options.recipe.scheme != Scheme::nvfp4) {
         if (options.calibration || options.statistics)
             return Status(Code::invalid_argument,
@@ -55,8 +64,6 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
                                               "--tokens) or statistics (--stats), or use scheme nvfp4a16");
     if (options.calibration && options.statistics)
         return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
-    if (!options.save_statistics.empty() && path_exists(options.save_statistics))
-        return fail(Code::already_exists, options.save_statistics, " exists; statistics are not written over it");
     return check_calibratable(plan);
 }
 

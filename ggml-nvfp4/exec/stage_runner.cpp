@@ -209,9 +209,14 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     BadValue bad;
     Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad);
     if (!status.ok()) {
-        if (bad.node >= 0 && call.bad_position)
-            *call.bad_position = position_of_row(built, plan, bindings, arena, bad,
-                                                 std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
+        if (bad.node >= 0 && call.bad_input) {
+            call.bad_input->position = position_of_row(
+                built, plan, bindings, arena, bad, std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
+            const Node & node = built.graph.nodes()[size_t(bad.node)];
+            for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
+                if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+                    call.bad_input->observed = total.observed;
+        }
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

@@ -54,6 +54,12 @@ struct FieldUse {
 };
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
 
+// Where an activation is NaN or Inf.
+struct BadInput {
+    int64_t position = -1; // row of the batch; -1: not known
+    Observed observed = Observed::count_;
+};
+
 struct StageCall {
     const TextVariant & variant;
     const std::vector<Stage> & stages;
@@ -64,7 +70,7 @@ struct StageCall {
     std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
     Executor::OnTap on_tap = {};
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
-    int64_t * bad_position = nullptr; // receives the row of the batch where an activation is NaN or Inf
+    BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
 };
 
 class StageRunner {

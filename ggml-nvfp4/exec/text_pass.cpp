@@ -101,7 +101,7 @@ struct TextPass::State {
     Status run_group(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, int64_t position) const;
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, const BadInput & bad) const;
 };
 
 static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
@@ -184,6 +184,7 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     if (a.stages.size() != b.stages.size()) return false;
     for (size_t i = 0; i < a.stages.size(); i++) {
         if (a.stages[i].kind != b.stages[i].kind || a.stages[i].expert_count != b.stages[i].expert_count) return false;
+        if ((a.stages[i].first_expert == 0) != (b.stages[i].first_expert == 0)) return false; // later ranges add up
         if (a.stages[i].kind != StageKind::mixer) continue;
         const std::vector<StateSpec> first = model.states(a.stages[i].layer), second = model.states(b.stages[i].layer);
         if (std::string_view(first.front().name) != second.front().name) return false;
@@ -213,6 +214,12 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
     BatchShape shape = make_batch(sequences->data() + largest->first, largest->count).shape;
     for (const TextSequence & sequence : *sequences) shape.masked |= !sequence.mask.empty();
+    for (const PassBatch & batch : plan.batches) {
+        int64_t segments = 0;
+        for (size_t i = batch.first; i < batch.first + batch.count; i++)
+            segments += int64_t(std::max<size_t>(1, (*sequences)[i].segments.size()));
+        shape.segments = std::max(shape.segments, segments);
+    }
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
@@ -258,9 +265,10 @@ Status TextPass::State::choose_plan() {
         }
         if (ranges == experts) break;
     }
-    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " (", budget,
+    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
+    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(whole(budget)), " (", whole(budget),
                 " bytes) is too small for a forward pass over ", plan.store.positions,
-                " positions: the least that would do is ", smallest, " bytes",
+                " positions: the least that would do is ", whole(smallest), " bytes",
                 options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
 }
 
@@ -304,12 +312,15 @@ const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const 
 
 // A NaN or Inf: where it is, in terms of the caller's sequences.
 Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
-                                int64_t position) const {
-    if (position < 0 || failure.code() != Code::bad_value) return Status(failure.code(), failure.message());
+                                const BadInput & bad) const {
+    if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
+        return Status(failure.code(), failure.message());
     size_t sequence = batch.first;
+    int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position,
-                ": ", failure.message(), "; the model or its weights do not work with this text");
+    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", ", observed_name(bad.observed), ", sample ",
+                sequence, ", position ", position, ": ", failure.message(),
+                "; the model or its weights do not work with this text");
 }
 
 Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
@@ -337,16 +348,16 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
         if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
     }
     StageRunner runner(*device, stage_options());
-    int64_t bad_position = -1;
+    BadInput bad;
     StageCall call{variant, group.stages, weights, inputs};
     call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
     call.statistics = &statistics[v];
-    call.bad_position = &bad_position;
+    call.bad_input = &bad;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
     if (hooks.on_logits) call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
-    if (!status.ok()) return explain(status, group, batch, bad_position);
+    if (!status.ok()) return explain(status, group, batch, bad);
     for (const Row & row : rows)
         if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
     return {};

@@ -43,6 +43,8 @@ struct PassOptions {
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
     int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen
+    // Where the budget is a part of a larger one: that one, of which this pass gets so much. For messages.
+    std::function<uint64_t(uint64_t)> whole_budget;
 };
 
 // Everything that is decided before a weight is read.

@@ -77,7 +77,7 @@ std::string statistics_json(const Statistics & statistics) {
 static Status read_maxima(const JsonValue & value, std::vector<float> & out) {
     return value.for_each_element([&](size_t, const JsonValue & item) -> Status {
         GNV_ASSIGN(const double maximum, item.as_double());
-        if (!(maximum >= 0) || !std::isfinite(maximum))
+        if (!(maximum >= 0) || !std::isfinite(float(maximum)))
             return fail(Code::format, item.where(), ": ", maximum, " is no largest magnitude");
         out.push_back(float(maximum));
         return {};
