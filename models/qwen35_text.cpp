@@ -160,7 +160,9 @@ class BlockWriter {
     }
     ValueId input_scale(const WeightRef & ref) {
         const Result<WeightSpec> spec = b_.weights.spec(ref);
-        if (!b_.quantize_inputs || !spec.ok() || !spec.value().has_input_scale) return no_value;
+        if (!b_.quantize_inputs || !spec.ok()) return no_value;
+        if (b_.input_scales ? !b_.input_scales->has(ref.role, ref.layer) : !spec.value().has_input_scale)
+            return no_value;
         const ValueId value = g_.weight("input scale", DType::f32, {std::max(ref.expert_count, 1)});
         b_.bound_weights.push_back({ref, value, true});
         return value;

@@ -25,8 +25,9 @@ MAY_INCLUDE = {
     "ggml-nvfp4/data": ["core", "formats"],
     "ggml-nvfp4/inspect": ["core", "formats", "graph", "cpu"],
     "ggml-nvfp4/verify": ["core", "formats", "graph", "cpu", "quant"],
+    "ggml-nvfp4/evaluate": ["core", "formats", "graph", "exec", "cpu", "quant"],
     "models": ["core", "formats", "graph"],
-    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "inspect", "models", "verify",
+    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "inspect", "models", "verify", "evaluate",
                        "include"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
@@ -34,7 +35,8 @@ TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "nlohmann/json.hp
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
 INCLUDED_OFTEN = {"ggml-nvfp4/cpu/" + name for name in (
-    "nvfp4_compare_loops.h", "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h")}  # once per instruction set, by design
+    "nvfp4_compare_loops.h", "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h",
+    "logit_loops.h")}  # once per instruction set, by design
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels"}  # files of cuda/ that are not kernels
 MAX_LINES = 800
 

@@ -203,7 +203,24 @@ class ProgressLine {
     }
 
   private:
+    void show_passes(const gnv_progress & now) { // nothing but forward passes
+        const bool complete = now.positions == now.positions_total;
+        if (quiet_ || (!terminal_ && !complete && now.seconds < next_)) return;
+        next_ = now.seconds + 10;
+        char left[64] = "";
+        const double share = double(now.positions) / double(now.positions_total);
+        if (complete) {
+            snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
+        } else if (now.seconds > 1 && share > 0) {
+            snprintf(left, sizeof left, ", %s left", duration_text(now.seconds * (1 / share - 1)).c_str());
+        }
+        fprintf(stderr, terminal_ ? "\r\033[Kforward passes %.0f %%%s%s" : "forward passes %.0f %%%s%s", 100 * share,
+                left, !terminal_ || complete ? "\n" : "");
+        fflush(stderr);
+    }
+
     void show(const gnv_progress & now) {
+        if (now.bytes_total == 0 && now.positions_total > 0) return show_passes(now);
         const bool complete = now.tensors == now.tensors_total;
         if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
         complete_ = complete;

@@ -1,13 +1,80 @@
-// verify DST [--source SRC]: would loaders load it, and is it its source, quantized?
+// verify DST [--source SRC [--data FILE]]: would loaders load it, is it its source, quantized, and does it answer like it?
 #include "args.h"
+
+#include <map>
 
 namespace {
 
 struct Args {
-    std::string checkpoint, source, json;
+    std::string checkpoint, source, json, markdown;
     int threads = 0;
     bool structure = false, self_test = false, strict = false, quiet = false;
+    // The comparison of predictions.
+    std::vector<std::string> data;
+    std::string tokens, text_template, scratch, save_logits, logits, baseline;
+    std::vector<gnv_line> lines;
+    uint64_t documents = 0, window = 512;
+    bool noise_floor = false;
+    gnv_evaluate_options evaluate = defaults();
+
+    static gnv_evaluate_options defaults() {
+        gnv_evaluate_options options;
+        gnv_evaluate_options_init(&options);
+        return options;
+    }
+    bool has_data() const { return !data.empty() || !tokens.empty(); }
 };
+
+void declare_evaluation(CLI::App & app, Args & args) {
+    const char * const group = "Predictions (with --source and --data)";
+    const auto add = [&](const char * name, auto & value, const char * help, const char * type) {
+        return app.add_option(name, value, help)->type_name(type)->group(group);
+    };
+    add("--data", args.data,
+        "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, "
+        ".csv, .txt, .parquet or a folder",
+        "PATH");
+    add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",
+        "FILE");
+    add("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields", "NAME")
+        ->check(CLI::IsMember({"alpaca", "chatml", "none"}));
+    add("--documents", args.documents, "the first N documents (default: all)", "N");
+    add("--tokens-per-document", args.window, "of each, at most", "N")->capture_default_str();
+    const std::map<std::string, gnv_line> lines = {
+        {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
+    app.add_option("--lines", args.lines,
+                   "what to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs alone); "
+                   "default: all")
+        ->transform(CLI::CheckedTransformer(lines).description(""))
+        ->delimiter(',')
+        ->type_name("NAME,...")
+        ->group(group);
+    app.add_flag("--noise-floor", args.noise_floor, "the source in BF16 arithmetic, too: what rounding alone does")
+        ->group(group);
+    app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
+                 "one input scale for all experts of a layer, the least, as some kernels take")
+        ->group(group);
+    app.add_option("--precision", args.evaluate.precision, "arithmetic: fp32 or bf16 (default: fp32)")
+        ->transform(CLI::CheckedTransformer(std::map<std::string, gnv_precision>{{"fp32", GNV_PRECISION_FP32},
+                                                                                 {"bf16", GNV_PRECISION_BF16}})
+                        .description(""))
+        ->type_name("NAME")
+        ->group(group);
+    tools::add_bytes(app, "--ram", args.evaluate.ram_bytes, "memory to use (default: most of what is free)")
+        ->group(group);
+    add("--scratch", args.scratch, "folder for hidden states that do not fit into memory", "FOLDER");
+    add("--save-logits", args.save_logits, "keep the source's predictions in a new file", "FILE");
+    add("--logits", args.logits, "take them from there instead of running the source", "FILE");
+    add("--max-kl", args.evaluate.max_kl, "fail above this mean KL divergence (nats)", "X")
+        ->check(CLI::NonNegativeNumber);
+    add("--min-top1", args.evaluate.min_top1, "fail below this share of positions with the same top token", "X")
+        ->check(CLI::Range(0.0, 1.0));
+    add("--max-ppl-ratio", args.evaluate.max_perplexity_ratio, "fail above this ratio of perplexities", "X")
+        ->check(CLI::NonNegativeNumber);
+    add("--baseline", args.baseline, "fail when worse than this report (--json) of another checkpoint", "FILE");
+    add("--markdown", args.markdown, "write a table for a model card; - is standard output, instead of the table",
+        "FILE");
+}
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("DST", args.checkpoint, "folder of an NVFP4 checkpoint, of any producer")->required();
@@ -30,7 +97,7 @@ int show(const Args & args, const gnv_engine_t * engine, const gnv_report_t * re
         const tools::Text owner(text);
         if (!tools::save_text(args.json, text)) return tools::exit_failure;
     }
-    if (!args.quiet && args.json != "-") {
+    if (!args.quiet && args.json != "-" && args.markdown != "-") {
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
         if (!tools::save_text("-", text)) return tools::exit_failure;
@@ -38,7 +105,51 @@ int show(const Args & args, const gnv_engine_t * engine, const gnv_report_t * re
     gnv_report_info info = {};
     info.struct_size = sizeof info;
     if (gnv_report_get_info(report, &info) != GNV_OK) return tools::report(engine);
-    return info.errors > 0 || (args.strict && info.warnings > 0) ? tools::exit_findings : tools::exit_ok;
+    const uint64_t doubts = info.warnings + info.suspicions;
+    return info.errors + info.failed_gates > 0 || (args.strict && doubts > 0) ? tools::exit_findings : tools::exit_ok;
+}
+
+// Compares predictions and adds them to the report. False after saying why.
+bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
+    tools::DataArgs data;
+    data.sources = args.data;
+    data.tokens = args.tokens;
+    data.text_template = args.text_template;
+    data.options.samples = args.documents;
+    data.options.sequence_length = args.window;
+    data.no_shuffle = true;
+    tools::Tokenizer tokenizer;
+    tools::Dataset dataset;
+    const auto failed = [&] {
+        tools::report(engine);
+        return false;
+    };
+    if (!tools::open_data(engine, args.source.empty() ? args.checkpoint : args.source, data, tokenizer, dataset))
+        return failed();
+    tools::ProgressLine progress(args.quiet);
+    gnv_evaluate_options & options = args.evaluate;
+    options.dataset = dataset.get();
+    if (!args.lines.empty()) options.lines = 0;
+    for (const gnv_line line : args.lines) options.lines |= uint32_t(line);
+    if (args.noise_floor) options.lines |= GNV_LINE_BF16;
+    const auto text = [](const std::string & content) { return content.empty() ? nullptr : content.c_str(); };
+    options.scratch_folder = text(args.scratch);
+    options.save_logits = text(args.save_logits);
+    options.logits = text(args.logits);
+    options.baseline = text(args.baseline);
+    options.progress = tools::ProgressLine::callback;
+    options.user = &progress;
+    gnv_evaluation_t * evaluation = nullptr;
+    if (gnv_evaluate(engine, args.checkpoint.c_str(), text(args.source), &options, &evaluation) != GNV_OK)
+        return failed();
+    const tools::Handle<gnv_evaluation_t, gnv_evaluation_destroy> owner(evaluation);
+    gnv_text_t * markdown = nullptr;
+    if (!args.markdown.empty()) {
+        if (gnv_evaluation_text(evaluation, GNV_TEXT_MARKDOWN, &markdown) != GNV_OK) return failed();
+        const tools::Text markdown_owner(markdown);
+        if (!tools::save_text(args.markdown, markdown)) return false;
+    }
+    return gnv_report_add_evaluation(report, evaluation) == GNV_OK || failed();
 }
 
 int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options & options) {
@@ -58,11 +169,22 @@ int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Checks an NVFP4 checkpoint: would vLLM and SGLang load it, and is it its source, quantized?",
-                 "verify");
+    CLI::App app(
+        "Checks an NVFP4 checkpoint: would vLLM and SGLang load it, is it its source, quantized, and how far are "
+        "its predictions from its source's?",
+        "verify");
     tools::set_up(app);
     declare(app, args);
+    declare_evaluation(app, args);
     TOOLS_PARSE(app, argc, argv);
+    if (args.has_data() && args.source.empty() && args.logits.empty()) {
+        fprintf(stderr, "error: --data needs --source SRC, or --logits FILE\n");
+        return tools::exit_failure;
+    }
+    if (args.has_data() && (args.structure || args.self_test)) {
+        fprintf(stderr, "error: --data does not go with --structure or --self-test\n");
+        return tools::exit_failure;
+    }
     tools::catch_interrupts();
     const tools::Engine engine = tools::make_engine(args.threads);
     if (!engine) return tools::exit_failure;
@@ -80,6 +202,10 @@ static int run_program(int argc, char ** argv) {
     if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
         return tools::report(engine.get());
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
+    if (args.has_data() && !evaluate(args, engine.get(), report)) {
+        show(args, engine.get(), report); // what is wrong with the checkpoint may be why
+        return tools::exit_failure;
+    }
     return show(args, engine.get(), report);
 }
 

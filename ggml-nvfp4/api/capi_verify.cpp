@@ -1,13 +1,7 @@
-#include "api/handles.h"
+#include "api/report_handle.h"
 #include "verify/self_test.h"
-#include "verify/verify.h"
 
 using namespace gnv;
-
-struct gnv_report_t {
-    gnv_engine_t * engine;
-    verify::VerifyReport report;
-};
 
 static verify::VerifyOptions take_verify_options(const gnv_verify_options & given) {
     verify::VerifyOptions options;
@@ -69,6 +63,8 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
         info.notes = report.findings.count(verify::Severity::note);
         for (const verify::CheckOutcome & outcome : report.outcomes)
             (outcome.done ? info.checks_done : info.checks_skipped)++;
+        info.failed_gates = handle->failed_gates;
+        info.suspicions = handle->suspicions;
         if (!api::give_struct(info, out))
             return Status(Code::invalid_argument, "gnv_report_info.struct_size is not set");
         return {};

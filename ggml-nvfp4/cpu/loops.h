@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cpu/delta_loops_table.h"
+#include "cpu/logit_loops_table.h"
 #include "cpu/mixer_loops_table.h"
 #include "cpu/row_loops_table.h"
 
@@ -20,6 +21,7 @@ struct Loops {
     RowLoops rows;
     MixerLoops mixer;
     DeltaLoops delta;
+    LogitLoops logits;
 };
 
 const std::vector<const Loops *> & all_loops(); // that run on this processor, fastest first; the last is "portable"

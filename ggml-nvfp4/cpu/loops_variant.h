@@ -7,12 +7,13 @@
 #include "cpu/row_loops.h"
 #include "cpu/mixer_loops.h"
 #include "cpu/delta_loops.h"
+#include "cpu/logit_loops.h"
 // clang-format on
 
 namespace gnv::cpu {
 
 extern const Loops GNV_LOOPS_TABLE;
 const Loops GNV_LOOPS_TABLE = {GNV_LOOPS_NAME, GNV_LOOPS_VARIANT::row_loops, GNV_LOOPS_VARIANT::mixer_loops,
-                               GNV_LOOPS_VARIANT::delta_loops};
+                               GNV_LOOPS_VARIANT::delta_loops, GNV_LOOPS_VARIANT::logit_loops};
 
 } // namespace gnv::cpu

@@ -91,7 +91,7 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     report.rows_chosen = sampler.size();
     const uint64_t weight = sampler.weight();
     if (weight == 0) return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows);
-    if (weight < budget)
+    if (weight < budget && options_.samples > 0)
         set_.warnings.push_back(concat(source.path, ": ", weight,
                                        options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
                                        budget, " asked for"));
@@ -120,7 +120,8 @@ void CalibrationBuilder::append_packed(const SampledRow & row) {
     const size_t length = size_t(options_.sequence_length);
     for (size_t done = 0; done < row.ids.size();) {
         if (set_.sequences.empty() || set_.sequences.back().ids.size() == length) {
-            if (set_.sequences.size() == options_.samples) { // the last row chosen overshoots the budget
+            if (options_.samples > 0 &&
+                set_.sequences.size() == options_.samples) { // the last row chosen overshoots the budget
                 set_.truncated += !row.truncated;
                 return;
             }

@@ -22,8 +22,7 @@ Status check_options(const CalibrationOptions & options) {
                                                   ? "both data files and a file of tokens are given; use one of them"
                                                   : "no calibration data: give --calib PATH or --tokens FILE");
     if (has_tokens) return {};
-    if (options.samples == 0 || options.sequence_length == 0)
-        return Status(Code::invalid_argument, "the number of samples and the sequence length must be at least 1");
+    if (options.sequence_length == 0) return Status(Code::invalid_argument, "the sequence length must be at least 1");
     if (options.sequence_length > most_positions || options.samples > most_positions / options.sequence_length)
         return fail(Code::invalid_argument, options.samples, " samples of ", options.sequence_length,
                     " tokens: more than ", most_positions, " positions");
@@ -64,8 +63,10 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
         GNV_ASSIGN(CalibSource source, parse_calib_source(spec, options.form));
         sources.push_back(std::move(source));
     }
+    const uint64_t each = options.pack ? options.sequence_length : 1; // of a sample, in what budgets count
     const std::vector<uint64_t> shares =
-        share_out(options.samples * (options.pack ? options.sequence_length : 1), sources);
+        options.samples > 0 ? share_out(options.samples * each, sources)
+                            : std::vector<uint64_t>(sources.size(), most_positions / options.sequence_length * each);
     CalibrationBuilder builder(options, tokenizer, threads);
     for (size_t i = 0; i < sources.size(); i++) {
         if (shares[i] == 0)

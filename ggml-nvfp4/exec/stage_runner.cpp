@@ -40,8 +40,9 @@ struct StageGraph {
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
                const StageOptions & options)
         : graph(variant.precision), builder{graph, *variant.weights, shape}, use(field_use(stages, *variant.model)) {
-        builder.observe = options.observe;
+        builder.observe = options.observe && variant.observe;
         builder.quantize_inputs = variant.quantize_inputs;
+        builder.input_scales = variant.input_scales;
         builder.expert_tokens = options.expert_tokens;
         builder.expert_tile = options.expert_tile;
         builder.last_position_only = options.last_position_only;
@@ -106,8 +107,7 @@ class Binder {
         bind_inputs();
         bind_fields();
         for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
-            bindings_.bind(weight.value,
-                           weight.input_scale ? call_.weights.input_scale(weight.ref) : call_.weights.find(weight.ref));
+            bindings_.bind(weight.value, find(weight));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
             bindings_.bind(state.value, call_.states->find(state.layer, state.index));
         bind_statistics();
@@ -122,6 +122,11 @@ class Binder {
         if (id == no_value) return;
         GNV_CHECK(int64_t(data.size()) == shape(id).elements());
         bindings_.bind(id, view(data, dtype, shape(id)));
+    }
+    Tensor find(const StageBuilder::BoundWeight & weight) const {
+        if (!weight.input_scale) return call_.weights.find(weight.ref);
+        const InputScales * const given = call_.variant.input_scales;
+        return given ? given->find(weight.ref) : call_.weights.input_scale(weight.ref);
     }
     void bind_inputs() {
         const StageBuilder & b = stages_.builder;

@@ -18,7 +18,9 @@ struct TextVariant {
     const WeightCatalog * weights = nullptr;
     const FolderFiles * files = nullptr;
     Precision precision = Precision::f32;
-    bool quantize_inputs = false; // W4A4 where the checkpoint has input scales
+    bool quantize_inputs = false;               // W4A4 where the checkpoint has input scales
+    const InputScales * input_scales = nullptr; // these instead; Linears in any dtype take part
+    bool observe = true;                        // where the pass observes at all
 };
 
 struct StageOptions {

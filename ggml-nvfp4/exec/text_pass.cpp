@@ -92,16 +92,19 @@ struct TextPass::State {
     StageOptions stage_options() const { return {options.observe, options.expert_tokens, plan.expert_tile, false}; }
     std::vector<WeightRef> weights_of(const PassGroup & group) const;
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
+    Status plan_head(uint64_t logits_bytes);
     Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
     void cut_batches(int64_t wanted);
-    Result<PassPlan> plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file);
+    Result<PassPlan> plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes);
     Status choose_plan();
     Status allocate();
 
     Status run_group(const PassGroup & group, const PassHooks & hooks);
+    Status run_head(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, const BadInput & bad) const;
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                   const BadInput & bad) const;
 };
 
 static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
@@ -111,13 +114,38 @@ static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector
     return refs;
 }
 
+static bool is_head(const PassGroup & group) { return group.stages.front().kind == StageKind::head; }
+
+// Variants run one after another, but for the head, where the weights of all are held together.
 Result<uint64_t> TextPass::State::weight_bytes(const std::vector<Stage> & stages) const {
-    uint64_t largest = 0;
+    uint64_t largest = 0, sum = 0;
+    const WeightCatalog * last = nullptr;
     for (const TextVariant & variant : variants) {
+        if (variant.weights == last) continue;
+        last = variant.weights;
         GNV_ASSIGN(const WeightGroup group, WeightGroup::plan(*variant.weights, refs_of(model(), stages)));
         largest = std::max(largest, group.bytes());
+        sum += group.bytes();
     }
-    return largest;
+    return stages.front().kind == StageKind::head ? sum : largest;
+}
+
+// As many positions as their logits fit into `logits_bytes`.
+Status TextPass::State::plan_head(uint64_t logits_bytes) {
+    constexpr uint64_t most = 1024; // more do not make the product faster
+    const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float) * variants.size();
+    const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
+    plan.head_positions = std::min(int64_t(std::clamp<uint64_t>(logits_bytes / row, 1, most)), positions);
+    BatchShape shape;
+    shape.positions = plan.head_positions;
+    shape.segments = 1;
+    for (const TextVariant & variant : variants) {
+        StageRunner runner(*device, stage_options());
+        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, plan.groups.back().stages, shape));
+        plan.head_arena_bytes = std::max(plan.head_arena_bytes, (bytes + 63) / 64 * 64);
+    }
+    plan.arena_bytes = std::max(plan.arena_bytes, plan.head_arena_bytes * variants.size());
+    return {};
 }
 
 // One group a block, or, with several ranges of experts: everything before them, each range, everything after.
@@ -192,7 +220,8 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     return true;
 }
 
-Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file) {
+Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file,
+                                            uint64_t logits_bytes) {
     plan = PassPlan();
     GNV_ASSIGN(plan.groups, cut_groups(expert_ranges));
     cut_batches(batch_positions);
@@ -223,6 +252,10 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
+        if (is_head(group)) {
+            GNV_TRY(plan_head(logits_bytes));
+            continue;
+        }
         const bool known =
             std::any_of(plan.groups.begin(), plan.groups.begin() + ptrdiff_t(g),
                         [&](const PassGroup & other) { return same_activations(group, other, model()); });
@@ -238,7 +271,8 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     if (in_file) {
         HiddenStore::Layout batch = plan.store;
         batch.positions = largest->positions;
-        plan.staging_bytes = batch.bytes();
+        plan.staging_bytes =
+            std::max(batch.bytes(), uint64_t(plan.head_positions * model().sizes().hidden) * sizeof(float));
     }
     if (options.observe)
         plan.statistic_bytes =
@@ -257,7 +291,8 @@ Status TextPass::State::choose_plan() {
             if (in_file && options.scratch_folder.empty()) continue;
             for (const int64_t positions : {int64_t(1024), int64_t(256), int64_t(1)}) {
                 const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-                GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file));
+                const uint64_t logits_bytes = std::min<uint64_t>(budget / 8, uint64_t(positions) << 20);
+                GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
                 smallest = std::min(smallest, tried.memory_bytes());
                 if (tried.memory_bytes() <= budget) return {};
                 if (options.batch_positions > 0) break;
@@ -355,7 +390,6 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     call.bad_input = &bad;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
-    if (hooks.on_logits) call.on_logits = [&](const Tensor & logits) { return hooks.on_logits(v, batch, logits); };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad);
     for (const Row & row : rows)
@@ -363,7 +397,49 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     return {};
 }
 
+// Positions outside, variants inside: nobody holds the logits of more than a few positions.
+Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
+    const std::vector<WeightRef> refs = refs_of(model(), group.stages);
+    std::vector<WeightGroup> weights(variants.size());
+    uint64_t used = 0;
+    for (size_t v = 0; v < variants.size(); v++) {
+        const TextVariant & variant = variants[v];
+        if (v > 0 && variant.weights == variants[v - 1].weights) {
+            weights[v] = weights[v - 1];
+            continue;
+        }
+        GNV_ASSIGN(weights[v], WeightGroup::plan(*variant.weights, refs));
+        GNV_TRY(weights[v].load(*variant.weights, *variant.files, weight_memory.get() + used, *threads));
+        used += weights[v].bytes();
+    }
+    for (int64_t first = 0; first < plan.store.positions; first += plan.head_positions) {
+        BatchInputs inputs;
+        inputs.shape.positions = std::min(plan.head_positions, plan.store.positions - first);
+        inputs.shape.segments = 1;
+        std::vector<Tensor> logits(variants.size());
+        for (size_t v = 0; v < variants.size(); v++) {
+            StageRunner runner(*device, stage_options());
+            StageCall call{variants[v], group.stages, weights[v], inputs};
+            call.fields.hidden = stores[v].rows(Field::hidden, first);
+            if (!stores[v].in_memory()) {
+                call.fields.hidden = staging.get();
+                GNV_TRY(stores[v].read(Field::hidden, first, inputs.shape.positions, staging.get()));
+            }
+            call.on_logits = [&](const Tensor & tensor) {
+                logits[v] = tensor;
+                return Status();
+            };
+            GNV_TRY(runner.run(call, arena.get() + v * plan.head_arena_bytes, plan.head_arena_bytes));
+        }
+        if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, logits));
+        progress.positions += inputs.shape.positions * int64_t(variants.size());
+        if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
+    }
+    return hooks.on_group ? hooks.on_group(group, weights.front()) : Status();
+}
+
 Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hooks) {
+    if (is_head(group)) return run_head(group, hooks);
     const std::vector<WeightRef> refs = refs_of(model(), group.stages);
     WeightGroup weights;
     const WeightCatalog * loaded = nullptr;
@@ -382,6 +458,13 @@ Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hoo
         }
     }
     return hooks.on_group ? hooks.on_group(group, weights) : Status();
+}
+
+Result<const void *> TextPass::rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const {
+    const HiddenStore & store = state_->stores[variant];
+    if (store.in_memory()) return static_cast<const void *>(store.rows(field, first));
+    GNV_TRY(store.read(field, first, count, buffer));
+    return static_cast<const void *>(buffer);
 }
 
 Status TextPass::run(const PassHooks & hooks) {

@@ -6,6 +6,7 @@
 //           for each batch of whole sequences       (hidden states: in the store, a row each position)
 //               build the graph, run it
 //       on_group: statistics are complete, weights still there
+//   the head, for some positions of all variants at a time: on_logits sees what they say side by side
 //
 // What is computed for a position does not depend on batches, groups, threads or the memory budget.
 #pragma once
@@ -61,6 +62,8 @@ struct PassPlan {
     std::vector<PassBatch> batches;
     HiddenStore::Layout store;
     int64_t expert_tile = 1;
+    int64_t head_positions = 0;    // that go through the head at a time
+    uint64_t head_arena_bytes = 0; // of one variant's
     bool store_in_file = false;
     uint64_t weight_bytes = 0;  // the group in memory
     uint64_t arena_bytes = 0;   // activations and scratch memory of one batch
@@ -81,7 +84,8 @@ struct PassHooks {
     // A group's stages are done for all variants; the weights of the first variant are still there.
     std::function<Status(const PassGroup & group, const WeightGroup & weights)> on_group;
     std::function<Status(size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor)> on_tap;
-    std::function<Status(size_t variant, const PassBatch & batch, const Tensor & logits)> on_logits;
+    // Rows [first, first + logits[0].shape[0]) of the store, f32 [n, vocabulary] of every variant; in order.
+    std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;
     std::function<bool(const PassProgress &)> progress; // false stops the run
 };
 
@@ -96,6 +100,9 @@ class TextPass {
 
     const PassPlan & plan() const;
     Status run(const PassHooks & hooks);
+    // Rows of a field as the last group left them, for hooks: the store's own memory, or `buffer` (f32 or i32 [count,
+    // columns]) after reading them.
+    Result<const void *> rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const;
     const std::vector<LayerStatistics> & statistics(size_t variant) const; // by layer
 
   private:

@@ -27,4 +27,12 @@ Result<std::string> zstd_decompress_all(std::string_view data, uint64_t limit, c
     return content;
 }
 
+Result<std::string> zstd_compress(std::string_view content, int level, const std::string & name) {
+    std::string frame(ZSTD_compressBound(content.size()), '\0');
+    const size_t size = ZSTD_compress(frame.data(), frame.size(), content.data(), content.size(), level);
+    if (ZSTD_isError(size)) return fail(Code::out_of_memory, name, ": zstd: ", ZSTD_getErrorName(size));
+    frame.resize(size);
+    return frame;
+}
+
 } // namespace gnv

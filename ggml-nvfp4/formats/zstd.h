@@ -13,4 +13,7 @@ namespace gnv {
 // bounds the content, whatever the frames announce.
 Result<std::string> zstd_decompress_all(std::string_view data, uint64_t limit, const std::string & name);
 
+// One frame; the same bytes every time with the same version of the library.
+Result<std::string> zstd_compress(std::string_view content, int level, const std::string & name);
+
 } // namespace gnv

@@ -124,6 +124,7 @@ struct StageBuilder {
     BatchShape batch;
     bool observe = false;
     bool quantize_inputs = false; // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
+    const InputScales * input_scales = nullptr; // those to use; null: what `weights` has
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]

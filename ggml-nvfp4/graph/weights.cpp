@@ -1,6 +1,7 @@
 #include "graph/weights.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gnv {
 
@@ -104,6 +105,58 @@ Result<WeightParts> WeightCatalog::parts(const WeightRef & ref) const {
         add_all(parts.input_scales, parts.input_scale_bytes, module.input_scale);
     }
     return parts;
+}
+
+// --- Input scales -------------------------------------------------------------------------------------------------------------
+
+Result<InputScales> InputScales::read(const WeightCatalog & catalog, const FolderFiles & files) {
+    InputScales scales;
+    const Checkpoint & checkpoint = catalog.checkpoint();
+    for (const LinearModule & module : catalog.layout().modules) {
+        if (module.part != Part::text || module.input_scale < 0) continue;
+        const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale)];
+        float scale = 0;
+        if (info.dtype != DType::f32 || info.bytes != sizeof scale)
+            return fail(Code::unsupported, checkpoint.describe(info), " is no single F32 number");
+        GNV_TRY(files[info.shard]->read(&scale, sizeof scale, info.offset).add_context(checkpoint.describe(info)));
+        if (!(scale > 0) || !std::isfinite(scale))
+            return fail(Code::bad_value, checkpoint.describe(info), " is ", double(scale),
+                        "; a divisor above zero is needed");
+        std::vector<float> & list = scales.values_[{module.role, module.layer}];
+        if (module.expert >= 0 && list.size() != size_t(module.expert))
+            return fail(Code::unsupported, module.name, " has an input scale, an expert before it has none");
+        list.push_back(scale);
+    }
+    for (const auto & [key, list] : scales.values_) {
+        const bool experts =
+            key.first == Role::expert_gate || key.first == Role::expert_up || key.first == Role::expert_down;
+        if (list.size() != (experts ? size_t(catalog.layout().expert_count) : 1))
+            return fail(Code::unsupported, checkpoint.folder(), ": layer ", key.second, " has ", list.size(),
+                        " input scales of ", role_traits(key.first).name);
+    }
+    return scales;
+}
+
+Tensor InputScales::find(const WeightRef & ref) const {
+    const std::vector<float> & list = values_.at({ref.role, ref.layer});
+    const auto first = size_t(ref.expert_count > 0 ? ref.first_expert : 0);
+    Tensor tensor;
+    tensor.shape = {std::max(ref.expert_count, 1)};
+    GNV_CHECK(first + size_t(tensor.shape[0]) <= list.size());
+    tensor.data = const_cast<float *>(list.data()) + first; // weights of a graph are read only
+    return tensor;
+}
+
+void InputScales::share_between_experts() {
+    for (auto & [key, list] : values_) {
+        if (key.first != Role::expert_gate && key.first != Role::expert_up && key.first != Role::expert_down) continue;
+        float least = *std::min_element(list.begin(), list.end());
+        const Role twin = key.first == Role::expert_gate ? Role::expert_up : Role::expert_gate;
+        const auto other = values_.find({twin, key.second});
+        if (key.first != Role::expert_down && other != values_.end())
+            least = std::min(least, *std::min_element(other->second.begin(), other->second.end()));
+        std::fill(list.begin(), list.end(), least);
+    }
 }
 
 } // namespace gnv

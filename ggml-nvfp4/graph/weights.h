@@ -71,4 +71,22 @@ class WeightCatalog {
     std::map<std::pair<Role, int32_t>, Entry> entries_;
 };
 
+// Scales of the inputs of W4A4 Linears, by role and layer: one, of a stack of experts one each.
+class InputScales {
+  public:
+    // All of a checkpoint. Fails on a scale that is no positive number, or of experts that are not complete.
+    static Result<InputScales> read(const WeightCatalog & catalog, const FolderFiles & files);
+
+    bool empty() const { return values_.empty(); }
+    bool has(Role role, int32_t layer) const { return values_.count({role, layer}) > 0; }
+    Tensor find(const WeightRef & ref) const; // f32 [1], of a stack [E]; of the scales themselves
+    const std::map<std::pair<Role, int32_t>, std::vector<float>> & values() const { return values_; }
+    // Every expert of a layer gets the least scale of them all, gate and up together: what kernels do that keep one scale
+    // for a layer's experts.
+    void share_between_experts();
+
+  private:
+    std::map<std::pair<Role, int32_t>, std::vector<float>> values_;
+};
+
 } // namespace gnv

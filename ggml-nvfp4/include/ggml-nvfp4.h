@@ -1,4 +1,5 @@
-/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header.
+/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header; long because it is the only
+ * one.
  *
  * Manners
  *   - Every call that can fail returns a gnv_status. GNV_OK is 0; the text of a failure is gnv_last_error(engine).
@@ -116,8 +117,9 @@ GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL 
 GNV_API void gnv_text_destroy(gnv_text_t * text);
 
 typedef enum gnv_text_format GNV_INT {
-    GNV_TEXT_PLAIN = 0, /* for people */
-    GNV_TEXT_JSON = 1   /* for programs; docs/json.md describes each document */
+    GNV_TEXT_PLAIN = 0,   /* for people */
+    GNV_TEXT_JSON = 1,    /* for programs; docs/json.md describes each document */
+    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text alone */
 } gnv_text_format;
 
 /* ---- Plan ------------------------------------------------------------------------------------------------------------ */
@@ -193,7 +195,7 @@ typedef struct gnv_progress {
     uint64_t bytes, bytes_total;     /* of the source */
     uint64_t tensors, tensors_total; /* finished, of the result (quantize) or of the checkpoint (verify) */
     double seconds;                  /* since the start */
-    /* Of calibration, counted once for each group of weights that the positions run through; 0 elsewhere. */
+    /* Of forward passes, counted once for each group of weights that the positions run through; 0 elsewhere. */
     uint64_t positions, positions_total;
 } gnv_progress;
 
@@ -287,6 +289,7 @@ typedef struct gnv_report_info {
     uint64_t warnings;                    /* works in some loaders, or is unlikely to be meant */
     uint64_t notes;                       /* worth knowing; nothing is wrong */
     uint64_t checks_done, checks_skipped; /* skipped: what they need was not there, or not asked for */
+    uint64_t failed_gates, suspicions;    /* of an evaluation that was added */
 } gnv_report_info;
 
 /* The caller sets struct_size. */
@@ -300,6 +303,84 @@ GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format 
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                         const gnv_verify_options * options, gnv_text_format format,
                                         gnv_text_t ** report, uint64_t * escaped);
+
+/* ---- Evaluation ------------------------------------------------------------------------------------------------------ */
+
+/* How far a checkpoint's predictions are from its source's: both run over the same text and every position is compared. */
+typedef struct gnv_evaluation_t gnv_evaluation_t;
+
+/* What is compared with the source. Bits. */
+typedef enum gnv_line {
+    GNV_LINE_W4A4 = 1,        /* weights and inputs in NVFP4, as Blackwell kernels compute */
+    GNV_LINE_W4A16 = 2,       /* weights alone */
+    GNV_LINE_ACTIVATIONS = 4, /* inputs alone: the source's weights with the checkpoint's input scales */
+    GNV_LINE_BF16 = 8         /* the source in BF16 arithmetic: how much of a distance is rounding */
+} gnv_line;
+
+typedef struct gnv_evaluate_options {
+    uint64_t struct_size;
+    const gnv_dataset_t * dataset; /* needed; every document, or piece of one, is a window of its own */
+    uint32_t lines;                /* a sum of gnv_line; those that the checkpoint cannot give are left out */
+    int32_t shared_expert_scale;   /* one input scale for a layer's experts, the least: what some kernels take */
+    gnv_precision precision;       /* of the source and of what it is compared with */
+    uint64_t ram_bytes;            /* for everything; 0: most of what is free */
+    const char * scratch_folder;   /* for hidden states that do not fit; NULL: they must fit */
+    /* The source's predictions, so that many checkpoints cost one run of it: to a new file, or from one that was made with
+     * the same data. Not both. With `logits` the source folder is only needed for GNV_LINE_ACTIVATIONS. */
+    const char * save_logits;
+    const char * logits;
+    /* Gates on W4A4 (W4A16 where there are no input scales); below 0: none. */
+    double max_kl;               /* mean KL divergence in nats */
+    double min_top1;             /* share of positions with the same most likely token */
+    double max_perplexity_ratio; /* of the checkpoint to the source */
+    const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
+    gnv_progress_callback progress;
+    void * user;
+} gnv_evaluate_options;
+
+static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->lines = GNV_LINE_W4A4 | GNV_LINE_W4A16 | GNV_LINE_ACTIVATIONS;
+    options->max_kl = options->min_top1 = options->max_perplexity_ratio = -1;
+}
+
+/* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
+ * any number of threads, memory budget and host of one instruction set or another. GNV_MODEL when the two are not of one
+ * architecture, GNV_OUT_OF_MEMORY with the least budget that would do. */
+GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                                const gnv_evaluate_options * options, gnv_evaluation_t ** out);
+GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
+
+typedef struct gnv_evaluation_info {
+    uint64_t struct_size;
+    uint32_t lines;                           /* that were computed */
+    uint64_t windows, positions, predictions; /* predictions: positions with a next token */
+    uint64_t gates, failed_gates;
+    uint64_t suspicions; /* too good to be believed */
+} gnv_evaluation_info;
+
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * evaluation, gnv_evaluation_info * info);
+
+/* Means over all positions, weighted alike, and their standard errors by window. */
+typedef struct gnv_evaluation_line {
+    uint64_t struct_size;
+    double kl, kl_error, kl_median, kl_99, kl_maximum; /* KL(source || line), nats */
+    double same_top, same_top_error;
+    double source_perplexity, perplexity, perplexity_ratio, perplexity_ratio_error;
+    double probability_change_rms; /* of the true token */
+    int32_t worst_layer;           /* whose block adds most error to the hidden states; -1: not known */
+} gnv_evaluation_line;
+
+/* GNV_NOT_FOUND when the line was not computed. The caller sets struct_size. */
+GNV_API gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * evaluation, gnv_line line,
+                                           gnv_evaluation_line * out);
+/* Tables for people, everything for programs (schema ggml-nvfp4.evaluation.1), or a table for a model card. */
+GNV_API gnv_status gnv_evaluation_text(const gnv_evaluation_t * evaluation, gnv_text_format format, gnv_text_t ** out);
+/* Makes the evaluation a part of the report: of both its texts and of its info. The evaluation may be destroyed then. */
+GNV_API gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * evaluation);
+
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
@@ -511,7 +592,7 @@ typedef struct gnv_dataset_options {
     size_t source_count;
     const char * tokens_file;   /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
     const char * text_template; /* "alpaca", "chatml", "none"; NULL: what fits the fields */
-    uint64_t samples;           /* sequences; 256 */
+    uint64_t samples;           /* sequences; 256; 0: every row */
     uint64_t sequence_length;   /* tokens; longer documents lose their end; 2048 */
     uint64_t seed;              /* 42; rows are chosen in one pass, without replacement, the same on every machine */
     int32_t no_shuffle;         /* the first rows in file order */

@@ -117,6 +117,11 @@ std::string report_json(const VerifyReport & report) {
         write_modules(json, report);
         write_preserved(json, report);
     }
+    if (!report.output_json.empty()) {
+        Result<JsonDocument> output = JsonDocument::parse(report.output_json, "output");
+        GNV_CHECK(output.ok()); // it is our own
+        json.key("output").value(output.value().root());
+    }
     json.member("seconds", report.seconds).end_object();
     return json.take() + "\n";
 }

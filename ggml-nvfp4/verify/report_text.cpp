@@ -148,7 +148,8 @@ std::string report_text(const VerifyReport & report) {
     write_errors(out, report);
     write_checks(out, report);
     write_findings(out, report);
-    out.plain("\nNot checked:");
+    if (!report.output_text.empty()) out.plain("\n" + report.output_text);
+    if (!report.not_checked.empty()) out.plain("\nNot checked:");
     for (const std::string & line : report.not_checked) out.plain("  " + line);
     out.plain(report.errors() + report.warnings() == 0
                   ? std::string("\nPassed: no errors, no warnings")

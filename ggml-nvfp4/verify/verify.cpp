@@ -21,6 +21,8 @@ static std::string obstacle(const Check & check, const Context & context, const 
     return "";
 }
 
+static const char * const no_forward_pass = "what the model answers: no forward pass was run";
+
 static std::vector<std::string> list_not_checked(const VerifyReport & report, const VerifyOptions & options) {
     std::vector<std::string> out;
     if (!report.source) out.push_back("weights, preserved tensors and other files against the source: none was given");
@@ -38,7 +40,7 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
     const auto folders = std::count_if(report.subject.files.begin(), report.subject.files.end(),
                                        [](const DirectoryEntry & entry) { return entry.is_directory; });
     if (folders > 0) out.push_back("files in sub-folders");
-    out.push_back("what the model answers: no forward pass was run");
+    out.push_back(no_forward_pass);
     return out;
 }
 
@@ -68,6 +70,12 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
     report.not_checked = list_not_checked(report, options);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return report;
+}
+
+void attach_output(VerifyReport & report, std::string text, std::string json) {
+    report.output_text = std::move(text);
+    report.output_json = std::move(json);
+    std::erase(report.not_checked, no_forward_pass);
 }
 
 } // namespace gnv::verify

@@ -38,6 +38,8 @@ struct VerifyReport {
     std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
+    // What a comparison of predictions adds, see attach_output().
+    std::string output_text, output_json;
 
     uint64_t errors() const { return findings.count(Severity::error); }
     uint64_t warnings() const { return findings.count(Severity::warning); }
@@ -47,6 +49,9 @@ struct VerifyReport {
 // or the machine fails. `source` may be null.
 Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
                             ThreadPool & threads, const VerifyOptions & options);
+
+// Makes a comparison of the two models' predictions a part of the report: its text, and a JSON object.
+void attach_output(VerifyReport & report, std::string text, std::string json);
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
 std::string report_text(const VerifyReport & report);

@@ -1,0 +1,11 @@
+// What a gnv_report_t is.
+#pragma once
+
+#include "api/handles.h"
+#include "verify/verify.h"
+
+struct gnv_report_t {
+    gnv_engine_t * engine;
+    gnv::verify::VerifyReport report;
+    uint64_t failed_gates = 0, suspicions = 0; // of an evaluation that was added
+};

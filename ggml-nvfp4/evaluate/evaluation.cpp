@@ -1,0 +1,297 @@
+#include "evaluate/evaluation.h"
+
+#include "core/memory.h"
+#include "evaluate/logits_file.h"
+#include "formats/json.h"
+#include "graph/model_def.h"
+#include "quant/calibration_statistics.h"
+
+#include <algorithm>
+
+namespace gnv::evaluate {
+
+const LineReport * Evaluation::find(Line line) const {
+    for (const LineReport & report : lines)
+        if (report.line == line) return &report;
+    return nullptr;
+}
+
+uint64_t Evaluation::failed_gates() const {
+    return uint64_t(std::count_if(gates.begin(), gates.end(), [](const GateResult & gate) { return !gate.passed; }));
+}
+
+namespace {
+
+constexpr uint64_t config_limit = 16 << 20;
+
+// A checkpoint, opened to be run.
+struct OpenCheckpoint {
+    explicit OpenCheckpoint(Checkpoint opened) : checkpoint(std::move(opened)) {}
+    OpenCheckpoint(const OpenCheckpoint &) = delete;
+    OpenCheckpoint & operator=(const OpenCheckpoint &) = delete;
+
+    static Result<std::unique_ptr<OpenCheckpoint>> open(std::shared_ptr<const Folder> folder, Accept accept) {
+        GNV_ASSIGN(Checkpoint opened, Checkpoint::open(std::move(folder)));
+        auto self = std::make_unique<OpenCheckpoint>(std::move(opened));
+        GNV_ASSIGN(std::string text, read_file(self->checkpoint.files(), "config.json", config_limit));
+        GNV_ASSIGN(const JsonDocument config,
+                   JsonDocument::parse(std::move(text), join_path(self->checkpoint.folder(), "config.json")));
+        GNV_ASSIGN(self->layout, match_model(config.root(), self->checkpoint, accept));
+        GNV_ASSIGN(self->model, make_text_model(config.root()));
+        GNV_ASSIGN(self->weights, WeightCatalog::create(self->layout, self->checkpoint));
+        GNV_ASSIGN(self->files, self->checkpoint.open_shards());
+        return self;
+    }
+    TextVariant variant(Precision precision) const {
+        TextVariant out;
+        out.model = model.get();
+        out.weights = &weights;
+        out.files = &files;
+        out.precision = precision;
+        return out;
+    }
+
+    Checkpoint checkpoint;
+    ModelLayout layout;
+    std::unique_ptr<TextModel> model;
+    WeightCatalog weights;
+    FolderFiles files;
+};
+
+class Run {
+  public:
+    Run(const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options)
+        : data_(data), threads_(threads), options_(options) {}
+    Result<Evaluation> run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
+
+  private:
+    Status open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
+    Status check_same_model() const;
+    void choose_lines();
+    Status create_pass();
+    Status open_logits();
+    Status compare(int64_t first, const std::vector<Tensor> & logits);
+    Status after_group(const PassGroup & group);
+    Status report();
+
+    bool reads_logits() const { return !options_.logits.empty(); }
+    size_t first_line() const { return reads_logits() ? 0 : 1; } // among the variants
+    const TextModelSizes & sizes() const { return candidate_->model->sizes(); }
+
+    const EvaluationData & data_;
+    ThreadPool & threads_;
+    const EvaluateOptions & options_;
+    std::unique_ptr<OpenCheckpoint> candidate_, source_;
+    InputScales scales_;
+    std::unique_ptr<Backend> device_;
+    std::unique_ptr<TextPass> pass_;
+    Positions positions_;
+    std::vector<Line> lines_;
+    std::vector<Predictions> predictions_; // by line
+    Predictions source_predictions_;
+    std::unique_ptr<Comparer> comparer_;
+    std::unique_ptr<LayerComparer> layers_; // when the source runs
+    std::unique_ptr<LogitsReader> reader_;
+    std::unique_ptr<LogitsWriter> writer_;
+    std::vector<uint16_t> source_rows_; // that the reader gave
+    Evaluation out_;
+};
+
+Status Run::open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
+    out_.checkpoint = checkpoint->path();
+    GNV_ASSIGN(candidate_, OpenCheckpoint::open(std::move(checkpoint), Accept::nvfp4));
+    out_.model = candidate_->layout.description;
+    GNV_ASSIGN(scales_, InputScales::read(candidate_->weights, candidate_->files));
+    if (options_.share_expert_scale) scales_.share_between_experts();
+    if (!source) return {};
+    out_.source = source->path();
+    Result<std::unique_ptr<OpenCheckpoint>> opened = OpenCheckpoint::open(std::move(source), Accept::source);
+    if (!opened.ok()) return opened.take_status().add_context("source");
+    source_ = opened.take();
+    GNV_ASSIGN(out_.source_fingerprint, model_fingerprint(source_->checkpoint, source_->files));
+    return check_same_model();
+}
+
+Status Run::check_same_model() const {
+    const TextModelSizes &a = candidate_->model->sizes(), &b = source_->model->sizes();
+    if (a.hidden == b.hidden && a.vocabulary == b.vocabulary && a.layers == b.layers && a.experts == b.experts &&
+        a.experts_per_token == b.experts_per_token)
+        return {};
+    return fail(Code::model, candidate_->checkpoint.folder(), " (", candidate_->layout.description, ") and ",
+                source_->checkpoint.folder(), " (", source_->layout.description, ") are different models");
+}
+
+void Run::choose_lines() {
+    const auto note = [&](Line line, const char * why) {
+        if (options_.lines[size_t(line)]) out_.notes.push_back(concat(line_name(line), " is left out: ", why));
+    };
+    const bool quantized = std::any_of(candidate_->layout.modules.begin(), candidate_->layout.modules.end(),
+                                       [](const LinearModule & module) { return module.is_nvfp4(); });
+    if (!quantized) out_.notes.push_back("the checkpoint has no NVFP4 weights");
+    for (size_t i = 0; i < size_t(Line::count_); i++) {
+        const Line line = Line(i);
+        if (!options_.lines[i]) continue;
+        if ((line == Line::w4a4 || line == Line::activations) && scales_.empty()) {
+            note(line, "the checkpoint has no input scales");
+        } else if (line == Line::activations && !source_) {
+            note(line, "it takes the source's weights, and --source is not given");
+        } else if (line == Line::bf16 && (reads_logits() || options_.precision == Precision::bf16)) {
+            note(line, reads_logits() ? "the source does not run" : "the source itself is computed in BF16");
+        } else {
+            lines_.push_back(line);
+        }
+    }
+    // Variants with the same weights run one after another: the source's, then the checkpoint's.
+    std::stable_sort(lines_.begin(), lines_.end(), [](Line a, Line b) {
+        const auto takes_source = [](Line line) { return line == Line::activations || line == Line::bf16; };
+        return takes_source(a) > takes_source(b);
+    });
+}
+
+Status Run::create_pass() {
+    std::vector<TextVariant> variants;
+    if (!reads_logits()) variants.push_back(source_->variant(options_.precision));
+    for (const Line line : lines_) {
+        const bool takes_source = line == Line::activations || line == Line::bf16;
+        const Precision precision = line == Line::bf16 ? Precision::bf16 : options_.precision;
+        TextVariant variant = (takes_source ? source_ : candidate_)->variant(precision);
+        variant.quantize_inputs = line == Line::w4a4 || line == Line::activations;
+        if (variant.quantize_inputs) variant.input_scales = &scales_;
+        variant.observe = variants.empty();
+        variants.push_back(variant);
+    }
+    positions_ = list_positions(data_.sequences);
+    const int64_t count = positions_.count();
+    uint64_t own =
+        Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
+    if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size());
+    if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
+    const uint64_t budget = options_.ram_bytes > 0 ? options_.ram_bytes : available_memory() / 5 * 4;
+    if (own >= budget)
+        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " is too small to keep ", own,
+                    " bytes of figures for ", count, " positions");
+    PassOptions pass;
+    pass.ram_bytes = budget - own;
+    pass.scratch_folder = options_.scratch_folder;
+    pass.observe = true;
+    pass.head = true;
+    pass.batch_positions = options_.batch_positions;
+    device_ = open_cpu(threads_);
+    const size_t variant_count = variants.size();
+    GNV_ASSIGN(pass_, TextPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
+
+    predictions_.resize(lines_.size());
+    for (Predictions & predictions : predictions_) predictions.resize(count, false);
+    source_predictions_.resize(count, true);
+    comparer_ = std::make_unique<Comparer>(positions_, sizes().vocabulary, threads_);
+    if (!reads_logits()) layers_ = std::make_unique<LayerComparer>(positions_, sizes(), variant_count, threads_);
+    return {};
+}
+
+Status Run::open_logits() {
+    LogitsHeader header;
+    header.vocabulary = sizes().vocabulary;
+    header.positions = positions_.count();
+    header.precision = precision_name(options_.precision);
+    header.data_sha256 = data_.sha256;
+    header.source_fingerprint = out_.source_fingerprint;
+    if (!options_.save_logits.empty()) {
+        GNV_ASSIGN(writer_, LogitsWriter::create(options_.save_logits, header));
+    }
+    if (!reads_logits()) return {};
+    GNV_ASSIGN(reader_, LogitsReader::open(options_.logits, header));
+    GNV_TRY(reader_->read_positions(source_predictions_.nll, source_predictions_.top));
+    out_.source_fingerprint = reader_->header().source_fingerprint;
+    out_.source_logits_read = true;
+    return {};
+}
+
+Status Run::compare(int64_t first, const std::vector<Tensor> & logits) {
+    std::vector<const float *> lines;
+    for (size_t v = first_line(); v < logits.size(); v++) lines.push_back(logits[v].as<const float>());
+    const int64_t count = logits.front().shape[0], vocabulary = sizes().vocabulary;
+    SourceRows source;
+    if (reader_) {
+        // A frame at a time: no more of the file is in memory than that.
+        const int64_t step = logits_frame_positions(vocabulary);
+        source_rows_.resize(size_t(std::min(step, count) * vocabulary));
+        for (int64_t done = 0; done < count; done += step) {
+            const int64_t rows = std::min(step, count - done);
+            GNV_TRY(reader_->read(first + done, rows, source_rows_.data()));
+            source.probabilities = source_rows_.data();
+            std::vector<const float *> here;
+            for (const float * line : lines) here.push_back(line + done * vocabulary);
+            GNV_TRY(comparer_->compare(first + done, rows, source, here, source_predictions_, predictions_));
+        }
+        return {};
+    }
+    source.logits = logits.front().as<const float>();
+    GNV_TRY(comparer_->compare(first, count, source, lines, source_predictions_, predictions_));
+    return writer_ ? writer_->append(source.logits, comparer_->source_normalizers(), count, threads_) : Status();
+}
+
+Status Run::after_group(const PassGroup & group) {
+    const Stage & last = group.stages.back();
+    return layers_ && last.kind == StageKind::combine ? layers_->compare(*pass_, last.layer) : Status();
+}
+
+Status Run::report() {
+    out_.data_sha256 = data_.sha256;
+    out_.data_description = data_.description;
+    out_.windows = positions_.windows.size();
+    out_.precision = options_.precision;
+    out_.shared_expert_scale = options_.share_expert_scale;
+    out_.inputs = compare_inputs(scales_, pass_->statistics(0));
+    for (size_t i = 0; i < size_t(Line::count_); i++) {
+        const auto found = std::find(lines_.begin(), lines_.end(), Line(i));
+        if (found == lines_.end()) continue;
+        const auto at = size_t(found - lines_.begin());
+        LineReport line;
+        line.line = Line(i);
+        line.all = measure(positions_, source_predictions_, predictions_[at], Part::all);
+        line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Part::last_quarter);
+        line.windows = sum_windows(positions_, source_predictions_, predictions_[at]);
+        if (layers_) line.layers = layers_->figures(at + 1);
+        out_.positions = line.all.positions;
+        out_.predictions = line.all.predictions;
+        out_.lines.push_back(std::move(line));
+    }
+    return judge(options_.gates, out_);
+}
+
+Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
+    if (!source && !reads_logits())
+        return Status(Code::invalid_argument, "a comparison needs the source, or a file of its logits");
+    if (reads_logits() && !options_.save_logits.empty())
+        return Status(Code::invalid_argument, "the source's logits are either read from a file or saved to one");
+    GNV_TRY(open(std::move(checkpoint), std::move(source)));
+    choose_lines();
+    if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
+    GNV_TRY(create_pass());
+    if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
+        return Status(Code::invalid_argument, "the data are pads alone");
+    GNV_TRY(open_logits());
+    PassHooks hooks;
+    hooks.progress = options_.progress;
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup &) { return after_group(group); };
+    if (layers_)
+        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
+            if (Site(tap.site) == Site::mlp_gate_2) layers_->keep_choice(variant, batch.begin, tensor);
+            return {};
+        };
+    hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) { return compare(first, logits); };
+    GNV_TRY(pass_->run(hooks));
+    if (writer_) GNV_TRY(writer_->finish(source_predictions_.nll, source_predictions_.top));
+    GNV_TRY(report());
+    return std::move(out_);
+}
+
+} // namespace
+
+Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,
+                            const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options) {
+    Run run(data, threads, options);
+    return run.run(std::move(checkpoint), std::move(source));
+}
+
+} // namespace gnv::evaluate

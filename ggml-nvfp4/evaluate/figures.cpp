@@ -1,0 +1,148 @@
+#include "evaluate/figures.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gnv::evaluate {
+
+Percentiles percentiles(std::vector<double> values) {
+    Percentiles out{};
+    if (values.empty()) return out;
+    std::sort(values.begin(), values.end());
+    for (size_t i = 0; i < out.size(); i++) {
+        const double at = percentile_points[i] * double(values.size() - 1), below = std::floor(at);
+        const auto k = size_t(below);
+        out[i] = values[k];
+        if (k + 1 < values.size()) out[i] += (at - below) * (values[k + 1] - values[k]);
+    }
+    return out;
+}
+
+Estimate Figures::exponential(const Estimate & log) {
+    const double value = std::exp(log.mean);
+    return {value, value * log.error};
+}
+
+namespace {
+
+// Sums of one quantity by window, in the order of positions.
+class WindowMean {
+  public:
+    explicit WindowMean(size_t windows) : sums_(windows, 0), counts_(windows, 0) {}
+    void add(size_t window, double value) {
+        sums_[window] += value;
+        counts_[window]++;
+    }
+    // A ratio of two sums over windows; the error is that of such an estimate: sqrt(D / (D - 1) sum (S - mean n)^2) / N
+    Estimate estimate() const {
+        double sum = 0, squares = 0;
+        uint64_t count = 0, windows = 0;
+        for (size_t w = 0; w < sums_.size(); w++) {
+            sum += sums_[w];
+            count += counts_[w];
+            windows += counts_[w] > 0;
+        }
+        if (count == 0) return {};
+        const double mean = sum / double(count);
+        for (size_t w = 0; w < sums_.size(); w++) {
+            const double deviation = sums_[w] - mean * double(counts_[w]);
+            squares += deviation * deviation;
+        }
+        if (windows < 2) return {mean, std::nan("")};
+        return {mean, std::sqrt(squares * double(windows) / double(windows - 1)) / double(count)};
+    }
+    uint64_t count() const {
+        uint64_t total = 0;
+        for (const uint64_t n : counts_) total += n;
+        return total;
+    }
+    std::vector<double> means() const { // of windows that have any
+        std::vector<double> out;
+        for (size_t w = 0; w < sums_.size(); w++)
+            if (counts_[w] > 0) out.push_back(sums_[w] / double(counts_[w]));
+        return out;
+    }
+
+  private:
+    std::vector<double> sums_;
+    std::vector<uint64_t> counts_;
+};
+
+double mean_of(const std::vector<double> & values) {
+    double sum = 0;
+    for (const double value : values) sum += value;
+    return values.empty() ? 0 : sum / double(values.size());
+}
+
+double correlate(const std::vector<double> & a, const std::vector<double> & b) {
+    const double mean_a = mean_of(a), mean_b = mean_of(b);
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < a.size(); i++) {
+        ab += (a[i] - mean_a) * (b[i] - mean_b);
+        aa += (a[i] - mean_a) * (a[i] - mean_a);
+        bb += (b[i] - mean_b) * (b[i] - mean_b);
+    }
+    return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : std::nan("");
+}
+
+} // namespace
+
+Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Part part) {
+    const size_t windows = positions.windows.size();
+    WindowMean divergence(windows), same_top(windows), source_nll(windows), nll(windows), ratio(windows),
+        change(windows), square(windows);
+    std::vector<double> divergences, changes;
+    for (size_t w = 0; w < windows; w++) {
+        const Positions::Window & window = positions.windows[w];
+        for (auto p = size_t(part == Part::all ? window.begin : window.last_quarter); p < size_t(window.end); p++) {
+            if (!positions.scored[p]) continue;
+            divergence.add(w, line.divergence[p]);
+            divergences.push_back(line.divergence[p]);
+            same_top.add(w, line.top[p] == source.top[p]);
+            if (positions.next[p] < 0) continue;
+            source_nll.add(w, source.nll[p]);
+            nll.add(w, line.nll[p]);
+            ratio.add(w, line.nll[p] - source.nll[p]);
+            const double moved = std::exp(-line.nll[p]) - std::exp(-source.nll[p]);
+            change.add(w, moved);
+            square.add(w, moved * moved);
+            changes.push_back(moved);
+        }
+    }
+    Figures out;
+    out.positions = divergence.count();
+    out.predictions = nll.count();
+    out.divergence = divergence.estimate();
+    out.same_top = same_top.estimate();
+    out.divergence_at = percentiles(std::move(divergences));
+    out.source_nll = source_nll.estimate();
+    out.nll = nll.estimate();
+    out.log_ratio = ratio.estimate();
+    out.correlation = correlate(nll.means(), source_nll.means());
+    out.probability = change.estimate();
+    const Estimate squares = square.estimate();
+    out.probability_rms.mean = std::sqrt(squares.mean);
+    out.probability_rms.error = squares.mean > 0 ? squares.error / (2 * out.probability_rms.mean) : 0;
+    out.probability_at = percentiles(std::move(changes));
+    return out;
+}
+
+std::vector<WindowSums> sum_windows(const Positions & positions, const Predictions & source, const Predictions & line) {
+    std::vector<WindowSums> out(positions.windows.size());
+    for (size_t w = 0; w < out.size(); w++) {
+        WindowSums & sums = out[w];
+        for (auto p = size_t(positions.windows[w].begin); p < size_t(positions.windows[w].end); p++) {
+            if (!positions.scored[p]) continue;
+            sums.positions++;
+            sums.divergence += line.divergence[p];
+            sums.same_top += line.top[p] == source.top[p];
+            if (positions.next[p] < 0) continue;
+            sums.predictions++;
+            sums.nll += line.nll[p];
+            sums.source_nll += source.nll[p];
+        }
+    }
+    return out;
+}
+
+} // namespace gnv::evaluate

@@ -1,0 +1,205 @@
+#include "evaluate/gates.h"
+
+#include "evaluate/evaluation.h"
+#include "formats/json.h"
+#include "quant/calibration_statistics.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gnv::evaluate {
+
+static const char * const names[] = {"W4A4", "W4A16", "activations only", "BF16 source"};
+static const char * const keys[] = {"w4a4", "w4a16", "activations", "bf16"};
+
+const char * line_name(Line line) { return names[size_t(line)]; }
+const char * line_key(Line line) { return keys[size_t(line)]; }
+
+const LineReport * gated_line(const Evaluation & evaluation) {
+    for (const Line line : {Line::w4a4, Line::w4a16})
+        if (const LineReport * const report = evaluation.find(line)) return report;
+    return evaluation.lines.empty() ? nullptr : &evaluation.lines.front();
+}
+
+Interval bootstrap(const std::vector<double> & differences, const std::vector<double> & weights) {
+    constexpr int draws = 10000;
+    uint64_t state = 0;
+    const auto next = [&] { // SplitMix64
+        uint64_t z = state += 0x9e3779b97f4a7c15;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    };
+    const uint64_t count = differences.size();
+    if (count == 0) return {};
+    std::vector<double> means(draws);
+    for (double & mean : means) {
+        double sum = 0, weight = 0;
+        for (uint64_t i = 0; i < count; i++) {
+            const auto chosen = size_t((next() >> 32) * count >> 32);
+            sum += differences[chosen];
+            weight += weights[chosen];
+        }
+        mean = weight > 0 ? sum / weight : 0;
+    }
+    std::sort(means.begin(), means.end());
+    return {means[size_t(draws * 0.025)], means[size_t(draws * 0.975)]};
+}
+
+namespace {
+
+// What of a report of this kind is compared with.
+struct Baseline {
+    std::string data_sha256, precision, source_fingerprint;
+    std::vector<WindowSums> windows; // of the line asked for
+};
+
+Result<Baseline> read_baseline(const std::string & path, Line line) {
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, uint64_t(1) << 30));
+    JsonValue root = document.root(), inner;
+    if (root.find("output", inner)) root = inner; // a report of verify holds one of these
+    GNV_ASSIGN(const JsonValue schema, root.get("schema"));
+    GNV_ASSIGN(const std::string_view name, schema.as_string());
+    if (name != "ggml-nvfp4.evaluation.1")
+        return fail(Code::format, path, ": is ", printable(name), ", not a report of schema ggml-nvfp4.evaluation.1");
+    Baseline out;
+    const auto text = [&](const char * key, std::string & to) -> Status {
+        GNV_ASSIGN(const JsonValue value, root.get(key));
+        GNV_ASSIGN(const std::string_view content, value.as_string());
+        to = content;
+        return {};
+    };
+    GNV_TRY(text("data_sha256", out.data_sha256));
+    GNV_TRY(text("precision", out.precision));
+    GNV_TRY(text("source_fingerprint", out.source_fingerprint));
+    GNV_ASSIGN(const JsonValue lines, root.get("lines"));
+    GNV_ASSIGN(const JsonValue found, lines.get(line_key(line)));
+    GNV_ASSIGN(const JsonValue windows, found.get("windows"));
+    const Status status = windows.for_each_element([&](size_t, const JsonValue & window) -> Status {
+        WindowSums sums;
+        const auto number = [&](const char * key, double & to) -> Status {
+            GNV_ASSIGN(const JsonValue value, window.get(key));
+            GNV_ASSIGN(to, value.as_double());
+            return {};
+        };
+        const auto count = [&](const char * key, uint64_t & to) -> Status {
+            GNV_ASSIGN(const JsonValue value, window.get(key));
+            GNV_ASSIGN(const int64_t content, value.as_int());
+            to = uint64_t(content);
+            return {};
+        };
+        GNV_TRY(count("positions", sums.positions));
+        GNV_TRY(count("predictions", sums.predictions));
+        GNV_TRY(number("kl", sums.divergence));
+        GNV_TRY(number("nll", sums.nll));
+        out.windows.push_back(sums);
+        return {};
+    });
+    if (!status.ok()) return Status(status.code(), status.message());
+    return out;
+}
+
+std::string rounded(double value, int digits) {
+    char text[64];
+    snprintf(text, sizeof text, "%.*f", digits, value);
+    return text;
+}
+
+// Where to look first.
+std::string point_at(const LineReport & line) {
+    const int32_t layer = worst_layer(line.layers);
+    if (layer < 0) return "";
+    const std::string before =
+        layer > 0 ? concat(" from ", rounded(line.layers[size_t(layer - 1)].sqnr_db(), 1), " dB") : "";
+    return concat("; layer ", layer, " adds most: its hidden states fall", before, " to ",
+                  rounded(line.layers[size_t(layer)].sqnr_db(), 1), " dB");
+}
+
+void add_limit(Evaluation & evaluation, const LineReport & line, const char * gate, const char * what, double value,
+               const std::optional<double> & limit, bool at_least) {
+    if (!limit) return;
+    GateResult result;
+    result.gate = gate;
+    result.value = value;
+    result.limit = *limit;
+    result.passed = at_least ? value >= *limit : value <= *limit; // a NaN fails
+    result.text = concat(what, " of ", line_name(line.line), " is ", rounded(value, 6), ", ",
+                         at_least ? "at least " : "at most ", *limit, " is asked for");
+    if (!result.passed) result.text += point_at(line);
+    evaluation.gates.push_back(std::move(result));
+}
+
+Status add_baseline(const std::string & path, Evaluation & evaluation, const LineReport & line) {
+    GNV_ASSIGN(const Baseline baseline, read_baseline(path, line.line));
+    if (baseline.data_sha256 != evaluation.data_sha256 || baseline.windows.size() != line.windows.size())
+        return fail(Code::invalid_argument, path, " is about other data; use the same --data and lengths");
+    if (baseline.precision != precision_name(evaluation.precision))
+        return fail(Code::invalid_argument, path, " was computed in another precision, ",
+                    printable(baseline.precision));
+    if (baseline.source_fingerprint != evaluation.source_fingerprint)
+        return fail(Code::invalid_argument, path, " compares with another source");
+    std::vector<double> divergence, positions, nll, predictions;
+    double total = 0, before = 0, count = 0, log_ratio = 0, predicted = 0;
+    for (size_t w = 0; w < line.windows.size(); w++) {
+        const WindowSums &now = line.windows[w], &then = baseline.windows[w];
+        if (now.positions != then.positions || now.predictions != then.predictions)
+            return fail(Code::format, path, ": window ", w, " has ", then.positions, " positions, not ", now.positions);
+        divergence.push_back(now.divergence - then.divergence);
+        positions.push_back(double(now.positions));
+        nll.push_back(now.nll - then.nll);
+        predictions.push_back(double(now.predictions));
+        total += divergence.back(), before += then.divergence, count += positions.back();
+        log_ratio += nll.back(), predicted += predictions.back();
+    }
+    const double difference = total / std::max(1.0, count), base = before / std::max(1.0, count);
+    const Interval interval = bootstrap(divergence, positions), ratio = bootstrap(nll, predictions);
+    GateResult result;
+    result.gate = "baseline";
+    result.value = difference;
+    result.passed = !(interval.low > 0) && std::isfinite(difference);
+    result.text = concat(
+        "mean KL divergence of ", line_name(line.line), " against the baseline: ", difference < 0 ? "" : "+",
+        rounded(difference, 6), " (", difference < 0 ? "" : "+", rounded(base > 0 ? 100 * difference / base : 0, 2),
+        " %), 95 % of redrawn windows from ", rounded(interval.low, 6), " to ", rounded(interval.high, 6));
+    if (!result.passed) result.text += concat(": worse", point_at(line));
+    evaluation.gates.push_back(result);
+
+    result.gate = "baseline-perplexity";
+    result.value = std::exp(log_ratio / std::max(1.0, predicted));
+    result.limit = 1;
+    result.passed = !(ratio.low > 0) && std::isfinite(result.value);
+    result.text = concat("perplexity of ", line_name(line.line), " / that of the baseline: ", rounded(result.value, 6),
+                         ", 95 % of redrawn windows from ", rounded(std::exp(ratio.low), 6), " to ",
+                         rounded(std::exp(ratio.high), 6));
+    if (!result.passed) result.text += ": worse";
+    evaluation.gates.push_back(result);
+    if (difference < -0.5 * base && interval.high < 0) {
+        result = {"plausible", true, true, difference / base, -0.5, ""};
+        result.text = "less than half of the baseline's divergence: is DST quantized like the baseline's checkpoint?";
+        evaluation.gates.push_back(result);
+    }
+    return {};
+}
+
+} // namespace
+
+Status judge(const Gates & gates, Evaluation & evaluation) {
+    const LineReport * const line = gated_line(evaluation);
+    if (!line) return {};
+    const double ratio = Figures::exponential(line->all.log_ratio).mean;
+    add_limit(evaluation, *line, "max-kl", "mean KL divergence", line->all.divergence.mean, gates.max_divergence,
+              false);
+    add_limit(evaluation, *line, "min-top1", "the share of positions with the same top token", line->all.same_top.mean,
+              gates.min_same_top, true);
+    add_limit(evaluation, *line, "max-ppl-ratio", "the ratio of perplexities", ratio, gates.max_perplexity_ratio,
+              false);
+    if (!gates.baseline.empty()) GNV_TRY(add_baseline(gates.baseline, evaluation, *line));
+    // Quantization takes something away: a checkpoint that predicts this much better was trained on, or is of another model.
+    if (ratio < 0.95 && line->all.log_ratio.mean + 2 * line->all.log_ratio.error < 0)
+        evaluation.gates.push_back({"plausible", true, true, ratio, 0.95,
+                                    concat("perplexity of ", line_name(line->line), " is ", rounded(ratio, 4),
+                                           " times the source's: is SRC really what DST was made from?")});
+    return {};
+}
+
+} // namespace gnv::evaluate

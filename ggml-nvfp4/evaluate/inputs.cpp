@@ -1,0 +1,51 @@
+#include "evaluate/inputs.h"
+
+#include <algorithm>
+
+namespace gnv::evaluate {
+
+static constexpr double largest_value = 448.0 * 6; // of a block scale times a code
+
+static InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
+                                 const LayerStatistics & measured) {
+    InputFigures out;
+    out.layer = layer;
+    out.role = role;
+    out.modules = scales.size();
+    const Observed observed = observed_by(role);
+    const std::vector<float> * const maxima =
+        observed == Observed::count_ ? nullptr : &measured.maxima[size_t(observed)];
+    for (size_t i = 0; i < scales.size(); i++) {
+        const size_t group = observed == Observed::expert_down_input ? i : 0; // gate and up read what all experts read
+        const double largest = maxima && group < maxima->size() ? double((*maxima)[group]) : 0;
+        if (largest <= 0) {
+            out.unmeasured++;
+            continue;
+        }
+        const double room = largest_value / (double(scales[i]) * largest);
+        const auto expert = int32_t(scales.size() > 1 ? i : -1);
+        out.clipped += room < 1;
+        if (out.least_room == 0 || room < out.least_room) out.least_room = room, out.expert_of_least = expert;
+        if (room > out.largest_room) out.largest_room = room, out.expert_of_largest = expert;
+    }
+    const auto [least, most] = std::minmax_element(scales.begin(), scales.end());
+    out.spread = double(*most) / double(*least);
+    return out;
+}
+
+InputReport compare_inputs(const InputScales & scales, const std::vector<LayerStatistics> & measured) {
+    InputReport report;
+    for (int32_t layer = 0; layer < int32_t(measured.size()); layer++) {
+        const LayerStatistics & statistics = measured[size_t(layer)];
+        for (const auto & [key, list] : scales.values())
+            if (key.second == layer) report.roles.push_back(compare_role(key.first, layer, list, statistics));
+        const std::vector<int64_t> & tokens = statistics.tokens_per_expert;
+        if (tokens.empty()) continue;
+        const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
+        report.layers.push_back(
+            {uint64_t(std::count(tokens.begin(), tokens.end(), 0)), uint64_t(*least), uint64_t(*most)});
+    }
+    return report;
+}
+
+} // namespace gnv::evaluate

@@ -1,0 +1,105 @@
+#include "evaluate/layers.h"
+
+#include "cpu/loops.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gnv::evaluate {
+
+double LayerFigures::sqnr_db() const {
+    if (noise <= 0) return signal > 0 ? INFINITY : 0;
+    return 10 * std::log10(signal / noise);
+}
+
+LayerComparer::LayerComparer(const Positions & positions, const TextModelSizes & sizes, size_t variants,
+                             ThreadPool & threads)
+    : positions_(positions), sizes_(sizes), threads_(threads), choices_(variants), figures_(variants) {
+    for (std::vector<int32_t> & list : choices_) list.resize(size_t(positions.count() * sizes.experts_per_token));
+    for (std::vector<LayerFigures> & list : figures_) list.resize(size_t(sizes.layers));
+}
+
+uint64_t LayerComparer::bytes(const TextModelSizes & sizes, int64_t positions, size_t variants) {
+    return uint64_t(positions * sizes.experts_per_token) * sizeof(int32_t) * variants +
+           uint64_t(sizes.layers) * sizeof(LayerFigures) * variants +
+           2 * uint64_t(block * sizes.hidden) * sizeof(float);
+}
+
+void LayerComparer::keep_choice(size_t variant, int64_t first, const Tensor & indices) {
+    std::copy_n(indices.as<const int32_t>(), indices.shape.elements(),
+                choices_[variant].begin() + first * sizes_.experts_per_token);
+}
+
+LayerComparer::Sums LayerComparer::compare_rows(size_t variant, int64_t first, int64_t count, const float * source,
+                                                const float * line) const {
+    const cpu::LogitLoops & loops = cpu::loops().logits;
+    const int64_t chosen = sizes_.experts_per_token;
+    Sums sums;
+    for (int64_t i = 0; i < count; i++) {
+        if (!positions_.scored[size_t(first + i)]) continue;
+        double signal, noise;
+        loops.squares(source + i * sizes_.hidden, line + i * sizes_.hidden, sizes_.hidden, &signal, &noise);
+        sums.signal += signal;
+        sums.noise += noise;
+        sums.positions++;
+        if (chosen == 0) continue;
+        const int32_t * const a = choices_[0].data() + (first + i) * chosen;
+        const int32_t * const b = choices_[variant].data() + (first + i) * chosen;
+        uint64_t common = 0;
+        for (int64_t e = 0; e < chosen; e++) common += uint64_t(std::count(b, b + chosen, a[e]));
+        sums.common += common;
+        sums.same_set += common == uint64_t(chosen);
+        sums.same_first += a[0] == b[0];
+    }
+    return sums;
+}
+
+Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
+    const int64_t total = positions_.count(), blocks = (total + block - 1) / block;
+    const bool in_memory = !pass.plan().store_in_file;
+    for (size_t v = 1; v < figures_.size(); v++) {
+        std::vector<Sums> sums(static_cast<size_t>(blocks));
+        const auto run = [&](int64_t b, float * source_buffer, float * line_buffer) -> Status {
+            const int64_t first = b * block, count = std::min(block, total - first);
+            GNV_ASSIGN(const void * const source, pass.rows(0, Field::hidden, first, count, source_buffer));
+            GNV_ASSIGN(const void * const line, pass.rows(v, Field::hidden, first, count, line_buffer));
+            sums[size_t(b)] =
+                compare_rows(v, first, count, static_cast<const float *>(source), static_cast<const float *>(line));
+            return {};
+        };
+        if (in_memory) {
+            GNV_TRY(threads_.parallel_for(blocks, [&](int64_t b) { return run(b, nullptr, nullptr); }));
+        } else { // the file is what takes time
+            std::vector<float> buffers(size_t(2 * block * sizes_.hidden));
+            for (int64_t b = 0; b < blocks; b++)
+                GNV_TRY(run(b, buffers.data(), buffers.data() + block * sizes_.hidden));
+        }
+        Sums all;
+        for (const Sums & part : sums) {
+            all.signal += part.signal, all.noise += part.noise;
+            all.positions += part.positions, all.common += part.common;
+            all.same_set += part.same_set, all.same_first += part.same_first;
+        }
+        LayerFigures & figures = figures_[v][size_t(layer)];
+        figures.signal = all.signal;
+        figures.noise = all.noise;
+        figures.added = figures.relative_error();
+        if (layer > 0) figures.added -= figures_[v][size_t(layer - 1)].relative_error();
+        const auto positions = double(std::max<uint64_t>(1, all.positions));
+        figures.same_experts = double(all.same_set) / positions;
+        figures.same_first_expert = double(all.same_first) / positions;
+        figures.experts_in_common =
+            double(all.common) / (positions * double(std::max<int64_t>(1, sizes_.experts_per_token)));
+    }
+    return {};
+}
+
+int32_t worst_layer(const std::vector<LayerFigures> & figures) {
+    int32_t worst = -1;
+    for (size_t layer = 0; layer < figures.size(); layer++)
+        if (figures[layer].added > 0 && (worst < 0 || figures[layer].added > figures[size_t(worst)].added))
+            worst = int32_t(layer);
+    return worst;
+}
+
+} // namespace gnv::evaluate

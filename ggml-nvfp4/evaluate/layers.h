@@ -1,0 +1,53 @@
+// Where in the model a line parts from the source: the stream after every block, and what its router chose.
+#pragma once
+
+#include "evaluate/predictions.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace gnv::evaluate {
+
+struct LayerFigures {
+    double signal = 0, noise = 0; // sums of squares over all scored positions: of the source, of the difference
+    double relative_error() const { return signal > 0 ? noise / signal : 0; } // squared
+    double sqnr_db() const;
+    // What this block adds to the relative squared error of the one before.
+    double added = 0;
+    // Shares of positions; 0 in models without experts.
+    double same_experts = 0;      // as a set
+    double same_first_expert = 0; // the one with the largest weight
+    double experts_in_common = 0; // of those chosen
+};
+
+// Collects router choices of all variants layer by layer and compares hidden states once a block is done. Variant 0 is the
+// source.
+class LayerComparer {
+  public:
+    LayerComparer(const Positions & positions, const TextModelSizes & sizes, size_t variants, ThreadPool & threads);
+    static uint64_t bytes(const TextModelSizes & sizes, int64_t positions, size_t variants);
+
+    void keep_choice(size_t variant, int64_t first, const Tensor & indices); // i32 [n, k]
+    Status compare(const TextPass & pass, int32_t layer);
+    // Of a variant, by layer.
+    const std::vector<LayerFigures> & figures(size_t variant) const { return figures_[variant]; }
+
+  private:
+    struct Sums {
+        double signal = 0, noise = 0;
+        uint64_t positions = 0, same_set = 0, same_first = 0, common = 0;
+    };
+    Sums compare_rows(size_t variant, int64_t first, int64_t count, const float * source, const float * line) const;
+
+    static constexpr int64_t block = 256; // positions: sums run block by block, then in order
+    const Positions & positions_;
+    const TextModelSizes sizes_;
+    ThreadPool & threads_;
+    std::vector<std::vector<int32_t>> choices_; // by variant: [P, k] of the layer at hand
+    std::vector<std::vector<LayerFigures>> figures_;
+};
+
+// The layer whose block adds most error; -1 for none.
+int32_t worst_layer(const std::vector<LayerFigures> & figures);
+
+} // namespace gnv::evaluate

@@ -1,0 +1,218 @@
+#include "evaluate/logits_file.h"
+
+#include "formats/json.h"
+#include "formats/json_writer.h"
+#include "formats/nvfp4.h"
+#include "formats/zstd.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gnv::evaluate {
+
+static constexpr char magic[] = "GNVLOGIT";
+static constexpr uint64_t magic_bytes = 8;
+static constexpr uint64_t header_bytes = 4096; // room for the header; what it does not fill are blanks
+static constexpr const char * schema = "ggml-nvfp4.logits.1";
+static constexpr int compression = 1; // the low bytes are noise, the high ones compress at any level
+
+int64_t logits_frame_positions(int64_t vocabulary) {
+    constexpr int64_t wanted = 4 << 20;
+    return std::clamp<int64_t>(wanted / (2 * vocabulary), 1, 1024);
+}
+
+uint64_t logits_frame_bytes(int64_t vocabulary) {
+    return uint64_t(logits_frame_positions(vocabulary)) * uint64_t(vocabulary) * 2;
+}
+
+// --- Writing ------------------------------------------------------------------------------------------------------------------
+
+LogitsWriter::LogitsWriter(File file, const LogitsHeader & header) : file_(std::move(file)), header_(header) {
+    frame_positions_ = logits_frame_positions(header.vocabulary);
+    begin_ = end_ = magic_bytes + 8 + header_bytes;
+    planes_.resize(logits_frame_bytes(header.vocabulary));
+}
+
+Result<std::unique_ptr<LogitsWriter>> LogitsWriter::create(const std::string & path, const LogitsHeader & header) {
+    GNV_ASSIGN(File file, File::create(path));
+    return std::unique_ptr<LogitsWriter>(new LogitsWriter(std::move(file), header));
+}
+
+Status LogitsWriter::append(const float * logits, const std::vector<double> & normalizers, int64_t count,
+                            ThreadPool & threads) {
+    const int64_t width = header_.vocabulary;
+    for (int64_t done = 0; done < count;) {
+        const int64_t rows = std::min(count - done, frame_positions_ - held_);
+        const auto split_row = [&](int64_t i) -> Status {
+            const float * const row = logits + (done + i) * width;
+            char * const low = planes_.data() + (held_ + i) * width;
+            char * const high = low + frame_positions_ * width;
+            const double normalizer = normalizers[size_t(done + i)];
+            for (int64_t c = 0; c < width; c++) {
+                // no F16 infinity, whatever the logits
+                const uint16_t half = nvfp4::f16_from_float(float(std::max(double(row[c]) - normalizer, -60000.0)));
+                low[c] = char(half & 0xff);
+                high[c] = char(half >> 8);
+            }
+            return {};
+        };
+        GNV_TRY(threads.parallel_for(rows, split_row));
+        held_ += rows;
+        done += rows;
+        if (held_ == frame_positions_) GNV_TRY(write_frame());
+    }
+    return {};
+}
+
+Status LogitsWriter::write_frame() {
+    if (held_ == 0) return {};
+    const auto plane = size_t(held_ * header_.vocabulary);
+    if (held_ < frame_positions_) // the last frame: its high bytes follow at once
+        memmove(planes_.data() + plane, planes_.data() + frame_positions_ * header_.vocabulary, plane);
+    GNV_ASSIGN(const std::string frame,
+               zstd_compress(std::string_view(planes_).substr(0, 2 * plane), compression, file_.path()));
+    const uint64_t size = frame.size();
+    GNV_TRY(file_.write(&size, sizeof size, end_));
+    GNV_TRY(file_.write(frame.data(), size, end_ + sizeof size));
+    end_ += sizeof size + size;
+    held_ = 0;
+    return {};
+}
+
+std::string LogitsWriter::header_text(uint64_t tables) const {
+    JsonWriter json;
+    json.begin_object().member("schema", schema).member("vocabulary", header_.vocabulary);
+    json.member("positions", header_.positions).member("frame_positions", frame_positions_);
+    json.member("precision", header_.precision).member("data_sha256", header_.data_sha256);
+    json.member("source_fingerprint", header_.source_fingerprint).member("tables", tables).end_object();
+    std::string text = json.take();
+    GNV_CHECK(text.size() <= header_bytes);
+    text.resize(header_bytes, ' ');
+    return text;
+}
+
+Status LogitsWriter::finish(const std::vector<double> & nll, const std::vector<int32_t> & top) {
+    GNV_TRY(write_frame());
+    const uint64_t tables = end_, size = header_bytes;
+    GNV_TRY(file_.write(nll.data(), nll.size() * sizeof(double), end_));
+    GNV_TRY(file_.write(top.data(), top.size() * sizeof(int32_t), end_ + nll.size() * sizeof(double)));
+    const std::string text = header_text(tables);
+    GNV_TRY(file_.write(&size, sizeof size, magic_bytes));
+    GNV_TRY(file_.write(text.data(), text.size(), magic_bytes + sizeof size));
+    GNV_TRY(file_.sync());
+    GNV_TRY(file_.write(magic, magic_bytes, 0));
+    GNV_TRY(file_.sync());
+    return file_.close();
+}
+
+// --- Reading ------------------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<LogitsReader>> LogitsReader::open(const std::string & path, const LogitsHeader & expected) {
+    GNV_ASSIGN(File file, File::open_read(path));
+    std::unique_ptr<LogitsReader> self(new LogitsReader(std::move(file)));
+    GNV_TRY(self->read_header());
+    const LogitsHeader & found = self->header_;
+    const auto differs = [&](const char * what) {
+        return fail(Code::invalid_argument, path, " holds the predictions of another ", what,
+                    "; make it anew with --save-logits");
+    };
+    if (found.vocabulary != expected.vocabulary) return differs("model");
+    if (!expected.source_fingerprint.empty() && found.source_fingerprint != expected.source_fingerprint)
+        return differs("source");
+    if (found.data_sha256 != expected.data_sha256 || found.positions != expected.positions)
+        return differs("text (--data, --documents, --tokens-per-document)");
+    if (found.precision != expected.precision) return differs("precision");
+    return self;
+}
+
+Status LogitsReader::read_header() {
+    const auto broken = [&](const char * why) { return fail(Code::format, file_.path(), ": ", why); };
+    GNV_ASSIGN(const FileStamp stamp, file_.stamp());
+    size_ = stamp.size;
+    char start[magic_bytes];
+    uint64_t size = 0;
+    if (size_ < magic_bytes + sizeof size) return broken("too small for a file of logits");
+    GNV_TRY(file_.read(start, magic_bytes, 0));
+    if (memcmp(start, magic, magic_bytes) != 0) return broken("is no complete file of logits");
+    GNV_TRY(file_.read(&size, sizeof size, magic_bytes));
+    if (size > header_bytes || size > size_ - magic_bytes - sizeof size) return broken("its header is damaged");
+    std::string text(size, '\0');
+    GNV_TRY(file_.read(text.data(), size, magic_bytes + sizeof size));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(text), file_.path()));
+    const JsonValue root = document.root();
+    const auto number = [&](const char * key, int64_t & to) -> Status {
+        GNV_ASSIGN(const JsonValue value, root.get(key));
+        GNV_ASSIGN(to, value.as_int());
+        return {};
+    };
+    const auto content = [&](const char * key, std::string & to) -> Status {
+        GNV_ASSIGN(const JsonValue value, root.get(key));
+        GNV_ASSIGN(const std::string_view found, value.as_string());
+        to = found;
+        return {};
+    };
+    std::string name;
+    int64_t tables = 0;
+    GNV_TRY(content("schema", name));
+    if (name != schema) return fail(Code::unsupported, file_.path(), ": is ", printable(name), ", not ", schema);
+    GNV_TRY(number("vocabulary", header_.vocabulary));
+    GNV_TRY(number("positions", header_.positions));
+    GNV_TRY(number("frame_positions", frame_positions_));
+    GNV_TRY(number("tables", tables));
+    GNV_TRY(content("precision", header_.precision));
+    GNV_TRY(content("data_sha256", header_.data_sha256));
+    GNV_TRY(content("source_fingerprint", header_.source_fingerprint));
+    constexpr int64_t most = int64_t(1) << 40;
+    if (header_.vocabulary < 1 || header_.vocabulary > (1 << 24) || header_.positions < 1 || header_.positions > most ||
+        frame_positions_ != logits_frame_positions(header_.vocabulary) || tables < 0)
+        return broken("its header makes no sense");
+    tables_ = uint64_t(tables);
+    next_ = magic_bytes + sizeof size + size;
+    if (tables_ < next_ || tables_ > size_ || size_ - tables_ != uint64_t(header_.positions) * 12)
+        return broken("it is not as long as its header says");
+    return {};
+}
+
+Status LogitsReader::read_positions(std::vector<double> & nll, std::vector<int32_t> & top) const {
+    const auto count = uint64_t(header_.positions);
+    nll.resize(count);
+    top.resize(count);
+    GNV_TRY(file_.read(nll.data(), count * sizeof(double), tables_));
+    return file_.read(top.data(), count * sizeof(int32_t), tables_ + count * sizeof(double));
+}
+
+Status LogitsReader::load_frame(int64_t frame) {
+    GNV_CHECK(frame == frame_ + 1);
+    uint64_t size = 0;
+    if (tables_ - next_ < sizeof size) return fail(Code::format, file_.path(), ": frame ", frame, " is missing");
+    GNV_TRY(file_.read(&size, sizeof size, next_));
+    if (size > tables_ - next_ - sizeof size)
+        return fail(Code::format, file_.path(), ": frame ", frame, " is longer than what is left of the file");
+    const uint64_t content = uint64_t(std::min(frame_positions_, header_.positions - frame * frame_positions_)) *
+                             uint64_t(header_.vocabulary) * 2;
+    std::string compressed(size, '\0');
+    GNV_TRY(file_.read(compressed.data(), size, next_ + sizeof size));
+    GNV_ASSIGN(planes_, zstd_decompress_all(compressed, content, file_.path()));
+    if (planes_.size() != content)
+        return fail(Code::format, file_.path(), ": frame ", frame, " holds ", planes_.size(), " bytes, not ", content);
+    next_ += sizeof size + size;
+    frame_ = frame;
+    return {};
+}
+
+Status LogitsReader::read(int64_t first, int64_t count, uint16_t * rows) {
+    const int64_t width = header_.vocabulary;
+    GNV_CHECK(first + count <= header_.positions);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t position = first + i, frame = position / frame_positions_;
+        if (frame != frame_) GNV_TRY(load_frame(frame));
+        const int64_t row = position - frame * frame_positions_;
+        const char * const low = planes_.data() + row * width;
+        const char * const high = low + planes_.size() / 2;
+        for (int64_t c = 0; c < width; c++)
+            rows[i * width + c] = uint16_t(uint8_t(low[c]) | uint16_t(uint8_t(high[c])) << 8);
+    }
+    return {};
+}
+
+} // namespace gnv::evaluate

@@ -1,0 +1,67 @@
+// What every position of the data says about a line of the comparison: filled from logits that stand side by side, a few
+// positions at a time, and kept as a few numbers each.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "exec/text_pass.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace gnv::evaluate {
+
+// Where positions belong. A window is an independent piece of text: what errors are estimated by. Pads count nowhere.
+struct Positions {
+    struct Window {
+        int64_t begin = 0, end = 0; // rows of the pass
+        int64_t last_quarter = 0;   // where it begins
+    };
+    std::vector<Window> windows;
+    std::vector<uint32_t> window_of; // [P]
+    std::vector<int32_t> next;       // [P]: the token that follows; -1 at the end of a window
+    std::vector<uint8_t> scored;     // [P]: 0 for pads
+    int64_t count() const { return int64_t(next.size()); }
+};
+Positions list_positions(const std::vector<TextSequence> & sequences);
+
+// Of one variant; entries of positions that are not scored are 0.
+struct Predictions {
+    std::vector<double> nll;        // [P]: -ln p(next token); 0 where there is none
+    std::vector<double> divergence; // [P]: KL(source || this) in nats; empty for the source
+    std::vector<int32_t> top;       // [P]: the most likely token, the first of equal ones
+    void resize(int64_t positions, bool is_source);
+    static uint64_t bytes(int64_t positions, size_t lines) { return uint64_t(positions) * (20 * uint64_t(lines) + 12); }
+};
+
+// The source's rows come either with those of the lines, or from a file that gives them as half-precision
+// log-probabilities, with nll and top filled in already.
+struct SourceRows {
+    const float * logits = nullptr;           // [n, V]
+    const uint16_t * probabilities = nullptr; // F16 [n, V]
+};
+
+// Rows [first, first + n), n the rows of lines[0]. Fails on a logit that is NaN or Inf and says whose it is.
+class Comparer {
+  public:
+    Comparer(const Positions & positions, int64_t vocabulary, ThreadPool & threads);
+    Status compare(int64_t first, int64_t count, const SourceRows & source, const std::vector<const float *> & lines,
+                   Predictions & source_predictions, std::vector<Predictions> & predictions);
+    // Of the rows last compared, by row: ln of the sum of exp(logit) of the source.
+    const std::vector<double> & source_normalizers() const { return normalizers_; }
+    static uint64_t scratch_bytes(int64_t vocabulary, int threads) {
+        return uint64_t(threads) * uint64_t(vocabulary) * (2 * sizeof(double) + sizeof(float));
+    }
+
+  private:
+    const Positions & positions_;
+    const int64_t vocabulary_;
+    ThreadPool & threads_;
+    struct Scratch {
+        std::vector<double> source, line;
+        std::vector<float> widened;
+    };
+    std::vector<Scratch> scratch_; // by thread
+    std::vector<double> normalizers_;
+};
+
+} // namespace gnv::evaluate
