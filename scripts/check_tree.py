@@ -173,7 +173,7 @@ def check_files(tree):
         if name in seen and not path.startswith("tools/"):  # a program is named after what it does
             tree.report(path, 1, f"the file name is taken: {seen[name]}")
         seen.setdefault(name, path)
-        first_comment = re.match(r"(\s*//[^\n]*\n)*|\s*/\*.*?\*/", text, flags=re.S).group(0)
+        first_comment = re.match(r"\s*/\*.*?\*/|(\s*//[^\n]*\n)*", text, flags=re.S).group(0)
         if len(lines) - 1 > MAX_LINES and "long because" not in first_comment:
             tree.report(path, 1, f"{len(lines) - 1} lines: over {MAX_LINES}, the first comment says \"long because\"")
         if re.search(r"\.(h|cuh)$", path) and path != PUBLIC_HEADER and path not in INCLUDED_OFTEN:

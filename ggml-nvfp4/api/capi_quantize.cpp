@@ -149,6 +149,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (options.calibration) run.statistics = &options.calibration->statistics;
         run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
         run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
+        run.device = options.device;
+        run.device_bytes = options.device_bytes;
         if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
         if (options.save_statistics) run.save_statistics = options.save_statistics;
         if (options.progress) {

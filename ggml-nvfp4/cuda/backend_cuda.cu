@@ -77,12 +77,30 @@ class CudaBackend final : public Backend {
     }
 
     void free(void * memory) override { (void)cudaFree(memory); }
+    Result<HostMemory> allocate_host(size_t bytes) override {
+        void * memory = nullptr;
+        const cudaError_t error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
+        if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
+        (void)cudaGetLastError();
+        return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
+    }
+    void free_host(void * memory) override { (void)cudaFreeHost(memory); }
+    Result<uint64_t> free_bytes() override {
+        size_t available = 0, total = 0;
+        cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = cudaMemGetInfo(&available, &total);
+        if (error != cudaSuccess) return cuda_failure(error, concat("cannot inspect CUDA device ", device_.index));
+        return uint64_t(available);
+    }
 
     void upload(void * target, const void * host, size_t bytes) override {
         enqueue("upload", [&] { return cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, stream_); });
     }
     void download(void * host, const void * source, size_t bytes) override {
         enqueue("download", [&] { return cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_); });
+    }
+    void clear(void * target, size_t bytes) override {
+        enqueue("clear", [&] { return cudaMemsetAsync(target, 0, bytes, stream_); });
     }
     Status synchronize() override {
         enqueue("synchronize", [&] { return cudaStreamSynchronize(stream_); });

@@ -241,6 +241,9 @@ typedef struct gnv_quantize_options {
     gnv_expert_tokens experts;
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */
+    int32_t device;               /* that computes the forward pass, as gnv_device_get_info counts: 0 is the CPU. CUDA
+                                     devices compute in BF16 */
+    uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free */
 } gnv_quantize_options;
 
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
