@@ -101,7 +101,8 @@ struct TextPass::State {
     Status run_group(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, const BadInput & bad) const;
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                   const BadInput & bad) const;
 };
 
 static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {

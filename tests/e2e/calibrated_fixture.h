@@ -108,9 +108,7 @@ inline RunResult quantize(const CalibratedRun & run) {
     return result;
 }
 
-inline void require_good(const RunResult & result) {
-    REQUIRE_MESSAGE(result.status == GNV_OK, result.message);
-}
+inline void require_good(const RunResult & result) { REQUIRE_MESSAGE(result.status == GNV_OK, result.message); }
 
 // --- Data ---------------------------------------------------------------------------------------------------------------
 

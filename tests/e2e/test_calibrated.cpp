@@ -132,9 +132,9 @@ TEST_CASE("config.json is the reference's, but for the pattern that names the dr
                  CAPTURE(key);
                  JsonValue found;
                  REQUIRE(a.find(std::string(key).c_str(), found));
-                 const std::string expected =
-                     key == "ignore" ? replaced(std::string(value.text()), "re:^mtp.*", "re:.*mtp.*")
-                                     : std::string(value.text());
+                 const std::string expected = key == "ignore"
+                                                  ? replaced(std::string(value.text()), "re:^mtp.*", "re:.*mtp.*")
+                                                  : std::string(value.text());
                  CHECK(std::string(found.text()) == expected);
                  compared++;
                  return {};

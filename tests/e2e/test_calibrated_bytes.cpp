@@ -212,8 +212,8 @@ TEST_CASE("--experts routed: shared inputs are the same, experts without tokens 
     const RunResult result = quantize(routed);
     require_good(result);
 
-    for (const char * observed : {"mixer_input", "attention_out_input", "linear_attention_out_input", "mlp_input",
-                                  "shared_down_input"})
+    for (const char * observed :
+         {"mixer_input", "attention_out_input", "linear_attention_out_input", "mlp_input", "shared_down_input"})
         CHECK(layer_numbers(all.save_statistics, "maxima", observed) ==
               layer_numbers(routed.save_statistics, "maxima", observed));
     const auto chosen = layer_numbers(routed.save_statistics, "tokens_per_expert", nullptr);

@@ -115,8 +115,9 @@ TEST_CASE("ids that the tokenizer or the model does not have, texts that are too
 
     run.source = synthetic(tiny.scratch, "small", "\"vocab_size\": 2000, \"max_position_embeddings\": 64,");
     run.tokens = tiny.scratch.save("beyond.json", tokens_text({{1, 2}, {3, 4, 5, 2000}}));
-    check_refused(run, {GNV_INVALID_ARGUMENT,
-                        {"sequence 1, position 3", "token 2000 is not in the vocabulary of 2000", "another tokenizer"}});
+    check_refused(run,
+                  {GNV_INVALID_ARGUMENT,
+                   {"sequence 1, position 3", "token 2000 is not in the vocabulary of 2000", "another tokenizer"}});
     run.tokens = tiny.scratch.save("long.json", tokens_text(random_ids(2, 65, 2000)));
     check_refused(run, {GNV_INVALID_ARGUMENT, {"sequence 0", "65 positions, the model has 64", "shorter sequences"}});
     run.tokens = tiny.scratch.save("fitting.json", tokens_text(random_ids(2, 64, 2000)));
@@ -209,7 +210,8 @@ TEST_CASE("damaged statistics files") {
     REQUIRE(remove_tree(bf16.destination).ok());
     run.statistics = {tiny.scratch / "good.json", bf16.save_statistics};
     check_refused(run, {GNV_INVALID_ARGUMENT, {"bf16.json", "precision fp32", "bf16"}});
-    run.statistics = {tiny.scratch / "good.json", tiny.scratch.save("short.json", with("\"tokens_per_expert\"", "\"x\""))};
+    run.statistics = {tiny.scratch / "good.json",
+                      tiny.scratch.save("short.json", with("\"tokens_per_expert\"", "\"x\""))};
     check_refused(run, {GNV_FORMAT, {"short.json", "different shapes"}});
 }
 
@@ -259,17 +261,20 @@ TEST_CASE("a NaN that comes up on the way is named with layer, sample and positi
     CalibratedRun run = tiny.run();
     run.save_statistics = tiny.scratch / "statistics.json";
     run.source = changed_tiny(tiny.scratch, "embedding", [&](std::vector<MemoryTensor> & tensors) {
-        set_bf16(find_tensor(tensors, "model.language_model.embed_tokens.weight").data, size_t(token) * 256 + 3, bf16_nan);
+        set_bf16(find_tensor(tensors, "model.language_model.embed_tokens.weight").data, size_t(token) * 256 + 3,
+                 bf16_nan);
     });
     for (const int threads : {1, 3}) {
         run.threads = threads;
-        check_refused(run, {GNV_BAD_VALUE,
-                            {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ": feature 0 is NaN"},
-                            false});
+        check_refused(run,
+                      {GNV_BAD_VALUE,
+                       {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ": feature 0 is NaN"},
+                       false});
     }
     run.ram_bytes = 9'000'000; // other batches, ranges of experts
     run.scratch_folder = tiny.scratch.path();
-    check_refused(run, {GNV_BAD_VALUE, {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ":"}, false});
+    check_refused(
+        run, {GNV_BAD_VALUE, {"layer 0, mixer_input, sample 1, position " + std::to_string(position) + ":"}, false});
     run.ram_bytes = 0;
 
     run.source = changed_tiny(tiny.scratch, "value", [](std::vector<MemoryTensor> & tensors) {

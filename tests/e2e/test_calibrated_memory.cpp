@@ -23,10 +23,11 @@ TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {
         REQUIRE(copy_file_synced(join_path(tiny_folder, file), join_path(source, file)).ok());
     const std::string tokens = scratch.save("tokens.json", tokens_text(random_ids(2, 60, 4096)));
     const auto run = [&](const std::string & options, uint64_t limit) {
-        const ToolRun tool = run_tool("quantize",
-                                      source + " -o " + (scratch / "out") + " --tokens " + tokens + " --json " +
-                                          (scratch / "report.json") + " --quiet --threads 2 --overwrite " + options + " 2>&1",
-                                      limit ? concat("ulimit -d ", limit / 1024, "; ") : "");
+        const ToolRun tool =
+            run_tool("quantize",
+                     source + " -o " + (scratch / "out") + " --tokens " + tokens + " --json " +
+                         (scratch / "report.json") + " --quiet --threads 2 --overwrite " + options + " 2>&1",
+                     limit ? concat("ulimit -d ", limit / 1024, "; ") : "");
         REQUIRE_MESSAGE(tool.exit_code == 0, tool.out);
         return JsonDocument::read(scratch / "report.json", 1 << 20).take();
     };
@@ -47,7 +48,7 @@ TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {
     CHECK(uint64_t(number_of(wide, "peak_rss_bytes")) <= planned(wide) + resident_slack);
     CHECK(made.value().bytes > planned(wide) + slack); // all of it together would not have fit
     CHECK(file_hashes(scratch / "out") == expected);
-    MESSAGE("planned ", planned(tight), " and ", planned(wide), ", resident ", number_of(tight, "peak_rss_bytes"), " and ",
-            number_of(wide, "peak_rss_bytes"));
+    MESSAGE("planned ", planned(tight), " and ", planned(wide), ", resident ", number_of(tight, "peak_rss_bytes"),
+            " and ", number_of(wide, "peak_rss_bytes"));
 }
 #endif

@@ -160,7 +160,10 @@ TEST_CASE("batches of any composition, statistics and values") {
             CAPTURE(positions);
             options.batch_positions = positions;
             const Outcome found = f.run(texts, options);
-            CHECK(found.plan.batches.size() == (positions == 1 ? 7u : positions == 100000 ? 1u : positions == 100 ? 5u : 2u));
+            CHECK(found.plan.batches.size() == (positions == 1        ? 7u
+                                                : positions == 100000 ? 1u
+                                                : positions == 100    ? 5u
+                                                                      : 2u));
             check_same(found, expected);
         }
     }
