@@ -92,6 +92,8 @@ Status SubjectReader::read_config() {
         Result<JsonDocument> document = JsonDocument::parse(out_.config_text, "config.json");
         if (document.ok()) {
             out_.config = document.take();
+        } else if (is_machine_failure(document.status())) {
+            return document.take_status();
         } else {
             problem = document.take_status();
         }

@@ -130,11 +130,16 @@ TEST_CASE("calibrated runs: every call that fails in turn ends the run in good o
     const FaultCase cases[] = {
         {FAULT_OPEN, EMFILE, Expect::either}, // a scratch file without a name is tried first
         {FAULT_READ, EIO, Expect::failure},
-        {FAULT_WRITE, ENOSPC, Expect::failure},  {FAULT_SIZE, ENOSPC, Expect::failure},
-        {FAULT_SYNC, EIO, Expect::failure},      {FAULT_RENAME, EIO, Expect::failure},
-        {FAULT_CLOSE, EIO, Expect::either},      {FAULT_FOLDER, EIO, Expect::failure},
-        {FAULT_STAT, EACCES, Expect::either},    {FAULT_REMOVE, EIO, Expect::failure},
-        {FAULT_MEMORY, ENOMEM, Expect::either},  {FAULT_READ, FAULT_SHORT, Expect::survival, true},
+        {FAULT_WRITE, ENOSPC, Expect::failure},
+        {FAULT_SIZE, ENOSPC, Expect::failure},
+        {FAULT_SYNC, EIO, Expect::failure},
+        {FAULT_RENAME, EIO, Expect::failure},
+        {FAULT_CLOSE, EIO, Expect::either},
+        {FAULT_FOLDER, EIO, Expect::failure},
+        {FAULT_STAT, EACCES, Expect::either},
+        {FAULT_REMOVE, EIO, Expect::failure},
+        {FAULT_MEMORY, ENOMEM, Expect::either},
+        {FAULT_READ, FAULT_SHORT, Expect::survival, true},
         {FAULT_WRITE, EINTR, Expect::survival},
     };
     for (const FaultCase & fault_case : cases) {
