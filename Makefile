@@ -27,13 +27,14 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 configure: deps
 	@$(configure)
 
-demo: configure ## build the programs, quantize the small checkpoint, verify the result and let both write
+demo: configure ## build the programs, calibrate and quantize the small checkpoint, verify the result and let both write
 	$(build) --target quantize verify run test_data
 	@mkdir -p $(BUILD)/demo
-	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4a16 --scheme nvfp4a16 --overwrite
-	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4a16 --source $(BUILD)/data/qwen36-tiny
+	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4 --calib tests/data/calibration.jsonl.zst \
+		--samples 32 --seq-len 256 --overwrite
+	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny
 	$(BUILD)/bin/run $(BUILD)/data/qwen36-tiny $(demo_text)
-	$(BUILD)/bin/run $(BUILD)/demo/qwen36-tiny-nvfp4a16 $(demo_text)
+	$(BUILD)/bin/run $(BUILD)/demo/qwen36-tiny-nvfp4 $(demo_text)
 
 test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)

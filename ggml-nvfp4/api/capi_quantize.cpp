@@ -113,8 +113,12 @@ gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_
     if (out) *out = nullptr;
     return api::call(calibration ? calibration->engine : nullptr, [&]() -> Status {
         if (!out) return Status(Code::invalid_argument, "gnv_calibration_text: out is NULL");
-        *out = api::make_text(format == GNV_TEXT_JSON ? statistics_json(calibration->statistics)
-                                                      : statistics_text(calibration->statistics));
+        if (format != GNV_TEXT_JSON) {
+            *out = api::make_text(statistics_text(calibration->statistics));
+            return {};
+        }
+        GNV_ASSIGN(std::string text, statistics_json(calibration->statistics));
+        *out = api::make_text(std::move(text));
         return {};
     });
 }

@@ -74,6 +74,17 @@ static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, c
                 ": measure this one (--calib)");
 }
 
+// Under another name until it is complete: nobody takes half a file for statistics.
+static Status save_statistics(const std::string & path, const Statistics & statistics) {
+    const std::string partial = path + ".partial";
+    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
+    GNV_ASSIGN(const std::string text, statistics_json(statistics));
+    Status status = write_file_synced(partial, text);
+    if (status.ok()) status = rename_path(partial, path);
+    if (!status.ok()) (void)remove_file(partial).ok();
+    return status;
+}
+
 namespace {
 
 // One run from its checks to the result's name.
@@ -133,8 +144,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     report_.calibrate_wall = seconds_since(start) - (report_.stream_wall - streamed);
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
-    if (!options_.save_statistics.empty())
-        GNV_TRY(write_file_synced(options_.save_statistics, statistics_json(statistics_)));
+    if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
     return {};
 }
 
@@ -143,8 +153,8 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
         GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
     const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
-    GNV_TRY(writer.add_file(quantization_report_name,
-                            quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_)));
+    GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
+    GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
     return writer.publish(plan_.config_text);

@@ -9,6 +9,7 @@ gnv_test(test_faults
     faults/failing_new.cpp
     faults/fault_names.c
     faults/fault_shim.c
+    faults/test_calibrate_faults.cpp
     faults/test_faults.cpp
     faults/test_verify_faults.cpp
 )
