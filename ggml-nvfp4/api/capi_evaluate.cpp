@@ -44,6 +44,7 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     limit(given.max_kl, options.gates.max_divergence);
     limit(given.min_top1, options.gates.min_same_top);
     limit(given.max_perplexity_ratio, options.gates.max_perplexity_ratio);
+    limit(given.max_room, options.gates.max_room);
     options.gates.baseline = text(given.baseline);
     if (given.progress) {
         const auto start = std::chrono::steady_clock::now();
@@ -79,8 +80,8 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
         if (source) {
             GNV_ASSIGN(source_folder, open_folder(source));
         }
-        GNV_ASSIGN(evaluate::Evaluation result, evaluate::evaluate(std::move(folder), std::move(source_folder), data,
-                                                                   *engine->threads, run));
+        GNV_ASSIGN(evaluate::Evaluation result,
+                   evaluate::evaluate(std::move(folder), std::move(source_folder), data, *engine->threads, run));
         *out = new gnv_evaluation_t{engine, std::move(result)};
         return {};
     });

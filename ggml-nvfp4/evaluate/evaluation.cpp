@@ -162,7 +162,8 @@ Status Run::create_pass() {
     }
     positions_ = list_positions(data_.sequences);
     const int64_t count = positions_.count();
-    uint64_t own = Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
+    uint64_t own =
+        Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
     if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size());
     if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
     const uint64_t budget = options_.ram_bytes > 0 ? options_.ram_bytes : available_memory() / 5 * 4;
@@ -247,8 +248,8 @@ Status Run::report() {
         const auto at = size_t(found - lines_.begin());
         LineReport line;
         line.line = Line(i);
-        line.all = measure(positions_, source_predictions_, predictions_[at], Part::all);
-        line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Part::last_quarter);
+        line.all = measure(positions_, source_predictions_, predictions_[at], Stretch::all);
+        line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Stretch::last_quarter);
         line.windows = sum_windows(positions_, source_predictions_, predictions_[at]);
         if (layers_) line.layers = layers_->figures(at + 1);
         out_.positions = line.all.positions;

@@ -67,16 +67,18 @@ class FigureTable {
     std::vector<Row> rows_;
 };
 
-constexpr const char * percentile_names[percentile_count] = {"Minimum", " 0.1%", " 1.0%",  " 5.0%",  "10.0%",
-                                                             "25.0%",   "Median", "75.0%", "90.0%",  "95.0%",
+constexpr const char * percentile_names[percentile_count] = {"Minimum", " 0.1%",  " 1.0%",  " 5.0%", "10.0%",
+                                                             "25.0%",   "Median", "75.0%",  "90.0%", "95.0%",
                                                              "99.0%",   "99.9%",  "Maximum"};
 
 void add_perplexity(FigureTable & table) {
     table.add("Mean PPL(Q)", [](const auto & l) { return estimate(Figures::exponential(l.all.nll), 4); });
     table.add("Mean PPL(base)", [](const auto & l) { return estimate(Figures::exponential(l.all.source_nll), 4); });
-    table.add("Cor(ln(PPL(Q)), ln(PPL(base)))", [](const auto & l) { return number(100 * l.all.correlation, 2) + "%"; });
+    table.add("Cor(ln(PPL(Q)), ln(PPL(base)))",
+              [](const auto & l) { return number(100 * l.all.correlation, 2) + "%"; });
     table.add("Mean ln(PPL(Q)/PPL(base))", [](const auto & l) { return estimate(l.all.log_ratio, 6); });
-    table.add("Mean PPL(Q)/PPL(base)", [](const auto & l) { return estimate(Figures::exponential(l.all.log_ratio), 6); });
+    table.add("Mean PPL(Q)/PPL(base)",
+              [](const auto & l) { return estimate(Figures::exponential(l.all.log_ratio), 6); });
     table.add("Mean PPL(Q)-PPL(base)", [](const auto & l) {
         return number(Figures::exponential(l.all.nll).mean - Figures::exponential(l.all.source_nll).mean, 4);
     });
@@ -108,10 +110,9 @@ void add_last_quarter(FigureTable & table) {
 }
 
 std::string describe(const Evaluation & e) {
-    std::string text =
-        concat(count_text(e.positions), " positions, ", count_text(e.predictions), " next tokens in ",
-               count_text(e.windows), " windows; ", e.precision == Precision::f32 ? "FP32" : "BF16", " arithmetic; ± is ",
-               "one standard error, by window");
+    std::string text = concat(count_text(e.positions), " positions, ", count_text(e.predictions), " next tokens in ",
+                              count_text(e.windows), " windows; ", e.precision == Precision::f32 ? "FP32" : "BF16",
+                              " arithmetic; ± is ", "one standard error, by window");
     if (e.shared_expert_scale) text += "; one input scale for all experts of a layer";
     if (e.source_logits_read) text += "; the source's predictions come from a file";
     return text;
@@ -136,7 +137,8 @@ std::string layer_table(const Evaluation & e) {
         for (const LineReport & line : e.lines) {
             const LayerFigures & figures = line.layers[layer];
             row.push_back(number(figures.sqnr_db(), 2));
-            row.push_back(number(100 * figures.added, 3) + "%" + (worst_layer(line.layers) == int32_t(layer) ? "*" : " "));
+            row.push_back(number(100 * figures.added, 3) + "%" +
+                          (worst_layer(line.layers) == int32_t(layer) ? "*" : " "));
             if (!experts) continue;
             row.push_back(number(100 * figures.experts_in_common, 1) + "%");
             row.push_back(number(100 * figures.same_first_expert, 1) + "%");
@@ -159,7 +161,8 @@ std::string input_table(const Evaluation & e) {
     };
     std::vector<std::pair<Role, Sum>> sums;
     for (const InputFigures & figures : e.inputs.roles) {
-        auto found = std::find_if(sums.begin(), sums.end(), [&](const auto & entry) { return entry.first == figures.role; });
+        auto found =
+            std::find_if(sums.begin(), sums.end(), [&](const auto & entry) { return entry.first == figures.role; });
         if (found == sums.end()) found = sums.insert(sums.end(), {figures.role, {}});
         Sum & sum = found->second;
         sum.modules += figures.modules, sum.unmeasured += figures.unmeasured, sum.clipped += figures.clipped;
@@ -172,27 +175,30 @@ std::string input_table(const Evaluation & e) {
         if (figures.largest_room > sum.largest)
             sum.largest = figures.largest_room, sum.largest_at = where(figures.expert_of_largest);
     }
-    std::vector<Row> rows = {{"Input scales on these data", "modules", "clip", "no input", "least room", "at", "most room",
-                              "at", "spread in a layer"}};
+    std::vector<Row> rows = {{"Input scales on these data", "modules", "clip", "no input", "least room", "at",
+                              "most room", "at", "spread in a layer"}};
     for (const auto & [role, sum] : sums)
-        rows.push_back({role_traits(role).name, count_text(sum.modules), count_text(sum.clipped), count_text(sum.unmeasured),
-                        sum.largest > 0 ? number(sum.least, 2) : "-", sum.least_at, number(sum.largest, 2),
-                        sum.largest_at, number(sum.spread, 1)});
+        rows.push_back({role_traits(role).name, count_text(sum.modules), count_text(sum.clipped),
+                        count_text(sum.unmeasured), sum.largest > 0 ? number(sum.least, 2) : "-", sum.least_at,
+                        number(sum.largest, 2), sum.largest_at, number(sum.spread, 1)});
     std::string text = format_table(rows, {false, true, true, true, true, false, true, false, true});
     text += "room: largest input that the scale can express / largest input; below 1 it clips\n";
     uint64_t silent = 0, least = UINT64_MAX;
     for (const InputReport::Layer & layer : e.inputs.layers)
         silent += layer.experts_without_tokens, least = std::min(least, layer.least_tokens);
     if (!e.inputs.layers.empty())
-        text += concat(count_text(silent), " experts saw no token; the least that one saw are ", count_text(least), "\n");
+        text +=
+            concat(count_text(silent), " experts saw no token; the least that one saw are ", count_text(least), "\n");
     return text;
 }
 
 std::string gate_lines(const Evaluation & e) {
     std::string text;
     for (const GateResult & gate : e.gates)
-        text += concat(gate.flagged ? "suspicious  " : gate.passed ? "passed      " : "FAILED      ", gate.gate, ": ",
-                       gate.text, "\n");
+        text += concat(gate.flagged  ? "suspicious  "
+                       : gate.passed ? "passed      "
+                                     : "FAILED      ",
+                       gate.gate, ": ", gate.text, "\n");
     return text;
 }
 
@@ -229,14 +235,17 @@ std::string evaluation_markdown(const Evaluation & evaluation) {
     table.add("Maximum KL divergence", [](const auto & l) { return number(l.all.divergence_at[12], 4); });
     table.add("Same top token", [](const auto & l) { return estimate(l.all.same_top, 2, 100) + " %"; });
     table.add("Perplexity", [](const auto & l) { return number(Figures::exponential(l.all.nll).mean, 4); });
-    table.add("Perplexity of the source", [](const auto & l) { return number(Figures::exponential(l.all.source_nll).mean, 4); });
-    table.add("Ratio of perplexities", [](const auto & l) { return estimate(Figures::exponential(l.all.log_ratio), 5); });
+    table.add("Perplexity of the source",
+              [](const auto & l) { return number(Figures::exponential(l.all.source_nll).mean, 4); });
+    table.add("Ratio of perplexities",
+              [](const auto & l) { return estimate(Figures::exponential(l.all.log_ratio), 5); });
     table.add("RMS change of the true token's probability",
               [](const auto & l) { return number(100 * l.all.probability_rms.mean, 2) + " %"; });
     table.add("Mean KL divergence, last quarter of each window",
               [](const auto & l) { return estimate(l.last_quarter.divergence, 4); });
     if (has_layers(evaluation))
-        table.add("SQNR of the last hidden states", [](const auto & l) { return number(l.layers.back().sqnr_db(), 1) + " dB"; });
+        table.add("SQNR of the last hidden states",
+                  [](const auto & l) { return number(l.layers.back().sqnr_db(), 1) + " dB"; });
     return concat(table.markdown(), "\n", describe(evaluation), ". Data: `", evaluation.data_sha256.substr(0, 16),
                   "`. Made with ggml-nvfp4 `verify`.\n");
 }

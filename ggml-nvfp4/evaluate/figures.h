@@ -16,8 +16,8 @@ struct Estimate {
 
 // At minimum, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9 %, maximum; between two values in proportion.
 constexpr size_t percentile_count = 13;
-constexpr std::array<double, percentile_count> percentile_points = {0,  0.001, 0.01, 0.05, 0.1,   0.25, 0.5,
-                                                                    0.75, 0.9, 0.95, 0.99, 0.999, 1};
+constexpr std::array<double, percentile_count> percentile_points = {0,    0.001, 0.01, 0.05, 0.1,   0.25, 0.5,
+                                                                    0.75, 0.9,   0.95, 0.99, 0.999, 1};
 using Percentiles = std::array<double, percentile_count>;
 Percentiles percentiles(std::vector<double> values); // zeros for none
 
@@ -25,19 +25,19 @@ struct Figures {
     uint64_t positions = 0, predictions = 0; // predictions: positions with a next token
     Estimate divergence, same_top;           // nats; share of positions
     Percentiles divergence_at{};
-    Estimate source_nll, nll;  // nats each predicted token
-    Estimate log_ratio;        // mean of nll - source_nll: ln of the ratio of the perplexities
-    double correlation = 0;    // of the two nll by window
-    Estimate probability;      // change of the true token's probability, mean
-    Estimate probability_rms;  // root of its mean square
+    Estimate source_nll, nll; // nats each predicted token
+    Estimate log_ratio;       // mean of nll - source_nll: ln of the ratio of the perplexities
+    double correlation = 0;   // of the two nll by window
+    Estimate probability;     // change of the true token's probability, mean
+    Estimate probability_rms; // root of its mean square
     Percentiles probability_at{};
 
     // exp of a mean of ln, with the error that goes with it
     static Estimate exponential(const Estimate & log);
 };
 
-enum class Part : uint8_t { all, last_quarter };
-Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Part part);
+enum class Stretch : uint8_t { all, last_quarter };
+Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch);
 
 // Sums of one window, what two reports are compared by.
 struct WindowSums {

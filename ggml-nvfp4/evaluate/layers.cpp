@@ -21,7 +21,8 @@ LayerComparer::LayerComparer(const Positions & positions, const TextModelSizes &
 
 uint64_t LayerComparer::bytes(const TextModelSizes & sizes, int64_t positions, size_t variants) {
     return uint64_t(positions * sizes.experts_per_token) * sizeof(int32_t) * variants +
-           uint64_t(sizes.layers) * sizeof(LayerFigures) * variants + 2 * uint64_t(block * sizes.hidden) * sizeof(float);
+           uint64_t(sizes.layers) * sizeof(LayerFigures) * variants +
+           2 * uint64_t(block * sizes.hidden) * sizeof(float);
 }
 
 void LayerComparer::keep_choice(size_t variant, int64_t first, const Tensor & indices) {
@@ -62,8 +63,8 @@ Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
             const int64_t first = b * block, count = std::min(block, total - first);
             GNV_ASSIGN(const void * const source, pass.rows(0, Field::hidden, first, count, source_buffer));
             GNV_ASSIGN(const void * const line, pass.rows(v, Field::hidden, first, count, line_buffer));
-            sums[size_t(b)] = compare_rows(v, first, count, static_cast<const float *>(source),
-                                           static_cast<const float *>(line));
+            sums[size_t(b)] =
+                compare_rows(v, first, count, static_cast<const float *>(source), static_cast<const float *>(line));
             return {};
         };
         if (in_memory) {
@@ -93,11 +94,13 @@ Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
     return {};
 }
 
-int32_t worst_layer(const std::vector<LayerFigures> & figures) {
+int32_t worst_layer(const std::vector<LayerFigures> & figures, const std::vector<double> & before) {
     int32_t worst = -1;
-    for (size_t layer = 0; layer < figures.size(); layer++)
-        if (figures[layer].added > 0 && (worst < 0 || figures[layer].added > figures[size_t(worst)].added))
-            worst = int32_t(layer);
+    double most = 0;
+    for (size_t layer = 0; layer < figures.size(); layer++) {
+        const double added = figures[layer].added - (before.empty() ? 0 : before[layer]);
+        if (added > most) worst = int32_t(layer), most = added;
+    }
     return worst;
 }
 

@@ -15,9 +15,9 @@ struct LayerFigures {
     // What this block adds to the relative squared error of the one before.
     double added = 0;
     // Shares of positions; 0 in models without experts.
-    double same_experts = 0;       // as a set
-    double same_first_expert = 0;  // the one with the largest weight
-    double experts_in_common = 0;  // of those chosen
+    double same_experts = 0;      // as a set
+    double same_first_expert = 0; // the one with the largest weight
+    double experts_in_common = 0; // of those chosen
 };
 
 // Collects router choices of all variants layer by layer and compares hidden states once a block is done. Variant 0 is the
@@ -47,7 +47,7 @@ class LayerComparer {
     std::vector<std::vector<LayerFigures>> figures_;
 };
 
-// The layer whose block adds most error; -1 for none.
-int32_t worst_layer(const std::vector<LayerFigures> & figures);
+// The layer whose block adds most error, or most more than it did `before`; -1 for none.
+int32_t worst_layer(const std::vector<LayerFigures> & figures, const std::vector<double> & before = {});
 
 } // namespace gnv::evaluate

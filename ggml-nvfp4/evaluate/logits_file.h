@@ -3,7 +3,7 @@
 // What is kept: for each position the log-probabilities of all tokens, logit - ln(sum of exp), rounded to F16, and exactly
 // (F64, I32) -ln p of the token that follows and the most likely token. F16 has 11 significant bits: a likely token is kept
 // to 1e-4 or better, one of p = 1e-4 to 0.4 %. Perplexities and top tokens are those of a run with the source, to the bit; a
-// KL divergence differs by some 1e-6 on average.
+// mean KL divergence differs by a few 1e-6.
 //
 // The file, little-endian:
 //   "GNVLOGIT", u64 bytes of the header, the header: JSON (schema ggml-nvfp4.logits.1: vocabulary, positions,
@@ -71,8 +71,8 @@ class LogitsReader {
     LogitsHeader header_;
     uint64_t tables_ = 0, size_ = 0;
     int64_t frame_positions_ = 0;
-    int64_t frame_ = -1;  // that is held
-    uint64_t next_ = 0;   // where the frame after it begins
+    int64_t frame_ = -1; // that is held
+    uint64_t next_ = 0;  // where the frame after it begins
     std::string planes_;
 };
 

@@ -30,15 +30,13 @@ struct Predictions {
     std::vector<double> divergence; // [P]: KL(source || this) in nats; empty for the source
     std::vector<int32_t> top;       // [P]: the most likely token, the first of equal ones
     void resize(int64_t positions, bool is_source);
-    static uint64_t bytes(int64_t positions, size_t lines) {
-        return uint64_t(positions) * (20 * uint64_t(lines) + 12);
-    }
+    static uint64_t bytes(int64_t positions, size_t lines) { return uint64_t(positions) * (20 * uint64_t(lines) + 12); }
 };
 
 // The source's rows come either with those of the lines, or from a file that gives them as half-precision
 // log-probabilities, with nll and top filled in already.
 struct SourceRows {
-    const float * logits = nullptr;          // [n, V]
+    const float * logits = nullptr;           // [n, V]
     const uint16_t * probabilities = nullptr; // F16 [n, V]
 };
 
