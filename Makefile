@@ -26,11 +26,14 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 configure: deps
 	@$(configure)
 
-demo: configure ## build the programs, quantize the small checkpoint and verify the result
+demo: configure ## build the programs, quantize the small checkpoint and compare the result with it
 	$(build) --target quantize verify test_data
 	@mkdir -p $(BUILD)/demo
 	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4a16 --scheme nvfp4a16 --overwrite
 	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4a16 --source $(BUILD)/data/qwen36-tiny
+	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4 --overwrite \
+		--calib tests/data/calibration.jsonl.zst --samples 32 --seq-len 256 --no-shuffle
+	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny --data tests/data/eval.jsonl.zst
 
 test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)
