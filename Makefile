@@ -27,12 +27,13 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 configure: deps
 	@$(configure)
 
-demo: configure ## build the programs, calibrate and quantize the small checkpoint, verify the result and let both write
+demo: configure ## build the programs, calibrate and quantize the small checkpoint, compare the result with it, let both write
 	$(build) --target quantize verify run test_data
 	@mkdir -p $(BUILD)/demo
-	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4 --calib tests/data/calibration.jsonl.zst \
-		--samples 32 --seq-len 256 --overwrite
-	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny
+	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4 --overwrite \
+		--calib tests/data/calibration.jsonl.zst --samples 32 --seq-len 256 --no-shuffle --device cpu
+	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny \
+		--data tests/data/eval.jsonl.zst --documents 20
 	$(BUILD)/bin/run $(BUILD)/data/qwen36-tiny $(demo_text)
 	$(BUILD)/bin/run $(BUILD)/demo/qwen36-tiny-nvfp4 $(demo_text)
 

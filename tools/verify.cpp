@@ -71,6 +71,10 @@ void declare_evaluation(CLI::App & app, Args & args) {
         ->check(CLI::Range(0.0, 1.0));
     add("--max-ppl-ratio", args.evaluate.max_perplexity_ratio, "fail above this ratio of perplexities", "X")
         ->check(CLI::NonNegativeNumber);
+    add("--max-room", args.evaluate.max_room,
+        "fail when an input scale leaves room for more than X times the largest input: it was not measured, or damaged",
+        "X")
+        ->check(CLI::NonNegativeNumber);
     add("--baseline", args.baseline, "fail when worse than this report (--json) of another checkpoint", "FILE");
     add("--markdown", args.markdown, "write a table for a model card; - is standard output, instead of the table",
         "FILE");

@@ -44,6 +44,7 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     limit(given.max_kl, options.gates.max_divergence);
     limit(given.min_top1, options.gates.min_same_top);
     limit(given.max_perplexity_ratio, options.gates.max_perplexity_ratio);
+    limit(given.max_room, options.gates.max_room);
     options.gates.baseline = text(given.baseline);
     if (given.progress) {
         const auto start = std::chrono::steady_clock::now();

@@ -248,8 +248,8 @@ Status Run::report() {
         const auto at = size_t(found - lines_.begin());
         LineReport line;
         line.line = Line(i);
-        line.all = measure(positions_, source_predictions_, predictions_[at], Part::all);
-        line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Part::last_quarter);
+        line.all = measure(positions_, source_predictions_, predictions_[at], Stretch::all);
+        line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Stretch::last_quarter);
         line.windows = sum_windows(positions_, source_predictions_, predictions_[at]);
         if (layers_) line.layers = layers_->figures(at + 1);
         out_.positions = line.all.positions;

@@ -87,14 +87,15 @@ double correlate(const std::vector<double> & a, const std::vector<double> & b) {
 
 } // namespace
 
-Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Part part) {
+Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch) {
     const size_t windows = positions.windows.size();
     WindowMean divergence(windows), same_top(windows), source_nll(windows), nll(windows), ratio(windows),
         change(windows), square(windows);
     std::vector<double> divergences, changes;
     for (size_t w = 0; w < windows; w++) {
         const Positions::Window & window = positions.windows[w];
-        for (auto p = size_t(part == Part::all ? window.begin : window.last_quarter); p < size_t(window.end); p++) {
+        for (auto p = size_t(stretch == Stretch::all ? window.begin : window.last_quarter); p < size_t(window.end);
+             p++) {
             if (!positions.scored[p]) continue;
             divergence.add(w, line.divergence[p]);
             divergences.push_back(line.divergence[p]);

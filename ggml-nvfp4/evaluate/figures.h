@@ -36,8 +36,8 @@ struct Figures {
     static Estimate exponential(const Estimate & log);
 };
 
-enum class Part : uint8_t { all, last_quarter };
-Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Part part);
+enum class Stretch : uint8_t { all, last_quarter };
+Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch);
 
 // Sums of one window, what two reports are compared by.
 struct WindowSums {

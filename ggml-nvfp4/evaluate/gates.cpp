@@ -52,6 +52,7 @@ namespace {
 struct Baseline {
     std::string data_sha256, precision, source_fingerprint;
     std::vector<WindowSums> windows; // of the line asked for
+    std::vector<double> added;       // by layer
 };
 
 Result<Baseline> read_baseline(const std::string & path, Line line) {
@@ -96,6 +97,13 @@ Result<Baseline> read_baseline(const std::string & path, Line line) {
         return {};
     });
     if (!status.ok()) return Status(status.code(), status.message());
+    GNV_ASSIGN(const JsonValue layers, found.get("layers"));
+    const Status layer_status = layers.for_each_element([&](size_t, const JsonValue & layer) -> Status {
+        GNV_ASSIGN(const JsonValue added, layer.get("added"));
+        GNV_ASSIGN(out.added.emplace_back(), added.as_double());
+        return {};
+    });
+    if (!layer_status.ok()) return Status(layer_status.code(), layer_status.message());
     return out;
 }
 
@@ -106,13 +114,14 @@ std::string rounded(double value, int digits) {
 }
 
 // Where to look first.
-std::string point_at(const LineReport & line) {
-    const int32_t layer = worst_layer(line.layers);
+std::string point_at(const LineReport & line, const std::vector<double> & before = {}) {
+    const bool compared = !before.empty() && before.size() == line.layers.size();
+    const int32_t layer = compared ? worst_layer(line.layers, before) : worst_layer(line.layers);
     if (layer < 0) return "";
-    const std::string before =
-        layer > 0 ? concat(" from ", rounded(line.layers[size_t(layer - 1)].sqnr_db(), 1), " dB") : "";
-    return concat("; layer ", layer, " adds most: its hidden states fall", before, " to ",
-                  rounded(line.layers[size_t(layer)].sqnr_db(), 1), " dB");
+    std::string text = concat("; layer ", layer, " adds ", rounded(100 * line.layers[size_t(layer)].added, 3),
+                              " % of squared error to the hidden states, ");
+    text += compared ? concat(rounded(100 * before[size_t(layer)], 3), " % in the baseline") : "more than any other";
+    return text;
 }
 
 void add_limit(Evaluation & evaluation, const LineReport & line, const char * gate, const char * what, double value,
@@ -161,7 +170,7 @@ Status add_baseline(const std::string & path, Evaluation & evaluation, const Lin
         "mean KL divergence of ", line_name(line.line), " against the baseline: ", difference < 0 ? "" : "+",
         rounded(difference, 6), " (", difference < 0 ? "" : "+", rounded(base > 0 ? 100 * difference / base : 0, 2),
         " %), 95 % of redrawn windows from ", rounded(interval.low, 6), " to ", rounded(interval.high, 6));
-    if (!result.passed) result.text += concat(": worse", point_at(line));
+    if (!result.passed) result.text += concat(": worse", point_at(line, baseline.added));
     evaluation.gates.push_back(result);
 
     result.gate = "baseline-perplexity";
@@ -171,7 +180,7 @@ Status add_baseline(const std::string & path, Evaluation & evaluation, const Lin
     result.text = concat("perplexity of ", line_name(line.line), " / that of the baseline: ", rounded(result.value, 6),
                          ", 95 % of redrawn windows from ", rounded(std::exp(ratio.low), 6), " to ",
                          rounded(std::exp(ratio.high), 6));
-    if (!result.passed) result.text += ": worse";
+    if (!result.passed) result.text += concat(": worse", point_at(line, baseline.added));
     evaluation.gates.push_back(result);
     if (difference < -0.5 * base && interval.high < 0) {
         result = {"plausible", true, true, difference / base, -0.5, ""};
@@ -183,9 +192,31 @@ Status add_baseline(const std::string & path, Evaluation & evaluation, const Lin
 
 } // namespace
 
+static std::string describe(const InputFigures & figures) {
+    const std::string expert = figures.expert_of_largest >= 0 ? concat(" of expert ", figures.expert_of_largest) : "";
+    return concat("layer ", figures.layer, ": the input scale of ", role_traits(figures.role).name, expert,
+                  " leaves room for ", rounded(figures.largest_room, 1), " times the largest input");
+}
+
+// A scale that is far too small costs little where inputs are even and much where they are not: it has a gate of its own.
+static void judge_inputs(const Gates & gates, Evaluation & evaluation) {
+    const InputFigures * worst = nullptr;
+    for (const InputFigures & figures : evaluation.inputs.roles) {
+        if (!worst || figures.largest_room > worst->largest_room) worst = &figures;
+        if (!gates.max_room && figures.odd_scale)
+            evaluation.gates.push_back({"input-scales", true, true, figures.largest_room, suspicious_room,
+                                        describe(figures) + ": was it measured?"});
+    }
+    if (!gates.max_room || !worst) return;
+    evaluation.gates.push_back({"max-room", worst->largest_room <= *gates.max_room, false, worst->largest_room,
+                                *gates.max_room,
+                                concat(describe(*worst), ", at most ", *gates.max_room, " are asked for")});
+}
+
 Status judge(const Gates & gates, Evaluation & evaluation) {
     const LineReport * const line = gated_line(evaluation);
     if (!line) return {};
+    judge_inputs(gates, evaluation);
     const double ratio = Figures::exponential(line->all.log_ratio).mean;
     add_limit(evaluation, *line, "max-kl", "mean KL divergence", line->all.divergence.mean, gates.max_divergence,
               false);

@@ -22,12 +22,13 @@ const char * line_key(Line line);  // for programs
 
 struct Gates {
     std::optional<double> max_divergence, min_same_top, max_perplexity_ratio;
-    std::string baseline; // path of a report; empty: none
+    std::optional<double> max_room; // of an input scale, see inputs.h
+    std::string baseline;           // path of a report; empty: none
 };
 
 struct GateResult {
     std::string gate;                    // "max-kl"
-    bool passed = true, flagged = false; // flagged: too good to be believed
+    bool passed = true, flagged = false; // flagged: hard to believe, and nobody set a limit
     double value = 0, limit = 0;
     std::string text; // a sentence
 };

@@ -12,6 +12,9 @@ static InputFigures compare_role(Role role, int32_t layer, const std::vector<flo
     out.layer = layer;
     out.role = role;
     out.modules = scales.size();
+    std::vector<float> sorted = scales;
+    std::sort(sorted.begin(), sorted.end());
+    const double middle = double(sorted[sorted.size() / 2]);
     const Observed observed = observed_by(role);
     const std::vector<float> * const maxima =
         observed == Observed::count_ ? nullptr : &measured.maxima[size_t(observed)];
@@ -25,11 +28,11 @@ static InputFigures compare_role(Role role, int32_t layer, const std::vector<flo
         const double room = largest_value / (double(scales[i]) * largest);
         const auto expert = int32_t(scales.size() > 1 ? i : -1);
         out.clipped += room < 1;
+        out.odd_scale |= room > suspicious_room && (expert < 0 || double(scales[i]) * suspicious_room < middle);
         if (out.least_room == 0 || room < out.least_room) out.least_room = room, out.expert_of_least = expert;
         if (room > out.largest_room) out.largest_room = room, out.expert_of_largest = expert;
     }
-    const auto [least, most] = std::minmax_element(scales.begin(), scales.end());
-    out.spread = double(*most) / double(*least);
+    out.spread = double(sorted.back()) / double(sorted.front());
     return out;
 }
 

@@ -20,6 +20,9 @@ struct InputFigures {
     double least_room = 0, largest_room = 0;
     int32_t expert_of_least = -1, expert_of_largest = -1;
     double spread = 1; // largest input scale / least
+    // There is a scale with suspicious room that is no matter of an expert's few tokens: the only one of its role, or far
+    // below the middle one of the layer.
+    bool odd_scale = false;
 };
 
 struct InputReport {

@@ -94,11 +94,13 @@ Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
     return {};
 }
 
-int32_t worst_layer(const std::vector<LayerFigures> & figures) {
+int32_t worst_layer(const std::vector<LayerFigures> & figures, const std::vector<double> & before) {
     int32_t worst = -1;
-    for (size_t layer = 0; layer < figures.size(); layer++)
-        if (figures[layer].added > 0 && (worst < 0 || figures[layer].added > figures[size_t(worst)].added))
-            worst = int32_t(layer);
+    double most = 0;
+    for (size_t layer = 0; layer < figures.size(); layer++) {
+        const double added = figures[layer].added - (before.empty() ? 0 : before[layer]);
+        if (added > most) worst = int32_t(layer), most = added;
+    }
     return worst;
 }
 

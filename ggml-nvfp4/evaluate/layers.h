@@ -47,7 +47,7 @@ class LayerComparer {
     std::vector<std::vector<LayerFigures>> figures_;
 };
 
-// The layer whose block adds most error; -1 for none.
-int32_t worst_layer(const std::vector<LayerFigures> & figures);
+// The layer whose block adds most error, or most more than it did `before`; -1 for none.
+int32_t worst_layer(const std::vector<LayerFigures> & figures, const std::vector<double> & before = {});
 
 } // namespace gnv::evaluate

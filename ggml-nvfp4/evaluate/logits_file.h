@@ -3,7 +3,7 @@
 // What is kept: for each position the log-probabilities of all tokens, logit - ln(sum of exp), rounded to F16, and exactly
 // (F64, I32) -ln p of the token that follows and the most likely token. F16 has 11 significant bits: a likely token is kept
 // to 1e-4 or better, one of p = 1e-4 to 0.4 %. Perplexities and top tokens are those of a run with the source, to the bit; a
-// KL divergence differs by some 1e-6 on average.
+// mean KL divergence differs by a few 1e-6.
 //
 // The file, little-endian:
 //   "GNVLOGIT", u64 bytes of the header, the header: JSON (schema ggml-nvfp4.logits.1: vocabulary, positions,

@@ -25,7 +25,9 @@ uint64_t DevicePassSize::store_bytes() const {
 }
 
 // Of a layer: a maximum for each observation, those of experts for each expert, then the counts.
-static uint64_t maxima_of_layer(const DevicePassSize & size) { return size_t(Observed::count_) + uint64_t(size.experts); }
+static uint64_t maxima_of_layer(const DevicePassSize & size) {
+    return size_t(Observed::count_) + uint64_t(size.experts);
+}
 static uint64_t layer_bytes(const DevicePassSize & size) {
     return aligned(maxima_of_layer(size) * sizeof(float)) + aligned(uint64_t(size.experts) * sizeof(int64_t));
 }
@@ -124,13 +126,14 @@ Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs) {
 // --- Statistics ---------------------------------------------------------------------------------------------------------------
 
 float * DevicePass::maxima(int32_t layer, Observed observed) const {
-    auto * const first = reinterpret_cast<float *>(static_cast<uint8_t *>(statistics_.get()) +
-                                                   uint64_t(layer) * layer_bytes(size_));
+    auto * const first =
+        reinterpret_cast<float *>(static_cast<uint8_t *>(statistics_.get()) + uint64_t(layer) * layer_bytes(size_));
     return observed == Observed::expert_down_input ? first + size_t(Observed::count_) : first + size_t(observed);
 }
 
 int64_t * DevicePass::tokens_per_expert(int32_t layer) const {
-    return reinterpret_cast<int64_t *>(static_cast<uint8_t *>(statistics_.get()) + uint64_t(layer) * layer_bytes(size_) +
+    return reinterpret_cast<int64_t *>(static_cast<uint8_t *>(statistics_.get()) +
+                                       uint64_t(layer) * layer_bytes(size_) +
                                        aligned(maxima_of_layer(size_) * sizeof(float)));
 }
 

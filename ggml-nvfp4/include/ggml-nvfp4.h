@@ -336,6 +336,7 @@ typedef struct gnv_evaluate_options {
     double max_kl;               /* mean KL divergence in nats */
     double min_top1;             /* share of positions with the same most likely token */
     double max_perplexity_ratio; /* of the checkpoint to the source */
+    double max_room;             /* of an input scale: what it can express / the largest input */
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
@@ -345,7 +346,7 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
     options->lines = GNV_LINE_W4A4 | GNV_LINE_W4A16 | GNV_LINE_ACTIVATIONS;
-    options->max_kl = options->min_top1 = options->max_perplexity_ratio = -1;
+    options->max_kl = options->min_top1 = options->max_perplexity_ratio = options->max_room = -1;
 }
 
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
@@ -360,7 +361,7 @@ typedef struct gnv_evaluation_info {
     uint32_t lines;                           /* that were computed */
     uint64_t windows, positions, predictions; /* predictions: positions with a next token */
     uint64_t gates, failed_gates;
-    uint64_t suspicions; /* too good to be believed */
+    uint64_t suspicions; /* hard to believe: better than can be, or a scale that nothing explains */
 } gnv_evaluation_info;
 
 /* The caller sets struct_size. */

@@ -161,7 +161,8 @@ TEST_CASE("requests that make no sense") {
     options.tokens_file.clear();
     options.pad = options.pack = true;
     CHECK(failure(options).find("exclude each other") != std::string::npos);
-    options = from("x", 0);
+    options = from("x");
+    options.sequence_length = 0;
     CHECK(failure(options).find("must be at least 1") != std::string::npos);
     options = from("x", uint64_t(1) << 40);
     CHECK(failure(options).find("positions") != std::string::npos);

@@ -152,41 +152,50 @@ inline bool is_tripped_norm(const std::string & name) {
     return text && ends_with(name, "norm.weight");
 }
 
+inline void write_reference(CheckpointPair & pair, bool trips_norms) {
+    pair.source = tiny;
+    pair.quantized = pair.scratch / "reference";
+    GNV_CHECK(make_directory(pair.quantized).ok());
+    std::vector<MemoryTensor> recorded;
+    {
+        const ScratchFolder subset; // a folder with the one file, so that it opens as a checkpoint
+        GNV_CHECK(copy_file_synced(golden + "/subset.safetensors", subset / "model.safetensors").ok());
+        recorded = load_tensors(subset.path());
+    }
+    std::vector<MemoryTensor> model, draft;
+    for (MemoryTensor & tensor : load_tensors(fused_pair().quantized)) {
+        if (trips_norms && is_tripped_norm(tensor.name)) trip_norm(tensor.data);
+        (starts_with(tensor.name, "mtp.") ? draft : model).push_back(std::move(tensor));
+    }
+    for (const MemoryTensor & tensor : recorded)
+        if (ends_with(tensor.name, ".input_global_scale")) model.push_back(tensor);
+    const auto write = [&](const std::vector<MemoryTensor> & tensors, const char * name, Json & map) {
+        const ScratchFolder one;
+        save_tensors(one.path(), tensors, 1);
+        GNV_CHECK(copy_file_synced(one / "model.safetensors", join_path(pair.quantized, name)).ok());
+        for (const MemoryTensor & tensor : tensors) map[tensor.name] = name;
+    };
+    Json index = {{"metadata", Json::object()}, {"weight_map", Json::object()}};
+    write(model, "model.safetensors", index["weight_map"]);
+    write(draft, "model_mtp.safetensors", index["weight_map"]);
+    GNV_CHECK(write_file_synced(join_path(pair.quantized, index_file_name), index.dump()).ok());
+    copy_other_files(tiny, pair.quantized);
+    GNV_CHECK(remove_file(join_path(pair.quantized, "config.json")).ok());
+    for (const char * name : {"config.json", "recipe.yaml"})
+        GNV_CHECK(copy_file_synced(join_path(golden, name), join_path(pair.quantized, name)).ok());
+}
+
 // What llm-compressor wrote (W4A4): our codes, which are its codes, the recorded input scales, its norms, its files.
 inline const CheckpointPair & reference_pair() {
     static CheckpointPair pair;
-    if (pair.source.empty()) {
-        pair.source = tiny;
-        pair.quantized = pair.scratch / "reference";
-        GNV_CHECK(make_directory(pair.quantized).ok());
-        std::vector<MemoryTensor> recorded;
-        {
-            const ScratchFolder subset; // a folder with the one file, so that it opens as a checkpoint
-            GNV_CHECK(copy_file_synced(golden + "/subset.safetensors", subset / "model.safetensors").ok());
-            recorded = load_tensors(subset.path());
-        }
-        std::vector<MemoryTensor> model, draft;
-        for (MemoryTensor & tensor : load_tensors(fused_pair().quantized)) {
-            if (is_tripped_norm(tensor.name)) trip_norm(tensor.data);
-            (starts_with(tensor.name, "mtp.") ? draft : model).push_back(std::move(tensor));
-        }
-        for (const MemoryTensor & tensor : recorded)
-            if (ends_with(tensor.name, ".input_global_scale")) model.push_back(tensor);
-        const auto write = [&](const std::vector<MemoryTensor> & tensors, const char * name, Json & map) {
-            const ScratchFolder one;
-            save_tensors(one.path(), tensors, 1);
-            GNV_CHECK(copy_file_synced(one / "model.safetensors", join_path(pair.quantized, name)).ok());
-            for (const MemoryTensor & tensor : tensors) map[tensor.name] = name;
-        };
-        Json index = {{"metadata", Json::object()}, {"weight_map", Json::object()}};
-        write(model, "model.safetensors", index["weight_map"]);
-        write(draft, "model_mtp.safetensors", index["weight_map"]);
-        GNV_CHECK(write_file_synced(join_path(pair.quantized, index_file_name), index.dump()).ok());
-        copy_other_files(tiny, pair.quantized);
-        GNV_CHECK(remove_file(join_path(pair.quantized, "config.json")).ok());
-        for (const char * name : {"config.json", "recipe.yaml"})
-            GNV_CHECK(copy_file_synced(join_path(golden, name), join_path(pair.quantized, name)).ok());
-    }
+    if (pair.source.empty()) write_reference(pair, true);
+    return pair;
+}
+
+// The same with the norms of the source: what the weights and scales alone do.
+inline const CheckpointPair & untripped_pair() {
+    static CheckpointPair pair;
+    if (pair.source.empty()) write_reference(pair, false);
     return pair;
 }
 
