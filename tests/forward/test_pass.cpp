@@ -80,24 +80,23 @@ struct Fixture {
         Outcome outcome;
         outcome.plan = pass->plan();
         outcome.values.resize(precisions.size());
-        const auto keep = [&](size_t variant, const PassBatch & batch, const std::string & name,
-                              const Tensor & tensor) {
-            const uint64_t row_bytes = uint64_t(tensor.shape.elements()) * 4 / uint64_t(batch.positions);
-            CHECK(tensor.shape[0] == batch.positions);
+        const auto keep = [&](size_t variant, int64_t begin, const std::string & name, const Tensor & tensor) {
+            const auto rows = uint64_t(tensor.shape[0]);
+            const uint64_t row_bytes = uint64_t(tensor.shape.elements()) * 4 / rows;
             std::string & bytes = outcome.values[variant][name];
             bytes.resize(uint64_t(outcome.plan.store.positions) * row_bytes, '?');
-            memcpy(bytes.data() + uint64_t(batch.begin) * row_bytes, tensor.data,
-                   uint64_t(batch.positions) * row_bytes);
+            memcpy(bytes.data() + uint64_t(begin) * row_bytes, tensor.data, rows * row_bytes);
         };
         PassHooks hooks;
         hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
             const Site site = Site(tap.site);
             if (site != Site::block && site != Site::mlp_gate_1 && site != Site::mlp_gate_2) return {};
-            keep(variant, batch, tap_name(tap), tensor);
+            CHECK(tensor.shape[0] == batch.positions);
+            keep(variant, batch.begin, tap_name(tap), tensor);
             return {};
         };
-        hooks.on_logits = [&](size_t variant, const PassBatch & batch, const Tensor & logits) -> Status {
-            keep(variant, batch, "logits", logits);
+        hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) -> Status {
+            for (size_t v = 0; v < logits.size(); v++) keep(v, first, "logits", logits[v]);
             return {};
         };
         hooks.on_group = [&](const PassGroup &, const WeightGroup &) -> Status {
