@@ -350,10 +350,13 @@ Status TextPass::State::choose_plan() {
             if (in_file && options.scratch_folder.empty()) continue;
             for (const int64_t positions : {int64_t(1024), int64_t(256), int64_t(1)}) {
                 const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-                const uint64_t logits_bytes = std::min<uint64_t>(budget / 8, uint64_t(positions) << 20);
-                GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
-                smallest = std::min(smallest, tried.memory_bytes());
-                if (tried.memory_bytes() <= budget) return {};
+                for (const uint64_t logits_bytes :
+                     {std::min<uint64_t>(budget / 8, uint64_t(positions) << 20), uint64_t(0)}) {
+                    GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
+                    smallest = std::min(smallest, tried.memory_bytes());
+                    if (tried.memory_bytes() <= budget) return {};
+                    if (!options.head) break;
+                }
                 if (options.batch_positions > 0) break;
             }
         }
