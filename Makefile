@@ -16,7 +16,7 @@ demo_text = --prompt 'The function returns' --n-predict 24 --greedy
 # Sanitizer builds have a folder of their own and leave CUDA out.
 sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
 
-.PHONY: all deps configure demo test bench asan tsan fuzz check format install clean help
+.PHONY: all deps configure demo test test-cuda bench bench-cuda asan tsan fuzz check format install clean help
 
 all: configure ## build library, programs and tests
 	$(build)
@@ -48,6 +48,15 @@ bench: configure ## measure the speed of the parts, beside a memcpy, and of quan
 	$(BUILD)/tests/bin/bench_dataset $(BUILD)/data/qwen36-tiny tests/data/calibration.jsonl.zst
 	./scripts/bench_quantize.sh $(BUILD)
 
+test-cuda: configure ## run the CUDA kernels against their CPU twins (needs a device)
+	$(build) --target test_cuda
+	$(BUILD)/tests/bin/test_cuda
+
+bench-cuda: configure ## measure the CUDA kernels, then the full 35B shape (73 GB of /dev/shm, 52 GB of disk)
+	$(build) --target test_cuda quantize verify make-checkpoint test_data
+	$(BUILD)/tests/bin/test_cuda --bench
+	./scripts/bench_cuda.sh $(BUILD)
+
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call sanitize,address$(comma)undefined,asan)
 
@@ -77,6 +86,6 @@ clean: ## remove the build folders
 
 help: ## print this
 	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 comma := ,
