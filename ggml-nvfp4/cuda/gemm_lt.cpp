@@ -128,8 +128,8 @@ class Product {
     const Library & library_;
 };
 
-cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Product & product, int64_t n,
-                      int64_t d_stride, cublasLtMatmulAlgo_t & out) {
+cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Product & product, int64_t d_stride,
+                      cublasLtMatmulAlgo_t & out) {
     cublasLtMatmulPreference_t preference = nullptr;
     cublasStatus_t status = library.preference_create(&preference);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
@@ -158,7 +158,6 @@ cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Pr
         out = found[i].algo;
         return CUBLAS_STATUS_SUCCESS;
     }
-    (void)n;
     return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
@@ -175,7 +174,7 @@ Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const v
         const Product reference(state.library, reference_rows, n, k, a_stride, d_stride, alpha != nullptr);
         if (reference.status != CUBLAS_STATUS_SUCCESS) return state.failure(reference.status, shape);
         cublasLtMatmulAlgo_t algorithm;
-        const cublasStatus_t status = choose(state.library, state.handle, reference, n, d_stride, algorithm);
+        const cublasStatus_t status = choose(state.library, state.handle, reference, d_stride, algorithm);
         if (status != CUBLAS_STATUS_SUCCESS) return state.failure(status, "no algorithm for " + shape);
         found = state.algorithms.emplace(key, algorithm).first;
     }

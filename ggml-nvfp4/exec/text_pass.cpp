@@ -97,12 +97,11 @@ struct TextPass::State {
     Status run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks);
     const TextModel & model() const { return *variants.front().model; }
     StageOptions stage_options() const { return {options.observe, options.expert_tokens, plan.expert_tile, false}; }
-    std::vector<WeightRef> weights_of(const PassGroup & group) const;
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
     Status plan_head(uint64_t logits_bytes);
     Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
     void cut_batches(int64_t wanted);
-    Result<PassPlan> plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes);
+    Status make_plan(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes);
     Status choose_plan();
     Status allocate();
 
@@ -227,8 +226,8 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     return true;
 }
 
-Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch_positions, bool in_file,
-                                            uint64_t logits_bytes) {
+// Fills `plan` for one choice of parts, batches and places.
+Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes) {
     plan = PassPlan();
     GNV_ASSIGN(plan.groups, cut_groups(expert_ranges));
     cut_batches(batch_positions);
@@ -285,7 +284,7 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
         plan.statistic_bytes =
             uint64_t(variants.size()) * uint64_t(model().sizes().layers) *
             (sizeof(LayerStatistics) + uint64_t(model().sizes().experts) * (sizeof(float) + sizeof(int64_t)));
-    return plan;
+    return {};
 }
 
 DevicePassSize TextPass::State::device_size() const {
@@ -323,7 +322,7 @@ Status TextPass::State::choose_remote_plan() {
     for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
         for (const int64_t positions : {int64_t(16384), int64_t(4096), int64_t(1024), int64_t(1)}) {
             const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-            GNV_ASSIGN(PassPlan tried, plan_with(ranges, wanted, false, 0));
+            GNV_TRY(make_plan(ranges, wanted, false, 0));
             plan.device_bytes = device_size().total();
             smallest = std::min(smallest, plan.device_bytes);
             smallest_host = std::min(smallest_host, plan.memory_bytes());
@@ -352,9 +351,9 @@ Status TextPass::State::choose_plan() {
                 const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
                 for (const uint64_t logits_bytes :
                      {std::min<uint64_t>(budget / 8, uint64_t(positions) << 20), uint64_t(0)}) {
-                    GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
-                    smallest = std::min(smallest, tried.memory_bytes());
-                    if (tried.memory_bytes() <= budget) return {};
+                    GNV_TRY(make_plan(ranges, wanted, in_file, logits_bytes));
+                    smallest = std::min(smallest, plan.memory_bytes());
+                    if (plan.memory_bytes() <= budget) return {};
                     if (!options.head) break;
                 }
                 if (options.batch_positions > 0) break;

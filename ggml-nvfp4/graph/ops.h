@@ -118,7 +118,7 @@ struct CausalConvParams {};
 //   g = -exp(a_log) * softplus(a + dt_bias), with softplus(x) = x above 20
 //   M <- exp(g) M;  M <- M + k (beta (v - M^T k))^T;  o = [r] M^T q
 // In F32 throughout. One position at a time (the definition), or 64 at once by the chunked form, which every segment of
-// more than one position uses in Form::automatic: chunks count from the segment's first position, so that a prefill split
+// more than one position uses in Form::automatic (devices other than the CPU may use either): chunks count from the segment's first position, so that a prefill split
 // at multiples of 64 gives the same bits.
 struct GatedDeltaNetParams {
     enum class Form : uint8_t { automatic, recurrent, chunked };
