@@ -126,8 +126,8 @@ TEST_CASE("C API: what is refused") {
 #ifdef GNV_TEST_VERIFY_TOOL
 TEST_CASE("verify --data: table, files and exit codes") {
     const ScratchFolder scratch;
-    const std::string base = untripped_pair().quantized + " --quiet --source " + tiny + " --data " GNV_TEST_DATA
-                             "/eval.jsonl.zst --documents 2 --tokens-per-document 64";
+    const std::string base = untripped_pair().quantized + " --quiet --source " + tiny +
+                             " --data " GNV_TEST_DATA "/eval.jsonl.zst --documents 2 --tokens-per-document 64";
     const ToolRun run = run_tool("verify", base + " --max-kl 1 --json " + (scratch / "a.json") + " --markdown " +
                                                (scratch / "a.md") + " --save-logits " + (scratch / "a.logits"));
     CHECK(run.exit_code == 0);

@@ -11,7 +11,8 @@ struct Fixture {
     EvaluationData data = read_data(4, 256);
     Checkpoint checkpoint = Checkpoint::open(untripped_pair().quantized).take();
     FolderFiles files = checkpoint.open_shards().take();
-    std::shared_ptr<OverlayFolder> folder = std::make_shared<OverlayFolder>(open_folder(untripped_pair().quantized).take());
+    std::shared_ptr<OverlayFolder> folder =
+        std::make_shared<OverlayFolder>(open_folder(untripped_pair().quantized).take());
 
     std::string bytes(const std::string & name) const {
         const TensorInfo & info = find(name);
@@ -126,7 +127,8 @@ TEST_CASE("an expert exchanged with another") {
 TEST_CASE("one layer's scales doubled") {
     Fixture f;
     for (const TensorInfo & info : f.checkpoint.tensors())
-        if (starts_with(info.name, layer_prefix(4)) && ends_with(info.name, ".weight_global_scale")) f.scale(info.name, 2);
+        if (starts_with(info.name, layer_prefix(4)) && ends_with(info.name, ".weight_global_scale"))
+            f.scale(info.name, 2);
     const Evaluation bad = f.judge();
     CHECK_FALSE(gate(bad, "max-kl").passed);
     CHECK(has(gate(bad, "max-kl").text, "layer 4 adds"));

@@ -95,7 +95,8 @@ TEST_CASE("saved logits stand for the source") {
     CHECK(starts_with(alone.value().notes[0], "activations only is left out"));
 
     const auto refusal = [&](const EvaluationData & other) -> std::string {
-        return evaluate::evaluate(open_folder(untripped_pair().quantized).take(), nullptr, other, two_threads(), options)
+        return evaluate::evaluate(open_folder(untripped_pair().quantized).take(), nullptr, other, two_threads(),
+                                  options)
             .status()
             .message();
     };
