@@ -189,9 +189,11 @@ std::string input_table(const Evaluation & e) {
     uint64_t silent = 0, least = UINT64_MAX;
     for (const InputReport::Layer & layer : e.inputs.layers)
         silent += layer.experts_without_tokens, least = std::min(least, layer.least_tokens);
-    if (!e.inputs.layers.empty())
-        text +=
-            concat(count_text(silent), " experts saw no token; the least that one saw are ", count_text(least), "\n");
+    if (silent > 0) {
+        text += concat(count_text(silent), silent == 1 ? " expert saw" : " experts saw", " no token of these data\n");
+    } else if (!e.inputs.layers.empty()) {
+        text += concat("every expert saw tokens, at least ", count_text(least), "\n");
+    }
     return text;
 }
 
