@@ -12,6 +12,7 @@ settings  = -DGNV_BUILD_TOOLS=ON -DGNV_BUILD_TESTS=ON $(CMAKE_ARGS)
 configure = cmake -S . -B $(BUILD) $(generator) $(settings) || { test -e $(BUILD)/CMakeCache.txt && \
             rm -rf $(BUILD)/CMakeCache.txt $(BUILD)/CMakeFiles && cmake -S . -B $(BUILD) $(settings); }
 build     = cmake --build $(BUILD) --parallel $(JOBS)
+demo_text = --prompt 'The function returns' --n-predict 24 --greedy
 # Sanitizer builds have a folder of their own and leave CUDA out.
 sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
 
@@ -26,14 +27,15 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 configure: deps
 	@$(configure)
 
-demo: configure ## build the programs, quantize the small checkpoint and compare the result with it
-	$(build) --target quantize verify test_data
+demo: configure ## build the programs, calibrate and quantize the small checkpoint, compare the result with it, let both write
+	$(build) --target quantize verify run test_data
 	@mkdir -p $(BUILD)/demo
-	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4a16 --scheme nvfp4a16 --overwrite
-	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4a16 --source $(BUILD)/data/qwen36-tiny
 	$(BUILD)/bin/quantize $(BUILD)/data/qwen36-tiny -o $(BUILD)/demo/qwen36-tiny-nvfp4 --overwrite \
-		--calib tests/data/calibration.jsonl.zst --samples 32 --seq-len 256 --no-shuffle
-	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny --data tests/data/eval.jsonl.zst
+		--calib tests/data/calibration.jsonl.zst --samples 32 --seq-len 256 --no-shuffle --device cpu
+	$(BUILD)/bin/verify $(BUILD)/demo/qwen36-tiny-nvfp4 --source $(BUILD)/data/qwen36-tiny \
+		--data tests/data/eval.jsonl.zst --documents 20
+	$(BUILD)/bin/run $(BUILD)/data/qwen36-tiny $(demo_text)
+	$(BUILD)/bin/run $(BUILD)/demo/qwen36-tiny-nvfp4 $(demo_text)
 
 test: all ## build everything and run the tests
 	@cd $(BUILD) && ctest --output-on-failure --no-tests=error --parallel $(JOBS)

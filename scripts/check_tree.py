@@ -41,7 +41,7 @@ CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels"}  # files of cuda/ that are not k
 MAX_LINES = 800
 
 SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")
-TEXT = re.compile(r"(\.(h|c|cpp|cu|cuh|cmake|in|md|py|sh|txt)|(^|/)(Makefile|LICENSE|run|\.clang-format|\.gitignore))$")
+TEXT = re.compile(r"(\.(h|c|cpp|cu|cuh|cmake|in|md|py|sh|txt|dict)|(^|/)(Makefile|LICENSE|run|\.clang-format|\.gitignore))$")
 DATA = ("tests/data/", "tests/fuzz/corpus/")
 SELF = "scripts/check_tree.py"
 
@@ -167,13 +167,15 @@ def check_files(tree):
                 tree.report(path, number, "blanks at the end of the line")
             if "\t" in line and os.path.basename(path) != "Makefile":
                 tree.report(path, number, "a tab")
+            if path.endswith(".dict") and not re.fullmatch(r'(".+")?|#.*', line):
+                tree.report(path, number, "no entry of a fuzzer's dictionary")  # which refuses the whole of it
         if not SOURCE.search(path):
             continue
         name = os.path.basename(path)
         if name in seen and not path.startswith("tools/"):  # a program is named after what it does
             tree.report(path, 1, f"the file name is taken: {seen[name]}")
         seen.setdefault(name, path)
-        first_comment = re.match(r"(\s*//[^\n]*\n)*|\s*/\*.*?\*/", text, flags=re.S).group(0)
+        first_comment = re.match(r"\s*/\*.*?\*/|(\s*//[^\n]*\n)*", text, flags=re.S).group(0)
         if len(lines) - 1 > MAX_LINES and "long because" not in first_comment:
             tree.report(path, 1, f"{len(lines) - 1} lines: over {MAX_LINES}, the first comment says \"long because\"")
         if re.search(r"\.(h|cuh)$", path) and path != PUBLIC_HEADER and path not in INCLUDED_OFTEN:
@@ -272,6 +274,7 @@ PLANTS = [
     ("ggml-nvfp4/cpu/pack.cpp", "int a;", 1, "no newline"),
     ("ggml-nvfp4/cpu/pack.cpp", "int a;\n\tint b;\n", 2, "a tab"),
     ("ggml-nvfp4/cpu/pack.cpp", "int a; \n", 1, "blanks"),
+    ("tests/fuzz/x.dict", '# a\n"a"\n\n"b\n', 4, "dictionary"),
     ("docs/x.md", "x\nsee /wor" + "k/there\n", 2, "path of one machine"),
     ("docs/x.md", "from deb.debian" + ".org\n", 1, "registry"),
     ("docs/x.md", "TO" + "DO: write\n", 1, "open end"),

@@ -1,17 +1,13 @@
 // How much memory a piece of work needs, measured in a process of its own.
 #pragma once
 
+#include "sanitized.h"
+
 #include <cstdint>
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#if defined(__has_feature) // Clang's way to say it
-#define GNV_HAS_FEATURE(name) __has_feature(name)
-#else
-#define GNV_HAS_FEATURE(name) 0
-#endif
 
 namespace gnv::test {
 
@@ -19,10 +15,7 @@ namespace gnv::test {
 // than `limit` bytes. Sanitizers keep freed memory: there only the work is checked.
 template <class Body>
 void check_memory_growth(uint64_t limit, const Body & body) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || GNV_HAS_FEATURE(address_sanitizer) ||             \
-    GNV_HAS_FEATURE(thread_sanitizer)
-    limit = UINT64_MAX;
-#endif
+    if (sanitized) limit = UINT64_MAX;
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {

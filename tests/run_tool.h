@@ -13,10 +13,10 @@ struct ToolRun {
     std::string out;
 };
 
-// Runs a program of this build with shell syntax for arguments and redirections.
-inline ToolRun run_tool(const std::string & name, const std::string & arguments) {
+// Runs a program of this build with shell syntax for arguments and redirections. `before` comes first: "ulimit -d 1000; ".
+inline ToolRun run_tool(const std::string & name, const std::string & arguments, const std::string & before = "") {
     ToolRun run;
-    FILE * const pipe = popen((GNV_TEST_BINARY_DIR "/bin/" + name + " " + arguments).c_str(), "r");
+    FILE * const pipe = popen((before + GNV_TEST_BINARY_DIR "/bin/" + name + " " + arguments).c_str(), "r");
     REQUIRE(pipe);
     char buffer[4096];
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) run.out.append(buffer, n);

@@ -108,6 +108,34 @@ inline bool save_text(const std::string & path, const gnv_text_t * text) {
     return good;
 }
 
+// --- Devices ------------------------------------------------------------------------------------------------------------
+
+// "cpu", "cuda", "cuda:1", or "auto": the first CUDA device where there is one. False after saying why.
+inline bool find_device(gnv_engine_t * engine, const std::string & name, int32_t & device) {
+    int32_t count = 0;
+    if (gnv_device_count(engine, &count) != GNV_OK) {
+        fprintf(stderr, "error: %s\n", gnv_last_error(engine));
+        return false;
+    }
+    device = 0;
+    if (name == "cpu" || (name == "auto" && count < 2)) return true;
+    char * end = nullptr;
+    const std::string prefix = "cuda:";
+    const bool numbered = name.rfind(prefix, 0) == 0;
+    const long number = numbered ? strtol(name.c_str() + prefix.size(), &end, 10) : 0;
+    if (name != "cuda" && name != "auto" && (!numbered || *end != 0 || end == name.c_str() + prefix.size())) {
+        fprintf(stderr, "error: --device %s: it is auto, cpu, cuda or cuda:N\n", name.c_str());
+        return false;
+    }
+    if (number < 0 || number + 1 >= count) {
+        fprintf(stderr, "error: --device %s: this machine has %d CUDA devices that this build can use\n", name.c_str(),
+                int(count - 1));
+        return false;
+    }
+    device = int32_t(number) + 1;
+    return true;
+}
+
 // --- Calibration data ---------------------------------------------------------------------------------------------------
 
 using Tokenizer = Handle<gnv_tokenizer_t, gnv_tokenizer_destroy>;

@@ -10,7 +10,10 @@ struct Args {
     tools::DataArgs data;
     std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
+    std::string device = "auto";
     gnv_precision precision = GNV_PRECISION_FP32;
+    bool has_precision = false;
+    uint64_t vram_bytes = 0;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_preset preset = GNV_PRESET_RECIPE;
     std::vector<std::string> ignore, include, keep;
@@ -62,7 +65,13 @@ void declare_calibration(CLI::App & app, Args & args) {
     app.add_option("--experts", args.experts, "tokens that experts are measured on: all (default) or routed")
         ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
         ->type_name("WHICH");
-    app.add_option("--precision", args.precision, "arithmetic of the forward pass: fp32 (default) or bf16")
+    app.add_option("--device", args.device,
+                   "that calibrates: auto (default: CUDA where there is a device), cpu, cuda[:N]")
+        ->type_name("NAME");
+    tools::add_bytes(app, "--vram", args.vram_bytes, "budget of the device's memory (default: most of what is free)");
+    app.add_option("--precision", args.precision,
+                   "arithmetic of the forward pass: fp32 (default on the CPU) or bf16 (CUDA)")
+        ->each([&args](const std::string &) { args.has_precision = true; })
         ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
         ->type_name("NAME");
     app.add_option("--scratch", args.scratch, "where hidden states go that do not fit into --ram (default: beside DST)")
@@ -134,6 +143,11 @@ int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.dataset = dataset.get();
     options.calibration = calibration.get();
     options.precision = args.precision;
+    options.device_bytes = args.vram_bytes;
+    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
+    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
+    if (dataset && !stays && !tools::find_device(engine, args.device, options.device)) return tools::exit_failure;
+    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
     options.experts = args.experts;
     options.scratch_folder = scratch.c_str();
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();

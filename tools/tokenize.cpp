@@ -24,22 +24,102 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--no-special", args.no_special, "treat control strings such as <|im_end|> as text");
 }
 
-// The member `key` of the record in `line`; throws what the record lacks.
-json take_member(const std::string & line, const char * key) {
-    const json record = json::parse(line);
-    if (!record.is_object()) throw std::runtime_error("the line is not a JSON object");
-    const auto member = record.find(key);
-    if (member != record.end()) return *member;
-    std::string found;
-    for (const auto & item : record.items()) found += (found.empty() ? "\"" : ", \"") + item.key() + "\"";
-    throw std::runtime_error(std::string("the record has no \"") + key + "\", only: " + found);
-}
+// Takes the member `key` out of a record while it is parsed: a text, or a list of ids. It makes no tree of values, whose
+// destructor would need memory where none is left.
+class RecordReader final : public nlohmann::json_sax<json> {
+  public:
+    explicit RecordReader(const char * key) : key_(key) {}
+
+    // Throws what is wrong with the record. A key that occurs twice counts as it stands last.
+    void read(const std::string & line) {
+        if (!json::sax_parse(line, this)) throw std::runtime_error(problem_);
+        if (!is_object_) throw std::runtime_error("the line is not a JSON object");
+        if (kind_ == Kind::absent) throw std::runtime_error("the record has no \"" + key_ + "\", only: " + names_);
+    }
+    const std::string & text() const {
+        if (kind_ != Kind::text) throw std::runtime_error("\"" + key_ + "\" is not a string");
+        return text_;
+    }
+    const std::vector<int32_t> & ids() const {
+        if (kind_ != Kind::list) throw std::runtime_error("\"" + key_ + "\" is not an array");
+        if (!no_id_.empty()) throw std::runtime_error("\"" + key_ + "\" has an element that is not an id: " + no_id_);
+        return ids_;
+    }
+
+    bool null() override { return other("null"); }
+    bool boolean(bool value) override { return other(value ? "true" : "false"); }
+    bool number_float(number_float_t, const string_t & text) override { return other(text); }
+    bool number_integer(number_integer_t value) override {
+        if (!in_list_ || depth_ != 2 || value < INT32_MIN || value > INT32_MAX) return other(std::to_string(value));
+        ids_.push_back(int32_t(value));
+        return true;
+    }
+    bool number_unsigned(number_unsigned_t value) override {
+        return value > INT32_MAX ? other(std::to_string(value)) : number_integer(number_integer_t(value));
+    }
+    bool string(string_t & value) override {
+        if (!wanted_ || depth_ != 1) return other("a string");
+        kind_ = Kind::text;
+        text_ = std::move(value);
+        return true;
+    }
+    bool binary(binary_t &) override { return other("bytes"); }
+    bool start_object(size_t) override {
+        is_object_ = is_object_ || depth_ == 0;
+        other("an object");
+        depth_++;
+        return true;
+    }
+    bool start_array(size_t) override {
+        if (wanted_ && depth_ == 1) {
+            kind_ = Kind::list;
+            in_list_ = true;
+        } else {
+            other("an array");
+        }
+        depth_++;
+        return true;
+    }
+    bool end_object() override { return depth_-- > 0; }
+    bool end_array() override {
+        depth_--;
+        in_list_ = in_list_ && depth_ > 1;
+        return true;
+    }
+    bool key(string_t & name) override {
+        if (depth_ != 1) return true;
+        wanted_ = name == key_;
+        if (wanted_) kind_ = Kind::other, ids_.clear(), no_id_.clear();
+        names_ += (names_.empty() ? "\"" : ", \"") + name + "\"";
+        return true;
+    }
+    bool parse_error(size_t, const std::string &, const json::exception & error) override {
+        problem_ = error.what();
+        return false;
+    }
+
+  private:
+    enum class Kind { absent, text, list, other };
+
+    // A value that is no id, wherever it stands.
+    bool other(const std::string & description) {
+        if (in_list_ && no_id_.empty()) no_id_ = description;
+        return true;
+    }
+
+    const std::string key_;
+    Kind kind_ = Kind::absent;
+    bool is_object_ = false, wanted_ = false, in_list_ = false;
+    int depth_ = 0; // of the arrays and objects around what is read
+    std::string text_, names_, no_id_, problem_;
+    std::vector<int32_t> ids_;
+};
 
 std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args,
                         const std::string & line) {
-    const json text_value = take_member(line, "text");
-    if (!text_value.is_string()) throw std::runtime_error("\"text\" is not a string");
-    const auto & text = text_value.get_ref<const std::string &>();
+    RecordReader record("text");
+    record.read(line);
+    const std::string & text = record.text();
     const uint32_t flags = args.no_special ? GNV_TOKENIZER_NO_SPECIAL : 0;
     std::vector<int32_t> ids(text.size());
     size_t count = 0;
@@ -57,14 +137,9 @@ std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, cons
 }
 
 std::string decode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const std::string & line) {
-    const json list = take_member(line, "ids");
-    if (!list.is_array()) throw std::runtime_error("\"ids\" is not an array");
-    std::vector<int32_t> ids;
-    for (const json & id : list) {
-        const bool fits = id.is_number_integer() && id >= INT32_MIN && id <= INT32_MAX;
-        if (!fits) throw std::runtime_error("\"ids\" has an element that is not an id: " + id.dump());
-        ids.push_back(id.get<int32_t>());
-    }
+    RecordReader record("ids");
+    record.read(line);
+    const std::vector<int32_t> & ids = record.ids();
     gnv_text_t * text = nullptr;
     if (gnv_tokenizer_decode(tokenizer, ids.data(), ids.size(), 0, &text) != GNV_OK)
         throw std::runtime_error(gnv_last_error(engine));
@@ -80,6 +155,8 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
             std::cout << (args.decode ? decode_line(engine, tokenizer, line)
                                       : encode_line(engine, tokenizer, args, line))
                       << '\n';
+        } catch (const std::bad_alloc &) {
+            throw; // a message of its own
         } catch (const std::exception & error) {
             std::cout.flush();
             fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number),

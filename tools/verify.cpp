@@ -197,6 +197,7 @@ static int run_program(int argc, char ** argv) {
     gnv_verify_options options;
     gnv_verify_options_init(&options);
     options.structure_only = args.structure;
+    options.no_checksums = args.json.empty(); // only there they show
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
     if (args.self_test) return self_test(args, engine.get(), options);

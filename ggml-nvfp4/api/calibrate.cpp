@@ -19,11 +19,18 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
                JsonDocument::read(join_path(plan.checkpoint.folder(), "config.json"), config_limit));
     GNV_ASSIGN(self->model_, make_text_model(config.root()));
     GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
-    self->device_ = open_cpu(threads);
+    if (options.device < 0) return fail(Code::invalid_argument, "there is no device ", options.device);
+    if (options.device == 0) {
+        self->device_ = open_cpu(threads);
+    } else {
+        GNV_ASSIGN(self->device_, open_cuda(options.device - 1));
+    }
 
     const TextVariant variant = {self->model_.get(), &self->weights_, &shards, options.precision, false};
     PassOptions pass;
     pass.ram_bytes = plan.calibration_ram_bytes();
+    pass.whole_budget = [&plan](uint64_t bytes) { return plan.budget_to_calibrate(bytes); };
+    pass.device_bytes = options.device_bytes;
     pass.scratch_folder = options.scratch_folder;
     pass.observe = true;
     pass.expert_tokens = options.expert_tokens;

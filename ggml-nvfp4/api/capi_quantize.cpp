@@ -113,8 +113,12 @@ gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_
     if (out) *out = nullptr;
     return api::call(calibration ? calibration->engine : nullptr, [&]() -> Status {
         if (!out) return Status(Code::invalid_argument, "gnv_calibration_text: out is NULL");
-        *out = api::make_text(format == GNV_TEXT_JSON ? statistics_json(calibration->statistics)
-                                                      : statistics_text(calibration->statistics));
+        if (format != GNV_TEXT_JSON) {
+            *out = api::make_text(statistics_text(calibration->statistics));
+            return {};
+        }
+        GNV_ASSIGN(std::string text, statistics_json(calibration->statistics));
+        *out = api::make_text(std::move(text));
         return {};
     });
 }
@@ -149,6 +153,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (options.calibration) run.statistics = &options.calibration->statistics;
         run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
         run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
+        run.device = options.device;
+        run.device_bytes = options.device_bytes;
         if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
         if (options.save_statistics) run.save_statistics = options.save_statistics;
         if (options.progress) {

@@ -6,6 +6,7 @@ using namespace gnv;
 static verify::VerifyOptions take_verify_options(const gnv_verify_options & given) {
     verify::VerifyOptions options;
     options.values = given.structure_only == 0;
+    options.measure.checksums = given.no_checksums == 0;
     if (given.progress) {
         options.measure.progress = [given](const verify::MeasureProgress & state) {
             const gnv_progress progress = {sizeof(gnv_progress),

@@ -39,28 +39,29 @@ void write_substituted(JsonWriter & json, const Plan & plan, const std::vector<I
     json.end_array();
 }
 
-void write_calibration(JsonWriter & json, const Statistics & statistics) {
+Status write_calibration(JsonWriter & json, const Statistics & statistics) {
     json.key("calibration").begin_object().member("data_sha256", statistics.data_sha256);
     json.member("sequences", statistics.sequences).member("positions", statistics.positions);
     json.member("tokens", statistics.tokens).member("precision", precision_name(statistics.precision));
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
-    write_data(json.key("data"), statistics);
+    GNV_TRY(write_data(json.key("data"), statistics));
     json.key("tokens_per_expert").begin_array();
     for (const LayerStatistics & layer : statistics.layers) json.value(layer.tokens_per_expert);
     json.end_array().end_object();
+    return {};
 }
 
 } // namespace
 
-std::string quantization_report(const Plan & plan, const Statistics * statistics,
-                                const std::vector<InputScale> & scales) {
+Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
+                                        const std::vector<InputScale> & scales) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantization_report.1").member("version", GNV_VERSION_STRING);
     json.member("model", plan.layout.description).member("quantized_modules", plan.selection.count);
     if (statistics) json.member("source_fingerprint", statistics->model_fingerprint);
     write_recipe(json, plan);
     if (statistics) {
-        write_calibration(json, *statistics);
+        GNV_TRY(write_calibration(json, *statistics));
         write_scales(json, plan, scales);
         write_substituted(json, plan, scales);
     }

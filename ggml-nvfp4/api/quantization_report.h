@@ -15,7 +15,7 @@ inline constexpr const char * quantization_report_name = "quantization_report.js
 inline constexpr const char * recipe_file_name = "recipe.yaml";
 
 // `statistics` may be null (weights only), `scales` is then empty.
-std::string quantization_report(const Plan & plan, const Statistics * statistics,
-                                const std::vector<InputScale> & scales);
+Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
+                                        const std::vector<InputScale> & scales);
 
 } // namespace gnv

@@ -43,6 +43,15 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
 
 // What the scheme needs and the caller has to give; everything that can be said before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    if (!options.save_statistics.empty()) {
+        const std::string & path = options.save_statistics;
+        if (!options.calibration)
+            return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
+                        ": give calibration data (--calib, --tokens), or leave --save-stats out");
+        if (path_exists(path)) return fail(Code::already_exists, path, " exists; statistics are not written over it");
+        if (!path_exists(parent_path(path)))
+            return fail(Code::not_found, parent_path(path), ", the folder for ", base_name(path), ", does not exist");
+    }
     if (plan.options.recipe.scheme != Scheme::nvfp4) {
         if (options.calibration || options.statistics)
             return Status(Code::invalid_argument,
@@ -55,8 +64,6 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
                                               "--tokens) or statistics (--stats), or use scheme nvfp4a16");
     if (options.calibration && options.statistics)
         return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
-    if (!options.save_statistics.empty() && path_exists(options.save_statistics))
-        return fail(Code::already_exists, options.save_statistics, " exists; statistics are not written over it");
     return check_calibratable(plan);
 }
 
@@ -65,6 +72,17 @@ static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, c
     if (fingerprint == statistics.model_fingerprint) return {};
     return fail(Code::model, "these statistics are of another model than ", plan.checkpoint.folder(),
                 ": measure this one (--calib)");
+}
+
+// Under another name until it is complete: nobody takes half a file for statistics.
+static Status save_statistics(const std::string & path, const Statistics & statistics) {
+    const std::string partial = path + ".partial";
+    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
+    GNV_ASSIGN(const std::string text, statistics_json(statistics));
+    Status status = write_file_synced(partial, text);
+    if (status.ok()) status = rename_path(partial, path);
+    if (!status.ok()) (void)remove_file(partial).ok();
+    return status;
 }
 
 namespace {
@@ -126,8 +144,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     report_.calibrate_wall = seconds_since(start) - (report_.stream_wall - streamed);
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
-    if (!options_.save_statistics.empty())
-        GNV_TRY(write_file_synced(options_.save_statistics, statistics_json(statistics_)));
+    if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
     return {};
 }
 
@@ -136,8 +153,8 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
         GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
     const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
-    GNV_TRY(writer.add_file(quantization_report_name,
-                            quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_)));
+    GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
+    GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
     return writer.publish(plan_.config_text);

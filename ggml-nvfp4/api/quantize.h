@@ -40,6 +40,8 @@ struct QuantizeOptions {
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
     std::string scratch_folder;  // see PassOptions
+    int32_t device = 0;          // 0: the CPU; n: CUDA device n - 1
+    uint64_t device_bytes = 0;   // see PassOptions
     std::string save_statistics; // a file to write what was measured to; must not exist
 
     // Called from one thread at a time, several times a second; false stops the run.

@@ -1,3 +1,4 @@
+#include "core/memory.h"
 #include "cpu/kernels.h"
 #include "cpu/nvfp4_pack.h"
 #include "exec/backend.h"
@@ -29,11 +30,19 @@ class CpuBackend final : public Backend {
         return DeviceMemory(memory, {this});
     }
     void free(void * memory) override { std::free(memory); }
+    Result<HostMemory> allocate_host(size_t bytes) override {
+        GNV_ASSIGN(DeviceMemory memory, allocate(bytes));
+        return HostMemory(memory.release(), {this});
+    }
+    void free_host(void * memory) override { std::free(memory); }
+    Result<uint64_t> free_bytes() override { return available_memory(); }
 
     void upload(void * device, const void * host, size_t bytes) override { memcpy(device, host, bytes); }
     void download(void * host, const void * device, size_t bytes) override { memcpy(host, device, bytes); }
+    void clear(void * device, size_t bytes) override { memset(device, 0, bytes); }
     Status synchronize() override { return {}; }
 
+    DType activation_dtype() const override { return DType::f32; }
     bool has_kernel(Op op) const override { return cpu::kernel(op).run != nullptr; }
     uint64_t scratch_bytes(const KernelCall & call) const override {
         const KernelEntry & entry = cpu::kernel(op_of(call.params));

@@ -35,27 +35,19 @@ static void set_range(bool even, float below, float value, float above, float & 
 
 static CompareTables make_tables() {
     CompareTables tables;
-    tables.no_limit = infinity;
-    for (int byte = 0; byte < 256; byte++) {
-        tables.scale_low[byte] = infinity,
-        tables.scale_high[byte] = -infinity; // nothing rounds to zero, NaN or below zero
-        if (byte == 0 || byte > 0x7e) continue;
-        const float above = byte == 0x7e ? infinity : e4m3_values.of[byte + 1]; // saturating
-        set_range(byte % 2 == 0, e4m3_values.of[byte - 1], e4m3_values.of[byte], above, tables.scale_low[byte],
-                  tables.scale_high[byte]);
-    }
-    for (int i = 0; i < 16; i++) {
-        const int code = i % 8;
+    for (int code = 0; code < 8; code++) {
         const float below = code == 0 ? -nvfp4::e2m1_value(1) : nvfp4::e2m1_value(uint8_t(code - 1));
         const float above = code == 7 ? infinity : nvfp4::e2m1_value(uint8_t(code + 1));
-        tables.size[i] = nvfp4::e2m1_value(uint8_t(code));
-        set_range(code % 2 == 0, below, tables.size[i], above, tables.code_low[i], tables.code_high[i]);
+        tables.value[code] = nvfp4::e2m1_value(uint8_t(code));
+        set_range(code % 2 == 0, below, tables.value[code], above, tables.code_low[code], tables.code_high[code]);
+        tables.value[8 + code] = -tables.value[code];
+        tables.code_low[8 + code] = -tables.code_high[code], tables.code_high[8 + code] = -tables.code_low[code];
     }
     for (int byte = 0; byte < 256; byte++) {
         for (int i = 0; i < 2; i++) {
             const int code = byte >> 4 * i & 15;
             CodePair & pair = tables.pairs[byte];
-            pair.size[i] = tables.size[code & 7];
+            pair.size[i] = tables.value[code & 7];
             pair.low[i] = tables.code_low[code & 7], pair.high[i] = tables.code_high[code & 7];
             pair.sign[i] = code & 8 ? 0x80000000u : 0;
         }
@@ -79,7 +71,7 @@ static Loops best_loops() {
 #ifdef __x86_64__
     const std::string_view name = nvfp4_best().name;
     if (name == "avx512") return {avx512::compare_bf16, avx512::compare_f32};
-    if (name == "avx2") return {avx2::compare_bf16, avx2::compare_f32};
+    if (name == "avx2" && __builtin_cpu_supports("fma")) return {avx2::compare_bf16, avx2::compare_f32};
 #endif
     return {portable::compare_bf16, portable::compare_f32};
 }

@@ -7,19 +7,16 @@
 
 namespace gnv::cpu {
 
-// Both elements of a byte of codes, low nibble first.
+// Both elements of a byte of codes, low nibble first: what the tables below say about codes without their sign, and that.
 struct CodePair {
     float size[2], low[2], high[2];
     uint32_t sign[2];
 };
 
 struct CompareTables {
-    float scale_low[256],
-        scale_high[256]; // which products of G and block maximum / 6 round to a block scale, bounds included
-    // By code without its sign, twice for vectors of 16: the value, and which x are nearest to it.
-    float size[16], code_low[16], code_high[16];
+    // By code: the value, and which x are nearest to it, bounds included.
+    float value[16], code_low[16], code_high[16];
     CodePair pairs[256];
-    float no_limit; // infinity
 };
 
 const CompareTables & compare_tables();

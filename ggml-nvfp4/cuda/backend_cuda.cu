@@ -1,3 +1,5 @@
+#include "cuda/gemm_lt.h"
+#include "cuda/kernels.cuh"
 #include "cuda/nvfp4_pack.cuh"
 #include "exec/backend.h"
 
@@ -53,7 +55,8 @@ namespace {
 
 class CudaBackend final : public Backend {
   public:
-    CudaBackend(Device device, cudaStream_t stream) : device_(std::move(device)), stream_(stream) {}
+    CudaBackend(Device device, cudaStream_t stream, int processors)
+        : device_(std::move(device)), stream_(stream), processors_(processors) {}
     ~CudaBackend() override {
         (void)cudaSetDevice(device_.index);
         (void)cudaStreamDestroy(stream_);
@@ -74,6 +77,21 @@ class CudaBackend final : public Backend {
     }
 
     void free(void * memory) override { (void)cudaFree(memory); }
+    Result<HostMemory> allocate_host(size_t bytes) override {
+        void * memory = nullptr;
+        const cudaError_t error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
+        if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
+        (void)cudaGetLastError();
+        return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
+    }
+    void free_host(void * memory) override { (void)cudaFreeHost(memory); }
+    Result<uint64_t> free_bytes() override {
+        size_t available = 0, total = 0;
+        cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = cudaMemGetInfo(&available, &total);
+        if (error != cudaSuccess) return cuda_failure(error, concat("cannot inspect CUDA device ", device_.index));
+        return uint64_t(available);
+    }
 
     void upload(void * target, const void * host, size_t bytes) override {
         enqueue("upload", [&] { return cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, stream_); });
@@ -81,16 +99,29 @@ class CudaBackend final : public Backend {
     void download(void * host, const void * source, size_t bytes) override {
         enqueue("download", [&] { return cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_); });
     }
+    void clear(void * target, size_t bytes) override {
+        enqueue("clear", [&] { return cudaMemsetAsync(target, 0, bytes, stream_); });
+    }
     Status synchronize() override {
         enqueue("synchronize", [&] { return cudaStreamSynchronize(stream_); });
         if (error_ == cudaSuccess) return {};
         return cuda_failure(error_, concat("CUDA device ", device_.index, " (", device_.name, "): ", failed_));
     }
 
-    bool has_kernel(Op) const override { return false; } // the codec is all there is so far
-    uint64_t scratch_bytes(const KernelCall &) const override { return 0; }
+    DType activation_dtype() const override { return DType::bf16; }
+    bool has_kernel(Op op) const override { return cuda::kernel(op).run != nullptr; }
+    uint64_t scratch_bytes(const KernelCall & call) const override {
+        const cuda::CudaEntry & entry = cuda::kernel(op_of(call.params));
+        return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;
+    }
     Status launch(KernelCall & call) override {
-        return fail(Code::unsupported, device_.name, " has no kernel for op ", int(op_of(call.params)));
+        if (error_ != cudaSuccess) return synchronize();
+        if (!gemm_) {
+            GNV_ASSIGN(gemm_, cuda::GemmLt::load());
+            context_ = {stream_, gemm_.get(), processors_};
+        }
+        enqueue("launch", [] { return cudaSuccess; }); // selects the device
+        return cuda::kernel(op_of(call.params)).run(context_, call).add_context(device_.name);
     }
 
     void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
@@ -113,6 +144,9 @@ class CudaBackend final : public Backend {
 
     Device device_;
     cudaStream_t stream_;
+    int processors_;
+    std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
+    cuda::CudaContext context_;
     cudaError_t error_ = cudaSuccess; // the first
     const char * failed_ = "";        // what was called then
 };
@@ -128,7 +162,10 @@ Result<std::unique_ptr<Backend>> open_cuda(int index) {
     cudaError_t error = cudaSetDevice(index);
     if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) return cuda_failure(error, concat("cannot use CUDA device ", index));
-    return std::unique_ptr<Backend>(new CudaBackend(std::move(device), stream));
+    int processors = 0;
+    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+    if (error != cudaSuccess) return cuda_failure(error, concat("cannot inspect CUDA device ", index));
+    return std::unique_ptr<Backend>(new CudaBackend(std::move(device), stream, processors));
 }
 
 } // namespace gnv

@@ -33,6 +33,12 @@ struct DeviceMemoryDelete {
 // Memory of a device, aligned to 256 bytes; must go before its backend does.
 using DeviceMemory = std::unique_ptr<void, DeviceMemoryDelete>;
 
+struct HostMemoryDelete {
+    Backend * backend = nullptr;
+    void operator()(void * memory) const;
+};
+using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
+
 // One device with one queue. What is queued runs in order; after the first failure nothing more is queued, and
 // synchronize() returns that failure. Belongs to one thread at a time.
 class Backend {
@@ -42,14 +48,21 @@ class Backend {
 
     virtual Result<DeviceMemory> allocate(size_t bytes) = 0;
     virtual void free(void * memory) = 0; // DeviceMemory calls it
+    // Host memory from which copies run at full speed; aligned to 256 bytes.
+    virtual Result<HostMemory> allocate_host(size_t bytes) = 0;
+    virtual void free_host(void * memory) = 0; // HostMemory calls it
+    virtual Result<uint64_t> free_bytes() = 0; // of the device's memory, now
 
     // Queued copies; the host memory must live, and stay as it is, until synchronize().
     virtual void upload(void * device, const void * host, size_t bytes) = 0;
     virtual void download(void * host, const void * device, size_t bytes) = 0;
+    virtual void clear(void * device, size_t bytes) = 0; // queued: zeros
     virtual Status synchronize() = 0;
 
     // --- Ops of graphs, queued, on device memory.
 
+    // In which it keeps activations: F32, or BF16 (Precision::bf16 only).
+    virtual DType activation_dtype() const = 0;
     // A null entry of the backend's table: it cannot run graphs with this op.
     virtual bool has_kernel(Op op) const = 0;
     // Bytes of scratch memory that this call wants; its tensors have shapes and no data.
@@ -71,6 +84,7 @@ class Backend {
 std::unique_ptr<Backend> open_cpu(ThreadPool & threads);
 
 inline void DeviceMemoryDelete::operator()(void * memory) const { backend->free(memory); }
+inline void HostMemoryDelete::operator()(void * memory) const { backend->free_host(memory); }
 
 // The CUDA devices of this machine: none, without an error, where there is no driver or the library was built without
 // CUDA. A driver too old for this build is a failure that says so.

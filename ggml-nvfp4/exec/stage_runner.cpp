@@ -38,8 +38,9 @@ struct StageGraph {
     ValueId hidden_in = no_value, routed_in = no_value, weights_in = no_value, indices_in = no_value;
 
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
-               const StageOptions & options)
-        : graph(variant.precision), builder{graph, *variant.weights, shape}, use(field_use(stages, *variant.model)) {
+               const StageOptions & options, DType activation)
+        : graph(variant.precision, activation), builder{graph, *variant.weights, shape},
+          use(field_use(stages, *variant.model)) {
         builder.observe = options.observe && variant.observe;
         builder.observe_magnitudes = options.observe_magnitudes;
         builder.quantize_inputs = variant.quantize_inputs;
@@ -49,7 +50,7 @@ struct StageGraph {
         builder.last_position_only = options.last_position_only;
         const TextModelSizes & sizes = variant.model->sizes();
         const Shape rows = {shape.positions, sizes.hidden}, chosen = {shape.positions, sizes.experts_per_token};
-        if (use.reads_hidden) builder.hidden = hidden_in = graph.input("hidden", DType::f32, rows);
+        if (use.reads_hidden) builder.hidden = hidden_in = graph.input("hidden", activation, rows);
         if (use.reads_routed) builder.routed = routed_in = graph.input("routed", DType::f32, rows);
         if (use.reads_router) {
             builder.router_weights = weights_in = graph.input("router weights", DType::f32, chosen);
@@ -129,8 +130,21 @@ class Binder {
         const InputScales * const given = call_.variant.input_scales;
         return given ? given->find(weight.ref) : call_.weights.input_scale(weight.ref);
     }
+    template <class T>
+    void device_input(ValueId id, const T * data, DType dtype) {
+        if (id == no_value) return;
+        GNV_CHECK(data != nullptr);
+        bindings_.bind(id, view(const_cast<T *>(data), dtype, shape(id)));
+    }
     void bind_inputs() {
         const StageBuilder & b = stages_.builder;
+        if (const DeviceBatch * const there = call_.on_device) {
+            device_input(b.ids, there->ids, DType::i32);
+            device_input(b.positions, there->positions, DType::i32);
+            device_input(b.segments, there->segments, DType::i32);
+            device_input(b.mask, there->mask, DType::u8);
+            return;
+        }
         input(b.ids, call_.inputs.ids, DType::i32);
         input(b.positions, call_.inputs.positions, DType::i32);
         input(b.segments, call_.inputs.segments, DType::i32);
@@ -154,18 +168,20 @@ class Binder {
     void bind_statistics() {
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
             LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
-            if (total.statistic == Statistic::magnitudes) {
+            if (total.statistic == Statistic::magnitudes) { // on the CPU alone
                 int64_t * const bins = layer.magnitudes[size_t(total.observed)].data();
                 bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
                                                  {total.groups, magnitude_bins}));
                 continue;
             }
             std::vector<float> & maxima = layer.maxima[size_t(total.observed)];
-            bindings_.bind(total.value, view(maxima.data() + total.first_group, DType::f32, {total.groups}));
+            float * const data = call_.on_device ? call_.on_device->maxima(total.layer, total.observed) : maxima.data();
+            bindings_.bind(total.value, view(data + total.first_group, DType::f32, {total.groups}));
         }
         for (const StageBuilder::BoundCount & count : stages_.builder.bound_counts) {
             std::vector<int64_t> & tokens = (*call_.statistics)[size_t(count.layer)].tokens_per_expert;
-            bindings_.bind(count.value, view(tokens.data(), DType::i64, shape(count.value)));
+            int64_t * const data = call_.on_device ? call_.on_device->tokens_per_expert(count.layer) : tokens.data();
+            bindings_.bind(count.value, view(data, DType::i64, shape(count.value)));
         }
     }
 
@@ -210,14 +226,14 @@ int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const
 
 Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                           const BatchShape & shape) {
-    const StageGraph built(variant, stages, shape, options_);
+    const StageGraph built(variant, stages, shape, options_, device_.activation_dtype());
     if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
     GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
     return plan.bytes;
 }
 
 Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
-    const StageGraph built(call.variant, call.stages, call.inputs.shape, options_);
+    const StageGraph built(call.variant, call.stages, call.inputs.shape, options_, device_.activation_dtype());
     if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
     GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
     GNV_CHECK(plan.bytes <= arena_bytes);
@@ -226,9 +242,14 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     BadValue bad;
     Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad);
     if (!status.ok()) {
-        if (bad.node >= 0 && call.bad_position)
-            *call.bad_position = position_of_row(built, plan, bindings, arena, bad,
-                                                 std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
+        if (bad.node >= 0 && call.bad_input) {
+            call.bad_input->position = position_of_row(
+                built, plan, bindings, arena, bad, std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
+            const Node & node = built.graph.nodes()[size_t(bad.node)];
+            for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
+                if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+                    call.bad_input->observed = total.observed;
+        }
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

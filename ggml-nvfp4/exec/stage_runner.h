@@ -57,6 +57,22 @@ struct FieldUse {
 };
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
 
+// Where an activation is NaN or Inf.
+struct BadInput {
+    int64_t position = -1; // row of the batch; -1: not known
+    Observed observed = Observed::count_;
+};
+
+// Where a batch's inputs and the statistics are on a device with memory of its own.
+struct DeviceBatch {
+    const int32_t * ids = nullptr;
+    const int32_t * positions = nullptr;
+    const int32_t * segments = nullptr;
+    const uint8_t * mask = nullptr;
+    std::function<float *(int32_t layer, Observed observed)> maxima;
+    std::function<int64_t *(int32_t layer)> tokens_per_expert;
+};
+
 struct StageCall {
     const TextVariant & variant;
     const std::vector<Stage> & stages;
@@ -67,18 +83,21 @@ struct StageCall {
     std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
     Executor::OnTap on_tap = {};
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
-    int64_t * bad_position = nullptr; // receives the row of the batch where an activation is NaN or Inf
+    const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
+    BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
 };
 
 class StageRunner {
   public:
-    StageRunner(Backend & device, const StageOptions & options) : executor_(device), options_(options) {}
+    StageRunner(Backend & device, const StageOptions & options)
+        : device_(device), executor_(device), options_(options) {}
     // Bytes of the arena for a batch of this shape.
     Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                  const BatchShape & shape);
     Status run(const StageCall & call, void * arena, uint64_t arena_bytes);
 
   private:
+    Backend & device_;
     Executor executor_;
     StageOptions options_;
 };

@@ -1,6 +1,7 @@
 #include "exec/text_pass.h"
 
 #include "core/memory.h"
+#include "exec/device_pass.h"
 
 #include <algorithm>
 
@@ -83,14 +84,21 @@ struct TextPass::State {
     PassOptions options;
     PassPlan plan;
 
+    std::unique_ptr<DevicePass> remote; // on a device with memory of its own; what follows is then empty
     AlignedBlock weight_memory, arena, staging;
     std::vector<HiddenStore> stores;                      // by variant
     std::vector<std::vector<LayerStatistics>> statistics; // by variant, by layer
     PassProgress progress;
 
+    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
+    DevicePassSize device_size() const;
+    Status choose_remote_plan();
+    Status run_remote(const PassHooks & hooks);
+    Status run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks);
     const TextModel & model() const { return *variants.front().model; }
     StageOptions stage_options() const {
-        return {options.observe, options.observe_magnitudes, options.expert_tokens, plan.expert_tile, false};
+        return {options.observe, options.observe_magnitudes && !is_remote(), options.expert_tokens, plan.expert_tile,
+                false};
     }
     std::vector<WeightRef> weights_of(const PassGroup & group) const;
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
@@ -105,7 +113,8 @@ struct TextPass::State {
     Status run_head(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch, int64_t position) const;
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                   const BadInput & bad) const;
 };
 
 static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
@@ -213,6 +222,7 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     if (a.stages.size() != b.stages.size()) return false;
     for (size_t i = 0; i < a.stages.size(); i++) {
         if (a.stages[i].kind != b.stages[i].kind || a.stages[i].expert_count != b.stages[i].expert_count) return false;
+        if ((a.stages[i].first_expert == 0) != (b.stages[i].first_expert == 0)) return false; // later ranges add up
         if (a.stages[i].kind != StageKind::mixer) continue;
         const std::vector<StateSpec> first = model.states(a.stages[i].layer), second = model.states(b.stages[i].layer);
         if (std::string_view(first.front().name) != second.front().name) return false;
@@ -227,8 +237,8 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     cut_batches(batch_positions);
     plan.store_in_file = in_file;
     if (model().sizes().experts > 0) {
-        constexpr int64_t columns =
-            2048; // of one wide product: enough to be worth its own packing, small enough to keep
+        // Columns of one wide product: enough to be worth its own packing, small enough to keep; few where memory is short.
+        const int64_t columns = is_remote() ? 8192 : batch_positions > 1 ? 2048 : 256;
         for (const PassGroup & group : plan.groups)
             for (const Stage & stage : group.stages) {
                 if (stage.kind != StageKind::experts) continue;
@@ -243,6 +253,12 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
     BatchShape shape = make_batch(sequences->data() + largest->first, largest->count).shape;
     for (const TextSequence & sequence : *sequences) shape.masked |= !sequence.mask.empty();
+    for (const PassBatch & batch : plan.batches) {
+        int64_t segments = 0;
+        for (size_t i = batch.first; i < batch.first + batch.count; i++)
+            segments += int64_t(std::max<size_t>(1, (*sequences)[i].segments.size()));
+        shape.segments = std::max(shape.segments, segments);
+    }
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
@@ -279,7 +295,59 @@ Result<PassPlan> TextPass::State::plan_with(int64_t expert_ranges, int64_t batch
     return plan;
 }
 
+DevicePassSize TextPass::State::device_size() const {
+    DevicePassSize size;
+    size.weight_bytes = plan.weight_bytes;
+    size.arena_bytes = plan.arena_bytes;
+    int64_t positions = 0, segments = 0;
+    for (const PassBatch & batch : plan.batches) {
+        const BatchShape shape = make_batch(sequences->data() + batch.first, batch.count).shape;
+        positions = std::max(positions, shape.positions);
+        segments = std::max(segments, shape.segments);
+    }
+    constexpr uint64_t bytes_a_position = 4 + 3 * 4 + 1, alignment = 4 * 256; // ids, positions, mask
+    size.input_bytes = uint64_t(positions) * bytes_a_position + uint64_t(segments + 1) * 4 + alignment;
+    size.store = plan.store;
+    size.variants = variants.size();
+    size.layers = model().sizes().layers;
+    size.experts = model().sizes().experts;
+    return size;
+}
+
+// Hidden states stay on the device; batches are as large as products need to be fast.
+Status TextPass::State::choose_remote_plan() {
+    if (options.head) return Status(Code::unsupported, "logits are not computed on CUDA devices yet: use the CPU");
+    for (const TextVariant & variant : variants)
+        if (variant.precision != Precision::bf16)
+            return fail(Code::unsupported, device->device().name, " computes in BF16: use precision bf16, or the CPU");
+    GNV_ASSIGN(const uint64_t available, device->free_bytes());
+    constexpr uint64_t reserve = 512 << 20; // for the libraries that the device's kernels need
+    const uint64_t free = available > reserve ? available - reserve : 0;
+    const uint64_t budget = options.device_bytes > 0 ? std::min(options.device_bytes, free) : free;
+    const uint64_t host_budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
+    const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
+    uint64_t smallest = UINT64_MAX, smallest_host = UINT64_MAX;
+    for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
+        for (const int64_t positions : {int64_t(16384), int64_t(4096), int64_t(1024), int64_t(1)}) {
+            const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
+            GNV_ASSIGN(PassPlan tried, plan_with(ranges, wanted, false, 0));
+            plan.device_bytes = device_size().total();
+            smallest = std::min(smallest, plan.device_bytes);
+            smallest_host = std::min(smallest_host, plan.memory_bytes());
+            if (plan.device_bytes <= budget && plan.memory_bytes() <= host_budget) return {};
+            if (options.batch_positions > 0) break;
+        }
+        if (ranges == experts) break;
+    }
+    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
+    return fail(Code::out_of_memory, "too little memory for a forward pass over ", plan.store.positions,
+                " positions: ", bytes_text(budget), " on ", device->device().name, " (at least ", smallest,
+                " bytes are needed), ", bytes_text(whole(host_budget)), " on the host (at least ", whole(smallest_host),
+                ")");
+}
+
 Status TextPass::State::choose_plan() {
+    if (is_remote()) return choose_remote_plan();
     const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
     const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
     uint64_t smallest = UINT64_MAX;
@@ -289,22 +357,31 @@ Status TextPass::State::choose_plan() {
             if (in_file && options.scratch_folder.empty()) continue;
             for (const int64_t positions : {int64_t(1024), int64_t(256), int64_t(1)}) {
                 const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-                const uint64_t logits_bytes = std::min<uint64_t>(budget / 8, uint64_t(positions) << 20);
-                GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
-                smallest = std::min(smallest, tried.memory_bytes());
-                if (tried.memory_bytes() <= budget) return {};
+                for (const uint64_t logits_bytes :
+                     {std::min<uint64_t>(budget / 8, uint64_t(positions) << 20), uint64_t(0)}) {
+                    GNV_ASSIGN(const PassPlan tried, plan_with(ranges, wanted, in_file, logits_bytes));
+                    smallest = std::min(smallest, tried.memory_bytes());
+                    if (tried.memory_bytes() <= budget) return {};
+                    if (!options.head) break;
+                }
                 if (options.batch_positions > 0) break;
             }
         }
         if (ranges == experts) break;
     }
-    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " (", budget,
+    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
+    return fail(Code::out_of_memory, "a memory budget of ", bytes_text(whole(budget)), " (", whole(budget),
                 " bytes) is too small for a forward pass over ", plan.store.positions,
-                " positions: the least that would do is ", smallest, " bytes",
+                " positions: the least that would do is ", whole(smallest), " bytes",
                 options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
 }
 
 Status TextPass::State::allocate() {
+    if (is_remote()) {
+        GNV_ASSIGN(remote, DevicePass::create(*device, device_size()));
+        for (size_t v = 0; v < variants.size(); v++) statistics.emplace_back(size_t(model().sizes().layers));
+        return {};
+    }
     GNV_ASSIGN(weight_memory, allocate_block(plan.weight_bytes, "weights"));
     GNV_ASSIGN(arena, allocate_block(plan.arena_bytes, "activations"));
     GNV_ASSIGN(staging, allocate_block(plan.staging_bytes, "hidden states of a batch"));
@@ -344,12 +421,15 @@ const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const 
 
 // A NaN or Inf: where it is, in terms of the caller's sequences.
 Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
-                                int64_t position) const {
-    if (position < 0 || failure.code() != Code::bad_value) return Status(failure.code(), failure.message());
+                                const BadInput & bad) const {
+    if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
+        return Status(failure.code(), failure.message());
     size_t sequence = batch.first;
+    int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", sample ", sequence, ", position ", position,
-                ": ", failure.message(), "; the model or its weights do not work with this text");
+    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", ", observed_name(bad.observed), ", sample ",
+                sequence, ", position ", position, ": ", failure.message(),
+                "; the model or its weights do not work with this text");
 }
 
 Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
@@ -377,15 +457,15 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
         if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
     }
     StageRunner runner(*device, stage_options());
-    int64_t bad_position = -1;
+    BadInput bad;
     StageCall call{variant, group.stages, weights, inputs};
     call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
     call.statistics = &statistics[v];
-    call.bad_position = &bad_position;
+    call.bad_input = &bad;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
-    if (!status.ok()) return explain(status, group, batch, bad_position);
+    if (!status.ok()) return explain(status, group, batch, bad);
     for (const Row & row : rows)
         if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
     return {};
@@ -461,11 +541,62 @@ Result<const void *> TextPass::rows(size_t variant, Field field, int64_t first, 
     return static_cast<const void *>(buffer);
 }
 
+// All batches through a group whose weights are on the device. Variants share the checkpoint.
+Status TextPass::State::run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks) {
+    const WeightGroup weights = remote->on_device(host);
+    for (size_t v = variants.size(); v-- > 0;) {
+        for (const PassBatch & batch : plan.batches) {
+            const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+            GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs));
+            StageRunner runner(*device, stage_options());
+            StageCall call{variants[v], group.stages, weights, inputs};
+            call.fields = remote->fields(v, batch.begin);
+            call.statistics = &statistics[v];
+            call.on_device = &there;
+            GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
+            progress.positions += batch.positions;
+            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
+        }
+    }
+    GNV_TRY(device->synchronize());
+    return {};
+}
+
+Status TextPass::State::run_remote(const PassHooks & hooks) {
+    const TextVariant & variant = variants.front();
+    for (const TextVariant & other : variants)
+        if (other.weights != variant.weights || hooks.on_tap || hooks.on_logits)
+            return Status(Code::unsupported, "on CUDA a pass runs one checkpoint, without taps and logits");
+    const auto start = [&](size_t g) -> Status {
+        GNV_ASSIGN(const WeightGroup next,
+                   WeightGroup::plan(*variant.weights, refs_of(model(), plan.groups[g].stages)));
+        return remote->start_reading(next, *variant.weights, *variant.files);
+    };
+    GNV_TRY(start(0));
+    for (size_t g = 0; g < plan.groups.size(); g++) {
+        const PassGroup & group = plan.groups[g];
+        GNV_ASSIGN(const WeightGroup host, remote->finish_reading());
+        if (g + 1 < plan.groups.size()) GNV_TRY(start(g + 1));
+        progress.group = g;
+        GNV_TRY(run_remote_group(group, host, hooks));
+        const int32_t layer = group.stages.front().layer;
+        for (size_t v = 0; options.observe && layer >= 0 && v < variants.size(); v++) {
+            Observed where = Observed::count_;
+            GNV_TRY(remote->take_statistics(layer, statistics[v][size_t(layer)], where)
+                        .add_context(concat("layer ", layer, ", ",
+                                            where == Observed::count_ ? "statistics" : observed_name(where))));
+        }
+        if (hooks.on_group) GNV_TRY(hooks.on_group(group, host));
+    }
+    return {};
+}
+
 Status TextPass::run(const PassHooks & hooks) {
     State & state = *state_;
     GNV_TRY(state.allocate());
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
     state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
+    if (state.remote) return state.run_remote(hooks);
     for (size_t g = 0; g < state.plan.groups.size(); g++) {
         if (g + 1 < state.plan.groups.size()) { // the system reads ahead while this group computes
             for (const TextVariant & variant : state.variants) {

@@ -39,12 +39,15 @@ BatchInputs make_batch(const TextSequence * sequences, size_t count);
 
 struct PassOptions {
     uint64_t ram_bytes = 0;          // for everything that the plan lists; 0: most of what is free
+    uint64_t device_bytes = 0;       // of a device with memory of its own; 0: most of what is free there
     std::string scratch_folder;      // for hidden states that do not fit; empty: they must fit
     bool observe = false;            // largest inputs of Linears, tokens per expert
-    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too
+    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too; on the CPU alone
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
     int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen
+    // Where the budget is a part of a larger one: that one, of which this pass gets so much. For messages.
+    std::function<uint64_t(uint64_t)> whole_budget;
 };
 
 // Everything that is decided before a weight is read.
@@ -69,7 +72,10 @@ struct PassPlan {
     uint64_t store_bytes = 0;   // hidden states of all variants
     uint64_t staging_bytes = 0; // of a batch on its way from and to a scratch file
     uint64_t statistic_bytes = 0;
+    // On a device with memory of its own: what it holds. The host then holds weights twice, and no activations.
+    uint64_t device_bytes = 0;
     uint64_t memory_bytes() const {
+        if (device_bytes > 0) return 2 * weight_bytes + statistic_bytes;
         return weight_bytes + arena_bytes + (store_in_file ? 0 : store_bytes) + staging_bytes + statistic_bytes;
     }
 };

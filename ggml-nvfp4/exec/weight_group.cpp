@@ -85,6 +85,12 @@ Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & file
     });
 }
 
+WeightGroup WeightGroup::copy_at(void * memory) const {
+    WeightGroup copy = *this;
+    copy.memory_ = static_cast<uint8_t *>(memory);
+    return copy;
+}
+
 void WeightGroup::will_need(const WeightCatalog & catalog, const FolderFiles & files) const {
     for (const Read & read : reads()) {
         const TensorInfo & info = catalog.checkpoint().tensors()[read.piece.tensor];

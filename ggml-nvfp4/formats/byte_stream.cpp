@@ -11,7 +11,7 @@ static constexpr size_t piece_bytes = 256 << 10;
 
 struct ByteStream::State {
     struct FreeDecoder {
-        void operator()(ZSTD_DCtx * decoder) const { ZSTD_freeDCtx(decoder); }
+        void operator()(ZSTD_DCtx * unused) const { ZSTD_freeDCtx(unused); }
     };
 
     explicit State(File opened) : file(std::move(opened)) {}

@@ -12,6 +12,10 @@ namespace gnv {
 namespace dom = simdjson::dom;
 
 static constexpr size_t deepest_nesting = 256;
+// simdjson looks for what the processor has when it is first used, in a function that ends the process where memory runs
+// out. So that is done when the process starts.
+[[maybe_unused]] static const bool has_chosen = !simdjson::get_active_implementation()->name().empty();
+
 // Bounds memory: a value takes up to 50 bytes here, however short its text. Headers of 900,000 tensors stay below it.
 static constexpr size_t most_values = 10'000'000;
 

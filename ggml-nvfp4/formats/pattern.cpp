@@ -55,18 +55,50 @@ Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) 
     state->match_data = pcre2_match_data_create(1, nullptr);
     state->context = pcre2_match_context_create(nullptr);
     if (!state->match_data || !state->context) return Status::out_of_memory();
-    pcre2_set_match_limit(state->context, step_limit);
     return Pattern(std::move(state));
 }
 
-Result<bool> Pattern::matches(std::string_view name) const {
+size_t Pattern::compiled_bytes() const {
+    size_t size = 0;
+    return state_->code && pcre2_pattern_info(state_->code, PCRE2_INFO_SIZE, &size) == 0 ? size : 0;
+}
+
+Result<bool> Pattern::match(std::string_view name, uint32_t limit, bool & exceeded) const {
+    exceeded = false;
     if (!state_->is_regex) return name == state_->text;
+    pcre2_set_match_limit(state_->context, limit);
     const int count = pcre2_match(state_->code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0,
                                   state_->match_data, state_->context);
     if (count == PCRE2_ERROR_NOMATCH) return false;
     if (count >= 0) return true; // 0: matched, with more groups than we asked for
+    if (count == PCRE2_ERROR_NOMEMORY) return Status::out_of_memory();
+    exceeded = count == PCRE2_ERROR_MATCHLIMIT;
     return fail(Code::invalid_argument, "pattern \"", printable(state_->text), "\" on \"", printable(name),
                 "\": ", pcre2_text(count));
+}
+
+Result<bool> Pattern::matches(std::string_view name) const {
+    bool exceeded;
+    return match(name, step_limit, exceeded);
+}
+
+Result<bool> Pattern::matches(std::string_view name, uint64_t & budget) const {
+    if (!state_->is_regex) return name == state_->text;
+    struct Attempt {
+        uint32_t steps;
+        uint64_t cost;
+    };
+    for (const Attempt attempt : {Attempt{40, 1}, Attempt{200, 4}, Attempt{4'000, 60}, Attempt{100'000, 1500}}) {
+        if (budget < attempt.cost)
+            return fail(Code::unsupported, "the patterns take too many steps, at last \"", printable(state_->text),
+                        "\" on \"", printable(name), "\"");
+        budget -= attempt.cost;
+        bool exceeded;
+        Result<bool> result = match(name, attempt.steps, exceeded);
+        if (!exceeded) return result;
+    }
+    return fail(Code::unsupported, "pattern \"", printable(state_->text), "\" takes too many steps on \"",
+                printable(name), "\"");
 }
 
 } // namespace gnv

@@ -60,7 +60,9 @@ ValueId Graph::add(const OpParams & params, std::initializer_list<ValueId> given
         return no_value;
     }
     for (int i = 0; i < rule.outputs; i++)
-        node.outputs[size_t(i)] = add_value({Value::Kind::activation, outputs[i].dtype, outputs[i].shape, name, false});
+        node.outputs[size_t(i)] =
+            add_value({Value::Kind::activation, outputs[i].activation ? activation_ : outputs[i].dtype,
+                       outputs[i].shape, name, false});
     nodes_.push_back(node);
     return node.outputs[0];
 }

@@ -46,7 +46,9 @@ struct Tap {
 
 class Graph {
   public:
-    explicit Graph(Precision precision) : precision_(precision) {}
+    // `activation`: the dtype in which the backend keeps activations (Backend::activation_dtype).
+    explicit Graph(Precision precision, DType activation = DType::f32)
+        : precision_(precision), activation_(activation) {}
 
     ValueId input(std::string name, DType dtype, Shape shape);
     ValueId weight(std::string name, DType dtype, Shape shape);
@@ -66,6 +68,7 @@ class Graph {
 
     const Status & status() const { return status_; }
     Precision precision() const { return precision_; }
+    DType activation_dtype() const { return activation_; }
     const std::vector<Value> & values() const { return values_; }
     const Value & value(ValueId id) const { return values_[size_t(id)]; }
     const std::vector<Node> & nodes() const { return nodes_; } // in the order in which they run
@@ -80,6 +83,7 @@ class Graph {
   private:
     ValueId add_value(Value value);
     Precision precision_;
+    DType activation_;
     Status status_;
     std::vector<Value> values_;
     std::vector<ValueId> owners_;

@@ -12,7 +12,15 @@ namespace {
 
 bool is(const Value & value, DType dtype, const Shape & shape) { return value.dtype == dtype && value.shape == shape; }
 bool is_f32(const Value & value) { return value.dtype == DType::f32 && value.shape.rank >= 1; }
-bool is_matrix(const Value & value) { return is_f32(value) && value.shape.rank == 2; }
+// Activations are F32 on the CPU and BF16 on other devices; sums that go on are F32 everywhere.
+bool is_activation(const Value & value) {
+    return (value.dtype == DType::f32 || value.dtype == DType::bf16) && value.shape.rank >= 1;
+}
+bool is_matrix(const Value & value) { return is_activation(value) && value.shape.rank == 2; }
+bool is_like(const Value & value, const Value & other) {
+    return value.dtype == other.dtype && value.shape == other.shape;
+}
+OutputSpec fixed(DType dtype, Shape shape) { return {shape, false, dtype}; }
 bool is_mask(const Value & value, int64_t rows) { return is(value, DType::u8, {rows}); }
 bool is_segments(const Value & value) {
     return value.dtype == DType::i32 && value.shape.rank == 1 && value.shape[0] >= 2;
@@ -47,28 +55,33 @@ const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec
 }
 
 const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
-    if (!is_f32(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1) return "x and the weight [D] must be F32";
+    if (!is_activation(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1)
+        return "x must be numbers, the weight F32 [D]";
     if (in[1].shape[0] > in[0].shape.last()) return "rows are shorter than the weight";
     out[0].shape = with_last(in[0].shape, in[1].shape[0]);
     return nullptr;
 }
 
 const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
-    if (!is_f32(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()})) return "o must be [.., D], the weight [D]";
-    if (!is_f32(in[2]) || in[2].shape.elements() != in[0].shape.elements()) return "z must have as many elements as o";
+    if (!is_activation(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()}))
+        return "o must be [.., D], the weight F32 [D]";
+    if (in[2].dtype != in[0].dtype || in[2].shape.elements() != in[0].shape.elements())
+        return "z must have as many elements as o";
     out[0].shape = in[0].shape;
     return nullptr;
 }
 
 const char * check_same(const OpParams &, const RuleInputs & in, OutputSpec * out) {
-    if (!is_f32(in[0]) || !is(in[1], DType::f32, in[0].shape)) return "both inputs must be F32 of one shape";
+    if (!is_activation(in[0]) || !is_activation(in[1]) || !(in[0].shape == in[1].shape))
+        return "both inputs must be numbers of one shape";
     out[0].shape = in[0].shape;
     return nullptr;
 }
 
 const char * check_sigmoid_gate(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const int64_t column = std::get<SigmoidGateParams>(params).column;
-    if (!is_f32(in[0]) || !is_f32(in[1]) || in[0].shape.rows() != in[1].shape.rows()) return "row counts differ";
+    if (!is_activation(in[0]) || in[1].dtype != in[0].dtype || in[0].shape.rows() != in[1].shape.rows())
+        return "row counts or dtypes differ";
     const int64_t width = in[1].shape.last() - column;
     if (column < 0 || (width != in[0].shape.last() && width != 1)) return "the gate's columns do not fit";
     out[0].shape = in[0].shape;
@@ -89,7 +102,8 @@ const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSp
 // --- Linear -----------------------------------------------------------------------------------------------------------------
 
 const char * check_linear(const OpParams &, const RuleInputs & in, OutputSpec * out) {
-    if (!is_f32(in[0]) || !is_linear_weight(in[1], 2)) return "x must be F32, the weight BF16, F32 or NVFP4 [N, K]";
+    if (!is_activation(in[0]) || !is_linear_weight(in[1], 2))
+        return "x must be numbers, the weight BF16, F32 or NVFP4 [N, K]";
     if (in[0].shape.last() != in[1].shape[1]) return "x and the weight have different K";
     if (in.has(2) && (!is(in[2], DType::f32, {1}) || in[1].shape[1] % nvfp4::block_size != 0))
         return "an input scale must be F32 [1], with a K that 16 divides";
@@ -118,7 +132,7 @@ double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if eve
 
 const char * check_attention(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const int64_t head = std::get<AttentionParams>(params).head;
-    if (!is_matrix(in[0]) || !is_matrix(in[1]) || !is(in[2], DType::f32, in[1].shape) ||
+    if (!is_matrix(in[0]) || !is_matrix(in[1]) || !is_like(in[2], in[1]) || in[0].dtype != in[1].dtype ||
         in[0].shape[0] != in[1].shape[0])
         return "q must be [T, Hq * D], k and v [T, Hkv * D]";
     if (head <= 0 || in[0].shape[1] % head != 0 || in[1].shape[1] % head != 0) return "the head size does not divide";
@@ -159,7 +173,7 @@ const char * check_gated_delta_net(const OpParams & params, const RuleInputs & i
     if (!is_matrix(in[0]) || in[0].shape[1] != 2 * p.key_heads * p.key_head + values)
         return "qkv must be [T, 2 * Hk * Dk + Hv * Dv]";
     const Shape gates = {in[0].shape[0], p.value_heads};
-    if (!is(in[1], DType::f32, gates) || !is(in[2], DType::f32, gates)) return "a and b must be [T, Hv]";
+    if (!is(in[1], in[0].dtype, gates) || !is(in[2], in[0].dtype, gates)) return "a and b must be [T, Hv]";
     if (!is(in[3], DType::f32, {p.value_heads}) || !is(in[4], DType::f32, {p.value_heads}))
         return "a_log and dt_bias must be [Hv]";
     if (!is_segments(in[5])) return "segments must be i32 [S + 1]";
@@ -179,8 +193,8 @@ const char * check_router(const OpParams & params, const RuleInputs & in, Output
     const int64_t chosen = std::get<RouterParams>(params).experts_per_token;
     if (!is_matrix(in[0])) return "logits must be [T, E]";
     if (chosen < 1 || chosen > in[0].shape[1]) return "more experts per token than experts";
-    out[0].shape = {in[0].shape[0], chosen};
-    out[1] = {DType::i32, out[0].shape};
+    out[0] = fixed(DType::f32, {in[0].shape[0], chosen});
+    out[1] = fixed(DType::i32, {in[0].shape[0], chosen});
     return nullptr;
 }
 
@@ -188,16 +202,16 @@ const char * check_expert_order(const OpParams & params, const RuleInputs & in, 
     const ExpertOrderParams & order = std::get<ExpertOrderParams>(params);
     if (in[0].dtype != DType::i32 || in[0].shape.rank != 2) return "indices must be i32 [T, k]";
     if (order.first < 0 || order.count < 1) return "an empty range of experts";
-    out[0] = {DType::i32, {in[0].shape[0] * std::min(in[0].shape[1], order.count)}};
-    out[1] = {DType::i32, {order.count + 1}};
+    out[0] = fixed(DType::i32, {in[0].shape[0] * std::min(in[0].shape[1], order.count)});
+    out[1] = fixed(DType::i32, {order.count + 1});
     return nullptr;
 }
 
 const char * check_expert_combine(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[1]) || !is(in[2], DType::i32, {in[1].shape[0]})) return "y must be [n, H], slots i32 [n]";
     if (in[3].dtype != DType::i32 || in[3].shape.rank != 1) return "offsets must be i32 [G + 1]";
-    if (!is_matrix(in[4])) return "weights must be [T, k]";
-    out[0].shape = {in[4].shape[0], in[1].shape[1]};
+    if (!is_f32(in[4]) || in[4].shape.rank != 2) return "weights must be F32 [T, k]";
+    out[0] = fixed(DType::f32, {in[4].shape[0], in[1].shape[1]});
     if (in.has(0) && !is(in[0], DType::f32, out[0].shape)) return "the sum must be [T, H]";
     return nullptr;
 }
@@ -207,7 +221,7 @@ const char * check_expert_combine(const OpParams &, const RuleInputs & in, Outpu
 const char * check_observe(const OpParams & params, const RuleInputs & in, OutputSpec *) {
     const ObserveParams & observe = std::get<ObserveParams>(params);
     const int64_t groups = observe.groups;
-    if (!is_f32(in[0]) || groups < 1) return "x must be F32, groups positive";
+    if (!is_activation(in[0]) || groups < 1) return "x must be numbers, groups positive";
     if (in.has(2) && !is(in[2], DType::i32, {groups + 1})) return "offsets must be i32 [G + 1]";
     if (!in.has(2) && in[0].shape.last() % groups != 0) return "groups do not divide a row";
     const int64_t width = in.has(2) ? in[0].shape.last() : in[0].shape.last() / groups;

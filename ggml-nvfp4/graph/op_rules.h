@@ -6,10 +6,11 @@
 
 namespace gnv {
 
-// An output to be.
+// An output to be. Most are activations, in the dtype of the graph's; others say theirs.
 struct OutputSpec {
-    DType dtype = DType::f32;
     Shape shape;
+    bool activation = true;
+    DType dtype = DType::f32; // when it is none
 };
 
 // What a rule sees: the op's inputs, null where absent.

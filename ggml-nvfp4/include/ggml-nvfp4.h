@@ -1,4 +1,5 @@
-/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header.
+/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header; long because it is the only
+ * one.
  *
  * Manners
  *   - Every call that can fail returns a gnv_status. GNV_OK is 0; the text of a failure is gnv_last_error(engine).
@@ -26,13 +27,17 @@
 #define GNV_API
 #endif
 
+/* Enumerations are ints for C++, too: no number that a caller passes is undefined behaviour. */
 #ifdef __cplusplus
+#define GNV_INT : int
 extern "C" {
+#else
+#define GNV_INT
 #endif
 
 /* ---- Status ---------------------------------------------------------------------------------------------------------- */
 
-typedef enum gnv_status {
+typedef enum gnv_status GNV_INT {
     GNV_OK = 0,
     /* the request */
     GNV_INVALID_ARGUMENT = 1, /* an option or parameter that makes no sense */
@@ -61,7 +66,7 @@ GNV_API const char * gnv_status_string(gnv_status status); /* "no space": a few 
 
 typedef struct gnv_engine_t gnv_engine_t;
 
-typedef enum gnv_log_level { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
+typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
 
 typedef struct gnv_engine_options {
     uint64_t struct_size;
@@ -87,7 +92,7 @@ GNV_API const char * gnv_cpu_kernels(void);
 
 /* ---- Devices --------------------------------------------------------------------------------------------------------- */
 
-typedef enum gnv_device_kind { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
+typedef enum gnv_device_kind GNV_INT { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
 
 typedef struct gnv_device_info {
     uint64_t struct_size;
@@ -111,7 +116,7 @@ GNV_API const char * gnv_text_data(const gnv_text_t * text); /* ends with NUL */
 GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL */
 GNV_API void gnv_text_destroy(gnv_text_t * text);
 
-typedef enum gnv_text_format {
+typedef enum gnv_text_format GNV_INT {
     GNV_TEXT_PLAIN = 0,   /* for people */
     GNV_TEXT_JSON = 1,    /* for programs; docs/json.md describes each document */
     GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text alone */
@@ -123,12 +128,12 @@ typedef enum gnv_text_format {
  * headers alone. Making a plan reads no weights; 72 GB are planned in under a second. */
 typedef struct gnv_plan_t gnv_plan_t;
 
-typedef enum gnv_scheme {
+typedef enum gnv_scheme GNV_INT {
     GNV_SCHEME_NVFP4 = 0,   /* W4A4: needs calibrated input scales */
     GNV_SCHEME_NVFP4A16 = 1 /* W4A16: weights only */
 } gnv_scheme;
 
-typedef enum gnv_preset {
+typedef enum gnv_preset GNV_INT {
     GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts: what the reference recipe quantizes */
     GNV_PRESET_EXPERTS_ONLY = 1 /* routed experts alone */
 } gnv_preset;
@@ -198,13 +203,13 @@ typedef struct gnv_progress {
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
 
 /* Arithmetic of forward passes. */
-typedef enum gnv_precision {
+typedef enum gnv_precision GNV_INT {
     GNV_PRECISION_FP32 = 0, /* everything in F32: the definition of correct */
     GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
 } gnv_precision;
 
 /* Which tokens the inputs of experts' down projections are measured on. */
-typedef enum gnv_expert_tokens {
+typedef enum gnv_expert_tokens GNV_INT {
     GNV_EXPERTS_ALL = 0,   /* every expert sees every token, as in the reference recipe */
     GNV_EXPERTS_ROUTED = 1 /* those that the router sends it */
 } gnv_expert_tokens;
@@ -236,6 +241,9 @@ typedef struct gnv_quantize_options {
     gnv_expert_tokens experts;
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */
+    int32_t device;               /* that computes the forward pass, as gnv_device_get_info counts: 0 is the CPU. CUDA
+                                     devices compute in BF16 */
+    uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free */
 } gnv_quantize_options;
 
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
@@ -261,6 +269,8 @@ typedef struct gnv_verify_options {
     int32_t structure_only; /* headers and configs alone: no values are read */
     gnv_progress_callback progress;
     void * user;
+    int32_t
+        no_checksums; /* the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway */
 } gnv_verify_options;
 
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
@@ -526,7 +536,7 @@ GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_
  * threads; the result does not depend on them. After a failure the outputs hold anything. */
 
 /* Of the source weight. Its arithmetic is followed: a BF16 weight is quantized with BF16 roundings. */
-typedef enum gnv_dtype { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
+typedef enum gnv_dtype GNV_INT { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
 
 /* Bytes of codes and scales; 0 when the columns are not divisible by 16 or the numbers make no sense. */
 GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
@@ -550,7 +560,7 @@ GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_
 /* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
 typedef struct gnv_tokenizer_t gnv_tokenizer_t;
 
-typedef enum gnv_tokenizer_flags {
+typedef enum gnv_tokenizer_flags GNV_INT {
     GNV_TOKENIZER_NO_SPECIAL = 1,   /* encode: control strings such as "<|im_end|>" are ordinary text */
     GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
     GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
@@ -632,6 +642,188 @@ GNV_API gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index,
 GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out);
 /* A new file in the format of tokens_file, with the chosen rows and a hash in addition. */
 GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path);
+
+/* ---- Text model ------------------------------------------------------------------------------------------------------ */
+
+/* A checkpoint that computes: the source, or NVFP4 in the naming of llm-compressor. A model holds one text at a time, as
+ * caches of what it has seen; every call goes on from there. What it computes does not depend on threads, on memory or on
+ * how a text is cut into calls at multiples of 64 positions, with more than one in each; other cuts change the last bits.
+ *
+ * A call that fails while it computes (a NaN, a callback that stops) leaves the model at the start of a text. One that
+ * refuses its arguments changes nothing. */
+typedef struct gnv_model_t gnv_model_t;
+
+typedef struct gnv_model_options {
+    uint64_t struct_size;
+    gnv_precision precision;
+    int32_t weights_only; /* W4A16 also where the checkpoint has input scales: activations are not quantized */
+    uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. Weights that do not fit are read again for
+                             each call: slow, with the same results */
+    uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
+} gnv_model_options;
+
+static inline void gnv_model_options_init(gnv_model_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
+/* `folder`: config.json and safetensors files. GNV_NOT_FOUND: no such folder, or no config.json in it. GNV_MODEL names the
+ * first tensor that is not what the config says. GNV_OUT_OF_MEMORY names the least budget that would do. On failure *out is
+ * NULL. */
+GNV_API gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * options,
+                                  gnv_model_t ** out);
+GNV_API void gnv_model_close(gnv_model_t * model);
+
+typedef struct gnv_model_info {
+    uint64_t struct_size;
+    const char * description; /* one line for people; lives until the model is closed, as stop_ids does */
+    uint64_t hidden, vocabulary, layers;
+    uint64_t experts, experts_per_token; /* 0 for dense models */
+    uint64_t max_positions;              /* that the model was made for */
+    uint64_t capacity, positions;        /* of the caches: how many there are, and how many hold the text so far */
+    uint64_t quantized_modules;          /* Linears in NVFP4 */
+    int32_t quantizes_inputs;            /* 1: W4A4 */
+    int32_t weights_stay;                /* 1: in memory; 0: read for each call */
+    /* generation_config.json, or what the Transformers library takes without one */
+    int32_t samples; /* 0: the likeliest token */
+    float temperature;
+    int32_t top_k; /* 0: all */
+    float top_p;
+    const int32_t * stop_ids;
+    uint64_t stop_count;
+} gnv_model_info;
+
+/* The caller sets struct_size. */
+GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
+/* Forgets the text; the next call starts another. */
+GNV_API gnv_status gnv_model_reset(gnv_model_t * model);
+
+/* What a module gave: "layer.3.self_attn.q_norm", "layer.3" (the block's output), "embed", "norm", "logits". Names are those
+ * of the reference's modules; "mlp.gate.1" and "mlp.gate.2" are the router's weights and choices. */
+typedef struct gnv_activation {
+    uint64_t struct_size;
+    const char * name;
+    const char * dtype; /* "F32" or "I32" */
+    uint64_t dimensions;
+    const int64_t * shape; /* C order; the first extent is a multiple of the positions */
+    uint64_t bytes;
+    const void * data;
+} gnv_activation;
+
+/* Not 0 stops the call, which then gives GNV_CANCELLED. What `activation` points to lives until the callback returns. */
+typedef int (*gnv_tap_callback)(void * user, const gnv_activation * activation);
+
+GNV_API uint64_t gnv_model_tap_count(const gnv_model_t * model); /* activations that can be seen; 0 for NULL */
+/* Name, dtype and shape of activation `tap`, in the order of the model, for a forward pass over 1 to capacity `positions`
+ * with the logits of all; data is NULL. What it points to lives until the next call on the model. The caller sets
+ * struct_size. */
+GNV_API gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * info);
+/* GNV_INVALID_ARGUMENT: no model has such an output; GNV_NOT_FOUND: this one does not. The message lists those that exist. */
+GNV_API gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap);
+
+typedef struct gnv_forward_options {
+    uint64_t struct_size;
+    int32_t all_logits;             /* of every position; 0: of the last one */
+    gnv_tap_callback tap;           /* sees activations as they are made; may be NULL */
+    void * user;                    /* for tap */
+    const char * const * tap_names; /* those that tap sees */
+    size_t tap_count;               /* 0: all */
+} gnv_forward_options;
+
+static inline void gnv_forward_options_init(gnv_forward_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
+/* Lets the text go on by `count` ids, at least one, in one pass: memory for activations grows with count, so give a long
+ * text in several calls. `logits` receives F32 [count or 1, vocabulary], *written how many numbers (it may be NULL);
+ * logits may be NULL with a capacity of 0. GNV_INVALID_ARGUMENT: an id outside the vocabulary, a text longer than the
+ * caches, too small a capacity (in numbers), an unknown tap. GNV_BAD_VALUE: the model computes NaN or Inf. */
+GNV_API gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t count,
+                                     const gnv_forward_options * options, float * logits, size_t capacity,
+                                     size_t * written);
+
+typedef struct gnv_token {
+    uint64_t struct_size;
+    int32_t id;
+    int32_t stop;      /* 1: it is one of the stop ids, and the last token */
+    const char * text; /* UTF-8 that this token completes, special tokens as written; "" inside a character */
+    uint64_t text_size;
+} gnv_token;
+
+/* Not 0 ends the text. What `token` points to lives until the callback returns. */
+typedef int (*gnv_token_callback)(void * user, const gnv_token * token);
+
+typedef struct gnv_generate_options {
+    uint64_t struct_size;
+    uint64_t max_tokens;      /* 0: up to a stop id or the end of the caches */
+    float temperature;        /* 0: the likeliest token; below 0: the model's own, see gnv_model_info */
+    int32_t top_k;            /* 0: all; below 0: the model's own */
+    float top_p;              /* above 0 to 1; below 0: the model's own */
+    uint64_t seed;            /* 42 */
+    const int32_t * stop_ids; /* NULL: the model's own; a pointer with a count of 0: none */
+    size_t stop_count;
+    const gnv_tokenizer_t * tokenizer; /* NULL: that of the model's folder, loaded when first needed */
+    gnv_token_callback callback;       /* sees each token when it is chosen; may be NULL */
+    void * user;
+} gnv_generate_options;
+
+static inline void gnv_generate_options_init(gnv_generate_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->temperature = -1;
+    options->top_k = -1;
+    options->top_p = -1;
+    options->seed = 42;
+}
+
+typedef enum gnv_stop GNV_INT {
+    GNV_STOP_ID = 0,       /* a stop id was chosen */
+    GNV_STOP_LENGTH = 1,   /* max_tokens */
+    GNV_STOP_CAPACITY = 2, /* the caches are full */
+    GNV_STOP_CALLBACK = 3  /* the callback said so: no failure */
+} gnv_stop;
+
+typedef struct gnv_generate_result {
+    uint64_t struct_size;
+    uint64_t prompt_tokens;
+    uint64_t tokens; /* that were chosen, a stop id included */
+    gnv_stop stop;
+    double prompt_seconds; /* until the first token was chosen */
+    double token_seconds;  /* for the others */
+} gnv_generate_result;
+
+/* Lets the text go on by the `count` ids of a prompt, at least one, and then by tokens that are chosen one after another:
+ * logits / temperature, the top_k largest, the fewest of those whose probabilities reach top_p, a draw. Equal logits: the
+ * lower id first. The same seed gives the same tokens. Rows of the embedding that are no tokens are never chosen. The last
+ * token is not in the caches yet: give it first to go on. `result` may be NULL; the caller sets struct_size. Fails as
+ * gnv_model_forward does; GNV_NOT_FOUND when there is no tokenizer. */
+GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
+                                      const gnv_generate_options * options, gnv_generate_result * result);
+
+/* ---- Tensor files ---------------------------------------------------------------------------------------------------- */
+
+/* A new safetensors file of tensors that are made piece by piece, such as logits and activations: the shapes come first,
+ * then the data, of which nothing is held. It is called PATH.partial until it is complete and on disk. */
+typedef struct gnv_dump_t gnv_dump_t;
+
+typedef struct gnv_dump_tensor {
+    const char * name;
+    const char * dtype; /* as safetensors spells it: "F32", "I32" */
+    uint64_t dimensions;
+    const int64_t * shape; /* C order */
+} gnv_dump_tensor;
+
+/* GNV_ALREADY_EXISTS when `path` exists: nothing is replaced. GNV_NO_SPACE when the disk cannot hold all of it. On failure
+ * *out is NULL. */
+GNV_API gnv_status gnv_dump_create(gnv_engine_t * engine, const char * path, const gnv_dump_tensor * tensors,
+                                   size_t count, gnv_dump_t ** out);
+/* The next bytes of tensor `tensor` (counted from 0), in C order; the tensors may take turns. */
+GNV_API gnv_status gnv_dump_append(gnv_dump_t * dump, uint64_t tensor, const void * data, uint64_t bytes);
+/* Gives the file its name. GNV_INVALID_ARGUMENT names the first tensor that lacks bytes. */
+GNV_API gnv_status gnv_dump_finish(gnv_dump_t * dump);
+/* Removes what was not finished. */
+GNV_API void gnv_dump_destroy(gnv_dump_t * dump);
 
 #ifdef __cplusplus
 }

@@ -40,24 +40,24 @@ Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const Folde
 
 // --- File ---------------------------------------------------------------------------------------------------------------------
 
-void write_data(JsonWriter & json, const Statistics & statistics) {
+Status write_data(JsonWriter & json, const Statistics & statistics) {
     json.begin_array();
     for (const std::string & text : statistics.data) {
-        const Result<JsonDocument> parsed = JsonDocument::parse(text, "data");
-        GNV_CHECK(parsed.ok()); // written by a JsonWriter, or read from a file
-        json.value(parsed.value().root());
+        GNV_ASSIGN(const JsonDocument parsed, JsonDocument::parse(text, "data"));
+        json.value(parsed.root());
     }
     json.end_array();
+    return {};
 }
 
-std::string statistics_json(const Statistics & statistics) {
+Result<std::string> statistics_json(const Statistics & statistics) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", schema).member("model", statistics.model_fingerprint);
     json.member("data_sha256", statistics.data_sha256).member("sequences", statistics.sequences);
     json.member("positions", statistics.positions).member("tokens", statistics.tokens);
     json.member("precision", precision_name(statistics.precision));
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
-    write_data(json.key("data"), statistics);
+    GNV_TRY(write_data(json.key("data"), statistics));
     json.key("layers").begin_array();
     for (const LayerStatistics & layer : statistics.layers) {
         json.begin_object().key("maxima").begin_object();
@@ -77,7 +77,7 @@ std::string statistics_json(const Statistics & statistics) {
 static Status read_maxima(const JsonValue & value, std::vector<float> & out) {
     return value.for_each_element([&](size_t, const JsonValue & item) -> Status {
         GNV_ASSIGN(const double maximum, item.as_double());
-        if (!(maximum >= 0) || !std::isfinite(maximum))
+        if (!(maximum >= 0) || !std::isfinite(float(maximum)))
             return fail(Code::format, item.where(), ": ", maximum, " is no largest magnitude");
         out.push_back(float(maximum));
         return {};

@@ -33,8 +33,8 @@ const char * expert_tokens_name(ExpertTokens tokens);
 Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
 
 class JsonWriter;
-void write_data(JsonWriter & json, const Statistics & statistics); // Statistics::data as an array
-std::string statistics_json(const Statistics & statistics);
+Status write_data(JsonWriter & json, const Statistics & statistics); // Statistics::data as an array
+Result<std::string> statistics_json(const Statistics & statistics);
 // Fails on anything that quantize could not have written: other schemas, maxima that are negative or not finite.
 Result<Statistics> read_statistics(const std::string & path);
 // Largest of maxima, sums of counts. Fails when they are of different models, precisions or ways to feed experts.

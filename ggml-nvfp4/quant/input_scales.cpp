@@ -41,8 +41,12 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const std::vecto
             return fail(Code::model, "the statistics have ", layers.size(), " layers, ", linear.name, " is of another");
         const std::vector<float> & maxima = layers[size_t(linear.layer)].maxima[observed];
         const size_t group = Observed(observed) == Observed::expert_down_input ? size_t(linear.expert) : 0;
+        if (group >= maxima.size())
+            return fail(Code::format, "the statistics have ", maxima.size(), " maxima of ",
+                        observed_name(Observed(observed)), " in layer ", linear.layer, " and none for ", linear.name,
+                        ": the file is damaged, or of another model");
         InputScale scale;
-        scale.maximum = group < maxima.size() ? maxima[group] : 0;
+        scale.maximum = maxima[group];
         scale.substituted = scale.maximum == 0;
         if (scale.substituted) scale.maximum = largest_of(maxima);
         if (scale.maximum == 0) scale.maximum = largest[observed];

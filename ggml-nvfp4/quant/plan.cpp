@@ -12,6 +12,7 @@ static constexpr uint64_t config_limit = 16 << 20;
 static constexpr uint64_t pack_piece_bytes = 2 << 20;
 // A thread cannot work well with less source buffer than this.
 static constexpr uint64_t smallest_source_buffer = 1 << 20;
+static constexpr uint64_t buffer_share = 4; // buffers take so small a part of a budget that calibration has, too
 
 uint64_t Plan::source_bytes_read() const {
     uint64_t sum = 0;
@@ -39,6 +40,12 @@ uint64_t Plan::calibration_ram_bytes() const {
     return options.ram_bytes == 0
                ? 0
                : std::max<uint64_t>(1, options.ram_bytes - std::min(options.ram_bytes, memory.total()));
+}
+
+uint64_t Plan::budget_to_calibrate(uint64_t bytes) const {
+    if (options.ram_bytes == 0) return bytes;
+    if (bytes == calibration_ram_bytes()) return options.ram_bytes;
+    return std::max(bytes + memory.smallest, (bytes * buffer_share + buffer_share - 2) / (buffer_share - 1));
 }
 
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
@@ -131,12 +138,12 @@ static Status plan_memory(Plan & plan) {
     // Codes and scales of one piece: 4.5 bits an element, of a source of 16 or 32.
     const uint64_t piece = std::max(pack_piece_bytes, widest_row);
     plan.memory.output_buffer = piece / 16 * 9 / 2 + 64;
-    const uint64_t smallest = widest_row + plan.memory.output_buffer;
+    const uint64_t smallest = plan.memory.smallest = widest_row + plan.memory.output_buffer;
     uint64_t budget = plan.options.ram_bytes > 0 ? plan.options.ram_bytes : default_ram_bytes;
-    if (budget < smallest)
+    if (budget < smallest && !plan.options.calibrates) // the forward pass says what both need together
         return fail(Code::out_of_memory, "a memory budget of ", budget,
                     " bytes is too small: the least that would do is ", smallest);
-    if (plan.options.calibrates) budget = std::max(smallest, std::min(default_ram_bytes, budget / 4));
+    if (plan.options.calibrates) budget = std::max(smallest, std::min(default_ram_bytes, budget / buffer_share));
     plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), budget / smallest));
     const uint64_t share = budget / uint64_t(plan.memory.workers) - plan.memory.output_buffer;
     plan.memory.source_buffer = std::min(share, std::max(largest_group, pack_piece_bytes));

@@ -62,6 +62,7 @@ struct PlanMemory {
     int workers = 1;            // threads that get buffers
     uint64_t source_buffer = 0; // bytes of each worker for source weights
     uint64_t output_buffer = 0; // bytes of each worker for packed rows
+    uint64_t smallest = 0;      // total that would do
     uint64_t total() const { return uint64_t(workers) * (source_buffer + output_buffer); }
 };
 
@@ -96,6 +97,8 @@ struct Plan {
     int64_t rows_that_fit(const LinearModule & linear) const;
     // What calibration may take: what buffers leave of the budget, 0 when there is none.
     uint64_t calibration_ram_bytes() const;
+    // The reverse: the ram_bytes that leave so much to calibration; what buffers take grows with them.
+    uint64_t budget_to_calibrate(uint64_t bytes) const;
 };
 
 // Opens `source`, matches it against its config and plans. Reads headers and JSON files only.

@@ -80,9 +80,10 @@ static Members top_members(const JsonValue & root) {
     return members;
 }
 
-static void compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
-    const Result<JsonDocument> theirs = JsonDocument::parse(original, file.name);
-    if (!theirs.ok()) return; // the source's file is damaged: different it is
+static Status compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
+    Result<JsonDocument> theirs = JsonDocument::parse(original, file.name);
+    if (!theirs.ok() && is_machine_failure(theirs.status())) return theirs.take_status();
+    if (!theirs.ok()) return {}; // the source's file is damaged: different it is
     const Members a = top_members(ours.root()), b = top_members(theirs.value().root());
     file.differs_in_meaning = a != b;
     const auto note = [&](const Members & members, const Members & others, bool also_changed) {
@@ -94,6 +95,7 @@ static void compare_json(AuxiliaryFile & file, const JsonDocument & ours, const 
     };
     note(a, b, true);
     note(b, a, false);
+    return {};
 }
 
 // `document` receives a JSON file that can be read.
@@ -118,6 +120,8 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
         Result<JsonDocument> parsed = JsonDocument::parse(content, known.name);
         if (parsed.ok()) {
             document = parsed.take();
+        } else if (is_machine_failure(parsed.status())) {
+            return parsed.take_status();
         } else {
             file.problem = message_about(parsed.status(), known.name);
         }
@@ -125,7 +129,7 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     if (!file.in_source) return file;
     GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
     file.differs = file.differs_in_meaning = content != original;
-    if (file.differs && document) compare_json(file, *document, original);
+    if (file.differs && document) GNV_TRY(compare_json(file, *document, original));
     return file;
 }
 

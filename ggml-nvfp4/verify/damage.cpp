@@ -3,11 +3,8 @@
 #include "formats/safetensors_header.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 namespace gnv::verify {
-
-using nlohmann::ordered_json;
 
 Damage::Damage(const Subject & subject)
     : subject_(subject), overlay_(std::make_shared<OverlayFolder>(subject.folder)),
@@ -18,8 +15,6 @@ Damage::Damage(const Subject & subject)
             {{info.name, info.dtype, info.shape, 0, 0}, {"", file, info.offset, info.bytes}, false});
     }
 }
-
-Damage::~Damage() = default;
 
 const Module * Damage::find(const std::function<bool(const Module &)> & wanted) const {
     const auto found = std::find_if(subject_.modules.begin(), subject_.modules.end(), wanted);
@@ -65,8 +60,8 @@ void Damage::add(int64_t beside, std::string name, DType dtype, std::vector<int6
     changed_[shard] = renamed_ = true;
 }
 
-ordered_json & Damage::config() {
-    if (!config_) config_ = std::make_unique<ordered_json>(ordered_json::parse(subject_.config_text, nullptr, false));
+JsonTree & Damage::config() {
+    if (!config_) config_ = JsonTree::copy(subject_.config->root());
     return *config_;
 }
 
@@ -87,19 +82,20 @@ void Damage::write_shard(size_t shard) {
 }
 
 void Damage::write_index() {
-    nlohmann::json map = nlohmann::json::object(); // sorted: fast where names are many
+    JsonWriter json;
+    json.begin_object().key("metadata").begin_object().end_object().key("weight_map").begin_object();
     for (size_t shard = 0; shard < shards_.size(); shard++)
         for (const Entry & tensor : shards_[shard])
-            if (!tensor.removed) map[tensor.header.name] = subject_.checkpoint->shards()[shard].file_name;
-    const nlohmann::json index = {{"metadata", nlohmann::json::object()}, {"weight_map", std::move(map)}};
-    overlay_->put(index_file_name, index.dump());
+            if (!tensor.removed) json.member(tensor.header.name, subject_.checkpoint->shards()[shard].file_name);
+    json.end_object().end_object();
+    overlay_->put(index_file_name, json.take());
 }
 
 Result<std::shared_ptr<const Folder>> Damage::finish() {
     for (size_t shard = 0; shard < shards_.size(); shard++)
         if (changed_[shard]) write_shard(shard);
     if (renamed_ && subject_.checkpoint->has_index()) write_index();
-    if (config_) overlay_->put("config.json", config_->dump(2, ' ', false, ordered_json::error_handler_t::replace));
+    if (config_) overlay_->put("config.json", config_->dump());
     return std::shared_ptr<const Folder>(overlay_);
 }
 

@@ -3,12 +3,12 @@
 #pragma once
 
 #include "formats/folder.h"
+#include "formats/json_tree.h"
 #include "verify/measure.h"
 #include "verify/subject.h"
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,7 +19,6 @@ class Damage {
   public:
     // `subject` must be a checkpoint with a model we know; it must outlive the damage.
     explicit Damage(const Subject & subject);
-    ~Damage();
     Damage(const Damage &) = delete;
     Damage & operator=(const Damage &) = delete;
 
@@ -40,7 +39,7 @@ class Damage {
     // A new tensor, beside an existing one.
     void add(int64_t beside, std::string name, DType dtype, std::vector<int64_t> shape, std::string bytes);
 
-    nlohmann::ordered_json & config();            // parsed config.json; written back by finish()
+    JsonTree & config();                          // of config.json; written back by finish()
     OverlayFolder & files() { return *overlay_; } // what finish() does not write
 
     // The damaged view.
@@ -61,7 +60,7 @@ class Damage {
     std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then those that were added
     std::vector<bool> changed_;              // per shard
     bool renamed_ = false;                   // names differ from the index
-    std::unique_ptr<nlohmann::ordered_json> config_;
+    std::optional<JsonTree> config_;
     std::optional<LayerChoice> touched_;
 };
 

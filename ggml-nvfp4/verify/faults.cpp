@@ -9,12 +9,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 
 namespace gnv::verify {
-
-using nlohmann::ordered_json;
 
 namespace {
 
@@ -360,63 +357,64 @@ Result<bool> use_model_opt_names(Damage & damage) {
 
 // --- config.json ----------------------------------------------------------------------------------------------------------------
 
-ordered_json * find_ignore(Damage & damage) {
-    ordered_json & config = damage.config();
-    const ordered_json::json_pointer pointer("/quantization_config/ignore");
-    return config.contains(pointer) && config[pointer].is_array() ? &config[pointer] : nullptr;
+JsonTree * find_ignore(Damage & damage) {
+    JsonTree * const ignore = damage.config().find("quantization_config/ignore");
+    return ignore && ignore->is_array() ? ignore : nullptr;
 }
 
 Result<bool> ignore_quantized(Damage & damage) {
-    ordered_json * ignore = find_ignore(damage);
+    JsonTree * ignore = find_ignore(damage);
     const Module * module = choose_module(damage);
     if (!ignore || !module) return false;
-    ignore->push_back(module->name);
+    ignore->children.push_back(JsonTree::make_string(module->name));
     return true;
 }
 
 Result<bool> ignore_half_a_pair(Damage & damage) {
-    ordered_json * ignore = find_ignore(damage);
+    JsonTree * ignore = find_ignore(damage);
     const std::vector<const Module *> pair = choose_pair(damage);
     if (!ignore || pair.empty()) return false;
-    ignore->push_back(pair.back()->name);
+    ignore->children.push_back(JsonTree::make_string(pair.back()->name));
     return true;
 }
 
 Result<bool> empty_ignore_list(Damage & damage) {
-    ordered_json * ignore = find_ignore(damage);
-    if (!ignore || ignore->empty()) return false;
-    *ignore = ordered_json::array();
+    JsonTree * ignore = find_ignore(damage);
+    if (!ignore || ignore->children.empty()) return false;
+    ignore->children.clear();
     return true;
 }
 
 Result<bool> undeclare_draft_head(Damage & damage) {
-    ordered_json * ignore = find_ignore(damage);
+    JsonTree * ignore = find_ignore(damage);
     if (!ignore || !damage.subject().has_part[size_t(Part::mtp)]) return false;
-    ordered_json kept = ordered_json::array();
-    for (const ordered_json & entry : *ignore)
-        if (!entry.is_string() || entry.get<std::string>().find("mtp") == std::string::npos) kept.push_back(entry);
-    const bool applied = kept.size() < ignore->size();
-    *ignore = std::move(kept);
-    return applied;
+    return std::erase_if(ignore->children, [](const JsonTree & entry) {
+               return entry.type == JsonType::string && entry.text.find("mtp") != std::string::npos;
+           }) > 0;
 }
 
-Result<bool> set_config(Damage & damage, const char * pointer, const ordered_json & value) {
-    ordered_json & config = damage.config();
-    const ordered_json::json_pointer at(pointer);
-    if (!config.contains(at) || config[at] == value) return false;
-    config[at] = value;
+Result<bool> set_config(Damage & damage, const char * path, const char * text) {
+    JsonTree * const value = damage.config().find(path);
+    JsonTree changed = JsonTree::make_string(text);
+    if (!value || value->text == changed.text) return false;
+    changed.key = value->key;
+    *value = std::move(changed);
     return true;
 }
 
-Result<bool> drop_quantization_config(Damage & damage) { return damage.config().erase("quantization_config") > 0; }
+Result<bool> drop_quantization_config(Damage & damage) { return damage.config().erase("quantization_config"); }
+
+JsonTree & text_config(Damage & damage) {
+    JsonTree * const text = damage.config().find("text_config");
+    return text ? *text : damage.config();
+}
 
 // A number of the model that no longer fits its tensors.
 Result<bool> age_config(Damage & damage) {
-    ordered_json & config = damage.config();
-    ordered_json & text = config.contains("text_config") ? config["text_config"] : config;
     for (const char * key : {"moe_intermediate_size", "intermediate_size", "hidden_size"}) {
-        if (!text.contains(key) || !text[key].is_number_integer()) continue;
-        text[key] = text[key].get<int64_t>() * 2;
+        JsonTree * const size = text_config(damage).find(key);
+        if (!size || size->type != JsonType::integer) continue;
+        text_config(damage).set(key, concat(strtoll(size->text.c_str(), nullptr, 10) * 2));
         return true;
     }
     return false;
@@ -424,21 +422,22 @@ Result<bool> age_config(Damage & damage) {
 
 // A number that no tensor shows.
 Result<bool> change_epsilon(Damage & damage) {
-    ordered_json & config = damage.config();
-    ordered_json & text = config.contains("text_config") ? config["text_config"] : config;
-    text["rms_norm_eps"] = 0.015625;
-    return true;
+    const bool present = text_config(damage).find("rms_norm_eps");
+    if (present) text_config(damage).set("rms_norm_eps", "0.015625");
+    return present;
 }
 
 // --- Files --------------------------------------------------------------------------------------------------------------------
 
 Result<bool> spoil_index(Damage & damage) {
     const Subject & subject = damage.subject();
-    nlohmann::json map = nlohmann::json::object();
+    JsonWriter json;
+    json.begin_object().key("weight_map").begin_object();
     for (const TensorInfo & info : subject.checkpoint->tensors())
-        map[info.name] = subject.checkpoint->shards()[info.shard].file_name;
-    map.erase(subject.checkpoint->tensors().front().name);
-    damage.files().put(index_file_name, nlohmann::json{{"weight_map", std::move(map)}}.dump());
+        if (&info != &subject.checkpoint->tensors().front())
+            json.member(info.name, subject.checkpoint->shards()[info.shard].file_name);
+    json.end_object().end_object();
+    damage.files().put(index_file_name, json.take());
     return subject.checkpoint->tensors().size() > 1;
 }
 
@@ -460,11 +459,14 @@ Result<bool> swap_tokens(Damage & damage) {
     GNV_ASSIGN(const bool present, has_file(*damage.subject().folder, "tokenizer.json"));
     if (!present) return false;
     GNV_ASSIGN(const std::string content, read_file(*damage.subject().folder, "tokenizer.json", 1 << 30));
-    ordered_json tokenizer = ordered_json::parse(content, nullptr, false);
-    const ordered_json::json_pointer pointer("/model/vocab");
-    if (!tokenizer.contains(pointer) || !tokenizer[pointer].is_object() || tokenizer[pointer].size() < 2) return false;
-    auto first = tokenizer[pointer].begin(), second = std::next(first);
-    std::swap(first.value(), second.value());
+    const Result<JsonDocument> document = JsonDocument::parse(content, "tokenizer.json");
+    if (!document.ok() && is_machine_failure(document.status()))
+        return Status(document.status().code(), document.status().message());
+    if (!document.ok()) return false;
+    JsonTree tokenizer = JsonTree::copy(document.value().root());
+    JsonTree * const tokens = tokenizer.find("model/vocab");
+    if (!tokens || !tokens->is_object() || tokens->children.size() < 2) return false;
+    std::swap(tokens->children[0].text, tokens->children[1].text);
     damage.files().put("tokenizer.json", tokenizer.dump());
     return true;
 }
@@ -523,11 +525,11 @@ const std::vector<Fault> & faults() {
         {"prefix doubled", {"L12"}, alone, double_prefix},
         {"global scale under ModelOpt's name", {"L15"}, alone, use_model_opt_names},
         {"quantization_config missing", {"L10"}, alone, drop_quantization_config},
-        {"format wrong", {"L10"}, alone, [](Damage & damage) { return set_config(damage, "/quantization_config/format", "fp4"); }},
-        {"status wrong", {"L10"}, alone, [](Damage & damage) { return set_config(damage, "/quantization_config/quantization_status", "frozen"); }},
+        {"format wrong", {"L10"}, alone, [](Damage & damage) { return set_config(damage, "quantization_config/format", "fp4"); }},
+        {"status wrong", {"L10"}, alone, [](Damage & damage) { return set_config(damage, "quantization_config/quantization_status", "frozen"); }},
         {"config.json of another model", {"L2", "L5", "L10"}, alone, age_config},
         {"epsilon of the norms changed", {"S4"}, with_source, change_epsilon},
-        {"index does not list a tensor", {"L1"}, alone, spoil_index},
+        {"index does not list a tensor", {"L1", "L2"}, alone, spoil_index},
         {"shard cut short", {"L1"}, alone, cut_shard},
         {"tokenizer cut short", {"L14"}, alone, cut_tokenizer},
         {"two tokens swapped", {"L14"}, with_source, swap_tokens},

@@ -12,7 +12,8 @@
 
 namespace gnv::verify {
 
-static constexpr int64_t task_blocks = 1 << 16; // 1 Mi elements
+static constexpr int64_t task_blocks = 1 << 16;           // 1 Mi elements
+static constexpr uint64_t preserved_task_bytes = 4 << 20; // a multiple of every element's size
 // What is read at once stays in a core's cache until it is used.
 static constexpr int64_t step_blocks = 1 << 13;       // 256 kB of BF16
 static constexpr uint64_t preserved_step = 256 << 10; // bytes
@@ -66,18 +67,71 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto progress_interval = std::chrono::milliseconds(100);
 
-// A run of blocks of one module, or a whole preserved tensor.
+// A run of blocks of one module, or a run of bytes of a preserved tensor.
 struct Task {
     bool is_weight = false;
-    uint32_t number = 0; // of the module, or of the preserved tensor
-    int64_t first_block = 0, blocks = 0;
-    bool last = true;   // of its tensor
-    uint64_t order = 0; // place of its first byte in the checkpoint, to read files from front to end
+    uint32_t number = 0;           // of the module, or of the preserved tensor
+    uint64_t first = 0, count = 0; // blocks or bytes
+    bool last = true;              // of its tensor
+    uint64_t order = 0;            // place of its first byte in the checkpoint, to read files from front to end
 };
+
+// --- What elements say ------------------------------------------------------------------------------------------------------
+
+uint64_t element_bytes(DType dtype) { return uint64_t(dtype_traits(dtype).bits) / 8; }
+
+float load_element(DType dtype, const uint8_t * at) {
+    if (dtype == DType::f32) {
+        float value;
+        memcpy(&value, at, sizeof value);
+        return value;
+    }
+    uint16_t bits;
+    memcpy(&bits, at, sizeof bits);
+    return dtype == DType::f16 ? nvfp4::f16_to_float(bits) : nvfp4::bf16_to_float(bits);
+}
+
+float round_to(DType dtype, float value) {
+    if (dtype == DType::bf16) return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value));
+    return dtype == DType::f16 ? nvfp4::f16_to_float(nvfp4::f16_from_float(value)) : value;
+}
+
+bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
+
+// Norms whose weight w stands for a factor of 1 + w.
+bool is_offset_norm(Role role) {
+    return role == Role::input_norm || role == Role::post_attention_norm || role == Role::final_norm ||
+           role == Role::attention_q_norm || role == Role::attention_k_norm;
+}
+
+bool same_number(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+// What the elements of a tensor have to say about each possible kind.
+struct Evidence {
+    bool same = true; // byte for byte
+    bool rounded = true, norm_trip = true;
+    uint64_t differing = 0, first_differing = 0;
+
+    void add(float ours, float theirs, DType our_dtype, bool offset_norm, uint64_t element) {
+        if (same_number(ours, theirs)) return;
+        if (differing++ == 0) first_differing = element;
+        rounded = rounded && same_number(ours, round_to(our_dtype, theirs));
+        const float one = round_to(DType::bf16, 1.0f + theirs);
+        norm_trip = norm_trip && offset_norm && ours == round_to(DType::bf16, one - 1.0f);
+    }
+    void add(const Evidence & later) {
+        same = same && later.same, rounded = rounded && later.rounded, norm_trip = norm_trip && later.norm_trip;
+        if (differing == 0) first_differing = later.first_differing;
+        differing += later.differing;
+    }
+};
+
+// --- The work -----------------------------------------------------------------------------------------------------------------
 
 struct TaskFigures {
     ScaleCensus scales;
     cpu::Nvfp4Comparison comparison;
+    Evidence evidence;
 };
 
 class Measurer {
@@ -98,7 +152,9 @@ class Measurer {
     Status measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers);
     Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures,
                         Buffers & buffers);
-    Status compare_preserved(const Task & task, Buffers & buffers);
+    bool can_compare(const PreservedTensor & preserved) const;
+    Status compare_preserved(const Task & task, TaskFigures & figures, Buffers & buffers);
+    void judge_preserved(uint32_t number, const Evidence & evidence);
     Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status advance(uint64_t bytes, bool tensor_done);
@@ -193,7 +249,7 @@ void Measurer::list_tasks() {
         const LinearModule * linear = source_of(m);
         for (int64_t b = 0; b < blocks; b += task_blocks) {
             const int64_t count = std::min(task_blocks, blocks - b);
-            tasks_.push_back({true, m, b, count, b + count == blocks, first + uint64_t(b) * 8});
+            tasks_.push_back({true, m, uint64_t(b), uint64_t(count), b + count == blocks, first + uint64_t(b) * 8});
             progress_.bytes_total += uint64_t(count);
             if (linear) progress_.bytes_total += uint64_t(count) * 8 + uint64_t(count) * 16 * 2;
         }
@@ -202,8 +258,16 @@ void Measurer::list_tasks() {
         const PreservedTensor & preserved = source_->preserved[p];
         if (!is_chosen(preserved.part, preserved.layer)) continue;
         out_.preserved[p].measured = true;
-        tasks_.push_back({false, p, 0, 0, true, order(preserved.tensor)});
-        progress_.bytes_total += subject_.info(preserved.tensor).bytes + preserved.bytes;
+        const uint64_t bytes = subject_.info(preserved.tensor).bytes;
+        // A checksum needs all bytes in their order.
+        const uint64_t piece = options_.checksums ? std::max<uint64_t>(bytes, 1) : preserved_task_bytes;
+        uint64_t at = 0;
+        do {
+            const uint64_t count = std::min(piece, bytes - at);
+            tasks_.push_back({false, p, at, count, at + count == bytes, order(preserved.tensor) + at});
+            at += count;
+        } while (at < bytes);
+        progress_.bytes_total += bytes + preserved.bytes;
     }
     progress_.tensors_total =
         uint64_t(std::count_if(tasks_.begin(), tasks_.end(), [](const Task & task) { return task.last; }));
@@ -211,13 +275,13 @@ void Measurer::list_tasks() {
 }
 
 Status Measurer::run_task(const Task & task, TaskFigures & figures, Buffers & buffers) {
-    return task.is_weight ? measure_weight(task, figures, buffers) : compare_preserved(task, buffers);
+    return task.is_weight ? measure_weight(task, figures, buffers) : compare_preserved(task, figures, buffers);
 }
 
 Status Measurer::measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers) {
-    for (int64_t done = 0; done < task.blocks; done += step_blocks) {
-        const int64_t blocks = std::min(step_blocks, task.blocks - done);
-        GNV_TRY(measure_step(task.number, task.first_block + done, blocks, figures, buffers));
+    for (uint64_t done = 0; done < task.count; done += uint64_t(step_blocks)) {
+        const uint64_t blocks = std::min(uint64_t(step_blocks), task.count - done);
+        GNV_TRY(measure_step(task.number, int64_t(task.first + done), int64_t(blocks), figures, buffers));
     }
     return advance(0, task.last);
 }
@@ -245,109 +309,91 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
 }
 
 void Measurer::merge(const std::vector<TaskFigures> & figures) {
-    // Tasks of one module are in the order of their blocks, since its codes lie in one run.
+    // Tasks of one module are in the order of their blocks, since its codes lie in one run; so are those of a tensor.
+    std::vector<Evidence> evidence(out_.preserved.size());
     for (size_t i = 0; i < tasks_.size(); i++) {
-        if (!tasks_[i].is_weight) continue;
+        if (!tasks_[i].is_weight) {
+            evidence[tasks_[i].number].add(figures[i].evidence);
+            continue;
+        }
         ModuleValues & values = out_.modules[tasks_[i].number];
         values.scales.add(figures[i].scales);
         values.comparison.add(figures[i].comparison);
         values.compared = values.comparison.blocks > 0;
     }
+    for (uint32_t p = 0; p < out_.preserved.size(); p++)
+        if (out_.preserved[p].measured) judge_preserved(p, evidence[p]);
 }
 
 // --- Preserved tensors ------------------------------------------------------------------------------------------------------
 
-float load_element(DType dtype, const uint8_t * at) {
-    if (dtype == DType::f32) {
-        float value;
-        memcpy(&value, at, sizeof value);
-        return value;
-    }
-    uint16_t bits;
-    memcpy(&bits, at, sizeof bits);
-    return dtype == DType::f16 ? nvfp4::f16_to_float(bits) : nvfp4::bf16_to_float(bits);
+// An element here and there. Pieces that are the same byte for byte need none of this.
+bool Measurer::can_compare(const PreservedTensor & preserved) const {
+    const TensorInfo & ours = subject_.info(preserved.tensor);
+    const DType theirs = source_->checkpoint.tensors()[preserved.source].dtype;
+    return is_float(ours.dtype) && is_float(theirs) &&
+           ours.bytes / element_bytes(ours.dtype) == preserved.bytes / element_bytes(theirs);
 }
 
-float round_to(DType dtype, float value) {
-    if (dtype == DType::bf16) return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value));
-    return dtype == DType::f16 ? nvfp4::f16_to_float(nvfp4::f16_from_float(value)) : value;
-}
-
-bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
-
-// Norms whose weight w stands for a factor of 1 + w.
-bool is_offset_norm(Role role) {
-    return role == Role::input_norm || role == Role::post_attention_norm || role == Role::final_norm ||
-           role == Role::attention_q_norm || role == Role::attention_k_norm;
-}
-
-bool same_number(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
-
-// What the elements of a tensor have to say about each possible kind.
-struct Evidence {
-    bool rounded = true, norm_trip = true;
-    uint64_t differing = 0, first_differing = 0, seen = 0;
-
-    void add(float ours, float theirs, DType our_dtype, bool offset_norm) {
-        if (!same_number(ours, theirs)) {
-            if (differing++ == 0) first_differing = seen;
-            rounded = rounded && same_number(ours, round_to(our_dtype, theirs));
-            const float one = round_to(DType::bf16, 1.0f + theirs);
-            norm_trip = norm_trip && offset_norm && ours == round_to(DType::bf16, one - 1.0f);
-        }
-        seen++;
-    }
-};
-
-Status Measurer::compare_preserved(const Task & task, Buffers & buffers) {
+Status Measurer::compare_preserved(const Task & task, TaskFigures & figures, Buffers & buffers) {
     const PreservedTensor & preserved = source_->preserved[task.number];
     const TensorInfo & ours = subject_.info(preserved.tensor);
     const DType our_dtype = ours.dtype, their_dtype = source_->checkpoint.tensors()[preserved.source].dtype;
-    const uint64_t our_size = uint64_t(dtype_traits(our_dtype).bits) / 8,
-                   their_size = uint64_t(dtype_traits(their_dtype).bits) / 8;
-    PreservedValues & values = out_.preserved[task.number];
-    const bool comparable =
-        is_float(our_dtype) && is_float(their_dtype) && ours.bytes / our_size == preserved.bytes / their_size;
+    const uint64_t our_size = element_bytes(our_dtype), their_size = element_bytes(their_dtype);
+    const bool comparable = can_compare(preserved);
+    Evidence & evidence = figures.evidence;
+    evidence.same = our_dtype == their_dtype && ours.bytes == preserved.bytes;
+    const bool both = comparable || evidence.same;
 
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_step)));
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_step) * 2));
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    Evidence evidence;
-    bool same = our_dtype == their_dtype && ours.bytes == preserved.bytes;
-    const uint64_t step = preserved_step / our_size; // elements
-    for (uint64_t first = 0; first * our_size < ours.bytes; first += step) {
-        const uint64_t bytes = std::min(preserved_step, ours.bytes - first * our_size), count = bytes / our_size;
-        GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, first * our_size));
-        GNV_TRY(hash.update(buffers.ours.data(), bytes));
-        if (comparable || same) {
+    std::optional<Sha256> hash;
+    if (options_.checksums) {
+        GNV_ASSIGN(hash, Sha256::create());
+    }
+    for (uint64_t done = 0; done < task.count && (both || hash); done += preserved_step) {
+        const uint64_t bytes = std::min(preserved_step, task.count - done), count = bytes / our_size;
+        const uint64_t first = (task.first + done) / our_size;
+        GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, task.first + done));
+        if (hash) GNV_TRY(hash->update(buffers.ours.data(), bytes));
+        if (both) {
             GNV_TRY(read_source(preserved.source, buffers.theirs.data(), count * their_size,
                                 preserved.offset + first * their_size));
-            if (same && memcmp(buffers.ours.data(), buffers.theirs.data(), bytes) == 0) {
-                evidence.seen += count;
-            } else {
-                same = false;
-                for (uint64_t i = 0; comparable && i < count; i++)
-                    evidence.add(load_element(our_dtype, buffers.ours.data() + i * our_size),
-                                 load_element(their_dtype, buffers.theirs.data() + i * their_size), our_dtype,
-                                 is_offset_norm(preserved.role));
+            if (our_dtype == their_dtype && memcmp(buffers.ours.data(), buffers.theirs.data(), bytes) == 0) {
+                GNV_TRY(advance(bytes * 2, false));
+                continue;
             }
+            evidence.same = false;
+            for (uint64_t i = 0; comparable && i < count; i++)
+                evidence.add(load_element(our_dtype, buffers.ours.data() + i * our_size),
+                             load_element(their_dtype, buffers.theirs.data() + i * their_size), our_dtype,
+                             is_offset_norm(preserved.role), first + i);
         }
-        GNV_TRY(advance(bytes + count * their_size, false));
+        GNV_TRY(advance(bytes + (both ? count * their_size : 0), false));
     }
-    GNV_ASSIGN(values.sha256, hash.finish());
+    if (hash) {
+        GNV_ASSIGN(out_.preserved[task.number].sha256, hash->finish());
+    }
+    return advance(0, task.last);
+}
+
+void Measurer::judge_preserved(uint32_t number, const Evidence & evidence) {
+    const PreservedTensor & preserved = source_->preserved[number];
+    const bool converted =
+        subject_.info(preserved.tensor).dtype != source_->checkpoint.tensors()[preserved.source].dtype;
+    PreservedValues & values = out_.preserved[number];
     values.differing = evidence.differing, values.first_differing = evidence.first_differing;
-    if (same) {
+    if (evidence.same) {
         values.kind = Preserved::same;
-    } else if (!comparable) {
+    } else if (!can_compare(preserved)) {
         values.kind = Preserved::different;
-    } else if (our_dtype != their_dtype && evidence.rounded) {
+    } else if (converted && evidence.rounded) {
         values.kind = evidence.differing == 0 ? Preserved::converted : Preserved::rounded;
     } else if (evidence.differing > 0 && evidence.norm_trip) {
         values.kind = Preserved::norm_trip;
     } else {
         values.kind = Preserved::different;
     }
-    return advance(0, true);
 }
 
 Status Measurer::advance(uint64_t bytes, bool tensor_done) {

@@ -54,7 +54,7 @@ enum class Preserved : uint8_t {
 struct PreservedValues {
     bool measured = false;
     Preserved kind = Preserved::same;
-    std::string sha256;     // of the subject's bytes
+    std::string sha256;     // of the subject's bytes; empty unless asked for
     uint64_t differing = 0; // elements (bytes where sizes differ), for everything but `same`
     uint64_t first_differing = 0;
 };
@@ -85,6 +85,7 @@ struct LayerChoice {
 
 struct MeasureOptions {
     std::optional<LayerChoice> only; // what lies elsewhere is not read
+    bool checksums = false;          // SHA-256 of preserved tensors, besides comparing them byte for byte
     ProgressCallback progress;
 };
 

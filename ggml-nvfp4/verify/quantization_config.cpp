@@ -12,10 +12,10 @@ const char * scheme_name(Scheme scheme) {
     return names[size_t(scheme)];
 }
 
-Result<int> QuantizationConfig::declared(const std::string & module) const {
+Result<int> QuantizationConfig::declared(const std::string & module, uint64_t & budget) const {
     const auto matches = [&](const NameList & list) -> Result<bool> {
         for (const Pattern & pattern : list.patterns) {
-            GNV_ASSIGN(const bool matched, pattern.matches(module));
+            GNV_ASSIGN(const bool matched, pattern.matches(module, budget));
             if (matched) return true;
         }
         return false;
@@ -50,12 +50,21 @@ constexpr const char * known_formats[] = {"nvfp4-pack-quantized", "mixed-precisi
                                           "naive-quantized",      "pack-quantized",  "int-quantized"};
 
 constexpr size_t most_patterns = 1000; // of a list; each is tried on every module
+constexpr size_t longest_pattern = 10'000;
+constexpr size_t most_compiled_bytes = 4 << 20; // of all patterns
 
 class Reader {
   public:
     Reader(const NameSpace & space, Findings & findings) : space_(space), findings_(findings) {}
 
-    QuantizationConfig read(const JsonValue & config) {
+    Result<QuantizationConfig> read(const JsonValue & config) {
+        QuantizationConfig out = read_all(config);
+        if (!failure_.ok()) return std::move(failure_);
+        return out;
+    }
+
+  private:
+    QuantizationConfig read_all(const JsonValue & config) {
         JsonValue object;
         if (!config.find("quantization_config", object) || !object.is_object()) {
             add(Severity::error, "quantization_config", "config.json has no quantization_config",
@@ -86,7 +95,6 @@ class Reader {
         return std::move(out_);
     }
 
-  private:
     void add(Severity severity, std::string key, std::string what, std::string effect, std::string repair) {
         findings_.add({"L10", severity, std::move(key), std::move(what), std::move(effect), std::move(repair)});
     }
@@ -195,7 +203,13 @@ class Reader {
             if (starts_with(entry, "re:")) {
                 if (out.patterns.size() == most_patterns)
                     return fail(Code::unsupported, "more than ", most_patterns, " patterns");
+                if (entry.size() > longest_pattern)
+                    return fail(Code::unsupported, "a pattern of ", entry.size(), " characters");
                 GNV_ASSIGN(Pattern pattern, Pattern::compile(std::string(entry), false));
+                compiled_bytes_ += pattern.compiled_bytes();
+                if (compiled_bytes_ > most_compiled_bytes)
+                    return fail(Code::unsupported, "patterns of more than ", most_compiled_bytes,
+                                " bytes when compiled");
                 out.patterns.push_back(std::move(pattern));
             } else if (linear && entry == "Linear") {
                 *linear = true;
@@ -204,6 +218,7 @@ class Reader {
             }
             return {};
         });
+        if (status.code() == Code::out_of_memory) failure_ = Status::out_of_memory();
         if (!status.ok()) add(Severity::error, key, status.message(), "loaders stop at the list", "correct the entry");
     }
 
@@ -211,11 +226,14 @@ class Reader {
     Findings & findings_;
     QuantizationConfig out_;
     std::string format_;
+    size_t compiled_bytes_ = 0;
+    Status failure_;
 };
 
 } // namespace
 
-QuantizationConfig read_quantization_config(const JsonValue & config, const NameSpace & space, Findings & findings) {
+Result<QuantizationConfig> read_quantization_config(const JsonValue & config, const NameSpace & space,
+                                                    Findings & findings) {
     return Reader(space, findings).read(config);
 }
 

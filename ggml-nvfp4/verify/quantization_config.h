@@ -47,12 +47,22 @@ struct QuantizationConfig {
     std::string method; // "compressed-tensors"
     std::vector<ConfigGroup> groups;
     NameList ignore;
+    bool too_costly = false; // its patterns cannot be tried on all modules in a sensible time
 
-    // Position in `groups`, or `undeclared`. `module` is a Linear's name in the name space the config was read for.
-    Result<int> declared(const std::string & module) const;
+    bool usable() const { return method == "compressed-tensors" && !too_costly; }
+
+    // Position in `groups`, or `undeclared`. `module` is a Linear's name in the name space the config was read for. What
+    // patterns cost is taken from `budget`; Code::unsupported when that is used up.
+    Result<int> declared(const std::string & module, uint64_t & budget) const;
 };
 
-// Reads parsed config.json for one name space. What keeps loaders from reading it becomes a finding of check L10.
-QuantizationConfig read_quantization_config(const JsonValue & config, const NameSpace & space, Findings & findings);
+// For all modules of a checkpoint in all name spaces: 100 sane patterns on 30,000 modules, where a recipe has some ten. It
+// takes less than ten seconds to use up.
+inline constexpr uint64_t pattern_budget = 10'000'000;
+
+// Reads parsed config.json for one name space. What keeps loaders from reading it becomes a finding of check L10. Fails
+// only where memory runs out.
+Result<QuantizationConfig> read_quantization_config(const JsonValue & config, const NameSpace & space,
+                                                    Findings & findings);
 
 } // namespace gnv::verify

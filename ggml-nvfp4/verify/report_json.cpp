@@ -83,7 +83,9 @@ static void write_preserved(JsonWriter & json, const VerifyReport & report) {
         const PreservedValues & values = report.measurements->preserved[i];
         if (!values.measured) continue;
         json.begin_object().member("name", report.subject.info(report.source->preserved[i].tensor).name);
-        json.member("kind", kinds[size_t(values.kind)]).member("sha256", values.sha256).end_object();
+        json.member("kind", kinds[size_t(values.kind)]);
+        if (!values.sha256.empty()) json.member("sha256", values.sha256);
+        json.end_object();
     }
     json.end_array();
 }

@@ -92,6 +92,8 @@ Status SubjectReader::read_config() {
         Result<JsonDocument> document = JsonDocument::parse(out_.config_text, "config.json");
         if (document.ok()) {
             out_.config = document.take();
+        } else if (is_machine_failure(document.status())) {
+            return document.take_status();
         } else {
             problem = document.take_status();
         }
@@ -103,8 +105,10 @@ Status SubjectReader::read_config() {
     }
     for (const NameSpace & space : name_spaces()) {
         Findings repeated; // what the other name spaces would say again
-        out_.quantization.push_back(
+        GNV_ASSIGN(
+            QuantizationConfig config,
             read_quantization_config(out_.config->root(), space, out_.quantization.empty() ? findings_ : repeated));
+        out_.quantization.push_back(std::move(config));
     }
     return {};
 }
@@ -280,14 +284,21 @@ void SubjectReader::classify() {
 }
 
 Status SubjectReader::declare() {
-    for (Module & module : out_.modules) {
-        for (size_t s = 0; s < name_spaces().size(); s++) {
-            const QuantizationConfig & config = out_.quantization[s];
-            int group = undeclared;
-            if (config.method == "compressed-tensors") {
-                GNV_ASSIGN(group, config.declared(name_spaces()[s].map(module.name)));
+    for (Module & module : out_.modules) module.declared.assign(name_spaces().size(), undeclared);
+    uint64_t budget = pattern_budget;
+    for (size_t s = 0; s < name_spaces().size() && out_.config_groups().usable(); s++) {
+        for (Module & module : out_.modules) {
+            Result<int> group = out_.quantization[s].declared(name_spaces()[s].map(module.name), budget);
+            if (!group.ok() && is_machine_failure(group.status())) return group.take_status();
+            if (group.ok()) {
+                module.declared[s] = group.value();
+                continue;
             }
-            module.declared.push_back(group);
+            out_.quantization.front().too_costly = true;
+            findings_.add({"L10", Severity::error, "quantization_config", group.status().message(),
+                           "which modules are declared cannot be told in a sensible time; loaders may hang",
+                           "write expressions without nested repetitions, fewer of them, or names"});
+            break;
         }
     }
     return {};

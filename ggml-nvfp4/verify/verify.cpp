@@ -14,8 +14,8 @@ static std::string obstacle(const Check & check, const Context & context, const 
     if ((check.needs & needs_headers) && !subject.checkpoint) return "the safetensors headers cannot be used";
     if (check.needs & needs_model) {
         if (!subject.known_model) return "config.json does not describe a model we know";
-        if (subject.config_groups().method != "compressed-tensors")
-            return "config.json does not declare compressed-tensors";
+        if (subject.config_groups().too_costly) return "config.json's patterns take too long";
+        if (!subject.config_groups().usable()) return "config.json does not declare compressed-tensors";
     }
     if ((check.needs & needs_values) && !options.values) return "only the structure was asked for";
     return "";
@@ -57,7 +57,7 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
         relate(report.subject, *report.source);
     }
     Context context{report.subject, report.auxiliary, report.source ? &*report.source : nullptr, nullptr};
-    const bool readable = report.subject.known_model && report.subject.config_groups().method == "compressed-tensors";
+    const bool readable = report.subject.known_model && report.subject.config_groups().usable();
     if (options.values && readable) {
         GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.measure));
         context.measurements = &*report.measurements;

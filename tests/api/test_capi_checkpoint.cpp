@@ -43,8 +43,14 @@ TEST_CASE("tensors and modules: by position, by name") {
     // Every position has a tensor, each after the one before; strings stay.
     const uint64_t count = gnv_checkpoint_tensor_count(checkpoint.get());
     uint64_t end = 0;
+    std::string shard;
     for (uint64_t t = 0; t < count; t++) {
         REQUIRE(gnv_checkpoint_tensor_info(checkpoint.get(), t, &tensor) == GNV_OK);
+        if (shard != tensor.shard) { // files in the order of their names
+            CHECK(shard < tensor.shard);
+            shard = tensor.shard;
+            end = 0;
+        }
         CHECK(tensor.offset >= end);
         end = tensor.offset + tensor.bytes;
     }

@@ -2,6 +2,7 @@
 // bytes of the BF16 weight that were read (or, for dequantize, that the floats written stand for) per second, the
 // median of several runs.
 #include "core/thread_pool.h"
+#include "cpu/nvfp4_compare.h"
 #include "cpu/nvfp4_pack.h"
 
 #include <algorithm>
@@ -96,6 +97,14 @@ void bench(ThreadPool & pool, Workspace & space) {
         });
         printf("  %-9s %8.2f %8.2f %10.2f\n", kernels->name, amax, quantize, dequantize);
     }
+    const double compare = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
+        const auto weight = space.slice<nvfp4::ConstWeight>(first, rows);
+        const auto figures =
+            cpu::compare(DType::bf16, &space.source[size_t(first * columns)], rows * columns / nvfp4::block_size,
+                         weight.codes.data(), weight.scales.data(), weight.global_scale);
+        GNV_CHECK(figures.finite);
+    });
+    printf("  compare, as verify does it, %s: %.2f\n", cpu::nvfp4_best().name, compare);
 }
 
 } // namespace

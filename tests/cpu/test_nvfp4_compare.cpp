@@ -8,6 +8,9 @@
 #include <doctest/doctest.h>
 #include <limits>
 #include <random>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 using namespace gnv;
 using namespace gnv::nvfp4;
@@ -132,6 +135,73 @@ TEST_CASE("all variants give the same bits") {
         if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
 #endif
         CHECK(memcmp(&sums, &finite, sizeof sums) == 0);
+    }
+}
+
+#ifdef __x86_64__
+// The loops divide by multiplying, then correct the quotient by its remainder. Nothing but the significands decides
+// whether that is right: all 2^7 of BF16 against every 13th (a prime) of the 2^23 of F32; against all it takes 13 times
+// as long and holds, too.
+__attribute__((target("avx2,fma"))) static uint64_t wrong_quotients() {
+    uint64_t wrong = 0;
+    for (uint32_t first = 0; first < 1u << 23; first += 8 * 13) {
+        const __m256i steps = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(13));
+        const __m256i significand = _mm256_add_epi32(_mm256_set1_epi32(int(first)), steps);
+        const __m256 divisor = _mm256_castsi256_ps(
+            _mm256_or_si256(_mm256_set1_epi32(0x3f800000), _mm256_and_si256(significand, _mm256_set1_epi32(0x7fffff))));
+        const __m256 inverse = _mm256_div_ps(_mm256_set1_ps(1), divisor);
+        for (int bits = 0x3f80; bits < 0x4000; bits++) {
+            const __m256 weight = _mm256_castsi256_ps(_mm256_set1_epi32(bits << 16));
+            const __m256 first_quotient = _mm256_mul_ps(weight, inverse);
+            const __m256 rest = _mm256_fnmadd_ps(first_quotient, divisor, weight);
+            const __m256 quotient = _mm256_fmadd_ps(rest, inverse, first_quotient);
+            const __m256 different = _mm256_cmp_ps(quotient, _mm256_div_ps(weight, divisor), _CMP_NEQ_UQ);
+            wrong += uint64_t(__builtin_popcount(unsigned(_mm256_movemask_ps(different))));
+        }
+    }
+    return wrong;
+}
+
+TEST_CASE("a corrected product is the rounded quotient") {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) CHECK(wrong_quotients() == 0);
+}
+#endif
+
+// Weights and scales of every size, so that some runs multiply and others divide.
+TEST_CASE("all variants give the same bits from the smallest numbers to the largest") {
+    std::mt19937 random(7);
+    for (const float global :
+         {0x1p-100f, 0x1p-37f, 0x1p-36f, 0x1p-20f, 1.0f, 3.7f, 5152.0f, 0x1.9p+36f, 0x1p+37f, 0x1p+90f}) {
+        const int64_t blocks = 64 * 40 + 5;
+        const float unit = std::ldexp(1.0f, std::ilogb(global) - 11);
+        std::vector<uint16_t> weights(size_t(blocks * 16));
+        std::vector<uint8_t> codes(size_t(blocks * 8)), scales(static_cast<size_t>(blocks));
+        for (size_t i = 0; i < weights.size(); i++) { // the last blocks of each 64 hold the widest range
+            const int spread = i / 16 % 64 < 60 ? 8 : int(i / 1024 * 6);
+            const int exponent = 127 + 6 - std::ilogb(global) + int(random() % uint32_t(2 * spread + 1)) - spread;
+            weights[i] = uint16_t((random() & 0x807f) | uint32_t(std::clamp(exponent, 0, 254)) << 7);
+        }
+        for (uint8_t & byte : codes) byte = uint8_t(random());
+        for (uint8_t & byte : scales) byte = uint8_t(1 + random() % 0x7e);
+        const auto run = [&](auto compare) {
+            cpu::CompareSums sums = {};
+            compare(weights.data(), blocks, codes.data(), scales.data(), global, unit, cpu::compare_tables(), sums);
+            return sums;
+        };
+        [[maybe_unused]] const cpu::CompareSums expected = run(cpu::portable::compare_bf16);
+        CAPTURE(global);
+        CHECK(expected.clipped > 0);
+        CHECK(expected.far_weights > 0);
+        CHECK(expected.nearest_codes > 0);
+#ifdef __x86_64__
+        for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+            cpu::CompareSums sums = expected;
+            if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
+            if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+            CAPTURE(kernels->name);
+            CHECK(memcmp(&sums, &expected, sizeof sums) == 0);
+        }
+#endif
     }
 }
 

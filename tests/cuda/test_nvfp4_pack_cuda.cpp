@@ -197,7 +197,7 @@ int main(int argc, char ** argv) {
     doctest::Context context(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--bench") == 0) {
         context.setOption("no-skip", true);
-        context.addFilter("test-case", "bench");
+        context.addFilter("test-case", "bench*");
     }
     return context.run();
 }

@@ -6,7 +6,8 @@
  *   FAULT_REPEAT=1                                    that call and all later ones
  *   FAULT_FOLDERS=/a:/b                               calls on other paths are neither counted nor touched
  *   FAULT_REPORT=FILE                                 gets "NAME COUNT" per kind at exit, and "fired" where the fault came
- * Memory is counted from the start of main(), everywhere, and only where the shim is preloaded.
+ * Memory is counted from the start of main(), everywhere, and only where the shim is preloaded; elsewhere by the test's own
+ * operator new (failing_new.cpp).
  */
 #pragma once
 

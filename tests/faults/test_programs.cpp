@@ -3,6 +3,7 @@
 #include "faults/fault_shim.h"
 #include "faults/small_model.h"
 #include "quant/plan.h"
+#include "tokenizer/fixture.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -40,24 +41,41 @@ struct Finished {
 struct Model {
     ScratchFolder scratch;
     std::string source = scratch / "source", destination = scratch / "out", good = scratch / "good";
+    std::string statistics = scratch / "statistics.json";
+    std::vector<std::string> how; // options of quantize
     Plan plan;
     Files result;
 
-    Model() : plan(make()) {}
+    // With calibration, or weights only.
+    explicit Model(bool calibrated) : plan(make(calibrated)) {
+        how = {"--shard-size", std::to_string(small_shard_bytes)};
+        if (!calibrated) {
+            how.insert(how.end(), {"--scheme", "nvfp4a16"});
+            return;
+        }
+        const std::string tokens = scratch.save("tokens.json", "{\"input_ids\":[[5,6,7,8,9,10,11],[100,200,300]]}");
+        how.insert(how.end(), {"--tokens", tokens, "--save-stats", statistics});
+    }
     Finished run(const std::vector<std::string> & command, const Fault & fault) const;
     Finished quantize(const Fault & fault, bool overwrite = false) const {
-        std::vector<std::string> command = {"quantize",  source,     "-o",           destination,
-                                            "--scheme",  "nvfp4a16", "--shard-size", std::to_string(small_shard_bytes),
-                                            "--threads", "2"};
+        std::vector<std::string> command = {"quantize", source, "-o", destination, "--threads", "2"};
+        command.insert(command.end(), how.begin(), how.end());
         if (overwrite) command.push_back("--overwrite");
         return run(command, fault);
     }
 
   private:
-    Plan make() const {
+    Plan make(bool calibrated) const {
         write_small_model(source);
+        if (calibrated) { // a tokenizer that is one
+            const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny/";
+            for (const char * name : {"tokenizer.json", "tokenizer_config.json"}) {
+                REQUIRE(remove_file(join_path(source, name)).ok());
+                REQUIRE(copy_file_synced(tiny + name, join_path(source, name)).ok());
+            }
+        }
         PlanOptions options;
-        options.recipe.scheme = Scheme::nvfp4a16;
+        options.recipe.scheme = calibrated ? Scheme::nvfp4 : Scheme::nvfp4a16;
         options.shard_bytes = small_shard_bytes;
         return make_plan(source, options).take();
     }
@@ -66,14 +84,15 @@ struct Model {
 Finished Model::run(const std::vector<std::string> & command, const Fault & fault) const {
     const std::string errors = scratch / "errors", report = scratch / "report";
     const auto number = [](long value) { return std::to_string(value); };
-    const std::vector<std::string> settings = {"LD_PRELOAD=" + shim,
-                                               std::string("FAULT_CALL=") +
-                                                   (fault.call == FAULT_CALLS ? "none" : fault_call_names[fault.call]),
-                                               "FAULT_NUMBER=" + number(fault.number),
-                                               "FAULT_ERROR=" + number(fault.error),
-                                               "FAULT_REPEAT=" + number(fault.repeat),
-                                               "FAULT_FOLDERS=" + source + ":" + destination + ":" + good,
-                                               "FAULT_REPORT=" + report};
+    const std::vector<std::string> settings = {
+        "LD_PRELOAD=" + shim,
+        std::string("FAULT_CALL=") + (fault.call == FAULT_CALLS ? "none" : fault_call_names[fault.call]),
+        "FAULT_NUMBER=" + number(fault.number),
+        "FAULT_ERROR=" + number(fault.error),
+        "FAULT_REPEAT=" + number(fault.repeat),
+        "FAULT_FOLDERS=" + source + ":" + destination + ":" + good + ":" + statistics + ":" + scratch / "tokens.json",
+        "FAULT_REPORT=" + report,
+        "ASAN_OPTIONS=verify_asan_link_order=0"}; // the shim comes before it
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
@@ -108,21 +127,32 @@ Finished Model::run(const std::vector<std::string> & command, const Fault & faul
     return finished;
 }
 
-const Model & model() {
-    static Model it;
+const Model & prepared(Model & it) {
     if (it.result.empty()) {
-        REQUIRE(it.run({"quantize", it.source, "-o", it.good, "--scheme", "nvfp4a16", "--shard-size",
-                        std::to_string(small_shard_bytes)},
-                       {})
-                    .exit_code == 0);
+        std::vector<std::string> command = {"quantize", it.source, "-o", it.good};
+        command.insert(command.end(), it.how.begin(), it.how.end());
+        const Finished finished = it.run(command, {});
+        REQUIRE_MESSAGE(finished.exit_code == 0, finished.errors);
         it.result = read_folder(it.good);
     }
     return it;
 }
 
-void clean() {
-    for (const std::string & folder : {model().destination, model().destination + ".partial"})
+const Model & model() {
+    static Model it(false);
+    return prepared(it);
+}
+
+const Model & calibrated_model() {
+    static Model it(true);
+    return prepared(it);
+}
+
+void clean(const Model & of = model()) {
+    for (const std::string & folder : {of.destination, of.destination + ".partial"})
         if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
+    for (const std::string & file : {of.statistics, of.statistics + ".partial"})
+        if (path_exists(file)) REQUIRE(remove_file(file).ok());
 }
 
 // About `wanted` of the numbers 1..count, first and last included.
@@ -134,23 +164,28 @@ std::vector<long> sample(long count, long wanted) {
 }
 
 // What holds after every run of quantize, however it ended.
-void check_folders(const Finished & finished) {
+void check_folders(const Finished & finished, const Model & of = model()) {
     CAPTURE(finished.errors);
-    const std::string partial = model().destination + ".partial";
-    if (path_exists(model().destination)) CHECK(read_folder(model().destination) == model().result);
-    if (finished.exit_code == 0) CHECK(path_exists(model().destination));
-    if (path_exists(join_path(partial, "journal")))
-        CHECK(false_claim(partial, model().result, model().plan.output) == "");
+    const std::string partial = of.destination + ".partial";
+    if (path_exists(of.destination)) CHECK(read_folder(of.destination) == of.result);
+    if (finished.exit_code == 0) CHECK(path_exists(of.destination));
+    if (path_exists(join_path(partial, "journal"))) CHECK(false_claim(partial, of.result, of.plan.output) == "");
     if (finished.exit_code == 0) return;
-    const Finished again = model().quantize({}, true);
+    if (path_exists(of.statistics)) { // whole, or not there
+        CHECK(read_file(of.statistics, 1 << 20).value().find("tokens_per_expert") != std::string::npos);
+        CHECK(ends_with(read_file(of.statistics, 1 << 20).value(), "\n}\n"));
+        REQUIRE(remove_file(of.statistics).ok());
+    }
+    const Finished again = of.quantize({}, true);
     CHECK_MESSAGE(again.exit_code == 0, again.errors);
-    CHECK(read_folder(model().destination) == model().result);
+    CHECK(read_folder(of.destination) == of.result);
     CHECK_FALSE(path_exists(partial));
 }
 
-bool says_why(const std::string & errors) {
-    const bool named = errors.find(model().scratch.path()) != std::string::npos ||
-                       errors.find("memory") != std::string::npos || errors.find("thread") != std::string::npos;
+bool says_why(const std::string & errors, const Model & of = model()) {
+    const bool named =
+        errors.find(of.scratch.path()) != std::string::npos || errors.find("memory") != std::string::npos ||
+        errors.find("cannot allocate") != std::string::npos || errors.find("thread") != std::string::npos;
     return named && errors.find("error: ") != std::string::npos;
 }
 
@@ -171,13 +206,12 @@ const SampledFault samples[] = {
     {FAULT_MEMORY, ENOMEM, 120}, {FAULT_MEMORY, ENOMEM, 60, true},
 };
 
-} // namespace
-
-TEST_CASE("quantize: a call that fails ends the program with code 2 and a message, or is survived") {
-    clean();
-    const Finished counted = model().quantize({});
-    REQUIRE(counted.exit_code == 0);
-    clean();
+// Samples of all calls, failing.
+void fail_sampled(const Model & of) {
+    clean(of);
+    const Finished counted = of.quantize({});
+    REQUIRE_MESSAGE(counted.exit_code == 0, counted.errors);
+    clean(of);
     for (const SampledFault & fault : samples) {
         const std::string call = fault_call_names[fault.call];
         const long count = counted.counts.at(call);
@@ -186,18 +220,26 @@ TEST_CASE("quantize: a call that fails ends the program with code 2 and a messag
         long failed = 0;
         for (const long number : sample(count, fault.wanted)) {
             CAPTURE(number);
-            const Finished finished = model().quantize({fault.call, number, fault.error, fault.repeat});
+            const Finished finished = of.quantize({fault.call, number, fault.error, fault.repeat});
             CAPTURE(finished.errors);
             CHECK(finished.signal == 0);
             CHECK((finished.exit_code == 2 || finished.exit_code == 0));
-            if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+            if (finished.exit_code == 2) CHECK(says_why(finished.errors, of));
             failed += finished.exit_code == 2;
-            check_folders(finished);
-            clean();
+            check_folders(finished, of);
+            clean(of);
         }
         CHECK_MESSAGE(failed > 0, "of ", count);
     }
 }
+
+} // namespace
+
+TEST_CASE("quantize: a call that fails ends the program with code 2 and a message, or is survived") {
+    fail_sampled(model());
+}
+
+TEST_CASE("quantize --tokens: the same") { fail_sampled(calibrated_model()); }
 
 TEST_CASE("quantize: interrupts end it in good order, at the latest before the result gets its name") {
     clean();
@@ -226,20 +268,22 @@ TEST_CASE("quantize: interrupts end it in good order, at the latest before the r
 }
 
 TEST_CASE("quantize: killed at any moment, what carries the name is complete and the journal is true") {
-    clean();
-    const Finished counted = model().quantize({});
-    clean();
-    for (const fault_call call : {FAULT_WRITE, FAULT_SYNC, FAULT_CLOSE, FAULT_REMOVE, FAULT_RENAME, FAULT_FOLDER}) {
-        long killed = 0;
-        for (const long number : sample(counted.counts.at(fault_call_names[call]), 12)) {
-            CAPTURE(number);
-            const Finished finished = model().quantize({call, number, FAULT_SIGNAL - SIGKILL});
-            killed += finished.signal == SIGKILL;
-            CHECK((finished.signal == SIGKILL || finished.exit_code == 0));
-            check_folders(finished);
-            clean();
+    for (const Model * of : {&model(), &calibrated_model()}) {
+        clean(*of);
+        const Finished counted = of->quantize({});
+        clean(*of);
+        for (const fault_call call : {FAULT_WRITE, FAULT_SYNC, FAULT_CLOSE, FAULT_REMOVE, FAULT_RENAME, FAULT_FOLDER}) {
+            long killed = 0;
+            for (const long number : sample(counted.counts.at(fault_call_names[call]), of == &model() ? 12 : 6)) {
+                CAPTURE(number);
+                const Finished finished = of->quantize({call, number, FAULT_SIGNAL - SIGKILL});
+                killed += finished.signal == SIGKILL;
+                CHECK((finished.signal == SIGKILL || finished.exit_code == 0));
+                check_folders(finished, *of);
+                clean(*of);
+            }
+            CHECK(killed > 0);
         }
-        CHECK(killed > 0);
     }
 }
 
@@ -265,4 +309,96 @@ TEST_CASE("verify: what it cannot read does not pass") {
     const Finished stopped = model().run(command, {FAULT_READ, counted.counts.at("read") / 2, FAULT_SIGNAL - SIGINT});
     CHECK(stopped.exit_code == 2);
     CHECK(stopped.errors.find("stopped on request") != std::string::npos);
+}
+
+TEST_CASE("run --dump: a file that carries the name is complete, whatever fails and whenever it is killed") {
+    clean();
+    const std::string dump = model().destination, partial = dump + ".partial";
+    const std::string tokens = model().scratch / "ids.json";
+    if (!path_exists(tokens)) REQUIRE(write_file_synced(tokens, R"({"input_ids": [[1, 2, 3], [4, 5]]})").ok());
+    const std::vector<std::string> command = {"run",    model().source, "--tokens",  tokens,
+                                              "--dump", dump,           "--threads", "2"};
+    const auto remove_both = [&] {
+        for (const std::string & path : {dump, partial})
+            if (path_exists(path)) REQUIRE(remove_file(path).ok());
+    };
+    const Finished counted = model().run(command, {});
+    CAPTURE(counted.errors);
+    REQUIRE(counted.exit_code == 0);
+    const std::string good = read_file(dump, 1 << 24).take();
+    const auto check_run = [&](const Fault & fault) {
+        remove_both();
+        const Finished finished = model().run(command, fault);
+        CAPTURE(finished.errors);
+        if (path_exists(dump)) CHECK(read_file(dump, 1 << 24).take() == good);
+        if (finished.signal == SIGKILL) return finished;
+        CHECK(finished.signal == 0);
+        CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+        if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+        if (finished.exit_code == 0) CHECK(path_exists(dump));
+        return finished;
+    };
+    for (const SampledFault & fault : samples) {
+        const std::string call = fault_call_names[fault.call];
+        const auto count = counted.counts.find(call);
+        if (count == counted.counts.end() || count->second == 0) continue;
+        long failed = 0;
+        for (const long number : sample(count->second, fault.wanted)) {
+            CAPTURE(call);
+            CAPTURE(number);
+            failed += check_run({fault.call, number, fault.error, fault.repeat}).exit_code == 2;
+        }
+        CAPTURE(call);
+        if (fault.call != FAULT_CLOSE && fault.call != FAULT_REMOVE) CHECK(failed > 0);
+    }
+    for (const fault_call call : {FAULT_WRITE, FAULT_SYNC, FAULT_RENAME})
+        for (const long number : sample(counted.counts.at(fault_call_names[call]), 8))
+            CHECK(check_run({call, number, FAULT_SIGNAL - SIGKILL}).signal == SIGKILL);
+    remove_both();
+}
+
+// Whatever a program still has to destroy or to say needs no memory that is not there.
+TEST_CASE("every program: without memory it ends with code 2 and a message, and nothing leaks") {
+    const std::string good = model().good, source = model().source;
+    const std::string tokenizer = model().scratch / "tokenizer.json", records = model().scratch / "records.jsonl";
+    if (!path_exists(tokenizer)) {
+        REQUIRE(write_file_synced(tokenizer, small_tokenizer().dump()).ok());
+        std::string lines;
+        for (int i = 0; i < 20; i++)
+            lines += "{\"text\": \"abc ab\", \"ids\": [257, 32, 256], \"more\": [[{}], 1.5]}\n";
+        REQUIRE(write_file_synced(records, lines).ok());
+    }
+    const std::vector<std::string> commands[] = {
+        {"verify", good, "--source", source, "--self-test", "--threads", "2", "--quiet"},
+        {"verify", good, "--source", source, "--threads", "2", "--json", "-"},
+        {"quantize", source, "--scheme", "nvfp4a16", "--dry-run", "--json", "-"},
+        {"inspect", good, "--tensors", "--threads", "2"},
+        {"inspect", good, "--tensor", "lm_head.weight", "--values", "20", "--threads", "2"},
+        {"inspect", good, "--compare", source, "--threads", "2"},
+        {"tokenize", tokenizer, "--jsonl", records},
+        {"tokenize", tokenizer, "--jsonl", records, "--decode"},
+        {"dataset", tokenizer, "--calib", records, "--samples", "4", "--seq-len", "8", "--threads", "2", "--json"},
+    };
+    for (const std::vector<std::string> & command : commands) {
+        const Finished counted = model().run(command, {});
+        CAPTURE(command[0]);
+        CAPTURE(command.back());
+        CAPTURE(counted.errors);
+        REQUIRE(counted.exit_code == 0);
+        const long count = counted.counts.at("memory");
+        long failed = 0;
+        for (const bool repeat : {false, true}) {
+            for (const long number : sample(count, repeat ? 12 : 40)) {
+                CAPTURE(number);
+                CAPTURE(repeat);
+                const Finished finished = model().run(command, {FAULT_MEMORY, number, ENOMEM, repeat});
+                CAPTURE(finished.errors);
+                CHECK(finished.signal == 0);
+                CHECK((finished.exit_code == 2 || finished.exit_code == 0));
+                if (finished.exit_code == 2) CHECK(says_why(finished.errors));
+                failed += finished.exit_code == 2;
+            }
+        }
+        CHECK_MESSAGE(failed > 0, "of ", count);
+    }
 }

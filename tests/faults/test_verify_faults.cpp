@@ -37,6 +37,7 @@ Outcome verify_folder(const std::string & checkpoint, const std::string & source
     fault_arm(nullptr);
     verdict = {info.errors, info.warnings, info.notes};
     outcome.message = engine ? gnv_last_error(engine) : gnv_status_string(outcome.status);
+    if (outcome.status == GNV_OK) outcome.message = gnv_text_data(text); // shown where the verdict is not as expected
     gnv_text_destroy(text);
     gnv_report_destroy(report);
     gnv_engine_destroy(engine);

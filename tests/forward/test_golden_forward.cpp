@@ -30,15 +30,6 @@ struct Fixture {
     }
 };
 
-std::vector<double> log_softmax(const float * logits, size_t count) {
-    double largest = -INFINITY, sum = 0;
-    for (size_t i = 0; i < count; i++) largest = std::max(largest, double(logits[i]));
-    for (size_t i = 0; i < count; i++) sum += std::exp(double(logits[i]) - largest);
-    std::vector<double> out(count);
-    for (size_t i = 0; i < count; i++) out[i] = double(logits[i]) - largest - std::log(sum);
-    return out;
-}
-
 } // namespace
 
 TEST_CASE("every recorded output of every module, 1e-5 relative") {

@@ -31,7 +31,7 @@ template <class Value>
 MemoryTensor make_tensor(const std::string & name, DType dtype, std::vector<int64_t> shape,
                          const std::vector<Value> & values) {
     MemoryTensor tensor{name, dtype, std::move(shape), std::string(values.size() * sizeof(Value), '\0')};
-    memcpy(tensor.data.data(), values.data(), tensor.data.size());
+    if (!values.empty()) memcpy(tensor.data.data(), values.data(), tensor.data.size());
     return tensor;
 }
 

@@ -117,11 +117,31 @@ TEST_CASE("in_features that 16 does not divide") {
     CHECK(status.message().find("experts.0.down_proj has 72 input features") != std::string::npos);
 }
 
+TEST_CASE("a run that calibrates: buffers leave what the forward pass was promised") {
+    for (const int threads : {1, 2, 16}) {
+        for (const uint64_t wanted :
+             {uint64_t(1'000'000), uint64_t(4'600'000), uint64_t(5'700'000), uint64_t(90'000'000)}) {
+            PlanOptions options;
+            options.recipe.scheme = Scheme::nvfp4;
+            options.threads = threads;
+            options.calibrates = true;
+            options.ram_bytes = 1;
+            const uint64_t budget = make_plan(tiny, options).value().budget_to_calibrate(wanted);
+            CHECK(budget <= wanted * 4 / 3 + 2'000'000);
+            options.ram_bytes = budget;
+            const Plan plan = make_plan(tiny, options).take();
+            CHECK(plan.calibration_ram_bytes() >= wanted);
+            CHECK(plan.calibration_ram_bytes() + plan.memory.total() == budget);
+            CHECK(plan.budget_to_calibrate(plan.calibration_ram_bytes()) == budget);
+        }
+    }
+}
+
 TEST_CASE("memory is planned, bounded, and too little of it is said with what would do") {
     PlanOptions options;
     options.threads = 16;
     const Plan roomy = make_plan(tiny, options).take();
-    CHECK(roomy.memory.total() <= options.ram_bytes);
+    CHECK(roomy.memory.total() <= default_ram_bytes);
     options.ram_bytes = 5 << 20;
     const Plan tight = make_plan(tiny, options).take();
     CHECK(tight.memory.total() <= options.ram_bytes);

@@ -53,12 +53,21 @@ TEST_CASE("options, and lines that cannot be used") {
     refused("{", "parse error");
     refused("", "parse error");
     refused("[1]", "not a JSON object");
-    refused(R"({"prompt": 1, "other": 2})", "the record has no \"text\", only: \"other\", \"prompt\"");
+    refused(R"({"prompt": 1, "other": 2})", "the record has no \"text\", only: \"prompt\", \"other\"");
     refused(R"({"text": 5})", "\"text\" is not a string");
     refused(R"({"text": "\ud800"})", "surrogate");
     refused("{\"text\": \"\xff\"}", "UTF-8");
     refused(R"({"ids": 5})", "\"ids\" is not an array", "--decode");
     refused(R"({"ids": [1, 2.5]})", "not an id: 2.5", "--decode");
+    refused(R"({"ids": [1, [2]]})", "not an id: an array", "--decode");
+    refused(R"({"ids": {"a": [1]}})", "\"ids\" is not an array", "--decode");
+    refused(R"({"a": [1], "b": {"ids": [2]}})", "has no \"ids\", only: \"a\", \"b\"", "--decode");
+    refused(R"({"ids": ["1"]})", "not an id: a string", "--decode");
+    refused(R"({"ids": [-2147483649]})", "not an id: -2147483649", "--decode");
+    refused(R"({"ids": [18446744073709551615]})", "not an id: 18446744073709551615", "--decode");
+    CHECK(echo(R"({"a": [5, {"ids": [1]}], "ids": [17], "b": [7]})", "--decode").out == "{\"text\": \"2\"}\n");
+    CHECK(echo(R"({"ids": [1], "text": "1", "ids": [17]})", "--decode").out == "{\"text\": \"2\"}\n");
+    CHECK(echo(R"({"a": "1", "text": "2"})").out == "{\"ids\": [17]}\n");
     refused(R"({"ids": [99999999999]})", "not an id: 99999999999", "--decode");
     refused(R"({"ids": [4080]})", "the id 4080 at position 0 is not a token", "--decode");
 }

@@ -19,8 +19,22 @@ VerifyReport damaged(const std::function<void(Damage &)> & change, const std::st
     return examine(damage.finish().take(), source);
 }
 
+// Changes config.json as a tree of nlohmann's; the damage has it when this ends.
+class ConfigEdit {
+  public:
+    explicit ConfigEdit(Damage & damage) : damage_(damage), json_(Json::parse(damage.config().dump())) {}
+    ~ConfigEdit() { damage_.config() = JsonTree::copy(JsonDocument::parse(json_.dump(), "config.json").take().root()); }
+    ConfigEdit(const ConfigEdit &) = delete;
+    ConfigEdit & operator=(const ConfigEdit &) = delete;
+    Json & operator[](const char * key) { return json_[key]; }
+
+  private:
+    Damage & damage_;
+    Json json_;
+};
+
 VerifyReport with_config(const std::function<void(Json &)> & change) {
-    return damaged([&](Damage & damage) { change(damage.config()["quantization_config"]); });
+    return damaged([&](Damage & damage) { change(ConfigEdit(damage)["quantization_config"]); });
 }
 
 const Module & module_named(const Subject & subject, const std::string & name) {
@@ -91,7 +105,8 @@ TEST_CASE("an ignored module that is quantized: any module stops loaders, an exp
 TEST_CASE("one scheme for whatever loaders fuse") {
     // gate_proj of every shared expert under a group of its own, weight-only; its input scales are gone.
     const VerifyReport report = damaged([](Damage & damage) {
-        Json & config = damage.config()["quantization_config"];
+        ConfigEdit edit(damage);
+        Json & config = edit["quantization_config"];
         Json group = config["config_groups"]["group_0"];
         group["targets"] = {"re:.*shared_expert\\.gate_proj$"};
         group["input_activations"] = nullptr;
@@ -106,7 +121,8 @@ TEST_CASE("one scheme for whatever loaders fuse") {
 
     // The same for down_proj, which stands alone: a good mixed-precision checkpoint.
     const VerifyReport alone = damaged([](Damage & damage) {
-        Json & config = damage.config()["quantization_config"];
+        ConfigEdit edit(damage);
+        Json & config = edit["quantization_config"];
         Json group = config["config_groups"]["group_0"];
         group["targets"] = {"re:.*shared_expert\\.down_proj$"};
         group["input_activations"] = nullptr;
@@ -130,7 +146,8 @@ TEST_CASE("FP8 modules of a mixed-precision checkpoint") {
             damage.add(codes, name + ".weight", DType::f8_e4m3, {module.rows, module.columns},
                        std::string(size_t(module.rows * module.columns), '\x30'));
             if (with_scale) damage.add(codes, name + ".weight_scale", DType::f32, {1}, std::string("\0\0\x80\x3f", 4));
-            Json & config = damage.config()["quantization_config"];
+            ConfigEdit edit(damage);
+            Json & config = edit["quantization_config"];
             config["format"] = "mixed-precision";
             config["config_groups"]["group_1"] = {
                 {"format", "float-quantized"},
@@ -210,7 +227,8 @@ TEST_CASE("a draft head with experts in both forms") {
 TEST_CASE("a config that cuts layers off leaves tensors of the source uncalled for") {
     const VerifyReport report = damaged(
         [](Damage & damage) {
-            Json & text = damage.config()["text_config"];
+            ConfigEdit edit(damage);
+            Json & text = edit["text_config"];
             text["num_hidden_layers"] = 7;
             text["layer_types"].erase(7);
         },

@@ -32,7 +32,12 @@ Json config_of(const Json & groups, const std::vector<std::string> & ignore = {}
 
 QuantizationConfig read(const Json & config, Findings & findings, size_t space = 0) {
     const JsonDocument document = JsonDocument::parse(config.dump(), "config.json").take();
-    return read_quantization_config(document.root(), name_spaces()[space], findings);
+    return read_quantization_config(document.root(), name_spaces()[space], findings).take();
+}
+
+int declared(const QuantizationConfig & config, const std::string & module) {
+    uint64_t budget = pattern_budget;
+    return config.declared(module, budget).value();
 }
 
 // Keys of the findings, "" for none.
@@ -59,14 +64,14 @@ TEST_CASE("names before patterns before classes; ignore before all") {
                   {"re:m\\.2", "m.3.up_proj"}),
         findings);
     CHECK(findings.all().empty());
-    CHECK(config.declared("m.0.up_proj").value() == 0);
-    CHECK(config.declared("m.0.down_proj").value() == 1);
-    CHECK(config.declared("m.1.down_proj").value() == 2);
-    CHECK(config.declared("m.2.down_proj").value() == undeclared);
-    CHECK(config.declared("m.20.x").value() == undeclared); // patterns end where they like
-    CHECK(config.declared("x.m.2.y").value() == 0);         // and start at the start
-    CHECK(config.declared("m.3.up_proj").value() == undeclared);
-    CHECK(config.declared("m.3.up_proj.x").value() == 0); // a name is all of the name
+    CHECK(declared(config, "m.0.up_proj") == 0);
+    CHECK(declared(config, "m.0.down_proj") == 1);
+    CHECK(declared(config, "m.1.down_proj") == 2);
+    CHECK(declared(config, "m.2.down_proj") == undeclared);
+    CHECK(declared(config, "m.20.x") == undeclared); // patterns end where they like
+    CHECK(declared(config, "x.m.2.y") == 0);         // and start at the start
+    CHECK(declared(config, "m.3.up_proj") == undeclared);
+    CHECK(declared(config, "m.3.up_proj.x") == 0); // a name is all of the name
     CHECK(config.groups[0].scheme == Scheme::nvfp4a16);
     CHECK(config.groups[1].scheme == Scheme::nvfp4);
 }
@@ -92,7 +97,7 @@ TEST_CASE("plain names follow a loader's prefixes, patterns do not") {
             const bool expected[] = {row.checkpoint, row.vllm, row.sglang};
             CAPTURE(row.name);
             CAPTURE(name_spaces()[space].loader);
-            CHECK((config.declared(name_spaces()[space].map(row.name)).value() == undeclared) == expected[space]);
+            CHECK((declared(config, name_spaces()[space].map(row.name)) == undeclared) == expected[space]);
         }
     }
     CHECK(name_spaces()[1].map("model.language_model.layers.3.self_attn.q_proj") ==
@@ -133,4 +138,41 @@ TEST_CASE("prefixes and fused parameters") {
     CHECK(fused_parameter_of(Role::attention_q) == fused_parameter_of(Role::attention_v));
     CHECK(fused_parameter_of(Role::expert_gate) != fused_parameter_of(Role::shared_expert_gate_proj));
     CHECK(fused_parameter_of(Role::expert_down) == -1);
+}
+
+TEST_CASE("what patterns cost is bounded, however they are written") {
+    const std::string name = "model.language_model.layers.11.mlp.experts.123.gate_proj";
+    for (const std::string costly :
+         {"re:(((a|.)*)*)*\\d$", "re:(a|.|..)*\\d$", "re:(m|o|d|.)*.*.*.*.*.*\\d$", "re:.*.*.*.*.*.*.*.*\\d$"}) {
+        Findings findings;
+        const QuantizationConfig config = read(config_of({{"g", group({costly})}}), findings);
+        uint64_t budget = pattern_budget;
+        const Result<int> group = config.declared(name, budget);
+        CAPTURE(budget);
+        CHECK_MESSAGE(group.status().code() == Code::unsupported, costly);
+        CHECK(group.status().message().find("too many steps") != std::string::npos);
+    }
+    // One that needs some steps: the budget of a checkpoint is used up, and no more than that.
+    Findings findings;
+    const QuantizationConfig config = read(config_of({{"g", group({"re:.*.*.*\\d$"})}}), findings);
+    uint64_t budget = 1'000'000;
+    int done = 0;
+    while (config.declared(name, budget).ok()) done++;
+    CHECK(done > 100);
+    CHECK(done < 20'000);
+    // Sane ones cost little.
+    std::vector<std::string> many;
+    for (int i = 0; i < 100; i++)
+        many.push_back("re:.*layers\\." + std::to_string(i) + "\\.mlp\\.experts\\..*up_proj$");
+    const QuantizationConfig sane = read(config_of({{"g", group(many)}}), findings);
+    budget = 1000;
+    CHECK(sane.declared(name, budget).ok());
+    CHECK(budget >= 600);
+    CHECK(findings.all().empty());
+    // What takes long to compile.
+    CHECK(problems(config_of({{"g", group({"re:" + std::string(10'000, 'a')})}})) ==
+          "quantization_config.config_groups.g.targets");
+    std::vector<std::string> large;
+    for (int i = 0; i < 900; i++) large.push_back("re:((a{50}){50}){" + std::to_string(i % 5 + 10) + "}");
+    CHECK(problems(config_of({{"g", group(large)}})) == "quantization_config.config_groups.g.targets");
 }

@@ -1,4 +1,5 @@
 // The program verify, as a shell sees it: exit codes, tables and files.
+#include "core/sha256.h"
 #include "run_tool.h"
 #include "verify_fixture.h"
 
@@ -30,6 +31,12 @@ TEST_CASE("0 for a good checkpoint, with a table or with JSON") {
     CHECK(document["modules"].size() == 800);
     CHECK(document["preserved"].size() == 157);
     CHECK(document["checks"].size() == 19);
+    std::map<std::string, std::string> checksums;
+    for (const MemoryTensor & tensor : load_tensors(fused_pair().source))
+        checksums[tensor.name] = sha256_hex(tensor.data.data(), tensor.data.size()).value();
+    size_t as_in_source = 0;
+    for (const Json & entry : document["preserved"]) as_in_source += entry["sha256"] == checksums[entry["name"]];
+    CHECK(as_in_source == 157);
     const ScratchFolder scratch;
     CHECK(has(run_verify(good + " --structure --json " + scratch / "report.json").out, "Not checked"));
     CHECK(Json::parse(read_file(scratch / "report.json", 1 << 24).value())["checks"][5]["reason"] ==

@@ -1,0 +1,288 @@
+#include "api/generate.h"
+#include "api/model_handle.h"
+#include "api/tokenizer_handle.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+using namespace gnv;
+
+static constexpr int64_t default_capacity = 4096;
+
+// Runs `body` with a model that may be NULL.
+template <class Body>
+static gnv_status call(gnv_model_t * model, const Body & body) {
+    return api::call(model ? model->engine : nullptr, body);
+}
+
+// --- Opening ----------------------------------------------------------------------------------------------------------
+
+static Result<int64_t> choose_capacity(uint64_t wanted, int64_t max_positions) {
+    if (wanted == 0) return std::min(default_capacity, max_positions);
+    if (wanted > uint64_t(max_positions))
+        return fail(Code::invalid_argument, "a capacity of ", wanted, " positions is wanted, the model has ",
+                    max_positions, "; ask for as many at most, or 0");
+    return int64_t(wanted);
+}
+
+// A C program may hold any number in an enumeration; C++ may not even look at it as one.
+static Result<Precision> take_precision(const gnv_model_options & options) {
+    int number = 0;
+    static_assert(sizeof number == sizeof options.precision);
+    memcpy(&number, &options.precision, sizeof number);
+    if (number == GNV_PRECISION_FP32) return Precision::f32;
+    if (number == GNV_PRECISION_BF16) return Precision::bf16;
+    return fail(Code::invalid_argument, "gnv_model_options.precision: there is no ", number);
+}
+
+gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * given,
+                          gnv_model_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(engine, [&]() -> Status {
+        gnv_model_options options;
+        gnv_model_options_init(&options);
+        if (!folder || !out) return Status(Code::invalid_argument, "gnv_model_open: an argument is NULL");
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument,
+                          "gnv_model_options.struct_size is not set; use gnv_model_options_init");
+        GNV_ASSIGN(const Precision precision, take_precision(options));
+        std::unique_ptr<gnv_model_t> model(new gnv_model_t);
+        model->engine = engine;
+        model->folder = folder;
+        GNV_ASSIGN(model->open, OpenModel::open(folder));
+        GNV_ASSIGN(model->generation, read_generation_config(folder));
+        GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
+        model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
+        model->device = open_cpu(*engine->threads);
+        const TextVariant variant = model->variant(precision);
+        GNV_ASSIGN(model->taps, list_taps(variant, 1));
+        model->tap_positions = 1;
+        for (const TapInfo & tap : model->taps) model->tap_names.push_back(tap_name(tap.tap));
+        GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, 1, model->capacity,
+                                                       options.ram_bytes));
+        *out = model.release();
+        return {};
+    });
+}
+
+void gnv_model_close(gnv_model_t * model) { delete model; }
+
+gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
+    return call(model, [&]() -> Status {
+        const TextModelSizes & sizes = model->open->model->sizes();
+        gnv_model_info info = {};
+        info.description = model->open->layout.description.c_str();
+        info.hidden = uint64_t(sizes.hidden);
+        info.vocabulary = uint64_t(sizes.vocabulary);
+        info.layers = uint64_t(sizes.layers);
+        info.experts = uint64_t(sizes.experts);
+        info.experts_per_token = uint64_t(sizes.experts_per_token);
+        info.max_positions = uint64_t(sizes.max_positions);
+        info.capacity = uint64_t(model->capacity);
+        info.positions = uint64_t(model->session->past());
+        info.quantized_modules = model->open->quantized_modules();
+        info.quantizes_inputs = model->quantizes_inputs;
+        info.weights_stay = model->session->weights_stay();
+        info.samples = model->generation.do_sample;
+        info.temperature = float(model->generation.temperature);
+        info.top_k = int32_t(std::min<int64_t>(model->generation.top_k, INT32_MAX));
+        info.top_p = float(model->generation.top_p);
+        info.stop_ids = model->generation.stop_ids.data();
+        info.stop_count = model->generation.stop_ids.size();
+        if (!api::give_struct(info, out))
+            return Status(Code::invalid_argument, "gnv_model_info.struct_size is not set");
+        return {};
+    });
+}
+
+gnv_status gnv_model_reset(gnv_model_t * model) {
+    return call(model, [&]() -> Status {
+        model->session->reset();
+        return {};
+    });
+}
+
+// --- Activations ------------------------------------------------------------------------------------------------------
+
+uint64_t gnv_model_tap_count(const gnv_model_t * model) { return model ? model->taps.size() : 0; }
+
+static gnv_activation make_activation(const char * name, DType dtype, const Shape & shape, const void * data) {
+    gnv_activation activation = {};
+    activation.struct_size = sizeof activation;
+    activation.name = name;
+    activation.dtype = dtype_name(dtype);
+    activation.dimensions = uint64_t(shape.rank);
+    activation.shape = shape.dims;
+    activation.bytes = tensor_bytes(dtype, shape);
+    activation.data = data;
+    return activation;
+}
+
+gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * out) {
+    return call(model, [&]() -> Status {
+        if (tap >= model->taps.size()) return fail(Code::invalid_argument, "tap ", tap, " of ", model->taps.size());
+        if (positions == 0 || positions > uint64_t(model->capacity))
+            return fail(Code::invalid_argument, positions, " positions: the model was opened for 1 to ",
+                        model->capacity);
+        if (int64_t(positions) != model->tap_positions) {
+            GNV_ASSIGN(model->taps, list_taps(model->variant(Precision::f32), int64_t(positions)));
+            model->tap_positions = int64_t(positions);
+        }
+        const TapInfo & info = model->taps[size_t(tap)];
+        if (!api::give_struct(make_activation(model->tap_names[size_t(tap)].c_str(), info.dtype, info.shape, nullptr),
+                              out))
+            return Status(Code::invalid_argument, "gnv_activation.struct_size is not set");
+        return {};
+    });
+}
+
+gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap) {
+    return call(model, [&]() -> Status {
+        if (!name || !tap) return Status(Code::invalid_argument, "gnv_model_find_tap: an argument is NULL");
+        GNV_ASSIGN(*tap, find_tap(model->taps, name, model->open->model->sizes().layers));
+        return {};
+    });
+}
+
+// --- Running ----------------------------------------------------------------------------------------------------------
+
+// Everything that can be known to be wrong before the states change.
+static Status check_ids(const gnv_model_t & model, const int32_t * ids, size_t count) {
+    if (!ids || count == 0) return Status(Code::invalid_argument, "there are no ids to run; give one at least");
+    const int64_t vocabulary = model.open->model->sizes().vocabulary, past = model.session->past();
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return fail(Code::invalid_argument, "ids[", i, "] is ", ids[i], ", the model's vocabulary has ", vocabulary,
+                        "; was another tokenizer used?");
+    if (count > uint64_t(model.capacity - past))
+        return fail(Code::invalid_argument, "the text would have ", uint64_t(past) + count,
+                    " positions, the model was opened for ", model.capacity,
+                    "; open it with a larger gnv_model_options.capacity (at most ",
+                    model.open->model->sizes().max_positions, "), or shorten the text");
+    return {};
+}
+
+// After a failure the caches hold part of what was asked for: the text is given up.
+static Status forget_text(gnv_model_t & model, Status status) {
+    if (!status.ok()) model.session->reset();
+    return status;
+}
+
+// Which taps the caller wants to see; empty: all.
+static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv_forward_options & options) {
+    std::vector<Tap> wanted;
+    if (options.tap_count > 0 && !options.tap_names)
+        return Status(Code::invalid_argument, "gnv_model_forward: tap_names is NULL");
+    for (size_t i = 0; i < options.tap_count; i++) {
+        if (!options.tap_names[i]) return fail(Code::invalid_argument, "gnv_model_forward: tap_names[", i, "] is NULL");
+        GNV_ASSIGN(const size_t found, find_tap(model.taps, options.tap_names[i], model.open->model->sizes().layers));
+        wanted.push_back(model.taps[found].tap);
+    }
+    return wanted;
+}
+
+static Executor::OnTap tap_caller(const gnv_forward_options & options, std::vector<Tap> wanted) {
+    if (!options.tap) return {};
+    return [&options, wanted = std::move(wanted)](const Tap & tap, const Tensor & tensor) -> Status {
+        if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), tap) == wanted.end()) return {};
+        const std::string name = tap_name(tap);
+        const gnv_activation activation = make_activation(name.c_str(), tensor.dtype, tensor.shape, tensor.data);
+        if (options.tap(options.user, &activation) == 0) return {};
+        return Status(Code::cancelled, "stopped on request; the model is at the start of a text again");
+    };
+}
+
+gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t count, const gnv_forward_options * given,
+                             float * logits, size_t capacity, size_t * written) {
+    if (written) *written = 0;
+    return call(model, [&]() -> Status {
+        gnv_forward_options options;
+        gnv_forward_options_init(&options);
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument,
+                          "gnv_forward_options.struct_size is not set; use gnv_forward_options_init");
+        if (!logits && capacity > 0) return Status(Code::invalid_argument, "gnv_model_forward: logits is NULL");
+        GNV_TRY(check_ids(*model, ids, count));
+        const uint64_t needed = uint64_t(model->open->model->sizes().vocabulary) * (options.all_logits ? count : 1);
+        if (logits && capacity < needed)
+            return fail(Code::invalid_argument, "gnv_model_forward: there is room for ", capacity, " logits, ", needed,
+                        " are made");
+        GNV_ASSIGN(std::vector<Tap> wanted, wanted_taps(*model, options));
+        TextSequence sequence;
+        sequence.ids.assign(ids, ids + count);
+        Result<std::vector<float>> result =
+            model->session->run(sequence, {options.all_logits != 0, tap_caller(options, std::move(wanted))});
+        if (!result.ok()) return forget_text(*model, result.take_status());
+        if (logits) std::copy(result.value().begin(), result.value().end(), logits);
+        if (written) *written = logits ? result.value().size() : 0;
+        return {};
+    });
+}
+
+// --- Generating -------------------------------------------------------------------------------------------------------
+
+static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_generate_options & given) {
+    const GenerationConfig & own = model.generation;
+    GenerateOptions options;
+    SamplerOptions & sampling = options.sampling;
+    sampling.temperature = given.temperature >= 0 ? double(given.temperature) : own.do_sample ? own.temperature : 0;
+    sampling.top_k = given.top_k >= 0 ? given.top_k : own.top_k;
+    sampling.top_p = given.top_p >= 0 ? double(given.top_p) : own.top_p;
+    sampling.seed = given.seed;
+    // A negative number asks for the model's own; a NaN is a mistake.
+    if (std::isnan(given.temperature) || std::isnan(given.top_p))
+        return Status(Code::invalid_argument, "gnv_generate_options: temperature or top_p is NaN");
+    GNV_TRY(check_sampler_options(sampling));
+    if (given.max_tokens > uint64_t(INT64_MAX))
+        return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
+    options.max_tokens = int64_t(given.max_tokens);
+    if (!given.stop_ids && given.stop_count > 0)
+        return Status(Code::invalid_argument, "gnv_generate_options.stop_ids is NULL");
+    options.stop_ids = own.stop_ids;
+    if (given.stop_ids) options.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
+    return options;
+}
+
+static Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options) {
+    if (options.tokenizer) return &options.tokenizer->tokenizer;
+    if (!model.tokenizer) {
+        GNV_ASSIGN(Tokenizer loaded, Tokenizer::load(model.folder));
+        model.tokenizer = std::make_unique<Tokenizer>(std::move(loaded));
+    }
+    return const_cast<const Tokenizer *>(model.tokenizer.get());
+}
+
+gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
+                              const gnv_generate_options * given, gnv_generate_result * out) {
+    return call(model, [&]() -> Status {
+        gnv_generate_options options;
+        gnv_generate_options_init(&options);
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument,
+                          "gnv_generate_options.struct_size is not set; use gnv_generate_options_init");
+        gnv_generate_result probe = {};
+        if (out && !api::give_struct(probe, out))
+            return Status(Code::invalid_argument, "gnv_generate_result.struct_size is not set");
+        GNV_TRY(check_ids(*model, ids, count));
+        GNV_ASSIGN(const GenerateOptions translated, translate(*model, options));
+        GNV_ASSIGN(const Tokenizer * const tokenizer, choose_tokenizer(*model, options));
+        const OnToken on_token = [&](int32_t id, const std::string & text, bool is_stop) {
+            if (!options.callback) return true;
+            const gnv_token token = {sizeof(gnv_token), id, is_stop, text.c_str(), text.size()};
+            return options.callback(options.user, &token) == 0;
+        };
+        Result<GenerateResult> result =
+            generate(*model->session, model->capacity, *tokenizer, {ids, count}, translated, on_token);
+        if (!result.ok()) return forget_text(*model, result.take_status());
+        static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK};
+        gnv_generate_result info = {};
+        info.prompt_tokens = count;
+        info.tokens = uint64_t(result.value().tokens);
+        info.stop = stops[size_t(result.value().stop)];
+        info.prompt_seconds = result.value().prompt_seconds;
+        info.token_seconds = result.value().token_seconds;
+        if (out) (void)api::give_struct(info, out);
+        return {};
+    });
+}

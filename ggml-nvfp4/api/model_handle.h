@@ -1,0 +1,31 @@
+// What a gnv_model_t is: needed by every call that runs a model.
+#pragma once
+
+#include "api/handles.h"
+#include "api/open_model.h"
+#include "data/generation_config.h"
+#include "data/tokenizer.h"
+#include "exec/tap_list.h"
+#include "exec/text_session.h"
+
+#include <string>
+#include <vector>
+
+// Members that use others come after them.
+struct gnv_model_t {
+    gnv_engine_t * engine = nullptr;
+    std::string folder;
+    gnv::GenerationConfig generation;
+    std::unique_ptr<gnv::OpenModel> open;
+    bool quantizes_inputs = false;
+    int64_t capacity = 0; // positions
+    std::unique_ptr<gnv::Backend> device;
+    std::unique_ptr<gnv::TextSession> session;
+    std::unique_ptr<gnv::Tokenizer> tokenizer; // of the folder; loaded when first needed
+
+    std::vector<gnv::TapInfo> taps; // for tap_positions
+    std::vector<std::string> tap_names;
+    int64_t tap_positions = 0;
+
+    gnv::TextVariant variant(gnv::Precision precision) const { return open->variant(precision, quantizes_inputs); }
+};

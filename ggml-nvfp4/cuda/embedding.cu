@@ -1,0 +1,27 @@
+#include "cuda/kernels.cuh"
+
+namespace gnv::cuda {
+
+template <class T>
+static __global__ void embedding_kernel(const int32_t * ids, const T * table, bf16 * out, int64_t width) {
+    const T * const from = table + int64_t(ids[blockIdx.x]) * width;
+    bf16 * const to = out + int64_t(blockIdx.x) * width;
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = __float2bfloat16_rn(float(from[i]));
+}
+
+static Status run(CudaContext & context, KernelCall & call) {
+    const Tensor & table = call.inputs[1];
+    const int64_t count = call.inputs[0].shape[0], width = table.shape[1];
+    const auto * ids = call.inputs[0].as<const int32_t>();
+    auto * out = call.outputs[0].as<bf16>();
+    if (table.dtype == DType::bf16) {
+        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const bf16>(), out, width);
+    } else {
+        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const float>(), out, width);
+    }
+    return launched("embedding");
+}
+
+const CudaEntry embedding_entry = {run, nullptr};
+
+} // namespace gnv::cuda

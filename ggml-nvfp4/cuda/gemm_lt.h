@@ -1,0 +1,30 @@
+// BF16 matrix products through cuBLASLt, which is loaded when it is first needed: programs start without it.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstdint>
+#include <cuda_runtime.h>
+#include <memory>
+
+namespace gnv::cuda {
+
+class GemmLt {
+  public:
+    // Code::unsupported, with where it was looked for, when there is no libcublasLt of this build's major version.
+    static Result<std::unique_ptr<GemmLt>> load();
+    ~GemmLt();
+
+    // d[i, j] = alpha * sum over k of a[i, k] * w[j, k], i < m, j < n: BF16 in and out, sums in F32. Rows of a and d have
+    // strides in elements; w is dense. `alpha`: two floats on the device, the factor and a zero; null for 1. All pointers are aligned to 16.
+    // One algorithm for each (n, k), chosen for many rows and without splitting k: a row's bits depend on that row alone.
+    Status run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_stride, const void * w,
+               void * d, int64_t d_stride, const float * alpha = nullptr);
+
+  private:
+    struct State;
+    explicit GemmLt(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+} // namespace gnv::cuda

@@ -1,0 +1,122 @@
+// Rows of each expert are gathered into one block of memory, then a product for each expert that has any.
+#include "cuda/gemm_lt.h"
+#include "cuda/kernels.cuh"
+#include "cuda/widen.cuh"
+
+#include <vector>
+
+namespace gnv::cuda {
+
+namespace {
+
+using Row = GroupedLinearParams::Row;
+
+// Which row of x stands behind each slot.
+__global__ void rows_kernel(const int32_t * slots, const int32_t * offsets, int groups, int slots_per_token, Row row,
+                            int32_t * rows, int64_t count) {
+    const int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (j >= count || j >= offsets[groups]) return;
+    int32_t found = slots[j] / slots_per_token;
+    if (row == Row::token_and_group) {
+        int low = 0, high = groups - 1; // the group that j lies in
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (offsets[middle] <= j) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        found = found * groups + low;
+    }
+    rows[j] = found;
+}
+
+__global__ void gather_kernel(const bf16 * x, const int32_t * rows, const int32_t * used, int64_t width, bf16 * out) {
+    const int64_t j = blockIdx.x;
+    if (j >= *used) return;
+    const auto * const from = reinterpret_cast<const uint4 *>(x + int64_t(rows[j]) * width);
+    auto * const to = reinterpret_cast<uint4 *>(out + j * width);
+    for (int64_t i = threadIdx.x; i < width / 8; i += blockDim.x) to[i] = from[i];
+}
+
+struct Scratch { // offsets
+    uint64_t rows = 0, inputs = 0, weight = 0, factor = 0, total = 0;
+    explicit Scratch(const KernelCall & call) {
+        const Tensor & w = call.inputs[1];
+        const uint64_t slots = uint64_t(call.inputs[2].shape[0]), k = uint64_t(w.shape[2]);
+        inputs = aligned(slots * sizeof(int32_t));
+        weight = inputs + aligned(slots * k * sizeof(bf16));
+        factor = weight + (w.dtype == DType::f4 ? aligned(uint64_t(w.shape[1]) * k * sizeof(bf16)) : 0);
+        total = factor + 256;
+    }
+};
+
+Status run(CudaContext & context, KernelCall & call) {
+    const auto & params = call.as<GroupedLinearParams>();
+    const Tensor &x = call.inputs[0], &w = call.inputs[1];
+    const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[2].shape[0];
+    const auto * offsets = call.inputs[3].as<const int32_t>();
+    const auto * input_scales = call.inputs[4].as<const float>();
+    if (w.dtype == DType::f32)
+        return Status(Code::unsupported, "grouped_linear: F32 weights are not supported on CUDA");
+    if (k % 8 != 0)
+        return fail(Code::unsupported, "grouped_linear: K = ", k,
+                    ", which 8 does not divide, is not supported on CUDA");
+    const Scratch scratch(call);
+    auto * const memory = static_cast<uint8_t *>(call.scratch);
+    auto * const rows = reinterpret_cast<int32_t *>(memory + scratch.rows);
+    auto * const inputs = reinterpret_cast<bf16 *>(memory + scratch.inputs);
+    auto * const widened = reinterpret_cast<bf16 *>(memory + scratch.weight);
+    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
+    const auto * a = x.as<const bf16>();
+    if (params.row != Row::own) {
+        rows_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(call.inputs[2].as<const int32_t>(), offsets,
+                                                                        int(groups), int(params.slots_per_token),
+                                                                        params.row, rows, slots);
+        if (!input_scales) {
+            gather_kernel<<<unsigned(slots), 128, 0, context.stream>>>(a, rows, offsets + groups, k, inputs);
+            a = inputs;
+        }
+        GNV_TRY(launched("grouped_linear"));
+    }
+    // The host launches the products: it has to know where each expert's rows are.
+    std::vector<int32_t> begins(size_t(groups) + 1);
+    cudaError_t error = cudaMemcpyAsync(begins.data(), offsets, begins.size() * sizeof(int32_t), cudaMemcpyDeviceToHost,
+                                        context.stream);
+    if (error == cudaSuccess) error = cudaStreamSynchronize(context.stream);
+    if (error != cudaSuccess) return fail(Code::device, "grouped_linear: ", cudaGetErrorString(error));
+    auto * const out = call.outputs[0].as<bf16>();
+    for (int64_t g = 0; g < groups; g++) {
+        const int64_t first = begins[size_t(g)], m = begins[size_t(g) + 1] - first;
+        if (m == 0) continue;
+        const bf16 * expert_inputs = a + first * k;
+        if (input_scales) {
+            const bool own = params.row == Row::own;
+            GNV_TRY(quantize_inputs(context.stream, own ? a + first * k : a, own ? nullptr : rows + first, m, k,
+                                    input_scales + g, inputs + first * k));
+            expert_inputs = inputs + first * k;
+        }
+        const bf16 * weight = w.as<const bf16>() + g * n * k;
+        const float * global = nullptr;
+        if (w.dtype == DType::f4) {
+            GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>() + g * n * k / 2, w.block_scales + g * n * k / 16,
+                                n, k, widened));
+            weight = widened;
+            global = w.global_scales + g * n / w.global_scale_rows;
+        }
+        const bool scaled = global || input_scales;
+        if (scaled) GNV_TRY(product_factor(context.stream, global, input_scales ? input_scales + g : nullptr, factor));
+        GNV_TRY(context.gemm->run(context.stream, m, n, k, expert_inputs, k, weight, out + first * n, n,
+                                  scaled ? factor : nullptr));
+    }
+    return {};
+}
+
+uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
+
+} // namespace
+
+const CudaEntry grouped_linear_entry = {run, scratch_bytes};
+
+} // namespace gnv::cuda

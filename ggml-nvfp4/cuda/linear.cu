@@ -1,0 +1,150 @@
+#include "cuda/gemm_lt.h"
+#include "cuda/kernels.cuh"
+#include "cuda/widen.cuh"
+
+#include <cuda_fp8.h>
+
+namespace gnv::cuda {
+
+namespace {
+
+__device__ float code_value(unsigned code) {
+    const float sizes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const float size = sizes[code & 7];
+    return code & 8 ? -size : size;
+}
+
+__device__ float scale_value(uint8_t byte) {
+    __nv_fp8_e4m3 scale;
+    scale.__x = byte;
+    return float(scale);
+}
+
+// One block of 16 a thread.
+__global__ void widen_kernel(const uint8_t * codes, const uint8_t * scales, int64_t blocks, bf16 * out) {
+    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    for (int64_t b = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; b < blocks; b += step) {
+        const float scale = scale_value(scales[b]);
+        float values[16];
+        for (int i = 0; i < 8; i++) {
+            const unsigned pair = codes[b * 8 + i];
+            values[2 * i] = code_value(pair & 15) * scale;
+            values[2 * i + 1] = code_value(pair >> 4) * scale;
+        }
+        reinterpret_cast<Eight *>(out)[b * 2] = pack(values);
+        reinterpret_cast<Eight *>(out)[b * 2 + 1] = pack(values + 8);
+    }
+}
+
+// Nearest E2M1 value, ties to even codes; x is not negative.
+__device__ float nearest_code(float x) {
+    if (x <= 0.25f) return 0;
+    if (x < 0.75f) return 0.5f;
+    if (x <= 1.25f) return 1;
+    if (x < 1.75f) return 1.5f;
+    if (x <= 2.5f) return 2;
+    if (x < 3.5f) return 3;
+    return x <= 5 ? 4 : 6;
+}
+
+__global__ void inputs_kernel(const bf16 * x, const int32_t * gather, int64_t rows, int64_t blocks,
+                              const float * global, bf16 * out) {
+    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    const float g = *global;
+    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * blocks; i += step) {
+        const int64_t row = i / blocks, block = i % blocks;
+        const auto * from = reinterpret_cast<const Eight *>(x) + ((gather ? gather[row] : row) * blocks + block) * 2;
+        float values[16], largest = 0;
+        unpack(from[0], values);
+        unpack(from[1], values + 8);
+        for (const float value : values) largest = fmaxf(largest, fabsf(value));
+        const __nv_fp8_e4m3 byte(__fdiv_rn(__fmul_rn(g, largest), 6.0f)); // saturating, to nearest even
+        const float scale = float(byte);
+        for (float & value : values) {
+            const float size = scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, g), scale))) * scale : 0;
+            value = copysignf(size, value);
+        }
+        reinterpret_cast<Eight *>(out)[i * 2] = pack(values);
+        reinterpret_cast<Eight *>(out)[i * 2 + 1] = pack(values + 8);
+    }
+}
+
+__global__ void factor_kernel(const float * weight_scale, const float * input_scale, float * out) {
+    out[0] = 1.0f / ((weight_scale ? *weight_scale : 1.0f) * (input_scale ? *input_scale : 1.0f));
+    out[1] = 0;
+}
+
+unsigned grid_for(int64_t items) { return unsigned(std::clamp<int64_t>(blocks_for(items, 256), 1, 65535)); }
+
+struct Scratch { // offsets
+    uint64_t weight = 0, inputs = 0, factor = 0, total = 0;
+    explicit Scratch(const KernelCall & call) {
+        const Tensor &x = call.inputs[0], &w = call.inputs[1];
+        const uint64_t rows = uint64_t(x.shape.rows());
+        inputs = w.dtype == DType::f4 ? aligned(uint64_t(w.shape.elements()) * sizeof(bf16)) : 0;
+        factor = inputs + (call.inputs[2].shape.rank > 0 ? aligned(rows * uint64_t(x.shape.last()) * sizeof(bf16)) : 0);
+        total = factor + 256;
+    }
+};
+
+Status run(CudaContext & context, KernelCall & call) {
+    const Tensor &x = call.inputs[0], &w = call.inputs[1];
+    const auto * input_scale = call.inputs[2].as<const float>();
+    const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
+    if (w.dtype == DType::f32) return Status(Code::unsupported, "linear: F32 weights are not supported on CUDA");
+    if (k % 8 != 0)
+        return fail(Code::unsupported, "linear: K = ", k, ", which 8 does not divide, is not supported on CUDA");
+    const Scratch scratch(call);
+    auto * const memory = static_cast<uint8_t *>(call.scratch);
+    const auto * a = x.as<const bf16>();
+    auto * const out = call.outputs[0].as<bf16>();
+    if (input_scale) {
+        auto * const codes = reinterpret_cast<bf16 *>(memory + scratch.inputs);
+        GNV_TRY(quantize_inputs(context.stream, a, nullptr, m, k, input_scale, codes));
+        a = codes;
+    }
+    if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
+
+    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
+    const auto * weight = w.as<const bf16>();
+    const int64_t rows_each = w.dtype == DType::f4 ? std::min(w.global_scale_rows, n) : n;
+    if (w.dtype == DType::f4) {
+        auto * const widened = reinterpret_cast<bf16 *>(memory + scratch.weight);
+        GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>(), w.block_scales, n, k, widened));
+        weight = widened;
+    }
+    for (int64_t first = 0; first < n; first += rows_each) { // rows that share a global scale
+        const float * const global = w.dtype == DType::f4 ? w.global_scales + first / w.global_scale_rows : nullptr;
+        GNV_TRY(product_factor(context.stream, global, input_scale, factor));
+        GNV_TRY(context.gemm->run(context.stream, m, std::min(rows_each, n - first), k, a, k, weight + first * k,
+                                  out + first, n, factor));
+    }
+    return {};
+}
+
+uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
+
+} // namespace
+
+Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
+                   int64_t columns, bf16 * out) {
+    const int64_t blocks = rows * columns / 16;
+    widen_kernel<<<grid_for(blocks), 256, 0, stream>>>(codes, block_scales, blocks, out);
+    return launched("widening NVFP4");
+}
+
+Status quantize_inputs(cudaStream_t stream, const bf16 * x, const int32_t * gather, int64_t rows, int64_t columns,
+                       const float * input_scale, bf16 * out) {
+    if (rows == 0) return {};
+    inputs_kernel<<<grid_for(rows * columns / 16), 256, 0, stream>>>(x, gather, rows, columns / 16, input_scale, out);
+    return launched("quantizing inputs");
+}
+
+Status product_factor(cudaStream_t stream, const float * weight_scale, const float * input_scale, float * out) {
+    factor_kernel<<<1, 1, 0, stream>>>(weight_scale, input_scale, out);
+    return launched("factor of a product");
+}
+
+const CudaEntry linear_entry = {run, scratch_bytes};
+
+} // namespace gnv::cuda

@@ -1,0 +1,66 @@
+#include "cuda/kernels.cuh"
+
+#include <cmath>
+
+namespace gnv::cuda {
+
+namespace {
+
+struct Rope {
+    int64_t tokens, heads, head, half;
+    int64_t section[3];
+    double log_theta;
+};
+
+// cos and sin of every position and pair, [T, half]
+__global__ void angles_kernel(Rope rope, const int32_t * positions, float2 * angles) {
+    const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= rope.tokens * rope.half) return;
+    const int64_t t = i / rope.half, pair = i % rope.half;
+    const int kind = int(pair % 3), axis = kind != 0 && pair < 3 * rope.section[kind] ? kind : 0;
+    const float frequency = 1.0f / float(exp(2.0 * double(pair) / double(2 * rope.half) * rope.log_theta));
+    const float angle = float(positions[axis * rope.tokens + t]) * frequency;
+    float sine, cosine;
+    sincosf(angle, &sine, &cosine);
+    angles[i] = {rounded(cosine), rounded(sine)};
+}
+
+__global__ void rope_kernel(Rope rope, const bf16 * x, const float2 * angles, bf16 * out) {
+    const int64_t rows = rope.tokens * rope.heads;
+    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * rope.head; i += step) {
+        const int64_t row = i / rope.head, dim = i % rope.head;
+        if (dim >= 2 * rope.half) {
+            out[i] = x[i];
+        } else if (dim < rope.half) {
+            const float2 turn = angles[row / rope.heads * rope.half + dim];
+            const float a = __bfloat162float(x[i]), b = __bfloat162float(x[i + rope.half]);
+            out[i] = __float2bfloat16_rn(rounded(a * turn.x) + rounded(-b * turn.y));
+            out[i + rope.half] = __float2bfloat16_rn(rounded(b * turn.x) + rounded(a * turn.y));
+        }
+    }
+}
+
+Status run(CudaContext & context, KernelCall & call) {
+    const auto & params = call.as<RopeParams>();
+    const Tensor & x = call.inputs[0];
+    Rope rope = {x.shape[0], x.shape[1] / params.head, params.head, params.rotary / 2, {}, std::log(params.theta)};
+    for (int i = 0; i < 3; i++) rope.section[i] = params.section[i];
+    auto * angles = static_cast<float2 *>(call.scratch);
+    angles_kernel<<<blocks_for(rope.tokens * rope.half, 256), 256, 0, context.stream>>>(
+        rope, call.inputs[1].as<const int32_t>(), angles);
+    const int64_t count = x.shape.elements();
+    rope_kernel<<<unsigned(std::clamp<int64_t>(blocks_for(count, 256), 1, 65535)), 256, 0, context.stream>>>(
+        rope, x.as<const bf16>(), angles, call.outputs[0].as<bf16>());
+    return launched("rope");
+}
+
+uint64_t scratch_bytes(const KernelCall & call) {
+    return uint64_t(call.inputs[0].shape[0] * call.as<RopeParams>().rotary / 2) * sizeof(float2);
+}
+
+} // namespace
+
+const CudaEntry rope_entry = {run, scratch_bytes};
+
+} // namespace gnv::cuda

@@ -1,0 +1,29 @@
+// generation_config.json: how the makers of a checkpoint mean it to be sampled, and which tokens end a text.
+#pragma once
+
+#include "core/status.h"
+#include "formats/json.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+inline constexpr const char * generation_config_name = "generation_config.json";
+
+// Keys that are absent or null keep what the Transformers library takes for them.
+struct GenerationConfig {
+    bool do_sample = false;
+    double temperature = 1;
+    int64_t top_k = 50;
+    double top_p = 1;
+    std::vector<int32_t> stop_ids; // eos_token_id: one or a list
+};
+
+// Values of other types, or out of range, are failures that name file and key. Other keys are ignored.
+Result<GenerationConfig> parse_generation_config(const JsonValue & root);
+// Of a model folder; the defaults where there is no such file.
+Result<GenerationConfig> read_generation_config(const std::string & folder);
+
+} // namespace gnv

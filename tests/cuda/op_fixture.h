@@ -1,0 +1,215 @@
+// One op on the CPU and on a CUDA device, from the same inputs: a graph of one node on each backend.
+#pragma once
+
+#include "exec/executor.h"
+#include "formats/nvfp4.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace gnv::test {
+
+inline float to_bf16(float value) { return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value)); }
+
+// Numbers of one tensor, in a form that every dtype can be made from.
+struct OpInput {
+    enum class Role : uint8_t { activation, weight, fixed, state } role = Role::activation;
+    DType dtype = DType::f32; // of weights, fixed inputs and states
+    Shape shape;
+    std::vector<float> numbers;   // activations, f32 and bf16
+    std::vector<int32_t> indices; // i32
+    std::vector<uint8_t> bytes;   // u8, i64 (zeros)
+};
+
+// What an op gets, in the order of its contract; `present[i]` false leaves an optional one out.
+struct OpCase {
+    OpParams params;
+    std::vector<OpInput> inputs;
+    std::vector<bool> present;
+};
+
+inline std::vector<float> random_numbers(std::mt19937 & random, int64_t count, float scale) {
+    std::normal_distribution<float> normal(0, scale);
+    std::vector<float> numbers(static_cast<size_t>(count));
+    for (float & number : numbers) number = to_bf16(normal(random));
+    return numbers;
+}
+inline OpInput activation(std::mt19937 & random, Shape shape, float scale = 1) {
+    return {OpInput::Role::activation, DType::f32, shape, random_numbers(random, shape.elements(), scale), {}, {}};
+}
+inline OpInput weight(std::mt19937 & random, DType dtype, Shape shape, float scale = 1) {
+    return {OpInput::Role::weight, dtype, shape, random_numbers(random, shape.elements(), scale), {}, {}};
+}
+inline OpInput indices(Shape shape, std::vector<int32_t> values) {
+    return {OpInput::Role::fixed, DType::i32, shape, {}, std::move(values), {}};
+}
+inline OpInput numbers(Shape shape, std::vector<float> values) {
+    return {OpInput::Role::fixed, DType::f32, shape, std::move(values), {}, {}};
+}
+inline OpInput mask(std::vector<uint8_t> values) {
+    return {OpInput::Role::fixed, DType::u8, {int64_t(values.size())}, {}, {}, std::move(values)};
+}
+inline OpInput zero_state(DType dtype, Shape shape) {
+    OpInput input = {OpInput::Role::state, dtype, shape, {}, {}, {}};
+    input.bytes.assign(size_t(tensor_bytes(dtype, shape)), 0);
+    return input;
+}
+
+// Outputs and, after them, states; as numbers.
+struct OpResult {
+    std::vector<std::vector<float>> tensors;
+    double seconds = 0; // of one run, when asked for
+};
+
+class OpRunner {
+  public:
+    explicit OpRunner(Backend & backend) : backend_(backend) {}
+
+    OpResult run(const OpCase & op, int repeats = 0) {
+        Graph graph(Precision::bf16, backend_.activation_dtype());
+        std::vector<ValueId> ids;
+        std::vector<DeviceMemory> memory;
+        std::vector<Tensor> tensors;
+        for (size_t i = 0; i < op.inputs.size(); i++) {
+            const OpInput & input = op.inputs[i];
+            if (!op.present.empty() && !op.present[i]) {
+                ids.push_back(no_value);
+                tensors.emplace_back();
+                continue;
+            }
+            const DType dtype = input.role == OpInput::Role::activation ? graph.activation_dtype() : input.dtype;
+            const std::string name = "input " + std::to_string(i);
+            ids.push_back(input.role == OpInput::Role::weight  ? graph.weight(name, dtype, input.shape)
+                          : input.role == OpInput::Role::state ? graph.state(name, dtype, input.shape)
+                                                               : graph.input(name, dtype, input.shape));
+            memory.push_back(upload(input, dtype));
+            Tensor tensor;
+            tensor.dtype = dtype;
+            tensor.shape = input.shape;
+            tensor.data = memory.back().get();
+            tensors.push_back(tensor);
+        }
+        add_node(graph, op.params, ids);
+        REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
+        const Node & node = graph.nodes().front();
+        for (const ValueId output : node.outputs)
+            if (output != no_value) graph.keep(output);
+        Executor executor(backend_);
+        Result<ArenaPlan> plan = executor.plan(graph, std::vector<bool>(graph.values().size(), false));
+        REQUIRE_MESSAGE(plan.ok(), plan.status().message());
+        const DeviceMemory arena = backend_.allocate(plan.value().bytes + 64).take();
+        Bindings bindings(graph);
+        for (size_t i = 0; i < ids.size(); i++)
+            if (ids[i] != no_value) bindings.bind(ids[i], tensors[i]);
+        const auto once = [&] {
+            const Status status = executor.run(graph, plan.value(), bindings, arena.get());
+            REQUIRE_MESSAGE(status.ok(), status.message());
+        };
+        once();
+        OpResult result;
+        for (const ValueId output : node.outputs)
+            if (output != no_value)
+                result.tensors.push_back(
+                    download(Executor::tensor_of(graph, plan.value(), bindings, arena.get(), output)));
+        for (size_t i = 0; i < ids.size(); i++)
+            if (ids[i] != no_value && op.inputs[i].role == OpInput::Role::state)
+                result.tensors.push_back(download(tensors[i]));
+        if (repeats > 0) {
+            once();
+            REQUIRE(backend_.synchronize().ok());
+            const auto start = std::chrono::steady_clock::now();
+            for (int i = 0; i < repeats; i++) once();
+            REQUIRE(backend_.synchronize().ok());
+            result.seconds =
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / double(repeats);
+        }
+        flops = node_flops(graph, node);
+        bytes = node_bytes(graph, node);
+        return result;
+    }
+
+    double flops = 0, bytes = 0; // of the last case
+
+  private:
+    static void add_node(Graph & graph, const OpParams & params, std::vector<ValueId> ids) {
+        ids.resize(8, no_value);
+        switch (op_inputs(params)) {
+        case 1: graph.add(params, {ids[0]}, "op"); break;
+        case 2: graph.add(params, {ids[0], ids[1]}, "op"); break;
+        case 3: graph.add(params, {ids[0], ids[1], ids[2]}, "op"); break;
+        case 4: graph.add(params, {ids[0], ids[1], ids[2], ids[3]}, "op"); break;
+        case 5: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4]}, "op"); break;
+        case 7: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6]}, "op"); break;
+        default: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6], ids[7]}, "op"); break;
+        }
+    }
+    static int op_inputs(const OpParams & params);
+
+    DeviceMemory upload(const OpInput & input, DType dtype) {
+        std::vector<uint8_t> data(size_t(tensor_bytes(dtype, input.shape)));
+        if (dtype == DType::bf16) {
+            for (size_t i = 0; i < input.numbers.size(); i++) {
+                const uint16_t bits = nvfp4::bf16_from_float(input.numbers[i]);
+                memcpy(data.data() + i * 2, &bits, 2);
+            }
+        } else if (!input.numbers.empty()) {
+            memcpy(data.data(), input.numbers.data(), data.size());
+        } else if (!input.indices.empty()) {
+            memcpy(data.data(), input.indices.data(), data.size());
+        } else {
+            memcpy(data.data(), input.bytes.data(), data.size());
+        }
+        DeviceMemory memory = backend_.allocate(data.size()).take();
+        backend_.upload(memory.get(), data.data(), data.size());
+        REQUIRE(backend_.synchronize().ok());
+        return memory;
+    }
+
+    std::vector<float> download(const Tensor & tensor) {
+        std::vector<uint8_t> data(size_t(tensor_bytes(tensor.dtype, tensor.shape)));
+        backend_.download(data.data(), tensor.data, data.size());
+        const Status status = backend_.synchronize();
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        std::vector<float> numbers(size_t(tensor.shape.elements()));
+        for (size_t i = 0; i < numbers.size(); i++) {
+            switch (tensor.dtype) {
+            case DType::bf16: {
+                uint16_t bits;
+                memcpy(&bits, data.data() + i * 2, 2);
+                numbers[i] = nvfp4::bf16_to_float(bits);
+                break;
+            }
+            case DType::i32: {
+                int32_t value;
+                memcpy(&value, data.data() + i * 4, 4);
+                numbers[i] = float(value);
+                break;
+            }
+            case DType::i64: {
+                int64_t value;
+                memcpy(&value, data.data() + i * 8, 8);
+                numbers[i] = float(value);
+                break;
+            }
+            default: memcpy(&numbers[i], data.data() + i * 4, 4); break;
+            }
+        }
+        return numbers;
+    }
+
+    Backend & backend_;
+};
+
+inline int OpRunner::op_inputs(const OpParams & params) {
+    static const int counts[] = {2, 2, 2, 3, 2, 2, 2, 2, 3, 5, 8, 4, 7, 1, 1, 5, 3, 3}; // in the order of Op
+    return counts[params.index()];
+}
+
+} // namespace gnv::test

@@ -1,0 +1,361 @@
+// Every op on a CUDA device against its twin on the CPU in BF16: shipped shapes and ragged edges, twice for determinism. With
+// --bench (test_nvfp4_pack_cuda.cpp has the main) it measures instead.
+#include "cuda/op_fixture.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <numeric>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Devices {
+    std::unique_ptr<ThreadPool> threads = ThreadPool::create(0).take();
+    std::unique_ptr<Backend> cpu = open_cpu(*threads);
+    std::unique_ptr<Backend> cuda = open_cuda(0).take();
+};
+
+// Largest difference over largest magnitude, of numbers that are there in both.
+double error_of(const std::vector<float> & found, const std::vector<float> & expected) {
+    double error = 0, magnitude = 1e-30;
+    for (size_t i = 0; i < expected.size(); i++) {
+        const double difference = std::abs(double(found[i]) - double(expected[i]));
+        error = difference > error || std::isnan(difference) ? difference : error;
+        magnitude = std::max(magnitude, std::abs(double(expected[i])));
+    }
+    return error / magnitude;
+}
+
+// Root of the mean squared difference over that of the expected values.
+double rms_error_of(const std::vector<float> & found, const std::vector<float> & expected) {
+    double error = 0, power = 1e-30;
+    for (size_t i = 0; i < expected.size(); i++) {
+        error += std::pow(double(found[i]) - double(expected[i]), 2);
+        power += std::pow(double(expected[i]), 2);
+    }
+    return std::sqrt(error / power);
+}
+
+constexpr double bf16_step = 1.0 / 128; // between neighbours, relative, at most
+
+// Within `steps` BF16 steps of the largest magnitude anywhere and half a step in the mean; the same twice.
+void compare(Devices & devices, const OpCase & op, double steps = 1.01) {
+    OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
+    const OpResult expected = cpu.run(op), found = cuda.run(op), again = cuda.run(op);
+    REQUIRE(found.tensors.size() == expected.tensors.size());
+    CHECK(found.tensors == again.tensors);
+    for (size_t i = 0; i < expected.tensors.size(); i++) {
+        CAPTURE(i);
+        CHECK(error_of(found.tensors[i], expected.tensors[i]) <= steps * bf16_step);
+        CHECK(rms_error_of(found.tensors[i], expected.tensors[i]) <= 0.5 * steps * bf16_step);
+    }
+}
+void compare_exactly(Devices & devices, const OpCase & op) {
+    OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
+    CHECK(cuda.run(op).tensors == cpu.run(op).tensors);
+}
+
+std::vector<int32_t> segments_of(const std::vector<int> & lengths) {
+    std::vector<int32_t> begins = {0};
+    for (const int length : lengths) begins.push_back(begins.back() + length);
+    return begins;
+}
+
+// k distinct experts for each of T positions.
+std::vector<int32_t> random_choices(std::mt19937 & random, int64_t tokens, int chosen, int experts) {
+    std::vector<int32_t> out, all(static_cast<size_t>(experts));
+    std::iota(all.begin(), all.end(), 0);
+    for (int64_t t = 0; t < tokens; t++) {
+        std::shuffle(all.begin(), all.end(), random);
+        out.insert(out.end(), all.begin(), all.begin() + chosen);
+    }
+    return out;
+}
+
+struct Order {
+    std::vector<int32_t> slots, offsets;
+};
+Order order_of(const std::vector<int32_t> & choices, int first, int count, size_t room) {
+    Order order;
+    for (int e = first; e < first + count; e++) {
+        order.offsets.push_back(int32_t(order.slots.size()));
+        for (size_t i = 0; i < choices.size(); i++)
+            if (choices[i] == e) order.slots.push_back(int32_t(i));
+    }
+    order.offsets.push_back(int32_t(order.slots.size()));
+    order.slots.resize(room, 0);
+    return order;
+}
+
+OpCase attention_case(std::mt19937 & random, const std::vector<int> & lengths, int query_heads, int key_heads, int head,
+                      bool masked) {
+    const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0);
+    std::vector<uint8_t> real(size_t(tokens), 1);
+    for (size_t t = 0; masked && t < real.size(); t++) real[t] = t % 5 != 4;
+    AttentionParams params = {head, float(1 / std::sqrt(double(head)))};
+    OpCase op = {params,
+                 {activation(random, {tokens, query_heads * head}), activation(random, {tokens, key_heads * head}),
+                  activation(random, {tokens, key_heads * head}),
+                  indices({int64_t(lengths.size()) + 1}, segments_of(lengths)), mask(real)},
+                 {true, true, true, true, masked}};
+    return op;
+}
+
+OpCase delta_case(std::mt19937 & random, const std::vector<int> & lengths, int key_heads, int value_heads, int key_head,
+                  int value_head, bool with_state) {
+    const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
+    GatedDeltaNetParams params;
+    params.key_heads = key_heads, params.value_heads = value_heads, params.key_head = key_head,
+    params.value_head = value_head;
+    return {params,
+            {activation(random, {tokens, 2 * key_heads * key_head + value_heads * value_head}),
+             activation(random, {tokens, value_heads}), activation(random, {tokens, value_heads}),
+             weight(random, DType::f32, {value_heads}), weight(random, DType::f32, {value_heads}),
+             indices({count + 1}, segments_of(lengths)),
+             zero_state(DType::f32, {count, value_heads, key_head, value_head})},
+            {true, true, true, true, true, true, with_state}};
+}
+
+} // namespace
+
+TEST_CASE("ops on rows") {
+    Devices devices;
+    std::mt19937 random(1);
+    for (const Shape & shape : {Shape{1, 8}, Shape{3, 17}, Shape{70, 256}, Shape{1030, 2048}, Shape{257, 4096}}) {
+        CAPTURE(dims_text(shape));
+        const int64_t rows = shape[0], width = shape[1];
+        compare(devices,
+                {RmsNormParams{1e-6f, 1}, {activation(random, shape), weight(random, DType::f32, {width}, 0.1f)}, {}});
+        compare(devices, {RmsNormParams{1e-6f, 1},
+                          {activation(random, {rows, 2 * width}), weight(random, DType::f32, {width}, 0.1f)},
+                          {}});
+        for (const bool sigmoid : {false, true})
+            compare(devices,
+                    {GatedRmsNormParams{1e-6f, sigmoid},
+                     {activation(random, shape), weight(random, DType::f32, {width}), activation(random, shape)},
+                     {}},
+                    2);
+        compare_exactly(devices, {AddParams{}, {activation(random, shape), activation(random, shape)}, {}});
+        compare(devices, {SiluMulParams{}, {activation(random, shape, 3), activation(random, shape)}, {}});
+        compare(devices,
+                {SigmoidGateParams{width}, {activation(random, shape), activation(random, {rows, 2 * width})}, {}});
+        compare(devices, {SigmoidGateParams{0}, {activation(random, shape), activation(random, {rows, 1})}, {}});
+        std::vector<uint8_t> real(static_cast<size_t>(rows));
+        for (size_t i = 0; i < real.size(); i++) real[i] = i % 3 != 1;
+        compare_exactly(devices, {MaskRowsParams{}, {activation(random, shape), mask(real)}, {}});
+        std::vector<int32_t> ids(static_cast<size_t>(rows));
+        for (int32_t & id : ids) id = int32_t(random() % 100);
+        for (const DType dtype : {DType::bf16, DType::f32})
+            compare_exactly(devices,
+                            {EmbeddingParams{}, {indices({rows}, ids), weight(random, dtype, {100, width})}, {}});
+    }
+}
+
+TEST_CASE("rope") {
+    Devices devices;
+    std::mt19937 random(2);
+    for (const int64_t tokens : {1, 70, 1000})
+        for (const int heads : {1, 2, 16}) {
+            RopeParams params;
+            params.head = 256, params.rotary = 64, params.theta = 1e7;
+            params.section[0] = 11, params.section[1] = 11, params.section[2] = 10;
+            std::vector<int32_t> positions(size_t(3 * tokens));
+            for (size_t i = 0; i < positions.size(); i++) positions[i] = int32_t(random() % 200000);
+            compare(devices, {params, {activation(random, {tokens, heads * 256}), indices({3, tokens}, positions)}, {}},
+                    2);
+        }
+}
+
+TEST_CASE("linear") {
+    Devices devices;
+    std::mt19937 random(3);
+    struct Size {
+        int64_t m, n, k;
+    };
+    for (const Size & size :
+         {Size{1, 8, 8}, {3, 1, 2048}, {70, 32, 2048}, {129, 512, 2048}, {1000, 1024, 2048}, {77, 2048, 512}}) {
+        CAPTURE(size.m);
+        CAPTURE(size.n);
+        compare(devices, {LinearParams{},
+                          {activation(random, {size.m, size.k}), weight(random, DType::bf16, {size.n, size.k}, 0.05f)},
+                          {}});
+        if (size.k % 16 == 0)
+            compare(devices, {LinearParams{},
+                              {activation(random, {size.m, size.k}),
+                               weight(random, DType::bf16, {size.n, size.k}, 0.05f), numbers({1}, {500})},
+                              {}});
+    }
+    // A row's bits do not depend on the others.
+    OpRunner cuda(*devices.cuda);
+    const OpInput x = activation(random, {1000, 2048}), w = weight(random, DType::bf16, {1024, 2048});
+    const std::vector<float> all = cuda.run({LinearParams{}, {x, w}, {}}).tensors[0];
+    for (const int64_t m : {1, 7, 64, 200, 513}) {
+        OpInput part = x;
+        part.shape = {m, 2048};
+        part.numbers.resize(size_t(m * 2048));
+        const std::vector<float> some = cuda.run({LinearParams{}, {part, w}, {}}).tensors[0];
+        CHECK(std::equal(some.begin(), some.end(), all.begin()));
+    }
+}
+
+TEST_CASE("experts") {
+    Devices devices;
+    std::mt19937 random(4);
+    struct Size {
+        int64_t tokens;
+        int chosen, experts, first, count;
+    };
+    for (const Size & size :
+         {Size{1, 4, 32, 0, 32}, {70, 4, 32, 0, 32}, {300, 8, 256, 64, 100}, {1000, 10, 512, 0, 512}}) {
+        CAPTURE(size.tokens);
+        const std::vector<int32_t> choices = random_choices(random, size.tokens, size.chosen, size.experts);
+        const int64_t room = size.tokens * std::min(size.chosen, size.count);
+        const Order order = order_of(choices, size.first, size.count, size_t(room));
+        const OpInput slots = indices({room}, order.slots), offsets = indices({size.count + 1}, order.offsets);
+        OpRunner cuda(*devices.cuda);
+        OpResult found =
+            cuda.run({ExpertOrderParams{size.first, size.count}, {indices({size.tokens, size.chosen}, choices)}, {}});
+        const auto used = size_t(order.offsets.back()); // slots behind the last expert's are undefined
+        CHECK(found.tensors[1] == std::vector<float>(order.offsets.begin(), order.offsets.end()));
+        CHECK(std::equal(order.slots.begin(), order.slots.begin() + ptrdiff_t(used), found.tensors[0].begin()));
+        std::vector<float> shares(choices.size());
+        for (float & share : shares) share = to_bf16(float(random() % 1000) / 1000);
+        const OpInput weights = numbers({size.tokens, size.chosen}, shares);
+        for (const bool with_sum : {false, true}) {
+            const OpInput sum = numbers({size.tokens, 96}, random_numbers(random, size.tokens * 96, 1));
+            compare(devices,
+                    {ExpertCombineParams{},
+                     {sum, activation(random, {room, 96}), slots, offsets, weights},
+                     {with_sum, true, true, true, true}},
+                    0.01);
+        }
+        std::vector<uint8_t> real(size_t(size.tokens), 1);
+        real[0] = 0;
+        compare_exactly(devices, {CountExpertsParams{},
+                                  {indices({size.tokens, size.chosen}, choices), mask(real),
+                                   zero_state(DType::i64, {size.experts})},
+                                  {}});
+        compare(devices, {RouterParams{size.chosen}, {activation(random, {size.tokens, size.experts}, 2)}, {}}, 0.5);
+    }
+    // Grouped products: every slot is in use, so that all rows of the result are defined.
+    for (const auto row :
+         {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group, GroupedLinearParams::Row::own}) {
+        const int64_t tokens = 200, chosen = 4, experts = 32, room = tokens * chosen;
+        const std::vector<int32_t> choices = random_choices(random, tokens, int(chosen), int(experts));
+        const Order order = order_of(choices, 0, int(experts), size_t(room));
+        const int64_t rows = row == GroupedLinearParams::Row::own     ? room
+                             : row == GroupedLinearParams::Row::token ? tokens
+                                                                      : tokens * experts;
+        for (const bool quantized : {false, true})
+            compare(devices, {GroupedLinearParams{row, chosen},
+                              {activation(random, {rows, 64}), weight(random, DType::bf16, {experts, 48, 64}, 0.1f),
+                               indices({room}, order.slots), indices({experts + 1}, order.offsets),
+                               numbers({experts}, std::vector<float>(size_t(experts), 400))},
+                              {true, true, true, true, quantized}});
+    }
+}
+
+TEST_CASE("largest magnitudes") {
+    Devices devices;
+    std::mt19937 random(5);
+    for (const int groups : {1, 4, 32})
+        for (const int64_t rows : {1, 33, 1000})
+            for (const int64_t width : {20, 64, 512})
+                compare_exactly(devices,
+                                {ObserveParams{Statistic::maximum, groups},
+                                 {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})},
+                                 {}});
+    const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 90}; // rows beyond are not looked at
+    compare_exactly(devices, {ObserveParams{Statistic::maximum, 5},
+                              {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)},
+                              {}});
+}
+
+TEST_CASE("attention") {
+    Devices devices;
+    std::mt19937 random(6);
+    compare(devices, attention_case(random, {1}, 4, 2, 64, false), 2);
+    compare(devices, attention_case(random, {70}, 4, 2, 64, false), 2);
+    compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 4, 2, 64, false), 2);
+    compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 6, 2, 128, true), 2);
+    compare(devices, attention_case(random, {5, 300, 31, 32, 33}, 16, 2, 256, false), 2);
+    compare(devices, attention_case(random, {200, 77}, 16, 2, 256, true), 2);
+}
+
+TEST_CASE("causal convolution") {
+    Devices devices;
+    std::mt19937 random(7);
+    for (const std::vector<int> & lengths : {std::vector<int>{1}, {70}, {1, 2, 3, 15, 16, 17, 130}}) {
+        const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
+        for (const bool with_state : {false, true})
+            compare(devices,
+                    {CausalConvParams{},
+                     {activation(random, {tokens, 520}), weight(random, DType::f32, {520, 1, 4}, 0.5f),
+                      indices({count + 1}, segments_of(lengths)), zero_state(DType::f32, {count, 3, 520})},
+                     {true, true, true, with_state}},
+                    2);
+    }
+}
+
+TEST_CASE("Gated DeltaNet") {
+    Devices devices;
+    std::mt19937 random(8);
+    compare(devices, delta_case(random, {1}, 4, 8, 32, 32, true));
+    compare(devices, delta_case(random, {70, 1, 9}, 4, 8, 32, 32, false));
+    compare(devices, delta_case(random, {63, 64, 65}, 2, 6, 64, 40, true));
+    compare(devices, delta_case(random, {200, 8}, 16, 32, 128, 128, true));
+}
+
+// --- Speed ------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("bench of ops" * doctest::skip()) {
+    Devices devices;
+    std::mt19937 random(9);
+    OpRunner cuda(*devices.cuda);
+    const auto print = [&](const char * name, const OpCase & op, double flops = 0) {
+        const OpResult result = cuda.run(op, 20);
+        printf("%-44s %9.3f ms %8.0f GB/s %8.1f TFLOP/s\n", name, result.seconds * 1e3,
+               cuda.bytes / result.seconds / 1e9, (flops > 0 ? flops : cuda.flops) / result.seconds / 1e12);
+        fflush(stdout);
+    };
+    const int64_t T = 16384;
+    print("rms_norm 16384 x 2048",
+          {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
+    print("silu_mul 16384 x 8192",
+          {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
+    print("observe 16384 x 16 x 512",
+          {ObserveParams{Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
+    print("linear 16384 x 2048 -> 8192",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
+    print("linear 16384 x 2048 -> 32",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
+    print("linear 16384 x 2048 -> 1",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {1, 2048})}, {}});
+    const std::vector<int32_t> choices = random_choices(random, T, 8, 256);
+    print("router 256, 8", {RouterParams{8}, {activation(random, {T, 256})}, {}});
+    print("expert_order 256, 8", {ExpertOrderParams{0, 256}, {indices({T, 8}, choices)}, {}});
+    const Order order = order_of(choices, 0, 256, choices.size());
+    print("grouped_linear 16384 x 8: 2048 -> 512",
+          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+           {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({T * 8}, order.slots),
+            indices({257}, order.offsets)},
+           {}});
+    print("expert_combine 16384 x 8 x 2048",
+          {ExpertCombineParams{},
+           {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),
+            indices({257}, order.offsets), numbers({T, 8}, std::vector<float>(size_t(T * 8), 0.1f))},
+           {false, true, true, true, true}});
+    for (const std::vector<int> & lengths :
+         {std::vector<int>(8, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256)}) {
+        char name[64];
+        double pairs = 0;
+        for (const int length : lengths) pairs += double(length) * double(length + 1) / 2;
+        snprintf(name, sizeof name, "attention %zu x %d, 16/2 x 256", lengths.size(), lengths[0]);
+        print(name, attention_case(random, lengths, 16, 2, 256, false), 4 * 16 * 256 * pairs);
+        snprintf(name, sizeof name, "gated_delta_net %zu x %d, 16/32 x 128", lengths.size(), lengths[0]);
+        print(name, delta_case(random, lengths, 16, 32, 128, 128, false));
+    }
+}

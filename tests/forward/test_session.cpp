@@ -1,0 +1,174 @@
+// What a session gives does not depend on how its text arrives, on threads, or on where its weights are; and how far BF16
+// is from the FP32 of the Transformers implementation.
+#include "forward/forward_fixture.h"
+
+#include <doctest/doctest.h>
+#include <map>
+#include <set>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+struct Run {
+    std::vector<float> logits; // [T, vocabulary]
+    std::map<std::string, std::vector<uint8_t>> taps;
+    bool weights_stay = false;
+};
+
+const OpenModel & tiny() {
+    static const std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    return *model;
+}
+
+std::vector<int32_t> text_ids(size_t count) {
+    static const std::vector<int32_t> all = GoldenFile("text.safetensors").ints("text700.input_ids");
+    return {all.begin(), all.begin() + ptrdiff_t(count)};
+}
+
+// `cuts`: lengths of the pieces in which the text arrives; the last takes the rest.
+Run run(const std::vector<int32_t> & ids, const std::vector<size_t> & cuts = {}, int thread_count = 2,
+        uint64_t ram_bytes = 0, Precision precision = Precision::f32) {
+    const auto threads = ThreadPool::create(thread_count).take();
+    const auto device = open_cpu(*threads);
+    Result<std::unique_ptr<TextSession>> opened = TextSession::create(
+        tiny().variant(precision), *device, *threads, 1, std::max<int64_t>(256, int64_t(ids.size())), ram_bytes);
+    REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+    Run out;
+    out.weights_stay = opened.value()->weights_stay();
+    const auto keep = [&](const Tap & tap, const Tensor & tensor) -> Status {
+        std::vector<uint8_t> & bytes = out.taps[tap_name(tap)];
+        bytes.insert(bytes.end(), tensor.as<uint8_t>(),
+                     tensor.as<uint8_t>() + tensor_bytes(tensor.dtype, tensor.shape));
+        return {};
+    };
+    for (size_t at = 0, piece = 0; at < ids.size(); piece++) {
+        const size_t count = piece < cuts.size() ? std::min(cuts[piece], ids.size() - at) : ids.size() - at;
+        TextSequence sequence;
+        sequence.ids.assign(ids.begin() + ptrdiff_t(at), ids.begin() + ptrdiff_t(at + count));
+        Result<std::vector<float>> logits = opened.value()->run(sequence, {true, keep});
+        REQUIRE_MESSAGE(logits.ok(), logits.status().message());
+        out.logits.insert(out.logits.end(), logits.value().begin(), logits.value().end());
+        at += count;
+    }
+    CHECK(opened.value()->past() == int64_t(ids.size()));
+    return out;
+}
+
+} // namespace
+
+// Pieces that end at multiples of 64 give the same bits, but a piece of a single position runs the recurrent form.
+TEST_CASE("a text that arrives in two pieces") {
+    for (const size_t length : {1, 63, 64, 65, 66, 200}) {
+        const std::vector<int32_t> ids = text_ids(length);
+        const Run whole = run(ids);
+        REQUIRE(whole.logits.size() == length * 4096);
+        for (const size_t cut : {64, 63, 1, 65}) {
+            if (cut >= length) continue;
+            CAPTURE(length);
+            CAPTURE(cut);
+            const Run pieces = run(ids, {cut});
+            if (cut % 64 == 0 && length - cut > 1) {
+                CHECK(pieces.logits == whole.logits);
+                CHECK(pieces.taps == whole.taps);
+            } else {
+                CHECK(relative_error(pieces.logits, whole.logits) <= 1e-5);
+            }
+        }
+    }
+}
+
+TEST_CASE("one token at a time") {
+    const std::vector<int32_t> ids = text_ids(70);
+    CHECK(relative_error(run(ids, std::vector<size_t>(70, 1)).logits, run(ids).logits) <= 1e-5);
+    // After a prompt, as generation does.
+    std::vector<size_t> cuts(10, 1);
+    cuts.front() = 61;
+    CHECK(relative_error(run(ids, cuts).logits, run(ids).logits) <= 1e-5);
+}
+
+TEST_CASE("a text that starts anew is as the first one") {
+    const auto threads = ThreadPool::create(2).take();
+    const auto device = open_cpu(*threads);
+    const auto session = TextSession::create(tiny().variant(), *device, *threads, 1, 128, 0).take();
+    TextSequence sequence;
+    sequence.ids = text_ids(100);
+    const std::vector<float> first = session->run(sequence, {true, {}}).take();
+    const Result<std::vector<float>> too_long = session->run(sequence, {true, {}});
+    CHECK(too_long.status().code() == Code::invalid_argument);
+    CHECK(session->past() == 100);
+    session->reset();
+    CHECK(session->past() == 0);
+    CHECK(session->run(sequence, {true, {}}).take() == first);
+}
+
+TEST_CASE("the same bits with any number of threads") {
+    const std::vector<int32_t> ids = text_ids(200);
+    const Run one = run(ids, {130, 69}, 1);
+    for (const int threads : {2, 3, 5}) {
+        CAPTURE(threads);
+        const Run more = run(ids, {130, 69}, threads);
+        CHECK(more.logits == one.logits);
+        CHECK(more.taps == one.taps);
+    }
+    const Run bf16 = run(ids, {}, 1, 0, Precision::bf16);
+    CHECK(run(ids, {}, 3, 0, Precision::bf16).taps == bf16.taps);
+}
+
+TEST_CASE("the same bits when weights do not stay in memory") {
+    const std::vector<int32_t> ids = text_ids(70);
+    const Run rich = run(ids, {64, 5});
+    CHECK(rich.weights_stay);
+    const Run poor = run(ids, {64, 5}, 2, 8 << 20);
+    CHECK(!poor.weights_stay);
+    CHECK(poor.logits == rich.logits);
+    CHECK(poor.taps == rich.taps);
+    // Less than one group of weights: refused, with what would do.
+    const auto threads = ThreadPool::create(1).take();
+    const auto device = open_cpu(*threads);
+    const Status refused = TextSession::create(tiny().variant(), *device, *threads, 1, 64, 1000).take_status();
+    CHECK(refused.code() == Code::out_of_memory);
+    CHECK(refused.message().find("at least") != std::string::npos);
+}
+
+// A position where rounding changes which experts the router chooses is far off, and there are a few: so the typical
+// position has the tight bound, and all of them together a loose one.
+TEST_CASE("BF16 activations: a position's logits within 2 %, mean KL divergence below 1e-3") {
+    constexpr size_t vocabulary = 4096;
+    const GoldenFile golden("text.safetensors");
+    std::vector<double> errors, divergences;
+    for (const std::string text : {"text1", "text63", "text70"}) {
+        const std::vector<float> expected = golden.floats(text + ".logits");
+        const Run bf16 = run(golden.ints(text + ".input_ids"), {}, 2, 0, Precision::bf16);
+        REQUIRE(bf16.logits.size() == expected.size());
+        for (size_t begin = 0; begin < expected.size(); begin += vocabulary) {
+            double error = 0, squares = 0, divergence = 0;
+            const std::vector<double> p = log_softmax(expected.data() + begin, vocabulary);
+            const std::vector<double> q = log_softmax(bf16.logits.data() + begin, vocabulary);
+            for (size_t i = 0; i < vocabulary; i++) {
+                error += std::pow(double(bf16.logits[begin + i]) - double(expected[begin + i]), 2);
+                squares += std::pow(double(expected[begin + i]), 2);
+                divergence += std::exp(p[i]) * (p[i] - q[i]);
+            }
+            errors.push_back(std::sqrt(error / squares));
+            divergences.push_back(divergence);
+        }
+    }
+    REQUIRE(errors.size() == 1 + 63 + 70);
+    const auto mean = [](const std::vector<double> & list) {
+        double sum = 0;
+        for (const double value : list) sum += value / double(list.size());
+        return sum;
+    };
+    std::sort(errors.begin(), errors.end());
+    const double median = errors[errors.size() / 2], kl = mean(divergences);
+    CAPTURE(median);
+    CAPTURE(mean(errors));
+    CAPTURE(kl);
+    CHECK(median < 0.02);
+    CHECK(median > 1e-3); // it does round
+    CHECK(mean(errors) < 0.04);
+    CHECK(kl < 1e-3);
+    CHECK(kl > 0);
+}

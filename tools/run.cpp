@@ -1,0 +1,400 @@
+// run MODEL --prompt TEXT | --tokens FILE: lets a model write on, and writes down what it computes.
+#include "args.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace {
+
+using nlohmann::json;
+using tools::Tokenizer;
+using Model = tools::Handle<gnv_model_t, gnv_model_close>;
+using Dump = tools::Handle<gnv_dump_t, gnv_dump_destroy>;
+using Ids = std::vector<int32_t>;
+
+// Of a forward pass, up to twice as many in the last: a multiple of 64, so that results do not depend on it.
+constexpr size_t piece_positions = 256;
+constexpr uint64_t default_predict = 128;
+
+struct Args {
+    std::string model, prompt, tokens, dump;
+    std::vector<std::string> taps;
+    gnv_precision precision = GNV_PRECISION_FP32;
+    std::optional<uint64_t> predict;
+    std::optional<float> temperature, top_p;
+    std::optional<int32_t> top_k;
+    uint64_t seed = 42, ram_bytes = 0;
+    int threads = 0;
+    bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false;
+    bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
+};
+
+void declare(CLI::App & app, Args & args) {
+    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
+                                                             {"bf16", GNV_PRECISION_BF16}};
+    app.add_option("MODEL", args.model, "folder of a checkpoint: the source, or NVFP4")->required();
+    auto * const prompt = app.add_option("--prompt", args.prompt, "text to go on with, as it is")->type_name("TEXT");
+    app.add_option("--tokens", args.tokens, "ids to go on with: {\"input_ids\": [[..], ..]}")
+        ->type_name("FILE")
+        ->excludes(prompt);
+    app.add_option("--n-predict", args.predict, "tokens to write, at most (default 128; with --dump 0)")
+        ->type_name("N");
+    app.add_option("--temp", args.temperature, "temperature; 0 takes the likeliest token (default: the model's own)")
+        ->type_name("X");
+    app.add_option("--top-k", args.top_k, "draw among the K likeliest; 0: all (default: the model's own)")
+        ->check(CLI::NonNegativeNumber.description(""))
+        ->type_name("K");
+    app.add_option("--top-p", args.top_p, "and among those that reach this probability (default: the model's own)")
+        ->type_name("P");
+    app.add_option("--seed", args.seed, "decides what is drawn")->capture_default_str()->type_name("N");
+    app.add_flag("--greedy", args.greedy, "always the likeliest token");
+    app.add_option("--dump", args.dump, "write logits and the output of every block to a safetensors file")
+        ->type_name("FILE");
+    app.add_option("--tap", args.taps, "write this module's output, too: layer.3.self_attn.q_norm (repeatable)")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->type_name("NAME");
+    app.add_option("--precision", args.precision, "of activations: fp32 (default) or bf16")
+        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+    app.add_flag("--weights-only", args.weights_only, "W4A16, also where the checkpoint has input scales");
+    tools::add_bytes(app, "--ram", args.ram_bytes, "budget for weights and caches (default: most of what is free)");
+    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    app.add_flag("--json", args.json, "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence");
+    app.add_flag("--quiet", args.quiet, "nothing on standard error but warnings and errors");
+}
+
+// False after saying what does not go together.
+bool check_usage(const Args & args) {
+    const char * problem = nullptr;
+    if (!args.has_prompt && args.tokens.empty()) problem = "--prompt TEXT or --tokens FILE is needed";
+    if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
+    if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
+    if (args.greedy && (args.temperature || args.top_k || args.top_p))
+        problem = "--greedy draws nothing: leave out --temp, --top-k and --top-p";
+    if (args.temperature && !(*args.temperature >= 0)) problem = "--temp must not be below 0";
+    if (args.top_p && !(*args.top_p > 0 && *args.top_p <= 1)) problem = "--top-p must be above 0 and at most 1";
+    if (problem) fprintf(stderr, "error: %s\n", problem);
+    return !problem;
+}
+
+// --- Sequences ----------------------------------------------------------------------------------------------------------
+
+// Takes the ids out of {"input_ids": [[..], ..]} while it is parsed: no tree of a file that may be large. Throws what the
+// file lacks.
+class SequenceReader : public nlohmann::json_sax<json> {
+  public:
+    std::vector<Ids> sequences;
+
+    bool null() override { return other("null"); }
+    bool boolean(bool value) override { return other(value ? "true" : "false"); }
+    bool number_integer(int64_t value) override { return number(value, std::to_string(value)); }
+    bool number_unsigned(uint64_t value) override {
+        return number(value <= INT32_MAX ? int64_t(value) : int64_t(INT64_MAX), std::to_string(value));
+    }
+    bool number_float(double, const std::string & text) override { return other(text); }
+    bool string(std::string & text) override { return other("\"" + text + "\""); }
+    bool binary(binary_t &) override { return other("binary data"); }
+    bool key(std::string & name) override {
+        if (depth_ == 1) wanted_ = name == "input_ids";
+        return true;
+    }
+    bool start_object(size_t) override {
+        if (wanted_) other("{..}");
+        depth_++;
+        return true;
+    }
+    bool end_object() override { return end(); }
+    bool start_array(size_t) override {
+        if (depth_ == 0) throw std::runtime_error(expected);
+        if (wanted_ && depth_ == 2) sequences.emplace_back();
+        if (wanted_ && depth_ > 2) other("[..]");
+        depth_++;
+        return true;
+    }
+    bool end_array() override {
+        if (wanted_ && depth_ == 3 && sequences.back().empty())
+            throw std::runtime_error(where(1) + " is no list of ids");
+        return end();
+    }
+    bool parse_error(size_t, const std::string &, const json::exception & error) override {
+        throw std::runtime_error(error.what());
+    }
+    static constexpr const char * expected = "expected {\"input_ids\": [[..], ..]} with at least one sequence";
+
+  private:
+    std::string where(size_t back) const { return "input_ids[" + std::to_string(sequences.size() - back) + "]"; }
+    bool number(int64_t value, const std::string & text) {
+        const bool fits = value >= INT32_MIN && value <= INT32_MAX;
+        if (!wanted_ || depth_ != 3 || !fits) return other(text);
+        sequences.back().push_back(int32_t(value));
+        return true;
+    }
+    // What is no id where ids are wanted.
+    bool other(const std::string & text) {
+        if (depth_ == 0 || (wanted_ && depth_ == 1)) throw std::runtime_error(expected);
+        if (wanted_ && depth_ == 2) throw std::runtime_error(where(0) + " is no list of ids");
+        if (wanted_) throw std::runtime_error(where(1) + " has an element that is not an id: " + text);
+        return true;
+    }
+    bool end() {
+        depth_--;
+        if (depth_ == 1) wanted_ = false;
+        return true;
+    }
+
+    int depth_ = 0;       // containers around what comes next: 2 in the list of sequences, 3 in a sequence
+    bool wanted_ = false; // below the key "input_ids"
+};
+
+std::vector<Ids> read_sequences(const std::string & path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::runtime_error("cannot be read");
+    SequenceReader reader;
+    json::sax_parse(file, &reader);
+    if (reader.sequences.empty()) throw std::runtime_error(SequenceReader::expected);
+    return std::move(reader.sequences);
+}
+
+bool encode_prompt(gnv_tokenizer_t * tokenizer, const std::string & text, Ids & ids) {
+    size_t count = 0;
+    if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, nullptr, 0, &count) != GNV_OK) return false;
+    ids.resize(count);
+    return gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) == GNV_OK;
+}
+
+// --- Dump ---------------------------------------------------------------------------------------------------------------
+
+// Writes the activations of all sequences, in pieces of a forward pass, to one file.
+class DumpWriter {
+  public:
+    DumpWriter(gnv_engine_t * engine, gnv_model_t * model) : engine_(engine), model_(model) {}
+
+    // Plans the whole file and makes it.
+    bool create(const Args & args, const std::vector<Ids> & sequences, uint64_t layers) {
+        names_ = {"logits"};
+        for (uint64_t layer = 0; layer < layers; layer++) names_.push_back("layer." + std::to_string(layer));
+        for (const std::string & name : args.taps)
+            if (std::find(names_.begin(), names_.end(), name) == names_.end()) names_.push_back(name);
+        std::vector<std::string> tensor_names;
+        std::vector<std::vector<int64_t>> shapes;
+        std::vector<gnv_dump_tensor> tensors;
+        for (size_t s = 0; s < sequences.size(); s++) {
+            for (const std::string & name : names_) {
+                gnv_activation info = {};
+                info.struct_size = sizeof info;
+                uint64_t tap = 0;
+                if (gnv_model_find_tap(model_, name.c_str(), &tap) != GNV_OK ||
+                    gnv_model_tap_info(model_, tap, sequences[s].size(), &info) != GNV_OK)
+                    return false;
+                tensor_names.push_back(sequences.size() > 1 ? std::to_string(s) + "." + name : name);
+                shapes.emplace_back(info.shape, info.shape + info.dimensions);
+                tensors.push_back(
+                    {nullptr, std::string(info.dtype) == "I32" ? "I32" : "F32", info.dimensions, nullptr});
+            }
+        }
+        for (size_t i = 0; i < tensors.size(); i++) { // the vectors above have stopped moving
+            tensors[i].name = tensor_names[i].c_str();
+            tensors[i].shape = shapes[i].data();
+        }
+        gnv_dump_t * handle = nullptr;
+        if (gnv_dump_create(engine_, args.dump.c_str(), tensors.data(), tensors.size(), &handle) != GNV_OK)
+            return false;
+        dump_.reset(handle);
+        return true;
+    }
+
+    bool run(const std::vector<Ids> & sequences, bool quiet) {
+        const std::vector<const char *> names = tools::pointers(names_);
+        gnv_forward_options options;
+        gnv_forward_options_init(&options);
+        options.all_logits = 1;
+        options.tap = on_tap;
+        options.user = this;
+        options.tap_names = names.data();
+        options.tap_count = names.size();
+        for (sequence_ = 0; sequence_ < sequences.size(); sequence_++) {
+            const Ids & ids = sequences[sequence_];
+            if (gnv_model_reset(model_) != GNV_OK) return false;
+            for (size_t at = 0, count = 0; at < ids.size(); at += count) {
+                count = ids.size() - at < 2 * piece_positions ? ids.size() - at : piece_positions;
+                failed_ = false;
+                if (gnv_model_forward(model_, ids.data() + at, count, &options, nullptr, 0, nullptr) != GNV_OK) {
+                    if (failed_) fprintf(stderr, "error: %s\n", failure_.c_str());
+                    said_ = failed_;
+                    return false;
+                }
+            }
+            if (!quiet)
+                fprintf(stderr, "sequence %zu of %zu: %zu positions\n", sequence_ + 1, sequences.size(), ids.size());
+        }
+        return gnv_dump_finish(dump_.get()) == GNV_OK;
+    }
+    bool said() const { return said_; } // the failure is printed already
+
+  private:
+    static int on_tap(void * user, const gnv_activation * activation) {
+        auto & self = *static_cast<DumpWriter *>(user);
+        if (tools::interrupted) return 1;
+        const auto name = std::find(self.names_.begin(), self.names_.end(), activation->name);
+        const size_t tensor = self.sequence_ * self.names_.size() + size_t(name - self.names_.begin());
+        if (gnv_dump_append(self.dump_.get(), tensor, activation->data, activation->bytes) == GNV_OK) return 0;
+        self.failed_ = true; // the message of the call that this ends would take its place
+        self.failure_ = gnv_last_error(self.engine_);
+        return 1;
+    }
+
+    gnv_engine_t * engine_;
+    gnv_model_t * model_;
+    Dump dump_;
+    std::vector<std::string> names_; // of one sequence's tensors, in file order
+    size_t sequence_ = 0;
+    bool failed_ = false, said_ = false;
+    std::string failure_;
+};
+
+// --- Generation ---------------------------------------------------------------------------------------------------------
+
+struct Output {
+    bool stream = false;
+    Ids ids;
+    std::string text;
+};
+
+int on_token(void * user, const gnv_token * token) {
+    auto & output = *static_cast<Output *>(user);
+    output.ids.push_back(token->id);
+    output.text.append(token->text, token->text_size);
+    if (output.stream && !token->stop) {
+        fwrite(token->text, 1, token->text_size, stdout);
+        if (fflush(stdout) != 0) return 1;
+    }
+    return tools::interrupted;
+}
+
+void print_speed(const gnv_generate_result & result) {
+    const auto rate = [](uint64_t count, double seconds) { return seconds > 0 ? double(count) / seconds : 0; };
+    static const char * const reasons[] = {"a stop token", "--n-predict", "the model's positions", "stopped"};
+    fprintf(stderr, "prompt %llu tokens, %.1f/s; written %llu tokens, %.1f/s (%s)\n",
+            static_cast<unsigned long long>(result.prompt_tokens), rate(result.prompt_tokens, result.prompt_seconds),
+            static_cast<unsigned long long>(result.tokens), rate(result.tokens - 1, result.token_seconds),
+            reasons[result.stop]);
+}
+
+// False with the message in the engine, or after a full standard output.
+bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const Ids & prompt) {
+    Output output;
+    output.stream = !args.json;
+    gnv_generate_options options;
+    gnv_generate_options_init(&options);
+    options.max_tokens = args.predict.value_or(default_predict);
+    if (args.greedy) options.temperature = 0;
+    if (args.temperature) options.temperature = *args.temperature;
+    if (args.top_k) options.top_k = *args.top_k;
+    if (args.top_p) options.top_p = *args.top_p;
+    options.seed = args.seed;
+    options.tokenizer = tokenizer;
+    options.callback = on_token;
+    options.user = &output;
+    gnv_generate_result result = {};
+    result.struct_size = sizeof result;
+    if (gnv_model_reset(model) != GNV_OK ||
+        gnv_model_generate(model, prompt.data(), prompt.size(), &options, &result) != GNV_OK)
+        return false;
+    if (args.json) {
+        const nlohmann::ordered_json line = {{"prompt_ids", prompt}, {"ids", output.ids}, {"text", output.text}};
+        printf("%s\n", line.dump().c_str());
+    } else {
+        putchar('\n');
+    }
+    fflush(stdout);
+    if (!args.quiet) print_speed(result);
+    return true;
+}
+
+// --- The run ------------------------------------------------------------------------------------------------------------
+
+bool open_model(gnv_engine_t * engine, const Args & args, const std::vector<Ids> & sequences, Model & model,
+                gnv_model_info & info) {
+    size_t longest = 0;
+    for (const Ids & ids : sequences) longest = std::max(longest, ids.size());
+    gnv_model_options options;
+    gnv_model_options_init(&options);
+    options.precision = args.precision;
+    options.weights_only = args.weights_only;
+    options.ram_bytes = args.ram_bytes;
+    options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
+    gnv_model_t * handle = nullptr;
+    if (gnv_model_open(engine, args.model.c_str(), &options, &handle) != GNV_OK) return false;
+    model.reset(handle);
+    info.struct_size = sizeof info;
+    return gnv_model_get_info(handle, &info) == GNV_OK;
+}
+
+int run(const Args & args, gnv_engine_t * engine) {
+    std::vector<Ids> sequences;
+    if (!args.tokens.empty()) {
+        try {
+            sequences = read_sequences(args.tokens);
+        } catch (const std::exception & error) {
+            fprintf(stderr, "error: %s: %s\n", args.tokens.c_str(), error.what());
+            return tools::exit_failure;
+        }
+    }
+    Tokenizer tokenizer;
+    if (args.has_prompt || args.generates()) { // forward passes over ids need none
+        gnv_tokenizer_t * handle = nullptr;
+        if (gnv_tokenizer_load(engine, args.model.c_str(), &handle) != GNV_OK) return tools::report(engine);
+        tokenizer.reset(handle);
+    }
+    if (args.has_prompt && !encode_prompt(tokenizer.get(), args.prompt, sequences.emplace_back()))
+        return tools::report(engine);
+    if (sequences.front().empty()) {
+        fprintf(stderr, "error: --prompt is empty; give at least one character\n");
+        return tools::exit_failure;
+    }
+    Model model;
+    gnv_model_info info = {};
+    if (!open_model(engine, args, sequences, model, info)) return tools::report(engine);
+    if (!args.quiet)
+        fprintf(stderr, "%s; %llu modules in NVFP4%s%s\n", info.description,
+                static_cast<unsigned long long>(info.quantized_modules),
+                info.quantizes_inputs ? ", inputs too (W4A4)" : "",
+                info.weights_stay ? "" : "; weights do not fit the memory and are read for every call");
+    if (!args.dump.empty()) {
+        DumpWriter dump(engine, model.get());
+        if (!dump.create(args, sequences, info.layers)) return tools::report(engine);
+        if (!dump.run(sequences, args.quiet)) return dump.said() ? int(tools::exit_failure) : tools::report(engine);
+    }
+    if (!args.generates()) return tools::exit_ok;
+    for (const Ids & ids : sequences) {
+        if (!generate(args, model.get(), tokenizer.get(), ids)) return tools::report(engine);
+        if (tools::interrupted) return tools::exit_failure;
+        if (ferror(stdout)) {
+            perror("error: cannot write to standard output");
+            return tools::exit_failure;
+        }
+    }
+    return tools::exit_ok;
+}
+
+} // namespace
+
+static int run_program(int argc, char ** argv) {
+    Args args;
+    CLI::App app("Runs a model's text part: writes texts on, and writes down logits and activations.", "run");
+    tools::set_up(app);
+    declare(app, args);
+    TOOLS_PARSE(app, argc, argv);
+    args.has_prompt = app.count("--prompt") > 0;
+    if (!check_usage(args)) return tools::exit_failure;
+    tools::catch_interrupts();
+    const tools::Engine engine = tools::make_engine(args.threads);
+    if (!engine) return tools::exit_failure;
+    return run(args, engine.get());
+}
+
+int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
