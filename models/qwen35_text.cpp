@@ -139,8 +139,12 @@ class BlockWriter {
                  ValueId offsets = no_value) {
         if (!b_.observe) return;
         const ValueId total = g_.state(observed_name(observed), DType::f32, {groups});
-        b_.bound_totals.push_back({layer_, observed, first_group, groups, total});
+        b_.bound_totals.push_back({layer_, observed, first_group, groups, total, Statistic::maximum});
         g_.add(ObserveParams{Statistic::maximum, groups}, {x, total, offsets}, where(observed_name(observed)));
+        if (!b_.observe_magnitudes) return;
+        const ValueId bins = g_.state("magnitudes", DType::i64, {groups, magnitude_bins});
+        b_.bound_totals.push_back({layer_, observed, first_group, groups, bins, Statistic::magnitudes});
+        g_.add(ObserveParams{Statistic::magnitudes, groups}, {x, bins, offsets}, where(observed_name(observed)));
     }
 
   private:

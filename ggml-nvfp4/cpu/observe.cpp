@@ -152,8 +152,43 @@ Status observe_moments(KernelCall & call, const Observed & observed) {
     return {};
 }
 
+// Values that are not finite land in the last bin: whoever wants to know observes the maximum, too.
+void count_magnitudes(const float * x, int64_t count, int64_t * bins) {
+    constexpr int32_t first = (127 - 16) << 3; // exponent and three bits of the fraction
+    for (int64_t i = 0; i < count; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bins[std::clamp<int32_t>(((bits & 0x7fffffff) >> 20) - first, 0, magnitude_bins - 1)]++;
+    }
+}
+
+Status observe_magnitudes(KernelCall & call, const Observed & observed) {
+    const int64_t size = observed.groups * magnitude_bins;
+    int64_t * const partial = static_cast<int64_t *>(call.scratch); // [threads, groups, bins]
+    std::fill_n(partial, size * call.threads->size(), 0);
+    GNV_TRY(for_blocks(*call.threads, observed.rows, observed.stride, [&](int64_t first, int64_t last, int thread) {
+        int64_t * const bins = partial + thread * size;
+        int64_t g = 0;
+        for (int64_t row = first; row < last; row++) {
+            const float * const x = observed.x + row * observed.stride;
+            if (observed.offsets) {
+                while (row >= observed.offsets[g + 1]) g++;
+                count_magnitudes(x, observed.stride, bins + g * magnitude_bins);
+                continue;
+            }
+            for (int64_t i = 0; i < observed.groups; i++)
+                count_magnitudes(x + i * observed.columns, observed.columns, bins + i * magnitude_bins);
+        }
+    }));
+    int64_t * const total = call.inputs[1].as<int64_t>();
+    for (int64_t i = 0; i < size * call.threads->size(); i++) total[i % size] += partial[i];
+    return {};
+}
+
 uint64_t scratch_bytes(const KernelCall & call, int threads) {
     const ObserveParams & params = call.as<ObserveParams>();
+    if (params.statistic == Statistic::magnitudes)
+        return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(threads);
     if (params.statistic != Statistic::maximum) return 0;
     return uint64_t(padded_groups(params.groups)) * sizeof(int32_t) * uint64_t(threads);
 }
@@ -167,6 +202,7 @@ Status run(KernelCall & call) {
     case Statistic::sum_of_squares: return observe_sums(call, observed, true);
     case Statistic::second_moments_16: return observe_moments_16(call, observed);
     case Statistic::second_moments: return observe_moments(call, observed);
+    case Statistic::magnitudes: return observe_magnitudes(call, observed);
     }
     return fail(Code::internal, "no such statistic");
 }

@@ -173,7 +173,7 @@ Status Run::create_pass() {
     PassOptions pass;
     pass.ram_bytes = budget - own;
     pass.scratch_folder = options_.scratch_folder;
-    pass.observe = true;
+    pass.observe = pass.observe_magnitudes = true;
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
     device_ = open_cpu(threads_);

@@ -60,7 +60,8 @@ static void write_inputs(JsonWriter & json, const InputReport & inputs) {
     for (const InputFigures & figures : inputs.roles) {
         json.begin_object().member("layer", figures.layer).member("role", role_traits(figures.role).name);
         json.member("modules", figures.modules).member("unmeasured", figures.unmeasured);
-        json.member("clipped", figures.clipped).member("least_room", figures.least_room);
+        json.member("clipped", figures.clipped).member("clipped_values", figures.clipped_values);
+        json.member("values", figures.values).member("least_room", figures.least_room);
         json.member("largest_room", figures.largest_room).member("expert_of_least", figures.expert_of_least);
         json.member("expert_of_largest", figures.expert_of_largest).member("spread", figures.spread).end_object();
     }

@@ -156,7 +156,8 @@ std::string layer_table(const Evaluation & e) {
 std::string input_table(const Evaluation & e) {
     struct Sum {
         uint64_t modules = 0, unmeasured = 0, clipped = 0;
-        double least = INFINITY, largest = 0, spread = 1;
+        double least = INFINITY, largest = 0, spread = 1, clipped_values = 0;
+        uint64_t values = 0;
         std::string least_at, largest_at;
     };
     std::vector<std::pair<Role, Sum>> sums;
@@ -166,6 +167,7 @@ std::string input_table(const Evaluation & e) {
         if (found == sums.end()) found = sums.insert(sums.end(), {figures.role, {}});
         Sum & sum = found->second;
         sum.modules += figures.modules, sum.unmeasured += figures.unmeasured, sum.clipped += figures.clipped;
+        sum.clipped_values += figures.clipped_values, sum.values += figures.values;
         sum.spread = std::max(sum.spread, figures.spread);
         const auto where = [&](int32_t expert) {
             return concat("layer ", figures.layer, expert >= 0 ? concat(", expert ", expert) : std::string());
@@ -175,20 +177,23 @@ std::string input_table(const Evaluation & e) {
         if (figures.largest_room > sum.largest)
             sum.largest = figures.largest_room, sum.largest_at = where(figures.expert_of_largest);
     }
-    std::vector<Row> rows = {{"Input scales on these data", "modules", "clip", "no input", "least room", "at",
-                              "most room", "at", "spread in a layer"}};
+    std::vector<Row> rows = {{"Input scales on these data", "modules", "clip", "of values", "no input", "least room",
+                              "at", "most room", "at", "spread in a layer"}};
     for (const auto & [role, sum] : sums)
         rows.push_back({role_traits(role).name, count_text(sum.modules), count_text(sum.clipped),
+                        sum.values > 0 ? number(100 * sum.clipped_values / double(sum.values), 5) + "%" : "-",
                         count_text(sum.unmeasured), sum.largest > 0 ? number(sum.least, 2) : "-", sum.least_at,
                         number(sum.largest, 2), sum.largest_at, number(sum.spread, 1)});
-    std::string text = format_table(rows, {false, true, true, true, true, false, true, false, true});
+    std::string text = format_table(rows, {false, true, true, true, true, true, false, true, false, true});
     text += "room: largest input that the scale can express / largest input; below 1 it clips\n";
     uint64_t silent = 0, least = UINT64_MAX;
     for (const InputReport::Layer & layer : e.inputs.layers)
         silent += layer.experts_without_tokens, least = std::min(least, layer.least_tokens);
-    if (!e.inputs.layers.empty())
-        text +=
-            concat(count_text(silent), " experts saw no token; the least that one saw are ", count_text(least), "\n");
+    if (silent > 0) {
+        text += concat(count_text(silent), silent == 1 ? " expert saw" : " experts saw", " no token of these data\n");
+    } else if (!e.inputs.layers.empty()) {
+        text += concat("every expert saw tokens, at least ", count_text(least), "\n");
+    }
     return text;
 }
 

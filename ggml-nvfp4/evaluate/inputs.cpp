@@ -1,13 +1,26 @@
 #include "evaluate/inputs.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gnv::evaluate {
 
 static constexpr double largest_value = 448.0 * 6; // of a block scale times a code
 
-static InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
-                                 const LayerStatistics & measured) {
+// How many of the values that `bins` counts are above the limit.
+static double count_beyond(const int64_t * bins, double limit) {
+    double beyond = 0;
+    for (int64_t b = magnitude_bins; b-- > 0;) {
+        const double octave = std::ldexp(1.0, int(b / 8) - 16);
+        const double low = octave * (1 + double(b % 8) / 8), high = octave * (1 + double(b % 8 + 1) / 8);
+        if (high <= limit) break;
+        beyond += double(bins[b]) * (low >= limit ? 1 : (high - limit) / (high - low));
+    }
+    return beyond;
+}
+
+InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
+                          const LayerStatistics & measured) {
     InputFigures out;
     out.layer = layer;
     out.role = role;
@@ -24,6 +37,13 @@ static InputFigures compare_role(Role role, int32_t layer, const std::vector<flo
         if (largest <= 0) {
             out.unmeasured++;
             continue;
+        }
+        if (!measured.magnitudes[size_t(observed)].empty()) {
+            const int64_t * const bins = measured.magnitudes[size_t(observed)].data() + group * magnitude_bins;
+            // what is no larger than the largest cannot be beyond a limit above it
+            if (largest > largest_value / double(scales[i]))
+                out.clipped_values += count_beyond(bins, largest_value / double(scales[i]));
+            for (int64_t b = 0; b < magnitude_bins; b++) out.values += uint64_t(bins[b]);
         }
         const double room = largest_value / (double(scales[i]) * largest);
         const auto expert = int32_t(scales.size() > 1 ? i : -1);

@@ -15,6 +15,10 @@ struct InputFigures {
     uint64_t modules = 0;
     uint64_t unmeasured = 0; // experts that no token reached
     uint64_t clipped = 0;    // whose largest input is beyond what the scale can express: 448 x 6 / input scale
+    // Of the inputs' values, how many are beyond; counted to an eighth of an octave, the eighth in which the limit lies in
+    // proportion. Inputs of experts' gate and up are counted as if every expert saw every token.
+    double clipped_values = 0;
+    uint64_t values = 0;
     // 2688 / (input scale x largest input): below 1 the largest values are clipped, far above 1 small ones get lost. Of
     // those measured; 0 when none is.
     double least_room = 0, largest_room = 0;
@@ -35,6 +39,9 @@ struct InputReport {
 
 constexpr double suspicious_room = 32; // five of the fifteen octaves that block scales have, for nothing
 
+// `scales`: one, or of every expert.
+InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
+                          const LayerStatistics & measured);
 InputReport compare_inputs(const InputScales & scales, const std::vector<LayerStatistics> & measured);
 
 } // namespace gnv::evaluate

@@ -77,10 +77,10 @@ Status Comparer::compare(int64_t first, int64_t count, const SourceRows & source
             return fail(Code::bad_value, "window ", window, ", position ", first + i - begin, ": a logit of ", whose,
                         " is NaN or infinite");
         };
-        if (bad(base)) return fail_at("the source");
         const double base_log = log_normalizer(base);
         normalizers_[size_t(i)] = base_log;
-        if (!positions_.scored[position]) return {};
+        if (!positions_.scored[position]) return {}; // nobody looks at what stands at pads
+        if (bad(base)) return fail_at("the source");
         const int32_t next = positions_.next[position];
         if (source.logits) {
             source_predictions.top[position] = int32_t(base.top);

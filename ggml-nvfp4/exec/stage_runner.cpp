@@ -42,6 +42,7 @@ struct StageGraph {
         : graph(variant.precision, activation), builder{graph, *variant.weights, shape},
           use(field_use(stages, *variant.model)) {
         builder.observe = options.observe && variant.observe;
+        builder.observe_magnitudes = options.observe_magnitudes;
         builder.quantize_inputs = variant.quantize_inputs;
         builder.input_scales = variant.input_scales;
         builder.expert_tokens = options.expert_tokens;
@@ -166,7 +167,14 @@ class Binder {
     }
     void bind_statistics() {
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
-            std::vector<float> & maxima = (*call_.statistics)[size_t(total.layer)].maxima[size_t(total.observed)];
+            LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
+            if (total.statistic == Statistic::magnitudes) { // on the CPU alone
+                int64_t * const bins = layer.magnitudes[size_t(total.observed)].data();
+                bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
+                                                 {total.groups, magnitude_bins}));
+                continue;
+            }
+            std::vector<float> & maxima = layer.maxima[size_t(total.observed)];
             float * const data = call_.on_device ? call_.on_device->maxima(total.layer, total.observed) : maxima.data();
             bindings_.bind(total.value, view(data + total.first_group, DType::f32, {total.groups}));
         }
@@ -186,9 +194,13 @@ class Binder {
 // Room for what the graph adds to; what is there stays.
 void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vector<LayerStatistics> & statistics) {
     for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals) {
-        std::vector<float> & maxima = statistics[size_t(total.layer)].maxima[size_t(total.observed)];
-        const bool by_expert = total.observed == Observed::expert_down_input;
-        maxima.resize(by_expert ? size_t(sizes.experts) : 1, 0.0f);
+        LayerStatistics & layer = statistics[size_t(total.layer)];
+        const size_t groups = total.observed == Observed::expert_down_input ? size_t(sizes.experts) : 1;
+        if (total.statistic == Statistic::magnitudes) {
+            layer.magnitudes[size_t(total.observed)].resize(groups * magnitude_bins, 0);
+        } else {
+            layer.maxima[size_t(total.observed)].resize(groups, 0.0f);
+        }
     }
     for (const StageBuilder::BoundCount & count : stages.builder.bound_counts)
         statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);

@@ -25,6 +25,7 @@ struct TextVariant {
 
 struct StageOptions {
     bool observe = false;
+    bool observe_magnitudes = false; // too
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;
     bool last_position_only = false;

@@ -96,7 +96,10 @@ struct TextPass::State {
     Status run_remote(const PassHooks & hooks);
     Status run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks);
     const TextModel & model() const { return *variants.front().model; }
-    StageOptions stage_options() const { return {options.observe, options.expert_tokens, plan.expert_tile, false}; }
+    StageOptions stage_options() const {
+        return {options.observe, options.observe_magnitudes && !is_remote(), options.expert_tokens, plan.expert_tile,
+                false};
+    }
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
     Status plan_head(uint64_t logits_bytes);
     Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
@@ -280,10 +283,14 @@ Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions
         plan.staging_bytes =
             std::max(batch.bytes(), uint64_t(plan.head_positions * model().sizes().hidden) * sizeof(float));
     }
-    if (options.observe)
-        plan.statistic_bytes =
-            uint64_t(variants.size()) * uint64_t(model().sizes().layers) *
-            (sizeof(LayerStatistics) + uint64_t(model().sizes().experts) * (sizeof(float) + sizeof(int64_t)));
+    if (options.observe) {
+        const TextModelSizes & sizes = model().sizes();
+        uint64_t layer = sizeof(LayerStatistics) + uint64_t(sizes.experts) * (sizeof(float) + sizeof(int64_t));
+        if (options.observe_magnitudes)
+            layer += uint64_t(sizes.experts + int64_t(Observed::count_)) * magnitude_bins * sizeof(int64_t);
+        for (const TextVariant & variant : variants)
+            plan.statistic_bytes += variant.observe ? uint64_t(sizes.layers) * layer : 0;
+    }
     return {};
 }
 

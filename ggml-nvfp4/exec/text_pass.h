@@ -38,10 +38,11 @@ Status check_sequence(const TextSequence & sequence, size_t number, const TextMo
 BatchInputs make_batch(const TextSequence * sequences, size_t count);
 
 struct PassOptions {
-    uint64_t ram_bytes = 0;     // for everything that the plan lists; 0: most of what is free
-    uint64_t device_bytes = 0;  // of a device with memory of its own; 0: most of what is free there
-    std::string scratch_folder; // for hidden states that do not fit; empty: they must fit
-    bool observe = false;       // largest inputs of Linears, tokens per expert
+    uint64_t ram_bytes = 0;          // for everything that the plan lists; 0: most of what is free
+    uint64_t device_bytes = 0;       // of a device with memory of its own; 0: most of what is free there
+    std::string scratch_folder;      // for hidden states that do not fit; empty: they must fit
+    bool observe = false;            // largest inputs of Linears, tokens per expert
+    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too; on the CPU alone
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
     int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen

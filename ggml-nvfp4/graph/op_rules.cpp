@@ -236,6 +236,8 @@ const char * check_observe(const OpParams & params, const RuleInputs & in, Outpu
                                                                    : "the total must be F64 [G, K / 16, 16, 16]";
     case Statistic::second_moments:
         return is(in[1], DType::f64, {groups, width, width}) ? nullptr : "the total must be F64 [G, K, K]";
+    case Statistic::magnitudes:
+        return is(in[1], DType::i64, {groups, magnitude_bins}) ? nullptr : "the total must be I64 [G, bins]";
     }
     return "unknown statistic";
 }

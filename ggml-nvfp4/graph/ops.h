@@ -154,7 +154,11 @@ enum class Statistic : uint8_t {
     sum_of_squares,    // f64 [G, K]
     second_moments_16, // x_i x_j within each block of 16 columns: f64 [G, K / 16, 16, 16]
     second_moments,    // f64 [G, K, K]
+    magnitudes,        // how often each occurs: i64 [G, magnitude_bins]
 };
+// An eighth of an octave each, from 2^-16 to 2^16: bin 8 (e + 16) + m counts 2^e (1 + m / 8) <= |x| < 2^e (1 + (m + 1) / 8).
+// The first also has what is smaller, the last what is larger.
+constexpr int64_t magnitude_bins = 256;
 
 // x [.., G * K] and total (state), optional offsets i32 [G + 1]: adds to `total`, row after row. With offsets x is [n, K],
 // and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row;

@@ -91,6 +91,8 @@ Observed observed_by(Role role);
 struct LayerStatistics {
     std::vector<float> maxima[size_t(Observed::count_)];
     std::vector<int64_t> tokens_per_expert; // choices by the router, pads aside
+    // Statistic::magnitudes, [groups, magnitude_bins] with groups as for maxima; empty unless asked for.
+    std::vector<int64_t> magnitudes[size_t(Observed::count_)];
 };
 
 // Which tokens an expert sees: for statistics of its down projection. The output is that of the chosen experts either way.
@@ -123,6 +125,7 @@ struct StageBuilder {
     const WeightCatalog & weights;
     BatchShape batch;
     bool observe = false;
+    bool observe_magnitudes = false;
     bool quantize_inputs = false; // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
     const InputScales * input_scales = nullptr; // those to use; null: what `weights` has
     ExpertTokens expert_tokens = ExpertTokens::routed;
@@ -153,6 +156,7 @@ struct StageBuilder {
         Observed observed;
         int32_t first_group, groups;
         ValueId value;
+        Statistic statistic; // maximum or magnitudes
     };
     struct BoundCount { // tokens per expert, i64 [E]
         int32_t layer;

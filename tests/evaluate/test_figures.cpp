@@ -1,6 +1,7 @@
 // The arithmetic of the comparison, against sums written out in long double and values worked out by hand.
 #include "evaluate/figures.h"
 #include "evaluate/gates.h"
+#include "evaluate/inputs.h"
 
 #include "formats/nvfp4.h"
 #include <cmath>
@@ -148,4 +149,40 @@ TEST_CASE("the bootstrap's interval is that of a normal mean, and the same every
     CHECK(found.low == again.low);
     CHECK(found.low == doctest::Approx(sum / 400 - 1.96 / 20).epsilon(0.01));
     CHECK(found.high == doctest::Approx(sum / 400 + 1.96 / 20).epsilon(0.01));
+}
+
+TEST_CASE("room, clipping and spread of input scales") {
+    // Inputs of o_proj up to 4, of which the scale can express 3; no other Linear was looked at.
+    LayerStatistics layer;
+    const auto at = size_t(observed_by(Role::attention_o));
+    layer.maxima[at] = {4};
+    layer.magnitudes[at].assign(magnitude_bins, 0);
+    layer.magnitudes[at][8 * 17 + 3] = 90; // from 2.75
+    layer.magnitudes[at][8 * 17 + 4] = 8;  // from 3
+    layer.magnitudes[at][8 * 17 + 7] = 2;  // from 3.75
+    const InputFigures found = compare_role(Role::attention_o, 5, {2688.0f / 3}, layer);
+    CHECK(found.layer == 5);
+    CHECK(found.clipped == 1);
+    CHECK(found.clipped_values == doctest::Approx(10));
+    CHECK(found.values == 100);
+    CHECK(found.least_room == doctest::Approx(0.75));
+    CHECK_FALSE(found.odd_scale);
+    CHECK(compare_role(Role::attention_o, 5, {2688.0f / 3.125f}, layer).clipped_values ==
+          doctest::Approx(6)); // half of a bin
+    CHECK(compare_role(Role::attention_o, 5, {2688.0f / 5}, layer).clipped_values == 0);
+    CHECK(compare_role(Role::attention_o, 5, {2688.0f / 400}, layer).odd_scale);
+    CHECK(compare_role(Role::attention_q, 5, {1}, layer).unmeasured == 1);
+
+    // Experts: one without tokens; a small scale is odd only where the others are not small, too.
+    layer.maxima[size_t(Observed::expert_down_input)] = {1, 0, 2, 0.01f};
+    const InputFigures experts = compare_role(Role::expert_down, 5, {2688, 1000, 2688, 2688}, layer);
+    CHECK(experts.unmeasured == 1);
+    CHECK(experts.clipped == 1);
+    CHECK(experts.least_room == doctest::Approx(0.5));
+    CHECK(experts.expert_of_least == 2);
+    CHECK(experts.expert_of_largest == 3);
+    CHECK(experts.largest_room == doctest::Approx(100));
+    CHECK(experts.spread == doctest::Approx(2.688));
+    CHECK_FALSE(experts.odd_scale);
+    CHECK(compare_role(Role::expert_down, 5, {26.88f, 1000, 2688, 2688}, layer).odd_scale);
 }

@@ -23,8 +23,8 @@ void check(const Evaluation & found, double source, const Expected & expected, d
     CAPTURE(std::string(line_name(expected.line)));
     const LineReport * const line = found.find(expected.line);
     REQUIRE(line);
-    MESSAGE(std::string(line_name(expected.line)), ": KL ", line->all.divergence.mean, ", top-1 ",
-            line->all.same_top.mean, ", perplexity ", source_perplexity(line->all), " -> ", perplexity(line->all));
+    INFO("KL ", line->all.divergence.mean, ", top-1 ", line->all.same_top.mean, ", perplexity ",
+         source_perplexity(line->all), " -> ", perplexity(line->all));
     CHECK(line->all.divergence.mean == doctest::Approx(expected.kl).epsilon(kl_within));
     if (expected.same_top > 0) CHECK(line->all.same_top.mean == doctest::Approx(expected.same_top).epsilon(within * 4));
     CHECK(source_perplexity(line->all) == doctest::Approx(source).epsilon(within));

@@ -131,6 +131,40 @@ TEST_CASE("observe: the first row with NaN or Inf") {
                 }
 }
 
+TEST_CASE("observe: how often each magnitude occurs") {
+    // 1.0 opens bin 8 * 16, 1.124 is in it, 1.125 in the next, -3 in that of 2 (1 + 4 / 8); the ends take the rest.
+    const auto bins_of = [](Observation o, int threads) {
+        std::vector<int64_t> total(size_t(o.groups * magnitude_bins), 0);
+        const int64_t rows = int64_t(o.x.size()) / o.stride();
+        const Status status = run_op(cpu::observe_kernel, ObserveParams{Statistic::magnitudes, o.groups},
+                                     {tensor_of(o.x, {rows, o.stride()}), tensor_of(total, {o.groups, magnitude_bins}),
+                                      o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
+                                     {}, Precision::f32, threads);
+        CHECK(status.ok());
+        return total;
+    };
+    const Observation few{1, 9, 1, {1.0f, 1.124f, 1.125f, -3.0f, 0.0f, -0.0f, 1e-30f, 0x1p16f, 3e38f}, {}};
+    const std::vector<int64_t> found = bins_of(few, 1);
+    CHECK(found[128] == 2);
+    CHECK(found[129] == 1);
+    CHECK(found[140] == 1);
+    CHECK(found[0] == 3);
+    CHECK(found[255] == 2);
+    for (const bool with_offsets : {false, true}) {
+        const Observation o = observation(3, 40, 1000, with_offsets);
+        std::vector<int64_t> expected(size_t(o.groups * magnitude_bins), 0);
+        for (int64_t g = 0; g < o.groups; g++)
+            for (int64_t row = o.first_row(g); row < o.end_row(g); row++)
+                for (int64_t c = 0; c < o.columns; c++) {
+                    int exponent;
+                    const double fraction = std::frexp(std::fabs(double(o.at(g, row, c))), &exponent) * 2; // [1, 2)
+                    const double bin = 8.0 * (exponent - 1 + 16) + std::floor((fraction - 1) * 8);
+                    expected[size_t(g * magnitude_bins) + size_t(std::clamp(bin, 0.0, 255.0))]++;
+                }
+        for (const int threads : {1, 3}) CHECK(bins_of(o, threads) == expected);
+    }
+}
+
 TEST_CASE("observe: the largest floats are no failure, and no rows change nothing") {
     for (const Statistic statistic : all_statistics) {
         Observation o{1, 16, 4, std::vector<float>(64, -3.4028234e38f), {}};
