@@ -26,8 +26,10 @@ awk 'BEGIN { srand(1); printf "{\"input_ids\": ["; for (s = 0; s < 256; s++) { p
     >"$source/tokens.json"
 
 for experts in all routed; do
+    rm -rf "$output"
+    sync
     "$build/bin/quantize" "$source" -o "$output" --tokens "$source/tokens.json" --device cuda --experts $experts \
-        --overwrite --json - --quiet | grep -E '"(calibrate|stream|sync|finish|total|peak_rss_bytes)"' | sed "s/^/experts $experts: /"
+        --json - --quiet | grep -E '"(calibrate|stream|sync|finish|total|peak_rss_bytes)"' | sed "s/^/experts $experts: /"
 done
 "$build/bin/quantize" "$source" -o "$output.small" --tokens "$source/tokens.json" --device cuda --experts routed \
     --vram 16GB --ram 6GB --quiet
@@ -35,4 +37,4 @@ for shard in "$output"/*.safetensors; do
     cmp "$shard" "$output.small/$(basename "$shard")"
 done && echo "the same bytes with --vram 16GB --ram 6GB"
 rm -rf "$output.small"
-"$build/bin/verify" "$output" --source "$source" --quiet | tail -n 30
+"$build/bin/verify" "$output" --source "$source" 2>/dev/null | tail -n 30
