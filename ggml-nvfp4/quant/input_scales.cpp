@@ -53,7 +53,8 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const std::vecto
         const DType dtype = plan.source_of(linear).dtype;
         scale.maximum = rounded(dtype, scale.maximum);
         scale.scale = nvfp4::global_scale(dtype, scale.maximum);
-        if (scale.maximum == 0 || scale.scale == 1.0f)
+        // The codec says 1 where the quotient is not finite; a maximum of 2688 means it.
+        if (scale.maximum < 1 && scale.scale == 1.0f)
             return fail(Code::bad_value, linear.name,
                         ": its inputs are zero or too small for a scale (largest magnitude ", double(scale.maximum),
                         "): calibrate with other data, or leave it out (--ignore)");
