@@ -11,9 +11,6 @@
 
 namespace gnv {
 
-inline constexpr const char * quantization_report_name = "quantization_report.json";
-inline constexpr const char * recipe_file_name = "recipe.yaml";
-
 // `statistics` may be null (weights only), `scales` is then empty.
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
                                         const std::vector<InputScale> & scales);

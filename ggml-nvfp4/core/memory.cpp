@@ -41,7 +41,7 @@ uint64_t peak_resident_memory() {
 }
 
 Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what) {
-    const uint64_t size = (std::max<uint64_t>(bytes, 64) + 63) / 64 * 64;
+    const uint64_t size = rounded_to_64(std::max<uint64_t>(bytes, 64));
     AlignedBlock block(static_cast<uint8_t *>(std::aligned_alloc(64, size)));
     if (!block) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for ", what);
     return block;

@@ -14,6 +14,9 @@ uint64_t available_memory();
 // The largest resident memory of this process so far, pages of mapped files included.
 uint64_t peak_resident_memory();
 
+// Bytes rounded up to the alignment of blocks and of what lies in them.
+constexpr uint64_t rounded_to_64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
+
 struct AlignedFree {
     void operator()(uint8_t * memory) const { std::free(memory); }
 };

@@ -1,13 +1,9 @@
 #include "exec/hidden_store.h"
 
-#include <cstdlib>
-
 namespace gnv {
 
-void HiddenStore::Free::operator()(uint8_t * memory) const { std::free(memory); }
-
 static uint64_t field_bytes(const HiddenStore::Layout & layout, size_t field) {
-    return (uint64_t(layout.positions) * uint64_t(layout.columns[field]) * 4 + 63) / 64 * 64;
+    return rounded_to_64(uint64_t(layout.positions) * uint64_t(layout.columns[field]) * 4);
 }
 
 uint64_t HiddenStore::Layout::bytes() const {
@@ -20,10 +16,7 @@ Result<HiddenStore> HiddenStore::create(const Layout & layout, const std::string
     HiddenStore store;
     store.layout_ = layout;
     if (scratch_folder.empty()) {
-        const uint64_t bytes = std::max<uint64_t>(64, layout.bytes());
-        store.memory_.reset(static_cast<uint8_t *>(std::aligned_alloc(64, bytes)));
-        if (!store.memory_)
-            return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for hidden states");
+        GNV_ASSIGN(store.memory_, allocate_block(layout.bytes(), "hidden states"));
         return store;
     }
     GNV_ASSIGN(File file, File::create_unnamed(scratch_folder));

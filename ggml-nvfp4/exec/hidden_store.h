@@ -2,6 +2,7 @@
 // memory, or in a scratch file that has no name and is gone when its store is.
 #pragma once
 
+#include "core/memory.h"
 #include "core/tensor.h"
 #include "exec/backend.h"
 #include "formats/file.h"
@@ -33,11 +34,8 @@ class HiddenStore {
 
   private:
     uint64_t offset(Field field, int64_t row) const;
-    struct Free {
-        void operator()(uint8_t * memory) const;
-    };
     Layout layout_;
-    std::unique_ptr<uint8_t, Free> memory_;
+    AlignedBlock memory_;
     std::unique_ptr<File> file_;
 };
 

@@ -4,6 +4,13 @@
 
 namespace gnv {
 
+std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages) {
+    std::vector<WeightRef> refs;
+    for (const Stage & stage : stages)
+        for (const WeightRef & ref : model.stage_weights(stage)) refs.push_back(ref);
+    return refs;
+}
+
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
     FieldUse use;
     const bool experts = model.sizes().experts > 0;

@@ -23,6 +23,9 @@ struct TextVariant {
     bool observe = true;                        // where the pass observes at all
 };
 
+// The weights that these stages need together.
+std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages);
+
 struct StageOptions {
     bool observe = false;
     bool observe_magnitudes = false; // too

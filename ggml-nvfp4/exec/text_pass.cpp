@@ -116,13 +116,6 @@ struct TextPass::State {
                    const BadInput & bad) const;
 };
 
-static std::vector<WeightRef> refs_of(const TextModel & model, const std::vector<Stage> & stages) {
-    std::vector<WeightRef> refs;
-    for (const Stage & stage : stages)
-        for (const WeightRef & ref : model.stage_weights(stage)) refs.push_back(ref);
-    return refs;
-}
-
 static bool is_head(const PassGroup & group) { return group.stages.front().kind == StageKind::head; }
 
 // Variants run one after another, but for the head, where the weights of all are held together.
@@ -132,7 +125,7 @@ Result<uint64_t> TextPass::State::weight_bytes(const std::vector<Stage> & stages
     for (const TextVariant & variant : variants) {
         if (variant.weights == last) continue;
         last = variant.weights;
-        GNV_ASSIGN(const WeightGroup group, WeightGroup::plan(*variant.weights, refs_of(model(), stages)));
+        GNV_ASSIGN(const WeightGroup group, WeightGroup::plan(*variant.weights, weights_of(model(), stages)));
         largest = std::max(largest, group.bytes());
         sum += group.bytes();
     }
@@ -151,7 +144,7 @@ Status TextPass::State::plan_head(uint64_t logits_bytes) {
     for (const TextVariant & variant : variants) {
         StageRunner runner(*device, stage_options());
         GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, plan.groups.back().stages, shape));
-        plan.head_arena_bytes = std::max(plan.head_arena_bytes, (bytes + 63) / 64 * 64);
+        plan.head_arena_bytes = std::max(plan.head_arena_bytes, rounded_to_64(bytes));
     }
     plan.arena_bytes = std::max(plan.arena_bytes, plan.head_arena_bytes * variants.size());
     return {};
@@ -452,7 +445,7 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     for (Row & row : rows) {
         if (!row.reads && !row.makes) continue;
         row.memory = store.in_memory() ? store.rows(row.field, batch.begin) : staging.get() + staged;
-        staged += (uint64_t(batch.positions * plan.store.columns[size_t(row.field)]) * 4 + 63) / 64 * 64;
+        staged += rounded_to_64(uint64_t(batch.positions * plan.store.columns[size_t(row.field)]) * 4);
         if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
     }
     StageRunner runner(*device, stage_options());
@@ -472,7 +465,7 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
 
 // Positions outside, variants inside: nobody holds the logits of more than a few positions.
 Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
-    const std::vector<WeightRef> refs = refs_of(model(), group.stages);
+    const std::vector<WeightRef> refs = weights_of(model(), group.stages);
     std::vector<WeightGroup> weights(variants.size());
     uint64_t used = 0;
     for (size_t v = 0; v < variants.size(); v++) {
@@ -513,7 +506,7 @@ Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hook
 
 Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hooks) {
     if (is_head(group)) return run_head(group, hooks);
-    const std::vector<WeightRef> refs = refs_of(model(), group.stages);
+    const std::vector<WeightRef> refs = weights_of(model(), group.stages);
     WeightGroup weights;
     const WeightCatalog * loaded = nullptr;
     // The first variant comes last: its weights are what on_group sees.
@@ -568,7 +561,7 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
             return Status(Code::unsupported, "on CUDA a pass runs one checkpoint, without taps and logits");
     const auto start = [&](size_t g) -> Status {
         GNV_ASSIGN(const WeightGroup next,
-                   WeightGroup::plan(*variant.weights, refs_of(model(), plan.groups[g].stages)));
+                   WeightGroup::plan(*variant.weights, weights_of(model(), plan.groups[g].stages)));
         return remote->start_reading(next, *variant.weights, *variant.files);
     };
     GNV_TRY(start(0));
@@ -599,7 +592,7 @@ Status TextPass::run(const PassHooks & hooks) {
     for (size_t g = 0; g < state.plan.groups.size(); g++) {
         if (g + 1 < state.plan.groups.size()) { // the system reads ahead while this group computes
             for (const TextVariant & variant : state.variants) {
-                const std::vector<WeightRef> refs = refs_of(state.model(), state.plan.groups[g + 1].stages);
+                const std::vector<WeightRef> refs = weights_of(state.model(), state.plan.groups[g + 1].stages);
                 GNV_ASSIGN(const WeightGroup next, WeightGroup::plan(*variant.weights, refs));
                 next.will_need(*variant.weights, *variant.files);
             }

@@ -48,10 +48,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
     state->cut_groups();
     uint64_t sum = 0, largest = 0;
     for (const std::vector<Stage> & group : state->stages) {
-        std::vector<WeightRef> refs;
-        for (const Stage & stage : group)
-            for (const WeightRef & ref : model.stage_weights(stage)) refs.push_back(ref);
-        GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, refs));
+        GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, weights_of(model, group)));
         sum += planned.bytes();
         largest = std::max(largest, planned.bytes());
         state->groups.push_back(std::move(planned));

@@ -1,5 +1,6 @@
 #include "exec/weight_group.h"
 
+#include "core/memory.h"
 #include "formats/nvfp4.h"
 
 #include <algorithm>
@@ -8,8 +9,6 @@
 namespace gnv {
 
 static constexpr uint64_t largest_read = 8 << 20; // so that all threads have something to do
-
-static uint64_t aligned(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs) {
     WeightGroup group;
@@ -24,7 +23,7 @@ Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::
         GNV_ASSIGN(entry.parts, catalog.parts(ref));
         const auto place = [&](uint64_t & offset, uint64_t bytes) {
             offset = group.bytes_;
-            group.bytes_ += aligned(bytes);
+            group.bytes_ += rounded_to_64(bytes);
         };
         place(entry.data, entry.parts.data_bytes);
         place(entry.block_scales, entry.parts.block_scale_bytes);

@@ -1,14 +1,15 @@
 #include "graph/weights.h"
 
+#include "core/memory.h"
+
 #include <algorithm>
 #include <cmath>
 
 namespace gnv {
 
-static uint64_t aligned(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 uint64_t WeightParts::memory_bytes() const {
-    return aligned(data_bytes) + aligned(block_scale_bytes) + aligned(global_scale_bytes) + aligned(input_scale_bytes);
+    return rounded_to_64(data_bytes) + rounded_to_64(block_scale_bytes) + rounded_to_64(global_scale_bytes) +
+           rounded_to_64(input_scale_bytes);
 }
 
 Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Checkpoint & checkpoint) {

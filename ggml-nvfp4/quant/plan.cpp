@@ -220,8 +220,8 @@ static Status plan_files(Plan & plan, const std::string & folder, const std::str
         }
         const bool replaced =
             prefix.empty() &&
-            (entry.name == "config.json" || entry.name == index_file_name || entry.name == "recipe.yaml" ||
-             entry.name == "quantization_report.json" || ends_with(entry.name, ".safetensors"));
+            (entry.name == "config.json" || entry.name == index_file_name || entry.name == recipe_file_name ||
+             entry.name == quantization_report_name || ends_with(entry.name, ".safetensors"));
         if (replaced) continue;
         const bool skipped = std::any_of(std::begin(skipped_suffixes), std::end(skipped_suffixes),
                                          [&](const char * suffix) { return ends_with(entry.name, suffix); });

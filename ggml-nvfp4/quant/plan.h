@@ -13,6 +13,9 @@
 
 namespace gnv {
 
+// Files that a run writes beside the checkpoint; a source's own are not copied.
+inline constexpr const char * quantization_report_name = "quantization_report.json";
+inline constexpr const char * recipe_file_name = "recipe.yaml";
 inline constexpr uint64_t default_shard_bytes = 5'000'000'000;
 inline constexpr uint64_t default_ram_bytes = 256 << 20;
 
