@@ -130,7 +130,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     const auto start = std::chrono::steady_clock::now();
     const double streamed = report_.stream_wall;
     PassHooks hooks;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup & weights) {
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & weights, const WeightGroup *) {
         return run.stream(calibration_->take_units(group), &weights, threads_, report_);
     };
     Status stopped;

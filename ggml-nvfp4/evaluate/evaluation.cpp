@@ -273,7 +273,9 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open_logits());
     PassHooks hooks;
     hooks.progress = options_.progress;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup &) { return after_group(group); };
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) {
+        return after_group(group);
+    };
     if (layers_)
         hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
             if (Site(tap.site) == Site::mlp_gate_2) layers_->keep_choice(variant, batch.begin, tensor);

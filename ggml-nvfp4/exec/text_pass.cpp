@@ -1,7 +1,4 @@
-#include "exec/text_pass.h"
-
-#include "core/memory.h"
-#include "exec/device_pass.h"
+#include "exec/text_pass_state.h"
 
 #include <algorithm>
 
@@ -75,48 +72,6 @@ BatchInputs make_batch(const TextSequence * sequences, size_t count) {
 }
 
 // --- Plan ---------------------------------------------------------------------------------------------------------------------
-
-struct TextPass::State {
-    std::vector<TextVariant> variants;
-    Backend * device = nullptr;
-    ThreadPool * threads = nullptr;
-    const std::vector<TextSequence> * sequences = nullptr;
-    PassOptions options;
-    PassPlan plan;
-
-    std::unique_ptr<DevicePass> remote; // on a device with memory of its own; what follows is then empty
-    AlignedBlock weight_memory, arena, staging;
-    std::vector<HiddenStore> stores;                      // by variant
-    std::vector<std::vector<LayerStatistics>> statistics; // by variant, by layer
-    PassProgress progress;
-
-    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
-    DevicePassSize device_size() const;
-    Status choose_remote_plan();
-    Status run_remote(const PassHooks & hooks);
-    Status run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks);
-    const TextModel & model() const { return *variants.front().model; }
-    StageOptions stage_options() const {
-        return {options.observe, options.observe_magnitudes && !is_remote(), options.expert_tokens, plan.expert_tile,
-                false};
-    }
-    Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
-    Status plan_head(uint64_t logits_bytes);
-    Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
-    void cut_batches(int64_t wanted);
-    Status make_plan(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes);
-    Status choose_plan();
-    Status allocate();
-
-    Status run_group(const PassGroup & group, const PassHooks & hooks);
-    Status run_head(const PassGroup & group, const PassHooks & hooks);
-    Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
-                     const PassHooks & hooks);
-    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
-                   const BadInput & bad) const;
-};
-
-static bool is_head(const PassGroup & group) { return group.stages.front().kind == StageKind::head; }
 
 // Variants run one after another, but for the head, where the weights of all are held together.
 Result<uint64_t> TextPass::State::weight_bytes(const std::vector<Stage> & stages) const {
@@ -287,57 +242,6 @@ Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions
     return {};
 }
 
-DevicePassSize TextPass::State::device_size() const {
-    DevicePassSize size;
-    size.weight_bytes = plan.weight_bytes;
-    size.arena_bytes = plan.arena_bytes;
-    int64_t positions = 0, segments = 0;
-    for (const PassBatch & batch : plan.batches) {
-        const BatchShape shape = make_batch(sequences->data() + batch.first, batch.count).shape;
-        positions = std::max(positions, shape.positions);
-        segments = std::max(segments, shape.segments);
-    }
-    constexpr uint64_t bytes_a_position = 4 + 3 * 4 + 1, alignment = 4 * 256; // ids, positions, mask
-    size.input_bytes = uint64_t(positions) * bytes_a_position + uint64_t(segments + 1) * 4 + alignment;
-    size.store = plan.store;
-    size.variants = variants.size();
-    size.layers = model().sizes().layers;
-    size.experts = model().sizes().experts;
-    return size;
-}
-
-// Hidden states stay on the device; batches are as large as products need to be fast.
-Status TextPass::State::choose_remote_plan() {
-    if (options.head) return Status(Code::unsupported, "logits are not computed on CUDA devices yet: use the CPU");
-    for (const TextVariant & variant : variants)
-        if (variant.precision != Precision::bf16)
-            return fail(Code::unsupported, device->device().name, " computes in BF16: use precision bf16, or the CPU");
-    GNV_ASSIGN(const uint64_t available, device->free_bytes());
-    constexpr uint64_t reserve = 512 << 20; // for the libraries that the device's kernels need
-    const uint64_t free = available > reserve ? available - reserve : 0;
-    const uint64_t budget = options.device_bytes > 0 ? std::min(options.device_bytes, free) : free;
-    const uint64_t host_budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
-    const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
-    uint64_t smallest = UINT64_MAX, smallest_host = UINT64_MAX;
-    for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
-        for (const int64_t positions : {int64_t(16384), int64_t(4096), int64_t(1024), int64_t(1)}) {
-            const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-            GNV_TRY(make_plan(ranges, wanted, false, 0));
-            plan.device_bytes = device_size().total();
-            smallest = std::min(smallest, plan.device_bytes);
-            smallest_host = std::min(smallest_host, plan.memory_bytes());
-            if (plan.device_bytes <= budget && plan.memory_bytes() <= host_budget) return {};
-            if (options.batch_positions > 0) break;
-        }
-        if (ranges == experts) break;
-    }
-    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
-    return fail(Code::out_of_memory, "too little memory for a forward pass over ", plan.store.positions,
-                " positions: ", bytes_text(budget), " on ", device->device().name, " (at least ", smallest,
-                " bytes are needed), ", bytes_text(whole(host_budget)), " on the host (at least ", whole(smallest_host),
-                ")");
-}
-
 Status TextPass::State::choose_plan() {
     if (is_remote()) return choose_remote_plan();
     const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
@@ -409,178 +313,13 @@ TextPass::~TextPass() = default;
 const PassPlan & TextPass::plan() const { return state_->plan; }
 const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const { return state_->statistics[variant]; }
 
-// --- Run ----------------------------------------------------------------------------------------------------------------------
-
-// A NaN or Inf: where it is, in terms of the caller's sequences.
-Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
-                                const BadInput & bad) const {
-    if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
-        return Status(failure.code(), failure.message());
-    size_t sequence = batch.first;
-    int64_t position = bad.position;
-    while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", ", observed_name(bad.observed), ", sample ",
-                sequence, ", position ", position, ": ", failure.message(),
-                "; the model or its weights do not work with this text");
-}
-
-Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
-                                  const PassBatch & batch, const PassHooks & hooks) {
-    const TextVariant & variant = variants[v];
-    HiddenStore & store = stores[v];
-    BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
-    const FieldUse use = field_use(group.stages, model());
-
-    // Rows of the store itself, or of the staging memory in front of its file.
-    struct Row {
-        Field field;
-        bool reads, makes;
-        void * memory;
-    };
-    Row rows[] = {{Field::hidden, use.reads_hidden, use.makes_hidden, nullptr},
-                  {Field::routed, use.reads_routed, use.makes_routed, nullptr},
-                  {Field::router_weights, use.reads_router, use.makes_router, nullptr},
-                  {Field::router_indices, use.reads_router, use.makes_router, nullptr}};
-    uint64_t staged = 0;
-    for (Row & row : rows) {
-        if (!row.reads && !row.makes) continue;
-        row.memory = store.in_memory() ? store.rows(row.field, batch.begin) : staging.get() + staged;
-        staged += rounded_to_64(uint64_t(batch.positions * plan.store.columns[size_t(row.field)]) * 4);
-        if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
-    }
-    StageRunner runner(*device, stage_options());
-    BadInput bad;
-    StageCall call{variant, group.stages, weights, inputs};
-    call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
-    call.statistics = &statistics[v];
-    call.bad_input = &bad;
-    if (hooks.on_tap)
-        call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
-    const Status status = runner.run(call, arena.get(), plan.arena_bytes);
-    if (!status.ok()) return explain(status, group, batch, bad);
-    for (const Row & row : rows)
-        if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
-    return {};
-}
-
-// Positions outside, variants inside: nobody holds the logits of more than a few positions.
-Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
-    const std::vector<WeightRef> refs = weights_of(model(), group.stages);
-    std::vector<WeightGroup> weights(variants.size());
-    uint64_t used = 0;
-    for (size_t v = 0; v < variants.size(); v++) {
-        const TextVariant & variant = variants[v];
-        if (v > 0 && variant.weights == variants[v - 1].weights) {
-            weights[v] = weights[v - 1];
-            continue;
-        }
-        GNV_ASSIGN(weights[v], WeightGroup::plan(*variant.weights, refs));
-        GNV_TRY(weights[v].load(*variant.weights, *variant.files, weight_memory.get() + used, *threads));
-        used += weights[v].bytes();
-    }
-    for (int64_t first = 0; first < plan.store.positions; first += plan.head_positions) {
-        BatchInputs inputs;
-        inputs.shape.positions = std::min(plan.head_positions, plan.store.positions - first);
-        inputs.shape.segments = 1;
-        std::vector<Tensor> logits(variants.size());
-        for (size_t v = 0; v < variants.size(); v++) {
-            StageRunner runner(*device, stage_options());
-            StageCall call{variants[v], group.stages, weights[v], inputs};
-            call.fields.hidden = stores[v].rows(Field::hidden, first);
-            if (!stores[v].in_memory()) {
-                call.fields.hidden = staging.get();
-                GNV_TRY(stores[v].read(Field::hidden, first, inputs.shape.positions, staging.get()));
-            }
-            call.on_logits = [&](const Tensor & tensor) {
-                logits[v] = tensor;
-                return Status();
-            };
-            GNV_TRY(runner.run(call, arena.get() + v * plan.head_arena_bytes, plan.head_arena_bytes));
-        }
-        if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, logits));
-        progress.positions += inputs.shape.positions * int64_t(variants.size());
-        if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
-    }
-    return hooks.on_group ? hooks.on_group(group, weights.front()) : Status();
-}
-
-Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hooks) {
-    if (is_head(group)) return run_head(group, hooks);
-    const std::vector<WeightRef> refs = weights_of(model(), group.stages);
-    WeightGroup weights;
-    const WeightCatalog * loaded = nullptr;
-    // The first variant comes last: its weights are what on_group sees.
-    for (size_t i = variants.size(); i-- > 0;) {
-        const TextVariant & variant = variants[i];
-        if (variant.weights != loaded) {
-            GNV_ASSIGN(weights, WeightGroup::plan(*variant.weights, refs));
-            GNV_TRY(weights.load(*variant.weights, *variant.files, weight_memory.get(), *threads));
-            loaded = variant.weights;
-        }
-        for (const PassBatch & batch : plan.batches) {
-            GNV_TRY(run_batch(i, group, weights, batch, hooks));
-            progress.positions += batch.positions;
-            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
-        }
-    }
-    return hooks.on_group ? hooks.on_group(group, weights) : Status();
-}
+// --- Run -----------------------------------------------------------------------------------------------------------------
 
 Result<const void *> TextPass::rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const {
     const HiddenStore & store = state_->stores[variant];
     if (store.in_memory()) return static_cast<const void *>(store.rows(field, first));
     GNV_TRY(store.read(field, first, count, buffer));
     return static_cast<const void *>(buffer);
-}
-
-// All batches through a group whose weights are on the device. Variants share the checkpoint.
-Status TextPass::State::run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks) {
-    const WeightGroup weights = remote->on_device(host);
-    for (size_t v = variants.size(); v-- > 0;) {
-        for (const PassBatch & batch : plan.batches) {
-            const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
-            GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs));
-            StageRunner runner(*device, stage_options());
-            StageCall call{variants[v], group.stages, weights, inputs};
-            call.fields = remote->fields(v, batch.begin);
-            call.statistics = &statistics[v];
-            call.on_device = &there;
-            GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
-            progress.positions += batch.positions;
-            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
-        }
-    }
-    GNV_TRY(device->synchronize());
-    return {};
-}
-
-Status TextPass::State::run_remote(const PassHooks & hooks) {
-    const TextVariant & variant = variants.front();
-    for (const TextVariant & other : variants)
-        if (other.weights != variant.weights || hooks.on_tap || hooks.on_logits)
-            return Status(Code::unsupported, "on CUDA a pass runs one checkpoint, without taps and logits");
-    const auto start = [&](size_t g) -> Status {
-        GNV_ASSIGN(const WeightGroup next,
-                   WeightGroup::plan(*variant.weights, weights_of(model(), plan.groups[g].stages)));
-        return remote->start_reading(next, *variant.weights, *variant.files);
-    };
-    GNV_TRY(start(0));
-    for (size_t g = 0; g < plan.groups.size(); g++) {
-        const PassGroup & group = plan.groups[g];
-        GNV_ASSIGN(const WeightGroup host, remote->finish_reading());
-        if (g + 1 < plan.groups.size()) GNV_TRY(start(g + 1));
-        progress.group = g;
-        GNV_TRY(run_remote_group(group, host, hooks));
-        const int32_t layer = group.stages.front().layer;
-        for (size_t v = 0; options.observe && layer >= 0 && v < variants.size(); v++) {
-            Observed where = Observed::count_;
-            GNV_TRY(remote->take_statistics(layer, statistics[v][size_t(layer)], where)
-                        .add_context(concat("layer ", layer, ", ",
-                                            where == Observed::count_ ? "statistics" : observed_name(where))));
-        }
-        if (hooks.on_group) GNV_TRY(hooks.on_group(group, host));
-    }
-    return {};
 }
 
 Status TextPass::run(const PassHooks & hooks) {
@@ -598,6 +337,7 @@ Status TextPass::run(const PassHooks & hooks) {
             }
         }
         state.progress.group = g;
+        if (g > 0 && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
         GNV_TRY(state.run_group(state.plan.groups[g], hooks));
     }
     return {};

@@ -86,8 +86,12 @@ struct PassProgress {
 };
 
 struct PassHooks {
-    // A group's stages are done for all variants; the weights of the first variant are still there.
-    std::function<Status(const PassGroup & group, const WeightGroup & weights)> on_group;
+    // A group's stages are done for all variants. The weights of the first variant are still there: in host memory until
+    // before_reuse is called, and, where the device has memory of its own, on it (else null) for what the hook queues there.
+    std::function<Status(const PassGroup & group, const WeightGroup & host, const WeightGroup * device)> on_group;
+    // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. The
+    // next group may have been computed, and its on_group not yet called, by then.
+    std::function<Status()> before_reuse;
     std::function<Status(size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor)> on_tap;
     // Rows [first, first + logits[0].shape[0]) of the store, f32 [n, vocabulary] of every variant; in order.
     std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;

@@ -99,7 +99,7 @@ struct Fixture {
             for (size_t v = 0; v < logits.size(); v++) keep(v, first, "logits", logits[v]);
             return {};
         };
-        hooks.on_group = [&](const PassGroup &, const WeightGroup &) -> Status {
+        hooks.on_group = [&](const PassGroup &, const WeightGroup &, const WeightGroup *) -> Status {
             outcome.groups_seen++;
             return {};
         };
