@@ -1,12 +1,14 @@
-// llm-compressor's codes and scales for the small checkpoint, with the norms of the source. An independent PyTorch emulation
-// of the same arithmetic measured all 90 documents; `test_evaluate --no-skip -tc="all 90*"` repeats that, the test that
-// always runs takes the first 8.
+// llm-compressor's codes and scales for the small checkpoint, with the norms of the source, against an emulation in PyTorch
+// and Transformers (scripts/emulate_predictions.py) that measured all 90 documents;
+// `test_evaluate --no-skip -tc="all 90*"` repeats that, the test that always runs takes the first 8.
 //
 // Where inputs are quantized a code near a tie falls either way with the last bit of what came before, and what follows
-// drifts apart: with all input scales changed by one part in a million, W4A4 gives a KL divergence from 0.0854 to 0.0860 and
-// a perplexity from 16.252 to 16.293, activations alone 0.0469 to 0.0472 and 15.821 to 15.841. Weights alone agree to the
-// last digit.
+// drifts apart: with all input scales changed by some parts in a million the emulation gives W4A4 a KL divergence from 0.0851
+// to 0.0859 and a perplexity from 16.257 to 16.284, this library 0.0851 to 0.0861 and 16.252 to 16.302. What is compared is
+// the mean of the emulation's runs. Weights alone agree to the last digit.
 #include "evaluate/evaluate_fixture.h"
+
+#include <fstream>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -31,6 +33,25 @@ void check(const Evaluation & found, double source, const Expected & expected, d
     CHECK(perplexity(line->all) == doctest::Approx(expected.perplexity).epsilon(within));
 }
 
+// The runs of one line that are recorded, each with its input scales moved a little.
+Expected mean_of_emulation(Line line, const std::string & name) {
+    Expected mean = {line, 0, 0, 0};
+    double runs = 0;
+    std::ifstream file(GNV_TEST_DATA "/golden/emulated-predictions.jsonl");
+    for (std::string text; std::getline(file, text);) {
+        const Json run = Json::parse(text);
+        if (run["line"] != name) continue;
+        REQUIRE(run["positions"] == 41526);
+        REQUIRE(run["modules"] == 800);
+        mean.kl += run["kl"].get<double>();
+        mean.same_top += run["same_top"].get<double>();
+        mean.perplexity += run["perplexity"].get<double>();
+        runs++;
+    }
+    REQUIRE(runs > 0);
+    return {line, mean.kl / runs, mean.same_top / runs, mean.perplexity / runs};
+}
+
 } // namespace
 
 TEST_CASE("all 90 documents agree with the emulation" * doctest::skip()) {
@@ -38,9 +59,10 @@ TEST_CASE("all 90 documents agree with the emulation" * doctest::skip()) {
     CHECK(found.positions == 41526);
     CHECK(found.predictions == 41436);
     CHECK(found.windows == 90);
-    check(found, 15.405, {Line::w4a4, 0.0859, 0.8505, 16.250}, 0.01, 0.0025);
-    check(found, 15.405, {Line::w4a16, 0.0454, 0.8892, 15.791}, 0.002, 0.0001);
-    check(found, 15.405, {Line::activations, 0.0471, 0, 15.831}, 0.01, 0.001);
+    const double source = 15.404816;
+    check(found, source, mean_of_emulation(Line::w4a4, "w4a4"), 0.01, 0.001);
+    check(found, source, mean_of_emulation(Line::w4a16, "w4a16"), 1e-4, 1e-5);
+    check(found, source, mean_of_emulation(Line::activations, "activations"), 0.01, 0.001);
 }
 
 // Rounding alone moves W4A4 by some tenths of a percent: codes near a tie fall either way.

@@ -10,6 +10,7 @@ gnv_test(test_faults
     faults/fault_names.c
     faults/fault_shim.c
     faults/test_calibrate_faults.cpp
+    faults/test_evaluate_faults.cpp
     faults/test_faults.cpp
     faults/test_verify_faults.cpp
 )

@@ -1,0 +1,148 @@
+// verify --data on a failing machine: the same figures or a message, and no file of logits that looks complete and is not.
+#include "faults/fault_loop.h"
+
+#include <doctest/doctest.h>
+#include <ggml-nvfp4.h>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+std::string take_text(gnv_text_t * text) {
+    std::string out = text ? std::string(gnv_text_data(text), gnv_text_size(text)) : "";
+    gnv_text_destroy(text);
+    return out;
+}
+
+// A source, its weights-only result, and three texts; engine and data are there before anything fails.
+class Comparison {
+  public:
+    ScratchFolder scratch;
+    std::string source = scratch / "source", quantized = scratch / "quantized", logits = scratch / "source.logits";
+    std::string report, report_from_logits, logits_content;
+
+    Comparison() {
+        write_small_model(source);
+        const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny/";
+        for (const char * name : {"tokenizer.json", "tokenizer_config.json"}) {
+            REQUIRE(remove_file(join_path(source, name)).ok());
+            REQUIRE(copy_file_synced(tiny + name, join_path(source, name)).ok());
+        }
+        gnv_engine_options options;
+        gnv_engine_options_init(&options);
+        options.threads = 2;
+        REQUIRE(gnv_engine_create(&options, &engine_) == GNV_OK);
+        gnv_plan_options plan_options;
+        gnv_plan_options_init(&plan_options);
+        plan_options.scheme = GNV_SCHEME_NVFP4A16;
+        gnv_plan_t * plan = nullptr;
+        REQUIRE(gnv_plan_create(engine_, source.c_str(), &plan_options, &plan) == GNV_OK);
+        REQUIRE(gnv_quantize(plan, quantized.c_str(), nullptr, nullptr) == GNV_OK);
+        gnv_plan_destroy(plan);
+
+        gnv_tokenizer_t * tokenizer = nullptr;
+        REQUIRE(gnv_tokenizer_load(engine_, source.c_str(), &tokenizer) == GNV_OK);
+        gnv_dataset_options data;
+        gnv_dataset_options_init(&data);
+        const std::string tokens =
+            scratch.save("tokens.json", "{\"input_ids\":[[5,6,7,8,9,10,11,12,13],[100,200,300],[1,2,3,4,5,6,7]]}");
+        data.tokens_file = tokens.c_str();
+        REQUIRE(gnv_dataset_open(engine_, tokenizer, &data, &dataset_) == GNV_OK);
+        gnv_tokenizer_destroy(tokenizer);
+
+        const Outcome saved = run(false, report);
+        REQUIRE_MESSAGE(saved.status == GNV_OK, saved.message);
+        logits_content = read_file(logits, 1 << 24).take();
+        const Outcome reused = run(true, report_from_logits);
+        REQUIRE_MESSAGE(reused.status == GNV_OK, reused.message);
+    }
+    ~Comparison() {
+        gnv_dataset_destroy(dataset_);
+        gnv_engine_destroy(engine_);
+    }
+
+    // Runs the source and saves its logits, or takes them from the file.
+    Outcome run(bool from_logits, std::string & json, const fault_plan * fault = nullptr) const {
+        gnv_evaluate_options options;
+        gnv_evaluate_options_init(&options);
+        options.dataset = dataset_;
+        options.lines = GNV_LINE_W4A16;
+        options.scratch_folder = scratch.path().c_str();
+        (from_logits ? options.logits : options.save_logits) = logits.c_str();
+        gnv_evaluation_t * evaluation = nullptr;
+        gnv_text_t * text = nullptr;
+        Outcome outcome;
+        fault_arm(fault);
+        outcome.status = gnv_evaluate(engine_, quantized.c_str(), source.c_str(), &options, &evaluation);
+        if (outcome.status == GNV_OK) outcome.status = gnv_evaluation_text(evaluation, GNV_TEXT_JSON, &text);
+        outcome.fired = fault_fired();
+        fault_arm(nullptr);
+        outcome.message = gnv_last_error(engine_);
+        json = take_text(text);
+        gnv_evaluation_destroy(evaluation);
+        return outcome;
+    }
+
+    // What a run that saves logits left behind: all of them, or a file that is refused, or none.
+    void check_logits(const Outcome & outcome) const {
+        if (outcome.status == GNV_OK) {
+            CHECK(read_file(logits, 1 << 24).value() == logits_content);
+        } else if (path_exists(logits) && read_file(logits, 1 << 24).value() != logits_content) {
+            std::string json;
+            const Outcome refused = run(true, json);
+            CHECK(refused.status != GNV_OK);
+            CHECK(refused.message.find("source.logits") != std::string::npos);
+        }
+        if (path_exists(logits)) REQUIRE(remove_file(logits).ok());
+    }
+
+  private:
+    gnv_engine_t * engine_ = nullptr;
+    gnv_dataset_t * dataset_ = nullptr;
+};
+
+} // namespace
+
+TEST_CASE("comparisons that save logits: every call that fails in turn is told, and leaves no half a file in use") {
+    const Comparison comparison;
+    REQUIRE(remove_file(comparison.logits).ok());
+    const FaultCase cases[] = {
+        {FAULT_OPEN, EMFILE, Expect::failure},  {FAULT_READ, EIO, Expect::failure},
+        {FAULT_WRITE, ENOSPC, Expect::failure}, {FAULT_WRITE, EINTR, Expect::survival},
+        {FAULT_SYNC, EIO, Expect::failure},     {FAULT_CLOSE, EIO, Expect::either},
+        {FAULT_STAT, EIO, Expect::either},      {FAULT_MEMORY, ENOMEM, Expect::either},
+    };
+    for (const FaultCase & fault_case : cases) {
+        for_every_fault(fault_case, comparison.scratch.path(), [&](const fault_plan & fault) {
+            std::string json;
+            const Outcome outcome = comparison.run(false, json, &fault);
+            CAPTURE(outcome.message);
+            if (outcome.status == GNV_OK) CHECK(json == comparison.report);
+            if (outcome.status != GNV_OK) CHECK(names_a_cause(outcome.message, comparison.scratch.path()));
+            comparison.check_logits(outcome);
+            return outcome;
+        });
+    }
+}
+
+TEST_CASE("comparisons with saved logits: every call that fails in turn is told, or does not change the figures") {
+    const Comparison comparison;
+    const FaultCase cases[] = {
+        {FAULT_OPEN, EMFILE, Expect::failure},
+        {FAULT_READ, EIO, Expect::failure},
+        {FAULT_READ, FAULT_SHORT, Expect::survival, true},
+        {FAULT_CLOSE, EIO, Expect::survival},
+        {FAULT_MEMORY, ENOMEM, Expect::either},
+    };
+    for (const FaultCase & fault_case : cases) {
+        for_every_fault(fault_case, comparison.scratch.path(), [&](const fault_plan & fault) {
+            std::string json;
+            const Outcome outcome = comparison.run(true, json, &fault);
+            CAPTURE(outcome.message);
+            if (outcome.status == GNV_OK) CHECK(json == comparison.report_from_logits);
+            if (outcome.status != GNV_OK) CHECK(names_a_cause(outcome.message, comparison.scratch.path()));
+            return outcome;
+        });
+    }
+}
