@@ -1,57 +1,222 @@
-// Largest magnitudes by group of columns. Magnitudes of floats are in the order of their bits, and NaN and Inf above all:
-// integer maxima find both in any order.
+// Statistics of activations. Maxima and counts are integers: magnitudes of floats are in the order of their bits, NaN and Inf
+// above all, so any order gives the same. Sums are in F64, and each of their elements belongs to one thread, which adds row
+// after row as the contract says. Nothing is refused here: a value that is not finite leaves a total that is not, and in the
+// last bin.
 #include "cuda/kernels.cuh"
 
 namespace gnv::cuda {
 
 namespace {
 
-constexpr int rows_per_block = 32;
+// What a call looks at.
+struct View {
+    const bf16 * x;
+    const int32_t * offsets; // null: every row has columns of every group
+    int64_t rows, stride;    // of x
+    int64_t width;           // columns of a group
 
-__device__ int magnitude_bits(bf16 value) { return int(__bfloat16_as_ushort(value) & 0x7fff) << 16; }
+    __device__ const bf16 * group(int g) const { return x + (offsets ? 0 : g * width); }
+    __device__ int64_t begin(int g) const { return offsets ? offsets[g] : 0; }
+    __device__ int64_t end(int g) const { return offsets ? offsets[g + 1] : rows; }
+    __device__ bool in_eights() const { return width % 8 == 0 && stride % 8 == 0; }
+};
 
-// Rows of a tile against the columns of one group; with offsets rows choose the group.
-__global__ void maximum_kernel(const bf16 * x, float * total, const int32_t * offsets, int64_t rows, int64_t stride,
-                               int64_t width, int groups) {
-    const int group = blockIdx.y;
-    int64_t first = int64_t(blockIdx.x) * rows_per_block, last = min(first + rows_per_block, rows);
-    int64_t column = int64_t(group) * width;
-    if (offsets) {
-        first = max(first, int64_t(offsets[group]));
-        last = min(last, int64_t(offsets[group + 1]));
-        column = 0;
-    }
-    if (first >= last) return;
-    int largest = 0;
-    for (int64_t row = first + threadIdx.y; row < last; row += blockDim.y) {
-        const bf16 * const values = x + row * stride + column;
-        if (width % 8 == 0 && stride % 8 == 0) {
-            for (int64_t i = threadIdx.x * 8; i < width; i += warp_size * 8) {
+// --- Maxima and counts --------------------------------------------------------------------------------------------------------
+
+constexpr int warps = 8; // each takes every eighth row of a block's tile
+
+// Calls `take` with the magnitudes, as BF16 bits, of this thread's part of the block's tile of rows.
+template <int tile, class Take>
+__device__ void for_magnitudes(const View & view, int group, const Take & take) {
+    const int64_t first = max(int64_t(blockIdx.x) * tile, view.begin(group));
+    const int64_t last = min(int64_t(blockIdx.x + 1) * tile, view.end(group));
+    for (int64_t row = first + threadIdx.y; row < last; row += warps) {
+        const bf16 * const values = view.group(group) + row * view.stride;
+        if (view.in_eights()) {
+            for (int64_t i = threadIdx.x * 8; i < view.width; i += warp_size * 8) {
                 const uint4 eight = *reinterpret_cast<const uint4 *>(values + i);
-                const unsigned pairs[4] = {eight.x, eight.y, eight.z, eight.w};
-                unsigned most = 0;
-                for (const unsigned pair : pairs) most = __vmaxu2(most, pair & 0x7fff7fff);
-                largest = max(largest, int(max(most & 0xffff, most >> 16)) << 16);
+                for (const unsigned pair : {eight.x, eight.y, eight.z, eight.w}) {
+                    take(pair & 0x7fff);
+                    take(pair >> 16 & 0x7fff);
+                }
             }
         } else {
-            for (int64_t i = threadIdx.x; i < width; i += warp_size) largest = max(largest, magnitude_bits(values[i]));
+            for (int64_t i = threadIdx.x; i < view.width; i += warp_size)
+                take(unsigned(__bfloat16_as_ushort(values[i])) & 0x7fff);
         }
     }
-    largest = __reduce_max_sync(all_lanes, largest);
-    if (threadIdx.x == 0) atomicMax(reinterpret_cast<int *>(total) + group, largest);
 }
+
+constexpr int maximum_tile = 32; // rows of a block
+
+__global__ void maximum_kernel(View view, float * total) {
+    const int group = blockIdx.y;
+    unsigned largest = 0;
+    for_magnitudes<maximum_tile>(view, group, [&](unsigned bits) { largest = max(largest, bits); });
+    largest = __reduce_max_sync(all_lanes, largest);
+    if (threadIdx.x == 0 && largest > 0) atomicMax(reinterpret_cast<int *>(total) + group, int(largest << 16));
+}
+
+constexpr int magnitude_tile = 128;
+constexpr int bins = int(magnitude_bins);
+
+// A histogram each warp, so that warps do not wait for each other's popular bins.
+__global__ void magnitudes_kernel(View view, unsigned long long * total) {
+    const int group = blockIdx.y, thread = int(threadIdx.y * warp_size + threadIdx.x);
+    if (int64_t(blockIdx.x) * magnitude_tile >= view.end(group) ||
+        int64_t(blockIdx.x + 1) * magnitude_tile <= view.begin(group))
+        return;
+    __shared__ unsigned counts[warps][bins];
+    for (int i = thread; i < warps * bins; i += warps * warp_size) counts[i / bins][i % bins] = 0;
+    __syncthreads();
+    for_magnitudes<magnitude_tile>(view, group, [&](unsigned bits) {
+        constexpr int first = (127 - 16) << 3; // exponent and three bits of the fraction
+        const int bin = min(max(int(bits >> 4) - first, 0), bins - 1);
+        atomicAdd(&counts[threadIdx.y][bin], 1u);
+    });
+    __syncthreads();
+    for (int bin = thread; bin < bins; bin += warps * warp_size) {
+        unsigned long long sum = 0;
+        for (int warp = 0; warp < warps; warp++) sum += counts[warp][bin];
+        if (sum > 0) atomicAdd(total + int64_t(group) * bins + bin, sum);
+    }
+}
+
+// --- Sums ---------------------------------------------------------------------------------------------------------------------
+
+constexpr int rows_at_once = 16; // loaded together, added one after another
+
+// A column a thread.
+template <bool squares>
+__global__ void sum_kernel(View view, double * total) {
+    const int group = blockIdx.y;
+    const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, end = view.end(group);
+    if (column >= view.width) return;
+    const bf16 * const values = view.group(group) + column;
+    double sum = total[group * view.width + column];
+    for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
+        double terms[rows_at_once];
+#pragma unroll
+        for (int i = 0; i < rows_at_once; i++)
+            terms[i] = row + i < end ? double(__bfloat162float(values[(row + i) * view.stride])) : 0.0;
+#pragma unroll
+        for (int i = 0; i < rows_at_once; i++) {
+            if (row + i >= end) break; // not even a zero is added: -0 stays -0
+            sum += squares ? terms[i] * terms[i] : terms[i];
+        }
+    }
+    total[group * view.width + column] = sum;
+}
+
+// Products of two BF16 numbers are exact in F64: fused or not, a sum has the same bits. A block of 16 columns a block, a pair
+// of columns a thread.
+__global__ void moments_16_kernel(View view, double * total) {
+    __shared__ double tile[rows_at_once][16];
+    const int group = blockIdx.y, i = threadIdx.x / 16, j = threadIdx.x % 16;
+    const bf16 * const values = view.group(group) + int64_t(blockIdx.x) * 16;
+    double * const own = total + (group * (view.width / 16) + blockIdx.x) * 256 + threadIdx.x;
+    double sum = *own;
+    const int64_t end = view.end(group);
+    for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
+        const int count = int(min(int64_t(rows_at_once), end - row));
+        __syncthreads();
+        if (i < count) tile[i][j] = double(__bfloat162float(values[(row + i) * view.stride + j]));
+        __syncthreads();
+        for (int r = 0; r < count; r++) sum = fma(tile[r][i], tile[r][j], sum);
+    }
+    *own = sum;
+}
+
+constexpr int side = 64, part = 4; // of a block's tile of the matrix; pairs of a thread: part x part
+constexpr int threads_a_side = side / part;
+
+// The upper triangle in tiles; each is written to its mirror image, too.
+__global__ void moments_kernel(View view, double * total) {
+    __shared__ double left[rows_at_once][side], right[rows_at_once][side];
+    const int group = blockIdx.z;
+    const int64_t first_i = int64_t(blockIdx.y) * side, first_j = int64_t(blockIdx.x) * side, width = view.width;
+    if (first_i > first_j) return;
+    const int thread = threadIdx.x, di = thread / threads_a_side, dj = thread % threads_a_side;
+    const bf16 * const values = view.group(group);
+    double * const matrix = total + group * width * width;
+    // Column c of a thread is c * threads_a_side further on: neighbours read neighbours.
+    const auto row_of = [&](int a) { return first_i + a * threads_a_side + di; };
+    const auto column_of = [&](int b) { return first_j + b * threads_a_side + dj; };
+    double sums[part][part];
+    for (int a = 0; a < part; a++)
+        for (int b = 0; b < part; b++)
+            sums[a][b] = row_of(a) < width && column_of(b) < width ? matrix[row_of(a) * width + column_of(b)] : 0.0;
+    const int64_t end = view.end(group);
+    for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
+        const int count = int(min(int64_t(rows_at_once), end - row));
+        __syncthreads();
+        for (int i = thread; i < count * side; i += threads_a_side * threads_a_side) {
+            const int r = i / side, c = i % side;
+            const bf16 * const from = values + (row + r) * view.stride;
+            left[r][c] = first_i + c < width ? double(__bfloat162float(from[first_i + c])) : 0.0;
+            right[r][c] = first_j + c < width ? double(__bfloat162float(from[first_j + c])) : 0.0;
+        }
+        __syncthreads();
+        for (int r = 0; r < count; r++) {
+            double u[part], v[part];
+#pragma unroll
+            for (int a = 0; a < part; a++) {
+                u[a] = left[r][a * threads_a_side + di];
+                v[a] = right[r][a * threads_a_side + dj];
+            }
+#pragma unroll
+            for (int a = 0; a < part; a++)
+#pragma unroll
+                for (int b = 0; b < part; b++) sums[a][b] = fma(u[a], v[b], sums[a][b]);
+        }
+    }
+    for (int a = 0; a < part; a++)
+        for (int b = 0; b < part; b++) {
+            const int64_t i = row_of(a), j = column_of(b);
+            if (i >= width || j >= width) continue;
+            matrix[i * width + j] = sums[a][b];
+            if (first_i != first_j) matrix[j * width + i] = sums[a][b];
+        }
+}
+
+// --- Launch -------------------------------------------------------------------------------------------------------------------
 
 Status run(CudaContext & context, KernelCall & call) {
     const auto & params = call.as<ObserveParams>();
-    if (params.statistic != Statistic::maximum)
-        return Status(Code::unsupported, "observe: this statistic is not there on CUDA yet");
-    const Tensor & x = call.inputs[0];
+    const Tensor &x = call.inputs[0], &total = call.inputs[1];
     const auto * offsets = call.inputs[2].as<const int32_t>();
-    const int64_t rows = x.shape.rows(), stride = x.shape.last(), width = offsets ? stride : stride / params.groups;
-    if (rows == 0) return {};
-    const dim3 grid(blocks_for(rows, rows_per_block), unsigned(params.groups)), block(warp_size, 8);
-    maximum_kernel<<<grid, block, 0, context.stream>>>(x.as<const bf16>(), call.inputs[1].as<float>(), offsets, rows,
-                                                       stride, width, int(params.groups));
+    const int64_t stride = x.shape.last();
+    const View view = {x.as<const bf16>(), offsets, x.shape.rows(), stride, offsets ? stride : stride / params.groups};
+    if (view.rows == 0 || view.width == 0) return {};
+    const auto groups = unsigned(params.groups);
+    const auto tiles = [&](int tile) { return dim3(blocks_for(view.rows, tile), groups); };
+    const auto columns = [&](int64_t each) { return blocks_for(view.width, each); };
+    const dim3 tile_threads(warp_size, warps);
+    constexpr int columns_a_block = 64; // few, so that all processors have some
+    switch (params.statistic) {
+    case Statistic::maximum:
+        maximum_kernel<<<tiles(maximum_tile), tile_threads, 0, context.stream>>>(view, total.as<float>());
+        break;
+    case Statistic::sum:
+        sum_kernel<false>
+            <<<dim3(columns(columns_a_block), groups), columns_a_block, 0, context.stream>>>(view, total.as<double>());
+        break;
+    case Statistic::sum_of_squares:
+        sum_kernel<true>
+            <<<dim3(columns(columns_a_block), groups), columns_a_block, 0, context.stream>>>(view, total.as<double>());
+        break;
+    case Statistic::second_moments_16:
+        moments_16_kernel<<<dim3(columns(16), groups), 256, 0, context.stream>>>(view, total.as<double>());
+        break;
+    case Statistic::second_moments:
+        moments_kernel<<<dim3(columns(side), columns(side), groups), threads_a_side * threads_a_side, 0,
+                         context.stream>>>(view, total.as<double>());
+        break;
+    case Statistic::magnitudes:
+        magnitudes_kernel<<<tiles(magnitude_tile), tile_threads, 0, context.stream>>>(view,
+                                                                                      total.as<unsigned long long>());
+        break;
+    }
     return launched("observe");
 }
 

@@ -162,7 +162,7 @@ constexpr int64_t magnitude_bins = 256;
 
 // x [.., G * K] and total (state), optional offsets i32 [G + 1]: adds to `total`, row after row. With offsets x is [n, K],
 // and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row;
-// sums are of no use then.
+// sums are of no use then. A device with a queue does not fail: what it leaves is not finite, or counted in the last bin.
 struct ObserveParams {
     Statistic statistic = Statistic::maximum;
     int64_t groups = 1; // G

@@ -73,6 +73,7 @@ class OpRunner {
     explicit OpRunner(Backend & backend) : backend_(backend) {}
 
     OpResult run(const OpCase & op, int repeats = 0) {
+        exact.clear();
         Graph graph(Precision::bf16, backend_.activation_dtype());
         std::vector<ValueId> ids;
         std::vector<DeviceMemory> memory;
@@ -136,6 +137,7 @@ class OpRunner {
     }
 
     double flops = 0, bytes = 0; // of the last case
+    std::vector<double> exact;   // what it downloaded in F64
 
   private:
     static void add_node(Graph & graph, const OpParams & params, std::vector<ValueId> ids) {
@@ -196,6 +198,13 @@ class OpRunner {
                 int64_t value;
                 memcpy(&value, data.data() + i * 8, 8);
                 numbers[i] = float(value);
+                break;
+            }
+            case DType::f64: {
+                double value;
+                memcpy(&value, data.data() + i * 8, 8);
+                numbers[i] = float(value);
+                exact.push_back(value);
                 break;
             }
             default: memcpy(&numbers[i], data.data() + i * 4, 4); break;
