@@ -43,7 +43,10 @@ class CpuBackend final : public Backend {
     Status synchronize() override { return {}; }
 
     DType activation_dtype() const override { return DType::f32; }
-    bool has_kernel(Op op) const override { return cpu::kernel(op).run != nullptr; }
+    Status supports(const KernelCall & call) const override {
+        if (cpu::kernel(op_of(call.params)).run) return {};
+        return Status(Code::unsupported, "there is no kernel");
+    }
     uint64_t scratch_bytes(const KernelCall & call) const override {
         const KernelEntry & entry = cpu::kernel(op_of(call.params));
         return entry.scratch_bytes ? entry.scratch_bytes(call, threads_.size()) : 0;

@@ -2,6 +2,11 @@
 // maximum and sum). Probabilities are rounded to BF16 before they are divided by their sum, not after.
 //
 //   a block: 4 warps x 16 queries of one head; keys and values come in tiles through shared memory
+//
+// With a cache, keys and values before the segment come from there, those of the segment from where they were made. They were
+// BF16 when they were stored, so the cache's F32 goes back to BF16 without a loss. Segments of a single position run the
+// kernels of attention_decode.cuh: which one a segment runs does not depend on the others.
+#include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 
 namespace gnv::cuda {
@@ -10,12 +15,6 @@ namespace {
 
 constexpr int warps = 4, queries = warps * 16;
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
-
-struct Attention {
-    int64_t tokens;
-    int query_heads, key_heads;
-    float scale;
-};
 
 __device__ uint32_t shared_address(const void * pointer) { return uint32_t(__cvta_generic_to_shared(pointer)); }
 
@@ -40,23 +39,51 @@ __device__ uint32_t pair_of(float low, float high) {
     return *reinterpret_cast<const uint32_t *>(&pair);
 }
 
-// Copies rows of one head to shared memory; rows from `count` on become zeros.
+// Copies rows [first, count) of one head to shared memory; rows from `count` on become zeros, those before `first` are left.
 template <int head, int rows>
-__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int64_t count) {
+__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int64_t count, int64_t first = 0) {
     constexpr int pieces = head / 8;
     for (int i = threadIdx.x; i < rows * pieces; i += warps * warp_size) {
         const int row = i / pieces, piece = i % pieces;
+        if (row < first) continue;
         const uint32_t address = shared_address(to + row * (head + padding) + piece * 8);
-        const void * const source = from + (row < count ? row : 0) * stride + piece * 8;
+        const void * const source = from + (row < count ? row : first) * stride + piece * 8;
         const int bytes = row < count ? 16 : 0; // the rest is filled with zeros
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(source), "r"(bytes));
     }
 }
 
-template <int head, int keys>
+// Copies rows [0, count) of one head from a cache.
+template <int head, int rows>
+__device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int64_t count) {
+    constexpr int pieces = head / 8;
+    for (int i = threadIdx.x; i < rows * pieces; i += warps * warp_size) {
+        const int row = i / pieces, piece = i % pieces;
+        if (row >= count) continue;
+        const auto * const source = reinterpret_cast<const float4 *>(from + row * stride + piece * 8);
+        const float4 low = source[0], high = source[1];
+        const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+        *reinterpret_cast<Eight *>(to + row * (head + padding) + piece * 8) = pack(values);
+    }
+}
+
+// The new rows of each segment go into its cache; a row a block.
+__global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * segments, int segment_count,
+                             AttentionCache cache, int64_t width) {
+    const int64_t t = blockIdx.x;
+    int segment = 0;
+    while (segment + 1 < segment_count && segments[segment + 1] <= t) segment++;
+    const int64_t row = segment * cache.capacity + cache.past[segment] + (t - segments[segment]);
+    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
+        cache.k[row * width + i] = __bfloat162float(k[t * width + i]);
+        cache.v[row * width + i] = __bfloat162float(v[t * width + i]);
+    }
+}
+
+template <int head, int keys, bool cached>
 __global__ void __launch_bounds__(warps * warp_size)
     attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
-                     int segment_count, const uint8_t * key_mask, bf16 * out) {
+                     int segment_count, const uint8_t * key_mask, AttentionCache cache, bf16 * out) {
     constexpr int stride = head + padding;
     extern __shared__ __align__(16) bf16 shared[];
     bf16 * const q_tile = shared;
@@ -72,8 +99,11 @@ __global__ void __launch_bounds__(warps * warp_size)
         if (block < blocks) break;
         block -= blocks;
     }
-    if (segment == segment_count) return;
-    const int64_t first = begin + block * queries; // of the queries
+    if (segment == segment_count || (cached && end - begin == 1)) return;
+    const int64_t past = cached ? cache.past[segment] : 0;
+    const int64_t first = begin + block * queries; // of the queries, in the batch
+    // Keys and queries are numbered from the beginning of the text.
+    const int64_t shift = past - begin, length = past + end - begin;
     const int query_head = blockIdx.y, key_head = query_head / (p.query_heads / p.key_heads);
     const int64_t q_stride = int64_t(p.query_heads) * head, k_stride = int64_t(p.key_heads) * head;
     const bf16 * const k_head = k + int64_t(key_head) * head;
@@ -85,13 +115,19 @@ __global__ void __launch_bounds__(warps * warp_size)
               pair = lane % 4 * 2; // of the accumulators: rows row and row + 8, columns pair and pair + 1
     float o[head / 8][4] = {};
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-    const int64_t query[2] = {first + warp * 16 + row, first + warp * 16 + row + 8};
-    const int64_t last_key = min(first + queries, end); // keys from here on are later than all queries
+    const int64_t query[2] = {first + shift + warp * 16 + row, first + shift + warp * 16 + row + 8};
+    const int64_t last_key = min(first + shift + queries, length); // keys from here on are later than all queries
 
-    for (int64_t key = begin; key < last_key; key += keys) {
+    for (int64_t key = 0; key < last_key; key += keys) {
         __syncthreads();
-        copy_rows<head, keys>(k_tile, k_head + key * k_stride, k_stride, end - key);
-        copy_rows<head, keys>(v_tile, v_head + key * k_stride, k_stride, end - key);
+        const int64_t from_cache = cached ? max(past - key, int64_t(0)) : 0; // rows of the tile
+        if (from_cache > 0) {
+            const int64_t at = (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head;
+            copy_cached<head, keys>(k_tile, cache.k + at, k_stride, from_cache);
+            copy_cached<head, keys>(v_tile, cache.v + at, k_stride, from_cache);
+        }
+        copy_rows<head, keys>(k_tile, k_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
+        copy_rows<head, keys>(v_tile, v_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
         asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;");
         __syncthreads();
 
@@ -114,7 +150,7 @@ __global__ void __launch_bounds__(warps * warp_size)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int64_t at = key + n * 8 + pair + i % 2;
-                const bool seen = at <= query[i / 2] && at < end && (!key_mask || key_mask[at]);
+                const bool seen = at <= query[i / 2] && at < length && (at < past || !key_mask || key_mask[at - shift]);
                 s[n][i] = seen ? s[n][i] * p.scale : -INFINITY;
                 most[i / 2] = fmaxf(most[i / 2], s[n][i]);
             }
@@ -156,44 +192,86 @@ __global__ void __launch_bounds__(warps * warp_size)
     for (int i = 0; i < 2; i++) {
         sum[i] += __shfl_xor_sync(all_lanes, sum[i], 1);
         sum[i] += __shfl_xor_sync(all_lanes, sum[i], 2);
-        if (query[i] >= end) continue;
+        if (query[i] >= length) continue;
         const float scale = sum[i] > 0 ? 1.0f / sum[i] : 0.0f;
-        bf16 * const to = out + query[i] * q_stride + int64_t(query_head) * head + pair;
+        bf16 * const to = out + (query[i] - shift) * q_stride + int64_t(query_head) * head + pair;
 #pragma unroll
         for (int d = 0; d < head / 8; d++)
             *reinterpret_cast<uint32_t *>(to + d * 8) = pair_of(o[d][2 * i] * scale, o[d][2 * i + 1] * scale);
     }
 }
 
-template <int head, int keys>
-Status launch(CudaContext & context, KernelCall & call) {
-    const auto & params = call.as<AttentionParams>();
-    const Tensor &q = call.inputs[0], &k = call.inputs[1];
-    const int segments = int(call.inputs[3].shape[0] - 1);
-    const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), params.scale};
+enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
+
+template <int head, int keys, bool cached>
+Status launch_prefill(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
+    const int segments = int(call.inputs[in_segments].shape[0] - 1);
     constexpr int bytes = (queries + 2 * keys) * (head + padding) * int(sizeof(bf16));
     const cudaError_t error =
-        cudaFuncSetAttribute(attention_kernel<head, keys>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        cudaFuncSetAttribute(attention_kernel<head, keys, cached>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
     // A block more for each segment than full blocks can be needed.
     const dim3 grid(unsigned(p.tokens / queries + segments), unsigned(p.query_heads));
-    attention_kernel<head, keys><<<grid, warps * warp_size, bytes, context.stream>>>(
-        p, q.as<const bf16>(), k.as<const bf16>(), call.inputs[2].as<const bf16>(), call.inputs[3].as<const int32_t>(),
-        segments, call.inputs[4].as<const uint8_t>(), call.outputs[0].as<bf16>());
+    attention_kernel<head, keys, cached><<<grid, warps * warp_size, bytes, context.stream>>>(
+        p, call.inputs[in_q].as<const bf16>(), call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(),
+        call.inputs[in_segments].as<const int32_t>(), segments, call.inputs[in_key_mask].as<const uint8_t>(), cache,
+        call.outputs[0].as<bf16>());
     return launched("attention");
 }
 
+template <int head>
+Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
+    const auto * segments = call.inputs[in_segments].as<const int32_t>();
+    const auto segment_count = unsigned(call.inputs[in_segments].shape[0] - 1);
+    const auto parts = unsigned(decode::most_parts_of(cache.capacity));
+    const int group = p.query_heads / p.key_heads;
+    auto * const partial = static_cast<float *>(call.scratch);
+    const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), segment_count);
+    decode::part_kernel<head><<<grid, decode::warps * warp_size, 0, context.stream>>>(
+        p, call.inputs[in_q].as<const bf16>(), cache, segments, call.inputs[in_key_mask].as<const uint8_t>(), partial);
+    decode::combine_kernel<head><<<dim3(unsigned(p.query_heads), segment_count), head, 0, context.stream>>>(
+        p, cache.past, segments, partial, parts, call.outputs[0].as<bf16>());
+    return launched("attention");
+}
+
+template <int head, int keys>
+Status launch(CudaContext & context, KernelCall & call) {
+    const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k], &cached = call.inputs[in_cache_k];
+    const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), call.as<AttentionParams>().scale};
+    if (!cached.exists()) return launch_prefill<head, keys, false>(context, call, p, {});
+    const AttentionCache cache = {cached.as<float>(), call.inputs[in_cache_v].as<float>(),
+                                  call.inputs[in_past].as<const int32_t>(), cached.shape[1]};
+    store_kernel<<<unsigned(p.tokens), 256, 0, context.stream>>>(
+        k.as<const bf16>(), call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
+        int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]);
+    GNV_TRY(launched("attention"));
+    GNV_TRY((launch_prefill<head, keys, true>(context, call, p, cache)));
+    return launch_decode<head>(context, call, p, cache);
+}
+
 Status run(CudaContext & context, KernelCall & call) {
+    switch (call.as<AttentionParams>().head) {
+    case 256: return launch<256, 32>(context, call);
+    case 128: return launch<128, 64>(context, call);
+    default: return launch<64, 64>(context, call);
+    }
+}
+
+Status supports(const KernelCall & call) {
     const int64_t head = call.as<AttentionParams>().head;
-    if (call.inputs[5].exists()) return Status(Code::unsupported, "attention: caches are not there on CUDA yet");
-    if (head == 256) return launch<256, 32>(context, call);
-    if (head == 128) return launch<128, 64>(context, call);
-    if (head == 64) return launch<64, 64>(context, call);
-    return fail(Code::unsupported, "attention: heads of ", head, "; on CUDA they have 64, 128 or 256");
+    if (head == 64 || head == 128 || head == 256) return {};
+    return fail(Code::unsupported, "heads of ", head, " dims; they have 64, 128 or 256 there");
+}
+
+uint64_t scratch_bytes(const KernelCall & call) {
+    const Shape & cache = call.inputs[in_cache_k].shape;
+    if (cache.rank == 0) return 0;
+    const int64_t head = call.as<AttentionParams>().head;
+    return decode::partial_bytes(cache[0], call.inputs[in_q].shape[1] / head, cache[1], head);
 }
 
 } // namespace
 
-const CudaEntry attention_entry = {run, nullptr};
+const CudaEntry attention_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

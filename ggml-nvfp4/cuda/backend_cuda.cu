@@ -109,7 +109,11 @@ class CudaBackend final : public Backend {
     }
 
     DType activation_dtype() const override { return DType::bf16; }
-    bool has_kernel(Op op) const override { return cuda::kernel(op).run != nullptr; }
+    Status supports(const KernelCall & call) const override {
+        const cuda::CudaEntry & entry = cuda::kernel(op_of(call.params));
+        if (!entry.run) return Status(Code::unsupported, "there is no kernel");
+        return entry.supports ? entry.supports(call) : Status();
+    }
     uint64_t scratch_bytes(const KernelCall & call) const override {
         const cuda::CudaEntry & entry = cuda::kernel(op_of(call.params));
         return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;

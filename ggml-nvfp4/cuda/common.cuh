@@ -30,6 +30,8 @@ struct CudaContext {
 struct CudaEntry {
     Status (*run)(CudaContext & context, KernelCall & call) = nullptr;
     uint64_t (*scratch_bytes)(const KernelCall & call) = nullptr;
+    // What the contract allows and the kernel does not take; tensors have shapes and no data. Null: it takes everything.
+    Status (*supports)(const KernelCall & call) = nullptr;
 };
 
 inline uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }

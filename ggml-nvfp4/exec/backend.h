@@ -63,8 +63,9 @@ class Backend {
 
     // In which it keeps activations: F32, or BF16 (Precision::bf16 only).
     virtual DType activation_dtype() const = 0;
-    // A null entry of the backend's table: it cannot run graphs with this op.
-    virtual bool has_kernel(Op op) const = 0;
+    // Whether it has a kernel for this call, by its parameters and shapes; its tensors have no data. Else Code::unsupported and
+    // what the kernel wants. Asked when a graph is planned, so that nothing is refused in the middle of a run.
+    virtual Status supports(const KernelCall & call) const = 0;
     // Bytes of scratch memory that this call wants; its tensors have shapes and no data.
     virtual uint64_t scratch_bytes(const KernelCall & call) const = 0;
     virtual Status launch(KernelCall & call) = 0;

@@ -51,7 +51,6 @@ class ArenaGuard {
 #endif
 };
 
-// A node's tensors without memory: shapes for questions about scratch memory.
 struct NodeTensors {
     std::array<Tensor, Node::max_inputs> inputs;
     std::array<Tensor, Node::max_outputs> outputs;
@@ -65,22 +64,32 @@ Tensor shape_of(const Graph & graph, ValueId id) {
     return tensor;
 }
 
+// A node's call with shapes and no memory, for what is asked before it runs; `tensors` must outlive it.
+KernelCall call_without_memory(const Graph & graph, const Node & node, NodeTensors & tensors) {
+    for (size_t i = 0; i < node.inputs.size(); i++) tensors.inputs[i] = shape_of(graph, node.inputs[i]);
+    for (size_t i = 0; i < node.outputs.size(); i++) tensors.outputs[i] = shape_of(graph, node.outputs[i]);
+    KernelCall call{node.params};
+    call.precision = graph.precision();
+    call.inputs = tensors.inputs.data();
+    call.outputs = tensors.outputs.data();
+    return call;
+}
+
 } // namespace
 
 Result<ArenaPlan> Executor::plan(const Graph & graph, const std::vector<bool> & bound) const {
     if (!graph.status().ok()) return Status(graph.status().code(), graph.status().message());
-    for (const Node & node : graph.nodes())
-        if (!backend_.has_kernel(op_of(node.params)))
-            return fail(Code::unsupported, backend_.device().name, " has no kernel for ", op_name(op_of(node.params)));
+    NodeTensors tensors;
+    for (const Node & node : graph.nodes()) {
+        const Status status = backend_.supports(call_without_memory(graph, node, tensors));
+        if (status.ok()) continue;
+        const ValueId output = node.outputs[0];
+        return fail(status.code(), backend_.device().name, " cannot compute ", op_name(op_of(node.params)),
+                    output == no_value ? "" : " (" + graph.value(output).name + ")", ": ", status.message(),
+                    "; use the CPU");
+    }
     return plan_arena(graph, bound, [&](const Node & node) {
-        NodeTensors tensors;
-        for (size_t i = 0; i < node.inputs.size(); i++) tensors.inputs[i] = shape_of(graph, node.inputs[i]);
-        for (size_t i = 0; i < node.outputs.size(); i++) tensors.outputs[i] = shape_of(graph, node.outputs[i]);
-        KernelCall call{node.params};
-        call.precision = graph.precision();
-        call.inputs = tensors.inputs.data();
-        call.outputs = tensors.outputs.data();
-        return backend_.scratch_bytes(call);
+        return backend_.scratch_bytes(call_without_memory(graph, node, tensors));
     });
 }
 

@@ -32,7 +32,7 @@ class Executor {
   public:
     explicit Executor(Backend & backend) : backend_(backend) {}
 
-    // Fails with the names of ops that the backend has no kernel for, and with the graph's own failure.
+    // Fails with the graph's own failure, and with the name of the first op that the backend cannot run.
     // `bound`: which activations will be bound.
     Result<ArenaPlan> plan(const Graph & graph, const std::vector<bool> & bound) const;
 

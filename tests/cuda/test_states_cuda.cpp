@@ -1,0 +1,206 @@
+// Ops that go on from a state, on a CUDA device: attention with a cache, convolution with a history, Gated DeltaNet with a
+// memory. Against their twins on the CPU, and a text in pieces against the same text at once.
+#include "cuda/device_fixture.h"
+
+#include <cstdio>
+#include <numeric>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+OpInput state(Shape shape, std::vector<float> values) {
+    return {OpInput::Role::state, DType::f32, shape, std::move(values), {}, {}};
+}
+
+struct CacheCase {
+    std::vector<int> lengths, pasts;
+    int64_t capacity;
+    int query_heads, key_heads, head;
+    bool masked = false;
+};
+
+OpCase cache_case(std::mt19937 & random, const CacheCase & c) {
+    const int64_t tokens = std::accumulate(c.lengths.begin(), c.lengths.end(), 0), count = int64_t(c.lengths.size());
+    const int64_t width = int64_t(c.key_heads) * c.head;
+    std::vector<uint8_t> real(size_t(tokens), 1);
+    for (size_t t = 0; c.masked && t < real.size(); t++) real[t] = t % 5 != 4;
+    const Shape cache = {count, c.capacity, width};
+    const AttentionParams params = {c.head, float(1 / std::sqrt(double(c.head)))};
+    return {params,
+            {activation(random, {tokens, int64_t(c.query_heads) * c.head}), activation(random, {tokens, width}),
+             activation(random, {tokens, width}), indices({count + 1}, segments_of(c.lengths)), mask(real),
+             state(cache, random_numbers(random, cache.elements(), 1)),
+             state(cache, random_numbers(random, cache.elements(), 1)), indices({count}, c.pasts)},
+            {true, true, true, true, c.masked, true, true, true}};
+}
+
+// Rows [first, first + count) of a tensor of rows.
+std::vector<float> rows_of(const std::vector<float> & numbers, int64_t columns, int64_t first, int64_t count) {
+    return {numbers.begin() + ptrdiff_t(first * columns), numbers.begin() + ptrdiff_t((first + count) * columns)};
+}
+
+// Runs a case of one text whole and in pieces, each going on from the states that the one before left. Inputs of T rows are
+// those in `by_row`; `segments` and `past` are positions of inputs.
+struct Pieces {
+    std::vector<float> whole, pieces;
+};
+Pieces in_pieces(Devices & devices, const OpCase & op, const std::vector<size_t> & by_row, size_t segments, int past,
+                 const std::vector<int> & lengths) {
+    OpRunner cuda(*devices.cuda);
+    Pieces out;
+    out.whole = cuda.run(op).tensors[0];
+    OpCase piece = op;
+    int64_t at = 0;
+    for (const int length : lengths) {
+        for (const size_t i : by_row) {
+            const int64_t columns = op.inputs[i].shape[1];
+            piece.inputs[i].shape = {length, columns};
+            piece.inputs[i].numbers = rows_of(op.inputs[i].numbers, columns, at, length);
+        }
+        piece.inputs[segments].indices = {0, length};
+        if (past >= 0) piece.inputs[size_t(past)].indices = {int32_t(at)};
+        const OpResult result = cuda.run(piece);
+        out.pieces.insert(out.pieces.end(), result.tensors[0].begin(), result.tensors[0].end());
+        size_t next = 1; // states follow the outputs
+        for (OpInput & input : piece.inputs)
+            if (input.role == OpInput::Role::state) input.numbers = result.tensors[next++];
+        at += length;
+    }
+    return out;
+}
+
+} // namespace
+
+TEST_CASE("attention with a cache") {
+    Devices devices;
+    std::mt19937 random(31);
+    for (const bool masked : {false, true}) {
+        CAPTURE(masked);
+        compare(devices, cache_case(random, {{1}, {0}, 1, 4, 2, 64, masked}), 2);
+        compare(devices, cache_case(random, {{70}, {0}, 70, 4, 2, 64, masked}), 2); // to the last row
+        compare(devices, cache_case(random, {{70, 3}, {31, 0}, 128, 4, 2, 64, masked}), 2);
+        compare(devices, cache_case(random, {{1, 64, 65}, {63, 64, 1}, 200, 6, 2, 128, masked}), 2);
+        compare(devices, cache_case(random, {{130, 2, 1}, {300, 32, 33}, 512, 16, 2, 256, masked}), 2);
+    }
+}
+
+// Parts of 64 keys, of 128 beyond 16384; more query heads of a key head than one block takes.
+TEST_CASE("attention of one position against a cache") {
+    Devices devices;
+    std::mt19937 random(32);
+    for (const int past : {0, 1, 62, 63, 64, 127, 500}) {
+        CAPTURE(past);
+        compare(devices, cache_case(random, {{1}, {past}, past + 1, 16, 2, 256}), 2);
+    }
+    compare(devices, cache_case(random, {{1, 1, 1}, {0, 63, 900}, 901, 8, 4, 64}), 2);
+    compare(devices, cache_case(random, {{1, 1}, {10, 200}, 300, 24, 2, 128}), 2);
+    compare(devices, cache_case(random, {{1, 1}, {16382, 16384}, 20000, 4, 1, 64}), 2);
+    compare(devices, cache_case(random, {{1, 1, 1, 1, 1}, {5, 6, 7, 8, 9}, 64, 4, 2, 64, true}), 2);
+}
+
+TEST_CASE("a position's attention does not depend on the other texts of its batch") {
+    Devices devices;
+    std::mt19937 random(33);
+    const CacheCase shape = {{1, 70, 1, 2}, {100, 5, 64, 130}, 200, 16, 2, 256};
+    const OpCase batch = cache_case(random, shape);
+    OpRunner cuda(*devices.cuda);
+    const std::vector<float> all = cuda.run(batch).tensors[0];
+    int64_t at = 0;
+    for (size_t s = 0; s < shape.lengths.size(); s++) {
+        CAPTURE(s);
+        OpCase alone = cache_case(random, {{shape.lengths[s]}, {shape.pasts[s]}, 200, 16, 2, 256});
+        for (const size_t i : {size_t(0), size_t(1), size_t(2)})
+            alone.inputs[i].numbers = rows_of(batch.inputs[i].numbers, batch.inputs[i].shape[1], at, shape.lengths[s]);
+        for (const size_t i : {size_t(5), size_t(6)})
+            alone.inputs[i].numbers = rows_of(batch.inputs[i].numbers, 200 * 512, int64_t(s), 1);
+        const std::vector<float> found = cuda.run(alone).tensors[0];
+        CHECK(found == rows_of(all, 16 * 256, at, shape.lengths[s]));
+        at += shape.lengths[s];
+    }
+}
+
+TEST_CASE("a text in pieces") {
+    Devices devices;
+    std::mt19937 random(34);
+    const std::vector<int> lengths = {64, 1, 1, 33, 2, 1};
+    SUBCASE("attention") {
+        const OpCase op = cache_case(random, {{102}, {0}, 110, 16, 2, 256});
+        const Pieces found = in_pieces(devices, op, {0, 1, 2}, 3, 7, lengths);
+        CHECK(error_of(found.pieces, found.whole) <= 2 * bf16_step);
+    }
+    SUBCASE("convolution: the same bits") {
+        const OpCase op = {CausalConvParams{},
+                           {activation(random, {102, 520}), weight(random, DType::f32, {520, 1, 4}, 0.5f),
+                            indices({2}, {0, 102}), state({1, 3, 520}, std::vector<float>(3 * 520, 0.0f))},
+                           {}};
+        const Pieces found = in_pieces(devices, op, {0}, 2, -1, lengths);
+        CHECK(found.pieces == found.whole);
+    }
+    SUBCASE("Gated DeltaNet") {
+        GatedDeltaNetParams params;
+        params.key_heads = 16, params.value_heads = 32, params.key_head = 128, params.value_head = 128;
+        const OpCase op = {params,
+                           {activation(random, {102, 64 * 128}), activation(random, {102, 32}),
+                            activation(random, {102, 32}), weight(random, DType::f32, {32}),
+                            weight(random, DType::f32, {32}), indices({2}, {0, 102}),
+                            state({1, 32, 128, 128}, std::vector<float>(32 * 128 * 128, 0.0f))},
+                           {}};
+        const Pieces found = in_pieces(devices, op, {0, 1, 2}, 5, -1, lengths);
+        CHECK(rms_error_of(found.pieces, found.whole) <= bf16_step);
+    }
+}
+
+TEST_CASE("states that have seen something") {
+    Devices devices;
+    std::mt19937 random(35);
+    for (const std::vector<int> & lengths : {std::vector<int>{1}, {2, 1}, {70, 1, 3}}) {
+        const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
+        compare(devices,
+                {CausalConvParams{},
+                 {activation(random, {tokens, 8192}), weight(random, DType::f32, {8192, 1, 4}, 0.5f),
+                  indices({count + 1}, segments_of(lengths)),
+                  state({count, 3, 8192}, random_numbers(random, count * 3 * 8192, 1))},
+                 {}},
+                2);
+        GatedDeltaNetParams params;
+        params.key_heads = 4, params.value_heads = 8, params.key_head = 128, params.value_head = 128;
+        compare(devices, {params,
+                          {activation(random, {tokens, 16 * 128}), activation(random, {tokens, 8}),
+                           activation(random, {tokens, 8}), weight(random, DType::f32, {8}),
+                           weight(random, DType::f32, {8}), indices({count + 1}, segments_of(lengths)),
+                           state({count, 8, 128, 128}, random_numbers(random, count * 8 * 128 * 128, 0.1f))},
+                          {}});
+    }
+}
+
+// What no kernel takes is refused while a graph is planned, by the op's name and the shape.
+TEST_CASE("shapes that the device cannot run") {
+    Devices devices;
+    Graph graph(Precision::bf16, DType::bf16);
+    const ValueId q = graph.input("q", DType::bf16, {4, 2 * 96}), segments = graph.input("segments", DType::i32, {2});
+    graph.add(AttentionParams{96, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
+              "attention of odd heads");
+    REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
+    const Result<ArenaPlan> plan = Executor(*devices.cuda).plan(graph, std::vector<bool>(graph.values().size(), false));
+    REQUIRE(!plan.ok());
+    CHECK(plan.status().code() == Code::unsupported);
+    CHECK(plan.status().message().find("attention (attention of odd heads): heads of 96") != std::string::npos);
+}
+
+TEST_CASE("bench of attention with a cache" * doctest::skip()) {
+    Devices devices;
+    std::mt19937 random(36);
+    OpRunner cuda(*devices.cuda);
+    for (const int past : {1000, 4000, 30000}) {
+        const OpCase op = cache_case(random, {{1}, {past}, past + 1, 16, 2, 256});
+        const double seconds = cuda.run(op, 50).seconds, bytes = double(past) * 512 * 2 * 4;
+        printf("attention, 1 position after %6d, 16/2 x 256   %9.3f ms %6.0f GB/s\n", past, seconds * 1e3,
+               bytes / seconds / 1e9);
+    }
+    const double seconds = cuda.run(cache_case(random, {{2048}, {2048}, 4096, 16, 2, 256}), 20).seconds;
+    printf("attention, 2048 positions after 2048, 16/2 x 256 %9.3f ms %6.1f TFLOP/s\n", seconds * 1e3,
+           4 * 16 * 256 * (2048.0 * 2048 + 2048 * 1024.5) / seconds / 1e12);
+    fflush(stdout);
+}
