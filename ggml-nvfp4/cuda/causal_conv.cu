@@ -68,7 +68,6 @@ __global__ void history_kernel(const bf16 * u, const int32_t * segments, float *
 Status run(CudaContext & context, KernelCall & call) {
     const Tensor &u = call.inputs[0], &weight = call.inputs[1];
     const int taps = int(weight.shape.last());
-    if (taps > max_taps) return fail(Code::unsupported, "causal_conv: ", taps, " taps, at most ", max_taps, " on CUDA");
     const int64_t tokens = u.shape[0], channels = u.shape[1], count = call.inputs[2].shape[0] - 1;
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
@@ -81,8 +80,14 @@ Status run(CudaContext & context, KernelCall & call) {
     return launched("causal_conv");
 }
 
+Status supports(const KernelCall & call) {
+    const int64_t taps = call.inputs[1].shape.last();
+    if (taps <= max_taps) return {};
+    return fail(Code::unsupported, taps, " taps; it takes at most ", max_taps);
+}
+
 } // namespace
 
-const CudaEntry causal_conv_entry = {run, nullptr};
+const CudaEntry causal_conv_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda

@@ -148,9 +148,6 @@ uint64_t key_bytes(const Delta & d) {
 
 Status run(CudaContext & context, KernelCall & call) {
     const Delta d = sizes_of(call);
-    if (d.key_head != 32 && d.key_head != 64 && d.key_head != 128)
-        return fail(Code::unsupported, "gated_delta_net: key heads of ", d.key_head,
-                    "; on CUDA they have 32, 64 or 128");
     const auto * qkv = call.inputs[0].as<const bf16>();
     auto * keys = static_cast<float *>(call.scratch);
     auto * gates = reinterpret_cast<float2 *>(static_cast<uint8_t *>(call.scratch) + key_bytes(d));
@@ -171,8 +168,14 @@ uint64_t scratch_bytes(const KernelCall & call) {
     return key_bytes(d) + uint64_t(d.tokens) * uint64_t(d.value_heads) * sizeof(float2);
 }
 
+Status supports(const KernelCall & call) {
+    const int64_t head = call.as<GatedDeltaNetParams>().key_head;
+    if (head == 32 || head == 64 || head == 128) return {};
+    return fail(Code::unsupported, "key heads of ", head, " dims; they have 32, 64 or 128 there");
+}
+
 } // namespace
 
-const CudaEntry gated_delta_net_entry = {run, scratch_bytes};
+const CudaEntry gated_delta_net_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

@@ -1,6 +1,7 @@
 // Rows of each expert are gathered into one block of memory, then a product for each expert that has any.
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
+#include "cuda/plain_product.cuh"
 #include "cuda/widen.cuh"
 
 #include <vector>
@@ -35,6 +36,10 @@ __global__ void rows_kernel(const int32_t * slots, const int32_t * offsets, int 
 __global__ void gather_kernel(const bf16 * x, const int32_t * rows, const int32_t * used, int64_t width, bf16 * out) {
     const int64_t j = blockIdx.x;
     if (j >= *used) return;
+    if (width % 8 != 0) {
+        for (int64_t i = threadIdx.x; i < width; i += blockDim.x) out[j * width + i] = x[int64_t(rows[j]) * width + i];
+        return;
+    }
     const auto * const from = reinterpret_cast<const uint4 *>(x + int64_t(rows[j]) * width);
     auto * const to = reinterpret_cast<uint4 *>(out + j * width);
     for (int64_t i = threadIdx.x; i < width / 8; i += blockDim.x) to[i] = from[i];
@@ -58,11 +63,6 @@ Status run(CudaContext & context, KernelCall & call) {
     const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[2].shape[0];
     const auto * offsets = call.inputs[3].as<const int32_t>();
     const auto * input_scales = call.inputs[4].as<const float>();
-    if (w.dtype == DType::f32)
-        return Status(Code::unsupported, "grouped_linear: F32 weights are not supported on CUDA");
-    if (k % 8 != 0)
-        return fail(Code::unsupported, "grouped_linear: K = ", k,
-                    ", which 8 does not divide, is not supported on CUDA");
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     auto * const rows = reinterpret_cast<int32_t *>(memory + scratch.rows);
@@ -107,8 +107,15 @@ Status run(CudaContext & context, KernelCall & call) {
         }
         const bool scaled = global || input_scales;
         if (scaled) GNV_TRY(product_factor(context.stream, global, input_scales ? input_scales + g : nullptr, factor));
-        GNV_TRY(context.gemm->run(context.stream, m, n, k, expert_inputs, k, weight, out + first * n, n,
-                                  scaled ? factor : nullptr));
+        const float * const scale = scaled ? factor : nullptr;
+        if (w.dtype == DType::f32) {
+            const float * const own = w.as<const float>() + g * n * k;
+            GNV_TRY(plain_product(context.stream, m, n, k, expert_inputs, own, out + first * n, n, scale));
+        } else if (is_plain(w)) {
+            GNV_TRY(plain_product(context.stream, m, n, k, expert_inputs, weight, out + first * n, n, scale));
+        } else {
+            GNV_TRY(context.gemm->run(context.stream, m, n, k, expert_inputs, k, weight, out + first * n, n, scale));
+        }
     }
     return {};
 }

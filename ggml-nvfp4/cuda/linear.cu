@@ -1,5 +1,6 @@
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
+#include "cuda/plain_product.cuh"
 #include "cuda/widen.cuh"
 
 #include <cuda_fp8.h>
@@ -91,9 +92,6 @@ Status run(CudaContext & context, KernelCall & call) {
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     const auto * input_scale = call.inputs[2].as<const float>();
     const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
-    if (w.dtype == DType::f32) return Status(Code::unsupported, "linear: F32 weights are not supported on CUDA");
-    if (k % 8 != 0)
-        return fail(Code::unsupported, "linear: K = ", k, ", which 8 does not divide, is not supported on CUDA");
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     const auto * a = x.as<const bf16>();
@@ -103,9 +101,14 @@ Status run(CudaContext & context, KernelCall & call) {
         GNV_TRY(quantize_inputs(context.stream, a, nullptr, m, k, input_scale, codes));
         a = codes;
     }
-    if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
-
     auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
+    if (is_plain(w)) {
+        if (input_scale) GNV_TRY(product_factor(context.stream, nullptr, input_scale, factor));
+        const float * const scale = input_scale ? factor : nullptr;
+        if (w.dtype == DType::f32) return plain_product(context.stream, m, n, k, a, w.as<const float>(), out, n, scale);
+        return plain_product(context.stream, m, n, k, a, w.as<const bf16>(), out, n, scale);
+    }
+    if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
     const auto * weight = w.as<const bf16>();
     const int64_t rows_each = w.dtype == DType::f4 ? std::min(w.global_scale_rows, n) : n;
     if (w.dtype == DType::f4) {

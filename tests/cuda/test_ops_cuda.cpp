@@ -149,6 +149,38 @@ TEST_CASE("linear") {
     }
 }
 
+// Sums in the order of the index: the bits of the CPU.
+TEST_CASE("linear: weights in F32, and rows that 8 does not divide") {
+    Devices devices;
+    std::mt19937 random(13);
+    struct Size {
+        int64_t m, n, k;
+    };
+    for (const DType dtype : {DType::f32, DType::bf16})
+        for (const Size & size : {Size{1, 1, 1}, {3, 70, 20}, {65, 64, 100}, {130, 129, 2052}, {64, 300, 2048}}) {
+            CAPTURE(size.m);
+            CAPTURE(size.k);
+            OpInput w = weight(random, dtype, {size.n, size.k}, 0.05f);
+            if (dtype == DType::f32) // values that BF16 does not hold
+                for (float & value : w.numbers) value *= 1.0f + float(random() % 1000) * 1e-5f;
+            if (dtype == DType::bf16 && size.k % 8 == 0) continue;
+            compare_exactly(devices, {LinearParams{}, {activation(random, {size.m, size.k}), w}, {}});
+            if (size.k % 16 == 0)
+                compare(devices, {LinearParams{}, {activation(random, {size.m, size.k}), w, numbers({1}, {500})}, {}});
+        }
+    for (const int64_t k : {int64_t(64), int64_t(36)})
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            const int64_t tokens = 60, chosen = 4, experts = 16, room = tokens * chosen;
+            const std::vector<int32_t> choices = random_choices(random, tokens, int(chosen), int(experts));
+            const Order order = order_of(choices, 0, int(experts), size_t(room));
+            const OpCase op = {GroupedLinearParams{GroupedLinearParams::Row::token, chosen},
+                               {activation(random, {tokens, k}), weight(random, dtype, {experts, 48, k}, 0.1f),
+                                indices({room}, order.slots), indices({experts + 1}, order.offsets)},
+                               {}};
+            compare(devices, op);
+        }
+}
+
 TEST_CASE("experts") {
     Devices devices;
     std::mt19937 random(4);
