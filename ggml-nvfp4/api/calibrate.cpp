@@ -1,6 +1,6 @@
 #include "api/calibrate.h"
 
-#include "exec/backend.h"
+#include "api/open_device.h"
 
 #include <algorithm>
 
@@ -19,12 +19,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
                JsonDocument::read(join_path(plan.checkpoint.folder(), "config.json"), config_limit));
     GNV_ASSIGN(self->model_, make_text_model(config.root()));
     GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
-    if (options.device < 0) return fail(Code::invalid_argument, "there is no device ", options.device);
-    if (options.device == 0) {
-        self->device_ = open_cpu(threads);
-    } else {
-        GNV_ASSIGN(self->device_, open_cuda(options.device - 1));
-    }
+    GNV_ASSIGN(self->device_, open_device(options.device, threads));
 
     const TextVariant variant = {self->model_.get(), &self->weights_, &shards, options.precision, false};
     PassOptions pass;

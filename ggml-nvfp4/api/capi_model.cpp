@@ -1,5 +1,6 @@
 #include "api/generate.h"
 #include "api/model_handle.h"
+#include "api/open_device.h"
 #include "api/tokenizer_handle.h"
 
 #include <algorithm>
@@ -54,13 +55,13 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         GNV_ASSIGN(model->generation, read_generation_config(folder));
         GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
-        model->device = open_cpu(*engine->threads);
+        GNV_ASSIGN(model->device, open_device(options.device, *engine->threads));
         const TextVariant variant = model->variant(precision);
         GNV_ASSIGN(model->taps, list_taps(variant, 1));
         model->tap_positions = 1;
         for (const TapInfo & tap : model->taps) model->tap_names.push_back(tap_name(tap.tap));
-        GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, 1, model->capacity,
-                                                       options.ram_bytes));
+        const SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
+        GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
         *out = model.release();
         return {};
     });
@@ -169,7 +170,7 @@ static Status forget_text(gnv_model_t & model, Status status) {
     return status;
 }
 
-// Which taps the caller wants to see; empty: all.
+// Which activations the caller wants to see; empty: all.
 static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv_forward_options & options) {
     std::vector<Tap> wanted;
     if (options.tap_count > 0 && !options.tap_names)
@@ -182,10 +183,9 @@ static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv
     return wanted;
 }
 
-static Executor::OnTap tap_caller(const gnv_forward_options & options, std::vector<Tap> wanted) {
+static Executor::OnTap tap_caller(const gnv_forward_options & options) {
     if (!options.tap) return {};
-    return [&options, wanted = std::move(wanted)](const Tap & tap, const Tensor & tensor) -> Status {
-        if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), tap) == wanted.end()) return {};
+    return [&options](const Tap & tap, const Tensor & tensor) -> Status {
         const std::string name = tap_name(tap);
         const gnv_activation activation = make_activation(name.c_str(), tensor.dtype, tensor.shape, tensor.data);
         if (options.tap(options.user, &activation) == 0) return {};
@@ -212,7 +212,7 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
         TextSequence sequence;
         sequence.ids.assign(ids, ids + count);
         Result<std::vector<float>> result =
-            model->session->run(sequence, {options.all_logits != 0, tap_caller(options, std::move(wanted))});
+            model->session->run(sequence, {options.all_logits != 0, tap_caller(options), std::move(wanted)});
         if (!result.ok()) return forget_text(*model, result.take_status());
         if (logits) std::copy(result.value().begin(), result.value().end(), logits);
         if (written) *written = logits ? result.value().size() : 0;

@@ -14,8 +14,9 @@ static double seconds_since(std::chrono::steady_clock::time_point start) {
 // Logits of the last position [vocabulary].
 static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids) {
     std::vector<float> logits;
+    const auto piece_size = size_t(session.piece());
     while (!ids.empty()) {
-        const size_t count = ids.size() < 2 * prompt_piece ? ids.size() : prompt_piece;
+        const size_t count = ids.size() < 2 * piece_size ? ids.size() : piece_size;
         TextSequence piece;
         piece.ids.assign(ids.begin(), ids.begin() + ptrdiff_t(count));
         GNV_ASSIGN(logits, session.run(piece, {}));

@@ -13,10 +13,6 @@
 
 namespace gnv {
 
-// Long prompts run in pieces of this many positions, the last of up to twice as many: activations stay small, and results
-// are those of one piece.
-inline constexpr size_t prompt_piece = 256;
-
 struct GenerateOptions {
     SamplerOptions sampling;
     int64_t max_tokens = 0; // 0: up to a stop id or the end of the caches
@@ -35,7 +31,7 @@ struct GenerateResult {
 // `text`: the characters that this token completes. False ends the text.
 using OnToken = std::function<bool(int32_t id, const std::string & text, bool is_stop)>;
 
-// Goes on from the session's state; `prompt` fits the caches, which hold `capacity` positions. Only ids that are tokens of
+// Goes on from the session's state, with long prompts in the session's pieces; `prompt` fits the caches, which hold `capacity` positions. Only ids that are tokens of
 // `tokenizer` are chosen. Afterwards the session has seen all but the last token.
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
                                 std::span<const int32_t> prompt, const GenerateOptions & options,

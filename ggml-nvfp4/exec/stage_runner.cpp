@@ -150,6 +150,8 @@ class Binder {
             device_input(b.positions, there->positions, DType::i32);
             device_input(b.segments, there->segments, DType::i32);
             device_input(b.mask, there->mask, DType::u8);
+            device_input(b.past, there->past, DType::i32);
+            device_input(b.last_positions, there->last_positions, DType::i32);
             return;
         }
         input(b.ids, call_.inputs.ids, DType::i32);

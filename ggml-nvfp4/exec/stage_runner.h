@@ -72,6 +72,8 @@ struct DeviceBatch {
     const int32_t * positions = nullptr;
     const int32_t * segments = nullptr;
     const uint8_t * mask = nullptr;
+    const int32_t * past = nullptr;
+    const int32_t * last_positions = nullptr;
     std::function<float *(int32_t layer, Observed observed)> maxima;
     std::function<int64_t *(int32_t layer)> tokens_per_expert;
 };

@@ -1,67 +1,24 @@
 #include "exec/text_session.h"
 
-#include "core/memory.h"
+#include "exec/host_tensor.h"
+#include "exec/text_session_state.h"
 
 #include <algorithm>
 
 namespace gnv {
 
-struct TextSession::State {
-    TextVariant variant;
-    Backend * device = nullptr;
-    ThreadPool * threads = nullptr;
-    TextStates states;
-    int64_t past = 0;
-
-    std::vector<std::vector<Stage>> stages; // by group
-    std::vector<WeightGroup> groups;
-    std::vector<AlignedBlock> memory; // of each group; of the largest alone when weights do not stay
-    bool stay = false;
-    AlignedBlock arena;
-    uint64_t arena_bytes = 0;
-
-    void cut_groups();
-    Status load();
-    Status run_group(size_t g, const BatchInputs & inputs, void * hidden, const Request & request,
-                     std::vector<float> & logits);
-    Status grow_arena(const BatchShape & shape, const StageOptions & options);
-};
-
-void TextSession::State::cut_groups() {
-    stages.push_back({Stage{StageKind::embed}});
-    for (int32_t layer = 0; layer < variant.model->sizes().layers; layer++)
-        stages.push_back(variant.model->block_stages(layer));
-    stages.push_back({Stage{StageKind::head}});
-}
-
 Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & variant, Backend & device,
-                                                         ThreadPool & threads, int64_t segments, int64_t capacity,
-                                                         uint64_t ram_bytes) {
-    const TextModel & model = *variant.model;
-    if (capacity > model.sizes().max_positions)
-        return fail(Code::invalid_argument, capacity, " positions are wanted, the model has ",
-                    model.sizes().max_positions);
+                                                         ThreadPool & threads, const SessionOptions & options) {
+    const int64_t most = variant.model->sizes().max_positions;
+    if (options.capacity > most)
+        return fail(Code::invalid_argument, options.capacity, " positions are wanted, the model has ", most);
     std::unique_ptr<State> state(new State);
     state->variant = variant;
     state->device = &device;
     state->threads = &threads;
-    state->cut_groups();
-    uint64_t sum = 0, largest = 0;
-    for (const std::vector<Stage> & group : state->stages) {
-        GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, weights_of(model, group)));
-        sum += planned.bytes();
-        largest = std::max(largest, planned.bytes());
-        state->groups.push_back(std::move(planned));
-    }
-    const uint64_t budget = ram_bytes > 0 ? ram_bytes : available_memory() / 5 * 4;
-    const uint64_t caches = TextStates::bytes(model, segments, capacity);
-    if (largest + caches > budget)
-        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget),
-                    " is too small to run this model with ", capacity, " positions: at least ", largest + caches,
-                    " bytes and the activations are needed");
-    state->stay = sum + caches <= budget;
-    GNV_ASSIGN(state->states, TextStates::create(model, segments, capacity));
-    GNV_TRY(state->load());
+    state->options = options;
+    GNV_TRY(state->choose_plan());
+    GNV_TRY(state->allocate());
     return std::unique_ptr<TextSession>(new TextSession(std::move(state)));
 }
 
@@ -69,54 +26,52 @@ TextSession::TextSession(std::unique_ptr<State> state) : state_(std::move(state)
 TextSession::~TextSession() = default;
 bool TextSession::weights_stay() const { return state_->stay; }
 int64_t TextSession::past() const { return state_->past; }
+int64_t TextSession::piece() const { return state_->piece; }
 
 void TextSession::reset() {
     state_->states.reset();
     state_->past = 0;
 }
 
-Status TextSession::State::load() {
-    if (!stay) {
-        uint64_t largest = 0;
-        for (const WeightGroup & group : groups) largest = std::max(largest, group.bytes());
-        GNV_ASSIGN(AlignedBlock block, allocate_block(largest, "weights"));
-        memory.push_back(std::move(block));
-        return {};
-    }
-    for (WeightGroup & group : groups) {
-        GNV_ASSIGN(AlignedBlock block, allocate_block(group.bytes(), "weights"));
-        memory.push_back(std::move(block));
-        GNV_TRY(group.load(*variant.weights, *variant.files, memory.back().get(), *threads));
-    }
-    return {};
+// The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
+// the last one that is the first again.
+Status TextSession::State::bring(size_t g) {
+    void * const memory = weights[stay ? g : 0].get();
+    if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
+    const auto start = [&](size_t group) {
+        next = group;
+        return reader->start(groups[group], *variant.weights, *variant.files);
+    };
+    if (next != g) GNV_TRY(start(g));
+    next.reset();
+    GNV_ASSIGN(groups[g], reader->finish(memory));
+    GNV_TRY(device->synchronize());
+    const size_t following = (g + 1) % groups.size();
+    return stay && following == 0 ? Status() : start(following);
 }
 
-Status TextSession::State::grow_arena(const BatchShape & shape, const StageOptions & options) {
-    uint64_t needed = 0;
-    StageRunner runner(*device, options);
-    for (const std::vector<Stage> & group : stages) {
-        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, group, shape));
-        needed = std::max(needed, bytes);
-    }
-    if (needed <= arena_bytes) return {};
-    arena.reset();
-    GNV_ASSIGN(arena, allocate_block(needed, "activations"));
-    arena_bytes = needed;
-    return {};
-}
-
-Status TextSession::State::run_group(size_t g, const BatchInputs & inputs, void * hidden, const Request & request,
-                                     std::vector<float> & logits) {
-    if (!stay) GNV_TRY(groups[g].load(*variant.weights, *variant.files, memory.front().get(), *threads));
-    StageOptions options;
-    options.last_position_only = !request.all_logits;
-    StageRunner runner(*device, options);
-    StageCall call{variant, stages[g], groups[g], inputs};
-    call.fields.hidden = hidden;
+Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
+                                     const Request & request, std::vector<float> & logits) {
+    if (!stay) GNV_TRY(bring(g));
+    StageOptions stage_options;
+    stage_options.last_position_only = !request.all_logits;
+    StageRunner runner(*device, stage_options);
+    StageCall call{variant, stages[g], groups[g], batch};
+    call.fields.hidden = hidden.get();
     call.states = &states;
-    call.on_tap = request.on_tap;
+    call.on_device = &there;
+    if (request.on_tap)
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+            const bool wanted =
+                request.taps.empty() || std::find(request.taps.begin(), request.taps.end(), tap) != request.taps.end();
+            if (!wanted) return {};
+            if (!is_remote()) return request.on_tap(tap, tensor);
+            GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
+            return request.on_tap(tap, host.tensor);
+        };
     call.on_logits = [&](const Tensor & tensor) -> Status {
-        logits.assign(tensor.as<float>(), tensor.as<float>() + tensor.shape.elements());
+        GNV_ASSIGN(HostTensor host, download_tensor(*device, tensor));
+        logits = std::move(host.memory);
         return {};
     };
     return runner.run(call, arena.get(), arena_bytes);
@@ -124,8 +79,7 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & inputs, void 
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
     State & state = *state_;
-    const TextModelSizes & sizes = state.variant.model->sizes();
-    GNV_TRY(check_sequence(sequence, 0, sizes, state.past));
+    GNV_TRY(check_sequence(sequence, 0, state.model().sizes(), state.past));
     BatchInputs inputs = make_batch(&sequence, 1);
     if (inputs.shape.segments != state.states.segments())
         return fail(Code::invalid_argument, "the session runs ", state.states.segments(), " texts, ",
@@ -140,13 +94,11 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     if (sequence.positions.empty())
         for (int32_t & position : inputs.positions) position += int32_t(state.past);
 
-    StageOptions options;
-    options.last_position_only = !request.all_logits;
-    GNV_TRY(state.grow_arena(inputs.shape, options));
-    GNV_ASSIGN(const AlignedBlock hidden,
-               allocate_block(uint64_t(inputs.shape.positions * sizes.hidden) * sizeof(float), "hidden states"));
+    GNV_TRY(state.device->synchronize()); // before memory is exchanged
+    GNV_TRY(state.make_room(inputs.shape, request.all_logits));
+    GNV_ASSIGN(const DeviceBatch there, state.inputs.upload(*state.device, inputs));
     std::vector<float> logits;
-    for (size_t g = 0; g < state.groups.size(); g++) GNV_TRY(state.run_group(g, inputs, hidden.get(), request, logits));
+    for (size_t g = 0; g < state.groups.size(); g++) GNV_TRY(state.run_group(g, inputs, there, request, logits));
     state.past += length;
     return logits;
 }

@@ -660,6 +660,10 @@ typedef struct gnv_model_options {
     uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. Weights that do not fit are read again for
                              each call: slow, with the same results */
     uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
+    int32_t device;       /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16:
+                             precision must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED */
+    uint64_t device_bytes; /* budget of that device's memory, for everything; 0: most of what is free. ram_bytes then is
+                              for weights on their way. The CPU has none of its own and ignores it */
 } gnv_model_options;
 
 static inline void gnv_model_options_init(gnv_model_options * options) {

@@ -16,7 +16,7 @@ struct Fixture {
 
     std::unique_ptr<TextSession> session(int64_t capacity, Precision precision = Precision::f32) {
         Result<std::unique_ptr<TextSession>> opened =
-            TextSession::create(model->variant(precision), *device, *threads, 1, capacity, 0);
+            TextSession::create(model->variant(precision), *device, *threads, {1, capacity});
         REQUIRE_MESSAGE(opened.ok(), opened.status().message());
         return opened.take();
     }

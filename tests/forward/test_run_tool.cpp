@@ -120,7 +120,7 @@ TEST_CASE("a dump of one sequence has plain names, and long ones come in pieces 
     REQUIRE(run(tiny_folder + " --quiet --tokens " + tokens_file(folder, {sequence.ids}) + " --dump " +
                 folder / "dump513.safetensors")
                 .exit_code == 0);
-    const auto session = TextSession::create(model->variant(), *device, *threads, 1, 513, 0).take();
+    const auto session = TextSession::create(model->variant(), *device, *threads, {1, 513}).take();
     CHECK(GoldenFile(folder / "dump513.safetensors").floats("logits") == session->run(sequence, {true, {}}).take());
     // Nothing is replaced.
     const ToolRun again = run(arguments + " 2>&1"); // the tokens are others by now; the file is what counts

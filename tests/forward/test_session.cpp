@@ -33,7 +33,7 @@ Run run(const std::vector<int32_t> & ids, const std::vector<size_t> & cuts = {},
     const auto threads = ThreadPool::create(thread_count).take();
     const auto device = open_cpu(*threads);
     Result<std::unique_ptr<TextSession>> opened = TextSession::create(
-        tiny().variant(precision), *device, *threads, 1, std::max<int64_t>(256, int64_t(ids.size())), ram_bytes);
+        tiny().variant(precision), *device, *threads, {1, std::max<int64_t>(256, int64_t(ids.size())), ram_bytes});
     REQUIRE_MESSAGE(opened.ok(), opened.status().message());
     Run out;
     out.weights_stay = opened.value()->weights_stay();
@@ -91,7 +91,7 @@ TEST_CASE("one token at a time") {
 TEST_CASE("a text that starts anew is as the first one") {
     const auto threads = ThreadPool::create(2).take();
     const auto device = open_cpu(*threads);
-    const auto session = TextSession::create(tiny().variant(), *device, *threads, 1, 128, 0).take();
+    const auto session = TextSession::create(tiny().variant(), *device, *threads, {1, 128}).take();
     TextSequence sequence;
     sequence.ids = text_ids(100);
     const std::vector<float> first = session->run(sequence, {true, {}}).take();
@@ -127,7 +127,7 @@ TEST_CASE("the same bits when weights do not stay in memory") {
     // Less than one group of weights: refused, with what would do.
     const auto threads = ThreadPool::create(1).take();
     const auto device = open_cpu(*threads);
-    const Status refused = TextSession::create(tiny().variant(), *device, *threads, 1, 64, 1000).take_status();
+    const Status refused = TextSession::create(tiny().variant(), *device, *threads, {1, 64, 1000}).take_status();
     CHECK(refused.code() == Code::out_of_memory);
     CHECK(refused.message().find("at least") != std::string::npos);
 }

@@ -1,0 +1,45 @@
+#include "exec/device_inputs.h"
+
+#include <cstring>
+
+namespace gnv {
+
+static uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+uint64_t DeviceInputs::bytes(const BatchShape & shape) {
+    const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
+    return aligned(positions * sizeof(int32_t)) + aligned(3 * positions * sizeof(int32_t)) + aligned(positions) +
+           aligned((segments + 1) * sizeof(int32_t)) + 2 * aligned(segments * sizeof(int32_t));
+}
+
+Result<DeviceInputs> DeviceInputs::create(Backend & device, uint64_t bytes) {
+    DeviceInputs inputs;
+    inputs.bytes_ = bytes;
+    GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
+    GNV_ASSIGN(inputs.staging_, device.allocate_host(bytes));
+    return inputs;
+}
+
+Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & inputs) {
+    GNV_TRY(device.synchronize());
+    uint64_t used = 0;
+    const auto place = [&](const auto & data) {
+        using Element = typename std::decay_t<decltype(data)>::value_type;
+        const uint64_t begin = used, bytes = data.size() * sizeof(Element);
+        used += aligned(bytes);
+        GNV_CHECK(used <= bytes_);
+        if (bytes > 0) memcpy(static_cast<uint8_t *>(staging_.get()) + begin, data.data(), bytes);
+        return reinterpret_cast<const Element *>(static_cast<const uint8_t *>(memory_.get()) + begin);
+    };
+    DeviceBatch batch;
+    batch.ids = place(inputs.ids);
+    batch.positions = place(inputs.positions);
+    batch.segments = place(inputs.segments);
+    batch.mask = place(inputs.mask);
+    batch.past = place(inputs.past);
+    batch.last_positions = place(inputs.last_positions);
+    device.upload(memory_.get(), staging_.get(), used);
+    return batch;
+}
+
+} // namespace gnv
