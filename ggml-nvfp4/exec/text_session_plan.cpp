@@ -88,8 +88,7 @@ Status TextSession::State::choose_remote_plan() {
             const BatchShape shape = largest_piece();
             GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, false));
             hidden_bytes = hidden_bytes_of(shape);
-            const uint64_t needed =
-                group_bytes() + caches + arena_bytes + hidden_bytes + DeviceInputs::bytes(shape);
+            const uint64_t needed = group_bytes() + caches + arena_bytes + hidden_bytes + DeviceInputs::bytes(shape);
             smallest = std::min(smallest, needed);
             if (needed <= budget) return {};
         }
