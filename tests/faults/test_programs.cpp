@@ -316,8 +316,8 @@ TEST_CASE("run --dump: a file that carries the name is complete, whatever fails 
     const std::string dump = model().destination, partial = dump + ".partial";
     const std::string tokens = model().scratch / "ids.json";
     if (!path_exists(tokens)) REQUIRE(write_file_synced(tokens, R"({"input_ids": [[1, 2, 3], [4, 5]]})").ok());
-    const std::vector<std::string> command = {"run",    model().source, "--tokens",  tokens,
-                                              "--dump", dump,           "--threads", "2"};
+    const std::vector<std::string> command = {"run", model().source, "--tokens", tokens,      "--dump",
+                                              dump,  "--device",     "cpu",      "--threads", "2"};
     const auto remove_both = [&] {
         for (const std::string & path : {dump, partial})
             if (path_exists(path)) REQUIRE(remove_file(path).ok());

@@ -12,8 +12,8 @@ using nlohmann::json;
 
 namespace {
 
-// Standard output alone; standard error where a test asks for it.
-ToolRun run(const std::string & arguments) { return run_tool("run", arguments); }
+// On the CPU, whose FP32 is what was recorded. Standard output alone; standard error where a test asks for it.
+ToolRun run(const std::string & arguments) { return run_tool("run", "--device cpu " + arguments); }
 
 std::string tokens_file(const ScratchFolder & folder, const std::vector<std::vector<int32_t>> & sequences) {
     return folder.save("tokens.json", json{{"input_ids", sequences}}.dump());
@@ -225,4 +225,12 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
 TEST_CASE("usage of run") {
     CHECK(run("--help").exit_code == 0);
     CHECK(run("--version").out.find("run (ggml-nvfp4)") == 0);
+    const auto refused_device = [](const std::string & name, const std::string & message) {
+        const ToolRun found = run_tool("run", tiny_folder + " --prompt a --device " + name + " 2>&1");
+        CAPTURE(found.out);
+        CHECK(found.exit_code == 2);
+        CHECK(found.out.find(message) != std::string::npos);
+    };
+    refused_device("gpu", "--device gpu: it is auto, cpu, cuda or cuda:N");
+    refused_device("cuda:1000", "--device cuda:1000: this machine has ");
 }
