@@ -75,10 +75,13 @@ TEST_CASE("NVFP4 checkpoints, with activations as they are and in W4A4") {
     const std::vector<int32_t> text = some_ids(70);
     for (const int weights_only : {1, 0}) {
         CAPTURE(weights_only);
-        gnv_model_options cpu = options_for(0), cuda = options_for(1);
-        cpu.weights_only = cuda.weights_only = weights_only;
-        const Model expected = open(engine.get(), run.destination, cpu),
-                    found = open(engine.get(), run.destination, cuda);
+        const auto open_on = [&](int32_t device, gnv_precision precision) {
+            gnv_model_options options = options_for(device);
+            options.weights_only = weights_only;
+            options.precision = precision;
+            return open(engine.get(), run.destination, options);
+        };
+        const Model found = open_on(1, GNV_PRECISION_BF16);
         gnv_model_info info = {};
         info.struct_size = sizeof info;
         REQUIRE(gnv_model_get_info(found.get(), &info) == GNV_OK);
@@ -87,10 +90,14 @@ TEST_CASE("NVFP4 checkpoints, with activations as they are and in W4A4") {
         CHECK(info.weights_stay == 1);
         const std::vector<float> logits = logits_of(engine.get(), found.get(), text);
         CHECK(logits_of(engine.get(), found.get(), text) == logits);
-        // Where rounding moves an input over the edge of a code, W4A4 makes more of it.
-        const double error = typical_error(logits, logits_of(engine.get(), expected.get(), text));
+        // As far from FP32 as BF16 on the CPU is: more in W4A4, where rounding moves inputs over the edge of a code.
+        const std::vector<float> exact = logits_of(engine.get(), open_on(0, GNV_PRECISION_FP32).get(), text);
+        const double noise = typical_error(logits_of(engine.get(), open_on(0, GNV_PRECISION_BF16).get(), text), exact);
+        const double error = typical_error(logits, exact);
+        CAPTURE(noise);
         CAPTURE(error);
-        CHECK(error < (weights_only ? 0.02 : 0.1));
+        CHECK(noise < 0.25);
+        CHECK(error < 1.5 * noise);
     }
 }
 
