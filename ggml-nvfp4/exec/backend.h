@@ -25,6 +25,9 @@ struct Device {
     int compute_major = 0, compute_minor = 0; // CUDA compute capability
 };
 
+// What driver and libraries take of a device's memory for themselves: a part of every budget of it.
+inline constexpr uint64_t device_context_bytes = 512 << 20;
+
 class Backend;
 struct DeviceMemoryDelete {
     Backend * backend = nullptr;

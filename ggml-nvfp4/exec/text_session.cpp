@@ -38,9 +38,10 @@ void TextSession::reset() {
 Status TextSession::State::bring(size_t g) {
     void * const memory = weights[stay ? g : 0].get();
     if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
-    const auto start = [&](size_t group) {
+    const auto start = [&](size_t group) -> Status {
+        GNV_TRY(reader->start(groups[group], *variant.weights, *variant.files));
         next = group;
-        return reader->start(groups[group], *variant.weights, *variant.files);
+        return {};
     };
     if (next != g) GNV_TRY(start(g));
     next.reset();

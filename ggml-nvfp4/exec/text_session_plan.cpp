@@ -52,6 +52,11 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, bo
     return needed;
 }
 
+uint64_t TextSession::State::device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const {
+    return device_context_bytes + (stay ? weight_bytes : largest_group) +
+           TextStates::bytes(model(), options.segments, options.capacity) + of_arena + of_hidden + of_inputs;
+}
+
 // In host memory activations are not part of the budget.
 Status TextSession::State::choose_plan() {
     GNV_TRY(cut_groups());
@@ -68,7 +73,7 @@ Status TextSession::State::choose_plan() {
 }
 
 Status TextSession::State::choose_remote_plan() {
-    if (variant.precision != Precision::bf16)
+    if (device->activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
         return fail(Code::unsupported, device->device().name, " computes in BF16: use precision bf16, or the CPU");
     const uint64_t host_budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
     if (largest_group > host_budget)
@@ -76,10 +81,7 @@ Status TextSession::State::choose_remote_plan() {
                     " is too small for the weights on their way to ", device->device().name, ": at least ",
                     largest_group, " bytes are needed");
     GNV_ASSIGN(const uint64_t available, device->free_bytes());
-    constexpr uint64_t reserve = 512 << 20; // for the libraries that the device's kernels need
-    const uint64_t free = available > reserve ? available - reserve : 0;
-    budget = options.device_bytes > 0 ? std::min(options.device_bytes, free) : free;
-    const uint64_t caches = TextStates::bytes(model(), options.segments, options.capacity);
+    budget = options.device_bytes > 0 ? std::min(options.device_bytes, available) : available;
     uint64_t smallest = UINT64_MAX;
     for (const bool all : {true, false}) {
         for (const int64_t positions : device_pieces) {
@@ -88,7 +90,7 @@ Status TextSession::State::choose_remote_plan() {
             const BatchShape shape = largest_piece();
             GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, false));
             hidden_bytes = hidden_bytes_of(shape);
-            const uint64_t needed = group_bytes() + caches + arena_bytes + hidden_bytes + DeviceInputs::bytes(shape);
+            const uint64_t needed = device_bytes_with(arena_bytes, hidden_bytes, DeviceInputs::bytes(shape));
             smallest = std::min(smallest, needed);
             if (needed <= budget) return {};
         }
@@ -131,8 +133,7 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
     const uint64_t inputs_needed = std::max(DeviceInputs::bytes(shape), inputs.bytes());
     if (is_remote()) {
-        const uint64_t needed = group_bytes() + TextStates::bytes(model(), options.segments, options.capacity) +
-                                arena_needed + hidden_needed + inputs_needed;
+        const uint64_t needed = device_bytes_with(arena_needed, hidden_needed, inputs_needed);
         if (needed > budget)
             return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions",
                         all_logits ? " with the logits of all" : "", " needs ", needed, " bytes of the memory of ",

@@ -40,10 +40,11 @@ struct TextSession::State {
     ~State() { (void)device->synchronize(); } // nothing may be under way when memory goes
     bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
     const TextModel & model() const { return *variant.model; }
-    uint64_t group_bytes() const { return stay ? weight_bytes : largest_group; } // that are held
-    BatchShape shape_of(int64_t positions) const;                                // of all texts together
+    BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
+
+    uint64_t device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const; // all that it holds
 
     Status cut_groups();
     Status choose_plan();
