@@ -159,6 +159,37 @@ TEST_CASE("a text in pieces is the text at once, but for rounding; twice it is t
     }
 }
 
+TEST_CASE("texts side by side have the bits that each has alone") {
+    const Fixture f;
+    const std::vector<int32_t> ids = text_ids(260);
+    const auto both = f.session({2, 128}), one = f.session({1, 128});
+    std::vector<float> together[2], alone[2]; // logits of the last positions of each piece
+    const std::vector<size_t> lengths = {70, 1, 1, 33, 1};
+    for (size_t at = 0, piece = 0; piece < lengths.size(); at += lengths[piece++]) {
+        TextSequence sequence;
+        for (const size_t begin : {size_t(0), size_t(130)})
+            sequence.ids.insert(sequence.ids.end(), ids.begin() + ptrdiff_t(begin + at),
+                                ids.begin() + ptrdiff_t(begin + at + lengths[piece]));
+        sequence.segments = {0, int32_t(lengths[piece])};
+        const Result<std::vector<float>> logits = both->run(sequence, {});
+        REQUIRE_MESSAGE(logits.ok(), logits.status().message());
+        REQUIRE(logits.value().size() == 2 * vocabulary);
+        for (size_t text = 0; text < 2; text++) {
+            const auto begin = logits.value().begin() + ptrdiff_t(text * vocabulary);
+            together[text].insert(together[text].end(), begin, begin + ptrdiff_t(vocabulary));
+        }
+    }
+    for (size_t text = 0; text < 2; text++) {
+        one->reset();
+        for (size_t at = text * 130, piece = 0; piece < lengths.size(); at += lengths[piece++]) {
+            const std::vector<float> logits =
+                logits_of(*one, {ids.begin() + ptrdiff_t(at), ids.begin() + ptrdiff_t(at + lengths[piece])}, false);
+            alone[text].insert(alone[text].end(), logits.begin(), logits.end());
+        }
+        CHECK(together[text] == alone[text]);
+    }
+}
+
 TEST_CASE("weights that stream give the bits of weights that stay; a budget too small is refused with what would do") {
     const Fixture f;
     const std::vector<int32_t> ids = text_ids(150);
