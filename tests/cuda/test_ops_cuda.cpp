@@ -293,6 +293,25 @@ TEST_CASE("experts: a row's bits do not depend on the others") {
     }
 }
 
+// silu_mul with groups gives the same bytes as silu_mul and observe.
+static void compare_fused_maxima(Devices & devices, std::mt19937 & random, Shape shape, int groups,
+                                 const std::vector<int32_t> & offsets) {
+    CAPTURE(dims_text(shape));
+    CAPTURE(groups);
+    const OpInput gate = activation(random, shape, 3), up = activation(random, shape);
+    const OpInput none = zero_state(DType::f32, {groups}), starts = indices({groups + 1}, offsets);
+    const OpCase fused = {SiluMulParams{groups}, {gate, up, none, starts}, {true, true, true, !offsets.empty()}};
+    compare(devices, fused);
+    OpRunner cuda(*devices.cuda);
+    const OpResult found = cuda.run(fused);
+    OpInput product = activation(random, shape);
+    product.numbers = cuda.run({SiluMulParams{}, {gate, up}, {}}).tensors[0];
+    CHECK(found.tensors[0] == product.numbers);
+    const OpCase observed = {
+        ObserveParams{Statistic::maximum, groups}, {product, none, starts}, {true, true, !offsets.empty()}};
+    CHECK(found.tensors[1] == cuda.run(observed).tensors[0]);
+}
+
 TEST_CASE("largest magnitudes") {
     Devices devices;
     std::mt19937 random(5);
@@ -303,7 +322,14 @@ TEST_CASE("largest magnitudes") {
                                 {ObserveParams{Statistic::maximum, groups},
                                  {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})},
                                  {}});
+    // In the same pass as SiLU times up: the maximum of BF16 numbers that may be a step off the CPU's.
+    for (const int groups : {1, 4, 32})
+        for (const int64_t rows : {1, 33, 1000})
+            for (const int64_t width : {20, 64, 512})
+                compare_fused_maxima(devices, random, {rows, groups * width}, groups, {});
     const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 90}; // rows beyond are not looked at
+    compare_fused_maxima(devices, random, {100, 512}, 5, offsets);
+    compare_fused_maxima(devices, random, {100, 20}, 5, offsets);
     compare_exactly(devices, {ObserveParams{Statistic::maximum, 5},
                               {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)},
                               {}});
@@ -440,6 +466,10 @@ TEST_CASE("bench of ops" * doctest::skip()) {
           {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
     print("silu_mul 16384 x 8192",
           {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
+    print("silu_mul and maxima 16384 x 16 x 512",
+          {SiluMulParams{16},
+           {activation(random, {T, 8192}), activation(random, {T, 8192}), zero_state(DType::f32, {16}), {}},
+           {true, true, true, false}});
     print("observe 16384 x 16 x 512",
           {ObserveParams{Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
     print("linear 16384 x 2048 -> 32",
