@@ -1,6 +1,6 @@
 // The recurrent form in F32: columns of the state are independent of each other, so a few threads hold one column each part
 // in registers and walk through the text; no value passes between blocks. Blocks of 32 columns fill the device even for one
-// text. Segments of more than a few positions take the chunked form where there is one.
+// text. Segments of more than one position take the chunked form where there is one.
 #include "cuda/gated_delta_net.cuh"
 #include "cuda/kernels.cuh"
 
