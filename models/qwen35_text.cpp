@@ -135,16 +135,31 @@ class BlockWriter {
         return value;
     }
     ValueId add(ValueId a, ValueId b, Site site) { return g_.add(AddParams{}, {a, b}, name(site)); }
+    ValueId maxima(Observed observed, int32_t first_group, int32_t groups) {
+        const ValueId total = g_.state(observed_name(observed), DType::f32, {groups});
+        b_.bound_totals.push_back({layer_, observed, first_group, groups, total, Statistic::maximum});
+        return total;
+    }
     void observe(ValueId x, Observed observed, int32_t first_group = 0, int32_t groups = 1,
                  ValueId offsets = no_value) {
         if (!b_.observe) return;
-        const ValueId total = g_.state(observed_name(observed), DType::f32, {groups});
-        b_.bound_totals.push_back({layer_, observed, first_group, groups, total, Statistic::maximum});
+        const ValueId total = maxima(observed, first_group, groups);
         g_.add(ObserveParams{Statistic::maximum, groups}, {x, total, offsets}, where(observed_name(observed)));
         if (!b_.observe_magnitudes) return;
         const ValueId bins = g_.state("magnitudes", DType::i64, {groups, magnitude_bins});
         b_.bound_totals.push_back({layer_, observed, first_group, groups, bins, Statistic::magnitudes});
         g_.add(ObserveParams{Statistic::magnitudes, groups}, {x, bins, offsets}, where(observed_name(observed)));
+    }
+
+    // SiLU(gate) * up, observed: in the same pass where nothing but the maximum is asked for.
+    ValueId activation(ValueId gate, ValueId up, const char * what, Observed observed, int32_t first_group = 0,
+                       int32_t groups = 1, ValueId offsets = no_value) {
+        if (b_.observe && !b_.observe_magnitudes)
+            return g_.add(SiluMulParams{groups}, {gate, up, maxima(observed, first_group, groups), offsets},
+                          where(what));
+        const ValueId a = g_.add(SiluMulParams{}, {gate, up, no_value, no_value}, where(what));
+        observe(a, observed, first_group, groups, offsets);
+        return a;
     }
 
   private:
@@ -310,15 +325,14 @@ ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
                 return g_.add(LinearParams{}, {h, weight(ref)}, where(role_traits(role).name)); // [T, count * I]
             };
             const ValueId gate = wide(Role::expert_gate), up = wide(Role::expert_up);
-            ValueId a = g_.add(SiluMulParams{}, {gate, up}, where("expert activation"));
-            observe(a, Observed::expert_down_input, first, count);
+            ValueId a = activation(gate, up, "expert activation", Observed::expert_down_input, first, count);
             a = g_.status().ok() ? g_.reshape(a, {T * count, I}) : no_value;
             y = grouped(a, stack(Role::expert_down, false), slots, offsets, Row::token_and_group);
         } else {
             const ValueId gate = grouped(h, stack(Role::expert_gate, false), slots, offsets, Row::token);
             const ValueId up = grouped(h, stack(Role::expert_up, false), slots, offsets, Row::token);
-            const ValueId a = g_.add(SiluMulParams{}, {gate, up}, where("expert activation")); // [n, I]
-            observe(a, Observed::expert_down_input, first, count, offsets);
+            const ValueId a =
+                activation(gate, up, "expert activation", Observed::expert_down_input, first, count, offsets); // [n, I]
             y = grouped(a, stack(Role::expert_down, false), slots, offsets, Row::own);
         }
         sum = g_.add(ExpertCombineParams{}, {sum, y, slots, offsets, b_.router_weights}, name(Site::mlp_experts));
@@ -330,8 +344,7 @@ ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
 ValueId BlockWriter::shared_expert(ValueId h) {
     const ValueId gate = linear(h, Role::shared_expert_gate_proj, Site::mlp_shared_expert_gate_proj); // [T, I]
     const ValueId up = linear(h, Role::shared_expert_up, Site::mlp_shared_expert_up_proj);
-    const ValueId a = g_.add(SiluMulParams{}, {gate, up}, where("shared expert activation"));
-    observe(a, Observed::shared_down_input);
+    const ValueId a = activation(gate, up, "shared expert activation", Observed::shared_down_input);
     const ValueId y =
         tapped(linear(a, Role::shared_expert_down, Site::mlp_shared_expert_down_proj), Site::mlp_shared_expert);
     const ValueId opening = linear(h, Role::shared_expert_gate, Site::mlp_shared_expert_gate); // [T, 1]
@@ -342,8 +355,7 @@ ValueId BlockWriter::dense_mlp(ValueId h) {
     observe(h, Observed::mlp_input);
     const ValueId gate = linear(h, Role::mlp_gate, Site::mlp_gate_proj); // [T, I]
     const ValueId up = linear(h, Role::mlp_up, Site::mlp_up_proj);
-    const ValueId a = g_.add(SiluMulParams{}, {gate, up}, where("mlp activation"));
-    observe(a, Observed::mlp_down_input);
+    const ValueId a = activation(gate, up, "mlp activation", Observed::mlp_down_input);
     return linear(a, Role::mlp_down, Site::mlp_down_proj);
 }
 

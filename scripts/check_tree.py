@@ -37,7 +37,8 @@ PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
 INCLUDED_OFTEN = {"ggml-nvfp4/cpu/" + name for name in (
     "nvfp4_compare_loops.h", "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h",
     "logit_loops.h")}  # once per instruction set, by design
-CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels"}  # files of cuda/ that are not kernels
+CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles",  # files of cuda/ that are no op's own
+                     "gated_delta_net_chunked", "grouped_product"}  # or one of its forms
 MAX_LINES = 800
 
 SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")

@@ -9,27 +9,11 @@ namespace gnv::cpu {
 
 namespace {
 
-struct Observed {
-    explicit Observed(const KernelCall & call)
-        : x(call.inputs[0].as<const float>()), offsets(call.inputs[2].as<const int32_t>()),
-          groups(call.as<ObserveParams>().groups), stride(call.inputs[0].shape.last()),
-          columns(offsets ? stride : stride / groups), rows(offsets ? offsets[groups] : call.inputs[0].shape.rows()) {}
-
-    const float * group(int64_t g) const { return x + (offsets ? offsets[g] * stride : g * columns); }
-    int64_t group_rows(int64_t g) const { return offsets ? offsets[g + 1] - offsets[g] : rows; }
-
-    const float * x;
-    const int32_t * offsets; // null: every row has columns of every group
-    int64_t groups;
-    int64_t stride, columns; // of a row of x, of a group
-    int64_t rows;            // to look at
-};
-
 constexpr int32_t largest_finite = 0x7f7fffff;
 
 int64_t padded_groups(int64_t groups) { return (groups + 15) / 16 * 16; }
 
-Status find_bad(KernelCall & call, const Observed & observed) {
+Status find_bad(KernelCall & call, const GroupedRows & observed) {
     for (int64_t row = 0; row < observed.rows; row++) {
         const float * const x = observed.x + row * observed.stride;
         if (loops().rows.largest_magnitude(x, observed.stride) <= largest_finite) continue;
@@ -42,7 +26,7 @@ Status find_bad(KernelCall & call, const Observed & observed) {
 }
 
 // The largest magnitudes in rows [first, last), by group.
-void largest_of_rows(const Observed & observed, int64_t first, int64_t last, int32_t * largest) {
+void largest_of_rows(const GroupedRows & observed, int64_t first, int64_t last, int32_t * largest) {
     const auto take = [&](int64_t g, int64_t offset, int64_t count) {
         largest[g] = std::max(largest[g], loops().rows.largest_magnitude(observed.x + offset, count));
     };
@@ -62,27 +46,7 @@ void largest_of_rows(const Observed & observed, int64_t first, int64_t last, int
     }
 }
 
-Status observe_maximum(KernelCall & call, const Observed & observed) {
-    float * const total = call.inputs[1].as<float>();
-    int32_t * const largest = static_cast<int32_t *>(call.scratch); // [threads, padded groups]
-    const int64_t padded = padded_groups(observed.groups);
-    std::fill_n(largest, padded * call.threads->size(), 0);
-    GNV_TRY(for_blocks(*call.threads, observed.rows, observed.stride, [&](int64_t first, int64_t last, int thread) {
-        largest_of_rows(observed, first, last, largest + thread * padded);
-    }));
-    for (int64_t i = padded; i < padded * call.threads->size(); i++)
-        largest[i % padded] = std::max(largest[i % padded], largest[i]);
-    for (int64_t g = 0; g < observed.groups; g++)
-        if (largest[g] > largest_finite) return find_bad(call, observed);
-    for (int64_t g = 0; g < observed.groups; g++) {
-        float value;
-        memcpy(&value, &largest[g], sizeof value);
-        total[g] = std::max(total[g], value);
-    }
-    return {};
-}
-
-Status observe_sums(KernelCall & call, const Observed & observed, bool squares) {
+Status observe_sums(KernelCall & call, const GroupedRows & observed, bool squares) {
     double * const total = call.inputs[1].as<double>();
     const int64_t width = 512; // of a task
     const int64_t tasks_per_group = (observed.columns + width - 1) / width;
@@ -111,7 +75,7 @@ void add_tile(const float * x, int64_t stride, int64_t rows, int64_t i, int64_t 
                 total[a * total_stride + b] += double(x[r * stride + i + a]) * double(x[r * stride + j + b]);
 }
 
-Status observe_moments_16(KernelCall & call, const Observed & observed) {
+Status observe_moments_16(KernelCall & call, const GroupedRows & observed) {
     double * const total = call.inputs[1].as<double>();
     const int64_t blocks_per_group = observed.columns / 16, blocks = observed.groups * blocks_per_group;
     GNV_TRY(for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
@@ -127,7 +91,7 @@ Status observe_moments_16(KernelCall & call, const Observed & observed) {
 }
 
 // The upper triangle in tiles of 16 x 16, then its mirror image. A task is 16 rows of one group's matrix.
-Status observe_moments(KernelCall & call, const Observed & observed) {
+Status observe_moments(KernelCall & call, const GroupedRows & observed) {
     const int64_t columns = observed.columns, rows_at_once = 64; // stay in a cache while the tiles pass
     const int64_t tasks_per_group = (columns + 15) / 16;
     const auto add = [&](int64_t g, int64_t i) {
@@ -162,7 +126,7 @@ void count_magnitudes(const float * x, int64_t count, int64_t * bins) {
     }
 }
 
-Status observe_magnitudes(KernelCall & call, const Observed & observed) {
+Status observe_magnitudes(KernelCall & call, const GroupedRows & observed) {
     const int64_t size = observed.groups * magnitude_bins;
     int64_t * const partial = static_cast<int64_t *>(call.scratch); // [threads, groups, bins]
     std::fill_n(partial, size * call.threads->size(), 0);
@@ -189,15 +153,14 @@ uint64_t scratch_bytes(const KernelCall & call, int threads) {
     const ObserveParams & params = call.as<ObserveParams>();
     if (params.statistic == Statistic::magnitudes)
         return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(threads);
-    if (params.statistic != Statistic::maximum) return 0;
-    return uint64_t(padded_groups(params.groups)) * sizeof(int32_t) * uint64_t(threads);
+    return params.statistic == Statistic::maximum ? maxima_scratch_bytes(params.groups, threads) : 0;
 }
 
 Status run(KernelCall & call) {
     call.bad_row = -1;
-    const Observed observed(call);
+    const GroupedRows observed(call.inputs[0], call.inputs[2], call.as<ObserveParams>().groups);
     switch (call.as<ObserveParams>().statistic) {
-    case Statistic::maximum: return observe_maximum(call, observed);
+    case Statistic::maximum: return observe_maxima(call, observed, call.inputs[1].as<float>(), nullptr);
     case Statistic::sum: return observe_sums(call, observed, false);
     case Statistic::sum_of_squares: return observe_sums(call, observed, true);
     case Statistic::second_moments_16: return observe_moments_16(call, observed);
@@ -208,6 +171,35 @@ Status run(KernelCall & call) {
 }
 
 } // namespace
+
+uint64_t maxima_scratch_bytes(int64_t groups, int threads) {
+    return uint64_t(padded_groups(groups)) * sizeof(int32_t) * uint64_t(threads);
+}
+
+Status observe_maxima(KernelCall & call, const GroupedRows & observed, float * maxima, const MakeRows & make) {
+    int32_t * const largest = static_cast<int32_t *>(call.scratch); // [threads, padded groups]
+    const int64_t padded = padded_groups(observed.groups);
+    const int64_t step =
+        make ? std::max<int64_t>(1, elements_per_task / observed.stride) : observed.rows; // stay cached
+    std::fill_n(largest, padded * call.threads->size(), 0);
+    GNV_TRY(for_blocks(*call.threads, observed.rows, observed.stride, [&](int64_t first, int64_t last, int thread) {
+        for (int64_t row = first; row < last; row += step) {
+            const int64_t end = std::min(last, row + step);
+            if (make) make(row, end);
+            largest_of_rows(observed, row, end, largest + thread * padded);
+        }
+    }));
+    for (int64_t i = padded; i < padded * call.threads->size(); i++)
+        largest[i % padded] = std::max(largest[i % padded], largest[i]);
+    for (int64_t g = 0; g < observed.groups; g++)
+        if (largest[g] > largest_finite) return find_bad(call, observed);
+    for (int64_t g = 0; g < observed.groups; g++) {
+        float value;
+        memcpy(&value, &largest[g], sizeof value);
+        maxima[g] = std::max(maxima[g], value);
+    }
+    return {};
+}
 
 const KernelEntry observe_kernel = {run, scratch_bytes};
 

@@ -6,6 +6,7 @@
 #include "exec/kernel.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace gnv::cpu {
 
@@ -36,6 +37,29 @@ inline const float * widened(const Tensor & tensor, float * buffer) {
     loops().rows.widen_bf16(tensor.as<const uint16_t>(), tensor.shape.elements(), buffer);
     return buffer;
 }
+
+// Rows of groups, as observe has them: in each row columns of every group, or with offsets rows of one group each.
+struct GroupedRows {
+    GroupedRows(const Tensor & tensor, const Tensor & row_offsets, int64_t group_count)
+        : x(tensor.as<const float>()), offsets(row_offsets.as<const int32_t>()), groups(group_count),
+          stride(tensor.shape.last()), columns(offsets ? stride : stride / groups),
+          rows(offsets ? offsets[groups] : tensor.shape.rows()) {}
+
+    const float * group(int64_t g) const { return x + (offsets ? offsets[g] * stride : g * columns); }
+    int64_t group_rows(int64_t g) const { return offsets ? offsets[g + 1] - offsets[g] : rows; }
+
+    const float * x;
+    const int32_t * offsets; // null: every row has columns of every group
+    int64_t groups;
+    int64_t stride, columns; // of a row of x, of a group
+    int64_t rows;            // to look at
+};
+
+// Statistic::maximum of observe, also for kernels that make the rows: make(first, last) is called for blocks of rows before
+// they are looked at; null makes none. Scratch memory: maxima_scratch_bytes.
+using MakeRows = std::function<void(int64_t first, int64_t last)>;
+Status observe_maxima(KernelCall & call, const GroupedRows & rows, float * maxima, const MakeRows & make);
+uint64_t maxima_scratch_bytes(int64_t groups, int threads);
 
 inline bool rounds(const KernelCall & call) { return call.precision == Precision::bf16; }
 

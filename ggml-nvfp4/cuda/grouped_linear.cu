@@ -1,7 +1,10 @@
-// Rows of each expert are gathered into one block of memory, then a product for each expert that has any.
+// BF16 weights and inputs as they are: all experts in one launch. Otherwise rows of each expert are gathered, and quantized,
+// into one block of memory, then a product for each expert that has any.
 #include "cuda/gemm_lt.h"
+#include "cuda/grouped_product.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
+#include "cuda/tiles.cuh"
 #include "cuda/widen.cuh"
 
 #include <vector>
@@ -18,18 +21,7 @@ __global__ void rows_kernel(const int32_t * slots, const int32_t * offsets, int 
     const int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (j >= count || j >= offsets[groups]) return;
     int32_t found = slots[j] / slots_per_token;
-    if (row == Row::token_and_group) {
-        int low = 0, high = groups - 1; // the group that j lies in
-        while (low < high) {
-            const int middle = (low + high + 1) / 2;
-            if (offsets[middle] <= j) {
-                low = middle;
-            } else {
-                high = middle - 1;
-            }
-        }
-        found = found * groups + low;
-    }
+    if (row == Row::token_and_group) found = found * groups + stretch_of(offsets, groups, j);
     rows[j] = found;
 }
 
@@ -45,12 +37,21 @@ __global__ void gather_kernel(const bf16 * x, const int32_t * rows, const int32_
     for (int64_t i = threadIdx.x; i < width / 8; i += blockDim.x) to[i] = from[i];
 }
 
+bool in_one_launch(const KernelCall & call) {
+    const Tensor &w = call.inputs[1], &input_scales = call.inputs[4];
+    return w.dtype == DType::bf16 && w.shape.last() % 8 == 0 && input_scales.shape.rank == 0;
+}
+
 struct Scratch { // offsets
     uint64_t rows = 0, inputs = 0, weight = 0, factor = 0, total = 0;
     explicit Scratch(const KernelCall & call) {
         const Tensor & w = call.inputs[1];
         const uint64_t slots = uint64_t(call.inputs[2].shape[0]), k = uint64_t(w.shape[2]);
         inputs = aligned(slots * sizeof(int32_t));
+        if (in_one_launch(call)) {
+            total = inputs + grouped_product_bytes(w.shape[0]);
+            return;
+        }
         weight = inputs + aligned(slots * k * sizeof(bf16));
         factor = weight + (w.dtype == DType::f4 ? aligned(uint64_t(w.shape[1]) * k * sizeof(bf16)) : 0);
         total = factor + 256;
@@ -74,12 +75,17 @@ Status run(CudaContext & context, KernelCall & call) {
         rows_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(call.inputs[2].as<const int32_t>(), offsets,
                                                                         int(groups), int(params.slots_per_token),
                                                                         params.row, rows, slots);
-        if (!input_scales) {
+        if (!input_scales && !in_one_launch(call)) {
             gather_kernel<<<unsigned(slots), 128, 0, context.stream>>>(a, rows, offsets + groups, k, inputs);
             a = inputs;
         }
         GNV_TRY(launched("grouped_linear"));
     }
+    if (in_one_launch(call))
+        return grouped_product(context.stream,
+                               {a, w.as<const bf16>(), params.row == Row::own ? nullptr : rows, offsets,
+                                call.outputs[0].as<bf16>(), slots, n, k, int(groups)},
+                               memory + scratch.inputs);
     // The host launches the products: it has to know where each expert's rows are.
     std::vector<int32_t> begins(size_t(groups) + 1);
     cudaError_t error = cudaMemcpyAsync(begins.data(), offsets, begins.size() * sizeof(int32_t), cudaMemcpyDeviceToHost,

@@ -1,29 +1,99 @@
 #include "cuda/kernels.cuh"
+#include "cuda/tiles.cuh"
 
 namespace gnv::cuda {
 
-static __device__ float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
+namespace {
 
-static __global__ void silu_mul_kernel(const bf16 * gate, const bf16 * up, bf16 * out, int64_t count) {
-    const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+__device__ float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
+
+__device__ Eight silu_mul(const Eight & gate, const Eight & up) {
     float g[8], u[8];
-    for (int64_t i = first; i < count / 8; i += step) {
-        unpack(reinterpret_cast<const Eight *>(gate)[i], g);
-        unpack(reinterpret_cast<const Eight *>(up)[i], u);
-        for (int j = 0; j < 8; j++) g[j] = silu_mul(g[j], u[j]);
-        reinterpret_cast<Eight *>(out)[i] = pack(g);
-    }
+    unpack(gate, g);
+    unpack(up, u);
+    for (int j = 0; j < 8; j++) g[j] = silu_mul(g[j], u[j]);
+    return pack(g);
+}
+
+__global__ void silu_mul_kernel(const bf16 * gate, const bf16 * up, bf16 * out, int64_t count) {
+    const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    for (int64_t i = first; i < count / 8; i += step)
+        reinterpret_cast<Eight *>(out)[i] =
+            silu_mul(reinterpret_cast<const Eight *>(gate)[i], reinterpret_cast<const Eight *>(up)[i]);
     for (int64_t i = count / 8 * 8 + first; i < count; i += step)
         out[i] = __float2bfloat16_rn(silu_mul(__bfloat162float(gate[i]), __bfloat162float(up[i])));
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
-    const int64_t count = call.inputs[0].shape.elements();
-    const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
-    silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(
-        call.inputs[0].as<const bf16>(), call.inputs[1].as<const bf16>(), call.outputs[0].as<bf16>(), count);
+constexpr int rows_per_warp = 8, warps_per_block = 8;
+
+// The same, with the largest magnitudes by group: of the columns of one group in each row, or with offsets of whole rows,
+// which say by where they are in which group they are. Magnitudes of floats are in the order of their bits, NaN and Inf above
+// all: integer maxima find them in any order.
+template <bool with_offsets>
+__global__ void __launch_bounds__(warps_per_block * warp_size, 5)
+    observed_kernel(const bf16 * gate, const bf16 * up, bf16 * out, int * maxima, const int32_t * offsets, int groups,
+                    int64_t rows, int64_t stride, int width) {
+    const int64_t first = (int64_t(blockIdx.x) * warps_per_block + threadIdx.y) * rows_per_warp;
+    const int count = int(min(int64_t(rows_per_warp), rows - first)), lane = threadIdx.x;
+    int group = with_offsets ? 0 : int(blockIdx.y);
+    const int64_t begin = first * stride + (with_offsets ? 0 : int64_t(group) * width);
+    gate += begin, up += begin, out += begin;
+    unsigned largest = 0; // of two halves of words
+    const auto flush = [&] {
+        const int most = int(__reduce_max_sync(all_lanes, max(largest & 0xffff, largest >> 16)) << 16);
+        // A larger one may come in between, but none goes away.
+        if (lane == 0 && most > *reinterpret_cast<volatile int *>(maxima + group)) atomicMax(maxima + group, most);
+        largest = 0;
+    };
+    for (int row = 0; row < count; row++, gate += stride, up += stride, out += stride) {
+        const bool observed = !with_offsets || first + row < offsets[groups];
+        if (with_offsets && observed) {
+            const int now = stretch_of(offsets, groups, first + row);
+            if (now != group) flush();
+            group = now;
+        }
+        unsigned most = 0;
+        if (width % 8 == 0 && stride % 8 == 0) {
+            for (int i = lane; i < width / 8; i += warp_size) {
+                const Eight eight =
+                    silu_mul(reinterpret_cast<const Eight *>(gate)[i], reinterpret_cast<const Eight *>(up)[i]);
+                reinterpret_cast<Eight *>(out)[i] = eight;
+                for (const __nv_bfloat162 & pair : eight.pairs)
+                    most = __vmaxu2(most, *reinterpret_cast<const unsigned *>(&pair) & 0x7fff7fff);
+            }
+        } else {
+            for (int i = lane; i < width; i += warp_size) {
+                const bf16 y = __float2bfloat16_rn(silu_mul(__bfloat162float(gate[i]), __bfloat162float(up[i])));
+                out[i] = y;
+                most = max(most, unsigned(__bfloat16_as_ushort(y) & 0x7fff));
+            }
+        }
+        if (observed) largest = __vmaxu2(largest, most);
+    }
+    flush();
+}
+
+Status run(CudaContext & context, KernelCall & call) {
+    const auto *gate = call.inputs[0].as<const bf16>(), *up = call.inputs[1].as<const bf16>();
+    auto * const out = call.outputs[0].as<bf16>();
+    const Shape & shape = call.outputs[0].shape;
+    const int64_t groups = call.as<SiluMulParams>().groups, count = shape.elements();
+    if (count == 0) return {};
+    if (groups == 0) {
+        const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
+        silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(gate, up, out, count);
+    } else {
+        const auto * const offsets = call.inputs[3].as<const int32_t>();
+        const dim3 grid(blocks_for(shape.rows(), rows_per_warp * warps_per_block), offsets ? 1 : unsigned(groups));
+        const auto kernel = offsets ? observed_kernel<true> : observed_kernel<false>;
+        kernel<<<grid, dim3(warp_size, warps_per_block), 0, context.stream>>>(
+            gate, up, out, call.inputs[2].as<int>(), offsets, int(groups), shape.rows(), shape.last(),
+            int(offsets ? shape.last() : shape.last() / groups));
+    }
     return launched("silu_mul");
 }
+
+} // namespace
 
 const CudaEntry silu_mul_entry = {run, nullptr};
 

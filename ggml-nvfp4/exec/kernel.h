@@ -16,7 +16,7 @@ struct KernelCall {
     Tensor * outputs = nullptr;
     void * scratch = nullptr; // as many bytes as the kernel's entry asked for, aligned to 64
     ThreadPool * threads = nullptr;
-    int64_t bad_row = -1; // set by observe when it fails for a NaN or Inf
+    int64_t bad_row = -1; // set by what observes when it fails for a NaN or Inf
 
     template <class Params>
     const Params & as() const {

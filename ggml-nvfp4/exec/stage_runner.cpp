@@ -220,8 +220,8 @@ int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const
                         const BadValue & bad, int64_t experts_per_token) {
     const Graph & graph = stages.graph;
     const Node & node = graph.nodes()[size_t(bad.node)];
-    const ValueId offsets = node.inputs[2];
-    if (op_of(node.params) != Op::observe || bad.row < 0) return -1;
+    const ValueId offsets = node.inputs[op_of(node.params) == Op::observe ? 2 : 3]; // 3 of silu_mul
+    if (bad.row < 0) return -1;
     if (offsets == no_value) return bad.row;
     for (const Node & maker : graph.nodes()) {
         if (maker.outputs[1] != offsets) continue;

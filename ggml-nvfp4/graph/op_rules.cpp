@@ -218,12 +218,28 @@ const char * check_expert_combine(const OpParams &, const RuleInputs & in, Outpu
 
 // --- Statistics -------------------------------------------------------------------------------------------------------------
 
+// Groups of columns of x, or of rows between offsets.
+const char * check_groups(const Value & x, int64_t groups, const Value * offsets) {
+    if (offsets) return is(*offsets, DType::i32, {groups + 1}) ? nullptr : "offsets must be i32 [G + 1]";
+    return x.shape.last() % groups == 0 ? nullptr : "groups do not divide a row";
+}
+
+const char * check_silu_mul(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const int64_t groups = std::get<SiluMulParams>(params).groups;
+    if (groups < 0 || in.has(2) != (groups > 0) || (in.has(3) && groups == 0)) return "maxima go with groups";
+    if (groups > 0) {
+        if (!is_activation(in[0])) return "gate must be numbers";
+        if (!is(in[2], DType::f32, {groups})) return "the maxima must be F32 [G]";
+        if (const char * const wrong = check_groups(in[0], groups, in.has(3) ? &in[3] : nullptr)) return wrong;
+    }
+    return check_same(params, in, out);
+}
+
 const char * check_observe(const OpParams & params, const RuleInputs & in, OutputSpec *) {
     const ObserveParams & observe = std::get<ObserveParams>(params);
     const int64_t groups = observe.groups;
     if (!is_activation(in[0]) || groups < 1) return "x must be numbers, groups positive";
-    if (in.has(2) && !is(in[2], DType::i32, {groups + 1})) return "offsets must be i32 [G + 1]";
-    if (!in.has(2) && in[0].shape.last() % groups != 0) return "groups do not divide a row";
+    if (const char * const wrong = check_groups(in[0], groups, in.has(2) ? &in[2] : nullptr)) return wrong;
     const int64_t width = in.has(2) ? in[0].shape.last() : in[0].shape.last() / groups;
     switch (observe.statistic) {
     case Statistic::maximum: return is(in[1], DType::f32, {groups}) ? nullptr : "the total must be F32 [G]";
@@ -261,7 +277,7 @@ const OpRule rules[] = {
     {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr},
     {"gated_rms_norm",  3, 0,                                  0,                   1, check_gated_rms_norm, nullptr},
     {"add",             2, 0,                                  0,                   1, check_same, nullptr},
-    {"silu_mul",        2, 0,                                  0,                   1, check_same, nullptr},
+    {"silu_mul",        4, bit(2) | bit(3),                    bit(2),              1, check_silu_mul, nullptr},
     {"sigmoid_gate",    2, 0,                                  0,                   1, check_sigmoid_gate, nullptr},
     {"rope",            2, 0,                                  0,                   1, check_rope, nullptr},
     {"linear",          3, bit(2),                             0,                   1, check_linear, flops_linear},

@@ -54,7 +54,11 @@ struct GatedRmsNormParams {
 struct AddParams {};
 
 // gate, up of one shape -> the same: [r] ([r] gate * sigmoid(gate)) * up
-struct SiluMulParams {};
+// With groups the result is observed on the way: maxima f32 [G] (state) and optional offsets i32 [G + 1] are those of
+// ObserveParams with Statistic::maximum, and so is what becomes of NaN and Inf. Without groups both are absent.
+struct SiluMulParams {
+    int64_t groups = 0; // G
+};
 
 // x [.., D], g [.., C] with as many rows -> [.., D]: [r] x * ([r] sigmoid(gate)), where gate is columns
 // [column, column + D) of g, or the single column `column` for all D when C == column + 1.

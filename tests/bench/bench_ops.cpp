@@ -129,6 +129,8 @@ void measure_kernels(int count) {
         kernels.measure_op(name, double(x_shape.elements()) * 4, double(x_shape.elements()), cpu::observe_kernel,
                            ObserveParams{statistic, 1}, {f32(x, x_shape), total, {}}, {});
     };
+    kernels.measure_op("silu_mul and maximum 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel,
+                       SiluMulParams{1}, {f32(x, shape), f32(u, shape), f32(largest, {1}), {}}, {f32(y, shape)});
     observe("observe maximum", Statistic::maximum, shape, f32(largest, {1}));
     observe("observe sum", Statistic::sum, shape, {DType::f64, {1, width}, totals.data()});
     observe("observe sum_of_squares", Statistic::sum_of_squares, shape, {DType::f64, {1, width}, totals.data()});

@@ -2,9 +2,11 @@
 // With --bench it measures instead.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "cpu/nvfp4_pack.h"
+#include "cuda/copy_rate.h"
 #include "exec/backend.h"
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <doctest/doctest.h>
@@ -104,6 +106,40 @@ TEST_CASE("every finite BF16 value, alone among neighbours and beside larger one
     }
 }
 
+// A block of finite magnitudes from `first` on, the largest of which is `largest`; signs change.
+static void append_block(std::vector<uint16_t> & weights, uint32_t first, uint32_t largest) {
+    for (uint32_t i = 0; i < 16; i++) {
+        const uint32_t magnitude = i == 7 ? largest : std::min(first + i - (i > 7 ? 1 : 0), largest);
+        weights.push_back(uint16_t(magnitude | (magnitude + i) % 2 << 15));
+    }
+}
+
+TEST_CASE("every magnitude under every block scale, at both ends of what has that scale") {
+    const auto backend = open_device();
+    std::mt19937 random(3);
+    // Powers of two make ties; global scales of 8 bits, as BF16 weights have them, make ties with rounded divisors;
+    // of 24 bits all others. The largest and smallest make divisors that are subnormal and close to infinite.
+    std::vector<float> globals = {1.0f, 0x1p-20f, 2688.0f, 1792.0f, 94.5f, 3.3e38f, 1.2e-38f};
+    for (int i = 0; i < 8; i++) globals.push_back(std::ldexp(float(128 + random() % 128), int(random() % 12)));
+    for (int i = 0; i < 8; i++)
+        globals.push_back(std::ldexp(float(0x800000 + random() % 0x800000), int(random() % 24) - 23));
+    for (const float global : globals) {
+        CAPTURE(global);
+        std::vector<uint16_t> alone(size_t(0x7f80) * 16, 0);
+        for (uint32_t magnitude = 0; magnitude < 0x7f80; magnitude++) alone[magnitude * 16] = uint16_t(magnitude);
+        std::vector<uint8_t> codes(alone.size() / 2), scales(alone.size() / 16);
+        cpu::quantize(DType::bf16, alone.data(), {0x7f80, 16, nvfp4::Layout::row_major, codes, scales, global});
+        std::vector<uint16_t> weights;
+        for (uint32_t largest = 0; largest < 0x7f80; largest++) {
+            const bool begins = largest == 0 || scales[largest] != scales[largest - 1];
+            const bool ends = largest + 1 == 0x7f80 || scales[largest] != scales[largest + 1];
+            for (uint32_t first = 0; (begins || ends) && first <= largest; first += 15)
+                append_block(weights, first, largest);
+        }
+        check_weight(*backend, weights, global);
+    }
+}
+
 TEST_CASE("shapes of real weights, and ragged ones") {
     const auto backend = open_device();
     for (const auto & [rows, columns] : {std::pair<int64_t, int64_t>{512, 2048}, {2048, 512}, {8192, 2048}})
@@ -151,8 +187,9 @@ TEST_CASE("failures: no such device, more memory than there is") {
 
 // --- Bench -----------------------------------------------------------------------------------------------------------
 
+// Best of five.
 template <class Work>
-static void print_speed(Backend & backend, const char * name, size_t bytes, const Work & work) {
+static double seconds_of(Backend & backend, const Work & work) {
     constexpr int repeats = 20;
     double best = 1e9;
     for (int run = 0; run < 5; run++) {
@@ -163,7 +200,7 @@ static void print_speed(Backend & backend, const char * name, size_t bytes, cons
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
         best = std::min(best, seconds.count() / repeats);
     }
-    printf("  %-28s %8.1f GB/s of BF16\n", name, double(bytes) / best * 1e-9);
+    return best;
 }
 
 TEST_CASE("bench" * doctest::skip()) {
@@ -173,15 +210,25 @@ TEST_CASE("bench" * doctest::skip()) {
     const size_t bytes = weights.size() * 2;
     const DeviceMemory source = allocate(*backend, bytes), largest = allocate(*backend, 4);
     const DeviceMemory codes = allocate(*backend, weights.size() / 2), scales = allocate(*backend, weights.size() / 16);
-    print_speed(*backend, "upload from pageable memory", bytes,
-                [&] { backend->upload(source.get(), weights.data(), bytes); });
-    print_speed(*backend, "nvfp4_absolute_maximum", bytes, [&] {
-        backend->nvfp4_absolute_maximum(data_of<uint16_t>(source), int64_t(weights.size()), data_of<uint32_t>(largest));
-    });
-    print_speed(*backend, "nvfp4_pack", bytes, [&] {
-        backend->nvfp4_pack(data_of<uint16_t>(source), int64_t(weights.size() / 16), 2688.0f, data_of<uint8_t>(codes),
-                            data_of<uint8_t>(scales));
-    });
+    const double copied = test::copy_rate(*backend);
+    printf("  %-28s %8.1f GB/s\n", "copy", copied * 1e-9);
+    // Bytes read and written.
+    const auto print = [&](const char * name, double moved, double seconds) {
+        printf("  %-28s %8.1f GB/s %6.1f %% of a copy %9.1f us\n", name, moved / seconds * 1e-9,
+               moved / seconds / copied * 100, seconds * 1e6);
+    };
+    print("upload from pageable memory", double(bytes),
+          seconds_of(*backend, [&] { backend->upload(source.get(), weights.data(), bytes); }));
+    print("nvfp4_absolute_maximum", double(bytes), seconds_of(*backend, [&] {
+              backend->nvfp4_absolute_maximum(data_of<uint16_t>(source), int64_t(weights.size()),
+                                              data_of<uint32_t>(largest));
+          }));
+    for (const auto & [name, count] : {std::pair<const char *, int64_t>{"nvfp4_pack", int64_t(weights.size())},
+                                       {"nvfp4_pack 512 x 2048", 512 * 2048}})
+        print(name, double(count) * (2 + 9.0 / 16), seconds_of(*backend, [&, count = count] {
+                  backend->nvfp4_pack(data_of<uint16_t>(source), count / 16, 2688.0f, data_of<uint8_t>(codes),
+                                      data_of<uint8_t>(scales));
+              }));
 }
 
 int main(int argc, char ** argv) {

@@ -1,5 +1,6 @@
 // Every op on a CUDA device against its twin on the CPU in BF16: shipped shapes and ragged edges, twice for determinism. With
 // --bench (test_nvfp4_pack_cuda.cpp has the main) it measures instead.
+#include "cuda/copy_rate.h"
 #include "cuda/device_fixture.h"
 
 #include <algorithm>
@@ -221,21 +222,74 @@ TEST_CASE("experts") {
         compare(devices, {RouterParams{size.chosen}, {activation(random, {size.tokens, size.experts}, 2)}, {}}, 0.5);
     }
     // Grouped products: every slot is in use, so that all rows of the result are defined.
-    for (const auto row :
-         {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group, GroupedLinearParams::Row::own}) {
-        const int64_t tokens = 200, chosen = 4, experts = 32, room = tokens * chosen;
-        const std::vector<int32_t> choices = random_choices(random, tokens, int(chosen), int(experts));
-        const Order order = order_of(choices, 0, int(experts), size_t(room));
-        const int64_t rows = row == GroupedLinearParams::Row::own     ? room
-                             : row == GroupedLinearParams::Row::token ? tokens
-                                                                      : tokens * experts;
-        for (const bool quantized : {false, true})
-            compare(devices, {GroupedLinearParams{row, chosen},
-                              {activation(random, {rows, 64}), weight(random, DType::bf16, {experts, 48, 64}, 0.1f),
-                               indices({room}, order.slots), indices({experts + 1}, order.offsets),
-                               numbers({experts}, std::vector<float>(size_t(experts), 400))},
-                              {true, true, true, true, quantized}});
+    struct Product {
+        int64_t tokens, experts, n, k;
+    };
+    for (const Product & size : {Product{200, 32, 48, 64}, {1, 32, 130, 200}, {700, 5, 257, 72}, {64, 8, 512, 2048}})
+        for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group,
+                               GroupedLinearParams::Row::own}) {
+            CAPTURE(size.tokens);
+            CAPTURE(int(row));
+            const int64_t chosen = 4, room = size.tokens * chosen;
+            const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(size.experts));
+            const Order order = order_of(choices, 0, int(size.experts), size_t(room));
+            const int64_t rows = row == GroupedLinearParams::Row::own     ? room
+                                 : row == GroupedLinearParams::Row::token ? size.tokens
+                                                                          : size.tokens * size.experts;
+            for (const bool quantized : {false, true}) {
+                if (quantized && size.k % 16 != 0) continue;
+                compare(devices, {GroupedLinearParams{row, chosen},
+                                  {activation(random, {rows, size.k}),
+                                   weight(random, DType::bf16, {size.experts, size.n, size.k}, 0.1f),
+                                   indices({room}, order.slots), indices({size.experts + 1}, order.offsets),
+                                   numbers({size.experts}, std::vector<float>(size_t(size.experts), 400))},
+                                  {true, true, true, true, quantized}});
+            }
+        }
+}
+
+TEST_CASE("experts: a row's bits do not depend on the others") {
+    Devices devices;
+    std::mt19937 random(12);
+    OpRunner cuda(*devices.cuda);
+    const int64_t rows = 600, k = 320, n = 200;
+    const OpInput x = activation(random, {rows, k}), w = weight(random, DType::bf16, {3, n, k});
+    const GroupedLinearParams params = {GroupedLinearParams::Row::own, 1};
+    const auto product = [&](int32_t first, int32_t second, int32_t last) {
+        return cuda
+            .run({params,
+                  {x,
+                   w,
+                   indices({rows}, std::vector<int32_t>(size_t(rows), 0)),
+                   indices({4}, {0, first, second, last}),
+                   {}},
+                  {true, true, true, true, false}})
+            .tensors[0];
+    };
+    const std::vector<float> all = product(0, 600, 600); // the second expert has them all
+    for (const auto & [first, second] : {std::pair<int32_t, int32_t>{1, 2}, {77, 300}, {128, 257}, {599, 600}}) {
+        const std::vector<float> some = product(first, second, second + (600 - second) / 2);
+        CHECK(std::equal(some.begin() + first * n, some.begin() + second * n, all.begin() + first * n));
     }
+}
+
+// silu_mul with groups gives the same bytes as silu_mul and observe.
+static void compare_fused_maxima(Devices & devices, std::mt19937 & random, Shape shape, int groups,
+                                 const std::vector<int32_t> & offsets) {
+    CAPTURE(dims_text(shape));
+    CAPTURE(groups);
+    const OpInput gate = activation(random, shape, 3), up = activation(random, shape);
+    const OpInput none = zero_state(DType::f32, {groups}), starts = indices({groups + 1}, offsets);
+    const OpCase fused = {SiluMulParams{groups}, {gate, up, none, starts}, {true, true, true, !offsets.empty()}};
+    compare(devices, fused);
+    OpRunner cuda(*devices.cuda);
+    const OpResult found = cuda.run(fused);
+    OpInput product = activation(random, shape);
+    product.numbers = cuda.run({SiluMulParams{}, {gate, up}, {}}).tensors[0];
+    CHECK(found.tensors[0] == product.numbers);
+    const OpCase observed = {
+        ObserveParams{Statistic::maximum, groups}, {product, none, starts}, {true, true, !offsets.empty()}};
+    CHECK(found.tensors[1] == cuda.run(observed).tensors[0]);
 }
 
 TEST_CASE("largest magnitudes") {
@@ -248,7 +302,14 @@ TEST_CASE("largest magnitudes") {
                                 {ObserveParams{Statistic::maximum, groups},
                                  {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})},
                                  {}});
+    // In the same pass as SiLU times up: the maximum of BF16 numbers that may be a step off the CPU's.
+    for (const int groups : {1, 4, 32})
+        for (const int64_t rows : {1, 33, 1000})
+            for (const int64_t width : {20, 64, 512})
+                compare_fused_maxima(devices, random, {rows, groups * width}, groups, {});
     const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 90}; // rows beyond are not looked at
+    compare_fused_maxima(devices, random, {100, 512}, 5, offsets);
+    compare_fused_maxima(devices, random, {100, 20}, 5, offsets);
     compare_exactly(devices, {ObserveParams{Statistic::maximum, 5},
                               {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)},
                               {}});
@@ -280,6 +341,73 @@ TEST_CASE("causal convolution") {
     }
 }
 
+// Positions [first, first + count) of a Gated DeltaNet as the only segment.
+static OpCase one_segment(const OpCase & op, int64_t first, int64_t count, std::vector<float> memory) {
+    OpCase one = op;
+    for (size_t i = 0; i < 3; i++) {
+        const int64_t width = op.inputs[i].shape.last();
+        const auto numbers = op.inputs[i].numbers.begin() + first * width;
+        one.inputs[i].numbers.assign(numbers, numbers + count * width);
+        one.inputs[i].shape = {count, width};
+    }
+    one.inputs[5] = indices({2}, {0, int32_t(count)});
+    one.inputs[6].shape.dims[0] = 1;
+    one.inputs[6].numbers = std::move(memory);
+    return one;
+}
+
+TEST_CASE("Gated DeltaNet, chunked: nearly as precise as the recurrent form, independent of other segments") {
+    Devices devices;
+    std::mt19937 random(10);
+    OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
+    for (const auto & [key_heads, value_heads] : {std::pair<int, int>{2, 2}, {2, 4}, {1, 3}}) {
+        CAPTURE(value_heads);
+        const std::vector<int> lengths = {1, 31, 32, 63, 64, 65, 1, 127, 128, 129, 200, 1000, 7, 96};
+        OpCase op = delta_case(random, lengths, key_heads, value_heads, 128, 128, true);
+        op.inputs[6].numbers = random_numbers(random, op.inputs[6].shape.elements(), 0.1f);
+        std::get<GatedDeltaNetParams>(op.params).form = GatedDeltaNetParams::Form::recurrent;
+        const OpResult expected = cpu.run(op), recurrent = cuda.run(op);
+        CHECK(error_of(recurrent.tensors[1], expected.tensors[1]) <= 1e-6);
+        for (const auto form : {GatedDeltaNetParams::Form::chunked, GatedDeltaNetParams::Form::automatic}) {
+            std::get<GatedDeltaNetParams>(op.params).form = form;
+            const OpResult found = cuda.run(op), again = cuda.run(op);
+            CHECK(found.tensors == again.tensors);
+            // Rounding the outputs to BF16 makes steps of the few that fall to the other side, far fewer than rounding
+            // costs: 1.6e-3 in the mean. The states are not rounded.
+            CHECK(error_of(found.tensors[0], expected.tensors[0]) <= bf16_step);
+            CHECK(rms_error_of(found.tensors[0], expected.tensors[0]) <= 3e-4);
+            CHECK(error_of(found.tensors[1], expected.tensors[1]) <= 2e-5);
+            CHECK(rms_error_of(found.tensors[1], expected.tensors[1]) <= 2e-5);
+        }
+        // The segment of 200 alone, and in two pieces.
+        const OpResult all = cuda.run(op);
+        const int64_t first = std::accumulate(lengths.begin(), lengths.begin() + 10, 0);
+        const int64_t size = value_heads * 128 * 128, width = value_heads * 128;
+        const auto memory = op.inputs[6].numbers.begin() + 10 * size;
+        const OpResult alone = cuda.run(one_segment(op, first, 200, {memory, memory + size}));
+        CHECK(std::equal(alone.tensors[0].begin(), alone.tensors[0].end(), all.tensors[0].begin() + first * width));
+        CHECK(std::equal(alone.tensors[1].begin(), alone.tensors[1].end(), all.tensors[1].begin() + 10 * size));
+        const OpResult begun = cuda.run(one_segment(op, first, 128, {memory, memory + size}));
+        const OpResult ended = cuda.run(one_segment(op, first + 128, 72, begun.tensors[1]));
+        CHECK(std::equal(begun.tensors[0].begin(), begun.tensors[0].end(), alone.tensors[0].begin()));
+        CHECK(std::equal(ended.tensors[0].begin(), ended.tensors[0].end(), alone.tensors[0].begin() + 128 * width));
+        CHECK(ended.tensors[1] == alone.tensors[1]);
+    }
+}
+
+TEST_CASE("Gated DeltaNet, chunked: gates that leave nothing, or nearly everything") {
+    Devices devices;
+    std::mt19937 random(11);
+    for (const float shift : {-12.0f, -3.0f, 3.0f, 12.0f, 90.0f}) {
+        CAPTURE(shift);
+        OpCase op = delta_case(random, {300, 64}, 2, 4, 128, 128, true);
+        // Here and there a gate of -1000 or less among small ones.
+        for (size_t i = 0; i < op.inputs[1].numbers.size(); i++)
+            op.inputs[1].numbers[i] = to_bf16(i % 37 == 5 ? 1000.0f : op.inputs[1].numbers[i] + shift);
+        compare(devices, op);
+    }
+}
+
 TEST_CASE("Gated DeltaNet") {
     Devices devices;
     std::mt19937 random(8);
@@ -287,6 +415,11 @@ TEST_CASE("Gated DeltaNet") {
     compare(devices, delta_case(random, {70, 1, 9}, 4, 8, 32, 32, false));
     compare(devices, delta_case(random, {63, 64, 65}, 2, 6, 64, 40, true));
     compare(devices, delta_case(random, {200, 8}, 16, 32, 128, 128, true));
+    compare(devices, delta_case(random, {1, 2, 3, 1}, 16, 32, 128, 128, true));
+    compare(devices, delta_case(random, {1, 700, 33, 64, 5, 129}, 16, 32, 128, 128, false));
+    compare(devices, delta_case(random, {130}, 1, 6, 128, 128, false));
+    compare(devices, delta_case(random, {130, 40}, 2, 2, 128, 96, true));
+    compare(devices, delta_case(random, std::vector<int>(40, 65), 2, 4, 128, 128, true));
 }
 
 // --- Speed ------------------------------------------------------------------------------------------------------------------
@@ -295,21 +428,30 @@ TEST_CASE("bench of ops" * doctest::skip()) {
     Devices devices;
     std::mt19937 random(9);
     OpRunner cuda(*devices.cuda);
+    const double copied = copy_rate(*devices.cuda);
+    double multiplied = 0; // FLOP/s of a large linear, which is measured first
     const auto print = [&](const char * name, const OpCase & op, double flops = 0) {
         const OpResult result = cuda.run(op, 20);
-        printf("%-44s %9.3f ms %8.0f GB/s %8.1f TFLOP/s\n", name, result.seconds * 1e3,
-               cuda.bytes / result.seconds / 1e9, (flops > 0 ? flops : cuda.flops) / result.seconds / 1e12);
+        const double bytes = cuda.bytes / result.seconds, done = (flops > 0 ? flops : cuda.flops) / result.seconds;
+        multiplied = std::max(multiplied, done);
+        printf("%-44s %9.3f ms %8.0f GB/s %5.1f %% of a copy %8.1f TFLOP/s %5.1f %% of a linear\n", name,
+               result.seconds * 1e3, bytes / 1e9, bytes / copied * 100, done / 1e12, done / multiplied * 100);
         fflush(stdout);
     };
+    printf("copy %8.0f GB/s\n", copied / 1e9);
     const int64_t T = 16384;
+    print("linear 16384 x 2048 -> 8192",
+          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
     print("rms_norm 16384 x 2048",
           {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
     print("silu_mul 16384 x 8192",
           {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
+    print("silu_mul and maxima 16384 x 16 x 512",
+          {SiluMulParams{16},
+           {activation(random, {T, 8192}), activation(random, {T, 8192}), zero_state(DType::f32, {16}), {}},
+           {true, true, true, false}});
     print("observe 16384 x 16 x 512",
           {ObserveParams{Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
-    print("linear 16384 x 2048 -> 8192",
-          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
     print("linear 16384 x 2048 -> 32",
           {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
     print("linear 16384 x 2048 -> 1",
@@ -323,6 +465,18 @@ TEST_CASE("bench of ops" * doctest::skip()) {
            {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({T * 8}, order.slots),
             indices({257}, order.offsets)},
            {}});
+    print("grouped_linear 16384 x 8: 512 -> 2048",
+          {GroupedLinearParams{GroupedLinearParams::Row::own, 8},
+           {activation(random, {T * 8, 512}), weight(random, DType::bf16, {256, 2048, 512}),
+            indices({T * 8}, order.slots), indices({257}, order.offsets)},
+           {}});
+    const Order few = order_of({choices.begin(), choices.begin() + 8}, 0, 256, 8);
+    print("grouped_linear 1 x 8: 2048 -> 512",
+          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+           {activation(random, {1, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({8}, few.slots),
+            indices({257}, few.offsets)},
+           {}},
+          2.0 * 8 * 512 * 2048);
     print("expert_combine 16384 x 8 x 2048",
           {ExpertCombineParams{},
            {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),
@@ -335,7 +489,16 @@ TEST_CASE("bench of ops" * doctest::skip()) {
         for (const int length : lengths) pairs += double(length) * double(length + 1) / 2;
         snprintf(name, sizeof name, "attention %zu x %d, 16/2 x 256", lengths.size(), lengths[0]);
         print(name, attention_case(random, lengths, 16, 2, 256, false), 4 * 16 * 256 * pairs);
-        snprintf(name, sizeof name, "gated_delta_net %zu x %d, 16/32 x 128", lengths.size(), lengths[0]);
-        print(name, delta_case(random, lengths, 16, 32, 128, 128, false));
+    }
+    for (const std::vector<int> & lengths :
+         {std::vector<int>(8, 2048), std::vector<int>(32, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256),
+          std::vector<int>(256, 256), std::vector<int>(512, 32), std::vector<int>(2048, 8), std::vector<int>(256, 1)}) {
+        const OpResult result = cuda.run(delta_case(random, lengths, 16, 32, 128, 128, false), 20);
+        const double tokens = double(lengths.size()) * lengths[0];
+        printf(
+            "gated_delta_net %5zu x %5d, 16/32 x 128        %9.3f ms %8.0f GB/s %5.1f %% of a copy %8.2f M tokens/s\n",
+            lengths.size(), lengths[0], result.seconds * 1e3, cuda.bytes / result.seconds / 1e9,
+            cuda.bytes / result.seconds / copied * 100, tokens / result.seconds / 1e6);
+        fflush(stdout);
     }
 }

@@ -131,6 +131,58 @@ TEST_CASE("observe: the first row with NaN or Inf") {
                 }
 }
 
+TEST_CASE("silu_mul with groups: its result and the largest magnitudes in it, the first row with NaN or Inf") {
+    for (const int64_t columns : {1, 15, 48, 528})
+        for (const int64_t groups : {1, 3})
+            for (const bool with_offsets : {false, true})
+                for (const Precision precision : {Precision::f32, Precision::bf16})
+                    for (const int threads : thread_counts) {
+                        CAPTURE(columns);
+                        CAPTURE(groups);
+                        CAPTURE(with_offsets);
+                        if (groups == 1 && with_offsets) continue; // no rows
+                        Observation o = observation(groups, columns, 700, with_offsets);
+                        for (float & x : o.x) x = std::isnan(x) ? 1e4f : x; // not in use, but computed
+                        const Shape shape = {int64_t(o.x.size()) / o.stride(), o.stride()};
+                        std::vector<float> gate = o.x, up = normal_floats(shape.elements(), 2), y(o.x.size());
+                        std::vector<float> maxima(size_t(groups), 0.0f);
+                        const Tensor offsets = with_offsets ? tensor_of(o.offsets, {groups + 1}) : Tensor{};
+                        OpRun run{precision, threads};
+                        const auto once = [&] {
+                            return run_op(
+                                cpu::silu_mul_kernel, SiluMulParams{groups},
+                                {tensor_of(gate, shape), tensor_of(up, shape), tensor_of(maxima, {groups}), offsets},
+                                {tensor_of(y, shape)}, run);
+                        };
+                        CHECK(once().ok());
+                        CHECK(run.bad_row == -1);
+                        std::vector<float> plain(y.size());
+                        CHECK(run_op(cpu::silu_mul_kernel, SiluMulParams{},
+                                     {tensor_of(gate, shape), tensor_of(up, shape)}, {tensor_of(plain, shape)},
+                                     precision)
+                                  .ok());
+                        CHECK(same_bits(y, plain));
+                        o.x = y;
+                        const std::vector<double> expected =
+                            expected_totals(o, Statistic::maximum, std::vector<double>(size_t(groups), 0.0));
+                        CHECK(same_bits(maxima, std::vector<float>(expected.begin(), expected.end())));
+                        std::fill(maxima.begin(), maxima.end(), 1000.0f); // larger ones stay
+                        CHECK(once().ok());
+                        CHECK(maxima == std::vector<float>(size_t(groups), 1000.0f));
+                        for (const float bad : {NAN, INFINITY}) {
+                            up[size_t(411 * o.stride() + o.stride() / 2)] = bad;
+                            up[size_t(500 * o.stride())] = NAN;
+                            gate[size_t(411 * o.stride() + o.stride() / 2)] = 1;
+                            const Status status = once();
+                            CHECK(status.code() == Code::bad_value);
+                            CHECK(status.message() ==
+                                  concat("feature ", o.stride() / 2, std::isnan(bad) ? " is NaN" : " is infinite"));
+                            CHECK(run.bad_row == 411);
+                        }
+                        CHECK(maxima == std::vector<float>(size_t(groups), 1000.0f));
+                    }
+}
+
 TEST_CASE("observe: how often each magnitude occurs") {
     // 1.0 opens bin 8 * 16, 1.124 is in it, 1.125 in the next, -3 in that of 2 (1 + 4 / 8); the ends take the rest.
     const auto bins_of = [](Observation o, int threads) {

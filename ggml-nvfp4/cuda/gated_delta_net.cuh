@@ -1,0 +1,40 @@
+// The two forms of gated_delta_net: one position at a time (gated_delta_net.cu), and 64 at once on tensor cores
+// (gated_delta_net_chunked.cu). A segment's length alone decides which form it takes.
+#pragma once
+
+#include "cuda/common.cuh"
+
+namespace gnv::cuda {
+
+struct Delta {
+    int64_t tokens;
+    int segments, key_heads, value_heads, key_head, value_head;
+    int shortest_chunked; // segments of at least so many positions take the chunked form
+
+    __host__ __device__ int64_t width() const {
+        return 2 * int64_t(key_heads) * key_head + int64_t(value_heads) * value_head;
+    }
+};
+
+// As in graph/ops.h.
+struct DeltaTensors {
+    const bf16 *qkv, *a, *b;
+    const float *a_log, *dt_bias;
+    const int32_t * segments;
+    float * memory; // or null
+    bf16 * out;
+};
+
+// g and beta of one position of one value head; `at` counts those.
+__device__ inline float2 delta_gates(const Delta & d, const DeltaTensors & tensors, int64_t at) {
+    const int head = int(at % d.value_heads);
+    const float x = __bfloat162float(tensors.a[at]) + tensors.dt_bias[head];
+    const float softplus = x > 20 ? x : log1pf(expf(x));
+    return {-expf(tensors.a_log[head]) * softplus, rounded(sigmoid(__bfloat162float(tensors.b[at])))};
+}
+
+bool has_chunked_form(const Delta & d);
+uint64_t chunked_scratch_bytes(const Delta & d);
+Status run_chunked(CudaContext & context, const Delta & d, const DeltaTensors & tensors, void * scratch);
+
+} // namespace gnv::cuda
