@@ -1,6 +1,9 @@
 #include "exec/stage_runner.h"
 
+#include "formats/nvfp4.h"
+
 #include <algorithm>
+#include <cmath>
 
 namespace gnv {
 
@@ -175,8 +178,9 @@ class Binder {
     void bind_statistics() {
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
             LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
-            if (total.statistic == Statistic::magnitudes) { // on the CPU alone
-                int64_t * const bins = layer.magnitudes[size_t(total.observed)].data();
+            if (total.statistic == Statistic::magnitudes) {
+                int64_t * const bins = call_.on_device ? call_.on_device->magnitudes(total.layer, total.observed)
+                                                       : layer.magnitudes[size_t(total.observed)].data();
                 bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
                                                  {total.groups, magnitude_bins}));
                 continue;
@@ -214,8 +218,9 @@ void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vec
 }
 
 // The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
-int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-                        const BadValue & bad, int64_t experts_per_token) {
+Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const ArenaPlan & plan,
+                                const Bindings & bindings, void * arena, const BadValue & bad,
+                                int64_t experts_per_token) {
     const Graph & graph = stages.graph;
     const Node & node = graph.nodes()[size_t(bad.node)];
     const ValueId offsets = node.inputs[2];
@@ -224,9 +229,44 @@ int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const
     for (const Node & maker : graph.nodes()) {
         if (maker.outputs[1] != offsets) continue;
         const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
-        return slots.as<int32_t>()[bad.row] / experts_per_token;
+        int32_t slot = 0;
+        device.download(&slot, slots.as<const int32_t>() + bad.row, sizeof slot);
+        GNV_TRY(device.synchronize());
+        return slot / experts_per_token;
     }
     return -1;
+}
+
+float to_float(float value) { return value; }
+float to_float(uint16_t bits) { return nvfp4::bf16_to_float(bits); }
+
+template <class Element>
+Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t columns, KernelCall & call) {
+    const auto * const values = reinterpret_cast<const Element *>(bytes.data());
+    for (size_t i = 0; i < bytes.size() / sizeof(Element); i++) {
+        const float value = to_float(values[i]);
+        if (std::isfinite(value)) continue;
+        call.bad_row = int64_t(i) / columns;
+        return fail(Code::bad_value, "feature ", int64_t(i) % columns, " is ", std::isnan(value) ? "NaN" : "infinite");
+    }
+    return {};
+}
+
+// What observe says on the CPU, of a tensor on any device.
+Status look_at_observed(Backend & device, KernelCall & call) {
+    const auto * const params = std::get_if<ObserveParams>(&call.params);
+    if (!params) return {};
+    const Tensor &x = call.inputs[0], &offsets = call.inputs[2];
+    int32_t used = int32_t(x.shape.rows());
+    if (offsets.exists()) {
+        device.download(&used, offsets.as<const int32_t>() + params->groups, sizeof used);
+        GNV_TRY(device.synchronize());
+    }
+    std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
+    device.download(bytes.data(), x.data, bytes.size());
+    GNV_TRY(device.synchronize());
+    return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, x.shape.last(), call)
+                                  : find_bad_row<float>(bytes, x.shape.last(), call);
 }
 
 } // namespace
@@ -247,16 +287,18 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
     const Bindings bindings = Binder(built, call).bind();
     BadValue bad;
-    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad);
+    Executor::BeforeNode look;
+    if (call.looks_for_bad_input) look = [&](KernelCall & node) { return look_at_observed(device_, node); };
+    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
     if (!status.ok()) {
-        if (bad.node >= 0 && call.bad_input) {
-            call.bad_input->position = position_of_row(
-                built, plan, bindings, arena, bad, std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
-            const Node & node = built.graph.nodes()[size_t(bad.node)];
-            for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
-                if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
-                    call.bad_input->observed = total.observed;
-        }
+        if (bad.node < 0 || !call.bad_input) return status;
+        const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
+        GNV_ASSIGN(call.bad_input->position,
+                   position_of_row(device_, built, plan, bindings, arena, bad, chosen));
+        const Node & node = built.graph.nodes()[size_t(bad.node)];
+        for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
+            if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+                call.bad_input->observed = total.observed;
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

@@ -340,6 +340,8 @@ typedef struct gnv_evaluate_options {
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
+    int32_t device;        /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16 */
+    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free */
 } gnv_evaluate_options;
 
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
@@ -350,8 +352,9 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 }
 
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
- * any number of threads, memory budget and host of one instruction set or another. GNV_MODEL when the two are not of one
- * architecture, GNV_OUT_OF_MEMORY with the least budget that would do. */
+ * any number of threads, memory budgets and host of one instruction set or another; between a CPU and CUDA it differs by the
+ * rounding of BF16. GNV_MODEL when the two are not of one architecture, GNV_UNSUPPORTED for GNV_PRECISION_FP32 on CUDA,
+ * GNV_OUT_OF_MEMORY with the least budget that would do. */
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);

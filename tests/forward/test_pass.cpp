@@ -219,7 +219,7 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
             options.expert_tokens = tokens;
             options.head = false; // its weights would be the largest group
             const Outcome expected = f.run(texts, options);
-            CHECK_FALSE(expected.plan.store_in_file);
+            CHECK(expected.plan.store_place == StorePlace::host);
             const auto experts = int32_t(f.model->model->sizes().experts);
             CHECK(experts_at_once(expected.plan) == experts);
 
@@ -227,7 +227,7 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
             options.ram_bytes = 1;
             const Status refused = f.create(texts, options).take_status();
             CHECK(refused.code() == Code::out_of_memory);
-            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.memory_bytes();
+            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.host.total();
             REQUIRE(smallest < largest);
             options.ram_bytes = smallest - 1;
             CHECK(f.create(texts, options).status().code() == Code::out_of_memory);
@@ -237,9 +237,9 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
                 Result<std::unique_ptr<TextPass>> pass = f.create(texts, options);
                 REQUIRE_MESSAGE(pass.ok(), pass.status().message());
                 const PassPlan & plan = pass.value()->plan();
-                CHECK(plan.memory_bytes() <= options.ram_bytes);
-                if (!seen.insert({plan.store_in_file, experts_at_once(plan)}).second) continue;
-                CAPTURE(plan.store_in_file);
+                CHECK(plan.host.total() <= options.ram_bytes);
+                if (!seen.insert({plan.store_place == StorePlace::file, experts_at_once(plan)}).second) continue;
+                CAPTURE(place_name(plan.store_place));
                 CAPTURE(experts_at_once(plan));
                 check_same(f.run(texts, options), expected);
             }
@@ -271,13 +271,13 @@ TEST_CASE("two variants in one pass give what each gives alone") {
     PassOptions options = all_experts();
     const Outcome together = both.run(texts, options);
     check_same(together, expected);
-    CHECK(together.plan.store_bytes == 2 * a.plan.store_bytes);
+    CHECK(together.plan.host.hidden_states == 2 * a.plan.host.hidden_states);
     options.scratch_folder = scratch.path(); // a file each
     options.batch_positions = 70;
     options.ram_bytes = 1;
     options.ram_bytes = smallest_budget(both.create(texts, options).status());
     const Outcome tight = both.run(texts, options);
-    CHECK(tight.plan.store_in_file);
+    CHECK(tight.plan.store_place == StorePlace::file);
     check_same(tight, expected);
 }
 
