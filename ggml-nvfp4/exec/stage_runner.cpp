@@ -240,14 +240,15 @@ Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, con
 float to_float(float value) { return value; }
 float to_float(uint16_t bits) { return nvfp4::bf16_to_float(bits); }
 
+// `stride`: elements of a row; columns: of one group in it.
 template <class Element>
-Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t columns, KernelCall & call) {
+Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t columns, KernelCall & call) {
     const auto * const values = reinterpret_cast<const Element *>(bytes.data());
     for (size_t i = 0; i < bytes.size() / sizeof(Element); i++) {
         const float value = to_float(values[i]);
         if (std::isfinite(value)) continue;
-        call.bad_row = int64_t(i) / columns;
-        return fail(Code::bad_value, "feature ", int64_t(i) % columns, " is ", std::isnan(value) ? "NaN" : "infinite");
+        call.bad_row = int64_t(i) / stride;
+        return fail(Code::bad_value, "feature ", int64_t(i) % stride % columns, " is ", std::isnan(value) ? "NaN" : "infinite");
     }
     return {};
 }
@@ -265,8 +266,9 @@ Status look_at_observed(Backend & device, KernelCall & call) {
     std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
     device.download(bytes.data(), x.data, bytes.size());
     GNV_TRY(device.synchronize());
-    return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, x.shape.last(), call)
-                                  : find_bad_row<float>(bytes, x.shape.last(), call);
+    const int64_t stride = x.shape.last(), columns = offsets.exists() ? stride : stride / params->groups;
+    return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
+                                  : find_bad_row<float>(bytes, stride, columns, call);
 }
 
 } // namespace

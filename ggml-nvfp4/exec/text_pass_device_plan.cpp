@@ -174,7 +174,8 @@ Status TextPass::State::allocate_on_device() {
         release_device();
         if (status.code() != Code::out_of_memory) return status;
         uint64_t & limit = on_host ? host_limit : device_limit;
-        limit = (on_host ? plan.host : plan.device).total() / 4 * 3;
+        const PassMemory & short_of = on_host ? plan.host : plan.device;
+        limit = short_of.total() - (short_of.total() - short_of.context) / 4;
         if (attempt < attempts && choose_remote_plan().ok()) continue;
         return std::move(status).add_context(
             concat("memory that was free when the forward pass was planned is in use now; wait for other programs on ",
