@@ -129,7 +129,7 @@ TEST_CASE("smaller and smaller budgets of both memories") {
 TEST_CASE("logits with hidden states in every place") {
     const ScratchFolder scratch;
     Comparison c;
-    const auto texts = make_texts({70, 33, 129, 900});
+    const auto texts = make_texts({70, 33, 129, 64});
     const Outcome expected = c.host.run(texts, everything());
     PassOptions options = everything();
     options.scratch_folder = scratch.path();
@@ -190,7 +190,7 @@ TEST_CASE("memory that was free when the pass was planned is taken when it start
     auto made = std::make_unique<DeferredDevice>(*remote.threads);
     DeferredDevice & device = *made;
     remote.device = std::move(made);
-    const auto texts = make_texts({700, 700, 700, 700, 700, 700});
+    const auto texts = make_texts({300, 200, 200});
     PassOptions options = everything();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
     options.scratch_folder = scratch.path();
