@@ -251,6 +251,11 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     options->struct_size = sizeof *options;
 }
 
+/* Plans the forward pass that gnv_quantize would calibrate with on options->dataset, and makes it a part of both texts of the
+ * plan: batches, where hidden states wait, memory of host and device by what it holds, against the budgets. Reads no
+ * weights. Fails where gnv_quantize would: a budget too small, sequences that the model cannot take, a missing device. */
+GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
+
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
  * the same bytes whatever threads, memory budget and host. Budget and data are checked before anything is written.

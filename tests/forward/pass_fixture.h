@@ -132,11 +132,56 @@ struct Fixture {
     }
 };
 
+// A copy of the small checkpoint with a NaN in it.
+inline std::string save_with_nan(const std::string & folder, const std::string & tensor, size_t element) {
+    std::vector<MemoryTensor> tensors = load_tensors(tiny_folder);
+    constexpr uint16_t nan = 0x7fc0;
+    memcpy(&find_tensor(tensors, "model.language_model." + tensor).data[element * sizeof nan], &nan, sizeof nan);
+    REQUIRE(make_directory(folder).ok());
+    save_tensors(folder, tensors, 1);
+    copy_other_files(tiny_folder, folder);
+    return folder;
+}
+// Where a NaN shows: in the input of the first block, behind attention, inside of an expert.
+inline std::vector<std::string> save_models_with_nan(const ScratchFolder & scratch, int32_t token) {
+    return {save_with_nan(scratch / "embedding", "embed_tokens.weight", size_t(token) * 256 + 3),
+            save_with_nan(scratch / "value", "layers.3.self_attn.v_proj.weight", 300),
+            save_with_nan(scratch / "expert", "layers.3.mlp.experts.gate_up_proj", size_t(5) * 128 * 256 + 70 * 256)};
+}
+inline std::string failure(Fixture & f, const std::vector<TextSequence> & texts, const PassOptions & options) {
+    const Status status = f.try_run(texts, options).take_status();
+    CHECK(status.code() == Code::bad_value);
+    return status.message();
+}
+
+// What a comparison runs: the source, its inputs in NVFP4, the quantized checkpoint in both ways.
+struct Comparison {
+    std::unique_ptr<OpenModel> quantized;
+    InputScales scales;
+    Fixture host, remote; // remote: its device is the caller's to set
+
+    Comparison(const std::string & folder, Precision precision) : quantized(OpenModel::open(folder)) {
+        scales = InputScales::read(quantized->weights, quantized->files).take();
+        TextVariant source = host.model->variant(precision), activations = source;
+        TextVariant w4a16 = quantized->variant(precision), w4a4 = w4a16;
+        activations.quantize_inputs = w4a4.quantize_inputs = true;
+        activations.input_scales = &scales;
+        activations.observe = w4a16.observe = false;
+        host.given = remote.given = {source, activations, w4a4, w4a16};
+    }
+};
+
 inline PassOptions all_experts() {
     PassOptions options;
     options.observe = true;
     options.expert_tokens = ExpertTokens::all;
     options.head = true;
+    return options;
+}
+
+inline PassOptions everything() {
+    PassOptions options = all_experts();
+    options.observe_magnitudes = true;
     return options;
 }
 

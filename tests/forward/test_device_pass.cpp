@@ -11,44 +11,21 @@ using namespace gnv::test;
 
 namespace {
 
-// What a comparison runs: the source, its inputs in NVFP4, the quantized checkpoint in both ways.
-struct Comparison {
-    std::unique_ptr<OpenModel> quantized = OpenModel::open(untripped_pair().quantized);
-    InputScales scales = InputScales::read(quantized->weights, quantized->files).take();
-    Fixture host, remote;
-    DeferredDevice * device = nullptr;
+constexpr uint64_t context = 512 << 20; // that a plan leaves to the driver
 
-    Comparison() {
-        TextVariant source = host.model->variant(), activations = source;
-        TextVariant w4a16 = quantized->variant(), w4a4 = w4a16;
-        activations.quantize_inputs = w4a4.quantize_inputs = true;
-        activations.input_scales = &scales;
-        activations.observe = w4a16.observe = false;
-        host.given = remote.given = {source, activations, w4a4, w4a16};
+struct DeferredComparison : Comparison {
+    DeferredDevice * device = nullptr;
+    DeferredComparison() : Comparison(untripped_pair().quantized, Precision::f32) {
         auto made = std::make_unique<DeferredDevice>(*remote.threads);
         device = made.get();
         remote.device = std::move(made);
     }
 };
 
-constexpr uint64_t context = 512 << 20; // that a plan leaves to the driver
-
-std::string failure(Fixture & f, const std::vector<TextSequence> & texts, const PassOptions & options) {
-    const Status status = f.try_run(texts, options).take_status();
-    CHECK(status.code() == Code::bad_value);
-    return status.message();
-}
-
-PassOptions everything() {
-    PassOptions options = all_experts();
-    options.observe_magnitudes = true;
-    return options;
-}
-
 } // namespace
 
 TEST_CASE("variants of two checkpoints on a device: values, rows, logits and statistics are the CPU's") {
-    Comparison c;
+    DeferredComparison c;
     const auto texts = make_texts({70, 1, 63, 64, 65, 7, 130});
     const Outcome expected = c.host.run(texts, everything());
     REQUIRE(expected.values.size() == 4);
@@ -128,7 +105,7 @@ TEST_CASE("smaller and smaller budgets of both memories") {
 
 TEST_CASE("logits with hidden states in every place") {
     const ScratchFolder scratch;
-    Comparison c;
+    DeferredComparison c;
     const auto texts = make_texts({70, 33, 129, 64});
     const Outcome expected = c.host.run(texts, everything());
     PassOptions options = everything();
@@ -152,19 +129,7 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
     const auto & first = texts[0].ids;
     size_t position = 0;
     while (std::count(first.begin(), first.end(), texts[1].ids[position]) > 0) position++;
-    const auto changed = [&](const std::string & name, const std::string & tensor, size_t element) {
-        std::vector<MemoryTensor> tensors = load_tensors(tiny_folder);
-        constexpr uint16_t nan = 0x7fc0;
-        memcpy(&find_tensor(tensors, "model.language_model." + tensor).data[element * 2], &nan, sizeof nan);
-        REQUIRE(make_directory(scratch / name).ok());
-        save_tensors(scratch / name, tensors, 1);
-        copy_other_files(tiny_folder, scratch / name);
-        return scratch / name;
-    };
-    for (const std::string & folder :
-         {changed("embedding", "embed_tokens.weight", size_t(texts[1].ids[position]) * 256 + 3),
-          changed("value", "layers.3.self_attn.v_proj.weight", 300),
-          changed("expert", "layers.3.mlp.experts.gate_up_proj", size_t(5) * 128 * 256 + 70 * 256)}) {
+    for (const std::string & folder : save_models_with_nan(scratch, texts[1].ids[position])) {
         Fixture host(folder), remote(folder);
         remote.device = std::make_unique<DeferredDevice>(*remote.threads);
         for (const ExpertTokens tokens : {ExpertTokens::all, ExpertTokens::routed}) {
