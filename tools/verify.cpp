@@ -55,7 +55,8 @@ void declare_evaluation(CLI::App & app, Args & args) {
                  "one input scale for all experts of a layer, the least, as some kernels take")
         ->group(group);
     add("--device", args.device,
-        "that computes: cpu, cuda[:N] or auto (default): CUDA where there is a device, unless --precision fp32 is given",
+        "that computes: cpu, cuda[:N] or auto (default): CUDA where there is a device, unless --precision fp32 is "
+        "given",
         "NAME");
     tools::add_bytes(app, "--vram", args.evaluate.device_bytes,
                      "budget of the device's memory (default: most of what is free)")

@@ -40,8 +40,8 @@ class LayerComparer {
     };
     Sums compare_rows(size_t variant, int64_t first, int64_t count, const float * source, const float * line) const;
 
-    static constexpr int64_t block = 256;          // positions: sums run block by block, then in order
-    static constexpr int64_t stretch = 4 * block;  // that are brought here at a time
+    static constexpr int64_t block = 256;         // positions: sums run block by block, then in order
+    static constexpr int64_t stretch = 4 * block; // that are brought here at a time
     Status compare_stretch(const TextPass & pass, int64_t first, int64_t count, std::vector<std::vector<Sums>> & sums);
     const Positions & positions_;
     const TextModelSizes sizes_;

@@ -177,9 +177,7 @@ Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs, size_t observ
         const uint64_t row_bytes = magnitude_bins * sizeof(int64_t);
         return statistic<int64_t>(observer, layout.magnitudes + StatisticsLayout::row(observed) * row_bytes);
     };
-    batch.tokens_per_expert = [this, observer, layout](int32_t) {
-        return statistic<int64_t>(observer, layout.tokens);
-    };
+    batch.tokens_per_expert = [this, observer, layout](int32_t) { return statistic<int64_t>(observer, layout.tokens); };
     if (used > 0) device_.upload(inputs_.get(), host_inputs_.get(), used);
     return batch;
 }

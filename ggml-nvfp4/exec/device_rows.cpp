@@ -79,8 +79,7 @@ Result<BatchFields> DeviceRows::open(const HiddenStore & store, int64_t begin, i
         const bool there = store.place() == StorePlace::device;
         row.memory = there ? store.rows(field, begin) : at(batch_, row.staged);
         if (!row.reads) continue;
-        if (store.place() == StorePlace::file)
-            GNV_TRY(store.read(field, begin, count, at(staging_, row.staged)));
+        if (store.place() == StorePlace::file) GNV_TRY(store.read(field, begin, count, at(staging_, row.staged)));
         if (!there)
             device_.upload(row.memory, store.rows(field, begin) ? store.rows(field, begin) : at(staging_, row.staged),
                            row.bytes);

@@ -39,7 +39,7 @@ class DeviceRows {
     DeviceRows(Backend & device, const DeviceRowsSize & size) : device_(device), size_(size) {}
     struct Row {
         bool reads = false, makes = false;
-        uint64_t bytes = 0, staged = 0;         // staged: offset in staging_ of a file's rows
+        uint64_t bytes = 0, staged = 0;          // staged: offset in staging_ of a file's rows
         void *memory = nullptr, *kept = nullptr; // on the device; kept: null where nothing writes over them
     };
     BatchFields fields() const;

@@ -23,7 +23,7 @@ class HiddenStore {
     struct Layout {
         int64_t positions = 0;
         std::array<int64_t, size_t(Field::count_)> columns{}; // 0: the field is not kept
-        DType hidden = DType::f32;                            // as the device keeps activations; other fields take 4 bytes
+        DType hidden = DType::f32; // as the device keeps activations; other fields take 4 bytes
 
         uint64_t row_bytes(Field field) const;
         uint64_t field_bytes(Field field) const; // of all positions

@@ -248,7 +248,8 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
         const float value = to_float(values[i]);
         if (std::isfinite(value)) continue;
         call.bad_row = int64_t(i) / stride;
-        return fail(Code::bad_value, "feature ", int64_t(i) % stride % columns, " is ", std::isnan(value) ? "NaN" : "infinite");
+        return fail(Code::bad_value, "feature ", int64_t(i) % stride % columns, " is ",
+                    std::isnan(value) ? "NaN" : "infinite");
     }
     return {};
 }
@@ -295,8 +296,7 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     if (!status.ok()) {
         if (bad.node < 0 || !call.bad_input) return status;
         const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
-        GNV_ASSIGN(call.bad_input->position,
-                   position_of_row(device_, built, plan, bindings, arena, bad, chosen));
+        GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
         const Node & node = built.graph.nodes()[size_t(bad.node)];
         for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
             if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())

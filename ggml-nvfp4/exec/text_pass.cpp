@@ -239,9 +239,8 @@ void TextPass::State::add_host_memory() {
     memory.activations = plan.arena_bytes;
     memory.hidden_states = plan.store.bytes() * variants.size();
     if (plan.store_place == StorePlace::file) // a batch on its way from and to the file
-        memory.hidden_states =
-            std::max(plan.store.with_positions(plan.largest_batch).bytes(),
-                     plan.store.with_positions(plan.head_positions).field_bytes(Field::hidden));
+        memory.hidden_states = std::max(plan.store.with_positions(plan.largest_batch).bytes(),
+                                        plan.store.with_positions(plan.head_positions).field_bytes(Field::hidden));
     if (!options.observe) return;
     const TextModelSizes & sizes = model().sizes();
     uint64_t layer = sizeof(LayerStatistics) + uint64_t(sizes.experts) * (sizeof(float) + sizeof(int64_t));

@@ -70,9 +70,7 @@ struct PassMemory {
     uint64_t statistics = 0;
     uint64_t logits = 0;  // of a few positions of all variants; on the CPU they are among the activations
     uint64_t context = 0; // what the device's driver and libraries take
-    uint64_t total() const {
-        return weights + activations + hidden_states + inputs + statistics + logits + context;
-    }
+    uint64_t total() const { return weights + activations + hidden_states + inputs + statistics + logits + context; }
 };
 struct PassPlan {
     std::vector<PassGroup> groups;
@@ -80,12 +78,12 @@ struct PassPlan {
     HiddenStore::Layout store; // of each variant
     StorePlace store_place = StorePlace::host;
     int64_t expert_tile = 1;
-    int64_t head_positions = 0;     // that go through the head at a time
-    uint64_t head_arena_bytes = 0;  // of one variant's
-    int64_t largest_batch = 0;      // in positions
-    uint64_t weight_bytes = 0;      // of the largest group
-    uint64_t arena_bytes = 0;       // of the batch that needs most
-    PassMemory host, device;        // device: nothing where host memory is the device's
+    int64_t head_positions = 0;    // that go through the head at a time
+    uint64_t head_arena_bytes = 0; // of one variant's
+    int64_t largest_batch = 0;     // in positions
+    uint64_t weight_bytes = 0;     // of the largest group
+    uint64_t arena_bytes = 0;      // of the batch that needs most
+    PassMemory host, device;       // device: nothing where host memory is the device's
     uint64_t host_budget = 0, device_budget = 0;
 };
 

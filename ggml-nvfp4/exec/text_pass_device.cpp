@@ -77,7 +77,8 @@ Status TextPass::State::run_remote_batch(size_t v, const PassGroup & group, cons
     GNV_TRY(check_watched(group, weights));
     StageRunner runner(*device, stage_options());
     StageCall call{remote_variants[v], group.stages, weights, inputs};
-    GNV_ASSIGN(call.fields, batch_rows->open(stores[v], batch.begin, batch.positions, field_use(group.stages, model())));
+    GNV_ASSIGN(call.fields,
+               batch_rows->open(stores[v], batch.begin, batch.positions, field_use(group.stages, model())));
     call.statistics = &statistics[v];
     call.on_device = &there;
     if (hooks.on_tap)
@@ -148,7 +149,8 @@ Status TextPass::State::run_remote_head(const PassGroup & group, const std::vect
         const int64_t count = std::min(plan.head_positions, plan.store.positions - first);
         std::vector<Tensor> side_by_side(variants.size());
         for (size_t v = 0; v < variants.size(); v++) {
-            float * const to = reinterpret_cast<float *>(logits_memory.get()) + int64_t(v) * plan.head_positions * vocabulary;
+            float * const to =
+                reinterpret_cast<float *>(logits_memory.get()) + int64_t(v) * plan.head_positions * vocabulary;
             GNV_TRY(remote_logits(v, group, *of_variant[v], first, count, to));
             side_by_side[v].shape = {count, vocabulary};
             side_by_side[v].data = to;

@@ -124,11 +124,10 @@ Status TextPass::State::choose_remote_plan() {
         concat("a budget of ", bytes_text(budget), " (", budget, " bytes) of the memory of ", device->device().name,
                " is too small", device_fits ? "" : pass, ": the least that would do is ",
                host_fits ? device_least : device_alone, " bytes");
-    const std::string of_host =
-        concat("a memory budget of ", bytes_text(whole(on_host)), " (", whole(on_host), " bytes) is too small", pass,
-               " on ", device->device().name, ": the least that would do is ",
-               whole(device_fits ? host_least : host_alone), " bytes",
-               options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
+    const std::string of_host = concat(
+        "a memory budget of ", bytes_text(whole(on_host)), " (", whole(on_host), " bytes) is too small", pass, " on ",
+        device->device().name, ": the least that would do is ", whole(device_fits ? host_least : host_alone), " bytes",
+        options.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
     if (host_fits) return Status(Code::out_of_memory, of_device);
     return Status(Code::out_of_memory, device_fits ? of_host : concat(of_host, "; and ", of_device));
 }

@@ -11,8 +11,8 @@ Status TextPass::State::explain(const Status & failure, const PassGroup & group,
     size_t sequence = batch.first;
     int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(bad.observed), ", sample ",
-                sequence, ", position ", position, ": ", failure.message(),
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(bad.observed), ", sample ", sequence,
+                ", position ", position, ": ", failure.message(),
                 "; the model or its weights do not work with this text");
 }
 

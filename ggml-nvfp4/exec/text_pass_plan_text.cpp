@@ -47,10 +47,9 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
     static const char * const places[] = {"on the device", "in host memory", "in a scratch file"};
     const size_t parts = expert_parts(plan);
     std::string out = format_table(
-        {{"forward pass",
-          concat(count_text(uint64_t(plan.store.positions)), " positions on ", device.name, " in ",
-                 count_text(plan.batches.size()), plan.batches.size() == 1 ? " batch" : " batches", " of at most ",
-                 count_text(uint64_t(plan.largest_batch)))},
+        {{"forward pass", concat(count_text(uint64_t(plan.store.positions)), " positions on ", device.name, " in ",
+                                 count_text(plan.batches.size()), plan.batches.size() == 1 ? " batch" : " batches",
+                                 " of at most ", count_text(uint64_t(plan.largest_batch)))},
          {"weights", concat(count_text(plan.groups.size()), " groups, one at a time",
                             parts > 1 ? concat("; experts of a block in ", parts, " parts") : "")},
          {"hidden states", places[size_t(plan.store_place)]}},

@@ -42,7 +42,7 @@ struct TextPass::State {
     struct {
         size_t variant = 0;
         const PassBatch * batch = nullptr; // null: none
-    } watched; // whose maxima are on their way to the host
+    } watched;                             // whose maxima are on their way to the host
 
     const TextModel & model() const { return *variants.front().model; }
     bool is_remote() const { return device->device().kind != DeviceKind::cpu; }

@@ -345,7 +345,7 @@ typedef struct gnv_evaluate_options {
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
-    int32_t device;        /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16 */
+    int32_t device; /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16 */
     uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free */
 } gnv_evaluate_options;
 

@@ -121,9 +121,9 @@ std::string plan_json(const Plan & plan) {
                   "\",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
                   ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
                   ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
-                  ",\"total\":", plan.memory.total(), "},\n\"calibration\":",
-                  plan.calibration_json.empty() ? "null" : plan.calibration_json, ",\n\"fingerprint\":\"",
-                  plan.plan_fingerprint,
+                  ",\"total\":", plan.memory.total(),
+                  "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
+                  ",\n\"fingerprint\":\"", plan.plan_fingerprint,
                   "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
                   ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)

@@ -11,9 +11,7 @@ using namespace gnv::test;
 namespace {
 
 struct CudaComparison : Comparison {
-    CudaComparison() : Comparison(untripped_pair().quantized, Precision::bf16) {
-        remote.device = open_cuda(0).take();
-    }
+    CudaComparison() : Comparison(untripped_pair().quantized, Precision::bf16) { remote.device = open_cuda(0).take(); }
 };
 
 Fixture on_cuda(const std::string & folder = tiny_folder) {
@@ -142,7 +140,8 @@ TEST_CASE("logits against those that the reference computed in FP32") {
     }
     MESSAGE("relative error of logits: median ", 100 * median, " %, mean ", 100 * mean, " %, largest ",
             100 * errors.back(), " %; mean KL ", divergence, "; of 700 positions ", same_top,
-            " have the same top token, log-probabilities differ by ", std::sqrt(squares), " (RMS), ", worst, " at most");
+            " have the same top token, log-probabilities differ by ", std::sqrt(squares), " (RMS), ", worst,
+            " at most");
     CHECK(median < 0.02);
     CHECK(divergence < 1e-3);
     CHECK(same_top >= 690);
@@ -196,9 +195,9 @@ TEST_CASE("a comparison on CUDA: any budget gives the same report, the CPU in BF
     for (const LineReport & line : found.lines) {
         const LineReport & other = *cpu.find(line.line);
         MESSAGE(line_name(line.line), ": KL ", line.all.divergence.mean, " on CUDA, ", other.all.divergence.mean,
-                " on the CPU; same top token ", line.all.same_top.mean, ", ", other.all.same_top.mean,
-                "; perplexity ", source_perplexity(line.all), " -> ", perplexity(line.all), ", ",
-                source_perplexity(other.all), " -> ", perplexity(other.all));
+                " on the CPU; same top token ", line.all.same_top.mean, ", ", other.all.same_top.mean, "; perplexity ",
+                source_perplexity(line.all), " -> ", perplexity(line.all), ", ", source_perplexity(other.all), " -> ",
+                perplexity(other.all));
         CHECK(line.all.divergence.mean == doctest::Approx(other.all.divergence.mean).epsilon(0.02));
         CHECK(line.all.same_top.mean == doctest::Approx(other.all.same_top.mean).epsilon(0.01));
         CHECK(perplexity(line.all) == doctest::Approx(perplexity(other.all)).epsilon(0.005));
@@ -232,8 +231,8 @@ TEST_CASE("llm-compressor's output compared on CUDA: the figures of the emulatio
                                       Expected{Line::activations, 0.0471, 15.831}}) {
         const LineReport & line = *found.find(expected.line);
         MESSAGE(line_name(expected.line), ": KL ", line.all.divergence.mean, ", perplexity ",
-                source_perplexity(line.all), " -> ", perplexity(line.all), ", same top token ",
-                line.all.same_top.mean, ", ", seconds, " s");
+                source_perplexity(line.all), " -> ", perplexity(line.all), ", same top token ", line.all.same_top.mean,
+                ", ", seconds, " s");
         CHECK(line.all.divergence.mean == doctest::Approx(expected.kl).epsilon(0.01));
         CHECK(perplexity(line.all) == doctest::Approx(expected.perplexity).epsilon(0.0025));
         CHECK(source_perplexity(line.all) == doctest::Approx(15.405).epsilon(0.001));
