@@ -194,10 +194,10 @@ TEST_CASE("a comparison on CUDA: any budget gives the same report, the CPU in BF
     CHECK(evaluation_json(evaluate_reference(data, options)) == evaluation_json(found));
     for (const LineReport & line : found.lines) {
         const LineReport & other = *cpu.find(line.line);
-        MESSAGE(line_name(line.line), ": KL ", line.all.divergence.mean, " on CUDA, ", other.all.divergence.mean,
-                " on the CPU; same top token ", line.all.same_top.mean, ", ", other.all.same_top.mean, "; perplexity ",
-                source_perplexity(line.all), " -> ", perplexity(line.all), ", ", source_perplexity(other.all), " -> ",
-                perplexity(other.all));
+        MESSAGE(std::string(line_name(line.line)), ": KL ", line.all.divergence.mean, " on CUDA, ",
+                other.all.divergence.mean, " on the CPU; same top token ", line.all.same_top.mean, ", ",
+                other.all.same_top.mean, "; perplexity ", source_perplexity(line.all), " -> ", perplexity(line.all),
+                ", ", source_perplexity(other.all), " -> ", perplexity(other.all));
         CHECK(line.all.divergence.mean == doctest::Approx(other.all.divergence.mean).epsilon(0.02));
         CHECK(line.all.same_top.mean == doctest::Approx(other.all.same_top.mean).epsilon(0.01));
         CHECK(perplexity(line.all) == doctest::Approx(perplexity(other.all)).epsilon(0.005));
@@ -230,10 +230,11 @@ TEST_CASE("llm-compressor's output compared on CUDA: the figures of the emulatio
     for (const Expected & expected : {Expected{Line::w4a4, 0.0859, 16.250}, Expected{Line::w4a16, 0.0454, 15.791},
                                       Expected{Line::activations, 0.0471, 15.831}}) {
         const LineReport & line = *found.find(expected.line);
-        MESSAGE(line_name(expected.line), ": KL ", line.all.divergence.mean, ", perplexity ",
+        MESSAGE(std::string(line_name(expected.line)), ": KL ", line.all.divergence.mean, ", perplexity ",
                 source_perplexity(line.all), " -> ", perplexity(line.all), ", same top token ", line.all.same_top.mean,
                 ", ", seconds, " s");
-        CHECK(line.all.divergence.mean == doctest::Approx(expected.kl).epsilon(0.01));
+        // What BF16 adds, on the CPU as well: 0.0005 to W4A16, 0.0012 to W4A4.
+        CHECK(std::abs(line.all.divergence.mean - expected.kl) < 0.01 * expected.kl + 0.0005);
         CHECK(perplexity(line.all) == doctest::Approx(expected.perplexity).epsilon(0.0025));
         CHECK(source_perplexity(line.all) == doctest::Approx(15.405).epsilon(0.001));
     }
