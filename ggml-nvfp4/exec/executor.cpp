@@ -101,7 +101,7 @@ Tensor Executor::tensor_of(const Graph & graph, const ArenaPlan & plan, const Bi
 }
 
 Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-                     const OnTap & on_tap, BadValue * bad, const BeforeNode & before_node) {
+                     const OnTap & on_tap, BadValue * bad, const AfterNode & after_node) {
     ArenaGuard guard(arena, plan.bytes);
     NodeTensors tensors;
     for (size_t n = 0; n < graph.nodes().size(); n++) {
@@ -121,8 +121,8 @@ Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings
         call.outputs = tensors.outputs.data();
         call.scratch = static_cast<uint8_t *>(arena) + plan.scratch_offset;
         guard.open(call.scratch, plan.bytes - plan.scratch_offset);
-        Status status = before_node ? before_node(call) : Status();
-        if (status.ok()) status = backend_.launch(call);
+        Status status = backend_.launch(call);
+        if (status.ok() && after_node) status = after_node(call);
         if (!status.ok()) {
             if (bad) *bad = {int64_t(n), call.bad_row};
             return status;

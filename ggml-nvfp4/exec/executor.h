@@ -38,10 +38,10 @@ class Executor {
 
     using OnTap = std::function<Status(const Tap & tap, const Tensor & tensor)>;
     // `arena`: at least plan.bytes, aligned to ArenaPlan::alignment. Every input, weight and state must be bound.
-    // `on_tap` sees each tapped value right after it was made, `before_node` each call before it is queued: may be empty.
-    using BeforeNode = std::function<Status(KernelCall & call)>;
+    // `on_tap` sees each tapped value right after it was made, `after_node` each call once it is queued: may be empty.
+    using AfterNode = std::function<Status(KernelCall & call)>;
     Status run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-               const OnTap & on_tap = {}, BadValue * bad = nullptr, const BeforeNode & before_node = {});
+               const OnTap & on_tap = {}, BadValue * bad = nullptr, const AfterNode & after_node = {});
 
     // After run(): where a value is; readable when it is bound or kept.
     static Tensor tensor_of(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,

@@ -254,20 +254,30 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
     return {};
 }
 
-// What observe says on the CPU, of a tensor on any device.
+// The tensor whose maxima a call takes, its rows in groups as ObserveParams has them.
+struct ObservedTensor {
+    const Tensor * x = nullptr; // null: none
+    const Tensor * offsets = nullptr;
+    int64_t groups = 1;
+};
+ObservedTensor observed_by(const KernelCall & call) {
+    if (const auto * const params = std::get_if<ObserveParams>(&call.params))
+        return {&call.inputs[0], &call.inputs[2], params->groups};
+    return {};
+}
+
+// What the CPU says about a NaN, of a tensor on any device.
 Status look_at_observed(Backend & device, KernelCall & call) {
-    const auto * const params = std::get_if<ObserveParams>(&call.params);
-    if (!params) return {};
-    const Tensor &x = call.inputs[0], &offsets = call.inputs[2];
+    const ObservedTensor observed = observed_by(call);
+    if (!observed.x) return {};
+    const Tensor & x = *observed.x;
     int32_t used = int32_t(x.shape.rows());
-    if (offsets.exists()) {
-        device.download(&used, offsets.as<const int32_t>() + params->groups, sizeof used);
-        GNV_TRY(device.synchronize());
-    }
+    if (observed.offsets->exists()) device.download(&used, observed.offsets->as<const int32_t>() + observed.groups, 4);
+    GNV_TRY(device.synchronize());
     std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
     device.download(bytes.data(), x.data, bytes.size());
     GNV_TRY(device.synchronize());
-    const int64_t stride = x.shape.last(), columns = offsets.exists() ? stride : stride / params->groups;
+    const int64_t stride = x.shape.last(), columns = observed.offsets->exists() ? stride : stride / observed.groups;
     return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
                                   : find_bad_row<float>(bytes, stride, columns, call);
 }
@@ -290,7 +300,7 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
     const Bindings bindings = Binder(built, call).bind();
     BadValue bad;
-    Executor::BeforeNode look;
+    Executor::AfterNode look;
     if (call.looks_for_bad_input) look = [&](KernelCall & node) { return look_at_observed(device_, node); };
     Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
     if (!status.ok()) {

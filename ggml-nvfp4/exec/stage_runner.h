@@ -89,7 +89,7 @@ struct StageCall {
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
     const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
-    // The host looks at what is observed before the device does: a device need not fail on NaN and Inf where they are.
+    // The host looks at what the device observes, which need not fail at a NaN or Inf.
     bool looks_for_bad_input = false;
 };
 
