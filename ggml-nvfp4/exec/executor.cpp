@@ -122,7 +122,7 @@ Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings
         call.scratch = static_cast<uint8_t *>(arena) + plan.scratch_offset;
         guard.open(call.scratch, plan.bytes - plan.scratch_offset);
         Status status = backend_.launch(call);
-        if (status.ok() && after_node) status = after_node(call);
+        if (status.ok() && after_node) status = after_node(node, call);
         if (!status.ok()) {
             if (bad) *bad = {int64_t(n), call.bad_row};
             return status;

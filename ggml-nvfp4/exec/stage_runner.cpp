@@ -217,17 +217,33 @@ void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vec
         statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);
 }
 
+// Of a node that takes maxima: what it adds to; null of other nodes.
+const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
+    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
+        if (total.statistic == Statistic::maximum &&
+            std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+            return &total;
+    return nullptr;
+}
+// Where its rows belong to groups: their offsets, the one input of integers; behind the last: columns do.
+size_t offsets_input(const Graph & graph, const Node & node) {
+    size_t i = 0;
+    while (i < node.inputs.size() && (node.inputs[i] == no_value || graph.value(node.inputs[i]).dtype != DType::i32))
+        i++;
+    return i;
+}
+
 // The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
 Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const ArenaPlan & plan,
                                 const Bindings & bindings, void * arena, const BadValue & bad,
                                 int64_t experts_per_token) {
     const Graph & graph = stages.graph;
     const Node & node = graph.nodes()[size_t(bad.node)];
-    const ValueId offsets = node.inputs[2];
-    if (op_of(node.params) != Op::observe || bad.row < 0) return -1;
-    if (offsets == no_value) return bad.row;
+    if (!maxima_of(stages, node) || bad.row < 0) return -1;
+    const size_t offsets = offsets_input(graph, node);
+    if (offsets == node.inputs.size()) return bad.row;
     for (const Node & maker : graph.nodes()) {
-        if (maker.outputs[1] != offsets) continue;
+        if (maker.outputs[1] != node.inputs[offsets]) continue;
         const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
         int32_t slot = 0;
         device.download(&slot, slots.as<const int32_t>() + bad.row, sizeof slot);
@@ -254,30 +270,21 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
     return {};
 }
 
-// The tensor whose maxima a call takes, its rows in groups as ObserveParams has them.
-struct ObservedTensor {
-    const Tensor * x = nullptr; // null: none
-    const Tensor * offsets = nullptr;
-    int64_t groups = 1;
-};
-ObservedTensor observed_by(const KernelCall & call) {
-    if (const auto * const params = std::get_if<ObserveParams>(&call.params))
-        return {&call.inputs[0], &call.inputs[2], params->groups};
-    return {};
-}
-
-// What the CPU says about a NaN, of a tensor on any device.
-Status look_at_observed(Backend & device, KernelCall & call) {
-    const ObservedTensor observed = observed_by(call);
-    if (!observed.x) return {};
-    const Tensor & x = *observed.x;
+// What the CPU says about a NaN or Inf, of a tensor on any device.
+Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
+    const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
+    if (!total) return {};
+    // An op that observes what it makes, or what somebody else made.
+    const Tensor & x = op_of(node.params) == Op::observe ? call.inputs[0] : call.outputs[0];
+    const size_t offsets = offsets_input(stages.graph, node);
+    const bool has_offsets = offsets < node.inputs.size();
     int32_t used = int32_t(x.shape.rows());
-    if (observed.offsets->exists()) device.download(&used, observed.offsets->as<const int32_t>() + observed.groups, 4);
+    if (has_offsets) device.download(&used, call.inputs[offsets].as<const int32_t>() + total->groups, sizeof used);
     GNV_TRY(device.synchronize());
     std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
     device.download(bytes.data(), x.data, bytes.size());
     GNV_TRY(device.synchronize());
-    const int64_t stride = x.shape.last(), columns = observed.offsets->exists() ? stride : stride / observed.groups;
+    const int64_t stride = x.shape.last(), columns = has_offsets ? stride : stride / total->groups;
     return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
                                   : find_bad_row<float>(bytes, stride, columns, call);
 }
@@ -301,16 +308,15 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     const Bindings bindings = Binder(built, call).bind();
     BadValue bad;
     Executor::AfterNode look;
-    if (call.looks_for_bad_input) look = [&](KernelCall & node) { return look_at_observed(device_, node); };
+    if (call.looks_for_bad_input)
+        look = [&](const Node & node, KernelCall & kernel) { return look_at_observed(device_, built, node, kernel); };
     Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
     if (!status.ok()) {
         if (bad.node < 0 || !call.bad_input) return status;
         const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
         GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
-        const Node & node = built.graph.nodes()[size_t(bad.node)];
-        for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
-            if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
-                call.bad_input->observed = total.observed;
+        const auto * const total = maxima_of(built, built.graph.nodes()[size_t(bad.node)]);
+        if (total) call.bad_input->observed = total->observed;
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

@@ -104,8 +104,9 @@ class DeferredDevice final : public Backend {
             now.outputs = copy->outputs.data();
             now.scratch = copy->scratch;
             Status status = cpu_->launch(now);
-            if (op_of(copy->params) != Op::observe || status.code() != Code::bad_value) return status;
-            *copy->inputs[1].as<float>() = INFINITY; // a device goes on
+            if (status.code() != Code::bad_value) return status;
+            const size_t maxima = op_of(copy->params) == Op::observe ? 1 : 2; // or those of what an op makes
+            *copy->inputs[maxima].as<float>() = INFINITY;                     // a device goes on
             return {};
         });
         return {};
