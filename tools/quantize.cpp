@@ -49,7 +49,8 @@ void declare(CLI::App & app, Args & args) {
     tools::add_bytes(app, "--ram", args.ram_bytes,
                      "memory budget (default: 256MiB of buffers; to calibrate, most of what is free)");
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
-    app.add_flag("--dry-run", args.dry_run, "print the plan and stop; reads headers only");
+    app.add_flag("--dry-run", args.dry_run,
+                 "print the plan and stop, with calibration data that of the forward pass, too; reads no weights");
     app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
@@ -109,7 +110,43 @@ std::string parent_folder(std::string path) {
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-int dry_run(const Args & args, const gnv_engine_t * engine, const gnv_plan_t * plan) {
+// What both a run and its plan are made with.
+struct Inputs {
+    tools::Tokenizer tokenizer;
+    tools::Dataset dataset;
+    Calibration calibration;
+    std::string scratch;
+};
+
+// False after saying why.
+bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv_quantize_options & options) {
+    const auto failed = [&] {
+        tools::report(engine);
+        return false;
+    };
+    gnv_quantize_options_init(&options);
+    if (args.has_data() && !tools::open_data(engine, args.source, args.data, inputs.tokenizer, inputs.dataset))
+        return failed();
+    if (!args.statistics.empty() && !(inputs.calibration = load_statistics(engine, args))) return failed();
+    inputs.scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;
+    options.dataset = inputs.dataset.get();
+    options.calibration = inputs.calibration.get();
+    options.precision = args.precision;
+    options.device_bytes = args.vram_bytes;
+    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
+    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
+    if (inputs.dataset && !stays && !tools::find_device(engine, args.device, options.device)) return false;
+    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
+    options.experts = args.experts;
+    options.scratch_folder = inputs.scratch.c_str();
+    return true;
+}
+
+int dry_run(const Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
+    Inputs inputs;
+    gnv_quantize_options options;
+    if (!make_options(args, engine, inputs, options)) return tools::exit_failure;
+    if (inputs.dataset && gnv_plan_add_calibration(plan, &options) != GNV_OK) return tools::report(engine);
     gnv_text_t * text = nullptr;
     if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
         return tools::report(engine);
@@ -126,30 +163,13 @@ int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
                 static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
                 double(info.disk_bytes) / 1e9, double(info.buffer_bytes) / 1e6);
 
-    tools::Tokenizer tokenizer;
-    tools::Dataset dataset;
-    if (args.has_data() && !tools::open_data(engine, args.source, args.data, tokenizer, dataset))
-        return tools::report(engine);
-    Calibration calibration;
-    if (!args.statistics.empty() && !(calibration = load_statistics(engine, args))) return tools::report(engine);
-
-    tools::ProgressLine progress(args.quiet);
+    Inputs inputs;
     gnv_quantize_options options;
-    gnv_quantize_options_init(&options);
+    if (!make_options(args, engine, inputs, options)) return tools::exit_failure;
+    tools::ProgressLine progress(args.quiet);
     options.overwrite = args.overwrite;
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
-    const std::string scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;
-    options.dataset = dataset.get();
-    options.calibration = calibration.get();
-    options.precision = args.precision;
-    options.device_bytes = args.vram_bytes;
-    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
-    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
-    if (dataset && !stays && !tools::find_device(engine, args.device, options.device)) return tools::exit_failure;
-    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
-    options.experts = args.experts;
-    options.scratch_folder = scratch.c_str();
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     gnv_text_t * report = nullptr;
     if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);

@@ -11,10 +11,10 @@ struct Args {
     bool structure = false, self_test = false, strict = false, quiet = false;
     // The comparison of predictions.
     std::vector<std::string> data;
-    std::string tokens, text_template, scratch, save_logits, logits, baseline;
+    std::string tokens, text_template, scratch, save_logits, logits, baseline, device = "auto";
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
-    bool noise_floor = false;
+    bool noise_floor = false, has_precision = false;
     gnv_evaluate_options evaluate = defaults();
 
     static gnv_evaluate_options defaults() {
@@ -54,7 +54,16 @@ void declare_evaluation(CLI::App & app, Args & args) {
     app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
                  "one input scale for all experts of a layer, the least, as some kernels take")
         ->group(group);
-    app.add_option("--precision", args.evaluate.precision, "arithmetic: fp32 or bf16 (default: fp32)")
+    add("--device", args.device,
+        "that computes: cpu, cuda[:N] or auto (default): CUDA where there is a device, unless --precision fp32 is "
+        "given",
+        "NAME");
+    tools::add_bytes(app, "--vram", args.evaluate.device_bytes,
+                     "budget of the device's memory (default: most of what is free)")
+        ->group(group);
+    app.add_option("--precision", args.evaluate.precision,
+                   "arithmetic: fp32 (default on the CPU, and nowhere else) or bf16 (CUDA)")
+        ->each([&args](const std::string &) { args.has_precision = true; })
         ->transform(CLI::CheckedTransformer(std::map<std::string, gnv_precision>{{"fp32", GNV_PRECISION_FP32},
                                                                                  {"bf16", GNV_PRECISION_BF16}})
                         .description(""))
@@ -132,6 +141,10 @@ bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
         return failed();
     tools::ProgressLine progress(args.quiet);
     gnv_evaluate_options & options = args.evaluate;
+    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
+    const bool stays = args.device == "auto" && args.has_precision && options.precision == GNV_PRECISION_FP32;
+    if (!stays && !tools::find_device(engine, args.device, options.device)) return false;
+    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
     options.dataset = dataset.get();
     if (!args.lines.empty()) options.lines = 0;
     for (const gnv_line line : args.lines) options.lines |= uint32_t(line);

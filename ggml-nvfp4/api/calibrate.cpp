@@ -48,6 +48,23 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     return self;
 }
 
+Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
+                             const QuantizeOptions & options) {
+    if (plan.options.recipe.scheme != Scheme::nvfp4)
+        return Status(Code::invalid_argument, "scheme nvfp4a16 has no input scales: leave the calibration data out, "
+                                              "or use scheme nvfp4");
+    std::string text, json;
+    {
+        GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());
+        GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
+        text = pass_plan_text(calibration->pass().plan(), calibration->device_->device());
+        json = pass_plan_json(calibration->pass().plan(), calibration->device_->device());
+    }
+    plan.calibration_text = std::move(text);
+    plan.calibration_json = std::move(json);
+    return {};
+}
+
 // Whether a stage of the group loads this weight.
 static bool loads(const TextModel & model, const PassGroup & group, Role role, int32_t layer, int32_t expert) {
     for (const Stage & stage : group.stages)

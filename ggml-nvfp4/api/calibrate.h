@@ -20,6 +20,10 @@ class Calibration {
                                                        ThreadPool & threads, const CalibrationData & data,
                                                        const QuantizeOptions & options);
 
+    // Plans the forward pass and says so in the plan; nothing runs. Fails as a run would.
+    static Status describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
+                           const QuantizeOptions & options);
+
     // Units of the plan (positions in Plan::units) whose weights are all in this group, each in one group only.
     std::vector<uint32_t> take_units(const PassGroup & group);
     std::vector<uint32_t> remaining_units() const; // those that no group took

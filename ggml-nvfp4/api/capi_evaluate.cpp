@@ -34,6 +34,8 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     options.share_expert_scale = given.shared_expert_scale != 0;
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
+    options.device = given.device;
+    options.device_bytes = given.device_bytes;
     const auto text = [](const char * content) { return std::string(content ? content : ""); };
     options.scratch_folder = text(given.scratch_folder);
     options.save_logits = text(given.save_logits);

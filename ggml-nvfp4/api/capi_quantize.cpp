@@ -1,3 +1,4 @@
+#include "api/calibrate.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
 #include "api/handles.h"
@@ -131,6 +132,32 @@ static Status check_options(const gnv_quantize_options & options) {
     return {};
 }
 
+// How to calibrate.
+static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & options) {
+    GNV_TRY(check_options(options));
+    QuantizeOptions run;
+    run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
+    run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
+    run.device = options.device;
+    run.device_bytes = options.device_bytes;
+    if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
+    return run;
+}
+
+gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * given) {
+    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
+        gnv_quantize_options options;
+        gnv_quantize_options_init(&options);
+        if (!api::take_options(given, options))
+            return Status(Code::invalid_argument,
+                          "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+        if (!options.dataset) return Status(Code::invalid_argument, "gnv_plan_add_calibration: there is no data set");
+        GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
+        const CalibrationData data = make_calibration_data(options.dataset->set, options.dataset->options);
+        return Calibration::describe(plan->plan, *plan->engine->threads, data, run);
+    });
+}
+
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
                         gnv_text_t ** report) {
     if (report) *report = nullptr;
@@ -141,8 +168,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (!api::take_options(given, options))
             return Status(Code::invalid_argument,
                           "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
-        GNV_TRY(check_options(options));
-        QuantizeOptions run;
+        GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
         run.destination = destination;
         run.overwrite = options.overwrite != 0;
         CalibrationData data;
@@ -151,11 +177,6 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             run.calibration = &data;
         }
         if (options.calibration) run.statistics = &options.calibration->statistics;
-        run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
-        run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
-        run.device = options.device;
-        run.device_bytes = options.device_bytes;
-        if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
         if (options.save_statistics) run.save_statistics = options.save_statistics;
         if (options.progress) {
             run.progress = [&options](const QuantizeProgress & state) {

@@ -122,7 +122,7 @@ Status Quantization::prepare() {
     }
     if (!options_.calibration) return {};
     GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
-    report_.planned_bytes = calibration_->pass().plan().memory_bytes();
+    report_.planned_bytes = calibration_->pass().plan().host.total();
     return {};
 }
 

@@ -39,6 +39,7 @@ class CpuBackend final : public Backend {
 
     void upload(void * device, const void * host, size_t bytes) override { memcpy(device, host, bytes); }
     void download(void * host, const void * device, size_t bytes) override { memcpy(host, device, bytes); }
+    void copy(void * to, const void * from, size_t bytes) override { memcpy(to, from, bytes); }
     void clear(void * device, size_t bytes) override { memset(device, 0, bytes); }
     Status synchronize() override { return {}; }
 

@@ -20,7 +20,8 @@ Status find_bad(KernelCall & call, const GroupedRows & observed) {
         int64_t column = 0;
         while (std::isfinite(x[column])) column++;
         call.bad_row = row;
-        return fail(Code::bad_value, "feature ", column, " is ", std::isnan(x[column]) ? "NaN" : "infinite");
+        return fail(Code::bad_value, "feature ", column % observed.columns, " is ",
+                    std::isnan(x[column]) ? "NaN" : "infinite");
     }
     return fail(Code::bad_value, "the statistic was not finite before");
 }

@@ -99,6 +99,9 @@ class CudaBackend final : public Backend {
     void download(void * host, const void * source, size_t bytes) override {
         enqueue("download", [&] { return cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_); });
     }
+    void copy(void * target, const void * source, size_t bytes) override {
+        enqueue("copy", [&] { return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToDevice, stream_); });
+    }
     void clear(void * target, size_t bytes) override {
         enqueue("clear", [&] { return cudaMemsetAsync(target, 0, bytes, stream_); });
     }

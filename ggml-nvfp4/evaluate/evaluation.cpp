@@ -68,6 +68,7 @@ class Run {
     Status open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
     Status check_same_model() const;
     void choose_lines();
+    Status open_device();
     Status create_pass();
     Status open_logits();
     Status compare(int64_t first, const std::vector<Tensor> & logits);
@@ -148,6 +149,17 @@ void Run::choose_lines() {
     });
 }
 
+Status Run::open_device() {
+    if (options_.device < 0) return fail(Code::invalid_argument, "there is no device ", options_.device);
+    if (options_.device == 0) {
+        device_ = open_cpu(threads_);
+        return {};
+    }
+    GNV_ASSIGN(device_, open_cuda(options_.device - 1));
+    out_.device = device_->device().name;
+    return {};
+}
+
 Status Run::create_pass() {
     std::vector<TextVariant> variants;
     if (!reads_logits()) variants.push_back(source_->variant(options_.precision));
@@ -164,7 +176,8 @@ Status Run::create_pass() {
     const int64_t count = positions_.count();
     uint64_t own =
         Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
-    if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size());
+    const bool copies = options_.device > 0 || !options_.scratch_folder.empty();
+    if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size(), copies);
     if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
     const uint64_t budget = options_.ram_bytes > 0 ? options_.ram_bytes : available_memory() / 5 * 4;
     if (own >= budget)
@@ -172,11 +185,12 @@ Status Run::create_pass() {
                     " bytes of figures for ", count, " positions");
     PassOptions pass;
     pass.ram_bytes = budget - own;
+    pass.whole_budget = [own](uint64_t bytes) { return bytes + own; };
+    pass.device_bytes = options_.device_bytes;
     pass.scratch_folder = options_.scratch_folder;
     pass.observe = pass.observe_magnitudes = true;
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
-    device_ = open_cpu(threads_);
     const size_t variant_count = variants.size();
     GNV_ASSIGN(pass_, TextPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
 
@@ -267,6 +281,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
     if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
+    GNV_TRY(open_device());
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data are pads alone");
@@ -276,11 +291,13 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) {
         return after_group(group);
     };
-    if (layers_)
-        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
-            if (Site(tap.site) == Site::mlp_gate_2) layers_->keep_choice(variant, batch.begin, tensor);
+    if (layers_) {
+        hooks.wants_tap = [](const Tap & tap) { return Site(tap.site) == Site::mlp_gate_2; };
+        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap &, const Tensor & tensor) -> Status {
+            layers_->keep_choice(variant, batch.begin, tensor);
             return {};
         };
+    }
     hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) { return compare(first, logits); };
     GNV_TRY(pass_->run(hooks));
     if (writer_) GNV_TRY(writer_->finish(source_predictions_.nll, source_predictions_.top));

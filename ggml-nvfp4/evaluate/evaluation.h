@@ -25,6 +25,8 @@ struct EvaluateOptions {
     bool lines[size_t(Line::count_)] = {true, true, true, false}; // those that the checkpoint cannot give are left out
     bool share_expert_scale = false; // one input scale for a layer's experts, the least: what some kernels take
     Precision precision = Precision::f32;
+    int32_t device = 0;          // 0: the CPU; n: CUDA device n - 1, which computes in BF16
+    uint64_t device_bytes = 0;   // of a CUDA device's memory; 0: most of what is free
     uint64_t ram_bytes = 0;      // 0: most of what is free
     std::string scratch_folder;  // for hidden states that do not fit; empty: they must fit
     int64_t batch_positions = 0; // 0: chosen; changes nothing but the time
@@ -48,6 +50,7 @@ struct Evaluation {
     std::string data_sha256, data_description;
     uint64_t windows = 0, positions = 0, predictions = 0;
     Precision precision = Precision::f32;
+    std::string device = "CPU"; // or the name of the CUDA device
     bool shared_expert_scale = false, source_logits_read = false;
     std::vector<LineReport> lines;
     InputReport inputs;
@@ -59,7 +62,7 @@ struct Evaluation {
 };
 
 // `source` may be null when the source's logits come from a file; then there is no line of activations alone, and nothing by
-// layer. The result is the same for any number of threads, memory budget and batch.
+// layer. The result is the same for any number of threads, memory budgets and batch.
 Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,
                             const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options);
 

@@ -84,6 +84,7 @@ std::string evaluation_json(const Evaluation & evaluation) {
     }
     json.member("model", evaluation.model).member("source_fingerprint", evaluation.source_fingerprint);
     json.member("data_sha256", evaluation.data_sha256).member("precision", precision_name(evaluation.precision));
+    json.member("device", evaluation.device);
     json.member("windows", evaluation.windows).member("positions", evaluation.positions);
     json.member("predictions", evaluation.predictions);
     json.member("shared_expert_scale", evaluation.shared_expert_scale);

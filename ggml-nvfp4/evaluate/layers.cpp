@@ -19,10 +19,10 @@ LayerComparer::LayerComparer(const Positions & positions, const TextModelSizes &
     for (std::vector<LayerFigures> & list : figures_) list.resize(size_t(sizes.layers));
 }
 
-uint64_t LayerComparer::bytes(const TextModelSizes & sizes, int64_t positions, size_t variants) {
+uint64_t LayerComparer::bytes(const TextModelSizes & sizes, int64_t positions, size_t variants, bool copies) {
+    const uint64_t rows = copies ? uint64_t(std::min(stretch, positions) * sizes.hidden) * sizeof(float) * variants : 0;
     return uint64_t(positions * sizes.experts_per_token) * sizeof(int32_t) * variants +
-           uint64_t(sizes.layers) * sizeof(LayerFigures) * variants +
-           2 * uint64_t(block * sizes.hidden) * sizeof(float);
+           uint64_t(sizes.layers) * sizeof(LayerFigures) * variants + rows;
 }
 
 void LayerComparer::keep_choice(size_t variant, int64_t first, const Tensor & indices) {
@@ -54,28 +54,36 @@ LayerComparer::Sums LayerComparer::compare_rows(size_t variant, int64_t first, i
     return sums;
 }
 
+// Sums of blocks, by variant; `first` is the beginning of a block.
+Status LayerComparer::compare_stretch(const TextPass & pass, int64_t first, int64_t count,
+                                      std::vector<std::vector<Sums>> & sums) {
+    const size_t variants = figures_.size();
+    std::vector<const float *> rows(variants);
+    for (size_t v = 0; v < variants; v++) {
+        if (!pass.has_rows()) rows_[v].resize(size_t(count * sizes_.hidden));
+        GNV_ASSIGN(const void * const found, pass.rows(v, Field::hidden, first, count, rows_[v].data()));
+        rows[v] = static_cast<const float *>(found);
+    }
+    const int64_t blocks = (count + block - 1) / block, lines = int64_t(variants) - 1;
+    return threads_.parallel_for(blocks * lines, [&](int64_t task) -> Status {
+        const auto v = size_t(1 + task / blocks);
+        const int64_t begin = task % blocks * block, here = std::min(block, count - begin);
+        sums[v][size_t((first + begin) / block)] =
+            compare_rows(v, first + begin, here, rows[0] + begin * sizes_.hidden, rows[v] + begin * sizes_.hidden);
+        return {};
+    });
+}
+
 Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
     const int64_t total = positions_.count(), blocks = (total + block - 1) / block;
-    const bool in_memory = !pass.plan().store_in_file;
+    std::vector<std::vector<Sums>> sums(figures_.size(), std::vector<Sums>(static_cast<size_t>(blocks)));
+    rows_.resize(figures_.size());
+    const int64_t step = pass.has_rows() ? total : stretch;
+    for (int64_t first = 0; first < total; first += step)
+        GNV_TRY(compare_stretch(pass, first, std::min(step, total - first), sums));
     for (size_t v = 1; v < figures_.size(); v++) {
-        std::vector<Sums> sums(static_cast<size_t>(blocks));
-        const auto run = [&](int64_t b, float * source_buffer, float * line_buffer) -> Status {
-            const int64_t first = b * block, count = std::min(block, total - first);
-            GNV_ASSIGN(const void * const source, pass.rows(0, Field::hidden, first, count, source_buffer));
-            GNV_ASSIGN(const void * const line, pass.rows(v, Field::hidden, first, count, line_buffer));
-            sums[size_t(b)] =
-                compare_rows(v, first, count, static_cast<const float *>(source), static_cast<const float *>(line));
-            return {};
-        };
-        if (in_memory) {
-            GNV_TRY(threads_.parallel_for(blocks, [&](int64_t b) { return run(b, nullptr, nullptr); }));
-        } else { // the file is what takes time
-            std::vector<float> buffers(size_t(2 * block * sizes_.hidden));
-            for (int64_t b = 0; b < blocks; b++)
-                GNV_TRY(run(b, buffers.data(), buffers.data() + block * sizes_.hidden));
-        }
         Sums all;
-        for (const Sums & part : sums) {
+        for (const Sums & part : sums[v]) {
             all.signal += part.signal, all.noise += part.noise;
             all.positions += part.positions, all.common += part.common;
             all.same_set += part.same_set, all.same_first += part.same_first;

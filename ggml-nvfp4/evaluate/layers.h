@@ -25,7 +25,8 @@ struct LayerFigures {
 class LayerComparer {
   public:
     LayerComparer(const Positions & positions, const TextModelSizes & sizes, size_t variants, ThreadPool & threads);
-    static uint64_t bytes(const TextModelSizes & sizes, int64_t positions, size_t variants);
+    // `copies`: hidden states have to be brought here from a device or a file.
+    static uint64_t bytes(const TextModelSizes & sizes, int64_t positions, size_t variants, bool copies);
 
     void keep_choice(size_t variant, int64_t first, const Tensor & indices); // i32 [n, k]
     Status compare(const TextPass & pass, int32_t layer);
@@ -39,12 +40,15 @@ class LayerComparer {
     };
     Sums compare_rows(size_t variant, int64_t first, int64_t count, const float * source, const float * line) const;
 
-    static constexpr int64_t block = 256; // positions: sums run block by block, then in order
+    static constexpr int64_t block = 256;         // positions: sums run block by block, then in order
+    static constexpr int64_t stretch = 4 * block; // that are brought here at a time
+    Status compare_stretch(const TextPass & pass, int64_t first, int64_t count, std::vector<std::vector<Sums>> & sums);
     const Positions & positions_;
     const TextModelSizes sizes_;
     ThreadPool & threads_;
     std::vector<std::vector<int32_t>> choices_; // by variant: [P, k] of the layer at hand
     std::vector<std::vector<LayerFigures>> figures_;
+    std::vector<std::vector<float>> rows_; // by variant: hidden states of a stretch, where they are brought here
 };
 
 // The layer whose block adds most error, or most more than it did `before`; -1 for none.

@@ -121,7 +121,10 @@ Result<std::unique_ptr<LogitsReader>> LogitsReader::open(const std::string & pat
         return differs("source");
     if (found.data_sha256 != expected.data_sha256 || found.positions != expected.positions)
         return differs("text (--data, --documents, --tokens-per-document)");
-    if (found.precision != expected.precision) return differs("precision");
+    if (found.precision != expected.precision)
+        return fail(Code::invalid_argument, path, " holds predictions that were computed in ",
+                    printable(found.precision), ", this run computes in ", expected.precision,
+                    ": use the same --precision, or make it anew with --save-logits");
     return self;
 }
 

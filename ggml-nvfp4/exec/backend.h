@@ -59,7 +59,8 @@ class Backend {
     // Queued copies; the host memory must live, and stay as it is, until synchronize().
     virtual void upload(void * device, const void * host, size_t bytes) = 0;
     virtual void download(void * host, const void * device, size_t bytes) = 0;
-    virtual void clear(void * device, size_t bytes) = 0; // queued: zeros
+    virtual void copy(void * to, const void * from, size_t bytes) = 0; // queued, within the device's memory
+    virtual void clear(void * device, size_t bytes) = 0;               // queued: zeros
     virtual Status synchronize() = 0;
 
     // --- Ops of graphs, queued, on device memory.

@@ -9,49 +9,89 @@ namespace gnv {
 
 static uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 
-// --- Sizes --------------------------------------------------------------------------------------------------------------------
+// --- Statistics of a layer ----------------------------------------------------------------------------------------------------
 
-static uint64_t field_bytes(const DevicePassSize & size, Field field) {
-    const uint64_t element = field == Field::hidden ? 2 : 4; // BF16; sums and routing in 32 bits
-    return aligned(uint64_t(size.store.positions) * uint64_t(size.store.columns[size_t(field)]) * element);
+namespace {
+
+// Of one observer. A row for each observed input, those of experts' down projections one for each expert, at the end.
+struct StatisticsLayout {
+    uint64_t rows = 0, tokens = 0, magnitudes = 0, bytes = 0; // offsets; maxima come first
+    explicit StatisticsLayout(const DevicePassSize & size) : rows(size_t(Observed::count_) + uint64_t(size.experts)) {
+        tokens = aligned(rows * sizeof(float));
+        magnitudes = tokens + aligned(uint64_t(size.experts) * sizeof(int64_t));
+        bytes = magnitudes + (size.magnitudes ? aligned(rows * magnitude_bins * sizeof(int64_t)) : 0);
+    }
+    static uint64_t row(Observed observed) {
+        return observed == Observed::expert_down_input ? uint64_t(Observed::count_) : uint64_t(observed);
+    }
+};
+
+} // namespace
+
+uint64_t DevicePassSize::statistic_bytes() const { return uint64_t(observers) * StatisticsLayout(*this).bytes; }
+
+template <class T>
+T * DevicePass::statistic(size_t observer, uint64_t offset) const {
+    uint8_t * const memory = static_cast<uint8_t *>(statistics_.get());
+    return reinterpret_cast<T *>(memory + observer * StatisticsLayout(size_).bytes + offset);
 }
 
-uint64_t DevicePassSize::hidden_bytes() const { return field_bytes(*this, Field::hidden); }
-
-uint64_t DevicePassSize::store_bytes() const {
-    uint64_t sum = 0;
-    for (size_t field = 0; field < size_t(Field::count_); field++) sum += field_bytes(*this, Field(field));
-    return sum;
+void DevicePass::clear_statistics() {
+    if (size_.observers > 0) device_.clear(statistics_.get(), size_.statistic_bytes());
 }
 
-// Of a layer: a maximum for each observation, those of experts for each expert, then the counts.
-static uint64_t maxima_of_layer(const DevicePassSize & size) {
-    return size_t(Observed::count_) + uint64_t(size.experts);
-}
-static uint64_t layer_bytes(const DevicePassSize & size) {
-    return aligned(maxima_of_layer(size) * sizeof(float)) + aligned(uint64_t(size.experts) * sizeof(int64_t));
+void DevicePass::watch(size_t observer) {
+    const StatisticsLayout layout(size_);
+    device_.download(host_statistics_.get(), statistic<float>(observer, 0), layout.rows * sizeof(float));
 }
 
-uint64_t DevicePassSize::statistic_bytes() const { return uint64_t(layers) * layer_bytes(*this); }
+Observed DevicePass::worst_of_watched() const {
+    const auto * const maxima = static_cast<const float *>(host_statistics_.get());
+    const auto finite = [](float maximum) { return std::isfinite(maximum); };
+    for (size_t i = 0; i < size_t(Observed::count_); i++)
+        if (!finite(maxima[i])) return Observed(i);
+    const float * const experts = maxima + size_t(Observed::count_);
+    return std::all_of(experts, experts + size_.experts, finite) ? Observed::count_ : Observed::expert_down_input;
+}
 
-uint64_t DevicePassSize::total() const {
-    return weight_bytes + arena_bytes + input_bytes + uint64_t(variants) * store_bytes() + statistic_bytes();
+Status DevicePass::take_statistics(size_t observer, LayerStatistics & statistics) {
+    const StatisticsLayout layout(size_);
+    device_.download(host_statistics_.get(), statistic<uint8_t>(observer, 0), layout.bytes);
+    GNV_TRY(device_.synchronize());
+    const auto * const memory = static_cast<const uint8_t *>(host_statistics_.get());
+    const auto take = [&](auto & list, uint64_t offset) {
+        if (!list.empty()) memcpy(list.data(), memory + offset, list.size() * sizeof list[0]);
+    };
+    for (size_t i = 0; i < size_t(Observed::count_); i++) {
+        const uint64_t row = StatisticsLayout::row(Observed(i));
+        take(statistics.maxima[i], row * sizeof(float));
+        take(statistics.magnitudes[i], layout.magnitudes + row * magnitude_bins * sizeof(int64_t));
+    }
+    take(statistics.tokens_per_expert, layout.tokens);
+    return {};
 }
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const DevicePassSize & size) {
+Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const DevicePassSize & size, bool & on_host) {
     std::unique_ptr<DevicePass> pass(new DevicePass(device, size));
     GNV_ASSIGN(pass->weights_, device.allocate(size.weight_bytes));
     GNV_ASSIGN(pass->arena_, device.allocate(size.arena_bytes));
-    GNV_ASSIGN(pass->store_, device.allocate(size.variants * size.store_bytes()));
     GNV_ASSIGN(pass->inputs_, device.allocate(size.input_bytes));
-    GNV_ASSIGN(pass->statistics_, device.allocate(size.statistic_bytes()));
+    if (size.scale_bytes > 0) {
+        GNV_ASSIGN(pass->scales_, device.allocate(size.scale_bytes));
+    }
+    if (size.observers > 0) {
+        GNV_ASSIGN(pass->statistics_, device.allocate(size.statistic_bytes()));
+    }
+    on_host = true;
     for (HostMemory & buffer : pass->host_weights_) {
         GNV_ASSIGN(buffer, device.allocate_host(size.weight_bytes));
     }
     GNV_ASSIGN(pass->host_inputs_, device.allocate_host(size.input_bytes));
-    device.clear(pass->statistics_.get(), size.statistic_bytes());
+    GNV_ASSIGN(pass->host_scales_, device.allocate_host(size.scale_bytes));
+    GNV_ASSIGN(pass->host_statistics_, device.allocate_host(StatisticsLayout(size).bytes));
+    GNV_ASSIGN(pass->host_logits_, device.allocate_host(size.logits_bytes));
     GNV_ASSIGN(pass->readers_, ThreadPool::create(0));
     return pass;
 }
@@ -61,46 +101,58 @@ DevicePass::~DevicePass() {
     (void)device_.synchronize(); // nothing may be under way when memory goes
 }
 
-BatchFields DevicePass::fields(size_t variant, int64_t begin) const {
-    uint8_t * at = static_cast<uint8_t *>(store_.get()) + variant * size_.store_bytes();
-    void * places[size_t(Field::count_)];
-    for (size_t field = 0; field < size_t(Field::count_); field++) {
-        const uint64_t element = Field(field) == Field::hidden ? 2 : 4;
-        places[field] = at + uint64_t(begin) * uint64_t(size_.store.columns[field]) * element;
-        at += field_bytes(size_, Field(field));
-    }
-    return {places[size_t(Field::hidden)], places[size_t(Field::routed)], places[size_t(Field::router_weights)],
-            places[size_t(Field::router_indices)]};
-}
-
 // --- Weights ------------------------------------------------------------------------------------------------------------------
 
-Status DevicePass::start_reading(const WeightGroup & group, const WeightCatalog & catalog, const FolderFiles & files) {
+Status DevicePass::start_reading(WeightLoad load) {
     slot_ = 1 - slot_;
-    reading_ = group;
-    void * const memory = host_weights_[slot_].get();
+    reading_ = std::move(load);
+    auto * const memory = static_cast<uint8_t *>(host_weights_[slot_].get());
+    const auto read = [this, memory]() -> Status {
+        uint64_t used = 0;
+        for (WeightLoad::Part & part : reading_.parts) {
+            GNV_TRY(part.group.load(*part.catalog, *part.files, memory + used, *readers_));
+            used += part.group.bytes();
+        }
+        return {};
+    };
     try {
-        reader_ = std::thread([this, memory, &catalog, &files] {
-            read_status_ = guard_exceptions([&] { return reading_.load(catalog, files, memory, *readers_); });
-        });
+        reader_ = std::thread([this, read] { read_status_ = guard_exceptions(read); });
     } catch (const std::system_error & error) {
         return fail(Code::out_of_memory, "cannot start a thread to read weights: ", error.what());
     }
     return {};
 }
 
-Result<WeightGroup> DevicePass::finish_reading() {
+Result<std::vector<LoadedWeights>> DevicePass::finish_reading() {
     reader_.join();
     GNV_TRY(std::move(read_status_));
-    GNV_CHECK(reading_.bytes() <= size_.weight_bytes);
-    device_.upload(weights_.get(), host_weights_[slot_].get(), reading_.bytes());
+    std::vector<LoadedWeights> loaded;
+    uint64_t used = 0;
+    for (const WeightLoad::Part & part : reading_.parts) {
+        loaded.push_back({part.group, part.group.copy_at(static_cast<uint8_t *>(weights_.get()) + used)});
+        used += part.group.bytes();
+    }
+    GNV_CHECK(used <= size_.weight_bytes);
+    device_.upload(weights_.get(), host_weights_[slot_].get(), used);
     GNV_TRY(device_.synchronize());
-    return reading_;
+    return loaded;
+}
+
+InputScales DevicePass::upload_scales(const InputScales & scales) {
+    const std::vector<float> packed = scales.packed();
+    const uint64_t bytes = packed.size() * sizeof(float), begin = scales_used_;
+    scales_used_ += aligned(bytes);
+    GNV_CHECK(scales_used_ <= size_.scale_bytes);
+    uint8_t * const from = static_cast<uint8_t *>(host_scales_.get()) + begin;
+    uint8_t * const to = static_cast<uint8_t *>(scales_.get()) + begin;
+    memcpy(from, packed.data(), bytes);
+    device_.upload(to, from, bytes);
+    return scales.copy_at(reinterpret_cast<const float *>(to));
 }
 
 // --- Inputs -------------------------------------------------------------------------------------------------------------------
 
-Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs) {
+Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs, size_t observer) {
     GNV_TRY(device_.synchronize()); // the last batch still reads from there
     uint64_t used = 0;
     const auto place = [&](const auto & data) {
@@ -117,42 +169,17 @@ Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs) {
     batch.positions = place(inputs.positions);
     batch.segments = place(inputs.segments);
     batch.mask = place(inputs.mask);
-    batch.maxima = [this](int32_t layer, Observed observed) { return maxima(layer, observed); };
-    batch.tokens_per_expert = [this](int32_t layer) { return tokens_per_expert(layer); };
-    device_.upload(inputs_.get(), host_inputs_.get(), used);
+    const StatisticsLayout layout(size_);
+    batch.maxima = [this, observer](int32_t, Observed observed) {
+        return statistic<float>(observer, StatisticsLayout::row(observed) * sizeof(float));
+    };
+    batch.magnitudes = [this, observer, layout](int32_t, Observed observed) {
+        const uint64_t row_bytes = magnitude_bins * sizeof(int64_t);
+        return statistic<int64_t>(observer, layout.magnitudes + StatisticsLayout::row(observed) * row_bytes);
+    };
+    batch.tokens_per_expert = [this, observer, layout](int32_t) { return statistic<int64_t>(observer, layout.tokens); };
+    if (used > 0) device_.upload(inputs_.get(), host_inputs_.get(), used);
     return batch;
-}
-
-// --- Statistics ---------------------------------------------------------------------------------------------------------------
-
-float * DevicePass::maxima(int32_t layer, Observed observed) const {
-    auto * const first =
-        reinterpret_cast<float *>(static_cast<uint8_t *>(statistics_.get()) + uint64_t(layer) * layer_bytes(size_));
-    return observed == Observed::expert_down_input ? first + size_t(Observed::count_) : first + size_t(observed);
-}
-
-int64_t * DevicePass::tokens_per_expert(int32_t layer) const {
-    return reinterpret_cast<int64_t *>(static_cast<uint8_t *>(statistics_.get()) +
-                                       uint64_t(layer) * layer_bytes(size_) +
-                                       aligned(maxima_of_layer(size_) * sizeof(float)));
-}
-
-Status DevicePass::take_statistics(int32_t layer, LayerStatistics & statistics, Observed & where) {
-    for (size_t i = 0; i < size_t(Observed::count_); i++)
-        if (!statistics.maxima[i].empty())
-            device_.download(statistics.maxima[i].data(), maxima(layer, Observed(i)),
-                             statistics.maxima[i].size() * sizeof(float));
-    if (!statistics.tokens_per_expert.empty())
-        device_.download(statistics.tokens_per_expert.data(), tokens_per_expert(layer),
-                         statistics.tokens_per_expert.size() * sizeof(int64_t));
-    GNV_TRY(device_.synchronize());
-    for (size_t i = 0; i < size_t(Observed::count_); i++)
-        for (const float maximum : statistics.maxima[i])
-            if (!std::isfinite(maximum)) {
-                where = Observed(i);
-                return Status(Code::bad_value, "NaN or Inf; run with --device cpu to learn at which position");
-            }
-    return {};
 }
 
 } // namespace gnv

@@ -1,9 +1,8 @@
-// What a forward pass keeps on a device with memory of its own: weights of the group that computes, activations, hidden
-// states, inputs of the batch, statistics. And the two host buffers that weights pass through: while the device works on one
-// group, threads read the next.
+// What a forward pass keeps on a device with memory of its own beside rows of hidden states (exec/device_rows.h): weights of
+// the group that computes, activations, inputs of the batch, statistics of a layer. And the two host buffers that weights pass
+// through: while the device works on one group, threads read the next.
 #pragma once
 
-#include "exec/hidden_store.h"
 #include "exec/stage_runner.h"
 
 #include <memory>
@@ -13,49 +12,72 @@
 
 namespace gnv {
 
-// Bytes on the device, for planning.
+// Bytes, for planning.
 struct DevicePassSize {
-    uint64_t weight_bytes = 0, arena_bytes = 0, input_bytes = 0;
-    HiddenStore::Layout store; // one of each variant
-    size_t variants = 1;
-    int64_t layers = 0, experts = 0;
+    uint64_t weight_bytes = 0, arena_bytes = 0;
+    uint64_t input_bytes = 0;  // of a batch
+    uint64_t scale_bytes = 0;  // input scales that stand for those of checkpoints
+    uint64_t logits_bytes = 0; // on their way to the host, of one variant
+    int64_t experts = 0;
+    size_t observers = 0; // variants that observe
+    bool magnitudes = false;
 
-    uint64_t hidden_bytes() const; // of one variant's hidden states
-    uint64_t store_bytes() const;  // of one variant's fields
-    uint64_t statistic_bytes() const;
-    uint64_t total() const;
+    uint64_t statistic_bytes() const; // of one layer, all observers
+};
+
+// Weights that come in together, one or more groups behind one another.
+struct WeightLoad {
+    struct Part {
+        WeightGroup group;
+        const WeightCatalog * catalog = nullptr;
+        const FolderFiles * files = nullptr;
+    };
+    std::vector<Part> parts;
+};
+struct LoadedWeights {
+    WeightGroup host, device;
 };
 
 class DevicePass {
   public:
-    static Result<std::unique_ptr<DevicePass>> create(Backend & device, const DevicePassSize & size);
+    // `on_host` becomes true when memory of the device is there and that of the host begins.
+    static Result<std::unique_ptr<DevicePass>> create(Backend & device, const DevicePassSize & size, bool & on_host);
     ~DevicePass();
 
-    // Starts reading a group's weights into the other host buffer, in the background.
-    Status start_reading(const WeightGroup & group, const WeightCatalog & catalog, const FolderFiles & files);
-    // Waits for what start_reading() began, and copies it to the device. The host copy stays until the next but one call.
-    Result<WeightGroup> finish_reading();
-    WeightGroup on_device(const WeightGroup & host) const { return host.copy_at(weights_.get()); }
+    // Starts reading weights into the other host buffer, in the background.
+    Status start_reading(WeightLoad load);
+    // Waits for what start_reading() began, and copies it to the device; by part. The host copy stays until the next but one
+    // call.
+    Result<std::vector<LoadedWeights>> finish_reading();
 
-    Result<DeviceBatch> upload(const BatchInputs & inputs);
-    BatchFields fields(size_t variant, int64_t begin) const;
+    // Waits for the last batch. `observer`: whose statistics the batch adds to.
+    Result<DeviceBatch> upload(const BatchInputs & inputs, size_t observer);
     void * arena() const { return arena_.get(); }
+    // Where `scales` go; once.
+    InputScales upload_scales(const InputScales & scales);
+    void * logits() const { return host_logits_.get(); } // in host memory
 
-    // Adds what the device measured of a layer to `statistics`, where there is room for it. Code::bad_value when an
-    // activation was NaN or Inf; *where tells which.
-    Status take_statistics(int32_t layer, LayerStatistics & statistics, Observed & where);
+    // Statistics are those of one layer.
+    void clear_statistics();
+    // Queues a look at the maxima of an observer; after synchronize() worst_of_watched() is the first observed input that
+    // was not finite, or count_.
+    void watch(size_t observer);
+    Observed worst_of_watched() const;
+    // What the device measured becomes `statistics`, where there is room for it.
+    Status take_statistics(size_t observer, LayerStatistics & statistics);
 
   private:
     DevicePass(Backend & device, const DevicePassSize & size) : device_(device), size_(size) {}
-    float * maxima(int32_t layer, Observed observed) const;
-    int64_t * tokens_per_expert(int32_t layer) const;
+    template <class T>
+    T * statistic(size_t observer, uint64_t offset) const;
 
     Backend & device_;
     const DevicePassSize size_;
-    DeviceMemory weights_, arena_, store_, inputs_, statistics_;
-    HostMemory host_weights_[2], host_inputs_;
+    DeviceMemory weights_, arena_, inputs_, scales_, statistics_;
+    HostMemory host_weights_[2], host_inputs_, host_scales_, host_statistics_, host_logits_;
+    uint64_t scales_used_ = 0;
     int slot_ = 0;
-    WeightGroup reading_;
+    WeightLoad reading_;
     Status read_status_;
     std::unique_ptr<ThreadPool> readers_;
     std::thread reader_;

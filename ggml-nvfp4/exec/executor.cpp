@@ -110,7 +110,7 @@ Tensor Executor::tensor_of(const Graph & graph, const ArenaPlan & plan, const Bi
 }
 
 Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-                     const OnTap & on_tap, BadValue * bad) {
+                     const OnTap & on_tap, BadValue * bad, const AfterNode & after_node) {
     ArenaGuard guard(arena, plan.bytes);
     NodeTensors tensors;
     for (size_t n = 0; n < graph.nodes().size(); n++) {
@@ -131,6 +131,7 @@ Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings
         call.scratch = static_cast<uint8_t *>(arena) + plan.scratch_offset;
         guard.open(call.scratch, plan.bytes - plan.scratch_offset);
         Status status = backend_.launch(call);
+        if (status.ok() && after_node) status = after_node(node, call);
         if (!status.ok()) {
             if (bad) *bad = {int64_t(n), call.bad_row};
             return status;

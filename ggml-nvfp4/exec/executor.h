@@ -38,9 +38,10 @@ class Executor {
 
     using OnTap = std::function<Status(const Tap & tap, const Tensor & tensor)>;
     // `arena`: at least plan.bytes, aligned to ArenaPlan::alignment. Every input, weight and state must be bound.
-    // `on_tap` sees each tapped value right after it was made; it may be empty.
+    // `on_tap` sees each tapped value right after it was made, `after_node` each call once it is queued: may be empty.
+    using AfterNode = std::function<Status(const Node & node, KernelCall & call)>;
     Status run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-               const OnTap & on_tap = {}, BadValue * bad = nullptr);
+               const OnTap & on_tap = {}, BadValue * bad = nullptr, const AfterNode & after_node = {});
 
     // After run(): where a value is; readable when it is bound or kept.
     static Tensor tensor_of(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,

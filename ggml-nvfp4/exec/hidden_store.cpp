@@ -2,45 +2,75 @@
 
 namespace gnv {
 
-static uint64_t field_bytes(const HiddenStore::Layout & layout, size_t field) {
-    return rounded_to_64(uint64_t(layout.positions) * uint64_t(layout.columns[field]) * 4);
+const char * place_name(StorePlace place) {
+    static const char * const names[] = {"device", "host", "file"};
+    return names[size_t(place)];
+}
+
+uint64_t HiddenStore::Layout::row_bytes(Field field) const {
+    const uint64_t element = field == Field::hidden ? uint64_t(dtype_traits(hidden).bits) / 8 : 4;
+    return uint64_t(columns[size_t(field)]) * element;
+}
+
+uint64_t HiddenStore::Layout::field_bytes(Field field) const {
+    constexpr uint64_t alignment = 256; // of memory of devices
+    return (uint64_t(positions) * row_bytes(field) + alignment - 1) / alignment * alignment;
 }
 
 uint64_t HiddenStore::Layout::bytes() const {
     uint64_t sum = 0;
-    for (size_t field = 0; field < columns.size(); field++) sum += field_bytes(*this, field);
+    for (size_t field = 0; field < columns.size(); field++) sum += field_bytes(Field(field));
     return sum;
 }
 
-Result<HiddenStore> HiddenStore::create(const Layout & layout, const std::string & scratch_folder) {
+HiddenStore::Layout HiddenStore::Layout::with_positions(int64_t count) const {
+    Layout layout = *this;
+    layout.positions = count;
+    return layout;
+}
+
+Result<HiddenStore> HiddenStore::create(const Layout & layout, StorePlace place, Backend & device,
+                                        const std::string & scratch_folder) {
     HiddenStore store;
     store.layout_ = layout;
-    if (scratch_folder.empty()) {
-        GNV_ASSIGN(store.memory_, allocate_block(layout.bytes(), "hidden states"));
-        return store;
+    store.place_ = place;
+    const auto in_words = [](Status status) {
+        status.add_context("hidden states");
+        return status;
+    };
+    if (place == StorePlace::device) {
+        Result<DeviceMemory> memory = device.allocate(layout.bytes());
+        if (!memory.ok()) return in_words(memory.take_status());
+        store.on_device_ = memory.take();
+    } else if (place == StorePlace::host) {
+        Result<HostMemory> memory = device.allocate_host(layout.bytes());
+        if (!memory.ok()) return in_words(memory.take_status());
+        store.on_host_ = memory.take();
+    } else {
+        GNV_ASSIGN(File file, File::create_unnamed(scratch_folder));
+        GNV_TRY(file.reserve(layout.bytes()).add_context("scratch file for hidden states"));
+        store.file_ = std::make_unique<File>(std::move(file));
     }
-    GNV_ASSIGN(File file, File::create_unnamed(scratch_folder));
-    GNV_TRY(file.reserve(layout.bytes()).add_context("scratch file for hidden states"));
-    store.file_ = std::make_unique<File>(std::move(file));
     return store;
 }
 
 uint64_t HiddenStore::offset(Field field, int64_t row) const {
     uint64_t at = 0;
-    for (size_t before = 0; before < size_t(field); before++) at += field_bytes(layout_, before);
-    return at + uint64_t(row) * uint64_t(layout_.columns[size_t(field)]) * 4;
+    for (size_t before = 0; before < size_t(field); before++) at += layout_.field_bytes(Field(before));
+    return at + uint64_t(row) * layout_.row_bytes(field);
 }
 
 void * HiddenStore::rows(Field field, int64_t first) const {
-    return memory_ ? memory_.get() + offset(field, first) : nullptr;
+    void * const memory = on_device_ ? on_device_.get() : on_host_.get();
+    return memory ? static_cast<uint8_t *>(memory) + offset(field, first) : nullptr;
 }
 
 Status HiddenStore::read(Field field, int64_t first, int64_t count, void * to) const {
-    return file_->read(to, uint64_t(count * layout_.columns[size_t(field)]) * 4, offset(field, first));
+    return file_->read(to, uint64_t(count) * layout_.row_bytes(field), offset(field, first));
 }
 
 Status HiddenStore::write(Field field, int64_t first, int64_t count, const void * from) {
-    return file_->write(from, uint64_t(count * layout_.columns[size_t(field)]) * 4, offset(field, first));
+    return file_->write(from, uint64_t(count) * layout_.row_bytes(field), offset(field, first));
 }
 
 } // namespace gnv

@@ -1,6 +1,9 @@
 #include "exec/stage_runner.h"
 
+#include "formats/nvfp4.h"
+
 #include <algorithm>
+#include <cmath>
 
 namespace gnv {
 
@@ -177,8 +180,9 @@ class Binder {
     void bind_statistics() {
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
             LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
-            if (total.statistic == Statistic::magnitudes) { // on the CPU alone
-                int64_t * const bins = layer.magnitudes[size_t(total.observed)].data();
+            if (total.statistic == Statistic::magnitudes) {
+                int64_t * const bins = call_.on_device ? call_.on_device->magnitudes(total.layer, total.observed)
+                                                       : layer.magnitudes[size_t(total.observed)].data();
                 bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
                                                  {total.groups, magnitude_bins}));
                 continue;
@@ -215,20 +219,76 @@ void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vec
         statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);
 }
 
+// Of a node that takes maxima: what it adds to; null of other nodes.
+const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
+    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
+        if (total.statistic == Statistic::maximum &&
+            std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+            return &total;
+    return nullptr;
+}
+// Where its rows belong to groups: their offsets, the one input of integers; behind the last: columns do.
+size_t offsets_input(const Graph & graph, const Node & node) {
+    size_t i = 0;
+    while (i < node.inputs.size() && (node.inputs[i] == no_value || graph.value(node.inputs[i]).dtype != DType::i32))
+        i++;
+    return i;
+}
+
 // The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
-int64_t position_of_row(const StageGraph & stages, const ArenaPlan & plan, const Bindings & bindings, void * arena,
-                        const BadValue & bad, int64_t experts_per_token) {
+Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const ArenaPlan & plan,
+                                const Bindings & bindings, void * arena, const BadValue & bad,
+                                int64_t experts_per_token) {
     const Graph & graph = stages.graph;
     const Node & node = graph.nodes()[size_t(bad.node)];
-    const ValueId offsets = node.inputs[op_of(node.params) == Op::observe ? 2 : 3]; // 3 of silu_mul
-    if (bad.row < 0) return -1;
-    if (offsets == no_value) return bad.row;
+    if (!maxima_of(stages, node) || bad.row < 0) return -1;
+    const size_t offsets = offsets_input(graph, node);
+    if (offsets == node.inputs.size()) return bad.row;
     for (const Node & maker : graph.nodes()) {
-        if (maker.outputs[1] != offsets) continue;
+        if (maker.outputs[1] != node.inputs[offsets]) continue;
         const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
-        return slots.as<int32_t>()[bad.row] / experts_per_token;
+        int32_t slot = 0;
+        device.download(&slot, slots.as<const int32_t>() + bad.row, sizeof slot);
+        GNV_TRY(device.synchronize());
+        return slot / experts_per_token;
     }
     return -1;
+}
+
+float to_float(float value) { return value; }
+float to_float(uint16_t bits) { return nvfp4::bf16_to_float(bits); }
+
+// `stride`: elements of a row; columns: of one group in it.
+template <class Element>
+Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t columns, KernelCall & call) {
+    const auto * const values = reinterpret_cast<const Element *>(bytes.data());
+    for (size_t i = 0; i < bytes.size() / sizeof(Element); i++) {
+        const float value = to_float(values[i]);
+        if (std::isfinite(value)) continue;
+        call.bad_row = int64_t(i) / stride;
+        return fail(Code::bad_value, "feature ", int64_t(i) % stride % columns, " is ",
+                    std::isnan(value) ? "NaN" : "infinite");
+    }
+    return {};
+}
+
+// What the CPU says about a NaN or Inf, of a tensor on any device.
+Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
+    const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
+    if (!total) return {};
+    // An op that observes what it makes, or what somebody else made.
+    const Tensor & x = op_of(node.params) == Op::observe ? call.inputs[0] : call.outputs[0];
+    const size_t offsets = offsets_input(stages.graph, node);
+    const bool has_offsets = offsets < node.inputs.size();
+    int32_t used = int32_t(x.shape.rows());
+    if (has_offsets) device.download(&used, call.inputs[offsets].as<const int32_t>() + total->groups, sizeof used);
+    GNV_TRY(device.synchronize());
+    std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
+    device.download(bytes.data(), x.data, bytes.size());
+    GNV_TRY(device.synchronize());
+    const int64_t stride = x.shape.last(), columns = has_offsets ? stride : stride / total->groups;
+    return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
+                                  : find_bad_row<float>(bytes, stride, columns, call);
 }
 
 } // namespace
@@ -249,16 +309,16 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
     const Bindings bindings = Binder(built, call).bind();
     BadValue bad;
-    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad);
+    Executor::AfterNode look;
+    if (call.looks_for_bad_input)
+        look = [&](const Node & node, KernelCall & kernel) { return look_at_observed(device_, built, node, kernel); };
+    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
     if (!status.ok()) {
-        if (bad.node >= 0 && call.bad_input) {
-            call.bad_input->position = position_of_row(
-                built, plan, bindings, arena, bad, std::max<int64_t>(1, call.variant.model->sizes().experts_per_token));
-            const Node & node = built.graph.nodes()[size_t(bad.node)];
-            for (const StageBuilder::BoundTotal & total : built.builder.bound_totals)
-                if (std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
-                    call.bad_input->observed = total.observed;
-        }
+        if (bad.node < 0 || !call.bad_input) return status;
+        const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
+        GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
+        const auto * const total = maxima_of(built, built.graph.nodes()[size_t(bad.node)]);
+        if (total) call.bad_input->observed = total->observed;
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

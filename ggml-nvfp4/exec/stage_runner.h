@@ -47,7 +47,7 @@ struct BatchInputs {
 
 // Memory of the batch's rows of each field; null where the stages neither read nor make it.
 struct BatchFields {
-    void * hidden = nullptr;         // f32 [T, H]
+    void * hidden = nullptr;         // [T, H], as the device keeps activations
     void * routed = nullptr;         // f32 [T, H]
     void * router_weights = nullptr; // f32 [T, k]
     void * router_indices = nullptr; // i32 [T, k]
@@ -75,6 +75,7 @@ struct DeviceBatch {
     const int32_t * past = nullptr;
     const int32_t * last_positions = nullptr;
     std::function<float *(int32_t layer, Observed observed)> maxima;
+    std::function<int64_t *(int32_t layer, Observed observed)> magnitudes;
     std::function<int64_t *(int32_t layer)> tokens_per_expert;
 };
 
@@ -90,6 +91,8 @@ struct StageCall {
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
     const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
+    // The host looks at what the device observes, which need not fail at a NaN or Inf.
+    bool looks_for_bad_input = false;
 };
 
 class StageRunner {

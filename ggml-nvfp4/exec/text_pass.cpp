@@ -101,7 +101,8 @@ Status TextPass::State::plan_head(uint64_t logits_bytes) {
         GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, plan.groups.back().stages, shape));
         plan.head_arena_bytes = std::max(plan.head_arena_bytes, rounded_to_64(bytes));
     }
-    plan.arena_bytes = std::max(plan.arena_bytes, plan.head_arena_bytes * variants.size());
+    // On a device logits leave before those of the next variant come.
+    plan.arena_bytes = std::max(plan.arena_bytes, plan.head_arena_bytes * (is_remote() ? 1 : variants.size()));
     return {};
 }
 
@@ -147,9 +148,10 @@ void TextPass::State::cut_batches(int64_t wanted) {
 }
 
 static HiddenStore::Layout store_layout(const std::vector<PassGroup> & groups, const TextModel & model,
-                                        int64_t positions) {
+                                        int64_t positions, DType activation) {
     HiddenStore::Layout layout;
     layout.positions = positions;
+    layout.hidden = activation;
     const TextModelSizes & sizes = model.sizes();
     for (const PassGroup & group : groups) {
         const FieldUse use = field_use(group.stages, model);
@@ -178,11 +180,12 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
 }
 
 // Fills `plan` for one choice of parts, batches and places.
-Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes) {
+Status TextPass::State::make_plan(const std::vector<PassGroup> & groups, int64_t batch_positions, StorePlace place,
+                                  uint64_t logits_bytes) {
     plan = PassPlan();
-    GNV_ASSIGN(plan.groups, cut_groups(expert_ranges));
+    plan.groups = groups;
     cut_batches(batch_positions);
-    plan.store_in_file = in_file;
+    plan.store_place = place;
     if (model().sizes().experts > 0) {
         // Columns of one wide product: enough to be worth its own packing, small enough to keep; few where memory is short.
         const int64_t columns = is_remote() ? 8192 : batch_positions > 1 ? 2048 : 256;
@@ -197,6 +200,7 @@ Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions
     const PassBatch * largest = &plan.batches.front();
     for (const PassBatch & batch : plan.batches)
         if (batch.positions > largest->positions) largest = &batch;
+    plan.largest_batch = largest->positions;
     const int64_t positions = plan.batches.back().begin + plan.batches.back().positions;
     BatchShape shape = make_batch(sequences->data() + largest->first, largest->count).shape;
     for (const TextSequence & sequence : *sequences) shape.masked |= !sequence.mask.empty();
@@ -223,41 +227,52 @@ Status TextPass::State::make_plan(int64_t expert_ranges, int64_t batch_positions
             plan.arena_bytes = std::max(plan.arena_bytes, bytes);
         }
     }
-    plan.store = store_layout(plan.groups, model(), positions);
-    plan.store_bytes = plan.store.bytes() * variants.size();
-    if (in_file) {
-        HiddenStore::Layout batch = plan.store;
-        batch.positions = largest->positions;
-        plan.staging_bytes =
-            std::max(batch.bytes(), uint64_t(plan.head_positions * model().sizes().hidden) * sizeof(float));
-    }
-    if (options.observe) {
-        const TextModelSizes & sizes = model().sizes();
-        uint64_t layer = sizeof(LayerStatistics) + uint64_t(sizes.experts) * (sizeof(float) + sizeof(int64_t));
-        if (options.observe_magnitudes)
-            layer += uint64_t(sizes.experts + int64_t(Observed::count_)) * magnitude_bins * sizeof(int64_t);
-        for (const TextVariant & variant : variants)
-            plan.statistic_bytes += variant.observe ? uint64_t(sizes.layers) * layer : 0;
-    }
+    plan.store = store_layout(plan.groups, model(), positions, device->activation_dtype());
+    add_host_memory();
+    if (is_remote()) add_device_memory();
     return {};
+}
+
+void TextPass::State::add_host_memory() {
+    PassMemory & memory = plan.host;
+    memory.weights = plan.weight_bytes;
+    memory.activations = plan.arena_bytes;
+    memory.hidden_states = plan.store.bytes() * variants.size();
+    if (plan.store_place == StorePlace::file) // a batch on its way from and to the file
+        memory.hidden_states = std::max(plan.store.with_positions(plan.largest_batch).bytes(),
+                                        plan.store.with_positions(plan.head_positions).field_bytes(Field::hidden));
+    if (!options.observe) return;
+    const TextModelSizes & sizes = model().sizes();
+    uint64_t layer = sizeof(LayerStatistics) + uint64_t(sizes.experts) * (sizeof(float) + sizeof(int64_t));
+    if (options.observe_magnitudes)
+        layer += uint64_t(sizes.experts + int64_t(Observed::count_)) * magnitude_bins * sizeof(int64_t);
+    for (const TextVariant & variant : variants)
+        memory.statistics += variant.observe ? uint64_t(sizes.layers) * layer : 0;
+}
+
+uint64_t TextPass::State::host_budget() const {
+    if (host_limit > 0) return host_limit;
+    return options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
 }
 
 Status TextPass::State::choose_plan() {
     if (is_remote()) return choose_remote_plan();
-    const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
+    const uint64_t budget = host_budget();
     const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
     uint64_t smallest = UINT64_MAX;
     // From the fastest to the smallest: batches that keep products large, then hidden states on disk, then blocks in parts.
     for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
-        for (const bool in_file : {false, true}) {
-            if (in_file && options.scratch_folder.empty()) continue;
+        GNV_ASSIGN(const std::vector<PassGroup> groups, cut_groups(ranges));
+        for (const StorePlace place : {StorePlace::host, StorePlace::file}) {
+            if (place == StorePlace::file && options.scratch_folder.empty()) continue;
             for (const int64_t positions : {int64_t(1024), int64_t(256), int64_t(1)}) {
                 const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
                 for (const uint64_t logits_bytes :
                      {std::min<uint64_t>(budget / 8, uint64_t(positions) << 20), uint64_t(0)}) {
-                    GNV_TRY(make_plan(ranges, wanted, in_file, logits_bytes));
-                    smallest = std::min(smallest, plan.memory_bytes());
-                    if (plan.memory_bytes() <= budget) return {};
+                    GNV_TRY(make_plan(groups, wanted, place, logits_bytes));
+                    plan.host_budget = budget;
+                    smallest = std::min(smallest, plan.host.total());
+                    if (plan.host.total() <= budget) return {};
                     if (!options.head) break;
                 }
                 if (options.batch_positions > 0) break;
@@ -273,19 +288,17 @@ Status TextPass::State::choose_plan() {
 }
 
 Status TextPass::State::allocate() {
-    if (is_remote()) {
-        GNV_ASSIGN(remote, DevicePass::create(*device, device_size()));
-        for (size_t v = 0; v < variants.size(); v++) statistics.emplace_back(size_t(model().sizes().layers));
-        return {};
-    }
+    for (size_t v = 0; v < variants.size(); v++) statistics.emplace_back(size_t(model().sizes().layers));
+    if (is_remote()) return allocate_on_device();
     GNV_ASSIGN(weight_memory, allocate_block(plan.weight_bytes, "weights"));
     GNV_ASSIGN(arena, allocate_block(plan.arena_bytes, "activations"));
-    GNV_ASSIGN(staging, allocate_block(plan.staging_bytes, "hidden states of a batch"));
+    if (plan.store_place == StorePlace::file) {
+        GNV_ASSIGN(staging, allocate_block(plan.host.hidden_states, "hidden states of a batch"));
+    }
     for (size_t v = 0; v < variants.size(); v++) {
         GNV_ASSIGN(HiddenStore store,
-                   HiddenStore::create(plan.store, plan.store_in_file ? options.scratch_folder : ""));
+                   HiddenStore::create(plan.store, plan.store_place, *device, options.scratch_folder));
         stores.push_back(std::move(store));
-        statistics.emplace_back(size_t(model().sizes().layers));
     }
     return {};
 }
@@ -315,10 +328,16 @@ const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const 
 
 // --- Run -----------------------------------------------------------------------------------------------------------------
 
+bool TextPass::has_rows() const { return !state_->is_remote() && state_->plan.store_place == StorePlace::host; }
+
 Result<const void *> TextPass::rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const {
     const HiddenStore & store = state_->stores[variant];
-    if (store.in_memory()) return static_cast<const void *>(store.rows(field, first));
-    GNV_TRY(store.read(field, first, count, buffer));
+    if (has_rows()) return static_cast<const void *>(store.rows(field, first));
+    if (state_->is_remote()) {
+        GNV_TRY(state_->batch_rows->read(store, field, first, count, buffer, *state_->threads));
+    } else {
+        GNV_TRY(store.read(field, first, count, buffer));
+    }
     return static_cast<const void *>(buffer);
 }
 
@@ -327,19 +346,13 @@ Status TextPass::run(const PassHooks & hooks) {
     GNV_TRY(state.allocate());
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
     state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
-    if (state.remote) return state.run_remote(hooks);
-    for (size_t g = 0; g < state.plan.groups.size(); g++) {
-        if (g + 1 < state.plan.groups.size()) { // the system reads ahead while this group computes
-            for (const TextVariant & variant : state.variants) {
-                const std::vector<WeightRef> refs = weights_of(state.model(), state.plan.groups[g + 1].stages);
-                GNV_ASSIGN(const WeightGroup next, WeightGroup::plan(*variant.weights, refs));
-                next.will_need(*variant.weights, *variant.files);
-            }
-        }
-        state.progress.group = g;
-        if (g > 0 && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
-        GNV_TRY(state.run_group(state.plan.groups[g], hooks));
-    }
+    return state.is_remote() ? state.run_remote(hooks) : state.run_on_host(hooks);
+}
+
+// positions: of one variant
+Status TextPass::State::advance(int64_t positions, const PassHooks & hooks) {
+    progress.positions += positions;
+    if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
     return {};
 }
 

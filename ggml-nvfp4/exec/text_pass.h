@@ -42,7 +42,7 @@ struct PassOptions {
     uint64_t device_bytes = 0;       // of a device with memory of its own; 0: most of what is free there
     std::string scratch_folder;      // for hidden states that do not fit; empty: they must fit
     bool observe = false;            // largest inputs of Linears, tokens per expert
-    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too; on the CPU alone
+    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
     int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen
@@ -53,32 +53,44 @@ struct PassOptions {
 // Everything that is decided before a weight is read.
 struct PassGroup {
     std::vector<Stage> stages;
-    uint64_t weight_bytes = 0; // of the largest variant
+    uint64_t weight_bytes = 0; // of the largest variant; of the head, of all that are held together
 };
 struct PassBatch {
     size_t first = 0, count = 0;      // sequences
     int64_t begin = 0, positions = 0; // rows of the store
 };
+inline int32_t layer_of(const PassGroup & group) { return group.stages.front().layer; } // -1 outside of blocks
+
+// Bytes by what they hold.
+struct PassMemory {
+    uint64_t weights = 0;       // of one group; on the host of a device with memory of its own of two
+    uint64_t activations = 0;   // of one batch, with the scratch memory of kernels
+    uint64_t hidden_states = 0; // of all positions, or of a batch on its way to where they are and back
+    uint64_t inputs = 0;        // ids, positions and masks of a batch, input scales
+    uint64_t statistics = 0;
+    uint64_t logits = 0;  // of a few positions of all variants; on the CPU they are among the activations
+    uint64_t context = 0; // what the device's driver and libraries take
+    uint64_t total() const { return weights + activations + hidden_states + inputs + statistics + logits + context; }
+};
 struct PassPlan {
     std::vector<PassGroup> groups;
     std::vector<PassBatch> batches;
-    HiddenStore::Layout store;
+    HiddenStore::Layout store; // of each variant
+    StorePlace store_place = StorePlace::host;
     int64_t expert_tile = 1;
     int64_t head_positions = 0;    // that go through the head at a time
     uint64_t head_arena_bytes = 0; // of one variant's
-    bool store_in_file = false;
-    uint64_t weight_bytes = 0;  // the group in memory
-    uint64_t arena_bytes = 0;   // activations and scratch memory of one batch
-    uint64_t store_bytes = 0;   // hidden states of all variants
-    uint64_t staging_bytes = 0; // of a batch on its way from and to a scratch file
-    uint64_t statistic_bytes = 0;
-    // On a device with memory of its own: what it holds. The host then holds weights twice, and no activations.
-    uint64_t device_bytes = 0;
-    uint64_t memory_bytes() const {
-        if (device_bytes > 0) return 2 * weight_bytes + statistic_bytes;
-        return weight_bytes + arena_bytes + (store_in_file ? 0 : store_bytes) + staging_bytes + statistic_bytes;
-    }
+    int64_t largest_batch = 0;     // in positions
+    uint64_t weight_bytes = 0;     // of the largest group
+    uint64_t arena_bytes = 0;      // of the batch that needs most
+    PassMemory host, device;       // device: nothing where host memory is the device's
+    uint64_t host_budget = 0, device_budget = 0;
 };
+
+// The plan for people: what runs, where hidden states are, memory by kind against the budgets. And as a JSON object for
+// programs (`calibration` in docs/json.md). `device`: its name.
+std::string pass_plan_text(const PassPlan & plan, const Device & device);
+std::string pass_plan_json(const PassPlan & plan, const Device & device);
 
 struct PassProgress {
     size_t group = 0, groups = 0;
@@ -92,7 +104,10 @@ struct PassHooks {
     // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. The
     // next group may have been computed, and its on_group not yet called, by then.
     std::function<Status()> before_reuse;
+    // What it sees is in host memory, F32 or I32. Of a device with memory of its own that is a copy: let it see no more than
+    // it wants.
     std::function<Status(size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor)> on_tap;
+    std::function<bool(const Tap & tap)> wants_tap; // empty: all
     // Rows [first, first + logits[0].shape[0]) of the store, f32 [n, vocabulary] of every variant; in order.
     std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;
     std::function<bool(const PassProgress &)> progress; // false stops the run
@@ -110,7 +125,8 @@ class TextPass {
     const PassPlan & plan() const;
     Status run(const PassHooks & hooks);
     // Rows of a field as the last group left them, for hooks: the store's own memory, or `buffer` (f32 or i32 [count,
-    // columns]) after reading them.
+    // columns]) after reading them. One thread at a time, unless has_rows().
+    bool has_rows() const; // in host memory as they are: rows() needs no buffer
     Result<const void *> rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const;
     const std::vector<LayerStatistics> & statistics(size_t variant) const; // by layer
 

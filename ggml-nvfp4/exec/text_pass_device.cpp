@@ -1,111 +1,189 @@
 // The forward pass on a device with memory of its own.
+#include "exec/host_tensor.h"
 #include "exec/text_pass_state.h"
 
 #include <algorithm>
 
 namespace gnv {
 
-DevicePassSize TextPass::State::device_size() const {
-    DevicePassSize size;
-    size.weight_bytes = plan.weight_bytes;
-    size.arena_bytes = plan.arena_bytes;
-    int64_t positions = 0, segments = 0;
-    for (const PassBatch & batch : plan.batches) {
-        const BatchShape shape = make_batch(sequences->data() + batch.first, batch.count).shape;
-        positions = std::max(positions, shape.positions);
-        segments = std::max(segments, shape.segments);
+// --- Weights ------------------------------------------------------------------------------------------------------------------
+
+// Variants that share weights and run one after another share a load. The first variant comes last: its weights are what
+// on_group sees.
+std::vector<TextPass::State::Load> TextPass::State::list_loads() const {
+    std::vector<Load> loads;
+    for (size_t g = 0; g < plan.groups.size(); g++) {
+        const WeightCatalog * loaded = nullptr;
+        for (size_t v = variants.size(); v-- > 0;) {
+            if (!loaded || (!is_head(plan.groups[g]) && variants[v].weights != loaded)) loads.push_back({g, {}, false});
+            loads.back().variants.push_back(v);
+            loaded = variants[v].weights;
+        }
+        loads.back().last = true;
     }
-    constexpr uint64_t bytes_a_position = 4 + 3 * 4 + 1, alignment = 4 * 256; // ids, positions, mask
-    size.input_bytes = uint64_t(positions) * bytes_a_position + uint64_t(segments + 1) * 4 + alignment;
-    size.store = plan.store;
-    size.variants = variants.size();
-    size.layers = model().sizes().layers;
-    size.experts = model().sizes().experts;
-    return size;
+    return loads;
 }
 
-// Hidden states stay on the device; batches are as large as products need to be fast.
-Status TextPass::State::choose_remote_plan() {
-    if (options.head) return Status(Code::unsupported, "logits are not computed on CUDA devices yet: use the CPU");
-    for (const TextVariant & variant : variants)
-        if (variant.precision != Precision::bf16)
-            return fail(Code::unsupported, device->device().name, " computes in BF16: use precision bf16, or the CPU");
-    GNV_ASSIGN(const uint64_t available, device->free_bytes());
-    constexpr uint64_t reserve = 512 << 20; // for the libraries that the device's kernels need
-    const uint64_t free = available > reserve ? available - reserve : 0;
-    const uint64_t budget = options.device_bytes > 0 ? std::min(options.device_bytes, free) : free;
-    const uint64_t host_budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
-    const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
-    uint64_t smallest = UINT64_MAX, smallest_host = UINT64_MAX;
-    for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
-        for (const int64_t positions : {int64_t(16384), int64_t(4096), int64_t(1024), int64_t(1)}) {
-            const int64_t wanted = options.batch_positions > 0 ? options.batch_positions : positions;
-            GNV_TRY(make_plan(ranges, wanted, false, 0));
-            plan.device_bytes = device_size().total();
-            smallest = std::min(smallest, plan.device_bytes);
-            smallest_host = std::min(smallest_host, plan.memory_bytes());
-            if (plan.device_bytes <= budget && plan.memory_bytes() <= host_budget) return {};
-            if (options.batch_positions > 0) break;
-        }
-        if (ranges == experts) break;
+// A part for each run of variants with the same weights: of the head all, else one.
+Status TextPass::State::start_reading(const Load & load) {
+    WeightLoad reads;
+    const std::vector<WeightRef> refs = weights_of(model(), plan.groups[load.group].stages);
+    for (const size_t v : load.variants) {
+        const TextVariant & variant = variants[v];
+        if (!reads.parts.empty() && reads.parts.back().catalog == variant.weights) continue;
+        GNV_ASSIGN(WeightGroup group, WeightGroup::plan(*variant.weights, refs));
+        reads.parts.push_back({std::move(group), variant.weights, variant.files});
     }
-    const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };
-    return fail(Code::out_of_memory, "too little memory for a forward pass over ", plan.store.positions,
-                " positions: ", bytes_text(budget), " on ", device->device().name, " (at least ", smallest,
-                " bytes are needed), ", bytes_text(whole(host_budget)), " on the host (at least ", whole(smallest_host),
-                ")");
+    return remote->start_reading(std::move(reads));
 }
 
-// All batches through a group whose weights are on the device. Variants share the checkpoint.
-Status TextPass::State::run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks) {
-    const WeightGroup weights = remote->on_device(host);
-    for (size_t v = variants.size(); v-- > 0;) {
-        for (const PassBatch & batch : plan.batches) {
-            const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
-            GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs));
-            StageRunner runner(*device, stage_options());
-            StageCall call{variants[v], group.stages, weights, inputs};
-            call.fields = remote->fields(v, batch.begin);
-            call.statistics = &statistics[v];
-            call.on_device = &there;
-            GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
-            progress.positions += batch.positions;
-            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
-        }
+// --- Batches ------------------------------------------------------------------------------------------------------------------
+
+// Whether the batch that ran last met NaN or Inf; after synchronize(). If so it runs again, and the host looks where.
+Status TextPass::State::check_watched(const PassGroup & group, const WeightGroup & weights) {
+    if (!watched.batch) return {};
+    const PassBatch & batch = *watched.batch;
+    const size_t v = watched.variant;
+    watched.batch = nullptr;
+    const Observed worst = remote->worst_of_watched();
+    if (worst == Observed::count_) return {};
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, 0));
+    StageRunner runner(*device, stage_options());
+    BadInput bad;
+    StageCall call{remote_variants[v], group.stages, weights, inputs};
+    call.fields = batch_rows->reopen();
+    call.statistics = &statistics[v];
+    call.on_device = &there;
+    call.bad_input = &bad;
+    call.looks_for_bad_input = true;
+    const Status status = runner.run(call, remote->arena(), plan.arena_bytes);
+    if (!status.ok()) return explain(status, group, batch, bad);
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(worst),
+                ": NaN or Inf, which was not there when the batch was computed again: is the memory of ",
+                device->device().name, " in order?");
+}
+
+static size_t observer_of(const std::vector<TextVariant> & variants, size_t variant) {
+    return size_t(std::count_if(variants.begin(), variants.begin() + ptrdiff_t(variant),
+                                [](const TextVariant & other) { return other.observe; }));
+}
+
+Status TextPass::State::run_remote_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
+                                         const PassBatch & batch, const PassHooks & hooks) {
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+    const size_t observer = observes(v) ? observer_of(variants, v) : 0;
+    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, observer));
+    GNV_TRY(check_watched(group, weights));
+    StageRunner runner(*device, stage_options());
+    StageCall call{remote_variants[v], group.stages, weights, inputs};
+    GNV_ASSIGN(call.fields,
+               batch_rows->open(stores[v], batch.begin, batch.positions, field_use(group.stages, model())));
+    call.statistics = &statistics[v];
+    call.on_device = &there;
+    if (hooks.on_tap)
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+            if (hooks.wants_tap && !hooks.wants_tap(tap)) return {};
+            GNV_ASSIGN(const HostTensor copy, download_tensor(*device, tensor));
+            return hooks.on_tap(v, batch, tap, copy.tensor);
+        };
+    GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
+    GNV_TRY(batch_rows->close(stores[v]));
+    if (observes(v)) {
+        remote->watch(observer);
+        watched = {v, &batch};
     }
-    GNV_TRY(device->synchronize());
+    return advance(batch.positions, hooks);
+}
+
+Status TextPass::State::run_remote_load(const Load & load, const std::vector<LoadedWeights> & weights,
+                                        const PassHooks & hooks) {
+    const PassGroup & group = plan.groups[load.group];
+    if (is_head(group)) return run_remote_head(group, weights, hooks);
+    const WeightGroup & there = weights.front().device;
+    for (const size_t v : load.variants) {
+        for (const PassBatch & batch : plan.batches) GNV_TRY(run_remote_batch(v, group, there, batch, hooks));
+        GNV_TRY(device->synchronize());
+        GNV_TRY(check_watched(group, there));
+        const int32_t layer = layer_of(group);
+        if (observes(v) && layer >= 0)
+            GNV_TRY(remote->take_statistics(observer_of(variants, v), statistics[v][size_t(layer)]));
+    }
     return {};
 }
 
-Status TextPass::State::run_remote(const PassHooks & hooks) {
-    const TextVariant & variant = variants.front();
-    for (const TextVariant & other : variants)
-        if (other.weights != variant.weights || hooks.on_tap || hooks.on_logits)
-            return Status(Code::unsupported, "on CUDA a pass runs one checkpoint, without taps and logits");
-    const auto start = [&](size_t g) -> Status {
-        GNV_ASSIGN(const WeightGroup next,
-                   WeightGroup::plan(*variant.weights, weights_of(model(), plan.groups[g].stages)));
-        return remote->start_reading(next, *variant.weights, *variant.files);
+// --- Head ---------------------------------------------------------------------------------------------------------------------
+
+Status TextPass::State::remote_logits(size_t v, const PassGroup & group, const WeightGroup & weights, int64_t first,
+                                      int64_t count, float * to) {
+    BatchInputs inputs;
+    inputs.shape.positions = count;
+    inputs.shape.segments = 1;
+    DeviceBatch there; // the head needs none of it
+    StageRunner runner(*device, stage_options());
+    StageCall call{remote_variants[v], group.stages, weights, inputs};
+    GNV_ASSIGN(call.fields, batch_rows->open(stores[v], first, count, field_use(group.stages, model())));
+    call.on_device = &there;
+    DType dtype = DType::f32;
+    const int64_t elements = count * model().sizes().vocabulary;
+    call.on_logits = [&](const Tensor & tensor) -> Status {
+        dtype = tensor.dtype;
+        device->download(remote->logits(), tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
+        return device->synchronize();
     };
-    GNV_TRY(start(0));
-    for (size_t g = 0; g < plan.groups.size(); g++) {
-        const PassGroup & group = plan.groups[g];
-        GNV_ASSIGN(const WeightGroup host, remote->finish_reading());
-        if (g + 1 < plan.groups.size()) {
-            if (g > 0 && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
-            GNV_TRY(start(g + 1));
+    GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
+    return widen_to_float(dtype, remote->logits(), elements, to, *threads);
+}
+
+Status TextPass::State::run_remote_head(const PassGroup & group, const std::vector<LoadedWeights> & weights,
+                                        const PassHooks & hooks) {
+    // Parts come in the order in which variants run, the last first.
+    std::vector<const WeightGroup *> of_variant(variants.size());
+    size_t part = 0;
+    for (size_t v = variants.size(); v-- > 0;) {
+        if (v + 1 < variants.size() && variants[v].weights != variants[v + 1].weights) part++;
+        of_variant[v] = &weights[part].device;
+    }
+    const int64_t vocabulary = model().sizes().vocabulary;
+    for (int64_t first = 0; first < plan.store.positions; first += plan.head_positions) {
+        const int64_t count = std::min(plan.head_positions, plan.store.positions - first);
+        std::vector<Tensor> side_by_side(variants.size());
+        for (size_t v = 0; v < variants.size(); v++) {
+            float * const to =
+                reinterpret_cast<float *>(logits_memory.get()) + int64_t(v) * plan.head_positions * vocabulary;
+            GNV_TRY(remote_logits(v, group, *of_variant[v], first, count, to));
+            side_by_side[v].shape = {count, vocabulary};
+            side_by_side[v].data = to;
         }
-        progress.group = g;
-        GNV_TRY(run_remote_group(group, host, hooks));
-        const int32_t layer = group.stages.front().layer;
-        for (size_t v = 0; options.observe && layer >= 0 && v < variants.size(); v++) {
-            Observed where = Observed::count_;
-            GNV_TRY(remote->take_statistics(layer, statistics[v][size_t(layer)], where)
-                        .add_context(concat("layer ", layer, ", ",
-                                            where == Observed::count_ ? "statistics" : observed_name(where))));
+        if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, side_by_side));
+        GNV_TRY(advance(count * int64_t(variants.size()), hooks));
+    }
+    return {};
+}
+
+// --- Run ----------------------------------------------------------------------------------------------------------------------
+
+Status TextPass::State::run_remote(const PassHooks & hooks) {
+    const std::vector<Load> loads = list_loads();
+    GNV_TRY(start_reading(loads.front()));
+    for (size_t i = 0; i < loads.size(); i++) {
+        const Load & load = loads[i];
+        const PassGroup & group = plan.groups[load.group];
+        GNV_ASSIGN(const std::vector<LoadedWeights> weights, remote->finish_reading());
+        if (i + 1 < loads.size()) {
+            // The next weights take the place of those before these: whoever was given them must have ended.
+            if (i > 0 && loads[i - 1].last && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
+            GNV_TRY(start_reading(loads[i + 1]));
         }
-        const WeightGroup on_device = remote->on_device(host);
-        if (hooks.on_group) GNV_TRY(hooks.on_group(group, host, &on_device));
+        progress.group = load.group;
+        const bool first_of_group = i == 0 || loads[i - 1].last;
+        if (first_of_group && (load.group == 0 || layer_of(plan.groups[load.group - 1]) != layer_of(group)))
+            remote->clear_statistics();
+        GNV_TRY(run_remote_load(load, weights, hooks));
+        if (load.last && hooks.on_group) {
+            const LoadedWeights & of_first = weights.back();
+            GNV_TRY(hooks.on_group(group, of_first.host, &of_first.device));
+        }
     }
     return {};
 }

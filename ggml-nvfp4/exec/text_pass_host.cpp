@@ -11,8 +11,8 @@ Status TextPass::State::explain(const Status & failure, const PassGroup & group,
     size_t sequence = batch.first;
     int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", group.stages.front().layer, ", ", observed_name(bad.observed), ", sample ",
-                sequence, ", position ", position, ": ", failure.message(),
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(bad.observed), ", sample ", sequence,
+                ", position ", position, ": ", failure.message(),
                 "; the model or its weights do not work with this text");
 }
 
@@ -20,6 +20,7 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
                                   const PassBatch & batch, const PassHooks & hooks) {
     const TextVariant & variant = variants[v];
     HiddenStore & store = stores[v];
+    const bool in_file = store.place() == StorePlace::file;
     BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
     const FieldUse use = field_use(group.stages, model());
 
@@ -36,9 +37,9 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     uint64_t staged = 0;
     for (Row & row : rows) {
         if (!row.reads && !row.makes) continue;
-        row.memory = store.in_memory() ? store.rows(row.field, batch.begin) : staging.get() + staged;
-        staged += rounded_to_64(uint64_t(batch.positions * plan.store.columns[size_t(row.field)]) * 4);
-        if (row.reads && !store.in_memory()) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
+        row.memory = in_file ? staging.get() + staged : store.rows(row.field, batch.begin);
+        staged += plan.store.with_positions(batch.positions).field_bytes(row.field);
+        if (row.reads && in_file) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
     }
     StageRunner runner(*device, stage_options());
     BadInput bad;
@@ -47,11 +48,14 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     call.statistics = &statistics[v];
     call.bad_input = &bad;
     if (hooks.on_tap)
-        call.on_tap = [&](const Tap & tap, const Tensor & tensor) { return hooks.on_tap(v, batch, tap, tensor); };
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+            if (hooks.wants_tap && !hooks.wants_tap(tap)) return {};
+            return hooks.on_tap(v, batch, tap, tensor);
+        };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad);
     for (const Row & row : rows)
-        if (row.makes && !store.in_memory()) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
+        if (row.makes && in_file) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
     return {};
 }
 
@@ -79,7 +83,7 @@ Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hook
             StageRunner runner(*device, stage_options());
             StageCall call{variants[v], group.stages, weights[v], inputs};
             call.fields.hidden = stores[v].rows(Field::hidden, first);
-            if (!stores[v].in_memory()) {
+            if (stores[v].place() == StorePlace::file) {
                 call.fields.hidden = staging.get();
                 GNV_TRY(stores[v].read(Field::hidden, first, inputs.shape.positions, staging.get()));
             }
@@ -90,8 +94,7 @@ Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hook
             GNV_TRY(runner.run(call, arena.get() + v * plan.head_arena_bytes, plan.head_arena_bytes));
         }
         if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, logits));
-        progress.positions += inputs.shape.positions * int64_t(variants.size());
-        if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
+        GNV_TRY(advance(inputs.shape.positions * int64_t(variants.size()), hooks));
     }
     return hooks.on_group ? hooks.on_group(group, weights.front(), nullptr) : Status();
 }
@@ -111,11 +114,26 @@ Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hoo
         }
         for (const PassBatch & batch : plan.batches) {
             GNV_TRY(run_batch(i, group, weights, batch, hooks));
-            progress.positions += batch.positions;
-            if (hooks.progress && !hooks.progress(progress)) return Status(Code::cancelled, "stopped on request");
+            GNV_TRY(advance(batch.positions, hooks));
         }
     }
     return hooks.on_group ? hooks.on_group(group, weights, nullptr) : Status();
+}
+
+Status TextPass::State::run_on_host(const PassHooks & hooks) {
+    for (size_t g = 0; g < plan.groups.size(); g++) {
+        if (g + 1 < plan.groups.size()) { // the system reads ahead while this group computes
+            for (const TextVariant & variant : variants) {
+                const std::vector<WeightRef> refs = weights_of(model(), plan.groups[g + 1].stages);
+                GNV_ASSIGN(const WeightGroup next, WeightGroup::plan(*variant.weights, refs));
+                next.will_need(*variant.weights, *variant.files);
+            }
+        }
+        progress.group = g;
+        if (g > 0 && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
+        GNV_TRY(run_group(plan.groups[g], hooks));
+    }
+    return {};
 }
 
 } // namespace gnv

@@ -1,9 +1,11 @@
 // The inside of a TextPass, shared by its parts: text_pass.cpp plans and starts, text_pass_host.cpp runs where weights and
-// hidden states are in host memory, text_pass_device.cpp where the device has memory of its own.
+// hidden states are in host memory; where the device has memory of its own, text_pass_device_plan.cpp divides it and
+// text_pass_device.cpp runs.
 #pragma once
 
 #include "core/memory.h"
 #include "exec/device_pass.h"
+#include "exec/device_rows.h"
 #include "exec/text_pass.h"
 
 namespace gnv {
@@ -16,36 +18,84 @@ struct TextPass::State {
     PassOptions options;
     PassPlan plan;
 
-    std::unique_ptr<DevicePass> remote; // on a device with memory of its own; what follows is then empty
-    AlignedBlock weight_memory, arena, staging;
+    // Budgets that a plan keeps to; 0: what options and the machine give.
+    uint64_t host_limit = 0, device_limit = 0;
+
     std::vector<HiddenStore> stores;                      // by variant
     std::vector<std::vector<LayerStatistics>> statistics; // by variant, by layer
     PassProgress progress;
 
-    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
-    DevicePassSize device_size() const;
-    Status choose_remote_plan();
-    Status run_remote(const PassHooks & hooks);
-    Status run_remote_group(const PassGroup & group, const WeightGroup & host, const PassHooks & hooks);
+    // Where host memory is the device's.
+    AlignedBlock weight_memory, arena, staging;
+
+    // Where the device has memory of its own.
+    struct Load { // weights that come in together, and what runs with them
+        size_t group = 0;
+        std::vector<size_t> variants; // in the order in which they run; of the head all
+        bool last = false;            // of its group
+    };
+    std::unique_ptr<DevicePass> remote;
+    std::unique_ptr<DeviceRows> batch_rows;
+    std::vector<std::unique_ptr<InputScales>> remote_scales;
+    std::vector<TextVariant> remote_variants; // with scales that are on the device
+    AlignedBlock logits_memory;               // f32 of a few positions of all variants
+    struct {
+        size_t variant = 0;
+        const PassBatch * batch = nullptr; // null: none
+    } watched;                             // whose maxima are on their way to the host
+
     const TextModel & model() const { return *variants.front().model; }
+    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
     StageOptions stage_options() const {
-        return {options.observe, options.observe_magnitudes && !is_remote(), options.expert_tokens, plan.expert_tile,
-                false};
+        return {options.observe, options.observe_magnitudes, options.expert_tokens, plan.expert_tile, false};
     }
+    bool observes(size_t variant) const { return options.observe && variants[variant].observe; }
+
+    // --- Plan
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
     Status plan_head(uint64_t logits_bytes);
     Result<std::vector<PassGroup>> cut_groups(int64_t expert_ranges) const;
     void cut_batches(int64_t wanted);
-    Status make_plan(int64_t expert_ranges, int64_t batch_positions, bool in_file, uint64_t logits_bytes);
+    Status make_plan(const std::vector<PassGroup> & groups, int64_t batch_positions, StorePlace place,
+                     uint64_t logits_bytes);
+    void add_host_memory();
+    void add_device_memory();
     Status choose_plan();
-    Status allocate();
+    Status choose_remote_plan();
+    uint64_t host_budget() const;
 
+    // --- Memory
+    Status allocate();
+    Status allocate_on_device();
+    Status try_to_allocate_on_device(bool & on_host);
+    void release_device();
+    DevicePassSize device_size() const;
+    DeviceRowsSize rows_size() const;
+    uint64_t largest_input_bytes() const;
+    uint64_t scale_bytes() const;
+
+    // --- Run where host memory is the device's
+    Status run_on_host(const PassHooks & hooks);
     Status run_group(const PassGroup & group, const PassHooks & hooks);
     Status run_head(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
     Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                    const BadInput & bad) const;
+
+    // --- Run where the device has memory of its own
+    std::vector<Load> list_loads() const;
+    Status start_reading(const Load & load);
+    Status run_remote(const PassHooks & hooks);
+    Status run_remote_load(const Load & load, const std::vector<LoadedWeights> & weights, const PassHooks & hooks);
+    Status run_remote_batch(size_t variant, const PassGroup & group, const WeightGroup & weights,
+                            const PassBatch & batch, const PassHooks & hooks);
+    Status check_watched(const PassGroup & group, const WeightGroup & weights);
+    Status run_remote_head(const PassGroup & group, const std::vector<LoadedWeights> & weights,
+                           const PassHooks & hooks);
+    Status remote_logits(size_t variant, const PassGroup & group, const WeightGroup & weights, int64_t first,
+                         int64_t count, float * to);
+    Status advance(int64_t positions, const PassHooks & hooks);
 };
 
 inline bool is_head(const PassGroup & group) { return group.stages.front().kind == StageKind::head; }

@@ -144,8 +144,24 @@ Tensor InputScales::find(const WeightRef & ref) const {
     Tensor tensor;
     tensor.shape = {std::max(ref.expert_count, 1)};
     GNV_CHECK(first + size_t(tensor.shape[0]) <= list.size());
-    tensor.data = const_cast<float *>(list.data()) + first; // weights of a graph are read only
+    const float * const scales = places_.empty() ? list.data() : places_.at({ref.role, ref.layer});
+    tensor.data = const_cast<float *>(scales) + first; // weights of a graph are read only
     return tensor;
+}
+
+std::vector<float> InputScales::packed() const {
+    std::vector<float> all;
+    for (const auto & [key, list] : values_) all.insert(all.end(), list.begin(), list.end());
+    return all;
+}
+
+InputScales InputScales::copy_at(const float * memory) const {
+    InputScales copy = *this;
+    for (const auto & [key, list] : values_) {
+        copy.places_[key] = memory;
+        memory += list.size();
+    }
+    return copy;
 }
 
 void InputScales::share_between_experts() {

@@ -85,8 +85,13 @@ class InputScales {
     // for a layer's experts.
     void share_between_experts();
 
+    // All of them, one after another; and the same scales where a copy of that is, such as on a device.
+    std::vector<float> packed() const;
+    InputScales copy_at(const float * memory) const;
+
   private:
     std::map<std::pair<Role, int32_t>, std::vector<float>> values_;
+    std::map<std::pair<Role, int32_t>, const float *> places_; // of a copy
 };
 
 } // namespace gnv

@@ -251,6 +251,11 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     options->struct_size = sizeof *options;
 }
 
+/* Plans the forward pass that gnv_quantize would calibrate with on options->dataset, and makes it a part of both texts of the
+ * plan: batches, where hidden states wait, memory of host and device by what it holds, against the budgets. Reads no
+ * weights. Fails where gnv_quantize would: a budget too small, sequences that the model cannot take, a missing device. */
+GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
+
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
  * the same bytes whatever threads, memory budget and host. Budget and data are checked before anything is written.
@@ -340,6 +345,8 @@ typedef struct gnv_evaluate_options {
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
+    int32_t device; /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16 */
+    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free */
 } gnv_evaluate_options;
 
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
@@ -350,8 +357,9 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 }
 
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
- * any number of threads, memory budget and host of one instruction set or another. GNV_MODEL when the two are not of one
- * architecture, GNV_OUT_OF_MEMORY with the least budget that would do. */
+ * any number of threads, memory budgets and host of one instruction set or another; between a CPU and CUDA it differs by the
+ * rounding of BF16. GNV_MODEL when the two are not of one architecture, GNV_UNSUPPORTED for GNV_PRECISION_FP32 on CUDA,
+ * GNV_OUT_OF_MEMORY with the least budget that would do. */
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);

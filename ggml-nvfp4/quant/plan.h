@@ -86,6 +86,8 @@ struct Plan {
     std::vector<std::string> warnings; // worth a look
     std::vector<std::string> notes;    // said for completeness
     std::string plan_fingerprint, source_fingerprint;
+    // The forward pass that calibrates, where somebody planned it: a table, and a JSON object. Of a run, not of its result.
+    std::string calibration_text = {}, calibration_json = {};
 
     uint64_t source_bytes_read() const;  // counting what is read twice
     uint64_t disk_bytes() const;         // all files of the result

@@ -87,6 +87,7 @@ std::string plan_text(const Plan & plan) {
         rows.push_back({row.what, count_text(row.tensors), bytes_text(row.source_bytes), bytes_text(row.result_bytes),
                         row.becomes, row.rule});
     out += "\n" + format_table(rows, {false, true, true, true, false, false});
+    if (!plan.calibration_text.empty()) out += "\n" + plan.calibration_text + "\n";
     for (const std::string & note : plan.notes) out += "note: " + note + "\n";
     for (const std::string & warning : plan.warnings) out += "warning: " + warning + "\n";
     return out;
@@ -120,7 +121,9 @@ std::string plan_json(const Plan & plan) {
                   "\",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
                   ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
                   ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
-                  ",\"total\":", plan.memory.total(), "},\n\"fingerprint\":\"", plan.plan_fingerprint,
+                  ",\"total\":", plan.memory.total(),
+                  "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
+                  ",\n\"fingerprint\":\"", plan.plan_fingerprint,
                   "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
                   ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)

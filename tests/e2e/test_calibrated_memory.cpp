@@ -6,6 +6,38 @@
 using namespace gnv;
 using namespace gnv::test;
 
+TEST_CASE("--dry-run with calibration data plans the forward pass as the run does") {
+    const ScratchFolder scratch;
+    const std::string data = tiny_folder + " --tokens " + reference_tokens + " --device cpu --threads 2 --json ";
+    const auto plan = [&](const std::string & options) {
+        const ToolRun tool = run_tool("quantize", data + "- --dry-run " + options);
+        REQUIRE(tool.exit_code == 0);
+        return JsonDocument::parse(tool.out, "plan").take();
+    };
+    const auto text = [](const JsonValue & value) { return std::string(value.as_string().take()); };
+    const auto number = [](const JsonValue & value, const char * key) { return value.get(key).take().as_int().take(); };
+    const JsonDocument wide = plan(""), tight = plan("--ram 20MB --scratch " + scratch.path());
+    const JsonValue pass = tight.root().get("calibration").take(), host = pass.get("host").take();
+    CHECK(number(pass, "positions") == 32 * 256);
+    CHECK(text(pass.get("hidden_states").take()) == "file");
+    CHECK(text(wide.root().get("calibration").take().get("hidden_states").take()) == "host");
+    CHECK(number(host, "total") <= number(host, "budget"));
+    CHECK(number(host, "budget") + number(tight.root().get("memory").take(), "total") <= 20'000'000);
+    const ToolRun run = run_tool("quantize", data + (scratch / "report.json") + " --quiet --ram 20MB -o " +
+                                                 (scratch / "out") + " --scratch " + scratch.path());
+    REQUIRE(run.exit_code == 0);
+    const JsonDocument report = JsonDocument::read(scratch / "report.json", 1 << 20).take();
+    CHECK(number_of(report, "planned_calibration_bytes") == number(host, "total"));
+    const ToolRun table = run_tool("quantize", tiny_folder + " --dry-run --device cpu --tokens " + reference_tokens);
+    CHECK(table.out.find("forward pass   8,192 positions on CPU") != std::string::npos);
+    // What a run would refuse: too small a budget, data that the scheme has no use for.
+    const std::string quiet = " 2>&1";
+    const ToolRun small = run_tool("quantize", data + "- --dry-run --ram 3MB" + quiet);
+    CHECK(small.exit_code == 2);
+    CHECK(small.out.find("the least that would do is") != std::string::npos);
+    CHECK(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet).exit_code == 2);
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // which have memory of their own
 // 500 MB of weights, 100 MB a block. The limit on data is the system's: what asks for more gets none.
 TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {

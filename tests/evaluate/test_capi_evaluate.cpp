@@ -112,6 +112,17 @@ TEST_CASE("C API: what is refused") {
     options.dataset = e.dataset;
     CHECK(gnv_evaluate(e.engine, folder, nullptr, &options, &evaluation) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_evaluate(e.engine, folder, "no/such/folder", &options, &evaluation) == GNV_NOT_FOUND);
+    options.device = -1;
+    CHECK(gnv_evaluate(e.engine, folder, tiny.c_str(), &options, &evaluation) == GNV_INVALID_ARGUMENT);
+    int32_t devices = 0;
+    REQUIRE(gnv_device_count(e.engine, &devices) == GNV_OK);
+    options.device = devices; // one behind the last
+    CHECK(gnv_evaluate(e.engine, folder, tiny.c_str(), &options, &evaluation) != GNV_OK);
+    if (devices > 1) { // and full precision is the CPU's
+        options.device = 1;
+        CHECK(gnv_evaluate(e.engine, folder, tiny.c_str(), &options, &evaluation) == GNV_UNSUPPORTED);
+    }
+    options.device = 0;
     options.lines = 64;
     CHECK(gnv_evaluate(e.engine, folder, tiny.c_str(), &options, &evaluation) == GNV_INVALID_ARGUMENT);
     options.lines = GNV_LINE_W4A16;
@@ -126,13 +137,16 @@ TEST_CASE("C API: what is refused") {
 #ifdef GNV_TEST_VERIFY_TOOL
 TEST_CASE("verify --data: table, files and exit codes") {
     const ScratchFolder scratch;
-    const std::string base = untripped_pair().quantized + " --quiet --source " + tiny +
-                             " --data " GNV_TEST_DATA "/eval.jsonl.zst --documents 2 --tokens-per-document 64";
+    const std::string any = untripped_pair().quantized + " --quiet --source " + tiny +
+                            " --data " GNV_TEST_DATA "/eval.jsonl.zst --documents 2 --tokens-per-document 64";
+    const std::string base = any + " --precision fp32";
     const ToolRun run = run_tool("verify", base + " --max-kl 1 --json " + (scratch / "a.json") + " --markdown " +
                                                (scratch / "a.md") + " --save-logits " + (scratch / "a.logits"));
     CHECK(run.exit_code == 0);
     const Json json = Json::parse(read_file(scratch / "a.json", 1 << 24).value());
     CHECK(json["output"]["positions"] == 128);
+    CHECK(json["output"]["device"] == "CPU");
+    CHECK(json["output"]["precision"] == "fp32");
     CHECK(read_file(scratch / "a.md", 1 << 20).value().find("| Same top token |") != std::string::npos);
     CHECK(run_tool("verify", base + " --max-kl 0.001").exit_code == 1);
     // Against itself, with the whole report of verify as baseline.
@@ -145,5 +159,12 @@ TEST_CASE("verify --data: table, files and exit codes") {
     CHECK(run_tool("verify", tiny + " --data x.jsonl" + quiet).exit_code == 2);
     CHECK(run_tool("verify", base + " --baseline " + (scratch / "none.json") + quiet).exit_code == 2);
     CHECK(run_tool("verify", base + " --lines w8a8" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --device cuda:99" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --device gpu" + quiet).exit_code == 2);
+    // The source's predictions in another arithmetic stand for nothing.
+    const ToolRun mixed = run_tool("verify", any + " --device cpu --precision bf16 --logits " + (scratch / "a.logits") +
+                                                 " 2>&1 >/dev/null");
+    CHECK(mixed.exit_code == 2);
+    CHECK(mixed.out.find("computed in fp32, this run computes in bf16") != std::string::npos);
 }
 #endif

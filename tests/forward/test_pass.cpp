@@ -1,127 +1,13 @@
 // The layer-major pass: what it gives for a position depends neither on batches nor on groups of weights nor on where hidden
 // states are kept.
-#include "exec/text_pass.h"
-#include "faults/small_model.h"
-#include "forward/forward_fixture.h"
-#include <doctest/doctest.h>
+#include "forward/pass_fixture.h"
 
-#include <cstring>
-#include <map>
 #include <set>
 
 using namespace gnv;
 using namespace gnv::test;
 
 namespace {
-
-std::vector<int32_t> text_ids(int64_t length, int32_t vocabulary, uint32_t seed) {
-    std::vector<int32_t> ids;
-    for (int64_t t = 0; t < length; t++) {
-        seed = seed * 1664525 + 1013904223;
-        ids.push_back(int32_t((seed >> 8) % uint32_t(vocabulary)));
-    }
-    return ids;
-}
-
-std::vector<TextSequence> make_texts(const std::vector<int64_t> & lengths, int32_t vocabulary = 4000) {
-    std::vector<TextSequence> out;
-    for (const int64_t length : lengths) {
-        TextSequence text;
-        text.ids = text_ids(length, vocabulary, uint32_t(out.size() * 977 + 1));
-        out.push_back(text);
-    }
-    return out;
-}
-
-// All that a pass gives: bytes of every row of some taps and of the logits, for all positions in order, and statistics.
-struct Outcome {
-    std::vector<std::map<std::string, std::string>> values; // by variant, by tap
-    std::vector<std::vector<LayerStatistics>> statistics;   // by variant
-    PassPlan plan;
-    size_t groups_seen = 0;
-};
-
-bool same(const std::vector<LayerStatistics> & a, const std::vector<LayerStatistics> & b) {
-    bool equal = a.size() == b.size();
-    for (size_t l = 0; equal && l < a.size(); l++) {
-        equal = a[l].tokens_per_expert == b[l].tokens_per_expert;
-        for (size_t i = 0; i < size_t(Observed::count_); i++) equal = equal && a[l].maxima[i] == b[l].maxima[i];
-    }
-    return equal;
-}
-
-void check_same(const Outcome & found, const Outcome & expected) {
-    REQUIRE(found.values.size() == expected.values.size());
-    for (size_t v = 0; v < expected.values.size(); v++) {
-        CHECK(same(found.statistics[v], expected.statistics[v]));
-        REQUIRE(found.values[v].size() == expected.values[v].size());
-        for (const auto & [tap, bytes] : expected.values[v])
-            CHECK_MESSAGE(found.values[v].at(tap) == bytes, "variant ", v, " ", tap);
-    }
-}
-
-struct Fixture {
-    explicit Fixture(const std::string & folder = tiny_folder) : model(OpenModel::open(folder)) {}
-    std::unique_ptr<OpenModel> model;
-    std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
-    std::unique_ptr<Backend> device = open_cpu(*threads);
-    std::vector<Precision> precisions = {Precision::f32};
-
-    std::vector<TextVariant> variants() const {
-        std::vector<TextVariant> list;
-        for (const Precision precision : precisions) list.push_back(model->variant(precision));
-        return list;
-    }
-    Result<std::unique_ptr<TextPass>> create(const std::vector<TextSequence> & texts, const PassOptions & options) {
-        return TextPass::create(variants(), {device.get()}, *threads, texts, options);
-    }
-    Result<Outcome> try_run(const std::vector<TextSequence> & texts, const PassOptions & options) {
-        GNV_ASSIGN(const std::unique_ptr<TextPass> pass, create(texts, options));
-        Outcome outcome;
-        outcome.plan = pass->plan();
-        outcome.values.resize(precisions.size());
-        const auto keep = [&](size_t variant, int64_t begin, const std::string & name, const Tensor & tensor) {
-            const auto rows = uint64_t(tensor.shape[0]);
-            const uint64_t row_bytes = uint64_t(tensor.shape.elements()) * 4 / rows;
-            std::string & bytes = outcome.values[variant][name];
-            bytes.resize(uint64_t(outcome.plan.store.positions) * row_bytes, '?');
-            memcpy(bytes.data() + uint64_t(begin) * row_bytes, tensor.data, rows * row_bytes);
-        };
-        PassHooks hooks;
-        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
-            const Site site = Site(tap.site);
-            if (site != Site::block && site != Site::mlp_gate_1 && site != Site::mlp_gate_2) return {};
-            CHECK(tensor.shape[0] == batch.positions);
-            keep(variant, batch.begin, tap_name(tap), tensor);
-            return {};
-        };
-        hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) -> Status {
-            for (size_t v = 0; v < logits.size(); v++) keep(v, first, "logits", logits[v]);
-            return {};
-        };
-        hooks.on_group = [&](const PassGroup &, const WeightGroup &, const WeightGroup *) -> Status {
-            outcome.groups_seen++;
-            return {};
-        };
-        GNV_TRY(pass->run(hooks));
-        for (size_t v = 0; v < precisions.size(); v++) outcome.statistics.push_back(pass->statistics(v));
-        return outcome;
-    }
-    Outcome run(const std::vector<TextSequence> & texts, const PassOptions & options) {
-        Result<Outcome> outcome = try_run(texts, options);
-        REQUIRE_MESSAGE(outcome.ok(), outcome.status().message());
-        CHECK(outcome.value().groups_seen == outcome.value().plan.groups.size());
-        return outcome.take();
-    }
-};
-
-PassOptions all_experts() {
-    PassOptions options;
-    options.observe = true;
-    options.expert_tokens = ExpertTokens::all;
-    options.head = true;
-    return options;
-}
 
 // Experts that are in memory together.
 int32_t experts_at_once(const PassPlan & plan) {
@@ -130,13 +16,6 @@ int32_t experts_at_once(const PassPlan & plan) {
         for (const Stage & stage : group.stages)
             if (stage.kind == StageKind::experts) most = std::max(most, stage.expert_count);
     return most;
-}
-
-uint64_t smallest_budget(const Status & failure) {
-    const std::string before = "the least that would do is ";
-    const size_t at = failure.message().find(before);
-    REQUIRE_MESSAGE(at != std::string::npos, failure.message());
-    return std::stoull(failure.message().substr(at + before.size()));
 }
 
 // Rows of [positions] of a value.
@@ -154,7 +33,7 @@ TEST_CASE("batches of any composition, statistics and values") {
         PassOptions options = all_experts();
         options.expert_tokens = tokens;
         const Outcome expected = f.run(texts, options);
-        REQUIRE(expected.values[0].size() == 8 + 2 * 8 + 1);
+        REQUIRE(expected.values[0].size() == 2 * 8 + 2 * 8 + 1);
         for (const int64_t positions : {1, 100, 300, 100000}) {
             CAPTURE(positions);
             options.batch_positions = positions;
@@ -219,7 +98,7 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
             options.expert_tokens = tokens;
             options.head = false; // its weights would be the largest group
             const Outcome expected = f.run(texts, options);
-            CHECK_FALSE(expected.plan.store_in_file);
+            CHECK(expected.plan.store_place == StorePlace::host);
             const auto experts = int32_t(f.model->model->sizes().experts);
             CHECK(experts_at_once(expected.plan) == experts);
 
@@ -227,7 +106,7 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
             options.ram_bytes = 1;
             const Status refused = f.create(texts, options).take_status();
             CHECK(refused.code() == Code::out_of_memory);
-            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.memory_bytes();
+            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.host.total();
             REQUIRE(smallest < largest);
             options.ram_bytes = smallest - 1;
             CHECK(f.create(texts, options).status().code() == Code::out_of_memory);
@@ -237,9 +116,9 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
                 Result<std::unique_ptr<TextPass>> pass = f.create(texts, options);
                 REQUIRE_MESSAGE(pass.ok(), pass.status().message());
                 const PassPlan & plan = pass.value()->plan();
-                CHECK(plan.memory_bytes() <= options.ram_bytes);
-                if (!seen.insert({plan.store_in_file, experts_at_once(plan)}).second) continue;
-                CAPTURE(plan.store_in_file);
+                CHECK(plan.host.total() <= options.ram_bytes);
+                if (!seen.insert({plan.store_place == StorePlace::file, experts_at_once(plan)}).second) continue;
+                CAPTURE(place_name(plan.store_place));
                 CAPTURE(experts_at_once(plan));
                 check_same(f.run(texts, options), expected);
             }
@@ -271,13 +150,13 @@ TEST_CASE("two variants in one pass give what each gives alone") {
     PassOptions options = all_experts();
     const Outcome together = both.run(texts, options);
     check_same(together, expected);
-    CHECK(together.plan.store_bytes == 2 * a.plan.store_bytes);
+    CHECK(together.plan.host.hidden_states == 2 * a.plan.host.hidden_states);
     options.scratch_folder = scratch.path(); // a file each
     options.batch_positions = 70;
     options.ram_bytes = 1;
     options.ram_bytes = smallest_budget(both.create(texts, options).status());
     const Outcome tight = both.run(texts, options);
-    CHECK(tight.plan.store_in_file);
+    CHECK(tight.plan.store_place == StorePlace::file);
     check_same(tight, expected);
 }
 

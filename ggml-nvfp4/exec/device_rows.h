@@ -1,0 +1,55 @@
+// Rows of a batch as a device with memory of its own computes on them, wherever they wait between groups of stages: on the
+// device, in host memory, or in a scratch file. What is computed is the same.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "exec/hidden_store.h"
+#include "exec/stage_runner.h"
+
+#include <memory>
+
+namespace gnv {
+
+struct DeviceRowsSize {
+    HiddenStore::Layout store;
+    StorePlace place = StorePlace::device;
+    int64_t positions = 0; // of the largest batch
+    bool keeps = false;    // what a batch reads and writes over is kept until the next one, for reopen()
+
+    uint64_t device_bytes() const;
+    uint64_t host_bytes() const;
+};
+
+class DeviceRows {
+  public:
+    static Result<std::unique_ptr<DeviceRows>> create(Backend & device, const DeviceRowsSize & size);
+    Status allocate_host(); // after create(); apart, because who is short of which memory makes a difference
+
+    // Rows [begin, begin + count): what is queued after this finds there what the stages read.
+    Result<BatchFields> open(const HiddenStore & store, int64_t begin, int64_t count, const FieldUse & use);
+    // What the stages made goes to the store, behind what is queued.
+    Status close(HiddenStore & store);
+    // The rows that open() gave last, as they were then.
+    BatchFields reopen();
+
+    // Rows of a field in host memory, F32 or I32. Waits for what is queued.
+    Status read(const HiddenStore & store, Field field, int64_t first, int64_t count, void * to, ThreadPool & threads);
+
+  private:
+    DeviceRows(Backend & device, const DeviceRowsSize & size) : device_(device), size_(size) {}
+    struct Row {
+        bool reads = false, makes = false;
+        uint64_t bytes = 0, staged = 0;          // staged: offset in staging_ of a file's rows
+        void *memory = nullptr, *kept = nullptr; // on the device; kept: null where nothing writes over them
+    };
+    BatchFields fields() const;
+
+    Backend & device_;
+    const DeviceRowsSize size_;
+    DeviceMemory batch_, kept_;
+    HostMemory staging_;
+    Row rows_[size_t(Field::count_)];
+    int64_t begin_ = 0, count_ = 0;
+};
+
+} // namespace gnv

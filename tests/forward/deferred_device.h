@@ -1,0 +1,132 @@
+// A device with memory of its own, made of the CPU: what is queued runs when somebody waits for it and not before, and its
+// memory can be touched then alone. Whoever forgets to wait, or reads a device's memory, fails here as on a GPU, or harder.
+#pragma once
+
+#include "exec/backend.h"
+#include "graph/graph.h"
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <doctest/doctest.h>
+#include <functional>
+#include <map>
+#include <memory>
+#include <sys/mman.h>
+#include <vector>
+
+namespace gnv::test {
+
+class DeferredDevice final : public Backend {
+  public:
+    explicit DeferredDevice(ThreadPool & threads) : cpu_(open_cpu(threads)) {
+        device_.kind = DeviceKind::cuda;
+        device_.name = "deferred device";
+    }
+
+    uint64_t memory = uint64_t(16) << 30;      // of the device
+    uint64_t host_memory = uint64_t(16) << 30; // that it can copy from
+    uint64_t taken = 0, host_taken = 0;        // by others, who do not show in free_bytes() yet
+    uint64_t used() const { return used_; }
+    uint64_t peak() const { return peak_; }
+    uint64_t host_peak() const { return host_peak_; }
+    void reset_peaks() { peak_ = used_, host_peak_ = host_used_; }
+
+    const Device & device() const override { return device_; }
+    Result<DeviceMemory> allocate(size_t bytes) override {
+        const size_t size = (bytes + page - 1) / page * page;
+        if (used_ + taken + bytes > memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes));
+        void * const block = mmap(nullptr, std::max(size, page), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        GNV_CHECK(block != MAP_FAILED);
+        blocks_[block] = {bytes, std::max(size, page)};
+        used_ += bytes;
+        peak_ = std::max(peak_, used_);
+        return DeviceMemory(block, {this});
+    }
+    void free(void * block) override {
+        GNV_CHECK(queue_.empty()); // something is still to work with it
+        used_ -= blocks_.at(block).first;
+        munmap(block, blocks_.at(block).second);
+        blocks_.erase(block);
+    }
+    Result<HostMemory> allocate_host(size_t bytes) override {
+        if (host_used_ + host_taken + bytes > host_memory)
+            return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " of host memory");
+        GNV_ASSIGN(HostMemory block, cpu_->allocate_host(bytes));
+        host_blocks_[block.get()] = bytes;
+        host_used_ += bytes;
+        host_peak_ = std::max(host_peak_, host_used_);
+        return HostMemory(block.release(), {this});
+    }
+    void free_host(void * block) override {
+        GNV_CHECK(queue_.empty());
+        host_used_ -= host_blocks_.at(block);
+        host_blocks_.erase(block);
+        cpu_->free_host(block);
+    }
+    Result<uint64_t> free_bytes() override { return memory - used_; }
+
+    void upload(void * to, const void * from, size_t bytes) override {
+        queue_.push_back([=] { return memcpy(to, from, bytes), Status(); });
+    }
+    void download(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
+    void copy(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
+    void clear(void * to, size_t bytes) override {
+        queue_.push_back([=] { return memset(to, 0, bytes), Status(); });
+    }
+    Status synchronize() override {
+        protect(PROT_READ | PROT_WRITE);
+        for (const std::function<Status()> & work : queue_)
+            if (status_.ok()) status_ = work();
+        queue_.clear();
+        protect(PROT_NONE);
+        return status_.ok() ? Status() : Status(status_.code(), status_.message());
+    }
+
+    DType activation_dtype() const override { return DType::f32; }
+    bool has_kernel(Op op) const override { return cpu_->has_kernel(op); }
+    uint64_t scratch_bytes(const KernelCall & call) const override { return cpu_->scratch_bytes(call); }
+    Status launch(KernelCall & call) override {
+        struct Copy {
+            OpParams params;
+            Precision precision;
+            std::array<Tensor, Node::max_inputs> inputs;
+            std::array<Tensor, Node::max_outputs> outputs;
+            void * scratch;
+        };
+        const auto copy = std::make_shared<Copy>(Copy{call.params, call.precision, {}, {}, call.scratch});
+        std::copy_n(call.inputs, copy->inputs.size(), copy->inputs.begin());
+        std::copy_n(call.outputs, copy->outputs.size(), copy->outputs.begin());
+        queue_.push_back([this, copy]() -> Status {
+            KernelCall now{copy->params};
+            now.precision = copy->precision;
+            now.inputs = copy->inputs.data();
+            now.outputs = copy->outputs.data();
+            now.scratch = copy->scratch;
+            Status status = cpu_->launch(now);
+            if (status.code() != Code::bad_value) return status;
+            const size_t maxima = op_of(copy->params) == Op::observe ? 1 : 2; // or those of what an op makes
+            *copy->inputs[maxima].as<float>() = INFINITY;                     // a device goes on
+            return {};
+        });
+        return {};
+    }
+    void nvfp4_absolute_maximum(const uint16_t *, int64_t, uint32_t *) override { GNV_CHECK(!"not used"); }
+    void nvfp4_pack(const uint16_t *, int64_t, float, uint8_t *, uint8_t *) override { GNV_CHECK(!"not used"); }
+
+  private:
+    static constexpr size_t page = 4096;
+    void protect(int how) {
+        for (const auto & [block, sizes] : blocks_) GNV_CHECK(mprotect(block, sizes.second, how) == 0);
+    }
+
+    std::unique_ptr<Backend> cpu_;
+    Device device_;
+    std::map<void *, std::pair<size_t, size_t>> blocks_; // asked for, mapped
+    std::map<void *, size_t> host_blocks_;
+    std::vector<std::function<Status()>> queue_;
+    Status status_; // the first failure
+    uint64_t used_ = 0, peak_ = 0, host_used_ = 0, host_peak_ = 0;
+};
+
+} // namespace gnv::test
