@@ -84,7 +84,7 @@ class DeferredDevice final : public Backend {
     }
 
     DType activation_dtype() const override { return DType::f32; }
-    bool has_kernel(Op op) const override { return cpu_->has_kernel(op); }
+    Status supports(const KernelCall & call) const override { return cpu_->supports(call); }
     uint64_t scratch_bytes(const KernelCall & call) const override { return cpu_->scratch_bytes(call); }
     Status launch(KernelCall & call) override {
         struct Copy {
