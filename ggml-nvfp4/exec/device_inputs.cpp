@@ -16,8 +16,12 @@ Result<DeviceInputs> DeviceInputs::create(Backend & device, uint64_t bytes) {
     DeviceInputs inputs;
     inputs.bytes_ = bytes;
     GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
-    GNV_ASSIGN(inputs.staging_, device.allocate_host(bytes));
     return inputs;
+}
+
+Status DeviceInputs::allocate_host(Backend & device) {
+    GNV_ASSIGN(staging_, device.allocate_host(bytes_));
+    return {};
 }
 
 Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & inputs) {
@@ -38,7 +42,7 @@ Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & i
     batch.mask = place(inputs.mask);
     batch.past = place(inputs.past);
     batch.last_positions = place(inputs.last_positions);
-    device.upload(memory_.get(), staging_.get(), used);
+    if (used > 0) device.upload(memory_.get(), staging_.get(), used);
     return batch;
 }
 

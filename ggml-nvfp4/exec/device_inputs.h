@@ -10,6 +10,8 @@ class DeviceInputs {
     // Bytes for batches of up to this shape, on the device and as many on the host.
     static uint64_t bytes(const BatchShape & shape);
     static Result<DeviceInputs> create(Backend & device, uint64_t bytes);
+    Status
+    allocate_host(Backend & device); // after create(); apart, because who is short of which memory makes a difference
     uint64_t bytes() const { return bytes_; }
 
     // Queued, after waiting for what was: the last batch may still read from there.

@@ -112,6 +112,7 @@ Status TextSession::State::allocate() {
         GNV_TRY(take(arena_bytes, "activations", arena));
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
         GNV_ASSIGN(inputs, DeviceInputs::create(*device, DeviceInputs::bytes(largest_piece())));
+        GNV_TRY(inputs.allocate_host(*device));
         GNV_ASSIGN(reader, WeightReader::create(*device, largest_group, threads->size()));
     }
     weights.resize(stay ? groups.size() : 1);
@@ -151,6 +152,7 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
     }
     if (inputs_needed > inputs.bytes()) {
         GNV_ASSIGN(inputs, DeviceInputs::create(*device, inputs_needed));
+        GNV_TRY(inputs.allocate_host(*device));
     }
     roomy.insert(key);
     return {};
