@@ -77,7 +77,7 @@ Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const D
     std::unique_ptr<DevicePass> pass(new DevicePass(device, size));
     GNV_ASSIGN(pass->weights_, device.allocate(size.weight_bytes));
     GNV_ASSIGN(pass->arena_, device.allocate(size.arena_bytes));
-    GNV_ASSIGN(pass->inputs_, device.allocate(size.input_bytes));
+    GNV_ASSIGN(pass->inputs_, DeviceInputs::create(device, size.input_bytes));
     if (size.scale_bytes > 0) {
         GNV_ASSIGN(pass->scales_, device.allocate(size.scale_bytes));
     }
@@ -88,7 +88,7 @@ Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const D
     for (HostMemory & buffer : pass->host_weights_) {
         GNV_ASSIGN(buffer, device.allocate_host(size.weight_bytes));
     }
-    GNV_ASSIGN(pass->host_inputs_, device.allocate_host(size.input_bytes));
+    GNV_TRY(pass->inputs_.allocate_host(device));
     GNV_ASSIGN(pass->host_scales_, device.allocate_host(size.scale_bytes));
     GNV_ASSIGN(pass->host_statistics_, device.allocate_host(StatisticsLayout(size).bytes));
     GNV_ASSIGN(pass->host_logits_, device.allocate_host(size.logits_bytes));
@@ -153,22 +153,7 @@ InputScales DevicePass::upload_scales(const InputScales & scales) {
 // --- Inputs -------------------------------------------------------------------------------------------------------------------
 
 Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs, size_t observer) {
-    GNV_TRY(device_.synchronize()); // the last batch still reads from there
-    uint64_t used = 0;
-    const auto place = [&](const auto & data) {
-        using Element = typename std::decay_t<decltype(data)>::value_type;
-        const uint64_t begin = used;
-        used += aligned(data.size() * sizeof(Element));
-        GNV_CHECK(used <= size_.input_bytes);
-        if (!data.empty())
-            memcpy(static_cast<uint8_t *>(host_inputs_.get()) + begin, data.data(), data.size() * sizeof(Element));
-        return reinterpret_cast<const Element *>(static_cast<const uint8_t *>(inputs_.get()) + begin);
-    };
-    DeviceBatch batch;
-    batch.ids = place(inputs.ids);
-    batch.positions = place(inputs.positions);
-    batch.segments = place(inputs.segments);
-    batch.mask = place(inputs.mask);
+    GNV_ASSIGN(DeviceBatch batch, inputs_.upload(device_, inputs));
     const StatisticsLayout layout(size_);
     batch.maxima = [this, observer](int32_t, Observed observed) {
         return statistic<float>(observer, StatisticsLayout::row(observed) * sizeof(float));
@@ -178,7 +163,6 @@ Result<DeviceBatch> DevicePass::upload(const BatchInputs & inputs, size_t observ
         return statistic<int64_t>(observer, layout.magnitudes + StatisticsLayout::row(observed) * row_bytes);
     };
     batch.tokens_per_expert = [this, observer, layout](int32_t) { return statistic<int64_t>(observer, layout.tokens); };
-    if (used > 0) device_.upload(inputs_.get(), host_inputs_.get(), used);
     return batch;
 }
 

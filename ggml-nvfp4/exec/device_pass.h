@@ -3,7 +3,7 @@
 // through: while the device works on one group, threads read the next.
 #pragma once
 
-#include "exec/stage_runner.h"
+#include "exec/device_inputs.h"
 
 #include <memory>
 #include <string>
@@ -73,8 +73,9 @@ class DevicePass {
 
     Backend & device_;
     const DevicePassSize size_;
-    DeviceMemory weights_, arena_, inputs_, scales_, statistics_;
-    HostMemory host_weights_[2], host_inputs_, host_scales_, host_statistics_, host_logits_;
+    DeviceInputs inputs_;
+    DeviceMemory weights_, arena_, scales_, statistics_;
+    HostMemory host_weights_[2], host_scales_, host_statistics_, host_logits_;
     uint64_t scales_used_ = 0;
     int slot_ = 0;
     WeightLoad reading_;

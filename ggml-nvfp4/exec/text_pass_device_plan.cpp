@@ -5,9 +5,6 @@
 
 namespace gnv {
 
-// What the driver and the libraries behind kernels take of a device: a context, their code, their workspaces.
-static constexpr uint64_t context_bytes = 512 << 20;
-
 // --- Sizes --------------------------------------------------------------------------------------------------------------------
 
 uint64_t TextPass::State::largest_input_bytes() const {
@@ -17,8 +14,10 @@ uint64_t TextPass::State::largest_input_bytes() const {
         positions = std::max(positions, shape.positions);
         segments = std::max(segments, shape.segments);
     }
-    constexpr uint64_t bytes_a_position = 4 + 3 * 4 + 1, alignment = 4 * 256; // ids, positions, mask
-    return uint64_t(positions) * bytes_a_position + uint64_t(segments + 1) * 4 + alignment;
+    BatchShape shape;
+    shape.positions = positions;
+    shape.segments = segments;
+    return DeviceInputs::bytes(shape);
 }
 
 // Scales that variants bring along; several may bring the same.
@@ -63,7 +62,7 @@ void TextPass::State::add_device_memory() {
     plan.device.hidden_states = batch.device_bytes() + (plan.store_place == StorePlace::device ? store : 0);
     plan.device.inputs = size.input_bytes + size.scale_bytes;
     plan.device.statistics = size.statistic_bytes();
-    plan.device.context = context_bytes;
+    plan.device.context = device_context_bytes;
     const uint64_t rows = uint64_t(plan.head_positions * model().sizes().vocabulary) * variants.size();
     plan.host.weights = 2 * size.weight_bytes;
     plan.host.activations = 0;

@@ -127,7 +127,7 @@ TEST_CASE("observe: the first row with NaN or Inf") {
                     CHECK(status.code() == Code::bad_value);
                     CHECK(run.bad_row == 411);
                     CHECK(status.message() ==
-                          concat("feature ", o.stride() - 2, std::isnan(bad) ? " is NaN" : " is infinite"));
+                          concat("feature ", (o.stride() - 2) % 48, std::isnan(bad) ? " is NaN" : " is infinite"));
                 }
 }
 

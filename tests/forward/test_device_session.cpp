@@ -1,0 +1,124 @@
+// A session on a device with memory of its own: what the CPU gives, to the bit, whether weights stay or stream, within both
+// budgets. The device is made of the CPU (deferred_device.h); test_cuda runs sessions on a GPU.
+#include "forward/deferred_device.h"
+#include "forward/forward_fixture.h"
+
+#include <map>
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+const OpenModel & tiny() {
+    static const std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    return *model;
+}
+
+std::vector<int32_t> text_ids(size_t begin, size_t count) {
+    static const std::vector<int32_t> all = GoldenFile("text.safetensors").ints("text700.input_ids");
+    return {all.begin() + ptrdiff_t(begin), all.begin() + ptrdiff_t(begin + count)};
+}
+
+struct Outcome {
+    std::vector<float> logits;
+    std::map<std::string, std::vector<uint8_t>> taps;
+    bool operator==(const Outcome & other) const { return logits == other.logits && taps == other.taps; }
+};
+
+// A prompt and some tokens, one after another.
+Outcome generate_on(TextSession & session, bool all_logits = true) {
+    Outcome out;
+    TextSession::Request request;
+    request.all_logits = all_logits;
+    request.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+        std::vector<uint8_t> & bytes = out.taps[tap_name(tap)];
+        bytes.insert(bytes.end(), tensor.as<uint8_t>(),
+                     tensor.as<uint8_t>() + tensor_bytes(tensor.dtype, tensor.shape));
+        return {};
+    };
+    session.reset();
+    for (const size_t count : {64, 3, 1, 1}) {
+        TextSequence sequence;
+        sequence.ids = text_ids(size_t(session.past()), count);
+        const Result<std::vector<float>> logits = session.run(sequence, request);
+        REQUIRE_MESSAGE(logits.ok(), logits.status().message());
+        out.logits.insert(out.logits.end(), logits.value().begin(), logits.value().end());
+    }
+    return out;
+}
+
+struct Fixture {
+    std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
+    std::unique_ptr<Backend> cpu = open_cpu(*threads);
+    DeferredDevice device{*threads};
+
+    Result<std::unique_ptr<TextSession>> open(const SessionOptions & options) {
+        return TextSession::create(tiny().variant(), device, *threads, options);
+    }
+    Outcome expected(bool all_logits = true) {
+        return generate_on(*TextSession::create(tiny().variant(), *cpu, *threads, {1, 256}).take(), all_logits);
+    }
+};
+
+// The number behind "at least" in a refusal.
+uint64_t least_of(const Status & refused) {
+    CAPTURE(refused.message());
+    REQUIRE(refused.code() == Code::out_of_memory);
+    const std::string words = "at least ";
+    const size_t at = refused.message().find(words);
+    REQUIRE(at != std::string::npos);
+    return std::stoull(refused.message().substr(at + words.size()));
+}
+
+} // namespace
+
+TEST_CASE("a session on a device: logits and activations are the CPU's") {
+    Fixture f;
+    {
+        Result<std::unique_ptr<TextSession>> opened = f.open({1, 256});
+        REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+        CHECK(opened.value()->weights_stay());
+        CHECK(opened.value()->piece() == 2048);
+        const Outcome found = generate_on(*opened.value());
+        CHECK(found == f.expected());
+        CHECK(generate_on(*opened.value()) == found);
+    }
+    CHECK(f.device.used() == 0);
+}
+
+TEST_CASE("weights stream through a device within both budgets") {
+    Fixture f;
+    const uint64_t least = least_of(f.open({1, 256, 0, 1000}).take_status());
+    const uint64_t least_host = least_of(f.open({1, 256, 1000}).take_status());
+    CHECK(f.open({1, 256, 0, least - 1}).status().code() == Code::out_of_memory);
+    CHECK(f.open({1, 256, least_host - 1}).status().code() == Code::out_of_memory);
+    const Outcome expected = f.expected(false);
+    f.device.reset_peaks();
+    Result<std::unique_ptr<TextSession>> opened = f.open({1, 256, least_host, least});
+    REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+    CHECK(!opened.value()->weights_stay());
+    CHECK(opened.value()->piece() == 64);
+    for (int round = 0; round < 2; round++)
+        CHECK(generate_on(*opened.value(), false) == expected); // the last group was followed by the first
+    CHECK(f.device.peak() <= least - device_context_bytes);
+    CHECK(f.device.host_peak() <= least_host + (64 << 10)); // and inputs
+    // Longer than what was planned: refused before anything is touched.
+    TextSequence sequence;
+    sequence.ids = text_ids(0, 200);
+    opened.value()->reset();
+    const Status refused = opened.value()->run(sequence, {true}).take_status();
+    CHECK(refused.code() == Code::out_of_memory);
+    CHECK(refused.message().find("give the text in shorter pieces") != std::string::npos);
+    CHECK(generate_on(*opened.value(), false) == expected);
+}
+
+TEST_CASE("a device that is full says what it lacks room for") {
+    Fixture f;
+    f.device.taken = f.device.memory - (1 << 20); // after free_bytes() was asked
+    const Status refused = f.open({1, 256}).take_status();
+    CHECK(refused.code() == Code::out_of_memory);
+    CAPTURE(refused.message());
+    CHECK(refused.message().find("activations: cannot allocate") != std::string::npos);
+    CHECK(f.device.used() == 0);
+}
