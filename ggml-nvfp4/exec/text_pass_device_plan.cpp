@@ -74,7 +74,13 @@ void TextPass::State::add_device_memory() {
 
 // --- Choice -------------------------------------------------------------------------------------------------------------------
 
-// From the fastest to the smallest: whole blocks, large batches, hidden states on the device, in host memory, in a file.
+// From the fastest to the smallest. Large batches are worth more than having hidden states on the device; a file is slow.
+static constexpr std::pair<StorePlace, int64_t> choices[] = {
+    {StorePlace::device, 16384}, {StorePlace::host, 16384}, {StorePlace::device, 4096}, {StorePlace::host, 4096},
+    {StorePlace::file, 16384},   {StorePlace::file, 4096},  {StorePlace::device, 1024}, {StorePlace::host, 1024},
+    {StorePlace::device, 1},     {StorePlace::host, 1},     {StorePlace::file, 1024},   {StorePlace::file, 1},
+};
+
 Status TextPass::State::choose_remote_plan() {
     for (const TextVariant & variant : variants)
         if (device->activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
@@ -107,13 +113,10 @@ Status TextPass::State::choose_remote_plan() {
     };
     for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
         GNV_ASSIGN(const std::vector<PassGroup> groups, cut_groups(ranges));
-        using Sizes = std::vector<int64_t>;
-        for (const Sizes & sizes : {Sizes{16384, 4096}, Sizes{1024, 1}})
-            for (const StorePlace place : {StorePlace::device, StorePlace::host, StorePlace::file})
-                for (const int64_t positions : sizes) {
-                    GNV_ASSIGN(const bool fits, try_plan(groups, place, positions));
-                    if (fits) return {};
-                }
+        for (const auto & [place, positions] : choices) {
+            GNV_ASSIGN(const bool fits, try_plan(groups, place, positions));
+            if (fits) return {};
+        }
         if (ranges == experts) break;
     }
     const auto whole = [&](uint64_t bytes) { return options.whole_budget ? options.whole_budget(bytes) : bytes; };

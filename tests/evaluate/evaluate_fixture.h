@@ -5,6 +5,8 @@
 #include "evaluate/evaluation.h"
 #include "verify/verify_fixture.h"
 
+#include <fstream>
+
 namespace gnv::test {
 
 // The first `documents` (0: all), of each the first `tokens`, without a template.
@@ -40,5 +42,29 @@ inline double perplexity(const evaluate::Figures & figures) { return evaluate::F
 inline double source_perplexity(const evaluate::Figures & figures) {
     return evaluate::Figures::exponential(figures.source_nll).mean;
 }
+
+struct ExpectedFigures {
+    evaluate::Line line;
+    double kl, same_top, perplexity;
+};
+// The recorded runs of an emulation in FP32 over all 90 documents, each with its input scales moved a little.
+inline ExpectedFigures mean_of_emulation(evaluate::Line line) {
+    ExpectedFigures mean = {line, 0, 0, 0};
+    double runs = 0;
+    std::ifstream file(GNV_TEST_DATA "/golden/emulated-predictions.jsonl");
+    for (std::string text; std::getline(file, text);) {
+        const Json run = Json::parse(text);
+        if (run["line"] != evaluate::line_key(line)) continue;
+        REQUIRE(run["positions"] == 41526);
+        REQUIRE(run["modules"] == 800);
+        mean.kl += run["kl"].get<double>();
+        mean.same_top += run["same_top"].get<double>();
+        mean.perplexity += run["perplexity"].get<double>();
+        runs++;
+    }
+    REQUIRE(runs > 0);
+    return {line, mean.kl / runs, mean.same_top / runs, mean.perplexity / runs};
+}
+constexpr double emulated_source_perplexity = 15.404816;
 
 } // namespace gnv::test

@@ -8,20 +8,13 @@
 // the mean of the emulation's runs. Weights alone agree to the last digit.
 #include "evaluate/evaluate_fixture.h"
 
-#include <fstream>
-
 using namespace gnv;
 using namespace gnv::test;
 using namespace gnv::evaluate;
 
 namespace {
 
-struct Expected {
-    Line line;
-    double kl, same_top, perplexity;
-};
-
-void check(const Evaluation & found, double source, const Expected & expected, double kl_within, double within) {
+void check(const Evaluation & found, double source, const ExpectedFigures & expected, double kl_within, double within) {
     CAPTURE(std::string(line_name(expected.line)));
     const LineReport * const line = found.find(expected.line);
     REQUIRE(line);
@@ -33,25 +26,6 @@ void check(const Evaluation & found, double source, const Expected & expected, d
     CHECK(perplexity(line->all) == doctest::Approx(expected.perplexity).epsilon(within));
 }
 
-// The runs of one line that are recorded, each with its input scales moved a little.
-Expected mean_of_emulation(Line line, const std::string & name) {
-    Expected mean = {line, 0, 0, 0};
-    double runs = 0;
-    std::ifstream file(GNV_TEST_DATA "/golden/emulated-predictions.jsonl");
-    for (std::string text; std::getline(file, text);) {
-        const Json run = Json::parse(text);
-        if (run["line"] != name) continue;
-        REQUIRE(run["positions"] == 41526);
-        REQUIRE(run["modules"] == 800);
-        mean.kl += run["kl"].get<double>();
-        mean.same_top += run["same_top"].get<double>();
-        mean.perplexity += run["perplexity"].get<double>();
-        runs++;
-    }
-    REQUIRE(runs > 0);
-    return {line, mean.kl / runs, mean.same_top / runs, mean.perplexity / runs};
-}
-
 } // namespace
 
 TEST_CASE("all 90 documents agree with the emulation" * doctest::skip()) {
@@ -59,10 +33,10 @@ TEST_CASE("all 90 documents agree with the emulation" * doctest::skip()) {
     CHECK(found.positions == 41526);
     CHECK(found.predictions == 41436);
     CHECK(found.windows == 90);
-    const double source = 15.404816;
-    check(found, source, mean_of_emulation(Line::w4a4, "w4a4"), 0.01, 0.001);
-    check(found, source, mean_of_emulation(Line::w4a16, "w4a16"), 1e-4, 1e-5);
-    check(found, source, mean_of_emulation(Line::activations, "activations"), 0.01, 0.001);
+    const double source = emulated_source_perplexity;
+    check(found, source, mean_of_emulation(Line::w4a4), 0.01, 0.001);
+    check(found, source, mean_of_emulation(Line::w4a16), 1e-4, 1e-5);
+    check(found, source, mean_of_emulation(Line::activations), 0.01, 0.001);
 }
 
 // Rounding alone moves W4A4 by some tenths of a percent: codes near a tie fall either way.

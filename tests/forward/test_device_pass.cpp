@@ -11,7 +11,7 @@ using namespace gnv::test;
 
 namespace {
 
-constexpr uint64_t context = 512 << 20; // that a plan leaves to the driver
+constexpr uint64_t context = 640 << 20; // that a plan leaves to the driver
 
 struct DeferredComparison : Comparison {
     DeferredDevice * device = nullptr;
