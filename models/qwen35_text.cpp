@@ -322,7 +322,10 @@ ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
         if (all) {
             const auto wide = [&](Role role) {
                 const WeightRef ref = stack(role, true);
-                return g_.add(LinearParams{}, {h, weight(ref)}, where(role_traits(role).name)); // [T, count * I]
+                const ValueId product = // [T, count * I]
+                    g_.add(LinearParams{}, {h, weight(ref)}, where(role_traits(role).name));
+                g_.label(product, expert_product_label);
+                return product;
             };
             const ValueId gate = wide(Role::expert_gate), up = wide(Role::expert_up);
             ValueId a = activation(gate, up, "expert activation", Observed::expert_down_input, first, count);

@@ -13,6 +13,11 @@ namespace gnv {
 
 namespace {
 
+class NoFence final : public Fence {
+  public:
+    Status wait() override { return {}; }
+};
+
 class CpuBackend final : public Backend {
   public:
     explicit CpuBackend(ThreadPool & threads) : threads_(threads) {
@@ -37,11 +42,32 @@ class CpuBackend final : public Backend {
     void free_host(void * memory) override { std::free(memory); }
     Result<uint64_t> free_bytes() override { return available_memory(); }
 
-    void upload(void * device, const void * host, size_t bytes) override { memcpy(device, host, bytes); }
-    void download(void * host, const void * device, size_t bytes) override { memcpy(host, device, bytes); }
+    void upload(void * device, const void * host, size_t bytes, Queue) override {
+        const Span span(trace_, "compute", "upload", {0, double(bytes)});
+        memcpy(device, host, bytes);
+    }
+    void download(void * host, const void * device, size_t bytes, Queue) override {
+        const Span span(trace_, "compute", "download", {0, double(bytes)});
+        memcpy(host, device, bytes);
+    }
     void copy(void * to, const void * from, size_t bytes) override { memcpy(to, from, bytes); }
     void clear(void * device, size_t bytes) override { memset(device, 0, bytes); }
-    Status synchronize() override { return {}; }
+    void order(Queue, Queue) override {}
+    std::unique_ptr<Fence> fence(Queue) override { return std::make_unique<NoFence>(); }
+    Status synchronize(Queue) override { return {}; }
+
+    void set_trace(Trace * trace) override { trace_ = trace; }
+    Trace * trace() const override { return trace_; }
+    void begin_span(const char * name, const Work & work) override {
+        span_name_ = name;
+        span_work_ = work;
+        if (trace_) span_begin_ = Trace::Clock::now();
+    }
+    void end_span() override {
+        if (!trace_) return;
+        const std::chrono::duration<double> seconds = Trace::Clock::now() - span_begin_;
+        trace_->add({"compute", {}}, span_name_, span_begin_, seconds.count(), span_work_);
+    }
 
     DType activation_dtype() const override { return DType::f32; }
     Status supports(const KernelCall & call) const override {
@@ -74,6 +100,10 @@ class CpuBackend final : public Backend {
   private:
     ThreadPool & threads_;
     Device device_;
+    Trace * trace_ = nullptr;
+    const char * span_name_ = ""; // of the open span
+    Work span_work_;
+    Trace::Clock::time_point span_begin_;
 };
 
 } // namespace

@@ -1,7 +1,11 @@
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/nvfp4_pack.cuh"
+#include "cuda/queue_times.h"
 #include "exec/backend.h"
+
+#include <array>
+#include <nvtx3/nvToolsExt.h>
 
 namespace gnv {
 
@@ -53,14 +57,50 @@ Result<std::vector<Device>> cuda_devices() {
 
 namespace {
 
+using Streams = std::array<cudaStream_t, size_t(Queue::count_)>;
+
+// Deletes what there is of them.
+struct StreamOwner {
+    Streams streams = {};
+    StreamOwner() = default;
+    ~StreamOwner() {
+        for (const cudaStream_t stream : streams)
+            if (stream) (void)cudaStreamDestroy(stream);
+    }
+    StreamOwner(const StreamOwner &) = delete;
+    StreamOwner & operator=(const StreamOwner &) = delete;
+};
+
+class CudaFence final : public Fence {
+  public:
+    CudaFence(int device, const std::string & device_name) : device_(device), device_name_(device_name) {}
+    ~CudaFence() override {
+        if (event_) (void)cudaEventDestroy(event_);
+    }
+    void record(cudaStream_t stream) {
+        error_ = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync);
+        if (error_ == cudaSuccess) error_ = cudaEventRecord(event_, stream);
+    }
+    Status wait() override {
+        cudaError_t error = error_;
+        if (error == cudaSuccess) error = cudaSetDevice(device_);
+        if (error == cudaSuccess) error = cudaEventSynchronize(event_);
+        if (error == cudaSuccess) return {};
+        return cuda_failure(error, concat("CUDA device ", device_, " (", device_name_, "): waiting for a copy"));
+    }
+
+  private:
+    const int device_;
+    const std::string device_name_;
+    cudaEvent_t event_ = nullptr;
+    cudaError_t error_ = cudaSuccess;
+};
+
 class CudaBackend final : public Backend {
   public:
-    CudaBackend(Device device, cudaStream_t stream, int processors)
-        : device_(std::move(device)), stream_(stream), processors_(processors) {}
-    ~CudaBackend() override {
-        (void)cudaSetDevice(device_.index);
-        (void)cudaStreamDestroy(stream_);
-    }
+    CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors)
+        : device_(std::move(device)), streams_(std::move(streams)), processors_(processors) {}
+    ~CudaBackend() override { (void)cudaSetDevice(device_.index); } // for what is destroyed now
 
     const Device & device() const override { return device_; }
 
@@ -93,23 +133,67 @@ class CudaBackend final : public Backend {
         return uint64_t(available);
     }
 
-    void upload(void * target, const void * host, size_t bytes) override {
-        enqueue("upload", [&] { return cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, stream_); });
+    void upload(void * target, const void * host, size_t bytes, Queue queue) override {
+        measured("upload", queue, bytes,
+                 [&](cudaStream_t s) { return cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, s); });
     }
-    void download(void * host, const void * source, size_t bytes) override {
-        enqueue("download", [&] { return cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, stream_); });
+    void download(void * host, const void * source, size_t bytes, Queue queue) override {
+        measured("download", queue, bytes,
+                 [&](cudaStream_t s) { return cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, s); });
     }
-    void copy(void * target, const void * source, size_t bytes) override {
-        enqueue("copy", [&] { return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToDevice, stream_); });
+    void copy(void * to, const void * from, size_t bytes) override {
+        measured("copy", Queue::compute, 2 * bytes,
+                 [&](cudaStream_t s) { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, s); });
     }
     void clear(void * target, size_t bytes) override {
-        enqueue("clear", [&] { return cudaMemsetAsync(target, 0, bytes, stream_); });
+        enqueue("clear", [&] { return cudaMemsetAsync(target, 0, bytes, stream(Queue::compute)); });
     }
-    Status synchronize() override {
-        enqueue("synchronize", [&] { return cudaStreamSynchronize(stream_); });
-        if (error_ == cudaSuccess) return {};
+    void order(Queue earlier, Queue later) override {
+        enqueue("order", [&] {
+            cudaEvent_t & event = order_event_.event;
+            cudaError_t error = event ? cudaSuccess : cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+            if (error == cudaSuccess) error = cudaEventRecord(event, stream(earlier));
+            return error == cudaSuccess ? cudaStreamWaitEvent(stream(later), event, 0) : error;
+        });
+    }
+    std::unique_ptr<Fence> fence(Queue queue) override {
+        auto fence = std::make_unique<CudaFence>(device_.index, device_.name);
+        enqueue("fence", [&] {
+            fence->record(stream(queue));
+            return cudaSuccess;
+        });
+        return fence;
+    }
+    Status synchronize(Queue queue) override {
+        const Span span(trace_, "host", "wait for the device");
+        enqueue("synchronize", [&] { return cudaStreamSynchronize(stream(queue)); });
+        if (error_ == cudaSuccess) {
+            times_[size_t(queue)].read_all();
+            return {};
+        }
         return cuda_failure(error_, concat("CUDA device ", device_.index, " (", device_.name, "): ", failed_));
     }
+
+    void set_trace(Trace * trace) override {
+        trace_ = nullptr;
+        for (size_t queue = 0; queue < times_.size(); queue++) {
+            (void)synchronize(Queue(queue)); // a failure stays for whoever asks next
+            times_[queue].stop();
+            if (trace) enqueue("set_trace", [&] { return times_[queue].start(trace); });
+        }
+        trace_ = trace;
+    }
+    Trace * trace() const override { return trace_; }
+    void begin_span(const char * name, const Work & work) override {
+        (void)nvtxRangePushA(name);
+        if (trace_) enqueue("begin_span", [&] { return times_[size_t(Queue::compute)].begin(name, work); });
+    }
+    void end_span() override {
+        if (trace_) enqueue("end_span", [&] { return times_[size_t(Queue::compute)].end(); });
+        (void)nvtxRangePop();
+    }
+    void begin_range(const char * name) override { (void)nvtxRangePushA(name); }
+    void end_range() override { (void)nvtxRangePop(); }
 
     DType activation_dtype() const override { return DType::bf16; }
     Status supports(const KernelCall & call) const override {
@@ -122,10 +206,10 @@ class CudaBackend final : public Backend {
         return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;
     }
     Status launch(KernelCall & call) override {
-        if (error_ != cudaSuccess) return synchronize();
+        if (error_ != cudaSuccess) return synchronize(Queue::compute);
         if (!gemm_) {
             GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-            context_ = {stream_, gemm_.get(), processors_};
+            context_ = {stream(Queue::compute), gemm_.get(), processors_};
         }
         enqueue("launch", [] { return cudaSuccess; }); // selects the device
         return cuda::kernel(op_of(call.params)).run(context_, call).add_context(device_.name);
@@ -133,11 +217,12 @@ class CudaBackend final : public Backend {
 
     void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
         enqueue("nvfp4_absolute_maximum",
-                [&] { return cuda::nvfp4_absolute_maximum(stream_, weights, count, largest); });
+                [&] { return cuda::nvfp4_absolute_maximum(stream(Queue::compute), weights, count, largest); });
     }
     void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
                     uint8_t * scales) override {
-        enqueue("nvfp4_pack", [&] { return cuda::nvfp4_pack(stream_, weights, blocks, global, codes, scales); });
+        enqueue("nvfp4_pack",
+                [&] { return cuda::nvfp4_pack(stream(Queue::compute), weights, blocks, global, codes, scales); });
     }
 
   private:
@@ -149,8 +234,32 @@ class CudaBackend final : public Backend {
         if (error_ != cudaSuccess) failed_ = name;
     }
 
+    // One call as one span of its queue.
+    template <class Call>
+    void measured(const char * name, Queue queue, size_t bytes, const Call & call) {
+        enqueue(name, [&] {
+            cuda::QueueTimes & times = times_[size_t(queue)];
+            cudaError_t error = times.begin(name, {0, double(bytes)});
+            if (error == cudaSuccess) error = call(stream(queue));
+            return error == cudaSuccess ? times.end() : error;
+        });
+    }
+    cudaStream_t stream(Queue queue) const { return streams_->streams[size_t(queue)]; }
+
+    struct Event {
+        cudaEvent_t event = nullptr;
+        ~Event() {
+            if (event) (void)cudaEventDestroy(event);
+        }
+    };
+
     Device device_;
-    cudaStream_t stream_;
+    std::unique_ptr<StreamOwner> streams_;
+    std::array<cuda::QueueTimes, size_t(Queue::count_)> times_ = {{{stream(Queue::compute), "compute"},
+                                                                   {stream(Queue::upload), "upload"},
+                                                                   {stream(Queue::download), "download"}}};
+    Event order_event_;
+    Trace * trace_ = nullptr;
     int processors_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
     cuda::CudaContext context_;
@@ -165,14 +274,15 @@ Result<std::unique_ptr<Backend>> open_cuda(int index) {
     if (index < 0 || index >= count)
         return fail(Code::not_found, "CUDA device ", index, " does not exist: this machine has ", count);
     GNV_ASSIGN(Device device, describe_device(index));
-    cudaStream_t stream = nullptr;
+    auto streams = std::make_unique<StreamOwner>();
     cudaError_t error = cudaSetDevice(index);
-    if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    for (cudaStream_t & stream : streams->streams)
+        if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) return cuda_failure(error, concat("cannot use CUDA device ", index));
     int processors = 0;
     error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
     if (error != cudaSuccess) return cuda_failure(error, concat("cannot inspect CUDA device ", index));
-    return std::unique_ptr<Backend>(new CudaBackend(std::move(device), stream, processors));
+    return std::unique_ptr<Backend>(new CudaBackend(std::move(device), std::move(streams), processors));
 }
 
 } // namespace gnv

@@ -5,6 +5,7 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "core/trace.h"
 #include "exec/kernel.h"
 
 #include <cstddef>
@@ -42,8 +43,19 @@ struct HostMemoryDelete {
 };
 using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
 
-// One device with one queue. What is queued runs in order; after the first failure nothing more is queued, and
-// synchronize() returns that failure. Belongs to one thread at a time.
+// A device has one queue for work and one for copies in each direction. What is in one queue runs in order; between queues
+// there is no order but what order() makes.
+enum class Queue : uint8_t { compute, upload, download, count_ };
+
+// A point of a queue, for other threads to wait for.
+class Fence {
+  public:
+    virtual ~Fence() = default;
+    virtual Status wait() = 0; // until everything before it is done; any thread
+};
+
+// One device. After the first failure nothing more is queued, and synchronize() returns that failure. Belongs to one thread
+// at a time, fences aside.
 class Backend {
   public:
     virtual ~Backend() = default;
@@ -56,12 +68,28 @@ class Backend {
     virtual void free_host(void * memory) = 0; // HostMemory calls it
     virtual Result<uint64_t> free_bytes() = 0; // of the device's memory, now
 
-    // Queued copies; the host memory must live, and stay as it is, until synchronize().
-    virtual void upload(void * device, const void * host, size_t bytes) = 0;
-    virtual void download(void * host, const void * device, size_t bytes) = 0;
-    virtual void copy(void * to, const void * from, size_t bytes) = 0; // queued, within the device's memory
+    // Queued copies; the host memory must live, and stay as it is, until that queue got there.
+    virtual void upload(void * device, const void * host, size_t bytes, Queue queue = Queue::compute) = 0;
+    virtual void download(void * host, const void * device, size_t bytes, Queue queue = Queue::compute) = 0;
+    virtual void copy(void * to, const void * from, size_t bytes) = 0; // queued, between places on the device
     virtual void clear(void * device, size_t bytes) = 0;               // queued: zeros
-    virtual Status synchronize() = 0;
+    // What `later` gets from here on starts when everything that `earlier` has so far is done.
+    virtual void order(Queue earlier, Queue later) = 0;
+    virtual std::unique_ptr<Fence> fence(Queue queue) = 0; // after everything that the queue has so far
+    virtual Status synchronize(Queue queue = Queue::compute) = 0;
+
+    // --- Where time goes.
+
+    // Gets the time of copies and of spans, as they are known to have ended; null (at first): nobody does. Waits for all
+    // queues. The trace must live until it is replaced.
+    virtual void set_trace(Trace *) {}
+    virtual Trace * trace() const { return nullptr; }
+    // What the compute queue gets between the two is one span. Spans do not nest. Profilers see them as well.
+    virtual void begin_span(const char *, const Work &) {}
+    virtual void end_span() {}
+    // A range of spans for profilers, which may nest; the name is read at once.
+    virtual void begin_range(const char *) {}
+    virtual void end_range() {}
 
     // --- Ops of graphs, queued, on device memory.
 
@@ -83,6 +111,20 @@ class Backend {
     // each. `weights` is aligned to 16 bytes, `codes` to 8.
     virtual void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
                             uint8_t * scales) = 0;
+};
+
+// A span for as long as it lives.
+class BackendSpan {
+  public:
+    BackendSpan(Backend & backend, const char * name, const Work & work) : backend_(backend) {
+        backend_.begin_span(name, work);
+    }
+    ~BackendSpan() { backend_.end_span(); }
+    BackendSpan(const BackendSpan &) = delete;
+    BackendSpan & operator=(const BackendSpan &) = delete;
+
+  private:
+    Backend & backend_;
 };
 
 // The CPU as a backend: host memory, and nothing is ever queued. `threads` must outlive it.

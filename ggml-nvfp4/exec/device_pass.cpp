@@ -107,10 +107,11 @@ Status DevicePass::start_reading(WeightLoad load) {
     slot_ = 1 - slot_;
     reading_ = std::move(load);
     auto * const memory = static_cast<uint8_t *>(host_weights_[slot_].get());
-    const auto read = [this, memory]() -> Status {
+    Trace * const trace = device_.trace();
+    const auto read = [this, memory, trace]() -> Status {
         uint64_t used = 0;
         for (WeightLoad::Part & part : reading_.parts) {
-            GNV_TRY(part.group.load(*part.catalog, *part.files, memory + used, *readers_));
+            GNV_TRY(part.group.load(*part.catalog, *part.files, memory + used, *readers_, trace));
             used += part.group.bytes();
         }
         return {};

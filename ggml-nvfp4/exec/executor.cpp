@@ -130,7 +130,12 @@ Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings
         call.outputs = tensors.outputs.data();
         call.scratch = static_cast<uint8_t *>(arena) + plan.scratch_offset;
         guard.open(call.scratch, plan.bytes - plan.scratch_offset);
-        Status status = backend_.launch(call);
+        Status status;
+        {
+            const BackendSpan span(backend_, node.label ? node.label : op_name(op_of(node.params)),
+                                   {node_flops(graph, node), node_bytes(graph, node)});
+            status = backend_.launch(call);
+        }
         if (status.ok() && after_node) status = after_node(node, call);
         if (!status.ok()) {
             if (bad) *bad = {int64_t(n), call.bad_row};

@@ -68,9 +68,12 @@ struct PassMemory {
     uint64_t hidden_states = 0; // of all positions, or of a batch on its way to where they are and back
     uint64_t inputs = 0;        // ids, positions and masks of a batch, input scales
     uint64_t statistics = 0;
-    uint64_t logits = 0;  // of a few positions of all variants; on the CPU they are among the activations
+    uint64_t logits = 0; // of a few positions of all variants; on the CPU they are among the activations
+    uint64_t packed = 0; // weights that were quantized on their way to the disk: of whoever does that, none of the pass
     uint64_t context = 0; // what the device's driver and libraries take
-    uint64_t total() const { return weights + activations + hidden_states + inputs + statistics + logits + context; }
+    uint64_t total() const {
+        return weights + activations + hidden_states + inputs + statistics + logits + packed + context;
+    }
 };
 struct PassPlan {
     std::vector<PassGroup> groups;

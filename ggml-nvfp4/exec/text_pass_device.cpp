@@ -165,11 +165,15 @@ Status TextPass::State::run_remote_head(const PassGroup & group, const std::vect
 
 Status TextPass::State::run_remote(const PassHooks & hooks) {
     const std::vector<Load> loads = list_loads();
+    const auto finish_reading = [&] {
+        const Span span(device->trace(), "host", "wait for weights");
+        return remote->finish_reading();
+    };
     GNV_TRY(start_reading(loads.front()));
     for (size_t i = 0; i < loads.size(); i++) {
         const Load & load = loads[i];
         const PassGroup & group = plan.groups[load.group];
-        GNV_ASSIGN(const std::vector<LoadedWeights> weights, remote->finish_reading());
+        GNV_ASSIGN(const std::vector<LoadedWeights> weights, finish_reading());
         if (i + 1 < loads.size()) {
             // The next weights take the place of those before these: whoever was given them must have ended.
             if (i > 0 && loads[i - 1].last && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
@@ -179,7 +183,10 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
         const bool first_of_group = i == 0 || loads[i - 1].last;
         if (first_of_group && (load.group == 0 || layer_of(plan.groups[load.group - 1]) != layer_of(group)))
             remote->clear_statistics();
-        GNV_TRY(run_remote_load(load, weights, hooks));
+        device->begin_range(concat("group ", load.group).c_str());
+        const Status done = run_remote_load(load, weights, hooks);
+        device->end_range();
+        if (!done.ok()) return Status(done.code(), done.message());
         if (load.last && hooks.on_group) {
             const LoadedWeights & of_first = weights.back();
             GNV_TRY(hooks.on_group(group, of_first.host, &of_first.device));

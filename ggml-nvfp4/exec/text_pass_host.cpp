@@ -71,7 +71,8 @@ Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hook
             continue;
         }
         GNV_ASSIGN(weights[v], WeightGroup::plan(*variant.weights, refs));
-        GNV_TRY(weights[v].load(*variant.weights, *variant.files, weight_memory.get() + used, *threads));
+        GNV_TRY(
+            weights[v].load(*variant.weights, *variant.files, weight_memory.get() + used, *threads, device->trace()));
         used += weights[v].bytes();
     }
     for (int64_t first = 0; first < plan.store.positions; first += plan.head_positions) {
@@ -109,7 +110,7 @@ Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hoo
         const TextVariant & variant = variants[i];
         if (variant.weights != loaded) {
             GNV_ASSIGN(weights, WeightGroup::plan(*variant.weights, refs));
-            GNV_TRY(weights.load(*variant.weights, *variant.files, weight_memory.get(), *threads));
+            GNV_TRY(weights.load(*variant.weights, *variant.files, weight_memory.get(), *threads, device->trace()));
             loaded = variant.weights;
         }
         for (const PassBatch & batch : plan.batches) {

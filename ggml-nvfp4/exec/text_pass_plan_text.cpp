@@ -21,6 +21,7 @@ constexpr Kind kinds[] = {
     {"inputs", "inputs", &PassMemory::inputs},
     {"statistics", "statistics", &PassMemory::statistics},
     {"logits", "logits", &PassMemory::logits},
+    {"packed weights", "packed", &PassMemory::packed},
     {"driver, libraries", "context", &PassMemory::context},
 };
 

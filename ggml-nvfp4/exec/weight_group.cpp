@@ -67,14 +67,15 @@ static void widen_in_place(uint8_t * to, uint64_t bytes, DType dtype) {
     }
 }
 
-Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory,
-                         ThreadPool & threads) {
+Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
+                         Trace * trace) {
     memory_ = static_cast<uint8_t *>(memory);
     const std::vector<Read> list = reads();
     return threads.parallel_for(int64_t(list.size()), [&](int64_t i) -> Status {
         const Read & read = list[size_t(i)];
         const TensorInfo & info = catalog.checkpoint().tensors()[read.piece.tensor];
         uint8_t * const to = memory_ + read.to;
+        const Span span(trace, "reader", "read", {0, double(read.piece.bytes)});
         GNV_TRY(
             files[info.shard]
                 ->read(read.piece.widen ? to + read.piece.bytes : to, read.piece.bytes, info.offset + read.piece.offset)

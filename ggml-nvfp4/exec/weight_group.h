@@ -19,7 +19,8 @@ class WeightGroup {
 
     // Reads everything into `memory` (at least bytes(), aligned to 64), which must outlive the group. Where a file fails,
     // the message names tensor, file and offset.
-    Status load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads);
+    Status load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
+                Trace * trace = nullptr);
     // The same weights where a copy of the whole memory is.
     WeightGroup copy_at(void * memory) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead

@@ -40,7 +40,7 @@ ValueId Graph::add(const OpParams & params, std::initializer_list<ValueId> given
     if (!status_.ok()) return no_value;
     const OpRule & rule = op_rule(op_of(params));
     const std::vector<ValueId> inputs(given);
-    Node node{params, {}, {}};
+    Node node{params, {}, {}, nullptr};
     node.inputs.fill(no_value);
     node.outputs.fill(no_value);
     GNV_CHECK(int(inputs.size()) <= rule.inputs);
@@ -65,6 +65,16 @@ ValueId Graph::add(const OpParams & params, std::initializer_list<ValueId> given
                        outputs[i].shape, name, false});
     nodes_.push_back(node);
     return node.outputs[0];
+}
+
+void Graph::label(ValueId value, const char * text) {
+    if (!status_.ok()) return;
+    for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node)
+        if (node->outputs[0] == value) {
+            node->label = text;
+            return;
+        }
+    GNV_CHECK(!"label() of a value that no node made");
 }
 
 ValueId Graph::second(ValueId first) const {
@@ -107,8 +117,9 @@ double node_bytes(const Graph & graph, const Node & node) {
     const auto count = [&](ValueId id) {
         if (id != no_value) bytes += double(tensor_bytes(graph.value(id).dtype, graph.value(id).shape));
     };
-    for (const ValueId id : node.inputs) count(id);
     for (const ValueId id : node.outputs) count(id);
+    if (op_of(node.params) == Op::embedding) return 2 * bytes; // rows of the table, not all of it
+    for (const ValueId id : node.inputs) count(id);
     return bytes;
 }
 

@@ -35,6 +35,7 @@ struct Node {
     OpParams params;
     std::array<ValueId, max_inputs> inputs; // no_value behind the last
     std::array<ValueId, max_outputs> outputs;
+    const char * label = nullptr; // what reports of time call it; null: the op's name
 };
 
 // The identity of an activation that somebody may want to see: a place in a block and the block's number.
@@ -61,6 +62,8 @@ class Graph {
     // The same elements in another shape; an activation only.
     ValueId reshape(ValueId value, Shape shape);
 
+    // `text`, a literal, is what reports of time call the node that made `value`.
+    void label(ValueId value, const char * text);
     void keep(ValueId value) { values_[size_t(value)].keep = true; }
     void tap(ValueId value, Tap tap);
     // Reports a failure of whoever builds the graph.

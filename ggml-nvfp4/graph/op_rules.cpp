@@ -149,8 +149,8 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     out[0].shape = in[0].shape;
     return nullptr;
 }
-double flops_attention(const OpParams &, const RuleInputs & in) { // of one causal segment
-    return 2 * elements(in[0]) * double(in[0].shape[0]);
+double flops_attention(const OpParams &, const RuleInputs & in) { // of causal segments of one length
+    return 2 * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
 }
 
 const char * check_causal_conv(const OpParams &, const RuleInputs & in, OutputSpec * out) {

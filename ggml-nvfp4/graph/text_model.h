@@ -119,6 +119,9 @@ struct BatchShape {
     int64_t capacity = 0;  // of the cache, in positions
 };
 
+// What reports of time call the wide products of experts, all tokens by all of them.
+inline constexpr const char * expert_product_label = "experts gate, up";
+
 // What stages are built with, and what they leave for whoever runs the graph: which values to bind to what.
 struct StageBuilder {
     Graph & graph;

@@ -66,15 +66,21 @@ class DeferredDevice final : public Backend {
     }
     Result<uint64_t> free_bytes() override { return memory - used_; }
 
-    void upload(void * to, const void * from, size_t bytes) override {
+    // One queue stands for all: an order between queues is always kept.
+    void upload(void * to, const void * from, size_t bytes, Queue) override { copy(to, from, bytes); }
+    void download(void * to, const void * from, size_t bytes, Queue) override { copy(to, from, bytes); }
+    void copy(void * to, const void * from, size_t bytes) override {
         queue_.push_back([=] { return memcpy(to, from, bytes), Status(); });
     }
-    void download(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
-    void copy(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
+    void order(Queue, Queue) override {}
+    std::unique_ptr<Fence> fence(Queue) override {
+        GNV_CHECK(!"not used");
+        return nullptr;
+    }
     void clear(void * to, size_t bytes) override {
         queue_.push_back([=] { return memset(to, 0, bytes), Status(); });
     }
-    Status synchronize() override {
+    Status synchronize(Queue) override {
         protect(PROT_READ | PROT_WRITE);
         for (const std::function<Status()> & work : queue_)
             if (status_.ok()) status_ = work();
