@@ -12,8 +12,8 @@
 
 namespace gnv::verify {
 
-static constexpr int64_t task_blocks = 1 << 16;           // 1 Mi elements
-static constexpr uint64_t preserved_task_bytes = 4 << 20; // a multiple of every element's size
+static constexpr int64_t task_blocks = Recomputer::most_blocks; // 1 Mi elements
+static constexpr uint64_t preserved_task_bytes = 4 << 20;       // a multiple of every element's size
 // What is read at once stays in a core's cache until it is used.
 static constexpr int64_t step_blocks = 1 << 13;       // 256 kB of BF16
 static constexpr uint64_t preserved_step = 256 << 10; // bytes
@@ -131,6 +131,7 @@ struct Evidence {
 struct TaskFigures {
     ScaleCensus scales;
     cpu::Nvfp4Comparison comparison;
+    uint64_t recomputed_blocks = 0, recomputed_same = 0;
     Evidence evidence;
 };
 
@@ -144,6 +145,8 @@ class Measurer {
   private:
     struct Buffers {
         std::vector<uint8_t> ours, theirs, scales;
+        std::vector<uint8_t> stored_codes, stored_scales; // that a recomputer's are compared with
+        int thread = 0;
     };
     Status open();
     Status read_global_scales();
@@ -152,6 +155,7 @@ class Measurer {
     Status measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers);
     Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures,
                         Buffers & buffers);
+    Status recompute(const Task & task, TaskFigures & figures, Buffers & buffers);
     bool can_compare(const PreservedTensor & preserved) const;
     Status compare_preserved(const Task & task, TaskFigures & figures, Buffers & buffers);
     void judge_preserved(uint32_t number, const Evidence & evidence);
@@ -159,6 +163,7 @@ class Measurer {
     Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
     Status advance(uint64_t bytes, bool tensor_done);
     void merge(const std::vector<TaskFigures> & figures);
+    Status check_recomputed() const;
     bool is_chosen(Part part, int32_t layer) const {
         return !options_.only || (options_.only->part == part && options_.only->layer == layer);
     }
@@ -197,9 +202,11 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     std::vector<TaskFigures> figures(tasks_.size());
     std::vector<Buffers> buffers(size_t(threads.size()));
     GNV_TRY(threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
+        buffers[size_t(thread)].thread = thread;
         return run_task(tasks_[size_t(i)], figures[size_t(i)], buffers[size_t(thread)]);
     }));
     merge(figures);
+    GNV_TRY(check_recomputed());
     GNV_TRY(subject_.checkpoint->check_unchanged(shards_));
     if (source_) GNV_TRY(source_->checkpoint.check_unchanged(source_shards_));
     progress_.tensors = progress_.tensors_total;
@@ -279,6 +286,7 @@ Status Measurer::run_task(const Task & task, TaskFigures & figures, Buffers & bu
 }
 
 Status Measurer::measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    if (options_.recomputer) GNV_TRY(recompute(task, figures, buffers));
     for (uint64_t done = 0; done < task.count; done += uint64_t(step_blocks)) {
         const uint64_t blocks = std::min(uint64_t(step_blocks), task.count - done);
         GNV_TRY(measure_step(task.number, int64_t(task.first + done), int64_t(blocks), figures, buffers));
@@ -308,6 +316,47 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
+// The bytes that other hardware makes of the source's weights, beside those that are stored.
+Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    const Module & module = subject_.modules[task.number];
+    const LinearModule * linear = source_of(task.number);
+    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
+    if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return {};
+    Recomputer & recomputer = *options_.recomputer;
+    GNV_CHECK(buffers.thread < recomputer.slots() && task.count <= uint64_t(Recomputer::most_blocks));
+    constexpr uint64_t block_bytes = 16 * sizeof(uint16_t);
+    GNV_TRY(read_source(linear->source, recomputer.weights(buffers.thread), task.count * block_bytes,
+                        linear->offset + task.first * block_bytes));
+    buffers.stored_codes.resize(size_t(task_blocks) * 8);
+    buffers.stored_scales.resize(size_t(task_blocks));
+    GNV_TRY(read(module.tensor(Component::codes), buffers.stored_codes.data(), task.count * 8, task.first * 8));
+    GNV_TRY(read(module.tensor(Component::block_scales), buffers.stored_scales.data(), task.count, task.first));
+    GNV_ASSIGN(const Recomputer::Packed packed,
+               recomputer.pack(buffers.thread, int64_t(task.count), out_.modules[task.number].weight_global_scale));
+    figures.recomputed_blocks = task.count;
+    for (uint64_t b = 0; b < task.count; b++)
+        figures.recomputed_same += packed.block_scales[b] == buffers.stored_scales[b] &&
+                                   memcmp(packed.codes + b * 8, buffers.stored_codes.data() + b * 8, 8) == 0;
+    return {};
+}
+
+// What comes out byte for byte is what rounding to nearest gives: both sides must say so.
+Status Measurer::check_recomputed() const {
+    for (size_t m = 0; m < out_.modules.size(); m++) {
+        const ModuleValues & values = out_.modules[m];
+        const cpu::Nvfp4Comparison & comparison = values.comparison;
+        if (!values.compared || values.recomputed_blocks == 0 || values.recomputed_same != values.scales.blocks)
+            continue;
+        if (comparison.nearest_codes == values.elements() && comparison.nearest_scales == values.scales.blocks)
+            continue;
+        return fail(
+            Code::device, subject_.modules[m].name, ": ", options_.recomputer->device(),
+            " makes the stored bytes of the source's weights, which this processor says are not the nearest: one "
+            "of the two computes wrongly");
+    }
+    return {};
+}
+
 void Measurer::merge(const std::vector<TaskFigures> & figures) {
     // Tasks of one module are in the order of their blocks, since its codes lie in one run; so are those of a tensor.
     std::vector<Evidence> evidence(out_.preserved.size());
@@ -320,6 +369,8 @@ void Measurer::merge(const std::vector<TaskFigures> & figures) {
         values.scales.add(figures[i].scales);
         values.comparison.add(figures[i].comparison);
         values.compared = values.comparison.blocks > 0;
+        values.recomputed_blocks += figures[i].recomputed_blocks;
+        values.recomputed_same += figures[i].recomputed_same;
     }
     for (uint32_t p = 0; p < out_.preserved.size(); p++)
         if (out_.preserved[p].measured) judge_preserved(p, evidence[p]);

@@ -34,6 +34,8 @@ struct ModuleValues {
     ScaleCensus scales;
     bool compared = false; // against the source:
     cpu::Nvfp4Comparison comparison;
+    // Blocks that a Recomputer quantized again, and those of them whose codes and scale came out as they are stored.
+    uint64_t recomputed_blocks = 0, recomputed_same = 0;
 
     // Error energy over weight energy; 0 for a zero weight that stayed zero, infinity where it cannot be told.
     double relative_error() const;
@@ -83,10 +85,30 @@ struct LayerChoice {
     }
 };
 
+// Quantizes weights again on other hardware than this processor, in a few slots that may work at the same time.
+class Recomputer {
+  public:
+    static constexpr int64_t most_blocks = 1 << 16; // at a time
+
+    virtual ~Recomputer() = default;
+    virtual int slots() const = 0;
+    virtual std::string device() const = 0;
+    // Where BF16 weights go: 16 x most_blocks of them.
+    virtual uint16_t * weights(int slot) = 0;
+    // Quantizes `blocks` blocks from there. The results, 8 and 1 bytes a block, stay until the slot's next call.
+    struct Packed {
+        const uint8_t * codes = nullptr;
+        const uint8_t * block_scales = nullptr;
+    };
+    virtual Result<Packed> pack(int slot, int64_t blocks, float global_scale) = 0;
+};
+
 struct MeasureOptions {
     std::optional<LayerChoice> only; // what lies elsewhere is not read
     bool checksums = false;          // SHA-256 of preserved tensors, besides comparing them byte for byte
     ProgressCallback progress;
+    // Also quantizes BF16 weights of the source again; null: nobody does. With at least as many slots as there are threads.
+    Recomputer * recomputer = nullptr;
 };
 
 // `source` may be null: then only scales are read. Fails when a file cannot be read, or changes.

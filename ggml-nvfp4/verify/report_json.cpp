@@ -71,6 +71,7 @@ static void write_modules(JsonWriter & json, const VerifyReport & report) {
             json.member("nearest_codes", comparison.nearest_codes).member("nearest_scales", comparison.nearest_scales);
             json.member("far_weights", comparison.far_weights);
         }
+        if (values.recomputed_blocks > 0) json.member("recomputed_same", values.recomputed_same);
         json.end_object();
     }
     json.end_array();
@@ -114,6 +115,12 @@ std::string report_json(const VerifyReport & report) {
         json.member("bytes_read", report.measurements->bytes_read);
         write_rows(json, "by_role", errors_by_role(report));
         write_rows(json, "by_layer", errors_by_layer(report));
+        if (!report.recomputed_on.empty()) {
+            const RecomputedSummary summary = recomputed_summary(report);
+            json.key("recomputed").begin_object().member("device", report.recomputed_on);
+            json.member("modules", summary.modules).member("same_modules", summary.same_modules);
+            json.member("blocks", summary.blocks).member("same_blocks", summary.same_blocks).end_object();
+        }
         write_modules(json, report);
         write_preserved(json, report);
     }

@@ -88,6 +88,14 @@ void write_preserved(Writer & out, const VerifyReport & report) {
                      count_text(summary.rounded), " rounded, ", count_text(summary.different), " different"));
 }
 
+void write_recomputed(Writer & out, const VerifyReport & report) {
+    if (report.recomputed_on.empty()) return;
+    const RecomputedSummary summary = recomputed_summary(report);
+    out.plain(concat("\n", count_text(summary.modules), " weights quantized again on ", report.recomputed_on, ": ",
+                     count_text(summary.same_modules), " to the same bytes; ", count_text(summary.same_blocks), " of ",
+                     count_text(summary.blocks), " blocks are the same"));
+}
+
 void write_checks(Writer & out, const VerifyReport & report) {
     out.plain("");
     for (const CheckOutcome & outcome : report.outcomes) {
@@ -146,6 +154,7 @@ std::string report_text(const VerifyReport & report) {
     write_coverage(out, report);
     write_preserved(out, report);
     write_errors(out, report);
+    write_recomputed(out, report);
     write_checks(out, report);
     write_findings(out, report);
     if (!report.output_text.empty()) out.plain("\n" + report.output_text);

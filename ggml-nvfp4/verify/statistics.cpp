@@ -8,6 +8,19 @@
 
 namespace gnv::verify {
 
+RecomputedSummary recomputed_summary(const VerifyReport & report) {
+    RecomputedSummary summary;
+    if (!report.measurements) return summary;
+    for (const ModuleValues & values : report.measurements->modules) {
+        if (values.recomputed_blocks == 0) continue;
+        summary.modules++;
+        summary.same_modules += values.recomputed_same == values.recomputed_blocks;
+        summary.blocks += values.recomputed_blocks;
+        summary.same_blocks += values.recomputed_same;
+    }
+    return summary;
+}
+
 const char * part_name(Part part) {
     static const char * const names[] = {"text", "vision", "draft head"};
     return names[size_t(part)];

@@ -43,6 +43,13 @@ struct PreservedSummary {
 };
 PreservedSummary preserved_summary(const VerifyReport & report);
 
+// Weights that a device quantized again; blocks whose codes and scale came out as stored.
+struct RecomputedSummary {
+    uint64_t modules = 0, same_modules = 0;
+    uint64_t blocks = 0, same_blocks = 0;
+};
+RecomputedSummary recomputed_summary(const VerifyReport & report);
+
 const char * part_name(Part part);
 
 } // namespace gnv::verify

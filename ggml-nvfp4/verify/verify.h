@@ -38,6 +38,7 @@ struct VerifyReport {
     std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
+    std::string recomputed_on; // the device that quantized the source's weights again; empty: none did
     // What a comparison of predictions adds, see attach_output().
     std::string output_text, output_json;
 

@@ -1,4 +1,5 @@
 // Checkpoints that are right pass without a word, whoever wrote them.
+#include "api/device_recomputer.h"
 #include "core/sha256.h"
 #include "verify/statistics.h"
 #include "verify_fixture.h"
@@ -31,6 +32,82 @@ TEST_CASE("our own output, from fused and per-expert sources, one shard and seve
         for (const ModuleValues & values : report.measurements->modules)
             if (values.measured) CHECK(values.comparison.nearest_codes == values.elements());
     }
+}
+
+// The CPU's backend in place of a device's; `flip` alters what it makes.
+class TestRecomputer final : public Recomputer {
+  public:
+    explicit TestRecomputer(bool flip = false) : flip_(flip) {}
+    int slots() const override { return on_backend_->slots(); }
+    std::string device() const override { return "a test"; }
+    uint16_t * weights(int slot) override { return on_backend_->weights(slot); }
+    Result<Packed> pack(int slot, int64_t blocks, float global_scale) override {
+        GNV_ASSIGN(const Packed packed, on_backend_->pack(slot, blocks, global_scale));
+        if (flip_) const_cast<uint8_t *>(packed.codes)[0] ^= 1;
+        return packed;
+    }
+
+  private:
+    const bool flip_;
+    const std::unique_ptr<Backend> backend_ = open_cpu(two_threads());
+    const std::unique_ptr<DeviceRecomputer> on_backend_ = DeviceRecomputer::create(*backend_, 2).take();
+};
+
+static VerifyReport examine_again(const CheckpointPair & pair, Recomputer & recomputer) {
+    VerifyOptions options;
+    options.measure.recomputer = &recomputer;
+    return verify::verify(open_folder(pair.quantized).take(), open_folder(pair.source).take(), two_threads(), options)
+        .take();
+}
+
+TEST_CASE("weights quantized again: our bytes and llm-compressor's come out as stored, with the findings of without") {
+    for (const CheckpointPair * pair : {&fused_pair(), &split_pair(), &reference_pair(), &odd_pair()}) {
+        TestRecomputer recomputer;
+        const VerifyReport report = examine_again(*pair, recomputer);
+        const VerifyReport plain = examine(pair->quantized, pair->source);
+        CHECK(report.findings.all().size() == plain.findings.all().size());
+        CHECK(report.errors() == plain.errors());
+        CHECK(report.warnings() == plain.warnings());
+        const RecomputedSummary summary = recomputed_summary(report);
+        uint64_t modules = 0, blocks = 0;
+        for (const ModuleValues & values : report.measurements->modules)
+            if (values.compared) modules++, blocks += values.scales.blocks;
+        CHECK(modules > 10);
+        CHECK(summary.modules == modules);
+        CHECK(summary.same_modules == modules);
+        CHECK(summary.blocks == blocks);
+        CHECK(summary.same_blocks == blocks);
+        CHECK(report_text(report).find("weights quantized again on a test") != std::string::npos);
+        CHECK(report_json(report).find("\"same_modules\": " + std::to_string(modules)) != std::string::npos);
+        CHECK(recomputed_summary(plain).modules == 0);
+        CHECK(report_text(plain).find("quantized again") == std::string::npos);
+    }
+}
+
+TEST_CASE("other bytes than stored are counted; a device that agrees where the processor does not is refused") {
+    TestRecomputer flipping(true);
+    const VerifyReport report = examine_again(fused_pair(), flipping);
+    const RecomputedSummary summary = recomputed_summary(report);
+    CHECK(summary.same_modules == 0);
+    CHECK(summary.blocks - summary.same_blocks >= summary.modules); // one in each piece
+    check_clean(report);
+
+    // A checkpoint with one other code, and a device that makes just that one.
+    const CheckpointPair & pair = fused_pair();
+    const ScratchFolder scratch;
+    std::vector<MemoryTensor> tensors = load_tensors(pair.quantized);
+    for (MemoryTensor & tensor : tensors)
+        if (ends_with(tensor.name, ".weight_packed")) tensor.data[0] = char(tensor.data[0] ^ 1);
+    const std::string altered = scratch / "altered";
+    REQUIRE(make_directory(altered).ok());
+    copy_other_files(pair.quantized, altered);
+    save_tensors(altered, tensors, 1);
+    VerifyOptions options;
+    options.measure.recomputer = &flipping;
+    const Result<VerifyReport> refused =
+        verify::verify(open_folder(altered).take(), open_folder(pair.source).take(), two_threads(), options);
+    CHECK(refused.status().code() == Code::device);
+    CHECK(refused.status().message().find("one of the two computes wrongly") != std::string::npos);
 }
 
 TEST_CASE("another shape: text only, flat names, odd widths, one shard, no draft head") {
