@@ -16,7 +16,7 @@ demo_text = --prompt 'The function returns' --n-predict 24 --greedy
 # Sanitizer builds have a folder of their own and leave CUDA out.
 sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
 
-.PHONY: all deps configure demo test test-cuda bench bench-cuda asan tsan fuzz check format install clean help
+.PHONY: all deps configure demo test test-cuda test-cuda-sanitize bench bench-cuda asan tsan fuzz check format install clean help
 
 all: configure ## build library, programs and tests
 	$(build)
@@ -54,8 +54,11 @@ test-cuda: configure ## run the CUDA kernels against their CPU twins (needs a de
 
 bench-cuda: configure ## measure the CUDA kernels, then the full 35B shape (73 GB of /dev/shm, 52 GB of disk)
 	$(build) --target test_cuda quantize verify make-checkpoint test_data
-	$(BUILD)/tests/bin/test_cuda --bench
 	./scripts/bench_cuda.sh $(BUILD)
+
+test-cuda-sanitize: configure ## run CUDA's compute-sanitizer over the kernels and a whole run (needs a device; minutes)
+	$(build) --target test_cuda quantize test_data
+	./scripts/sanitize_cuda.sh $(BUILD)
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call sanitize,address$(comma)undefined,asan)
