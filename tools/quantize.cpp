@@ -6,7 +6,7 @@
 namespace {
 
 struct Args {
-    std::string source, destination, json, scratch, save_statistics;
+    std::string source, destination, json, scratch, save_statistics, trace;
     tools::DataArgs data;
     std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
@@ -19,7 +19,7 @@ struct Args {
     std::vector<std::string> ignore, include, keep;
     uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
     int threads = 0;
-    bool dry_run = false, overwrite = false, quiet = false, show_statistics = false;
+    bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
 
     bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
 };
@@ -55,7 +55,9 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
-    app.add_flag("--quiet", args.quiet, "no progress");
+    app.add_option("--trace", args.trace, "write a timeline of the run to FILE (Chrome's trace format)")
+        ->type_name("FILE");
+    app.add_flag("--quiet", args.quiet, "no progress, no table of times at the end");
 }
 
 void declare_calibration(CLI::App & app, Args & args) {
@@ -77,6 +79,8 @@ void declare_calibration(CLI::App & app, Args & args) {
         ->type_name("NAME");
     app.add_option("--scratch", args.scratch, "where hidden states go that do not fit into --ram (default: beside DST)")
         ->type_name("FOLDER");
+    app.add_flag("--measure-limits", args.measure_limits,
+                 "run the experts' products alone for 10 seconds first, to compare their rate with (CUDA)");
     app.add_option("--save-stats", args.save_statistics, "write what calibration measured to FILE")->type_name("FILE");
     app.add_option("--stats", args.statistics,
                    "use what was measured before instead of data; several files are merged (repeatable)")
@@ -171,11 +175,14 @@ int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
-    gnv_text_t * report = nullptr;
+    options.trace_file = args.trace.empty() ? nullptr : args.trace.c_str();
+    options.measure_limits = args.measure_limits;
+    gnv_text_t *report = nullptr, *phases = nullptr;
+    if (!args.quiet) options.phases = &phases;
     if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
-    const tools::Text owner(report);
+    const tools::Text owner(report), phases_owner(phases);
     if (!args.json.empty() && !tools::save_text(args.json, report)) return tools::exit_failure;
-    if (!args.quiet) fprintf(stderr, "wrote %s\n", args.destination.c_str());
+    if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), args.destination.c_str());
     return tools::exit_ok;
 }
 

@@ -55,8 +55,9 @@ void declare_evaluation(CLI::App & app, Args & args) {
                  "one input scale for all experts of a layer, the least, as some kernels take")
         ->group(group);
     add("--device", args.device,
-        "that computes: cpu, cuda[:N] or auto (default): CUDA where there is a device, unless --precision fp32 is "
-        "given",
+        "that computes, and quantizes the source's weights again: cpu, cuda[:N] or auto (default): CUDA where there is "
+        "a "
+        "device, but for predictions with --precision fp32",
         "NAME");
     tools::add_bytes(app, "--vram", args.evaluate.device_bytes,
                      "budget of the device's memory (default: most of what is free)")
@@ -215,6 +216,8 @@ static int run_program(int argc, char ** argv) {
     options.user = &progress;
     if (args.self_test) return self_test(args, engine.get(), options);
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
+    const bool compares = source && !args.structure;
+    if (compares && !tools::find_device(engine.get(), args.device, options.device)) return tools::exit_failure;
     gnv_report_t * report = nullptr;
     if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
         return tools::report(engine.get());

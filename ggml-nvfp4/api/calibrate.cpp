@@ -1,6 +1,7 @@
 #include "api/calibrate.h"
 
 #include "api/open_device.h"
+#include "core/memory.h"
 
 #include <algorithm>
 
@@ -21,31 +22,101 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
     GNV_ASSIGN(self->device_, open_device(options.device, threads));
 
-    const TextVariant variant = {self->model_.get(), &self->weights_, &shards, options.precision, false};
-    PassOptions pass;
-    pass.ram_bytes = plan.calibration_ram_bytes();
-    pass.whole_budget = [&plan](uint64_t bytes) { return plan.budget_to_calibrate(bytes); };
-    pass.device_bytes = options.device_bytes;
-    pass.scratch_folder = options.scratch_folder;
-    pass.observe = true;
-    pass.expert_tokens = options.expert_tokens;
-    GNV_ASSIGN(self->pass_, TextPass::create({variant}, {self->device_.get()}, threads, data.sequences, pass));
+    if (self->is_remote()) GNV_TRY(self->make_packer());
+    Status planned = self->plan_pass(threads);
+    if (planned.code() == Code::out_of_memory && self->packer_) { // the CPU packs as well, if more slowly
+        self->packer_.reset();
+        planned = self->plan_pass(threads);
+    }
+    GNV_TRY(std::move(planned));
+    self->find_units();
+    return self;
+}
 
-    self->taken_.assign(plan.units.size(), false);
-    self->units_of_layer_.resize(size_t(plan.layout.layer_count) + 1);
-    std::vector<int32_t> layer_of(plan.checkpoint.tensors().size(), -1); // of tensors of the text model
+Status Calibration::make_packer() {
+    GNV_ASSIGN(const uint64_t free_device_bytes, device_->free_bytes());
+    const uint64_t device_budget = options_.device_bytes > 0 ? options_.device_bytes : free_device_bytes;
+    const uint64_t ram_bytes = plan_.calibration_ram_bytes();
+    const uint64_t host_budget = ram_bytes > 0 ? ram_bytes : available_memory() / 5 * 4;
+    const DevicePacker::Size size = DevicePacker::size_for(plan_, device_budget, host_budget);
+    if (size.pieces == 0) return {};
+    Result<std::unique_ptr<DevicePacker>> packer = DevicePacker::create(*device_, plan_, size);
+    if (packer.ok()) packer_ = packer.take();
+    return packer.ok() || packer.status().code() == Code::out_of_memory ? Status() : packer.take_status();
+}
+
+// With what packing on the device leaves of the budgets.
+Status Calibration::plan_pass(ThreadPool & threads) {
+    const TextVariant variant = {model_.get(), &weights_, shards_, options_.precision, false};
+    const auto left = [](uint64_t budget, uint64_t taken) {
+        return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, taken));
+    };
+    PassOptions pass;
+    pass.ram_bytes = left(plan_.calibration_ram_bytes(), packer_ ? packer_->size().host_bytes() : 0);
+    pass.device_bytes = left(options_.device_bytes, packer_ ? packer_->size().device_bytes() : 0);
+    pass.whole_budget = [this](uint64_t bytes) { return plan_.budget_to_calibrate(bytes); };
+    pass.scratch_folder = options_.scratch_folder;
+    pass.observe = true;
+    pass.expert_tokens = options_.expert_tokens;
+    GNV_ASSIGN(pass_, TextPass::create({variant}, {device_.get()}, threads, data_->sequences, pass));
+    return {};
+}
+
+PassPlan Calibration::plan_with_packing() const {
+    PassPlan plan = pass_->plan();
+    if (!packer_) return plan;
+    plan.host.packed = packer_->size().host_bytes();
+    plan.device.packed = packer_->size().device_bytes();
+    plan.host_budget += plan.host.packed; // which the pass was not told of
+    plan.device_budget += plan.device.packed;
+    return plan;
+}
+
+double Calibration::slots_in_use() const {
+    const TextModelSizes & sizes = model_->sizes();
+    if (options_.expert_tokens == ExpertTokens::routed || sizes.experts == 0) return 1;
+    const int64_t tile = std::min(pass_->plan().expert_tile, sizes.experts);
+    const int64_t slots = std::min(sizes.experts_per_token, tile); // of a token, in each tile
+    return std::min(1.0, double(sizes.experts_per_token * tile) / double(sizes.experts * slots));
+}
+
+// The pass has not taken its memory yet: what measuring needs fits into that place.
+Status Calibration::start_measuring(Trace & trace) {
+    if (is_remote()) {
+        constexpr uint64_t enough = 512 << 20;
+        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.total()), limits_));
+        const PassPlan & pass = pass_->plan();
+        int64_t positions = 0;
+        for (const PassBatch & batch : pass.batches) positions = std::max(positions, batch.positions);
+        for (const LinearModule & linear : plan_.layout.modules) {
+            if (!options_.measure_limits || linear.role != Role::expert_gate || linear.layer < 0) continue;
+            constexpr double sustained_seconds = 10;
+            const int64_t tile = std::min(pass.expert_tile, model_->sizes().experts);
+            GNV_TRY(
+                measure_product(*device_, {positions, linear.columns, tile * linear.rows}, sustained_seconds, limits_));
+            break;
+        }
+    }
+    device_->set_trace(&trace);
+    return device_->synchronize();
+}
+
+// Units of the plan by the layer of their weights, those of the text model.
+void Calibration::find_units() {
+    taken_.assign(plan_.units.size(), false);
+    units_of_layer_.resize(size_t(plan_.layout.layer_count) + 1);
+    std::vector<int32_t> layer_of(plan_.checkpoint.tensors().size(), -1); // of tensors of the text model
     std::vector<bool> is_text(layer_of.size(), false);
-    for (const ModelTensor & tensor : plan.layout.tensors) {
+    for (const ModelTensor & tensor : plan_.layout.tensors) {
         is_text[tensor.source] = tensor.part == Part::text && tensor.role != Role::extra;
         layer_of[tensor.source] = tensor.layer;
     }
-    for (uint32_t u = 0; u < plan.units.size(); u++) {
-        const PlanUnit & unit = plan.units[u];
+    for (uint32_t u = 0; u < plan_.units.size(); u++) {
+        const PlanUnit & unit = plan_.units[u];
         const uint32_t source =
-            unit.quantize ? plan.linear(plan.modules[unit.first]).source : plan.tensors[unit.first].source;
-        if (is_text[source]) self->units_of_layer_[size_t(layer_of[source] + 1)].push_back(u);
+            unit.quantize ? plan_.linear(plan_.modules[unit.first]).source : plan_.tensors[unit.first].source;
+        if (is_text[source]) units_of_layer_[size_t(layer_of[source] + 1)].push_back(u);
     }
-    return self;
 }
 
 Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
@@ -57,8 +128,9 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());
         GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
-        text = pass_plan_text(calibration->pass().plan(), calibration->device_->device());
-        json = pass_plan_json(calibration->pass().plan(), calibration->device_->device());
+        const PassPlan planned = calibration->plan_with_packing();
+        text = pass_plan_text(planned, calibration->device());
+        json = pass_plan_json(planned, calibration->device());
     }
     plan.calibration_text = std::move(text);
     plan.calibration_json = std::move(json);
@@ -104,6 +176,14 @@ std::vector<uint32_t> Calibration::remaining_units() const {
     for (uint32_t u = 0; u < taken_.size(); u++)
         if (!taken_[u]) units.push_back(u);
     return units;
+}
+
+Result<uint64_t> Calibration::finish() {
+    device_->set_trace(nullptr);
+    GNV_TRY(device_->synchronize());
+    if (!is_remote()) return uint64_t(0);
+    GNV_ASSIGN(const uint64_t free, device_->free_bytes());
+    return device_->device().memory_bytes - std::min(free, device_->device().memory_bytes);
 }
 
 Result<Statistics> Calibration::statistics() const {

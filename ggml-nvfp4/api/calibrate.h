@@ -2,6 +2,8 @@
 // be written once a group of its weights is in memory.
 #pragma once
 
+#include "api/device_limits.h"
+#include "api/device_packer.h"
 #include "api/quantize.h"
 #include "exec/text_pass.h"
 #include "quant/calibration_statistics.h"
@@ -28,12 +30,29 @@ class Calibration {
     std::vector<uint32_t> take_units(const PassGroup & group);
     std::vector<uint32_t> remaining_units() const; // those that no group took
 
+    // Before the pass: measures what the device can reach, and gives its times to `trace`, which must outlive this.
+    Status start_measuring(Trace & trace);
     TextPass & pass() { return *pass_; }
+    // Of a device with memory of its own, when the budgets leave room for it; else null.
+    DevicePacker * packer() { return packer_.get(); }
+    const Device & device() const { return device_->device(); }
+    const DeviceLimits & limits() const { return limits_; }
+    // The plan of the pass with the memory that packing on the device takes.
+    PassPlan plan_with_packing() const;
+    // The part of the slots of grouped_linear that are in use on average: see its flops.
+    double slots_in_use() const;
+    // After the pass: all its times are in the trace. Bytes of the device's memory that are in use, by any process; 0 where
+    // the device has none of its own.
+    Result<uint64_t> finish();
     Result<Statistics> statistics() const; // after the pass
 
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
+    bool is_remote() const { return device_->device().kind != DeviceKind::cpu; }
+    Status plan_pass(ThreadPool & threads);
+    Status make_packer();
+    void find_units();
 
     const Plan & plan_;
     const FolderFiles * shards_ = nullptr;
@@ -42,7 +61,9 @@ class Calibration {
     std::unique_ptr<TextModel> model_;
     WeightCatalog weights_;
     std::unique_ptr<Backend> device_;
+    std::unique_ptr<DevicePacker> packer_;
     std::unique_ptr<TextPass> pass_;
+    DeviceLimits limits_;
     std::vector<bool> taken_;                           // by unit
     std::vector<std::vector<uint32_t>> units_of_layer_; // layer + 1; units of no layer first
 };

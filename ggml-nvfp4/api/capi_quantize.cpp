@@ -169,6 +169,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             return Status(Code::invalid_argument,
                           "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
         GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
+        if (options.phases) *options.phases = nullptr;
         run.destination = destination;
         run.overwrite = options.overwrite != 0;
         CalibrationData data;
@@ -178,6 +179,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         }
         if (options.calibration) run.statistics = &options.calibration->statistics;
         if (options.save_statistics) run.save_statistics = options.save_statistics;
+        if (options.trace_file) run.trace_file = options.trace_file;
+        run.measure_limits = options.measure_limits != 0;
         if (options.progress) {
             run.progress = [&options](const QuantizeProgress & state) {
                 const gnv_progress progress = {sizeof(gnv_progress),      state.source_bytes,
@@ -189,6 +192,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         }
         GNV_ASSIGN(const QuantizeReport result, quantize(plan->plan, *plan->engine->threads, run));
         if (report) *report = api::make_text(quantize_report_json(plan->plan, result));
+        if (options.phases) *options.phases = api::make_text(quantize_report_text(result));
         return {};
     });
 }

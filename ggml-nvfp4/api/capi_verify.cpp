@@ -1,3 +1,4 @@
+#include "api/device_recomputer.h"
 #include "api/report_handle.h"
 #include "verify/self_test.h"
 
@@ -45,8 +46,17 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
                           "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
         std::shared_ptr<const Folder> folder, source_folder;
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
-        GNV_ASSIGN(verify::VerifyReport report, verify::verify(std::move(folder), std::move(source_folder),
-                                                               *engine->threads, take_verify_options(options)));
+        verify::VerifyOptions run = take_verify_options(options);
+        std::unique_ptr<Backend> device;
+        std::unique_ptr<DeviceRecomputer> recomputer;
+        if (options.device < 0) return fail(Code::invalid_argument, "there is no device ", options.device);
+        if (options.device > 0) {
+            GNV_ASSIGN(device, open_cuda(options.device - 1));
+            GNV_ASSIGN(recomputer, DeviceRecomputer::create(*device, engine->threads->size()));
+            run.measure.recomputer = recomputer.get();
+        }
+        GNV_ASSIGN(verify::VerifyReport report,
+                   verify::verify(std::move(folder), std::move(source_folder), *engine->threads, run));
         *out = new gnv_report_t{engine, std::move(report)};
         return {};
     });

@@ -3,12 +3,15 @@
 #include "api/calibrate.h"
 #include "api/quantization_report.h"
 #include "api/quantize_run.h"
+#include "api/trace_file.h"
 #include "core/memory.h"
+#include "core/table.h"
 #include "cpu/nvfp4_pack.h"
 #include "formats/json_writer.h"
 #include "quant/input_scales.h"
 
 #include <chrono>
+#include <cstdio>
 #include <sys/resource.h>
 
 namespace gnv {
@@ -43,6 +46,7 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
 
 // What the scheme needs and the caller has to give; everything that can be said before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    if (!options.trace_file.empty()) GNV_TRY(check_trace_path(options.trace_file));
     if (!options.save_statistics.empty()) {
         const std::string & path = options.save_statistics;
         if (!options.calibration)
@@ -91,7 +95,8 @@ namespace {
 class Quantization {
   public:
     Quantization(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options)
-        : plan_(plan), threads_(threads), options_(options) {}
+        : plan_(plan), threads_(threads), options_(options),
+          trace_(options.trace_file.empty() ? 0 : trace_file_events) {}
     Result<QuantizeReport> run();
 
   private:
@@ -99,10 +104,12 @@ class Quantization {
     Status calibrate(QuantizeRun & run);
     Status write_input_scales(QuantizeRun & run);
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
+    void add_phases();
 
     const Plan & plan_;
     ThreadPool & threads_;
     const QuantizeOptions & options_;
+    Trace trace_;
     FolderFiles shards_;
     std::unique_ptr<Calibration> calibration_;
     Statistics statistics_; // given or measured, when the scheme needs them
@@ -122,26 +129,37 @@ Status Quantization::prepare() {
     }
     if (!options_.calibration) return {};
     GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
-    report_.planned_bytes = calibration_->pass().plan().host.total();
+    GNV_TRY(calibration_->start_measuring(trace_));
+    const PassPlan planned = calibration_->plan_with_packing();
+    report_.planned_bytes = planned.host.total();
+    report_.planned_device_bytes = planned.device.total();
     return {};
 }
 
 Status Quantization::calibrate(QuantizeRun & run) {
     const auto start = std::chrono::steady_clock::now();
     const double streamed = report_.stream_wall;
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(calibration_->device().kind != DeviceKind::cpu ? threads_.size() : 0));
     PassHooks hooks;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup & weights, const WeightGroup *) {
-        return run.stream(calibration_->take_units(group), &weights, threads_, report_);
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+        const std::vector<uint32_t> units = calibration_->take_units(group);
+        if (!device) return run.stream(units, &host, threads_, report_);
+        return run.begin_group(units, host, *device, calibration_->packer(), jobs, report_);
     };
+    hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
     Status stopped;
     hooks.progress = [&](const PassProgress & progress) {
-        stopped = run.advance_positions(progress.positions, progress.positions_total);
+        stopped = jobs.status();
+        if (stopped.ok()) stopped = run.advance_positions(progress.positions, progress.positions_total);
         return stopped.ok();
     };
     Status status = calibration_->pass().run(hooks);
     if (!stopped.ok()) return stopped;
     if (!status.ok()) return status;
-    report_.calibrate_wall = seconds_since(start) - (report_.stream_wall - streamed);
+    GNV_TRY(run.finish_groups(jobs, report_));
+    report_.pass_wall = seconds_since(start);
+    report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
+    GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
     if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
@@ -166,7 +184,8 @@ Result<QuantizeReport> Quantization::run() {
     const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
                                                    plan_.source_fingerprint};
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
-    QuantizeRun run(plan_, options_, shards_, *writer);
+    QuantizeRun run(plan_, options_, shards_, *writer, &trace_);
+    report_.prepare_wall = seconds_since(start);
     if (calibration_) GNV_TRY(calibrate(run));
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
     if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
@@ -176,11 +195,25 @@ Result<QuantizeReport> Quantization::run() {
     GNV_TRY(writer->finish_tensors());
     report_.sync_wall = seconds_since(streamed);
     const auto synced = std::chrono::steady_clock::now();
+    if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     GNV_TRY(publish(run, *writer));
     report_.finish_wall = seconds_since(synced);
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
+    add_phases();
     return report_;
+}
+
+void Quantization::add_phases() {
+    PhaseInput input;
+    input.totals = trace_.totals();
+    if (calibration_) {
+        report_.device = calibration_->device().name;
+        input.limits = report_.limits = calibration_->limits();
+        input.slots_in_use = calibration_->slots_in_use();
+        input.pass_seconds = report_.pass_wall;
+    }
+    report_.phases = make_phases(input);
 }
 
 } // namespace
@@ -203,17 +236,46 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("pack", report.pack).member("write", report.write).end_object();
     json.key("seconds")
         .begin_object()
+        .member("prepare", report.prepare_wall)
         .member("calibrate", report.calibrate_wall)
         .member("stream", report.stream_wall)
         .member("sync", report.sync_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.key("phases");
+    phases_json(json, report.phases);
     json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
     json.member("planned_calibration_bytes", report.planned_bytes);
+    json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
+    json.member("device_bytes_in_use", report.device_bytes_in_use);
     json.member("substituted_input_scales", report.substituted_scales);
     json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
     return json.end_object().take() + "\n";
+}
+
+std::string quantize_report_text(const QuantizeReport & report) {
+    const auto seconds = [](double value) {
+        char text[32];
+        snprintf(text, sizeof text, "%.2f", value);
+        return std::string(text);
+    };
+    std::vector<std::vector<std::string>> rows = {{"", "seconds"}};
+    const std::pair<const char *, double> parts[] = {
+        {"  checks, plan, limits, room for the result", report.prepare_wall},
+        {"  forward pass", report.calibrate_wall},
+        {"  reading, packing and writing that nothing else hides", report.stream_wall},
+        {"  waiting for the disk", report.sync_wall},
+        {"  other files, rename", report.finish_wall},
+    };
+    rows.push_back({"whole run", seconds(report.total_wall)});
+    for (const auto & [name, value] : parts) rows.push_back({name, seconds(value)});
+    std::string out = format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits);
+    out += concat("memory: ", bytes_text(report.peak_rss), " resident at most");
+    if (report.device_bytes_in_use > 0)
+        out += concat("; of ", report.device, " ", bytes_text(report.device_bytes_in_use), " in use, ",
+                      bytes_text(report.planned_device_bytes), " of it planned");
+    return out + "\n";
 }
 
 } // namespace gnv

@@ -14,48 +14,55 @@ constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead
 
 constexpr uint32_t weight_components = 3; // codes, block scales, global scale; an input scale follows
 
-// Adds the time it lives to a counter.
-class Stopwatch {
-  public:
-    explicit Stopwatch(double & counter) : counter_(counter) {}
-    ~Stopwatch() { counter_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
-  private:
-    double & counter_;
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 } // namespace
 
 QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
-                         CheckpointWriter & writer)
-    : plan_(plan), options_(options), shards_(shards), writer_(writer) {
+                         CheckpointWriter & writer, Trace * trace)
+    : plan_(plan), options_(options), shards_(shards), writer_(writer), trace_(trace) {
     progress_.source_bytes_total = plan.source_bytes_read();
     progress_.tensors_total = plan.output.tensors.size();
+}
+
+void QuantizeRun::begin_units(std::vector<uint32_t> units, const WeightGroup * resident) {
+    const std::lock_guard<std::mutex> prefetching(
+        prefetch_mutex_); // writers of the last group still tell their progress
+    units_ = std::move(units);
+    resident_ = resident;
+    prefetched_units_ = 0;
+    const std::lock_guard<std::mutex> telling(progress_mutex_);
+    prefetched_bytes_ = prefetch_base_ = progress_.source_bytes;
+}
+
+static void add_times(QuantizeReport & sum, const QuantizeReport & part) {
+    sum.read += part.read;
+    sum.measure += part.measure;
+    sum.pack += part.pack;
+    sum.write += part.write;
+    sum.bytes_read += part.bytes_read;
+    sum.bytes_written += part.bytes_written;
+}
+
+void QuantizeRun::collect_times(QuantizeReport & report) {
+    for (Worker & worker : workers_) {
+        add_times(report, worker.times);
+        worker.times = {};
+    }
+    const std::lock_guard<std::mutex> lock(packed_mutex_);
+    add_times(report, packed_times_);
+    packed_times_ = {};
 }
 
 Status QuantizeRun::stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
                            QuantizeReport & report) {
     workers_.resize(size_t(std::min(plan_.memory.workers, threads.size())));
-    units_ = units;
-    resident_ = resident;
-    prefetched_units_ = 0;
-    prefetched_bytes_ = prefetch_base_ = progress_.source_bytes;
+    begin_units(units, resident);
     const Clock::time_point start = Clock::now();
     TaskQueue queue(plan_, units);
     prefetch(prefetch_base_);
     GNV_TRY(
         threads.parallel_for(int64_t(workers_.size()), [&](int64_t i) { return work(workers_[size_t(i)], queue); }));
     report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
-    for (Worker & worker : workers_) {
-        report.read += worker.times.read;
-        report.measure += worker.times.measure;
-        report.pack += worker.times.pack;
-        report.write += worker.times.write;
-        report.bytes_read += worker.times.bytes_read;
-        report.bytes_written += worker.times.bytes_written;
-        worker.times = {};
-    }
+    collect_times(report);
     return advance(0, 0);
 }
 
@@ -101,7 +108,7 @@ Status QuantizeRun::fetch(Worker & worker, uint32_t tensor, uint64_t offset, uin
                           const uint8_t *& data) {
     data = resident_ ? resident_->source_bytes(tensor, offset, bytes) : nullptr;
     if (!data) {
-        const Stopwatch watch(worker.times.read);
+        const Stopwatch watch(worker.times.read, trace_, "read", bytes);
         const TensorInfo & source = plan_.checkpoint.tensors()[tensor];
         GNV_TRY(shards_[source.shard]
                     ->read(buffer, bytes, source.offset + offset)
@@ -122,7 +129,7 @@ Status QuantizeRun::copy(Worker & worker, const Task & task) {
     const PlanUnit & unit = plan_.units[task.unit];
     const uint8_t * data = nullptr;
     GNV_TRY(fetch(worker, plan_.tensors[unit.first].source, task.begin, task.size, worker.source.data(), data));
-    const Stopwatch watch(worker.times.write);
+    const Stopwatch watch(worker.times.write, trace_, "write", task.size);
     GNV_TRY(writer_.write(unit.first, data, task.size, task.begin));
     worker.times.bytes_written += task.size;
     return {};
@@ -162,9 +169,8 @@ Status QuantizeRun::pack(Worker & worker, const Task & task) {
     return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, data, task.global_scale);
 }
 
-// The first NaN or Inf of some rows, for the message.
-static Status not_finite(const Plan & plan, const TensorInfo & source, const LinearModule & linear, uint64_t row,
-                         uint64_t rows, const uint8_t * data) {
+Status QuantizeRun::not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const {
+    const TensorInfo & source = plan_.source_of(linear);
     const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
     uint64_t element = 0;
     for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
@@ -172,7 +178,7 @@ static Status not_finite(const Plan & plan, const TensorInfo & source, const Lin
         if (!finite) break;
     }
     const uint64_t r = row + element / uint64_t(linear.columns), c = element % uint64_t(linear.columns);
-    return fail(Code::bad_value, plan.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
+    return fail(Code::bad_value, plan_.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
                 linear.name, " (byte ",
                 source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
                 " of the file); it cannot be quantized: repair the source, or keep this module as it is");
@@ -180,11 +186,11 @@ static Status not_finite(const Plan & plan, const TensorInfo & source, const Lin
 
 Status QuantizeRun::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
                                  const uint8_t * data, float & absolute_maximum) {
-    const Stopwatch watch(worker.times.measure);
     const TensorInfo & source = plan_.source_of(linear);
+    const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
     bool finite = true;
     const float found = cpu::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
-    if (!finite) return not_finite(plan_, source, linear, row, rows, data);
+    if (!finite) return not_finite(linear, row, rows, data);
     absolute_maximum = std::max(absolute_maximum, found);
     return {};
 }
@@ -206,10 +212,12 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
                         nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
         piece.global_scale = global_scale;
         {
-            const Stopwatch watch(worker.times.pack);
+            const uint64_t source_bytes = uint64_t(piece.rows) * plan_.row_bytes(linear);
+            const Stopwatch watch(worker.times.pack, trace_, "pack",
+                                  source_bytes + piece.codes.size() + piece.scales.size());
             cpu::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
         }
-        const Stopwatch watch(worker.times.write);
+        const Stopwatch watch(worker.times.write, trace_, "write", piece.codes.size() + piece.scales.size());
         const int64_t first = int64_t(row + done);
         GNV_TRY(writer_.write(module.first_output, piece.codes.data(), piece.codes.size(),
                               nvfp4::code_bytes(layout, first, piece.columns)));
@@ -219,6 +227,8 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
     }
     return row == 0 ? write_global_scale(module, global_scale) : Status();
 }
+
+// --- Small tensors ------------------------------------------------------------------------------------------------------------
 
 Status QuantizeRun::write_global_scale(const PlanModule & module, float global_scale) {
     static_assert(sizeof(float) == 4);

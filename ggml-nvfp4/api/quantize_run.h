@@ -1,7 +1,9 @@
 // The moving of bytes in a run of quantize: units of the plan are read, measured, packed and written by worker threads, each
-// with a few bounded buffers.
+// with a few bounded buffers. Where a device computes, that happens in the background, and the device packs what it can.
 #pragma once
 
+#include "api/background_jobs.h"
+#include "api/device_packer.h"
 #include "api/quantize.h"
 #include "api/task_queue.h"
 #include "exec/weight_group.h"
@@ -9,20 +11,50 @@
 #include "quant/input_scales.h"
 
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <vector>
 
 namespace gnv {
 
+// The threads behind a forward pass on a device: those that read the host's copy of a group's weights, which soon is
+// overwritten, and those that write what the device packed.
+struct GroupJobs {
+    std::unique_ptr<BackgroundJobs> host, packed;
+
+    static Result<GroupJobs> create(int threads); // that many of the first kind
+    Status status() const;                        // the first failure of either
+};
+
+// Adds the time it lives to a counter, and to the trace as work of this thread.
+class Stopwatch {
+  public:
+    Stopwatch(double & counter, Trace * trace, const char * name, uint64_t bytes = 0)
+        : counter_(counter), span_(trace, "worker", name, {0, double(bytes)}) {}
+    ~Stopwatch() { counter_ += span_.seconds(); }
+
+  private:
+    double & counter_;
+    const Span span_;
+};
+
 class QuantizeRun {
   public:
+    // `trace` may be null. What is passed in must outlive the run.
     QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
-                CheckpointWriter & writer);
+                CheckpointWriter & writer, Trace * trace);
 
     // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
     // from there, others from their files.
     Status stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
                   QuantizeReport & report);
+    // Starts to write units of a group whose weights are in host memory and in that of a device: what the packer (may be
+    // null) can pack comes from the device, the rest from the host's copy. When it returns the device's weights may change,
+    // in the order of its queue; the host's may after leave_host_memory().
+    Status begin_group(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
+                       DevicePacker * packer, GroupJobs & jobs, QuantizeReport & report);
+    Status leave_host_memory(GroupJobs & jobs, QuantizeReport & report);
+    Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // until everything is written
     // By position in Plan::modules.
     Status write_input_scales(const std::vector<InputScale> & scales);
     Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
@@ -37,6 +69,15 @@ class QuantizeRun {
     };
     using Clock = std::chrono::steady_clock;
 
+    // Takes over what a stream() or group is about.
+    void begin_units(std::vector<uint32_t> units, const WeightGroup * resident);
+    void collect_times(QuantizeReport & report);
+    Status pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
+                          DevicePacker & packer, GroupJobs & jobs);
+    Status write_piece(DevicePacker::Piece & piece);
+    Status write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part);
+    Status find_not_finite(uint32_t unit, const WeightGroup & host);
+
     Status work(Worker & worker, TaskQueue & queue);
     Status run_task(Worker & worker, TaskQueue & queue, const Task & task);
     Status copy(Worker & worker, const Task & task);
@@ -49,6 +90,8 @@ class QuantizeRun {
                  const uint8_t *& data);
     Status fetch_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * buffer,
                       const uint8_t *& data);
+    // The first NaN or Inf of some rows, for the message.
+    Status not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const;
     Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
                         float & absolute_maximum);
     Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
@@ -62,11 +105,17 @@ class QuantizeRun {
     const QuantizeOptions & options_;
     const FolderFiles & shards_;
     CheckpointWriter & writer_;
+    Trace * const trace_;
     const Clock::time_point start_ = Clock::now();
 
     std::vector<Worker> workers_;
     std::vector<uint32_t> units_; // of this stream()
     const WeightGroup * resident_ = nullptr;
+    WeightGroup group_;                      // `resident_` of a group in the background
+    std::unique_ptr<TaskQueue> group_queue_; // of its units that are not packed on the device
+    std::mutex packed_mutex_;
+    std::map<uint32_t, int64_t> rows_left_; // of units that the device packs
+    QuantizeReport packed_times_;           // of writing them
     std::mutex prefetch_mutex_;
     size_t prefetched_units_ = 0; // in units_
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;

@@ -244,6 +244,9 @@ typedef struct gnv_quantize_options {
     int32_t device;               /* that computes the forward pass, as gnv_device_get_info counts: 0 is the CPU. CUDA
                                      devices compute in BF16 */
     uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free */
+    const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
+    int32_t measure_limits; /* 1: before the run, 10 seconds of the experts' products alone, to compare its rate with */
+    gnv_text_t ** phases;   /* receives a table of what the run spent its time on, for people; NULL: not wanted */
 } gnv_quantize_options;
 
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
@@ -276,6 +279,9 @@ typedef struct gnv_verify_options {
     void * user;
     int32_t
         no_checksums; /* the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway */
+    int32_t
+        device; /* with a source: a CUDA device, as gnv_device_get_info counts, quantizes its BF16 weights again; the
+                         report tells how many blocks came out as stored. 0: none does. Findings are the same */
 } gnv_verify_options;
 
 static inline void gnv_verify_options_init(gnv_verify_options * options) {

@@ -29,7 +29,7 @@ struct CalibratedRun {
     std::string source = tiny_folder, destination;
     std::string tokens;                  // file of ids; empty: no data
     std::vector<std::string> statistics; // files
-    std::string scratch_folder, save_statistics;
+    std::string scratch_folder, save_statistics, trace_file;
     uint64_t ram_bytes = 0;
     int threads = 2;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
@@ -42,13 +42,13 @@ struct CalibratedRun {
 struct RunResult {
     gnv_status status = GNV_OK;
     std::string message; // of a failure
-    std::string report;
+    std::string report, phases;
     bool says(const std::string & part) const { return message.find(part) != std::string::npos; }
 };
 
 namespace detail {
 
-inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run, std::string & report) {
+inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run, RunResult & result) {
     gnv_plan_options plan_options;
     gnv_plan_options_init(&plan_options);
     plan_options.scheme = run.scheme;
@@ -91,10 +91,16 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.save_statistics = run.save_statistics.empty() ? nullptr : run.save_statistics.c_str();
     options.progress = run.progress;
     options.user = run.user;
-    gnv_text_t * text = nullptr;
+    options.trace_file = run.trace_file.empty() ? nullptr : run.trace_file.c_str();
+    gnv_text_t *text = nullptr, *phases = nullptr;
+    options.phases = &phases;
     const gnv_status status = gnv_quantize(plan.get(), run.destination.c_str(), &options, &text);
-    if (status == GNV_OK) report = gnv_text_data(text);
+    if (status == GNV_OK) {
+        result.report = gnv_text_data(text);
+        result.phases = gnv_text_data(phases);
+    }
     gnv_text_destroy(text);
+    gnv_text_destroy(phases);
     return status;
 }
 
@@ -103,7 +109,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
 inline RunResult quantize(const CalibratedRun & run) {
     const Handle<gnv_engine_t> engine = make_engine(run.threads);
     RunResult result;
-    result.status = detail::quantize_with(engine.get(), run, result.report);
+    result.status = detail::quantize_with(engine.get(), run, result);
     if (result.status != GNV_OK) result.message = gnv_last_error(engine.get());
     return result;
 }

@@ -1,6 +1,7 @@
 // A calibrated run in which the operating system fails, in the tightest budget: hidden states go through a scratch file,
 // experts come in ranges.
 #include "faults/fault_loop.h"
+#include "formats/json.h"
 #include "quant/plan.h"
 
 #include <doctest/doctest.h>
@@ -15,7 +16,8 @@ namespace {
 class Model {
   public:
     ScratchFolder scratch;
-    std::string source = scratch / "source", destination = scratch / "out", statistics = scratch / "statistics.json";
+    std::string source = scratch / "source", destination = scratch / "out", statistics = scratch / "statistics.json",
+                trace = scratch / "trace.json";
     Files result;
     std::string measured;
     Plan plan;
@@ -62,6 +64,7 @@ class Model {
         options.dataset = dataset_;
         options.scratch_folder = scratch.path().c_str();
         options.save_statistics = statistics.c_str();
+        options.trace_file = trace.c_str();
         gnv_plan_t * handle = nullptr;
         gnv_text_t * report = nullptr;
         Outcome outcome;
@@ -79,7 +82,8 @@ class Model {
     void clean() const {
         for (const std::string & folder : {destination, destination + ".partial"})
             if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
-        if (path_exists(statistics)) REQUIRE(remove_file(statistics).ok());
+        for (const std::string & file : {statistics, trace})
+            if (path_exists(file)) REQUIRE(remove_file(file).ok());
     }
 
     void check(const Outcome & outcome) const {
@@ -87,9 +91,11 @@ class Model {
         const std::string partial = destination + ".partial";
         // Whole or not there, like the checkpoint.
         if (path_exists(statistics)) CHECK(read_file(statistics, 1 << 20).value() == measured);
+        if (path_exists(trace)) CHECK(JsonDocument::read(trace, 1 << 28).ok());
         if (outcome.status == GNV_OK) {
             CHECK(read_folder(destination) == result);
             CHECK(path_exists(statistics));
+            CHECK(path_exists(trace));
             CHECK_FALSE(path_exists(partial));
             return;
         }
@@ -99,7 +105,8 @@ class Model {
         // Nothing is left in the scratch folder: source, tokens and what is checked above.
         for (const DirectoryEntry & entry : list_directory(scratch.path()).take()) {
             const bool known = entry.name == "source" || entry.name == "tokens.json" || entry.name == "out" ||
-                               entry.name == "out.partial" || entry.name == "statistics.json";
+                               entry.name == "out.partial" || entry.name == "statistics.json" ||
+                               entry.name == "trace.json";
             CHECK_MESSAGE(known, entry.name);
         }
     }
