@@ -6,12 +6,12 @@
 namespace {
 
 struct Args {
-    std::string checkpoint, source, json, markdown;
+    std::string checkpoint, source, json, markdown, device = "auto";
     int threads = 0;
     bool structure = false, self_test = false, strict = false, quiet = false;
     // The comparison of predictions.
     std::vector<std::string> data;
-    std::string tokens, text_template, scratch, save_logits, logits, baseline, device = "auto";
+    std::string tokens, text_template, scratch, save_logits, logits, baseline;
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
     bool noise_floor = false, has_precision = false;
@@ -54,11 +54,6 @@ void declare_evaluation(CLI::App & app, Args & args) {
     app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
                  "one input scale for all experts of a layer, the least, as some kernels take")
         ->group(group);
-    add("--device", args.device,
-        "that computes, and quantizes the source's weights again: cpu, cuda[:N] or auto (default): CUDA where there is "
-        "a "
-        "device, but for predictions with --precision fp32",
-        "NAME");
     tools::add_bytes(app, "--vram", args.evaluate.device_bytes,
                      "budget of the device's memory (default: most of what is free)")
         ->group(group);
@@ -94,6 +89,11 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("DST", args.checkpoint, "folder of an NVFP4 checkpoint, of any producer")->required();
     app.add_option("--source", args.source, "folder of the BF16 checkpoint it was made from: compare every tensor")
         ->type_name("SRC");
+    app.add_option("--device", args.device,
+                   "that computes predictions and quantizes the source's weights again to compare the bytes: cuda[:N], "
+                   "cpu (which compares weights without), or auto (default): CUDA where there is a device; predictions "
+                   "with --precision fp32 are the CPU's")
+        ->type_name("NAME");
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
     app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and show which check finds each");
     app.add_flag("--strict", args.strict, "warnings fail, too");

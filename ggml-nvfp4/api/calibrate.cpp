@@ -54,7 +54,9 @@ Status Calibration::plan_pass(ThreadPool & threads) {
     PassOptions pass;
     pass.ram_bytes = left(plan_.calibration_ram_bytes(), packer_ ? packer_->size().host_bytes() : 0);
     pass.device_bytes = left(options_.device_bytes, packer_ ? packer_->size().device_bytes() : 0);
-    pass.whole_budget = [this](uint64_t bytes) { return plan_.budget_to_calibrate(bytes); };
+    pass.whole_budget = [this](uint64_t bytes) {
+        return plan_.budget_to_calibrate(bytes + (packer_ ? packer_->size().host_bytes() : 0));
+    };
     pass.scratch_folder = options_.scratch_folder;
     pass.observe = true;
     pass.expert_tokens = options_.expert_tokens;
@@ -84,7 +86,7 @@ double Calibration::slots_in_use() const {
 Status Calibration::start_measuring(Trace & trace) {
     if (is_remote()) {
         constexpr uint64_t enough = 512 << 20;
-        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.total()), limits_));
+        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.activations), limits_));
         const PassPlan & pass = pass_->plan();
         int64_t positions = 0;
         for (const PassBatch & batch : pass.batches) positions = std::max(positions, batch.positions);

@@ -107,8 +107,7 @@ Status DevicePass::start_reading(WeightLoad load) {
     slot_ = 1 - slot_;
     reading_ = std::move(load);
     auto * const memory = static_cast<uint8_t *>(host_weights_[slot_].get());
-    Trace * const trace = device_.trace();
-    const auto read = [this, memory, trace]() -> Status {
+    const auto read = [this, memory, trace = device_.trace()]() -> Status {
         uint64_t used = 0;
         for (WeightLoad::Part & part : reading_.parts) {
             GNV_TRY(part.group.load(*part.catalog, *part.files, memory + used, *readers_, trace));

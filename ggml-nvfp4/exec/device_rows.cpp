@@ -17,9 +17,13 @@ static uint64_t kept_bytes(const DeviceRowsSize & size) {
     return batch.field_bytes(Field::hidden) + batch.field_bytes(Field::routed);
 }
 
+// Rows in host memory come and go beside the work of the device, those of a file do not.
+static uint64_t slots(const DeviceRowsSize & size) {
+    return size.place == StorePlace::device ? 0 : size.place == StorePlace::host ? 2 : 1;
+}
+
 uint64_t DeviceRowsSize::device_bytes() const {
-    const uint64_t batch = place == StorePlace::device ? 0 : store.with_positions(positions).bytes();
-    return batch + kept_bytes(*this);
+    return slots(*this) * store.with_positions(positions).bytes() + kept_bytes(*this);
 }
 
 uint64_t DeviceRowsSize::host_bytes() const {
@@ -31,12 +35,16 @@ uint64_t DeviceRowsSize::host_bytes() const {
 Result<std::unique_ptr<DeviceRows>> DeviceRows::create(Backend & device, const DeviceRowsSize & size) {
     std::unique_ptr<DeviceRows> rows(new DeviceRows(device, size));
     if (size.place != StorePlace::device) {
-        GNV_ASSIGN(rows->batch_, device.allocate(size.store.with_positions(size.positions).bytes()));
+        GNV_ASSIGN(rows->batch_, device.allocate(slots(size) * size.store.with_positions(size.positions).bytes()));
     }
     if (size.keeps) {
         GNV_ASSIGN(rows->kept_, device.allocate(kept_bytes(size)));
     }
     return rows;
+}
+
+DeviceRows::~DeviceRows() { // nothing may be under way when memory goes
+    for (const Queue queue : {Queue::upload, Queue::compute, Queue::download}) (void)device_.synchronize(queue);
 }
 
 Status DeviceRows::allocate_host() {
@@ -59,9 +67,43 @@ BatchFields DeviceRows::fields() const {
             rows_[size_t(Field::router_weights)].memory, rows_[size_t(Field::router_indices)].memory};
 }
 
+static bool reads(const FieldUse & use, Field field) {
+    return field == Field::hidden ? use.reads_hidden : field == Field::routed ? use.reads_routed : use.reads_router;
+}
+static bool makes(const FieldUse & use, Field field) {
+    return field == Field::hidden ? use.makes_hidden : field == Field::routed ? use.makes_routed : use.makes_router;
+}
+
+uint8_t * DeviceRows::in_slot(int slot, uint64_t offset) const {
+    return at(batch_, uint64_t(slot) * size_.store.with_positions(size_.positions).bytes() + offset);
+}
+
+void DeviceRows::prepare(const HiddenStore & store, int64_t begin, int64_t count, const FieldUse & use) {
+    if (store.place() != StorePlace::host) return;
+    // The batch before the one that computes was in that slot: its work and its way back must have ended.
+    device_.order(Queue::compute, Queue::upload);
+    device_.order(Queue::download, Queue::upload);
+    const HiddenStore::Layout largest = size_.store.with_positions(size_.positions);
+    uint64_t offset = 0;
+    for (size_t f = 0; f < size_t(Field::count_); f++) {
+        if (reads(use, Field(f)))
+            device_.upload(in_slot(1 - slot_, offset), store.rows(Field(f), begin),
+                           uint64_t(count) * size_.store.row_bytes(Field(f)), Queue::upload);
+        offset += largest.field_bytes(Field(f));
+    }
+    prepared_ = {&store, begin};
+}
+
 Result<BatchFields> DeviceRows::open(const HiddenStore & store, int64_t begin, int64_t count, const FieldUse & use) {
     GNV_CHECK(count <= size_.positions);
-    if (store.place() == StorePlace::file) GNV_TRY(device_.synchronize()); // the last batch may still read staging_
+    const bool in_place = store.place() == StorePlace::device, in_file = store.place() == StorePlace::file;
+    if (store.place() == StorePlace::host) {
+        if (prepared_.store != &store || prepared_.begin != begin) prepare(store, begin, count, use);
+        prepared_ = {};
+        slot_ = 1 - slot_;
+        device_.order(Queue::upload, Queue::compute);
+    }
+    if (in_file) GNV_TRY(device_.synchronize()); // the last batch may still read staging_
     begin_ = begin, count_ = count;
     const HiddenStore::Layout largest = size_.store.with_positions(size_.positions);
     uint64_t offset = 0, kept = 0;
@@ -69,20 +111,18 @@ Result<BatchFields> DeviceRows::open(const HiddenStore & store, int64_t begin, i
         const Field field = Field(f);
         Row & row = rows_[f];
         row = {};
-        const bool hidden = field == Field::hidden, routed = field == Field::routed;
-        row.reads = hidden ? use.reads_hidden : routed ? use.reads_routed : use.reads_router;
-        row.makes = hidden ? use.makes_hidden : routed ? use.makes_routed : use.makes_router;
+        row.reads = reads(use, field);
+        row.makes = makes(use, field);
         row.bytes = uint64_t(count) * size_.store.row_bytes(field);
         row.staged = offset;
         offset += largest.field_bytes(field);
         if (!row.reads && !row.makes) continue;
-        const bool there = store.place() == StorePlace::device;
-        row.memory = there ? store.rows(field, begin) : at(batch_, row.staged);
+        row.memory = in_place ? store.rows(field, begin) : in_slot(slot_, row.staged);
         if (!row.reads) continue;
-        if (store.place() == StorePlace::file) GNV_TRY(store.read(field, begin, count, at(staging_, row.staged)));
-        if (!there)
-            device_.upload(row.memory, store.rows(field, begin) ? store.rows(field, begin) : at(staging_, row.staged),
-                           row.bytes);
+        if (in_file) {
+            GNV_TRY(store.read(field, begin, count, at(staging_, row.staged)));
+            device_.upload(row.memory, at(staging_, row.staged), row.bytes);
+        }
         if (!row.makes || !size_.keeps) continue;
         row.kept = at(kept_, kept);
         kept += largest.field_bytes(field);
@@ -94,10 +134,16 @@ Result<BatchFields> DeviceRows::open(const HiddenStore & store, int64_t begin, i
 Status DeviceRows::close(HiddenStore & store) {
     if (store.place() == StorePlace::device) return {};
     const bool in_file = store.place() == StorePlace::file;
-    for (size_t f = 0; f < size_t(Field::count_); f++)
-        if (rows_[f].makes)
-            device_.download(in_file ? at(staging_, rows_[f].staged) : store.rows(Field(f), begin_), rows_[f].memory,
-                             rows_[f].bytes);
+    if (!in_file) device_.order(Queue::compute, Queue::download);
+    for (size_t f = 0; f < size_t(Field::count_); f++) {
+        const Row & row = rows_[f];
+        if (!row.makes) continue;
+        if (in_file) {
+            device_.download(at(staging_, row.staged), row.memory, row.bytes);
+        } else {
+            device_.download(store.rows(Field(f), begin_), row.memory, row.bytes, Queue::download);
+        }
+    }
     if (!in_file) return {};
     GNV_TRY(device_.synchronize());
     for (size_t f = 0; f < size_t(Field::count_); f++)
@@ -119,7 +165,7 @@ Status DeviceRows::read(const HiddenStore & store, Field field, int64_t first, i
     const int64_t columns = size_.store.columns[size_t(field)];
     const DType dtype = field == Field::hidden ? size_.store.hidden : DType::f32; // of the size, for integers
     const bool on_host = store.place() == StorePlace::host;
-    GNV_TRY(device_.synchronize());
+    GNV_TRY(device_.synchronize(on_host ? Queue::download : Queue::compute));
     const int64_t step = on_host ? count : std::max<int64_t>(1, int64_t(size_.host_bytes() / row_bytes));
     for (int64_t done = 0; done < count; done += step) {
         const int64_t rows = std::min(step, count - done);

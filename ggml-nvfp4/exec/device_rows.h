@@ -23,11 +23,15 @@ struct DeviceRowsSize {
 class DeviceRows {
   public:
     static Result<std::unique_ptr<DeviceRows>> create(Backend & device, const DeviceRowsSize & size);
+    ~DeviceRows();
     Status allocate_host(); // after create(); apart, because who is short of which memory makes a difference
 
+    // Rows [begin, begin + count) will be opened next: where they come from host memory they are on their way while the
+    // device computes. May be left out.
+    void prepare(const HiddenStore & store, int64_t begin, int64_t count, const FieldUse & use);
     // Rows [begin, begin + count): what is queued after this finds there what the stages read.
     Result<BatchFields> open(const HiddenStore & store, int64_t begin, int64_t count, const FieldUse & use);
-    // What the stages made goes to the store, behind what is queued.
+    // What the stages made goes to the store, once it is made.
     Status close(HiddenStore & store);
     // The rows that open() gave last, as they were then.
     BatchFields reopen();
@@ -43,13 +47,19 @@ class DeviceRows {
         void *memory = nullptr, *kept = nullptr; // on the device; kept: null where nothing writes over them
     };
     BatchFields fields() const;
+    uint8_t * in_slot(int slot, uint64_t offset) const;
 
     Backend & device_;
     const DeviceRowsSize size_;
-    DeviceMemory batch_, kept_;
+    DeviceMemory batch_, kept_; // batch_: of two batches where rows are in host memory, of one where they are in a file
     HostMemory staging_;
     Row rows_[size_t(Field::count_)];
     int64_t begin_ = 0, count_ = 0;
+    int slot_ = 0; // of batch_, of the batch that computes
+    struct {
+        const HiddenStore * store = nullptr;
+        int64_t begin = 0;
+    } prepared_; // in the other slot; null: nothing
 };
 
 } // namespace gnv

@@ -70,15 +70,16 @@ static size_t observer_of(const std::vector<TextVariant> & variants, size_t vari
 }
 
 Status TextPass::State::run_remote_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
-                                         const PassBatch & batch, const PassHooks & hooks) {
+                                         const PassBatch & batch, const PassBatch * next, const PassHooks & hooks) {
+    const FieldUse use = field_use(group.stages, model());
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
     const size_t observer = observes(v) ? observer_of(variants, v) : 0;
     GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, observer));
     GNV_TRY(check_watched(group, weights));
     StageRunner runner(*device, stage_options());
     StageCall call{remote_variants[v], group.stages, weights, inputs};
-    GNV_ASSIGN(call.fields,
-               batch_rows->open(stores[v], batch.begin, batch.positions, field_use(group.stages, model())));
+    GNV_ASSIGN(call.fields, batch_rows->open(stores[v], batch.begin, batch.positions, use));
+    if (next) batch_rows->prepare(stores[v], next->begin, next->positions, use);
     call.statistics = &statistics[v];
     call.on_device = &there;
     if (hooks.on_tap)
@@ -102,7 +103,10 @@ Status TextPass::State::run_remote_load(const Load & load, const std::vector<Loa
     if (is_head(group)) return run_remote_head(group, weights, hooks);
     const WeightGroup & there = weights.front().device;
     for (const size_t v : load.variants) {
-        for (const PassBatch & batch : plan.batches) GNV_TRY(run_remote_batch(v, group, there, batch, hooks));
+        for (size_t b = 0; b < plan.batches.size(); b++) {
+            const PassBatch * const next = b + 1 < plan.batches.size() ? &plan.batches[b + 1] : nullptr;
+            GNV_TRY(run_remote_batch(v, group, there, plan.batches[b], next, hooks));
+        }
         GNV_TRY(device->synchronize());
         GNV_TRY(check_watched(group, there));
         const int32_t layer = layer_of(group);
@@ -184,9 +188,9 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
         if (first_of_group && (load.group == 0 || layer_of(plan.groups[load.group - 1]) != layer_of(group)))
             remote->clear_statistics();
         device->begin_range(concat("group ", load.group).c_str());
-        const Status done = run_remote_load(load, weights, hooks);
+        Status done = run_remote_load(load, weights, hooks);
         device->end_range();
-        if (!done.ok()) return Status(done.code(), done.message());
+        GNV_TRY(std::move(done));
         if (load.last && hooks.on_group) {
             const LoadedWeights & of_first = weights.back();
             GNV_TRY(hooks.on_group(group, of_first.host, &of_first.device));

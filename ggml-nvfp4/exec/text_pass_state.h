@@ -89,7 +89,7 @@ struct TextPass::State {
     Status run_remote(const PassHooks & hooks);
     Status run_remote_load(const Load & load, const std::vector<LoadedWeights> & weights, const PassHooks & hooks);
     Status run_remote_batch(size_t variant, const PassGroup & group, const WeightGroup & weights,
-                            const PassBatch & batch, const PassHooks & hooks);
+                            const PassBatch & batch, const PassBatch * next, const PassHooks & hooks);
     Status check_watched(const PassGroup & group, const WeightGroup & weights);
     Status run_remote_head(const PassGroup & group, const std::vector<LoadedWeights> & weights,
                            const PassHooks & hooks);

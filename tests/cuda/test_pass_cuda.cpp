@@ -43,7 +43,6 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
             check_same(c.remote.run(texts, options), expected);
         }
         options.batch_positions = 0;
-        options.scratch_folder = scratch.path();
         options.device_bytes = 1;
         options.device_bytes = smallest_budget(c.remote.create(texts, options).take_status());
         const Outcome on_host = c.remote.run(texts, options);
@@ -52,6 +51,7 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
         options.device_bytes--;
         CHECK(c.remote.create(texts, options).status().code() == Code::out_of_memory);
         options.device_bytes++;
+        options.scratch_folder = scratch.path();
         options.ram_bytes = 1;
         options.ram_bytes = smallest_budget(c.remote.create(texts, options).take_status());
         const Outcome in_file = c.remote.run(texts, options);

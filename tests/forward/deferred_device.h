@@ -1,5 +1,6 @@
-// A device with memory of its own, made of the CPU: what is queued runs when somebody waits for it and not before, and its
-// memory can be touched then alone. Whoever forgets to wait, or reads a device's memory, fails here as on a GPU, or harder.
+// A device with memory of its own, made of the CPU: what is queued runs when somebody waits for it and not before, queue by
+// queue, in no order but what was asked for; and its memory can be touched then alone. Whoever forgets to wait, or reads a
+// device's memory, fails here as on a GPU, or harder.
 #pragma once
 
 #include "exec/backend.h"
@@ -44,7 +45,7 @@ class DeferredDevice final : public Backend {
         return DeviceMemory(block, {this});
     }
     void free(void * block) override {
-        GNV_CHECK(queue_.empty()); // something is still to work with it
+        GNV_CHECK(idle()); // nothing is to work with it any more
         used_ -= blocks_.at(block).first;
         munmap(block, blocks_.at(block).second);
         blocks_.erase(block);
@@ -59,32 +60,31 @@ class DeferredDevice final : public Backend {
         return HostMemory(block.release(), {this});
     }
     void free_host(void * block) override {
-        GNV_CHECK(queue_.empty());
+        GNV_CHECK(idle());
         host_used_ -= host_blocks_.at(block);
         host_blocks_.erase(block);
         cpu_->free_host(block);
     }
     Result<uint64_t> free_bytes() override { return memory - used_; }
 
-    // One queue stands for all: an order between queues is always kept.
-    void upload(void * to, const void * from, size_t bytes, Queue) override { copy(to, from, bytes); }
-    void download(void * to, const void * from, size_t bytes, Queue) override { copy(to, from, bytes); }
-    void copy(void * to, const void * from, size_t bytes) override {
-        queue_.push_back([=] { return memcpy(to, from, bytes), Status(); });
+    void upload(void * to, const void * from, size_t bytes, Queue queue = Queue::compute) override {
+        push(queue, [=] { return memcpy(to, from, bytes), Status(); });
     }
-    void order(Queue, Queue) override {}
-    std::unique_ptr<Fence> fence(Queue) override {
-        GNV_CHECK(!"not used");
-        return nullptr;
+    void download(void * to, const void * from, size_t bytes, Queue queue = Queue::compute) override {
+        upload(to, from, bytes, queue);
     }
+    void copy(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
     void clear(void * to, size_t bytes) override {
-        queue_.push_back([=] { return memset(to, 0, bytes), Status(); });
+        push(Queue::compute, [=] { return memset(to, 0, bytes), Status(); });
     }
-    Status synchronize(Queue) override {
+    void order(Queue earlier, Queue later) override {
+        const size_t count = queues_[size_t(earlier)].work.size();
+        push(later, [=, this] { return run(earlier, count), Status(); });
+    }
+    std::unique_ptr<Fence> fence(Queue) override { return nullptr; } // nobody in a pass waits elsewhere
+    Status synchronize(Queue queue = Queue::compute) override {
         protect(PROT_READ | PROT_WRITE);
-        for (const std::function<Status()> & work : queue_)
-            if (status_.ok()) status_ = work();
-        queue_.clear();
+        run(queue, queues_[size_t(queue)].work.size());
         protect(PROT_NONE);
         return status_.ok() ? Status() : Status(status_.code(), status_.message());
     }
@@ -103,7 +103,7 @@ class DeferredDevice final : public Backend {
         const auto copy = std::make_shared<Copy>(Copy{call.params, call.precision, {}, {}, call.scratch});
         std::copy_n(call.inputs, copy->inputs.size(), copy->inputs.begin());
         std::copy_n(call.outputs, copy->outputs.size(), copy->outputs.begin());
-        queue_.push_back([this, copy]() -> Status {
+        push(Queue::compute, [this, copy]() -> Status {
             KernelCall now{copy->params};
             now.precision = copy->precision;
             now.inputs = copy->inputs.data();
@@ -122,6 +122,24 @@ class DeferredDevice final : public Backend {
 
   private:
     static constexpr size_t page = 4096;
+    struct Queued {
+        std::vector<std::function<Status()>> work;
+        size_t done = 0;
+    };
+    void push(Queue queue, std::function<Status()> work) { queues_[size_t(queue)].work.push_back(std::move(work)); }
+    void run(Queue queue, size_t count) { // the first `count` that the queue ever had
+        Queued & here = queues_[size_t(queue)];
+        while (here.done < count) {
+            const std::function<Status()> work = std::move(here.work[here.done++]);
+            Status status = status_.ok() ? work() : Status();
+            if (status_.ok()) status_ = std::move(status);
+        }
+    }
+    bool idle() const {
+        for (const Queued & queue : queues_)
+            if (queue.done < queue.work.size()) return false;
+        return true;
+    }
     void protect(int how) {
         for (const auto & [block, sizes] : blocks_) GNV_CHECK(mprotect(block, sizes.second, how) == 0);
     }
@@ -130,7 +148,7 @@ class DeferredDevice final : public Backend {
     Device device_;
     std::map<void *, std::pair<size_t, size_t>> blocks_; // asked for, mapped
     std::map<void *, size_t> host_blocks_;
-    std::vector<std::function<Status()>> queue_;
+    Queued queues_[size_t(Queue::count_)];
     Status status_; // the first failure
     uint64_t used_ = 0, peak_ = 0, host_used_ = 0, host_peak_ = 0;
 };

@@ -11,8 +11,6 @@ using namespace gnv::test;
 
 namespace {
 
-constexpr uint64_t context = 640 << 20; // that a plan leaves to the driver
-
 struct DeferredComparison : Comparison {
     DeferredDevice * device = nullptr;
     DeferredComparison() : Comparison(untripped_pair().quantized, Precision::f32) {
@@ -40,7 +38,7 @@ TEST_CASE("variants of two checkpoints on a device: values, rows, logits and sta
         CHECK(found.plan.store_place == StorePlace::device);
         check_same(found, expected);
         CHECK(c.device->used() == 0);
-        CHECK(c.device->peak() <= found.plan.device.total() - context);
+        CHECK(c.device->peak() <= found.plan.device.total() - device_context_bytes);
         CHECK(c.device->host_peak() <= found.plan.host.total());
     }
 }
@@ -109,12 +107,12 @@ TEST_CASE("logits with hidden states in every place") {
     const auto texts = make_texts({70, 33, 129, 64});
     const Outcome expected = c.host.run(texts, everything());
     PassOptions options = everything();
-    options.scratch_folder = scratch.path();
     options.device_bytes = 1;
     options.device_bytes = smallest_budget(c.remote.create(texts, options).status());
     const Outcome on_host = c.remote.run(texts, options);
     CHECK(on_host.plan.store_place == StorePlace::host);
     check_same(on_host, expected);
+    options.scratch_folder = scratch.path();
     options.ram_bytes = 1;
     options.ram_bytes = smallest_budget(c.remote.create(texts, options).status());
     const Outcome in_file = c.remote.run(texts, options);
@@ -160,7 +158,7 @@ TEST_CASE("memory that was free when the pass was planned is taken when it start
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
     options.scratch_folder = scratch.path();
     device.memory = wide.plan.device.total();
-    device.taken = context + wide.plan.device.hidden_states / 2;
+    device.taken = device_context_bytes + wide.plan.device.hidden_states / 2;
     const Outcome tight = remote.run(texts, options);
     CHECK(tight.plan.device.total() < wide.plan.device.total());
     check_same(tight, expected);
