@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ggml-nvfp4.h>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
@@ -40,7 +41,13 @@ inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
 
 // "5GB", "256MiB", "1000000": an option that takes a number of bytes.
 inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
-    return app.add_option(name, bytes, help)->transform(CLI::AsSizeValue(true).description(""))->type_name("BYTES");
+    const auto refuse_negative = [](const std::string & text) {
+        return text.rfind('-', 0) == 0 ? text + " is below 0" : std::string();
+    };
+    return app.add_option(name, bytes, help)
+        ->transform(CLI::AsSizeValue(true).description(""))
+        ->transform(CLI::Validator(refuse_negative, "")) // comes before the other, which takes it for a huge number
+        ->type_name("BYTES");
 }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {
@@ -110,29 +117,85 @@ inline bool save_text(const std::string & path, const gnv_text_t * text) {
 
 // --- Devices ------------------------------------------------------------------------------------------------------------
 
-// "cpu", "cuda", "cuda:1", or "auto": the first CUDA device where there is one. False after saying why.
+// What a program computes on, and in which arithmetic.
+struct DeviceArgs {
+    std::string device = "auto";
+    uint64_t vram_bytes = 0;
+    gnv_precision precision = GNV_PRECISION_FP32;
+    bool has_precision = false;
+};
+
+// `task`: what the device does, "that computes".
+inline CLI::Option * add_device(CLI::App & app, DeviceArgs & args, const std::string & task) {
+    return app
+        .add_option("--device", args.device,
+                    task + ": auto (default: CUDA where there is a device, but for --precision fp32), cpu, cuda[:N]")
+        ->type_name("NAME");
+}
+
+inline CLI::Option * add_vram(CLI::App & app, DeviceArgs & args) {
+    return add_bytes(app, "--vram", args.vram_bytes,
+                     "budget of the CUDA device's memory (default: most of what is free)");
+}
+
+inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
+    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
+                                                             {"bf16", GNV_PRECISION_BF16}};
+    return app
+        .add_option("--precision", args.precision,
+                    "arithmetic: fp32 (default on the CPU, which alone has it) or bf16 (default on CUDA)")
+        ->each([&args](const std::string &) { args.has_precision = true; })
+        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+}
+
+// "auto", "cpu", "cuda" or "cuda:1"? False after saying so.
+inline bool check_device_name(const std::string & name) {
+    const std::string prefix = "cuda:";
+    const bool numbered = name.rfind(prefix, 0) == 0 && name.size() > prefix.size() &&
+                          name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+    if (numbered || name == "auto" || name == "cpu" || name == "cuda") return true;
+    fprintf(stderr, "error: --device %s: it is auto, cpu, cuda or cuda:N\n", name.c_str());
+    return false;
+}
+
+// As the library counts: 0 is the CPU; "auto" is the first CUDA device where there is one. False after saying why.
 inline bool find_device(gnv_engine_t * engine, const std::string & name, int32_t & device) {
+    device = 0;
+    if (!check_device_name(name)) return false;
+    if (name == "cpu") return true;
     int32_t count = 0;
     if (gnv_device_count(engine, &count) != GNV_OK) {
-        fprintf(stderr, "error: %s\n", gnv_last_error(engine));
+        report(engine);
         return false;
     }
+    const auto cuda_devices = static_cast<unsigned long>(count - 1);
+    const size_t colon = name.find(':');
+    const unsigned long number = colon == std::string::npos ? 0 : strtoul(name.c_str() + colon + 1, nullptr, 10);
+    if (number < cuda_devices) {
+        device = int32_t(number) + 1;
+    } else if (name != "auto" && cuda_devices == 0) {
+        fprintf(stderr,
+                "error: --device %s: this machine has no CUDA device that this build can use: leave it out, or give "
+                "--device cpu\n",
+                name.c_str());
+        return false;
+    } else if (name != "auto") {
+        fprintf(stderr, "error: --device %s: this machine has CUDA devices up to cuda:%lu that this build can use\n",
+                name.c_str(), cuda_devices - 1);
+        return false;
+    }
+    return true;
+}
+
+// And the arithmetic there. Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then
+// says why not. False after saying why.
+inline bool choose_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision & precision) {
     device = 0;
-    if (name == "cpu" || (name == "auto" && count < 2)) return true;
-    char * end = nullptr;
-    const std::string prefix = "cuda:";
-    const bool numbered = name.rfind(prefix, 0) == 0;
-    const long number = numbered ? strtol(name.c_str() + prefix.size(), &end, 10) : 0;
-    if (name != "cuda" && name != "auto" && (!numbered || *end != 0 || end == name.c_str() + prefix.size())) {
-        fprintf(stderr, "error: --device %s: it is auto, cpu, cuda or cuda:N\n", name.c_str());
-        return false;
-    }
-    if (number < 0 || number + 1 >= count) {
-        fprintf(stderr, "error: --device %s: this machine has %d CUDA devices that this build can use\n", name.c_str(),
-                int(count - 1));
-        return false;
-    }
-    device = int32_t(number) + 1;
+    precision = args.precision;
+    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
+    if (!stays && !find_device(engine, args.device, device)) return false;
+    if (device > 0 && !args.has_precision) precision = GNV_PRECISION_BF16;
     return true;
 }
 

@@ -8,12 +8,9 @@ namespace {
 struct Args {
     std::string source, destination, json, scratch, save_statistics, trace;
     tools::DataArgs data;
+    tools::DeviceArgs device;
     std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
-    std::string device = "auto";
-    gnv_precision precision = GNV_PRECISION_FP32;
-    bool has_precision = false;
-    uint64_t vram_bytes = 0;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_preset preset = GNV_PRESET_RECIPE;
     std::vector<std::string> ignore, include, keep;
@@ -61,22 +58,14 @@ void declare(CLI::App & app, Args & args) {
 }
 
 void declare_calibration(CLI::App & app, Args & args) {
-    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
-                                                             {"bf16", GNV_PRECISION_BF16}};
     const std::map<std::string, gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
     tools::add_data_options(app, args.data);
     app.add_option("--experts", args.experts, "tokens that experts are measured on: all (default) or routed")
         ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
         ->type_name("WHICH");
-    app.add_option("--device", args.device,
-                   "that calibrates: auto (default: CUDA where there is a device), cpu, cuda[:N]")
-        ->type_name("NAME");
-    tools::add_bytes(app, "--vram", args.vram_bytes, "budget of the device's memory (default: most of what is free)");
-    app.add_option("--precision", args.precision,
-                   "arithmetic of the forward pass: fp32 (default on the CPU) or bf16 (CUDA)")
-        ->each([&args](const std::string &) { args.has_precision = true; })
-        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
-        ->type_name("NAME");
+    tools::add_device(app, args.device, "that calibrates");
+    tools::add_vram(app, args.device);
+    tools::add_precision(app, args.device);
     app.add_option("--scratch", args.scratch, "where hidden states go that do not fit into --ram (default: beside DST)")
         ->type_name("FOLDER");
     app.add_flag("--measure-limits", args.measure_limits,
@@ -129,18 +118,18 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
         return false;
     };
     gnv_quantize_options_init(&options);
+    if (args.has_data() && !tools::choose_device(engine, args.device, options.device, options.precision)) return false;
+    if (args.measure_limits && options.device == 0) {
+        fprintf(stderr, "error: --measure-limits measures a CUDA device, and this run uses none: leave it out\n");
+        return false;
+    }
     if (args.has_data() && !tools::open_data(engine, args.source, args.data, inputs.tokenizer, inputs.dataset))
         return failed();
     if (!args.statistics.empty() && !(inputs.calibration = load_statistics(engine, args))) return failed();
     inputs.scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;
     options.dataset = inputs.dataset.get();
     options.calibration = inputs.calibration.get();
-    options.precision = args.precision;
-    options.device_bytes = args.vram_bytes;
-    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
-    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
-    if (inputs.dataset && !stays && !tools::find_device(engine, args.device, options.device)) return false;
-    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
+    options.device_bytes = args.device.vram_bytes;
     options.experts = args.experts;
     options.scratch_folder = inputs.scratch.c_str();
     return true;
@@ -203,6 +192,7 @@ static int run_program(int argc, char ** argv) {
         fprintf(stderr, "error: -o DST is needed (or --dry-run)\n");
         return tools::exit_failure;
     }
+    if (!tools::check_device_name(args.device.device)) return tools::exit_failure;
     tools::catch_interrupts();
     const tools::Engine engine = tools::make_engine(args.threads);
     if (!engine) return tools::exit_failure;

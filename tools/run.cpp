@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -22,21 +21,17 @@ constexpr uint64_t default_predict = 128;
 struct Args {
     std::string model, prompt, tokens, dump;
     std::vector<std::string> taps;
-    std::string device = "auto";
-    gnv_precision precision = GNV_PRECISION_FP32;
+    tools::DeviceArgs device;
     std::optional<uint64_t> predict;
     std::optional<float> temperature, top_p;
     std::optional<int32_t> top_k;
-    uint64_t seed = 42, ram_bytes = 0, vram_bytes = 0;
+    uint64_t seed = 42, ram_bytes = 0;
     int threads = 0;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false;
-    bool has_precision = false;
     bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
 };
 
 void declare(CLI::App & app, Args & args) {
-    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
-                                                             {"bf16", GNV_PRECISION_BF16}};
     app.add_option("MODEL", args.model, "folder of a checkpoint: the source, or NVFP4")->required();
     auto * const prompt = app.add_option("--prompt", args.prompt, "text to go on with, as it is")->type_name("TEXT");
     app.add_option("--tokens", args.tokens, "ids to go on with: {\"input_ids\": [[..], ..]}")
@@ -59,19 +54,12 @@ void declare(CLI::App & app, Args & args) {
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->type_name("NAME");
-    app.add_option(
-           "--device", args.device,
-           "that computes: auto (default: CUDA where there is a device, but for --precision fp32), cpu, cuda[:N]")
-        ->type_name("NAME");
-    app.add_option("--precision", args.precision,
-                   "of activations: fp32 (default on the CPU, which alone has it) or bf16 (default on CUDA)")
-        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
-        ->type_name("NAME");
+    tools::add_device(app, args.device, "that computes");
+    tools::add_vram(app, args.device);
+    tools::add_precision(app, args.device);
     app.add_flag("--weights-only", args.weights_only, "W4A16, also where the checkpoint has input scales");
     tools::add_bytes(app, "--ram", args.ram_bytes,
                      "budget for weights and caches, on CUDA for weights on their way (default: most of what is free)");
-    tools::add_bytes(app, "--vram", args.vram_bytes,
-                     "budget of the CUDA device's memory, for everything (default: most of what is free)");
     app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
     app.add_flag("--json", args.json, "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence");
     app.add_flag("--quiet", args.quiet, "nothing on standard error but warnings and errors");
@@ -327,18 +315,17 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
 
 // --- The run ------------------------------------------------------------------------------------------------------------
 
-bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, const std::vector<Ids> & sequences,
-                Model & model, gnv_model_info & info) {
+bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_precision precision,
+                const std::vector<Ids> & sequences, Model & model, gnv_model_info & info) {
     size_t longest = 0;
     for (const Ids & ids : sequences) longest = std::max(longest, ids.size());
     gnv_model_options options;
     gnv_model_options_init(&options);
-    options.precision = args.precision;
+    options.precision = precision;
     options.device = device;
-    if (device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
     options.weights_only = args.weights_only;
     options.ram_bytes = args.ram_bytes;
-    options.device_bytes = args.vram_bytes;
+    options.device_bytes = args.device.vram_bytes;
     options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
     gnv_model_t * handle = nullptr;
     if (gnv_model_open(engine, args.model.c_str(), &options, &handle) != GNV_OK) return false;
@@ -370,12 +357,11 @@ int run(const Args & args, gnv_engine_t * engine) {
         return tools::exit_failure;
     }
     int32_t device = 0;
-    // Who asks for FP32 gets the CPU, unless a device was named.
-    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
-    if (!stays && !tools::find_device(engine, args.device, device)) return tools::exit_failure;
+    gnv_precision precision = GNV_PRECISION_FP32;
+    if (!tools::choose_device(engine, args.device, device, precision)) return tools::exit_failure;
     Model model;
     gnv_model_info info = {};
-    if (!open_model(engine, args, device, sequences, model, info)) return tools::report(engine);
+    if (!open_model(engine, args, device, precision, sequences, model, info)) return tools::report(engine);
     if (!args.quiet)
         fprintf(stderr, "%s; %llu modules in NVFP4%s%s\n", info.description,
                 static_cast<unsigned long long>(info.quantized_modules),
@@ -407,7 +393,6 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     TOOLS_PARSE(app, argc, argv);
     args.has_prompt = app.count("--prompt") > 0;
-    args.has_precision = app.count("--precision") > 0;
     if (!check_usage(args)) return tools::exit_failure;
     tools::catch_interrupts();
     const tools::Engine engine = tools::make_engine(args.threads);

@@ -6,7 +6,8 @@
 namespace {
 
 struct Args {
-    std::string checkpoint, source, json, markdown, device = "auto";
+    std::string checkpoint, source, json, markdown;
+    tools::DeviceArgs device;
     int threads = 0;
     bool structure = false, self_test = false, strict = false, quiet = false;
     // The comparison of predictions.
@@ -14,7 +15,7 @@ struct Args {
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
-    bool noise_floor = false, has_precision = false;
+    bool noise_floor = false;
     gnv_evaluate_options evaluate = defaults();
 
     static gnv_evaluate_options defaults() {
@@ -54,17 +55,8 @@ void declare_evaluation(CLI::App & app, Args & args) {
     app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
                  "one input scale for all experts of a layer, the least, as some kernels take")
         ->group(group);
-    tools::add_bytes(app, "--vram", args.evaluate.device_bytes,
-                     "budget of the device's memory (default: most of what is free)")
-        ->group(group);
-    app.add_option("--precision", args.evaluate.precision,
-                   "arithmetic: fp32 (default on the CPU, and nowhere else) or bf16 (CUDA)")
-        ->each([&args](const std::string &) { args.has_precision = true; })
-        ->transform(CLI::CheckedTransformer(std::map<std::string, gnv_precision>{{"fp32", GNV_PRECISION_FP32},
-                                                                                 {"bf16", GNV_PRECISION_BF16}})
-                        .description(""))
-        ->type_name("NAME")
-        ->group(group);
+    tools::add_vram(app, args.device)->group(group);
+    tools::add_precision(app, args.device)->group(group);
     tools::add_bytes(app, "--ram", args.evaluate.ram_bytes, "memory to use (default: most of what is free)")
         ->group(group);
     add("--scratch", args.scratch, "folder for hidden states that do not fit into memory", "FOLDER");
@@ -89,11 +81,9 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("DST", args.checkpoint, "folder of an NVFP4 checkpoint, of any producer")->required();
     app.add_option("--source", args.source, "folder of the BF16 checkpoint it was made from: compare every tensor")
         ->type_name("SRC");
-    app.add_option("--device", args.device,
-                   "that computes predictions and quantizes the source's weights again to compare the bytes: cuda[:N], "
-                   "cpu (which compares weights without), or auto (default): CUDA where there is a device; predictions "
-                   "with --precision fp32 are the CPU's")
-        ->type_name("NAME");
+    tools::add_device(app, args.device,
+                      "that computes predictions and, if it is CUDA, quantizes the source's weights again and compares "
+                      "the bytes");
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
     app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and show which check finds each");
     app.add_flag("--strict", args.strict, "warnings fail, too");
@@ -142,10 +132,7 @@ bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
         return failed();
     tools::ProgressLine progress(args.quiet);
     gnv_evaluate_options & options = args.evaluate;
-    // Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then says why not.
-    const bool stays = args.device == "auto" && args.has_precision && options.precision == GNV_PRECISION_FP32;
-    if (!stays && !tools::find_device(engine, args.device, options.device)) return false;
-    if (options.device > 0 && !args.has_precision) options.precision = GNV_PRECISION_BF16;
+    options.device_bytes = args.device.vram_bytes;
     options.dataset = dataset.get();
     if (!args.lines.empty()) options.lines = 0;
     for (const gnv_line line : args.lines) options.lines |= uint32_t(line);
@@ -203,6 +190,7 @@ static int run_program(int argc, char ** argv) {
         fprintf(stderr, "error: --data does not go with --structure or --self-test\n");
         return tools::exit_failure;
     }
+    if (!tools::check_device_name(args.device.device)) return tools::exit_failure;
     tools::catch_interrupts();
     const tools::Engine engine = tools::make_engine(args.threads);
     if (!engine) return tools::exit_failure;
@@ -217,7 +205,10 @@ static int run_program(int argc, char ** argv) {
     if (args.self_test) return self_test(args, engine.get(), options);
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
     const bool compares = source && !args.structure;
-    if (compares && !tools::find_device(engine.get(), args.device, options.device)) return tools::exit_failure;
+    if (compares && !tools::find_device(engine.get(), args.device.device, options.device)) return tools::exit_failure;
+    gnv_evaluate_options & predictions = args.evaluate;
+    if (args.has_data() && !tools::choose_device(engine.get(), args.device, predictions.device, predictions.precision))
+        return tools::exit_failure;
     gnv_report_t * report = nullptr;
     if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
         return tools::report(engine.get());

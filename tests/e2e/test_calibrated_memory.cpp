@@ -36,6 +36,16 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     CHECK(small.exit_code == 2);
     CHECK(small.out.find("the least that would do is") != std::string::npos);
     CHECK(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet).exit_code == 2);
+    const ToolRun negative = run_tool("quantize", data + "- --dry-run --ram -5" + quiet);
+    CHECK(negative.exit_code == 2);
+    CHECK(negative.out.find("-5 is below 0") != std::string::npos);
+    // Devices: what is none, also where none is needed; limits of none.
+    const ToolRun device = run_tool("quantize", tiny_folder + " --dry-run --device gpu" + quiet);
+    CHECK(device.exit_code == 2);
+    CHECK(device.out.find("it is auto, cpu, cuda or cuda:N") != std::string::npos);
+    const ToolRun limits = run_tool("quantize", data + "- --dry-run --measure-limits" + quiet);
+    CHECK(limits.exit_code == 2);
+    CHECK(limits.out.find("--measure-limits measures a CUDA device") != std::string::npos);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // which have memory of their own

@@ -233,4 +233,7 @@ TEST_CASE("usage of run") {
     };
     refused_device("gpu", "--device gpu: it is auto, cpu, cuda or cuda:N");
     refused_device("cuda:1000", "--device cuda:1000: this machine has ");
+    refused_device("cuda:99999999999999999999", "--device cuda:99999999999999999999: this machine has ");
+    for (const char * name : {"cuda:", "cuda:-1", "cuda:+0", "cuda:0x", "CPU"})
+        refused_device(name, "it is auto, cpu, cuda or cuda:N");
 }
