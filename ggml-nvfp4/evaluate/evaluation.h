@@ -62,7 +62,7 @@ struct Evaluation {
 };
 
 // `source` may be null when the source's logits come from a file; then there is no line of activations alone, and nothing by
-// layer. The result is the same for any number of threads, memory budgets and batch.
+// layer. The result is the same for any number of threads, any budget of memory and any batch.
 Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,
                             const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options);
 

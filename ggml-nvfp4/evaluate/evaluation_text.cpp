@@ -113,7 +113,7 @@ std::string describe(const Evaluation & e) {
     std::string text =
         concat(count_text(e.positions), " positions, ", count_text(e.predictions), " next tokens in ",
                count_text(e.windows), " windows; ", e.precision == Precision::f32 ? "FP32" : "BF16", " arithmetic",
-               e.device == "CPU" ? "" : " on " + e.device, "; ± is one standard error, by window");
+               " on ", e.device == "CPU" ? "the CPU" : e.device, "; ± is one standard error, by window");
     if (e.shared_expert_scale) text += "; one input scale for all experts of a layer";
     if (e.source_logits_read) text += "; the source's predictions come from a file";
     return text;

@@ -61,7 +61,7 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
     if (options.values && readable) {
         GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.measure));
         context.measurements = &*report.measurements;
-        if (options.measure.recomputer) report.recomputed_on = options.measure.recomputer->device();
+        if (options.measure.recomputer && context.source) report.recomputed_on = options.measure.recomputer->device();
     }
     for (const Check & check : checks()) {
         const std::string reason = obstacle(check, context, options);

@@ -147,7 +147,9 @@ TEST_CASE("verify --data: table, files and exit codes") {
     CHECK(json["output"]["positions"] == 128);
     CHECK(json["output"]["device"] == "CPU");
     CHECK(json["output"]["precision"] == "fp32");
-    CHECK(read_file(scratch / "a.md", 1 << 20).value().find("| Same top token |") != std::string::npos);
+    const std::string markdown = read_file(scratch / "a.md", 1 << 20).value();
+    CHECK(markdown.find("| Same top token |") != std::string::npos);
+    CHECK(markdown.find("FP32 arithmetic on the CPU") != std::string::npos);
     CHECK(run_tool("verify", base + " --max-kl 0.001").exit_code == 1);
     // Against itself, with the whole report of verify as baseline.
     const ToolRun again = run_tool("verify", base + " --lines w4a4,w4a16 --baseline " + (scratch / "a.json") +
@@ -161,6 +163,7 @@ TEST_CASE("verify --data: table, files and exit codes") {
     CHECK(run_tool("verify", base + " --lines w8a8" + quiet).exit_code == 2);
     CHECK(run_tool("verify", base + " --device cuda:99" + quiet).exit_code == 2);
     CHECK(run_tool("verify", base + " --device gpu" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", tiny + " --structure --device gpu" + quiet).exit_code == 2); // also where none is needed
     // The source's predictions in another arithmetic stand for nothing.
     const ToolRun mixed = run_tool("verify", any + " --device cpu --precision bf16 --logits " + (scratch / "a.logits") +
                                                  " 2>&1 >/dev/null");

@@ -82,6 +82,15 @@ TEST_CASE("weights quantized again: our bytes and llm-compressor's come out as s
         CHECK(recomputed_summary(plain).modules == 0);
         CHECK(report_text(plain).find("quantized again") == std::string::npos);
     }
+    // Without a source there is nothing to quantize, and no word of it.
+    TestRecomputer recomputer;
+    VerifyOptions options;
+    options.measure.recomputer = &recomputer;
+    const VerifyReport alone =
+        verify::verify(open_folder(fused_pair().quantized).take(), nullptr, two_threads(), options).take();
+    CHECK(alone.recomputed_on.empty());
+    CHECK(report_text(alone).find("quantized again") == std::string::npos);
+    CHECK(report_json(alone).find("\"recomputed\"") == std::string::npos);
 }
 
 TEST_CASE("other bytes than stored are counted; a device that agrees where the processor does not is refused") {
