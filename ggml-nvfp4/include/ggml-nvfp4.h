@@ -242,11 +242,14 @@ typedef struct gnv_quantize_options {
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */
     int32_t device;               /* that computes the forward pass, as gnv_device_get_info counts: 0 is the CPU. CUDA
-                                     devices compute in BF16 */
-    uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free */
+                                     devices compute in BF16: precision must be GNV_PRECISION_BF16, else
+                                     GNV_UNSUPPORTED */
+    uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
-    int32_t measure_limits; /* 1: before the run, 10 seconds of the experts' products alone, to compare its rate with */
-    gnv_text_t ** phases;   /* receives a table of what the run spent its time on, for people; NULL: not wanted */
+    int32_t measure_limits;       /* 1: with a CUDA device, 10 seconds of the experts' products alone before the run, to
+                                     compare its rate with; 0: not */
+    gnv_text_t ** phases;         /* receives a table of what the run spent its time on, for people, which the caller
+                                     destroys; NULL: not wanted */
 } gnv_quantize_options;
 
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
@@ -261,9 +264,9 @@ GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantiz
 
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
- * the same bytes whatever threads, memory budget and host. Budget and data are checked before anything is written.
- * GNV_BAD_VALUE names layer, sample and position where an activation is NaN or Inf. `report` (may be NULL) receives times and peak memory as JSON
- * (schema ggml-nvfp4.quantize.1). */
+ * the same bytes whatever threads, memory budget and host; CPU and CUDA measure inputs that differ by the rounding of BF16.
+ * Budget and data are checked before anything is written. GNV_BAD_VALUE names layer, sample and position where an activation
+ * is NaN or Inf. `report` (may be NULL) receives times and peak memory as JSON (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
@@ -277,11 +280,11 @@ typedef struct gnv_verify_options {
     int32_t structure_only; /* headers and configs alone: no values are read */
     gnv_progress_callback progress;
     void * user;
-    int32_t
-        no_checksums; /* the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway */
-    int32_t
-        device; /* with a source: a CUDA device, as gnv_device_get_info counts, quantizes its BF16 weights again; the
-                         report tells how many blocks came out as stored. 0: none does. Findings are the same */
+    /* 1: the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway. */
+    int32_t no_checksums;
+    /* With a source: a CUDA device, as gnv_device_get_info counts, quantizes its BF16 weights again, and the report tells
+     * how many blocks came out as stored. 0: none does. Findings are the same. */
+    int32_t device;
 } gnv_verify_options;
 
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
@@ -351,8 +354,9 @@ typedef struct gnv_evaluate_options {
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
-    int32_t device; /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16 */
-    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free */
+    int32_t device;        /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16:
+                              precision must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED */
+    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
 } gnv_evaluate_options;
 
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
@@ -363,9 +367,9 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 }
 
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
- * any number of threads, memory budgets and host of one instruction set or another; between a CPU and CUDA it differs by the
- * rounding of BF16. GNV_MODEL when the two are not of one architecture, GNV_UNSUPPORTED for GNV_PRECISION_FP32 on CUDA,
- * GNV_OUT_OF_MEMORY with the least budget that would do. */
+ * any number of threads, any budget of memory and hosts of any instruction set; between a CPU and CUDA it differs by the
+ * rounding of BF16. GNV_MODEL when the two are not of one architecture, GNV_OUT_OF_MEMORY with the least budget that would
+ * do. */
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
@@ -676,8 +680,8 @@ typedef struct gnv_model_options {
     uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
     int32_t device;       /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16:
                              precision must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED */
-    uint64_t device_bytes; /* budget of that device's memory, for everything; 0: most of what is free. ram_bytes then is
-                              for weights on their way. The CPU has none of its own and ignores it */
+    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. ram_bytes then is for weights
+                              on their way. The CPU ignores it */
 } gnv_model_options;
 
 static inline void gnv_model_options_init(gnv_model_options * options) {

@@ -1,9 +1,9 @@
-#include "ggml-nvfp4.h"
+#include "capi_fixture.h"
 
 #include <cstddef>
 #include <cstring>
-#include <doctest/doctest.h>
-#include <string>
+
+using namespace gnv::test;
 
 TEST_CASE("device 0 is the CPU, others are CUDA devices, and beyond them is none") {
     gnv_engine_t * engine = nullptr;
@@ -39,4 +39,63 @@ TEST_CASE("device 0 is the CPU, others are CUDA devices, and beyond them is none
     CHECK(gnv_device_get_info(engine, 0, &info) == GNV_OK);
     CHECK(info.name[0] == '?');
     gnv_engine_destroy(engine);
+}
+
+TEST_CASE("a device that is not there is refused by every call that takes one") {
+    const auto engine = make_engine();
+    int32_t count = 0;
+    REQUIRE(gnv_device_count(engine.get(), &count) == GNV_OK);
+    gnv_plan_options plan_options;
+    gnv_plan_options_init(&plan_options);
+    gnv_plan_t * plan_handle = nullptr;
+    REQUIRE(gnv_plan_create(engine.get(), tiny_folder.c_str(), &plan_options, &plan_handle) == GNV_OK);
+    const Handle<gnv_plan_t> plan(plan_handle);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    REQUIRE(gnv_tokenizer_load(engine.get(), tiny_folder.c_str(), &tokenizer) == GNV_OK);
+    const std::string tokens = golden_folder + "/reference-tokens.json";
+    gnv_dataset_options dataset_options;
+    gnv_dataset_options_init(&dataset_options);
+    dataset_options.tokens_file = tokens.c_str();
+    gnv_dataset_t * dataset = nullptr;
+    REQUIRE(gnv_dataset_open(engine.get(), tokenizer, &dataset_options, &dataset) == GNV_OK);
+
+    gnv_quantize_options quantize;
+    gnv_quantize_options_init(&quantize);
+    CHECK(gnv_plan_add_calibration(plan.get(), &quantize) == GNV_INVALID_ARGUMENT);
+    CHECK(error_has(engine.get(), "there is no data set"));
+    CHECK(gnv_plan_add_calibration(nullptr, &quantize) == GNV_INVALID_ARGUMENT);
+    quantize.dataset = dataset;
+    quantize.precision = GNV_PRECISION_BF16;
+    gnv_verify_options verify;
+    gnv_verify_options_init(&verify);
+    gnv_model_options open;
+    gnv_model_options_init(&open);
+    open.precision = GNV_PRECISION_BF16;
+
+    const ScratchFolder scratch;
+    const std::string destination = scratch / "out";
+    const auto refused = [&](gnv_status status, int32_t device) {
+        CAPTURE(gnv_last_error(engine.get()));
+        CHECK(error_has(engine.get(), device < 0 ? "there is no device -1" : "CUDA device"));
+        return device < 0 ? status == GNV_INVALID_ARGUMENT : status == GNV_NOT_FOUND || status == GNV_UNSUPPORTED;
+    };
+    for (const int32_t device : {-1, count}) {
+        CAPTURE(device);
+        quantize.device = verify.device = open.device = device;
+        CHECK(refused(gnv_plan_add_calibration(plan.get(), &quantize), device));
+        CHECK(refused(gnv_quantize(plan.get(), destination.c_str(), &quantize, nullptr), device));
+        CHECK_FALSE(gnv::path_exists(destination + ".partial"));
+        gnv_report_t * report = reinterpret_cast<gnv_report_t *>(1);
+        CHECK(refused(gnv_verify(engine.get(), tiny_folder.c_str(), tiny_folder.c_str(), &verify, &report), device));
+        CHECK(report == nullptr);
+        gnv_model_t * model = reinterpret_cast<gnv_model_t *>(1);
+        CHECK(refused(gnv_model_open(engine.get(), tiny_folder.c_str(), &open, &model), device));
+        CHECK(model == nullptr);
+    }
+    gnv_text_t * text = nullptr; // nothing of what was refused is in the plan
+    REQUIRE(gnv_plan_text(plan.get(), GNV_TEXT_PLAIN, &text) == GNV_OK);
+    CHECK(std::string(gnv_text_data(text)).find("forward pass") == std::string::npos);
+    gnv_text_destroy(text);
+    gnv_dataset_destroy(dataset);
+    gnv_tokenizer_destroy(tokenizer);
 }
