@@ -52,13 +52,13 @@ test-cuda: configure ## run the CUDA kernels against their CPU twins (needs a de
 	$(build) --target test_cuda
 	$(BUILD)/tests/bin/test_cuda
 
-bench-cuda: configure ## measure the CUDA kernels, then the full 35B shape (73 GB of /dev/shm, 52 GB of disk)
-	$(build) --target test_cuda quantize verify make-checkpoint test_data
-	./scripts/bench_cuda.sh $(BUILD)
-
 test-cuda-sanitize: configure ## run CUDA's compute-sanitizer over the kernels and a whole run (needs a device; minutes)
 	$(build) --target test_cuda quantize test_data
 	./scripts/sanitize_cuda.sh $(BUILD)
+
+bench-cuda: configure ## measure the CUDA kernels, then the full 35B shape (73 GB of /dev/shm, 52 GB of disk)
+	$(build) --target test_cuda quantize verify make-checkpoint test_data
+	./scripts/bench_cuda.sh $(BUILD)
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call sanitize,address$(comma)undefined,asan)
@@ -89,6 +89,6 @@ clean: ## remove the build folders
 
 help: ## print this
 	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 comma := ,

@@ -22,13 +22,30 @@ output_parent=${3:-.}
 if [ $# -gt 3 ]; then shift 3; else set --; fi
 parts=" ${*:-kernels limits all routed small trace verify} "
 wants() { case $parts in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+for part in $parts; do
+    case $part in
+    kernels | limits | all | routed | small | trace | verify) ;;
+    *)
+        echo "$part is no part: kernels, limits, all, routed, small, trace, verify" >&2
+        exit 2
+        ;;
+    esac
+done
+if wants all || wants routed || wants small; then
+    runs=true
+elif [ "$parts" = " kernels " ]; then
+    runs=false
+else
+    echo "limits, trace and verify go with a run: add all, routed or small" >&2
+    exit 2
+fi
 
 source=$source_parent/ggml-nvfp4-bench-source
 output=$output_parent/ggml-nvfp4-bench-output
 trace=$output_parent/ggml-nvfp4-bench-trace.json
 
 if wants kernels; then "$build/tests/bin/test_cuda" --bench; fi
-wants all || wants routed || wants small || exit 0
+$runs || exit 0
 
 # need FOLDER GB WHAT: room for the run, before anything is made.
 need() {
@@ -39,7 +56,7 @@ need() {
 }
 [ -e "$source" ] || need "$source_parent" 73 "the synthetic source"
 need "$output_parent" "$(wants small && echo 50 || echo 26)" "the result"
-remove_all() { rm -rf "$source" "$output" "$output.partial" "$output.small" "$output.small.partial" "$output.json"; }
+remove_all() { rm -rf "$source" "$output" "$output.partial" "$output.small" "$output.small.partial" "$output.json" "$output.txt"; }
 trap remove_all EXIT
 trap 'exit 130' INT TERM
 remove_all
@@ -68,6 +85,7 @@ run() {
     echo "=== $name"
     "$build/bin/quantize" "$source" -o "$folder" --tokens "$source/tokens.json" --device cuda --json "$output.json" "$@" 2>&1 |
         grep -v 'tensors, .* GB/s'
+    [ -e "$output.json" ] || exit 2 # it failed, and said why
     grep -E '"(calibrate|stream|sync|finish|total|cpu_seconds|peak_rss_bytes|device_bytes_in_use)"' "$output.json"
     echo "$name: bytes $(hash_of "$folder")"
 }
@@ -99,5 +117,8 @@ if wants small; then
 fi
 if wants verify; then
     echo "=== verify"
-    "$build/bin/verify" "$output" --source "$source" --device cuda 2>/dev/null | tail -n 30
+    code=0
+    "$build/bin/verify" "$output" --source "$source" --device cuda >"$output.txt" || code=$?
+    tail -n 30 "$output.txt"
+    exit "$code"
 fi

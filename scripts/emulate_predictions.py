@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures what `verify --data` measures, with PyTorch and Transformers: an oracle that shares no code with this project.
 
-usage: emulate_predictions.py SOURCE CHECKPOINT EVAL.jsonl[...] [--tokens 512] [--documents 0] [--perturb 0 1e-6 ...]
+usage: emulate_predictions.py SOURCE CHECKPOINT EVAL.jsonl... [--tokens 512] [--documents 0] [--perturb 0 1e-6 ...]
+                              [--lines w4a4 w4a16 activations]
 
-SOURCE is the BF16 checkpoint, CHECKPOINT the NVFP4 one made from it. Both are computed in F32 by the Transformers
-implementation of the model. Linears of the checkpoint multiply codes times block scales, as exact numbers, and divide by the
-global scales afterwards; inputs of W4A4 go through the same codec (graph/ops.h, LinearParams). With --perturb every input
-scale is multiplied by 1 + x, for each x in turn: codes near a tie fall the other way, and the spread of the figures is what
-rounding alone does. Needs torch, transformers, tokenizers, safetensors; a GPU helps. One JSON object a line on the output.
+SOURCE is the BF16 checkpoint, CHECKPOINT the NVFP4 one made from it; EVAL.jsonl is not compressed. Both are computed in F32
+by the Transformers implementation of the model. Linears of the checkpoint multiply codes times block scales, as exact
+numbers, and divide by the global scales afterwards; inputs of W4A4 go through the same codec (graph/ops.h, LinearParams).
+With --perturb every input scale is multiplied by 1 + x, for each x in turn: codes near a tie fall the other way, and the
+spread of the figures is what rounding alone does. Needs torch, transformers, tokenizers, safetensors; a GPU helps. One JSON object a line on the output.
 """
 import argparse
 import glob
@@ -109,12 +110,12 @@ def run_experts(module, experts, hidden, chosen, weights):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source")
     parser.add_argument("checkpoint")
     parser.add_argument("data", nargs="+")
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--documents", type=int, default=0)
+    parser.add_argument("--tokens", type=int, default=512, help="of each document, at most")
+    parser.add_argument("--documents", type=int, default=0, help="the first N; 0: all")
     parser.add_argument("--perturb", type=float, nargs="*", default=[0.0])
     parser.add_argument("--lines", nargs="*", default=["w4a4", "w4a16", "activations"])
     args = parser.parse_args()

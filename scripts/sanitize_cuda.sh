@@ -2,13 +2,27 @@
 # CUDA's compute-sanitizer over the kernels and over a whole run: memory that is not theirs (memcheck), and shared memory
 # that two threads use at once (racecheck). Shapes are the tests' own.
 #
-# usage: sanitize_cuda.sh [BUILD] [TOOL...]     tools, by default all: memcheck racecheck run
+# usage: sanitize_cuda.sh [BUILD] [PART...]
+#
+# BUILD (build) holds bin/ and tests/bin/ with the programs and data/qwen36-tiny. Parts, by default all of them:
+#   memcheck   tests/bin/test_cuda
+#   racecheck  its cases of kernels with shared memory
+#   run        memcheck of a quantize that calibrates
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build}
 [ $# -gt 0 ] && shift
-tools=" ${*:-memcheck racecheck run} "
-wants() { case $tools in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+parts=" ${*:-memcheck racecheck run} "
+wants() { case $parts in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+for part in $parts; do
+    case $part in
+    memcheck | racecheck | run) ;;
+    *)
+        echo "$part is no part: memcheck, racecheck, run" >&2
+        exit 2
+        ;;
+    esac
+done
 command -v compute-sanitizer >/dev/null || {
     echo "compute-sanitizer is missing: it comes with the CUDA toolkit (cuda-sanitizer-XX-Y)" >&2
     exit 2
@@ -29,6 +43,7 @@ fi
 if wants run; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT TERM
     check memcheck "$build/bin/quantize" "$build/data/qwen36-tiny" -o "$folder/out" --calib tests/data/calibration.jsonl.zst \
         --samples 4 --seq-len 128 --no-shuffle --device cuda --quiet
 fi
