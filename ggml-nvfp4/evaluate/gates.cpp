@@ -143,8 +143,8 @@ Status add_baseline(const std::string & path, Evaluation & evaluation, const Lin
     if (baseline.data_sha256 != evaluation.data_sha256 || baseline.windows.size() != line.windows.size())
         return fail(Code::invalid_argument, path, " is about other data; use the same --data and lengths");
     if (baseline.precision != precision_name(evaluation.precision))
-        return fail(Code::invalid_argument, path, " was computed in another precision, ",
-                    printable(baseline.precision));
+        return fail(Code::invalid_argument, path, " was computed in another precision, ", printable(baseline.precision),
+                    "; this run computes in ", precision_name(evaluation.precision), ": use the same --precision");
     if (baseline.source_fingerprint != evaluation.source_fingerprint)
         return fail(Code::invalid_argument, path, " compares with another source");
     std::vector<double> divergence, positions, nll, predictions;

@@ -169,5 +169,10 @@ TEST_CASE("verify --data: table, files and exit codes") {
                                                  " 2>&1 >/dev/null");
     CHECK(mixed.exit_code == 2);
     CHECK(mixed.out.find("computed in fp32, this run computes in bf16") != std::string::npos);
+    const ToolRun baseline = run_tool("verify", any + " --device cpu --precision bf16 --baseline " +
+                                                    (scratch / "a.json") + " 2>&1 >/dev/null");
+    CHECK(baseline.exit_code == 2);
+    CHECK(baseline.out.find("another precision, fp32; this run computes in bf16: use the same --precision") !=
+          std::string::npos);
 }
 #endif
