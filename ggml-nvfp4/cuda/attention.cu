@@ -8,6 +8,7 @@
 // kernels of attention_decode.cuh: which one a segment runs does not depend on the others.
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
+#include "cuda/mma.cuh"
 
 namespace gnv::cuda {
 
@@ -16,29 +17,6 @@ namespace {
 constexpr int warps = 4, queries = warps * 16;
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
 
-__device__ uint32_t shared_address(const void * pointer) { return uint32_t(__cvta_generic_to_shared(pointer)); }
-
-__device__ void load_matrices(uint32_t (&out)[4], const bf16 * row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"(shared_address(row)));
-}
-__device__ void load_matrices_transposed(uint32_t (&out)[4], const bf16 * row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"(shared_address(row)));
-}
-__device__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ uint32_t pair_of(float low, float high) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t *>(&pair);
-}
-
 // Copies rows [first, count) of one head to shared memory; rows from `count` on become zeros, those before `first` are left.
 template <int head, int rows>
 __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int64_t count, int64_t first = 0) {
@@ -46,10 +24,8 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int64_t 
     for (int i = threadIdx.x; i < rows * pieces; i += warps * warp_size) {
         const int row = i / pieces, piece = i % pieces;
         if (row < first) continue;
-        const uint32_t address = shared_address(to + row * (head + padding) + piece * 8);
-        const void * const source = from + (row < count ? row : first) * stride + piece * 8;
-        const int bytes = row < count ? 16 : 0; // the rest is filled with zeros
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(source), "r"(bytes));
+        copy_16_bytes(to + row * (head + padding) + piece * 8, from + (row < count ? row : first) * stride + piece * 8,
+                      row < count);
     }
 }
 
@@ -128,7 +104,8 @@ __global__ void __launch_bounds__(warps * warp_size)
         }
         copy_rows<head, keys>(k_tile, k_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
         copy_rows<head, keys>(v_tile, v_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
-        asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;");
+        commit_copies();
+        wait_for_copies<0>();
         __syncthreads();
 
         float s[keys / 8][4] = {};
