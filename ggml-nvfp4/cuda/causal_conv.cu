@@ -1,4 +1,5 @@
 #include "cuda/kernels.cuh"
+#include "cuda/tiles.cuh"
 
 namespace gnv::cuda {
 
@@ -6,20 +7,6 @@ namespace {
 
 constexpr int tile = 16; // positions a thread walks through, so that each row of u is read once and a bit
 constexpr int max_taps = 8;
-
-// The segment that position t belongs to.
-__device__ int segment_of(const int32_t * segments, int count, int64_t t) {
-    int low = 0, high = count - 1;
-    while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (segments[middle] <= t) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
 
 // Row t of u, or of the history before the segment's beginning.
 __device__ float row_value(const bf16 * u, const float * history, int64_t t, int64_t begin, int64_t segment, int taps,
@@ -34,7 +21,7 @@ __global__ void conv_kernel(const bf16 * u, const float * weight, const int32_t 
     const int64_t c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
     if (c >= channels) return;
     const int64_t first = int64_t(blockIdx.x) * tile, last = min(first + tile, tokens);
-    int segment = segment_of(segments, segment_count, first);
+    int segment = stretch_of(segments, segment_count, first);
     float w[max_taps], window[max_taps];
     for (int j = 0; j < taps; j++) w[j] = weight[c * taps + j];
     for (int j = 1; j < taps; j++)
