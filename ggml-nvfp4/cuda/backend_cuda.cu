@@ -206,12 +206,12 @@ class CudaBackend final : public Backend {
         return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;
     }
     Status launch(KernelCall & call) override {
+        enqueue("launch", [] { return cudaSuccess; }); // selects the device: the library's memory shall be there, too
         if (error_ != cudaSuccess) return synchronize(Queue::compute);
         if (!gemm_) {
             GNV_ASSIGN(gemm_, cuda::GemmLt::load());
             context_ = {stream(Queue::compute), gemm_.get(), processors_};
         }
-        enqueue("launch", [] { return cudaSuccess; }); // selects the device
         return cuda::kernel(op_of(call.params)).run(context_, call).add_context(device_.name);
     }
 
