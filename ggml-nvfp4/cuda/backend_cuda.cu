@@ -119,7 +119,8 @@ class CudaBackend final : public Backend {
     void free(void * memory) override { (void)cudaFree(memory); }
     Result<HostMemory> allocate_host(size_t bytes) override {
         void * memory = nullptr;
-        const cudaError_t error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
+        cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
         if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
         (void)cudaGetLastError();
         return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
