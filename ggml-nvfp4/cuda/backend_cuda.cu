@@ -81,6 +81,7 @@ class CudaFence final : public Fence {
         error_ = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync);
         if (error_ == cudaSuccess) error_ = cudaEventRecord(event_, stream);
     }
+    void not_recorded(cudaError_t error) { error_ = error; } // for what failed before
     Status wait() override {
         cudaError_t error = error_;
         if (error == cudaSuccess) error = cudaSetDevice(device_);
@@ -163,6 +164,7 @@ class CudaBackend final : public Backend {
             fence->record(stream(queue));
             return cudaSuccess;
         });
+        if (error_ != cudaSuccess) fence->not_recorded(error_);
         return fence;
     }
     Status synchronize(Queue queue) override {
