@@ -173,13 +173,13 @@ __global__ void combine_kernel(Attention p, const int32_t * past, const int32_t 
     float sum = 0, o = 0;
     for (int64_t i = 0; i < count; i++) {
         const float * const part = from + i * (head + 2);
-        if (part[head] == -INFINITY) continue; // every key of it is masked
+        if (part[head + 1] == 0) continue; // every key of it is masked
         const float weight = expf(part[head] - largest);
         sum = fmaf(weight, part[head + 1], sum);
         o = fmaf(weight, part[threadIdx.x], o);
     }
     out[(int64_t(begin) * p.query_heads + query_head) * head + threadIdx.x] =
-        __float2bfloat16_rn(sum > 0 ? o / sum : 0.0f);
+        __float2bfloat16_rn(sum == 0 ? 0.0f : o / sum);
 }
 
 } // namespace decode
