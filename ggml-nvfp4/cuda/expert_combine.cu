@@ -42,9 +42,6 @@ Status run(CudaContext & context, KernelCall & call) {
     const Tensor & weights = call.inputs[4];
     const int64_t tokens = weights.shape[0], width = call.inputs[1].shape[1];
     const int chosen = int(weights.shape[1]), groups = int(call.inputs[3].shape[0] - 1);
-    if (chosen > most_chosen)
-        return fail(Code::unsupported, "expert_combine: ", chosen, " experts a token, at most ", most_chosen,
-                    " on CUDA");
     auto * rows = static_cast<int32_t *>(call.scratch);
     (void)cudaMemsetAsync(rows, 0xff, size_t(tokens * chosen) * sizeof(int32_t), context.stream);
     place_kernel<<<blocks_for(call.inputs[2].shape[0], 256), 256, 0, context.stream>>>(
@@ -57,8 +54,14 @@ Status run(CudaContext & context, KernelCall & call) {
 
 uint64_t scratch_bytes(const KernelCall & call) { return uint64_t(call.inputs[4].shape.elements()) * sizeof(int32_t); }
 
+Status supports(const KernelCall & call) {
+    const int64_t chosen = call.inputs[4].shape[1];
+    if (chosen <= most_chosen) return {};
+    return fail(Code::unsupported, chosen, " experts a token; it takes at most ", most_chosen);
+}
+
 } // namespace
 
-const CudaEntry expert_combine_entry = {run, scratch_bytes};
+const CudaEntry expert_combine_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

@@ -61,17 +61,21 @@ __global__ void router_kernel(const bf16 * logits, float * weights, int32_t * in
 Status run(CudaContext & context, KernelCall & call) {
     const int chosen = int(call.as<RouterParams>().experts_per_token);
     const Shape & shape = call.inputs[0].shape;
-    if (shape[1] > warp_size * most_each_lane || chosen > warp_size)
-        return fail(Code::unsupported, "router: ", shape[1], " experts, ", chosen, " chosen; on CUDA at most ",
-                    warp_size * most_each_lane, " and ", warp_size);
     router_kernel<<<blocks_for(shape[0], warps_per_block), warps_per_block * warp_size, 0, context.stream>>>(
         call.inputs[0].as<const bf16>(), call.outputs[0].as<float>(), call.outputs[1].as<int32_t>(), shape[0],
         int(shape[1]), chosen);
     return launched("router");
 }
 
+Status supports(const KernelCall & call) {
+    const int64_t experts = call.inputs[0].shape[1], chosen = call.as<RouterParams>().experts_per_token;
+    if (experts <= warp_size * most_each_lane && chosen <= warp_size) return {};
+    return fail(Code::unsupported, experts, " experts, ", chosen, " of them chosen; it takes at most ",
+                warp_size * most_each_lane, " and ", warp_size);
+}
+
 } // namespace
 
-const CudaEntry router_entry = {run, nullptr};
+const CudaEntry router_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda
