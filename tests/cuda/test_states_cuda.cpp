@@ -121,6 +121,28 @@ TEST_CASE("a position's attention does not depend on the other texts of its batc
     }
 }
 
+// A score that is NaN makes the head's output NaN, even where every score is.
+TEST_CASE("attention of one position: NaN stays NaN") {
+    Devices devices;
+    std::mt19937 random(37);
+    const float nan = std::nanf("");
+    OpCase in_query = cache_case(random, {{1, 1}, {100, 20}, 101, 4, 2, 64}), in_key = in_query;
+    in_query.inputs[0].numbers[70] = nan;         // the first text's second head
+    in_key.inputs[5].numbers[90 * 128 + 3] = nan; // its key 90, which two heads share
+    OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
+    for (const OpCase & op : {in_query, in_key}) {
+        const std::vector<float> expected = cpu.run(op).tensors[0], found = cuda.run(op).tensors[0];
+        REQUIRE(found.size() == expected.size());
+        int64_t wrong = 0, nans = 0;
+        for (size_t i = 0; i < found.size(); i++) {
+            wrong += std::isnan(found[i]) != std::isnan(expected[i]);
+            nans += std::isnan(expected[i]);
+        }
+        CHECK(wrong == 0);
+        CHECK(nans > 0);
+    }
+}
+
 TEST_CASE("a text in pieces") {
     Devices devices;
     std::mt19937 random(34);
@@ -178,15 +200,33 @@ TEST_CASE("states that have seen something") {
 // What no kernel takes is refused while a graph is planned, by the op's name and the shape.
 TEST_CASE("shapes that the device cannot run") {
     Devices devices;
+    const auto check_refused = [&](const Graph & graph, const std::string & reason) {
+        REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
+        const std::vector<bool> bound(graph.values().size(), false);
+        const Result<ArenaPlan> plan = Executor(*devices.cuda).plan(graph, bound);
+        REQUIRE(!plan.ok());
+        CHECK(plan.status().code() == Code::unsupported);
+        CHECK(plan.status().message().find(reason) != std::string::npos);
+    };
+    {
+        Graph graph(Precision::bf16, DType::bf16);
+        const ValueId q = graph.input("q", DType::bf16, {4, 2 * 96}),
+                      segments = graph.input("segments", DType::i32, {2});
+        graph.add(AttentionParams{96, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
+                  "attention of odd heads");
+        check_refused(graph, "attention (attention of odd heads): heads of 96");
+    }
+    for (const auto & [experts, chosen] : {std::pair<int64_t, int64_t>{1025, 8}, {64, 33}}) {
+        Graph graph(Precision::bf16, DType::bf16);
+        graph.add(RouterParams{chosen}, {graph.input("logits", DType::bf16, {4, experts})}, "choice");
+        check_refused(graph, "router (choice): " + std::to_string(experts) + " experts, " + std::to_string(chosen));
+    }
     Graph graph(Precision::bf16, DType::bf16);
-    const ValueId q = graph.input("q", DType::bf16, {4, 2 * 96}), segments = graph.input("segments", DType::i32, {2});
-    graph.add(AttentionParams{96, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
-              "attention of odd heads");
-    REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
-    const Result<ArenaPlan> plan = Executor(*devices.cuda).plan(graph, std::vector<bool>(graph.values().size(), false));
-    REQUIRE(!plan.ok());
-    CHECK(plan.status().code() == Code::unsupported);
-    CHECK(plan.status().message().find("attention (attention of odd heads): heads of 96") != std::string::npos);
+    const ValueId y = graph.input("y", DType::bf16, {4 * 33, 8}), slots = graph.input("slots", DType::i32, {4 * 33}),
+                  offsets = graph.input("offsets", DType::i32, {65}),
+                  weights = graph.input("weights", DType::f32, {4, 33});
+    graph.add(ExpertCombineParams{}, {no_value, y, slots, offsets, weights}, "sum");
+    check_refused(graph, "expert_combine (sum): 33 experts a token");
 }
 
 TEST_CASE("bench of attention with a cache" * doctest::skip()) {
