@@ -343,7 +343,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
                     const PositionFactors & factors = stage.plan.factors[tile * 8 + pair + e % 2];
-                    news[tile][e] = factors.beta * v_of[e] - factors.known * news[tile][e];
+                    news[tile][e] = fmaf(factors.beta, v_of[e], -(factors.known * news[tile][e]));
                     out[tile][e] *= factors.query;
                 }
             }
