@@ -108,7 +108,7 @@ class Backend {
     // or more tells of a NaN or Inf. `weights` is aligned to 16 bytes.
     virtual void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) = 0;
     // Quantizes `blocks` = rows * columns / 16 blocks of finite BF16 weights, row-major; 8 code bytes and 1 scale byte
-    // each. `weights` is aligned to 16 bytes, `codes` to 8.
+    // each. `global` is positive and finite, `weights` aligned to 16 bytes, `codes` to 8.
     virtual void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
                             uint8_t * scales) = 0;
 };

@@ -322,6 +322,8 @@ Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & b
     const LinearModule * linear = source_of(task.number);
     if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
     if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return {};
+    const float global = out_.modules[task.number].weight_global_scale;
+    if (!(global > 0) || !std::isfinite(global)) return {}; // nothing is quantized with it; L6 reports it
     Recomputer & recomputer = *options_.recomputer;
     GNV_CHECK(buffers.thread < recomputer.slots() && task.count <= uint64_t(Recomputer::most_blocks));
     constexpr uint64_t block_bytes = 16 * sizeof(uint16_t);
@@ -331,8 +333,7 @@ Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & b
     buffers.stored_scales.resize(size_t(task_blocks));
     GNV_TRY(read(module.tensor(Component::codes), buffers.stored_codes.data(), task.count * 8, task.first * 8));
     GNV_TRY(read(module.tensor(Component::block_scales), buffers.stored_scales.data(), task.count, task.first));
-    GNV_ASSIGN(const Recomputer::Packed packed,
-               recomputer.pack(buffers.thread, int64_t(task.count), out_.modules[task.number].weight_global_scale));
+    GNV_ASSIGN(const Recomputer::Packed packed, recomputer.pack(buffers.thread, int64_t(task.count), global));
     figures.recomputed_blocks = task.count;
     for (uint64_t b = 0; b < task.count; b++)
         figures.recomputed_same += packed.block_scales[b] == buffers.stored_scales[b] &&

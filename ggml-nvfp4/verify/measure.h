@@ -95,7 +95,7 @@ class Recomputer {
     virtual std::string device() const = 0;
     // Where BF16 weights go: 16 x most_blocks of them.
     virtual uint16_t * weights(int slot) = 0;
-    // Quantizes `blocks` blocks from there. The results, 8 and 1 bytes a block, stay until the slot's next call.
+    // Quantizes `blocks` blocks from there, with a positive, finite scale. The results, 8 and 1 bytes a block, stay until the slot's next call.
     struct Packed {
         const uint8_t * codes = nullptr;
         const uint8_t * block_scales = nullptr;

@@ -4,6 +4,9 @@
 #include "verify/statistics.h"
 #include "verify_fixture.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 
 using namespace gnv;
@@ -42,6 +45,8 @@ class TestRecomputer final : public Recomputer {
     std::string device() const override { return "a test"; }
     uint16_t * weights(int slot) override { return on_backend_->weights(slot); }
     Result<Packed> pack(int slot, int64_t blocks, float global_scale) override {
+        CHECK(global_scale > 0);
+        CHECK(std::isfinite(global_scale));
         GNV_ASSIGN(const Packed packed, on_backend_->pack(slot, blocks, global_scale));
         if (flip_) const_cast<uint8_t *>(packed.codes)[0] ^= 1;
         return packed;
@@ -53,17 +58,16 @@ class TestRecomputer final : public Recomputer {
     const std::unique_ptr<DeviceRecomputer> on_backend_ = DeviceRecomputer::create(*backend_, 2).take();
 };
 
-static VerifyReport examine_again(const CheckpointPair & pair, Recomputer & recomputer) {
+static VerifyReport examine_again(const std::string & quantized, const std::string & source, Recomputer & recomputer) {
     VerifyOptions options;
     options.measure.recomputer = &recomputer;
-    return verify::verify(open_folder(pair.quantized).take(), open_folder(pair.source).take(), two_threads(), options)
-        .take();
+    return verify::verify(open_folder(quantized).take(), open_folder(source).take(), two_threads(), options).take();
 }
 
 TEST_CASE("weights quantized again: our bytes and llm-compressor's come out as stored, with the findings of without") {
     for (const CheckpointPair * pair : {&fused_pair(), &split_pair(), &reference_pair(), &odd_pair()}) {
         TestRecomputer recomputer;
-        const VerifyReport report = examine_again(*pair, recomputer);
+        const VerifyReport report = examine_again(pair->quantized, pair->source, recomputer);
         const VerifyReport plain = examine(pair->quantized, pair->source);
         CHECK(report.findings.all().size() == plain.findings.all().size());
         CHECK(report.errors() == plain.errors());
@@ -93,9 +97,31 @@ TEST_CASE("weights quantized again: our bytes and llm-compressor's come out as s
     CHECK(report_json(alone).find("\"recomputed\"") == std::string::npos);
 }
 
+TEST_CASE("a global scale that quantizes nothing is reported, and reaches no device") {
+    const CheckpointPair & pair = fused_pair();
+    for (const float value : {-1000.0f, 0.0f, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+        CAPTURE(value);
+        const ScratchFolder scratch;
+        std::vector<MemoryTensor> tensors = load_tensors(pair.quantized);
+        const auto damaged = std::find_if(tensors.begin(), tensors.end(), [](const MemoryTensor & tensor) {
+            return ends_with(tensor.name, ".weight_global_scale");
+        });
+        REQUIRE(damaged != tensors.end());
+        memcpy(damaged->data.data(), &value, sizeof value);
+        save_tensors(scratch.path(), tensors, 1);
+        copy_other_files(pair.quantized, scratch.path());
+        TestRecomputer recomputer;
+        const VerifyReport report = examine_again(scratch.path(), pair.source, recomputer);
+        CHECK(report.findings.count("L6", Severity::error) > 0);
+        uint64_t compared = 0;
+        for (const ModuleValues & values : report.measurements->modules) compared += values.compared;
+        CHECK(recomputed_summary(report).modules + 1 == compared);
+    }
+}
+
 TEST_CASE("other bytes than stored are counted; a device that agrees where the processor does not is refused") {
     TestRecomputer flipping(true);
-    const VerifyReport report = examine_again(fused_pair(), flipping);
+    const VerifyReport report = examine_again(fused_pair().quantized, fused_pair().source, flipping);
     const RecomputedSummary summary = recomputed_summary(report);
     CHECK(summary.same_modules == 0);
     CHECK(summary.blocks - summary.same_blocks >= summary.modules); // one in each piece
