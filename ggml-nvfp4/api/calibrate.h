@@ -49,7 +49,7 @@ class Calibration {
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
-    bool is_remote() const { return device_->device().kind != DeviceKind::cpu; }
+    bool is_remote() const { return device_->device().has_own_memory(); }
     Status plan_pass(ThreadPool & threads);
     Status make_packer();
     void find_units();

@@ -9,17 +9,15 @@ namespace gnv {
 
 namespace {
 
-constexpr uint64_t alignment = 256, largest_piece = 32 << 20;
+constexpr uint64_t largest_piece = 32 << 20;
 constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: one part in so many at most
-
-uint64_t aligned(uint64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
 uint64_t code_bytes(const LinearModule & linear, int64_t rows) {
-    return aligned(nvfp4::code_bytes(layout, rows, linear.columns));
+    return device_aligned(nvfp4::code_bytes(layout, rows, linear.columns));
 }
 uint64_t packed_bytes(const LinearModule & linear, int64_t rows) {
-    return code_bytes(linear, rows) + aligned(nvfp4::scale_bytes(layout, rows, linear.columns));
+    return code_bytes(linear, rows) + device_aligned(nvfp4::scale_bytes(layout, rows, linear.columns));
 }
 
 } // namespace
@@ -38,12 +36,12 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
     for (const auto & [layer, bytes] : of_block) largest_block = std::max(largest_block, bytes);
     for (const PlanUnit & unit : plan.units) units += unit.quantize;
     Size size;
-    size.maxima_bytes = aligned(units * sizeof(uint32_t));
+    size.maxima_bytes = device_aligned(units * sizeof(uint32_t));
     const uint64_t budget = std::min(device_budget / device_share, host_budget / host_share);
     if (largest_block == 0 || budget < size.maxima_bytes + 2 * widest_row) return size;
     const uint64_t room = budget - size.maxima_bytes;
-    size.piece_bytes =
-        std::min({largest_piece, aligned(std::max(largest_block, widest_row)), room / 2 / alignment * alignment});
+    size.piece_bytes = std::min({largest_piece, device_aligned(std::max(largest_block, widest_row)),
+                                 room / 2 / device_alignment * device_alignment});
     size.piece_bytes = std::max(size.piece_bytes, widest_row);
     // One that is being filled and one that is being written beside what is left over where modules do not end with pieces.
     const uint64_t wanted = largest_block / size.piece_bytes + 3;

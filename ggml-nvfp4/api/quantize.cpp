@@ -139,7 +139,7 @@ Status Quantization::prepare() {
 Status Quantization::calibrate(QuantizeRun & run) {
     const auto start = std::chrono::steady_clock::now();
     const double streamed = report_.stream_wall;
-    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(calibration_->device().kind != DeviceKind::cpu ? threads_.size() : 0));
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(calibration_->device().has_own_memory() ? threads_.size() : 0));
     PassHooks hooks;
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
         const std::vector<uint32_t> units = calibration_->take_units(group);

@@ -28,9 +28,7 @@ class CpuBackend final : public Backend {
     const Device & device() const override { return device_; }
 
     Result<DeviceMemory> allocate(size_t bytes) override {
-        constexpr size_t alignment = 256;
-        void * const memory =
-            std::aligned_alloc(alignment, (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
+        void * const memory = std::aligned_alloc(device_alignment, device_aligned(std::max<size_t>(bytes, 1)));
         if (!memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " of memory");
         return DeviceMemory(memory, {this});
     }

@@ -24,17 +24,25 @@ struct Device {
     std::string name;
     uint64_t memory_bytes = 0;
     int compute_major = 0, compute_minor = 0; // CUDA compute capability
+
+    bool has_own_memory() const { return kind != DeviceKind::cpu; } // else it is the host's
 };
 
 // What driver and libraries take of a device's memory for themselves: a part of every budget of it.
 inline constexpr uint64_t device_context_bytes = 640 << 20; // 576 on an H200
+
+// Blocks of memory that a backend gives begin at multiples of so many bytes, and so does what is laid out in them.
+inline constexpr uint64_t device_alignment = 256;
+constexpr uint64_t device_aligned(uint64_t bytes) {
+    return (bytes + device_alignment - 1) / device_alignment * device_alignment;
+}
 
 class Backend;
 struct DeviceMemoryDelete {
     Backend * backend = nullptr;
     void operator()(void * memory) const;
 };
-// Memory of a device, aligned to 256 bytes; must go before its backend does.
+// Memory of a device, aligned to device_alignment; must go before its backend does.
 using DeviceMemory = std::unique_ptr<void, DeviceMemoryDelete>;
 
 struct HostMemoryDelete {
@@ -63,7 +71,7 @@ class Backend {
 
     virtual Result<DeviceMemory> allocate(size_t bytes) = 0;
     virtual void free(void * memory) = 0; // DeviceMemory calls it
-    // Host memory from which copies run at full speed; aligned to 256 bytes.
+    // Host memory from which copies run at full speed, aligned as that of the device.
     virtual Result<HostMemory> allocate_host(size_t bytes) = 0;
     virtual void free_host(void * memory) = 0; // HostMemory calls it
     virtual Result<uint64_t> free_bytes() = 0; // of the device's memory, now

@@ -4,12 +4,11 @@
 
 namespace gnv {
 
-static uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
-
 uint64_t DeviceInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
-    return aligned(positions * sizeof(int32_t)) + aligned(3 * positions * sizeof(int32_t)) + aligned(positions) +
-           aligned((segments + 1) * sizeof(int32_t)) + 2 * aligned(segments * sizeof(int32_t));
+    return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
+           device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
+           2 * device_aligned(segments * sizeof(int32_t));
 }
 
 Result<DeviceInputs> DeviceInputs::create(Backend & device, uint64_t bytes) {
@@ -30,7 +29,7 @@ Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & i
     const auto place = [&](const auto & data) {
         using Element = typename std::decay_t<decltype(data)>::value_type;
         const uint64_t begin = used, bytes = data.size() * sizeof(Element);
-        used += aligned(bytes);
+        used += device_aligned(bytes);
         GNV_CHECK(used <= bytes_);
         if (bytes > 0) memcpy(static_cast<uint8_t *>(staging_.get()) + begin, data.data(), bytes);
         return reinterpret_cast<const Element *>(static_cast<const uint8_t *>(memory_.get()) + begin);

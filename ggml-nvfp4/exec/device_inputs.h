@@ -10,11 +10,11 @@ class DeviceInputs {
     // Bytes for batches of up to this shape, on the device and as many on the host.
     static uint64_t bytes(const BatchShape & shape);
     static Result<DeviceInputs> create(Backend & device, uint64_t bytes);
-    Status
-    allocate_host(Backend & device); // after create(); apart, because who is short of which memory makes a difference
+    // After create(); apart, because who is short of which memory makes a difference.
+    Status allocate_host(Backend & device);
     uint64_t bytes() const { return bytes_; }
 
-    // Queued, after waiting for what was: the last batch may still read from there.
+    // Queued, after waiting for the compute queue: the last batch may still read from there.
     Result<DeviceBatch> upload(Backend & device, const BatchInputs & inputs);
 
   private:

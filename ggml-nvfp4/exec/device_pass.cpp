@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <system_error>
 
 namespace gnv {
-
-static uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // --- Statistics of a layer ----------------------------------------------------------------------------------------------------
 
@@ -17,9 +14,9 @@ namespace {
 struct StatisticsLayout {
     uint64_t rows = 0, tokens = 0, magnitudes = 0, bytes = 0; // offsets; maxima come first
     explicit StatisticsLayout(const DevicePassSize & size) : rows(size_t(Observed::count_) + uint64_t(size.experts)) {
-        tokens = aligned(rows * sizeof(float));
-        magnitudes = tokens + aligned(uint64_t(size.experts) * sizeof(int64_t));
-        bytes = magnitudes + (size.magnitudes ? aligned(rows * magnitude_bins * sizeof(int64_t)) : 0);
+        tokens = device_aligned(rows * sizeof(float));
+        magnitudes = tokens + device_aligned(uint64_t(size.experts) * sizeof(int64_t));
+        bytes = magnitudes + (size.magnitudes ? device_aligned(rows * magnitude_bins * sizeof(int64_t)) : 0);
     }
     static uint64_t row(Observed observed) {
         return observed == Observed::expert_down_input ? uint64_t(Observed::count_) : uint64_t(observed);
@@ -73,7 +70,8 @@ Status DevicePass::take_statistics(size_t observer, LayerStatistics & statistics
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const DevicePassSize & size, bool & on_host) {
+Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const DevicePassSize & size, int threads,
+                                                       bool & on_host) {
     std::unique_ptr<DevicePass> pass(new DevicePass(device, size));
     GNV_ASSIGN(pass->weights_, device.allocate(size.weight_bytes));
     GNV_ASSIGN(pass->arena_, device.allocate(size.arena_bytes));
@@ -85,63 +83,28 @@ Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const D
         GNV_ASSIGN(pass->statistics_, device.allocate(size.statistic_bytes()));
     }
     on_host = true;
-    for (HostMemory & buffer : pass->host_weights_) {
-        GNV_ASSIGN(buffer, device.allocate_host(size.weight_bytes));
-    }
+    GNV_ASSIGN(pass->reader_, WeightReader::create(device, {size.weight_bytes, 2, threads}));
     GNV_TRY(pass->inputs_.allocate_host(device));
-    GNV_ASSIGN(pass->host_scales_, device.allocate_host(size.scale_bytes));
-    GNV_ASSIGN(pass->host_statistics_, device.allocate_host(StatisticsLayout(size).bytes));
-    GNV_ASSIGN(pass->host_logits_, device.allocate_host(size.logits_bytes));
-    GNV_ASSIGN(pass->readers_, ThreadPool::create(0));
+    if (size.scale_bytes > 0) {
+        GNV_ASSIGN(pass->host_scales_, device.allocate_host(size.scale_bytes));
+    }
+    if (size.observers > 0) {
+        GNV_ASSIGN(pass->host_statistics_, device.allocate_host(StatisticsLayout(size).bytes));
+    }
+    if (size.logits_bytes > 0) {
+        GNV_ASSIGN(pass->host_logits_, device.allocate_host(size.logits_bytes));
+    }
     return pass;
 }
 
 DevicePass::~DevicePass() {
-    if (reader_.joinable()) reader_.join();
     (void)device_.synchronize(); // nothing may be under way when memory goes
-}
-
-// --- Weights ------------------------------------------------------------------------------------------------------------------
-
-Status DevicePass::start_reading(WeightLoad load) {
-    slot_ = 1 - slot_;
-    reading_ = std::move(load);
-    auto * const memory = static_cast<uint8_t *>(host_weights_[slot_].get());
-    const auto read = [this, memory, trace = device_.trace()]() -> Status {
-        uint64_t used = 0;
-        for (WeightLoad::Part & part : reading_.parts) {
-            GNV_TRY(part.group.load(*part.catalog, *part.files, memory + used, *readers_, trace));
-            used += part.group.bytes();
-        }
-        return {};
-    };
-    try {
-        reader_ = std::thread([this, read] { read_status_ = guard_exceptions(read); });
-    } catch (const std::system_error & error) {
-        return fail(Code::out_of_memory, "cannot start a thread to read weights: ", error.what());
-    }
-    return {};
-}
-
-Result<std::vector<LoadedWeights>> DevicePass::finish_reading() {
-    reader_.join();
-    GNV_TRY(std::move(read_status_));
-    std::vector<LoadedWeights> loaded;
-    uint64_t used = 0;
-    for (const WeightLoad::Part & part : reading_.parts) {
-        loaded.push_back({part.group, part.group.copy_at(static_cast<uint8_t *>(weights_.get()) + used)});
-        used += part.group.bytes();
-    }
-    GNV_CHECK(used <= size_.weight_bytes);
-    device_.upload(weights_.get(), host_weights_[slot_].get(), used);
-    GNV_TRY(device_.synchronize());
-    return loaded;
 }
 
 InputScales DevicePass::upload_scales(const InputScales & scales) {
     const std::vector<float> packed = scales.packed();
     const uint64_t bytes = packed.size() * sizeof(float), begin = scales_used_;
-    scales_used_ += aligned(bytes);
+    scales_used_ += device_aligned(bytes);
     GNV_CHECK(scales_used_ <= size_.scale_bytes);
     uint8_t * const from = static_cast<uint8_t *>(host_scales_.get()) + begin;
     uint8_t * const to = static_cast<uint8_t *>(scales_.get()) + begin;

@@ -1,13 +1,12 @@
 // What a forward pass keeps on a device with memory of its own beside rows of hidden states (exec/device_rows.h): weights of
-// the group that computes, activations, inputs of the batch, statistics of a layer. And the two host buffers that weights pass
-// through: while the device works on one group, threads read the next.
+// the group that computes, activations, inputs of the batch, statistics of a layer. Weights come through two host buffers
+// (exec/weight_reader.h).
 #pragma once
 
 #include "exec/device_inputs.h"
+#include "exec/weight_reader.h"
 
 #include <memory>
-#include <string>
-#include <thread>
 #include <vector>
 
 namespace gnv {
@@ -25,30 +24,17 @@ struct DevicePassSize {
     uint64_t statistic_bytes() const; // of one layer, all observers
 };
 
-// Weights that come in together, one or more groups behind one another.
-struct WeightLoad {
-    struct Part {
-        WeightGroup group;
-        const WeightCatalog * catalog = nullptr;
-        const FolderFiles * files = nullptr;
-    };
-    std::vector<Part> parts;
-};
-struct LoadedWeights {
-    WeightGroup host, device;
-};
-
 class DevicePass {
   public:
-    // `on_host` becomes true when memory of the device is there and that of the host begins.
-    static Result<std::unique_ptr<DevicePass>> create(Backend & device, const DevicePassSize & size, bool & on_host);
+    // `on_host` becomes true when memory of the device is there and that of the host begins. `threads`: that read weights.
+    static Result<std::unique_ptr<DevicePass>> create(Backend & device, const DevicePassSize & size, int threads,
+                                                      bool & on_host);
     ~DevicePass();
 
-    // Starts reading weights into the other host buffer, in the background.
-    Status start_reading(WeightLoad load);
-    // Waits for what start_reading() began, and copies it to the device; by part. The host copy stays until the next but one
-    // call.
-    Result<std::vector<LoadedWeights>> finish_reading();
+    // Starts reading the next weights, over what the last but one call read.
+    Status start_reading(std::vector<WeightLoad> loads) { return reader_->start(std::move(loads)); }
+    // They are on the device then, in place of those before them.
+    Result<std::vector<LoadedWeights>> finish_reading() { return reader_->finish(weights_.get()); }
 
     // Waits for the last batch. `observer`: whose statistics the batch adds to.
     Result<DeviceBatch> upload(const BatchInputs & inputs, size_t observer);
@@ -75,13 +61,9 @@ class DevicePass {
     const DevicePassSize size_;
     DeviceInputs inputs_;
     DeviceMemory weights_, arena_, scales_, statistics_;
-    HostMemory host_weights_[2], host_scales_, host_statistics_, host_logits_;
+    HostMemory host_scales_, host_statistics_, host_logits_;
     uint64_t scales_used_ = 0;
-    int slot_ = 0;
-    WeightLoad reading_;
-    Status read_status_;
-    std::unique_ptr<ThreadPool> readers_;
-    std::thread reader_;
+    std::unique_ptr<WeightReader> reader_;
 };
 
 } // namespace gnv

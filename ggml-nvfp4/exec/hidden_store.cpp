@@ -13,8 +13,7 @@ uint64_t HiddenStore::Layout::row_bytes(Field field) const {
 }
 
 uint64_t HiddenStore::Layout::field_bytes(Field field) const {
-    constexpr uint64_t alignment = 256; // of memory of devices
-    return (uint64_t(positions) * row_bytes(field) + alignment - 1) / alignment * alignment;
+    return device_aligned(uint64_t(positions) * row_bytes(field));
 }
 
 uint64_t HiddenStore::Layout::bytes() const {

@@ -104,8 +104,8 @@ struct PassHooks {
     // A group's stages are done for all variants. The weights of the first variant are still there: in host memory until
     // before_reuse is called, and, where the device has memory of its own, on it (else null) for what the hook queues there.
     std::function<Status(const PassGroup & group, const WeightGroup & host, const WeightGroup * device)> on_group;
-    // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. The
-    // next group may have been computed, and its on_group not yet called, by then.
+    // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. Not
+    // after the last group, whose memory stays.
     std::function<Status()> before_reuse;
     // What it sees is in host memory, F32 or I32. Of a device with memory of its own that is a copy: let it see no more than
     // it wants.

@@ -24,15 +24,15 @@ std::vector<TextPass::State::Load> TextPass::State::list_loads() const {
     return loads;
 }
 
-// A part for each run of variants with the same weights: of the head all, else one.
+// A group of weights for each run of variants that share them: of the head all, else one.
 Status TextPass::State::start_reading(const Load & load) {
-    WeightLoad reads;
+    std::vector<WeightLoad> reads;
     const std::vector<WeightRef> refs = weights_of(model(), plan.groups[load.group].stages);
     for (const size_t v : load.variants) {
         const TextVariant & variant = variants[v];
-        if (!reads.parts.empty() && reads.parts.back().catalog == variant.weights) continue;
+        if (!reads.empty() && reads.back().catalog == variant.weights) continue;
         GNV_ASSIGN(WeightGroup group, WeightGroup::plan(*variant.weights, refs));
-        reads.parts.push_back({std::move(group), variant.weights, variant.files});
+        reads.push_back({std::move(group), variant.weights, variant.files});
     }
     return remote->start_reading(std::move(reads));
 }
@@ -141,7 +141,7 @@ Status TextPass::State::remote_logits(size_t v, const PassGroup & group, const W
 
 Status TextPass::State::run_remote_head(const PassGroup & group, const std::vector<LoadedWeights> & weights,
                                         const PassHooks & hooks) {
-    // Parts come in the order in which variants run, the last first.
+    // They come in the order in which variants run, the last first.
     std::vector<const WeightGroup *> of_variant(variants.size());
     size_t part = 0;
     for (size_t v = variants.size(); v-- > 0;) {

@@ -27,7 +27,7 @@ uint64_t TextPass::State::scale_bytes() const {
         const InputScales * const scales = variants[v].input_scales;
         const bool known = std::any_of(variants.begin(), variants.begin() + ptrdiff_t(v),
                                        [&](const TextVariant & other) { return other.input_scales == scales; });
-        if (scales && !known) bytes += (scales->packed().size() * sizeof(float) + 255) / 256 * 256;
+        if (scales && !known) bytes += device_aligned(scales->packed().size() * sizeof(float));
     }
     return bytes;
 }
@@ -144,7 +144,7 @@ Status TextPass::State::try_to_allocate_on_device(bool & on_host) {
             GNV_ASSIGN(stores.emplace_back(),
                        HiddenStore::create(plan.store, plan.store_place, *device, options.scratch_folder));
         }
-    GNV_ASSIGN(remote, DevicePass::create(*device, device_size(), on_host));
+    GNV_ASSIGN(remote, DevicePass::create(*device, device_size(), threads->size(), on_host));
     GNV_TRY(batch_rows->allocate_host());
     if (plan.store_place != StorePlace::device)
         for (size_t v = 0; v < variants.size(); v++) {

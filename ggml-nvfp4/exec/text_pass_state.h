@@ -45,7 +45,7 @@ struct TextPass::State {
     } watched;                             // whose maxima are on their way to the host
 
     const TextModel & model() const { return *variants.front().model; }
-    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
+    bool is_remote() const { return device->device().has_own_memory(); }
     StageOptions stage_options() const {
         return {options.observe, options.observe_magnitudes, options.expert_tokens, plan.expert_tile, false};
     }

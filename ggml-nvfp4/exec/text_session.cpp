@@ -39,14 +39,14 @@ Status TextSession::State::bring(size_t g) {
     void * const memory = weights[stay ? g : 0].get();
     if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
     const auto start = [&](size_t group) -> Status {
-        GNV_TRY(reader->start(groups[group], *variant.weights, *variant.files));
+        GNV_TRY(reader->start({{groups[group], variant.weights, variant.files}}));
         next = group;
         return {};
     };
     if (next != g) GNV_TRY(start(g));
     next.reset();
-    GNV_ASSIGN(groups[g], reader->finish(memory));
-    GNV_TRY(device->synchronize());
+    GNV_ASSIGN(std::vector<LoadedWeights> loaded, reader->finish(memory));
+    groups[g] = std::move(loaded.front().device);
     const size_t following = (g + 1) % groups.size();
     return stay && following == 0 ? Status() : start(following);
 }

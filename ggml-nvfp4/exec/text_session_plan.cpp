@@ -15,7 +15,7 @@ Status TextSession::State::cut_groups() {
     stages.push_back({Stage{StageKind::head}});
     for (const std::vector<Stage> & group : stages) {
         GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, weights_of(model(), group)));
-        const uint64_t bytes = (planned.bytes() + 255) / 256 * 256;
+        const uint64_t bytes = device_aligned(planned.bytes());
         weight_bytes += bytes;
         largest_group = std::max(largest_group, bytes);
         groups.push_back(std::move(planned));
@@ -113,7 +113,7 @@ Status TextSession::State::allocate() {
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
         GNV_ASSIGN(inputs, DeviceInputs::create(*device, DeviceInputs::bytes(largest_piece())));
         GNV_TRY(inputs.allocate_host(*device));
-        GNV_ASSIGN(reader, WeightReader::create(*device, largest_group, threads->size()));
+        GNV_ASSIGN(reader, WeightReader::create(*device, {largest_group, 1, threads->size()}));
     }
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)

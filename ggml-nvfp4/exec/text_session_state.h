@@ -38,7 +38,7 @@ struct TextSession::State {
     std::optional<size_t> next;           // the group that it reads
 
     ~State() { (void)device->synchronize(); } // nothing may be under way when memory goes
-    bool is_remote() const { return device->device().kind != DeviceKind::cpu; }
+    bool is_remote() const { return device->device().has_own_memory(); }
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;

@@ -10,7 +10,7 @@ static Shape whole_shape(const StateSpec & spec, int64_t segments, int64_t capac
     return shape;
 }
 
-static uint64_t entry_bytes(const Shape & shape) { return (tensor_bytes(DType::f32, shape) + 255) / 256 * 256; }
+static uint64_t entry_bytes(const Shape & shape) { return device_aligned(tensor_bytes(DType::f32, shape)); }
 
 uint64_t TextStates::bytes(const TextModel & model, int64_t segments, int64_t capacity) {
     uint64_t sum = 0;
