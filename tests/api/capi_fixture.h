@@ -20,6 +20,9 @@ struct Destroy {
     void operator()(gnv_comparison_t * comparison) const { gnv_comparison_destroy(comparison); }
     void operator()(gnv_report_t * report) const { gnv_report_destroy(report); }
     void operator()(gnv_text_t * text) const { gnv_text_destroy(text); }
+    void operator()(gnv_tokenizer_t * tokenizer) const { gnv_tokenizer_destroy(tokenizer); }
+    void operator()(gnv_dataset_t * dataset) const { gnv_dataset_destroy(dataset); }
+    void operator()(gnv_calibration_t * calibration) const { gnv_calibration_destroy(calibration); }
 };
 template <class T>
 using Handle = std::unique_ptr<T, Destroy>;

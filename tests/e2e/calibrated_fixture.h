@@ -18,12 +18,6 @@ using Ids = std::vector<std::vector<int32_t>>;
 inline const std::string reference_tokens = golden_folder + "/reference-tokens.json";
 inline const std::string padded_tokens = golden_folder + "/reference-padded-tokens.json";
 
-struct Destroyer {
-    void operator()(gnv_tokenizer_t * tokenizer) const { gnv_tokenizer_destroy(tokenizer); }
-    void operator()(gnv_dataset_t * dataset) const { gnv_dataset_destroy(dataset); }
-    void operator()(gnv_calibration_t * calibration) const { gnv_calibration_destroy(calibration); }
-};
-
 // One call of quantize, as its program makes it.
 struct CalibratedRun {
     std::string source = tiny_folder, destination;
@@ -59,8 +53,8 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
         return status;
     const Handle<gnv_plan_t> plan(plan_handle);
 
-    std::unique_ptr<gnv_tokenizer_t, Destroyer> tokenizer;
-    std::unique_ptr<gnv_dataset_t, Destroyer> dataset;
+    Handle<gnv_tokenizer_t> tokenizer;
+    Handle<gnv_dataset_t> dataset;
     if (!run.tokens.empty()) {
         gnv_tokenizer_t * tokenizer_handle = nullptr;
         if (const gnv_status status = gnv_tokenizer_load(engine, run.source.c_str(), &tokenizer_handle)) return status;
@@ -73,7 +67,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
             return status;
         dataset.reset(dataset_handle);
     }
-    std::unique_ptr<gnv_calibration_t, Destroyer> calibration;
+    Handle<gnv_calibration_t> calibration;
     if (!run.statistics.empty()) {
         std::vector<const char *> paths;
         for (const std::string & path : run.statistics) paths.push_back(path.c_str());

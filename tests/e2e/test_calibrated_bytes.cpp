@@ -157,7 +157,7 @@ TEST_CASE("a statistics file in place of the data: the same files; of two halves
         const char * const list[] = {paths[swapped].c_str(), paths[!swapped].c_str()};
         gnv_calibration_t * merged = nullptr;
         REQUIRE(gnv_calibration_load(engine.get(), list, 2, &merged) == GNV_OK);
-        const std::unique_ptr<gnv_calibration_t, Destroyer> owner(merged);
+        const Handle<gnv_calibration_t> owner(merged);
         gnv_text_t * text = nullptr;
         REQUIRE(gnv_calibration_text(merged, GNV_TEXT_JSON, &text) == GNV_OK);
         scratch.save("merged.json", gnv_text_data(text));

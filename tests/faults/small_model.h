@@ -4,6 +4,7 @@
 
 #include "checkpoint_files.h"
 #include "formats/checkpoint_writer.h"
+#include "quant/plan.h"
 #include "scratch.h"
 #include "tools/synthetic_checkpoint.h"
 
@@ -38,6 +39,24 @@ inline void write_small_model(const std::string & folder) {
     GNV_CHECK(write_file_synced(join_path(folder, "tokenizer_config.json"), "{\"chat_template\": \"\"}\n").ok());
     GNV_CHECK(make_directory(join_path(folder, "images")).ok());
     GNV_CHECK(write_file_synced(join_path(folder, "images/a.png"), std::string(5000, 'a')).ok());
+}
+
+// With the tokenizer of the model in `other` in place of its own, which only looks like one.
+inline void write_small_model_and_tokenizer(const std::string & folder, const std::string & other) {
+    write_small_model(folder);
+    for (const char * name : {"tokenizer.json", "tokenizer_config.json"}) {
+        GNV_CHECK(remove_file(join_path(folder, name)).ok());
+        GNV_CHECK(copy_file_synced(join_path(other, name), join_path(folder, name)).ok());
+    }
+}
+
+// What runs over it plan, in small files.
+inline Plan plan_small_model(const std::string & folder, Scheme scheme) {
+    PlanOptions options;
+    options.recipe.scheme = scheme;
+    options.shard_bytes = small_shard_bytes;
+    options.threads = 2;
+    return gnv::make_plan(folder, options).take();
 }
 
 // Relative path -> content of every file of a folder.

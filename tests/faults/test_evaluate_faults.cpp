@@ -1,8 +1,8 @@
 // verify --data on a failing machine: the same figures or a message, and no file of logits that looks complete and is not.
-#include "faults/fault_loop.h"
+#include "faults/run_fixture.h"
 
 #include <doctest/doctest.h>
-#include <ggml-nvfp4.h>
+#include <optional>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -23,50 +23,22 @@ class Comparison {
     std::string report, report_from_logits, logits_content;
 
     Comparison() {
-        write_small_model(source);
-        const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny/";
-        for (const char * name : {"tokenizer.json", "tokenizer_config.json"}) {
-            REQUIRE(remove_file(join_path(source, name)).ok());
-            REQUIRE(copy_file_synced(tiny + name, join_path(source, name)).ok());
-        }
-        gnv_engine_options options;
-        gnv_engine_options_init(&options);
-        options.threads = 2;
-        REQUIRE(gnv_engine_create(&options, &engine_) == GNV_OK);
-        gnv_plan_options plan_options;
-        gnv_plan_options_init(&plan_options);
-        plan_options.scheme = GNV_SCHEME_NVFP4A16;
-        gnv_plan_t * plan = nullptr;
-        REQUIRE(gnv_plan_create(engine_, source.c_str(), &plan_options, &plan) == GNV_OK);
-        REQUIRE(gnv_quantize(plan, quantized.c_str(), nullptr, nullptr) == GNV_OK);
-        gnv_plan_destroy(plan);
-
-        gnv_tokenizer_t * tokenizer = nullptr;
-        REQUIRE(gnv_tokenizer_load(engine_, source.c_str(), &tokenizer) == GNV_OK);
-        gnv_dataset_options data;
-        gnv_dataset_options_init(&data);
-        const std::string tokens =
-            scratch.save("tokens.json", "{\"input_ids\":[[5,6,7,8,9,10,11,12,13],[100,200,300],[1,2,3,4,5,6,7]]}");
-        data.tokens_file = tokens.c_str();
-        REQUIRE(gnv_dataset_open(engine_, tokenizer, &data, &dataset_) == GNV_OK);
-        gnv_tokenizer_destroy(tokenizer);
-
+        write_small_model_and_tokenizer(source, tiny_folder);
+        texts_.emplace(source, scratch);
+        const Handle<gnv_plan_t> plan = test::make_plan(texts_->engine(), source);
+        REQUIRE(gnv_quantize(plan.get(), quantized.c_str(), nullptr, nullptr) == GNV_OK);
         const Outcome saved = run(false, report);
         REQUIRE_MESSAGE(saved.status == GNV_OK, saved.message);
         logits_content = read_file(logits, 1 << 24).take();
         const Outcome reused = run(true, report_from_logits);
         REQUIRE_MESSAGE(reused.status == GNV_OK, reused.message);
     }
-    ~Comparison() {
-        gnv_dataset_destroy(dataset_);
-        gnv_engine_destroy(engine_);
-    }
 
     // Runs the source and saves its logits, or takes them from the file.
     Outcome run(bool from_logits, std::string & json, const fault_plan * fault = nullptr) const {
         gnv_evaluate_options options;
         gnv_evaluate_options_init(&options);
-        options.dataset = dataset_;
+        options.dataset = texts_->dataset();
         options.lines = GNV_LINE_W4A16;
         options.scratch_folder = scratch.path().c_str();
         (from_logits ? options.logits : options.save_logits) = logits.c_str();
@@ -74,11 +46,11 @@ class Comparison {
         gnv_text_t * text = nullptr;
         Outcome outcome;
         fault_arm(fault);
-        outcome.status = gnv_evaluate(engine_, quantized.c_str(), source.c_str(), &options, &evaluation);
+        outcome.status = gnv_evaluate(texts_->engine(), quantized.c_str(), source.c_str(), &options, &evaluation);
         if (outcome.status == GNV_OK) outcome.status = gnv_evaluation_text(evaluation, GNV_TEXT_JSON, &text);
         outcome.fired = fault_fired();
         fault_arm(nullptr);
-        outcome.message = gnv_last_error(engine_);
+        outcome.message = gnv_last_error(texts_->engine());
         json = take_text(text);
         gnv_evaluation_destroy(evaluation);
         return outcome;
@@ -98,8 +70,7 @@ class Comparison {
     }
 
   private:
-    gnv_engine_t * engine_ = nullptr;
-    gnv_dataset_t * dataset_ = nullptr;
+    std::optional<OpenTexts> texts_;
 };
 
 } // namespace

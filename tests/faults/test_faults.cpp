@@ -1,8 +1,7 @@
 // A run in which the operating system fails: every call of every kind in turn, in this process. Whatever fails, the
 // caller gets a status and a message, no file stays open, nothing leaks (the sanitizer builds run this too), and what
 // carries the destination's name is complete.
-#include "faults/fault_loop.h"
-#include "quant/plan.h"
+#include "faults/run_fixture.h"
 
 #include <doctest/doctest.h>
 #include <ggml-nvfp4.h>
@@ -61,10 +60,7 @@ struct Model {
   private:
     Plan make() const {
         write_small_model(source);
-        PlanOptions options;
-        options.recipe.scheme = Scheme::nvfp4a16;
-        options.shard_bytes = small_shard_bytes;
-        return make_plan(source, options).take();
+        return plan_small_model(source, Scheme::nvfp4a16);
     }
 };
 

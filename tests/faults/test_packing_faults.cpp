@@ -1,7 +1,7 @@
 // Weights that are packed by a backend and written in the background while the operating system fails: threads end, the ring
 // of pieces does not hold anybody up, nothing looks finished.
 #include "e2e/packing_fixture.h"
-#include "faults/fault_loop.h"
+#include "faults/run_fixture.h"
 
 #include <doctest/doctest.h>
 
@@ -41,32 +41,13 @@ struct Model {
         return outcome;
     }
 
-    void clean() const {
-        for (const std::string & folder : {destination, destination + ".partial"})
-            if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
-    }
-
-    void check(const Outcome & outcome) const {
-        CAPTURE(outcome.message);
-        const std::string partial = destination + ".partial";
-        if (outcome.status == GNV_OK) {
-            CHECK(read_folder(destination) == result);
-            CHECK_FALSE(path_exists(partial));
-            return;
-        }
-        CHECK(names_a_cause(outcome.message, scratch.path()));
-        if (path_exists(destination)) CHECK(read_folder(destination) == result);
-        if (path_exists(join_path(partial, "journal"))) CHECK(false_claim(partial, result, plan.output) == "");
-    }
+    void clean() const { remove_result(destination); }
+    void check(const Outcome & outcome) const { check_result(outcome, destination, scratch.path(), plan, result); }
 
   private:
     Plan make() const {
         write_small_model(source);
-        PlanOptions options;
-        options.recipe.scheme = Scheme::nvfp4a16;
-        options.shard_bytes = small_shard_bytes;
-        options.threads = 2;
-        return make_plan(source, options).take();
+        return plan_small_model(source, Scheme::nvfp4a16);
     }
 };
 
@@ -81,12 +62,5 @@ TEST_CASE("packing in the background: every call that fails in turn ends the run
         {FAULT_SYNC, EIO, Expect::failure},
         {FAULT_MEMORY, ENOMEM, Expect::either},
     };
-    for (const FaultCase & fault_case : cases) {
-        for_every_fault(fault_case, model.scratch.path(), [&](const fault_plan & fault) {
-            const Outcome outcome = model.run(&fault);
-            model.check(outcome);
-            model.clean();
-            return outcome;
-        });
-    }
+    run_with_faults(model, cases);
 }

@@ -2,7 +2,6 @@
 // mid-run. Calls are sampled here; test_faults.cpp goes through all of them inside one process.
 #include "faults/fault_shim.h"
 #include "faults/small_model.h"
-#include "quant/plan.h"
 #include "tokenizer/fixture.h"
 
 #include <algorithm>
@@ -66,18 +65,12 @@ struct Model {
 
   private:
     Plan make(bool calibrated) const {
-        write_small_model(source);
-        if (calibrated) { // a tokenizer that is one
-            const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny/";
-            for (const char * name : {"tokenizer.json", "tokenizer_config.json"}) {
-                REQUIRE(remove_file(join_path(source, name)).ok());
-                REQUIRE(copy_file_synced(tiny + name, join_path(source, name)).ok());
-            }
+        if (calibrated) {
+            write_small_model_and_tokenizer(source, GNV_TEST_BINARY_DIR "/data/qwen36-tiny");
+        } else {
+            write_small_model(source);
         }
-        PlanOptions options;
-        options.recipe.scheme = calibrated ? Scheme::nvfp4 : Scheme::nvfp4a16;
-        options.shard_bytes = small_shard_bytes;
-        return make_plan(source, options).take();
+        return plan_small_model(source, calibrated ? Scheme::nvfp4 : Scheme::nvfp4a16);
     }
 };
 
