@@ -165,7 +165,7 @@ bool Calibration::holds(const PassGroup & group, const PlanUnit & unit) const {
 
 std::vector<uint32_t> Calibration::take_units(const PassGroup & group) {
     std::vector<uint32_t> units;
-    for (const uint32_t u : units_of_layer_[size_t(group.stages.front().layer + 1)]) {
+    for (const uint32_t u : units_of_layer_[size_t(layer_of(group) + 1)]) {
         if (taken_[u] || !holds(group, plan_.units[u])) continue;
         taken_[u] = true;
         units.push_back(u);

@@ -164,12 +164,12 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
     return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
         gnv_quantize_options options;
         gnv_quantize_options_init(&options);
-        if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
         if (!api::take_options(given, options))
             return Status(Code::invalid_argument,
                           "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
-        GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
         if (options.phases) *options.phases = nullptr;
+        if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
+        GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
         run.destination = destination;
         run.overwrite = options.overwrite != 0;
         CalibrationData data;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 namespace gnv {
 
@@ -52,15 +53,16 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
 Result<std::unique_ptr<DevicePacker>> DevicePacker::create(Backend & device, const Plan & plan, const Size & size) {
     GNV_CHECK(size.pieces > 0);
     std::unique_ptr<DevicePacker> packer(new DevicePacker(device, plan, size));
+    packer->free_slots_.resize(size.pieces);
+    std::iota(packer->free_slots_.begin(), packer->free_slots_.end(), 0);
     GNV_ASSIGN(packer->device_memory_, device.allocate(size.device_bytes()));
     GNV_ASSIGN(packer->host_memory_, device.allocate_host(size.host_bytes()));
-    for (uint32_t slot = 0; slot < size.pieces; slot++) packer->free_slots_.push_back(slot);
     return packer;
 }
 
 DevicePacker::~DevicePacker() {
-    GNV_CHECK(free_slots_.size() == size_.pieces || !host_memory_);
-    (void)device_.synchronize(Queue::compute); // nothing may be under way when memory goes
+    GNV_CHECK(free_slots_.size() == size_.pieces || !host_memory_); // pieces are gone
+    (void)device_.synchronize(Queue::compute);                      // nothing may be under way when memory goes
     (void)device_.synchronize(Queue::download);
 }
 

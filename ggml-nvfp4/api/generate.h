@@ -31,8 +31,9 @@ struct GenerateResult {
 // `text`: the characters that this token completes. False ends the text.
 using OnToken = std::function<bool(int32_t id, const std::string & text, bool is_stop)>;
 
-// Goes on from the session's state, with long prompts in the session's pieces; `prompt` fits the caches, which hold `capacity` positions. Only ids that are tokens of
-// `tokenizer` are chosen. Afterwards the session has seen all but the last token.
+// Goes on from the session's state, with long prompts in the session's pieces; `prompt` fits the caches, which hold
+// `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. Afterwards the session has seen all but the last
+// token.
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
                                 std::span<const int32_t> prompt, const GenerateOptions & options,
                                 const OnToken & on_token);

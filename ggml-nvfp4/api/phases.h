@@ -11,7 +11,7 @@
 namespace gnv {
 
 struct Phase {
-    std::string lane; // which threads, or which queue of the device; "run": of the whole
+    std::string lane; // which threads, or which queue of the device: see docs/json.md
     std::string name;
     uint64_t spans = 0;
     double seconds = 0;

@@ -129,11 +129,7 @@ Status Quantization::prepare() {
     }
     if (!options_.calibration) return {};
     GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
-    GNV_TRY(calibration_->start_measuring(trace_));
-    const PassPlan planned = calibration_->plan_with_packing();
-    report_.planned_bytes = planned.host.total();
-    report_.planned_device_bytes = planned.device.total();
-    return {};
+    return calibration_->start_measuring(trace_);
 }
 
 Status Quantization::calibrate(QuantizeRun & run) {
@@ -157,6 +153,9 @@ Status Quantization::calibrate(QuantizeRun & run) {
     if (!stopped.ok()) return stopped;
     if (!status.ok()) return status;
     GNV_TRY(run.finish_groups(jobs, report_));
+    const PassPlan planned = calibration_->plan_with_packing(); // smaller than at first where others took memory
+    report_.planned_bytes = planned.host.total();
+    report_.planned_device_bytes = planned.device.total();
     report_.pass_wall = seconds_since(start);
     report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());

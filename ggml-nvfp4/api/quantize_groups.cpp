@@ -124,7 +124,10 @@ Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
         (void)cpu::absolute_maximum(source.dtype, data, linear.rows * linear.columns, finite);
         if (!finite) return not_finite(linear, 0, uint64_t(linear.rows), data);
     }
-    return Status(Code::device, "a weight changed on its way to the device: its memory may be faulty");
+    const LinearModule & first = plan_.linear(plan_.modules[plan_.units[unit].first]);
+    return fail(Code::device, plan_.checkpoint.describe(plan_.source_of(first)),
+                ": NaN or Inf in the device's copy of ", first.name,
+                " or of what shares its scale, none in the host's: is the device's memory in order?");
 }
 
 } // namespace gnv

@@ -42,7 +42,7 @@ void DevicePass::watch(size_t observer) {
     device_.download(host_statistics_.get(), statistic<float>(observer, 0), layout.rows * sizeof(float));
 }
 
-Observed DevicePass::worst_of_watched() const {
+Observed DevicePass::first_bad_of_watched() const {
     const auto * const maxima = static_cast<const float *>(host_statistics_.get());
     const auto finite = [](float maximum) { return std::isfinite(maximum); };
     for (size_t i = 0; i < size_t(Observed::count_); i++)

@@ -45,10 +45,10 @@ class DevicePass {
 
     // Statistics are those of one layer.
     void clear_statistics();
-    // Queues a look at the maxima of an observer; after synchronize() worst_of_watched() is the first observed input that
+    // Queues a look at the maxima of an observer; after synchronize() first_bad_of_watched() is the first observed input that
     // was not finite, or count_.
     void watch(size_t observer);
-    Observed worst_of_watched() const;
+    Observed first_bad_of_watched() const;
     // What the device measured becomes `statistics`, where there is room for it.
     Status take_statistics(size_t observer, LayerStatistics & statistics);
 

@@ -35,7 +35,6 @@ class HiddenStore {
     static Result<HiddenStore> create(const Layout & layout, StorePlace place, Backend & device,
                                       const std::string & scratch_folder);
 
-    const Layout & layout() const { return layout_; }
     StorePlace place() const { return place_; }
     // Rows [first, first + count) of a field: in the store's own memory, or null.
     void * rows(Field field, int64_t first) const;

@@ -1,7 +1,7 @@
 // A forward pass of many sequences through a text model, layer-major: each group of weights comes in once, all batches run
 // through it, and it leaves. This is the one loop behind calibration and comparison.
 //
-//   for each group of stages                        (weights: one group in memory, the system reads the next one ahead)
+//   for each group of stages                        (weights: one group in memory, the next one is read ahead)
 //       for each variant                            (checkpoint x arithmetic: source, W4A4, ...)
 //           for each batch of whole sequences       (hidden states: in the store, a row each position)
 //               build the graph, run it

@@ -45,8 +45,8 @@ Status TextPass::State::check_watched(const PassGroup & group, const WeightGroup
     const PassBatch & batch = *watched.batch;
     const size_t v = watched.variant;
     watched.batch = nullptr;
-    const Observed worst = remote->worst_of_watched();
-    if (worst == Observed::count_) return {};
+    const Observed first_bad = remote->first_bad_of_watched();
+    if (first_bad == Observed::count_) return {};
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
     GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, 0));
     StageRunner runner(*device, stage_options());
@@ -59,7 +59,7 @@ Status TextPass::State::check_watched(const PassGroup & group, const WeightGroup
     call.looks_for_bad_input = true;
     const Status status = runner.run(call, remote->arena(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad);
-    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(worst),
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(first_bad),
                 ": NaN or Inf, which was not there when the batch was computed again: is the memory of ",
                 device->device().name, " in order?");
 }
