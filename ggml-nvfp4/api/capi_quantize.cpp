@@ -132,6 +132,12 @@ static Status check_options(const gnv_quantize_options & options) {
     return {};
 }
 
+static Status take_quantize_options(const gnv_quantize_options * given, gnv_quantize_options & options) {
+    gnv_quantize_options_init(&options);
+    if (api::take_options(given, options)) return {};
+    return Status(Code::invalid_argument, "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+}
+
 // How to calibrate.
 static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & options) {
     GNV_TRY(check_options(options));
@@ -147,10 +153,7 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
 gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * given) {
     return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
         gnv_quantize_options options;
-        gnv_quantize_options_init(&options);
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+        GNV_TRY(take_quantize_options(given, options));
         if (!options.dataset) return Status(Code::invalid_argument, "gnv_plan_add_calibration: there is no data set");
         GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
         const CalibrationData data = make_calibration_data(options.dataset->set, options.dataset->options);
@@ -163,10 +166,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
     if (report) *report = nullptr;
     return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
         gnv_quantize_options options;
-        gnv_quantize_options_init(&options);
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
+        GNV_TRY(take_quantize_options(given, options));
         if (options.phases) *options.phases = nullptr;
         if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
         GNV_ASSIGN(QuantizeOptions run, calibration_options(options));

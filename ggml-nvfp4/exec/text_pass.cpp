@@ -295,6 +295,10 @@ Status TextPass::State::allocate() {
     if (plan.store_place == StorePlace::file) {
         GNV_ASSIGN(staging, allocate_block(plan.host.hidden_states, "hidden states of a batch"));
     }
+    return create_stores();
+}
+
+Status TextPass::State::create_stores() {
     for (size_t v = 0; v < variants.size(); v++) {
         GNV_ASSIGN(HiddenStore store,
                    HiddenStore::create(plan.store, plan.store_place, *device, options.scratch_folder));

@@ -139,18 +139,10 @@ Status TextPass::State::choose_remote_plan() {
 Status TextPass::State::try_to_allocate_on_device(bool & on_host) {
     on_host = false;
     GNV_ASSIGN(batch_rows, DeviceRows::create(*device, rows_size()));
-    if (plan.store_place == StorePlace::device)
-        for (size_t v = 0; v < variants.size(); v++) {
-            GNV_ASSIGN(stores.emplace_back(),
-                       HiddenStore::create(plan.store, plan.store_place, *device, options.scratch_folder));
-        }
+    if (plan.store_place == StorePlace::device) GNV_TRY(create_stores());
     GNV_ASSIGN(remote, DevicePass::create(*device, device_size(), threads->size(), on_host));
     GNV_TRY(batch_rows->allocate_host());
-    if (plan.store_place != StorePlace::device)
-        for (size_t v = 0; v < variants.size(); v++) {
-            GNV_ASSIGN(stores.emplace_back(),
-                       HiddenStore::create(plan.store, plan.store_place, *device, options.scratch_folder));
-        }
+    if (plan.store_place != StorePlace::device) GNV_TRY(create_stores());
     const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float);
     if (options.head) {
         GNV_ASSIGN(logits_memory, allocate_block(uint64_t(plan.head_positions) * row * variants.size(), "logits"));

@@ -66,6 +66,7 @@ struct TextPass::State {
 
     // --- Memory
     Status allocate();
+    Status create_stores();
     Status allocate_on_device();
     Status try_to_allocate_on_device(bool & on_host);
     void release_device();

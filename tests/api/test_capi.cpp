@@ -208,7 +208,10 @@ TEST_CASE("quantize reports progress, can be stopped, and gives its times") {
     CHECK(watched.last.tensors_total == 2557);
     CHECK(watched.last.bytes == watched.last.bytes_total);
 
+    gnv_text_t * phases = owner.get(); // cleared, whatever fails
+    options.phases = &phases;
     CHECK(gnv_quantize(plan.get(), nullptr, &options, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(phases == nullptr);
     CHECK(gnv_quantize(plan.get(), tiny_folder.c_str(), &options, nullptr) == GNV_INVALID_ARGUMENT);
     options.struct_size = 0;
     CHECK(gnv_quantize(plan.get(), (scratch / "other").c_str(), &options, nullptr) == GNV_INVALID_ARGUMENT);

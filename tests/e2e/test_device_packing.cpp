@@ -154,6 +154,8 @@ TEST_CASE("a device whose copy is not what was sent there is told apart from a b
     run.damage = [](WeightGroup & weights, uint8_t * memory) { memset(memory, 0xff, weights.bytes()); };
     const Status status = quantize_by_groups(run);
     CHECK(status.code() == Code::device);
+    for (const char * part : {".safetensors", "model.language_model.", "NaN or Inf in the device's copy of"})
+        CHECK_MESSAGE(status.message().find(part) != std::string::npos, status.message());
     CHECK_FALSE(path_exists(run.destination));
 }
 
