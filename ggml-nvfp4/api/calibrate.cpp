@@ -1,6 +1,5 @@
 #include "api/calibrate.h"
 
-#include "api/open_device.h"
 #include "core/memory.h"
 
 #include <algorithm>

@@ -1,6 +1,5 @@
 #include "api/generate.h"
 #include "api/model_handle.h"
-#include "api/open_device.h"
 #include "api/tokenizer_handle.h"
 
 #include <algorithm>

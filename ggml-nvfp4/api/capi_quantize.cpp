@@ -191,8 +191,12 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             };
         }
         GNV_ASSIGN(const QuantizeReport result, quantize(plan->plan, *plan->engine->threads, run));
-        if (report) *report = api::make_text(quantize_report_json(plan->plan, result));
-        if (options.phases) *options.phases = api::make_text(quantize_report_text(result));
+        // Both or none: after a failure there is nothing to destroy.
+        std::unique_ptr<gnv_text_t> json, table;
+        if (report) json.reset(api::make_text(quantize_report_json(plan->plan, result)));
+        if (options.phases) table.reset(api::make_text(quantize_report_text(result)));
+        if (report) *report = json.release();
+        if (options.phases) *options.phases = table.release();
         return {};
     });
 }

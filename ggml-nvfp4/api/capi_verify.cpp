@@ -49,9 +49,8 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         verify::VerifyOptions run = take_verify_options(options);
         std::unique_ptr<Backend> device;
         std::unique_ptr<DeviceRecomputer> recomputer;
-        if (options.device < 0) return fail(Code::invalid_argument, "there is no device ", options.device);
-        if (options.device > 0) {
-            GNV_ASSIGN(device, open_cuda(options.device - 1));
+        if (options.device != 0) { // the CPU compares without packing again
+            GNV_ASSIGN(device, open_device(options.device, *engine->threads));
             GNV_ASSIGN(recomputer, DeviceRecomputer::create(*device, engine->threads->size()));
             run.measure.recomputer = recomputer.get();
         }

@@ -63,7 +63,9 @@ std::string number_text(double value, const char * format) {
 
 std::string rate_text(double per_second, Phase::Rate rate) {
     if (rate == Phase::Rate::none || per_second <= 0) return "";
-    if (rate == Phase::Rate::flops) return number_text(per_second / 1e12, "%.3g TFLOP/s");
+    if (rate == Phase::Rate::flops)
+        return per_second < 1e12 ? number_text(per_second / 1e9, "%.3g GFLOP/s")
+                                 : number_text(per_second / 1e12, "%.3g TFLOP/s");
     return number_text(per_second / 1e9, per_second < 1e12 ? "%.3g GB/s" : "%.0f GB/s");
 }
 

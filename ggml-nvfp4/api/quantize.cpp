@@ -46,15 +46,13 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
 
 // What the scheme needs and the caller has to give; everything that can be said before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
-    if (!options.trace_file.empty()) GNV_TRY(check_trace_path(options.trace_file));
+    if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
     if (!options.save_statistics.empty()) {
         const std::string & path = options.save_statistics;
         if (!options.calibration)
             return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
                         ": give calibration data (--calib, --tokens), or leave --save-stats out");
-        if (path_exists(path)) return fail(Code::already_exists, path, " exists; statistics are not written over it");
-        if (!path_exists(parent_path(path)))
-            return fail(Code::not_found, parent_path(path), ", the folder for ", base_name(path), ", does not exist");
+        GNV_TRY(check_new_file(path));
     }
     if (plan.options.recipe.scheme != Scheme::nvfp4) {
         if (options.calibration || options.statistics)

@@ -81,13 +81,6 @@ Status write_events(PieceFile & file, const Trace & trace) {
 
 } // namespace
 
-Status check_trace_path(const std::string & path) {
-    if (path_exists(path)) return fail(Code::already_exists, path, " exists; a trace is not written over it");
-    if (!path_exists(parent_path(path)))
-        return fail(Code::not_found, parent_path(path), ", the folder for ", base_name(path), ", does not exist");
-    return {};
-}
-
 Status write_trace(const std::string & path, const Trace & trace) {
     const std::string partial = path + ".partial";
     if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed

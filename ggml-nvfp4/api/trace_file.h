@@ -11,8 +11,6 @@ namespace gnv {
 // How many spans a file holds at most: 16 MB of memory while the run lasts, some 80 MB of text.
 inline constexpr size_t trace_file_events = size_t(1) << 19;
 
-// `path` must not exist, and its folder must: what can be said before the run.
-Status check_trace_path(const std::string & path);
 // A JSON array of events: the name of each row, every span with flops and bytes, and how many spans did not find room. Its
 // name appears when it is complete.
 Status write_trace(const std::string & path, const Trace & trace);

@@ -150,13 +150,8 @@ void Run::choose_lines() {
 }
 
 Status Run::open_device() {
-    if (options_.device < 0) return fail(Code::invalid_argument, "there is no device ", options_.device);
-    if (options_.device == 0) {
-        device_ = open_cpu(threads_);
-        return {};
-    }
-    GNV_ASSIGN(device_, open_cuda(options_.device - 1));
-    out_.device = device_->device().name;
+    GNV_ASSIGN(device_, gnv::open_device(options_.device, threads_));
+    if (device_->device().has_own_memory()) out_.device = device_->device().name;
     return {};
 }
 

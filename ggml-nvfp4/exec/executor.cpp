@@ -33,7 +33,7 @@ class ArenaGuard {
     }
     void open([[maybe_unused]] const void * begin, [[maybe_unused]] uint64_t bytes) {
 #ifdef GNV_ARENA_GUARDS
-        ASAN_UNPOISON_MEMORY_REGION(begin, bytes);
+        if (bytes_ > 0) ASAN_UNPOISON_MEMORY_REGION(begin, bytes);
 #endif
     }
     ~ArenaGuard() {
@@ -111,7 +111,8 @@ Tensor Executor::tensor_of(const Graph & graph, const ArenaPlan & plan, const Bi
 
 Status Executor::run(const Graph & graph, const ArenaPlan & plan, const Bindings & bindings, void * arena,
                      const OnTap & on_tap, BadValue * bad, const AfterNode & after_node) {
-    ArenaGuard guard(arena, plan.bytes);
+    // Nothing to guard where nodes run later, in memory that is not the host's.
+    ArenaGuard guard(arena, backend_.device().has_own_memory() ? 0 : plan.bytes);
     NodeTensors tensors;
     for (size_t n = 0; n < graph.nodes().size(); n++) {
         const Node & node = graph.nodes()[n];

@@ -236,6 +236,15 @@ bool path_exists(const std::string & path) {
     return lstat(path.c_str(), &info) == 0;
 }
 
+Status check_new_file(const std::string & path) {
+    if (path_exists(path)) return fail(Code::already_exists, path, " exists; it is not written over");
+    const std::string folder = parent_path(path);
+    if (!path_exists(folder))
+        return fail(Code::not_found, folder, ", the folder for ", base_name(path), ", does not exist");
+    if (access(folder.c_str(), W_OK | X_OK) == 0) return {};
+    return system_failure("cannot write to " + folder + ", the folder for " + base_name(path), errno);
+}
+
 bool is_directory(const std::string & path) {
     struct stat info;
     return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);

@@ -63,6 +63,8 @@ struct DirectoryEntry {
 Result<std::vector<DirectoryEntry>> list_directory(const std::string & path);
 
 bool path_exists(const std::string & path); // a broken symbolic link exists
+// Fails when a file cannot be made here later: something has its name, or its folder is not there or not writable.
+Status check_new_file(const std::string & path);
 bool is_directory(const std::string & path);
 Status make_directory(const std::string & path);
 Status sync_directory(const std::string & path);

@@ -8,6 +8,20 @@
 using namespace gnv;
 using gnv::test::ScratchFolder;
 
+TEST_CASE("a new file: what stands in its way is told before it is made") {
+    const ScratchFolder folder;
+    CHECK(check_new_file(folder / "a").ok());
+    CHECK_FALSE(path_exists(folder / "a"));
+    folder.save("a", "content");
+    CHECK(check_new_file(folder / "a").code() == Code::already_exists);
+    const Status missing = check_new_file(folder / "nowhere/a");
+    CHECK(missing.code() == Code::not_found);
+    CHECK(missing.message().find("the folder for a, does not exist") != std::string::npos);
+    const Status fixed = check_new_file("/proc/sys/kernel/a"); // no file can be made there, not even by root
+    CHECK_FALSE(fixed.ok());
+    CHECK(fixed.message().find("/proc/sys/kernel, the folder for a") != std::string::npos);
+}
+
 TEST_CASE("positioned reads and writes are complete or fail with file and byte") {
     const ScratchFolder folder;
     const std::string path = folder / "data";
