@@ -43,7 +43,7 @@ void fill_with_numbers(uint16_t * out, uint64_t count) {
 
 Status measure_copies(Backend & device, uint64_t memory_bytes, DeviceLimits & limits) {
     constexpr uint64_t beyond_caches = 256 << 20, enough = 64 << 20;
-    const uint64_t bytes = std::min(beyond_caches, memory_bytes / 2 / 256 * 256);
+    const uint64_t bytes = std::min(beyond_caches, memory_bytes / 2 / device_alignment * device_alignment);
     const uint64_t host_bytes = std::min(bytes, enough);
     constexpr uint64_t least = 32 << 20; // less tells about launches and caches
     if (bytes < least) return {};

@@ -43,20 +43,11 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
             check_same(c.remote.run(texts, options), expected);
         }
         options.batch_positions = 0;
-        options.device_bytes = 1;
-        options.device_bytes = smallest_budget(c.remote.create(texts, options).take_status());
-        const Outcome on_host = c.remote.run(texts, options);
-        CHECK(on_host.plan.store_place == StorePlace::host);
-        check_same(on_host, expected);
+        check_same(run_on_host(c.remote, texts, options), expected);
         options.device_bytes--;
         CHECK(c.remote.create(texts, options).status().code() == Code::out_of_memory);
         options.device_bytes++;
-        options.scratch_folder = scratch.path();
-        options.ram_bytes = 1;
-        options.ram_bytes = smallest_budget(c.remote.create(texts, options).take_status());
-        const Outcome in_file = c.remote.run(texts, options);
-        CHECK(in_file.plan.store_place == StorePlace::file);
-        check_same(in_file, expected);
+        check_same(run_in_file(c.remote, texts, options, scratch.path()), expected);
     }
 }
 

@@ -1,6 +1,7 @@
 // A session on a CUDA device: against the recorded FP32 outputs of the Transformers implementation, and against itself with
 // the text in pieces and with weights that stream.
 #include "forward/forward_fixture.h"
+#include "id_list.h"
 
 #include <chrono>
 #include <cstdio>
@@ -84,10 +85,8 @@ Distance distance_of(const std::vector<float> & found, const std::vector<float> 
     return distance;
 }
 
-} // namespace
-
-TEST_CASE("recorded logits: within 2 % at the typical position, mean KL divergence below 1e-3") {
-    const Fixture f;
+// Of the logits of all positions of the short texts to those that the reference computed in FP32.
+Distance distance_to_recorded(const Fixture & f) {
     const GoldenFile golden("text.safetensors");
     std::vector<float> found, expected;
     for (const std::string text : {"text1", "text63", "text70"}) {
@@ -96,7 +95,14 @@ TEST_CASE("recorded logits: within 2 % at the typical position, mean KL divergen
         found.insert(found.end(), logits.begin(), logits.end());
         expected.insert(expected.end(), recorded.begin(), recorded.end());
     }
-    const Distance distance = distance_of(found, expected);
+    return distance_of(found, expected);
+}
+
+} // namespace
+
+TEST_CASE("recorded logits: within 2 % at the typical position, mean KL divergence below 1e-3") {
+    const Fixture f;
+    const Distance distance = distance_to_recorded(f);
     CAPTURE(distance.median_error);
     CAPTURE(distance.mean_divergence);
     CHECK(distance.median_error < 0.02);
@@ -108,21 +114,12 @@ TEST_CASE("recorded logits: within 2 % at the typical position, mean KL divergen
 TEST_CASE("greedy continuation with caches") {
     const Fixture f;
     const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
-    const auto read_ids = [](const JsonValue & list) {
-        std::vector<int32_t> ids;
-        REQUIRE(list.for_each_element([&](size_t, const JsonValue & value) -> Status {
-                        ids.push_back(int32_t(value.as_int().take()));
-                        return {};
-                    })
-                    .ok());
-        return ids;
-    };
     int tokens = 0, same = 0;
     REQUIRE(golden.root()
                 .for_each_element([&](size_t, const JsonValue & text) -> Status {
-                    std::vector<int32_t> next = read_ids(text.get("prompt_ids").take());
+                    std::vector<int32_t> next = read_id_list(text.get("prompt_ids").take());
                     const auto session = f.session({1, 256});
-                    for (const int32_t expected : read_ids(text.get("new_ids").take())) {
+                    for (const int32_t expected : read_id_list(text.get("new_ids").take())) {
                         const std::vector<float> logits = logits_of(*session, next, false);
                         const auto best = std::max_element(logits.begin(), logits.end());
                         tokens++;
@@ -276,18 +273,10 @@ TEST_CASE("FP32 is refused, with what to do") {
 
 TEST_CASE("bench of a session" * doctest::skip()) {
     const Fixture f;
-    const GoldenFile golden("text.safetensors");
-    std::vector<float> found, expected;
-    for (const std::string text : {"text1", "text63", "text70"}) {
-        const std::vector<float> logits = logits_of(*f.session({1, 128}), golden.ints(text + ".input_ids"));
-        const std::vector<float> recorded = golden.floats(text + ".logits");
-        found.insert(found.end(), logits.begin(), logits.end());
-        expected.insert(expected.end(), recorded.begin(), recorded.end());
-    }
     const auto print = [](const char * name, const Distance & distance) {
         printf("%-44s median error %.5f, mean KL %.3g\n", name, distance.median_error, distance.mean_divergence);
     };
-    print("BF16 on the device to recorded FP32", distance_of(found, expected));
+    print("BF16 on the device to recorded FP32", distance_to_recorded(f));
     const auto session = f.session({1, 700});
     const std::vector<int32_t> ids = text_ids(200);
     const std::vector<float> whole = in_pieces(*session, ids, {});

@@ -5,6 +5,7 @@
 #include "checkpoint_files.h"
 #include "core/sha256.h"
 #include "formats/json.h"
+#include "id_list.h"
 
 #include <cmath>
 #include <map>
@@ -125,16 +126,6 @@ inline std::string tokens_text(const Ids & ids, const Ids & masks = {}) {
         return "[" + out + "]";
     };
     return "{\"input_ids\":" + lists(ids) + (masks.empty() ? "" : ",\"attention_mask\":" + lists(masks)) + "}";
-}
-
-inline std::vector<int32_t> read_id_list(const JsonValue & list) {
-    std::vector<int32_t> ids;
-    REQUIRE(list.for_each_element([&](size_t, const JsonValue & value) -> Status {
-                    ids.push_back(int32_t(value.as_int().take()));
-                    return {};
-                })
-                .ok());
-    return ids;
 }
 
 // A list of lists of a tokens file.

@@ -56,6 +56,16 @@ class Comparison {
         return outcome;
     }
 
+    // The report of a machine in order, or a message.
+    Outcome run_with(const fault_plan & fault, bool from_logits) const {
+        std::string json;
+        const Outcome outcome = run(from_logits, json, &fault);
+        CAPTURE(outcome.message);
+        if (outcome.status == GNV_OK) CHECK(json == (from_logits ? report_from_logits : report));
+        if (outcome.status != GNV_OK) CHECK(names_a_cause(outcome.message, scratch.path()));
+        return outcome;
+    }
+
     // What a run that saves logits left behind: all of them, or a file that is refused, or none.
     void check_logits(const Outcome & outcome) const {
         if (outcome.status == GNV_OK) {
@@ -86,11 +96,7 @@ TEST_CASE("comparisons that save logits: every call that fails in turn is told, 
     };
     for (const FaultCase & fault_case : cases) {
         for_every_fault(fault_case, comparison.scratch.path(), [&](const fault_plan & fault) {
-            std::string json;
-            const Outcome outcome = comparison.run(false, json, &fault);
-            CAPTURE(outcome.message);
-            if (outcome.status == GNV_OK) CHECK(json == comparison.report);
-            if (outcome.status != GNV_OK) CHECK(names_a_cause(outcome.message, comparison.scratch.path()));
+            const Outcome outcome = comparison.run_with(fault, false);
             comparison.check_logits(outcome);
             return outcome;
         });
@@ -107,13 +113,7 @@ TEST_CASE("comparisons with saved logits: every call that fails in turn is told,
         {FAULT_MEMORY, ENOMEM, Expect::either},
     };
     for (const FaultCase & fault_case : cases) {
-        for_every_fault(fault_case, comparison.scratch.path(), [&](const fault_plan & fault) {
-            std::string json;
-            const Outcome outcome = comparison.run(true, json, &fault);
-            CAPTURE(outcome.message);
-            if (outcome.status == GNV_OK) CHECK(json == comparison.report_from_logits);
-            if (outcome.status != GNV_OK) CHECK(names_a_cause(outcome.message, comparison.scratch.path()));
-            return outcome;
-        });
+        for_every_fault(fault_case, comparison.scratch.path(),
+                        [&](const fault_plan & fault) { return comparison.run_with(fault, true); });
     }
 }

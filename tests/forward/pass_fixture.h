@@ -192,4 +192,24 @@ inline uint64_t smallest_budget(const Status & failure) {
     return std::stoull(failure.message().substr(at + before.size()));
 }
 
+// Runs with the least device memory that would do, and leaves it in `options`: hidden states are in host memory then.
+inline Outcome run_on_host(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options) {
+    options.device_bytes = 1;
+    options.device_bytes = smallest_budget(f.create(texts, options).take_status());
+    Outcome outcome = f.run(texts, options);
+    CHECK(outcome.plan.store_place == StorePlace::host);
+    return outcome;
+}
+
+// The same with the least host memory: they are in a file of the folder then.
+inline Outcome run_in_file(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options,
+                           const std::string & folder) {
+    options.scratch_folder = folder;
+    options.ram_bytes = 1;
+    options.ram_bytes = smallest_budget(f.create(texts, options).take_status());
+    Outcome outcome = f.run(texts, options);
+    CHECK(outcome.plan.store_place == StorePlace::file);
+    return outcome;
+}
+
 } // namespace gnv::test

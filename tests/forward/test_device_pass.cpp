@@ -107,17 +107,8 @@ TEST_CASE("logits with hidden states in every place") {
     const auto texts = make_texts({70, 33, 129, 64});
     const Outcome expected = c.host.run(texts, everything());
     PassOptions options = everything();
-    options.device_bytes = 1;
-    options.device_bytes = smallest_budget(c.remote.create(texts, options).status());
-    const Outcome on_host = c.remote.run(texts, options);
-    CHECK(on_host.plan.store_place == StorePlace::host);
-    check_same(on_host, expected);
-    options.scratch_folder = scratch.path();
-    options.ram_bytes = 1;
-    options.ram_bytes = smallest_budget(c.remote.create(texts, options).status());
-    const Outcome in_file = c.remote.run(texts, options);
-    CHECK(in_file.plan.store_place == StorePlace::file);
-    check_same(in_file, expected);
+    check_same(run_on_host(c.remote, texts, options), expected);
+    check_same(run_in_file(c.remote, texts, options, scratch.path()), expected);
 }
 
 TEST_CASE("a NaN on a device is named as on the CPU") {

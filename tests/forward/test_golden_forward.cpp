@@ -1,5 +1,6 @@
 // The text model against what the Transformers implementation recorded (tests/data/golden/text.safetensors).
 #include "forward/forward_fixture.h"
+#include "id_list.h"
 #include <doctest/doctest.h>
 
 #include <map>
@@ -98,20 +99,11 @@ TEST_CASE("log-probabilities of 700 positions within 1e-4") {
 TEST_CASE("greedy continuation with caches, token for token") {
     Fixture f;
     const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
-    const auto read_ids = [](const JsonValue & list) {
-        std::vector<int32_t> ids;
-        REQUIRE(list.for_each_element([&](size_t, const JsonValue & value) -> Status {
-                        ids.push_back(int32_t(value.as_int().take()));
-                        return {};
-                    })
-                    .ok());
-        return ids;
-    };
     int texts = 0;
     REQUIRE(golden.root()
                 .for_each_element([&](size_t, const JsonValue & text) -> Status {
-                    std::vector<int32_t> next = read_ids(text.get("prompt_ids").take());
-                    const std::vector<int32_t> expected = read_ids(text.get("new_ids").take());
+                    std::vector<int32_t> next = read_id_list(text.get("prompt_ids").take());
+                    const std::vector<int32_t> expected = read_id_list(text.get("new_ids").take());
                     const auto session = f.session(256);
                     std::vector<int32_t> found;
                     while (found.size() < expected.size()) {
