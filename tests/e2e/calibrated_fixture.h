@@ -25,8 +25,8 @@ struct CalibratedRun {
     std::string tokens;                  // file of ids; empty: no data
     std::vector<std::string> statistics; // files
     std::string scratch_folder, save_statistics, trace_file;
-    uint64_t ram_bytes = 0;
-    int threads = 2;
+    uint64_t ram_bytes = 0, device_bytes = 0;
+    int threads = 2, device = 0;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
@@ -82,6 +82,8 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.calibration = calibration.get();
     options.precision = run.precision;
     options.experts = run.experts;
+    options.device = run.device;
+    options.device_bytes = run.device_bytes;
     options.scratch_folder = run.scratch_folder.empty() ? nullptr : run.scratch_folder.c_str();
     options.save_statistics = run.save_statistics.empty() ? nullptr : run.save_statistics.c_str();
     options.progress = run.progress;

@@ -1,6 +1,5 @@
 // W4A4 with calibration against what llm-compressor wrote for the same ids.
-#include "e2e/calibrated_fixture.h"
-#include "golden_file.h"
+#include "e2e/reference_fixture.h"
 
 #include <cmath>
 #include <set>
@@ -33,42 +32,6 @@ const Reference & reference() {
     return it;
 }
 
-struct Fingerprint {
-    std::string dtype_and_shape, sha256;
-};
-
-std::map<std::string, Fingerprint> recorded_tensors() {
-    const JsonDocument document = JsonDocument::read(golden_folder + "/tensors.json", 100'000'000).take();
-    std::map<std::string, Fingerprint> out;
-    REQUIRE(document.root()
-                .for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
-                    std::vector<int64_t> shape;
-                    for (const int32_t extent : read_id_list(value.get("shape").value())) shape.push_back(extent);
-                    Fingerprint & print = out[std::string(name)];
-                    print.dtype_and_shape =
-                        concat(value.get("dtype").value().as_string().value(), " ", shape_text(shape));
-                    print.sha256 = value.get("sha256").value().as_string().value();
-                    return {};
-                })
-                .ok());
-    return out;
-}
-
-// The norms that llm-compressor rewrites while it loads a model: w becomes (w + 1) - 1 in BF16. We keep the source's bytes.
-std::set<std::string> rewritten_norms() {
-    std::set<std::string> names = {"model.language_model.norm.weight"};
-    for (int layer = 0; layer < 8; layer++) {
-        const std::string prefix = concat("model.language_model.layers.", layer, ".");
-        names.insert(prefix + "input_layernorm.weight");
-        if (layer >= 2)
-            names.insert(prefix + "post_attention_layernorm.weight"); // the first two come back as they were
-        if (layer != 3 && layer != 7) continue;                       // full attention
-        names.insert(prefix + "self_attn.q_norm.weight");
-        names.insert(prefix + "self_attn.k_norm.weight");
-    }
-    return names;
-}
-
 std::string replaced(std::string text, const std::string & what, const std::string & by) {
     const size_t at = text.find(what);
     REQUIRE(at != std::string::npos);
@@ -92,35 +55,7 @@ const char * observed_of(const std::string & module) {
 } // namespace
 
 TEST_CASE("names, dtypes and shapes of all tensors are the reference's, and the bytes of all it did not measure") {
-    const auto recorded = recorded_tensors();
-    const std::set<std::string> rewritten = rewritten_norms();
-    std::map<std::string, std::string> source;
-    for (const MemoryTensor & tensor : load_tensors(tiny_folder))
-        source[tensor.name] = sha256_hex(tensor.data.data(), tensor.data.size()).take();
-    CHECK(reference().tensors.size() == recorded.size());
-    CHECK(recorded.size() == 3357);
-    CHECK(rewritten.size() == 19);
-    size_t equal = 0, input_scales = 0;
-    for (const MemoryTensor & tensor : reference().tensors) {
-        CAPTURE(tensor.name);
-        const auto found = recorded.find(tensor.name);
-        REQUIRE(found != recorded.end());
-        CHECK(concat(dtype_name(tensor.dtype), " ", shape_text(tensor.shape)) == found->second.dtype_and_shape);
-        const std::string hash = sha256_hex(tensor.data.data(), tensor.data.size()).take();
-        if (ends_with(tensor.name, ".input_global_scale")) { // measured: compared as numbers below
-            input_scales++;
-            continue;
-        }
-        if (rewritten.count(tensor.name)) {
-            CHECK(hash == source.at(tensor.name));
-            CHECK(hash != found->second.sha256);
-            continue;
-        }
-        CHECK(hash == found->second.sha256);
-        equal++;
-    }
-    CHECK(input_scales == 800);
-    CHECK(equal == 3357 - 800 - 19);
+    check_reference_tensors(reference().tensors);
 }
 
 TEST_CASE("config.json is the reference's, but for the pattern that names the draft head; recipe.yaml byte for byte") {
@@ -147,10 +82,7 @@ TEST_CASE("config.json is the reference's, but for the pattern that names the dr
 }
 
 TEST_CASE("input scales: at least 740 of 800 within two BF16 steps of the reference, none beyond 12 %") {
-    const GoldenFile subset("subset.safetensors");
-    std::map<std::string, float> expected;
-    for (const HeaderTensor & tensor : subset.tensors())
-        if (ends_with(tensor.name, ".input_global_scale")) expected[tensor.name] = subset.floats(tensor.name).at(0);
+    const std::map<std::string, float> expected = reference_input_scales();
     const ScaleComparison compared = compare_scales(input_scales_of(reference().result), expected);
     MESSAGE(compared.near, " of ", compared.compared, " within two steps, worst ", compared.worst);
     CHECK(compared.compared == 800);

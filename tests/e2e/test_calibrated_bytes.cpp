@@ -1,4 +1,5 @@
 // The same source, plan and data give the same bytes, whatever the threads, the budget and the way that statistics took.
+#include "budget_message.h"
 #include "e2e/calibrated_fixture.h"
 
 #include <algorithm>
@@ -66,14 +67,6 @@ std::vector<std::vector<double>> layer_numbers(const std::string & path, const c
                 })
                 .ok());
     return out;
-}
-
-// The number that a message about a budget names.
-uint64_t smallest_budget(const std::string & message) {
-    const std::string before = "the least that would do is ";
-    const size_t at = message.find(before);
-    REQUIRE_MESSAGE(at != std::string::npos, message);
-    return std::stoull(message.substr(at + before.size()));
 }
 
 } // namespace

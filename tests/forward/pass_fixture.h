@@ -1,6 +1,7 @@
 // Forward passes over made-up texts, and all that they give.
 #pragma once
 
+#include "budget_message.h"
 #include "exec/text_pass.h"
 #include "faults/small_model.h"
 #include "forward/forward_fixture.h"
@@ -185,12 +186,7 @@ inline PassOptions everything() {
     return options;
 }
 
-inline uint64_t smallest_budget(const Status & failure) {
-    const std::string before = "the least that would do is ";
-    const size_t at = failure.message().find(before);
-    REQUIRE_MESSAGE(at != std::string::npos, failure.message());
-    return std::stoull(failure.message().substr(at + before.size()));
-}
+inline uint64_t smallest_budget(const Status & failure) { return smallest_budget(failure.message()); }
 
 // Runs with the least device memory that would do, and leaves it in `options`: hidden states are in host memory then.
 inline Outcome run_on_host(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options) {
