@@ -1,7 +1,10 @@
-// Causal attention in blocks of 64 queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes (running
+// Causal attention in blocks of queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes (running
 // maximum and sum). Probabilities are rounded to BF16 before they are divided by their sum, not after.
 //
-//   a block: 4 warps x 16 queries of one head; keys and values come in tiles through shared memory
+//   a block: 4 warps x 16 queries of one head; tiles of keys and values come through shared memory, the values while scores
+//   are computed, the next keys while values are summed
+//
+// Tiles are counted from the first key of the text, so that a query's sums run in one order wherever its block begins.
 //
 // With a cache, keys and values before the segment come from there, those of the segment from where they were made. They were
 // BF16 when they were stored, so the cache's F32 goes back to BF16 without a loss. Segments of a single position run the
@@ -9,37 +12,53 @@
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
+#include "cuda/tiles.cuh"
 
 namespace gnv::cuda {
 
 namespace {
 
-constexpr int warps = 4, queries = warps * 16;
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
+constexpr float log2_of_e = 1.44269504088896341f;
+
+// How a block works: `keys` in a tile.
+template <int head_, int keys_, int warps_>
+struct Tiling {
+    static constexpr int head = head_, keys = keys_, warps = warps_;
+    static constexpr int queries = warps * 16, threads = warps * warp_size;
+    static constexpr int stride = head + padding; // of a row in shared memory
+    static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
+};
 
 // Copies rows [first, count) of one head to shared memory; rows from `count` on become zeros, those before `first` are left.
-template <int head, int rows>
-__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int64_t count, int64_t first = 0) {
-    constexpr int pieces = head / 8;
-    for (int i = threadIdx.x; i < rows * pieces; i += warps * warp_size) {
-        const int row = i / pieces, piece = i % pieces;
-        if (row < first) continue;
-        copy_16_bytes(to + row * (head + padding) + piece * 8, from + (row < count ? row : first) * stride + piece * 8,
-                      row < count);
+template <class T, int rows>
+__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0) {
+    constexpr int pieces = T::head / 8, rows_at_once = T::threads / pieces;
+    static_assert(T::threads % pieces == 0 && rows % rows_at_once == 0);
+    const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
+    to += begin * T::stride + piece * 8;
+    from += begin * stride + piece * 8;
+#pragma unroll
+    for (int i = 0; i < rows / rows_at_once; i++) {
+        const int row = begin + i * rows_at_once;
+        const bool exists = row < count;
+        // What does not exist is not read, but its address must be one that could be.
+        const bf16 * const source = exists ? from + i * rows_at_once * stride : from - (begin - first) * stride;
+        if (row >= first) copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
     }
 }
 
 // Copies rows [0, count) of one head from a cache.
-template <int head, int rows>
-__device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int64_t count) {
-    constexpr int pieces = head / 8;
-    for (int i = threadIdx.x; i < rows * pieces; i += warps * warp_size) {
+template <class T, int rows>
+__device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int count) {
+    constexpr int pieces = T::head / 8;
+    for (int i = threadIdx.x; i < rows * pieces; i += T::threads) {
         const int row = i / pieces, piece = i % pieces;
         if (row >= count) continue;
         const auto * const source = reinterpret_cast<const float4 *>(from + row * stride + piece * 8);
         const float4 low = source[0], high = source[1];
         const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-        *reinterpret_cast<Eight *>(to + row * (head + padding) + piece * 8) = pack(values);
+        *reinterpret_cast<Eight *>(to + row * T::stride + piece * 8) = pack(values);
     }
 }
 
@@ -47,8 +66,7 @@ __device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int64
 __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * segments, int segment_count,
                              AttentionCache cache, int64_t width) {
     const int64_t t = blockIdx.x;
-    int segment = 0;
-    while (segment + 1 < segment_count && segments[segment + 1] <= t) segment++;
+    const int segment = stretch_of(segments, segment_count, t);
     const int64_t row = segment * cache.capacity + cache.past[segment] + (t - segments[segment]);
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
         cache.k[row * width + i] = __bfloat162float(k[t * width + i]);
@@ -56,142 +74,193 @@ __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * seg
     }
 }
 
-template <int head, int keys, bool cached>
-__global__ void __launch_bounds__(warps * warp_size)
+// What a warp holds of its 16 queries, as mma.cuh lays sums out: rows lane / 4 and lane / 4 + 8.
+template <class T>
+struct Softmax {
+    float o[T::head / 8][4] = {};              // weighted sums of values
+    float largest[2] = {-INFINITY, -INFINITY}; // scores so far, before they are scaled
+    float sum[2] = {0, 0};                     // of exp, this lane's columns only
+};
+
+// s = q k^T of 16 queries and a tile of keys.
+template <class T>
+__device__ void multiply_keys(float (&s)[T::keys / 8][4], const bf16 * q, const bf16 * k) {
+    const int lane = threadIdx.x % warp_size;
+    q += lane % 16 * T::stride + lane / 16 * 8;
+    k += (lane % 8 + lane / 16 * 8) * T::stride + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int d = 0; d < T::head; d += 16) {
+        uint32_t a[4];
+        load_matrices(a, q + d);
+#pragma unroll
+        for (int n = 0; n < T::keys; n += 16) {
+            uint32_t b[4]; // keys n.. n + 7: d, d + 8; keys n + 8..: d, d + 8
+            load_matrices(b, k + n * T::stride + d);
+            multiply_add(s[n / 8], a, b[0], b[1]);
+            multiply_add(s[n / 8 + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+// Scores become probabilities without their common divisor; what was summed up before shrinks to the new maximum.
+template <class T>
+__device__ void take_softmax(Softmax<T> & state, float (&s)[T::keys / 8][4], float scale) {
+    bool shrinks = false;
+    float shift[2], shrink[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float most = state.largest[i];
+#pragma unroll
+        for (int n = 0; n < T::keys / 8; n++) most = fmaxf(most, fmaxf(s[n][2 * i], s[n][2 * i + 1]));
+        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 2));
+        shift[i] = most == -INFINITY ? 0.0f : most * scale; // nothing seen yet: all of exp is 0
+        shrink[i] = exp2f(state.largest[i] * scale - shift[i]);
+        state.largest[i] = most;
+        state.sum[i] *= shrink[i];
+        shrinks |= shrink[i] != 1;
+    }
+#pragma unroll
+    for (int n = 0; n < T::keys / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            s[n][i] = exp2f(s[n][i] * scale - shift[i / 2]);
+            state.sum[i / 2] += s[n][i];
+        }
+    if (!__any_sync(all_lanes, shrinks)) return; // times 1
+#pragma unroll
+    for (int d = 0; d < T::head / 8; d++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) state.o[d][i] *= shrink[i / 2];
+}
+
+// o += s v
+template <class T>
+__device__ void add_values(Softmax<T> & state, const float (&s)[T::keys / 8][4], const bf16 * v) {
+    const int lane = threadIdx.x % warp_size;
+    v += lane % 16 * T::stride + lane / 16 * 8;
+#pragma unroll
+    for (int n = 0; n < T::keys; n += 16) {
+        const uint32_t a[4] = {pair_of(s[n / 8][0], s[n / 8][1]), pair_of(s[n / 8][2], s[n / 8][3]),
+                               pair_of(s[n / 8 + 1][0], s[n / 8 + 1][1]), pair_of(s[n / 8 + 1][2], s[n / 8 + 1][3])};
+#pragma unroll
+        for (int d = 0; d < T::head; d += 16) {
+            uint32_t b[4]; // columns d.. d + 7: keys n, n + 8; columns d + 8..: keys n, n + 8
+            load_matrices_transposed(b, v + n * T::stride + d);
+            multiply_add(state.o[d / 8], a, b[0], b[1]);
+            multiply_add(state.o[d / 8 + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+// Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of queries before
+// each segment, and in all.
+template <class T, bool cached>
+__global__ void __launch_bounds__(T::threads)
     attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
-                     int segment_count, const uint8_t * key_mask, AttentionCache cache, bf16 * out) {
-    constexpr int stride = head + padding;
+                     int segment_count, const int32_t * first_blocks, const uint8_t * key_mask, AttentionCache cache,
+                     bf16 * out) {
+    constexpr int head = T::head, keys = T::keys, queries = T::queries;
     extern __shared__ __align__(16) bf16 shared[];
     bf16 * const q_tile = shared;
-    bf16 * const k_tile = q_tile + queries * stride;
-    bf16 * const v_tile = k_tile + keys * stride;
+    bf16 * const k_tile = q_tile + queries * T::stride;
+    bf16 * const v_tile = k_tile + keys * T::stride;
 
-    // Blocks of queries are numbered through all segments.
-    int64_t block = blockIdx.x, begin = 0, end = 0;
-    int segment = 0;
-    for (; segment < segment_count; segment++) {
-        begin = segments[segment], end = segments[segment + 1];
-        const int64_t blocks = (end - begin + queries - 1) / queries;
-        if (block < blocks) break;
-        block -= blocks;
-    }
-    if (segment == segment_count || (cached && end - begin == 1)) return;
-    const int64_t past = cached ? cache.past[segment] : 0;
-    const int64_t first = begin + block * queries; // of the queries, in the batch
+    const int block = int(blockIdx.x / unsigned(p.query_heads)), query_head = int(blockIdx.x % unsigned(p.query_heads));
+    if (block >= first_blocks[segment_count]) return;
+    const int segment = stretch_of(first_blocks, segment_count, block);
+    const int begin = segments[segment], end = segments[segment + 1], past = cached ? cache.past[segment] : 0;
+    // The last queries of a segment see the most keys: their blocks come first, so that none is left over at the end.
+    const int first = begin + (first_blocks[segment + 1] - 1 - block) * queries;
     // Keys and queries are numbered from the beginning of the text.
-    const int64_t shift = past - begin, length = past + end - begin;
-    const int query_head = blockIdx.y, key_head = query_head / (p.query_heads / p.key_heads);
+    const int shift = past - begin, length = past + end - begin;
+    const int key_head = query_head / (p.query_heads / p.key_heads);
     const int64_t q_stride = int64_t(p.query_heads) * head, k_stride = int64_t(p.key_heads) * head;
-    const bf16 * const k_head = k + int64_t(key_head) * head;
-    const bf16 * const v_head = v + int64_t(key_head) * head;
+    const bf16 * const k_head = k + int64_t(key_head) * head - shift * k_stride; // of key 0
+    const bf16 * const v_head = v + int64_t(key_head) * head - shift * k_stride;
 
-    copy_rows<head, queries>(q_tile, q + first * q_stride + int64_t(query_head) * head, q_stride, end - first);
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const int row = lane / 4,
               pair = lane % 4 * 2; // of the accumulators: rows row and row + 8, columns pair and pair + 1
-    float o[head / 8][4] = {};
-    float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-    const int64_t query[2] = {first + shift + warp * 16 + row, first + shift + warp * 16 + row + 8};
-    const int64_t last_key = min(first + shift + queries, length); // keys from here on are later than all queries
-
-    for (int64_t key = 0; key < last_key; key += keys) {
-        __syncthreads();
-        const int64_t from_cache = cached ? max(past - key, int64_t(0)) : 0; // rows of the tile
-        if (from_cache > 0) {
-            const int64_t at = (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head;
-            copy_cached<head, keys>(k_tile, cache.k + at, k_stride, from_cache);
-            copy_cached<head, keys>(v_tile, cache.v + at, k_stride, from_cache);
-        }
-        copy_rows<head, keys>(k_tile, k_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
-        copy_rows<head, keys>(v_tile, v_head + (key - shift) * k_stride, k_stride, length - key, from_cache);
+    const int first_query = first + shift + warp * 16;         // of the warp
+    const int last_key = min(first + shift + queries, length); // keys from here on are later than all queries
+    // A tile of keys or of values.
+    const auto load = [&](bf16 * tile, const bf16 * made, const float * stored, int key) {
+        const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
+        if (from_cache > 0)
+            copy_cached<T, keys>(tile, stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
+                                 k_stride, from_cache);
+        if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
         commit_copies();
-        wait_for_copies<0>();
-        __syncthreads();
+    };
 
+    copy_rows<T, queries>(q_tile, q + first * q_stride + int64_t(query_head) * head, q_stride, end - first);
+    load(k_tile, k_head, cache.k, 0);
+    Softmax<T> state;
+    const float scale = p.scale * log2_of_e;
+    for (int key = 0; key < last_key; key += keys) {
+        wait_for_copies<0>();
+        __syncthreads(); // the keys are there, and nobody works on the values before
+        load(v_tile, v_head, cache.v, key);
+        const bool sees = key < first_query + 16; // else all keys are later than the warp's queries
         float s[keys / 8][4] = {};
+        if (sees) {
+            multiply_keys<T>(s, q_tile + warp * 16 * T::stride, k_tile);
+            if (key_mask || key + keys > first_query + 1) {
 #pragma unroll
-        for (int d = 0; d < head; d += 16) {
-            uint32_t a[4];
-            load_matrices(a, q_tile + (warp * 16 + lane % 16) * stride + d + lane / 16 * 8);
+                for (int n = 0; n < keys / 8; n++)
 #pragma unroll
-            for (int n = 0; n < keys; n += 16) {
-                uint32_t b[4]; // keys n.. n + 7: d, d + 8; keys n + 8..: d, d + 8
-                load_matrices(b, k_tile + (n + lane % 8 + lane / 16 * 8) * stride + d + lane / 8 % 2 * 8);
-                multiply_add(s[n / 8], a, b[0], b[1]);
-                multiply_add(s[n / 8 + 1], a, b[2], b[3]);
+                    for (int i = 0; i < 4; i++) {
+                        const int at = key + n * 8 + pair + i % 2, query = first_query + row + i / 2 * 8;
+                        const bool seen =
+                            at <= query && at < length && (at < past || !key_mask || key_mask[at - shift]);
+                        if (!seen) s[n][i] = -INFINITY;
+                    }
             }
+            take_softmax<T>(state, s, scale);
         }
-        float most[2] = {largest[0], largest[1]};
-#pragma unroll
-        for (int n = 0; n < keys / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int64_t at = key + n * 8 + pair + i % 2;
-                const bool seen = at <= query[i / 2] && at < length && (at < past || !key_mask || key_mask[at - shift]);
-                s[n][i] = seen ? s[n][i] * p.scale : -INFINITY;
-                most[i / 2] = fmaxf(most[i / 2], s[n][i]);
-            }
-        float shrink[2];
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            most[i] = fmaxf(most[i], __shfl_xor_sync(all_lanes, most[i], 1));
-            most[i] = fmaxf(most[i], __shfl_xor_sync(all_lanes, most[i], 2));
-            shrink[i] = most[i] == -INFINITY ? 1.0f : expf(largest[i] - most[i]);
-            largest[i] = most[i];
-            sum[i] *= shrink[i];
-        }
-#pragma unroll
-        for (int n = 0; n < keys / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                s[n][i] = s[n][i] == -INFINITY ? 0.0f : expf(s[n][i] - largest[i / 2]);
-                sum[i / 2] += s[n][i];
-            }
-#pragma unroll
-        for (int d = 0; d < head / 8; d++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) o[d][i] *= shrink[i / 2];
-#pragma unroll
-        for (int n = 0; n < keys; n += 16) {
-            const uint32_t a[4] = {pair_of(s[n / 8][0], s[n / 8][1]), pair_of(s[n / 8][2], s[n / 8][3]),
-                                   pair_of(s[n / 8 + 1][0], s[n / 8 + 1][1]),
-                                   pair_of(s[n / 8 + 1][2], s[n / 8 + 1][3])};
-#pragma unroll
-            for (int d = 0; d < head; d += 16) {
-                uint32_t b[4]; // columns d.. d + 7: keys n, n + 8; columns d + 8..: keys n, n + 8
-                load_matrices_transposed(b, v_tile + (n + lane % 16) * stride + d + lane / 16 * 8);
-                multiply_add(o[d / 8], a, b[0], b[1]);
-                multiply_add(o[d / 8 + 1], a, b[2], b[3]);
-            }
-        }
+        wait_for_copies<0>();
+        __syncthreads(); // the values are there, and nobody works on these keys
+        if (key + keys < last_key) load(k_tile, k_head, cache.k, key + keys);
+        if (sees) add_values<T>(state, s, v_tile);
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        sum[i] += __shfl_xor_sync(all_lanes, sum[i], 1);
-        sum[i] += __shfl_xor_sync(all_lanes, sum[i], 2);
-        if (query[i] >= length) continue;
-        const float scale = sum[i] > 0 ? 1.0f / sum[i] : 0.0f;
-        bf16 * const to = out + (query[i] - shift) * q_stride + int64_t(query_head) * head + pair;
+        float sum = state.sum[i];
+        sum += __shfl_xor_sync(all_lanes, sum, 1);
+        sum += __shfl_xor_sync(all_lanes, sum, 2);
+        const int query = first_query + row + i * 8;
+        if (query >= length) continue;
+        const float factor = sum > 0 ? 1.0f / sum : sum; // 0: it sees nothing; NaN stays
+        bf16 * const to = out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
 #pragma unroll
         for (int d = 0; d < head / 8; d++)
-            *reinterpret_cast<uint32_t *>(to + d * 8) = pair_of(o[d][2 * i] * scale, o[d][2 * i + 1] * scale);
+            *reinterpret_cast<uint32_t *>(to + d * 8) =
+                pair_of(state.o[d][2 * i] * factor, state.o[d][2 * i + 1] * factor);
     }
 }
 
 enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
 
-template <int head, int keys, bool cached>
+// Scratch memory: blocks of queries before each segment, then what parts of keys leave for the decode kernels.
+uint64_t first_blocks_bytes(const KernelCall & call) {
+    return aligned(uint64_t(call.inputs[in_segments].shape[0]) * sizeof(int32_t));
+}
+
+template <class T, bool cached>
 Status launch_prefill(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
     const int segments = int(call.inputs[in_segments].shape[0] - 1);
-    constexpr int bytes = (queries + 2 * keys) * (head + padding) * int(sizeof(bf16));
+    const auto * const begins = call.inputs[in_segments].as<const int32_t>();
+    auto * const first_blocks = static_cast<int32_t *>(call.scratch);
     const cudaError_t error =
-        cudaFuncSetAttribute(attention_kernel<head, keys, cached>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        cudaFuncSetAttribute(attention_kernel<T, cached>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
+    count_tiles(context.stream, begins, segments, cached ? 2 : 1, T::queries, first_blocks);
     // A block more for each segment than full blocks can be needed.
-    const dim3 grid(unsigned(p.tokens / queries + segments), unsigned(p.query_heads));
-    attention_kernel<head, keys, cached><<<grid, warps * warp_size, bytes, context.stream>>>(
+    const int64_t blocks = p.tokens / T::queries + segments;
+    attention_kernel<T, cached><<<unsigned(blocks * p.query_heads), T::threads, T::bytes, context.stream>>>(
         p, call.inputs[in_q].as<const bf16>(), call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(),
-        call.inputs[in_segments].as<const int32_t>(), segments, call.inputs[in_key_mask].as<const uint8_t>(), cache,
+        begins, segments, first_blocks, call.inputs[in_key_mask].as<const uint8_t>(), cache,
         call.outputs[0].as<bf16>());
     return launched("attention");
 }
@@ -202,7 +271,7 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     const auto segment_count = unsigned(call.inputs[in_segments].shape[0] - 1);
     const auto parts = unsigned(decode::most_parts_of(cache.capacity));
     const int group = p.query_heads / p.key_heads;
-    auto * const partial = static_cast<float *>(call.scratch);
+    auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
     const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), segment_count);
     decode::part_kernel<head><<<grid, decode::warps * warp_size, 0, context.stream>>>(
         p, call.inputs[in_q].as<const bf16>(), cache, segments, call.inputs[in_key_mask].as<const uint8_t>(), partial);
@@ -211,40 +280,44 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     return launched("attention");
 }
 
-template <int head, int keys>
+template <class T>
 Status launch(CudaContext & context, KernelCall & call) {
     const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k], &cached = call.inputs[in_cache_k];
-    const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), call.as<AttentionParams>().scale};
-    if (!cached.exists()) return launch_prefill<head, keys, false>(context, call, p, {});
+    const Attention p = {q.shape[0], int(q.shape[1] / T::head), int(k.shape[1] / T::head),
+                         call.as<AttentionParams>().scale};
+    if (!cached.exists()) return launch_prefill<T, false>(context, call, p, {});
     const AttentionCache cache = {cached.as<float>(), call.inputs[in_cache_v].as<float>(),
                                   call.inputs[in_past].as<const int32_t>(), cached.shape[1]};
     store_kernel<<<unsigned(p.tokens), 256, 0, context.stream>>>(
         k.as<const bf16>(), call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
         int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]);
     GNV_TRY(launched("attention"));
-    GNV_TRY((launch_prefill<head, keys, true>(context, call, p, cache)));
-    return launch_decode<head>(context, call, p, cache);
+    GNV_TRY((launch_prefill<T, true>(context, call, p, cache)));
+    return launch_decode<T::head>(context, call, p, cache);
 }
 
 Status run(CudaContext & context, KernelCall & call) {
     switch (call.as<AttentionParams>().head) {
-    case 256: return launch<256, 32>(context, call);
-    case 128: return launch<128, 64>(context, call);
-    default: return launch<64, 64>(context, call);
+    case 256: return launch<Tiling<256, 48, 4>>(context, call); // two blocks a multiprocessor; 64 keys are slower
+    case 128: return launch<Tiling<128, 64, 4>>(context, call);
+    default: return launch<Tiling<64, 64, 4>>(context, call);
     }
 }
 
 Status supports(const KernelCall & call) {
-    const int64_t head = call.as<AttentionParams>().head;
-    if (head == 64 || head == 128 || head == 256) return {};
-    return fail(Code::unsupported, "heads of ", head, " dims; they have 64, 128 or 256 there");
+    const auto & params = call.as<AttentionParams>();
+    if (params.head != 64 && params.head != 128 && params.head != 256)
+        return fail(Code::unsupported, "heads of ", params.head, " dims; they have 64, 128 or 256 there");
+    if (!(params.scale > 0)) return fail(Code::unsupported, "a scale of ", params.scale, "; it is positive there");
+    return {};
 }
 
 uint64_t scratch_bytes(const KernelCall & call) {
     const Shape & cache = call.inputs[in_cache_k].shape;
-    if (cache.rank == 0) return 0;
+    if (cache.rank == 0) return first_blocks_bytes(call);
     const int64_t head = call.as<AttentionParams>().head;
-    return decode::partial_bytes(cache[0], call.inputs[in_q].shape[1] / head, cache[1], head);
+    return first_blocks_bytes(call) +
+           decode::partial_bytes(cache[0], call.inputs[in_q].shape[1] / head, cache[1], head);
 }
 
 } // namespace
