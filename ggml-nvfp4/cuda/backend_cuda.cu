@@ -12,6 +12,10 @@ namespace gnv {
 // "13.0", from CUDA's 13000
 static std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
+static Status copy_of(const Status & status) {
+    return status.ok() ? Status() : Status(status.code(), status.message());
+}
+
 static Status cuda_failure(cudaError_t error, const std::string & action) {
     const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device;
     return fail(code, action, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
@@ -77,14 +81,14 @@ class CudaFence final : public Fence {
     ~CudaFence() override {
         if (event_) (void)cudaEventDestroy(event_);
     }
-    void record(cudaStream_t stream) {
-        error_ = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync);
-        if (error_ == cudaSuccess) error_ = cudaEventRecord(event_, stream);
+    cudaError_t record(cudaStream_t stream) {
+        const cudaError_t error = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync);
+        return error == cudaSuccess ? cudaEventRecord(event_, stream) : error;
     }
-    void not_recorded(cudaError_t error) { error_ = error; } // for what failed before
+    void fail_with(Status failure) { std::swap(failure_, failure); } // of what is before it
     Status wait() override {
-        cudaError_t error = error_;
-        if (error == cudaSuccess) error = cudaSetDevice(device_);
+        if (!failure_.ok()) return copy_of(failure_);
+        cudaError_t error = cudaSetDevice(device_);
         if (error == cudaSuccess) error = cudaEventSynchronize(event_);
         if (error == cudaSuccess) return {};
         return cuda_failure(error, concat("CUDA device ", device_, " (", device_name_, "): waiting for a copy"));
@@ -94,7 +98,7 @@ class CudaFence final : public Fence {
     const int device_;
     const std::string device_name_;
     cudaEvent_t event_ = nullptr;
-    cudaError_t error_ = cudaSuccess;
+    Status failure_;
 };
 
 class CudaBackend final : public Backend {
@@ -160,21 +164,15 @@ class CudaBackend final : public Backend {
     }
     std::unique_ptr<Fence> fence(Queue queue) override {
         auto fence = std::make_unique<CudaFence>(device_.index, device_.name);
-        enqueue("fence", [&] {
-            fence->record(stream(queue));
-            return cudaSuccess;
-        });
-        if (error_ != cudaSuccess) fence->not_recorded(error_);
+        enqueue("fence", [&] { return fence->record(stream(queue)); });
+        if (!failure_.ok()) fence->fail_with(copy_of(failure_));
         return fence;
     }
     Status synchronize(Queue queue) override {
         const Span span(trace_, "host", "wait for the device");
         enqueue("synchronize", [&] { return cudaStreamSynchronize(stream(queue)); });
-        if (error_ == cudaSuccess) {
-            times_[size_t(queue)].read_all();
-            return {};
-        }
-        return cuda_failure(error_, concat("CUDA device ", device_.index, " (", device_.name, "): ", failed_));
+        if (failure_.ok()) times_[size_t(queue)].read_all();
+        return copy_of(failure_);
     }
 
     void set_trace(Trace * trace) override {
@@ -210,12 +208,8 @@ class CudaBackend final : public Backend {
     }
     Status launch(KernelCall & call) override {
         enqueue("launch", [] { return cudaSuccess; }); // selects the device: the library's memory shall be there, too
-        if (error_ != cudaSuccess) return synchronize(Queue::compute);
-        if (!gemm_) {
-            GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-            context_ = {stream(Queue::compute), gemm_.get(), processors_};
-        }
-        return cuda::kernel(op_of(call.params)).run(context_, call).add_context(device_.name);
+        if (failure_.ok()) keep(run(call).add_context(device_.name));
+        return copy_of(failure_);
     }
 
     void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
@@ -229,13 +223,24 @@ class CudaBackend final : public Backend {
     }
 
   private:
+    Status run(KernelCall & call) {
+        if (!gemm_) {
+            GNV_ASSIGN(gemm_, cuda::GemmLt::load());
+            context_ = {stream(Queue::compute), gemm_.get(), processors_};
+        }
+        return cuda::kernel(op_of(call.params)).run(context_, call);
+    }
+
     template <class Call>
     void enqueue(const char * name, const Call & call) {
-        if (error_ != cudaSuccess) return;
-        error_ = cudaSetDevice(device_.index); // the current device belongs to the thread, not to this object
-        if (error_ == cudaSuccess) error_ = call();
-        if (error_ != cudaSuccess) failed_ = name;
+        if (!failure_.ok()) return;
+        // The current device belongs to the thread, not to this object.
+        cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = call();
+        if (error != cudaSuccess)
+            keep(cuda_failure(error, concat("CUDA device ", device_.index, " (", device_.name, "): ", name)));
     }
+    void keep(Status failure) { std::swap(failure_, failure); }
 
     // One call as one span of its queue.
     template <class Call>
@@ -266,8 +271,7 @@ class CudaBackend final : public Backend {
     int processors_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
     cuda::CudaContext context_;
-    cudaError_t error_ = cudaSuccess; // the first
-    const char * failed_ = "";        // what was called then
+    Status failure_; // the first
 };
 
 } // namespace

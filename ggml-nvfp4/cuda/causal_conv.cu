@@ -1,43 +1,66 @@
 #include "cuda/kernels.cuh"
 #include "cuda/tiles.cuh"
 
+#include <array>
+#include <utility>
+
 namespace gnv::cuda {
 
 namespace {
 
-constexpr int tile = 16; // positions a thread walks through, so that each row of u is read once and a bit
+constexpr int tile = 32; // positions a thread walks through, so that each row of u is read once and a bit
 constexpr int max_taps = 8;
 
-// Row t of u, or of the history before the segment's beginning.
-__device__ float row_value(const bf16 * u, const float * history, int64_t t, int64_t begin, int64_t segment, int taps,
-                           int64_t channels, int64_t c) {
-    if (t >= begin) return __bfloat162float(u[t * channels + c]);
+// `lanes` channels from `c` of row t of u, or of the history before the segment's beginning.
+template <int lanes>
+__device__ void row_values(const bf16 * u, const float * history, int64_t t, int64_t begin, int64_t segment, int taps,
+                           int64_t channels, int64_t c, float (&out)[lanes]) {
+    if (t >= begin) {
+        load_several<lanes>(u + t * channels + c, out);
+        return;
+    }
     const int64_t back = taps - 1 + (t - begin); // row of the history
-    return history ? history[(segment * (taps - 1) + back) * channels + c] : 0.0f;
+#pragma unroll
+    for (int i = 0; i < lanes; i++) out[i] = history ? history[(segment * (taps - 1) + back) * channels + c + i] : 0.0f;
 }
 
-__global__ void conv_kernel(const bf16 * u, const float * weight, const int32_t * segments, int segment_count,
-                            const float * history, bf16 * out, int64_t tokens, int64_t channels, int taps) {
-    const int64_t c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
+// A thread: `lanes` channels of a tile of positions.
+template <int taps, int lanes>
+__global__ void conv_kernel(const bf16 * __restrict__ u, const float * __restrict__ weight, const int32_t * segments,
+                            int segment_count, const float * history, bf16 * __restrict__ out, int64_t tokens,
+                            int64_t channels) {
+    const int64_t c = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * lanes;
     if (c >= channels) return;
-    const int64_t first = int64_t(blockIdx.x) * tile, last = min(first + tile, tokens);
-    int segment = stretch_of(segments, segment_count, first);
-    float w[max_taps], window[max_taps];
-    for (int j = 0; j < taps; j++) w[j] = weight[c * taps + j];
-    for (int j = 1; j < taps; j++)
-        window[j] = row_value(u, history, first - taps + j, segments[segment], segment, taps, channels, c);
-    for (int64_t t = first; t < last; t++) {
-        if (t >= segments[segment + 1]) {
-            while (t >= segments[segment + 1]) segment++;
-            for (int j = 1; j < taps; j++)
-                window[j] = row_value(u, history, t - taps + j, segments[segment], segment, taps, channels, c);
+    int64_t t = int64_t(blockIdx.x) * tile;
+    const int64_t last = min(t + tile, tokens);
+    float w[lanes][taps], window[taps][lanes];
+#pragma unroll
+    for (int i = 0; i < lanes; i++)
+#pragma unroll
+        for (int j = 0; j < taps; j++) w[i][j] = weight[(c + i) * taps + j];
+    for (int segment = stretch_of(segments, segment_count, t); t < last; segment++) {
+        const int64_t begin = segments[segment], stop = min(last, int64_t(segments[segment + 1]));
+#pragma unroll
+        for (int j = 1; j < taps; j++)
+            row_values<lanes>(u, history, t - taps + j, begin, segment, taps, channels, c, window[j]);
+#pragma unroll 4
+        for (; t < stop; t++) {
+            float y[lanes];
+#pragma unroll
+            for (int j = 0; j + 1 < taps; j++)
+#pragma unroll
+                for (int i = 0; i < lanes; i++) window[j][i] = window[j + 1][i];
+            load_several<lanes>(u + t * channels + c, window[taps - 1]);
+#pragma unroll
+            for (int i = 0; i < lanes; i++) {
+                float sum = 0;
+#pragma unroll
+                for (int j = 0; j < taps; j++) sum = fmaf(w[i][j], window[j][i], sum);
+                sum = rounded(sum);
+                y[i] = sum * sigmoid(sum);
+            }
+            store_several<lanes>(out + t * channels + c, y);
         }
-        for (int j = 0; j + 1 < taps; j++) window[j] = window[j + 1];
-        window[taps - 1] = __bfloat162float(u[t * channels + c]);
-        float sum = 0;
-        for (int j = 0; j < taps; j++) sum = fmaf(w[j], window[j], sum);
-        sum = rounded(sum);
-        out[t * channels + c] = __float2bfloat16_rn(sum * sigmoid(sum));
     }
 }
 
@@ -45,11 +68,18 @@ __global__ void conv_kernel(const bf16 * u, const float * weight, const int32_t 
 __global__ void history_kernel(const bf16 * u, const int32_t * segments, float * history, int64_t channels, int taps) {
     const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
     if (c >= channels) return;
-    float rows[max_taps];
+    float rows[max_taps][1];
     const int64_t begin = segments[segment], end = segments[segment + 1];
     for (int j = 0; j + 1 < taps; j++)
-        rows[j] = row_value(u, history, end - (taps - 1) + j, begin, segment, taps, channels, c);
-    for (int j = 0; j + 1 < taps; j++) history[(segment * (taps - 1) + j) * channels + c] = rows[j];
+        row_values<1>(u, history, end - (taps - 1) + j, begin, segment, taps, channels, c, rows[j]);
+    for (int j = 0; j + 1 < taps; j++) history[(segment * (taps - 1) + j) * channels + c] = rows[j][0];
+}
+
+using ConvKernel = decltype(&conv_kernel<1, 1>);
+// By taps - 1.
+template <int lanes, size_t... index>
+constexpr std::array<ConvKernel, max_taps> kernels_of(std::index_sequence<index...>) {
+    return {conv_kernel<int(index) + 1, lanes>...};
 }
 
 Status run(CudaContext & context, KernelCall & call) {
@@ -58,9 +88,13 @@ Status run(CudaContext & context, KernelCall & call) {
     const int64_t tokens = u.shape[0], channels = u.shape[1], count = call.inputs[2].shape[0] - 1;
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
-    const dim3 grid(blocks_for(tokens, tile), blocks_for(channels, 256));
-    conv_kernel<<<grid, 256, 0, context.stream>>>(u.as<const bf16>(), weight.as<const float>(), segments, int(count),
-                                                  history, call.outputs[0].as<bf16>(), tokens, channels, taps);
+    static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
+                                               kernels_of<4>(std::make_index_sequence<max_taps>())};
+    const bool wide = channels % 4 == 0;
+    const dim3 grid(blocks_for(tokens, tile), blocks_for(channels, wide ? 4 * 256 : 256));
+    kernels[wide][size_t(taps - 1)]<<<grid, 256, 0, context.stream>>>(u.as<const bf16>(), weight.as<const float>(),
+                                                                      segments, int(count), history,
+                                                                      call.outputs[0].as<bf16>(), tokens, channels);
     if (history)
         history_kernel<<<dim3(unsigned(count), blocks_for(channels, 256)), 256, 0, context.stream>>>(
             u.as<const bf16>(), segments, history, channels, taps);

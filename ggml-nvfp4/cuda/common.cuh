@@ -36,6 +36,8 @@ struct CudaEntry {
 
 inline uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
+// Blocks of 256 threads that walk over any number of items.
+inline unsigned grid_for(int64_t items) { return unsigned(std::clamp<int64_t>(blocks_for(items, 256), 1, 65535)); }
 
 inline Status launched(const char * op) {
     const cudaError_t error = cudaGetLastError();
@@ -62,6 +64,39 @@ __device__ inline Eight pack(const float * values) {
 #pragma unroll
     for (int i = 0; i < 4; i++) eight.pairs[i] = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
     return eight;
+}
+
+// `n` neighbours in one access: 1, 2, 4 or 8 of BF16, which begin at a multiple of n, or as many floats.
+template <int n>
+__device__ void load_several(const bf16 * from, float (&out)[n]) {
+    struct alignas(n * sizeof(bf16)) Several {
+        bf16 values[n];
+    };
+    const Several several = *reinterpret_cast<const Several *>(from);
+#pragma unroll
+    for (int i = 0; i < n; i++) out[i] = __bfloat162float(several.values[i]);
+}
+template <int n>
+__device__ void load_several(const float * from, float (&out)[n]) {
+    constexpr int once = n < 4 ? n : 4; // 16 bytes are the most
+    struct alignas(once * sizeof(float)) Several {
+        float values[once];
+    };
+#pragma unroll
+    for (int i = 0; i < n; i += once) {
+        const Several several = *reinterpret_cast<const Several *>(from + i);
+#pragma unroll
+        for (int j = 0; j < once; j++) out[i + j] = several.values[j];
+    }
+}
+template <int n>
+__device__ void store_several(bf16 * to, const float (&values)[n]) {
+    struct alignas(n * sizeof(bf16)) Several {
+        bf16 values[n];
+    } several;
+#pragma unroll
+    for (int i = 0; i < n; i++) several.values[i] = __float2bfloat16_rn(values[i]);
+    *reinterpret_cast<Several *>(to) = several;
 }
 
 __device__ inline float rounded(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }

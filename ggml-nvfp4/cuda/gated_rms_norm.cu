@@ -4,22 +4,30 @@ namespace gnv::cuda {
 
 static constexpr int warps_per_block = 8;
 
+template <int lanes>
 static __global__ void gated_rms_norm_kernel(const bf16 * o, const float * weight, const bf16 * z, bf16 * out,
                                              int64_t rows, int64_t width, float epsilon, bool use_sigmoid) {
     const int64_t row = int64_t(blockIdx.x) * warps_per_block + threadIdx.x / warp_size;
-    const int lane = threadIdx.x % warp_size;
+    const int first = threadIdx.x % warp_size * lanes;
     if (row >= rows) return;
-    float sum = 0;
-    for (int64_t i = lane; i < width; i += warp_size) {
-        const float value = __bfloat162float(o[row * width + i]);
-        sum = fmaf(value, value, sum);
+    o += row * width, z += row * width, out += row * width;
+    float sum = 0, values[lanes], gates[lanes], weights[lanes];
+    for (int64_t i = first; i < width; i += warp_size * lanes) {
+        load_several<lanes>(o + i, values);
+#pragma unroll
+        for (const float value : values) sum = fmaf(value, value, sum);
     }
     const float scale = 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
-    for (int64_t i = lane; i < width; i += warp_size) {
-        const float gate = __bfloat162float(z[row * width + i]);
-        const float opened = use_sigmoid ? sigmoid(gate) : gate * sigmoid(gate);
-        const float normed = rounded(rounded(__bfloat162float(o[row * width + i]) * scale) * weight[i]);
-        out[row * width + i] = __float2bfloat16_rn(normed * opened);
+    for (int64_t i = first; i < width; i += warp_size * lanes) {
+        load_several<lanes>(o + i, values);
+        load_several<lanes>(z + i, gates);
+        load_several<lanes>(weight + i, weights);
+#pragma unroll
+        for (int j = 0; j < lanes; j++) {
+            const float opened = use_sigmoid ? sigmoid(gates[j]) : gates[j] * sigmoid(gates[j]);
+            values[j] = rounded(rounded(values[j] * scale) * weights[j]) * opened;
+        }
+        store_several<lanes>(out + i, values);
     }
 }
 
@@ -28,7 +36,8 @@ static Status run(CudaContext & context, KernelCall & call) {
     const Tensor & o = call.inputs[0];
     const int64_t rows = o.shape.rows();
     if (rows == 0) return {};
-    gated_rms_norm_kernel<<<blocks_for(rows, warps_per_block), warps_per_block * warp_size, 0, context.stream>>>(
+    const auto kernel = o.shape.last() % 4 == 0 ? gated_rms_norm_kernel<4> : gated_rms_norm_kernel<1>;
+    kernel<<<blocks_for(rows, warps_per_block), warps_per_block * warp_size, 0, context.stream>>>(
         o.as<const bf16>(), call.inputs[1].as<const float>(), call.inputs[2].as<const bf16>(),
         call.outputs[0].as<bf16>(), rows, o.shape.last(), params.epsilon, params.sigmoid);
     return launched("gated_rms_norm");

@@ -55,7 +55,8 @@ struct GemmLt::State {
     Library library;
     cublasLtHandle_t handle = nullptr;
     void * workspace = nullptr;
-    std::map<std::tuple<int64_t, int64_t, int64_t, bool>, cublasLtMatmulAlgo_t> algorithms; // by n, k, d_stride, alpha
+    // By n, k, d_stride, d_step, alpha.
+    std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, bool>, cublasLtMatmulAlgo_t> algorithms;
 
     Status failure(cublasStatus_t status, const std::string & action) const {
         const Code code = status == CUBLAS_STATUS_ALLOC_FAILED ? Code::out_of_memory : Code::device;
@@ -128,14 +129,14 @@ class Product {
     const Library & library_;
 };
 
-cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Product & product, int64_t d_stride,
+cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Product & product, int64_t d_step,
                       cublasLtMatmulAlgo_t & out) {
     cublasLtMatmulPreference_t preference = nullptr;
     cublasStatus_t status = library.preference_create(&preference);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE, aligned = 16;
     uint32_t d_aligned = 16; // rows of a narrow result start anywhere
-    while (d_aligned > 2 && (uint64_t(d_stride) * 2) % d_aligned != 0) d_aligned /= 2;
+    while (d_aligned > 2 && (uint64_t(d_step) * 2) % d_aligned != 0) d_aligned /= 2;
     (void)library.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
                                  sizeof workspace_bytes);
     (void)library.preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes);
@@ -164,17 +165,18 @@ cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Pr
 } // namespace
 
 Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_stride,
-                   const void * w, void * d, int64_t d_stride, const float * alpha) {
+                   const void * w, void * d, int64_t d_stride, const float * alpha, int64_t d_step) {
     State & state = *state_;
     if (m == 0 || n == 0) return {};
     const std::string shape = concat(m, " x ", k, " -> ", n);
-    const auto key = std::make_tuple(n, k, d_stride, alpha != nullptr);
+    if (d_step == 0) d_step = d_stride;
+    const auto key = std::make_tuple(n, k, d_stride, d_step, alpha != nullptr);
     auto found = state.algorithms.find(key);
     if (found == state.algorithms.end()) {
         const Product reference(state.library, reference_rows, n, k, a_stride, d_stride, alpha != nullptr);
         if (reference.status != CUBLAS_STATUS_SUCCESS) return state.failure(reference.status, shape);
         cublasLtMatmulAlgo_t algorithm;
-        const cublasStatus_t status = choose(state.library, state.handle, reference, d_stride, algorithm);
+        const cublasStatus_t status = choose(state.library, state.handle, reference, d_step, algorithm);
         if (status != CUBLAS_STATUS_SUCCESS) return state.failure(status, "no algorithm for " + shape);
         found = state.algorithms.emplace(key, algorithm).first;
     }

@@ -25,12 +25,13 @@ __device__ int piece_at(int row, int piece) { return row * slice + (piece ^ row 
 __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProduct p, const int32_t * first_tiles) {
     extern __shared__ __align__(128) unsigned char memory[];
     auto * const stage_memory = reinterpret_cast<Stage *>(memory);
-    const int index = blockIdx.y;
+    const unsigned blocks_a_row = unsigned((p.n + tile - 1) / tile);
+    const int index = int(blockIdx.x / blocks_a_row);
     if (index >= first_tiles[p.groups]) return;
     const int group = stretch_of(first_tiles, p.groups, index);
     const int64_t first_row = p.offsets[group] + int64_t(index - first_tiles[group]) * tile;
     const int rows = int(min(int64_t(tile), p.offsets[group + 1] - first_row));
-    const int64_t first_column = int64_t(blockIdx.x) * tile;
+    const int64_t first_column = int64_t(blockIdx.x % blocks_a_row) * tile;
     const int columns = int(min(int64_t(tile), p.n - first_column));
     const bf16 * const w = p.w + (group * p.n + first_column) * p.k;
 
@@ -123,8 +124,8 @@ Status grouped_product(cudaStream_t stream, const GroupedProduct & product, void
     count_tiles(stream, product.offsets, product.groups, 1, tile, first_tiles);
     // A tile more for each group than full ones can be needed, but none for a group without rows.
     const int64_t tiles = product.slots / tile + std::min<int64_t>(product.groups, product.slots);
-    const dim3 grid(blocks_for(product.n, tile), unsigned(tiles));
-    grouped_product_kernel<<<grid, threads, bytes, stream>>>(product, first_tiles);
+    const unsigned blocks = blocks_for(product.n, tile) * unsigned(tiles);
+    grouped_product_kernel<<<blocks, threads, bytes, stream>>>(product, first_tiles);
     return launched("grouped_linear");
 }
 

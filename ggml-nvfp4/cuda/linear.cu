@@ -4,6 +4,7 @@
 #include "cuda/widen.cuh"
 
 #include <cuda_fp8.h>
+#include <numeric>
 
 namespace gnv::cuda {
 
@@ -75,8 +76,6 @@ __global__ void factor_kernel(const float * weight_scale, const float * input_sc
     out[1] = 0;
 }
 
-unsigned grid_for(int64_t items) { return unsigned(std::clamp<int64_t>(blocks_for(items, 256), 1, 65535)); }
-
 struct Scratch { // offsets
     uint64_t weight = 0, inputs = 0, factor = 0, total = 0;
     explicit Scratch(const KernelCall & call) {
@@ -116,11 +115,12 @@ Status run(CudaContext & context, KernelCall & call) {
         GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>(), w.block_scales, n, k, widened));
         weight = widened;
     }
+    const int64_t step = std::gcd(rows_each, n);
     for (int64_t first = 0; first < n; first += rows_each) { // rows that share a global scale
         const float * const global = w.dtype == DType::f4 ? w.global_scales + first / w.global_scale_rows : nullptr;
         GNV_TRY(product_factor(context.stream, global, input_scale, factor));
         GNV_TRY(context.gemm->run(context.stream, m, std::min(rows_each, n - first), k, a, k, weight + first * k,
-                                  out + first, n, factor));
+                                  out + first, n, factor, step));
     }
     return {};
 }

@@ -49,9 +49,8 @@ Status run(CudaContext & context, KernelCall & call) {
     auto * angles = static_cast<float2 *>(call.scratch);
     angles_kernel<<<blocks_for(rope.tokens * rope.half, 256), 256, 0, context.stream>>>(
         rope, call.inputs[1].as<const int32_t>(), angles);
-    const int64_t count = x.shape.elements();
-    rope_kernel<<<unsigned(std::clamp<int64_t>(blocks_for(count, 256), 1, 65535)), 256, 0, context.stream>>>(
-        rope, x.as<const bf16>(), angles, call.outputs[0].as<bf16>());
+    rope_kernel<<<grid_for(x.shape.elements()), 256, 0, context.stream>>>(rope, x.as<const bf16>(), angles,
+                                                                          call.outputs[0].as<bf16>());
     return launched("rope");
 }
 

@@ -183,6 +183,22 @@ TEST_CASE("failures: no such device, more memory than there is") {
     CHECK(backend->device().name == devices.value()[0].name);
     CHECK(backend->allocate(size_t(1) << 46).status().code() == Code::out_of_memory);
     check_synchronized(*backend); // that failure is not the queue's
+
+    // One of the queue stays, with what it was, and nothing is queued after it.
+    const DeviceMemory there = backend->allocate(64).take();
+    uint32_t value = 7;
+    backend->upload(there.get(), &value, 4);
+    check_synchronized(*backend);
+    backend->upload(nullptr, &value, 4);
+    backend->clear(there.get(), 4);
+    backend->download(&value, there.get(), 4);
+    for (const Queue queue : {Queue::compute, Queue::upload, Queue::compute}) {
+        const Status failed = backend->synchronize(queue);
+        CHECK(failed.code() == Code::device);
+        CHECK_MESSAGE(failed.message().find("upload") != std::string::npos, failed.message());
+    }
+    CHECK(value == 7);
+    CHECK(backend->fence(Queue::download)->wait().code() == Code::device);
 }
 
 // --- Bench -----------------------------------------------------------------------------------------------------------

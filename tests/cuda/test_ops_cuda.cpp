@@ -329,15 +329,23 @@ TEST_CASE("attention") {
 TEST_CASE("causal convolution") {
     Devices devices;
     std::mt19937 random(7);
-    for (const std::vector<int> & lengths : {std::vector<int>{1}, {70}, {1, 2, 3, 15, 16, 17, 130}}) {
+    const auto check = [&](const std::vector<int> & lengths, int64_t channels, int64_t taps, bool with_state) {
+        CAPTURE(channels);
+        CAPTURE(taps);
         const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
-        for (const bool with_state : {false, true})
-            compare(devices,
-                    {CausalConvParams{},
-                     {activation(random, {tokens, 520}), weight(random, DType::f32, {520, 1, 4}, 0.5f),
-                      indices({count + 1}, segments_of(lengths)), zero_state(DType::f32, {count, 3, 520})},
-                     {true, true, true, with_state}},
-                    2);
+        compare(devices,
+                {CausalConvParams{},
+                 {activation(random, {tokens, channels}), weight(random, DType::f32, {channels, 1, taps}, 0.5f),
+                  indices({count + 1}, segments_of(lengths)), zero_state(DType::f32, {count, taps - 1, channels})},
+                 {true, true, true, with_state}},
+                2);
+    };
+    const std::vector<int> ragged = {1, 2, 3, 31, 32, 33, 130};
+    for (const bool with_state : {false, true}) {
+        for (const std::vector<int> & lengths : {std::vector<int>{1}, {70}, ragged}) check(lengths, 520, 4, with_state);
+        check({1000, 1048}, 8192, 4, with_state); // as shipped
+        for (const int64_t taps : {2, 3, 5, 8})
+            for (const int64_t channels : {260, 521}) check(ragged, channels, taps, with_state);
     }
 }
 
@@ -444,6 +452,19 @@ TEST_CASE("bench of ops" * doctest::skip()) {
           {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
     print("rms_norm 16384 x 2048",
           {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
+    print("add 16384 x 2048", {AddParams{}, {activation(random, {T, 2048}), activation(random, {T, 2048})}, {}});
+    print("sigmoid_gate 16384 x 16 x 256",
+          {SigmoidGateParams{256}, {activation(random, {T * 16, 256}), activation(random, {T * 16, 512})}, {}});
+    print("gated_rms_norm 16384 x 32 x 128",
+          {GatedRmsNormParams{1e-6f, false},
+           {activation(random, {T * 32, 128}), weight(random, DType::f32, {128}), activation(random, {T * 32, 128})},
+           {}});
+    print("causal_conv 16384 x 8192, 4 taps", {CausalConvParams{},
+                                               {activation(random, {T, 8192}),
+                                                weight(random, DType::f32, {8192, 1, 4}),
+                                                indices({9}, segments_of(std::vector<int>(8, 2048))),
+                                                {}},
+                                               {true, true, true, false}});
     print("silu_mul 16384 x 8192",
           {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
     print("silu_mul and maxima 16384 x 16 x 512",
