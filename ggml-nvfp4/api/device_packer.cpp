@@ -117,15 +117,17 @@ Status DevicePacker::find_global_scales(const std::vector<uint32_t> & units, con
     device_.clear(maxima, units.size() * sizeof(uint32_t));
     {
         uint64_t bytes = 0;
-        for (const uint32_t u : units) bytes += plan_.units[u].source_bytes;
-        const BackendSpan span(device_, "absolute maximum", {0, double(bytes)});
+        std::vector<WeightMaximum> list;
         for (size_t u = 0; u < units.size(); u++) {
             const PlanUnit & unit = plan_.units[units[u]];
+            bytes += unit.source_bytes;
             for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
                 const LinearModule & linear = plan_.linear(plan_.modules[m]);
-                device_.nvfp4_absolute_maximum(weights_of(linear, weights), linear.rows * linear.columns, maxima + u);
+                list.push_back({weights_of(linear, weights), linear.rows * linear.columns, maxima + u});
             }
         }
+        const BackendSpan span(device_, "absolute maximum", {0, double(bytes)});
+        device_.nvfp4_absolute_maximum(list);
     }
     device_.download(found, maxima, units.size() * sizeof(uint32_t));
     GNV_TRY(device_.synchronize());
@@ -142,19 +144,18 @@ Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weig
                           const std::function<Status(std::shared_ptr<Piece>)> & take) {
     uint8_t * const out = on_device(piece->slot_);
     uint64_t source_bytes = 0, packed = 0;
+    std::vector<WeightToPack> list;
     for (const Part & part : piece->parts_) {
         const LinearModule & linear = plan_.linear(plan_.modules[part.module]);
         source_bytes += uint64_t(part.rows) * plan_.row_bytes(linear);
         packed = part.codes + packed_bytes(linear, part.rows);
+        list.push_back({weights_of(linear, weights) + part.row * linear.columns,
+                        part.rows * linear.columns / nvfp4::block_size, part.global_scale, out + part.codes,
+                        out + part.block_scales});
     }
     {
         const BackendSpan span(device_, "pack", {0, double(source_bytes + packed)});
-        for (const Part & part : piece->parts_) {
-            const LinearModule & linear = plan_.linear(plan_.modules[part.module]);
-            device_.nvfp4_pack(weights_of(linear, weights) + part.row * linear.columns,
-                               part.rows * linear.columns / nvfp4::block_size, part.global_scale, out + part.codes,
-                               out + part.block_scales);
-        }
+        device_.nvfp4_pack(list);
     }
     device_.order(Queue::compute, Queue::download);
     device_.download(host(piece->slot_), out, packed, Queue::download);

@@ -31,8 +31,9 @@ Result<verify::Recomputer::Packed> DeviceRecomputer::pack(int slot, int64_t bloc
     {
         const std::lock_guard<std::mutex> lock(queueing_);
         device_.upload(there, here, count * 16 * sizeof(uint16_t));
-        device_.nvfp4_pack(reinterpret_cast<const uint16_t *>(there), blocks, global_scale, there + weight_bytes,
-                           there + weight_bytes + code_bytes);
+        const WeightToPack weight = {reinterpret_cast<const uint16_t *>(there), blocks, global_scale,
+                                     there + weight_bytes, there + weight_bytes + code_bytes};
+        device_.nvfp4_pack({&weight, 1});
         device_.download(here + weight_bytes, there + weight_bytes, count * 8);
         device_.download(here + weight_bytes + code_bytes, there + weight_bytes + code_bytes, count);
         done = device_.fence(Queue::compute);

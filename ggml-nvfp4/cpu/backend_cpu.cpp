@@ -81,18 +81,21 @@ class CpuBackend final : public Backend {
         return cpu::kernel(op_of(call.params)).run(call);
     }
 
-    void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
-        *largest = std::max<uint32_t>(*largest, cpu::nvfp4_best().absolute_maximum_bf16(weights, count));
+    void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) override {
+        for (const WeightMaximum & one : weights)
+            *one.largest =
+                std::max<uint32_t>(*one.largest, cpu::nvfp4_best().absolute_maximum_bf16(one.weights, one.count));
     }
-    void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
-                    uint8_t * scales) override {
-        nvfp4::Weight out;
-        out.rows = 1;
-        out.columns = blocks * nvfp4::block_size;
-        out.codes = {codes, nvfp4::code_bytes(out.layout, 1, out.columns)};
-        out.scales = {scales, nvfp4::scale_bytes(out.layout, 1, out.columns)};
-        out.global_scale = global;
-        cpu::nvfp4_best().quantize_bf16(weights, out);
+    void nvfp4_pack(std::span<const WeightToPack> weights) override {
+        for (const WeightToPack & one : weights) {
+            nvfp4::Weight out;
+            out.rows = 1;
+            out.columns = one.blocks * nvfp4::block_size;
+            out.codes = {one.codes, nvfp4::code_bytes(out.layout, 1, out.columns)};
+            out.scales = {one.scales, nvfp4::scale_bytes(out.layout, 1, out.columns)};
+            out.global_scale = one.global;
+            cpu::nvfp4_best().quantize_bf16(one.weights, out);
+        }
     }
 
   private:

@@ -212,14 +212,12 @@ class CudaBackend final : public Backend {
         return copy_of(failure_);
     }
 
-    void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) override {
+    void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) override {
         enqueue("nvfp4_absolute_maximum",
-                [&] { return cuda::nvfp4_absolute_maximum(stream(Queue::compute), weights, count, largest); });
+                [&] { return cuda::nvfp4_absolute_maximum(stream(Queue::compute), processors_, weights); });
     }
-    void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
-                    uint8_t * scales) override {
-        enqueue("nvfp4_pack",
-                [&] { return cuda::nvfp4_pack(stream(Queue::compute), weights, blocks, global, codes, scales); });
+    void nvfp4_pack(std::span<const WeightToPack> weights) override {
+        enqueue("nvfp4_pack", [&] { return cuda::nvfp4_pack(stream(Queue::compute), processors_, weights); });
     }
 
   private:

@@ -1,4 +1,5 @@
 // Both kernels move more bytes than they compute on: 16-byte loads, grid-stride loops, one thread per block of 16 weights.
+// Experts are small: a launch takes many weights, each of which gets its share of the device.
 // Every rounding is an explicit IEEE operation (__fdiv_rn and the like), which no compiler flag fuses or approximates.
 #include "core/status.h"
 #include "cuda/nvfp4_pack.cuh"
@@ -9,9 +10,42 @@ namespace gnv::cuda {
 
 static constexpr int threads_per_group = 256;
 
-static int groups_for(int64_t threads) {
-    constexpr int64_t enough_for_any_device = 4096;
-    return int(std::clamp((threads + threads_per_group - 1) / threads_per_group, int64_t(1), enough_for_any_device));
+// What a launch brings along: parameters of a kernel have room for 4 KB.
+template <class Weight>
+struct Batch {
+    static constexpr int most = 96;
+    Weight weights[most];
+};
+static_assert(sizeof(Batch<WeightToPack>) <= 4000 && sizeof(Batch<WeightMaximum>) <= 4000);
+
+// Calls launch(batch, grid) for as many weights at a time as fit. Groups of threads: not more than `at_once`, what the device
+// runs at the same time, as far as there are that many for each weight; nor more than a weight has work for.
+template <class Weight, class Launch>
+static cudaError_t launch_in_batches(std::span<const Weight> weights, int at_once, int64_t Weight::*threads,
+                                     const Launch & launch) {
+    for (size_t first = 0; first < weights.size(); first += Batch<Weight>::most) {
+        const auto some = weights.subspan(first, std::min<size_t>(Batch<Weight>::most, weights.size() - first));
+        Batch<Weight> batch;
+        int64_t most = 0;
+        for (size_t i = 0; i < some.size(); i++) {
+            batch.weights[i] = some[i];
+            most = std::max(most, some[i].*threads);
+        }
+        if (most == 0) continue;
+        const int64_t wanted = (most + threads_per_group - 1) / threads_per_group;
+        const int64_t share = std::max<int64_t>(1, at_once / int64_t(some.size()));
+        launch(batch, dim3(unsigned(std::min(wanted, share)), unsigned(some.size())));
+        if (const cudaError_t error = cudaGetLastError()) return error;
+    }
+    return cudaSuccess;
+}
+
+// How many groups of threads of a kernel a device runs at the same time.
+template <class Kernel>
+static cudaError_t groups_at_once(Kernel kernel, int processors, int & groups) {
+    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&groups, kernel, threads_per_group, 0);
+    groups *= processors;
+    return error;
 }
 
 static bool is_aligned(const void * memory, uintptr_t alignment) {
@@ -30,7 +64,10 @@ static __device__ uint32_t larger_of(uint32_t pair) { return max(pair & 0xffff, 
 
 // --- Largest magnitude -----------------------------------------------------------------------------------------------
 
-static __global__ void absolute_maximum_kernel(const uint16_t * weights, int64_t count, uint32_t * largest) {
+static __global__ void __launch_bounds__(threads_per_group)
+    absolute_maximum_kernel(const __grid_constant__ Batch<WeightMaximum> batch) {
+    const uint16_t * const weights = batch.weights[blockIdx.y].weights;
+    const int64_t count = batch.weights[blockIdx.y].count;
     const auto * quads = reinterpret_cast<const uint4 *>(weights); // 8 weights each
     uint32_t pair = 0;
     for (int64_t i = first_index(); i < count / 8; i += index_step()) {
@@ -41,14 +78,18 @@ static __global__ void absolute_maximum_kernel(const uint16_t * weights, int64_t
     for (int64_t i = count / 8 * 8 + first_index(); i < count; i += index_step())
         pair = larger_magnitudes(pair, weights[i]);
     const uint32_t of_warp = __reduce_max_sync(0xffffffff, larger_of(pair));
-    if (threadIdx.x % 32 == 0) atomicMax(largest, of_warp); // integers: any order gives the same
+    if (threadIdx.x % 32 == 0) // integers: any order gives the same
+        atomicMax(batch.weights[blockIdx.y].largest, of_warp);
 }
 
-cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, const uint16_t * weights, int64_t count, uint32_t * largest) {
-    GNV_CHECK(is_aligned(weights, 16));
-    if (count == 0) return cudaSuccess;
-    absolute_maximum_kernel<<<groups_for(count / 8), threads_per_group, 0, stream>>>(weights, count, largest);
-    return cudaGetLastError();
+cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightMaximum> weights) {
+    for (const WeightMaximum & one : weights) GNV_CHECK(is_aligned(one.weights, 16));
+    int at_once = 0;
+    if (const cudaError_t error = groups_at_once(absolute_maximum_kernel, processors, at_once)) return error;
+    return launch_in_batches(weights, at_once, &WeightMaximum::count,
+                             [&](const Batch<WeightMaximum> & batch, const dim3 & grid) {
+                                 absolute_maximum_kernel<<<grid, threads_per_group, 0, stream>>>(batch);
+                             });
 }
 
 // --- Pack ------------------------------------------------------------------------------------------------------------
@@ -145,7 +186,14 @@ static __device__ uint32_t eight_codes(const uint4 & weights, const uint4 & low,
 }
 
 static __global__ void __launch_bounds__(threads_per_group)
-    pack_kernel(const uint4 * weights, int64_t blocks, float global, uint2 * codes, uint8_t * scales) {
+    pack_kernel(const __grid_constant__ Batch<WeightToPack> batch) {
+    const WeightToPack & weight = batch.weights[blockIdx.y];
+    const auto * const weights = reinterpret_cast<const uint4 *>(weight.weights);
+    auto * const codes = reinterpret_cast<uint2 *>(weight.codes);
+    uint8_t * const scales = weight.scales;
+    const int64_t blocks = weight.blocks;
+    const float global = weight.global;
+    if (int64_t(blockIdx.x) * blockDim.x >= blocks) return;
     constexpr int at_once = 2; // blocks whose loads are under way together
     __shared__ Boundaries table;
     find_boundaries(global, table);
@@ -174,20 +222,15 @@ static __global__ void __launch_bounds__(threads_per_group)
     }
 }
 
-cudaError_t nvfp4_pack(cudaStream_t stream, const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
-                       uint8_t * scales) {
-    GNV_CHECK(is_aligned(weights, 16) && is_aligned(codes, 8));
-    if (blocks == 0) return cudaSuccess;
+cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightToPack> weights) {
+    for (const WeightToPack & one : weights) GNV_CHECK(is_aligned(one.weights, 16) && is_aligned(one.codes, 8));
     // No more groups than run at the same time: each finds the boundaries for itself.
-    int device = 0, processors = 0, groups = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    if (error == cudaSuccess)
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&groups, pack_kernel, threads_per_group, 0);
-    if (error != cudaSuccess) return error;
-    pack_kernel<<<std::min(groups_for(blocks), processors * groups), threads_per_group, 0, stream>>>(
-        reinterpret_cast<const uint4 *>(weights), blocks, global, reinterpret_cast<uint2 *>(codes), scales);
-    return cudaGetLastError();
+    int at_once = 0;
+    if (const cudaError_t error = groups_at_once(pack_kernel, processors, at_once)) return error;
+    return launch_in_batches(weights, at_once, &WeightToPack::blocks,
+                             [&](const Batch<WeightToPack> & batch, const dim3 & grid) {
+                                 pack_kernel<<<grid, threads_per_group, 0, stream>>>(batch);
+                             });
 }
 
 } // namespace gnv::cuda

@@ -1,13 +1,14 @@
-// The codec's kernels; contracts in exec/backend.h.
+// The codec's kernels; contracts in exec/backend.h. `processors`: streaming multiprocessors of the device.
 #pragma once
 
-#include <cstdint>
+#include "exec/backend.h"
+
 #include <cuda_runtime.h>
+#include <span>
 
 namespace gnv::cuda {
 
-cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, const uint16_t * weights, int64_t count, uint32_t * largest);
-cudaError_t nvfp4_pack(cudaStream_t stream, const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
-                       uint8_t * scales);
+cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightMaximum> weights);
+cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightToPack> weights);
 
 } // namespace gnv::cuda

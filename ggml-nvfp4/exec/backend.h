@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,22 @@ using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
 // A device has one queue for work and one for copies in each direction. What is in one queue runs in order; between queues
 // there is no order but what order() makes.
 enum class Queue : uint8_t { compute, upload, download, count_ };
+
+// BF16 weights, aligned to 16 bytes, whose largest magnitude is wanted.
+struct WeightMaximum {
+    const uint16_t * weights = nullptr;
+    int64_t count = 0;
+    uint32_t * largest = nullptr;
+};
+
+// Finite BF16 weights, row-major, aligned to 16 bytes, and where their codes (8 bytes for each block of 16, aligned to 8) and
+// block scales (a byte each) go. `global` is positive and finite.
+struct WeightToPack {
+    const uint16_t * weights = nullptr;
+    int64_t blocks = 0; // rows * columns / 16
+    float global = 0;
+    uint8_t *codes = nullptr, *scales = nullptr;
+};
 
 // A point of a queue, for other threads to wait for.
 class Fence {
@@ -112,13 +129,11 @@ class Backend {
 
     // --- The codec, queued, on device memory. The same bits as on the CPU.
 
-    // Raises *largest to the largest magnitude of `count` BF16 weights, as BF16 bits without sign: start from 0. 0x7f80
-    // or more tells of a NaN or Inf. `weights` is aligned to 16 bytes.
-    virtual void nvfp4_absolute_maximum(const uint16_t * weights, int64_t count, uint32_t * largest) = 0;
-    // Quantizes `blocks` = rows * columns / 16 blocks of finite BF16 weights, row-major; 8 code bytes and 1 scale byte
-    // each. `global` is positive and finite, `weights` aligned to 16 bytes, `codes` to 8.
-    virtual void nvfp4_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
-                            uint8_t * scales) = 0;
+    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80 or
+    // more tells of a NaN or Inf. Several may share one.
+    virtual void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) = 0;
+    // Quantizes each; of one device's memory, the more at once the better. No results overlap.
+    virtual void nvfp4_pack(std::span<const WeightToPack> weights) = 0;
 };
 
 // A span for as long as it lives.

@@ -44,7 +44,8 @@ static uint32_t largest_on_device(Backend & backend, const uint16_t * weights, i
     const DeviceMemory largest = allocate(backend, 4);
     uint32_t value = 0;
     backend.upload(largest.get(), &value, 4);
-    backend.nvfp4_absolute_maximum(weights, count, data_of<uint32_t>(largest));
+    const WeightMaximum wanted = {weights, count, data_of<uint32_t>(largest)};
+    backend.nvfp4_absolute_maximum({&wanted, 1});
     backend.download(&value, largest.get(), 4);
     check_synchronized(backend);
     return value;
@@ -66,7 +67,9 @@ static void check_weight(Backend & backend, const std::vector<uint16_t> & weight
     backend.upload(source.get(), weights.data(), weights.size() * 2);
     backend.upload(codes.get(), device_codes.data(), device_codes.size());
     backend.upload(scales.get(), device_scales.data(), device_scales.size());
-    backend.nvfp4_pack(data_of<uint16_t>(source), blocks, global, data_of<uint8_t>(codes), data_of<uint8_t>(scales));
+    const WeightToPack weight = {data_of<uint16_t>(source), blocks, global, data_of<uint8_t>(codes),
+                                 data_of<uint8_t>(scales)};
+    backend.nvfp4_pack({&weight, 1});
     backend.download(device_codes.data(), codes.get(), device_codes.size());
     backend.download(device_scales.data(), scales.get(), device_scales.size());
     check_synchronized(backend);
@@ -167,11 +170,71 @@ TEST_CASE("the largest magnitude: any count, NaN and Inf in any position, severa
     backend->upload(first.get(), small, 4);
     backend->upload(second.get(), large, 4);
     backend->upload(largest.get(), &value, 4);
-    backend->nvfp4_absolute_maximum(data_of<uint16_t>(second), 2, data_of<uint32_t>(largest));
-    backend->nvfp4_absolute_maximum(data_of<uint16_t>(first), 2, data_of<uint32_t>(largest));
+    const WeightMaximum both[] = {{data_of<uint16_t>(second), 2, data_of<uint32_t>(largest)},
+                                  {data_of<uint16_t>(first), 2, data_of<uint32_t>(largest)}};
+    backend->nvfp4_absolute_maximum(both);
     backend->download(&value, largest.get(), 4);
     check_synchronized(*backend);
     CHECK(value == 0x4000);
+}
+
+// More than one launch takes; sizes and global scales of all kinds.
+TEST_CASE("many weights at once: each as alone, whatever its neighbours") {
+    const auto backend = open_device();
+    std::mt19937 random(41);
+    struct One {
+        std::vector<uint16_t> weights;
+        float global;
+        size_t source, codes, scales; // offsets
+    };
+    std::vector<One> all;
+    size_t source_bytes = 0, packed_bytes = 0;
+    const auto take = [](size_t & used, size_t bytes) {
+        const size_t at = used;
+        used += (bytes + 15) / 16 * 16;
+        return at;
+    };
+    for (int i = 0; i < 250; i++) {
+        const int64_t blocks = i % 50 == 7 ? 0 : i % 25 == 3 ? 65536 : 1 + int64_t(random() % 3000);
+        One one = {random_weights(blocks * 16, random()), std::ldexp(float(128 + random() % 128), int(random() % 12)),
+                   0, 0, 0};
+        one.source = take(source_bytes, one.weights.size() * 2);
+        one.codes = take(packed_bytes, size_t(blocks) * 8);
+        one.scales = take(packed_bytes, size_t(blocks));
+        all.push_back(std::move(one));
+    }
+    const DeviceMemory source = allocate(*backend, source_bytes), packed = allocate(*backend, packed_bytes),
+                       largest = allocate(*backend, all.size() * 4);
+    backend->clear(largest.get(), all.size() * 4);
+    std::vector<uint8_t> found(packed_bytes, 0xa5), expected(packed_bytes, 0xa5);
+    std::vector<uint32_t> maxima(all.size());
+    backend->upload(packed.get(), found.data(), packed_bytes);
+    std::vector<WeightMaximum> wanted;
+    std::vector<WeightToPack> list;
+    for (size_t i = 0; i < all.size(); i++) {
+        const One & one = all[i];
+        const auto blocks = int64_t(one.weights.size() / 16);
+        auto * const there = data_of<uint8_t>(source) + one.source;
+        backend->upload(there, one.weights.data(), one.weights.size() * 2);
+        const auto * const weights = reinterpret_cast<const uint16_t *>(there);
+        wanted.push_back({weights, blocks * 16, data_of<uint32_t>(largest) + i});
+        list.push_back(
+            {weights, blocks, one.global, data_of<uint8_t>(packed) + one.codes, data_of<uint8_t>(packed) + one.scales});
+        if (blocks > 0)
+            cpu::quantize(DType::bf16, one.weights.data(),
+                          {blocks, 16, nvfp4::Layout::row_major,
+                           std::span(expected).subspan(one.codes, size_t(blocks) * 8),
+                           std::span(expected).subspan(one.scales, size_t(blocks)), one.global});
+    }
+    backend->nvfp4_absolute_maximum(wanted);
+    backend->nvfp4_pack(list);
+    backend->download(found.data(), packed.get(), packed_bytes);
+    backend->download(maxima.data(), largest.get(), maxima.size() * 4);
+    check_synchronized(*backend);
+    CHECK((found == expected));
+    for (size_t i = 0; i < all.size(); i++)
+        CHECK(maxima[i] ==
+              cpu::nvfp4_best().absolute_maximum_bf16(all[i].weights.data(), int64_t(all[i].weights.size())));
 }
 
 TEST_CASE("failures: no such device, more memory than there is") {
@@ -235,16 +298,22 @@ TEST_CASE("bench" * doctest::skip()) {
     };
     print("upload from pageable memory", double(bytes),
           seconds_of(*backend, [&] { backend->upload(source.get(), weights.data(), bytes); }));
-    print("nvfp4_absolute_maximum", double(bytes), seconds_of(*backend, [&] {
-              backend->nvfp4_absolute_maximum(data_of<uint16_t>(source), int64_t(weights.size()),
-                                              data_of<uint32_t>(largest));
-          }));
-    for (const auto & [name, count] : {std::pair<const char *, int64_t>{"nvfp4_pack", int64_t(weights.size())},
-                                       {"nvfp4_pack 512 x 2048", 512 * 2048}})
-        print(name, double(count) * (2 + 9.0 / 16), seconds_of(*backend, [&, count = count] {
-                  backend->nvfp4_pack(data_of<uint16_t>(source), count / 16, 2688.0f, data_of<uint8_t>(codes),
-                                      data_of<uint8_t>(scales));
-              }));
+    const auto print_both = [&](const char * maximum, const char * pack, int64_t count, size_t pieces) {
+        std::vector<WeightMaximum> wanted;
+        std::vector<WeightToPack> list;
+        for (size_t i = 0; i < pieces; i++) {
+            const uint16_t * const at = data_of<uint16_t>(source) + int64_t(i) * count;
+            wanted.push_back({at, count, data_of<uint32_t>(largest)});
+            list.push_back({at, count / 16, 2688.0f, data_of<uint8_t>(codes) + int64_t(i) * count / 2,
+                            data_of<uint8_t>(scales) + int64_t(i) * count / 16});
+        }
+        const double moved = double(pieces) * double(count);
+        print(maximum, moved * 2, seconds_of(*backend, [&] { backend->nvfp4_absolute_maximum(wanted); }));
+        print(pack, moved * (2 + 9.0 / 16), seconds_of(*backend, [&] { backend->nvfp4_pack(list); }));
+    };
+    print_both("nvfp4_absolute_maximum", "nvfp4_pack", int64_t(weights.size()), 1);
+    print_both("  256 of 512 x 2048", "  256 of 512 x 2048", 512 * 2048, 256);
+    print_both("  1 of 512 x 2048", "  1 of 512 x 2048", 512 * 2048, 1);
 }
 
 int main(int argc, char ** argv) {

@@ -117,8 +117,8 @@ class DeferredDevice final : public Backend {
         });
         return {};
     }
-    void nvfp4_absolute_maximum(const uint16_t *, int64_t, uint32_t *) override { GNV_CHECK(!"not used"); }
-    void nvfp4_pack(const uint16_t *, int64_t, float, uint8_t *, uint8_t *) override { GNV_CHECK(!"not used"); }
+    void nvfp4_absolute_maximum(std::span<const WeightMaximum>) override { GNV_CHECK(!"not used"); }
+    void nvfp4_pack(std::span<const WeightToPack>) override { GNV_CHECK(!"not used"); }
 
   private:
     static constexpr size_t page = 4096;
