@@ -235,8 +235,9 @@ class CudaBackend final : public Backend {
         // The current device belongs to the thread, not to this object.
         cudaError_t error = cudaSetDevice(device_.index);
         if (error == cudaSuccess) error = call();
-        if (error != cudaSuccess)
-            keep(cuda_failure(error, concat("CUDA device ", device_.index, " (", device_.name, "): ", name)));
+        if (error == cudaSuccess) return;
+        (void)cudaGetLastError(); // it is kept here; other devices of this thread shall not meet it
+        keep(cuda_failure(error, concat("CUDA device ", device_.index, " (", device_.name, "): ", name)));
     }
     void keep(Status failure) { std::swap(failure_, failure); }
 
