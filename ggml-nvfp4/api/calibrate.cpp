@@ -172,6 +172,22 @@ std::vector<uint32_t> Calibration::take_units(const PassGroup & group) {
     return units;
 }
 
+std::vector<uint32_t> Calibration::take_units_of_no_group() {
+    std::vector<bool> of_group(taken_.size(), false);
+    for (size_t i = 1; i < units_of_layer_.size(); i++) // layers: all of their weights are in some group
+        for (const uint32_t u : units_of_layer_[i]) of_group[u] = true;
+    for (const PassGroup & group : pass_->plan().groups)
+        for (const uint32_t u : units_of_layer_.front())
+            of_group[u] = of_group[u] || (layer_of(group) < 0 && holds(group, plan_.units[u]));
+    std::vector<uint32_t> units;
+    for (uint32_t u = 0; u < taken_.size(); u++) {
+        if (taken_[u] || of_group[u]) continue;
+        taken_[u] = true;
+        units.push_back(u);
+    }
+    return units;
+}
+
 std::vector<uint32_t> Calibration::remaining_units() const {
     std::vector<uint32_t> units;
     for (uint32_t u = 0; u < taken_.size(); u++)

@@ -28,7 +28,8 @@ class Calibration {
 
     // Units of the plan (positions in Plan::units) whose weights are all in this group, each in one group only.
     std::vector<uint32_t> take_units(const PassGroup & group);
-    std::vector<uint32_t> remaining_units() const; // those that no group took
+    std::vector<uint32_t> take_units_of_no_group(); // those of which no group of the pass has anything
+    std::vector<uint32_t> remaining_units() const;  // those that nobody took
 
     // Before the pass: measures what the device can reach, and gives its times to `trace`, which must outlive this.
     Status start_measuring(Trace & trace);

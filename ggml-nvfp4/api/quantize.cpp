@@ -133,7 +133,9 @@ Status Quantization::prepare() {
 Status Quantization::calibrate(QuantizeRun & run) {
     const auto start = std::chrono::steady_clock::now();
     const double streamed = report_.stream_wall;
-    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(calibration_->device().has_own_memory() ? threads_.size() : 0));
+    const bool is_remote = calibration_->device().has_own_memory();
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(is_remote ? threads_.size() : 0));
+    if (is_remote) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
     PassHooks hooks;
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
         const std::vector<uint32_t> units = calibration_->take_units(group);
@@ -144,6 +146,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     Status stopped;
     hooks.progress = [&](const PassProgress & progress) {
         stopped = jobs.status();
+        if (stopped.ok()) stopped = run.rest_status();
         if (stopped.ok()) stopped = run.advance_positions(progress.positions, progress.positions_total);
         return stopped.ok();
     };
@@ -151,6 +154,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     if (!stopped.ok()) return stopped;
     if (!status.ok()) return status;
     GNV_TRY(run.finish_groups(jobs, report_));
+    if (is_remote) GNV_TRY(run.finish_rest(threads_, report_));
     const PassPlan planned = calibration_->plan_with_packing(); // smaller than at first where others took memory
     report_.planned_bytes = planned.host.total();
     report_.planned_device_bytes = planned.device.total();

@@ -26,12 +26,11 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
                                 QuantizeReport & report) {
     GNV_TRY(leave_host_memory(jobs, report));
     const Clock::time_point start = Clock::now();
-    workers_.resize(size_t(std::min(plan_.memory.workers, jobs.host->threads())));
     std::vector<uint32_t> packed, others;
     for (const uint32_t unit : units)
         (packer && packer->can_pack(plan_.units[unit], on_device) ? packed : others).push_back(unit);
     group_ = host;
-    begin_units(others, &group_);
+    begin_units(others, &group_, jobs.host->threads());
     group_queue_ = std::make_unique<TaskQueue>(plan_, std::move(others));
     for (Worker & worker : workers_) jobs.host->add([this, &worker] { return work(worker, *group_queue_); });
     if (!packed.empty()) GNV_TRY(pack_on_device(packed, host, on_device, *packer, jobs));
@@ -57,6 +56,34 @@ Status QuantizeRun::finish_groups(GroupJobs & jobs, QuantizeReport & report) {
     report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
     return leave_host_memory(jobs, report);
 }
+
+// --- What no group holds ------------------------------------------------------------------------------------------------------
+
+Status QuantizeRun::begin_rest(std::vector<uint32_t> units) {
+    constexpr int most_threads = 2; // the disk and the processors have the groups to serve first
+    const int threads = std::min(most_threads, plan_.memory.workers / 4);
+    rest_queue_ = std::make_unique<TaskQueue>(plan_, std::move(units));
+    if (threads == 0) return {};
+    GNV_ASSIGN(rest_jobs_, BackgroundJobs::create(threads));
+    rest_workers_.resize(size_t(threads));
+    for (Worker & worker : rest_workers_) rest_jobs_->add([this, &worker] { return work(worker, *rest_queue_); });
+    return {};
+}
+
+Status QuantizeRun::finish_rest(ThreadPool & threads, QuantizeReport & report) {
+    const Clock::time_point start = Clock::now();
+    begin_units({}, nullptr, threads.size());
+    const Status done = threads.parallel_for(int64_t(workers_.size()),
+                                             [&](int64_t i) { return work(workers_[size_t(i)], *rest_queue_); });
+    if (rest_jobs_) GNV_TRY(rest_jobs_->wait());
+    if (!done.ok()) return Status(done.code(), done.message());
+    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    collect_times(rest_workers_, report);
+    collect_times(report);
+    return advance(0, 0);
+}
+
+// --- Weights that the device packs --------------------------------------------------------------------------------------------
 
 Status QuantizeRun::pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host,
                                    const WeightGroup & on_device, DevicePacker & packer, GroupJobs & jobs) {

@@ -23,11 +23,18 @@ QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, con
     progress_.tensors_total = plan.output.tensors.size();
 }
 
-void QuantizeRun::begin_units(std::vector<uint32_t> units, const WeightGroup * resident) {
+QuantizeRun::~QuantizeRun() {
+    if (rest_queue_) rest_queue_->stop();
+}
+
+void QuantizeRun::begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads) {
+    const int spare = plan_.memory.workers - int(rest_workers_.size());
+    workers_.resize(size_t(std::min(spare, threads)));
+    for (Worker & worker : workers_) worker.resident = resident;
     const std::lock_guard<std::mutex> prefetching(
         prefetch_mutex_); // writers of the last group still tell their progress
     units_ = std::move(units);
-    resident_ = resident;
+    reads_ahead_ = !resident;
     prefetched_units_ = 0;
     const std::lock_guard<std::mutex> telling(progress_mutex_);
     prefetched_bytes_ = prefetch_base_ = progress_.source_bytes;
@@ -42,11 +49,15 @@ static void add_times(QuantizeReport & sum, const QuantizeReport & part) {
     sum.bytes_written += part.bytes_written;
 }
 
-void QuantizeRun::collect_times(QuantizeReport & report) {
-    for (Worker & worker : workers_) {
+void QuantizeRun::collect_times(std::vector<Worker> & workers, QuantizeReport & report) {
+    for (Worker & worker : workers) {
         add_times(report, worker.times);
         worker.times = {};
     }
+}
+
+void QuantizeRun::collect_times(QuantizeReport & report) {
+    collect_times(workers_, report);
     const std::lock_guard<std::mutex> lock(packed_mutex_);
     add_times(report, packed_times_);
     packed_times_ = {};
@@ -54,8 +65,7 @@ void QuantizeRun::collect_times(QuantizeReport & report) {
 
 Status QuantizeRun::stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
                            QuantizeReport & report) {
-    workers_.resize(size_t(std::min(plan_.memory.workers, threads.size())));
-    begin_units(units, resident);
+    begin_units(units, resident, threads.size());
     const Clock::time_point start = Clock::now();
     TaskQueue queue(plan_, units);
     prefetch(prefetch_base_);
@@ -106,7 +116,7 @@ Status QuantizeRun::finish_unit(uint32_t unit_number) {
 
 Status QuantizeRun::fetch(Worker & worker, uint32_t tensor, uint64_t offset, uint64_t bytes, uint8_t * buffer,
                           const uint8_t *& data) {
-    data = resident_ ? resident_->source_bytes(tensor, offset, bytes) : nullptr;
+    data = worker.resident ? worker.resident->source_bytes(tensor, offset, bytes) : nullptr;
     if (!data) {
         const Stopwatch watch(worker.times.read, trace_, "read", bytes);
         const TensorInfo & source = plan_.checkpoint.tensors()[tensor];
@@ -248,7 +258,7 @@ Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
 // Keeps the disk busy while the workers compute: without it a cold disk is read at a third of its speed.
 void QuantizeRun::prefetch(uint64_t source_bytes_done) {
     const std::unique_lock<std::mutex> lock(prefetch_mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || resident_) return; // somebody is at it, or it was read already
+    if (!lock.owns_lock() || !reads_ahead_) return; // somebody is at it, or it was read already
     for (; prefetched_units_ < units_.size(); prefetched_units_++) {
         if (prefetched_bytes_ > source_bytes_done + prefetch_window) return;
         const PlanUnit & unit = plan_.units[units_[prefetched_units_]];

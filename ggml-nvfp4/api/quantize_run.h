@@ -43,6 +43,7 @@ class QuantizeRun {
     // `trace` may be null. What is passed in must outlive the run.
     QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
                 CheckpointWriter & writer, Trace * trace);
+    ~QuantizeRun(); // what begin_rest() started ends
 
     // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
     // from there, others from their files.
@@ -55,6 +56,11 @@ class QuantizeRun {
                        DevicePacker * packer, GroupJobs & jobs, QuantizeReport & report);
     Status leave_host_memory(GroupJobs & jobs, QuantizeReport & report);
     Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // until everything is written
+    // Starts to stream units that no group will hold, beside the groups, on a few of the threads whose buffers were planned;
+    // with fewer than four there is none to spare, and nothing starts. finish_rest() does what is left of them, on all.
+    Status begin_rest(std::vector<uint32_t> units);
+    Status rest_status() const { return rest_jobs_ ? rest_jobs_->status() : Status(); } // the first failure so far
+    Status finish_rest(ThreadPool & threads, QuantizeReport & report);
     // By position in Plan::modules.
     Status write_input_scales(const std::vector<InputScale> & scales);
     Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
@@ -65,12 +71,14 @@ class QuantizeRun {
   private:
     struct Worker {
         std::vector<uint8_t> source, output;
-        QuantizeReport times; // read, measure, pack, write, bytes
+        const WeightGroup * resident = nullptr; // weights that are in memory
+        QuantizeReport times;                   // read, measure, pack, write, bytes
     };
     using Clock = std::chrono::steady_clock;
 
-    // Takes over what a stream() or group is about.
-    void begin_units(std::vector<uint32_t> units, const WeightGroup * resident);
+    // Takes over what a stream() or group is about: for workers and for reading ahead.
+    void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);
+    static void collect_times(std::vector<Worker> & workers, QuantizeReport & report);
     void collect_times(QuantizeReport & report);
     Status pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
                           DevicePacker & packer, GroupJobs & jobs);
@@ -109,10 +117,13 @@ class QuantizeRun {
     const Clock::time_point start_ = Clock::now();
 
     std::vector<Worker> workers_;
-    std::vector<uint32_t> units_; // of this stream()
-    const WeightGroup * resident_ = nullptr;
-    WeightGroup group_;                      // `resident_` of a group in the background
+    std::vector<uint32_t> units_;            // of this stream()
+    bool reads_ahead_ = true;                // of `units_`: not where they are in memory
+    WeightGroup group_;                      // in the background: what its workers find in memory
     std::unique_ptr<TaskQueue> group_queue_; // of its units that are not packed on the device
+    std::vector<Worker> rest_workers_;
+    std::unique_ptr<TaskQueue> rest_queue_;
+    std::unique_ptr<BackgroundJobs> rest_jobs_; // ends before what it works with goes
     std::mutex packed_mutex_;
     std::map<uint32_t, int64_t> rows_left_; // of units that the device packs
     QuantizeReport packed_times_;           // of writing them

@@ -21,6 +21,7 @@ struct PackingRun {
     // What the hook may do to the weights that are "on the device", before they are packed.
     std::function<void(WeightGroup & weights, uint8_t * memory)> damage = {};
     std::function<bool(const QuantizeProgress &)> progress = {};
+    bool rest_beside = false;    // what no group holds is streamed beside the groups, else after them
     uint64_t packed_modules = 0; // filled: how many the backend could pack
     QuantizeReport report = {};  // filled
 };
@@ -50,6 +51,21 @@ inline std::vector<uint32_t> take_units(const Plan & plan, const WeightGroup & g
     return units;
 }
 
+// Units of other parts of the model than the text: no group holds them.
+inline std::vector<uint32_t> take_units_of_other_parts(const Plan & plan, std::vector<bool> & taken) {
+    std::vector<bool> is_text(plan.checkpoint.tensors().size(), false);
+    for (const ModelTensor & tensor : plan.layout.tensors) is_text[tensor.source] = tensor.part == Part::text;
+    std::vector<uint32_t> units;
+    for (uint32_t u = 0; u < plan.units.size(); u++) {
+        const PlanUnit & unit = plan.units[u];
+        if (is_text[unit.quantize ? plan.linear(plan.modules[unit.first]).source : plan.tensors[unit.first].source])
+            continue;
+        taken[u] = true;
+        units.push_back(u);
+    }
+    return units;
+}
+
 inline Status pack_groups(PackingRun & run, const FolderFiles & shards, CheckpointWriter & writer, ThreadPool & threads,
                           QuantizeRun & quantize_run) {
     const Plan & plan = run.plan;
@@ -65,6 +81,7 @@ inline Status pack_groups(PackingRun & run, const FolderFiles & shards, Checkpoi
     HostMemory host_memory[2], device_memory; // two: the host's copy of one group stays while the next is loaded
     GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(run.threads));
     std::vector<bool> taken(plan.units.size(), false);
+    if (run.rest_beside) GNV_TRY(quantize_run.begin_rest(take_units_of_other_parts(plan, taken)));
     for (int32_t layer = -1; layer < int32_t(model->sizes().layers); layer++) {
         HostMemory & memory = host_memory[size_t(layer + 1) % 2];
         GNV_ASSIGN(WeightGroup host, WeightGroup::plan(catalog, weights_of(*model, stages_of(*model, layer))));
@@ -83,6 +100,7 @@ inline Status pack_groups(PackingRun & run, const FolderFiles & shards, Checkpoi
         memset(device_memory.get(), 0xff, host.bytes()); // the next group comes
     }
     GNV_TRY(quantize_run.finish_groups(jobs, run.report));
+    if (run.rest_beside) GNV_TRY(quantize_run.finish_rest(threads, run.report));
     std::vector<uint32_t> others;
     for (uint32_t u = 0; u < taken.size(); u++)
         if (!taken[u]) others.push_back(u);

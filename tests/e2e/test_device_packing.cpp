@@ -13,10 +13,10 @@ namespace {
 
 const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
 
-Plan weights_only_plan(const std::string & source) {
+Plan weights_only_plan(const std::string & source, int threads = 2) {
     PlanOptions options;
     options.recipe.scheme = Scheme::nvfp4a16;
-    options.threads = 2;
+    options.threads = threads;
     return make_plan(source, options).take();
 }
 
@@ -32,12 +32,13 @@ void check_same_tensors(const std::string & folder, const std::string & expected
     CHECK(files >= 2);
 }
 
-void quantize_plainly(const Plan & plan, const std::string & destination) {
+QuantizeReport quantize_plainly(const Plan & plan, const std::string & destination) {
     const auto threads = ThreadPool::create(2).take();
     QuantizeOptions options;
     options.destination = destination;
     const auto done = quantize(plan, *threads, options);
     REQUIRE_MESSAGE(done.ok(), done.status().message());
+    return done.value();
 }
 
 constexpr uint64_t plenty = uint64_t(1) << 32;
@@ -87,6 +88,26 @@ TEST_CASE("pieces of any size, a short ring or a long one: the bytes of the plai
     REQUIRE_MESSAGE(status.ok(), status.message());
     CHECK(run.packed_modules == 0);
     check_same_tensors(run.destination, scratch / "plain");
+}
+
+// With two threads there is none to spare, with eight there are two.
+TEST_CASE("what no group holds is written beside the groups: the same bytes") {
+    const ScratchFolder scratch;
+    const QuantizeReport plain = quantize_plainly(weights_only_plan(tiny), scratch / "plain");
+    for (const int threads : {2, 8}) {
+        CAPTURE(threads);
+        const Plan plan = weights_only_plan(tiny, threads);
+        CHECK(plan.memory.workers == threads);
+        PackingRun run{plan, scratch / concat("packed", threads), DevicePacker::size_for(plan, plenty, plenty)};
+        run.threads = threads;
+        run.rest_beside = true;
+        const Status status = quantize_by_groups(run);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        CHECK(run.packed_modules == 800);
+        CHECK(run.report.bytes_read == plan.source_bytes_read());
+        CHECK(run.report.bytes_written == plain.bytes_written);
+        check_same_tensors(run.destination, scratch / "plain");
+    }
 }
 
 TEST_CASE("the ring takes its share of the budgets, or none") {
@@ -161,13 +182,18 @@ TEST_CASE("a device whose copy is not what was sent there is told apart from a b
 
 TEST_CASE("a run that is stopped ends, with its threads, and leaves no result") {
     const ScratchFolder scratch;
-    const Plan plan = weights_only_plan(tiny);
+    const Plan plan = weights_only_plan(tiny, 8);
     PackingRun run{plan, scratch / "packed", DevicePacker::size_for(plan, plenty, plenty)};
     run.size.piece_bytes = 64 << 10;
     run.size.pieces = 2; // packing waits for writers that are gone
     run.progress = [](const QuantizeProgress & now) { return now.tensors < 20 && now.source_bytes == 0; };
-    const Status status = quantize_by_groups(run);
-    CHECK(status.code() == Code::cancelled);
-    CHECK_FALSE(path_exists(run.destination));
-    CHECK(path_exists(run.destination + ".partial"));
+    for (const bool beside : {false, true}) {
+        run.rest_beside = beside;
+        run.threads = beside ? 8 : 2;
+        const Status status = quantize_by_groups(run);
+        CHECK(status.code() == Code::cancelled);
+        CHECK_FALSE(path_exists(run.destination));
+        CHECK(path_exists(run.destination + ".partial"));
+        REQUIRE(remove_tree(run.destination + ".partial").ok());
+    }
 }
