@@ -122,6 +122,8 @@ class BlockWriter {
     ValueId linear_attention(ValueId x);
     void route(ValueId h);
     ValueId routed_experts(ValueId h, const Stage & stage);
+    ValueId inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets);
+    ValueId inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets);
     ValueId shared_expert(ValueId h);
     ValueId dense_mlp(ValueId h);
     ValueId head(ValueId x);
@@ -190,9 +192,12 @@ class BlockWriter {
         const WeightRef ref = {role, layer_};
         return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref)}, name(site)), site);
     }
-    ValueId grouped(ValueId x, const WeightRef & ref, ValueId slots, ValueId offsets, GroupedLinearParams::Row row) {
+    // Of a stage's experts.
+    ValueId grouped(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
+                    GroupedLinearParams::Row row) {
+        const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
         const GroupedLinearParams params = {row, config_.experts_per_token};
-        return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(ref.role).name));
+        return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
     }
     ValueId state(int32_t index, const char * state_name, Shape shape) {
         if (!b_.batch.cached) return no_value;
@@ -306,40 +311,45 @@ void BlockWriter::route(ValueId h) {
     g_.add(CountExpertsParams{}, {b_.router_indices, mask(), counts}, where("tokens per expert"));
 }
 
-ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
-    using Row = GroupedLinearParams::Row;
-    const int64_t T = b_.batch.positions, I = config_.expert_intermediate;
-    const bool all = b_.expert_tokens == ExpertTokens::all;
-    // Tiles bound the memory of the wide products; routed rows need the same room for any number of experts.
-    const int32_t tile = all ? int32_t(std::min<int64_t>(b_.expert_tile, stage.expert_count)) : stage.expert_count;
-    ValueId sum = b_.routed;
-    for (int32_t first = stage.first_expert; first < stage.first_expert + stage.expert_count; first += tile) {
-        const int32_t count = std::min(tile, stage.first_expert + stage.expert_count - first);
-        const auto stack = [&](Role role, bool flat) { return WeightRef{role, layer_, first, count, flat}; };
-        const ValueId slots = g_.add(ExpertOrderParams{first, count}, {b_.router_indices}, where("expert order"));
-        const ValueId offsets = g_.second(slots);
-        ValueId y;
-        if (all) {
-            const auto wide = [&](Role role) {
-                const WeightRef ref = stack(role, true);
-                const ValueId product = // [T, count * I]
-                    g_.add(LinearParams{}, {h, weight(ref)}, where(role_traits(role).name));
-                g_.label(product, expert_product_label);
-                return product;
-            };
-            const ValueId gate = wide(Role::expert_gate), up = wide(Role::expert_up);
-            ValueId a = activation(gate, up, "expert activation", Observed::expert_down_input, first, count);
-            a = g_.status().ok() ? g_.reshape(a, {T * count, I}) : no_value;
-            y = grouped(a, stack(Role::expert_down, false), slots, offsets, Row::token_and_group);
-        } else {
-            const ValueId gate = grouped(h, stack(Role::expert_gate, false), slots, offsets, Row::token);
-            const ValueId up = grouped(h, stack(Role::expert_up, false), slots, offsets, Row::token);
-            const ValueId a =
-                activation(gate, up, "expert activation", Observed::expert_down_input, first, count, offsets); // [n, I]
-            y = grouped(a, stack(Role::expert_down, false), slots, offsets, Row::own);
-        }
-        sum = g_.add(ExpertCombineParams{}, {sum, y, slots, offsets, b_.router_weights}, name(Site::mlp_experts));
+// The inputs of the experts' down projections, for each slot [n, I]; every expert of the stage sees every token.
+ValueId BlockWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
+    // Tiles bound the memory of the wide products.
+    const auto tile = int32_t(std::min<int64_t>(b_.expert_tile, stage.expert_count));
+    ValueId chosen = no_value;
+    for (int32_t done = 0; done < stage.expert_count; done += tile) {
+        const int32_t first = stage.first_expert + done, count = std::min(tile, stage.expert_count - done);
+        const auto wide = [&](Role role) {
+            const ValueId product = // [T, count * I]
+                g_.add(LinearParams{}, {h, weight({role, layer_, first, count, true})}, where(role_traits(role).name));
+            g_.label(product, expert_product_label);
+            return product;
+        };
+        const ValueId gate = wide(Role::expert_gate), up = wide(Role::expert_up);
+        const ValueId a = activation(gate, up, "expert activation", Observed::expert_down_input, first, count);
+        chosen = g_.add(ExpertGatherParams{done, count, config_.experts_per_token}, {a, slots, offsets, chosen},
+                        where("chosen of expert activation"));
     }
+    return chosen;
+}
+
+// The same where experts see what is routed to them.
+ValueId BlockWriter::inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
+    const ValueId gate = grouped(h, Role::expert_gate, stage, slots, offsets, GroupedLinearParams::Row::token);
+    const ValueId up = grouped(h, Role::expert_up, stage, slots, offsets, GroupedLinearParams::Row::token);
+    return activation(gate, up, "expert activation", Observed::expert_down_input, stage.first_expert,
+                      stage.expert_count, offsets);
+}
+
+ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
+    const ValueId slots =
+        g_.add(ExpertOrderParams{stage.first_expert, stage.expert_count}, {b_.router_indices}, where("expert order"));
+    const ValueId offsets = g_.second(slots);
+    const ValueId a = b_.expert_tokens == ExpertTokens::all ? inputs_of_all(h, stage, slots, offsets)
+                                                            : inputs_of_routed(h, stage, slots, offsets);
+    const ValueId y = // [n, H]
+        grouped(a, Role::expert_down, stage, slots, offsets, GroupedLinearParams::Row::own);
+    const ValueId sum = g_.add(ExpertCombineParams{}, {b_.routed, y, slots, offsets, b_.router_weights},
+                               name(Site::mlp_experts)); // [T, H]
     const bool complete = stage.first_expert + stage.expert_count == config_.experts;
     return complete ? tapped(sum, Site::mlp_experts) : sum;
 }

@@ -74,11 +74,15 @@ PassPlan Calibration::plan_with_packing() const {
 }
 
 double Calibration::slots_in_use() const {
-    const TextModelSizes & sizes = model_->sizes();
-    if (options_.expert_tokens == ExpertTokens::routed || sizes.experts == 0) return 1;
-    const int64_t tile = std::min(pass_->plan().expert_tile, sizes.experts);
-    const int64_t slots = std::min(sizes.experts_per_token, tile); // of a token, in each tile
-    return std::min(1.0, double(sizes.experts_per_token * tile) / double(sizes.experts * slots));
+    const int64_t chosen = model_->sizes().experts_per_token; // by a token, of all ranges of experts together
+    int64_t used = 0, slots = 0;
+    for (const PassGroup & group : pass_->plan().groups)
+        for (const Stage & stage : group.stages) {
+            if (stage.kind != StageKind::experts) continue;
+            used += stage.first_expert == 0 ? chosen : 0;
+            slots += std::min<int64_t>(chosen, stage.expert_count);
+        }
+    return slots == 0 ? 1 : double(used) / double(slots);
 }
 
 // The pass has not taken its memory yet: what measuring needs fits into that place.

@@ -40,7 +40,8 @@ class Calibration {
     const DeviceLimits & limits() const { return limits_; }
     // The plan of the pass with the memory that packing on the device takes.
     PassPlan plan_with_packing() const;
-    // The part of the slots of grouped_linear that are in use on average: see its flops.
+    // The part of the slots of grouped_linear that are in use on average: see its flops. Less than 1 where a pass takes the
+    // experts in ranges.
     double slots_in_use() const;
     // After the pass: all its times are in the trace. Bytes of the device's memory that are in use, by any process; 0 where
     // the device has none of its own.

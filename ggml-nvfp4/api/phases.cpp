@@ -84,7 +84,8 @@ std::vector<Phase> make_phases(const PhaseInput & input) {
         for (const Trace::Total & total : input.totals) {
             if (std::string_view(total.lane) != lane.name) continue;
             Phase phase = {total.lane, total.name, total.spans, total.seconds, total.work};
-            if (phase.name == "grouped_linear") phase.work.flops *= input.slots_in_use;
+            if (phase.name == "grouped_linear" || phase.name == "expert_gather") phase.work.flops *= input.slots_in_use;
+            if (phase.name == "expert_gather") phase.work.bytes *= input.slots_in_use;
             set_rate(phase, input.limits);
             if (phase.name == "expert_combine" && input.slots_in_use < 1)
                 phase.rate = Phase::Rate::none, phase.limit = 0;

@@ -27,7 +27,7 @@ struct Phase {
 struct PhaseInput {
     std::vector<Trace::Total> totals;
     DeviceLimits limits;
-    double slots_in_use = 1; // of those that flops of grouped_linear and bytes of expert_combine count
+    double slots_in_use = 1; // of those that work of grouped_linear, expert_gather and expert_combine counts
     double pass_seconds = 0; // of the forward pass: what the device did not fill of it, it waited; 0: there was none
 };
 

@@ -58,8 +58,7 @@ float global_scale_of(const GemmProblem & problem, int64_t weight_row) {
 }
 
 const float * row_of_a(const GemmProblem & problem, int64_t row) {
-    if (problem.a_rows)
-        row = int64_t(problem.a_rows[row] / problem.a_divisor) * problem.a_multiplier + problem.a_offset;
+    if (problem.a_rows) row = problem.a_rows[row] / problem.a_divisor;
     return problem.a + row * problem.a_stride;
 }
 

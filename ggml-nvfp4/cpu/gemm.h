@@ -17,8 +17,8 @@ struct GemmProblem {
     int64_t m = 0, n = 0, k = 0;
     const float * a = nullptr; // row r starts at a + r * a_stride
     int64_t a_stride = 0;
-    const int32_t * a_rows = nullptr; // row(i) = (a_rows[i] / a_divisor) * a_multiplier + a_offset; null: row(i) = i
-    int32_t a_divisor = 1, a_multiplier = 1, a_offset = 0;
+    const int32_t * a_rows = nullptr; // row(i) = a_rows[i] / a_divisor; null: row(i) = i
+    int32_t a_divisor = 1;
     // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales. BF16 and NVFP4 are widened while panels are packed; NVFP4 as
     // value * block scale / global scale in F32 (one rounding for the quotient scale / global, one for the product), or,
     // with input_scale, as value * block scale.

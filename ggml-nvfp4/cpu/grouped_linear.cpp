@@ -36,10 +36,6 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
         problem.a_rows = slots + first;
         problem.a_divisor = int32_t(params.slots_per_token);
     }
-    if (params.row == Row::token_and_group) {
-        problem.a_multiplier = int32_t(weight.shape[0]);
-        problem.a_offset = int32_t(group);
-    }
     problem.weight = weight_of_group(weight, group);
     if (input_scales.exists()) problem.input_scale = input_scales.as<const float>() + group;
     problem.c = call.outputs[0].as<float>() + first * problem.n;

@@ -11,8 +11,8 @@
 namespace gnv::cpu {
 
 extern const KernelEntry embedding_kernel, mask_rows_kernel, rms_norm_kernel, gated_rms_norm_kernel, add_kernel,
-    silu_mul_kernel, sigmoid_gate_kernel, router_kernel, expert_order_kernel, expert_combine_kernel, observe_kernel,
-    count_experts_kernel;
+    silu_mul_kernel, sigmoid_gate_kernel, router_kernel, expert_order_kernel, expert_gather_kernel,
+    expert_combine_kernel, observe_kernel, count_experts_kernel;
 
 // A task of about this many elements is worth a turn of another thread (some 10 us); fewer in all run where they are.
 constexpr int64_t elements_per_task = 32768;

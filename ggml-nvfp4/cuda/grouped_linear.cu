@@ -4,7 +4,6 @@
 #include "cuda/grouped_product.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
-#include "cuda/tiles.cuh"
 #include "cuda/widen.cuh"
 
 #include <vector>
@@ -15,14 +14,11 @@ namespace {
 
 using Row = GroupedLinearParams::Row;
 
-// Which row of x stands behind each slot.
-__global__ void rows_kernel(const int32_t * slots, const int32_t * offsets, int groups, int slots_per_token, Row row,
-                            int32_t * rows, int64_t count) {
+// Which row of x stands behind each slot in use.
+__global__ void rows_kernel(const int32_t * slots, const int32_t * used, int slots_per_token, int32_t * rows,
+                            int64_t count) {
     const int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (j >= count || j >= offsets[groups]) return;
-    int32_t found = slots[j] / slots_per_token;
-    if (row == Row::token_and_group) found = found * groups + stretch_of(offsets, groups, j);
-    rows[j] = found;
+    if (j < count && j < *used) rows[j] = slots[j] / slots_per_token;
 }
 
 __global__ void gather_kernel(const bf16 * x, const int32_t * rows, const int32_t * used, int64_t width, bf16 * out) {
@@ -72,9 +68,8 @@ Status run(CudaContext & context, KernelCall & call) {
     auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
     const auto * a = x.as<const bf16>();
     if (params.row != Row::own) {
-        rows_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(call.inputs[2].as<const int32_t>(), offsets,
-                                                                        int(groups), int(params.slots_per_token),
-                                                                        params.row, rows, slots);
+        rows_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(
+            call.inputs[2].as<const int32_t>(), offsets + groups, int(params.slots_per_token), rows, slots);
         if (!input_scales && !in_one_launch(call)) {
             gather_kernel<<<unsigned(slots), 128, 0, context.stream>>>(a, rows, offsets + groups, k, inputs);
             a = inputs;

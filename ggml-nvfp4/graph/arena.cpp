@@ -1,6 +1,9 @@
 #include "graph/arena.h"
 
+#include "graph/op_rules.h"
+
 #include <algorithm>
+#include <numeric>
 
 namespace gnv {
 
@@ -16,7 +19,19 @@ struct Lifetime {
     uint64_t bytes = 0, offset = 0;
 };
 
-std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool> & bound) {
+// The input in whose memory the node may make its output; no_value when there is none.
+ValueId input_in_place(const Graph & graph, const Node & node) {
+    const int place = op_rule(op_of(node.params)).in_place;
+    if (place < 0 || node.inputs[size_t(place)] == no_value) return no_value;
+    const ValueId input = graph.owner(node.inputs[size_t(place)]);
+    const auto reads = std::count_if(node.inputs.begin(), node.inputs.end(),
+                                     [&](ValueId id) { return id != no_value && graph.owner(id) == input; });
+    return reads == 1 ? input : no_value;
+}
+
+// `holders` [values]: of a value that owns its memory the one whose memory that is; another one's where a node works in place.
+std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool> & bound,
+                                     std::vector<ValueId> & holders) {
     std::vector<Lifetime> of(graph.values().size());
     const auto end = int64_t(graph.nodes().size());
     for (int64_t n = 0; n < end; n++) {
@@ -30,9 +45,22 @@ std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool
     for (ValueId id = 0; id < ValueId(of.size()); id++) {
         if (graph.value(id).keep) of[size_t(graph.owner(id))].last = end;
     }
+    holders.resize(of.size());
+    std::iota(holders.begin(), holders.end(), 0);
+    const auto in_arena = [&](ValueId id) { return of[size_t(id)].first >= 0 && !bound[size_t(id)]; };
+    for (int64_t n = 0; n < end; n++) {
+        const Node & node = graph.nodes()[size_t(n)];
+        const ValueId input = input_in_place(graph, node), output = node.outputs[0];
+        if (input == no_value || !in_arena(input) || !in_arena(output) || of[size_t(input)].last != n) continue;
+        holders[size_t(output)] = holders[size_t(input)];
+    }
+    for (ValueId id = 0; id < ValueId(of.size()); id++) {
+        int64_t & last = of[size_t(holders[size_t(id)])].last;
+        last = std::max(last, of[size_t(id)].last);
+    }
     for (ValueId id = 0; id < ValueId(of.size()); id++) {
         Lifetime & life = of[size_t(id)];
-        if (life.first < 0 || bound[size_t(id)]) continue;
+        if (!in_arena(id) || holders[size_t(id)] != id) continue;
         life.value = id;
         life.bytes = aligned(tensor_bytes(graph.value(id).dtype, graph.value(id).shape));
         out.push_back(life);
@@ -46,7 +74,8 @@ ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
                      const std::function<uint64_t(const Node &)> & scratch) {
     ArenaPlan plan;
     plan.offsets.assign(graph.values().size(), -1);
-    std::vector<Lifetime> open = find_lifetimes(graph, bound);
+    std::vector<ValueId> holders;
+    std::vector<Lifetime> open = find_lifetimes(graph, bound, holders);
     // Large ones first, each at the lowest place that is free for as long as it lives.
     std::stable_sort(open.begin(), open.end(),
                      [](const Lifetime & a, const Lifetime & b) { return a.bytes > b.bytes; });
@@ -70,7 +99,7 @@ ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
     for (const Node & node : graph.nodes()) largest_scratch = std::max(largest_scratch, scratch(node));
     plan.bytes = plan.scratch_offset + aligned(largest_scratch);
     for (ValueId id = 0; id < ValueId(graph.values().size()); id++)
-        plan.offsets[size_t(id)] = plan.offsets[size_t(graph.owner(id))];
+        plan.offsets[size_t(id)] = plan.offsets[size_t(holders[size_t(graph.owner(id))])];
     return plan;
 }
 

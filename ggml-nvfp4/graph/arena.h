@@ -8,7 +8,8 @@
 //   scratch|  the largest that any node asks for, behind everything
 //
 // A value lives from the node that makes it to the last node that reads it (or a reshape of it, or a tap on it: a tap reads
-// right after the node). Values that the caller binds take no room.
+// right after the node). The output of an op that works in place (graph/op_rules.h) has the memory of its input where nobody
+// reads that later. Values that the caller binds take no room.
 #pragma once
 
 #include "graph/graph.h"

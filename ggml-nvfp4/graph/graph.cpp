@@ -102,11 +102,16 @@ void Graph::refuse(Status status) {
     if (status_.ok()) status_ = std::move(status);
 }
 
-double node_flops(const Graph & graph, const Node & node) {
-    const OpRule & rule = op_rule(op_of(node.params));
+static std::array<const Value *, Node::max_inputs> inputs_of(const Graph & graph, const Node & node) {
     std::array<const Value *, Node::max_inputs> values{};
     for (size_t i = 0; i < node.inputs.size(); i++)
         if (node.inputs[i] != no_value) values[i] = &graph.value(node.inputs[i]);
+    return values;
+}
+
+double node_flops(const Graph & graph, const Node & node) {
+    const OpRule & rule = op_rule(op_of(node.params));
+    const auto values = inputs_of(graph, node);
     if (rule.flops) return rule.flops(node.params, RuleInputs{values.data()});
     return node.outputs[0] == no_value ? double(values[0]->shape.elements())
                                        : double(graph.value(node.outputs[0]).shape.elements());
@@ -118,7 +123,10 @@ double node_bytes(const Graph & graph, const Node & node) {
         if (id != no_value) bytes += double(tensor_bytes(graph.value(id).dtype, graph.value(id).shape));
     };
     for (const ValueId id : node.outputs) count(id);
-    if (op_of(node.params) == Op::embedding) return 2 * bytes; // rows of the table, not all of it
+    if (const OpRule & rule = op_rule(op_of(node.params)); rule.bytes) {
+        const auto values = inputs_of(graph, node);
+        return rule.bytes(node.params, RuleInputs{values.data()}, bytes);
+    }
     for (const ValueId id : node.inputs) count(id);
     return bytes;
 }

@@ -47,6 +47,9 @@ const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec
     out[0].shape = {in[0].shape[0], in[1].shape[1]};
     return nullptr;
 }
+double bytes_embedding(const OpParams &, const RuleInputs &, double made) { // rows of the table, not all of it
+    return 2 * made;
+}
 
 const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || !is_mask(in[1], in[0].shape[0])) return "x must be [T, H], the mask u8 [T]";
@@ -207,6 +210,30 @@ const char * check_expert_order(const OpParams & params, const RuleInputs & in, 
     return nullptr;
 }
 
+const char * check_expert_gather(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const ExpertGatherParams & gather = std::get<ExpertGatherParams>(params);
+    if (!is_matrix(in[0]) || gather.count < 1 || in[0].shape[1] % gather.count != 0) return "x must be [T, count * I]";
+    if (in[1].dtype != DType::i32 || in[1].shape.rank != 1 || in[2].dtype != DType::i32 || in[2].shape.rank != 1)
+        return "slots must be i32 [n], offsets i32 [G + 1]";
+    if (gather.first < 0 || gather.first + gather.count > in[2].shape[0] - 1) return "experts that have no offsets";
+    if (gather.slots_per_token < 1 || in[1].shape[0] > in[0].shape[0] * gather.slots_per_token)
+        return "more slots than tokens have";
+    out[0] = fixed(in[0].dtype, {in[1].shape[0], in[0].shape[1] / gather.count});
+    if (in.has(3) && !is(in[3], out[0].dtype, out[0].shape)) return "into must be [n, I], of the dtype of x";
+    return nullptr;
+}
+// The experts' part of all slots on average, if every slot is in use.
+double gathered_share(const OpParams & params, const RuleInputs & in) {
+    return double(std::get<ExpertGatherParams>(params).count) / double(in[2].shape[0] - 1);
+}
+double flops_expert_gather(const OpParams & params, const RuleInputs & in) {
+    return gathered_share(params, in) * double(in[1].shape[0]) * double(in[0].shape[1]) /
+           double(std::get<ExpertGatherParams>(params).count);
+}
+double bytes_expert_gather(const OpParams & params, const RuleInputs & in, double made) { // in place
+    return 2 * gathered_share(params, in) * made;
+}
+
 const char * check_expert_combine(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[1]) || !is(in[2], DType::i32, {in[1].shape[0]})) return "y must be [n, H], slots i32 [n]";
     if (in[3].dtype != DType::i32 || in[3].shape.rank != 1) return "offsets must be i32 [G + 1]";
@@ -272,7 +299,7 @@ constexpr uint32_t bit(int i) { return uint32_t(1) << i; }
 // clang-format off
 const OpRule rules[] = {
     // name           in  optional                             states               out
-    {"embedding",       2, 0,                                  0,                   1, check_embedding, nullptr},
+    {"embedding",       2, 0,                                  0,                   1, check_embedding, nullptr, bytes_embedding},
     {"mask_rows",       2, 0,                                  0,                   1, check_mask_rows, nullptr},
     {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr},
     {"gated_rms_norm",  3, 0,                                  0,                   1, check_gated_rms_norm, nullptr},
@@ -287,6 +314,7 @@ const OpRule rules[] = {
     {"gated_delta_net", 7, bit(6),                             bit(6),              1, check_gated_delta_net, flops_gated_delta_net},
     {"router",          1, 0,                                  0,                   2, check_router, nullptr},
     {"expert_order",    1, 0,                                  0,                   2, check_expert_order, nullptr},
+    {"expert_gather",   4, bit(3),                             0,                   1, check_expert_gather, flops_expert_gather, bytes_expert_gather, 3},
     {"expert_combine",  5, bit(0),                             0,                   1, check_expert_combine, nullptr},
     {"observe",         3, bit(2),                             bit(1),              0, check_observe, nullptr},
     {"count_experts",   3, bit(1),                             bit(2),              0, check_count_experts, nullptr},

@@ -29,6 +29,9 @@ struct OpRule {
     // Fails with a few words when the inputs do not fit the contract; fills the outputs otherwise.
     const char * (*check)(const OpParams & params, const RuleInputs & inputs, OutputSpec * outputs);
     double (*flops)(const OpParams & params, const RuleInputs & inputs); // null: one a result
+    // Read and written; `made`: those of the outputs. Null: all tensors, once.
+    double (*bytes)(const OpParams & params, const RuleInputs & inputs, double made) = nullptr;
+    int in_place = -1; // the input in whose memory the output is made where nobody reads that input later; -1: none
 };
 
 const OpRule & op_rule(Op op);

@@ -13,7 +13,7 @@
 // would be below 2^-126.
 //
 // "state" inputs are read and written in place. "optional" inputs may be absent (no_value). No output shares memory with an
-// input, but for add, whose output may be one of its inputs.
+// input, but for add, whose output may be one of its inputs, and expert_gather, whose output may be `into`.
 #pragma once
 
 #include "core/tensor.h"
@@ -91,9 +91,8 @@ struct LinearParams {};
 // offsets[g] <= j < offsets[g + 1]. Rows from offsets[G] on are left as they are: fewer than n slots may be in use.
 struct GroupedLinearParams {
     enum class Row : uint8_t {
-        token,           // row(j) = slots[j] / slots_per_token
-        token_and_group, // row(j) = slots[j] / slots_per_token * G + g
-        own,             // row(j) = j
+        token, // row(j) = slots[j] / slots_per_token
+        own,   // row(j) = j
     };
     Row row = Row::token;
     int64_t slots_per_token = 1;
@@ -146,6 +145,15 @@ struct ExpertOrderParams {
     int64_t first = 0, count = 0;
 };
 
+// x [T, count * I], slots i32 [n] and offsets i32 [G + 1] (of expert_order), optional into [n, I] -> [n, I]: of rows that
+// some experts have for every token those that were chosen. Experts are numbered as in offsets: for g in
+// [first, first + count) and offsets[g] <= j < offsets[g + 1], y[j] is columns [(g - first) * I, (g - first + 1) * I) of row
+// slots[j] / slots_per_token of x. All other rows are those of `into`; undefined without it.
+struct ExpertGatherParams {
+    int64_t first = 0, count = 0;
+    int64_t slots_per_token = 1;
+};
+
 // optional sum [T, H], y [n, H], slots, offsets (of expert_order), weights f32 [T, k] -> [T, H]: sum (or zeros) plus, in
 // the order of experts, weights[slot] * y[slot's row]; rounded after each multiply-add to F32 only.
 struct ExpertCombineParams {};
@@ -193,6 +201,7 @@ enum class Op : uint8_t {
     gated_delta_net,
     router,
     expert_order,
+    expert_gather,
     expert_combine,
     observe,
     count_experts,
@@ -203,7 +212,7 @@ enum class Op : uint8_t {
 using OpParams = std::variant<EmbeddingParams, MaskRowsParams, RmsNormParams, GatedRmsNormParams, AddParams,
                               SiluMulParams, SigmoidGateParams, RopeParams, LinearParams, GroupedLinearParams,
                               AttentionParams, CausalConvParams, GatedDeltaNetParams, RouterParams, ExpertOrderParams,
-                              ExpertCombineParams, ObserveParams, CountExpertsParams>;
+                              ExpertGatherParams, ExpertCombineParams, ObserveParams, CountExpertsParams>;
 static_assert(std::variant_size_v<OpParams> == size_t(Op::count_));
 inline Op op_of(const OpParams & params) { return Op(params.index()); }
 

@@ -36,15 +36,12 @@ struct Product {
         if (options.w4a4) problem.input_scale = &input_scale;
         if (!options.gather) return;
         std::mt19937 random(seed + 2);
-        const int64_t tokens = std::max<int64_t>(1, (a_rows_there - 1) / 2); // row = slot / 3 * 2 + 1 < a_rows_there
-        for (int64_t i = 0; i < m; i++) slots.push_back(int32_t(random() % uint32_t(tokens * 3)));
+        for (int64_t i = 0; i < m; i++) slots.push_back(int32_t(random() % uint32_t(a_rows_there * 3)));
         problem.a_rows = slots.data();
         problem.a_divisor = 3;
-        problem.a_multiplier = 2;
-        problem.a_offset = 1;
     }
 
-    int64_t a_row(int64_t i) const { return problem.a_rows ? slots[size_t(i)] / 3 * 2 + 1 : i; }
+    int64_t a_row(int64_t i) const { return problem.a_rows ? slots[size_t(i)] / 3 : i; }
 
     std::vector<float> fresh_result() const {
         return std::vector<float>(size_t(problem.m * problem.c_stride), sentinel);

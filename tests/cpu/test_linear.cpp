@@ -100,13 +100,11 @@ TEST_CASE("grouped linear: each row with the weight of its group, from where its
     for (size_t i = 0; i < slots.size(); i++) slots[i] = int32_t((i * 7 + 3) % slots.size());
     std::vector<float> input_scales = {3, 5, 7, 11, 13};
     for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
-        for (const Row row_of : {Row::token, Row::token_and_group, Row::own}) {
+        for (const Row row_of : {Row::token, Row::own}) {
             for (const int64_t scale_rows :
                  {n, n / 2, n * groups}) { // one scale for each weight, for half of one, for all
                 for (const bool w4a4 : {false, true}) {
-                    const int64_t x_rows = row_of == Row::token ? tokens
-                                           : row_of == Row::own ? slot_count
-                                                                : tokens * groups;
+                    const int64_t x_rows = row_of == Row::token ? tokens : slot_count;
                     std::vector<float> x = made_up_rows(x_rows, k, 5), y(slot_count * n, sentinel);
                     WeightData weight(dtype, groups * n, k, scale_rows, 6);
                     const std::vector<Tensor> inputs = {
@@ -123,9 +121,7 @@ TEST_CASE("grouped linear: each row with the weight of its group, from where its
                     for (int64_t g = 0; g < groups; g++) {
                         for (int64_t j = offsets[size_t(g)]; j < offsets[size_t(g + 1)]; j++) {
                             const int64_t token = slots[size_t(j)] / slots_per_token;
-                            const int64_t row = row_of == Row::token ? token
-                                                : row_of == Row::own ? j
-                                                                     : token * groups + g;
+                            const int64_t row = row_of == Row::token ? token : j;
                             for (int64_t column = 0; column < n; column++)
                                 check_element(y[size_t(j * n + column)], &x[size_t(row * k)], weight, g * n + column,
                                               w4a4 ? &input_scales[size_t(g)] : nullptr);

@@ -219,7 +219,7 @@ class OpRunner {
 };
 
 inline int OpRunner::op_inputs(const OpParams & params) {
-    static const int counts[] = {2, 2, 2, 3, 2, 4, 2, 2, 3, 5, 8, 4, 7, 1, 1, 5, 3, 3}; // in the order of Op
+    static const int counts[] = {2, 2, 2, 3, 2, 4, 2, 2, 3, 5, 8, 4, 7, 1, 1, 4, 5, 3, 3}; // in the order of Op
     return counts[params.index()];
 }
 

@@ -226,16 +226,13 @@ TEST_CASE("experts") {
         int64_t tokens, experts, n, k;
     };
     for (const Product & size : {Product{200, 32, 48, 64}, {1, 32, 130, 200}, {700, 5, 257, 72}, {64, 8, 512, 2048}})
-        for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::token_and_group,
-                               GroupedLinearParams::Row::own}) {
+        for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::own}) {
             CAPTURE(size.tokens);
             CAPTURE(int(row));
             const int64_t chosen = 4, room = size.tokens * chosen;
             const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(size.experts));
             const Order order = order_of(choices, 0, int(size.experts), size_t(room));
-            const int64_t rows = row == GroupedLinearParams::Row::own     ? room
-                                 : row == GroupedLinearParams::Row::token ? size.tokens
-                                                                          : size.tokens * size.experts;
+            const int64_t rows = row == GroupedLinearParams::Row::own ? room : size.tokens;
             for (const bool quantized : {false, true}) {
                 if (quantized && size.k % 16 != 0) continue;
                 compare(devices, {GroupedLinearParams{row, chosen},
