@@ -150,6 +150,11 @@ void measure_kernels(int count) {
                        RouterParams{per_token}, {f32(logits, {rows, experts})}, {weight, index});
     kernels.measure_op("expert_order 1024 x 8", double(rows * per_token * 8), double(rows * per_token),
                        cpu::expert_order_kernel, ExpertOrderParams{0, experts}, {index}, {slot, offset});
+    constexpr int64_t expert_width = 512, gathered_experts = width / expert_width; // of which `x` has all tokens
+    const double gathered = double(rows * per_token * expert_width) * double(gathered_experts) / double(experts);
+    kernels.measure_op("expert_gather 1024 x 8, 4 of 256", gathered * 8, gathered, cpu::expert_gather_kernel,
+                       ExpertGatherParams{0, gathered_experts, per_token}, {f32(x, shape), slot, offset, {}},
+                       {f32(outputs, {rows * per_token, expert_width})});
     kernels.measure_op("expert_combine 1024 x 8 x 2048", elements * 4 * (per_token + 1), elements * per_token,
                        cpu::expert_combine_kernel, ExpertCombineParams{},
                        {{}, f32(outputs, {rows * per_token, width}), slot, offset, weight}, {f32(y, shape)});

@@ -488,6 +488,11 @@ TEST_CASE("bench of ops" * doctest::skip()) {
            {activation(random, {T * 8, 512}), weight(random, DType::bf16, {256, 2048, 512}),
             indices({T * 8}, order.slots), indices({257}, order.offsets)},
            {}});
+    print("expert_gather 16384 x 8, 16 of 256 x 512",
+          {ExpertGatherParams{0, 16, 8},
+           {activation(random, {T, 16 * 512}), indices({T * 8}, order.slots), indices({257}, order.offsets),
+            activation(random, {1, 1})},
+           {true, true, true, false}});
     const Order few = order_of({choices.begin(), choices.begin() + 8}, 0, 256, 8);
     print("grouped_linear 1 x 8: 2048 -> 512",
           {GroupedLinearParams{GroupedLinearParams::Row::token, 8},

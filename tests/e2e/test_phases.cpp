@@ -53,6 +53,21 @@ TEST_CASE("rates are what was done a second, shares only where there is a limit"
         CHECK_MESSAGE(text.find(part) != std::string::npos, text);
 }
 
+TEST_CASE("slots that are not in use are no work") {
+    PhaseInput input;
+    input.totals = {{"compute", "expert_combine", 1, 1, {1e9, 4e12}}, {"compute", "expert_gather", 1, 1, {1e9, 4e12}}};
+    input.limits.copy = 3e12;
+    const std::vector<Phase> all = make_phases(input);
+    CHECK(find(all, "compute", "expert_gather").rate_per_second() == 4e12);
+    CHECK(find(all, "compute", "expert_combine").rate_per_second() == 4e12);
+    input.slots_in_use = 0.5;
+    const std::vector<Phase> half = make_phases(input);
+    CHECK(find(half, "compute", "expert_gather").rate_per_second() == 2e12);
+    CHECK(find(half, "compute", "expert_gather").work.flops == 5e8);
+    CHECK(find(half, "compute", "expert_combine").rate_per_second() ==
+          0); // not told: the sum is read and written whole
+}
+
 TEST_CASE("no limits, no shares; no device, no idle time") {
     PhaseInput input = example();
     input.limits = {};

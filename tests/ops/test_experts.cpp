@@ -1,3 +1,4 @@
+#include "ops/gathered_tiles.h"
 #include "ops/row_fixture.h"
 #include <doctest/doctest.h>
 
@@ -151,6 +152,126 @@ TEST_CASE("expert_order: a stable sort of a range of experts") {
             order.slots.resize(slots.size());
             CHECK(order.slots == slots);
         }
+    }
+}
+
+TEST_CASE("expert_gather: rows of some experts of a range, the others as they were; threads") {
+    for (const int64_t tokens : {1, 70, 500})
+        for (const int64_t width : {1, 15, 16, 100}) {
+            constexpr int64_t chosen = 4;
+            std::vector<int32_t> choices = random_choices(tokens, 20, chosen, uint32_t(width));
+            for (int32_t & choice : choices)
+                if (choice == 8 || choice == 19) choice = 20; // nobody wants those
+            struct Case {
+                int64_t range_first, range_count, first, count;
+            };
+            for (const Case & c : {Case{0, 20, 0, 20},
+                                   {0, 20, 7, 4},
+                                   {0, 20, 18, 2},
+                                   {0, 20, 8, 1},
+                                   {5, 7, 0, 3},
+                                   {5, 7, 2, 5},
+                                   {6, 2, 1, 1}}) {
+                CAPTURE(tokens);
+                CAPTURE(width);
+                CAPTURE(c.range_first);
+                CAPTURE(c.first);
+                Order order = order_of(choices, chosen, c.range_first, c.range_count);
+                const int64_t n = int64_t(order.slots.size());
+                std::vector<float> x = normal_floats(tokens * c.count * width, 9), into = normal_floats(n * width, 10);
+                std::vector<float> expected = into;
+                std::vector<bool> is_gathered(size_t(n), false);
+                for (int64_t g = c.first; g < c.first + c.count; g++)
+                    for (int64_t j = order.offsets[size_t(g)]; j < order.offsets[size_t(g + 1)]; j++) {
+                        const int64_t token = order.slots[size_t(j)] / chosen;
+                        for (int64_t i = 0; i < width; i++)
+                            expected[size_t(j * width + i)] =
+                                x[size_t(token * c.count * width + (g - c.first) * width + i)];
+                        is_gathered[size_t(j)] = true;
+                    }
+                const Tensor rows = tensor_of(x, {tokens, c.count * width});
+                const auto run = [&](const Tensor & base, std::vector<float> & out, int threads) {
+                    CHECK(
+                        run_op(cpu::expert_gather_kernel, ExpertGatherParams{c.first, c.count, chosen},
+                               {rows, tensor_of(order.slots, {n}), tensor_of(order.offsets, {c.range_count + 1}), base},
+                               {tensor_of(out, {n, width})}, Precision::f32, threads)
+                            .ok());
+                };
+                for (const int threads : thread_counts) {
+                    std::vector<float> elsewhere(into.size(), -1.0f), in_place = into, alone(into.size(), -1.0f);
+                    run(tensor_of(into, {n, width}), elsewhere, threads);
+                    CHECK(same_bits(elsewhere, expected));
+                    run(tensor_of(in_place, {n, width}), in_place, threads);
+                    CHECK(same_bits(in_place, expected));
+                    run({}, alone, threads);
+                    int wrong = 0;
+                    for (size_t i = 0; i < alone.size(); i++)
+                        wrong += is_gathered[i / size_t(width)] && alone[i] != expected[i];
+                    CHECK(wrong == 0);
+                }
+            }
+        }
+}
+
+TEST_CASE("expert_gather: one graph takes all tiles in one place, unless somebody reads what was there") {
+    const auto threads = ThreadPool::create(2).take();
+    const auto backend = open_cpu(*threads);
+    for (const int64_t tile : {1, 4, 5, 12}) {
+        GatheredTiles tiles = {90, 5, 12, tile, 37, random_choices(90, 12, 5, 11), normal_floats(90 * 12 * 37, 12)};
+        for (float & number : tiles.x) number = nearest_bf16(number);
+        CHECK(same_bits(tiles.run(*backend, false), tiles.expected()));
+        CHECK(same_bits(tiles.run(*backend, true), tiles.expected()));
+    }
+}
+
+TEST_CASE("expert_gather: memory that is the caller's, or read by the same node") {
+    Graph graph(Precision::f32);
+    const ValueId slots = graph.input("slots", DType::i32, {6}), offsets = graph.input("offsets", DType::i32, {3});
+    const ValueId x = graph.input("x", DType::f32, {6, 4});
+    const auto gather = [&](int64_t first, ValueId rows, ValueId into) {
+        return graph.add(ExpertGatherParams{first, 1, 1}, {rows, slots, offsets, into}, "gather");
+    };
+    const ValueId given = gather(0, x, x), a = gather(0, x, no_value), b = gather(1, x, a), c = gather(0, b, b);
+    REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
+    graph.keep(c);
+    const auto none = [](const Node &) { return uint64_t(0); };
+    std::vector<bool> bound(graph.values().size(), false);
+    const ArenaPlan plan = plan_arena(graph, bound, none);
+    CHECK(plan.offsets[size_t(given)] >= 0); // a batch's input is read only
+    CHECK(plan.offsets[size_t(a)] == plan.offsets[size_t(b)]);
+    CHECK(plan.offsets[size_t(c)] != plan.offsets[size_t(b)]);
+    bound[size_t(b)] = true;
+    const ArenaPlan other = plan_arena(graph, bound, none);
+    CHECK(other.offsets[size_t(a)] >= 0);
+    CHECK(other.offsets[size_t(b)] == -1);
+}
+
+TEST_CASE("expert_gather: what does not fit is refused while the graph is built") {
+    struct Case {
+        ExpertGatherParams params;
+        int64_t slots;
+        bool with_into;
+        const char * reason;
+    };
+    for (const Case & c : {Case{{0, 1, 1}, 6, false, ""},
+                           {{0, 3, 1}, 6, false, "expert_gather wrong: x must be [T, count * I]"},
+                           {{0, 0, 1}, 6, false, "x must be [T, count * I]"},
+                           {{1, 2, 1}, 6, false, "experts that have no offsets"},
+                           {{-1, 1, 1}, 6, false, "experts that have no offsets"},
+                           {{0, 1, 0}, 6, false, "more slots than tokens have"},
+                           {{0, 1, 1}, 7, false, "more slots than tokens have"},
+                           {{0, 1, 2}, 7, false, ""},
+                           {{0, 2, 1}, 6, false, ""},
+                           {{0, 1, 1}, 6, true, "into must be [n, I], of the dtype of x"}}) {
+        Graph graph(Precision::f32);
+        graph.add(c.params,
+                  {graph.input("x", DType::f32, {6, 4}), graph.input("slots", DType::i32, {c.slots}),
+                   graph.input("offsets", DType::i32, {3}),
+                   c.with_into ? graph.input("into", DType::f32, {6, 8}) : no_value},
+                  "wrong");
+        CAPTURE(c.reason);
+        CHECK(graph.status().ok() == (*c.reason == '\0'));
+        CHECK(graph.status().message().find(c.reason) != std::string::npos);
     }
 }
 
