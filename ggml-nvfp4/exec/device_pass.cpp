@@ -73,7 +73,10 @@ Status DevicePass::take_statistics(size_t observer, LayerStatistics & statistics
 Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const DevicePassSize & size, int threads,
                                                        bool & on_host) {
     std::unique_ptr<DevicePass> pass(new DevicePass(device, size));
-    GNV_ASSIGN(pass->weights_, device.allocate(size.weight_bytes));
+    for (int i = 0; i < size.weight_buffers; i++) {
+        GNV_ASSIGN(DeviceMemory memory, device.allocate(size.weight_bytes));
+        pass->weights_.push_back(std::move(memory));
+    }
     GNV_ASSIGN(pass->arena_, device.allocate(size.arena_bytes));
     GNV_ASSIGN(pass->inputs_, DeviceInputs::create(device, size.input_bytes));
     if (size.scale_bytes > 0) {
@@ -97,8 +100,13 @@ Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const D
     return pass;
 }
 
-DevicePass::~DevicePass() {
-    (void)device_.synchronize(); // nothing may be under way when memory goes
+DevicePass::~DevicePass() { // nothing may be under way when memory goes
+    for (const Queue queue : {Queue::upload, Queue::compute}) (void)device_.synchronize(queue);
+}
+
+Status DevicePass::start_reading(std::vector<WeightLoad> loads) {
+    turn_ = (turn_ + 1) % weights_.size();
+    return reader_->start(std::move(loads), weights_.size() > 1 ? weights_[turn_].get() : nullptr);
 }
 
 InputScales DevicePass::upload_scales(const InputScales & scales) {

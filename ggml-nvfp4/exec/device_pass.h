@@ -1,6 +1,6 @@
 // What a forward pass keeps on a device with memory of its own beside rows of hidden states (exec/device_rows.h): weights of
-// the group that computes, activations, inputs of the batch, statistics of a layer. Weights come through two host buffers
-// (exec/weight_reader.h).
+// the group that computes and, where there is room, of the next, activations, inputs of the batch, statistics of a layer.
+// Weights come through two host buffers (exec/weight_reader.h).
 #pragma once
 
 #include "exec/device_inputs.h"
@@ -13,7 +13,9 @@ namespace gnv {
 
 // Bytes, for planning.
 struct DevicePassSize {
-    uint64_t weight_bytes = 0, arena_bytes = 0;
+    uint64_t weight_bytes = 0; // of a group
+    int weight_buffers = 1;    // 2: the next group comes while one computes
+    uint64_t arena_bytes = 0;
     uint64_t input_bytes = 0;  // of a batch
     uint64_t scale_bytes = 0;  // input scales that stand for those of checkpoints
     uint64_t logits_bytes = 0; // on their way to the host, of one variant
@@ -31,10 +33,13 @@ class DevicePass {
                                                       bool & on_host);
     ~DevicePass();
 
-    // Starts reading the next weights, over what the last but one call read.
-    Status start_reading(std::vector<WeightLoad> loads) { return reader_->start(std::move(loads)); }
-    // They are on the device then, in place of those before them.
-    Result<std::vector<LoadedWeights>> finish_reading() { return reader_->finish(weights_.get()); }
+    // Starts reading the next weights, over what the last but one call read; with two buffers they may also come to the
+    // device over that, behind what is queued so far.
+    Status start_reading(std::vector<WeightLoad> loads);
+    // To be called now and then while the device computes, `calls` more times with this one: see WeightReader::send.
+    void send_weights(size_t calls) { reader_->send(calls); }
+    // What is queued after this finds them on the device; with one buffer in place of those before them.
+    Result<std::vector<LoadedWeights>> finish_reading() { return reader_->finish(weights_[turn_].get()); }
 
     // Waits for the last batch. `observer`: whose statistics the batch adds to.
     Result<DeviceBatch> upload(const BatchInputs & inputs, size_t observer);
@@ -60,7 +65,9 @@ class DevicePass {
     Backend & device_;
     const DevicePassSize size_;
     DeviceInputs inputs_;
-    DeviceMemory weights_, arena_, scales_, statistics_;
+    std::vector<DeviceMemory> weights_;
+    size_t turn_ = 0; // in weights_: of what was started last
+    DeviceMemory arena_, scales_, statistics_;
     HostMemory host_scales_, host_statistics_, host_logits_;
     uint64_t scales_used_ = 0;
     std::unique_ptr<WeightReader> reader_;

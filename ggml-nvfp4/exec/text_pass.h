@@ -1,7 +1,7 @@
 // A forward pass of many sequences through a text model, layer-major: each group of weights comes in once, all batches run
 // through it, and it leaves. This is the one loop behind calibration and comparison.
 //
-//   for each group of stages                        (weights: one group in memory, the next one is read ahead)
+//   for each group of stages                        (weights: one group in memory, on a device the next one comes ahead)
 //       for each variant                            (checkpoint x arithmetic: source, W4A4, ...)
 //           for each batch of whole sequences       (hidden states: in the store, a row each position)
 //               build the graph, run it
@@ -63,7 +63,8 @@ inline int32_t layer_of(const PassGroup & group) { return group.stages.front().l
 
 // Bytes by what they hold.
 struct PassMemory {
-    uint64_t weights = 0;       // of one group; on the host of a device with memory of its own of two
+    // Of one group; of a device with memory of its own of PassPlan::weight_buffers, and on its host of two.
+    uint64_t weights = 0;
     uint64_t activations = 0;   // of one batch, with the scratch memory of kernels
     uint64_t hidden_states = 0; // of all positions, or of a batch on its way to where they are and back
     uint64_t inputs = 0;        // ids, positions and masks of a batch, input scales
@@ -85,6 +86,7 @@ struct PassPlan {
     uint64_t head_arena_bytes = 0; // of one variant's
     int64_t largest_batch = 0;     // in positions
     uint64_t weight_bytes = 0;     // of the largest group
+    int weight_buffers = 1;        // of that size on the device; 2: the next group is copied while one computes
     uint64_t arena_bytes = 0;      // of the batch that needs most
     PassMemory host, device;       // device: nothing where host memory is the device's
     uint64_t host_budget = 0, device_budget = 0;

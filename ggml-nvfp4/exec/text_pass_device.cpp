@@ -102,12 +102,15 @@ Status TextPass::State::run_remote_load(const Load & load, const std::vector<Loa
     const PassGroup & group = plan.groups[load.group];
     if (is_head(group)) return run_remote_head(group, weights, hooks);
     const WeightGroup & there = weights.front().device;
+    size_t left = load.variants.size() * plan.batches.size();
     for (const size_t v : load.variants) {
         for (size_t b = 0; b < plan.batches.size(); b++) {
             const PassBatch * const next = b + 1 < plan.batches.size() ? &plan.batches[b + 1] : nullptr;
             GNV_TRY(run_remote_batch(v, group, there, plan.batches[b], next, hooks));
+            remote->send_weights(left--); // behind the rows of the next batch
         }
         GNV_TRY(device->synchronize());
+        remote->send_weights(left + 1); // which may have been read by now
         GNV_TRY(check_watched(group, there));
         const int32_t layer = layer_of(group);
         if (observes(v) && layer >= 0)
@@ -179,7 +182,8 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
         const PassGroup & group = plan.groups[load.group];
         GNV_ASSIGN(const std::vector<LoadedWeights> weights, finish_reading());
         if (i + 1 < loads.size()) {
-            // The next weights take the place of those before these: whoever was given them must have ended.
+            // The next weights take the place of those before these: whoever was given them must have ended, and what is
+            // queued so far is the last that the device does with them.
             if (i > 0 && loads[i - 1].last && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
             GNV_TRY(start_reading(loads[i + 1]));
         }

@@ -35,6 +35,7 @@ uint64_t TextPass::State::scale_bytes() const {
 DevicePassSize TextPass::State::device_size() const {
     DevicePassSize size;
     size.weight_bytes = plan.weight_bytes;
+    size.weight_buffers = plan.weight_buffers;
     size.arena_bytes = plan.arena_bytes;
     size.input_bytes = largest_input_bytes();
     size.scale_bytes = scale_bytes();
@@ -57,7 +58,7 @@ void TextPass::State::add_device_memory() {
     const DevicePassSize size = device_size();
     const DeviceRowsSize batch = rows_size();
     const uint64_t store = plan.store.bytes() * variants.size();
-    plan.device.weights = size.weight_bytes;
+    plan.device.weights = uint64_t(size.weight_buffers) * size.weight_bytes;
     plan.device.activations = size.arena_bytes;
     plan.device.hidden_states = batch.device_bytes() + (plan.store_place == StorePlace::device ? store : 0);
     plan.device.inputs = size.input_bytes + size.scale_bytes;
@@ -106,7 +107,13 @@ Status TextPass::State::choose_remote_plan() {
             if (here <= budget) host_least = std::min(host_least, there);
             device_alone = std::min(device_alone, here);
             host_alone = std::min(host_alone, there);
-            if (here <= budget && there <= on_host) return true;
+            if (here <= budget && there <= on_host) {
+                if (budget - here >= plan.weight_bytes) { // nothing else is worth this room
+                    plan.weight_buffers = 2;
+                    plan.device.weights += plan.weight_bytes;
+                }
+                return true;
+            }
             if (!options.head) break;
         }
         return false;
@@ -157,9 +164,10 @@ void TextPass::State::release_device() {
     logits_memory.reset();
 }
 
-// Memory that was free when the pass was planned may be somebody else's by now: then a smaller plan is tried.
+// Memory that was free when the pass was planned may be somebody else's by now: then a smaller plan is tried, first without
+// a second buffer for weights.
 Status TextPass::State::allocate_on_device() {
-    constexpr int attempts = 4;
+    constexpr int attempts = 6;
     for (int attempt = 1;; attempt++) {
         bool on_host = false;
         Status status = try_to_allocate_on_device(on_host);
@@ -168,7 +176,8 @@ Status TextPass::State::allocate_on_device() {
         if (status.code() != Code::out_of_memory) return status;
         uint64_t & limit = on_host ? host_limit : device_limit;
         const PassMemory & short_of = on_host ? plan.host : plan.device;
-        limit = short_of.total() - (short_of.total() - short_of.context) / 4;
+        const bool is_second = !on_host && plan.weight_buffers > 1;
+        limit = short_of.total() - (is_second ? plan.weight_bytes : (short_of.total() - short_of.context) / 4);
         if (attempt < attempts && choose_remote_plan().ok()) continue;
         return std::move(status).add_context(
             concat("memory that was free when the forward pass was planned is in use now; wait for other programs on ",

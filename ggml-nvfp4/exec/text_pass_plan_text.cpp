@@ -52,6 +52,7 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
                                  count_text(plan.batches.size()), plan.batches.size() == 1 ? " batch" : " batches",
                                  " of at most ", count_text(uint64_t(plan.largest_batch)))},
          {"weights", concat(count_text(plan.groups.size()), " groups, one at a time",
+                            plan.weight_buffers > 1 ? ", the next copied while one computes" : "",
                             parts > 1 ? concat("; experts of a block in ", parts, " parts") : "")},
          {"hidden states", places[size_t(plan.store_place)]}},
         {false, false});
@@ -73,7 +74,8 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     JsonWriter json;
     json.begin_object().member("positions", plan.store.positions).member("batches", plan.batches.size());
     json.member("largest_batch", plan.largest_batch).member("groups", plan.groups.size());
-    json.member("expert_parts", expert_parts(plan)).member("hidden_states", place_name(plan.store_place));
+    json.member("weight_buffers", plan.weight_buffers).member("expert_parts", expert_parts(plan));
+    json.member("hidden_states", place_name(plan.store_place));
     json.key("host").begin_object();
     write_memory(json, plan.host, plan.host_budget);
     json.end_object().key("device");

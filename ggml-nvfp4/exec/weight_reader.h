@@ -1,9 +1,11 @@
 // How weights come to a device with memory of its own: threads read them into host memory in the background, and from there
-// they are copied. While the device computes with what it has, the next are read.
+// they are copied on the upload queue. While the device computes with what it has, the next are read and, where they have
+// memory of their own there, copied.
 #pragma once
 
 #include "exec/weight_group.h"
 
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -32,22 +34,37 @@ class WeightReader {
     WeightReader(const WeightReader &) = delete;
     WeightReader & operator=(const WeightReader &) = delete;
 
-    // Starts reading groups, one behind the other, into the buffer whose turn it is, from which nobody reads any more. What
-    // was started and not finished is given up.
-    Status start(std::vector<WeightLoad> loads);
-    // Waits for what start() began and for its copy to `memory` of the device; by group. Fails as WeightGroup::load does.
+    // Starts reading groups, one behind the other, into the buffer whose turn it is, from which nobody reads any more; waits
+    // for the copy that was queued from there. What was started and not finished is given up. `target`: where finish() will
+    // want them, if what is queued so far is the last that uses that memory of the device; else null.
+    Status start(std::vector<WeightLoad> loads, void * target = nullptr);
+    // Queues a share of the copy to the target, if there is one and all is read: what is left, divided by `calls`, of which
+    // this is the first. In shares, so that what else is uploaded does not wait for all of it.
+    void send(size_t calls);
+    // Waits until what start() began is read, and queues what is left of its copy to `memory` of the device, behind what
+    // computes so far unless that is the target; what is queued to compute after it finds the weights there. By group. Fails
+    // as WeightGroup::load does.
     Result<std::vector<LoadedWeights>> finish(void * memory);
 
   private:
+    struct Buffer {
+        HostMemory memory;
+        std::unique_ptr<Fence> copied; // after the last copy from here; null: none was queued
+    };
     explicit WeightReader(Backend & device) : device_(device) {}
+    void queue_copy(void * memory, uint64_t bytes);
+
     Backend & device_;
     uint64_t buffer_bytes_ = 0;
-    std::vector<HostMemory> buffers_;
+    std::vector<Buffer> buffers_;
     size_t turn_ = 0; // in buffers_: the one that is read into
     std::unique_ptr<ThreadPool> threads_;
     std::thread reader_;
+    std::atomic<bool> has_read_ = false; // the thread is done with what follows
     std::vector<WeightLoad> reading_;
     Status status_; // of reading
+    void * target_ = nullptr;
+    uint64_t bytes_ = 0, sent_ = 0; // of what is read: all, and those whose copy is queued
 };
 
 } // namespace gnv

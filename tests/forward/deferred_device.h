@@ -1,6 +1,6 @@
 // A device with memory of its own, made of the CPU: what is queued runs when somebody waits for it and not before, queue by
 // queue, in no order but what was asked for; and its memory can be touched then alone. Whoever forgets to wait, or reads a
-// device's memory, fails here as on a GPU, or harder.
+// device's memory, fails here as on a GPU, or harder. With eager copies those who forget that a copy may come early fail.
 #pragma once
 
 #include "exec/backend.h"
@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <sys/mman.h>
+#include <thread>
 #include <vector>
 
 namespace gnv::test {
@@ -28,6 +29,9 @@ class DeferredDevice final : public Backend {
     uint64_t memory = uint64_t(16) << 30;      // of the device
     uint64_t host_memory = uint64_t(16) << 30; // that it can copy from
     uint64_t taken = 0, host_taken = 0;        // by others, who do not show in free_bytes() yet
+    bool eager_copies = false;                 // the queues for copies run at once, as far as nothing was asked for
+    uint64_t uploads = 0;                      // so far, of the upload queue
+    size_t waiting(Queue queue) const { return queues_[size_t(queue)].work.size() - queues_[size_t(queue)].done; }
     uint64_t used() const { return used_; }
     uint64_t peak() const { return peak_; }
     uint64_t host_peak() const { return host_peak_; }
@@ -68,12 +72,13 @@ class DeferredDevice final : public Backend {
     Result<uint64_t> free_bytes() override { return memory - used_; }
 
     void upload(void * to, const void * from, size_t bytes, Queue queue = Queue::compute) override {
-        push(queue, [=] { return memcpy(to, from, bytes), Status(); });
+        uploads += queue == Queue::upload;
+        push_copy(to, from, bytes, queue);
     }
     void download(void * to, const void * from, size_t bytes, Queue queue = Queue::compute) override {
-        upload(to, from, bytes, queue);
+        push_copy(to, from, bytes, queue);
     }
-    void copy(void * to, const void * from, size_t bytes) override { upload(to, from, bytes); }
+    void copy(void * to, const void * from, size_t bytes) override { push_copy(to, from, bytes, Queue::compute); }
     void clear(void * to, size_t bytes) override {
         push(Queue::compute, [=] { return memset(to, 0, bytes), Status(); });
     }
@@ -81,12 +86,11 @@ class DeferredDevice final : public Backend {
         const size_t count = queues_[size_t(earlier)].work.size();
         push(later, [=, this] { return run(earlier, count), Status(); });
     }
-    std::unique_ptr<Fence> fence(Queue) override { return nullptr; } // nobody in a pass waits elsewhere
+    std::unique_ptr<Fence> fence(Queue queue) override {
+        return std::make_unique<DeferredFence>(*this, queue, queues_[size_t(queue)].work.size());
+    }
     Status synchronize(Queue queue = Queue::compute) override {
-        protect(PROT_READ | PROT_WRITE);
-        run(queue, queues_[size_t(queue)].work.size());
-        protect(PROT_NONE);
-        return status_.ok() ? Status() : Status(status_.code(), status_.message());
+        return wait(queue, queues_[size_t(queue)].work.size());
     }
 
     DType activation_dtype() const override { return DType::f32; }
@@ -126,7 +130,32 @@ class DeferredDevice final : public Backend {
         std::vector<std::function<Status()>> work;
         size_t done = 0;
     };
-    void push(Queue queue, std::function<Status()> work) { queues_[size_t(queue)].work.push_back(std::move(work)); }
+    class DeferredFence final : public Fence { // nobody waits in another thread
+      public:
+        DeferredFence(DeferredDevice & device, Queue queue, size_t count)
+            : device_(device), queue_(queue), count_(count) {}
+        Status wait() override { return device_.wait(queue_, count_); }
+
+      private:
+        DeferredDevice & device_;
+        const Queue queue_;
+        const size_t count_;
+    };
+    void push(Queue queue, std::function<Status()> work) {
+        GNV_CHECK(std::this_thread::get_id() == owner_);
+        queues_[size_t(queue)].work.push_back(std::move(work));
+        if (eager_copies && queue != Queue::compute) (void)wait(queue, queues_[size_t(queue)].work.size());
+    }
+    void push_copy(void * to, const void * from, size_t bytes, Queue queue) {
+        push(queue, [=] { return memcpy(to, from, bytes), Status(); });
+    }
+    Status wait(Queue queue, size_t count) {
+        GNV_CHECK(std::this_thread::get_id() == owner_);
+        protect(PROT_READ | PROT_WRITE);
+        run(queue, count);
+        protect(PROT_NONE);
+        return status_.ok() ? Status() : Status(status_.code(), status_.message());
+    }
     void run(Queue queue, size_t count) { // the first `count` that the queue ever had
         Queued & here = queues_[size_t(queue)];
         while (here.done < count) {
@@ -144,6 +173,7 @@ class DeferredDevice final : public Backend {
         for (const auto & [block, sizes] : blocks_) GNV_CHECK(mprotect(block, sizes.second, how) == 0);
     }
 
+    const std::thread::id owner_ = std::this_thread::get_id();
     std::unique_ptr<Backend> cpu_;
     Device device_;
     std::map<void *, std::pair<size_t, size_t>> blocks_; // asked for, mapped

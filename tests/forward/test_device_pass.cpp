@@ -4,7 +4,10 @@
 #include "forward/pass_fixture.h"
 #include "verify/verify_fixture.h"
 
+#include <chrono>
 #include <set>
+#include <thread>
+#include <unistd.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -17,6 +20,60 @@ struct DeferredComparison : Comparison {
         auto made = std::make_unique<DeferredDevice>(*remote.threads);
         device = made.get();
         remote.device = std::move(made);
+    }
+};
+
+// What hooks of a pass are promised of weights: in host memory they stay until before_reuse(), on the device until what
+// on_group() queued is done.
+struct WeightWatch {
+    Fixture & f;
+    TextPass & pass;
+    struct Seen {
+        std::vector<uint8_t> host, device; // device: once what was queued is done
+        const uint8_t * in_place = nullptr;
+    };
+    std::vector<std::unique_ptr<Seen>> seen = {};
+    size_t first_in_use = 0, reused = 0;
+
+    // Every group's first weight, which is read first and overwritten first, and its last.
+    Status on_group(const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+        const std::vector<WeightRef> refs = weights_of(*f.variants().front().model, group.stages);
+        for (const WeightRef & ref : {refs.front(), refs.back()}) {
+            const Tensor here = host.find(ref), there = device->find(ref);
+            seen.push_back(std::make_unique<Seen>());
+            Seen & now = *seen.back();
+            now.in_place = here.as<const uint8_t>();
+            now.host.assign(now.in_place, now.in_place + tensor_bytes(here.dtype, here.shape));
+            now.device.resize(now.host.size());
+            f.device->download(now.device.data(), there.data, now.device.size());
+        }
+        return {};
+    }
+    Status before_reuse() {
+        // Of the group that on_group() saw last but one: the last one's are in use still.
+        check_in_place();
+        reused++;
+        return {};
+    }
+    void check_in_place() {
+        for (; first_in_use < seen.size(); first_in_use++) {
+            const Seen & now = *seen[first_in_use];
+            CHECK(memcmp(now.in_place, now.host.data(), now.host.size()) == 0);
+        }
+    }
+    void run() {
+        PassHooks hooks;
+        hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+            return on_group(group, host, device);
+        };
+        hooks.before_reuse = [&] { return before_reuse(); };
+        const Status done = pass.run(hooks);
+        REQUIRE_MESSAGE(done.ok(), done.message());
+        REQUIRE(f.device->synchronize().ok());
+        check_in_place();
+        CHECK(seen.size() == 2 * pass.plan().groups.size());
+        CHECK(reused > 0);
+        for (const auto & now : seen) CHECK(now->device == now->host);
     }
 };
 
@@ -83,7 +140,7 @@ TEST_CASE("smaller and smaller budgets of both memories") {
     const uint64_t least = refused(1, 1 << 30), host_least = refused(uint64_t(1) << 40, 1);
     refused(least - 1, 1 << 30);
     refused(uint64_t(1) << 40, host_least - 1);
-    std::set<StorePlace> places;
+    std::set<std::pair<StorePlace, int>> seen; // of hidden states, and with how many buffers for weights
     const uint64_t most = wide.plan.device.total(), host_most = wide.plan.host.total() + wide.plan.device.hidden_states;
     for (int step = 0; step <= 8; step++)
         for (const uint64_t on_host : {host_least, host_least + (host_most - host_least) / 4, host_most}) {
@@ -91,14 +148,19 @@ TEST_CASE("smaller and smaller budgets of both memories") {
             options.ram_bytes = on_host;
             Result<std::unique_ptr<TextPass>> pass = remote.create(texts, options);
             if (!pass.ok()) continue; // the least of each need not do together
-            CHECK(pass.value()->plan().device.total() <= options.device_bytes);
-            CHECK(pass.value()->plan().host.total() <= options.ram_bytes);
-            if (!places.insert(pass.value()->plan().store_place).second && step > 0) continue;
-            CAPTURE(place_name(pass.value()->plan().store_place));
-            check_same(remote.run(texts, options), expected);
-            CHECK(device.used() == 0);
+            const PassPlan & plan = pass.value()->plan();
+            CHECK(plan.device.total() <= options.device_bytes);
+            CHECK(plan.host.total() <= options.ram_bytes);
+            if (!seen.insert({plan.store_place, plan.weight_buffers}).second && step > 0) continue;
+            CAPTURE(place_name(plan.store_place));
+            CAPTURE(plan.weight_buffers);
+            for (const bool eager : {false, true}) {
+                device.eager_copies = eager;
+                check_same(remote.run(texts, options), expected);
+                CHECK(device.used() == 0);
+            }
         }
-    CHECK(places.size() == 3);
+    CHECK(seen.size() == 4); // every place, and the device's with both
 }
 
 TEST_CASE("logits with hidden states in every place") {
@@ -161,4 +223,181 @@ TEST_CASE("memory that was free when the pass was planned is taken when it start
     device.host_memory = wide.plan.host.total();
     device.host_taken = wide.plan.host.weights / 4;
     check_same(remote.run(texts, options), expected);
+}
+
+TEST_CASE("one buffer for weights on the device or two: the same bytes, and no other plan") {
+    for (const bool eager : {false, true}) {
+        CAPTURE(eager);
+        DeferredComparison c;
+        c.device->eager_copies = eager;
+        const auto texts = make_texts({70, 1, 65});
+        PassOptions options = everything();
+        options.batch_positions = 80;
+        const Outcome expected = c.host.run(texts, options);
+        const Outcome two = c.remote.run(texts, options);
+        CHECK(two.plan.weight_buffers == 2);
+        CHECK(two.plan.device.weights == 2 * two.plan.weight_bytes);
+        check_same(two, expected);
+        options.device_bytes = two.plan.device.total();
+        CHECK(c.remote.create(texts, options).value()->plan().weight_buffers == 2);
+        // Whether the second fits or not, everything else is as with all memory there is.
+        for (const uint64_t lacking : {uint64_t(1), two.plan.weight_bytes}) {
+            options.device_bytes = two.plan.device.total() - lacking;
+            c.device->reset_peaks();
+            const Outcome one = c.remote.run(texts, options);
+            CHECK(one.plan.weight_buffers == 1);
+            CHECK(one.plan.device.total() == two.plan.device.total() - two.plan.weight_bytes);
+            CHECK(one.plan.host.total() == two.plan.host.total());
+            CHECK(one.plan.store_place == two.plan.store_place);
+            CHECK(one.plan.groups.size() == two.plan.groups.size());
+            CHECK(one.plan.head_positions == two.plan.head_positions);
+            CHECK(c.device->peak() <= one.plan.device.total() - device_context_bytes);
+            check_same(one, expected);
+        }
+        // The least that would do is with one.
+        const Outcome least = run_on_host(c.remote, texts, options);
+        CHECK(least.plan.weight_buffers == 1);
+        check_same(least, expected);
+    }
+}
+
+TEST_CASE("weights and rows of batches come through one queue") {
+    const ScratchFolder scratch;
+    write_small_model(scratch / "model");
+    Fixture host(scratch / "model"), remote(scratch / "model");
+    host.precisions = remote.precisions = {Precision::f32, Precision::bf16};
+    auto made = std::make_unique<DeferredDevice>(*remote.threads);
+    DeferredDevice & device = *made;
+    remote.device = std::move(made);
+    const auto texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
+    PassOptions options = everything();
+    options.head = false;
+    options.batch_positions = 700;
+    options.scratch_folder = scratch.path();
+    const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
+    check_same(wide, expected);
+    CHECK(wide.plan.batches.size() == 5);
+    // Too little for the rows of all batches: then there is room for a second buffer.
+    options.device_bytes = wide.plan.device.total() - wide.plan.weight_bytes - 1;
+    const uint64_t most_on_host = wide.plan.host.total() + wide.plan.device.hidden_states;
+    for (const bool eager : {false, true})
+        for (const auto & [place, ram_bytes] :
+             {std::pair(StorePlace::host, most_on_host), std::pair(StorePlace::file, wide.plan.host.total() + 500'000)}) {
+            CAPTURE(eager);
+            CAPTURE(place_name(place));
+            device.eager_copies = eager;
+            options.ram_bytes = ram_bytes;
+            const Outcome found = remote.run(texts, options);
+            CHECK(found.plan.store_place == place);
+            CHECK(found.plan.weight_buffers == 2);
+            CHECK(found.plan.batches.size() == 5);
+            check_same(found, expected);
+        }
+}
+
+TEST_CASE("weights stay where hooks saw them, on the host and on the device, as long as they may look") {
+    DeferredComparison c;
+    const auto texts = make_texts({70, 64, 130});
+    for (const bool eager : {false, true})
+        for (const int buffers : {2, 1}) {
+            CAPTURE(eager);
+            CAPTURE(buffers);
+            c.device->eager_copies = eager;
+            PassOptions options = everything();
+            options.batch_positions = 100;
+            const auto wide = c.remote.create(texts, options).take();
+            options.device_bytes = wide->plan().device.total() - (buffers == 1 ? 1 : 0);
+            const auto pass = c.remote.create(texts, options).take();
+            CHECK(pass->plan().weight_buffers == buffers);
+            WeightWatch{c.remote, *pass}.run();
+        }
+}
+
+TEST_CASE("the plan says how many buffers there are for weights on the device") {
+    DeferredComparison c;
+    const auto texts = make_texts({70});
+    PassOptions options = everything();
+    for (const int buffers : {2, 1}) {
+        const auto pass = c.remote.create(texts, options).take();
+        const PassPlan & plan = pass->plan();
+        CHECK(plan.weight_buffers == buffers);
+        const std::string text = pass_plan_text(plan, c.device->device());
+        CHECK((text.find("one at a time, the next copied while one computes") != std::string::npos) == (buffers == 2));
+        const Json json = Json::parse(pass_plan_json(plan, c.device->device()));
+        CHECK(json.at("weight_buffers") == buffers);
+        CHECK(json.at("device").at("weights") == uint64_t(buffers) * plan.weight_bytes);
+        CHECK(json.at("host").at("weights") == 2 * plan.weight_bytes);
+        options.device_bytes = plan.device.total() - 1;
+    }
+}
+
+TEST_CASE("a pass ends in its middle, with copies of weights under way") {
+    const ScratchFolder scratch;
+    write_small_model(scratch / "model");
+    const auto texts = make_texts({130, 64, 200});
+    for (const bool eager : {false, true})
+        for (const char * const how : {"read", "hook", "progress"}) {
+            CAPTURE(eager);
+            CAPTURE(how);
+            const std::string folder = scratch / concat("model-", eager, "-", how);
+            write_small_model(folder);
+            Fixture f(folder);
+            auto made = std::make_unique<DeferredDevice>(*f.threads);
+            DeferredDevice & device = *made;
+            device.eager_copies = eager;
+            f.device = std::move(made);
+            PassOptions options = everything();
+            options.batch_positions = 100;
+            {
+                const auto pass = f.create(texts, options).take();
+                CHECK(pass->plan().weight_buffers == 2);
+                size_t groups = 0;
+                // What comes next has been read and sent by the end of this.
+                const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); };
+                PassHooks hooks;
+                hooks.on_group = [&](const PassGroup &, const WeightGroup &, const WeightGroup *) -> Status {
+                    if (++groups != 2) return {};
+                    if (how == std::string("hook")) return Status(Code::bad_value, "seen enough");
+                    if (how == std::string("read"))
+                        for (const DirectoryEntry & entry : list_directory(folder).take())
+                            if (ends_with(entry.name, ".safetensors"))
+                                REQUIRE(truncate(join_path(folder, entry.name).c_str(), 100) == 0);
+                    return {};
+                };
+                hooks.progress = [&](const PassProgress & now) {
+                    if (now.group == 1) wait();
+                    return how != std::string("progress") || now.group < 2;
+                };
+                const Status status = pass->run(hooks);
+                CAPTURE(status.message());
+                CHECK(!status.ok());
+                if (how == std::string("hook")) CHECK(status.message() == "seen enough");
+                if (how == std::string("progress")) CHECK(status.code() == Code::cancelled);
+                if (how == std::string("read")) {
+                    CHECK(status.message().find(".safetensors") != std::string::npos);
+                    CHECK(status.message().find("model.language_model.") != std::string::npos);
+                    CHECK(groups >= 2);
+                }
+                if (!eager && how == std::string("hook")) CHECK(device.waiting(Queue::upload) > 0);
+            }
+            CHECK(device.used() == 0); // and freed when nothing was under way, which the device checks
+        }
+}
+
+TEST_CASE("memory for the second buffer is taken before the pass starts: one has to do, all else is as planned") {
+    Fixture host, remote;
+    auto made = std::make_unique<DeferredDevice>(*remote.threads);
+    DeferredDevice & device = *made;
+    remote.device = std::move(made);
+    const auto texts = make_texts({300, 200, 200});
+    const PassOptions options = everything();
+    const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
+    device.memory = wide.plan.device.total();
+    device.taken = device_context_bytes + wide.plan.weight_bytes / 2;
+    const Outcome found = remote.run(texts, options);
+    CHECK(found.plan.weight_buffers == 1);
+    CHECK(found.plan.device.total() == wide.plan.device.total() - wide.plan.weight_bytes);
+    CHECK(found.plan.store_place == wide.plan.store_place);
+    CHECK(found.plan.batches.size() == wide.plan.batches.size());
+    check_same(found, expected);
 }
