@@ -1,6 +1,7 @@
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/nvfp4_pack.cuh"
+#include "cuda/pinned_memory.h"
 #include "cuda/queue_times.h"
 #include "exec/backend.h"
 
@@ -123,14 +124,18 @@ class CudaBackend final : public Backend {
 
     void free(void * memory) override { (void)cudaFree(memory); }
     Result<HostMemory> allocate_host(size_t bytes) override {
-        void * memory = nullptr;
         cudaError_t error = cudaSetDevice(device_.index);
-        if (error == cudaSuccess) error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
+        void * memory = error == cudaSuccess ? pinned_.allocate(bytes) : nullptr;
+        if (error == cudaSuccess && !memory)
+            error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
         if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
         (void)cudaGetLastError();
         return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
     }
-    void free_host(void * memory) override { (void)cudaFreeHost(memory); }
+    void free_host(void * memory) override {
+        (void)cudaSetDevice(device_.index);
+        if (!pinned_.free(memory)) (void)cudaFreeHost(memory);
+    }
     Result<uint64_t> free_bytes() override {
         size_t available = 0, total = 0;
         cudaError_t error = cudaSetDevice(device_.index);
@@ -266,6 +271,7 @@ class CudaBackend final : public Backend {
                                                                    {stream(Queue::upload), "upload"},
                                                                    {stream(Queue::download), "download"}}};
     Event order_event_;
+    cuda::PinnedBlocks pinned_; // the large ones
     Trace * trace_ = nullptr;
     int processors_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op

@@ -35,7 +35,8 @@ Status WeightReader::start(std::vector<WeightLoad> loads, void * target) {
     target_ = target;
     if (target_) device_.order(Queue::compute, Queue::upload);
     has_read_.store(false, std::memory_order_relaxed);
-    const auto read = [this, memory = static_cast<uint8_t *>(buffer.memory.get()), trace = device_.trace()]() -> Status {
+    const auto read = [this, memory = static_cast<uint8_t *>(buffer.memory.get()),
+                       trace = device_.trace()]() -> Status {
         uint64_t used = 0;
         for (WeightLoad & load : reading_) {
             GNV_TRY(load.group.load(*load.catalog, *load.files, memory + used, *threads_, trace));

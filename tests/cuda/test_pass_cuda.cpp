@@ -36,7 +36,14 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
         options.expert_tokens = tokens;
         const Outcome expected = c.remote.run(texts, options);
         CHECK(expected.plan.store_place == StorePlace::device);
+        CHECK(expected.plan.weight_buffers == 2);
         check_same(c.remote.run(texts, options), expected);
+        options.device_bytes = expected.plan.device.total() - 1;
+        const Outcome one_buffer = c.remote.run(texts, options);
+        CHECK(one_buffer.plan.weight_buffers == 1);
+        CHECK(one_buffer.plan.batches.size() == expected.plan.batches.size());
+        check_same(one_buffer, expected);
+        options.device_bytes = 0;
         for (const int64_t positions : {1, 200}) {
             CAPTURE(positions);
             options.batch_positions = positions;

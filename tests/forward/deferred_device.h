@@ -1,6 +1,6 @@
 // A device with memory of its own, made of the CPU: what is queued runs when somebody waits for it and not before, queue by
 // queue, in no order but what was asked for; and its memory can be touched then alone. Whoever forgets to wait, or reads a
-// device's memory, fails here as on a GPU, or harder. With eager copies those who forget that a copy may come early fail.
+// device's memory, fails here as on a GPU, or harder. With eager copies, so does whoever forgets what must come before one.
 #pragma once
 
 #include "exec/backend.h"
@@ -29,8 +29,8 @@ class DeferredDevice final : public Backend {
     uint64_t memory = uint64_t(16) << 30;      // of the device
     uint64_t host_memory = uint64_t(16) << 30; // that it can copy from
     uint64_t taken = 0, host_taken = 0;        // by others, who do not show in free_bytes() yet
-    bool eager_copies = false;                 // the queues for copies run at once, as far as nothing was asked for
-    uint64_t uploads = 0;                      // so far, of the upload queue
+    bool eager_copies = false; // what comes into a queue for copies runs at once, after what it waits for
+    uint64_t uploads = 0;      // so far, of the upload queue
     size_t waiting(Queue queue) const { return queues_[size_t(queue)].work.size() - queues_[size_t(queue)].done; }
     uint64_t used() const { return used_; }
     uint64_t peak() const { return peak_; }

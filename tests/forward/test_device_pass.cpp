@@ -281,8 +281,8 @@ TEST_CASE("weights and rows of batches come through one queue") {
     options.device_bytes = wide.plan.device.total() - wide.plan.weight_bytes - 1;
     const uint64_t most_on_host = wide.plan.host.total() + wide.plan.device.hidden_states;
     for (const bool eager : {false, true})
-        for (const auto & [place, ram_bytes] :
-             {std::pair(StorePlace::host, most_on_host), std::pair(StorePlace::file, wide.plan.host.total() + 500'000)}) {
+        for (const auto & [place, ram_bytes] : {std::pair(StorePlace::host, most_on_host),
+                                                std::pair(StorePlace::file, wide.plan.host.total() + 500'000)}) {
             CAPTURE(eager);
             CAPTURE(place_name(place));
             device.eager_copies = eager;
@@ -353,7 +353,7 @@ TEST_CASE("a pass ends in its middle, with copies of weights under way") {
                 CHECK(pass->plan().weight_buffers == 2);
                 size_t groups = 0;
                 // What comes next has been read and sent by the end of this.
-                const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); };
+                const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(100)); };
                 PassHooks hooks;
                 hooks.on_group = [&](const PassGroup &, const WeightGroup &, const WeightGroup *) -> Status {
                     if (++groups != 2) return {};
