@@ -86,7 +86,7 @@ Result<std::unique_ptr<DevicePass>> DevicePass::create(Backend & device, const D
         GNV_ASSIGN(pass->statistics_, device.allocate(size.statistic_bytes()));
     }
     on_host = true;
-    GNV_ASSIGN(pass->reader_, WeightReader::create(device, {size.weight_bytes, 2, threads}));
+    GNV_ASSIGN(pass->reader_, WeightReader::create(device, size.weight_bytes, threads));
     GNV_TRY(pass->inputs_.allocate_host(device));
     if (size.scale_bytes > 0) {
         GNV_ASSIGN(pass->host_scales_, device.allocate_host(size.scale_bytes));

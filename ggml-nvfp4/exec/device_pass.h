@@ -29,9 +29,12 @@ struct DevicePassSize {
 class DevicePass {
   public:
     // `on_host` becomes true when memory of the device is there and that of the host begins. `threads`: that read weights.
+    // With one host buffer for weights; the first may be started then.
     static Result<std::unique_ptr<DevicePass>> create(Backend & device, const DevicePassSize & size, int threads,
                                                       bool & on_host);
     ~DevicePass();
+
+    Status add_host_buffer() { return reader_->add_buffer(); } // the second, before the next start_reading()
 
     // Starts reading the next weights, over what the last but one call read; with two buffers they may also come to the
     // device over that, behind what is queued so far.

@@ -170,13 +170,13 @@ Status TextPass::State::run_remote_head(const PassGroup & group, const std::vect
 
 // --- Run ----------------------------------------------------------------------------------------------------------------------
 
+// The first weights are being read since there is memory for them.
 Status TextPass::State::run_remote(const PassHooks & hooks) {
     const std::vector<Load> loads = list_loads();
     const auto finish_reading = [&] {
         const Span span(device->trace(), "host", "wait for weights");
         return remote->finish_reading();
     };
-    GNV_TRY(start_reading(loads.front()));
     for (size_t i = 0; i < loads.size(); i++) {
         const Load & load = loads[i];
         const PassGroup & group = plan.groups[load.group];

@@ -154,7 +154,9 @@ Status TextPass::State::try_to_allocate_on_device(bool & on_host) {
     if (options.head) {
         GNV_ASSIGN(logits_memory, allocate_block(uint64_t(plan.head_positions) * row * variants.size(), "logits"));
     }
-    return {};
+    // Pinned memory takes its time: the first weights are read meanwhile.
+    GNV_TRY(start_reading(list_loads().front()));
+    return remote->add_host_buffer();
 }
 
 void TextPass::State::release_device() {

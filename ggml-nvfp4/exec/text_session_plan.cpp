@@ -113,7 +113,7 @@ Status TextSession::State::allocate() {
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
         GNV_ASSIGN(inputs, DeviceInputs::create(*device, DeviceInputs::bytes(largest_piece())));
         GNV_TRY(inputs.allocate_host(*device));
-        GNV_ASSIGN(reader, WeightReader::create(*device, {largest_group, 1, threads->size()}));
+        GNV_ASSIGN(reader, WeightReader::create(*device, largest_group, threads->size()));
     }
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)

@@ -6,15 +6,17 @@
 
 namespace gnv {
 
-Result<std::unique_ptr<WeightReader>> WeightReader::create(Backend & device, const Size & size) {
-    std::unique_ptr<WeightReader> reader(new WeightReader(device));
-    reader->buffer_bytes_ = size.bytes;
-    for (int i = 0; i < size.buffers; i++) {
-        GNV_ASSIGN(HostMemory memory, device.allocate_host(size.bytes));
-        reader->buffers_.push_back({std::move(memory), nullptr});
-    }
-    GNV_ASSIGN(reader->threads_, ThreadPool::create(size.threads));
+Result<std::unique_ptr<WeightReader>> WeightReader::create(Backend & device, uint64_t bytes, int threads) {
+    std::unique_ptr<WeightReader> reader(new WeightReader(device, bytes));
+    GNV_TRY(reader->add_buffer());
+    GNV_ASSIGN(reader->threads_, ThreadPool::create(threads));
     return reader;
+}
+
+Status WeightReader::add_buffer() {
+    GNV_ASSIGN(HostMemory memory, device_.allocate_host(buffer_bytes_));
+    buffers_.push_back({std::move(memory), nullptr});
+    return {};
 }
 
 WeightReader::~WeightReader() {

@@ -24,15 +24,15 @@ struct LoadedWeights {
 
 class WeightReader {
   public:
-    struct Size {
-        uint64_t bytes = 0; // of all that is loaded together, at most
-        int buffers = 1;    // 2: what was read last stays in host memory while the next is read
-        int threads = 0;    // see ThreadPool::create
-    };
-    static Result<std::unique_ptr<WeightReader>> create(Backend & device, const Size & size);
+    // With one buffer of host memory, for `bytes` that are loaded together at most. `threads`: see ThreadPool::create.
+    static Result<std::unique_ptr<WeightReader>> create(Backend & device, uint64_t bytes, int threads);
     ~WeightReader();
     WeightReader(const WeightReader &) = delete;
     WeightReader & operator=(const WeightReader &) = delete;
+
+    // One more buffer: with two, what was read last stays in host memory while the next is read. Apart from create(), because
+    // the first may be read into while memory for the second is found.
+    Status add_buffer();
 
     // Starts reading groups, one behind the other, into the buffer whose turn it is, from which nobody reads any more; waits
     // for the copy that was queued from there. What was started and not finished is given up. `target`: where finish() will
@@ -51,11 +51,11 @@ class WeightReader {
         HostMemory memory;
         std::unique_ptr<Fence> copied; // after the last copy from here; null: none was queued
     };
-    explicit WeightReader(Backend & device) : device_(device) {}
+    WeightReader(Backend & device, uint64_t bytes) : device_(device), buffer_bytes_(bytes) {}
     void queue_copy(void * memory, uint64_t bytes);
 
     Backend & device_;
-    uint64_t buffer_bytes_ = 0;
+    const uint64_t buffer_bytes_;
     std::vector<Buffer> buffers_;
     size_t turn_ = 0; // in buffers_: the one that is read into
     std::unique_ptr<ThreadPool> threads_;

@@ -31,7 +31,9 @@ struct Fixture {
         return {WeightGroup::plan(model->weights, refs(layer)).take(), &model->weights, &model->files};
     }
     std::unique_ptr<WeightReader> reader(int buffers) {
-        return WeightReader::create(device, {bytes, buffers, 2}).take();
+        auto reader = WeightReader::create(device, bytes, 2).take();
+        if (buffers == 2) CHECK(reader->add_buffer().ok());
+        return reader;
     }
     DeviceMemory memory() { return device.allocate(bytes).take(); }
     // What a layer's weights are, without what is between them.
@@ -153,6 +155,22 @@ TEST_CASE("host memory is not read into before it was copied") {
         }
         for (int i = 0; i < 4; i++) CHECK(f.found(i % 3 % 2, targets[i]) == f.expected(i % 3 % 2));
     }
+}
+
+TEST_CASE("a second buffer that comes while the first is read into") {
+    Fixture f;
+    const auto reader = f.reader(1);
+    const DeviceMemory targets[] = {f.memory(), f.memory(), f.memory()};
+    for (const int32_t layer : {0, 1, 0}) {
+        const bool is_first = f.device.uploads == 0;
+        void * const target = targets[f.device.uploads].get();
+        REQUIRE(reader->start({f.load(layer)}).ok());
+        if (is_first) REQUIRE(reader->add_buffer().ok());
+        const auto loaded = reader->finish(target);
+        REQUIRE_MESSAGE(loaded.ok(), loaded.status().message());
+    }
+    CHECK(f.device.host_peak() == 2 * f.bytes);
+    for (const int i : {0, 1, 2}) CHECK(f.found(i % 2, targets[i]) == f.expected(i % 2));
 }
 
 TEST_CASE("what is given up on its way does not get into what comes after it") {
