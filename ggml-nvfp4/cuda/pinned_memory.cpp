@@ -63,7 +63,8 @@ bool PinnedBlocks::free(void * memory) {
     const auto block =
         std::find_if(blocks_.begin(), blocks_.end(), [&](const Block & known) { return known.memory == memory; });
     if (block == blocks_.end()) return false;
-    (void)cudaHostUnregister(memory); // fails on a device that has failed, whose driver lets go of it later
+    // Fails where a device has failed, whose driver lets go of it with everything else.
+    if (cudaHostUnregister(memory) != cudaSuccess) (void)cudaGetLastError();
     (void)munmap(memory, block->bytes);
     blocks_.erase(block);
     return true;

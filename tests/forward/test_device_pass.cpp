@@ -33,7 +33,7 @@ struct WeightWatch {
         const uint8_t * in_place = nullptr;
     };
     std::vector<std::unique_ptr<Seen>> seen = {};
-    size_t first_in_use = 0, reused = 0;
+    size_t checked = 0, reused = 0;
 
     // Every group's first weight, which is read first and overwritten first, and its last.
     Status on_group(const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
@@ -50,14 +50,13 @@ struct WeightWatch {
         return {};
     }
     Status before_reuse() {
-        // Of the group that on_group() saw last but one: the last one's are in use still.
-        check_in_place();
+        check_in_place(); // nobody has read into them since on_group()
         reused++;
         return {};
     }
     void check_in_place() {
-        for (; first_in_use < seen.size(); first_in_use++) {
-            const Seen & now = *seen[first_in_use];
+        for (; checked < seen.size(); checked++) {
+            const Seen & now = *seen[checked];
             CHECK(memcmp(now.in_place, now.host.data(), now.host.size()) == 0);
         }
     }
