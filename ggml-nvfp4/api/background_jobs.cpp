@@ -43,6 +43,11 @@ Status BackgroundJobs::status() {
     return copy_of(failure_);
 }
 
+bool BackgroundJobs::is_idle() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return waiting_.empty() && running_ == 0;
+}
+
 Status BackgroundJobs::wait() {
     std::unique_lock<std::mutex> lock(mutex_);
     work_done_.wait(lock, [&] { return waiting_.empty() && running_ == 0; });

@@ -23,6 +23,7 @@ class BackgroundJobs {
     // After a failure the job is dropped at once.
     void add(Job job);
     Status status(); // the first failure so far
+    bool is_idle();  // no job waits or runs
     Status wait();   // until no job waits or runs: the first failure
 
   private:

@@ -143,6 +143,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
         return run.begin_group(units, host, *device, calibration_->packer(), jobs, report_);
     };
     hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
+    hooks.may_reuse = [&] { return jobs.host->is_idle(); };
     Status stopped;
     hooks.progress = [&](const PassProgress & progress) {
         stopped = jobs.status();

@@ -109,6 +109,9 @@ struct PassHooks {
     // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. Not
     // after the last group, whose memory stays.
     std::function<Status()> before_reuse;
+    // Whether before_reuse would not have to wait. A device with memory of its own goes on with the next group until it says
+    // so, as long as there are batches; empty: it is not asked.
+    std::function<bool()> may_reuse;
     // What it sees is in host memory, F32 or I32. Of a device with memory of its own that is a copy: let it see no more than
     // it wants.
     std::function<Status(size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor)> on_tap;

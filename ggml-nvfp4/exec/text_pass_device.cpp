@@ -3,6 +3,7 @@
 #include "exec/text_pass_state.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gnv {
 
@@ -35,6 +36,17 @@ Status TextPass::State::start_reading(const Load & load) {
         reads.push_back({std::move(group), variant.weights, variant.files});
     }
     return remote->start_reading(std::move(reads));
+}
+
+// Starts to read the next weights, which take the place of those before these: whoever was given them must have ended. `wait`:
+// now, else only where that is so already. What is queued so far is the last that the device does with them.
+Status TextPass::State::start_next(const PassHooks & hooks, bool wait) {
+    if (!to_read.load) return {};
+    if (to_read.reuses) {
+        if (!wait && hooks.may_reuse && !hooks.may_reuse()) return {};
+        GNV_TRY(hooks.before_reuse());
+    }
+    return start_reading(*std::exchange(to_read.load, nullptr));
 }
 
 // --- Batches ------------------------------------------------------------------------------------------------------------------
@@ -107,7 +119,8 @@ Status TextPass::State::run_remote_load(const Load & load, const std::vector<Loa
         for (size_t b = 0; b < plan.batches.size(); b++) {
             const PassBatch * const next = b + 1 < plan.batches.size() ? &plan.batches[b + 1] : nullptr;
             GNV_TRY(run_remote_batch(v, group, there, plan.batches[b], next, hooks));
-            remote->send_weights(left--); // behind the rows of the next batch
+            GNV_TRY(start_next(hooks, left == 1)); // beside the last batch at the latest
+            remote->send_weights(left--);          // behind the rows of the next batch
         }
         GNV_TRY(device->synchronize());
         remote->send_weights(left + 1); // which may have been read by now
@@ -181,12 +194,9 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
         const Load & load = loads[i];
         const PassGroup & group = plan.groups[load.group];
         GNV_ASSIGN(const std::vector<LoadedWeights> weights, finish_reading());
-        if (i + 1 < loads.size()) {
-            // The next weights take the place of those before these: whoever was given them must have ended, and what is
-            // queued so far is the last that the device does with them.
-            if (i > 0 && loads[i - 1].last && hooks.before_reuse) GNV_TRY(hooks.before_reuse());
-            GNV_TRY(start_reading(loads[i + 1]));
-        }
+        to_read.load = i + 1 < loads.size() ? &loads[i + 1] : nullptr;
+        to_read.reuses = i > 0 && loads[i - 1].last && hooks.before_reuse;
+        GNV_TRY(start_next(hooks, is_head(group)));
         progress.group = load.group;
         const bool first_of_group = i == 0 || loads[i - 1].last;
         if (first_of_group && (load.group == 0 || layer_of(plan.groups[load.group - 1]) != layer_of(group)))

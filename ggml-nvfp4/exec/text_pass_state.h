@@ -43,6 +43,10 @@ struct TextPass::State {
         size_t variant = 0;
         const PassBatch * batch = nullptr; // null: none
     } watched;                             // whose maxima are on their way to the host
+    struct {
+        const Load * load = nullptr; // null: none, or being read
+        bool reuses = false;         // host memory that a hook was given
+    } to_read;                       // the next weights
 
     const TextModel & model() const { return *variants.front().model; }
     bool is_remote() const { return device->device().has_own_memory(); }
@@ -87,6 +91,7 @@ struct TextPass::State {
     // --- Run where the device has memory of its own
     std::vector<Load> list_loads() const;
     Status start_reading(const Load & load);
+    Status start_next(const PassHooks & hooks, bool wait);
     Status run_remote(const PassHooks & hooks);
     Status run_remote_load(const Load & load, const std::vector<LoadedWeights> & weights, const PassHooks & hooks);
     Status run_remote_batch(size_t variant, const PassGroup & group, const WeightGroup & weights,

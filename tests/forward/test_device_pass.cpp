@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -34,6 +35,8 @@ struct WeightWatch {
     };
     std::vector<std::unique_ptr<Seen>> seen = {};
     size_t checked = 0, reused = 0;
+    int busy = 0; // how many times whoever was given weights says that it still reads them; 0: nobody asks
+    int asked = 0, most_asked = 0;
 
     // Every group's first weight, which is read first and overwritten first, and its last.
     Status on_group(const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
@@ -50,15 +53,19 @@ struct WeightWatch {
         return {};
     }
     Status before_reuse() {
-        check_in_place(); // nobody has read into them since on_group()
+        check_in_place();
+        checked = seen.size();
         reused++;
+        most_asked = std::max(most_asked, std::exchange(asked, 0));
         return {};
     }
-    void check_in_place() {
-        for (; checked < seen.size(); checked++) {
-            const Seen & now = *seen[checked];
-            CHECK(memcmp(now.in_place, now.host.data(), now.host.size()) == 0);
-        }
+    bool may_reuse() {
+        check_in_place();
+        return ++asked > busy;
+    }
+    void check_in_place() const { // nobody has read into them since on_group()
+        for (size_t i = checked; i < seen.size(); i++)
+            CHECK(memcmp(seen[i]->in_place, seen[i]->host.data(), seen[i]->host.size()) == 0);
     }
     void run() {
         PassHooks hooks;
@@ -66,6 +73,7 @@ struct WeightWatch {
             return on_group(group, host, device);
         };
         hooks.before_reuse = [&] { return before_reuse(); };
+        if (busy > 0) hooks.may_reuse = [&] { return may_reuse(); };
         const Status done = pass.run(hooks);
         REQUIRE_MESSAGE(done.ok(), done.message());
         REQUIRE(f.device->synchronize().ok());
@@ -310,6 +318,24 @@ TEST_CASE("weights stay where hooks saw them, on the host and on the device, as 
             CHECK(pass->plan().weight_buffers == buffers);
             WeightWatch{c.remote, *pass}.run();
         }
+}
+
+// Three batches for each of the two variants that share a checkpoint: asked before them and after each, but not after the last.
+TEST_CASE("the next group computes while somebody still reads the weights of the last") {
+    DeferredComparison c;
+    const auto texts = make_texts({70, 64, 130});
+    PassOptions options = everything();
+    options.batch_positions = 100;
+    for (const auto & [busy, asked] : {std::pair<int, int>{1, 2}, {3, 4}, {1000, 6}}) {
+        CAPTURE(busy);
+        const auto pass = c.remote.create(texts, options).take();
+        CHECK(pass->plan().batches.size() == 3);
+        WeightWatch watch{c.remote, *pass};
+        watch.busy = busy;
+        watch.run();
+        CHECK(watch.most_asked == asked);
+    }
+    check_same(c.remote.run(texts, options), c.host.run(texts, options));
 }
 
 TEST_CASE("the plan says how many buffers there are for weights on the device") {
