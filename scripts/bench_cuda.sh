@@ -76,12 +76,15 @@ awk 'BEGIN { x = 1; printf "{\"input_ids\": ["; for (s = 0; s < 256; s++) { prin
 hash_of() { (cd "$1" && ls ./*.safetensors | xargs -P 16 -n 1 sha256sum | sort -k 2 | sha256sum | cut -c 1-16); }
 echo "source: bytes $(hash_of "$source"), tokens $(sha256sum "$source/tokens.json" | cut -c 1-16)"
 
-# run NAME FOLDER OPTION...: one run from an idle disk; its table of times.
+# run NAME FOLDER OPTION...: one run from an idle disk, with as much free memory as the first; its table of times.
 run() {
     name=$1 folder=$2
     shift 2
     rm -rf "$folder" "$output.json"
     sync
+    for file in "$output"/*.safetensors; do # leaves the page cache
+        [ ! -e "$file" ] || dd if="$file" iflag=nocache count=0 status=none
+    done
     echo "=== $name"
     "$build/bin/quantize" "$source" -o "$folder" --tokens "$source/tokens.json" --device cuda --json "$output.json" "$@" 2>&1 |
         grep -v 'tensors, .* GB/s'

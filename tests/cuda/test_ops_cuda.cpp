@@ -221,28 +221,42 @@ TEST_CASE("experts") {
                                   {}});
         compare(devices, {RouterParams{size.chosen}, {activation(random, {size.tokens, size.experts}, 2)}, {}}, 0.5);
     }
-    // Grouped products: every slot is in use, so that all rows of the result are defined.
+}
+
+// Products of 4 chosen experts a token; every slot is in use, so that all rows of the result are defined.
+static void compare_grouped_products(Devices & devices, std::mt19937 & random, bool quantized) {
     struct Product {
         int64_t tokens, experts, n, k;
     };
     for (const Product & size : {Product{200, 32, 48, 64}, {1, 32, 130, 200}, {700, 5, 257, 72}, {64, 8, 512, 2048}})
         for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::own}) {
+            if (quantized && size.k % 16 != 0) continue;
             CAPTURE(size.tokens);
             CAPTURE(int(row));
             const int64_t chosen = 4, room = size.tokens * chosen;
             const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(size.experts));
             const Order order = order_of(choices, 0, int(size.experts), size_t(room));
             const int64_t rows = row == GroupedLinearParams::Row::own ? room : size.tokens;
-            for (const bool quantized : {false, true}) {
-                if (quantized && size.k % 16 != 0) continue;
-                compare(devices, {GroupedLinearParams{row, chosen},
-                                  {activation(random, {rows, size.k}),
-                                   weight(random, DType::bf16, {size.experts, size.n, size.k}, 0.1f),
-                                   indices({room}, order.slots), indices({size.experts + 1}, order.offsets),
-                                   numbers({size.experts}, std::vector<float>(size_t(size.experts), 400))},
-                                  {true, true, true, true, quantized}});
-            }
+            compare(devices, {GroupedLinearParams{row, chosen},
+                              {activation(random, {rows, size.k}),
+                               weight(random, DType::bf16, {size.experts, size.n, size.k}, 0.1f),
+                               indices({room}, order.slots), indices({size.experts + 1}, order.offsets),
+                               numbers({size.experts}, std::vector<float>(size_t(size.experts), 400))},
+                              {true, true, true, true, quantized}});
         }
+}
+
+TEST_CASE("experts: products") {
+    Devices devices;
+    std::mt19937 random(13);
+    compare_grouped_products(devices, random, false);
+}
+
+// One after another, by a library.
+TEST_CASE("products of experts with quantized inputs") {
+    Devices devices;
+    std::mt19937 random(14);
+    compare_grouped_products(devices, random, true);
 }
 
 TEST_CASE("experts: a row's bits do not depend on the others") {
