@@ -64,6 +64,9 @@ const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec 
     out[0].shape = with_last(in[0].shape, in[1].shape[0]);
     return nullptr;
 }
+double bytes_rms_norm(const OpParams &, const RuleInputs & in, double made) { // the first columns of x, not all of them
+    return 2 * made + double(tensor_bytes(in[1].dtype, in[1].shape));
+}
 
 const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()}))
@@ -89,6 +92,11 @@ const char * check_sigmoid_gate(const OpParams & params, const RuleInputs & in, 
     if (column < 0 || (width != in[0].shape.last() && width != 1)) return "the gate's columns do not fit";
     out[0].shape = in[0].shape;
     return nullptr;
+}
+double bytes_sigmoid_gate(const OpParams & params, const RuleInputs & in, double made) { // of g what is used
+    const int64_t width = in[0].shape.last();
+    const bool one = in[1].shape.last() == std::get<SigmoidGateParams>(params).column + 1;
+    return 2 * made + (one ? made / double(width) : made);
 }
 
 const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
@@ -301,11 +309,11 @@ const OpRule rules[] = {
     // name           in  optional                             states               out
     {"embedding",       2, 0,                                  0,                   1, check_embedding, nullptr, bytes_embedding},
     {"mask_rows",       2, 0,                                  0,                   1, check_mask_rows, nullptr},
-    {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr},
+    {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr, bytes_rms_norm},
     {"gated_rms_norm",  3, 0,                                  0,                   1, check_gated_rms_norm, nullptr},
     {"add",             2, 0,                                  0,                   1, check_same, nullptr},
     {"silu_mul",        4, bit(2) | bit(3),                    bit(2),              1, check_silu_mul, nullptr},
-    {"sigmoid_gate",    2, 0,                                  0,                   1, check_sigmoid_gate, nullptr},
+    {"sigmoid_gate",    2, 0,                                  0,                   1, check_sigmoid_gate, nullptr, bytes_sigmoid_gate},
     {"rope",            2, 0,                                  0,                   1, check_rope, nullptr},
     {"linear",          3, bit(2),                             0,                   1, check_linear, flops_linear},
     {"grouped_linear",  5, bit(4),                             0,                   1, check_grouped_linear, flops_grouped_linear},
