@@ -24,6 +24,26 @@ struct DeferredComparison : Comparison {
     }
 };
 
+// A small model on the CPU and on a device, in two precisions.
+struct SmallPair {
+    SmallPair() {
+        host.precisions = remote.precisions = {Precision::f32, Precision::bf16};
+        auto made = std::make_unique<DeferredDevice>(*remote.threads);
+        device = made.get();
+        remote.device = std::move(made);
+    }
+    const ScratchFolder scratch;
+    const std::string model = written(scratch / "model");
+    Fixture host{model}, remote{model};
+    DeferredDevice * device = nullptr;
+
+  private:
+    static std::string written(const std::string & folder) {
+        write_small_model(folder);
+        return folder;
+    }
+};
+
 // What hooks of a pass are promised of weights: in host memory they stay until before_reuse(), on the device until what
 // on_group() queued is done.
 struct WeightWatch {
@@ -122,13 +142,9 @@ TEST_CASE("pads and packed texts on a device") {
 }
 
 TEST_CASE("smaller and smaller budgets of both memories") {
-    const ScratchFolder scratch;
-    write_small_model(scratch / "model");
-    Fixture host(scratch / "model"), remote(scratch / "model");
-    host.precisions = remote.precisions = {Precision::f32, Precision::bf16};
-    auto made = std::make_unique<DeferredDevice>(*remote.threads);
-    DeferredDevice & device = *made;
-    remote.device = std::move(made);
+    SmallPair pair;
+    Fixture &host = pair.host, &remote = pair.remote;
+    DeferredDevice & device = *pair.device;
     const auto texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
     PassOptions options = everything();
     options.head = false; // its weights would be the largest group
@@ -136,7 +152,7 @@ TEST_CASE("smaller and smaller budgets of both memories") {
     check_same(wide, expected);
     CHECK(wide.plan.store_place == StorePlace::device);
 
-    options.scratch_folder = scratch.path();
+    options.scratch_folder = pair.scratch.path();
     const auto refused = [&](uint64_t on_device, uint64_t on_host) {
         options.device_bytes = on_device;
         options.ram_bytes = on_host;
@@ -269,18 +285,14 @@ TEST_CASE("one buffer for weights on the device or two: the same bytes, and no o
 }
 
 TEST_CASE("weights and rows of batches come through one queue") {
-    const ScratchFolder scratch;
-    write_small_model(scratch / "model");
-    Fixture host(scratch / "model"), remote(scratch / "model");
-    host.precisions = remote.precisions = {Precision::f32, Precision::bf16};
-    auto made = std::make_unique<DeferredDevice>(*remote.threads);
-    DeferredDevice & device = *made;
-    remote.device = std::move(made);
+    SmallPair pair;
+    Fixture &host = pair.host, &remote = pair.remote;
+    DeferredDevice & device = *pair.device;
     const auto texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
     PassOptions options = everything();
     options.head = false;
     options.batch_positions = 700;
-    options.scratch_folder = scratch.path();
+    options.scratch_folder = pair.scratch.path();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
     check_same(wide, expected);
     CHECK(wide.plan.batches.size() == 5);
