@@ -22,20 +22,6 @@ CalibratedRun run_to(const std::string & destination, const std::string & tokens
     return run;
 }
 
-// The result's files; the folder is gone afterwards.
-std::map<std::string, std::string> files_of(const CalibratedRun & run) {
-    require_good(quantize(run));
-    const auto files = file_hashes(run.destination);
-    REQUIRE(remove_tree(run.destination).ok());
-    return files;
-}
-
-void check_unfinished(const CalibratedRun & run) {
-    CHECK_FALSE(path_exists(run.destination));
-    CHECK_FALSE(path_exists(run.destination + ".partial/config.json"));
-    if (path_exists(run.destination + ".partial")) REQUIRE(remove_tree(run.destination + ".partial").ok());
-}
-
 // Calls `act` once, when this share of the positions is done.
 struct AtShare {
     double share;

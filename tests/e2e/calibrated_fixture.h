@@ -188,6 +188,21 @@ inline float float_of(const std::string & data) {
     return value;
 }
 
+// What a run writes; the folder is gone afterwards.
+inline std::map<std::string, std::string> files_of(const CalibratedRun & run) {
+    require_good(quantize(run));
+    const auto files = file_hashes(run.destination);
+    REQUIRE(remove_tree(run.destination).ok());
+    return files;
+}
+
+// Of a run that failed: nothing looks finished, and what there is goes.
+inline void check_unfinished(const CalibratedRun & run) {
+    CHECK_FALSE(path_exists(run.destination));
+    CHECK_FALSE(path_exists(run.destination + ".partial/config.json"));
+    if (path_exists(run.destination + ".partial")) REQUIRE(remove_tree(run.destination + ".partial").ok());
+}
+
 // Name of the tensor -> input_global_scale.
 inline std::map<std::string, float> input_scales_of(const std::string & folder) {
     std::map<std::string, float> out;

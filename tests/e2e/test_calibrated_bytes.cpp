@@ -28,13 +28,6 @@ struct Data {
         run.tokens = tokens;
         return run;
     }
-    // The result's files; the folder is gone afterwards.
-    std::map<std::string, std::string> files_of(const CalibratedRun & run) const {
-        require_good(quantize(run));
-        const auto files = file_hashes(run.destination);
-        REQUIRE(remove_tree(run.destination).ok());
-        return files;
-    }
 };
 
 const Data & data() {
@@ -72,14 +65,14 @@ std::vector<std::vector<double>> layer_numbers(const std::string & path, const c
 } // namespace
 
 TEST_CASE("threads and budgets do not change a byte of any file") {
-    const auto expected = data().files_of(data().run("base"));
+    const auto expected = files_of(data().run("base"));
     CHECK(expected.count("quantization_report.json") == 1);
     CHECK(expected.count("recipe.yaml") == 1);
     for (const int threads : {1, 3, 5}) {
         CAPTURE(threads);
         CalibratedRun run = data().run("threads");
         run.threads = threads;
-        CHECK(data().files_of(run) == expected);
+        CHECK(files_of(run) == expected);
     }
     const std::string scratch = data().scratch / "hidden";
     REQUIRE(make_directory(scratch).ok());
@@ -98,7 +91,7 @@ TEST_CASE("threads and budgets do not change a byte of any file") {
         for (const uint64_t ram : {uint64_t(12'000'000), smallest + 500'000, smallest}) {
             CAPTURE(ram);
             run.ram_bytes = ram;
-            CHECK(data().files_of(run) == expected);
+            CHECK(files_of(run) == expected);
         }
         run.ram_bytes = smallest / 100 * 99; // to the byte it depends on how buffers divide
         CHECK(quantize(run).status == GNV_OUT_OF_MEMORY);
@@ -117,31 +110,31 @@ TEST_CASE("threads and budgets do not change a byte of any file") {
 TEST_CASE("BF16 arithmetic as well") {
     CalibratedRun run = data().run("bf16");
     run.precision = GNV_PRECISION_BF16;
-    const auto expected = data().files_of(run);
+    const auto expected = files_of(run);
     run.threads = 5;
     run.scratch_folder = data().scratch.path();
     run.ram_bytes = 1;
     run.ram_bytes = smallest_budget(quantize(run).message);
-    CHECK(data().files_of(run) == expected);
+    CHECK(files_of(run) == expected);
 }
 
 TEST_CASE("a statistics file in place of the data: the same files; of two halves: the same tensors") {
     const ScratchFolder scratch;
     CalibratedRun measuring = data().run("measured");
     measuring.save_statistics = scratch / "whole.json";
-    const auto expected = data().files_of(measuring);
+    const auto expected = files_of(measuring);
 
     CalibratedRun reading = data().run("read");
     reading.tokens.clear();
     reading.statistics = {scratch / "whole.json"};
-    CHECK(data().files_of(reading) == expected);
+    CHECK(files_of(reading) == expected);
 
     for (int half = 0; half < 2; half++) {
         const auto part = [&](const Ids & rows) { return Ids(rows.begin() + half * 3, rows.begin() + half * 3 + 3); };
         CalibratedRun run = data().run("half");
         run.tokens = scratch.save(concat("tokens", half, ".json"), tokens_text(part(data().ids), part(data().masks)));
         run.save_statistics = scratch / concat("half", half, ".json");
-        data().files_of(run);
+        files_of(run);
     }
     CHECK(layers_of(scratch / "half0.json") != layers_of(scratch / "half1.json"));
     const Handle<gnv_engine_t> engine = make_engine();
@@ -162,7 +155,7 @@ TEST_CASE("a statistics file in place of the data: the same files; of two halves
     }
 
     reading.statistics = {paths[0], paths[1]};
-    auto merged = data().files_of(reading), whole = expected;
+    auto merged = files_of(reading), whole = expected;
     CHECK(merged.at("quantization_report.json") != whole.at("quantization_report.json")); // names both data sets
     merged.erase("quantization_report.json"), whole.erase("quantization_report.json");
     CHECK(merged == whole);
@@ -201,7 +194,7 @@ TEST_CASE("--experts routed: shared inputs are the same, experts without tokens 
     all.save_statistics = scratch / "all.json";
     routed.save_statistics = scratch / "routed.json";
     routed.experts = GNV_EXPERTS_ROUTED;
-    data().files_of(all);
+    files_of(all);
     const RunResult result = quantize(routed);
     require_good(result);
 

@@ -15,23 +15,25 @@ using namespace gnv::test;
 
 namespace {
 
+DeferredDevice * give_device(Fixture & f) {
+    auto device = std::make_unique<DeferredDevice>(*f.threads);
+    DeferredDevice * const given = device.get();
+    f.device = std::move(device);
+    return given;
+}
+
 struct DeferredComparison : Comparison {
     DeferredDevice * device = nullptr;
-    DeferredComparison() : Comparison(untripped_pair().quantized, Precision::f32) {
-        auto made = std::make_unique<DeferredDevice>(*remote.threads);
-        device = made.get();
-        remote.device = std::move(made);
-    }
+    DeferredComparison() : Comparison(untripped_pair().quantized, Precision::f32) { device = give_device(remote); }
 };
 
-// A small model on the CPU and on a device, in two precisions.
+// A small model on the CPU and on a device, in two precisions, and texts of which some fill a batch.
 struct SmallPair {
     SmallPair() {
         host.precisions = remote.precisions = {Precision::f32, Precision::bf16};
-        auto made = std::make_unique<DeferredDevice>(*remote.threads);
-        device = made.get();
-        remote.device = std::move(made);
+        device = give_device(remote);
     }
+    const std::vector<TextSequence> texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
     const ScratchFolder scratch;
     const std::string model = written(scratch / "model");
     Fixture host{model}, remote{model};
@@ -129,7 +131,7 @@ TEST_CASE("variants of two checkpoints on a device: values, rows, logits and sta
 
 TEST_CASE("pads and packed texts on a device") {
     Fixture host, remote;
-    remote.device = std::make_unique<DeferredDevice>(*remote.threads);
+    give_device(remote);
     std::vector<TextSequence> texts = make_texts({70, 129, 3});
     for (TextSequence & text : texts) {
         text.mask.assign(text.ids.size(), 1);
@@ -145,7 +147,7 @@ TEST_CASE("smaller and smaller budgets of both memories") {
     SmallPair pair;
     Fixture &host = pair.host, &remote = pair.remote;
     DeferredDevice & device = *pair.device;
-    const auto texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
+    const std::vector<TextSequence> & texts = pair.texts;
     PassOptions options = everything();
     options.head = false; // its weights would be the largest group
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
@@ -205,7 +207,7 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
     while (std::count(first.begin(), first.end(), texts[1].ids[position]) > 0) position++;
     for (const std::string & folder : save_models_with_nan(scratch, texts[1].ids[position])) {
         Fixture host(folder), remote(folder);
-        remote.device = std::make_unique<DeferredDevice>(*remote.threads);
+        give_device(remote);
         for (const ExpertTokens tokens : {ExpertTokens::all, ExpertTokens::routed}) {
             if (ends_with(folder, "expert") && tokens == ExpertTokens::routed) continue; // nothing is routed there
             PassOptions options = everything();
@@ -226,9 +228,7 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
 TEST_CASE("memory that was free when the pass was planned is taken when it starts") {
     const ScratchFolder scratch;
     Fixture host, remote;
-    auto made = std::make_unique<DeferredDevice>(*remote.threads);
-    DeferredDevice & device = *made;
-    remote.device = std::move(made);
+    DeferredDevice & device = *give_device(remote);
     const auto texts = make_texts({300, 200, 200});
     PassOptions options = everything();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
@@ -288,7 +288,7 @@ TEST_CASE("weights and rows of batches come through one queue") {
     SmallPair pair;
     Fixture &host = pair.host, &remote = pair.remote;
     DeferredDevice & device = *pair.device;
-    const auto texts = make_texts({130, 64, 200, 3, 700, 700, 700, 700}, 4000);
+    const std::vector<TextSequence> & texts = pair.texts;
     PassOptions options = everything();
     options.head = false;
     options.batch_positions = 700;
@@ -379,10 +379,8 @@ TEST_CASE("a pass ends in its middle, with copies of weights under way") {
             const std::string folder = scratch / concat("model-", eager, "-", how);
             write_small_model(folder);
             Fixture f(folder);
-            auto made = std::make_unique<DeferredDevice>(*f.threads);
-            DeferredDevice & device = *made;
+            DeferredDevice & device = *give_device(f);
             device.eager_copies = eager;
-            f.device = std::move(made);
             PassOptions options = everything();
             options.batch_positions = 100;
             {
@@ -424,9 +422,7 @@ TEST_CASE("a pass ends in its middle, with copies of weights under way") {
 
 TEST_CASE("memory for the second buffer is taken before the pass starts: one has to do, all else is as planned") {
     Fixture host, remote;
-    auto made = std::make_unique<DeferredDevice>(*remote.threads);
-    DeferredDevice & device = *made;
-    remote.device = std::move(made);
+    DeferredDevice & device = *give_device(remote);
     const auto texts = make_texts({300, 200, 200});
     const PassOptions options = everything();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
