@@ -18,14 +18,14 @@ namespace gnv::cuda {
 
 namespace {
 
+constexpr int warps = 4, queries = warps * 16, threads = warps * warp_size; // of a block
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
 constexpr float log2_of_e = 1.44269504088896341f;
 
 // How a block works: `keys` in a tile.
-template <int head_, int keys_, int warps_>
+template <int head_, int keys_>
 struct Tiling {
-    static constexpr int head = head_, keys = keys_, warps = warps_;
-    static constexpr int queries = warps * 16, threads = warps * warp_size;
+    static constexpr int head = head_, keys = keys_;
     static constexpr int stride = head + padding; // of a row in shared memory
     static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
 };
@@ -33,8 +33,8 @@ struct Tiling {
 // Copies rows [first, count) of one head to shared memory; rows from `count` on become zeros, those before `first` are left.
 template <class T, int rows>
 __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0) {
-    constexpr int pieces = T::head / 8, rows_at_once = T::threads / pieces;
-    static_assert(T::threads % pieces == 0 && rows % rows_at_once == 0);
+    constexpr int pieces = T::head / 8, rows_at_once = threads / pieces;
+    static_assert(threads % pieces == 0 && rows % rows_at_once == 0);
     const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
     to += begin * T::stride + piece * 8;
     from += begin * stride + piece * 8;
@@ -52,7 +52,7 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
 template <class T, int rows>
 __device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int count) {
     constexpr int pieces = T::head / 8;
-    for (int i = threadIdx.x; i < rows * pieces; i += T::threads) {
+    for (int i = threadIdx.x; i < rows * pieces; i += threads) {
         const int row = i / pieces, piece = i % pieces;
         if (row >= count) continue;
         const auto * const source = reinterpret_cast<const float4 *>(from + row * stride + piece * 8);
@@ -156,11 +156,11 @@ __device__ void add_values(Softmax<T> & state, const float (&s)[T::keys / 8][4],
 // Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of queries before
 // each segment, and in all.
 template <class T, bool cached>
-__global__ void __launch_bounds__(T::threads)
+__global__ void __launch_bounds__(threads)
     attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
                      int segment_count, const int32_t * first_blocks, const uint8_t * key_mask, AttentionCache cache,
                      bf16 * out) {
-    constexpr int head = T::head, keys = T::keys, queries = T::queries;
+    constexpr int head = T::head, keys = T::keys;
     extern __shared__ __align__(16) bf16 shared[];
     bf16 * const q_tile = shared;
     bf16 * const k_tile = q_tile + queries * T::stride;
@@ -255,10 +255,10 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
     const cudaError_t error =
         cudaFuncSetAttribute(attention_kernel<T, cached>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
-    count_tiles(context.stream, begins, segments, cached ? 2 : 1, T::queries, first_blocks);
+    count_tiles(context.stream, begins, segments, cached ? 2 : 1, queries, first_blocks);
     // A block more for each segment than full blocks can be needed.
-    const int64_t blocks = p.tokens / T::queries + segments;
-    attention_kernel<T, cached><<<unsigned(blocks * p.query_heads), T::threads, T::bytes, context.stream>>>(
+    const int64_t blocks = p.tokens / queries + segments;
+    attention_kernel<T, cached><<<unsigned(blocks * p.query_heads), threads, T::bytes, context.stream>>>(
         p, call.inputs[in_q].as<const bf16>(), call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(),
         begins, segments, first_blocks, call.inputs[in_key_mask].as<const uint8_t>(), cache,
         call.outputs[0].as<bf16>());
@@ -298,9 +298,9 @@ Status launch(CudaContext & context, KernelCall & call) {
 
 Status run(CudaContext & context, KernelCall & call) {
     switch (call.as<AttentionParams>().head) {
-    case 256: return launch<Tiling<256, 48, 4>>(context, call); // two blocks a multiprocessor; 64 keys are slower
-    case 128: return launch<Tiling<128, 64, 4>>(context, call);
-    default: return launch<Tiling<64, 64, 4>>(context, call);
+    case 256: return launch<Tiling<256, 48>>(context, call); // two blocks a multiprocessor; 64 keys are slower
+    case 128: return launch<Tiling<128, 64>>(context, call);
+    default: return launch<Tiling<64, 64>>(context, call);
     }
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/status.h"
-#include "exec/kernel.h"
+#include "exec/backend.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -34,7 +34,7 @@ struct CudaEntry {
     Status (*supports)(const KernelCall & call) = nullptr;
 };
 
-inline uint64_t aligned(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+inline uint64_t aligned(uint64_t bytes) { return device_aligned(bytes); } // parts of scratch memory
 inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
 // Blocks of 256 threads that walk over any number of items.
 inline unsigned grid_for(int64_t items) { return unsigned(std::clamp<int64_t>(blocks_for(items, 256), 1, 65535)); }
