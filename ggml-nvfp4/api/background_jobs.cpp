@@ -4,10 +4,6 @@
 
 namespace gnv {
 
-static Status copy_of(const Status & status) {
-    return status.ok() ? Status() : Status(status.code(), status.message());
-}
-
 Result<std::unique_ptr<BackgroundJobs>> BackgroundJobs::create(int threads) {
     std::unique_ptr<BackgroundJobs> self(new BackgroundJobs);
     try {

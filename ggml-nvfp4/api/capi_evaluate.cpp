@@ -2,10 +2,10 @@
 #include "api/dataset_handle.h"
 #include "api/handles.h"
 #include "api/report_handle.h"
+#include "core/clock.h"
 #include "evaluate/evaluation.h"
 
 #include <algorithm>
-#include <chrono>
 
 using namespace gnv;
 
@@ -49,11 +49,11 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     limit(given.max_room, options.gates.max_room);
     options.gates.baseline = text(given.baseline);
     if (given.progress) {
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         options.progress = [given, start](const PassProgress & state) {
             gnv_progress progress = {};
             progress.struct_size = sizeof progress;
-            progress.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+            progress.seconds = seconds_since(start);
             progress.positions = uint64_t(state.positions);
             progress.positions_total = uint64_t(state.positions_total);
             return given.progress(given.user, &progress) == 0;

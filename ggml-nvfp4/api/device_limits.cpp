@@ -1,19 +1,15 @@
 #include "api/device_limits.h"
+#include "core/clock.h"
 
 #include "exec/executor.h"
 #include "formats/nvfp4.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 namespace gnv {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Units of work per second of `work`, queued a few times in a row: the best of several tries.
 template <class Queued>
@@ -66,7 +62,7 @@ Status measure_product(Backend & device, const int64_t (&shape)[3], double secon
     const ValueId x = graph.input("x", dtype, {shape[0], shape[1]});
     const ValueId w = graph.weight("w", DType::bf16, {shape[2], shape[1]});
     const ValueId y = graph.add(LinearParams{}, {x, w}, "y");
-    if (!graph.status().ok()) return Status(graph.status().code(), graph.status().message());
+    GNV_TRY(copy_of(graph.status()));
     graph.keep(y);
     Executor executor(device);
     GNV_ASSIGN(const ArenaPlan plan, executor.plan(graph, std::vector<bool>(graph.values().size(), false)));

@@ -1,15 +1,11 @@
 #include "api/generate.h"
+#include "core/clock.h"
 
 #include "data/text_stream.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace gnv {
-
-static double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Logits of the last position [vocabulary].
 static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids) {
@@ -34,7 +30,7 @@ static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t voca
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
                                 std::span<const int32_t> prompt, const GenerateOptions & options,
                                 const OnToken & on_token) {
-    auto start = std::chrono::steady_clock::now();
+    auto start = Clock::now();
     GenerateResult result;
     GNV_ASSIGN(std::vector<float> logits, run_ids(session, prompt));
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, logits.size());
@@ -44,7 +40,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         GNV_ASSIGN(const int32_t id, sampler.pick(logits));
         if (result.tokens++ == 0) {
             result.prompt_seconds = seconds_since(start);
-            start = std::chrono::steady_clock::now();
+            start = Clock::now();
         }
         result.token_seconds = seconds_since(start);
         const bool is_stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();

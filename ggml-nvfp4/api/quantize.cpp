@@ -1,4 +1,5 @@
 #include "api/quantize.h"
+#include "core/clock.h"
 
 #include "api/calibrate.h"
 #include "api/quantization_report.h"
@@ -10,15 +11,10 @@
 #include "formats/json_writer.h"
 #include "quant/input_scales.h"
 
-#include <chrono>
 #include <cstdio>
 #include <sys/resource.h>
 
 namespace gnv {
-
-static double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 static void add_process_usage(QuantizeReport & report) {
     rusage usage;
@@ -131,7 +127,7 @@ Status Quantization::prepare() {
 }
 
 Status Quantization::calibrate(QuantizeRun & run) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const double streamed = report_.stream_wall;
     const bool is_remote = calibration_->device().has_own_memory();
     GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(is_remote ? threads_.size() : 0));
@@ -181,7 +177,7 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
 }
 
 Result<QuantizeReport> Quantization::run() {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     GNV_TRY(prepare());
     const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
                                                    plan_.source_fingerprint};
@@ -193,10 +189,10 @@ Result<QuantizeReport> Quantization::run() {
     if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
     for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
 
-    const auto streamed = std::chrono::steady_clock::now();
+    const auto streamed = Clock::now();
     GNV_TRY(writer->finish_tensors());
     report_.sync_wall = seconds_since(streamed);
-    const auto synced = std::chrono::steady_clock::now();
+    const auto synced = Clock::now();
     if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     GNV_TRY(publish(run, *writer));
     report_.finish_wall = seconds_since(synced);

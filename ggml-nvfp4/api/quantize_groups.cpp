@@ -34,7 +34,7 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
     group_queue_ = std::make_unique<TaskQueue>(plan_, std::move(others));
     for (Worker & worker : workers_) jobs.host->add([this, &worker] { return work(worker, *group_queue_); });
     if (!packed.empty()) GNV_TRY(pack_on_device(packed, host, on_device, *packer, jobs));
-    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    report.stream_wall += seconds_since(start);
     return jobs.status();
 }
 
@@ -42,7 +42,7 @@ Status QuantizeRun::leave_host_memory(GroupJobs & jobs, QuantizeReport & report)
     const Clock::time_point start = Clock::now();
     const Span span(trace_, "host", "wait for writers");
     GNV_TRY(jobs.host->wait());
-    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    report.stream_wall += seconds_since(start);
     collect_times(report);
     return {};
 }
@@ -53,7 +53,7 @@ Status QuantizeRun::finish_groups(GroupJobs & jobs, QuantizeReport & report) {
         const Span span(trace_, "host", "wait for writers");
         GNV_TRY(jobs.packed->wait());
     }
-    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    report.stream_wall += seconds_since(start);
     return leave_host_memory(jobs, report);
 }
 
@@ -73,11 +73,11 @@ Status QuantizeRun::begin_rest(std::vector<uint32_t> units) {
 Status QuantizeRun::finish_rest(ThreadPool & threads, QuantizeReport & report) {
     const Clock::time_point start = Clock::now();
     begin_units({}, nullptr, threads.size());
-    const Status done = threads.parallel_for(int64_t(workers_.size()),
-                                             [&](int64_t i) { return work(workers_[size_t(i)], *rest_queue_); });
+    Status done = threads.parallel_for(int64_t(workers_.size()),
+                                       [&](int64_t i) { return work(workers_[size_t(i)], *rest_queue_); });
     if (rest_jobs_) GNV_TRY(rest_jobs_->wait());
-    if (!done.ok()) return Status(done.code(), done.message());
-    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    GNV_TRY(std::move(done));
+    report.stream_wall += seconds_since(start);
     collect_times(rest_workers_, report);
     collect_times(report);
     return advance(0, 0);

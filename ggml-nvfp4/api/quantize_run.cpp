@@ -71,7 +71,7 @@ Status QuantizeRun::stream(const std::vector<uint32_t> & units, const WeightGrou
     prefetch(prefetch_base_);
     GNV_TRY(
         threads.parallel_for(int64_t(workers_.size()), [&](int64_t i) { return work(workers_[size_t(i)], queue); }));
-    report.stream_wall += std::chrono::duration<double>(Clock::now() - start).count();
+    report.stream_wall += seconds_since(start);
     collect_times(report);
     return advance(0, 0);
 }

@@ -6,11 +6,11 @@
 #include "api/device_packer.h"
 #include "api/quantize.h"
 #include "api/task_queue.h"
+#include "core/clock.h"
 #include "exec/weight_group.h"
 #include "formats/checkpoint_writer.h"
 #include "quant/input_scales.h"
 
-#include <chrono>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -74,7 +74,6 @@ class QuantizeRun {
         const WeightGroup * resident = nullptr; // weights that are in memory
         QuantizeReport times;                   // read, measure, pack, write, bytes
     };
-    using Clock = std::chrono::steady_clock;
 
     // Takes over what a stream() or group is about: for workers and for reading ahead.
     void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);

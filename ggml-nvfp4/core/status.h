@@ -66,6 +66,11 @@ class [[nodiscard]] Status {
     std::unique_ptr<Failure, Release> failure_;
 };
 
+// A status is moved; where one is kept and told more than once, this is told.
+inline Status copy_of(const Status & status) {
+    return status.ok() ? Status() : Status(status.code(), status.message());
+}
+
 // fail(Code::io, "cannot read ", path, " at byte ", offset)
 template <class... Parts>
 Status fail(Code code, const Parts &... parts) {

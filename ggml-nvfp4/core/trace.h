@@ -2,7 +2,8 @@
 // add to it.
 #pragma once
 
-#include <chrono>
+#include "core/clock.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -19,8 +20,6 @@ struct Work {
 
 class Trace {
   public:
-    using Clock = std::chrono::steady_clock;
-
     // One row of a timeline: the threads that do one kind of work have one each, a queue of a device has one.
     struct Row {
         const char * lane = "";
@@ -81,14 +80,14 @@ class Span {
     }
     Span(const Span &) = delete;
     Span & operator=(const Span &) = delete;
-    double seconds() const { return std::chrono::duration<double>(Trace::Clock::now() - begin_).count(); }
+    double seconds() const { return seconds_since(begin_); }
 
   private:
     Trace * trace_;
     const char * lane_;
     const char * name_;
     Work work_;
-    const Trace::Clock::time_point begin_ = Trace::Clock::now();
+    const Clock::time_point begin_ = Clock::now();
 };
 
 } // namespace gnv

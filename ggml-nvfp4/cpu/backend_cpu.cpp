@@ -59,11 +59,11 @@ class CpuBackend final : public Backend {
     void begin_span(const char * name, const Work & work) override {
         span_name_ = name;
         span_work_ = work;
-        if (trace_) span_begin_ = Trace::Clock::now();
+        if (trace_) span_begin_ = Clock::now();
     }
     void end_span() override {
         if (!trace_) return;
-        const std::chrono::duration<double> seconds = Trace::Clock::now() - span_begin_;
+        const std::chrono::duration<double> seconds = Clock::now() - span_begin_;
         trace_->add({"compute", {}}, span_name_, span_begin_, seconds.count(), span_work_);
     }
 
@@ -104,7 +104,7 @@ class CpuBackend final : public Backend {
     Trace * trace_ = nullptr;
     const char * span_name_ = ""; // of the open span
     Work span_work_;
-    Trace::Clock::time_point span_begin_;
+    Clock::time_point span_begin_;
 };
 
 } // namespace

@@ -13,10 +13,6 @@ namespace gnv {
 // "13.0", from CUDA's 13000
 static std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
-static Status copy_of(const Status & status) {
-    return status.ok() ? Status() : Status(status.code(), status.message());
-}
-
 static Status cuda_failure(cudaError_t error, const std::string & action) {
     const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device;
     return fail(code, action, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");

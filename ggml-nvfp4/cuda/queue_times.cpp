@@ -7,8 +7,8 @@ namespace gnv::cuda {
 static constexpr size_t ring_spans = 4096;
 static constexpr float longest_milliseconds = 1000; // of a float that still tells microseconds well
 
-static Trace::Clock::duration duration_of(double milliseconds) {
-    return std::chrono::duration_cast<Trace::Clock::duration>(std::chrono::duration<double, std::milli>(milliseconds));
+static Clock::duration duration_of(double milliseconds) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(milliseconds));
 }
 
 cudaError_t QueueTimes::start(Trace * trace) {
@@ -21,7 +21,7 @@ cudaError_t QueueTimes::start(Trace * trace) {
     }
     if (error == cudaSuccess) error = cudaEventRecord(anchor_, stream_);
     if (error == cudaSuccess) error = cudaEventSynchronize(anchor_);
-    anchor_time_ = Trace::Clock::now();
+    anchor_time_ = Clock::now();
     trace_ = trace;
     if (error != cudaSuccess) stop();
     return error;
@@ -67,7 +67,7 @@ void QueueTimes::read(size_t spans) {
         float before = 0, milliseconds = 0;
         if (cudaEventElapsedTime(&before, anchor_, span.begin) == cudaSuccess &&
             cudaEventElapsedTime(&milliseconds, span.begin, span.end) == cudaSuccess) {
-            const Trace::Clock::time_point begin = anchor_time_ + duration_of(before);
+            const Clock::time_point begin = anchor_time_ + duration_of(before);
             trace_->add({lane_, {}}, span.name, begin, double(milliseconds) * 1e-3, span.work);
             if (before > longest_milliseconds) {
                 std::swap(anchor_, span.begin);

@@ -43,7 +43,7 @@ class QueueTimes {
     bool open_ = false; // begun, not ended
     // Times are floats of milliseconds since an event, which moves along to keep them exact.
     cudaEvent_t anchor_ = nullptr;
-    Trace::Clock::time_point anchor_time_;
+    Clock::time_point anchor_time_;
 };
 
 } // namespace gnv::cuda

@@ -96,14 +96,14 @@ Result<Baseline> read_baseline(const std::string & path, Line line) {
         out.windows.push_back(sums);
         return {};
     });
-    if (!status.ok()) return Status(status.code(), status.message());
+    if (!status.ok()) return copy_of(status);
     GNV_ASSIGN(const JsonValue layers, found.get("layers"));
     const Status layer_status = layers.for_each_element([&](size_t, const JsonValue & layer) -> Status {
         GNV_ASSIGN(const JsonValue added, layer.get("added"));
         GNV_ASSIGN(out.added.emplace_back(), added.as_double());
         return {};
     });
-    if (!layer_status.ok()) return Status(layer_status.code(), layer_status.message());
+    if (!layer_status.ok()) return copy_of(layer_status);
     return out;
 }
 

@@ -78,7 +78,7 @@ KernelCall call_without_memory(const Graph & graph, const Node & node, NodeTenso
 } // namespace
 
 Result<ArenaPlan> Executor::plan(const Graph & graph, const std::vector<bool> & bound) const {
-    if (!graph.status().ok()) return Status(graph.status().code(), graph.status().message());
+    GNV_TRY(copy_of(graph.status()));
     NodeTensors tensors;
     for (const Node & node : graph.nodes()) {
         const Status status = backend_.supports(call_without_memory(graph, node, tensors));

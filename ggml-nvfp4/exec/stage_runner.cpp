@@ -296,14 +296,14 @@ Status look_at_observed(Backend & device, const StageGraph & stages, const Node 
 Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                           const BatchShape & shape) {
     const StageGraph built(variant, stages, shape, options_, device_.activation_dtype());
-    if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
+    GNV_TRY(copy_of(built.graph.status()));
     GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
     return plan.bytes;
 }
 
 Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
     const StageGraph built(call.variant, call.stages, call.inputs.shape, options_, device_.activation_dtype());
-    if (!built.graph.status().ok()) return Status(built.graph.status().code(), built.graph.status().message());
+    GNV_TRY(copy_of(built.graph.status()));
     GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
     GNV_CHECK(plan.bytes <= arena_bytes);
     if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);

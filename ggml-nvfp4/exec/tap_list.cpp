@@ -11,7 +11,7 @@ static Status list_group(const TextVariant & variant, const std::vector<Stage> &
     if (stages.front().kind != StageKind::embed)
         builder.hidden = graph.input("hidden", DType::f32, {positions, variant.model->sizes().hidden});
     for (const Stage & stage : stages) variant.model->build(stage, builder);
-    if (!graph.status().ok()) return Status(graph.status().code(), graph.status().message());
+    GNV_TRY(copy_of(graph.status()));
     for (const Graph::Tapped & tapped : graph.taps())
         taps.push_back({tapped.tap, graph.value(tapped.value).dtype, graph.value(tapped.value).shape});
     return {};

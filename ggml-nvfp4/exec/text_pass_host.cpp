@@ -7,7 +7,7 @@ namespace gnv {
 Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                                 const BadInput & bad) const {
     if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
-        return Status(failure.code(), failure.message());
+        return copy_of(failure);
     size_t sequence = batch.first;
     int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();

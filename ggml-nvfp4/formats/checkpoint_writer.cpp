@@ -185,7 +185,7 @@ struct CheckpointWriter::State {
     }
 
     // A copy of what went wrong in the background, if anything did. Call with the mutex held.
-    Status background_failure() const { return failure.ok() ? Status() : Status(failure.code(), failure.message()); }
+    Status background_failure() const { return copy_of(failure); }
 
     void stop_committer() {
         if (!committer.joinable()) return;
@@ -287,7 +287,7 @@ static Status remove_replaced(const std::string & old, const std::string & desti
 static Status replace_folder(const std::string & complete, const std::string & destination) {
     const Status exchanged = exchange_paths(complete, destination);
     if (exchanged.ok()) return remove_replaced(complete, destination);
-    if (exchanged.code() != Code::unsupported) return Status(exchanged.code(), exchanged.message());
+    if (exchanged.code() != Code::unsupported) return copy_of(exchanged);
     const std::string old = destination + ".old";
     GNV_TRY(rename_path(destination, old));
     Status renamed = rename_path(complete, destination);

@@ -460,8 +460,7 @@ Result<bool> swap_tokens(Damage & damage) {
     if (!present) return false;
     GNV_ASSIGN(const std::string content, read_file(*damage.subject().folder, "tokenizer.json", 1 << 30));
     const Result<JsonDocument> document = JsonDocument::parse(content, "tokenizer.json");
-    if (!document.ok() && is_machine_failure(document.status()))
-        return Status(document.status().code(), document.status().message());
+    if (!document.ok() && is_machine_failure(document.status())) return copy_of(document.status());
     if (!document.ok()) return false;
     JsonTree tokenizer = JsonTree::copy(document.value().root());
     JsonTree * const tokens = tokenizer.find("model/vocab");

@@ -1,4 +1,5 @@
 #include "verify/measure.h"
+#include "core/clock.h"
 
 #include "core/sha256.h"
 #include "formats/nvfp4.h"
@@ -64,7 +65,6 @@ static ScaleCensus take_census(const uint8_t * scales, int64_t blocks) {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr auto progress_interval = std::chrono::milliseconds(100);
 
 // A run of blocks of one module, or a run of bytes of a preserved tensor.

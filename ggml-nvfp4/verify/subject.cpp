@@ -128,7 +128,7 @@ Status SubjectReader::read_headers() {
 Status SubjectReader::list_model() {
     const Status listed = list_specs(out_.config->root());
     if (!listed.ok()) {
-        if (is_machine_failure(listed)) return Status(listed.code(), listed.message());
+        if (is_machine_failure(listed)) return copy_of(listed);
         findings_.add({"L10", Severity::error, "config.json", message_about(listed, "config.json"),
                        "loaders stop at it, or build a model that the tensors do not fit",
                        "compare it with the config.json of the model that was quantized"});

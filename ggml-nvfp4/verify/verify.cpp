@@ -1,9 +1,9 @@
 #include "verify/verify.h"
+#include "core/clock.h"
 
 #include "core/strings.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace gnv::verify {
 
@@ -46,7 +46,7 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
 
 Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
                             ThreadPool & threads, const VerifyOptions & options) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     VerifyReport report;
     GNV_ASSIGN(report.auxiliary, read_auxiliary_files(*folder, source.get()));
     GNV_ASSIGN(report.subject, read_subject(std::move(folder), report.findings));
@@ -69,7 +69,7 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
         report.outcomes.push_back({&check, reason.empty(), reason});
     }
     report.not_checked = list_not_checked(report, options);
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.seconds = seconds_since(start);
     return report;
 }
 

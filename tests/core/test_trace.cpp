@@ -12,11 +12,10 @@ TEST_CASE("spans add up by lane and name, whatever thread they come from") {
     for (int t = 0; t < 4; t++)
         threads.emplace_back([&] {
             for (int i = 0; i < 1000; i++)
-                trace.add(Trace::this_thread("worker"), std::string_view("write").data(), Trace::Clock::now(), 0.5,
-                          {2, 3});
+                trace.add(Trace::this_thread("worker"), std::string_view("write").data(), Clock::now(), 0.5, {2, 3});
         });
     for (std::thread & thread : threads) thread.join();
-    trace.add({"compute", {}}, "write", Trace::Clock::now(), 1);
+    trace.add({"compute", {}}, "write", Clock::now(), 1);
     const std::vector<Trace::Total> totals = trace.totals();
     REQUIRE(totals.size() == 2);
     CHECK(totals[0].spans == 4000);
@@ -49,7 +48,7 @@ TEST_CASE("more names than there is room for are dropped, not added to others") 
     Trace trace(1000);
     std::vector<std::string> names;
     for (int i = 0; i < 300; i++) names.push_back("name " + std::to_string(i));
-    for (const std::string & name : names) trace.add({"lane", {}}, name.c_str(), Trace::Clock::now(), 1);
+    for (const std::string & name : names) trace.add({"lane", {}}, name.c_str(), Clock::now(), 1);
     CHECK(trace.totals().size() < names.size());
     CHECK(trace.totals().size() + trace.dropped_events() == names.size());
     for (const Trace::Total & total : trace.totals()) CHECK(total.spans == 1);

@@ -1,9 +1,8 @@
 // Forward passes and comparisons of predictions on a CUDA device: the same bytes however they are run, the recorded numbers
 // of the reference, and the CPU's in BF16.
+#include "core/clock.h"
 #include "evaluate/evaluate_fixture.h"
 #include "forward/pass_fixture.h"
-
-#include <chrono>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -19,10 +18,6 @@ Fixture on_cuda(const std::string & folder = tiny_folder) {
     f.precisions = {Precision::bf16};
     f.device = open_cuda(0).take();
     return f;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 } // namespace
@@ -217,7 +212,7 @@ TEST_CASE("llm-compressor's output compared on CUDA: the figures of the emulatio
     options.precision = Precision::bf16;
     options.device = 1;
     const EvaluationData data = read_data(0);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const Evaluation found = evaluate_reference(data, options);
     const double seconds = seconds_since(start);
     CHECK(found.positions == 41526);

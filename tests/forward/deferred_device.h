@@ -154,7 +154,7 @@ class DeferredDevice final : public Backend {
         protect(PROT_READ | PROT_WRITE);
         run(queue, count);
         protect(PROT_NONE);
-        return status_.ok() ? Status() : Status(status_.code(), status_.message());
+        return copy_of(status_);
     }
     void run(Queue queue, size_t count) { // the first `count` that the queue ever had
         Queued & here = queues_[size_t(queue)];

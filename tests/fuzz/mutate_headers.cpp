@@ -2,11 +2,11 @@
 // with or without an index, and checks that each is refused with a message or kept to, quickly and in little memory.
 // From a million on, headers as large as the format allows are tried as well, each made to take the most memory.
 // Prints how many, how fast, and the peak memory; exit code 1 when that or a single input was too much.
+#include "core/clock.h"
 #include "fuzz/fuzz_input.h"
 #include "fuzz/header_mutator.h"
 #include "sanitized.h"
 
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <map>
@@ -15,13 +15,8 @@
 using namespace gnv;
 using namespace gnv::fuzz;
 
-using Clock = std::chrono::steady_clock;
 static constexpr double most_seconds = test::sanitized ? 30 : 5; // of one input, on a busy machine
 static constexpr uint64_t most_memory = test::sanitized ? 3'000'000'000 : 1'000'000'000;
-
-static double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 static uint64_t peak_memory() {
     rusage usage;
