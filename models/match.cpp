@@ -62,7 +62,7 @@ static std::string name_list(const std::vector<std::string_view> & names) {
 
 // --- NVFP4 -----------------------------------------------------------------------------------------------------------
 
-// The tensors of an NVFP4 Linear "X", beside X.weight_packed (formats/nvfp4.h says what they hold).
+// The tensors of an NVFP4 Linear "X", beside X.weight_packed (codec/nvfp4.h says what they hold).
 struct Nvfp4Parts {
     int64_t codes = -1, block_scales = -1, global_scale = -1, input_scale = -1;
 };

@@ -1,7 +1,7 @@
 // Comparing the tensors that a model calls for with those of a checkpoint; the same for every family.
 #pragma once
 
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 #include <string>
 #include <vector>

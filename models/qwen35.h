@@ -1,7 +1,7 @@
 // The Qwen3.5 family's entries for the registry, and how its tensor table is laid out for one config.
 #pragma once
 
-#include "graph/text_model.h"
+#include "model/text_model.h"
 #include "models/match.h"
 #include "models/qwen35_config.h"
 

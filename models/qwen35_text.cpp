@@ -1,5 +1,5 @@
 // The text model of the Qwen3.5 family as stages of ops. Formulas: graph/ops.h; which module makes what: graph/text_model.h.
-#include "graph/text_model.h"
+#include "model/text_model.h"
 #include "models/qwen35.h"
 
 #include <cmath>

@@ -1,6 +1,6 @@
 // The table of model families. A new family is its own files in this folder and rows here.
-#include "graph/model_def.h"
-#include "graph/text_model.h"
+#include "model/model_def.h"
+#include "model/text_model.h"
 #include "models/qwen35.h"
 
 namespace gnv {

@@ -12,31 +12,40 @@ import subprocess
 import sys
 import tempfile
 
-# Which folders a file may include from besides its own. Data flows one way: downwards in this table.
+# Which folders a file may include from besides its own. Data flows one way: downwards in this table. A permission that no file
+# uses is a finding.
 MAY_INCLUDE = {
     "ggml-nvfp4/include": [],
     "ggml-nvfp4/core": [],
-    "ggml-nvfp4/formats": ["core"],
-    "ggml-nvfp4/graph": ["core", "formats"],
-    "ggml-nvfp4/exec": ["core", "formats", "graph"],
-    "ggml-nvfp4/cpu": ["core", "formats", "graph", "exec"],
-    "ggml-nvfp4/cuda": ["core", "formats", "graph", "exec", "cpu"],
-    "ggml-nvfp4/quant": ["core", "formats", "graph", "cpu"],
-    "ggml-nvfp4/data": ["core", "formats"],
-    "ggml-nvfp4/inspect": ["core", "formats", "graph", "cpu"],
-    "ggml-nvfp4/verify": ["core", "formats", "graph", "cpu", "quant"],
-    "ggml-nvfp4/evaluate": ["core", "formats", "graph", "exec", "cpu", "quant"],
-    "models": ["core", "formats", "graph"],
-    "ggml-nvfp4/api": ["core", "formats", "graph", "exec", "cpu", "cuda", "quant", "data", "inspect", "models", "verify", "evaluate",
-                       "include"],
+    "ggml-nvfp4/codec": ["core"],
+    "ggml-nvfp4/formats": ["core", "codec"],
+    "ggml-nvfp4/graph": ["core", "codec"],
+    "ggml-nvfp4/exec": ["core", "codec", "graph"],
+    "ggml-nvfp4/cpu": ["core", "codec", "graph", "exec"],
+    "ggml-nvfp4/cuda": ["core", "exec"],
+    "ggml-nvfp4/model": ["core", "formats", "graph"],
+    "models": ["core", "formats", "model"],
+    "ggml-nvfp4/run": ["core", "codec", "formats", "exec", "model"],
+    "ggml-nvfp4/tokenizer": ["core", "formats"],
+    "ggml-nvfp4/data/files": ["core", "formats"],
+    "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],
+    "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],
+    "ggml-nvfp4/quant": ["core", "codec", "formats", "graph", "model"],
+    "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
+    "ggml-nvfp4/quantize": ["core", "codec", "formats", "exec", "run", "quant", "report"],
+    "ggml-nvfp4/inspect": ["core", "codec", "formats", "model"],
+    "ggml-nvfp4/verify": ["core", "codec", "formats", "exec", "model"],
+    "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run", "quant"],
+    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "data", "session", "quant", "quantize",
+                       "inspect", "verify", "evaluate"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
-INCLUDED_OFTEN = {"ggml-nvfp4/cpu/" + name for name in (
-    "nvfp4_compare_loops.h", "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h",
-    "logit_loops.h")}  # once per instruction set, by design
+INCLUDED_OFTEN = {"ggml-nvfp4/codec/nvfp4_compare_loops.h"} | {"ggml-nvfp4/cpu/" + name for name in (
+    "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h", "logit_loops.h")}
+# once per instruction set, by design
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles",  # files of cuda/ that are no op's own
                      "gated_delta_net_chunked", "grouped_product"}  # or one of its forms
 MAX_LINES = 800
@@ -48,7 +57,7 @@ SELF = "scripts/check_tree.py"
 
 # Patterns that must not occur: (where, except in, pattern, message). Comments and literals of sources are blanked first.
 NEVER_IN_CODE = [
-    (LIBRARY + ("tools/",), {"ggml-nvfp4/core/env.cpp"}, r"\b(secure_)?getenv\b", "getenv outside core/env.cpp"),
+    (LIBRARY + ("tools/",), set(), r"\b(secure_)?getenv\b", "nothing reads the environment"),
     (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"(?<!format\()\b(v?f?printf|f?puts|putchar|perror|std::(cout|cerr|clog))\b",
      "the library never prints"),
     (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"\b(exit|_exit|quick_exit|abort|terminate)\s*\(",
@@ -110,7 +119,8 @@ class Tree:
 
 
 def folder_of(path):
-    return next((folder for folder in MAY_INCLUDE if path.startswith(folder + "/")), None)
+    """The row of MAY_INCLUDE that `path` falls under; the longest, since data/files lies in data."""
+    return max((folder for folder in MAY_INCLUDE if path.startswith(folder + "/")), key=len, default=None)
 
 
 def resolve(tree, path, name):
@@ -122,6 +132,7 @@ def resolve(tree, path, name):
 
 
 def check_includes(tree):
+    used = {folder: set() for folder in MAY_INCLUDE}
     for path, text in tree.sources():
         for number, line in enumerate(text.split("\n"), 1):
             match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
@@ -140,8 +151,14 @@ def check_includes(tree):
             if target is None:
                 tree.report(path, number, f"no such file in the tree: {name}")
             elif own and folder_of(target) != own:
-                if (folder_of(target) or target).rsplit("/", 1)[-1] not in MAY_INCLUDE[own]:
+                room = (folder_of(target) or target).rsplit("/", 1)[-1]
+                used[own].add(room)
+                if room not in MAY_INCLUDE[own]:
                     tree.report(path, number, f"{own} may not include {name}")
+    if SELF in tree.texts: # the tree that the table is about
+        for folder, rooms in MAY_INCLUDE.items():
+            for room in sorted(set(rooms) - used[folder]):
+                tree.report(SELF, 1, f"{folder} may include {room}, and no file does: remove the permission")
 
 
 def check_patterns(tree):
@@ -188,9 +205,9 @@ def check_kernel_pairs(tree):
     for path in tree.texts:
         match = re.fullmatch(r"ggml-nvfp4/cuda/(\w+)\.cu", path)
         if match and match.group(1) not in CUDA_WITHOUT_TWIN:
-            twin = f"ggml-nvfp4/cpu/{match.group(1)}.cpp"
-            if twin not in tree.texts:
-                tree.report(path, 1, f"a kernel without its CPU twin {twin}")
+            twins = [f"ggml-nvfp4/{room}/{match.group(1)}.cpp" for room in ("cpu", "codec")]
+            if not any(twin in tree.texts for twin in twins):
+                tree.report(path, 1, f"a kernel without its CPU twin {twins[0]}")
 
 
 def check_listed(tree):
@@ -237,12 +254,12 @@ def check(root):
 CLEAN = {
     "CMakeLists.txt": "add_subdirectory(ggml-nvfp4)\n",
     "Makefile": "all:\n\techo\n",
-    "ggml-nvfp4/CMakeLists.txt": "target_sources(o PRIVATE\n    core/status.cpp\n    core/env.cpp\n    cpu/pack.cpp\n"
+    "ggml-nvfp4/CMakeLists.txt": "target_sources(o PRIVATE\n    core/status.cpp\n    core/text.cpp\n    cpu/pack.cpp\n"
                                  "    cuda/pack.cu\n    formats/file.cpp\n)\n",
     "ggml-nvfp4/include/ggml-nvfp4.h": "#ifndef G\n#define G\n#endif\n",
     "ggml-nvfp4/core/status.h": "// printf, throw and getenv in a comment are no matter.\n#pragma once\n",
     "ggml-nvfp4/core/status.cpp": '#include "core/status.h"\nvoid f() { fprintf(stderr, "x"); abort(); }\n',
-    "ggml-nvfp4/core/env.cpp": 'const char * e() { return getenv("GNV_LOG"); }\n',
+    "ggml-nvfp4/core/text.cpp": 'const char * e() { return "getenv(1)"; }\n',
     "ggml-nvfp4/formats/file.cpp": '#include "core/status.h"\nconst char * s = "throw exit(1) printf";\n'
                                   'const char * r = R"(throw\n" printf)";\n',
     "ggml-nvfp4/cpu/pack.cpp": "int pack;\n",
@@ -255,12 +272,12 @@ CLEAN = {
 
 # (file, its whole content, line of the finding, part of the message)
 PLANTS = [
-    ("ggml-nvfp4/core/env.cpp", '#include "formats/file.h"\n', 1, "no such file"),
+    ("ggml-nvfp4/core/text.cpp", '#include "formats/file.h"\n', 1, "no such file"),
     ("ggml-nvfp4/core/status.h", '#pragma once\n#include "tools/args.h"\n', 2, "may not include"),
     ("ggml-nvfp4/formats/file.cpp", '\n#include "cpu/pack.cpp"\n', 2, "may not include"),
     ("ggml-nvfp4/cpu/pack.cpp", "#include <cublasLt.h>\n", 1, "CUDA header"),
     ("tools/quantize.cpp", '#include <string>\n#include "core/status.h"\n', 2, "programs use only"),
-    ("ggml-nvfp4/cpu/pack.cpp", 'int a;\nauto b = std::getenv("X");\n', 2, "getenv"),
+    ("ggml-nvfp4/cpu/pack.cpp", 'int a;\nauto b = std::getenv("X");\n', 2, "environment"),
     ("ggml-nvfp4/cpu/pack.cpp", '/* a\nb */ void f() { printf("x"); }\n', 2, "never prints"),
     ("ggml-nvfp4/cpu/pack.cpp", "void f() {\n    std::cerr << 1;\n}\n", 2, "never prints"),
     ("ggml-nvfp4/cpu/pack.cpp", "void f() { exit(1); }\n", 1, "never ends"),
@@ -268,7 +285,7 @@ PLANTS = [
     ("ggml-nvfp4/cpu/pack.cpp", "void f() { throw 1; }\n", 1, "never throws"),
     ("ggml-nvfp4/cuda/lonely.cu", "int lonely;\n", 1, "CPU twin"),
     ("ggml-nvfp4/cpu/unlisted.cpp", "int unlisted;\n", 1, "in no CMakeLists.txt"),
-    ("ggml-nvfp4/CMakeLists.txt", CLEAN["ggml-nvfp4/CMakeLists.txt"] + "    core/env.cpp\n", 8, "listed twice"),
+    ("ggml-nvfp4/CMakeLists.txt", CLEAN["ggml-nvfp4/CMakeLists.txt"] + "    core/text.cpp\n", 8, "listed twice"),
     ("ggml-nvfp4/cpu/status.h", "#pragma once\n", 1, "name is taken"),
     ("ggml-nvfp4/core/bare.h", "int bare;\n", 1, "#pragma once"),
     ("ggml-nvfp4/cpu/pack.cpp", "// a reason is missing\n" + "int a;\n" * 801, 1, "802 lines"),

@@ -1,8 +1,8 @@
 // A data set as the forward pass takes it.
 #pragma once
 
-#include "api/quantize.h"
 #include "data/calibration_set.h"
+#include "quantize/quantize.h"
 
 namespace gnv {
 

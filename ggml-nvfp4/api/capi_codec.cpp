@@ -1,5 +1,5 @@
 #include "api/handles.h"
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_pack.h"
 
 #include <algorithm>
 #include <cmath>

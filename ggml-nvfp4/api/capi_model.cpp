@@ -1,6 +1,6 @@
-#include "api/generate.h"
 #include "api/model_handle.h"
 #include "api/tokenizer_handle.h"
+#include "session/generate.h"
 
 #include <algorithm>
 #include <array>

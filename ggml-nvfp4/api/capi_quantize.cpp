@@ -1,9 +1,9 @@
-#include "api/calibrate.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
 #include "api/handles.h"
-#include "api/quantize.h"
 #include "quant/calibration_statistics.h"
+#include "quantize/calibrate.h"
+#include "quantize/quantize.h"
 
 using namespace gnv;
 

@@ -1,5 +1,5 @@
-#include "api/device_recomputer.h"
 #include "api/report_handle.h"
+#include "verify/device_recomputer.h"
 #include "verify/self_test.h"
 
 using namespace gnv;

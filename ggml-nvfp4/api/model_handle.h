@@ -2,11 +2,11 @@
 #pragma once
 
 #include "api/handles.h"
-#include "api/open_model.h"
-#include "data/generation_config.h"
-#include "data/tokenizer.h"
-#include "exec/tap_list.h"
-#include "exec/text_session.h"
+#include "run/open_model.h"
+#include "run/tap_list.h"
+#include "session/generation_config.h"
+#include "session/text_session.h"
+#include "tokenizer/tokenizer.h"
 
 #include <string>
 #include <vector>

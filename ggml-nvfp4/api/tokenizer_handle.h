@@ -2,7 +2,7 @@
 #pragma once
 
 #include "api/handles.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 struct gnv_tokenizer_t {
     gnv_engine_t * engine;

@@ -1,8 +1,8 @@
+#include "codec/nvfp4.h"
+#include "codec/nvfp4_pack.h"
 #include "core/memory.h"
 #include "cpu/kernels.h"
-#include "cpu/nvfp4_pack.h"
 #include "exec/backend.h"
-#include "formats/nvfp4.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,7 +1,7 @@
 #include "cpu/gemm_kernels.h"
 
+#include "codec/nvfp4_variants.h"
 #include "cpu/gemm_loops.h"
-#include "cpu/nvfp4_variants.h"
 
 #include <immintrin.h>
 

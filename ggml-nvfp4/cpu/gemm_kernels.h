@@ -5,7 +5,7 @@
 // element of the result, so their bits are equal.
 //
 // The files behind the vector variants are compiled for processors that the rest of the library does not ask for: they
-// include this header, cpu/gemm_loops.h, cpu/nvfp4_variants.h, C headers and intrinsics, and share no inline function with other files.
+// include this header, cpu/gemm_loops.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline function with other files.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@
 
 #include "core/thread_pool.h"
 #include "data/calib_source.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <array>
 

@@ -1,5 +1,5 @@
+#include "data/files/csv.h"
 #include "data/readers.h"
-#include "formats/csv.h"
 
 namespace gnv {
 

@@ -1,7 +1,7 @@
 #include "core/utf8.h"
+#include "data/files/json_stream.h"
+#include "data/files/line_reader.h"
 #include "data/readers.h"
-#include "formats/json_stream.h"
-#include "formats/line_reader.h"
 
 namespace gnv {
 

@@ -1,5 +1,5 @@
+#include "data/files/parquet.h"
 #include "data/readers.h"
-#include "formats/parquet.h"
 
 #include <algorithm>
 

@@ -15,7 +15,7 @@
 // Expected number of rows parsed for k chosen ones of n: k (1 + ln(n / k)).
 #pragma once
 
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <cstdint>
 #include <string>

@@ -1,5 +1,5 @@
+#include "data/files/byte_stream.h"
 #include "data/readers.h"
-#include "formats/byte_stream.h"
 
 namespace gnv {
 

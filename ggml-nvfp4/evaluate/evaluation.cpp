@@ -3,7 +3,7 @@
 #include "core/memory.h"
 #include "evaluate/logits_file.h"
 #include "formats/json.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 #include "quant/calibration_statistics.h"
 
 #include <algorithm>

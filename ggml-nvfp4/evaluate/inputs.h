@@ -1,7 +1,7 @@
 // Input scales against what the inputs of Linears really are: measured anew on the data of the comparison.
 #pragma once
 
-#include "graph/text_model.h"
+#include "model/text_model.h"
 
 #include <cstdint>
 #include <vector>

@@ -1,8 +1,8 @@
 #include "evaluate/logits_file.h"
 
+#include "codec/nvfp4.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"
-#include "formats/nvfp4.h"
 #include "formats/zstd.h"
 
 #include <algorithm>

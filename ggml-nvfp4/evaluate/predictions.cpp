@@ -1,8 +1,8 @@
 #include "evaluate/predictions.h"
 
+#include "codec/nvfp4.h"
 #include "cpu/exact_math.h"
 #include "cpu/loops.h"
-#include "formats/nvfp4.h"
 
 #include <algorithm>
 #include <cmath>

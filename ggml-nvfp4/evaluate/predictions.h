@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/thread_pool.h"
-#include "exec/text_pass.h"
+#include "run/text_pass.h"
 
 #include <cstdint>
 #include <vector>

@@ -1,6 +1,6 @@
 #include "exec/host_tensor.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,6 +1,6 @@
 #include "formats/elements.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <cmath>
 #include <cstring>

@@ -41,7 +41,7 @@ struct Node {
 // The identity of an activation that somebody may want to see: a place in a block and the block's number.
 struct Tap {
     int32_t layer = -1; // -1: outside the blocks
-    int32_t site = 0;   // what it means is the model's business (graph/text_model.h)
+    int32_t site = 0;   // what it means is the model's business (model/text_model.h)
     friend bool operator==(const Tap & a, const Tap & b) { return a.layer == b.layer && a.site == b.site; }
 };
 

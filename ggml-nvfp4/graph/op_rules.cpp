@@ -1,6 +1,6 @@
 #include "graph/op_rules.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <algorithm>
 

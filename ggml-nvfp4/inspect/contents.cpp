@@ -1,7 +1,7 @@
 #include "inspect/contents.h"
 
+#include "codec/nvfp4.h"
 #include "formats/json.h"
-#include "formats/nvfp4.h"
 
 #include <cstring>
 

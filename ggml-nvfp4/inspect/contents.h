@@ -4,7 +4,7 @@
 
 #include "core/status.h"
 #include "formats/safetensors.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 #include <cstdint>
 #include <string>
@@ -21,7 +21,7 @@ struct QuantizedNaming {
     const char * block_scales; // F8_E4M3 [N, K / 16]
     const char * global_scale; // F32, one element
     const char * input_scale;  // F32, one element; W4A4 only
-    bool scales_divide;        // whether the F32 scales are divisors, as in formats/nvfp4.h, or factors
+    bool scales_divide;        // whether the F32 scales are divisors, as in codec/nvfp4.h, or factors
 };
 
 enum class ModulePart : uint8_t { none, codes, block_scales, global_scale, input_scale };

@@ -1,6 +1,6 @@
 #include "inspect/numbers.h"
 
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_pack.h"
 #include "formats/elements.h"
 
 #include <algorithm>

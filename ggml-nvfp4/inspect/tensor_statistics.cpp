@@ -1,6 +1,6 @@
 #include "inspect/tensor_statistics.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,8 +1,8 @@
 #include "inspect/inspect_text.h"
 
+#include "codec/nvfp4.h"
 #include "core/table.h"
 #include "formats/json_writer.h"
-#include "formats/nvfp4.h"
 
 #include <numeric>
 

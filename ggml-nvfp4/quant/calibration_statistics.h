@@ -8,7 +8,7 @@
 #include "core/status.h"
 #include "formats/safetensors.h"
 #include "graph/ops.h"
-#include "graph/text_model.h"
+#include "model/text_model.h"
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 #include "quant/input_scales.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <algorithm>
 #include <array>

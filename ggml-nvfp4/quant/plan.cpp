@@ -1,7 +1,7 @@
 #include "quant/plan.h"
 
+#include "codec/nvfp4.h"
 #include "core/sha256.h"
-#include "formats/nvfp4.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 
 #include "formats/checkpoint_writer.h"
 #include "formats/safetensors.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 #include "quant/recipe.h"
 
 #include <cstdint>

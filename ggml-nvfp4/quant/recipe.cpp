@@ -1,6 +1,6 @@
 #include "quant/recipe.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 
 #include <map>
 

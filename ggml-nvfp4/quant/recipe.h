@@ -11,7 +11,7 @@
 
 #include "core/status.h"
 #include "formats/pattern.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 #include <string>
 #include <vector>

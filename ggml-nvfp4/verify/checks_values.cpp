@@ -3,8 +3,8 @@
 #include "verify/loader_names.h"
 #include "verify/measure.h"
 
+#include "codec/nvfp4.h"
 #include "core/strings.h"
-#include "formats/nvfp4.h"
 
 #include <algorithm>
 #include <cmath>

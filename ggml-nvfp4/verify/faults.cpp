@@ -1,8 +1,8 @@
 #include "verify/faults.h"
 
+#include "codec/nvfp4.h"
+#include "codec/nvfp4_pack.h"
 #include "core/strings.h"
-#include "cpu/nvfp4_pack.h"
-#include "formats/nvfp4.h"
 #include "verify/loader_names.h"
 
 #include <algorithm>

@@ -4,7 +4,7 @@
 // qwen3_vl.py), compressed-tensors 0.19, as read and as observed with good and damaged checkpoints.
 #pragma once
 
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 #include <array>
 #include <string>

@@ -1,8 +1,8 @@
 #include "verify/measure.h"
 #include "core/clock.h"
 
+#include "codec/nvfp4.h"
 #include "core/sha256.h"
-#include "formats/nvfp4.h"
 
 #include <algorithm>
 #include <chrono>

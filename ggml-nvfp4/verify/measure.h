@@ -3,8 +3,8 @@
 // for any number of threads.
 #pragma once
 
+#include "codec/nvfp4_compare.h"
 #include "core/thread_pool.h"
-#include "cpu/nvfp4_compare.h"
 #include "verify/source.h"
 #include "verify/subject.h"
 

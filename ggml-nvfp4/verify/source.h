@@ -2,7 +2,7 @@
 // module, so that fused and per-expert sources serve alike.
 #pragma once
 
-#include "graph/model_def.h"
+#include "model/model_def.h"
 #include "verify/subject.h"
 
 #include <memory>

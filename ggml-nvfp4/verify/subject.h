@@ -7,7 +7,7 @@
 #include "formats/folder.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 #include "verify/finding.h"
 #include "verify/quantization_config.h"
 

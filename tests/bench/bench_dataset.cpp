@@ -2,8 +2,8 @@
 // every number is the best of several runs. On a busy machine compare processor seconds (of all threads), not the clock's.
 //   bench_dataset TOKENIZER [FILE.jsonl.zst]     without a file: records made up on the spot, 400 MB in a scratch folder
 #include "data/calibration_set.h"
-#include "formats/byte_stream.h"
-#include "formats/line_reader.h"
+#include "data/files/byte_stream.h"
+#include "data/files/line_reader.h"
 #include "scratch.h"
 
 #include <chrono>

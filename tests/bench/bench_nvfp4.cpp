@@ -1,9 +1,9 @@
 // Speed of the NVFP4 codec's kernels on this processor, beside a memcpy of the same run. Numbers are GB/s of BF16:
 // bytes of the BF16 weight that were read (or, for dequantize, that the floats written stand for) per second, the
 // median of several runs.
+#include "codec/nvfp4_compare.h"
+#include "codec/nvfp4_pack.h"
 #include "core/thread_pool.h"
-#include "cpu/nvfp4_compare.h"
-#include "cpu/nvfp4_pack.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,7 +1,7 @@
 // bench_tokenizer MODEL FILE: how fast a file's text is encoded and decoded on one thread.
 #include "core/strings.h"
-#include "data/tokenizer.h"
 #include "formats/file.h"
+#include "tokenizer/tokenizer.h"
 
 #include <chrono>
 #include <cstdio>

@@ -1,6 +1,6 @@
+#include "codec/nvfp4.h"
 #include "cpu/gemm.h"
 #include "cpu/gemm_operands.h"
-#include "formats/nvfp4.h"
 
 #include <doctest/doctest.h>
 #include <limits>

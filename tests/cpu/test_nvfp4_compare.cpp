@@ -1,7 +1,7 @@
 // Error figures against a plain computation in double, and every variant against the portable one, bit for bit.
-#include "cpu/nvfp4_compare.h"
-#include "cpu/nvfp4_compare_variants.h"
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_compare.h"
+#include "codec/nvfp4_compare_variants.h"
+#include "codec/nvfp4_pack.h"
 #include "nvfp4_golden.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_pack.h"
 #include "nvfp4_golden.h"
 
 #include <algorithm>

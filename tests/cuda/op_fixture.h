@@ -1,8 +1,8 @@
 // One op on the CPU and on a CUDA device, from the same inputs: a graph of one node on each backend.
 #pragma once
 
+#include "codec/nvfp4.h"
 #include "exec/executor.h"
-#include "formats/nvfp4.h"
 
 #include <chrono>
 #include <cmath>

@@ -1,7 +1,7 @@
 // The codec on a CUDA device against its twin on the CPU, bit for bit. Exits with 77 where there is no device.
 // With --bench it measures instead.
 #define DOCTEST_CONFIG_IMPLEMENT
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_pack.h"
 #include "cuda/copy_rate.h"
 #include "exec/backend.h"
 

@@ -2,9 +2,9 @@
 // computes; on the CPU's backend it needs none.
 #pragma once
 
-#include "api/quantize_run.h"
-#include "exec/stage_runner.h"
 #include "formats/json.h"
+#include "quantize/quantize_run.h"
+#include "run/stage_runner.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,8 +1,8 @@
 // What a run says about its time: the table, the document, the timeline.
-#include "api/phases.h"
-#include "api/trace_file.h"
 #include "e2e/calibrated_fixture.h"
 #include "formats/json.h"
+#include "report/phases.h"
+#include "report/trace_file.h"
 #include "scratch.h"
 
 #include <doctest/doctest.h>

@@ -1,8 +1,8 @@
 // From a checkpoint folder to an NVFP4 one: bytes against those that llm-compressor wrote, and what happens when things
 // go wrong.
-#include "api/quantize.h"
 #include "checkpoint_files.h"
 #include "core/sha256.h"
+#include "quantize/quantize.h"
 #include "scratch.h"
 
 #include <csignal>

@@ -3,7 +3,7 @@
 #include "evaluate/gates.h"
 #include "evaluate/inputs.h"
 
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 #include <cmath>
 #include <doctest/doctest.h>
 #include <random>

@@ -1,4 +1,4 @@
-#include "formats/nvfp4.h"
+#include "codec/nvfp4.h"
 #include "nvfp4_golden.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
+#include "data/files/parquet.h"
 #include "formats/json.h"
-#include "formats/parquet.h"
 #include "scratch.h"
 
 #include <cstring>

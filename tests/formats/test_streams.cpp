@@ -1,7 +1,7 @@
-#include "formats/byte_stream.h"
-#include "formats/csv.h"
-#include "formats/json_stream.h"
-#include "formats/line_reader.h"
+#include "data/files/byte_stream.h"
+#include "data/files/csv.h"
+#include "data/files/json_stream.h"
+#include "data/files/line_reader.h"
 #include "memory_growth.h"
 #include "scratch.h"
 

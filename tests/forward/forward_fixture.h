@@ -1,10 +1,10 @@
 // The small checkpoint, opened to be run.
 #pragma once
 
-#include "exec/text_session.h"
 #include "formats/json.h"
 #include "golden_file.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
+#include "session/text_session.h"
 
 #include <algorithm>
 #include <cmath>

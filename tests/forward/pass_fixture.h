@@ -2,9 +2,9 @@
 #pragma once
 
 #include "budget_message.h"
-#include "exec/text_pass.h"
 #include "faults/small_model.h"
 #include "forward/forward_fixture.h"
+#include "run/text_pass.h"
 
 #include <cstring>
 #include <doctest/doctest.h>

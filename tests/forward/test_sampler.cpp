@@ -1,9 +1,9 @@
 // Choosing tokens: against distributions that can be written down, and edge cases of each option.
 #include "core/utf8.h"
-#include "data/generation_config.h"
-#include "data/sampler.h"
-#include "data/text_stream.h"
 #include "scratch.h"
+#include "session/generation_config.h"
+#include "session/sampler.h"
+#include "tokenizer/text_stream.h"
 
 #include <cmath>
 #include <doctest/doctest.h>

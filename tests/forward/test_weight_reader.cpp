@@ -1,9 +1,9 @@
 // Weights on their way to a device: copies wait for what they have to wait for, and for nothing else. The device is made of
 // the CPU (deferred_device.h).
-#include "exec/weight_reader.h"
 #include "faults/small_model.h"
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
+#include "run/weight_reader.h"
 
 #include <thread>
 #include <unistd.h>

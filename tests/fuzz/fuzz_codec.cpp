@@ -1,5 +1,5 @@
 // Any bytes as a weight, and as codes and scales: every kernel of this processor gives the reference's bits.
-#include "cpu/nvfp4_pack.h"
+#include "codec/nvfp4_pack.h"
 #include "fuzz/fuzz_input.h"
 
 #include <cmath>

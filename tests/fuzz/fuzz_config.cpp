@@ -1,7 +1,7 @@
 // Any bytes as a config.json: refused with a message, or a list of tensors of sane shapes, in every layout.
 #include "formats/json.h"
 #include "fuzz/fuzz_input.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 using namespace gnv;
 using namespace gnv::fuzz;

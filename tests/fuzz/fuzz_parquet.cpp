@@ -1,5 +1,5 @@
 // Any bytes as a Parquet file: every readable column is read to its end, or refused with a message.
-#include "formats/parquet.h"
+#include "data/files/parquet.h"
 
 #include <cstdlib>
 #include <sys/mman.h>

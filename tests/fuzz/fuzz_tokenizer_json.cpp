@@ -1,7 +1,7 @@
 // tokenizer.json, tokenizer_config.json and a text, with a zero byte after each but the last: loaded and used, or refused
 // with a message.
 #include "core/utf8.h"
-#include "data/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <cstdlib>
 

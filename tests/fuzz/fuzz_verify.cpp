@@ -2,8 +2,8 @@
 // verify gives a report or a message; without damage, no error.
 //   operation u8: 0 overwrite  file u8, offset u32, length u8, bytes      1 cut     file u8, size u32
 //                 2 remove     file u8                                    3 replace file u8, length u16, bytes
-#include "api/quantize.h"
 #include "fuzz/fuzz_model.h"
+#include "quantize/quantize.h"
 #include "verify/verify.h"
 
 using namespace gnv;

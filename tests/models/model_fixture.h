@@ -5,7 +5,7 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 #include "scratch.h"
 
 #include <doctest/doctest.h>

@@ -1,8 +1,8 @@
 // The rows of chosen experts, gathered tile after tile of experts in one graph, as a model does it; on any backend.
 #pragma once
 
+#include "codec/nvfp4.h"
 #include "exec/executor.h"
-#include "formats/nvfp4.h"
 
 #include <cstring>
 #include <doctest/doctest.h>

@@ -2,10 +2,10 @@
 #pragma once
 
 #include "core/utf8.h"
-#include "data/byte_level.h"
-#include "data/tokenizer.h"
 #include "formats/file.h"
 #include "formats/zstd.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/tokenizer.h"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>

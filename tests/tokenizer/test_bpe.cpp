@@ -1,5 +1,5 @@
-#include "data/bpe.h"
 #include "fixture.h"
+#include "tokenizer/bpe.h"
 
 #include <random>
 

@@ -1,4 +1,4 @@
-#include "data/split_pattern.h"
+#include "tokenizer/split_pattern.h"
 
 #include <doctest/doctest.h>
 

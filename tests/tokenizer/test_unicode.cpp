@@ -1,4 +1,4 @@
-#include "data/unicode.h"
+#include "tokenizer/unicode.h"
 
 #include "core/utf8.h"
 

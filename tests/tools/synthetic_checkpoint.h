@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/status.h"
-#include "graph/model_def.h"
+#include "model/model_def.h"
 
 #include <cstdint>
 #include <string>

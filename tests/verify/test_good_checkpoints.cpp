@@ -1,6 +1,6 @@
 // Checkpoints that are right pass without a word, whoever wrote them.
-#include "api/device_recomputer.h"
 #include "core/sha256.h"
+#include "verify/device_recomputer.h"
 #include "verify/statistics.h"
 #include "verify_fixture.h"
 

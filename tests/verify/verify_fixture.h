@@ -1,10 +1,10 @@
 // Good checkpoints that the tests of verify examine and damage, made once for the whole program.
 #pragma once
 
-#include "api/quantize.h"
 #include "checkpoint_files.h"
+#include "codec/nvfp4.h"
 #include "formats/json.h"
-#include "formats/nvfp4.h"
+#include "quantize/quantize.h"
 #include "scratch.h"
 #include "verify/verify.h"
 

@@ -1,0 +1,32 @@
+// The NVFP4 codec at full speed on the CPU. Every variant gives the bytes of codec/nvfp4.h's reference.
+#pragma once
+
+#include "codec/nvfp4.h"
+
+#include <string>
+#include <vector>
+
+namespace gnv::cpu {
+
+// One implementation of the codec, chosen at run time by what the processor has.
+struct Nvfp4Kernels {
+    const char * name; // "avx512", "avx2", "portable"
+    // Largest magnitude as BF16 bits (sign cleared); >= 0x7f80 tells that a NaN or Inf is among the elements.
+    uint16_t (*absolute_maximum_bf16)(const uint16_t * weights, int64_t count);
+    // As nvfp4::quantize_reference for BF16 and Layout::row_major.
+    void (*quantize_bf16)(const uint16_t * weights, const nvfp4::Weight & out);
+    // As nvfp4::dequantize_reference for Layout::row_major.
+    void (*dequantize)(const nvfp4::ConstWeight & weight, float * out);
+};
+
+// All that run on this processor, fastest first; the last is always "portable".
+const std::vector<const Nvfp4Kernels *> & nvfp4_kernels();
+inline const Nvfp4Kernels & nvfp4_best() { return *nvfp4_kernels().front(); }
+
+// Any source dtype and layout: the kernels where they apply, the reference elsewhere. Single-threaded: callers split
+// work by rows.
+float absolute_maximum(DType source, const void * weights, int64_t count, bool & finite);
+void quantize(DType source, const void * weights, const nvfp4::Weight & out);
+void dequantize(const nvfp4::ConstWeight & weight, float * out);
+
+} // namespace gnv::cpu

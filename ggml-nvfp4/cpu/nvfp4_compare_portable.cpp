@@ -1,3 +1,0 @@
-#define GNV_COMPARE_VARIANT portable
-#define GNV_COMPARE_WIDTH   4
-#include "cpu/nvfp4_compare_loops.h"

@@ -1,0 +1,32 @@
+// CSV after RFC 4180: a header line, fields separated by commas, quotes around fields that hold commas, quotes or line
+// ends, a quote inside quotes written twice. Lines end with "\n" or "\r\n"; empty lines are skipped, as everybody does.
+#pragma once
+
+#include "data/files/byte_stream.h"
+
+#include <vector>
+
+namespace gnv {
+
+class CsvReader {
+  public:
+    static Result<CsvReader> open(const std::string & path, uint64_t limit = max_record_bytes);
+
+    const std::vector<std::string> & header() const { return header_; } // at least one name, all different
+    // False at the end. `fields` gets as many as the header has. Errors, with file and line: another number of fields, a
+    // quote inside an unquoted field, text after a closing quote, quotes never closed, a record above the limit.
+    Result<bool> next(std::vector<std::string> & fields);
+    uint64_t line() const { return record_line_; } // where the record last returned starts
+    const std::string & path() const { return chars_.path(); }
+
+  private:
+    CsvReader(CharReader chars, uint64_t limit) : chars_(std::move(chars)), limit_(limit) {}
+    Result<bool> read_record(std::vector<std::string> & fields);
+    Status read_field(std::string & field, uint64_t & record_bytes);
+    CharReader chars_;
+    uint64_t limit_;
+    std::vector<std::string> header_;
+    uint64_t record_line_ = 0;
+};
+
+} // namespace gnv

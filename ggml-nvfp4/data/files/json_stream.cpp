@@ -1,0 +1,130 @@
+#include "data/files/json_stream.h"
+
+namespace gnv {
+
+static bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+Result<JsonArrayReader> JsonArrayReader::open(const std::string & path, uint64_t limit) {
+    GNV_ASSIGN(CharReader chars, CharReader::open(path));
+    return JsonArrayReader(std::move(chars), limit);
+}
+
+int JsonArrayReader::next_visible() {
+    while (is_blank(chars_.peek())) chars_.get();
+    return chars_.peek();
+}
+
+// The failure of a stream that ended early, or what should have been at this place.
+Status JsonArrayReader::expected(const char * what) {
+    const int c = chars_.peek();
+    if (c < 0) GNV_TRY(chars_.take_status());
+    const std::string found = c < 0 ? "the file ends" : concat("found '", printable(std::string(1, char(c))), "'");
+    return fail(Code::format, chars_.where(), ": not valid JSON: expected ", what, ", ", found);
+}
+
+Status JsonArrayReader::read_value() {
+    element_.clear();
+    element_line_ = chars_.line();
+    uint64_t depth = 0; // of brackets; whether their kinds match is for the parser to say
+    bool in_string = false, escaped = false;
+    for (;;) {
+        const int c = chars_.peek();
+        if (c < 0) {
+            if (depth == 0 && !in_string && !element_.empty()) return chars_.take_status();
+            return expected(in_string ? "the end of a string" : depth ? "the end of a record" : "a value");
+        }
+        if (in_string) {
+            if (escaped) {
+                escaped = false;
+            } else if (c == '\\') {
+                escaped = true;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if (depth == 0 && (c == ',' || c == ':' || c == '}' || c == ']' || is_blank(c))) {
+            return element_.empty() ? expected("a value") : Status();
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+        if (element_.size() == limit_)
+            return fail(Code::format, path(), ":", element_line_, ": the record is longer than ", bytes_text(limit_));
+        element_ += char(chars_.get());
+    }
+}
+
+Status JsonArrayReader::find_array(bool first_member) {
+    for (int c = next_visible(); c != '}'; first_member = false, c = next_visible()) {
+        if (!first_member) {
+            if (c != ',') return expected("\",\" or \"}\"");
+            chars_.get();
+            c = next_visible();
+        }
+        if (c != '"') return expected("the name of a member");
+        GNV_TRY(read_value());
+        if (next_visible() != ':') return expected("\":\"");
+        chars_.get();
+        if (next_visible() == '[') {
+            if (found_array_)
+                return fail(Code::format, chars_.where(), ": a second array, ", printable(element_),
+                            ", in this object: which one holds the records is unclear; a file of one record a line "
+                            "must be named .jsonl");
+            found_array_ = true;
+            return {};
+        }
+        GNV_TRY(read_value());
+    }
+    if (!found_array_)
+        return fail(Code::format, chars_.where(),
+                    ": neither an array of records nor an object with one; a file of one "
+                    "record a line must be named .jsonl");
+    return {};
+}
+
+Status JsonArrayReader::finish() {
+    if (in_object_) {
+        GNV_TRY(find_array(false));
+        chars_.get(); // the closing brace
+    }
+    if (next_visible() >= 0)
+        return fail(Code::format, chars_.where(),
+                    ": more content after the end of the JSON document; a file of one "
+                    "record a line must be named .jsonl");
+    place_ = Place::at_end;
+    return chars_.take_status();
+}
+
+Result<bool> JsonArrayReader::next(std::string_view & element) {
+    if (place_ == Place::at_end) return false;
+    if (place_ == Place::before) {
+        in_object_ = next_visible() == '{';
+        if (in_object_) {
+            chars_.get();
+            GNV_TRY(find_array(true));
+        }
+        if (next_visible() != '[') return expected("\"[\" or \"{\"");
+        chars_.get();
+        place_ = Place::in_array;
+    }
+    int c = next_visible();
+    if (c != ']' && !first_element_) {
+        if (c != ',') return expected("\",\" or \"]\"");
+        chars_.get();
+        c = next_visible();
+        if (c == ']') return expected("a record");
+    }
+    if (c == ']') {
+        chars_.get();
+        GNV_TRY(finish());
+        return false;
+    }
+    first_element_ = false;
+    GNV_TRY(read_value());
+    element = element_;
+    return true;
+}
+
+} // namespace gnv

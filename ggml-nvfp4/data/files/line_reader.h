@@ -1,0 +1,29 @@
+// Lines of a text file, compressed or not, one at a time. A line that fits into one piece of the stream is handed out
+// without a copy, so that skipping lines costs little more than decompressing them.
+#pragma once
+
+#include "data/files/byte_stream.h"
+
+namespace gnv {
+
+class LineReader {
+  public:
+    // A line above `limit` bytes is an error at its line number; it is not read any further.
+    static Result<LineReader> open(const std::string & path, uint64_t limit = max_record_bytes);
+
+    // False at the end. The line comes without its "\n" or "\r\n", and the first one without a byte order mark; it is
+    // valid until the next call. A last line without a line end counts.
+    Result<bool> next(std::string_view & line);
+    uint64_t number() const { return number_; } // of the line last returned, from 1
+    const std::string & path() const { return stream_.path(); }
+
+  private:
+    LineReader(ByteStream stream, uint64_t limit) : stream_(std::move(stream)), limit_(limit) {}
+    ByteStream stream_;
+    uint64_t limit_;
+    std::string_view rest_; // of the current piece
+    std::string carry_;     // the start of a line that continues in the next piece
+    uint64_t number_ = 0;
+};
+
+} // namespace gnv

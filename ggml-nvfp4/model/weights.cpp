@@ -1,0 +1,179 @@
+#include "model/weights.h"
+
+#include "core/memory.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gnv {
+
+uint64_t WeightParts::memory_bytes() const {
+    return rounded_to_64(data_bytes) + rounded_to_64(block_scale_bytes) + rounded_to_64(global_scale_bytes) +
+           rounded_to_64(input_scale_bytes);
+}
+
+Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Checkpoint & checkpoint) {
+    WeightCatalog catalog;
+    catalog.layout_ = &layout;
+    catalog.checkpoint_ = &checkpoint;
+    for (uint32_t m = 0; m < layout.modules.size(); m++) {
+        const LinearModule & module = layout.modules[m];
+        if (module.part != Part::text) continue;
+        Entry & entry = catalog.entries_[{module.role, module.layer}];
+        const DType dtype = module.is_nvfp4() ? DType::f4 : checkpoint.tensors()[module.source].dtype;
+        const std::vector<int64_t> shape = {module.rows, module.columns};
+        if (entry.modules.empty()) {
+            entry.dtype = dtype;
+            entry.shape = shape;
+            entry.has_input_scale = module.input_scale >= 0;
+        }
+        if (entry.dtype != dtype || entry.shape != shape || entry.has_input_scale != (module.input_scale >= 0))
+            return fail(Code::unsupported, checkpoint.folder(), ": ", module.name,
+                        " is stored in another way than the experts before it; such a model cannot be run");
+        entry.modules.push_back(m);
+    }
+    for (const ModelTensor & tensor : layout.tensors) {
+        if (tensor.part != Part::text || tensor.role == Role::extra) continue;
+        const auto [entry, added] = catalog.entries_.try_emplace({tensor.role, tensor.layer});
+        if (!added) continue; // a Linear
+        const TensorInfo & info = checkpoint.tensors()[tensor.source];
+        entry->second.dtype = info.dtype;
+        entry->second.shape = info.shape;
+        entry->second.tensor = tensor.source;
+    }
+    return catalog;
+}
+
+Result<const WeightCatalog::Entry *> WeightCatalog::find(const WeightRef & ref) const {
+    const auto found = entries_.find({ref.role, ref.layer});
+    if (found == entries_.end())
+        return fail(Code::model, checkpoint_->folder(), ": there is no ", role_traits(ref.role).name,
+                    ref.layer >= 0 ? concat(" in layer ", ref.layer) : std::string());
+    const Entry & entry = found->second;
+    if (ref.expert_count > 0)
+        GNV_CHECK(ref.first_expert >= 0 && size_t(ref.first_expert + ref.expert_count) <= entry.modules.size());
+    return &entry;
+}
+
+// Matrices of Linears keep 16 bits where a GEMM can read them; the embedding is read row by row.
+static bool keeps_dtype(Role role, DType dtype) {
+    const bool matrix = role_traits(role).is_linear || role == Role::embedding;
+    return dtype == DType::f32 || dtype == DType::f4 || (matrix && dtype == DType::bf16);
+}
+
+Result<WeightSpec> WeightCatalog::spec(const WeightRef & ref) const {
+    GNV_ASSIGN(const Entry * const entry, find(ref));
+    WeightSpec spec;
+    spec.dtype = keeps_dtype(ref.role, entry->dtype) ? entry->dtype : DType::f32;
+    spec.has_input_scale = entry->has_input_scale;
+    if (ref.expert_count > 0 && ref.flat) {
+        spec.shape = {ref.expert_count * entry->shape[0], entry->shape[1]};
+    } else if (ref.expert_count > 0) {
+        spec.shape = {ref.expert_count, entry->shape[0], entry->shape[1]};
+    } else {
+        spec.shape = {};
+        for (const int64_t extent : entry->shape) spec.shape.dims[spec.shape.rank++] = extent;
+    }
+    return spec;
+}
+
+Result<WeightParts> WeightCatalog::parts(const WeightRef & ref) const {
+    GNV_ASSIGN(const Entry * const entry, find(ref));
+    WeightParts parts;
+    const auto add = [&](std::vector<WeightPiece> & list, uint64_t & memory, int64_t tensor, uint64_t offset,
+                         uint64_t bytes, bool widen) {
+        if (tensor < 0) return;
+        list.push_back({uint32_t(tensor), offset, bytes, widen});
+        memory += widen ? bytes * 2 : bytes;
+    };
+    const bool widen = !keeps_dtype(ref.role, entry->dtype);
+    if (entry->modules.empty()) {
+        add(parts.data, parts.data_bytes, entry->tensor, 0, checkpoint_->tensors()[entry->tensor].bytes, widen);
+        return parts;
+    }
+    const int32_t first = ref.expert_count > 0 ? ref.first_expert : 0, count = std::max(ref.expert_count, 1);
+    for (int32_t i = first; i < first + count; i++) {
+        const LinearModule & module = layout_->modules[entry->modules[size_t(i)]];
+        const uint64_t bits = module.is_nvfp4() ? 4 : uint64_t(dtype_traits(entry->dtype).bits);
+        add(parts.data, parts.data_bytes, module.source, module.offset,
+            uint64_t(module.rows) * uint64_t(module.columns) * bits / 8, widen);
+        if (!module.is_nvfp4()) continue;
+        const auto add_all = [&](std::vector<WeightPiece> & list, uint64_t & memory, int64_t tensor) {
+            if (tensor >= 0) add(list, memory, tensor, 0, checkpoint_->tensors()[size_t(tensor)].bytes, false);
+        };
+        add_all(parts.block_scales, parts.block_scale_bytes, module.block_scales);
+        add_all(parts.global_scales, parts.global_scale_bytes, module.global_scale);
+        add_all(parts.input_scales, parts.input_scale_bytes, module.input_scale);
+    }
+    return parts;
+}
+
+// --- Input scales -------------------------------------------------------------------------------------------------------------
+
+Result<InputScales> InputScales::read(const WeightCatalog & catalog, const FolderFiles & files) {
+    InputScales scales;
+    const Checkpoint & checkpoint = catalog.checkpoint();
+    for (const LinearModule & module : catalog.layout().modules) {
+        if (module.part != Part::text || module.input_scale < 0) continue;
+        const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale)];
+        float scale = 0;
+        if (info.dtype != DType::f32 || info.bytes != sizeof scale)
+            return fail(Code::unsupported, checkpoint.describe(info), " is no single F32 number");
+        GNV_TRY(files[info.shard]->read(&scale, sizeof scale, info.offset).add_context(checkpoint.describe(info)));
+        if (!(scale > 0) || !std::isfinite(scale))
+            return fail(Code::bad_value, checkpoint.describe(info), " is ", double(scale),
+                        "; a divisor above zero is needed");
+        std::vector<float> & list = scales.values_[{module.role, module.layer}];
+        if (module.expert >= 0 && list.size() != size_t(module.expert))
+            return fail(Code::unsupported, module.name, " has an input scale, an expert before it has none");
+        list.push_back(scale);
+    }
+    for (const auto & [key, list] : scales.values_) {
+        const bool experts =
+            key.first == Role::expert_gate || key.first == Role::expert_up || key.first == Role::expert_down;
+        if (list.size() != (experts ? size_t(catalog.layout().expert_count) : 1))
+            return fail(Code::unsupported, checkpoint.folder(), ": layer ", key.second, " has ", list.size(),
+                        " input scales of ", role_traits(key.first).name);
+    }
+    return scales;
+}
+
+Tensor InputScales::find(const WeightRef & ref) const {
+    const std::vector<float> & list = values_.at({ref.role, ref.layer});
+    const auto first = size_t(ref.expert_count > 0 ? ref.first_expert : 0);
+    Tensor tensor;
+    tensor.shape = {std::max(ref.expert_count, 1)};
+    GNV_CHECK(first + size_t(tensor.shape[0]) <= list.size());
+    const float * const scales = places_.empty() ? list.data() : places_.at({ref.role, ref.layer});
+    tensor.data = const_cast<float *>(scales) + first; // weights of a graph are read only
+    return tensor;
+}
+
+std::vector<float> InputScales::packed() const {
+    std::vector<float> all;
+    for (const auto & [key, list] : values_) all.insert(all.end(), list.begin(), list.end());
+    return all;
+}
+
+InputScales InputScales::copy_at(const float * memory) const {
+    InputScales copy = *this;
+    for (const auto & [key, list] : values_) {
+        copy.places_[key] = memory;
+        memory += list.size();
+    }
+    return copy;
+}
+
+void InputScales::share_between_experts() {
+    for (auto & [key, list] : values_) {
+        if (key.first != Role::expert_gate && key.first != Role::expert_up && key.first != Role::expert_down) continue;
+        float least = *std::min_element(list.begin(), list.end());
+        const Role twin = key.first == Role::expert_gate ? Role::expert_up : Role::expert_gate;
+        const auto other = values_.find({twin, key.second});
+        if (key.first != Role::expert_down && other != values_.end())
+            least = std::min(least, *std::min_element(other->second.begin(), other->second.end()));
+        std::fill(list.begin(), list.end(), least);
+    }
+}
+
+} // namespace gnv

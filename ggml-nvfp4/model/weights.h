@@ -1,0 +1,97 @@
+// Which bytes of a checkpoint a graph's weight is made of. Every weight is asked for by role and place, never by name; the
+// experts of a layer come as one stack of consecutive experts, whether the checkpoint holds them fused or one by one.
+#pragma once
+
+#include "core/status.h"
+#include "core/tensor.h"
+#include "formats/safetensors.h"
+#include "model/model_def.h"
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace gnv {
+
+struct WeightRef {
+    Role role = Role::extra;
+    int32_t layer = -1;
+    int32_t first_expert = -1, expert_count = 0; // a stack: expert_gate, expert_up, expert_down
+    bool flat = false;                           // a stack [E, N, K] seen as [E * N, K]
+};
+
+// What a graph sees: Linears as BF16, F32 or NVFP4 (F16 is widened to F32), everything else as F32; the embedding as it is.
+struct WeightSpec {
+    DType dtype = DType::f32;
+    Shape shape;
+    bool has_input_scale = false; // NVFP4 with calibrated input scales: F32 [1], of a stack [E]
+};
+
+// A piece of a file and what becomes of it.
+struct WeightPiece {
+    uint32_t tensor = 0; // position in Checkpoint::tensors()
+    uint64_t offset = 0; // in that tensor
+    uint64_t bytes = 0;  // in the file
+    bool widen = false;  // BF16 or F16 elements become F32
+};
+
+// A weight in memory, in this order, each part aligned to 64 bytes: data (codes for NVFP4), block scales, global scales,
+// input scales. Parts are made of pieces, one after another.
+struct WeightParts {
+    std::vector<WeightPiece> data, block_scales, global_scales, input_scales;
+    uint64_t data_bytes = 0, block_scale_bytes = 0, global_scale_bytes = 0, input_scale_bytes = 0; // in memory
+    uint64_t memory_bytes() const;
+};
+
+class WeightCatalog {
+  public:
+    // `layout` and `checkpoint` must outlive the catalog. Fails when a Linear is quantized in part, or as something else
+    // than NVFP4.
+    static Result<WeightCatalog> create(const ModelLayout & layout, const Checkpoint & checkpoint);
+
+    bool has(Role role, int32_t layer) const { return entries_.count({role, layer}) > 0; }
+    // Code::model when there is no such weight.
+    Result<WeightSpec> spec(const WeightRef & ref) const;
+    Result<WeightParts> parts(const WeightRef & ref) const;
+    const Checkpoint & checkpoint() const { return *checkpoint_; }
+    const ModelLayout & layout() const { return *layout_; }
+
+  private:
+    struct Entry {                     // of one role and layer
+        DType dtype = DType::bf16;     // in the checkpoint; f4 for NVFP4
+        std::vector<int64_t> shape;    // of one expert or of the whole
+        std::vector<uint32_t> modules; // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
+        uint32_t tensor = 0;           // position in Checkpoint::tensors()
+        bool has_input_scale = false;
+    };
+    Result<const Entry *> find(const WeightRef & ref) const;
+
+    const ModelLayout * layout_ = nullptr;
+    const Checkpoint * checkpoint_ = nullptr;
+    std::map<std::pair<Role, int32_t>, Entry> entries_;
+};
+
+// Scales of the inputs of W4A4 Linears, by role and layer: one, of a stack of experts one each.
+class InputScales {
+  public:
+    // All of a checkpoint. Fails on a scale that is no positive number, or of experts that are not complete.
+    static Result<InputScales> read(const WeightCatalog & catalog, const FolderFiles & files);
+
+    bool empty() const { return values_.empty(); }
+    bool has(Role role, int32_t layer) const { return values_.count({role, layer}) > 0; }
+    Tensor find(const WeightRef & ref) const; // f32 [1], of a stack [E]; of the scales themselves
+    const std::map<std::pair<Role, int32_t>, std::vector<float>> & values() const { return values_; }
+    // Every expert of a layer gets the least scale of them all, gate and up together: what kernels do that keep one scale
+    // for a layer's experts.
+    void share_between_experts();
+
+    // All of them, one after another; and the same scales where a copy of that is, such as on a device.
+    std::vector<float> packed() const;
+    InputScales copy_at(const float * memory) const;
+
+  private:
+    std::map<std::pair<Role, int32_t>, std::vector<float>> values_;
+    std::map<std::pair<Role, int32_t>, const float *> places_; // of a copy
+};
+
+} // namespace gnv

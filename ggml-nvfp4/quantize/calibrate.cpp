@@ -1,0 +1,224 @@
+#include "quantize/calibrate.h"
+
+#include "core/memory.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+static constexpr uint64_t config_limit = 16 << 20;
+
+Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, const FolderFiles & shards,
+                                                         ThreadPool & threads, const CalibrationData & data,
+                                                         const QuantizeOptions & options) {
+    std::unique_ptr<Calibration> self(new Calibration(plan));
+    self->shards_ = &shards;
+    self->data_ = &data;
+    self->options_ = options;
+    GNV_ASSIGN(const JsonDocument config,
+               JsonDocument::read(join_path(plan.checkpoint.folder(), "config.json"), config_limit));
+    GNV_ASSIGN(self->model_, make_text_model(config.root()));
+    GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
+    GNV_ASSIGN(self->device_, open_device(options.device, threads));
+
+    if (self->is_remote()) GNV_TRY(self->make_packer());
+    Status planned = self->plan_pass(threads);
+    if (planned.code() == Code::out_of_memory && self->packer_) { // the CPU packs as well, if more slowly
+        self->packer_.reset();
+        planned = self->plan_pass(threads);
+    }
+    GNV_TRY(std::move(planned));
+    self->find_units();
+    return self;
+}
+
+Status Calibration::make_packer() {
+    GNV_ASSIGN(const uint64_t free_device_bytes, device_->free_bytes());
+    const uint64_t device_budget = options_.device_bytes > 0 ? options_.device_bytes : free_device_bytes;
+    const uint64_t ram_bytes = plan_.calibration_ram_bytes();
+    const uint64_t host_budget = ram_bytes > 0 ? ram_bytes : available_memory() / 5 * 4;
+    const DevicePacker::Size size = DevicePacker::size_for(plan_, device_budget, host_budget);
+    if (size.pieces == 0) return {};
+    Result<std::unique_ptr<DevicePacker>> packer = DevicePacker::create(*device_, plan_, size);
+    if (packer.ok()) packer_ = packer.take();
+    return packer.ok() || packer.status().code() == Code::out_of_memory ? Status() : packer.take_status();
+}
+
+// With what packing on the device leaves of the budgets.
+Status Calibration::plan_pass(ThreadPool & threads) {
+    const TextVariant variant = {model_.get(), &weights_, shards_, options_.precision, false};
+    const auto left = [](uint64_t budget, uint64_t taken) {
+        return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, taken));
+    };
+    PassOptions pass;
+    pass.ram_bytes = left(plan_.calibration_ram_bytes(), packer_ ? packer_->size().host_bytes() : 0);
+    pass.device_bytes = left(options_.device_bytes, packer_ ? packer_->size().device_bytes() : 0);
+    pass.whole_budget = [this](uint64_t bytes) {
+        return plan_.budget_to_calibrate(bytes + (packer_ ? packer_->size().host_bytes() : 0));
+    };
+    pass.scratch_folder = options_.scratch_folder;
+    pass.observe = true;
+    pass.expert_tokens = options_.expert_tokens;
+    GNV_ASSIGN(pass_, TextPass::create({variant}, {device_.get()}, threads, data_->sequences, pass));
+    return {};
+}
+
+PassPlan Calibration::plan_with_packing() const {
+    PassPlan plan = pass_->plan();
+    if (!packer_) return plan;
+    plan.host.packed = packer_->size().host_bytes();
+    plan.device.packed = packer_->size().device_bytes();
+    plan.host_budget += plan.host.packed; // which the pass was not told of
+    plan.device_budget += plan.device.packed;
+    return plan;
+}
+
+double Calibration::slots_in_use() const {
+    const int64_t chosen = model_->sizes().experts_per_token; // by a token, of all ranges of experts together
+    int64_t used = 0, slots = 0;
+    for (const PassGroup & group : pass_->plan().groups)
+        for (const Stage & stage : group.stages) {
+            if (stage.kind != StageKind::experts) continue;
+            used += stage.first_expert == 0 ? chosen : 0;
+            slots += std::min<int64_t>(chosen, stage.expert_count);
+        }
+    return slots == 0 ? 1 : double(used) / double(slots);
+}
+
+// The pass has not taken its memory yet: what measuring needs fits into that place.
+Status Calibration::start_measuring(Trace & trace) {
+    if (is_remote()) {
+        constexpr uint64_t enough = 512 << 20;
+        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.activations), limits_));
+        const PassPlan & pass = pass_->plan();
+        int64_t positions = 0;
+        for (const PassBatch & batch : pass.batches) positions = std::max(positions, batch.positions);
+        for (const LinearModule & linear : plan_.layout.modules) {
+            if (!options_.measure_limits || linear.role != Role::expert_gate || linear.layer < 0) continue;
+            constexpr double sustained_seconds = 10;
+            const int64_t tile = std::min(pass.expert_tile, model_->sizes().experts);
+            GNV_TRY(
+                measure_product(*device_, {positions, linear.columns, tile * linear.rows}, sustained_seconds, limits_));
+            break;
+        }
+    }
+    device_->set_trace(&trace);
+    return device_->synchronize();
+}
+
+// Units of the plan by the layer of their weights, those of the text model.
+void Calibration::find_units() {
+    taken_.assign(plan_.units.size(), false);
+    units_of_layer_.resize(size_t(plan_.layout.layer_count) + 1);
+    std::vector<int32_t> layer_of(plan_.checkpoint.tensors().size(), -1); // of tensors of the text model
+    std::vector<bool> is_text(layer_of.size(), false);
+    for (const ModelTensor & tensor : plan_.layout.tensors) {
+        is_text[tensor.source] = tensor.part == Part::text && tensor.role != Role::extra;
+        layer_of[tensor.source] = tensor.layer;
+    }
+    for (uint32_t u = 0; u < plan_.units.size(); u++) {
+        const PlanUnit & unit = plan_.units[u];
+        const uint32_t source =
+            unit.quantize ? plan_.linear(plan_.modules[unit.first]).source : plan_.tensors[unit.first].source;
+        if (is_text[source]) units_of_layer_[size_t(layer_of[source] + 1)].push_back(u);
+    }
+}
+
+Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
+                             const QuantizeOptions & options) {
+    if (plan.options.recipe.scheme != Scheme::nvfp4)
+        return Status(Code::invalid_argument, "scheme nvfp4a16 has no input scales: leave the calibration data out, "
+                                              "or use scheme nvfp4");
+    std::string text, json;
+    {
+        GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());
+        GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
+        const PassPlan planned = calibration->plan_with_packing();
+        text = pass_plan_text(planned, calibration->device());
+        json = pass_plan_json(planned, calibration->device());
+    }
+    plan.calibration_text = std::move(text);
+    plan.calibration_json = std::move(json);
+    return {};
+}
+
+// Whether a stage of the group loads this weight.
+static bool loads(const TextModel & model, const PassGroup & group, Role role, int32_t layer, int32_t expert) {
+    for (const Stage & stage : group.stages)
+        for (const WeightRef & ref : model.stage_weights(stage)) {
+            if (ref.role != role || ref.layer != layer) continue;
+            if (expert < 0 || (expert >= ref.first_expert && expert < ref.first_expert + ref.expert_count)) return true;
+        }
+    return false;
+}
+
+bool Calibration::holds(const PassGroup & group, const PlanUnit & unit) const {
+    if (unit.quantize) {
+        for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+            const LinearModule & linear = plan_.linear(plan_.modules[m]);
+            if (!loads(*model_, group, linear.role, linear.layer, linear.expert)) return false;
+        }
+        return true;
+    }
+    const uint32_t source = plan_.tensors[unit.first].source;
+    for (const ModelTensor & tensor : plan_.layout.tensors)
+        if (tensor.source == source) return loads(*model_, group, tensor.role, tensor.layer, tensor.expert);
+    return false;
+}
+
+std::vector<uint32_t> Calibration::take_units(const PassGroup & group) {
+    std::vector<uint32_t> units;
+    for (const uint32_t u : units_of_layer_[size_t(layer_of(group) + 1)]) {
+        if (taken_[u] || !holds(group, plan_.units[u])) continue;
+        taken_[u] = true;
+        units.push_back(u);
+    }
+    return units;
+}
+
+std::vector<uint32_t> Calibration::take_units_of_no_group() {
+    std::vector<bool> of_group(taken_.size(), false);
+    for (size_t i = 1; i < units_of_layer_.size(); i++) // layers: all of their weights are in some group
+        for (const uint32_t u : units_of_layer_[i]) of_group[u] = true;
+    for (const PassGroup & group : pass_->plan().groups)
+        for (const uint32_t u : units_of_layer_.front())
+            of_group[u] = of_group[u] || (layer_of(group) < 0 && holds(group, plan_.units[u]));
+    std::vector<uint32_t> units;
+    for (uint32_t u = 0; u < taken_.size(); u++) {
+        if (taken_[u] || of_group[u]) continue;
+        taken_[u] = true;
+        units.push_back(u);
+    }
+    return units;
+}
+
+std::vector<uint32_t> Calibration::remaining_units() const {
+    std::vector<uint32_t> units;
+    for (uint32_t u = 0; u < taken_.size(); u++)
+        if (!taken_[u]) units.push_back(u);
+    return units;
+}
+
+Result<uint64_t> Calibration::finish() {
+    device_->set_trace(nullptr);
+    GNV_TRY(device_->synchronize());
+    if (!is_remote()) return uint64_t(0);
+    GNV_ASSIGN(const uint64_t free, device_->free_bytes());
+    return device_->device().memory_bytes - std::min(free, device_->device().memory_bytes);
+}
+
+Result<Statistics> Calibration::statistics() const {
+    Statistics statistics;
+    GNV_ASSIGN(statistics.model_fingerprint, model_fingerprint(plan_.checkpoint, *shards_));
+    statistics.data_sha256 = data_->sha256;
+    statistics.sequences = data_->sequences.size();
+    statistics.positions = data_->positions;
+    statistics.tokens = data_->tokens;
+    statistics.precision = options_.precision;
+    statistics.expert_tokens = options_.expert_tokens;
+    statistics.data = {data_->json};
+    statistics.layers = pass_->statistics(0);
+    return statistics;
+}
+
+} // namespace gnv

@@ -1,0 +1,199 @@
+#include "quantize/device_packer.h"
+
+#include "codec/nvfp4.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+namespace gnv {
+
+namespace {
+
+constexpr uint64_t largest_piece = 32 << 20;
+constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: one part in so many at most
+
+constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
+uint64_t code_bytes(const LinearModule & linear, int64_t rows) {
+    return device_aligned(nvfp4::code_bytes(layout, rows, linear.columns));
+}
+uint64_t packed_bytes(const LinearModule & linear, int64_t rows) {
+    return code_bytes(linear, rows) + device_aligned(nvfp4::scale_bytes(layout, rows, linear.columns));
+}
+
+} // namespace
+
+// --- Memory -------------------------------------------------------------------------------------------------------------------
+
+DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget) {
+    uint64_t widest_row = 0, units = 0;
+    std::map<int32_t, uint64_t> of_block;
+    for (const PlanModule & module : plan.modules) {
+        const LinearModule & linear = plan.linear(module);
+        widest_row = std::max(widest_row, packed_bytes(linear, 1));
+        of_block[linear.layer] += packed_bytes(linear, linear.rows);
+    }
+    uint64_t largest_block = 0;
+    for (const auto & [layer, bytes] : of_block) largest_block = std::max(largest_block, bytes);
+    for (const PlanUnit & unit : plan.units) units += unit.quantize;
+    Size size;
+    size.maxima_bytes = device_aligned(units * sizeof(uint32_t));
+    const uint64_t budget = std::min(device_budget / device_share, host_budget / host_share);
+    if (largest_block == 0 || budget < size.maxima_bytes + 2 * widest_row) return size;
+    const uint64_t room = budget - size.maxima_bytes;
+    size.piece_bytes = std::min({largest_piece, device_aligned(std::max(largest_block, widest_row)),
+                                 room / 2 / device_alignment * device_alignment});
+    size.piece_bytes = std::max(size.piece_bytes, widest_row);
+    // One that is being filled and one that is being written beside what is left over where modules do not end with pieces.
+    const uint64_t wanted = largest_block / size.piece_bytes + 3;
+    size.pieces = uint32_t(std::min(wanted, room / size.piece_bytes));
+    return size;
+}
+
+Result<std::unique_ptr<DevicePacker>> DevicePacker::create(Backend & device, const Plan & plan, const Size & size) {
+    GNV_CHECK(size.pieces > 0);
+    std::unique_ptr<DevicePacker> packer(new DevicePacker(device, plan, size));
+    packer->free_slots_.resize(size.pieces);
+    std::iota(packer->free_slots_.begin(), packer->free_slots_.end(), 0);
+    GNV_ASSIGN(packer->device_memory_, device.allocate(size.device_bytes()));
+    GNV_ASSIGN(packer->host_memory_, device.allocate_host(size.host_bytes()));
+    return packer;
+}
+
+DevicePacker::~DevicePacker() {
+    GNV_CHECK(free_slots_.size() == size_.pieces || !host_memory_); // pieces are gone
+    (void)device_.synchronize(Queue::compute);                      // nothing may be under way when memory goes
+    (void)device_.synchronize(Queue::download);
+}
+
+uint8_t * DevicePacker::host(uint32_t slot) const {
+    return static_cast<uint8_t *>(host_memory_.get()) + slot * size_.piece_bytes;
+}
+uint8_t * DevicePacker::on_device(uint32_t slot) const {
+    return static_cast<uint8_t *>(device_memory_.get()) + slot * size_.piece_bytes;
+}
+
+std::shared_ptr<DevicePacker::Piece> DevicePacker::next_piece() {
+    auto piece = std::make_shared<Piece>(*this);
+    std::unique_lock<std::mutex> lock(mutex_);
+    released_.wait(lock, [&] { return !free_slots_.empty(); });
+    piece->slot_ = free_slots_.back();
+    free_slots_.pop_back();
+    return piece;
+}
+
+void DevicePacker::release(uint32_t slot) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        free_slots_.push_back(slot); // within what was reserved by filling it
+    }
+    released_.notify_all();
+}
+
+// --- Packing ------------------------------------------------------------------------------------------------------------------
+
+const uint16_t * DevicePacker::weights_of(const LinearModule & linear, const WeightGroup & weights) const {
+    const uint8_t * const data = weights.source_bytes(linear.source, linear.offset, plan_.weight_bytes(linear));
+    return reinterpret_cast<const uint16_t *>(data);
+}
+
+bool DevicePacker::can_pack(const PlanUnit & unit, const WeightGroup & weights) const {
+    if (!unit.quantize) return false;
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+        const LinearModule & linear = plan_.linear(plan_.modules[m]);
+        const uint16_t * const data = weights_of(linear, weights);
+        const bool is_aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0; // as the codec's kernels want it
+        if (plan_.source_of(linear).dtype != DType::bf16 || !data || !is_aligned) return false;
+    }
+    return true;
+}
+
+Status DevicePacker::find_global_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                                        const std::function<Status(uint32_t unit)> & not_finite,
+                                        std::vector<float> & scales) {
+    auto * const maxima = reinterpret_cast<uint32_t *>(on_device(size_.pieces));
+    auto * const found = reinterpret_cast<uint32_t *>(host(size_.pieces));
+    GNV_CHECK(units.size() * sizeof(uint32_t) <= size_.maxima_bytes);
+    device_.clear(maxima, units.size() * sizeof(uint32_t));
+    {
+        uint64_t bytes = 0;
+        std::vector<WeightMaximum> list;
+        for (size_t u = 0; u < units.size(); u++) {
+            const PlanUnit & unit = plan_.units[units[u]];
+            bytes += unit.source_bytes;
+            for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+                const LinearModule & linear = plan_.linear(plan_.modules[m]);
+                list.push_back({weights_of(linear, weights), linear.rows * linear.columns, maxima + u});
+            }
+        }
+        const BackendSpan span(device_, "absolute maximum", {0, double(bytes)});
+        device_.nvfp4_absolute_maximum(list);
+    }
+    device_.download(found, maxima, units.size() * sizeof(uint32_t));
+    GNV_TRY(device_.synchronize());
+    constexpr uint32_t infinity = 0x7f80;
+    for (size_t u = 0; u < units.size(); u++) {
+        if (found[u] >= infinity) return not_finite(units[u]);
+        scales.push_back(nvfp4::global_scale(DType::bf16, nvfp4::bf16_to_float(uint16_t(found[u]))));
+    }
+    return {};
+}
+
+// Packs the parts of the piece and sends them to the host; the device's other work does not wait for the copy.
+Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
+                          const std::function<Status(std::shared_ptr<Piece>)> & take) {
+    uint8_t * const out = on_device(piece->slot_);
+    uint64_t source_bytes = 0, packed = 0;
+    std::vector<WeightToPack> list;
+    for (const Part & part : piece->parts_) {
+        const LinearModule & linear = plan_.linear(plan_.modules[part.module]);
+        source_bytes += uint64_t(part.rows) * plan_.row_bytes(linear);
+        packed = part.codes + packed_bytes(linear, part.rows);
+        list.push_back({weights_of(linear, weights) + part.row * linear.columns,
+                        part.rows * linear.columns / nvfp4::block_size, part.global_scale, out + part.codes,
+                        out + part.block_scales});
+    }
+    {
+        const BackendSpan span(device_, "pack", {0, double(source_bytes + packed)});
+        device_.nvfp4_pack(list);
+    }
+    device_.order(Queue::compute, Queue::download);
+    device_.download(host(piece->slot_), out, packed, Queue::download);
+    piece->arrived_ = device_.fence(Queue::download);
+    return take(std::move(piece));
+}
+
+Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                          const std::function<Status(std::shared_ptr<Piece>)> & take,
+                          const std::function<Status(uint32_t unit)> & not_finite) {
+    if (units.empty()) return {};
+    std::vector<float> scales;
+    GNV_TRY(find_global_scales(units, weights, not_finite, scales));
+    std::shared_ptr<Piece> piece;
+    uint64_t used = 0;
+    for (size_t u = 0; u < units.size(); u++) {
+        const PlanUnit & unit = plan_.units[units[u]];
+        for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+            const LinearModule & linear = plan_.linear(plan_.modules[m]);
+            int64_t rows = 0;
+            for (int64_t row = 0; row < linear.rows; row += rows) {
+                // A module that fits into a piece of its own is not cut.
+                const auto fits = [&](int64_t count) {
+                    return used + packed_bytes(linear, count) <= size_.piece_bytes;
+                };
+                rows = linear.rows - row;
+                if (piece && !fits(rows)) GNV_TRY(send(std::move(piece), weights, take));
+                if (!piece) {
+                    piece = next_piece();
+                    used = 0;
+                }
+                while (!fits(rows)) rows = (rows + 1) / 2;
+                piece->parts_.push_back({units[u], m, row, rows, used, used + code_bytes(linear, rows), scales[u]});
+                used += packed_bytes(linear, rows);
+            }
+        }
+    }
+    return piece ? send(std::move(piece), weights, take) : Status();
+}
+
+} // namespace gnv

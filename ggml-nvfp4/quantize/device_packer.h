@@ -1,0 +1,97 @@
+// Packs the weights of a group where they are, in the memory of a device, and hands the result over in pieces of host memory,
+// while the device goes on with other work. The bytes are those of the CPU's codec.
+//
+//   largest magnitudes of all units ─► host: global scales ─► packed piece by piece ─► copied to a ring of host memory ─► take
+//
+// A piece's place in the ring, and the memory of the same size on the device, is free again when the piece is gone.
+#pragma once
+
+#include "exec/backend.h"
+#include "quant/plan.h"
+#include "run/weight_group.h"
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace gnv {
+
+class DevicePacker {
+  public:
+    struct Size {
+        uint64_t piece_bytes = 0;
+        uint32_t pieces = 0; // of the ring; 0: there is nothing to pack, or no room for it
+        uint64_t maxima_bytes = 0;
+        uint64_t device_bytes() const { return pieces * piece_bytes + maxima_bytes; }
+        uint64_t host_bytes() const { return device_bytes(); } // a twin of each
+    };
+    // As much as the largest block of the plan needs at once, within a share of these budgets.
+    static Size size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget);
+    static Result<std::unique_ptr<DevicePacker>> create(Backend & device, const Plan & plan, const Size & size);
+    ~DevicePacker(); // pieces must be gone
+
+    const Size & size() const { return size_; }
+
+    // Rows of one module, and where they are in the piece.
+    struct Part {
+        uint32_t unit = 0, module = 0; // positions in Plan::units, Plan::modules
+        int64_t row = 0, rows = 0;
+        uint64_t codes = 0, block_scales = 0; // bytes from the start
+        float global_scale = 0;
+    };
+    class Piece {
+      public:
+        explicit Piece(DevicePacker & packer) : packer_(packer) {}
+        ~Piece() {
+            if (slot_ != no_slot) packer_.release(slot_);
+        }
+        Piece(const Piece &) = delete;
+        Piece & operator=(const Piece &) = delete;
+
+        Status wait() { return arrived_->wait(); } // until it is in host memory; any thread
+        const uint8_t * data() const { return packer_.host(slot_); }
+        const std::vector<Part> & parts() const { return parts_; }
+
+      private:
+        friend class DevicePacker;
+        static constexpr uint32_t no_slot = UINT32_MAX;
+        DevicePacker & packer_;
+        uint32_t slot_ = no_slot; // of the ring
+        std::vector<Part> parts_;
+        std::unique_ptr<Fence> arrived_;
+    };
+
+    // Whether all weights of the unit are in this group as they are in the file, in BF16.
+    bool can_pack(const PlanUnit & unit, const WeightGroup & weights) const;
+    // Packs `units` (positions in Plan::units, all of which can_pack()) from `weights`, which are on the device. When it
+    // returns everything is queued, and the weights may change after it. `take` gets the pieces in order, and may fail to
+    // stop; a unit with NaN or Inf is what `not_finite` says about it. Waits where the ring is full.
+    Status pack(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                const std::function<Status(std::shared_ptr<Piece>)> & take,
+                const std::function<Status(uint32_t unit)> & not_finite);
+
+  private:
+    DevicePacker(Backend & device, const Plan & plan, const Size & size) : device_(device), plan_(plan), size_(size) {}
+    uint8_t * host(uint32_t slot) const;
+    uint8_t * on_device(uint32_t slot) const;
+    const uint16_t * weights_of(const LinearModule & linear, const WeightGroup & weights) const;
+    Status find_global_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                              const std::function<Status(uint32_t unit)> & not_finite, std::vector<float> & scales);
+    std::shared_ptr<Piece> next_piece(); // waits for a free one
+    Status send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
+                const std::function<Status(std::shared_ptr<Piece>)> & take);
+    void release(uint32_t slot);
+
+    Backend & device_;
+    const Plan & plan_;
+    const Size size_;
+    DeviceMemory device_memory_; // the ring, then the maxima
+    HostMemory host_memory_;
+    std::mutex mutex_;
+    std::condition_variable released_;
+    std::vector<uint32_t> free_slots_;
+};
+
+} // namespace gnv

@@ -1,0 +1,279 @@
+#include "quantize/quantize.h"
+#include "core/clock.h"
+
+#include "codec/nvfp4_pack.h"
+#include "core/memory.h"
+#include "core/table.h"
+#include "formats/json_writer.h"
+#include "quant/input_scales.h"
+#include "quantize/calibrate.h"
+#include "quantize/quantization_report.h"
+#include "quantize/quantize_run.h"
+#include "report/trace_file.h"
+
+#include <cstdio>
+#include <sys/resource.h>
+
+namespace gnv {
+
+static void add_process_usage(QuantizeReport & report) {
+    rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return;
+    const auto seconds = [](const timeval & time) { return double(time.tv_sec) + double(time.tv_usec) * 1e-6; };
+    report.cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    report.peak_rss = peak_resident_memory();
+}
+
+// --- The whole run ------------------------------------------------------------------------------------------------------------
+
+static Status check_free_space(const Plan & plan, const std::string & destination) {
+    const uint64_t needed = plan.disk_bytes();
+    GNV_ASSIGN(const uint64_t available, free_disk_bytes(parent_path(destination)));
+    if (available >= needed) return {};
+    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes) at ", destination,
+                ", where ", bytes_text(available), " are free");
+}
+
+static std::vector<uint32_t> all_units(const Plan & plan) {
+    std::vector<uint32_t> units(plan.units.size());
+    for (uint32_t u = 0; u < units.size(); u++) units[u] = u;
+    return units;
+}
+
+// What the scheme needs and the caller has to give; everything that can be said before work starts.
+static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
+    if (!options.save_statistics.empty()) {
+        const std::string & path = options.save_statistics;
+        if (!options.calibration)
+            return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
+                        ": give calibration data (--calib, --tokens), or leave --save-stats out");
+        GNV_TRY(check_new_file(path));
+    }
+    if (plan.options.recipe.scheme != Scheme::nvfp4) {
+        if (options.calibration || options.statistics)
+            return Status(Code::invalid_argument,
+                          "scheme nvfp4a16 has no input scales: leave the calibration data out, "
+                          "or use scheme nvfp4");
+        return {};
+    }
+    if (!options.calibration && !options.statistics)
+        return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
+                                              "--tokens) or statistics (--stats), or use scheme nvfp4a16");
+    if (options.calibration && options.statistics)
+        return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
+    return check_calibratable(plan);
+}
+
+static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, const Statistics & statistics) {
+    GNV_ASSIGN(const std::string fingerprint, model_fingerprint(plan.checkpoint, shards));
+    if (fingerprint == statistics.model_fingerprint) return {};
+    return fail(Code::model, "these statistics are of another model than ", plan.checkpoint.folder(),
+                ": measure this one (--calib)");
+}
+
+// Under another name until it is complete: nobody takes half a file for statistics.
+static Status save_statistics(const std::string & path, const Statistics & statistics) {
+    const std::string partial = path + ".partial";
+    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
+    GNV_ASSIGN(const std::string text, statistics_json(statistics));
+    Status status = write_file_synced(partial, text);
+    if (status.ok()) status = rename_path(partial, path);
+    if (!status.ok()) (void)remove_file(partial).ok();
+    return status;
+}
+
+namespace {
+
+// One run from its checks to the result's name.
+class Quantization {
+  public:
+    Quantization(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options)
+        : plan_(plan), threads_(threads), options_(options),
+          trace_(options.trace_file.empty() ? 0 : trace_file_events) {}
+    Result<QuantizeReport> run();
+
+  private:
+    Status prepare();
+    Status calibrate(QuantizeRun & run);
+    Status write_input_scales(QuantizeRun & run);
+    Status publish(QuantizeRun & run, CheckpointWriter & writer);
+    void add_phases();
+
+    const Plan & plan_;
+    ThreadPool & threads_;
+    const QuantizeOptions & options_;
+    Trace trace_;
+    FolderFiles shards_;
+    std::unique_ptr<Calibration> calibration_;
+    Statistics statistics_; // given or measured, when the scheme needs them
+    std::vector<InputScale> scales_;
+    QuantizeReport report_;
+};
+
+Status Quantization::prepare() {
+    GNV_TRY(check_options(plan_, options_));
+    GNV_TRY(check_destination(plan_.checkpoint.folder(), options_.destination, options_.overwrite));
+    GNV_TRY(check_free_space(plan_, options_.destination));
+    GNV_ASSIGN(shards_, plan_.checkpoint.open_shards());
+    if (options_.statistics) {
+        GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
+        statistics_ = *options_.statistics;
+        GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+    }
+    if (!options_.calibration) return {};
+    GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
+    return calibration_->start_measuring(trace_);
+}
+
+Status Quantization::calibrate(QuantizeRun & run) {
+    const auto start = Clock::now();
+    const double streamed = report_.stream_wall;
+    const bool is_remote = calibration_->device().has_own_memory();
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(is_remote ? threads_.size() : 0));
+    if (is_remote) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
+    PassHooks hooks;
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+        const std::vector<uint32_t> units = calibration_->take_units(group);
+        if (!device) return run.stream(units, &host, threads_, report_);
+        return run.begin_group(units, host, *device, calibration_->packer(), jobs, report_);
+    };
+    hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
+    hooks.may_reuse = [&] { return jobs.host->is_idle(); };
+    Status stopped;
+    hooks.progress = [&](const PassProgress & progress) {
+        stopped = jobs.status();
+        if (stopped.ok()) stopped = run.rest_status();
+        if (stopped.ok()) stopped = run.advance_positions(progress.positions, progress.positions_total);
+        return stopped.ok();
+    };
+    Status status = calibration_->pass().run(hooks);
+    if (!stopped.ok()) return stopped;
+    if (!status.ok()) return status;
+    GNV_TRY(run.finish_groups(jobs, report_));
+    if (is_remote) GNV_TRY(run.finish_rest(threads_, report_));
+    const PassPlan planned = calibration_->plan_with_packing(); // smaller than at first where others took memory
+    report_.planned_bytes = planned.host.total();
+    report_.planned_device_bytes = planned.device.total();
+    report_.pass_wall = seconds_since(start);
+    report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
+    GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
+    GNV_ASSIGN(statistics_, calibration_->statistics());
+    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+    if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
+    return {};
+}
+
+Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
+    for (const PlanFile & file : plan_.files)
+        GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
+    const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
+    GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
+    GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
+    GNV_TRY(writer.add_file(quantization_report_name, report));
+    GNV_TRY(run.check_source_unchanged());
+    GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
+    return writer.publish(plan_.config_text);
+}
+
+Result<QuantizeReport> Quantization::run() {
+    const auto start = Clock::now();
+    GNV_TRY(prepare());
+    const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
+                                                   plan_.source_fingerprint};
+    GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
+    QuantizeRun run(plan_, options_, shards_, *writer, &trace_);
+    report_.prepare_wall = seconds_since(start);
+    if (calibration_) GNV_TRY(calibrate(run));
+    GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
+    if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
+    for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
+
+    const auto streamed = Clock::now();
+    GNV_TRY(writer->finish_tensors());
+    report_.sync_wall = seconds_since(streamed);
+    const auto synced = Clock::now();
+    if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
+    GNV_TRY(publish(run, *writer));
+    report_.finish_wall = seconds_since(synced);
+    report_.total_wall = seconds_since(start);
+    add_process_usage(report_);
+    add_phases();
+    return report_;
+}
+
+void Quantization::add_phases() {
+    PhaseInput input;
+    input.totals = trace_.totals();
+    if (calibration_) {
+        report_.device = calibration_->device().name;
+        input.limits = report_.limits = calibration_->limits();
+        input.slots_in_use = calibration_->slots_in_use();
+        input.pass_seconds = report_.pass_wall;
+    }
+    report_.phases = make_phases(input);
+}
+
+} // namespace
+
+Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
+    return Quantization(plan, threads, options).run();
+}
+
+std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
+    JsonWriter json(JsonWriter::Form::indented);
+    json.begin_object().member("schema", "ggml-nvfp4.quantize.1");
+    json.member("scheme", scheme_name(plan.options.recipe.scheme));
+    json.member("preset", preset_name(plan.options.recipe.preset));
+    json.member("source_tensors", plan.checkpoint.tensors().size());
+    json.member("source_bytes", plan.checkpoint.tensor_bytes());
+    json.member("quantized_modules", plan.selection.count);
+    json.member("tensors", plan.output.tensors.size()).member("shards", plan.output.shards.size());
+    json.member("bytes_read", report.bytes_read).member("bytes_written", report.bytes_written);
+    json.key("thread_seconds").begin_object().member("read", report.read).member("measure", report.measure);
+    json.member("pack", report.pack).member("write", report.write).end_object();
+    json.key("seconds")
+        .begin_object()
+        .member("prepare", report.prepare_wall)
+        .member("calibrate", report.calibrate_wall)
+        .member("stream", report.stream_wall)
+        .member("sync", report.sync_wall);
+    json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.key("phases");
+    phases_json(json, report.phases);
+    json.member("cpu_seconds", report.cpu);
+    json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
+    json.member("planned_calibration_bytes", report.planned_bytes);
+    json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
+    json.member("device_bytes_in_use", report.device_bytes_in_use);
+    json.member("substituted_input_scales", report.substituted_scales);
+    json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
+    json.member("warnings", plan.warnings).member("notes", plan.notes);
+    return json.end_object().take() + "\n";
+}
+
+std::string quantize_report_text(const QuantizeReport & report) {
+    const auto seconds = [](double value) {
+        char text[32];
+        snprintf(text, sizeof text, "%.2f", value);
+        return std::string(text);
+    };
+    std::vector<std::vector<std::string>> rows = {{"", "seconds"}};
+    const std::pair<const char *, double> parts[] = {
+        {"  checks, plan, limits, room for the result", report.prepare_wall},
+        {"  forward pass", report.calibrate_wall},
+        {"  reading, packing and writing that nothing else hides", report.stream_wall},
+        {"  waiting for the disk", report.sync_wall},
+        {"  other files, rename", report.finish_wall},
+    };
+    rows.push_back({"whole run", seconds(report.total_wall)});
+    for (const auto & [name, value] : parts) rows.push_back({name, seconds(value)});
+    std::string out = format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits);
+    out += concat("memory: ", bytes_text(report.peak_rss), " resident at most");
+    if (report.device_bytes_in_use > 0)
+        out += concat("; of ", report.device, " ", bytes_text(report.device_bytes_in_use), " in use, ",
+                      bytes_text(report.planned_device_bytes), " of it planned");
+    return out + "\n";
+}
+
+} // namespace gnv

@@ -1,0 +1,160 @@
+// The part of a QuantizeRun where a device computes: groups of weights that are packed there and written in the background.
+#include "quantize/quantize_run.h"
+
+#include "codec/nvfp4.h"
+#include "codec/nvfp4_pack.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+Result<GroupJobs> GroupJobs::create(int threads) {
+    constexpr int most_writers = 4; // to one file the system writes one after another anyway
+    GroupJobs jobs;
+    GNV_ASSIGN(jobs.host, BackgroundJobs::create(threads));
+    GNV_ASSIGN(jobs.packed, BackgroundJobs::create(std::min(threads, most_writers)));
+    return jobs;
+}
+
+Status GroupJobs::status() const {
+    GNV_TRY(host->status());
+    return packed->status();
+}
+
+Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const WeightGroup & host,
+                                const WeightGroup & on_device, DevicePacker * packer, GroupJobs & jobs,
+                                QuantizeReport & report) {
+    GNV_TRY(leave_host_memory(jobs, report));
+    const Clock::time_point start = Clock::now();
+    std::vector<uint32_t> packed, others;
+    for (const uint32_t unit : units)
+        (packer && packer->can_pack(plan_.units[unit], on_device) ? packed : others).push_back(unit);
+    group_ = host;
+    begin_units(others, &group_, jobs.host->threads());
+    group_queue_ = std::make_unique<TaskQueue>(plan_, std::move(others));
+    for (Worker & worker : workers_) jobs.host->add([this, &worker] { return work(worker, *group_queue_); });
+    if (!packed.empty()) GNV_TRY(pack_on_device(packed, host, on_device, *packer, jobs));
+    report.stream_wall += seconds_since(start);
+    return jobs.status();
+}
+
+Status QuantizeRun::leave_host_memory(GroupJobs & jobs, QuantizeReport & report) {
+    const Clock::time_point start = Clock::now();
+    const Span span(trace_, "host", "wait for writers");
+    GNV_TRY(jobs.host->wait());
+    report.stream_wall += seconds_since(start);
+    collect_times(report);
+    return {};
+}
+
+Status QuantizeRun::finish_groups(GroupJobs & jobs, QuantizeReport & report) {
+    const Clock::time_point start = Clock::now();
+    {
+        const Span span(trace_, "host", "wait for writers");
+        GNV_TRY(jobs.packed->wait());
+    }
+    report.stream_wall += seconds_since(start);
+    return leave_host_memory(jobs, report);
+}
+
+// --- What no group holds ------------------------------------------------------------------------------------------------------
+
+Status QuantizeRun::begin_rest(std::vector<uint32_t> units) {
+    constexpr int most_threads = 2; // the disk and the processors have the groups to serve first
+    const int threads = std::min(most_threads, plan_.memory.workers / 4);
+    rest_queue_ = std::make_unique<TaskQueue>(plan_, std::move(units));
+    if (threads == 0) return {};
+    GNV_ASSIGN(rest_jobs_, BackgroundJobs::create(threads));
+    rest_workers_.resize(size_t(threads));
+    for (Worker & worker : rest_workers_) rest_jobs_->add([this, &worker] { return work(worker, *rest_queue_); });
+    return {};
+}
+
+Status QuantizeRun::finish_rest(ThreadPool & threads, QuantizeReport & report) {
+    const Clock::time_point start = Clock::now();
+    begin_units({}, nullptr, threads.size());
+    Status done = threads.parallel_for(int64_t(workers_.size()),
+                                       [&](int64_t i) { return work(workers_[size_t(i)], *rest_queue_); });
+    if (rest_jobs_) GNV_TRY(rest_jobs_->wait());
+    GNV_TRY(std::move(done));
+    report.stream_wall += seconds_since(start);
+    collect_times(rest_workers_, report);
+    collect_times(report);
+    return advance(0, 0);
+}
+
+// --- Weights that the device packs --------------------------------------------------------------------------------------------
+
+Status QuantizeRun::pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host,
+                                   const WeightGroup & on_device, DevicePacker & packer, GroupJobs & jobs) {
+    {
+        const std::lock_guard<std::mutex> lock(packed_mutex_);
+        for (const uint32_t u : units)
+            for (uint32_t m = plan_.units[u].first; m < plan_.units[u].first + plan_.units[u].count; m++)
+                rows_left_[u] += plan_.linear(plan_.modules[m]).rows;
+    }
+    const auto take = [&](std::shared_ptr<DevicePacker::Piece> piece) {
+        jobs.packed->add([this, piece = std::move(piece)] { return write_piece(*piece); });
+        return jobs.status();
+    };
+    return packer.pack(units, on_device, take, [&](uint32_t unit) { return find_not_finite(unit, host); });
+}
+
+Status QuantizeRun::write_piece(DevicePacker::Piece & piece) {
+    {
+        const Span span(trace_, "worker", "wait for packed weights");
+        GNV_TRY(piece.wait());
+    }
+    for (const DevicePacker::Part & part : piece.parts()) GNV_TRY(write_part(piece, part));
+    return {};
+}
+
+Status QuantizeRun::write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part) {
+    constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
+    const PlanModule & module = plan_.modules[part.module];
+    const LinearModule & linear = plan_.linear(module);
+    const uint64_t codes = nvfp4::code_bytes(layout, part.rows, linear.columns);
+    const uint64_t scales = nvfp4::scale_bytes(layout, part.rows, linear.columns);
+    double seconds = 0;
+    {
+        const Stopwatch watch(seconds, trace_, "write", codes + scales);
+        GNV_TRY(writer_.write(module.first_output, piece.data() + part.codes, codes,
+                              nvfp4::code_bytes(layout, part.row, linear.columns)));
+        GNV_TRY(writer_.write(module.first_output + 1, piece.data() + part.block_scales, scales,
+                              nvfp4::scale_bytes(layout, part.row, linear.columns)));
+        if (part.row == 0) GNV_TRY(write_global_scale(module, part.global_scale));
+    }
+    const PlanUnit & unit = plan_.units[part.unit];
+    const uint64_t source_bytes = uint64_t(part.rows) * plan_.row_bytes(linear) * (unit.read_twice ? 2 : 1);
+    bool complete = false;
+    {
+        const std::lock_guard<std::mutex> lock(packed_mutex_);
+        packed_times_.write += seconds;
+        packed_times_.bytes_read += source_bytes;
+        packed_times_.bytes_written += codes + scales;
+        const auto left = rows_left_.find(part.unit);
+        left->second -= part.rows;
+        complete = left->second == 0;
+        if (complete) rows_left_.erase(left);
+    }
+    GNV_TRY(advance(source_bytes, 0));
+    return complete ? finish_unit(part.unit) : Status();
+}
+
+// The device saw a NaN or Inf in this unit; where it is, the host's copy tells.
+Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
+    for (uint32_t m = plan_.units[unit].first; m < plan_.units[unit].first + plan_.units[unit].count; m++) {
+        const LinearModule & linear = plan_.linear(plan_.modules[m]);
+        const TensorInfo & source = plan_.source_of(linear);
+        const uint8_t * const data = host.source_bytes(linear.source, linear.offset, plan_.weight_bytes(linear));
+        bool finite = true;
+        (void)cpu::absolute_maximum(source.dtype, data, linear.rows * linear.columns, finite);
+        if (!finite) return not_finite(linear, 0, uint64_t(linear.rows), data);
+    }
+    const LinearModule & first = plan_.linear(plan_.modules[plan_.units[unit].first]);
+    return fail(Code::device, plan_.checkpoint.describe(plan_.source_of(first)),
+                ": NaN or Inf in the device's copy of ", first.name,
+                " or of what shares its scale, none in the host's: is the device's memory in order?");
+}
+
+} // namespace gnv

@@ -1,0 +1,138 @@
+// The moving of bytes in a run of quantize: units of the plan are read, measured, packed and written by worker threads, each
+// with a few bounded buffers. Where a device computes, that happens in the background, and the device packs what it can.
+#pragma once
+
+#include "core/clock.h"
+#include "formats/checkpoint_writer.h"
+#include "quant/input_scales.h"
+#include "quantize/background_jobs.h"
+#include "quantize/device_packer.h"
+#include "quantize/quantize.h"
+#include "quantize/task_queue.h"
+#include "run/weight_group.h"
+
+#include <map>
+#include <mutex>
+#include <vector>
+
+namespace gnv {
+
+// The threads behind a forward pass on a device: those that read the host's copy of a group's weights, which soon is
+// overwritten, and those that write what the device packed.
+struct GroupJobs {
+    std::unique_ptr<BackgroundJobs> host, packed;
+
+    static Result<GroupJobs> create(int threads); // that many of the first kind
+    Status status() const;                        // the first failure of either
+};
+
+// Adds the time it lives to a counter, and to the trace as work of this thread.
+class Stopwatch {
+  public:
+    Stopwatch(double & counter, Trace * trace, const char * name, uint64_t bytes = 0)
+        : counter_(counter), span_(trace, "worker", name, {0, double(bytes)}) {}
+    ~Stopwatch() { counter_ += span_.seconds(); }
+
+  private:
+    double & counter_;
+    const Span span_;
+};
+
+class QuantizeRun {
+  public:
+    // `trace` may be null. What is passed in must outlive the run.
+    QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
+                CheckpointWriter & writer, Trace * trace);
+    ~QuantizeRun(); // what begin_rest() started ends
+
+    // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
+    // from there, others from their files.
+    Status stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
+                  QuantizeReport & report);
+    // Starts to write units of a group whose weights are in host memory and in that of a device: what the packer (may be
+    // null) can pack comes from the device, the rest from the host's copy. When it returns the device's weights may change,
+    // in the order of its queue; the host's may after leave_host_memory().
+    Status begin_group(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
+                       DevicePacker * packer, GroupJobs & jobs, QuantizeReport & report);
+    Status leave_host_memory(GroupJobs & jobs, QuantizeReport & report);
+    Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // until everything is written
+    // Starts to stream units that no group will hold, beside the groups, on a few of the threads whose buffers were planned;
+    // with fewer than four there is none to spare, and nothing starts. finish_rest() does what is left of them, on all.
+    Status begin_rest(std::vector<uint32_t> units);
+    Status rest_status() const { return rest_jobs_ ? rest_jobs_->status() : Status(); } // the first failure so far
+    Status finish_rest(ThreadPool & threads, QuantizeReport & report);
+    // By position in Plan::modules.
+    Status write_input_scales(const std::vector<InputScale> & scales);
+    Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
+    // Calls the progress callback; Code::cancelled when it asks to stop.
+    Status advance(uint64_t source_bytes, uint64_t tensors);
+    Status advance_positions(int64_t positions, int64_t positions_total);
+
+  private:
+    struct Worker {
+        std::vector<uint8_t> source, output;
+        const WeightGroup * resident = nullptr; // weights that are in memory
+        QuantizeReport times;                   // read, measure, pack, write, bytes
+    };
+
+    // Takes over what a stream() or group is about: for workers and for reading ahead.
+    void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);
+    static void collect_times(std::vector<Worker> & workers, QuantizeReport & report);
+    void collect_times(QuantizeReport & report);
+    Status pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
+                          DevicePacker & packer, GroupJobs & jobs);
+    Status write_piece(DevicePacker::Piece & piece);
+    Status write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part);
+    Status find_not_finite(uint32_t unit, const WeightGroup & host);
+
+    Status work(Worker & worker, TaskQueue & queue);
+    Status run_task(Worker & worker, TaskQueue & queue, const Task & task);
+    Status copy(Worker & worker, const Task & task);
+    Status group(Worker & worker, const Task & task);
+    Status measure(Worker & worker, const Task & task, float & absolute_maximum);
+    Status pack(Worker & worker, const Task & task);
+
+    // `bytes` of a source tensor from `offset`: where they are in memory, or read to `buffer`.
+    Status fetch(Worker & worker, uint32_t source, uint64_t offset, uint64_t bytes, uint8_t * buffer,
+                 const uint8_t *& data);
+    Status fetch_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * buffer,
+                      const uint8_t *& data);
+    // The first NaN or Inf of some rows, for the message.
+    Status not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const;
+    Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
+                        float & absolute_maximum);
+    Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
+                     float global_scale);
+    Status write_global_scale(const PlanModule & module, float global_scale);
+    Status finish_unit(uint32_t unit);
+    Status tell(std::unique_lock<std::mutex> & lock);
+    void prefetch(uint64_t source_bytes_done);
+
+    const Plan & plan_;
+    const QuantizeOptions & options_;
+    const FolderFiles & shards_;
+    CheckpointWriter & writer_;
+    Trace * const trace_;
+    const Clock::time_point start_ = Clock::now();
+
+    std::vector<Worker> workers_;
+    std::vector<uint32_t> units_;            // of this stream()
+    bool reads_ahead_ = true;                // of `units_`: not where they are in memory
+    WeightGroup group_;                      // in the background: what its workers find in memory
+    std::unique_ptr<TaskQueue> group_queue_; // of its units that are not packed on the device
+    std::vector<Worker> rest_workers_;
+    std::unique_ptr<TaskQueue> rest_queue_;
+    std::unique_ptr<BackgroundJobs> rest_jobs_; // ends before what it works with goes
+    std::mutex packed_mutex_;
+    std::map<uint32_t, int64_t> rows_left_; // of units that the device packs
+    QuantizeReport packed_times_;           // of writing them
+    std::mutex prefetch_mutex_;
+    size_t prefetched_units_ = 0; // in units_
+    uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;
+
+    std::mutex progress_mutex_;
+    QuantizeProgress progress_;
+    Clock::time_point last_progress_;
+};
+
+} // namespace gnv

@@ -1,0 +1,146 @@
+#include "report/phases.h"
+
+#include "core/strings.h"
+#include "core/table.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace gnv {
+
+namespace {
+
+// Lanes in the order of the table. Times of threads are summed over them.
+struct Lane {
+    const char * name;
+    const char * title;
+};
+constexpr Lane lanes[] = {
+    {"compute", "compute queue"},
+    {"upload", "upload queue"},
+    {"download", "download queue"},
+    {"reader", "threads that read weights (sums over threads)"},
+    {"worker", "threads that write the result (sums over threads)"},
+    {"host", "waiting"},
+};
+const char * const idle_name = "idle";
+
+// How the speed of a kind of work is told; by bytes unless listed.
+struct Kind {
+    const char * name;
+    Phase::Rate rate;
+    double DeviceLimits::*limit;
+};
+constexpr Kind kinds[] = {
+    {"experts gate, up", Phase::Rate::flops, &DeviceLimits::product},
+    {"linear", Phase::Rate::flops, &DeviceLimits::product},
+    {"grouped_linear", Phase::Rate::flops, &DeviceLimits::product},
+    {"attention", Phase::Rate::flops, nullptr},
+    {"gated_delta_net", Phase::Rate::flops, nullptr},
+    {"upload", Phase::Rate::bytes, &DeviceLimits::upload},
+    {"download", Phase::Rate::bytes, &DeviceLimits::download},
+};
+
+void set_rate(Phase & phase, const DeviceLimits & limits) {
+    if (phase.work.bytes <= 0 && phase.work.flops <= 0) return;
+    const bool on_device = phase.lane == "compute" || phase.lane == "upload" || phase.lane == "download";
+    const auto kind =
+        std::find_if(std::begin(kinds), std::end(kinds), [&](const Kind & known) { return phase.name == known.name; });
+    if (on_device && kind != std::end(kinds)) {
+        phase.rate = kind->rate;
+        phase.limit = kind->limit ? limits.*kind->limit : 0;
+        return;
+    }
+    phase.rate = Phase::Rate::bytes;
+    if (on_device) phase.limit = limits.copy;
+}
+
+std::string number_text(double value, const char * format) {
+    char text[64];
+    snprintf(text, sizeof text, format, value);
+    return text;
+}
+
+std::string rate_text(double per_second, Phase::Rate rate) {
+    if (rate == Phase::Rate::none || per_second <= 0) return "";
+    if (rate == Phase::Rate::flops)
+        return per_second < 1e12 ? number_text(per_second / 1e9, "%.3g GFLOP/s")
+                                 : number_text(per_second / 1e12, "%.3g TFLOP/s");
+    return number_text(per_second / 1e9, per_second < 1e12 ? "%.3g GB/s" : "%.0f GB/s");
+}
+
+} // namespace
+
+double Phase::rate_per_second() const {
+    if (seconds <= 0 || rate == Rate::none) return 0;
+    return (rate == Rate::flops ? work.flops : work.bytes) / seconds;
+}
+
+std::vector<Phase> make_phases(const PhaseInput & input) {
+    std::vector<Phase> phases;
+    double computing = 0;
+    for (const Lane & lane : lanes) {
+        const size_t first = phases.size();
+        for (const Trace::Total & total : input.totals) {
+            if (std::string_view(total.lane) != lane.name) continue;
+            Phase phase = {total.lane, total.name, total.spans, total.seconds, total.work};
+            if (phase.name == "grouped_linear" || phase.name == "expert_gather") phase.work.flops *= input.slots_in_use;
+            if (phase.name == "expert_gather") phase.work.bytes *= input.slots_in_use;
+            set_rate(phase, input.limits);
+            if (phase.name == "expert_combine" && input.slots_in_use < 1)
+                phase.rate = Phase::Rate::none, phase.limit = 0;
+            if (phase.lane == "compute") computing += phase.seconds;
+            phases.push_back(std::move(phase));
+        }
+        std::sort(phases.begin() + ptrdiff_t(first), phases.end(), [](const Phase & a, const Phase & b) {
+            return a.seconds != b.seconds ? a.seconds > b.seconds : a.name < b.name;
+        });
+        if (phases.size() > first && phases.back().lane == "compute" && input.pass_seconds > 0)
+            phases.push_back({"compute", idle_name, 0, std::max(0.0, input.pass_seconds - computing), {}});
+    }
+    return phases;
+}
+
+std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits) {
+    std::string out;
+    std::vector<std::vector<std::string>> rows = {{"", "seconds", "times", "rate", "limit", "share"}};
+    for (const Lane & lane : lanes) {
+        bool titled = false;
+        for (const Phase & phase : phases) {
+            if (phase.lane != lane.name) continue;
+            if (!titled) rows.push_back({lane.title});
+            titled = true;
+            rows.push_back({"  " + phase.name, number_text(phase.seconds, "%.2f"),
+                            phase.spans > 0 ? count_text(phase.spans) : "",
+                            rate_text(phase.rate_per_second(), phase.rate), rate_text(phase.limit, phase.rate),
+                            phase.limit > 0 ? number_text(100 * phase.share(), "%.0f %%") : ""});
+        }
+    }
+    out += format_table(rows, {false, true, true, true, true, true});
+    if (limits.copy > 0)
+        out += concat("limits: a copy within the device's memory ", rate_text(limits.copy, Phase::Rate::bytes),
+                      " read and written, measured before the run\n");
+    if (limits.product > 0)
+        out +=
+            concat("limits: ", limits.product_shape[0], " x ", limits.product_shape[1], " -> ", limits.product_shape[2],
+                   " sustained ", rate_text(limits.product, Phase::Rate::flops), ", measured before the run\n");
+    return out;
+}
+
+void phases_json(JsonWriter & json, const std::vector<Phase> & phases) {
+    json.begin_array();
+    for (const Phase & phase : phases) {
+        json.begin_object().member("lane", phase.lane).member("name", phase.name).member("spans", phase.spans);
+        json.member("seconds", phase.seconds).member("flops", phase.work.flops).member("bytes", phase.work.bytes);
+        json.key("per_second");
+        phase.rate == Phase::Rate::none ? json.value(nullptr) : json.value(phase.rate_per_second());
+        json.key("limit");
+        phase.limit > 0 ? json.value(phase.limit) : json.value(nullptr);
+        json.key("share");
+        phase.limit > 0 ? json.value(phase.share()) : json.value(nullptr);
+        json.end_object();
+    }
+    json.end_array();
+}
+
+} // namespace gnv

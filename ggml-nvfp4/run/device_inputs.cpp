@@ -1,0 +1,48 @@
+#include "run/device_inputs.h"
+
+#include <cstring>
+
+namespace gnv {
+
+uint64_t DeviceInputs::bytes(const BatchShape & shape) {
+    const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
+    return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
+           device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
+           2 * device_aligned(segments * sizeof(int32_t));
+}
+
+Result<DeviceInputs> DeviceInputs::create(Backend & device, uint64_t bytes) {
+    DeviceInputs inputs;
+    inputs.bytes_ = bytes;
+    GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
+    return inputs;
+}
+
+Status DeviceInputs::allocate_host(Backend & device) {
+    GNV_ASSIGN(staging_, device.allocate_host(bytes_));
+    return {};
+}
+
+Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & inputs) {
+    GNV_TRY(device.synchronize());
+    uint64_t used = 0;
+    const auto place = [&](const auto & data) {
+        using Element = typename std::decay_t<decltype(data)>::value_type;
+        const uint64_t begin = used, bytes = data.size() * sizeof(Element);
+        used += device_aligned(bytes);
+        GNV_CHECK(used <= bytes_);
+        if (bytes > 0) memcpy(static_cast<uint8_t *>(staging_.get()) + begin, data.data(), bytes);
+        return reinterpret_cast<const Element *>(static_cast<const uint8_t *>(memory_.get()) + begin);
+    };
+    DeviceBatch batch;
+    batch.ids = place(inputs.ids);
+    batch.positions = place(inputs.positions);
+    batch.segments = place(inputs.segments);
+    batch.mask = place(inputs.mask);
+    batch.past = place(inputs.past);
+    batch.last_positions = place(inputs.last_positions);
+    if (used > 0) device.upload(memory_.get(), staging_.get(), used);
+    return batch;
+}
+
+} // namespace gnv

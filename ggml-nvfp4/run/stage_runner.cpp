@@ -1,0 +1,329 @@
+#include "run/stage_runner.h"
+
+#include "codec/nvfp4.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gnv {
+
+std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages) {
+    std::vector<WeightRef> refs;
+    for (const Stage & stage : stages)
+        for (const WeightRef & ref : model.stage_weights(stage)) refs.push_back(ref);
+    return refs;
+}
+
+FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
+    FieldUse use;
+    const bool experts = model.sizes().experts > 0;
+    const Stage & first = stages.front();
+    use.reads_hidden = first.kind != StageKind::embed;
+    const bool after_route = first.kind == StageKind::experts || (first.kind == StageKind::combine && experts);
+    use.reads_router = first.kind == StageKind::experts;
+    use.reads_routed = after_route && (first.kind == StageKind::combine || first.first_expert > 0);
+    for (const Stage & stage : stages) {
+        switch (stage.kind) {
+        case StageKind::embed:
+        case StageKind::mixer: use.makes_hidden = true; break;
+        case StageKind::route: use.makes_router = true; break;
+        case StageKind::experts: use.makes_routed = true; break;
+        case StageKind::combine: // nothing but hidden states goes on from here
+            use.makes_hidden = true;
+            use.makes_router = use.makes_routed = false;
+            break;
+        case StageKind::head: break;
+        }
+    }
+    return use;
+}
+
+namespace {
+
+// A graph of stages and what its values mean.
+struct StageGraph {
+    Graph graph;
+    StageBuilder builder;
+    FieldUse use;
+    ValueId hidden_in = no_value, routed_in = no_value, weights_in = no_value, indices_in = no_value;
+
+    StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
+               const StageOptions & options, DType activation)
+        : graph(variant.precision, activation), builder{graph, *variant.weights, shape},
+          use(field_use(stages, *variant.model)) {
+        builder.observe = options.observe && variant.observe;
+        builder.observe_magnitudes = options.observe_magnitudes;
+        builder.quantize_inputs = variant.quantize_inputs;
+        builder.input_scales = variant.input_scales;
+        builder.expert_tokens = options.expert_tokens;
+        builder.expert_tile = options.expert_tile;
+        builder.last_position_only = options.last_position_only;
+        const TextModelSizes & sizes = variant.model->sizes();
+        const Shape rows = {shape.positions, sizes.hidden}, chosen = {shape.positions, sizes.experts_per_token};
+        if (use.reads_hidden) builder.hidden = hidden_in = graph.input("hidden", activation, rows);
+        if (use.reads_routed) builder.routed = routed_in = graph.input("routed", DType::f32, rows);
+        if (use.reads_router) {
+            builder.router_weights = weights_in = graph.input("router weights", DType::f32, chosen);
+            builder.router_indices = indices_in = graph.input("router indices", DType::i32, chosen);
+        }
+        for (const Stage & stage : stages) variant.model->build(stage, builder);
+        if (!graph.status().ok()) return;
+        if (builder.logits != no_value) graph.keep(builder.logits);
+    }
+    StageGraph(const StageGraph &) = delete;
+    StageGraph & operator=(const StageGraph &) = delete;
+
+    // Values that land in the fields' memory, beside it.
+    struct Made {
+        ValueId value;
+        void * memory;
+    };
+    std::vector<Made> made(const BatchFields & fields) const {
+        std::vector<Made> list;
+        if (use.makes_hidden) list.push_back({builder.hidden, fields.hidden});
+        if (use.makes_routed) list.push_back({builder.routed, fields.routed});
+        if (use.makes_router) list.push_back({builder.router_weights, fields.router_weights});
+        if (use.makes_router) list.push_back({builder.router_indices, fields.router_indices});
+        return list;
+    }
+    std::vector<bool> bound() const {
+        std::vector<bool> flags(graph.values().size(), false);
+        for (const Made & made_value : made({})) flags[size_t(graph.owner(made_value.value))] = true;
+        return flags;
+    }
+};
+
+template <class T>
+Tensor view(const std::vector<T> & data, DType dtype, Shape shape) {
+    Tensor tensor;
+    tensor.dtype = dtype;
+    tensor.shape = shape;
+    tensor.data = const_cast<T *>(data.data()); // inputs are read only
+    return tensor;
+}
+
+Tensor view(void * data, DType dtype, Shape shape) {
+    Tensor tensor;
+    tensor.dtype = dtype;
+    tensor.shape = shape;
+    tensor.data = data;
+    return tensor;
+}
+
+class Binder {
+  public:
+    Binder(const StageGraph & stages, const StageCall & call)
+        : stages_(stages), graph_(stages.graph), call_(call), bindings_(stages.graph) {}
+
+    Bindings bind() {
+        bind_inputs();
+        bind_fields();
+        for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
+            bindings_.bind(weight.value, find(weight));
+        for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
+            bindings_.bind(state.value, call_.states->find(state.layer, state.index));
+        bind_statistics();
+        return std::move(bindings_);
+    }
+
+  private:
+    const Shape & shape(ValueId id) const { return graph_.value(id).shape; }
+
+    template <class T>
+    void input(ValueId id, const std::vector<T> & data, DType dtype) {
+        if (id == no_value) return;
+        GNV_CHECK(int64_t(data.size()) == shape(id).elements());
+        bindings_.bind(id, view(data, dtype, shape(id)));
+    }
+    Tensor find(const StageBuilder::BoundWeight & weight) const {
+        if (!weight.input_scale) return call_.weights.find(weight.ref);
+        const InputScales * const given = call_.variant.input_scales;
+        return given ? given->find(weight.ref) : call_.weights.input_scale(weight.ref);
+    }
+    template <class T>
+    void device_input(ValueId id, const T * data, DType dtype) {
+        if (id == no_value) return;
+        GNV_CHECK(data != nullptr);
+        bindings_.bind(id, view(const_cast<T *>(data), dtype, shape(id)));
+    }
+    void bind_inputs() {
+        const StageBuilder & b = stages_.builder;
+        if (const DeviceBatch * const there = call_.on_device) {
+            device_input(b.ids, there->ids, DType::i32);
+            device_input(b.positions, there->positions, DType::i32);
+            device_input(b.segments, there->segments, DType::i32);
+            device_input(b.mask, there->mask, DType::u8);
+            device_input(b.past, there->past, DType::i32);
+            device_input(b.last_positions, there->last_positions, DType::i32);
+            return;
+        }
+        input(b.ids, call_.inputs.ids, DType::i32);
+        input(b.positions, call_.inputs.positions, DType::i32);
+        input(b.segments, call_.inputs.segments, DType::i32);
+        input(b.mask, call_.inputs.mask, DType::u8);
+        input(b.past, call_.inputs.past, DType::i32);
+        input(b.last_positions, call_.inputs.last_positions, DType::i32);
+    }
+    void bind_fields() {
+        const auto field = [&](ValueId id, void * memory) {
+            if (id != no_value) bindings_.bind(id, view(memory, graph_.value(id).dtype, shape(id)));
+        };
+        field(stages_.hidden_in, call_.fields.hidden);
+        field(stages_.routed_in, call_.fields.routed);
+        field(stages_.weights_in, call_.fields.router_weights);
+        field(stages_.indices_in, call_.fields.router_indices);
+        for (const StageGraph::Made & made : stages_.made(call_.fields)) {
+            GNV_CHECK(made.memory != nullptr);
+            field(graph_.owner(made.value), made.memory);
+        }
+    }
+    void bind_statistics() {
+        for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
+            LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
+            if (total.statistic == Statistic::magnitudes) {
+                int64_t * const bins = call_.on_device ? call_.on_device->magnitudes(total.layer, total.observed)
+                                                       : layer.magnitudes[size_t(total.observed)].data();
+                bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
+                                                 {total.groups, magnitude_bins}));
+                continue;
+            }
+            std::vector<float> & maxima = layer.maxima[size_t(total.observed)];
+            float * const data = call_.on_device ? call_.on_device->maxima(total.layer, total.observed) : maxima.data();
+            bindings_.bind(total.value, view(data + total.first_group, DType::f32, {total.groups}));
+        }
+        for (const StageBuilder::BoundCount & count : stages_.builder.bound_counts) {
+            std::vector<int64_t> & tokens = (*call_.statistics)[size_t(count.layer)].tokens_per_expert;
+            int64_t * const data = call_.on_device ? call_.on_device->tokens_per_expert(count.layer) : tokens.data();
+            bindings_.bind(count.value, view(data, DType::i64, shape(count.value)));
+        }
+    }
+
+    const StageGraph & stages_;
+    const Graph & graph_;
+    const StageCall & call_;
+    Bindings bindings_;
+};
+
+// Room for what the graph adds to; what is there stays.
+void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vector<LayerStatistics> & statistics) {
+    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals) {
+        LayerStatistics & layer = statistics[size_t(total.layer)];
+        const size_t groups = total.observed == Observed::expert_down_input ? size_t(sizes.experts) : 1;
+        if (total.statistic == Statistic::magnitudes) {
+            layer.magnitudes[size_t(total.observed)].resize(groups * magnitude_bins, 0);
+        } else {
+            layer.maxima[size_t(total.observed)].resize(groups, 0.0f);
+        }
+    }
+    for (const StageBuilder::BoundCount & count : stages.builder.bound_counts)
+        statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);
+}
+
+// Of a node that takes maxima: what it adds to; null of other nodes.
+const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
+    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
+        if (total.statistic == Statistic::maximum &&
+            std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
+            return &total;
+    return nullptr;
+}
+// Where its rows belong to groups: their offsets, the one input of integers; behind the last: columns do.
+size_t offsets_input(const Graph & graph, const Node & node) {
+    size_t i = 0;
+    while (i < node.inputs.size() && (node.inputs[i] == no_value || graph.value(node.inputs[i]).dtype != DType::i32))
+        i++;
+    return i;
+}
+
+// The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
+Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const ArenaPlan & plan,
+                                const Bindings & bindings, void * arena, const BadValue & bad,
+                                int64_t experts_per_token) {
+    const Graph & graph = stages.graph;
+    const Node & node = graph.nodes()[size_t(bad.node)];
+    if (!maxima_of(stages, node) || bad.row < 0) return -1;
+    const size_t offsets = offsets_input(graph, node);
+    if (offsets == node.inputs.size()) return bad.row;
+    for (const Node & maker : graph.nodes()) {
+        if (maker.outputs[1] != node.inputs[offsets]) continue;
+        const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
+        int32_t slot = 0;
+        device.download(&slot, slots.as<const int32_t>() + bad.row, sizeof slot);
+        GNV_TRY(device.synchronize());
+        return slot / experts_per_token;
+    }
+    return -1;
+}
+
+float to_float(float value) { return value; }
+float to_float(uint16_t bits) { return nvfp4::bf16_to_float(bits); }
+
+// `stride`: elements of a row; columns: of one group in it.
+template <class Element>
+Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t columns, KernelCall & call) {
+    const auto * const values = reinterpret_cast<const Element *>(bytes.data());
+    for (size_t i = 0; i < bytes.size() / sizeof(Element); i++) {
+        const float value = to_float(values[i]);
+        if (std::isfinite(value)) continue;
+        call.bad_row = int64_t(i) / stride;
+        return fail(Code::bad_value, "feature ", int64_t(i) % stride % columns, " is ",
+                    std::isnan(value) ? "NaN" : "infinite");
+    }
+    return {};
+}
+
+// What the CPU says about a NaN or Inf, of a tensor on any device.
+Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
+    const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
+    if (!total) return {};
+    // An op that observes what it makes, or what somebody else made.
+    const Tensor & x = op_of(node.params) == Op::observe ? call.inputs[0] : call.outputs[0];
+    const size_t offsets = offsets_input(stages.graph, node);
+    const bool has_offsets = offsets < node.inputs.size();
+    int32_t used = int32_t(x.shape.rows());
+    if (has_offsets) device.download(&used, call.inputs[offsets].as<const int32_t>() + total->groups, sizeof used);
+    GNV_TRY(device.synchronize());
+    std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
+    device.download(bytes.data(), x.data, bytes.size());
+    GNV_TRY(device.synchronize());
+    const int64_t stride = x.shape.last(), columns = has_offsets ? stride : stride / total->groups;
+    return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
+                                  : find_bad_row<float>(bytes, stride, columns, call);
+}
+
+} // namespace
+
+Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
+                                          const BatchShape & shape) {
+    const StageGraph built(variant, stages, shape, options_, device_.activation_dtype());
+    GNV_TRY(copy_of(built.graph.status()));
+    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
+    return plan.bytes;
+}
+
+Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
+    const StageGraph built(call.variant, call.stages, call.inputs.shape, options_, device_.activation_dtype());
+    GNV_TRY(copy_of(built.graph.status()));
+    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
+    GNV_CHECK(plan.bytes <= arena_bytes);
+    if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
+    const Bindings bindings = Binder(built, call).bind();
+    BadValue bad;
+    Executor::AfterNode look;
+    if (call.looks_for_bad_input)
+        look = [&](const Node & node, KernelCall & kernel) { return look_at_observed(device_, built, node, kernel); };
+    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
+    if (!status.ok()) {
+        if (bad.node < 0 || !call.bad_input) return status;
+        const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
+        GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
+        const auto * const total = maxima_of(built, built.graph.nodes()[size_t(bad.node)]);
+        if (total) call.bad_input->observed = total->observed;
+        return status;
+    }
+    if (built.builder.logits != no_value && call.on_logits)
+        return call.on_logits(Executor::tensor_of(built.graph, plan, bindings, arena, built.builder.logits));
+    return {};
+}
+
+} // namespace gnv

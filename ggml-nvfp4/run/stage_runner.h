@@ -1,0 +1,113 @@
+// Runs some stages of a text model for one batch: builds the graph, binds it to weights, fields, states and statistics, and
+// executes it.
+#pragma once
+
+#include "exec/executor.h"
+#include "model/text_model.h"
+#include "run/text_states.h"
+#include "run/weight_group.h"
+
+#include <functional>
+#include <vector>
+
+namespace gnv {
+
+// A model as one line of a pass runs it.
+struct TextVariant {
+    const TextModel * model = nullptr;
+    const WeightCatalog * weights = nullptr;
+    const FolderFiles * files = nullptr;
+    Precision precision = Precision::f32;
+    bool quantize_inputs = false;               // W4A4 where the checkpoint has input scales
+    const InputScales * input_scales = nullptr; // these instead; Linears in any dtype take part
+    bool observe = true;                        // where the pass observes at all
+};
+
+// The weights that these stages need together.
+std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages);
+
+struct StageOptions {
+    bool observe = false;
+    bool observe_magnitudes = false; // too
+    ExpertTokens expert_tokens = ExpertTokens::routed;
+    int64_t expert_tile = 1;
+    bool last_position_only = false;
+};
+
+// What a batch holds, see BatchShape.
+struct BatchInputs {
+    BatchShape shape;
+    std::vector<int32_t> ids;            // [T]
+    std::vector<int32_t> positions;      // [3, T]
+    std::vector<int32_t> segments;       // [S + 1]
+    std::vector<uint8_t> mask;           // [T], where there are pads
+    std::vector<int32_t> past;           // [S], with states
+    std::vector<int32_t> last_positions; // [S]
+};
+
+// Memory of the batch's rows of each field; null where the stages neither read nor make it.
+struct BatchFields {
+    void * hidden = nullptr;         // [T, H], as the device keeps activations
+    void * routed = nullptr;         // f32 [T, H]
+    void * router_weights = nullptr; // f32 [T, k]
+    void * router_indices = nullptr; // i32 [T, k]
+};
+
+// Which fields stages read from before and leave for after.
+struct FieldUse {
+    bool reads_hidden = false, reads_routed = false, reads_router = false;
+    bool makes_hidden = false, makes_routed = false, makes_router = false;
+};
+FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
+
+// Where an activation is NaN or Inf.
+struct BadInput {
+    int64_t position = -1; // row of the batch; -1: not known
+    Observed observed = Observed::count_;
+};
+
+// Where a batch's inputs and the statistics are on a device with memory of its own.
+struct DeviceBatch {
+    const int32_t * ids = nullptr;
+    const int32_t * positions = nullptr;
+    const int32_t * segments = nullptr;
+    const uint8_t * mask = nullptr;
+    const int32_t * past = nullptr;
+    const int32_t * last_positions = nullptr;
+    std::function<float *(int32_t layer, Observed observed)> maxima;
+    std::function<int64_t *(int32_t layer, Observed observed)> magnitudes;
+    std::function<int64_t *(int32_t layer)> tokens_per_expert;
+};
+
+struct StageCall {
+    const TextVariant & variant;
+    const std::vector<Stage> & stages;
+    const WeightGroup & weights; // loaded
+    const BatchInputs & inputs;
+    BatchFields fields = {};
+    TextStates * states = nullptr;                       // when the shape says cached
+    std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
+    Executor::OnTap on_tap = {};
+    std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
+    const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
+    BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
+    // The host looks at what the device observes, which need not fail at a NaN or Inf.
+    bool looks_for_bad_input = false;
+};
+
+class StageRunner {
+  public:
+    StageRunner(Backend & device, const StageOptions & options)
+        : device_(device), executor_(device), options_(options) {}
+    // Bytes of the arena for a batch of this shape.
+    Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
+                                 const BatchShape & shape);
+    Status run(const StageCall & call, void * arena, uint64_t arena_bytes);
+
+  private:
+    Backend & device_;
+    Executor executor_;
+    StageOptions options_;
+};
+
+} // namespace gnv

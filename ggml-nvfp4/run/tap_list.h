@@ -1,0 +1,23 @@
+// The activations that a model lets be seen, before anything runs.
+#pragma once
+
+#include "run/stage_runner.h"
+
+#include <vector>
+
+namespace gnv {
+
+struct TapInfo {
+    Tap tap;
+    DType dtype = DType::f32;
+    Shape shape; // of a pass over `positions` positions of one text, with the logits of all
+};
+
+// In the order of the model.
+Result<std::vector<TapInfo>> list_taps(const TextVariant & variant, int64_t positions);
+
+// Position in `taps` of the output called `name`. Code::invalid_argument for what is no output of any model,
+// Code::not_found for one that this model does not have, with those that it has.
+Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, int64_t layers);
+
+} // namespace gnv

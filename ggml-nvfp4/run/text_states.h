@@ -1,0 +1,35 @@
+// Caches of a text that goes on (keys and values, convolution, Gated DeltaNet): state tensors of graphs, F32, in one block of
+// a device's memory.
+#pragma once
+
+#include "core/tensor.h"
+#include "exec/backend.h"
+#include "model/text_model.h"
+
+#include <vector>
+
+namespace gnv {
+
+class TextStates {
+  public:
+    // `capacity`: positions that the caches of attention hold.
+    static Result<TextStates> create(const TextModel & model, Backend & device, int64_t segments, int64_t capacity);
+    static uint64_t bytes(const TextModel & model, int64_t segments, int64_t capacity);
+    void reset(); // queued: to the start of a text
+    Tensor find(int32_t layer, int32_t index) const;
+    int64_t capacity() const { return capacity_; }
+    int64_t segments() const { return segments_; }
+
+  private:
+    struct Entry {
+        Shape shape;
+        uint64_t offset = 0;
+    };
+    Backend * device_ = nullptr;
+    int64_t capacity_ = 0, segments_ = 0;
+    std::vector<std::vector<Entry>> layers_;
+    DeviceMemory memory_;
+    uint64_t bytes_ = 0;
+};
+
+} // namespace gnv

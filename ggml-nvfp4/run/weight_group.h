@@ -1,0 +1,53 @@
+// The weights that are in memory together: those of some consecutive stages, read from the checkpoint in one go. The unit of
+// streaming: one group is the largest thing that is ever held.
+#pragma once
+
+#include "core/thread_pool.h"
+#include "exec/backend.h"
+#include "model/weights.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace gnv {
+
+class WeightGroup {
+  public:
+    // Lays out `refs` (duplicates are no matter) and says how much memory they take; reads nothing.
+    static Result<WeightGroup> plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs);
+    uint64_t bytes() const { return bytes_; }
+
+    // Reads everything into `memory` (at least bytes(), aligned to 64), which must outlive the group. Where a file fails,
+    // the message names tensor, file and offset.
+    Status load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
+                Trace * trace = nullptr);
+    // The same weights where a copy of the whole memory is.
+    WeightGroup copy_at(void * memory) const;
+    void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
+
+    // A weight, or a part of a stack. The weight must be in the group.
+    Tensor find(const WeightRef & ref) const;
+    Tensor input_scale(const WeightRef & ref) const; // F32 [1], of a stack [E]
+    // Bytes of the checkpoint, unchanged, if they are held; else null.
+    const uint8_t * source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
+
+  private:
+    struct Entry {
+        WeightRef ref;
+        WeightSpec spec;
+        WeightParts parts;
+        uint64_t data = 0, block_scales = 0, global_scales = 0, input_scales = 0; // offsets in memory
+    };
+    struct Read { // a piece on its way
+        WeightPiece piece;
+        uint64_t to = 0;
+    };
+    const Entry & entry(const WeightRef & ref) const;
+    std::vector<Read> reads() const;
+
+    std::vector<Entry> entries_;
+    uint64_t bytes_ = 0;
+    uint8_t * memory_ = nullptr;
+};
+
+} // namespace gnv

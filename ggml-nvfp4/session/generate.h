@@ -1,0 +1,41 @@
+// A text that a model writes on: prompt, then one token after another.
+#pragma once
+
+#include "session/sampler.h"
+#include "session/text_session.h"
+#include "tokenizer/tokenizer.h"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+struct GenerateOptions {
+    SamplerOptions sampling;
+    int64_t max_tokens = 0; // 0: up to a stop id or the end of the caches
+    std::vector<int32_t> stop_ids;
+};
+
+enum class GenerateStop : uint8_t { id, length, capacity, callback };
+
+struct GenerateResult {
+    int64_t tokens = 0;
+    GenerateStop stop = GenerateStop::length;
+    double prompt_seconds = 0; // until the first token was chosen
+    double token_seconds = 0;  // for those after it
+};
+
+// `text`: the characters that this token completes. False ends the text.
+using OnToken = std::function<bool(int32_t id, const std::string & text, bool is_stop)>;
+
+// Goes on from the session's state, with long prompts in the session's pieces; `prompt` fits the caches, which hold
+// `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. Afterwards the session has seen all but the last
+// token.
+Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
+                                std::span<const int32_t> prompt, const GenerateOptions & options,
+                                const OnToken & on_token);
+
+} // namespace gnv

@@ -1,0 +1,107 @@
+#include "session/text_session.h"
+
+#include "exec/host_tensor.h"
+#include "session/text_session_state.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & variant, Backend & device,
+                                                         ThreadPool & threads, const SessionOptions & options) {
+    const int64_t most = variant.model->sizes().max_positions;
+    if (options.capacity > most)
+        return fail(Code::invalid_argument, options.capacity, " positions are wanted, the model has ", most);
+    std::unique_ptr<State> state(new State);
+    state->variant = variant;
+    state->device = &device;
+    state->threads = &threads;
+    state->options = options;
+    GNV_TRY(state->choose_plan());
+    GNV_TRY(state->allocate());
+    return std::unique_ptr<TextSession>(new TextSession(std::move(state)));
+}
+
+TextSession::TextSession(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TextSession::~TextSession() = default;
+bool TextSession::weights_stay() const { return state_->stay; }
+int64_t TextSession::past() const { return state_->past; }
+int64_t TextSession::piece() const { return state_->piece; }
+
+void TextSession::reset() {
+    state_->states.reset();
+    state_->past = 0;
+}
+
+// The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
+// the last one that is the first again.
+Status TextSession::State::bring(size_t g) {
+    void * const memory = weights[stay ? g : 0].get();
+    if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
+    const auto start = [&](size_t group) -> Status {
+        GNV_TRY(reader->start({{groups[group], variant.weights, variant.files}}));
+        next = group;
+        return {};
+    };
+    if (next != g) GNV_TRY(start(g));
+    next.reset();
+    GNV_ASSIGN(std::vector<LoadedWeights> loaded, reader->finish(memory));
+    groups[g] = std::move(loaded.front().device);
+    const size_t following = (g + 1) % groups.size();
+    return stay && following == 0 ? Status() : start(following);
+}
+
+Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
+                                     const Request & request, std::vector<float> & logits) {
+    if (!stay) GNV_TRY(bring(g));
+    StageOptions stage_options;
+    stage_options.last_position_only = !request.all_logits;
+    StageRunner runner(*device, stage_options);
+    StageCall call{variant, stages[g], groups[g], batch};
+    call.fields.hidden = hidden.get();
+    call.states = &states;
+    call.on_device = &there;
+    if (request.on_tap)
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+            const bool wanted =
+                request.taps.empty() || std::find(request.taps.begin(), request.taps.end(), tap) != request.taps.end();
+            if (!wanted) return {};
+            if (!is_remote()) return request.on_tap(tap, tensor);
+            GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
+            return request.on_tap(tap, host.tensor);
+        };
+    call.on_logits = [&](const Tensor & tensor) -> Status {
+        GNV_ASSIGN(HostTensor host, download_tensor(*device, tensor));
+        logits = std::move(host.memory);
+        return {};
+    };
+    return runner.run(call, arena.get(), arena_bytes);
+}
+
+Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
+    State & state = *state_;
+    GNV_TRY(check_sequence(sequence, 0, state.model().sizes(), state.past));
+    BatchInputs inputs = make_batch(&sequence, 1);
+    if (inputs.shape.segments != state.states.segments())
+        return fail(Code::invalid_argument, "the session runs ", state.states.segments(), " texts, ",
+                    inputs.shape.segments, " are given");
+    const int64_t length = inputs.shape.positions / inputs.shape.segments;
+    if (state.past + length > state.states.capacity())
+        return fail(Code::invalid_argument, "the caches hold ", state.states.capacity(), " positions, ",
+                    state.past + length, " are needed");
+    inputs.shape.cached = true;
+    inputs.shape.capacity = state.states.capacity();
+    inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
+    if (sequence.positions.empty())
+        for (int32_t & position : inputs.positions) position += int32_t(state.past);
+
+    GNV_TRY(state.device->synchronize()); // before memory is exchanged
+    GNV_TRY(state.make_room(inputs.shape, request.all_logits));
+    GNV_ASSIGN(const DeviceBatch there, state.inputs.upload(*state.device, inputs));
+    std::vector<float> logits;
+    for (size_t g = 0; g < state.groups.size(); g++) GNV_TRY(state.run_group(g, inputs, there, request, logits));
+    state.past += length;
+    return logits;
+}
+
+} // namespace gnv

@@ -1,0 +1,48 @@
+// A text model that is asked again and again, with caches: generation, and forward passes over single texts. Weights stay in
+// the memory of the device that computes when they fit the budget; else they stream through, group by group, for each call.
+#pragma once
+
+#include "run/text_pass.h"
+
+#include <memory>
+#include <vector>
+
+namespace gnv {
+
+struct SessionOptions {
+    int64_t segments = 1, capacity = 0; // texts at once, of at most so many positions each
+    uint64_t ram_bytes = 0;             // for weights and caches; 0: most of what is free
+    // Of a device with memory of its own, for everything; host memory then is what weights pass through. 0: most of what is
+    // free there.
+    uint64_t device_bytes = 0;
+};
+
+class TextSession {
+  public:
+    // Fails when a budget is too small, with the least that would do, and when the device cannot run the model.
+    static Result<std::unique_ptr<TextSession>> create(const TextVariant & variant, Backend & device,
+                                                       ThreadPool & threads, const SessionOptions & options);
+    ~TextSession();
+    bool weights_stay() const;
+    int64_t past() const; // positions seen so far, of each text
+    // Long texts run well in pieces of so many positions, the last of up to twice as many: activations stay small, and
+    // results are those of one piece. A multiple of 64.
+    int64_t piece() const;
+    void reset(); // forgets the texts
+
+    struct Request {
+        bool all_logits = false;     // of every position, not only the last of each text
+        Executor::OnTap on_tap = {}; // called in the order of the model, with host memory and F32 for numbers
+        std::vector<Tap> taps = {};  // those that it sees; empty: all
+    };
+    // Lets the texts go on by `sequence`: as many segments as the session has, of equal length. Returns logits
+    // [T or S, vocabulary].
+    Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
+
+  private:
+    struct State;
+    explicit TextSession(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+} // namespace gnv

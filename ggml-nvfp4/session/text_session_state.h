@@ -1,0 +1,61 @@
+// The inside of a TextSession, shared by its parts: text_session_plan.cpp decides what memory is for, text_session.cpp runs.
+#pragma once
+
+#include "core/memory.h"
+#include "run/device_inputs.h"
+#include "run/weight_reader.h"
+#include "session/text_session.h"
+
+#include <optional>
+#include <set>
+#include <tuple>
+
+namespace gnv {
+
+struct TextSession::State {
+    TextVariant variant;
+    Backend * device = nullptr;
+    ThreadPool * threads = nullptr;
+    SessionOptions options;
+    std::vector<std::vector<Stage>> stages; // by group
+    std::vector<WeightGroup> groups;
+    uint64_t weight_bytes = 0, largest_group = 0;
+
+    // Planned.
+    bool stay = false;
+    int64_t piece = 0;
+    uint64_t budget = 0; // of the device's memory; on the CPU without activations
+
+    TextStates states;
+    int64_t past = 0;
+    std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
+    DeviceMemory arena, hidden;
+    uint64_t arena_bytes = 0, hidden_bytes = 0;
+    DeviceInputs inputs;
+    std::set<std::tuple<int64_t, bool, bool>> roomy; // there is room for: positions, with a mask, logits of all
+
+    std::unique_ptr<WeightReader> reader; // for a device with memory of its own
+    std::optional<size_t> next;           // the group that it reads
+
+    ~State() { (void)device->synchronize(); } // nothing may be under way when memory goes
+    bool is_remote() const { return device->device().has_own_memory(); }
+    const TextModel & model() const { return *variant.model; }
+    BatchShape shape_of(int64_t positions) const; // of all texts together
+    BatchShape largest_piece() const;
+    uint64_t hidden_bytes_of(const BatchShape & shape) const;
+
+    uint64_t device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const; // all that it holds
+
+    Status cut_groups();
+    Status choose_plan();
+    Status choose_remote_plan();
+    Result<uint64_t> arena_bytes_of(const BatchShape & shape, bool all_logits) const;
+    Status allocate();
+    Status make_room(const BatchShape & shape, bool all_logits);
+
+    Status bring(size_t group);
+    Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
+                     std::vector<float> & logits);
+};
+
+} // namespace gnv

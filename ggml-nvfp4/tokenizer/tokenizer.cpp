@@ -1,0 +1,211 @@
+#include "tokenizer/tokenizer.h"
+
+#include "core/utf8.h"
+#include "formats/file.h"
+#include "tokenizer/piece_cache.h"
+#include "tokenizer/tokenizer_model.h"
+#include "tokenizer/unicode.h"
+
+namespace gnv {
+
+static constexpr uint64_t largest_file = 256 << 20; // published ones have up to 40 MB
+static constexpr size_t longest_text = size_t(1) << 30;
+static constexpr size_t longest_piece = size_t(32) << 20; // its merging needs forty times the memory
+
+// --- Loading --------------------------------------------------------------------------------------------------------------
+
+Result<Tokenizer> Tokenizer::load(const std::string & path) {
+    const std::string file = is_directory(path) ? join_path(path, "tokenizer.json") : path;
+    const std::string config_file = join_path(parent_path(file), "tokenizer_config.json");
+    GNV_ASSIGN(std::string json, read_file(file, largest_file));
+    std::string config;
+    if (path_exists(config_file)) {
+        GNV_ASSIGN(config, read_file(config_file, largest_file));
+    }
+    return parse(std::move(json), file, std::move(config), config_file);
+}
+
+Result<Tokenizer> Tokenizer::parse(std::string json, const std::string & name, std::string config,
+                                   const std::string & config_name) {
+    const auto model = std::make_shared<TokenizerModel>();
+    model->name = name;
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), name));
+    GNV_TRY(read_tokenizer_file(document.root(), *model));
+    if (!config.empty()) {
+        GNV_ASSIGN(const JsonDocument config_document, JsonDocument::parse(std::move(config), config_name));
+        GNV_TRY(read_tokenizer_config(config_document.root(), *model));
+    }
+    index_added_tokens(*model);
+    return Tokenizer(model);
+}
+
+// --- Tokens ---------------------------------------------------------------------------------------------------------------
+
+TokenId Tokenizer::vocab_size() const { return model_->vocabulary.size(); }
+
+bool Tokenizer::is_token(TokenId id) const { return model_->vocabulary.contains(id); }
+
+bool Tokenizer::is_special(TokenId id) const { return model_->vocabulary.is_special(id); }
+
+TokenId Tokenizer::find(std::string_view content) const {
+    for (const AddedToken & token : model_->added_tokens)
+        if (token.content == content) return token.id;
+    return model_->vocabulary.find_bytes(content);
+}
+
+const TokenRoles & Tokenizer::roles() const { return model_->roles; }
+
+Result<std::string> Tokenizer::decode_bytes(std::span<const TokenId> ids, bool skip_special) const {
+    std::string bytes;
+    for (size_t i = 0; i < ids.size(); i++) {
+        if (!is_token(ids[i]))
+            return fail(Code::invalid_argument, "the id ", ids[i], " at position ", i, " is not a token of ",
+                        model_->name, ", whose ids end at ", vocab_size() - 1);
+        if (!skip_special || !is_special(ids[i])) bytes += model_->vocabulary.bytes(ids[i]);
+    }
+    return bytes;
+}
+
+Result<std::string> Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
+    GNV_ASSIGN(const std::string bytes, decode_bytes(ids, skip_special));
+    return utf8_lossy(bytes);
+}
+
+// --- Encoding -------------------------------------------------------------------------------------------------------------
+
+struct Encoder::State {
+    explicit State(std::shared_ptr<const TokenizerModel> tokenizer_model)
+        : model(std::move(tokenizer_model)), merger(model->merges, model->byte_tokens) {}
+
+    // Each step hands its parts to the next one; the last appends to `ids`.
+    Status encode_text(std::string_view text, bool parse_added_tokens);
+    Status encode_stretch(std::string_view text, bool parse_added_tokens);
+    Status encode_pieces(std::string_view text, size_t pattern);
+    Status encode_piece(std::string_view piece);
+    void merge_piece(std::string_view piece);
+    bool has_enough() const { return ids->size() - ids_before >= max_ids; }
+
+    std::shared_ptr<const TokenizerModel> model;
+    Merger merger;
+    MatchMemory match_memory;
+    PieceCache cache;
+    std::string normalized;
+    std::vector<TokenId> * ids = nullptr; // of the running call
+    size_t ids_before = 0;                // it came with
+    size_t max_ids = 0;
+};
+
+Encoder::Encoder(const Tokenizer & tokenizer) : state_(std::make_unique<State>(tokenizer.model_)) {}
+Encoder::Encoder(Encoder &&) noexcept = default;
+Encoder & Encoder::operator=(Encoder &&) noexcept = default;
+Encoder::~Encoder() = default;
+
+Status Encoder::encode(std::string_view text, std::vector<TokenId> & ids, const EncodeOptions & options) {
+    if (!state_->match_memory.ok()) return Status(Code::out_of_memory, "not enough memory for matching patterns");
+    if (text.size() > longest_text)
+        return fail(Code::unsupported, "a text of ", bytes_text(text.size()), "; at most ", bytes_text(longest_text),
+                    " are encoded at once");
+    const size_t valid = utf8_valid_prefix(text);
+    if (valid < text.size()) return fail(Code::format, "the text is not valid UTF-8 at byte ", valid);
+    const size_t before = ids.size();
+    state_->ids = &ids;
+    state_->ids_before = before;
+    state_->max_ids = options.max_ids;
+    Status status = state_->encode_text(text, options.parse_added_tokens);
+    if (!status.ok()) ids.resize(before);
+    if (ids.size() - before > options.max_ids) ids.resize(before + options.max_ids);
+    return status;
+}
+
+Result<std::vector<TokenId>> Encoder::encode(std::string_view text, const EncodeOptions & options) {
+    std::vector<TokenId> ids;
+    GNV_TRY(encode(text, ids, options));
+    return ids;
+}
+
+Status Encoder::State::encode_text(std::string_view text, bool parse_added_tokens) {
+    if (!parse_added_tokens || model->raw_tokens.empty()) return encode_stretch(text, parse_added_tokens);
+    std::vector<TextPart> parts;
+    model->raw_tokens.split(text, parts);
+    for (const TextPart & part : parts) {
+        if (has_enough()) break;
+        if (part.token != no_token) {
+            ids->push_back(part.token);
+        } else {
+            GNV_TRY(encode_stretch(text.substr(part.begin, part.end - part.begin), true));
+        }
+    }
+    return {};
+}
+
+Status Encoder::State::encode_stretch(std::string_view text, bool parse_added_tokens) {
+    if (model->nfc) text = nfc(text, normalized);
+    if (!parse_added_tokens || model->normalized_tokens.empty()) return encode_pieces(text, 0);
+    std::vector<TextPart> parts;
+    model->normalized_tokens.split(text, parts);
+    for (const TextPart & part : parts) {
+        if (has_enough()) break;
+        if (part.token != no_token) {
+            ids->push_back(part.token);
+        } else {
+            GNV_TRY(encode_pieces(text.substr(part.begin, part.end - part.begin), 0));
+        }
+    }
+    return {};
+}
+
+// Every match of a pattern is a piece, and so is what lies between two matches.
+Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
+    if (pattern == model->patterns.size()) return encode_piece(text);
+    const auto next = [&](size_t begin, size_t end) {
+        return begin == end ? Status() : encode_pieces(text.substr(begin, end - begin), pattern + 1);
+    };
+    size_t done = 0, from = 0; // text already in pieces; where to look for the next match
+    bool matched_before = false;
+    while (from <= text.size()) {
+        if (has_enough()) return {};
+        GNV_ASSIGN(const Match match, model->patterns[pattern].find(text, from, match_memory));
+        if (!match.found) break;
+        if (match.begin == match.end && matched_before && match.begin == done) {
+            size_t bytes = 1; // nothing again at the end of the last match: look from the next character on
+            if (from < text.size()) utf8_decode(text, from, bytes);
+            from += bytes;
+            continue;
+        }
+        GNV_TRY(next(done, match.begin));
+        GNV_TRY(next(match.begin, match.end));
+        done = from = match.end;
+        matched_before = true;
+    }
+    return next(done, text.size());
+}
+
+Status Encoder::State::encode_piece(std::string_view piece) {
+    if (piece.size() > longest_piece)
+        return fail(Code::unsupported, "a single piece of ", bytes_text(piece.size()), "; at most ",
+                    bytes_text(longest_piece), " are merged at once");
+    if (piece.size() > PieceCache::longest_piece) {
+        merge_piece(piece);
+        return {};
+    }
+    PieceCache::Slot & slot = cache.slot(piece);
+    if (slot.holds_piece()) {
+        slot.append_to(*ids);
+        return {};
+    }
+    const size_t before = ids->size();
+    merge_piece(piece);
+    slot.keep(ids->data() + before, ids->size() - before);
+    return {};
+}
+
+void Encoder::State::merge_piece(std::string_view piece) {
+    const TokenId whole = model->ignore_merges ? model->vocabulary.find_bytes(piece) : no_token;
+    if (whole != no_token && whole < model->trained_size) {
+        ids->push_back(whole);
+    } else {
+        merger.merge(piece, *ids);
+    }
+}
+
+} // namespace gnv
