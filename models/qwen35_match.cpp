@@ -1,4 +1,5 @@
 #include "models/qwen35.h"
+#include "models/qwen35_names.h"
 
 namespace gnv {
 
@@ -97,6 +98,7 @@ Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint
 
     ModelLayout layout;
     layout.family = mlp == Qwen35Mlp::dense ? "qwen3_5" : "qwen3_5_moe";
+    layout.names = &qwen35::names;
     layout.notes = config.notes;
     layout.layer_count = int64_t(config.layers.size());
     layout.expert_count = config.experts;

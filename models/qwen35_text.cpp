@@ -1,12 +1,19 @@
-// The text model of the Qwen3.5 family as stages of ops. Formulas: graph/ops.h; which module makes what: graph/text_model.h.
-#include "model/text_model.h"
+// The text model of the Qwen3.5 family as stages of ops. Formulas: graph/ops.h; which module makes what: qwen35_names.h.
+#include "model/block_writer.h"
 #include "models/qwen35.h"
+#include "models/qwen35_names.h"
 
 #include <cmath>
 
 namespace gnv {
 
+using namespace qwen35;
+
 namespace {
+
+// Kept between stages: the residual stream; the sum over the experts that ran so far, of those that the position chose; and
+// what the router chose.
+enum TextField : Field { hidden = hidden_field, routed, router_weights, router_indices };
 
 class Qwen35Text final : public TextModel {
   public:
@@ -19,8 +26,15 @@ class Qwen35Text final : public TextModel {
         sizes_.max_positions = config_.max_positions;
     }
     const TextModelSizes & sizes() const override { return sizes_; }
+    const ModelNames & names() const override { return qwen35::names; }
+    std::vector<FieldSpec> fields() const override;
     std::vector<Stage> block_stages(int32_t layer) const override;
     std::vector<WeightRef> stage_weights(const Stage & stage) const override;
+    StageFields stage_fields(const Stage & stage) const override;
+    std::vector<StageInput> stage_inputs(const Stage & stage) const override;
+    int32_t block_kind(const Stage & stage) const override {
+        return stage.layer >= 0 && is_full_attention(stage.layer) ? 1 : 0;
+    }
     std::vector<StateSpec> states(int32_t layer) const override;
     void build(const Stage & stage, StageBuilder & builder) const override;
 
@@ -96,6 +110,47 @@ std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
     return refs;
 }
 
+// --- What passes between stages -----------------------------------------------------------------------------------------------
+
+std::vector<FieldSpec> Qwen35Text::fields() const {
+    return {{"hidden", config_.hidden, DType::f32, true},
+            {"routed", config_.hidden},
+            {"router weights", config_.experts_per_token},
+            {"router indices", config_.experts_per_token, DType::i32}};
+}
+
+StageFields Qwen35Text::stage_fields(const Stage & stage) const {
+    constexpr FieldSet stream = field_bit(hidden), sum = field_bit(routed),
+                       choice = field_bit(router_weights) | field_bit(router_indices);
+    switch (stage.kind) {
+    case StageKind::embed: return {0, stream};
+    case StageKind::mixer: return {stream, stream};
+    case StageKind::route: return {stream, choice};
+    case StageKind::experts: return {stream | choice | (stage.first_expert > 0 ? sum : 0), sum};
+    case StageKind::combine: return {stream | (has_experts() ? sum : 0), stream, sum | choice};
+    case StageKind::head: return {stream};
+    }
+    return {};
+}
+
+std::vector<StageInput> Qwen35Text::stage_inputs(const Stage & stage) const {
+    const int64_t H = config_.hidden, I = config_.intermediate;
+    switch (stage.kind) {
+    case StageKind::mixer:
+        if (is_full_attention(stage.layer))
+            return {{mixer_input, H}, {attention_out_input, config_.attention_heads * config_.head}};
+        return {{mixer_input, H}, {linear_attention_out_input, config_.value_heads * config_.value_head}};
+    case StageKind::route: return {{mlp_input, H}, {chosen_experts, 1, config_.experts, 0, config_.experts}};
+    case StageKind::experts:
+        return {
+            {expert_down_input, config_.expert_intermediate, config_.experts, stage.first_expert, stage.expert_count}};
+    case StageKind::combine:
+        if (has_experts()) return {{shared_down_input, config_.shared_intermediate}};
+        return {{mlp_input, H}, {mlp_down_input, I}};
+    default: return {};
+    }
+}
+
 enum FullState : int32_t { cached_keys, cached_values };
 enum LinearState : int32_t { convolution_history, delta_memory };
 
@@ -111,11 +166,11 @@ std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
 
 // --- Building -----------------------------------------------------------------------------------------------------------------
 
-// One block's values under construction. T positions, H hidden.
-class BlockWriter {
+// H hidden.
+class TextWriter : public BlockWriter {
   public:
-    BlockWriter(const Qwen35Config & config, StageBuilder & builder, int32_t layer)
-        : config_(config), b_(builder), g_(builder.graph), layer_(layer) {}
+    TextWriter(const Qwen35Config & config, StageBuilder & builder, const Stage & stage)
+        : BlockWriter(qwen35::names, builder, stage), config_(config) {}
 
     ValueId embed();
     ValueId full_attention(ValueId x);
@@ -128,119 +183,33 @@ class BlockWriter {
     ValueId dense_mlp(ValueId h);
     ValueId head(ValueId x);
 
-    ValueId norm(ValueId x, Role role, Site site, float weight_offset = 1) {
-        const RmsNormParams params = {float(config_.norm_epsilon), weight_offset};
-        return tapped(g_.add(params, {x, weight({role, layer_})}, name(site)), site);
-    }
-    ValueId tapped(ValueId value, Site site) {
-        g_.tap(value, {is_outside(site) ? -1 : layer_, int32_t(site)});
-        return value;
-    }
-    ValueId add(ValueId a, ValueId b, Site site) { return g_.add(AddParams{}, {a, b}, name(site)); }
-    ValueId maxima(Observed observed, int32_t first_group, int32_t groups) {
-        const ValueId total = g_.state(observed_name(observed), DType::f32, {groups});
-        b_.bound_totals.push_back({layer_, observed, first_group, groups, total, Statistic::maximum});
-        return total;
-    }
-    void observe(ValueId x, Observed observed, int32_t first_group = 0, int32_t groups = 1,
-                 ValueId offsets = no_value) {
-        if (!b_.observe) return;
-        const ValueId total = maxima(observed, first_group, groups);
-        g_.add(ObserveParams{Statistic::maximum, groups}, {x, total, offsets}, where(observed_name(observed)));
-        if (!b_.observe_magnitudes) return;
-        const ValueId bins = g_.state("magnitudes", DType::i64, {groups, magnitude_bins});
-        b_.bound_totals.push_back({layer_, observed, first_group, groups, bins, Statistic::magnitudes});
-        g_.add(ObserveParams{Statistic::magnitudes, groups}, {x, bins, offsets}, where(observed_name(observed)));
-    }
-
-    // SiLU(gate) * up, observed: in the same pass where nothing but the maximum is asked for.
-    ValueId activation(ValueId gate, ValueId up, const char * what, Observed observed, int32_t first_group = 0,
-                       int32_t groups = 1, ValueId offsets = no_value) {
-        if (b_.observe && !b_.observe_magnitudes)
-            return g_.add(SiluMulParams{groups}, {gate, up, maxima(observed, first_group, groups), offsets},
-                          where(what));
-        const ValueId a = g_.add(SiluMulParams{}, {gate, up, no_value, no_value}, where(what));
-        observe(a, observed, first_group, groups, offsets);
-        return a;
-    }
+    ValueId norm(ValueId x, Role role, Site site) { return rms_norm(x, role, site, {float(config_.norm_epsilon), 1}); }
 
   private:
-    static bool is_outside(Site site) { return site == Site::embed || site == Site::norm || site == Site::logits; }
-    std::string where(const char * what) const { return concat("layer ", layer_, " ", what); }
-    std::string name(Site site) const { return tap_name({is_outside(site) ? -1 : layer_, int32_t(site)}); }
-
-    ValueId weight(const WeightRef & ref) {
-        const Result<WeightSpec> spec = b_.weights.spec(ref);
-        if (!spec.ok()) {
-            g_.refuse(Status(spec.status().code(), spec.status().message()));
-            return g_.weight(role_traits(ref.role).name, DType::f32, {1});
-        }
-        const ValueId value = g_.weight(role_traits(ref.role).name, spec.value().dtype, spec.value().shape);
-        b_.bound_weights.push_back({ref, value, false});
-        return value;
-    }
-    ValueId input_scale(const WeightRef & ref) {
-        const Result<WeightSpec> spec = b_.weights.spec(ref);
-        if (!b_.quantize_inputs || !spec.ok()) return no_value;
-        if (b_.input_scales ? !b_.input_scales->has(ref.role, ref.layer) : !spec.value().has_input_scale)
-            return no_value;
-        const ValueId value = g_.weight("input scale", DType::f32, {std::max(ref.expert_count, 1)});
-        b_.bound_weights.push_back({ref, value, true});
-        return value;
-    }
-    ValueId linear(ValueId x, Role role, Site site) {
-        const WeightRef ref = {role, layer_};
-        return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref)}, name(site)), site);
-    }
-    // Of a stage's experts.
     ValueId grouped(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
                     GroupedLinearParams::Row row) {
-        const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
-        const GroupedLinearParams params = {row, config_.experts_per_token};
-        return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
-    }
-    ValueId state(int32_t index, const char * state_name, Shape shape) {
-        if (!b_.batch.cached) return no_value;
-        const ValueId value = g_.state(state_name, DType::f32, shape);
-        b_.bound_states.push_back({layer_, index, value});
-        return value;
-    }
-    ValueId positions() { return batch_input(b_.positions, "positions", DType::i32, {3, b_.batch.positions}); }
-    ValueId segments() { return batch_input(b_.segments, "segments", DType::i32, {b_.batch.segments + 1}); }
-    ValueId mask() {
-        return b_.batch.masked ? batch_input(b_.mask, "mask", DType::u8, {b_.batch.positions}) : no_value;
-    }
-    ValueId past() {
-        return b_.batch.cached ? batch_input(b_.past, "past", DType::i32, {b_.batch.segments}) : no_value;
-    }
-    ValueId batch_input(ValueId & value, const char * input_name, DType dtype, Shape shape) {
-        if (value == no_value) value = g_.input(input_name, dtype, shape);
-        return value;
+        return grouped_linear(x, role, stage, slots, offsets, {row, config_.experts_per_token});
     }
 
     const Qwen35Config & config_;
-    StageBuilder & b_;
-    Graph & g_;
-    const int32_t layer_;
 };
 
-ValueId BlockWriter::embed() {
-    const ValueId ids = batch_input(b_.ids, "ids", DType::i32, {b_.batch.positions});
-    return tapped(g_.add(EmbeddingParams{}, {ids, weight({Role::embedding})}, "embed"), Site::embed);
+ValueId TextWriter::embed() {
+    return tapped(g_.add(EmbeddingParams{}, {ids(), weight({Role::embedding})}, "embed"), site_embed);
 }
 
-ValueId BlockWriter::full_attention(ValueId x) {
+ValueId TextWriter::full_attention(ValueId x) {
     const int64_t T = b_.batch.positions, S = b_.batch.segments, D = config_.head;
     const int64_t query_heads = config_.attention_heads, key_heads = config_.kv_heads;
-    const ValueId h = norm(x, Role::input_norm, Site::input_layernorm); // [T, H]
-    observe(h, Observed::mixer_input);
+    const ValueId h = norm(x, Role::input_norm, site_input_layernorm); // [T, H]
+    observe(h, mixer_input);
     // Each query head is followed by its gate.
-    ValueId q_gate = linear(h, Role::attention_q, Site::self_attn_q_proj); // [T, heads * 2 D]
-    ValueId k = linear(h, Role::attention_k, Site::self_attn_k_proj);      // [T, kv heads * D]
-    const ValueId v = linear(h, Role::attention_v, Site::self_attn_v_proj);
+    ValueId q_gate = linear(h, Role::attention_q, site_self_attn_q_proj); // [T, heads * 2 D]
+    ValueId k = linear(h, Role::attention_k, site_self_attn_k_proj);      // [T, kv heads * D]
+    const ValueId v = linear(h, Role::attention_v, site_self_attn_v_proj);
     q_gate = g_.reshape(q_gate, {T * query_heads, 2 * D});
-    ValueId q = norm(q_gate, Role::attention_q_norm, Site::self_attn_q_norm); // [T * heads, D]
-    k = norm(g_.reshape(k, {T * key_heads, D}), Role::attention_k_norm, Site::self_attn_k_norm);
+    ValueId q = norm(q_gate, Role::attention_q_norm, site_self_attn_q_norm); // [T * heads, D]
+    k = norm(g_.reshape(k, {T * key_heads, D}), Role::attention_k_norm, site_self_attn_k_norm);
     RopeParams rope;
     rope.head = D;
     rope.rotary = config_.rotary;
@@ -255,28 +224,28 @@ ValueId BlockWriter::full_attention(ValueId x) {
     ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
     o = g_.reshape(o, {T, query_heads * D});
-    observe(o, Observed::attention_out_input);
-    o = linear(o, Role::attention_o, Site::self_attn_o_proj); // [T, H]
-    return tapped(o, Site::self_attn);
+    observe(o, attention_out_input);
+    o = linear(o, Role::attention_o, site_self_attn_o_proj); // [T, H]
+    return tapped(o, site_self_attn);
 }
 
-ValueId BlockWriter::linear_attention(ValueId x) {
+ValueId TextWriter::linear_attention(ValueId x) {
     const int64_t T = b_.batch.positions, S = b_.batch.segments;
     const int64_t value_heads = config_.value_heads, D = config_.value_head;
-    ValueId h = norm(x, Role::input_norm, Site::input_layernorm); // [T, H]
+    ValueId h = norm(x, Role::input_norm, site_input_layernorm); // [T, H]
     if (b_.batch.masked) h = g_.add(MaskRowsParams{}, {h, mask()}, where("mask"));
-    observe(h, Observed::mixer_input);
-    const ValueId qkv = linear(h, Role::linear_attention_in_qkv, Site::linear_attn_in_proj_qkv); // [T, C]
-    const ValueId z = linear(h, Role::linear_attention_in_z, Site::linear_attn_in_proj_z);       // [T, Hv * Dv]
-    const ValueId b = linear(h, Role::linear_attention_in_b, Site::linear_attn_in_proj_b);       // [T, Hv]
-    const ValueId a = linear(h, Role::linear_attention_in_a, Site::linear_attn_in_proj_a);       // [T, Hv]
+    observe(h, mixer_input);
+    const ValueId qkv = linear(h, Role::linear_attention_in_qkv, site_linear_attn_in_proj_qkv); // [T, C]
+    const ValueId z = linear(h, Role::linear_attention_in_z, site_linear_attn_in_proj_z);       // [T, Hv * Dv]
+    const ValueId b = linear(h, Role::linear_attention_in_b, site_linear_attn_in_proj_b);       // [T, Hv]
+    const ValueId a = linear(h, Role::linear_attention_in_a, site_linear_attn_in_proj_a);       // [T, Hv]
     if (!g_.status().ok()) return no_value;
     const int64_t channels = g_.value(qkv).shape[1];
     const ValueId history = state(convolution_history, "history", {S, config_.convolution - 1, channels});
     const ValueId u =
         tapped(g_.add(CausalConvParams{}, {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
-                      name(Site::linear_attn_conv1d)),
-               Site::linear_attn_conv1d); // [T, C]
+                      name(site_linear_attn_conv1d)),
+               site_linear_attn_conv1d); // [T, C]
     GatedDeltaNetParams delta;
     delta.key_heads = config_.key_heads;
     delta.value_heads = value_heads;
@@ -291,28 +260,26 @@ ValueId BlockWriter::linear_attention(ValueId x) {
     o = tapped(g_.add(gate,
                       {g_.reshape(o, {T * value_heads, D}), weight({Role::linear_attention_norm, layer_}),
                        g_.reshape(z, {T * value_heads, D})},
-                      name(Site::linear_attn_norm)),
-               Site::linear_attn_norm);
+                      name(site_linear_attn_norm)),
+               site_linear_attn_norm);
     o = g_.reshape(o, {T, value_heads * D});
-    observe(o, Observed::linear_attention_out_input);
-    o = linear(o, Role::linear_attention_out, Site::linear_attn_out_proj); // [T, H]
-    return tapped(o, Site::linear_attn);
+    observe(o, linear_attention_out_input);
+    o = linear(o, Role::linear_attention_out, site_linear_attn_out_proj); // [T, H]
+    return tapped(o, site_linear_attn);
 }
 
-void BlockWriter::route(ValueId h) {
-    observe(h, Observed::mlp_input);
-    const ValueId logits = linear(h, Role::router, Site::mlp_gate); // [T, E]
-    b_.router_weights =
-        tapped(g_.add(RouterParams{config_.experts_per_token}, {logits}, name(Site::mlp_gate_1)), Site::mlp_gate_1);
-    b_.router_indices = tapped(g_.second(b_.router_weights), Site::mlp_gate_2);
-    if (!b_.observe) return;
-    const ValueId counts = g_.state("tokens per expert", DType::i64, {config_.experts});
-    b_.bound_counts.push_back({layer_, counts});
-    g_.add(CountExpertsParams{}, {b_.router_indices, mask(), counts}, where("tokens per expert"));
+void TextWriter::route(ValueId h) {
+    observe(h, mlp_input);
+    const ValueId logits = linear(h, Role::router, site_mlp_gate); // [T, E]
+    const ValueId weights =
+        tapped(g_.add(RouterParams{config_.experts_per_token}, {logits}, name(site_mlp_gate_1)), site_mlp_gate_1);
+    b_.fields[router_weights] = weights;
+    b_.fields[router_indices] = tapped(g_.second(weights), site_mlp_gate_2);
+    count_experts(b_.fields[router_indices], chosen_experts, int32_t(config_.experts));
 }
 
 // The inputs of the experts' down projections, for each slot [n, I]; every expert of the stage sees every token.
-ValueId BlockWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
+ValueId TextWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
     // Tiles bound the memory of the wide products.
     const auto tile = int32_t(std::min<int64_t>(b_.expert_tile, stage.expert_count));
     ValueId chosen = no_value;
@@ -325,7 +292,7 @@ ValueId BlockWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots
             return product;
         };
         const ValueId gate = wide(Role::expert_gate), up = wide(Role::expert_up);
-        const ValueId a = activation(gate, up, "expert activation", Observed::expert_down_input, first, count);
+        const ValueId a = activation(gate, up, "expert activation", expert_down_input, first, count);
         chosen = g_.add(ExpertGatherParams{done, count, config_.experts_per_token}, {a, slots, offsets, chosen},
                         where("chosen of expert activation"));
     }
@@ -333,84 +300,81 @@ ValueId BlockWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots
 }
 
 // The same where experts see what is routed to them.
-ValueId BlockWriter::inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
+ValueId TextWriter::inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
     const ValueId gate = grouped(h, Role::expert_gate, stage, slots, offsets, GroupedLinearParams::Row::token);
     const ValueId up = grouped(h, Role::expert_up, stage, slots, offsets, GroupedLinearParams::Row::token);
-    return activation(gate, up, "expert activation", Observed::expert_down_input, stage.first_expert,
-                      stage.expert_count, offsets);
+    return activation(gate, up, "expert activation", expert_down_input, stage.first_expert, stage.expert_count,
+                      offsets);
 }
 
-ValueId BlockWriter::routed_experts(ValueId h, const Stage & stage) {
-    const ValueId slots =
-        g_.add(ExpertOrderParams{stage.first_expert, stage.expert_count}, {b_.router_indices}, where("expert order"));
+ValueId TextWriter::routed_experts(ValueId h, const Stage & stage) {
+    const ValueId slots = g_.add(ExpertOrderParams{stage.first_expert, stage.expert_count}, {b_.fields[router_indices]},
+                                 where("expert order"));
     const ValueId offsets = g_.second(slots);
     const ValueId a = b_.expert_tokens == ExpertTokens::all ? inputs_of_all(h, stage, slots, offsets)
                                                             : inputs_of_routed(h, stage, slots, offsets);
     const ValueId y = // [n, H]
         grouped(a, Role::expert_down, stage, slots, offsets, GroupedLinearParams::Row::own);
-    const ValueId sum = g_.add(ExpertCombineParams{}, {b_.routed, y, slots, offsets, b_.router_weights},
-                               name(Site::mlp_experts)); // [T, H]
+    const ValueId sum = g_.add(ExpertCombineParams{}, {b_.fields[routed], y, slots, offsets, b_.fields[router_weights]},
+                               name(site_mlp_experts)); // [T, H]
     const bool complete = stage.first_expert + stage.expert_count == config_.experts;
-    return complete ? tapped(sum, Site::mlp_experts) : sum;
+    return complete ? tapped(sum, site_mlp_experts) : sum;
 }
 
-ValueId BlockWriter::shared_expert(ValueId h) {
-    const ValueId gate = linear(h, Role::shared_expert_gate_proj, Site::mlp_shared_expert_gate_proj); // [T, I]
-    const ValueId up = linear(h, Role::shared_expert_up, Site::mlp_shared_expert_up_proj);
-    const ValueId a = activation(gate, up, "shared expert activation", Observed::shared_down_input);
+ValueId TextWriter::shared_expert(ValueId h) {
+    const ValueId gate = linear(h, Role::shared_expert_gate_proj, site_mlp_shared_expert_gate_proj); // [T, I]
+    const ValueId up = linear(h, Role::shared_expert_up, site_mlp_shared_expert_up_proj);
+    const ValueId a = activation(gate, up, "shared expert activation", shared_down_input);
     const ValueId y =
-        tapped(linear(a, Role::shared_expert_down, Site::mlp_shared_expert_down_proj), Site::mlp_shared_expert);
-    const ValueId opening = linear(h, Role::shared_expert_gate, Site::mlp_shared_expert_gate); // [T, 1]
+        tapped(linear(a, Role::shared_expert_down, site_mlp_shared_expert_down_proj), site_mlp_shared_expert);
+    const ValueId opening = linear(h, Role::shared_expert_gate, site_mlp_shared_expert_gate); // [T, 1]
     return g_.add(SigmoidGateParams{0}, {y, opening}, where("shared expert gate"));
 }
 
-ValueId BlockWriter::dense_mlp(ValueId h) {
-    observe(h, Observed::mlp_input);
-    const ValueId gate = linear(h, Role::mlp_gate, Site::mlp_gate_proj); // [T, I]
-    const ValueId up = linear(h, Role::mlp_up, Site::mlp_up_proj);
-    const ValueId a = activation(gate, up, "mlp activation", Observed::mlp_down_input);
-    return linear(a, Role::mlp_down, Site::mlp_down_proj);
+ValueId TextWriter::dense_mlp(ValueId h) {
+    observe(h, mlp_input);
+    const ValueId gate = linear(h, Role::mlp_gate, site_mlp_gate_proj); // [T, I]
+    const ValueId up = linear(h, Role::mlp_up, site_mlp_up_proj);
+    const ValueId a = activation(gate, up, "mlp activation", mlp_down_input);
+    return linear(a, Role::mlp_down, site_mlp_down_proj);
 }
 
-ValueId BlockWriter::head(ValueId x) {
+ValueId TextWriter::head(ValueId x) {
     if (b_.last_position_only) {
-        const ValueId rows = batch_input(b_.last_positions, "last positions", DType::i32, {b_.batch.segments});
-        x = g_.add(EmbeddingParams{}, {rows, x}, "last hidden states"); // [S, H]
+        x = g_.add(EmbeddingParams{}, {last_positions(), x}, "last hidden states"); // [S, H]
     }
-    const ValueId h = norm(x, Role::final_norm, Site::norm);
-    return linear(h, Role::lm_head, Site::logits);
+    const ValueId h = norm(x, Role::final_norm, site_norm);
+    return linear(h, Role::lm_head, site_logits);
 }
 
 void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
-    BlockWriter block(config_, builder, stage.layer);
-    const auto mlp_input = [&] { // once for all stages of a block that share a graph
-        if (builder.mlp_input == no_value)
-            builder.mlp_input = block.norm(builder.hidden, Role::post_attention_norm, Site::post_attention_layernorm);
-        return builder.mlp_input;
+    TextWriter block(config_, builder, stage);
+    ValueId & stream = builder.fields[hidden];
+    const auto normed = [&] { // once for all stages of a block that share a graph
+        if (builder.shared == no_value)
+            builder.shared = block.norm(stream, Role::post_attention_norm, site_post_attention_layernorm);
+        return builder.shared;
     };
     switch (stage.kind) {
-    case StageKind::embed: builder.hidden = block.embed(); break;
+    case StageKind::embed: stream = block.embed(); break;
     case StageKind::mixer: {
-        const ValueId mixed = is_full_attention(stage.layer) ? block.full_attention(builder.hidden)
-                                                             : block.linear_attention(builder.hidden);
-        builder.hidden = block.add(builder.hidden, mixed, Site::block);
+        const ValueId mixed =
+            is_full_attention(stage.layer) ? block.full_attention(stream) : block.linear_attention(stream);
+        stream = block.add(stream, mixed, site_block);
         break;
     }
-    case StageKind::route: block.route(mlp_input()); break;
-    case StageKind::experts: builder.routed = block.routed_experts(mlp_input(), stage); break;
+    case StageKind::route: block.route(normed()); break;
+    case StageKind::experts: builder.fields[routed] = block.routed_experts(normed(), stage); break;
     case StageKind::combine: {
-        const ValueId h = mlp_input();
-        ValueId y;
-        if (has_experts()) {
-            y = block.add(builder.routed, block.shared_expert(h), Site::mlp);
-        } else {
-            y = block.dense_mlp(h);
-        }
-        builder.hidden = block.tapped(block.add(builder.hidden, block.tapped(y, Site::mlp), Site::block), Site::block);
-        builder.mlp_input = builder.routed = builder.router_weights = builder.router_indices = no_value;
+        const ValueId h = normed();
+        const ValueId y =
+            has_experts() ? block.add(builder.fields[routed], block.shared_expert(h), site_mlp) : block.dense_mlp(h);
+        stream = block.tapped(block.add(stream, block.tapped(y, site_mlp), site_block), site_block);
+        builder.shared = builder.fields[routed] = no_value;
+        builder.fields[router_weights] = builder.fields[router_indices] = no_value;
         break;
     }
-    case StageKind::head: builder.logits = block.head(builder.hidden); break;
+    case StageKind::head: builder.logits = block.head(stream); break;
     }
 }
 

@@ -2,6 +2,7 @@
 #include "model/model_def.h"
 #include "model/text_model.h"
 #include "models/qwen35.h"
+#include "models/qwen35_names.h"
 
 namespace gnv {
 
@@ -37,6 +38,8 @@ constexpr FamilyName family_names[] = {
     {"qwen3_5", &qwen35<Qwen35Mlp::dense>},
     {"qwen3_5_text", &qwen35<Qwen35Mlp::dense>},
 };
+
+constexpr const ModelNames * all_names[] = {&qwen35::names};
 
 // Where tools of the field note that a checkpoint is quantized.
 constexpr const char * quantization_keys[] = {"quantization_config", "compression_config", "quantization"};
@@ -103,6 +106,12 @@ Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & che
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
     if (accept == Accept::source) GNV_TRY(refuse_quantized_config(config));
     return family->match_model(config, checkpoint, accept);
+}
+
+const ModelNames * find_names_with_input(std::string_view name) {
+    for (const ModelNames * const names : all_names)
+        if (names->find_input(name) >= 0) return names;
+    return nullptr;
 }
 
 Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config) {

@@ -58,7 +58,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         const TextVariant variant = model->variant(precision);
         GNV_ASSIGN(model->taps, list_taps(variant, 1));
         model->tap_positions = 1;
-        for (const TapInfo & tap : model->taps) model->tap_names.push_back(tap_name(tap.tap));
+        for (const TapInfo & tap : model->taps)
+            model->tap_names.push_back(tap_name(model->open->model->names(), tap.tap));
         const SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
         GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
         *out = model.release();
@@ -140,7 +141,7 @@ gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positi
 gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap) {
     return call(model, [&]() -> Status {
         if (!name || !tap) return Status(Code::invalid_argument, "gnv_model_find_tap: an argument is NULL");
-        GNV_ASSIGN(*tap, find_tap(model->taps, name, model->open->model->sizes().layers));
+        GNV_ASSIGN(*tap, find_tap(model->taps, name, *model->open->model));
         return {};
     });
 }
@@ -176,16 +177,16 @@ static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv
         return Status(Code::invalid_argument, "gnv_model_forward: tap_names is NULL");
     for (size_t i = 0; i < options.tap_count; i++) {
         if (!options.tap_names[i]) return fail(Code::invalid_argument, "gnv_model_forward: tap_names[", i, "] is NULL");
-        GNV_ASSIGN(const size_t found, find_tap(model.taps, options.tap_names[i], model.open->model->sizes().layers));
+        GNV_ASSIGN(const size_t found, find_tap(model.taps, options.tap_names[i], *model.open->model));
         wanted.push_back(model.taps[found].tap);
     }
     return wanted;
 }
 
-static Executor::OnTap tap_caller(const gnv_forward_options & options) {
+static Executor::OnTap tap_caller(const gnv_model_t & model, const gnv_forward_options & options) {
     if (!options.tap) return {};
-    return [&options](const Tap & tap, const Tensor & tensor) -> Status {
-        const std::string name = tap_name(tap);
+    return [&](const Tap & tap, const Tensor & tensor) -> Status {
+        const std::string name = tap_name(model.open->model->names(), tap);
         const gnv_activation activation = make_activation(name.c_str(), tensor.dtype, tensor.shape, tensor.data);
         if (options.tap(options.user, &activation) == 0) return {};
         return Status(Code::cancelled, "stopped on request; the model is at the start of a text again");
@@ -211,7 +212,7 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
         TextSequence sequence;
         sequence.ids.assign(ids, ids + count);
         Result<std::vector<float>> result =
-            model->session->run(sequence, {options.all_logits != 0, tap_caller(options), std::move(wanted)});
+            model->session->run(sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted)});
         if (!result.ok()) return forget_text(*model, result.take_status());
         if (logits) std::copy(result.value().begin(), result.value().end(), logits);
         if (written) *written = logits ? result.value().size() : 0;

@@ -1,5 +1,5 @@
-// Statistics of activations. Magnitudes are compared as integers, which also shows NaN and Inf; sums of a value that is
-// not finite are not finite ever after, so looking at the sums suffices. Which row it was is asked only then.
+// Statistics of activations: fast loops for those that have one, the definition for others. Magnitudes are compared as
+// integers, which also shows NaN and Inf; which row it was is asked only then.
 #include "cpu/row_kernels.h"
 
 #include <cmath>
@@ -23,7 +23,7 @@ Status find_bad(KernelCall & call, const GroupedRows & observed) {
         return fail(Code::bad_value, "feature ", column % observed.columns, " is ",
                     std::isnan(x[column]) ? "NaN" : "infinite");
     }
-    return fail(Code::bad_value, "the statistic was not finite before");
+    return {};
 }
 
 // The largest magnitudes in rows [first, last), by group.
@@ -47,48 +47,44 @@ void largest_of_rows(const GroupedRows & observed, int64_t first, int64_t last, 
     }
 }
 
-Status observe_sums(KernelCall & call, const GroupedRows & observed, bool squares) {
+template <bool squares>
+Status observe_sums(KernelCall & call, const GroupedRows & observed) {
     double * const total = call.inputs[1].as<double>();
     const int64_t width = 512; // of a task
     const int64_t tasks_per_group = (observed.columns + width - 1) / width;
     const auto add = squares ? loops().rows.add_squares : loops().rows.add_rows;
     const int64_t tasks = observed.groups * tasks_per_group;
-    GNV_TRY(for_blocks(*call.threads, tasks, width * observed.rows, [&](int64_t first, int64_t last, int) {
+    return for_blocks(*call.threads, tasks, width * observed.rows, [&](int64_t first, int64_t last, int) {
         for (int64_t task = first; task < last; task++) {
             const int64_t g = task / tasks_per_group, column = task % tasks_per_group * width;
             add(observed.group(g) + column, observed.stride, observed.group_rows(g),
                 std::min(width, observed.columns - column), total + g * observed.columns + column);
         }
-    }));
-    for (int64_t i = 0; i < observed.groups * observed.columns; i++)
-        if (!std::isfinite(total[i])) return find_bad(call, observed);
-    return {};
+    });
 }
 
-// Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0]. Products are exact, so
-// both ways give the same bits.
+// Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0].
 void add_tile(const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height, int64_t j, int64_t width,
-              double * total, int64_t total_stride) {
+              float * total, int64_t total_stride) {
     if (height == 16 && width == 16) return loops().rows.add_products(x + i, x + j, stride, rows, total, total_stride);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t a = 0; a < height; a++)
-            for (int64_t b = 0; b < width; b++)
-                total[a * total_stride + b] += double(x[r * stride + i + a]) * double(x[r * stride + j + b]);
+            for (int64_t b = 0; b < width; b++) {
+                float & sum = total[a * total_stride + b];
+                sum = std::fma(x[r * stride + i + a], x[r * stride + j + b], sum);
+            }
 }
 
 Status observe_moments_16(KernelCall & call, const GroupedRows & observed) {
-    double * const total = call.inputs[1].as<double>();
+    float * const total = call.inputs[1].as<float>();
     const int64_t blocks_per_group = observed.columns / 16, blocks = observed.groups * blocks_per_group;
-    GNV_TRY(for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
+    return for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
         for (int64_t block = first; block < last; block++) {
             const int64_t g = block / blocks_per_group, column = block % blocks_per_group * 16;
             add_tile(observed.group(g), observed.stride, observed.group_rows(g), column, 16, column, 16,
                      total + block * 256, 16);
         }
-    }));
-    for (int64_t i = 0; i < blocks * 16; i++)
-        if (!std::isfinite(total[i / 16 * 256 + i % 16 * 17])) return find_bad(call, observed);
-    return {};
+    });
 }
 
 // The upper triangle in tiles of 16 x 16, then its mirror image. A task is 16 rows of one group's matrix.
@@ -96,7 +92,7 @@ Status observe_moments(KernelCall & call, const GroupedRows & observed) {
     const int64_t columns = observed.columns, rows_at_once = 64; // stay in a cache while the tiles pass
     const int64_t tasks_per_group = (columns + 15) / 16;
     const auto add = [&](int64_t g, int64_t i) {
-        double * const total = call.inputs[1].as<double>() + g * columns * columns;
+        float * const total = call.inputs[1].as<float>() + g * columns * columns;
         const float * const x = observed.group(g);
         const int64_t rows = observed.group_rows(g), height = std::min<int64_t>(16, columns - i);
         if (rows == 0) return;
@@ -108,23 +104,14 @@ Status observe_moments(KernelCall & call, const GroupedRows & observed) {
             for (int64_t a = i; a < i + height; a++) total[j * columns + a] = total[a * columns + j];
     };
     const int64_t cost = columns * observed.rows;
-    GNV_TRY(for_blocks(*call.threads, observed.groups * tasks_per_group, cost, [&](int64_t first, int64_t last, int) {
+    return for_blocks(*call.threads, observed.groups * tasks_per_group, cost, [&](int64_t first, int64_t last, int) {
         for (int64_t task = first; task < last; task++) add(task / tasks_per_group, task % tasks_per_group * 16);
-    }));
-    for (int64_t i = 0; i < observed.groups * columns; i++)
-        if (!std::isfinite(call.inputs[1].as<const double>()[i * columns + i % columns]))
-            return find_bad(call, observed);
-    return {};
+    });
 }
 
-// Values that are not finite land in the last bin: whoever wants to know observes the maximum, too.
+// Values that are not finite land in the last bin: the maximum tells of them.
 void count_magnitudes(const float * x, int64_t count, int64_t * bins) {
-    constexpr int32_t first = (127 - 16) << 3; // exponent and three bits of the fraction
-    for (int64_t i = 0; i < count; i++) {
-        int32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bins[std::clamp<int32_t>(((bits & 0x7fffffff) >> 20) - first, 0, magnitude_bins - 1)]++;
-    }
+    for (int64_t i = 0; i < count; i++) bins[magnitude_bin(x[i])]++;
 }
 
 Status observe_magnitudes(KernelCall & call, const GroupedRows & observed) {
@@ -150,25 +137,52 @@ Status observe_magnitudes(KernelCall & call, const GroupedRows & observed) {
     return {};
 }
 
+// A group belongs to one thread.
+Status observe_by_definition(KernelCall & call, const GroupedRows & observed) {
+    const Statistic & statistic = *call.as<ObserveParams>().statistic;
+    const uint64_t total_bytes = tensor_bytes(statistic.dtype, statistic.shape(observed.columns));
+    const int64_t cost = observed.rows * observed.columns;
+    return for_blocks(*call.threads, observed.groups, cost, [&](int64_t first, int64_t last, int) {
+        for (int64_t g = first; g < last; g++)
+            statistic.add(observed.group(g), observed.stride, observed.group_rows(g), observed.columns,
+                          call.inputs[1].as<uint8_t>() + uint64_t(g) * total_bytes);
+    });
+}
+
+Status observe_maximum(KernelCall & call, const GroupedRows & observed) {
+    return observe_maxima(call, observed, call.inputs[1].as<float>(), nullptr);
+}
+
+struct Loop {
+    const Statistic * statistic;
+    Status (*run)(KernelCall & call, const GroupedRows & observed);
+    bool checks = false; // finds NaN and Inf itself, or lets them pass
+};
+constexpr Loop fast_loops[] = {
+    {&Statistic::maximum, observe_maximum, true},
+    {&Statistic::magnitudes, observe_magnitudes, true},
+    {&Statistic::sum, observe_sums<false>},
+    {&Statistic::sum_of_squares, observe_sums<true>},
+    {&Statistic::second_moments_16, observe_moments_16},
+    {&Statistic::second_moments, observe_moments},
+};
+
 uint64_t scratch_bytes(const KernelCall & call, int threads) {
     const ObserveParams & params = call.as<ObserveParams>();
-    if (params.statistic == Statistic::magnitudes)
+    if (params.statistic == &Statistic::magnitudes)
         return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(threads);
-    return params.statistic == Statistic::maximum ? maxima_scratch_bytes(params.groups, threads) : 0;
+    return params.statistic == &Statistic::maximum ? maxima_scratch_bytes(params.groups, threads) : 0;
 }
 
 Status run(KernelCall & call) {
     call.bad_row = -1;
-    const GroupedRows observed(call.inputs[0], call.inputs[2], call.as<ObserveParams>().groups);
-    switch (call.as<ObserveParams>().statistic) {
-    case Statistic::maximum: return observe_maxima(call, observed, call.inputs[1].as<float>(), nullptr);
-    case Statistic::sum: return observe_sums(call, observed, false);
-    case Statistic::sum_of_squares: return observe_sums(call, observed, true);
-    case Statistic::second_moments_16: return observe_moments_16(call, observed);
-    case Statistic::second_moments: return observe_moments(call, observed);
-    case Statistic::magnitudes: return observe_magnitudes(call, observed);
-    }
-    return fail(Code::internal, "no such statistic");
+    const ObserveParams & params = call.as<ObserveParams>();
+    const GroupedRows observed(call.inputs[0], call.inputs[2], params.groups);
+    Loop loop = {params.statistic, observe_by_definition};
+    for (const Loop & fast : fast_loops)
+        if (fast.statistic == params.statistic) loop = fast;
+    if (!loop.checks) GNV_TRY(find_bad(call, observed));
+    return loop.run(call, observed);
 }
 
 } // namespace

@@ -212,44 +212,25 @@ void add_squares(const float * x, int64_t stride, int64_t rows, int64_t columns,
     add_rows_of<true>(x, stride, rows, columns, total);
 }
 
+// total[i][j] += a[i] * b[j] for 16 x 16 columns, row after row.
+void add_products(const float * a, const float * b, int64_t stride, int64_t rows, float * total, int64_t total_stride) {
 #if defined(__AVX512F__)
-constexpr int doubles_at_once = 8, tile_rows_at_once = 8; // of a register; as many rows as registers hold
-#elif defined(__AVX2__)
-constexpr int doubles_at_once = 4, tile_rows_at_once = 2;
+    constexpr int height = 16; // as many rows of sums as registers hold
 #else
-constexpr int doubles_at_once = 2, tile_rows_at_once = 1;
+    constexpr int height = 4;
 #endif
-typedef double DoublePart __attribute__((vector_size(8 * doubles_at_once)));
-
-// A product of two floats is exact in a double: fused or not, the sum has the same bits.
-inline void add_product(double a, const DoublePart & b, DoublePart & sum) {
-#ifdef __AVX512F__
-    sum = _mm512_fmadd_pd(_mm512_set1_pd(a), b, sum);
-#else
-    sum += a * b;
-#endif
-}
-
-void add_products(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
-                  int64_t total_stride) {
-    typedef float FloatPart __attribute__((vector_size(4 * doubles_at_once)));
-    constexpr int height = tile_rows_at_once, width = doubles_at_once, parts = 16 / width;
     for (int first = 0; first < 16; first += height, a += height, total += height * total_stride) {
-        DoublePart sums[height][parts];
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < parts; j++)
-                memcpy(&sums[i][j], total + i * total_stride + j * width, sizeof sums[i][j]);
+        Lanes sums[height], right, left;
+        for (int i = 0; i < height; i++) load(total + i * total_stride, sums[i]);
         for (int64_t r = 0; r < rows; r++) {
-            for (int j = 0; j < parts; j++) {
-                FloatPart narrow;
-                memcpy(&narrow, b + r * stride + j * width, sizeof narrow);
-                const DoublePart right = __builtin_convertvector(narrow, DoublePart);
-                for (int i = 0; i < height; i++) add_product(double(a[r * stride + i]), right, sums[i][j]);
+            load(b + r * stride, right);
+#pragma GCC unroll 16
+            for (int i = 0; i < height; i++) {
+                fill(a[r * stride + i], left);
+                fma_lanes(left, right, sums[i]);
             }
         }
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < parts; j++)
-                memcpy(total + i * total_stride + j * width, &sums[i][j], sizeof sums[i][j]);
+        for (int i = 0; i < height; i++) store(sums[i], total + i * total_stride);
     }
 }
 

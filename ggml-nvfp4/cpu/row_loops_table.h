@@ -37,7 +37,7 @@ struct RowLoops {
     // total_stride apart.
     void (*add_rows)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
     void (*add_squares)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
-    void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, double * total,
+    void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, float * total,
                          int64_t total_stride);
 };
 

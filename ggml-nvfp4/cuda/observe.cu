@@ -1,6 +1,6 @@
 // Statistics of activations. Maxima and counts are integers: magnitudes of floats are in the order of their bits, NaN and Inf
-// above all, so any order gives the same. Sums are in F64, and each of their elements belongs to one thread, which adds row
-// after row as the contract says. Nothing is refused here: a value that is not finite leaves a total that is not, and in the
+// above all, so any order gives the same. Each element of a sum belongs to one thread, which adds row after row as the
+// definition says (graph/statistic.h). Nothing is refused here: a value that is not finite leaves a total that is not, and in the
 // last bin.
 #include "cuda/kernels.cuh"
 
@@ -108,21 +108,20 @@ __global__ void sum_kernel(View view, double * total) {
     total[group * view.width + column] = sum;
 }
 
-// Products of two BF16 numbers are exact in F64: fused or not, a sum has the same bits. A block of 16 columns a block, a pair
-// of columns a thread.
-__global__ void moments_16_kernel(View view, double * total) {
-    __shared__ double tile[rows_at_once][16];
+// A block of 16 columns a block, a pair of columns a thread.
+__global__ void moments_16_kernel(View view, float * total) {
+    __shared__ float tile[rows_at_once][16];
     const int group = blockIdx.y, i = threadIdx.x / 16, j = threadIdx.x % 16;
     const bf16 * const values = view.group(group) + int64_t(blockIdx.x) * 16;
-    double * const own = total + (group * (view.width / 16) + blockIdx.x) * 256 + threadIdx.x;
-    double sum = *own;
+    float * const own = total + (group * (view.width / 16) + blockIdx.x) * 256 + threadIdx.x;
+    float sum = *own;
     const int64_t end = view.end(group);
     for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
         const int count = int(min(int64_t(rows_at_once), end - row));
         __syncthreads();
-        if (i < count) tile[i][j] = double(__bfloat162float(values[(row + i) * view.stride + j]));
+        if (i < count) tile[i][j] = __bfloat162float(values[(row + i) * view.stride + j]);
         __syncthreads();
-        for (int r = 0; r < count; r++) sum = fma(tile[r][i], tile[r][j], sum);
+        for (int r = 0; r < count; r++) sum = fmaf(tile[r][i], tile[r][j], sum);
     }
     *own = sum;
 }
@@ -131,21 +130,21 @@ constexpr int side = 64, part = 4; // of a block's tile of the matrix; pairs of 
 constexpr int threads_a_side = side / part;
 
 // The upper triangle in tiles; each is written to its mirror image, too.
-__global__ void moments_kernel(View view, double * total) {
-    __shared__ double left[rows_at_once][side], right[rows_at_once][side];
+__global__ void moments_kernel(View view, float * total) {
+    __shared__ float left[rows_at_once][side], right[rows_at_once][side];
     const int group = blockIdx.z;
     const int64_t first_i = int64_t(blockIdx.y) * side, first_j = int64_t(blockIdx.x) * side, width = view.width;
     if (first_i > first_j) return;
     const int thread = threadIdx.x, di = thread / threads_a_side, dj = thread % threads_a_side;
     const bf16 * const values = view.group(group);
-    double * const matrix = total + group * width * width;
+    float * const matrix = total + group * width * width;
     // Column c of a thread is c * threads_a_side further on: neighbours read neighbours.
     const auto row_of = [&](int a) { return first_i + a * threads_a_side + di; };
     const auto column_of = [&](int b) { return first_j + b * threads_a_side + dj; };
-    double sums[part][part];
+    float sums[part][part];
     for (int a = 0; a < part; a++)
         for (int b = 0; b < part; b++)
-            sums[a][b] = row_of(a) < width && column_of(b) < width ? matrix[row_of(a) * width + column_of(b)] : 0.0;
+            sums[a][b] = row_of(a) < width && column_of(b) < width ? matrix[row_of(a) * width + column_of(b)] : 0.0f;
     const int64_t end = view.end(group);
     for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
         const int count = int(min(int64_t(rows_at_once), end - row));
@@ -153,12 +152,12 @@ __global__ void moments_kernel(View view, double * total) {
         for (int i = thread; i < count * side; i += threads_a_side * threads_a_side) {
             const int r = i / side, c = i % side;
             const bf16 * const from = values + (row + r) * view.stride;
-            left[r][c] = first_i + c < width ? double(__bfloat162float(from[first_i + c])) : 0.0;
-            right[r][c] = first_j + c < width ? double(__bfloat162float(from[first_j + c])) : 0.0;
+            left[r][c] = first_i + c < width ? __bfloat162float(from[first_i + c]) : 0.0f;
+            right[r][c] = first_j + c < width ? __bfloat162float(from[first_j + c]) : 0.0f;
         }
         __syncthreads();
         for (int r = 0; r < count; r++) {
-            double u[part], v[part];
+            float u[part], v[part];
 #pragma unroll
             for (int a = 0; a < part; a++) {
                 u[a] = left[r][a * threads_a_side + di];
@@ -167,7 +166,7 @@ __global__ void moments_kernel(View view, double * total) {
 #pragma unroll
             for (int a = 0; a < part; a++)
 #pragma unroll
-                for (int b = 0; b < part; b++) sums[a][b] = fma(u[a], v[b], sums[a][b]);
+                for (int b = 0; b < part; b++) sums[a][b] = fmaf(u[a], v[b], sums[a][b]);
         }
     }
     for (int a = 0; a < part; a++)
@@ -181,47 +180,71 @@ __global__ void moments_kernel(View view, double * total) {
 
 // --- Launch -------------------------------------------------------------------------------------------------------------------
 
+constexpr int columns_a_block = 64; // few, so that all processors have some
+
+struct Case {
+    const Statistic * statistic;
+    void (*launch)(const View & view, unsigned groups, cudaStream_t stream, void * total);
+};
+const Case cases[] = {
+    {&Statistic::maximum,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         maximum_kernel<<<dim3(blocks_for(view.rows, maximum_tile), groups), dim3(warp_size, warps), 0, stream>>>(
+             view, static_cast<float *>(total));
+     }},
+    {&Statistic::sum,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         sum_kernel<false><<<dim3(blocks_for(view.width, columns_a_block), groups), columns_a_block, 0, stream>>>(
+             view, static_cast<double *>(total));
+     }},
+    {&Statistic::sum_of_squares,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         sum_kernel<true><<<dim3(blocks_for(view.width, columns_a_block), groups), columns_a_block, 0, stream>>>(
+             view, static_cast<double *>(total));
+     }},
+    {&Statistic::second_moments_16,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         moments_16_kernel<<<dim3(blocks_for(view.width, 16), groups), 256, 0, stream>>>(view,
+                                                                                         static_cast<float *>(total));
+     }},
+    {&Statistic::second_moments,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         const unsigned tiles = blocks_for(view.width, side);
+         moments_kernel<<<dim3(tiles, tiles, groups), threads_a_side * threads_a_side, 0, stream>>>(
+             view, static_cast<float *>(total));
+     }},
+    {&Statistic::magnitudes,
+     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
+         magnitudes_kernel<<<dim3(blocks_for(view.rows, magnitude_tile), groups), dim3(warp_size, warps), 0, stream>>>(
+             view, static_cast<unsigned long long *>(total));
+     }},
+};
+
+const Case * find_case(const KernelCall & call) {
+    for (const Case & known : cases)
+        if (known.statistic == call.as<ObserveParams>().statistic) return &known;
+    return nullptr;
+}
+
+Status supports(const KernelCall & call) {
+    if (find_case(call)) return {};
+    return fail(Code::unsupported, "observe: ", call.as<ObserveParams>().statistic->name,
+                " has no kernel on this device");
+}
+
 Status run(CudaContext & context, KernelCall & call) {
     const auto & params = call.as<ObserveParams>();
-    const Tensor &x = call.inputs[0], &total = call.inputs[1];
+    const Tensor & x = call.inputs[0];
     const auto * offsets = call.inputs[2].as<const int32_t>();
     const int64_t stride = x.shape.last();
     const View view = {x.as<const bf16>(), offsets, x.shape.rows(), stride, offsets ? stride : stride / params.groups};
     if (view.rows == 0 || view.width == 0) return {};
-    const auto groups = unsigned(params.groups);
-    const auto tiles = [&](int tile) { return dim3(blocks_for(view.rows, tile), groups); };
-    const auto columns = [&](int64_t each) { return blocks_for(view.width, each); };
-    const dim3 tile_threads(warp_size, warps);
-    constexpr int columns_a_block = 64; // few, so that all processors have some
-    switch (params.statistic) {
-    case Statistic::maximum:
-        maximum_kernel<<<tiles(maximum_tile), tile_threads, 0, context.stream>>>(view, total.as<float>());
-        break;
-    case Statistic::sum:
-        sum_kernel<false>
-            <<<dim3(columns(columns_a_block), groups), columns_a_block, 0, context.stream>>>(view, total.as<double>());
-        break;
-    case Statistic::sum_of_squares:
-        sum_kernel<true>
-            <<<dim3(columns(columns_a_block), groups), columns_a_block, 0, context.stream>>>(view, total.as<double>());
-        break;
-    case Statistic::second_moments_16:
-        moments_16_kernel<<<dim3(columns(16), groups), 256, 0, context.stream>>>(view, total.as<double>());
-        break;
-    case Statistic::second_moments:
-        moments_kernel<<<dim3(columns(side), columns(side), groups), threads_a_side * threads_a_side, 0,
-                         context.stream>>>(view, total.as<double>());
-        break;
-    case Statistic::magnitudes:
-        magnitudes_kernel<<<tiles(magnitude_tile), tile_threads, 0, context.stream>>>(view,
-                                                                                      total.as<unsigned long long>());
-        break;
-    }
+    find_case(call)->launch(view, unsigned(params.groups), context.stream, call.inputs[1].data);
     return launched("observe");
 }
 
 } // namespace
 
-const CudaEntry observe_entry = {run, nullptr};
+const CudaEntry observe_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda

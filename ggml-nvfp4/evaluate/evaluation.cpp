@@ -183,7 +183,7 @@ Status Run::create_pass() {
     pass.whole_budget = [own](uint64_t bytes) { return bytes + own; };
     pass.device_bytes = options_.device_bytes;
     pass.scratch_folder = options_.scratch_folder;
-    pass.observe = pass.observe_magnitudes = true;
+    pass.statistics = {{&Statistic::maximum}, {&Statistic::magnitudes}, {&Statistic::tokens}};
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
     const size_t variant_count = variants.size();
@@ -287,7 +287,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
         return after_group(group);
     };
     if (layers_) {
-        hooks.wants_tap = [](const Tap & tap) { return Site(tap.site) == Site::mlp_gate_2; };
+        hooks.wants_tap = [&](const Tap & tap) { return tap.site == candidate_->model->names().chosen_experts; };
         hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap &, const Tensor & tensor) -> Status {
             layers_->keep_choice(variant, batch.begin, tensor);
             return {};

@@ -19,8 +19,7 @@ static double count_beyond(const int64_t * bins, double limit) {
     return beyond;
 }
 
-InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
-                          const LayerStatistics & measured) {
+InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales, const StatisticSet & measured) {
     InputFigures out;
     out.layer = layer;
     out.role = role;
@@ -28,18 +27,19 @@ InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & s
     std::vector<float> sorted = scales;
     std::sort(sorted.begin(), sorted.end());
     const double middle = double(sorted[sorted.size() / 2]);
-    const Observed observed = observed_by(role);
-    const std::vector<float> * const maxima =
-        observed == Observed::count_ ? nullptr : &measured.maxima[size_t(observed)];
+    const int32_t input = measured.names()->input_of(role);
+    const bool per_expert = input >= 0 && measured.names()->inputs[size_t(input)].per_expert;
+    const std::span<const float> maxima = measured.maxima(layer, input);
+    const auto magnitudes = measured.find<int64_t>({Part::text, layer, input, &Statistic::magnitudes});
     for (size_t i = 0; i < scales.size(); i++) {
-        const size_t group = observed == Observed::expert_down_input ? i : 0; // gate and up read what all experts read
-        const double largest = maxima && group < maxima->size() ? double((*maxima)[group]) : 0;
+        const size_t group = per_expert ? i : 0; // gate and up read what all experts read
+        const double largest = group < maxima.size() ? double(maxima[group]) : 0;
         if (largest <= 0) {
             out.unmeasured++;
             continue;
         }
-        if (!measured.magnitudes[size_t(observed)].empty()) {
-            const int64_t * const bins = measured.magnitudes[size_t(observed)].data() + group * magnitude_bins;
+        if (!magnitudes.empty()) {
+            const int64_t * const bins = magnitudes.data() + group * magnitude_bins;
             // what is no larger than the largest cannot be beyond a limit above it
             if (largest > largest_value / double(scales[i]))
                 out.clipped_values += count_beyond(bins, largest_value / double(scales[i]));
@@ -56,13 +56,12 @@ InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & s
     return out;
 }
 
-InputReport compare_inputs(const InputScales & scales, const std::vector<LayerStatistics> & measured) {
+InputReport compare_inputs(const InputScales & scales, const StatisticSet & measured) {
     InputReport report;
-    for (int32_t layer = 0; layer < int32_t(measured.size()); layer++) {
-        const LayerStatistics & statistics = measured[size_t(layer)];
+    for (int32_t layer = 0; layer < measured.layers(); layer++) {
         for (const auto & [key, list] : scales.values())
-            if (key.second == layer) report.roles.push_back(compare_role(key.first, layer, list, statistics));
-        const std::vector<int64_t> & tokens = statistics.tokens_per_expert;
+            if (key.layer == layer) report.roles.push_back(compare_role(key.role, layer, list, measured));
+        const std::span<const int64_t> tokens = measured.tokens_per_expert(layer);
         if (tokens.empty()) continue;
         const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
         report.layers.push_back(

@@ -40,8 +40,7 @@ struct InputReport {
 constexpr double suspicious_room = 32; // five of the fifteen octaves that block scales have, for nothing
 
 // `scales`: one, or of every expert.
-InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales,
-                          const LayerStatistics & measured);
-InputReport compare_inputs(const InputScales & scales, const std::vector<LayerStatistics> & measured);
+InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & scales, const StatisticSet & measured);
+InputReport compare_inputs(const InputScales & scales, const StatisticSet & measured);
 
 } // namespace gnv::evaluate

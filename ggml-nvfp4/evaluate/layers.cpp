@@ -61,7 +61,7 @@ Status LayerComparer::compare_stretch(const TextPass & pass, int64_t first, int6
     std::vector<const float *> rows(variants);
     for (size_t v = 0; v < variants; v++) {
         if (!pass.has_rows()) rows_[v].resize(size_t(count * sizes_.hidden));
-        GNV_ASSIGN(const void * const found, pass.rows(v, Field::hidden, first, count, rows_[v].data()));
+        GNV_ASSIGN(const void * const found, pass.rows(v, hidden_field, first, count, rows_[v].data()));
         rows[v] = static_cast<const float *>(found);
     }
     const int64_t blocks = (count + block - 1) / block, lines = int64_t(variants) - 1;

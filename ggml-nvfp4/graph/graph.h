@@ -38,11 +38,13 @@ struct Node {
     const char * label = nullptr; // what reports of time call it; null: the op's name
 };
 
-// The identity of an activation that somebody may want to see: a place in a block and the block's number.
+// The identity of an activation that a caller may want to see: a part of the model, a block in it and a place in the block.
+// What the numbers mean is the model's business (model/model_names.h).
 struct Tap {
     int32_t layer = -1; // -1: outside the blocks
-    int32_t site = 0;   // what it means is the model's business (model/text_model.h)
-    friend bool operator==(const Tap & a, const Tap & b) { return a.layer == b.layer && a.site == b.site; }
+    int32_t site = 0;
+    int32_t part = 0; // 0: the text
+    friend bool operator==(const Tap &, const Tap &) = default;
 };
 
 class Graph {

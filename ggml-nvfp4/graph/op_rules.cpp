@@ -275,22 +275,13 @@ const char * check_observe(const OpParams & params, const RuleInputs & in, Outpu
     const int64_t groups = observe.groups;
     if (!is_activation(in[0]) || groups < 1) return "x must be numbers, groups positive";
     if (const char * const wrong = check_groups(in[0], groups, in.has(2) ? &in[2] : nullptr)) return wrong;
+    const Statistic & statistic = *observe.statistic;
+    if (!statistic.add) return "observe does not make this statistic";
     const int64_t width = in.has(2) ? in[0].shape.last() : in[0].shape.last() / groups;
-    switch (observe.statistic) {
-    case Statistic::maximum: return is(in[1], DType::f32, {groups}) ? nullptr : "the total must be F32 [G]";
-    case Statistic::sum:
-    case Statistic::sum_of_squares:
-        return is(in[1], DType::f64, {groups, width}) ? nullptr : "the total must be F64 [G, K]";
-    case Statistic::second_moments_16:
-        if (width % 16 != 0) return "16 does not divide K";
-        return is(in[1], DType::f64, {groups, width / 16, 16, 16}) ? nullptr
-                                                                   : "the total must be F64 [G, K / 16, 16, 16]";
-    case Statistic::second_moments:
-        return is(in[1], DType::f64, {groups, width, width}) ? nullptr : "the total must be F64 [G, K, K]";
-    case Statistic::magnitudes:
-        return is(in[1], DType::i64, {groups, magnitude_bins}) ? nullptr : "the total must be I64 [G, bins]";
-    }
-    return "unknown statistic";
+    if (&statistic == &Statistic::second_moments_16 && width % 16 != 0) return "16 does not divide K";
+    return is(in[1], statistic.dtype, statistic.total_shape(groups, width))
+               ? nullptr
+               : "the total must have the statistic's dtype and shape, of G groups";
 }
 
 const char * check_count_experts(const OpParams &, const RuleInputs & in, OutputSpec *) {

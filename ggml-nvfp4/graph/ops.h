@@ -17,6 +17,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "graph/statistic.h"
 
 #include <cstdint>
 #include <string>
@@ -160,23 +161,12 @@ struct ExpertCombineParams {};
 
 // --- Statistics -----------------------------------------------------------------------------------------------------------
 
-enum class Statistic : uint8_t {
-    maximum,           // of magnitudes: f32 [G]
-    sum,               // f64 [G, K]
-    sum_of_squares,    // f64 [G, K]
-    second_moments_16, // x_i x_j within each block of 16 columns: f64 [G, K / 16, 16, 16]
-    second_moments,    // f64 [G, K, K]
-    magnitudes,        // how often each occurs: i64 [G, magnitude_bins]
-};
-// An eighth of an octave each, from 2^-16 to 2^16: bin 8 (e + 16) + m counts 2^e (1 + m / 8) <= |x| < 2^e (1 + (m + 1) / 8).
-// The first also has what is smaller, the last what is larger.
-constexpr int64_t magnitude_bins = 256;
-
-// x [.., G * K] and total (state), optional offsets i32 [G + 1]: adds to `total`, row after row. With offsets x is [n, K],
-// and its rows offsets[g] <= j < offsets[g + 1] belong to group g. Fails on NaN and Inf, and says in which row;
-// sums are of no use then. A device with a queue does not fail: what it leaves is not finite, or counted in the last bin.
+// x [.., G * K] and total (state) [G, ...], optional offsets i32 [G + 1]: adds to `total`, row after row, as the statistic
+// defines (graph/statistic.h). With offsets x is [n, K], and its rows offsets[g] <= j < offsets[g + 1] belong to group g.
+// Fails on NaN and Inf, and says in which row; totals are of no use then. A device with a queue does not fail: a maximum or
+// sum that it leaves is not finite, a count is in the last bin.
 struct ObserveParams {
-    Statistic statistic = Statistic::maximum;
+    const Statistic * statistic = &Statistic::maximum;
     int64_t groups = 1; // G
 };
 

@@ -93,13 +93,16 @@ struct LayoutChoice {
 // Every tensor of the model that `config` (parsed config.json) describes, in model order.
 Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const LayoutChoice & choice);
 
+struct ModelNames; // model/model_names.h
+
 // A checkpoint matched against its model.
 struct ModelLayout {
-    std::string family;                // "qwen3_5_moe"
-    std::string description;           // one line for people: sizes, layers, experts
-    std::vector<ModelTensor> tensors;  // every tensor of the checkpoint exactly once, in model order, extras last
-    std::vector<LinearModule> modules; // every Linear, in the order of the reference's named_modules()
-    std::vector<std::string> notes;    // unknown config keys, absent parts, extra tensors: said, not refused
+    std::string family;                 // "qwen3_5_moe"
+    const ModelNames * names = nullptr; // of the family
+    std::string description;            // one line for people: sizes, layers, experts
+    std::vector<ModelTensor> tensors;   // every tensor of the checkpoint exactly once, in model order, extras last
+    std::vector<LinearModule> modules;  // every Linear, in the order of the reference's named_modules()
+    std::vector<std::string> notes;     // unknown config keys, absent parts, extra tensors: said, not refused
     int64_t layer_count = 0;
     int64_t expert_count = 0; // 0 for dense models
     bool has_vision = false;

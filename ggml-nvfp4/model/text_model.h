@@ -1,21 +1,21 @@
-// How a text model is run: a sequence of stages, each a piece of graph with the weights that it needs.
+// How a model is run: a sequence of stages, each a piece of graph with the weights that it needs.
 //
 //   embed -> [ mixer -> route -> experts(0, n) -> experts(n, n) ... -> combine ] per block -> head
 //
 // Weights come and go stage by stage; the experts of a block may be cut into ranges, because one block of a large model
-// need not fit. Between stages that do not run in one graph, these fields of every position are kept:
-//
-//   hidden [H]        the residual stream
-//   routed [H]        sum over the experts that ran so far, of those that the position chose
-//   weights, indices [k]   what the router chose
+// need not fit. Between stages that do not run in one graph, fields of every position are kept: rows that one stage makes
+// and another reads. Which ones there are is the model's business; the first is the stream that goes from block to block.
 //
 // A stage's results do not depend on how stages are put together into graphs.
 #pragma once
 
 #include "graph/graph.h"
 #include "model/model_def.h"
+#include "model/model_names.h"
+#include "model/statistic_set.h"
 #include "model/weights.h"
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -27,72 +27,34 @@ struct Stage {
     StageKind kind = StageKind::embed;
     int32_t layer = -1;
     int32_t first_expert = 0, expert_count = 0; // experts
+    Part part = Part::text;
 };
 
-// An activation by the name that the reference implementation gives to the module that makes it. `Tap::site` is one of
-// these; a tap names it as "layer.3.self_attn.q_norm", "embed", "norm", "logits" or "layer.3" (a block's output).
-enum class Site : uint8_t {
-    embed,
-    norm,
-    logits,
-    block,
-    input_layernorm,
-    linear_attn_in_proj_qkv,
-    linear_attn_in_proj_z,
-    linear_attn_in_proj_b,
-    linear_attn_in_proj_a,
-    linear_attn_conv1d,
-    linear_attn_norm,
-    linear_attn_out_proj,
-    linear_attn,
-    self_attn_q_proj,
-    self_attn_k_proj,
-    self_attn_v_proj,
-    self_attn_q_norm,
-    self_attn_k_norm,
-    self_attn_o_proj,
-    self_attn,
-    post_attention_layernorm,
-    mlp_gate,   // router logits
-    mlp_gate_1, // weights of the chosen experts
-    mlp_gate_2, // their numbers
-    mlp_experts,
-    mlp_shared_expert_gate_proj,
-    mlp_shared_expert_up_proj,
-    mlp_shared_expert_down_proj,
-    mlp_shared_expert,
-    mlp_shared_expert_gate,
-    mlp_gate_proj, // dense members
-    mlp_up_proj,
-    mlp_down_proj,
-    mlp,
-    count_
+// A field, as a position in TextModel::fields().
+using Field = int32_t;
+inline constexpr Field hidden_field = 0; // the stream from block to block: what heads read
+inline constexpr int max_fields = 8;
+struct FieldSpec {
+    const char * name;
+    int64_t columns;
+    DType dtype = DType::f32;
+    bool is_activation = false; // in the dtype in which the device keeps activations instead
 };
-std::string tap_name(const Tap & tap);
-// Code::invalid_argument, with the names that exist, when `name` is none.
-Result<Tap> parse_tap(const std::string & name, int64_t layers);
-
-// Inputs of Linears that calibration looks at. Linears that read the same activation share one.
-enum class Observed : uint8_t {
-    mixer_input,                // q, k, v; in_proj_*
-    attention_out_input,        // o_proj
-    linear_attention_out_input, // out_proj of a Gated DeltaNet
-    mlp_input,                  // router, shared expert, gate and up of experts or of a dense MLP
-    shared_down_input,
-    expert_down_input, // one each expert
-    mlp_down_input,
-    count_
+// A set of fields: bit n is field n.
+using FieldSet = uint32_t;
+constexpr FieldSet field_bit(Field field) { return FieldSet(1) << field; }
+// What a stage reads, what it makes anew, and what no stage behind it reads.
+struct StageFields {
+    FieldSet reads = 0, makes = 0, ends = 0;
 };
-const char * observed_name(Observed observed);
-// What a Linear of this role reads; count_ when no stage observes it.
-Observed observed_by(Role role);
 
-// Statistics of one layer. Maxima have one entry each, those of experts one each expert; empty where nothing was observed.
-struct LayerStatistics {
-    std::vector<float> maxima[size_t(Observed::count_)];
-    std::vector<int64_t> tokens_per_expert; // choices by the router, pads aside
-    // Statistic::magnitudes, [groups, magnitude_bins] with groups as for maxima; empty unless asked for.
-    std::vector<int64_t> magnitudes[size_t(Observed::count_)];
+// An input of Linears that a stage computes, for statistics.
+struct StageInput {
+    int32_t input;           // in ModelNames::inputs
+    int64_t width;           // columns of a row
+    int64_t groups = 1;      // of the layer
+    int32_t first_group = 0; // this stage has groups [first_group, first_group + count)
+    int64_t count = 1;
 };
 
 // Which tokens an expert sees: for statistics of its down projection. The output is that of the chosen experts either way.
@@ -127,9 +89,8 @@ struct StageBuilder {
     Graph & graph;
     const WeightCatalog & weights;
     BatchShape batch;
-    bool observe = false;
-    bool observe_magnitudes = false;
-    bool quantize_inputs = false; // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
+    const StatisticSet * statistics = nullptr; // those to take; null: none
+    bool quantize_inputs = false;              // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
     const InputScales * input_scales = nullptr; // those to use; null: what `weights` has
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
@@ -139,9 +100,9 @@ struct StageBuilder {
     ValueId ids = no_value, positions = no_value, segments = no_value, mask = no_value, past = no_value;
     ValueId last_positions = no_value; // i32 [S]
 
-    // Fields, see above. A stage reads those before it and sets those after it.
-    ValueId hidden = no_value, routed = no_value, router_weights = no_value, router_indices = no_value;
-    ValueId mlp_input = no_value; // of the block that is being built; made once a graph
+    // A stage reads fields of those before it and sets those that it makes.
+    std::array<ValueId, max_fields> fields;
+    ValueId shared = no_value; // what stages of one block make once a graph; which value that is, the model says
     ValueId logits = no_value;
 
     struct BoundWeight {
@@ -155,30 +116,34 @@ struct StageBuilder {
         ValueId value;
     };
     struct BoundTotal {
-        int32_t layer;
-        Observed observed;
-        int32_t first_group, groups;
-        ValueId value;
-        Statistic statistic; // maximum or magnitudes
-    };
-    struct BoundCount { // tokens per expert, i64 [E]
-        int32_t layer;
-        ValueId value;
+        StatisticKey key;
+        int32_t first_group;
+        ValueId value; // [groups, ...]
     };
     std::vector<BoundWeight> bound_weights = {};
     std::vector<BoundState> bound_states = {};
     std::vector<BoundTotal> bound_totals = {};
-    std::vector<BoundCount> bound_counts = {};
+
+    StageBuilder(Graph & in, const WeightCatalog & of, const BatchShape & shape)
+        : graph(in), weights(of), batch(shape) {
+        fields.fill(no_value);
+    }
 };
 
 class TextModel {
   public:
     virtual ~TextModel() = default;
     virtual const TextModelSizes & sizes() const = 0;
+    virtual const ModelNames & names() const = 0;
+    virtual std::vector<FieldSpec> fields() const = 0; // max_fields at most
     // Stages of one block; with experts, all of them as one range.
     virtual std::vector<Stage> block_stages(int32_t layer) const = 0;
     // The weights of a stage, in no particular order; an experts stage lists its range.
     virtual std::vector<WeightRef> stage_weights(const Stage & stage) const = 0;
+    virtual StageFields stage_fields(const Stage & stage) const = 0;
+    virtual std::vector<StageInput> stage_inputs(const Stage & stage) const = 0;
+    // Stages of one kind (StageKind) and one block kind make activations of the same shapes.
+    virtual int32_t block_kind(const Stage & stage) const = 0;
     virtual std::vector<StateSpec> states(int32_t layer) const = 0;
     // Appends the stage to builder.graph; failures stay in the graph's status.
     virtual void build(const Stage & stage, StageBuilder & builder) const = 0;

@@ -18,8 +18,7 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
     catalog.checkpoint_ = &checkpoint;
     for (uint32_t m = 0; m < layout.modules.size(); m++) {
         const LinearModule & module = layout.modules[m];
-        if (module.part != Part::text) continue;
-        Entry & entry = catalog.entries_[{module.role, module.layer}];
+        Entry & entry = catalog.entries_[{module.part, module.role, module.layer}];
         const DType dtype = module.is_nvfp4() ? DType::f4 : checkpoint.tensors()[module.source].dtype;
         const std::vector<int64_t> shape = {module.rows, module.columns};
         if (entry.modules.empty()) {
@@ -27,16 +26,21 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
             entry.shape = shape;
             entry.has_input_scale = module.input_scale >= 0;
         }
-        if (entry.dtype != dtype || entry.shape != shape || entry.has_input_scale != (module.input_scale >= 0))
-            return fail(Code::unsupported, checkpoint.folder(), ": ", module.name,
-                        " is stored in another way than the experts before it; such a model cannot be run");
+        if (module.expert < 0 && !entry.modules.empty())
+            entry.refusal = concat(module.name, " is not the only one in its role");
         entry.modules.push_back(m);
+        if (entry.refusal.empty() &&
+            (entry.dtype != dtype || entry.shape != shape || entry.has_input_scale != (module.input_scale >= 0)))
+            entry.refusal =
+                concat(module.name, " is stored in another way than the experts before it; such a model cannot be run");
     }
     for (const ModelTensor & tensor : layout.tensors) {
-        if (tensor.part != Part::text || tensor.role == Role::extra) continue;
-        const auto [entry, added] = catalog.entries_.try_emplace({tensor.role, tensor.layer});
-        if (!added) continue; // a Linear
+        if (tensor.role == Role::extra) continue;
+        const auto [entry, added] = catalog.entries_.try_emplace({tensor.part, tensor.role, tensor.layer});
         const TensorInfo & info = checkpoint.tensors()[tensor.source];
+        if (!added && entry->second.modules.empty())
+            entry->second.refusal = concat(info.name, " is not the only one in its role");
+        if (!added) continue; // a Linear
         entry->second.dtype = info.dtype;
         entry->second.shape = info.shape;
         entry->second.tensor = tensor.source;
@@ -45,10 +49,12 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
 }
 
 Result<const WeightCatalog::Entry *> WeightCatalog::find(const WeightRef & ref) const {
-    const auto found = entries_.find({ref.role, ref.layer});
+    const auto found = entries_.find(ref.key());
     if (found == entries_.end())
         return fail(Code::model, checkpoint_->folder(), ": there is no ", role_traits(ref.role).name,
                     ref.layer >= 0 ? concat(" in layer ", ref.layer) : std::string());
+    if (!found->second.refusal.empty())
+        return fail(Code::unsupported, checkpoint_->folder(), ": ", found->second.refusal);
     const Entry & entry = found->second;
     if (ref.expert_count > 0)
         GNV_CHECK(ref.first_expert >= 0 && size_t(ref.first_expert + ref.expert_count) <= entry.modules.size());
@@ -110,11 +116,15 @@ Result<WeightParts> WeightCatalog::parts(const WeightRef & ref) const {
 
 // --- Input scales -------------------------------------------------------------------------------------------------------------
 
-Result<InputScales> InputScales::read(const WeightCatalog & catalog, const FolderFiles & files) {
+static bool is_expert(Role role) {
+    return role == Role::expert_gate || role == Role::expert_up || role == Role::expert_down;
+}
+
+Result<InputScales> InputScales::read(const WeightCatalog & catalog, const FolderFiles & files, Part part) {
     InputScales scales;
     const Checkpoint & checkpoint = catalog.checkpoint();
     for (const LinearModule & module : catalog.layout().modules) {
-        if (module.part != Part::text || module.input_scale < 0) continue;
+        if (module.part != part || module.input_scale < 0) continue;
         const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale)];
         float scale = 0;
         if (info.dtype != DType::f32 || info.bytes != sizeof scale)
@@ -123,28 +133,26 @@ Result<InputScales> InputScales::read(const WeightCatalog & catalog, const Folde
         if (!(scale > 0) || !std::isfinite(scale))
             return fail(Code::bad_value, checkpoint.describe(info), " is ", double(scale),
                         "; a divisor above zero is needed");
-        std::vector<float> & list = scales.values_[{module.role, module.layer}];
+        std::vector<float> & list = scales.values_[{module.part, module.role, module.layer}];
         if (module.expert >= 0 && list.size() != size_t(module.expert))
             return fail(Code::unsupported, module.name, " has an input scale, an expert before it has none");
         list.push_back(scale);
     }
     for (const auto & [key, list] : scales.values_) {
-        const bool experts =
-            key.first == Role::expert_gate || key.first == Role::expert_up || key.first == Role::expert_down;
-        if (list.size() != (experts ? size_t(catalog.layout().expert_count) : 1))
-            return fail(Code::unsupported, checkpoint.folder(), ": layer ", key.second, " has ", list.size(),
-                        " input scales of ", role_traits(key.first).name);
+        if (list.size() != (is_expert(key.role) ? size_t(catalog.layout().expert_count) : 1))
+            return fail(Code::unsupported, checkpoint.folder(), ": layer ", key.layer, " has ", list.size(),
+                        " input scales of ", role_traits(key.role).name);
     }
     return scales;
 }
 
 Tensor InputScales::find(const WeightRef & ref) const {
-    const std::vector<float> & list = values_.at({ref.role, ref.layer});
+    const std::vector<float> & list = values_.at(ref.key());
     const auto first = size_t(ref.expert_count > 0 ? ref.first_expert : 0);
     Tensor tensor;
     tensor.shape = {std::max(ref.expert_count, 1)};
     GNV_CHECK(first + size_t(tensor.shape[0]) <= list.size());
-    const float * const scales = places_.empty() ? list.data() : places_.at({ref.role, ref.layer});
+    const float * const scales = places_.empty() ? list.data() : places_.at(ref.key());
     tensor.data = const_cast<float *>(scales) + first; // weights of a graph are read only
     return tensor;
 }
@@ -166,11 +174,11 @@ InputScales InputScales::copy_at(const float * memory) const {
 
 void InputScales::share_between_experts() {
     for (auto & [key, list] : values_) {
-        if (key.first != Role::expert_gate && key.first != Role::expert_up && key.first != Role::expert_down) continue;
+        if (!is_expert(key.role)) continue;
         float least = *std::min_element(list.begin(), list.end());
-        const Role twin = key.first == Role::expert_gate ? Role::expert_up : Role::expert_gate;
-        const auto other = values_.find({twin, key.second});
-        if (key.first != Role::expert_down && other != values_.end())
+        const Role twin = key.role == Role::expert_gate ? Role::expert_up : Role::expert_gate;
+        const auto other = values_.find({key.part, twin, key.layer});
+        if (key.role != Role::expert_down && other != values_.end())
             least = std::min(least, *std::min_element(other->second.begin(), other->second.end()));
         std::fill(list.begin(), list.end(), least);
     }

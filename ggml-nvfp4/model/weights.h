@@ -13,11 +13,21 @@
 
 namespace gnv {
 
+// Layer 0 of the draft head is not layer 0 of the text.
+struct WeightKey {
+    Part part = Part::text;
+    Role role = Role::extra;
+    int32_t layer = -1;
+    friend auto operator<=>(const WeightKey &, const WeightKey &) = default;
+};
+
 struct WeightRef {
     Role role = Role::extra;
     int32_t layer = -1;
     int32_t first_expert = -1, expert_count = 0; // a stack: expert_gate, expert_up, expert_down
     bool flat = false;                           // a stack [E, N, K] seen as [E * N, K]
+    Part part = Part::text;
+    WeightKey key() const { return {part, role, layer}; }
 };
 
 // What a graph sees: Linears as BF16, F32 or NVFP4 (F16 is widened to F32), everything else as F32; the embedding as it is.
@@ -45,42 +55,42 @@ struct WeightParts {
 
 class WeightCatalog {
   public:
-    // `layout` and `checkpoint` must outlive the catalog. Fails when a Linear is quantized in part, or as something else
-    // than NVFP4.
+    // `layout` and `checkpoint` must outlive the catalog.
     static Result<WeightCatalog> create(const ModelLayout & layout, const Checkpoint & checkpoint);
 
-    bool has(Role role, int32_t layer) const { return entries_.count({role, layer}) > 0; }
-    // Code::model when there is no such weight.
+    // Code::model when there is no such weight; Code::unsupported when one role is that of several tensors of a block, or
+    // when experts of a layer are stored in different ways.
     Result<WeightSpec> spec(const WeightRef & ref) const;
     Result<WeightParts> parts(const WeightRef & ref) const;
     const Checkpoint & checkpoint() const { return *checkpoint_; }
     const ModelLayout & layout() const { return *layout_; }
 
   private:
-    struct Entry {                     // of one role and layer
+    struct Entry {
         DType dtype = DType::bf16;     // in the checkpoint; f4 for NVFP4
         std::vector<int64_t> shape;    // of one expert or of the whole
         std::vector<uint32_t> modules; // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
         uint32_t tensor = 0;           // position in Checkpoint::tensors()
         bool has_input_scale = false;
+        std::string refusal; // why no stage can use it; empty: one can
     };
     Result<const Entry *> find(const WeightRef & ref) const;
 
     const ModelLayout * layout_ = nullptr;
     const Checkpoint * checkpoint_ = nullptr;
-    std::map<std::pair<Role, int32_t>, Entry> entries_;
+    std::map<WeightKey, Entry> entries_;
 };
 
-// Scales of the inputs of W4A4 Linears, by role and layer: one, of a stack of experts one each.
+// Scales of the inputs of W4A4 Linears: one, of a stack of experts one each.
 class InputScales {
   public:
-    // All of a checkpoint. Fails on a scale that is no positive number, or of experts that are not complete.
-    static Result<InputScales> read(const WeightCatalog & catalog, const FolderFiles & files);
+    // All of one part of a checkpoint. Fails on a scale that is no positive number, or of experts that are not complete.
+    static Result<InputScales> read(const WeightCatalog & catalog, const FolderFiles & files, Part part = Part::text);
 
     bool empty() const { return values_.empty(); }
-    bool has(Role role, int32_t layer) const { return values_.count({role, layer}) > 0; }
+    bool has(const WeightKey & key) const { return values_.count(key) > 0; }
     Tensor find(const WeightRef & ref) const; // f32 [1], of a stack [E]; of the scales themselves
-    const std::map<std::pair<Role, int32_t>, std::vector<float>> & values() const { return values_; }
+    const std::map<WeightKey, std::vector<float>> & values() const { return values_; }
     // Every expert of a layer gets the least scale of them all, gate and up together: what kernels do that keep one scale
     // for a layer's experts.
     void share_between_experts();
@@ -90,8 +100,8 @@ class InputScales {
     InputScales copy_at(const float * memory) const;
 
   private:
-    std::map<std::pair<Role, int32_t>, std::vector<float>> values_;
-    std::map<std::pair<Role, int32_t>, const float *> places_; // of a copy
+    std::map<WeightKey, std::vector<float>> values_;
+    std::map<WeightKey, const float *> places_; // of a copy
 };
 
 } // namespace gnv

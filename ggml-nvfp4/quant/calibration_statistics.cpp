@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 namespace gnv {
 
@@ -50,6 +51,32 @@ Status write_data(JsonWriter & json, const Statistics & statistics) {
     return {};
 }
 
+static void write_total(JsonWriter & json, const StatisticKey & key, const StatisticTotal & total) {
+    json.begin_array();
+    for (int64_t i = 0; i < total.shape.elements(); i++) {
+        if (key.statistic->dtype == DType::f32) json.value(double(total.as<float>()[i]));
+        if (key.statistic->dtype == DType::f64) json.value(total.as<double>()[i]);
+        if (key.statistic->dtype == DType::i64) json.value(total.as<int64_t>()[i]);
+    }
+    json.end_array();
+}
+
+// Of inputs of Linears an object with a list for each, in the order of the family; of the router's choice the list alone.
+static void write_layer(JsonWriter & json, const StatisticSet & set, int32_t layer) {
+    json.begin_object();
+    for (const Statistic * const statistic : saved_statistics) {
+        const bool of_choice = !statistic->add;
+        if (!of_choice) json.key(statistic->file_key).begin_object();
+        for (const auto & [key, total] : set.totals()) {
+            if (key.part != Part::text || key.layer != layer || key.statistic != statistic) continue;
+            json.key(of_choice ? statistic->file_key : set.names()->inputs[size_t(key.input)].name);
+            write_total(json, key, total);
+        }
+        if (!of_choice) json.end_object();
+    }
+    json.end_object();
+}
+
 Result<std::string> statistics_json(const Statistics & statistics) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", schema).member("model", statistics.model_fingerprint);
@@ -59,46 +86,43 @@ Result<std::string> statistics_json(const Statistics & statistics) {
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
     GNV_TRY(write_data(json.key("data"), statistics));
     json.key("layers").begin_array();
-    for (const LayerStatistics & layer : statistics.layers) {
-        json.begin_object().key("maxima").begin_object();
-        for (size_t i = 0; i < size_t(Observed::count_); i++) {
-            if (layer.maxima[i].empty()) continue;
-            json.key(observed_name(Observed(i))).begin_array();
-            for (const float maximum : layer.maxima[i]) json.value(double(maximum));
-            json.end_array();
-        }
-        json.end_object();
-        if (!layer.tokens_per_expert.empty()) json.member("tokens_per_expert", layer.tokens_per_expert);
-        json.end_object();
-    }
+    for (int32_t layer = 0; layer < statistics.totals.layers(); layer++) write_layer(json, statistics.totals, layer);
     return json.end_array().end_object().take() + "\n";
 }
 
-static Status read_maxima(const JsonValue & value, std::vector<float> & out) {
-    return value.for_each_element([&](size_t, const JsonValue & item) -> Status {
-        GNV_ASSIGN(const double maximum, item.as_double());
-        if (!(maximum >= 0) || !std::isfinite(float(maximum)))
-            return fail(Code::format, item.where(), ": ", maximum, " is no largest magnitude");
-        out.push_back(float(maximum));
-        return {};
-    });
+// Totals of one group, and of as many groups as there are elements.
+static Status read_total(const JsonValue & value, StatisticKey key, StatisticSet & set) {
+    std::vector<double> maxima;
+    std::vector<int64_t> counts;
+    GNV_TRY(value.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        if (key.statistic->dtype == DType::i64) {
+            GNV_ASSIGN(counts.emplace_back(), item.as_int());
+            return counts.back() >= 0 ? Status() : fail(Code::format, item.where(), ": a negative count");
+        }
+        GNV_ASSIGN(maxima.emplace_back(), item.as_double());
+        if (maxima.back() >= 0 && std::isfinite(float(maxima.back()))) return {};
+        return fail(Code::format, item.where(), ": ", maxima.back(), " is no largest magnitude");
+    }));
+    const auto groups = int64_t(std::max(maxima.size(), counts.size()));
+    if (groups == 0) return {};
+    StatisticTotal & total = set.insert(key, {groups});
+    std::copy(maxima.begin(), maxima.end(), total.as<float>());
+    std::copy(counts.begin(), counts.end(), total.as<int64_t>());
+    return {};
 }
 
-static Status read_layer(const JsonValue & value, LayerStatistics & layer) {
-    GNV_ASSIGN(const JsonValue maxima, value.get("maxima"));
-    GNV_TRY(maxima.for_each_member([&](std::string_view key, const JsonValue & list) -> Status {
-        for (size_t i = 0; i < size_t(Observed::count_); i++)
-            if (key == observed_name(Observed(i))) return read_maxima(list, layer.maxima[i]);
-        return fail(Code::format, list.where(), ": nothing that this version observes");
+static Status read_layer(const JsonValue & value, int32_t layer, StatisticSet & set) {
+    GNV_ASSIGN(const JsonValue maxima, value.get(Statistic::maximum.file_key));
+    GNV_TRY(maxima.for_each_member([&](std::string_view name, const JsonValue & list) -> Status {
+        const ModelNames * const names = set.names() ? set.names() : find_names_with_input(name);
+        const int32_t input = names ? names->find_input(name) : -1;
+        if (input < 0) return fail(Code::format, list.where(), ": nothing that this version observes");
+        set.set_names(names);
+        return read_total(list, {Part::text, layer, input, &Statistic::maximum}, set);
     }));
     JsonValue counts;
-    if (!value.find("tokens_per_expert", counts)) return {};
-    return counts.for_each_element([&](size_t, const JsonValue & item) -> Status {
-        GNV_ASSIGN(const int64_t count, item.as_int());
-        if (count < 0) return fail(Code::format, item.where(), ": a negative count");
-        layer.tokens_per_expert.push_back(count);
-        return {};
-    });
+    if (!set.names() || !value.find(Statistic::tokens.file_key, counts)) return {};
+    return read_total(counts, {Part::text, layer, set.names()->choices(), &Statistic::tokens}, set);
 }
 
 static Status read_count(const JsonValue & root, const char * key, uint64_t & out) {
@@ -145,20 +169,14 @@ Result<Statistics> read_statistics(const std::string & path) {
         return {};
     }));
     GNV_ASSIGN(const JsonValue layers, root.get("layers"));
-    GNV_TRY(layers.for_each_element([&](size_t, const JsonValue & layer) {
-        statistics.layers.emplace_back();
-        return read_layer(layer, statistics.layers.back());
+    GNV_TRY(layers.for_each_element([&](size_t layer, const JsonValue & value) {
+        statistics.totals.set_layers(int64_t(layer) + 1);
+        return read_layer(value, int32_t(layer), statistics.totals);
     }));
     return statistics;
 }
 
 // --- Merging ------------------------------------------------------------------------------------------------------------------
-
-static bool same_shape(const LayerStatistics & a, const LayerStatistics & b) {
-    for (size_t i = 0; i < size_t(Observed::count_); i++)
-        if (a.maxima[i].size() != b.maxima[i].size()) return false;
-    return a.tokens_per_expert.size() == b.tokens_per_expert.size();
-}
 
 Status merge_statistics(Statistics & into, const Statistics & other) {
     if (into.model_fingerprint != other.model_fingerprint)
@@ -167,17 +185,9 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
         return fail(Code::invalid_argument, "statistics of precision ", precision_name(into.precision), ", experts ",
                     expert_tokens_name(into.expert_tokens), " cannot be merged with ", precision_name(other.precision),
                     ", ", expert_tokens_name(other.expert_tokens));
-    if (into.layers.size() != other.layers.size() ||
-        !std::equal(into.layers.begin(), into.layers.end(), other.layers.begin(), same_shape))
+    if (!into.totals.same_shapes(other.totals))
         return Status(Code::format, "statistics of one model have different shapes: one of the files is damaged");
-    for (size_t l = 0; l < into.layers.size(); l++) {
-        LayerStatistics & layer = into.layers[l];
-        for (size_t i = 0; i < size_t(Observed::count_); i++)
-            for (size_t g = 0; g < layer.maxima[i].size(); g++)
-                layer.maxima[i][g] = std::max(layer.maxima[i][g], other.layers[l].maxima[i][g]);
-        for (size_t e = 0; e < layer.tokens_per_expert.size(); e++)
-            layer.tokens_per_expert[e] += other.layers[l].tokens_per_expert[e];
-    }
+    GNV_TRY(into.totals.merge(other.totals));
     into.sequences += other.sequences;
     into.positions += other.positions;
     into.tokens += other.tokens;
@@ -198,7 +208,7 @@ static std::string number_text(float value) {
 }
 
 // "0.51", of experts "0.51 .. 6.2"
-static std::string range_text(const std::vector<float> & maxima) {
+static std::string range_text(std::span<const float> maxima) {
     if (maxima.empty()) return "";
     const auto [low, high] = std::minmax_element(maxima.begin(), maxima.end());
     return maxima.size() == 1 ? number_text(*low) : number_text(*low) + " .. " + number_text(*high);
@@ -210,20 +220,16 @@ std::string statistics_text(const Statistics & statistics) {
                count_text(statistics.tokens), " tokens, precision ", precision_name(statistics.precision),
                ", experts see ", expert_tokens_name(statistics.expert_tokens), " tokens\n\nLargest inputs:\n");
     std::vector<std::vector<std::string>> rows = {{"layer"}};
-    std::vector<size_t> columns; // of Observed, where anything was observed
-    for (size_t i = 0; i < size_t(Observed::count_); i++) {
-        const bool used = std::any_of(statistics.layers.begin(), statistics.layers.end(),
-                                      [&](const LayerStatistics & layer) { return !layer.maxima[i].empty(); });
-        if (!used) continue;
-        columns.push_back(i);
-        rows.front().push_back(observed_name(Observed(i)));
-    }
+    const StatisticSet & set = statistics.totals;
+    std::set<int32_t> columns; // inputs of which anything is known
+    for (const auto & [key, total] : set.totals())
+        if (key.statistic == &Statistic::maximum) columns.insert(key.input);
+    for (const int32_t input : columns) rows.front().push_back(set.names()->inputs[size_t(input)].name);
     rows.front().push_back("tokens per expert");
-    for (size_t l = 0; l < statistics.layers.size(); l++) {
-        const LayerStatistics & layer = statistics.layers[l];
-        rows.push_back({std::to_string(l)});
-        for (const size_t i : columns) rows.back().push_back(range_text(layer.maxima[i]));
-        const std::vector<int64_t> & tokens = layer.tokens_per_expert;
+    for (int32_t layer = 0; layer < set.layers(); layer++) {
+        rows.push_back({std::to_string(layer)});
+        for (const int32_t input : columns) rows.back().push_back(range_text(set.maxima(layer, input)));
+        const std::span<const int64_t> tokens = set.tokens_per_expert(layer);
         const auto [low, high] = std::minmax_element(tokens.begin(), tokens.end());
         rows.back().push_back(tokens.empty() ? "" : concat(*low, " .. ", *high));
     }

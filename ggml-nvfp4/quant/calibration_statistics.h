@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "formats/safetensors.h"
 #include "graph/ops.h"
+#include "model/statistic_set.h"
 #include "model/text_model.h"
 
 #include <string>
@@ -22,7 +23,7 @@ struct Statistics {
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
     std::vector<std::string> data; // JSON objects about where the sequences come from, one for each run
-    std::vector<LayerStatistics> layers;
+    StatisticSet totals;
 };
 
 const char * precision_name(Precision precision);

@@ -3,14 +3,14 @@
 #include "codec/nvfp4.h"
 
 #include <algorithm>
-#include <array>
+#include <span>
 
 namespace gnv {
 
 Status check_calibratable(const Plan & plan) {
     for (const PlanModule & module : plan.modules) {
         const LinearModule & linear = plan.linear(module);
-        if (linear.part == Part::text && observed_by(linear.role) != Observed::count_) continue;
+        if (linear.part == Part::text && plan.layout.names->input_of(linear.role) >= 0) continue;
         return fail(Code::unsupported, linear.name,
                     " cannot be calibrated: a forward pass over text does not reach it; leave it out (--ignore), or "
                     "quantize weights only (--scheme nvfp4a16)");
@@ -18,7 +18,7 @@ Status check_calibratable(const Plan & plan) {
     return {};
 }
 
-static float largest_of(const std::vector<float> & maxima) {
+static float largest_of(std::span<const float> maxima) {
     return maxima.empty() ? 0 : *std::max_element(maxima.begin(), maxima.end());
 }
 
@@ -29,27 +29,32 @@ static float rounded(DType dtype, float value) {
     return value;
 }
 
-Result<std::vector<InputScale>> input_scales(const Plan & plan, const std::vector<LayerStatistics> & layers) {
-    std::array<float, size_t(Observed::count_)> largest{};
-    for (const LayerStatistics & layer : layers)
-        for (size_t i = 0; i < largest.size(); i++) largest[i] = std::max(largest[i], largest_of(layer.maxima[i]));
+Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticSet & measured) {
+    const ModelNames & names = *plan.layout.names;
+    std::vector<float> largest(names.inputs.size(), 0.0f);
+    for (const auto & [key, total] : measured.totals())
+        if (key.part == Part::text && key.statistic == &Statistic::maximum) {
+            float & maximum = largest[size_t(key.input)];
+            maximum = std::max(maximum, largest_of(measured.maxima(key.layer, key.input)));
+        }
     std::vector<InputScale> scales;
     for (const PlanModule & module : plan.modules) {
         const LinearModule & linear = plan.linear(module);
-        const auto observed = size_t(observed_by(linear.role));
-        if (linear.layer < 0 || size_t(linear.layer) >= layers.size())
-            return fail(Code::model, "the statistics have ", layers.size(), " layers, ", linear.name, " is of another");
-        const std::vector<float> & maxima = layers[size_t(linear.layer)].maxima[observed];
-        const size_t group = Observed(observed) == Observed::expert_down_input ? size_t(linear.expert) : 0;
+        const int32_t input = names.input_of(linear.role);
+        if (linear.layer < 0 || linear.layer >= measured.layers())
+            return fail(Code::model, "the statistics have ", measured.layers(), " layers, ", linear.name,
+                        " is of another");
+        const std::span<const float> maxima = measured.maxima(linear.layer, input);
+        const size_t group = names.inputs[size_t(input)].per_expert ? size_t(linear.expert) : 0;
         if (group >= maxima.size())
             return fail(Code::format, "the statistics have ", maxima.size(), " maxima of ",
-                        observed_name(Observed(observed)), " in layer ", linear.layer, " and none for ", linear.name,
+                        names.inputs[size_t(input)].name, " in layer ", linear.layer, " and none for ", linear.name,
                         ": the file is damaged, or of another model");
         InputScale scale;
         scale.maximum = maxima[group];
         scale.substituted = scale.maximum == 0;
         if (scale.substituted) scale.maximum = largest_of(maxima);
-        if (scale.maximum == 0) scale.maximum = largest[observed];
+        if (scale.maximum == 0) scale.maximum = largest[size_t(input)];
         const DType dtype = plan.source_of(linear).dtype;
         scale.maximum = rounded(dtype, scale.maximum);
         scale.scale = nvfp4::global_scale(dtype, scale.maximum);

@@ -20,6 +20,6 @@ Status check_calibratable(const Plan & plan);
 
 // By position in Plan::modules. An expert that saw no token or only zeros gets the largest of its layer for that
 // projection; other Linears, and experts of a layer without any, the largest of all layers. Fails when that is zero too.
-Result<std::vector<InputScale>> input_scales(const Plan & plan, const std::vector<LayerStatistics> & layers);
+Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticSet & measured);
 
 } // namespace gnv

@@ -57,7 +57,7 @@ Status Calibration::plan_pass(ThreadPool & threads) {
         return plan_.budget_to_calibrate(bytes + (packer_ ? packer_->size().host_bytes() : 0));
     };
     pass.scratch_folder = options_.scratch_folder;
-    pass.observe = true;
+    pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
     pass.expert_tokens = options_.expert_tokens;
     GNV_ASSIGN(pass_, TextPass::create({variant}, {device_.get()}, threads, data_->sequences, pass));
     return {};
@@ -143,10 +143,10 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
 }
 
 // Whether a stage of the group loads this weight.
-static bool loads(const TextModel & model, const PassGroup & group, Role role, int32_t layer, int32_t expert) {
+static bool loads(const TextModel & model, const PassGroup & group, const WeightKey & key, int32_t expert) {
     for (const Stage & stage : group.stages)
         for (const WeightRef & ref : model.stage_weights(stage)) {
-            if (ref.role != role || ref.layer != layer) continue;
+            if (ref.key() != key) continue;
             if (expert < 0 || (expert >= ref.first_expert && expert < ref.first_expert + ref.expert_count)) return true;
         }
     return false;
@@ -156,13 +156,14 @@ bool Calibration::holds(const PassGroup & group, const PlanUnit & unit) const {
     if (unit.quantize) {
         for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
-            if (!loads(*model_, group, linear.role, linear.layer, linear.expert)) return false;
+            if (!loads(*model_, group, {linear.part, linear.role, linear.layer}, linear.expert)) return false;
         }
         return true;
     }
     const uint32_t source = plan_.tensors[unit.first].source;
     for (const ModelTensor & tensor : plan_.layout.tensors)
-        if (tensor.source == source) return loads(*model_, group, tensor.role, tensor.layer, tensor.expert);
+        if (tensor.source == source)
+            return loads(*model_, group, {tensor.part, tensor.role, tensor.layer}, tensor.expert);
     return false;
 }
 
@@ -217,7 +218,7 @@ Result<Statistics> Calibration::statistics() const {
     statistics.precision = options_.precision;
     statistics.expert_tokens = options_.expert_tokens;
     statistics.data = {data_->json};
-    statistics.layers = pass_->statistics(0);
+    statistics.totals = pass_->statistics(0);
     return statistics;
 }
 

@@ -46,7 +46,10 @@ Status write_calibration(JsonWriter & json, const Statistics & statistics) {
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
     GNV_TRY(write_data(json.key("data"), statistics));
     json.key("tokens_per_expert").begin_array();
-    for (const LayerStatistics & layer : statistics.layers) json.value(layer.tokens_per_expert);
+    for (int32_t layer = 0; layer < statistics.totals.layers(); layer++) {
+        const std::span<const int64_t> tokens = statistics.totals.tokens_per_expert(layer);
+        json.value(std::vector<int64_t>(tokens.begin(), tokens.end()));
+    }
     json.end_array().end_object();
     return {};
 }

@@ -119,7 +119,7 @@ Status Quantization::prepare() {
     if (options_.statistics) {
         GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
         statistics_ = *options_.statistics;
-        GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+        GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     }
     if (!options_.calibration) return {};
     GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
@@ -159,7 +159,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
-    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.layers));
+    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
     return {};
 }

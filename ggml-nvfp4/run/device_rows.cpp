@@ -10,11 +10,13 @@ static constexpr uint64_t most_read_at_once = 4 << 20; // enough for a copy's fu
 
 // --- Sizes --------------------------------------------------------------------------------------------------------------------
 
-// Hidden states and sums over experts are read and written over.
 static uint64_t kept_bytes(const DeviceRowsSize & size) {
     if (!size.keeps) return 0;
     const HiddenStore::Layout batch = size.store.with_positions(size.positions);
-    return batch.field_bytes(Field::hidden) + batch.field_bytes(Field::routed);
+    uint64_t bytes = 0;
+    for (Field field = 0; field < max_fields; field++)
+        if (size.rewritten & field_bit(field)) bytes += batch.field_bytes(field);
+    return bytes;
 }
 
 // Rows in host memory come and go beside the work of the device, those of a file do not.
@@ -63,15 +65,9 @@ static uint8_t * at(const HostMemory & memory, uint64_t offset) {
 }
 
 BatchFields DeviceRows::fields() const {
-    return {rows_[size_t(Field::hidden)].memory, rows_[size_t(Field::routed)].memory,
-            rows_[size_t(Field::router_weights)].memory, rows_[size_t(Field::router_indices)].memory};
-}
-
-static bool reads(const FieldUse & use, Field field) {
-    return field == Field::hidden ? use.reads_hidden : field == Field::routed ? use.reads_routed : use.reads_router;
-}
-static bool makes(const FieldUse & use, Field field) {
-    return field == Field::hidden ? use.makes_hidden : field == Field::routed ? use.makes_routed : use.makes_router;
+    BatchFields fields;
+    for (size_t f = 0; f < max_fields; f++) fields[f] = rows_[f].memory;
+    return fields;
 }
 
 uint8_t * DeviceRows::in_slot(int slot, uint64_t offset) const {
@@ -85,11 +81,11 @@ void DeviceRows::prepare(const HiddenStore & store, int64_t begin, int64_t count
     device_.order(Queue::download, Queue::upload);
     const HiddenStore::Layout largest = size_.store.with_positions(size_.positions);
     uint64_t offset = 0;
-    for (size_t f = 0; f < size_t(Field::count_); f++) {
-        if (reads(use, Field(f)))
-            device_.upload(in_slot(1 - slot_, offset), store.rows(Field(f), begin),
-                           uint64_t(count) * size_.store.row_bytes(Field(f)), Queue::upload);
-        offset += largest.field_bytes(Field(f));
+    for (Field field = 0; field < max_fields; field++) {
+        if (use.reads & field_bit(field))
+            device_.upload(in_slot(1 - slot_, offset), store.rows(field, begin),
+                           uint64_t(count) * size_.store.row_bytes(field), Queue::upload);
+        offset += largest.field_bytes(field);
     }
     prepared_ = {&store, begin};
 }
@@ -107,12 +103,11 @@ Result<BatchFields> DeviceRows::open(const HiddenStore & store, int64_t begin, i
     begin_ = begin, count_ = count;
     const HiddenStore::Layout largest = size_.store.with_positions(size_.positions);
     uint64_t offset = 0, kept = 0;
-    for (size_t f = 0; f < size_t(Field::count_); f++) {
-        const Field field = Field(f);
-        Row & row = rows_[f];
+    for (Field field = 0; field < max_fields; field++) {
+        Row & row = rows_[size_t(field)];
         row = {};
-        row.reads = reads(use, field);
-        row.makes = makes(use, field);
+        row.reads = (use.reads & field_bit(field)) != 0;
+        row.makes = (use.makes & field_bit(field)) != 0;
         row.bytes = uint64_t(count) * size_.store.row_bytes(field);
         row.staged = offset;
         offset += largest.field_bytes(field);
@@ -135,19 +130,21 @@ Status DeviceRows::close(HiddenStore & store) {
     if (store.place() == StorePlace::device) return {};
     const bool in_file = store.place() == StorePlace::file;
     if (!in_file) device_.order(Queue::compute, Queue::download);
-    for (size_t f = 0; f < size_t(Field::count_); f++) {
-        const Row & row = rows_[f];
+    for (Field field = 0; field < max_fields; field++) {
+        const Row & row = rows_[size_t(field)];
         if (!row.makes) continue;
         if (in_file) {
             device_.download(at(staging_, row.staged), row.memory, row.bytes);
         } else {
-            device_.download(store.rows(Field(f), begin_), row.memory, row.bytes, Queue::download);
+            device_.download(store.rows(field, begin_), row.memory, row.bytes, Queue::download);
         }
     }
     if (!in_file) return {};
     GNV_TRY(device_.synchronize());
-    for (size_t f = 0; f < size_t(Field::count_); f++)
-        if (rows_[f].makes) GNV_TRY(store.write(Field(f), begin_, count_, at(staging_, rows_[f].staged)));
+    for (Field field = 0; field < max_fields; field++) {
+        const Row & row = rows_[size_t(field)];
+        if (row.makes) GNV_TRY(store.write(field, begin_, count_, at(staging_, row.staged)));
+    }
     return {};
 }
 
@@ -163,7 +160,8 @@ Status DeviceRows::read(const HiddenStore & store, Field field, int64_t first, i
                         ThreadPool & threads) {
     const uint64_t row_bytes = size_.store.row_bytes(field);
     const int64_t columns = size_.store.columns[size_t(field)];
-    const DType dtype = field == Field::hidden ? size_.store.hidden : DType::f32; // of the size, for integers
+    const DType kept = size_.store.dtypes[size_t(field)];
+    const DType dtype = kept == DType::bf16 ? kept : DType::f32; // of the size, for integers
     const bool on_host = store.place() == StorePlace::host;
     GNV_TRY(device_.synchronize(on_host ? Queue::download : Queue::compute));
     const int64_t step = on_host ? count : std::max<int64_t>(1, int64_t(size_.host_bytes() / row_bytes));

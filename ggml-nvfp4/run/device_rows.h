@@ -6,6 +6,7 @@
 #include "run/hidden_store.h"
 #include "run/stage_runner.h"
 
+#include <array>
 #include <memory>
 
 namespace gnv {
@@ -13,8 +14,9 @@ namespace gnv {
 struct DeviceRowsSize {
     HiddenStore::Layout store;
     StorePlace place = StorePlace::device;
-    int64_t positions = 0; // of the largest batch
-    bool keeps = false;    // what a batch reads and writes over is kept until the next one, for reopen()
+    int64_t positions = 0;  // of the largest batch
+    bool keeps = false;     // what a batch reads and writes over is kept until the next one, for reopen()
+    FieldSet rewritten = 0; // fields that some group reads and writes over
 
     uint64_t device_bytes() const;
     uint64_t host_bytes() const;
@@ -53,7 +55,7 @@ class DeviceRows {
     const DeviceRowsSize size_;
     DeviceMemory batch_, kept_; // batch_: of two batches where rows are in host memory, of one where they are in a file
     HostMemory staging_;
-    Row rows_[size_t(Field::count_)];
+    std::array<Row, max_fields> rows_;
     int64_t begin_ = 0, count_ = 0;
     int slot_ = 0; // of batch_, of the batch that computes
     struct {

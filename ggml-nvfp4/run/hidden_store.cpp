@@ -8,8 +8,7 @@ const char * place_name(StorePlace place) {
 }
 
 uint64_t HiddenStore::Layout::row_bytes(Field field) const {
-    const uint64_t element = field == Field::hidden ? uint64_t(dtype_traits(hidden).bits) / 8 : 4;
-    return uint64_t(columns[size_t(field)]) * element;
+    return uint64_t(columns[size_t(field)]) * uint64_t(dtype_traits(dtypes[size_t(field)]).bits) / 8;
 }
 
 uint64_t HiddenStore::Layout::field_bytes(Field field) const {
@@ -18,7 +17,7 @@ uint64_t HiddenStore::Layout::field_bytes(Field field) const {
 
 uint64_t HiddenStore::Layout::bytes() const {
     uint64_t sum = 0;
-    for (size_t field = 0; field < columns.size(); field++) sum += field_bytes(Field(field));
+    for (Field field = 0; field < max_fields; field++) sum += field_bytes(field);
     return sum;
 }
 
@@ -55,7 +54,7 @@ Result<HiddenStore> HiddenStore::create(const Layout & layout, StorePlace place,
 
 uint64_t HiddenStore::offset(Field field, int64_t row) const {
     uint64_t at = 0;
-    for (size_t before = 0; before < size_t(field); before++) at += layout_.field_bytes(Field(before));
+    for (Field before = 0; before < field; before++) at += layout_.field_bytes(before);
     return at + uint64_t(row) * layout_.row_bytes(field);
 }
 

@@ -1,10 +1,11 @@
-// What is kept of every position between groups of stages: the fields of model/text_model.h, one row each position. In
+// What is kept of every position between groups of stages: the fields of a model, one row each position. In
 // memory of the host, in that of a device, or in a scratch file that has no name and is gone when its store is.
 #pragma once
 
 #include "core/tensor.h"
 #include "exec/backend.h"
 #include "formats/file.h"
+#include "model/text_model.h"
 
 #include <array>
 #include <cstdint>
@@ -13,8 +14,6 @@
 
 namespace gnv {
 
-enum class Field : uint8_t { hidden, routed, router_weights, router_indices, count_ };
-
 enum class StorePlace : uint8_t { device, host, file };
 const char * place_name(StorePlace place); // "device", "host", "file"
 
@@ -22,8 +21,8 @@ class HiddenStore {
   public:
     struct Layout {
         int64_t positions = 0;
-        std::array<int64_t, size_t(Field::count_)> columns{}; // 0: the field is not kept
-        DType hidden = DType::f32; // as the device keeps activations; other fields take 4 bytes
+        std::array<int64_t, max_fields> columns{}; // 0: the field is not kept
+        std::array<DType, max_fields> dtypes{};
 
         uint64_t row_bytes(Field field) const;
         uint64_t field_bytes(Field field) const; // of all positions

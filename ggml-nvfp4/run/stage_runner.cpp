@@ -16,24 +16,12 @@ std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Sta
 
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
     FieldUse use;
-    const bool experts = model.sizes().experts > 0;
-    const Stage & first = stages.front();
-    use.reads_hidden = first.kind != StageKind::embed;
-    const bool after_route = first.kind == StageKind::experts || (first.kind == StageKind::combine && experts);
-    use.reads_router = first.kind == StageKind::experts;
-    use.reads_routed = after_route && (first.kind == StageKind::combine || first.first_expert > 0);
+    FieldSet made = 0; // by a stage before
     for (const Stage & stage : stages) {
-        switch (stage.kind) {
-        case StageKind::embed:
-        case StageKind::mixer: use.makes_hidden = true; break;
-        case StageKind::route: use.makes_router = true; break;
-        case StageKind::experts: use.makes_routed = true; break;
-        case StageKind::combine: // nothing but hidden states goes on from here
-            use.makes_hidden = true;
-            use.makes_router = use.makes_routed = false;
-            break;
-        case StageKind::head: break;
-        }
+        const StageFields fields = model.stage_fields(stage);
+        use.reads |= fields.reads & ~made;
+        made |= fields.makes;
+        use.makes = (use.makes | fields.makes) & ~fields.ends;
     }
     return use;
 }
@@ -45,27 +33,24 @@ struct StageGraph {
     Graph graph;
     StageBuilder builder;
     FieldUse use;
-    ValueId hidden_in = no_value, routed_in = no_value, weights_in = no_value, indices_in = no_value;
+    std::array<ValueId, max_fields> given; // of those that are read
 
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
                const StageOptions & options, DType activation)
-        : graph(variant.precision, activation), builder{graph, *variant.weights, shape},
+        : graph(variant.precision, activation), builder(graph, *variant.weights, shape),
           use(field_use(stages, *variant.model)) {
-        builder.observe = options.observe && variant.observe;
-        builder.observe_magnitudes = options.observe_magnitudes;
+        builder.statistics = variant.observe ? options.statistics : nullptr;
         builder.quantize_inputs = variant.quantize_inputs;
         builder.input_scales = variant.input_scales;
         builder.expert_tokens = options.expert_tokens;
         builder.expert_tile = options.expert_tile;
         builder.last_position_only = options.last_position_only;
-        const TextModelSizes & sizes = variant.model->sizes();
-        const Shape rows = {shape.positions, sizes.hidden}, chosen = {shape.positions, sizes.experts_per_token};
-        if (use.reads_hidden) builder.hidden = hidden_in = graph.input("hidden", activation, rows);
-        if (use.reads_routed) builder.routed = routed_in = graph.input("routed", DType::f32, rows);
-        if (use.reads_router) {
-            builder.router_weights = weights_in = graph.input("router weights", DType::f32, chosen);
-            builder.router_indices = indices_in = graph.input("router indices", DType::i32, chosen);
-        }
+        const std::vector<FieldSpec> fields = variant.model->fields();
+        for (size_t f = 0; f < fields.size(); f++)
+            if (use.reads & field_bit(Field(f)))
+                builder.fields[f] = graph.input(fields[f].name, fields[f].is_activation ? activation : fields[f].dtype,
+                                                {shape.positions, fields[f].columns});
+        given = builder.fields;
         for (const Stage & stage : stages) variant.model->build(stage, builder);
         if (!graph.status().ok()) return;
         if (builder.logits != no_value) graph.keep(builder.logits);
@@ -80,10 +65,8 @@ struct StageGraph {
     };
     std::vector<Made> made(const BatchFields & fields) const {
         std::vector<Made> list;
-        if (use.makes_hidden) list.push_back({builder.hidden, fields.hidden});
-        if (use.makes_routed) list.push_back({builder.routed, fields.routed});
-        if (use.makes_router) list.push_back({builder.router_weights, fields.router_weights});
-        if (use.makes_router) list.push_back({builder.router_indices, fields.router_indices});
+        for (size_t f = 0; f < max_fields; f++)
+            if (use.makes & field_bit(Field(f))) list.push_back({builder.fields[f], fields[f]});
         return list;
     }
     std::vector<bool> bound() const {
@@ -122,7 +105,8 @@ class Binder {
             bindings_.bind(weight.value, find(weight));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
             bindings_.bind(state.value, call_.states->find(state.layer, state.index));
-        bind_statistics();
+        for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals)
+            bindings_.bind(total.value, call_.statistics->find(total.key, total.first_group, shape(total.value)[0]));
         return std::move(bindings_);
     }
 
@@ -168,61 +152,22 @@ class Binder {
         const auto field = [&](ValueId id, void * memory) {
             if (id != no_value) bindings_.bind(id, view(memory, graph_.value(id).dtype, shape(id)));
         };
-        field(stages_.hidden_in, call_.fields.hidden);
-        field(stages_.routed_in, call_.fields.routed);
-        field(stages_.weights_in, call_.fields.router_weights);
-        field(stages_.indices_in, call_.fields.router_indices);
+        for (size_t f = 0; f < max_fields; f++) field(stages_.given[f], call_.fields[f]);
         for (const StageGraph::Made & made : stages_.made(call_.fields)) {
             GNV_CHECK(made.memory != nullptr);
             field(graph_.owner(made.value), made.memory);
         }
     }
-    void bind_statistics() {
-        for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals) {
-            LayerStatistics & layer = (*call_.statistics)[size_t(total.layer)];
-            if (total.statistic == Statistic::magnitudes) {
-                int64_t * const bins = call_.on_device ? call_.on_device->magnitudes(total.layer, total.observed)
-                                                       : layer.magnitudes[size_t(total.observed)].data();
-                bindings_.bind(total.value, view(bins + total.first_group * magnitude_bins, DType::i64,
-                                                 {total.groups, magnitude_bins}));
-                continue;
-            }
-            std::vector<float> & maxima = layer.maxima[size_t(total.observed)];
-            float * const data = call_.on_device ? call_.on_device->maxima(total.layer, total.observed) : maxima.data();
-            bindings_.bind(total.value, view(data + total.first_group, DType::f32, {total.groups}));
-        }
-        for (const StageBuilder::BoundCount & count : stages_.builder.bound_counts) {
-            std::vector<int64_t> & tokens = (*call_.statistics)[size_t(count.layer)].tokens_per_expert;
-            int64_t * const data = call_.on_device ? call_.on_device->tokens_per_expert(count.layer) : tokens.data();
-            bindings_.bind(count.value, view(data, DType::i64, shape(count.value)));
-        }
-    }
-
     const StageGraph & stages_;
     const Graph & graph_;
     const StageCall & call_;
     Bindings bindings_;
 };
 
-// Room for what the graph adds to; what is there stays.
-void make_room(const StageGraph & stages, const TextModelSizes & sizes, std::vector<LayerStatistics> & statistics) {
-    for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals) {
-        LayerStatistics & layer = statistics[size_t(total.layer)];
-        const size_t groups = total.observed == Observed::expert_down_input ? size_t(sizes.experts) : 1;
-        if (total.statistic == Statistic::magnitudes) {
-            layer.magnitudes[size_t(total.observed)].resize(groups * magnitude_bins, 0);
-        } else {
-            layer.maxima[size_t(total.observed)].resize(groups, 0.0f);
-        }
-    }
-    for (const StageBuilder::BoundCount & count : stages.builder.bound_counts)
-        statistics[size_t(count.layer)].tokens_per_expert.resize(size_t(sizes.experts), 0);
-}
-
 // Of a node that takes maxima: what it adds to; null of other nodes.
 const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
     for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
-        if (total.statistic == Statistic::maximum &&
+        if (total.key.statistic == &Statistic::maximum &&
             std::find(node.inputs.begin(), node.inputs.end(), total.value) != node.inputs.end())
             return &total;
     return nullptr;
@@ -276,17 +221,18 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
 Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
     const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
     if (!total) return {};
-    // An op that observes what it makes, or what somebody else made.
+    const int64_t groups = stages.graph.value(total->value).shape[0];
+    // An op that observes what it makes, or what another op made.
     const Tensor & x = op_of(node.params) == Op::observe ? call.inputs[0] : call.outputs[0];
     const size_t offsets = offsets_input(stages.graph, node);
     const bool has_offsets = offsets < node.inputs.size();
     int32_t used = int32_t(x.shape.rows());
-    if (has_offsets) device.download(&used, call.inputs[offsets].as<const int32_t>() + total->groups, sizeof used);
+    if (has_offsets) device.download(&used, call.inputs[offsets].as<const int32_t>() + groups, sizeof used);
     GNV_TRY(device.synchronize());
     std::vector<uint8_t> bytes(size_t(tensor_bytes(x.dtype, {used, x.shape.last()})));
     device.download(bytes.data(), x.data, bytes.size());
     GNV_TRY(device.synchronize());
-    const int64_t stride = x.shape.last(), columns = has_offsets ? stride : stride / total->groups;
+    const int64_t stride = x.shape.last(), columns = has_offsets ? stride : stride / groups;
     return x.dtype == DType::bf16 ? find_bad_row<uint16_t>(bytes, stride, columns, call)
                                   : find_bad_row<float>(bytes, stride, columns, call);
 }
@@ -306,7 +252,6 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     GNV_TRY(copy_of(built.graph.status()));
     GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
     GNV_CHECK(plan.bytes <= arena_bytes);
-    if (call.statistics) make_room(built, call.variant.model->sizes(), *call.statistics);
     const Bindings bindings = Binder(built, call).bind();
     BadValue bad;
     Executor::AfterNode look;
@@ -318,7 +263,7 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
         const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
         GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
         const auto * const total = maxima_of(built, built.graph.nodes()[size_t(bad.node)]);
-        if (total) call.bad_input->observed = total->observed;
+        if (total) call.bad_input->input = total->key.input;
         return status;
     }
     if (built.builder.logits != no_value && call.on_logits)

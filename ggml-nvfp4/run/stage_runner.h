@@ -4,9 +4,11 @@
 
 #include "exec/executor.h"
 #include "model/text_model.h"
+#include "run/statistic_window.h"
 #include "run/text_states.h"
 #include "run/weight_group.h"
 
+#include <array>
 #include <functional>
 #include <vector>
 
@@ -27,8 +29,7 @@ struct TextVariant {
 std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages);
 
 struct StageOptions {
-    bool observe = false;
-    bool observe_magnitudes = false; // too
+    const StatisticSet * statistics = nullptr; // those to take of variants that observe; null: none
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;
     bool last_position_only = false;
@@ -46,27 +47,23 @@ struct BatchInputs {
 };
 
 // Memory of the batch's rows of each field; null where the stages neither read nor make it.
-struct BatchFields {
-    void * hidden = nullptr;         // [T, H], as the device keeps activations
-    void * routed = nullptr;         // f32 [T, H]
-    void * router_weights = nullptr; // f32 [T, k]
-    void * router_indices = nullptr; // i32 [T, k]
+struct BatchFields : std::array<void *, max_fields> {
+    BatchFields() { fill(nullptr); }
 };
 
 // Which fields stages read from before and leave for after.
 struct FieldUse {
-    bool reads_hidden = false, reads_routed = false, reads_router = false;
-    bool makes_hidden = false, makes_routed = false, makes_router = false;
+    FieldSet reads = 0, makes = 0;
 };
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
 
 // Where an activation is NaN or Inf.
 struct BadInput {
     int64_t position = -1; // row of the batch; -1: not known
-    Observed observed = Observed::count_;
+    int32_t input = -1;    // in ModelNames::inputs
 };
 
-// Where a batch's inputs and the statistics are on a device with memory of its own.
+// Where a batch's inputs are on a device with memory of its own.
 struct DeviceBatch {
     const int32_t * ids = nullptr;
     const int32_t * positions = nullptr;
@@ -74,9 +71,6 @@ struct DeviceBatch {
     const uint8_t * mask = nullptr;
     const int32_t * past = nullptr;
     const int32_t * last_positions = nullptr;
-    std::function<float *(int32_t layer, Observed observed)> maxima;
-    std::function<int64_t *(int32_t layer, Observed observed)> magnitudes;
-    std::function<int64_t *(int32_t layer)> tokens_per_expert;
 };
 
 struct StageCall {
@@ -85,8 +79,8 @@ struct StageCall {
     const WeightGroup & weights; // loaded
     const BatchInputs & inputs;
     BatchFields fields = {};
-    TextStates * states = nullptr;                       // when the shape says cached
-    std::vector<LayerStatistics> * statistics = nullptr; // by layer, when observing
+    TextStates * states = nullptr;                // when the shape says cached
+    const StatisticWindow * statistics = nullptr; // of these stages, when observing
     Executor::OnTap on_tap = {};
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
     const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's

@@ -6,10 +6,10 @@ namespace gnv {
 static Status list_group(const TextVariant & variant, const std::vector<Stage> & stages, int64_t positions,
                          std::vector<TapInfo> & taps) {
     Graph graph(variant.precision);
-    StageBuilder builder{graph, *variant.weights, {positions, 1}};
+    StageBuilder builder(graph, *variant.weights, {positions, 1});
     builder.quantize_inputs = variant.quantize_inputs;
     if (stages.front().kind != StageKind::embed)
-        builder.hidden = graph.input("hidden", DType::f32, {positions, variant.model->sizes().hidden});
+        builder.fields[hidden_field] = graph.input("hidden", DType::f32, {positions, variant.model->sizes().hidden});
     for (const Stage & stage : stages) variant.model->build(stage, builder);
     GNV_TRY(copy_of(graph.status()));
     for (const Graph::Tapped & tapped : graph.taps())
@@ -26,12 +26,13 @@ Result<std::vector<TapInfo>> list_taps(const TextVariant & variant, int64_t posi
     return taps;
 }
 
-Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, int64_t layers) {
-    GNV_ASSIGN(const Tap wanted, parse_tap(name, layers));
+Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, const TextModel & model) {
+    GNV_ASSIGN(const Tap wanted, parse_tap(model.names(), name, model.sizes().layers));
     std::string there; // in the same layer
     for (size_t i = 0; i < taps.size(); i++) {
         if (taps[i].tap == wanted) return i;
-        if (taps[i].tap.layer == wanted.layer) there += (there.empty() ? "" : ", ") + tap_name(taps[i].tap);
+        if (taps[i].tap.part == wanted.part && taps[i].tap.layer == wanted.layer)
+            there += (there.empty() ? "" : ", ") + tap_name(model.names(), taps[i].tap);
     }
     return fail(Code::not_found, "this model has no output ", name, "; there are ", there);
 }

@@ -16,8 +16,8 @@ struct TapInfo {
 // In the order of the model.
 Result<std::vector<TapInfo>> list_taps(const TextVariant & variant, int64_t positions);
 
-// Position in `taps` of the output called `name`. Code::invalid_argument for what is no output of any model,
-// Code::not_found for one that this model does not have, with those that it has.
-Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, int64_t layers);
+// Position in `taps`, those of `model`, of the output called `name`. Code::invalid_argument for what is no output of any
+// model of the family, Code::not_found for one that this model does not have, with those that it has.
+Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, const TextModel & model);
 
 } // namespace gnv

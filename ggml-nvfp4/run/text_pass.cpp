@@ -151,17 +151,13 @@ static HiddenStore::Layout store_layout(const std::vector<PassGroup> & groups, c
                                         int64_t positions, DType activation) {
     HiddenStore::Layout layout;
     layout.positions = positions;
-    layout.hidden = activation;
-    const TextModelSizes & sizes = model.sizes();
+    const std::vector<FieldSpec> fields = model.fields();
     for (const PassGroup & group : groups) {
         const FieldUse use = field_use(group.stages, model);
-        const auto column = [&](bool used, Field field, int64_t columns) {
-            if (used) layout.columns[size_t(field)] = columns;
-        };
-        column(true, Field::hidden, sizes.hidden);
-        column(use.makes_routed, Field::routed, sizes.hidden);
-        column(use.makes_router, Field::router_weights, sizes.experts_per_token);
-        column(use.makes_router, Field::router_indices, sizes.experts_per_token);
+        for (size_t f = 0; f < fields.size(); f++) {
+            layout.dtypes[f] = fields[f].is_activation ? activation : fields[f].dtype;
+            if (use.makes & field_bit(Field(f))) layout.columns[f] = fields[f].columns;
+        }
     }
     return layout;
 }
@@ -172,9 +168,8 @@ static bool same_activations(const PassGroup & a, const PassGroup & b, const Tex
     for (size_t i = 0; i < a.stages.size(); i++) {
         if (a.stages[i].kind != b.stages[i].kind || a.stages[i].expert_count != b.stages[i].expert_count) return false;
         if ((a.stages[i].first_expert == 0) != (b.stages[i].first_expert == 0)) return false; // later ranges add up
-        if (a.stages[i].kind != StageKind::mixer) continue;
-        const std::vector<StateSpec> first = model.states(a.stages[i].layer), second = model.states(b.stages[i].layer);
-        if (std::string_view(first.front().name) != second.front().name) return false;
+        if (a.stages[i].part != b.stages[i].part || model.block_kind(a.stages[i]) != model.block_kind(b.stages[i]))
+            return false;
     }
     return true;
 }
@@ -213,6 +208,7 @@ Status TextPass::State::make_plan(const std::vector<PassGroup> & groups, int64_t
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
         plan.weight_bytes = std::max(plan.weight_bytes, group.weight_bytes);
+        plan.statistics = plan.statistics.larger_of(StatisticWindow::size_of(requested, model(), group.stages));
         if (is_head(group)) {
             GNV_TRY(plan_head(logits_bytes));
             continue;
@@ -240,14 +236,9 @@ void TextPass::State::add_host_memory() {
     memory.hidden_states = plan.store.bytes() * variants.size();
     if (plan.store_place == StorePlace::file) // a batch on its way from and to the file
         memory.hidden_states = std::max(plan.store.with_positions(plan.largest_batch).bytes(),
-                                        plan.store.with_positions(plan.head_positions).field_bytes(Field::hidden));
-    if (!options.observe) return;
-    const TextModelSizes & sizes = model().sizes();
-    uint64_t layer = sizeof(LayerStatistics) + uint64_t(sizes.experts) * (sizeof(float) + sizeof(int64_t));
-    if (options.observe_magnitudes)
-        layer += uint64_t(sizes.experts + int64_t(Observed::count_)) * magnitude_bins * sizeof(int64_t);
-    for (const TextVariant & variant : variants)
-        memory.statistics += variant.observe ? uint64_t(sizes.layers) * layer : 0;
+                                        plan.store.with_positions(plan.head_positions).field_bytes(hidden_field));
+    for (size_t v = 0; v < variants.size(); v++) memory.statistics += observes(v) ? requested.kept_bytes() : 0;
+    memory.statistics += plan.statistics.bytes + plan.statistics.kept_bytes;
 }
 
 uint64_t TextPass::State::host_budget() const {
@@ -288,10 +279,15 @@ Status TextPass::State::choose_plan() {
 }
 
 Status TextPass::State::allocate() {
-    for (size_t v = 0; v < variants.size(); v++) statistics.emplace_back(size_t(model().sizes().layers));
+    for (size_t v = 0; v < variants.size(); v++) {
+        statistics.push_back(observes(v) ? requested : StatisticSet::plan(model(), {}));
+        statistics.back().allocate();
+    }
     if (is_remote()) return allocate_on_device();
     GNV_ASSIGN(weight_memory, allocate_block(plan.weight_bytes, "weights"));
     GNV_ASSIGN(arena, allocate_block(plan.arena_bytes, "activations"));
+    GNV_ASSIGN(window, StatisticWindow::create(*device, plan.statistics));
+    GNV_TRY(window.allocate_host());
     if (plan.store_place == StorePlace::file) {
         GNV_ASSIGN(staging, allocate_block(plan.host.hidden_states, "hidden states of a batch"));
     }
@@ -321,6 +317,7 @@ Result<std::unique_ptr<TextPass>> TextPass::create(std::vector<TextVariant> vari
     state->sequences = &sequences;
     state->options = options;
     for (size_t i = 0; i < sequences.size(); i++) GNV_TRY(check_sequence(sequences[i], i, state->model().sizes()));
+    state->requested = StatisticSet::plan(state->model(), options.statistics);
     GNV_TRY(state->choose_plan());
     return std::unique_ptr<TextPass>(new TextPass(std::move(state)));
 }
@@ -328,7 +325,7 @@ Result<std::unique_ptr<TextPass>> TextPass::create(std::vector<TextVariant> vari
 TextPass::TextPass(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TextPass::~TextPass() = default;
 const PassPlan & TextPass::plan() const { return state_->plan; }
-const std::vector<LayerStatistics> & TextPass::statistics(size_t variant) const { return state_->statistics[variant]; }
+const StatisticSet & TextPass::statistics(size_t variant) const { return state_->statistics[variant]; }
 
 // --- Run -----------------------------------------------------------------------------------------------------------------
 

@@ -38,11 +38,10 @@ Status check_sequence(const TextSequence & sequence, size_t number, const TextMo
 BatchInputs make_batch(const TextSequence * sequences, size_t count);
 
 struct PassOptions {
-    uint64_t ram_bytes = 0;          // for everything that the plan lists; 0: most of what is free
-    uint64_t device_bytes = 0;       // of a device with memory of its own; 0: most of what is free there
-    std::string scratch_folder;      // for hidden states that do not fit; empty: they must fit
-    bool observe = false;            // largest inputs of Linears, tokens per expert
-    bool observe_magnitudes = false; // how often each magnitude of an input occurs, too
+    uint64_t ram_bytes = 0;                   // for everything that the plan lists; 0: most of what is free
+    uint64_t device_bytes = 0;                // of a device with memory of its own; 0: most of what is free there
+    std::string scratch_folder;               // for hidden states that do not fit; empty: they must fit
+    std::vector<StatisticRequest> statistics; // of variants that observe
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
     int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen
@@ -82,13 +81,14 @@ struct PassPlan {
     HiddenStore::Layout store; // of each variant
     StorePlace store_place = StorePlace::host;
     int64_t expert_tile = 1;
-    int64_t head_positions = 0;    // that go through the head at a time
-    uint64_t head_arena_bytes = 0; // of one variant's
-    int64_t largest_batch = 0;     // in positions
-    uint64_t weight_bytes = 0;     // of the largest group
-    int weight_buffers = 1;        // of that size on the device; 2: the next group is copied while one computes
-    uint64_t arena_bytes = 0;      // of the batch that needs most
-    PassMemory host, device;       // device: nothing where host memory is the device's
+    int64_t head_positions = 0;       // that go through the head at a time
+    uint64_t head_arena_bytes = 0;    // of one variant's
+    int64_t largest_batch = 0;        // in positions
+    uint64_t weight_bytes = 0;        // of the largest group
+    int weight_buffers = 1;           // of that size on the device; 2: the next group is copied while one computes
+    uint64_t arena_bytes = 0;         // of the batch that needs most
+    StatisticWindow::Size statistics; // of the group that needs most
+    PassMemory host, device;          // device: nothing where host memory is the device's
     uint64_t host_budget = 0, device_budget = 0;
 };
 
@@ -106,6 +106,9 @@ struct PassHooks {
     // A group's stages are done for all variants. The weights of the first variant are still there: in host memory until
     // before_reuse is called, and, where the device has memory of its own, on it (else null) for what the hook queues there.
     std::function<Status(const PassGroup & group, const WeightGroup & host, const WeightGroup * device)> on_group;
+    // Called before on_group: the batches of a group are done for a variant that observes. Totals that are not kept are in
+    // the window, in memory of the device, and nowhere else; those of the first variant still in on_group.
+    std::function<Status(size_t variant, const PassGroup & group, const StatisticWindow & totals)> on_statistics;
     // Called after on_group and before the host memory that it saw is overwritten: whoever still reads there must end. Not
     // after the last group, whose memory stays.
     std::function<Status()> before_reuse;
@@ -136,7 +139,7 @@ class TextPass {
     // columns]) after reading them. One thread at a time, unless has_rows().
     bool has_rows() const; // in host memory as they are: rows() needs no buffer
     Result<const void *> rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const;
-    const std::vector<LayerStatistics> & statistics(size_t variant) const; // by layer
+    const StatisticSet & statistics(size_t variant) const; // those that are kept
 
   private:
     struct State;

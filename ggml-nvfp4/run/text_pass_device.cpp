@@ -57,42 +57,36 @@ Status TextPass::State::check_watched(const PassGroup & group, const WeightGroup
     const PassBatch & batch = *watched.batch;
     const size_t v = watched.variant;
     watched.batch = nullptr;
-    const Observed first_bad = remote->first_bad_of_watched();
-    if (first_bad == Observed::count_) return {};
+    const int32_t first_bad = window.first_bad();
+    if (first_bad < 0) return {};
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
-    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, 0));
+    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs));
     StageRunner runner(*device, stage_options());
     BadInput bad;
     StageCall call{remote_variants[v], group.stages, weights, inputs};
     call.fields = batch_rows->reopen();
-    call.statistics = &statistics[v];
+    call.statistics = &window;
     call.on_device = &there;
     call.bad_input = &bad;
     call.looks_for_bad_input = true;
     const Status status = runner.run(call, remote->arena(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad);
-    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(first_bad),
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", model().names().inputs[size_t(first_bad)].name,
                 ": NaN or Inf, which was not there when the batch was computed again: is the memory of ",
                 device->device().name, " in order?");
-}
-
-static size_t observer_of(const std::vector<TextVariant> & variants, size_t variant) {
-    return size_t(std::count_if(variants.begin(), variants.begin() + ptrdiff_t(variant),
-                                [](const TextVariant & other) { return other.observe; }));
 }
 
 Status TextPass::State::run_remote_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
                                          const PassBatch & batch, const PassBatch * next, const PassHooks & hooks) {
     const FieldUse use = field_use(group.stages, model());
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
-    const size_t observer = observes(v) ? observer_of(variants, v) : 0;
-    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs, observer));
+    GNV_ASSIGN(const DeviceBatch there, remote->upload(inputs));
     GNV_TRY(check_watched(group, weights));
     StageRunner runner(*device, stage_options());
     StageCall call{remote_variants[v], group.stages, weights, inputs};
     GNV_ASSIGN(call.fields, batch_rows->open(stores[v], batch.begin, batch.positions, use));
     if (next) batch_rows->prepare(stores[v], next->begin, next->positions, use);
-    call.statistics = &statistics[v];
+    call.statistics = &window;
     call.on_device = &there;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
@@ -103,7 +97,7 @@ Status TextPass::State::run_remote_batch(size_t v, const PassGroup & group, cons
     GNV_TRY(runner.run(call, remote->arena(), plan.arena_bytes));
     GNV_TRY(batch_rows->close(stores[v]));
     if (observes(v)) {
-        remote->watch(observer);
+        window.watch();
         watched = {v, &batch};
     }
     return advance(batch.positions, hooks);
@@ -116,6 +110,7 @@ Status TextPass::State::run_remote_load(const Load & load, const std::vector<Loa
     const WeightGroup & there = weights.front().device;
     size_t left = load.variants.size() * plan.batches.size();
     for (const size_t v : load.variants) {
+        if (observes(v)) window.open(requested, model(), group.stages);
         for (size_t b = 0; b < plan.batches.size(); b++) {
             const PassBatch * const next = b + 1 < plan.batches.size() ? &plan.batches[b + 1] : nullptr;
             GNV_TRY(run_remote_batch(v, group, there, plan.batches[b], next, hooks));
@@ -125,9 +120,7 @@ Status TextPass::State::run_remote_load(const Load & load, const std::vector<Loa
         GNV_TRY(device->synchronize());
         remote->send_weights(left + 1); // which may have been read by now
         GNV_TRY(check_watched(group, there));
-        const int32_t layer = layer_of(group);
-        if (observes(v) && layer >= 0)
-            GNV_TRY(remote->take_statistics(observer_of(variants, v), statistics[v][size_t(layer)]));
+        GNV_TRY(take_statistics(v, group, hooks));
     }
     return {};
 }
@@ -198,9 +191,6 @@ Status TextPass::State::run_remote(const PassHooks & hooks) {
         to_read.reuses = i > 0 && loads[i - 1].last && hooks.before_reuse;
         GNV_TRY(start_next(hooks, is_head(group)));
         progress.group = load.group;
-        const bool first_of_group = i == 0 || loads[i - 1].last;
-        if (first_of_group && (load.group == 0 || layer_of(plan.groups[load.group - 1]) != layer_of(group)))
-            remote->clear_statistics();
         device->begin_range(concat("group ", load.group).c_str());
         Status done = run_remote_load(load, weights, hooks);
         device->end_range();

@@ -41,16 +41,18 @@ DevicePassSize TextPass::State::device_size() const {
     size.scale_bytes = scale_bytes();
     const uint64_t element = uint64_t(dtype_traits(device->activation_dtype()).bits) / 8;
     size.logits_bytes = uint64_t(plan.head_positions * model().sizes().vocabulary) * element;
-    size.experts = model().sizes().experts;
-    for (size_t v = 0; v < variants.size(); v++) size.observers += observes(v);
-    size.magnitudes = options.observe_magnitudes;
     return size;
 }
 
 DeviceRowsSize TextPass::State::rows_size() const {
     bool keeps = false;
     for (size_t v = 0; v < variants.size(); v++) keeps |= observes(v);
-    return {plan.store, plan.store_place, std::max(plan.largest_batch, plan.head_positions), keeps};
+    FieldSet rewritten = 0;
+    for (const PassGroup & group : plan.groups) {
+        const FieldUse use = field_use(group.stages, model());
+        rewritten |= use.reads & use.makes;
+    }
+    return {plan.store, plan.store_place, std::max(plan.largest_batch, plan.head_positions), keeps, rewritten};
 }
 
 // After add_host_memory(), which counts as if the host computed.
@@ -62,14 +64,14 @@ void TextPass::State::add_device_memory() {
     plan.device.activations = size.arena_bytes;
     plan.device.hidden_states = batch.device_bytes() + (plan.store_place == StorePlace::device ? store : 0);
     plan.device.inputs = size.input_bytes + size.scale_bytes;
-    plan.device.statistics = size.statistic_bytes();
+    plan.device.statistics = plan.statistics.bytes;
     plan.device.context = device_context_bytes;
     const uint64_t rows = uint64_t(plan.head_positions * model().sizes().vocabulary) * variants.size();
     plan.host.weights = 2 * size.weight_bytes;
     plan.host.activations = 0;
     plan.host.hidden_states = batch.host_bytes() + (plan.store_place == StorePlace::host ? store : 0);
     plan.host.inputs = size.input_bytes + size.scale_bytes;
-    plan.host.statistics += size.observers > 0 ? size.statistic_bytes() / size.observers : 0;
+    plan.host.statistics -= plan.statistics.bytes; // they are on the device
     plan.host.logits = rows * sizeof(float) + size.logits_bytes;
 }
 
@@ -147,8 +149,10 @@ Status TextPass::State::try_to_allocate_on_device(bool & on_host) {
     on_host = false;
     GNV_ASSIGN(batch_rows, DeviceRows::create(*device, rows_size()));
     if (plan.store_place == StorePlace::device) GNV_TRY(create_stores());
+    GNV_ASSIGN(window, StatisticWindow::create(*device, plan.statistics));
     GNV_ASSIGN(remote, DevicePass::create(*device, device_size(), threads->size(), on_host));
     GNV_TRY(batch_rows->allocate_host());
+    GNV_TRY(window.allocate_host());
     if (plan.store_place != StorePlace::device) GNV_TRY(create_stores());
     const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float);
     if (options.head) {
@@ -161,6 +165,7 @@ Status TextPass::State::try_to_allocate_on_device(bool & on_host) {
 
 void TextPass::State::release_device() {
     remote.reset();
+    window = {};
     batch_rows.reset();
     stores.clear();
     logits_memory.reset();

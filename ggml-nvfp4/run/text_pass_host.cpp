@@ -6,14 +6,20 @@ namespace gnv {
 // A NaN or Inf: where it is, in terms of the caller's sequences.
 Status TextPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                                 const BadInput & bad) const {
-    if (bad.position < 0 || bad.observed == Observed::count_ || failure.code() != Code::bad_value)
-        return copy_of(failure);
+    if (bad.position < 0 || bad.input < 0 || failure.code() != Code::bad_value) return copy_of(failure);
     size_t sequence = batch.first;
     int64_t position = bad.position;
     while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
-    return fail(Code::bad_value, "layer ", layer_of(group), ", ", observed_name(bad.observed), ", sample ", sequence,
-                ", position ", position, ": ", failure.message(),
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", model().names().inputs[size_t(bad.input)].name,
+                ", sample ", sequence, ", position ", position, ": ", failure.message(),
                 "; the model or its weights do not work with this text");
+}
+
+// The batches of a group are done for a variant.
+Status TextPass::State::take_statistics(size_t v, const PassGroup & group, const PassHooks & hooks) {
+    if (!observes(v)) return {};
+    GNV_TRY(window.take(statistics[v]));
+    return hooks.on_statistics ? hooks.on_statistics(v, group, window) : Status();
 }
 
 Status TextPass::State::run_batch(size_t v, const PassGroup & group, const WeightGroup & weights,
@@ -25,27 +31,20 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
     const FieldUse use = field_use(group.stages, model());
 
     // Rows of the store itself, or of the staging memory in front of its file.
-    struct Row {
-        Field field;
-        bool reads, makes;
-        void * memory;
-    };
-    Row rows[] = {{Field::hidden, use.reads_hidden, use.makes_hidden, nullptr},
-                  {Field::routed, use.reads_routed, use.makes_routed, nullptr},
-                  {Field::router_weights, use.reads_router, use.makes_router, nullptr},
-                  {Field::router_indices, use.reads_router, use.makes_router, nullptr}};
+    BatchFields rows;
     uint64_t staged = 0;
-    for (Row & row : rows) {
-        if (!row.reads && !row.makes) continue;
-        row.memory = in_file ? staging.get() + staged : store.rows(row.field, batch.begin);
-        staged += plan.store.with_positions(batch.positions).field_bytes(row.field);
-        if (row.reads && in_file) GNV_TRY(store.read(row.field, batch.begin, batch.positions, row.memory));
+    for (Field field = 0; field < max_fields; field++) {
+        if (!((use.reads | use.makes) & field_bit(field))) continue;
+        void *& row = rows[size_t(field)];
+        row = in_file ? staging.get() + staged : store.rows(field, batch.begin);
+        staged += plan.store.with_positions(batch.positions).field_bytes(field);
+        if (in_file && (use.reads & field_bit(field))) GNV_TRY(store.read(field, batch.begin, batch.positions, row));
     }
     StageRunner runner(*device, stage_options());
     BadInput bad;
     StageCall call{variant, group.stages, weights, inputs};
-    call.fields = {rows[0].memory, rows[1].memory, rows[2].memory, rows[3].memory};
-    call.statistics = &statistics[v];
+    call.fields = rows;
+    call.statistics = &window;
     call.bad_input = &bad;
     if (hooks.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
@@ -54,8 +53,9 @@ Status TextPass::State::run_batch(size_t v, const PassGroup & group, const Weigh
         };
     const Status status = runner.run(call, arena.get(), plan.arena_bytes);
     if (!status.ok()) return explain(status, group, batch, bad);
-    for (const Row & row : rows)
-        if (row.makes && in_file) GNV_TRY(store.write(row.field, batch.begin, batch.positions, row.memory));
+    for (Field field = 0; field < max_fields; field++)
+        if (in_file && (use.makes & field_bit(field)))
+            GNV_TRY(store.write(field, batch.begin, batch.positions, rows[size_t(field)]));
     return {};
 }
 
@@ -83,10 +83,10 @@ Status TextPass::State::run_head(const PassGroup & group, const PassHooks & hook
         for (size_t v = 0; v < variants.size(); v++) {
             StageRunner runner(*device, stage_options());
             StageCall call{variants[v], group.stages, weights[v], inputs};
-            call.fields.hidden = stores[v].rows(Field::hidden, first);
+            call.fields[hidden_field] = stores[v].rows(hidden_field, first);
             if (stores[v].place() == StorePlace::file) {
-                call.fields.hidden = staging.get();
-                GNV_TRY(stores[v].read(Field::hidden, first, inputs.shape.positions, staging.get()));
+                call.fields[hidden_field] = staging.get();
+                GNV_TRY(stores[v].read(hidden_field, first, inputs.shape.positions, staging.get()));
             }
             call.on_logits = [&](const Tensor & tensor) {
                 logits[v] = tensor;
@@ -113,10 +113,12 @@ Status TextPass::State::run_group(const PassGroup & group, const PassHooks & hoo
             GNV_TRY(weights.load(*variant.weights, *variant.files, weight_memory.get(), *threads, device->trace()));
             loaded = variant.weights;
         }
+        if (observes(i)) window.open(requested, model(), group.stages);
         for (const PassBatch & batch : plan.batches) {
             GNV_TRY(run_batch(i, group, weights, batch, hooks));
             GNV_TRY(advance(batch.positions, hooks));
         }
+        GNV_TRY(take_statistics(i, group, hooks));
     }
     return hooks.on_group ? hooks.on_group(group, weights, nullptr) : Status();
 }

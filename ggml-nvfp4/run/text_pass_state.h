@@ -21,8 +21,10 @@ struct TextPass::State {
     // Budgets that a plan keeps to; 0: what options and the machine give.
     uint64_t host_limit = 0, device_limit = 0;
 
-    std::vector<HiddenStore> stores;                      // by variant
-    std::vector<std::vector<LayerStatistics>> statistics; // by variant, by layer
+    StatisticSet requested;               // without totals
+    std::vector<HiddenStore> stores;      // by variant
+    std::vector<StatisticSet> statistics; // by variant
+    StatisticWindow window;               // of the group and variant that run
     PassProgress progress;
 
     // Where host memory is the device's.
@@ -50,10 +52,8 @@ struct TextPass::State {
 
     const TextModel & model() const { return *variants.front().model; }
     bool is_remote() const { return device->device().has_own_memory(); }
-    StageOptions stage_options() const {
-        return {options.observe, options.observe_magnitudes, options.expert_tokens, plan.expert_tile, false};
-    }
-    bool observes(size_t variant) const { return options.observe && variants[variant].observe; }
+    StageOptions stage_options() const { return {&requested, options.expert_tokens, plan.expert_tile, false}; }
+    bool observes(size_t variant) const { return !requested.empty() && variants[variant].observe; }
 
     // --- Plan
     Result<uint64_t> weight_bytes(const std::vector<Stage> & stages) const;
@@ -85,6 +85,7 @@ struct TextPass::State {
     Status run_head(const PassGroup & group, const PassHooks & hooks);
     Status run_batch(size_t variant, const PassGroup & group, const WeightGroup & weights, const PassBatch & batch,
                      const PassHooks & hooks);
+    Status take_statistics(size_t variant, const PassGroup & group, const PassHooks & hooks);
     Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                    const BadInput & bad) const;
 

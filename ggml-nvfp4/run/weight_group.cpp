@@ -13,9 +13,8 @@ static constexpr uint64_t largest_read = 8 << 20; // so that all threads have so
 Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs) {
     WeightGroup group;
     for (const WeightRef & ref : refs) {
-        const bool known = std::any_of(group.entries_.begin(), group.entries_.end(), [&](const Entry & entry) {
-            return entry.ref.role == ref.role && entry.ref.layer == ref.layer;
-        });
+        const bool known = std::any_of(group.entries_.begin(), group.entries_.end(),
+                                       [&](const Entry & entry) { return entry.ref.key() == ref.key(); });
         if (known) continue;
         Entry entry;
         entry.ref = ref;
@@ -100,7 +99,7 @@ void WeightGroup::will_need(const WeightCatalog & catalog, const FolderFiles & f
 
 const WeightGroup::Entry & WeightGroup::entry(const WeightRef & ref) const {
     for (const Entry & entry : entries_)
-        if (entry.ref.role == ref.role && entry.ref.layer == ref.layer) return entry;
+        if (entry.ref.key() == ref.key()) return entry;
     GNV_CHECK(!"a weight that is not in its group");
     return entries_.front();
 }

@@ -58,7 +58,7 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
     stage_options.last_position_only = !request.all_logits;
     StageRunner runner(*device, stage_options);
     StageCall call{variant, stages[g], groups[g], batch};
-    call.fields.hidden = hidden.get();
+    call.fields[hidden_field] = hidden.get();
     call.states = &states;
     call.on_device = &there;
     if (request.on_tap)

@@ -8,41 +8,23 @@ using namespace gnv::test;
 
 namespace {
 
-struct Measured {
-    Statistic statistic;
-    const char * name;
-};
-constexpr Measured all_statistics[] = {
-    {Statistic::maximum, "maximum"},
-    {Statistic::sum, "sum"},
-    {Statistic::sum_of_squares, "sum of squares"},
-    {Statistic::second_moments_16, "second moments in blocks of 16"},
-    {Statistic::second_moments, "second moments"},
-    {Statistic::magnitudes, "magnitudes"},
-};
+constexpr const Statistic * all_statistics[] = {&Statistic::maximum,        &Statistic::sum,
+                                                &Statistic::sum_of_squares, &Statistic::second_moments_16,
+                                                &Statistic::second_moments, &Statistic::magnitudes};
 
 // A total that has seen something already.
-OpInput total_of(std::mt19937 & random, Statistic statistic, int64_t groups, int64_t width) {
-    switch (statistic) {
-    case Statistic::maximum: return zero_state(DType::f32, {groups});
-    case Statistic::magnitudes: {
-        OpInput total = zero_state(DType::i64, {groups, magnitude_bins});
-        total.bytes[0] = 7;
-        return total;
-    }
-    default: break;
-    }
-    const bool squared = statistic == Statistic::second_moments;
-    const Shape shape = statistic == Statistic::second_moments_16 ? Shape{groups, width / 16, 16, 16}
-                        : squared                                 ? Shape{groups, width, width}
-                                                                  : Shape{groups, width};
-    OpInput total = zero_state(DType::f64, shape);
-    std::vector<double> start(size_t(shape.elements()));
-    for (int64_t i = 0; i < shape.elements(); i++) { // symmetric, as a sum of products is
+OpInput total_of(std::mt19937 & random, const Statistic & statistic, int64_t groups, int64_t width) {
+    OpInput total = zero_state(statistic.dtype, statistic.total_shape(groups, width));
+    if (&statistic == &Statistic::magnitudes) total.bytes[0] = 7;
+    if (statistic.merge == Statistic::Merge::maximum || statistic.dtype == DType::i64) return total;
+    const bool squared = &statistic == &Statistic::second_moments, is_narrow = statistic.dtype == DType::f32;
+    for (int64_t i = 0; i < total.shape.elements(); i++) { // symmetric, as a sum of products is
         const int64_t column = i % width, row = squared ? i / width % width : 0;
-        start[size_t(i)] = squared ? double(column * row) / 7 : double(random() % 1000) / 7;
+        const double start = squared ? double(column * row) / 7 : double(random() % 1000) / 7;
+        const auto narrow = float(start);
+        if (is_narrow) memcpy(total.bytes.data() + i * 4, &narrow, sizeof narrow);
+        if (!is_narrow) memcpy(total.bytes.data() + i * 8, &start, sizeof start);
     }
-    memcpy(total.bytes.data(), start.data(), total.bytes.size());
     return total;
 }
 
@@ -51,15 +33,15 @@ OpInput total_of(std::mt19937 & random, Statistic statistic, int64_t groups, int
 TEST_CASE("statistics of columns") {
     Devices devices;
     std::mt19937 random(21);
-    for (const Measured & measured : all_statistics) {
-        CAPTURE(measured.name);
+    for (const Statistic * const measured : all_statistics) {
+        CAPTURE(measured->name);
         for (const int64_t groups : {1, 3})
             for (const int64_t rows : {1, 15, 16, 33, 300})
                 for (const int64_t width : {16, 80, 128, 20}) {
-                    if (measured.statistic == Statistic::second_moments_16 && width % 16 != 0) continue;
-                    compare_exactly(devices, {ObserveParams{measured.statistic, int32_t(groups)},
+                    if (measured == &Statistic::second_moments_16 && width % 16 != 0) continue;
+                    compare_exactly(devices, {ObserveParams{measured, int32_t(groups)},
                                               {activation(random, {rows, groups * width}),
-                                               total_of(random, measured.statistic, groups, width)},
+                                               total_of(random, *measured, groups, width)},
                                               {}});
                 }
     }
@@ -69,12 +51,12 @@ TEST_CASE("statistics of the rows of each expert") {
     Devices devices;
     std::mt19937 random(22);
     const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 290}; // rows beyond are not looked at
-    for (const Measured & measured : all_statistics) {
-        CAPTURE(measured.name);
-        compare_exactly(devices, {ObserveParams{measured.statistic, 5},
-                                  {activation(random, {300, 512}), total_of(random, measured.statistic, 5, 512),
-                                   indices({6}, offsets)},
-                                  {}});
+    for (const Statistic * const measured : all_statistics) {
+        CAPTURE(measured->name);
+        compare_exactly(devices,
+                        {ObserveParams{measured, 5},
+                         {activation(random, {300, 512}), total_of(random, *measured, 5, 512), indices({6}, offsets)},
+                         {}});
     }
 }
 
@@ -86,7 +68,7 @@ TEST_CASE("magnitudes of every size") {
         values.push_back(nvfp4::bf16_to_float(uint16_t(bits | (bits % 2 != 0 ? 0x8000 : 0))));
     values.resize(values.size() / 16 * 16);
     const auto rows = int64_t(values.size() / 16);
-    compare_exactly(devices, {ObserveParams{Statistic::magnitudes, 1},
+    compare_exactly(devices, {ObserveParams{&Statistic::magnitudes, 1},
                               {{OpInput::Role::activation, DType::f32, {rows, 16}, values, {}, {}},
                                zero_state(DType::i64, {1, magnitude_bins})},
                               {}});
@@ -96,15 +78,15 @@ TEST_CASE("bench of statistics" * doctest::skip()) {
     Devices devices;
     std::mt19937 random(23);
     OpRunner cuda(*devices.cuda);
-    for (const Measured & measured : all_statistics)
+    for (const Statistic * const measured : all_statistics)
         for (const int64_t groups : {1, 16}) {
             const int64_t rows = 16384, width = groups == 1 ? 2048 : 512;
-            const OpResult result = cuda.run(
-                {ObserveParams{measured.statistic, int32_t(groups)},
-                 {activation(random, {rows, groups * width}), total_of(random, measured.statistic, groups, width)},
-                 {}},
-                5);
-            printf("observe %-32s 16384 x %2d x %4d %9.3f ms %6.0f GB/s\n", measured.name, int(groups), int(width),
+            const OpResult result =
+                cuda.run({ObserveParams{measured, int32_t(groups)},
+                          {activation(random, {rows, groups * width}), total_of(random, *measured, groups, width)},
+                          {}},
+                         5);
+            printf("observe %-32s 16384 x %2d x %4d %9.3f ms %6.0f GB/s\n", measured->name, int(groups), int(width),
                    result.seconds * 1e3, double(rows * groups * width * 2) / result.seconds / 1e9);
             fflush(stdout);
         }

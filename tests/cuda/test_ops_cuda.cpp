@@ -299,7 +299,7 @@ static void compare_fused_maxima(Devices & devices, std::mt19937 & random, Shape
     product.numbers = cuda.run({SiluMulParams{}, {gate, up}, {}}).tensors[0];
     CHECK(found.tensors[0] == product.numbers);
     const OpCase observed = {
-        ObserveParams{Statistic::maximum, groups}, {product, none, starts}, {true, true, !offsets.empty()}};
+        ObserveParams{&Statistic::maximum, groups}, {product, none, starts}, {true, true, !offsets.empty()}};
     CHECK(found.tensors[1] == cuda.run(observed).tensors[0]);
 }
 
@@ -310,7 +310,7 @@ TEST_CASE("largest magnitudes") {
         for (const int64_t rows : {1, 33, 1000})
             for (const int64_t width : {20, 64, 512})
                 compare_exactly(devices,
-                                {ObserveParams{Statistic::maximum, groups},
+                                {ObserveParams{&Statistic::maximum, groups},
                                  {activation(random, {rows, groups * width}), zero_state(DType::f32, {groups})},
                                  {}});
     // In the same pass as SiLU times up: the maximum of BF16 numbers that may be a step off the CPU's.
@@ -321,7 +321,7 @@ TEST_CASE("largest magnitudes") {
     const std::vector<int32_t> offsets = {0, 0, 7, 60, 61, 90}; // rows beyond are not looked at
     compare_fused_maxima(devices, random, {100, 512}, 5, offsets);
     compare_fused_maxima(devices, random, {100, 20}, 5, offsets);
-    compare_exactly(devices, {ObserveParams{Statistic::maximum, 5},
+    compare_exactly(devices, {ObserveParams{&Statistic::maximum, 5},
                               {activation(random, {100, 512}), zero_state(DType::f32, {5}), indices({6}, offsets)},
                               {}});
 }
@@ -483,7 +483,7 @@ TEST_CASE("bench of ops" * doctest::skip()) {
            {activation(random, {T, 8192}), activation(random, {T, 8192}), zero_state(DType::f32, {16}), {}},
            {true, true, true, false}});
     print("observe 16384 x 16 x 512",
-          {ObserveParams{Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
+          {ObserveParams{&Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
     print("linear 16384 x 2048 -> 32",
           {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
     print("linear 16384 x 2048 -> 1",

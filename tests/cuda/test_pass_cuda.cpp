@@ -60,21 +60,19 @@ TEST_CASE("statistics of a pass: nearly the CPU's in BF16") {
     const Outcome found = cuda.run(texts, everything()), expected = cpu.run(texts, everything());
     double worst = 0;
     int64_t counted = 0, elsewhere = 0;
-    for (size_t layer = 0; layer < expected.statistics[0].size(); layer++) {
-        const LayerStatistics &a = found.statistics[0][layer], &b = expected.statistics[0][layer];
-        for (size_t i = 0; i < size_t(Observed::count_); i++) {
-            REQUIRE(a.maxima[i].size() == b.maxima[i].size());
-            for (size_t g = 0; g < b.maxima[i].size(); g++)
-                worst = std::max(worst, std::abs(double(a.maxima[i][g]) / double(b.maxima[i][g]) - 1));
-            REQUIRE(a.magnitudes[i].size() == b.magnitudes[i].size());
-            int64_t sum = 0;
-            for (size_t bin = 0; bin < b.magnitudes[i].size(); bin++) {
-                sum += a.magnitudes[i][bin] - b.magnitudes[i][bin];
-                elsewhere += std::abs(a.magnitudes[i][bin] - b.magnitudes[i][bin]);
-                counted += b.magnitudes[i][bin];
-            }
-            CHECK(sum == 0);
+    REQUIRE(found.statistics[0].same_shapes(expected.statistics[0]));
+    for (const auto & [key, b] : expected.statistics[0].totals()) {
+        const StatisticTotal & a = found.statistics[0].totals().at(key);
+        const int64_t elements = b.shape.elements();
+        int64_t sum = 0;
+        for (int64_t i = 0; i < elements && key.statistic == &Statistic::maximum; i++)
+            worst = std::max(worst, std::abs(double(a.as<float>()[i]) / double(b.as<float>()[i]) - 1));
+        for (int64_t i = 0; i < elements && key.statistic == &Statistic::magnitudes; i++) {
+            sum += a.as<int64_t>()[i] - b.as<int64_t>()[i];
+            elsewhere += std::abs(a.as<int64_t>()[i] - b.as<int64_t>()[i]);
+            counted += b.as<int64_t>()[i];
         }
+        CHECK(sum == 0);
     }
     MESSAGE("maxima differ by up to ", 100 * worst, " %, ", 100 * double(elsewhere) / double(counted),
             " % of values are counted in another bin");

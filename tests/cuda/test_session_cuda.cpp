@@ -235,7 +235,7 @@ TEST_CASE("activations are seen in F32, in the order of the model") {
         std::vector<float> numbers(count);
         for (size_t i = 0; i < count; i++)
             numbers[i] = tensor.dtype == DType::f32 ? tensor.as<float>()[i] : float(tensor.as<int32_t>()[i]);
-        seen[side].emplace_back(tap_name(tap), std::move(numbers));
+        seen[side].emplace_back(tap_name(qwen35::names, tap), std::move(numbers));
         return {};
     };
     TextSession::Request request;
@@ -256,7 +256,7 @@ TEST_CASE("activations are seen in F32, in the order of the model") {
     // Those asked for alone.
     side = 0;
     seen[0].clear();
-    request.taps = {parse_tap("layer.3", 8).take()};
+    request.taps = {parse_tap(qwen35::names, "layer.3", 8).take()};
     session->reset();
     logits_of(*session, text_ids(40), true, request);
     REQUIRE(seen[0].size() == 1);

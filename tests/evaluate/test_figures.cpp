@@ -4,6 +4,7 @@
 #include "evaluate/inputs.h"
 
 #include "codec/nvfp4.h"
+#include "models/qwen35_names.h"
 #include <cmath>
 #include <doctest/doctest.h>
 #include <random>
@@ -153,13 +154,15 @@ TEST_CASE("the bootstrap's interval is that of a normal mean, and the same every
 
 TEST_CASE("room, clipping and spread of input scales") {
     // Inputs of o_proj up to 4, of which the scale can express 3; no other Linear was looked at.
-    LayerStatistics layer;
-    const auto at = size_t(observed_by(Role::attention_o));
-    layer.maxima[at] = {4};
-    layer.magnitudes[at].assign(magnitude_bins, 0);
-    layer.magnitudes[at][8 * 17 + 3] = 90; // from 2.75
-    layer.magnitudes[at][8 * 17 + 4] = 8;  // from 3
-    layer.magnitudes[at][8 * 17 + 7] = 2;  // from 3.75
+    StatisticSet layer;
+    layer.set_names(&qwen35::names);
+    const StatisticKey attention = {Part::text, 5, qwen35::attention_out_input, &Statistic::maximum};
+    layer.insert(attention, {1}).as<float>()[0] = 4;
+    int64_t * const bins =
+        layer.insert({Part::text, 5, attention.input, &Statistic::magnitudes}, {1, magnitude_bins}).as<int64_t>();
+    bins[8 * 17 + 3] = 90; // from 2.75
+    bins[8 * 17 + 4] = 8;  // from 3
+    bins[8 * 17 + 7] = 2;  // from 3.75
     const InputFigures found = compare_role(Role::attention_o, 5, {2688.0f / 3}, layer);
     CHECK(found.layer == 5);
     CHECK(found.clipped == 1);
@@ -174,7 +177,9 @@ TEST_CASE("room, clipping and spread of input scales") {
     CHECK(compare_role(Role::attention_q, 5, {1}, layer).unmeasured == 1);
 
     // Experts: one without tokens; a small scale is odd only where the others are not small, too.
-    layer.maxima[size_t(Observed::expert_down_input)] = {1, 0, 2, 0.01f};
+    const StatisticKey experts_key = {Part::text, 5, qwen35::expert_down_input, &Statistic::maximum};
+    const std::vector<float> maxima = {1, 0, 2, 0.01f};
+    std::copy(maxima.begin(), maxima.end(), layer.insert(experts_key, {4}).as<float>());
     const InputFigures experts = compare_role(Role::expert_down, 5, {2688, 1000, 2688, 2688}, layer);
     CHECK(experts.unmeasured == 1);
     CHECK(experts.clipped == 1);

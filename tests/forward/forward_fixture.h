@@ -4,6 +4,7 @@
 #include "formats/json.h"
 #include "golden_file.h"
 #include "model/model_def.h"
+#include "models/qwen35_names.h"
 #include "session/text_session.h"
 
 #include <algorithm>

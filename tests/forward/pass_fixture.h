@@ -4,6 +4,7 @@
 #include "budget_message.h"
 #include "faults/small_model.h"
 #include "forward/forward_fixture.h"
+#include "models/qwen35_names.h"
 #include "run/text_pass.h"
 
 #include <cstring>
@@ -36,25 +37,15 @@ inline std::vector<TextSequence> make_texts(const std::vector<int64_t> & lengths
 // All that a pass gives: bytes of every row of some taps and of the logits, for all positions in order, and statistics.
 struct Outcome {
     std::vector<std::map<std::string, std::string>> values; // by variant, by tap
-    std::vector<std::vector<LayerStatistics>> statistics;   // by variant
+    std::vector<StatisticSet> statistics;                   // by variant
     PassPlan plan;
     size_t groups_seen = 0;
 };
 
-inline bool same(const std::vector<LayerStatistics> & a, const std::vector<LayerStatistics> & b) {
-    bool equal = a.size() == b.size();
-    for (size_t l = 0; equal && l < a.size(); l++) {
-        equal = a[l].tokens_per_expert == b[l].tokens_per_expert;
-        for (size_t i = 0; i < size_t(Observed::count_); i++)
-            equal = equal && a[l].maxima[i] == b[l].maxima[i] && a[l].magnitudes[i] == b[l].magnitudes[i];
-    }
-    return equal;
-}
-
 inline void check_same(const Outcome & found, const Outcome & expected) {
     REQUIRE(found.values.size() == expected.values.size());
     for (size_t v = 0; v < expected.values.size(); v++) {
-        CHECK(same(found.statistics[v], expected.statistics[v]));
+        CHECK(found.statistics[v] == expected.statistics[v]);
         REQUIRE(found.values[v].size() == expected.values[v].size());
         for (const auto & [tap, bytes] : expected.values[v])
             CHECK_MESSAGE(found.values[v].at(tap) == bytes, "variant ", v, " ", tap);
@@ -93,10 +84,10 @@ struct Fixture {
         };
         PassHooks hooks;
         hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
-            const Site site = Site(tap.site);
-            if (site != Site::block && site != Site::mlp_gate_1 && site != Site::mlp_gate_2) return {};
+            using namespace qwen35;
+            if (tap.site != site_block && tap.site != site_mlp_gate_1 && tap.site != site_mlp_gate_2) return {};
             CHECK(tensor.shape[0] == batch.positions);
-            keep(variant, batch.begin, tap_name(tap), tensor);
+            keep(variant, batch.begin, tap_name(names, tap), tensor);
             return {};
         };
         hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) -> Status {
@@ -113,7 +104,7 @@ struct Fixture {
                 for (const auto & [first, rows] : {std::pair(int64_t(0), half), std::pair(half, positions - half)}) {
                     Tensor tensor;
                     tensor.shape = {rows, hidden};
-                    GNV_ASSIGN(const void * const found, pass->rows(v, Field::hidden, first, rows, memory.data()));
+                    GNV_ASSIGN(const void * const found, pass->rows(v, hidden_field, first, rows, memory.data()));
                     tensor.data = const_cast<void *>(found);
                     keep(v, first, concat("rows after layer ", layer_of(group)), tensor);
                 }
@@ -174,7 +165,7 @@ struct Comparison {
 
 inline PassOptions all_experts() {
     PassOptions options;
-    options.observe = true;
+    options.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
     options.expert_tokens = ExpertTokens::all;
     options.head = true;
     return options;
@@ -182,7 +173,7 @@ inline PassOptions all_experts() {
 
 inline PassOptions everything() {
     PassOptions options = all_experts();
-    options.observe_magnitudes = true;
+    options.statistics.push_back({&Statistic::magnitudes});
     return options;
 }
 

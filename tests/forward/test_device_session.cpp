@@ -32,7 +32,7 @@ Outcome generate_on(TextSession & session, bool all_logits = true) {
     TextSession::Request request;
     request.all_logits = all_logits;
     request.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
-        std::vector<uint8_t> & bytes = out.taps[tap_name(tap)];
+        std::vector<uint8_t> & bytes = out.taps[tap_name(qwen35::names, tap)];
         bytes.insert(bytes.end(), tensor.as<uint8_t>(),
                      tensor.as<uint8_t>() + tensor_bytes(tensor.dtype, tensor.shape));
         return {};

@@ -41,7 +41,7 @@ TEST_CASE("every recorded output of every module, 1e-5 relative") {
         std::map<std::string, std::vector<int32_t>> ints;
         const auto keep = [&](const Tap & tap, const Tensor & tensor) -> Status {
             const auto count = size_t(tensor.shape.elements());
-            const std::string name = text + "." + tap_name(tap);
+            const std::string name = text + "." + tap_name(qwen35::names, tap);
             if (tensor.dtype == DType::f32) {
                 floats[name].assign(tensor.as<float>(), tensor.as<float>() + count);
             } else {

@@ -38,7 +38,7 @@ Run run(const std::vector<int32_t> & ids, const std::vector<size_t> & cuts = {},
     Run out;
     out.weights_stay = opened.value()->weights_stay();
     const auto keep = [&](const Tap & tap, const Tensor & tensor) -> Status {
-        std::vector<uint8_t> & bytes = out.taps[tap_name(tap)];
+        std::vector<uint8_t> & bytes = out.taps[tap_name(qwen35::names, tap)];
         bytes.insert(bytes.end(), tensor.as<uint8_t>(),
                      tensor.as<uint8_t>() + tensor_bytes(tensor.dtype, tensor.shape));
         return {};

@@ -6,8 +6,8 @@ using namespace gnv::test;
 
 namespace {
 
-constexpr Statistic all_statistics[] = {Statistic::maximum, Statistic::sum, Statistic::sum_of_squares,
-                                        Statistic::second_moments_16, Statistic::second_moments};
+constexpr const Statistic * all_statistics[] = {&Statistic::maximum, &Statistic::sum, &Statistic::sum_of_squares,
+                                                &Statistic::second_moments_16, &Statistic::second_moments};
 
 // x in one of both forms, and where group g's value of row i, column c is.
 struct Observation {
@@ -38,59 +38,56 @@ Observation observation(int64_t groups, int64_t columns, int64_t rows, bool with
     return o;
 }
 
-int64_t total_size(Statistic statistic, int64_t columns) { // of a group
-    switch (statistic) {
-    case Statistic::maximum: return 1;
-    case Statistic::second_moments_16: return columns * 16;
-    case Statistic::second_moments: return columns * columns;
-    default: return columns;
-    }
+int64_t total_size(const Statistic * statistic, int64_t columns) { // of a group
+    return statistic->shape(columns).elements();
 }
 
-// Row after row in doubles; products of floats are exact there.
-std::vector<double> expected_totals(const Observation & o, Statistic statistic, std::vector<double> total) {
+// Row after row; products of floats are exact in doubles, moments are chains of fused multiply-adds.
+std::vector<double> expected_totals(const Observation & o, const Statistic * statistic, std::vector<double> total) {
     const int64_t size = total_size(statistic, o.columns), k = o.columns;
+    const auto add = [](double & moment, float a, float b) { moment = double(std::fma(a, b, float(moment))); };
     for (int64_t g = 0; g < o.groups; g++)
         for (int64_t row = o.first_row(g); row < o.end_row(g); row++)
             for (int64_t i = 0; i < k; i++) {
                 double * const group = total.data() + g * size;
-                const double value = o.at(g, row, i);
-                if (statistic == Statistic::maximum) group[0] = std::max(group[0], std::fabs(value));
-                if (statistic == Statistic::sum) group[i] += value;
-                if (statistic == Statistic::sum_of_squares) group[i] += value * value;
-                if (statistic == Statistic::second_moments)
-                    for (int64_t j = 0; j < k; j++) group[i * k + j] += value * double(o.at(g, row, j));
-                if (statistic == Statistic::second_moments_16)
-                    for (int64_t j = 0; j < 16; j++) group[i * 16 + j] += value * double(o.at(g, row, i / 16 * 16 + j));
+                const float x = o.at(g, row, i);
+                const double value = double(x);
+                if (statistic == &Statistic::maximum) group[0] = std::max(group[0], std::fabs(value));
+                if (statistic == &Statistic::sum) group[i] += value;
+                if (statistic == &Statistic::sum_of_squares) group[i] += value * value;
+                if (statistic == &Statistic::second_moments)
+                    for (int64_t j = 0; j < k; j++) add(group[i * k + j], x, o.at(g, row, j));
+                if (statistic == &Statistic::second_moments_16)
+                    for (int64_t j = 0; j < 16; j++) add(group[i * 16 + j], x, o.at(g, row, i / 16 * 16 + j));
             }
     return total;
 }
 
-Status observe(Observation & o, Statistic statistic, std::vector<double> & total, OpRun & run) {
+Status observe(Observation & o, const Statistic * statistic, std::vector<double> & total, OpRun & run) {
     const int64_t x_rows = int64_t(o.x.size()) / o.stride();
-    std::vector<float> maxima(total.begin(), total.end());
-    const bool maximum = statistic == Statistic::maximum;
+    std::vector<float> narrow(total.begin(), total.end());
+    const bool is_narrow = statistic->dtype == DType::f32;
     const Shape shape = {int64_t(total.size())};
     Status status =
         run_op(cpu::observe_kernel, ObserveParams{statistic, o.groups},
-               {tensor_of(o.x, {x_rows, o.stride()}), maximum ? tensor_of(maxima, shape) : tensor_of(total, shape),
+               {tensor_of(o.x, {x_rows, o.stride()}), is_narrow ? tensor_of(narrow, shape) : tensor_of(total, shape),
                 o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
                {}, run);
-    if (maximum) total.assign(maxima.begin(), maxima.end());
+    if (is_narrow) total.assign(narrow.begin(), narrow.end());
     return status;
 }
 
 } // namespace
 
 TEST_CASE("observe: every statistic, row after row, with any number of threads") {
-    for (const Statistic statistic : all_statistics)
+    for (const Statistic * const statistic : all_statistics)
         for (const int64_t columns : {1, 15, 16, 17, 48, 100, 528})
             for (const int64_t groups : {1, 3})
                 for (const bool with_offsets : {false, true}) {
-                    if (statistic == Statistic::second_moments_16 && columns % 16 != 0) continue;
-                    if (columns > 100 && statistic == Statistic::second_moments && (groups > 1 || with_offsets))
+                    if (statistic == &Statistic::second_moments_16 && columns % 16 != 0) continue;
+                    if (columns > 100 && statistic == &Statistic::second_moments && (groups > 1 || with_offsets))
                         continue;
-                    CAPTURE(int(statistic));
+                    CAPTURE(statistic->name);
                     CAPTURE(columns);
                     CAPTURE(groups);
                     CAPTURE(with_offsets);
@@ -110,11 +107,11 @@ TEST_CASE("observe: every statistic, row after row, with any number of threads")
 }
 
 TEST_CASE("observe: the first row with NaN or Inf") {
-    for (const Statistic statistic : all_statistics)
+    for (const Statistic * const statistic : all_statistics)
         for (const bool with_offsets : {false, true})
             for (const float bad : {NAN, -NAN, INFINITY, -INFINITY})
                 for (const int threads : {1, 3}) {
-                    CAPTURE(int(statistic));
+                    CAPTURE(statistic->name);
                     CAPTURE(with_offsets);
                     Observation o = observation(3, 48, 900, with_offsets);
                     o.x[size_t(700 * o.stride() + 1)] = -bad;
@@ -164,7 +161,7 @@ TEST_CASE("silu_mul with groups: its result and the largest magnitudes in it, th
                         CHECK(same_bits(y, plain));
                         o.x = y;
                         const std::vector<double> expected =
-                            expected_totals(o, Statistic::maximum, std::vector<double>(size_t(groups), 0.0));
+                            expected_totals(o, &Statistic::maximum, std::vector<double>(size_t(groups), 0.0));
                         CHECK(same_bits(maxima, std::vector<float>(expected.begin(), expected.end())));
                         std::fill(maxima.begin(), maxima.end(), 1000.0f); // larger ones stay
                         CHECK(once().ok());
@@ -188,7 +185,7 @@ TEST_CASE("observe: how often each magnitude occurs") {
     const auto bins_of = [](Observation o, int threads) {
         std::vector<int64_t> total(size_t(o.groups * magnitude_bins), 0);
         const int64_t rows = int64_t(o.x.size()) / o.stride();
-        const Status status = run_op(cpu::observe_kernel, ObserveParams{Statistic::magnitudes, o.groups},
+        const Status status = run_op(cpu::observe_kernel, ObserveParams{&Statistic::magnitudes, o.groups},
                                      {tensor_of(o.x, {rows, o.stride()}), tensor_of(total, {o.groups, magnitude_bins}),
                                       o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
                                      {}, Precision::f32, threads);
@@ -218,7 +215,7 @@ TEST_CASE("observe: how often each magnitude occurs") {
 }
 
 TEST_CASE("observe: the largest floats are no failure, and no rows change nothing") {
-    for (const Statistic statistic : all_statistics) {
+    for (const Statistic * const statistic : all_statistics) {
         Observation o{1, 16, 4, std::vector<float>(64, -3.4028234e38f), {}};
         std::vector<double> total(size_t(total_size(statistic, 16)), 0.0);
         const std::vector<double> expected = expected_totals(o, statistic, total);
@@ -236,13 +233,15 @@ TEST_CASE("observe: the same bits in every variant") {
     const int64_t columns = 117, rows = 37;
     const std::vector<float> x = normal_floats(rows * columns, 9);
     const cpu::RowLoops & first = cpu::loops().rows;
-    std::vector<double> sums(columns, 0.25), squares = sums, products(16 * 20, 0.125);
+    std::vector<double> sums(columns, 0.25), squares = sums;
+    std::vector<float> products(16 * 20, 0.125f);
     first.add_rows(x.data(), columns, rows, columns, sums.data());
     first.add_squares(x.data(), columns, rows, columns, squares.data());
     first.add_products(x.data() + 3, x.data() + 60, columns, rows, products.data(), 20);
     for (const cpu::Loops * loops : cpu::all_loops()) {
         CAPTURE(loops->name);
-        std::vector<double> total(columns, 0.25), others = total, tile(16 * 20, 0.125);
+        std::vector<double> total(columns, 0.25), others = total;
+        std::vector<float> tile(16 * 20, 0.125f);
         loops->rows.add_rows(x.data(), columns, rows, columns, total.data());
         loops->rows.add_squares(x.data(), columns, rows, columns, others.data());
         loops->rows.add_products(x.data() + 3, x.data() + 60, columns, rows, tile.data(), 20);

@@ -1,0 +1,165 @@
+// What can be measured of activations: one row for each statistic. A row says what a total is, how rows are added to it and
+// how totals merge; passes, sets of totals and the statistics file go by the row and know no statistic by name.
+//
+// Totals do not depend on batches, ranges of experts, threads or devices. Maxima and counts are exact, in any order. Sums of
+// floats are added row after row, in the order of positions, each addition rounded to the dtype of the total: where a batch
+// ends makes no difference, but rows of one group must not be divided between two totals (Statistic::is_ordered).
+//
+// A new statistic is a row here, with its definition, and a case in cuda/observe.cu for devices. The CPU runs the
+// definition; a faster loop in cpu/observe.cpp gives the same bits.
+#pragma once
+
+#include "core/tensor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace gnv {
+
+// Bins of Statistic::magnitudes, an eighth of an octave each, from 2^-16 to 2^16: bin 8 (e + 16) + m counts
+// 2^e (1 + m / 8) <= |x| < 2^e (1 + (m + 1) / 8). The first also has what is smaller, the last what is larger.
+inline constexpr int64_t magnitude_bins = 256;
+inline int magnitude_bin(float value) {
+    constexpr int32_t first = (127 - 16) << 3; // exponent and three bits of the fraction
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return int(std::clamp<int32_t>(((bits & 0x7fffffff) >> 20) - first, 0, magnitude_bins - 1));
+}
+
+struct Statistic {
+    enum class Merge : uint8_t { maximum, sum };
+    using Add = void (*)(const float * x, int64_t stride, int64_t rows, int64_t width, void * total);
+
+    const char * name;
+    DType dtype;                   // of totals: f32, f64 or i64
+    Shape (*shape)(int64_t width); // of the total of one group whose rows have so many columns
+    Merge merge;                   // of two totals, element by element
+    // The definition: adds rows of finite numbers to the total of their group. Null: `observe` does not make it.
+    Add add;
+    // Totals of all layers are small enough to keep. Others are given away when the stages that make them are done.
+    bool is_kept = true;
+    const char * file_key = nullptr; // in a layer of the statistics file (docs/json.md); null: it is not saved
+
+    // Whether the order of rows is part of the result.
+    bool is_ordered() const { return merge == Merge::sum && dtype != DType::i64; }
+    // [G, ...]
+    Shape total_shape(int64_t groups, int64_t width) const {
+        const Shape one = shape(width);
+        Shape all = {groups};
+        for (int i = 0; i < one.rank; i++) all.dims[all.rank++] = one[i];
+        return all;
+    }
+
+    static const Statistic maximum, sum, sum_of_squares, second_moments_16, second_moments, magnitudes, tokens;
+};
+
+// The largest magnitude: f32 [G].
+inline constexpr Statistic Statistic::maximum = {
+    .name = "maximum",
+    .dtype = DType::f32,
+    .shape = [](int64_t) { return Shape(); },
+    .merge = Merge::maximum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            float & largest = *static_cast<float *>(total);
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++) largest = std::max(largest, std::fabs(x[r * stride + i]));
+        },
+    .file_key = "maxima",
+};
+
+// f64 [G, K]
+inline constexpr Statistic Statistic::sum = {
+    .name = "sum",
+    .dtype = DType::f64,
+    .shape = [](int64_t width) { return Shape{width}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++) static_cast<double *>(total)[i] += double(x[r * stride + i]);
+        },
+};
+
+// f64 [G, K]
+inline constexpr Statistic Statistic::sum_of_squares = {
+    .name = "sum of squares",
+    .dtype = DType::f64,
+    .shape = [](int64_t width) { return Shape{width}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++) {
+                    const double value = double(x[r * stride + i]);
+                    static_cast<double *>(total)[i] += value * value;
+                }
+        },
+};
+
+// x_i x_j within each block of 16 columns, fused multiply-adds: f32 [G, K / 16, 16, 16].
+inline constexpr Statistic Statistic::second_moments_16 = {
+    .name = "second moments in blocks of 16",
+    .dtype = DType::f32,
+    .shape = [](int64_t width) { return Shape{width / 16, 16, 16}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++)
+                    for (int64_t j = 0; j < 16; j++) {
+                        float & moment = static_cast<float *>(total)[i * 16 + j];
+                        moment = std::fma(x[r * stride + i], x[r * stride + i / 16 * 16 + j], moment);
+                    }
+        },
+    .is_kept = false,
+};
+
+// x_i x_j, fused multiply-adds: f32 [G, K, K].
+inline constexpr Statistic Statistic::second_moments = {
+    .name = "second moments",
+    .dtype = DType::f32,
+    .shape = [](int64_t width) { return Shape{width, width}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++)
+                    for (int64_t j = 0; j < width; j++) {
+                        float & moment = static_cast<float *>(total)[i * width + j];
+                        moment = std::fma(x[r * stride + i], x[r * stride + j], moment);
+                    }
+        },
+    .is_kept = false,
+};
+
+// How often each magnitude occurs: i64 [G, magnitude_bins].
+inline constexpr Statistic Statistic::magnitudes = {
+    .name = "magnitudes",
+    .dtype = DType::i64,
+    .shape = [](int64_t) { return Shape{magnitude_bins}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t i = 0; i < width; i++)
+                    static_cast<int64_t *>(total)[magnitude_bin(x[r * stride + i])]++;
+        },
+};
+
+// How often a router chose each expert, pads aside: i64 [E]. Op count_experts makes it.
+inline constexpr Statistic Statistic::tokens = {
+    .name = "tokens",
+    .dtype = DType::i64,
+    .shape = [](int64_t) { return Shape(); },
+    .merge = Merge::sum,
+    .add = nullptr,
+    .file_key = "tokens_per_expert",
+};
+
+// Those that the statistics file has.
+inline constexpr const Statistic * saved_statistics[] = {&Statistic::maximum, &Statistic::tokens};
+
+} // namespace gnv

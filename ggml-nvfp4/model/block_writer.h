@@ -1,0 +1,90 @@
+// What the graphs of every model family are written with: values of one block under construction, with their weights, inputs
+// of the batch, taps and statistics bound on the way. T positions of a batch.
+#pragma once
+
+#include "model/text_model.h"
+
+#include <string>
+
+namespace gnv {
+
+class BlockWriter {
+  public:
+    BlockWriter(const ModelNames & names, StageBuilder & builder, const Stage & stage)
+        : b_(builder), g_(builder.graph), part_(stage.part), layer_(stage.layer), names_(names) {}
+
+    ValueId tapped(ValueId value, int32_t site) {
+        g_.tap(value, tap(site));
+        return value;
+    }
+    ValueId add(ValueId a, ValueId b, int32_t site) { return g_.add(AddParams{}, {a, b}, name(site)); }
+    ValueId rms_norm(ValueId x, Role role, int32_t site, const RmsNormParams & params) {
+        return tapped(g_.add(params, {x, weight({role, layer_})}, name(site)), site);
+    }
+
+    // The statistics that are asked for of x [.., groups * K], which is groups [first_group, first_group + groups) of an
+    // input of Linears; with offsets as ObserveParams has it.
+    void observe(ValueId x, int32_t input, int32_t first_group = 0, int32_t groups = 1, ValueId offsets = no_value);
+    // SiLU(gate) * up, observed.
+    ValueId activation(ValueId gate, ValueId up, const char * what, int32_t input, int32_t first_group = 0,
+                       int32_t groups = 1, ValueId offsets = no_value);
+    // How often each expert was chosen, if that is asked for.
+    void count_experts(ValueId indices, int32_t input, int32_t experts);
+
+  protected:
+    std::string where(const char * what) const { return concat("layer ", layer_, " ", what); }
+    std::string name(int32_t site) const { return tap_name(names_, tap(site)); }
+
+    // References are to this block's part, whatever they say.
+    ValueId weight(WeightRef ref);
+    ValueId input_scale(WeightRef ref);
+    ValueId linear(ValueId x, Role role, int32_t site) {
+        const WeightRef ref = {role, layer_};
+        return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref)}, name(site)), site);
+    }
+    // Of a stage's experts.
+    ValueId grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
+                           const GroupedLinearParams & params) {
+        const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
+        return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
+    }
+    ValueId state(int32_t index, const char * state_name, Shape shape) {
+        if (!b_.batch.cached) return no_value;
+        const ValueId value = g_.state(state_name, DType::f32, shape);
+        b_.bound_states.push_back({layer_, index, value});
+        return value;
+    }
+
+    ValueId ids() { return batch_input(b_.ids, "ids", DType::i32, {b_.batch.positions}); }
+    ValueId positions() { return batch_input(b_.positions, "positions", DType::i32, {3, b_.batch.positions}); }
+    ValueId segments() { return batch_input(b_.segments, "segments", DType::i32, {b_.batch.segments + 1}); }
+    ValueId mask() {
+        return b_.batch.masked ? batch_input(b_.mask, "mask", DType::u8, {b_.batch.positions}) : no_value;
+    }
+    ValueId past() {
+        return b_.batch.cached ? batch_input(b_.past, "past", DType::i32, {b_.batch.segments}) : no_value;
+    }
+    ValueId last_positions() {
+        return batch_input(b_.last_positions, "last positions", DType::i32, {b_.batch.segments});
+    }
+
+    StageBuilder & b_;
+    Graph & g_;
+    const Part part_;
+    const int32_t layer_;
+
+  private:
+    Tap tap(int32_t site) const {
+        return {names_.sites[size_t(site)].in_block ? layer_ : -1, site, int32_t(part_)};
+    }
+    ValueId batch_input(ValueId & value, const char * input_name, DType dtype, Shape shape) {
+        if (value == no_value) value = g_.input(input_name, dtype, shape);
+        return value;
+    }
+    std::vector<const Statistic *> asked(int32_t input) const;
+    ValueId total(const Statistic & statistic, int32_t input, int32_t first_group, int32_t groups, int64_t width);
+
+    const ModelNames & names_;
+};
+
+} // namespace gnv

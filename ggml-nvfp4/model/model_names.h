@@ -1,0 +1,49 @@
+// What a model family calls that which can be seen of its stages: outputs of modules, which are tapped, and inputs of
+// Linears, of which statistics are taken. Tables of the family; the rest of the library passes positions in them around.
+#pragma once
+
+#include "core/status.h"
+#include "graph/graph.h"
+#include "model/model_def.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace gnv {
+
+// The output of a module, by the name that the reference implementation gives to the module. A tap is called
+// "layer.3.self_attn.q_norm", "embed", "logits" or "layer.3" (a block's output: the empty name); the names of other parts
+// than the text begin with the part: "draft.layer.0.mlp".
+struct SiteName {
+    const char * name;
+    bool in_block = true;
+};
+
+// The input of one or several Linears that read the same activation.
+struct ModuleInput {
+    const char * name;       // in statistics files and messages
+    bool per_expert = false; // a group of rows for each expert
+    // No input of a Linear but what the router chose, which Statistic::tokens counts.
+    bool is_choice = false;
+};
+
+struct ModelNames {
+    std::span<const SiteName> sites;     // Tap::site is a position here
+    std::span<const ModuleInput> inputs; // StatisticKey::input is a position here; the order of files and reports
+    int32_t (*input_of)(Role role);      // what a Linear of this role reads; -1 when no stage observes it
+    int32_t chosen_experts = -1;         // the site of the router's choices, i32 [T, k]
+
+    int32_t find_input(std::string_view name) const; // -1 when there is none
+    int32_t choices() const;                         // the input that is_choice; -1 when there is none
+};
+
+std::string tap_name(const ModelNames & names, const Tap & tap);
+// Code::invalid_argument, with the names that exist, when `name` is none. `layers`: of the part that the name is in.
+Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers);
+
+// The family that has an input of this name; null when no family does. Defined in models/registry.cpp.
+const ModelNames * find_names_with_input(std::string_view name);
+
+} // namespace gnv

@@ -1,0 +1,143 @@
+#include "model/statistic_set.h"
+
+#include "model/text_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+namespace gnv {
+
+bool operator<(const StatisticKey & a, const StatisticKey & b) {
+    const auto place = [](const StatisticKey & key) {
+        return std::tuple(key.part, key.layer, key.input, key.statistic != &Statistic::maximum,
+                          std::string_view(key.statistic->name));
+    };
+    return place(a) < place(b);
+}
+
+// --- Requests -----------------------------------------------------------------------------------------------------------------
+
+static bool asks(const StatisticRequest & request, const Stage & stage, const StageInput & input,
+                 const ModelNames & names) {
+    return request.part == stage.part && (request.layer < 0 || request.layer == stage.layer) &&
+           (request.input < 0 || request.input == input.input) &&
+           names.inputs[size_t(input.input)].is_choice == (request.statistic == &Statistic::tokens);
+}
+
+StatisticSet StatisticSet::plan(const TextModel & model, const std::vector<StatisticRequest> & requests) {
+    StatisticSet set;
+    set.names_ = &model.names();
+    set.layers_ = model.sizes().layers;
+    const auto add = [&](const Stage & stage, const StageInput & input, const Statistic & statistic) {
+        set.totals_[{stage.part, stage.layer, input.input, &statistic}].shape =
+            statistic.total_shape(input.groups, input.width);
+    };
+    for (int32_t layer = 0; layer < model.sizes().layers; layer++)
+        for (const Stage & stage : model.block_stages(layer))
+            for (const StageInput & input : model.stage_inputs(stage))
+                for (const StatisticRequest & request : requests) {
+                    if (!asks(request, stage, input, model.names())) continue;
+                    add(stage, input, *request.statistic);
+                    if (request.statistic != &Statistic::tokens) add(stage, input, Statistic::maximum);
+                }
+    return set;
+}
+
+std::vector<const Statistic *> StatisticSet::statistics_of(Part part, int32_t layer, int32_t input) const {
+    std::vector<const Statistic *> list;
+    for (auto at = totals_.lower_bound({part, layer, input, &Statistic::maximum}); at != totals_.end(); at++) {
+        if (at->first.part != part || at->first.layer != layer || at->first.input != input) break;
+        list.push_back(at->first.statistic);
+    }
+    return list;
+}
+
+bool StatisticSet::is_order_free() const {
+    return std::none_of(totals_.begin(), totals_.end(),
+                        [](const auto & total) { return total.first.statistic->is_ordered(); });
+}
+
+// --- Totals -------------------------------------------------------------------------------------------------------------------
+
+static uint64_t bytes_of(const Statistic & statistic, const Shape & shape) {
+    return tensor_bytes(statistic.dtype, shape);
+}
+
+uint64_t StatisticSet::kept_bytes() const {
+    uint64_t bytes = 0;
+    for (const auto & [key, total] : totals_)
+        if (key.statistic->is_kept)
+            bytes += sizeof key + sizeof total + bytes_of(*key.statistic, total.shape);
+    return bytes;
+}
+
+void StatisticSet::allocate() {
+    for (auto & [key, total] : totals_)
+        if (key.statistic->is_kept) insert(key, total.shape);
+}
+
+StatisticTotal & StatisticSet::insert(const StatisticKey & key, const Shape & shape) {
+    StatisticTotal & total = totals_[key];
+    total.shape = shape;
+    total.words.assign(size_t((bytes_of(*key.statistic, shape) + 7) / 8), 0);
+    return total;
+}
+
+template <class T>
+static bool merge_elements(Statistic::Merge merge, T * into, const T * from, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (merge == Statistic::Merge::maximum) {
+            into[i] = std::max(into[i], from[i]);
+        } else if constexpr (std::is_integral_v<T>) {
+            if (__builtin_add_overflow(into[i], from[i], &into[i])) return false;
+        } else {
+            into[i] += from[i];
+        }
+    }
+    return true;
+}
+
+Status StatisticSet::add(const StatisticKey & key, int64_t first, int64_t groups, const void * from) {
+    StatisticTotal & total = totals_.at(key);
+    const int64_t each = total.shape.elements() / total.shape[0];
+    GNV_CHECK(first >= 0 && first + groups <= total.shape[0] && !total.words.empty());
+    const auto merge = [&](auto * elements) {
+        using Element = std::remove_pointer_t<decltype(elements)>;
+        return merge_elements(key.statistic->merge, elements + first * each, static_cast<const Element *>(from),
+                              size_t(groups * each));
+    };
+    void * const into = total.words.data();
+    bool fits = true;
+    switch (key.statistic->dtype) {
+    case DType::f32: fits = merge(static_cast<float *>(into)); break;
+    case DType::f64: fits = merge(static_cast<double *>(into)); break;
+    case DType::i64: fits = merge(static_cast<int64_t *>(into)); break;
+    default: GNV_CHECK(!"totals are f32, f64 or i64");
+    }
+    if (fits) return {};
+    return fail(Code::bad_value, "layer ", key.layer, ": the sum of ", key.statistic->name, " does not fit in 64 bits");
+}
+
+Status StatisticSet::merge(const StatisticSet & other) {
+    GNV_CHECK(same_shapes(other));
+    for (const auto & [key, total] : other.totals_)
+        if (!total.words.empty()) GNV_TRY(add(key, 0, total.shape[0], total.words.data()));
+    return {};
+}
+
+bool StatisticSet::same_shapes(const StatisticSet & other) const {
+    return layers_ == other.layers_ &&
+           std::equal(totals_.begin(), totals_.end(), other.totals_.begin(), other.totals_.end(),
+                      [](const auto & a, const auto & b) {
+                          return !(a.first < b.first) && !(b.first < a.first) && a.second.shape == b.second.shape;
+                      });
+}
+
+bool operator==(const StatisticSet & a, const StatisticSet & b) {
+    return a.same_shapes(b) &&
+           std::equal(a.totals_.begin(), a.totals_.end(), b.totals_.begin(),
+                      [](const auto & x, const auto & y) { return x.second.words == y.second.words; });
+}
+
+} // namespace gnv
