@@ -43,14 +43,9 @@ static constexpr SiteName sites[] = {
 static_assert(std::size(sites) == site_count);
 
 static constexpr ModuleInput inputs[] = {
-    {"mixer_input"},
-    {"attention_out_input"},
-    {"linear_attention_out_input"},
-    {"mlp_input"},
-    {"shared_down_input"},
-    {"expert_down_input", true},
-    {"mlp_down_input"},
-    {"chosen experts", true, true},
+    {"mixer_input"},    {"attention_out_input"},        {"linear_attention_out_input"},
+    {"mlp_input"},      {"shared_down_input"},          {"expert_down_input", true},
+    {"mlp_down_input"}, {"chosen experts", true, true},
 };
 static_assert(std::size(inputs) == input_count);
 

@@ -47,22 +47,6 @@ void largest_of_rows(const GroupedRows & observed, int64_t first, int64_t last, 
     }
 }
 
-template <bool squares>
-Status observe_sums(KernelCall & call, const GroupedRows & observed) {
-    double * const total = call.inputs[1].as<double>();
-    const int64_t width = 512; // of a task
-    const int64_t tasks_per_group = (observed.columns + width - 1) / width;
-    const auto add = squares ? loops().rows.add_squares : loops().rows.add_rows;
-    const int64_t tasks = observed.groups * tasks_per_group;
-    return for_blocks(*call.threads, tasks, width * observed.rows, [&](int64_t first, int64_t last, int) {
-        for (int64_t task = first; task < last; task++) {
-            const int64_t g = task / tasks_per_group, column = task % tasks_per_group * width;
-            add(observed.group(g) + column, observed.stride, observed.group_rows(g),
-                std::min(width, observed.columns - column), total + g * observed.columns + column);
-        }
-    });
-}
-
 // Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0].
 void add_tile(const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height, int64_t j, int64_t width,
               float * total, int64_t total_stride) {
@@ -144,8 +128,9 @@ Status observe_by_definition(KernelCall & call, const GroupedRows & observed) {
     const int64_t cost = observed.rows * observed.columns;
     return for_blocks(*call.threads, observed.groups, cost, [&](int64_t first, int64_t last, int) {
         for (int64_t g = first; g < last; g++)
-            statistic.add(observed.group(g), observed.stride, observed.group_rows(g), observed.columns,
-                          call.inputs[1].as<uint8_t>() + uint64_t(g) * total_bytes);
+            for (int64_t r = 0; r < observed.group_rows(g); r++)
+                statistic.add(observed.group(g) + r * observed.stride, observed.columns,
+                              call.inputs[1].as<uint8_t>() + uint64_t(g) * total_bytes);
     });
 }
 
@@ -161,8 +146,6 @@ struct Loop {
 constexpr Loop fast_loops[] = {
     {&Statistic::maximum, observe_maximum, true},
     {&Statistic::magnitudes, observe_magnitudes, true},
-    {&Statistic::sum, observe_sums<false>},
-    {&Statistic::sum_of_squares, observe_sums<true>},
     {&Statistic::second_moments_16, observe_moments_16},
     {&Statistic::second_moments, observe_moments},
 };

@@ -188,30 +188,6 @@ int32_t largest_magnitude(const float * x, int64_t count) {
     return largest;
 }
 
-// Four rows at a time: the totals travel a quarter as often, in the same order.
-template <bool squares>
-void add_rows_of(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
-    const auto term = [](float value) { return squares ? double(value) * double(value) : double(value); };
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4, x += 4 * stride) {
-        const float *b = x + stride, *c = b + stride, *d = c + stride;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++) total[i] = total[i] + term(x[i]) + term(b[i]) + term(c[i]) + term(d[i]);
-    }
-    for (; r < rows; r++, x += stride) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++) total[i] += term(x[i]);
-    }
-}
-
-void add_rows(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
-    add_rows_of<false>(x, stride, rows, columns, total);
-}
-
-void add_squares(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total) {
-    add_rows_of<true>(x, stride, rows, columns, total);
-}
-
 // total[i][j] += a[i] * b[j] for 16 x 16 columns, row after row.
 void add_products(const float * a, const float * b, int64_t stride, int64_t rows, float * total, int64_t total_stride) {
 #if defined(__AVX512F__)
@@ -236,9 +212,9 @@ void add_products(const float * a, const float * b, int64_t stride, int64_t rows
 
 #undef GNV_ROW_CHOOSE
 
-constexpr RowLoops row_loops = {exponential,       widen_bf16,   rms_norm,      gated_rms_norm, add,
-                                silu_mul,          sigmoid_gate, sigmoid_scale, router,         combine,
-                                largest_magnitude, add_rows,     add_squares,   add_products};
+constexpr RowLoops row_loops = {exponential, widen_bf16, rms_norm,          gated_rms_norm,
+                                add,         silu_mul,   sigmoid_gate,      sigmoid_scale,
+                                router,      combine,    largest_magnitude, add_products};
 
 } // namespace
 

@@ -33,10 +33,7 @@ struct RowLoops {
 
     // The largest bits of a magnitude, as an integer; above 0x7f7fffff when there is an Inf or a NaN.
     int32_t (*largest_magnitude)(const float * x, int64_t count);
-    // Row after row onto total: x, x^2 [columns], or the products a_i b_j of 16 columns each, total [16, 16] with rows
-    // total_stride apart.
-    void (*add_rows)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
-    void (*add_squares)(const float * x, int64_t stride, int64_t rows, int64_t columns, double * total);
+    // Row after row onto total: the products a_i b_j of 16 columns each, total [16, 16] with rows total_stride apart.
     void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, float * total,
                          int64_t total_stride);
 };

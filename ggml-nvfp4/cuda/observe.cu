@@ -4,6 +4,9 @@
 // last bin.
 #include "cuda/kernels.cuh"
 
+#include <algorithm>
+#include <iterator>
+
 namespace gnv::cuda {
 
 namespace {
@@ -82,31 +85,9 @@ __global__ void magnitudes_kernel(View view, unsigned long long * total) {
     }
 }
 
-// --- Sums ---------------------------------------------------------------------------------------------------------------------
+// --- Moments ------------------------------------------------------------------------------------------------------------------
 
 constexpr int rows_at_once = 16; // loaded together, added one after another
-
-// A column a thread.
-template <bool squares>
-__global__ void sum_kernel(View view, double * total) {
-    const int group = blockIdx.y;
-    const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, end = view.end(group);
-    if (column >= view.width) return;
-    const bf16 * const values = view.group(group) + column;
-    double sum = total[group * view.width + column];
-    for (int64_t row = view.begin(group); row < end; row += rows_at_once) {
-        double terms[rows_at_once];
-#pragma unroll
-        for (int i = 0; i < rows_at_once; i++)
-            terms[i] = row + i < end ? double(__bfloat162float(values[(row + i) * view.stride])) : 0.0;
-#pragma unroll
-        for (int i = 0; i < rows_at_once; i++) {
-            if (row + i >= end) break; // not even a zero is added: -0 stays -0
-            sum += squares ? terms[i] * terms[i] : terms[i];
-        }
-    }
-    total[group * view.width + column] = sum;
-}
 
 // A block of 16 columns a block, a pair of columns a thread.
 __global__ void moments_16_kernel(View view, float * total) {
@@ -180,66 +161,37 @@ __global__ void moments_kernel(View view, float * total) {
 
 // --- Launch -------------------------------------------------------------------------------------------------------------------
 
-constexpr int columns_a_block = 64; // few, so that all processors have some
-
-struct Case {
-    const Statistic * statistic;
-    void (*launch)(const View & view, unsigned groups, cudaStream_t stream, void * total);
-};
-const Case cases[] = {
-    {&Statistic::maximum,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         maximum_kernel<<<dim3(blocks_for(view.rows, maximum_tile), groups), dim3(warp_size, warps), 0, stream>>>(
-             view, static_cast<float *>(total));
-     }},
-    {&Statistic::sum,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         sum_kernel<false><<<dim3(blocks_for(view.width, columns_a_block), groups), columns_a_block, 0, stream>>>(
-             view, static_cast<double *>(total));
-     }},
-    {&Statistic::sum_of_squares,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         sum_kernel<true><<<dim3(blocks_for(view.width, columns_a_block), groups), columns_a_block, 0, stream>>>(
-             view, static_cast<double *>(total));
-     }},
-    {&Statistic::second_moments_16,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         moments_16_kernel<<<dim3(blocks_for(view.width, 16), groups), 256, 0, stream>>>(view,
-                                                                                         static_cast<float *>(total));
-     }},
-    {&Statistic::second_moments,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         const unsigned tiles = blocks_for(view.width, side);
-         moments_kernel<<<dim3(tiles, tiles, groups), threads_a_side * threads_a_side, 0, stream>>>(
-             view, static_cast<float *>(total));
-     }},
-    {&Statistic::magnitudes,
-     [](const View & view, unsigned groups, cudaStream_t stream, void * total) {
-         magnitudes_kernel<<<dim3(blocks_for(view.rows, magnitude_tile), groups), dim3(warp_size, warps), 0, stream>>>(
-             view, static_cast<unsigned long long *>(total));
-     }},
-};
-
-const Case * find_case(const KernelCall & call) {
-    for (const Case & known : cases)
-        if (known.statistic == call.as<ObserveParams>().statistic) return &known;
-    return nullptr;
-}
+constexpr const Statistic * known[] = {&Statistic::maximum, &Statistic::magnitudes, &Statistic::second_moments_16,
+                                       &Statistic::second_moments};
 
 Status supports(const KernelCall & call) {
-    if (find_case(call)) return {};
-    return fail(Code::unsupported, "observe: ", call.as<ObserveParams>().statistic->name,
-                " has no kernel on this device");
+    const Statistic * const statistic = call.as<ObserveParams>().statistic;
+    if (std::find(std::begin(known), std::end(known), statistic) != std::end(known)) return {};
+    return fail(Code::unsupported, "no kernel observes ", statistic->name, " on this device");
 }
 
 Status run(CudaContext & context, KernelCall & call) {
     const auto & params = call.as<ObserveParams>();
-    const Tensor & x = call.inputs[0];
+    const Tensor &x = call.inputs[0], &total = call.inputs[1];
     const auto * offsets = call.inputs[2].as<const int32_t>();
     const int64_t stride = x.shape.last();
     const View view = {x.as<const bf16>(), offsets, x.shape.rows(), stride, offsets ? stride : stride / params.groups};
     if (view.rows == 0 || view.width == 0) return {};
-    find_case(call)->launch(view, unsigned(params.groups), context.stream, call.inputs[1].data);
+    const auto groups = unsigned(params.groups);
+    const auto tiles = [&](int tile) { return dim3(blocks_for(view.rows, tile), groups); };
+    const dim3 tile_threads(warp_size, warps);
+    const unsigned sides = blocks_for(view.width, side);
+    if (params.statistic == &Statistic::maximum)
+        maximum_kernel<<<tiles(maximum_tile), tile_threads, 0, context.stream>>>(view, total.as<float>());
+    else if (params.statistic == &Statistic::magnitudes)
+        magnitudes_kernel<<<tiles(magnitude_tile), tile_threads, 0, context.stream>>>(view,
+                                                                                      total.as<unsigned long long>());
+    else if (params.statistic == &Statistic::second_moments_16)
+        moments_16_kernel<<<dim3(blocks_for(view.width, 16), groups), 256, 0, context.stream>>>(view,
+                                                                                                total.as<float>());
+    else if (params.statistic == &Statistic::second_moments)
+        moments_kernel<<<dim3(sides, sides, groups), threads_a_side * threads_a_side, 0, context.stream>>>(
+            view, total.as<float>());
     return launched("observe");
 }
 

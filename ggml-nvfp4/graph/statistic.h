@@ -30,29 +30,25 @@ inline int magnitude_bin(float value) {
 
 struct Statistic {
     enum class Merge : uint8_t { maximum, sum };
-    using Add = void (*)(const float * x, int64_t stride, int64_t rows, int64_t width, void * total);
 
     const char * name;
     DType dtype;                   // of totals: f32, f64 or i64
     Shape (*shape)(int64_t width); // of the total of one group whose rows have so many columns
     Merge merge;                   // of two totals, element by element
-    // The definition: adds rows of finite numbers to the total of their group. Null: `observe` does not make it.
-    Add add;
-    // Totals of all layers are small enough to keep. Others are given away when the stages that make them are done.
-    bool is_kept = true;
+    // The definition: adds a row of finite numbers to the total of its group. Null: another op than `observe` makes it.
+    void (*add)(const float * row, int64_t width, void * total);
+    bool is_kept = true; // of all layers; else totals are given away when the stages that make them are done
     const char * file_key = nullptr; // in a layer of the statistics file (docs/json.md); null: it is not saved
 
-    // Whether the order of rows is part of the result.
-    bool is_ordered() const { return merge == Merge::sum && dtype != DType::i64; }
-    // [G, ...]
-    Shape total_shape(int64_t groups, int64_t width) const {
+    bool is_ordered() const { return merge == Merge::sum && dtype != DType::i64; } // the order of rows matters
+    Shape total_shape(int64_t groups, int64_t width) const {                       // [G, ...]
         const Shape one = shape(width);
         Shape all = {groups};
         for (int i = 0; i < one.rank; i++) all.dims[all.rank++] = one[i];
         return all;
     }
 
-    static const Statistic maximum, sum, sum_of_squares, second_moments_16, second_moments, magnitudes, tokens;
+    static const Statistic maximum, magnitudes, second_moments_16, second_moments, tokens;
 };
 
 // The largest magnitude: f32 [G].
@@ -62,77 +58,11 @@ inline constexpr Statistic Statistic::maximum = {
     .shape = [](int64_t) { return Shape(); },
     .merge = Merge::maximum,
     .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
+        [](const float * row, int64_t width, void * total) {
             float & largest = *static_cast<float *>(total);
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++) largest = std::max(largest, std::fabs(x[r * stride + i]));
+            for (int64_t i = 0; i < width; i++) largest = std::max(largest, std::fabs(row[i]));
         },
     .file_key = "maxima",
-};
-
-// f64 [G, K]
-inline constexpr Statistic Statistic::sum = {
-    .name = "sum",
-    .dtype = DType::f64,
-    .shape = [](int64_t width) { return Shape{width}; },
-    .merge = Merge::sum,
-    .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++) static_cast<double *>(total)[i] += double(x[r * stride + i]);
-        },
-};
-
-// f64 [G, K]
-inline constexpr Statistic Statistic::sum_of_squares = {
-    .name = "sum of squares",
-    .dtype = DType::f64,
-    .shape = [](int64_t width) { return Shape{width}; },
-    .merge = Merge::sum,
-    .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++) {
-                    const double value = double(x[r * stride + i]);
-                    static_cast<double *>(total)[i] += value * value;
-                }
-        },
-};
-
-// x_i x_j within each block of 16 columns, fused multiply-adds: f32 [G, K / 16, 16, 16].
-inline constexpr Statistic Statistic::second_moments_16 = {
-    .name = "second moments in blocks of 16",
-    .dtype = DType::f32,
-    .shape = [](int64_t width) { return Shape{width / 16, 16, 16}; },
-    .merge = Merge::sum,
-    .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++)
-                    for (int64_t j = 0; j < 16; j++) {
-                        float & moment = static_cast<float *>(total)[i * 16 + j];
-                        moment = std::fma(x[r * stride + i], x[r * stride + i / 16 * 16 + j], moment);
-                    }
-        },
-    .is_kept = false,
-};
-
-// x_i x_j, fused multiply-adds: f32 [G, K, K].
-inline constexpr Statistic Statistic::second_moments = {
-    .name = "second moments",
-    .dtype = DType::f32,
-    .shape = [](int64_t width) { return Shape{width, width}; },
-    .merge = Merge::sum,
-    .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++)
-                    for (int64_t j = 0; j < width; j++) {
-                        float & moment = static_cast<float *>(total)[i * width + j];
-                        moment = std::fma(x[r * stride + i], x[r * stride + j], moment);
-                    }
-        },
-    .is_kept = false,
 };
 
 // How often each magnitude occurs: i64 [G, magnitude_bins].
@@ -142,11 +72,45 @@ inline constexpr Statistic Statistic::magnitudes = {
     .shape = [](int64_t) { return Shape{magnitude_bins}; },
     .merge = Merge::sum,
     .add =
-        [](const float * x, int64_t stride, int64_t rows, int64_t width, void * total) {
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t i = 0; i < width; i++)
-                    static_cast<int64_t *>(total)[magnitude_bin(x[r * stride + i])]++;
+        [](const float * row, int64_t width, void * total) {
+            for (int64_t i = 0; i < width; i++) static_cast<int64_t *>(total)[magnitude_bin(row[i])]++;
         },
+};
+
+// x_i x_j within each block of 16 columns, fused multiply-adds: f32 [G, K / 16, 16, 16].
+inline constexpr Statistic Statistic::second_moments_16 = {
+    .name = "second moments in blocks of 16",
+    .dtype = DType::f32,
+    .shape =
+        [](int64_t width) {
+            return Shape{width / 16, 16, 16};
+        },
+    .merge = Merge::sum,
+    .add =
+        [](const float * row, int64_t width, void * total) {
+            float * moment = static_cast<float *>(total);
+            for (int64_t i = 0; i < width; i++)
+                for (int64_t j = 0; j < 16; j++, moment++) *moment = std::fma(row[i], row[i / 16 * 16 + j], *moment);
+        },
+    .is_kept = false,
+};
+
+// x_i x_j, fused multiply-adds: f32 [G, K, K].
+inline constexpr Statistic Statistic::second_moments = {
+    .name = "second moments",
+    .dtype = DType::f32,
+    .shape =
+        [](int64_t width) {
+            return Shape{width, width};
+        },
+    .merge = Merge::sum,
+    .add =
+        [](const float * row, int64_t width, void * total) {
+            float * moment = static_cast<float *>(total);
+            for (int64_t i = 0; i < width; i++)
+                for (int64_t j = 0; j < width; j++, moment++) *moment = std::fma(row[i], row[j], *moment);
+        },
+    .is_kept = false,
 };
 
 // How often a router chose each expert, pads aside: i64 [E]. Op count_experts makes it.

@@ -74,9 +74,7 @@ class BlockWriter {
     const int32_t layer_;
 
   private:
-    Tap tap(int32_t site) const {
-        return {names_.sites[size_t(site)].in_block ? layer_ : -1, site, int32_t(part_)};
-    }
+    Tap tap(int32_t site) const { return {names_.sites[size_t(site)].in_block ? layer_ : -1, site, int32_t(part_)}; }
     ValueId batch_input(ValueId & value, const char * input_name, DType dtype, Shape shape) {
         if (value == no_value) value = g_.input(input_name, dtype, shape);
         return value;

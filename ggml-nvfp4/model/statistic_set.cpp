@@ -67,8 +67,7 @@ static uint64_t bytes_of(const Statistic & statistic, const Shape & shape) {
 uint64_t StatisticSet::kept_bytes() const {
     uint64_t bytes = 0;
     for (const auto & [key, total] : totals_)
-        if (key.statistic->is_kept)
-            bytes += sizeof key + sizeof total + bytes_of(*key.statistic, total.shape);
+        if (key.statistic->is_kept) bytes += sizeof key + sizeof total + bytes_of(*key.statistic, total.shape);
     return bytes;
 }
 
@@ -127,11 +126,11 @@ Status StatisticSet::merge(const StatisticSet & other) {
 }
 
 bool StatisticSet::same_shapes(const StatisticSet & other) const {
+    const auto same = [](const auto & a, const auto & b) {
+        return a.first == b.first && a.second.shape == b.second.shape;
+    };
     return layers_ == other.layers_ &&
-           std::equal(totals_.begin(), totals_.end(), other.totals_.begin(), other.totals_.end(),
-                      [](const auto & a, const auto & b) {
-                          return !(a.first < b.first) && !(b.first < a.first) && a.second.shape == b.second.shape;
-                      });
+           std::equal(totals_.begin(), totals_.end(), other.totals_.begin(), other.totals_.end(), same);
 }
 
 bool operator==(const StatisticSet & a, const StatisticSet & b) {

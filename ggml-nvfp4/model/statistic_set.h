@@ -29,6 +29,7 @@ struct StatisticKey {
     const Statistic * statistic = &Statistic::maximum;
     // By place; the maximum comes first, because it tells of NaN and Inf.
     friend bool operator<(const StatisticKey & a, const StatisticKey & b);
+    friend bool operator==(const StatisticKey & a, const StatisticKey & b) = default;
 };
 
 struct StatisticTotal {

@@ -18,7 +18,8 @@ static std::vector<StatisticWindow::Total> list_totals(const StatisticSet & set,
     for (const Stage & stage : stages)
         for (const StageInput & input : model.stage_inputs(stage))
             for (const Statistic * const statistic : set.statistics_of(stage.part, stage.layer, input.input)) {
-                StatisticWindow::Total total = {{stage.part, stage.layer, input.input, statistic}, input.first_group, {}};
+                StatisticWindow::Total total = {
+                    {stage.part, stage.layer, input.input, statistic}, input.first_group, {}};
                 total.tensor.dtype = statistic->dtype;
                 total.tensor.shape = statistic->total_shape(input.count, input.width);
                 totals.push_back(total);
@@ -29,9 +30,7 @@ static std::vector<StatisticWindow::Total> list_totals(const StatisticSet & set,
     return totals;
 }
 
-static uint64_t total_bytes(const Tensor & tensor) {
-    return device_aligned(tensor_bytes(tensor.dtype, tensor.shape));
-}
+static uint64_t total_bytes(const Tensor & tensor) { return device_aligned(tensor_bytes(tensor.dtype, tensor.shape)); }
 
 StatisticWindow::Size StatisticWindow::size_of(const StatisticSet & set, const TextModel & model,
                                                const std::vector<Stage> & stages) {
@@ -78,7 +77,7 @@ void StatisticWindow::open(const StatisticSet & set, const TextModel & model, co
 
 Tensor StatisticWindow::find(const StatisticKey & key, int32_t first_group, int64_t groups) const {
     for (const Total & total : totals_) {
-        if (total.key < key || key < total.key) continue;
+        if (!(total.key == key)) continue;
         Tensor part = total.tensor;
         const int64_t first = first_group - total.first_group;
         GNV_CHECK(first >= 0 && first + groups <= part.shape[0]);

@@ -53,7 +53,7 @@ class StatisticWindow {
     Size size_;
     DeviceMemory memory_;
     HostMemory staging_;
-    std::vector<Total> totals_;                      // maxima, others that are kept, the rest
+    std::vector<Total> totals_;                              // maxima, others that are kept, the rest
     uint64_t maxima_bytes_ = 0, kept_bytes_ = 0, bytes_ = 0; // from the beginning of the memory
 };
 

@@ -124,7 +124,6 @@ void measure_kernels(int count) {
     kernels.measure_op("silu_mul 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel, SiluMulParams{},
                        {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
     std::vector<float> largest(1);
-    std::vector<double> totals(width);
     std::vector<float> blocks(width * 16), moments(512 * 512);
     const auto observe = [&](const char * name, const Statistic & statistic, Shape x_shape, Tensor total) {
         kernels.measure_op(name, double(x_shape.elements()) * 4, double(x_shape.elements()), cpu::observe_kernel,
@@ -133,8 +132,6 @@ void measure_kernels(int count) {
     kernels.measure_op("silu_mul and maximum 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel,
                        SiluMulParams{1}, {f32(x, shape), f32(u, shape), f32(largest, {1}), {}}, {f32(y, shape)});
     observe("observe maximum", Statistic::maximum, shape, f32(largest, {1}));
-    observe("observe sum", Statistic::sum, shape, {DType::f64, {1, width}, totals.data()});
-    observe("observe sum_of_squares", Statistic::sum_of_squares, shape, {DType::f64, {1, width}, totals.data()});
     observe("observe second_moments_16", Statistic::second_moments_16, shape, f32(blocks, {1, width / 16, 16, 16}));
     observe("observe second_moments 4096 x 512", Statistic::second_moments, {4096, 512}, f32(moments, {1, 512, 512}));
 
