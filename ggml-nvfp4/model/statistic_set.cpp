@@ -83,18 +83,25 @@ StatisticTotal & StatisticSet::insert(const StatisticKey & key, const Shape & sh
     return total;
 }
 
+// Counts come from files, too: a sum of them may be too large.
 template <class T>
-static bool merge_elements(Statistic::Merge merge, T * into, const T * from, size_t count) {
+static Status merge_elements(const Statistic & statistic, T * into, const T * from, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        if (merge == Statistic::Merge::maximum) {
+        if (statistic.merge == Statistic::Merge::maximum) {
             into[i] = std::max(into[i], from[i]);
         } else if constexpr (std::is_integral_v<T>) {
-            if (__builtin_add_overflow(into[i], from[i], &into[i])) return false;
+            if (T sum = 0; !__builtin_add_overflow(into[i], from[i], &sum)) {
+                into[i] = sum;
+                continue;
+            }
+            return fail(Code::format, statistic.file_key ? statistic.file_key : statistic.name, ": ", into[i], " and ",
+                        from[i], " are too many to be added: a file is damaged")
+                .add_context(concat("expert ", i));
         } else {
             into[i] += from[i];
         }
     }
-    return true;
+    return {};
 }
 
 Status StatisticSet::add(const StatisticKey & key, int64_t first, int64_t groups, const void * from) {
@@ -103,19 +110,15 @@ Status StatisticSet::add(const StatisticKey & key, int64_t first, int64_t groups
     GNV_CHECK(first >= 0 && first + groups <= total.shape[0] && !total.words.empty());
     const auto merge = [&](auto * elements) {
         using Element = std::remove_pointer_t<decltype(elements)>;
-        return merge_elements(key.statistic->merge, elements + first * each, static_cast<const Element *>(from),
-                              size_t(groups * each));
+        return merge_elements(*key.statistic, elements + first * each, static_cast<const Element *>(from),
+                              size_t(groups * each))
+            .add_context(concat("layer ", key.layer));
     };
-    void * const into = total.words.data();
-    bool fits = true;
     switch (key.statistic->dtype) {
-    case DType::f32: fits = merge(static_cast<float *>(into)); break;
-    case DType::f64: fits = merge(static_cast<double *>(into)); break;
-    case DType::i64: fits = merge(static_cast<int64_t *>(into)); break;
-    default: GNV_CHECK(!"totals are f32, f64 or i64");
+    case DType::f32: return merge(total.as<float>());
+    case DType::f64: return merge(total.as<double>());
+    default: return merge(total.as<int64_t>());
     }
-    if (fits) return {};
-    return fail(Code::bad_value, "layer ", key.layer, ": the sum of ", key.statistic->name, " does not fit in 64 bits");
 }
 
 Status StatisticSet::merge(const StatisticSet & other) {

@@ -83,7 +83,8 @@ class StatisticSet {
     void set_names(const ModelNames * names) { names_ = names; }
     void set_layers(int64_t layers) { layers_ = layers; }
     StatisticTotal & insert(const StatisticKey & key, const Shape & shape);
-    // Merges totals of groups [first, first + groups) that are kept. Fails when a count does not fit in 64 bits.
+    // Merges totals of groups [first, first + groups) that are kept. Code::format, with the
+    // layer, when a sum of counts is beyond 63 bits; the set holds anything then.
     Status add(const StatisticKey & key, int64_t first, int64_t groups, const void * totals);
     // The same for all of a set that has the same totals.
     Status merge(const StatisticSet & other);

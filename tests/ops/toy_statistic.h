@@ -5,7 +5,8 @@
 
 namespace gnv::test {
 
-inline constexpr Statistic toy_sum = { // f64 [G, K]
+inline constexpr Statistic toy_sum = {
+    // f64 [G, K]
     .name = "toy sum",
     .dtype = DType::f64,
     .shape = [](int64_t width) { return Shape{width}; },
