@@ -21,9 +21,11 @@ std::vector<double> times(const std::vector<double> & weights, const std::vector
 }
 
 // Logits of a token and the largest magnitudes of both inputs of block 1, in double.
-std::vector<double> expected_logits(const ToyCheckpoint & toy, size_t token, double & block_input, double & wide_input) {
+std::vector<double> expected_logits(const ToyCheckpoint & toy, size_t token, double & block_input,
+                                    double & wide_input) {
     const std::vector<double> table = toy.values(0);
-    std::vector<double> x(table.begin() + ptrdiff_t(token * toy_hidden), table.begin() + ptrdiff_t((token + 1) * toy_hidden));
+    std::vector<double> x(table.begin() + ptrdiff_t(token * toy_hidden),
+                          table.begin() + ptrdiff_t((token + 1) * toy_hidden));
     const std::vector<double> first = times(toy.values(1), x);
     for (size_t i = 0; i < x.size(); i++) x[i] += first[i], block_input = std::max(block_input, std::abs(x[i]));
     std::vector<double> wide = times(toy.values(2), x);
