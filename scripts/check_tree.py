@@ -42,6 +42,7 @@ MAY_INCLUDE = {
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
+OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
 INCLUDED_OFTEN = {"ggml-nvfp4/codec/nvfp4_compare_loops.h"} | {"ggml-nvfp4/cpu/" + name for name in (
     "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h", "logit_loops.h")}
@@ -201,6 +202,17 @@ def check_files(tree):
                 tree.report(path, 1, "the first line after the comment is not #pragma once")
 
 
+def check_ops(tree):
+    """Each op of GNV_OPS has its kernels in cpu/<op>.cpp and cuda/<op>.cu, also where no CUDA compiler would miss them."""
+    text = tree.texts.get(OPS, "")
+    begin = text.find("#define GNV_OPS(X)")
+    for match in re.finditer(r"^ +X\((\w+), \w+\)", text[max(begin, 0):], flags=re.M):
+        op, line = match.group(1), text.count("\n", 0, begin + match.start()) + 1
+        for path in (f"ggml-nvfp4/cpu/{op}.cpp", f"ggml-nvfp4/cuda/{op}.cu"):
+            if f"const KernelEntry {op}_entry = " not in tree.texts.get(path, ""):
+                tree.report(OPS, line, f"the op {op} has no kernel: {path} must define {op}_entry")
+
+
 def check_kernel_pairs(tree):
     for path in tree.texts:
         match = re.fullmatch(r"ggml-nvfp4/cuda/(\w+)\.cu", path)
@@ -239,7 +251,7 @@ def check_listed(tree):
             folder = os.path.dirname(folder)
 
 
-CHECKS = [check_includes, check_patterns, check_files, check_kernel_pairs, check_listed]
+CHECKS = [check_includes, check_patterns, check_files, check_ops, check_kernel_pairs, check_listed]
 
 
 def check(root):
@@ -251,19 +263,21 @@ def check(root):
 
 # --- Self-test --------------------------------------------------------------------------------------------------------
 
+OP_LIST = "#pragma once\n#define GNV_OPS(X) \\\n    {}\n"
 CLEAN = {
     "CMakeLists.txt": "add_subdirectory(ggml-nvfp4)\n",
     "Makefile": "all:\n\techo\n",
     "ggml-nvfp4/CMakeLists.txt": "target_sources(o PRIVATE\n    core/status.cpp\n    core/text.cpp\n    cpu/pack.cpp\n"
                                  "    cuda/pack.cu\n    formats/file.cpp\n)\n",
+    "ggml-nvfp4/graph/ops.h": OP_LIST.format("X(pack, PackParams)"),
     "ggml-nvfp4/include/ggml-nvfp4.h": "#ifndef G\n#define G\n#endif\n",
     "ggml-nvfp4/core/status.h": "// printf, throw and getenv in a comment are no matter.\n#pragma once\n",
     "ggml-nvfp4/core/status.cpp": '#include "core/status.h"\nvoid f() { fprintf(stderr, "x"); abort(); }\n',
     "ggml-nvfp4/core/text.cpp": 'const char * e() { return "getenv(1)"; }\n',
     "ggml-nvfp4/formats/file.cpp": '#include "core/status.h"\nconst char * s = "throw exit(1) printf";\n'
                                   'const char * r = R"(throw\n" printf)";\n',
-    "ggml-nvfp4/cpu/pack.cpp": "int pack;\n",
-    "ggml-nvfp4/cuda/pack.cu": "#include <cuda_runtime.h>\n",
+    "ggml-nvfp4/cpu/pack.cpp": "const KernelEntry pack_entry = {run};\n",
+    "ggml-nvfp4/cuda/pack.cu": "#include <cuda_runtime.h>\nconst KernelEntry pack_entry = {run};\n",
     "tools/CMakeLists.txt": "foreach(tool quantize)\n    gnv_tool(quantize)\nendforeach()\n",
     "tools/args.h": "#pragma once\n",
     "tools/quantize.cpp": '#include "args.h"\n#include "ggml-nvfp4.h"\n#include <CLI/CLI.hpp>\n#include <cstdio>\n',
@@ -284,6 +298,8 @@ PLANTS = [
     ("ggml-nvfp4/cpu/pack.cpp", "void f() { abort(); }\n", 1, "never ends"),
     ("ggml-nvfp4/cpu/pack.cpp", "void f() { throw 1; }\n", 1, "never throws"),
     ("ggml-nvfp4/cuda/lonely.cu", "int lonely;\n", 1, "CPU twin"),
+    (OPS, OP_LIST.format("X(pack, PackParams) \\\n    X(scale, ScaleParams)"), 4, "cuda/scale.cu must define scale_entry"),
+    (OPS, OP_LIST.format("X(scale, ScaleParams)"), 3, "cpu/scale.cpp must define scale_entry"),
     ("ggml-nvfp4/cpu/unlisted.cpp", "int unlisted;\n", 1, "in no CMakeLists.txt"),
     ("ggml-nvfp4/CMakeLists.txt", CLEAN["ggml-nvfp4/CMakeLists.txt"] + "    core/text.cpp\n", 8, "listed twice"),
     ("ggml-nvfp4/cpu/status.h", "#pragma once\n", 1, "name is taken"),

@@ -10,6 +10,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry add_kernel = {run, nullptr};
+const KernelEntry add_entry = {run};
 
 } // namespace gnv::cpu

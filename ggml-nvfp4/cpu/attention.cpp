@@ -45,7 +45,7 @@ struct Scratch {
     }
 };
 
-uint64_t scratch_bytes(const KernelCall & call, int threads) { return Scratch(call, threads, nullptr).bytes; }
+uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call, call.threads->size(), nullptr).bytes; }
 
 // New rows go into the cache.
 Status store(const KernelCall & call, const int32_t * segments, int64_t segment_count) {
@@ -123,6 +123,6 @@ Status attention_with(const Loops & loops, KernelCall & call) {
     });
 }
 
-const KernelEntry attention_kernel = {run, scratch_bytes};
+const KernelEntry attention_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

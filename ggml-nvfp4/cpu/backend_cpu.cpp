@@ -2,6 +2,7 @@
 #include "codec/nvfp4_pack.h"
 #include "core/memory.h"
 #include "cpu/kernels.h"
+#include "cpu/loops.h"
 #include "exec/backend.h"
 
 #include <algorithm>
@@ -69,12 +70,14 @@ class CpuBackend final : public Backend {
 
     DType activation_dtype() const override { return DType::f32; }
     Status supports(const KernelCall & call) const override {
-        if (cpu::kernel(op_of(call.params)).run) return {};
-        return Status(Code::unsupported, "there is no kernel");
+        return supports_call(cpu::kernel(op_of(call.params)), call);
     }
     uint64_t scratch_bytes(const KernelCall & call) const override {
         const KernelEntry & entry = cpu::kernel(op_of(call.params));
-        return entry.scratch_bytes ? entry.scratch_bytes(call, threads_.size()) : 0;
+        if (!entry.scratch_bytes) return 0;
+        KernelCall with_threads = call;
+        with_threads.threads = &threads_;
+        return entry.scratch_bytes(with_threads);
     }
     Status launch(KernelCall & call) override {
         call.threads = &threads_;

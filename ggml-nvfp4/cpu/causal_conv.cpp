@@ -26,7 +26,7 @@ struct Scratch {
     }
 };
 
-uint64_t scratch_bytes(const KernelCall & call, int threads) { return Scratch(call, threads, nullptr).bytes; }
+uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call, call.threads->size(), nullptr).bytes; }
 
 // The last rows of what was there and came in, for every segment. Row i becomes a row that is not before i.
 void store_history(const Scratch & scratch, const float * u, const int32_t * segments, int64_t count, float * history) {
@@ -81,6 +81,6 @@ Status causal_conv_with(const Loops & loops, KernelCall & call) {
     return {};
 }
 
-const KernelEntry causal_conv_kernel = {run, scratch_bytes};
+const KernelEntry causal_conv_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

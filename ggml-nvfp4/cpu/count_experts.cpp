@@ -15,6 +15,6 @@ static Status run(KernelCall & call) {
     return {};
 }
 
-const KernelEntry count_experts_kernel = {run, nullptr};
+const KernelEntry count_experts_entry = {run};
 
 } // namespace gnv::cpu

@@ -20,6 +20,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry embedding_kernel = {run, nullptr};
+const KernelEntry embedding_entry = {run};
 
 } // namespace gnv::cpu

@@ -4,7 +4,7 @@
 namespace gnv::cpu {
 
 // counts i32 [T], rows i32 [T, m], weights f32 [T, m], where m = n / T is the largest number of rows of a token.
-static uint64_t scratch_bytes(const KernelCall & call, int) {
+static uint64_t scratch_bytes(const KernelCall & call) {
     return uint64_t(call.outputs[0].shape.rows() + 2 * call.inputs[2].shape.elements()) * sizeof(int32_t);
 }
 
@@ -32,6 +32,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry expert_combine_kernel = {run, scratch_bytes};
+const KernelEntry expert_combine_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -28,6 +28,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry expert_gather_kernel = {run, nullptr};
+const KernelEntry expert_gather_entry = {run};
 
 } // namespace gnv::cpu

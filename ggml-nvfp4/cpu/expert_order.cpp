@@ -24,6 +24,6 @@ static Status run(KernelCall & call) {
     return {};
 }
 
-const KernelEntry expert_order_kernel = {run, nullptr};
+const KernelEntry expert_order_entry = {run};
 
 } // namespace gnv::cpu

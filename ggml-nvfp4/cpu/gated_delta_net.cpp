@@ -37,9 +37,9 @@ struct Workspace {
     }
 };
 
-uint64_t scratch_bytes(const KernelCall & call, int threads) {
+uint64_t scratch_bytes(const KernelCall & call) {
     Workspace workspace;
-    return uint64_t(threads) * Workspace::carve(call.as<GatedDeltaNetParams>(), nullptr, workspace);
+    return uint64_t(call.threads->size()) * Workspace::carve(call.as<GatedDeltaNetParams>(), nullptr, workspace);
 }
 
 struct Problem {
@@ -123,6 +123,6 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
     });
 }
 
-const KernelEntry gated_delta_net_kernel = {run, scratch_bytes};
+const KernelEntry gated_delta_net_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -2,7 +2,7 @@
 
 namespace gnv::cpu {
 
-static uint64_t scratch_bytes(const KernelCall & call, int) { // w in F32
+static uint64_t scratch_bytes(const KernelCall & call) { // w in F32
     return uint64_t(call.inputs[1].shape.elements()) * sizeof(float);
 }
 
@@ -20,6 +20,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry gated_rms_norm_kernel = {run, scratch_bytes};
+const KernelEntry gated_rms_norm_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -54,12 +54,12 @@ Status run_grouped_linear(KernelCall & call) {
     });
 }
 
-uint64_t grouped_linear_scratch_bytes(const KernelCall & call, int threads) {
-    return gemm_scratch_bytes(call.inputs[1].shape.last(), threads);
+uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
+    return gemm_scratch_bytes(call.inputs[1].shape.last(), call.threads->size());
 }
 
 } // namespace
 
-const KernelEntry grouped_linear_kernel = {run_grouped_linear, grouped_linear_scratch_bytes};
+const KernelEntry grouped_linear_entry = {run_grouped_linear, grouped_linear_scratch_bytes};
 
 } // namespace gnv::cpu

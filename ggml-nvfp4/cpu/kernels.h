@@ -1,13 +1,11 @@
-// The CPU's kernel table.
+// The CPU's kernel table: cpu/<op>.cpp defines <op>_entry for each op of graph/ops.h.
 #pragma once
 
-#include "cpu/linear_kernels.h"
-#include "cpu/loops.h"
-#include "cpu/mixer_kernels.h"
-#include "cpu/row_kernels.h"
 #include "exec/kernel.h"
 
 namespace gnv::cpu {
+
+GNV_OPS(GNV_DECLARE_ENTRY)
 
 const KernelEntry & kernel(Op op);
 

@@ -22,12 +22,12 @@ Status run_linear(KernelCall & call) {
     return gemm(&problem, 1, call.scratch, *call.threads);
 }
 
-uint64_t linear_scratch_bytes(const KernelCall & call, int threads) {
-    return gemm_scratch_bytes(call.inputs[1].shape.last(), threads);
+uint64_t linear_scratch_bytes(const KernelCall & call) {
+    return gemm_scratch_bytes(call.inputs[1].shape.last(), call.threads->size());
 }
 
 } // namespace
 
-const KernelEntry linear_kernel = {run_linear, linear_scratch_bytes};
+const KernelEntry linear_entry = {run_linear, linear_scratch_bytes};
 
 } // namespace gnv::cpu

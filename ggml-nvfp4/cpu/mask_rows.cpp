@@ -19,6 +19,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry mask_rows_kernel = {run, nullptr};
+const KernelEntry mask_rows_entry = {run};
 
 } // namespace gnv::cpu

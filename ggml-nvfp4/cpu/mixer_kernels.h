@@ -1,13 +1,11 @@
-// The CPU's kernels of the token mixers: rope, attention, causal_conv, gated_delta_net.
+// What the CPU's token mixers (rope, attention, causal_conv, gated_delta_net) share.
 #pragma once
 
-#include "exec/kernel.h"
+#include "cpu/kernels.h"
 
 #include <cstring>
 
 namespace gnv::cpu {
-
-extern const KernelEntry rope_kernel, attention_kernel, causal_conv_kernel, gated_delta_net_kernel;
 
 // The same kernels with given loops; for tests.
 struct Loops;

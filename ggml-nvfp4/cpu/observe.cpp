@@ -150,11 +150,11 @@ constexpr Loop fast_loops[] = {
     {&Statistic::second_moments, observe_moments},
 };
 
-uint64_t scratch_bytes(const KernelCall & call, int threads) {
+uint64_t scratch_bytes(const KernelCall & call) {
     const ObserveParams & params = call.as<ObserveParams>();
     if (params.statistic == &Statistic::magnitudes)
-        return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(threads);
-    return params.statistic == &Statistic::maximum ? maxima_scratch_bytes(params.groups, threads) : 0;
+        return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(call.threads->size());
+    return params.statistic == &Statistic::maximum ? maxima_scratch_bytes(params.groups, call.threads->size()) : 0;
 }
 
 Status run(KernelCall & call) {
@@ -199,6 +199,6 @@ Status observe_maxima(KernelCall & call, const GroupedRows & observed, float * m
     return {};
 }
 
-const KernelEntry observe_kernel = {run, scratch_bytes};
+const KernelEntry observe_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -3,7 +3,7 @@
 namespace gnv::cpu {
 
 // weight_offset + w
-static uint64_t scratch_bytes(const KernelCall & call, int) {
+static uint64_t scratch_bytes(const KernelCall & call) {
     return uint64_t(call.inputs[1].shape.elements()) * sizeof(float);
 }
 
@@ -20,6 +20,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry rms_norm_kernel = {run, scratch_bytes};
+const KernelEntry rms_norm_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -27,8 +27,8 @@ struct Scratch {
     }
 };
 
-uint64_t scratch_bytes(const KernelCall & call, int threads) {
-    return Scratch(call.as<RopeParams>(), threads, nullptr).bytes;
+uint64_t scratch_bytes(const KernelCall & call) {
+    return Scratch(call.as<RopeParams>(), call.threads->size(), nullptr).bytes;
 }
 
 Status run(KernelCall & call) { return rope_with(loops(), call); }
@@ -66,6 +66,6 @@ Status rope_with(const Loops & loops, KernelCall & call) {
     });
 }
 
-const KernelEntry rope_kernel = {run, scratch_bytes};
+const KernelEntry rope_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

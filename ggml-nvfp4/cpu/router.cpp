@@ -5,8 +5,8 @@ namespace gnv::cpu {
 // Floats of one thread's probabilities: whole cache lines.
 static int64_t row_floats(const KernelCall & call) { return (call.inputs[0].shape.last() + 15) / 16 * 16; }
 
-static uint64_t scratch_bytes(const KernelCall & call, int threads) {
-    return uint64_t(row_floats(call)) * sizeof(float) * uint64_t(threads);
+static uint64_t scratch_bytes(const KernelCall & call) {
+    return uint64_t(row_floats(call)) * sizeof(float) * uint64_t(call.threads->size());
 }
 
 static Status run(KernelCall & call) {
@@ -24,6 +24,6 @@ static Status run(KernelCall & call) {
     return for_blocks(*call.threads, call.inputs[0].shape.rows(), 8 * experts, route);
 }
 
-const KernelEntry router_kernel = {run, scratch_bytes};
+const KernelEntry router_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -1,18 +1,14 @@
-// Kernels of graph/ops.h that treat rows one at a time, elements one by one, or lists of experts; and how they are split
-// over threads: by rows, or by columns where the order of rows matters, so that no result depends on the split.
+// What kernels on rows, elements and lists of experts share: how they split work over threads. They split by rows, or by
+// columns where the order of rows matters, so that no result depends on the split.
 #pragma once
 
+#include "cpu/kernels.h"
 #include "cpu/loops.h"
-#include "exec/kernel.h"
 
 #include <algorithm>
 #include <functional>
 
 namespace gnv::cpu {
-
-extern const KernelEntry embedding_kernel, mask_rows_kernel, rms_norm_kernel, gated_rms_norm_kernel, add_kernel,
-    silu_mul_kernel, sigmoid_gate_kernel, router_kernel, expert_order_kernel, expert_gather_kernel,
-    expert_combine_kernel, observe_kernel, count_experts_kernel;
 
 // A task of about this many elements is worth a turn of another thread (some 10 us); fewer in all run where they are.
 constexpr int64_t elements_per_task = 32768;

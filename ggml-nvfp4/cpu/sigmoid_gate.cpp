@@ -19,6 +19,6 @@ static Status run(KernelCall & call) {
     });
 }
 
-const KernelEntry sigmoid_gate_kernel = {run, nullptr};
+const KernelEntry sigmoid_gate_entry = {run};
 
 } // namespace gnv::cpu

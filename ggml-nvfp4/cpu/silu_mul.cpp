@@ -24,11 +24,11 @@ static Status run(KernelCall & call) {
                       [&](int64_t first, int64_t last, int) { make(observed + first, observed + last); });
 }
 
-static uint64_t scratch_bytes(const KernelCall & call, int threads) {
+static uint64_t scratch_bytes(const KernelCall & call) {
     const int64_t groups = call.as<SiluMulParams>().groups;
-    return groups > 0 ? maxima_scratch_bytes(groups, threads) : 0;
+    return groups > 0 ? maxima_scratch_bytes(groups, call.threads->size()) : 0;
 }
 
-const KernelEntry silu_mul_kernel = {run, scratch_bytes};
+const KernelEntry silu_mul_entry = {run, scratch_bytes};
 
 } // namespace gnv::cpu

@@ -25,7 +25,8 @@ static void add(CudaContext & context, KernelCall & call) {
         call.inputs[0].as<const A>(), call.inputs[1].as<const B>(), call.outputs[0].as<bf16>(), count);
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const bool first = call.inputs[0].dtype == DType::f32, second = call.inputs[1].dtype == DType::f32;
     if (first && second) {
         add<float, float>(context, call);
@@ -39,6 +40,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("add");
 }
 
-const CudaEntry add_entry = {run, nullptr};
+const KernelEntry add_entry = {run};
 
 } // namespace gnv::cuda

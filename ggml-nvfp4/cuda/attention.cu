@@ -296,7 +296,8 @@ Status launch(CudaContext & context, KernelCall & call) {
     return launch_decode<T::head>(context, call, p, cache);
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     switch (call.as<AttentionParams>().head) {
     case 256: return launch<Tiling<256, 48>>(context, call); // two blocks a multiprocessor; 64 keys are slower
     case 128: return launch<Tiling<128, 64>>(context, call);
@@ -322,6 +323,6 @@ uint64_t scratch_bytes(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry attention_entry = {run, scratch_bytes, supports};
+const KernelEntry attention_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

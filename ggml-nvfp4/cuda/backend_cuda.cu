@@ -199,12 +199,10 @@ class CudaBackend final : public Backend {
 
     DType activation_dtype() const override { return DType::bf16; }
     Status supports(const KernelCall & call) const override {
-        const cuda::CudaEntry & entry = cuda::kernel(op_of(call.params));
-        if (!entry.run) return Status(Code::unsupported, "there is no kernel");
-        return entry.supports ? entry.supports(call) : Status();
+        return supports_call(cuda::kernel(op_of(call.params)), call);
     }
     uint64_t scratch_bytes(const KernelCall & call) const override {
-        const cuda::CudaEntry & entry = cuda::kernel(op_of(call.params));
+        const KernelEntry & entry = cuda::kernel(op_of(call.params));
         return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;
     }
     Status launch(KernelCall & call) override {
@@ -225,9 +223,10 @@ class CudaBackend final : public Backend {
     Status run(KernelCall & call) {
         if (!gemm_) {
             GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-            context_ = {stream(Queue::compute), gemm_.get(), processors_};
+            context_ = {{}, stream(Queue::compute), gemm_.get(), processors_};
         }
-        return cuda::kernel(op_of(call.params)).run(context_, call);
+        call.context = &context_;
+        return cuda::kernel(op_of(call.params)).run(call);
     }
 
     template <class Call>

@@ -82,7 +82,8 @@ constexpr std::array<ConvKernel, max_taps> kernels_of(std::index_sequence<index.
     return {conv_kernel<int(index) + 1, lanes>...};
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Tensor &u = call.inputs[0], &weight = call.inputs[1];
     const int taps = int(weight.shape.last());
     const int64_t tokens = u.shape[0], channels = u.shape[1], count = call.inputs[2].shape[0] - 1;
@@ -109,6 +110,6 @@ Status supports(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry causal_conv_entry = {run, nullptr, supports};
+const KernelEntry causal_conv_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda

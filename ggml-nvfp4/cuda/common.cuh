@@ -20,19 +20,12 @@ inline constexpr unsigned all_lanes = 0xffffffff;
 class GemmLt;
 
 // One device's queue and what its kernels keep between launches.
-struct CudaContext {
+struct CudaContext : KernelContext {
     cudaStream_t stream = nullptr;
     GemmLt * gemm = nullptr;
     int processors = 0; // streaming multiprocessors
 };
-
-// As exec/kernel.h, with the device's context. Failures to launch stick to the stream; Status is for what a kernel refuses.
-struct CudaEntry {
-    Status (*run)(CudaContext & context, KernelCall & call) = nullptr;
-    uint64_t (*scratch_bytes)(const KernelCall & call) = nullptr;
-    // What the contract allows and the kernel does not take; tensors have shapes and no data. Null: it takes everything.
-    Status (*supports)(const KernelCall & call) = nullptr;
-};
+inline CudaContext & context_of(const KernelCall & call) { return static_cast<CudaContext &>(*call.context); }
 
 inline uint64_t aligned(uint64_t bytes) { return device_aligned(bytes); } // parts of scratch memory
 inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }

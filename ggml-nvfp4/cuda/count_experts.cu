@@ -10,7 +10,8 @@ static __global__ void count_experts_kernel(const int32_t * indices, const uint8
         if (!mask || mask[i / chosen] != 0) atomicAdd(counts + indices[i], 1ull);
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const int64_t slots = call.inputs[0].shape.elements();
     count_experts_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(
         call.inputs[0].as<const int32_t>(), call.inputs[1].as<const uint8_t>(), call.inputs[2].as<unsigned long long>(),
@@ -18,6 +19,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("count_experts");
 }
 
-const CudaEntry count_experts_entry = {run, nullptr};
+const KernelEntry count_experts_entry = {run};
 
 } // namespace gnv::cuda

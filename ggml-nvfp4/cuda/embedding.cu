@@ -9,7 +9,8 @@ static __global__ void embedding_kernel(const int32_t * ids, const T * table, bf
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = __float2bfloat16_rn(float(from[i]));
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Tensor & table = call.inputs[1];
     const int64_t count = call.inputs[0].shape[0], width = table.shape[1];
     const auto * ids = call.inputs[0].as<const int32_t>();
@@ -22,6 +23,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("embedding");
 }
 
-const CudaEntry embedding_entry = {run, nullptr};
+const KernelEntry embedding_entry = {run};
 
 } // namespace gnv::cuda

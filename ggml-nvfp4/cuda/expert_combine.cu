@@ -38,7 +38,8 @@ __global__ void combine_kernel(const float * sum, const bf16 * y, const int32_t 
     }
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Tensor & weights = call.inputs[4];
     const int64_t tokens = weights.shape[0], width = call.inputs[1].shape[1];
     const int chosen = int(weights.shape[1]), groups = int(call.inputs[3].shape[0] - 1);
@@ -62,6 +63,6 @@ Status supports(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry expert_combine_entry = {run, scratch_bytes, supports};
+const KernelEntry expert_combine_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

@@ -26,7 +26,8 @@ __global__ void __launch_bounds__(threads)
     }
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<ExpertGatherParams>();
     const Tensor &x = call.inputs[0], &into = call.inputs[3], &y = call.outputs[0];
     const auto * const slots = call.inputs[1].as<const int32_t>();
@@ -54,6 +55,6 @@ Status run(CudaContext & context, KernelCall & call) {
 
 } // namespace
 
-const CudaEntry expert_gather_entry = {run, nullptr};
+const KernelEntry expert_gather_entry = {run};
 
 } // namespace gnv::cuda

@@ -138,7 +138,8 @@ struct Cut {
     }
 };
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<ExpertOrderParams>();
     const Cut cut(call);
     auto * const counts = static_cast<int32_t *>(call.scratch);
@@ -164,6 +165,6 @@ uint64_t scratch_bytes(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry expert_order_entry = {run, scratch_bytes};
+const KernelEntry expert_order_entry = {run, scratch_bytes};
 
 } // namespace gnv::cuda

@@ -152,7 +152,8 @@ Delta sizes_of(const KernelCall & call) {
     return d;
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Delta d = sizes_of(call);
     const DeltaTensors tensors = {call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),
                                   call.inputs[2].as<const bf16>(),  call.inputs[3].as<const float>(),
@@ -181,6 +182,6 @@ Status supports(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry gated_delta_net_entry = {run, scratch_bytes, supports};
+const KernelEntry gated_delta_net_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

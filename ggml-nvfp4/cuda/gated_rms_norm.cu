@@ -31,7 +31,8 @@ static __global__ void gated_rms_norm_kernel(const bf16 * o, const float * weigh
     }
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<GatedRmsNormParams>();
     const Tensor & o = call.inputs[0];
     const int64_t rows = o.shape.rows();
@@ -43,6 +44,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("gated_rms_norm");
 }
 
-const CudaEntry gated_rms_norm_entry = {run, nullptr};
+const KernelEntry gated_rms_norm_entry = {run};
 
 } // namespace gnv::cuda

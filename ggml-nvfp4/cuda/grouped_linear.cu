@@ -54,7 +54,8 @@ struct Scratch { // offsets
     }
 };
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<GroupedLinearParams>();
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[2].shape[0];
@@ -125,6 +126,6 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
 
 } // namespace
 
-const CudaEntry grouped_linear_entry = {run, scratch_bytes};
+const KernelEntry grouped_linear_entry = {run, scratch_bytes};
 
 } // namespace gnv::cuda

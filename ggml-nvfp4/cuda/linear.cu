@@ -87,7 +87,8 @@ struct Scratch { // offsets
     }
 };
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     const auto * input_scale = call.inputs[2].as<const float>();
     const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
@@ -148,6 +149,6 @@ Status product_factor(cudaStream_t stream, const float * weight_scale, const flo
     return launched("factor of a product");
 }
 
-const CudaEntry linear_entry = {run, scratch_bytes};
+const KernelEntry linear_entry = {run, scratch_bytes};
 
 } // namespace gnv::cuda

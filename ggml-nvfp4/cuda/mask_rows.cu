@@ -9,13 +9,14 @@ static __global__ void mask_rows_kernel(const bf16 * x, const uint8_t * mask, bf
         out[row * width + i] = real ? x[row * width + i] : __float2bfloat16_rn(0.0f);
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const Shape & shape = call.inputs[0].shape;
     mask_rows_kernel<<<unsigned(shape[0]), 256, 0, context.stream>>>(
         call.inputs[0].as<const bf16>(), call.inputs[1].as<const uint8_t>(), call.outputs[0].as<bf16>(), shape[1]);
     return launched("mask_rows");
 }
 
-const CudaEntry mask_rows_entry = {run, nullptr};
+const KernelEntry mask_rows_entry = {run};
 
 } // namespace gnv::cuda

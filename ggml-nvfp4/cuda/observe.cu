@@ -170,7 +170,8 @@ Status supports(const KernelCall & call) {
     return fail(Code::unsupported, "no kernel observes ", statistic->name, " on this device");
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<ObserveParams>();
     const Tensor &x = call.inputs[0], &total = call.inputs[1];
     const auto * offsets = call.inputs[2].as<const int32_t>();
@@ -197,6 +198,6 @@ Status run(CudaContext & context, KernelCall & call) {
 
 } // namespace
 
-const CudaEntry observe_entry = {run, nullptr, supports};
+const KernelEntry observe_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda

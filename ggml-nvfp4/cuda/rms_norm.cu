@@ -28,7 +28,8 @@ static __global__ void rms_norm_kernel(const bf16 * x, const float * weight, bf1
     }
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<RmsNormParams>();
     const Tensor & x = call.inputs[0];
     const int64_t rows = x.shape.rows(), stride = x.shape.last(), width = call.inputs[1].shape[0];
@@ -40,6 +41,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("rms_norm");
 }
 
-const CudaEntry rms_norm_entry = {run, nullptr};
+const KernelEntry rms_norm_entry = {run};
 
 } // namespace gnv::cuda

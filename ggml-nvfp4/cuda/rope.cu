@@ -41,7 +41,8 @@ __global__ void rope_kernel(Rope rope, const bf16 * x, const float2 * angles, bf
     }
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto & params = call.as<RopeParams>();
     const Tensor & x = call.inputs[0];
     Rope rope = {x.shape[0], x.shape[1] / params.head, params.head, params.rotary / 2, {}, std::log(params.theta)};
@@ -60,6 +61,6 @@ uint64_t scratch_bytes(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry rope_entry = {run, scratch_bytes};
+const KernelEntry rope_entry = {run, scratch_bytes};
 
 } // namespace gnv::cuda

@@ -58,7 +58,8 @@ __global__ void router_kernel(const bf16 * logits, float * weights, int32_t * in
     if (lane < chosen) weights[t * chosen + lane] = rounded(mine / total);
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const int chosen = int(call.as<RouterParams>().experts_per_token);
     const Shape & shape = call.inputs[0].shape;
     router_kernel<<<blocks_for(shape[0], warps_per_block), warps_per_block * warp_size, 0, context.stream>>>(
@@ -76,6 +77,6 @@ Status supports(const KernelCall & call) {
 
 } // namespace
 
-const CudaEntry router_entry = {run, nullptr, supports};
+const KernelEntry router_entry = {run, nullptr, supports};
 
 } // namespace gnv::cuda

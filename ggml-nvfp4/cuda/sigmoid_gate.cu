@@ -26,7 +26,8 @@ static __global__ void sigmoid_gate_kernel(const bf16 * x, const bf16 * gates, b
     }
 }
 
-static Status run(CudaContext & context, KernelCall & call) {
+static Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const int64_t column = call.as<SigmoidGateParams>().column;
     const Tensor &x = call.inputs[0], &gates = call.inputs[1];
     const int64_t rows = x.shape.rows(), width = x.shape.last(), stride = gates.shape.last();
@@ -39,6 +40,6 @@ static Status run(CudaContext & context, KernelCall & call) {
     return launched("sigmoid_gate");
 }
 
-const CudaEntry sigmoid_gate_entry = {run, nullptr};
+const KernelEntry sigmoid_gate_entry = {run};
 
 } // namespace gnv::cuda

@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
     flush();
 }
 
-Status run(CudaContext & context, KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
     const auto *gate = call.inputs[0].as<const bf16>(), *up = call.inputs[1].as<const bf16>();
     auto * const out = call.outputs[0].as<bf16>();
     const Shape & shape = call.outputs[0].shape;
@@ -95,6 +96,6 @@ Status run(CudaContext & context, KernelCall & call) {
 
 } // namespace
 
-const CudaEntry silu_mul_entry = {run, nullptr};
+const KernelEntry silu_mul_entry = {run};
 
 } // namespace gnv::cuda

@@ -1,5 +1,5 @@
 // How a kernel is called: one function for each op of graph/ops.h, on tensors in the memory of its device. Shapes, dtypes
-// and the presence of inputs were checked when the graph was built (graph/ops.cpp); a kernel checks nothing again.
+// and the presence of inputs were checked when the graph was built (graph/op_rules.cpp); kernels do not check them again.
 #pragma once
 
 #include "core/status.h"
@@ -9,14 +9,18 @@
 
 namespace gnv {
 
+// What a device gives to its kernels, beside threads: cuda/common.cuh derives its own.
+struct KernelContext {};
+
 struct KernelCall {
     const OpParams & params;
     Precision precision = Precision::f32;
     const Tensor * inputs = nullptr; // as ops.h lists them, states included; absent ones have no data
     Tensor * outputs = nullptr;
-    void * scratch = nullptr; // as many bytes as the kernel's entry asked for, aligned to 64
-    ThreadPool * threads = nullptr;
-    int64_t bad_row = -1; // set by what observes when it fails for a NaN or Inf
+    void * scratch = nullptr;          // as many bytes as the kernel's entry asked for, aligned to 64
+    ThreadPool * threads = nullptr;    // of the CPU
+    KernelContext * context = nullptr; // of other devices
+    int64_t bad_row = -1;              // an observing kernel that fails for a NaN or Inf sets it
 
     template <class Params>
     const Params & as() const {
@@ -24,13 +28,25 @@ struct KernelCall {
     }
 };
 
+// What a device has for an op. A device without a kernel for it has an empty entry.
 struct KernelEntry {
-    Status (*run)(KernelCall & call) = nullptr; // null: this device does not have the op
-    // Bytes of scratch memory; tensors have shapes and no data. Null: none.
-    uint64_t (*scratch_bytes)(const KernelCall & call, int threads) = nullptr;
+    // On a device with a queue: launches. The status then is about the call; failures of the device appear later.
+    Status (*run)(KernelCall & call) = nullptr;
+    // Bytes of scratch memory that this call needs; its tensors have shapes and no data. Null: none.
+    uint64_t (*scratch_bytes)(const KernelCall & call) = nullptr;
+    // Refuses calls that the contract allows and the kernel cannot run; tensors have shapes and no data. Null: runs all.
+    Status (*supports)(const KernelCall & call) = nullptr;
 };
 
-// One entry for each Op.
-using KernelTable = KernelEntry[size_t(Op::count_)];
+// For GNV_OPS, in a device's namespace: declarations of all entries; their addresses, in the order of Op. An op without an
+// entry is an error of the linker.
+#define GNV_DECLARE_ENTRY(op, Params) extern const KernelEntry op##_entry;
+#define GNV_ENTRY_ADDRESS(op, Params) &op##_entry,
+
+// Whether `entry` runs this call: Code::unsupported and the reason otherwise.
+inline Status supports_call(const KernelEntry & entry, const KernelCall & call) {
+    if (!entry.run) return Status(Code::unsupported, "this device has no kernel for it");
+    return entry.supports ? entry.supports(call) : Status();
+}
 
 } // namespace gnv

@@ -21,8 +21,8 @@ ValueId Graph::state(std::string name, DType dtype, Shape shape) {
 }
 
 // "rms_norm of layer 3: input_layernorm: rows are shorter than the weight (x f32 [70, 256], w f32 [512])"
-static Status misfit(const Graph & graph, const OpRule & rule, const std::string & name,
-                     const std::vector<ValueId> & inputs, const char * problem) {
+static Status misfit(const Graph & graph, Op op, const std::string & name, const std::vector<ValueId> & inputs,
+                     const char * problem) {
     std::string list;
     for (const ValueId id : inputs) {
         if (!list.empty()) list += ", ";
@@ -33,13 +33,12 @@ static Status misfit(const Graph & graph, const OpRule & rule, const std::string
         const Value & value = graph.value(id);
         list += concat(value.name, " ", dtype_name(value.dtype), " ", dims_text(value.shape));
     }
-    return fail(Code::model, rule.name, " ", name, ": ", problem, " (", list, ")");
+    return fail(Code::model, op_name(op), " ", name, ": ", problem, " (", list, ")");
 }
 
-ValueId Graph::add(const OpParams & params, std::initializer_list<ValueId> given, std::string name) {
+ValueId Graph::add(const OpParams & params, const std::vector<ValueId> & inputs, std::string name) {
     if (!status_.ok()) return no_value;
     const OpRule & rule = op_rule(op_of(params));
-    const std::vector<ValueId> inputs(given);
     Node node{params, {}, {}, nullptr};
     node.inputs.fill(no_value);
     node.outputs.fill(no_value);
@@ -56,7 +55,7 @@ ValueId Graph::add(const OpParams & params, std::initializer_list<ValueId> given
     }
     OutputSpec outputs[Node::max_outputs];
     if (const char * problem = rule.check(params, RuleInputs{values.data()}, outputs)) {
-        status_ = misfit(*this, rule, name, inputs, problem);
+        status_ = misfit(*this, op_of(params), name, inputs, problem);
         return no_value;
     }
     for (int i = 0; i < rule.outputs; i++)
@@ -74,14 +73,14 @@ void Graph::label(ValueId value, const char * text) {
             node->label = text;
             return;
         }
-    GNV_CHECK(!"label() of a value that no node made");
+    GNV_CHECK(!"label(): no node made the value");
 }
 
 ValueId Graph::second(ValueId first) const {
     if (!status_.ok()) return no_value;
     for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node)
         if (node->outputs[0] == first) return node->outputs[1];
-    GNV_CHECK(!"second() of a value that no node made");
+    GNV_CHECK(!"second(): no node made the value");
     return no_value;
 }
 
@@ -130,9 +129,5 @@ double node_bytes(const Graph & graph, const Node & node) {
     for (const ValueId id : node.inputs) count(id);
     return bytes;
 }
-
-const char * op_name(Op op) { return op_rule(op).name; }
-
-bool is_state_input(Op op, int input) { return op_rule(op).states >> input & 1; }
 
 } // namespace gnv

@@ -58,7 +58,7 @@ class Graph {
     ValueId state(std::string name, DType dtype, Shape shape);
 
     // Appends an op; `inputs` as its contract lists them, no_value for absent ones. Returns its first output.
-    ValueId add(const OpParams & params, std::initializer_list<ValueId> inputs, std::string name);
+    ValueId add(const OpParams & params, const std::vector<ValueId> & inputs, std::string name);
     // The second output of the node that made `first`.
     ValueId second(ValueId first) const;
     // The same elements in another shape; an activation only.
@@ -100,7 +100,5 @@ class Graph {
 double node_flops(const Graph & graph, const Node & node);
 double node_bytes(const Graph & graph, const Node & node);
 const char * op_name(Op op);
-// Whether an op writes to this input in place.
-bool is_state_input(Op op, int input);
 
 } // namespace gnv

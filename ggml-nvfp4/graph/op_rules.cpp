@@ -8,6 +8,8 @@ namespace gnv {
 
 namespace {
 
+constexpr uint32_t bit(int i) { return uint32_t(1) << i; }
+
 // --- What inputs may be -----------------------------------------------------------------------------------------------------
 
 bool is(const Value & value, DType dtype, const Shape & shape) { return value.dtype == dtype && value.shape == shape; }
@@ -47,15 +49,16 @@ const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec
     out[0].shape = {in[0].shape[0], in[1].shape[1]};
     return nullptr;
 }
-double bytes_embedding(const OpParams &, const RuleInputs &, double made) { // rows of the table, not all of it
-    return 2 * made;
-}
+// Rows of the table, not all of it.
+double bytes_embedding(const OpParams &, const RuleInputs &, double made) { return 2 * made; }
+constexpr OpRule embedding_rule = {.inputs = 2, .check = check_embedding, .bytes = bytes_embedding};
 
 const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || !is_mask(in[1], in[0].shape[0])) return "x must be [T, H], the mask u8 [T]";
     out[0].shape = in[0].shape;
     return nullptr;
 }
+constexpr OpRule mask_rows_rule = {.inputs = 2, .check = check_mask_rows};
 
 const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is_f32(in[1]) || in[1].shape.rank != 1)
@@ -67,6 +70,7 @@ const char * check_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec 
 double bytes_rms_norm(const OpParams &, const RuleInputs & in, double made) { // the first columns of x, not all of them
     return 2 * made + double(tensor_bytes(in[1].dtype, in[1].shape));
 }
+constexpr OpRule rms_norm_rule = {.inputs = 2, .check = check_rms_norm, .bytes = bytes_rms_norm};
 
 const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is(in[1], DType::f32, {in[0].shape.last()}))
@@ -76,6 +80,7 @@ const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, Outpu
     out[0].shape = in[0].shape;
     return nullptr;
 }
+constexpr OpRule gated_rms_norm_rule = {.inputs = 3, .check = check_gated_rms_norm};
 
 const char * check_same(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is_activation(in[1]) || !(in[0].shape == in[1].shape))
@@ -83,6 +88,7 @@ const char * check_same(const OpParams &, const RuleInputs & in, OutputSpec * ou
     out[0].shape = in[0].shape;
     return nullptr;
 }
+constexpr OpRule add_rule = {.inputs = 2, .check = check_same};
 
 const char * check_sigmoid_gate(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const int64_t column = std::get<SigmoidGateParams>(params).column;
@@ -98,6 +104,7 @@ double bytes_sigmoid_gate(const OpParams & params, const RuleInputs & in, double
     const bool one = in[1].shape.last() == std::get<SigmoidGateParams>(params).column + 1;
     return 2 * made + (one ? made / double(width) : made);
 }
+constexpr OpRule sigmoid_gate_rule = {.inputs = 2, .check = check_sigmoid_gate, .bytes = bytes_sigmoid_gate};
 
 const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const RopeParams & rope = std::get<RopeParams>(params);
@@ -109,6 +116,7 @@ const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSp
     out[0].shape = in[0].shape;
     return nullptr;
 }
+constexpr OpRule rope_rule = {.inputs = 2, .check = check_rope};
 
 // --- Linear -----------------------------------------------------------------------------------------------------------------
 
@@ -135,9 +143,12 @@ const char * check_grouped_linear(const OpParams & params, const RuleInputs & in
     out[0].shape = {in[2].shape[0], in[1].shape[1]};
     return nullptr;
 }
+constexpr OpRule linear_rule = {.inputs = 3, .optional = bit(2), .check = check_linear, .flops = flops_linear};
 double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if every slot is in use
     return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
 }
+constexpr OpRule grouped_linear_rule = {
+    .inputs = 5, .optional = bit(4), .check = check_grouped_linear, .flops = flops_grouped_linear};
 
 // --- Token mixers -----------------------------------------------------------------------------------------------------------
 
@@ -163,6 +174,11 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
 double flops_attention(const OpParams &, const RuleInputs & in) { // of causal segments of one length
     return 2 * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
 }
+constexpr OpRule attention_rule = {.inputs = 8,
+                                   .optional = bit(4) | bit(5) | bit(6) | bit(7),
+                                   .states = bit(5) | bit(6),
+                                   .check = check_attention,
+                                   .flops = flops_attention};
 
 const char * check_causal_conv(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || !is_f32(in[1]) || in[1].shape[0] != in[0].shape[1] || in[1].shape.rank < 2)
@@ -176,6 +192,8 @@ const char * check_causal_conv(const OpParams &, const RuleInputs & in, OutputSp
 double flops_causal_conv(const OpParams &, const RuleInputs & in) {
     return 2 * elements(in[0]) * double(in[1].shape.last());
 }
+constexpr OpRule causal_conv_rule = {
+    .inputs = 4, .optional = bit(3), .states = bit(3), .check = check_causal_conv, .flops = flops_causal_conv};
 
 const char * check_gated_delta_net(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
@@ -197,6 +215,8 @@ double flops_gated_delta_net(const OpParams & params, const RuleInputs & in) { /
     const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
     return 7 * double(in[0].shape[0]) * double(p.value_heads * p.key_head * p.value_head);
 }
+constexpr OpRule gated_delta_net_rule = {
+    .inputs = 7, .optional = bit(6), .states = bit(6), .check = check_gated_delta_net, .flops = flops_gated_delta_net};
 
 // --- Experts ----------------------------------------------------------------------------------------------------------------
 
@@ -208,6 +228,7 @@ const char * check_router(const OpParams & params, const RuleInputs & in, Output
     out[1] = fixed(DType::i32, {in[0].shape[0], chosen});
     return nullptr;
 }
+constexpr OpRule router_rule = {.inputs = 1, .outputs = 2, .check = check_router};
 
 const char * check_expert_order(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const ExpertOrderParams & order = std::get<ExpertOrderParams>(params);
@@ -217,6 +238,7 @@ const char * check_expert_order(const OpParams & params, const RuleInputs & in, 
     out[1] = fixed(DType::i32, {order.count + 1});
     return nullptr;
 }
+constexpr OpRule expert_order_rule = {.inputs = 1, .outputs = 2, .check = check_expert_order};
 
 const char * check_expert_gather(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const ExpertGatherParams & gather = std::get<ExpertGatherParams>(params);
@@ -241,6 +263,12 @@ double flops_expert_gather(const OpParams & params, const RuleInputs & in) {
 double bytes_expert_gather(const OpParams & params, const RuleInputs & in, double made) { // in place
     return 2 * gathered_share(params, in) * made;
 }
+constexpr OpRule expert_gather_rule = {.inputs = 4,
+                                       .optional = bit(3),
+                                       .in_place = 3,
+                                       .check = check_expert_gather,
+                                       .flops = flops_expert_gather,
+                                       .bytes = bytes_expert_gather};
 
 const char * check_expert_combine(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[1]) || !is(in[2], DType::i32, {in[1].shape[0]})) return "y must be [n, H], slots i32 [n]";
@@ -250,6 +278,7 @@ const char * check_expert_combine(const OpParams &, const RuleInputs & in, Outpu
     if (in.has(0) && !is(in[0], DType::f32, out[0].shape)) return "the sum must be [T, H]";
     return nullptr;
 }
+constexpr OpRule expert_combine_rule = {.inputs = 5, .optional = bit(0), .check = check_expert_combine};
 
 // --- Statistics -------------------------------------------------------------------------------------------------------------
 
@@ -269,6 +298,7 @@ const char * check_silu_mul(const OpParams & params, const RuleInputs & in, Outp
     }
     return check_same(params, in, out);
 }
+constexpr OpRule silu_mul_rule = {.inputs = 4, .optional = bit(2) | bit(3), .states = bit(2), .check = check_silu_mul};
 
 const char * check_observe(const OpParams & params, const RuleInputs & in, OutputSpec *) {
     const ObserveParams & observe = std::get<ObserveParams>(params);
@@ -283,6 +313,8 @@ const char * check_observe(const OpParams & params, const RuleInputs & in, Outpu
                ? nullptr
                : "the total must have the statistic's dtype and shape, of G groups";
 }
+constexpr OpRule observe_rule = {
+    .inputs = 3, .optional = bit(2), .states = bit(1), .outputs = 0, .check = check_observe};
 
 const char * check_count_experts(const OpParams &, const RuleInputs & in, OutputSpec *) {
     if (in[0].dtype != DType::i32 || in[0].shape.rank != 2) return "indices must be i32 [T, k]";
@@ -290,39 +322,21 @@ const char * check_count_experts(const OpParams &, const RuleInputs & in, Output
     if (in[2].dtype != DType::i64 || in[2].shape.rank != 1) return "counts must be i64 [E]";
     return nullptr;
 }
+constexpr OpRule count_experts_rule = {
+    .inputs = 3, .optional = bit(1), .states = bit(2), .outputs = 0, .check = check_count_experts};
 
 // --- The table --------------------------------------------------------------------------------------------------------------
 
-constexpr uint32_t bit(int i) { return uint32_t(1) << i; }
-
-// clang-format off
-const OpRule rules[] = {
-    // name           in  optional                             states               out
-    {"embedding",       2, 0,                                  0,                   1, check_embedding, nullptr, bytes_embedding},
-    {"mask_rows",       2, 0,                                  0,                   1, check_mask_rows, nullptr},
-    {"rms_norm",        2, 0,                                  0,                   1, check_rms_norm, nullptr, bytes_rms_norm},
-    {"gated_rms_norm",  3, 0,                                  0,                   1, check_gated_rms_norm, nullptr},
-    {"add",             2, 0,                                  0,                   1, check_same, nullptr},
-    {"silu_mul",        4, bit(2) | bit(3),                    bit(2),              1, check_silu_mul, nullptr},
-    {"sigmoid_gate",    2, 0,                                  0,                   1, check_sigmoid_gate, nullptr, bytes_sigmoid_gate},
-    {"rope",            2, 0,                                  0,                   1, check_rope, nullptr},
-    {"linear",          3, bit(2),                             0,                   1, check_linear, flops_linear},
-    {"grouped_linear",  5, bit(4),                             0,                   1, check_grouped_linear, flops_grouped_linear},
-    {"attention",       8, bit(4) | bit(5) | bit(6) | bit(7),  bit(5) | bit(6),     1, check_attention, flops_attention},
-    {"causal_conv",     4, bit(3),                             bit(3),              1, check_causal_conv, flops_causal_conv},
-    {"gated_delta_net", 7, bit(6),                             bit(6),              1, check_gated_delta_net, flops_gated_delta_net},
-    {"router",          1, 0,                                  0,                   2, check_router, nullptr},
-    {"expert_order",    1, 0,                                  0,                   2, check_expert_order, nullptr},
-    {"expert_gather",   4, bit(3),                             0,                   1, check_expert_gather, flops_expert_gather, bytes_expert_gather, 3},
-    {"expert_combine",  5, bit(0),                             0,                   1, check_expert_combine, nullptr},
-    {"observe",         3, bit(2),                             bit(1),              0, check_observe, nullptr},
-    {"count_experts",   3, bit(1),                             bit(2),              0, check_count_experts, nullptr},
-};
-// clang-format on
-static_assert(std::size(rules) == size_t(Op::count_));
+#define GNV_OP_RULE(op, Params) {#op, &op##_rule},
+constexpr struct {
+    const char * name;
+    const OpRule * rule;
+} rules[] = {GNV_OPS(GNV_OP_RULE)};
+#undef GNV_OP_RULE
 
 } // namespace
 
-const OpRule & op_rule(Op op) { return rules[size_t(op)]; }
+const OpRule & op_rule(Op op) { return *rules[size_t(op)].rule; }
+const char * op_name(Op op) { return rules[size_t(op)].name; }
 
 } // namespace gnv

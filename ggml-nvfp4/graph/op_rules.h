@@ -1,4 +1,4 @@
-// What the graph checks of each op: one row for every Op, beside the contract in graph/ops.h.
+// What a graph checks and counts of each op: one rule for every Op, beside the contract in graph/ops.h.
 #pragma once
 
 #include "core/status.h"
@@ -6,14 +6,14 @@
 
 namespace gnv {
 
-// An output to be. Most are activations, in the dtype of the graph's; others say theirs.
+// An output before it exists. Activations have the graph's activation dtype; other outputs name theirs.
 struct OutputSpec {
     Shape shape;
     bool activation = true;
-    DType dtype = DType::f32; // when it is none
+    DType dtype = DType::f32; // unless activation
 };
 
-// What a rule sees: the op's inputs, null where absent.
+// The op's inputs as a rule sees them, null where absent.
 struct RuleInputs {
     const Value * const * values;
     const Value & operator[](int i) const { return *values[i]; }
@@ -21,17 +21,17 @@ struct RuleInputs {
 };
 
 struct OpRule {
-    const char * name;
-    int inputs;        // with the optional ones
-    uint32_t optional; // bit i: input i may be absent
-    uint32_t states;   // bit i: input i is written in place
-    int outputs;
-    // Fails with a few words when the inputs do not fit the contract; fills the outputs otherwise.
+    int inputs;            // optional ones included
+    uint32_t optional = 0; // bit i: input i may be absent
+    uint32_t states = 0;   // bit i: input i is written in place
+    int outputs = 1;
+    int in_place = -1; // the input whose memory the output takes when no later node reads that input; -1: none
+    // Returns null and fills the outputs, or says in a few words why the inputs do not fit the contract.
     const char * (*check)(const OpParams & params, const RuleInputs & inputs, OutputSpec * outputs);
-    double (*flops)(const OpParams & params, const RuleInputs & inputs); // null: one a result
-    // Read and written; `made`: those of the outputs. Null: all tensors, once.
+    // Floating-point operations. Null: one for each element of the result.
+    double (*flops)(const OpParams & params, const RuleInputs & inputs) = nullptr;
+    // Bytes read and written; `made`: those of the outputs. Null: all tensors, once.
     double (*bytes)(const OpParams & params, const RuleInputs & inputs, double made) = nullptr;
-    int in_place = -1; // the input in whose memory the output is made where nobody reads that input later; -1: none
 };
 
 const OpRule & op_rule(Op op);

@@ -12,8 +12,8 @@
 // sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the result
 // would be below 2^-126.
 //
-// "state" inputs are read and written in place. "optional" inputs may be absent (no_value). No output shares memory with an
-// input, but for add, whose output may be one of its inputs, and expert_gather, whose output may be `into`.
+// "state" inputs are read and written in place. "optional" inputs may be absent (no_value). Outputs and inputs have separate
+// memory, with two exceptions: the output of add may be one of its inputs, that of expert_gather may be `into`.
 #pragma once
 
 #include "core/tensor.h"
@@ -30,7 +30,7 @@ enum class Precision : uint8_t { f32, bf16 };
 
 // --- Rows -----------------------------------------------------------------------------------------------------------------
 
-// ids i32 [T], table [V, H] -> [T, H]: rows of the table. Ids are in range: whoever makes the batch checks.
+// ids i32 [T], table [V, H] -> [T, H]: rows of the table. Ids must be in range: the batch's maker has checked them.
 struct EmbeddingParams {};
 
 // x [T, H], mask u8 [T] -> [T, H]: rows whose mask is 0 become zeros.
@@ -55,8 +55,8 @@ struct GatedRmsNormParams {
 struct AddParams {};
 
 // gate, up of one shape -> the same: [r] ([r] gate * sigmoid(gate)) * up
-// With groups the result is observed on the way: maxima f32 [G] (state) and optional offsets i32 [G + 1] are those of
-// ObserveParams with Statistic::maximum, and so is what becomes of NaN and Inf. Without groups both are absent.
+// With groups the op also observes its result: maxima f32 [G] (state) and optional offsets i32 [G + 1] are those of
+// ObserveParams with Statistic::maximum; NaN and Inf are treated as there. Without groups both are absent.
 struct SiluMulParams {
     int64_t groups = 0; // G
 };
@@ -121,9 +121,9 @@ struct CausalConvParams {};
 //   q = q / sqrt(sum q^2 + 1e-6) / sqrt(Dk); k = k / sqrt(sum k^2 + 1e-6); beta = [r] sigmoid(b)
 //   g = -exp(a_log) * softplus(a + dt_bias), with softplus(x) = x above 20
 //   M <- exp(g) M;  M <- M + k (beta (v - M^T k))^T;  o = [r] M^T q
-// In F32 throughout. One position at a time (the definition), or 64 at once by the chunked form, which every segment of
-// more than one position uses in Form::automatic (devices other than the CPU may use either): chunks count from the segment's first position, so that a prefill split
-// at multiples of 64 gives the same bits.
+// In F32 throughout. The recurrent form takes one position at a time and is the definition; the chunked form takes 64 at
+// once. Form::automatic uses the chunked form for every segment of more than one position (devices other than the CPU may
+// use either). Chunks count from the segment's first position: a prefill split at multiples of 64 gives the same bits.
 struct GatedDeltaNetParams {
     enum class Form : uint8_t { automatic, recurrent, chunked };
     int64_t key_heads = 0, value_heads = 0; // Hk, Hv
@@ -147,7 +147,7 @@ struct ExpertOrderParams {
 };
 
 // x [T, count * I], slots i32 [n] and offsets i32 [G + 1] (of expert_order), optional into [n, I] -> [n, I]: of rows that
-// some experts have for every token those that were chosen. Experts are numbered as in offsets: for g in
+// some experts have for every token, those that were chosen. Experts are numbered as in offsets: for g in
 // [first, first + count) and offsets[g] <= j < offsets[g + 1], y[j] is columns [(g - first) * I, (g - first + 1) * I) of row
 // slots[j] / slots_per_token of x. All other rows are those of `into`; undefined without it.
 struct ExpertGatherParams {
@@ -175,35 +175,41 @@ struct CountExpertsParams {};
 
 // --------------------------------------------------------------------------------------------------------------------------
 
-enum class Op : uint8_t {
-    embedding,
-    mask_rows,
-    rms_norm,
-    gated_rms_norm,
-    add,
-    silu_mul,
-    sigmoid_gate,
-    rope,
-    linear,
-    grouped_linear,
-    attention,
-    causal_conv,
-    gated_delta_net,
-    router,
-    expert_order,
-    expert_gather,
-    expert_combine,
-    observe,
-    count_experts,
-    count_
-};
+// Every op with its parameters. The enumeration, OpParams, the names and rules (graph/op_rules.cpp) and the kernel tables of all
+// devices (cpu/kernels.cpp, cuda/kernels.cu) are made from this list: docs/add-op.md.
+#define GNV_OPS(X)                                                                                                     \
+    X(embedding, EmbeddingParams)                                                                                      \
+    X(mask_rows, MaskRowsParams)                                                                                       \
+    X(rms_norm, RmsNormParams)                                                                                         \
+    X(gated_rms_norm, GatedRmsNormParams)                                                                              \
+    X(add, AddParams)                                                                                                  \
+    X(silu_mul, SiluMulParams)                                                                                         \
+    X(sigmoid_gate, SigmoidGateParams)                                                                                 \
+    X(rope, RopeParams)                                                                                                \
+    X(linear, LinearParams)                                                                                            \
+    X(grouped_linear, GroupedLinearParams)                                                                             \
+    X(attention, AttentionParams)                                                                                      \
+    X(causal_conv, CausalConvParams)                                                                                   \
+    X(gated_delta_net, GatedDeltaNetParams)                                                                            \
+    X(router, RouterParams)                                                                                            \
+    X(expert_order, ExpertOrderParams)                                                                                 \
+    X(expert_gather, ExpertGatherParams)                                                                               \
+    X(expert_combine, ExpertCombineParams)                                                                             \
+    X(observe, ObserveParams)                                                                                          \
+    X(count_experts, CountExpertsParams)
 
-// In the order of Op: an op's number is the position of its parameters.
-using OpParams = std::variant<EmbeddingParams, MaskRowsParams, RmsNormParams, GatedRmsNormParams, AddParams,
-                              SiluMulParams, SigmoidGateParams, RopeParams, LinearParams, GroupedLinearParams,
-                              AttentionParams, CausalConvParams, GatedDeltaNetParams, RouterParams, ExpertOrderParams,
-                              ExpertGatherParams, ExpertCombineParams, ObserveParams, CountExpertsParams>;
-static_assert(std::variant_size_v<OpParams> == size_t(Op::count_));
+#define GNV_OP_NAME(op, Params) op,
+enum class Op : uint8_t { GNV_OPS(GNV_OP_NAME) count_ };
+#undef GNV_OP_NAME
+
+// The parameters of one op; an op's number is the position of its parameters.
+template <class Unused, class... Params>
+struct OpParamsOf {
+    using Variant = std::variant<Params...>;
+};
+#define GNV_OP_PARAMS(op, Params) , Params
+using OpParams = OpParamsOf<void GNV_OPS(GNV_OP_PARAMS)>::Variant;
+#undef GNV_OP_PARAMS
 inline Op op_of(const OpParams & params) { return Op(params.index()); }
 
 } // namespace gnv

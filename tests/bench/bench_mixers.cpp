@@ -32,7 +32,7 @@ struct Bench {
     double run(const char * name, const KernelEntry & kernel, const OpParams & params, std::vector<Tensor> inputs,
                Tensor output) {
         KernelCall call{params, Precision::bf16, inputs.data(), &output, nullptr, &threads};
-        std::vector<char> scratch(kernel.scratch_bytes(call, threads.size()) + 64);
+        std::vector<char> scratch(kernel.scratch_bytes(call) + 64);
         call.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);
         double best = 1e30, processor = 1e30;
         const auto start = std::chrono::steady_clock::now();
@@ -81,14 +81,13 @@ void run_sizes(const Sizes & sizes, ThreadPool & threads) {
     rope.section[0] = rope.section[1] = rope.section[2] = sizes.rotary / 6 + 1;
     const Tensor position_tensor{DType::i32, {3, count}, positions.data()};
     double linear_layer = 0, full_layer = 0;
-    full_layer += bench.run("rope of q", cpu::rope_kernel, rope, {q, position_tensor}, q_out);
-    full_layer += bench.run("rope of k", cpu::rope_kernel, rope, {k, position_tensor}, k_out);
+    full_layer += bench.run("rope of q", cpu::rope_entry, rope, {q, position_tensor}, q_out);
+    full_layer += bench.run("rope of k", cpu::rope_entry, rope, {k, position_tensor}, k_out);
     AttentionParams attention;
     attention.head = sizes.head, attention.scale = 0.0625f;
-    full_layer += bench.run("attention", cpu::attention_kernel, attention, {q, k, v, segments, {}, {}, {}, {}}, q_out);
+    full_layer += bench.run("attention", cpu::attention_entry, attention, {q, k, v, segments, {}, {}, {}, {}}, q_out);
     const Tensor taps = bench.tensor({channels, 4}, 1);
-    linear_layer +=
-        bench.run("causal_conv", cpu::causal_conv_kernel, CausalConvParams{}, {u, taps, segments, {}}, wide);
+    linear_layer += bench.run("causal_conv", cpu::causal_conv_entry, CausalConvParams{}, {u, taps, segments, {}}, wide);
     GatedDeltaNetParams delta;
     delta.key_heads = sizes.key_heads, delta.value_heads = sizes.value_heads;
     delta.key_head = delta.value_head = sizes.delta_head;
@@ -97,9 +96,9 @@ void run_sizes(const Sizes & sizes, ThreadPool & threads) {
     const Tensor out = bench.tensor({count, sizes.value_heads * sizes.delta_head}, 0);
     const std::vector<Tensor> inputs = {u, a, b, a_log, dt_bias, segments, {}};
     delta.form = GatedDeltaNetParams::Form::chunked;
-    linear_layer += bench.run("gated_delta_net, chunked", cpu::gated_delta_net_kernel, delta, inputs, out);
+    linear_layer += bench.run("gated_delta_net, chunked", cpu::gated_delta_net_entry, delta, inputs, out);
     delta.form = GatedDeltaNetParams::Form::recurrent;
-    if (sizes.recurrent) bench.run("gated_delta_net, recurrent", cpu::gated_delta_net_kernel, delta, inputs, out);
+    if (sizes.recurrent) bench.run("gated_delta_net, recurrent", cpu::gated_delta_net_entry, delta, inputs, out);
     printf("  all of a linear layer %.1f ms, of a full attention layer %.1f ms\n", linear_layer * 1e3,
            full_layer * 1e3);
 }

@@ -92,7 +92,7 @@ struct Kernels {
     void measure_op(const char * name, double bytes, double operations, const KernelEntry & kernel,
                     const OpParams & params, std::vector<Tensor> inputs, std::vector<Tensor> outputs) {
         KernelCall call{params, Precision::f32, inputs.data(), outputs.data(), nullptr, threads.get()};
-        std::vector<uint64_t> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call, threads->size()) / 8 + 8 : 1);
+        std::vector<uint64_t> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(call) / 8 + 8 : 1);
         call.scratch = scratch.data();
         measure(group, name, bytes, operations, [&] { GNV_CHECK(kernel.run(call).ok()); });
     }
@@ -114,19 +114,19 @@ void measure_kernels(int count) {
                                      })
                       .ok());
     });
-    kernels.measure_op("rms_norm 1024 x 2048", elements * 8, elements, cpu::rms_norm_kernel, RmsNormParams{},
+    kernels.measure_op("rms_norm 1024 x 2048", elements * 8, elements, cpu::rms_norm_entry, RmsNormParams{},
                        {f32(x, shape), f32(w, {width})}, {f32(y, shape)});
-    kernels.measure_op("add 1024 x 2048", elements * 12, elements, cpu::add_kernel, AddParams{},
+    kernels.measure_op("add 1024 x 2048", elements * 12, elements, cpu::add_entry, AddParams{},
                        {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
-    kernels.measure_op("silu_mul 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel, SiluMulParams{},
+    kernels.measure_op("silu_mul 1024 x 2048", elements * 12, elements, cpu::silu_mul_entry, SiluMulParams{},
                        {f32(x, shape), f32(u, shape)}, {f32(y, shape)});
     std::vector<float> largest(1);
     std::vector<float> blocks(width * 16), moments(512 * 512);
     const auto observe = [&](const char * name, const Statistic & statistic, Shape x_shape, Tensor total) {
-        kernels.measure_op(name, double(x_shape.elements()) * 4, double(x_shape.elements()), cpu::observe_kernel,
+        kernels.measure_op(name, double(x_shape.elements()) * 4, double(x_shape.elements()), cpu::observe_entry,
                            ObserveParams{&statistic, 1}, {f32(x, x_shape), total, {}}, {});
     };
-    kernels.measure_op("silu_mul and maximum 1024 x 2048", elements * 12, elements, cpu::silu_mul_kernel,
+    kernels.measure_op("silu_mul and maximum 1024 x 2048", elements * 12, elements, cpu::silu_mul_entry,
                        SiluMulParams{1}, {f32(x, shape), f32(u, shape), f32(largest, {1}), {}}, {f32(y, shape)});
     observe("observe maximum", Statistic::maximum, shape, f32(largest, {1}));
     observe("observe second_moments_16", Statistic::second_moments_16, shape, f32(blocks, {1, width / 16, 16, 16}));
@@ -139,17 +139,17 @@ void measure_kernels(int count) {
     const Tensor index{DType::i32, {rows, per_token}, indices.data()},
         slot{DType::i32, {rows * per_token}, slots.data()}, offset{DType::i32, {experts + 1}, offsets.data()},
         weight = f32(weights, {rows, per_token});
-    kernels.measure_op("router 1024 x 256, 8", double(rows * experts * 4), double(rows), cpu::router_kernel,
+    kernels.measure_op("router 1024 x 256, 8", double(rows * experts * 4), double(rows), cpu::router_entry,
                        RouterParams{per_token}, {f32(logits, {rows, experts})}, {weight, index});
     kernels.measure_op("expert_order 1024 x 8", double(rows * per_token * 8), double(rows * per_token),
-                       cpu::expert_order_kernel, ExpertOrderParams{0, experts}, {index}, {slot, offset});
+                       cpu::expert_order_entry, ExpertOrderParams{0, experts}, {index}, {slot, offset});
     constexpr int64_t expert_width = 512, gathered_experts = width / expert_width; // of which `x` has all tokens
     const double gathered = double(rows * per_token * expert_width) * double(gathered_experts) / double(experts);
-    kernels.measure_op("expert_gather 1024 x 8, 4 of 256", gathered * 8, gathered, cpu::expert_gather_kernel,
+    kernels.measure_op("expert_gather 1024 x 8, 4 of 256", gathered * 8, gathered, cpu::expert_gather_entry,
                        ExpertGatherParams{0, gathered_experts, per_token}, {f32(x, shape), slot, offset, {}},
                        {f32(outputs, {rows * per_token, expert_width})});
     kernels.measure_op("expert_combine 1024 x 8 x 2048", elements * 4 * (per_token + 1), elements * per_token,
-                       cpu::expert_combine_kernel, ExpertCombineParams{},
+                       cpu::expert_combine_entry, ExpertCombineParams{},
                        {{}, f32(outputs, {rows * per_token, width}), slot, offset, weight}, {f32(y, shape)});
 }
 

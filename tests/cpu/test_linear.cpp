@@ -25,10 +25,10 @@ static void run_kernel(const KernelEntry & entry, KernelCall & call, const std::
     std::vector<Tensor> shapes = inputs;
     for (Tensor & shape : shapes) shape.data = nullptr;
     call.inputs = shapes.data();
-    const uint64_t bytes = entry.scratch_bytes(call, pool.size());
+    call.threads = &pool;
+    const uint64_t bytes = entry.scratch_bytes(call);
     std::vector<uint8_t> scratch(size_t(bytes) + 64);
     call.inputs = inputs.data();
-    call.threads = &pool;
     call.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);
     CHECK(entry.run(call).ok());
 }
@@ -64,7 +64,7 @@ TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
             const OpParams params = LinearParams{};
             KernelCall call{params};
             call.outputs = &output;
-            run_kernel(cpu::linear_kernel, call, inputs, *pool);
+            run_kernel(cpu::linear_entry, call, inputs, *pool);
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t j = 0; j < n; j++)
                     check_element(y[size_t(row * n + j)], &x[size_t(row * k)], weight, j,
@@ -84,7 +84,7 @@ TEST_CASE("linear: BF16 precision rounds the result") {
         Tensor output = tensor_of(DType::f32, {1, n}, (precision == Precision::f32 ? y : rounded).data());
         KernelCall call{params, precision};
         call.outputs = &output;
-        run_kernel(cpu::linear_kernel, call, inputs, *pool);
+        run_kernel(cpu::linear_entry, call, inputs, *pool);
     }
     for (size_t j = 0; j < n; j++) {
         CHECK((std::bit_cast<uint32_t>(rounded[j]) & 0xffff) == 0);
@@ -117,7 +117,7 @@ TEST_CASE("grouped linear: each row with the weight of its group, from where its
                     KernelCall call{params};
                     call.outputs = &output;
                     auto pool = ThreadPool::create(3).take();
-                    run_kernel(cpu::grouped_linear_kernel, call, inputs, *pool);
+                    run_kernel(cpu::grouped_linear_entry, call, inputs, *pool);
                     for (int64_t g = 0; g < groups; g++) {
                         for (int64_t j = offsets[size_t(g)]; j < offsets[size_t(g + 1)]; j++) {
                             const int64_t token = slots[size_t(j)] / slots_per_token;

@@ -20,12 +20,14 @@ inline float to_bf16(float value) { return nvfp4::bf16_to_float(nvfp4::bf16_from
 
 // Numbers of one tensor, in a form that every dtype can be made from.
 struct OpInput {
-    enum class Role : uint8_t { activation, weight, fixed, state } role = Role::activation;
+    enum class Role : uint8_t { activation, weight, fixed, state, cache } role = Role::activation;
     DType dtype = DType::f32; // of weights, fixed inputs and states
     Shape shape;
-    std::vector<float> numbers;   // activations, f32 and bf16
-    std::vector<int32_t> indices; // i32
-    std::vector<uint8_t> bytes;   // u8, i64 (zeros)
+    std::vector<float> numbers;             // activations, f32 and bf16
+    std::vector<int32_t> indices;           // i32
+    std::vector<uint8_t> bytes;             // u8, i64 (zeros), codes of f4
+    std::vector<uint8_t> block_scales = {}; // of f4
+    std::vector<float> global_scales = {};  // of f4, one for each matrix
 };
 
 // What an op gets, in the order of its contract; `present[i]` false leaves an optional one out.
@@ -49,6 +51,17 @@ inline OpInput activation(std::mt19937 & random, Shape shape, float scale = 1) {
 inline OpInput weight(std::mt19937 & random, DType dtype, Shape shape, float scale = 1) {
     return {OpInput::Role::weight, dtype, shape, random_numbers(random, shape.elements(), scale), {}, {}};
 }
+// Random codes and block scales from 2^-4 to 16. `global`: the first matrix's scale, the next ones' grow by a tenth.
+inline OpInput nvfp4_weight(std::mt19937 & random, Shape shape, float global) {
+    OpInput input = {OpInput::Role::weight, DType::f4, shape, {}, {}, {}};
+    input.bytes.resize(size_t(tensor_bytes(DType::f4, shape)));
+    for (uint8_t & pair : input.bytes) pair = uint8_t(random());
+    input.block_scales.resize(size_t(shape.elements() / nvfp4::block_size));
+    for (uint8_t & scale : input.block_scales) scale = uint8_t(0x18 + random() % 0x41);
+    for (int64_t matrix = 0; matrix < (shape.rank == 3 ? shape[0] : 1); matrix++)
+        input.global_scales.push_back(global * (1 + 0.1f * float(matrix)));
+    return input;
+}
 inline OpInput indices(Shape shape, std::vector<int32_t> values) {
     return {OpInput::Role::fixed, DType::i32, shape, {}, std::move(values), {}};
 }
@@ -57,6 +70,13 @@ inline OpInput numbers(Shape shape, std::vector<float> values) {
 }
 inline OpInput mask(std::vector<uint8_t> values) {
     return {OpInput::Role::fixed, DType::u8, {int64_t(values.size())}, {}, {}, std::move(values)};
+}
+// A state that holds activations.
+inline OpInput cache(Shape shape, std::vector<float> values) {
+    return {OpInput::Role::cache, DType::f32, shape, std::move(values), {}, {}};
+}
+inline bool is_state(const OpInput & input) {
+    return input.role == OpInput::Role::state || input.role == OpInput::Role::cache;
 }
 inline OpInput zero_state(DType dtype, Shape shape) {
     OpInput input = {OpInput::Role::state, dtype, shape, {}, {}, {}};
@@ -87,19 +107,27 @@ class OpRunner {
                 tensors.emplace_back();
                 continue;
             }
-            const DType dtype = input.role == OpInput::Role::activation ? graph.activation_dtype() : input.dtype;
+            const bool is_activation = input.role == OpInput::Role::activation || input.role == OpInput::Role::cache;
+            const DType dtype = is_activation ? graph.activation_dtype() : input.dtype;
             const std::string name = "input " + std::to_string(i);
-            ids.push_back(input.role == OpInput::Role::weight  ? graph.weight(name, dtype, input.shape)
-                          : input.role == OpInput::Role::state ? graph.state(name, dtype, input.shape)
-                                                               : graph.input(name, dtype, input.shape));
+            ids.push_back(input.role == OpInput::Role::weight ? graph.weight(name, dtype, input.shape)
+                          : is_state(input)                   ? graph.state(name, dtype, input.shape)
+                                                              : graph.input(name, dtype, input.shape));
             memory.push_back(upload(input, dtype));
             Tensor tensor;
             tensor.dtype = dtype;
             tensor.shape = input.shape;
             tensor.data = memory.back().get();
+            if (dtype == DType::f4) {
+                memory.push_back(upload_bytes(input.block_scales.data(), input.block_scales.size()));
+                tensor.block_scales = static_cast<const uint8_t *>(memory.back().get());
+                memory.push_back(upload_bytes(input.global_scales.data(), input.global_scales.size() * sizeof(float)));
+                tensor.global_scales = static_cast<const float *>(memory.back().get());
+                tensor.global_scale_rows = input.shape[input.shape.rank - 2];
+            }
             tensors.push_back(tensor);
         }
-        add_node(graph, op.params, ids);
+        graph.add(op.params, ids, "op");
         REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
         const Node & node = graph.nodes().front();
         for (const ValueId output : node.outputs)
@@ -122,8 +150,7 @@ class OpRunner {
                 result.tensors.push_back(
                     download(Executor::tensor_of(graph, plan.value(), bindings, arena.get(), output)));
         for (size_t i = 0; i < ids.size(); i++)
-            if (ids[i] != no_value && op.inputs[i].role == OpInput::Role::state)
-                result.tensors.push_back(download(tensors[i]));
+            if (ids[i] != no_value && is_state(op.inputs[i])) result.tensors.push_back(download(tensors[i]));
         if (repeats > 0) {
             once();
             REQUIRE(backend_.synchronize().ok());
@@ -142,20 +169,6 @@ class OpRunner {
     std::vector<double> exact;   // what it downloaded in F64
 
   private:
-    static void add_node(Graph & graph, const OpParams & params, std::vector<ValueId> ids) {
-        ids.resize(8, no_value);
-        switch (op_inputs(params)) {
-        case 1: graph.add(params, {ids[0]}, "op"); break;
-        case 2: graph.add(params, {ids[0], ids[1]}, "op"); break;
-        case 3: graph.add(params, {ids[0], ids[1], ids[2]}, "op"); break;
-        case 4: graph.add(params, {ids[0], ids[1], ids[2], ids[3]}, "op"); break;
-        case 5: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4]}, "op"); break;
-        case 7: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6]}, "op"); break;
-        default: graph.add(params, {ids[0], ids[1], ids[2], ids[3], ids[4], ids[5], ids[6], ids[7]}, "op"); break;
-        }
-    }
-    static int op_inputs(const OpParams & params);
-
     DeviceMemory upload(const OpInput & input, DType dtype) {
         std::vector<uint8_t> data(size_t(tensor_bytes(dtype, input.shape)));
         if (dtype == DType::bf16) {
@@ -170,8 +183,11 @@ class OpRunner {
         } else {
             memcpy(data.data(), input.bytes.data(), data.size());
         }
-        DeviceMemory memory = backend_.allocate(data.size()).take();
-        backend_.upload(memory.get(), data.data(), data.size());
+        return upload_bytes(data.data(), data.size());
+    }
+    DeviceMemory upload_bytes(const void * data, size_t size) {
+        DeviceMemory memory = backend_.allocate(size).take();
+        backend_.upload(memory.get(), data, size);
         REQUIRE(backend_.synchronize().ok());
         return memory;
     }
@@ -217,10 +233,5 @@ class OpRunner {
 
     Backend & backend_;
 };
-
-inline int OpRunner::op_inputs(const OpParams & params) {
-    static const int counts[] = {2, 2, 2, 3, 2, 4, 2, 2, 3, 5, 8, 4, 7, 1, 1, 4, 5, 3, 3}; // in the order of Op
-    return counts[params.index()];
-}
 
 } // namespace gnv::test

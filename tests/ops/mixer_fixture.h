@@ -63,8 +63,8 @@ inline void run_kernel(const KernelEntry & entry, KernelWith kernel, const OpPar
     for (Tensor & tensor : shapes) tensor.data = nullptr;
     Tensor output_shape = output;
     output_shape.data = nullptr;
-    const KernelCall planned{params, precision, shapes.data(), &output_shape, nullptr, nullptr};
-    const uint64_t bytes = entry.scratch_bytes ? entry.scratch_bytes(planned, way.threads) : 0;
+    const KernelCall planned{params, precision, shapes.data(), &output_shape, nullptr, call.threads};
+    const uint64_t bytes = entry.scratch_bytes ? entry.scratch_bytes(planned) : 0;
     std::unique_ptr<char[]> memory(new char[bytes + 128]);
     char * begin = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64) % 64;
     memset(begin, 0xff, bytes + 64);

@@ -24,7 +24,7 @@ inline Status run_op(const KernelEntry & kernel, const OpParams & params, std::v
                      std::vector<Tensor> outputs, OpRun & run) {
     GNV_ASSIGN(std::unique_ptr<ThreadPool> threads, ThreadPool::create(run.threads));
     KernelCall call{params, run.precision, inputs.data(), outputs.data(), nullptr, threads.get()};
-    const uint64_t bytes = kernel.scratch_bytes ? kernel.scratch_bytes(call, run.threads) : 0;
+    const uint64_t bytes = kernel.scratch_bytes ? kernel.scratch_bytes(call) : 0;
     std::vector<uint8_t> scratch(bytes + 64, 0xa5);
     call.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
     Status status = kernel.run(call);

@@ -49,7 +49,7 @@ struct Case {
         inputs.push_back(cached ? view(cache_k, {segment_count(), capacity, key_heads * head}) : Tensor{});
         inputs.push_back(cached ? view(cache_v, {segment_count(), capacity, key_heads * head}) : Tensor{});
         inputs.push_back(cached ? view(past, {segment_count()}) : Tensor{});
-        run_kernel(cpu::attention_kernel, cpu::attention_with, params, precision, inputs,
+        run_kernel(cpu::attention_entry, cpu::attention_with, params, precision, inputs,
                    view(out, {count(), query_heads * head}), way);
         return out;
     }
@@ -123,7 +123,7 @@ TEST_CASE("attention: recorded probabilities, from the outputs of the norms thro
         RopeParams params;
         params.head = 64, params.rotary = 16, params.theta = 1e7;
         params.section[0] = params.section[1] = 3, params.section[2] = 2;
-        run_kernel(cpu::rope_kernel, cpu::rope_with, params, Precision::f32,
+        run_kernel(cpu::rope_entry, cpu::rope_with, params, Precision::f32,
                    {view(x, {70, heads * 64}), view(positions, {3, 70})}, view(y, {70, heads * 64}));
         return y;
     };

@@ -22,7 +22,7 @@ struct Case {
 
     Floats run(Precision precision = Precision::f32, const Way & way = {}) {
         Floats y(u.size(), 99);
-        run_kernel(cpu::causal_conv_kernel, cpu::causal_conv_with, CausalConvParams{}, precision,
+        run_kernel(cpu::causal_conv_entry, cpu::causal_conv_with, CausalConvParams{}, precision,
                    {view(u, {count(), channels}), view(w, {channels, 1, taps}), view(segments, {segment_count() + 1}),
                     history.empty() ? Tensor{} : view(history, {segment_count(), taps - 1, channels})},
                    view(y, {count(), channels}), way);
@@ -108,7 +108,7 @@ TEST_CASE("causal_conv: weights in BF16") {
         halves.push_back(uint16_t(bits >> 16));
     }
     Floats y(conv.u.size());
-    run_kernel(cpu::causal_conv_kernel, cpu::causal_conv_with, CausalConvParams{}, Precision::f32,
+    run_kernel(cpu::causal_conv_entry, cpu::causal_conv_with, CausalConvParams{}, Precision::f32,
                {view(conv.u, {9, 40}), {DType::bf16, {40, 1, 4}, halves.data()}, view(conv.segments, {2}), {}},
                view(y, {9, 40}));
     CHECK(same_bits(y, conv.run()));

@@ -27,13 +27,13 @@ TEST_CASE("embedding: recorded rows; F32 and BF16 tables") {
     const int64_t words = int64_t(table.size()) / 256, count = int64_t(ids.size());
     const std::vector<float> expected = recorded_text().floats("text70.embed");
     const Tensor id = tensor_of(ids, {count});
-    CHECK(same_bits(
-        run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(table, {words, 256})}, {count, 256}),
-        expected));
+    CHECK(
+        same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(table, {words, 256})}, {count, 256}),
+                  expected));
     std::vector<uint16_t> narrow(table.size());
     for (size_t i = 0; i < table.size(); i++) memcpy(&narrow[i], reinterpret_cast<char *>(&table[i]) + 2, 2);
     for (const Precision precision : {Precision::f32, Precision::bf16})
-        CHECK(same_bits(run_rows(cpu::embedding_kernel, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256})},
+        CHECK(same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256})},
                                  {count, 256}, precision),
                         expected));
     for (const cpu::Loops * loops : cpu::all_loops()) {
@@ -51,10 +51,10 @@ TEST_CASE("mask_rows: zeros where the mask says so, also in place") {
     std::vector<float> expected = x;
     for (size_t i = 0; i < x.size(); i++)
         if (!mask[i / 300]) expected[i] = 0;
-    CHECK(same_bits(run_rows(cpu::mask_rows_kernel, MaskRowsParams{},
-                             {tensor_of(x, {300, 300}), tensor_of(mask, {300})}, {300, 300}),
+    CHECK(same_bits(run_rows(cpu::mask_rows_entry, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})},
+                             {300, 300}),
                     expected));
-    CHECK(run_op(cpu::mask_rows_kernel, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})},
+    CHECK(run_op(cpu::mask_rows_entry, MaskRowsParams{}, {tensor_of(x, {300, 300}), tensor_of(mask, {300})},
                  {tensor_of(x, {300, 300})})
               .ok());
     CHECK(same_bits(x, expected));
@@ -66,8 +66,8 @@ TEST_CASE("add, silu_mul: doubles, rounding, variants, in place") {
         std::vector<float> a = normal_floats(count, 1, 5), b = normal_floats(count, 2), ones(a.size(), 1.0f);
         if (count > 20) a[3] = -200, a[4] = 200, a[5] = 0;
         const std::vector<Tensor> inputs = {tensor_of(a, {count}), tensor_of(b, {count})};
-        const std::vector<float> sum = run_rows(cpu::add_kernel, AddParams{}, inputs, {count});
-        const std::vector<float> product = run_rows(cpu::silu_mul_kernel, SiluMulParams{}, inputs, {count});
+        const std::vector<float> sum = run_rows(cpu::add_entry, AddParams{}, inputs, {count});
+        const std::vector<float> product = run_rows(cpu::silu_mul_entry, SiluMulParams{}, inputs, {count});
         std::vector<float> silu(a.size()), rounded_sum(a.size()), rounded_product(a.size());
         cpu::loops().rows.silu_mul(a.data(), ones.data(), count, false, silu.data());
         int wrong = 0;
@@ -78,8 +78,8 @@ TEST_CASE("add, silu_mul: doubles, rounding, variants, in place") {
             rounded_product[i] = nearest_bf16(nearest_bf16(silu[i]) * b[i]);
         }
         CHECK(wrong == 0);
-        CHECK(same_bits(run_rows(cpu::add_kernel, AddParams{}, inputs, {count}, Precision::bf16), rounded_sum));
-        CHECK(same_bits(run_rows(cpu::silu_mul_kernel, SiluMulParams{}, inputs, {count}, Precision::bf16),
+        CHECK(same_bits(run_rows(cpu::add_entry, AddParams{}, inputs, {count}, Precision::bf16), rounded_sum));
+        CHECK(same_bits(run_rows(cpu::silu_mul_entry, SiluMulParams{}, inputs, {count}, Precision::bf16),
                         rounded_product));
         for (const cpu::Loops * loops : cpu::all_loops())
             for (const bool bf16 : {false, true}) {
@@ -114,7 +114,7 @@ TEST_CASE("sigmoid_gate: a gate for each column, one for all, rounding") {
             std::vector<float> x = normal_floats(rows * width, 1), g = normal_floats(rows * stride, 2, 4);
             const std::vector<Tensor> inputs = {tensor_of(x, {rows, width}), tensor_of(g, {rows, stride})};
             const SigmoidGateParams params = {column};
-            const std::vector<float> y = run_rows(cpu::sigmoid_gate_kernel, params, inputs, {rows, width});
+            const std::vector<float> y = run_rows(cpu::sigmoid_gate_entry, params, inputs, {rows, width});
             std::vector<float> rounded(x.size());
             int wrong = 0;
             for (int64_t i = 0; i < rows * width; i++) {
@@ -126,7 +126,7 @@ TEST_CASE("sigmoid_gate: a gate for each column, one for all, rounding") {
             }
             CHECK(wrong == 0);
             CHECK(
-                same_bits(run_rows(cpu::sigmoid_gate_kernel, params, inputs, {rows, width}, Precision::bf16), rounded));
+                same_bits(run_rows(cpu::sigmoid_gate_entry, params, inputs, {rows, width}, Precision::bf16), rounded));
             for (const cpu::Loops * loops : cpu::all_loops())
                 for (const bool bf16 : {false, true}) {
                     std::vector<float> other(x.size());
@@ -149,9 +149,9 @@ TEST_CASE("sigmoid_gate, add: the recorded sum of routed and shared experts") {
         std::vector<float> shared = recorded_text().floats(name + ".shared_expert"),
                            gate = recorded_text().floats(name + ".shared_expert_gate");
         std::vector<float> routed = recorded_text().floats(name + ".experts"), expected = recorded_text().floats(name);
-        std::vector<float> gated = run_rows(cpu::sigmoid_gate_kernel, SigmoidGateParams{0},
+        std::vector<float> gated = run_rows(cpu::sigmoid_gate_entry, SigmoidGateParams{0},
                                             {tensor_of(shared, {70, 256}), tensor_of(gate, {70, 1})}, {70, 256});
-        const std::vector<float> sum = run_rows(cpu::add_kernel, AddParams{},
+        const std::vector<float> sum = run_rows(cpu::add_entry, AddParams{},
                                                 {tensor_of(routed, {70, 256}), tensor_of(gated, {70, 256})}, {70, 256});
         int wrong = 0;
         for (size_t i = 0; i < sum.size(); i++)

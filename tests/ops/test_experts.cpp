@@ -20,7 +20,7 @@ Routed route(std::vector<float> logits, int64_t experts, int64_t chosen, Precisi
     const int64_t tokens = int64_t(logits.size()) / experts;
     Routed routed{std::vector<float>(size_t(tokens * chosen), -1.0f),
                   std::vector<int32_t>(size_t(tokens * chosen), -1)};
-    CHECK(run_op(cpu::router_kernel, RouterParams{chosen}, {tensor_of(logits, {tokens, experts})},
+    CHECK(run_op(cpu::router_entry, RouterParams{chosen}, {tensor_of(logits, {tokens, experts})},
                  {tensor_of(routed.weights, {tokens, chosen}), tensor_of(routed.indices, {tokens, chosen})}, precision,
                  threads)
               .ok());
@@ -34,7 +34,7 @@ struct Order {
 Order order_of(std::vector<int32_t> indices, int64_t chosen, int64_t first, int64_t count) {
     const int64_t tokens = int64_t(indices.size()) / chosen, most = tokens * std::min(chosen, count);
     Order order{std::vector<int32_t>(size_t(most), -7), std::vector<int32_t>(size_t(count + 1), -7)};
-    CHECK(run_op(cpu::expert_order_kernel, ExpertOrderParams{first, count}, {tensor_of(indices, {tokens, chosen})},
+    CHECK(run_op(cpu::expert_order_entry, ExpertOrderParams{first, count}, {tensor_of(indices, {tokens, chosen})},
                  {tensor_of(order.slots, {most}), tensor_of(order.offsets, {count + 1})})
               .ok());
     return order;
@@ -192,7 +192,7 @@ TEST_CASE("expert_gather: rows of some experts of a range, the others as they we
                 const Tensor rows = tensor_of(x, {tokens, c.count * width});
                 const auto run = [&](const Tensor & base, std::vector<float> & out, int threads) {
                     CHECK(
-                        run_op(cpu::expert_gather_kernel, ExpertGatherParams{c.first, c.count, chosen},
+                        run_op(cpu::expert_gather_entry, ExpertGatherParams{c.first, c.count, chosen},
                                {rows, tensor_of(order.slots, {n}), tensor_of(order.offsets, {c.range_count + 1}), base},
                                {tensor_of(out, {n, width})}, Precision::f32, threads)
                             .ok());
@@ -301,7 +301,7 @@ TEST_CASE("expert_combine: in the order of experts, each step fused; ranges, thr
                 for (const Precision precision : {Precision::f32, Precision::bf16})
                     for (const int threads : thread_counts) {
                         std::vector<float> out(sum.size(), -1.0f);
-                        CHECK(run_op(cpu::expert_combine_kernel, ExpertCombineParams{},
+                        CHECK(run_op(cpu::expert_combine_entry, ExpertCombineParams{},
                                      {with_sum ? tensor_of(sum, {tokens, width}) : Tensor{}, tensor_of(y, {n, width}),
                                       tensor_of(order.slots, {n}), tensor_of(order.offsets, {count + 1}),
                                       tensor_of(weights, {tokens, chosen})},
@@ -330,7 +330,7 @@ TEST_CASE("count_experts: adds, pads aside") {
     for (const bool masked : {false, true}) {
         std::vector<int64_t> counts(9, 5), expected(9, 5);
         for (size_t i = 0; i < choices.size(); i++) expected[size_t(choices[i])] += !masked || i / 3 < 30;
-        CHECK(run_op(cpu::count_experts_kernel, CountExpertsParams{},
+        CHECK(run_op(cpu::count_experts_entry, CountExpertsParams{},
                      {tensor_of(choices, {50, 3}), masked ? tensor_of(mask, {50}) : Tensor{}, tensor_of(counts, {9})},
                      {})
                   .ok());

@@ -51,7 +51,7 @@ struct Case {
         used.form = form;
         const int64_t heads = params.value_heads;
         run_kernel(
-            cpu::gated_delta_net_kernel, cpu::gated_delta_net_with, used, precision,
+            cpu::gated_delta_net_entry, cpu::gated_delta_net_with, used, precision,
             {view(qkv, {count(), width()}), view(a, {count(), heads}), view(b, {count(), heads}), view(a_log, {heads}),
              view(dt_bias, {heads}), view(segments, {segment_count() + 1}),
              memory.empty() ? Tensor{} : view(memory, {segment_count(), heads, params.key_head, params.value_head})},
@@ -254,7 +254,7 @@ TEST_CASE("gated_delta_net: a recorded layer, from the projections through convo
     };
     Case delta({70}, 4, 8, 32, 32);
     Floats u = layer("in_proj_qkv"), taps = weight("conv1d.weight");
-    run_kernel(cpu::causal_conv_kernel, cpu::causal_conv_with, CausalConvParams{}, Precision::f32,
+    run_kernel(cpu::causal_conv_entry, cpu::causal_conv_with, CausalConvParams{}, Precision::f32,
                {view(u, {70, 512}), view(taps, {512, 1, 4}), view(delta.segments, {2}), {}},
                view(delta.qkv, {70, 512}));
     delta.a = layer("in_proj_a"), delta.b = layer("in_proj_b");

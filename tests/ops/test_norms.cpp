@@ -11,7 +11,7 @@ std::vector<float> run_rms_norm(std::vector<float> x, int64_t stride, std::vecto
                                 int threads = 1) {
     const int64_t rows = int64_t(x.size()) / stride, width = int64_t(w.size());
     std::vector<float> y(static_cast<size_t>(rows * width), -1.0f);
-    CHECK(run_op(cpu::rms_norm_kernel, params, {tensor_of(x, {rows, stride}), tensor_of(w, {width})},
+    CHECK(run_op(cpu::rms_norm_entry, params, {tensor_of(x, {rows, stride}), tensor_of(w, {width})},
                  {tensor_of(y, {rows, width})}, precision, threads)
               .ok());
     return y;
@@ -22,7 +22,7 @@ std::vector<float> run_gated(std::vector<float> x, std::vector<float> w, std::ve
                              int threads = 1) {
     const int64_t width = int64_t(w.size()), rows = int64_t(x.size()) / width;
     std::vector<float> y(x.size(), -1.0f);
-    CHECK(run_op(cpu::gated_rms_norm_kernel, params,
+    CHECK(run_op(cpu::gated_rms_norm_entry, params,
                  {tensor_of(x, {rows, width}), tensor_of(w, {width}), tensor_of(z, {rows, width})},
                  {tensor_of(y, {rows, width})}, precision, threads)
               .ok());
@@ -113,7 +113,7 @@ TEST_CASE("rms_norm: BF16 weights, and a row of zeros") {
     std::vector<float> x(32, 0.0f), y(32, -1.0f);
     x[16] = 4;                           // root of the mean of squares: 1
     std::vector<uint16_t> w(16, 0x3f00); // 0.5
-    CHECK(run_op(cpu::rms_norm_kernel, RmsNormParams{0, 1}, {tensor_of(x, {1, 2, 16}), tensor_of(w, {16})},
+    CHECK(run_op(cpu::rms_norm_entry, RmsNormParams{0, 1}, {tensor_of(x, {1, 2, 16}), tensor_of(w, {16})},
                  {tensor_of(y, {1, 2, 16})})
               .ok());
     CHECK(std::isnan(y[0])); // epsilon 0: 0 * Inf

@@ -69,7 +69,7 @@ Status observe(Observation & o, const Statistic * statistic, std::vector<double>
     const bool is_narrow = statistic->dtype == DType::f32;
     const Shape shape = {int64_t(total.size())};
     Status status =
-        run_op(cpu::observe_kernel, ObserveParams{statistic, o.groups},
+        run_op(cpu::observe_entry, ObserveParams{statistic, o.groups},
                {tensor_of(o.x, {x_rows, o.stride()}), is_narrow ? tensor_of(narrow, shape) : tensor_of(total, shape),
                 o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
                {}, run);
@@ -147,14 +147,14 @@ TEST_CASE("silu_mul with groups: its result and the largest magnitudes in it, th
                         OpRun run{precision, threads};
                         const auto once = [&] {
                             return run_op(
-                                cpu::silu_mul_kernel, SiluMulParams{groups},
+                                cpu::silu_mul_entry, SiluMulParams{groups},
                                 {tensor_of(gate, shape), tensor_of(up, shape), tensor_of(maxima, {groups}), offsets},
                                 {tensor_of(y, shape)}, run);
                         };
                         CHECK(once().ok());
                         CHECK(run.bad_row == -1);
                         std::vector<float> plain(y.size());
-                        CHECK(run_op(cpu::silu_mul_kernel, SiluMulParams{},
+                        CHECK(run_op(cpu::silu_mul_entry, SiluMulParams{},
                                      {tensor_of(gate, shape), tensor_of(up, shape)}, {tensor_of(plain, shape)},
                                      precision)
                                   .ok());
@@ -185,7 +185,7 @@ TEST_CASE("observe: how often each magnitude occurs") {
     const auto bins_of = [](Observation o, int threads) {
         std::vector<int64_t> total(size_t(o.groups * magnitude_bins), 0);
         const int64_t rows = int64_t(o.x.size()) / o.stride();
-        const Status status = run_op(cpu::observe_kernel, ObserveParams{&Statistic::magnitudes, o.groups},
+        const Status status = run_op(cpu::observe_entry, ObserveParams{&Statistic::magnitudes, o.groups},
                                      {tensor_of(o.x, {rows, o.stride()}), tensor_of(total, {o.groups, magnitude_bins}),
                                       o.offsets.empty() ? Tensor{} : tensor_of(o.offsets, {o.groups + 1})},
                                      {}, Precision::f32, threads);

@@ -26,7 +26,7 @@ struct Case {
     Floats run(Precision precision = Precision::f32, const Way & way = {}) {
         Floats y(x.size(), 99);
         const int64_t width = heads * params.head;
-        run_kernel(cpu::rope_kernel, cpu::rope_with, params, precision,
+        run_kernel(cpu::rope_entry, cpu::rope_with, params, precision,
                    {view(x, {count(), width}), view(positions, {3, count()})}, view(y, {count(), width}), way);
         return y;
     }
