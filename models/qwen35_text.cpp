@@ -157,7 +157,7 @@ enum LinearState : int32_t { convolution_history, delta_memory };
 std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
     if (is_full_attention(layer)) {
         const Shape rows = {-1, config_.kv_heads * config_.head};
-        return {{"keys", rows, true}, {"values", rows, true}};
+        return {{"keys", rows, true, true}, {"values", rows, true, true}};
     }
     const int64_t channels = 2 * config_.key_heads * config_.key_head + config_.value_heads * config_.value_head;
     return {{"history", {config_.convolution - 1, channels}},
@@ -218,8 +218,8 @@ ValueId TextWriter::full_attention(ValueId x) {
     q = g_.add(rope, {g_.reshape(q, {T, query_heads * D}), positions()}, where("rope of q"));
     k = g_.add(rope, {g_.reshape(k, {T, key_heads * D}), positions()}, where("rope of k"));
     const Shape cache = {S, b_.batch.capacity, key_heads * D};
-    const ValueId keys = state(cached_keys, "cached keys", cache),
-                  values = state(cached_values, "cached values", cache);
+    const ValueId keys = state(cached_keys, "cached keys", cache, g_.activation_dtype()),
+                  values = state(cached_values, "cached values", cache, g_.activation_dtype());
     const AttentionParams attention = {D, float(1 / std::sqrt(double(D)))};
     ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));

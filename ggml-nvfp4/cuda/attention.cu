@@ -6,9 +6,8 @@
 //
 // Tiles are counted from the first key of the text, so that a query's sums run in one order wherever its block begins.
 //
-// With a cache, keys and values before the segment come from there, those of the segment from where they were made. They were
-// BF16 when they were stored, so the cache's F32 goes back to BF16 without a loss. Segments of a single position run the
-// kernels of attention_decode.cuh: which one a segment runs does not depend on the others.
+// With a cache, keys and values before the segment come from the cache, those of the segment from the inputs. Segments of a
+// single position run the kernels of attention_decode.cuh: a segment's kernel does not depend on the other segments.
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
@@ -22,7 +21,7 @@ constexpr int warps = 4, queries = warps * 16, threads = warps * warp_size; // o
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
 constexpr float log2_of_e = 1.44269504088896341f;
 
-// How a block works: `keys` in a tile.
+// Sizes of a block's work: `keys` in a tile.
 template <int head_, int keys_>
 struct Tiling {
     static constexpr int head = head_, keys = keys_;
@@ -30,9 +29,9 @@ struct Tiling {
     static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
 };
 
-// Copies rows [first, count) of one head to shared memory; rows from `count` on become zeros, those before `first` are left.
+// Copies rows [first, last) of one head to shared memory; rows from `count` on become zeros, others are left as they are.
 template <class T, int rows>
-__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0) {
+__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0, int last = rows) {
     constexpr int pieces = T::head / 8, rows_at_once = threads / pieces;
     static_assert(threads % pieces == 0 && rows % rows_at_once == 0);
     const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
@@ -42,23 +41,9 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
     for (int i = 0; i < rows / rows_at_once; i++) {
         const int row = begin + i * rows_at_once;
         const bool exists = row < count;
-        // What does not exist is not read, but its address must be one that could be.
+        // A row that does not exist is not read, but its address must be valid.
         const bf16 * const source = exists ? from + i * rows_at_once * stride : from - (begin - first) * stride;
-        if (row >= first) copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
-    }
-}
-
-// Copies rows [0, count) of one head from a cache.
-template <class T, int rows>
-__device__ void copy_cached(bf16 * to, const float * from, int64_t stride, int count) {
-    constexpr int pieces = T::head / 8;
-    for (int i = threadIdx.x; i < rows * pieces; i += threads) {
-        const int row = i / pieces, piece = i % pieces;
-        if (row >= count) continue;
-        const auto * const source = reinterpret_cast<const float4 *>(from + row * stride + piece * 8);
-        const float4 low = source[0], high = source[1];
-        const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-        *reinterpret_cast<Eight *>(to + row * T::stride + piece * 8) = pack(values);
+        if (row >= first && row < last) copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
     }
 }
 
@@ -69,12 +54,12 @@ __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * seg
     const int segment = stretch_of(segments, segment_count, t);
     const int64_t row = segment * cache.capacity + cache.past[segment] + (t - segments[segment]);
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-        cache.k[row * width + i] = __bfloat162float(k[t * width + i]);
-        cache.v[row * width + i] = __bfloat162float(v[t * width + i]);
+        cache.k[row * width + i] = k[t * width + i];
+        cache.v[row * width + i] = v[t * width + i];
     }
 }
 
-// What a warp holds of its 16 queries, as mma.cuh lays sums out: rows lane / 4 and lane / 4 + 8.
+// A warp's state for its 16 queries, in the layout of sums in mma.cuh: rows lane / 4 and lane / 4 + 8.
 template <class T>
 struct Softmax {
     float o[T::head / 8][4] = {};              // weighted sums of values
@@ -102,7 +87,7 @@ __device__ void multiply_keys(float (&s)[T::keys / 8][4], const bf16 * q, const 
     }
 }
 
-// Scores become probabilities without their common divisor; what was summed up before shrinks to the new maximum.
+// Scores become probabilities without their common divisor; earlier sums are scaled to the new maximum.
 template <class T>
 __device__ void take_softmax(Softmax<T> & state, float (&s)[T::keys / 8][4], float scale) {
     bool shrinks = false;
@@ -114,7 +99,7 @@ __device__ void take_softmax(Softmax<T> & state, float (&s)[T::keys / 8][4], flo
         for (int n = 0; n < T::keys / 8; n++) most = fmaxf(most, fmaxf(s[n][2 * i], s[n][2 * i + 1]));
         most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 1));
         most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 2));
-        shift[i] = most == -INFINITY ? 0.0f : most * scale; // nothing seen yet: all of exp is 0
+        shift[i] = most == -INFINITY ? 0.0f : most * scale; // no key seen yet: all of exp is 0
         shrink[i] = exp2f(state.largest[i] * scale - shift[i]);
         state.largest[i] = most;
         state.sum[i] *= shrink[i];
@@ -185,11 +170,11 @@ __global__ void __launch_bounds__(threads)
     const int first_query = first + shift + warp * 16;         // of the warp
     const int last_key = min(first + shift + queries, length); // keys from here on are later than all queries
     // A tile of keys or of values.
-    const auto load = [&](bf16 * tile, const bf16 * made, const float * stored, int key) {
+    const auto load = [&](bf16 * tile, const bf16 * made, const bf16 * stored, int key) {
         const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
         if (from_cache > 0)
-            copy_cached<T, keys>(tile, stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
-                                 k_stride, from_cache);
+            copy_rows<T, keys>(tile, stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
+                               k_stride, from_cache, 0, from_cache);
         if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
         commit_copies();
     };
@@ -200,7 +185,7 @@ __global__ void __launch_bounds__(threads)
     const float scale = p.scale * log2_of_e;
     for (int key = 0; key < last_key; key += keys) {
         wait_for_copies<0>();
-        __syncthreads(); // the keys are there, and nobody works on the values before
+        __syncthreads(); // the keys have arrived; the previous values are no longer read
         load(v_tile, v_head, cache.v, key);
         const bool sees = key < first_query + 16; // else all keys are later than the warp's queries
         float s[keys / 8][4] = {};
@@ -220,7 +205,7 @@ __global__ void __launch_bounds__(threads)
             take_softmax<T>(state, s, scale);
         }
         wait_for_copies<0>();
-        __syncthreads(); // the values are there, and nobody works on these keys
+        __syncthreads(); // the values have arrived; these keys are no longer read
         if (key + keys < last_key) load(k_tile, k_head, cache.k, key + keys);
         if (sees) add_values<T>(state, s, v_tile);
     }
@@ -231,7 +216,7 @@ __global__ void __launch_bounds__(threads)
         sum += __shfl_xor_sync(all_lanes, sum, 2);
         const int query = first_query + row + i * 8;
         if (query >= length) continue;
-        const float factor = sum > 0 ? 1.0f / sum : sum; // 0: it sees nothing; NaN stays
+        const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
         bf16 * const to = out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
 #pragma unroll
         for (int d = 0; d < head / 8; d++)
@@ -242,7 +227,7 @@ __global__ void __launch_bounds__(threads)
 
 enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
 
-// Scratch memory: blocks of queries before each segment, then what parts of keys leave for the decode kernels.
+// Scratch memory: blocks of queries before each segment, then the partial results of the decode kernels.
 uint64_t first_blocks_bytes(const KernelCall & call) {
     return aligned(uint64_t(call.inputs[in_segments].shape[0]) * sizeof(int32_t));
 }
@@ -286,7 +271,7 @@ Status launch(CudaContext & context, KernelCall & call) {
     const Attention p = {q.shape[0], int(q.shape[1] / T::head), int(k.shape[1] / T::head),
                          call.as<AttentionParams>().scale};
     if (!cached.exists()) return launch_prefill<T, false>(context, call, p, {});
-    const AttentionCache cache = {cached.as<float>(), call.inputs[in_cache_v].as<float>(),
+    const AttentionCache cache = {cached.as<bf16>(), call.inputs[in_cache_v].as<bf16>(),
                                   call.inputs[in_past].as<const int32_t>(), cached.shape[1]};
     store_kernel<<<unsigned(p.tokens), 256, 0, context.stream>>>(
         k.as<const bf16>(), call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
@@ -308,8 +293,10 @@ Status run(KernelCall & call) {
 Status supports(const KernelCall & call) {
     const auto & params = call.as<AttentionParams>();
     if (params.head != 64 && params.head != 128 && params.head != 256)
-        return fail(Code::unsupported, "heads of ", params.head, " dims; they have 64, 128 or 256 there");
-    if (!(params.scale > 0)) return fail(Code::unsupported, "a scale of ", params.scale, "; it is positive there");
+        return fail(Code::unsupported, "head size ", params.head, " is not supported on this device (64, 128, 256)");
+    if (!(params.scale > 0))
+        return fail(Code::unsupported, "a scale of ", params.scale,
+                    " is not supported on this device: it must be positive");
     return {};
 }
 

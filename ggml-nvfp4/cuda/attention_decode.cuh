@@ -1,5 +1,5 @@
-// Attention of one position against the cache of its text: what generation runs for every token. All products are in F32; the
-// work is reading the cache, so keys are cut into parts that blocks take side by side.
+// Attention of one position against the cache of its text: generation runs it for every token. All products are in F32; the
+// time goes into reading the cache, so keys are cut into parts that blocks take side by side.
 //
 //   keys    |--64--|--64--|--64--|-3-|       parts depend on the number of keys alone: the same bits in any batch
 //              each part: largest score, sum of exp, weighted sum of values, of up to 8 query heads that share a key head
@@ -18,9 +18,9 @@ struct Attention {
     float scale;
 };
 
-// k, v f32 [S, capacity, Hkv * D], past i32 [S]; null where there is none.
+// k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache.
 struct AttentionCache {
-    float *k, *v;
+    bf16 *k, *v;
     const int32_t * past;
     int64_t capacity;
 };
@@ -44,7 +44,7 @@ __device__ inline int64_t parts_of(int64_t keys) {
 // Of any text that fits.
 inline int64_t most_parts_of(int64_t capacity) { return std::min<int64_t>(most_parts, (capacity + tile - 1) / tile); }
 
-// What a part leaves: f32 [S, Hq, parts, D + 2]: the weighted sum, the largest score, the sum.
+// The results of parts: f32 [S, Hq, parts, D + 2]: the weighted sum, the largest score, the sum.
 inline uint64_t partial_bytes(int64_t segments, int64_t query_heads, int64_t capacity, int64_t head) {
     return uint64_t(segments * query_heads * most_parts_of(capacity) * (head + 2)) * sizeof(float);
 }
@@ -55,7 +55,7 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
-// Block: part, key head (and eight of its query heads), segment. Segments of more than one position are not for this kernel.
+// Block: part, key head (and eight of its query heads), segment. Skips segments of more than one position.
 template <int head>
 __global__ void __launch_bounds__(warps * warp_size)
     part_kernel(Attention p, const bf16 * q, AttentionCache cache, const int32_t * segments, const uint8_t * key_mask,
@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(warps * warp_size)
     const int key_head = blockIdx.y / blocks, skipped = blockIdx.y % blocks * heads_at_once;
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
     const int64_t stride = int64_t(p.key_heads) * head;
-    const float * const k = cache.k + segment * cache.capacity * stride + int64_t(key_head) * head;
-    const float * const v = cache.v + segment * cache.capacity * stride + int64_t(key_head) * head;
+    const bf16 * const k = cache.k + segment * cache.capacity * stride + int64_t(key_head) * head;
+    const bf16 * const v = cache.v + segment * cache.capacity * stride + int64_t(key_head) * head;
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
 
     __shared__ float scores[tile][heads_at_once]; // then: probabilities
@@ -95,10 +95,10 @@ __global__ void __launch_bounds__(warps * warp_size)
         const int keys = int(min(int64_t(tile), last - key));
         __syncthreads();
         for (int i = warp; i < keys; i += warps) {
-            const auto * const row = reinterpret_cast<const float2 *>(k + (key + i) * stride);
+            const auto * const row = reinterpret_cast<const uint32_t *>(k + (key + i) * stride);
             float2 values[pairs];
 #pragma unroll
-            for (int j = 0; j < pairs; j++) values[j] = row[j * warp_size + lane];
+            for (int j = 0; j < pairs; j++) values[j] = numbers_of(row[j * warp_size + lane]);
             const bool seen = key + i < past || !key_mask || key_mask[begin];
 #pragma unroll
             for (int h = 0; h < heads_at_once; h++) {
@@ -134,13 +134,12 @@ __global__ void __launch_bounds__(warps * warp_size)
             for (int c = 0; c < columns; c++) o[h][c] *= shrink[h];
 #pragma unroll 4
         for (int i = 0; i < keys; i++) {
-            const float * const row = v + (key + i) * stride + threadIdx.x * columns;
+            float row[columns];
+            load_several<columns>(v + (key + i) * stride + threadIdx.x * columns, row);
 #pragma unroll
-            for (int c = 0; c < columns; c++) {
-                const float value = row[c];
+            for (int c = 0; c < columns; c++)
 #pragma unroll
-                for (int h = 0; h < heads_at_once; h++) o[h][c] = fmaf(scores[i][h], value, o[h][c]);
-            }
+                for (int h = 0; h < heads_at_once; h++) o[h][c] = fmaf(scores[i][h], row[c], o[h][c]);
         }
     }
     const auto to = [&](int h) {
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(warps * warp_size)
     }
 }
 
-// A column a thread; block: query head, segment. `parts`: that `partial` has room for.
+// A column a thread; block: query head, segment. `parts`: the number that `partial` has room for.
 template <int head>
 __global__ void combine_kernel(Attention p, const int32_t * past, const int32_t * segments, const float * partial,
                                int64_t parts, bf16 * out) {

@@ -1,4 +1,4 @@
-// What all kernels of this folder share. Activations are BF16 in memory and F32 in registers; storing rounds to nearest even,
+// What all kernels of this folder share. Activations are BF16 in memory and F32 in registers; stores round to nearest even,
 // which is the [r] of graph/ops.h.
 #pragma once
 
@@ -27,9 +27,9 @@ struct CudaContext : KernelContext {
 };
 inline CudaContext & context_of(const KernelCall & call) { return static_cast<CudaContext &>(*call.context); }
 
-inline uint64_t aligned(uint64_t bytes) { return device_aligned(bytes); } // parts of scratch memory
+inline uint64_t aligned(uint64_t bytes) { return device_aligned(bytes); } // a part of scratch memory
 inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
-// Blocks of 256 threads that walk over any number of items.
+// Blocks of 256 threads for a loop over any number of items.
 inline unsigned grid_for(int64_t items) { return unsigned(std::clamp<int64_t>(blocks_for(items, 256), 1, 65535)); }
 
 inline Status launched(const char * op) {
@@ -38,28 +38,21 @@ inline Status launched(const char * op) {
     return fail(Code::device, op, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
 }
 
-// Eight BF16 at once, 16 bytes.
-struct alignas(16) Eight {
-    __nv_bfloat162 pairs[4];
-};
-
-__device__ inline void unpack(const Eight & eight, float * out) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float2 pair = __bfloat1622float2(eight.pairs[i]);
-        out[2 * i] = pair.x;
-        out[2 * i + 1] = pair.y;
-    }
+// Two BF16 numbers in a word, the first in its low half.
+__device__ inline uint32_t pair_of(float low, float high) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t *>(&pair);
+}
+__device__ inline float2 numbers_of(uint32_t pair) {
+    return __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&pair));
+}
+// Eight BF16 numbers as the 16 bytes of one access. A struct of __nv_bfloat162 would be copied in pieces of 4.
+__device__ inline uint4 pack(const float (&values)[8]) {
+    return {pair_of(values[0], values[1]), pair_of(values[2], values[3]), pair_of(values[4], values[5]),
+            pair_of(values[6], values[7])};
 }
 
-__device__ inline Eight pack(const float * values) {
-    Eight eight;
-#pragma unroll
-    for (int i = 0; i < 4; i++) eight.pairs[i] = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
-    return eight;
-}
-
-// `n` neighbours in one access: 1, 2, 4 or 8 of BF16, which begin at a multiple of n, or as many floats.
+// `n` neighbours in one access: 1, 2, 4 or 8 BF16 numbers that begin at a multiple of n, or as many floats.
 template <int n>
 __device__ void load_several(const bf16 * from, float (&out)[n]) {
     struct alignas(n * sizeof(bf16)) Several {
@@ -71,7 +64,7 @@ __device__ void load_several(const bf16 * from, float (&out)[n]) {
 }
 template <int n>
 __device__ void load_several(const float * from, float (&out)[n]) {
-    constexpr int once = n < 4 ? n : 4; // 16 bytes are the most
+    constexpr int once = n < 4 ? n : 4; // at most 16 bytes
     struct alignas(once * sizeof(float)) Several {
         float values[once];
     };

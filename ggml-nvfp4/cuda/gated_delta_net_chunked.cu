@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(prepare_threads)
         const bf16 * const from = (of_queries ? shared.rows.q : shared.rows.k) + i * row_stride;
         float sum = 0, x[8];
         for (int c = 0; c < head; c += 8) {
-            unpack(*reinterpret_cast<const Eight *>(from + c), x);
+            load_several<8>(from + c, x);
             for (int j = 0; j < 8; j++) sum = fmaf(x[j], x[j], sum);
         }
         const float norm = 1.0f / sqrtf(sum + 1e-6f);

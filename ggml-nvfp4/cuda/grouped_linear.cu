@@ -1,12 +1,8 @@
-// BF16 weights and inputs as they are: all experts in one launch. Otherwise rows of each expert are gathered, and quantized,
-// into one block of memory, then a product for each expert that has any.
-#include "cuda/gemm_lt.h"
+// All experts in one launch: a block finds its expert and its rows by the offsets, which only the device knows. Inputs of W4A4
+// are quantized before, into one block of memory; NVFP4 weights become BF16 on their way into shared memory.
 #include "cuda/grouped_product.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
-#include "cuda/widen.cuh"
-
-#include <vector>
 
 namespace gnv::cuda {
 
@@ -14,112 +10,68 @@ namespace {
 
 using Row = GroupedLinearParams::Row;
 
-// Which row of x stands behind each slot in use.
+enum { in_x, in_weight, in_slots, in_offsets, in_input_scales };
+
+// rows[j]: the row of x for each slot in use.
 __global__ void rows_kernel(const int32_t * slots, const int32_t * used, int slots_per_token, int32_t * rows,
                             int64_t count) {
     const int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (j < count && j < *used) rows[j] = slots[j] / slots_per_token;
 }
 
-__global__ void gather_kernel(const bf16 * x, const int32_t * rows, const int32_t * used, int64_t width, bf16 * out) {
-    const int64_t j = blockIdx.x;
-    if (j >= *used) return;
-    if (width % 8 != 0) {
-        for (int64_t i = threadIdx.x; i < width; i += blockDim.x) out[j * width + i] = x[int64_t(rows[j]) * width + i];
-        return;
-    }
-    const auto * const from = reinterpret_cast<const uint4 *>(x + int64_t(rows[j]) * width);
-    auto * const to = reinterpret_cast<uint4 *>(out + j * width);
-    for (int64_t i = threadIdx.x; i < width / 8; i += blockDim.x) to[i] = from[i];
-}
-
-bool in_one_launch(const KernelCall & call) {
-    const Tensor &w = call.inputs[1], &input_scales = call.inputs[4];
-    return w.dtype == DType::bf16 && w.shape.last() % 8 == 0 && input_scales.shape.rank == 0;
-}
-
 struct Scratch { // offsets
-    uint64_t rows = 0, inputs = 0, weight = 0, factor = 0, total = 0;
+    uint64_t rows = 0, first_tiles = 0, inputs = 0, total = 0;
     explicit Scratch(const KernelCall & call) {
-        const Tensor & w = call.inputs[1];
-        const uint64_t slots = uint64_t(call.inputs[2].shape[0]), k = uint64_t(w.shape[2]);
-        inputs = aligned(slots * sizeof(int32_t));
-        if (in_one_launch(call)) {
-            total = inputs + grouped_product_bytes(w.shape[0]);
-            return;
-        }
-        weight = inputs + aligned(slots * k * sizeof(bf16));
-        factor = weight + (w.dtype == DType::f4 ? aligned(uint64_t(w.shape[1]) * k * sizeof(bf16)) : 0);
-        total = factor + 256;
+        const Tensor & w = call.inputs[in_weight];
+        const uint64_t slots = uint64_t(call.inputs[in_slots].shape[0]);
+        const bool quantizes = call.inputs[in_input_scales].shape.rank > 0;
+        first_tiles = aligned(slots * sizeof(int32_t));
+        inputs = first_tiles + aligned((uint64_t(w.shape[0]) + 1) * sizeof(int32_t));
+        total = inputs + (quantizes ? aligned(slots * uint64_t(w.shape.last()) * sizeof(bf16)) : 0);
     }
 };
 
 Status run(KernelCall & call) {
     CudaContext & context = context_of(call);
     const auto & params = call.as<GroupedLinearParams>();
-    const Tensor &x = call.inputs[0], &w = call.inputs[1];
-    const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[2].shape[0];
-    const auto * offsets = call.inputs[3].as<const int32_t>();
-    const auto * input_scales = call.inputs[4].as<const float>();
+    const Tensor & w = call.inputs[in_weight];
+    const int64_t groups = w.shape[0], n = w.shape[1], k = w.shape[2], slots = call.inputs[in_slots].shape[0];
+    const auto * const offsets = call.inputs[in_offsets].as<const int32_t>();
+    const auto * const input_scales = call.inputs[in_input_scales].as<const float>();
+    auto * const out = call.outputs[0].as<bf16>();
+    if (slots == 0) return {};
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
-    auto * const rows = reinterpret_cast<int32_t *>(memory + scratch.rows);
-    auto * const inputs = reinterpret_cast<bf16 *>(memory + scratch.inputs);
-    auto * const widened = reinterpret_cast<bf16 *>(memory + scratch.weight);
-    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
-    const auto * a = x.as<const bf16>();
-    if (params.row != Row::own) {
+    auto * const first_tiles = reinterpret_cast<int32_t *>(memory + scratch.first_tiles);
+    const auto * a = call.inputs[in_x].as<const bf16>();
+    const int32_t * gathered = nullptr; // rows of `a`; null: in order
+    if (params.row == Row::token) {
+        auto * const rows = reinterpret_cast<int32_t *>(memory + scratch.rows);
         rows_kernel<<<blocks_for(slots, 256), 256, 0, context.stream>>>(
-            call.inputs[2].as<const int32_t>(), offsets + groups, int(params.slots_per_token), rows, slots);
-        if (!input_scales && !in_one_launch(call)) {
-            gather_kernel<<<unsigned(slots), 128, 0, context.stream>>>(a, rows, offsets + groups, k, inputs);
-            a = inputs;
-        }
+            call.inputs[in_slots].as<const int32_t>(), offsets + groups, int(params.slots_per_token), rows, slots);
         GNV_TRY(launched("grouped_linear"));
+        gathered = rows;
     }
-    if (in_one_launch(call))
-        return grouped_product(context.stream,
-                               {a, w.as<const bf16>(), params.row == Row::own ? nullptr : rows, offsets,
-                                call.outputs[0].as<bf16>(), slots, n, k, int(groups)},
-                               memory + scratch.inputs);
-    // The host launches the products: it has to know where each expert's rows are.
-    std::vector<int32_t> begins(size_t(groups) + 1);
-    cudaError_t error = cudaMemcpyAsync(begins.data(), offsets, begins.size() * sizeof(int32_t), cudaMemcpyDeviceToHost,
-                                        context.stream);
-    if (error == cudaSuccess) error = cudaStreamSynchronize(context.stream);
-    if (error != cudaSuccess) return fail(Code::device, "grouped_linear: ", cudaGetErrorString(error));
-    auto * const out = call.outputs[0].as<bf16>();
-    for (int64_t g = 0; g < groups; g++) {
-        const int64_t first = begins[size_t(g)], m = begins[size_t(g) + 1] - first;
-        if (m == 0) continue;
-        const bf16 * expert_inputs = a + first * k;
-        if (input_scales) {
-            const bool own = params.row == Row::own;
-            GNV_TRY(quantize_inputs(context.stream, own ? a + first * k : a, own ? nullptr : rows + first, m, k,
-                                    input_scales + g, inputs + first * k));
-            expert_inputs = inputs + first * k;
-        }
-        const bf16 * weight = w.as<const bf16>() + g * n * k;
-        const float * global = nullptr;
-        if (w.dtype == DType::f4) {
-            GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>() + g * n * k / 2, w.block_scales + g * n * k / 16,
-                                n, k, widened));
-            weight = widened;
-            global = w.global_scales + g * n / w.global_scale_rows;
-        }
-        const bool scaled = global || input_scales;
-        if (scaled) GNV_TRY(product_factor(context.stream, global, input_scales ? input_scales + g : nullptr, factor));
-        const float * const scale = scaled ? factor : nullptr;
-        if (w.dtype == DType::f32) {
-            const float * const own = w.as<const float>() + g * n * k;
-            GNV_TRY(plain_product(context.stream, m, n, k, expert_inputs, own, out + first * n, n, scale));
-        } else if (is_plain(w)) {
-            GNV_TRY(plain_product(context.stream, m, n, k, expert_inputs, weight, out + first * n, n, scale));
-        } else {
-            GNV_TRY(context.gemm->run(context.stream, m, n, k, expert_inputs, k, weight, out + first * n, n, scale));
-        }
+    if (input_scales) {
+        auto * const quantized = reinterpret_cast<bf16 *>(memory + scratch.inputs);
+        GNV_TRY(
+            quantize_inputs(context.stream, {a, gathered, slots, k, input_scales, offsets, int(groups)}, quantized));
+        a = quantized;
+        gathered = nullptr;
     }
-    return {};
+    if (is_plain(w))
+        return plain_product(context.stream, w, {slots, a, out, input_scales, gathered, offsets, first_tiles});
+    GroupedProduct product = {a, gathered, offsets, out, slots, n, k, int(groups)};
+    product.input_scales = input_scales;
+    if (w.dtype == DType::f4) {
+        product.codes = w.as<const uint8_t>();
+        product.block_scales = w.block_scales;
+        product.global_scales = w.global_scales;
+        product.experts_a_global_scale = std::max<int64_t>(1, w.global_scale_rows / n);
+    } else {
+        product.w = w.as<const bf16>();
+    }
+    return grouped_product(context.stream, product, first_tiles);
 }
 
 uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }

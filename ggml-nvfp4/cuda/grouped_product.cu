@@ -1,10 +1,14 @@
 // Experts have few rows each, too few to fill a device one after another: here blocks of 128 x 128 of all of them run at once,
 // with mma.sync, and rows are gathered as they are loaded.
 //
-//   a block: 4 warps x (64 rows x 64 columns); slices of 64 of k come through shared memory, three under way
+//   a block: 4 warps x (64 rows x 64 columns); slices of 64 of k come through shared memory, three at a time
+//
+// BF16 weights are copied to shared memory asynchronously, two slices ahead. NVFP4 weights are read into registers before the
+// products of a slice and written to shared memory as BF16 after them, so that the products hide the reads.
 #include "cuda/grouped_product.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
+#include "cuda/widen.cuh"
 
 namespace gnv::cuda {
 
@@ -22,6 +26,7 @@ struct Stage {
 // Where a piece of a row is: eight rows' pieces of the same number lie in different banks.
 __device__ int piece_at(int row, int piece) { return row * slice + (piece ^ row % 8) * 8; }
 
+template <bool nvfp4>
 __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProduct p, const int32_t * first_tiles) {
     extern __shared__ __align__(128) unsigned char memory[];
     auto * const stage_memory = reinterpret_cast<Stage *>(memory);
@@ -33,32 +38,53 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
     const int rows = int(min(int64_t(tile), p.offsets[group + 1] - first_row));
     const int64_t first_column = int64_t(blockIdx.x % blocks_a_row) * tile;
     const int columns = int(min(int64_t(tile), p.n - first_column));
-    const bf16 * const w = p.w + (group * p.n + first_column) * p.k;
+    const int64_t first_weight = (group * p.n + first_column) * p.k; // element of w
 
+    constexpr int copies = tile / rows_at_once; // of a thread, in a slice of either operand
     const int piece = threadIdx.x % pieces, copied_row = threadIdx.x / pieces;
-    int64_t sources[tile / rows_at_once]; // rows of x
+    int64_t sources[copies]; // rows of x
 #pragma unroll
-    for (int i = 0; i < tile / rows_at_once; i++) {
+    for (int i = 0; i < copies; i++) {
         const int64_t j = first_row + min(copied_row + i * rows_at_once, rows - 1);
         sources[i] = (p.rows ? int64_t(p.rows[j]) : j) * p.k;
     }
     const int slices = int((p.k + slice - 1) / slice);
+    uint32_t codes[nvfp4 ? copies : 1]; // read, and not yet in shared memory
+    uint8_t scales[nvfp4 ? copies : 1];
     const auto load = [&](int at) {
         Stage & stage = stage_memory[at % stages];
         const int64_t column = int64_t(at) * slice + piece * 8;
         const bool exists = column < p.k;
         const int64_t from = exists ? column : 0;
 #pragma unroll
-        for (int i = 0; i < tile / rows_at_once; i++) {
+        for (int i = 0; i < copies; i++) {
             const int row = copied_row + i * rows_at_once;
             copy_16_bytes(stage.x + piece_at(row, piece), p.x + sources[i] + from, exists && row < rows);
-            copy_16_bytes(stage.w + piece_at(row, piece), w + min(row, columns - 1) * p.k + from,
-                          exists && row < columns);
+            const int64_t weight = first_weight + min(row, columns - 1) * p.k + from;
+            if constexpr (nvfp4) {
+                const bool real = exists && row < columns;
+                codes[i] = real ? *reinterpret_cast<const uint32_t *>(p.codes + weight / 2) : 0;
+                scales[i] = real ? p.block_scales[weight / 16] : 0;
+            } else {
+                copy_16_bytes(stage.w + piece_at(row, piece), p.w + weight, exists && row < columns);
+            }
+        }
+    };
+    const auto put_weights = [&](int at) {
+        if constexpr (nvfp4) {
+            Stage & stage = stage_memory[at % stages];
+#pragma unroll
+            for (int i = 0; i < copies; i++)
+                *reinterpret_cast<uint4 *>(stage.w + piece_at(copied_row + i * rows_at_once, piece)) =
+                    widened(codes[i], scale_pair(scales[i]));
         }
     };
 #pragma unroll
     for (int at = 0; at < stages - 1; at++) {
-        if (at < slices) load(at);
+        if (at < slices) {
+            load(at);
+            put_weights(at);
+        }
         commit_copies();
     }
 
@@ -67,7 +93,7 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
     float sums[warp_rows / 16][warp_columns / 8][4] = {};
     for (int at = 0; at < slices; at++) {
         wait_for_copies<stages - 2>();
-        __syncthreads(); // this slice is there, and nobody works on the one that the next takes the place of
+        __syncthreads(); // this slice has arrived; the one before it, which load() overwrites, is no longer read
         if (at + stages - 1 < slices) load(at + stages - 1);
         commit_copies();
         const Stage & stage = stage_memory[at % stages];
@@ -89,7 +115,10 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
                     multiply_add(sums[i][2 * j + 1], a[i], b[j][2], b[j][3]);
                 }
         }
+        if (at + stages - 1 < slices) put_weights(at + stages - 1);
     }
+    const float * const global = nvfp4 ? p.global_scales + group / p.experts_a_global_scale : nullptr;
+    const float factor = factor_of(global, p.input_scales ? p.input_scales + group : nullptr);
 #pragma unroll
     for (int i = 0; i < warp_rows / 16; i++)
 #pragma unroll
@@ -100,7 +129,7 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
 #pragma unroll
             for (int j = 0; j < warp_columns / 8; j++) {
                 const int column = warp_column + j * 8 + lane % 4 * 2;
-                const float first = sums[i][j][2 * half], second = sums[i][j][2 * half + 1];
+                const float first = sums[i][j][2 * half] * factor, second = sums[i][j][2 * half + 1] * factor;
                 if (p.n % 2 == 0 && column < columns) {
                     *reinterpret_cast<uint32_t *>(to + column) = pair_of(first, second);
                 } else {
@@ -113,20 +142,22 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
 
 } // namespace
 
-uint64_t grouped_product_bytes(int64_t groups) { return aligned((uint64_t(groups) + 1) * sizeof(int32_t)); }
-
-Status grouped_product(cudaStream_t stream, const GroupedProduct & product, void * scratch) {
+template <bool nvfp4>
+static Status launch(cudaStream_t stream, const GroupedProduct & product, int32_t * first_tiles) {
     constexpr int bytes = stages * int(sizeof(Stage));
-    auto * const first_tiles = static_cast<int32_t *>(scratch);
-    const cudaError_t error =
-        cudaFuncSetAttribute(grouped_product_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    const auto kernel = grouped_product_kernel<nvfp4>;
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return fail(Code::device, "grouped_linear: ", cudaGetErrorString(error));
     count_tiles(stream, product.offsets, product.groups, 1, tile, first_tiles);
     // A tile more for each group than full ones can be needed, but none for a group without rows.
     const int64_t tiles = product.slots / tile + std::min<int64_t>(product.groups, product.slots);
     const unsigned blocks = blocks_for(product.n, tile) * unsigned(tiles);
-    grouped_product_kernel<<<blocks, threads, bytes, stream>>>(product, first_tiles);
+    kernel<<<blocks, threads, bytes, stream>>>(product, first_tiles);
     return launched("grouped_linear");
+}
+
+Status grouped_product(cudaStream_t stream, const GroupedProduct & product, int32_t * first_tiles) {
+    return product.w ? launch<false>(stream, product, first_tiles) : launch<true>(stream, product, first_tiles);
 }
 
 } // namespace gnv::cuda

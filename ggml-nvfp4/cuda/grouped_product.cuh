@@ -5,17 +5,24 @@
 
 namespace gnv::cuda {
 
-// out[j] = sum over i of x[row(j), i] * w[g, n, i] for offsets[g] <= j < offsets[g + 1]: BF16, sums in F32. row(j) is rows[j],
-// or j without rows. x [.., k], w [groups, n, k], out [slots, n]; 8 divides k. A row's bits depend on nothing but that row.
+// out[j] = factor(g) * sum over i of x[row(j), i] * w[g, n, i] for offsets[g] <= j < offsets[g + 1]: operands in BF16, sums in
+// F32. row(j) is rows[j], or j without rows. x [.., k], w [groups, n, k], out [slots, n]; 8 divides k. A row's bits depend on
+// nothing but that row.
 struct GroupedProduct {
-    const bf16 *x, *w;
+    const bf16 * x;
     const int32_t *rows, *offsets;
     bf16 * out;
     int64_t slots, n, k;
     int groups;
+    // The weights in BF16, or else in NVFP4: 16 divides k then.
+    const bf16 * w = nullptr;
+    const uint8_t *codes = nullptr, *block_scales = nullptr;
+    const float * global_scales = nullptr; // of NVFP4, one for so many experts:
+    int64_t experts_a_global_scale = 1;
+    // [groups], or null: factor(g) = 1 / (global scale * input scale), of those that exist.
+    const float * input_scales = nullptr;
 };
-// Scratch memory: grouped_product_bytes.
-Status grouped_product(cudaStream_t stream, const GroupedProduct & product, void * scratch);
-uint64_t grouped_product_bytes(int64_t groups);
+// first_tiles: scratch memory, [groups + 1].
+Status grouped_product(cudaStream_t stream, const GroupedProduct & product, int32_t * first_tiles);
 
 } // namespace gnv::cuda

@@ -1,40 +1,23 @@
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
+#include "cuda/tiles.cuh"
 #include "cuda/widen.cuh"
 
-#include <cuda_fp8.h>
 #include <numeric>
 
 namespace gnv::cuda {
 
 namespace {
 
-__device__ float code_value(unsigned code) {
-    const float sizes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-    const float size = sizes[code & 7];
-    return code & 8 ? -size : size;
-}
-
-__device__ float scale_value(uint8_t byte) {
-    __nv_fp8_e4m3 scale;
-    scale.__x = byte;
-    return float(scale);
-}
-
-// One block of 16 a thread.
-__global__ void widen_kernel(const uint8_t * codes, const uint8_t * scales, int64_t blocks, bf16 * out) {
+// A block of 16 a thread.
+__global__ void widen_kernel(const uint2 * codes, const uint8_t * scales, int64_t blocks, uint4 * out) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x;
     for (int64_t b = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; b < blocks; b += step) {
-        const float scale = scale_value(scales[b]);
-        float values[16];
-        for (int i = 0; i < 8; i++) {
-            const unsigned pair = codes[b * 8 + i];
-            values[2 * i] = code_value(pair & 15) * scale;
-            values[2 * i + 1] = code_value(pair >> 4) * scale;
-        }
-        reinterpret_cast<Eight *>(out)[b * 2] = pack(values);
-        reinterpret_cast<Eight *>(out)[b * 2 + 1] = pack(values + 8);
+        const __nv_bfloat162 scale = scale_pair(scales[b]);
+        const uint2 sixteen = codes[b];
+        out[b * 2] = widened(sixteen.x, scale);
+        out[b * 2 + 1] = widened(sixteen.y, scale);
     }
 }
 
@@ -49,30 +32,33 @@ __device__ float nearest_code(float x) {
     return x <= 5 ? 4 : 6;
 }
 
-__global__ void inputs_kernel(const bf16 * x, const int32_t * gather, int64_t rows, int64_t blocks,
-                              const float * global, bf16 * out) {
-    const int64_t step = int64_t(gridDim.x) * blockDim.x;
-    const float g = *global;
+// A block of 16 a thread.
+__global__ void inputs_kernel(InputsToQuantize p, bf16 * out) {
+    const int64_t step = int64_t(gridDim.x) * blockDim.x, blocks = p.columns / 16;
+    const int64_t rows = p.offsets ? min(p.rows, int64_t(p.offsets[p.groups])) : p.rows;
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * blocks; i += step) {
         const int64_t row = i / blocks, block = i % blocks;
-        const auto * from = reinterpret_cast<const Eight *>(x) + ((gather ? gather[row] : row) * blocks + block) * 2;
-        float values[16], largest = 0;
-        unpack(from[0], values);
-        unpack(from[1], values + 8);
-        for (const float value : values) largest = fmaxf(largest, fabsf(value));
+        const float g = p.input_scales[p.offsets ? stretch_of(p.offsets, p.groups, row) : 0];
+        const bf16 * const from = p.x + ((p.gather ? p.gather[row] : row) * blocks + block) * 16;
+        float values[2][8], largest = 0;
+        for (int half = 0; half < 2; half++) {
+            load_several<8>(from + half * 8, values[half]);
+            for (const float value : values[half]) largest = fmaxf(largest, fabsf(value));
+        }
         const __nv_fp8_e4m3 byte(__fdiv_rn(__fmul_rn(g, largest), 6.0f)); // saturating, to nearest even
         const float scale = float(byte);
-        for (float & value : values) {
-            const float size = scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, g), scale))) * scale : 0;
-            value = copysignf(size, value);
+        for (int half = 0; half < 2; half++) {
+            for (float & value : values[half]) {
+                const float size = scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, g), scale))) * scale : 0;
+                value = copysignf(size, value);
+            }
+            reinterpret_cast<uint4 *>(out)[i * 2 + half] = pack(values[half]);
         }
-        reinterpret_cast<Eight *>(out)[i * 2] = pack(values);
-        reinterpret_cast<Eight *>(out)[i * 2 + 1] = pack(values + 8);
     }
 }
 
 __global__ void factor_kernel(const float * weight_scale, const float * input_scale, float * out) {
-    out[0] = 1.0f / ((weight_scale ? *weight_scale : 1.0f) * (input_scale ? *input_scale : 1.0f));
+    out[0] = factor_of(weight_scale, input_scale);
     out[1] = 0;
 }
 
@@ -98,16 +84,10 @@ Status run(KernelCall & call) {
     auto * const out = call.outputs[0].as<bf16>();
     if (input_scale) {
         auto * const codes = reinterpret_cast<bf16 *>(memory + scratch.inputs);
-        GNV_TRY(quantize_inputs(context.stream, a, nullptr, m, k, input_scale, codes));
+        GNV_TRY(quantize_inputs(context.stream, {a, nullptr, m, k, input_scale, nullptr, 0}, codes));
         a = codes;
     }
-    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
-    if (is_plain(w)) {
-        if (input_scale) GNV_TRY(product_factor(context.stream, nullptr, input_scale, factor));
-        const float * const scale = input_scale ? factor : nullptr;
-        if (w.dtype == DType::f32) return plain_product(context.stream, m, n, k, a, w.as<const float>(), out, n, scale);
-        return plain_product(context.stream, m, n, k, a, w.as<const bf16>(), out, n, scale);
-    }
+    if (is_plain(w)) return plain_product(context.stream, w, {.m = m, .a = a, .out = out, .input_scales = input_scale});
     if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
     const auto * weight = w.as<const bf16>();
     const int64_t rows_each = w.dtype == DType::f4 ? std::min(w.global_scale_rows, n) : n;
@@ -116,6 +96,7 @@ Status run(KernelCall & call) {
         GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>(), w.block_scales, n, k, widened));
         weight = widened;
     }
+    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
     const int64_t step = std::gcd(rows_each, n);
     for (int64_t first = 0; first < n; first += rows_each) { // rows that share a global scale
         const float * const global = w.dtype == DType::f4 ? w.global_scales + first / w.global_scale_rows : nullptr;
@@ -133,14 +114,14 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
 Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
                    int64_t columns, bf16 * out) {
     const int64_t blocks = rows * columns / 16;
-    widen_kernel<<<grid_for(blocks), 256, 0, stream>>>(codes, block_scales, blocks, out);
+    widen_kernel<<<grid_for(blocks), 256, 0, stream>>>(reinterpret_cast<const uint2 *>(codes), block_scales, blocks,
+                                                       reinterpret_cast<uint4 *>(out));
     return launched("widening NVFP4");
 }
 
-Status quantize_inputs(cudaStream_t stream, const bf16 * x, const int32_t * gather, int64_t rows, int64_t columns,
-                       const float * input_scale, bf16 * out) {
-    if (rows == 0) return {};
-    inputs_kernel<<<grid_for(rows * columns / 16), 256, 0, stream>>>(x, gather, rows, columns / 16, input_scale, out);
+Status quantize_inputs(cudaStream_t stream, const InputsToQuantize & inputs, bf16 * out) {
+    if (inputs.rows == 0) return {};
+    inputs_kernel<<<grid_for(inputs.rows * inputs.columns / 16), 256, 0, stream>>>(inputs, out);
     return launched("quantizing inputs");
 }
 

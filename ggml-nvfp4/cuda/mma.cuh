@@ -1,8 +1,8 @@
-// Products on tensor cores: BF16 operands, F32 sums, for one warp at a time. Where an operand is an F32 number it goes in as
-// two BF16 parts, which keep 16 of its 24 bits.
+// Products on tensor cores: BF16 operands, F32 sums, for one warp at a time. An F32 operand is split into two BF16 parts,
+// which keep 16 of its 24 bits.
 //
-// Who holds what, lane = 4 * row + pair / 2: of a 16 x 8 sum c[0], c[1] are row `row`, columns `pair` and `pair` + 1, and
-// c[2], c[3] the same of row + 8. Two sums side by side are, as pairs of BF16, a left operand of 16 x 16.
+// Layout, with lane = 4 * row + pair / 2: of a 16 x 8 sum, c[0] and c[1] are row `row`, columns `pair` and `pair` + 1;
+// c[2] and c[3] are the same columns of row + 8. Two sums side by side, as pairs of BF16, are a left operand of 16 x 16.
 #pragma once
 
 #include "cuda/common.cuh"
@@ -11,7 +11,7 @@ namespace gnv::cuda {
 
 __device__ inline uint32_t shared_address(const void * pointer) { return uint32_t(__cvta_generic_to_shared(pointer)); }
 
-// Four 8 x 8 matrices from shared memory; lane i names row i % 8 of matrix i / 8.
+// Four 8 x 8 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ inline void load_matrices(uint32_t (&out)[4], const bf16 * row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -38,15 +38,7 @@ __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint3
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-__device__ inline uint32_t pair_of(float low, float high) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t *>(&pair);
-}
-__device__ inline float2 numbers_of(uint32_t pair) {
-    return __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&pair));
-}
-
-// Two F32 numbers as a pair of BF16, and what that lost as another.
+// Two F32 numbers as a pair of BF16; `rest` is the rounding error as another pair.
 __device__ inline uint32_t split(float x, float y, uint32_t & rest) {
     const uint32_t pair = pair_of(x, y);
     const float2 kept = numbers_of(pair);
@@ -63,14 +55,14 @@ __device__ inline void split_operand(const float (&left)[4], const float (&right
     high[3] = split(right[2], right[3], low[3]);
 }
 
-// 16 bytes to shared memory in the background; zeros unless `exists`.
+// Copies 16 bytes to shared memory asynchronously; zeros unless `exists`.
 __device__ inline void copy_16_bytes(void * to, const void * from, bool exists = true) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(exists ? 16 : 0)
                  : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Until no more than `pending` of the groups that this thread has committed are under way.
+// Waits until at most `pending` of the groups that this thread has committed are unfinished.
 template <int pending>
 __device__ inline void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");

@@ -4,15 +4,59 @@
 
 #include "cuda/common.cuh"
 
+#include <cuda_fp8.h>
+
 namespace gnv::cuda {
+
+// A block scale, twice.
+__device__ inline __nv_bfloat162 scale_pair(uint8_t byte) {
+    __nv_fp8_e4m3 scale;
+    scale.__x = byte;
+    return __float2bfloat162_rn(float(scale));
+}
+
+// Eight codes of one block, the first in the lowest bits, as BF16: code value * block scale. The high and the low bytes of the
+// eight magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6 are looked up by the codes as byte selectors.
+__device__ inline uint4 widened(uint32_t codes, __nv_bfloat162 scale) {
+    const auto pairs = [&](uint32_t four, uint32_t & first, uint32_t & second) {
+        const uint32_t selector = four & 0x7777;
+        const uint32_t high = __byte_perm(0x3f3f3f00, 0x40404040, selector);
+        const uint32_t low = __byte_perm(0xc0800000, 0xc0804000, selector);
+        first = __byte_perm(low, high, 0x5140) | (four & 0x8) << 12 | (four & 0x80) << 24;
+        second = __byte_perm(low, high, 0x7362) | (four & 0x800) << 4 | (four & 0x8000) << 16;
+    };
+    const auto scaled = [&](uint32_t pair) {
+        const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162 *>(&pair), scale);
+        return *reinterpret_cast<const uint32_t *>(&product);
+    };
+    uint32_t words[4];
+    pairs(codes & 0xffff, words[0], words[1]);
+    pairs(codes >> 16, words[2], words[3]);
+    return {scaled(words[0]), scaled(words[1]), scaled(words[2]), scaled(words[3])};
+}
+
+// 1 / (weight_scale * input_scale); a null scale counts as 1.
+__device__ inline float factor_of(const float * weight_scale, const float * input_scale) {
+    return 1.0f / ((weight_scale ? *weight_scale : 1.0f) * (input_scale ? *input_scale : 1.0f));
+}
 
 // weight [rows, columns] as value * block scale, row-major
 Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
                    int64_t columns, bf16 * out);
-// x [rows, columns], gathered when `gather` is not null (row i is x[gather[i]]), as code * block scale under `input_scale`
-// (LinearParams in graph/ops.h)
-Status quantize_inputs(cudaStream_t stream, const bf16 * x, const int32_t * gather, int64_t rows, int64_t columns,
-                       const float * input_scale, bf16 * out);
+
+// Inputs of a W4A4 product (LinearParams in graph/ops.h): row i of the result is row gather[i] of x, or row i without
+// `gather`, as code * block scale. With offsets [groups + 1] row i has the input scale of its group, and rows from
+// offsets[groups] on are left as they are; without offsets all rows have input_scales[0].
+struct InputsToQuantize {
+    const bf16 * x;
+    const int32_t * gather;
+    int64_t rows, columns;
+    const float * input_scales;
+    const int32_t * offsets;
+    int groups;
+};
+Status quantize_inputs(cudaStream_t stream, const InputsToQuantize & inputs, bf16 * out);
+
 // out[0] = 1 / (weight_scale * input_scale), out[1] = 0; a null scale counts as 1
 Status product_factor(cudaStream_t stream, const float * weight_scale, const float * input_scale, float * out);
 

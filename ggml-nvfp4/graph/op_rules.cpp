@@ -165,8 +165,8 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     if (in.has(5)) {
         const int64_t segments = in[3].shape[0] - 1;
         if (in[5].shape.rank != 3 || in[5].shape[0] != segments || in[5].shape[2] != in[1].shape[1] ||
-            in[5].dtype != DType::f32 || !is(in[6], DType::f32, in[5].shape) || !is(in[7], DType::i32, {segments}))
-            return "the cache must be F32 [S, capacity, Hkv * D] twice, past i32 [S]";
+            in[5].dtype != in[1].dtype || !is_like(in[6], in[5]) || !is(in[7], DType::i32, {segments}))
+            return "the cache must be [S, capacity, Hkv * D] twice, in the dtype of k and v, past i32 [S]";
     }
     out[0].shape = in[0].shape;
     return nullptr;

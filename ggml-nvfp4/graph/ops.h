@@ -104,8 +104,8 @@ struct GroupedLinearParams {
 // q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: causal attention
 // within each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r],
 // weighted sum of v [r]. Keys whose mask is 0 get no weight.
-// With a cache: cache_k, cache_v f32 [S, capacity, Hkv * D] (state) and past i32 [S]: the new keys and values of segment s
-// are stored from row past[s] on, and every query also sees the rows before.
+// With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys and
+// values of segment s are stored from row past[s] on, and every query also sees the rows before.
 struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;

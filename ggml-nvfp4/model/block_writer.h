@@ -48,9 +48,9 @@ class BlockWriter {
         const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
         return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
     }
-    ValueId state(int32_t index, const char * state_name, Shape shape) {
+    ValueId state(int32_t index, const char * state_name, Shape shape, DType dtype = DType::f32) {
         if (!b_.batch.cached) return no_value;
-        const ValueId value = g_.state(state_name, DType::f32, shape);
+        const ValueId value = g_.state(state_name, dtype, shape);
         b_.bound_states.push_back({layer_, index, value});
         return value;
     }

@@ -71,6 +71,7 @@ struct StateSpec {
     const char * name;
     Shape shape;                  // of one segment
     bool grows_with_text = false; // the first dimension is a capacity in positions, -1 in `shape`
+    bool is_activation = false;   // holds values of activations, in their dtype; else F32
 };
 
 struct BatchShape {

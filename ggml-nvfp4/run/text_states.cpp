@@ -10,12 +10,13 @@ static Shape whole_shape(const StateSpec & spec, int64_t segments, int64_t capac
     return shape;
 }
 
-static uint64_t entry_bytes(const Shape & shape) { return device_aligned(tensor_bytes(DType::f32, shape)); }
+static DType dtype_of(const StateSpec & spec, DType activation) { return spec.is_activation ? activation : DType::f32; }
 
-uint64_t TextStates::bytes(const TextModel & model, int64_t segments, int64_t capacity) {
+uint64_t TextStates::bytes(const TextModel & model, DType activation, int64_t segments, int64_t capacity) {
     uint64_t sum = 0;
     for (int32_t layer = 0; layer < model.sizes().layers; layer++)
-        for (const StateSpec & spec : model.states(layer)) sum += entry_bytes(whole_shape(spec, segments, capacity));
+        for (const StateSpec & spec : model.states(layer))
+            sum += device_aligned(tensor_bytes(dtype_of(spec, activation), whole_shape(spec, segments, capacity)));
     return sum;
 }
 
@@ -27,9 +28,10 @@ Result<TextStates> TextStates::create(const TextModel & model, Backend & device,
     for (int32_t layer = 0; layer < model.sizes().layers; layer++) {
         states.layers_.emplace_back();
         for (const StateSpec & spec : model.states(layer)) {
-            const Shape shape = whole_shape(spec, segments, capacity);
-            states.layers_.back().push_back({shape, states.bytes_});
-            states.bytes_ += entry_bytes(shape);
+            const Entry entry = {dtype_of(spec, device.activation_dtype()), whole_shape(spec, segments, capacity),
+                                 states.bytes_};
+            states.layers_.back().push_back(entry);
+            states.bytes_ += device_aligned(tensor_bytes(entry.dtype, entry.shape));
         }
     }
     Result<DeviceMemory> memory = device.allocate(states.bytes_);
@@ -46,6 +48,7 @@ void TextStates::reset() { device_->clear(memory_.get(), bytes_); }
 Tensor TextStates::find(int32_t layer, int32_t index) const {
     const Entry & entry = layers_[size_t(layer)][size_t(index)];
     Tensor tensor;
+    tensor.dtype = entry.dtype;
     tensor.shape = entry.shape;
     tensor.data = static_cast<uint8_t *>(memory_.get()) + entry.offset;
     return tensor;

@@ -1,5 +1,5 @@
-// Caches of a text that goes on (keys and values, convolution, Gated DeltaNet): state tensors of graphs, F32, in one block of
-// a device's memory.
+// Caches of a text that goes on (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
+// device's memory.
 #pragma once
 
 #include "core/tensor.h"
@@ -14,7 +14,8 @@ class TextStates {
   public:
     // `capacity`: positions that the caches of attention hold.
     static Result<TextStates> create(const TextModel & model, Backend & device, int64_t segments, int64_t capacity);
-    static uint64_t bytes(const TextModel & model, int64_t segments, int64_t capacity);
+    // `activation`: the dtype of the device's activations.
+    static uint64_t bytes(const TextModel & model, DType activation, int64_t segments, int64_t capacity);
     void reset(); // queued: to the start of a text
     Tensor find(int32_t layer, int32_t index) const;
     int64_t capacity() const { return capacity_; }
@@ -22,6 +23,7 @@ class TextStates {
 
   private:
     struct Entry {
+        DType dtype = DType::f32;
         Shape shape;
         uint64_t offset = 0;
     };

@@ -54,7 +54,8 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, bo
 
 uint64_t TextSession::State::device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const {
     return device_context_bytes + (stay ? weight_bytes : largest_group) +
-           TextStates::bytes(model(), options.segments, options.capacity) + of_arena + of_hidden + of_inputs;
+           TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity) + of_arena +
+           of_hidden + of_inputs;
 }
 
 // In host memory activations are not part of the budget.
@@ -63,7 +64,7 @@ Status TextSession::State::choose_plan() {
     if (is_remote()) return choose_remote_plan();
     piece = host_piece;
     budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
-    const uint64_t caches = TextStates::bytes(model(), options.segments, options.capacity);
+    const uint64_t caches = TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity);
     if (largest_group + caches > budget)
         return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget),
                     " is too small to run this model with ", options.capacity, " positions: at least ",

@@ -2,6 +2,7 @@
 // --bench (test_nvfp4_pack_cuda.cpp has the main) it measures instead.
 #include "cuda/copy_rate.h"
 #include "cuda/device_fixture.h"
+#include "cuda/expert_choices.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,32 +13,6 @@ using namespace gnv;
 using namespace gnv::test;
 
 namespace {
-
-// k distinct experts for each of T positions.
-std::vector<int32_t> random_choices(std::mt19937 & random, int64_t tokens, int chosen, int experts) {
-    std::vector<int32_t> out, all(static_cast<size_t>(experts));
-    std::iota(all.begin(), all.end(), 0);
-    for (int64_t t = 0; t < tokens; t++) {
-        std::shuffle(all.begin(), all.end(), random);
-        out.insert(out.end(), all.begin(), all.begin() + chosen);
-    }
-    return out;
-}
-
-struct Order {
-    std::vector<int32_t> slots, offsets;
-};
-Order order_of(const std::vector<int32_t> & choices, int first, int count, size_t room) {
-    Order order;
-    for (int e = first; e < first + count; e++) {
-        order.offsets.push_back(int32_t(order.slots.size()));
-        for (size_t i = 0; i < choices.size(); i++)
-            if (choices[i] == e) order.slots.push_back(int32_t(i));
-    }
-    order.offsets.push_back(int32_t(order.slots.size()));
-    order.slots.resize(room, 0);
-    return order;
-}
 
 OpCase attention_case(std::mt19937 & random, const std::vector<int> & lengths, int query_heads, int key_heads, int head,
                       bool masked) {
@@ -169,17 +144,6 @@ TEST_CASE("linear: weights in F32, and rows that 8 does not divide") {
             if (size.k % 16 == 0)
                 compare(devices, {LinearParams{}, {activation(random, {size.m, size.k}), w, numbers({1}, {500})}, {}});
         }
-    for (const int64_t k : {int64_t(64), int64_t(36)})
-        for (const DType dtype : {DType::f32, DType::bf16}) {
-            const int64_t tokens = 60, chosen = 4, experts = 16, room = tokens * chosen;
-            const std::vector<int32_t> choices = random_choices(random, tokens, int(chosen), int(experts));
-            const Order order = order_of(choices, 0, int(experts), size_t(room));
-            const OpCase op = {GroupedLinearParams{GroupedLinearParams::Row::token, chosen},
-                               {activation(random, {tokens, k}), weight(random, dtype, {experts, 48, k}, 0.1f),
-                                indices({room}, order.slots), indices({experts + 1}, order.offsets)},
-                               {}};
-            compare(devices, op);
-        }
 }
 
 TEST_CASE("experts") {
@@ -220,67 +184,6 @@ TEST_CASE("experts") {
                                    zero_state(DType::i64, {size.experts})},
                                   {}});
         compare(devices, {RouterParams{size.chosen}, {activation(random, {size.tokens, size.experts}, 2)}, {}}, 0.5);
-    }
-}
-
-// Products of 4 chosen experts a token; every slot is in use, so that all rows of the result are defined.
-static void compare_grouped_products(Devices & devices, std::mt19937 & random, bool quantized) {
-    struct Product {
-        int64_t tokens, experts, n, k;
-    };
-    for (const Product & size : {Product{200, 32, 48, 64}, {1, 32, 130, 200}, {700, 5, 257, 72}, {64, 8, 512, 2048}})
-        for (const auto row : {GroupedLinearParams::Row::token, GroupedLinearParams::Row::own}) {
-            if (quantized && size.k % 16 != 0) continue;
-            CAPTURE(size.tokens);
-            CAPTURE(int(row));
-            const int64_t chosen = 4, room = size.tokens * chosen;
-            const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(size.experts));
-            const Order order = order_of(choices, 0, int(size.experts), size_t(room));
-            const int64_t rows = row == GroupedLinearParams::Row::own ? room : size.tokens;
-            compare(devices, {GroupedLinearParams{row, chosen},
-                              {activation(random, {rows, size.k}),
-                               weight(random, DType::bf16, {size.experts, size.n, size.k}, 0.1f),
-                               indices({room}, order.slots), indices({size.experts + 1}, order.offsets),
-                               numbers({size.experts}, std::vector<float>(size_t(size.experts), 400))},
-                              {true, true, true, true, quantized}});
-        }
-}
-
-TEST_CASE("experts: products") {
-    Devices devices;
-    std::mt19937 random(13);
-    compare_grouped_products(devices, random, false);
-}
-
-// One after another, by a library.
-TEST_CASE("products of experts with quantized inputs") {
-    Devices devices;
-    std::mt19937 random(14);
-    compare_grouped_products(devices, random, true);
-}
-
-TEST_CASE("experts: a row's bits do not depend on the others") {
-    Devices devices;
-    std::mt19937 random(12);
-    OpRunner cuda(*devices.cuda);
-    const int64_t rows = 600, k = 320, n = 200;
-    const OpInput x = activation(random, {rows, k}), w = weight(random, DType::bf16, {3, n, k});
-    const GroupedLinearParams params = {GroupedLinearParams::Row::own, 1};
-    const auto product = [&](int32_t first, int32_t second, int32_t last) {
-        return cuda
-            .run({params,
-                  {x,
-                   w,
-                   indices({rows}, std::vector<int32_t>(size_t(rows), 0)),
-                   indices({4}, {0, first, second, last}),
-                   {}},
-                  {true, true, true, true, false}})
-            .tensors[0];
-    };
-    const std::vector<float> all = product(0, 600, 600); // the second expert has them all
-    for (const auto & [first, second] : {std::pair<int32_t, int32_t>{1, 2}, {77, 300}, {128, 257}, {599, 600}}) {
-        const std::vector<float> some = product(first, second, second + (600 - second) / 2);
-        CHECK(std::equal(some.begin() + first * n, some.begin() + second * n, all.begin() + first * n));
     }
 }
 
@@ -507,10 +410,21 @@ TEST_CASE("bench of ops" * doctest::skip()) {
            {activation(random, {T, 16 * 512}), indices({T * 8}, order.slots), indices({257}, order.offsets),
             activation(random, {1, 1})},
            {true, true, true, false}});
+    print("grouped_linear NVFP4 16384 x 8: 2048 -> 512",
+          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+           {activation(random, {T, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100), indices({T * 8}, order.slots),
+            indices({257}, order.offsets)},
+           {}});
     const Order few = order_of({choices.begin(), choices.begin() + 8}, 0, 256, 8);
     print("grouped_linear 1 x 8: 2048 -> 512",
           {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
            {activation(random, {1, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({8}, few.slots),
+            indices({257}, few.offsets)},
+           {}},
+          2.0 * 8 * 512 * 2048);
+    print("grouped_linear NVFP4 1 x 8: 2048 -> 512",
+          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+           {activation(random, {1, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100), indices({8}, few.slots),
             indices({257}, few.offsets)},
            {}},
           2.0 * 8 * 512 * 2048);

@@ -26,13 +26,13 @@ OpCase cache_case(std::mt19937 & random, const CacheCase & c) {
     const int64_t width = int64_t(c.key_heads) * c.head;
     std::vector<uint8_t> real(size_t(tokens), 1);
     for (size_t t = 0; c.masked && t < real.size(); t++) real[t] = t % 5 != 4;
-    const Shape cache = {count, c.capacity, width};
+    const Shape rows = {count, c.capacity, width};
     const AttentionParams params = {c.head, float(1 / std::sqrt(double(c.head)))};
     return {params,
             {activation(random, {tokens, int64_t(c.query_heads) * c.head}), activation(random, {tokens, width}),
              activation(random, {tokens, width}), indices({count + 1}, segments_of(c.lengths)), mask(real),
-             state(cache, random_numbers(random, cache.elements(), 1)),
-             state(cache, random_numbers(random, cache.elements(), 1)), indices({count}, c.pasts)},
+             cache(rows, random_numbers(random, rows.elements(), 1)),
+             cache(rows, random_numbers(random, rows.elements(), 1)), indices({count}, c.pasts)},
             {true, true, true, true, c.masked, true, true, true}};
 }
 
@@ -65,7 +65,7 @@ Pieces in_pieces(Devices & devices, const OpCase & op, const std::vector<size_t>
         out.pieces.insert(out.pieces.end(), result.tensors[0].begin(), result.tensors[0].end());
         size_t next = 1; // states follow the outputs
         for (OpInput & input : piece.inputs)
-            if (input.role == OpInput::Role::state) input.numbers = result.tensors[next++];
+            if (is_state(input)) input.numbers = result.tensors[next++];
         at += length;
     }
     return out;
@@ -214,7 +214,7 @@ TEST_CASE("shapes that the device cannot run") {
                       segments = graph.input("segments", DType::i32, {2});
         graph.add(AttentionParams{96, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
                   "attention of odd heads");
-        check_refused(graph, "attention (attention of odd heads): heads of 96");
+        check_refused(graph, "attention (attention of odd heads): head size 96");
     }
     for (const auto & [experts, chosen] : {std::pair<int64_t, int64_t>{1025, 8}, {64, 33}}) {
         Graph graph(Precision::bf16, DType::bf16);
@@ -235,7 +235,7 @@ TEST_CASE("bench of attention with a cache" * doctest::skip()) {
     OpRunner cuda(*devices.cuda);
     for (const int past : {1000, 4000, 30000}) {
         const OpCase op = cache_case(random, {{1}, {past}, past + 1, 16, 2, 256});
-        const double seconds = cuda.run(op, 50).seconds, bytes = double(past) * 512 * 2 * 4;
+        const double seconds = cuda.run(op, 50).seconds, bytes = double(past) * 512 * 2 * 2;
         printf("attention, 1 position after %6d, 16/2 x 256   %9.3f ms %6.0f GB/s\n", past, seconds * 1e3,
                bytes / seconds / 1e9);
     }
