@@ -183,7 +183,7 @@ static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv
     return wanted;
 }
 
-static Executor::OnTap tap_caller(const gnv_model_t & model, const gnv_forward_options & options) {
+static OnTap tap_caller(const gnv_model_t & model, const gnv_forward_options & options) {
     if (!options.tap) return {};
     return [&](const Tap & tap, const Tensor & tensor) -> Status {
         const std::string name = tap_name(model.open->model->names(), tap);

@@ -18,13 +18,13 @@ static Status cuda_failure(cudaError_t error, const std::string & action) {
     return fail(code, action, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
 }
 
-// 0 where there is no driver or no device.
+// 0 without a driver or a device.
 static Result<int> device_count() {
     int driver = 0, runtime = 0, count = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess) return count;
-    (void)cudaGetLastError(); // it is told here; later calls shall not meet it again
+    (void)cudaGetLastError(); // reported here: later calls must not see it again
     if (error == cudaErrorNoDevice) return 0;
     if (error == cudaErrorInsufficientDriver && cudaRuntimeGetVersion(&runtime) == cudaSuccess)
         return fail(Code::device, "the NVIDIA driver supports CUDA ", version_text(driver), ", this library needs ",
@@ -60,7 +60,7 @@ namespace {
 
 using Streams = std::array<cudaStream_t, size_t(Queue::count_)>;
 
-// Deletes what there is of them.
+// Destroys the streams that exist.
 struct StreamOwner {
     Streams streams = {};
     StreamOwner() = default;
@@ -82,7 +82,7 @@ class CudaFence final : public Fence {
         const cudaError_t error = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync);
         return error == cudaSuccess ? cudaEventRecord(event_, stream) : error;
     }
-    void fail_with(Status failure) { std::swap(failure_, failure); } // of what is before it
+    void fail_with(Status failure) { std::swap(failure_, failure); } // of an entry before it
     Status wait() override {
         if (!failure_.ok()) return copy_of(failure_);
         cudaError_t error = cudaSetDevice(device_);
@@ -98,11 +98,28 @@ class CudaFence final : public Fence {
     Status failure_;
 };
 
+// A graph that can be launched, of one device.
+class CudaRecording final : public Recording {
+  public:
+    CudaRecording(int device, cudaGraphExec_t executable) : device_(device), executable_(executable) {}
+    ~CudaRecording() override {
+        (void)cudaSetDevice(device_);
+        (void)cudaGraphExecDestroy(executable_);
+    }
+    CudaRecording(const CudaRecording &) = delete;
+    CudaRecording & operator=(const CudaRecording &) = delete;
+    cudaGraphExec_t executable() const { return executable_; }
+
+  private:
+    const int device_;
+    const cudaGraphExec_t executable_;
+};
+
 class CudaBackend final : public Backend {
   public:
     CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors)
         : device_(std::move(device)), streams_(std::move(streams)), processors_(processors) {}
-    ~CudaBackend() override { (void)cudaSetDevice(device_.index); } // for what is destroyed now
+    ~CudaBackend() override { (void)cudaSetDevice(device_.index); } // for the destructors of members
 
     const Device & device() const override { return device_; }
 
@@ -179,7 +196,7 @@ class CudaBackend final : public Backend {
     void set_trace(Trace * trace) override {
         trace_ = nullptr;
         for (size_t queue = 0; queue < times_.size(); queue++) {
-            (void)synchronize(Queue(queue)); // a failure stays for whoever asks next
+            (void)synchronize(Queue(queue)); // a failure stays until the next call reports it
             times_[queue].stop();
             if (trace) enqueue("set_trace", [&] { return times_[queue].start(trace); });
         }
@@ -206,8 +223,38 @@ class CudaBackend final : public Backend {
         return entry.scratch_bytes ? entry.scratch_bytes(call) : 0;
     }
     Status launch(KernelCall & call) override {
-        enqueue("launch", [] { return cudaSuccess; }); // selects the device: the library's memory shall be there, too
+        enqueue("launch", [] { return cudaSuccess; }); // selects the device, where the library allocates
         if (failure_.ok()) keep(run(call).add_context(device_.name));
+        return copy_of(failure_);
+    }
+
+    // Events that time single ops would become a part of the recording, and the library of products allocates memory when it
+    // is loaded, which a capture does not allow.
+    bool can_record() const override { return failure_.ok() && !trace_ && gemm_; }
+    std::unique_ptr<Recording> record(const std::function<Status()> & launches) override {
+        const cudaStream_t queue = stream(Queue::compute);
+        // Other threads may allocate and copy meanwhile.
+        if (cudaSetDevice(device_.index) != cudaSuccess ||
+            cudaStreamBeginCapture(queue, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+            (void)cudaGetLastError();
+            return nullptr;
+        }
+        const Status launched = launches();
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t executable = nullptr;
+        cudaError_t error = cudaStreamEndCapture(queue, &graph);
+        if (error == cudaSuccess && launched.ok()) error = cudaGraphInstantiate(&executable, graph, 0);
+        if (graph) (void)cudaGraphDestroy(graph);
+        if (error == cudaSuccess && executable) return std::make_unique<CudaRecording>(device_.index, executable);
+        // Nothing was executed: launched without a capture, the same ops succeed or report the failure.
+        (void)cudaGetLastError();
+        keep({});
+        return nullptr;
+    }
+    Status replay(const Recording & recording) override {
+        enqueue("replay", [&] {
+            return cudaGraphLaunch(static_cast<const CudaRecording &>(recording).executable(), stream(Queue::compute));
+        });
         return copy_of(failure_);
     }
 
@@ -236,7 +283,7 @@ class CudaBackend final : public Backend {
         cudaError_t error = cudaSetDevice(device_.index);
         if (error == cudaSuccess) error = call();
         if (error == cudaSuccess) return;
-        (void)cudaGetLastError(); // it is kept here; other devices of this thread shall not meet it
+        (void)cudaGetLastError(); // kept here: other devices of this thread must not see it
         keep(cuda_failure(error, concat("CUDA device ", device_.index, " (", device_.name, "): ", name)));
     }
     void keep(Status failure) { std::swap(failure_, failure); }

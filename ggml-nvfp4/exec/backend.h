@@ -1,6 +1,5 @@
-// The boundary between the library and what computes: which devices there are, their memory, a queue of work, and the ops
-// they run. Everything above speaks to this interface; cpu/ and cuda/ implement it, and cuda/ is the only folder that knows
-// CUDA.
+// The boundary between the library and devices: their list, their memory, their queues, and the ops that they run. All other
+// code uses this interface; cpu/ and cuda/ implement it, and cuda/ is the only folder that includes CUDA headers.
 #pragma once
 
 #include "core/status.h"
@@ -10,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -29,10 +29,10 @@ struct Device {
     bool has_own_memory() const { return kind != DeviceKind::cpu; } // else it is the host's
 };
 
-// What driver and libraries take of a device's memory for themselves: a part of every budget of it.
+// Device memory that the driver and libraries take for themselves; every budget of device memory includes it.
 inline constexpr uint64_t device_context_bytes = 640 << 20; // 576 on an H200
 
-// Blocks of memory that a backend gives begin at multiples of so many bytes, and so does what is laid out in them.
+// Alignment in bytes of the blocks of memory that a backend gives, and of everything that is laid out in them.
 inline constexpr uint64_t device_alignment = 256;
 constexpr uint64_t device_aligned(uint64_t bytes) {
     return (bytes + device_alignment - 1) / device_alignment * device_alignment;
@@ -52,11 +52,11 @@ struct HostMemoryDelete {
 };
 using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
 
-// A device has one queue for work and one for copies in each direction. What is in one queue runs in order; between queues
-// there is no order but what order() makes.
+// A device has one queue for work and one for copies in each direction. The entries of one queue run in order; entries of
+// different queues are ordered by order() alone.
 enum class Queue : uint8_t { compute, upload, download, count_ };
 
-// BF16 weights, aligned to 16 bytes, whose largest magnitude is wanted.
+// BF16 weights, aligned to 16 bytes, and the place of their largest magnitude.
 struct WeightMaximum {
     const uint16_t * weights = nullptr;
     int64_t count = 0;
@@ -79,6 +79,12 @@ class Fence {
     virtual Status wait() = 0; // until everything before it is done; any thread
 };
 
+// Recorded launches; must go before its backend does.
+class Recording {
+  public:
+    virtual ~Recording() = default;
+};
+
 // One device. After the first failure nothing more is queued, and synchronize() returns that failure. Belongs to one thread
 // at a time, fences aside.
 class Backend {
@@ -93,23 +99,23 @@ class Backend {
     virtual void free_host(void * memory) = 0; // HostMemory calls it
     virtual Result<uint64_t> free_bytes() = 0; // of the device's memory, now
 
-    // Queued copies; the host memory must live, and stay as it is, until that queue got there.
+    // Queued copies; the host memory must live, unchanged, until the queue has executed the copy.
     virtual void upload(void * device, const void * host, size_t bytes, Queue queue = Queue::compute) = 0;
     virtual void download(void * host, const void * device, size_t bytes, Queue queue = Queue::compute) = 0;
     virtual void copy(void * to, const void * from, size_t bytes) = 0; // queued, between places on the device
     virtual void clear(void * device, size_t bytes) = 0;               // queued: zeros
-    // What `later` gets from here on starts when everything that `earlier` has so far is done.
+    // Entries added to `later` from now on start when all present entries of `earlier` are done.
     virtual void order(Queue earlier, Queue later) = 0;
     virtual std::unique_ptr<Fence> fence(Queue queue) = 0; // after everything that the queue has so far
     virtual Status synchronize(Queue queue = Queue::compute) = 0;
 
     // --- Where time goes.
 
-    // Gets the time of copies and of spans, as they are known to have ended; null (at first): nobody does. Waits for all
+    // Sets the receiver of the times of copies and spans, each once its end is known; null, the default: none. Waits for all
     // queues. The trace must live until it is replaced.
     virtual void set_trace(Trace *) {}
     virtual Trace * trace() const { return nullptr; }
-    // What the compute queue gets between the two is one span. Spans do not nest. Profilers see them as well.
+    // Entries of the compute queue between the two calls are one span. Spans do not nest. Profilers see them as well.
     virtual void begin_span(const char *, const Work &) {}
     virtual void end_span() {}
     // A range of spans for profilers, which may nest; the name is read at once.
@@ -118,14 +124,24 @@ class Backend {
 
     // --- Ops of graphs, queued, on device memory.
 
-    // In which it keeps activations: F32, or BF16 (Precision::bf16 only).
+    // Dtype of activations on this device: F32, or BF16 (Precision::bf16 only).
     virtual DType activation_dtype() const = 0;
-    // Whether it has a kernel for this call, by its parameters and shapes; its tensors have no data. Else Code::unsupported and
-    // what the kernel wants. Asked when a graph is planned, so that nothing is refused in the middle of a run.
+    // Whether the device has a kernel for this call, by its parameters and shapes; its tensors have no data. If not,
+    // Code::unsupported and the limits of the kernel. Asked when a graph is planned, so that no run fails in the middle.
     virtual Status supports(const KernelCall & call) const = 0;
-    // Bytes of scratch memory that this call wants; its tensors have shapes and no data.
+    // Bytes of scratch memory that this call needs; its tensors have shapes and no data.
     virtual uint64_t scratch_bytes(const KernelCall & call) const = 0;
     virtual Status launch(KernelCall & call) = 0;
+
+    // --- Recordings: the launches of a graph as one unit, for graphs that run again with the same memory.
+
+    // Whether record() may succeed now; a device whose work is traced op by op does not record.
+    virtual bool can_record() const { return false; }
+    // Calls `launches`, which may only launch ops, and keeps what it launches instead of queueing it. Null if the device cannot
+    // record it; nothing is queued and nothing has failed then.
+    virtual std::unique_ptr<Recording> record(const std::function<Status()> &) { return nullptr; }
+    // Queues the recorded launches: the same bits as the launches themselves.
+    virtual Status replay(const Recording &) { return Status(Code::internal, "this device does not record"); }
 
     // --- The codec, queued, on device memory. The same bits as on the CPU.
 
@@ -156,13 +172,15 @@ std::unique_ptr<Backend> open_cpu(ThreadPool & threads);
 inline void DeviceMemoryDelete::operator()(void * memory) const { backend->free(memory); }
 inline void HostMemoryDelete::operator()(void * memory) const { backend->free_host(memory); }
 
-// The CUDA devices of this machine: none, without an error, where there is no driver or the library was built without
+// The CUDA devices of this machine: an empty list, not an error, without a driver or in a library built without
 // CUDA. A driver too old for this build is a failure that says so.
 Result<std::vector<Device>> cuda_devices();
 Result<std::unique_ptr<Backend>> open_cuda(int index);
 // Devices as callers number them. 0: the CPU, with these threads, which must outlive it; n: CUDA device n - 1.
 inline Result<std::unique_ptr<Backend>> open_device(int32_t number, ThreadPool & threads) {
-    if (number < 0) return fail(Code::invalid_argument, "there is no device ", number);
+    if (number < 0)
+        return fail(Code::invalid_argument, "device ", number,
+                    " does not exist: 0 is the CPU, 1 the first CUDA device");
     if (number == 0) return open_cpu(threads);
     return open_cuda(number - 1);
 }

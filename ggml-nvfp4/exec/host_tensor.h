@@ -1,4 +1,4 @@
-// Tensors of a device in host memory, as everything above the backend wants to see them: activations in F32.
+// Tensors of a device copied to host memory, activations widened to F32.
 #pragma once
 
 #include "exec/backend.h"
@@ -12,7 +12,7 @@ struct HostTensor {
     std::vector<float> memory; // or as many bytes of another dtype
     Tensor tensor;             // f32 where it was BF16, else as it was
 };
-// Waits for what is queued.
+// Waits for the compute queue.
 Result<HostTensor> download_tensor(Backend & device, const Tensor & tensor);
 
 // `count` elements, BF16 or F32, become F32.

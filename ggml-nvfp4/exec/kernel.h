@@ -9,7 +9,7 @@
 
 namespace gnv {
 
-// What a device gives to its kernels, beside threads: cuda/common.cuh derives its own.
+// A device's data for its kernels, besides threads: cuda/common.cuh derives its own.
 struct KernelContext {};
 
 struct KernelCall {
@@ -28,7 +28,7 @@ struct KernelCall {
     }
 };
 
-// What a device has for an op. A device without a kernel for it has an empty entry.
+// A device's kernel for an op. A device without a kernel for the op has an empty entry.
 struct KernelEntry {
     // On a device with a queue: launches. The status then is about the call; failures of the device appear later.
     Status (*run)(KernelCall & call) = nullptr;

@@ -28,6 +28,7 @@ struct Stage {
     int32_t layer = -1;
     int32_t first_expert = 0, expert_count = 0; // experts
     Part part = Part::text;
+    friend bool operator==(const Stage &, const Stage &) = default;
 };
 
 // A field, as a position in TextModel::fields().
@@ -80,6 +81,7 @@ struct BatchShape {
     bool masked = false;   // there are pads
     bool cached = false;   // states go in and out
     int64_t capacity = 0;  // of the cache, in positions
+    friend bool operator==(const BatchShape &, const BatchShape &) = default;
 };
 
 // What reports of time call the wide products of experts, all tokens by all of them.

@@ -2,7 +2,7 @@
 #include "core/clock.h"
 
 #include "codec/nvfp4.h"
-#include "exec/executor.h"
+#include "exec/prepared.h"
 
 #include <algorithm>
 #include <cstring>
@@ -64,11 +64,10 @@ Status measure_product(Backend & device, const int64_t (&shape)[3], double secon
     const ValueId y = graph.add(LinearParams{}, {x, w}, "y");
     GNV_TRY(copy_of(graph.status()));
     graph.keep(y);
-    Executor executor(device);
-    GNV_ASSIGN(const ArenaPlan plan, executor.plan(graph, std::vector<bool>(graph.values().size(), false)));
-    GNV_ASSIGN(const DeviceMemory arena, device.allocate(plan.bytes));
+    GNV_ASSIGN(PreparedGraph prepared, PreparedGraph::create(device, graph));
+    GNV_ASSIGN(const DeviceMemory arena, device.allocate(prepared.plan().bytes));
+    prepared.bind_arena(arena.get());
 
-    Bindings bindings(graph);
     std::vector<DeviceMemory> inputs;
     for (const ValueId id : {x, w}) {
         Tensor tensor;
@@ -87,17 +86,16 @@ Status measure_product(Backend & device, const int64_t (&shape)[3], double secon
         device.upload(memory.get(), bytes.data(), bytes.size());
         GNV_TRY(device.synchronize());
         tensor.data = memory.get();
-        bindings.bind(id, tensor);
+        prepared.bind(id, tensor);
         inputs.push_back(std::move(memory));
     }
-    const auto once = [&] { return executor.run(graph, plan, bindings, arena.get()); };
-    GNV_TRY(once()); // libraries load, an algorithm is chosen
+    GNV_TRY(prepared.run()); // libraries load, an algorithm is chosen
     GNV_TRY(device.synchronize());
     const Clock::time_point start = Clock::now();
     int64_t products = 0;
     do {
         constexpr int at_a_time = 20; // few enough to end in time, many enough to hide the waiting
-        for (int i = 0; i < at_a_time; i++) GNV_TRY(once());
+        for (int i = 0; i < at_a_time; i++) GNV_TRY(prepared.run());
         GNV_TRY(device.synchronize());
         products += at_a_time;
     } while (seconds_since(start) < seconds);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace gnv {
 
@@ -95,19 +96,18 @@ Tensor view(void * data, DType dtype, Shape shape) {
 
 class Binder {
   public:
-    Binder(const StageGraph & stages, const StageCall & call)
-        : stages_(stages), graph_(stages.graph), call_(call), bindings_(stages.graph) {}
+    Binder(const StageGraph & stages, const StageCall & call, PreparedGraph & prepared)
+        : stages_(stages), graph_(stages.graph), call_(call), prepared_(prepared) {}
 
-    Bindings bind() {
+    void bind() {
         bind_inputs();
         bind_fields();
         for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
-            bindings_.bind(weight.value, find(weight));
+            prepared_.bind(weight.value, find(weight));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
-            bindings_.bind(state.value, call_.states->find(state.layer, state.index));
+            prepared_.bind(state.value, call_.states->find(state.layer, state.index));
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals)
-            bindings_.bind(total.value, call_.statistics->find(total.key, total.first_group, shape(total.value)[0]));
-        return std::move(bindings_);
+            prepared_.bind(total.value, call_.statistics->find(total.key, total.first_group, shape(total.value)[0]));
     }
 
   private:
@@ -117,7 +117,7 @@ class Binder {
     void input(ValueId id, const std::vector<T> & data, DType dtype) {
         if (id == no_value) return;
         GNV_CHECK(int64_t(data.size()) == shape(id).elements());
-        bindings_.bind(id, view(data, dtype, shape(id)));
+        prepared_.bind(id, view(data, dtype, shape(id)));
     }
     Tensor find(const StageBuilder::BoundWeight & weight) const {
         if (!weight.input_scale) return call_.weights.find(weight.ref);
@@ -128,7 +128,7 @@ class Binder {
     void device_input(ValueId id, const T * data, DType dtype) {
         if (id == no_value) return;
         GNV_CHECK(data != nullptr);
-        bindings_.bind(id, view(const_cast<T *>(data), dtype, shape(id)));
+        prepared_.bind(id, view(const_cast<T *>(data), dtype, shape(id)));
     }
     void bind_inputs() {
         const StageBuilder & b = stages_.builder;
@@ -150,7 +150,7 @@ class Binder {
     }
     void bind_fields() {
         const auto field = [&](ValueId id, void * memory) {
-            if (id != no_value) bindings_.bind(id, view(memory, graph_.value(id).dtype, shape(id)));
+            if (id != no_value) prepared_.bind(id, view(memory, graph_.value(id).dtype, shape(id)));
         };
         for (size_t f = 0; f < max_fields; f++) field(stages_.given[f], call_.fields[f]);
         for (const StageGraph::Made & made : stages_.made(call_.fields)) {
@@ -158,10 +158,11 @@ class Binder {
             field(graph_.owner(made.value), made.memory);
         }
     }
+
     const StageGraph & stages_;
     const Graph & graph_;
     const StageCall & call_;
-    Bindings bindings_;
+    PreparedGraph & prepared_;
 };
 
 // Of a node that takes maxima: what it adds to; null of other nodes.
@@ -181,9 +182,8 @@ size_t offsets_input(const Graph & graph, const Node & node) {
 }
 
 // The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
-Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const ArenaPlan & plan,
-                                const Bindings & bindings, void * arena, const BadValue & bad,
-                                int64_t experts_per_token) {
+Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const PreparedGraph & prepared,
+                                const BadValue & bad, int64_t experts_per_token) {
     const Graph & graph = stages.graph;
     const Node & node = graph.nodes()[size_t(bad.node)];
     if (!maxima_of(stages, node) || bad.row < 0) return -1;
@@ -191,7 +191,7 @@ Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, con
     if (offsets == node.inputs.size()) return bad.row;
     for (const Node & maker : graph.nodes()) {
         if (maker.outputs[1] != node.inputs[offsets]) continue;
-        const Tensor slots = Executor::tensor_of(graph, plan, bindings, arena, maker.outputs[0]);
+        const Tensor slots = prepared.tensor_of(maker.outputs[0]);
         int32_t slot = 0;
         device.download(&slot, slots.as<const int32_t>() + bad.row, sizeof slot);
         GNV_TRY(device.synchronize());
@@ -217,12 +217,12 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
     return {};
 }
 
-// What the CPU says about a NaN or Inf, of a tensor on any device.
+// Reports a NaN or Inf as the CPU does, for a tensor on any device.
 Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
     const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
     if (!total) return {};
     const int64_t groups = stages.graph.value(total->value).shape[0];
-    // An op that observes what it makes, or what another op made.
+    // Op::observe observes its input, other ops their output.
     const Tensor & x = op_of(node.params) == Op::observe ? call.inputs[0] : call.outputs[0];
     const size_t offsets = offsets_input(stages.graph, node);
     const bool has_offsets = offsets < node.inputs.size();
@@ -239,35 +239,74 @@ Status look_at_observed(Backend & device, const StageGraph & stages, const Node 
 
 } // namespace
 
+// All that a prepared graph depends on, and the graph.
+struct StageRunner::Prepared {
+    TextVariant variant;
+    std::vector<Stage> wanted;
+    BatchShape shape;
+    StageGraph stages;
+    std::optional<PreparedGraph> graph;
+
+    Prepared(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_,
+             const StageOptions & options, DType activation)
+        : variant(variant_), wanted(wanted_), shape(shape_), stages(variant, wanted, shape, options, activation) {}
+    bool is_for(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_) const {
+        return variant == variant_ && shape == shape_ && wanted == wanted_;
+    }
+};
+
+StageRunner::StageRunner(Backend & device, const StageOptions & options, size_t kept)
+    : device_(device), options_(options), kept_(kept) {}
+StageRunner::~StageRunner() = default;
+
+Result<StageRunner::Prepared *> StageRunner::prepare(const TextVariant & variant, const std::vector<Stage> & stages,
+                                                     const BatchShape & shape) {
+    const auto found = std::find_if(prepared_.begin(), prepared_.end(),
+                                    [&](const auto & prepared) { return prepared->is_for(variant, stages, shape); });
+    if (found != prepared_.end()) {
+        std::rotate(found, found + 1, prepared_.end());
+        return prepared_.back().get();
+    }
+    auto made = std::make_unique<Prepared>(variant, stages, shape, options_, device_.activation_dtype());
+    GNV_TRY(copy_of(made->stages.graph.status()));
+    GNV_ASSIGN(made->graph, PreparedGraph::create(device_, made->stages.graph, made->stages.bound()));
+    if (prepared_.size() >= kept_) prepared_.erase(prepared_.begin());
+    prepared_.push_back(std::move(made));
+    return prepared_.back().get();
+}
+
 Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                           const BatchShape & shape) {
-    const StageGraph built(variant, stages, shape, options_, device_.activation_dtype());
-    GNV_TRY(copy_of(built.graph.status()));
-    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
-    return plan.bytes;
+    GNV_ASSIGN(const Prepared * const prepared, prepare(variant, stages, shape));
+    return prepared->graph->plan().bytes;
 }
 
 Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
-    const StageGraph built(call.variant, call.stages, call.inputs.shape, options_, device_.activation_dtype());
-    GNV_TRY(copy_of(built.graph.status()));
-    GNV_ASSIGN(const ArenaPlan plan, executor_.plan(built.graph, built.bound()));
-    GNV_CHECK(plan.bytes <= arena_bytes);
-    const Bindings bindings = Binder(built, call).bind();
+    GNV_ASSIGN(Prepared * const prepared, prepare(call.variant, call.stages, call.inputs.shape));
+    const StageGraph & stages = prepared->stages;
+    PreparedGraph & graph = *prepared->graph;
+    GNV_CHECK(graph.plan().bytes <= arena_bytes);
+    Binder(stages, call, graph).bind();
+    graph.bind_arena(arena);
     BadValue bad;
-    Executor::AfterNode look;
+    PreparedGraph::Hooks hooks;
+    hooks.on_tap = call.on_tap;
+    hooks.bad = &bad;
     if (call.looks_for_bad_input)
-        look = [&](const Node & node, KernelCall & kernel) { return look_at_observed(device_, built, node, kernel); };
-    Status status = executor_.run(built.graph, plan, bindings, arena, call.on_tap, &bad, look);
+        hooks.after_node = [&](const Node & node, KernelCall & kernel) {
+            return look_at_observed(device_, stages, node, kernel);
+        };
+    Status status = graph.run(hooks);
     if (!status.ok()) {
         if (bad.node < 0 || !call.bad_input) return status;
         const int64_t chosen = std::max<int64_t>(1, call.variant.model->sizes().experts_per_token);
-        GNV_ASSIGN(call.bad_input->position, position_of_row(device_, built, plan, bindings, arena, bad, chosen));
-        const auto * const total = maxima_of(built, built.graph.nodes()[size_t(bad.node)]);
+        GNV_ASSIGN(call.bad_input->position, position_of_row(device_, stages, graph, bad, chosen));
+        const auto * const total = maxima_of(stages, graph.graph().nodes()[size_t(bad.node)]);
         if (total) call.bad_input->input = total->key.input;
         return status;
     }
-    if (built.builder.logits != no_value && call.on_logits)
-        return call.on_logits(Executor::tensor_of(built.graph, plan, bindings, arena, built.builder.logits));
+    if (stages.builder.logits != no_value && call.on_logits)
+        return call.on_logits(graph.tensor_of(stages.builder.logits));
     return {};
 }
 

@@ -1,8 +1,8 @@
-// Runs some stages of a text model for one batch: builds the graph, binds it to weights, fields, states and statistics, and
-// executes it.
+// Runs some stages of a text model for one batch: prepares their graph, or takes the one of an earlier run, binds it to
+// weights, fields, states and statistics, and runs it.
 #pragma once
 
-#include "exec/executor.h"
+#include "exec/prepared.h"
 #include "model/text_model.h"
 #include "run/statistic_window.h"
 #include "run/text_states.h"
@@ -10,6 +10,7 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <vector>
 
 namespace gnv {
@@ -23,6 +24,7 @@ struct TextVariant {
     bool quantize_inputs = false;               // W4A4 where the checkpoint has input scales
     const InputScales * input_scales = nullptr; // these instead; Linears in any dtype take part
     bool observe = true;                        // where the pass observes at all
+    friend bool operator==(const TextVariant &, const TextVariant &) = default;
 };
 
 // The weights that these stages need together.
@@ -81,7 +83,7 @@ struct StageCall {
     BatchFields fields = {};
     TextStates * states = nullptr;                // when the shape says cached
     const StatisticWindow * statistics = nullptr; // of these stages, when observing
-    Executor::OnTap on_tap = {};
+    OnTap on_tap = {};
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
     const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
@@ -91,17 +93,24 @@ struct StageCall {
 
 class StageRunner {
   public:
-    StageRunner(Backend & device, const StageOptions & options)
-        : device_(device), executor_(device), options_(options) {}
+    // `kept`: how many prepared graphs it keeps, of different variants, stages or batch shapes; the one that was used least
+    // recently is dropped first. What a variant points to must outlive the runner.
+    StageRunner(Backend & device, const StageOptions & options, size_t kept = 1);
+    ~StageRunner();
     // Bytes of the arena for a batch of this shape.
     Result<uint64_t> arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                  const BatchShape & shape);
     Status run(const StageCall & call, void * arena, uint64_t arena_bytes);
 
   private:
+    struct Prepared;
+    Result<Prepared *> prepare(const TextVariant & variant, const std::vector<Stage> & stages,
+                               const BatchShape & shape);
+
     Backend & device_;
-    Executor executor_;
     StageOptions options_;
+    size_t kept_;
+    std::vector<std::unique_ptr<Prepared>> prepared_; // the last was used most recently
 };
 
 } // namespace gnv

@@ -54,9 +54,6 @@ Status TextSession::State::bring(size_t g) {
 Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
                                      const Request & request, std::vector<float> & logits) {
     if (!stay) GNV_TRY(bring(g));
-    StageOptions stage_options;
-    stage_options.last_position_only = !request.all_logits;
-    StageRunner runner(*device, stage_options);
     StageCall call{variant, stages[g], groups[g], batch};
     call.fields[hidden_field] = hidden.get();
     call.states = &states;
@@ -75,7 +72,7 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         logits = std::move(host.memory);
         return {};
     };
-    return runner.run(call, arena.get(), arena_bytes);
+    return runners[request.all_logits]->run(call, arena.get(), arena_bytes);
 }
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {

@@ -31,9 +31,9 @@ class TextSession {
     void reset(); // forgets the texts
 
     struct Request {
-        bool all_logits = false;     // of every position, not only the last of each text
-        Executor::OnTap on_tap = {}; // called in the order of the model, with host memory and F32 for numbers
-        std::vector<Tap> taps = {};  // those that it sees; empty: all
+        bool all_logits = false;    // of every position, not only the last of each text
+        OnTap on_tap = {};          // called in the order of the model, with host memory and F32 for numbers
+        std::vector<Tap> taps = {}; // those that it sees; empty: all
     };
     // Lets the texts go on by `sequence`: as many segments as the session has, of equal length. Returns logits
     // [T or S, vocabulary].

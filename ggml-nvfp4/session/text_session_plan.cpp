@@ -40,10 +40,13 @@ uint64_t TextSession::State::hidden_bytes_of(const BatchShape & shape) const {
     return tensor_bytes(device->activation_dtype(), {shape.positions, model().sizes().hidden});
 }
 
-Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, bool all_logits) const {
-    StageOptions stage_options;
-    stage_options.last_position_only = !all_logits;
-    StageRunner runner(*device, stage_options);
+StageOptions TextSession::State::stage_options(bool all_logits) {
+    StageOptions options;
+    options.last_position_only = !all_logits;
+    return options;
+}
+
+Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, StageRunner & runner) const {
     uint64_t needed = 0;
     for (const std::vector<Stage> & group : stages) {
         GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, group, shape));
@@ -84,12 +87,13 @@ Status TextSession::State::choose_remote_plan() {
     GNV_ASSIGN(const uint64_t available, device->free_bytes());
     budget = options.device_bytes > 0 ? std::min(options.device_bytes, available) : available;
     uint64_t smallest = UINT64_MAX;
+    StageRunner planner(*device, stage_options(false));
     for (const bool all : {true, false}) {
         for (const int64_t positions : device_pieces) {
             stay = all;
             piece = positions;
             const BatchShape shape = largest_piece();
-            GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, false));
+            GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, planner));
             hidden_bytes = hidden_bytes_of(shape);
             const uint64_t needed = device_bytes_with(arena_bytes, hidden_bytes, DeviceInputs::bytes(shape));
             smallest = std::min(smallest, needed);
@@ -102,6 +106,9 @@ Status TextSession::State::choose_remote_plan() {
 }
 
 Status TextSession::State::allocate() {
+    constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
+    for (const bool all_logits : {false, true})
+        runners[all_logits].emplace(*device, stage_options(all_logits), kept_shapes * groups.size());
     const auto take = [&](uint64_t bytes, const char * what, DeviceMemory & to) -> Status {
         Result<DeviceMemory> memory = device->allocate(bytes);
         if (!memory.ok()) return memory.take_status().add_context(what);
@@ -130,7 +137,7 @@ Status TextSession::State::allocate() {
 Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) {
     const auto key = std::make_tuple(shape.positions, shape.masked, all_logits);
     if (roomy.count(key) > 0) return {};
-    GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, all_logits));
+    GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, *runners[all_logits]));
     const uint64_t arena_needed = std::max(arena_wanted, arena_bytes);
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
     const uint64_t inputs_needed = std::max(DeviceInputs::bytes(shape), inputs.bytes());

@@ -34,6 +34,8 @@ struct TextSession::State {
     DeviceInputs inputs;
     std::set<std::tuple<int64_t, bool, bool>> roomy; // there is room for: positions, with a mask, logits of all
 
+    std::optional<StageRunner> runners[2]; // of the last positions' logits, of all logits
+
     std::unique_ptr<WeightReader> reader; // for a device with memory of its own
     std::optional<size_t> next;           // the group that it reads
 
@@ -49,7 +51,9 @@ struct TextSession::State {
     Status cut_groups();
     Status choose_plan();
     Status choose_remote_plan();
-    Result<uint64_t> arena_bytes_of(const BatchShape & shape, bool all_logits) const;
+    static StageOptions stage_options(bool all_logits);
+    // Of the largest group.
+    Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner) const;
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
 

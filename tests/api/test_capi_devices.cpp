@@ -76,7 +76,7 @@ TEST_CASE("a device that is not there is refused by every call that takes one") 
     const std::string destination = scratch / "out";
     const auto refused = [&](gnv_status status, int32_t device) {
         CAPTURE(gnv_last_error(engine.get()));
-        CHECK(error_has(engine.get(), device < 0 ? "there is no device -1" : "CUDA device"));
+        CHECK(error_has(engine.get(), device < 0 ? "device -1 does not exist" : "CUDA device"));
         return device < 0 ? status == GNV_INVALID_ARGUMENT : status == GNV_NOT_FOUND || status == GNV_UNSUPPORTED;
     };
     for (const int32_t device : {-1, count}) {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "codec/nvfp4.h"
-#include "exec/executor.h"
+#include "exec/prepared.h"
 
 #include <chrono>
 #include <cmath>
@@ -94,7 +94,8 @@ class OpRunner {
   public:
     explicit OpRunner(Backend & backend) : backend_(backend) {}
 
-    OpResult run(const OpCase & op, int repeats = 0) {
+    // `replayed`: results are those of a second run from the same states, which a device that records replays.
+    OpResult run(const OpCase & op, int repeats = 0, bool replayed = false) {
         exact.clear();
         Graph graph(Precision::bf16, backend_.activation_dtype());
         std::vector<ValueId> ids;
@@ -132,23 +133,31 @@ class OpRunner {
         const Node & node = graph.nodes().front();
         for (const ValueId output : node.outputs)
             if (output != no_value) graph.keep(output);
-        Executor executor(backend_);
-        Result<ArenaPlan> plan = executor.plan(graph, std::vector<bool>(graph.values().size(), false));
-        REQUIRE_MESSAGE(plan.ok(), plan.status().message());
-        const DeviceMemory arena = backend_.allocate(plan.value().bytes + 64).take();
-        Bindings bindings(graph);
+        Result<PreparedGraph> created = PreparedGraph::create(backend_, graph);
+        REQUIRE_MESSAGE(created.ok(), created.status().message());
+        PreparedGraph prepared = created.take();
+        const DeviceMemory arena = backend_.allocate(prepared.plan().bytes + 64).take();
+        prepared.bind_arena(arena.get());
         for (size_t i = 0; i < ids.size(); i++)
-            if (ids[i] != no_value) bindings.bind(ids[i], tensors[i]);
+            if (ids[i] != no_value) prepared.bind(ids[i], tensors[i]);
         const auto once = [&] {
-            const Status status = executor.run(graph, plan.value(), bindings, arena.get());
+            const Status status = prepared.run();
             REQUIRE_MESSAGE(status.ok(), status.message());
         };
         once();
+        if (replayed) {
+            for (size_t i = 0; i < ids.size(); i++)
+                if (ids[i] != no_value && is_state(op.inputs[i])) {
+                    const DeviceMemory before = upload(op.inputs[i], tensors[i].dtype);
+                    backend_.copy(tensors[i].data, before.get(), tensor_bytes(tensors[i].dtype, tensors[i].shape));
+                    REQUIRE(backend_.synchronize().ok());
+                }
+            once();
+            CHECK(prepared.replays() == (backend_.can_record() ? 1 : 0));
+        }
         OpResult result;
         for (const ValueId output : node.outputs)
-            if (output != no_value)
-                result.tensors.push_back(
-                    download(Executor::tensor_of(graph, plan.value(), bindings, arena.get(), output)));
+            if (output != no_value) result.tensors.push_back(download(prepared.tensor_of(output)));
         for (size_t i = 0; i < ids.size(); i++)
             if (ids[i] != no_value && is_state(op.inputs[i])) result.tensors.push_back(download(tensors[i]));
         if (repeats > 0) {

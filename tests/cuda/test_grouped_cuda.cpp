@@ -15,7 +15,8 @@ struct Product {
 };
 
 // Four experts of each token, all slots in use so that all rows of the result are defined. Experts from `used` on get no rows.
-OpCase product_case(std::mt19937 & random, const Product & size, Row row, OpInput weight, bool quantized, int64_t used) {
+OpCase product_case(std::mt19937 & random, const Product & size, Row row, OpInput weight, bool quantized,
+                    int64_t used) {
     const int64_t chosen = 4, room = size.tokens * chosen;
     const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(used));
     const Order order = order_of(choices, 0, int(size.experts), size_t(room));

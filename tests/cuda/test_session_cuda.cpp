@@ -156,6 +156,29 @@ TEST_CASE("a text in pieces is the text at once, but for rounding; twice it is t
     }
 }
 
+// A session replays the launches of a token; one whose activations are tapped launches op by op.
+TEST_CASE("tokens that are replayed have the logits of tokens that are launched op by op") {
+    const Fixture f;
+    const std::vector<int32_t> ids = text_ids(60);
+    const auto logits_with = [&](bool tapped) {
+        const auto session = f.session({1, 128});
+        TextSession::Request request;
+        if (tapped) request.on_tap = [](const Tap &, const Tensor &) { return Status(); };
+        std::vector<float> logits;
+        for (int text = 0; text < 2; text++) {
+            session->reset();
+            for (const size_t count : {30, 1, 1, 1, 1, 10, 1, 1, 1}) {
+                const auto begin = ids.begin() + session->past();
+                const std::vector<float> some =
+                    logits_of(*session, {begin, begin + ptrdiff_t(count)}, count > 1, request);
+                logits.insert(logits.end(), some.begin(), some.end());
+            }
+        }
+        return logits;
+    };
+    CHECK(logits_with(false) == logits_with(true));
+}
+
 TEST_CASE("texts side by side have the bits that each has alone") {
     const Fixture f;
     const std::vector<int32_t> ids = text_ids(260);

@@ -202,11 +202,10 @@ TEST_CASE("shapes that the device cannot run") {
     Devices devices;
     const auto check_refused = [&](const Graph & graph, const std::string & reason) {
         REQUIRE_MESSAGE(graph.status().ok(), graph.status().message());
-        const std::vector<bool> bound(graph.values().size(), false);
-        const Result<ArenaPlan> plan = Executor(*devices.cuda).plan(graph, bound);
-        REQUIRE(!plan.ok());
-        CHECK(plan.status().code() == Code::unsupported);
-        CHECK(plan.status().message().find(reason) != std::string::npos);
+        const Result<PreparedGraph> prepared = PreparedGraph::create(*devices.cuda, graph);
+        REQUIRE(!prepared.ok());
+        CHECK(prepared.status().code() == Code::unsupported);
+        CHECK(prepared.status().message().find(reason) != std::string::npos);
     };
     {
         Graph graph(Precision::bf16, DType::bf16);

@@ -121,6 +121,25 @@ class DeferredDevice final : public Backend {
         });
         return {};
     }
+    bool records = false; // else graphs are launched op by op
+    int64_t refusals = 0; // of the next recordings, so many
+    int64_t recorded = 0; // so far
+    bool can_record() const override { return records; }
+    std::unique_ptr<Recording> record(const std::function<Status()> & launches) override {
+        Queued & queue = queues_[size_t(Queue::compute)];
+        const size_t before = queue.work.size();
+        const bool ok = launches().ok() && refusals-- <= 0;
+        auto recording = std::make_unique<DeferredRecording>();
+        recording->work.assign(queue.work.begin() + ptrdiff_t(before), queue.work.end());
+        queue.work.resize(before);
+        if (!ok) return nullptr;
+        recorded++;
+        return recording;
+    }
+    Status replay(const Recording & recording) override {
+        for (const auto & work : static_cast<const DeferredRecording &>(recording).work) push(Queue::compute, work);
+        return {};
+    }
     void nvfp4_absolute_maximum(std::span<const WeightMaximum>) override { GNV_CHECK(!"not used"); }
     void nvfp4_pack(std::span<const WeightToPack>) override { GNV_CHECK(!"not used"); }
 
@@ -129,6 +148,9 @@ class DeferredDevice final : public Backend {
     struct Queued {
         std::vector<std::function<Status()>> work;
         size_t done = 0;
+    };
+    struct DeferredRecording final : Recording {
+        std::vector<std::function<Status()>> work;
     };
     class DeferredFence final : public Fence { // nobody waits in another thread
       public:

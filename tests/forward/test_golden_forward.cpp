@@ -21,8 +21,7 @@ struct Fixture {
         REQUIRE_MESSAGE(opened.ok(), opened.status().message());
         return opened.take();
     }
-    std::vector<float> logits(TextSession & session, const std::vector<int32_t> & ids, bool all,
-                              Executor::OnTap on_tap = {}) {
+    std::vector<float> logits(TextSession & session, const std::vector<int32_t> & ids, bool all, OnTap on_tap = {}) {
         TextSequence sequence;
         sequence.ids = ids;
         Result<std::vector<float>> result = session.run(sequence, {all, std::move(on_tap)});

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "codec/nvfp4.h"
-#include "exec/executor.h"
+#include "exec/prepared.h"
 
 #include <cstring>
 #include <doctest/doctest.h>
@@ -45,14 +45,13 @@ struct GatheredTiles {
         if (keeps_first) graph.keep(gathered.front());
         graph.keep(gathered.back());
 
-        Executor executor(backend);
-        const ArenaPlan plan = executor.plan(graph, std::vector<bool>(graph.values().size(), false)).take();
+        PreparedGraph prepared = PreparedGraph::create(backend, graph).take();
+        const ArenaPlan & plan = prepared.plan();
         const auto place = [&](size_t i) { return plan.offsets[size_t(gathered[i])]; };
         for (size_t i = 1; i < gathered.size(); i++) {
             CHECK(place(i) == place(std::min<size_t>(gathered.size() - 1, keeps_first ? 1 : 0)));
             if (keeps_first) CHECK(place(i) != place(0));
         }
-        Bindings bindings(graph);
         std::vector<DeviceMemory> memory;
         const auto bind = [&](ValueId id, const void * data) {
             const uint64_t bytes = tensor_bytes(graph.value(id).dtype, graph.value(id).shape);
@@ -63,7 +62,7 @@ struct GatheredTiles {
             tensor.dtype = graph.value(id).dtype;
             tensor.shape = graph.value(id).shape;
             tensor.data = memory.back().get();
-            bindings.bind(id, tensor);
+            prepared.bind(id, tensor);
         };
         bind(indices, choices.data());
         for (size_t i = 0; i < tiles.size(); i++) {
@@ -71,9 +70,10 @@ struct GatheredTiles {
             bind(tiles[i], numbers.data());
         }
         const DeviceMemory arena = backend.allocate(plan.bytes).take();
-        const Status status = executor.run(graph, plan, bindings, arena.get());
+        prepared.bind_arena(arena.get());
+        const Status status = prepared.run();
         REQUIRE_MESSAGE(status.ok(), status.message());
-        return download(backend, Executor::tensor_of(graph, plan, bindings, arena.get(), gathered.back()));
+        return download(backend, prepared.tensor_of(gathered.back()));
     }
 
   private:
