@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/cuda": ["core", "exec"],
     "ggml-nvfp4/model": ["core", "formats", "graph"],
     "models": ["core", "formats", "model"],
-    "ggml-nvfp4/run": ["core", "codec", "formats", "exec", "model"],
+    "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
     "ggml-nvfp4/data/files": ["core", "formats"],
     "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],

@@ -86,6 +86,7 @@ class Graph {
     const std::vector<Tapped> & taps() const { return taps_; }
 
   private:
+    friend void fuse(Graph & graph); // graph/fuse.h
     ValueId add_value(Value value);
     Precision precision_;
     DType activation_;

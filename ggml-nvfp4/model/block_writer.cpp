@@ -28,11 +28,6 @@ void BlockWriter::observe(ValueId x, int32_t input, int32_t first_group, int32_t
 
 ValueId BlockWriter::activation(ValueId gate, ValueId up, const char * what, int32_t input, int32_t first_group,
                                 int32_t groups, ValueId offsets) {
-    const std::vector<const Statistic *> statistics = asked(input);
-    if (statistics.size() == 1) { // the maximum alone comes in the same pass
-        const ValueId maxima = total(Statistic::maximum, input, first_group, groups, 0);
-        return g_.add(SiluMulParams{groups}, {gate, up, maxima, offsets}, where(what));
-    }
     const ValueId a = g_.add(SiluMulParams{}, {gate, up, no_value, no_value}, where(what));
     observe(a, input, first_group, groups, offsets);
     return a;

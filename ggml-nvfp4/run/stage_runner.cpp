@@ -1,6 +1,7 @@
 #include "run/stage_runner.h"
 
 #include "codec/nvfp4.h"
+#include "graph/fuse.h"
 
 #include <algorithm>
 #include <cmath>
@@ -54,6 +55,7 @@ struct StageGraph {
         given = builder.fields;
         for (const Stage & stage : stages) variant.model->build(stage, builder);
         if (!graph.status().ok()) return;
+        fuse(graph);
         if (builder.logits != no_value) graph.keep(builder.logits);
     }
     StageGraph(const StageGraph &) = delete;

@@ -2,6 +2,7 @@
 // other memory, and replayed by a device that records (deferred_device.h).
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
+#include "graph/fuse.h"
 
 using namespace gnv;
 using namespace gnv::test;
@@ -161,4 +162,46 @@ TEST_CASE("a session that is replayed: the logits of one that is not") {
     recording.records = true;
     CHECK(logits_on(recording, *threads) == logits_on(plain, *threads));
     CHECK(recording.recorded > 0);
+}
+
+// SiLU(gate) * up and a statistic of it by two groups, on the CPU, with another node between unless `adjacent`.
+struct Activation {
+    std::vector<float> y, maxima;
+    size_t nodes;
+};
+static Activation observed_activation(bool fused, const Statistic & statistic, bool adjacent) {
+    const std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
+    const std::unique_ptr<Backend> cpu = open_cpu(*threads);
+    const Shape shape = {7, 96};
+    Graph graph(Precision::f32);
+    const ValueId gate = graph.input("gate", DType::f32, shape), up = graph.input("up", DType::f32, shape);
+    const ValueId total = graph.state("total", statistic.dtype, statistic.total_shape(2, 48));
+    const ValueId y = graph.add(SiluMulParams{}, {gate, up, no_value, no_value}, "y");
+    if (!adjacent) graph.add(AddParams{}, {gate, up}, "between");
+    graph.add(ObserveParams{&statistic, 2}, {y, total, no_value}, "observed");
+    graph.keep(y);
+    if (fused) fuse(graph);
+    PreparedGraph prepared = PreparedGraph::create(*cpu, graph).take();
+    std::vector<float> gates = values_of(shape.elements(), 3), ups = values_of(shape.elements(), 4);
+    std::vector<float> totals(size_t(tensor_bytes(statistic.dtype, graph.value(total).shape)) / sizeof(float), 0.0f);
+    const DeviceMemory arena = cpu->allocate(prepared.plan().bytes).take();
+    prepared.bind(gate, {DType::f32, shape, gates.data()});
+    prepared.bind(up, {DType::f32, shape, ups.data()});
+    prepared.bind(total, {statistic.dtype, graph.value(total).shape, totals.data()});
+    prepared.bind_arena(arena.get());
+    REQUIRE(prepared.run().ok());
+    const auto * const made = prepared.tensor_of(y).as<const float>();
+    return {{made, made + shape.elements()}, totals, graph.nodes().size()};
+}
+
+TEST_CASE("an activation that is observed next becomes one node with the same bits") {
+    for (const Statistic * statistic : {&Statistic::maximum, &Statistic::magnitudes})
+        for (const bool adjacent : {true, false}) {
+            const Activation plain = observed_activation(false, *statistic, adjacent);
+            const Activation fused = observed_activation(true, *statistic, adjacent);
+            CHECK(fused.y == plain.y);
+            CHECK(fused.maxima == plain.maxima);
+
+            CHECK(fused.nodes == plain.nodes - (adjacent && statistic == &Statistic::maximum ? 1 : 0));
+        }
 }
