@@ -28,7 +28,8 @@ struct Scratch {
 
 uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call, call.threads->size(), nullptr).bytes; }
 
-// The last rows of what was there and came in, for every segment. Row i becomes a row that is not before i.
+// Keeps the last rows of the old history and the new inputs, for every segment. Row i becomes a row that
+// is not before i.
 void store_history(const Scratch & scratch, const float * u, const int32_t * segments, int64_t count, float * history) {
     const int64_t kept = scratch.taps - 1, channels = scratch.channels;
     for (int64_t s = 0; s < count; s++, history += kept * channels) {

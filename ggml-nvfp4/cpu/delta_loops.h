@@ -1,5 +1,6 @@
-// The Gated DeltaNet: see cpu/delta_loops_table.h. Derivation of the chunked form: within a chunk let d[i, j] be the decay
-// from position j to i, e[i] that from before the chunk, and n[i] = beta (v - M^T k) what position i writes. Then
+// The Gated DeltaNet: see cpu/delta_loops_table.h. Derivation of the chunked form: within a chunk let d[i, j]
+// be the decay from position j to i, e[i] that from before the chunk, and n[i] = beta (v - M^T k) the value
+// that position i writes. Then
 //   n[i] = beta[i] (v[i] - e[i] M^T k[i]) - sum over j < i of beta[i] (k[i] . k[j]) d[i, j] n[j]
 //   o[i] = e[i] M^T q[i] + sum over j <= i of (q[i] . k[j]) d[i, j] n[j]
 //   M   <- e[last] M + sum over j of k[j] (d[last, j] n[j])^T
@@ -66,7 +67,7 @@ inline void delta_products(int64_t rows, int64_t head, const float * x, const fl
 inline void decay_products(const DeltaRows & in, float * __restrict decay, float * __restrict entry) {
     float sums[delta_chunk] = {}, total = 0;
     for (int64_t i = 0; i < in.rows; i++) {
-        const int64_t end = (i | 15) + 1; // whole vectors: nobody reads what lies right of i
+        const int64_t end = (i | 15) + 1; // whole vectors: columns right of i are never read
         const float g = in.g[i], beta = -in.beta[i];
         for (int64_t j = 0; j < end; j++) sums[j] += g;
         sums[i] = 0, total += g, entry[i] = total;
@@ -83,8 +84,8 @@ inline void decay_products(const DeltaRows & in, float * __restrict decay, float
     for (int64_t i = 0; i < in.rows; i++) entry[i] = exp32(entry[i]);
 }
 
-// c[i] += sum over j < i (or j <= i, with the diagonal) of a[i, j] b[j], in order, where b may be c. A row sees nothing of
-// those after it, be it NaN.
+// c[i] += sum over j < i (or j <= i, with the diagonal) of a[i, j] b[j], in order, where b may be c. A row sees nothing
+// of those after it, be it NaN.
 inline void add_lower(int64_t rows, int64_t n, bool diagonal, const float * a, const float * b, float * c) {
     constexpr int64_t block = 8;
     for (int64_t first = 0; first < rows; first += block) {

@@ -26,12 +26,12 @@ struct DeltaLoops {
     // beta = [r] sigmoid(b), g = decay * softplus(a + dt_bias); a and b of one head, `stride` apart.
     void (*gates)(int64_t rows, const float * a, const float * b, int64_t stride, float decay, float dt_bias, bool bf16,
                   float * beta, float * g);
-    // y = x / sqrt(sum x^2 + 1e-6), of queries / divisor, for each row [head]; rows of x are `stride` apart. [head, 64]:
-    // scratch for queries, for keys y once more.
+    // y = x / sqrt(sum x^2 + 1e-6), of queries / divisor, for each row [head]; rows of x are `stride` apart. [head,
+    // 64]: scratch for queries, for keys y once more.
     void (*normalize_queries)(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
                               float * scratch);
     void (*normalize_keys)(int64_t rows, int64_t head, const float * x, int64_t stride, float * y, float * transposed);
-    // Products of rows q or k [rows, head] with all k up to their own: [64, 64]; what lies further right means nothing.
+    // Products of rows q or k [rows, head] with all k up to their own: [64, 64]; columns further right are undefined.
     void (*products)(int64_t rows, int64_t head, const float * x, const float * k_transposed, float * out);
     void (*chunk)(const DeltaRows & rows);
     void (*recur)(const DeltaRows & rows); // position after position

@@ -1,6 +1,7 @@
-// Elementary functions in double, for what is rounded to F32 afterwards: angles of rope, gates of the Gated DeltaNet. Made
-// of +, -, * and / alone, so that every processor and compiler gives the same bits, and without branches, so that loops
-// over them are vectorized. Errors are a few units in the last place of a double (tests/ops/test_exact_math.cpp).
+// Elementary functions in double for values that are rounded to F32 afterwards: angles of rope, gates of the Gated
+// DeltaNet. Made of +, -, * and / alone, so that every processor and compiler gives the same bits, and without
+// branches, so that loops over them are vectorized. Errors are a few units in the last place of a double
+// (tests/ops/test_exact_math.cpp).
 //
 // Every function is local to the file that includes this: the loops of cpu/loops.h do, each for its instruction set.
 #pragma once
@@ -48,7 +49,7 @@ inline double exp(double x) {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    // |n| <= 1023, and p > 1 where n is lowest: one factor is enough but for n = 1023, which 709 stays below
+    // |n| <= 1023, and p > 1 where n is lowest: one factor is enough up to x = 709, where n < 1023
     const uint64_t scale = (bits_of_double(shifted) - bits_of_double(shifter) + 1023) << 52;
     const double result = p * double_of(scale);
     const double low = x < -708.0 ? 0.0 : result;
@@ -78,7 +79,7 @@ inline double log(double x) {
     return n * 0x1.62e42feep-1 + (series + n * 0x1.a39ef35793c76p-33);
 }
 
-// log(1 + x), x >= 0: what rounding 1 + x lost is put back.
+// log(1 + x), x >= 0, with a correction for the rounding error of 1 + x.
 inline double log1p(double x) {
     const double sum = 1.0 + x;
     return log(sum) + (x - (sum - 1.0)) / sum;

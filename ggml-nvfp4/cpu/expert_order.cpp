@@ -1,4 +1,5 @@
-// A counting sort, on the calling thread: a few nanoseconds for each choice, beside the products that each choice costs.
+// A counting sort, on the calling thread: a few nanoseconds for each choice, beside the products that
+// each choice costs.
 #include "cpu/row_kernels.h"
 
 namespace gnv::cpu {

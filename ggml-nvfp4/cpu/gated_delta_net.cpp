@@ -1,5 +1,5 @@
-// gated_delta_net: see graph/ops.h. A task is a segment and the value heads of one key head, which share the products of
-// its keys; 64 positions at a time.
+// gated_delta_net: see graph/ops.h. A task is a segment and the value heads of one key head, which share the products
+// of its keys; 64 positions at a time.
 #include "cpu/exact_math.h"
 #include "cpu/loops.h"
 #include "cpu/mixer_kernels.h"

@@ -13,7 +13,7 @@ namespace {
 // packed, then its rows in blocks of block_panels panels; sums of earlier stretches wait in the result itself.
 constexpr int64_t tile_rows = 1008, tile_columns = 512;
 constexpr int64_t block_panels = 16;
-constexpr int64_t tasks_per_thread = 4; // wanted, to balance the load
+constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -70,8 +70,8 @@ class TileRun {
 
     void run(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
         const bool few_rows = row_end - row <= kernels_.panel_rows;
-        // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only so many
-        // rows of a weight at a time.
+        // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only
+        // so many rows of a weight at a time.
         const int64_t group = few_rows ? 2 * gemm_max_panel_columns : tile_columns;
         const int64_t largest_depth = few_rows ? gemm_depth / 4 : gemm_depth;
         for (; column < column_end; column += group)
@@ -142,7 +142,7 @@ class TileRun {
         } while (k < problem_.k);
     }
 
-    // Adds the product of what is packed to the result.
+    // Adds the product of the packed panels to the result.
     void multiply(int64_t row, int64_t row_end, int64_t column, int64_t column_end, int64_t depth, bool first) const {
         const int64_t width = kernels_.panel_columns, full_panels = (column_end - column) / width;
         const int64_t panel_stride = depth * width;
@@ -212,7 +212,7 @@ struct Run {
         return total;
     }
 
-    // Smaller tiles until there are enough for all threads, or they would pack more than they multiply.
+    // Smaller tiles until all threads have work, or packing would cost more than the products.
     void balance(int threads) {
         if (threads == 1) return;
         const int64_t smallest_rows = 8 * kernels.panel_rows, smallest_columns = 4 * kernels.panel_columns;

@@ -1,6 +1,6 @@
 // Matrix products at full speed on the CPU. Every result is one chain of fused multiply-adds over k in ascending order,
-// starting from zero: its bits depend on its row of `a` and its row of the weight alone, not on m, n, threads, blocking or
-// the vector width of the processor.
+// starting from zero: its bits depend on its row of `a` and its row of the weight alone, not on m, n, threads, blocking
+// or the vector width of the processor.
 #pragma once
 
 #include "core/tensor.h"
@@ -19,17 +19,17 @@ struct GemmProblem {
     int64_t a_stride = 0;
     const int32_t * a_rows = nullptr; // row(i) = a_rows[i] / a_divisor; null: row(i) = i
     int32_t a_divisor = 1;
-    // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales. BF16 and NVFP4 are widened while panels are packed; NVFP4 as
-    // value * block scale / global scale in F32 (one rounding for the quotient scale / global, one for the product), or,
-    // with input_scale, as value * block scale.
+    // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales. BF16 and NVFP4 are widened while panels are packed; NVFP4
+    // as value * block scale / global scale in F32 (one rounding for the quotient scale / global, one for the product),
+    // or, with input_scale, as value * block scale.
     Tensor weight;
     const float * input_scale = nullptr; // see LinearParams in graph/ops.h; null: `a` is taken as it is
     float * c = nullptr;                 // row i starts at c + i * c_stride
     int64_t c_stride = 0;
-    Precision precision = Precision::f32; // bf16: results are rounded to BF16 (`a` is what the caller made it)
+    Precision precision = Precision::f32; // bf16: results are rounded to BF16; `a` is used as it is
 };
 
-// Scratch memory that gemm() wants, for problems up to this k. Aligned to 64 it is fast; it must be to a float.
+// Scratch memory of gemm() for problems up to this k. It must be aligned to a float; 64 bytes are fast.
 uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
 
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.

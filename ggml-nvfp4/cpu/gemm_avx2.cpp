@@ -45,7 +45,7 @@ inline __m256i load_part(const void * from, int64_t bytes) {
     return load(padded);
 }
 
-// `bytes` <= 32 of each of 8 rows as 8 vectors, transposed; rows from `count` on and what is beyond are zeros.
+// `bytes` <= 32 of each of 8 rows as 8 vectors, transposed; rows from `count` on and bytes beyond are zeros.
 inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
                             __m256i (&vectors)[8]) {
     if (count >= lanes && bytes == 32) {
@@ -142,7 +142,7 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
         for (int row = 0; row < lanes; row++)
             values[row] = row < count ? load_part(rows[row] + i, columns * 4) : _mm256_setzero_si256();
         transpose(values);
-        // Each store is as wide as a vector; the next one overwrites what was too much.
+        // Each store is as wide as a vector; the next one overwrites the excess.
         for (int j = 0; j < columns; j++) store(panel + (i + j) * count, values[j]);
     }
 }

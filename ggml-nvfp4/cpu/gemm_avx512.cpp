@@ -39,7 +39,7 @@ inline void transpose(__m512i (&rows)[16]) {
     }
 }
 
-// `bytes` <= 64 of each of 16 rows as 16 vectors, transposed; rows from `count` on and what is beyond are zeros.
+// `bytes` <= 64 of each of 16 rows as 16 vectors, transposed; rows from `count` on and bytes beyond are zeros.
 inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
                             __m512i (&vectors)[16]) {
     if (count >= lanes && bytes == 64) {
@@ -137,7 +137,7 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
         for (int row = 0; row < 16; row++)
             values[row] = row < count ? _mm512_maskz_loadu_epi32(mask, rows[row] + i) : _mm512_setzero_si512();
         transpose(values);
-        // Each store is as wide as a vector; the next one overwrites what was too much.
+        // Each store is as wide as a vector; the next one overwrites the excess.
         for (int j = 0; j < columns; j++) _mm512_storeu_si512(panel + (i + j) * count, values[j]);
     }
 }

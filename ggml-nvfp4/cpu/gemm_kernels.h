@@ -1,11 +1,12 @@
 // The inner loops of cpu/gemm.h, one table for each instruction set.
 //
-// A panel of the weight holds `panel_columns` rows of it, widened to F32 and transposed: value [k, panel_columns]. A panel of
-// `a` holds up to `panel_rows` rows: value [k, rows]. Every variant computes the same chain of fused multiply-adds for an
-// element of the result, so their bits are equal.
+// A panel of the weight holds `panel_columns` rows of it, widened to F32 and transposed: value [k, panel_columns]. A
+// panel of `a` holds up to `panel_rows` rows: value [k, rows]. Every variant computes the same chain of fused
+// multiply-adds for an element of the result, so their bits are equal.
 //
 // The files behind the vector variants are compiled for processors that the rest of the library does not ask for: they
-// include this header, cpu/gemm_loops.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline function with other files.
+// include this header, cpu/gemm_loops.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline
+// function with other files.
 #pragma once
 
 #include <cstdint>
@@ -40,10 +41,11 @@ struct GemmKernels {
     // Replaces x [k], k divisible by 16, by its W4A4 codes * scales: see LinearParams in graph/ops.h.
     void (*quantize_row)(const float * x, int64_t k, float input_scale, float * out);
 
-    // c [rows, panels * panel_columns] = (first ? 0 : c) + a * panels; b: `panels` panels, one every panel_stride floats.
+    // c [rows, panels * panel_columns] = (first ? 0 : c) + a * panels; b: `panels` panels, one every
+    // panel_stride floats.
     void (*multiply)(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k,
                      bool first, float * c, int64_t c_stride);
-    // c[i] = c[i] / divisor, if that is not 1, then rounded to BF16 if wanted.
+    // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
 };
 

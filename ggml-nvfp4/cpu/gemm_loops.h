@@ -1,5 +1,5 @@
-// Loops that the variants of cpu/gemm_kernels.h have in common, compiled for each of them: all functions are static, so that
-// no copy of one is shared between files of different instruction sets.
+// Loops that the variants of cpu/gemm_kernels.h have in common, compiled for each of them: all functions are static, so
+// that no copy of one is shared between files of different instruction sets.
 #pragma once
 
 #include <cstdint>

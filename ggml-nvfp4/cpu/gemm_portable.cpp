@@ -9,7 +9,7 @@ namespace {
 
 constexpr int panel_rows = 4, panel_columns = 16;
 
-// panel[k, row] = value(row, k) for the rows there are, zeros for the others
+// panel[k, row] = value(row, k) for rows < count, zeros for the others
 template <class Value>
 void pack(int rows, int64_t k, float * panel, const Value & value) {
     for (int64_t i = 0; i < k; i++)

@@ -1,4 +1,4 @@
-// What linear and grouped_linear share on the CPU.
+// Shared code of linear and grouped_linear on the CPU.
 #pragma once
 
 #include "cpu/kernels.h"

@@ -10,8 +10,8 @@ struct LogitSummary {
     double sum = 0;  // of exp(logit - maximum); NaN when a logit is NaN or +Inf
 };
 
-// What the comparison of two predictions needs of a row of logits. In double; sums run in 16 partial sums (column c goes to
-// c mod 16), added pairwise: i with i + 8, + 4, + 2, + 1.
+// Sums over a row of logits for the comparison of two predictions. In double; sums run in 16 partial sums (column c
+// goes to c mod 16), added pairwise: i with i + 8, + 4, + 2, + 1.
 struct LogitLoops {
     // exponentials [count]: exp(x - maximum)
     void (*summarize)(const float * x, int64_t count, double * exponentials, LogitSummary * summary);

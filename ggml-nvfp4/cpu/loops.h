@@ -1,10 +1,10 @@
 // The inner loops of the CPU's ops, compiled once for each instruction set and chosen at run time.
 //
-// Each group below is implemented by one header, cpu/<group>_loops.h, that cpu/loops_{portable,avx2,avx512}.cpp include with
-// different compiler flags inside a namespace of their own. All variants give the same bits: the loops use IEEE operations
-// and explicit fused multiply-adds (cpu/math_loops.h) in an order that is written out; compilers vectorize what is
-// independent and never reorder a sum. No function of another header that a linker could share between variants may be used
-// there: C headers only.
+// Each group below is implemented by one header, cpu/<group>_loops.h, that cpu/loops_{portable,avx2,avx512}.cpp include
+// with different compiler flags inside a namespace of their own. All variants give the same bits: the loops use IEEE
+// operations and explicit fused multiply-adds (cpu/math_loops.h) in an order that is written out; compilers vectorize
+// what is independent and never reorder a sum. No function of another header that a linker could share between variants
+// may be used there: C headers only.
 #pragma once
 
 #include "cpu/delta_loops_table.h"

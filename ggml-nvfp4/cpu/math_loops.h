@@ -34,7 +34,8 @@ inline float round_bf16(float value) {
 
 inline float round_if(bool bf16, float value) { return bf16 ? round_bf16(value) : value; }
 
-// e^x within 1.1 units in the last place; 0 where the result would be below 2^-126, Inf where it overflows, NaN for NaN.
+// e^x within 1.1 units in the last place; 0 where the result would be below 2^-126, Inf where it
+// overflows, NaN for NaN.
 inline float exp32(float x) {
     // x = n ln 2 + r, |r| <= ln 2 / 2; adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
     const float shifter = 12582912.0f;
@@ -63,8 +64,8 @@ inline float exp32(float x) {
 
 inline float sigmoid32(float x) { return 1.0f / (1.0f + exp32(-x)); }
 
-// Sixteen sums that stay in registers, which GCC does with no array that a loop runs over. Functions take references: how
-// to pass vectors by value depends on the instruction set.
+// Sixteen sums that stay in registers, which GCC does with no array that a loop runs over. Functions take references:
+// how to pass vectors by value depends on the instruction set.
 #if defined(__AVX512F__)
 typedef __m512 LanesPart;
 inline void fma_part(const LanesPart & a, const LanesPart & b, LanesPart & sum) { sum = _mm512_fmadd_ps(a, b, sum); }

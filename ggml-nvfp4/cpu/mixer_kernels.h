@@ -1,4 +1,4 @@
-// What the CPU's token mixers (rope, attention, causal_conv, gated_delta_net) share.
+// Shared code of the token mixers (rope, attention, causal_conv, gated_delta_net) on the CPU.
 #pragma once
 
 #include "cpu/kernels.h"

@@ -75,8 +75,8 @@ inline void convolve_row(int64_t channels, int64_t taps, const float * const * r
     (bf16 ? convolve_channels<true> : convolve_channels<false>)(channels, taps, rows, weights, y);
 }
 
-// Scores become probabilities. A key's weight is for the columns of the rows that may see it; from the first row's keys on
-// these are the last columns.
+// Scores become probabilities. A key's weight is for the columns of the rows that may see it; from the first row's keys
+// on these are the last columns.
 inline void soften(const AttentionBlock & block, int64_t keys) {
     const int64_t columns = block.columns;
     float * __restrict maxima = block.maxima;

@@ -1,4 +1,4 @@
-// Small matrix products in the caches: what attention and the Gated DeltaNet are made of. Part of cpu/loops.h's variants.
+// Small matrix products in the caches, for attention and the Gated DeltaNet. Part of cpu/loops.h's variants.
 #pragma once
 
 namespace gnv::cpu::GNV_LOOPS_VARIANT {
@@ -74,8 +74,8 @@ inline void product_panel(const Products & p, int64_t m, int64_t j) {
     for (; i < m; i++) product_tile<1, columns>(p, i, j);
 }
 
-// At most product_depth rows of b: panels of few columns, each copied together where its rows lie far apart, since lines of
-// the cache at such distances push each other out.
+// At most product_depth rows of b: panels of few columns, each copied together where its rows lie far apart, since
+// lines of the cache at such distances push each other out.
 inline void product_slab(int64_t m, const Products & products) {
     constexpr int64_t far = 2 * product_columns, many = 16;
     float packed[product_depth * product_columns];
@@ -99,8 +99,8 @@ inline void product_slab(int64_t m, const Products & products) {
         for (int64_t i = 0; i < m; i++) product_row(p, i, j);
 }
 
-// c[i, j] = (c[i, j], or 0 when from_zero) + sum over s < k of a[i, s] b[s, j], i < m: one chain of fused multiply-adds in
-// ascending order of s. Rows of c are none of b's.
+// c[i, j] = (c[i, j], or 0 when from_zero) + sum over s < k of a[i, s] b[s, j], i < m: one chain of fused multiply-adds
+// in ascending order of s. Rows of c are none of b's.
 inline void add_products(int64_t m, const Products & products) {
     constexpr int64_t block = 64; // rows of c that stay near
     for (int64_t first = 0; first < m; first += block) {

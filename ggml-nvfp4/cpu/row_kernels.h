@@ -1,5 +1,5 @@
-// What kernels on rows, elements and lists of experts share: how they split work over threads. They split by rows, or by
-// columns where the order of rows matters, so that no result depends on the split.
+// Shared code of the CPU's kernels on rows, elements and lists of experts: the split of work over threads. They split
+// by rows, or by columns if the order of rows matters, so that no result depends on the split.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -10,7 +10,7 @@
 
 namespace gnv::cpu {
 
-// A task of about this many elements is worth a turn of another thread (some 10 us); fewer in all run where they are.
+// Elements of a task that is worth waking another thread (about 10 us); less work runs on the calling thread.
 constexpr int64_t elements_per_task = 32768;
 
 // body(first, last, thread) for blocks of [0, count), each of which costs about as much as `cost` elements.
@@ -34,7 +34,7 @@ inline const float * widened(const Tensor & tensor, float * buffer) {
     return buffer;
 }
 
-// Rows of groups, as observe has them: in each row columns of every group, or with offsets rows of one group each.
+// Rows of groups, as in observe: each row has columns of every group, or with offsets belongs to one group.
 struct GroupedRows {
     GroupedRows(const Tensor & tensor, const Tensor & row_offsets, int64_t group_count)
         : x(tensor.as<const float>()), offsets(row_offsets.as<const int32_t>()), groups(group_count),
@@ -51,8 +51,8 @@ struct GroupedRows {
     int64_t rows;            // to look at
 };
 
-// Statistic::maximum of observe, also for kernels that make the rows: make(first, last) is called for blocks of rows before
-// they are looked at; null makes none. Scratch memory: maxima_scratch_bytes.
+// Statistic::maximum of observe, also for kernels that compute the rows: make(first, last) is called for blocks of rows
+// before they are observed; null: the rows exist. Scratch memory: maxima_scratch_bytes.
 using MakeRows = std::function<void(int64_t first, int64_t last)>;
 Status observe_maxima(KernelCall & call, const GroupedRows & rows, float * maxima, const MakeRows & make);
 uint64_t maxima_scratch_bytes(int64_t groups, int threads);

@@ -110,8 +110,8 @@ void sigmoid_scale(const float * x, float gate, int64_t count, bool bf16, float 
 }
 
 void softmax(const float * x, int64_t count, float * y) {
-    // Lane by lane like the sum, which the compiler may not reorder. A NaN is never the larger one, and comes back in the
-    // sum.
+    // Lane by lane like the sum, which the compiler may not reorder. A NaN is never the larger one, and
+    // comes back in the sum.
     Lanes largest, value, partial = {};
     float lanes[16];
     fill(x[0], largest);

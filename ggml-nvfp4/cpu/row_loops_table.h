@@ -1,4 +1,4 @@
-// The loops of ops that treat rows one at a time or elements one by one: what each op computes is in graph/ops.h.
+// The loops of ops on rows and elements; graph/ops.h defines the ops.
 //
 // Pointers need no alignment. An output may be the very array of an input of as many elements. With `bf16` values are
 // rounded as Precision::bf16 asks.
@@ -23,15 +23,15 @@ struct RowLoops {
     void (*sigmoid_gate)(const float * x, const float * gate, int64_t count, bool bf16, float * y); // a gate for each
     void (*sigmoid_scale)(const float * x, float gate, int64_t count, bool bf16, float * y);        // one for all
 
-    // One row: chosen <= experts; probabilities [experts] is scratch. Every index is one of [0, experts), and none comes
-    // twice, whatever the logits are.
+    // One row: chosen <= experts; probabilities [experts] is scratch. Every index is one of [0, experts), and none
+    // comes twice, whatever the logits are.
     void (*router)(const float * logits, int64_t experts, int64_t chosen, bool bf16, float * probabilities,
                    float * weights, int32_t * indices);
     // One token: y = sum (zeros when null) + weights[0] * row 0 + ..., where row i starts at rows + indices[i] * width.
     void (*combine)(const float * sum, const float * rows, const int32_t * indices, const float * weights,
                     int64_t count, int64_t width, float * y);
 
-    // The largest bits of a magnitude, as an integer; above 0x7f7fffff when there is an Inf or a NaN.
+    // The largest bits of a magnitude, as an integer; above 0x7f7fffff with an Inf or a NaN.
     int32_t (*largest_magnitude)(const float * x, int64_t count);
     // Row after row onto total: the products a_i b_j of 16 columns each, total [16, 16] with rows total_stride apart.
     void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, float * total,

@@ -1,13 +1,14 @@
-// Causal attention in blocks of queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes (running
-// maximum and sum). Probabilities are rounded to BF16 before they are divided by their sum, not after.
+// Causal attention in blocks of queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes
+// (running maximum and sum). Probabilities are rounded to BF16 before they are divided by their sum, not after.
 //
-//   a block: 4 warps x 16 queries of one head; tiles of keys and values come through shared memory, the values while scores
-//   are computed, the next keys while values are summed
+//   a block: 4 warps x 16 queries of one head; tiles of keys and values come through shared memory, the values
+//   while scores are computed, the next keys while values are summed
 //
 // Tiles are counted from the first key of the text, so that a query's sums run in one order wherever its block begins.
 //
-// With a cache, keys and values before the segment come from the cache, those of the segment from the inputs. Segments of a
-// single position run the kernels of attention_decode.cuh: a segment's kernel does not depend on the other segments.
+// With a cache, keys and values before the segment come from the cache, those of the segment from the
+// inputs. Segments of a single position run the kernels of attention_decode.cuh: a segment's kernel does
+// not depend on the other segments.
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
@@ -29,7 +30,8 @@ struct Tiling {
     static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
 };
 
-// Copies rows [first, last) of one head to shared memory; rows from `count` on become zeros, others are left as they are.
+// Copies rows [first, last) of one head to shared memory; rows from `count` on become zeros, others are
+// left as they are.
 template <class T, int rows>
 __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0, int last = rows) {
     constexpr int pieces = T::head / 8, rows_at_once = threads / pieces;
@@ -138,8 +140,8 @@ __device__ void add_values(Softmax<T> & state, const float (&s)[T::keys / 8][4],
     }
 }
 
-// Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of queries before
-// each segment, and in all.
+// Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of
+// queries before each segment, and in all.
 template <class T, bool cached>
 __global__ void __launch_bounds__(threads)
     attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,

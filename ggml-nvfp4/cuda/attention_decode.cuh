@@ -1,8 +1,8 @@
-// Attention of one position against the cache of its text: generation runs it for every token. All products are in F32; the
-// time goes into reading the cache, so keys are cut into parts that blocks take side by side.
+// Attention of one position against the cache of its text: generation runs it for every token. All products are in F32;
+// the time goes into reading the cache, so keys are cut into parts that blocks take side by side.
 //
 //   keys    |--64--|--64--|--64--|-3-|       parts depend on the number of keys alone: the same bits in any batch
-//              each part: largest score, sum of exp, weighted sum of values, of up to 8 query heads that share a key head
+//              each part: largest score, sum of exp, weighted sum of values, of up to 8 query heads of a key head
 //   combine    the parts in order
 //
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu.

@@ -228,8 +228,8 @@ class CudaBackend final : public Backend {
         return copy_of(failure_);
     }
 
-    // Events that time single ops would become a part of the recording, and the library of products allocates memory when it
-    // is loaded, which a capture does not allow.
+    // Events that time single ops would become a part of the recording, and the library of products allocates memory
+    // when it is loaded, which a capture does not allow.
     bool can_record() const override { return failure_.ok() && !trace_ && gemm_; }
     std::unique_ptr<Recording> record(const std::function<Status()> & launches) override {
         const cudaStream_t queue = stream(Queue::compute);

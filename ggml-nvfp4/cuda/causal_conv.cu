@@ -105,7 +105,7 @@ Status run(KernelCall & call) {
 Status supports(const KernelCall & call) {
     const int64_t taps = call.inputs[1].shape.last();
     if (taps <= max_taps) return {};
-    return fail(Code::unsupported, taps, " taps; it takes at most ", max_taps);
+    return fail(Code::unsupported, taps, " taps are not supported on this device (at most ", max_taps, ")");
 }
 
 } // namespace

@@ -1,5 +1,5 @@
-// What all kernels of this folder share. Activations are BF16 in memory and F32 in registers; stores round to nearest even,
-// which is the [r] of graph/ops.h.
+// Shared code of all kernels of this folder. Activations are BF16 in memory and F32 in registers; stores round to
+// nearest even, which is the [r] of graph/ops.h.
 #pragma once
 
 #include "core/status.h"
@@ -19,7 +19,7 @@ inline constexpr unsigned all_lanes = 0xffffffff;
 
 class GemmLt;
 
-// One device's queue and what its kernels keep between launches.
+// One device's queue and the data that its kernels keep between launches.
 struct CudaContext : KernelContext {
     cudaStream_t stream = nullptr;
     GemmLt * gemm = nullptr;

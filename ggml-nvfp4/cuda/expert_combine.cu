@@ -58,7 +58,8 @@ uint64_t scratch_bytes(const KernelCall & call) { return uint64_t(call.inputs[4]
 Status supports(const KernelCall & call) {
     const int64_t chosen = call.inputs[4].shape[1];
     if (chosen <= most_chosen) return {};
-    return fail(Code::unsupported, chosen, " experts a token; it takes at most ", most_chosen);
+    return fail(Code::unsupported, chosen, " experts a token are not supported on this device (at most ", most_chosen,
+                ")");
 }
 
 } // namespace

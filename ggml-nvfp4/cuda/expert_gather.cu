@@ -1,4 +1,5 @@
-// A warp for each row that these experts have. Numbers are only moved: 16 bytes at a time where they divide a row, else two.
+// A warp for each row that these experts have. Numbers are only moved: 16 bytes at a time where they
+// divide a row, else two.
 #include "cuda/kernels.cuh"
 #include "cuda/tiles.cuh"
 
@@ -38,7 +39,7 @@ Status run(KernelCall & call) {
     if (rows == 0) return {};
     if (into.exists() && into.data != y.data) // in another place: all of it, and the rows of these experts over it
         (void)cudaMemcpyAsync(y.data, into.data, size_t(rows * row_bytes), cudaMemcpyDeviceToDevice, context.stream);
-    // How many rows these experts have, the device knows: blocks for as many as run at once, or as there can be.
+    // Only the device knows the number of rows: as many blocks as run at once, or as the rows can need.
     const unsigned most = unsigned(context.processors * blocks_per_processor);
     const unsigned blocks = std::min(blocks_for(rows, rows_at_once), most);
     if (row_bytes % int64_t(sizeof(uint4)) == 0) {

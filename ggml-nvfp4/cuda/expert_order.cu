@@ -15,7 +15,7 @@ constexpr int least_slots = 1024;  // of a chunk
 constexpr int most_experts = 8192; // at once: their counters fit into shared memory
 constexpr int most_counts = 65536; // chunks x experts, unless one chunk has more
 constexpr int count_threads = 256;
-constexpr int begin_threads = 1024; // so that there are as many warps as lanes
+constexpr int begin_threads = 1024; // as many warps as lanes
 constexpr int begin_values = 8;     // of a thread, at a time
 constexpr int slots_ahead = 8;      // loads of a lane that are under way together
 
@@ -60,8 +60,8 @@ __device__ int32_t sum_up_to(int32_t value) {
     return value;
 }
 
-// counts become the places where they begin, offsets [experts + 1] those of the experts. `continues`: offsets[0] is there,
-// of the experts before these.
+// Replaces counts by the places where they begin, and sets offsets [experts + 1] to those of the experts. `continues`:
+// offsets[0] is given, by the experts before these.
 __global__ void __launch_bounds__(begin_threads)
     begin_kernel(int32_t * counts, int experts, int chunks, bool continues, int32_t * offsets) {
     static_assert(begin_threads == warp_size * warp_size);
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(warp_size) write_kernel(Choices choices, const
 #pragma unroll
         for (int i = 0; i < slots_ahead; i++) {
             const int expert = experts[i];
-            const unsigned same = __match_any_sync(all_lanes, expert); // lanes whose slots chose it, too
+            const unsigned same = __match_any_sync(all_lanes, expert); // lanes whose slots chose the same expert
             const int before = __popc(same & ((1u << lane) - 1));
             int32_t place = 0;
             if (expert >= 0) {

@@ -1,6 +1,6 @@
-// The recurrent form in F32: columns of the state are independent of each other, so a few threads hold one column each part
-// in registers and walk through the text; no value passes between blocks. Blocks of 32 columns fill the device even for one
-// text. Segments of more than one position take the chunked form where there is one.
+// The recurrent form in F32: columns of the state are independent of each other, so a few threads hold one column each
+// part in registers and walk through the text; no value passes between blocks. Blocks of 32 columns fill the device
+// even for one text. Segments of more than one position take the chunked form if the head size has one.
 #include "cuda/gated_delta_net.cuh"
 #include "cuda/kernels.cuh"
 
@@ -177,7 +177,7 @@ uint64_t scratch_bytes(const KernelCall & call) {
 Status supports(const KernelCall & call) {
     const int64_t head = call.as<GatedDeltaNetParams>().key_head;
     if (head == 32 || head == 64 || head == 128) return {};
-    return fail(Code::unsupported, "key heads of ", head, " dims; they have 32, 64 or 128 there");
+    return fail(Code::unsupported, "key head size ", head, " is not supported on this device (32, 64, 128)");
 }
 
 } // namespace

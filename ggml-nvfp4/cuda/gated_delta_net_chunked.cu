@@ -1,16 +1,16 @@
-// The chunked form for heads of 128: 64 positions at once on tensor cores. With decays and n as in cpu/delta_loops.h, of a
-// chunk with the state M from before it
-//   R = beta (v - e M^T k)          the new values, were there only M
+// The chunked form for heads of 128: 64 positions at once on tensor cores. With decays and n as in cpu/delta_loops.h,
+// of a chunk with the state M from before it
+//   R = beta (v - e M^T k)          the new values, as if M were the only state
 //   N = T R                         T = (I + A)^-1, A[i, j] = beta[i] (k[i] . k[j]) d[i, j] for j < i
 //   o = e M^T q + P N               P[i, j] = (q[i] . k[j]) d[i, j] for j <= i
 //   M <- e[last] M + sum over j of k[j] (d[last, j] N[j])^T
-// T and P do not depend on M: one kernel makes them for all chunks at once, another walks through each segment's chunks. In
-// that one a warp holds 16 columns of M and shares nothing with others: all it computes is transposed, [16 columns, ..], so
-// that what a product gives is the left operand of the next one without leaving the registers.
+// T and P do not depend on M: one kernel makes them for all chunks at once, another walks through each segment's
+// chunks. In that one a warp holds 16 columns of M and shares nothing with others: all it computes is transposed, [16
+// columns, ..], so that the result of a product is the left operand of the next one without leaving the registers.
 //
-// Precision: q, k and v go in as they are, in BF16, and are made to length one by factors behind the products. M, R, N, T and
-// P are F32 numbers in two BF16 parts. T is solved for in F32. Only differences of sums of gates go through exp; the sums are
-// F64, kept as two F32 numbers, so that a gate of -1000 costs those after it nothing.
+// Precision: q, k and v go in as they are, in BF16, and are made to length one by factors behind the products. M, R, N,
+// T and P are F32 numbers in two BF16 parts. T is solved for in F32. Only differences of sums of gates go through exp;
+// the sums are F64, kept as two F32 numbers, so that a gate of -1000 costs those after it nothing.
 #include "cuda/gated_delta_net.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
@@ -28,8 +28,8 @@ constexpr int prepare_threads = blocks_across * warp_size;
 
 __host__ __device__ constexpr int block_at(int i, int j) { return i * (i + 1) / 2 + j; }
 
-// A lower triangular matrix [i, j] in 16 x 16 blocks, those above the diagonal left out: for each lane what it has of the right
-// operand [j, i] of a product, the BF16 part and the rest.
+// A lower triangular matrix [i, j] in 16 x 16 blocks, those above the diagonal left out: for each lane its part of the
+// right operand [j, i] of a product, the BF16 part and the rest.
 struct LowerMatrix {
     uint4 blocks[blocks_below][2][warp_size];
 };
@@ -41,7 +41,7 @@ struct PositionFactors {
     float write; // of N in the state: d[last] / |k|
 };
 
-// What a chunk of one value head is made of before its state is known.
+// The data of a chunk of one value head that do not depend on the state.
 struct ChunkPlan {
     LowerMatrix inverse, weights; // T, P
     PositionFactors factors[chunk];
@@ -61,7 +61,7 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
     }
 }
 
-// --- What does not depend on the state --------------------------------------------------------------------------------------
+// --- Before the state is known --------------------------------------------------------------------------------------
 
 // Sums of gates up to each position; high + low is the sum.
 struct Gates {
@@ -95,7 +95,7 @@ __device__ void sum_gates(const Delta & d, const DeltaTensors & tensors, int64_t
     }
 }
 
-// Columns of (I + A)^-1 from `begin` on, rows from there on too: a thread solves for one column, in F32.
+// Columns and rows of (I + A)^-1 from `begin` on: a thread solves for one column, in F32.
 template <int begin>
 __device__ void invert_columns(const float (*a)[square_stride], int column, LowerMatrix & out) {
     auto * const words = reinterpret_cast<uint32_t *>(&out);
@@ -224,10 +224,10 @@ __global__ void __launch_bounds__(prepare_threads)
     for (int i = threadIdx.x; i < int(sizeof(LowerMatrix) / 16); i += prepare_threads) to[i] = from[i];
 }
 
-// --- Through the chunks with the state --------------------------------------------------------------------------------------
+// --- Through the chunks with the state -------------------------------------------------------------------------------
 
-// sum += x m^T for the lower triangular m, both in parts: x[j] [16 columns, 16 positions], sum [16 columns, 64 positions].
-// Products of two rests are below what is kept.
+// sum += x m^T for the lower triangular m, both in parts: x[j] [16 columns, 16 positions], sum [16 columns, 64
+// positions]. Products of two rests are below the precision of the sum.
 __device__ void add_lower(float (&sum)[2 * blocks_across][4], int j, const uint32_t (&high)[4],
                           const uint32_t (&low)[4], const LowerMatrix & m) {
     const int lane = threadIdx.x % warp_size;
@@ -251,8 +251,8 @@ struct Stage {
     ChunkPlan plan;
 };
 
-// A block has one value head of one segment, or some columns of it. With two stages the next chunk comes in while one is
-// computed.
+// A block has one value head of one segment, or some columns of it. With two stages the next chunk comes
+// in while one is computed.
 template <int warps>
 __global__ void __launch_bounds__(warps * warp_size, 1)
     walk_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, const ChunkPlan * plans, int stages) {
@@ -349,7 +349,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
             }
             split_operand(news[2 * i], news[2 * i + 1], high[i], low[i]);
         }
-        // N, then what it adds to the outputs
+        // N, then its part of the outputs
 #pragma unroll
         for (int tile = 0; tile < 2 * blocks_across; tile++)
 #pragma unroll
@@ -429,8 +429,8 @@ Status walk(CudaContext & context, const Delta & d, const DeltaTensors & tensors
 
 uint64_t first_chunks_bytes(const Delta & d) { return aligned((uint64_t(d.segments) + 1) * sizeof(int32_t)); }
 
-// Of any segments that have so many positions together: each may leave its last chunk nearly empty, but has as many positions
-// as it takes to have a chunk.
+// Of any segments that have so many positions together: each may leave its last chunk nearly empty, but has as many
+// positions as it takes to have a chunk.
 int64_t most_chunks(const Delta & d) {
     const int64_t by_segments = (d.tokens + int64_t(chunk - 1) * d.segments) / chunk;
     return std::min(by_segments, d.tokens / std::min(d.shortest_chunked, chunk / 2));
@@ -451,7 +451,7 @@ Status run_chunked(CudaContext & context, const Delta & d, const DeltaTensors & 
     const dim3 grid(unsigned(most_chunks(d)), unsigned(d.value_heads));
     prepare_kernel<<<grid, prepare_threads, 0, context.stream>>>(d, tensors, first_chunks, plans);
     GNV_TRY(launched("gated_delta_net"));
-    // Fewer columns in a block where there are too few heads for all processors; a column's bits do not depend on it.
+    // Fewer columns in a block if heads are too few for all processors; a column's bits do not depend on it.
     const int64_t heads = int64_t(d.segments) * d.value_heads;
     return heads * 4 <= context.processors   ? walk<2>(context, d, tensors, first_chunks, plans)
            : heads * 2 <= context.processors ? walk<4>(context, d, tensors, first_chunks, plans)

@@ -183,7 +183,7 @@ Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const v
     const Product product(state.library, m, n, k, a_stride, d_stride, alpha != nullptr);
     if (product.status != CUBLAS_STATUS_SUCCESS) return state.failure(product.status, shape);
     static const float one = 1, zero = 0;
-    // With alpha on the device beta is there too: the zero behind it.
+    // Device pointer mode: beta is the 0 stored after alpha.
     const void * const beta = alpha ? static_cast<const void *>(alpha + 1) : &zero;
     const cublasStatus_t status =
         state.library.matmul(state.handle, product.desc, alpha ? alpha : &one, w, product.w, a, product.a, beta, d,

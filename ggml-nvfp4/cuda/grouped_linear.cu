@@ -1,5 +1,5 @@
-// All experts in one launch: a block finds its expert and its rows by the offsets, which only the device knows. Inputs of W4A4
-// are quantized before, into one block of memory; NVFP4 weights become BF16 on their way into shared memory.
+// All experts in one launch: a block finds its expert and its rows by the offsets, which only the device knows. Inputs
+// of W4A4 are quantized before, into one block of memory; NVFP4 weights become BF16 on their way into shared memory.
 #include "cuda/grouped_product.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"

@@ -1,10 +1,10 @@
-// Experts have few rows each, too few to fill a device one after another: here blocks of 128 x 128 of all of them run at once,
-// with mma.sync, and rows are gathered as they are loaded.
+// Experts have few rows each, too few to fill a device one after another: here blocks of 128 x 128 of all of them run
+// at once, with mma.sync, and rows are gathered as they are loaded.
 //
 //   a block: 4 warps x (64 rows x 64 columns); slices of 64 of k come through shared memory, three at a time
 //
-// BF16 weights are copied to shared memory asynchronously, two slices ahead. NVFP4 weights are read into registers before the
-// products of a slice and written to shared memory as BF16 after them, so that the products hide the reads.
+// BF16 weights are copied to shared memory asynchronously, two slices ahead. NVFP4 weights are read into registers
+// before the products of a slice and written to shared memory as BF16 after them, so that the products hide the reads.
 #include "cuda/grouped_product.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"

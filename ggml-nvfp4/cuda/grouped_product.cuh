@@ -5,9 +5,9 @@
 
 namespace gnv::cuda {
 
-// out[j] = factor(g) * sum over i of x[row(j), i] * w[g, n, i] for offsets[g] <= j < offsets[g + 1]: operands in BF16, sums in
-// F32. row(j) is rows[j], or j without rows. x [.., k], w [groups, n, k], out [slots, n]; 8 divides k. A row's bits depend on
-// nothing but that row.
+// out[j] = factor(g) * sum over i of x[row(j), i] * w[g, n, i] for offsets[g] <= j < offsets[g + 1]: operands in BF16,
+// sums in F32. row(j) is rows[j], or j without rows. x [.., k], w [groups, n, k], out [slots, n]; 8 divides k. A row's
+// bits depend on nothing but that row.
 struct GroupedProduct {
     const bf16 * x;
     const int32_t *rows, *offsets;

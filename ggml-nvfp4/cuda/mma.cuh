@@ -1,8 +1,9 @@
-// Products on tensor cores: BF16 operands, F32 sums, for one warp at a time. An F32 operand is split into two BF16 parts,
-// which keep 16 of its 24 bits.
+// Products on tensor cores: BF16 operands, F32 sums, for one warp at a time. An F32 operand is split into two BF16
+// parts, which keep 16 of its 24 bits.
 //
 // Layout, with lane = 4 * row + pair / 2: of a 16 x 8 sum, c[0] and c[1] are row `row`, columns `pair` and `pair` + 1;
-// c[2] and c[3] are the same columns of row + 8. Two sums side by side, as pairs of BF16, are a left operand of 16 x 16.
+// c[2] and c[3] are the same columns of row + 8. Two sums side by side, as pairs of BF16, are a left
+// operand of 16 x 16.
 #pragma once
 
 #include "cuda/common.cuh"

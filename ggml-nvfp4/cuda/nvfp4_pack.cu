@@ -1,6 +1,6 @@
-// Both kernels move more bytes than they compute on: 16-byte loads, grid-stride loops, one thread per block of 16 weights.
-// Experts are small: a launch takes many weights, each of which gets its share of the device.
-// Every rounding is an explicit IEEE operation (__fdiv_rn and the like), which no compiler flag fuses or approximates.
+// Both kernels move more bytes than they compute on: 16-byte loads, grid-stride loops, one thread per block of 16
+// weights. Experts are small: a launch takes many weights, each of which gets its share of the device. Every rounding
+// is an explicit IEEE operation (__fdiv_rn and the like), which no compiler flag fuses or approximates.
 #include "core/status.h"
 #include "cuda/nvfp4_pack.cuh"
 
@@ -10,7 +10,7 @@ namespace gnv::cuda {
 
 static constexpr int threads_per_group = 256;
 
-// What a launch brings along: parameters of a kernel have room for 4 KB.
+// The weights of one launch: parameters of a kernel have room for 4 KB.
 template <class Weight>
 struct Batch {
     static constexpr int most = 96;
@@ -18,8 +18,8 @@ struct Batch {
 };
 static_assert(sizeof(Batch<WeightToPack>) <= 4000 && sizeof(Batch<WeightMaximum>) <= 4000);
 
-// Calls launch(batch, grid) for as many weights at a time as fit. Groups of threads: not more than `at_once`, what the device
-// runs at the same time, as far as there are that many for each weight; nor more than a weight has work for.
+// Calls launch(batch, grid) for as many weights at a time as fit. Groups of threads: not more than `at_once`, what the
+// device runs at the same time, as far as there are that many for each weight; nor more than a weight has work for.
 template <class Weight, class Launch>
 static cudaError_t launch_in_batches(std::span<const Weight> weights, int at_once, int64_t Weight::*threads,
                                      const Launch & launch) {
@@ -99,13 +99,14 @@ static __device__ float round_to_bf16(float x) {
     return __uint_as_float((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
 }
 
-// The E4M3 byte of a block. In the sum product + offset the processor rounds where E4M3 does, because the sum's last bit is
-// worth one step of E4M3 at the product.
+// The E4M3 byte of a block. In the sum product + offset the processor rounds where E4M3 does, because the sum's last
+// bit is worth one step of E4M3 at the product.
 //
-// amax / 6 is rounded twice, to F32 and to BF16. The product with F32's sixth, which is off by less than 2^-23 of itself,
-// comes to the same BF16 number: amax has 8 bits, so amax / 6 is a third of a number of 8 bits. When that is no whole number
-// of half BF16 steps, it is at least 1/6 of a step, 2^-11 of itself, away from where BF16 rounding turns; when it is, F32 has
-// that number, and the product, off by less than F32's half step, is rounded to it. (The tests try all.)
+// amax / 6 is rounded twice, to F32 and to BF16. The product with F32's sixth, which is off by less than 2^-23 of
+// itself, comes to the same BF16 number: amax has 8 bits, so amax / 6 is a third of a number of 8 bits. When that
+// is no whole number of half BF16 steps, it is at least 1/6 of a step, 2^-11 of itself, away from where BF16
+// rounding turns; when it is, F32 has that number, and the product, off by less than F32's half step, is rounded
+// to it. (The tests try all.)
 static __device__ uint32_t block_scale(float amax, float global) {
     const float scale = round_to_bf16(__fmul_rn(amax, 1.0f / 6.0f));
     const float product = fminf(__fmul_rn(global, scale), 448.0f);
@@ -116,16 +117,17 @@ static __device__ uint32_t block_scale(float amax, float global) {
     return sum == offset ? 0x20 : (exponent - (127 - 6 + 20)) * 8 + steps;
 }
 
-// A weight w has the code that counts the boundaries which x = w / (scale / global), rounded to F32, passes. That quotient
-// never falls when |w| grows, and there are 127 scales: so for each scale and boundary the smallest BF16 magnitude that passes
-// is found once, by dividing as the definition does, and each weight is then compared with those, two at a time, as integers.
-// The first boundary is that of the sign: a quotient of zero has none.
+// A weight w has the code that counts the boundaries which x = w / (scale / global), rounded to F32, passes. That
+// quotient never falls when |w| grows, and there are 127 scales: so for each scale and boundary the smallest BF16
+// magnitude that passes is found once, by dividing as the definition does, and each weight is then compared with those,
+// two at a time, as integers. The first boundary is that of the sign: a quotient of zero has none.
 static constexpr int boundaries = 8;
 static __constant__ const float boundary_of[boundaries] = {0.0f, 0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
 static constexpr int scale_codes = 127;
-static constexpr uint32_t infinite = 0x7f80; // what no finite magnitude passes
+static constexpr uint32_t infinite = 0x7f80; // above all finite magnitudes
 
-// What makes the top bit of each half of a word that holds two magnitudes, when added: 0x8000 minus the smallest that passes.
+// What makes the top bit of each half of a word that holds two magnitudes, when added: 0x8000 minus the
+// smallest that passes.
 struct Boundaries {
     uint4 sign_to_1_25[scale_codes + 1], from_1_75[scale_codes + 1]; // by scale byte
 };
@@ -136,8 +138,8 @@ static __device__ bool passes(uint32_t magnitude, float divisor, int boundary) {
     return boundary > 0 && boundary % 2 == 0 ? x >= boundary_of[boundary] : x > boundary_of[boundary];
 }
 
-// Two or three quotients suffice where the product of divisor and boundary, which is where the search starts, is not far off.
-// For the sign that is what is half the smallest number, 2^-150, times the divisor.
+// Two or three quotients suffice where the product of divisor and boundary, which is where the search starts, is not
+// far off. For the sign that is what is half the smallest number, 2^-150, times the divisor.
 static __device__ uint32_t smallest_that_passes(float divisor, int boundary) {
     const float guess =
         boundary == 0 ? __fmul_rn(__fmul_rn(divisor, 0x1p-75f), 0x1p-75f) : __fmul_rn(divisor, boundary_of[boundary]);
@@ -194,7 +196,7 @@ static __global__ void __launch_bounds__(threads_per_group)
     const int64_t blocks = weight.blocks;
     const float global = weight.global;
     if (int64_t(blockIdx.x) * blockDim.x >= blocks) return;
-    constexpr int at_once = 2; // blocks whose loads are under way together
+    constexpr int at_once = 2; // blocks that are loaded together
     __shared__ Boundaries table;
     find_boundaries(global, table);
     __syncthreads();

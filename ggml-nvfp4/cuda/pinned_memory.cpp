@@ -15,7 +15,7 @@ static constexpr size_t huge_page = 2 << 20;
 
 static size_t rounded_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
-// Private memory of the process that begins where a huge page may; null: there is none.
+// Private memory of the process that begins at the border of a huge page; null on failure.
 static uint8_t * map_memory(size_t bytes) {
     void * const mapped = mmap(nullptr, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) return nullptr;
@@ -43,15 +43,15 @@ static void make_pages(uint8_t * memory, size_t bytes, size_t page) {
 }
 
 void * PinnedBlocks::allocate(size_t bytes) {
-    // Pages that are not there would end the process, where the driver says no.
+    // Pages that the system cannot provide would end the process; the driver returns an error instead.
     if (bytes < least_bytes || bytes > available_memory()) return nullptr;
-    blocks_.reserve(blocks_.size() + 1); // so that nothing fails once there is a block
+    blocks_.reserve(blocks_.size() + 1); // so that nothing fails once the block exists
     const size_t page = size_t(sysconf(_SC_PAGESIZE)), mapped = rounded_up(bytes, page);
     uint8_t * const memory = map_memory(mapped);
     if (!memory) return nullptr;
     make_pages(memory, mapped, page);
     if (cudaHostRegister(memory, mapped, cudaHostRegisterDefault) != cudaSuccess) {
-        (void)cudaGetLastError(); // later calls shall not meet it
+        (void)cudaGetLastError(); // later calls must not see it
         (void)munmap(memory, mapped);
         return nullptr;
     }
@@ -63,7 +63,7 @@ bool PinnedBlocks::free(void * memory) {
     const auto block =
         std::find_if(blocks_.begin(), blocks_.end(), [&](const Block & known) { return known.memory == memory; });
     if (block == blocks_.end()) return false;
-    // Fails where a device has failed, whose driver lets go of it with everything else.
+    // Fails after a failure of the device; its driver then releases the memory with everything else.
     if (cudaHostUnregister(memory) != cudaSuccess) (void)cudaGetLastError();
     (void)munmap(memory, block->bytes);
     blocks_.erase(block);

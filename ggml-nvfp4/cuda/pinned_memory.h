@@ -1,5 +1,5 @@
-// Large blocks of pinned host memory. cudaHostAlloc makes, clears and pins pages one after another; here several threads make
-// them, large ones where the system has them, and they are pinned in one go.
+// Large blocks of pinned host memory. cudaHostAlloc makes, clears and pins pages one after another; here several
+// threads make them, large ones where the system has them, and they are pinned in one go.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,8 @@ namespace gnv::cuda {
 
 class PinnedBlocks {
   public:
-    // Aligned to pages, for the current device and all others. Null where the system or the driver refuses, for more than is
-    // free, and for a block too small to be worth it: cudaHostAlloc may still have one.
+    // Aligned to pages, for the current device and all others. Null where the system or the driver refuses, for more
+    // than is free, and for a block too small to be worth it: cudaHostAlloc may still have one.
     void * allocate(size_t bytes);
     // Whether this was one of these blocks; then it is gone. Nothing may be under way from or to it.
     bool free(void * memory);

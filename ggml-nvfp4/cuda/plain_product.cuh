@@ -1,5 +1,5 @@
-// Products that cuBLASLt and the tensor cores do not take: weights in F32, or rows that 8 does not divide. Each sum runs in
-// F32 in the order of the index, as the contract says, so that a result has the bits of the CPU's.
+// Products that cuBLASLt and the tensor cores do not take: weights in F32, or rows that 8 does not divide. Each sum
+// runs in F32 in the order of the index, as the contract says, so that a result has the bits of the CPU's.
 #pragma once
 
 #include "cuda/tiles.cuh"
@@ -7,9 +7,9 @@
 
 namespace gnv::cuda {
 
-// out[i, j] = factor * sum over k of a[row(i), k] * w[j, k], i < m. w [n, k]: all rows have one factor, 1 / input_scales[0].
-// w [groups, n, k]: rows offsets[g] <= i < offsets[g + 1] are the product with w[g], their factor is 1 / input_scales[g].
-// row(i) is rows[i], or i without rows. Without input scales the factor is 1.
+// out[i, j] = factor * sum over k of a[row(i), k] * w[j, k], i < m. w [n, k]: all rows have one factor, 1 /
+// input_scales[0]. w [groups, n, k]: rows offsets[g] <= i < offsets[g + 1] are the product with w[g], their factor is 1
+// / input_scales[g]. row(i) is rows[i], or i without rows. Without input scales the factor is 1.
 struct PlainProduct {
     int64_t m = 0;
     const bf16 * a = nullptr;

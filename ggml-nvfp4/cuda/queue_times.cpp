@@ -74,7 +74,7 @@ void QueueTimes::read(size_t spans) {
                 anchor_time_ = begin;
             }
         } else {
-            (void)cudaGetLastError(); // a queue that failed: whoever synchronizes says so
+            (void)cudaGetLastError(); // the queue failed: synchronize() reports it
         }
         first_ = (first_ + 1) % ring_.size();
         pending_--;

@@ -1,5 +1,5 @@
-// When the work of one queue began and ended, by events between its launches. Events are taken from a ring and read when the
-// queue is known to be past them: nothing waits for a measurement, but for room in the ring.
+// When the work of one queue began and ended, by events between its launches. Events are taken from a ring and read
+// when the queue is known to be past them: only a full ring waits for a measurement.
 #pragma once
 
 #include "core/trace.h"

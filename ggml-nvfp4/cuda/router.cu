@@ -71,8 +71,9 @@ Status run(KernelCall & call) {
 Status supports(const KernelCall & call) {
     const int64_t experts = call.inputs[0].shape[1], chosen = call.as<RouterParams>().experts_per_token;
     if (experts <= warp_size * most_each_lane && chosen <= warp_size) return {};
-    return fail(Code::unsupported, experts, " experts, ", chosen, " of them chosen; it takes at most ",
-                warp_size * most_each_lane, " and ", warp_size);
+    return fail(Code::unsupported, experts, " experts, ", chosen,
+                " of them chosen, are not supported on this device (at most ", warp_size * most_each_lane, " and ",
+                warp_size, ")");
 }
 
 } // namespace

@@ -27,9 +27,9 @@ __global__ void silu_mul_kernel(const bf16 * gate, const bf16 * up, bf16 * out, 
 
 constexpr int rows_per_warp = 8, warps_per_block = 8;
 
-// The same, with the largest magnitudes by group: of the columns of one group in each row, or with offsets of whole rows,
-// which say by where they are in which group they are. Magnitudes of floats are in the order of their bits, NaN and Inf above
-// all: integer maxima find them in any order.
+// The same, with the largest magnitudes by group: a group is some columns of all rows or, with offsets, a
+// stretch of rows. Magnitudes of floats are in the order of their bits, NaN and Inf above all: integer maxima
+// are the same in any order.
 template <bool with_offsets>
 __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
     observed_kernel(const bf16 * gate, const bf16 * up, bf16 * out, int * maxima, const int32_t * offsets, int groups,
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
     unsigned largest = 0; // of two halves of words
     const auto flush = [&] {
         const int most = int(__reduce_max_sync(all_lanes, max(largest & 0xffff, largest >> 16)) << 16);
-        // A larger one may come in between, but none goes away.
+        // Another block may store a larger one in between; maxima never shrink.
         if (lane == 0 && most > *reinterpret_cast<volatile int *>(maxima + group)) atomicMax(maxima + group, most);
         largest = 0;
     };

@@ -5,12 +5,12 @@
 
 namespace gnv::cuda {
 
-// first_tiles [count + 1]: the tiles of rows_per_tile rows before each stretch starts[s] <= row < starts[s + 1], and in all.
-// Stretches of fewer than `shortest` rows have none.
+// first_tiles [count + 1]: the tiles of rows_per_tile rows before each stretch starts[s] <= row < starts[s + 1], and in
+// all. Stretches of fewer than `shortest` rows have none.
 void count_tiles(cudaStream_t stream, const int32_t * starts, int count, int shortest, int rows_per_tile,
                  int32_t * first_tiles);
 
-// Which of `count` stretches `at` lies in: the last that begins there or before. starts[0] <= at.
+// The one of `count` stretches that holds `at`: the last that begins at or before it. starts[0] <= at.
 __device__ inline int stretch_of(const int32_t * starts, int count, int64_t at) {
     int low = 0, high = count - 1;
     while (low < high) {

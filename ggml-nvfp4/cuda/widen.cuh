@@ -1,5 +1,5 @@
-// NVFP4 operands of a BF16 product: value times block scale has at most six significant bits, so BF16 holds it exactly; the
-// global scales go into the factor of the product.
+// NVFP4 operands of a BF16 product: value times block scale has at most six significant bits, so BF16 holds it exactly;
+// the global scales go into the factor of the product.
 #pragma once
 
 #include "cuda/common.cuh"
@@ -15,8 +15,8 @@ __device__ inline __nv_bfloat162 scale_pair(uint8_t byte) {
     return __float2bfloat162_rn(float(scale));
 }
 
-// Eight codes of one block, the first in the lowest bits, as BF16: code value * block scale. The high and the low bytes of the
-// eight magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6 are looked up by the codes as byte selectors.
+// Eight codes of one block, the first in the lowest bits, as BF16: code value * block scale. The high and the low bytes
+// of the eight magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6 are looked up by the codes as byte selectors.
 __device__ inline uint4 widened(uint32_t codes, __nv_bfloat162 scale) {
     const auto pairs = [&](uint32_t four, uint32_t & first, uint32_t & second) {
         const uint32_t selector = four & 0x7777;

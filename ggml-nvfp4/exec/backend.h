@@ -1,5 +1,5 @@
-// The boundary between the library and devices: their list, their memory, their queues, and the ops that they run. All other
-// code uses this interface; cpu/ and cuda/ implement it, and cuda/ is the only folder that includes CUDA headers.
+// The boundary between the library and devices: their list, their memory, their queues, and the ops that they run. All
+// other code uses this interface; cpu/ and cuda/ implement it, and cuda/ is the only folder that includes CUDA headers.
 #pragma once
 
 #include "core/status.h"
@@ -52,8 +52,8 @@ struct HostMemoryDelete {
 };
 using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
 
-// A device has one queue for work and one for copies in each direction. The entries of one queue run in order; entries of
-// different queues are ordered by order() alone.
+// A device has one queue for work and one for copies in each direction. The entries of one queue run in order; entries
+// of different queues are ordered by order() alone.
 enum class Queue : uint8_t { compute, upload, download, count_ };
 
 // BF16 weights, aligned to 16 bytes, and the place of their largest magnitude.
@@ -63,8 +63,8 @@ struct WeightMaximum {
     uint32_t * largest = nullptr;
 };
 
-// Finite BF16 weights, row-major, aligned to 16 bytes, and where their codes (8 bytes for each block of 16, aligned to 8) and
-// block scales (a byte each) go. `global` is positive and finite.
+// Finite BF16 weights, row-major, aligned to 16 bytes, and where their codes (8 bytes for each block of 16, aligned to
+// 8) and block scales (a byte each) go. `global` is positive and finite.
 struct WeightToPack {
     const uint16_t * weights = nullptr;
     int64_t blocks = 0; // rows * columns / 16
@@ -85,8 +85,8 @@ class Recording {
     virtual ~Recording() = default;
 };
 
-// One device. After the first failure nothing more is queued, and synchronize() returns that failure. Belongs to one thread
-// at a time, fences aside.
+// One device. After the first failure nothing more is queued, and synchronize() returns that failure. Belongs to one
+// thread at a time, fences aside.
 class Backend {
   public:
     virtual ~Backend() = default;
@@ -111,8 +111,8 @@ class Backend {
 
     // --- Where time goes.
 
-    // Sets the receiver of the times of copies and spans, each once its end is known; null, the default: none. Waits for all
-    // queues. The trace must live until it is replaced.
+    // Sets the receiver of the times of copies and spans, each once its end is known; null, the default: none. Waits
+    // for all queues. The trace must live until it is replaced.
     virtual void set_trace(Trace *) {}
     virtual Trace * trace() const { return nullptr; }
     // Entries of the compute queue between the two calls are one span. Spans do not nest. Profilers see them as well.
@@ -127,7 +127,8 @@ class Backend {
     // Dtype of activations on this device: F32, or BF16 (Precision::bf16 only).
     virtual DType activation_dtype() const = 0;
     // Whether the device has a kernel for this call, by its parameters and shapes; its tensors have no data. If not,
-    // Code::unsupported and the limits of the kernel. Asked when a graph is planned, so that no run fails in the middle.
+    // Code::unsupported and the limits of the kernel. Asked when a graph is planned, so that no run
+    // fails in the middle.
     virtual Status supports(const KernelCall & call) const = 0;
     // Bytes of scratch memory that this call needs; its tensors have shapes and no data.
     virtual uint64_t scratch_bytes(const KernelCall & call) const = 0;
@@ -137,16 +138,16 @@ class Backend {
 
     // Whether record() may succeed now; a device whose work is traced op by op does not record.
     virtual bool can_record() const { return false; }
-    // Calls `launches`, which may only launch ops, and keeps what it launches instead of queueing it. Null if the device cannot
-    // record it; nothing is queued and nothing has failed then.
+    // Calls `launches`, which may only launch ops, and keeps what it launches instead of queueing it. Null if the
+    // device cannot record it; nothing is queued and nothing has failed then.
     virtual std::unique_ptr<Recording> record(const std::function<Status()> &) { return nullptr; }
     // Queues the recorded launches: the same bits as the launches themselves.
     virtual Status replay(const Recording &) { return Status(Code::internal, "this device does not record"); }
 
     // --- The codec, queued, on device memory. The same bits as on the CPU.
 
-    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80 or
-    // more tells of a NaN or Inf. Several may share one.
+    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80
+    // or more tells of a NaN or Inf. Several may share one.
     virtual void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) = 0;
     // Quantizes each; of one device's memory, the more at once the better. No results overlap.
     virtual void nvfp4_pack(std::span<const WeightToPack> weights) = 0;

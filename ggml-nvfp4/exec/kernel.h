@@ -1,5 +1,6 @@
-// How a kernel is called: one function for each op of graph/ops.h, on tensors in the memory of its device. Shapes, dtypes
-// and the presence of inputs were checked when the graph was built (graph/op_rules.cpp); kernels do not check them again.
+// How a kernel is called: one function for each op of graph/ops.h, on tensors in the memory of its device.
+// Shapes, dtypes and the presence of inputs were checked when the graph was built (graph/op_rules.cpp);
+// kernels do not check them again.
 #pragma once
 
 #include "core/status.h"
@@ -34,12 +35,13 @@ struct KernelEntry {
     Status (*run)(KernelCall & call) = nullptr;
     // Bytes of scratch memory that this call needs; its tensors have shapes and no data. Null: none.
     uint64_t (*scratch_bytes)(const KernelCall & call) = nullptr;
-    // Refuses calls that the contract allows and the kernel cannot run; tensors have shapes and no data. Null: runs all.
+    // Refuses calls that the contract allows and the kernel cannot run; tensors have shapes and no data.
+    // Null: runs all.
     Status (*supports)(const KernelCall & call) = nullptr;
 };
 
-// For GNV_OPS, in a device's namespace: declarations of all entries; their addresses, in the order of Op. An op without an
-// entry is an error of the linker.
+// For GNV_OPS, in a device's namespace: declarations of all entries; their addresses, in the order of Op. An op without
+// an entry is an error of the linker.
 #define GNV_DECLARE_ENTRY(op, Params) extern const KernelEntry op##_entry;
 #define GNV_ENTRY_ADDRESS(op, Params) &op##_entry,
 

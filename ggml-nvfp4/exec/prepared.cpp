@@ -17,8 +17,8 @@ namespace gnv {
 
 namespace {
 
-// Under AddressSanitizer a node may touch only its own tensors and scratch memory: everything else of the arena is poisoned
-// while it runs. Does nothing without the sanitizer.
+// Under AddressSanitizer a node may touch only its own tensors and scratch memory: everything else of the arena is
+// poisoned while it runs. Does nothing without the sanitizer.
 class ArenaGuard {
   public:
     ArenaGuard([[maybe_unused]] void * arena, [[maybe_unused]] uint64_t bytes) {

@@ -1,6 +1,6 @@
-// A graph that runs again and again on one backend. Its arena is planned and its kernel calls are resolved once; between two
-// runs only the memory changes that its values are bound to. Where the backend records (Backend::record), a run that repeats
-// with the same memory is replayed. Nothing is allocated while a graph runs.
+// A graph that runs again and again on one backend. Its arena is planned and its kernel calls are resolved once;
+// between two runs only the memory changes that its values are bound to. Where the backend records (Backend::record), a
+// run that repeats with the same memory is replayed. Nothing is allocated while a graph runs.
 #pragma once
 
 #include "exec/backend.h"
@@ -21,8 +21,9 @@ using OnTap = std::function<Status(const Tap & tap, const Tensor & tensor)>;
 
 class PreparedGraph {
   public:
-    // Fails with the graph's own failure, and with the name of the first op that the backend cannot run. `bound`: activations
-    // that bind() will place, by value; empty: none. `graph` must stay where it is as long as this object lives.
+    // Fails with the graph's own failure, and with the name of the first op that the backend cannot run.
+    // `bound`: activations that bind() will place, by value; empty: none. `graph` must stay where it is as
+    // long as this object lives.
     static Result<PreparedGraph> create(Backend & backend, const Graph & graph, const std::vector<bool> & bound = {});
 
     const Graph & graph() const { return *graph_; }

@@ -19,7 +19,7 @@ struct Lifetime {
     uint64_t bytes = 0, offset = 0;
 };
 
-// The input in whose memory the node may make its output; no_value when there is none.
+// The input whose memory the node may use for its output, or no_value.
 ValueId input_in_place(const Graph & graph, const Node & node) {
     const int place = op_rule(op_of(node.params)).in_place;
     if (place < 0 || node.inputs[size_t(place)] == no_value) return no_value;
@@ -29,7 +29,7 @@ ValueId input_in_place(const Graph & graph, const Node & node) {
     return reads == 1 ? input : no_value;
 }
 
-// `holders` [values]: of a value that owns its memory the one whose memory that is; another one's where a node works in place.
+// `holders` [values]: the value whose memory each owner has: its own, or an earlier value's if a node works in place.
 std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool> & bound,
                                      std::vector<ValueId> & holders) {
     std::vector<Lifetime> of(graph.values().size());

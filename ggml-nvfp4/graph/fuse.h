@@ -1,5 +1,5 @@
-// Rewrites of a finished graph that save passes over memory and keep every bit. Model files write formulas; this file knows
-// the ops that two formulas share.
+// Rewrites of a finished graph that save passes over memory and keep every bit. Model files write formulas; this file
+// knows the ops that two formulas share.
 #pragma once
 
 #include "graph/graph.h"

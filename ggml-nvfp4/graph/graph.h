@@ -1,6 +1,6 @@
-// Graph: what to compute for one batch, as a list of ops on values. Shapes are numbers: a graph is built for a batch and
-// checked while it is built. The first op that does not fit leaves a failure in status(), by the names and shapes of its
-// inputs; what is added afterwards is ignored, so that a model file reads as the formulas do.
+// Graph: the computation for one batch, as a list of ops on values. Shapes are numbers: a graph is built for a batch
+// shape and checked while it is built. The first op that does not fit leaves a failure in status(), with the names and
+// shapes of its inputs; later additions are ignored, so that a model file needs no checks between its formulas.
 #pragma once
 
 #include "core/status.h"
@@ -26,7 +26,7 @@ struct Value {
     Kind kind = Kind::activation;
     DType dtype = DType::f32;
     Shape shape;
-    std::string name;  // for messages; activations are named after what the model calls them
+    std::string name;  // for messages; activations have the model's names
     bool keep = false; // an activation that stays readable until the end of the run
 };
 
@@ -35,11 +35,11 @@ struct Node {
     OpParams params;
     std::array<ValueId, max_inputs> inputs; // no_value behind the last
     std::array<ValueId, max_outputs> outputs;
-    const char * label = nullptr; // what reports of time call it; null: the op's name
+    const char * label = nullptr; // name in reports of time; null: the op's name
 };
 
-// The identity of an activation that a caller may want to see: a part of the model, a block in it and a place in the block.
-// What the numbers mean is the model's business (model/model_names.h).
+// The identity of an activation that a caller may see: a part of the model, a block in it and a place in the block. The
+// model defines the numbers (model/model_names.h).
 struct Tap {
     int32_t layer = -1; // -1: outside the blocks
     int32_t site = 0;
@@ -64,11 +64,11 @@ class Graph {
     // The same elements in another shape; an activation only.
     ValueId reshape(ValueId value, Shape shape);
 
-    // `text`, a literal, is what reports of time call the node that made `value`.
+    // `text`, a literal, is the name in reports of time of the node that made `value`.
     void label(ValueId value, const char * text);
     void keep(ValueId value) { values_[size_t(value)].keep = true; }
     void tap(ValueId value, Tap tap);
-    // Reports a failure of whoever builds the graph.
+    // Records a failure of the code that builds the graph.
     void refuse(Status status);
 
     const Status & status() const { return status_; }
@@ -77,7 +77,7 @@ class Graph {
     const std::vector<Value> & values() const { return values_; }
     const Value & value(ValueId id) const { return values_[size_t(id)]; }
     const std::vector<Node> & nodes() const { return nodes_; } // in the order in which they run
-    // Values that share memory with another one (reshape): the value that owns it.
+    // The value that owns the memory: `id` itself, or the source of a reshape.
     ValueId owner(ValueId id) const { return owners_[size_t(id)]; }
     struct Tapped {
         ValueId value;
@@ -97,7 +97,7 @@ class Graph {
     std::vector<Tapped> taps_;
 };
 
-// Work that a node does, for reports: floating-point operations, and bytes of its tensors.
+// A node's work, for reports: floating-point operations, and bytes of its tensors.
 double node_flops(const Graph & graph, const Node & node);
 double node_bytes(const Graph & graph, const Node & node);
 const char * op_name(Op op);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint32_t bit(int i) { return uint32_t(1) << i; }
 
-// --- What inputs may be -----------------------------------------------------------------------------------------------------
+// --- Checks of inputs ------------------------------------------------------------------------------------------------
 
 bool is(const Value & value, DType dtype, const Shape & shape) { return value.dtype == dtype && value.shape == shape; }
 bool is_f32(const Value & value) { return value.dtype == DType::f32 && value.shape.rank >= 1; }
@@ -40,7 +40,7 @@ Shape with_last(Shape shape, int64_t last) {
 
 double elements(const Value & value) { return double(value.shape.elements()); }
 
-// --- Rows -------------------------------------------------------------------------------------------------------------------
+// --- Rows ------------------------------------------------------------------------------------------------------------
 
 const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (in[0].dtype != DType::i32 || in[0].shape.rank != 1) return "ids must be i32 [T]";
@@ -99,7 +99,8 @@ const char * check_sigmoid_gate(const OpParams & params, const RuleInputs & in, 
     out[0].shape = in[0].shape;
     return nullptr;
 }
-double bytes_sigmoid_gate(const OpParams & params, const RuleInputs & in, double made) { // of g what is used
+double bytes_sigmoid_gate(const OpParams & params, const RuleInputs & in,
+                          double made) { // the columns of g that are used
     const int64_t width = in[0].shape.last();
     const bool one = in[1].shape.last() == std::get<SigmoidGateParams>(params).column + 1;
     return 2 * made + (one ? made / double(width) : made);
@@ -118,7 +119,7 @@ const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSp
 }
 constexpr OpRule rope_rule = {.inputs = 2, .check = check_rope};
 
-// --- Linear -----------------------------------------------------------------------------------------------------------------
+// --- Linear ----------------------------------------------------------------------------------------------------------
 
 const char * check_linear(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is_linear_weight(in[1], 2))
@@ -150,7 +151,7 @@ double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if eve
 constexpr OpRule grouped_linear_rule = {
     .inputs = 5, .optional = bit(4), .check = check_grouped_linear, .flops = flops_grouped_linear};
 
-// --- Token mixers -----------------------------------------------------------------------------------------------------------
+// --- Token mixers ----------------------------------------------------------------------------------------------------
 
 const char * check_attention(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const int64_t head = std::get<AttentionParams>(params).head;
@@ -218,7 +219,7 @@ double flops_gated_delta_net(const OpParams & params, const RuleInputs & in) { /
 constexpr OpRule gated_delta_net_rule = {
     .inputs = 7, .optional = bit(6), .states = bit(6), .check = check_gated_delta_net, .flops = flops_gated_delta_net};
 
-// --- Experts ----------------------------------------------------------------------------------------------------------------
+// --- Experts ---------------------------------------------------------------------------------------------------------
 
 const char * check_router(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const int64_t chosen = std::get<RouterParams>(params).experts_per_token;
@@ -280,7 +281,7 @@ const char * check_expert_combine(const OpParams &, const RuleInputs & in, Outpu
 }
 constexpr OpRule expert_combine_rule = {.inputs = 5, .optional = bit(0), .check = check_expert_combine};
 
-// --- Statistics -------------------------------------------------------------------------------------------------------------
+// --- Statistics ------------------------------------------------------------------------------------------------------
 
 // Groups of columns of x, or of rows between offsets.
 const char * check_groups(const Value & x, int64_t groups, const Value * offsets) {
@@ -325,7 +326,7 @@ const char * check_count_experts(const OpParams &, const RuleInputs & in, Output
 constexpr OpRule count_experts_rule = {
     .inputs = 3, .optional = bit(1), .states = bit(2), .outputs = 0, .check = check_count_experts};
 
-// --- The table --------------------------------------------------------------------------------------------------------------
+// --- The table -------------------------------------------------------------------------------------------------------
 
 #define GNV_OP_RULE(op, Params) {#op, &op##_rule},
 constexpr struct {

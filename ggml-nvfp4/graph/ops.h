@@ -1,19 +1,20 @@
-// The list of ops, and what each computes: the contract that its kernels in cpu/ and cuda/ fulfil and its test proves.
+// The list of ops and their contracts: definitions that the kernels in cpu/ and cuda/ fulfil and tests prove.
 //
-// Shapes: T positions of a batch, R rows in general, H hidden size, S segments. A segment is an independent piece of text:
-// positions segments[s] <= t < segments[s + 1] of the batch; nothing flows from one to another. Activations are F32 on the
-// CPU (other devices may store them as BF16), weights are BF16, F32 or, for the linears, NVFP4.
+// Shapes: T positions of a batch, R rows in general, H hidden size, S segments. A segment is an independent piece of
+// text: positions segments[s] <= t < segments[s + 1] of the batch; nothing flows from one to another. Activations are
+// F32 on the CPU (other devices may store them as BF16), weights are BF16, F32 or, for the linears, NVFP4.
 //
-// Arithmetic: Precision::f32 computes everything in F32. Precision::bf16 rounds values to BF16 wherever [r] stands below,
-// which is where a BF16 run of the Transformers implementation rounds. A sum over an index runs in the order of the index,
-// one fused multiply-add after another, starting from zero, unless said otherwise: a row's result depends on nothing but
-// that row, whatever the batch, the number of threads and the processor.
+// Arithmetic: Precision::f32 computes everything in F32. Precision::bf16 rounds values to BF16 wherever [r] stands
+// below, which is where a BF16 run of the Transformers implementation rounds. A sum over an index runs in the order of
+// the index, one fused multiply-add after another, starting from zero, unless said otherwise: a row's result depends on
+// nothing but that row, whatever the batch, the number of threads and the processor.
 //
-// sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the result
-// would be below 2^-126.
+// sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the
+// result would be below 2^-126.
 //
-// "state" inputs are read and written in place. "optional" inputs may be absent (no_value). Outputs and inputs have separate
-// memory, with two exceptions: the output of add may be one of its inputs, that of expert_gather may be `into`.
+// "state" inputs are read and written in place. "optional" inputs may be absent (no_value). Outputs and
+// inputs have separate memory, with two exceptions: the output of add may be one of its inputs, that of
+// expert_gather may be `into`.
 #pragma once
 
 #include "core/tensor.h"
@@ -28,7 +29,7 @@ namespace gnv {
 
 enum class Precision : uint8_t { f32, bf16 };
 
-// --- Rows -----------------------------------------------------------------------------------------------------------------
+// --- Rows ------------------------------------------------------------------------------------------------------------
 
 // ids i32 [T], table [V, H] -> [T, H]: rows of the table. Ids must be in range: the batch's maker has checked them.
 struct EmbeddingParams {};
@@ -56,7 +57,7 @@ struct AddParams {};
 
 // gate, up of one shape -> the same: [r] ([r] gate * sigmoid(gate)) * up
 // With groups the op also observes its result: maxima f32 [G] (state) and optional offsets i32 [G + 1] are those of
-// ObserveParams with Statistic::maximum; NaN and Inf are treated as there. Without groups both are absent.
+// ObserveParams with Statistic::maximum; NaN and Inf are treated alike. Without groups both are absent.
 struct SiluMulParams {
     int64_t groups = 0; // G
 };
@@ -70,8 +71,8 @@ struct SigmoidGateParams {
 // x [T, heads * D], positions i32 [3, T] (time, height, width) -> the same. Of each head the dims i and i + rotary / 2,
 // i < rotary / 2, turn by the angle positions[axis(i)][t] * theta^(-2 i / rotary); axis(i) is 1 where i % 3 == 1 and
 // i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. As in the reference the frequency is
-// 1 / theta^(2 i / rotary) with both the power and the quotient rounded to F32, and the angle is an F32 product; sine and
-// cosine are rounded to F32 [r]. Then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass unchanged.
+// 1 / theta^(2 i / rotary) with both the power and the quotient rounded to F32, and the angle is an F32 product; sine
+// and cosine are rounded to F32 [r]. Then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass unchanged.
 struct RopeParams {
     int64_t head = 0; // D
     int64_t rotary = 0;
@@ -79,12 +80,13 @@ struct RopeParams {
     int64_t section[3] = {};
 };
 
-// --- Linear ---------------------------------------------------------------------------------------------------------------
+// --- Linear ----------------------------------------------------------------------------------------------------------
 
 // x [.., K], w [N, K], optional input_scale f32 [1] -> [.., N]: y = [r] sum over k of x[k] * w[n, k].
 // With input_scale Gx the product is that of W4A4 hardware: each block of 16 columns of x gets the scale
-// s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when s is 0); the sum is
-// over code * s products (NVFP4 weights: code * block scale; other weights as they are), and y = sum / (Gw * Gx).
+// s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when
+// s is 0); the sum is over code * s products (NVFP4 weights: code * block scale; other weights as they
+// are), and y = sum / (Gw * Gx).
 struct LinearParams {};
 
 // The experts of one range, each on the rows that were routed to it: x [R, K], w [G, N, K], slots i32 [n],
@@ -99,13 +101,13 @@ struct GroupedLinearParams {
     int64_t slots_per_token = 1;
 };
 
-// --- Token mixers ---------------------------------------------------------------------------------------------------------
+// --- Token mixers ----------------------------------------------------------------------------------------------------
 
 // q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: causal attention
 // within each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r],
 // weighted sum of v [r]. Keys whose mask is 0 get no weight.
-// With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys and
-// values of segment s are stored from row past[s] on, and every query also sees the rows before.
+// With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys
+// and values of segment s are stored from row past[s] on, and every query also sees the rows before.
 struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;
@@ -113,7 +115,8 @@ struct AttentionParams {
 
 // u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
 //   y[t, c] = [r] silu([r] sum over j of w[c, j] * u[t - taps + 1 + j, c])
-// Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds the last rows of u.
+// Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds
+// the last rows of u.
 struct CausalConvParams {};
 
 // qkv [T, 2 * Hk * Dk + Hv * Dv] (q | k | v), a and b [T, Hv], a_log [Hv], dt_bias [Hv], segments, optional
@@ -121,9 +124,10 @@ struct CausalConvParams {};
 //   q = q / sqrt(sum q^2 + 1e-6) / sqrt(Dk); k = k / sqrt(sum k^2 + 1e-6); beta = [r] sigmoid(b)
 //   g = -exp(a_log) * softplus(a + dt_bias), with softplus(x) = x above 20
 //   M <- exp(g) M;  M <- M + k (beta (v - M^T k))^T;  o = [r] M^T q
-// In F32 throughout. The recurrent form takes one position at a time and is the definition; the chunked form takes 64 at
-// once. Form::automatic uses the chunked form for every segment of more than one position (devices other than the CPU may
-// use either). Chunks count from the segment's first position: a prefill split at multiples of 64 gives the same bits.
+// In F32 throughout. The recurrent form takes one position at a time and is the definition; the chunked form
+// takes 64 at once. Form::automatic uses the chunked form for every segment of more than one position (devices
+// other than the CPU may use either). Chunks count from the segment's first position: a prefill split at
+// multiples of 64 gives the same bits.
 struct GatedDeltaNetParams {
     enum class Form : uint8_t { automatic, recurrent, chunked };
     int64_t key_heads = 0, value_heads = 0; // Hk, Hv
@@ -131,11 +135,11 @@ struct GatedDeltaNetParams {
     Form form = Form::automatic;
 };
 
-// --- Experts --------------------------------------------------------------------------------------------------------------
+// --- Experts ---------------------------------------------------------------------------------------------------------
 
 // logits [T, E] -> weights f32 [T, k] [r], indices i32 [T, k]: softmax over E, exp(logit - maximum) / sum with the
-// sum in 16 partial sums like that of rms_norm; the k largest in descending order (of equal ones the lower index first),
-// divided by their sum in that order.
+// sum in 16 partial sums like that of rms_norm; the k largest in descending order (of equal ones the lower index
+// first), divided by their sum in that order.
 struct RouterParams {
     int64_t experts_per_token = 0; // k
 };
@@ -146,25 +150,25 @@ struct ExpertOrderParams {
     int64_t first = 0, count = 0;
 };
 
-// x [T, count * I], slots i32 [n] and offsets i32 [G + 1] (of expert_order), optional into [n, I] -> [n, I]: of rows that
-// some experts have for every token, those that were chosen. Experts are numbered as in offsets: for g in
-// [first, first + count) and offsets[g] <= j < offsets[g + 1], y[j] is columns [(g - first) * I, (g - first + 1) * I) of row
+// x [T, count * I], slots i32 [n] and offsets i32 [G + 1] (of expert_order), optional into [n, I] -> [n, I]: of rows
+// that some experts have for every token, those that were chosen. Experts are numbered as in offsets: for g in [first,
+// first + count) and offsets[g] <= j < offsets[g + 1], y[j] is columns [(g - first) * I, (g - first + 1) * I) of row
 // slots[j] / slots_per_token of x. All other rows are those of `into`; undefined without it.
 struct ExpertGatherParams {
     int64_t first = 0, count = 0;
     int64_t slots_per_token = 1;
 };
 
-// optional sum [T, H], y [n, H], slots, offsets (of expert_order), weights f32 [T, k] -> [T, H]: sum (or zeros) plus, in
-// the order of experts, weights[slot] * y[slot's row]; rounded after each multiply-add to F32 only.
+// optional sum [T, H], y [n, H], slots, offsets (of expert_order), weights f32 [T, k] -> [T, H]: sum (or zeros) plus,
+// in the order of experts, weights[slot] * y[slot's row]; rounded after each multiply-add to F32 only.
 struct ExpertCombineParams {};
 
-// --- Statistics -----------------------------------------------------------------------------------------------------------
+// --- Statistics ------------------------------------------------------------------------------------------------------
 
-// x [.., G * K] and total (state) [G, ...], optional offsets i32 [G + 1]: adds to `total`, row after row, as the statistic
-// defines (graph/statistic.h). With offsets x is [n, K], and its rows offsets[g] <= j < offsets[g + 1] belong to group g.
-// Fails on NaN and Inf, and says in which row; totals are of no use then. A device with a queue does not fail: a maximum or
-// sum that it leaves is not finite, a count is in the last bin.
+// x [.., G * K] and total (state) [G, ...], optional offsets i32 [G + 1]: adds to `total`, row after row, as the
+// statistic defines (graph/statistic.h). With offsets x is [n, K], and its rows offsets[g] <= j < offsets[g + 1] belong
+// to group g. Fails on NaN and Inf, and says in which row; totals are of no use then. A device with a queue does not
+// fail: a maximum or sum that it leaves is not finite, a count is in the last bin.
 struct ObserveParams {
     const Statistic * statistic = &Statistic::maximum;
     int64_t groups = 1; // G
@@ -173,10 +177,10 @@ struct ObserveParams {
 // indices i32 [T, k], optional mask u8 [T], counts i64 [E] (state): counts the choices of each expert, pads aside.
 struct CountExpertsParams {};
 
-// --------------------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
 
-// Every op with its parameters. The enumeration, OpParams, the names and rules (graph/op_rules.cpp) and the kernel tables of all
-// devices (cpu/kernels.cpp, cuda/kernels.cu) are made from this list: docs/add-op.md.
+// Every op with its parameters. The enumeration, OpParams, the names and rules (graph/op_rules.cpp) and the kernel
+// tables of all devices (cpu/kernels.cpp, cuda/kernels.cu) are made from this list: docs/add-op.md.
 #define GNV_OPS(X)                                                                                                     \
     X(embedding, EmbeddingParams)                                                                                      \
     X(mask_rows, MaskRowsParams)                                                                                       \
