@@ -64,7 +64,7 @@ static Status check_pointers(int64_t elements, std::initializer_list<const void 
 static int64_t find_not_finite(DType dtype, const char * weights, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         bool finite = false;
-        cpu::absolute_maximum(dtype, weights + i * element_bytes(dtype), 1, finite);
+        nvfp4::absolute_maximum(dtype, weights + i * element_bytes(dtype), 1, finite);
         if (!finite) return i;
     }
     return count;
@@ -93,7 +93,7 @@ gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, co
             const int64_t first = task * elements_per_task, n = std::min(elements_per_task, count - first);
             const char * part = static_cast<const char *>(weights) + first * element_bytes(dtype);
             bool finite = false;
-            const float part_amax = cpu::absolute_maximum(dtype, part, n, finite);
+            const float part_amax = nvfp4::absolute_maximum(dtype, part, n, finite);
             if (!finite)
                 return fail(Code::bad_value, "element ", first + find_not_finite(dtype, part, n), " is NaN or Inf");
             largest[size_t(thread)] = std::max(largest[size_t(thread)], part_amax);
@@ -127,14 +127,14 @@ gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const
             const int64_t first = task * step, n = std::min(step, rows - first);
             const char * part = static_cast<const char *>(weights) + first * columns * element_bytes(dtype);
             bool finite = false;
-            cpu::absolute_maximum(dtype, part, n * columns, finite);
+            nvfp4::absolute_maximum(dtype, part, n * columns, finite);
             if (!finite) {
                 const int64_t bad = find_not_finite(dtype, part, n * columns);
                 return fail(Code::bad_value, "the weight is NaN or Inf in row ", first + bad / columns, ", column ",
                             bad % columns);
             }
             const auto out = rows_of(codes, scales, first, n, columns, global_scale);
-            cpu::quantize(dtype, part, out);
+            nvfp4::quantize(dtype, part, out);
             return {};
         });
     });
@@ -157,7 +157,7 @@ gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * code
                 return fail(Code::bad_value, "the scale is NaN in row ", first + block / blocks, ", block ",
                             block % blocks);
             }
-            cpu::dequantize(part, values + first * columns);
+            nvfp4::dequantize(part, values + first * columns);
             return {};
         });
     });

@@ -39,7 +39,7 @@ void gnv_engine_destroy(gnv_engine_t * engine) { delete engine; }
 
 const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error.c_str() : ""; }
 
-const char * gnv_cpu_kernels(void) { return cpu::nvfp4_best().name; }
+const char * gnv_cpu_kernels(void) { return nvfp4::best_kernels().name; }
 
 static uint64_t physical_memory() {
     const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
@@ -48,7 +48,7 @@ static uint64_t physical_memory() {
 
 static std::vector<Device> list_devices(gnv_engine_t & engine) {
     std::vector<Device> devices(1);
-    devices[0].name = concat("CPU (", cpu::nvfp4_best().name, ")");
+    devices[0].name = concat("CPU (", nvfp4::best_kernels().name, ")");
     devices[0].memory_bytes = physical_memory();
     Result<std::vector<Device>> cuda = cuda_devices();
     if (!cuda.ok()) {

@@ -1,5 +1,5 @@
 // NVFP4: what the bits mean. This file is the one truth about the format and the plain, slow reference of the codec;
-// the vectorised twins (cpu/nvfp4_pack*.cpp, cuda/nvfp4_pack.cu) must agree with it bit for bit.
+// the vectorised twins (codec/nvfp4_pack*.cpp, cuda/nvfp4_pack.cu) must agree with it bit for bit.
 //
 // A weight W [N, K] (K divisible by 16) becomes
 //   codes   one E2M1 code (4 bits) per element,

@@ -10,12 +10,12 @@
 #include <string_view>
 #include <vector>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 static constexpr float infinity = std::numeric_limits<float>::infinity();
 static constexpr int64_t converted_blocks = 4096; // of sources that are not BF16, at a time
 
-void Nvfp4Comparison::add(const Nvfp4Comparison & other) {
+void Comparison::add(const Comparison & other) {
     blocks += other.blocks;
     weight_squares += other.weight_squares, error_squares += other.error_squares;
     value_squares += other.value_squares;
@@ -69,7 +69,7 @@ struct Loops {
 
 static Loops best_loops() {
 #ifdef __x86_64__
-    const std::string_view name = nvfp4_best().name;
+    const std::string_view name = best_kernels().name;
     if (name == "avx512") return {avx512::compare_bf16, avx512::compare_f32};
     if (name == "avx2" && __builtin_cpu_supports("fma")) return {avx2::compare_bf16, avx2::compare_f32};
 #endif
@@ -121,7 +121,7 @@ static double sum_of_lanes(const double * lanes) {
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
                         const uint8_t * scales, float global_scale) {
     const CompareTables & tables = compare_tables();
     const float unit = unit_for(global_scale);
@@ -133,7 +133,7 @@ Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, cons
         compare_wide(source, weights, blocks, codes, scales, global_scale, unit, tables, sums);
     }
     const double square = 1 / (double(unit) * double(unit));
-    Nvfp4Comparison out;
+    Comparison out;
     out.blocks = uint64_t(blocks);
     out.weight_squares = square * sum_of_lanes(sums.weight_squares);
     out.error_squares = square * sum_of_lanes(sums.error_squares);
@@ -146,4 +146,4 @@ Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, cons
     return out;
 }
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

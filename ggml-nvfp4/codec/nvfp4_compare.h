@@ -6,11 +6,11 @@
 
 #include <cstdint>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 // Sums over a run of blocks. Figures of parts are put together in a fixed order, so that the result does not depend on
 // threads. With x = w / d, d = scale / G, and q the value of the code:
-struct Nvfp4Comparison {
+struct Comparison {
     uint64_t blocks = 0;
     double weight_squares = 0;   // sum of w * w
     double error_squares = 0;    // sum of (w - q d) * (w - q d)
@@ -26,11 +26,11 @@ struct Nvfp4Comparison {
     uint64_t far_weights = 0;
 
     double products() const { return (weight_squares + value_squares - error_squares) / 2; } // sum of w * q d
-    void add(const Nvfp4Comparison & other);
+    void add(const Comparison & other);
 };
 
 // `blocks` blocks of 16 elements, codes and scales in Layout::row_major.
-Nvfp4Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
                         const uint8_t * scales, float global_scale);
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

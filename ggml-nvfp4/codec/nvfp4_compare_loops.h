@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-namespace gnv::cpu::GNV_COMPARE_VARIANT {
+namespace gnv::nvfp4::GNV_COMPARE_VARIANT {
 
 namespace {
 
@@ -339,4 +339,4 @@ void compare_f32(const float * weights, int64_t blocks, const uint8_t * codes, c
     compare_blocks(weights, blocks, codes, scales, global, unit, tables, sums);
 }
 
-} // namespace gnv::cpu::GNV_COMPARE_VARIANT
+} // namespace gnv::nvfp4::GNV_COMPARE_VARIANT

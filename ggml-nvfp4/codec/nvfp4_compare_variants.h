@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 // Both elements of a byte of codes, low nibble first: what the tables below say about codes without their sign, and that.
 struct CodePair {
@@ -39,4 +39,4 @@ GNV_COMPARE_FUNCTIONS(avx2)
 GNV_COMPARE_FUNCTIONS(avx512)
 #undef GNV_COMPARE_FUNCTIONS
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

@@ -2,13 +2,13 @@
 
 #include "codec/nvfp4_variants.h"
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 static int64_t block_count(const auto & weight) { return weight.rows * (weight.columns / nvfp4::block_size); }
 
 // Binds a variant's loops over blocks to the interface over weights.
 template <auto amax, auto quantize_blocks, auto dequantize_blocks>
-static constexpr Nvfp4Kernels make_kernels(const char * name) {
+static constexpr Kernels make_kernels(const char * name) {
     return {
         name,
         amax,
@@ -23,15 +23,15 @@ static constexpr Nvfp4Kernels make_kernels(const char * name) {
 
 #define GNV_KERNELS(variant)                                                                                           \
     make_kernels<variant::absolute_maximum_bf16, variant::quantize_bf16, variant::dequantize>(#variant)
-static constexpr Nvfp4Kernels portable_kernels = GNV_KERNELS(portable);
+static constexpr Kernels portable_kernels = GNV_KERNELS(portable);
 #ifdef __x86_64__
-static constexpr Nvfp4Kernels avx2_kernels = GNV_KERNELS(avx2);
-static constexpr Nvfp4Kernels avx512_kernels = GNV_KERNELS(avx512);
+static constexpr Kernels avx2_kernels = GNV_KERNELS(avx2);
+static constexpr Kernels avx512_kernels = GNV_KERNELS(avx512);
 #endif
 #undef GNV_KERNELS
 
-static std::vector<const Nvfp4Kernels *> detect_kernels() {
-    std::vector<const Nvfp4Kernels *> found;
+static std::vector<const Kernels *> detect_kernels() {
+    std::vector<const Kernels *> found;
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
@@ -42,30 +42,30 @@ static std::vector<const Nvfp4Kernels *> detect_kernels() {
     return found;
 }
 
-const std::vector<const Nvfp4Kernels *> & nvfp4_kernels() {
-    static const std::vector<const Nvfp4Kernels *> kernels = detect_kernels();
+const std::vector<const Kernels *> & kernels() {
+    static const std::vector<const Kernels *> kernels = detect_kernels();
     return kernels;
 }
 
 float absolute_maximum(DType source, const void * weights, int64_t count, bool & finite) {
     if (source != DType::bf16) return nvfp4::absolute_maximum_reference(source, weights, count, finite);
-    const uint16_t bits = nvfp4_best().absolute_maximum_bf16(static_cast<const uint16_t *>(weights), count);
+    const uint16_t bits = best_kernels().absolute_maximum_bf16(static_cast<const uint16_t *>(weights), count);
     finite = bits < 0x7f80;
     return nvfp4::bf16_to_float(bits);
 }
 
 void quantize(DType source, const void * weights, const nvfp4::Weight & out) {
     if (source == DType::bf16 && out.layout == nvfp4::Layout::row_major)
-        nvfp4_best().quantize_bf16(static_cast<const uint16_t *>(weights), out);
+        best_kernels().quantize_bf16(static_cast<const uint16_t *>(weights), out);
     else
         nvfp4::quantize_reference(source, weights, out);
 }
 
 void dequantize(const nvfp4::ConstWeight & weight, float * out) {
     if (weight.layout == nvfp4::Layout::row_major)
-        nvfp4_best().dequantize(weight, out);
+        best_kernels().dequantize(weight, out);
     else
         nvfp4::dequantize_reference(weight, out);
 }
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 // One implementation of the codec, chosen at run time by what the processor has.
-struct Nvfp4Kernels {
+struct Kernels {
     const char * name; // "avx512", "avx2", "portable"
     // Largest magnitude as BF16 bits (sign cleared); >= 0x7f80 tells that a NaN or Inf is among the elements.
     uint16_t (*absolute_maximum_bf16)(const uint16_t * weights, int64_t count);
@@ -20,8 +20,8 @@ struct Nvfp4Kernels {
 };
 
 // All that run on this processor, fastest first; the last is always "portable".
-const std::vector<const Nvfp4Kernels *> & nvfp4_kernels();
-inline const Nvfp4Kernels & nvfp4_best() { return *nvfp4_kernels().front(); }
+const std::vector<const Kernels *> & kernels();
+inline const Kernels & best_kernels() { return *kernels().front(); }
 
 // Any source dtype and layout: the kernels where they apply, the reference elsewhere. Single-threaded: callers split
 // work by rows.
@@ -29,4 +29,4 @@ float absolute_maximum(DType source, const void * weights, int64_t count, bool &
 void quantize(DType source, const void * weights, const nvfp4::Weight & out);
 void dequantize(const nvfp4::ConstWeight & weight, float * out);
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-namespace gnv::cpu::avx2 {
+namespace gnv::nvfp4::avx2 {
 
 namespace {
 
@@ -173,4 +173,4 @@ void dequantize(const uint8_t * codes, const uint8_t * scales, int64_t blocks, f
     }
 }
 
-} // namespace gnv::cpu::avx2
+} // namespace gnv::nvfp4::avx2

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-namespace gnv::cpu::avx512 {
+namespace gnv::nvfp4::avx512 {
 
 namespace {
 
@@ -159,4 +159,4 @@ void dequantize(const uint8_t * codes, const uint8_t * scales, int64_t blocks, f
     }
 }
 
-} // namespace gnv::cpu::avx512
+} // namespace gnv::nvfp4::avx512

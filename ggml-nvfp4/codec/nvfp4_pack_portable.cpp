@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 static constexpr E4m3Values make_e4m3_values() {
     E4m3Values values = {};
@@ -23,6 +23,8 @@ static constexpr E4m3Values make_e4m3_values() {
 }
 
 constinit const E4m3Values e4m3_values = make_e4m3_values();
+
+namespace portable {
 
 namespace {
 
@@ -79,8 +81,6 @@ uint32_t element_code(float weight, float divisor) {
 
 } // namespace
 
-namespace portable {
-
 uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     Block largest;
     const int64_t rest = count % block_size;
@@ -115,4 +115,4 @@ void dequantize(const uint8_t * codes, const uint8_t * scales, int64_t blocks, f
 
 } // namespace portable
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

@@ -1,4 +1,4 @@
-// The codec's inner loops, one namespace per instruction set, behind cpu/nvfp4_pack.h.
+// The codec's inner loops, one namespace per instruction set, behind codec/nvfp4_pack.h.
 //
 // In Layout::row_major a weight is one run of blocks, whatever its shape: `blocks` = rows * columns / 16, with 16
 // source elements, 8 code bytes and 1 scale byte each. Pointers need no alignment.
@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-namespace gnv::cpu {
+namespace gnv::nvfp4 {
 
 struct E4m3Values {
     float of[256]; // nvfp4::e4m3_value of every byte
@@ -28,4 +28,4 @@ GNV_NVFP4_VARIANT(avx2)
 GNV_NVFP4_VARIANT(avx512)
 #undef GNV_NVFP4_VARIANT
 
-} // namespace gnv::cpu
+} // namespace gnv::nvfp4

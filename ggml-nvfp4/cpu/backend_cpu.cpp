@@ -87,7 +87,7 @@ class CpuBackend final : public Backend {
     void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) override {
         for (const WeightMaximum & one : weights)
             *one.largest =
-                std::max<uint32_t>(*one.largest, cpu::nvfp4_best().absolute_maximum_bf16(one.weights, one.count));
+                std::max<uint32_t>(*one.largest, nvfp4::best_kernels().absolute_maximum_bf16(one.weights, one.count));
     }
     void nvfp4_pack(std::span<const WeightToPack> weights) override {
         for (const WeightToPack & one : weights) {
@@ -97,7 +97,7 @@ class CpuBackend final : public Backend {
             out.codes = {one.codes, nvfp4::code_bytes(out.layout, 1, out.columns)};
             out.scales = {one.scales, nvfp4::scale_bytes(out.layout, 1, out.columns)};
             out.global_scale = one.global;
-            cpu::nvfp4_best().quantize_bf16(one.weights, out);
+            nvfp4::best_kernels().quantize_bf16(one.weights, out);
         }
     }
 

@@ -104,7 +104,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
         float scales[gemm_depth / 16][lanes] = {}, divisors[lanes] = {1, 1, 1, 1, 1, 1, 1, 1};
         for (int row = 0; row < count; row++) {
             const uint8_t * bytes = weight.scales + (first + row) * weight.scale_stride;
-            for (int64_t block = 0; block < k / 16; block++) scales[block][row] = e4m3_values.of[bytes[block]];
+            for (int64_t block = 0; block < k / 16; block++) scales[block][row] = nvfp4::e4m3_values.of[bytes[block]];
             divisors[row] = weight.divisors[first + row];
         }
         const __m256 divisor = _mm256_loadu_ps(divisors);

@@ -101,7 +101,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
         float scales[gemm_depth / 16][lanes] = {};
         for (int row = 0; row < count; row++) {
             const uint8_t * bytes = weight.scales + (first + row) * weight.scale_stride;
-            for (int64_t block = 0; block < k / 16; block++) scales[block][row] = e4m3_values.of[bytes[block]];
+            for (int64_t block = 0; block < k / 16; block++) scales[block][row] = nvfp4::e4m3_values.of[bytes[block]];
         }
         __m512 divisor = _mm512_set1_ps(1.0f);
         if (count > 0) divisor = _mm512_mask_loadu_ps(divisor, __mmask16((1u << count) - 1), weight.divisors + first);

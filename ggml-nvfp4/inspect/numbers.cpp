@@ -64,7 +64,7 @@ Status Numbers::read_aligned(int64_t first, int64_t count, NumberBuffers & buffe
     // Rows end at block boundaries, so that any run of blocks is a weight of one row.
     GNV_TRY(contents_->read(*scales_, uint64_t(first / nvfp4::block_size), bytes + size, blocks));
     buffers.floats.resize(size_t(count));
-    cpu::dequantize({1, count, nvfp4::Layout::row_major, {bytes, size}, {bytes + size, blocks}, global_scale_},
+    nvfp4::dequantize({1, count, nvfp4::Layout::row_major, {bytes, size}, {bytes + size, blocks}, global_scale_},
                     buffers.floats.data());
     std::copy(buffers.floats.begin(), buffers.floats.end(), out);
     return {};

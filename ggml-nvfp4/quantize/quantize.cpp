@@ -247,7 +247,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
     json.member("device_bytes_in_use", report.device_bytes_in_use);
     json.member("substituted_input_scales", report.substituted_scales);
-    json.member("peak_rss_bytes", report.peak_rss).member("codec", cpu::nvfp4_best().name);
+    json.member("peak_rss_bytes", report.peak_rss).member("codec", nvfp4::best_kernels().name);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
     return json.end_object().take() + "\n";
 }

@@ -199,7 +199,7 @@ Status QuantizeRun::find_maximum(Worker & worker, const LinearModule & linear, u
     const TensorInfo & source = plan_.source_of(linear);
     const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
     bool finite = true;
-    const float found = cpu::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
+    const float found = nvfp4::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
     if (!finite) return not_finite(linear, row, rows, data);
     absolute_maximum = std::max(absolute_maximum, found);
     return {};
@@ -225,7 +225,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
             const uint64_t source_bytes = uint64_t(piece.rows) * plan_.row_bytes(linear);
             const Stopwatch watch(worker.times.pack, trace_, "pack",
                                   source_bytes + piece.codes.size() + piece.scales.size());
-            cpu::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
+            nvfp4::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
         }
         const Stopwatch watch(worker.times.write, trace_, "write", piece.codes.size() + piece.scales.size());
         const int64_t first = int64_t(row + done);

@@ -258,10 +258,10 @@ Result<bool> quantize_ignored(Damage & damage) {
     GNV_ASSIGN(const std::string source, damage.read(weight));
     bool finite = true;
     const int64_t elements = module->rows * module->columns;
-    const float amax = cpu::absolute_maximum(DType::bf16, source.data(), elements, finite);
+    const float amax = nvfp4::absolute_maximum(DType::bf16, source.data(), elements, finite);
     std::vector<uint8_t> codes(size_t(elements / 2)), scales(size_t(elements / 16));
     const float global = nvfp4::global_scale(DType::bf16, amax);
-    cpu::quantize(DType::bf16, source.data(),
+    nvfp4::quantize(DType::bf16, source.data(),
                   {module->rows, module->columns, nvfp4::Layout::row_major, codes, scales, global});
     damage.add(weight, module->name + ".weight_packed", DType::u8, {module->rows, module->columns / 2},
                std::string(codes.begin(), codes.end()));

@@ -130,7 +130,7 @@ struct Evidence {
 
 struct TaskFigures {
     ScaleCensus scales;
-    cpu::Nvfp4Comparison comparison;
+    nvfp4::Comparison comparison;
     uint64_t recomputed_blocks = 0, recomputed_same = 0;
     Evidence evidence;
 };
@@ -311,7 +311,7 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
     GNV_TRY(
         read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
-    figures.comparison.add(cpu::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
+    figures.comparison.add(nvfp4::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
                                         buffers.scales.data(), out_.modules[number].weight_global_scale));
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
@@ -345,7 +345,7 @@ Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & b
 Status Measurer::check_recomputed() const {
     for (size_t m = 0; m < out_.modules.size(); m++) {
         const ModuleValues & values = out_.modules[m];
-        const cpu::Nvfp4Comparison & comparison = values.comparison;
+        const nvfp4::Comparison & comparison = values.comparison;
         if (!values.compared || values.recomputed_blocks == 0 || values.recomputed_same != values.scales.blocks)
             continue;
         if (comparison.nearest_codes == values.elements() && comparison.nearest_scales == values.scales.blocks)

@@ -33,7 +33,7 @@ struct ModuleValues {
     float input_global_scale = 0;
     ScaleCensus scales;
     bool compared = false; // against the source:
-    cpu::Nvfp4Comparison comparison;
+    nvfp4::Comparison comparison;
     // Blocks that a Recomputer quantized again, and those of them whose codes and scale came out as they are stored.
     uint64_t recomputed_blocks = 0, recomputed_same = 0;
 

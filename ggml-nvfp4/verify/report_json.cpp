@@ -64,7 +64,7 @@ static void write_modules(JsonWriter & json, const VerifyReport & report) {
         json.member("blocks", values.scales.blocks).member("zero_scales", values.scales.zero);
         json.member("subnormal_scales", values.scales.subnormal).member("saturated_scales", values.scales.saturated);
         if (values.compared) {
-            const cpu::Nvfp4Comparison & comparison = values.comparison;
+            const nvfp4::Comparison & comparison = values.comparison;
             json.member("relative_error", values.relative_error()).member("sqnr_db", values.sqnr_db());
             json.member("cosine", values.cosine());
             json.member("clipped", comparison.clipped).member("zeroed", comparison.zeroed);

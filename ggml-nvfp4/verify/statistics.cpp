@@ -56,7 +56,7 @@ static ErrorRow make_row(std::string what, const VerifyReport & report, const st
     row.modules = modules.size();
     row.cosine = 1;
     std::vector<double> errors;
-    cpu::Nvfp4Comparison total;
+    nvfp4::Comparison total;
     ScaleCensus scales;
     for (const uint32_t m : modules) { // in the order of the model: the sums are the same in every run
         const ModuleValues & values = report.measurements->modules[m];

@@ -83,7 +83,7 @@ void bench(ThreadPool & pool, Workspace & space) {
                size_t(rows * columns * 2));
     });
     printf("  %-9s %8.2f\n  %-9s %8s %8s %10s\n", "memcpy", copied, "", "amax", "quantize", "dequantize");
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
         const double amax = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
             const uint16_t largest =
                 kernels->absolute_maximum_bf16(&space.source[size_t(first * columns)], rows * columns);
@@ -100,11 +100,11 @@ void bench(ThreadPool & pool, Workspace & space) {
     const double compare = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
         const auto weight = space.slice<nvfp4::ConstWeight>(first, rows);
         const auto figures =
-            cpu::compare(DType::bf16, &space.source[size_t(first * columns)], rows * columns / nvfp4::block_size,
+            nvfp4::compare(DType::bf16, &space.source[size_t(first * columns)], rows * columns / nvfp4::block_size,
                          weight.codes.data(), weight.scales.data(), weight.global_scale);
         GNV_CHECK(figures.finite);
     });
-    printf("  compare, as verify does it, %s: %.2f\n", cpu::nvfp4_best().name, compare);
+    printf("  compare, as verify does it, %s: %.2f\n", nvfp4::best_kernels().name, compare);
 }
 
 } // namespace

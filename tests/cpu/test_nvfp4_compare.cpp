@@ -31,8 +31,8 @@ struct Packed {
                            {1, int64_t(weights.size()), Layout::row_major, codes, scales, global});
     }
     int64_t blocks() const { return int64_t(scales.size()); }
-    cpu::Nvfp4Comparison compare() const {
-        return cpu::compare(DType::bf16, weights.data(), blocks(), codes.data(), scales.data(), global);
+    nvfp4::Comparison compare() const {
+        return nvfp4::compare(DType::bf16, weights.data(), blocks(), codes.data(), scales.data(), global);
     }
     std::vector<float> values() const {
         std::vector<float> out(weights.size());
@@ -59,7 +59,7 @@ TEST_CASE("llm-compressor's bytes are the nearest codes and scales") {
     for (const test::GoldenWeight & weight : golden) {
         float global;
         memcpy(&global, &weight.global_bits, sizeof global);
-        const auto figures = cpu::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
+        const auto figures = nvfp4::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
                                           weight.codes.data(), weight.scales.data(), global);
         CAPTURE(weight.name);
         CHECK(figures.nearest_codes == weight.source.size());
@@ -105,18 +105,18 @@ TEST_CASE("all variants give the same bits") {
     for (size_t i = 0; i < packed.scales.size(); i += 7) packed.scales[i] = uint8_t(i); // zero, NaN and negative scales
     packed.weights[5] = 0x7f80, packed.weights[99] = 0xffc0;
     const auto run = [&](auto compare) {
-        cpu::CompareSums sums = {};
+        nvfp4::CompareSums sums = {};
         compare(packed.weights.data(), packed.blocks(), packed.codes.data(), packed.scales.data(), packed.global, 1.0f,
-                cpu::compare_tables(), sums);
+                nvfp4::compare_tables(), sums);
         return sums;
     };
-    const cpu::CompareSums expected = run(cpu::portable::compare_bf16);
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+    const nvfp4::CompareSums expected = run(nvfp4::portable::compare_bf16);
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
         CAPTURE(kernels->name);
-        cpu::CompareSums sums = expected;
+        nvfp4::CompareSums sums = expected;
 #ifdef __x86_64__
-        if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
-        if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+        if (kernels->name == std::string("avx2")) sums = run(nvfp4::avx2::compare_bf16);
+        if (kernels->name == std::string("avx512")) sums = run(nvfp4::avx512::compare_bf16);
 #endif
         CHECK(sums.clipped == expected.clipped);
         CHECK(sums.nearest_codes == expected.nearest_codes);
@@ -127,12 +127,12 @@ TEST_CASE("all variants give the same bits") {
         for (int i = 0; i < 16; i++) CHECK(std::isnan(sums.error_squares[i]) == std::isnan(expected.error_squares[i]));
     }
     packed = Packed(random_weights(16 * 1234, 4));
-    const cpu::CompareSums finite = run(cpu::portable::compare_bf16);
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
-        cpu::CompareSums sums = finite;
+    const nvfp4::CompareSums finite = run(nvfp4::portable::compare_bf16);
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
+        nvfp4::CompareSums sums = finite;
 #ifdef __x86_64__
-        if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
-        if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+        if (kernels->name == std::string("avx2")) sums = run(nvfp4::avx2::compare_bf16);
+        if (kernels->name == std::string("avx512")) sums = run(nvfp4::avx512::compare_bf16);
 #endif
         CHECK(memcmp(&sums, &finite, sizeof sums) == 0);
     }
@@ -184,20 +184,20 @@ TEST_CASE("all variants give the same bits from the smallest numbers to the larg
         for (uint8_t & byte : codes) byte = uint8_t(random());
         for (uint8_t & byte : scales) byte = uint8_t(1 + random() % 0x7e);
         const auto run = [&](auto compare) {
-            cpu::CompareSums sums = {};
-            compare(weights.data(), blocks, codes.data(), scales.data(), global, unit, cpu::compare_tables(), sums);
+            nvfp4::CompareSums sums = {};
+            compare(weights.data(), blocks, codes.data(), scales.data(), global, unit, nvfp4::compare_tables(), sums);
             return sums;
         };
-        [[maybe_unused]] const cpu::CompareSums expected = run(cpu::portable::compare_bf16);
+        [[maybe_unused]] const nvfp4::CompareSums expected = run(nvfp4::portable::compare_bf16);
         CAPTURE(global);
         CHECK(expected.clipped > 0);
         CHECK(expected.far_weights > 0);
         CHECK(expected.nearest_codes > 0);
 #ifdef __x86_64__
-        for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
-            cpu::CompareSums sums = expected;
-            if (kernels->name == std::string("avx2")) sums = run(cpu::avx2::compare_bf16);
-            if (kernels->name == std::string("avx512")) sums = run(cpu::avx512::compare_bf16);
+        for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
+            nvfp4::CompareSums sums = expected;
+            if (kernels->name == std::string("avx2")) sums = run(nvfp4::avx2::compare_bf16);
+            if (kernels->name == std::string("avx512")) sums = run(nvfp4::avx512::compare_bf16);
             CAPTURE(kernels->name);
             CHECK(memcmp(&sums, &expected, sizeof sums) == 0);
         }
@@ -213,7 +213,7 @@ TEST_CASE("the nearest block scale, for every maximum") {
             const uint8_t codes[8] = {};
             const uint8_t near[] = {right, uint8_t(right - 1), uint8_t(right + 1)};
             for (int i = 0; i < 3; i++) {
-                const auto figures = cpu::compare(DType::bf16, weights, 1, codes, near + i, global);
+                const auto figures = nvfp4::compare(DType::bf16, weights, 1, codes, near + i, global);
                 if (figures.nearest_scales != uint64_t(i == 0))
                     FAIL_CHECK("maximum ", bits, " global ", global, " scale ", int(near[i]));
             }
@@ -224,10 +224,10 @@ TEST_CASE("the nearest block scale, for every maximum") {
 TEST_CASE("blocks of zeros under scales of zero lose nothing, others all") {
     const uint16_t zeros[16] = {}, ones[16] = {0x3f80};
     const uint8_t codes[8] = {}, scale = 0;
-    const auto nothing = cpu::compare(DType::bf16, zeros, 1, codes, &scale, 1);
+    const auto nothing = nvfp4::compare(DType::bf16, zeros, 1, codes, &scale, 1);
     CHECK(nothing.error_squares == 0);
     CHECK(nothing.far_weights == 0);
-    const auto all = cpu::compare(DType::bf16, ones, 1, codes, &scale, 1);
+    const auto all = nvfp4::compare(DType::bf16, ones, 1, codes, &scale, 1);
     CHECK(all.error_squares == 1);
     CHECK(all.weight_squares == 1);
     CHECK(all.far_weights == 1);
@@ -242,11 +242,11 @@ TEST_CASE("sources of other dtypes") {
     const float global =
         global_scale(DType::f32, absolute_maximum_reference(DType::f32, wide.data(), int64_t(wide.size()), finite));
     quantize_reference(DType::f32, wide.data(), {1, int64_t(wide.size()), Layout::row_major, codes, scales, global});
-    const auto figures = cpu::compare(DType::f32, wide.data(), packed.blocks(), codes.data(), scales.data(), global);
+    const auto figures = nvfp4::compare(DType::f32, wide.data(), packed.blocks(), codes.data(), scales.data(), global);
     CHECK(figures.nearest_codes == wide.size());
     CHECK(figures.nearest_scales == scales.size());
     CHECK(figures.weight_squares == doctest::Approx(packed.compare().weight_squares));
 
     const uint16_t infinite[16] = {0x7c00}; // F16
-    CHECK_FALSE(cpu::compare(DType::f16, infinite, 1, codes.data(), scales.data(), 1).finite);
+    CHECK_FALSE(nvfp4::compare(DType::f16, infinite, 1, codes.data(), scales.data(), 1).finite);
 }

@@ -53,7 +53,7 @@ static void check_quantize(const std::vector<uint16_t> & weights, int64_t rows, 
     std::vector<uint8_t> source(weights.size() * 2 + shift);
     if (!weights.empty()) memcpy(source.data() + shift, weights.data(), weights.size() * 2);
     const auto * shifted = reinterpret_cast<const uint16_t *>(source.data() + shift);
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
         CAPTURE(kernels->name);
         CAPTURE(global);
         Guarded codes(weights.size() / 2, shift), scales(weights.size() / 16, shift);
@@ -80,11 +80,11 @@ static const float interesting_globals[] = {1.0f,     1792.0f,  5152.0f, 26880.0
                                             0x1p-20f, 0x1p+60f, 3.3e38f, 8e-36f};
 
 TEST_CASE("the last kernels are the portable ones") {
-    REQUIRE_FALSE(cpu::nvfp4_kernels().empty());
-    CHECK(std::string(cpu::nvfp4_kernels().back()->name) == "portable");
-    CHECK(cpu::nvfp4_kernels().front() == &cpu::nvfp4_best());
+    REQUIRE_FALSE(nvfp4::kernels().empty());
+    CHECK(std::string(nvfp4::kernels().back()->name) == "portable");
+    CHECK(nvfp4::kernels().front() == &nvfp4::best_kernels());
     std::string names;
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) names += std::string(" ") + kernels->name;
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) names += std::string(" ") + kernels->name;
     MESSAGE("kernels tested here:", names);
 }
 
@@ -152,7 +152,7 @@ TEST_CASE("ragged shapes and odd addresses leave their surroundings alone") {
 }
 
 TEST_CASE("the largest magnitude, and NaN and Inf in every position") {
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
         CAPTURE(kernels->name);
         int64_t wrong = 0;
         std::vector<unsigned char> bytes(2 * 400 + 1, 0xff); // NaNs all around
@@ -189,7 +189,7 @@ TEST_CASE("dequantize: every code with every scale") {
         const ConstWeight weight = {1, columns, Layout::row_major, codes, scales, global};
         std::vector<float> expected(size_t(columns), -1.0f);
         dequantize_reference(weight, expected.data());
-        for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+        for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
             CAPTURE(kernels->name);
             std::vector<float> values(size_t(columns) + 2, -1.0f);
             kernels->dequantize(weight, values.data() + 1);
@@ -209,7 +209,7 @@ TEST_CASE("weights of a trained checkpoint, byte for byte as llm-compressor wrot
     REQUIRE(weights.size() == 9);
     for (const auto & weight : weights) {
         const auto global = std::bit_cast<float>(weight.global_bits);
-        for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+        for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
             CAPTURE(weight.name);
             CAPTURE(kernels->name);
             Packed packed{std::vector<uint8_t>(weight.codes.size()), std::vector<uint8_t>(weight.scales.size())};
@@ -236,22 +236,22 @@ TEST_CASE("any source dtype") {
         const void * const data = source.second;
         CAPTURE(dtype_name(dtype));
         bool finite = false, reference_finite = false;
-        const float amax = cpu::absolute_maximum(dtype, data, 96, finite);
+        const float amax = nvfp4::absolute_maximum(dtype, data, 96, finite);
         CHECK(amax == absolute_maximum_reference(dtype, data, 96, reference_finite));
         CHECK(finite);
         std::vector<uint8_t> codes(48), scales(6), expected_codes(48), expected_scales(6);
         const float global = global_scale(dtype, amax);
-        cpu::quantize(dtype, data, {3, 32, Layout::row_major, codes, scales, global});
+        nvfp4::quantize(dtype, data, {3, 32, Layout::row_major, codes, scales, global});
         quantize_reference(dtype, data, {3, 32, Layout::row_major, expected_codes, expected_scales, global});
         CHECK(codes == expected_codes);
         CHECK(scales == expected_scales);
         std::vector<float> values(96), expected_values(96);
-        cpu::dequantize({3, 32, Layout::row_major, codes, scales, global}, values.data());
+        nvfp4::dequantize({3, 32, Layout::row_major, codes, scales, global}, values.data());
         dequantize_reference({3, 32, Layout::row_major, codes, scales, global}, expected_values.data());
         CHECK(values == expected_values);
     }
     bf16[95] = 0xff80;
     bool finite = true;
-    cpu::absolute_maximum(DType::bf16, bf16.data(), 96, finite);
+    nvfp4::absolute_maximum(DType::bf16, bf16.data(), 96, finite);
     CHECK_FALSE(finite);
 }

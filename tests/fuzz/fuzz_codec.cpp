@@ -31,14 +31,14 @@ static void check_quantize(const std::string & bytes, int64_t columns) {
     if (count > 0) memcpy(weights.data(), bytes.data(), weights.size() * 2);
     bool finite = true, kernel_finite = true;
     const float expected = nvfp4::absolute_maximum_reference(DType::bf16, weights.data(), count, finite);
-    const float found = cpu::absolute_maximum(DType::bf16, weights.data(), count, kernel_finite);
+    const float found = nvfp4::absolute_maximum(DType::bf16, weights.data(), count, kernel_finite);
     require(finite == kernel_finite && (!finite || found == expected));
     if (!finite) return;
     const float global = nvfp4::global_scale(DType::bf16, expected);
     const Packed reference = pack(rows, columns, global, [&](const nvfp4::Weight & out) {
         nvfp4::quantize_reference(DType::bf16, weights.data(), out);
     });
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels())
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels())
         require(reference == pack(rows, columns, global,
                                   [&](const nvfp4::Weight & out) { kernels->quantize_bf16(weights.data(), out); }));
 }
@@ -53,7 +53,7 @@ static void check_dequantize(const std::string & bytes, int64_t columns, float g
     weight.global_scale = global;
     std::vector<float> expected(size_t(rows * columns)), found(expected.size());
     nvfp4::dequantize_reference(weight, expected.data());
-    for (const cpu::Nvfp4Kernels * kernels : cpu::nvfp4_kernels()) {
+    for (const nvfp4::Kernels * kernels : nvfp4::kernels()) {
         kernels->dequantize(weight, found.data());
         for (size_t i = 0; i < found.size(); i++)
             require((std::isnan(expected[i]) && std::isnan(found[i])) ||
