@@ -40,8 +40,6 @@ Status refuse_quantized(const Checkpoint & checkpoint) {
 
 // --- Matching ------------------------------------------------------------------------------------------------------
 
-static bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
-
 static Status check_tensor(const TensorSpec & spec, const TensorInfo & found, const Checkpoint & checkpoint) {
     if (found.shape != spec.shape)
         return fail(Code::model, checkpoint.describe(found), " has shape ", shape_text(found.shape),
@@ -60,45 +58,53 @@ static std::string name_list(const std::vector<std::string_view> & names) {
     return out;
 }
 
-// --- NVFP4 -----------------------------------------------------------------------------------------------------------
+// --- Stored in a format ------------------------------------------------------------------------------------------------
 
-// The tensors of an NVFP4 Linear "X", beside X.weight_packed (codec/nvfp4.h says what they hold).
-struct Nvfp4Parts {
-    int64_t codes = -1, block_scales = -1, global_scale = -1, input_scale = -1;
+namespace {
+
+// What the Linear whose weight would be a tensor of the model is stored as.
+struct StoredLinear {
+    const Format * format = nullptr; // null: not quantized
+    std::array<int64_t, most_components> parts = {};
 };
 
-static Status check_part(const Checkpoint & checkpoint, int64_t position, DType dtype,
-                         const std::vector<int64_t> & shape) {
+} // namespace
+
+static Status check_part(const Checkpoint & checkpoint, int64_t position, const Format & format,
+                         const FormatComponent & component, const TensorSpec & spec) {
     const TensorInfo & found = checkpoint.tensors()[size_t(position)];
-    if (found.dtype == dtype && found.shape == shape) return {};
+    const std::vector<int64_t> shape = component.shape(spec.shape[0], spec.shape[1]);
+    if (found.dtype == component.dtype && found.shape == shape) return {};
     return fail(Code::model, checkpoint.describe(found), " is ", dtype_name(found.dtype), " ", shape_text(found.shape),
-                ", an NVFP4 weight needs ", dtype_name(dtype), " ", shape_text(shape));
+                ", an ", format.title, " weight needs ", dtype_name(component.dtype), " ", shape_text(shape));
 }
 
-// Parts of the Linear whose weight would be `spec`; codes stay -1 when it is not quantized.
-static Result<Nvfp4Parts> find_parts(const TensorSpec & spec, const Checkpoint & checkpoint) {
-    Nvfp4Parts parts;
+// Of the formats that begin with a tensor of this name, the first that is there completely.
+static Result<StoredLinear> find_stored(const TensorSpec & spec, const Checkpoint & checkpoint, Accept accept) {
     constexpr std::string_view suffix = ".weight";
-    if (!role_traits(spec.role).is_linear || !ends_with(spec.name, suffix)) return parts;
+    if (!role_traits(spec.role).is_linear || !ends_with(spec.name, suffix)) return StoredLinear();
     const std::string module = spec.name.substr(0, spec.name.size() - suffix.size());
-    parts.codes = checkpoint.find(module + ".weight_packed");
-    if (parts.codes < 0) return parts;
-    const int64_t rows = spec.shape[0], columns = spec.shape[1];
-    const std::string names[] = {module + ".weight_scale", module + ".weight_global_scale"};
-    parts.block_scales = checkpoint.find(names[0]);
-    parts.global_scale = checkpoint.find(names[1]);
-    parts.input_scale = checkpoint.find(module + ".input_global_scale");
-    if (parts.block_scales < 0 || parts.global_scale < 0)
-        return fail(Code::model, checkpoint.folder(), ": tensor ", names[parts.block_scales < 0 ? 0 : 1],
-                    " is missing, ", module, ".weight_packed is there");
-    if (columns % 16 != 0)
-        return fail(Code::model, checkpoint.folder(), ": ", module, " is quantized with ", columns,
-                    " columns, which 16 does not divide");
-    GNV_TRY(check_part(checkpoint, parts.codes, DType::u8, {rows, columns / 2}));
-    GNV_TRY(check_part(checkpoint, parts.block_scales, DType::f8_e4m3, {rows, columns / 16}));
-    GNV_TRY(check_part(checkpoint, parts.global_scale, DType::f32, {1}));
-    if (parts.input_scale >= 0) GNV_TRY(check_part(checkpoint, parts.input_scale, DType::f32, {1}));
-    return parts;
+    std::string missing, present;
+    for (const Format * const format : accept) {
+        StoredLinear stored{format, {}};
+        missing.clear();
+        for (size_t c = 0; c < format->components.size() && missing.empty(); c++) {
+            const std::string name = module + format->components[c].suffix;
+            stored.parts[c] = checkpoint.find(name);
+            if (stored.parts[c] < 0) missing = name;
+        }
+        if (stored.parts[0] < 0) continue;
+        present = module + format->components[0].suffix;
+        if (!missing.empty()) continue;
+        if (spec.shape[1] % format->block != 0)
+            return fail(Code::model, checkpoint.folder(), ": ", module, " is quantized with ", spec.shape[1],
+                        " columns, which ", format->block, " does not divide");
+        for (size_t c = 0; c < format->components.size(); c++)
+            GNV_TRY(check_part(checkpoint, stored.parts[c], *format, format->components[c], spec));
+        return stored;
+    }
+    if (present.empty()) return StoredLinear();
+    return fail(Code::model, checkpoint.folder(), ": tensor ", missing, " is missing, ", present, " is there");
 }
 
 // --- All tensors ------------------------------------------------------------------------------------------------------
@@ -117,26 +123,26 @@ static void note_extras(const std::vector<bool> & used, const Checkpoint & check
             concat("tensors that config.json does not call for, kept as they are: ", name_list(extras)));
 }
 
-// `parts` receives one entry for each spec.
+// `stored` receives one entry for each spec.
 static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Checkpoint & checkpoint, Accept accept,
-                              ModelLayout & layout, std::vector<Nvfp4Parts> & parts) {
+                              ModelLayout & layout, std::vector<StoredLinear> & stored) {
     const std::vector<TensorInfo> & infos = checkpoint.tensors();
     std::vector<bool> used(infos.size(), false);
     layout.tensors.reserve(infos.size());
-    parts.resize(specs.size());
+    stored.resize(specs.size());
     for (size_t i = 0; i < specs.size(); i++) {
         const TensorSpec & spec = specs[i];
         int64_t found = checkpoint.find(spec.name);
-        if (found < 0 && accept == Accept::nvfp4) {
-            GNV_ASSIGN(parts[i], find_parts(spec, checkpoint));
-            found = parts[i].codes;
-            for (const int64_t part : {parts[i].block_scales, parts[i].global_scale, parts[i].input_scale})
-                if (part >= 0) used[size_t(part)] = true;
+        if (found < 0) {
+            GNV_ASSIGN(stored[i], find_stored(spec, checkpoint, accept));
+            const Format * const format = stored[i].format;
+            if (format) found = stored[i].parts[0];
+            for (size_t c = 0; format && c < format->components.size(); c++) used[size_t(stored[i].parts[c])] = true;
         }
         if (found < 0)
             return fail(Code::model, checkpoint.folder(), ": tensor ", spec.name, " of shape ", shape_text(spec.shape),
                         " is missing; config.json calls for it");
-        if (parts[i].codes < 0) GNV_TRY(check_tensor(spec, infos[size_t(found)], checkpoint));
+        if (!stored[i].format) GNV_TRY(check_tensor(spec, infos[size_t(found)], checkpoint));
         used[size_t(found)] = true;
         layout.tensors.push_back(ModelTensor{uint32_t(found), spec.role, spec.part, spec.layer, spec.expert});
     }
@@ -145,14 +151,12 @@ static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Check
 }
 
 Status match_tensors(ModelExpansion expansion, const Checkpoint & checkpoint, Accept accept, ModelLayout & layout) {
-    std::vector<Nvfp4Parts> parts;
-    GNV_TRY(resolve_tensors(expansion.tensors, checkpoint, accept, layout, parts));
+    std::vector<StoredLinear> stored;
+    GNV_TRY(resolve_tensors(expansion.tensors, checkpoint, accept, layout, stored));
     // The first tensors of the layout are those of the expansion, one for one.
     for (LinearModule & module : expansion.modules) {
-        const Nvfp4Parts & found = parts[module.source];
-        module.block_scales = found.block_scales;
-        module.global_scale = found.global_scale;
-        module.input_scale = found.input_scale;
+        module.stored = stored[module.source].format;
+        module.parts = stored[module.source].parts;
         module.source = layout.tensors[module.source].source;
         module.offset *= uint64_t(dtype_traits(checkpoint.tensors()[module.source].dtype).bits) / 8;
     }

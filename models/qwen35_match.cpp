@@ -29,7 +29,8 @@ static Result<std::string> find_text_prefix(const Checkpoint & checkpoint) {
 
 // Whether a block keeps its experts in one tensor per projection. A block without any is taken for a fused one, as
 // published; the comparison then names what is missing.
-static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::string & block, int64_t experts) {
+static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::string & block, int64_t experts,
+                                      Accept accept) {
     const std::string folder = block + "mlp.experts.";
     const auto any = [&](const std::string & prefix, std::initializer_list<const char *> names) {
         for (const char * name : names)
@@ -38,9 +39,13 @@ static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::
     };
     const bool fused = any(folder, {"gate_up_proj", "down_proj"});
     bool single = false;
-    for (const int64_t expert : {int64_t(0), experts - 1})
-        single |= any(concat(folder, expert, "."), {"gate_proj.weight", "up_proj.weight", "down_proj.weight",
-                                                    "gate_proj.weight_packed", "down_proj.weight_packed"});
+    for (const int64_t expert : {int64_t(0), experts - 1}) {
+        const std::string prefix = concat(folder, expert, ".");
+        single |= any(prefix, {"gate_proj.weight", "up_proj.weight", "down_proj.weight"});
+        for (const Format * const format : accept)
+            for (const char * projection : {"gate_proj", "down_proj"})
+                single |= any(concat(prefix, projection), {format->components[0].suffix});
+    }
     if (fused && single)
         return fail(Code::model, checkpoint.folder(), ": the experts of ", folder,
                     " are there twice, as one tensor and one by one; remove one of the two");
@@ -48,28 +53,28 @@ static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::
 }
 
 static Result<std::vector<bool>> find_fused_blocks(const Checkpoint & checkpoint, const Qwen35Config & config,
-                                                   const std::string & part_prefix, int64_t layers) {
+                                                   const std::string & part_prefix, int64_t layers, Accept accept) {
     std::vector<bool> fused(size_t(layers), false);
     if (config.mlp == Qwen35Mlp::dense) return fused;
     for (int64_t layer = 0; layer < layers; layer++) {
         GNV_ASSIGN(const bool is_fused,
-                   has_fused_experts(checkpoint, qwen35_block_prefix(part_prefix, layer), config.experts));
+                   has_fused_experts(checkpoint, qwen35_block_prefix(part_prefix, layer), config.experts, accept));
         fused[size_t(layer)] = is_fused;
     }
     return fused;
 }
 
-static Result<Qwen35Layout> find_layout(const Checkpoint & checkpoint, const Qwen35Config & config) {
+static Result<Qwen35Layout> find_layout(const Checkpoint & checkpoint, const Qwen35Config & config, Accept accept) {
     Qwen35Layout layout;
     GNV_ASSIGN(layout.text_prefix, find_text_prefix(checkpoint));
     layout.with_vision = config.vision && has_tensors(checkpoint, qwen35_vision_prefix);
     layout.with_draft = config.draft_layers > 0 && has_tensors(checkpoint, qwen35_draft_prefix);
     layout.with_lm_head = !config.tied_embeddings || checkpoint.find("lm_head.weight") >= 0;
     GNV_ASSIGN(layout.fused_experts,
-               find_fused_blocks(checkpoint, config, layout.text_prefix, int64_t(config.layers.size())));
+               find_fused_blocks(checkpoint, config, layout.text_prefix, int64_t(config.layers.size()), accept));
     if (layout.with_draft) {
         GNV_ASSIGN(layout.fused_draft_experts,
-                   find_fused_blocks(checkpoint, config, qwen35_draft_prefix, config.draft_layers));
+                   find_fused_blocks(checkpoint, config, qwen35_draft_prefix, config.draft_layers, accept));
     }
     return layout;
 }
@@ -93,8 +98,8 @@ static std::string describe(const Qwen35Config & config, const ModelLayout & lay
 Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint & checkpoint, Accept accept,
                                  Qwen35Mlp mlp) {
     GNV_ASSIGN(const Qwen35Config config, read_qwen35_config(config_json, mlp));
-    if (accept == Accept::source) GNV_TRY(refuse_quantized(checkpoint));
-    GNV_ASSIGN(const Qwen35Layout found, find_layout(checkpoint, config));
+    if (accept.empty()) GNV_TRY(refuse_quantized(checkpoint));
+    GNV_ASSIGN(const Qwen35Layout found, find_layout(checkpoint, config, accept));
 
     ModelLayout layout;
     layout.family = mlp == Qwen35Mlp::dense ? "qwen3_5" : "qwen3_5_moe";

@@ -104,7 +104,7 @@ Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const Lay
 
 Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint, Accept accept) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
-    if (accept == Accept::source) GNV_TRY(refuse_quantized_config(config));
+    if (accept.empty()) GNV_TRY(refuse_quantized_config(config));
     return family->match_model(config, checkpoint, accept);
 }
 

@@ -94,12 +94,14 @@ gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t po
         const QuantizedModule & module = contents.modules()[position];
         gnv_module_info info = {};
         info.name = module.name.c_str();
-        info.role = checkpoint->strings.insert(contents.role_name(module.codes)).first->c_str();
+        info.role = checkpoint->strings.insert(contents.role_name(module.codes())).first->c_str();
         info.scheme = module.scheme();
         info.naming = module.naming->producer;
         info.rows = module.rows, info.columns = module.columns;
-        info.codes = module.codes, info.block_scales = module.block_scales, info.global_scale = module.global_scale;
-        info.input_scale = position_or_none(module.input_scale);
+        info.codes = module.tensor(ModulePart::codes), info.block_scales = module.tensor(ModulePart::block_scales);
+        info.global_scale = module.tensor(ModulePart::global_scale);
+        info.input_scale =
+            module.format->takes_input_scale() ? module.tensor(ModulePart::input_scale) : position_or_none(-1);
         if (!api::give_struct(info, out))
             return Status(Code::invalid_argument, "gnv_module_info.struct_size is not set");
         return {};

@@ -1,4 +1,5 @@
 #include "api/handles.h"
+#include "codec/format.h"
 #include "codec/nvfp4_pack.h"
 
 #include <algorithm>
@@ -64,7 +65,7 @@ static Status check_pointers(int64_t elements, std::initializer_list<const void 
 static int64_t find_not_finite(DType dtype, const char * weights, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         bool finite = false;
-        nvfp4::absolute_maximum(dtype, weights + i * element_bytes(dtype), 1, finite);
+        absolute_maximum(dtype, weights + i * element_bytes(dtype), 1, finite);
         if (!finite) return i;
     }
     return count;
@@ -93,7 +94,7 @@ gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, co
             const int64_t first = task * elements_per_task, n = std::min(elements_per_task, count - first);
             const char * part = static_cast<const char *>(weights) + first * element_bytes(dtype);
             bool finite = false;
-            const float part_amax = nvfp4::absolute_maximum(dtype, part, n, finite);
+            const float part_amax = absolute_maximum(dtype, part, n, finite);
             if (!finite)
                 return fail(Code::bad_value, "element ", first + find_not_finite(dtype, part, n), " is NaN or Inf");
             largest[size_t(thread)] = std::max(largest[size_t(thread)], part_amax);
@@ -127,7 +128,7 @@ gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const
             const int64_t first = task * step, n = std::min(step, rows - first);
             const char * part = static_cast<const char *>(weights) + first * columns * element_bytes(dtype);
             bool finite = false;
-            nvfp4::absolute_maximum(dtype, part, n * columns, finite);
+            absolute_maximum(dtype, part, n * columns, finite);
             if (!finite) {
                 const int64_t bad = find_not_finite(dtype, part, n * columns);
                 return fail(Code::bad_value, "the weight is NaN or Inf in row ", first + bad / columns, ", column ",

@@ -35,12 +35,12 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         if (!source || !out) return Status(Code::invalid_argument, "gnv_plan_create: an argument is NULL");
         if (!api::take_options(given, options))
             return Status(Code::invalid_argument, "gnv_plan_options.struct_size is not set; use gnv_plan_options_init");
-        if (options.scheme < GNV_SCHEME_NVFP4 || options.scheme > GNV_SCHEME_NVFP4A16)
+        if (options.scheme < 0 || size_t(options.scheme) >= all_formats().size())
             return fail(Code::invalid_argument, "unknown scheme ", int(options.scheme));
         if (options.preset < GNV_PRESET_RECIPE || options.preset > GNV_PRESET_EXPERTS_ONLY)
             return fail(Code::invalid_argument, "unknown preset ", int(options.preset));
         PlanOptions plan_options;
-        plan_options.recipe.scheme = options.scheme == GNV_SCHEME_NVFP4 ? Scheme::nvfp4 : Scheme::nvfp4a16;
+        plan_options.recipe.scheme = all_formats()[size_t(options.scheme)];
         plan_options.recipe.preset = options.preset == GNV_PRESET_RECIPE ? Preset::recipe : Preset::experts_only;
         GNV_TRY(take_patterns(options.ignore, options.ignore_count, plan_options.recipe.ignore));
         GNV_TRY(take_patterns(options.include, options.include_count, plan_options.recipe.include));

@@ -92,8 +92,8 @@ uint16_t f16_from_float(float value) {
 
 // --- Source dtypes ---------------------------------------------------------------------------------------------------
 
-static float load(DType source, const void * weights, int64_t index) {
-    const auto * bytes = static_cast<const unsigned char *>(weights) + index * dtype_traits(source).bits / 8;
+float load_element(DType source, const void * elements, int64_t index) {
+    const auto * bytes = static_cast<const unsigned char *>(elements) + index * dtype_traits(source).bits / 8;
     if (source == DType::f32) {
         float value;
         memcpy(&value, bytes, sizeof value); // tensors in a file need not be aligned
@@ -104,8 +104,7 @@ static float load(DType source, const void * weights, int64_t index) {
     return source == DType::f16 ? f16_to_float(bits) : bf16_to_float(bits);
 }
 
-// The F32 result of one operation, rounded to what the same operation in `source` gives.
-static float round_to(DType source, float value) {
+float round_to(DType source, float value) {
     GNV_CHECK(source == DType::bf16 || source == DType::f16 || source == DType::f32);
     if (source == DType::bf16) return bf16_to_float(bf16_from_float(value));
     if (source == DType::f16) return f16_to_float(f16_from_float(value));
@@ -120,7 +119,7 @@ float absolute_maximum_reference(DType dtype, const void * weights, int64_t coun
     float largest = 0.0f;
     finite = true;
     for (int64_t i = 0; i < count; i++) {
-        const float magnitude = std::fabs(load(dtype, weights, i));
+        const float magnitude = std::fabs(load_element(dtype, weights, i));
         if (!(magnitude < infinity)) finite = false;
         largest = std::max(largest, magnitude);
     }
@@ -154,14 +153,15 @@ void quantize_reference(DType source, const void * weights, const Weight & out) 
             const int64_t first = block * block_size;
             float amax = 0.0f;
             for (int64_t column = first; column < first + block_size; column++)
-                amax = std::max(amax, std::fabs(load(source, weights, row * out.columns + column)));
+                amax = std::max(amax, std::fabs(load_element(source, weights, row * out.columns + column)));
             const uint8_t scale = block_scale(source, amax, out.global_scale);
             const float divisor = e4m3_value(scale) / out.global_scale;
             out.scales[scale_offset(out.layout, out.rows, out.columns, row, block)] = scale;
             for (int64_t column = first; column < first + block_size; column++) {
                 bool high_nibble;
                 const size_t offset = code_offset(out.layout, out.rows, out.columns, row, column, high_nibble);
-                const uint8_t code = quantize_element(load(source, weights, row * out.columns + column), divisor);
+                const uint8_t code =
+                    quantize_element(load_element(source, weights, row * out.columns + column), divisor);
                 out.codes[offset] = uint8_t(out.codes[offset] | code << (high_nibble ? 4 : 0));
             }
         }

@@ -121,8 +121,8 @@ static double sum_of_lanes(const double * lanes) {
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
-                        const uint8_t * scales, float global_scale) {
+Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
+                   float global_scale) {
     const CompareTables & tables = compare_tables();
     const float unit = unit_for(global_scale);
     CompareSums sums = {};

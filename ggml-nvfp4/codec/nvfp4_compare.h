@@ -30,7 +30,7 @@ struct Comparison {
 };
 
 // `blocks` blocks of 16 elements, codes and scales in Layout::row_major.
-Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
-                        const uint8_t * scales, float global_scale);
+Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
+                   float global_scale);
 
 } // namespace gnv::nvfp4

@@ -47,13 +47,6 @@ const std::vector<const Kernels *> & kernels() {
     return kernels;
 }
 
-float absolute_maximum(DType source, const void * weights, int64_t count, bool & finite) {
-    if (source != DType::bf16) return nvfp4::absolute_maximum_reference(source, weights, count, finite);
-    const uint16_t bits = best_kernels().absolute_maximum_bf16(static_cast<const uint16_t *>(weights), count);
-    finite = bits < 0x7f80;
-    return nvfp4::bf16_to_float(bits);
-}
-
 void quantize(DType source, const void * weights, const nvfp4::Weight & out) {
     if (source == DType::bf16 && out.layout == nvfp4::Layout::row_major)
         best_kernels().quantize_bf16(static_cast<const uint16_t *>(weights), out);

@@ -25,7 +25,6 @@ inline const Kernels & best_kernels() { return *kernels().front(); }
 
 // Any source dtype and layout: the kernels where they apply, the reference elsewhere. Single-threaded: callers split
 // work by rows.
-float absolute_maximum(DType source, const void * weights, int64_t count, bool & finite);
 void quantize(DType source, const void * weights, const nvfp4::Weight & out);
 void dequantize(const nvfp4::ConstWeight & weight, float * out);
 

@@ -22,6 +22,7 @@ struct DTypeTraits {
 
 const DTypeTraits & dtype_traits(DType dtype);
 inline const char * dtype_name(DType dtype) { return dtype_traits(dtype).name; }
+inline bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
 // False when `name` is no dtype that safetensors defines.
 bool dtype_from_name(std::string_view name, DType & out);
 

@@ -1,5 +1,3 @@
-#include "codec/nvfp4.h"
-#include "codec/nvfp4_pack.h"
 #include "core/memory.h"
 #include "cpu/kernels.h"
 #include "cpu/loops.h"
@@ -8,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <new>
 
 namespace gnv {
@@ -17,6 +16,23 @@ namespace {
 class NoFence final : public Fence {
   public:
     Status wait() override { return {}; }
+};
+
+// Any format of the table, rounded to nearest.
+class CpuQuantizer final : public DeviceQuantizer {
+  public:
+    explicit CpuQuantizer(const Format & format) : format_(format) {}
+    void measure(std::span<const WeightsToMeasure> weights) override {
+        for (const WeightsToMeasure & one : weights)
+            *one.largest = std::max<uint32_t>(*one.largest, absolute_maximum_bf16(one.weights, one.count));
+    }
+    void pack(std::span<const WeightsToPack> weights) override {
+        for (const WeightsToPack & one : weights)
+            format_.pack({DType::bf16, one.weights, one.packed.rows, one.packed.columns}, one.scale, one.packed);
+    }
+
+  private:
+    const Format & format_;
 };
 
 class CpuBackend final : public Backend {
@@ -84,21 +100,9 @@ class CpuBackend final : public Backend {
         return cpu::kernel(op_of(call.params)).run(call);
     }
 
-    void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) override {
-        for (const WeightMaximum & one : weights)
-            *one.largest =
-                std::max<uint32_t>(*one.largest, nvfp4::best_kernels().absolute_maximum_bf16(one.weights, one.count));
-    }
-    void nvfp4_pack(std::span<const WeightToPack> weights) override {
-        for (const WeightToPack & one : weights) {
-            nvfp4::Weight out;
-            out.rows = 1;
-            out.columns = one.blocks * nvfp4::block_size;
-            out.codes = {one.codes, nvfp4::code_bytes(out.layout, 1, out.columns)};
-            out.scales = {one.scales, nvfp4::scale_bytes(out.layout, 1, out.columns)};
-            out.global_scale = one.global;
-            nvfp4::best_kernels().quantize_bf16(one.weights, out);
-        }
+    DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
+        if (name != round_to_nearest_name) return nullptr;
+        return &quantizers_.try_emplace(&format, format).first->second;
     }
 
   private:
@@ -108,6 +112,7 @@ class CpuBackend final : public Backend {
     const char * span_name_ = ""; // of the open span
     Work span_work_;
     Clock::time_point span_begin_;
+    std::map<const Format *, CpuQuantizer> quantizers_;
 };
 
 } // namespace

@@ -115,7 +115,7 @@ class CudaRecording final : public Recording {
     const cudaGraphExec_t executable_;
 };
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, private DeviceQuantizer {
   public:
     CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors)
         : device_(std::move(device)), streams_(std::move(streams)), processors_(processors) {}
@@ -258,12 +258,16 @@ class CudaBackend final : public Backend {
         return copy_of(failure_);
     }
 
-    void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) override {
+    // Rounds to nearest, to NVFP4.
+    void measure(std::span<const WeightsToMeasure> weights) override {
         enqueue("nvfp4_absolute_maximum",
                 [&] { return cuda::nvfp4_absolute_maximum(stream(Queue::compute), processors_, weights); });
     }
-    void nvfp4_pack(std::span<const WeightToPack> weights) override {
+    void pack(std::span<const WeightsToPack> weights) override {
         enqueue("nvfp4_pack", [&] { return cuda::nvfp4_pack(stream(Queue::compute), processors_, weights); });
+    }
+    DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
+        return name == round_to_nearest_name && format.codec == std::string_view("nvfp4") ? this : nullptr;
     }
 
   private:

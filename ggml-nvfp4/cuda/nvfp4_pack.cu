@@ -5,10 +5,19 @@
 #include "cuda/nvfp4_pack.cuh"
 
 #include <algorithm>
+#include <vector>
 
 namespace gnv::cuda {
 
 static constexpr int threads_per_group = 256;
+
+// What the kernel gets of one weight: codes and block scales are its components, and rows do not matter to it.
+struct WeightToPack {
+    const uint16_t * weights;
+    int64_t blocks; // rows * columns / 16
+    float global;
+    uint8_t *codes, *scales;
+};
 
 // The weights of one launch: parameters of a kernel have room for 4 KB.
 template <class Weight>
@@ -16,7 +25,7 @@ struct Batch {
     static constexpr int most = 96;
     Weight weights[most];
 };
-static_assert(sizeof(Batch<WeightToPack>) <= 4000 && sizeof(Batch<WeightMaximum>) <= 4000);
+static_assert(sizeof(Batch<WeightToPack>) <= 4000 && sizeof(Batch<WeightsToMeasure>) <= 4000);
 
 // Calls launch(batch, grid) for as many weights at a time as fit. Groups of threads: not more than `at_once`, what the
 // device runs at the same time, as far as there are that many for each weight; nor more than a weight has work for.
@@ -65,7 +74,7 @@ static __device__ uint32_t larger_of(uint32_t pair) { return max(pair & 0xffff, 
 // --- Largest magnitude -----------------------------------------------------------------------------------------------
 
 static __global__ void __launch_bounds__(threads_per_group)
-    absolute_maximum_kernel(const __grid_constant__ Batch<WeightMaximum> batch) {
+    absolute_maximum_kernel(const __grid_constant__ Batch<WeightsToMeasure> batch) {
     const uint16_t * const weights = batch.weights[blockIdx.y].weights;
     const int64_t count = batch.weights[blockIdx.y].count;
     const auto * quads = reinterpret_cast<const uint4 *>(weights); // 8 weights each
@@ -82,12 +91,12 @@ static __global__ void __launch_bounds__(threads_per_group)
         atomicMax(batch.weights[blockIdx.y].largest, of_warp);
 }
 
-cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightMaximum> weights) {
-    for (const WeightMaximum & one : weights) GNV_CHECK(is_aligned(one.weights, 16));
+cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightsToMeasure> weights) {
+    for (const WeightsToMeasure & one : weights) GNV_CHECK(is_aligned(one.weights, 16));
     int at_once = 0;
     if (const cudaError_t error = groups_at_once(absolute_maximum_kernel, processors, at_once)) return error;
-    return launch_in_batches(weights, at_once, &WeightMaximum::count,
-                             [&](const Batch<WeightMaximum> & batch, const dim3 & grid) {
+    return launch_in_batches(weights, at_once, &WeightsToMeasure::count,
+                             [&](const Batch<WeightsToMeasure> & batch, const dim3 & grid) {
                                  absolute_maximum_kernel<<<grid, threads_per_group, 0, stream>>>(batch);
                              });
 }
@@ -224,12 +233,17 @@ static __global__ void __launch_bounds__(threads_per_group)
     }
 }
 
-cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightToPack> weights) {
-    for (const WeightToPack & one : weights) GNV_CHECK(is_aligned(one.weights, 16) && is_aligned(one.codes, 8));
+cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightsToPack> weights) {
+    std::vector<WeightToPack> list;
+    for (const WeightsToPack & one : weights) {
+        list.push_back({one.weights, one.packed.rows * (one.packed.columns / 16), one.scale, one.packed.data[0],
+                        one.packed.data[1]});
+        GNV_CHECK(is_aligned(one.weights, 16) && is_aligned(list.back().codes, 8));
+    }
     // No more groups than run at the same time: each finds the boundaries for itself.
     int at_once = 0;
     if (const cudaError_t error = groups_at_once(pack_kernel, processors, at_once)) return error;
-    return launch_in_batches(weights, at_once, &WeightToPack::blocks,
+    return launch_in_batches(std::span<const WeightToPack>(list), at_once, &WeightToPack::blocks,
                              [&](const Batch<WeightToPack> & batch, const dim3 & grid) {
                                  pack_kernel<<<grid, threads_per_group, 0, stream>>>(batch);
                              });

@@ -1,4 +1,4 @@
-// The codec's kernels; contracts in exec/backend.h. `processors`: streaming multiprocessors of the device.
+// The codec's kernels; contracts in exec/device_quantizer.h. `processors`: streaming multiprocessors of the device.
 #pragma once
 
 #include "exec/backend.h"
@@ -8,7 +8,7 @@
 
 namespace gnv::cuda {
 
-cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightMaximum> weights);
-cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightToPack> weights);
+cudaError_t nvfp4_absolute_maximum(cudaStream_t stream, int processors, std::span<const WeightsToMeasure> weights);
+cudaError_t nvfp4_pack(cudaStream_t stream, int processors, std::span<const WeightsToPack> weights);
 
 } // namespace gnv::cuda

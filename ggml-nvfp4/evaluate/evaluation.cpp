@@ -3,8 +3,7 @@
 #include "core/memory.h"
 #include "evaluate/logits_file.h"
 #include "formats/json.h"
-#include "model/model_def.h"
-#include "quant/calibration_statistics.h"
+#include "model/weight_source.h"
 
 #include <algorithm>
 
@@ -100,13 +99,13 @@ class Run {
 
 Status Run::open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
     out_.checkpoint = checkpoint->path();
-    GNV_ASSIGN(candidate_, OpenCheckpoint::open(std::move(checkpoint), Accept::nvfp4));
+    GNV_ASSIGN(candidate_, OpenCheckpoint::open(std::move(checkpoint), all_formats()));
     out_.model = candidate_->layout.description;
     GNV_ASSIGN(scales_, InputScales::read(candidate_->weights, candidate_->files));
     if (options_.share_expert_scale) scales_.share_between_experts();
     if (!source) return {};
     out_.source = source->path();
-    Result<std::unique_ptr<OpenCheckpoint>> opened = OpenCheckpoint::open(std::move(source), Accept::source);
+    Result<std::unique_ptr<OpenCheckpoint>> opened = OpenCheckpoint::open(std::move(source), Accept());
     if (!opened.ok()) return opened.take_status().add_context("source");
     source_ = opened.take();
     GNV_ASSIGN(out_.source_fingerprint, model_fingerprint(source_->checkpoint, source_->files));
@@ -127,7 +126,7 @@ void Run::choose_lines() {
         if (options_.lines[size_t(line)]) out_.notes.push_back(concat(line_name(line), " is left out: ", why));
     };
     const bool quantized = std::any_of(candidate_->layout.modules.begin(), candidate_->layout.modules.end(),
-                                       [](const LinearModule & module) { return module.is_nvfp4(); });
+                                       [](const LinearModule & module) { return module.stored != nullptr; });
     if (!quantized) out_.notes.push_back("the checkpoint has no NVFP4 weights");
     for (size_t i = 0; i < size_t(Line::count_); i++) {
         const Line line = Line(i);

@@ -2,7 +2,6 @@
 #include "evaluate/evaluation.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"
-#include "quant/calibration_statistics.h"
 
 namespace gnv::evaluate {
 

@@ -3,7 +3,6 @@
 #include "core/strings.h"
 #include "core/table.h"
 #include "evaluate/evaluation.h"
-#include "quant/calibration_statistics.h"
 
 #include <cmath>
 #include <functional>

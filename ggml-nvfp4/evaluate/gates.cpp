@@ -2,7 +2,6 @@
 
 #include "evaluate/evaluation.h"
 #include "formats/json.h"
-#include "quant/calibration_statistics.h"
 
 #include <algorithm>
 #include <cmath>

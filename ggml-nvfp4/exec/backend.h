@@ -5,14 +5,15 @@
 #include "core/status.h"
 #include "core/thread_pool.h"
 #include "core/trace.h"
+#include "exec/device_quantizer.h"
 #include "exec/kernel.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gnv {
@@ -55,22 +56,6 @@ using HostMemory = std::unique_ptr<void, HostMemoryDelete>; // as DeviceMemory
 // A device has one queue for work and one for copies in each direction. The entries of one queue run in order; entries
 // of different queues are ordered by order() alone.
 enum class Queue : uint8_t { compute, upload, download, count_ };
-
-// BF16 weights, aligned to 16 bytes, and the place of their largest magnitude.
-struct WeightMaximum {
-    const uint16_t * weights = nullptr;
-    int64_t count = 0;
-    uint32_t * largest = nullptr;
-};
-
-// Finite BF16 weights, row-major, aligned to 16 bytes, and where their codes (8 bytes for each block of 16, aligned to
-// 8) and block scales (a byte each) go. `global` is positive and finite.
-struct WeightToPack {
-    const uint16_t * weights = nullptr;
-    int64_t blocks = 0; // rows * columns / 16
-    float global = 0;
-    uint8_t *codes = nullptr, *scales = nullptr;
-};
 
 // A point of a queue, for other threads to wait for.
 class Fence {
@@ -144,13 +129,11 @@ class Backend {
     // Queues the recorded launches: the same bits as the launches themselves.
     virtual Status replay(const Recording &) { return Status(Code::internal, "this device does not record"); }
 
-    // --- The codec, queued, on device memory. The same bits as on the CPU.
+    // --- Quantizers, queued, on device memory.
 
-    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80
-    // or more tells of a NaN or Inf. Several may share one.
-    virtual void nvfp4_absolute_maximum(std::span<const WeightMaximum> weights) = 0;
-    // Quantizes each; of one device's memory, the more at once the better. No results overlap.
-    virtual void nvfp4_pack(std::span<const WeightToPack> weights) = 0;
+    // The device's kernels for this quantizer (Quantizer::name()) and format; they live as long as the backend. Null: the
+    // device has none.
+    virtual DeviceQuantizer * quantizer(std::string_view, const Format &) { return nullptr; }
 };
 
 // A span for as long as it lives.

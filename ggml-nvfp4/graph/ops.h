@@ -28,6 +28,7 @@
 namespace gnv {
 
 enum class Precision : uint8_t { f32, bf16 };
+constexpr const char * precision_name(Precision precision) { return precision == Precision::bf16 ? "bf16" : "fp32"; }
 
 // --- Rows ------------------------------------------------------------------------------------------------------------
 

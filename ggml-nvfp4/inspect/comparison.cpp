@@ -135,7 +135,7 @@ struct Side {
 
     explicit Side(const Contents & c) : contents(c), inside(c.checkpoint().tensors().size()) {
         for (size_t m = 0; m < c.modules().size(); m++)
-            add_module({c.modules()[m].name, c.modules()[m].codes, int64_t(m), -1});
+            add_module({c.modules()[m].name, c.modules()[m].codes(), int64_t(m), -1});
         for (size_t m = 0; m < c.linear_modules().size(); m++)
             add_module({c.linear_modules()[m].name, c.linear_modules()[m].source, -1, int64_t(m)});
         for (uint32_t t = 0; t < inside.size(); t++) {
@@ -178,8 +178,8 @@ struct Side {
         }
         if (unit.module < 0) return {whole(unit.tensor)};
         const QuantizedModule & m = module_of(unit);
-        std::vector<ByteRange> out = {whole(m.codes), whole(m.block_scales), whole(m.global_scale)};
-        if (m.input_scale >= 0) out.push_back(whole(uint32_t(m.input_scale)));
+        std::vector<ByteRange> out;
+        for (size_t c = 0; c < m.format->components.size(); c++) out.push_back(whole(uint32_t(m.tensors[c])));
         return out;
     }
 

@@ -1,7 +1,7 @@
 #include "inspect/contents.h"
 
-#include "codec/nvfp4.h"
 #include "formats/json.h"
+#include "model/weight_source.h"
 
 #include <cstring>
 
@@ -10,14 +10,21 @@ namespace gnv {
 static constexpr const char * config_name = "config.json";
 static constexpr uint64_t max_config_bytes = 16 << 20;
 
-static constexpr QuantizedNaming namings[] = {
-    {"compressed-tensors", ".weight_packed", ".weight_scale", ".weight_global_scale", ".input_global_scale", true},
-    {"modelopt", ".weight", ".weight_scale", ".weight_scale_2", ".input_scale", false},
-};
-
-const char * module_part_name(ModulePart part) {
-    static const char * const names[] = {"", "codes", "block scales", "global scale", "input scale"};
-    return names[size_t(part)];
+// Names of compressed-tensors are those of the format table.
+static const std::vector<QuantizedNaming> & namings() {
+    static const std::vector<QuantizedNaming> list = [] {
+        std::vector<QuantizedNaming> all;
+        for (const Format * const format : all_formats()) {
+            if (!all.empty() && std::string_view(all.back().format->codec) == format->codec) continue;
+            QuantizedNaming naming{"compressed-tensors", format, {}, true};
+            for (size_t c = 0; c < format->components.size(); c++) naming.suffixes[c] = format->components[c].suffix;
+            all.push_back(naming);
+        }
+        all.push_back(
+            {"modelopt", &formats::nvfp4, {".weight", ".weight_scale", ".weight_scale_2", ".input_scale"}, false});
+        return all;
+    }();
+    return list;
 }
 
 Result<Contents> Contents::open(const std::string & folder) {
@@ -35,30 +42,41 @@ Result<Contents> Contents::open(const std::string & folder) {
 
 static bool is_scalar(const TensorInfo & tensor) { return tensor.dtype == DType::f32 && tensor.elements() == 1; }
 
-// Fills `module` from its name; otherwise says what is wrong.
-static std::string find_parts(const Checkpoint & checkpoint, QuantizedModule & module) {
-    const auto find = [&](const char * suffix, int64_t & found) {
-        found = checkpoint.find(module.name + suffix);
-        return found >= 0;
-    };
-    int64_t block_scales, global_scale;
-    if (!find(module.naming->block_scales, block_scales) || !find(module.naming->global_scale, global_scale))
-        return concat("has no ", block_scales < 0 ? module.naming->block_scales : module.naming->global_scale);
-    module.block_scales = uint32_t(block_scales), module.global_scale = uint32_t(global_scale);
-    find(module.naming->input_scale, module.input_scale);
+// The format of the same codec that has no input scale.
+static const Format * without_input_scale(const Format & format) {
+    for (const Format * const other : all_formats())
+        if (std::string_view(other->codec) == format.codec && !other->takes_input_scale()) return other;
+    return &format;
+}
 
-    const TensorInfo & codes = checkpoint.tensors()[module.codes];
-    const TensorInfo & scales = checkpoint.tensors()[module.block_scales];
-    if (codes.shape.size() != 2 || codes.shape[1] % (nvfp4::block_size / 2) != 0)
-        return concat("has codes ", shape_text(codes.shape), ", not [N, K / 2] with a K that 16 divides");
-    module.rows = codes.shape[0], module.columns = codes.shape[1] * 2;
-    const std::vector<int64_t> expected = {module.rows, module.columns / nvfp4::block_size};
-    if (scales.dtype != DType::f8_e4m3 || scales.shape != expected)
-        return concat("has block scales ", dtype_name(scales.dtype), " ", shape_text(scales.shape), ", not F8_E4M3 ",
-                      shape_text(expected));
-    if (!is_scalar(checkpoint.tensors()[module.global_scale]) ||
-        (module.input_scale >= 0 && !is_scalar(checkpoint.tensors()[size_t(module.input_scale)])))
-        return "has a global scale that is not one F32 element";
+// Fills `module` from its name and first tensor; otherwise says what is wrong.
+static std::string find_parts(const Checkpoint & checkpoint, QuantizedModule & module) {
+    const Format & format = *module.naming->format;
+    module.format = &format;
+    for (size_t c = 1; c < format.components.size(); c++) {
+        const char * const suffix = module.naming->suffixes[c];
+        module.tensors[c] = checkpoint.find(module.name + suffix);
+        if (module.tensors[c] >= 0) continue;
+        if (format.components[c].scope != FormatComponent::Scope::input) return concat("has no ", suffix);
+        module.format = without_input_scale(format);
+    }
+    const TensorInfo & first = checkpoint.tensors()[module.codes()];
+    const int64_t each = format.components[0].columns;
+    if (first.shape.size() != 2 || first.shape[1] % (format.block / each) != 0)
+        return concat("has codes ", shape_text(first.shape), ", not [N, K / ", each, "] with a K that ", format.block,
+                      " divides");
+    module.rows = first.shape[0], module.columns = first.shape[1] * each;
+    for (size_t c = 1; c < module.format->components.size(); c++) {
+        const FormatComponent & component = format.components[c];
+        const TensorInfo & found = checkpoint.tensors()[size_t(module.tensors[c])];
+        const std::vector<int64_t> expected = component.shape(module.rows, module.columns);
+        if (component.scope != FormatComponent::Scope::rows) {
+            if (!is_scalar(found)) return "has a global scale that is not one F32 element";
+        } else if (found.dtype != component.dtype || found.shape != expected) {
+            return concat("has ", component.title, " ", dtype_name(found.dtype), " ", shape_text(found.shape), ", not ",
+                          dtype_name(component.dtype), " ", shape_text(expected));
+        }
+    }
     return {};
 }
 
@@ -66,12 +84,13 @@ void Contents::find_modules() {
     std::string first_problem;
     uint64_t problems = 0;
     for (uint32_t t = 0; t < uses_.size(); t++) {
-        for (const QuantizedNaming & naming : namings) {
-            if (tensor(t).dtype != DType::u8 || !ends_with(tensor(t).name, naming.codes)) continue;
+        for (const QuantizedNaming & naming : namings()) {
+            const char * const suffix = naming.suffixes[0];
+            if (tensor(t).dtype != naming.format->components[0].dtype || !ends_with(tensor(t).name, suffix)) continue;
             QuantizedModule module;
-            module.name = tensor(t).name.substr(0, tensor(t).name.size() - strlen(naming.codes));
+            module.name = tensor(t).name.substr(0, tensor(t).name.size() - strlen(suffix));
             module.naming = &naming;
-            module.codes = t;
+            module.tensors[0] = t;
             const std::string problem = find_parts(checkpoint_, module);
             if (!problem.empty()) {
                 if (problems++ == 0) first_problem = printable(module.name) + " " + problem;
@@ -79,13 +98,10 @@ void Contents::find_modules() {
             }
             const auto number = uint32_t(modules_.size());
             if (!module_by_name_.emplace(module.name, number).second) continue;
-            const auto claim = [&](int64_t position, ModulePart part) {
-                if (position >= 0) uses_[size_t(position)].module = number, uses_[size_t(position)].module_part = part;
-            };
-            claim(module.codes, ModulePart::codes);
-            claim(module.block_scales, ModulePart::block_scales);
-            claim(module.global_scale, ModulePart::global_scale);
-            claim(module.input_scale, ModulePart::input_scale);
+            for (size_t c = 0; c < module.format->components.size(); c++) {
+                uses_[size_t(module.tensors[c])].module = number;
+                uses_[size_t(module.tensors[c])].module_part = ModulePart(c);
+            }
             modules_.push_back(std::move(module));
         }
     }
@@ -156,7 +172,7 @@ int64_t Contents::find_module(std::string_view name) const {
 }
 
 Status Contents::read(const TensorInfo & tensor, uint64_t offset, void * data, uint64_t size) const {
-    return shards_[tensor.shard]->read(data, size, tensor.offset + offset).add_context(checkpoint_.describe(tensor));
+    return WeightSource(checkpoint_, shards_).read(tensor, offset, data, size);
 }
 
 Result<float> Contents::read_scalar(uint32_t position) const {

@@ -2,10 +2,12 @@
 // Nothing has to be as a loader needs it: what is missing or odd becomes a note.
 #pragma once
 
+#include "codec/format.h"
 #include "core/status.h"
 #include "formats/safetensors.h"
 #include "model/model_def.h"
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -14,27 +16,30 @@
 
 namespace gnv {
 
-// How the producers of NVFP4 checkpoints name the tensors of one weight "X".
+// How a producer names the tensors of one weight "X" in a format.
 struct QuantizedNaming {
     const char * producer;
-    const char * codes;        // X + this: U8 [N, K / 2]
-    const char * block_scales; // F8_E4M3 [N, K / 16]
-    const char * global_scale; // F32, one element
-    const char * input_scale;  // F32, one element; W4A4 only
-    bool scales_divide;        // whether the F32 scales are divisors, as in codec/nvfp4.h, or factors
+    const Format * format;                              // that with an input scale, of those with the same codec
+    std::array<const char *, most_components> suffixes; // by component
+    bool scales_divide; // whether the F32 scales are what the format says, or their inverse
 };
 
-enum class ModulePart : uint8_t { none, codes, block_scales, global_scale, input_scale };
-const char * module_part_name(ModulePart part); // "codes"; "" for none
+// Components of NVFP4, as positions in its row of the format table.
+enum class ModulePart : int8_t { none = -1, codes, block_scales, global_scale, input_scale };
+inline const char * module_part_name(ModulePart part) { // "codes"; "" for none
+    return part == ModulePart::none ? "" : formats::nvfp4.components[size_t(part)].title;
+}
 
 struct QuantizedModule {
     std::string name; // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
     const QuantizedNaming * naming = nullptr;
-    int64_t rows = 0, columns = 0;                          // N, K of the weight
-    uint32_t codes = 0, block_scales = 0, global_scale = 0; // positions in Checkpoint::tensors()
-    int64_t input_scale = -1;                               // the same, -1 when there is none
+    const Format * format = nullptr;
+    int64_t rows = 0, columns = 0;                     // N, K of the weight
+    std::array<int64_t, most_components> tensors = {}; // by component, positions in Checkpoint::tensors()
 
-    const char * scheme() const { return input_scale >= 0 ? "nvfp4" : "nvfp4a16"; }
+    const char * scheme() const { return format->name; }
+    uint32_t codes() const { return uint32_t(tensors[0]); } // for its place and role
+    uint32_t tensor(ModulePart part) const { return uint32_t(tensors[size_t(part)]); }
 };
 
 class Contents {

@@ -1,6 +1,5 @@
 #include "inspect/numbers.h"
 
-#include "codec/nvfp4_pack.h"
 #include "formats/elements.h"
 
 #include <algorithm>
@@ -33,16 +32,18 @@ Result<Numbers> Numbers::of_linear(const Contents & contents, const LinearModule
 Result<Numbers> Numbers::of_module(const Contents & contents, uint32_t position) {
     const QuantizedModule & module = contents.modules()[position];
     Numbers numbers(contents, {module.rows, module.columns});
-    numbers.tensor_ = &contents.tensor(module.codes);
-    numbers.scales_ = &contents.tensor(module.block_scales);
-    GNV_ASSIGN(const float stored, contents.read_scalar(module.global_scale));
-    numbers.global_scale_ = module.naming->scales_divide ? stored : 1.0f / stored;
+    numbers.module_ = &module;
+    numbers.tensor_ = &contents.tensor(module.codes());
+    const int unit = module.format->unit_component();
+    if (unit < 0) return numbers;
+    GNV_ASSIGN(const float stored, contents.read_scalar(uint32_t(module.tensors[size_t(unit)])));
+    numbers.scale_ = module.naming->scales_divide ? stored : 1.0f / stored;
     return numbers;
 }
 
 Status Numbers::read(int64_t first, int64_t count, NumberBuffers & buffers, double * out) const {
-    // A block of codes shares a scale, elements of less than a byte share a byte.
-    const int64_t step = scales_ || dtype_traits(tensor_->dtype).bits < 8 ? nvfp4::block_size : 1;
+    // A block shares a scale, elements of less than a byte share a byte.
+    const int64_t step = module_ ? module_->format->block : dtype_traits(tensor_->dtype).bits < 8 ? 16 : 1;
     const int64_t begin = first / step * step, end = std::min((first + count + step - 1) / step * step, count_);
     if (begin == first && end == first + count) return read_aligned(first, count, buffers, out);
     buffers.wide.resize(size_t(end - begin));
@@ -52,20 +53,30 @@ Status Numbers::read(int64_t first, int64_t count, NumberBuffers & buffers, doub
 }
 
 Status Numbers::read_aligned(int64_t first, int64_t count, NumberBuffers & buffers, double * out) const {
-    const auto bits = uint64_t(scales_ ? 4 : dtype_traits(tensor_->dtype).bits);
-    const uint64_t size = uint64_t(count) * bits / 8, blocks = scales_ ? uint64_t(count / nvfp4::block_size) : 0;
-    buffers.bytes.resize(size + blocks);
-    uint8_t * const bytes = buffers.bytes.data();
-    GNV_TRY(contents_->read(*tensor_, offset_ + uint64_t(first) * bits / 8, bytes, size));
-    if (!scales_) {
-        element_reader(tensor_->dtype)(bytes, count, out);
+    if (!module_) {
+        const auto bits = uint64_t(dtype_traits(tensor_->dtype).bits);
+        buffers.bytes.resize(uint64_t(count) * bits / 8);
+        GNV_TRY(contents_->read(*tensor_, offset_ + uint64_t(first) * bits / 8, buffers.bytes.data(),
+                                buffers.bytes.size()));
+        element_reader(tensor_->dtype)(buffers.bytes.data(), count, out);
         return {};
     }
     // Rows end at block boundaries, so that any run of blocks is a weight of one row.
-    GNV_TRY(contents_->read(*scales_, uint64_t(first / nvfp4::block_size), bytes + size, blocks));
+    const Format & format = *module_->format;
+    buffers.bytes.resize(format.packed_bytes(1, count));
+    PackedRows packed{1, count, {}};
+    uint64_t used = 0;
+    for (size_t c = 0; c < format.components.size(); c++) {
+        const FormatComponent & component = format.components[c];
+        if (component.scope != FormatComponent::Scope::rows) continue;
+        const uint64_t size = component.bytes(1, count);
+        packed.data[c] = buffers.bytes.data() + used;
+        GNV_TRY(contents_->read(contents_->tensor(uint64_t(module_->tensors[c])), component.bytes(1, first),
+                                packed.data[c], size));
+        used += size;
+    }
     buffers.floats.resize(size_t(count));
-    nvfp4::dequantize({1, count, nvfp4::Layout::row_major, {bytes, size}, {bytes + size, blocks}, global_scale_},
-                    buffers.floats.data());
+    format.unpack(packed, scale_, buffers.floats.data());
     std::copy(buffers.floats.begin(), buffers.floats.end(), out);
     return {};
 }

@@ -32,7 +32,6 @@ class Numbers {
     const std::vector<int64_t> & shape() const { return shape_; }
     int64_t count() const { return count_; }
     int64_t pieces() const { return (count_ + piece_elements - 1) / piece_elements; }
-    float global_scale() const { return global_scale_; } // of a module, as a divisor
 
     // Numbers [first, first + count), at most piece_elements of them.
     Status read(int64_t first, int64_t count, NumberBuffers & buffers, double * out) const;
@@ -46,10 +45,10 @@ class Numbers {
     const Contents * contents_;
     std::vector<int64_t> shape_;
     int64_t count_ = 1;
-    const TensorInfo * tensor_ = nullptr; // elements, or codes
-    const TensorInfo * scales_ = nullptr; // of a quantized module
-    uint64_t offset_ = 0;                 // bytes, inside the tensor
-    float global_scale_ = 1;
+    const TensorInfo * tensor_ = nullptr;      // elements
+    uint64_t offset_ = 0;                      // bytes, inside the tensor
+    const QuantizedModule * module_ = nullptr; // instead: a quantized one
+    float scale_ = 1;                          // of its unit
 };
 
 } // namespace gnv

@@ -172,10 +172,10 @@ Result<WeightStatistics> measure_name(const Contents & contents, const std::stri
         if (part == ModulePart::block_scales) block_scales = result.tensor;
     } else {
         const QuantizedModule & module = contents.modules()[size_t(result.module)];
-        codes = module.codes, block_scales = module.block_scales;
-        GNV_ASSIGN(result.global_scale, contents.read_scalar(module.global_scale));
-        if (module.input_scale >= 0) {
-            GNV_ASSIGN(result.input_scale, contents.read_scalar(uint32_t(module.input_scale)));
+        codes = module.tensor(ModulePart::codes), block_scales = module.tensor(ModulePart::block_scales);
+        GNV_ASSIGN(result.global_scale, contents.read_scalar(module.tensor(ModulePart::global_scale)));
+        if (module.format->takes_input_scale()) {
+            GNV_ASSIGN(result.input_scale, contents.read_scalar(module.tensor(ModulePart::input_scale)));
         }
     }
     if (codes >= 0) {

@@ -22,7 +22,7 @@ static std::string describe(const Contents & contents, const WeightStatistics & 
 }
 
 static uint64_t role_tensor(const Contents & contents, const WeightStatistics & weight) {
-    return weight.tensor >= 0 ? uint64_t(weight.tensor) : contents.modules()[size_t(weight.module)].codes;
+    return weight.tensor >= 0 ? uint64_t(weight.tensor) : contents.modules()[size_t(weight.module)].codes();
 }
 
 static std::string counted(uint64_t count, uint64_t of) {

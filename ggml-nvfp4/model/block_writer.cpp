@@ -57,7 +57,7 @@ ValueId BlockWriter::input_scale(WeightRef ref) {
     ref.part = part_;
     const Result<WeightSpec> spec = b_.weights.spec(ref);
     if (!b_.quantize_inputs || !spec.ok()) return no_value;
-    if (b_.input_scales ? !b_.input_scales->has(ref.key()) : !spec.value().has_input_scale) return no_value;
+    if (b_.input_scales ? !b_.input_scales->has(ref.key()) : !spec.value().has_input_scale()) return no_value;
     const ValueId value = g_.weight("input scale", DType::f32, {std::max(ref.expert_count, 1)});
     b_.bound_weights.push_back({ref, value, true});
     return value;

@@ -4,12 +4,15 @@
 // Names are parsed once, here; everything downstream works with roles and indices.
 #pragma once
 
+#include "codec/format.h"
 #include "core/status.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,7 +41,7 @@ enum class Role : uint8_t {
 struct RoleTraits {
     const char * name;
     bool is_linear;    // torch.nn.Linear in the reference (router included): subject to targets and ignore lists
-    bool can_quantize; // loaders accept NVFP4 here
+    bool can_quantize; // loaders accept a quantized weight here
 };
 const RoleTraits & role_traits(Role role);
 
@@ -66,10 +69,12 @@ struct LinearModule {
     int64_t columns = 0;      // K = in_features
     int32_t fused_group = -1; // modules with the same number >= 0 share one global scale in every loader
 
-    // In a checkpoint that is quantized already, positions of the parts in Checkpoint::tensors(); -1 when there is none.
-    // `source` is then the position of the codes, and `offset` 0.
-    int64_t block_scales = -1, global_scale = -1, input_scale = -1;
-    bool is_nvfp4() const { return block_scales >= 0; }
+    // In a checkpoint that is quantized already: the format, and by its components positions in Checkpoint::tensors(). `source`
+    // is then the first of them, and `offset` 0.
+    const Format * stored = nullptr; // null: in the source's precision
+    std::array<int64_t, most_components> parts = {};
+    bool has_input_scale() const { return stored && stored->takes_input_scale(); }
+    int64_t input_scale() const { return parts[size_t(stored->input_component())]; } // of one that has it
 };
 
 // One tensor that a config calls for, before any checkpoint is looked at.
@@ -109,16 +114,14 @@ struct ModelLayout {
     bool has_mtp = false;
 };
 
-enum class Accept : uint8_t {
-    source, // nothing quantized: what can be turned into NVFP4
-    nvfp4,  // also NVFP4 Linears in the naming of compressed-tensors: what can be run
-};
+// Formats that Linears of a checkpoint may be stored in, besides the source's precision: none for a checkpoint that is to be
+// quantized, all_formats() for one that is to be run.
+using Accept = std::span<const Format * const>;
 
 // Matches the checkpoint's tensors against config.json. Fails with the name of the first tensor that is missing or whose
 // shape or dtype is not what the config says, on unknown architectures, on unknown values of known keys, and on
 // checkpoints that are quantized in a way that is not accepted. `config` is the parsed config.json. Defined in
 // models/registry.cpp.
-Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint,
-                                Accept accept = Accept::source);
+Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint, Accept accept = {});
 
 } // namespace gnv

@@ -60,6 +60,9 @@ struct StageInput {
 
 // Which tokens an expert sees: for statistics of its down projection. The output is that of the chosen experts either way.
 enum class ExpertTokens : uint8_t { all, routed };
+constexpr const char * expert_tokens_name(ExpertTokens tokens) {
+    return tokens == ExpertTokens::all ? "all" : "routed";
+}
 
 struct TextModelSizes {
     int64_t hidden = 0, vocabulary = 0, layers = 0;

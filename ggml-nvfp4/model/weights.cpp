@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "core/memory.h"
+#include "model/weight_source.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,8 +9,9 @@
 namespace gnv {
 
 uint64_t WeightParts::memory_bytes() const {
-    return rounded_to_64(data_bytes) + rounded_to_64(block_scale_bytes) + rounded_to_64(global_scale_bytes) +
-           rounded_to_64(input_scale_bytes);
+    uint64_t sum = 0;
+    for (const WeightSection & section : sections) sum += rounded_to_64(section.bytes);
+    return sum;
 }
 
 Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Checkpoint & checkpoint) {
@@ -19,18 +21,18 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
     for (uint32_t m = 0; m < layout.modules.size(); m++) {
         const LinearModule & module = layout.modules[m];
         Entry & entry = catalog.entries_[{module.part, module.role, module.layer}];
-        const DType dtype = module.is_nvfp4() ? DType::f4 : checkpoint.tensors()[module.source].dtype;
+        const DType dtype = module.stored ? module.stored->graph_dtype : checkpoint.tensors()[module.source].dtype;
         const std::vector<int64_t> shape = {module.rows, module.columns};
         if (entry.modules.empty()) {
             entry.dtype = dtype;
             entry.shape = shape;
-            entry.has_input_scale = module.input_scale >= 0;
+            entry.format = module.stored;
         }
         if (module.expert < 0 && !entry.modules.empty())
             entry.refusal = concat(module.name, " is not the only one in its role");
         entry.modules.push_back(m);
         if (entry.refusal.empty() &&
-            (entry.dtype != dtype || entry.shape != shape || entry.has_input_scale != (module.input_scale >= 0)))
+            (entry.dtype != dtype || entry.shape != shape || entry.format != module.stored))
             entry.refusal =
                 concat(module.name, " is stored in another way than the experts before it; such a model cannot be run");
     }
@@ -71,7 +73,7 @@ Result<WeightSpec> WeightCatalog::spec(const WeightRef & ref) const {
     GNV_ASSIGN(const Entry * const entry, find(ref));
     WeightSpec spec;
     spec.dtype = keeps_dtype(ref.role, entry->dtype) ? entry->dtype : DType::f32;
-    spec.has_input_scale = entry->has_input_scale;
+    spec.format = entry->format;
     if (ref.expert_count > 0 && ref.flat) {
         spec.shape = {ref.expert_count * entry->shape[0], entry->shape[1]};
     } else if (ref.expert_count > 0) {
@@ -86,30 +88,27 @@ Result<WeightSpec> WeightCatalog::spec(const WeightRef & ref) const {
 Result<WeightParts> WeightCatalog::parts(const WeightRef & ref) const {
     GNV_ASSIGN(const Entry * const entry, find(ref));
     WeightParts parts;
-    const auto add = [&](std::vector<WeightPiece> & list, uint64_t & memory, int64_t tensor, uint64_t offset,
-                         uint64_t bytes, bool widen) {
-        if (tensor < 0) return;
-        list.push_back({uint32_t(tensor), offset, bytes, widen});
-        memory += widen ? bytes * 2 : bytes;
-    };
     const bool widen = !keeps_dtype(ref.role, entry->dtype);
+    const auto add = [&](size_t section, uint64_t tensor, uint64_t offset, uint64_t bytes) {
+        const bool wider = widen && section == 0;
+        parts.sections[section].pieces.push_back({uint32_t(tensor), offset, bytes, wider});
+        parts.sections[section].bytes += wider ? bytes * 2 : bytes;
+    };
+    const auto add_whole = [&](size_t section, uint64_t tensor) {
+        add(section, tensor, 0, checkpoint_->tensors()[tensor].bytes);
+    };
     if (entry->modules.empty()) {
-        add(parts.data, parts.data_bytes, entry->tensor, 0, checkpoint_->tensors()[entry->tensor].bytes, widen);
+        add_whole(0, entry->tensor);
         return parts;
     }
     const int32_t first = ref.expert_count > 0 ? ref.first_expert : 0, count = std::max(ref.expert_count, 1);
     for (int32_t i = first; i < first + count; i++) {
         const LinearModule & module = layout_->modules[entry->modules[size_t(i)]];
-        const uint64_t bits = module.is_nvfp4() ? 4 : uint64_t(dtype_traits(entry->dtype).bits);
-        add(parts.data, parts.data_bytes, module.source, module.offset,
-            uint64_t(module.rows) * uint64_t(module.columns) * bits / 8, widen);
-        if (!module.is_nvfp4()) continue;
-        const auto add_all = [&](std::vector<WeightPiece> & list, uint64_t & memory, int64_t tensor) {
-            if (tensor >= 0) add(list, memory, tensor, 0, checkpoint_->tensors()[size_t(tensor)].bytes, false);
-        };
-        add_all(parts.block_scales, parts.block_scale_bytes, module.block_scales);
-        add_all(parts.global_scales, parts.global_scale_bytes, module.global_scale);
-        add_all(parts.input_scales, parts.input_scale_bytes, module.input_scale);
+        if (!module.stored)
+            add(0, module.source, module.offset,
+                uint64_t(module.rows) * uint64_t(module.columns) * uint64_t(dtype_traits(entry->dtype).bits) / 8);
+        for (size_t c = 0; module.stored && c < module.stored->components.size(); c++)
+            add_whole(c, uint64_t(module.parts[c]));
     }
     return parts;
 }
@@ -123,13 +122,14 @@ static bool is_expert(Role role) {
 Result<InputScales> InputScales::read(const WeightCatalog & catalog, const FolderFiles & files, Part part) {
     InputScales scales;
     const Checkpoint & checkpoint = catalog.checkpoint();
+    const WeightSource source(checkpoint, files);
     for (const LinearModule & module : catalog.layout().modules) {
-        if (module.part != part || module.input_scale < 0) continue;
-        const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale)];
+        if (module.part != part || !module.has_input_scale()) continue;
+        const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale())];
         float scale = 0;
         if (info.dtype != DType::f32 || info.bytes != sizeof scale)
             return fail(Code::unsupported, checkpoint.describe(info), " is no single F32 number");
-        GNV_TRY(files[info.shard]->read(&scale, sizeof scale, info.offset).add_context(checkpoint.describe(info)));
+        GNV_TRY(source.read(info, 0, &scale, sizeof scale));
         if (!(scale > 0) || !std::isfinite(scale))
             return fail(Code::bad_value, checkpoint.describe(info), " is ", double(scale),
                         "; a divisor above zero is needed");

@@ -7,6 +7,7 @@
 #include "formats/safetensors.h"
 #include "model/model_def.h"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -34,7 +35,9 @@ struct WeightRef {
 struct WeightSpec {
     DType dtype = DType::f32;
     Shape shape;
-    bool has_input_scale = false; // NVFP4 with calibrated input scales: F32 [1], of a stack [E]
+    const Format * format = nullptr; // of a quantized weight
+    // Calibrated input scales: F32 [1], of a stack [E]
+    bool has_input_scale() const { return format && format->takes_input_scale(); }
 };
 
 // A piece of a file and what becomes of it.
@@ -45,11 +48,14 @@ struct WeightPiece {
     bool widen = false;  // BF16 or F16 elements become F32
 };
 
-// A weight in memory, in this order, each part aligned to 64 bytes: data (codes for NVFP4), block scales, global scales,
-// input scales. Parts are made of pieces, one after another.
+// A weight in memory: a section for each component of its format, in their order (in the source's precision: one), each aligned
+// to 64 bytes. A section is made of pieces, one after another.
+struct WeightSection {
+    std::vector<WeightPiece> pieces;
+    uint64_t bytes = 0; // in memory
+};
 struct WeightParts {
-    std::vector<WeightPiece> data, block_scales, global_scales, input_scales;
-    uint64_t data_bytes = 0, block_scale_bytes = 0, global_scale_bytes = 0, input_scale_bytes = 0; // in memory
+    std::array<WeightSection, most_components> sections;
     uint64_t memory_bytes() const;
 };
 
@@ -67,12 +73,12 @@ class WeightCatalog {
 
   private:
     struct Entry {
-        DType dtype = DType::bf16;     // in the checkpoint; f4 for NVFP4
-        std::vector<int64_t> shape;    // of one expert or of the whole
-        std::vector<uint32_t> modules; // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
-        uint32_t tensor = 0;           // position in Checkpoint::tensors()
-        bool has_input_scale = false;
-        std::string refusal; // why no stage can use it; empty: one can
+        DType dtype = DType::bf16;       // in the checkpoint; of a quantized Linear as graphs read it
+        std::vector<int64_t> shape;      // of one expert or of the whole
+        std::vector<uint32_t> modules;   // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
+        uint32_t tensor = 0;             // position in Checkpoint::tensors()
+        const Format * format = nullptr; // of a quantized Linear
+        std::string refusal;             // why no stage can use it; empty: one can
     };
     Result<const Entry *> find(const WeightRef & ref) const;
 

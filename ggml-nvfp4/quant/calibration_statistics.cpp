@@ -13,31 +13,7 @@
 namespace gnv {
 
 static constexpr const char * schema = "ggml-nvfp4.statistics.1";
-static constexpr uint64_t small_tensor_bytes = 64 << 10;
 static constexpr uint64_t statistics_limit = 256 << 20;
-
-const char * precision_name(Precision precision) { return precision == Precision::bf16 ? "bf16" : "fp32"; }
-const char * expert_tokens_name(ExpertTokens tokens) { return tokens == ExpertTokens::all ? "all" : "routed"; }
-
-Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files) {
-    std::vector<const TensorInfo *> order;
-    for (const TensorInfo & tensor : checkpoint.tensors()) order.push_back(&tensor);
-    std::sort(order.begin(), order.end(), [](const TensorInfo * a, const TensorInfo * b) { return a->name < b->name; });
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    std::vector<uint8_t> content;
-    for (const TensorInfo * tensor : order) {
-        const std::string line =
-            concat(tensor->name, " ", dtype_name(tensor->dtype), " ", shape_text(tensor->shape), "\n");
-        GNV_TRY(hash.update(line.data(), line.size()));
-        if (tensor->bytes > small_tensor_bytes) continue;
-        content.resize(size_t(tensor->bytes));
-        GNV_TRY(files[tensor->shard]
-                    ->read(content.data(), tensor->bytes, tensor->offset)
-                    .add_context(checkpoint.describe(*tensor)));
-        GNV_TRY(hash.update(content.data(), content.size()));
-    }
-    return hash.finish();
-}
 
 // --- File ---------------------------------------------------------------------------------------------------------------------
 

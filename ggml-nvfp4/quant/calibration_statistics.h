@@ -26,13 +26,6 @@ struct Statistics {
     StatisticSet totals;
 };
 
-const char * precision_name(Precision precision);
-const char * expert_tokens_name(ExpertTokens tokens);
-
-// SHA-256 over names, dtypes and shapes of all tensors and over the content of the small ones (norms and the like, which
-// training changes too): the same for the same weights in any sharding, another for another model or fine-tune.
-Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
-
 class JsonWriter;
 Status write_data(JsonWriter & json, const Statistics & statistics); // Statistics::data as an array
 Result<std::string> statistics_json(const Statistics & statistics);

@@ -9,6 +9,7 @@ namespace gnv {
 
 Status check_calibratable(const Plan & plan) {
     for (const PlanModule & module : plan.modules) {
+        if (!plan.format(module).takes_input_scale()) continue;
         const LinearModule & linear = plan.linear(module);
         if (linear.part == Part::text && plan.layout.names->input_of(linear.role) >= 0) continue;
         return fail(Code::unsupported, linear.name,
@@ -22,13 +23,6 @@ static float largest_of(std::span<const float> maxima) {
     return maxima.empty() ? 0 : *std::max_element(maxima.begin(), maxima.end());
 }
 
-// The reference measures in the dtype of the model: its maximum is a number of that dtype.
-static float rounded(DType dtype, float value) {
-    if (dtype == DType::bf16) return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value));
-    if (dtype == DType::f16) return nvfp4::f16_to_float(nvfp4::f16_from_float(value));
-    return value;
-}
-
 Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticSet & measured) {
     const ModelNames & names = *plan.layout.names;
     std::vector<float> largest(names.inputs.size(), 0.0f);
@@ -39,6 +33,9 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticS
         }
     std::vector<InputScale> scales;
     for (const PlanModule & module : plan.modules) {
+        InputScale & scale = scales.emplace_back();
+        const Format & format = plan.format(module);
+        if (!format.takes_input_scale()) continue;
         const LinearModule & linear = plan.linear(module);
         const int32_t input = names.input_of(linear.role);
         if (linear.layer < 0 || linear.layer >= measured.layers())
@@ -50,20 +47,17 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticS
             return fail(Code::format, "the statistics have ", maxima.size(), " maxima of ",
                         names.inputs[size_t(input)].name, " in layer ", linear.layer, " and none for ", linear.name,
                         ": the file is damaged, or of another model");
-        InputScale scale;
         scale.maximum = maxima[group];
         scale.substituted = scale.maximum == 0;
         if (scale.substituted) scale.maximum = largest_of(maxima);
         if (scale.maximum == 0) scale.maximum = largest[size_t(input)];
         const DType dtype = plan.source_of(linear).dtype;
-        scale.maximum = rounded(dtype, scale.maximum);
-        scale.scale = nvfp4::global_scale(dtype, scale.maximum);
-        // The codec says 1 where the quotient is not finite; a maximum of 2688 means it.
-        if (scale.maximum < 1 && scale.scale == 1.0f)
+        // The reference measures in the dtype of the model: its maximum is a number of that dtype.
+        scale.maximum = nvfp4::round_to(dtype, scale.maximum);
+        if (!format.input_scale(dtype, scale.maximum, scale.scale))
             return fail(Code::bad_value, linear.name,
                         ": its inputs are zero or too small for a scale (largest magnitude ", double(scale.maximum),
                         "): calibrate with other data, or leave it out (--ignore)");
-        scales.push_back(scale);
     }
     return scales;
 }

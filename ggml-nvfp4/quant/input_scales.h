@@ -11,14 +11,14 @@ namespace gnv {
 
 struct InputScale {
     float maximum = 0;        // of the input's magnitudes
-    float scale = 0;          // G(maximum) in the arithmetic of the weight's dtype (spec: nvfp4::global_scale)
+    float scale = 0;          // of the format, in the arithmetic of the weight's dtype; 0: the format has none
     bool substituted = false; // nothing usable was measured: the largest of the layer's projection stands in
 };
 
 // A Linear that no forward pass over text reaches (draft head, vision tower) cannot be calibrated: fails and names it.
 Status check_calibratable(const Plan & plan);
 
-// By position in Plan::modules. An expert that saw no token or only zeros gets the largest of its layer for that
+// By position in Plan::modules; nothing is measured for formats without an input scale. An expert that saw no token or only zeros gets the largest of its layer for that
 // projection; other Linears, and experts of a layer without any, the largest of all layers. Fails when that is zero too.
 Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticSet & measured);
 

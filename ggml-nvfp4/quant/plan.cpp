@@ -1,6 +1,5 @@
 #include "quant/plan.h"
 
-#include "codec/nvfp4.h"
 #include "core/sha256.h"
 
 #include <algorithm>
@@ -26,7 +25,10 @@ uint64_t Plan::disk_bytes() const {
     return sum;
 }
 
-uint32_t Plan::outputs_per_module() const { return options.recipe.scheme == Scheme::nvfp4 ? 4 : 3; }
+bool Plan::takes_input_scales() const {
+    return std::any_of(modules.begin(), modules.end(),
+                       [&](const PlanModule & module) { return format(module).takes_input_scale(); });
+}
 
 uint64_t Plan::row_bytes(const LinearModule & linear) const {
     return uint64_t(linear.columns) * uint64_t(dtype_traits(source_of(linear).dtype).bits) / 8;
@@ -50,25 +52,6 @@ uint64_t Plan::budget_to_calibrate(uint64_t bytes) const {
 
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
 
-// The tensors of one quantized Linear (compressed-tensors' names; spec: suffix, dtype, shape from N and K).
-struct ComponentRow {
-    Content content;
-    const char * suffix;
-    DType dtype;
-};
-static const ComponentRow components[] = {
-    {Content::codes, ".weight_packed", DType::u8},
-    {Content::block_scales, ".weight_scale", DType::f8_e4m3},
-    {Content::weight_global_scale, ".weight_global_scale", DType::f32},
-    {Content::input_global_scale, ".input_global_scale", DType::f32}, // W4A4 only
-};
-
-static std::vector<int64_t> component_shape(Content content, const LinearModule & linear) {
-    if (content == Content::codes) return {linear.rows, linear.columns / 2};
-    if (content == Content::block_scales) return {linear.rows, linear.columns / nvfp4::block_size};
-    return {1};
-}
-
 static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const PlanTensor & what, std::string name,
                        DType dtype, std::vector<int64_t> shape) {
     OutputTensor output;
@@ -84,14 +67,15 @@ static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const P
 static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint32_t module_number) {
     const LinearModule & linear = plan.layout.modules[module_number];
     const DType source = plan.source_of(linear).dtype;
-    if (source != DType::bf16 && source != DType::f16 && source != DType::f32)
+    if (!is_float(source))
         return fail(Code::unsupported, plan.checkpoint.describe(plan.source_of(linear)), " is ", dtype_name(source),
                     "; only BF16, F16 and F32 weights can be quantized");
     plan.modules.push_back({module_number, uint32_t(outputs.size())});
-    for (const ComponentRow & component : components) {
-        if (component.content == Content::input_global_scale && plan.options.recipe.scheme != Scheme::nvfp4) continue;
-        add_output(plan, outputs, {component.content, linear.source, module_number}, linear.name + component.suffix,
-                   component.dtype, component_shape(component.content, linear));
+    const Format & format = plan.format(plan.modules.back());
+    for (size_t c = 0; c < format.components.size(); c++) {
+        const FormatComponent & component = format.components[c];
+        add_output(plan, outputs, {int32_t(c), linear.source, module_number}, linear.name + component.suffix,
+                   component.dtype, component.shape(linear.rows, linear.columns));
     }
     return {};
 }
@@ -100,14 +84,14 @@ static Status plan_outputs(Plan & plan) {
     const std::vector<TensorInfo> & sources = plan.checkpoint.tensors();
     std::vector<std::vector<uint32_t>> modules_in(sources.size());
     for (uint32_t m = 0; m < plan.layout.modules.size(); m++)
-        if (plan.selection.quantize[m]) modules_in[plan.layout.modules[m].source].push_back(m);
+        if (plan.selection.format[m]) modules_in[plan.layout.modules[m].source].push_back(m);
 
     std::vector<OutputTensor> outputs;
     for (const ModelTensor & tensor : plan.layout.tensors) {
         const TensorInfo & source = sources[tensor.source];
         std::vector<uint32_t> & modules = modules_in[tensor.source];
         if (modules.empty()) {
-            add_output(plan, outputs, {Content::copy, tensor.source, 0}, source.name, source.dtype, source.shape);
+            add_output(plan, outputs, {-1, tensor.source, 0}, source.name, source.dtype, source.shape);
             GNV_CHECK(outputs.back().bytes == source.bytes);
             continue;
         }
@@ -135,9 +119,11 @@ static Status plan_memory(Plan & plan) {
         if (unit.quantize) largest_group = std::max(largest_group, unit.source_bytes);
     for (const PlanModule & module : plan.modules)
         widest_row = std::max(widest_row, plan.row_bytes(plan.linear(module)));
-    // Codes and scales of one piece: 4.5 bits an element, of a source of 16 or 32.
+    // What becomes of one piece, whose elements have 16 bits or more.
     const uint64_t piece = std::max(pack_piece_bytes, widest_row);
-    plan.memory.output_buffer = piece / 16 * 9 / 2 + 64;
+    for (const Format * const format : plan.selection.formats(plan.options.recipe.scheme))
+        plan.memory.output_buffer =
+            std::max(plan.memory.output_buffer, format->packed_bytes(1, int64_t(piece / 2)) + 64);
     const uint64_t smallest = plan.memory.smallest = widest_row + plan.memory.output_buffer;
     uint64_t budget = plan.options.ram_bytes > 0 ? plan.options.ram_bytes : default_ram_bytes;
     if (budget < smallest && !plan.options.calibrates) // the forward pass says what both need together
@@ -188,7 +174,7 @@ static Status plan_units(Plan & plan) {
         }
     }
     for (uint32_t i = 0; i < plan.tensors.size(); i++)
-        if (plan.tensors[i].content == Content::copy)
+        if (plan.tensors[i].component < 0)
             plan.units.push_back({false, i, 1, sources[plan.tensors[i].source].bytes, false});
 
     const auto position = [&](const PlanUnit & unit) {
@@ -268,7 +254,7 @@ static Status fingerprint(Plan & plan) {
     for (size_t i = 0; i < plan.output.tensors.size(); i++) {
         const OutputTensor & tensor = plan.output.tensors[i];
         const std::string line = concat(tensor.name, " ", dtype_name(tensor.dtype), " ", shape_text(tensor.shape), " ",
-                                        tensor.shard, " ", tensor.offset, " ", int(plan.tensors[i].content), "\n");
+                                        tensor.shard, " ", tensor.offset, " ", plan.tensors[i].component + 1, "\n");
         GNV_TRY(hash.update(line.data(), line.size()));
     }
     GNV_TRY(hash.update(plan.config_text.data(), plan.config_text.size()));
@@ -287,22 +273,11 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
     GNV_ASSIGN(Selection selection, recipe.select(layout));
 
-    Plan plan{std::move(checkpoint),
-              std::move(layout),
-              std::move(recipe),
-              std::move(selection),
-              options,
-              {},
-              {},
-              {},
-              {},
-              {},
-              {},
-              {},
-              {},
-              {},
-              {},
-              {}};
+    Plan plan{.checkpoint = std::move(checkpoint),
+              .layout = std::move(layout),
+              .recipe = std::move(recipe),
+              .selection = std::move(selection),
+              .options = options};
     plan.warnings = plan.selection.warnings;
     plan.notes = plan.layout.notes;
     plan.notes.insert(plan.notes.end(), plan.checkpoint.notes().begin(), plan.checkpoint.notes().end());

@@ -31,22 +31,19 @@ struct PlanOptions {
     bool overwrite = false;
 };
 
-// What one output tensor holds.
-enum class Content : uint8_t { copy, codes, block_scales, weight_global_scale, input_global_scale };
-
-struct PlanTensor { // beside OutputLayout::tensors, same order
-    Content content = Content::copy;
-    uint32_t source = 0; // position in Checkpoint::tensors()
-    uint32_t module = 0; // position in ModelLayout::modules, unless copied
+struct PlanTensor {         // beside OutputLayout::tensors, same order
+    int32_t component = -1; // position in Format::components; -1: a copy
+    uint32_t source = 0;    // position in Checkpoint::tensors()
+    uint32_t module = 0;    // position in ModelLayout::modules, unless copied
 };
 
 // A module to quantize.
 struct PlanModule {
     uint32_t module = 0;       // position in ModelLayout::modules
-    uint32_t first_output = 0; // codes; block scales, global scale and (nvfp4) input scale follow
+    uint32_t first_output = 0; // the first component of its format; the others follow
 };
 
-// The unit of work: one preserved tensor, or the modules that share a global scale.
+// The unit of work: one preserved tensor, or the modules that share a scale, all in one format.
 struct PlanUnit {
     bool quantize = false;
     uint32_t first = 0; // output tensor, or position in Plan::modules
@@ -76,23 +73,29 @@ struct Plan {
     Selection selection;
     PlanOptions options;
 
-    OutputLayout output;
-    std::vector<PlanTensor> tensors;
-    std::vector<PlanModule> modules;
-    std::vector<PlanUnit> units; // in the order of the source
-    std::vector<PlanFile> files; // copied byte for byte
-    PlanMemory memory;
-    std::string config_text;           // config.json of the result
-    std::vector<std::string> warnings; // worth a look
-    std::vector<std::string> notes;    // said for completeness
-    std::string plan_fingerprint, source_fingerprint;
+    OutputLayout output = {};
+    std::vector<PlanTensor> tensors = {};
+    std::vector<PlanModule> modules = {};
+    std::vector<PlanUnit> units = {}; // in the order of the source
+    std::vector<PlanFile> files = {}; // copied byte for byte
+    PlanMemory memory = {};
+    std::string config_text = {};           // config.json of the result
+    std::vector<std::string> warnings = {}; // worth a look
+    std::vector<std::string> notes = {};    // said for completeness
+    std::string plan_fingerprint = {}, source_fingerprint = {};
     // The forward pass that calibrates, where somebody planned it: a table, and a JSON object. Of a run, not of its result.
     std::string calibration_text = {}, calibration_json = {};
 
-    uint64_t source_bytes_read() const;  // counting what is read twice
-    uint64_t disk_bytes() const;         // all files of the result
-    uint32_t outputs_per_module() const; // 3, with an input scale 4
+    uint64_t source_bytes_read() const; // counting what is read twice
+    uint64_t disk_bytes() const;        // all files of the result
+    bool takes_input_scales() const;    // of some module: calibration has to measure them
     const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
+    const Format & format(const PlanModule & module) const { return *selection.format[module.module]; }
+    const Format & format(const PlanUnit & unit) const {
+        return format(modules[unit.first]);
+    } // of one that is quantized
+    const Quantizer & quantizer() const { return *options.recipe.quantizer; }
+    const TensorInfo & source_of(const PlanUnit & unit) const { return source_of(linear(modules[unit.first])); }
 
     // The weight of a Linear in the source: its tensor, and bytes of a row and of the whole.
     const TensorInfo & source_of(const LinearModule & linear) const { return checkpoint.tensors()[linear.source]; }
@@ -117,6 +120,6 @@ std::string plan_json(const Plan & plan);
 // The "quantization_config" of the result, in the reference's form, put into the source's config.json with its key order
 // kept.
 Result<std::string> quantized_config(const JsonValue & source_config, const ModelLayout & layout,
-                                     const Selection & selection, Scheme scheme);
+                                     const Selection & selection, const Format * scheme);
 
 } // namespace gnv

@@ -9,8 +9,6 @@
 namespace gnv {
 
 static const char * const part_names[] = {"text", "vision tower", "draft head"};
-static const char * const content_names[] = {"copy", "codes", "block_scales", "weight_global_scale",
-                                             "input_global_scale"};
 
 // --- For people -------------------------------------------------------------------------------------------------------------
 
@@ -35,9 +33,9 @@ std::vector<SummaryRow> summarize(const Plan & plan) {
     std::map<std::string, SummaryRow> rows;
     for (const ModelTensor & tensor : plan.layout.tensors) {
         const int module = module_in[tensor.source];
-        const bool quantized = module >= 0 && plan.selection.quantize[size_t(module)];
+        const Format * const format = module >= 0 ? plan.selection.format[size_t(module)] : nullptr;
         SummaryRow row;
-        row.becomes = quantized ? scheme_name(plan.options.recipe.scheme) : "copied";
+        row.becomes = format ? format->name : "copied";
         if (tensor.part != Part::text) { // never quantized: one row each
             row.what = part_names[size_t(tensor.part)];
         } else {
@@ -69,9 +67,8 @@ std::string plan_text(const Plan & plan) {
          {"", concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", plan.checkpoint.shards().size(),
                      " files, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
          {"model", plan.layout.description},
-         {"scheme",
-          concat(scheme_name(plan.options.recipe.scheme), ", preset ", preset_name(plan.options.recipe.preset), ": ",
-                 count_text(uint64_t(plan.selection.count)), " quantized modules")},
+         {"scheme", concat(plan.options.recipe.scheme->name, ", preset ", preset_name(plan.options.recipe.preset), ": ",
+                           count_text(uint64_t(plan.selection.count)), " quantized modules")},
          {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(),
                            " files, ", count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(),
                            " other files, ", bytes_text(other_bytes))},
@@ -115,17 +112,16 @@ std::string plan_json(const Plan & plan) {
     for (const Shard & shard : plan.checkpoint.shards())
         out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
                       ",\"bytes\":", shard.stamp.size, "}");
-    out += concat("]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
-                  ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"",
-                  scheme_name(plan.options.recipe.scheme), "\",\"preset\":\"", preset_name(plan.options.recipe.preset),
-                  "\",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
-                  ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
-                  ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
-                  ",\"total\":", plan.memory.total(),
-                  "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
-                  ",\n\"fingerprint\":\"", plan.plan_fingerprint,
-                  "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
-                  ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
+    out += concat(
+        "]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
+        ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"", plan.options.recipe.scheme->name,
+        "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"quantized_modules\":", plan.selection.count,
+        ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
+        ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
+        ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),
+        "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json, ",\n\"fingerprint\":\"",
+        plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
+        ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)
         out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
                       ",\"bytes\":", shard.file_bytes, "}");
@@ -140,16 +136,18 @@ std::string plan_json(const Plan & plan) {
         const PlanTensor & what = plan.tensors[t];
         const TensorInfo & source = plan.checkpoint.tensors()[what.source];
         uint64_t from = source.offset, size = source.bytes;
-        if (what.content != Content::copy) {
+        const char * content = "copy";
+        if (what.component >= 0) {
             const LinearModule & linear = plan.layout.modules[what.module];
+            content = plan.selection.format[what.module]->components[size_t(what.component)].name;
             from += linear.offset;
             size = plan.weight_bytes(linear);
         }
         out += concat(t ? ",\n" : "\n", "{\"name\":", json_quote(tensor.name), ",\"dtype\":\"",
-                      dtype_name(tensor.dtype), "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"",
-                      content_names[size_t(what.content)], "\",\"file\":", tensor.shard, ",\"offset\":", tensor.offset,
-                      ",\"bytes\":", tensor.bytes, ",\"source\":{\"name\":", json_quote(source.name),
-                      ",\"file\":", source.shard, ",\"offset\":", from, ",\"bytes\":", size, "}}");
+                      dtype_name(tensor.dtype), "\",\"shape\":", shape_json(tensor.shape), ",\"content\":\"", content,
+                      "\",\"file\":", tensor.shard, ",\"offset\":", tensor.offset, ",\"bytes\":", tensor.bytes,
+                      ",\"source\":{\"name\":", json_quote(source.name), ",\"file\":", source.shard,
+                      ",\"offset\":", from, ",\"bytes\":", size, "}}");
     }
     return out + "\n]}\n";
 }

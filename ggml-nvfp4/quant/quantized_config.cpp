@@ -1,38 +1,60 @@
 #include "formats/json_writer.h"
 #include "quant/plan.h"
 
+#include <algorithm>
+
 namespace gnv {
 
-// One entry of config_groups: 4-bit floats in groups of 16 under E4M3 scales (compressed-tensors' QuantizationArgs).
-template <class Dynamic>
-static void write_quantization_args(JsonWriter & json, const Dynamic & dynamic, const char * observer) {
-    json.begin_object().member("actorder", nullptr).member("block_structure", nullptr).member("dynamic", dynamic);
-    json.member("group_size", 16).member("num_bits", 4).member("observer", observer);
+static void write_args(JsonWriter & json, const char * key, const QuantizationArgs * args) {
+    json.key(key);
+    if (!args) {
+        json.value(nullptr);
+        return;
+    }
+    json.begin_object().member("actorder", nullptr).member("block_structure", nullptr).key("dynamic");
+    if (args->dynamic) {
+        json.value(args->dynamic);
+    } else {
+        json.value(false);
+    }
+    json.member("group_size", args->group_size).member("num_bits", args->num_bits).member("observer", args->observer);
     json.key("observer_kwargs").begin_object().end_object();
-    json.member("scale_dtype", "torch.float8_e4m3fn").member("strategy", "tensor_group").member("symmetric", true);
-    json.member("type", "float").member("zp_dtype", nullptr).end_object();
+    json.member("scale_dtype", args->scale_dtype).member("strategy", args->strategy).member("symmetric", true);
+    json.member("type", args->type).member("zp_dtype", nullptr).end_object();
+}
+
+// One group for each format: the recipe's scheme for every Linear, the others, which go before it, by names of modules.
+static void write_groups(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
+                         const std::vector<const Format *> & formats) {
+    json.key("config_groups").begin_object();
+    for (size_t f = 0; f < formats.size(); f++) {
+        json.key(concat("group_", f)).begin_object().member("format", formats[f]->group_format);
+        write_args(json, "input_activations", formats[f]->inputs);
+        json.member("output_activations", nullptr).key("targets").begin_array();
+        if (f == 0) json.value("Linear");
+        for (size_t m = 0; f > 0 && m < layout.modules.size(); m++)
+            if (selection.format[m] == formats[f]) json.value(layout.modules[m].name);
+        json.end_array();
+        write_args(json, "weights", formats[f]->weights);
+        json.end_object();
+    }
+    json.end_object();
 }
 
 static void write_quantization_config(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
-                                      Scheme scheme) {
-    const char * const format = "nvfp4-pack-quantized";
-    json.begin_object().key("config_groups").begin_object().key("group_0").begin_object();
-    json.member("format", format).key("input_activations");
-    if (scheme == Scheme::nvfp4) {
-        write_quantization_args(json, "local", "static_minmax");
-    } else {
-        json.value(nullptr);
-    }
-    json.member("output_activations", nullptr).key("targets").begin_array().value("Linear").end_array();
-    json.key("weights");
-    write_quantization_args(json, false, "memoryless_minmax");
-    json.end_object().end_object();
-
-    json.member("format", format).member("global_compression_ratio", nullptr);
+                                      const Format * scheme) {
+    const std::vector<const Format *> formats = selection.formats(scheme);
+    const bool mixed = std::any_of(formats.begin(), formats.end(), [&](const Format * format) {
+        return std::string_view(format->group_format) != scheme->group_format;
+    });
+    json.begin_object();
+    write_groups(json, layout, selection, formats);
+    json.member("format", mixed ? "mixed-precision" : scheme->group_format);
+    json.member("global_compression_ratio", nullptr);
     // Explicit names, as the reference lists them: engines map them through their own prefixes, patterns they do not.
     json.key("ignore").begin_array();
     for (size_t i = 0; i < layout.modules.size(); i++)
-        if (layout.modules[i].part != Part::mtp && !selection.quantize[i]) json.value(layout.modules[i].name);
+        if (layout.modules[i].part != Part::mtp && !selection.format[i]) json.value(layout.modules[i].name);
     if (layout.has_mtp) json.value("re:.*mtp.*");
     json.end_array();
     json.member("kv_cache_scheme", nullptr).member("quant_method", "compressed-tensors");
@@ -43,7 +65,7 @@ static void write_quantization_config(JsonWriter & json, const ModelLayout & lay
 }
 
 Result<std::string> quantized_config(const JsonValue & source_config, const ModelLayout & layout,
-                                     const Selection & selection, Scheme scheme) {
+                                     const Selection & selection, const Format * scheme) {
     constexpr std::string_view name = "quantization_config";
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object();

@@ -1,12 +1,9 @@
 #include "quant/recipe.h"
 
-#include "codec/nvfp4.h"
-
+#include <algorithm>
 #include <map>
 
 namespace gnv {
-
-const char * scheme_name(Scheme scheme) { return scheme == Scheme::nvfp4 ? "nvfp4" : "nvfp4a16"; }
 
 const char * preset_name(Preset preset) { return preset == Preset::recipe ? "recipe" : "experts-only"; }
 
@@ -36,6 +33,11 @@ Result<Recipe> Recipe::create(const RecipeOptions & options) {
     if (options.preset == Preset::experts_only)
         for (const char * text : experts_only_ignore) GNV_TRY(add(Rule::Kind::ignore, text, false));
     for (const std::string & text : options.ignore) GNV_TRY(add(Rule::Kind::ignore, text, true));
+    for (const RecipeOptions::FormatChoice & choice : options.formats) {
+        Result<Pattern> pattern = Pattern::compile(choice.pattern, true);
+        if (!pattern.ok()) return pattern.take_status().add_context("format");
+        recipe.format_patterns_.push_back(pattern.take());
+    }
     return recipe;
 }
 
@@ -47,8 +49,13 @@ std::string Recipe::describe_rule(int rule) const {
 // Loaders give all members of a fused parameter one treatment: whoever differs from the first is named.
 static Status check_uniform(const ModelLayout & layout, const Selection & selection) {
     const auto differs = [&](size_t first, size_t other, const char * group) {
-        const auto & quantized = layout.modules[selection.quantize[first] ? first : other].name;
-        const auto & kept = layout.modules[selection.quantize[first] ? other : first].name;
+        const Format * const formats[] = {selection.format[first], selection.format[other]};
+        if (formats[0] && formats[1])
+            return fail(Code::invalid_argument, layout.modules[first].name, " would be ", formats[0]->name, " and ",
+                        layout.modules[other].name, " ", formats[1]->name, ", but loaders fuse them (", group,
+                        "): give both one format");
+        const auto & quantized = layout.modules[formats[0] ? first : other].name;
+        const auto & kept = layout.modules[formats[0] ? other : first].name;
         return fail(Code::invalid_argument, quantized, " would be quantized and ", kept,
                     " not, but loaders fuse them (", group, "): ignore or quantize both");
     };
@@ -58,20 +65,27 @@ static Status check_uniform(const ModelLayout & layout, const Selection & select
         const LinearModule & module = layout.modules[i];
         if (module.fused_group >= 0) {
             const size_t first = fused.emplace(module.fused_group, i).first->second;
-            if (selection.quantize[first] != selection.quantize[i]) return differs(first, i, "one global scale");
+            if (selection.format[first] != selection.format[i]) return differs(first, i, "one global scale");
         }
         if (module.expert >= 0) {
             const size_t first = layer_experts.emplace(std::pair(module.part, module.layer), i).first->second;
-            if (selection.quantize[first] != selection.quantize[i])
+            if (selection.format[first] != selection.format[i])
                 return differs(first, i, "the routed experts of a layer");
         }
     }
     return {};
 }
 
+std::vector<const Format *> Selection::formats(const Format * scheme) const {
+    std::vector<const Format *> used = {scheme};
+    for (const Format * const one : format)
+        if (one && std::find(used.begin(), used.end(), one) == used.end()) used.push_back(one);
+    return used;
+}
+
 Result<Selection> Recipe::select(const ModelLayout & layout) const {
     Selection selection;
-    selection.quantize.assign(layout.modules.size(), false);
+    selection.format.assign(layout.modules.size(), nullptr);
     selection.rule.assign(layout.modules.size(), -1);
     std::vector<int64_t> hits(rules_.size(), 0);
     for (size_t i = 0; i < layout.modules.size(); i++) {
@@ -91,10 +105,15 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
                         : module.part == Part::mtp  ? "draft head"
                                                     : "text model",
                         " in the source's precision");
-        if (module.columns % nvfp4::block_size != 0)
-            return fail(Code::model, module.name, " has ", module.columns, " input features, which ", nvfp4::block_size,
-                        " does not divide: it cannot be stored as NVFP4; ignore it");
-        selection.quantize[i] = true;
+        const Format * format = options_.scheme;
+        for (size_t p = format_patterns_.size(); p-- > 0;) {
+            GNV_ASSIGN(const bool matched, format_patterns_[p].matches(module.name));
+            if (matched) format = options_.formats[p].format;
+        }
+        if (module.columns % format->block != 0)
+            return fail(Code::model, module.name, " has ", module.columns, " input features, which ", format->block,
+                        " does not divide: it cannot be stored as ", format->title, "; ignore it");
+        selection.format[i] = format;
         selection.count++;
     }
     GNV_TRY(check_uniform(layout, selection));

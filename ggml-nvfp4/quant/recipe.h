@@ -1,4 +1,5 @@
-// Which Linear modules become NVFP4, decided by ordered rules with Python re.match patterns on module names.
+// Which Linear modules are quantized, and into which format, decided by ordered rules with Python re.match patterns on module
+// names.
 //
 //   keep     stays in the source's precision, whatever else is said
 //   include  is quantized although the ignore list names it
@@ -9,20 +10,16 @@
 // plus the draft head, which the reference copies without quantizing it.
 #pragma once
 
+#include "codec/format.h"
 #include "core/status.h"
 #include "formats/pattern.h"
 #include "model/model_def.h"
+#include "quant/quantizer.h"
 
 #include <string>
 #include <vector>
 
 namespace gnv {
-
-enum class Scheme : uint8_t {
-    nvfp4,    // W4A4: weights and an input scale per Linear, which calibration measures
-    nvfp4a16, // W4A16: weights only
-};
-const char * scheme_name(Scheme scheme);
 
 enum class Preset : uint8_t {
     recipe,       // attention, shared experts and routed experts
@@ -31,9 +28,16 @@ enum class Preset : uint8_t {
 const char * preset_name(Preset preset);
 
 struct RecipeOptions {
-    Scheme scheme = Scheme::nvfp4;
+    const Format * scheme = &formats::nvfp4; // of every module that is quantized, but for `formats`
+    const Quantizer * quantizer = &round_to_nearest();
     Preset preset = Preset::recipe;
     std::vector<std::string> ignore, include, keep; // regular expressions, "re:" optional
+    // A quantized module that matches gets this format; the first match counts.
+    struct FormatChoice {
+        std::string pattern;
+        const Format * format = nullptr;
+    };
+    std::vector<FormatChoice> formats;
 };
 
 struct Rule {
@@ -43,10 +47,12 @@ struct Rule {
 };
 
 struct Selection {
-    std::vector<bool> quantize; // per module of the layout
-    std::vector<int16_t> rule;  // per module: position in Recipe::rules(), -1 when no rule matched
+    std::vector<const Format *> format; // per module of the layout: null keeps the source's precision
+    std::vector<int16_t> rule;          // per module: position in Recipe::rules(), -1 when no rule matched
     std::vector<std::string> warnings;
     int64_t count = 0; // modules to quantize
+    // The formats in use, the recipe's scheme first.
+    std::vector<const Format *> formats(const Format * scheme) const;
 };
 
 // The rule that keeps the draft head as it is.
@@ -59,8 +65,8 @@ class Recipe {
     const std::vector<Rule> & rules() const { return rules_; }
 
     // Fails, naming the modules, when loaders could not build what the rules ask for: a fused group (q/k/v, gate/up,
-    // in_proj_qkv/z) or the routed experts of a layer treated differently, a module that must stay as it is, in_features
-    // that 16 does not divide, or nothing to quantize at all.
+    // in_proj_qkv/z) or the routed experts of a layer treated differently, a module that must stay as it is, in_features that the
+    // format cannot block, or nothing to quantize at all.
     Result<Selection> select(const ModelLayout & layout) const;
 
     // "ignore re:.*norm.*", or "target Linear" for -1
@@ -68,7 +74,8 @@ class Recipe {
 
   private:
     RecipeOptions options_;
-    std::vector<Rule> rules_; // in order of precedence
+    std::vector<Rule> rules_;              // in order of precedence
+    std::vector<Pattern> format_patterns_; // beside RecipeOptions::formats
 };
 
 // recipe.yaml as llm-compressor writes it for the same rules.

@@ -47,11 +47,14 @@ std::string recipe_yaml(const Recipe & recipe) {
             ignore.push_back(text);
         }
     }
-    const bool calibrated = options.scheme == Scheme::nvfp4;
+    bool calibrated = options.scheme->takes_input_scale();
+    for (const RecipeOptions::FormatChoice & choice : options.formats) {
+        calibrated |= choice.format->takes_input_scale();
+        included += concat("# ", choice.format->preset, " instead: ", printable(choice.pattern), "\n");
+    }
     return concat(included, "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n",
-                  "      targets: [Linear]\n", yaml_list("ignore", ignore),
-                  "      scheme: ", calibrated ? "NVFP4" : "NVFP4A16", "\n",
-                  "      bypass_divisibility_checks: false\n",
+                  "      targets: [Linear]\n", yaml_list("ignore", ignore), "      scheme: ", options.scheme->preset,
+                  "\n", "      bypass_divisibility_checks: false\n",
                   "      requires_calibration_data: ", calibrated ? "true" : "false", "\n");
 }
 

@@ -1,12 +1,18 @@
 #include "quantize/calibrate.h"
 
 #include "core/memory.h"
+#include "model/weight_source.h"
 
 #include <algorithm>
 
 namespace gnv {
 
 static constexpr uint64_t config_limit = 16 << 20;
+
+Status no_input_scales(const Plan & plan) {
+    return fail(Code::invalid_argument, "scheme ", plan.options.recipe.scheme->name,
+                " has no input scales: leave the calibration data out, or use scheme nvfp4");
+}
 
 Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, const FolderFiles & shards,
                                                          ThreadPool & threads, const CalibrationData & data,
@@ -126,9 +132,7 @@ void Calibration::find_units() {
 
 Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
                              const QuantizeOptions & options) {
-    if (plan.options.recipe.scheme != Scheme::nvfp4)
-        return Status(Code::invalid_argument, "scheme nvfp4a16 has no input scales: leave the calibration data out, "
-                                              "or use scheme nvfp4");
+    if (!plan.takes_input_scales()) return no_input_scales(plan);
     std::string text, json;
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());

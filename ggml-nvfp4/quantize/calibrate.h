@@ -14,6 +14,9 @@
 
 namespace gnv {
 
+// The error of calibration data for a plan that has no use for them.
+Status no_input_scales(const Plan & plan);
+
 class Calibration {
   public:
     // Opens the model and plans the forward pass: everything that can be wrong with sequences or budget shows here. What is

@@ -13,12 +13,16 @@ namespace {
 constexpr uint64_t largest_piece = 32 << 20;
 constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: one part in so many at most
 
-constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
-uint64_t code_bytes(const LinearModule & linear, int64_t rows) {
-    return device_aligned(nvfp4::code_bytes(layout, rows, linear.columns));
-}
-uint64_t packed_bytes(const LinearModule & linear, int64_t rows) {
-    return code_bytes(linear, rows) + device_aligned(nvfp4::scale_bytes(layout, rows, linear.columns));
+// Rows of a module in a piece: where the components are, from `at` on, and the bytes that they take.
+uint64_t place(const Format & format, const LinearModule & linear, int64_t rows, uint64_t at,
+               std::array<uint64_t, most_components> * data = nullptr) {
+    uint64_t bytes = 0;
+    for (size_t c = 0; c < format.components.size(); c++) {
+        if (format.components[c].scope != FormatComponent::Scope::rows) continue;
+        if (data) (*data)[c] = at + bytes;
+        bytes += device_aligned(format.components[c].bytes(rows, linear.columns));
+    }
+    return bytes;
 }
 
 } // namespace
@@ -30,8 +34,8 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
     std::map<int32_t, uint64_t> of_block;
     for (const PlanModule & module : plan.modules) {
         const LinearModule & linear = plan.linear(module);
-        widest_row = std::max(widest_row, packed_bytes(linear, 1));
-        of_block[linear.layer] += packed_bytes(linear, linear.rows);
+        widest_row = std::max(widest_row, place(plan.format(module), linear, 1, 0));
+        of_block[linear.layer] += place(plan.format(module), linear, linear.rows, 0);
     }
     uint64_t largest_block = 0;
     for (const auto & [layer, bytes] : of_block) largest_block = std::max(largest_block, bytes);
@@ -98,7 +102,7 @@ const uint16_t * DevicePacker::weights_of(const LinearModule & linear, const Wei
 }
 
 bool DevicePacker::can_pack(const PlanUnit & unit, const WeightGroup & weights) const {
-    if (!unit.quantize) return false;
+    if (!unit.quantize || !quantizer_for(plan_.format(unit))) return false;
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         const uint16_t * const data = weights_of(linear, weights);
@@ -108,33 +112,36 @@ bool DevicePacker::can_pack(const PlanUnit & unit, const WeightGroup & weights) 
     return true;
 }
 
-Status DevicePacker::find_global_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
-                                        const std::function<Status(uint32_t unit)> & not_finite,
-                                        std::vector<float> & scales) {
+Status DevicePacker::find_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                                 const std::function<Status(uint32_t unit)> & not_finite, std::vector<float> & scales) {
     auto * const maxima = reinterpret_cast<uint32_t *>(on_device(size_.pieces));
     auto * const found = reinterpret_cast<uint32_t *>(host(size_.pieces));
     GNV_CHECK(units.size() * sizeof(uint32_t) <= size_.maxima_bytes);
     device_.clear(maxima, units.size() * sizeof(uint32_t));
     {
         uint64_t bytes = 0;
-        std::vector<WeightMaximum> list;
+        std::map<DeviceQuantizer *, std::vector<WeightsToMeasure>> lists;
         for (size_t u = 0; u < units.size(); u++) {
             const PlanUnit & unit = plan_.units[units[u]];
             bytes += unit.source_bytes;
             for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
                 const LinearModule & linear = plan_.linear(plan_.modules[m]);
-                list.push_back({weights_of(linear, weights), linear.rows * linear.columns, maxima + u});
+                lists[quantizer_for(plan_.format(unit))].push_back(
+                    {weights_of(linear, weights), linear.rows * linear.columns, maxima + u});
             }
         }
         const BackendSpan span(device_, "absolute maximum", {0, double(bytes)});
-        device_.nvfp4_absolute_maximum(list);
+        for (const auto & [quantizer, list] : lists) quantizer->measure(list);
     }
     device_.download(found, maxima, units.size() * sizeof(uint32_t));
     GNV_TRY(device_.synchronize());
     constexpr uint32_t infinity = 0x7f80;
     for (size_t u = 0; u < units.size(); u++) {
         if (found[u] >= infinity) return not_finite(units[u]);
-        scales.push_back(nvfp4::global_scale(DType::bf16, nvfp4::bf16_to_float(uint16_t(found[u]))));
+        const UnitMeasure measure{nvfp4::bf16_to_float(uint16_t(found[u]))};
+        GNV_ASSIGN(const UnitScale scale,
+                   plan_.quantizer().prepare(plan_.format(plan_.units[units[u]]), DType::bf16, measure, {}));
+        scales.push_back(scale.value);
     }
     return {};
 }
@@ -144,18 +151,22 @@ Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weig
                           const std::function<Status(std::shared_ptr<Piece>)> & take) {
     uint8_t * const out = on_device(piece->slot_);
     uint64_t source_bytes = 0, packed = 0;
-    std::vector<WeightToPack> list;
+    std::map<DeviceQuantizer *, std::vector<WeightsToPack>> lists;
     for (const Part & part : piece->parts_) {
-        const LinearModule & linear = plan_.linear(plan_.modules[part.module]);
+        const PlanModule & module = plan_.modules[part.module];
+        const LinearModule & linear = plan_.linear(module);
+        const Format & format = plan_.format(module);
         source_bytes += uint64_t(part.rows) * plan_.row_bytes(linear);
-        packed = part.codes + packed_bytes(linear, part.rows);
-        list.push_back({weights_of(linear, weights) + part.row * linear.columns,
-                        part.rows * linear.columns / nvfp4::block_size, part.global_scale, out + part.codes,
-                        out + part.block_scales});
+        packed = part.data[0] + place(format, linear, part.rows, 0);
+        PackedRows rows{part.rows, linear.columns, {}};
+        for (size_t c = 0; c < format.components.size(); c++)
+            if (format.components[c].scope == FormatComponent::Scope::rows) rows.data[c] = out + part.data[c];
+        lists[quantizer_for(format)].push_back(
+            {weights_of(linear, weights) + part.row * linear.columns, rows, part.scale});
     }
     {
         const BackendSpan span(device_, "pack", {0, double(source_bytes + packed)});
-        device_.nvfp4_pack(list);
+        for (const auto & [quantizer, list] : lists) quantizer->pack(list);
     }
     device_.order(Queue::compute, Queue::download);
     device_.download(host(piece->slot_), out, packed, Queue::download);
@@ -168,18 +179,19 @@ Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup
                           const std::function<Status(uint32_t unit)> & not_finite) {
     if (units.empty()) return {};
     std::vector<float> scales;
-    GNV_TRY(find_global_scales(units, weights, not_finite, scales));
+    GNV_TRY(find_scales(units, weights, not_finite, scales));
     std::shared_ptr<Piece> piece;
     uint64_t used = 0;
     for (size_t u = 0; u < units.size(); u++) {
         const PlanUnit & unit = plan_.units[units[u]];
         for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
+            const Format & format = plan_.format(unit);
             int64_t rows = 0;
             for (int64_t row = 0; row < linear.rows; row += rows) {
                 // A module that fits into a piece of its own is not cut.
                 const auto fits = [&](int64_t count) {
-                    return used + packed_bytes(linear, count) <= size_.piece_bytes;
+                    return used + place(format, linear, count, used) <= size_.piece_bytes;
                 };
                 rows = linear.rows - row;
                 if (piece && !fits(rows)) GNV_TRY(send(std::move(piece), weights, take));
@@ -188,8 +200,8 @@ Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup
                     used = 0;
                 }
                 while (!fits(rows)) rows = (rows + 1) / 2;
-                piece->parts_.push_back({units[u], m, row, rows, used, used + code_bytes(linear, rows), scales[u]});
-                used += packed_bytes(linear, rows);
+                Part & part = piece->parts_.emplace_back(Part{units[u], m, row, rows, {}, scales[u]});
+                used += place(format, linear, rows, used, &part.data);
             }
         }
     }

@@ -1,7 +1,7 @@
 // Packs the weights of a group where they are, in the memory of a device, and hands the result over in pieces of host memory,
 // while the device goes on with other work. The bytes are those of the CPU's codec.
 //
-//   largest magnitudes of all units ─► host: global scales ─► packed piece by piece ─► copied to a ring of host memory ─► take
+//   largest magnitudes of all units ─► host: their scales ─► packed piece by piece ─► copied to a ring of host memory ─► take
 //
 // A piece's place in the ring, and the memory of the same size on the device, is free again when the piece is gone.
 #pragma once
@@ -10,6 +10,7 @@
 #include "quant/plan.h"
 #include "run/weight_group.h"
 
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -38,8 +39,8 @@ class DevicePacker {
     struct Part {
         uint32_t unit = 0, module = 0; // positions in Plan::units, Plan::modules
         int64_t row = 0, rows = 0;
-        uint64_t codes = 0, block_scales = 0; // bytes from the start
-        float global_scale = 0;
+        std::array<uint64_t, most_components> data = {}; // by component of Scope::rows: bytes from the start
+        float scale = 0;                                 // of the unit
     };
     class Piece {
       public:
@@ -51,7 +52,7 @@ class DevicePacker {
         Piece & operator=(const Piece &) = delete;
 
         Status wait() { return arrived_->wait(); } // until it is in host memory; any thread
-        const uint8_t * data() const { return packer_.host(slot_); }
+        uint8_t * data() const { return packer_.host(slot_); }
         const std::vector<Part> & parts() const { return parts_; }
 
       private:
@@ -63,7 +64,7 @@ class DevicePacker {
         std::unique_ptr<Fence> arrived_;
     };
 
-    // Whether all weights of the unit are in this group as they are in the file, in BF16.
+    // Whether the device has kernels for the unit's format, and all its weights are in this group as they are in the file, in BF16.
     bool can_pack(const PlanUnit & unit, const WeightGroup & weights) const;
     // Packs `units` (positions in Plan::units, all of which can_pack()) from `weights`, which are on the device. When it
     // returns everything is queued, and the weights may change after it. `take` gets the pieces in order, and may fail to
@@ -77,8 +78,11 @@ class DevicePacker {
     uint8_t * host(uint32_t slot) const;
     uint8_t * on_device(uint32_t slot) const;
     const uint16_t * weights_of(const LinearModule & linear, const WeightGroup & weights) const;
-    Status find_global_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
-                              const std::function<Status(uint32_t unit)> & not_finite, std::vector<float> & scales);
+    Status find_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
+                       const std::function<Status(uint32_t unit)> & not_finite, std::vector<float> & scales);
+    DeviceQuantizer * quantizer_for(const Format & format) const {
+        return device_.quantizer(plan_.quantizer().name(), format);
+    }
     std::shared_ptr<Piece> next_piece(); // waits for a free one
     Status send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
                 const std::function<Status(std::shared_ptr<Piece>)> & take);

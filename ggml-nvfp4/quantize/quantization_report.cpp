@@ -11,7 +11,7 @@ namespace {
 
 void write_recipe(JsonWriter & json, const Plan & plan) {
     json.key("recipe").begin_object();
-    json.member("scheme", scheme_name(plan.options.recipe.scheme));
+    json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
     json.key("rules").begin_array();
     for (size_t r = 0; r < plan.recipe.rules().size(); r++) json.value(plan.recipe.describe_rule(int(r)));
@@ -21,7 +21,8 @@ void write_recipe(JsonWriter & json, const Plan & plan) {
 // Smallest, middle and largest of the input scales of one role.
 void write_scales(JsonWriter & json, const Plan & plan, const std::vector<InputScale> & scales) {
     std::map<Role, std::vector<float>> by_role;
-    for (size_t m = 0; m < scales.size(); m++) by_role[plan.linear(plan.modules[m]).role].push_back(scales[m].scale);
+    for (size_t m = 0; m < scales.size(); m++)
+        if (scales[m].scale > 0) by_role[plan.linear(plan.modules[m]).role].push_back(scales[m].scale);
     json.key("input_global_scale").begin_object();
     for (auto & [role, list] : by_role) {
         std::sort(list.begin(), list.end());

@@ -5,6 +5,7 @@
 #include "core/memory.h"
 #include "core/table.h"
 #include "formats/json_writer.h"
+#include "model/weight_source.h"
 #include "quant/input_scales.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantization_report.h"
@@ -50,13 +51,10 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
                         ": give calibration data (--calib, --tokens), or leave --save-stats out");
         GNV_TRY(check_new_file(path));
     }
-    if (plan.options.recipe.scheme != Scheme::nvfp4) {
-        if (options.calibration || options.statistics)
-            return Status(Code::invalid_argument,
-                          "scheme nvfp4a16 has no input scales: leave the calibration data out, "
-                          "or use scheme nvfp4");
-        return {};
-    }
+    if (!plan.quantizer().needs().empty())
+        return fail(Code::unsupported, "quantizer ", plan.quantizer().name(),
+                    " wants statistics of the inputs that no run measures yet");
+    if (!plan.takes_input_scales()) return options.calibration || options.statistics ? no_input_scales(plan) : Status();
     if (!options.calibration && !options.statistics)
         return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
                                               "--tokens) or statistics (--stats), or use scheme nvfp4a16");
@@ -167,7 +165,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
 Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     for (const PlanFile & file : plan_.files)
         GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
-    const bool calibrated = plan_.options.recipe.scheme == Scheme::nvfp4;
+    const bool calibrated = plan_.takes_input_scales();
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
     GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
     GNV_TRY(writer.add_file(quantization_report_name, report));
@@ -223,7 +221,7 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantize.1");
-    json.member("scheme", scheme_name(plan.options.recipe.scheme));
+    json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
     json.member("source_tensors", plan.checkpoint.tensors().size());
     json.member("source_bytes", plan.checkpoint.tensor_bytes());

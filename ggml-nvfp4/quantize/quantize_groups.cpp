@@ -1,9 +1,6 @@
 // The part of a QuantizeRun where a device computes: groups of weights that are packed there and written in the background.
 #include "quantize/quantize_run.h"
 
-#include "codec/nvfp4.h"
-#include "codec/nvfp4_pack.h"
-
 #include <algorithm>
 
 namespace gnv {
@@ -110,19 +107,15 @@ Status QuantizeRun::write_piece(DevicePacker::Piece & piece) {
 }
 
 Status QuantizeRun::write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part) {
-    constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
     const PlanModule & module = plan_.modules[part.module];
     const LinearModule & linear = plan_.linear(module);
-    const uint64_t codes = nvfp4::code_bytes(layout, part.rows, linear.columns);
-    const uint64_t scales = nvfp4::scale_bytes(layout, part.rows, linear.columns);
+    const uint64_t bytes = plan_.format(module).packed_bytes(part.rows, linear.columns);
+    PackedRows packed{part.rows, linear.columns, {}};
+    for (size_t c = 0; c < most_components; c++) packed.data[c] = piece.data() + part.data[c];
     double seconds = 0;
     {
-        const Stopwatch watch(seconds, trace_, "write", codes + scales);
-        GNV_TRY(writer_.write(module.first_output, piece.data() + part.codes, codes,
-                              nvfp4::code_bytes(layout, part.row, linear.columns)));
-        GNV_TRY(writer_.write(module.first_output + 1, piece.data() + part.block_scales, scales,
-                              nvfp4::scale_bytes(layout, part.row, linear.columns)));
-        if (part.row == 0) GNV_TRY(write_global_scale(module, part.global_scale));
+        const Stopwatch watch(seconds, trace_, "write", bytes);
+        GNV_TRY(write_rows(module, part.row, packed, part.scale));
     }
     const PlanUnit & unit = plan_.units[part.unit];
     const uint64_t source_bytes = uint64_t(part.rows) * plan_.row_bytes(linear) * (unit.read_twice ? 2 : 1);
@@ -131,7 +124,7 @@ Status QuantizeRun::write_part(const DevicePacker::Piece & piece, const DevicePa
         const std::lock_guard<std::mutex> lock(packed_mutex_);
         packed_times_.write += seconds;
         packed_times_.bytes_read += source_bytes;
-        packed_times_.bytes_written += codes + scales;
+        packed_times_.bytes_written += bytes;
         const auto left = rows_left_.find(part.unit);
         left->second -= part.rows;
         complete = left->second == 0;
@@ -148,7 +141,7 @@ Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
         const TensorInfo & source = plan_.source_of(linear);
         const uint8_t * const data = host.source_bytes(linear.source, linear.offset, plan_.weight_bytes(linear));
         bool finite = true;
-        (void)nvfp4::absolute_maximum(source.dtype, data, linear.rows * linear.columns, finite);
+        (void)absolute_maximum(source.dtype, data, linear.rows * linear.columns, finite);
         if (!finite) return not_finite(linear, 0, uint64_t(linear.rows), data);
     }
     const LinearModule & first = plan_.linear(plan_.modules[plan_.units[unit].first]);

@@ -1,7 +1,6 @@
 #include "quantize/quantize_run.h"
 
 #include "codec/nvfp4.h"
-#include "codec/nvfp4_pack.h"
 
 #include <algorithm>
 
@@ -12,13 +11,12 @@ namespace {
 constexpr auto progress_interval = std::chrono::milliseconds(100);
 constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead of the workers
 
-constexpr uint32_t weight_components = 3; // codes, block scales, global scale; an input scale follows
-
 } // namespace
 
 QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
                          CheckpointWriter & writer, Trace * trace)
-    : plan_(plan), options_(options), shards_(shards), writer_(writer), trace_(trace) {
+    : plan_(plan), options_(options), shards_(shards), source_(plan.checkpoint, shards), writer_(writer),
+      trace_(trace) {
     progress_.source_bytes_total = plan.source_bytes_read();
     progress_.tensors_total = plan.output.tensors.size();
 }
@@ -89,14 +87,21 @@ Status QuantizeRun::work(Worker & worker, TaskQueue & queue) {
 }
 
 Status QuantizeRun::run_task(Worker & worker, TaskQueue & queue, const Task & task) {
-    float absolute_maximum = 0;
+    UnitMeasure measured;
     switch (task.kind) {
     case Task::Kind::copy: GNV_TRY(copy(worker, task)); break;
     case Task::Kind::group: GNV_TRY(group(worker, task)); break;
-    case Task::Kind::measure: GNV_TRY(measure(worker, task, absolute_maximum)); break;
+    case Task::Kind::measure: GNV_TRY(measure(worker, task, measured)); break;
     case Task::Kind::pack: GNV_TRY(pack(worker, task)); break;
     }
-    return queue.done(task, absolute_maximum) ? finish_unit(task.unit) : Status();
+    switch (queue.done(task, measured)) {
+    case TaskQueue::Progress::open: return {};
+    case TaskQueue::Progress::finished: return finish_unit(task.unit);
+    case TaskQueue::Progress::measured: break;
+    }
+    GNV_ASSIGN(const UnitScale scale, prepare(task.unit, queue.measure_of(task.unit)));
+    queue.start_packing(task.unit, scale);
+    return {};
 }
 
 // Every tensor of the unit is complete, but for input scales: write_input_scales() does those.
@@ -108,9 +113,12 @@ Status QuantizeRun::finish_unit(uint32_t unit_number) {
         return writer_.finished(tensor);
     };
     if (!unit.quantize) GNV_TRY(finished(unit.first));
-    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++)
-        for (uint32_t component = 0; component < weight_components; component++)
-            GNV_TRY(finished(plan_.modules[m].first_output + component));
+    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
+        const std::span<const FormatComponent> components = plan_.format(unit).components;
+        for (uint32_t c = 0; c < components.size(); c++)
+            if (components[c].scope != FormatComponent::Scope::input)
+                GNV_TRY(finished(plan_.modules[m].first_output + c));
+    }
     return advance(0, tensors);
 }
 
@@ -119,10 +127,7 @@ Status QuantizeRun::fetch(Worker & worker, uint32_t tensor, uint64_t offset, uin
     data = worker.resident ? worker.resident->source_bytes(tensor, offset, bytes) : nullptr;
     if (!data) {
         const Stopwatch watch(worker.times.read, trace_, "read", bytes);
-        const TensorInfo & source = plan_.checkpoint.tensors()[tensor];
-        GNV_TRY(shards_[source.shard]
-                    ->read(buffer, bytes, source.offset + offset)
-                    .add_context(plan_.checkpoint.describe(source)));
+        GNV_TRY(source_.read(source_.tensor(tensor), offset, buffer, bytes));
         data = buffer;
     }
     worker.times.bytes_read += bytes;
@@ -147,36 +152,35 @@ Status QuantizeRun::copy(Worker & worker, const Task & task) {
 
 Status QuantizeRun::group(Worker & worker, const Task & task) {
     const PlanUnit & unit = plan_.units[task.unit];
-    float absolute_maximum = 0;
+    UnitMeasure measured;
     std::vector<const uint8_t *> weights(unit.count);
     uint8_t * buffer = worker.source.data();
     for (uint32_t m = 0; m < unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[unit.first + m]);
         GNV_TRY(fetch_rows(worker, linear, 0, uint64_t(linear.rows), buffer, weights[m]));
-        GNV_TRY(find_maximum(worker, linear, 0, uint64_t(linear.rows), weights[m], absolute_maximum));
+        GNV_TRY(measure_rows(worker, linear, 0, uint64_t(linear.rows), weights[m], measured));
         buffer += plan_.weight_bytes(linear);
     }
-    const DType dtype = plan_.source_of(plan_.linear(plan_.modules[unit.first])).dtype;
-    const float global_scale = nvfp4::global_scale(dtype, absolute_maximum);
+    GNV_ASSIGN(const UnitScale scale, prepare(task.unit, measured));
     for (uint32_t m = 0; m < unit.count; m++) {
         const PlanModule & module = plan_.modules[unit.first + m];
-        GNV_TRY(pack_rows(worker, module, 0, uint64_t(plan_.linear(module).rows), weights[m], global_scale));
+        GNV_TRY(pack_rows(worker, module, 0, uint64_t(plan_.linear(module).rows), weights[m], scale));
     }
     return {};
 }
 
-Status QuantizeRun::measure(Worker & worker, const Task & task, float & absolute_maximum) {
+Status QuantizeRun::measure(Worker & worker, const Task & task, UnitMeasure & measured) {
     const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
     const uint8_t * data = nullptr;
     GNV_TRY(fetch_rows(worker, linear, task.begin, task.size, worker.source.data(), data));
-    return find_maximum(worker, linear, task.begin, task.size, data, absolute_maximum);
+    return measure_rows(worker, linear, task.begin, task.size, data, measured);
 }
 
 Status QuantizeRun::pack(Worker & worker, const Task & task) {
     const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
     const uint8_t * data = nullptr;
     GNV_TRY(fetch_rows(worker, linear, task.begin, task.size, worker.source.data(), data));
-    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, data, task.global_scale);
+    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, data, task.scale);
 }
 
 Status QuantizeRun::not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const {
@@ -194,65 +198,70 @@ Status QuantizeRun::not_finite(const LinearModule & linear, uint64_t row, uint64
                 " of the file); it cannot be quantized: repair the source, or keep this module as it is");
 }
 
-Status QuantizeRun::find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
-                                 const uint8_t * data, float & absolute_maximum) {
-    const TensorInfo & source = plan_.source_of(linear);
+Status QuantizeRun::measure_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
+                                 const uint8_t * data, UnitMeasure & measured) {
     const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
-    bool finite = true;
-    const float found = nvfp4::absolute_maximum(source.dtype, data, int64_t(rows) * linear.columns, finite);
-    if (!finite) return not_finite(linear, row, rows, data);
-    absolute_maximum = std::max(absolute_maximum, found);
-    return {};
+    plan_.quantizer().measure({plan_.source_of(linear).dtype, data, int64_t(rows), linear.columns}, measured);
+    return measured.finite ? Status() : not_finite(linear, row, rows, data);
+}
+
+Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure & measured) const {
+    const PlanUnit & unit = plan_.units[unit_number];
+    return plan_.quantizer().prepare(plan_.format(unit), plan_.source_of(unit).dtype, measured, {});
 }
 
 Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
-                              const uint8_t * data, float global_scale) {
-    constexpr nvfp4::Layout layout = nvfp4::Layout::row_major;
+                              const uint8_t * data, const UnitScale & scale) {
     const LinearModule & linear = plan_.linear(module);
+    const Format & format = plan_.format(module);
     const DType dtype = plan_.source_of(linear).dtype;
-    const uint64_t row_output =
-        nvfp4::code_bytes(layout, 1, linear.columns) + nvfp4::scale_bytes(layout, 1, linear.columns);
-    const uint64_t step = std::max<uint64_t>(1, worker.output.size() / row_output);
+    const uint64_t step = std::max<uint64_t>(1, worker.output.size() / format.packed_bytes(1, linear.columns));
     for (uint64_t done = 0; done < rows; done += step) {
-        nvfp4::Weight piece;
-        piece.rows = int64_t(std::min(step, rows - done));
-        piece.columns = linear.columns;
-        piece.codes = {worker.output.data(), nvfp4::code_bytes(layout, piece.rows, piece.columns)};
-        piece.scales = {worker.output.data() + piece.codes.size(),
-                        nvfp4::scale_bytes(layout, piece.rows, piece.columns)};
-        piece.global_scale = global_scale;
-        {
-            const uint64_t source_bytes = uint64_t(piece.rows) * plan_.row_bytes(linear);
-            const Stopwatch watch(worker.times.pack, trace_, "pack",
-                                  source_bytes + piece.codes.size() + piece.scales.size());
-            nvfp4::quantize(dtype, data + done * plan_.row_bytes(linear), piece);
+        PackedRows packed{int64_t(std::min(step, rows - done)), linear.columns, {}};
+        uint64_t bytes = 0;
+        for (size_t c = 0; c < format.components.size(); c++) {
+            if (format.components[c].scope != FormatComponent::Scope::rows) continue;
+            packed.data[c] = worker.output.data() + bytes;
+            bytes += format.components[c].bytes(packed.rows, packed.columns);
         }
-        const Stopwatch watch(worker.times.write, trace_, "write", piece.codes.size() + piece.scales.size());
-        const int64_t first = int64_t(row + done);
-        GNV_TRY(writer_.write(module.first_output, piece.codes.data(), piece.codes.size(),
-                              nvfp4::code_bytes(layout, first, piece.columns)));
-        GNV_TRY(writer_.write(module.first_output + 1, piece.scales.data(), piece.scales.size(),
-                              nvfp4::scale_bytes(layout, first, piece.columns)));
-        worker.times.bytes_written += piece.codes.size() + piece.scales.size();
+        {
+            const Stopwatch watch(worker.times.pack, trace_, "pack",
+                                  uint64_t(packed.rows) * plan_.row_bytes(linear) + bytes);
+            const WeightRows source{dtype, data + done * plan_.row_bytes(linear), packed.rows, packed.columns};
+            GNV_TRY(plan_.quantizer().pack(format, source, scale, packed, nullptr));
+        }
+        const Stopwatch watch(worker.times.write, trace_, "write", bytes);
+        GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));
+        worker.times.bytes_written += bytes;
     }
-    return row == 0 ? write_global_scale(module, global_scale) : Status();
+    return {};
 }
 
-// --- Small tensors ------------------------------------------------------------------------------------------------------------
-
-Status QuantizeRun::write_global_scale(const PlanModule & module, float global_scale) {
-    static_assert(sizeof(float) == 4);
-    return writer_.write(module.first_output + 2, &global_scale, sizeof global_scale, 0);
+Status QuantizeRun::write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale) {
+    static_assert(sizeof scale == 4);
+    const std::span<const FormatComponent> components = plan_.format(module).components;
+    for (uint32_t c = 0; c < components.size(); c++) {
+        const uint32_t tensor = module.first_output + c;
+        if (components[c].scope == FormatComponent::Scope::rows)
+            GNV_TRY(writer_.write(tensor, packed.data[c], components[c].bytes(packed.rows, packed.columns),
+                                  components[c].bytes(row, packed.columns)));
+        if (components[c].scope == FormatComponent::Scope::unit && row == 0)
+            GNV_TRY(writer_.write(tensor, &scale, sizeof scale, 0));
+    }
+    return {};
 }
 
 Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
+    uint64_t tensors = 0;
     for (size_t m = 0; m < plan_.modules.size(); m++) {
-        const uint32_t tensor = plan_.modules[m].first_output + weight_components;
-        GNV_CHECK(plan_.tensors[tensor].content == Content::input_global_scale);
+        const int component = plan_.format(plan_.modules[m]).input_component();
+        if (component < 0) continue;
+        const uint32_t tensor = plan_.modules[m].first_output + uint32_t(component);
         GNV_TRY(writer_.write(tensor, &scales[m].scale, sizeof scales[m].scale, 0));
         GNV_TRY(writer_.finished(tensor));
+        tensors++;
     }
-    return advance(0, plan_.modules.size());
+    return advance(0, tensors);
 }
 
 // Keeps the disk busy while the workers compute: without it a cold disk is read at a third of its speed.
@@ -265,13 +274,12 @@ void QuantizeRun::prefetch(uint64_t source_bytes_done) {
         prefetched_bytes_ += unit.source_bytes * (unit.read_twice ? 2 : 1); // as progress counts
         if (!unit.quantize) {
             const TensorInfo & source = plan_.checkpoint.tensors()[plan_.tensors[unit.first].source];
-            shards_[source.shard]->will_need(source.offset, std::min(source.bytes, prefetch_window));
+            source_.will_need(source, 0, std::min(source.bytes, prefetch_window));
         }
         for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
             const TensorInfo & source = plan_.source_of(linear);
-            shards_[source.shard]->will_need(source.offset + linear.offset,
-                                             std::min(plan_.weight_bytes(linear), prefetch_window));
+            source_.will_need(source, linear.offset, std::min(plan_.weight_bytes(linear), prefetch_window));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include "core/clock.h"
 #include "formats/checkpoint_writer.h"
+#include "model/weight_source.h"
 #include "quant/input_scales.h"
 #include "quantize/background_jobs.h"
 #include "quantize/device_packer.h"
@@ -89,7 +90,7 @@ class QuantizeRun {
     Status run_task(Worker & worker, TaskQueue & queue, const Task & task);
     Status copy(Worker & worker, const Task & task);
     Status group(Worker & worker, const Task & task);
-    Status measure(Worker & worker, const Task & task, float & absolute_maximum);
+    Status measure(Worker & worker, const Task & task, UnitMeasure & measure);
     Status pack(Worker & worker, const Task & task);
 
     // `bytes` of a source tensor from `offset`: where they are in memory, or read to `buffer`.
@@ -99,11 +100,13 @@ class QuantizeRun {
                       const uint8_t *& data);
     // The first NaN or Inf of some rows, for the message.
     Status not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const;
-    Status find_maximum(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
-                        float & absolute_maximum);
+    Status measure_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
+                        UnitMeasure & measure);
+    Result<UnitScale> prepare(uint32_t unit, const UnitMeasure & measure) const;
     Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
-                     float global_scale);
-    Status write_global_scale(const PlanModule & module, float global_scale);
+                     const UnitScale & scale);
+    // Rows [row, ...) of a module, from memory of each component; with the first row the unit's scale.
+    Status write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale);
     Status finish_unit(uint32_t unit);
     Status tell(std::unique_lock<std::mutex> & lock);
     void prefetch(uint64_t source_bytes_done);
@@ -111,6 +114,7 @@ class QuantizeRun {
     const Plan & plan_;
     const QuantizeOptions & options_;
     const FolderFiles & shards_;
+    const WeightSource source_;
     CheckpointWriter & writer_;
     Trace * const trace_;
     const Clock::time_point start_ = Clock::now();

@@ -1,19 +1,17 @@
 #include "quantize/task_queue.h"
 
-#include "codec/nvfp4.h"
-
 #include <algorithm>
 
 namespace gnv {
 
-void TaskQueue::expand_rows(uint32_t unit_number, Task::Kind kind, float global_scale, std::deque<Task> & out) {
+void TaskQueue::expand_rows(uint32_t unit_number, Task::Kind kind, const UnitScale & scale, std::deque<Task> & out) {
     const PlanUnit & unit = plan_.units[unit_number];
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         const int64_t step = plan_.rows_that_fit(linear);
         for (int64_t row = 0; row < linear.rows; row += step) {
             const int64_t rows = std::min(step, linear.rows - row);
-            out.push_back({kind, unit_number, m, uint64_t(row), uint64_t(rows), global_scale});
+            out.push_back({kind, unit_number, m, uint64_t(row), uint64_t(rows), scale});
             open_[unit_number].remaining++;
         }
     }
@@ -23,15 +21,15 @@ void TaskQueue::expand(uint32_t unit_number) {
     const PlanUnit & unit = plan_.units[unit_number];
     if (unit.read_twice) {
         open_[unit_number].measuring = true;
-        expand_rows(unit_number, Task::Kind::measure, 0, ready_);
+        expand_rows(unit_number, Task::Kind::measure, {}, ready_);
     } else if (unit.quantize) {
         open_[unit_number].remaining = 1;
-        ready_.push_back({Task::Kind::group, unit_number, 0, 0, 0, 0});
+        ready_.push_back({Task::Kind::group, unit_number, 0, 0, 0, {}});
     } else {
         uint64_t begin = 0;
         do { // once for an empty tensor, too: it also has to be reported as finished
             const uint64_t size = std::min(plan_.memory.source_buffer, unit.source_bytes - begin);
-            ready_.push_back({Task::Kind::copy, unit_number, 0, begin, size, 0});
+            ready_.push_back({Task::Kind::copy, unit_number, 0, begin, size, {}});
             open_[unit_number].remaining++;
             begin += size;
         } while (begin < unit.source_bytes);
@@ -58,22 +56,31 @@ bool TaskQueue::next(Task & task) {
     }
 }
 
-bool TaskQueue::done(const Task & task, float absolute_maximum) {
+TaskQueue::Progress TaskQueue::done(const Task & task, const UnitMeasure & measure) {
     const std::lock_guard<std::mutex> lock(mutex_);
     OpenUnit & unit = open_[task.unit];
-    unit.absolute_maximum = std::max(unit.absolute_maximum, absolute_maximum);
-    if (--unit.remaining > 0) return false;
-    bool finished = true;
+    unit.measure.add(measure);
+    if (--unit.remaining > 0) return Progress::open;
     if (unit.measuring) {
-        unit.measuring = finished = false;
-        const LinearModule & first = plan_.linear(plan_.modules[plan_.units[task.unit].first]);
-        const DType source = plan_.source_of(first).dtype;
-        expand_rows(task.unit, Task::Kind::pack, nvfp4::global_scale(source, unit.absolute_maximum), urgent_);
-    } else {
-        open_.erase(task.unit);
+        unit.measuring = false;
+        return Progress::measured;
+    }
+    open_.erase(task.unit);
+    changed_.notify_all();
+    return Progress::finished;
+}
+
+UnitMeasure TaskQueue::measure_of(uint32_t unit) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return open_[unit].measure;
+}
+
+void TaskQueue::start_packing(uint32_t unit, const UnitScale & scale) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        expand_rows(unit, Task::Kind::pack, scale, urgent_);
     }
     changed_.notify_all();
-    return finished;
 }
 
 void TaskQueue::stop() {

@@ -1,5 +1,5 @@
 // Cuts the units of a plan into tasks of bounded size and hands them to worker threads in the order of the source. A unit
-// that is too large to hold is measured task by task first; its packing tasks follow once its global scale is known.
+// that is too large to hold is measured task by task first; its packing tasks follow once its scale is known.
 #pragma once
 
 #include "quant/plan.h"
@@ -17,13 +17,13 @@ struct Task {
     enum class Kind : uint8_t {
         copy,    // bytes [begin, begin + size) of a preserved tensor
         group,   // a whole unit: measure, then pack
-        measure, // rows [begin, begin + size) of one module: largest magnitude only
-        pack,    // the same rows: pack with the unit's global scale
+        measure, // rows [begin, begin + size) of one module: measure only
+        pack,    // the same rows: pack with the unit's scale
     } kind = Kind::copy;
     uint32_t unit = 0;
     uint32_t module = 0; // position in Plan::modules (measure, pack)
     uint64_t begin = 0, size = 0;
-    float global_scale = 0; // pack
+    UnitScale scale; // pack
 };
 
 class TaskQueue {
@@ -33,19 +33,23 @@ class TaskQueue {
 
     // False when nothing is left or the queue was stopped; waits while what is left depends on running tasks.
     bool next(Task & task);
-    // Reports a task as done. `absolute_maximum` counts for Kind::measure. True when it was the last of its unit.
-    bool done(const Task & task, float absolute_maximum);
+    // Reports a task as done; `measure` counts for Kind::measure. `measured`: it was the last of that kind, and the unit waits
+    // for start_packing().
+    enum class Progress : uint8_t { open, measured, finished };
+    Progress done(const Task & task, const UnitMeasure & measure);
+    UnitMeasure measure_of(uint32_t unit);
+    void start_packing(uint32_t unit, const UnitScale & scale);
     // Makes every next() return false, so that all workers end after a failure.
     void stop();
 
   private:
     struct OpenUnit {
         uint64_t remaining = 0; // tasks of the current phase that are not done
-        float absolute_maximum = 0;
+        UnitMeasure measure;
         bool measuring = false;
     };
     void expand(uint32_t unit);
-    void expand_rows(uint32_t unit, Task::Kind kind, float global_scale, std::deque<Task> & out);
+    void expand_rows(uint32_t unit, Task::Kind kind, const UnitScale & scale, std::deque<Task> & out);
 
     const Plan & plan_;
     const std::vector<uint32_t> units_;

@@ -16,7 +16,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string & folder) {
                     "*.safetensors files");
     GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
     GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(folder));
-    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint, Accept::nvfp4));
+    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint, all_formats()));
     // The catalog points into the two, which stay where they are from here on.
     std::unique_ptr<OpenModel> open(new OpenModel{std::move(checkpoint), std::move(layout), {}, {}, {}});
     GNV_ASSIGN(open->model, make_text_model(config.root()));
@@ -27,13 +27,13 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string & folder) {
 
 uint64_t OpenModel::quantized_modules() const {
     uint64_t count = 0;
-    for (const LinearModule & module : layout.modules) count += module.part == Part::text && module.is_nvfp4();
+    for (const LinearModule & module : layout.modules) count += module.part == Part::text && module.stored;
     return count;
 }
 
 bool OpenModel::has_input_scales() const {
     for (const LinearModule & module : layout.modules)
-        if (module.part == Part::text && module.input_scale >= 0) return true;
+        if (module.part == Part::text && module.has_input_scale()) return true;
     return false;
 }
 

@@ -1,10 +1,9 @@
 #include "run/weight_group.h"
 
-#include "codec/nvfp4.h"
 #include "core/memory.h"
+#include "model/weight_source.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace gnv {
 
@@ -20,14 +19,10 @@ Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::
         entry.ref = ref;
         GNV_ASSIGN(entry.spec, catalog.spec(ref));
         GNV_ASSIGN(entry.parts, catalog.parts(ref));
-        const auto place = [&](uint64_t & offset, uint64_t bytes) {
-            offset = group.bytes_;
-            group.bytes_ += rounded_to_64(bytes);
-        };
-        place(entry.data, entry.parts.data_bytes);
-        place(entry.block_scales, entry.parts.block_scale_bytes);
-        place(entry.global_scales, entry.parts.global_scale_bytes);
-        place(entry.input_scales, entry.parts.input_scale_bytes);
+        for (size_t c = 0; c < most_components; c++) {
+            entry.sections[c] = group.bytes_;
+            group.bytes_ += rounded_to_64(entry.parts.sections[c].bytes);
+        }
         group.entries_.push_back(std::move(entry));
     }
     return group;
@@ -35,52 +30,32 @@ Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::
 
 std::vector<WeightGroup::Read> WeightGroup::reads() const {
     std::vector<Read> list;
-    const auto add = [&](const std::vector<WeightPiece> & pieces, uint64_t to) {
-        for (const WeightPiece & piece : pieces) {
-            const uint64_t step = piece.widen ? piece.bytes : largest_read;
-            for (uint64_t done = 0; done < piece.bytes; done += step) {
-                const uint64_t bytes = std::min(step, piece.bytes - done);
-                list.push_back({{piece.tensor, piece.offset + done, bytes, piece.widen}, to + done});
+    for (const Entry & entry : entries_)
+        for (size_t c = 0; c < most_components; c++) {
+            uint64_t to = entry.sections[c];
+            for (const WeightPiece & piece : entry.parts.sections[c].pieces) {
+                const uint64_t step = piece.widen ? piece.bytes : largest_read;
+                for (uint64_t done = 0; done < piece.bytes; done += step) {
+                    const uint64_t bytes = std::min(step, piece.bytes - done);
+                    list.push_back({{piece.tensor, piece.offset + done, bytes, piece.widen}, to + done});
+                }
+                to += piece.widen ? piece.bytes * 2 : piece.bytes;
             }
-            to += piece.widen ? piece.bytes * 2 : piece.bytes;
         }
-    };
-    for (const Entry & entry : entries_) {
-        add(entry.parts.data, entry.data);
-        add(entry.parts.block_scales, entry.block_scales);
-        add(entry.parts.global_scales, entry.global_scales);
-        add(entry.parts.input_scales, entry.input_scales);
-    }
     return list;
-}
-
-// 16-bit elements that stand in the second half of [to, to + 2 bytes) become F32, front to back: an element is read before
-// its place is written over.
-static void widen_in_place(uint8_t * to, uint64_t bytes, DType dtype) {
-    const uint8_t * from = to + bytes;
-    for (uint64_t i = 0; i < bytes / 2; i++) {
-        uint16_t bits;
-        memcpy(&bits, from + i * 2, sizeof bits);
-        const float value = dtype == DType::bf16 ? nvfp4::bf16_to_float(bits) : nvfp4::f16_to_float(bits);
-        memcpy(to + i * 4, &value, sizeof value);
-    }
 }
 
 Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
                          Trace * trace) {
     memory_ = static_cast<uint8_t *>(memory);
+    const WeightSource source(catalog.checkpoint(), files);
     const std::vector<Read> list = reads();
     return threads.parallel_for(int64_t(list.size()), [&](int64_t i) -> Status {
-        const Read & read = list[size_t(i)];
-        const TensorInfo & info = catalog.checkpoint().tensors()[read.piece.tensor];
-        uint8_t * const to = memory_ + read.to;
-        const Span span(trace, "reader", "read", {0, double(read.piece.bytes)});
-        GNV_TRY(
-            files[info.shard]
-                ->read(read.piece.widen ? to + read.piece.bytes : to, read.piece.bytes, info.offset + read.piece.offset)
-                .add_context(catalog.checkpoint().describe(info)));
-        if (read.piece.widen) widen_in_place(to, read.piece.bytes, info.dtype);
-        return {};
+        const auto & [piece, to] = list[size_t(i)];
+        const TensorInfo & info = source.tensor(piece.tensor);
+        const Span span(trace, "reader", "read", {0, double(piece.bytes)});
+        return piece.widen ? source.read_f32(info, piece.offset, memory_ + to, piece.bytes)
+                           : source.read(info, piece.offset, memory_ + to, piece.bytes);
     });
 }
 
@@ -91,10 +66,9 @@ WeightGroup WeightGroup::copy_at(void * memory) const {
 }
 
 void WeightGroup::will_need(const WeightCatalog & catalog, const FolderFiles & files) const {
-    for (const Read & read : reads()) {
-        const TensorInfo & info = catalog.checkpoint().tensors()[read.piece.tensor];
-        files[info.shard]->will_need(info.offset + read.piece.offset, read.piece.bytes);
-    }
+    const WeightSource source(catalog.checkpoint(), files);
+    for (const Read & read : reads())
+        source.will_need(source.tensor(read.piece.tensor), read.piece.offset, read.piece.bytes);
 }
 
 const WeightGroup::Entry & WeightGroup::entry(const WeightRef & ref) const {
@@ -119,10 +93,12 @@ Tensor WeightGroup::find(const WeightRef & ref) const {
         tensor.shape = ref.flat ? Shape{ref.expert_count * rows_each, held.spec.shape[2]}
                                 : Shape{ref.expert_count, rows_each, held.spec.shape[2]};
     }
-    tensor.data = memory_ + held.data + first * elements_each * uint64_t(dtype_traits(tensor.dtype).bits) / 8;
+    tensor.data = memory_ + held.sections[0] + first * elements_each * uint64_t(dtype_traits(tensor.dtype).bits) / 8;
     if (tensor.dtype == DType::f4) {
-        tensor.block_scales = memory_ + held.block_scales + first * elements_each / nvfp4::block_size;
-        tensor.global_scales = reinterpret_cast<const float *>(memory_ + held.global_scales) + first;
+        const Format & format = *held.spec.format;
+        tensor.block_scales = memory_ + held.sections[1] + first * elements_each / uint64_t(format.block);
+        tensor.global_scales =
+            reinterpret_cast<const float *>(memory_ + held.sections[size_t(format.unit_component())]) + first;
         tensor.global_scale_rows = rows_each;
     }
     return tensor;
@@ -133,14 +109,15 @@ Tensor WeightGroup::input_scale(const WeightRef & ref) const {
     Tensor tensor;
     tensor.shape = {std::max(ref.expert_count, 1)};
     const int32_t first = ref.expert_count > 0 ? ref.first_expert - held.ref.first_expert : 0;
-    tensor.data = reinterpret_cast<float *>(memory_ + held.input_scales) + first;
+    tensor.data =
+        reinterpret_cast<float *>(memory_ + held.sections[size_t(held.spec.format->input_component())]) + first;
     return tensor;
 }
 
 const uint8_t * WeightGroup::source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
     for (const Entry & entry : entries_) {
-        uint64_t at = entry.data;
-        for (const WeightPiece & piece : entry.parts.data) {
+        uint64_t at = entry.sections[0];
+        for (const WeightPiece & piece : entry.parts.sections[0].pieces) {
             if (piece.tensor == tensor && !piece.widen && piece.offset <= offset &&
                 offset + bytes <= piece.offset + piece.bytes)
                 return memory_ + at + (offset - piece.offset);

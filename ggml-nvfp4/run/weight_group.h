@@ -36,7 +36,7 @@ class WeightGroup {
         WeightRef ref;
         WeightSpec spec;
         WeightParts parts;
-        uint64_t data = 0, block_scales = 0, global_scales = 0, input_scales = 0; // offsets in memory
+        std::array<uint64_t, most_components> sections = {}; // offsets in memory
     };
     struct Read { // a piece on its way
         WeightPiece piece;

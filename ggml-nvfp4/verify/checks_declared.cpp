@@ -16,13 +16,10 @@ static bool is_built_plain(Role role) {
 // Whether group `declared` of the config fits how a module is stored.
 static bool fits(const Subject & subject, const Module & module, int declared) {
     if (declared == undeclared) return module.stored == Stored::plain;
-    switch (subject.config_groups().groups[size_t(declared)].scheme) {
-    case Scheme::nvfp4:
-    case Scheme::nvfp4a16: return module.is_nvfp4();
-    case Scheme::fp8: return module.stored == Stored::fp8;
-    case Scheme::other: return true; // we cannot tell
-    }
-    return false;
+    const DeclaredFormat & declares = subject.config_groups().groups[size_t(declared)].declares;
+    if (declares.is_fp8) return module.stored == Stored::fp8;
+    if (!declares.format) return true; // we cannot tell
+    return module.format && std::string_view(module.format->codec) == declares.format->codec;
 }
 
 static const char * stored_text(const Module & module) {
@@ -34,7 +31,7 @@ static const char * stored_text(const Module & module) {
 static std::string declared_text(const Subject & subject, int declared) {
     if (declared == undeclared) return "ignored";
     const ConfigGroup & group = subject.config_groups().groups[size_t(declared)];
-    return concat("declared ", scheme_name(group.scheme), " by ", printable(group.name, 60));
+    return concat("declared ", group.declares.description(), " by ", printable(group.name, 60));
 }
 
 // The names of loaders in which the declaration does not fit, the checkpoint's own name space first; "" for none.
@@ -119,7 +116,7 @@ static bool declared_alike(const Subject & subject, const Module & a, const Modu
         if (a.declared[s] == b.declared[s]) continue;
         if (a.declared[s] == undeclared || b.declared[s] == undeclared) return false;
         const std::vector<ConfigGroup> & groups = subject.config_groups().groups;
-        if (groups[size_t(a.declared[s])].scheme != groups[size_t(b.declared[s])].scheme) return false;
+        if (groups[size_t(a.declared[s])].declares != groups[size_t(b.declared[s])].declares) return false;
     }
     return true;
 }

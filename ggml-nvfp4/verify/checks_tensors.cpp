@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <set>
 
 namespace gnv::verify {
 
@@ -22,70 +23,63 @@ void check_files(const Context & context, Findings & findings) {
 
 // --- L2 -------------------------------------------------------------------------------------------------------------------
 
-static bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
-
 static const char * const uninitialized = "vLLM loads without an error and leaves the parameter's memory uninitialized";
 static const char * const wrong_form = "loaders stop at the shape, or convert the bytes as numbers";
 
-static bool is_scalar(Component component) {
-    return component == Component::weight_global_scale || component == Component::input_global_scale;
-}
-
-// One tensor of an NVFP4 module that is there.
+// One tensor of a quantized module that is there.
 static void check_component(const Reporter & report, const Subject & subject, const Module & module,
-                            Component component) {
-    const TensorInfo & info = subject.info(module.tensor(component));
-    const DType wanted = component_traits(component).nvfp4_dtype;
-    if (info.dtype != wanted)
-        report.error(info.name, concat("is ", dtype_name(info.dtype), ", must be ", dtype_name(wanted)),
+                            const FormatComponent & component) {
+    const TensorInfo & info = subject.info(module.tensor(component.suffix));
+    if (info.dtype != component.dtype)
+        report.error(info.name, concat("is ", dtype_name(info.dtype), ", must be ", dtype_name(component.dtype)),
                      "loaders take the bytes for numbers of the wrong kind: no error, wrong weights",
                      "write the tensor with the right dtype in the header");
-    std::vector<int64_t> shape = {module.rows, module.columns / (component == Component::codes ? 2 : 16)};
-    const bool fits =
-        is_scalar(component) ? info.shape.empty() || info.shape == std::vector<int64_t>{1} : info.shape == shape;
-    if (!fits)
-        report.error(info.name,
-                     concat("has shape ", shape_text(info.shape), ", must be ",
-                            is_scalar(component) ? "[1]" : shape_text(shape)),
+    const std::vector<int64_t> shape = component.shape(module.rows, module.columns);
+    const bool is_scalar = component.scope != FormatComponent::Scope::rows;
+    if (info.shape != shape && !(is_scalar && info.shape.empty()))
+        report.error(info.name, concat("has shape ", shape_text(info.shape), ", must be ", shape_text(shape)),
                      wrong_form, "quantize the module again");
 }
 
-static void check_nvfp4_module(const Reporter & report, const Subject & subject, const Module & module) {
-    const Scheme * scheme = subject.declared_scheme(module);
-    for (const Component component :
-         {Component::codes, Component::block_scales, Component::weight_global_scale, Component::input_global_scale}) {
-        const bool present = module.tensor(component) >= 0, input = component == Component::input_global_scale;
-        const std::string name = module.name + component_traits(component).suffix;
+static void check_quantized_module(const Reporter & report, const Subject & subject, const Module & module) {
+    const DeclaredFormat * declared = subject.declared_format(module);
+    const Format * format = declared ? declared->format : nullptr;
+    std::set<std::string_view> own;
+    for (const FormatComponent & component : module.format->components) {
+        own.insert(component.suffix);
+        const bool present = module.tensor(component.suffix) >= 0;
+        const bool input = component.scope == FormatComponent::Scope::input;
+        const std::string name = module.name + component.suffix;
         if (present) check_component(report, subject, module, component);
-        if (!present && (!input || (scheme && *scheme == Scheme::nvfp4)))
+        if (!present && (!input || (format && format->takes_input_scale())))
             report.error(name, concat("is missing: ", module.name, " is quantized"), uninitialized,
                          "quantize again, or take the tensor from an intact copy");
-        if (present && input && scheme && *scheme == Scheme::nvfp4a16)
+        if (present && input && format && !format->takes_input_scale())
             report.error(name, "is there, but input_activations is null: the module is declared weight-only",
                          "vLLM stops at the unknown parameter",
                          "declare input_activations, or leave the input scales out");
     }
-    for (const Component component : {Component::weight, Component::input_scale})
-        if (module.tensor(component) >= 0)
-            report.error(subject.info(module.tensor(component)).name, "lies beside the packed weight",
+    for (const std::string_view suffix : tensor_suffixes())
+        if (own.count(suffix) == 0 && module.tensor(suffix) >= 0)
+            report.error(subject.info(module.tensor(suffix)).name, "lies beside the packed weight",
                          "vLLM stops at the unknown parameter", "remove the tensor");
-    if (module.columns % 16 != 0)
-        report.error(module.name, concat("has ", module.columns, " input features, which 16 does not divide"),
-                     wrong_form, "leave the module in the source's precision");
+    if (module.columns % module.format->block != 0)
+        report.error(
+            module.name,
+            concat("has ", module.columns, " input features, which ", module.format->block, " does not divide"),
+            wrong_form, "leave the module in the source's precision");
 }
 
 static void check_other_module(const Reporter & report, const Subject & subject, const Module & module) {
-    for (const Component component : {Component::block_scales, Component::weight_global_scale,
-                                      Component::input_global_scale, Component::input_scale}) {
-        if (module.tensor(component) < 0) continue;
-        const bool fp8 = module.stored == Stored::fp8 &&
-                         (component == Component::block_scales || component == Component::input_scale);
+    for (const std::string_view suffix : tensor_suffixes().subspan(1)) {
+        if (module.tensor(suffix) < 0) continue;
+        const bool fp8 = module.stored == Stored::fp8 && (suffix == fp8_scale_suffix || suffix == fp8_input_suffix);
         if (!fp8)
-            report.error(subject.info(module.tensor(component)).name, "lies beside a weight that is not packed",
+            report.error(subject.info(module.tensor(suffix)).name, "lies beside a weight that is not packed",
                          "loaders stop at the unknown parameter", "remove it, or quantize the module");
     }
-    if (module.stored == Stored::fp8 && module.tensor(Component::block_scales) < 0)
-        report.error(module.name + ".weight_scale", "is missing: the weight has 8 bits", uninitialized,
+    if (module.stored == Stored::fp8 && module.tensor(fp8_scale_suffix) < 0)
+        report.error(concat(module.name, fp8_scale_suffix), "is missing: the weight has 8 bits", uninitialized,
                      "quantize again, or take the tensor from an intact copy");
 }
 
@@ -131,7 +125,7 @@ void check_tensor_forms(const Context & context, Findings & findings) {
     for (const Module & module : subject.modules) {
         by_name[module.name] = &module;
         if (module.is_nvfp4()) {
-            check_nvfp4_module(report, subject, module);
+            check_quantized_module(report, subject, module);
         } else if (module.stored != Stored::absent) {
             check_other_module(report, subject, module);
         }

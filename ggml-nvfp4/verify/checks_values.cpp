@@ -37,7 +37,7 @@ static void check_fused_scales(const Reporter & report, const Subject & subject,
                 first = &subject.modules[m];
                 expected = values.*value;
             } else if (values.*value != expected) {
-                report.error(subject.modules[m].name + component_traits(component).suffix,
+                report.error(subject.modules[m].name + nvfp4_component(component).suffix,
                              concat("is ", double(values.*value), ", ", first->name, " has ", double(expected),
                                     "; loaders fuse them into ", fused_parameters()[size_t(group.parameter)].name),
                              "loaders use one of the values for both: one weight is wrong by their ratio",

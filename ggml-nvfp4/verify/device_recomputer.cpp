@@ -10,6 +10,8 @@ static constexpr uint64_t slot_bytes = weight_bytes + code_bytes + most_blocks;
 
 Result<std::unique_ptr<DeviceRecomputer>> DeviceRecomputer::create(Backend & device, int slots) {
     std::unique_ptr<DeviceRecomputer> self(new DeviceRecomputer(device, slots));
+    self->quantizer_ = device.quantizer(round_to_nearest_name, formats::nvfp4);
+    if (!self->quantizer_) return fail(Code::unsupported, device.device().name, " cannot pack weights");
     GNV_ASSIGN(self->device_memory_, device.allocate(uint64_t(slots) * slot_bytes));
     GNV_ASSIGN(self->host_memory_, device.allocate_host(uint64_t(slots) * slot_bytes));
     return self;
@@ -31,9 +33,9 @@ Result<verify::Recomputer::Packed> DeviceRecomputer::pack(int slot, int64_t bloc
     {
         const std::lock_guard<std::mutex> lock(queueing_);
         device_.upload(there, here, count * 16 * sizeof(uint16_t));
-        const WeightToPack weight = {reinterpret_cast<const uint16_t *>(there), blocks, global_scale,
-                                     there + weight_bytes, there + weight_bytes + code_bytes};
-        device_.nvfp4_pack({&weight, 1});
+        const PackedRows packed = {1, blocks * 16, {there + weight_bytes, there + weight_bytes + code_bytes}};
+        const WeightsToPack weight = {reinterpret_cast<const uint16_t *>(there), packed, global_scale};
+        quantizer_->pack({&weight, 1});
         device_.download(here + weight_bytes, there + weight_bytes, count * 8);
         device_.download(here + weight_bytes + code_bytes, there + weight_bytes + code_bytes, count);
         done = device_.fence(Queue::compute);

@@ -25,6 +25,7 @@ class DeviceRecomputer final : public verify::Recomputer {
 
     Backend & device_;
     const int slots_;
+    DeviceQuantizer * quantizer_ = nullptr;
     std::mutex queueing_;
     DeviceMemory device_memory_;
     HostMemory host_memory_;

@@ -1,7 +1,6 @@
 #include "verify/faults.h"
 
 #include "codec/nvfp4.h"
-#include "codec/nvfp4_pack.h"
 #include "core/strings.h"
 #include "verify/loader_names.h"
 
@@ -202,7 +201,7 @@ Result<bool> misorder_expert_name(Damage & damage) {
     if (!module) return false;
     const int64_t codes = module->tensor(Component::codes);
     const std::string prefix = module->name.substr(0, module->name.rfind(".experts.") + 9);
-    damage.rename(codes, prefix + "down_proj.0" + component_traits(Component::codes).suffix);
+    damage.rename(codes, prefix + "down_proj.0" + nvfp4_component(Component::codes).suffix);
     return true;
 }
 
@@ -248,26 +247,30 @@ Result<bool> add_unknown_tensor(Damage & damage) {
 Result<bool> quantize_ignored(Damage & damage) {
     const auto fits = [&](const Module & m) {
         return is_plain_text(m) && m.columns % 16 == 0 && m.fused < 0 &&
-               damage.subject().info(m.tensor(Component::weight)).dtype == DType::bf16;
+               damage.subject().info(m.weight()).dtype == DType::bf16;
     };
     const Module * module = damage.find([&](const Module & m) { return fits(m) && role_traits(m.role).can_quantize; });
     if (!module) module = damage.find(fits);
     if (!module) return false;
     damage.touch(*module);
-    const int64_t weight = module->tensor(Component::weight);
+    const int64_t weight = module->weight();
     GNV_ASSIGN(const std::string source, damage.read(weight));
+    const Format & format = formats::nvfp4a16;
+    const WeightRows rows = {DType::bf16, source.data(), module->rows, module->columns};
     bool finite = true;
-    const int64_t elements = module->rows * module->columns;
-    const float amax = nvfp4::absolute_maximum(DType::bf16, source.data(), elements, finite);
-    std::vector<uint8_t> codes(size_t(elements / 2)), scales(size_t(elements / 16));
-    const float global = nvfp4::global_scale(DType::bf16, amax);
-    nvfp4::quantize(DType::bf16, source.data(),
-                  {module->rows, module->columns, nvfp4::Layout::row_major, codes, scales, global});
-    damage.add(weight, module->name + ".weight_packed", DType::u8, {module->rows, module->columns / 2},
-               std::string(codes.begin(), codes.end()));
-    damage.add(weight, module->name + ".weight_scale", DType::f8_e4m3, {module->rows, module->columns / 16},
-               std::string(scales.begin(), scales.end()));
-    damage.add(weight, module->name + ".weight_global_scale", DType::f32, {1}, float_bytes(global));
+    const float scale =
+        format.unit_scale(rows.dtype, absolute_maximum(rows.dtype, rows.data, rows.rows * rows.columns, finite));
+    std::array<std::string, most_components> data;
+    PackedRows packed{rows.rows, rows.columns, {}};
+    for (size_t c = 0; c < format.components.size(); c++) {
+        data[c].resize(format.components[c].bytes(rows.rows, rows.columns));
+        packed.data[c] = reinterpret_cast<uint8_t *>(data[c].data());
+    }
+    format.pack(rows, scale, packed);
+    data[size_t(format.unit_component())] = float_bytes(scale);
+    for (size_t c = 0; c < format.components.size(); c++)
+        damage.add(weight, module->name + format.components[c].suffix, format.components[c].dtype,
+                   format.components[c].shape(rows.rows, rows.columns), std::move(data[c]));
     damage.remove(weight);
     return true;
 }
@@ -276,8 +279,7 @@ Result<bool> flip_preserved_bit(Damage & damage) {
     const Module * module = damage.find(is_plain_text);
     if (!module) return false;
     damage.touch(*module);
-    return change_bytes(damage, module->tensor(Component::weight),
-                        [](std::string & bytes) { bytes[bytes.size() / 2] ^= 1; });
+    return change_bytes(damage, module->weight(), [](std::string & bytes) { bytes[bytes.size() / 2] ^= 1; });
 }
 
 // --- Parts ------------------------------------------------------------------------------------------------------------------
@@ -295,7 +297,7 @@ Result<bool> alter_vision(Damage & damage) {
         damage.find([](const Module & m) { return m.part == Part::vision && m.stored == Stored::plain; });
     if (!module) return false;
     damage.touch(*module);
-    return change_bytes(damage, module->tensor(Component::weight), [](std::string & bytes) { bytes[1] ^= 0x40; });
+    return change_bytes(damage, module->weight(), [](std::string & bytes) { bytes[1] ^= 0x40; });
 }
 
 Result<bool> drop_tensors(Damage & damage, const std::vector<int64_t> & tensors) {

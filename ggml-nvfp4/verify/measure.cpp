@@ -3,6 +3,7 @@
 
 #include "codec/nvfp4.h"
 #include "core/sha256.h"
+#include "model/weight_source.h"
 
 #include <algorithm>
 #include <chrono>
@@ -80,24 +81,6 @@ struct Task {
 
 uint64_t element_bytes(DType dtype) { return uint64_t(dtype_traits(dtype).bits) / 8; }
 
-float load_element(DType dtype, const uint8_t * at) {
-    if (dtype == DType::f32) {
-        float value;
-        memcpy(&value, at, sizeof value);
-        return value;
-    }
-    uint16_t bits;
-    memcpy(&bits, at, sizeof bits);
-    return dtype == DType::f16 ? nvfp4::f16_to_float(bits) : nvfp4::bf16_to_float(bits);
-}
-
-float round_to(DType dtype, float value) {
-    if (dtype == DType::bf16) return nvfp4::bf16_to_float(nvfp4::bf16_from_float(value));
-    return dtype == DType::f16 ? nvfp4::f16_to_float(nvfp4::f16_from_float(value)) : value;
-}
-
-bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
-
 // Norms whose weight w stands for a factor of 1 + w.
 bool is_offset_norm(Role role) {
     return role == Role::input_norm || role == Role::post_attention_norm || role == Role::final_norm ||
@@ -115,9 +98,9 @@ struct Evidence {
     void add(float ours, float theirs, DType our_dtype, bool offset_norm, uint64_t element) {
         if (same_number(ours, theirs)) return;
         if (differing++ == 0) first_differing = element;
-        rounded = rounded && same_number(ours, round_to(our_dtype, theirs));
-        const float one = round_to(DType::bf16, 1.0f + theirs);
-        norm_trip = norm_trip && offset_norm && ours == round_to(DType::bf16, one - 1.0f);
+        rounded = rounded && same_number(ours, nvfp4::round_to(our_dtype, theirs));
+        const float one = nvfp4::round_to(DType::bf16, 1.0f + theirs);
+        norm_trip = norm_trip && offset_norm && ours == nvfp4::round_to(DType::bf16, one - 1.0f);
     }
     void add(const Evidence & later) {
         same = same && later.same, rounded = rounded && later.rounded, norm_trip = norm_trip && later.norm_trip;
@@ -159,8 +142,10 @@ class Measurer {
     bool can_compare(const PreservedTensor & preserved) const;
     Status compare_preserved(const Task & task, TaskFigures & figures, Buffers & buffers);
     void judge_preserved(uint32_t number, const Evidence & evidence);
-    Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const;
-    Status read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const;
+    Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const {
+        return WeightSource(*subject_.checkpoint, shards_).read(subject_.info(tensor), offset, out, size);
+    }
+    WeightSource theirs() const { return {source_->checkpoint, source_shards_}; }
     Status advance(uint64_t bytes, bool tensor_done);
     void merge(const std::vector<TaskFigures> & figures);
     Status check_recomputed() const;
@@ -213,18 +198,6 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     GNV_TRY(advance(0, false));
     out_.bytes_read = progress_.bytes;
     return std::move(out_);
-}
-
-Status Measurer::read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const {
-    const TensorInfo & info = subject_.info(tensor);
-    return shards_[info.shard]->read(out, size, info.offset + offset).add_context(subject_.checkpoint->describe(info));
-}
-
-Status Measurer::read_source(uint32_t tensor, void * out, uint64_t size, uint64_t offset) const {
-    const TensorInfo & info = source_->checkpoint.tensors()[tensor];
-    return source_shards_[info.shard]
-        ->read(out, size, info.offset + offset)
-        .add_context(source_->checkpoint.describe(info));
 }
 
 Status Measurer::read_global_scales() {
@@ -309,10 +282,10 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(step_blocks) * 8));
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(step_blocks * 16 * 4)));
     GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
-    GNV_TRY(
-        read_source(linear->source, buffers.theirs.data(), blocks * block_bytes, linear->offset + first * block_bytes));
+    GNV_TRY(theirs().read(theirs().tensor(linear->source), linear->offset + first * block_bytes, buffers.theirs.data(),
+                          blocks * block_bytes));
     figures.comparison.add(nvfp4::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
-                                        buffers.scales.data(), out_.modules[number].weight_global_scale));
+                                          buffers.scales.data(), out_.modules[number].weight_global_scale));
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
@@ -327,8 +300,8 @@ Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & b
     Recomputer & recomputer = *options_.recomputer;
     GNV_CHECK(buffers.thread < recomputer.slots() && task.count <= uint64_t(Recomputer::most_blocks));
     constexpr uint64_t block_bytes = 16 * sizeof(uint16_t);
-    GNV_TRY(read_source(linear->source, recomputer.weights(buffers.thread), task.count * block_bytes,
-                        linear->offset + task.first * block_bytes));
+    GNV_TRY(theirs().read(theirs().tensor(linear->source), linear->offset + task.first * block_bytes,
+                          recomputer.weights(buffers.thread), task.count * block_bytes));
     buffers.stored_codes.resize(size_t(task_blocks) * 8);
     buffers.stored_scales.resize(size_t(task_blocks));
     GNV_TRY(read(module.tensor(Component::codes), buffers.stored_codes.data(), task.count * 8, task.first * 8));
@@ -409,16 +382,16 @@ Status Measurer::compare_preserved(const Task & task, TaskFigures & figures, Buf
         GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, task.first + done));
         if (hash) GNV_TRY(hash->update(buffers.ours.data(), bytes));
         if (both) {
-            GNV_TRY(read_source(preserved.source, buffers.theirs.data(), count * their_size,
-                                preserved.offset + first * their_size));
+            GNV_TRY(theirs().read(theirs().tensor(preserved.source), preserved.offset + first * their_size,
+                                  buffers.theirs.data(), count * their_size));
             if (our_dtype == their_dtype && memcmp(buffers.ours.data(), buffers.theirs.data(), bytes) == 0) {
                 GNV_TRY(advance(bytes * 2, false));
                 continue;
             }
             evidence.same = false;
             for (uint64_t i = 0; comparable && i < count; i++)
-                evidence.add(load_element(our_dtype, buffers.ours.data() + i * our_size),
-                             load_element(their_dtype, buffers.theirs.data() + i * their_size), our_dtype,
+                evidence.add(nvfp4::load_element(our_dtype, buffers.ours.data(), int64_t(i)),
+                             nvfp4::load_element(their_dtype, buffers.theirs.data(), int64_t(i)), our_dtype,
                              is_offset_norm(preserved.role), first + i);
         }
         GNV_TRY(advance(bytes + (both ? count * their_size : 0), false));

@@ -7,11 +7,6 @@
 
 namespace gnv::verify {
 
-const char * scheme_name(Scheme scheme) {
-    static const char * const names[] = {"NVFP4 (W4A4)", "NVFP4A16 (W4A16)", "FP8", "another scheme"};
-    return names[size_t(scheme)];
-}
-
 Result<int> QuantizationConfig::declared(const std::string & module, uint64_t & budget) const {
     const auto matches = [&](const NameList & list) -> Result<bool> {
         for (const Pattern & pattern : list.patterns) {
@@ -35,16 +30,6 @@ Result<int> QuantizationConfig::declared(const std::string & module, uint64_t & 
 }
 
 namespace {
-
-// A key of a weights or input_activations object that loaders compare, and the JSON text they accept.
-struct RequiredValue {
-    const char * key;
-    const char * accepted;
-};
-constexpr RequiredValue nvfp4_values[] = {
-    {"num_bits", "4"},    {"type", "\"float\""}, {"strategy", "\"tensor_group\""},
-    {"group_size", "16"}, {"symmetric", "true"},
-};
 
 constexpr const char * known_formats[] = {"nvfp4-pack-quantized", "mixed-precision", "float-quantized",
                                           "naive-quantized",      "pack-quantized",  "int-quantized"};
@@ -159,40 +144,52 @@ class Reader {
             add(Severity::error, key + ".targets", "the key is missing or no list", "the group applies to nothing",
                 "add \"targets\": [\"Linear\"]");
         }
-        group.scheme = read_scheme(value, key, format);
+        group.declares = read_format_of(value, key, format);
         out_.groups.push_back(std::move(group));
     }
 
-    Scheme read_scheme(const JsonValue & group, const std::string & key, const std::string & format) {
+    DeclaredFormat read_format_of(const JsonValue & group, const std::string & key, const std::string & format_name) {
         JsonValue weights, inputs, bits;
         if (!group.find("weights", weights) || !weights.is_object()) {
             add(Severity::error, key + ".weights", "the key is missing", "loaders do not quantize the group's weights",
                 "describe the weights: 4-bit float, tensor_group, group_size 16");
-            return Scheme::other;
+            return {};
         }
         const bool has_inputs = group.find("input_activations", inputs) && !inputs.is_null();
         if (weights.find("num_bits", bits) && bits.text() == "8" && text(weights, "type") == "float")
-            return Scheme::fp8;
-        if (text(weights, "type") != "float") return Scheme::other;
-        check_values(weights, key + ".weights", "false");
-        if (has_inputs) check_values(inputs, key + ".input_activations", "\"local\"");
-        if (format != "nvfp4-pack-quantized")
-            add(Severity::error, key + ".format", concat("4-bit floats are declared as \"", printable(format), "\""),
-                "loaders read the group with the wrong code", "set it to \"nvfp4-pack-quantized\"");
-        return has_inputs ? Scheme::nvfp4 : Scheme::nvfp4a16;
+            return {nullptr, true};
+        // Of the formats with weights of this type the one that fits the inputs; what differs otherwise is a mistake.
+        const auto found = std::find_if(all_formats().begin(), all_formats().end(), [&](const Format * format) {
+            return text(weights, "type") == format->weights->type && has_inputs == (format->inputs != nullptr);
+        });
+        if (found == all_formats().end()) return {};
+        const Format & format = **found;
+        check_args(weights, key + ".weights", format, *format.weights);
+        if (has_inputs) check_args(inputs, key + ".input_activations", format, *format.inputs);
+        if (format_name != format.group_format)
+            add(Severity::error, key + ".format",
+                concat(format.weights->num_bits, "-bit floats are declared as \"", printable(format_name), "\""),
+                "loaders read the group with the wrong code", concat("set it to \"", format.group_format, "\""));
+        return {&format, false};
     }
 
-    void check_values(const JsonValue & object, const std::string & key, const char * dynamic) {
-        const auto check = [&](const char * name, const char * accepted) {
+    // The values that loaders compare.
+    void check_args(const JsonValue & object, const std::string & key, const Format & format,
+                    const QuantizationArgs & args) {
+        const auto check = [&](const char * name, const std::string & accepted) {
             JsonValue value;
             const std::string found = object.find(name, value) ? value.text() : "missing";
             if (found == accepted) return;
             add(Severity::error, concat(key, ".", name),
-                concat("is ", printable(found, 60), ", NVFP4 needs ", accepted),
+                concat("is ", printable(found, 60), ", ", format.title, " needs ", accepted),
                 "loaders find no scheme for it: vLLM and SGLang stop", concat("set it to ", accepted));
         };
-        for (const RequiredValue & required : nvfp4_values) check(required.key, required.accepted);
-        check("dynamic", dynamic);
+        check("num_bits", std::to_string(args.num_bits));
+        check("type", concat("\"", args.type, "\""));
+        check("strategy", concat("\"", args.strategy, "\""));
+        check("group_size", std::to_string(args.group_size));
+        check("symmetric", "true");
+        check("dynamic", args.dynamic ? concat("\"", args.dynamic, "\"") : "false");
     }
 
     // Plain names go through the loader's name space, patterns do not. `linear` (may be null): set when the class name

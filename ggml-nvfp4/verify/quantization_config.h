@@ -5,6 +5,7 @@
 //   groups    first match wins: exact name before re: pattern before class name ("Linear")
 #pragma once
 
+#include "codec/format.h"
 #include "core/status.h"
 #include "formats/json.h"
 #include "formats/pattern.h"
@@ -17,15 +18,14 @@
 
 namespace gnv::verify {
 
-// How the weight of a Linear is stored, and what loaders do with its inputs.
-enum class Scheme : uint8_t {
-    nvfp4,    // W4A4: weights in NVFP4, inputs too, under a stored global scale
-    nvfp4a16, // W4A16: weights only
-    fp8,      // 8-bit floats: recognised, its values are not checked
-    other,    // anything else that config groups can say: not checked
+// How the weights of a config group are stored, and what loaders do with their inputs.
+struct DeclaredFormat {
+    const Format * format = nullptr; // null: none of the table, nothing is checked
+    bool is_fp8 = false;             // 8-bit floats: recognised, values are not checked
+    bool is_other() const { return !format && !is_fp8; }
+    const char * description() const { return format ? format->description : is_fp8 ? "FP8" : "another scheme"; }
+    friend bool operator==(const DeclaredFormat &, const DeclaredFormat &) = default;
 };
-const char * scheme_name(Scheme scheme);
-inline bool is_nvfp4(Scheme scheme) { return scheme == Scheme::nvfp4 || scheme == Scheme::nvfp4a16; }
 
 // Names behind a hash, patterns one after another.
 struct NameList {
@@ -35,7 +35,7 @@ struct NameList {
 
 struct ConfigGroup {
     std::string name; // "group_0"
-    Scheme scheme = Scheme::other;
+    DeclaredFormat declares;
     NameList targets;
     bool targets_linear = false; // the class name "Linear" is among the targets
 };

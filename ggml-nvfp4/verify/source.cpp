@@ -39,7 +39,7 @@ class Relation {
             source_.modules.push_back(found == modules_.end() ? -1 : int64_t(found->second));
             for (size_t c = 1; c < module.tensors.size(); c++)
                 if (module.tensors[c] >= 0) done[size_t(module.tensors[c])] = true; // parts of quantized modules
-            const int64_t weight = module.tensor(Component::weight);
+            const int64_t weight = module.weight();
             if (weight < 0 || module.in_fused_tensor) continue;
             done[size_t(weight)] = true;
             if (module.stored != Stored::plain) continue;

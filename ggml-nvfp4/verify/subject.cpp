@@ -4,24 +4,33 @@
 #include "verify/loader_names.h"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 
 namespace gnv::verify {
 
 static constexpr uint64_t config_limit = 16 << 20;
 
-static const ComponentTraits component_table[] = {
-    {".weight", DType::bf16},
-    {".weight_packed", DType::u8},
-    {".weight_scale", DType::f8_e4m3},
-    {".weight_global_scale", DType::f32},
-    {".input_global_scale", DType::f32},
-    {".input_scale", DType::f32},
-};
-static_assert(std::size(component_table) == size_t(Component::count_));
+std::span<const std::string_view> tensor_suffixes() {
+    static const std::vector<std::string_view> suffixes = [] {
+        std::vector<std::string_view> list = {weight_suffix};
+        const auto add = [&](std::string_view suffix) {
+            if (std::find(list.begin(), list.end(), suffix) == list.end()) list.push_back(suffix);
+        };
+        for (const Format * const format : all_formats())
+            for (const FormatComponent & component : format->components) add(component.suffix);
+        add(fp8_input_suffix);
+        GNV_CHECK(list.size() <= most_suffixes);
+        return list;
+    }();
+    return suffixes;
+}
 
-const ComponentTraits & component_traits(Component component) { return component_table[size_t(component)]; }
+size_t suffix_number(std::string_view suffix) {
+    const std::span<const std::string_view> all = tensor_suffixes();
+    const auto found = std::find(all.begin(), all.end(), suffix);
+    GNV_CHECK(found != all.end());
+    return size_t(found - all.begin());
+}
 
 bool is_machine_failure(const Status & status) {
     return status.code() == Code::io || status.code() == Code::out_of_memory || status.code() == Code::internal ||
@@ -34,9 +43,9 @@ std::string message_about(const Status & status, const std::string & subject) {
     return starts_with(status.message(), prefix) ? status.message().substr(prefix.size()) : status.message();
 }
 
-const Scheme * Subject::declared_scheme(const Module & module) const {
+const DeclaredFormat * Subject::declared_format(const Module & module) const {
     if (module.declared.empty() || module.declared.front() == undeclared) return nullptr;
-    return &config_groups().groups[size_t(module.declared.front())].scheme;
+    return &config_groups().groups[size_t(module.declared.front())].declares;
 }
 
 namespace {
@@ -167,7 +176,7 @@ Status SubjectReader::list_specs(const JsonValue & config) {
 }
 
 void SubjectReader::add_modules(const std::vector<TensorSpec> & split) {
-    const std::string_view suffix = component_traits(Component::weight).suffix;
+    const std::string_view suffix = weight_suffix;
     for (const TensorSpec & spec : split) {
         if (!role_traits(spec.role).is_linear || !ends_with(spec.name, suffix)) continue;
         Module module;
@@ -201,9 +210,9 @@ bool SubjectReader::assign(uint32_t tensor, std::string_view name) {
         out_.has_part[size_t(out_.specs[spec->second].part)] = known = true;
     }
     if (module == module_names_.end()) return known;
-    for (size_t c = 0; c < size_t(Component::count_); c++) {
-        int64_t & slot = out_.modules[module->second].tensors[c];
-        if (name.substr(dot) != component_table[c].suffix || slot >= 0) continue;
+    for (size_t s = 0; s < tensor_suffixes().size(); s++) {
+        int64_t & slot = out_.modules[module->second].tensors[s];
+        if (name.substr(dot) != tensor_suffixes()[s] || slot >= 0) continue;
         slot = tensor;
         out_.has_part[size_t(out_.modules[module->second].part)] = known = true;
     }
@@ -229,11 +238,11 @@ void SubjectReader::find_fused_draft_experts() {
         const char * fused = module.role == Role::expert_down ? "down_proj" : "gate_up_proj";
         const auto spec = spec_names_.find(module.name.substr(0, experts + 9) + fused);
         if (spec == spec_names_.end() || out_.spec_tensors[spec->second] < 0) continue;
-        if (module.tensor(Component::weight) >= 0) {
+        if (module.weight() >= 0) {
             out_.mixed_draft_experts = true;
             continue;
         }
-        module.tensors[size_t(Component::weight)] = out_.spec_tensors[spec->second];
+        module.tensors[suffix_number(weight_suffix)] = out_.spec_tensors[spec->second];
         module.in_fused_tensor = true;
     }
 }
@@ -254,31 +263,31 @@ void SubjectReader::find_fused_groups() {
 
 // --- How modules are stored and declared --------------------------------------------------------------------------------------
 
-// The shape that an NVFP4 module's component needs; scalars are compared apart.
-static bool has_nvfp4_form(const Module & module, Component component, const TensorInfo & info) {
-    if (info.dtype != component_traits(component).nvfp4_dtype) return false;
-    if (component == Component::codes) return info.shape == std::vector<int64_t>{module.rows, module.columns / 2};
-    if (component == Component::block_scales)
-        return info.shape == std::vector<int64_t>{module.rows, module.columns / 16};
-    return info.elements() == 1;
+// Whether a component of a module has the dtype and shape that its format asks for; scalars may have any rank.
+static bool has_form(const Module & module, const FormatComponent & component, const TensorInfo & info) {
+    if (info.dtype != component.dtype) return false;
+    if (component.scope != FormatComponent::Scope::rows) return info.elements() == 1;
+    return info.shape == component.shape(module.rows, module.columns);
 }
 
 void SubjectReader::classify() {
     for (Module & module : out_.modules) {
-        const int64_t weight = module.tensor(Component::weight);
-        const bool packed = module.tensor(Component::codes) >= 0 ||
-                            module.tensor(Component::weight_global_scale) >= 0 ||
-                            module.tensor(Component::input_global_scale) >= 0;
-        if (weight >= 0 && module.tensor(Component::codes) < 0) {
-            module.stored = dtype_traits(out_.info(weight).dtype).bits == 8 ? Stored::fp8 : Stored::plain;
-        } else if (packed || module.tensor(Component::block_scales) >= 0) {
-            module.stored = Stored::nvfp4;
+        for (const Format * const format : all_formats()) {
+            if (module.format || (module.weight() >= 0 && module.tensor(format->components[0].suffix) < 0)) continue;
+            for (const FormatComponent & component : format->components)
+                if (module.tensor(component.suffix) >= 0) module.format = format;
         }
-        if (!module.is_nvfp4() || module.columns % 16 != 0) continue;
+        if (module.format) {
+            module.stored = Stored::nvfp4;
+        } else if (module.weight() >= 0) {
+            module.stored = dtype_traits(out_.info(module.weight()).dtype).bits == 8 ? Stored::fp8 : Stored::plain;
+        }
+        if (!module.format || module.columns % module.format->block != 0) continue;
         module.complete = true;
-        for (const Component component : {Component::codes, Component::block_scales, Component::weight_global_scale}) {
-            const int64_t tensor = module.tensor(component);
-            if (tensor < 0 || !has_nvfp4_form(module, component, out_.info(tensor))) module.complete = false;
+        for (const FormatComponent & component : module.format->components) {
+            if (component.scope == FormatComponent::Scope::input) continue;
+            const int64_t tensor = module.tensor(component.suffix);
+            if (tensor < 0 || !has_form(module, component, out_.info(tensor))) module.complete = false;
         }
     }
 }

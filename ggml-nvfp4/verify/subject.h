@@ -3,6 +3,7 @@
 // the checks say what it means.
 #pragma once
 
+#include "codec/format.h"
 #include "core/status.h"
 #include "formats/folder.h"
 #include "formats/json.h"
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,26 +24,24 @@
 
 namespace gnv::verify {
 
-// The tensors that may belong to a Linear X.
-enum class Component : uint8_t {
-    weight,       // X.weight, source precision or FP8
-    codes,        // X.weight_packed
-    block_scales, // X.weight_scale
-    weight_global_scale,
-    input_global_scale,
-    input_scale, // of FP8
-    count_
-};
-struct ComponentTraits {
-    const char * suffix; // ".weight_packed"
-    DType nvfp4_dtype;   // what an NVFP4 module needs; meaningless for weight and input_scale
-};
-const ComponentTraits & component_traits(Component component);
+// The tensors that may belong to a Linear X, by what follows X: the weight in the source's precision or FP8, the components of
+// every format of the table, the input scale of FP8.
+inline constexpr std::string_view weight_suffix = ".weight", fp8_scale_suffix = ".weight_scale",
+                                  fp8_input_suffix = ".input_scale";
+inline constexpr size_t most_suffixes = 8;
+std::span<const std::string_view> tensor_suffixes();
+size_t suffix_number(std::string_view suffix); // its position there
+
+// Components of NVFP4, as positions in its row of the table, for the checks of values, which know what they mean.
+enum class Component : uint8_t { codes, block_scales, weight_global_scale, input_global_scale };
+inline const FormatComponent & nvfp4_component(Component component) {
+    return formats::nvfp4.components[size_t(component)];
+}
 
 enum class Stored : uint8_t {
     absent, // no tensor at all
     plain,  // X.weight in a floating-point dtype of 16 bits or more
-    nvfp4,  // X.weight_packed, or scales without any weight
+    nvfp4,  // its codes, or scales without any weight
     fp8,    // X.weight of 8 bits
 };
 
@@ -51,16 +51,19 @@ struct Module {
     Role role = Role::extra;
     Part part = Part::text;
     int32_t layer = -1, expert = -1;
-    int64_t rows = 0, columns = 0; // N = out_features, K = in_features
-    std::array<int64_t, size_t(Component::count_)> tensors;
-    bool in_fused_tensor = false; // weight is a slice of a 3-D tensor (draft head only)
+    int64_t rows = 0, columns = 0;              // N = out_features, K = in_features
+    std::array<int64_t, most_suffixes> tensors; // by tensor_suffixes()
+    bool in_fused_tensor = false;               // weight is a slice of a 3-D tensor (draft head only)
     Stored stored = Stored::absent;
     std::vector<int> declared; // per name space: position in QuantizationConfig::groups, or `undeclared`
     int32_t fused = -1;        // position in Subject::fused_groups
 
-    int64_t tensor(Component component) const { return tensors[size_t(component)]; }
+    const Format * format = nullptr; // that it is stored in; of two with one codec the one with an input scale
+    int64_t tensor(std::string_view suffix) const { return tensors[suffix_number(suffix)]; }
+    int64_t tensor(Component component) const { return tensor(nvfp4_component(component).suffix); }
+    int64_t weight() const { return tensors[0]; }
     bool is_nvfp4() const { return stored == Stored::nvfp4; }
-    // All tensors of an NVFP4 weight are there in the right dtype and shape: its values can be read.
+    // All tensors of a quantized weight are there in the right dtype and shape: its values can be read.
     bool complete = false;
 };
 
@@ -99,8 +102,8 @@ struct Subject {
 
     const TensorInfo & info(int64_t tensor) const { return checkpoint->tensors()[size_t(tensor)]; }
     const QuantizationConfig & config_groups() const { return quantization.front(); }
-    // The scheme that the checkpoint's own name space declares for a module; null when none.
-    const Scheme * declared_scheme(const Module & module) const;
+    // What the checkpoint's own name space declares for a module; null when nothing.
+    const DeclaredFormat * declared_format(const Module & module) const;
 };
 
 // Fails only for what is no property of the checkpoint: no such folder, an unreadable disk, a folder that holds neither

@@ -31,8 +31,8 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
     uint64_t fp8 = 0, other = 0;
     for (const Module & module : report.subject.modules) {
         fp8 += module.stored == Stored::fp8;
-        const Scheme * scheme = report.subject.known_model ? report.subject.declared_scheme(module) : nullptr;
-        other += scheme && *scheme == Scheme::other;
+        const DeclaredFormat * declared = report.subject.known_model ? report.subject.declared_format(module) : nullptr;
+        other += declared && declared->is_other();
     }
     if (fp8 > 0) out.push_back(concat("the values of ", count_text(fp8), " FP8 modules"));
     if (other > 0)

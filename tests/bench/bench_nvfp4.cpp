@@ -101,7 +101,7 @@ void bench(ThreadPool & pool, Workspace & space) {
         const auto weight = space.slice<nvfp4::ConstWeight>(first, rows);
         const auto figures =
             nvfp4::compare(DType::bf16, &space.source[size_t(first * columns)], rows * columns / nvfp4::block_size,
-                         weight.codes.data(), weight.scales.data(), weight.global_scale);
+                           weight.codes.data(), weight.scales.data(), weight.global_scale);
         GNV_CHECK(figures.finite);
     });
     printf("  compare, as verify does it, %s: %.2f\n", nvfp4::best_kernels().name, compare);

@@ -60,7 +60,7 @@ TEST_CASE("llm-compressor's bytes are the nearest codes and scales") {
         float global;
         memcpy(&global, &weight.global_bits, sizeof global);
         const auto figures = nvfp4::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
-                                          weight.codes.data(), weight.scales.data(), global);
+                                            weight.codes.data(), weight.scales.data(), global);
         CAPTURE(weight.name);
         CHECK(figures.nearest_codes == weight.source.size());
         CHECK(figures.nearest_scales == weight.scales.size());

@@ -1,3 +1,4 @@
+#include "codec/format.h"
 #include "codec/nvfp4_pack.h"
 #include "nvfp4_golden.h"
 
@@ -236,7 +237,7 @@ TEST_CASE("any source dtype") {
         const void * const data = source.second;
         CAPTURE(dtype_name(dtype));
         bool finite = false, reference_finite = false;
-        const float amax = nvfp4::absolute_maximum(dtype, data, 96, finite);
+        const float amax = absolute_maximum(dtype, data, 96, finite);
         CHECK(amax == absolute_maximum_reference(dtype, data, 96, reference_finite));
         CHECK(finite);
         std::vector<uint8_t> codes(48), scales(6), expected_codes(48), expected_scales(6);
@@ -252,6 +253,6 @@ TEST_CASE("any source dtype") {
     }
     bf16[95] = 0xff80;
     bool finite = true;
-    nvfp4::absolute_maximum(DType::bf16, bf16.data(), 96, finite);
+    absolute_maximum(DType::bf16, bf16.data(), 96, finite);
     CHECK_FALSE(finite);
 }

@@ -40,12 +40,23 @@ static void check_synchronized(Backend & backend) {
     REQUIRE(status.ok());
 }
 
+static DeviceQuantizer & quantizer_of(Backend & backend) {
+    DeviceQuantizer * const quantizer = backend.quantizer(round_to_nearest_name, formats::nvfp4);
+    REQUIRE(quantizer);
+    return *quantizer;
+}
+
+static WeightsToPack to_pack(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes,
+                             uint8_t * scales) {
+    return {weights, {1, blocks * 16, {codes, scales}}, global};
+}
+
 static uint32_t largest_on_device(Backend & backend, const uint16_t * weights, int64_t count) {
     const DeviceMemory largest = allocate(backend, 4);
     uint32_t value = 0;
     backend.upload(largest.get(), &value, 4);
-    const WeightMaximum wanted = {weights, count, data_of<uint32_t>(largest)};
-    backend.nvfp4_absolute_maximum({&wanted, 1});
+    const WeightsToMeasure wanted = {weights, count, data_of<uint32_t>(largest)};
+    quantizer_of(backend).measure({&wanted, 1});
     backend.download(&value, largest.get(), 4);
     check_synchronized(backend);
     return value;
@@ -67,17 +78,17 @@ static void check_weight(Backend & backend, const std::vector<uint16_t> & weight
     backend.upload(source.get(), weights.data(), weights.size() * 2);
     backend.upload(codes.get(), device_codes.data(), device_codes.size());
     backend.upload(scales.get(), device_scales.data(), device_scales.size());
-    const WeightToPack weight = {data_of<uint16_t>(source), blocks, global, data_of<uint8_t>(codes),
-                                 data_of<uint8_t>(scales)};
-    backend.nvfp4_pack({&weight, 1});
+    const WeightsToPack weight =
+        to_pack(data_of<uint16_t>(source), blocks, global, data_of<uint8_t>(codes), data_of<uint8_t>(scales));
+    quantizer_of(backend).pack({&weight, 1});
     backend.download(device_codes.data(), codes.get(), device_codes.size());
     backend.download(device_scales.data(), scales.get(), device_scales.size());
     check_synchronized(backend);
 
     std::vector<uint8_t> expected_codes(code_count + margin, sentinel), expected_scales(scale_count + margin, sentinel);
     nvfp4::quantize(DType::bf16, weights.data(),
-                  {blocks, 16, nvfp4::Layout::row_major, std::span(expected_codes).first(code_count),
-                   std::span(expected_scales).first(scale_count), global});
+                    {blocks, 16, nvfp4::Layout::row_major, std::span(expected_codes).first(code_count),
+                     std::span(expected_scales).first(scale_count), global});
     CHECK((device_codes == expected_codes));
     CHECK((device_scales == expected_scales));
 
@@ -170,9 +181,9 @@ TEST_CASE("the largest magnitude: any count, NaN and Inf in any position, severa
     backend->upload(first.get(), small, 4);
     backend->upload(second.get(), large, 4);
     backend->upload(largest.get(), &value, 4);
-    const WeightMaximum both[] = {{data_of<uint16_t>(second), 2, data_of<uint32_t>(largest)},
-                                  {data_of<uint16_t>(first), 2, data_of<uint32_t>(largest)}};
-    backend->nvfp4_absolute_maximum(both);
+    const WeightsToMeasure both[] = {{data_of<uint16_t>(second), 2, data_of<uint32_t>(largest)},
+                                     {data_of<uint16_t>(first), 2, data_of<uint32_t>(largest)}};
+    quantizer_of(*backend).measure(both);
     backend->download(&value, largest.get(), 4);
     check_synchronized(*backend);
     CHECK(value == 0x4000);
@@ -209,8 +220,8 @@ TEST_CASE("many weights at once: each as alone, whatever its neighbours") {
     std::vector<uint8_t> found(packed_bytes, 0xa5), expected(packed_bytes, 0xa5);
     std::vector<uint32_t> maxima(all.size());
     backend->upload(packed.get(), found.data(), packed_bytes);
-    std::vector<WeightMaximum> wanted;
-    std::vector<WeightToPack> list;
+    std::vector<WeightsToMeasure> wanted;
+    std::vector<WeightsToPack> list;
     for (size_t i = 0; i < all.size(); i++) {
         const One & one = all[i];
         const auto blocks = int64_t(one.weights.size() / 16);
@@ -218,16 +229,16 @@ TEST_CASE("many weights at once: each as alone, whatever its neighbours") {
         backend->upload(there, one.weights.data(), one.weights.size() * 2);
         const auto * const weights = reinterpret_cast<const uint16_t *>(there);
         wanted.push_back({weights, blocks * 16, data_of<uint32_t>(largest) + i});
-        list.push_back(
-            {weights, blocks, one.global, data_of<uint8_t>(packed) + one.codes, data_of<uint8_t>(packed) + one.scales});
+        list.push_back(to_pack(weights, blocks, one.global, data_of<uint8_t>(packed) + one.codes,
+                               data_of<uint8_t>(packed) + one.scales));
         if (blocks > 0)
             nvfp4::quantize(DType::bf16, one.weights.data(),
-                          {blocks, 16, nvfp4::Layout::row_major,
-                           std::span(expected).subspan(one.codes, size_t(blocks) * 8),
-                           std::span(expected).subspan(one.scales, size_t(blocks)), one.global});
+                            {blocks, 16, nvfp4::Layout::row_major,
+                             std::span(expected).subspan(one.codes, size_t(blocks) * 8),
+                             std::span(expected).subspan(one.scales, size_t(blocks)), one.global});
     }
-    backend->nvfp4_absolute_maximum(wanted);
-    backend->nvfp4_pack(list);
+    quantizer_of(*backend).measure(wanted);
+    quantizer_of(*backend).pack(list);
     backend->download(found.data(), packed.get(), packed_bytes);
     backend->download(maxima.data(), largest.get(), maxima.size() * 4);
     check_synchronized(*backend);
@@ -299,17 +310,17 @@ TEST_CASE("bench" * doctest::skip()) {
     print("upload from pageable memory", double(bytes),
           seconds_of(*backend, [&] { backend->upload(source.get(), weights.data(), bytes); }));
     const auto print_both = [&](const char * maximum, const char * pack, int64_t count, size_t pieces) {
-        std::vector<WeightMaximum> wanted;
-        std::vector<WeightToPack> list;
+        std::vector<WeightsToMeasure> wanted;
+        std::vector<WeightsToPack> list;
         for (size_t i = 0; i < pieces; i++) {
             const uint16_t * const at = data_of<uint16_t>(source) + int64_t(i) * count;
             wanted.push_back({at, count, data_of<uint32_t>(largest)});
-            list.push_back({at, count / 16, 2688.0f, data_of<uint8_t>(codes) + int64_t(i) * count / 2,
-                            data_of<uint8_t>(scales) + int64_t(i) * count / 16});
+            list.push_back(to_pack(at, count / 16, 2688.0f, data_of<uint8_t>(codes) + int64_t(i) * count / 2,
+                                   data_of<uint8_t>(scales) + int64_t(i) * count / 16));
         }
         const double moved = double(pieces) * double(count);
-        print(maximum, moved * 2, seconds_of(*backend, [&] { backend->nvfp4_absolute_maximum(wanted); }));
-        print(pack, moved * (2 + 9.0 / 16), seconds_of(*backend, [&] { backend->nvfp4_pack(list); }));
+        print(maximum, moved * 2, seconds_of(*backend, [&] { quantizer_of(*backend).measure(wanted); }));
+        print(pack, moved * (2 + 9.0 / 16), seconds_of(*backend, [&] { quantizer_of(*backend).pack(list); }));
     };
     print_both("nvfp4_absolute_maximum", "nvfp4_pack", int64_t(weights.size()), 1);
     print_both("  256 of 512 x 2048", "  256 of 512 x 2048", 512 * 2048, 256);

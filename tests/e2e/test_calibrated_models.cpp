@@ -36,7 +36,7 @@ const char * const dense = R"({
 }
 )";
 
-struct Shape {
+struct ModelShape {
     const char * name;
     const char * config;
     LayoutChoice layout;
@@ -68,10 +68,10 @@ TEST_CASE("dense, other ratios of heads, fused and per-expert tensors: calibrate
     split.fused_experts = split.fused_mtp_experts = false;
     text_only.nested_prefix = text_only.with_vision = text_only.with_mtp = false;
     const ScratchFolder scratch;
-    for (const Shape & shape : {Shape{"dense", dense, fused, 4000, 3 * 3 + 4, 0},
-                                Shape{"heads", other_heads, text_only, 3000, 3 * (3 * 5 + 3) + 4, 0},
-                                Shape{"fused", small_config, fused, 4000, 2 * (3 * 4 + 3) + 4, 0},
-                                Shape{"split", small_config, split, 4000, 2 * (3 * 4 + 3) + 4, 0}}) {
+    for (const ModelShape & shape : {ModelShape{"dense", dense, fused, 4000, 3 * 3 + 4, 0},
+                                     ModelShape{"heads", other_heads, text_only, 3000, 3 * (3 * 5 + 3) + 4, 0},
+                                     ModelShape{"fused", small_config, fused, 4000, 2 * (3 * 4 + 3) + 4, 0},
+                                     ModelShape{"split", small_config, split, 4000, 2 * (3 * 4 + 3) + 4, 0}}) {
         const std::string name = shape.name;
         CAPTURE(name);
         SyntheticOptions options;

@@ -15,7 +15,7 @@ const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
 
 Plan weights_only_plan(const std::string & source, int threads = 2) {
     PlanOptions options;
-    options.recipe.scheme = Scheme::nvfp4a16;
+    options.recipe.scheme = &formats::nvfp4a16;
     options.threads = threads;
     return make_plan(source, options).take();
 }

@@ -22,7 +22,7 @@ const std::string golden = GNV_TEST_DATA "/golden";
 
 PlanOptions weights_only(int threads = 2) {
     PlanOptions options;
-    options.recipe.scheme = Scheme::nvfp4a16;
+    options.recipe.scheme = &formats::nvfp4a16;
     options.threads = threads;
     return options;
 }
@@ -333,7 +333,7 @@ TEST_CASE("a disk that takes no more says so, and the folder stays unfinished") 
 TEST_CASE("W4A4 can be planned, and not run without data") {
     const ScratchFolder scratch;
     PlanOptions options = weights_only();
-    options.recipe.scheme = Scheme::nvfp4;
+    options.recipe.scheme = &formats::nvfp4;
     CHECK(make_plan(tiny, options).value().output.tensors.size() == 3357);
     CHECK(quantize_folder(tiny, scratch / "out", options).status().code() == Code::invalid_argument);
     CHECK_FALSE(path_exists(scratch / "out.partial"));

@@ -51,7 +51,7 @@ inline void write_small_model_and_tokenizer(const std::string & folder, const st
 }
 
 // What runs over it plan, in small files.
-inline Plan plan_small_model(const std::string & folder, Scheme scheme) {
+inline Plan plan_small_model(const std::string & folder, const Format * scheme) {
     PlanOptions options;
     options.recipe.scheme = scheme;
     options.shard_bytes = small_shard_bytes;

@@ -88,7 +88,7 @@ class Model {
   private:
     Plan make() const {
         write_small_model_and_tokenizer(source, tiny_folder);
-        return plan_small_model(source, Scheme::nvfp4);
+        return plan_small_model(source, &formats::nvfp4);
     }
 
     OpenTexts texts_;

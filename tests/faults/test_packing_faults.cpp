@@ -47,7 +47,7 @@ struct Model {
   private:
     Plan make() const {
         write_small_model(source);
-        return plan_small_model(source, Scheme::nvfp4a16);
+        return plan_small_model(source, &formats::nvfp4a16);
     }
 };
 

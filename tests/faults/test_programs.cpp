@@ -70,7 +70,7 @@ struct Model {
         } else {
             write_small_model(source);
         }
-        return plan_small_model(source, calibrated ? Scheme::nvfp4 : Scheme::nvfp4a16);
+        return plan_small_model(source, calibrated ? &formats::nvfp4 : &formats::nvfp4a16);
     }
 };
 

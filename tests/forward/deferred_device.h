@@ -140,8 +140,6 @@ class DeferredDevice final : public Backend {
         for (const auto & work : static_cast<const DeferredRecording &>(recording).work) push(Queue::compute, work);
         return {};
     }
-    void nvfp4_absolute_maximum(std::span<const WeightMaximum>) override { GNV_CHECK(!"not used"); }
-    void nvfp4_pack(std::span<const WeightToPack>) override { GNV_CHECK(!"not used"); }
 
   private:
     static constexpr size_t page = 4096;

@@ -28,7 +28,7 @@ struct OpenModel {
     static std::unique_ptr<OpenModel> open(const std::string & folder) {
         Checkpoint checkpoint = Checkpoint::open(folder).take();
         const JsonDocument config = JsonDocument::read(folder + "/config.json", 16 << 20).take();
-        ModelLayout layout = match_model(config.root(), checkpoint, Accept::nvfp4).take();
+        ModelLayout layout = match_model(config.root(), checkpoint, all_formats()).take();
         std::unique_ptr<OpenModel> out(new OpenModel{std::move(checkpoint), std::move(layout), {}, {}, {}});
         out->model = make_text_model(config.root()).take();
         out->weights = WeightCatalog::create(out->layout, out->checkpoint).take();

@@ -41,7 +41,7 @@ static void check_plan(const Plan & plan) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     const test::ScratchFolder folder;
     PlanOptions options;
-    options.recipe.scheme = size % 2 ? Scheme::nvfp4 : Scheme::nvfp4a16;
+    options.recipe.scheme = size % 2 ? &formats::nvfp4 : &formats::nvfp4a16;
     for (const auto & [part, content] : split_parts(data, size)) {
         if (part == "recipe") {
             options.recipe.ignore.push_back(content);

@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     int64_t count = 0;
     for (size_t i = 0; i < layout().modules.size(); i++) {
         const LinearModule & module = layout().modules[i];
-        if (!selection.value().quantize[i]) continue;
+        if (!selection.value().format[i]) continue;
         count++;
         require(role_traits(module.role).can_quantize && module.part == Part::text);
     }

@@ -21,7 +21,7 @@ struct GoodPair {
         for (const char * name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"})
             GNV_CHECK(write_file_synced(join_path(from, name), "{\"chat_template\": \"{}\"}").ok());
         PlanOptions options;
-        options.recipe.scheme = Scheme::nvfp4a16;
+        options.recipe.scheme = &formats::nvfp4a16;
         QuantizeOptions run;
         run.destination = to;
         GNV_CHECK(quantize(make_plan(from, options).take(), *threads, run).ok());

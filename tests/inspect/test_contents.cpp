@@ -45,10 +45,10 @@ TEST_CASE("llm-compressor's output: modules, their parts and their roles") {
     CHECK(module.columns == 256);
     CHECK(std::string(module.scheme()) == "nvfp4"); // with an input scale
     CHECK(std::string(module.naming->producer) == "compressed-tensors");
-    CHECK(contents->use(module.block_scales).module == found);
-    CHECK(contents->use(module.block_scales).module_part == ModulePart::block_scales);
-    CHECK(contents->role_name(module.block_scales) == "expert up");
-    CHECK(contents->role_name(uint64_t(module.input_scale)) == "expert up");
+    CHECK(contents->use(module.tensor(ModulePart::block_scales)).module == found);
+    CHECK(contents->use(module.tensor(ModulePart::block_scales)).module_part == ModulePart::block_scales);
+    CHECK(contents->role_name(module.tensor(ModulePart::block_scales)) == "expert up");
+    CHECK(contents->role_name(module.tensor(ModulePart::input_scale)) == "expert up");
     // The subset holds global scales of modules whose codes are elsewhere: they are plain tensors.
     const int64_t lonely =
         contents->checkpoint().find("model.language_model.layers.0.mlp.experts.0.up_proj.weight_global_scale");

@@ -22,7 +22,7 @@ Result<Plan> plan_with(const RecipeOptions & recipe) {
 
 RecipeOptions rules(std::vector<std::string> ignore, std::vector<std::string> include, std::vector<std::string> keep) {
     RecipeOptions options;
-    options.scheme = Scheme::nvfp4a16;
+    options.scheme = &formats::nvfp4a16;
     options.ignore = std::move(ignore), options.include = std::move(include), options.keep = std::move(keep);
     return options;
 }
@@ -122,7 +122,7 @@ TEST_CASE("a run that calibrates: buffers leave what the forward pass was promis
         for (const uint64_t wanted :
              {uint64_t(1'000'000), uint64_t(4'600'000), uint64_t(5'700'000), uint64_t(90'000'000)}) {
             PlanOptions options;
-            options.recipe.scheme = Scheme::nvfp4;
+            options.recipe.scheme = &formats::nvfp4;
             options.threads = threads;
             options.calibrates = true;
             options.ram_bytes = 1;

@@ -72,8 +72,8 @@ TEST_CASE("names before patterns before classes; ignore before all") {
     CHECK(declared(config, "x.m.2.y") == 0);         // and start at the start
     CHECK(declared(config, "m.3.up_proj") == undeclared);
     CHECK(declared(config, "m.3.up_proj.x") == 0); // a name is all of the name
-    CHECK(config.groups[0].scheme == Scheme::nvfp4a16);
-    CHECK(config.groups[1].scheme == Scheme::nvfp4);
+    CHECK(config.groups[0].declares.format == &formats::nvfp4a16);
+    CHECK(config.groups[1].declares.format == &formats::nvfp4);
 }
 
 TEST_CASE("plain names follow a loader's prefixes, patterns do not") {

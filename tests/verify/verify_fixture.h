@@ -33,7 +33,7 @@ struct CheckpointPair {
 
 inline void quantize_source(CheckpointPair & pair, uint64_t shard_bytes = default_shard_bytes) {
     PlanOptions options;
-    options.recipe.scheme = Scheme::nvfp4a16;
+    options.recipe.scheme = &formats::nvfp4a16;
     options.shard_bytes = shard_bytes;
     options.threads = 2;
     pair.quantized = pair.scratch / "quantized";

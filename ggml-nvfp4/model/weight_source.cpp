@@ -1,0 +1,88 @@
+#include "model/weight_source.h"
+
+#include "codec/nvfp4.h"
+#include "core/sha256.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace gnv {
+
+static constexpr uint64_t small_tensor_bytes = 64 << 10;
+
+Status WeightSource::read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {
+    Status status = (*files_)[tensor.shard]->read(out, bytes, tensor.offset + offset);
+    return status.ok() ? Status() : std::move(status).add_context(checkpoint_->describe(tensor));
+}
+
+Status WeightSource::read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {
+    if (tensor.dtype == DType::f32) return read(tensor, offset, out, bytes);
+    // Elements of 16 bits come to the second half of `out` and are widened front to back: each is read before its place is
+    // written over.
+    auto * const to = static_cast<uint8_t *>(out);
+    GNV_TRY(read(tensor, offset, to + bytes, bytes));
+    for (uint64_t i = 0; i < bytes / 2; i++) {
+        const float value = nvfp4::load_element(tensor.dtype, to + bytes, int64_t(i));
+        memcpy(to + i * 4, &value, sizeof value);
+    }
+    return {};
+}
+
+void WeightSource::will_need(const TensorInfo & tensor, uint64_t offset, uint64_t bytes) const {
+    (*files_)[tensor.shard]->will_need(tensor.offset + offset, bytes);
+}
+
+// --- Rows -------------------------------------------------------------------------------------------------------------------
+
+DType WeightSource::row_dtype(const LinearModule & linear) const {
+    return linear.stored ? DType::f32 : tensor(linear.source).dtype;
+}
+
+Status WeightSource::read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out) const {
+    const Format * const format = linear.stored;
+    if (!format) {
+        const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(row_dtype(linear)).bits) / 8;
+        return read(tensor(linear.source), linear.offset + uint64_t(first) * row_bytes, out,
+                    uint64_t(rows) * row_bytes);
+    }
+    std::vector<uint8_t> bytes(format->packed_bytes(rows, linear.columns));
+    PackedRows packed{rows, linear.columns, {}};
+    float scale = 1;
+    uint64_t used = 0;
+    for (size_t c = 0; c < format->components.size(); c++) {
+        const FormatComponent & component = format->components[c];
+        const uint64_t size = component.bytes(rows, linear.columns);
+        if (component.scope == FormatComponent::Scope::unit)
+            GNV_TRY(read(tensor(size_t(linear.parts[c])), 0, &scale, sizeof scale));
+        if (component.scope != FormatComponent::Scope::rows) continue;
+        packed.data[c] = bytes.data() + used;
+        GNV_TRY(read(tensor(size_t(linear.parts[c])), component.bytes(first, linear.columns), packed.data[c], size));
+        used += size;
+    }
+    format->unpack(packed, scale, static_cast<float *>(out));
+    return {};
+}
+
+// --- Which model --------------------------------------------------------------------------------------------------------------
+
+Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files) {
+    const WeightSource source(checkpoint, files);
+    std::vector<const TensorInfo *> order;
+    for (const TensorInfo & tensor : checkpoint.tensors()) order.push_back(&tensor);
+    std::sort(order.begin(), order.end(), [](const TensorInfo * a, const TensorInfo * b) { return a->name < b->name; });
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    std::vector<uint8_t> content;
+    for (const TensorInfo * tensor : order) {
+        const std::string line =
+            concat(tensor->name, " ", dtype_name(tensor->dtype), " ", shape_text(tensor->shape), "\n");
+        GNV_TRY(hash.update(line.data(), line.size()));
+        if (tensor->bytes > small_tensor_bytes) continue;
+        content.resize(size_t(tensor->bytes));
+        GNV_TRY(source.read(*tensor, 0, content.data(), tensor->bytes));
+        GNV_TRY(hash.update(content.data(), content.size()));
+    }
+    return hash.finish();
+}
+
+} // namespace gnv

@@ -1,0 +1,42 @@
+// The reader of a checkpoint's weights: bytes for copies, elements for graphs, rows of a Linear for quantizers. What is
+// already in the wanted form is read straight to its place; files that store weights in other ways become cases here.
+#pragma once
+
+#include "core/status.h"
+#include "formats/safetensors.h"
+#include "model/model_def.h"
+
+#include <cstdint>
+#include <string>
+
+namespace gnv {
+
+class WeightSource {
+  public:
+    // A view: both must outlive it. Reading is safe from any thread; failures name tensor, file and offset.
+    WeightSource(const Checkpoint & checkpoint, const FolderFiles & files) : checkpoint_(&checkpoint), files_(&files) {}
+
+    const TensorInfo & tensor(uint64_t position) const { return checkpoint_->tensors()[position]; }
+
+    // Bytes [offset, offset + bytes) of a tensor, as they are in the file.
+    Status read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
+    // Elements in the same bytes of a BF16, F16 or F32 tensor, as F32: out holds one for each.
+    Status read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
+    // Asks the system to read ahead.
+    void will_need(const TensorInfo & tensor, uint64_t offset, uint64_t bytes) const;
+
+    // How read_rows() gives the rows of a Linear: as they are stored if that is BF16, F16 or F32, else F32.
+    DType row_dtype(const LinearModule & linear) const;
+    // Rows [first, first + rows), dense.
+    Status read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out) const;
+
+  private:
+    const Checkpoint * checkpoint_;
+    const FolderFiles * files_;
+};
+
+// SHA-256 over names, dtypes and shapes of all tensors and over the content of the small ones (norms and the like, which
+// training changes too): the same for the same weights in any sharding, another for another model or fine-tune.
+Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
+
+} // namespace gnv

@@ -1,0 +1,36 @@
+#include "quant/quantizer.h"
+
+namespace gnv {
+
+void Quantizer::measure(const WeightRows & rows, UnitMeasure & measure) const {
+    UnitMeasure found;
+    found.absolute_maximum = absolute_maximum(rows.dtype, rows.data, rows.rows * rows.columns, found.finite);
+    measure.add(found);
+}
+
+Result<UnitScale> Quantizer::prepare(const Format & format, DType source, const UnitMeasure & measure,
+                                     std::span<const UnitStatistic>) const {
+    return UnitScale{format.unit_scale(source, measure.absolute_maximum), nullptr};
+}
+
+namespace {
+
+class RoundToNearest final : public Quantizer {
+  public:
+    const char * name() const override { return round_to_nearest_name; }
+    Status pack(const Format & format, const WeightRows & rows, const UnitScale & scale, const PackedRows & out,
+                ErrorFigures * errors) const override {
+        format.pack(rows, scale.value, out);
+        if (errors) errors->add(measure_errors(format, rows, scale.value, out));
+        return {};
+    }
+};
+
+} // namespace
+
+const Quantizer & round_to_nearest() {
+    static const RoundToNearest quantizer;
+    return quantizer;
+}
+
+} // namespace gnv
