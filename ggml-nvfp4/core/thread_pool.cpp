@@ -1,5 +1,7 @@
 #include "core/thread_pool.h"
 
+#include "core/clock.h"
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -8,6 +10,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #ifdef __linux__
@@ -20,9 +23,25 @@ namespace {
 
 using Task = std::function<Status(int64_t, int)>;
 
+constexpr auto watch_interval = std::chrono::milliseconds(100);
+
+// What a Watch asks, and when it did last; of the thread that calls parallel_for alone.
+struct Watched {
+    std::function<bool()> goes_on; // null: there is no watch
+    Clock::time_point last;
+
+    // Success while it is not time yet.
+    Status ask_if_due() {
+        if (!goes_on || Clock::now() - last < watch_interval) return {};
+        last = Clock::now();
+        return guard_exceptions([&] { return goes_on() ? Status() : Status(Code::cancelled, "stopped on request"); });
+    }
+};
+
 // One parallel_for call: indices are handed out in order; the failure with the lowest index wins.
 struct Job {
     const Task * task = nullptr;
+    Watched * watched = nullptr;
     int64_t count = 0;
     std::atomic<int64_t> next{0};
     std::atomic<bool> failed{false};
@@ -30,19 +49,26 @@ struct Job {
     int64_t failed_index = 0;
     Status failure;
 
+    void fail_at(int64_t index, Status status) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (!failed.load() || index < failed_index) {
+            failed_index = index;
+            failure = std::move(status);
+        }
+        failed.store(true);
+    }
+
     void run(int thread) {
         for (;;) {
             if (failed.load(std::memory_order_relaxed)) return;
+            if (thread == 0) {
+                Status status = watched->ask_if_due();
+                if (!status.ok()) return fail_at(-1, std::move(status));
+            }
             const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
             if (index >= count) return;
             Status status = guard_exceptions([&] { return (*task)(index, thread); });
-            if (status.ok()) continue;
-            const std::lock_guard<std::mutex> lock(mutex);
-            if (!failed.load() || index < failed_index) {
-                failed_index = index;
-                failure = std::move(status);
-            }
-            failed.store(true);
+            if (!status.ok()) fail_at(index, std::move(status));
         }
     }
 };
@@ -56,6 +82,7 @@ struct ThreadPool::State {
     uint64_t generation = 0; // counts jobs, so that a worker takes part in each job once
     int running = 0;
     bool stopping = false;
+    Watched watched;
     std::vector<std::thread> workers;
 
     void work(int thread) {
@@ -105,6 +132,7 @@ int ThreadPool::size() const { return int(state_->workers.size()) + 1; }
 Status ThreadPool::parallel_for_thread(int64_t count, const Task & task) {
     Job job;
     job.task = &task;
+    job.watched = &state_->watched;
     job.count = count;
     const bool alone = count <= 1 || state_->workers.empty();
     if (!alone) {
@@ -125,6 +153,11 @@ Status ThreadPool::parallel_for_thread(int64_t count, const Task & task) {
 Status ThreadPool::parallel_for(int64_t count, const std::function<Status(int64_t)> & task) {
     return parallel_for_thread(count, [&](int64_t index, int) { return task(index); });
 }
+
+ThreadPool::Watch::Watch(ThreadPool & pool, std::function<bool()> goes_on)
+    : pool_(pool), outer_(std::exchange(pool.state_->watched.goes_on, std::move(goes_on))) {}
+
+ThreadPool::Watch::~Watch() { pool_.state_->watched.goes_on = std::move(outer_); }
 
 // A container's processor quota, rounded up; 0 when there is none.
 static int cgroup_processors() {

@@ -28,6 +28,21 @@ class ThreadPool {
     // The same with the number of the running thread, in [0, size()), to select a private buffer.
     Status parallel_for_thread(int64_t count, const std::function<Status(int64_t index, int thread)> & task);
 
+    // While it lives, parallel_for asks `goes_on` every tenth of a second, between two indices and on the calling thread. False
+    // ends the parallel_for with Code::cancelled: long work is stopped without a word from the code that does it. An outer
+    // watch rests meanwhile.
+    class Watch {
+      public:
+        Watch(ThreadPool & pool, std::function<bool()> goes_on);
+        ~Watch();
+        Watch(const Watch &) = delete;
+        Watch & operator=(const Watch &) = delete;
+
+      private:
+        ThreadPool & pool_;
+        std::function<bool()> outer_;
+    };
+
   private:
     struct State;
     explicit ThreadPool(std::unique_ptr<State> state);

@@ -347,6 +347,7 @@ Status TextPass::run(const PassHooks & hooks) {
     GNV_TRY(state.allocate());
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
     state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
+    GNV_TRY(state.advance(0, hooks)); // what there is to do is known before the first batch is done
     return state.is_remote() ? state.run_remote(hooks) : state.run_on_host(hooks);
 }
 

@@ -19,13 +19,20 @@ Status WeightReader::add_buffer() {
     return {};
 }
 
+// What is read and not wanted any more.
+void WeightReader::give_up() {
+    if (!reader_.joinable()) return;
+    gives_up_.store(true, std::memory_order_relaxed);
+    reader_.join();
+}
+
 WeightReader::~WeightReader() {
-    if (reader_.joinable()) reader_.join();
+    give_up();
     (void)device_.synchronize(Queue::upload); // it may still copy from a buffer
 }
 
 Status WeightReader::start(std::vector<WeightLoad> loads, void * target) {
-    if (reader_.joinable()) reader_.join();
+    give_up();
     turn_ = (turn_ + 1) % buffers_.size();
     Buffer & buffer = buffers_[turn_];
     if (buffer.copied) GNV_TRY(buffer.copied->wait());
@@ -37,8 +44,10 @@ Status WeightReader::start(std::vector<WeightLoad> loads, void * target) {
     target_ = target;
     if (target_) device_.order(Queue::compute, Queue::upload);
     has_read_.store(false, std::memory_order_relaxed);
+    gives_up_.store(false, std::memory_order_relaxed);
     const auto read = [this, memory = static_cast<uint8_t *>(buffer.memory.get()),
                        trace = device_.trace()]() -> Status {
+        const ThreadPool::Watch watch(*threads_, [this] { return !gives_up_.load(std::memory_order_relaxed); });
         uint64_t used = 0;
         for (WeightLoad & load : reading_) {
             GNV_TRY(load.group.load(*load.catalog, *load.files, memory + used, *threads_, trace));
@@ -49,7 +58,9 @@ Status WeightReader::start(std::vector<WeightLoad> loads, void * target) {
     try {
         reader_ = std::thread([this, read] {
             status_ = guard_exceptions(read);
+            const std::lock_guard<std::mutex> lock(mutex_);
             has_read_.store(true, std::memory_order_release);
+            done_.notify_one();
         });
     } catch (const std::system_error & error) {
         return fail(Code::out_of_memory, "cannot start a thread to read weights: ", error.what());
@@ -70,6 +81,22 @@ void WeightReader::send(size_t calls) {
     if (!target_ || !has_read_.load(std::memory_order_acquire) || !status_.ok()) return;
     const uint64_t left = bytes_ - sent_;
     queue_copy(target_, std::min(left, device_aligned((left + calls - 1) / calls)));
+}
+
+Status WeightReader::wait(const std::function<Status()> & check) {
+    GNV_CHECK(reader_.joinable());
+    const auto is_done = [this] { return has_read_.load(std::memory_order_acquire); };
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!done_.wait_for(lock, std::chrono::milliseconds(100), is_done)) {
+        lock.unlock();
+        Status status = check();
+        if (!status.ok()) {
+            gives_up_.store(true, std::memory_order_relaxed);
+            return status;
+        }
+        lock.lock();
+    }
+    return {};
 }
 
 Result<std::vector<LoadedWeights>> WeightReader::finish(void * memory) {

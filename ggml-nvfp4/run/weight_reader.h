@@ -6,7 +6,10 @@
 #include "run/weight_group.h"
 
 #include <atomic>
+#include <condition_variable>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -41,6 +44,9 @@ class WeightReader {
     // Queues a share of the copy to the target, if there is one and all is read: what is left, divided by `calls`, of which
     // this is the first. In shares, so that what else is uploaded does not wait for all of it.
     void send(size_t calls);
+    // Waits until what start() began is read and asks `check` a few times a second meanwhile. Where it fails, reading is given
+    // up and the failure returned: start() has to come next, not finish().
+    Status wait(const std::function<Status()> & check);
     // Waits until what start() began is read, and queues what is left of its copy to `memory` of the device, behind what
     // computes so far unless that is the target; what is queued to compute after it finds the weights there. By group. Fails
     // as WeightGroup::load does.
@@ -52,6 +58,7 @@ class WeightReader {
         std::unique_ptr<Fence> copied; // after the last copy from here; null: none was queued
     };
     WeightReader(Backend & device, uint64_t bytes) : device_(device), buffer_bytes_(bytes) {}
+    void give_up();
     void queue_copy(void * memory, uint64_t bytes);
 
     Backend & device_;
@@ -60,6 +67,9 @@ class WeightReader {
     size_t turn_ = 0; // in buffers_: the one that is read into
     std::unique_ptr<ThreadPool> threads_;
     std::thread reader_;
+    std::mutex mutex_; // with done_ it tells wait() of has_read_
+    std::condition_variable done_;
+    std::atomic<bool> gives_up_ = false;
     std::atomic<bool> has_read_ = false; // the thread is done with what follows
     std::vector<WeightLoad> reading_;
     Status status_; // of reading

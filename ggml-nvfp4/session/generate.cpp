@@ -1,22 +1,33 @@
 #include "session/generate.h"
-#include "core/clock.h"
 
+#include "core/clock.h"
 #include "tokenizer/text_stream.h"
 
 #include <algorithm>
 
 namespace gnv {
 
+using OnProgress = std::function<bool(int64_t done, int64_t total)>;
+
 // Logits of the last position [vocabulary].
-static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids) {
+static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids,
+                                          const OnProgress & on_progress) {
     std::vector<float> logits;
     const auto piece_size = size_t(session.piece());
-    while (!ids.empty()) {
-        const size_t count = ids.size() < 2 * piece_size ? ids.size() : piece_size;
+    const auto all = int64_t(ids.size());
+    for (int64_t before = 0; before < all;) {
+        const auto left = size_t(all - before), count = left < 2 * piece_size ? left : piece_size;
         TextSequence piece;
-        piece.ids.assign(ids.begin(), ids.begin() + ptrdiff_t(count));
-        GNV_ASSIGN(logits, session.run(piece, {}));
-        ids = ids.subspan(count);
+        const auto begin = ids.begin() + ptrdiff_t(before);
+        piece.ids.assign(begin, begin + ptrdiff_t(count));
+        TextSession::Request request;
+        if (on_progress)
+            request.on_progress = [&](int64_t done, int64_t total) {
+                const int64_t groups = total / int64_t(count);
+                return on_progress(before * groups + done, all * groups);
+            };
+        GNV_ASSIGN(logits, session.run(piece, request));
+        before += int64_t(count);
     }
     return logits;
 }
@@ -32,7 +43,13 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
                                 const OnToken & on_token) {
     auto start = Clock::now();
     GenerateResult result;
-    GNV_ASSIGN(std::vector<float> logits, run_ids(session, prompt));
+    int64_t prompt_total = 0;
+    OnProgress on_prompt, on_token_pass;
+    if (options.on_progress) {
+        on_prompt = [&](int64_t done, int64_t total) { return options.on_progress(done, prompt_total = total); };
+        on_token_pass = [&](int64_t, int64_t) { return options.on_progress(prompt_total, prompt_total); };
+    }
+    GNV_ASSIGN(std::vector<float> logits, run_ids(session, prompt, on_prompt));
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, logits.size());
     Sampler sampler(options.sampling, allowed);
     TextStream text;
@@ -63,7 +80,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
             result.stop = GenerateStop::callback;
             return result;
         }
-        GNV_ASSIGN(logits, run_ids(session, {&id, 1}));
+        GNV_ASSIGN(logits, run_ids(session, {&id, 1}, on_token_pass));
     }
 }
 

@@ -17,6 +17,8 @@ struct GenerateOptions {
     SamplerOptions sampling;
     int64_t max_tokens = 0; // 0: up to a stop id or the end of the caches
     std::vector<int32_t> stop_ids;
+    // As TextSession::Request::on_progress, of the whole prompt; while tokens are chosen both are the same.
+    std::function<bool(int64_t done, int64_t total)> on_progress = {};
 };
 
 enum class GenerateStop : uint8_t { id, length, capacity, callback };

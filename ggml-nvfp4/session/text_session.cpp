@@ -19,6 +19,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
     state->options = options;
     GNV_TRY(state->choose_plan());
     GNV_TRY(state->allocate());
+    state->options.on_load = {}; // what it refers to may go now
     return std::unique_ptr<TextSession>(new TextSession(std::move(state)));
 }
 
@@ -35,7 +36,7 @@ void TextSession::reset() {
 
 // The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
 // the last one that is the first again.
-Status TextSession::State::bring(size_t g) {
+Status TextSession::State::bring(size_t g, const std::function<Status()> & tell) {
     void * const memory = weights[stay ? g : 0].get();
     if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
     const auto start = [&](size_t group) -> Status {
@@ -45,6 +46,7 @@ Status TextSession::State::bring(size_t g) {
     };
     if (next != g) GNV_TRY(start(g));
     next.reset();
+    GNV_TRY(reader->wait(tell));
     GNV_ASSIGN(std::vector<LoadedWeights> loaded, reader->finish(memory));
     groups[g] = std::move(loaded.front().device);
     const size_t following = (g + 1) % groups.size();
@@ -52,8 +54,9 @@ Status TextSession::State::bring(size_t g) {
 }
 
 Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
-                                     const Request & request, std::vector<float> & logits) {
-    if (!stay) GNV_TRY(bring(g));
+                                     const Request & request, const std::function<Status()> & tell,
+                                     std::vector<float> & logits) {
+    if (!stay) GNV_TRY(bring(g, tell));
     StageCall call{variant, stages[g], groups[g], batch};
     call.fields[hidden_field] = hidden.get();
     call.states = &states;
@@ -95,8 +98,21 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     GNV_TRY(state.device->synchronize()); // before memory is exchanged
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
     GNV_ASSIGN(const DeviceBatch there, state.inputs.upload(*state.device, inputs));
+    const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
+    int64_t done = 0; // groups
+    const auto tell = [&]() -> Status {
+        const bool go_on = !request.on_progress || request.on_progress(done * positions, groups * positions);
+        return go_on ? Status() : Status(Code::cancelled, "stopped on request");
+    };
+    // A device is only given work: of a batch that takes it long, no more than a group ahead, so that a stop is soon.
+    const bool waits = state.is_remote() && request.on_progress && length > state.piece;
     std::vector<float> logits;
-    for (size_t g = 0; g < state.groups.size(); g++) GNV_TRY(state.run_group(g, inputs, there, request, logits));
+    for (; done < groups; done++) {
+        GNV_TRY(tell());
+        GNV_TRY(state.run_group(size_t(done), inputs, there, request, tell, logits));
+        if (waits) GNV_TRY(state.device->synchronize());
+    }
+    GNV_TRY(tell());
     state.past += length;
     return logits;
 }

@@ -4,10 +4,15 @@
 
 #include "run/text_pass.h"
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 namespace gnv {
+
+struct SessionLoad { // of weights that stay
+    uint64_t bytes = 0, bytes_total = 0, groups = 0, groups_total = 0;
+};
 
 struct SessionOptions {
     int64_t segments = 1, capacity = 0; // texts at once, of at most so many positions each
@@ -15,6 +20,8 @@ struct SessionOptions {
     // Of a device with memory of its own, for everything; host memory then is what weights pass through. 0: most of what is
     // free there.
     uint64_t device_bytes = 0;
+    // Told before weights are read and after each group, and while a device's are awaited; false gives Code::cancelled.
+    std::function<bool(const SessionLoad &)> on_load = {};
 };
 
 class TextSession {
@@ -34,9 +41,12 @@ class TextSession {
         bool all_logits = false;    // of every position, not only the last of each text
         OnTap on_tap = {};          // called in the order of the model, with host memory and F32 for numbers
         std::vector<Tap> taps = {}; // those that it sees; empty: all
+        // Told before each group of weights and after the last: positions that ran through a group, summed over groups.
+        // False gives Code::cancelled.
+        std::function<bool(int64_t done, int64_t total)> on_progress = {};
     };
     // Lets the texts go on by `sequence`: as many segments as the session has, of equal length. Returns logits
-    // [T or S, vocabulary].
+    // [T or S, vocabulary]. After a failure that check_sequence() does not find, reset() must come next.
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
 
   private:

@@ -126,8 +126,23 @@ Status TextSession::State::allocate() {
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)
         GNV_TRY(take(stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
-    for (size_t g = 0; stay && g < groups.size(); g++) GNV_TRY(bring(g));
-    if (!stay) return {};
+    return stay ? load_weights() : Status();
+}
+
+Status TextSession::State::load_weights() {
+    SessionLoad load = {0, 0, 0, groups.size()};
+    for (const WeightGroup & group : groups) load.bytes_total += group.bytes();
+    const auto tell = [&]() -> Status {
+        const bool go_on = !options.on_load || options.on_load(load);
+        return go_on ? Status() : Status(Code::cancelled, "stopped on request");
+    };
+    for (const WeightGroup & group : groups) {
+        GNV_TRY(tell());
+        GNV_TRY(bring(load.groups, tell));
+        load.groups++;
+        load.bytes += group.bytes();
+    }
+    GNV_TRY(tell());
     GNV_TRY(device->synchronize());
     reader.reset();
     return {};

@@ -6,6 +6,7 @@
 #include "run/weight_reader.h"
 #include "session/text_session.h"
 
+#include <atomic>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -27,7 +28,7 @@ struct TextSession::State {
     uint64_t budget = 0; // of the device's memory; on the CPU without activations
 
     TextStates states;
-    int64_t past = 0;
+    std::atomic<int64_t> past = 0;     // other threads may ask for it while a pass runs
     std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
     DeviceMemory arena, hidden;
     uint64_t arena_bytes = 0, hidden_bytes = 0;
@@ -57,9 +58,11 @@ struct TextSession::State {
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
 
-    Status bring(size_t group);
+    // `tell`: asked while the weights are awaited; a failure ends it.
+    Status bring(size_t group, const std::function<Status()> & tell);
+    Status load_weights();
     Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
-                     std::vector<float> & logits);
+                     const std::function<Status()> & tell, std::vector<float> & logits);
 };
 
 } // namespace gnv

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <doctest/doctest.h>
 #include <new>
+#include <thread>
 #include <vector>
 
 using namespace gnv;
@@ -41,4 +42,29 @@ TEST_CASE("thread counts that cannot be") {
     CHECK(ThreadPool::create(-1).status().code() == Code::invalid_argument);
     CHECK(ThreadPool::create(1 << 20).status().code() == Code::invalid_argument);
     CHECK(available_processors() >= 1);
+}
+
+TEST_CASE("a watch is asked in the middle of work, on the calling thread, and can end it") {
+    for (const int threads : {1, 3}) {
+        auto pool = ThreadPool::create(threads).take();
+        const auto caller = std::this_thread::get_id();
+        int asked = 0;
+        bool elsewhere = false;
+        {
+            const ThreadPool::Watch outer(*pool, [] { return false; }); // rests
+            const ThreadPool::Watch watch(*pool, [&] {
+                elsewhere = elsewhere || std::this_thread::get_id() != caller;
+                return ++asked < 3;
+            });
+            // More work than anybody waits for.
+            const Status status = pool->parallel_for(int64_t(1) << 60, [](int64_t) { return Status(); });
+            CHECK(status.code() == Code::cancelled);
+            CHECK(asked == 3);
+            CHECK_FALSE(elsewhere);
+        }
+        CHECK(pool->parallel_for(10, [](int64_t) { return Status(); }).ok());
+        CHECK(asked == 3);
+        const ThreadPool::Watch throws(*pool, []() -> bool { throw 7; });
+        CHECK(pool->parallel_for(int64_t(1) << 60, [](int64_t) { return Status(); }).code() == Code::internal);
+    }
 }

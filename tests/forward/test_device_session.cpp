@@ -113,6 +113,40 @@ TEST_CASE("weights stream through a device within both budgets") {
     CHECK(generate_on(*opened.value(), false) == expected);
 }
 
+TEST_CASE("a session that is stopped, while weights are loaded or in a pass, and what comes after it") {
+    Fixture f;
+    const Outcome expected = f.expected(false);
+    uint64_t calls = 0, stop_at = 0;
+    SessionOptions options = {1, 256};
+    options.on_load = [&](const SessionLoad & load) {
+        CHECK(load.groups <= load.groups_total);
+        return calls++ != stop_at;
+    };
+    for (stop_at = 0; stop_at < 11; stop_at++) { // 10 groups
+        calls = 0;
+        CHECK(f.open(options).status().code() == Code::cancelled);
+        CHECK(f.device.used() == 0);
+    }
+    const uint64_t least = least_of(f.open({1, 256, 0, 1000}).take_status());
+    for (const uint64_t device_bytes : {uint64_t(0), least}) { // weights stay, or stream
+        const auto session = f.open({1, 256, 0, device_bytes}).take();
+        TextSequence sequence;
+        sequence.ids = text_ids(0, 64);
+        TextSession::Request request;
+        request.on_progress = [&](int64_t done, int64_t total) {
+            CHECK(done <= total);
+            return calls++ != stop_at;
+        };
+        for (stop_at = 0; stop_at < 11; stop_at += 3) {
+            calls = 0;
+            session->reset();
+            CHECK(session->run(sequence, request).status().code() == Code::cancelled);
+            if (stop_at == 6) CHECK(generate_on(*session, false) == expected); // else stopped again
+        }
+        CHECK(generate_on(*session, false) == expected);
+    }
+}
+
 TEST_CASE("a device that is full says what it lacks room for") {
     Fixture f;
     f.device.taken = f.device.memory - (1 << 20); // after free_bytes() was asked
