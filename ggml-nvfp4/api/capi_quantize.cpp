@@ -96,7 +96,9 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
         std::unique_ptr<gnv_calibration_t> calibration;
         for (size_t i = 0; i < count; i++) {
             if (!paths[i]) return Status(Code::invalid_argument, "gnv_calibration_load: a path is NULL");
-            GNV_ASSIGN(Statistics read, read_statistics(paths[i]));
+            std::string warning;
+            GNV_ASSIGN(Statistics read, read_statistics(paths[i], warning));
+            if (!warning.empty()) engine->log(GNV_LOG_WARNING, warning);
             if (!calibration) {
                 calibration.reset(new gnv_calibration_t{engine, std::move(read)});
             } else {

@@ -208,7 +208,7 @@ Status Run::open_logits() {
     }
     if (!reads_logits()) return {};
     GNV_ASSIGN(reader_, LogitsReader::open(options_.logits, header));
-    GNV_TRY(reader_->read_positions(source_predictions_.nll, source_predictions_.top));
+    reader_->take_positions(source_predictions_.nll, source_predictions_.top);
     out_.source_fingerprint = reader_->header().source_fingerprint;
     out_.source_logits_read = true;
     return {};

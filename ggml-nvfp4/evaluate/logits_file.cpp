@@ -1,20 +1,24 @@
 #include "evaluate/logits_file.h"
 
 #include "codec/nvfp4.h"
+#include "core/sha256.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"
 #include "formats/zstd.h"
 
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
+#include <string_view>
 
 namespace gnv::evaluate {
 
 static constexpr char magic[] = "GNVLOGIT";
 static constexpr uint64_t magic_bytes = 8;
 static constexpr uint64_t header_bytes = 4096; // room for the header; what it does not fill are blanks
-static constexpr const char * schema = "ggml-nvfp4.logits.1";
-static constexpr int compression = 1; // the low bytes are noise, the high ones compress at any level
+static constexpr const char * schema = "ggml-nvfp4.logits.2";
+static constexpr uint64_t digest_bytes = 64; // SHA-256 in hex digits
+static constexpr int compression = 1;        // the low bytes are noise, the high ones compress at any level
 
 int64_t logits_frame_positions(int64_t vocabulary) {
     constexpr int64_t wanted = 4 << 20;
@@ -25,11 +29,26 @@ uint64_t logits_frame_bytes(int64_t vocabulary) {
     return uint64_t(logits_frame_positions(vocabulary)) * uint64_t(vocabulary) * 2;
 }
 
+static Result<std::string> digest_of(std::initializer_list<std::string_view> parts) {
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    for (const std::string_view part : parts) GNV_TRY(hash.update(part.data(), part.size()));
+    return hash.finish();
+}
+
+template <class T>
+static std::string_view bytes_of(const std::vector<T> & list) {
+    return {reinterpret_cast<const char *>(list.data()), list.size() * sizeof(T)};
+}
+
+static std::string_view bytes_of(const uint64_t & number) {
+    return {reinterpret_cast<const char *>(&number), sizeof number};
+}
+
 // --- Writing ------------------------------------------------------------------------------------------------------------------
 
 LogitsWriter::LogitsWriter(File file, const LogitsHeader & header) : file_(std::move(file)), header_(header) {
     frame_positions_ = logits_frame_positions(header.vocabulary);
-    begin_ = end_ = magic_bytes + 8 + header_bytes;
+    begin_ = end_ = magic_bytes + 8 + header_bytes + digest_bytes;
     planes_.resize(logits_frame_bytes(header.vocabulary));
 }
 
@@ -72,6 +91,8 @@ Status LogitsWriter::write_frame() {
     GNV_ASSIGN(const std::string frame,
                zstd_compress(std::string_view(planes_).substr(0, 2 * plane), compression, file_.path()));
     const uint64_t size = frame.size();
+    GNV_ASSIGN(const std::string digest, digest_of({bytes_of(size), frame}));
+    digests_ += digest;
     GNV_TRY(file_.write(&size, sizeof size, end_));
     GNV_TRY(file_.write(frame.data(), size, end_ + sizeof size));
     end_ += sizeof size + size;
@@ -79,12 +100,13 @@ Status LogitsWriter::write_frame() {
     return {};
 }
 
-std::string LogitsWriter::header_text(uint64_t tables) const {
+std::string LogitsWriter::header_text(uint64_t tables, const std::string & tables_sha256) const {
     JsonWriter json;
     json.begin_object().member("schema", schema).member("vocabulary", header_.vocabulary);
     json.member("positions", header_.positions).member("frame_positions", frame_positions_);
     json.member("precision", header_.precision).member("data_sha256", header_.data_sha256);
-    json.member("source_fingerprint", header_.source_fingerprint).member("tables", tables).end_object();
+    json.member("source_fingerprint", header_.source_fingerprint).member("tables", tables);
+    json.member("tables_sha256", tables_sha256).end_object();
     std::string text = json.take();
     GNV_CHECK(text.size() <= header_bytes);
     text.resize(header_bytes, ' ');
@@ -94,11 +116,17 @@ std::string LogitsWriter::header_text(uint64_t tables) const {
 Status LogitsWriter::finish(const std::vector<double> & nll, const std::vector<int32_t> & top) {
     GNV_TRY(write_frame());
     const uint64_t tables = end_, size = header_bytes;
-    GNV_TRY(file_.write(nll.data(), nll.size() * sizeof(double), end_));
-    GNV_TRY(file_.write(top.data(), top.size() * sizeof(int32_t), end_ + nll.size() * sizeof(double)));
-    const std::string text = header_text(tables);
-    GNV_TRY(file_.write(&size, sizeof size, magic_bytes));
-    GNV_TRY(file_.write(text.data(), text.size(), magic_bytes + sizeof size));
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    for (const std::string_view part : {bytes_of(nll), bytes_of(top), std::string_view(digests_)}) {
+        GNV_TRY(file_.write(part.data(), part.size(), end_));
+        GNV_TRY(hash.update(part.data(), part.size()));
+        end_ += part.size();
+    }
+    GNV_ASSIGN(const std::string tables_sha256, hash.finish());
+    std::string head = concat(bytes_of(size), header_text(tables, tables_sha256));
+    GNV_ASSIGN(const std::string digest, digest_of({magic, head}));
+    head += digest;
+    GNV_TRY(file_.write(head.data(), head.size(), magic_bytes));
     GNV_TRY(file_.sync());
     GNV_TRY(file_.write(magic, magic_bytes, 0));
     GNV_TRY(file_.sync());
@@ -111,6 +139,7 @@ Result<std::unique_ptr<LogitsReader>> LogitsReader::open(const std::string & pat
     GNV_ASSIGN(File file, File::open_read(path));
     std::unique_ptr<LogitsReader> self(new LogitsReader(std::move(file)));
     GNV_TRY(self->read_header());
+    GNV_TRY(self->read_tables());
     const LogitsHeader & found = self->header_;
     const auto differs = [&](const char * what) {
         return fail(Code::invalid_argument, path, " holds the predictions of another ", what,
@@ -138,9 +167,22 @@ Status LogitsReader::read_header() {
     GNV_TRY(file_.read(start, magic_bytes, 0));
     if (memcmp(start, magic, magic_bytes) != 0) return broken("is no complete file of logits");
     GNV_TRY(file_.read(&size, sizeof size, magic_bytes));
-    if (size > header_bytes || size > size_ - magic_bytes - sizeof size) return broken("its header is damaged");
-    std::string text(size, '\0');
-    GNV_TRY(file_.read(text.data(), size, magic_bytes + sizeof size));
+    constexpr uint64_t before = magic_bytes + sizeof size;
+    if (size > header_bytes || size > size_ - before) return broken("the size of its header, byte 8, is damaged");
+    std::string text(size, '\0'), digest(digest_bytes, '\0');
+    GNV_TRY(file_.read(text.data(), size, before));
+    const bool has_digest = digest_bytes <= size_ - before - size;
+    if (has_digest) GNV_TRY(file_.read(digest.data(), digest_bytes, before + size));
+    GNV_ASSIGN(const std::string expected, digest_of({magic, bytes_of(size), text}));
+    if (digest != expected) {
+        if (text.find("\"ggml-nvfp4.logits.1\"") != std::string::npos)
+            return fail(Code::unsupported, file_.path(),
+                        ": an earlier version wrote it, without checksums; make it anew "
+                        "with --save-logits");
+        return fail(Code::format, file_.path(), ": its header, bytes 0 to ", before + size + digest_bytes - 1,
+                    ", is not what was written: the file is damaged; use another copy, or make it anew with "
+                    "--save-logits");
+    }
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(text), file_.path()));
     const JsonValue root = document.root();
     const auto number = [&](const char * key, int64_t & to) -> Status {
@@ -162,6 +204,7 @@ Status LogitsReader::read_header() {
     GNV_TRY(number("positions", header_.positions));
     GNV_TRY(number("frame_positions", frame_positions_));
     GNV_TRY(number("tables", tables));
+    GNV_TRY(content("tables_sha256", tables_sha256_));
     GNV_TRY(content("precision", header_.precision));
     GNV_TRY(content("data_sha256", header_.data_sha256));
     GNV_TRY(content("source_fingerprint", header_.source_fingerprint));
@@ -170,35 +213,63 @@ Status LogitsReader::read_header() {
         frame_positions_ != logits_frame_positions(header_.vocabulary) || tables < 0)
         return broken("its header makes no sense");
     tables_ = uint64_t(tables);
-    next_ = magic_bytes + sizeof size + size;
-    if (tables_ < next_ || tables_ > size_ || size_ - tables_ != uint64_t(header_.positions) * 12)
+    next_ = before + size + digest_bytes;
+    if (tables_ < next_ || tables_ > size_ ||
+        size_ - tables_ != uint64_t(header_.positions) * 12 + uint64_t(frames()) * digest_bytes)
         return broken("it is not as long as its header says");
     return {};
 }
 
-Status LogitsReader::read_positions(std::vector<double> & nll, std::vector<int32_t> & top) const {
-    const auto count = uint64_t(header_.positions);
-    nll.resize(count);
-    top.resize(count);
-    GNV_TRY(file_.read(nll.data(), count * sizeof(double), tables_));
-    return file_.read(top.data(), count * sizeof(int32_t), tables_ + count * sizeof(double));
+Status LogitsReader::read_tables() {
+    const auto count = size_t(header_.positions);
+    nll_.resize(count);
+    top_.resize(count);
+    digests_.resize(size_t(frames()) * digest_bytes);
+    const uint64_t top = tables_ + count * sizeof(double), digests = top + count * sizeof(int32_t);
+    GNV_TRY(file_.read(nll_.data(), count * sizeof(double), tables_));
+    GNV_TRY(file_.read(top_.data(), count * sizeof(int32_t), top));
+    GNV_TRY(file_.read(digests_.data(), digests_.size(), digests));
+    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    for (const std::string_view part : {bytes_of(nll_), bytes_of(top_), std::string_view(digests_)})
+        GNV_TRY(hash.update(part.data(), part.size()));
+    GNV_ASSIGN(const std::string found, hash.finish());
+    if (found == tables_sha256_) return {};
+    return fail(
+        Code::format, file_.path(), ": its tables, bytes ", tables_, " to ", size_ - 1,
+        ", are not what was written: the file is damaged; use another copy, or make it anew with --save-logits");
+}
+
+void LogitsReader::take_positions(std::vector<double> & nll, std::vector<int32_t> & top) {
+    nll = std::move(nll_);
+    top = std::move(top_);
 }
 
 Status LogitsReader::load_frame(int64_t frame) {
     GNV_CHECK(frame == frame_ + 1);
+    const auto broken = [&](uint64_t end) {
+        return fail(Code::format, file_.path(), ": frame ", frame, ", bytes ", next_, " to ", end - 1,
+                    ", is not what was written: the file is damaged; use another copy, or make it anew with "
+                    "--save-logits");
+    };
     uint64_t size = 0;
-    if (tables_ - next_ < sizeof size) return fail(Code::format, file_.path(), ": frame ", frame, " is missing");
+    if (tables_ - next_ < sizeof size) return broken(tables_);
     GNV_TRY(file_.read(&size, sizeof size, next_));
-    if (size > tables_ - next_ - sizeof size)
-        return fail(Code::format, file_.path(), ": frame ", frame, " is longer than what is left of the file");
     const uint64_t content = uint64_t(std::min(frame_positions_, header_.positions - frame * frame_positions_)) *
                              uint64_t(header_.vocabulary) * 2;
+    const uint64_t begin = next_ + sizeof size;
+    const uint64_t most = content + content / 128 + 1024; // zstd never needs more
+    if (size > std::min(tables_ - begin, most)) return broken(tables_);
     std::string compressed(size, '\0');
-    GNV_TRY(file_.read(compressed.data(), size, next_ + sizeof size));
+    GNV_TRY(file_.read(compressed.data(), size, begin));
+    GNV_ASSIGN(const std::string digest, digest_of({bytes_of(size), compressed}));
+    const bool is_last = frame + 1 == frames();
+    if (digests_.compare(size_t(frame) * digest_bytes, digest_bytes, digest) != 0 ||
+        (is_last && begin + size != tables_))
+        return broken(begin + size);
     GNV_ASSIGN(planes_, zstd_decompress_all(compressed, content, file_.path()));
     if (planes_.size() != content)
         return fail(Code::format, file_.path(), ": frame ", frame, " holds ", planes_.size(), " bytes, not ", content);
-    next_ += sizeof size + size;
+    next_ = begin + size;
     frame_ = frame;
     return {};
 }

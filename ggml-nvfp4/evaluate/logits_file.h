@@ -6,12 +6,14 @@
 // mean KL divergence differs by a few 1e-6.
 //
 // The file, little-endian:
-//   "GNVLOGIT", u64 bytes of the header, the header: JSON (schema ggml-nvfp4.logits.1: vocabulary, positions,
-//       frame_positions, precision, data_sha256, source_fingerprint, tables: offset of the tables)
+//   "GNVLOGIT", u64 bytes of the header, the header: JSON (schema ggml-nvfp4.logits.2: vocabulary, positions,
+//       frame_positions, precision, data_sha256, source_fingerprint, tables: offset of the tables, tables_sha256 of all that
+//       follows there), then the SHA-256, in 64 hex digits, of all before it
 //   frames, one for every frame_positions positions, the last one shorter: u64 bytes, then a zstd frame that holds the low
 //       bytes of all its F16 numbers, row after row, then the high bytes
-//   tables: f64 [positions], i32 [positions]
-// The first 8 bytes are written last: a file that is not complete is none.
+//   tables: f64 [positions], i32 [positions], and of each frame, its u64 included, the SHA-256 in 64 hex digits
+// So every bit belongs to a hash, also those that zstd does not look at. The first 8 bytes are written last: a file that is
+// not complete is none.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -43,33 +45,40 @@ class LogitsWriter {
   private:
     LogitsWriter(File file, const LogitsHeader & header);
     Status write_frame();
-    std::string header_text(uint64_t tables) const;
+    std::string header_text(uint64_t tables, const std::string & tables_sha256) const;
 
     File file_;
     LogitsHeader header_;
     uint64_t begin_ = 0; // of the frames
     uint64_t end_ = 0;   // of what is written
     int64_t frame_positions_ = 0, held_ = 0;
-    std::string planes_; // of the frame that is being filled: low bytes [frame_positions, V], high bytes
+    std::string planes_;  // of the frame that is being filled: low bytes [frame_positions, V], high bytes
+    std::string digests_; // of the frames that are written
 };
 
 class LogitsReader {
   public:
-    // Fails when the file is about another model, other data or another precision than `expected`.
+    // Fails when the file is about another model, other data or another precision than `expected`, or is damaged in anything
+    // but its frames, which read() looks at.
     static Result<std::unique_ptr<LogitsReader>> open(const std::string & path, const LogitsHeader & expected);
     const LogitsHeader & header() const { return header_; }
-    Status read_positions(std::vector<double> & nll, std::vector<int32_t> & top) const;
+    void take_positions(std::vector<double> & nll, std::vector<int32_t> & top); // once
     // F16 [count, V]; positions must be asked for in order.
     Status read(int64_t first, int64_t count, uint16_t * rows);
 
   private:
     explicit LogitsReader(File file) : file_(std::move(file)) {}
     Status read_header();
+    Status read_tables();
+    int64_t frames() const { return (header_.positions + frame_positions_ - 1) / frame_positions_; }
     Status load_frame(int64_t frame);
 
     File file_;
     LogitsHeader header_;
     uint64_t tables_ = 0, size_ = 0;
+    std::string tables_sha256_, digests_; // of the frames
+    std::vector<double> nll_;
+    std::vector<int32_t> top_;
     int64_t frame_positions_ = 0;
     int64_t frame_ = -1; // that is held
     uint64_t next_ = 0;  // where the frame after it begins

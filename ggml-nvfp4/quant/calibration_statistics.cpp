@@ -2,8 +2,10 @@
 
 #include "core/sha256.h"
 #include "core/table.h"
+#include "formats/file.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"
+#include "formats/sealed_json.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +14,8 @@
 
 namespace gnv {
 
-static constexpr const char * schema = "ggml-nvfp4.statistics.1";
+static constexpr const char * schema = "ggml-nvfp4.statistics.2";
+static constexpr const char * schema_without_checksums = "ggml-nvfp4.statistics.1"; // the same in everything else
 static constexpr uint64_t statistics_limit = 256 << 20;
 
 // --- File ---------------------------------------------------------------------------------------------------------------------
@@ -63,7 +66,7 @@ Result<std::string> statistics_json(const Statistics & statistics) {
     GNV_TRY(write_data(json.key("data"), statistics));
     json.key("layers").begin_array();
     for (int32_t layer = 0; layer < statistics.totals.layers(); layer++) write_layer(json, statistics.totals, layer);
-    return json.end_array().end_object().take() + "\n";
+    return seal_json(json.end_array().end_object().take() + "\n");
 }
 
 // Totals of one group, and of as many groups as there are elements.
@@ -116,14 +119,30 @@ static Status read_text(const JsonValue & root, const char * key, std::string & 
     return {};
 }
 
-Result<Statistics> read_statistics(const std::string & path) {
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, statistics_limit));
-    const JsonValue root = document.root();
-    std::string found, precision, experts;
+// Checksums, and whether there have to be some. A file of the version before them may have taken hours to measure, and
+// nothing else in it is different: it is taken, with a warning.
+static Status check_schema(const JsonValue & root, const std::string & path, bool sealed, std::string & warning) {
+    std::string found;
     GNV_TRY(read_text(root, "schema", found));
-    if (found != schema)
+    if (found != schema && found != schema_without_checksums)
         return fail(Code::format, path, ": schema \"", printable(found), "\", expected \"", schema,
                     "\": this is no file that --save-stats wrote");
+    if (sealed) return {};
+    if (found == schema)
+        return fail(Code::format, path,
+                    ": its \"checksums\" are missing: the file is damaged or was edited; use another "
+                    "copy, or measure anew");
+    warning = path + " was written by an earlier version and has no checksums: damage to it would not be noticed";
+    return {};
+}
+
+Result<Statistics> read_statistics(const std::string & path, std::string & warning) {
+    GNV_ASSIGN(std::string text, read_file(path, statistics_limit));
+    GNV_ASSIGN(const bool sealed, check_sealed_json(text, path));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(text), path));
+    const JsonValue root = document.root();
+    GNV_TRY(check_schema(root, path, sealed, warning));
+    std::string precision, experts;
     Statistics statistics;
     GNV_TRY(read_text(root, "model", statistics.model_fingerprint));
     GNV_TRY(read_text(root, "data_sha256", statistics.data_sha256));
@@ -154,6 +173,15 @@ Result<Statistics> read_statistics(const std::string & path) {
 
 // --- Merging ------------------------------------------------------------------------------------------------------------------
 
+// Counts come from files: a sum of them may be too large, for a file as for memory.
+static Status add_count(uint64_t & into, uint64_t count, const char * what) {
+    int64_t sum = 0;
+    if (__builtin_add_overflow(into, count, &sum))
+        return fail(Code::format, what, ": ", into, " and ", count, " are too many to be added: a file is damaged");
+    into = uint64_t(sum);
+    return {};
+}
+
 Status merge_statistics(Statistics & into, const Statistics & other) {
     if (into.model_fingerprint != other.model_fingerprint)
         return Status(Code::model, "statistics of two different models cannot be merged");
@@ -164,9 +192,9 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
     if (!into.totals.same_shapes(other.totals))
         return Status(Code::format, "statistics of one model have different shapes: one of the files is damaged");
     GNV_TRY(into.totals.merge(other.totals));
-    into.sequences += other.sequences;
-    into.positions += other.positions;
-    into.tokens += other.tokens;
+    GNV_TRY(add_count(into.sequences, other.sequences, "sequences"));
+    GNV_TRY(add_count(into.positions, other.positions, "positions"));
+    GNV_TRY(add_count(into.tokens, other.tokens, "tokens"));
     into.data.insert(into.data.end(), other.data.begin(), other.data.end());
     GNV_ASSIGN(Sha256 hash, Sha256::create());
     GNV_TRY(hash.update(into.data_sha256.data(), into.data_sha256.size()));

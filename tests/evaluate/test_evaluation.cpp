@@ -111,14 +111,10 @@ TEST_CASE("saved logits stand for the source") {
         REQUIRE(remove_file(options.logits).ok());
     };
     damage(std::string(8, '\0') + content.substr(8), "is no complete file of logits");
-    damage(content.substr(0, 100), "its header is damaged");
     damage(content.substr(0, content.size() - 1), "it is not as long as its header says");
     std::string changed = content;
-    changed[8 + 8 + 4096 + 8] ^= 1; // of the first frame
-    damage(changed, "not valid zstd");
-    changed = content;
-    changed[8 + 8 + 4096 + 6] = 1; // the size of the first frame
-    damage(changed, "longer than what is left");
+    changed[content.size() / 2] ^= 1;
+    damage(changed, "is not what was written");
 }
 
 TEST_CASE("weights only: the line that there is") {
