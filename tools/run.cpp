@@ -164,6 +164,35 @@ bool encode_prompt(gnv_tokenizer_t * tokenizer, const std::string & text, Ids & 
     return gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) == GNV_OK;
 }
 
+// --- Progress -----------------------------------------------------------------------------------------------------------
+
+// Stops long work on Ctrl-C; on a terminal it shows how far the work is, if it takes longer than a second.
+class Progress {
+  public:
+    Progress(const char * what, bool quiet) : what_(what), shows_(!quiet && isatty(STDERR_FILENO) == 1) {}
+
+    static int callback(void * user, const gnv_progress * now) {
+        static_cast<Progress *>(user)->show(*now);
+        return tools::interrupted;
+    }
+
+  private:
+    void show(const gnv_progress & now) {
+        const bool loads = now.bytes_total > 0;
+        const uint64_t done = loads ? now.bytes : now.positions, total = loads ? now.bytes_total : now.positions_total;
+        if (shown_ && done == total) {
+            fputs("\r\033[K", stderr);
+            shown_ = shows_ = false;
+        } else if (shows_ && now.seconds > 1 && done < total) {
+            fprintf(stderr, "\r\033[K%s %.0f %%", what_, 100 * double(done) / double(total));
+            shown_ = true;
+        }
+    }
+
+    const char * what_;
+    bool shows_, shown_ = false;
+};
+
 // --- Dump ---------------------------------------------------------------------------------------------------------------
 
 // Writes the activations of all sequences, in pieces of a forward pass, to one file.
@@ -214,6 +243,9 @@ class DumpWriter {
         options.user = this;
         options.tap_names = names.data();
         options.tap_count = names.size();
+        Progress progress("forward pass", quiet);
+        options.progress = Progress::callback;
+        options.progress_user = &progress;
         for (sequence_ = 0; sequence_ < sequences.size(); sequence_++) {
             const Ids & ids = sequences[sequence_];
             if (gnv_model_reset(model_) != GNV_OK) return false;
@@ -297,6 +329,9 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
     options.tokenizer = tokenizer;
     options.callback = on_token;
     options.user = &output;
+    Progress progress("reading the prompt", args.quiet);
+    options.progress = Progress::callback;
+    options.progress_user = &progress;
     gnv_generate_result result = {};
     result.struct_size = sizeof result;
     if (gnv_model_reset(model) != GNV_OK ||
@@ -327,6 +362,9 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.ram_bytes = args.ram_bytes;
     options.device_bytes = args.device.vram_bytes;
     options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
+    Progress progress("loading weights", args.quiet);
+    options.progress = Progress::callback;
+    options.user = &progress;
     gnv_model_t * handle = nullptr;
     if (gnv_model_open(engine, args.model.c_str(), &options, &handle) != GNV_OK) return false;
     model.reset(handle);

@@ -1,23 +1,21 @@
-#include "api/handles.h"
+#include "api/arguments.h"
+#include "api/progress.h"
 #include "inspect/comparison.h"
 #include "inspect/inspect_text.h"
 #include "inspect/tensor_statistics.h"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <set>
 
 using namespace gnv;
 
-struct gnv_checkpoint_t {
-    gnv_engine_t * engine;
+struct gnv_checkpoint_t : api::Owned {
     Contents contents;
     std::set<std::string> strings; // handed out to the caller
 };
 
-struct gnv_comparison_t {
-    gnv_engine_t * engine;
+struct gnv_comparison_t : api::Owned {
     const Contents *here, *there;
     Comparison comparison;
 };
@@ -29,7 +27,7 @@ static uint64_t position_or_none(int64_t position) { return position < 0 ? no_po
 // Runs `body` with the contents of a checkpoint that may be NULL.
 template <class Body>
 static gnv_status call(gnv_checkpoint_t * checkpoint, const Body & body) {
-    return api::call(checkpoint ? checkpoint->engine : nullptr, [&]() -> Status { return body(checkpoint->contents); });
+    return api::call(api::engine_of(checkpoint), [&]() -> Status { return body(checkpoint->contents); });
 }
 
 // A pattern that the caller may leave out.
@@ -44,14 +42,14 @@ static Result<std::optional<Pattern>> compile_filter(const char * filter) {
 gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char * folder, gnv_checkpoint_t ** out) {
     if (out) *out = nullptr;
     return api::call(engine, [&]() -> Status {
-        if (!folder || !out) return Status(Code::invalid_argument, "gnv_checkpoint_open: an argument is NULL");
+        GNV_TRY(api::check_pointers({folder, out}, "gnv_checkpoint_open"));
         GNV_ASSIGN(Contents contents, Contents::open(folder));
-        *out = new gnv_checkpoint_t{engine, std::move(contents), {}};
+        *out = new gnv_checkpoint_t{{engine}, std::move(contents), {}};
         return {};
     });
 }
 
-void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint) { delete checkpoint; }
+void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint) { api::destroy(checkpoint); }
 
 uint64_t gnv_checkpoint_tensor_count(const gnv_checkpoint_t * checkpoint) {
     return checkpoint ? checkpoint->contents.checkpoint().tensors().size() : 0;
@@ -82,9 +80,7 @@ gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t po
         info.bytes = tensor.bytes;
         info.module = use.module < 0 ? "" : contents.modules()[size_t(use.module)].name.c_str();
         info.part = module_part_name(use.module_part);
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_tensor_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_tensor_info");
     });
 }
 
@@ -102,9 +98,7 @@ gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t po
         info.global_scale = module.tensor(ModulePart::global_scale);
         info.input_scale =
             module.format->takes_input_scale() ? module.tensor(ModulePart::input_scale) : position_or_none(-1);
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_module_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_module_info");
     });
 }
 
@@ -140,7 +134,7 @@ gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t position,
     return call(checkpoint, [&](const Contents & contents) -> Status {
         GNV_TRY(check_position(position, contents.checkpoint().tensors().size(), "tensor"));
         const TensorInfo & tensor = contents.tensor(position);
-        if (size > 0 && !data) return Status(Code::invalid_argument, "gnv_checkpoint_read: data is NULL");
+        GNV_TRY(api::check_list(data, size, "gnv_checkpoint_read: data", api::most_bytes));
         if (offset > tensor.bytes || size > tensor.bytes - offset)
             return fail(Code::invalid_argument, contents.checkpoint().describe(tensor), " has ", tensor.bytes,
                         " bytes, not ", size, " at ", offset);
@@ -151,8 +145,8 @@ gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t position,
 gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first, uint64_t count,
                                  double * values) {
     return call(checkpoint, [&](const Contents & contents) -> Status {
-        if (!name || (count > 0 && !values))
-            return Status(Code::invalid_argument, "gnv_checkpoint_values: an argument is NULL");
+        GNV_TRY(api::check_pointers({name}, "gnv_checkpoint_values"));
+        GNV_TRY(api::check_list(values, count, "gnv_checkpoint_values: values", api::most_bytes / sizeof(double)));
         GNV_ASSIGN(const Numbers numbers, numbers_of_name(contents, name));
         const auto available = uint64_t(numbers.count());
         if (first > available || count > available - first)
@@ -190,13 +184,13 @@ static gnv_statistics to_public(const WeightStatistics & weight) {
 gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * name, gnv_statistics * statistics,
                                   gnv_text_format format, gnv_text_t ** text) {
     if (text) *text = nullptr;
-    return call(checkpoint, [&](const Contents & contents) -> Status {
-        if (!name) return Status(Code::invalid_argument, "gnv_checkpoint_measure: name is NULL");
-        gnv_statistics probe = {};
-        if (statistics && (probe.struct_size = sizeof probe, !api::give_struct(probe, statistics)))
-            return Status(Code::invalid_argument, "gnv_statistics.struct_size is not set");
+    return api::run(api::engine_of(checkpoint), [&]() -> Status {
+        const Contents & contents = checkpoint->contents;
+        GNV_TRY(api::check_pointers({name}, "gnv_checkpoint_measure"));
+        GNV_TRY(api::check_format(format, "gnv_checkpoint_measure"));
+        if (statistics) GNV_TRY(api::check_struct(statistics, "gnv_statistics"));
         GNV_ASSIGN(const WeightStatistics weight, measure_name(contents, name, *checkpoint->engine->threads));
-        if (statistics) api::give_struct(to_public(weight), statistics);
+        if (statistics) GNV_TRY(api::give_struct(to_public(weight), statistics, "gnv_statistics"));
         if (text)
             *text = api::make_text(format == GNV_TEXT_JSON ? statistics_json(contents, weight)
                                                            : statistics_text(contents, weight));
@@ -210,10 +204,9 @@ gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents
     return call(checkpoint, [&](const Contents & contents) -> Status {
         gnv_contents_options options;
         gnv_contents_options_init(&options);
-        if (!out) return Status(Code::invalid_argument, "gnv_checkpoint_text: out is NULL");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_contents_options.struct_size is not set; use gnv_contents_options_init");
+        GNV_TRY(api::check_pointers({out}, "gnv_checkpoint_text"));
+        GNV_TRY(api::check_format(format, "gnv_checkpoint_text"));
+        GNV_TRY(api::take_options(given, options, "gnv_contents_options"));
         GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
         const Pattern * const pattern = filter ? &*filter : nullptr;
         GNV_ASSIGN(std::string text, format == GNV_TEXT_JSON
@@ -229,40 +222,34 @@ gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents
 gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there, const gnv_compare_options * given,
                                   gnv_comparison_t ** out) {
     if (out) *out = nullptr;
-    return call(here, [&](const Contents & contents) -> Status {
+    return api::run(api::engine_of(here), [&]() -> Status {
         gnv_compare_options options;
         gnv_compare_options_init(&options);
-        if (!there || !out) return Status(Code::invalid_argument, "gnv_checkpoint_compare: an argument is NULL");
-        if (there->engine != here->engine)
-            return Status(Code::invalid_argument, "gnv_checkpoint_compare: the checkpoints are of different engines");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_compare_options.struct_size is not set; use gnv_compare_options_init");
+        GNV_TRY(api::check_pointers({there, out}, "gnv_checkpoint_compare"));
+        GNV_TRY(api::check_engine(here->engine, there, "gnv_checkpoint_compare: the second checkpoint"));
+        GNV_TRY(api::take_options(given, options, "gnv_compare_options"));
         GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
         ComparisonOptions run;
         run.filter = filter ? &*filter : nullptr;
-        const auto start = std::chrono::steady_clock::now();
-        auto last = start;
-        if (options.progress) {
+        api::Progress progress(*here->engine->threads, options.progress, options.user);
+        if (progress) {
             run.progress = [&](uint64_t bytes, uint64_t bytes_total, uint64_t items, uint64_t items_total) {
-                const auto now = std::chrono::steady_clock::now();
-                if (items < items_total && now - last < std::chrono::milliseconds(100)) return true;
-                last = now;
-                const double seconds = std::chrono::duration<double>(now - start).count();
-                const gnv_progress progress = {sizeof progress, bytes, bytes_total, items, items_total, seconds, 0, 0};
-                return options.progress(options.user, &progress) == 0;
+                gnv_progress now = {};
+                now.bytes = bytes, now.bytes_total = bytes_total;
+                now.tensors = items, now.tensors_total = items_total;
+                return progress.report_if_due(now, items == items_total);
             };
         }
-        GNV_ASSIGN(Comparison comparison, compare(contents, there->contents, *here->engine->threads, run));
-        *out = new gnv_comparison_t{here->engine, &contents, &there->contents, std::move(comparison)};
+        GNV_ASSIGN(Comparison comparison, compare(here->contents, there->contents, *here->engine->threads, run));
+        *out = new gnv_comparison_t{{here->engine}, &here->contents, &there->contents, std::move(comparison)};
         return {};
     });
 }
 
-void gnv_comparison_destroy(gnv_comparison_t * comparison) { delete comparison; }
+void gnv_comparison_destroy(gnv_comparison_t * comparison) { api::destroy(comparison); }
 
 gnv_status gnv_comparison_get_info(const gnv_comparison_t * handle, gnv_comparison_info * out) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+    return api::call(api::engine_of(handle), [&]() -> Status {
         const Comparison & comparison = handle->comparison;
         gnv_comparison_info info = {};
         info.equal = comparison.equal;
@@ -280,16 +267,15 @@ gnv_status gnv_comparison_get_info(const gnv_comparison_t * handle, gnv_comparis
                 std::max(info.worst_relative_squared_error, item.errors->relative_squared_error());
         }
         info.relative_squared_error = sum.relative_squared_error();
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_comparison_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_comparison_info");
     });
 }
 
 gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(comparison ? comparison->engine : nullptr, [&]() -> Status {
-        if (!out) return Status(Code::invalid_argument, "gnv_comparison_text: out is NULL");
+    return api::call(api::engine_of(comparison), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_comparison_text"));
+        GNV_TRY(api::check_format(format, "gnv_comparison_text"));
         const Contents &here = *comparison->here, &there = *comparison->there;
         *out = api::make_text(format == GNV_TEXT_JSON ? comparison_json(here, there, comparison->comparison)
                                                       : comparison_text(here, there, comparison->comparison));

@@ -1,4 +1,4 @@
-#include "api/handles.h"
+#include "api/arguments.h"
 #include "codec/format.h"
 #include "codec/nvfp4_pack.h"
 
@@ -17,16 +17,15 @@ static int64_t rows_per_task(int64_t columns) { return std::max<int64_t>(1, elem
 
 static Result<DType> source_dtype(gnv_dtype dtype) {
     static constexpr DType dtypes[] = {DType::bf16, DType::f16, DType::f32};
-    if (dtype < GNV_DTYPE_BF16 || dtype > GNV_DTYPE_F32)
-        return fail(Code::invalid_argument, "unknown dtype ", int(dtype));
+    GNV_TRY(api::check_number(dtype, GNV_DTYPE_F32, "gnv_dtype"));
     return dtypes[dtype];
 }
 
 static int64_t element_bytes(DType dtype) { return dtype_traits(dtype).bits / 8; }
 
-// No array of the largest element type with these numbers could exist beyond this.
+// No array of the largest element type could exist beyond this.
 static bool shape_makes_sense(int64_t rows, int64_t columns) {
-    constexpr int64_t most = std::numeric_limits<int64_t>::max() / int64_t(sizeof(float));
+    constexpr auto most = int64_t(api::most_bytes / sizeof(float));
     return rows >= 0 && columns >= 0 && columns % nvfp4::block_size == 0 && (columns == 0 || rows <= most / columns);
 }
 
@@ -55,7 +54,7 @@ static nvfp4::BasicWeight<Byte> rows_of(Byte * codes, Byte * scales, int64_t fir
             global_scale};
 }
 
-static Status check_pointers(int64_t elements, std::initializer_list<const void *> pointers) {
+static Status check_arrays(int64_t elements, std::initializer_list<const void *> pointers) {
     if (elements > 0 && std::find(pointers.begin(), pointers.end(), nullptr) != pointers.end())
         return Status(Code::invalid_argument, "an array is NULL");
     return {};
@@ -83,11 +82,11 @@ uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns) {
 
 gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, const void * weights, int64_t count,
                                       float * amax) {
-    return api::call(engine, [&]() -> Status {
-        if (!amax) return Status(Code::invalid_argument, "gnv_nvfp4_absolute_maximum: amax is NULL");
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({amax}, "gnv_nvfp4_absolute_maximum"));
         GNV_ASSIGN(const DType dtype, source_dtype(given));
         if (!shape_makes_sense(count, nvfp4::block_size)) return fail(Code::invalid_argument, count, " elements");
-        GNV_TRY(check_pointers(count, {weights}));
+        GNV_TRY(check_arrays(count, {weights}));
         std::vector<float> largest(size_t(engine->threads->size()), 0.0f);
         const int64_t tasks = tasks_for(count, elements_per_task);
         GNV_TRY(engine->threads->parallel_for_thread(tasks, [&](int64_t task, int thread) -> Status {
@@ -106,8 +105,8 @@ gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, co
 }
 
 gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype given, float amax, float * global_scale) {
-    return api::call(engine, [&]() -> Status {
-        if (!global_scale) return Status(Code::invalid_argument, "gnv_nvfp4_global_scale: global_scale is NULL");
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({global_scale}, "gnv_nvfp4_global_scale"));
         GNV_ASSIGN(const DType dtype, source_dtype(given));
         if (!std::isfinite(amax)) return Status(Code::bad_value, "the largest magnitude is NaN or Inf");
         if (amax < 0.0f) return fail(Code::invalid_argument, "the largest magnitude ", double(amax), " is negative");
@@ -118,10 +117,10 @@ gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype given, float 
 
 gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const void * weights, int64_t rows,
                                    int64_t columns, float global_scale, uint8_t * codes, uint8_t * scales) {
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         GNV_ASSIGN(const DType dtype, source_dtype(given));
         GNV_TRY(check_weight(rows, columns, global_scale));
-        GNV_TRY(check_pointers(rows * columns, {weights, codes, scales}));
+        GNV_TRY(check_arrays(rows * columns, {weights, codes, scales}));
         if (columns == 0) return {};
         const int64_t step = rows_per_task(columns);
         return engine->threads->parallel_for(tasks_for(rows, step), [&](int64_t task) -> Status {
@@ -143,9 +142,9 @@ gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const
 
 gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * codes, const uint8_t * scales, int64_t rows,
                                      int64_t columns, float global_scale, float * values) {
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         GNV_TRY(check_weight(rows, columns, global_scale));
-        GNV_TRY(check_pointers(rows * columns, {codes, scales, values}));
+        GNV_TRY(check_arrays(rows * columns, {codes, scales, values}));
         if (columns == 0) return {};
         const int64_t step = rows_per_task(columns), blocks = columns / nvfp4::block_size;
         return engine->threads->parallel_for(tasks_for(rows, step), [&](int64_t task) -> Status {

@@ -1,9 +1,10 @@
-#include "api/handles.h"
+#include "api/arguments.h"
 #include "codec/nvfp4_pack.h"
 #include "exec/backend.h"
 
 #include <new>
 #include <unistd.h>
+#include <utility>
 
 using namespace gnv;
 
@@ -16,28 +17,101 @@ void gnv_engine_t::log(gnv_log_level level, const std::string & message) {
     options.log(options.user, level, message.c_str());
 }
 
+gnv_status gnv_engine_t::keep(const Status & status) noexcept {
+    if (status.ok()) return GNV_OK;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    newest_.number++;
+    try {
+        newest_.text = status.message();
+    } catch (...) {
+        newest_.text = "out of memory"; // needs none: the string object holds that much
+    }
+    return gnv_status(status.code());
+}
+
+const char * gnv_engine_t::last_error() const noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    try {
+        Message & own = messages_[std::this_thread::get_id()];
+        if (own.number != newest_.number) own = newest_;
+        return own.text.c_str();
+    } catch (...) {
+        return "out of memory";
+    }
+}
+
+bool gnv_engine_t::begin_run() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return !std::exchange(runs_, true);
+}
+
+void gnv_engine_t::end_run() {
+    api::Owned * retired = nullptr;
+    bool doomed = false;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        runs_ = false;
+        retired = std::exchange(retired_, nullptr);
+        doomed = doomed_;
+    }
+    while (retired) {
+        api::Owned * const handle = retired;
+        retired = handle->next;
+        handle->destroy(handle);
+    }
+    if (doomed) delete this;
+}
+
+void gnv_engine_t::retire(api::Owned * handle) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (runs_) {
+            handle->next = std::exchange(retired_, handle);
+            return;
+        }
+    }
+    handle->destroy(handle);
+}
+
+void gnv_engine_t::destroy() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        doomed_ = true;
+        if (runs_) return;
+    }
+    delete this;
+}
+
 const char * gnv_version(void) { return GNV_VERSION_STRING; }
+
+uint32_t gnv_version_number(void) { return GNV_VERSION; }
 
 const char * gnv_status_string(gnv_status status) { return code_name(Code(status)); }
 
 gnv_status gnv_engine_create(const gnv_engine_options * given, gnv_engine_t ** out) {
     if (!out) return GNV_INVALID_ARGUMENT;
     *out = nullptr;
-    std::unique_ptr<gnv_engine_t> engine(new (std::nothrow) gnv_engine_t);
+    gnv_engine_t * const engine = new (std::nothrow) gnv_engine_t;
     if (!engine) return GNV_OUT_OF_MEMORY;
     gnv_engine_options_init(&engine->options);
-    if (!api::take_options(given, engine->options)) return GNV_INVALID_ARGUMENT;
-    const gnv_status status = api::call(engine.get(), [&]() -> Status {
+    const gnv_status status = api::run(engine, [&]() -> Status {
+        GNV_TRY(api::take_options(given, engine->options, "gnv_engine_options"));
         GNV_ASSIGN(engine->threads, ThreadPool::create(engine->options.threads));
         return {};
     });
-    if (status == GNV_OK) *out = engine.release();
+    if (status == GNV_OK) {
+        *out = engine;
+    } else {
+        engine->destroy();
+    }
     return status;
 }
 
-void gnv_engine_destroy(gnv_engine_t * engine) { delete engine; }
+void gnv_engine_destroy(gnv_engine_t * engine) {
+    if (engine) engine->destroy();
+}
 
-const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error.c_str() : ""; }
+const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error() : ""; }
 
 const char * gnv_cpu_kernels(void) { return nvfp4::best_kernels().name; }
 
@@ -60,15 +134,16 @@ static std::vector<Device> list_devices(gnv_engine_t & engine) {
 }
 
 gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count) {
-    return api::call(engine, [&]() -> Status {
-        if (!count) return Status(Code::invalid_argument, "gnv_device_count: count is NULL");
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({count}, "gnv_device_count"));
         *count = int32_t(list_devices(*engine).size());
         return {};
     });
 }
 
 gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * out) {
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_struct(out, "gnv_device_info"));
         const std::vector<Device> devices = list_devices(*engine);
         if (index < 0 || size_t(index) >= devices.size())
             return fail(Code::not_found, "device ", index, " does not exist: there are ", devices.size());
@@ -79,9 +154,7 @@ gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_
         info.compute_minor = device.compute_minor;
         info.memory_bytes = device.memory_bytes;
         device.name.copy(info.name, sizeof info.name - 1);
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_device_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_device_info");
     });
 }
 

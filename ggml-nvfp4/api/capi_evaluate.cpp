@@ -1,16 +1,16 @@
+#include "api/arguments.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
-#include "api/handles.h"
+#include "api/progress.h"
 #include "api/report_handle.h"
-#include "core/clock.h"
 #include "evaluate/evaluation.h"
 
 #include <algorithm>
+#include <cmath>
 
 using namespace gnv;
 
-struct gnv_evaluation_t {
-    gnv_engine_t * engine;
+struct gnv_evaluation_t : api::Owned {
     evaluate::Evaluation evaluation;
 };
 
@@ -21,42 +21,42 @@ static constexpr std::pair<gnv_line, evaluate::Line> line_bits[] = {
     {GNV_LINE_BF16, evaluate::Line::bf16},
 };
 
-static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_options & given) {
-    if (given.precision < GNV_PRECISION_FP32 || given.precision > GNV_PRECISION_BF16)
-        return fail(Code::invalid_argument, "unknown precision ", int(given.precision));
+// A gate below 0 is none; a NaN is a mistake.
+static Status take_gate(double value, const char * name, std::optional<double> & to) {
+    if (std::isnan(value)) return fail(Code::invalid_argument, "gnv_evaluate_options.", name, " is NaN");
+    if (value >= 0) to = value;
+    return {};
+}
+
+static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_options & given,
+                                                           api::Progress & progress) {
+    GNV_TRY(api::check_number(given.precision, GNV_PRECISION_BF16, "gnv_evaluate_options.precision"));
     evaluate::EvaluateOptions options;
     uint32_t known = 0;
     for (const auto & [bit, line] : line_bits) {
-        options.lines[size_t(line)] = (given.lines & bit) != 0;
-        known |= bit;
+        options.lines[size_t(line)] = (given.lines & uint32_t(bit)) != 0;
+        known |= uint32_t(bit);
     }
-    if (given.lines & ~known) return fail(Code::invalid_argument, "unknown lines ", given.lines & ~known);
+    GNV_TRY(api::check_flags(given.lines, known, "gnv_evaluate_options.lines"));
     options.share_expert_scale = given.shared_expert_scale != 0;
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
     options.device = given.device;
     options.device_bytes = given.device_bytes;
-    const auto text = [](const char * content) { return std::string(content ? content : ""); };
-    options.scratch_folder = text(given.scratch_folder);
-    options.save_logits = text(given.save_logits);
-    options.logits = text(given.logits);
-    const auto limit = [](double value, std::optional<double> & to) {
-        if (!(value < 0)) to = value;
-    };
-    limit(given.max_kl, options.gates.max_divergence);
-    limit(given.min_top1, options.gates.min_same_top);
-    limit(given.max_perplexity_ratio, options.gates.max_perplexity_ratio);
-    limit(given.max_room, options.gates.max_room);
-    options.gates.baseline = text(given.baseline);
-    if (given.progress) {
-        const auto start = Clock::now();
-        options.progress = [given, start](const PassProgress & state) {
-            gnv_progress progress = {};
-            progress.struct_size = sizeof progress;
-            progress.seconds = seconds_since(start);
-            progress.positions = uint64_t(state.positions);
-            progress.positions_total = uint64_t(state.positions_total);
-            return given.progress(given.user, &progress) == 0;
+    options.scratch_folder = api::text_or_empty(given.scratch_folder);
+    options.save_logits = api::text_or_empty(given.save_logits);
+    options.logits = api::text_or_empty(given.logits);
+    GNV_TRY(take_gate(given.max_kl, "max_kl", options.gates.max_divergence));
+    GNV_TRY(take_gate(given.min_top1, "min_top1", options.gates.min_same_top));
+    GNV_TRY(take_gate(given.max_perplexity_ratio, "max_perplexity_ratio", options.gates.max_perplexity_ratio));
+    GNV_TRY(take_gate(given.max_room, "max_room", options.gates.max_room));
+    options.gates.baseline = api::text_or_empty(given.baseline);
+    if (progress) {
+        options.progress = [&progress](const PassProgress & state) {
+            gnv_progress now = {};
+            now.positions = uint64_t(state.positions);
+            now.positions_total = uint64_t(state.positions_total);
+            return progress.report(now);
         };
     }
     return options;
@@ -65,15 +65,15 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
 gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                         const gnv_evaluate_options * given, gnv_evaluation_t ** out) {
     if (out) *out = nullptr;
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         gnv_evaluate_options options;
         gnv_evaluate_options_init(&options);
-        if (!checkpoint || !out) return Status(Code::invalid_argument, "gnv_evaluate: an argument is NULL");
-        if (!given || !api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_evaluate_options.struct_size is not set; use gnv_evaluate_options_init");
+        GNV_TRY(api::check_pointers({checkpoint, out}, "gnv_evaluate"));
+        GNV_TRY(api::take_options(given, options, "gnv_evaluate_options"));
         if (!options.dataset) return Status(Code::invalid_argument, "gnv_evaluate: there is no data set");
-        GNV_ASSIGN(const evaluate::EvaluateOptions run, translate_options(options));
+        GNV_TRY(api::check_engine(engine, options.dataset, "gnv_evaluate_options.dataset"));
+        api::Progress progress(*engine->threads, options.progress, options.user);
+        GNV_ASSIGN(const evaluate::EvaluateOptions run, translate_options(options, progress));
         CalibrationData sequences = make_calibration_data(options.dataset->set, options.dataset->options);
         const evaluate::EvaluationData data = {std::move(sequences.sequences), std::move(sequences.sha256),
                                                std::move(sequences.json)};
@@ -84,12 +84,12 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
         }
         GNV_ASSIGN(evaluate::Evaluation result,
                    evaluate::evaluate(std::move(folder), std::move(source_folder), data, *engine->threads, run));
-        *out = new gnv_evaluation_t{engine, std::move(result)};
+        *out = new gnv_evaluation_t{{engine}, std::move(result)};
         return {};
     });
 }
 
-void gnv_evaluation_destroy(gnv_evaluation_t * evaluation) { delete evaluation; }
+void gnv_evaluation_destroy(gnv_evaluation_t * evaluation) { api::destroy(evaluation); }
 
 static uint64_t count_suspicions(const evaluate::Evaluation & evaluation) {
     return uint64_t(std::count_if(evaluation.gates.begin(), evaluation.gates.end(),
@@ -97,7 +97,7 @@ static uint64_t count_suspicions(const evaluate::Evaluation & evaluation) {
 }
 
 gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * handle, gnv_evaluation_info * out) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+    return api::call(api::engine_of(handle), [&]() -> Status {
         const evaluate::Evaluation & evaluation = handle->evaluation;
         gnv_evaluation_info info = {};
         for (const auto & [bit, line] : line_bits) info.lines |= evaluation.find(line) ? uint32_t(bit) : 0;
@@ -107,18 +107,18 @@ gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * handle, gnv_evaluati
         info.suspicions = count_suspicions(evaluation);
         info.gates = evaluation.gates.size() - info.suspicions;
         info.failed_gates = evaluation.failed_gates();
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_evaluation_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_evaluation_info");
     });
 }
 
 gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * handle, gnv_line wanted, gnv_evaluation_line * out) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
-        const evaluate::LineReport * found = nullptr;
-        for (const auto & [bit, line] : line_bits)
-            if (bit == wanted) found = handle->evaluation.find(line);
-        if (!found) return fail(Code::not_found, "line ", int(wanted), " was not computed");
+    return api::call(api::engine_of(handle), [&]() -> Status {
+        const auto known = std::find_if(std::begin(line_bits), std::end(line_bits),
+                                        [&](const auto & entry) { return entry.first == wanted; });
+        if (known == std::end(line_bits))
+            return fail(Code::invalid_argument, "gnv_evaluation_get_line: there is no line ", int(wanted));
+        const evaluate::LineReport * const found = handle->evaluation.find(known->second);
+        if (!found) return fail(Code::not_found, evaluate::line_name(known->second), " was not computed");
         using evaluate::Figures;
         const Figures & figures = found->all;
         gnv_evaluation_line line = {};
@@ -132,28 +132,27 @@ gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * handle, gnv_line wan
         line.perplexity_ratio = ratio.mean, line.perplexity_ratio_error = ratio.error;
         line.probability_change_rms = figures.probability_rms.mean;
         line.worst_layer = evaluate::worst_layer(found->layers);
-        if (!api::give_struct(line, out))
-            return Status(Code::invalid_argument, "gnv_evaluation_line.struct_size is not set");
-        return {};
+        return api::give_struct(line, out, "gnv_evaluation_line");
     });
 }
 
 gnv_status gnv_evaluation_text(const gnv_evaluation_t * handle, gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
-        if (!out) return Status(Code::invalid_argument, "gnv_evaluation_text: out is NULL");
-        switch (format) {
-        case GNV_TEXT_PLAIN: *out = api::make_text(evaluate::evaluation_text(handle->evaluation)); return {};
-        case GNV_TEXT_JSON: *out = api::make_text(evaluate::evaluation_json(handle->evaluation)); return {};
-        case GNV_TEXT_MARKDOWN: *out = api::make_text(evaluate::evaluation_markdown(handle->evaluation)); return {};
-        }
-        return fail(Code::invalid_argument, "gnv_evaluation_text: unknown format ", int(format));
+    return api::call(api::engine_of(handle), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_evaluation_text"));
+        GNV_TRY(api::check_format(format, "gnv_evaluation_text", GNV_TEXT_MARKDOWN));
+        const evaluate::Evaluation & evaluation = handle->evaluation;
+        *out = api::make_text(format == GNV_TEXT_JSON       ? evaluate::evaluation_json(evaluation)
+                              : format == GNV_TEXT_MARKDOWN ? evaluate::evaluation_markdown(evaluation)
+                                                            : evaluate::evaluation_text(evaluation));
+        return {};
     });
 }
 
 gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * handle) {
-    return api::call(report ? report->engine : nullptr, [&]() -> Status {
-        if (!handle) return Status(Code::invalid_argument, "gnv_report_add_evaluation: evaluation is NULL");
+    return api::call(api::engine_of(report), [&]() -> Status {
+        GNV_TRY(api::check_pointers({handle}, "gnv_report_add_evaluation"));
+        GNV_TRY(api::check_engine(report->engine, handle, "gnv_report_add_evaluation: the evaluation"));
         verify::attach_output(report->report, evaluate::evaluation_text(handle->evaluation),
                               evaluate::evaluation_json(handle->evaluation));
         report->failed_gates = handle->evaluation.failed_gates();

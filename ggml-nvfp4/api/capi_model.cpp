@@ -1,4 +1,6 @@
+#include "api/arguments.h"
 #include "api/model_handle.h"
+#include "api/progress.h"
 #include "api/tokenizer_handle.h"
 #include "session/generate.h"
 
@@ -13,7 +15,7 @@ static constexpr int64_t default_capacity = 4096;
 // Runs `body` with a model that may be NULL.
 template <class Body>
 static gnv_status call(gnv_model_t * model, const Body & body) {
-    return api::call(model ? model->engine : nullptr, body);
+    return api::call(api::engine_of(model), body);
 }
 
 // --- Opening ----------------------------------------------------------------------------------------------------------
@@ -26,27 +28,17 @@ static Result<int64_t> choose_capacity(uint64_t wanted, int64_t max_positions) {
     return int64_t(wanted);
 }
 
-// A C program may hold any number in an enumeration; C++ may not even look at it as one.
-static Result<Precision> take_precision(const gnv_model_options & options) {
-    int number = 0;
-    static_assert(sizeof number == sizeof options.precision);
-    memcpy(&number, &options.precision, sizeof number);
-    if (number == GNV_PRECISION_FP32) return Precision::f32;
-    if (number == GNV_PRECISION_BF16) return Precision::bf16;
-    return fail(Code::invalid_argument, "gnv_model_options.precision: there is no ", number);
-}
-
 gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * given,
                           gnv_model_t ** out) {
     if (out) *out = nullptr;
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         gnv_model_options options;
         gnv_model_options_init(&options);
-        if (!folder || !out) return Status(Code::invalid_argument, "gnv_model_open: an argument is NULL");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_model_options.struct_size is not set; use gnv_model_options_init");
-        GNV_ASSIGN(const Precision precision, take_precision(options));
+        GNV_TRY(api::check_pointers({folder, out}, "gnv_model_open"));
+        GNV_TRY(api::take_options(given, options, "gnv_model_options"));
+        GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_model_options.precision"));
+        const Precision precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
+        api::Progress progress(*engine->threads, options.progress, options.user);
         std::unique_ptr<gnv_model_t> model(new gnv_model_t);
         model->engine = engine;
         model->folder = folder;
@@ -60,14 +52,20 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         model->tap_positions = 1;
         for (const TapInfo & tap : model->taps)
             model->tap_names.push_back(tap_name(model->open->model->names(), tap.tap));
-        const SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
+        SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes, {}};
+        session.on_load = [&](const SessionLoad & load) {
+            gnv_progress now = {};
+            now.bytes = load.bytes, now.bytes_total = load.bytes_total;
+            now.tensors = load.groups, now.tensors_total = load.groups_total;
+            return progress.report_if_due(now, load.groups == load.groups_total);
+        };
         GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
         *out = model.release();
         return {};
     });
 }
 
-void gnv_model_close(gnv_model_t * model) { delete model; }
+void gnv_model_close(gnv_model_t * model) { api::destroy(model); }
 
 gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
     return call(model, [&]() -> Status {
@@ -91,14 +89,12 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.top_p = float(model->generation.top_p);
         info.stop_ids = model->generation.stop_ids.data();
         info.stop_count = model->generation.stop_ids.size();
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_model_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_model_info");
     });
 }
 
 gnv_status gnv_model_reset(gnv_model_t * model) {
-    return call(model, [&]() -> Status {
+    return api::run(api::engine_of(model), [&]() -> Status {
         model->session->reset();
         return {};
     });
@@ -106,7 +102,7 @@ gnv_status gnv_model_reset(gnv_model_t * model) {
 
 // --- Activations ------------------------------------------------------------------------------------------------------
 
-uint64_t gnv_model_tap_count(const gnv_model_t * model) { return model ? model->taps.size() : 0; }
+uint64_t gnv_model_tap_count(const gnv_model_t * model) { return model ? model->tap_names.size() : 0; }
 
 static gnv_activation make_activation(const char * name, DType dtype, const Shape & shape, const void * data) {
     gnv_activation activation = {};
@@ -131,16 +127,14 @@ gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positi
             model->tap_positions = int64_t(positions);
         }
         const TapInfo & info = model->taps[size_t(tap)];
-        if (!api::give_struct(make_activation(model->tap_names[size_t(tap)].c_str(), info.dtype, info.shape, nullptr),
-                              out))
-            return Status(Code::invalid_argument, "gnv_activation.struct_size is not set");
-        return {};
+        return api::give_struct(make_activation(model->tap_names[size_t(tap)].c_str(), info.dtype, info.shape, nullptr),
+                                out, "gnv_activation");
     });
 }
 
 gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap) {
     return call(model, [&]() -> Status {
-        if (!name || !tap) return Status(Code::invalid_argument, "gnv_model_find_tap: an argument is NULL");
+        GNV_TRY(api::check_pointers({name, tap}, "gnv_model_find_tap"));
         GNV_ASSIGN(*tap, find_tap(model->taps, name, *model->open->model));
         return {};
     });
@@ -152,32 +146,45 @@ gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t *
 static Status check_ids(const gnv_model_t & model, const int32_t * ids, size_t count) {
     if (!ids || count == 0) return Status(Code::invalid_argument, "there are no ids to run; give one at least");
     const int64_t vocabulary = model.open->model->sizes().vocabulary, past = model.session->past();
+    if (count > uint64_t(model.capacity - past))
+        return fail(Code::invalid_argument, "the text would have ", past, " + ", count,
+                    " positions, the model was opened for ", model.capacity,
+                    "; open it with a larger gnv_model_options.capacity (at most ",
+                    model.open->model->sizes().max_positions, "), or shorten the text");
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= vocabulary)
             return fail(Code::invalid_argument, "ids[", i, "] is ", ids[i], ", the model's vocabulary has ", vocabulary,
                         "; was another tokenizer used?");
-    if (count > uint64_t(model.capacity - past))
-        return fail(Code::invalid_argument, "the text would have ", uint64_t(past) + count,
-                    " positions, the model was opened for ", model.capacity,
-                    "; open it with a larger gnv_model_options.capacity (at most ",
-                    model.open->model->sizes().max_positions, "), or shorten the text");
     return {};
 }
 
 // After a failure the caches hold part of what was asked for: the text is given up.
 static Status forget_text(gnv_model_t & model, Status status) {
-    if (!status.ok()) model.session->reset();
+    model.session->reset();
+    if (status.code() == Code::cancelled)
+        return Status(Code::cancelled, "stopped on request; the model is at the start of a text again");
     return status;
+}
+
+// How far a forward pass is, for the callback of an option structure.
+static std::function<bool(int64_t, int64_t)> pass_progress(api::Progress & progress) {
+    if (!progress) return {};
+    return [&progress](int64_t done, int64_t total) {
+        gnv_progress now = {};
+        now.positions = uint64_t(done);
+        now.positions_total = uint64_t(total);
+        return progress.report_if_due(now, done == total);
+    };
 }
 
 // Which activations the caller wants to see; empty: all.
 static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv_forward_options & options) {
     std::vector<Tap> wanted;
-    if (options.tap_count > 0 && !options.tap_names)
-        return Status(Code::invalid_argument, "gnv_model_forward: tap_names is NULL");
-    for (size_t i = 0; i < options.tap_count; i++) {
-        if (!options.tap_names[i]) return fail(Code::invalid_argument, "gnv_model_forward: tap_names[", i, "] is NULL");
-        GNV_ASSIGN(const size_t found, find_tap(model.taps, options.tap_names[i], *model.open->model));
+    GNV_ASSIGN(const std::vector<std::string> names,
+               api::take_texts(options.tap_names, options.tap_count, "gnv_forward_options.tap_names"));
+    const std::lock_guard<std::mutex> lock(model.engine->quick_mutex);
+    for (const std::string & name : names) {
+        GNV_ASSIGN(const size_t found, find_tap(model.taps, name.c_str(), *model.open->model));
         wanted.push_back(model.taps[found].tap);
     }
     return wanted;
@@ -189,20 +196,18 @@ static OnTap tap_caller(const gnv_model_t & model, const gnv_forward_options & o
         const std::string name = tap_name(model.open->model->names(), tap);
         const gnv_activation activation = make_activation(name.c_str(), tensor.dtype, tensor.shape, tensor.data);
         if (options.tap(options.user, &activation) == 0) return {};
-        return Status(Code::cancelled, "stopped on request; the model is at the start of a text again");
+        return Status(Code::cancelled, "stopped on request");
     };
 }
 
 gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t count, const gnv_forward_options * given,
                              float * logits, size_t capacity, size_t * written) {
     if (written) *written = 0;
-    return call(model, [&]() -> Status {
+    return api::run(api::engine_of(model), [&]() -> Status {
         gnv_forward_options options;
         gnv_forward_options_init(&options);
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_forward_options.struct_size is not set; use gnv_forward_options_init");
-        if (!logits && capacity > 0) return Status(Code::invalid_argument, "gnv_model_forward: logits is NULL");
+        GNV_TRY(api::take_options(given, options, "gnv_forward_options"));
+        GNV_TRY(api::check_list(logits, capacity, "gnv_model_forward: logits", api::most_bytes / sizeof *logits));
         GNV_TRY(check_ids(*model, ids, count));
         const uint64_t needed = uint64_t(model->open->model->sizes().vocabulary) * (options.all_logits ? count : 1);
         if (logits && capacity < needed)
@@ -211,8 +216,10 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
         GNV_ASSIGN(std::vector<Tap> wanted, wanted_taps(*model, options));
         TextSequence sequence;
         sequence.ids.assign(ids, ids + count);
+        api::Progress progress(*model->engine->threads, options.progress, options.progress_user);
         Result<std::vector<float>> result =
-            model->session->run(sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted)});
+            model->session->run(sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted),
+                                           pass_progress(progress)});
         if (!result.ok()) return forget_text(*model, result.take_status());
         if (logits) std::copy(result.value().begin(), result.value().end(), logits);
         if (written) *written = logits ? result.value().size() : 0;
@@ -237,8 +244,7 @@ static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_ge
     if (given.max_tokens > uint64_t(INT64_MAX))
         return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
     options.max_tokens = int64_t(given.max_tokens);
-    if (!given.stop_ids && given.stop_count > 0)
-        return Status(Code::invalid_argument, "gnv_generate_options.stop_ids is NULL");
+    GNV_TRY(api::check_list(given.stop_ids, given.stop_count, "gnv_generate_options.stop_ids"));
     options.stop_ids = own.stop_ids;
     if (given.stop_ids) options.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
     return options;
@@ -255,17 +261,16 @@ static Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv
 
 gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
                               const gnv_generate_options * given, gnv_generate_result * out) {
-    return call(model, [&]() -> Status {
+    return api::run(api::engine_of(model), [&]() -> Status {
         gnv_generate_options options;
         gnv_generate_options_init(&options);
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_generate_options.struct_size is not set; use gnv_generate_options_init");
-        gnv_generate_result probe = {};
-        if (out && !api::give_struct(probe, out))
-            return Status(Code::invalid_argument, "gnv_generate_result.struct_size is not set");
+        GNV_TRY(api::take_options(given, options, "gnv_generate_options"));
+        GNV_TRY(api::check_engine(model->engine, options.tokenizer, "gnv_generate_options.tokenizer"));
+        if (out) GNV_TRY(api::check_struct(out, "gnv_generate_result"));
         GNV_TRY(check_ids(*model, ids, count));
-        GNV_ASSIGN(const GenerateOptions translated, translate(*model, options));
+        api::Progress progress(*model->engine->threads, options.progress, options.progress_user);
+        GNV_ASSIGN(GenerateOptions translated, translate(*model, options));
+        translated.on_progress = pass_progress(progress);
         GNV_ASSIGN(const Tokenizer * const tokenizer, choose_tokenizer(*model, options));
         const OnToken on_token = [&](int32_t id, const std::string & text, bool is_stop) {
             if (!options.callback) return true;
@@ -282,7 +287,6 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         info.stop = stops[size_t(result.value().stop)];
         info.prompt_seconds = result.value().prompt_seconds;
         info.token_seconds = result.value().token_seconds;
-        if (out) (void)api::give_struct(info, out);
-        return {};
+        return out ? api::give_struct(info, out, "gnv_generate_result") : Status();
     });
 }

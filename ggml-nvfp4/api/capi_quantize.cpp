@@ -1,75 +1,67 @@
+#include "api/arguments.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
-#include "api/handles.h"
+#include "api/progress.h"
+#include "formats/file.h"
 #include "quant/calibration_statistics.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantize.h"
 
 using namespace gnv;
 
-struct gnv_plan_t {
-    gnv_engine_t * engine;
+struct gnv_plan_t : api::Owned {
     Plan plan;
 };
 
-struct gnv_calibration_t {
-    gnv_engine_t * engine;
+struct gnv_calibration_t : api::Owned {
     Statistics statistics;
 };
-
-static Status take_patterns(const char * const * texts, size_t count, std::vector<std::string> & out) {
-    if (count > 0 && !texts) return Status(Code::invalid_argument, "a list of patterns is NULL");
-    for (size_t i = 0; i < count; i++) {
-        if (!texts[i]) return Status(Code::invalid_argument, "a pattern is NULL");
-        out.push_back(texts[i]);
-    }
-    return {};
-}
 
 gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
                            gnv_plan_t ** out) {
     if (out) *out = nullptr;
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         gnv_plan_options options;
         gnv_plan_options_init(&options);
-        if (!source || !out) return Status(Code::invalid_argument, "gnv_plan_create: an argument is NULL");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument, "gnv_plan_options.struct_size is not set; use gnv_plan_options_init");
-        if (options.scheme < 0 || size_t(options.scheme) >= all_formats().size())
-            return fail(Code::invalid_argument, "unknown scheme ", int(options.scheme));
-        if (options.preset < GNV_PRESET_RECIPE || options.preset > GNV_PRESET_EXPERTS_ONLY)
-            return fail(Code::invalid_argument, "unknown preset ", int(options.preset));
+        GNV_TRY(api::check_pointers({source, out}, "gnv_plan_create"));
+        GNV_TRY(api::take_options(given, options, "gnv_plan_options"));
+        GNV_TRY(api::check_number(options.scheme, int(all_formats().size()) - 1, "gnv_plan_options.scheme"));
+        GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
         PlanOptions plan_options;
         plan_options.recipe.scheme = all_formats()[size_t(options.scheme)];
         plan_options.recipe.preset = options.preset == GNV_PRESET_RECIPE ? Preset::recipe : Preset::experts_only;
-        GNV_TRY(take_patterns(options.ignore, options.ignore_count, plan_options.recipe.ignore));
-        GNV_TRY(take_patterns(options.include, options.include_count, plan_options.recipe.include));
-        GNV_TRY(take_patterns(options.keep, options.keep_count, plan_options.recipe.keep));
+        GNV_ASSIGN(plan_options.recipe.ignore,
+                   api::take_texts(options.ignore, options.ignore_count, "gnv_plan_options.ignore"));
+        GNV_ASSIGN(plan_options.recipe.include,
+                   api::take_texts(options.include, options.include_count, "gnv_plan_options.include"));
+        GNV_ASSIGN(plan_options.recipe.keep,
+                   api::take_texts(options.keep, options.keep_count, "gnv_plan_options.keep"));
         if (options.shard_bytes) plan_options.shard_bytes = options.shard_bytes;
         plan_options.ram_bytes = options.ram_bytes;
         plan_options.calibrates = options.calibrates != 0;
         plan_options.threads = engine->threads->size();
-        if (options.destination) plan_options.destination = options.destination;
+        plan_options.destination = api::text_or_empty(options.destination);
         plan_options.overwrite = options.overwrite != 0;
         GNV_ASSIGN(Plan plan, make_plan(source, plan_options));
-        *out = new gnv_plan_t{engine, std::move(plan)};
+        *out = new gnv_plan_t{{engine}, std::move(plan)};
         return {};
     });
 }
 
-void gnv_plan_destroy(gnv_plan_t * plan) { delete plan; }
+void gnv_plan_destroy(gnv_plan_t * plan) { api::destroy(plan); }
 
 gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
-        if (!out) return Status(Code::invalid_argument, "gnv_plan_text: out is NULL");
+    return api::call(api::engine_of(plan), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_plan_text"));
+        GNV_TRY(api::check_format(format, "gnv_plan_text"));
         *out = api::make_text(format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan));
         return {};
     });
 }
 
 gnv_status gnv_plan_get_info(const gnv_plan_t * handle, gnv_plan_info * out) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+    return api::call(api::engine_of(handle), [&]() -> Status {
         const Plan & plan = handle->plan;
         gnv_plan_info info = {};
         info.source_tensors = plan.checkpoint.tensors().size();
@@ -82,27 +74,26 @@ gnv_status gnv_plan_get_info(const gnv_plan_t * handle, gnv_plan_info * out) {
         info.disk_bytes = plan.disk_bytes();
         info.buffer_bytes = plan.memory.total();
         info.warnings = plan.warnings.size();
-        if (!api::give_struct(info, out)) return Status(Code::invalid_argument, "gnv_plan_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_plan_info");
     });
 }
 
 gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * paths, size_t count,
                                 gnv_calibration_t ** out) {
     if (out) *out = nullptr;
-    return api::call(engine, [&]() -> Status {
-        if (!paths || count == 0 || !out)
-            return Status(Code::invalid_argument, "gnv_calibration_load: no files are given");
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_calibration_load"));
+        if (count == 0) return Status(Code::invalid_argument, "gnv_calibration_load: no files are given");
+        GNV_ASSIGN(const std::vector<std::string> files, api::take_texts(paths, count, "gnv_calibration_load: paths"));
         std::unique_ptr<gnv_calibration_t> calibration;
-        for (size_t i = 0; i < count; i++) {
-            if (!paths[i]) return Status(Code::invalid_argument, "gnv_calibration_load: a path is NULL");
+        for (const std::string & file : files) {
             std::string warning;
-            GNV_ASSIGN(Statistics read, read_statistics(paths[i], warning));
+            GNV_ASSIGN(Statistics read, read_statistics(file, warning));
             if (!warning.empty()) engine->log(GNV_LOG_WARNING, warning);
             if (!calibration) {
-                calibration.reset(new gnv_calibration_t{engine, std::move(read)});
+                calibration.reset(new gnv_calibration_t{{engine}, std::move(read)});
             } else {
-                GNV_TRY(merge_statistics(calibration->statistics, read).add_context(paths[i]));
+                GNV_TRY(merge_statistics(calibration->statistics, read).add_context(file));
             }
         }
         *out = calibration.release();
@@ -110,12 +101,13 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
     });
 }
 
-void gnv_calibration_destroy(gnv_calibration_t * calibration) { delete calibration; }
+void gnv_calibration_destroy(gnv_calibration_t * calibration) { api::destroy(calibration); }
 
 gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(calibration ? calibration->engine : nullptr, [&]() -> Status {
-        if (!out) return Status(Code::invalid_argument, "gnv_calibration_text: out is NULL");
+    return api::call(api::engine_of(calibration), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_calibration_text"));
+        GNV_TRY(api::check_format(format, "gnv_calibration_text"));
         if (format != GNV_TEXT_JSON) {
             *out = api::make_text(statistics_text(calibration->statistics));
             return {};
@@ -126,51 +118,53 @@ gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_
     });
 }
 
-static Status check_options(const gnv_quantize_options & options) {
-    if (options.precision < GNV_PRECISION_FP32 || options.precision > GNV_PRECISION_BF16)
-        return fail(Code::invalid_argument, "unknown precision ", int(options.precision));
-    if (options.experts < GNV_EXPERTS_ALL || options.experts > GNV_EXPERTS_ROUTED)
-        return fail(Code::invalid_argument, "unknown choice of tokens for experts ", int(options.experts));
-    return {};
-}
-
-static Status take_quantize_options(const gnv_quantize_options * given, gnv_quantize_options & options) {
-    gnv_quantize_options_init(&options);
-    if (api::take_options(given, options)) return {};
-    return Status(Code::invalid_argument, "gnv_quantize_options.struct_size is not set; use gnv_quantize_options_init");
-}
-
 // How to calibrate.
 static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & options) {
-    GNV_TRY(check_options(options));
+    GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_quantize_options.precision"));
+    GNV_TRY(api::check_number(options.experts, GNV_EXPERTS_ROUTED, "gnv_quantize_options.experts"));
     QuantizeOptions run;
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
     run.device = options.device;
     run.device_bytes = options.device_bytes;
-    if (options.scratch_folder) run.scratch_folder = options.scratch_folder;
+    run.scratch_folder = api::text_or_empty(options.scratch_folder);
     return run;
 }
 
 gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * given) {
-    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
+    return api::run(api::engine_of(plan), [&]() -> Status {
         gnv_quantize_options options;
-        GNV_TRY(take_quantize_options(given, options));
+        gnv_quantize_options_init(&options);
+        GNV_TRY(api::take_options(given, options, "gnv_quantize_options"));
         if (!options.dataset) return Status(Code::invalid_argument, "gnv_plan_add_calibration: there is no data set");
+        GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
         GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
         const CalibrationData data = make_calibration_data(options.dataset->set, options.dataset->options);
+        const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex); // nobody looks at the plan meanwhile
         return Calibration::describe(plan->plan, *plan->engine->threads, data, run);
     });
+}
+
+// A stop in the middle of a forward pass knows nothing of files.
+static Status say_what_stays(Status status, const std::string & destination) {
+    const std::string partial = destination + ".partial";
+    if (status.code() != Code::cancelled || status.message().find(partial) != std::string::npos ||
+        !path_exists(partial))
+        return status;
+    return std::move(status).add_context("what was written stays in " + partial);
 }
 
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
                         gnv_text_t ** report) {
     if (report) *report = nullptr;
-    return api::call(plan ? plan->engine : nullptr, [&]() -> Status {
+    return api::run(api::engine_of(plan), [&]() -> Status {
         gnv_quantize_options options;
-        GNV_TRY(take_quantize_options(given, options));
+        gnv_quantize_options_init(&options);
+        GNV_TRY(api::take_options(given, options, "gnv_quantize_options"));
         if (options.phases) *options.phases = nullptr;
-        if (!destination) return Status(Code::invalid_argument, "gnv_quantize: destination is NULL");
+        GNV_TRY(api::check_pointers({destination}, "gnv_quantize"));
+        GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
+        GNV_TRY(api::check_engine(plan->engine, options.calibration, "gnv_quantize_options.calibration"));
         GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
         run.destination = destination;
         run.overwrite = options.overwrite != 0;
@@ -180,19 +174,22 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             run.calibration = &data;
         }
         if (options.calibration) run.statistics = &options.calibration->statistics;
-        if (options.save_statistics) run.save_statistics = options.save_statistics;
-        if (options.trace_file) run.trace_file = options.trace_file;
+        run.save_statistics = api::text_or_empty(options.save_statistics);
+        run.trace_file = api::text_or_empty(options.trace_file);
         run.measure_limits = options.measure_limits != 0;
-        if (options.progress) {
-            run.progress = [&options](const QuantizeProgress & state) {
-                const gnv_progress progress = {sizeof(gnv_progress),      state.source_bytes,
-                                               state.source_bytes_total,  state.tensors,
-                                               state.tensors_total,       state.seconds,
-                                               uint64_t(state.positions), uint64_t(state.positions_total)};
-                return options.progress(options.user, &progress) == 0;
+        api::Progress progress(*plan->engine->threads, options.progress, options.user);
+        if (progress) {
+            run.progress = [&progress](const QuantizeProgress & state) {
+                gnv_progress now = {};
+                now.bytes = state.source_bytes, now.bytes_total = state.source_bytes_total;
+                now.tensors = state.tensors, now.tensors_total = state.tensors_total;
+                now.positions = uint64_t(state.positions), now.positions_total = uint64_t(state.positions_total);
+                return progress.report(now);
             };
         }
-        GNV_ASSIGN(const QuantizeReport result, quantize(plan->plan, *plan->engine->threads, run));
+        Result<QuantizeReport> quantized = quantize(plan->plan, *plan->engine->threads, run);
+        if (!quantized.ok()) return say_what_stays(quantized.take_status(), run.destination);
+        const QuantizeReport result = quantized.take();
         // Both or none: after a failure there is nothing to destroy.
         std::unique_ptr<gnv_text_t> json, table;
         if (report) json.reset(api::make_text(quantize_report_json(plan->plan, result)));

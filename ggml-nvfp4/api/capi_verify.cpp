@@ -1,27 +1,19 @@
+#include "api/arguments.h"
+#include "api/progress.h"
 #include "api/report_handle.h"
 #include "verify/device_recomputer.h"
 #include "verify/self_test.h"
 
 using namespace gnv;
 
-static verify::VerifyOptions take_verify_options(const gnv_verify_options & given) {
-    verify::VerifyOptions options;
-    options.values = given.structure_only == 0;
-    options.measure.checksums = given.no_checksums == 0;
-    if (given.progress) {
-        options.measure.progress = [given](const verify::MeasureProgress & state) {
-            const gnv_progress progress = {sizeof(gnv_progress),
-                                           state.bytes,
-                                           state.bytes_total,
-                                           state.tensors,
-                                           state.tensors_total,
-                                           state.seconds,
-                                           0,
-                                           0};
-            return given.progress(given.user, &progress) == 0;
-        };
-    }
-    return options;
+static verify::ProgressCallback progress_callback(api::Progress & progress) {
+    if (!progress) return {};
+    return [&progress](const verify::MeasureProgress & state) {
+        gnv_progress now = {};
+        now.bytes = state.bytes, now.bytes_total = state.bytes_total;
+        now.tensors = state.tensors, now.tensors_total = state.tensors_total;
+        return progress.report(now);
+    };
 }
 
 // The folders of a call; `source` stays null when there is none.
@@ -37,16 +29,18 @@ static Status open_folders(const char * checkpoint, const char * source, std::sh
 gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char * source,
                       const gnv_verify_options * given, gnv_report_t ** out) {
     if (out) *out = nullptr;
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         gnv_verify_options options;
         gnv_verify_options_init(&options);
-        if (!checkpoint || !out) return Status(Code::invalid_argument, "gnv_verify: an argument is NULL");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
+        GNV_TRY(api::check_pointers({checkpoint, out}, "gnv_verify"));
+        GNV_TRY(api::take_options(given, options, "gnv_verify_options"));
         std::shared_ptr<const Folder> folder, source_folder;
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
-        verify::VerifyOptions run = take_verify_options(options);
+        api::Progress progress(*engine->threads, options.progress, options.user);
+        verify::VerifyOptions run;
+        run.values = options.structure_only == 0;
+        run.measure.checksums = options.no_checksums == 0;
+        run.measure.progress = progress_callback(progress);
         std::unique_ptr<Backend> device;
         std::unique_ptr<DeviceRecomputer> recomputer;
         if (options.device != 0) { // the CPU compares without packing again
@@ -56,15 +50,15 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         }
         GNV_ASSIGN(verify::VerifyReport report,
                    verify::verify(std::move(folder), std::move(source_folder), *engine->threads, run));
-        *out = new gnv_report_t{engine, std::move(report)};
+        *out = new gnv_report_t{{engine}, std::move(report)};
         return {};
     });
 }
 
-void gnv_report_destroy(gnv_report_t * report) { delete report; }
+void gnv_report_destroy(gnv_report_t * report) { api::destroy(report); }
 
 gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * out) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+    return api::call(api::engine_of(handle), [&]() -> Status {
         const verify::VerifyReport & report = handle->report;
         gnv_report_info info = {};
         info.errors = report.errors();
@@ -74,16 +68,15 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
             (outcome.done ? info.checks_done : info.checks_skipped)++;
         info.failed_gates = handle->failed_gates;
         info.suspicions = handle->suspicions;
-        if (!api::give_struct(info, out))
-            return Status(Code::invalid_argument, "gnv_report_info.struct_size is not set");
-        return {};
+        return api::give_struct(info, out, "gnv_report_info");
     });
 }
 
 gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(report ? report->engine : nullptr, [&]() -> Status {
-        if (!out) return Status(Code::invalid_argument, "gnv_report_text: out is NULL");
+    return api::call(api::engine_of(report), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_report_text"));
+        GNV_TRY(api::check_format(format, "gnv_report_text"));
         *out = api::make_text(format == GNV_TEXT_JSON ? verify::report_json(report->report)
                                                       : verify::report_text(report->report));
         return {};
@@ -94,18 +87,18 @@ gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, 
                                 const gnv_verify_options * given, gnv_text_format format, gnv_text_t ** report,
                                 uint64_t * escaped) {
     if (report) *report = nullptr;
-    return api::call(engine, [&]() -> Status {
+    return api::run(engine, [&]() -> Status {
         gnv_verify_options options;
         gnv_verify_options_init(&options);
-        if (!checkpoint) return Status(Code::invalid_argument, "gnv_verify_self_test: checkpoint is NULL");
-        if (!api::take_options(given, options))
-            return Status(Code::invalid_argument,
-                          "gnv_verify_options.struct_size is not set; use gnv_verify_options_init");
+        GNV_TRY(api::check_pointers({checkpoint}, "gnv_verify_self_test"));
+        GNV_TRY(api::check_format(format, "gnv_verify_self_test"));
+        GNV_TRY(api::take_options(given, options, "gnv_verify_options"));
+        api::Progress progress(*engine->threads, options.progress, options.user);
         std::shared_ptr<const Folder> folder, source_folder;
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
         GNV_ASSIGN(const verify::SelfTestReport result,
                    verify::self_test(std::move(folder), std::move(source_folder), *engine->threads,
-                                     take_verify_options(options).measure.progress));
+                                     progress_callback(progress)));
         if (escaped) *escaped = result.count(verify::FaultOutcome::escaped);
         if (report)
             *report = api::make_text(format == GNV_TEXT_JSON ? verify::self_test_json(result)

@@ -4,8 +4,7 @@
 #include "api/handles.h"
 #include "data/calibration_set.h"
 
-struct gnv_dataset_t {
-    gnv_engine_t * engine;
+struct gnv_dataset_t : gnv::api::Owned {
     gnv::CalibrationSet set;
     gnv::CalibrationOptions options;     // that it was made with
     std::vector<gnv_document> documents; // of the sequence last asked for

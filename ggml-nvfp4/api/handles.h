@@ -1,16 +1,31 @@
-// What the opaque handles of ggml-nvfp4.h are, and how calls cross the C boundary: every function body runs inside
-// call(), which keeps the message of a failure in the engine and lets no exception out.
+// What the opaque handles of ggml-nvfp4.h are, and how calls cross the C boundary: every function body runs inside call() or
+// run(), which keep the message of a failure in the engine and let no exception out.
+//
+// run() is for what computes with the engine's threads, changes a model, logs or calls back: one at a time, a second is
+// refused. call() is for everything else: such calls wait for each other, and may be made from callbacks. They may look at
+// whatever a run() uses, because no run() changes anything that they look at, but under quick_mutex.
 #pragma once
 
 #include "core/status.h"
 #include "core/thread_pool.h"
 #include "ggml-nvfp4.h"
 
-#include <cstddef>
-#include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
+
+namespace gnv::api {
+
+// What every handle made from an engine starts with.
+struct Owned {
+    gnv_engine_t * engine = nullptr;
+    void (*destroy)(Owned * handle) = nullptr;
+    Owned * next = nullptr; // of those that are destroyed when the running call ends
+};
+
+} // namespace gnv::api
 
 struct gnv_text_t {
     std::string text;
@@ -19,50 +34,66 @@ struct gnv_text_t {
 struct gnv_engine_t {
     gnv_engine_options options;
     std::unique_ptr<gnv::ThreadPool> threads;
-    std::mutex log_mutex;
-    std::string last_error;
+    std::mutex log_mutex, quick_mutex;
 
     void log(gnv_log_level level, const std::string & message);
+
+    gnv_status keep(const gnv::Status & status) noexcept; // the message of a failure
+    const char * last_error() const noexcept;
+    bool begin_run();
+    void end_run();                      // may delete the engine
+    void retire(gnv::api::Owned * next); // destroys it now, or when the running call ends
+    void destroy();                      // the same with the engine itself
+
+  private:
+    ~gnv_engine_t() = default;
+
+    mutable std::mutex mutex_; // for what follows
+    bool runs_ = false, doomed_ = false;
+    gnv::api::Owned * retired_ = nullptr;
+    // The newest message, and a copy for each thread that asked for it: what one thread reads, no other writes to.
+    struct Message {
+        uint64_t number = 0;
+        std::string text;
+    };
+    Message newest_;
+    mutable std::map<std::thread::id, Message> messages_;
 };
 
 namespace gnv::api {
 
-// Copies what the caller's version of an option structure holds over the defaults in `out`.
-// False when struct_size was not set.
-template <class Options>
-bool take_options(const Options * given, Options & out) {
-    static_assert(offsetof(Options, struct_size) == 0);
-    if (!given) return true;
-    if (given->struct_size < sizeof(uint64_t) || given->struct_size > 4096) return false;
-    const size_t size = given->struct_size < sizeof(Options) ? size_t(given->struct_size) : sizeof(Options);
-    memcpy(static_cast<void *>(&out), given, size);
-    out.struct_size = sizeof(Options);
-    return true;
-}
-
-// Copies what the caller's version of a result structure has room for. False when struct_size was not set.
-template <class Info>
-bool give_struct(Info info, Info * out) {
-    static_assert(offsetof(Info, struct_size) == 0);
-    if (!out || out->struct_size < sizeof(uint64_t) || out->struct_size > 4096) return false;
-    const size_t size = out->struct_size < sizeof(Info) ? size_t(out->struct_size) : sizeof(Info);
-    info.struct_size = out->struct_size;
-    memcpy(static_cast<void *>(out), &info, size);
-    return true;
-}
-
-// Runs `body` (a callable that returns Status) for a call on `engine`.
 template <class Body>
 gnv_status call(gnv_engine_t * engine, const Body & body) {
     if (!engine) return GNV_INVALID_ARGUMENT;
-    const Status status = guard_exceptions(body);
-    if (status.ok()) return GNV_OK;
-    try {
-        engine->last_error = status.message();
-    } catch (...) {
-        engine->last_error = "out of memory"; // needs none: the string object holds that much
-    }
-    return gnv_status(status.code());
+    const std::lock_guard<std::mutex> lock(engine->quick_mutex);
+    return engine->keep(guard_exceptions(body));
+}
+
+template <class Body>
+gnv_status run(gnv_engine_t * engine, const Body & body) {
+    if (!engine) return GNV_INVALID_ARGUMENT;
+    if (!engine->begin_run())
+        return engine->keep(guard_exceptions([] {
+            return Status(
+                Code::invalid_argument,
+                "another call on this engine has not returned yet: wait for it (a callback must return first), "
+                "or use an engine of its own");
+        }));
+    const gnv_status status = engine->keep(guard_exceptions(body));
+    engine->end_run();
+    return status;
+}
+
+template <class Handle>
+void destroy(Handle * handle) {
+    if (!handle) return;
+    handle->destroy = [](Owned * owned) { delete static_cast<Handle *>(owned); };
+    handle->engine->retire(handle);
+}
+
+template <class Handle>
+gnv_engine_t * engine_of(const Handle * handle) {
+    return handle ? handle->engine : nullptr;
 }
 
 inline gnv_text_t * make_text(std::string text) { return new gnv_text_t{std::move(text)}; }

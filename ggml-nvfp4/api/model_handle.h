@@ -12,8 +12,7 @@
 #include <vector>
 
 // Members that use others come after them.
-struct gnv_model_t {
-    gnv_engine_t * engine = nullptr;
+struct gnv_model_t : gnv::api::Owned {
     std::string folder;
     gnv::GenerationConfig generation;
     std::unique_ptr<gnv::OpenModel> open;
@@ -23,8 +22,8 @@ struct gnv_model_t {
     std::unique_ptr<gnv::TextSession> session;
     std::unique_ptr<gnv::Tokenizer> tokenizer; // of the folder; loaded when first needed
 
-    std::vector<gnv::TapInfo> taps; // for tap_positions
     std::vector<std::string> tap_names;
+    std::vector<gnv::TapInfo> taps; // for tap_positions; changed and read under the engine's quick_mutex
     int64_t tap_positions = 0;
 
     gnv::TextVariant variant(gnv::Precision precision) const { return open->variant(precision, quantizes_inputs); }

@@ -4,8 +4,7 @@
 #include "api/handles.h"
 #include "verify/verify.h"
 
-struct gnv_report_t {
-    gnv_engine_t * engine;
+struct gnv_report_t : gnv::api::Owned {
     gnv::verify::VerifyReport report;
     uint64_t failed_gates = 0, suspicions = 0; // of an evaluation that was added
 };

@@ -4,8 +4,7 @@
 #include "api/handles.h"
 #include "tokenizer/tokenizer.h"
 
-struct gnv_tokenizer_t {
-    gnv_engine_t * engine;
+struct gnv_tokenizer_t : gnv::api::Owned {
     gnv::Tokenizer tokenizer;
     gnv::Encoder encoder;
     std::vector<gnv::TokenId> ids; // of the last encode

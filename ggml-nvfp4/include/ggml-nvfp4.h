@@ -1,15 +1,24 @@
-/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4, with proof. The one public header; long because it is the only
- * one.
+/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4. One public header, long because it is the only one.
  *
- * Manners
- *   - Every call that can fail returns a gnv_status. GNV_OK is 0; the text of a failure is gnv_last_error(engine).
- *   - The library never prints, never exits and never throws at its caller.
- *   - Handles are opaque. An engine and everything made from it belong to one thread at a time; two engines are
- *     independent of each other. There is no global state.
- *   - Handles made from an engine must be destroyed before it. Destroying NULL does nothing.
+ * Rules of all functions
+ *   - A call that can fail returns a gnv_status. GNV_OK is 0; gnv_last_error(engine) is the message of a failure. After a
+ *     failure every output handle is NULL.
+ *   - The library never prints, never exits and never throws at its caller. Only a bug of its own ends the process.
+ *   - Handles are opaque. Destroy handles before the engine that they are made from, and a comparison before its
+ *     checkpoints. Destroying NULL does nothing. There is no global state: two engines are independent of each other,
+ *     and all handles of a call must be of one engine.
+ *   - An engine runs one call at a time. While one runs, from a callback or another thread, these functions of the same
+ *     engine give GNV_INVALID_ARGUMENT and change nothing: gnv_device_*, gnv_plan_create, gnv_plan_add_calibration,
+ *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate, gnv_checkpoint_measure, gnv_checkpoint_compare,
+ *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward and _generate. All others (infos,
+ *     texts, tokenizers, dumps) wait for each other. A handle destroyed meanwhile lives until the running call returns.
  *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
- *     the size that your program knows, then change what you need. Fields are only ever added at the end, so a program
- *     keeps working with a newer library. Structures that receive results: set struct_size before the call.
+ *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
+ *     results: set struct_size before the call. Other sizes than those of a version are refused. Fields are only added at
+ *     the end, so a program keeps working with a newer library.
+ *   - Numbers are checked before they are used. A number that an enumeration or a sum of flags does not have is
+ *     GNV_INVALID_ARGUMENT everywhere; so are lists of more than 10 million entries and arrays of more than 2^47 bytes. Of
+ *     int32_t options that say yes or no, 0 is no and any other number is yes.
  *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
  *     call they were given to returns (log callbacks: until the engine is destroyed).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
@@ -20,6 +29,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+/* Of this header; the build takes its version from here. gnv_version_number() is that of the library that runs. */
+#define GNV_VERSION_MAJOR 0
+#define GNV_VERSION_MINOR 1
+#define GNV_VERSION_PATCH 0
+#define GNV_VERSION       (GNV_VERSION_MAJOR * 10000 + GNV_VERSION_MINOR * 100 + GNV_VERSION_PATCH)
 
 #if defined(GNV_SHARED) && defined(__GNUC__)
 #define GNV_API __attribute__((visibility("default")))
@@ -60,6 +75,7 @@ typedef enum gnv_status GNV_INT {
 } gnv_status;
 
 GNV_API const char * gnv_version(void);                    /* "0.1.0" */
+GNV_API uint32_t gnv_version_number(void);                 /* GNV_VERSION of the library: 100 */
 GNV_API const char * gnv_status_string(gnv_status status); /* "no space": a few words, never NULL */
 
 /* ---- Engine ---------------------------------------------------------------------------------------------------------- */
@@ -81,11 +97,11 @@ static inline void gnv_engine_options_init(gnv_engine_options * options) {
     options->struct_size = sizeof *options;
 }
 
-/* `options` may be NULL for the defaults. On failure *out is NULL and the status says why. */
-GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out);
+GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options,
+                                     gnv_engine_t ** out); /* no message if it fails */
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
-/* The message of the last call that failed on this engine or on a handle made from it; "" when none did. Valid until the
- * next call on the engine. Names the file, the tensor and the place, and what to do about it. */
+/* The message of the last call that failed on this engine or on a handle made from it; "" when none did. It names the file,
+ * the tensor and the place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
 GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 /* "avx512" | "avx2" | "portable": the fastest codec that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
@@ -102,16 +118,15 @@ typedef struct gnv_device_info {
     char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
 } gnv_device_info;
 
-/* Device 0 is the CPU; CUDA devices follow. Without an NVIDIA driver, or in a build without CUDA, there are none and that
- * is no error. A driver too old for this build is a warning in the log. */
+/* Device 0 is the CPU; CUDA devices follow, and options that choose a `device` count alike. CUDA devices compute in BF16:
+ * `precision` must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED. Without an NVIDIA driver, or in a build without CUDA, there
+ * are none and that is no error. A driver too old for this build is a warning in the log. */
 GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * info);
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 
-/* Text made by the library (tables, JSON documents). */
-typedef struct gnv_text_t gnv_text_t;
+typedef struct gnv_text_t gnv_text_t;                        /* made by the library: tables, JSON documents */
 GNV_API const char * gnv_text_data(const gnv_text_t * text); /* ends with NUL */
 GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL */
 GNV_API void gnv_text_destroy(gnv_text_t * text);
@@ -119,13 +134,13 @@ GNV_API void gnv_text_destroy(gnv_text_t * text);
 typedef enum gnv_text_format GNV_INT {
     GNV_TEXT_PLAIN = 0,   /* for people */
     GNV_TEXT_JSON = 1,    /* for programs; docs/json.md describes each document */
-    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text alone */
+    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text alone, the others refuse it */
 } gnv_text_format;
 
 /* ---- Plan ------------------------------------------------------------------------------------------------------------ */
 
-/* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space: decided from the
- * headers alone. Making a plan reads no weights; 72 GB are planned in under a second. */
+/* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space. Made from the headers
+ * alone, without reading weights: under a second for 72 GB. */
 typedef struct gnv_plan_t gnv_plan_t;
 
 typedef enum gnv_scheme GNV_INT {
@@ -185,21 +200,21 @@ typedef struct gnv_plan_info {
     uint64_t warnings;
 } gnv_plan_info;
 
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_plan_get_info(const gnv_plan_t * plan, gnv_plan_info * info);
 
 /* ---- Quantize -------------------------------------------------------------------------------------------------------- */
 
 typedef struct gnv_progress {
     uint64_t struct_size;
-    uint64_t bytes, bytes_total;     /* of the source */
-    uint64_t tensors, tensors_total; /* finished, of the result (quantize) or of the checkpoint (verify) */
+    uint64_t bytes, bytes_total;     /* of the source; gnv_model_open: of the weights */
+    uint64_t tensors, tensors_total; /* finished, of the result (quantize), of the checkpoint (verify); blocks (open) */
     double seconds;                  /* since the start */
     /* Of forward passes, counted once for each group of weights that the positions run through; 0 elsewhere. */
     uint64_t positions, positions_total;
 } gnv_progress;
 
-/* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop. */
+/* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop: the call ends with
+ * GNV_CANCELLED within a second, and does not call back again. */
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
 
 /* Arithmetic of forward passes. */
@@ -220,11 +235,11 @@ typedef struct gnv_dataset_t gnv_dataset_t;
 typedef struct gnv_calibration_t gnv_calibration_t;
 
 /* Reads files that a run of gnv_quantize saved, and merges them: largest of maxima, sums of counts. GNV_MODEL when they are
- * of different models. On failure *out is NULL. */
+ * of different models, GNV_FORMAT when a file is not what was written. One without checksums is a warning in the log. */
 GNV_API gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * paths, size_t count,
                                         gnv_calibration_t ** out);
 GNV_API void gnv_calibration_destroy(gnv_calibration_t * calibration);
-/* A table for people, or the content of one file that holds it all (schema ggml-nvfp4.statistics.1). */
+/* A table for people, or the content of one file that holds it all (schema ggml-nvfp4.statistics.2). */
 GNV_API gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format format,
                                         gnv_text_t ** out);
 
@@ -241,9 +256,7 @@ typedef struct gnv_quantize_options {
     gnv_expert_tokens experts;
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */
-    int32_t device;               /* that computes the forward pass, as gnv_device_get_info counts: 0 is the CPU. CUDA
-                                     devices compute in BF16: precision must be GNV_PRECISION_BF16, else
-                                     GNV_UNSUPPORTED */
+    int32_t device;               /* that computes the forward pass */
     uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
     int32_t measure_limits;       /* 1: with a CUDA device, 10 seconds of the experts' products alone before the run, to
@@ -282,8 +295,8 @@ typedef struct gnv_verify_options {
     void * user;
     /* 1: the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway. */
     int32_t no_checksums;
-    /* With a source: a CUDA device, as gnv_device_get_info counts, quantizes its BF16 weights again, and the report tells
-     * how many blocks came out as stored. 0: none does. Findings are the same. */
+    /* With a source: a CUDA device quantizes its BF16 weights again, and the report tells how many blocks came out as
+     * stored. 0: none does. Findings are the same. */
     int32_t device;
 } gnv_verify_options;
 
@@ -309,13 +322,12 @@ typedef struct gnv_report_info {
     uint64_t failed_gates, suspicions;    /* of an evaluation that was added */
 } gnv_report_info;
 
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
 
-/* Does verify find what it should? Injects some forty faults, one by one, into a view of the checkpoint that is written
- * nowhere. `escaped` (may be NULL) receives how many no check found; the report names the check that found each (schema
+/* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint; nothing is written. `escaped`
+ * (may be NULL) receives how many no check found; the report names the check that found each (schema
  * ggml-nvfp4.self_test.1). Faults that show only against the source are left out when `source` is NULL. */
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                         const gnv_verify_options * options, gnv_text_format format,
@@ -327,7 +339,7 @@ GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * chec
 typedef struct gnv_evaluation_t gnv_evaluation_t;
 
 /* What is compared with the source. Bits. */
-typedef enum gnv_line {
+typedef enum gnv_line GNV_INT {
     GNV_LINE_W4A4 = 1,        /* weights and inputs in NVFP4, as Blackwell kernels compute */
     GNV_LINE_W4A16 = 2,       /* weights alone */
     GNV_LINE_ACTIVATIONS = 4, /* inputs alone: the source's weights with the checkpoint's input scales */
@@ -346,7 +358,7 @@ typedef struct gnv_evaluate_options {
      * the same data. Not both. With `logits` the source folder is only needed for GNV_LINE_ACTIVATIONS. */
     const char * save_logits;
     const char * logits;
-    /* Gates on W4A4 (W4A16 where there are no input scales); below 0: none. */
+    /* Gates on W4A4 (W4A16 where there are no input scales); below 0: none; a NaN is refused. */
     double max_kl;               /* mean KL divergence in nats */
     double min_top1;             /* share of positions with the same most likely token */
     double max_perplexity_ratio; /* of the checkpoint to the source */
@@ -354,8 +366,7 @@ typedef struct gnv_evaluate_options {
     const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
     gnv_progress_callback progress;
     void * user;
-    int32_t device;        /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16:
-                              precision must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED */
+    int32_t device;        /* that computes */
     uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
 } gnv_evaluate_options;
 
@@ -367,9 +378,8 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 }
 
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
- * any number of threads, any budget of memory and hosts of any instruction set; between a CPU and CUDA it differs by the
- * rounding of BF16. GNV_MODEL when the two are not of one architecture, GNV_OUT_OF_MEMORY with the least budget that would
- * do. */
+ * any number of threads, budget of memory and instruction set; between a CPU and CUDA it differs by the rounding of BF16.
+ * GNV_MODEL when the two are not of one architecture, GNV_OUT_OF_MEMORY with the least budget that is enough. */
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
@@ -382,7 +392,6 @@ typedef struct gnv_evaluation_info {
     uint64_t suspicions; /* hard to believe: better than can be, or a scale that nothing explains */
 } gnv_evaluation_info;
 
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * evaluation, gnv_evaluation_info * info);
 
 /* Means over all positions, weighted alike, and their standard errors by window. */
@@ -395,7 +404,7 @@ typedef struct gnv_evaluation_line {
     int32_t worst_layer;           /* whose block adds most error to the hidden states; -1: not known */
 } gnv_evaluation_line;
 
-/* GNV_NOT_FOUND when the line was not computed. The caller sets struct_size. */
+/* GNV_NOT_FOUND when the line was not computed. */
 GNV_API gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * evaluation, gnv_line line,
                                            gnv_evaluation_line * out);
 /* Tables for people, everything for programs (schema ggml-nvfp4.evaluation.1), or a table for a model card. */
@@ -406,19 +415,17 @@ GNV_API gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_ev
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
 
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
- * headers and config.json and checks the files' structure (sizes, offsets, index); it reads no tensor data. Strings and
- * shapes that the functions below give live until the checkpoint is closed.
+ * headers and config.json and checks the files' structure (sizes, offsets, index), no tensor data. Strings and shapes that
+ * the functions below give live until the checkpoint is closed.
  *
  * A quantized module is an NVFP4 weight [rows, columns] whose codes, block scales and global scale are tensors of the
  * checkpoint, in the naming of llm-compressor or of ModelOpt. Its name is that of the Linear, without ".weight". Where a
  * function takes a `name`, it may be a tensor's or a quantized module's; a tensor wins. */
 typedef struct gnv_checkpoint_t gnv_checkpoint_t;
 
-/* GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. On failure *out is
- * NULL. */
+/* GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. */
 GNV_API gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char * folder, gnv_checkpoint_t ** out);
-GNV_API void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint); /* NULL does nothing */
-
+GNV_API void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint);
 GNV_API uint64_t gnv_checkpoint_tensor_count(const gnv_checkpoint_t * checkpoint); /* 0 for NULL */
 GNV_API uint64_t gnv_checkpoint_module_count(const gnv_checkpoint_t * checkpoint); /* quantized ones; 0 for NULL */
 
@@ -436,9 +443,8 @@ typedef struct gnv_tensor_info {
     const char * part;   /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
 } gnv_tensor_info;
 
-/* `tensor` counts from 0, by file, then by offset. The caller sets struct_size. */
+/* `tensor` counts from 0, by file, then by offset. */
 GNV_API gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t tensor, gnv_tensor_info * info);
-/* GNV_NOT_FOUND when there is no tensor of that name. */
 GNV_API gnv_status gnv_checkpoint_find_tensor(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * tensor);
 
 typedef struct gnv_module_info {
@@ -452,7 +458,7 @@ typedef struct gnv_module_info {
     uint64_t input_scale;                       /* the same; UINT64_MAX when there is none */
 } gnv_module_info;
 
-/* `module` counts from 0, in the order of their codes in the files. The caller sets struct_size. */
+/* `module` counts from 0, in the order of their codes in the files. Finding: GNV_NOT_FOUND when nothing has that name. */
 GNV_API gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t module, gnv_module_info * info);
 GNV_API gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * module);
 
@@ -480,8 +486,8 @@ typedef struct gnv_statistics {
 } gnv_statistics;
 
 /* Reads all of a tensor or quantized module (then the values are dequantized) in bounded memory. Sums do not depend on
- * the number of threads. `statistics` (the caller sets struct_size) and `text` (a table, or JSON of schema
- * ggml-nvfp4.inspect.1) may be NULL. GNV_CHANGED when a file was written to since the checkpoint was opened. */
+ * the number of threads. `statistics` and `text` (a table, or JSON of schema ggml-nvfp4.inspect.1) may be NULL.
+ * GNV_CHANGED when a file was written to since the checkpoint was opened. */
 GNV_API gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * name, gnv_statistics * statistics,
                                           gnv_text_format format, gnv_text_t ** text);
 
@@ -503,8 +509,7 @@ GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_
 /* ---- Comparison ------------------------------------------------------------------------------------------------------ */
 
 /* What differs between two checkpoints, `here` and `there`. Tensors meet by name. A quantized module meets the same weight
- * however the other side stores it: quantized, as a tensor, or as a slice of fused experts. It must be destroyed before
- * both checkpoints are closed. */
+ * however the other side stores it: quantized, as a tensor, or as a slice of fused experts. */
 typedef struct gnv_comparison_t gnv_comparison_t;
 
 typedef struct gnv_compare_options {
@@ -519,7 +524,7 @@ static inline void gnv_compare_options_init(gnv_compare_options * options) {
     options->struct_size = sizeof *options;
 }
 
-/* Reads everything that meets its like, in bounded memory. Both checkpoints must be of one engine. */
+/* Reads every pair that meets, in bounded memory. */
 GNV_API gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there,
                                           const gnv_compare_options * options, gnv_comparison_t ** out);
 GNV_API void gnv_comparison_destroy(gnv_comparison_t * comparison);
@@ -531,12 +536,10 @@ typedef struct gnv_comparison_info {
     uint64_t form;      /* another dtype or shape */
     uint64_t quantized; /* same shape, quantized on one side */
     uint64_t only_here, only_there;
-    /* over all that is quantized on one side: sum of squared errors / sum of squares of the other side; 0 when nothing is */
-    double relative_squared_error;
+    double relative_squared_error;       /* of those: sum of squared errors / sum of squares of the other side; or 0 */
     double worst_relative_squared_error; /* of one weight */
 } gnv_comparison_info;
 
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_comparison_get_info(const gnv_comparison_t * comparison, gnv_comparison_info * info);
 /* Tables for people, or every difference for programs (schema ggml-nvfp4.inspect.1). */
 GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out);
@@ -585,7 +588,7 @@ typedef enum gnv_tokenizer_flags GNV_INT {
 } gnv_tokenizer_flags;
 
 /* `path`: a model folder or a tokenizer.json; a tokenizer_config.json beside it may add tokens. GNV_UNSUPPORTED names the
- * first step of the file that is not byte-level BPE. On failure *out is NULL. */
+ * first step of the file that is not byte-level BPE. */
 GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
 GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
 /* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
@@ -602,9 +605,7 @@ GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32
 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
 
-/* gnv_dataset_t, declared above: the token sequences that calibration runs through a model. */
-
-typedef struct gnv_dataset_options {
+typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to run through a model */
     uint64_t struct_size;
     /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .txt (each also as .zst), .parquet, or a folder of
      * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
@@ -631,7 +632,7 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
 }
 
 /* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
- * (in the log and in the summary), no usable row is a failure. On failure *out is NULL. The tokenizer is not kept. */
+ * (in the log and in the summary), no usable row is a failure. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
@@ -653,8 +654,7 @@ typedef struct gnv_sequence {
     uint64_t document_count;
 } gnv_sequence;
 
-/* The caller sets struct_size. The arrays belong to the data set: ids and mask as long as it lives, documents until the
- * next call. */
+/* The arrays belong to the data set: ids and mask as long as it lives, documents until the next call. */
 GNV_API gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index, gnv_sequence * out);
 /* A summary: tokens, truncation, padding, lengths, duplicates, rows left out and why (schema ggml-nvfp4.dataset.1). */
 GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out);
@@ -667,8 +667,8 @@ GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const 
  * caches of what it has seen; every call goes on from there. What it computes does not depend on threads, on memory or on
  * how a text is cut into calls at multiples of 64 positions, with more than one in each; other cuts change the last bits.
  *
- * A call that fails while it computes (a NaN, a callback that stops) leaves the model at the start of a text. One that
- * refuses its arguments changes nothing. */
+ * A call that fails while it computes (a NaN, a callback that stops) leaves the model as gnv_model_reset does: at the start
+ * of a text. One that refuses its arguments changes nothing. */
 typedef struct gnv_model_t gnv_model_t;
 
 typedef struct gnv_model_options {
@@ -678,10 +678,11 @@ typedef struct gnv_model_options {
     uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. Weights that do not fit are read again for
                              each call: slow, with the same results */
     uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
-    int32_t device;       /* that computes, as gnv_device_get_info counts: 0 is the CPU. CUDA devices compute in BF16:
-                             precision must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED */
+    int32_t device;       /* that computes */
     uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. ram_bytes then is for weights
                               on their way. The CPU ignores it */
+    gnv_progress_callback progress; /* while weights are loaded */
+    void * user;
 } gnv_model_options;
 
 static inline void gnv_model_options_init(gnv_model_options * options) {
@@ -690,8 +691,7 @@ static inline void gnv_model_options_init(gnv_model_options * options) {
 }
 
 /* `folder`: config.json and safetensors files. GNV_NOT_FOUND: no such folder, or no config.json in it. GNV_MODEL names the
- * first tensor that is not what the config says. GNV_OUT_OF_MEMORY names the least budget that would do. On failure *out is
- * NULL. */
+ * first tensor that is not what the config says. GNV_OUT_OF_MEMORY names the least budget that would do. */
 GNV_API gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * options,
                                   gnv_model_t ** out);
 GNV_API void gnv_model_close(gnv_model_t * model);
@@ -715,7 +715,6 @@ typedef struct gnv_model_info {
     uint64_t stop_count;
 } gnv_model_info;
 
-/* The caller sets struct_size. */
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Forgets the text; the next call starts another. */
 GNV_API gnv_status gnv_model_reset(gnv_model_t * model);
@@ -737,8 +736,7 @@ typedef int (*gnv_tap_callback)(void * user, const gnv_activation * activation);
 
 GNV_API uint64_t gnv_model_tap_count(const gnv_model_t * model); /* activations that can be seen; 0 for NULL */
 /* Name, dtype and shape of activation `tap`, in the order of the model, for a forward pass over 1 to capacity `positions`
- * with the logits of all; data is NULL. What it points to lives until the next call on the model. The caller sets
- * struct_size. */
+ * with the logits of all; data is NULL. What it points to lives until the next call on the model. */
 GNV_API gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * info);
 /* GNV_INVALID_ARGUMENT: no model has such an output; GNV_NOT_FOUND: this one does not. The message lists those that exist. */
 GNV_API gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap);
@@ -750,6 +748,8 @@ typedef struct gnv_forward_options {
     void * user;                    /* for tap */
     const char * const * tap_names; /* those that tap sees */
     size_t tap_count;               /* 0: all */
+    gnv_progress_callback progress; /* positions, counted as gnv_progress says */
+    void * progress_user;
 } gnv_forward_options;
 
 static inline void gnv_forward_options_init(gnv_forward_options * options) {
@@ -785,9 +785,11 @@ typedef struct gnv_generate_options {
     uint64_t seed;            /* 42 */
     const int32_t * stop_ids; /* NULL: the model's own; a pointer with a count of 0: none */
     size_t stop_count;
-    const gnv_tokenizer_t * tokenizer; /* NULL: that of the model's folder, loaded when first needed */
+    const gnv_tokenizer_t * tokenizer; /* NULL: that of the model's folder, or GNV_NOT_FOUND */
     gnv_token_callback callback;       /* sees each token when it is chosen; may be NULL */
     void * user;
+    gnv_progress_callback progress; /* positions of the prompt; goes on, complete, while tokens are chosen */
+    void * progress_user;
 } gnv_generate_options;
 
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
@@ -815,11 +817,10 @@ typedef struct gnv_generate_result {
     double token_seconds;  /* for the others */
 } gnv_generate_result;
 
-/* Lets the text go on by the `count` ids of a prompt, at least one, and then by tokens that are chosen one after another:
+/* Continues the text by the `count` ids of a prompt, at least one, and then by tokens that are chosen one after another:
  * logits / temperature, the top_k largest, the fewest of those whose probabilities reach top_p, a draw. Equal logits: the
  * lower id first. The same seed gives the same tokens. Rows of the embedding that are no tokens are never chosen. The last
- * token is not in the caches yet: give it first to go on. `result` may be NULL; the caller sets struct_size. Fails as
- * gnv_model_forward does; GNV_NOT_FOUND when there is no tokenizer. */
+ * token is not in the caches yet: give it first to go on. `result` may be NULL. Fails as gnv_model_forward does. */
 GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
                                       const gnv_generate_options * options, gnv_generate_result * result);
 
@@ -831,13 +832,12 @@ typedef struct gnv_dump_t gnv_dump_t;
 
 typedef struct gnv_dump_tensor {
     const char * name;
-    const char * dtype; /* as safetensors spells it: "F32", "I32" */
-    uint64_t dimensions;
+    const char * dtype;    /* as safetensors spells it: "F32", "I32" */
+    uint64_t dimensions;   /* 64 at most */
     const int64_t * shape; /* C order */
 } gnv_dump_tensor;
 
-/* GNV_ALREADY_EXISTS when `path` exists: nothing is replaced. GNV_NO_SPACE when the disk cannot hold all of it. On failure
- * *out is NULL. */
+/* GNV_ALREADY_EXISTS when `path` exists: nothing is replaced. GNV_NO_SPACE when the disk cannot hold all of it. */
 GNV_API gnv_status gnv_dump_create(gnv_engine_t * engine, const char * path, const gnv_dump_tensor * tensors,
                                    size_t count, gnv_dump_t ** out);
 /* The next bytes of tensor `tensor` (counted from 0), in C order; the tensors may take turns. */

@@ -23,6 +23,7 @@ TEST_CASE("C sees the header as C++ does, and every declared function is there")
 
 TEST_CASE("version, kernels and status texts are never NULL") {
     CHECK(std::string(gnv_version()) == GNV_VERSION_STRING);
+    CHECK(gnv_version_number() == GNV_VERSION);
     CHECK(strlen(gnv_cpu_kernels()) > 0);
     for (int code = -1; code < 70; code++) CHECK(strlen(gnv_status_string(gnv_status(code))) > 0);
     CHECK(std::string(gnv_status_string(GNV_NO_SPACE)) != gnv_status_string(GNV_IO));
@@ -99,7 +100,7 @@ TEST_CASE("plans: what is wrong with the arguments is said, what is not set has 
     CHECK(error_has(engine.get(), "/nonexistent"));
     options.scheme = gnv_scheme(2);
     CHECK(create() == GNV_INVALID_ARGUMENT);
-    CHECK(error_has(engine.get(), "scheme 2"));
+    CHECK(error_has(engine.get(), "gnv_plan_options.scheme: there is no 2, only 0 to 1"));
     gnv_plan_options_init(&options);
     options.preset = gnv_preset(-1);
     CHECK(create() == GNV_INVALID_ARGUMENT);

@@ -444,7 +444,7 @@ TEST_CASE("calls that are refused change nothing") {
     refused({1, 4096}, logits.size(), "ids[1] is 4096, the model's vocabulary has 4096; was another tokenizer used?");
     refused({-1}, logits.size(), "ids[0] is -1");
     refused(Ids(6, 1), logits.size(),
-            "the text would have 9 positions, the model was opened for 8; open it with a larger");
+            "the text would have 3 + 6 positions, the model was opened for 8; open it with a larger");
     CHECK(positions(model) == 3);
     CHECK(gnv_model_forward(model, ids.data(), 1, nullptr, logits.data(), 4095, nullptr) == GNV_INVALID_ARGUMENT);
     CHECK(error_has(engine.get(), "room for 4095 logits, 4096 are made"));
