@@ -4,8 +4,13 @@ set(gnv_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ggml-nvfp4)
 
 install(TARGETS ggml-nvfp4 EXPORT ggml-nvfp4-targets)
 install(FILES ggml-nvfp4/include/ggml-nvfp4.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(EXPORT ggml-nvfp4-targets NAMESPACE ggml-nvfp4:: DESTINATION ${gnv_package_dir})
 
+# Of the C++ library, for the linker of a program in C.
+set(GNV_CXX_LIBRARIES ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+list(FILTER GNV_CXX_LIBRARIES INCLUDE REGEX "^(stdc\\+\\+|c\\+\\+|c\\+\\+abi|m)$")
+list(REMOVE_DUPLICATES GNV_CXX_LIBRARIES)
 configure_package_config_file(cmake/ggml-nvfp4-config.cmake.in ${CMAKE_BINARY_DIR}/ggml-nvfp4-config.cmake
     INSTALL_DESTINATION ${gnv_package_dir})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/ggml-nvfp4-config-version.cmake COMPATIBILITY SameMinorVersion)
@@ -13,12 +18,13 @@ install(FILES ${CMAKE_BINARY_DIR}/ggml-nvfp4-config.cmake ${CMAKE_BINARY_DIR}/gg
               cmake/gnv_dependencies.cmake cmake/dependencies.txt
         DESTINATION ${gnv_package_dir})
 
-# A static library hands what it links on to its users; a shared one keeps it to itself.
-list(JOIN GNV_PC_MODULES " " gnv_pc_modules)
-if(BUILD_SHARED_LIBS)
-    set(gnv_pc_private ".private")
-else()
-    list(JOIN GNV_PC_LIBRARIES " " gnv_pc_libraries)
+# A static library hands on what it links, a shared one keeps it to itself. Link flags alone, and no "Requires": that would
+# add the compile flags of libraries whose headers no user sees.
+set(gnv_pc_libraries "")
+if(NOT BUILD_SHARED_LIBS)
+    list(TRANSFORM GNV_CXX_LIBRARIES PREPEND "-l" OUTPUT_VARIABLE gnv_pc_libraries)
+    list(PREPEND gnv_pc_libraries ${GNV_LINK_FLAGS})
+    list(JOIN gnv_pc_libraries " " gnv_pc_libraries)
 endif()
 file(RELATIVE_PATH gnv_pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" gnv_pc_prefix "${gnv_pc_prefix}")

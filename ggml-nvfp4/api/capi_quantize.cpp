@@ -25,7 +25,7 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         gnv_plan_options_init(&options);
         GNV_TRY(api::check_pointers({source, out}, "gnv_plan_create"));
         GNV_TRY(api::take_options(given, options, "gnv_plan_options"));
-        GNV_TRY(api::check_number(options.scheme, int(all_formats().size()) - 1, "gnv_plan_options.scheme"));
+        GNV_TRY(api::check_number(options.scheme, gnv_scheme(all_formats().size() - 1), "gnv_plan_options.scheme"));
         GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
         PlanOptions plan_options;
         plan_options.recipe.scheme = all_formats()[size_t(options.scheme)];
