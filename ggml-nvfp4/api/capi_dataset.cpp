@@ -74,6 +74,7 @@ gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format forma
 gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path) {
     return api::call(api::engine_of(dataset), [&]() -> Status {
         GNV_TRY(api::check_pointers({path}, "gnv_dataset_save_tokens"));
-        return write_file_synced(path, tokens_file_text(dataset->set.sequences, dataset->set.sha256));
+        GNV_TRY(check_new_file(path));
+        return write_new_file(path, tokens_file_text(dataset->set.sequences, dataset->set.sha256));
     });
 }

@@ -1,5 +1,4 @@
 #include "api/arguments.h"
-#include "codec/nvfp4_pack.h"
 #include "exec/backend.h"
 
 #include <new>
@@ -9,6 +8,8 @@
 using namespace gnv;
 
 static_assert(int(Code::bad_value) == GNV_BAD_VALUE && int(Code::internal) == GNV_INTERNAL);
+static_assert(GNV_INSTRUCTIONS_PORTABLE == int(InstructionSet::portable) + 1 &&
+              GNV_INSTRUCTIONS_AVX512 == int(InstructionSet::avx512) + 1);
 static_assert(int(Code::unsupported) == GNV_UNSUPPORTED && int(Code::device) == GNV_DEVICE);
 
 void gnv_engine_t::log(gnv_log_level level, const std::string & message) {
@@ -96,7 +97,13 @@ gnv_status gnv_engine_create(const gnv_engine_options * given, gnv_engine_t ** o
     gnv_engine_options_init(&engine->options);
     const gnv_status status = api::run(engine, [&]() -> Status {
         GNV_TRY(api::take_options(given, engine->options, "gnv_engine_options"));
-        GNV_ASSIGN(engine->threads, ThreadPool::create(engine->options.threads));
+        const int instructions = engine->options.instructions;
+        const InstructionSet best = best_instruction_set();
+        GNV_TRY(api::check_number(gnv_instructions(instructions), GNV_INSTRUCTIONS_AVX512,
+                                  "gnv_engine_options.instructions"));
+        if (instructions > int(best) + 1) return Status(Code::unsupported, "the processor lacks these instructions");
+        GNV_ASSIGN(engine->threads,
+                   ThreadPool::create(engine->options.threads, instructions ? InstructionSet(instructions - 1) : best));
         return {};
     });
     if (status == GNV_OK) {
@@ -113,7 +120,7 @@ void gnv_engine_destroy(gnv_engine_t * engine) {
 
 const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error() : ""; }
 
-const char * gnv_cpu_kernels(void) { return nvfp4::best_kernels().name; }
+const char * gnv_cpu_kernels(void) { return instruction_set_name(best_instruction_set()); }
 
 static uint64_t physical_memory() {
     const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
@@ -122,7 +129,7 @@ static uint64_t physical_memory() {
 
 static std::vector<Device> list_devices(gnv_engine_t & engine) {
     std::vector<Device> devices(1);
-    devices[0].name = concat("CPU (", nvfp4::best_kernels().name, ")");
+    devices[0].name = concat("CPU (", instruction_set_name(engine.threads->instructions()), ")");
     devices[0].memory_bytes = physical_memory();
     Result<std::vector<Device>> cuda = cuda_devices();
     if (!cuda.ok()) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 using namespace gnv;
 
@@ -62,28 +63,49 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     return options;
 }
 
+// The options and the data of a call.
+struct EvaluationRequest {
+    gnv_evaluate_options given;
+    evaluate::EvaluateOptions options;
+    evaluate::EvaluationData data;
+    std::optional<api::Progress> progress;
+};
+
+static Status take_request(gnv_engine_t * engine, const gnv_evaluate_options * given, EvaluationRequest & out) {
+    gnv_evaluate_options_init(&out.given);
+    GNV_TRY(api::take_options(given, out.given, "gnv_evaluate_options"));
+    const gnv_evaluate_options & options = out.given;
+    if (!options.dataset) return Status(Code::invalid_argument, "gnv_evaluate: there is no data set");
+    GNV_TRY(api::check_engine(engine, options.dataset, "gnv_evaluate_options.dataset"));
+    out.progress.emplace(*engine->threads, options.progress, options.user);
+    GNV_ASSIGN(out.options, translate_options(options, *out.progress));
+    CalibrationData sequences = make_calibration_data(options.dataset->set, options.dataset->options);
+    out.data = {std::move(sequences.sequences), std::move(sequences.sha256), std::move(sequences.json)};
+    return {};
+}
+
+gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options * given) {
+    return api::run(engine, [&]() -> Status {
+        EvaluationRequest request;
+        GNV_TRY(take_request(engine, given, request));
+        return evaluate::check_named_files(request.data, request.options);
+    });
+}
+
 gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                         const gnv_evaluate_options * given, gnv_evaluation_t ** out) {
     if (out) *out = nullptr;
     return api::run(engine, [&]() -> Status {
-        gnv_evaluate_options options;
-        gnv_evaluate_options_init(&options);
         GNV_TRY(api::check_pointers({checkpoint, out}, "gnv_evaluate"));
-        GNV_TRY(api::take_options(given, options, "gnv_evaluate_options"));
-        if (!options.dataset) return Status(Code::invalid_argument, "gnv_evaluate: there is no data set");
-        GNV_TRY(api::check_engine(engine, options.dataset, "gnv_evaluate_options.dataset"));
-        api::Progress progress(*engine->threads, options.progress, options.user);
-        GNV_ASSIGN(const evaluate::EvaluateOptions run, translate_options(options, progress));
-        CalibrationData sequences = make_calibration_data(options.dataset->set, options.dataset->options);
-        const evaluate::EvaluationData data = {std::move(sequences.sequences), std::move(sequences.sha256),
-                                               std::move(sequences.json)};
+        EvaluationRequest request;
+        GNV_TRY(take_request(engine, given, request));
         std::shared_ptr<const Folder> source_folder;
         GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(checkpoint));
         if (source) {
             GNV_ASSIGN(source_folder, open_folder(source));
         }
-        GNV_ASSIGN(evaluate::Evaluation result,
-                   evaluate::evaluate(std::move(folder), std::move(source_folder), data, *engine->threads, run));
+        GNV_ASSIGN(evaluate::Evaluation result, evaluate::evaluate(std::move(folder), std::move(source_folder),
+                                                                    request.data, *engine->threads, request.options));
         *out = new gnv_evaluation_t{{engine}, std::move(result)};
         return {};
     });

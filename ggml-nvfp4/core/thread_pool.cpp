@@ -83,6 +83,7 @@ struct ThreadPool::State {
     int running = 0;
     bool stopping = false;
     Watched watched;
+    InstructionSet instructions = InstructionSet::portable;
     std::vector<std::thread> workers;
 
     void work(int thread) {
@@ -103,12 +104,13 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
+Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, InstructionSet instructions) {
     if (threads < 0 || threads > 4096)
         return fail(Code::invalid_argument, "thread count ", threads, " is not in 0..4096");
     if (threads == 0) threads = available_processors();
     std::unique_ptr<ThreadPool> pool(new ThreadPool(std::make_unique<State>()));
     State * const state = pool->state_.get();
+    state->instructions = instructions;
     try {
         state->workers.reserve(size_t(threads - 1));
         for (int thread = 1; thread < threads; thread++) state->workers.emplace_back([=] { state->work(thread); });
@@ -128,6 +130,7 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::size() const { return int(state_->workers.size()) + 1; }
+InstructionSet ThreadPool::instructions() const { return state_->instructions; }
 
 Status ThreadPool::parallel_for_thread(int64_t count, const Task & task) {
     Job job;

@@ -2,6 +2,7 @@
 // runs, what an index computes may not, so results do not depend on the number of threads.
 #pragma once
 
+#include "core/instruction_set.h"
 #include "core/status.h"
 
 #include <cstdint>
@@ -13,12 +14,15 @@ namespace gnv {
 class ThreadPool {
   public:
     // `threads` counts the calling thread: 1 starts no thread at all, 0 means one per available processor.
-    static Result<std::unique_ptr<ThreadPool>> create(int threads);
+    // `instructions`: what the tasks may use of the processor; all of it, but for tests.
+    static Result<std::unique_ptr<ThreadPool>> create(int threads,
+                                                      InstructionSet instructions = best_instruction_set());
     ~ThreadPool();
     ThreadPool(const ThreadPool &) = delete;
     ThreadPool & operator=(const ThreadPool &) = delete;
 
     int size() const; // threads that run tasks, the caller included
+    InstructionSet instructions() const;
 
     // Runs task(index) for every index in [0, count) and returns when all are done. After the first failure no new index
     // is started; the failure of the lowest index that ran is returned. Exceptions become Code::out_of_memory or

@@ -62,7 +62,7 @@ Status store(const KernelCall & call, const int32_t * segments, int64_t segment_
     });
 }
 
-Status run(KernelCall & call) { return attention_with(loops(), call); }
+Status run(KernelCall & call) { return attention_with(loops(call.threads->instructions()), call); }
 
 } // namespace
 

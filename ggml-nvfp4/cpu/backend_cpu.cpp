@@ -39,7 +39,7 @@ class CpuBackend final : public Backend {
   public:
     explicit CpuBackend(ThreadPool & threads) : threads_(threads) {
         device_.kind = DeviceKind::cpu;
-        device_.name = concat("CPU (", cpu::loops().name, ")");
+        device_.name = concat("CPU (", cpu::loops(threads_.instructions()).name, ")");
     }
 
     const Device & device() const override { return device_; }

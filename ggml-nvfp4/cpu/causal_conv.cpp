@@ -42,7 +42,7 @@ void store_history(const Scratch & scratch, const float * u, const int32_t * seg
     }
 }
 
-Status run(KernelCall & call) { return causal_conv_with(loops(), call); }
+Status run(KernelCall & call) { return causal_conv_with(loops(call.threads->instructions()), call); }
 
 } // namespace
 

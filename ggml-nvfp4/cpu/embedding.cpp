@@ -13,7 +13,7 @@ static Status run(KernelCall & call) {
         for (int64_t t = first; t < last; t++) {
             const int64_t from = ids[t] * width;
             if (table.dtype == DType::bf16)
-                loops().rows.widen_bf16(table.as<const uint16_t>() + from, width, y + t * width);
+                loops(call).rows.widen_bf16(table.as<const uint16_t>() + from, width, y + t * width);
             else
                 memcpy(y + t * width, table.as<const float>() + from, size_t(width) * sizeof(float));
         }

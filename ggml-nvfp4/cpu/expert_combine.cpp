@@ -27,8 +27,8 @@ static Status run(KernelCall & call) {
     const float * const y = call.inputs[1].as<const float>();
     return for_blocks(*call.threads, tokens, width * (most + 1), [&](int64_t first, int64_t last, int) {
         for (int64_t t = first; t < last; t++)
-            loops().rows.combine(sum.exists() ? sum.as<const float>() + t * width : nullptr, y, rows + t * most,
-                                 row_weights + t * most, counts[t], width, call.outputs[0].as<float>() + t * width);
+            loops(call).rows.combine(sum.exists() ? sum.as<const float>() + t * width : nullptr, y, rows + t * most,
+                                     row_weights + t * most, counts[t], width, call.outputs[0].as<float>() + t * width);
     });
 }
 

@@ -89,7 +89,7 @@ void run_rows(const Problem & problem, int64_t first, int64_t rows, int64_t key_
     }
 }
 
-Status run(KernelCall & call) { return gated_delta_net_with(loops(), call); }
+Status run(KernelCall & call) { return gated_delta_net_with(loops(call.threads->instructions()), call); }
 
 } // namespace
 

@@ -251,25 +251,27 @@ uint64_t gemm_scratch_bytes(int64_t largest_k, int threads) {
     return uint64_t(threads) * uint64_t(Buffers::floats(depth_for(largest_k))) * sizeof(float);
 }
 
+static const GemmKernels & kernels_for(InstructionSet set) {
+#ifdef __x86_64__
+    static const GemmKernels * const table[] = {&gemm_portable, &gemm_avx2, &gemm_avx512};
+    return *table[int(set)];
+#else
+    (void)set;
+    return gemm_portable;
+#endif
+}
+
 const std::vector<const GemmKernels *> & gemm_kernels() {
     static const std::vector<const GemmKernels *> list = [] {
         std::vector<const GemmKernels *> found;
-#ifdef __x86_64__
-        __builtin_cpu_init();
-        const bool fused = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        if (fused && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            found.push_back(&gemm_avx512);
-        if (fused) found.push_back(&gemm_avx2);
-#endif
-        found.push_back(&gemm_portable);
+        for (int set = int(best_instruction_set()); set >= 0; set--) found.push_back(&kernels_for(InstructionSet(set)));
         return found;
     }();
     return list;
 }
 
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads) {
-    return gemm_with(*gemm_kernels().front(), problems, count, scratch, threads);
+    return gemm_with(kernels_for(threads.instructions()), problems, count, scratch, threads);
 }
 
 Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,

@@ -7,18 +7,20 @@ extern const Loops loops_avx2, loops_avx512;
 #endif
 extern const Loops loops_portable;
 
+const Loops & loops(InstructionSet set) {
+#ifdef __x86_64__
+    static const Loops * const table[] = {&loops_portable, &loops_avx2, &loops_avx512};
+    return *table[int(set)];
+#else
+    (void)set;
+    return loops_portable;
+#endif
+}
+
 const std::vector<const Loops *> & all_loops() {
     static const std::vector<const Loops *> list = [] {
         std::vector<const Loops *> found;
-#ifdef __x86_64__
-        __builtin_cpu_init();
-        const bool fused = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        if (fused && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            found.push_back(&loops_avx512);
-        if (fused) found.push_back(&loops_avx2);
-#endif
-        found.push_back(&loops_portable);
+        for (int set = int(best_instruction_set()); set >= 0; set--) found.push_back(&loops(InstructionSet(set)));
         return found;
     }();
     return list;

@@ -7,6 +7,7 @@
 // may be used there: C headers only.
 #pragma once
 
+#include "core/instruction_set.h"
 #include "cpu/delta_loops_table.h"
 #include "cpu/logit_loops_table.h"
 #include "cpu/mixer_loops_table.h"
@@ -25,6 +26,6 @@ struct Loops {
 };
 
 const std::vector<const Loops *> & all_loops(); // that run on this processor, fastest first; the last is "portable"
-inline const Loops & loops() { return *all_loops().front(); }
+const Loops & loops(InstructionSet set);        // which this processor must have
 
 } // namespace gnv::cpu

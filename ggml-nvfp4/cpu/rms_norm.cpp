@@ -12,11 +12,11 @@ static Status run(KernelCall & call) {
     const Tensor &x = call.inputs[0], &y = call.outputs[0];
     const int64_t stride = x.shape.last(), width = y.shape.last();
     float * const scale = static_cast<float *>(call.scratch);
-    const float * const w = widened(call.inputs[1], scale);
+    const float * const w = widened(call, call.inputs[1], scale);
     for (int64_t c = 0; c < width; c++) scale[c] = params.weight_offset + w[c];
     return for_blocks(*call.threads, y.shape.rows(), width, [&](int64_t first, int64_t last, int) {
-        loops().rows.rms_norm(x.as<const float>() + first * stride, stride, scale, last - first, width, params.epsilon,
-                              rounds(call), y.as<float>() + first * width);
+        loops(call).rows.rms_norm(x.as<const float>() + first * stride, stride, scale, last - first, width,
+                                  params.epsilon, rounds(call), y.as<float>() + first * width);
     });
 }
 

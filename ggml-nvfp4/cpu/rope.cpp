@@ -31,7 +31,7 @@ uint64_t scratch_bytes(const KernelCall & call) {
     return Scratch(call.as<RopeParams>(), call.threads->size(), nullptr).bytes;
 }
 
-Status run(KernelCall & call) { return rope_with(loops(), call); }
+Status run(KernelCall & call) { return rope_with(loops(call.threads->instructions()), call); }
 
 } // namespace
 

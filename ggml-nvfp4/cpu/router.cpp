@@ -18,8 +18,8 @@ static Status run(KernelCall & call) {
     const auto route = [&](int64_t first, int64_t last, int thread) {
         float * const probabilities = static_cast<float *>(call.scratch) + thread * row_floats(call);
         for (int64_t t = first; t < last; t++)
-            loops().rows.router(logits + t * experts, experts, chosen, rounds(call), probabilities,
-                                weights + t * chosen, indices + t * chosen);
+            loops(call).rows.router(logits + t * experts, experts, chosen, rounds(call), probabilities,
+                                    weights + t * chosen, indices + t * chosen);
     };
     return for_blocks(*call.threads, call.inputs[0].shape.rows(), 8 * experts, route);
 }

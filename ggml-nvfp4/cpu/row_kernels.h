@@ -27,10 +27,12 @@ Status for_blocks(ThreadPool & threads, int64_t count, int64_t cost, const Body 
     });
 }
 
+inline const Loops & loops(const KernelCall & call) { return loops(call.threads->instructions()); }
+
 // A BF16 or F32 tensor as F32: its own memory, or its values in `buffer`.
-inline const float * widened(const Tensor & tensor, float * buffer) {
+inline const float * widened(const KernelCall & call, const Tensor & tensor, float * buffer) {
     if (tensor.dtype == DType::f32) return tensor.as<const float>();
-    loops().rows.widen_bf16(tensor.as<const uint16_t>(), tensor.shape.elements(), buffer);
+    loops(call).rows.widen_bf16(tensor.as<const uint16_t>(), tensor.shape.elements(), buffer);
     return buffer;
 }
 

@@ -12,9 +12,9 @@ static Status run(KernelCall & call) {
         for (int64_t r = first; r < last; r++) {
             const float * const gate = gates + r * stride + column;
             if (one_for_all)
-                loops().rows.sigmoid_scale(x + r * width, *gate, width, rounds(call), y + r * width);
+                loops(call).rows.sigmoid_scale(x + r * width, *gate, width, rounds(call), y + r * width);
             else
-                loops().rows.sigmoid_gate(x + r * width, gate, width, rounds(call), y + r * width);
+                loops(call).rows.sigmoid_gate(x + r * width, gate, width, rounds(call), y + r * width);
         }
     });
 }

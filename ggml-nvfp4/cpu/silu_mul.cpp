@@ -9,7 +9,7 @@ static Status run(KernelCall & call) {
     const auto * const up = call.inputs[in_up].as<const float>();
     float * const y = call.outputs[0].as<float>();
     const auto make = [&](int64_t first, int64_t last) { // elements
-        loops().rows.silu_mul(gate + first, up + first, last - first, rounds(call), y + first);
+        loops(call).rows.silu_mul(gate + first, up + first, last - first, rounds(call), y + first);
     };
     const int64_t groups = call.as<SiluMulParams>().groups, count = call.outputs[0].shape.elements();
     int64_t observed = 0; // elements that are made as they are looked at

@@ -6,6 +6,7 @@
 #include "model/weight_source.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace gnv::evaluate {
 
@@ -61,6 +62,11 @@ class Run {
   public:
     Run(const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options)
         : data_(data), threads_(threads), options_(options) {}
+    ~Run() { // what is not finished goes
+        if (writer_) (void)guard_exceptions([&] { return remove_file(options_.save_logits); }).ok();
+    }
+    Run(const Run &) = delete;
+    Run & operator=(const Run &) = delete;
     Result<Evaluation> run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
 
   private:
@@ -70,6 +76,7 @@ class Run {
     Status open_device();
     Status create_pass();
     Status open_logits();
+    Status open_baseline();
     Status compare(int64_t first, const std::vector<Tensor> & logits);
     Status after_group(const PassGroup & group);
     Status report();
@@ -93,6 +100,7 @@ class Run {
     std::unique_ptr<LayerComparer> layers_; // when the source runs
     std::unique_ptr<LogitsReader> reader_;
     std::unique_ptr<LogitsWriter> writer_;
+    std::optional<Baseline> baseline_;
     std::vector<uint16_t> source_rows_; // that the reader gave
     Evaluation out_;
 };
@@ -214,6 +222,14 @@ Status Run::open_logits() {
     return {};
 }
 
+// Of the line that gates will look at.
+Status Run::open_baseline() {
+    const std::string & path = options_.gates.baseline;
+    if (path.empty()) return {};
+    GNV_ASSIGN(baseline_, read_baseline(path, *std::min_element(lines_.begin(), lines_.end())));
+    return check_baseline(path, *baseline_, data_.sha256, options_.precision, out_.source_fingerprint);
+}
+
 Status Run::compare(int64_t first, const std::vector<Tensor> & logits) {
     std::vector<const float *> lines;
     for (size_t v = first_line(); v < logits.size(); v++) lines.push_back(logits[v].as<const float>());
@@ -264,14 +280,13 @@ Status Run::report() {
         out_.predictions = line.all.predictions;
         out_.lines.push_back(std::move(line));
     }
-    return judge(options_.gates, out_);
+    return judge(options_.gates, baseline_ ? &*baseline_ : nullptr, out_);
 }
 
 Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
     if (!source && !reads_logits())
         return Status(Code::invalid_argument, "a comparison needs the source, or a file of its logits");
-    if (reads_logits() && !options_.save_logits.empty())
-        return Status(Code::invalid_argument, "the source's logits are either read from a file or saved to one");
+    GNV_TRY(check_named_files(data_, options_));
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
     if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
@@ -280,6 +295,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data are pads alone");
     GNV_TRY(open_logits());
+    GNV_TRY(open_baseline());
     PassHooks hooks;
     hooks.progress = options_.progress;
     hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) {
@@ -294,12 +310,32 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     }
     hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) { return compare(first, logits); };
     GNV_TRY(pass_->run(hooks));
-    if (writer_) GNV_TRY(writer_->finish(source_predictions_.nll, source_predictions_.top));
+    if (writer_) {
+        GNV_TRY(writer_->finish(source_predictions_.nll, source_predictions_.top));
+        writer_.reset();
+    }
     GNV_TRY(report());
     return std::move(out_);
 }
 
 } // namespace
+
+Status check_named_files(const EvaluationData & data, const EvaluateOptions & options) {
+    if (!options.logits.empty() && !options.save_logits.empty())
+        return Status(Code::invalid_argument, "the source's logits are either read from a file or saved to one");
+    if (!options.logits.empty()) {
+        LogitsHeader header;
+        header.positions = list_positions(data.sequences).count();
+        header.precision = precision_name(options.precision);
+        header.data_sha256 = data.sha256;
+        GNV_TRY(LogitsReader::open(options.logits, header).take_status());
+    }
+    if (!options.save_logits.empty()) GNV_TRY(check_new_file(options.save_logits));
+    if (!options.scratch_folder.empty()) GNV_TRY(check_new_file(join_path(options.scratch_folder, ".scratch")));
+    if (options.gates.baseline.empty()) return {};
+    GNV_ASSIGN(const Baseline baseline, read_baseline(options.gates.baseline, {}));
+    return check_baseline(options.gates.baseline, baseline, data.sha256, options.precision, "");
+}
 
 Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,
                             const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options) {

@@ -61,6 +61,10 @@ struct Evaluation {
     uint64_t failed_gates() const;
 };
 
+// Fails where evaluate() would because of a file or folder that the options name: one that cannot be read or made, that is
+// damaged, or that is about other data. Opens no checkpoint, and leaves nothing behind.
+Status check_named_files(const EvaluationData & data, const EvaluateOptions & options);
+
 // `source` may be null when the source's logits come from a file; then there is no line of activations alone, and nothing by
 // layer. The result is the same for any number of threads, any budget of memory and any batch.
 Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,

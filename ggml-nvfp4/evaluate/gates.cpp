@@ -45,16 +45,7 @@ Interval bootstrap(const std::vector<double> & differences, const std::vector<do
     return {means[size_t(draws * 0.025)], means[size_t(draws * 0.975)]};
 }
 
-namespace {
-
-// What of a report of this kind is compared with.
-struct Baseline {
-    std::string data_sha256, precision, source_fingerprint;
-    std::vector<WindowSums> windows; // of the line asked for
-    std::vector<double> added;       // by layer
-};
-
-Result<Baseline> read_baseline(const std::string & path, Line line) {
+Result<Baseline> read_baseline(const std::string & path, std::optional<Line> line) {
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, uint64_t(1) << 30));
     JsonValue root = document.root(), inner;
     if (root.find("output", inner)) root = inner; // a report of verify holds one of these
@@ -73,7 +64,10 @@ Result<Baseline> read_baseline(const std::string & path, Line line) {
     GNV_TRY(text("precision", out.precision));
     GNV_TRY(text("source_fingerprint", out.source_fingerprint));
     GNV_ASSIGN(const JsonValue lines, root.get("lines"));
-    GNV_ASSIGN(const JsonValue found, lines.get(line_key(line)));
+    JsonValue found;
+    for (size_t i = 0; !line && i < size_t(Line::count_); i++)
+        if (lines.find(keys[i], found)) line = Line(i);
+    GNV_ASSIGN(found, lines.get(line_key(line.value_or(Line::w4a4))));
     GNV_ASSIGN(const JsonValue windows, found.get("windows"));
     const Status status = windows.for_each_element([&](size_t, const JsonValue & window) -> Status {
         WindowSums sums;
@@ -106,6 +100,23 @@ Result<Baseline> read_baseline(const std::string & path, Line line) {
     return out;
 }
 
+static Status about_other_data(const std::string & path) {
+    return fail(Code::invalid_argument, path, " is about other data; use the same --data and lengths");
+}
+
+Status check_baseline(const std::string & path, const Baseline & baseline, const std::string & data_sha256,
+                      Precision precision, const std::string & source_fingerprint) {
+    if (baseline.data_sha256 != data_sha256) return about_other_data(path);
+    if (baseline.precision != precision_name(precision))
+        return fail(Code::invalid_argument, path, " was computed in another precision, ", printable(baseline.precision),
+                    "; this run computes in ", precision_name(precision), ": use the same --precision");
+    if (!source_fingerprint.empty() && baseline.source_fingerprint != source_fingerprint)
+        return fail(Code::invalid_argument, path, " compares with another source");
+    return {};
+}
+
+namespace {
+
 std::string rounded(double value, int digits) {
     char text[64];
     snprintf(text, sizeof text, "%.*f", digits, value);
@@ -137,15 +148,9 @@ void add_limit(Evaluation & evaluation, const LineReport & line, const char * ga
     evaluation.gates.push_back(std::move(result));
 }
 
-Status add_baseline(const std::string & path, Evaluation & evaluation, const LineReport & line) {
-    GNV_ASSIGN(const Baseline baseline, read_baseline(path, line.line));
-    if (baseline.data_sha256 != evaluation.data_sha256 || baseline.windows.size() != line.windows.size())
-        return fail(Code::invalid_argument, path, " is about other data; use the same --data and lengths");
-    if (baseline.precision != precision_name(evaluation.precision))
-        return fail(Code::invalid_argument, path, " was computed in another precision, ", printable(baseline.precision),
-                    "; this run computes in ", precision_name(evaluation.precision), ": use the same --precision");
-    if (baseline.source_fingerprint != evaluation.source_fingerprint)
-        return fail(Code::invalid_argument, path, " compares with another source");
+Status add_baseline(const std::string & path, const Baseline & baseline, Evaluation & evaluation,
+                    const LineReport & line) {
+    if (baseline.windows.size() != line.windows.size()) return about_other_data(path);
     std::vector<double> divergence, positions, nll, predictions;
     double total = 0, before = 0, count = 0, log_ratio = 0, predicted = 0;
     for (size_t w = 0; w < line.windows.size(); w++) {
@@ -212,7 +217,7 @@ static void judge_inputs(const Gates & gates, Evaluation & evaluation) {
                                 concat(describe(*worst), ", at most ", *gates.max_room, " are asked for")});
 }
 
-Status judge(const Gates & gates, Evaluation & evaluation) {
+Status judge(const Gates & gates, const Baseline * baseline, Evaluation & evaluation) {
     const LineReport * const line = gated_line(evaluation);
     if (!line) return {};
     judge_inputs(gates, evaluation);
@@ -223,7 +228,7 @@ Status judge(const Gates & gates, Evaluation & evaluation) {
               gates.min_same_top, true);
     add_limit(evaluation, *line, "max-ppl-ratio", "the ratio of perplexities", ratio, gates.max_perplexity_ratio,
               false);
-    if (!gates.baseline.empty()) GNV_TRY(add_baseline(gates.baseline, evaluation, *line));
+    if (baseline) GNV_TRY(add_baseline(gates.baseline, *baseline, evaluation, *line));
     // Quantization takes something away: a checkpoint that predicts this much better was trained on, or is of another model.
     if (ratio < 0.95 && line->all.log_ratio.mean + 2 * line->all.log_ratio.error < 0)
         evaluation.gates.push_back({"plausible", true, true, ratio, 0.95,

@@ -33,13 +33,26 @@ struct GateResult {
     std::string text; // a sentence
 };
 
+// What another report says about one of its lines.
+struct Baseline {
+    std::string data_sha256, precision, source_fingerprint;
+    std::vector<WindowSums> windows;
+    std::vector<double> added; // by layer
+};
+
+// Of the file's report on `line`, or without one on the first line that it has.
+Result<Baseline> read_baseline(const std::string & path, std::optional<Line> line);
+// Is it about the same text in the same arithmetic, and about the same source, where that is known ("": not yet)?
+Status check_baseline(const std::string & path, const Baseline & baseline, const std::string & data_sha256,
+                      Precision precision, const std::string & source_fingerprint);
+
 struct Evaluation;
 struct LineReport;
 
 // The line that gates look at: W4A4, else W4A16, else the first.
 const LineReport * gated_line(const Evaluation & evaluation);
-// Adds to evaluation.gates. Fails when the baseline cannot be read or is about something else.
-Status judge(const Gates & gates, Evaluation & evaluation);
+// Adds to evaluation.gates. `baseline`: what gates.baseline says about the gated line; null: there is none.
+Status judge(const Gates & gates, const Baseline * baseline, Evaluation & evaluation);
 
 // 95 % interval of sum(a - b) / sum(n) over windows, drawn anew 10,000 times with a fixed seed.
 struct Interval {

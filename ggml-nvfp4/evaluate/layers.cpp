@@ -32,7 +32,7 @@ void LayerComparer::keep_choice(size_t variant, int64_t first, const Tensor & in
 
 LayerComparer::Sums LayerComparer::compare_rows(size_t variant, int64_t first, int64_t count, const float * source,
                                                 const float * line) const {
-    const cpu::LogitLoops & loops = cpu::loops().logits;
+    const cpu::LogitLoops & loops = cpu::loops(threads_.instructions()).logits;
     const int64_t chosen = sizes_.experts_per_token;
     Sums sums;
     for (int64_t i = 0; i < count; i++) {

@@ -145,7 +145,7 @@ Result<std::unique_ptr<LogitsReader>> LogitsReader::open(const std::string & pat
         return fail(Code::invalid_argument, path, " holds the predictions of another ", what,
                     "; make it anew with --save-logits");
     };
-    if (found.vocabulary != expected.vocabulary) return differs("model");
+    if (expected.vocabulary > 0 && found.vocabulary != expected.vocabulary) return differs("model");
     if (!expected.source_fingerprint.empty() && found.source_fingerprint != expected.source_fingerprint)
         return differs("source");
     if (found.data_sha256 != expected.data_sha256 || found.positions != expected.positions)

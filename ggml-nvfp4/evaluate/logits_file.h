@@ -29,7 +29,7 @@ namespace gnv::evaluate {
 struct LogitsHeader {
     int64_t vocabulary = 0, positions = 0;
     std::string precision, data_sha256;
-    std::string source_fingerprint; // of a header to compare with: empty when it is not known
+    std::string source_fingerprint; // of a header to compare with: empty when it is not known, as a vocabulary of 0
 };
 
 int64_t logits_frame_positions(int64_t vocabulary);

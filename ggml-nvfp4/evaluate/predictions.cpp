@@ -45,7 +45,7 @@ Comparer::Comparer(const Positions & positions, int64_t vocabulary, ThreadPool &
 Status Comparer::compare(int64_t first, int64_t count, const SourceRows & source,
                          const std::vector<const float *> & lines, Predictions & source_predictions,
                          std::vector<Predictions> & predictions) {
-    const cpu::LogitLoops & loops = cpu::loops().logits;
+    const cpu::LogitLoops & loops = cpu::loops(threads_.instructions()).logits;
     const auto width = size_t(vocabulary_);
     normalizers_.resize(size_t(count));
     return threads_.parallel_for_thread(count, [&](int64_t i, int thread) -> Status {

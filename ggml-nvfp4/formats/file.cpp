@@ -29,9 +29,19 @@ static Status system_failure(const std::string & action, int error_number) {
 
 // --- File ---------------------------------------------------------------------------------------------------------------
 
+// Where a standard stream is closed, a file would get its number, and whatever is printed would go into the file. Gives a
+// number above theirs, or -1 with errno.
+static int above_standard_streams(int fd) {
+    if (fd < 0 || fd > STDERR_FILENO) return fd;
+    const int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), error_number = errno;
+    ::close(fd);
+    errno = error_number;
+    return higher;
+}
+
 static Result<int> open_descriptor(const std::string & path, int flags) {
     for (;;) {
-        const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+        const int fd = above_standard_streams(::open(path.c_str(), flags | O_CLOEXEC, 0666));
         if (fd >= 0) return fd;
         if (errno != EINTR) return system_failure("cannot open " + path, errno);
     }
@@ -66,7 +76,7 @@ Result<File> File::create_unnamed(const std::string & folder) {
         return file;
     }
 #endif
-    file.fd_ = mkostemp(name.data(), O_CLOEXEC); // some file systems need a name for a moment
+    file.fd_ = above_standard_streams(mkostemp(name.data(), O_CLOEXEC)); // some file systems need a name for a moment
     if (file.fd_ < 0) return system_failure("cannot create a scratch file in " + folder, errno);
     if (unlink(name.c_str()) != 0) return system_failure("cannot remove " + name, errno);
     return file;
@@ -189,6 +199,15 @@ Status write_file_synced(const std::string & path, const std::string & content) 
     GNV_TRY(file.write(content.data(), content.size(), 0));
     GNV_TRY(file.sync());
     return file.close();
+}
+
+Status write_new_file(const std::string & path, const std::string & content) {
+    const std::string partial = path + ".partial";
+    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
+    Status status = write_file_synced(partial, content);
+    if (status.ok()) status = rename_path(partial, path);
+    if (!status.ok()) (void)guard_exceptions([&] { return remove_file(partial); }).ok();
+    return status;
 }
 
 Status copy_file_synced(const std::string & from, const std::string & to) {

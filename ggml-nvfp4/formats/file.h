@@ -53,6 +53,8 @@ class File {
 Result<std::string> read_file(const std::string & path, uint64_t limit);
 Status write_file_synced(const std::string & path, const std::string & content); // refuses to replace a file
 Status copy_file_synced(const std::string & from, const std::string & to);       // refuses to replace a file
+// The same under the name PATH.partial until it is complete: nobody takes half a file for a whole one.
+Status write_new_file(const std::string & path, const std::string & content);
 
 struct DirectoryEntry {
     std::string name;

@@ -142,6 +142,9 @@ Result<bool> JsonValue::as_bool() const {
 Result<int64_t> JsonValue::as_int() const {
     int64_t value;
     if (node_->element.get(value) == simdjson::SUCCESS) return value;
+    uint64_t large;
+    if (node_->element.get(large) == simdjson::SUCCESS)
+        return fail(Code::format, where(), ": expected an integer below 2^63, found ", large);
     double real;
     if (node_->element.get(real) == simdjson::SUCCESS && std::abs(real) <= 9007199254740992.0 &&
         real == std::floor(real))

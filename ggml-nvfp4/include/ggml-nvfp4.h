@@ -84,12 +84,21 @@ typedef struct gnv_engine_t gnv_engine_t;
 
 typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
 
+/* Vector instructions of the CPU. Results are the same with each. */
+typedef enum gnv_instructions GNV_INT {
+    GNV_INSTRUCTIONS_BEST = 0, /* of those below, that this processor has */
+    GNV_INSTRUCTIONS_PORTABLE = 1,
+    GNV_INSTRUCTIONS_AVX2 = 2,  /* with FMA */
+    GNV_INSTRUCTIONS_AVX512 = 3 /* F, BW, DQ, VL */
+} gnv_instructions;
+
 typedef struct gnv_engine_options {
     uint64_t struct_size;
     int32_t threads; /* 0: one per processor this process may use */
     /* Receives one line without newline; may be called from a worker thread, never from two at once. NULL: silence. */
     void (*log)(void * user, gnv_log_level level, const char * message);
     void * user;
+    gnv_instructions instructions; /* for tests: GNV_UNSUPPORTED where this processor lacks them */
 } gnv_engine_options;
 
 static inline void gnv_engine_options_init(gnv_engine_options * options) {
@@ -103,7 +112,7 @@ GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
 /* The message of the last call that failed on this engine or on a handle made from it; "" when none did. It names the file,
  * the tensor and the place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
 GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
-/* "avx512" | "avx2" | "portable": the fastest codec that this processor runs. */
+/* "avx512" | "avx2" | "portable": the fastest code that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
 
 /* ---- Devices --------------------------------------------------------------------------------------------------------- */
@@ -383,6 +392,11 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
+
+/* Whether gnv_evaluate would fail because of a file or folder that the options name: one that cannot be read or made, that
+ * is damaged, or that is about other data. Opens no checkpoint and leaves nothing behind: for what to know before hours of
+ * work. */
+GNV_API gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options * options);
 
 typedef struct gnv_evaluation_info {
     uint64_t struct_size;

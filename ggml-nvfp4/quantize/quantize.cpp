@@ -70,15 +70,9 @@ static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, c
                 ": measure this one (--calib)");
 }
 
-// Under another name until it is complete: nobody takes half a file for statistics.
 static Status save_statistics(const std::string & path, const Statistics & statistics) {
-    const std::string partial = path + ".partial";
-    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
     GNV_ASSIGN(const std::string text, statistics_json(statistics));
-    Status status = write_file_synced(partial, text);
-    if (status.ok()) status = rename_path(partial, path);
-    if (!status.ok()) (void)remove_file(partial).ok();
-    return status;
+    return write_new_file(path, text);
 }
 
 namespace {
@@ -180,7 +174,8 @@ Result<QuantizeReport> Quantization::run() {
     const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
                                                    plan_.source_fingerprint};
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
-    QuantizeRun run(plan_, options_, shards_, *writer, &trace_);
+    QuantizeRun run(plan_, options_, shards_, *writer, threads_.instructions(), &trace_);
+    report_.codec = instruction_set_name(threads_.instructions());
     report_.prepare_wall = seconds_since(start);
     if (calibration_) GNV_TRY(calibrate(run));
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));

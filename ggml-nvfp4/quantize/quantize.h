@@ -68,6 +68,7 @@ struct QuantizeReport {
     uint64_t planned_device_bytes = 0; // the same on a device with memory of its own
     uint64_t device_bytes_in_use = 0;  // of such a device, by all processes, at the end of the forward pass
     std::string device;                // that ran the forward pass
+    std::string codec;                 // the instruction set that packed on the CPU
     DeviceLimits limits;
     std::vector<Phase> phases;
     uint64_t substituted_scales = 0; // input scales that stand in for experts without usable inputs

@@ -348,6 +348,8 @@ Status TextPass::run(const PassHooks & hooks) {
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
     state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
     GNV_TRY(state.advance(0, hooks)); // what there is to do is known before the first batch is done
+    // A batch can take long: a request to stop counts inside it, too.
+    const ThreadPool::Watch watch(*state.threads, [&] { return !hooks.progress || hooks.progress(state.progress); });
     return state.is_remote() ? state.run_remote(hooks) : state.run_on_host(hooks);
 }
 

@@ -41,6 +41,28 @@ TEST_CASE("device 0 is the CPU, others are CUDA devices, and beyond them is none
     gnv_engine_destroy(engine);
 }
 
+TEST_CASE("an engine takes the instruction sets that the processor has") {
+    const char * const names[] = {"", "portable", "avx2", "avx512"};
+    int best = 0;
+    for (int set = 1; set <= 3; set++)
+        if (std::string(names[set]) == gnv_cpu_kernels()) best = set;
+    REQUIRE(best > 0);
+    for (int set = -1; set <= 4; set++) {
+        gnv_engine_options options;
+        gnv_engine_options_init(&options);
+        options.instructions = gnv_instructions(set);
+        gnv_engine_t * engine = nullptr;
+        const gnv_status status = gnv_engine_create(&options, &engine);
+        CHECK(status == (set < 0 || set > 3 ? GNV_INVALID_ARGUMENT : set > best ? GNV_UNSUPPORTED : GNV_OK));
+        if (status != GNV_OK) continue;
+        gnv_device_info info = {};
+        info.struct_size = sizeof info;
+        REQUIRE(gnv_device_get_info(engine, 0, &info) == GNV_OK);
+        CHECK(std::string(info.name) == std::string("CPU (") + names[set == 0 ? best : set] + ")");
+        gnv_engine_destroy(engine);
+    }
+}
+
 TEST_CASE("a device that is not there is refused by every call that takes one") {
     const auto engine = make_engine();
     int32_t count = 0;

@@ -50,7 +50,7 @@ void measure_loops() {
     std::vector<float> x = random_floats(rows * width), u = x, y = x, w = random_floats(width);
     std::vector<float> moments(16 * 16);
     int32_t largest = 0;
-    const cpu::Loops & first = cpu::loops();
+    const cpu::Loops & first = *cpu::all_loops().front();
     for (const cpu::Loops * loops : cpu::all_loops()) {
         const cpu::RowLoops & row = loops->rows;
         const char * name = loops->name;

@@ -31,6 +31,10 @@ TEST_CASE("failures name the file and the path") {
             return value.get("k").value().as_int().take_status();
         });
     CHECK(status.message() == "f.json: a.list[1].k: expected an integer, found a string");
+    const JsonDocument large = parse(R"({"n": [9223372036854775808, 18446744073709551615]})").take();
+    const Status too_large = large.root().get("n").value().for_each_element(
+        [](size_t, const JsonValue & value) { return value.as_int().take_status(); });
+    CHECK(too_large.message() == "f.json: n[0]: expected an integer below 2^63, found 9223372036854775808");
     CHECK(document.root().get("b").status().message() == "f.json: the key \"b\" is missing");
     CHECK_FALSE(document.root().as_double().ok());
     CHECK_FALSE(parse(R"({"x": 1.5})").value().root().get("x").value().as_int().ok());

@@ -69,7 +69,7 @@ TEST_CASE("add, silu_mul: doubles, rounding, variants, in place") {
         const std::vector<float> sum = run_rows(cpu::add_entry, AddParams{}, inputs, {count});
         const std::vector<float> product = run_rows(cpu::silu_mul_entry, SiluMulParams{}, inputs, {count});
         std::vector<float> silu(a.size()), rounded_sum(a.size()), rounded_product(a.size());
-        cpu::loops().rows.silu_mul(a.data(), ones.data(), count, false, silu.data());
+        (*cpu::all_loops().front()).rows.silu_mul(a.data(), ones.data(), count, false, silu.data());
         int wrong = 0;
         for (size_t i = 0; i < a.size(); i++) {
             wrong += sum[i] != float(double(a[i]) + double(b[i]));
@@ -120,7 +120,7 @@ TEST_CASE("sigmoid_gate: a gate for each column, one for all, rounding") {
             for (int64_t i = 0; i < rows * width; i++) {
                 const float gate = g[size_t(i / width * stride + column + (single ? 0 : i % width))], one = 1;
                 float sigmoid;
-                cpu::loops().rows.sigmoid_gate(&one, &gate, 1, false, &sigmoid);
+                (*cpu::all_loops().front()).rows.sigmoid_gate(&one, &gate, 1, false, &sigmoid);
                 wrong += !near(y[size_t(i)], double(x[size_t(i)]) * double_sigmoid(gate), 5e-7);
                 rounded[size_t(i)] = nearest_bf16(x[size_t(i)] * nearest_bf16(sigmoid));
             }

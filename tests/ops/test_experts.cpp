@@ -314,7 +314,8 @@ TEST_CASE("expert_combine: in the order of experts, each step fused; ranges, thr
         const std::vector<float> rows = normal_floats(9 * width, 6), factors = normal_floats(3, 7);
         const std::vector<int32_t> list = {1, 4, 8};
         std::vector<float> first(sum.begin(), sum.begin() + width);
-        cpu::loops().rows.combine(first.data(), rows.data(), list.data(), factors.data(), 3, width, first.data());
+        (*cpu::all_loops().front())
+            .rows.combine(first.data(), rows.data(), list.data(), factors.data(), 3, width, first.data());
         for (const cpu::Loops * loops : cpu::all_loops()) {
             std::vector<float> other(first.size());
             loops->rows.combine(sum.data(), rows.data(), list.data(), factors.data(), 3, width, other.data());

@@ -143,9 +143,11 @@ TEST_CASE("gated_rms_norm: doubles, rounding, threads, variants") {
             const std::vector<float> normed = run_rms_norm(x, width, ones, {1e-6f, 0});
             std::vector<float> act(x.size()), expected(x.size());
             if (sigmoid)
-                cpu::loops().rows.sigmoid_gate(all_ones.data(), z.data(), int64_t(x.size()), false, act.data());
+                (*cpu::all_loops().front())
+                    .rows.sigmoid_gate(all_ones.data(), z.data(), int64_t(x.size()), false, act.data());
             else
-                cpu::loops().rows.silu_mul(z.data(), all_ones.data(), int64_t(x.size()), false, act.data());
+                (*cpu::all_loops().front())
+                    .rows.silu_mul(z.data(), all_ones.data(), int64_t(x.size()), false, act.data());
             for (size_t i = 0; i < x.size(); i++)
                 expected[i] = nearest_bf16(nearest_bf16(nearest_bf16(normed[i]) * w[i % size_t(width)]) * act[i]);
             CHECK(same_bits(run_gated(x, w, z, params, Precision::bf16), expected));

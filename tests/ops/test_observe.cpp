@@ -232,7 +232,7 @@ TEST_CASE("observe: the largest floats are no failure, and no rows change nothin
 TEST_CASE("observe: the same bits in every variant") {
     const int64_t columns = 117, rows = 37;
     const std::vector<float> x = normal_floats(rows * columns, 9);
-    const cpu::RowLoops & first = cpu::loops().rows;
+    const cpu::RowLoops & first = cpu::all_loops().front()->rows;
     std::vector<float> products(16 * 20, 0.125f);
     first.add_products(x.data() + 3, x.data() + 60, columns, rows, products.data(), 20);
     for (const cpu::Loops * loops : cpu::all_loops()) {
