@@ -21,7 +21,7 @@ sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE
 all: configure ## build library, programs and tests
 	$(build)
 
-deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
+deps: ## install what the build needs and this machine lacks (Debian, Ubuntu); asks first, but for root and CI=true
 	@./scripts/install_deps.sh
 
 configure: deps

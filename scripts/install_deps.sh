@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what cmake/dependencies.txt names and this machine lacks, with apt-get; says nothing when nothing is missing.
-# Elsewhere it prints what is missing and fails.
+# Installs what cmake/dependencies.txt names and this machine lacks, with apt-get; says nothing when nothing is missing. As root,
+# and where CI=true, it says what it installs and does; others are asked first, and without a terminal it prints the command
+# and fails. Where there is no apt-get it prints what is missing and fails.
 # usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
@@ -45,18 +46,27 @@ if ! command -v apt-get >/dev/null; then
     exit 1
 fi
 run=
-if [ "$(id -u)" -ne 0 ]; then
-    run=sudo
+[ "$(id -u)" -eq 0 ] || run=sudo
+command="${run:+$run }apt-get update && ${run:+$run }apt-get install --no-install-recommends$packages"
+fail() {
+    echo "$1:$libraries" >&2
+    echo "To install them:  $command" >&2
+    exit 1
+}
+if [ -n "$run" ]; then
     if ! command -v sudo >/dev/null; then
-        echo "These are missing:$libraries" >&2
-        echo "As root:  apt-get update && apt-get install$packages" >&2
-        exit 1
+        command="(as root)  apt-get update && apt-get install --no-install-recommends$packages"
+        fail "These are missing"
+    fi
+    if [ "${CI:-}" != true ]; then
+        [ -t 0 ] || fail "These are missing, and there is no terminal to ask on (CI=true installs without asking)"
+        printf 'These are missing:%s\nInstall them with  %s  ? [y/N] ' "$libraries" "$command" >&2
+        read -r answer || answer=
+        case $answer in [yY] | [yY][eE][sS]) ;; *) fail "Not installed" ;; esac
     fi
 fi
-echo "Installing:$packages"
+echo "Installing with apt-get:$packages"
 export DEBIAN_FRONTEND=noninteractive
 if ! { $run apt-get update -qq && $run apt-get install -qq -y --no-install-recommends $packages >/dev/null; }; then
-    echo "apt-get failed. Missing:$libraries" >&2
-    echo "As root:  apt-get update && apt-get install$packages" >&2
-    exit 1
+    fail "apt-get failed. Missing"
 fi

@@ -1,71 +1,150 @@
-// What all programs share: option parsing, exit codes, progress, texts and the engine's lifetime. Programs use the public
-// header and this file only.
+// What all programs share: option parsing, the engine's lifetime, devices and calibration data. Programs use the public header
+// and the headers of this folder only.
 #pragma once
 
+#include "numbers.h"
+#include "outputs.h"
+#include "process.h"
+#include "progress.h"
+
 #include <CLI/CLI.hpp>
-#include <csignal>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ggml-nvfp4.h>
+#include <initializer_list>
+#include <iostream>
 #include <map>
 #include <memory>
-#include <new>
+#include <optional>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 namespace tools {
 
-enum ExitCode { exit_ok = 0, exit_findings = 1, exit_failure = 2 }; // failure: usage, input, output
-
 // --- Options ------------------------------------------------------------------------------------------------------------
 
-// Adds --version and the footer; parse with TOOLS_PARSE.
+// Adds --version and the footer.
 inline void set_up(CLI::App & app) {
     app.set_version_flag("--version", std::string(app.get_name()) + " (ggml-nvfp4) " + gnv_version() + ", codec " +
                                           gnv_cpu_kernels());
-    app.footer("Exit code: 0 success, 1 findings, 2 usage, input or output error.");
+    app.footer(
+        "Exit code: 0 success, 1 findings, 2 usage, input or output error, 128 + N ended by signal N (Ctrl-C: 130).");
     app.get_formatter()->column_width(34);
 }
 
-// CLI11 has exit codes of its own; ours are 0 and 2.
-inline int usage_exit(const CLI::App & app, const CLI::ParseError & error) {
-    return app.exit(error) == 0 ? exit_ok : exit_failure;
+// An option that may be given several times, with one value each.
+template <class T>
+CLI::Option * add_list(CLI::App & app, const std::string & name, std::vector<T> & values, const std::string & help) {
+    return app.add_option(name, values, help)
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
-#define TOOLS_PARSE(app, argc, argv)                                                                                   \
-    try {                                                                                                              \
-        (app).parse((argc), (argv));                                                                                   \
-    } catch (const CLI::ParseError & error) {                                                                          \
-        return tools::usage_exit((app), error);                                                                        \
-    }
 
-// "5GB", "256MiB", "1000000": an option that takes a number of bytes.
-inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
-    const auto refuse_negative = [](const std::string & text) {
-        return text.rfind('-', 0) == 0 ? text + " is below 0" : std::string();
+// The option "-o" or "--output"; null: there is none. (CLI11 has the like, which cannot fail where memory is short, and ends
+// the program.)
+inline const CLI::Option * find_option(const CLI::App & app, const std::string & name) {
+    const bool is_short = name.size() == 2;
+    const std::string bare = name.substr(is_short ? 1 : 2);
+    for (const CLI::Option * option : app.get_options()) {
+        const std::vector<std::string> & names = is_short ? option->get_snames() : option->get_lnames();
+        if (std::find(names.begin(), names.end(), bare) != names.end()) return option;
+    }
+    return nullptr;
+}
+
+inline bool is_given(const CLI::App & app, const std::string & name) {
+    const CLI::Option * const option = find_option(app, name);
+    return option && option->count() > 0;
+}
+
+// Words as they were typed, with the positional arguments last, so that no option takes one of them. After a value of a list
+// come more of its values ("--calib A B"), but for the last such word where nothing else is the positional argument
+// ("--calib A SRC"). `alone`: an option beside which no positional argument is expected; may be null.
+inline std::vector<std::string> arrange(const CLI::App & app, int argc, char ** argv, const char * alone) {
+    struct Word {
+        std::string text;
+        const CLI::Option * list = nullptr; // a loose word that may be a value of it
+        bool is_loose = false;
     };
-    return app.add_option(name, bytes, help)
-        ->transform(CLI::AsSizeValue(true).description(""))
-        ->transform(CLI::Validator(refuse_negative, "")) // comes before the other, which takes it for a huge number
-        ->type_name("BYTES");
+    std::vector<Word> words;
+    size_t missing = 0; // positional arguments
+    for (const CLI::Option * option : app.get_options()) missing += option->get_positional() ? 1 : 0;
+    const CLI::Option * list = nullptr;
+    int room = 0; // values that it still takes
+    for (int i = 1; i < argc; i++) {
+        const std::string text = argv[i];
+        if (text == "--") {
+            while (++i < argc) words.push_back({argv[i], nullptr, true});
+            break;
+        }
+        if (text.size() < 2 || text[0] != '-') {
+            words.push_back({text, room > 0 ? list : nullptr, true});
+            if (room > 0) room--;
+            continue;
+        }
+        const bool is_short = text[1] != '-', joined = is_short ? text.size() > 2 : text.find('=') != std::string::npos;
+        list = find_option(app, is_short ? text.substr(0, 2) : text.substr(0, text.find('=')));
+        words.push_back({text, nullptr, false});
+        if (alone && text == alone) missing = 0;
+        room = 0;
+        if (!list) continue;
+        const bool repeats = list->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+        int needed = joined ? 0 : list->get_items_expected_min();
+        for (; needed > 0 && i + 1 < argc; needed--) words.push_back({argv[++i], nullptr, false});
+        const int optional = joined ? 0 : list->get_items_expected_max() - list->get_items_expected_min();
+        room = repeats ? argc : optional;
+    }
+    for (const Word & word : words) missing -= word.is_loose && !word.list && missing > 0 ? 1 : 0;
+    for (size_t i = words.size(); i-- > 0 && missing > 0;) {
+        if (!words[i].list) continue;
+        words[i].list = nullptr;
+        missing--;
+    }
+    std::vector<std::string> options, positional;
+    for (const Word & word : words) {
+        if (word.list && word.list->get_items_expected_min() == 0) {
+            options.back() += "=" + word.text;
+        } else if (word.list) {
+            options.push_back(word.list->get_name() + "=" + word.text);
+        } else {
+            (word.is_loose ? positional : options).push_back(word.text);
+        }
+    }
+    if (!positional.empty()) options.push_back("--");
+    options.insert(options.end(), positional.begin(), positional.end());
+    return options;
+}
+
+// Parses; an exit code where that ends the program. CLI11 has codes of its own; ours are 0 and 2.
+inline std::optional<int> parse(CLI::App & app, int argc, char ** argv, const char * alone = nullptr) {
+    std::vector<std::string> words = arrange(app, argc, argv, alone);
+    std::reverse(words.begin(), words.end()); // as CLI11 wants them
+    try {
+        app.parse(std::move(words));
+    } catch (const CLI::ParseError & error) {
+        const bool failed = app.exit(error) != 0, printed = fflush(stdout) == 0 && !ferror(stdout) && std::cout;
+        if (!printed) say_cannot_write("-");
+        return failed || !printed ? exit_failure : exit_ok;
+    }
+    return std::nullopt;
+}
+
+// False after naming the first of `names` that was given: "--markdown needs --data FILE".
+inline bool refuse(const CLI::App & app, std::initializer_list<const char *> names, const char * why) {
+    for (const char * name : names) {
+        if (!is_given(app, name)) continue;
+        fprintf(stderr, "error: %s %s\n", name, why);
+        return false;
+    }
+    return true;
 }
 
 inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {
     std::vector<const char *> out;
     for (const std::string & text : texts) out.push_back(text.c_str());
     return out;
-}
-
-// Runs a program's body; what its option parser or containers throw ends it with a message, too.
-inline int guarded(int (*body)(int argc, char ** argv), int argc, char ** argv) {
-    try {
-        return body(argc, argv);
-    } catch (const std::bad_alloc &) {
-        fputs("error: out of memory\n", stderr);
-    } catch (const std::exception & error) {
-        fprintf(stderr, "error: %s\n", error.what());
-    }
-    return exit_failure;
 }
 
 // --- Handles ------------------------------------------------------------------------------------------------------------
@@ -81,38 +160,54 @@ using Engine = Handle<gnv_engine_t, gnv_engine_destroy>;
 using Text = Handle<gnv_text_t, gnv_text_destroy>;
 
 inline void print_log(void *, gnv_log_level level, const char * message) {
+    end_progress_line();
     fprintf(stderr, "%s%s\n", level == GNV_LOG_WARNING ? "warning: " : "", message);
 }
 
+struct EngineArgs {
+    int threads = 0;
+    gnv_instructions instructions = GNV_INSTRUCTIONS_BEST;
+};
+
+// For tests, and not in the help: code for fewer instructions than the processor has.
+inline void add_instructions(CLI::App & app, EngineArgs & args) {
+    const std::map<std::string, gnv_instructions> sets = {{"best", GNV_INSTRUCTIONS_BEST},
+                                                          {"portable", GNV_INSTRUCTIONS_PORTABLE},
+                                                          {"avx2", GNV_INSTRUCTIONS_AVX2},
+                                                          {"avx512", GNV_INSTRUCTIONS_AVX512}};
+    app.add_option("--instructions", args.instructions)->transform(CLI::CheckedTransformer(sets))->group("");
+}
+
+inline void add_threads(CLI::App & app, EngineArgs & args) {
+    add_count(app, "--threads", args.threads, 0, most_threads, "worker threads (default, 0: one per processor)");
+    add_instructions(app, args);
+}
+
 // Null after saying why.
-inline Engine make_engine(int threads) {
+inline Engine make_engine(const EngineArgs & args) {
     gnv_engine_options options;
     gnv_engine_options_init(&options);
-    options.threads = threads;
+    options.threads = args.threads;
+    options.instructions = args.instructions;
     options.log = print_log;
     gnv_engine_t * engine = nullptr;
     const gnv_status status = gnv_engine_create(&options, &engine);
-    if (status != GNV_OK) fprintf(stderr, "error: cannot start %d threads: %s\n", threads, gnv_status_string(status));
+    if (status == GNV_UNSUPPORTED) {
+        fputs("error: --instructions: this processor lacks them\n", stderr);
+    } else if (status != GNV_OK && args.threads == 0) {
+        fprintf(stderr, "error: cannot start a thread for each processor: %s; give --threads N\n",
+                gnv_status_string(status));
+    } else if (status != GNV_OK) {
+        fprintf(stderr, "error: cannot start %d threads: %s; give fewer\n", args.threads, gnv_status_string(status));
+    }
     return Engine(engine);
 }
 
 // Prints the failure and gives the exit code for it.
 inline int report(const gnv_engine_t * engine) {
+    end_progress_line();
     fprintf(stderr, "error: %s\n", gnv_last_error(engine));
     return exit_failure;
-}
-
-inline bool write_text(FILE * file, const gnv_text_t * text) {
-    return fwrite(gnv_text_data(text), 1, gnv_text_size(text), file) == gnv_text_size(text) && fflush(file) == 0;
-}
-
-// To a file, or to standard output for "-". False after saying why.
-inline bool save_text(const std::string & path, const gnv_text_t * text) {
-    FILE * file = path == "-" ? stdout : fopen(path.c_str(), "we");
-    bool good = file && write_text(file, text);
-    if (file && file != stdout) good = fclose(file) == 0 && good;
-    if (!good) perror(("error: cannot write " + path).c_str());
-    return good;
 }
 
 // --- Devices ------------------------------------------------------------------------------------------------------------
@@ -188,6 +283,11 @@ inline bool find_device(gnv_engine_t * engine, const std::string & name, int32_t
     return true;
 }
 
+// False after saying that the budget of a device is for none.
+inline bool check_vram(const CLI::App & app, const DeviceArgs & args) {
+    return args.device != "cpu" || refuse(app, {"--vram"}, "is for CUDA: leave it out beside --device cpu");
+}
+
 // And the arithmetic there. Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then
 // says why not. False after saying why.
 inline bool choose_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision & precision) {
@@ -218,10 +318,9 @@ struct DataArgs {
 };
 
 inline void add_data_options(CLI::App & app, DataArgs & args) {
-    app.add_option(
-           "--calib", args.sources,
-           "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
-           ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
+    add_list(app, "--calib", args.sources,
+             "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
+             ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
         ->type_name("PATH");
     app.add_option("--tokens", args.tokens,
                    "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
@@ -229,14 +328,22 @@ inline void add_data_options(CLI::App & app, DataArgs & args) {
     app.add_option("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields")
         ->check(CLI::IsMember({"alpaca", "chatml", "none"}))
         ->type_name("NAME");
-    app.add_option("--samples", args.options.samples, "sequences")->capture_default_str()->type_name("N");
-    app.add_option("--seq-len", args.options.sequence_length, "tokens of a sequence, at most")
-        ->capture_default_str()
-        ->type_name("N");
-    app.add_option("--seed", args.options.seed, "decides which rows are chosen")->capture_default_str()->type_name("N");
+    add_count_with_default(app, "--samples", args.options.samples, 0, most_positions, "sequences; 0: every row");
+    add_count_with_default(app, "--seq-len", args.options.sequence_length, 1, most_positions,
+                           "tokens of a sequence, at most");
+    add_count_with_default(app, "--seed", args.options.seed, 0, any_count, "decides which rows are chosen");
     app.add_flag("--no-shuffle", args.no_shuffle, "take the first rows in file order");
     app.add_flag("--pad", args.pad, "pad every sequence to the full length, as llm-compressor does");
     app.add_flag("--pack", args.pack, "fill every sequence with several documents");
+}
+
+// False after saying which option of the data says nothing beside the others.
+inline bool check_data_options(const CLI::App & app, const DataArgs & args) {
+    const auto of_rows = {"--template", "--samples", "--seq-len", "--seed", "--no-shuffle", "--pad", "--pack"};
+    if (!args.tokens.empty() && args.sources.empty())
+        return refuse(app, of_rows, "goes with --calib: --tokens gives exact sequences");
+    if (args.sources.empty()) return refuse(app, of_rows, "needs --calib PATH");
+    return !args.no_shuffle || refuse(app, {"--seed"}, "chooses nothing: --no-shuffle takes the first rows");
 }
 
 // Loads the tokenizer of `model` and the data that `args` describe; false with the message in the engine.
@@ -259,89 +366,5 @@ inline bool open_data(gnv_engine_t * engine, const std::string & model, const Da
     dataset.reset(dataset_handle);
     return true;
 }
-
-// --- Progress and interruption ------------------------------------------------------------------------------------------
-
-inline volatile std::sig_atomic_t interrupted = 0;
-
-// The first Ctrl-C asks the library to stop in good order, the second ends the program.
-inline void catch_interrupts() {
-    struct sigaction action = {};
-    action.sa_handler = [](int) { interrupted = 1; };
-    action.sa_flags = int(SA_RESETHAND);
-    sigaction(SIGINT, &action, nullptr);
-    sigaction(SIGTERM, &action, nullptr);
-}
-
-inline std::string duration_text(double seconds) {
-    char text[32];
-    if (seconds < 60) {
-        snprintf(text, sizeof text, "%.0f s", seconds);
-    } else {
-        snprintf(text, sizeof text, "%d:%02d min", int(seconds) / 60, int(seconds) % 60);
-    }
-    return text;
-}
-
-// One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
-class ProgressLine {
-  public:
-    explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
-
-    static int callback(void * user, const gnv_progress * progress) {
-        static_cast<ProgressLine *>(user)->show(*progress);
-        return interrupted;
-    }
-
-  private:
-    void show_passes(const gnv_progress & now) { // nothing but forward passes
-        const bool complete = now.positions == now.positions_total;
-        if (quiet_ || (!terminal_ && !complete && now.seconds < next_)) return;
-        next_ = now.seconds + 10;
-        char left[64] = "";
-        const double share = double(now.positions) / double(now.positions_total);
-        if (complete) {
-            snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && share > 0) {
-            snprintf(left, sizeof left, ", %s left", duration_text(now.seconds * (1 / share - 1)).c_str());
-        }
-        fprintf(stderr, terminal_ ? "\r\033[Kforward passes %.0f %%%s%s" : "forward passes %.0f %%%s%s", 100 * share,
-                left, !terminal_ || complete ? "\n" : "");
-        fflush(stderr);
-    }
-
-    void show(const gnv_progress & now) {
-        if (now.bytes_total == 0 && now.positions_total > 0) return show_passes(now);
-        const bool complete = now.tensors == now.tensors_total;
-        if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
-        complete_ = complete;
-        next_ = now.seconds + 10;
-        const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
-        char line[160], speed[64] = "";
-        const int length = snprintf(
-            line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB", static_cast<unsigned long long>(now.tensors),
-            static_cast<unsigned long long>(now.tensors_total), double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
-        const bool calibrating = now.positions < now.positions_total;
-        if (calibrating && length > 0)
-            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%",
-                     100 * double(now.positions) / double(now.positions_total));
-        if (calibrating && now.seconds > 1 && now.positions > 0) {
-            const double left = now.seconds * (double(now.positions_total) / double(now.positions) - 1);
-            snprintf(speed, sizeof speed, ", %s left", duration_text(left).c_str());
-        } else if (calibrating) {
-            speed[0] = 0;
-        } else if (complete) {
-            snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && rate > 0) { // before that a rate says nothing
-            const double left = double(now.bytes_total - now.bytes) / rate;
-            snprintf(speed, sizeof speed, ", %.2f GB/s, %s left", rate / 1e9, duration_text(left).c_str());
-        }
-        fprintf(stderr, terminal_ ? "\r\033[K%s%s%s" : "%s%s%s", line, speed, !terminal_ || complete ? "\n" : "");
-        fflush(stderr);
-    }
-
-    bool quiet_, terminal_, complete_ = false;
-    double next_ = 10; // seconds
-};
 
 } // namespace tools

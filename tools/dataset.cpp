@@ -9,7 +9,7 @@ struct Args {
     std::string model, tokens_out;
     tools::DataArgs data;
     uint64_t show = 0;
-    int threads = 0;
+    tools::EngineArgs engine;
     bool json = false;
 };
 
@@ -18,9 +18,9 @@ void declare(CLI::App & app, Args & args) {
     tools::add_data_options(app, args.data);
     app.add_option("--tokens-out", args.tokens_out, "write ids, masks and chosen rows to a new file")
         ->type_name("FILE");
-    app.add_option("--show", args.show, "print the first N sequences as text")->type_name("N");
+    tools::add_count(app, "--show", args.show, 0, tools::any_count, "print the first N sequences as text");
     app.add_flag("--json", args.json, "print the summary as JSON");
-    app.add_option("--threads", args.threads, "0: one per processor")->type_name("N");
+    tools::add_threads(app, args.engine);
 }
 
 // One sequence as text, its documents apart. False after a failure.
@@ -39,7 +39,7 @@ bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_
         printf("--- sequence %llu, source %u, row %llu, %llu tokens\n", static_cast<unsigned long long>(index),
                document.source, static_cast<unsigned long long>(document.row),
                static_cast<unsigned long long>(end - document.begin));
-        tools::write_text(stdout, text);
+        (void)tools::write_text(stdout, text); // the caller looks at the stream
         printf("\n");
     }
     if (pads > 0) printf("--- %llu pads\n", static_cast<unsigned long long>(pads));
@@ -53,20 +53,25 @@ static int run_program(int argc, char ** argv) {
     CLI::App app("What calibration would see: tokens, truncation, padding, lengths, duplicates.", "dataset");
     tools::set_up(app);
     declare(app, args);
-    TOOLS_PARSE(app, argc, argv);
-    const tools::Engine engine = tools::make_engine(args.threads);
+    if (const auto code = tools::parse(app, argc, argv)) return *code;
+    if (!tools::check_data_options(app, args.data) || !tools::check_new_file(args.tokens_out))
+        return tools::exit_failure;
+    const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     tools::Tokenizer tokenizer;
     tools::Dataset dataset;
     if (!tools::open_data(engine.get(), args.model, args.data, tokenizer, dataset)) return tools::report(engine.get());
-    if (!args.tokens_out.empty() && gnv_dataset_save_tokens(dataset.get(), args.tokens_out.c_str()) != GNV_OK)
-        return tools::report(engine.get());
+    if (!args.tokens_out.empty()) {
+        const tools::UnfinishedFile partial(args.tokens_out + ".partial");
+        if (gnv_dataset_save_tokens(dataset.get(), args.tokens_out.c_str()) != GNV_OK)
+            return tools::report(engine.get());
+    }
     gnv_text_t * text = nullptr;
     if (gnv_dataset_text(dataset.get(), args.json ? GNV_TEXT_JSON : GNV_TEXT_PLAIN, &text) != GNV_OK)
         return tools::report(engine.get());
     const tools::Text summary(text);
-    if (!tools::save_text("-", text)) return tools::exit_failure;
-    for (uint64_t i = 0; i < std::min(args.show, gnv_dataset_size(dataset.get())); i++)
+    if (!tools::print_text(text)) return tools::exit_failure;
+    for (uint64_t i = 0; i < std::min(args.show, gnv_dataset_size(dataset.get())) && !ferror(stdout); i++)
         if (!show_sequence(tokenizer.get(), dataset.get(), i)) return tools::report(engine.get());
     return tools::exit_ok;
 }

@@ -12,7 +12,8 @@ using Comparison = tools::Handle<gnv_comparison_t, gnv_comparison_destroy>;
 struct Args {
     std::string folder, filter, tensor, values, other, json;
     bool tensors = false, quiet = false;
-    int threads = 0;
+    tools::EngineArgs engine;
+    tools::TextOutput output; // to `json`
 };
 
 void declare(CLI::App & app, Args & args) {
@@ -34,15 +35,16 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("OTHER")
         ->excludes(tensor);
     app.add_option("--json", args.json, "write what is found to FILE instead; - is standard output")->type_name("FILE");
-    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    tools::add_threads(app, args.engine);
     app.add_flag("--quiet", args.quiet, "no progress");
 }
 
 gnv_text_format format_of(const Args & args) { return args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON; }
 
-int print_text(const Args & args, gnv_text_t * text) {
+int print_text(Args & args, gnv_text_t * text) {
     const tools::Text owner(text);
-    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+    const bool good = args.output.is_wanted() ? args.output.write(text) : tools::print_text(text);
+    return good ? tools::exit_ok : tools::exit_failure;
 }
 
 Checkpoint open(gnv_engine_t * engine, const std::string & folder) {
@@ -53,7 +55,7 @@ Checkpoint open(gnv_engine_t * engine, const std::string & folder) {
 
 // --- List -------------------------------------------------------------------------------------------------------------
 
-int list(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
+int list(Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
     gnv_contents_options options;
     gnv_contents_options_init(&options);
     options.filter = args.filter.empty() ? nullptr : args.filter.c_str();
@@ -83,19 +85,14 @@ std::vector<uint64_t> shape_of(gnv_checkpoint_t * checkpoint, const std::string 
 
 // "16": the first values; "2:5": rows 2, 3 and 4. False when `text` is neither.
 bool parse_range(const std::string & text, uint64_t row, uint64_t all, uint64_t & first, uint64_t & count) {
-    char * end = nullptr;
-    const auto number = [&end](const char * from, uint64_t & out) {
-        if (*from < '0' || *from > '9') return false;
-        out = strtoull(from, &end, 10);
-        return true;
-    };
+    const size_t colon = text.find(':');
     uint64_t begin = 0, stop = 0;
-    if (!number(text.c_str(), begin)) return false;
-    if (*end == '\0') {
+    if (!tools::parse_count(text.substr(0, colon), begin)) return false;
+    if (colon == std::string::npos) {
         first = 0, count = std::min(begin, all);
         return true;
     }
-    if (*end != ':' || !number(end + 1, stop) || *end != '\0' || stop < begin) return false;
+    if (!tools::parse_count(text.substr(colon + 1), stop) || stop < begin) return false;
     const uint64_t rows = row ? all / row : 0;
     first = std::min(begin, rows) * row, count = std::min(stop, rows) * row - first;
     return true;
@@ -124,12 +121,15 @@ int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_
                 printf("%s[%" PRIu64 ", %" PRIu64 "]", at > first ? "\n" : "", at / row, column);
             printf(" %.9g", values[i]);
         }
+        if (ferror(stdout)) break;
     }
     printf("\n");
-    return fflush(stdout) == 0 ? tools::exit_ok : tools::exit_failure;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return tools::exit_ok;
+    tools::say_cannot_write("-");
+    return tools::exit_failure;
 }
 
-int measure(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
+int measure(Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
     gnv_text_t * text = nullptr;
     if (gnv_checkpoint_measure(checkpoint, args.tensor.c_str(), nullptr, format_of(args), &text) != GNV_OK)
         return tools::report(engine);
@@ -139,7 +139,7 @@ int measure(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * c
 
 // --- Two checkpoints --------------------------------------------------------------------------------------------------
 
-int compare(const Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
+int compare(Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
     const Checkpoint there = open(engine, args.other);
     if (!there) return tools::exit_failure;
     tools::ProgressLine progress(args.quiet || isatty(STDERR_FILENO) == 0);
@@ -149,7 +149,10 @@ int compare(const Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
     gnv_comparison_t * comparison = nullptr;
-    if (gnv_checkpoint_compare(here, there.get(), &options, &comparison) != GNV_OK) return tools::report(engine);
+    {
+        const tools::StoppableCall stoppable;
+        if (gnv_checkpoint_compare(here, there.get(), &options, &comparison) != GNV_OK) return tools::report(engine);
+    }
     const Comparison owner(comparison);
     gnv_comparison_info info = {};
     info.struct_size = sizeof info;
@@ -169,13 +172,17 @@ static int run_program(int argc, char ** argv) {
     CLI::App app("Shows what a checkpoint holds: tensors, roles, quantization, statistics, differences.", "inspect");
     tools::set_up(app);
     declare(app, args);
-    TOOLS_PARSE(app, argc, argv);
+    if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!args.values.empty() && args.json == "-") {
         fprintf(stderr, "error: --values and --json - both write to standard output\n");
         return tools::exit_failure;
     }
-    tools::catch_interrupts();
-    const tools::Engine engine = tools::make_engine(args.threads);
+    if (!args.tensor.empty() && !tools::refuse(app, {"--tensors", "--filter"}, "has no part in --tensor: leave it out"))
+        return tools::exit_failure;
+    if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no part in --compare: leave it out"))
+        return tools::exit_failure;
+    if (!args.output.prepare(args.json)) return tools::exit_failure;
+    const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     const Checkpoint checkpoint = open(engine.get(), args.folder);
     if (!checkpoint) return tools::exit_failure;

@@ -15,10 +15,13 @@ struct Args {
     gnv_preset preset = GNV_PRESET_RECIPE;
     std::vector<std::string> ignore, include, keep;
     uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
-    int threads = 0;
+    tools::EngineArgs engine;
+    tools::TextOutput report; // to `json`
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
 
     bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
+    // To --json FILE, or else printed.
+    bool give(const gnv_text_t * text) { return report.is_wanted() ? report.write(text) : tools::print_text(text); }
 };
 
 void declare(CLI::App & app, Args & args) {
@@ -34,10 +37,7 @@ void declare(CLI::App & app, Args & args) {
         ->transform(CLI::CheckedTransformer(presets, CLI::ignore_case).description(""))
         ->type_name("NAME");
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
-        app.add_option(name, patterns, help)
-            ->type_name("REGEX")
-            ->expected(1)
-            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        tools::add_list(app, name, patterns, help)->type_name("REGEX");
     };
     add_patterns("--ignore", args.ignore, "modules to leave as they are, besides the default list (repeatable)");
     add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
@@ -45,7 +45,7 @@ void declare(CLI::App & app, Args & args) {
     tools::add_bytes(app, "--shard-size", args.shard_bytes, "tensor data per output file (default 5GB)");
     tools::add_bytes(app, "--ram", args.ram_bytes,
                      "memory budget (default: 256MiB of buffers; to calibrate, most of what is free)");
-    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    tools::add_threads(app, args.engine);
     app.add_flag("--dry-run", args.dry_run,
                  "print the plan and stop, with calibration data that of the forward pass, too; reads no weights");
     app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
@@ -71,8 +71,8 @@ void declare_calibration(CLI::App & app, Args & args) {
     app.add_flag("--measure-limits", args.measure_limits,
                  "run the experts' products alone for 10 seconds first, to compare their rate with (CUDA)");
     app.add_option("--save-stats", args.save_statistics, "write what calibration measured to FILE")->type_name("FILE");
-    app.add_option("--stats", args.statistics,
-                   "use what was measured before instead of data; several files are merged (repeatable)")
+    tools::add_list(app, "--stats", args.statistics,
+                    "use what was measured before instead of data; several files are merged (repeatable)")
         ->type_name("FILE");
     app.add_flag("--show-stats", args.show_statistics, "print the statistics of --stats and stop");
 }
@@ -87,13 +87,13 @@ Calibration load_statistics(gnv_engine_t * engine, const Args & args) {
     return Calibration(calibration);
 }
 
-int show_statistics(const Args & args, gnv_engine_t * engine) {
+int show_statistics(Args & args, gnv_engine_t * engine) {
     const Calibration calibration = load_statistics(engine, args);
     gnv_text_t * text = nullptr;
     const gnv_text_format format = args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON;
     if (!calibration || gnv_calibration_text(calibration.get(), format, &text) != GNV_OK) return tools::report(engine);
     const tools::Text owner(text);
-    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+    return args.give(text) ? tools::exit_ok : tools::exit_failure;
 }
 
 // The folder that DST is made in.
@@ -135,7 +135,7 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     return true;
 }
 
-int dry_run(const Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
+int dry_run(Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     Inputs inputs;
     gnv_quantize_options options;
     if (!make_options(args, engine, inputs, options)) return tools::exit_failure;
@@ -144,10 +144,10 @@ int dry_run(const Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
         return tools::report(engine);
     const tools::Text owner(text);
-    return tools::save_text(args.json.empty() ? "-" : args.json, text) ? tools::exit_ok : tools::exit_failure;
+    return args.give(text) ? tools::exit_ok : tools::exit_failure;
 }
 
-int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
+int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     gnv_plan_info info = {};
     info.struct_size = sizeof info;
     if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
@@ -168,11 +168,47 @@ int run(const Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.measure_limits = args.measure_limits;
     gnv_text_t *report = nullptr, *phases = nullptr;
     if (!args.quiet) options.phases = &phases;
-    if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
+    {
+        const tools::StoppableCall stoppable;
+        if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
+    }
     const tools::Text owner(report), phases_owner(phases);
-    if (!args.json.empty() && !tools::save_text(args.json, report)) return tools::exit_failure;
+    if (args.report.is_wanted() && !args.report.write(report)) return tools::exit_failure;
     if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), args.destination.c_str());
     return tools::exit_ok;
+}
+
+// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+bool check_usage(const CLI::App & app, Args & args) {
+    const auto say = [](const char * problem) {
+        fprintf(stderr, "error: %s\n", problem);
+        return false;
+    };
+    if (args.show_statistics) {
+        if (args.statistics.empty()) return say("--show-stats needs --stats FILE");
+        for (const CLI::Option * option : app.get_options())
+            if (option->count() > 0 &&
+                std::string("--show-stats --stats --json --threads --instructions --quiet").find(option->get_name()) ==
+                    std::string::npos)
+                return tools::refuse(app, {option->get_name().c_str()}, "has no part in --show-stats: leave it out");
+        return args.report.prepare(args.json);
+    }
+    if (args.source.empty()) return say("SRC is needed");
+    if (args.destination.empty() && !args.dry_run) return say("-o DST is needed (or --dry-run)");
+    if (!tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device) ||
+        !tools::check_data_options(app, args.data))
+        return false;
+    if (!args.has_data()) {
+        const auto of_passes = {"--experts", "--precision", "--vram", "--scratch", "--measure-limits", "--save-stats"};
+        const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
+        if (!tools::refuse(app, of_passes, "needs calibration data: --calib PATH or --tokens FILE") ||
+            (names_cuda && !tools::refuse(app, {"--device"}, "is for calibration: give --calib PATH or --tokens FILE")))
+            return false;
+    }
+    return tools::check_distinct(
+               {{"--json", args.json}, {"--trace", args.trace}, {"--save-stats", args.save_statistics}}) &&
+           args.report.prepare(args.json) && tools::check_new_file(args.trace) &&
+           tools::check_new_file(args.save_statistics) && tools::check_scratch_folder(args.scratch);
 }
 
 } // namespace
@@ -183,18 +219,9 @@ static int run_program(int argc, char ** argv) {
     tools::set_up(app);
     declare(app, args);
     declare_calibration(app, args);
-    TOOLS_PARSE(app, argc, argv);
-    if (args.source.empty() && !args.show_statistics) {
-        fprintf(stderr, "error: SRC is needed\n");
-        return tools::exit_failure;
-    }
-    if (args.destination.empty() && !args.dry_run && !args.show_statistics) {
-        fprintf(stderr, "error: -o DST is needed (or --dry-run)\n");
-        return tools::exit_failure;
-    }
-    if (!tools::check_device_name(args.device.device)) return tools::exit_failure;
-    tools::catch_interrupts();
-    const tools::Engine engine = tools::make_engine(args.threads);
+    if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
+    if (!check_usage(app, args)) return tools::exit_failure;
+    const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     if (args.show_statistics) return show_statistics(args, engine.get());
 

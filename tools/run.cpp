@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -26,7 +27,7 @@ struct Args {
     std::optional<float> temperature, top_p;
     std::optional<int32_t> top_k;
     uint64_t seed = 42, ram_bytes = 0;
-    int threads = 0;
+    tools::EngineArgs engine;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false;
     bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
 };
@@ -37,22 +38,21 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--tokens", args.tokens, "ids to go on with: {\"input_ids\": [[..], ..]}")
         ->type_name("FILE")
         ->excludes(prompt);
-    app.add_option("--n-predict", args.predict, "tokens to write, at most (default 128; with --dump 0)")
-        ->type_name("N");
-    app.add_option("--temp", args.temperature, "temperature; 0 takes the likeliest token (default: the model's own)")
-        ->type_name("X");
-    app.add_option("--top-k", args.top_k, "draw among the K likeliest; 0: all (default: the model's own)")
-        ->check(CLI::NonNegativeNumber.description(""))
+    tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
+                     "tokens to write, at most (default 128; with --dump 0)");
+    tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, std::numeric_limits<float>::max(),
+                    "temperature; 0 takes the likeliest token (default: the model's own)");
+    tools::add_count(app, "--top-k", args.top_k, 0, INT32_MAX,
+                     "draw among the K likeliest; 0: all (default: the model's own)")
         ->type_name("K");
-    app.add_option("--top-p", args.top_p, "and among those that reach this probability (default: the model's own)")
+    tools::add_real(app, "--top-p", args.top_p, 0, tools::Least::excluded, 1,
+                    "and among those that reach this probability (default: the model's own)")
         ->type_name("P");
-    app.add_option("--seed", args.seed, "decides what is drawn")->capture_default_str()->type_name("N");
+    tools::add_count_with_default(app, "--seed", args.seed, 0, tools::any_count, "decides what is drawn");
     app.add_flag("--greedy", args.greedy, "always the likeliest token");
     app.add_option("--dump", args.dump, "write logits and the output of every block to a safetensors file")
         ->type_name("FILE");
-    app.add_option("--tap", args.taps, "write this module's output, too: layer.3.self_attn.q_norm (repeatable)")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+    tools::add_list(app, "--tap", args.taps, "write this module's output, too: layer.3.self_attn.q_norm (repeatable)")
         ->type_name("NAME");
     tools::add_device(app, args.device, "that computes");
     tools::add_vram(app, args.device);
@@ -60,23 +60,33 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--weights-only", args.weights_only, "W4A16, also where the checkpoint has input scales");
     tools::add_bytes(app, "--ram", args.ram_bytes,
                      "budget for weights and caches, on CUDA for weights on their way (default: most of what is free)");
-    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    tools::add_threads(app, args.engine);
     app.add_flag("--json", args.json, "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence");
     app.add_flag("--quiet", args.quiet, "nothing on standard error but warnings and errors");
 }
 
-// False after saying what does not go together.
-bool check_usage(const Args & args) {
+// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+bool check_usage(const CLI::App & app, const Args & args) {
     const char * problem = nullptr;
     if (!args.has_prompt && args.tokens.empty()) problem = "--prompt TEXT or --tokens FILE is needed";
     if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
     if (args.greedy && (args.temperature || args.top_k || args.top_p))
         problem = "--greedy draws nothing: leave out --temp, --top-k and --top-p";
-    if (args.temperature && !(*args.temperature >= 0)) problem = "--temp must not be below 0";
-    if (args.top_p && !(*args.top_p > 0 && *args.top_p <= 1)) problem = "--top-p must be above 0 and at most 1";
     if (problem) fprintf(stderr, "error: %s\n", problem);
-    return !problem;
+    if (problem || !tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device)) return false;
+    if (args.greedy || (args.temperature && *args.temperature == 0)) {
+        const char * const why = "decides nothing: the likeliest token is taken; leave it out";
+        if (!tools::refuse(app, {"--seed", "--top-k", "--top-p"}, why)) return false;
+    }
+    const auto of_texts = {"--temp", "--top-k", "--top-p", "--seed", "--greedy", "--json"};
+    if (!args.generates() && !tools::refuse(app, of_texts, "is for texts that are written on: give --n-predict N"))
+        return false;
+    if (access((args.dump + ".partial").c_str(), F_OK) == 0 && !args.dump.empty()) {
+        fprintf(stderr, "error: %s.partial is left from a run that did not finish; remove it\n", args.dump.c_str());
+        return false;
+    }
+    return tools::check_new_file(args.dump);
 }
 
 // --- Sequences ----------------------------------------------------------------------------------------------------------
@@ -231,6 +241,7 @@ class DumpWriter {
         if (gnv_dump_create(engine_, args.dump.c_str(), tensors.data(), tensors.size(), &handle) != GNV_OK)
             return false;
         dump_.reset(handle);
+        unfinished_ = std::make_unique<tools::UnfinishedFile>(args.dump + ".partial");
         return true;
     }
 
@@ -261,14 +272,16 @@ class DumpWriter {
             if (!quiet)
                 fprintf(stderr, "sequence %zu of %zu: %zu positions\n", sequence_ + 1, sequences.size(), ids.size());
         }
-        return gnv_dump_finish(dump_.get()) == GNV_OK;
+        const bool finished = gnv_dump_finish(dump_.get()) == GNV_OK;
+        unfinished_.reset();
+        return finished;
     }
     bool said() const { return said_; } // the failure is printed already
 
   private:
     static int on_tap(void * user, const gnv_activation * activation) {
         auto & self = *static_cast<DumpWriter *>(user);
-        if (tools::interrupted) return 1;
+        if (tools::stop_request()) return 1;
         const auto name = std::find(self.names_.begin(), self.names_.end(), activation->name);
         const size_t tensor = self.sequence_ * self.names_.size() + size_t(name - self.names_.begin());
         if (gnv_dump_append(self.dump_.get(), tensor, activation->data, activation->bytes) == GNV_OK) return 0;
@@ -279,6 +292,7 @@ class DumpWriter {
 
     gnv_engine_t * engine_;
     gnv_model_t * model_;
+    std::unique_ptr<tools::UnfinishedFile> unfinished_; // a signal in a forward pass ends the program at once
     Dump dump_;
     std::vector<std::string> names_; // of one sequence's tensors, in file order
     size_t sequence_ = 0;
@@ -302,7 +316,7 @@ int on_token(void * user, const gnv_token * token) {
         fwrite(token->text, 1, token->text_size, stdout);
         if (fflush(stdout) != 0) return 1;
     }
-    return tools::interrupted;
+    return tools::stop_request();
 }
 
 void print_speed(const gnv_generate_result & result) {
@@ -413,9 +427,9 @@ int run(const Args & args, gnv_engine_t * engine) {
     if (!args.generates()) return tools::exit_ok;
     for (const Ids & ids : sequences) {
         if (!generate(args, model.get(), tokenizer.get(), ids)) return tools::report(engine);
-        if (tools::interrupted) return tools::exit_failure;
+        if (tools::stop_wanted) return tools::exit_failure;
         if (ferror(stdout)) {
-            perror("error: cannot write to standard output");
+            tools::say_cannot_write("-");
             return tools::exit_failure;
         }
     }
@@ -429,11 +443,10 @@ static int run_program(int argc, char ** argv) {
     CLI::App app("Runs a model's text part: writes texts on, and writes down logits and activations.", "run");
     tools::set_up(app);
     declare(app, args);
-    TOOLS_PARSE(app, argc, argv);
-    args.has_prompt = app.count("--prompt") > 0;
-    if (!check_usage(args)) return tools::exit_failure;
-    tools::catch_interrupts();
-    const tools::Engine engine = tools::make_engine(args.threads);
+    if (const auto code = tools::parse(app, argc, argv)) return *code;
+    args.has_prompt = tools::is_given(app, "--prompt");
+    if (!check_usage(app, args)) return tools::exit_failure;
+    const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     return run(args, engine.get());
 }

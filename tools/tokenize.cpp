@@ -13,6 +13,7 @@ using tools::Tokenizer;
 struct Args {
     std::string model, jsonl;
     bool decode = false, no_special = false;
+    tools::EngineArgs engine = {1, GNV_INSTRUCTIONS_BEST};
 };
 
 void declare(CLI::App & app, Args & args) {
@@ -22,6 +23,7 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("FILE");
     app.add_flag("--decode", args.decode, "{\"ids\": [...]} in, {\"text\": ...} out, instead of the other way round");
     app.add_flag("--no-special", args.no_special, "treat control strings such as <|im_end|> as text");
+    tools::add_instructions(app, args.engine);
 }
 
 // Takes the member `key` out of a record while it is parsed: a text, or a list of ids. It makes no tree of values, whose
@@ -150,7 +152,7 @@ std::string decode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, cons
 int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, std::istream & input) {
     const std::string name = args.jsonl == "-" ? "standard input" : args.jsonl;
     std::string line;
-    for (uint64_t number = 1; std::getline(input, line); number++) {
+    for (uint64_t number = 1; std::cout && std::getline(input, line); number++) {
         try {
             std::cout << (args.decode ? decode_line(engine, tokenizer, line)
                                       : encode_line(engine, tokenizer, args, line))
@@ -165,8 +167,8 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
         }
     }
     std::cout.flush();
+    if (!std::cout) tools::say_cannot_write("-");
     if (input.bad()) fprintf(stderr, "error: cannot read %s\n", name.c_str());
-    if (!std::cout) fprintf(stderr, "error: cannot write the records\n");
     return input.bad() || !std::cout ? tools::exit_failure : tools::exit_ok;
 }
 
@@ -177,13 +179,9 @@ static int run_program(int argc, char ** argv) {
     CLI::App app("Texts to token ids and back, with a checkpoint's own tokenizer.", "tokenize");
     tools::set_up(app);
     declare(app, args);
-    TOOLS_PARSE(app, argc, argv);
-    const tools::Engine engine = tools::make_engine(1);
-    if (!engine) return tools::exit_failure;
-    gnv_tokenizer_t * handle = nullptr;
-    if (gnv_tokenizer_load(engine.get(), args.model.c_str(), &handle) != GNV_OK) return tools::report(engine.get());
-    const Tokenizer tokenizer(handle);
-
+    if (const auto code = tools::parse(app, argc, argv)) return *code;
+    if (args.decode && !tools::refuse(app, {"--no-special"}, "has no part in --decode: leave it out"))
+        return tools::exit_failure;
     std::ios::sync_with_stdio(false);
     std::ifstream file;
     if (args.jsonl != "-") file.open(args.jsonl, std::ios::binary);
@@ -191,6 +189,11 @@ static int run_program(int argc, char ** argv) {
         perror(("error: cannot read " + args.jsonl).c_str());
         return tools::exit_failure;
     }
+    const tools::Engine engine = tools::make_engine(args.engine);
+    if (!engine) return tools::exit_failure;
+    gnv_tokenizer_t * handle = nullptr;
+    if (gnv_tokenizer_load(engine.get(), args.model.c_str(), &handle) != GNV_OK) return tools::report(engine.get());
+    const Tokenizer tokenizer(handle);
     return run(args, engine.get(), tokenizer.get(), args.jsonl == "-" ? std::cin : file);
 }
 

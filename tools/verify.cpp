@@ -1,14 +1,16 @@
 // verify DST [--source SRC [--data FILE]]: would loaders load it, is it its source, quantized, and does it answer like it?
 #include "args.h"
 
+#include <limits>
 #include <map>
 
 namespace {
 
 struct Args {
     std::string checkpoint, source, json, markdown;
+    tools::TextOutput report, table; // to `json` and `markdown`
     tools::DeviceArgs device;
-    int threads = 0;
+    tools::EngineArgs engine;
     bool structure = false, self_test = false, strict = false, quiet = false;
     // The comparison of predictions.
     std::vector<std::string> data;
@@ -31,21 +33,26 @@ void declare_evaluation(CLI::App & app, Args & args) {
     const auto add = [&](const char * name, auto & value, const char * help, const char * type) {
         return app.add_option(name, value, help)->type_name(type)->group(group);
     };
-    add("--data", args.data,
-        "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, "
-        ".csv, .txt, .parquet or a folder",
-        "PATH");
+    tools::add_list(app, "--data", args.data,
+                    "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: "
+                    ".jsonl, .json, .csv, .txt, .parquet or a folder")
+        ->type_name("PATH")
+        ->group(group);
     add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",
         "FILE");
     add("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields", "NAME")
         ->check(CLI::IsMember({"alpaca", "chatml", "none"}));
-    add("--documents", args.documents, "the first N documents (default: all)", "N");
-    add("--tokens-per-document", args.window, "of each, at most", "N")->capture_default_str();
+    tools::add_count(app, "--documents", args.documents, 0, tools::most_positions,
+                     "the first N documents (default, 0: all)")
+        ->group(group);
+    tools::add_count_with_default(app, "--tokens-per-document", args.window, 1, tools::most_positions,
+                                  "of each, at most")
+        ->group(group);
     const std::map<std::string, gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
-    app.add_option("--lines", args.lines,
-                   "what to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs alone); "
-                   "default: all")
+    tools::add_list(app, "--lines", args.lines,
+                    "what to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs alone); "
+                    "default: all")
         ->transform(CLI::CheckedTransformer(lines).description(""))
         ->delimiter(',')
         ->type_name("NAME,...")
@@ -62,16 +69,16 @@ void declare_evaluation(CLI::App & app, Args & args) {
     add("--scratch", args.scratch, "folder for hidden states that do not fit into memory", "FOLDER");
     add("--save-logits", args.save_logits, "keep the source's predictions in a new file", "FILE");
     add("--logits", args.logits, "take them from there instead of running the source", "FILE");
-    add("--max-kl", args.evaluate.max_kl, "fail above this mean KL divergence (nats)", "X")
-        ->check(CLI::NonNegativeNumber);
-    add("--min-top1", args.evaluate.min_top1, "fail below this share of positions with the same top token", "X")
-        ->check(CLI::Range(0.0, 1.0));
-    add("--max-ppl-ratio", args.evaluate.max_perplexity_ratio, "fail above this ratio of perplexities", "X")
-        ->check(CLI::NonNegativeNumber);
-    add("--max-room", args.evaluate.max_room,
-        "fail when an input scale leaves room for more than X times the largest input: it was not measured, or damaged",
-        "X")
-        ->check(CLI::NonNegativeNumber);
+    constexpr double no_limit = std::numeric_limits<double>::infinity();
+    const auto add_limit = [&](const char * name, double & value, double most, const char * help) {
+        tools::add_real(app, name, value, 0, tools::Least::included, most, help)->group(group);
+    };
+    add_limit("--max-kl", args.evaluate.max_kl, no_limit, "fail above this mean KL divergence (nats)");
+    add_limit("--min-top1", args.evaluate.min_top1, 1, "fail below this share of positions with the same top token");
+    add_limit("--max-ppl-ratio", args.evaluate.max_perplexity_ratio, no_limit, "fail above this ratio of perplexities");
+    add_limit("--max-room", args.evaluate.max_room, no_limit,
+              "fail when an input scale leaves room for more than X times the largest input: it was not measured, or "
+              "damaged");
     add("--baseline", args.baseline, "fail when worse than this report (--json) of another checkpoint", "FILE");
     add("--markdown", args.markdown, "write a table for a model card; - is standard output, instead of the table",
         "FILE");
@@ -87,24 +94,24 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
     app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and show which check finds each");
     app.add_flag("--strict", args.strict, "warnings fail, too");
-    app.add_option("--threads", args.threads, "worker threads (default: one per processor)")->type_name("N");
+    tools::add_threads(app, args.engine);
     app.add_option("--json", args.json, "write the whole report to FILE; - is standard output, instead of the table")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress and no table");
 }
 
 // Prints what was asked for and gives the exit code.
-int show(const Args & args, const gnv_engine_t * engine, const gnv_report_t * report) {
+int show(Args & args, const gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
-    if (!args.json.empty()) {
+    if (args.report.is_wanted()) {
         if (gnv_report_text(report, GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
-        if (!tools::save_text(args.json, text)) return tools::exit_failure;
+        if (!args.report.write(text)) return tools::exit_failure;
     }
-    if (!args.quiet && args.json != "-" && args.markdown != "-") {
+    if (!args.quiet && !args.report.is_standard_output() && !args.table.is_standard_output()) {
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
-        if (!tools::save_text("-", text)) return tools::exit_failure;
+        if (!tools::print_text(text)) return tools::exit_failure;
     }
     gnv_report_info info = {};
     info.struct_size = sizeof info;
@@ -113,8 +120,16 @@ int show(const Args & args, const gnv_engine_t * engine, const gnv_report_t * re
     return info.errors + info.failed_gates > 0 || (args.strict && doubts > 0) ? tools::exit_findings : tools::exit_ok;
 }
 
-// Compares predictions and adds them to the report. False after saying why.
-bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
+// The data, and what gnv_evaluate is asked. They live as long as the call.
+struct Comparison {
+    tools::Tokenizer tokenizer;
+    tools::Dataset dataset;
+    tools::ProgressLine progress;
+    gnv_evaluate_options options;
+};
+
+// Opens everything that the comparison of predictions will read or write, besides the checkpoints. False after saying why.
+bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) {
     tools::DataArgs data;
     data.sources = args.data;
     data.tokens = args.tokens;
@@ -122,18 +137,17 @@ bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
     data.options.samples = args.documents;
     data.options.sequence_length = args.window;
     data.no_shuffle = true;
-    tools::Tokenizer tokenizer;
-    tools::Dataset dataset;
     const auto failed = [&] {
         tools::report(engine);
         return false;
     };
-    if (!tools::open_data(engine, args.source.empty() ? args.checkpoint : args.source, data, tokenizer, dataset))
-        return failed();
-    tools::ProgressLine progress(args.quiet);
-    gnv_evaluate_options & options = args.evaluate;
+    const std::string & model = args.source.empty() ? args.checkpoint : args.source;
+    if (!tools::open_data(engine, model, data, comparison.tokenizer, comparison.dataset)) return failed();
+    gnv_evaluate_options & options = comparison.options;
+    options = args.evaluate;
+    if (!tools::choose_device(engine, args.device, options.device, options.precision)) return false;
     options.device_bytes = args.device.vram_bytes;
-    options.dataset = dataset.get();
+    options.dataset = comparison.dataset.get();
     if (!args.lines.empty()) options.lines = 0;
     for (const gnv_line line : args.lines) options.lines |= uint32_t(line);
     if (args.noise_floor) options.lines |= GNV_LINE_BF16;
@@ -143,31 +157,92 @@ bool evaluate(Args & args, gnv_engine_t * engine, gnv_report_t * report) {
     options.logits = text(args.logits);
     options.baseline = text(args.baseline);
     options.progress = tools::ProgressLine::callback;
-    options.user = &progress;
+    options.user = &comparison.progress;
+    return gnv_evaluate_check(engine, &options) == GNV_OK || failed();
+}
+
+// Compares predictions and adds them to the report. False after saying why.
+bool evaluate(Args & args, gnv_engine_t * engine, const Comparison & comparison, gnv_report_t * report) {
+    const auto failed = [&] {
+        tools::report(engine);
+        return false;
+    };
+    const char * const source = args.source.empty() ? nullptr : args.source.c_str();
     gnv_evaluation_t * evaluation = nullptr;
-    if (gnv_evaluate(engine, args.checkpoint.c_str(), text(args.source), &options, &evaluation) != GNV_OK)
-        return failed();
+    {
+        const tools::StoppableCall stoppable;
+        if (gnv_evaluate(engine, args.checkpoint.c_str(), source, &comparison.options, &evaluation) != GNV_OK)
+            return failed();
+    }
     const tools::Handle<gnv_evaluation_t, gnv_evaluation_destroy> owner(evaluation);
     gnv_text_t * markdown = nullptr;
-    if (!args.markdown.empty()) {
+    if (args.table.is_wanted()) {
         if (gnv_evaluation_text(evaluation, GNV_TEXT_MARKDOWN, &markdown) != GNV_OK) return failed();
         const tools::Text markdown_owner(markdown);
-        if (!tools::save_text(args.markdown, markdown)) return false;
+        if (!args.table.write(markdown)) return false;
     }
     return gnv_report_add_evaluation(report, evaluation) == GNV_OK || failed();
 }
 
-int self_test(const Args & args, gnv_engine_t * engine, const gnv_verify_options & options) {
+int self_test(Args & args, gnv_engine_t * engine, const gnv_verify_options & options) {
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
     const gnv_text_format format = args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON;
     gnv_text_t * text = nullptr;
     uint64_t escaped = 0;
-    if (gnv_verify_self_test(engine, args.checkpoint.c_str(), source, &options, format, &text, &escaped) != GNV_OK)
-        return tools::report(engine);
+    {
+        const tools::StoppableCall stoppable;
+        if (gnv_verify_self_test(engine, args.checkpoint.c_str(), source, &options, format, &text, &escaped) != GNV_OK)
+            return tools::report(engine);
+    }
     const tools::Text owner(text);
-    const bool shown = !args.json.empty() || !args.quiet;
-    if (shown && !tools::save_text(args.json.empty() ? "-" : args.json, text)) return tools::exit_failure;
+    if (args.report.is_wanted() ? !args.report.write(text) : !args.quiet && !tools::print_text(text))
+        return tools::exit_failure;
     return escaped > 0 ? tools::exit_findings : tools::exit_ok;
+}
+
+// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+bool check_usage(const CLI::App & app, Args & args) {
+    const auto say = [](const char * problem) {
+        fprintf(stderr, "error: %s\n", problem);
+        return false;
+    };
+    if (args.has_data() && args.source.empty() && args.logits.empty())
+        return say("--data needs --source SRC, or --logits FILE");
+    if (args.has_data() && (args.structure || args.self_test))
+        return say("--data does not go with --structure or --self-test");
+    const auto of_predictions = {"--template",
+                                 "--documents",
+                                 "--tokens-per-document",
+                                 "--lines",
+                                 "--noise-floor",
+                                 "--vram",
+                                 "--precision",
+                                 "--shared-expert-scale",
+                                 "--ram",
+                                 "--scratch",
+                                 "--logits",
+                                 "--save-logits",
+                                 "--max-kl",
+                                 "--min-top1",
+                                 "--max-ppl-ratio",
+                                 "--max-room",
+                                 "--baseline",
+                                 "--markdown"};
+    if (!args.has_data() && !tools::refuse(app, of_predictions, "needs --data PATH or --tokens FILE")) return false;
+    if (!args.tokens.empty() && args.data.empty() &&
+        !tools::refuse(app, {"--template", "--documents", "--tokens-per-document"},
+                       "goes with --data: --tokens gives exact sequences"))
+        return false;
+    if (args.self_test && !tools::refuse(app, {"--structure", "--strict"}, "has no part in --self-test: leave it out"))
+        return false;
+    if (!tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device)) return false;
+    const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.has_data();
+    if (!computes && args.device.device.rfind("cuda", 0) == 0)
+        return tools::refuse(app, {"--device"}, "computes nothing here: give --source SRC");
+    return tools::check_distinct(
+               {{"--json", args.json}, {"--markdown", args.markdown}, {"--save-logits", args.save_logits}}) &&
+           args.report.prepare(args.json) && args.table.prepare(args.markdown) &&
+           tools::check_new_file(args.save_logits) && tools::check_scratch_folder(args.scratch);
 }
 
 } // namespace
@@ -181,18 +256,9 @@ static int run_program(int argc, char ** argv) {
     tools::set_up(app);
     declare(app, args);
     declare_evaluation(app, args);
-    TOOLS_PARSE(app, argc, argv);
-    if (args.has_data() && args.source.empty() && args.logits.empty()) {
-        fprintf(stderr, "error: --data needs --source SRC, or --logits FILE\n");
-        return tools::exit_failure;
-    }
-    if (args.has_data() && (args.structure || args.self_test)) {
-        fprintf(stderr, "error: --data does not go with --structure or --self-test\n");
-        return tools::exit_failure;
-    }
-    if (!tools::check_device_name(args.device.device)) return tools::exit_failure;
-    tools::catch_interrupts();
-    const tools::Engine engine = tools::make_engine(args.threads);
+    if (const auto code = tools::parse(app, argc, argv)) return *code;
+    if (!check_usage(app, args)) return tools::exit_failure;
+    const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
 
     tools::ProgressLine progress(args.quiet);
@@ -206,14 +272,16 @@ static int run_program(int argc, char ** argv) {
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
     const bool compares = source && !args.structure;
     if (compares && !tools::find_device(engine.get(), args.device.device, options.device)) return tools::exit_failure;
-    gnv_evaluate_options & predictions = args.evaluate;
-    if (args.has_data() && !tools::choose_device(engine.get(), args.device, predictions.device, predictions.precision))
-        return tools::exit_failure;
+    Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}};
+    if (args.has_data() && !prepare(args, engine.get(), comparison)) return tools::exit_failure;
     gnv_report_t * report = nullptr;
-    if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
-        return tools::report(engine.get());
+    {
+        const tools::StoppableCall stoppable;
+        if (gnv_verify(engine.get(), args.checkpoint.c_str(), source, &options, &report) != GNV_OK)
+            return tools::report(engine.get());
+    }
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
-    if (args.has_data() && !evaluate(args, engine.get(), report)) {
+    if (args.has_data() && !evaluate(args, engine.get(), comparison, report)) {
         show(args, engine.get(), report); // what is wrong with the checkpoint may be why
         return tools::exit_failure;
     }

@@ -38,7 +38,7 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     CHECK(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet).exit_code == 2);
     const ToolRun negative = run_tool("quantize", data + "- --dry-run --ram -5" + quiet);
     CHECK(negative.exit_code == 2);
-    CHECK(negative.out.find("-5 is below 0") != std::string::npos);
+    CHECK(negative.out.find("--ram -5: expected a number of bytes") != std::string::npos);
     // Devices: what is none, also where none is needed; limits of none.
     const ToolRun device = run_tool("quantize", tiny_folder + " --dry-run --device gpu" + quiet);
     CHECK(device.exit_code == 2);

@@ -27,6 +27,7 @@ struct Fault {
     long number = 0;
     int error = 0;
     int repeat = 0;
+    bool hangups_ignored = false; // as under nohup
 };
 
 struct Finished {
@@ -97,6 +98,7 @@ Finished Model::run(const std::vector<std::string> & command, const Fault & faul
         for (const std::string & setting : settings) environment.push_back(const_cast<char *>(setting.c_str()));
         arguments.push_back(nullptr), environment.push_back(nullptr);
         if (dup2(out, 2) < 0 || dup2(in, 0) < 0 || dup2(in, 1) < 0) _exit(99);
+        if (fault.hangups_ignored) signal(SIGHUP, SIG_IGN);
         alarm(longest_run);
         execve(arguments[0], arguments.data(), environment.data());
         _exit(98);
@@ -234,19 +236,19 @@ TEST_CASE("quantize: a call that fails ends the program with code 2 and a messag
 
 TEST_CASE("quantize --tokens: the same") { fail_sampled(calibrated_model()); }
 
-TEST_CASE("quantize: interrupts end it in good order, at the latest before the result gets its name") {
+TEST_CASE("quantize: signals end it in good order, at the latest before the result gets its name") {
     clean();
     const long writes = model().quantize({}).counts.at("write");
     clean();
-    for (const int signal : {SIGINT, SIGTERM}) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
         long stopped = 0;
         for (const long number : sample(writes, 12)) {
             CAPTURE(signal);
             CAPTURE(number);
             const Finished finished = model().quantize({FAULT_WRITE, number, FAULT_SIGNAL - signal});
             CHECK(finished.signal == 0);
-            CHECK((finished.exit_code == 2 || finished.exit_code == 0));
-            if (finished.exit_code == 2) {
+            CHECK((finished.exit_code == 128 + signal || finished.exit_code == 0));
+            if (finished.exit_code != 0) {
                 stopped++;
                 CHECK(finished.errors.find("stopped on request") != std::string::npos);
                 CHECK(finished.errors.find(model().destination + ".partial") != std::string::npos);
@@ -257,6 +259,63 @@ TEST_CASE("quantize: interrupts end it in good order, at the latest before the r
             clean();
         }
         CHECK(stopped >= 6); // runs differ in how often they write the journal, so some of the calls are not made
+    }
+    const Finished finished = model().quantize({FAULT_WRITE, writes / 2, FAULT_SIGNAL - SIGHUP, 0, true});
+    CHECK(finished.fired);
+    CHECK(finished.exit_code == 0); // nohup
+    check_folders(finished);
+    clean();
+}
+
+TEST_CASE("threads that cannot be started: the message says how many were wanted") {
+    for (const std::vector<std::string> & more : {std::vector<std::string>{}, {"--threads", "3"}}) {
+        std::vector<std::string> command = {"inspect", model().good};
+        command.insert(command.end(), more.begin(), more.end());
+        const Finished finished = model().run(command, {FAULT_THREAD, 1, EAGAIN});
+        if (!finished.fired) continue; // one processor, one thread
+        CHECK(finished.exit_code == 2);
+        const std::string wanted =
+            more.empty() ? "cannot start a thread for each processor: " : "cannot start 3 threads: ";
+        CHECK_MESSAGE(finished.errors.find(wanted) != std::string::npos, finished.errors);
+    }
+}
+
+// Where no callback can hear a signal, the program ends at once; with one, the call does.
+TEST_CASE("every program: a signal at any file that it opens or reads ends it with 128 + the signal and a message") {
+    const std::string source = calibrated_model().source, good = calibrated_model().good;
+    const std::string tokens = calibrated_model().scratch / "tokens.json", dump = calibrated_model().destination;
+    const std::vector<std::string> commands[] = {
+        {"quantize", source, "--dry-run", "--tokens", tokens, "--device", "cpu"},
+        {"verify", good, "--source", source, "--tokens", tokens, "--device", "cpu", "--threads", "2"},
+        {"verify", good, "--self-test", "--threads", "2"},
+        {"run", source, "--tokens", tokens, "--dump", dump, "--device", "cpu"},
+        {"run", source, "--prompt", "a", "--n-predict", "3", "--device", "cpu"},
+        {"inspect", good, "--compare", source},
+        {"inspect", good, "--tensor", "lm_head.weight"},
+        {"tokenize", source, "--jsonl", "-"},
+        {"dataset", source, "--tokens", tokens},
+    };
+    for (const std::vector<std::string> & command : commands) {
+        CAPTURE(command[0]);
+        clean(calibrated_model());
+        const Finished counted = calibrated_model().run(command, {});
+        REQUIRE_MESSAGE(counted.exit_code == 0, counted.errors);
+        for (const fault_call call : {FAULT_OPEN, FAULT_READ}) {
+            for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+                for (const long number : sample(counted.counts.at(fault_call_names[call]), 3)) {
+                    CAPTURE(signal);
+                    CAPTURE(number);
+                    clean(calibrated_model());
+                    const Finished finished = calibrated_model().run(command, {call, number, FAULT_SIGNAL - signal});
+                    CAPTURE(finished.errors);
+                    CHECK(finished.signal == 0);
+                    CHECK(finished.exit_code == 128 + signal);
+                    CHECK(finished.errors.find("error: stopped ") != std::string::npos);
+                    CHECK_FALSE(path_exists(dump));
+                    CHECK_FALSE(path_exists(dump + ".partial"));
+                }
+            }
+        }
     }
 }
 
@@ -300,7 +359,7 @@ TEST_CASE("verify: what it cannot read does not pass") {
         }
     }
     const Finished stopped = model().run(command, {FAULT_READ, counted.counts.at("read") / 2, FAULT_SIGNAL - SIGINT});
-    CHECK(stopped.exit_code == 2);
+    CHECK(stopped.exit_code == 128 + SIGINT);
     CHECK(stopped.errors.find("stopped on request") != std::string::npos);
 }
 

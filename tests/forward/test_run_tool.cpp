@@ -185,8 +185,8 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
     refused(tiny_folder + " --prompt a --tokens b", "excludes");
     refused(tiny_folder + " --prompt a --tap norm", "--tap needs --dump");
     refused(tiny_folder + " --prompt a --greedy --temp 1", "--greedy draws nothing");
-    refused(tiny_folder + " --prompt a --top-p 0", "--top-p must be");
-    refused(tiny_folder + " --prompt a --temp=-1", "--temp must not");
+    refused(tiny_folder + " --prompt a --top-p 0", "--top-p 0: expected a number above 0 and at most 1");
+    refused(tiny_folder + " --prompt a --temp=-1", "--temp -1: expected a number not below 0");
     refused(tiny_folder + " --prompt a --precision int8", "--precision");
     refused(tiny_folder + " --prompt a --n-predict 9999999", "positions is wanted, the model has");
     refused(folder / "none" + " --prompt a", "none");

@@ -1,0 +1,130 @@
+// Files that a program writes: they are made, or shown to be possible, before the work that they tell of.
+#pragma once
+
+#include "process.h"
+
+#include <cstdlib>
+#include <ggml-nvfp4.h>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+namespace tools {
+
+// Whether a file can be made at `path`, where nothing may be; nothing stays there. False with errno.
+inline bool can_create(const std::string & path) {
+    struct stat info;
+    if (lstat(path.c_str(), &info) == 0) errno = EEXIST;
+    if (errno != ENOENT) return false;
+#ifdef O_TMPFILE
+    const size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    const int unnamed = open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666); // not all file systems have them
+    if (unnamed >= 0) return close(unnamed) == 0;
+#endif
+    const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    close(fd);
+    return unlink(path.c_str()) == 0;
+}
+
+// For a file that the library makes later, which replaces nothing. "" is none. False after saying why.
+inline bool check_new_file(const std::string & path) {
+    if (path.empty() || can_create(path)) return true;
+    if (errno != EEXIST) {
+        say_cannot_write(path);
+    } else {
+        fprintf(stderr, "error: %s exists; remove it or choose another name\n", path.c_str());
+    }
+    return false;
+}
+
+// False after saying which two outputs would be one file.
+inline bool check_distinct(std::initializer_list<std::pair<const char *, std::string>> outputs) {
+    for (auto a = outputs.begin(); a != outputs.end(); a++)
+        for (auto b = a + 1; b != outputs.end(); b++)
+            if (!a->second.empty() && a->second != "-" && a->second == b->second) {
+                fprintf(stderr, "error: %s and %s name the same file, %s\n", a->first, b->first, a->second.c_str());
+                return false;
+            }
+    return true;
+}
+
+// Whether files can be made in `folder`. "" is none. False after saying why.
+inline bool check_scratch_folder(const std::string & folder) {
+    struct stat info;
+    if (folder.empty()) return true;
+    const bool is_other = stat(folder.c_str(), &info) == 0 && !S_ISDIR(info.st_mode);
+    if (!is_other && access(folder.c_str(), W_OK | X_OK) == 0) return true;
+    if (is_other) errno = ENOTDIR;
+    fprintf(stderr, "error: cannot use the folder %s: %s\n", folder.c_str(), strerror(errno));
+    return false;
+}
+
+inline bool write_text(FILE * file, const gnv_text_t * text) {
+    return fwrite(gnv_text_data(text), 1, gnv_text_size(text), file) == gnv_text_size(text) && fflush(file) == 0;
+}
+
+// To standard output. False after saying why not.
+inline bool print_text(const gnv_text_t * text) {
+    const bool good = write_text(stdout, text);
+    if (!good) say_cannot_write("-");
+    return good;
+}
+
+// A text that a program gives to a file or, for "-", to standard output. An old file keeps its content until then.
+class TextOutput {
+  public:
+    TextOutput() = default;
+    ~TextOutput() {
+        if (held_ >= 0) close(held_);
+    }
+    TextOutput(const TextOutput &) = delete;
+    TextOutput & operator=(const TextOutput &) = delete;
+
+    // Before the work. `path`: "" is none. False after saying why nothing can be written there.
+    bool prepare(const std::string & path) {
+        path_ = path;
+        if (path.empty() || path == "-" || can_create(path)) return true;
+        if (errno == EEXIST) {
+            held_ = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+            struct stat info;
+            if (held_ >= 0 && fstat(held_, &info) == 0) {
+                if (S_ISREG(info.st_mode))
+                    close(std::exchange(held_, -1)); // pipes and devices stay open: who reads waits
+                return true;
+            }
+        }
+        say_cannot_write(path);
+        return false;
+    }
+    // False after saying why not; half a file does not stay.
+    bool write(const gnv_text_t * text) {
+        if (path_ == "-") return print_text(text);
+        FILE * const file = held_ >= 0 ? fdopen(std::exchange(held_, -1), "w") : fopen(path_.c_str(), "we");
+        struct stat info;
+        // To be removed where it is cut off: no pipe, no device, no link to something else.
+        const bool is_file = file && lstat(path_.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+        std::optional<UnfinishedFile> unfinished;
+        if (is_file) unfinished.emplace(path_);
+        bool good = file && write_text(file, text);
+        const int error_number = errno;
+        const bool closed = !file || fclose(file) == 0;
+        if (!good) errno = error_number;
+        good = good && closed;
+        if (!good) say_cannot_write(path_);
+        if (!good && is_file) unlink(path_.c_str());
+        return good;
+    }
+    bool is_wanted() const { return !path_.empty(); }
+    bool is_standard_output() const { return path_ == "-"; }
+
+  private:
+    std::string path_;
+    int held_ = -1;
+};
+
+} // namespace tools

@@ -1,0 +1,94 @@
+// The progress line, and how it hears that a run shall stop.
+#pragma once
+
+#include "process.h"
+
+#include <cstdio>
+#include <ggml-nvfp4.h>
+#include <string>
+#include <unistd.h>
+
+namespace tools {
+
+inline std::string duration_text(double seconds) {
+    char text[32];
+    if (seconds < 60) {
+        snprintf(text, sizeof text, "%.0f s", seconds);
+    } else {
+        snprintf(text, sizeof text, "%d:%02d min", int(seconds) / 60, int(seconds) % 60);
+    }
+    return text;
+}
+
+// One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
+class ProgressLine {
+  public:
+    explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+    ~ProgressLine() { end_progress_line(); }
+
+    static int callback(void * user, const gnv_progress * progress) {
+        static_cast<ProgressLine *>(user)->show(*progress);
+        return stop_request();
+    }
+
+  private:
+    // The library calls from threads of its own, which exceptions must not reach: nothing here allocates.
+    void print(const char * line, const char * more, bool complete) {
+        const bool stays_open = terminal_ && !complete;
+        const int printed =
+            fprintf(stderr, "%s%s%s%s", terminal_ ? "\r\033[K" : "", line, more, stays_open ? "" : "\n");
+        line_is_open = stays_open;
+        if ((printed < 0 || fflush(stderr) != 0) && first_signal) stop_wanted = true; // nobody reads it
+    }
+
+    void show_passes(const gnv_progress & now) { // nothing but forward passes
+        const bool complete = now.positions == now.positions_total;
+        if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
+        complete_ = complete;
+        next_ = now.seconds + 10;
+        const double share = double(now.positions) / double(now.positions_total);
+        char line[64];
+        snprintf(line, sizeof line, "forward passes %.0f %%", 100 * share);
+        char left[64] = "";
+        if (complete) {
+            snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
+        } else if (now.seconds > 1 && share > 0) {
+            snprintf(left, sizeof left, ", %s left", duration_text(now.seconds * (1 / share - 1)).c_str());
+        }
+        print(line, left, complete);
+    }
+
+    void show(const gnv_progress & now) {
+        if (now.bytes_total == 0 && now.positions_total > 0) return show_passes(now);
+        const bool complete = now.tensors == now.tensors_total;
+        if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
+        complete_ = complete;
+        next_ = now.seconds + 10;
+        const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
+        char line[160], speed[64] = "";
+        const int length = snprintf(
+            line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB", static_cast<unsigned long long>(now.tensors),
+            static_cast<unsigned long long>(now.tensors_total), double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
+        const bool calibrating = now.positions < now.positions_total;
+        if (calibrating && length > 0)
+            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%",
+                     100 * double(now.positions) / double(now.positions_total));
+        if (calibrating && now.seconds > 1 && now.positions > 0) {
+            const double left = now.seconds * (double(now.positions_total) / double(now.positions) - 1);
+            snprintf(speed, sizeof speed, ", %s left", duration_text(left).c_str());
+        } else if (calibrating) {
+            speed[0] = 0;
+        } else if (complete) {
+            snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
+        } else if (now.seconds > 1 && rate > 0) { // before that a rate says nothing
+            const double left = double(now.bytes_total - now.bytes) / rate;
+            snprintf(speed, sizeof speed, ", %.2f GB/s, %s left", rate / 1e9, duration_text(left).c_str());
+        }
+        print(line, speed, complete);
+    }
+
+    bool quiet_, terminal_, complete_ = false;
+    double next_ = 10; // seconds
+};
+
+} // namespace tools
