@@ -346,6 +346,9 @@ inline bool check_data_options(const CLI::App & app, const DataArgs & args) {
     return !args.no_shuffle || refuse(app, {"--seed"}, "chooses nothing: --no-shuffle takes the first rows");
 }
 
+// A progress callback for what shows none.
+inline int stop_on_request(void *, const gnv_progress *) { return stop_request(); }
+
 // Loads the tokenizer of `model` and the data that `args` describe; false with the message in the engine.
 inline bool open_data(gnv_engine_t * engine, const std::string & model, const DataArgs & args, Tokenizer & tokenizer,
                       Dataset & dataset) {
@@ -361,6 +364,8 @@ inline bool open_data(gnv_engine_t * engine, const std::string & model, const Da
     options.no_shuffle = args.no_shuffle;
     options.pad = args.pad;
     options.pack = args.pack;
+    options.progress = stop_on_request;
+    const StoppableCall stoppable;
     gnv_dataset_t * dataset_handle = nullptr;
     if (gnv_dataset_open(engine, tokenizer.get(), &options, &dataset_handle) != GNV_OK) return false;
     dataset.reset(dataset_handle);

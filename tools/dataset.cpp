@@ -19,6 +19,8 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--tokens-out", args.tokens_out, "write ids, masks and chosen rows to a new file")
         ->type_name("FILE");
     tools::add_count(app, "--show", args.show, 0, tools::any_count, "print the first N sequences as text");
+    tools::add_bytes(app, "--ram", args.data.options.ram_bytes,
+                     "memory for reading and for the sequences (default: most of what is free)");
     app.add_flag("--json", args.json, "print the summary as JSON");
     tools::add_threads(app, args.engine);
 }

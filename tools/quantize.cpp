@@ -123,7 +123,9 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
         fprintf(stderr, "error: --measure-limits measures a CUDA device, and this run uses none: leave it out\n");
         return false;
     }
-    if (args.has_data() && !tools::open_data(engine, args.source, args.data, inputs.tokenizer, inputs.dataset))
+    tools::DataArgs data = args.data;
+    data.options.ram_bytes = args.ram_bytes;
+    if (args.has_data() && !tools::open_data(engine, args.source, data, inputs.tokenizer, inputs.dataset))
         return failed();
     if (!args.statistics.empty() && !(inputs.calibration = load_statistics(engine, args))) return failed();
     inputs.scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;

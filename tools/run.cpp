@@ -183,7 +183,7 @@ class Progress {
 
     static int callback(void * user, const gnv_progress * now) {
         static_cast<Progress *>(user)->show(*now);
-        return tools::interrupted;
+        return tools::stop_request();
     }
 
   private:

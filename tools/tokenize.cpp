@@ -194,6 +194,8 @@ static int run_program(int argc, char ** argv) {
     gnv_tokenizer_t * handle = nullptr;
     if (gnv_tokenizer_load(engine.get(), args.model.c_str(), &handle) != GNV_OK) return tools::report(engine.get());
     const Tokenizer tokenizer(handle);
+    if (gnv_tokenizer_set_progress(handle, tools::stop_on_request, nullptr) != GNV_OK)
+        return tools::report(engine.get());
     return run(args, engine.get(), tokenizer.get(), args.jsonl == "-" ? std::cin : file);
 }
 

@@ -134,6 +134,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     data.sources = args.data;
     data.tokens = args.tokens;
     data.text_template = args.text_template;
+    data.options.ram_bytes = args.evaluate.ram_bytes;
     data.options.samples = args.documents;
     data.options.sequence_length = args.window;
     data.no_shuffle = true;

@@ -45,6 +45,7 @@ CalibrationData make_calibration_data(const CalibrationSet & set, const Calibrat
     data.sha256 = set.sha256;
     data.positions = set.positions;
     data.tokens = set.tokens;
+    data.reading_bytes = set.reading_bytes;
     data.json = describe_data(set, options);
     return data;
 }

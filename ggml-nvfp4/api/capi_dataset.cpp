@@ -1,5 +1,6 @@
 #include "api/arguments.h"
 #include "api/dataset_handle.h"
+#include "api/stop_poll.h"
 #include "api/tokenizer_handle.h"
 #include "data/tokens_file.h"
 #include "formats/file.h"
@@ -20,6 +21,8 @@ static Result<CalibrationOptions> translate_options(const gnv_dataset_options * 
     out.shuffle = !options.no_shuffle;
     out.pad = options.pad != 0;
     out.pack = options.pack != 0;
+    out.ram_bytes = options.ram_bytes;
+    out.stop = api::make_stop_check(options.progress, options.user);
     return out;
 }
 
@@ -29,10 +32,11 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
     return api::run(engine, [&]() -> Status {
         GNV_TRY(api::check_pointers({tokenizer, out}, "gnv_dataset_open"));
         GNV_TRY(api::check_engine(engine, tokenizer, "gnv_dataset_open: the tokenizer"));
-        GNV_ASSIGN(const CalibrationOptions options, translate_options(given));
+        GNV_ASSIGN(CalibrationOptions options, translate_options(given));
         GNV_ASSIGN(CalibrationSet set, build_calibration_set(options, tokenizer->tokenizer, *engine->threads));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
-        *out = new gnv_dataset_t{{engine}, std::move(set), options, {}};
+        options.stop = nullptr; // the caller's pointers are not kept
+        *out = new gnv_dataset_t{{engine}, std::move(set), std::move(options), {}};
         return {};
     });
 }

@@ -1,4 +1,5 @@
 #include "api/arguments.h"
+#include "api/stop_poll.h"
 #include "api/tokenizer_handle.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@ gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_toke
         GNV_TRY(api::check_pointers({path, out}, "gnv_tokenizer_load"));
         GNV_ASSIGN(Tokenizer tokenizer, Tokenizer::load(path));
         Encoder encoder(tokenizer);
-        *out = new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}};
+        *out = new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}, {}};
         return {};
     });
 }
@@ -30,10 +31,18 @@ gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * handle, const char * text, siz
         GNV_TRY(api::check_flags(flags, GNV_TOKENIZER_NO_SPECIAL, "gnv_tokenizer_encode: flags"));
         EncodeOptions options;
         options.parse_added_tokens = (flags & GNV_TOKENIZER_NO_SPECIAL) == 0;
+        options.stop = handle->stop;
         handle->ids.clear();
         GNV_TRY(handle->encoder.encode({text, size}, handle->ids, options));
         *count = handle->ids.size();
         std::copy_n(handle->ids.begin(), std::min(capacity, *count), ids);
+        return {};
+    });
+}
+
+gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * handle, gnv_progress_callback progress, void * user) {
+    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+        handle->stop = api::make_stop_check(progress, user);
         return {};
     });
 }

@@ -7,5 +7,6 @@
 struct gnv_tokenizer_t : gnv::api::Owned {
     gnv::Tokenizer tokenizer;
     gnv::Encoder encoder;
+    gnv::StopCheck stop;           // of encoding
     std::vector<gnv::TokenId> ids; // of the last encode
 };

@@ -1,40 +1,156 @@
 #include "data/calibration_builder.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace gnv {
 
 // Texts are kept until the sample is settled, since most rows held at some time are displaced by later ones. Above this
 // many bytes those held are encoded, which bounds them.
-static constexpr uint64_t most_text_bytes = 64 << 20;
+static constexpr uint64_t most_text_bytes_in_any_budget = 64 << 20;
+static constexpr uint64_t share_of_texts = 8; // of the budget
 
-Status CalibrationBuilder::encode(SampledRow & row, int thread) {
-    std::unique_ptr<Encoder> & encoder = encoders_[size_t(thread)];
-    if (!encoder) encoder = std::make_unique<Encoder>(tokenizer_);
+// Longer texts are encoded when they are read: only they can hold a piece that is too long, which is a fault of the row, and
+// another row takes its place. (Normalization makes a text three times as long at most.)
+static constexpr uint64_t longest_text_that_waits = longest_piece / 4;
+
+static constexpr uint64_t most_unusable_in_a_row = 5'000'000;
+static constexpr uint64_t rows_between_checks = 1 << 12;
+
+uint64_t CalibrationBuilder::most_text_bytes() const {
+    return std::min(most_text_bytes_in_any_budget, control_.budget() / share_of_texts);
+}
+
+// To encode fewer than these makes no room worth the time.
+uint64_t CalibrationBuilder::fewest_text_bytes() const { return most_text_bytes() / 4; }
+
+// The row while it is held, its sequence, and the copies of both that are made on the way to a forward pass.
+uint64_t CalibrationBuilder::memory_of(const SampledRow & row) const {
+    constexpr uint64_t of_row = 1024, of_position = 16;
+    const uint64_t positions = !row.encoded ? 0 : options_.pad ? options_.sequence_length : row.ids.size();
+    return of_row + 4 * row.where.size() + 2 * row.text.size() + of_position * positions;
+}
+
+// --- Encoding -------------------------------------------------------------------------------------------------------------
+
+Status CalibrationBuilder::encode(SampledRow & row, Encoder & encoder) const {
     // One more than is used shows whether there are more.
-    const EncodeOptions options{.max_ids = size_t(options_.sequence_length) + 1};
-    GNV_TRY(encoder->encode(row.text, row.ids, options).add_context(row.where));
+    const EncodeOptions options{
+        .parse_added_tokens = true, .max_ids = size_t(options_.sequence_length) + 1, .stop = control_.stop()};
+    GNV_TRY(encoder.encode(row.text, row.ids, options).add_context(row.where));
     if (row.ids.empty()) return fail(Code::format, row.where, ": the text has no tokens");
     row.truncated = row.ids.size() > options_.sequence_length;
     if (row.truncated) row.ids.resize(size_t(options_.sequence_length));
     row.ids.shrink_to_fit();
     std::string().swap(row.text); // gives the memory back, as an assignment would not
     row.encoded = true;
+    row.memory = memory_of(row);
     return {};
 }
 
-Status CalibrationBuilder::encode_held(RowSampler & sampler) {
-    std::vector<SampledRow *> rows;
-    sampler.for_each([&](SampledRow & row) {
-        if (!row.encoded) rows.push_back(&row);
+// A text that cannot be encoded is no matter if a later row displaces it. When it is encoded depends on the budget.
+Status CalibrationBuilder::encode_or_remember(SampledRow & row, Encoder & encoder) const {
+    Status status = encode(row, encoder);
+    if (status.ok() || status.code() == Code::cancelled || status.code() == Code::out_of_memory) return status;
+    row.failure = std::move(status);
+    row.encoded = true;
+    return {};
+}
+
+Status CalibrationBuilder::take_encoder() {
+    if (encoder_) return {};
+    constexpr uint64_t bytes = Encoder::working_memory(0);
+    if (!encoder_share_.resize(bytes)) return control_.too_small("an encoder", bytes + record_memory(0));
+    encoder_ = std::make_unique<Encoder>(tokenizer_);
+    return {};
+}
+
+// Each lane has an encoder and takes row after row.
+Status CalibrationBuilder::encode_in_lanes(const std::vector<SampledRow *> & rows, uint64_t lanes) const {
+    std::atomic<size_t> next{0};
+    return threads_.parallel_for(int64_t(lanes), [&](int64_t) -> Status {
+        std::unique_ptr<Encoder> encoder;
+        for (size_t i = next++; i < rows.size(); i = next++) {
+            if (!encoder) encoder = std::make_unique<Encoder>(tokenizer_);
+            GNV_TRY(encode_or_remember(*rows[i], *encoder));
+        }
+        return {};
     });
+}
+
+// Rows that fit into an even share of the memory left run side by side, the others one after another.
+Status CalibrationBuilder::encode_held(RowSampler & sampler) {
+    const auto memory_to_encode = [&](const SampledRow & row) {
+        const uint64_t ids =
+            3 * sizeof(TokenId) * std::min<uint64_t>(options_.sequence_length + 1, 3 * row.text.size());
+        return Encoder::working_memory(row.text.size()) + ids;
+    };
+    const uint64_t left = control_.left();
+    const uint64_t lanes = std::clamp<uint64_t>(left / (2 * Encoder::working_memory(0)), 1, uint64_t(threads_.size()));
+    std::vector<SampledRow *> small, large;
+    uint64_t largest = 0;
+    sampler.for_each([&](SampledRow & row) {
+        if (row.encoded) return;
+        const uint64_t memory = memory_to_encode(row);
+        (memory <= left / lanes ? small : large).push_back(&row);
+        if (memory <= left / lanes) largest = std::max(largest, memory);
+    });
+    (void)control_.fits(largest * std::min<uint64_t>(lanes, small.size()));
+    GNV_TRY(encode_in_lanes(small, std::min<uint64_t>(lanes, small.size())));
+    for (SampledRow * const row : large) {
+        const uint64_t memory = memory_to_encode(*row);
+        if (!control_.fits(memory)) return control_.too_small(row->where, memory);
+        GNV_TRY(encode_in_lanes({row}, 1));
+    }
     text_bytes_ = 0;
-    return threads_.parallel_for_thread(int64_t(rows.size()),
-                                        [&](int64_t i, int thread) { return encode(*rows[size_t(i)], thread); });
+    sampler.recount_memory();
+    return rows_share_.resize(sampler.memory()) ? Status() : too_many_rows(sampler);
+}
+
+// Names enough for all rows that are asked for, as far as it is known how many that are.
+Status CalibrationBuilder::too_many_rows(const RowSampler & sampler) const {
+    const uint64_t of_all = memory_of_all() + record_memory(1 << 20);
+    const uint64_t memory = std::max(sampler.memory(), sequences_share_.bytes() < of_all ? of_all : 0);
+    control_.expect(0);
+    return control_.too_small(concat("the tokens of ", sampler.size(), " rows"), memory - rows_share_.bytes());
+}
+
+// A bound for the rows that are asked for, 0 where that is all of them.
+uint64_t CalibrationBuilder::memory_of_all() const { return options_.samples * (2048 + 16 * options_.sequence_length); }
+
+// So that a refusal names a budget with room for rows, unless they are more than few files have.
+void CalibrationBuilder::expect_rows() const {
+    constexpr uint64_t most = 64 << 20;
+    const uint64_t charged = rows_share_.bytes() + sequences_share_.bytes();
+    control_.expect(std::min(most, memory_of_all() - std::min(memory_of_all(), charged)));
+}
+
+// --- Rows -----------------------------------------------------------------------------------------------------------------
+
+Status CalibrationBuilder::left_out(RowFault fault, const std::string & where) {
+    CalibrationSourceReport & report = set_.sources.back();
+    FaultCount & count = report.faults[size_t(fault)];
+    if (count.rows++ == 0) count.first = where;
+    if (++unusable_in_a_row_ <= most_unusable_in_a_row) return {};
+    return fail(Code::format, where, ": none of ", count_text(most_unusable_in_a_row),
+                " rows in a row can be used, for one because of ", fault_text(fault),
+                ": leave the file out, or name the field that holds the text with PATH:FIELD");
+}
+
+Status CalibrationBuilder::hold(SampledRow row, uint64_t weight, RowSampler & sampler) {
+    text_bytes_ += row.text.size();
+    row.memory = memory_of(row);
+    sampler.add(std::move(row), weight);
+    if (text_bytes_ > most_text_bytes()) return encode_held(sampler);
+    if (rows_share_.resize(sampler.memory())) return {};
+    return text_bytes_ > fewest_text_bytes() ? encode_held(sampler) : too_many_rows(sampler);
 }
 
 Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & reader, uint64_t key,
                                     RowSampler & sampler) {
+    GNV_TRY(control_.check());
+    // Texts that wait make room for the next record.
+    if (text_bytes_ > fewest_text_bytes() && control_.left() < control_.budget() / 2) GNV_TRY(encode_held(sampler));
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_parsed++;
     Record record;
@@ -43,23 +159,28 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
     row.source = uint32_t(set_.sources.size() - 1);
     row.row = report.rows;
     row.where = reader.where();
-    GNV_ASSIGN(RowFault fault, reader.read(record));
+    expect_rows();
+    Result<RowFault> read = reader.read(record);
+    if (read.status().code() == Code::out_of_memory && rows_share_.bytes() > control_.budget() / 2)
+        return too_many_rows(sampler);
+    if (!read.ok()) return read.take_status();
+    RowFault fault = read.value();
     if (fault == RowFault::none) fault = render_record(record, source.rule, row.text);
     if (fault == RowFault::missing_field && sampler.size() == 0)
         return fail(Code::invalid_argument, row.where, ": ", describe_mismatch(record, source.rule));
-    if (fault != RowFault::none) {
-        FaultCount & count = report.faults[size_t(fault)];
-        if (count.rows++ == 0) count.first = row.where;
-        return {};
-    }
+    if (fault != RowFault::none) return left_out(fault, row.where);
+    record = Record();
     uint64_t weight = 1;
-    if (options_.pack) {
-        GNV_TRY(encode(row, 0));
-        weight = row.ids.size();
+    const bool is_long = row.text.size() > longest_text_that_waits;
+    if (options_.pack || is_long || Encoder::working_memory(row.text.size()) > control_.budget() / share_of_texts) {
+        GNV_TRY(take_encoder());
+        Status status = options_.pack || is_long ? encode(row, *encoder_) : encode_or_remember(row, *encoder_);
+        if (status.code() == Code::invalid_argument) return left_out(RowFault::long_piece, row.where);
+        GNV_TRY(std::move(status));
+        if (options_.pack) weight = row.ids.size();
     }
-    text_bytes_ += row.text.size();
-    sampler.add(std::move(row), weight);
-    return text_bytes_ > most_text_bytes ? encode_held(sampler) : Status();
+    unusable_in_a_row_ = 0;
+    return hold(std::move(row), weight, sampler);
 }
 
 Status CalibrationBuilder::sample_file(const CalibSource & source, RecordReader & reader, RowSampler & sampler) {
@@ -69,6 +190,7 @@ Status CalibrationBuilder::sample_file(const CalibSource & source, RecordReader 
         const uint64_t key = options_.shuffle ? row_key(seed, report.rows) : report.rows;
         const bool wanted = sampler.wants(key);
         if (!wanted && !options_.shuffle) return {}; // no later row will be
+        if (report.rows % rows_between_checks == 0) GNV_TRY(control_.check());
         GNV_ASSIGN(const bool found, reader.next());
         if (!found) return {};
         if (wanted) GNV_TRY(take_row(source, reader, key, sampler));
@@ -76,7 +198,7 @@ Status CalibrationBuilder::sample_file(const CalibSource & source, RecordReader 
 }
 
 Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budget) {
-    GNV_ASSIGN(const std::vector<std::string> files, list_data_files(source.path));
+    GNV_ASSIGN(const std::vector<std::string> files, list_data_files(source.path, control_, list_share_));
     const std::vector<std::string> wanted = wanted_fields(source.rule);
     RowSampler sampler(budget);
     set_.sources.emplace_back().path = source.path;
@@ -84,19 +206,28 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
         CalibrationSourceReport & report = set_.sources.back();
         if (!options_.shuffle && !sampler.wants(report.rows)) break;
         report.files.push_back({path, report.rows});
-        GNV_ASSIGN(const std::unique_ptr<RecordReader> reader, open_records(path, wanted));
+        GNV_ASSIGN(const std::unique_ptr<RecordReader> reader, open_records(path, wanted, control_));
         GNV_TRY(sample_file(source, *reader, sampler));
     }
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_chosen = sampler.size();
     const uint64_t weight = sampler.weight();
-    if (weight == 0) return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows);
+    std::string why; // the most frequent reason
+    const auto most = std::max_element(report.faults.begin(), report.faults.end(),
+                                       [](const FaultCount & a, const FaultCount & b) { return a.rows < b.rows; });
+    if (most->rows > 0)
+        why = concat(": ", fault_text(RowFault(most - report.faults.begin())), ", first at ", printable(most->first));
+    if (weight == 0) return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows, why);
     if (weight < budget && options_.samples > 0)
         set_.warnings.push_back(concat(source.path, ": ", weight,
                                        options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
                                        budget, " asked for"));
     GNV_TRY(encode_held(sampler));
+    const uint64_t memory = rows_share_.bytes();
+    (void)rows_share_.resize(0);
+    (void)sequences_share_.resize(sequences_share_.bytes() + memory);
     for (SampledRow & row : sampler.take_in_row_order()) {
+        GNV_TRY(std::move(row.failure));
         set_.truncated += row.truncated;
         options_.pack ? append_packed(row) : append_padded(row);
     }

@@ -8,9 +8,11 @@ namespace gnv {
 
 class CalibrationBuilder {
   public:
-    // Keeps references: all three must outlive the builder.
-    CalibrationBuilder(const CalibrationOptions & options, const Tokenizer & tokenizer, ThreadPool & threads)
-        : options_(options), tokenizer_(tokenizer), threads_(threads), encoders_(size_t(threads.size())) {}
+    // Keeps references: all must outlive the builder.
+    CalibrationBuilder(const CalibrationOptions & options, const Tokenizer & tokenizer, ThreadPool & threads,
+                       const ReadControl & control)
+        : options_(options), tokenizer_(tokenizer), threads_(threads), control_(control), encoder_share_(control),
+          list_share_(control), rows_share_(control), sequences_share_(control) {}
 
     // Chooses rows that take `budget` samples (with packing: tokens) from the next source and appends their sequences.
     Status add_source(const CalibSource & source, uint64_t budget);
@@ -19,17 +21,31 @@ class CalibrationBuilder {
   private:
     Status sample_file(const CalibSource & source, RecordReader & reader, RowSampler & sampler);
     Status take_row(const CalibSource & source, RecordReader & reader, uint64_t key, RowSampler & sampler);
-    Status encode(SampledRow & row, int thread);
+    Status hold(SampledRow row, uint64_t weight, RowSampler & sampler);
+    Status take_encoder();
+    Status encode(SampledRow & row, Encoder & encoder) const;
+    Status encode_or_remember(SampledRow & row, Encoder & encoder) const;
     Status encode_held(RowSampler & sampler);
+    Status encode_in_lanes(const std::vector<SampledRow *> & rows, uint64_t lanes) const;
+    Status too_many_rows(const RowSampler & sampler) const;
+    uint64_t memory_of_all() const;
+    void expect_rows() const;
+    uint64_t most_text_bytes() const;
+    uint64_t fewest_text_bytes() const;
+    uint64_t memory_of(const SampledRow & row) const;
+    Status left_out(RowFault fault, const std::string & where);
     void append_padded(SampledRow & row);
     void append_packed(const SampledRow & row);
 
     const CalibrationOptions & options_;
     const Tokenizer & tokenizer_;
     ThreadPool & threads_;
-    std::vector<std::unique_ptr<Encoder>> encoders_; // one for each thread, made when first needed
+    const ReadControl & control_;
+    MemoryShare encoder_share_, list_share_, rows_share_, sequences_share_;
+    std::unique_ptr<Encoder> encoder_; // of the thread that reads
     CalibrationSet set_;
     uint64_t text_bytes_ = 0; // at least those of the rows held and not encoded
+    uint64_t unusable_in_a_row_ = 0;
 };
 
 } // namespace gnv

@@ -62,6 +62,7 @@ std::string calibration_text(const CalibrationSet & set) {
     append_row(out, "documents", count_text(set.documents));
     append_row(out, "truncated", concat(count_text(set.truncated), ", ", percent_text(set.truncated, set.documents)));
     append_row(out, "duplicates", count_text(set.duplicates));
+    append_row(out, "memory to read", concat("at most ", bytes_text(set.reading_bytes)));
     append_row(out, "sha256", set.sha256);
     out += "tokens in a document, and how many documents have them\n";
     append_lengths(out, set.lengths);
@@ -74,7 +75,7 @@ std::string calibration_json(const CalibrationSet & set) {
     json.member("sequence_length", set.sequence_length).member("packed", set.packed).member("positions", set.positions);
     json.member("tokens", set.tokens).member("pad_share", share(set.positions - set.tokens, set.positions));
     json.member("documents", set.documents).member("truncated", set.truncated).member("duplicates", set.duplicates);
-    json.member("sha256", set.sha256).key("lengths").begin_array();
+    json.member("reading_bytes", set.reading_bytes).member("sha256", set.sha256).key("lengths").begin_array();
     for (size_t bin = 0; bin < set.lengths.size(); bin++) {
         if (set.lengths[bin] == 0) continue;
         json.begin_object().member("from", 1ull << bin).member("to", (2ull << bin) - 1);

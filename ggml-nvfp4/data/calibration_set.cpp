@@ -1,5 +1,6 @@
 #include "data/calibration_set.h"
 
+#include "core/memory.h"
 #include "core/sha256.h"
 #include "data/calibration_builder.h"
 #include "data/tokens_file.h"
@@ -55,7 +56,7 @@ std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> &
 }
 
 Result<CalibrationSet> from_sources(const CalibrationOptions & options, const Tokenizer & tokenizer,
-                                    ThreadPool & threads) {
+                                    ThreadPool & threads, const ReadControl & control) {
     if (options.pad && tokenizer.roles().pad == no_token)
         return Status(Code::invalid_argument, "padding is asked for, but tokenizer_config.json names no pad token");
     std::vector<CalibSource> sources;
@@ -67,7 +68,7 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
     const std::vector<uint64_t> shares =
         options.samples > 0 ? share_out(options.samples * each, sources)
                             : std::vector<uint64_t>(sources.size(), most_positions / options.sequence_length * each);
-    CalibrationBuilder builder(options, tokenizer, threads);
+    CalibrationBuilder builder(options, tokenizer, threads, control);
     for (size_t i = 0; i < sources.size(); i++) {
         if (shares[i] == 0)
             return fail(Code::invalid_argument, sources[i].path, ": its weight leaves it none of the ", options.samples,
@@ -79,9 +80,10 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
     return set;
 }
 
-Result<CalibrationSet> from_tokens_file(const std::string & path, const Tokenizer & tokenizer) {
+Result<CalibrationSet> from_tokens_file(const std::string & path, const Tokenizer & tokenizer,
+                                        const ReadControl & control) {
     CalibrationSet set;
-    GNV_ASSIGN(set.sequences, read_tokens_file(path, tokenizer));
+    GNV_ASSIGN(set.sequences, read_tokens_file(path, tokenizer, control));
     for (const CalibrationSequence & sequence : set.sequences)
         set.sequence_length = std::max<uint64_t>(set.sequence_length, sequence.ids.size());
     return set;
@@ -138,9 +140,13 @@ Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequ
 Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
                                              ThreadPool & threads) {
     GNV_TRY(check_options(options));
-    GNV_ASSIGN(CalibrationSet set, options.tokens_file.empty() ? from_sources(options, tokenizer, threads)
-                                                               : from_tokens_file(options.tokens_file, tokenizer));
+    const ReadControl control(options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4, options.stop);
+    GNV_ASSIGN(CalibrationSet set, options.tokens_file.empty()
+                                       ? from_sources(options, tokenizer, threads, control)
+                                       : from_tokens_file(options.tokens_file, tokenizer, control));
+    GNV_TRY(control.check());
     GNV_TRY(count_tokens(set));
+    set.reading_bytes = control.most_used();
     return set;
 }
 

@@ -27,6 +27,8 @@ struct CalibrationOptions {
     bool shuffle = true; // false: the first rows in file order
     bool pad = false;
     bool pack = false;
+    uint64_t ram_bytes = 0; // for reading and for the sequences; 0: most of what is free
+    StopCheck stop;         // asks to stop: Code::cancelled
 };
 
 // A stretch of a sequence that belongs to one row. `row` counts from 0 within its source.
@@ -75,13 +77,15 @@ struct CalibrationSet {
     std::vector<uint64_t> lengths; // lengths[b]: documents of [2^b, 2^(b+1)) tokens, after truncation
     std::string sha256;            // see hash_sequences()
     std::vector<std::string> warnings;
+    uint64_t reading_bytes = 0; // memory that reading was planned with at most: a bound for what it took
 };
 
 // SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins (all
 // as 32-bit little-endian integers), and n mask bytes (1 where there is no mask).
 Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequences);
 
-// Same options, files and tokenizer: same set, whatever the number of threads.
+// Same options, files and tokenizer: same set, whatever the number of threads and the budget of memory. One that is too small
+// is Code::out_of_memory, with the place and the least that would do.
 Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
                                              ThreadPool & threads);
 

@@ -12,6 +12,7 @@ class CsvRecords final : public RecordReader {
     Result<bool> next() override { return reader_.next(fields_); }
 
     Result<RowFault> read(Record & out) override {
+        GNV_TRY(reader_.check_memory());
         out.fields.clear();
         for (size_t i = 0; i < fields_.size(); i++)
             out.fields.push_back({reader_.header()[i], RecordField::Kind::text, std::move(fields_[i]), {}});
@@ -27,8 +28,9 @@ class CsvRecords final : public RecordReader {
 
 } // namespace
 
-OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> &) {
-    GNV_ASSIGN(CsvReader reader, CsvReader::open(path));
+OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> &,
+                               const ReadControl & control) {
+    GNV_ASSIGN(CsvReader reader, CsvReader::open(path, max_record_bytes, control));
     return std::unique_ptr<RecordReader>(std::make_unique<CsvRecords>(std::move(reader)));
 }
 

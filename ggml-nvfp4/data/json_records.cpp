@@ -3,6 +3,8 @@
 #include "data/files/line_reader.h"
 #include "data/readers.h"
 
+#include <algorithm>
+
 namespace gnv {
 
 namespace {
@@ -35,6 +37,30 @@ bool has_lone_surrogate(std::string_view json) {
         at += 10;
     }
     return false;
+}
+
+// Values take memory of their own, however short they are: on the parser's tape, and as fields or messages. What encoding
+// takes later has room for some.
+constexpr uint64_t memory_of_value = 200, memory_of_values_anyway = 4 << 20;
+
+// Not less than the number of values in a JSON text.
+uint64_t count_values(std::string_view json) {
+    uint64_t count = 1;
+    bool in_string = false;
+    for (size_t at = 0; at < json.size(); at++) {
+        const char c = json[at];
+        if (in_string) {
+            at = json.find_first_of("\"\\", at);
+            if (at == json.npos) break;
+            in_string = json[at] != '"';
+            at += in_string; // and what the backslash escapes
+        } else if (c == '"') {
+            in_string = true;
+        } else {
+            count += c == ',' || c == ':' || c == '[' || c == '{';
+        }
+    }
+    return count;
 }
 
 // A message's content: a string, null, or a list of strings and {"type": "text", "text": ...}. False for anything else.
@@ -96,10 +122,18 @@ class JsonRecords final : public RecordReader {
     Result<bool> next() override {
         for (;;) {
             GNV_ASSIGN(const bool found, next_piece());
-            if (!found || text_.find_first_not_of(" \t\r") != std::string_view::npos) return found;
+            if (!found || text_.find_first_not_of(" \t\r") != std::string_view::npos) {
+                blank_bytes_ = 0;
+                return found;
+            }
+            blank_bytes_ += text_.size() + 1;
+            if (blank_bytes_ > most_blank_bytes) return too_many_blanks(where());
         }
     }
-    Result<RowFault> read(Record & out) override { return parse_json_record(text_, where(), out); }
+    Result<RowFault> read(Record & out) override {
+        GNV_TRY(splitter_.control().check_record(where(), splitter_.bytes()));
+        return parse_json_record(text_, where(), splitter_.control(), out);
+    }
     std::string where() const override { return concat(splitter_.path(), ":", line()); }
 
   private:
@@ -113,18 +147,24 @@ class JsonRecords final : public RecordReader {
     }
     Splitter splitter_;
     std::string_view text_;
+    uint64_t blank_bytes_ = 0; // before it
 };
 
 template <class Splitter>
-OpenedRecords open_json(const std::string & path) {
-    GNV_ASSIGN(Splitter splitter, Splitter::open(path));
+OpenedRecords open_json(const std::string & path, const ReadControl & control) {
+    GNV_ASSIGN(Splitter splitter, Splitter::open(path, max_record_bytes, control));
     return std::unique_ptr<RecordReader>(std::make_unique<JsonRecords<Splitter>>(std::move(splitter)));
 }
 
 } // namespace
 
-Result<RowFault> parse_json_record(std::string_view text, const std::string & where, Record & out) {
+Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,
+                                   Record & out) {
     out.fields.clear();
+    if (text.size() * memory_of_value > memory_of_values_anyway) {
+        const uint64_t memory = memory_of_value * count_values(text);
+        GNV_TRY(control.check_record(where, text.size(), memory - std::min(memory, memory_of_values_anyway)));
+    }
     if (utf8_valid_prefix(text) != text.size()) return RowFault::invalid_utf8;
     if (has_lone_surrogate(text)) return RowFault::lone_surrogate;
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(text), where));
@@ -136,12 +176,12 @@ Result<RowFault> parse_json_record(std::string_view text, const std::string & wh
     return RowFault::none;
 }
 
-OpenedRecords open_json_lines(const std::string & path, const std::vector<std::string> &) {
-    return open_json<LineReader>(path);
+OpenedRecords open_json_lines(const std::string & path, const std::vector<std::string> &, const ReadControl & control) {
+    return open_json<LineReader>(path, control);
 }
 
-OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> &) {
-    return open_json<JsonArrayReader>(path);
+OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> &, const ReadControl & control) {
+    return open_json<JsonArrayReader>(path, control);
 }
 
 } // namespace gnv

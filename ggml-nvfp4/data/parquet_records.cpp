@@ -62,8 +62,9 @@ class ParquetRecords final : public RecordReader {
 
 } // namespace
 
-OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted) {
-    GNV_ASSIGN(ParquetFile file, ParquetFile::open(path));
+OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted,
+                                   const ReadControl & control) {
+    GNV_ASSIGN(ParquetFile file, ParquetFile::open(path, control));
     std::vector<FieldColumns> fields; // one for each top-level field
     std::vector<uint32_t> read;       // columns
     for (uint32_t i = 0; i < file.columns.size(); i++) {

@@ -7,13 +7,19 @@
 namespace gnv {
 
 using OpenedRecords = Result<std::unique_ptr<RecordReader>>;
-OpenedRecords open_json_lines(const std::string & path, const std::vector<std::string> & wanted);
-OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> & wanted);
-OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> & wanted);
-OpenedRecords open_text_document(const std::string & path, const std::vector<std::string> & wanted);
-OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted);
+OpenedRecords open_json_lines(const std::string & path, const std::vector<std::string> & wanted,
+                              const ReadControl & control);
+OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> & wanted,
+                              const ReadControl & control);
+OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> & wanted,
+                               const ReadControl & control);
+OpenedRecords open_text_document(const std::string & path, const std::vector<std::string> & wanted,
+                                 const ReadControl & control);
+OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted,
+                                   const ReadControl & control);
 
 // The fields of one JSON object. `where` names the row in messages.
-Result<RowFault> parse_json_record(std::string_view text, const std::string & where, Record & out);
+Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,
+                                   Record & out);
 
 } // namespace gnv

@@ -40,6 +40,7 @@ enum class RowFault : uint8_t {
     invalid_utf8,
     lone_surrogate, // half of a pair in a JSON escape: no Unicode text
     nul_byte,       // U+0000: a binary file, or text that was damaged on its way
+    long_piece,     // the tokenizer finds no place to cut it: Encoder's longest_piece
     count_
 };
 const char * fault_text(RowFault fault); // "empty texts"

@@ -11,7 +11,7 @@ namespace {
 
 struct Format {
     const char * ending;
-    OpenedRecords (*open)(const std::string &, const std::vector<std::string> &);
+    OpenedRecords (*open)(const std::string &, const std::vector<std::string> &, const ReadControl &);
     bool may_be_compressed;
 };
 
@@ -22,6 +22,7 @@ constexpr Format formats[] = {
 constexpr const char * endings_text = ".jsonl, .json, .csv, .txt (each also as .zst) and .parquet";
 
 constexpr int deepest_folder = 16; // a symbolic link may lead back up
+constexpr size_t most_folders = 20'000;
 
 const Format * find_format(const std::string & path) {
     std::string_view name = path;
@@ -32,18 +33,42 @@ const Format * find_format(const std::string & path) {
     return nullptr;
 }
 
-Status list_below(const std::string & folder, int depth, std::vector<std::string> & files) {
-    if (depth > deepest_folder)
-        return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle");
-    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
-    for (const DirectoryEntry & entry : entries) {
-        const std::string path = join_path(folder, entry.name);
-        if (entry.name[0] == '.') continue;
-        if (entry.is_directory) GNV_TRY(list_below(path, depth + 1, files));
-        if (!entry.is_directory && find_format(path)) files.push_back(path);
+class FileLister {
+  public:
+    FileLister(const ReadControl & control, MemoryShare & share) : control_(control), share_(share) {}
+
+    Status list(const std::string & folder, int depth) {
+        if (depth > deepest_folder)
+            return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle");
+        if (++folders_ > most_folders)
+            return fail(Code::invalid_argument, folder, ": more than ", most_folders,
+                        " folders, or links that lead to the same ones again and again");
+        GNV_TRY(control_.check());
+        GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+        for (const DirectoryEntry & entry : entries) {
+            const std::string path = join_path(folder, entry.name);
+            if (entry.name[0] == '.') continue;
+            if (entry.is_directory) GNV_TRY(list(path, depth + 1));
+            if (!entry.is_directory && find_format(path)) GNV_TRY(add(path));
+        }
+        return {};
     }
-    return {};
-}
+
+    Status add(const std::string & path) {
+        const uint64_t bytes = 4 * (path.size() + sizeof(std::string)); // in this list and in the report
+        if (!share_.resize(share_.bytes() + bytes))
+            return control_.too_small(concat(path, ": a list of ", files.size(), " files"), bytes);
+        files.push_back(path);
+        return {};
+    }
+
+    std::vector<std::string> files;
+
+  private:
+    const ReadControl & control_;
+    MemoryShare & share_;
+    size_t folders_ = 0;
+};
 
 } // namespace
 
@@ -54,32 +79,35 @@ const char * fault_text(RowFault fault) {
                                          "empty texts",
                                          "invalid UTF-8",
                                          "lone surrogates in JSON escapes",
-                                         "NUL bytes"};
+                                         "NUL bytes",
+                                         "texts with a piece above 1 MiB"};
     static_assert(std::size(texts) == size_t(RowFault::count_));
     return texts[size_t(fault)];
 }
 
-Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted) {
+Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted,
+                                                   const ReadControl & control) {
     const Format * const format = find_format(path);
     if (!format) return fail(Code::invalid_argument, path, ": no data file by its name; known are ", endings_text);
-    return format->open(path, wanted);
+    return format->open(path, wanted, control);
 }
 
-Result<std::vector<std::string>> list_data_files(const std::string & path) {
-    std::vector<std::string> files;
+Result<std::vector<std::string>> list_data_files(const std::string & path, const ReadControl & control,
+                                                 MemoryShare & share) {
+    FileLister lister(control, share);
     if (is_directory(path)) {
-        GNV_TRY(list_below(path, 0, files));
-        std::sort(files.begin(), files.end());
-        if (files.empty())
+        GNV_TRY(lister.list(path, 0));
+        std::sort(lister.files.begin(), lister.files.end());
+        if (lister.files.empty())
             return fail(Code::not_found, path, ": no data files in this folder; known are ", endings_text);
     } else if (!path_exists(path)) {
         return fail(Code::not_found, path, ": no such file or folder");
     } else if (!find_format(path)) {
         return fail(Code::invalid_argument, path, ": no data file by its name; known are ", endings_text);
     } else {
-        files.push_back(path);
+        GNV_TRY(lister.add(path));
     }
-    return files;
+    return std::move(lister.files);
 }
 
 } // namespace gnv

@@ -9,11 +9,12 @@
 //   (all but .parquet also with ".zst" after it)
 //
 // Errors, with file and line or row: what makes the rest of a file doubtful (a damaged or cut compressed stream, text that
-// is not JSON, a row that is no object, CSV with another number of fields, damaged pages, records above 64 MiB). What
-// spoils one row only is a RowFault.
+// is not JSON, a row that is no object, CSV with another number of fields, damaged pages, records above 64 MiB), and files
+// that go on without data (100 MB of blanks). What spoils one row only is a RowFault.
 #pragma once
 
 #include "core/status.h"
+#include "data/files/read_control.h"
 #include "data/record.h"
 
 #include <memory>
@@ -31,10 +32,14 @@ class RecordReader {
 };
 
 // `wanted`: names of the fields whose content may be needed (Parquet reads no others; their names are still listed).
-Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted);
+// Memory and stops are `control`'s: Code::out_of_memory names a record, page or window that its budget has no room for.
+Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted,
+                                                   const ReadControl & control = {});
 
 // The data files that `path` stands for: itself, or, for a folder, every file below it with one of the endings above,
-// sorted by path, without hidden ones. Fails on other endings and on folders without data.
-Result<std::vector<std::string>> list_data_files(const std::string & path);
+// sorted by path, without hidden ones. Fails on other endings, on folders without data, and on too many folders, as links
+// that lead to each other make them. `share` is charged with the list.
+Result<std::vector<std::string>> list_data_files(const std::string & path, const ReadControl & control,
+                                                 MemoryShare & share);
 
 } // namespace gnv

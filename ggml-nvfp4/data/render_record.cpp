@@ -119,8 +119,11 @@ std::vector<std::string> wanted_fields(const TextRule & rule) {
 }
 
 std::string describe_mismatch(const Record & record, const TextRule & rule) {
+    constexpr size_t most_names = 20;
     std::string found;
-    for (const RecordField & field : record.fields) found += concat(found.empty() ? "" : ", ", printable(field.name));
+    for (size_t i = 0; i < std::min(record.fields.size(), most_names); i++)
+        found += concat(found.empty() ? "" : ", ", printable(record.fields[i].name, 60));
+    if (record.fields.size() > most_names) found += concat(" and ", record.fields.size() - most_names, " more");
     std::string expected = rule.form == TextForm::alpaca
                                ? "instruction (input, output), or question (answer)"
                                : "messages, instruction (input, output), question (answer), or text";

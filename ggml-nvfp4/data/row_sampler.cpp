@@ -12,14 +12,21 @@ uint64_t row_key(uint64_t seed, uint64_t row) {
 }
 
 void RowSampler::add(SampledRow row, uint64_t weight) {
+    weight_ += weight;
+    memory_ += row.memory;
     held_.push_back({std::move(row), weight});
     std::push_heap(held_.begin(), held_.end());
-    weight_ += weight;
     while (weight_ - held_.front().weight >= budget_) {
         weight_ -= held_.front().weight;
+        memory_ -= held_.front().row.memory;
         std::pop_heap(held_.begin(), held_.end());
         held_.pop_back();
     }
+}
+
+void RowSampler::recount_memory() {
+    memory_ = 0;
+    for (const Held & held : held_) memory_ += held.row.memory;
 }
 
 std::vector<SampledRow> RowSampler::take_in_row_order() {
@@ -27,7 +34,7 @@ std::vector<SampledRow> RowSampler::take_in_row_order() {
     for (Held & held : held_) rows.push_back(std::move(held.row));
     std::sort(rows.begin(), rows.end(), [](const SampledRow & a, const SampledRow & b) { return a.row < b.row; });
     held_.clear();
-    weight_ = 0;
+    weight_ = memory_ = 0;
     return rows;
 }
 

@@ -32,6 +32,8 @@ struct SampledRow {
     std::string where;        // for messages
     std::string text;         // empty once encoded
     std::vector<TokenId> ids; // at most the sequence length
+    uint64_t memory = 0;      // what it takes, with what becomes of it
+    Status failure;           // of encoding; it counts only if the row is chosen in the end
     bool encoded = false;
     bool truncated = false; // the text has more tokens
 };
@@ -45,6 +47,9 @@ class RowSampler {
     void add(SampledRow row, uint64_t weight); // weight: what it takes of the budget, at least 1
 
     uint64_t weight() const { return weight_; } // of the rows held
+    uint64_t memory() const { return memory_; } // as well
+    // After for_each() changed what rows take.
+    void recount_memory();
     size_t size() const { return held_.size(); }
     template <class Visit>
     void for_each(const Visit & visit) {
@@ -59,7 +64,7 @@ class RowSampler {
         bool operator<(const Held & other) const { return row.key < other.row.key; }
     };
     uint64_t budget_;
-    uint64_t weight_ = 0;
+    uint64_t weight_ = 0, memory_ = 0;
     std::vector<Held> held_; // a heap, the largest key first
 };
 

@@ -14,14 +14,18 @@ class TextDocument final : public RecordReader {
 
     Result<RowFault> read(Record & out) override {
         std::string text;
+        const uint64_t longest_kept = stream_.control().longest_record();
+        uint64_t bytes = 0;
         for (;;) {
             GNV_ASSIGN(const std::string_view piece, stream_.next());
             if (piece.empty()) break;
-            if (text.size() + piece.size() > max_record_bytes)
+            bytes += piece.size();
+            if (bytes > max_record_bytes)
                 return fail(Code::format, stream_.path(), ": longer than ", bytes_text(max_record_bytes),
                             "; a text file is one document here: split it, or make it a .jsonl file");
-            text += piece;
+            if (bytes <= longest_kept) text += piece;
         }
+        GNV_TRY(stream_.control().check_record(where(), bytes));
         if (starts_with(text, "\xef\xbb\xbf")) text.erase(0, 3);
         out.fields.clear();
         out.fields.push_back({"text", RecordField::Kind::text, std::move(text), {}});
@@ -37,8 +41,9 @@ class TextDocument final : public RecordReader {
 
 } // namespace
 
-OpenedRecords open_text_document(const std::string & path, const std::vector<std::string> &) {
-    GNV_ASSIGN(ByteStream stream, ByteStream::open(path));
+OpenedRecords open_text_document(const std::string & path, const std::vector<std::string> &,
+                                 const ReadControl & control) {
+    GNV_ASSIGN(ByteStream stream, ByteStream::open(path, control));
     return std::unique_ptr<RecordReader>(std::make_unique<TextDocument>(std::move(stream)));
 }
 

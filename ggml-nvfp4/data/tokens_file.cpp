@@ -1,5 +1,6 @@
 #include "data/tokens_file.h"
 
+#include "formats/file.h"
 #include "formats/json.h"
 
 #include <algorithm>
@@ -115,13 +116,28 @@ static Result<bool> for_each_list(const JsonValue & root, const char * key, size
     return true;
 }
 
-Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & path, const Tokenizer & tokenizer) {
+// The text, the parser's copies, and every value on its tape, as an id and in a mask.
+static Status check_memory(const std::string & path, const ReadControl & control) {
+    GNV_ASSIGN(const File file, File::open_read(path));
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    constexpr uint64_t of_byte = 3, of_value = 40, most_values = 10'000'000;
+    const uint64_t bytes = std::min(stamp.size, largest_tokens_file);
+    const uint64_t memory = of_byte * bytes + of_value * std::min(bytes / 2 + 1, most_values);
+    return control.fits(memory) ? Status() : control.too_small(path, memory);
+}
+
+Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & path, const Tokenizer & tokenizer,
+                                                          const ReadControl & control) {
+    GNV_TRY(check_memory(path, control));
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, largest_tokens_file));
     const JsonValue root = document.root();
     GNV_ASSIGN(const JsonValue lists, root.get("input_ids"));
     std::vector<CalibrationSequence> sequences;
-    GNV_TRY(lists.for_each_element(
-        [&](size_t, const JsonValue & list) { return read_ids(list, tokenizer, sequences.emplace_back().ids); }));
+    const auto read_sequence = [&](size_t, const JsonValue & list) -> Status {
+        GNV_TRY(control.check());
+        return read_ids(list, tokenizer, sequences.emplace_back().ids);
+    };
+    GNV_TRY(lists.for_each_element(read_sequence));
     if (sequences.empty()) return fail(Code::format, path, ": input_ids: no sequences");
     if (sequences.size() > std::numeric_limits<uint32_t>::max())
         return fail(Code::unsupported, path, ": ", sequences.size(), " sequences");

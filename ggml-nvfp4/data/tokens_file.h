@@ -15,7 +15,8 @@ std::string tokens_file_text(const std::vector<CalibrationSequence> & sequences,
 
 // Fails, with file and place, on ids that are no tokens, masks of other lengths or with other values than 0 and 1, masks
 // without a 1, empty sequences, documents that do not fit, and a hash that is not that of the content.
-// A missing mask is all ones.
-Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & path, const Tokenizer & tokenizer);
+// A missing mask is all ones. Code::out_of_memory when the budget of `control` has no room for the file.
+Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & path, const Tokenizer & tokenizer,
+                                                          const ReadControl & control = {});
 
 } // namespace gnv

@@ -20,7 +20,9 @@ static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uin
     return bits % 8 == 0;
 }
 
-static constexpr size_t most_dimensions = 64; // as many as any framework knows
+static constexpr size_t most_dimensions = 64;    // as many as any framework knows
+static constexpr size_t most_metadata = 100'000; // frameworks write a handful, tools that train a few hundred
+static constexpr std::string_view metadata_key = "__metadata__";
 
 static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue & value, uint64_t data_bytes) {
     HeaderTensor tensor;
@@ -63,14 +65,48 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     return tensor;
 }
 
+// How many members the object "__metadata__" of a header seems to have. Looked at before the JSON is parsed, since entries
+// take many times their size; a text that is no JSON gives any number.
+static size_t count_metadata(std::string_view json) {
+    size_t count = 0, string_begin = 0;
+    int depth = 0;
+    bool is_metadata = false;
+    std::string_view last_string;
+    for (size_t at = 0; at < json.size(); at++) {
+        const char c = json[at];
+        if (c == '"') {
+            string_begin = at + 1;
+            do at = json.find_first_of("\"\\", at + 1);
+            while (at != json.npos && json[at] == '\\' && ++at);
+            if (at == json.npos) break;
+            last_string = json.substr(string_begin, at - string_begin);
+        } else if (c == '{' || c == '[') {
+            is_metadata = is_metadata || (depth == 1 && last_string == metadata_key);
+            depth++;
+        } else if (c == '}' || c == ']') {
+            depth--;
+            is_metadata = is_metadata && depth > 1;
+        } else if (c == ':') {
+            count += is_metadata;
+        }
+    }
+    return count;
+}
+
 Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::string & file_name) {
+    const auto too_much_metadata = [&](size_t entries) {
+        return fail(Code::format, file_name, ": ", metadata_key, " has ", entries, " entries; at most ", most_metadata,
+                    " are accepted: write the file again without them");
+    };
+    if (const size_t entries = count_metadata(json); entries > most_metadata) return too_much_metadata(entries);
     if (json.empty() || json[0] != '{')
         return fail(Code::format, file_name, ": the header at byte 8 does not start with \"{\"");
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), file_name));
     Header header;
     GNV_TRY(document.root().for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
-        if (key == "__metadata__") {
+        if (key == metadata_key) {
             return value.for_each_member([&](std::string_view name, const JsonValue & text) -> Status {
+                if (header.metadata.size() == most_metadata) return too_much_metadata(most_metadata + 1);
                 GNV_ASSIGN(const std::string_view content, text.as_string());
                 header.metadata[std::string(name)] = std::string(content);
                 return {};

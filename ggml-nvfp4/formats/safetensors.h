@@ -35,7 +35,8 @@ struct Header {
     std::map<std::string, std::string> metadata;
 };
 
-// Checks JSON, names, dtypes, shape x dtype = bytes, and that the tensors cover [0, data_bytes) without hole or overlap.
+// Checks JSON, names, dtypes, shape x dtype = bytes, that the tensors cover [0, data_bytes) without hole or overlap, and that
+// there are no more than 100,000 entries of metadata.
 Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::string & file_name);
 
 // One shard as found on disk.

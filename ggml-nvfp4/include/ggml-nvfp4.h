@@ -20,7 +20,8 @@
  *     GNV_INVALID_ARGUMENT everywhere; so are lists of more than 10 million entries and arrays of more than 2^47 bytes. Of
  *     int32_t options that say yes or no, 0 is no and any other number is yes.
  *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
- *     call they were given to returns (log callbacks: until the engine is destroyed).
+ *     call they were given to returns (log callbacks: until the engine is destroyed; gnv_tokenizer_set_progress: until
+ *     the next one is set).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
  */
 #ifndef GGML_NVFP4_H
@@ -609,9 +610,14 @@ GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
 GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
 /* Encodes `size` bytes of UTF-8, which may contain NUL. *count receives the number of ids; the first min(*count, capacity)
  * of them are written to `ids`, which may be NULL when capacity is 0. GNV_FORMAT names the byte where the text stops
- * being UTF-8. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
+ * being UTF-8; GNV_INVALID_ARGUMENT: more than 1 MiB without a place to cut it, as no text has; GNV_UNSUPPORTED: the
+ * file's patterns would look at every byte dozens of times. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
 GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
                                         int32_t * ids, size_t capacity, size_t * count);
+/* From now on gnv_tokenizer_encode calls `progress` while it works; of the structure only `seconds` is set. Not 0 asks to
+ * stop: GNV_CANCELLED. NULL: none, as at first. Both pointers are used until the next call of this function, or the end of
+ * the tokenizer. */
+GNV_API gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * tokenizer, gnv_progress_callback progress, void * user);
 /* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: 0 or a sum of
  * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
 GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
@@ -635,6 +641,10 @@ typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to r
     int32_t no_shuffle;         /* the first rows in file order */
     int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
     int32_t pack;               /* several documents a sequence, none seeing another */
+    uint64_t ram_bytes;         /* budget for reading, and for the sequences; 0: most of what is free */
+    gnv_progress_callback
+        progress; /* while data is read and encoded; of the structure only `seconds` is set. NULL: none */
+    void * user;
 } gnv_dataset_options;
 
 static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
@@ -646,7 +656,10 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
 }
 
 /* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
- * (in the log and in the summary), no usable row is a failure. The tokenizer is not kept. */
+ * (in the log and in the summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what the budget has no room for, a
+ * record, a page or a window of a compressor, and the least that would do; rows and ids do not depend on the budget.
+ * GNV_CANCELLED within some tens of milliseconds after `progress` asked to stop. GNV_FORMAT for files that go on without
+ * data: 100 MB of blanks, five million rows without text. On failure *out is NULL. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);

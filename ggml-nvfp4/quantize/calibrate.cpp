@@ -137,7 +137,8 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());
         GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
-        const PassPlan planned = calibration->plan_with_packing();
+        PassPlan planned = calibration->plan_with_packing();
+        planned.reading_bytes = data.reading_bytes;
         text = pass_plan_text(planned, calibration->device());
         json = pass_plan_json(planned, calibration->device());
     }

@@ -29,6 +29,7 @@ struct CalibrationData {
     std::string sha256; // hash_sequences()
     std::string json;   // what the report says about where the sequences come from: one JSON object
     uint64_t positions = 0, tokens = 0;
+    uint64_t reading_bytes = 0; // a bound of the memory that reading them took
 };
 
 struct QuantizeOptions {

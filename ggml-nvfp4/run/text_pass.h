@@ -90,6 +90,7 @@ struct PassPlan {
     StatisticWindow::Size statistics; // of the group that needs most
     PassMemory host, device;          // device: nothing where host memory is the device's
     uint64_t host_budget = 0, device_budget = 0;
+    uint64_t reading_bytes = 0; // of host memory that reading the sequences took at most, before the pass
 };
 
 // The plan for people: what runs, where hidden states are, memory by kind against the budgets. And as a JSON object for

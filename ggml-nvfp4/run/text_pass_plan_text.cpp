@@ -67,6 +67,7 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
             add(kind.name, plan.host.*kind.bytes, plan.device.*kind.bytes);
     add("together", plan.host.total(), plan.device.total());
     add("budget", plan.host_budget, plan.device_budget);
+    if (plan.reading_bytes > 0) add("before, to read data", plan.reading_bytes, 0);
     return out + "\n" + format_table(rows, {false, true, true});
 }
 
@@ -75,7 +76,7 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     json.begin_object().member("positions", plan.store.positions).member("batches", plan.batches.size());
     json.member("largest_batch", plan.largest_batch).member("groups", plan.groups.size());
     json.member("weight_buffers", plan.weight_buffers).member("expert_parts", expert_parts(plan));
-    json.member("hidden_states", place_name(plan.store_place));
+    json.member("hidden_states", place_name(plan.store_place)).member("reading_bytes", plan.reading_bytes);
     json.key("host").begin_object();
     write_memory(json, plan.host, plan.host_budget);
     json.end_object().key("device");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/work_limit.h"
 
 #include <array>
 #include <string>
@@ -35,18 +36,35 @@ class AddedTokenFinder {
     explicit AddedTokenFinder(std::vector<AddedToken> tokens);
     bool empty() const { return tokens_.empty(); }
 
-    // Appends the parts of `text`, valid UTF-8. Parts of ordinary text are not empty.
-    void split(std::string_view text, std::vector<TextPart> & parts) const;
-
   private:
+    friend class TextParts;
     struct Found {
         const AddedToken * token = nullptr;
         size_t end = 0;
     };
-    Found longest_at(std::string_view text, size_t at) const;
+    // Adds the tokens that it compares with to `looks`.
+    Found longest_at(std::string_view text, size_t at, uint64_t & looks) const;
 
     std::vector<AddedToken> tokens_;    // by content
     std::array<bool, 256> starts_ = {}; // bytes with which a content starts
+};
+
+// The parts of a text, valid UTF-8, one after another. Those of ordinary text are not empty.
+class TextParts {
+  public:
+    // Keeps views of both.
+    TextParts(const AddedTokenFinder & finder, std::string_view text) : finder_(finder), text_(text) {}
+    // False after the last one. Fails when `work` is spent: every token that the text might hold costs looks.
+    Result<bool> next(TextPart & part, WorkLimit & work);
+
+  private:
+    bool find_token(TextPart & part);
+    const AddedTokenFinder & finder_;
+    std::string_view text_;
+    size_t at_ = 0;      // where to look next
+    size_t done_ = 0;    // what the parts so far cover
+    uint64_t looks_ = 0; // not charged yet
+    TextPart token_;     // that follows the part last returned, where its token is one
 };
 
 } // namespace gnv

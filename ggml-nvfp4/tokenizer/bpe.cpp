@@ -34,6 +34,7 @@ void MergeTable::add(TokenId left, TokenId right, TokenId result) {
 // --- Pieces ---------------------------------------------------------------------------------------------------------------
 
 static constexpr size_t longest_short_piece = 64;
+static constexpr size_t longest_piece_kept = 16 << 10; // memory for longer ones is given back
 
 void Merger::merge(std::string_view piece, std::vector<TokenId> & ids) {
     if (piece.size() <= longest_short_piece) {
@@ -72,6 +73,7 @@ void Merger::merge_long(std::string_view piece, std::vector<TokenId> & ids) {
     const auto size = uint32_t(piece.size());
     symbols_.resize(size);
     heap_.clear();
+    heap_.reserve(2 * piece.size()); // a merge takes one entry and adds two at most
     const auto push = [&](uint32_t at) {
         const uint32_t rank = symbols_[at].rank = rank_at(at, size);
         if (rank == MergeTable::no_rank) return;
@@ -96,6 +98,9 @@ void Merger::merge_long(std::string_view piece, std::vector<TokenId> & ids) {
         if (at > 0) push(left.previous);
     }
     for (uint32_t at = 0; at < size; at = symbols_[at].next) ids.push_back(symbols_[at].id);
+    if (size <= longest_piece_kept) return;
+    std::vector<Symbol>().swap(symbols_);
+    std::vector<uint64_t>().swap(heap_);
 }
 
 } // namespace gnv

@@ -52,7 +52,7 @@ class Merger {
     Merger(const MergeTable & merges, const std::array<TokenId, 256> & byte_tokens)
         : merges_(merges), byte_tokens_(byte_tokens) {}
 
-    // Appends the tokens of `piece`, at most 4 GiB.
+    // Appends the tokens of `piece`, at most 4 GiB. Takes 32 times its size for a while.
     void merge(std::string_view piece, std::vector<TokenId> & ids);
 
   private:

@@ -4,9 +4,14 @@
 // that they spell differently are rewritten; what PCRE2 would accept but understand differently is refused, so that a
 // pattern either gives the published library's pieces or an error. (Characters that Unicode added after the version
 // that the installed PCRE2 knows count as unassigned.)
+//
+// A pattern is compiled twice. The fast code sees a short stretch of the text and may take few steps: enough for almost
+// every match. Where a match would look beyond, the counting code searches the whole text and charges a WorkLimit with
+// every byte that it passes, forth and back.
 #pragma once
 
 #include "core/status.h"
+#include "tokenizer/work_limit.h"
 
 #include <cstddef>
 #include <memory>
@@ -48,12 +53,14 @@ class SplitPattern {
     static Result<SplitPattern> compile(std::string_view pattern);
 
     // The leftmost match that starts at or after `from`; what stands before it is seen by assertions. `text` is valid
-    // UTF-8. Code::unsupported when the match would need far more steps than the text has characters.
-    Result<Match> find(std::string_view text, size_t from, MatchMemory & memory) const;
+    // UTF-8. Code::unsupported when `work` is spent before the match is found.
+    Result<Match> find(std::string_view text, size_t from, MatchMemory & memory, WorkLimit & work) const;
 
   private:
-    explicit SplitPattern(std::shared_ptr<const pcre2_real_code_8> code) : code_(std::move(code)) {}
-    std::shared_ptr<const pcre2_real_code_8> code_;
+    using CompiledCode = std::shared_ptr<const pcre2_real_code_8>;
+    SplitPattern(CompiledCode fast, CompiledCode counting) : fast_(std::move(fast)), counting_(std::move(counting)) {}
+    Result<Match> find_counting(std::string_view text, size_t from, MatchMemory & memory, WorkLimit & work) const;
+    CompiledCode fast_, counting_;
 };
 
 } // namespace gnv

@@ -10,7 +10,7 @@ namespace gnv {
 
 static constexpr uint64_t largest_file = 256 << 20; // published ones have up to 40 MB
 static constexpr size_t longest_text = size_t(1) << 30;
-static constexpr size_t longest_piece = size_t(32) << 20; // its merging needs forty times the memory
+static constexpr size_t most_kept_normalized = 1 << 20;
 
 // --- Loading --------------------------------------------------------------------------------------------------------------
 
@@ -80,6 +80,8 @@ struct Encoder::State {
     // Each step hands its parts to the next one; the last appends to `ids`.
     Status encode_text(std::string_view text, bool parse_added_tokens);
     Status encode_stretch(std::string_view text, bool parse_added_tokens);
+    template <class EncodeBetween>
+    Status encode_parts(const AddedTokenFinder & finder, std::string_view text, const EncodeBetween & encode_between);
     Status encode_pieces(std::string_view text, size_t pattern);
     Status encode_piece(std::string_view piece);
     void merge_piece(std::string_view piece);
@@ -88,6 +90,7 @@ struct Encoder::State {
     std::shared_ptr<const TokenizerModel> model;
     Merger merger;
     MatchMemory match_memory;
+    WorkLimit work;
     PieceCache cache;
     std::string normalized;
     std::vector<TokenId> * ids = nullptr; // of the running call
@@ -111,7 +114,10 @@ Status Encoder::encode(std::string_view text, std::vector<TokenId> & ids, const 
     state_->ids = &ids;
     state_->ids_before = before;
     state_->max_ids = options.max_ids;
+    state_->work.start(text.size(), state_->model->patterns.size(), options.stop);
     Status status = state_->encode_text(text, options.parse_added_tokens);
+    if (status.code() == Code::unsupported) status.add_context(state_->model->name);
+    if (state_->normalized.capacity() > most_kept_normalized) std::string().swap(state_->normalized);
     if (!status.ok()) ids.resize(before);
     if (ids.size() - before > options.max_ids) ids.resize(before + options.max_ids);
     return status;
@@ -123,35 +129,33 @@ Result<std::vector<TokenId>> Encoder::encode(std::string_view text, const Encode
     return ids;
 }
 
-Status Encoder::State::encode_text(std::string_view text, bool parse_added_tokens) {
-    if (!parse_added_tokens || model->raw_tokens.empty()) return encode_stretch(text, parse_added_tokens);
-    std::vector<TextPart> parts;
-    model->raw_tokens.split(text, parts);
-    for (const TextPart & part : parts) {
-        if (has_enough()) break;
+// Added tokens become ids, the text between them is for `encode_between`.
+template <class EncodeBetween>
+Status Encoder::State::encode_parts(const AddedTokenFinder & finder, std::string_view text,
+                                    const EncodeBetween & encode_between) {
+    TextParts parts(finder, text);
+    for (TextPart part; !has_enough();) {
+        GNV_ASSIGN(const bool found, parts.next(part, work));
+        if (!found) break;
         if (part.token != no_token) {
             ids->push_back(part.token);
         } else {
-            GNV_TRY(encode_stretch(text.substr(part.begin, part.end - part.begin), true));
+            GNV_TRY(encode_between(text.substr(part.begin, part.end - part.begin)));
         }
     }
     return {};
 }
 
+Status Encoder::State::encode_text(std::string_view text, bool parse_added_tokens) {
+    if (!parse_added_tokens || model->raw_tokens.empty()) return encode_stretch(text, parse_added_tokens);
+    return encode_parts(model->raw_tokens, text, [this](std::string_view part) { return encode_stretch(part, true); });
+}
+
 Status Encoder::State::encode_stretch(std::string_view text, bool parse_added_tokens) {
     if (model->nfc) text = nfc(text, normalized);
     if (!parse_added_tokens || model->normalized_tokens.empty()) return encode_pieces(text, 0);
-    std::vector<TextPart> parts;
-    model->normalized_tokens.split(text, parts);
-    for (const TextPart & part : parts) {
-        if (has_enough()) break;
-        if (part.token != no_token) {
-            ids->push_back(part.token);
-        } else {
-            GNV_TRY(encode_pieces(text.substr(part.begin, part.end - part.begin), 0));
-        }
-    }
-    return {};
+    return encode_parts(model->normalized_tokens, text,
+                        [this](std::string_view part) { return encode_pieces(part, 0); });
 }
 
 // Every match of a pattern is a piece, and so is what lies between two matches.
@@ -164,7 +168,7 @@ Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
     bool matched_before = false;
     while (from <= text.size()) {
         if (has_enough()) return {};
-        GNV_ASSIGN(const Match match, model->patterns[pattern].find(text, from, match_memory));
+        GNV_ASSIGN(const Match match, model->patterns[pattern].find(text, from, match_memory, work));
         if (!match.found) break;
         if (match.begin == match.end && matched_before && match.begin == done) {
             size_t bytes = 1; // nothing again at the end of the last match: look from the next character on
@@ -181,10 +185,13 @@ Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
 }
 
 Status Encoder::State::encode_piece(std::string_view piece) {
-    if (piece.size() > longest_piece)
-        return fail(Code::unsupported, "a single piece of ", bytes_text(piece.size()), "; at most ",
-                    bytes_text(longest_piece), " are merged at once");
     if (piece.size() > PieceCache::longest_piece) {
+        if (has_enough()) return {};
+        if (piece.size() > longest_piece)
+            return fail(Code::invalid_argument, "a single piece of ", piece.size(),
+                        " bytes without a place to cut it; at most ", longest_piece,
+                        " are taken: leave the text out, or break the piece with a blank");
+        if (!work.spend(piece.size())) return work.status();
         merge_piece(piece);
         return {};
     }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "tokenizer/work_limit.h"
 
 #include <cstdint>
 #include <memory>
@@ -68,7 +69,13 @@ struct EncodeOptions {
     bool parse_added_tokens = true;
     // Stops after this many ids, exactly the first ones of the whole text: the start of a book costs no whole book.
     size_t max_ids = size_t(-1);
+    StopCheck stop; // asks to stop: Code::cancelled
 };
+
+// The longest stretch that the patterns may leave in one piece, and a piece that is merged. It holds what a person writes
+// without a blank many times over: the longest word of any language has some 200 letters. Merging takes fifty times the
+// memory.
+inline constexpr size_t longest_piece = 1 << 20;
 
 class Encoder {
   public:
@@ -78,10 +85,20 @@ class Encoder {
     ~Encoder();
 
     // Appends the ids of `text`, which must be UTF-8 (NUL is a character like any other) and below 1 GiB.
-    // Code::format names the byte at which the text stops being UTF-8, Code::unsupported a text on which the file's
-    // pattern needs more backtracking than is reasonable; `ids` is then as it was.
+    // Code::format names the byte at which the text stops being UTF-8, Code::invalid_argument a piece above longest_piece,
+    // Code::unsupported a text on which the file's patterns and added tokens would take more than some dozen looks at a
+    // byte (work_limit.h); `ids` is then as it was.
     Status encode(std::string_view text, std::vector<TokenId> & ids, const EncodeOptions & options = {});
     Result<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions & options = {});
+
+    // What an encoder takes at most while it encodes a text of `text_bytes`, the text and the ids left out.
+    static constexpr uint64_t working_memory(uint64_t text_bytes) {
+        constexpr uint64_t always = 6 << 20;      // most of it the cache of pieces
+        constexpr uint64_t of_normalization = 16; // a byte: code points while marks are sorted, and the result
+        constexpr uint64_t of_merging = 56;       // a byte of a piece: its tokens, and merges that may come
+        const uint64_t piece = 3 * text_bytes < longest_piece ? 3 * text_bytes : longest_piece; // NFC triples at most
+        return always + of_normalization * text_bytes + of_merging * piece;
+    }
 
   private:
     struct State;

@@ -48,12 +48,11 @@ Status add_token(const JsonValue & value, int64_t id, AddedToken token, Tokenize
     GNV_TRY(model.vocabulary.add(id, token.content).add_context(value.where()));
     token.id = TokenId(id);
     model.vocabulary.set_special(token.id, token.special);
-    const auto same = [&](const AddedToken & other) { return other.id == token.id; };
-    const auto earlier = std::find_if(model.added_tokens.begin(), model.added_tokens.end(), same);
-    if (earlier != model.added_tokens.end()) {
-        *earlier = std::move(token); // a later entry has the last word on the flags
-    } else {
+    const auto [place, is_new] = model.added_by_id.try_emplace(token.id, model.added_tokens.size());
+    if (is_new) {
         model.added_tokens.push_back(std::move(token));
+    } else {
+        model.added_tokens[place->second] = std::move(token); // a later entry has the last word on the flags
     }
     return {};
 }

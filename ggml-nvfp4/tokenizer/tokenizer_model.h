@@ -10,6 +10,7 @@
 
 #include <array>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace gnv {
@@ -22,10 +23,11 @@ struct TokenizerModel {
     std::array<TokenId, 256> byte_tokens = {}; // no_token for bytes that UTF-8 does not use, where the file has none
     bool ignore_merges = false;                // a piece that is a token as a whole is not merged
     bool nfc = false;
-    std::vector<SplitPattern> patterns;   // applied in turn, each to the pieces of the one before
-    std::vector<AddedToken> added_tokens; // each content once
-    AddedTokenFinder raw_tokens;          // looked for in the text as given
-    AddedTokenFinder normalized_tokens;   // looked for in the normalized rest
+    std::vector<SplitPattern> patterns;              // applied in turn, each to the pieces of the one before
+    std::vector<AddedToken> added_tokens;            // each content once
+    std::unordered_map<TokenId, size_t> added_by_id; // positions while the file is read
+    AddedTokenFinder raw_tokens;                     // looked for in the text as given
+    AddedTokenFinder normalized_tokens;              // looked for in the normalized rest
     TokenRoles roles;
 };
 

@@ -10,19 +10,34 @@ namespace {
 constexpr std::string_view byte_level_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+// Every step runs over the whole text; published files have at most five.
+constexpr size_t most_steps = 16;
+
 Status unsupported(const JsonValue & value, const std::string & what) {
     return fail(Code::unsupported, value.where(), ": ", what, " is not supported");
 }
 
 // Calls `visit` for a step with its type, or for each step of a Sequence, whose list is the member `list`.
 Status for_each_step(const JsonValue & step, const char * list,
-                     const std::function<Status(const JsonValue & step, std::string_view type)> & visit) {
+                     const std::function<Status(const JsonValue & step, std::string_view type)> & visit,
+                     size_t & count) {
     if (step.is_null()) return {};
     GNV_ASSIGN(const JsonValue type_value, step.get("type"));
     GNV_ASSIGN(const std::string_view type, type_value.as_string());
-    if (type != "Sequence") return visit(step, type);
+    if (type != "Sequence") {
+        if (++count > most_steps)
+            return fail(Code::unsupported, step.where(), ": more than ", most_steps, " steps are not supported");
+        return visit(step, type);
+    }
     GNV_ASSIGN(const JsonValue steps, step.get(list));
-    return steps.for_each_element([&](size_t, const JsonValue & inner) { return for_each_step(inner, list, visit); });
+    return steps.for_each_element(
+        [&](size_t, const JsonValue & inner) { return for_each_step(inner, list, visit, count); });
+}
+
+Status for_each_step(const JsonValue & step, const char * list,
+                     const std::function<Status(const JsonValue & step, std::string_view type)> & visit) {
+    size_t count = 0;
+    return for_each_step(step, list, visit, count);
 }
 
 Result<bool> flag(const JsonValue & object, const char * key, bool absent) {

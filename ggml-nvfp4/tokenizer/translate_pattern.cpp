@@ -39,8 +39,10 @@ constexpr Escape escapes[] = {
     {'v', "\\x{b}", "\\x{b}", "", false}, // one character; to PCRE2 any vertical space
 };
 // Escapes that mean the same to both; a letter or digit that is not here is refused. Others stand for themselves.
-constexpr std::string_view same_outside = "adDefnrtxAzZ123456789";
+constexpr std::string_view same_outside = "adDefnrtxAzZ";
 constexpr std::string_view same_inside = "abdDefnrtx";
+
+constexpr size_t most_repeats = 1000; // what is repeated is passed without being counted
 
 class Translator {
   public:
@@ -92,6 +94,8 @@ class Translator {
         }
         if (letter == 'p' || letter == 'P') return property();
         if (letter == 'u') return code_unit();
+        // No tokenizer has one, and what it compares cannot be counted.
+        if (letter >= '1' && letter <= '9' && !in_class) return refuse("a back reference");
         const bool is_word = (letter >= '0' && letter <= '9') || (letter >= 'A' && letter <= 'Z') ||
                              (letter >= 'a' && letter <= 'z') || static_cast<unsigned char>(letter) >= 0x80;
         const std::string_view same = in_class ? same_inside : same_outside;
@@ -169,9 +173,13 @@ class Translator {
     // {2}, {2,}, {2,5} and the reluctant {2,5}?. Oniguruma reads {2,5}+ as a repeat of a repeat and {2}? as an option.
     Status repeat() {
         size_t end = at_ + 1;
+        size_t most = 0; // of the repeats asked for
         const auto digits = [&] {
             const size_t first = end;
-            while (end < pattern_.size() && pattern_[end] >= '0' && pattern_[end] <= '9') end++;
+            size_t count = 0;
+            for (; end < pattern_.size() && pattern_[end] >= '0' && pattern_[end] <= '9'; end++)
+                count = std::min(count * 10 + size_t(pattern_[end] - '0'), most_repeats + 1);
+            most = std::max(most, count);
             return end > first;
         };
         bool range = false;
@@ -182,6 +190,7 @@ class Translator {
             (void)digits();
         }
         if (pattern_.substr(end, 1) != "}") return refuse("a { that does not begin a repeat");
+        if (most > most_repeats) return refuse("a repeat of more than 1,000 times");
         const std::string_view after = pattern_.substr(end + 1, 1);
         if (after == "+" || (after == "?" && !range)) return refuse("a repeat of a repeat");
         copy(end + 1 - at_);

@@ -1,6 +1,7 @@
 #include "dataset/dataset_fixture.h"
 #include "ggml-nvfp4.h"
 
+#include <cstddef>
 #include <cstring>
 
 using namespace gnv;
@@ -66,10 +67,68 @@ TEST_CASE("data sets through the C API") {
 
     options.text_template = "vicuna";
     CHECK(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_INVALID_ARGUMENT);
-    CHECK(dataset == nullptr);
+    CHECK_FALSE(dataset);
     CHECK(strstr(gnv_last_error(engine), "vicuna") != nullptr);
     CHECK(gnv_dataset_open(engine, nullptr, &options, &dataset) == GNV_INVALID_ARGUMENT);
     gnv_dataset_destroy(nullptr);
+    gnv_tokenizer_destroy(tokenizer);
+    gnv_engine_destroy(engine);
+}
+
+TEST_CASE("reading and encoding stop when a callback asks, and older programs have none") {
+    gnv_engine_t * engine = nullptr;
+    REQUIRE(gnv_engine_create(nullptr, &engine) == GNV_OK);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    REQUIRE(gnv_tokenizer_load(engine, GNV_TEST_BINARY_DIR "/data/qwen36-tiny", &tokenizer) == GNV_OK);
+    struct Seen {
+        int calls = 0, answer = 0;
+        static int callback(void * user, const gnv_progress * progress) {
+            Seen & seen = *static_cast<Seen *>(user);
+            CHECK(progress->struct_size == sizeof *progress);
+            CHECK(progress->seconds >= 0);
+            seen.calls++;
+            return seen.answer;
+        }
+    } seen;
+    gnv_dataset_options options;
+    gnv_dataset_options_init(&options);
+    CHECK(options.ram_bytes == 0);
+    CHECK((options.progress == nullptr));
+    const std::string path = data_folder + "/dataset/rows.csv";
+    const char * const sources[] = {path.c_str()};
+    options.sources = sources;
+    options.source_count = 1;
+    options.progress = Seen::callback;
+    options.user = &seen;
+    gnv_dataset_t * dataset = nullptr;
+    REQUIRE(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_OK);
+    gnv_dataset_destroy(dataset);
+    CHECK(seen.calls > 0);
+    seen = {0, 1};
+    CHECK(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_CANCELLED);
+    CHECK_FALSE(dataset);
+    CHECK(seen.calls == 1);
+    seen = {0, 1};
+    options.struct_size = offsetof(gnv_dataset_options, ram_bytes);
+    options.ram_bytes = 1; // not there for such a program
+    REQUIRE(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_OK);
+    gnv_dataset_destroy(dataset);
+    CHECK(seen.calls == 0);
+    options.struct_size = sizeof options;
+    seen.answer = 0;
+    CHECK(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_OUT_OF_MEMORY);
+
+    std::string text;
+    while (text.size() < 8'000'000) text += "some words ";
+    size_t count = 0;
+    REQUIRE(gnv_tokenizer_set_progress(tokenizer, Seen::callback, &seen) == GNV_OK);
+    seen = {0, 1};
+    CHECK(gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, nullptr, 0, &count) == GNV_CANCELLED);
+    CHECK(seen.calls == 1);
+    CHECK(gnv_tokenizer_set_progress(nullptr, Seen::callback, &seen) == GNV_INVALID_ARGUMENT);
+    REQUIRE(gnv_tokenizer_set_progress(tokenizer, nullptr, nullptr) == GNV_OK);
+    CHECK(gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, nullptr, 0, &count) == GNV_OK);
+    CHECK(seen.calls == 1);
     gnv_tokenizer_destroy(tokenizer);
     gnv_engine_destroy(engine);
 }

@@ -85,7 +85,8 @@ TEST_CASE("damage stops the reading, with file and line") {
             "a.jsonl:1: the fields are title, n; expected messages, instruction (input, output), question (answer), or "
             "text. Name the field that holds the text with PATH:FIELD");
     CHECK(failure("a.jsonl", "") == folder / "a.jsonl: no usable row among 0");
-    CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") == folder / "a.jsonl: no usable row among 1");
+    CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") ==
+          folder / "a.jsonl: no usable row among 1: empty texts, first at " + folder / "a.jsonl:1");
     CHECK(failure("a.docx", "") ==
           folder /
               "a.docx: no data file by its name; known are .jsonl, .json, .csv, .txt (each also as .zst) and .parquet");

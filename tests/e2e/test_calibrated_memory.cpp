@@ -1,7 +1,13 @@
 // Calibration of a model that is larger than the memory that the run may use.
+#include "budget_message.h"
 #include "e2e/calibrated_fixture.h"
+#include "formats/zstd.h"
 #include "run_tool.h"
 #include "tools/synthetic_checkpoint.h"
+
+#include <algorithm>
+#include <sys/resource.h>
+#include <unistd.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -92,5 +98,52 @@ TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {
     CHECK(file_hashes(scratch / "out") == expected);
     MESSAGE("planned ", planned(tight), " and ", planned(wide), ", resident ", number_of(tight, "peak_rss_bytes"),
             " and ", number_of(wide, "peak_rss_bytes"));
+}
+
+// The peak of a program's resident memory, in bytes; 0 when it fails.
+static uint64_t peak_memory_of(const std::string & name, const std::string & arguments) {
+    const pid_t child = fork(); // whose children are this program alone
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const ToolRun run = run_tool(name, arguments);
+        rusage usage{};
+        getrusage(RUSAGE_CHILDREN, &usage);
+        _exit(run.exit_code == 0 ? int(std::min<long>(usage.ru_maxrss >> 12, 255)) : 0); // 4 MiB each
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) ? uint64_t(WEXITSTATUS(status)) << 22 : 0;
+}
+
+TEST_CASE("quantize, verify and dataset read data within their budget, plus 60 MB") {
+    const ScratchFolder scratch;
+    std::string lines; // words of nearly a megabyte: merging each takes forty times its size, on sixteen threads
+    for (int row = 0; row < 40; row++) lines += "{\"text\": \"" + std::string(900'000, char('a' + row % 26)) + "\"}\n";
+    const std::string data = scratch.save("data.jsonl.zst", zstd_compress(lines, 1, "data").take());
+    const uint64_t budget = 100'000'000, most = budget + 60'000'000;
+    const std::string options = " --threads 16 --ram 100MB --device cpu --quiet >/dev/null 2>&1";
+    const std::string calib = tiny_folder + " --calib " + data + " --samples 24 --seq-len 64";
+    const auto check = [&](const std::string & name, const std::string & arguments) {
+        CAPTURE(name);
+        const uint64_t peak = peak_memory_of(name, arguments);
+        CHECK(peak > 0);
+        CHECK(peak < most);
+    };
+    check("dataset", calib + " --threads 16 --ram 100MB >/dev/null 2>&1");
+    check("quantize", calib + " -o " + (scratch / "out") + options);
+    check("verify", (scratch / "out") + " --source " + tiny_folder + " --data " + data +
+                        " --documents 24 --tokens-per-document 64" + options);
+    // What is planned, for all that reads data; and too little, with what would do.
+    const ToolRun plan = run_tool("quantize", calib + " --dry-run --device cpu --ram 100MB --json -");
+    REQUIRE(plan.exit_code == 0);
+    const JsonDocument document = JsonDocument::parse(plan.out, "plan").take();
+    const int64_t reading = document.root().get("calibration").take().get("reading_bytes").take().as_int().take();
+    CHECK(reading > 10'000'000);
+    CHECK(reading <= int64_t(budget));
+    for (const std::string & refused : {run_tool("quantize", calib + " --dry-run --ram 40MB --device cpu 2>&1").out,
+                                        run_tool("dataset", calib + " --ram 40MB 2>&1").out}) {
+        CHECK(refused.find(data + ":1: a record of 900 KB: a memory budget of 40.0 MB") != std::string::npos);
+        CHECK(smallest_budget(refused) < 110'000'000);
+    }
 }
 #endif

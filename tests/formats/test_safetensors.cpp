@@ -1,5 +1,6 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
+#include "memory_growth.h"
 #include "scratch.h"
 
 #include <doctest/doctest.h>
@@ -126,6 +127,27 @@ TEST_CASE("a tensor of more dimensions than any framework knows is refused") {
     const Status status = parse_header(header(65), 1, "x").take_status();
     CHECK(status.code() == Code::format);
     CHECK(status.message().find("more than 64 dimensions") != std::string::npos);
+}
+
+TEST_CASE("entries of metadata, which take many times their size, are limited") {
+    const auto header = [](size_t entries, const std::string & key) {
+        std::string json = "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"" + key + "\": {";
+        for (size_t i = 0; i < entries; i++) json += concat(i ? "," : "", "\"k", i, "\":\"{:\\\"\"");
+        return json + "}}";
+    };
+    for (const char * key : {"__metadata__", "\\u005f_metadata__"}) {
+        CHECK(parse_header(header(100'000, key), 1, "x").ok());
+        const Status status = parse_header(header(100'001, key), 1, "x").take_status();
+        CHECK(status.code() == Code::format);
+        CHECK(status.message() ==
+              "x: __metadata__ has 100001 entries; at most 100000 are accepted: write the file again "
+              "without them");
+    }
+    const std::string large = header(3'000'000, "__metadata__");
+    test::check_memory_growth(large.size() + (8 << 20), [&] { return !parse_header(large, 1, "x").ok(); });
+    // Colons elsewhere do not count.
+    std::string json = "{\"__metadata__\":{\"a\":\"" + std::string(200'000, ':') + "\"}";
+    CHECK(parse_header(json + "}", 0, "x").ok());
 }
 
 TEST_CASE("index and shards must agree") {

@@ -1,5 +1,5 @@
-// Any bytes as a data set: the first byte chooses the format, the rest is the file. Every row is read and made a text, or
-// refused with a message.
+// Any bytes as a data set: the first byte chooses the format and a budget of memory, the rest is the file. Every row is read
+// and made a text, or refused with a message; charges never pass the budget, and are given back.
 #include "data/calib_source.h"
 
 #include <cstdlib>
@@ -10,6 +10,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     if (size == 0) return 0;
     static const char * const endings[] = {".jsonl", ".json", ".csv", ".jsonl.zst", ".txt"};
+    const uint64_t budgets[] = {UINT64_MAX, 1 << 16, 1 << 20, 7 << 20, 8 << 20, 20 << 20, 64 << 20};
+    const gnv::ReadControl control(budgets[data[0] / std::size(endings) % std::size(budgets)], {});
     // A file without a disk, under a name that says its format.
     const int fd = memfd_create("input", 0);
     if (fd < 0 || write(fd, data + 1, size - 1) != ssize_t(size - 1)) abort();
@@ -18,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     if (symlink(target.c_str(), path.c_str()) != 0) abort();
 
     const gnv::TextRule rule;
-    auto opened = gnv::open_records(path, gnv::wanted_fields(rule));
+    auto opened = gnv::open_records(path, gnv::wanted_fields(rule), control);
     gnv::Status status = opened.ok() ? gnv::Status() : opened.take_status();
     gnv::Record record;
     std::string text;
@@ -31,6 +33,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
         if (fault.ok() && fault.value() == gnv::RowFault::none) (void)gnv::render_record(record, rule, text);
     }
     if (!status.ok() && status.message().empty()) abort();
+    if (control.most_used() > control.budget()) abort();
+    if (opened.ok()) opened.value().reset();
+    if (control.left() != control.budget()) abort();
     unlink(path.c_str());
     close(fd);
     return 0;

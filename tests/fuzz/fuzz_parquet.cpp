@@ -8,8 +8,8 @@
 // Damaged files can claim more rows than anybody wants to count one by one.
 static constexpr uint64_t most_rows = 10'000;
 
-static gnv::Status read_all(const std::string & path) {
-    GNV_ASSIGN(gnv::ParquetFile file, gnv::ParquetFile::open(path));
+static gnv::Status read_all(const std::string & path, const gnv::ReadControl & control) {
+    GNV_ASSIGN(gnv::ParquetFile file, gnv::ParquetFile::open(path, control));
     std::vector<uint32_t> columns;
     for (uint32_t i = 0; i < file.columns.size(); i++)
         if (file.columns[i].is_readable_text()) columns.push_back(i);
@@ -23,8 +23,13 @@ static gnv::Status read_all(const std::string & path) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     const int fd = memfd_create("input", 0);
     if (fd < 0 || write(fd, data, size) != ssize_t(size)) abort();
-    const gnv::Status status = read_all("/proc/self/fd/" + std::to_string(fd));
-    if (!status.ok() && status.message().empty()) abort();
+    // Once without a budget, once with one that large pages pass.
+    for (const gnv::ReadControl & control : {gnv::ReadControl(), gnv::ReadControl(8 << 20, {})}) {
+        const gnv::Status status = read_all("/proc/self/fd/" + std::to_string(fd), control);
+        if (!status.ok() && status.message().empty()) abort();
+        if (control.most_used() > control.budget()) abort();
+        if (control.budget() != UINT64_MAX && control.left() != control.budget()) abort();
+    }
     close(fd);
     return 0;
 }

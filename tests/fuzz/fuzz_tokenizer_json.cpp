@@ -8,7 +8,9 @@
 static void use(const gnv::Tokenizer & tokenizer, std::string_view text) {
     gnv::Encoder encoder(tokenizer);
     for (const bool parse_added_tokens : {true, false}) {
-        const auto ids = encoder.encode(text, {parse_added_tokens});
+        gnv::EncodeOptions options;
+        options.parse_added_tokens = parse_added_tokens;
+        const auto ids = encoder.encode(text, options);
         if (!ids.ok()) {
             if (ids.status().message().empty()) abort();
             continue;

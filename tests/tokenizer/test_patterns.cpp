@@ -4,6 +4,8 @@
 
 using namespace gnv;
 
+static const StopCheck no_stop;
+
 static std::string translated(std::string_view pattern) {
     Result<std::string> text = translate_pattern(pattern);
     REQUIRE_MESSAGE(text.ok(), text.status().message());
@@ -47,6 +49,9 @@ TEST_CASE("what they would understand differently is refused, with the place") {
                                  "a{1,2}+",
                                  "a{2}?",
                                  "a{,2}",
+                                 "a{1001}",
+                                 "a{2,99999999999999999999}",
+                                 "(a)\\1",
                                  "{",
                                  "(?s:.)",
                                  "(?m)a",
@@ -81,8 +86,10 @@ TEST_CASE("what they would understand differently is refused, with the place") {
 TEST_CASE("matches") {
     MatchMemory memory;
     REQUIRE(memory.ok());
+    WorkLimit work;
+    work.start(1000, 1, no_stop);
     const SplitPattern pattern = SplitPattern::compile("(?<=x)b+|(?i:'s)|^c").take();
-    const auto find = [&](std::string_view text, size_t from) { return pattern.find(text, from, memory).take(); };
+    const auto find = [&](std::string_view text, size_t from) { return pattern.find(text, from, memory, work).take(); };
     Match match = find("axbbc", 0);
     CHECK((match.found && match.begin == 2 && match.end == 4));
     match = find("axbbc", 3);
@@ -97,10 +104,13 @@ TEST_CASE("matches") {
 
 TEST_CASE("a pattern that would run for ever gives up") {
     MatchMemory memory;
+    WorkLimit work;
+    work.start(60, 1, no_stop);
     const SplitPattern pattern = SplitPattern::compile("(x+x+)+y").take();
-    const Result<Match> match = pattern.find(std::string(58, 'x') + " y", 0, memory);
+    const Result<Match> match = pattern.find(std::string(58, 'x') + " y", 0, memory, work);
     CHECK(match.status().code() == Code::unsupported);
     CHECK(match.status().message().find("gives up at byte 0 of a stretch of 60 bytes") != std::string::npos);
     const SplitPattern deep = SplitPattern::compile("(?:a|b|(?:cd)+)*z").take(); // needs more stack than there is
-    (void)deep.find(std::string(5'000'000, 'a'), 0, memory).ok();
+    work.start(5'000'000, 1, no_stop);
+    (void)deep.find(std::string(5'000'000, 'a'), 0, memory, work).ok();
 }

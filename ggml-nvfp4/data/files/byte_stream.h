@@ -6,26 +6,23 @@
 // the compressed byte.
 #pragma once
 
-#include "core/status.h"
+#include "data/files/read_control.h"
 
-#include <cstdint>
 #include <memory>
-#include <string>
 #include <string_view>
 
 namespace gnv {
 
-// The longest line, CSV record, JSON record or text document that a reader accepts. Readers hold one at a time.
-inline constexpr uint64_t max_record_bytes = 64 << 20;
-
 class ByteStream {
   public:
-    static Result<ByteStream> open(const std::string & path);
+    // Buffers and windows are charged to `control`; a window that it has no room for is Code::out_of_memory.
+    static Result<ByteStream> open(const std::string & path, const ReadControl & control = {});
     ByteStream(ByteStream &&) noexcept;
     ByteStream & operator=(ByteStream &&) noexcept;
     ~ByteStream();
 
     const std::string & path() const;
+    const ReadControl & control() const;
     // The next piece; empty only at the end of the content. Valid until the next call.
     Result<std::string_view> next();
 
@@ -38,9 +35,10 @@ class ByteStream {
 // The same content one byte at a time, with line numbers: for formats whose records may span lines.
 class CharReader {
   public:
-    static Result<CharReader> open(const std::string & path); // skips a UTF-8 byte order mark
+    static Result<CharReader> open(const std::string & path, const ReadControl & control); // skips a byte order mark
 
     const std::string & path() const { return stream_.path(); }
+    const ReadControl & control() const { return stream_.control(); }
     uint64_t line() const { return line_; } // of the byte that peek() shows, from 1
     std::string where() const;              // "path:line"
 
@@ -53,12 +51,21 @@ class CharReader {
         if (c == '\n') line_++;
         return c;
     }
+    // Skips bytes for which `is_blank` holds and shows the next one, as peek() does. More than most_blank_bytes are a failure.
+    template <class IsBlank>
+    int skip_blanks(const IsBlank & is_blank) {
+        uint64_t count = 0;
+        for (; is_blank(peek()); get())
+            if (++count > most_blank_bytes) return fail_with(too_many_blanks(where()));
+        return peek();
+    }
     // The failure that ended the bytes; success at a proper end. Ask after -1.
     Status take_status() { return std::move(status_); }
 
   private:
     explicit CharReader(ByteStream stream) : stream_(std::move(stream)) {}
     bool refill();
+    int fail_with(Status status); // no more bytes
     ByteStream stream_;
     const char * at_ = nullptr;
     const char * end_ = nullptr;

@@ -4,11 +4,14 @@
 
 namespace gnv {
 
-Result<CsvReader> CsvReader::open(const std::string & path, uint64_t limit) {
-    GNV_ASSIGN(CharReader chars, CharReader::open(path));
+static constexpr uint64_t memory_of_field = 10; // in bytes of a record, each of which takes many bytes of memory
+
+Result<CsvReader> CsvReader::open(const std::string & path, uint64_t limit, const ReadControl & control) {
+    GNV_ASSIGN(CharReader chars, CharReader::open(path, control));
     CsvReader reader(std::move(chars), limit);
     std::vector<std::string> names;
     GNV_ASSIGN(const bool found, reader.read_record(names));
+    GNV_TRY(reader.check_memory());
     if (!found) return fail(Code::format, path, ": the file is empty; a CSV file starts with a line of field names");
     std::set<std::string_view> seen;
     for (const std::string & name : names)
@@ -49,39 +52,51 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
         }
         if (++record_bytes > limit_)
             return fail(Code::format, path(), ":", record_line_, ": the record is longer than ", bytes_text(limit_));
-        field += char(c);
+        if (record_bytes <= longest_kept_) field += char(c);
     }
 }
 
 Result<bool> CsvReader::read_record(std::vector<std::string> & fields) {
-    while (chars_.peek() == '\n' || chars_.peek() == '\r') chars_.get();
-    if (chars_.peek() < 0) {
+    if (chars_.skip_blanks([](int c) { return c == '\n' || c == '\r'; }) < 0) {
         GNV_TRY(chars_.take_status());
         return false;
     }
     record_line_ = chars_.line();
+    longest_kept_ = chars_.control().longest_record();
     uint64_t record_bytes = 0;
     size_t count = 0;
     for (;;) {
-        if (count == fields.size()) {
+        if (count >= fields.size()) {
             // Empty fields count too, or a line of commas would grow without bound.
             record_bytes += sizeof(std::string);
+            if (record_bytes > limit_)
+                return fail(Code::format, path(), ":", record_line_, ": the record is longer than ",
+                            bytes_text(limit_));
             if (!header_.empty() && count == header_.size())
                 return fail(Code::format, path(), ":", record_line_, ": more than the ", count,
                             " fields of the header");
-            fields.emplace_back();
         }
-        fields[count].clear();
-        GNV_TRY(read_field(fields[count++], record_bytes));
+        const bool is_kept = record_bytes + memory_of_field * count <= longest_kept_;
+        if (is_kept && count == fields.size()) fields.emplace_back();
+        std::string & field = is_kept ? fields[count] : unkept_;
+        field.clear();
+        GNV_TRY(read_field(field, record_bytes));
+        count++;
         if (chars_.get() != ',') break;
     }
+    record_bytes_ = record_bytes + memory_of_field * count;
+    if (record_bytes_ > longest_kept_) return true; // without the last fields
     fields.resize(count);
     return true;
 }
 
+Status CsvReader::check_memory() const {
+    return chars_.control().check_record(concat(path(), ":", record_line_), record_bytes_);
+}
+
 Result<bool> CsvReader::next(std::vector<std::string> & fields) {
     GNV_ASSIGN(const bool found, read_record(fields));
-    if (found && fields.size() != header_.size())
+    if (found && record_bytes_ <= longest_kept_ && fields.size() != header_.size())
         return fail(Code::format, path(), ":", record_line_, ": ", fields.size(), " fields; the header has ",
                     header_.size());
     return found;

@@ -4,15 +4,14 @@ namespace gnv {
 
 static bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-Result<JsonArrayReader> JsonArrayReader::open(const std::string & path, uint64_t limit) {
-    GNV_ASSIGN(CharReader chars, CharReader::open(path));
+static constexpr size_t most_kept_capacity = 1 << 20;
+
+Result<JsonArrayReader> JsonArrayReader::open(const std::string & path, uint64_t limit, const ReadControl & control) {
+    GNV_ASSIGN(CharReader chars, CharReader::open(path, control));
     return JsonArrayReader(std::move(chars), limit);
 }
 
-int JsonArrayReader::next_visible() {
-    while (is_blank(chars_.peek())) chars_.get();
-    return chars_.peek();
-}
+int JsonArrayReader::next_visible() { return chars_.skip_blanks(is_blank); }
 
 // The failure of a stream that ended early, or what should have been at this place.
 Status JsonArrayReader::expected(const char * what) {
@@ -24,13 +23,16 @@ Status JsonArrayReader::expected(const char * what) {
 
 Status JsonArrayReader::read_value() {
     element_.clear();
+    if (element_.capacity() > most_kept_capacity) std::string().swap(element_);
     element_line_ = chars_.line();
+    const uint64_t longest_kept = control().longest_record();
+    uint64_t & bytes = element_bytes_ = 0;
     uint64_t depth = 0; // of brackets; whether their kinds match is for the parser to say
     bool in_string = false, escaped = false;
     for (;;) {
         const int c = chars_.peek();
         if (c < 0) {
-            if (depth == 0 && !in_string && !element_.empty()) return chars_.take_status();
+            if (depth == 0 && !in_string && bytes > 0) return chars_.take_status();
             return expected(in_string ? "the end of a string" : depth ? "the end of a record" : "a value");
         }
         if (in_string) {
@@ -46,13 +48,14 @@ Status JsonArrayReader::read_value() {
         } else if (c == '{' || c == '[') {
             depth++;
         } else if (depth == 0 && (c == ',' || c == ':' || c == '}' || c == ']' || is_blank(c))) {
-            return element_.empty() ? expected("a value") : Status();
+            return bytes == 0 ? expected("a value") : Status();
         } else if (c == '}' || c == ']') {
             depth--;
         }
-        if (element_.size() == limit_)
+        if (bytes == limit_)
             return fail(Code::format, path(), ":", element_line_, ": the record is longer than ", bytes_text(limit_));
-        element_ += char(chars_.get());
+        chars_.get();
+        if (++bytes <= longest_kept) element_ += char(c);
     }
 }
 

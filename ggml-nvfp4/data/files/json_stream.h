@@ -9,13 +9,17 @@ namespace gnv {
 
 class JsonArrayReader {
   public:
-    static Result<JsonArrayReader> open(const std::string & path, uint64_t limit = max_record_bytes);
+    static Result<JsonArrayReader> open(const std::string & path, uint64_t limit = max_record_bytes,
+                                        const ReadControl & control = {});
 
     // False at the end of the file, after checking that nothing but blanks follows. The element is valid until the next
-    // call. Errors, with file and line: no array, a second array, brackets that do not match, an element above the limit.
+    // call. Errors, with file and line: no array, a second array, brackets that do not match, an element above the limit. Of
+    // one that the budget of the control has no room for only a part is kept: compare bytes().
     Result<bool> next(std::string_view & element);
-    uint64_t line() const { return element_line_; } // where the element last returned starts
+    uint64_t line() const { return element_line_; }   // where the element last returned starts
+    uint64_t bytes() const { return element_bytes_; } // of the element last returned
     const std::string & path() const { return chars_.path(); }
+    const ReadControl & control() const { return chars_.control(); }
 
   private:
     enum class Place : uint8_t { before, in_array, at_end };
@@ -34,7 +38,7 @@ class JsonArrayReader {
     bool found_array_ = false; // the array that the elements come from has begun
     bool first_element_ = true;
     std::string element_;
-    uint64_t element_line_ = 0;
+    uint64_t element_line_ = 0, element_bytes_ = 0;
 };
 
 } // namespace gnv

@@ -8,14 +8,18 @@ namespace gnv {
 
 class LineReader {
   public:
-    // A line above `limit` bytes is an error at its line number; it is not read any further.
-    static Result<LineReader> open(const std::string & path, uint64_t limit = max_record_bytes);
+    // A line above `limit` bytes is an error at its line number; it is not read any further. Of one that the budget of
+    // `control` has no room for only a part is kept: compare bytes().
+    static Result<LineReader> open(const std::string & path, uint64_t limit = max_record_bytes,
+                                   const ReadControl & control = {});
 
     // False at the end. The line comes without its "\n" or "\r\n", and the first one without a byte order mark; it is
     // valid until the next call. A last line without a line end counts.
     Result<bool> next(std::string_view & line);
-    uint64_t number() const { return number_; } // of the line last returned, from 1
+    uint64_t number() const { return number_; }    // of the line last returned, from 1
+    uint64_t bytes() const { return line_bytes_; } // of that line in the file, without its "\n"
     const std::string & path() const { return stream_.path(); }
+    const ReadControl & control() const { return stream_.control(); }
 
   private:
     LineReader(ByteStream stream, uint64_t limit) : stream_(std::move(stream)), limit_(limit) {}
@@ -23,7 +27,7 @@ class LineReader {
     uint64_t limit_;
     std::string_view rest_; // of the current piece
     std::string carry_;     // the start of a line that continues in the next piece
-    uint64_t number_ = 0;
+    uint64_t number_ = 0, line_bytes_ = 0;
 };
 
 } // namespace gnv

@@ -7,11 +7,12 @@
 //
 // Read: data pages of version 1 and 2; values PLAIN, PLAIN_DICTIONARY and RLE_DICTIONARY; uncompressed, Snappy and Zstd.
 // Anything else is Code::unsupported, with the column, what it uses and how to rewrite the file. Columns that nobody asks
-// for may be of any type and encoding. Memory: one page and one dictionary a column, whatever the file's size; a row is at
-// most max_record_bytes (byte_stream.h). Pages of rows that are skipped are not even decompressed.
+// for may be of any type and encoding. Memory: the footer, one page and one dictionary a column, charged to a ReadControl,
+// whatever the file's size; a row is at most max_record_bytes. Pages of rows that are skipped are not even decompressed.
 #pragma once
 
 #include "core/status.h"
+#include "data/files/read_control.h"
 #include "formats/file.h"
 
 #include <cstdint>
@@ -23,7 +24,9 @@
 namespace gnv {
 
 inline constexpr uint64_t max_parquet_footer_bytes = 64 << 20;
-inline constexpr uint64_t max_parquet_page_bytes = 1 << 30; // decompressed
+inline constexpr uint64_t max_parquet_page_bytes = 1 << 30;     // decompressed
+inline constexpr uint64_t max_parquet_rows = uint64_t(1) << 31; // a few bytes can stand for any number of nulls
+inline constexpr size_t max_parquet_name_bytes = 4096;          // of a column with all that it lies in
 
 enum class ParquetType : uint8_t {
     boolean,
@@ -64,12 +67,14 @@ struct ParquetRowGroup {
 
 struct ParquetFile {
     File file;
+    ReadControl control;
+    MemoryShare footer; // that the columns and row groups take
     std::vector<ParquetColumn> columns;
     std::vector<ParquetRowGroup> row_groups;
     uint64_t rows = 0; // of all row groups
 
     // Reads and checks the footer: every chunk lies inside the file, every row group has every column.
-    static Result<ParquetFile> open(const std::string & path);
+    static Result<ParquetFile> open(const std::string & path, const ReadControl & control = {});
 };
 
 // What one column holds for one row: one entry for a flat column, one an element for a list.

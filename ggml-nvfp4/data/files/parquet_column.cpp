@@ -1,9 +1,9 @@
 #include "data/files/parquet_column.h"
 
-#include "data/files/byte_stream.h"
-
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 namespace gnv {
 
@@ -62,7 +62,7 @@ bool ParquetHybrid::next(uint32_t & value) {
 // --- Pages ------------------------------------------------------------------------------------------------------------------
 
 ParquetColumnReader::ParquetColumnReader(const ParquetFile & file, const ParquetRowGroup & group, uint32_t column)
-    : file_(&file), column_(&file.columns[column]), pages_(file, group.chunks[column]) {}
+    : file_(&file), column_(&file.columns[column]), share_(file.control), pages_(file, group.chunks[column]) {}
 
 Status ParquetColumnReader::with_context(Status status) const {
     return std::move(status).add_context(concat(file_->file.path(), ": column ", printable(column_->name())));
@@ -74,11 +74,31 @@ static Status unsupported_encoding(int64_t encoding) {
                 "Python: pyarrow.parquet.write_table(pyarrow.parquet.read_table(\"a.parquet\"), \"b.parquet\")");
 }
 
+// Takes memory for a page's body before there is one, beside the `kept` bytes of the other one.
+Status ParquetColumnReader::load(const ParquetPage & page, uint64_t kept, std::string & body) {
+    GNV_TRY(file_->control.check());
+    std::string().swap(body);
+    (void)share_.resize(kept);
+    // While it is decompressed, the content grows in a string, and once more in the window of the decoder.
+    const uint64_t bytes = page.stored_bytes + 4 * page.content_bytes;
+    if (!share_.resize(kept + bytes))
+        return file_->control.too_small(concat("a page of ", bytes_text(page.content_bytes), " at byte ", page.offset),
+                                        bytes);
+    GNV_TRY(pages_.load(page, body));
+    (void)share_.resize(kept + body.capacity());
+    return {};
+}
+
 Status ParquetColumnReader::load_dictionary(const ParquetPage & page) {
+    if (std::exchange(has_dictionary_, true)) return fail(Code::format, "a second dictionary at byte ", page.offset);
     if (page.encoding != int64_t(ParquetEncoding::plain) && page.encoding != int64_t(ParquetEncoding::plain_dictionary))
         return unsupported_encoding(page.encoding);
-    GNV_TRY(pages_.load(page, dictionary_));
-    dictionary_at_.clear();
+    GNV_TRY(load(page, page_.capacity(), dictionary_));
+    // A value takes four bytes there at least.
+    const uint64_t positions_bytes =
+        2 * std::min<uint64_t>(page.entries, dictionary_.size() / 4 + 1) * sizeof(uint32_t);
+    if (!share_.resize(share_.bytes() + positions_bytes))
+        return file_->control.too_small(concat("a dictionary of ", page.entries, " values"), positions_bytes);
     size_t at = 0;
     for (uint64_t i = 0; i < page.entries; i++) {
         const size_t left = dictionary_.size() - at;
@@ -96,7 +116,7 @@ Status ParquetColumnReader::load_data(const ParquetPage & page) {
                      page.encoding == int64_t(ParquetEncoding::rle_dictionary);
     if (!by_dictionary_ && page.encoding != int64_t(ParquetEncoding::plain)) return unsupported_encoding(page.encoding);
     const bool v2 = page.kind == ParquetPage::Kind::data_v2;
-    GNV_TRY(pages_.load(page, page_));
+    GNV_TRY(load(page, dictionary_.capacity() + dictionary_at_.capacity() * sizeof(uint32_t), page_));
     page_offset_ = page.offset;
     std::string_view rest = page_;
     const auto cut_levels = [&](uint32_t max_level, uint64_t v2_bytes, int64_t encoding,
@@ -188,7 +208,7 @@ Status ParquetColumnReader::take_entry(ParquetCell * cell) {
     if (cell_bytes_ > max_record_bytes)
         return fail(Code::format, "page at byte ", page_offset_, ": a row is larger than ",
                     bytes_text(max_record_bytes));
-    cell->entries.emplace_back(value);
+    if (cell_bytes_ <= longest_cell_) cell->entries.emplace_back(value);
     return {};
 }
 
@@ -220,7 +240,9 @@ Status ParquetColumnReader::skip(uint64_t rows) { return with_context(pass_rows(
 Status ParquetColumnReader::read(ParquetCell & cell) {
     cell.entries.clear();
     cell_bytes_ = 0;
-    return with_context(take_row(&cell));
+    longest_cell_ = file_->control.longest_record();
+    GNV_TRY(with_context(take_row(&cell)));
+    return with_context(file_->control.check_record("a row", cell_bytes_));
 }
 
 } // namespace gnv

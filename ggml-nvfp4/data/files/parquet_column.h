@@ -41,10 +41,14 @@ class ParquetColumnReader {
     Status pass_rows(uint64_t rows);
     Status with_context(Status status) const;
 
+    Status load(const ParquetPage & page, uint64_t kept, std::string & body);
+
     const ParquetFile * file_;
     const ParquetColumn * column_;
+    MemoryShare share_; // of page_ and dictionary_
     ParquetPages pages_;
 
+    bool has_dictionary_ = false;
     std::string dictionary_;
     std::vector<uint32_t> dictionary_at_; // where each value's length lies in dictionary_
 
@@ -57,8 +61,9 @@ class ParquetColumnReader {
 
     bool has_entry_ = false; // levels of the next entry are known
     uint32_t repetition_ = 0, definition_ = 0;
-    bool at_end_ = false;     // no page is left
-    uint64_t cell_bytes_ = 0; // of the row that is read
+    bool at_end_ = false;       // no page is left
+    uint64_t cell_bytes_ = 0;   // of the row that is read
+    uint64_t longest_cell_ = 0; // that the budget has room for
 };
 
 } // namespace gnv

@@ -11,8 +11,9 @@ namespace {
 using Type = ThriftReader::Type;
 using Field = ThriftReader::StructScope;
 
-constexpr size_t most_schema_elements = 100'000;
+constexpr size_t most_schema_elements = 20'000; // every column holds up to max_parquet_name_bytes
 constexpr int deepest_schema = 16;
+constexpr uint64_t memory_of_footer_byte = 12; // elements, columns and chunks are some bytes there
 
 enum class Repetition : uint8_t { required = 0, optional = 1, repeated = 2 };
 
@@ -139,6 +140,11 @@ Status collect_columns(const std::vector<SchemaElement> & schema, size_t & at, c
     ParquetColumn column = parent;
     if (depth > 0) {
         column.path.push_back(element.name);
+        size_t name_bytes = 0;
+        for (const std::string & part : column.path) name_bytes += part.size();
+        if (name_bytes > max_parquet_name_bytes) // every column repeats the names of the groups around it
+            return fail(Code::unsupported, "a column's name has ", name_bytes, " bytes; at most ",
+                        max_parquet_name_bytes, " are accepted");
         if (element.repetition < 0 || element.repetition > 2)
             return fail(Code::format, "column ", printable(column.name()), " has an unknown repetition type");
         const auto repetition = Repetition(element.repetition);
@@ -192,6 +198,9 @@ Status parse_footer(std::string_view bytes, uint64_t data_end, ParquetFile & out
     GNV_TRY(collect_columns(footer.schema, at, {}, 0, out.columns));
     if (at != footer.schema.size()) return Status(Code::format, "the schema's tree does not hold all of its elements");
     GNV_TRY(check_row_groups(footer, out, data_end));
+    if (out.rows > max_parquet_rows)
+        return fail(Code::unsupported, "the footer says ", out.rows, " rows; at most ", max_parquet_rows,
+                    " are read of one file: split it");
     out.row_groups = std::move(footer.row_groups);
     return {};
 }
@@ -204,7 +213,7 @@ std::string ParquetColumn::name() const {
     return name;
 }
 
-Result<ParquetFile> ParquetFile::open(const std::string & path) {
+Result<ParquetFile> ParquetFile::open(const std::string & path, const ReadControl & control) {
     GNV_ASSIGN(File file, File::open_read(path));
     GNV_ASSIGN(const FileStamp stamp, file.stamp());
     constexpr uint64_t tail_bytes = 8;
@@ -217,10 +226,14 @@ Result<ParquetFile> ParquetFile::open(const std::string & path) {
     const uint64_t footer_bytes = tail[0] | tail[1] << 8 | tail[2] << 16 | uint64_t(tail[3]) << 24;
     if (footer_bytes > stamp.size - 4 - tail_bytes || footer_bytes > max_parquet_footer_bytes)
         return fail(Code::format, path, ": a footer of ", footer_bytes, " bytes in a file of ", stamp.size);
+    MemoryShare share(control);
+    if (!share.resize(memory_of_footer_byte * footer_bytes))
+        return control.too_small(concat(path, ": a footer of ", bytes_text(footer_bytes)),
+                                 memory_of_footer_byte * footer_bytes);
     std::string bytes(size_t(footer_bytes), '\0');
     const uint64_t data_end = stamp.size - tail_bytes - footer_bytes;
     GNV_TRY(file.read(bytes.data(), bytes.size(), data_end));
-    ParquetFile out{std::move(file), {}, {}, 0};
+    ParquetFile out{std::move(file), control, std::move(share), {}, {}, 0};
     Status status = parse_footer(bytes, data_end, out);
     if (!status.ok()) return std::move(status).add_context(path);
     return out;
