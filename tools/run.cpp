@@ -263,6 +263,7 @@ class DumpWriter {
             for (size_t at = 0, count = 0; at < ids.size(); at += count) {
                 count = ids.size() - at < 2 * piece_positions ? ids.size() - at : piece_positions;
                 failed_ = false;
+                const tools::StoppableCall stoppable;
                 if (gnv_model_forward(model_, ids.data() + at, count, &options, nullptr, 0, nullptr) != GNV_OK) {
                     if (failed_) fprintf(stderr, "error: %s\n", failure_.c_str());
                     said_ = failed_;
@@ -348,6 +349,7 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
     options.progress_user = &progress;
     gnv_generate_result result = {};
     result.struct_size = sizeof result;
+    const tools::StoppableCall stoppable;
     if (gnv_model_reset(model) != GNV_OK ||
         gnv_model_generate(model, prompt.data(), prompt.size(), &options, &result) != GNV_OK)
         return false;
@@ -380,6 +382,7 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.progress = Progress::callback;
     options.user = &progress;
     gnv_model_t * handle = nullptr;
+    const tools::StoppableCall stoppable;
     if (gnv_model_open(engine, args.model.c_str(), &options, &handle) != GNV_OK) return false;
     model.reset(handle);
     info.struct_size = sizeof info;
