@@ -47,6 +47,9 @@ CalibrationData make_calibration_data(const CalibrationSet & set, const Calibrat
     data.tokens = set.tokens;
     data.reading_bytes = set.reading_bytes;
     data.json = describe_data(set, options);
+    if (!options.tokens_file.empty()) data.files.push_back(options.tokens_file);
+    for (const CalibrationSourceReport & source : set.sources)
+        for (const CalibrationFile & file : source.files) data.files.push_back(file.path);
     return data;
 }
 

@@ -3,7 +3,7 @@
 #include "api/stop_poll.h"
 #include "api/tokenizer_handle.h"
 #include "data/tokens_file.h"
-#include "formats/file.h"
+#include "formats/new_file.h"
 
 using namespace gnv;
 

@@ -15,7 +15,7 @@ static_assert(int(Code::unsupported) == GNV_UNSUPPORTED && int(Code::device) == 
 void gnv_engine_t::log(gnv_log_level level, const std::string & message) {
     if (!options.log) return;
     const std::lock_guard<std::mutex> lock(log_mutex);
-    options.log(options.user, level, message.c_str());
+    options.log(options.user, level, printable_line(message).c_str());
 }
 
 gnv_status gnv_engine_t::keep(const Status & status) noexcept {

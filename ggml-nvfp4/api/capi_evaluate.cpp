@@ -105,7 +105,7 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
             GNV_ASSIGN(source_folder, open_folder(source));
         }
         GNV_ASSIGN(evaluate::Evaluation result, evaluate::evaluate(std::move(folder), std::move(source_folder),
-                                                                    request.data, *engine->threads, request.options));
+                                                                   request.data, *engine->threads, request.options));
         *out = new gnv_evaluation_t{{engine}, std::move(result)};
         return {};
     });

@@ -15,6 +15,7 @@ struct gnv_plan_t : api::Owned {
 
 struct gnv_calibration_t : api::Owned {
     Statistics statistics;
+    std::vector<std::string> files; // that it was read from
 };
 
 gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
@@ -91,10 +92,11 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
             GNV_ASSIGN(Statistics read, read_statistics(file, warning));
             if (!warning.empty()) engine->log(GNV_LOG_WARNING, warning);
             if (!calibration) {
-                calibration.reset(new gnv_calibration_t{{engine}, std::move(read)});
+                calibration.reset(new gnv_calibration_t{{engine}, std::move(read), {}});
             } else {
                 GNV_TRY(merge_statistics(calibration->statistics, read).add_context(file));
             }
+            calibration->files.push_back(file);
         }
         *out = calibration.release();
         return {};
@@ -173,7 +175,10 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             data = make_calibration_data(options.dataset->set, options.dataset->options);
             run.calibration = &data;
         }
-        if (options.calibration) run.statistics = &options.calibration->statistics;
+        if (options.calibration) {
+            run.statistics = &options.calibration->statistics;
+            run.reads = options.calibration->files;
+        }
         run.save_statistics = api::text_or_empty(options.save_statistics);
         run.trace_file = api::text_or_empty(options.trace_file);
         run.measure_limits = options.measure_limits != 0;
@@ -187,6 +192,9 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
                 return progress.report(now);
             };
         }
+        run.note = [plan](const std::string & note) { plan->engine->log(GNV_LOG_INFO, "note: " + note); };
+        for (const std::string & note : plan->plan.notes) run.note(note);
+        for (const std::string & warning : plan->plan.warnings) plan->engine->log(GNV_LOG_WARNING, warning);
         Result<QuantizeReport> quantized = quantize(plan->plan, *plan->engine->threads, run);
         if (!quantized.ok()) return say_what_stays(quantized.take_status(), run.destination);
         const QuantizeReport result = quantized.take();

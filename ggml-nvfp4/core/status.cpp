@@ -30,7 +30,8 @@ const char * code_name(Code code) {
     return "unknown status";
 }
 
-Status::Status(Code code, std::string message) : failure_(new Failure{code, std::move(message)}) {
+// Messages hold names from files and folders: here, where every message passes, they become safe to print.
+Status::Status(Code code, const std::string & message) : failure_(new Failure{code, printable_line(message)}) {
     GNV_CHECK(code != Code::ok);
 }
 

@@ -41,8 +41,9 @@ const char * code_name(Code code);
 
 class [[nodiscard]] Status {
   public:
-    Status() = default;                     // success
-    Status(Code code, std::string message); // a failure: `code` is not Code::ok
+    Status() = default; // success
+    // A failure: `code` is not Code::ok. The message is kept as one printable line, whatever names are in it.
+    Status(Code code, const std::string & message);
     // Code::out_of_memory; allocates nothing.
     static Status out_of_memory() noexcept;
 

@@ -1,5 +1,8 @@
 #include "core/strings.h"
 
+#include "core/utf8.h"
+
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 
@@ -37,17 +40,73 @@ std::string count_text(uint64_t count) {
     return digits;
 }
 
+static void append_escaped(std::string & out, std::string_view bytes) {
+    for (const char c : bytes) {
+        char escaped[8];
+        snprintf(escaped, sizeof escaped, "\\x%02x", unsigned(static_cast<unsigned char>(c)));
+        out += escaped;
+    }
+}
+
 std::string printable(std::string_view text, size_t max_length) {
     std::string out;
-    for (const char c : text) {
+    for (const char & c : text) {
         if (out.size() >= max_length) return out + "...";
         if (c >= 0x20 && c < 0x7f) {
             out += c;
         } else {
-            char escaped[8];
-            snprintf(escaped, sizeof escaped, "\\x%02x", unsigned(static_cast<unsigned char>(c)));
-            out += escaped;
+            append_escaped(out, {&c, 1});
         }
+    }
+    return out;
+}
+
+// What a terminal obeys instead of showing it, and what makes other characters appear elsewhere or not at all.
+static bool is_steering(char32_t c) {
+    struct Range {
+        char32_t first, last;
+    };
+    static constexpr Range ranges[] = {
+        {0, 0x1f},                            // C0
+        {0x7f, 0x9f},                         // DEL, C1
+        {0x061c, 0x061c},   {0x200b, 0x200f}, // marks of direction, joiners
+        {0x2028, 0x202e},   {0x2060, 0x206f}, // line separators, embeddings, isolates
+        {0xfeff, 0xfeff},   {0xfff9, 0xfffb}, // byte order mark, annotations
+        {0xe0000, 0xe007f},                   // tags
+    };
+    return std::any_of(std::begin(ranges), std::end(ranges),
+                       [c](const Range & range) { return c >= range.first && c <= range.last; });
+}
+
+std::string printable_line(std::string_view text) {
+    if (std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; })) return std::string(text);
+    std::string out;
+    while (!text.empty()) {
+        const size_t valid = utf8_valid_prefix(text);
+        for (size_t at = 0, bytes = 0; at < valid; at += bytes) {
+            const bool steers = is_steering(utf8_decode(text, at, bytes));
+            const std::string_view character = text.substr(at, bytes);
+            if (steers) {
+                append_escaped(out, character);
+            } else {
+                out += character;
+            }
+        }
+        text.remove_prefix(valid);
+        if (text.empty()) break;
+        append_escaped(out, text.substr(0, 1));
+        text.remove_prefix(1);
+    }
+    return out;
+}
+
+std::string printable_text(std::string_view text) {
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('\n', at), text.size());
+        out += printable_line(text.substr(at, end - at));
+        if (end < text.size()) out += '\n';
+        at = end + 1;
     }
     return out;
 }

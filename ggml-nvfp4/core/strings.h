@@ -33,6 +33,11 @@ std::string bytes_text(uint64_t bytes);
 std::string count_text(uint64_t count);
 // A name from a file made safe for a terminal and bounded in length: control and non-ASCII bytes become \xNN.
 std::string printable(std::string_view text, size_t max_length = 200);
+// A line of a message made safe for a terminal: control characters (line breaks included), bytes that are no UTF-8 and
+// characters that only steer the layout of text become \xNN. Letters of every script stay, so paths stay readable.
+std::string printable_line(std::string_view text);
+// The same of text of many lines, which stay lines: for what is printed whole.
+std::string printable_text(std::string_view text);
 
 bool starts_with(std::string_view text, std::string_view prefix);
 bool ends_with(std::string_view text, std::string_view suffix);

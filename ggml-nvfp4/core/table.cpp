@@ -1,5 +1,7 @@
 #include "core/table.h"
 
+#include "core/strings.h"
+
 #include <algorithm>
 #include <cstdint>
 
@@ -15,8 +17,11 @@ static std::string padded(const std::string & text, size_t width, bool right) {
     return right ? blanks + text : text + blanks;
 }
 
-std::string format_table(const std::vector<std::vector<std::string>> & rows, const std::vector<bool> & right) {
+std::string format_table(const std::vector<std::vector<std::string>> & given, const std::vector<bool> & right) {
     std::vector<size_t> widths(right.size(), 0);
+    std::vector<std::vector<std::string>> rows = given;
+    for (auto & row : rows)
+        for (std::string & cell : row) cell = printable_line(cell);
     for (const auto & row : rows)
         for (size_t c = 0; c < row.size(); c++) widths[c] = std::max(widths[c], characters(row[c]));
     std::string out;

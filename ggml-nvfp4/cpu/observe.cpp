@@ -27,7 +27,8 @@ Status find_bad(KernelCall & call, const GroupedRows & observed) {
 }
 
 // The largest magnitudes in rows [first, last), by group.
-void largest_of_rows(const RowLoops & loops, const GroupedRows & observed, int64_t first, int64_t last, int32_t * largest) {
+void largest_of_rows(const RowLoops & loops, const GroupedRows & observed, int64_t first, int64_t last,
+                     int32_t * largest) {
     const auto take = [&](int64_t g, int64_t offset, int64_t count) {
         largest[g] = std::max(largest[g], loops.largest_magnitude(observed.x + offset, count));
     };
@@ -48,8 +49,8 @@ void largest_of_rows(const RowLoops & loops, const GroupedRows & observed, int64
 }
 
 // Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0].
-void add_tile(const RowLoops & loops, const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height, int64_t j, int64_t width,
-              float * total, int64_t total_stride) {
+void add_tile(const RowLoops & loops, const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height,
+              int64_t j, int64_t width, float * total, int64_t total_stride) {
     if (height == 16 && width == 16) return loops.add_products(x + i, x + j, stride, rows, total, total_stride);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t a = 0; a < height; a++)
@@ -65,8 +66,8 @@ Status observe_moments_16(KernelCall & call, const GroupedRows & observed) {
     return for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
         for (int64_t block = first; block < last; block++) {
             const int64_t g = block / blocks_per_group, column = block % blocks_per_group * 16;
-            add_tile(loops(call).rows, observed.group(g), observed.stride, observed.group_rows(g), column, 16, column, 16,
-                     total + block * 256, 16);
+            add_tile(loops(call).rows, observed.group(g), observed.stride, observed.group_rows(g), column, 16, column,
+                     16, total + block * 256, 16);
         }
     });
 }
@@ -82,8 +83,8 @@ Status observe_moments(KernelCall & call, const GroupedRows & observed) {
         if (rows == 0) return;
         for (int64_t r = 0; r < rows; r += rows_at_once)
             for (int64_t j = i; j < columns; j += 16)
-                add_tile(loops(call).rows, x + r * observed.stride, observed.stride, std::min(rows_at_once, rows - r), i, height, j,
-                         std::min<int64_t>(16, columns - j), total + i * columns + j, columns);
+                add_tile(loops(call).rows, x + r * observed.stride, observed.stride, std::min(rows_at_once, rows - r),
+                         i, height, j, std::min<int64_t>(16, columns - j), total + i * columns + j, columns);
         for (int64_t j = i + height; j < columns; j++)
             for (int64_t a = i; a < i + height; a++) total[j * columns + a] = total[a * columns + j];
     };

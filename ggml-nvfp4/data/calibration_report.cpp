@@ -51,7 +51,7 @@ static void append_source(std::string & out, const CalibrationSourceReport & sou
 std::string calibration_text(const CalibrationSet & set) {
     std::string out;
     for (const CalibrationSourceReport & source : set.sources) append_source(out, source);
-    for (const std::string & warning : set.warnings) out += concat("warning: ", warning, "\n");
+    for (const std::string & warning : set.warnings) out += concat("warning: ", printable_line(warning), "\n");
     append_row(out, "sequences",
                concat(count_text(set.sequences.size()), " of at most ", count_text(set.sequence_length), " tokens",
                       set.packed ? ", packed" : ""));
@@ -66,7 +66,7 @@ std::string calibration_text(const CalibrationSet & set) {
     append_row(out, "sha256", set.sha256);
     out += "tokens in a document, and how many documents have them\n";
     append_lengths(out, set.lengths);
-    return out;
+    return printable_text(out);
 }
 
 std::string calibration_json(const CalibrationSet & set) {

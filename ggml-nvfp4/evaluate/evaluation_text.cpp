@@ -210,8 +210,8 @@ std::string gate_lines(const Evaluation & e) {
 } // namespace
 
 std::string evaluation_text(const Evaluation & evaluation) {
-    std::string text = concat("Predictions of ", evaluation.checkpoint, " against ",
-                              evaluation.source.empty() ? std::string("saved logits") : evaluation.source, "\n",
+    std::string text = concat("Predictions of ", printable_line(evaluation.checkpoint), " against ",
+                              evaluation.source.empty() ? "saved logits" : printable_line(evaluation.source), "\n",
                               describe(evaluation), "\n\n");
     FigureTable table(evaluation);
     table.section("Perplexity statistics (Q: the line above, base: the source)");
@@ -225,10 +225,10 @@ std::string evaluation_text(const Evaluation & evaluation) {
     text += table.text();
     if (has_layers(evaluation)) text += "\n" + layer_table(evaluation);
     if (!evaluation.inputs.roles.empty()) text += "\n" + input_table(evaluation);
-    for (const std::string & note : evaluation.notes) text += "\nnote: " + note;
+    for (const std::string & note : evaluation.notes) text += "\nnote: " + printable_line(note);
     if (!evaluation.notes.empty()) text += "\n";
     if (!evaluation.gates.empty()) text += "\n" + gate_lines(evaluation);
-    return text;
+    return printable_text(text);
 }
 
 std::string evaluation_markdown(const Evaluation & evaluation) {

@@ -2,6 +2,7 @@
 
 #include "core/thread_pool.h"
 #include "formats/json_writer.h"
+#include "formats/output_folder.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
 
@@ -95,47 +96,12 @@ std::string index_text(const OutputLayout & layout) {
     return json.take() + "\n";
 }
 
-// --- Destination ------------------------------------------------------------------------------------------------------------
-
-static bool is_inside(const std::string & path, const std::string & folder) {
-    return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
-}
-
-Status check_destination(const std::string & source, const std::string & destination, bool overwrite) {
-    GNV_ASSIGN(const std::string from, canonical_path(source));
-    Result<std::string> resolved = canonical_path(destination);
-    if (!resolved.ok()) return resolved.take_status().add_context("destination; make its parent folder first");
-    const std::string to = resolved.take();
-    if (to == from) return fail(Code::invalid_argument, "the destination ", destination, " is the source");
-    if (is_inside(to, from))
-        return fail(Code::invalid_argument, "the destination ", destination, " lies inside the source");
-    if (is_inside(from, to))
-        return fail(Code::invalid_argument, "the source lies inside the destination ", destination);
-    if (!path_exists(to)) return {};
-    if (!overwrite)
-        return fail(Code::already_exists, "the destination ", destination,
-                    " exists; choose another or ask to overwrite it");
-    if (!is_directory(to)) return fail(Code::already_exists, "the destination ", destination, " is not a folder");
-    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(to));
-    const bool looks_right = entries.empty() || std::any_of(entries.begin(), entries.end(), [](const auto & entry) {
-                                 return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
-                             });
-    if (looks_right) return {};
-    return fail(Code::already_exists, "the destination ", destination,
-                " holds something that is not a checkpoint; it will not be overwritten: remove it yourself");
-}
-
 // --- Writer -----------------------------------------------------------------------------------------------------------------
-
-static constexpr const char * journal_name = "journal";
 
 struct CheckpointWriter::State {
     const OutputLayout & layout;
-    Options options;
-    std::string destination, partial; // canonical
+    std::unique_ptr<OutputFolder> folder;
     std::vector<File> shards;
-    std::unique_ptr<File> journal;
-    uint64_t journal_bytes = 0;
 
     // The committer: takes what was finished, syncs the shards, then says so in the journal.
     std::mutex mutex;
@@ -146,13 +112,7 @@ struct CheckpointWriter::State {
     Status failure;
     std::thread committer;
 
-    State(const OutputLayout & output, Options given) : layout(output), options(std::move(given)) {}
-
-    Status append_journal(const std::string & text) {
-        GNV_TRY(journal->write(text.data(), text.size(), journal_bytes));
-        journal_bytes += text.size();
-        return journal->sync();
-    }
+    explicit State(const OutputLayout & output) : layout(output) {}
 
     Status commit(const std::vector<uint32_t> & batch) {
         std::vector<bool> touched(shards.size(), false);
@@ -163,7 +123,7 @@ struct CheckpointWriter::State {
         }
         for (size_t s = 0; s < shards.size(); s++)
             if (touched[s]) GNV_TRY(shards[s].sync());
-        return append_journal(lines);
+        return folder->append_journal(lines);
     }
 
     void run_committer() {
@@ -202,28 +162,21 @@ CheckpointWriter::CheckpointWriter(std::unique_ptr<State> state) : state_(std::m
 
 CheckpointWriter::~CheckpointWriter() { state_->stop_committer(); }
 
-const std::string & CheckpointWriter::partial_folder() const { return state_->partial; }
+const std::string & CheckpointWriter::partial_folder() const { return state_->folder->path(); }
+
+const std::vector<std::string> & CheckpointWriter::notes() const { return state_->folder->notes(); }
 
 Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputLayout & layout,
                                                                    const Options & options) {
-    std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::make_unique<State>(layout, options)));
+    std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::make_unique<State>(layout)));
     State & state = *writer->state_;
-    GNV_ASSIGN(state.destination, canonical_path(options.destination));
-    state.partial = state.destination + ".partial";
-    if (path_exists(state.partial)) {
-        if (!options.overwrite)
-            return fail(Code::already_exists, state.partial,
-                        " is left from a run that did not finish; remove it, or ask to overwrite it");
-        GNV_TRY(remove_tree(state.partial));
-    }
-    GNV_TRY(make_directory(state.partial));
-    GNV_ASSIGN(File journal, File::create(join_path(state.partial, journal_name)));
-    state.journal = std::make_unique<File>(std::move(journal));
-    GNV_TRY(state.append_journal(concat("ggml-nvfp4 journal 1\nplan ", options.plan_fingerprint, "\nsource ",
-                                        options.source_fingerprint, "\n")));
+    const std::string records =
+        concat("plan ", options.plan_fingerprint, "\nsource ", options.source_fingerprint, "\n");
+    GNV_ASSIGN(state.folder, OutputFolder::create(options.destination, records));
     for (size_t s = 0; s < layout.shards.size(); s++) {
-        GNV_ASSIGN(File file, File::create(join_path(state.partial, layout.shards[s].file_name)));
+        GNV_ASSIGN(File file, state.folder->add(layout.shards[s].file_name));
         GNV_TRY(file.reserve(layout.shards[s].file_bytes));
+        GNV_TRY(state.folder->keep(layout.shards[s].file_name, file));
         const std::string header = shard_header(layout, s);
         GNV_CHECK(header.size() == layout.shards[s].data_begin);
         GNV_TRY(file.write(header.data(), header.size(), 0));
@@ -261,42 +214,30 @@ Status CheckpointWriter::finish_tensors() {
     return {};
 }
 
-static Status make_parent_folders(const std::string & root, const std::string & name) {
-    for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1)) {
-        const std::string folder = join_path(root, name.substr(0, slash));
-        if (!is_directory(folder)) GNV_TRY(make_directory(folder));
-    }
-    return {};
+static Status finish_file(OutputFolder & folder, const std::string & name, File & file) {
+    GNV_TRY(file.sync());
+    GNV_TRY(folder.keep(name, file));
+    return file.close();
 }
 
 Status CheckpointWriter::add_file(const std::string & name, const std::string & content) {
-    GNV_TRY(make_parent_folders(state_->partial, name));
-    return write_file_synced(join_path(state_->partial, name), content);
+    GNV_ASSIGN(File file, state_->folder->add(name));
+    GNV_TRY(file.write(content.data(), content.size(), 0));
+    return finish_file(*state_->folder, name, file);
 }
 
-Status CheckpointWriter::copy_file(const std::string & name, const std::string & from) {
-    GNV_TRY(make_parent_folders(state_->partial, name));
-    return copy_file_synced(from, join_path(state_->partial, name));
-}
-
-static Status remove_replaced(const std::string & old, const std::string & destination) {
-    return remove_tree(old).add_context(destination + " is complete, but what it replaces is still there");
-}
-
-// Puts the complete folder in place of an old one and removes that.
-static Status replace_folder(const std::string & complete, const std::string & destination) {
-    const Status exchanged = exchange_paths(complete, destination);
-    if (exchanged.ok()) return remove_replaced(complete, destination);
-    if (exchanged.code() != Code::unsupported) return copy_of(exchanged);
-    const std::string old = destination + ".old";
-    GNV_TRY(rename_path(destination, old));
-    Status renamed = rename_path(complete, destination);
-    if (!renamed.ok()) {
-        const Status restored = rename_path(old, destination);
-        return std::move(renamed).add_context(restored.ok() ? "the old checkpoint is untouched"
-                                                            : "the old checkpoint is now at " + old);
-    }
-    return remove_replaced(old, destination);
+Status CheckpointWriter::copy_file(const std::string & name, const std::string & from, const FileStamp & stamp) {
+    GNV_ASSIGN(const File source, File::open_read(from));
+    const auto check_unchanged = [&]() -> Status {
+        GNV_ASSIGN(const FileStamp now, source.stamp());
+        if (now == stamp) return {};
+        return fail(Code::changed, from, " was changed during the run; run again when nothing writes to it");
+    };
+    GNV_TRY(check_unchanged());
+    GNV_ASSIGN(File file, state_->folder->add(name));
+    GNV_TRY(copy_content(source, stamp.size, file));
+    GNV_TRY(check_unchanged());
+    return finish_file(*state_->folder, name, file);
 }
 
 Status CheckpointWriter::publish(const std::string & config_text) {
@@ -307,18 +248,7 @@ Status CheckpointWriter::publish(const std::string & config_text) {
     const std::string index = index_text(state.layout);
     if (!index.empty()) GNV_TRY(add_file(index_file_name, index));
     GNV_TRY(add_file("config.json", config_text));
-    state.journal.reset();
-    GNV_TRY(remove_file(join_path(state.partial, journal_name)));
-    GNV_TRY(sync_directory(state.partial));
-    if (path_exists(state.destination)) {
-        if (!state.options.overwrite)
-            return fail(Code::already_exists, state.destination, " appeared during the run; the result is in ",
-                        state.partial);
-        GNV_TRY(replace_folder(state.partial, state.destination));
-    } else {
-        GNV_TRY(rename_path(state.partial, state.destination));
-    }
-    return sync_directory(parent_path(state.destination));
+    return state.folder->publish();
 }
 
 } // namespace gnv

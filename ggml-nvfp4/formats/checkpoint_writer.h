@@ -4,11 +4,12 @@
 //   DST.partial/   journal                          what is finished and safely on disk (see docs/format.md)
 //                  model-0000N-of-0000M.safetensors  reserved at full size, filled by positioned writes
 //                  other files, then the index, then config.json
-//   DST/           the same without the journal: DST.partial renamed as the very last step
+//   DST/           the same without the journal: DST.partial renamed in the last step
 #pragma once
 
 #include "core/dtype.h"
 #include "core/status.h"
+#include "formats/destination.h"
 #include "formats/file.h"
 
 #include <cstdint>
@@ -57,8 +58,7 @@ std::string index_text(const OutputLayout & layout);
 class CheckpointWriter {
   public:
     struct Options {
-        std::string destination; // must not exist, unless `overwrite`
-        bool overwrite = false;  // replace a checkpoint folder, once the new one is complete
+        Destination destination;
         // Identify what is written and from what, so that an unfinished run is never continued with anything else.
         std::string plan_fingerprint, source_fingerprint;
     };
@@ -76,22 +76,21 @@ class CheckpointWriter {
 
     // Other files of the folder, synced. Names may hold one level of folders and more ("images/a.png").
     Status add_file(const std::string & name, const std::string & content);
-    Status copy_file(const std::string & name, const std::string & from);
+    // Code::changed when the file at `from` is no longer the one with this stamp.
+    Status copy_file(const std::string & name, const std::string & from, const FileStamp & stamp);
 
-    // Writes index and config, removes the journal and gives the folder its name.
+    // Writes index and config and gives the folder its name, if all in it still is what was made: a shard that vanished or
+    // was replaced is an error.
     Status publish(const std::string & config_text);
 
     // Where the unfinished folder is: for messages.
     const std::string & partial_folder() const;
+    const std::vector<std::string> & notes() const; // for the user
 
   private:
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };
-
-// Fails unless `destination` may be written, given the folder that is read: it must not be the source, hold it or lie
-// in it, must not exist unless `overwrite`, and then must look like a checkpoint or be empty; its parent must exist.
-Status check_destination(const std::string & source, const std::string & destination, bool overwrite);
 
 } // namespace gnv

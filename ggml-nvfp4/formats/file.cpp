@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <memory>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -66,6 +67,14 @@ Result<File> File::create(const std::string & path) { return open(path, O_RDWR |
 
 Result<File> File::open_write(const std::string & path) { return open(path, O_RDWR); }
 
+Result<File> File::open_own(const std::string & path) {
+    GNV_ASSIGN(File file, open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK));
+    struct stat info;
+    if (fstat(file.fd_, &info) != 0) return system_failure("cannot inspect " + path, errno);
+    if (!S_ISREG(info.st_mode)) return fail(Code::invalid_argument, path, " is not a regular file");
+    return file;
+}
+
 Result<File> File::create_unnamed(const std::string & folder) {
     std::string name = join_path(folder, ".scratch-XXXXXX");
     File file(name);
@@ -80,6 +89,25 @@ Result<File> File::create_unnamed(const std::string & folder) {
     if (file.fd_ < 0) return system_failure("cannot create a scratch file in " + folder, errno);
     if (unlink(name.c_str()) != 0) return system_failure("cannot remove " + name, errno);
     return file;
+}
+
+static constexpr const char * own_descriptors = "/proc/self/fd";
+
+Result<File> File::create_linkable(const std::string & path) {
+#if defined(__linux__) && defined(O_TMPFILE)
+    if (is_directory(own_descriptors)) {
+        File file(path);
+        GNV_ASSIGN(file.fd_, open_descriptor(parent_path(path), O_RDWR | O_TMPFILE));
+        return file;
+    }
+#endif
+    return fail(Code::unsupported, "no file without a name for ", path);
+}
+
+Status File::link_to(const std::string & path) const {
+    const std::string own = concat(own_descriptors, "/", fd_); // which needs no privilege, unlike AT_EMPTY_PATH
+    if (linkat(AT_FDCWD, own.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return {};
+    return system_failure("cannot give a new file the name " + path, errno);
 }
 
 File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
@@ -108,6 +136,7 @@ Result<FileStamp> File::stamp() const {
     stamp.inode = info.st_ino;
     stamp.size = uint64_t(info.st_size);
     stamp.modified_ns = int64_t(info.st_mtim.tv_sec) * 1'000'000'000 + info.st_mtim.tv_nsec;
+    stamp.changed_ns = int64_t(info.st_ctim.tv_sec) * 1'000'000'000 + info.st_ctim.tv_nsec;
     return stamp;
 }
 
@@ -174,6 +203,47 @@ Status File::reserve(uint64_t size) const {
     return {};
 }
 
+Status File::cut(uint64_t size) const {
+    while (ftruncate(fd_, off_t(size)) != 0) {
+        if (errno == EINTR) continue;
+        return system_failure(concat("cannot cut ", path_, " to ", size, " bytes"), errno);
+    }
+    return {};
+}
+
+// Locks of an open file description: unlike the older ones of POSIX they also hold between two files that one process
+// opened, and unlike flock() they reach the server of a network file system.
+static int lock_range(int fd, int command, struct flock & range) {
+    range = {};
+    range.l_type = F_WRLCK;
+    range.l_whence = SEEK_SET;
+    int result = 0;
+    do {
+        result = fcntl(fd, command, &range);
+    } while (result != 0 && errno == EINTR);
+    return result;
+}
+
+Result<File::Lock> File::lock() const {
+#ifdef F_OFD_SETLK
+    struct flock range;
+    if (lock_range(fd_, F_OFD_SETLK, range) == 0) return Lock::taken;
+    if (errno == EAGAIN || errno == EACCES) return Lock::held_elsewhere;
+    if (errno == EIO) return system_failure("cannot lock " + path_, errno);
+#endif
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return Lock::taken;
+    return errno == EWOULDBLOCK ? Lock::held_elsewhere : Lock::unsupported;
+}
+
+bool File::is_locked_elsewhere() const {
+#ifdef F_OFD_GETLK
+    struct flock range;
+    return lock_range(fd_, F_OFD_GETLK, range) == 0 && range.l_type != F_UNLCK;
+#else
+    return false;
+#endif
+}
+
 Status File::sync() const {
     while (fdatasync(fd_) != 0) {
         if (errno == EINTR) continue;
@@ -201,27 +271,23 @@ Status write_file_synced(const std::string & path, const std::string & content) 
     return file.close();
 }
 
-Status write_new_file(const std::string & path, const std::string & content) {
-    const std::string partial = path + ".partial";
-    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
-    Status status = write_file_synced(partial, content);
-    if (status.ok()) status = rename_path(partial, path);
-    if (!status.ok()) (void)guard_exceptions([&] { return remove_file(partial); }).ok();
-    return status;
-}
-
 Status copy_file_synced(const std::string & from, const std::string & to) {
     GNV_ASSIGN(const File source, File::open_read(from));
     GNV_ASSIGN(const FileStamp stamp, source.stamp());
     GNV_ASSIGN(File target, File::create(to));
-    std::string buffer(size_t(std::min<uint64_t>(stamp.size, 1 << 20)), '\0');
-    for (uint64_t offset = 0; offset < stamp.size; offset += buffer.size()) {
-        const uint64_t step = std::min<uint64_t>(buffer.size(), stamp.size - offset);
-        GNV_TRY(source.read(buffer.data(), step, offset));
-        GNV_TRY(target.write(buffer.data(), step, offset));
-    }
+    GNV_TRY(copy_content(source, stamp.size, target));
     GNV_TRY(target.sync());
     return target.close();
+}
+
+Status copy_content(const File & from, uint64_t size, const File & to) {
+    std::string buffer(size_t(std::min<uint64_t>(size, 1 << 20)), '\0');
+    for (uint64_t offset = 0; offset < size; offset += buffer.size()) {
+        const uint64_t step = std::min<uint64_t>(buffer.size(), size - offset);
+        GNV_TRY(from.read(buffer.data(), step, offset));
+        GNV_TRY(to.write(buffer.data(), step, offset));
+    }
+    return {};
 }
 
 // --- Folders ---------------------------------------------------------------------------------------------------------------
@@ -238,8 +304,10 @@ Result<std::vector<DirectoryEntry>> list_directory(const std::string & path) {
         DirectoryEntry entry;
         entry.name = item->d_name;
         if (entry.name == "." || entry.name == "..") continue;
+        const std::string full = join_path(path, entry.name);
         struct stat info;
-        if (stat(join_path(path, entry.name).c_str(), &info) == 0) {
+        if (lstat(full.c_str(), &info) == 0) entry.is_link = S_ISLNK(info.st_mode);
+        if (stat(full.c_str(), &info) == 0) {
             entry.is_directory = S_ISDIR(info.st_mode);
         } else {
             entry.is_broken_link = true;
@@ -315,6 +383,11 @@ Status exchange_paths(const std::string & a, const std::string & b) {
 
 Status remove_file(const std::string & path) {
     if (unlink(path.c_str()) != 0) return system_failure("cannot remove " + path, errno);
+    return {};
+}
+
+Status remove_empty_folder(const std::string & path) {
+    if (rmdir(path.c_str()) != 0 && errno != ENOENT) return system_failure("cannot remove the folder " + path, errno);
     return {};
 }
 

@@ -11,10 +11,11 @@
 
 namespace gnv {
 
-// Identifies the content of a file as far as the file system can tell: changes when somebody writes to it.
+// Identifies the content of a file as far as the file system can tell: changes with every write to it. Programs can set
+// the time of the last write back; the time of the last change of the inode only the system sets.
 struct FileStamp {
     uint64_t device = 0, inode = 0, size = 0;
-    int64_t modified_ns = 0;
+    int64_t modified_ns = 0, changed_ns = 0;
     bool operator==(const FileStamp &) const = default;
 };
 
@@ -23,6 +24,8 @@ class File {
     static Result<File> open_read(const std::string & path);  // follows symbolic links; refuses anything but a file
     static Result<File> create(const std::string & path);     // refuses to replace an existing file
     static Result<File> open_write(const std::string & path); // an existing file, its content kept
+    // To read and write, what is there and no link; refuses anything but a file.
+    static Result<File> open_own(const std::string & path);
     // A scratch file in `folder` that no name leads to: it is gone when it is closed, whatever happens.
     static Result<File> create_unnamed(const std::string & folder);
     File(File && other) noexcept;
@@ -39,12 +42,21 @@ class File {
     void will_need(uint64_t offset, uint64_t size) const;
     // Grows the file to `size` and reserves the disk blocks where the file system can, so that a full disk shows now.
     Status reserve(uint64_t size) const;
-    Status sync() const; // data and what is needed to find it again are on disk when this returns
-    Status close();      // reports what the destructor would have to swallow
+    Status cut(uint64_t size) const; // what is behind `size` goes
+    // An exclusive lock that lasts until the file is closed, also if the process is killed.
+    enum class Lock : uint8_t { taken, held_elsewhere, unsupported };
+    Result<Lock> lock() const;
+    bool is_locked_elsewhere() const; // takes nothing; false where the system cannot tell
+    Status sync() const;              // data and what is needed to find it again are on disk when this returns
+    Status close();                   // reports what the destructor would have to swallow
 
   private:
     explicit File(std::string path) : path_(std::move(path)) {}
     static Result<File> open(const std::string & path, int flags);
+    friend class NewFile; // formats/new_file.h
+    // Without a name in the folder of `path`; link_to() gives it one.
+    static Result<File> create_linkable(const std::string & path);
+    Status link_to(const std::string & path) const;
     int fd_ = -1;
     std::string path_;
 };
@@ -53,13 +65,13 @@ class File {
 Result<std::string> read_file(const std::string & path, uint64_t limit);
 Status write_file_synced(const std::string & path, const std::string & content); // refuses to replace a file
 Status copy_file_synced(const std::string & from, const std::string & to);       // refuses to replace a file
-// The same under the name PATH.partial until it is complete: nobody takes half a file for a whole one.
-Status write_new_file(const std::string & path, const std::string & content);
+Status copy_content(const File & from, uint64_t size, const File & to);          // the first `size` bytes
 
 struct DirectoryEntry {
     std::string name;
     bool is_directory = false; // after following symbolic links
     bool is_broken_link = false;
+    bool is_link = false;
 };
 // Sorted by name, without "." and "..".
 Result<std::vector<DirectoryEntry>> list_directory(const std::string & path);
@@ -74,7 +86,8 @@ Status rename_path(const std::string & from, const std::string & to); // replace
 // Swaps two paths in one step; Code::unsupported where the system cannot.
 Status exchange_paths(const std::string & a, const std::string & b);
 Status remove_file(const std::string & path);
-Status remove_tree(const std::string & path); // a folder with all it holds; does not follow symbolic links
+Status remove_empty_folder(const std::string & path); // Code::already_exists when something is in it
+Status remove_tree(const std::string & path);         // a folder with all it holds; does not follow symbolic links
 // The absolute path without symbolic links. The last component, and only that, may be missing.
 Result<std::string> canonical_path(const std::string & path);
 Result<uint64_t> free_disk_bytes(const std::string & path); // available to this user on the file system of `path`

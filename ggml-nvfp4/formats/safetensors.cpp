@@ -202,7 +202,8 @@ static Result<std::vector<std::string>> shard_names(const Folder & folder, const
     }
     for (const std::string & name : present)
         if (!std::binary_search(listed.begin(), listed.end(), name))
-            notes.push_back(name + " is not listed in " + index_file_name + "; it is not part of the checkpoint");
+            notes.push_back(printable(name) + " is not listed in " + index_file_name +
+                            "; it is not part of the checkpoint");
     return listed;
 }
 
@@ -213,15 +214,15 @@ static std::vector<std::string> compare_with_index(const Checkpoint & checkpoint
         const std::string & shard = checkpoint.shards()[tensor.shard].file_name;
         const auto listed = index.find(tensor.name);
         if (listed != index.end() && listed->second == shard) continue;
-        problems.push_back(concat(join_path(checkpoint.folder(), shard), ": tensor ", printable(tensor.name),
-                                  " is here, but ", index_file_name,
+        problems.push_back(concat(printable_line(join_path(checkpoint.folder(), shard)), ": tensor ",
+                                  printable(tensor.name), " is here, but ", index_file_name,
                                   listed == index.end() ? " does not list it" : " places it in ",
-                                  listed == index.end() ? "" : listed->second));
+                                  listed == index.end() ? "" : printable(listed->second)));
     }
     for (const auto & [name, file] : index)
         if (checkpoint.find(name) < 0)
-            problems.push_back(concat(join_path(checkpoint.folder(), index_file_name), ": tensor ", printable(name),
-                                      " is listed for ", file, ", which does not hold it"));
+            problems.push_back(concat(printable_line(join_path(checkpoint.folder(), index_file_name)), ": tensor ",
+                                      printable(name), " is listed for ", printable(file), ", which does not hold it"));
     return problems;
 }
 
@@ -297,18 +298,19 @@ Result<FolderFiles> Checkpoint::open_shards() const {
 }
 
 Status Checkpoint::check_unchanged(const FolderFiles & shards) const {
-    for (size_t i = 0; i < shards.size(); i++) {
-        GNV_ASSIGN(const FileStamp stamp, shards[i]->stamp());
-        if (stamp == shards_[i].stamp) continue;
-        return fail(Code::changed, shards[i]->path(),
-                    " was changed while it was read; run again when nothing writes to it");
-    }
+    for (size_t i = 0; i < shards.size(); i++) GNV_TRY(check_unchanged(*shards[i], i));
     return {};
 }
 
+Status Checkpoint::check_unchanged(const FolderFile & file, size_t shard) const {
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    if (stamp == shards_[shard].stamp) return {};
+    return fail(Code::changed, file.path(), " was changed while it was read; run again when nothing writes to it");
+}
+
 std::string Checkpoint::describe(const TensorInfo & tensor) const {
-    return concat("tensor ", printable(tensor.name), " (", shards_[tensor.shard].file_name, ", byte ", tensor.offset,
-                  ")");
+    return concat("tensor ", printable(tensor.name), " (", printable(shards_[tensor.shard].file_name), ", byte ",
+                  tensor.offset, ")");
 }
 
 } // namespace gnv

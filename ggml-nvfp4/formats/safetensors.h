@@ -84,6 +84,7 @@ class Checkpoint {
     Result<FolderFiles> open_shards() const;
     // Code::changed when a shard is no longer the file that was validated.
     Status check_unchanged(const FolderFiles & shards) const;
+    Status check_unchanged(const FolderFile & file, size_t shard) const; // one of them
     // "tensor X (shard Y, byte Z)": for messages
     std::string describe(const TensorInfo & tensor) const;
 

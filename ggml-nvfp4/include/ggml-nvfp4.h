@@ -255,7 +255,9 @@ GNV_API gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, g
 
 typedef struct gnv_quantize_options {
     uint64_t struct_size;
-    int32_t overwrite; /* replace an existing checkpoint, once the new one is complete */
+    int32_t
+        overwrite; /* replace an existing checkpoint, once the new one is complete, and what a stopped run left; only
+                          what is part of a checkpoint is removed, and nothing that the run reads */
     gnv_progress_callback progress;
     void * user;
     /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or what such a run measured. */
@@ -288,7 +290,8 @@ GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantiz
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
  * the same bytes whatever threads, memory budget and host; CPU and CUDA measure inputs that differ by the rounding of BF16.
- * Budget and data are checked before anything is written. GNV_BAD_VALUE names layer, sample and position where an activation
+ * Budget and data are checked before anything is written. A second run to the same destination gets GNV_ALREADY_EXISTS while
+ * the first lasts. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample and position where an activation
  * is NaN or Inf. `report` (may be NULL) receives times and peak memory as JSON (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);

@@ -97,7 +97,7 @@ std::string comparison_text(const Contents & here, const Contents & there, const
     out += list_text(items_of(comparison, Difference::only_there), "only there", list_limit);
     for (const Contents * side : {&here, &there})
         for (const std::string & note : side->notes())
-            out += "note: " + side->checkpoint().folder() + ": " + note + "\n";
+            out += "note: " + printable_line(side->checkpoint().folder() + ": " + note) + "\n";
     return out;
 }
 

@@ -31,8 +31,7 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
         if (module.expert < 0 && !entry.modules.empty())
             entry.refusal = concat(module.name, " is not the only one in its role");
         entry.modules.push_back(m);
-        if (entry.refusal.empty() &&
-            (entry.dtype != dtype || entry.shape != shape || entry.format != module.stored))
+        if (entry.refusal.empty() && (entry.dtype != dtype || entry.shape != shape || entry.format != module.stored))
             entry.refusal =
                 concat(module.name, " is stored in another way than the experts before it; such a model cannot be run");
     }

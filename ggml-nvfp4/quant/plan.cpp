@@ -1,6 +1,7 @@
 #include "quant/plan.h"
 
 #include "core/sha256.h"
+#include "quant/plan_files.h"
 
 #include <algorithm>
 
@@ -187,47 +188,30 @@ static Status plan_units(Plan & plan) {
     return plan_memory(plan);
 }
 
-// --- Other files ------------------------------------------------------------------------------------------------------------
+// --- Files and folders ------------------------------------------------------------------------------------------------------
 
-// Weights in other formats: a copy of the model that the result does not need.
-static const char * const skipped_suffixes[] = {".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"};
-
-static Status plan_files(Plan & plan, const std::string & folder, const std::string & prefix) {
-    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
-    for (const DirectoryEntry & entry : entries) {
-        const std::string name = prefix + entry.name;
-        if (entry.is_directory) {
-            if (entry.name[0] == '.') {
-                plan.notes.push_back("folder " + name + " is not copied");
-            } else {
-                GNV_TRY(plan_files(plan, join_path(folder, entry.name), name + "/"));
-            }
-            continue;
-        }
-        const bool replaced =
-            prefix.empty() &&
-            (entry.name == "config.json" || entry.name == index_file_name || entry.name == recipe_file_name ||
-             entry.name == quantization_report_name || ends_with(entry.name, ".safetensors"));
-        if (replaced) continue;
-        const bool skipped = std::any_of(std::begin(skipped_suffixes), std::end(skipped_suffixes),
-                                         [&](const char * suffix) { return ends_with(entry.name, suffix); });
-        if (skipped) {
-            plan.notes.push_back(name + " is not copied: weights in another format");
-            continue;
-        }
-        if (entry.is_broken_link)
-            return fail(Code::not_found, join_path(folder, entry.name),
-                        " is a link to a file that is missing; complete the download");
-        GNV_ASSIGN(const File file, File::open_read(join_path(folder, entry.name)));
-        GNV_ASSIGN(const FileStamp stamp, file.stamp());
-        plan.files.push_back({name, stamp.size});
-    }
-    return {};
+std::vector<std::string> Plan::source_files() const {
+    std::vector<std::string> names = {"config.json"};
+    if (checkpoint.has_index()) names.emplace_back(index_file_name);
+    for (const Shard & shard : checkpoint.shards()) names.push_back(shard.file_name);
+    for (const PlanFile & file : files) names.push_back(file.name);
+    for (std::string & name : names) name = join_path(checkpoint.folder(), name);
+    return names;
 }
 
-static void check_destination_now(Plan & plan, const std::string & source) {
+Destination Plan::destination(const std::string & folder, bool overwrite) const {
+    Destination to;
+    to.folder = folder;
+    to.overwrite = overwrite;
+    to.source = checkpoint.folder();
+    to.reads = source_files();
+    for (const PlanFile & file : files) to.files.push_back(file.name);
+    return to;
+}
+
+static void check_destination_now(Plan & plan) {
     if (plan.options.destination.empty()) return;
-    const Status allowed = check_destination(source, plan.options.destination, plan.options.overwrite);
+    const Status allowed = check_destination(plan.destination(plan.options.destination, plan.options.overwrite));
     if (!allowed.ok()) {
         plan.warnings.push_back(allowed.message());
         return;
@@ -268,6 +252,8 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
                     " bytes is too small; at least 1 MB");
     GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
     const std::string config_path = join_path(source, "config.json");
+    GNV_ASSIGN(const File config_file, File::open_read(config_path));
+    GNV_ASSIGN(const FileStamp config_stamp, config_file.stamp());
     GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
     GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
@@ -283,14 +269,17 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     plan.notes.insert(plan.notes.end(), plan.checkpoint.notes().begin(), plan.checkpoint.notes().end());
     GNV_TRY(plan_outputs(plan));
     GNV_TRY(plan_units(plan));
-    GNV_TRY(plan_files(plan, source, ""));
+    plan.config_stamp = config_stamp;
+    GNV_ASSIGN(OtherFiles other_files, find_other_files(source));
+    plan.files = std::move(other_files.files);
+    plan.notes.insert(plan.notes.end(), other_files.notes.begin(), other_files.notes.end());
     const auto is_preprocessor = [](const PlanFile & file) { return file.name == "preprocessor_config.json"; };
     if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
         plan.warnings.push_back(
             "the source has a vision tower but no preprocessor_config.json: engines will not start");
     GNV_ASSIGN(plan.config_text, quantized_config(config.root(), plan.layout, plan.selection, options.recipe.scheme));
     GNV_TRY(fingerprint(plan));
-    check_destination_now(plan, source);
+    check_destination_now(plan);
     return plan;
 }
 

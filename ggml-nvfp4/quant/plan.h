@@ -56,6 +56,7 @@ struct PlanUnit {
 struct PlanFile {
     std::string name; // relative to the folder, "images/a.png"
     uint64_t bytes = 0;
+    FileStamp stamp = {}; // when it was planned
 };
 
 struct PlanMemory {
@@ -83,9 +84,14 @@ struct Plan {
     std::vector<std::string> warnings = {}; // worth a look
     std::vector<std::string> notes = {};    // said for completeness
     std::string plan_fingerprint = {}, source_fingerprint = {};
-    // The forward pass that calibrates, where somebody planned it: a table, and a JSON object. Of a run, not of its result.
+    FileStamp config_stamp = {}; // of the source's config.json
+    // The planned forward pass of calibration: a table, and a JSON object. Of a run, not of its result.
     std::string calibration_text = {}, calibration_json = {};
 
+    // Every file of the source that the result is made of.
+    std::vector<std::string> source_files() const;
+    // The destination of a run of this plan, with what the plan knows that the run reads and makes.
+    Destination destination(const std::string & folder, bool overwrite) const;
     uint64_t source_bytes_read() const; // counting what is read twice
     uint64_t disk_bytes() const;        // all files of the result
     bool takes_input_scales() const;    // of some module: calibration has to measure them

@@ -85,9 +85,9 @@ std::string plan_text(const Plan & plan) {
                         row.becomes, row.rule});
     out += "\n" + format_table(rows, {false, true, true, true, false, false});
     if (!plan.calibration_text.empty()) out += "\n" + plan.calibration_text + "\n";
-    for (const std::string & note : plan.notes) out += "note: " + note + "\n";
-    for (const std::string & warning : plan.warnings) out += "warning: " + warning + "\n";
-    return out;
+    for (const std::string & note : plan.notes) out += "note: " + printable_line(note) + "\n";
+    for (const std::string & warning : plan.warnings) out += "warning: " + printable_line(warning) + "\n";
+    return printable_text(out);
 }
 
 // --- For programs -------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 #include "core/memory.h"
 #include "core/table.h"
 #include "formats/json_writer.h"
+#include "formats/new_file.h"
 #include "model/weight_source.h"
 #include "quant/input_scales.h"
 #include "quantize/calibrate.h"
@@ -75,13 +76,23 @@ static Status save_statistics(const std::string & path, const Statistics & stati
     return write_new_file(path, text);
 }
 
+static Destination find_destination(const Plan & plan, const QuantizeOptions & options) {
+    Destination to = plan.destination(options.destination, options.overwrite);
+    to.reads.insert(to.reads.end(), options.reads.begin(), options.reads.end());
+    if (options.calibration)
+        to.reads.insert(to.reads.end(), options.calibration->files.begin(), options.calibration->files.end());
+    for (const std::string & path : {options.save_statistics, options.trace_file, options.scratch_folder})
+        if (!path.empty()) to.writes.push_back(path);
+    return to;
+}
+
 namespace {
 
 // One run from its checks to the result's name.
 class Quantization {
   public:
     Quantization(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options)
-        : plan_(plan), threads_(threads), options_(options),
+        : plan_(plan), threads_(threads), options_(options), destination_(find_destination(plan, options)),
           trace_(options.trace_file.empty() ? 0 : trace_file_events) {}
     Result<QuantizeReport> run();
 
@@ -95,6 +106,7 @@ class Quantization {
     const Plan & plan_;
     ThreadPool & threads_;
     const QuantizeOptions & options_;
+    const Destination destination_;
     Trace trace_;
     FolderFiles shards_;
     std::unique_ptr<Calibration> calibration_;
@@ -105,7 +117,7 @@ class Quantization {
 
 Status Quantization::prepare() {
     GNV_TRY(check_options(plan_, options_));
-    GNV_TRY(check_destination(plan_.checkpoint.folder(), options_.destination, options_.overwrite));
+    GNV_TRY(check_destination(destination_));
     GNV_TRY(check_free_space(plan_, options_.destination));
     GNV_ASSIGN(shards_, plan_.checkpoint.open_shards());
     if (options_.statistics) {
@@ -158,7 +170,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
 
 Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     for (const PlanFile & file : plan_.files)
-        GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name)));
+        GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name), file.stamp));
     const bool calibrated = plan_.takes_input_scales();
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
     GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
@@ -171,11 +183,11 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
 Result<QuantizeReport> Quantization::run() {
     const auto start = Clock::now();
     GNV_TRY(prepare());
-    const CheckpointWriter::Options writer_options{options_.destination, options_.overwrite, plan_.plan_fingerprint,
-                                                   plan_.source_fingerprint};
+    const CheckpointWriter::Options writer_options{destination_, plan_.plan_fingerprint, plan_.source_fingerprint};
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
-    QuantizeRun run(plan_, options_, shards_, *writer, threads_.instructions(), &trace_);
-    report_.codec = instruction_set_name(threads_.instructions());
+    for (const std::string & note : writer->notes())
+        if (options_.note) options_.note(note);
+    QuantizeRun run(plan_, options_, shards_, *writer, &trace_);
     report_.prepare_wall = seconds_since(start);
     if (calibration_) GNV_TRY(calibrate(run));
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));

@@ -29,12 +29,15 @@ struct CalibrationData {
     std::string sha256; // hash_sequences()
     std::string json;   // what the report says about where the sequences come from: one JSON object
     uint64_t positions = 0, tokens = 0;
-    uint64_t reading_bytes = 0; // a bound of the memory that reading them took
+    uint64_t reading_bytes = 0;     // a bound of the memory that reading them took
+    std::vector<std::string> files; // that the sequences were read from
 };
 
 struct QuantizeOptions {
     std::string destination;
     bool overwrite = false;
+    // Files that the run reads besides those of the source and of `calibration`: nothing of them is ever removed.
+    std::vector<std::string> reads;
     // Scheme nvfp4 needs one of the two.
     const CalibrationData * calibration = nullptr;
     const Statistics * statistics = nullptr; // measured before
@@ -50,6 +53,8 @@ struct QuantizeOptions {
 
     // Called from one thread at a time, several times a second; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
+    // Receives what the user should know of a run that goes on: one line each.
+    std::function<void(const std::string &)> note;
 };
 
 // Seconds are summed over threads, except where said.

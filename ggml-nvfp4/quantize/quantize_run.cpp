@@ -19,6 +19,9 @@ QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, con
       trace_(trace) {
     progress_.source_bytes_total = plan.source_bytes_read();
     progress_.tensors_total = plan.output.tensors.size();
+    units_left_ = std::make_unique<std::atomic<uint64_t>[]>(shards.size());
+    for (const PlanUnit & unit : plan.units)
+        for (const uint32_t shard : shards_of(unit)) units_left_[shard]++;
 }
 
 QuantizeRun::~QuantizeRun() {
@@ -119,7 +122,35 @@ Status QuantizeRun::finish_unit(uint32_t unit_number) {
             if (components[c].scope != FormatComponent::Scope::input)
                 GNV_TRY(finished(plan_.modules[m].first_output + c));
     }
+    GNV_TRY(check_finished_shards(unit));
     return advance(0, tensors);
+}
+
+// --- The source stays what it is --------------------------------------------------------------------------------------------
+
+std::set<uint32_t> QuantizeRun::shards_of(const PlanUnit & unit) const {
+    const std::vector<TensorInfo> & sources = plan_.checkpoint.tensors();
+    if (!unit.quantize) return {sources[plan_.tensors[unit.first].source].shard};
+    std::set<uint32_t> shards;
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++)
+        shards.insert(plan_.source_of(plan_.linear(plan_.modules[m])).shard);
+    return shards;
+}
+
+// A shard of which nothing more is read: what was read is what was planned, or the run ends now instead of hours later.
+Status QuantizeRun::check_finished_shards(const PlanUnit & unit) {
+    for (const uint32_t shard : shards_of(unit))
+        if (--units_left_[shard] == 0) GNV_TRY(plan_.checkpoint.check_unchanged(*shards_[shard], shard));
+    return {};
+}
+
+Status QuantizeRun::check_source_unchanged() const {
+    GNV_TRY(plan_.checkpoint.check_unchanged(shards_));
+    const std::string path = join_path(plan_.checkpoint.folder(), "config.json");
+    GNV_ASSIGN(const File config, File::open_read(path));
+    GNV_ASSIGN(const FileStamp stamp, config.stamp());
+    if (stamp == plan_.config_stamp) return {};
+    return fail(Code::changed, path, " was changed during the run; run again when nothing writes to it");
 }
 
 Status QuantizeRun::fetch(Worker & worker, uint32_t tensor, uint64_t offset, uint64_t bytes, uint8_t * buffer,

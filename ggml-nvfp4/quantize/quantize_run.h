@@ -12,8 +12,10 @@
 #include "quantize/task_queue.h"
 #include "run/weight_group.h"
 
+#include <atomic>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace gnv {
@@ -64,7 +66,8 @@ class QuantizeRun {
     Status finish_rest(ThreadPool & threads, QuantizeReport & report);
     // By position in Plan::modules.
     Status write_input_scales(const std::vector<InputScale> & scales);
-    Status check_source_unchanged() const { return plan_.checkpoint.check_unchanged(shards_); }
+    // Shards and config.json are the files that were planned with; the other files are compared when they are copied.
+    Status check_source_unchanged() const;
     // Calls the progress callback; Code::cancelled when it asks to stop.
     Status advance(uint64_t source_bytes, uint64_t tensors);
     Status advance_positions(int64_t positions, int64_t positions_total);
@@ -108,6 +111,8 @@ class QuantizeRun {
     // Rows [row, ...) of a module, from memory of each component; with the first row the unit's scale.
     Status write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale);
     Status finish_unit(uint32_t unit);
+    std::set<uint32_t> shards_of(const PlanUnit & unit) const; // that it is read from
+    Status check_finished_shards(const PlanUnit & unit);
     Status tell(std::unique_lock<std::mutex> & lock);
     void prefetch(uint64_t source_bytes_done);
 
@@ -128,8 +133,9 @@ class QuantizeRun {
     std::unique_ptr<TaskQueue> rest_queue_;
     std::unique_ptr<BackgroundJobs> rest_jobs_; // ends before what it works with goes
     std::mutex packed_mutex_;
-    std::map<uint32_t, int64_t> rows_left_; // of units that the device packs
-    QuantizeReport packed_times_;           // of writing them
+    std::map<uint32_t, int64_t> rows_left_;               // of units that the device packs
+    QuantizeReport packed_times_;                         // of writing them
+    std::unique_ptr<std::atomic<uint64_t>[]> units_left_; // by shard of the source: units that are not finished
     std::mutex prefetch_mutex_;
     size_t prefetched_units_ = 0; // in units_
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;

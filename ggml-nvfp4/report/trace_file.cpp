@@ -1,7 +1,7 @@
 #include "report/trace_file.h"
 
-#include "formats/file.h"
 #include "formats/json_writer.h"
+#include "formats/new_file.h"
 
 #include <map>
 
@@ -14,19 +14,15 @@ constexpr size_t piece_bytes = 1 << 20; // of text in memory at a time
 // Appends pieces of a document to a file.
 class PieceFile {
   public:
-    explicit PieceFile(File file) : file_(std::move(file)) {}
+    explicit PieceFile(const File & file) : file_(file) {}
     Status append(const std::string & text) {
         GNV_TRY(file_.write(text.data(), text.size(), size_));
         size_ += text.size();
         return {};
     }
-    Status finish() {
-        GNV_TRY(file_.sync());
-        return file_.close();
-    }
 
   private:
-    File file_;
+    const File & file_;
     uint64_t size_ = 0;
 };
 
@@ -82,17 +78,12 @@ Status write_events(PieceFile & file, const Trace & trace) {
 } // namespace
 
 Status write_trace(const std::string & path, const Trace & trace) {
-    const std::string partial = path + ".partial";
-    if (path_exists(partial)) GNV_TRY(remove_file(partial)); // of a run that was killed
-    Status status = guard_exceptions([&]() -> Status {
-        GNV_ASSIGN(File created, File::create(partial));
-        PieceFile file(std::move(created));
+    return guard_exceptions([&]() -> Status {
+        GNV_ASSIGN(NewFile made, NewFile::create(path));
+        PieceFile file(made.file());
         GNV_TRY(write_events(file, trace));
-        GNV_TRY(file.finish());
-        return rename_path(partial, path);
+        return made.publish();
     });
-    if (!status.ok()) (void)remove_file(partial).ok();
-    return status;
 }
 
 } // namespace gnv

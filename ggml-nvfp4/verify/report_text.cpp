@@ -75,7 +75,7 @@ void write_errors(Writer & out, const VerifyReport & report) {
     for (const uint32_t m : worst_modules(report, 10)) {
         const ModuleValues & values = report.measurements->modules[m];
         out.line("%10.6f  %6.2f dB  %s", values.relative_error(), values.sqnr_db(),
-                 report.subject.modules[m].name.c_str());
+                 printable(report.subject.modules[m].name).c_str());
     }
 }
 
@@ -114,7 +114,7 @@ void write_checks(Writer & out, const VerifyReport & report) {
         } else if (!outcome.done) {
             state = "not checked: " + outcome.reason;
         }
-        out.line("%-4s %-76s %s", id, outcome.check->title, state.c_str());
+        out.line("%-4s %-76s %s", id, outcome.check->title, printable_line(state).c_str());
     }
 }
 
@@ -127,9 +127,10 @@ void write_findings(Writer & out, const VerifyReport & report) {
                     continue;
                 shown++;
                 out.plain(concat("\n", severity_name(severity), " ", finding.check, "  ",
-                                 printable(finding.subject, 300), finding.subject.empty() ? "" : ": ", finding.what));
-                if (!finding.effect.empty()) out.plain("    effect: " + finding.effect);
-                if (!finding.repair.empty()) out.plain("    repair: " + finding.repair);
+                                 printable(finding.subject, 300), finding.subject.empty() ? "" : ": ",
+                                 printable_line(finding.what)));
+                if (!finding.effect.empty()) out.plain("    effect: " + printable_line(finding.effect));
+                if (!finding.repair.empty()) out.plain("    repair: " + printable_line(finding.repair));
             }
             const uint64_t count = report.findings.count(outcome.check->id, severity);
             if (count > shown)
@@ -143,14 +144,14 @@ void write_findings(Writer & out, const VerifyReport & report) {
 
 std::string report_text(const VerifyReport & report) {
     Writer out;
-    out.plain(report.subject.folder->path());
+    out.plain(printable_line(report.subject.folder->path()));
     if (report.subject.checkpoint) {
         const Checkpoint & checkpoint = *report.subject.checkpoint;
         out.plain(concat(count_text(checkpoint.tensors().size()), " tensors, ", bytes_text(checkpoint.tensor_bytes()),
                          " in ", count_text(checkpoint.shards().size()),
                          checkpoint.shards().size() == 1 ? " shard" : " shards"));
     }
-    if (report.source) out.plain("source: " + report.source->checkpoint.folder());
+    if (report.source) out.plain("source: " + printable_line(report.source->checkpoint.folder()));
     write_coverage(out, report);
     write_preserved(out, report);
     write_errors(out, report);
@@ -165,7 +166,7 @@ std::string report_text(const VerifyReport & report) {
                   : concat("\n", report.errors() ? "Failed: " : "Passed: ", count_text(report.errors()),
                            report.errors() == 1 ? " error, " : " errors, ", count_text(report.warnings()),
                            report.warnings() == 1 ? " warning" : " warnings"));
-    return out.take();
+    return printable_text(out.take());
 }
 
 } // namespace gnv::verify

@@ -59,7 +59,7 @@ Result<Counts> SelfTest::baseline(const std::optional<LayerChoice> & touched) {
 }
 
 static std::string describe(const Finding & finding) {
-    return concat(printable(finding.subject, 120), finding.subject.empty() ? "" : ": ", finding.what);
+    return concat(printable(finding.subject, 120), finding.subject.empty() ? "" : ": ", printable_line(finding.what));
 }
 
 Result<FaultResult> SelfTest::try_fault(const Fault & fault, const Subject & subject) {
@@ -146,8 +146,8 @@ Result<SelfTestReport> self_test(std::shared_ptr<const Folder> folder, std::shar
 }
 
 std::string self_test_text(const SelfTestReport & report) {
-    std::string out = report.checkpoint + "\n";
-    if (!report.source.empty()) out += "source: " + report.source + "\n";
+    std::string out = printable_line(report.checkpoint) + "\n";
+    if (!report.source.empty()) out += "source: " + printable_line(report.source) + "\n";
     if (report.baseline_errors > 0)
         out += concat("the checkpoint has ", report.baseline_errors, " errors of its own: run verify\n");
     out += "\n" + padded("fault", 50) + padded("expected", 12) + padded("outcome", 16) + "found by\n";

@@ -61,3 +61,10 @@ TEST_CASE("what a body throws becomes a status") {
     CHECK(status.message().find("odd") != std::string::npos);
     CHECK(guard_exceptions([]() -> Status { throw 7; }).code() == Code::internal);
 }
+
+TEST_CASE("a message is one printable line, whatever names are in it") {
+    Status status = fail(Code::io, "cannot open ", "a\x1b[2J\nb");
+    CHECK(status.message() == "cannot open a\\x1b[2J\\x0ab");
+    status.add_context("in \x07");
+    CHECK(status.message() == "in \\x07: cannot open a\\x1b[2J\\x0ab"); // what is escaped stays as it is
+}

@@ -22,6 +22,11 @@ TEST_CASE("parts of a message") {
     CHECK(concat("layer ", 3, ' ', int64_t(-5), ' ', 0.1) == "layer 3 -5 0.1");
     CHECK(printable("a\x1b[31mb\n\xff") == "a\\x1b[31mb\\x0a\\xff");
     CHECK(printable("abcdef", 3) == "abc...");
+    CHECK(printable_line("/home/jürgen/模型 a\\b") == "/home/jürgen/模型 a\\b");
+    CHECK(printable_line("a\x1b[31m\r\n\t\x7f") == "a\\x1b[31m\\x0d\\x0a\\x09\\x7f");
+    CHECK(printable_line("é\xff\xc3") == "é\\xff\\xc3"); // no UTF-8, and cut off
+    CHECK(printable_line("\u009b1m\u202e\ufeff") == "\\xc2\\x9b1m\\xe2\\x80\\xae\\xef\\xbb\\xbf");
+    CHECK(printable_line(std::string(1, '\0')) == "\\x00");
     CHECK(starts_with("model.x", "model."));
     CHECK_FALSE(starts_with("mod", "model."));
     CHECK(ends_with("a.weight", ".weight"));

@@ -113,8 +113,8 @@ inline Status quantize_by_groups(PackingRun & run) {
     return guard_exceptions([&]() -> Status {
         GNV_ASSIGN(const std::unique_ptr<ThreadPool> threads, ThreadPool::create(run.threads));
         GNV_ASSIGN(const FolderFiles shards, run.plan.checkpoint.open_shards());
-        const CheckpointWriter::Options writer_options{run.destination, false, run.plan.plan_fingerprint,
-                                                       run.plan.source_fingerprint};
+        const CheckpointWriter::Options writer_options{run.plan.destination(run.destination, false),
+                                                       run.plan.plan_fingerprint, run.plan.source_fingerprint};
         GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer,
                    CheckpointWriter::create(run.plan.output, writer_options));
         QuantizeOptions options;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -19,12 +20,17 @@
 
 static struct fault_plan plan;
 static atomic_int armed, fired;
+static char order[1 << 16];
+static size_t order_length;
+static pthread_mutex_t order_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int without_exchange, without_locks; /* what this file system cannot do */
 static atomic_long counts[FAULT_CALLS];
 
 void fault_arm(const struct fault_plan * next) {
     atomic_store(&armed, 0);
     atomic_store(&fired, 0);
     for (int i = 0; i < FAULT_CALLS; i++) atomic_store(&counts[i], 0);
+    if (next) order_length = 0, order[0] = 0;
     if (!next) return;
     plan = *next;
     atomic_store(&armed, 1);
@@ -32,11 +38,26 @@ void fault_arm(const struct fault_plan * next) {
 
 long fault_count(enum fault_call call) { return atomic_load(&counts[call]); }
 
+const char * fault_order(void) { return order; }
+
+static void note_order(const char * what, const char * path) {
+    pthread_mutex_lock(&order_mutex);
+    const size_t room = sizeof order - order_length;
+    const int length = snprintf(order + order_length, room, "%s %s\n", what, path);
+    if (length > 0 && (size_t)length < room) order_length += (size_t)length;
+    order[order_length] = 0;
+    pthread_mutex_unlock(&order_mutex);
+}
+
 int fault_fired(void) { return atomic_load(&fired); }
 
 /* Counts a call; the error that it has to end with, 0 for none. */
 static int next_error(enum fault_call call) {
-    const long number = atomic_fetch_add(&counts[call], 1) + 1;
+    long number = atomic_fetch_add(&counts[call], 1) + 1;
+    if (call != FAULT_MEMORY && call != FAULT_THREAD) {
+        const long of_any = atomic_fetch_add(&counts[FAULT_ANY], 1) + 1;
+        if (plan.call == FAULT_ANY) number = of_any, call = FAULT_ANY;
+    }
     if (call != plan.call || plan.number == 0) return 0;
     if (plan.repeat ? number < plan.number : number != plan.number) return 0;
     atomic_store(&fired, 1);
@@ -45,11 +66,22 @@ static int next_error(enum fault_call call) {
     return 0;
 }
 
+/* The next definition of a function in the order of loading: the C library's, or a sanitizer's. */
+#define NEXT(function) ((__typeof__(&function))next_function(#function))
+static void * next_function(const char * name) {
+    void * const found = dlsym(RTLD_NEXT, name);
+    if (!found) abort();
+    return found;
+}
+
 static int is_ours(const char * path) {
     for (const char * folder = plan.folders; folder && *folder;) {
         const char * const end = strchrnul(folder, ':');
         const size_t length = (size_t)(end - folder);
-        if (strncmp(path, folder, length) == 0) return 1;
+        const int exact = length > 0 && folder[length - 1] == '$';
+        if (exact ? strlen(path) == length - 1 && strncmp(path, folder, length - 1) == 0
+                  : strncmp(path, folder, length) == 0)
+            return 1;
         folder = *end ? end + 1 : end;
     }
     return 0;
@@ -59,25 +91,26 @@ static int path_error(enum fault_call call, const char * path) {
     return atomic_load(&armed) && path && is_ours(path) ? next_error(call) : 0;
 }
 
-static int file_is_ours(int fd) {
-    char link[64], path[4096];
+static const char * path_of(int fd, char path[4096]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    const ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length <= 0) return 0;
-    path[length] = 0;
-    return is_ours(path);
+    const ssize_t length = NEXT(readlink)(link, path, 4095);
+    path[length > 0 ? length : 0] = 0;
+    return path;
+}
+
+static int file_is_ours(int fd) {
+    char path[4096];
+    return is_ours(path_of(fd, path));
 }
 
 static int file_error(enum fault_call call, int fd) {
     return atomic_load(&armed) && file_is_ours(fd) ? next_error(call) : 0;
 }
 
-/* The next definition of a function in the order of loading: the C library's, or a sanitizer's. */
-#define NEXT(function) ((__typeof__(&function))next_function(#function))
-static void * next_function(const char * name) {
-    void * const found = dlsym(RTLD_NEXT, name);
-    if (!found) abort();
-    return found;
+/* Of a path that is relative to an open folder. */
+static int path_error_at(enum fault_call call, int folder, const char * path) {
+    return path[0] == '/' || folder == AT_FDCWD ? path_error(call, path) : file_error(call, folder);
 }
 
 #define FAIL_IF(error, value)                                                                                          \
@@ -110,7 +143,7 @@ int openat(int folder, const char * path, int flags, ...) {
     va_start(arguments, flags);
     const mode_t mode = mode_argument(flags, arguments);
     va_end(arguments);
-    FAIL_IF(path_error(FAULT_OPEN, path), -1);
+    FAIL_IF(path_error_at(FAULT_OPEN, folder, path), -1);
     return NEXT(openat)(folder, path, flags, mode);
 }
 
@@ -166,11 +199,32 @@ int fallocate(int fd, int mode, off_t offset, off_t size) {
 int fallocate64(int fd, int mode, off64_t offset, off64_t size) { return fallocate(fd, mode, offset, size); }
 
 static int sync_file(int fd) {
+    char path[4096];
+    if (atomic_load(&armed) && file_is_ours(fd)) note_order("sync", path_of(fd, path));
     FAIL_IF(file_error(FAULT_SYNC, fd), -1);
     return 0;
 }
 int fsync(int fd) { return sync_file(fd); }
 int fdatasync(int fd) { return sync_file(fd); }
+
+static int lock_error(int fd) { return without_locks ? ENOLCK : file_error(FAULT_LOCK, fd); }
+
+#define DEFINE_FCNTL(name)                                                                                             \
+    int name(int fd, int command, ...) {                                                                               \
+        va_list arguments;                                                                                             \
+        va_start(arguments, command);                                                                                  \
+        void * const argument = va_arg(arguments, void *);                                                             \
+        va_end(arguments);                                                                                             \
+        if (command == F_OFD_SETLK || command == F_OFD_GETLK) FAIL_IF(lock_error(fd), -1);                             \
+        return NEXT(fcntl)(fd, command, argument);                                                                     \
+    }
+DEFINE_FCNTL(fcntl)
+DEFINE_FCNTL(fcntl64)
+
+int flock(int fd, int operation) {
+    FAIL_IF(lock_error(fd), -1);
+    return NEXT(flock)(fd, operation);
+}
 
 int close(int fd) {
     const int error = file_error(FAULT_CLOSE, fd);
@@ -186,8 +240,14 @@ int rename(const char * from, const char * to) {
     return NEXT(rename)(from, to);
 }
 
+static int rename_error(const char * from, unsigned flags) {
+    const int error = path_error(FAULT_RENAME, from);
+    if (!error && atomic_load(&armed) && is_ours(from)) note_order("rename", from);
+    return error ? error : without_exchange && (flags & RENAME_EXCHANGE) ? EINVAL : 0;
+}
+
 int renameat2(int from_folder, const char * from, int to_folder, const char * to, unsigned flags) {
-    FAIL_IF(path_error(FAULT_RENAME, from), -1);
+    FAIL_IF(rename_error(from, flags), -1);
     return NEXT(renameat2)(from_folder, from, to_folder, to, flags);
 }
 
@@ -197,13 +257,23 @@ long syscall(long number, ...) {
     va_start(arguments, number);
     for (int i = 0; i < 6; i++) a[i] = va_arg(arguments, long);
     va_end(arguments);
-    if (number == SYS_renameat2) FAIL_IF(path_error(FAULT_RENAME, (const char *)a[1]), -1);
+    if (number == SYS_renameat2) FAIL_IF(rename_error((const char *)a[1], (unsigned)a[4]), -1);
     return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 int unlink(const char * path) {
     FAIL_IF(path_error(FAULT_REMOVE, path), -1);
     return NEXT(unlink)(path);
+}
+
+int unlinkat(int folder, const char * path, int flags) {
+    FAIL_IF(path_error_at(FAULT_REMOVE, folder, path), -1);
+    return NEXT(unlinkat)(folder, path, flags);
+}
+
+int linkat(int from_folder, const char * from, int to_folder, const char * to, int flags) {
+    FAIL_IF(path_error_at(FAULT_RENAME, to_folder, to), -1);
+    return NEXT(linkat)(from_folder, from, to_folder, to, flags);
 }
 
 int rmdir(const char * path) {
@@ -219,6 +289,11 @@ int mkdir(const char * path, mode_t mode) {
 DIR * opendir(const char * path) {
     FAIL_IF(path_error(FAULT_FOLDER, path), NULL);
     return NEXT(opendir)(path);
+}
+
+DIR * fdopendir(int fd) {
+    FAIL_IF(file_error(FAULT_OPEN, fd), NULL);
+    return NEXT(fdopendir)(fd);
 }
 
 struct dirent * readdir(DIR * folder) {
@@ -243,6 +318,29 @@ int lstat(const char * path, struct stat * info) {
 int fstat(int fd, struct stat * info) {
     FAIL_IF(file_error(FAULT_STAT, fd), -1);
     return NEXT(fstat)(fd, info);
+}
+
+int fstatat(int folder, const char * path, struct stat * info, int flags) {
+    FAIL_IF(path_error_at(FAULT_STAT, folder, path), -1);
+    return NEXT(fstatat)(folder, path, info, flags);
+}
+
+int statx(int folder, const char * path, int flags, unsigned mask, struct statx * info) {
+    FAIL_IF(path_error_at(FAULT_STAT, folder, path), -1);
+    return NEXT(statx)(folder, path, flags, mask, info);
+}
+
+int faccessat(int folder, const char * path, int mode, int flags) {
+    FAIL_IF(path_error_at(FAULT_STAT, folder, path), -1);
+    return NEXT(faccessat)(folder, path, mode, flags);
+}
+
+ssize_t readlink(const char * path, char * target, size_t size) {
+    FAIL_IF(path_error(FAULT_STAT, path), -1);
+    return NEXT(readlink)(path, target, size);
+}
+ssize_t __readlink_chk(const char * path, char * target, size_t size, size_t room) {
+    return (void)room, readlink(path, target, size);
 }
 
 int statvfs(const char * path, struct statvfs * info) {
@@ -337,6 +435,8 @@ __attribute__((constructor)) static void start(void) {
     from_environment.number = atol(setting("FAULT_NUMBER"));
     from_environment.error = atoi(setting("FAULT_ERROR"));
     from_environment.repeat = atoi(setting("FAULT_REPEAT"));
+    without_exchange = atoi(setting("FAULT_NO_EXCHANGE"));
+    without_locks = atoi(setting("FAULT_NO_LOCKS"));
     fault_arm(&from_environment);
 }
 

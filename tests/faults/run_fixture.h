@@ -55,6 +55,7 @@ inline void check_result(const Outcome & outcome, const std::string & destinatio
 inline void remove_result(const std::string & destination) {
     for (const std::string & folder : {destination, destination + ".partial"})
         if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
+    if (path_exists(destination + ".journal")) REQUIRE(remove_file(destination + ".journal").ok());
 }
 
 // A model runs, and its result is checked and cleaned away, with every fault of every case.

@@ -79,8 +79,8 @@ class Model {
         // Nothing is left in the scratch folder: source, tokens and what is checked above.
         for (const DirectoryEntry & entry : list_directory(scratch.path()).take()) {
             const bool known = entry.name == "source" || entry.name == "tokens.json" || entry.name == "out" ||
-                               entry.name == "out.partial" || entry.name == "statistics.json" ||
-                               entry.name == "trace.json";
+                               entry.name == "out.partial" || entry.name == "out.journal" ||
+                               entry.name == "statistics.json" || entry.name == "trace.json";
             CHECK_MESSAGE(known, entry.name);
         }
     }

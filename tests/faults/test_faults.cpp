@@ -90,6 +90,7 @@ void check_outcome(const Outcome & outcome, const std::string & destination, con
 void clean(const std::string & destination) {
     for (const std::string & folder : {destination, destination + ".partial", destination + ".old"})
         if (path_exists(folder)) REQUIRE(remove_tree(folder).ok());
+    if (path_exists(destination + ".journal")) REQUIRE(remove_file(destination + ".journal").ok());
 }
 
 // --- The cases --------------------------------------------------------------------------------------------------------------
@@ -150,16 +151,46 @@ TEST_CASE("interrupted calls and short transfers change nothing") {
         {FAULT_WRITE, FAULT_SHORT, Expect::survival, true},
         {FAULT_SIZE, EINTR, Expect::survival},
         {FAULT_SYNC, EINTR, Expect::survival},
+        {FAULT_LOCK, EINTR, Expect::survival},
         {FAULT_CLOSE, EINTR, Expect::survival},
     };
     for (const FaultCase & fault_case : cases) fail_every_call(fault_case, false);
 }
 
-// A file system that neither reserves blocks nor knows the flags of renameat2 nor syncs folders.
+TEST_CASE("what is in a folder is on disk before the folder, and all of it before the journal goes") {
+    const std::string out = model().scratch / "out", partial = out + ".partial";
+    const Files old = {{"config.json", "{}"}, {"model.safetensors", "old"}};
+    for (const bool overwrite : {false, true}) {
+        if (overwrite) {
+            REQUIRE(make_directory(out).ok());
+            for (const auto & [name, content] : old) REQUIRE(write_file_synced(join_path(out, name), content).ok());
+        }
+        const fault_plan none = {FAULT_CALLS, 0, 0, 0, model().scratch.path().c_str()};
+        REQUIRE(quantize_folder(model().source, out, overwrite, &none).status == GNV_OK);
+        const std::string order = fault_order();
+        CAPTURE(order);
+        size_t at = 0;
+        for (const std::string & line :
+             {"sync " + partial + "/images/a.png\n", "sync " + partial + "/config.json\n",
+              "sync " + partial + "/images\n", "sync " + partial + "\n", "sync " + partial + "/journal\n",
+              "rename " + partial + "/journal\n", "sync " + partial + "\n", "sync " + model().scratch.path() + "\n",
+              "rename " + partial + "\n", "sync " + model().scratch.path() + "\n"}) {
+            CAPTURE(line);
+            at = order.find(line, at);
+            REQUIRE(at != std::string::npos);
+            at += line.size();
+        }
+        clean(out);
+    }
+}
+
+// A file system that knows neither the flags of renameat2 nor locks.
 TEST_CASE("what a simple file system cannot do is done without") {
     const FaultCase cases[] = {
         {FAULT_RENAME, EINVAL, Expect::survival},
         {FAULT_RENAME, ENOSYS, Expect::survival},
+        {FAULT_LOCK, EINVAL, Expect::survival},
+        {FAULT_LOCK, ENOLCK, Expect::survival, true},
     };
     for (const FaultCase & fault_case : cases) fail_every_call(fault_case, false);
 }

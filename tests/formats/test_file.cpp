@@ -1,8 +1,11 @@
 #include "formats/file.h"
+#include "formats/new_file.h"
 #include "scratch.h"
 
 #include <cstdio>
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace gnv;
@@ -54,6 +57,64 @@ TEST_CASE("a stamp changes when the content does") {
     File writer = File::open_write(path).take();
     CHECK(writer.write("ab", 2, 0).ok());
     CHECK_FALSE(before == file.stamp().value());
+}
+
+TEST_CASE("a stamp changes when the content does and the time of the last write is put back") {
+    const ScratchFolder folder;
+    const std::string path = folder.save("data", "a");
+    const File file = File::open_read(path).take();
+    const FileStamp before = file.stamp().value();
+    const FileStamp again = File::open_read(path).value().stamp().value();
+    CHECK(before == again);
+    File writer = File::open_write(path).take();
+    CHECK(writer.write("b", 1, 0).ok());
+    const timespec times[2] = {{before.modified_ns / 1'000'000'000, before.modified_ns % 1'000'000'000},
+                               {before.modified_ns / 1'000'000'000, before.modified_ns % 1'000'000'000}};
+    REQUIRE(utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
+    const FileStamp after = file.stamp().value();
+    CHECK(after.modified_ns == before.modified_ns);
+    CHECK(after.size == before.size);
+    CHECK_FALSE(after == before);
+}
+
+TEST_CASE("a lock is of one open file, also within a process, and goes with it") {
+    const ScratchFolder folder;
+    const std::string path = folder / "journal";
+    {
+        const File first = File::create(path).take();
+        const File second = File::open_own(path).take();
+        CHECK_FALSE(second.is_locked_elsewhere());
+        CHECK(first.lock().value() == File::Lock::taken);
+        CHECK(second.is_locked_elsewhere());
+        CHECK(second.lock().value() == File::Lock::held_elsewhere);
+        REQUIRE(rename_path(path, path + "-moved").ok()); // and is the file's, not the name's
+        CHECK(File::open_own(path + "-moved").value().lock().value() == File::Lock::held_elsewhere);
+        REQUIRE(rename_path(path + "-moved", path).ok());
+    }
+    CHECK(File::open_own(path).value().lock().value() == File::Lock::taken);
+    REQUIRE(symlink("journal", (folder / "link").c_str()) == 0);
+    CHECK_FALSE(File::open_own(folder / "link").ok());
+}
+
+TEST_CASE("a new file has its name when it is complete, and what lies beside it stays") {
+    const ScratchFolder folder;
+    folder.save("a.partial", "mine");
+    {
+        NewFile unfinished = NewFile::create(folder / "a").take();
+        CHECK(unfinished.file().write("x", 1, 0).ok());
+        CHECK_FALSE(path_exists(folder / "a"));
+    }
+    CHECK(list_directory(folder.path()).value().size() == 1);
+    NewFile file = NewFile::create(folder / "a").take();
+    CHECK(file.file().write("content", 7, 0).ok());
+    CHECK(file.publish().ok());
+    CHECK(read_file(folder / "a", 100).value() == "content");
+    CHECK(read_file(folder / "a.partial", 100).value() == "mine");
+    CHECK(NewFile::create(folder / "a").status().code() == Code::already_exists);
+    NewFile late = NewFile::create(folder / "b").take();
+    folder.save("b", "appeared");
+    CHECK(late.publish().code() == Code::already_exists);
+    CHECK(read_file(folder / "b", 100).value() == "appeared");
 }
 
 TEST_CASE("only files are opened, and links are followed") {

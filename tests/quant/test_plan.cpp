@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 #include <set>
+#include <unistd.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -197,6 +198,105 @@ TEST_CASE("what lies beside the weights") {
     CHECK(plan.notes.size() == 2);
     REQUIRE(plan.warnings.size() == 1);
     CHECK(plan.warnings[0].find("preprocessor_config.json") != std::string::npos);
+}
+
+TEST_CASE("links are followed in the source and in the hub's cache alone, hidden files stay behind, and both is said") {
+    const ScratchFolder scratch;
+    REQUIRE(make_directory(scratch / "hub").ok());
+    const std::string hub = scratch / "hub/models--a--b", source = hub + "/snapshots/1";
+    for (const char * folder : {"", "/blobs", "/snapshots", "/snapshots/1", "/snapshots/1/images", "/snapshots/1/.git"})
+        REQUIRE(make_directory(hub + folder).ok());
+    REQUIRE(make_directory(scratch / "outside").ok());
+    const auto save = [&](const std::string & path) { REQUIRE(write_file_synced(path, path).ok()); };
+    const auto link_to = [&](const std::string & target, const std::string & name) {
+        REQUIRE(symlink(target.c_str(), join_path(source, name).c_str()) == 0);
+    };
+    save_tensors(source, load_tensors(tiny), 1);
+    REQUIRE(rename_path(source + "/model.safetensors", hub + "/blobs/w").ok());
+    link_to("../../blobs/w", "model.safetensors");
+    REQUIRE(copy_file_synced(tiny + "/config.json", hub + "/blobs/c").ok());
+    link_to("../../blobs/c", "config.json");
+    for (const char * name :
+         {"/blobs/t", "/snapshots/1/images/a.png", "/snapshots/1/.env", "/snapshots/1/.gitattributes",
+          "/snapshots/1/images/.secret", "/snapshots/1/.git/HEAD", "/snapshots/1/journal"})
+        save(hub + name);
+    save(scratch / "outside/passwd");
+    save(hub + "/refs");
+    link_to("../../blobs/t", "tokenizer.json");
+    link_to("images/a.png", "b.png");
+    link_to("images", "c");
+    link_to("b.png", "d.png");                           // a link to a link
+    link_to("..", "images/up");                          // to a folder that holds it
+    link_to(scratch / "outside/passwd", "notes.txt");    // out
+    link_to("../../../../outside/passwd", "notes2.txt"); // out, relative
+    link_to("notes.txt", "notes3.txt");                  // in, then out
+    link_to(scratch / "outside", "apt");                 // a folder outside
+    link_to("../../refs", "refs");                       // the cache, but not its blobs
+    link_to("../../blobs-of-others", "z.bin");           // is not looked at
+
+    const Plan plan = make_plan(source, {}).take();
+    std::string names, notes;
+    for (const PlanFile & file : plan.files) names += file.name + " ";
+    for (const std::string & note : plan.notes) notes += note + "\n";
+    CAPTURE(notes);
+    CHECK(names == ".gitattributes b.png c/a.png d.png images/a.png tokenizer.json ");
+    for (const char * line : {
+             ".env is not copied: a hidden file\n",
+             ".git is not copied: a hidden folder\n",
+             "images/.secret is not copied: a hidden file\n",
+             "images/up is not copied: a link to a folder that holds it\n",
+             "\nnotes.txt is not copied: a link to ",
+             "\nnotes2.txt is not copied: a link to ",
+             "\nnotes3.txt is not copied: a link to ",
+             "\napt is not copied: a link to ",
+             "\nrefs is not copied: a link to ",
+             "/outside/passwd, outside the source\n",
+             "z.bin is not copied: weights in another format\n",
+             "journal is not copied: a run has its journal under this name\n",
+         })
+        CHECK_MESSAGE(notes.find(line) != std::string::npos, line);
+    CHECK(plan_text(plan).find("note: .env is not copied") != std::string::npos);
+
+    // A folder that a hub's client made elsewhere, with links for large files alone.
+    const std::string local = scratch / "local";
+    REQUIRE(make_directory(local).ok());
+    REQUIRE(copy_file_synced(tiny + "/config.json", local + "/config.json").ok());
+    REQUIRE(symlink((hub + "/blobs/w").c_str(), (local + "/model.safetensors").c_str()) == 0);
+    REQUIRE(symlink((hub + "/blobs/t").c_str(), (local + "/tokenizer.json").c_str()) == 0);
+    CHECK(make_plan(local, {}).value().files.size() == 1);
+
+    // Without its tokenizer a result is of no use: that is no matter of a note.
+    REQUIRE(remove_file(source + "/tokenizer.json").ok());
+    link_to(scratch / "outside/passwd", "tokenizer.json");
+    const Status refused = make_plan(source, {}).take_status();
+    CHECK(refused.code() == Code::invalid_argument);
+    CHECK(refused.message().find("tokenizer.json is a link to ") != std::string::npos);
+    CHECK(refused.message().find("put the file in its place") != std::string::npos);
+}
+
+TEST_CASE("names in messages and notes do nothing to a terminal") {
+    const ScratchFolder scratch;
+    const std::string escape = "\x1b[2J\nnote: all is well\u202e";
+    save_tensors(scratch.path(), load_tensors(tiny), 1);
+    REQUIRE(copy_file_synced(tiny + "/config.json", scratch / "config.json").ok());
+    REQUIRE(write_file_synced(scratch / (escape + ".bin"), "x").ok());
+    const auto is_safe = [](const std::string & text) {
+        return text.find('\x1b') == std::string::npos && text.find("\u202e") == std::string::npos &&
+               text.find("\nnote: all is well") == std::string::npos;
+    };
+    const std::string text = plan_text(make_plan(scratch.path(), {}).take());
+    CHECK(is_safe(text));
+    CHECK(text.find("\\x1b[2J\\x0anote: all is well\\xe2\\x80\\xae.bin is not copied") != std::string::npos);
+    REQUIRE(make_directory(scratch / escape).ok());
+    const Status missing = make_plan(scratch / escape, {}).take_status(); // in the path of the folder itself
+    CHECK(is_safe(missing.message()));
+    CHECK(missing.message().find("\\x1b[2J") != std::string::npos);
+    // A shard's name from the index.
+    const std::string index = "{\"weight_map\":{\"a\":" + json_quote(escape + ".safetensors") + "}}";
+    REQUIRE(write_file_synced(join_path(scratch / escape, "model.safetensors.index.json"), index).ok());
+    const Status shard = make_plan(scratch / escape, {}).take_status();
+    CHECK(is_safe(shard.message()));
+    CHECK(shard.message().find("x1b[2J\\x0anote") != std::string::npos);
 }
 
 TEST_CASE("published shapes are planned from headers alone") {

@@ -238,10 +238,15 @@ TEST_CASE("input scales only where the module's format takes them") {
     CHECK(plan.takes_input_scales());
     Statistics statistics;
     statistics.model_fingerprint = model_fingerprint(plan.checkpoint, plan.checkpoint.open_shards().take()).take();
-    for (int64_t layer = 0; layer < plan.layout.layer_count; layer++) {
-        LayerStatistics & measured = statistics.layers.emplace_back();
-        for (auto & maxima : measured.maxima) maxima.assign(size_t(plan.layout.expert_count), 1.5f);
-    }
+    const ModelNames & names = *plan.layout.names;
+    statistics.totals.set_names(&names);
+    statistics.totals.set_layers(plan.layout.layer_count);
+    for (int32_t layer = 0; layer < plan.layout.layer_count; layer++)
+        for (int32_t input = 0; input < int32_t(names.inputs.size()); input++) {
+            const StatisticKey key = {Part::text, layer, input, &Statistic::maximum};
+            std::fill_n(statistics.totals.insert(key, {plan.layout.expert_count}).as<float>(), plan.layout.expert_count,
+                        1.5f);
+        }
     const auto tensors = quantized(mixed, scratch / "out", &statistics);
     size_t scales = 0;
     for (const auto & [name, tensor] : tensors) {

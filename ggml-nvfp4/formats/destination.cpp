@@ -1,0 +1,132 @@
+#include "formats/destination.h"
+
+#include "formats/checkpoint_names.h"
+#include "formats/file.h"
+#include "formats/journal.h"
+#include "formats/json_writer.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+// --- Names ------------------------------------------------------------------------------------------------------------------
+
+Result<GuardedDestination> GuardedDestination::create(const Destination & destination) {
+    GuardedDestination self(destination);
+    Result<std::string> resolved = canonical_path(destination.folder);
+    if (!resolved.ok()) return resolved.take_status().add_context("destination; make its parent folder first");
+    self.folder_ = resolved.take();
+    self.partial_ = self.folder_ + ".partial";
+    self.record_ = self.folder_ + ".journal";
+    self.old_ = self.folder_ + ".old";
+    const std::string parent = parent_path(self.folder_);
+    GNV_ASSIGN(self.parent_trail_, lookup_trail(parent));
+    GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(parent));
+    if (!info || info->kind != FileKind::folder) return fail(Code::not_found, parent, " is not a folder");
+    self.parent_ = *info;
+
+    GNV_ASSIGN(self.source_trail_, lookup_trail(destination.source));
+    for (const std::string & path : destination.reads) GNV_TRY(self.inputs_.add(path));
+    for (const std::string & path : destination.writes)
+        GNV_TRY(self.outputs_.add(path_exists(path) ? path : parent_path(path)));
+    return self;
+}
+
+std::string GuardedDestination::describe(const std::string & name) const {
+    if (name == folder_) return "the destination " + wanted_.folder;
+    return concat(name, " (which a run to ", wanted_.folder, " may remove)");
+}
+
+static bool contains(const std::vector<FileId> & ids, const FileId & id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+Status GuardedDestination::check_apart(const std::string & name, const FileId & id) const {
+    if (id == source_trail_.back()) return fail(Code::invalid_argument, describe(name), " is the source");
+    if (contains(source_trail_, id)) return fail(Code::invalid_argument, "the source lies inside ", describe(name));
+    if (const std::string * const input = inputs_.find(id))
+        return fail(Code::invalid_argument, describe(name), " holds ", *input, ", which this run reads");
+    if (const std::string * const output = outputs_.find(id))
+        return fail(Code::invalid_argument, describe(name), " holds ", *output, ", where this run writes");
+    return {};
+}
+
+Status GuardedDestination::check_names() const {
+    if (contains(parent_trail_, source_trail_.back()))
+        return fail(Code::invalid_argument, "the destination ", wanted_.folder, " lies inside the source");
+    for (const std::string & name : {folder_, partial_, old_}) {
+        if (name == old_ && !wanted_.overwrite) continue;
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(name));
+        if (!info) continue;
+        GNV_TRY(check_apart(name, info->id));
+        if (info->kind == FileKind::link) { // what it leads to, for the message alone: a link is never followed
+            const Result<std::vector<FileId>> target = lookup_trail(name);
+            if (target.ok()) GNV_TRY(check_apart(name, target.value().back()));
+        }
+    }
+    if (parent_.is_fixed)
+        return fail(Code::io, parent_path(folder_), " is immutable: nothing can be made or renamed in it");
+    return check_may_write(parent_path(folder_));
+}
+
+// --- What may be removed ------------------------------------------------------------------------------------------------------
+
+static bool is_part_of(const TreeEntry & entry, const std::set<std::string> & content) {
+    if (entry.info.kind == FileKind::other) return false;
+    if (entry.info.kind != FileKind::folder)
+        return is_checkpoint_file(entry.name) || content.count("file " + json_quote(entry.name));
+    return entry.name == "additional_chat_templates" || content.count("folder " + json_quote(entry.name));
+}
+
+MayRemove GuardedDestination::may_remove(const std::string & folder, const std::set<std::string> & content) const {
+    std::set<std::string> all = content;
+    for (const std::string & record : content_records(wanted_.files)) all.insert(record);
+    return [this, folder, all](const TreeEntry & entry) -> Status {
+        const std::string path = join_path(folder, entry.name);
+        const auto refuse = [&](const auto &... why) {
+            return fail(Code::already_exists, path, why..., "; ", folder, " will not be removed: move that away first");
+        };
+        if (contains(source_trail_, entry.info.id)) return refuse(" is what the source is read through");
+        if (const std::string * const input = inputs_.find(entry.info.id))
+            return refuse(" is what this run reads as ", *input);
+        if (outputs_.find(entry.info.id)) return refuse(" is where this run writes");
+        const bool is_journal = entry.name == journal_name && entry.info.kind == FileKind::file && folder == partial_;
+        if (is_journal || is_part_of(entry, all)) return {};
+        return refuse(" is no part of a checkpoint that a run to ", wanted_.folder, " would make or replace");
+    };
+}
+
+Status GuardedDestination::check_removable(const std::string & folder, const EntryInfo & info,
+                                           const std::set<std::string> & content) const {
+    const MayRemove may_go = may_remove(folder, content);
+    GNV_TRY(check_may_remove(parent_, info, folder));
+    // Of all that may be in the way a repository is what would be missed most.
+    GNV_ASSIGN(const std::optional<EntryInfo> repository, find_entry(join_path(folder, ".git")));
+    if (repository) GNV_TRY(may_go({".git", *repository}));
+    return check_tree(folder, info.id, may_go);
+}
+
+Status GuardedDestination::remove(const std::string & folder, const EntryInfo & info,
+                                  const std::set<std::string> & content) const {
+    return remove_tree(folder, info.id, may_remove(folder, content), journal_name);
+}
+
+Status GuardedDestination::check_replaced() const {
+    GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(folder_));
+    if (!info) return {};
+    if (!wanted_.overwrite)
+        return fail(Code::already_exists, "the destination ", wanted_.folder,
+                    " exists; choose another or ask to overwrite it");
+    if (info->kind != FileKind::folder)
+        return fail(Code::already_exists, "the destination ", wanted_.folder, " is not a folder");
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder_));
+    const bool is_checkpoint = std::any_of(entries.begin(), entries.end(), [](const auto & entry) {
+        return entry.name == "config.json" || ends_with(entry.name, ".safetensors");
+    });
+    GNV_TRY(check_removable(folder_, *info, {}));
+    if (entries.empty() || is_checkpoint) return {};
+    return fail(Code::already_exists, "the destination ", wanted_.folder,
+                " holds something that is not a checkpoint; it will not be overwritten: remove it yourself");
+}
+
+} // namespace gnv

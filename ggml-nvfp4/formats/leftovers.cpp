@@ -1,0 +1,167 @@
+#include "formats/leftovers.h"
+
+#include "formats/file.h"
+#include "formats/journal.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+namespace {
+
+// A folder that a journal speaks of, where it is now.
+struct Known {
+    std::string path;
+    EntryInfo info;
+};
+
+Result<std::optional<Known>> find_known(const std::string & path, const std::optional<FolderMark> & mark) {
+    GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(path));
+    if (!info || !mark || info->kind != FileKind::folder || mark_of(*info) != *mark) return std::optional<Known>();
+    return std::optional<Known>(Known{path, *info});
+}
+
+class Clearing {
+  public:
+    Clearing(const GuardedDestination & destination, bool remove) : to_(destination), remove_(remove) {}
+
+    Status run() {
+        // A run at its last step moves the journal from one place to the other: a look at each may miss it.
+        for (int attempt = 0; attempt < 3; attempt++) {
+            GNV_TRY(clear_record());
+            bool has_moved = false;
+            GNV_TRY(clear_partial(has_moved));
+            if (!has_moved) return {};
+        }
+        return in_use();
+    }
+
+  private:
+    Status in_use() const {
+        return fail(Code::already_exists, "another run writes ", to_.folder(),
+                    "; wait until it has ended, or choose another destination");
+    }
+    Status clear_record();
+    Status finish_replacing(const PublishRecord & record, const std::set<std::string> & content);
+    Status clear_partial(bool & has_moved);
+    Status clear_without_journal(const EntryInfo & info, bool & has_moved);
+    Status refuse(const std::string & what) const { return fail(Code::already_exists, what); }
+
+    const GuardedDestination & to_;
+    const bool remove_;
+    bool is_known_ = false; // DST.partial: by the journal beside it
+};
+
+// DST.journal: of a run that was stopped in its last step.
+Status Clearing::clear_record() {
+    is_known_ = false;
+    GNV_ASSIGN(const FoundJournal found, find_journal(to_.record(), remove_));
+    switch (found.state) {
+    case FoundJournal::State::absent: return {};
+    case FoundJournal::State::in_use: return in_use();
+    case FoundJournal::State::foreign:
+        return refuse(to_.record() + " is in the way: a run needs this name for its journal; rename it");
+    case FoundJournal::State::ours: break;
+    }
+    const std::optional<PublishRecord> record = found.published();
+    if (record) GNV_TRY(finish_replacing(*record, found.content()));
+    if (!remove_) return {};
+    GNV_TRY(remove_file(to_.record()));
+    return sync_directory(parent_path(to_.folder()));
+}
+
+Status Clearing::finish_replacing(const PublishRecord & record, const std::set<std::string> & content) {
+    GNV_ASSIGN(const std::optional<Known> complete, find_known(to_.partial(), record.made));
+    GNV_ASSIGN(const std::optional<Known> replaced, find_known(to_.partial(), record.replaced));
+    GNV_ASSIGN(const std::optional<Known> moved, find_known(to_.old(), record.replaced));
+    const bool is_named = path_exists(to_.folder());
+    if (!to_.overwrite()) {
+        if (moved && !is_named)
+            return refuse(concat("a run was stopped while it replaced ", to_.folder(),
+                                 ": the old checkpoint is complete at ", moved->path,
+                                 complete ? ", the new one at " + complete->path : std::string(),
+                                 "; rename the one that you want, or ask to overwrite"));
+        if (complete)
+            return refuse(concat(complete->path, " is complete, but its run was stopped before it got the name ",
+                                 to_.folder(), "; rename it, or ask to overwrite it"));
+        if (replaced)
+            return refuse(
+                concat(replaced->path, " is what ", to_.folder(),
+                       " replaced; its run was stopped while it removed that: remove it, or ask to overwrite"));
+    }
+    is_known_ = complete || replaced;
+    for (const std::optional<Known> & known : {complete, replaced, moved})
+        if (known && (known->path != to_.old() || is_named))
+            GNV_TRY(to_.check_removable(known->path, known->info, content));
+    if (!remove_) return {};
+    if (moved && !is_named) { // nothing goes before there is a checkpoint at DST again
+        GNV_TRY(rename_path(moved->path, to_.folder()));
+        GNV_TRY(sync_directory(parent_path(to_.folder())));
+    }
+    for (const std::optional<Known> & known : {complete, replaced, moved})
+        if (known && (known->path != to_.old() || is_named)) GNV_TRY(to_.remove(known->path, known->info, content));
+    return {};
+}
+
+Status Clearing::clear_partial(bool & has_moved) {
+    const std::string & partial = to_.partial();
+    if (is_known_ && !remove_) return {}; // is looked at
+    GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(partial));
+    if (!info) return {};
+    if (info->kind != FileKind::folder)
+        return refuse(partial + " is in the way: it is no folder that a run made; rename it");
+    GNV_ASSIGN(const FoundJournal found, find_journal(join_path(partial, journal_name), remove_ && to_.overwrite()));
+    switch (found.state) {
+    case FoundJournal::State::in_use: return in_use();
+    case FoundJournal::State::absent: return clear_without_journal(*info, has_moved);
+    case FoundJournal::State::foreign:
+        return refuse(concat(join_path(partial, journal_name), " is no journal of a run: ", partial,
+                             " will not be removed; rename it"));
+    case FoundJournal::State::ours: break;
+    }
+    if (!to_.overwrite())
+        return refuse(partial + " is left from a run that did not finish; remove it, or ask to overwrite it");
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(partial));
+    if (found.text.find('\n') == std::string::npos && entries.size() > 1) // a run writes its first line before all else
+        return refuse(
+            concat(join_path(partial, journal_name), " has no line: ", partial, " will not be removed; rename it"));
+    GNV_TRY(to_.check_removable(partial, *info, found.content()));
+    if (!remove_) return {};
+    GNV_TRY(found.take_back_claims());
+    return to_.remove(partial, *info, found.content());
+}
+
+Status Clearing::clear_without_journal(const EntryInfo & info, bool & has_moved) {
+    const std::string & partial = to_.partial();
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(partial));
+    if (!entries.empty()) {
+        GNV_ASSIGN(const std::optional<EntryInfo> record, find_entry(to_.record()));
+        GNV_ASSIGN(const std::optional<EntryInfo> again, find_entry(partial));
+        has_moved = record || !again || again->id != info.id; // a run's last step came between
+        if (has_moved) return {};
+        return refuse(concat(partial, " holds ", entries.front().name,
+                             " and no journal: it is not what a run left, and will not be removed; rename it"));
+    }
+    if (!to_.overwrite()) return refuse(partial + " is in the way: remove the empty folder, or ask to overwrite it");
+    GNV_TRY(to_.check_removable(partial, info, {}));
+    if (!remove_) return {};
+    // Only if it still is empty: a run that just made it may have put its journal there.
+    Status removed = remove_empty_folder(partial);
+    has_moved = removed.code() == Code::already_exists;
+    return has_moved ? Status() : std::move(removed);
+}
+
+} // namespace
+
+Status clear_leftovers(const GuardedDestination & destination, bool remove) {
+    return Clearing(destination, remove).run();
+}
+
+Status check_destination(const Destination & wanted) {
+    GNV_ASSIGN(const GuardedDestination destination, GuardedDestination::create(wanted));
+    GNV_TRY(destination.check_names());
+    GNV_TRY(destination.check_replaced());
+    return clear_leftovers(destination, false);
+}
+
+} // namespace gnv

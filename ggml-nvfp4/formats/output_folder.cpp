@@ -1,0 +1,158 @@
+#include "formats/output_folder.h"
+
+#include "formats/leftovers.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+// --- Making it ----------------------------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<OutputFolder>> OutputFolder::create(const Destination & destination,
+                                                           const std::string & records) {
+    GNV_ASSIGN(GuardedDestination guarded, GuardedDestination::create(destination));
+    std::unique_ptr<OutputFolder> self(new OutputFolder(std::move(guarded)));
+    const GuardedDestination & to = self->destination_;
+    GNV_TRY(to.check_names());
+    GNV_TRY(to.check_replaced());
+    GNV_TRY(self->make());
+    std::string lines = records;
+    for (const std::string & record : content_records(to.files())) lines += record + "\n";
+    GNV_ASSIGN(Journal journal, Journal::create(join_path(self->path(), journal_name), lines));
+    self->journal_ = std::make_unique<Journal>(std::move(journal));
+    if (!self->journal_->is_locked())
+        self->notes_.push_back("the file system of " + self->path() +
+                               " has no locks: start no other run to this destination before this one has ended");
+    GNV_TRY(self->check_made());
+    return self;
+}
+
+Status OutputFolder::make() {
+    const std::string & partial = destination_.partial();
+    constexpr int most_attempts = 4; // each fails only where another run comes between
+    for (int attempt = 1;; attempt++) {
+        GNV_TRY(clear_leftovers(destination_, true));
+        Status made = make_directory(partial);
+        if (!made.ok() && (made.code() != Code::already_exists || attempt == most_attempts)) return made;
+        if (!made.ok()) continue;
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(partial));
+        if (!info) continue; // taken for an empty leftover
+        folder_ = *info;
+        return destination_.check_replaced(); // what was put back
+    }
+}
+
+Result<File> OutputFolder::add(const std::string & name) {
+    GNV_TRY(check_made()); // not into a folder that has taken its place
+    for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1))
+        if (folders_.insert(name.substr(0, slash)).second)
+            GNV_TRY(make_directory(join_path(path(), name.substr(0, slash))));
+    return File::create(join_path(path(), name));
+}
+
+Status OutputFolder::keep(const std::string & name, const File & file) {
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    files_[name] = {{stamp.device, stamp.inode}, stamp.size};
+    return {};
+}
+
+// --- Giving it its name -------------------------------------------------------------------------------------------------------
+
+static Status not_ours(const std::string & path, const char * what) {
+    return fail(Code::io, path, what, " during the run: something else works in this folder; run again without it");
+}
+
+Status OutputFolder::check_made() const {
+    GNV_ASSIGN(const std::optional<EntryInfo> folder, find_entry(path()));
+    if (!folder) return not_ours(path(), " was moved or removed");
+    if (folder->id != folder_.id) return not_ours(path(), " was replaced");
+    const std::string journal_path = join_path(path(), journal_name);
+    GNV_ASSIGN(const std::optional<EntryInfo> journal, find_entry(journal_path));
+    if (!journal) return not_ours(journal_path, " was moved or removed");
+    if (journal->id != journal_->id()) return not_ours(journal_path, " was replaced");
+    return {};
+}
+
+// The deepest first: a folder that is on disk holds nothing that is not.
+Status OutputFolder::sync_folders() const {
+    std::vector<std::string> names(folders_.begin(), folders_.end());
+    const auto depth = [](const std::string & name) { return std::count(name.begin(), name.end(), '/'); };
+    std::stable_sort(names.begin(), names.end(),
+                     [&](const std::string & a, const std::string & b) { return depth(a) > depth(b); });
+    for (const std::string & name : names) GNV_TRY(sync_directory(join_path(path(), name)));
+    return sync_directory(path());
+}
+
+Status OutputFolder::publish() {
+    GNV_TRY(sync_folders());
+    GNV_TRY(check_made());
+    for (const auto & [name, made] : files_) {
+        const std::string file_path = join_path(path(), name);
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(file_path));
+        if (!info) return not_ours(file_path, " was moved or removed");
+        if (info->id != made.id) return not_ours(file_path, " was replaced");
+        if (info->size != made.size) return not_ours(file_path, " got another size");
+    }
+    const auto stays = [&] { return "the result is complete in " + path(); };
+    GNV_ASSIGN(const std::optional<EntryInfo> replaced, find_entry(destination_.folder()));
+    if (replaced && !destination_.overwrite())
+        return fail(Code::already_exists, destination_.folder(), " appeared during the run; ", stays());
+    GNV_TRY(destination_.check_names().add_context(stays()));
+    GNV_TRY(destination_.check_replaced().add_context(stays()));
+
+    PublishRecord record{mark_of(folder_), {}};
+    if (replaced) record.replaced = mark_of(*replaced);
+    GNV_TRY(append_journal(publish_record(record)));
+    const std::string inside = join_path(path(), journal_name);
+    GNV_TRY(rename_path(inside, destination_.record()).add_context(stays()));
+    Status named = sync_directory(path());
+    if (named.ok()) named = sync_directory(parent_path(path()));
+    if (named.ok()) named = give_name(replaced);
+    if (!named.ok()) {
+        // Where the folder still has its old name the journal in it says whose it is.
+        const Result<std::optional<EntryInfo>> there = find_entry(path());
+        if (there.ok() && there.value() && there.value()->id == folder_.id)
+            (void)rename_path(destination_.record(), inside).ok();
+        return named;
+    }
+    GNV_TRY(remove_file(destination_.record()).add_context(destination_.folder() + " is complete"));
+    return sync_directory(parent_path(path())).add_context(destination_.folder() + " is complete");
+}
+
+Status OutputFolder::give_name(const std::optional<EntryInfo> & replaced) {
+    GNV_ASSIGN(const std::optional<EntryInfo> made, find_entry(path()));
+    if (!made || made->id != folder_.id) return not_ours(path(), " was replaced");
+    if (replaced) return replace(*replaced);
+    GNV_TRY(rename_path(path(), destination_.folder()).add_context("the result is complete in " + path()));
+    GNV_ASSIGN(const std::optional<EntryInfo> there, find_entry(destination_.folder()));
+    if (!there || there->id != folder_.id) return not_ours(destination_.folder(), " was replaced");
+    return sync_directory(parent_path(path()));
+}
+
+// Puts the complete folder in place of the old one and removes that, once the new name is on disk.
+Status OutputFolder::replace(const EntryInfo & replaced) {
+    const std::string &folder = destination_.folder(), &old = destination_.old();
+    const std::string stays = "the result is complete in " + path();
+    const Status exchanged = exchange_paths(path(), folder);
+    if (!exchanged.ok() && exchanged.code() != Code::unsupported) return copy_of(exchanged).add_context(stays);
+    if (!exchanged.ok()) {
+        GNV_TRY(rename_path(folder, old).add_context(stays));
+        Status renamed = rename_path(path(), folder);
+        if (!renamed.ok()) {
+            const Status restored = rename_path(old, folder);
+            return std::move(renamed).add_context(stays + (restored.ok() ? "; the old checkpoint is untouched"
+                                                                         : "; the old checkpoint is now at " + old));
+        }
+    }
+    GNV_ASSIGN(const std::optional<EntryInfo> there, find_entry(folder));
+    if (!there || there->id != folder_.id) return not_ours(folder, " was replaced");
+    GNV_TRY(sync_directory(parent_path(folder)));
+    return remove_replaced(exchanged.ok() ? path() : old, replaced);
+}
+
+Status OutputFolder::remove_replaced(const std::string & path, const EntryInfo & replaced) const {
+    return destination_.remove(path, replaced, {})
+        .add_context(destination_.folder() + " is complete, but what it replaces is still there");
+}
+
+} // namespace gnv

@@ -1,0 +1,55 @@
+// The folder that a run writes under another name until all of it is on disk. It belongs to this run alone: a lock on its
+// journal says so, and before it gets its name everything in it must still be what this run made.
+#pragma once
+
+#include "formats/destination.h"
+#include "formats/file.h"
+#include "formats/journal.h"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace gnv {
+
+class OutputFolder {
+  public:
+    // Clears what a stopped run left, makes DST.partial and its journal, which begins with `records` (whole lines).
+    static Result<std::unique_ptr<OutputFolder>> create(const Destination & destination, const std::string & records);
+
+    const std::string & path() const { return destination_.partial(); }
+    const std::vector<std::string> & notes() const { return notes_; } // for the user
+    // A new file, and the folders in its name ("images/a.png").
+    Result<File> add(const std::string & name);
+    // From now on the file has to stay what it is, with this size.
+    Status keep(const std::string & name, const File & file);
+    Status append_journal(const std::string & lines) { return journal_->append(lines); }
+    // Everything is written, synced and closed: gives the folder its name. After a failure it is complete under its own,
+    // or under DST; the message says which.
+    Status publish();
+
+  private:
+    explicit OutputFolder(GuardedDestination destination) : destination_(std::move(destination)) {}
+    Status make();
+    Status check_made() const;
+    Status sync_folders() const;
+    Status give_name(const std::optional<EntryInfo> & replaced);
+    Status replace(const EntryInfo & replaced);
+    Status remove_replaced(const std::string & path, const EntryInfo & replaced) const;
+
+    struct Made {
+        FileId id;
+        uint64_t size = 0;
+    };
+
+    GuardedDestination destination_;
+    EntryInfo folder_;
+    std::unique_ptr<Journal> journal_;
+    std::map<std::string, Made> files_;
+    std::set<std::string> folders_; // names of those in the folder
+    std::vector<std::string> notes_;
+};
+
+} // namespace gnv

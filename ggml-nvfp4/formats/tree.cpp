@@ -1,0 +1,116 @@
+#include "formats/tree.h"
+
+#include "formats/file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <dirent.h>
+#include <fcntl.h>
+#include <memory>
+#include <unistd.h>
+
+namespace gnv {
+
+namespace {
+
+Status tree_failure(const char * action, const std::string & path) {
+    const int error_number = errno;
+    return fail(code_from_errno(error_number), "cannot ", action, " ", path, ": ", errno_text(error_number));
+}
+
+// A folder that is open, with the names in it.
+class OpenFolder {
+  public:
+    // Fails when `name` in `parent` no longer is the folder `id`.
+    static Result<OpenFolder> open(int parent, const std::string & name, const FileId & id, const std::string & path) {
+        const int fd = openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) return tree_failure("list", path);
+        DIR * const stream = fdopendir(fd);
+        if (!stream) {
+            Status failure = tree_failure("list", path);
+            ::close(fd);
+            return failure;
+        }
+        OpenFolder folder(stream);
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(fd, ".", path));
+        if (!info || info->id != id) return fail(Code::io, path, " was replaced while it was looked at");
+        folder.info_ = *info;
+        return folder;
+    }
+
+    int descriptor() const { return dirfd(stream_.get()); }
+    const EntryInfo & info() const { return info_; }
+
+    Result<std::vector<std::string>> names(const std::string & path) const {
+        std::vector<std::string> names;
+        for (;;) {
+            errno = 0;
+            const dirent * const item = readdir(stream_.get());
+            if (!item && errno != 0) return tree_failure("list", path);
+            if (!item) break;
+            const std::string name = item->d_name;
+            if (name != "." && name != "..") names.push_back(name);
+        }
+        std::sort(names.begin(), names.end());
+        return names;
+    }
+
+  private:
+    explicit OpenFolder(DIR * stream) : stream_(stream, closedir) {}
+    std::unique_ptr<DIR, int (*)(DIR *)> stream_;
+    EntryInfo info_;
+};
+
+class TreeWalk {
+  public:
+    TreeWalk(std::string top, const MayRemove & may_remove, bool removes, std::string last)
+        : top_(std::move(top)), may_remove_(may_remove), removes_(removes), last_(std::move(last)) {}
+
+    Status visit(int parent, const std::string & name, const FileId & id, const std::string & prefix) {
+        const std::string path = prefix.empty() ? top_ : join_path(top_, prefix);
+        GNV_ASSIGN(const OpenFolder folder, OpenFolder::open(parent, name, id, path));
+        GNV_ASSIGN(std::vector<std::string> names, folder.names(path));
+        const auto put_last = prefix.empty() ? std::find(names.begin(), names.end(), last_) : names.end();
+        if (put_last != names.end()) std::rotate(put_last, put_last + 1, names.end());
+        if (!names.empty() && faccessat(folder.descriptor(), ".", W_OK | X_OK, AT_EACCESS) != 0)
+            return tree_failure("remove anything from", path);
+        for (const std::string & entry : names) GNV_TRY(visit_entry(folder, entry, prefix));
+        return {};
+    }
+
+  private:
+    Status visit_entry(const OpenFolder & folder, const std::string & name, const std::string & prefix) {
+        TreeEntry entry;
+        entry.name = prefix.empty() ? name : prefix + "/" + name;
+        const std::string path = join_path(top_, entry.name);
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(folder.descriptor(), name, path));
+        if (!info) return {}; // gone in the meantime
+        entry.info = *info;
+        GNV_TRY(may_remove_(entry));
+        GNV_TRY(check_may_remove(folder.info(), *info, path));
+        const bool is_folder = info->kind == FileKind::folder;
+        if (is_folder) GNV_TRY(visit(folder.descriptor(), name, info->id, entry.name));
+        if (!removes_ || unlinkat(folder.descriptor(), name.c_str(), is_folder ? AT_REMOVEDIR : 0) == 0) return {};
+        return errno == ENOENT ? Status() : tree_failure("remove", path);
+    }
+
+    const std::string top_;
+    const MayRemove & may_remove_;
+    const bool removes_;
+    const std::string last_;
+};
+
+} // namespace
+
+Status check_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove) {
+    return TreeWalk(folder, may_remove, false, "").visit(AT_FDCWD, folder, id, "");
+}
+
+Status remove_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove,
+                   const std::string & last) {
+    GNV_TRY(TreeWalk(folder, may_remove, true, last).visit(AT_FDCWD, folder, id, ""));
+    if (rmdir(folder.c_str()) != 0) return tree_failure("remove the folder", folder);
+    return {};
+}
+
+} // namespace gnv

@@ -1,0 +1,127 @@
+#include "quant/plan_files.h"
+
+#include "formats/checkpoint_names.h"
+#include "formats/file_id.h"
+#include "formats/journal.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+namespace {
+
+// Weights in other formats: a copy of the model that the result does not need.
+const char * const skipped_suffixes[] = {".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"};
+constexpr size_t most_files = 100'000; // links among folders can make any number of names from few files
+
+bool is_inside(const std::string & path, const std::string & folder) {
+    return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
+}
+
+// What a run writes itself.
+bool is_replaced(const std::string & name) {
+    return name == "config.json" || name == index_file_name || name == recipe_file_name ||
+           name == quantization_report_name || (ends_with(name, ".safetensors") && name.find('/') == std::string::npos);
+}
+
+class FileSearch {
+  public:
+    static Result<OtherFiles> run(const std::string & source) {
+        FileSearch search;
+        GNV_ASSIGN(const std::string root, canonical_path(source));
+        search.roots_.push_back(root);
+        GNV_TRY(search.add_hub_cache(root));
+        GNV_TRY(search.visit(source, ""));
+        return std::move(search.found_);
+    }
+
+  private:
+    // models--ORG--NAME/snapshots/REVISION holds links to models--ORG--NAME/blobs; so may a folder that a hub's client
+    // made elsewhere: then the weights or the config are such links.
+    Status add_hub_cache(const std::string & root) {
+        const std::string snapshots = parent_path(root);
+        if (base_name(snapshots) == "snapshots") {
+            const Result<std::string> blobs = canonical_path(join_path(parent_path(snapshots), "blobs"));
+            if (blobs.ok()) roots_.push_back(blobs.value());
+        }
+        GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(root));
+        for (const DirectoryEntry & entry : entries) {
+            if (!entry.is_link || entry.is_broken_link || !is_replaced(entry.name)) continue;
+            GNV_ASSIGN(const std::string target, canonical_path(join_path(root, entry.name)));
+            const std::string blobs = parent_path(target);
+            if (base_name(blobs) == "blobs" && starts_with(base_name(parent_path(blobs)), "models--"))
+                roots_.push_back(blobs);
+        }
+        return {};
+    }
+
+    void leave(const std::string & name, const std::string & why) {
+        found_.notes.push_back(printable_line(concat(name, " is not copied: ", why)));
+    }
+
+    Status visit(const std::string & folder, const std::string & prefix) {
+        GNV_ASSIGN(const std::vector<FileId> trail, lookup_trail(folder));
+        if (std::find(open_.begin(), open_.end(), trail.back()) != open_.end()) {
+            leave(prefix.substr(0, prefix.size() - 1), "a link to a folder that holds it");
+            return {};
+        }
+        open_.push_back(trail.back());
+        GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+        for (const DirectoryEntry & entry : entries)
+            GNV_TRY(visit_entry(entry, join_path(folder, entry.name), prefix + entry.name));
+        open_.pop_back();
+        return {};
+    }
+
+    Status visit_entry(const DirectoryEntry & entry, const std::string & path, const std::string & name) {
+        if (!entry.is_directory && is_replaced(name)) return {};
+        if (is_hidden(entry.name) && (entry.is_directory || !is_hidden_checkpoint_file(entry.name))) {
+            leave(name, entry.is_directory ? "a hidden folder" : "a hidden file");
+            return {};
+        }
+        const bool skipped = std::any_of(std::begin(skipped_suffixes), std::end(skipped_suffixes),
+                                         [&](const char * suffix) { return ends_with(entry.name, suffix); });
+        if (!entry.is_directory && skipped) {
+            leave(name, "weights in another format");
+            return {};
+        }
+        if (name == journal_name) {
+            leave(name, "a run has its journal under this name");
+            return {};
+        }
+        if (entry.is_broken_link)
+            return fail(Code::not_found, path, " is a link to a file that is missing; complete the download");
+        bool follows = true;
+        if (entry.is_link) GNV_TRY(check_link(path, name, follows));
+        if (!follows) return {};
+        if (entry.is_directory) return visit(path, name + "/");
+        GNV_ASSIGN(const File file, File::open_read(path));
+        GNV_ASSIGN(const FileStamp stamp, file.stamp());
+        found_.files.push_back({name, stamp.size, stamp});
+        if (found_.files.size() <= most_files) return {};
+        return fail(Code::unsupported, path, ": more than ", most_files, " files lie beside the weights");
+    }
+
+    // Whoever makes the source could else have any file of this machine published with the result.
+    Status check_link(const std::string & path, const std::string & name, bool & follows) {
+        GNV_ASSIGN(const std::string target, canonical_path(path));
+        follows = std::any_of(roots_.begin(), roots_.end(),
+                              [&](const std::string & root) { return is_inside(target, root); });
+        if (follows) return {};
+        if (is_needed_file(name))
+            return fail(Code::invalid_argument, path, " is a link to ", target,
+                        ", outside the source and the hub's cache, and is not followed; put the file in its place");
+        leave(name, "a link to " + target + ", outside the source");
+        return {};
+    }
+
+    std::vector<std::string> roots_; // where links may lead
+    std::vector<FileId> open_;       // the folders on the way to the entry in work
+    OtherFiles found_;
+};
+
+} // namespace
+
+Result<OtherFiles> find_other_files(const std::string & source) { return FileSearch::run(source); }
+
+} // namespace gnv
