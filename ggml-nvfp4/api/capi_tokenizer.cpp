@@ -3,6 +3,7 @@
 #include "api/tokenizer_handle.h"
 
 #include <algorithm>
+#include <string_view>
 
 using namespace gnv;
 
@@ -12,7 +13,7 @@ gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_toke
         GNV_TRY(api::check_pointers({path, out}, "gnv_tokenizer_load"));
         GNV_ASSIGN(Tokenizer tokenizer, Tokenizer::load(path));
         Encoder encoder(tokenizer);
-        *out = new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}, {}};
+        *out = new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}, {}, {}};
         return {};
     });
 }
@@ -21,28 +22,41 @@ void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer) { api::destroy(tokenizer
 
 int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * handle) { return handle ? handle->tokenizer.vocab_size() : 0; }
 
+// With the callback or without, as was found before; another thread may have changed that since.
+static Status encode(gnv_tokenizer_t * handle, std::string_view text, bool calls_back, EncodeOptions options) {
+    if (calls_back != handle->calls_back)
+        return Status(Code::invalid_argument,
+                      "gnv_tokenizer_encode: another thread has just changed the progress callback");
+    if (calls_back) options.stop = handle->stop;
+    handle->ids.clear();
+    return handle->encoder.encode(text, handle->ids, options);
+}
+
 gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * handle, const char * text, size_t size, uint32_t flags, int32_t * ids,
                                 size_t capacity, size_t * count) {
     if (count) *count = 0;
-    return api::call(api::engine_of(handle), [&]() -> Status {
+    const bool calls_back = handle && handle->calls_back;
+    const auto body = [&]() -> Status {
         GNV_TRY(api::check_pointers({count}, "gnv_tokenizer_encode"));
         GNV_TRY(api::check_list(text, size, "gnv_tokenizer_encode: text", api::most_bytes));
         GNV_TRY(api::check_list(ids, capacity, "gnv_tokenizer_encode: ids", api::most_bytes / sizeof *ids));
         GNV_TRY(api::check_flags(flags, GNV_TOKENIZER_NO_SPECIAL, "gnv_tokenizer_encode: flags"));
         EncodeOptions options;
         options.parse_added_tokens = (flags & GNV_TOKENIZER_NO_SPECIAL) == 0;
-        options.stop = handle->stop;
-        handle->ids.clear();
-        GNV_TRY(handle->encoder.encode({text, size}, handle->ids, options));
+        GNV_TRY(encode(handle, {text, size}, calls_back, options));
         *count = handle->ids.size();
         std::copy_n(handle->ids.begin(), std::min(capacity, *count), ids);
         return {};
-    });
+    };
+    gnv_engine_t * const engine = api::engine_of(handle);
+    return calls_back ? api::run(engine, body) : api::call(engine, body);
 }
 
 gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * handle, gnv_progress_callback progress, void * user) {
-    return api::call(handle ? handle->engine : nullptr, [&]() -> Status {
+    return api::run(api::engine_of(handle), [&]() -> Status {
+        const std::lock_guard<std::mutex> lock(handle->engine->quick_mutex); // no text is encoded meanwhile
         handle->stop = api::make_stop_check(progress, user);
+        handle->calls_back = progress != nullptr;
         return {};
     });
 }

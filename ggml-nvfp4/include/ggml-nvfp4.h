@@ -9,9 +9,10 @@
  *     and all handles of a call must be of one engine.
  *   - An engine runs one call at a time. While one runs, from a callback or another thread, these functions of the same
  *     engine give GNV_INVALID_ARGUMENT and change nothing: gnv_device_*, gnv_plan_create, gnv_plan_add_calibration,
- *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate, gnv_checkpoint_measure, gnv_checkpoint_compare,
- *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward and _generate. All others (infos,
- *     texts, tokenizers, dumps) wait for each other. A handle destroyed meanwhile lives until the running call returns.
+ *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate*, gnv_checkpoint_measure, gnv_checkpoint_compare,
+ *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward and _generate,
+ *     gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others (infos, texts, tokenizers, dumps)
+ *     wait for each other. A handle destroyed meanwhile lives until the running call returns.
  *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
  *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
  *     results: set struct_size before the call. Other sizes than those of a version are refused. Fields are only added at
@@ -52,7 +53,6 @@ extern "C" {
 #endif
 
 /* ---- Status ---------------------------------------------------------------------------------------------------------- */
-
 typedef enum gnv_status GNV_INT {
     GNV_OK = 0,
     /* the request */
@@ -80,7 +80,6 @@ GNV_API uint32_t gnv_version_number(void);                 /* GNV_VERSION of the
 GNV_API const char * gnv_status_string(gnv_status status); /* "no space": a few words, never NULL */
 
 /* ---- Engine ---------------------------------------------------------------------------------------------------------- */
-
 typedef struct gnv_engine_t gnv_engine_t;
 
 typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
@@ -101,14 +100,12 @@ typedef struct gnv_engine_options {
     void * user;
     gnv_instructions instructions; /* for tests: GNV_UNSUPPORTED where this processor lacks them */
 } gnv_engine_options;
-
 static inline void gnv_engine_options_init(gnv_engine_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
 
-GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options,
-                                     gnv_engine_t ** out); /* no message if it fails */
+GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out); /* fails without text */
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
 /* The message of the last call that failed on this engine or on a handle made from it; "" when none did. It names the file,
  * the tensor and the place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
@@ -117,7 +114,6 @@ GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 GNV_API const char * gnv_cpu_kernels(void);
 
 /* ---- Devices --------------------------------------------------------------------------------------------------------- */
-
 typedef enum gnv_device_kind GNV_INT { GNV_DEVICE_CPU = 0, GNV_DEVICE_CUDA = 1 } gnv_device_kind;
 
 typedef struct gnv_device_info {
@@ -135,7 +131,6 @@ GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
 GNV_API gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * info);
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
-
 typedef struct gnv_text_t gnv_text_t;                        /* made by the library: tables, JSON documents */
 GNV_API const char * gnv_text_data(const gnv_text_t * text); /* ends with NUL */
 GNV_API size_t gnv_text_size(const gnv_text_t * text);       /* without the NUL */
@@ -148,7 +143,6 @@ typedef enum gnv_text_format GNV_INT {
 } gnv_text_format;
 
 /* ---- Plan ------------------------------------------------------------------------------------------------------------ */
-
 /* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space. Made from the headers
  * alone, without reading weights: under a second for 72 GB. */
 typedef struct gnv_plan_t gnv_plan_t;
@@ -185,7 +179,6 @@ typedef struct gnv_plan_options {
      * MiB of buffers, and most of what is free for the rest. */
     int32_t calibrates;
 } gnv_plan_options;
-
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -213,7 +206,6 @@ typedef struct gnv_plan_info {
 GNV_API gnv_status gnv_plan_get_info(const gnv_plan_t * plan, gnv_plan_info * info);
 
 /* ---- Quantize -------------------------------------------------------------------------------------------------------- */
-
 typedef struct gnv_progress {
     uint64_t struct_size;
     uint64_t bytes, bytes_total;     /* of the source; gnv_model_open: of the weights */
@@ -255,9 +247,7 @@ GNV_API gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, g
 
 typedef struct gnv_quantize_options {
     uint64_t struct_size;
-    int32_t
-        overwrite; /* replace an existing checkpoint, once the new one is complete, and what a stopped run left; only
-                          what is part of a checkpoint is removed, and nothing that the run reads */
+    int32_t overwrite; /* replace an existing checkpoint once the new one is complete, and what a stopped run left */
     gnv_progress_callback progress;
     void * user;
     /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or what such a run measured. */
@@ -276,7 +266,6 @@ typedef struct gnv_quantize_options {
     gnv_text_t ** phases;         /* receives a table of what the run spent its time on, for people, which the caller
                                      destroys; NULL: not wanted */
 } gnv_quantize_options;
-
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -290,14 +279,14 @@ GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantiz
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
  * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
  * the same bytes whatever threads, memory budget and host; CPU and CUDA measure inputs that differ by the rounding of BF16.
- * Budget and data are checked before anything is written. A second run to the same destination gets GNV_ALREADY_EXISTS while
- * the first lasts. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample and position where an activation
- * is NaN or Inf. `report` (may be NULL) receives times and peak memory as JSON (schema ggml-nvfp4.quantize.1). */
+ * Budget and data are checked before anything is written. Only what is part of a checkpoint is replaced, and nothing that
+ * the run reads. A second run to the same destination gets GNV_ALREADY_EXISTS while the first lasts. Notes and warnings of
+ * the plan go to the log. GNV_BAD_VALUE names layer, sample and position where an activation is NaN or Inf. `report` (may
+ * be NULL) receives times and peak memory as JSON (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
 /* ---- Verify ---------------------------------------------------------------------------------------------------------- */
-
 /* What was found in a checkpoint: is it what loaders need, and is it its source, quantized? */
 typedef struct gnv_report_t gnv_report_t;
 
@@ -312,7 +301,6 @@ typedef struct gnv_verify_options {
      * stored. 0: none does. Findings are the same. */
     int32_t device;
 } gnv_verify_options;
-
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -347,7 +335,6 @@ GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * chec
                                         gnv_text_t ** report, uint64_t * escaped);
 
 /* ---- Evaluation ------------------------------------------------------------------------------------------------------ */
-
 /* How far a checkpoint's predictions are from its source's: both run over the same text and every position is compared. */
 typedef struct gnv_evaluation_t gnv_evaluation_t;
 
@@ -382,7 +369,6 @@ typedef struct gnv_evaluate_options {
     int32_t device;        /* that computes */
     uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
 } gnv_evaluate_options;
-
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -431,7 +417,6 @@ GNV_API gnv_status gnv_evaluation_text(const gnv_evaluation_t * evaluation, gnv_
 GNV_API gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * evaluation);
 
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
-
 /* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
  * headers and config.json and checks the files' structure (sizes, offsets, index), no tensor data. Strings and shapes that
  * the functions below give live until the checkpoint is closed.
@@ -514,7 +499,6 @@ typedef struct gnv_contents_options {
     const char * filter;  /* Python's re.match on names of tensors and modules; NULL: all */
     int32_t list_tensors; /* plain text: a line per tensor after the summary by role (JSON has them always) */
 } gnv_contents_options;
-
 static inline void gnv_contents_options_init(gnv_contents_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -525,7 +509,6 @@ GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_
                                        gnv_text_format format, gnv_text_t ** out);
 
 /* ---- Comparison ------------------------------------------------------------------------------------------------------ */
-
 /* What differs between two checkpoints, `here` and `there`. Tensors meet by name. A quantized module meets the same weight
  * however the other side stores it: quantized, as a tensor, or as a slice of fused experts. */
 typedef struct gnv_comparison_t gnv_comparison_t;
@@ -536,7 +519,6 @@ typedef struct gnv_compare_options {
     gnv_progress_callback progress;
     void * user;
 } gnv_compare_options;
-
 static inline void gnv_compare_options_init(gnv_compare_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -563,7 +545,6 @@ GNV_API gnv_status gnv_comparison_get_info(const gnv_comparison_t * comparison, 
 GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out);
 
 /* ---- NVFP4 codec ------------------------------------------------------------------------------------------------------ */
-
 /* The arithmetic of the format on arrays in memory; no files. A weight [rows, columns], row-major, becomes one E2M1 code
  * (4 bits) per element, one E4M3 byte per block of 16 consecutive elements of a row, and one divisor for all of it:
  *
@@ -595,7 +576,6 @@ GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_
                                              int64_t rows, int64_t columns, float global_scale, float * values);
 
 /* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
-
 /* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
 typedef struct gnv_tokenizer_t gnv_tokenizer_t;
 
@@ -617,9 +597,8 @@ GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
  * file's patterns would look at every byte dozens of times. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
 GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
                                         int32_t * ids, size_t capacity, size_t * count);
-/* From now on gnv_tokenizer_encode calls `progress` while it works; of the structure only `seconds` is set. Not 0 asks to
- * stop: GNV_CANCELLED. NULL: none, as at first. Both pointers are used until the next call of this function, or the end of
- * the tokenizer. */
+/* From now on gnv_tokenizer_encode calls `progress` while it works, with `seconds` alone. NULL: none, as at first. Both
+ * pointers are used until the next call of this function, or the end of the tokenizer. */
 GNV_API gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * tokenizer, gnv_progress_callback progress, void * user);
 /* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: 0 or a sum of
  * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
@@ -627,7 +606,6 @@ GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32
                                         gnv_text_t ** out);
 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
-
 typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to run through a model */
     uint64_t struct_size;
     /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .txt (each also as .zst), .parquet, or a folder of
@@ -645,11 +623,9 @@ typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to r
     int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
     int32_t pack;               /* several documents a sequence, none seeing another */
     uint64_t ram_bytes;         /* budget for reading, and for the sequences; 0: most of what is free */
-    gnv_progress_callback
-        progress; /* while data is read and encoded; of the structure only `seconds` is set. NULL: none */
+    gnv_progress_callback progress; /* while data is read and encoded, with `seconds` alone. NULL: none */
     void * user;
 } gnv_dataset_options;
-
 static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -661,8 +637,7 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
 /* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
  * (in the log and in the summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what the budget has no room for, a
  * record, a page or a window of a compressor, and the least that would do; rows and ids do not depend on the budget.
- * GNV_CANCELLED within some tens of milliseconds after `progress` asked to stop. GNV_FORMAT for files that go on without
- * data: 100 MB of blanks, five million rows without text. On failure *out is NULL. The tokenizer is not kept. */
+ * GNV_FORMAT for files without data: 100 MB of blanks, five million rows without text. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
@@ -692,7 +667,6 @@ GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_form
 GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path);
 
 /* ---- Text model ------------------------------------------------------------------------------------------------------ */
-
 /* A checkpoint that computes: the source, or NVFP4 in the naming of llm-compressor. A model holds one text at a time, as
  * caches of what it has seen; every call goes on from there. What it computes does not depend on threads, on memory or on
  * how a text is cut into calls at multiples of 64 positions, with more than one in each; other cuts change the last bits.
@@ -714,7 +688,6 @@ typedef struct gnv_model_options {
     gnv_progress_callback progress; /* while weights are loaded */
     void * user;
 } gnv_model_options;
-
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -781,7 +754,6 @@ typedef struct gnv_forward_options {
     gnv_progress_callback progress; /* positions, counted as gnv_progress says */
     void * progress_user;
 } gnv_forward_options;
-
 static inline void gnv_forward_options_init(gnv_forward_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -821,7 +793,6 @@ typedef struct gnv_generate_options {
     gnv_progress_callback progress; /* positions of the prompt; goes on, complete, while tokens are chosen */
     void * progress_user;
 } gnv_generate_options;
-
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
@@ -855,7 +826,6 @@ GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, 
                                       const gnv_generate_options * options, gnv_generate_result * result);
 
 /* ---- Tensor files ---------------------------------------------------------------------------------------------------- */
-
 /* A new safetensors file of tensors that are made piece by piece, such as logits and activations: the shapes come first,
  * then the data, of which nothing is held. It is called PATH.partial until it is complete and on disk. */
 typedef struct gnv_dump_t gnv_dump_t;

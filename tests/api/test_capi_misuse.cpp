@@ -220,6 +220,39 @@ TEST_CASE("quantize, with data and without, and the log: callbacks from any thre
     gnv_dataset_destroy(dataset);
 }
 
+TEST_CASE("encoding with a callback is a call like the others: nothing that it does waits for itself") {
+    const auto engine = make_engine();
+    const auto plan = make_plan(engine.get());
+    const auto checkpoint = open_checkpoint(engine.get(), tiny_folder);
+    const auto tokenizer = load_tokenizer(engine.get());
+    gnv_tokenizer_t * const gone = load_tokenizer(engine.get()).release();
+    std::string text;
+    while (text.size() < 1'000'000) text += "some words ";
+    const int32_t id = 1;
+    size_t count = 0;
+    Once again;
+    again.act = [&] {
+        for (const gnv_status status : use_engine(engine.get(), plan.get(), checkpoint.get(), tokenizer.get()))
+            CHECK(status == GNV_INVALID_ARGUMENT);
+        size_t inner = 0;
+        CHECK(gnv_tokenizer_encode(tokenizer.get(), "a", 1, 0, nullptr, 0, &inner) == GNV_INVALID_ARGUMENT);
+        CHECK(gnv_tokenizer_set_progress(tokenizer.get(), nullptr, nullptr) == GNV_INVALID_ARGUMENT);
+        gnv_text_t * decoded = nullptr;
+        CHECK(gnv_tokenizer_decode(tokenizer.get(), &id, 1, 0, &decoded) == GNV_OK);
+        gnv_text_destroy(decoded);
+    };
+    REQUIRE(gnv_tokenizer_set_progress(tokenizer.get(), Once::progress, &again) == GNV_OK);
+    CHECK(gnv_tokenizer_encode(tokenizer.get(), text.data(), text.size(), 0, nullptr, 0, &count) == GNV_OK);
+    CHECK(again.calls > 0);
+    CHECK(count > 100'000);
+    // The tokenizer that encodes is destroyed by its own callback.
+    Once destroys;
+    destroys.act = [&] { gnv_tokenizer_destroy(gone); };
+    REQUIRE(gnv_tokenizer_set_progress(gone, Once::progress, &destroys) == GNV_OK);
+    CHECK(gnv_tokenizer_encode(gone, text.data(), text.size(), 0, nullptr, 0, &count) == GNV_OK);
+    CHECK(destroys.calls > 0);
+}
+
 TEST_CASE("what a callback destroys lives until the call is over") {
     const std::vector<int32_t> ids = {1, 2, 3};
     for (const bool engine_too : {false, true}) {
@@ -333,6 +366,15 @@ TEST_CASE("numbers that an enumeration does not have are refused everywhere") {
         gnv_model_t * model = nullptr;
         refused(gnv_model_open(engine.get(), tiny_folder.c_str(), &model_options, &model),
                 "gnv_model_options.precision");
+        gnv_engine_options engine_options;
+        gnv_engine_options_init(&engine_options);
+        engine_options.instructions = gnv_instructions(number);
+        gnv_engine_t * new_engine = nullptr;
+        if (number < 0 || number > 3) CHECK(gnv_engine_create(&engine_options, &new_engine) == GNV_INVALID_ARGUMENT);
+        gnv_evaluate_options_init(&evaluate);
+        evaluate.dataset = dataset.get();
+        evaluate.precision = gnv_precision(number);
+        refused(gnv_evaluate_check(engine.get(), &evaluate), "gnv_evaluate_options.precision");
         float amax = 0;
         if (number != 2)
             refused(gnv_nvfp4_absolute_maximum(engine.get(), gnv_dtype(number), nullptr, 0, &amax), "gnv_dtype");
