@@ -70,7 +70,10 @@ Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
     GNV_ASSIGN(const std::string translated, translate_pattern(pattern));
     GNV_ASSIGN(CompiledCode fast, compile_code(pattern, translated, 0));
     GNV_ASSIGN(CompiledCode counting, compile_code(pattern, translated, PCRE2_AUTO_CALLOUT));
-    return SplitPattern(std::move(fast), std::move(counting));
+    size_t machine_code_size = 0;
+    const bool is_machine_code =
+        pcre2_pattern_info(fast.get(), PCRE2_INFO_JITSIZE, &machine_code_size) == 0 && machine_code_size > 0;
+    return SplitPattern(std::move(fast), std::move(counting), is_machine_code);
 }
 
 // --- Matching -------------------------------------------------------------------------------------------------------------
@@ -79,6 +82,11 @@ static int run(const pcre2_code * code, std::string_view text, size_t from, uint
                pcre2_match_context * context) {
     return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options | PCRE2_NO_UTF_CHECK,
                        data, context);
+}
+
+static int run_machine_code(const pcre2_code * code, std::string_view text, size_t from, uint32_t options,
+                            pcre2_match_data * data, pcre2_match_context * context) {
+    return pcre2_jit_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options, data, context);
 }
 
 // The end of what the fast code sees; never inside a character.
@@ -94,8 +102,10 @@ Result<Match> SplitPattern::find(std::string_view text, size_t from, MatchMemory
         const size_t end = window_end(text, begin);
         const bool is_whole = end == text.size();
         // PARTIAL_HARD: what would look at the end of the window is no match and no failure, but PARTIAL.
-        const int matched = run(fast_.get(), text.substr(0, end), begin, is_whole ? 0 : PCRE2_PARTIAL_HARD,
-                                memory.data_.get(), memory.context_.get());
+        // Machine code is called without the checks of pcre2_match, which take as long as a short match.
+        const int matched = (is_machine_code_ ? run_machine_code : run)(fast_.get(), text.substr(0, end), begin,
+                                                                        is_whole ? 0 : PCRE2_PARTIAL_HARD,
+                                                                        memory.data_.get(), memory.context_.get());
         const PCRE2_SIZE * const ends = pcre2_get_ovector_pointer(memory.data_.get());
         if (!work.spend(1)) return work.status();
         if (matched > 0 && (is_whole || ends[0] < end)) return Match{ends[0], ends[1], true};

@@ -58,9 +58,11 @@ class SplitPattern {
 
   private:
     using CompiledCode = std::shared_ptr<const pcre2_real_code_8>;
-    SplitPattern(CompiledCode fast, CompiledCode counting) : fast_(std::move(fast)), counting_(std::move(counting)) {}
+    SplitPattern(CompiledCode fast, CompiledCode counting, bool is_machine_code)
+        : fast_(std::move(fast)), counting_(std::move(counting)), is_machine_code_(is_machine_code) {}
     Result<Match> find_counting(std::string_view text, size_t from, MatchMemory & memory, WorkLimit & work) const;
     CompiledCode fast_, counting_;
+    bool is_machine_code_; // the fast code
 };
 
 } // namespace gnv
