@@ -120,11 +120,13 @@ TEST_CASE("pages and rows of Parquet stay within the budget") {
 TEST_CASE("nulls without end") {
     const ScratchFolder folder;
     const std::string nulls = page(none, 30'000'000, true, {});
-    const Status status =
-        build_within(folder.save("a.parquet", text_file(none, 30'000'000, nulls)), 0, 1).take_status();
-    CHECK(status.code() == Code::format);
-    CHECK(status.message().find("none of 5,000,000 rows in a row can be used, for one because of empty texts") !=
-          std::string::npos);
+    if (!sanitized) { // where five millions take a minute
+        const std::string path = folder.save("a.parquet", text_file(none, 30'000'000, nulls));
+        const Status status = build_within(path, 0, 1).take_status();
+        CHECK(status.code() == Code::format);
+        CHECK(status.message().find("none of 5,000,000 rows in a row can be used, for one because of empty texts") !=
+              std::string::npos);
+    }
     const Status more =
         build_within(folder.save("b.parquet", text_file(none, uint64_t(1) << 40, nulls)), 0, 1).take_status();
     CHECK(more.code() == Code::unsupported);
