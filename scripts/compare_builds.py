@@ -33,12 +33,15 @@ TEXT = ["--prompt", "The function returns", "--n-predict", "24"]
 LARGEST = 1 << 30  # bytes of a file that is compared
 
 # Keys of JSON documents whose values depend on the moment or on the build.
-VOLATILE_MEMBER = re.compile(r'("\w*(?:seconds|_per_second|rate|rss|read|in_use|free|available|version|budget|time)\w*": ?)[^,{\[}\]\n]+')
+VOLATILE_MEMBER = re.compile(r'("\w*(?:seconds|_per_second|rate|rss|read|measure|pack|write|fingerprint|in_use|free|available|version|budget|time)\w*": ?)[^,{\[}\]\n]+')
 MASKS = [
     (r"\b\d+(\.\d+)?(e[-+]?\d+)? ?(ms|us|s|min|h)\b", "<time>"),
     (r"\b\d+(\.\d+)? [KMGT]?i?B/s", "<rate>"),
     (r"\b\d+(\.\d+)? (tokens|positions|GFLOP|TFLOP)/s", "<rate>"),
+    (r"\b\d+\.\d+/s", "<rate>"),
     (r"\d+ %( |$)", "<percent>\\1"),
+    (r"^([a-z ].*) +\d+\.\d\d$", r"\1 <seconds>"),  # rows of the table of times
+    (r"\d+\.\d MB resident", "<memory> resident"),
     (r"\b\d[\d,.]* (tokens|positions) (a|per) second", "<rate>"),
 ]
 

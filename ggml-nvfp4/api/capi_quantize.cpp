@@ -39,7 +39,7 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
                    api::take_texts(options.keep, options.keep_count, "gnv_plan_options.keep"));
         if (options.shard_bytes) plan_options.shard_bytes = options.shard_bytes;
         plan_options.ram_bytes = options.ram_bytes;
-        plan_options.calibrates = options.calibrates != 0;
+        if (options.calibrates != 0) plan_options.buffer_share = calibrating_buffer_share;
         plan_options.threads = engine->threads->size();
         plan_options.destination = api::text_or_empty(options.destination);
         plan_options.overwrite = options.overwrite != 0;

@@ -1,6 +1,5 @@
 #include "evaluate/evaluation.h"
 
-#include "core/memory.h"
 #include "evaluate/logits_file.h"
 #include "formats/json.h"
 #include "model/weight_source.h"
@@ -73,7 +72,6 @@ class Run {
     Status open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
     Status check_same_model() const;
     void choose_lines();
-    Status open_device();
     Status create_pass();
     Status open_logits();
     Status open_baseline();
@@ -91,7 +89,7 @@ class Run {
     std::unique_ptr<OpenCheckpoint> candidate_, source_;
     InputScales scales_;
     std::unique_ptr<Backend> device_;
-    std::unique_ptr<TextPass> pass_;
+    std::unique_ptr<LayerPass> pass_;
     Positions positions_;
     std::vector<Line> lines_;
     std::vector<Predictions> predictions_; // by line
@@ -156,12 +154,6 @@ void Run::choose_lines() {
     });
 }
 
-Status Run::open_device() {
-    GNV_ASSIGN(device_, gnv::open_device(options_.device, threads_));
-    if (device_->device().has_own_memory()) out_.device = device_->device().name;
-    return {};
-}
-
 Status Run::create_pass() {
     std::vector<TextVariant> variants;
     if (!reads_logits()) variants.push_back(source_->variant(options_.precision));
@@ -181,20 +173,21 @@ Status Run::create_pass() {
     const bool copies = options_.device > 0 || !options_.scratch_folder.empty();
     if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size(), copies);
     if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
-    const uint64_t budget = options_.ram_bytes > 0 ? options_.ram_bytes : available_memory() / 5 * 4;
-    if (own >= budget)
-        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget), " is too small to keep ", own,
+    Budget host = Budget::of_host(options_.ram_bytes);
+    host.reserve("figures", own);
+    if (host.left() == 0)
+        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(host.total()), " is too small to keep ", own,
                     " bytes of figures for ", count, " positions");
     PassOptions pass;
-    pass.ram_bytes = budget - own;
-    pass.whole_budget = [own](uint64_t bytes) { return bytes + own; };
-    pass.device_bytes = options_.device_bytes;
+    pass.host = host.rest();
+    pass.device = options_.device_bytes;
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::magnitudes}, {&Statistic::tokens}};
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
     const size_t variant_count = variants.size();
-    GNV_ASSIGN(pass_, TextPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
+    GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
+    if (pass_->plan().device.used() > 0) out_.device = device_->device().name;
 
     predictions_.resize(lines_.size());
     for (Predictions & predictions : predictions_) predictions.resize(count, false);
@@ -290,7 +283,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
     if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
-    GNV_TRY(open_device());
+    GNV_ASSIGN(device_, open_device(options_.device, threads_));
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data are pads alone");

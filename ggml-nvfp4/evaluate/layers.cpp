@@ -55,7 +55,7 @@ LayerComparer::Sums LayerComparer::compare_rows(size_t variant, int64_t first, i
 }
 
 // Sums of blocks, by variant; `first` is the beginning of a block.
-Status LayerComparer::compare_stretch(const TextPass & pass, int64_t first, int64_t count,
+Status LayerComparer::compare_stretch(const LayerPass & pass, int64_t first, int64_t count,
                                       std::vector<std::vector<Sums>> & sums) {
     const size_t variants = figures_.size();
     std::vector<const float *> rows(variants);
@@ -74,7 +74,7 @@ Status LayerComparer::compare_stretch(const TextPass & pass, int64_t first, int6
     });
 }
 
-Status LayerComparer::compare(const TextPass & pass, int32_t layer) {
+Status LayerComparer::compare(const LayerPass & pass, int32_t layer) {
     const int64_t total = positions_.count(), blocks = (total + block - 1) / block;
     std::vector<std::vector<Sums>> sums(figures_.size(), std::vector<Sums>(static_cast<size_t>(blocks)));
     rows_.resize(figures_.size());

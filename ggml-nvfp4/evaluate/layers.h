@@ -29,7 +29,7 @@ class LayerComparer {
     static uint64_t bytes(const TextModelSizes & sizes, int64_t positions, size_t variants, bool copies);
 
     void keep_choice(size_t variant, int64_t first, const Tensor & indices); // i32 [n, k]
-    Status compare(const TextPass & pass, int32_t layer);
+    Status compare(const LayerPass & pass, int32_t layer);
     // Of a variant, by layer.
     const std::vector<LayerFigures> & figures(size_t variant) const { return figures_[variant]; }
 
@@ -42,7 +42,7 @@ class LayerComparer {
 
     static constexpr int64_t block = 256;         // positions: sums run block by block, then in order
     static constexpr int64_t stretch = 4 * block; // that are brought here at a time
-    Status compare_stretch(const TextPass & pass, int64_t first, int64_t count, std::vector<std::vector<Sums>> & sums);
+    Status compare_stretch(const LayerPass & pass, int64_t first, int64_t count, std::vector<std::vector<Sums>> & sums);
     const Positions & positions_;
     const TextModelSizes sizes_;
     ThreadPool & threads_;

@@ -58,6 +58,11 @@ bool StatisticSet::is_order_free() const {
                         [](const auto & total) { return total.first.statistic->is_ordered(); });
 }
 
+bool StatisticSet::can_be_divided() const {
+    return is_order_free() && std::all_of(totals_.begin(), totals_.end(),
+                                          [](const auto & total) { return total.first.statistic->is_kept; });
+}
+
 // --- Totals -------------------------------------------------------------------------------------------------------------------
 
 static uint64_t bytes_of(const Statistic & statistic, const Shape & shape) {

@@ -61,6 +61,8 @@ class StatisticSet {
     const std::map<StatisticKey, StatisticTotal> & totals() const { return totals_; }
     // Rows of a group may be divided between windows, of several devices, in any way.
     bool is_order_free() const;
+    // The same, and all of them are kept: several windows of a group merge into one set.
+    bool can_be_divided() const;
 
     uint64_t kept_bytes() const;
     void allocate(); // zeros, for those that are kept

@@ -12,7 +12,6 @@ static constexpr uint64_t config_limit = 16 << 20;
 static constexpr uint64_t pack_piece_bytes = 2 << 20;
 // A thread cannot work well with less source buffer than this.
 static constexpr uint64_t smallest_source_buffer = 1 << 20;
-static constexpr uint64_t buffer_share = 4; // buffers take so small a part of a budget that calibration has, too
 
 uint64_t Plan::source_bytes_read() const {
     uint64_t sum = 0;
@@ -39,16 +38,11 @@ int64_t Plan::rows_that_fit(const LinearModule & linear) const {
     return std::max<int64_t>(1, int64_t(memory.source_buffer / std::max<uint64_t>(1, row_bytes(linear))));
 }
 
-uint64_t Plan::calibration_ram_bytes() const {
-    return options.ram_bytes == 0
-               ? 0
-               : std::max<uint64_t>(1, options.ram_bytes - std::min(options.ram_bytes, memory.total()));
-}
-
-uint64_t Plan::budget_to_calibrate(uint64_t bytes) const {
-    if (options.ram_bytes == 0) return bytes;
-    if (bytes == calibration_ram_bytes()) return options.ram_bytes;
-    return std::max(bytes + memory.smallest, (bytes * buffer_share + buffer_share - 2) / (buffer_share - 1));
+Budget Plan::memory_left() const {
+    if (options.ram_bytes == 0) return Budget::of_host(0);
+    Budget budget(options.ram_bytes);
+    budget.reserve_share("buffers", memory.total(), memory.smallest, options.buffer_share);
+    return budget.rest();
 }
 
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
@@ -127,10 +121,10 @@ static Status plan_memory(Plan & plan) {
             std::max(plan.memory.output_buffer, format->packed_bytes(1, int64_t(piece / 2)) + 64);
     const uint64_t smallest = plan.memory.smallest = widest_row + plan.memory.output_buffer;
     uint64_t budget = plan.options.ram_bytes > 0 ? plan.options.ram_bytes : default_ram_bytes;
-    if (budget < smallest && !plan.options.calibrates) // the forward pass says what both need together
-        return fail(Code::out_of_memory, "a memory budget of ", budget,
-                    " bytes is too small: the least that would do is ", smallest);
-    if (plan.options.calibrates) budget = std::max(smallest, std::min(default_ram_bytes, budget / buffer_share));
+    const uint64_t part = plan.options.buffer_share;
+    if (budget < smallest && part == 1) // else the forward pass says what both need together
+        return Status(Code::out_of_memory, Budget(budget).refusal("", smallest));
+    if (part > 1) budget = std::max(smallest, std::min(default_ram_bytes, budget / part));
     plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), budget / smallest));
     const uint64_t share = budget / uint64_t(plan.memory.workers) - plan.memory.output_buffer;
     plan.memory.source_buffer = std::min(share, std::max(largest_group, pack_piece_bytes));

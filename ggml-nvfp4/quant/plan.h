@@ -2,6 +2,7 @@
 // from headers alone before any weight is read. The same plan runs, is printed, and is fingerprinted.
 #pragma once
 
+#include "core/budget.h"
 #include "formats/checkpoint_writer.h"
 #include "formats/safetensors.h"
 #include "model/model_def.h"
@@ -18,14 +19,15 @@ inline constexpr const char * quantization_report_name = "quantization_report.js
 inline constexpr const char * recipe_file_name = "recipe.yaml";
 inline constexpr uint64_t default_shard_bytes = 5'000'000'000;
 inline constexpr uint64_t default_ram_bytes = 256 << 20;
+inline constexpr uint64_t calibrating_buffer_share = 4; // so small a part of a budget that calibration has its, too
 
 struct PlanOptions {
     RecipeOptions recipe;
     uint64_t shard_bytes = default_shard_bytes; // of tensor data
-    // For the buffers of all threads together. With `calibrates` for the whole run: buffers take a quarter of it and at most
-    // the default, but what they need; the forward pass takes the rest. 0: the default, and most of what is free.
+    // For the whole run. Buffers of all threads together take all of it, or one part in `buffer_share` and at most the
+    // default, but what they need; a forward pass takes the rest. 0: the default, and most of what is free.
     uint64_t ram_bytes = 0;
-    bool calibrates = false;
+    uint64_t buffer_share = 1;
     int threads = 1;
     std::string destination; // when known: what would keep the run from starting becomes a warning of the plan
     bool overwrite = false;
@@ -109,10 +111,8 @@ struct Plan {
     uint64_t weight_bytes(const LinearModule & linear) const { return uint64_t(linear.rows) * row_bytes(linear); }
     // Rows that fit into a worker's source buffer: at least 1.
     int64_t rows_that_fit(const LinearModule & linear) const;
-    // What calibration may take: what buffers leave of the budget, 0 when there is none.
-    uint64_t calibration_ram_bytes() const;
-    // The reverse: the ram_bytes that leave so much to calibration; what buffers take grows with them.
-    uint64_t budget_to_calibrate(uint64_t bytes) const;
+    // Of the host's memory: what buffers leave to a forward pass.
+    Budget memory_left() const;
 };
 
 // Opens `source`, matches it against its config and plans. Reads headers and JSON files only.

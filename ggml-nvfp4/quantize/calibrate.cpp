@@ -1,6 +1,5 @@
 #include "quantize/calibrate.h"
 
-#include "core/memory.h"
 #include "model/weight_source.h"
 
 #include <algorithm>
@@ -27,56 +26,45 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
     GNV_ASSIGN(self->device_, open_device(options.device, threads));
 
-    if (self->is_remote()) GNV_TRY(self->make_packer());
-    Status planned = self->plan_pass(threads);
-    if (planned.code() == Code::out_of_memory && self->packer_) { // the CPU packs as well, if more slowly
-        self->packer_.reset();
-        planned = self->plan_pass(threads);
-    }
-    GNV_TRY(std::move(planned));
+    GNV_ASSIGN(self->pass_, self->plan_pass(threads));
+    if (self->uses_device()) GNV_TRY(self->make_packer(threads));
     self->find_units();
     return self;
 }
 
-Status Calibration::make_packer() {
-    GNV_ASSIGN(const uint64_t free_device_bytes, device_->free_bytes());
-    const uint64_t device_budget = options_.device_bytes > 0 ? options_.device_bytes : free_device_bytes;
-    const uint64_t ram_bytes = plan_.calibration_ram_bytes();
-    const uint64_t host_budget = ram_bytes > 0 ? ram_bytes : available_memory() / 5 * 4;
-    const DevicePacker::Size size = DevicePacker::size_for(plan_, device_budget, host_budget);
+// The pass gets what packing on the device leaves of the budgets; where that is too little the CPU packs.
+Status Calibration::make_packer(ThreadPool & threads) {
+    const PassPlan & alone = pass_->plan();
+    const DevicePacker::Size size = DevicePacker::size_for(plan_, alone.device.total(), alone.host.total());
     if (size.pieces == 0) return {};
+    const auto or_none = [](Status status) {
+        return status.code() == Code::out_of_memory ? Status() : std::move(status);
+    };
     Result<std::unique_ptr<DevicePacker>> packer = DevicePacker::create(*device_, plan_, size);
-    if (packer.ok()) packer_ = packer.take();
-    return packer.ok() || packer.status().code() == Code::out_of_memory ? Status() : packer.take_status();
+    if (!packer.ok()) return or_none(packer.take_status());
+    packer_ = packer.take();
+    Result<std::unique_ptr<LayerPass>> pass = plan_pass(threads);
+    if (pass.ok()) {
+        pass_ = pass.take();
+        return {};
+    }
+    packer_.reset();
+    return or_none(pass.take_status());
 }
 
-// With what packing on the device leaves of the budgets.
-Status Calibration::plan_pass(ThreadPool & threads) {
+Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) const {
     const TextVariant variant = {model_.get(), &weights_, shards_, options_.precision, false};
-    const auto left = [](uint64_t budget, uint64_t taken) {
-        return budget == 0 ? 0 : std::max<uint64_t>(1, budget - std::min(budget, taken));
-    };
     PassOptions pass;
-    pass.ram_bytes = left(plan_.calibration_ram_bytes(), packer_ ? packer_->size().host_bytes() : 0);
-    pass.device_bytes = left(options_.device_bytes, packer_ ? packer_->size().device_bytes() : 0);
-    pass.whole_budget = [this](uint64_t bytes) {
-        return plan_.budget_to_calibrate(bytes + (packer_ ? packer_->size().host_bytes() : 0));
-    };
+    pass.host = plan_.memory_left();
+    pass.device = options_.device_bytes;
+    if (packer_) {
+        pass.host.reserve("packed weights", packer_->size().host_bytes());
+        pass.device.reserve("packed weights", packer_->size().device_bytes());
+    }
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
     pass.expert_tokens = options_.expert_tokens;
-    GNV_ASSIGN(pass_, TextPass::create({variant}, {device_.get()}, threads, data_->sequences, pass));
-    return {};
-}
-
-PassPlan Calibration::plan_with_packing() const {
-    PassPlan plan = pass_->plan();
-    if (!packer_) return plan;
-    plan.host.packed = packer_->size().host_bytes();
-    plan.device.packed = packer_->size().device_bytes();
-    plan.host_budget += plan.host.packed; // which the pass was not told of
-    plan.device_budget += plan.device.packed;
-    return plan;
+    return LayerPass::create({variant}, {device_.get()}, threads, data_->sequences, pass);
 }
 
 double Calibration::slots_in_use() const {
@@ -93,9 +81,9 @@ double Calibration::slots_in_use() const {
 
 // The pass has not taken its memory yet: what measuring needs fits into that place.
 Status Calibration::start_measuring(Trace & trace) {
-    if (is_remote()) {
+    if (uses_device()) {
         constexpr uint64_t enough = 512 << 20;
-        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.activations), limits_));
+        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.reserved("activations")), limits_));
         const PassPlan & pass = pass_->plan();
         int64_t positions = 0;
         for (const PassBatch & batch : pass.batches) positions = std::max(positions, batch.positions);
@@ -137,7 +125,7 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());
         GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
-        PassPlan planned = calibration->plan_with_packing();
+        PassPlan planned = calibration->pass().plan();
         planned.reading_bytes = data.reading_bytes;
         text = pass_plan_text(planned, calibration->device());
         json = pass_plan_json(planned, calibration->device());
@@ -208,7 +196,7 @@ std::vector<uint32_t> Calibration::remaining_units() const {
 Result<uint64_t> Calibration::finish() {
     device_->set_trace(nullptr);
     GNV_TRY(device_->synchronize());
-    if (!is_remote()) return uint64_t(0);
+    if (!uses_device()) return uint64_t(0);
     GNV_ASSIGN(const uint64_t free, device_->free_bytes());
     return device_->device().memory_bytes - std::min(free, device_->device().memory_bytes);
 }

@@ -7,7 +7,7 @@
 #include "quantize/device_packer.h"
 #include "quantize/quantize.h"
 #include "report/device_limits.h"
-#include "run/text_pass.h"
+#include "run/layer_pass.h"
 
 #include <memory>
 #include <vector>
@@ -36,13 +36,13 @@ class Calibration {
 
     // Before the pass: measures what the device can reach, and gives its times to `trace`, which must outlive this.
     Status start_measuring(Trace & trace);
-    TextPass & pass() { return *pass_; }
+    LayerPass & pass() { return *pass_; }
     // Of a device with memory of its own, when the budgets leave room for it; else null.
     DevicePacker * packer() { return packer_.get(); }
     const Device & device() const { return device_->device(); }
     const DeviceLimits & limits() const { return limits_; }
-    // The plan of the pass with the memory that packing on the device takes.
-    PassPlan plan_with_packing() const;
+    // A device with memory of its own computes, beside which the host packs and writes.
+    bool uses_device() const { return pass_->plan().device.used() > 0; }
     // The part of the slots of grouped_linear that are in use on average: see its flops. Less than 1 where a pass takes the
     // experts in ranges.
     double slots_in_use() const;
@@ -54,9 +54,8 @@ class Calibration {
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
-    bool is_remote() const { return device_->device().has_own_memory(); }
-    Status plan_pass(ThreadPool & threads);
-    Status make_packer();
+    Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
+    Status make_packer(ThreadPool & threads);
     void find_units();
 
     const Plan & plan_;
@@ -67,7 +66,7 @@ class Calibration {
     WeightCatalog weights_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<DevicePacker> packer_;
-    std::unique_ptr<TextPass> pass_;
+    std::unique_ptr<LayerPass> pass_;
     DeviceLimits limits_;
     std::vector<bool> taken_;                           // by unit
     std::vector<std::vector<uint32_t>> units_of_layer_; // layer + 1; units of no layer first

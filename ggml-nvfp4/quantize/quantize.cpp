@@ -133,9 +133,9 @@ Status Quantization::prepare() {
 Status Quantization::calibrate(QuantizeRun & run) {
     const auto start = Clock::now();
     const double streamed = report_.stream_wall;
-    const bool is_remote = calibration_->device().has_own_memory();
-    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(is_remote ? threads_.size() : 0));
-    if (is_remote) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
+    const bool beside = calibration_->uses_device();
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(beside ? threads_.size() : 0));
+    if (beside) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
     PassHooks hooks;
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
         const std::vector<uint32_t> units = calibration_->take_units(group);
@@ -155,10 +155,10 @@ Status Quantization::calibrate(QuantizeRun & run) {
     if (!stopped.ok()) return stopped;
     if (!status.ok()) return status;
     GNV_TRY(run.finish_groups(jobs, report_));
-    if (is_remote) GNV_TRY(run.finish_rest(threads_, report_));
-    const PassPlan planned = calibration_->plan_with_packing(); // smaller than at first where others took memory
-    report_.planned_bytes = planned.host.total();
-    report_.planned_device_bytes = planned.device.total();
+    if (beside) GNV_TRY(run.finish_rest(threads_, report_));
+    const PassPlan & planned = calibration_->pass().plan(); // smaller than at first where others took memory
+    report_.planned_bytes = planned.host.used();
+    report_.planned_device_bytes = planned.device.used();
     report_.pass_wall = seconds_since(start);
     report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());

@@ -8,7 +8,7 @@
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 #include "report/phases.h"
-#include "run/text_pass.h"
+#include "run/layer_pass.h"
 
 #include <cstdint>
 #include <functional>

@@ -79,15 +79,6 @@ struct StageGraph {
     }
 };
 
-template <class T>
-Tensor view(const std::vector<T> & data, DType dtype, Shape shape) {
-    Tensor tensor;
-    tensor.dtype = dtype;
-    tensor.shape = shape;
-    tensor.data = const_cast<T *>(data.data()); // inputs are read only
-    return tensor;
-}
-
 Tensor view(void * data, DType dtype, Shape shape) {
     Tensor tensor;
     tensor.dtype = dtype;
@@ -115,40 +106,26 @@ class Binder {
   private:
     const Shape & shape(ValueId id) const { return graph_.value(id).shape; }
 
-    template <class T>
-    void input(ValueId id, const std::vector<T> & data, DType dtype) {
-        if (id == no_value) return;
-        GNV_CHECK(int64_t(data.size()) == shape(id).elements());
-        prepared_.bind(id, view(data, dtype, shape(id)));
-    }
     Tensor find(const StageBuilder::BoundWeight & weight) const {
         if (!weight.input_scale) return call_.weights.find(weight.ref);
         const InputScales * const given = call_.variant.input_scales;
         return given ? given->find(weight.ref) : call_.weights.input_scale(weight.ref);
     }
     template <class T>
-    void device_input(ValueId id, const T * data, DType dtype) {
+    void input(ValueId id, const T * data, DType dtype) {
         if (id == no_value) return;
         GNV_CHECK(data != nullptr);
         prepared_.bind(id, view(const_cast<T *>(data), dtype, shape(id)));
     }
     void bind_inputs() {
         const StageBuilder & b = stages_.builder;
-        if (const DeviceBatch * const there = call_.on_device) {
-            device_input(b.ids, there->ids, DType::i32);
-            device_input(b.positions, there->positions, DType::i32);
-            device_input(b.segments, there->segments, DType::i32);
-            device_input(b.mask, there->mask, DType::u8);
-            device_input(b.past, there->past, DType::i32);
-            device_input(b.last_positions, there->last_positions, DType::i32);
-            return;
-        }
-        input(b.ids, call_.inputs.ids, DType::i32);
-        input(b.positions, call_.inputs.positions, DType::i32);
-        input(b.segments, call_.inputs.segments, DType::i32);
-        input(b.mask, call_.inputs.mask, DType::u8);
-        input(b.past, call_.inputs.past, DType::i32);
-        input(b.last_positions, call_.inputs.last_positions, DType::i32);
+        const DeviceBatch & there = call_.inputs;
+        input(b.ids, there.ids, DType::i32);
+        input(b.positions, there.positions, DType::i32);
+        input(b.segments, there.segments, DType::i32);
+        input(b.mask, there.mask, DType::u8);
+        input(b.past, there.past, DType::i32);
+        input(b.last_positions, there.last_positions, DType::i32);
     }
     void bind_fields() {
         const auto field = [&](ValueId id, void * memory) {
@@ -284,7 +261,7 @@ Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std
 }
 
 Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
-    GNV_ASSIGN(Prepared * const prepared, prepare(call.variant, call.stages, call.inputs.shape));
+    GNV_ASSIGN(Prepared * const prepared, prepare(call.variant, call.stages, call.shape));
     const StageGraph & stages = prepared->stages;
     PreparedGraph & graph = *prepared->graph;
     GNV_CHECK(graph.plan().bytes <= arena_bytes);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "exec/prepared.h"
-#include "model/text_model.h"
+#include "model/sequences.h"
 #include "run/statistic_window.h"
 #include "run/text_states.h"
 #include "run/weight_group.h"
@@ -37,17 +37,6 @@ struct StageOptions {
     bool last_position_only = false;
 };
 
-// What a batch holds, see BatchShape.
-struct BatchInputs {
-    BatchShape shape;
-    std::vector<int32_t> ids;            // [T]
-    std::vector<int32_t> positions;      // [3, T]
-    std::vector<int32_t> segments;       // [S + 1]
-    std::vector<uint8_t> mask;           // [T], where there are pads
-    std::vector<int32_t> past;           // [S], with states
-    std::vector<int32_t> last_positions; // [S]
-};
-
 // Memory of the batch's rows of each field; null where the stages neither read nor make it.
 struct BatchFields : std::array<void *, max_fields> {
     BatchFields() { fill(nullptr); }
@@ -65,7 +54,7 @@ struct BadInput {
     int32_t input = -1;    // in ModelNames::inputs
 };
 
-// Where a batch's inputs are on a device with memory of its own.
+// Where a device finds a batch's inputs.
 struct DeviceBatch {
     const int32_t * ids = nullptr;
     const int32_t * positions = nullptr;
@@ -79,13 +68,13 @@ struct StageCall {
     const TextVariant & variant;
     const std::vector<Stage> & stages;
     const WeightGroup & weights; // loaded
-    const BatchInputs & inputs;
+    const BatchShape & shape;
+    const DeviceBatch & inputs;
     BatchFields fields = {};
     TextStates * states = nullptr;                // when the shape says cached
     const StatisticWindow * statistics = nullptr; // of these stages, when observing
     OnTap on_tap = {};
     std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
-    const DeviceBatch * on_device = nullptr;                     // null: host memory is the device's
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
     // The host looks at what the device observes, which need not fail at a NaN or Inf.
     bool looks_for_bad_input = false;

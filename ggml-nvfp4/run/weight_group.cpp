@@ -45,21 +45,17 @@ std::vector<WeightGroup::Read> WeightGroup::reads() const {
     return list;
 }
 
-Status WeightGroup::load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
-                         Trace * trace) {
-    memory_ = static_cast<uint8_t *>(memory);
+Status WeightGroup::read(const Read & read, const WeightCatalog & catalog, const FolderFiles & files,
+                         Trace * trace) const {
     const WeightSource source(catalog.checkpoint(), files);
-    const std::vector<Read> list = reads();
-    return threads.parallel_for(int64_t(list.size()), [&](int64_t i) -> Status {
-        const auto & [piece, to] = list[size_t(i)];
-        const TensorInfo & info = source.tensor(piece.tensor);
-        const Span span(trace, "reader", "read", {0, double(piece.bytes)});
-        return piece.widen ? source.read_f32(info, piece.offset, memory_ + to, piece.bytes)
-                           : source.read(info, piece.offset, memory_ + to, piece.bytes);
-    });
+    const auto & [piece, to] = read;
+    const TensorInfo & info = source.tensor(piece.tensor);
+    const Span span(trace, "reader", "read", {0, double(piece.bytes)});
+    return piece.widen ? source.read_f32(info, piece.offset, memory_ + to, piece.bytes)
+                       : source.read(info, piece.offset, memory_ + to, piece.bytes);
 }
 
-WeightGroup WeightGroup::copy_at(void * memory) const {
+WeightGroup WeightGroup::at(void * memory) const {
     WeightGroup copy = *this;
     copy.memory_ = static_cast<uint8_t *>(memory);
     return copy;

@@ -2,7 +2,6 @@
 // streaming: one group is the largest thing that is ever held.
 #pragma once
 
-#include "core/thread_pool.h"
 #include "exec/backend.h"
 #include "model/weights.h"
 
@@ -17,12 +16,16 @@ class WeightGroup {
     static Result<WeightGroup> plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs);
     uint64_t bytes() const { return bytes_; }
 
-    // Reads everything into `memory` (at least bytes(), aligned to 64), which must outlive the group. Where a file fails,
-    // the message names tensor, file and offset.
-    Status load(const WeightCatalog & catalog, const FolderFiles & files, void * memory, ThreadPool & threads,
-                Trace * trace = nullptr);
-    // The same weights where a copy of the whole memory is.
-    WeightGroup copy_at(void * memory) const;
+    // The pieces to read, in any order and by any threads, into the memory that at() gave (at least bytes(), aligned to 64),
+    // which must outlive the group. Where a file fails, the message names tensor, file and offset.
+    struct Read {
+        WeightPiece piece;
+        uint64_t to = 0; // offset in memory
+    };
+    std::vector<Read> reads() const;
+    Status read(const Read & read, const WeightCatalog & catalog, const FolderFiles & files, Trace * trace) const;
+    // The same weights where the whole of them is, or will be.
+    WeightGroup at(void * memory) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
 
     // A weight, or a part of a stack. The weight must be in the group.
@@ -38,12 +41,7 @@ class WeightGroup {
         WeightParts parts;
         std::array<uint64_t, most_components> sections = {}; // offsets in memory
     };
-    struct Read { // a piece on its way
-        WeightPiece piece;
-        uint64_t to = 0;
-    };
     const Entry & entry(const WeightRef & ref) const;
-    std::vector<Read> reads() const;
 
     std::vector<Entry> entries_;
     uint64_t bytes_ = 0;

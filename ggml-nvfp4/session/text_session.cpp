@@ -17,6 +17,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
     state->device = &device;
     state->threads = &threads;
     state->options = options;
+    state->upload = std::make_unique<WeightUpload>(device);
     GNV_TRY(state->choose_plan());
     GNV_TRY(state->allocate());
     state->options.on_load = {}; // what it refers to may go now
@@ -35,20 +36,20 @@ void TextSession::reset() {
 }
 
 // The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
-// the last one that is the first again.
+// the last one that is the first again. On the CPU they are read when they are asked for.
 Status TextSession::State::bring(size_t g, const std::function<Status()> & tell) {
-    void * const memory = weights[stay ? g : 0].get();
-    if (!is_remote()) return groups[g].load(*variant.weights, *variant.files, memory, *threads);
+    const auto memory = [&](size_t group) { return weights[stay ? group : 0].get(); };
     const auto start = [&](size_t group) -> Status {
-        GNV_TRY(reader->start({{groups[group], variant.weights, variant.files}}));
+        GNV_TRY(upload->expect(*stream));
         next = group;
-        return {};
+        return stream->start({{groups[group], variant.weights, variant.files}},
+                             upload->aliases() ? memory(group) : nullptr);
     };
     if (next != g) GNV_TRY(start(g));
     next.reset();
-    GNV_TRY(reader->wait(tell));
-    GNV_ASSIGN(std::vector<LoadedWeights> loaded, reader->finish(memory));
-    groups[g] = std::move(loaded.front().device);
+    GNV_TRY(stream->wait(tell));
+    GNV_TRY(stream->finish());
+    groups[g] = upload->finish(*stream, memory(g)).front();
     const size_t following = (g + 1) % groups.size();
     return stay && following == 0 ? Status() : start(following);
 }
@@ -57,16 +58,15 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
                                      const Request & request, const std::function<Status()> & tell,
                                      std::vector<float> & logits) {
     if (!stay) GNV_TRY(bring(g, tell));
-    StageCall call{variant, stages[g], groups[g], batch};
+    StageCall call{variant, stages[g], groups[g], batch.shape, there};
     call.fields[hidden_field] = hidden.get();
     call.states = &states;
-    call.on_device = &there;
     if (request.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
             const bool wanted =
                 request.taps.empty() || std::find(request.taps.begin(), request.taps.end(), tap) != request.taps.end();
             if (!wanted) return {};
-            if (!is_remote()) return request.on_tap(tap, tensor);
+            if (upload->aliases()) return request.on_tap(tap, tensor);
             GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
             return request.on_tap(tap, host.tensor);
         };
@@ -105,7 +105,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     };
     // A device is only given work: of a batch that takes it long, no more than a group ahead, so that a stop is soon.
-    const bool waits = state.is_remote() && request.on_progress && length > state.piece;
+    const bool waits = !state.upload->aliases() && request.on_progress && length > state.piece;
     std::vector<float> logits;
     for (; done < groups; done++) {
         GNV_TRY(tell());

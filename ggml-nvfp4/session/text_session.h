@@ -2,7 +2,7 @@
 // the memory of the device that computes when they fit the budget; else they stream through, group by group, for each call.
 #pragma once
 
-#include "run/text_pass.h"
+#include "run/stage_runner.h"
 
 #include <functional>
 #include <memory>

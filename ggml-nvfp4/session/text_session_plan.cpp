@@ -55,37 +55,41 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, St
     return needed;
 }
 
-uint64_t TextSession::State::device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const {
-    return device_context_bytes + (stay ? weight_bytes : largest_group) +
-           TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity) + of_arena +
-           of_hidden + of_inputs;
+Budget TextSession::State::with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const {
+    Budget all = budget;
+    all.reserve("driver, libraries", device_context_bytes);
+    all.reserve("weights", stay ? weight_bytes : largest_group);
+    all.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity));
+    all.reserve("activations", of_arena + of_hidden);
+    all.reserve("inputs", of_inputs);
+    return all;
 }
 
 // In host memory activations are not part of the budget.
-Status TextSession::State::choose_plan() {
-    GNV_TRY(cut_groups());
-    if (is_remote()) return choose_remote_plan();
+Status TextSession::State::choose_host_plan(const std::string & purpose) {
     piece = host_piece;
-    budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
-    const uint64_t caches = TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity);
-    if (largest_group + caches > budget)
-        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(budget),
-                    " is too small to run this model with ", options.capacity, " positions: at least ",
-                    largest_group + caches, " bytes and the activations are needed");
-    stay = weight_bytes + caches <= budget;
-    return {};
+    budget = Budget::of_host(options.ram_bytes);
+    budget.reserve("caches",
+                   TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity));
+    stay = weight_bytes <= budget.left();
+    budget.reserve("weights", stay ? weight_bytes : largest_group);
+    if (budget.fits()) return {};
+    return Status(Code::out_of_memory, concat(budget.refusal(purpose, budget.used()), ", and the activations"));
 }
 
-Status TextSession::State::choose_remote_plan() {
+Status TextSession::State::choose_plan() {
+    GNV_TRY(cut_groups());
+    const std::string purpose = concat("to run this model with ", options.capacity, " positions");
+    if (upload->aliases()) return choose_host_plan(purpose);
+    const std::string & name = device->device().name;
     if (device->activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
-        return fail(Code::unsupported, device->device().name, " computes in BF16: use precision bf16, or the CPU");
-    const uint64_t host_budget = options.ram_bytes > 0 ? options.ram_bytes : available_memory() / 5 * 4;
-    if (largest_group > host_budget)
-        return fail(Code::out_of_memory, "a memory budget of ", bytes_text(host_budget),
-                    " is too small for the weights on their way to ", device->device().name, ": at least ",
-                    largest_group, " bytes are needed");
+        return fail(Code::unsupported, name, " computes in BF16: use precision bf16, or the CPU");
+    const Budget host = Budget::of_host(options.ram_bytes);
+    if (largest_group > host.total())
+        return Status(Code::out_of_memory, host.refusal("for the weights on their way to " + name, largest_group));
     GNV_ASSIGN(const uint64_t available, device->free_bytes());
-    budget = options.device_bytes > 0 ? std::min(options.device_bytes, available) : available;
+    budget = options.device_bytes;
+    budget.limit(available, name);
     uint64_t smallest = UINT64_MAX;
     StageRunner planner(*device, stage_options(false));
     for (const bool all : {true, false}) {
@@ -95,14 +99,12 @@ Status TextSession::State::choose_remote_plan() {
             const BatchShape shape = largest_piece();
             GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, planner));
             hidden_bytes = hidden_bytes_of(shape);
-            const uint64_t needed = device_bytes_with(arena_bytes, hidden_bytes, DeviceInputs::bytes(shape));
-            smallest = std::min(smallest, needed);
-            if (needed <= budget) return {};
+            const Budget needed = with(arena_bytes, hidden_bytes, LaneInputs::bytes(shape));
+            smallest = std::min(smallest, needed.used());
+            if (needed.fits()) return {};
         }
     }
-    return fail(Code::out_of_memory, "a budget of ", bytes_text(budget), " of the memory of ", device->device().name,
-                " is too small to run this model with ", options.capacity, " positions: at least ", smallest,
-                " bytes are needed");
+    return Status(Code::out_of_memory, budget.refusal(purpose, smallest));
 }
 
 Status TextSession::State::allocate() {
@@ -116,13 +118,15 @@ Status TextSession::State::allocate() {
         return {};
     };
     GNV_ASSIGN(states, TextStates::create(model(), *device, options.segments, options.capacity));
-    if (is_remote()) { // all of it is planned
+    const bool aliases = upload->aliases();
+    if (!aliases) { // all of it is planned
         GNV_TRY(take(arena_bytes, "activations", arena));
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
-        GNV_ASSIGN(inputs, DeviceInputs::create(*device, DeviceInputs::bytes(largest_piece())));
+        GNV_ASSIGN(inputs, LaneInputs::create(*device, LaneInputs::bytes(largest_piece())));
         GNV_TRY(inputs.allocate_host(*device));
-        GNV_ASSIGN(reader, WeightReader::create(*device, largest_group, threads->size()));
     }
+    const WeightStream::Size size = {aliases ? 0 : largest_group, aliases ? 0 : threads->size()};
+    GNV_ASSIGN(stream, WeightStream::create(*device, size, aliases ? threads : nullptr));
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)
         GNV_TRY(take(stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
@@ -144,7 +148,8 @@ Status TextSession::State::load_weights() {
     }
     GNV_TRY(tell());
     GNV_TRY(device->synchronize());
-    reader.reset();
+    upload = std::make_unique<WeightUpload>(*device); // the last copy from the stream's buffer ends
+    stream.reset();
     return {};
 }
 
@@ -155,14 +160,12 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
     GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, *runners[all_logits]));
     const uint64_t arena_needed = std::max(arena_wanted, arena_bytes);
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
-    const uint64_t inputs_needed = std::max(DeviceInputs::bytes(shape), inputs.bytes());
-    if (is_remote()) {
-        const uint64_t needed = device_bytes_with(arena_needed, hidden_needed, inputs_needed);
-        if (needed > budget)
-            return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions",
-                        all_logits ? " with the logits of all" : "", " needs ", needed, " bytes of the memory of ",
-                        device->device().name, ", the budget is ", budget, ": give the text in shorter pieces");
-    }
+    const uint64_t inputs_needed = std::max(LaneInputs::bytes(shape), inputs.bytes());
+    const Budget needed = with(arena_needed, hidden_needed, inputs_needed);
+    if (!upload->aliases() && !needed.fits())
+        return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions",
+                    all_logits ? " with the logits of all" : "", " needs ", needed.used(), " bytes of the memory of ",
+                    device->device().name, ", the budget is ", needed.total(), ": give the text in shorter pieces");
     if (arena_needed > arena_bytes || !arena) {
         arena.reset();
         GNV_ASSIGN(arena, device->allocate(arena_needed));
@@ -174,7 +177,7 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
         hidden_bytes = hidden_needed;
     }
     if (inputs_needed > inputs.bytes()) {
-        GNV_ASSIGN(inputs, DeviceInputs::create(*device, inputs_needed));
+        GNV_ASSIGN(inputs, LaneInputs::create(*device, inputs_needed));
         GNV_TRY(inputs.allocate_host(*device));
     }
     roomy.insert(key);

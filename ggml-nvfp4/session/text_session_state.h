@@ -1,9 +1,9 @@
 // The inside of a TextSession, shared by its parts: text_session_plan.cpp decides what memory is for, text_session.cpp runs.
 #pragma once
 
-#include "core/memory.h"
-#include "run/device_inputs.h"
-#include "run/weight_reader.h"
+#include "core/budget.h"
+#include "run/lane_inputs.h"
+#include "run/weight_stream.h"
 #include "session/text_session.h"
 
 #include <atomic>
@@ -25,33 +25,34 @@ struct TextSession::State {
     // Planned.
     bool stay = false;
     int64_t piece = 0;
-    uint64_t budget = 0; // of the device's memory; on the CPU without activations
+    Budget budget; // of the device's memory; on the CPU without activations
 
     TextStates states;
     std::atomic<int64_t> past = 0;     // other threads may ask for it while a pass runs
     std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
     DeviceMemory arena, hidden;
     uint64_t arena_bytes = 0, hidden_bytes = 0;
-    DeviceInputs inputs;
+    LaneInputs inputs;
     std::set<std::tuple<int64_t, bool, bool>> roomy; // there is room for: positions, with a mask, logits of all
 
     std::optional<StageRunner> runners[2]; // of the last positions' logits, of all logits
 
-    std::unique_ptr<WeightReader> reader; // for a device with memory of its own
-    std::optional<size_t> next;           // the group that it reads
+    std::unique_ptr<WeightStream> stream;
+    std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
+    std::optional<size_t> next;           // the group that is being read
 
     ~State() { (void)device->synchronize(); } // nothing may be under way when memory goes
-    bool is_remote() const { return device->device().has_own_memory(); }
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
 
-    uint64_t device_bytes_with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const; // all that it holds
+    // The budget with all that a device with memory of its own holds.
+    Budget with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const;
 
     Status cut_groups();
     Status choose_plan();
-    Status choose_remote_plan();
+    Status choose_host_plan(const std::string & purpose);
     static StageOptions stage_options(bool all_logits);
     // Of the largest group.
     Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner) const;

@@ -33,12 +33,12 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
         CHECK(expected.plan.store_place == StorePlace::device);
         CHECK(expected.plan.weight_buffers == 2);
         check_same(c.remote.run(texts, options), expected);
-        options.device_bytes = expected.plan.device.total() - 1;
+        options.device = expected.plan.device.used() - 1;
         const Outcome one_buffer = c.remote.run(texts, options);
         CHECK(one_buffer.plan.weight_buffers == 1);
         CHECK(one_buffer.plan.batches.size() == expected.plan.batches.size());
         check_same(one_buffer, expected);
-        options.device_bytes = 0;
+        options.device = 0;
         for (const int64_t positions : {1, 200}) {
             CAPTURE(positions);
             options.batch_positions = positions;
@@ -46,9 +46,9 @@ TEST_CASE("a pass gives the same bytes twice, in any batches, wherever hidden st
         }
         options.batch_positions = 0;
         check_same(run_on_host(c.remote, texts, options), expected);
-        options.device_bytes--;
+        options.device = options.device.total() - 1;
         CHECK(c.remote.create(texts, options).status().code() == Code::out_of_memory);
-        options.device_bytes++;
+        options.device = options.device.total() + 1;
         check_same(run_in_file(c.remote, texts, options, scratch.path()), expected);
     }
 }
@@ -154,8 +154,8 @@ TEST_CASE("a NaN on CUDA is named as on the CPU") {
         const std::string expected = failure(host, texts, options);
         CHECK(expected.find("sample") != std::string::npos);
         CHECK(failure(remote, texts, options) == expected);
-        options.device_bytes = 1;
-        options.device_bytes = smallest_budget(remote.create(texts, options).take_status());
+        options.device = 1;
+        options.device = smallest_budget(remote.create(texts, options).take_status());
         CHECK(failure(remote, texts, options) == expected);
     }
 }

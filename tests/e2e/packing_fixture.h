@@ -3,6 +3,7 @@
 #pragma once
 
 #include "formats/json.h"
+#include "load_group.h"
 #include "quantize/quantize_run.h"
 #include "run/stage_runner.h"
 
@@ -86,12 +87,12 @@ inline Status pack_groups(PackingRun & run, const FolderFiles & shards, Checkpoi
         HostMemory & memory = host_memory[size_t(layer + 1) % 2];
         GNV_ASSIGN(WeightGroup host, WeightGroup::plan(catalog, weights_of(*model, stages_of(*model, layer))));
         GNV_ASSIGN(HostMemory loaded, backend->allocate_host(host.bytes()));
-        GNV_TRY(host.load(catalog, shards, loaded.get(), threads));
+        GNV_TRY(load_group(host, catalog, shards, loaded.get(), threads));
         GNV_TRY(quantize_run.leave_host_memory(jobs, run.report)); // which the next group takes
         memory = std::move(loaded);
         GNV_ASSIGN(device_memory, backend->allocate_host(host.bytes()));
         memcpy(device_memory.get(), memory.get(), host.bytes());
-        WeightGroup on_device = host.copy_at(device_memory.get());
+        WeightGroup on_device = host.at(device_memory.get());
         if (run.damage) run.damage(on_device, static_cast<uint8_t *>(device_memory.get()));
         const std::vector<uint32_t> units = take_units(plan, host, taken);
         for (const uint32_t u : units)

@@ -86,7 +86,7 @@ TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {
     const auto expected = file_hashes(scratch / "out");
 
     const uint64_t wide_plan = 160'000'000; // a whole block
-    const JsonDocument wide = run("", wide_plan + slack);
+    const JsonDocument wide = run(concat("--ram ", wide_plan), wide_plan + slack);
     CHECK(planned(wide) <= wide_plan);
     CHECK(planned(wide) > 100'000'000);
     CHECK(uint64_t(number_of(wide, "peak_rss_bytes")) <= planned(wide) + resident_slack);

@@ -7,6 +7,7 @@
 #include "graph/graph.h"
 
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <doctest/doctest.h>
@@ -14,7 +15,6 @@
 #include <map>
 #include <memory>
 #include <sys/mman.h>
-#include <thread>
 #include <vector>
 
 namespace gnv::test {
@@ -161,20 +161,34 @@ class DeferredDevice final : public Backend {
         const Queue queue_;
         const size_t count_;
     };
+    // A device belongs to one thread at a time.
+    class Use {
+      public:
+        explicit Use(DeferredDevice & device) : device_(device) { GNV_CHECK(!device_.in_use_.exchange(true)); }
+        ~Use() { device_.in_use_ = false; }
+        Use(const Use &) = delete;
+        Use & operator=(const Use &) = delete;
+
+      private:
+        DeferredDevice & device_;
+    };
     void push(Queue queue, std::function<Status()> work) {
-        GNV_CHECK(std::this_thread::get_id() == owner_);
+        const Use use(*this);
         queues_[size_t(queue)].work.push_back(std::move(work));
-        if (eager_copies && queue != Queue::compute) (void)wait(queue, queues_[size_t(queue)].work.size());
+        if (eager_copies && queue != Queue::compute) run_open(queue, queues_[size_t(queue)].work.size());
     }
     void push_copy(void * to, const void * from, size_t bytes, Queue queue) {
         push(queue, [=] { return memcpy(to, from, bytes), Status(); });
     }
     Status wait(Queue queue, size_t count) {
-        GNV_CHECK(std::this_thread::get_id() == owner_);
+        const Use use(*this);
+        run_open(queue, count);
+        return copy_of(status_);
+    }
+    void run_open(Queue queue, size_t count) { // with the device's memory open
         protect(PROT_READ | PROT_WRITE);
         run(queue, count);
         protect(PROT_NONE);
-        return copy_of(status_);
     }
     void run(Queue queue, size_t count) { // the first `count` that the queue ever had
         Queued & here = queues_[size_t(queue)];
@@ -193,7 +207,7 @@ class DeferredDevice final : public Backend {
         for (const auto & [block, sizes] : blocks_) GNV_CHECK(mprotect(block, sizes.second, how) == 0);
     }
 
-    const std::thread::id owner_ = std::this_thread::get_id();
+    std::atomic<bool> in_use_ = false;
     std::unique_ptr<Backend> cpu_;
     Device device_;
     std::map<void *, std::pair<size_t, size_t>> blocks_; // asked for, mapped

@@ -5,7 +5,7 @@
 #include "faults/small_model.h"
 #include "forward/forward_fixture.h"
 #include "models/qwen35_names.h"
-#include "run/text_pass.h"
+#include "run/layer_pass.h"
 
 #include <cstring>
 #include <doctest/doctest.h>
@@ -59,6 +59,7 @@ struct Fixture {
     std::unique_ptr<OpenModel> model;
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
     std::unique_ptr<Backend> device = open_cpu(*threads);
+    std::vector<Backend *> more_devices; // lanes beside that of `device`
     std::vector<Precision> precisions = {Precision::f32};
     std::vector<TextVariant> given; // instead of the model in these precisions
 
@@ -68,11 +69,13 @@ struct Fixture {
         for (const Precision precision : precisions) list.push_back(model->variant(precision));
         return list;
     }
-    Result<std::unique_ptr<TextPass>> create(const std::vector<TextSequence> & texts, const PassOptions & options) {
-        return TextPass::create(variants(), {device.get()}, *threads, texts, options);
+    Result<std::unique_ptr<LayerPass>> create(const std::vector<TextSequence> & texts, const PassOptions & options) {
+        std::vector<Backend *> devices = {device.get()};
+        devices.insert(devices.end(), more_devices.begin(), more_devices.end());
+        return LayerPass::create(variants(), devices, *threads, texts, options);
     }
     Result<Outcome> try_run(const std::vector<TextSequence> & texts, const PassOptions & options) {
-        GNV_ASSIGN(const std::unique_ptr<TextPass> pass, create(texts, options));
+        GNV_ASSIGN(const std::unique_ptr<LayerPass> pass, create(texts, options));
         Outcome outcome;
         outcome.plan = pass->plan();
         const size_t count = variants().size();
@@ -196,8 +199,8 @@ inline uint64_t smallest_budget(const Status & failure) { return smallest_budget
 
 // Runs with the least device memory that would do, and leaves it in `options`: hidden states are in host memory then.
 inline Outcome run_on_host(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options) {
-    options.device_bytes = 1;
-    options.device_bytes = smallest_budget(f.create(texts, options).take_status());
+    options.device = 1;
+    options.device = smallest_budget(f.create(texts, options).take_status());
     Outcome outcome = f.run(texts, options);
     CHECK(outcome.plan.store_place == StorePlace::host);
     return outcome;
@@ -207,8 +210,8 @@ inline Outcome run_on_host(Fixture & f, const std::vector<TextSequence> & texts,
 inline Outcome run_in_file(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options,
                            const std::string & folder) {
     options.scratch_folder = folder;
-    options.ram_bytes = 1;
-    options.ram_bytes = smallest_budget(f.create(texts, options).take_status());
+    options.host = 1;
+    options.host = smallest_budget(f.create(texts, options).take_status());
     Outcome outcome = f.run(texts, options);
     CHECK(outcome.plan.store_place == StorePlace::file);
     return outcome;

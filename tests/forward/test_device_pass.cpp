@@ -50,7 +50,7 @@ struct SmallPair {
 // on_group() queued is done.
 struct WeightWatch {
     Fixture & f;
-    TextPass & pass;
+    LayerPass & pass;
     struct Seen {
         std::vector<uint8_t> host, device; // device: once what was queued is done
         const uint8_t * in_place = nullptr;
@@ -124,8 +124,8 @@ TEST_CASE("variants of two checkpoints on a device: values, rows, logits and sta
         CHECK(found.plan.store_place == StorePlace::device);
         check_same(found, expected);
         CHECK(c.device->used() == 0);
-        CHECK(c.device->peak() <= found.plan.device.total() - device_context_bytes);
-        CHECK(c.device->host_peak() <= found.plan.host.total());
+        CHECK(c.device->peak() <= found.plan.device.used() - device_context_bytes);
+        CHECK(c.device->host_peak() <= found.plan.host.used());
     }
 }
 
@@ -156,8 +156,8 @@ TEST_CASE("smaller and smaller budgets of both memories") {
 
     options.scratch_folder = pair.scratch.path();
     const auto refused = [&](uint64_t on_device, uint64_t on_host) {
-        options.device_bytes = on_device;
-        options.ram_bytes = on_host;
+        options.device = on_device;
+        options.host = on_host;
         const Status status = remote.create(texts, options).take_status();
         CHECK(status.code() == Code::out_of_memory);
         return smallest_budget(status);
@@ -166,16 +166,17 @@ TEST_CASE("smaller and smaller budgets of both memories") {
     refused(least - 1, 1 << 30);
     refused(uint64_t(1) << 40, host_least - 1);
     std::set<std::pair<StorePlace, int>> seen; // of hidden states, and with how many buffers for weights
-    const uint64_t most = wide.plan.device.total(), host_most = wide.plan.host.total() + wide.plan.device.hidden_states;
+    const uint64_t most = wide.plan.device.used(),
+                   host_most = wide.plan.host.used() + wide.plan.device.reserved("hidden states");
     for (int step = 0; step <= 8; step++)
         for (const uint64_t on_host : {host_least, host_least + (host_most - host_least) / 4, host_most}) {
-            options.device_bytes = least + (most - least) * uint64_t(step * step) / 64;
-            options.ram_bytes = on_host;
-            Result<std::unique_ptr<TextPass>> pass = remote.create(texts, options);
+            options.device = least + (most - least) * uint64_t(step * step) / 64;
+            options.host = on_host;
+            Result<std::unique_ptr<LayerPass>> pass = remote.create(texts, options);
             if (!pass.ok()) continue; // the least of each need not do together
             const PassPlan & plan = pass.value()->plan();
-            CHECK(plan.device.total() <= options.device_bytes);
-            CHECK(plan.host.total() <= options.ram_bytes);
+            CHECK(plan.device.used() <= options.device.total());
+            CHECK(plan.host.used() <= options.host.total());
             if (!seen.insert({plan.store_place, plan.weight_buffers}).second && step > 0) continue;
             CAPTURE(place_name(plan.store_place));
             CAPTURE(plan.weight_buffers);
@@ -218,8 +219,8 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
             const std::string expected = failure(host, texts, options);
             CHECK(expected.find("sample") != std::string::npos);
             CHECK(failure(remote, texts, options) == expected);
-            options.device_bytes = 1; // experts in parts, hidden states outside
-            options.device_bytes = smallest_budget(remote.create(texts, options).take_status());
+            options.device = 1; // experts in parts, hidden states outside
+            options.device = smallest_budget(remote.create(texts, options).take_status());
             CHECK(failure(remote, texts, options) == expected);
         }
     }
@@ -233,18 +234,18 @@ TEST_CASE("memory that was free when the pass was planned is taken when it start
     PassOptions options = everything();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
     options.scratch_folder = scratch.path();
-    device.memory = wide.plan.device.total();
-    device.taken = device_context_bytes + wide.plan.device.hidden_states / 2;
+    device.memory = wide.plan.device.used();
+    device.taken = device_context_bytes + wide.plan.device.reserved("hidden states") / 2;
     const Outcome tight = remote.run(texts, options);
-    CHECK(tight.plan.device.total() < wide.plan.device.total());
+    CHECK(tight.plan.device.used() < wide.plan.device.used());
     check_same(tight, expected);
     device.taken = device.memory - 1000;
     const Status hopeless = remote.try_run(texts, options).take_status();
     CHECK(hopeless.code() == Code::out_of_memory);
     CHECK_MESSAGE(hopeless.message().find("in use now") != std::string::npos, hopeless.message());
     device.taken = 0;
-    device.host_memory = wide.plan.host.total();
-    device.host_taken = wide.plan.host.weights / 4;
+    device.host_memory = wide.plan.host.used();
+    device.host_taken = wide.plan.host.reserved("weights") / 4;
     check_same(remote.run(texts, options), expected);
 }
 
@@ -259,22 +260,22 @@ TEST_CASE("one buffer for weights on the device or two: the same bytes, and no o
         const Outcome expected = c.host.run(texts, options);
         const Outcome two = c.remote.run(texts, options);
         CHECK(two.plan.weight_buffers == 2);
-        CHECK(two.plan.device.weights == 2 * two.plan.weight_bytes);
+        CHECK(two.plan.device.reserved("weights") == 2 * two.plan.weight_bytes);
         check_same(two, expected);
-        options.device_bytes = two.plan.device.total();
+        options.device = two.plan.device.used();
         CHECK(c.remote.create(texts, options).value()->plan().weight_buffers == 2);
         // Whether the second fits or not, everything else is as with all memory there is.
         for (const uint64_t lacking : {uint64_t(1), two.plan.weight_bytes}) {
-            options.device_bytes = two.plan.device.total() - lacking;
+            options.device = two.plan.device.used() - lacking;
             c.device->reset_peaks();
             const Outcome one = c.remote.run(texts, options);
             CHECK(one.plan.weight_buffers == 1);
-            CHECK(one.plan.device.total() == two.plan.device.total() - two.plan.weight_bytes);
-            CHECK(one.plan.host.total() == two.plan.host.total());
+            CHECK(one.plan.device.used() == two.plan.device.used() - two.plan.weight_bytes);
+            CHECK(one.plan.host.used() == two.plan.host.used());
             CHECK(one.plan.store_place == two.plan.store_place);
             CHECK(one.plan.groups.size() == two.plan.groups.size());
             CHECK(one.plan.head_positions == two.plan.head_positions);
-            CHECK(c.device->peak() <= one.plan.device.total() - device_context_bytes);
+            CHECK(c.device->peak() <= one.plan.device.used() - device_context_bytes);
             check_same(one, expected);
         }
         // The least that would do is with one.
@@ -297,15 +298,15 @@ TEST_CASE("weights and rows of batches come through one queue") {
     check_same(wide, expected);
     CHECK(wide.plan.batches.size() == 5);
     // Too little for the rows of all batches: then there is room for a second buffer.
-    options.device_bytes = wide.plan.device.total() - wide.plan.weight_bytes - 1;
-    const uint64_t most_on_host = wide.plan.host.total() + wide.plan.device.hidden_states;
+    options.device = wide.plan.device.used() - wide.plan.weight_bytes - 1;
+    const uint64_t most_on_host = wide.plan.host.used() + wide.plan.device.reserved("hidden states");
     for (const bool eager : {false, true})
         for (const auto & [place, ram_bytes] : {std::pair(StorePlace::host, most_on_host),
-                                                std::pair(StorePlace::file, wide.plan.host.total() + 500'000)}) {
+                                                std::pair(StorePlace::file, wide.plan.host.used() + 500'000)}) {
             CAPTURE(eager);
             CAPTURE(place_name(place));
             device.eager_copies = eager;
-            options.ram_bytes = ram_bytes;
+            options.host = ram_bytes;
             const Outcome found = remote.run(texts, options);
             CHECK(found.plan.store_place == place);
             CHECK(found.plan.weight_buffers == 2);
@@ -325,7 +326,7 @@ TEST_CASE("weights stay where hooks saw them, on the host and on the device, as 
             PassOptions options = everything();
             options.batch_positions = 100;
             const auto wide = c.remote.create(texts, options).take();
-            options.device_bytes = wide->plan().device.total() - (buffers == 1 ? 1 : 0);
+            options.device = wide->plan().device.used() - (buffers == 1 ? 1 : 0);
             const auto pass = c.remote.create(texts, options).take();
             CHECK(pass->plan().weight_buffers == buffers);
             WeightWatch{c.remote, *pass}.run();
@@ -364,7 +365,7 @@ TEST_CASE("the plan says how many buffers there are for weights on the device") 
         CHECK(json.at("weight_buffers") == buffers);
         CHECK(json.at("device").at("weights") == uint64_t(buffers) * plan.weight_bytes);
         CHECK(json.at("host").at("weights") == 2 * plan.weight_bytes);
-        options.device_bytes = plan.device.total() - 1;
+        options.device = plan.device.used() - 1;
     }
 }
 
@@ -426,11 +427,11 @@ TEST_CASE("memory for the second buffer is taken before the pass starts: one has
     const auto texts = make_texts({300, 200, 200});
     const PassOptions options = everything();
     const Outcome expected = host.run(texts, options), wide = remote.run(texts, options);
-    device.memory = wide.plan.device.total();
+    device.memory = wide.plan.device.used();
     device.taken = device_context_bytes + wide.plan.weight_bytes / 2;
     const Outcome found = remote.run(texts, options);
     CHECK(found.plan.weight_buffers == 1);
-    CHECK(found.plan.device.total() == wide.plan.device.total() - wide.plan.weight_bytes);
+    CHECK(found.plan.device.used() == wide.plan.device.used() - wide.plan.weight_bytes);
     CHECK(found.plan.store_place == wide.plan.store_place);
     CHECK(found.plan.batches.size() == wide.plan.batches.size());
     check_same(found, expected);

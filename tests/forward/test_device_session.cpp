@@ -61,11 +61,11 @@ struct Fixture {
     }
 };
 
-// The number behind "at least" in a refusal.
+// The number that a refusal names.
 uint64_t least_of(const Status & refused) {
     CAPTURE(refused.message());
     REQUIRE(refused.code() == Code::out_of_memory);
-    const std::string words = "at least ";
+    const std::string words = "the least that would do is ";
     const size_t at = refused.message().find(words);
     REQUIRE(at != std::string::npos);
     return std::stoull(refused.message().substr(at + words.size()));

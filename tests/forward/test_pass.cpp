@@ -103,20 +103,20 @@ TEST_CASE("smaller and smaller budgets: hidden states in a file, experts in rang
             CHECK(experts_at_once(expected.plan) == experts);
 
             options.scratch_folder = scratch.path();
-            options.ram_bytes = 1;
+            options.host = 1;
             const Status refused = f.create(texts, options).take_status();
             CHECK(refused.code() == Code::out_of_memory);
-            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.host.total();
+            const uint64_t smallest = smallest_budget(refused), largest = expected.plan.host.used();
             REQUIRE(smallest < largest);
-            options.ram_bytes = smallest - 1;
+            options.host = smallest - 1;
             CHECK(f.create(texts, options).status().code() == Code::out_of_memory);
             std::set<std::pair<bool, int32_t>> seen;
             for (int step = 0; step <= 24; step++) {
-                options.ram_bytes = smallest + (largest - smallest) * uint64_t(step) * uint64_t(step) / (24 * 24);
-                Result<std::unique_ptr<TextPass>> pass = f.create(texts, options);
+                options.host = smallest + (largest - smallest) * uint64_t(step) * uint64_t(step) / (24 * 24);
+                Result<std::unique_ptr<LayerPass>> pass = f.create(texts, options);
                 REQUIRE_MESSAGE(pass.ok(), pass.status().message());
                 const PassPlan & plan = pass.value()->plan();
-                CHECK(plan.host.total() <= options.ram_bytes);
+                CHECK(plan.host.used() <= options.host.total());
                 if (!seen.insert({plan.store_place == StorePlace::file, experts_at_once(plan)}).second) continue;
                 CAPTURE(place_name(plan.store_place));
                 CAPTURE(experts_at_once(plan));
@@ -150,11 +150,11 @@ TEST_CASE("two variants in one pass give what each gives alone") {
     PassOptions options = all_experts();
     const Outcome together = both.run(texts, options);
     check_same(together, expected);
-    CHECK(together.plan.host.hidden_states == 2 * a.plan.host.hidden_states);
+    CHECK(together.plan.host.reserved("hidden states") == 2 * a.plan.host.reserved("hidden states"));
     options.scratch_folder = scratch.path(); // a file each
     options.batch_positions = 70;
-    options.ram_bytes = 1;
-    options.ram_bytes = smallest_budget(both.create(texts, options).status());
+    options.host = 1;
+    options.host = smallest_budget(both.create(texts, options).status());
     const Outcome tight = both.run(texts, options);
     CHECK(tight.plan.store_place == StorePlace::file);
     check_same(tight, expected);

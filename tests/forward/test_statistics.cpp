@@ -4,6 +4,7 @@
 #include "core/memory.h"
 #include "forward/deferred_device.h"
 #include "forward/pass_fixture.h"
+#include "load_group.h"
 #include "ops/toy_statistic.h"
 
 #include <set>
@@ -41,7 +42,7 @@ std::map<std::string, std::vector<float>> tapped(const std::vector<TextSequence>
                                                       : tensor.as<const float>()[i]);
         return {};
     };
-    Result<std::unique_ptr<TextPass>> pass = f.create(texts, {});
+    Result<std::unique_ptr<LayerPass>> pass = f.create(texts, {});
     REQUIRE(pass.ok());
     REQUIRE(pass.value()->run(hooks).ok());
     return values;
@@ -52,7 +53,7 @@ std::vector<double> expert_weights(const OpenModel & model, Role role, int32_t e
     const WeightRef ref = {role, observed_layer, expert, 1};
     WeightGroup group = WeightGroup::plan(model.weights, {ref}).take();
     const AlignedBlock memory = allocate_block(group.bytes(), "weights").take();
-    REQUIRE(group.load(model.weights, model.files, memory.get(), threads).ok());
+    REQUIRE(load_group(group, model.weights, model.files, memory.get(), threads).ok());
     const Tensor tensor = group.find(ref);
     std::vector<double> values;
     for (int64_t i = 0; i < tensor.shape.elements(); i++)
@@ -159,16 +160,16 @@ TEST_CASE("second moments do not depend on batches, ranges of experts, threads o
         }
         options.batch_positions = 0;
         options.scratch_folder = scratch.path();
-        options.ram_bytes = 1;
+        options.host = 1;
         const Status refused = f.create(texts, options).take_status();
         CHECK(refused.code() == Code::out_of_memory);
         std::set<size_t> parts;
         for (const double share : {0.0, 0.1, 0.4}) {
-            const uint64_t least = smallest_budget(refused), most = expected.plan.host.total();
-            options.ram_bytes = least + uint64_t(share * double(most - least));
+            const uint64_t least = smallest_budget(refused), most = expected.plan.host.used();
+            options.host = least + uint64_t(share * double(most - least));
             const Outcome found = f.run(texts, options);
-            CHECK(found.plan.host.total() <= options.ram_bytes);
-            CHECK(found.plan.host.statistics >= found.plan.statistics.bytes);
+            CHECK(found.plan.host.used() <= options.host.total());
+            CHECK(found.plan.host.reserved("statistics") >= found.plan.statistics.bytes);
             parts.insert(found.plan.groups.size());
             check_same(found, expected);
         }
@@ -185,7 +186,7 @@ TEST_CASE("second moments do not depend on batches, ranges of experts, threads o
         const Outcome far = remote.run(texts, on_device);
         check_same(far, expected);
         // Totals of all experts of one layer, those that are kept, those of the block's other inputs: no more.
-        CHECK(far.plan.device.statistics == far.plan.statistics.bytes);
+        CHECK(far.plan.device.reserved("statistics") == far.plan.statistics.bytes);
         check_same(run_on_host(remote, texts, on_device), expected);
     }
 }

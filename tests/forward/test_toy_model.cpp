@@ -3,7 +3,7 @@
 #include "codec/nvfp4.h"
 #include "core/memory.h"
 #include "forward/toy_model.h"
-#include "run/text_pass.h"
+#include "run/layer_pass.h"
 
 #include <cmath>
 #include <cstring>
@@ -50,7 +50,7 @@ TEST_CASE("a family of the tests runs through the pass, with blocks of two kinds
     options.head = true;
     options.statistics = {{&Statistic::maximum}, {&Statistic::second_moments, Part::text, 1, toy_wide_input}};
     const std::vector<TextSequence> texts = {text};
-    Result<std::unique_ptr<TextPass>> pass = TextPass::create({variant}, {device.get()}, *threads, texts, options);
+    Result<std::unique_ptr<LayerPass>> pass = LayerPass::create({variant}, {device.get()}, *threads, texts, options);
     REQUIRE_MESSAGE(pass.ok(), pass.status().message());
     CHECK(pass.value()->plan().statistics.bytes >= uint64_t(toy_wide * toy_wide) * sizeof(float));
     std::vector<float> logits;

@@ -1,5 +1,6 @@
 #include "quant/plan.h"
 
+#include "budget_message.h"
 #include "checkpoint_files.h"
 #include "scratch.h"
 #include "tools/synthetic_checkpoint.h"
@@ -125,15 +126,15 @@ TEST_CASE("a run that calibrates: buffers leave what the forward pass was promis
             PlanOptions options;
             options.recipe.scheme = &formats::nvfp4;
             options.threads = threads;
-            options.calibrates = true;
+            options.buffer_share = calibrating_buffer_share;
             options.ram_bytes = 1;
-            const uint64_t budget = make_plan(tiny, options).value().budget_to_calibrate(wanted);
+            const uint64_t budget = make_plan(tiny, options).value().memory_left().whole(wanted);
             CHECK(budget <= wanted * 4 / 3 + 2'000'000);
             options.ram_bytes = budget;
             const Plan plan = make_plan(tiny, options).take();
-            CHECK(plan.calibration_ram_bytes() >= wanted);
-            CHECK(plan.calibration_ram_bytes() + plan.memory.total() == budget);
-            CHECK(plan.budget_to_calibrate(plan.calibration_ram_bytes()) == budget);
+            CHECK(plan.memory_left().total() >= wanted);
+            CHECK(plan.memory_left().total() + plan.memory.total() == budget);
+            CHECK(plan.memory_left().whole(plan.memory_left().total()) == budget);
         }
     }
 }
@@ -152,8 +153,7 @@ TEST_CASE("memory is planned, bounded, and too little of it is said with what wo
     options.ram_bytes = 1000;
     const Status status = make_plan(tiny, options).take_status();
     CHECK(status.code() == Code::out_of_memory);
-    const std::string & message = status.message();
-    options.ram_bytes = std::stoull(message.substr(message.rfind(' ')));
+    options.ram_bytes = smallest_budget(status.message());
     CHECK(make_plan(tiny, options).ok());
     options.ram_bytes--;
     CHECK_FALSE(make_plan(tiny, options).ok());

@@ -1,4 +1,4 @@
-#include "run/tap_list.h"
+#include "session/tap_list.h"
 
 namespace gnv {
 

@@ -1,33 +1,37 @@
-#include "run/device_inputs.h"
+#include "run/lane_inputs.h"
 
 #include <cstring>
 
 namespace gnv {
 
-uint64_t DeviceInputs::bytes(const BatchShape & shape) {
+uint64_t LaneInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
            2 * device_aligned(segments * sizeof(int32_t));
 }
 
-Result<DeviceInputs> DeviceInputs::create(Backend & device, uint64_t bytes) {
-    DeviceInputs inputs;
+Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
+    LaneInputs inputs;
     inputs.bytes_ = bytes;
-    GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
+    if (bytes > 0) {
+        GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
+    }
     return inputs;
 }
 
-Status DeviceInputs::allocate_host(Backend & device) {
+Status LaneInputs::allocate_host(Backend & device) {
+    if (bytes_ == 0) return {};
     GNV_ASSIGN(staging_, device.allocate_host(bytes_));
     return {};
 }
 
-Result<DeviceBatch> DeviceInputs::upload(Backend & device, const BatchInputs & inputs) {
+Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs) {
     GNV_TRY(device.synchronize());
     uint64_t used = 0;
     const auto place = [&](const auto & data) {
         using Element = typename std::decay_t<decltype(data)>::value_type;
+        if (bytes_ == 0) return data.data();
         const uint64_t begin = used, bytes = data.size() * sizeof(Element);
         used += device_aligned(bytes);
         GNV_CHECK(used <= bytes_);

@@ -2,7 +2,7 @@
 #include "core/strings.h"
 #include "core/table.h"
 #include "formats/json_writer.h"
-#include "run/text_pass.h"
+#include "run/pass_plan.h"
 
 #include <algorithm>
 
@@ -12,20 +12,14 @@ namespace {
 
 struct Kind {
     const char *name, *key;
-    uint64_t PassMemory::*bytes;
 };
 constexpr Kind kinds[] = {
-    {"weights", "weights", &PassMemory::weights},
-    {"activations", "activations", &PassMemory::activations},
-    {"hidden states", "hidden_states", &PassMemory::hidden_states},
-    {"inputs", "inputs", &PassMemory::inputs},
-    {"statistics", "statistics", &PassMemory::statistics},
-    {"logits", "logits", &PassMemory::logits},
-    {"packed weights", "packed", &PassMemory::packed},
-    {"driver, libraries", "context", &PassMemory::context},
+    {"weights", "weights"},       {"activations", "activations"},   {"hidden states", "hidden_states"},
+    {"inputs", "inputs"},         {"statistics", "statistics"},     {"logits", "logits"},
+    {"packed weights", "packed"}, {"driver, libraries", "context"},
 };
 
-bool is_remote(const PassPlan & plan) { return plan.device.total() > 0; }
+bool is_remote(const PassPlan & plan) { return plan.device.used() > 0; }
 
 // Parts that the experts of a block are cut into.
 size_t expert_parts(const PassPlan & plan) {
@@ -37,9 +31,9 @@ size_t expert_parts(const PassPlan & plan) {
     return most;
 }
 
-void write_memory(JsonWriter & json, const PassMemory & memory, uint64_t budget) {
-    for (const Kind & kind : kinds) json.member(kind.key, memory.*kind.bytes);
-    json.member("total", memory.total()).member("budget", budget);
+void write_memory(JsonWriter & json, const Budget & memory) {
+    for (const Kind & kind : kinds) json.member(kind.key, memory.reserved(kind.name));
+    json.member("total", memory.used()).member("budget", memory.total());
 }
 
 } // namespace
@@ -52,23 +46,17 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
                                  count_text(plan.batches.size()), plan.batches.size() == 1 ? " batch" : " batches",
                                  " of at most ", count_text(uint64_t(plan.largest_batch)))},
          {"weights", concat(count_text(plan.groups.size()), " groups, one at a time",
-                            plan.weight_buffers > 1 ? ", the next copied while one computes" : "",
+                            plan.weight_buffers < 2 ? ""
+                            : is_remote(plan)       ? ", the next copied while one computes"
+                                                    : ", the next read while one computes",
                             parts > 1 ? concat("; experts of a block in ", parts, " parts") : "")},
          {"hidden states", places[size_t(plan.store_place)]}},
         {false, false});
-    std::vector<std::vector<std::string>> rows = {{"memory", "host"}};
-    if (is_remote(plan)) rows[0].push_back("device");
-    const auto add = [&](const char * name, uint64_t on_host, uint64_t on_device) {
-        rows.push_back({name, bytes_text(on_host)});
-        if (is_remote(plan)) rows.back().push_back(bytes_text(on_device));
-    };
-    for (const Kind & kind : kinds)
-        if (plan.host.*kind.bytes + plan.device.*kind.bytes > 0)
-            add(kind.name, plan.host.*kind.bytes, plan.device.*kind.bytes);
-    add("together", plan.host.total(), plan.device.total());
-    add("budget", plan.host_budget, plan.device_budget);
-    if (plan.reading_bytes > 0) add("before, to read data", plan.reading_bytes, 0);
-    return out + "\n" + format_table(rows, {false, true, true});
+    std::vector<BudgetColumn> columns = {{"host", plan.host}};
+    if (is_remote(plan)) columns.push_back({"device", plan.device});
+    std::vector<std::vector<std::string>> before;
+    if (plan.reading_bytes > 0) before = {{"before, to read data", bytes_text(plan.reading_bytes)}};
+    return out + "\n" + budget_table(columns, before);
 }
 
 std::string pass_plan_json(const PassPlan & plan, const Device & device) {
@@ -78,11 +66,11 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     json.member("weight_buffers", plan.weight_buffers).member("expert_parts", expert_parts(plan));
     json.member("hidden_states", place_name(plan.store_place)).member("reading_bytes", plan.reading_bytes);
     json.key("host").begin_object();
-    write_memory(json, plan.host, plan.host_budget);
+    write_memory(json, plan.host);
     json.end_object().key("device");
     if (is_remote(plan)) {
         json.begin_object().member("name", device.name);
-        write_memory(json, plan.device, plan.device_budget);
+        write_memory(json, plan.device);
         json.end_object();
     } else {
         json.value(nullptr);

@@ -3,7 +3,8 @@
 #include "faults/small_model.h"
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
-#include "run/weight_reader.h"
+#include "load_group.h"
+#include "run/weight_stream.h"
 
 #include <thread>
 #include <unistd.h>
@@ -14,6 +15,24 @@ using namespace gnv::test;
 namespace {
 
 using Bytes = std::vector<uint8_t>;
+
+// A stream with one upload.
+struct Reader {
+    std::unique_ptr<WeightStream> stream;
+    WeightUpload upload; // ends before the stream
+    Reader(Backend & device, uint64_t bytes)
+        : stream(WeightStream::create(device, {bytes, 2}, nullptr).take()), upload(device) {}
+    Status add_buffer() { return stream->add_buffer(); }
+    Status start(std::vector<WeightLoad> loads, void * target = nullptr) {
+        GNV_TRY(upload.expect(*stream, target));
+        return stream->start(std::move(loads));
+    }
+    void send(size_t calls) { upload.send(*stream, calls); }
+    Result<std::vector<WeightGroup>> finish(void * memory) {
+        GNV_TRY(stream->finish());
+        return upload.finish(*stream, memory);
+    }
+};
 
 struct Fixture {
     std::unique_ptr<OpenModel> model;
@@ -30,15 +49,15 @@ struct Fixture {
     WeightLoad load(int32_t layer) const {
         return {WeightGroup::plan(model->weights, refs(layer)).take(), &model->weights, &model->files};
     }
-    std::unique_ptr<WeightReader> reader(int buffers) {
-        auto reader = WeightReader::create(device, bytes, 2).take();
+    std::unique_ptr<Reader> reader(int buffers) {
+        auto reader = std::make_unique<Reader>(device, bytes);
         if (buffers == 2) CHECK(reader->add_buffer().ok());
         return reader;
     }
     DeviceMemory memory() { return device.allocate(bytes).take(); }
     // What a layer's weights are, without what is between them.
     Bytes weights(int32_t layer, void * memory) {
-        const WeightGroup group = load(layer).group.copy_at(memory);
+        const WeightGroup group = load(layer).group.at(memory);
         Bytes out;
         for (const WeightRef & ref : refs(layer)) {
             const Tensor tensor = group.find(ref);
@@ -51,7 +70,7 @@ struct Fixture {
         Bytes block(bytes + 64);
         uint8_t * const memory = block.data() + (64 - reinterpret_cast<uintptr_t>(block.data()) % 64);
         WeightLoad from = load(layer);
-        GNV_CHECK(from.group.load(*from.catalog, *from.files, memory, *threads).ok());
+        GNV_CHECK(load_group(from.group, *from.catalog, *from.files, memory, *threads).ok());
         return weights(layer, memory);
     }
     // After what is queued to compute.
@@ -62,7 +81,7 @@ struct Fixture {
         return weights(layer, block.data());
     }
     // Until all is read, which the first share shows.
-    void send_first(WeightReader & reader, size_t calls) {
+    void send_first(Reader & reader, size_t calls) {
         const uint64_t before = device.uploads;
         for (int i = 0; i < 10'000 && device.uploads == before; i++) {
             reader.send(calls);

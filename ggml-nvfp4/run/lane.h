@@ -1,0 +1,91 @@
+// A lane of a pass: a device with what it computes in, its rows of hidden states (run/lane_rows.h) and its end of the stream
+// of weights (run/weight_stream.h). Where the device's memory is the host's (the CPU), uploads and downloads are aliases:
+// the lane allocates no second copy and copies nothing.
+#pragma once
+
+#include "core/budget.h"
+#include "core/memory.h"
+#include "exec/host_tensor.h"
+#include "run/lane_inputs.h"
+#include "run/lane_rows.h"
+#include "run/statistic_window.h"
+#include "run/weight_stream.h"
+
+#include <memory>
+#include <vector>
+
+namespace gnv {
+
+// What a lane needs, for planning.
+struct LaneSize {
+    LaneRowsSize rows;
+    uint64_t weight_bytes = 0; // of a group
+    int weight_buffers = 1;    // 2: the next group comes while one computes
+    uint64_t arena_bytes = 0;
+    uint64_t input_bytes = 0;   // of a batch
+    uint64_t scale_bytes = 0;   // input scales that stand for those of checkpoints
+    int64_t logits_columns = 0; // of the head; 0: there is none
+    StatisticWindow::Size statistics;
+
+    // By what memory holds. Buffers of the stream are not among it.
+    void reserve(const Backend & device, Budget & on_host, Budget & on_device) const;
+    uint64_t logits_bytes(const Backend & device) const; // of one variant, as the device makes them
+};
+
+class Lane {
+  public:
+    // What there is of the device's memory within `wanted`; not decided where that is the host's.
+    static Result<Budget> budget(Backend & device, const Budget & wanted);
+    static Result<std::unique_ptr<Lane>> create(Backend & device, const LaneSize & size);
+    ~Lane();
+    // After create(); apart, because it matters which of the two memories is short.
+    Status allocate_host(const std::string & scratch_folder);
+
+    Backend & device() { return device_; }
+    bool aliases() const { return aliases_; }
+    LaneRows & rows() { return *rows_; }
+    void * arena() const { return arena_.get(); }
+
+    // Before the stream starts its next load, and when what is queued so far is the last that the device does with the
+    // load before this one.
+    Status expect_weights(const WeightStream & stream);
+    void send_weights(const WeightStream & stream, size_t calls) { upload_.send(stream, calls); }
+    // What is queued after this finds the weights on the device; they take the place of those before the last.
+    void finish_weights(const WeightStream & stream);
+    const std::vector<WeightGroup> & weights() const { return weights_; } // by group of the load
+
+    // Waits for the last batch. `inputs` must live as long as the batch.
+    Result<DeviceBatch> upload(const BatchInputs & inputs) { return inputs_.upload(device_, inputs); }
+    StatisticWindow & window() { return window_; }
+    // Variants with the input scales that they bring where the device finds them; once.
+    void take_variants(const std::vector<TextVariant> & variants);
+    const TextVariant & variant(size_t number) const { return variants_[number]; }
+    // A tensor of the device in host memory, numbers as F32: the tensor itself, or `copy`.
+    Result<Tensor> show(const Tensor & tensor, HostTensor & copy);
+    // The same of logits, until those of this variant come again.
+    Result<Tensor> show_logits(const Tensor & logits, size_t variant, ThreadPool & threads);
+
+  private:
+    Lane(Backend & device, const LaneSize & size)
+        : device_(device), size_(size), aliases_(!device.device().has_own_memory()), upload_(device) {}
+    InputScales upload_scales(const InputScales & scales);
+
+    Backend & device_;
+    const LaneSize size_;
+    const bool aliases_;
+    std::unique_ptr<LaneRows> rows_;
+    LaneInputs inputs_;
+    std::vector<DeviceMemory> weight_memory_;
+    size_t turn_ = 0; // in weight_memory_: of what is expected, or came last
+    StatisticWindow window_;
+    DeviceMemory arena_, scales_;
+    HostMemory host_scales_, host_logits_;
+    AlignedBlock logits_; // as F32, of all variants
+    uint64_t scales_used_ = 0;
+    std::vector<TextVariant> variants_;
+    std::vector<std::unique_ptr<InputScales>> scales_of_variants_;
+    WeightUpload upload_;
+    std::vector<WeightGroup> weights_;
+};
+
+} // namespace gnv

@@ -1,0 +1,222 @@
+#include "run/layer_pass_state.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gnv {
+
+Result<std::unique_ptr<LayerPass>> LayerPass::create(std::vector<TextVariant> variants, std::vector<Backend *> devices,
+                                                     ThreadPool & threads, const std::vector<TextSequence> & sequences,
+                                                     const PassOptions & options) {
+    GNV_CHECK(!variants.empty() && !devices.empty());
+    if (sequences.empty()) return fail(Code::invalid_argument, "there are no sequences to run");
+    std::unique_ptr<State> state(new State);
+    state->variants = std::move(variants);
+    state->devices = std::move(devices);
+    state->threads = &threads;
+    state->sequences = &sequences;
+    state->options = options;
+    for (size_t i = 0; i < sequences.size(); i++) GNV_TRY(check_sequence(sequences[i], i, state->model().sizes()));
+    state->requested = StatisticSet::plan(state->model(), options.statistics);
+    GNV_ASSIGN(state->plan, plan_pass(state->request()));
+    return std::unique_ptr<LayerPass>(new LayerPass(std::move(state)));
+}
+
+LayerPass::LayerPass(std::unique_ptr<State> state) : state_(std::move(state)) {}
+LayerPass::~LayerPass() = default;
+const PassPlan & LayerPass::plan() const { return state_->plan; }
+const StatisticSet & LayerPass::statistics(size_t variant) const { return state_->statistics[variant]; }
+
+bool LayerPass::has_rows() const {
+    return state_->plan.lanes.size() == 1 && state_->all_on_host() && state_->plan.store_place == StorePlace::host;
+}
+
+Result<const void *> LayerPass::rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const {
+    if (has_rows()) return state_->lanes.front().lane->rows().in_host_memory(variant, field, first);
+    const int64_t row_bytes = state_->plan.store.columns[size_t(field)] * 4;
+    for (const State::Work & work : state_->lanes) {
+        const int64_t begin = std::max(first, work.share.begin);
+        const int64_t end = std::min(first + count, work.share.begin + work.share.positions);
+        if (begin >= end) continue;
+        uint8_t * const to = static_cast<uint8_t *>(buffer) + (begin - first) * row_bytes;
+        GNV_TRY(work.lane->rows().read(variant, field, begin - work.share.begin, end - begin, to, *state_->threads));
+    }
+    return static_cast<const void *>(buffer);
+}
+
+Status LayerPass::run(const PassHooks & hooks) {
+    State & state = *state_;
+    GNV_TRY(state.allocate());
+    const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
+    state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
+    GNV_TRY(state.advance(0, hooks)); // the total is told before the first batch is done
+    // A batch can take long: a request to stop counts inside it, too.
+    const ThreadPool::Watch watch(*state.threads, [&] { return state.advance(0, hooks).ok(); });
+    return state.run(hooks);
+}
+
+// Prepared graphs that a lane keeps: those of a group, for each shape of a batch and each variant.
+static constexpr size_t graphs_of_a_group = 8;
+
+// --- Memory -------------------------------------------------------------------------------------------------------------------
+
+// Memory of devices first, then that of the host: `on_host` says which of the two was short.
+Status LayerPass::State::try_to_allocate(bool & on_host) {
+    on_host = all_on_host();
+    for (const LaneShare & share : plan.lanes) {
+        GNV_ASSIGN(std::unique_ptr<Lane> lane, Lane::create(*devices[share.device], lane_size(request(), plan, share)));
+        auto runner = std::make_unique<StageRunner>(lane->device(), request().stage_options(plan), graphs_of_a_group);
+        lanes.push_back({share, std::move(lane), std::move(runner), {}});
+    }
+    on_host = true;
+    // Where the host computes, one thread reads beside the others; all of them when nothing is left to compute.
+    const bool beside = plan.weight_buffers > 1 || !all_on_host();
+    const WeightStream::Size size = {plan.weight_bytes, !beside ? 0 : all_on_host() ? 1 : threads->size()};
+    Backend * memory = devices.front(); // that copies from the buffers
+    for (const Work & work : lanes)
+        if (!work.lane->aliases()) memory = &work.lane->device();
+    GNV_ASSIGN(stream, WeightStream::create(*memory, size, all_on_host() ? threads : nullptr));
+    for (Work & work : lanes) GNV_TRY(work.lane->allocate_host(options.scratch_folder));
+    // Pinned memory takes its time: the first weights are read meanwhile.
+    GNV_TRY(expect_next());
+    GNV_TRY(start_reading(list_loads().front()));
+    return beside ? stream->add_buffer() : Status();
+}
+
+void LayerPass::State::release() {
+    lanes.clear();
+    stream.reset();
+}
+
+// Memory that was free when the pass was planned may be in use by now: then a smaller plan is tried, first without a second
+// buffer for weights.
+Status LayerPass::State::allocate() {
+    for (size_t v = 0; v < variants.size(); v++) {
+        statistics.push_back(observes(v) ? requested : StatisticSet::plan(model(), {}));
+        statistics.back().allocate();
+    }
+    constexpr int attempts = 6;
+    for (int attempt = 1;; attempt++) {
+        bool on_host = false;
+        Status status = try_to_allocate(on_host);
+        if (status.ok()) break;
+        release();
+        if (status.code() != Code::out_of_memory) return status;
+        Budget & budget = on_host ? options.host : options.device;
+        const Budget & short_of = on_host ? plan.host : plan.device;
+        const uint64_t own = short_of.used() - budget.used();
+        const bool is_second = plan.weight_buffers > 1 && on_host == all_on_host();
+        budget.limit(own - (is_second ? plan.weight_bytes : (own - short_of.reserved("driver, libraries")) / 4));
+        if (attempt < attempts) {
+            Result<PassPlan> smaller = plan_pass(request());
+            if (smaller.ok()) plan = smaller.take();
+            if (smaller.ok()) continue;
+        }
+        const std::string device = on_host ? "" : concat(" on ", devices.front()->device().name);
+        return std::move(status).add_context(
+            concat("memory that was free when the forward pass was planned is in use now; wait for other programs",
+                   device, " to end, or give a smaller budget"));
+    }
+    for (Work & work : lanes) work.lane->take_variants(variants);
+    return {};
+}
+
+// --- Weights ------------------------------------------------------------------------------------------------------------------
+
+// Variants that share weights and run one after another share a load. The first variant comes last: its weights are what
+// on_group sees.
+std::vector<LayerPass::State::Load> LayerPass::State::list_loads() const {
+    std::vector<Load> loads;
+    for (size_t g = 0; g < plan.groups.size(); g++) {
+        const WeightCatalog * loaded = nullptr;
+        for (size_t v = variants.size(); v-- > 0;) {
+            if (!loaded || (!is_head(plan.groups[g]) && variants[v].weights != loaded)) loads.push_back({g, {}, false});
+            loads.back().variants.push_back(v);
+            loaded = variants[v].weights;
+        }
+        loads.back().last = true;
+    }
+    return loads;
+}
+
+// A group of weights for each run of variants that share them: of the head all, else one.
+Result<std::vector<WeightLoad>> LayerPass::State::reads_of(const Load & load) const {
+    std::vector<WeightLoad> reads;
+    const std::vector<WeightRef> refs = weights_of(model(), plan.groups[load.group].stages);
+    for (const size_t v : load.variants) {
+        const TextVariant & variant = variants[v];
+        if (!reads.empty() && reads.back().catalog == variant.weights) continue;
+        GNV_ASSIGN(WeightGroup group, WeightGroup::plan(*variant.weights, refs));
+        reads.push_back({std::move(group), variant.weights, variant.files});
+    }
+    return reads;
+}
+
+Status LayerPass::State::expect_next() {
+    for (Work & work : lanes) GNV_TRY(work.lane->expect_weights(*stream));
+    return {};
+}
+
+Status LayerPass::State::start_reading(const Load & load) {
+    GNV_ASSIGN(std::vector<WeightLoad> reads, reads_of(load));
+    return stream->start(std::move(reads));
+}
+
+// Starts to read the next weights, which take the place of those that a hook was given: its work there must have ended.
+// `wait`: now, else only where that is so already.
+Status LayerPass::State::start_next(const PassHooks & hooks, bool wait) {
+    if (!to_read.load) return {};
+    if (to_read.reuses) {
+        if (!wait && hooks.may_reuse && !hooks.may_reuse()) return {};
+        GNV_TRY(hooks.before_reuse());
+    }
+    return start_reading(*std::exchange(to_read.load, nullptr));
+}
+
+Status LayerPass::State::bring_weights() {
+    {
+        const Span span(devices.front()->trace(), "host", "wait for weights");
+        GNV_TRY(stream->finish());
+    }
+    host_weights.clear();
+    for (const WeightLoad & load : stream->loads()) host_weights.push_back(load.group);
+    for (Work & work : lanes) work.lane->finish_weights(*stream);
+    return {};
+}
+
+// --- Run ----------------------------------------------------------------------------------------------------------------------
+
+// The first weights are being read since there is memory for them.
+Status LayerPass::State::run(const PassHooks & hooks) {
+    const std::vector<Load> loads = list_loads();
+    const bool reads_beside = stream->buffers() > 1;
+    for (size_t i = 0; i < loads.size(); i++) {
+        const Load & load = loads[i];
+        const PassGroup & group = plan.groups[load.group];
+        GNV_TRY(bring_weights());
+        to_read.load = i + 1 < loads.size() ? &loads[i + 1] : nullptr;
+        const bool reuses = reads_beside ? i > 0 && loads[i - 1].last : load.last;
+        to_read.reuses = reuses && hooks.before_reuse;
+        if (to_read.load) GNV_TRY(expect_next());
+        if (to_read.load && all_on_host()) { // the system reads ahead of the one thread, or of none
+            GNV_ASSIGN(const std::vector<WeightLoad> reads, reads_of(*to_read.load));
+            for (const WeightLoad & read : reads) read.group.will_need(*read.catalog, *read.files);
+        }
+        if (reads_beside) GNV_TRY(start_next(hooks, is_head(group)));
+        progress.group = load.group;
+        Backend & first = lanes.front().lane->device();
+        first.begin_range(concat("group ", load.group).c_str());
+        Status done =
+            is_head(group) ? run_head(group, hooks) : on_lanes([&](size_t i) { return run_lane(i, load, hooks); });
+        first.end_range();
+        GNV_TRY(std::move(done));
+        if (load.last && hooks.on_group) { // of the first variant, which came last
+            const Lane & lane = *lanes.front().lane;
+            GNV_TRY(hooks.on_group(group, host_weights.back(), lane.aliases() ? nullptr : &lane.weights().back()));
+        }
+        if (!reads_beside) GNV_TRY(start_next(hooks, true));
+    }
+    return {};
+}
+
+} // namespace gnv

@@ -1,0 +1,187 @@
+// What the lanes of a pass do with weights that are there.
+#include "run/layer_pass_state.h"
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace gnv {
+
+// positions: of one variant
+Status LayerPass::State::advance(int64_t positions, const PassHooks & hooks) {
+    const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
+    progress.positions += positions;
+    if (!hooks.progress || hooks.progress(progress)) return {};
+    stop = 0;
+    return Status(Code::cancelled, "stopped on request");
+}
+
+// Each lane in a thread of its own, the first in this one. After a failure lanes behind that one stop, those before it go
+// on: the failure of the first is told, whichever comes first.
+Status LayerPass::State::on_lanes(const std::function<Status(size_t lane)> & work) {
+    stop = lanes.size();
+    std::vector<Status> results(lanes.size());
+    const auto run = [&](size_t i) {
+        results[i] = guard_exceptions([&] { return work(i); });
+        if (!results[i].ok() && i < stop) stop = i + 1;
+    };
+    std::vector<std::thread> others;
+    try {
+        others.reserve(lanes.size());
+        for (size_t i = 1; i < lanes.size(); i++) others.emplace_back(run, i);
+        run(0);
+    } catch (const std::system_error & error) {
+        stop = 0;
+        results[0] = fail(Code::out_of_memory, "cannot start a thread for each device: ", error.what());
+    }
+    for (std::thread & other : others) other.join();
+    for (Status & result : results) GNV_TRY(std::move(result));
+    return {};
+}
+
+// --- Batches ------------------------------------------------------------------------------------------------------------------
+
+// A NaN or Inf: where it is, in terms of the caller's sequences.
+Status LayerPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                                 const BadInput & bad) const {
+    if (bad.position < 0 || bad.input < 0 || failure.code() != Code::bad_value) return copy_of(failure);
+    size_t sequence = batch.first;
+    int64_t position = bad.position;
+    while (position >= (*sequences)[sequence].length()) position -= (*sequences)[sequence++].length();
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", model().names().inputs[size_t(bad.input)].name,
+                ", sample ", sequence, ", position ", position, ": ", failure.message(),
+                "; the model or its weights do not work with this text");
+}
+
+// The batches of a group are done for a variant, those of this lane.
+Status LayerPass::State::take_statistics(Lane & lane, size_t v, const PassGroup & group, const PassHooks & hooks) {
+    if (!observes(v)) return {};
+    const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
+    GNV_TRY(lane.window().take(statistics[v]));
+    return hooks.on_statistics ? hooks.on_statistics(v, group, lane.window()) : Status();
+}
+
+// Whether the batch that ran last met NaN or Inf; after synchronize(). If so it runs again, and the host looks where.
+Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
+    if (!work.watched.batch) return {};
+    const PassBatch & batch = *std::exchange(work.watched.batch, nullptr);
+    const size_t v = work.watched.variant;
+    Lane & lane = *work.lane;
+    const int32_t first_bad = lane.window().first_bad();
+    if (first_bad < 0) return {};
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+    GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
+    BadInput bad;
+    StageCall call{lane.variant(v), group.stages, lane.weights().front(), inputs.shape, there};
+    call.fields = lane.rows().reopen();
+    call.statistics = &lane.window();
+    call.bad_input = &bad;
+    call.looks_for_bad_input = true;
+    const Status status = work.runner->run(call, lane.arena(), plan.arena_bytes);
+    if (!status.ok()) return explain(status, group, batch, bad);
+    return fail(Code::bad_value, "layer ", layer_of(group), ", ", model().names().inputs[size_t(first_bad)].name,
+                ": NaN or Inf, which was not there when the batch was computed again: is the memory of ",
+                lane.device().device().name, " in order?");
+}
+
+Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & group, size_t b, const PassHooks & hooks) {
+    const PassBatch & batch = plan.batches[b];
+    Lane & lane = *work.lane;
+    const FieldUse use = field_use(group.stages, model());
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count);
+    GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
+    GNV_TRY(check_watched(work, group));
+    BadInput bad;
+    StageCall call{lane.variant(v), group.stages, lane.weights().front(), inputs.shape, there};
+    GNV_ASSIGN(call.fields, lane.rows().open(v, batch.begin - work.share.begin, batch.positions, use));
+    if (b + 1 < work.share.first + work.share.count) {
+        const PassBatch & next = plan.batches[b + 1];
+        lane.rows().prepare(v, next.begin - work.share.begin, next.positions, use);
+    }
+    call.statistics = &lane.window();
+    call.bad_input = &bad;
+    if (hooks.on_tap)
+        call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
+            if (hooks.wants_tap && !hooks.wants_tap(tap)) return {};
+            HostTensor copy;
+            GNV_ASSIGN(const Tensor shown, lane.show(tensor, copy));
+            const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
+            return hooks.on_tap(v, batch, tap, shown);
+        };
+    const Status status = work.runner->run(call, lane.arena(), plan.arena_bytes);
+    if (!status.ok()) return explain(status, group, batch, bad);
+    GNV_TRY(lane.rows().close(v));
+    if (observes(v) && !lane.aliases()) {
+        lane.window().watch();
+        work.watched = {v, &batch};
+    }
+    return advance(batch.positions, hooks);
+}
+
+// All batches of one lane. The first lane starts to read the next weights, beside its last batch at the latest.
+Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks & hooks) {
+    const PassGroup & group = plan.groups[load.group];
+    Work & work = lanes[i];
+    Lane & lane = *work.lane;
+    size_t left = load.variants.size() * work.share.count;
+    for (const size_t v : load.variants) {
+        if (observes(v)) lane.window().open(requested, model(), group.stages);
+        for (size_t b = work.share.first; b < work.share.first + work.share.count; b++) {
+            if (stop <= i) return {};
+            GNV_TRY(run_batch(work, v, group, b, hooks));
+            if (i == 0 && stream->buffers() > 1) GNV_TRY(start_next(hooks, left == 1));
+            lane.send_weights(*stream, left--); // behind the rows of the next batch
+        }
+        GNV_TRY(lane.device().synchronize());
+        lane.send_weights(*stream, left + 1); // which may have been read by now
+        GNV_TRY(check_watched(work, group));
+        GNV_TRY(take_statistics(lane, v, group, hooks));
+    }
+    return {};
+}
+
+// --- Head ---------------------------------------------------------------------------------------------------------------------
+
+Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGroup & group, int64_t first,
+                                           int64_t count) {
+    Lane & lane = *work.lane;
+    size_t part = 0; // in the load's groups: variants come in the order in which they run, the last first
+    for (size_t other = variants.size(); --other > v;) part += variants[other].weights != variants[other - 1].weights;
+    BatchShape shape;
+    shape.positions = count;
+    shape.segments = 1;
+    const DeviceBatch none; // the head needs no inputs
+    StageCall call{lane.variant(v), group.stages, lane.weights()[part], shape, none};
+    GNV_ASSIGN(call.fields, lane.rows().open(v, first - work.share.begin, count, field_use(group.stages, model())));
+    Tensor logits;
+    call.on_logits = [&](const Tensor & tensor) -> Status {
+        GNV_ASSIGN(logits, lane.show_logits(tensor, v, *threads));
+        return {};
+    };
+    // In host memory the logits of a variant stay in its part of the arena.
+    uint8_t * const arena = static_cast<uint8_t *>(lane.arena()) + (lane.aliases() ? v * plan.head_arena_bytes : 0);
+    GNV_TRY(work.runner->run(call, arena, plan.head_arena_bytes));
+    return logits;
+}
+
+// Positions outside, variants inside: the logits of no more than a few positions are kept. Lane by lane, because hooks want
+// positions in order.
+Status LayerPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
+    for (Work & work : lanes) {
+        const int64_t end = work.share.begin + work.share.positions;
+        for (int64_t first = work.share.begin; first < end; first += plan.head_positions) {
+            const int64_t count = std::min(plan.head_positions, end - first);
+            std::vector<Tensor> side_by_side;
+            for (size_t v = 0; v < variants.size(); v++) {
+                GNV_ASSIGN(const Tensor logits, logits_of(work, v, group, first, count));
+                side_by_side.push_back(logits);
+            }
+            if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, side_by_side));
+            GNV_TRY(advance(count * int64_t(variants.size()), hooks));
+        }
+    }
+    return {};
+}
+
+} // namespace gnv

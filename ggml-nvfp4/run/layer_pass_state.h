@@ -1,0 +1,80 @@
+// The inside of a LayerPass: layer_pass.cpp gets memory and brings weights to lanes, layer_pass_lanes.cpp is what lanes do
+// with them.
+#pragma once
+
+#include "run/layer_pass.h"
+
+#include <atomic>
+#include <mutex>
+
+namespace gnv {
+
+struct LayerPass::State {
+    std::vector<TextVariant> variants;
+    std::vector<Backend *> devices;
+    ThreadPool * threads = nullptr;
+    const std::vector<TextSequence> * sequences = nullptr;
+    PassOptions options;
+    PassPlan plan;
+
+    StatisticSet requested;               // without totals
+    std::vector<StatisticSet> statistics; // by variant
+    PassProgress progress;
+
+    struct Load { // weights that come in together, and what runs with them
+        size_t group = 0;
+        std::vector<size_t> variants; // in the order in which they run; of the head all
+        bool last = false;            // of its group
+    };
+    struct Work { // a lane and its share
+        LaneShare share;
+        std::unique_ptr<Lane> lane;
+        std::unique_ptr<StageRunner> runner; // keeps the prepared graphs of a group
+        struct {
+            size_t variant = 0;
+            const PassBatch * batch = nullptr; // null: none
+        } watched;                             // whose maxima are on their way to the host
+    };
+    std::unique_ptr<WeightStream> stream;  // outlives the lanes, which copy from it
+    std::vector<WeightGroup> host_weights; // of the load that runs, by group
+    std::vector<Work> lanes;
+    struct {
+        const Load * load = nullptr; // null: none, or being read
+        bool reuses = false;         // host memory that a hook was given
+    } to_read;                       // the next weights
+    std::recursive_mutex hook_mutex; // hooks are called, and totals merged, by one lane at a time
+    std::atomic<size_t> stop = 0;    // lanes from here on stop
+
+    const TextModel & model() const { return *variants.front().model; }
+    PassRequest request() const { return {variants, devices, *sequences, requested, options}; }
+    bool observes(size_t variant) const { return request().observes(variant); }
+    bool all_on_host() const { return plan.device.used() == 0; }
+
+    // --- Memory
+    Status allocate();
+    Status try_to_allocate(bool & on_host);
+    void release();
+
+    // --- Weights
+    std::vector<Load> list_loads() const;
+    Result<std::vector<WeightLoad>> reads_of(const Load & load) const;
+    Status expect_next();
+    Status start_reading(const Load & load);
+    Status start_next(const PassHooks & hooks, bool wait);
+    Status bring_weights();
+
+    // --- Lanes
+    Status run(const PassHooks & hooks);
+    Status on_lanes(const std::function<Status(size_t lane)> & work);
+    Status run_lane(size_t lane, const Load & load, const PassHooks & hooks);
+    Status run_batch(Work & work, size_t variant, const PassGroup & group, size_t batch, const PassHooks & hooks);
+    Status take_statistics(Lane & lane, size_t variant, const PassGroup & group, const PassHooks & hooks);
+    Status check_watched(Work & work, const PassGroup & group);
+    Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
+                   const BadInput & bad) const;
+    Status run_head(const PassGroup & group, const PassHooks & hooks);
+    Result<Tensor> logits_of(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count);
+    Status advance(int64_t positions, const PassHooks & hooks);
+};
+
+} // namespace gnv

@@ -1,0 +1,199 @@
+// A pass in several lanes: what one lane gives, to the bit, whatever devices there are and wherever hidden states wait.
+#include "forward/deferred_device.h"
+#include "forward/pass_fixture.h"
+#include "verify/verify_fixture.h"
+
+using namespace gnv;
+using namespace gnv::test;
+
+namespace {
+
+// Devices of a fixture, each with threads of its own; 'd' stands for a deferred device, 'c' for the CPU.
+struct Lanes {
+    std::vector<std::unique_ptr<ThreadPool>> threads;
+    std::vector<std::unique_ptr<Backend>> backends;
+    std::vector<DeferredDevice *> deferred;
+
+    void give(Fixture & f, const std::string & kinds) {
+        f.more_devices.clear();
+        for (size_t i = 0; i < kinds.size(); i++) {
+            threads.push_back(ThreadPool::create(2).take());
+            std::unique_ptr<Backend> made;
+            if (kinds[i] == 'd') {
+                auto device = std::make_unique<DeferredDevice>(*threads.back());
+                deferred.push_back(device.get());
+                made = std::move(device);
+            } else {
+                made = open_cpu(*threads.back());
+            }
+            if (i == 0) {
+                f.device = std::move(made);
+            } else {
+                backends.push_back(std::move(made));
+                f.more_devices.push_back(backends.back().get());
+            }
+        }
+    }
+};
+
+// Four variants of two checkpoints in one lane of the CPU, and in several lanes.
+struct LanesComparison : Comparison {
+    Lanes lanes;
+    explicit LanesComparison(const std::string & kinds) : Comparison(untripped_pair().quantized, Precision::f32) {
+        lanes.give(remote, kinds);
+    }
+};
+
+const std::vector<int64_t> lengths = {70, 1, 63, 64, 65, 7, 130, 20};
+
+} // namespace
+
+TEST_CASE("any number of lanes on devices of any kind: the bytes of one lane of the CPU") {
+    const auto texts = make_texts(lengths);
+    Outcome expected;
+    for (const char * const kinds : {"d", "dd", "ddd", "cd", "dc"}) {
+        CAPTURE(kinds);
+        LanesComparison c(kinds);
+        if (expected.values.empty()) expected = c.host.run(texts, everything());
+        for (const bool eager : {false, true}) {
+            PassOptions options = everything();
+            options.batch_positions = eager ? 70 : 0;
+            for (DeferredDevice * const device : c.lanes.deferred) {
+                device->eager_copies = eager;
+                device->reset_peaks();
+            }
+            const Outcome found = c.remote.run(texts, options);
+            CHECK(found.plan.lanes.size() == std::string(kinds).size());
+            check_same(found, expected);
+            uint64_t host_peak = 0;
+            for (DeferredDevice * const device : c.lanes.deferred) {
+                CHECK(device->used() == 0);
+                CHECK(device->peak() > 0);
+                CHECK(device->peak() <= found.plan.device.used() - device_context_bytes);
+                host_peak += device->host_peak();
+            }
+            CHECK(host_peak <= found.plan.host.used());
+        }
+    }
+}
+
+TEST_CASE("lanes with hidden states in every place, with one buffer for weights and two") {
+    const ScratchFolder scratch;
+    const auto texts = make_texts(lengths);
+    for (const char * const kinds : {"dd", "cd"}) {
+        CAPTURE(kinds);
+        LanesComparison c(kinds);
+        c.host.given.resize(2); // of one checkpoint
+        c.remote.given.resize(2);
+        PassOptions options = everything();
+        options.batch_positions = 100;
+        const Outcome expected = c.host.run(texts, options), wide = c.remote.run(texts, options);
+        CHECK(wide.plan.weight_buffers == 2);
+        check_same(wide, expected);
+        options.device = wide.plan.device.used() - 1;
+        const Outcome one = c.remote.run(texts, options);
+        CHECK(one.plan.weight_buffers == 1);
+        check_same(one, expected);
+        check_same(run_on_host(c.remote, texts, options), expected);
+        check_same(run_in_file(c.remote, texts, options, scratch.path()), expected);
+    }
+}
+
+TEST_CASE("fewer batches than devices: some have nothing to do") {
+    LanesComparison c("ddd");
+    const auto texts = make_texts({70, 20});
+    const Outcome expected = c.host.run(texts, everything()), found = c.remote.run(texts, everything());
+    CHECK(found.plan.lanes.size() == 2);
+    check_same(found, expected);
+    CHECK(c.lanes.deferred[0]->peak() > 0);
+}
+
+TEST_CASE("a NaN in several lanes is named as in one") {
+    const ScratchFolder scratch;
+    const auto texts = make_texts({70, 64, 200, 64});
+    // Tokens of the first text alone, and of the last: in the first lane and in the second.
+    for (const size_t text : {size_t(0), size_t(3)}) {
+        CAPTURE(text);
+        size_t position = 0;
+        const auto elsewhere = [&] {
+            for (size_t i = 0; i < texts.size(); i++)
+                if (i != text && std::count(texts[i].ids.begin(), texts[i].ids.end(), texts[text].ids[position]) > 0)
+                    return true;
+            return false;
+        };
+        while (elsewhere()) position++;
+        const ScratchFolder models;
+        for (const std::string & folder : save_models_with_nan(models, texts[text].ids[position])) {
+            Fixture host(folder), remote(folder);
+            Lanes lanes;
+            lanes.give(remote, "dd");
+            PassOptions options = everything();
+            options.head = false;
+            options.batch_positions = 70;
+            const std::string expected = failure(host, texts, options);
+            CHECK(expected.find("sample") != std::string::npos);
+            CHECK(failure(remote, texts, options) == expected);
+        }
+    }
+}
+
+TEST_CASE("a pass in lanes ends in its middle") {
+    for (const char * const how : {"tap", "hook", "progress"}) {
+        CAPTURE(how);
+        Fixture f;
+        Lanes lanes;
+        lanes.give(f, "dd");
+        PassOptions options = everything();
+        options.batch_positions = 70;
+        const auto texts = make_texts(lengths);
+        {
+            const auto pass = f.create(texts, options).take();
+            PassHooks hooks;
+            hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) -> Status {
+                return how == std::string("hook") && layer_of(group) == 2 ? Status(Code::bad_value, "seen enough")
+                                                                          : Status();
+            };
+            hooks.on_tap = [&](size_t, const PassBatch & batch, const Tap &, const Tensor &) -> Status {
+                return how == std::string("tap") && batch.begin > 300 ? Status(Code::bad_value, "seen enough")
+                                                                      : Status();
+            };
+            hooks.progress = [&](const PassProgress & now) {
+                return how != std::string("progress") || now.positions < 1000;
+            };
+            const Status status = pass->run(hooks);
+            CHECK(status.message() == (how == std::string("progress") ? "stopped on request" : "seen enough"));
+        }
+        for (const DeferredDevice * const device : lanes.deferred) CHECK(device->used() == 0);
+    }
+}
+
+TEST_CASE("the first lane's weights are what hooks see") {
+    Fixture f;
+    Lanes lanes;
+    lanes.give(f, "dd");
+    const auto texts = make_texts(lengths);
+    const auto pass = f.create(texts, everything()).take();
+    PassHooks hooks;
+    size_t seen = 0;
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) -> Status {
+        const WeightRef ref = weights_of(*f.variants().front().model, group.stages).front();
+        const Tensor here = host.find(ref), there = device->find(ref);
+        std::vector<uint8_t> copy(tensor_bytes(here.dtype, here.shape));
+        f.device->download(copy.data(), there.data, copy.size());
+        GNV_TRY(f.device->synchronize());
+        CHECK(memcmp(copy.data(), here.data, copy.size()) == 0);
+        seen++;
+        return {};
+    };
+    REQUIRE(pass->run(hooks).ok());
+    CHECK(seen == pass->plan().groups.size());
+}
+
+TEST_CASE("the host is one lane at most") {
+    Fixture f;
+    Lanes lanes;
+    lanes.give(f, "cc");
+    const Status refused = f.create(make_texts({5}), everything()).take_status();
+    CHECK(refused.code() == Code::unsupported);
+    CHECK(refused.message().find("one lane") != std::string::npos);
+}
