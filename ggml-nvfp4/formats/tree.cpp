@@ -33,7 +33,9 @@ class OpenFolder {
         }
         OpenFolder folder(stream);
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(fd, ".", path));
-        if (!info || info->id != id) return fail(Code::io, path, " was replaced while it was looked at");
+        if (!info || info->id != id)
+            return fail(Code::io, path,
+                        " was replaced while it was read: another run or program changed it; run again");
         folder.info_ = *info;
         return folder;
     }

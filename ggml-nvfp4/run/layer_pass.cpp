@@ -206,8 +206,8 @@ Status LayerPass::State::run(const PassHooks & hooks) {
         progress.group = load.group;
         Backend & first = lanes.front().lane->device();
         first.begin_range(concat("group ", load.group).c_str());
-        Status done =
-            is_head(group) ? run_head(group, hooks) : on_lanes([&](size_t lane) { return run_lane(lane, load, hooks); });
+        Status done = is_head(group) ? run_head(group, hooks)
+                                     : on_lanes([&](size_t lane) { return run_lane(lane, load, hooks); });
         first.end_range();
         GNV_TRY(std::move(done));
         if (load.last && hooks.on_group) { // of the first variant, which came last
