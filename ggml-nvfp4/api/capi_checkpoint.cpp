@@ -153,6 +153,7 @@ gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * nam
             return fail(Code::invalid_argument, printable(name), " has ", available, " elements, not ", count, " from ",
                         first);
         NumberBuffers buffers;
+        buffers.instructions = checkpoint->engine->threads->instructions();
         for (uint64_t done = 0; done < count; done += uint64_t(piece_elements)) {
             const uint64_t step = std::min(count - done, uint64_t(piece_elements));
             GNV_TRY(numbers.read(int64_t(first + done), int64_t(step), buffers, values + done));

@@ -61,10 +61,10 @@ static Status check_arrays(int64_t elements, std::initializer_list<const void *>
 }
 
 // The position of the first NaN or Inf, of which there is one.
-static int64_t find_not_finite(DType dtype, const char * weights, int64_t count) {
+static int64_t find_not_finite(InstructionSet set, DType dtype, const char * weights, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         bool finite = false;
-        absolute_maximum(dtype, weights + i * element_bytes(dtype), 1, finite);
+        absolute_maximum(set, dtype, weights + i * element_bytes(dtype), 1, finite);
         if (!finite) return i;
     }
     return count;
@@ -83,6 +83,7 @@ uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns) {
 gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, const void * weights, int64_t count,
                                       float * amax) {
     return api::run(engine, [&]() -> Status {
+        const InstructionSet set = engine->threads->instructions();
         GNV_TRY(api::check_pointers({amax}, "gnv_nvfp4_absolute_maximum"));
         GNV_ASSIGN(const DType dtype, source_dtype(given));
         if (!shape_makes_sense(count, nvfp4::block_size)) return fail(Code::invalid_argument, count, " elements");
@@ -93,9 +94,10 @@ gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype given, co
             const int64_t first = task * elements_per_task, n = std::min(elements_per_task, count - first);
             const char * part = static_cast<const char *>(weights) + first * element_bytes(dtype);
             bool finite = false;
-            const float part_amax = absolute_maximum(dtype, part, n, finite);
+            const float part_amax = absolute_maximum(set, dtype, part, n, finite);
             if (!finite)
-                return fail(Code::bad_value, "element ", first + find_not_finite(dtype, part, n), " is NaN or Inf");
+                return fail(Code::bad_value, "element ", first + find_not_finite(set, dtype, part, n),
+                            " is NaN or Inf");
             largest[size_t(thread)] = std::max(largest[size_t(thread)], part_amax);
             return {};
         }));
@@ -118,6 +120,7 @@ gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype given, float 
 gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const void * weights, int64_t rows,
                                    int64_t columns, float global_scale, uint8_t * codes, uint8_t * scales) {
     return api::run(engine, [&]() -> Status {
+        const InstructionSet set = engine->threads->instructions();
         GNV_ASSIGN(const DType dtype, source_dtype(given));
         GNV_TRY(check_weight(rows, columns, global_scale));
         GNV_TRY(check_arrays(rows * columns, {weights, codes, scales}));
@@ -127,14 +130,14 @@ gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const
             const int64_t first = task * step, n = std::min(step, rows - first);
             const char * part = static_cast<const char *>(weights) + first * columns * element_bytes(dtype);
             bool finite = false;
-            absolute_maximum(dtype, part, n * columns, finite);
+            absolute_maximum(set, dtype, part, n * columns, finite);
             if (!finite) {
-                const int64_t bad = find_not_finite(dtype, part, n * columns);
+                const int64_t bad = find_not_finite(set, dtype, part, n * columns);
                 return fail(Code::bad_value, "the weight is NaN or Inf in row ", first + bad / columns, ", column ",
                             bad % columns);
             }
             const auto out = rows_of(codes, scales, first, n, columns, global_scale);
-            nvfp4::quantize(dtype, part, out);
+            nvfp4::quantize(set, dtype, part, out);
             return {};
         });
     });
@@ -143,6 +146,7 @@ gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype given, const
 gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * codes, const uint8_t * scales, int64_t rows,
                                      int64_t columns, float global_scale, float * values) {
     return api::run(engine, [&]() -> Status {
+        const InstructionSet set = engine->threads->instructions();
         GNV_TRY(check_weight(rows, columns, global_scale));
         GNV_TRY(check_arrays(rows * columns, {codes, scales, values}));
         if (columns == 0) return {};
@@ -157,7 +161,7 @@ gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_t * code
                 return fail(Code::bad_value, "the scale is NaN in row ", first + block / blocks, ", block ",
                             block % blocks);
             }
-            nvfp4::dequantize(part, values + first * columns);
+            nvfp4::dequantize(set, part, values + first * columns);
             return {};
         });
     });

@@ -39,13 +39,13 @@ uint64_t Format::packed_bytes(int64_t rows, int64_t columns) const {
     return sum;
 }
 
-uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
-    return nvfp4::best_kernels().absolute_maximum_bf16(weights, count);
+uint16_t absolute_maximum_bf16(InstructionSet set, const uint16_t * weights, int64_t count) {
+    return nvfp4::kernels_for(set).absolute_maximum_bf16(weights, count);
 }
 
-float absolute_maximum(DType dtype, const void * weights, int64_t count, bool & finite) {
+float absolute_maximum(InstructionSet set, DType dtype, const void * weights, int64_t count, bool & finite) {
     if (dtype != DType::bf16) return nvfp4::absolute_maximum_reference(dtype, weights, count, finite);
-    const uint16_t bits = absolute_maximum_bf16(static_cast<const uint16_t *>(weights), count);
+    const uint16_t bits = absolute_maximum_bf16(set, static_cast<const uint16_t *>(weights), count);
     finite = bits < 0x7f80;
     return nvfp4::bf16_to_float(bits);
 }
@@ -65,9 +65,10 @@ void ErrorFigures::add(const ErrorFigures & other) {
     saturated += other.saturated;
 }
 
-ErrorFigures measure_errors(const Format & format, const WeightRows & source, float scale, const PackedRows & packed) {
+ErrorFigures measure_errors(InstructionSet set, const Format & format, const WeightRows & source, float scale,
+                            const PackedRows & packed) {
     std::vector<float> values(size_t(source.rows * source.columns));
-    format.unpack(packed, scale, values.data());
+    format.unpack(set, packed, scale, values.data());
     ErrorFigures figures;
     figures.elements = values.size();
     for (size_t i = 0; i < values.size(); i++) {
@@ -77,7 +78,7 @@ ErrorFigures measure_errors(const Format & format, const WeightRows & source, fl
         figures.error_squares += error * error;
         figures.largest_error = std::max(figures.largest_error, error);
     }
-    figures.saturated = format.count_saturated(source, scale, packed);
+    figures.saturated = format.count_saturated(set, source, scale, packed);
     return figures;
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "core/instruction_set.h"
 
 #include <array>
 #include <cstddef>
@@ -90,9 +91,10 @@ struct Format {
     // The scale of inputs with this largest magnitude; false where they are too small for one.
     bool (*input_scale)(DType source, float absolute_maximum, float & scale);
     // Rounds to nearest. The source is finite, `scale` positive and finite.
-    void (*pack)(const WeightRows & source, float scale, const PackedRows & out);
-    void (*unpack)(const PackedRows & packed, float scale, float * out); // rows x columns floats; reads `packed` only
-    uint64_t (*count_saturated)(const WeightRows & source, float scale, const PackedRows & packed);
+    void (*pack)(InstructionSet set, const WeightRows & source, float scale, const PackedRows & out);
+    void (*unpack)(InstructionSet set, const PackedRows & packed, float scale,
+                   float * out); // rows x columns floats; reads `packed` only
+    uint64_t (*count_saturated)(InstructionSet set, const WeightRows & source, float scale, const PackedRows & packed);
 
     bool takes_input_scale() const { return input_component() >= 0; }
     int input_component() const; // its position, or -1
@@ -110,13 +112,14 @@ extern const Format nvfp4a16; // W4A16
 std::span<const Format * const> all_formats();
 
 // Compares packed rows with their source, element by element.
-ErrorFigures measure_errors(const Format & format, const WeightRows & source, float scale, const PackedRows & packed);
+ErrorFigures measure_errors(InstructionSet set, const Format & format, const WeightRows & source, float scale,
+                            const PackedRows & packed);
 
 // The largest magnitude of `count` elements of a BF16, F16 or F32 array, exact. `finite` becomes false when one of them is NaN or
 // Inf; the value is then meaningless. At full speed for BF16.
-float absolute_maximum(DType dtype, const void * weights, int64_t count, bool & finite);
+float absolute_maximum(InstructionSet set, DType dtype, const void * weights, int64_t count, bool & finite);
 // The same of BF16, as bits without sign; 0x7f80 or more tells of a NaN or Inf.
-uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count);
+uint16_t absolute_maximum_bf16(InstructionSet set, const uint16_t * weights, int64_t count);
 
 // The name of the quantizer that rounds to nearest, for which devices have kernels (Backend::quantizer).
 inline constexpr const char * round_to_nearest_name = "rtn";

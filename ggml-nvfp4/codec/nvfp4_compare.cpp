@@ -1,13 +1,11 @@
 #include "codec/nvfp4_compare.h"
 
 #include "codec/nvfp4_compare_variants.h"
-#include "codec/nvfp4_pack.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 namespace gnv::nvfp4 {
@@ -67,17 +65,17 @@ struct Loops {
     CompareF32 f32;
 };
 
-static Loops best_loops() {
+static Loops loops_for(InstructionSet set) {
 #ifdef __x86_64__
-    const std::string_view name = best_kernels().name;
-    if (name == "avx512") return {avx512::compare_bf16, avx512::compare_f32};
-    if (name == "avx2" && __builtin_cpu_supports("fma")) return {avx2::compare_bf16, avx2::compare_f32};
+    if (set == InstructionSet::avx512) return {avx512::compare_bf16, avx512::compare_f32};
+    if (set == InstructionSet::avx2) return {avx2::compare_bf16, avx2::compare_f32};
 #endif
+    (void)set;
     return {portable::compare_bf16, portable::compare_f32};
 }
 
 // Widens a source that is F16 or F32 (which need not be aligned) piece by piece; block scales follow the plain rule.
-static void compare_wide(DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+static void compare_wide(InstructionSet set, DType source, const void * weights, int64_t blocks, const uint8_t * codes,
                          const uint8_t * scales, float global, float unit, const CompareTables & tables,
                          CompareSums & sums) {
     std::vector<float> wide(size_t(converted_blocks * nvfp4::block_size));
@@ -96,7 +94,7 @@ static void compare_wide(DType source, const void * weights, int64_t blocks, con
                 wide[size_t(i)] = nvfp4::f16_to_float(half);
             }
         }
-        best_loops().f32(wide.data(), count, codes + first * 8, scales + first, global, unit, tables, sums);
+        loops_for(set).f32(wide.data(), count, codes + first * 8, scales + first, global, unit, tables, sums);
         for (int64_t b = 0; b < count; b++) {
             bool finite = true;
             const float amax = nvfp4::absolute_maximum_reference(DType::f32, wide.data() + b * nvfp4::block_size,
@@ -121,16 +119,16 @@ static double sum_of_lanes(const double * lanes) {
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
-                   float global_scale) {
+Comparison compare(InstructionSet set, DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+                   const uint8_t * scales, float global_scale) {
     const CompareTables & tables = compare_tables();
     const float unit = unit_for(global_scale);
     CompareSums sums = {};
     if (source == DType::bf16) {
-        best_loops().bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, unit, tables,
-                          sums);
+        loops_for(set).bf16(static_cast<const uint16_t *>(weights), blocks, codes, scales, global_scale, unit, tables,
+                            sums);
     } else {
-        compare_wide(source, weights, blocks, codes, scales, global_scale, unit, tables, sums);
+        compare_wide(set, source, weights, blocks, codes, scales, global_scale, unit, tables, sums);
     }
     const double square = 1 / (double(unit) * double(unit));
     Comparison out;

@@ -3,6 +3,7 @@
 
 #include "codec/nvfp4.h"
 #include "core/dtype.h"
+#include "core/instruction_set.h"
 
 #include <cstdint>
 
@@ -30,7 +31,7 @@ struct Comparison {
 };
 
 // `blocks` blocks of 16 elements, codes and scales in Layout::row_major.
-Comparison compare(DType source, const void * weights, int64_t blocks, const uint8_t * codes, const uint8_t * scales,
-                   float global_scale);
+Comparison compare(InstructionSet set, DType source, const void * weights, int64_t blocks, const uint8_t * codes,
+                   const uint8_t * scales, float global_scale);
 
 } // namespace gnv::nvfp4

@@ -31,17 +31,17 @@ nvfp4::BasicWeight<Byte> weight_of(const PackedRows & rows, float scale) {
             scale};
 }
 
-void pack(const WeightRows & source, float scale, const PackedRows & out) {
-    nvfp4::quantize(source.dtype, source.data, weight_of<uint8_t>(out, scale));
+void pack(InstructionSet set, const WeightRows & source, float scale, const PackedRows & out) {
+    nvfp4::quantize(set, source.dtype, source.data, weight_of<uint8_t>(out, scale));
 }
 
-void unpack(const PackedRows & packed, float scale, float * out) {
-    nvfp4::dequantize(weight_of<const uint8_t>(packed, scale), out);
+void unpack(InstructionSet set, const PackedRows & packed, float scale, float * out) {
+    nvfp4::dequantize(set, weight_of<const uint8_t>(packed, scale), out);
 }
 
-uint64_t count_saturated(const WeightRows & source, float scale, const PackedRows & packed) {
+uint64_t count_saturated(InstructionSet set, const WeightRows & source, float scale, const PackedRows & packed) {
     const int64_t blocks = packed.rows * (packed.columns / nvfp4::block_size);
-    return nvfp4::compare(source.dtype, source.data, blocks, packed.data[codes], packed.data[block_scales], scale)
+    return nvfp4::compare(set, source.dtype, source.data, blocks, packed.data[codes], packed.data[block_scales], scale)
         .clipped;
 }
 

@@ -30,33 +30,33 @@ static constexpr Kernels avx512_kernels = GNV_KERNELS(avx512);
 #endif
 #undef GNV_KERNELS
 
-static std::vector<const Kernels *> detect_kernels() {
-    std::vector<const Kernels *> found;
+const Kernels & kernels_for(InstructionSet set) {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        found.push_back(&avx512_kernels);
-    if (__builtin_cpu_supports("avx2")) found.push_back(&avx2_kernels);
+    if (set == InstructionSet::avx512) return avx512_kernels;
+    if (set == InstructionSet::avx2) return avx2_kernels;
 #endif
-    found.push_back(&portable_kernels);
-    return found;
+    return portable_kernels;
 }
 
 const std::vector<const Kernels *> & kernels() {
-    static const std::vector<const Kernels *> kernels = detect_kernels();
-    return kernels;
+    static const std::vector<const Kernels *> found = [] {
+        std::vector<const Kernels *> list;
+        for (int set = int(best_instruction_set()); set >= 0; set--) list.push_back(&kernels_for(InstructionSet(set)));
+        return list;
+    }();
+    return found;
 }
 
-void quantize(DType source, const void * weights, const nvfp4::Weight & out) {
+void quantize(InstructionSet set, DType source, const void * weights, const nvfp4::Weight & out) {
     if (source == DType::bf16 && out.layout == nvfp4::Layout::row_major)
-        best_kernels().quantize_bf16(static_cast<const uint16_t *>(weights), out);
+        kernels_for(set).quantize_bf16(static_cast<const uint16_t *>(weights), out);
     else
         nvfp4::quantize_reference(source, weights, out);
 }
 
-void dequantize(const nvfp4::ConstWeight & weight, float * out) {
+void dequantize(InstructionSet set, const nvfp4::ConstWeight & weight, float * out) {
     if (weight.layout == nvfp4::Layout::row_major)
-        best_kernels().dequantize(weight, out);
+        kernels_for(set).dequantize(weight, out);
     else
         nvfp4::dequantize_reference(weight, out);
 }

@@ -2,13 +2,14 @@
 #pragma once
 
 #include "codec/nvfp4.h"
+#include "core/instruction_set.h"
 
 #include <string>
 #include <vector>
 
 namespace gnv::nvfp4 {
 
-// One implementation of the codec, chosen at run time by what the processor has.
+// One implementation of the codec: for each InstructionSet one.
 struct Kernels {
     const char * name; // "avx512", "avx2", "portable"
     // Largest magnitude as BF16 bits (sign cleared); >= 0x7f80 tells that a NaN or Inf is among the elements.
@@ -21,11 +22,11 @@ struct Kernels {
 
 // All that run on this processor, fastest first; the last is always "portable".
 const std::vector<const Kernels *> & kernels();
-inline const Kernels & best_kernels() { return *kernels().front(); }
+const Kernels & kernels_for(InstructionSet set); // which this processor must have
 
 // Any source dtype and layout: the kernels where they apply, the reference elsewhere. Single-threaded: callers split
 // work by rows.
-void quantize(DType source, const void * weights, const nvfp4::Weight & out);
-void dequantize(const nvfp4::ConstWeight & weight, float * out);
+void quantize(InstructionSet set, DType source, const void * weights, const nvfp4::Weight & out);
+void dequantize(InstructionSet set, const nvfp4::ConstWeight & weight, float * out);
 
 } // namespace gnv::nvfp4

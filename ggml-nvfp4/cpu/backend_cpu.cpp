@@ -21,18 +21,19 @@ class NoFence final : public Fence {
 // Any format of the table, rounded to nearest.
 class CpuQuantizer final : public DeviceQuantizer {
   public:
-    explicit CpuQuantizer(const Format & format) : format_(format) {}
+    CpuQuantizer(const Format & format, InstructionSet set) : format_(format), set_(set) {}
     void measure(std::span<const WeightsToMeasure> weights) override {
         for (const WeightsToMeasure & one : weights)
-            *one.largest = std::max<uint32_t>(*one.largest, absolute_maximum_bf16(one.weights, one.count));
+            *one.largest = std::max<uint32_t>(*one.largest, absolute_maximum_bf16(set_, one.weights, one.count));
     }
     void pack(std::span<const WeightsToPack> weights) override {
         for (const WeightsToPack & one : weights)
-            format_.pack({DType::bf16, one.weights, one.packed.rows, one.packed.columns}, one.scale, one.packed);
+            format_.pack(set_, {DType::bf16, one.weights, one.packed.rows, one.packed.columns}, one.scale, one.packed);
     }
 
   private:
     const Format & format_;
+    const InstructionSet set_;
 };
 
 class CpuBackend final : public Backend {
@@ -102,7 +103,7 @@ class CpuBackend final : public Backend {
 
     DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
         if (name != round_to_nearest_name) return nullptr;
-        return &quantizers_.try_emplace(&format, format).first->second;
+        return &quantizers_.try_emplace(&format, format, threads_.instructions()).first->second;
     }
 
   private:

@@ -84,7 +84,7 @@ typedef struct gnv_engine_t gnv_engine_t;
 
 typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_LOG_DEBUG = 3 } gnv_log_level;
 
-/* Vector instructions of the CPU, for the ops of a model. Results are the same with each. The codec uses the best. */
+/* Vector instructions of the CPU. Results are the same with each. */
 typedef enum gnv_instructions GNV_INT {
     GNV_INSTRUCTIONS_BEST = 0, /* of those below, that this processor has */
     GNV_INSTRUCTIONS_PORTABLE = 1,

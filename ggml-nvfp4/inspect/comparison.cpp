@@ -75,6 +75,7 @@ Result<NumberErrors> compare_numbers(const Numbers & other, const Numbers & refe
     std::vector<NumberErrors> pieces(size_t(other.pieces()));
     const auto compare_one = [&](int64_t piece, int thread) -> Status {
         Worker & worker = workers[size_t(thread)];
+        worker.buffers.instructions = threads.instructions();
         GNV_ASSIGN(const int64_t count, other.read_piece(piece, worker.buffers, worker.other));
         GNV_TRY(reference.read_piece(piece, worker.buffers, worker.reference).take_status());
         pieces[size_t(piece)] =

@@ -76,7 +76,7 @@ Status Numbers::read_aligned(int64_t first, int64_t count, NumberBuffers & buffe
         used += size;
     }
     buffers.floats.resize(size_t(count));
-    format.unpack(packed, scale_, buffers.floats.data());
+    format.unpack(buffers.instructions, packed, scale_, buffers.floats.data());
     std::copy(buffers.floats.begin(), buffers.floats.end(), out);
     return {};
 }

@@ -1,6 +1,7 @@
 // A tensor, a slice of one or a quantized weight as one run of numbers in C order, read in pieces.
 #pragma once
 
+#include "core/instruction_set.h"
 #include "core/status.h"
 #include "inspect/contents.h"
 
@@ -15,6 +16,7 @@ inline constexpr int64_t piece_elements = 1 << 16;
 
 // Memory of one thread.
 struct NumberBuffers {
+    InstructionSet instructions = best_instruction_set(); // for what is unpacked
     std::vector<uint8_t> bytes;
     std::vector<float> floats;
     std::vector<double> wide;

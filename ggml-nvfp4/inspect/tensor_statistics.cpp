@@ -68,6 +68,7 @@ Result<Statistics> measure(const Numbers & numbers, ThreadPool & threads) {
     std::vector<Moments> pieces(size_t(numbers.pieces()));
     const auto measure_one = [&](int64_t piece, int thread) -> Status {
         Worker & worker = workers[size_t(thread)];
+        worker.buffers.instructions = threads.instructions();
         GNV_ASSIGN(const int64_t count, numbers.read_piece(piece, worker.buffers, worker.values));
         pieces[size_t(piece)] = measure_piece(worker.values.data(), count, piece * piece_elements);
         return {};

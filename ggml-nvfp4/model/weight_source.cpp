@@ -39,7 +39,8 @@ DType WeightSource::row_dtype(const LinearModule & linear) const {
     return linear.stored ? DType::f32 : tensor(linear.source).dtype;
 }
 
-Status WeightSource::read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out) const {
+Status WeightSource::read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out,
+                               InstructionSet set) const {
     const Format * const format = linear.stored;
     if (!format) {
         const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(row_dtype(linear)).bits) / 8;
@@ -60,7 +61,7 @@ Status WeightSource::read_rows(const LinearModule & linear, int64_t first, int64
         GNV_TRY(read(tensor(size_t(linear.parts[c])), component.bytes(first, linear.columns), packed.data[c], size));
         used += size;
     }
-    format->unpack(packed, scale, static_cast<float *>(out));
+    format->unpack(set, packed, scale, static_cast<float *>(out));
     return {};
 }
 

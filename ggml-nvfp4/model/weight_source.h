@@ -28,7 +28,8 @@ class WeightSource {
     // How read_rows() gives the rows of a Linear: as they are stored if that is BF16, F16 or F32, else F32.
     DType row_dtype(const LinearModule & linear) const;
     // Rows [first, first + rows), dense.
-    Status read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out) const;
+    Status read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out,
+                     InstructionSet set = best_instruction_set()) const;
 
   private:
     const Checkpoint * checkpoint_;

@@ -2,9 +2,9 @@
 
 namespace gnv {
 
-void Quantizer::measure(const WeightRows & rows, UnitMeasure & measure) const {
+void Quantizer::measure(InstructionSet set, const WeightRows & rows, UnitMeasure & measure) const {
     UnitMeasure found;
-    found.absolute_maximum = absolute_maximum(rows.dtype, rows.data, rows.rows * rows.columns, found.finite);
+    found.absolute_maximum = absolute_maximum(set, rows.dtype, rows.data, rows.rows * rows.columns, found.finite);
     measure.add(found);
 }
 
@@ -18,10 +18,10 @@ namespace {
 class RoundToNearest final : public Quantizer {
   public:
     const char * name() const override { return round_to_nearest_name; }
-    Status pack(const Format & format, const WeightRows & rows, const UnitScale & scale, const PackedRows & out,
-                ErrorFigures * errors) const override {
-        format.pack(rows, scale.value, out);
-        if (errors) errors->add(measure_errors(format, rows, scale.value, out));
+    Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
+                const PackedRows & out, ErrorFigures * errors) const override {
+        format.pack(set, rows, scale.value, out);
+        if (errors) errors->add(measure_errors(set, format, rows, scale.value, out));
         return {};
     }
 };

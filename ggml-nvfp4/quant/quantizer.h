@@ -50,13 +50,13 @@ class Quantizer {
     virtual std::vector<Statistic> needs() const { return {}; }
 
     // Adds rows to `measure`. The result does not depend on order or number of the calls. The largest magnitude, if not overridden.
-    virtual void measure(const WeightRows & rows, UnitMeasure & measure) const;
+    virtual void measure(InstructionSet set, const WeightRows & rows, UnitMeasure & measure) const;
     // `statistics`: those of needs(), in that order. The scale of the largest magnitude, if not overridden.
     virtual Result<UnitScale> prepare(const Format & format, DType source, const UnitMeasure & measure,
                                       std::span<const UnitStatistic> statistics) const;
     // Packs rows to `out`. `errors` (null: not measured, at no cost) is added to.
-    virtual Status pack(const Format & format, const WeightRows & rows, const UnitScale & scale, const PackedRows & out,
-                        ErrorFigures * errors) const = 0;
+    virtual Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
+                        const PackedRows & out, ErrorFigures * errors) const = 0;
 };
 
 // Each value to the nearest code, with the scales that the largest magnitudes give: what llm-compressor writes.

@@ -187,7 +187,8 @@ Result<QuantizeReport> Quantization::run() {
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
     for (const std::string & note : writer->notes())
         if (options_.note) options_.note(note);
-    QuantizeRun run(plan_, options_, shards_, *writer, &trace_);
+    QuantizeRun run(plan_, options_, shards_, *writer, threads_.instructions(), &trace_);
+    report_.codec = instruction_set_name(threads_.instructions());
     report_.prepare_wall = seconds_since(start);
     if (calibration_) GNV_TRY(calibrate(run));
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
@@ -252,7 +253,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
     json.member("device_bytes_in_use", report.device_bytes_in_use);
     json.member("substituted_input_scales", report.substituted_scales);
-    json.member("peak_rss_bytes", report.peak_rss).member("codec", nvfp4::best_kernels().name);
+    json.member("peak_rss_bytes", report.peak_rss).member("codec", report.codec);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
     return json.end_object().take() + "\n";
 }

@@ -141,7 +141,7 @@ Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
         const TensorInfo & source = plan_.source_of(linear);
         const uint8_t * const data = host.source_bytes(linear.source, linear.offset, plan_.weight_bytes(linear));
         bool finite = true;
-        (void)absolute_maximum(source.dtype, data, linear.rows * linear.columns, finite);
+        (void)absolute_maximum(instructions_, source.dtype, data, linear.rows * linear.columns, finite);
         if (!finite) return not_finite(linear, 0, uint64_t(linear.rows), data);
     }
     const LinearModule & first = plan_.linear(plan_.modules[plan_.units[unit].first]);

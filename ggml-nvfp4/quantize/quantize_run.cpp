@@ -14,9 +14,9 @@ constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead
 } // namespace
 
 QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
-                         CheckpointWriter & writer, Trace * trace)
+                         CheckpointWriter & writer, InstructionSet instructions, Trace * trace)
     : plan_(plan), options_(options), shards_(shards), source_(plan.checkpoint, shards), writer_(writer),
-      trace_(trace) {
+      instructions_(instructions), trace_(trace) {
     progress_.source_bytes_total = plan.source_bytes_read();
     progress_.tensors_total = plan.output.tensors.size();
     units_left_ = std::make_unique<std::atomic<uint64_t>[]>(shards.size());
@@ -232,7 +232,8 @@ Status QuantizeRun::not_finite(const LinearModule & linear, uint64_t row, uint64
 Status QuantizeRun::measure_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
                                  const uint8_t * data, UnitMeasure & measured) {
     const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
-    plan_.quantizer().measure({plan_.source_of(linear).dtype, data, int64_t(rows), linear.columns}, measured);
+    plan_.quantizer().measure(instructions_, {plan_.source_of(linear).dtype, data, int64_t(rows), linear.columns},
+                              measured);
     return measured.finite ? Status() : not_finite(linear, row, rows, data);
 }
 
@@ -259,7 +260,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
             const Stopwatch watch(worker.times.pack, trace_, "pack",
                                   uint64_t(packed.rows) * plan_.row_bytes(linear) + bytes);
             const WeightRows source{dtype, data + done * plan_.row_bytes(linear), packed.rows, packed.columns};
-            GNV_TRY(plan_.quantizer().pack(format, source, scale, packed, nullptr));
+            GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr));
         }
         const Stopwatch watch(worker.times.write, trace_, "write", bytes);
         GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));

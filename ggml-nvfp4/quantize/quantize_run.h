@@ -45,7 +45,7 @@ class QuantizeRun {
   public:
     // `trace` may be null. What is passed in must outlive the run.
     QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
-                CheckpointWriter & writer, Trace * trace);
+                CheckpointWriter & writer, InstructionSet instructions, Trace * trace);
     ~QuantizeRun(); // what begin_rest() started ends
 
     // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
@@ -121,6 +121,7 @@ class QuantizeRun {
     const FolderFiles & shards_;
     const WeightSource source_;
     CheckpointWriter & writer_;
+    const InstructionSet instructions_;
     Trace * const trace_;
     const Clock::time_point start_ = Clock::now();
 

@@ -6,8 +6,8 @@
 
 namespace gnv::verify {
 
-Damage::Damage(const Subject & subject)
-    : subject_(subject), overlay_(std::make_shared<OverlayFolder>(subject.folder)),
+Damage::Damage(const Subject & subject, InstructionSet instructions)
+    : subject_(subject), instructions_(instructions), overlay_(std::make_shared<OverlayFolder>(subject.folder)),
       shards_(subject.checkpoint->shards().size()), changed_(shards_.size(), false) {
     for (const TensorInfo & info : subject.checkpoint->tensors()) {
         const std::string & file = subject.checkpoint->shards()[info.shard].file_name;

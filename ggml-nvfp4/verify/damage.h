@@ -2,6 +2,7 @@
 // overlay whose headers and index agree with the edits.
 #pragma once
 
+#include "core/instruction_set.h"
 #include "formats/folder.h"
 #include "formats/json_tree.h"
 #include "verify/measure.h"
@@ -18,7 +19,9 @@ namespace gnv::verify {
 class Damage {
   public:
     // `subject` must be a checkpoint with a model we know; it must outlive the damage.
-    explicit Damage(const Subject & subject);
+    // `instructions`: what packs a weight where a fault needs that.
+    Damage(const Subject & subject, InstructionSet instructions);
+    InstructionSet instructions() const { return instructions_; }
     Damage(const Damage &) = delete;
     Damage & operator=(const Damage &) = delete;
 
@@ -56,6 +59,7 @@ class Damage {
     void write_index();
 
     const Subject & subject_;
+    const InstructionSet instructions_;
     std::shared_ptr<OverlayFolder> overlay_;
     std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then those that were added
     std::vector<bool> changed_;              // per shard

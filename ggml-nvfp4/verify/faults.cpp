@@ -258,15 +258,15 @@ Result<bool> quantize_ignored(Damage & damage) {
     const Format & format = formats::nvfp4a16;
     const WeightRows rows = {DType::bf16, source.data(), module->rows, module->columns};
     bool finite = true;
-    const float scale =
-        format.unit_scale(rows.dtype, absolute_maximum(rows.dtype, rows.data, rows.rows * rows.columns, finite));
+    const float scale = format.unit_scale(
+        rows.dtype, absolute_maximum(damage.instructions(), rows.dtype, rows.data, rows.rows * rows.columns, finite));
     std::array<std::string, most_components> data;
     PackedRows packed{rows.rows, rows.columns, {}};
     for (size_t c = 0; c < format.components.size(); c++) {
         data[c].resize(format.components[c].bytes(rows.rows, rows.columns));
         packed.data[c] = reinterpret_cast<uint8_t *>(data[c].data());
     }
-    format.pack(rows, scale, packed);
+    format.pack(damage.instructions(), rows, scale, packed);
     data[size_t(format.unit_component())] = float_bytes(scale);
     for (size_t c = 0; c < format.components.size(); c++)
         damage.add(weight, module->name + format.components[c].suffix, format.components[c].dtype,

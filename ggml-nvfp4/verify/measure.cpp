@@ -160,6 +160,7 @@ class Measurer {
     const Subject & subject_;
     const Source * source_;
     const MeasureOptions & options_;
+    InstructionSet instructions_ = InstructionSet::portable;
     FolderFiles shards_, source_shards_;
     std::vector<Task> tasks_;
     Measurements out_;
@@ -179,6 +180,7 @@ Status Measurer::open() {
 }
 
 Result<Measurements> Measurer::run(ThreadPool & threads) {
+    instructions_ = threads.instructions();
     GNV_TRY(open());
     out_.modules.resize(subject_.modules.size());
     if (source_) out_.preserved.resize(source_->preserved.size());
@@ -284,7 +286,7 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     GNV_TRY(read(module.tensor(Component::codes), buffers.ours.data(), blocks * 8, first * 8));
     GNV_TRY(theirs().read(theirs().tensor(linear->source), linear->offset + first * block_bytes, buffers.theirs.data(),
                           blocks * block_bytes));
-    figures.comparison.add(nvfp4::compare(dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
+    figures.comparison.add(nvfp4::compare(instructions_, dtype, buffers.theirs.data(), block_count, buffers.ours.data(),
                                           buffers.scales.data(), out_.modules[number].weight_global_scale));
     return advance(blocks * 9 + blocks * block_bytes, false);
 }

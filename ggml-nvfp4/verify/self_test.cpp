@@ -65,7 +65,7 @@ static std::string describe(const Finding & finding) {
 Result<FaultResult> SelfTest::try_fault(const Fault & fault, const Subject & subject) {
     FaultResult result;
     result.fault = &fault;
-    Damage damage(subject);
+    Damage damage(subject, threads_.instructions());
     GNV_ASSIGN(const bool applied, fault.inject(damage));
     if (!applied) return result;
     if (fault.needs_source && !source_) {

@@ -99,12 +99,12 @@ void bench(ThreadPool & pool, Workspace & space) {
     }
     const double compare = median_gigabytes_per_second(pool, space.rows, [&](int64_t first, int64_t rows) {
         const auto weight = space.slice<nvfp4::ConstWeight>(first, rows);
-        const auto figures =
-            nvfp4::compare(DType::bf16, &space.source[size_t(first * columns)], rows * columns / nvfp4::block_size,
-                           weight.codes.data(), weight.scales.data(), weight.global_scale);
+        const auto figures = nvfp4::compare(best_instruction_set(), DType::bf16, &space.source[size_t(first * columns)],
+                                            rows * columns / nvfp4::block_size, weight.codes.data(),
+                                            weight.scales.data(), weight.global_scale);
         GNV_CHECK(figures.finite);
     });
-    printf("  compare, as verify does it, %s: %.2f\n", nvfp4::best_kernels().name, compare);
+    printf("  compare, as verify does it, %s: %.2f\n", nvfp4::kernels_for(best_instruction_set()).name, compare);
 }
 
 } // namespace

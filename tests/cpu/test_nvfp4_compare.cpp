@@ -32,7 +32,8 @@ struct Packed {
     }
     int64_t blocks() const { return int64_t(scales.size()); }
     nvfp4::Comparison compare() const {
-        return nvfp4::compare(DType::bf16, weights.data(), blocks(), codes.data(), scales.data(), global);
+        return nvfp4::compare(best_instruction_set(), DType::bf16, weights.data(), blocks(), codes.data(),
+                              scales.data(), global);
     }
     std::vector<float> values() const {
         std::vector<float> out(weights.size());
@@ -59,8 +60,9 @@ TEST_CASE("llm-compressor's bytes are the nearest codes and scales") {
     for (const test::GoldenWeight & weight : golden) {
         float global;
         memcpy(&global, &weight.global_bits, sizeof global);
-        const auto figures = nvfp4::compare(DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
-                                            weight.codes.data(), weight.scales.data(), global);
+        const auto figures =
+            nvfp4::compare(best_instruction_set(), DType::bf16, weight.source.data(), int64_t(weight.scales.size()),
+                           weight.codes.data(), weight.scales.data(), global);
         CAPTURE(weight.name);
         CHECK(figures.nearest_codes == weight.source.size());
         CHECK(figures.nearest_scales == weight.scales.size());
@@ -213,7 +215,8 @@ TEST_CASE("the nearest block scale, for every maximum") {
             const uint8_t codes[8] = {};
             const uint8_t near[] = {right, uint8_t(right - 1), uint8_t(right + 1)};
             for (int i = 0; i < 3; i++) {
-                const auto figures = nvfp4::compare(DType::bf16, weights, 1, codes, near + i, global);
+                const auto figures =
+                    nvfp4::compare(best_instruction_set(), DType::bf16, weights, 1, codes, near + i, global);
                 if (figures.nearest_scales != uint64_t(i == 0))
                     FAIL_CHECK("maximum ", bits, " global ", global, " scale ", int(near[i]));
             }
@@ -224,10 +227,10 @@ TEST_CASE("the nearest block scale, for every maximum") {
 TEST_CASE("blocks of zeros under scales of zero lose nothing, others all") {
     const uint16_t zeros[16] = {}, ones[16] = {0x3f80};
     const uint8_t codes[8] = {}, scale = 0;
-    const auto nothing = nvfp4::compare(DType::bf16, zeros, 1, codes, &scale, 1);
+    const auto nothing = nvfp4::compare(best_instruction_set(), DType::bf16, zeros, 1, codes, &scale, 1);
     CHECK(nothing.error_squares == 0);
     CHECK(nothing.far_weights == 0);
-    const auto all = nvfp4::compare(DType::bf16, ones, 1, codes, &scale, 1);
+    const auto all = nvfp4::compare(best_instruction_set(), DType::bf16, ones, 1, codes, &scale, 1);
     CHECK(all.error_squares == 1);
     CHECK(all.weight_squares == 1);
     CHECK(all.far_weights == 1);
@@ -242,11 +245,12 @@ TEST_CASE("sources of other dtypes") {
     const float global =
         global_scale(DType::f32, absolute_maximum_reference(DType::f32, wide.data(), int64_t(wide.size()), finite));
     quantize_reference(DType::f32, wide.data(), {1, int64_t(wide.size()), Layout::row_major, codes, scales, global});
-    const auto figures = nvfp4::compare(DType::f32, wide.data(), packed.blocks(), codes.data(), scales.data(), global);
+    const auto figures = nvfp4::compare(best_instruction_set(), DType::f32, wide.data(), packed.blocks(), codes.data(),
+                                        scales.data(), global);
     CHECK(figures.nearest_codes == wide.size());
     CHECK(figures.nearest_scales == scales.size());
     CHECK(figures.weight_squares == doctest::Approx(packed.compare().weight_squares));
 
     const uint16_t infinite[16] = {0x7c00}; // F16
-    CHECK_FALSE(nvfp4::compare(DType::f16, infinite, 1, codes.data(), scales.data(), 1).finite);
+    CHECK_FALSE(nvfp4::compare(best_instruction_set(), DType::f16, infinite, 1, codes.data(), scales.data(), 1).finite);
 }

@@ -83,7 +83,7 @@ static const float interesting_globals[] = {1.0f,     1792.0f,  5152.0f, 26880.0
 TEST_CASE("the last kernels are the portable ones") {
     REQUIRE_FALSE(nvfp4::kernels().empty());
     CHECK(std::string(nvfp4::kernels().back()->name) == "portable");
-    CHECK(nvfp4::kernels().front() == &nvfp4::best_kernels());
+    CHECK(nvfp4::kernels().front() == &nvfp4::kernels_for(best_instruction_set()));
     std::string names;
     for (const nvfp4::Kernels * kernels : nvfp4::kernels()) names += std::string(" ") + kernels->name;
     MESSAGE("kernels tested here:", names);
@@ -237,22 +237,22 @@ TEST_CASE("any source dtype") {
         const void * const data = source.second;
         CAPTURE(dtype_name(dtype));
         bool finite = false, reference_finite = false;
-        const float amax = absolute_maximum(dtype, data, 96, finite);
+        const float amax = absolute_maximum(best_instruction_set(), dtype, data, 96, finite);
         CHECK(amax == absolute_maximum_reference(dtype, data, 96, reference_finite));
         CHECK(finite);
         std::vector<uint8_t> codes(48), scales(6), expected_codes(48), expected_scales(6);
         const float global = global_scale(dtype, amax);
-        nvfp4::quantize(dtype, data, {3, 32, Layout::row_major, codes, scales, global});
+        nvfp4::quantize(best_instruction_set(), dtype, data, {3, 32, Layout::row_major, codes, scales, global});
         quantize_reference(dtype, data, {3, 32, Layout::row_major, expected_codes, expected_scales, global});
         CHECK(codes == expected_codes);
         CHECK(scales == expected_scales);
         std::vector<float> values(96), expected_values(96);
-        nvfp4::dequantize({3, 32, Layout::row_major, codes, scales, global}, values.data());
+        nvfp4::dequantize(best_instruction_set(), {3, 32, Layout::row_major, codes, scales, global}, values.data());
         dequantize_reference({3, 32, Layout::row_major, codes, scales, global}, expected_values.data());
         CHECK(values == expected_values);
     }
     bf16[95] = 0xff80;
     bool finite = true;
-    absolute_maximum(DType::bf16, bf16.data(), 96, finite);
+    absolute_maximum(best_instruction_set(), DType::bf16, bf16.data(), 96, finite);
     CHECK_FALSE(finite);
 }

@@ -86,7 +86,7 @@ static void check_weight(Backend & backend, const std::vector<uint16_t> & weight
     check_synchronized(backend);
 
     std::vector<uint8_t> expected_codes(code_count + margin, sentinel), expected_scales(scale_count + margin, sentinel);
-    nvfp4::quantize(DType::bf16, weights.data(),
+    nvfp4::quantize(best_instruction_set(), DType::bf16, weights.data(),
                     {blocks, 16, nvfp4::Layout::row_major, std::span(expected_codes).first(code_count),
                      std::span(expected_scales).first(scale_count), global});
     CHECK((device_codes == expected_codes));
@@ -94,7 +94,7 @@ static void check_weight(Backend & backend, const std::vector<uint16_t> & weight
 
     const auto count = int64_t(weights.size());
     CHECK(largest_on_device(backend, data_of<uint16_t>(source), count) ==
-          nvfp4::best_kernels().absolute_maximum_bf16(weights.data(), count));
+          nvfp4::kernels_for(best_instruction_set()).absolute_maximum_bf16(weights.data(), count));
 }
 
 static std::vector<uint16_t> random_weights(int64_t count, uint32_t seed) {
@@ -142,7 +142,8 @@ TEST_CASE("every magnitude under every block scale, at both ends of what has tha
         std::vector<uint16_t> alone(size_t(0x7f80) * 16, 0);
         for (uint32_t magnitude = 0; magnitude < 0x7f80; magnitude++) alone[magnitude * 16] = uint16_t(magnitude);
         std::vector<uint8_t> codes(alone.size() / 2), scales(alone.size() / 16);
-        nvfp4::quantize(DType::bf16, alone.data(), {0x7f80, 16, nvfp4::Layout::row_major, codes, scales, global});
+        nvfp4::quantize(best_instruction_set(), DType::bf16, alone.data(),
+                        {0x7f80, 16, nvfp4::Layout::row_major, codes, scales, global});
         std::vector<uint16_t> weights;
         for (uint32_t largest = 0; largest < 0x7f80; largest++) {
             const bool begins = largest == 0 || scales[largest] != scales[largest - 1];
@@ -232,7 +233,7 @@ TEST_CASE("many weights at once: each as alone, whatever its neighbours") {
         list.push_back(to_pack(weights, blocks, one.global, data_of<uint8_t>(packed) + one.codes,
                                data_of<uint8_t>(packed) + one.scales));
         if (blocks > 0)
-            nvfp4::quantize(DType::bf16, one.weights.data(),
+            nvfp4::quantize(best_instruction_set(), DType::bf16, one.weights.data(),
                             {blocks, 16, nvfp4::Layout::row_major,
                              std::span(expected).subspan(one.codes, size_t(blocks) * 8),
                              std::span(expected).subspan(one.scales, size_t(blocks)), one.global});
@@ -244,8 +245,8 @@ TEST_CASE("many weights at once: each as alone, whatever its neighbours") {
     check_synchronized(*backend);
     CHECK((found == expected));
     for (size_t i = 0; i < all.size(); i++)
-        CHECK(maxima[i] ==
-              nvfp4::best_kernels().absolute_maximum_bf16(all[i].weights.data(), int64_t(all[i].weights.size())));
+        CHECK(maxima[i] == nvfp4::kernels_for(best_instruction_set())
+                               .absolute_maximum_bf16(all[i].weights.data(), int64_t(all[i].weights.size())));
 }
 
 TEST_CASE("failures: no such device, more memory than there is") {

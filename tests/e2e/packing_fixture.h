@@ -121,7 +121,7 @@ inline Status quantize_by_groups(PackingRun & run) {
         QuantizeOptions options;
         options.destination = run.destination;
         options.progress = run.progress;
-        QuantizeRun quantize_run(run.plan, options, shards, *writer, nullptr);
+        QuantizeRun quantize_run(run.plan, options, shards, *writer, threads->instructions(), nullptr);
         GNV_TRY(pack_groups(run, shards, *writer, *threads, quantize_run));
         return writer->publish(run.plan.config_text);
     });

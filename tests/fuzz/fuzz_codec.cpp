@@ -32,7 +32,7 @@ static void check_quantize(const std::string & bytes, int64_t columns) {
     if (count > 0) memcpy(weights.data(), bytes.data(), weights.size() * 2);
     bool finite = true, kernel_finite = true;
     const float expected = nvfp4::absolute_maximum_reference(DType::bf16, weights.data(), count, finite);
-    const float found = absolute_maximum(DType::bf16, weights.data(), count, kernel_finite);
+    const float found = absolute_maximum(best_instruction_set(), DType::bf16, weights.data(), count, kernel_finite);
     require(finite == kernel_finite && (!finite || found == expected));
     if (!finite) return;
     const float global = nvfp4::global_scale(DType::bf16, expected);

@@ -44,7 +44,8 @@ TEST_CASE("quantize, run and verify give the same with each instruction set") {
             const Files files = read_folder(out);
             const bool equal = results.try_emplace(calibrates ? "W4A4" : "W4A16", files).first->second == files;
             CHECK(equal);
-            // The codec chooses its own instructions; test_cpu compares its variants.
+            const JsonDocument json = JsonDocument::read(report, 1 << 20).take();
+            CHECK(json.root().get("codec").take().as_string().take() == name);
             if (!calibrates) continue;
             same("verify", {"verify", out, "--source", source, "--tokens", small.tokens, "--json", "-"});
             same("run", {"run", out, "--prompt", "The function returns", "--n-predict", "8", "--quiet"});

@@ -24,7 +24,7 @@ constexpr FormatComponent byte_components[] = {
     {".weight_limit", "limit", "limit", DType::f32, FormatComponent::Scope::unit},
 };
 
-void pack_bytes(const WeightRows & source, float scale, const PackedRows & out) {
+void pack_bytes(InstructionSet, const WeightRows & source, float scale, const PackedRows & out) {
     for (int64_t i = 0; i < source.rows * source.columns; i++) {
         const float steps = std::nearbyint(nvfp4::load_element(source.dtype, source.data, i) * 127 / scale);
         const auto byte = int8_t(std::clamp(steps, -127.0f, 127.0f));
@@ -34,11 +34,11 @@ void pack_bytes(const WeightRows & source, float scale, const PackedRows & out) 
     }
 }
 
-void unpack_bytes(const PackedRows & packed, float scale, float * out) {
+void unpack_bytes(InstructionSet, const PackedRows & packed, float scale, float * out) {
     for (int64_t i = 0; i < packed.rows * packed.columns; i++) out[i] = float(int8_t(packed.data[0][i])) * scale / 127;
 }
 
-uint64_t count_nothing(const WeightRows &, float, const PackedRows &) { return 0; }
+uint64_t count_nothing(InstructionSet, const WeightRows &, float, const PackedRows &) { return 0; }
 
 constexpr QuantizationArgs byte_args = {8, "int", "group", 32, "torch.float32", nullptr, "memoryless_minmax"};
 
@@ -70,10 +70,10 @@ class Roomy final : public Quantizer {
                               std::span<const UnitStatistic>) const override {
         return UnitScale{format.unit_scale(source, measure.absolute_maximum * 2), nullptr};
     }
-    Status pack(const Format & format, const WeightRows & rows, const UnitScale & scale, const PackedRows & out,
-                ErrorFigures * errors) const override {
-        format.pack(rows, scale.value, out);
-        if (errors) errors->add(measure_errors(format, rows, scale.value, out));
+    Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
+                const PackedRows & out, ErrorFigures * errors) const override {
+        format.pack(set, rows, scale.value, out);
+        if (errors) errors->add(measure_errors(set, format, rows, scale.value, out));
         return {};
     }
 };
@@ -82,7 +82,7 @@ class Demanding final : public Quantizer {
   public:
     const char * name() const override { return "demanding"; }
     std::vector<Statistic> needs() const override { return {Statistic::second_moments}; }
-    Status pack(const Format &, const WeightRows &, const UnitScale &, const PackedRows &,
+    Status pack(InstructionSet, const Format &, const WeightRows &, const UnitScale &, const PackedRows &,
                 ErrorFigures *) const override {
         return {};
     }
@@ -310,7 +310,8 @@ TEST_CASE("error figures: as a reference finds them, with the same bytes") {
         UnitMeasure measure;
         const Quantizer & quantizer = round_to_nearest();
         for (int64_t row = 0; row < rows; row++)
-            quantizer.measure({DType::bf16, weights.data() + row * columns, 1, columns}, measure);
+            quantizer.measure(best_instruction_set(), {DType::bf16, weights.data() + row * columns, 1, columns},
+                              measure);
         // A scale for smaller weights: some saturate.
         measure.absolute_maximum /= format == &formats::nvfp4 ? 4 : 1;
         const UnitScale scale = quantizer.prepare(*format, DType::bf16, measure, {}).take();
@@ -320,11 +321,11 @@ TEST_CASE("error figures: as a reference finds them, with the same bytes") {
                 rows, columns, {memory.data(), memory.data() + format->components[0].bytes(rows, columns)}};
         };
         ErrorFigures figures;
-        REQUIRE(quantizer.pack(*format, source, scale, at(plain), nullptr).ok());
-        REQUIRE(quantizer.pack(*format, source, scale, at(measured), &figures).ok());
+        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(plain), nullptr).ok());
+        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(measured), &figures).ok());
         CHECK(plain == measured);
         std::vector<float> values(weights.size());
-        format->unpack(at(plain), scale.value, values.data());
+        format->unpack(best_instruction_set(), at(plain), scale.value, values.data());
         double errors = 0, squares = 0, largest = 0;
         for (size_t i = 0; i < values.size(); i++) {
             const double weight = nvfp4::bf16_to_float(weights[i]), error = std::fabs(double(values[i]) - weight);

@@ -14,7 +14,7 @@ namespace {
 VerifyReport damaged(const std::function<void(Damage &)> & change, const std::string & source = "") {
     static Findings findings;
     static const Subject subject = read_subject(open_folder(reference_pair().quantized).take(), findings).take();
-    Damage damage(subject);
+    Damage damage(subject, best_instruction_set());
     change(damage);
     return examine(damage.finish().take(), source);
 }
