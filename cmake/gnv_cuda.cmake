@@ -50,6 +50,7 @@ if(NOT GNV_CUDA STREQUAL "OFF")
         set(GNV_HAVE_CUDA ON)
         # Static: a machine without CUDA still starts the programs.
         list(APPEND GNV_DEPENDENCIES CUDA::cudart_static)
+        list(APPEND GNV_BASE_DEPENDENCIES CUDA::cudart_static)
         list(APPEND GNV_LINK_FLAGS -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt)
     elseif(GNV_CUDA STREQUAL "ON")
         message(FATAL_ERROR "GNV_CUDA=ON, but no nvcc was found: put it on PATH or set CUDACXX")

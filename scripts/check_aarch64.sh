@@ -13,5 +13,5 @@ headers="-idirafter /usr/include -idirafter /usr/include/$(c++ -dumpmachine)"
 cmake -S . -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$compiler \
     -DCMAKE_CXX_FLAGS="$headers" -DGNV_LIBRARY_libsnappy-dev=not-linked -DGNV_INCLUDE_libsnappy-dev=/usr/include \
     -DGNV_CUDA=OFF -DGNV_WERROR=ON -DGNV_BUILD_TESTS=OFF >/dev/null
-cmake --build "$build" --parallel "${2:-$(nproc)}" --target gnv_objects
+cmake --build "$build" --parallel "${2:-$(nproc)}" --target gnv_base gnv_parts
 echo "aarch64: the library compiles"

@@ -5,7 +5,7 @@
 # usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
-purposes=" build library tools tests $* "
+purposes=" build library datasets quantize verify tools tests $* "
 
 has_header() {
     for folder in /usr/include /usr/local/include; do
@@ -31,6 +31,7 @@ libraries=
 while IFS='|' read -r package purpose found library; do
     case $package in '#'* | '') continue ;; esac
     package=$(echo $package) purpose=$(echo $purpose) # without the blanks of the table
+    purpose=${purpose%%,*} # a row with several is one of a part, and all parts are wanted
     case $purposes in *" $purpose "*) ;; *) continue ;; esac
     if ! is_present $package $found; then
         packages="$packages $package"

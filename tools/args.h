@@ -244,59 +244,18 @@ inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
         ->type_name("NAME");
 }
 
-// "auto", "cpu", "cuda" or "cuda:1"? False after saying so.
-inline bool check_device_name(const std::string & name) {
-    const std::string prefix = "cuda:";
-    const bool numbered = name.rfind(prefix, 0) == 0 && name.size() > prefix.size() &&
-                          name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
-    if (numbered || name == "auto" || name == "cpu" || name == "cuda") return true;
-    fprintf(stderr, "error: --device %s: it is auto, cpu, cuda or cuda:N\n", name.c_str());
+// What --device names, as the library counts, and the arithmetic there (may be null: it does not matter). False after saying
+// why not.
+inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision * precision) {
+    const gnv_precision * const wanted = precision && args.has_precision ? &args.precision : nullptr;
+    if (gnv_device_find(engine, args.device.c_str(), wanted, &device, precision) == GNV_OK) return true;
+    fprintf(stderr, "error: --device %s\n", gnv_last_error(engine));
     return false;
-}
-
-// As the library counts: 0 is the CPU; "auto" is the first CUDA device where there is one. False after saying why.
-inline bool find_device(gnv_engine_t * engine, const std::string & name, int32_t & device) {
-    device = 0;
-    if (!check_device_name(name)) return false;
-    if (name == "cpu") return true;
-    int32_t count = 0;
-    if (gnv_device_count(engine, &count) != GNV_OK) {
-        report(engine);
-        return false;
-    }
-    const auto cuda_devices = static_cast<unsigned long>(count - 1);
-    const size_t colon = name.find(':');
-    const unsigned long number = colon == std::string::npos ? 0 : strtoul(name.c_str() + colon + 1, nullptr, 10);
-    if (number < cuda_devices) {
-        device = int32_t(number) + 1;
-    } else if (name != "auto" && cuda_devices == 0) {
-        fprintf(stderr,
-                "error: --device %s: this machine has no CUDA device that this build can use: leave it out, or give "
-                "--device cpu\n",
-                name.c_str());
-        return false;
-    } else if (name != "auto") {
-        fprintf(stderr, "error: --device %s: this machine has CUDA devices up to cuda:%lu that this build can use\n",
-                name.c_str(), cuda_devices - 1);
-        return false;
-    }
-    return true;
 }
 
 // False after saying that the budget of a device is for none.
 inline bool check_vram(const CLI::App & app, const DeviceArgs & args) {
     return args.device != "cpu" || refuse(app, {"--vram"}, "is for CUDA: leave it out beside --device cpu");
-}
-
-// And the arithmetic there. Full precision is the CPU's: who asks for it stays there, unless CUDA was asked for, which then
-// says why not. False after saying why.
-inline bool choose_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision & precision) {
-    device = 0;
-    precision = args.precision;
-    const bool stays = args.device == "auto" && args.has_precision && args.precision == GNV_PRECISION_FP32;
-    if (!stays && !find_device(engine, args.device, device)) return false;
-    if (device > 0 && !args.has_precision) precision = GNV_PRECISION_BF16;
-    return true;
 }
 
 // --- Calibration data ---------------------------------------------------------------------------------------------------

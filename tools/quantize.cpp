@@ -9,6 +9,7 @@ struct Args {
     std::string source, destination, json, scratch, save_statistics, trace;
     tools::DataArgs data;
     tools::DeviceArgs device;
+    int32_t device_number = 0;
     std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
@@ -118,7 +119,8 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
         return false;
     };
     gnv_quantize_options_init(&options);
-    if (args.has_data() && !tools::choose_device(engine, args.device, options.device, options.precision)) return false;
+    options.device = args.device_number;
+    options.precision = args.device.precision;
     if (args.measure_limits && options.device == 0) {
         fprintf(stderr, "error: --measure-limits measures a CUDA device, and this run uses none: leave it out\n");
         return false;
@@ -197,9 +199,7 @@ bool check_usage(const CLI::App & app, Args & args) {
     }
     if (args.source.empty()) return say("SRC is needed");
     if (args.destination.empty() && !args.dry_run) return say("-o DST is needed (or --dry-run)");
-    if (!tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device) ||
-        !tools::check_data_options(app, args.data))
-        return false;
+    if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, args.data)) return false;
     if (!args.has_data()) {
         const auto of_passes = {"--experts", "--precision", "--vram", "--scratch", "--measure-limits", "--save-stats"};
         const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
@@ -226,6 +226,10 @@ static int run_program(int argc, char ** argv) {
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     if (args.show_statistics) return show_statistics(args, engine.get());
+    // Without data none computes, but a name that is none is refused all the same.
+    if ((args.has_data() || args.device.device != "auto") &&
+        !tools::find_device(engine.get(), args.device, args.device_number, &args.device.precision))
+        return tools::exit_failure;
 
     gnv_plan_options options;
     gnv_plan_options_init(&options);

@@ -74,7 +74,7 @@ bool check_usage(const CLI::App & app, const Args & args) {
     if (args.greedy && (args.temperature || args.top_k || args.top_p))
         problem = "--greedy draws nothing: leave out --temp, --top-k and --top-p";
     if (problem) fprintf(stderr, "error: %s\n", problem);
-    if (problem || !tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device)) return false;
+    if (problem || !tools::check_vram(app, args.device)) return false;
     if (args.greedy || (args.temperature && *args.temperature == 0)) {
         const char * const why = "decides nothing: the likeliest token is taken; leave it out";
         if (!tools::refuse(app, {"--seed", "--top-k", "--top-p"}, why)) return false;
@@ -390,6 +390,9 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
 }
 
 int run(const Args & args, gnv_engine_t * engine) {
+    int32_t device = 0;
+    gnv_precision precision = GNV_PRECISION_FP32;
+    if (!tools::find_device(engine, args.device, device, &precision)) return tools::exit_failure;
     std::vector<Ids> sequences;
     if (!args.tokens.empty()) {
         try {
@@ -411,9 +414,6 @@ int run(const Args & args, gnv_engine_t * engine) {
         fprintf(stderr, "error: --prompt is empty; give at least one character\n");
         return tools::exit_failure;
     }
-    int32_t device = 0;
-    gnv_precision precision = GNV_PRECISION_FP32;
-    if (!tools::choose_device(engine, args.device, device, precision)) return tools::exit_failure;
     Model model;
     gnv_model_info info = {};
     if (!open_model(engine, args, device, precision, sequences, model, info)) return tools::report(engine);

@@ -146,7 +146,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     if (!tools::open_data(engine, model, data, comparison.tokenizer, comparison.dataset)) return failed();
     gnv_evaluate_options & options = comparison.options;
     options = args.evaluate;
-    if (!tools::choose_device(engine, args.device, options.device, options.precision)) return false;
+    if (!tools::find_device(engine, args.device, options.device, &options.precision)) return false;
     options.device_bytes = args.device.vram_bytes;
     options.dataset = comparison.dataset.get();
     if (!args.lines.empty()) options.lines = 0;
@@ -236,7 +236,7 @@ bool check_usage(const CLI::App & app, Args & args) {
         return false;
     if (args.self_test && !tools::refuse(app, {"--structure", "--strict"}, "has no part in --self-test: leave it out"))
         return false;
-    if (!tools::check_device_name(args.device.device) || !tools::check_vram(app, args.device)) return false;
+    if (!tools::check_vram(app, args.device)) return false;
     const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.has_data();
     if (!computes && args.device.device.rfind("cuda", 0) == 0)
         return tools::refuse(app, {"--device"}, "computes nothing here: give --source SRC");
@@ -269,10 +269,14 @@ static int run_program(int argc, char ** argv) {
     options.no_checksums = args.json.empty(); // only there they show
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
-    if (args.self_test) return self_test(args, engine.get(), options);
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
-    const bool compares = source && !args.structure;
-    if (compares && !tools::find_device(engine.get(), args.device.device, options.device)) return tools::exit_failure;
+    const bool compares = source && !args.structure && !args.self_test;
+    // Where none compares, a name that is none is refused all the same.
+    int32_t device = 0;
+    if ((compares || args.device.device != "auto") && !tools::find_device(engine.get(), args.device, device, nullptr))
+        return tools::exit_failure;
+    if (args.self_test) return self_test(args, engine.get(), options);
+    options.device = compares ? device : 0;
     Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}};
     if (args.has_data() && !prepare(args, engine.get(), comparison)) return tools::exit_failure;
     gnv_report_t * report = nullptr;

@@ -238,7 +238,7 @@ gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * th
                 gnv_progress now = {};
                 now.bytes = bytes, now.bytes_total = bytes_total;
                 now.tensors = items, now.tensors_total = items_total;
-                return progress.report_if_due(now, items == items_total);
+                return progress.report(now, items == items_total);
             };
         }
         GNV_ASSIGN(Comparison comparison, compare(here->contents, there->contents, *here->engine->threads, run));

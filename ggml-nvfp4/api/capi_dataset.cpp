@@ -1,6 +1,6 @@
 #include "api/arguments.h"
 #include "api/dataset_handle.h"
-#include "api/stop_poll.h"
+#include "api/progress.h"
 #include "api/tokenizer_handle.h"
 #include "data/tokens_file.h"
 #include "formats/new_file.h"

@@ -1,8 +1,6 @@
 #include "api/arguments.h"
-#include "exec/backend.h"
 
 #include <new>
-#include <unistd.h>
 #include <utility>
 
 using namespace gnv;
@@ -121,49 +119,6 @@ void gnv_engine_destroy(gnv_engine_t * engine) {
 const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error() : ""; }
 
 const char * gnv_cpu_kernels(void) { return instruction_set_name(best_instruction_set()); }
-
-static uint64_t physical_memory() {
-    const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page_bytes > 0 ? uint64_t(pages) * uint64_t(page_bytes) : 0;
-}
-
-static std::vector<Device> list_devices(gnv_engine_t & engine) {
-    std::vector<Device> devices(1);
-    devices[0].name = concat("CPU (", instruction_set_name(engine.threads->instructions()), ")");
-    devices[0].memory_bytes = physical_memory();
-    Result<std::vector<Device>> cuda = cuda_devices();
-    if (!cuda.ok()) {
-        engine.log(GNV_LOG_WARNING, "no CUDA devices: " + cuda.status().message());
-        return devices;
-    }
-    for (Device & device : cuda.value()) devices.push_back(std::move(device));
-    return devices;
-}
-
-gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count) {
-    return api::run(engine, [&]() -> Status {
-        GNV_TRY(api::check_pointers({count}, "gnv_device_count"));
-        *count = int32_t(list_devices(*engine).size());
-        return {};
-    });
-}
-
-gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * out) {
-    return api::run(engine, [&]() -> Status {
-        GNV_TRY(api::check_struct(out, "gnv_device_info"));
-        const std::vector<Device> devices = list_devices(*engine);
-        if (index < 0 || size_t(index) >= devices.size())
-            return fail(Code::not_found, "device ", index, " does not exist: there are ", devices.size());
-        const Device & device = devices[size_t(index)];
-        gnv_device_info info = {};
-        info.kind = device.kind == DeviceKind::cuda ? GNV_DEVICE_CUDA : GNV_DEVICE_CPU;
-        info.compute_major = device.compute_major;
-        info.compute_minor = device.compute_minor;
-        info.memory_bytes = device.memory_bytes;
-        device.name.copy(info.name, sizeof info.name - 1);
-        return api::give_struct(info, out, "gnv_device_info");
-    });
-}
 
 const char * gnv_text_data(const gnv_text_t * text) { return text ? text->text.c_str() : ""; }
 

@@ -1,6 +1,7 @@
 #include "api/arguments.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
+#include "api/devices.h"
 #include "api/progress.h"
 #include "api/report_handle.h"
 #include "evaluate/evaluation.h"
@@ -42,7 +43,7 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     options.share_expert_scale = given.shared_expert_scale != 0;
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
-    options.device = given.device;
+    options.open_device = api::device_opener(given.device);
     options.device_bytes = given.device_bytes;
     options.scratch_folder = api::text_or_empty(given.scratch_folder);
     options.save_logits = api::text_or_empty(given.save_logits);
@@ -57,7 +58,7 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
             gnv_progress now = {};
             now.positions = uint64_t(state.positions);
             now.positions_total = uint64_t(state.positions_total);
-            return progress.report(now);
+            return progress.report(now, state.positions == state.positions_total);
         };
     }
     return options;

@@ -1,4 +1,5 @@
 #include "api/arguments.h"
+#include "api/devices.h"
 #include "api/model_handle.h"
 #include "api/progress.h"
 #include "api/tokenizer_handle.h"
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 using namespace gnv;
 
@@ -46,7 +48,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         GNV_ASSIGN(model->generation, read_generation_config(folder));
         GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
-        GNV_ASSIGN(model->device, open_device(options.device, *engine->threads));
+        GNV_ASSIGN(model->device, api::device_opener(options.device)(*engine->threads));
         const TextVariant variant = model->variant(precision);
         GNV_ASSIGN(model->taps, list_taps(variant, 1));
         model->tap_positions = 1;
@@ -57,7 +59,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
             gnv_progress now = {};
             now.bytes = load.bytes, now.bytes_total = load.bytes_total;
             now.tensors = load.groups, now.tensors_total = load.groups_total;
-            return progress.report_if_due(now, load.groups == load.groups_total);
+            return progress.report(now, load.groups == load.groups_total);
         };
         GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
         *out = model.release();
@@ -169,11 +171,11 @@ static Status forget_text(gnv_model_t & model, Status status) {
 // How far a forward pass is, for the callback of an option structure.
 static std::function<bool(int64_t, int64_t)> pass_progress(api::Progress & progress) {
     if (!progress) return {};
-    return [&progress](int64_t done, int64_t total) {
+    return [&progress, was_complete = false](int64_t done, int64_t total) mutable { // complete with every token
         gnv_progress now = {};
         now.positions = uint64_t(done);
         now.positions_total = uint64_t(total);
-        return progress.report_if_due(now, done == total);
+        return progress.report(now, done == total && !std::exchange(was_complete, true));
     };
 }
 

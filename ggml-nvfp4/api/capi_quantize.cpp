@@ -1,6 +1,7 @@
 #include "api/arguments.h"
 #include "api/calibration_data.h"
 #include "api/dataset_handle.h"
+#include "api/devices.h"
 #include "api/progress.h"
 #include "formats/file.h"
 #include "quant/calibration_statistics.h"
@@ -127,7 +128,7 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
     QuantizeOptions run;
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
-    run.device = options.device;
+    run.open_device = api::device_opener(options.device);
     run.device_bytes = options.device_bytes;
     run.scratch_folder = api::text_or_empty(options.scratch_folder);
     return run;
@@ -189,7 +190,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
                 now.bytes = state.source_bytes, now.bytes_total = state.source_bytes_total;
                 now.tensors = state.tensors, now.tensors_total = state.tensors_total;
                 now.positions = uint64_t(state.positions), now.positions_total = uint64_t(state.positions_total);
-                return progress.report(now);
+                return progress.report(now, state.tensors == state.tensors_total);
             };
         }
         run.note = [plan](const std::string & note) { plan->engine->log(GNV_LOG_INFO, "note: " + note); };

@@ -1,5 +1,5 @@
 #include "api/arguments.h"
-#include "api/stop_poll.h"
+#include "api/progress.h"
 #include "api/tokenizer_handle.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 #include "api/arguments.h"
+#include "api/devices.h"
 #include "api/progress.h"
 #include "api/report_handle.h"
 #include "verify/device_recomputer.h"
@@ -12,7 +13,7 @@ static verify::ProgressCallback progress_callback(api::Progress & progress) {
         gnv_progress now = {};
         now.bytes = state.bytes, now.bytes_total = state.bytes_total;
         now.tensors = state.tensors, now.tensors_total = state.tensors_total;
-        return progress.report(now);
+        return progress.report(now, state.tensors == state.tensors_total);
     };
 }
 
@@ -44,7 +45,7 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         std::unique_ptr<Backend> device;
         std::unique_ptr<DeviceRecomputer> recomputer;
         if (options.device != 0) { // the CPU compares without packing again
-            GNV_ASSIGN(device, open_device(options.device, *engine->threads));
+            GNV_ASSIGN(device, api::device_opener(options.device)(*engine->threads));
             GNV_ASSIGN(recomputer, DeviceRecomputer::create(*device, engine->threads->size()));
             run.measure.recomputer = recomputer.get();
         }

@@ -1,46 +1,47 @@
 #include "api/progress.h"
 
-#include <utility>
+#include <memory>
 
 namespace gnv::api {
 
-static constexpr auto interval = std::chrono::milliseconds(100);
+Progress::Progress(ThreadPool & threads, gnv_progress_callback callback, void * user) : Progress(callback, user) {
+    if (callback_) watch_.emplace(threads, [this] { return goes_on(); });
+}
 
-Progress::Progress(ThreadPool & threads, gnv_progress_callback callback, void * user)
-    : callback_(callback), user_(user) {
-    if (callback_) watch_.emplace(threads, [this] { return ask_again(); });
+bool Progress::is_due() const {
+    constexpr auto interval = std::chrono::milliseconds(100);
+    return Clock::now() - last_time_ >= interval;
 }
 
 bool Progress::ask(const gnv_progress & now) {
-    if (stopped_ || !callback_) return !stopped_;
     last_ = now;
     last_.struct_size = sizeof last_;
     last_.seconds = seconds_since(start_);
     last_time_ = Clock::now();
-    told_ = true;
     stopped_ = callback_(user_, &last_) != 0;
     return !stopped_;
 }
 
-bool Progress::report(const gnv_progress & now) {
+bool Progress::report(const gnv_progress & now, bool always) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return ask(now);
+    if (stopped_ || !callback_) return !stopped_;
+    reported_ = true;
+    if (always || is_due()) return ask(now);
+    last_ = now;
+    return true;
 }
 
-bool Progress::report_if_due(const gnv_progress & now, bool complete) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const bool completes = complete && !std::exchange(complete_, complete);
-    if (told_ && !completes && Clock::now() - last_time_ < interval) {
-        last_ = now;
-        return !stopped_;
-    }
-    return ask(now);
+bool Progress::goes_on() {
+    if (stopped_) return false;
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    const bool waits = watch_ && !reported_; // totals are not known before the first report
+    if (!lock.owns_lock() || stopped_ || waits || !is_due()) return !stopped_;
+    return ask(gnv_progress(last_));
 }
 
-bool Progress::ask_again() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const bool due = told_ && Clock::now() - last_time_ >= interval;
-    return due ? ask(gnv_progress(last_)) : !stopped_;
+StopCheck make_stop_check(gnv_progress_callback callback, void * user) {
+    if (!callback) return {};
+    return [progress = std::make_shared<Progress>(callback, user)] { return !progress->goes_on(); };
 }
 
 } // namespace gnv::api

@@ -1,35 +1,25 @@
 #include "core/sha256.h"
 
-// The functions of OpenSSL 1.1: they allocate nothing, read no configuration and cannot fail. The ones that replace them
-// need both, and crash where memory runs out on their first use (OpenSSL 3.0).
+// The functions of OpenSSL 1.1: they allocate nothing, read no configuration and cannot fail. Their successors do both, and
+// crash where memory runs out on the first use (OpenSSL 3.0).
 #define OPENSSL_API_COMPAT 0x10101000L
+#include <new>
 #include <openssl/sha.h>
 
 namespace gnv {
 
-struct Sha256::State {
-    SHA256_CTX context;
-};
+static SHA256_CTX * context(unsigned char * state) { return std::launder(reinterpret_cast<SHA256_CTX *>(state)); }
 
-Sha256::Sha256(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Sha256::Sha256(Sha256 &&) noexcept = default;
-Sha256 & Sha256::operator=(Sha256 &&) noexcept = default;
-Sha256::~Sha256() = default;
-
-Result<Sha256> Sha256::create() {
-    auto state = std::make_unique<State>();
-    SHA256_Init(&state->context);
-    return Sha256(std::move(state));
+Sha256::Sha256() {
+    static_assert(sizeof(SHA256_CTX) == sizeof state_ && alignof(SHA256_CTX) <= 8);
+    SHA256_Init(new (state_) SHA256_CTX);
 }
 
-Status Sha256::update(const void * data, uint64_t size) {
-    SHA256_Update(&state_->context, data, size);
-    return {};
-}
+void Sha256::update(const void * data, uint64_t size) { SHA256_Update(context(state_), data, size); }
 
-Result<std::string> Sha256::finish() {
+std::string Sha256::finish() {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256_Final(digest, &state_->context);
+    SHA256_Final(digest, context(state_));
     static const char digits[] = "0123456789abcdef";
     std::string hex;
     for (const unsigned char byte : digest) {
@@ -39,9 +29,9 @@ Result<std::string> Sha256::finish() {
     return hex;
 }
 
-Result<std::string> sha256_hex(const void * data, uint64_t size) {
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    GNV_TRY(hash.update(data, size));
+std::string sha256_hex(const void * data, uint64_t size) {
+    Sha256 hash;
+    hash.update(data, size);
     return hash.finish();
 }
 

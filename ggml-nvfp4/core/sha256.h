@@ -1,29 +1,23 @@
 // SHA-256 of data in pieces.
 #pragma once
 
-#include "core/status.h"
-
 #include <cstdint>
-#include <memory>
 #include <string>
+#include <string_view>
 
 namespace gnv {
 
 class Sha256 {
   public:
-    static Result<Sha256> create();
-    Sha256(Sha256 &&) noexcept;
-    Sha256 & operator=(Sha256 &&) noexcept;
-    ~Sha256();
-    Status update(const void * data, uint64_t size);
-    Result<std::string> finish(); // 64 lower-case hex digits; the object is used up
+    Sha256();
+    void update(const void * data, uint64_t size);
+    void update(std::string_view text) { update(text.data(), text.size()); }
+    std::string finish(); // 64 lower-case hex digits; the object is used up
 
   private:
-    struct State;
-    explicit Sha256(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
+    alignas(8) unsigned char state_[112]; // OpenSSL's SHA256_CTX
 };
 
-Result<std::string> sha256_hex(const void * data, uint64_t size);
+std::string sha256_hex(const void * data, uint64_t size);
 
 } // namespace gnv

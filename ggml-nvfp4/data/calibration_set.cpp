@@ -113,14 +113,14 @@ Status count_tokens(CalibrationSet & set) {
     const auto before = [](const auto & a, const auto & b) { return std::ranges::lexicographical_compare(a, b); };
     std::sort(documents.begin(), documents.end(), before);
     for (size_t i = 1; i < documents.size(); i++) set.duplicates += std::ranges::equal(documents[i - 1], documents[i]);
-    GNV_ASSIGN(set.sha256, hash_sequences(set.sequences));
+    set.sha256 = hash_sequences(set.sequences);
     return {};
 }
 
 } // namespace
 
-Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequences) {
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
+std::string hash_sequences(const std::vector<CalibrationSequence> & sequences) {
+    Sha256 hash;
     for (const CalibrationSequence & sequence : sequences) {
         std::string bytes;
         const auto append = [&](uint64_t number) {
@@ -132,7 +132,7 @@ Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequ
         for (const CalibrationDocument & document : sequence.documents) append(document.begin);
         for (const uint8_t flag : sequence.mask) bytes += char(flag);
         if (sequence.mask.empty()) bytes.append(sequence.ids.size(), 1);
-        GNV_TRY(hash.update(bytes.data(), bytes.size()));
+        hash.update(bytes);
     }
     return hash.finish();
 }

@@ -82,7 +82,7 @@ struct CalibrationSet {
 
 // SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins (all
 // as 32-bit little-endian integers), and n mask bytes (1 where there is no mask).
-Result<std::string> hash_sequences(const std::vector<CalibrationSequence> & sequences);
+std::string hash_sequences(const std::vector<CalibrationSequence> & sequences);
 
 // Same options, files and tokenizer: same set, whatever the number of threads and the budget of memory. One that is too small
 // is Code::out_of_memory, with the place and the least that would do.

@@ -151,7 +151,7 @@ Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & pa
     JsonValue stated;
     if (root.find("sha256", stated)) {
         GNV_ASSIGN(const std::string_view text, stated.as_string());
-        GNV_ASSIGN(const std::string hash, hash_sequences(sequences));
+        const std::string hash = hash_sequences(sequences);
         if (text != hash)
             return fail(Code::format, stated.where(), ": not the hash of this content, which is ", hash,
                         "; if the change was meant, remove \"sha256\"");

@@ -1,8 +1,8 @@
 #include "evaluate/evaluation.h"
 
 #include "evaluate/logits_file.h"
-#include "formats/json.h"
-#include "model/weight_source.h"
+#include "model/fingerprint.h"
+#include "run/open_model.h"
 
 #include <algorithm>
 #include <optional>
@@ -20,42 +20,6 @@ uint64_t Evaluation::failed_gates() const {
 }
 
 namespace {
-
-constexpr uint64_t config_limit = 16 << 20;
-
-// A checkpoint, opened to be run.
-struct OpenCheckpoint {
-    explicit OpenCheckpoint(Checkpoint opened) : checkpoint(std::move(opened)) {}
-    OpenCheckpoint(const OpenCheckpoint &) = delete;
-    OpenCheckpoint & operator=(const OpenCheckpoint &) = delete;
-
-    static Result<std::unique_ptr<OpenCheckpoint>> open(std::shared_ptr<const Folder> folder, Accept accept) {
-        GNV_ASSIGN(Checkpoint opened, Checkpoint::open(std::move(folder)));
-        auto self = std::make_unique<OpenCheckpoint>(std::move(opened));
-        GNV_ASSIGN(std::string text, read_file(self->checkpoint.files(), "config.json", config_limit));
-        GNV_ASSIGN(const JsonDocument config,
-                   JsonDocument::parse(std::move(text), join_path(self->checkpoint.folder(), "config.json")));
-        GNV_ASSIGN(self->layout, match_model(config.root(), self->checkpoint, accept));
-        GNV_ASSIGN(self->model, make_text_model(config.root()));
-        GNV_ASSIGN(self->weights, WeightCatalog::create(self->layout, self->checkpoint));
-        GNV_ASSIGN(self->files, self->checkpoint.open_shards());
-        return self;
-    }
-    TextVariant variant(Precision precision) const {
-        TextVariant out;
-        out.model = model.get();
-        out.weights = &weights;
-        out.files = &files;
-        out.precision = precision;
-        return out;
-    }
-
-    Checkpoint checkpoint;
-    ModelLayout layout;
-    std::unique_ptr<TextModel> model;
-    WeightCatalog weights;
-    FolderFiles files;
-};
 
 class Run {
   public:
@@ -86,7 +50,7 @@ class Run {
     const EvaluationData & data_;
     ThreadPool & threads_;
     const EvaluateOptions & options_;
-    std::unique_ptr<OpenCheckpoint> candidate_, source_;
+    std::unique_ptr<OpenModel> candidate_, source_;
     InputScales scales_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<LayerPass> pass_;
@@ -105,13 +69,13 @@ class Run {
 
 Status Run::open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
     out_.checkpoint = checkpoint->path();
-    GNV_ASSIGN(candidate_, OpenCheckpoint::open(std::move(checkpoint), all_formats()));
+    GNV_ASSIGN(candidate_, OpenModel::open(std::move(checkpoint), all_formats()));
     out_.model = candidate_->layout.description;
     GNV_ASSIGN(scales_, InputScales::read(candidate_->weights, candidate_->files));
     if (options_.share_expert_scale) scales_.share_between_experts();
     if (!source) return {};
     out_.source = source->path();
-    Result<std::unique_ptr<OpenCheckpoint>> opened = OpenCheckpoint::open(std::move(source), Accept());
+    Result<std::unique_ptr<OpenModel>> opened = OpenModel::open(std::move(source), Accept());
     if (!opened.ok()) return opened.take_status().add_context("source");
     source_ = opened.take();
     GNV_ASSIGN(out_.source_fingerprint, model_fingerprint(source_->checkpoint, source_->files));
@@ -170,7 +134,7 @@ Status Run::create_pass() {
     const int64_t count = positions_.count();
     uint64_t own =
         Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
-    const bool copies = options_.device > 0 || !options_.scratch_folder.empty();
+    const bool copies = !rows_are_aliases(*device_) || !options_.scratch_folder.empty();
     if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size(), copies);
     if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
     Budget host = Budget::of_host(options_.ram_bytes);
@@ -187,7 +151,7 @@ Status Run::create_pass() {
     pass.batch_positions = options_.batch_positions;
     const size_t variant_count = variants.size();
     GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
-    if (pass_->plan().device.used() > 0) out_.device = device_->device().name;
+    if (pass_->plan().uses_device()) out_.device = device_->device().name;
 
     predictions_.resize(lines_.size());
     for (Predictions & predictions : predictions_) predictions.resize(count, false);
@@ -283,7 +247,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
     if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
-    GNV_ASSIGN(device_, open_device(options_.device, threads_));
+    GNV_ASSIGN(device_, options_.open_device(threads_));
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data are pads alone");

@@ -25,13 +25,13 @@ struct EvaluateOptions {
     bool lines[size_t(Line::count_)] = {true, true, true, false}; // those that the checkpoint cannot give are left out
     bool share_expert_scale = false; // one input scale for a layer's experts, the least: what some kernels take
     Precision precision = Precision::f32;
-    int32_t device = 0;          // 0: the CPU; n: CUDA device n - 1, which computes in BF16
-    uint64_t device_bytes = 0;   // of a CUDA device's memory; 0: most of what is free
-    uint64_t ram_bytes = 0;      // 0: most of what is free
-    std::string scratch_folder;  // for hidden states that do not fit; empty: they must fit
-    int64_t batch_positions = 0; // 0: chosen; changes nothing but the time
-    std::string save_logits;     // a new file for the source's predictions; empty: none
-    std::string logits;          // such a file, instead of running the source; empty: none
+    OpenDevice open_device = open_cpu; // that computes
+    uint64_t device_bytes = 0;         // of a CUDA device's memory; 0: most of what is free
+    uint64_t ram_bytes = 0;            // 0: most of what is free
+    std::string scratch_folder;        // for hidden states that do not fit; empty: they must fit
+    int64_t batch_positions = 0;       // 0: chosen; changes nothing but the time
+    std::string save_logits;           // a new file for the source's predictions; empty: none
+    std::string logits;                // such a file, instead of running the source; empty: none
     Gates gates;
     std::function<bool(const PassProgress & progress)> progress; // false stops the run
 };

@@ -29,9 +29,9 @@ uint64_t logits_frame_bytes(int64_t vocabulary) {
     return uint64_t(logits_frame_positions(vocabulary)) * uint64_t(vocabulary) * 2;
 }
 
-static Result<std::string> digest_of(std::initializer_list<std::string_view> parts) {
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    for (const std::string_view part : parts) GNV_TRY(hash.update(part.data(), part.size()));
+static std::string digest_of(std::initializer_list<std::string_view> parts) {
+    Sha256 hash;
+    for (const std::string_view part : parts) hash.update(part);
     return hash.finish();
 }
 
@@ -91,8 +91,7 @@ Status LogitsWriter::write_frame() {
     GNV_ASSIGN(const std::string frame,
                zstd_compress(std::string_view(planes_).substr(0, 2 * plane), compression, file_.path()));
     const uint64_t size = frame.size();
-    GNV_ASSIGN(const std::string digest, digest_of({bytes_of(size), frame}));
-    digests_ += digest;
+    digests_ += digest_of({bytes_of(size), frame});
     GNV_TRY(file_.write(&size, sizeof size, end_));
     GNV_TRY(file_.write(frame.data(), size, end_ + sizeof size));
     end_ += sizeof size + size;
@@ -116,16 +115,14 @@ std::string LogitsWriter::header_text(uint64_t tables, const std::string & table
 Status LogitsWriter::finish(const std::vector<double> & nll, const std::vector<int32_t> & top) {
     GNV_TRY(write_frame());
     const uint64_t tables = end_, size = header_bytes;
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    Sha256 hash;
     for (const std::string_view part : {bytes_of(nll), bytes_of(top), std::string_view(digests_)}) {
         GNV_TRY(file_.write(part.data(), part.size(), end_));
-        GNV_TRY(hash.update(part.data(), part.size()));
+        hash.update(part);
         end_ += part.size();
     }
-    GNV_ASSIGN(const std::string tables_sha256, hash.finish());
-    std::string head = concat(bytes_of(size), header_text(tables, tables_sha256));
-    GNV_ASSIGN(const std::string digest, digest_of({magic, head}));
-    head += digest;
+    std::string head = concat(bytes_of(size), header_text(tables, hash.finish()));
+    head += digest_of({magic, head});
     GNV_TRY(file_.write(head.data(), head.size(), magic_bytes));
     GNV_TRY(file_.sync());
     GNV_TRY(file_.write(magic, magic_bytes, 0));
@@ -173,8 +170,7 @@ Status LogitsReader::read_header() {
     GNV_TRY(file_.read(text.data(), size, before));
     const bool has_digest = digest_bytes <= size_ - before - size;
     if (has_digest) GNV_TRY(file_.read(digest.data(), digest_bytes, before + size));
-    GNV_ASSIGN(const std::string expected, digest_of({magic, bytes_of(size), text}));
-    if (digest != expected) {
+    if (digest != digest_of({magic, bytes_of(size), text})) {
         if (text.find("\"ggml-nvfp4.logits.1\"") != std::string::npos)
             return fail(Code::unsupported, file_.path(),
                         ": an earlier version wrote it, without checksums; make it anew "
@@ -229,11 +225,7 @@ Status LogitsReader::read_tables() {
     GNV_TRY(file_.read(nll_.data(), count * sizeof(double), tables_));
     GNV_TRY(file_.read(top_.data(), count * sizeof(int32_t), top));
     GNV_TRY(file_.read(digests_.data(), digests_.size(), digests));
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    for (const std::string_view part : {bytes_of(nll_), bytes_of(top_), std::string_view(digests_)})
-        GNV_TRY(hash.update(part.data(), part.size()));
-    GNV_ASSIGN(const std::string found, hash.finish());
-    if (found == tables_sha256_) return {};
+    if (digest_of({bytes_of(nll_), bytes_of(top_), digests_}) == tables_sha256_) return {};
     return fail(
         Code::format, file_.path(), ": its tables, bytes ", tables_, " to ", size_ - 1,
         ", are not what was written: the file is damaged; use another copy, or make it anew with --save-logits");
@@ -261,7 +253,7 @@ Status LogitsReader::load_frame(int64_t frame) {
     if (size > std::min(tables_ - begin, most)) return broken(tables_);
     std::string compressed(size, '\0');
     GNV_TRY(file_.read(compressed.data(), size, begin));
-    GNV_ASSIGN(const std::string digest, digest_of({bytes_of(size), compressed}));
+    const std::string digest = digest_of({bytes_of(size), compressed});
     const bool is_last = frame + 1 == frames();
     if (digests_.compare(size_t(frame) * digest_bytes, digest_bytes, digest) != 0 ||
         (is_last && begin + size != tables_))

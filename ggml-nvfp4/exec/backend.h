@@ -160,13 +160,8 @@ inline void HostMemoryDelete::operator()(void * memory) const { backend->free_ho
 // CUDA. A driver too old for this build is a failure that says so.
 Result<std::vector<Device>> cuda_devices();
 Result<std::unique_ptr<Backend>> open_cuda(int index);
-// Devices as callers number them. 0: the CPU, with these threads, which must outlive it; n: CUDA device n - 1.
-inline Result<std::unique_ptr<Backend>> open_device(int32_t number, ThreadPool & threads) {
-    if (number < 0)
-        return fail(Code::invalid_argument, "device ", number,
-                    " does not exist: 0 is the CPU, 1 the first CUDA device");
-    if (number == 0) return open_cpu(threads);
-    return open_cuda(number - 1);
-}
+
+// A choice of device, which is opened when it is needed: open_cpu, or what a caller chose. The threads must outlive it.
+using OpenDevice = std::function<Result<std::unique_ptr<Backend>>(ThreadPool & threads)>;
 
 } // namespace gnv

@@ -1,6 +1,5 @@
 #include "formats/safetensors.h"
 
-#include "core/sha256.h"
 #include "formats/json.h"
 
 #include <algorithm>
@@ -160,7 +159,6 @@ static Result<Header> read_header(const FolderFile & file, Shard & shard) {
                     shard.stamp.size - sizeof prefix);
     std::string json(length, '\0');
     GNV_TRY(file.read(json.data(), length, sizeof prefix));
-    GNV_ASSIGN(shard.header_sha256, sha256_hex(json.data(), json.size()));
     shard.data_begin = sizeof prefix + length;
     shard.data_bytes = shard.stamp.size - shard.data_begin;
     return parse_header(std::move(json), shard.data_bytes, path);
@@ -306,6 +304,15 @@ Status Checkpoint::check_unchanged(const FolderFile & file, size_t shard) const 
     GNV_ASSIGN(const FileStamp stamp, file.stamp());
     if (stamp == shards_[shard].stamp) return {};
     return fail(Code::changed, file.path(), " was changed while it was read; run again when nothing writes to it");
+}
+
+Result<std::string> Checkpoint::header_text(size_t shard) const {
+    constexpr uint64_t prefix_bytes = 8;
+    GNV_ASSIGN(const std::unique_ptr<FolderFile> file, folder_->open(shards_[shard].file_name));
+    std::string json(shards_[shard].data_begin - prefix_bytes, '\0');
+    GNV_TRY(file->read(json.data(), json.size(), prefix_bytes));
+    GNV_TRY(check_unchanged(*file, shard));
+    return json;
 }
 
 std::string Checkpoint::describe(const TensorInfo & tensor) const {

@@ -41,11 +41,10 @@ Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::st
 
 // One shard as found on disk.
 struct Shard {
-    std::string file_name;     // inside the folder
-    uint64_t data_begin = 0;   // first byte after the header
-    uint64_t data_bytes = 0;   // the rest of the file
-    FileStamp stamp;           // to notice a change while reading
-    std::string header_sha256; // of the JSON header
+    std::string file_name;   // inside the folder
+    uint64_t data_begin = 0; // first byte after the header
+    uint64_t data_bytes = 0; // the rest of the file
+    FileStamp stamp;         // to notice a change while reading
 };
 
 struct TensorInfo {
@@ -82,6 +81,8 @@ class Checkpoint {
     uint64_t tensor_bytes() const;                                    // sum over all tensors
 
     Result<FolderFiles> open_shards() const;
+    // The JSON header of a shard, read again; Code::changed as check_unchanged().
+    Result<std::string> header_text(size_t shard) const;
     // Code::changed when a shard is no longer the file that was validated.
     Status check_unchanged(const FolderFiles & shards) const;
     Status check_unchanged(const FolderFile & file, size_t shard) const; // one of them

@@ -13,29 +13,27 @@ static constexpr std::string_view before_digest = "\n    \"";
 static constexpr size_t digest_line_bytes = before_digest.size() + 64 + 2; // with a quote, and a comma or a line feed
 
 // What follows the first `size` bytes of a document: its key and all that comes behind it.
-static Result<std::string> tail_of(const char * document, size_t size) {
+static std::string tail_of(const char * document, size_t size) {
     std::string tail = concat(key, ": [");
     for (size_t begin = 0; begin < size; begin += block_bytes) {
         const size_t bytes = std::min(block_bytes, size - begin);
-        GNV_ASSIGN(const std::string digest, sha256_hex(document + begin, bytes));
-        tail += concat(begin > 0 ? "," : "", before_digest, digest, "\"");
+        tail += concat(begin > 0 ? "," : "", before_digest, sha256_hex(document + begin, bytes), "\"");
     }
     return tail + "\n  ]\n}\n";
 }
 
-Result<std::string> seal_json(std::string document) {
+std::string seal_json(std::string document) {
     static constexpr std::string_view end = "\n}\n";
     GNV_CHECK(document.size() > end.size() && document.compare(document.size() - end.size(), end.size(), end) == 0);
     document.resize(document.size() - end.size());
     document += ",\n  ";
-    GNV_ASSIGN(const std::string tail, tail_of(document.data(), document.size()));
-    return document + tail;
+    return document + tail_of(document.data(), document.size());
 }
 
 Result<bool> check_sealed_json(const std::string & text, const std::string & name) {
     const size_t size = text.rfind(key);
     if (size == std::string::npos) return false;
-    GNV_ASSIGN(const std::string expected, tail_of(text.data(), size));
+    const std::string expected = tail_of(text.data(), size);
     const std::string_view found = std::string_view(text).substr(size);
     if (found == expected) return true;
     const auto differs = std::mismatch(found.begin(), found.end(), expected.begin(), expected.end());

@@ -10,7 +10,7 @@
 namespace gnv {
 
 // `document`: an object as JsonWriter::Form::indented writes it, with a line feed behind it.
-Result<std::string> seal_json(std::string document);
+std::string seal_json(std::string document);
 
 // False: there are no checksums. Fails with Code::format where the text is not what seal_json() made; the message names the
 // first bytes that differ. `name` is the file's.

@@ -17,13 +17,14 @@
  *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
  *     results: set struct_size before the call. Other sizes than those of a version are refused. Fields are only added at
  *     the end, so a program keeps working with a newer library.
- *   - Numbers are checked before they are used. A number that an enumeration or a sum of flags does not have is
- *     GNV_INVALID_ARGUMENT everywhere; so are lists of more than 10 million entries and arrays of more than 2^47 bytes. Of
- *     int32_t options that say yes or no, 0 is no and any other number is yes.
+ *   - Numbers that an enumeration or a sum of flags does not have are GNV_INVALID_ARGUMENT, as are lists of more than 10
+ *     million entries and arrays of more than 2^47 bytes. Of int32_t options that say yes or no, 0 is no, others are yes.
  *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
  *     call they were given to returns (log callbacks: until the engine is destroyed; gnv_tokenizer_set_progress: until
  *     the next one is set).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
+ *   - A library may be built without some parts (README.md). Their functions are there: those that make a handle give
+ *     GNV_UNSUPPORTED and name the part, the others do with NULL what they always do.
  */
 #ifndef GGML_NVFP4_H
 #define GGML_NVFP4_H
@@ -107,8 +108,8 @@ static inline void gnv_engine_options_init(gnv_engine_options * options) {
 
 GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out); /* fails without text */
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
-/* The message of the last call that failed on this engine or on a handle made from it; "" when none did. It names the file,
- * the tensor and the place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
+/* The message of the last call that failed on this engine or a handle made from it, or "": the file, the tensor, the place,
+ * and what to do. Valid until the thread's next call on the engine; any thread may ask. */
 GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 /* "avx512" | "avx2" | "portable": the fastest code that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
@@ -124,11 +125,22 @@ typedef struct gnv_device_info {
     char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
 } gnv_device_info;
 
-/* Device 0 is the CPU; CUDA devices follow, and options that choose a `device` count alike. CUDA devices compute in BF16:
- * `precision` must be GNV_PRECISION_BF16, else GNV_UNSUPPORTED. Without an NVIDIA driver, or in a build without CUDA, there
- * are none and that is no error. A driver too old for this build is a warning in the log. */
+/* Device 0 is the CPU; CUDA devices follow, and options that choose a `device` count alike. CUDA devices compute in BF16, FP32
+ * is GNV_UNSUPPORTED there. Without a driver, or in a build without CUDA, there are none; an old driver is a warning. */
 GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
 GNV_API gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_info * info);
+
+/* Arithmetic of forward passes. */
+typedef enum gnv_precision GNV_INT {
+    GNV_PRECISION_FP32 = 0, /* everything in F32: the definition of correct */
+    GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
+} gnv_precision;
+
+/* The device called `name`: "cpu", "cuda" (the first), "cuda:N" or "auto", which is the first CUDA device, or the CPU where
+ * there is none or *wanted is GNV_PRECISION_FP32. *precision (may be NULL) receives *wanted, or where `wanted` is NULL what
+ * suits the device: FP32 on the CPU, BF16 on CUDA. GNV_NOT_FOUND: this machine has no such device. */
+GNV_API gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_precision * wanted,
+                                   int32_t * device, gnv_precision * precision);
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 typedef struct gnv_text_t gnv_text_t;                        /* made by the library: tables, JSON documents */
@@ -219,12 +231,6 @@ typedef struct gnv_progress {
  * GNV_CANCELLED within a second, and does not call back again. */
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
 
-/* Arithmetic of forward passes. */
-typedef enum gnv_precision GNV_INT {
-    GNV_PRECISION_FP32 = 0, /* everything in F32: the definition of correct */
-    GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
-} gnv_precision;
-
 /* Which tokens the inputs of experts' down projections are measured on. */
 typedef enum gnv_expert_tokens GNV_INT {
     GNV_EXPERTS_ALL = 0,   /* every expert sees every token, as in the reference recipe */
@@ -271,18 +277,16 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     options->struct_size = sizeof *options;
 }
 
-/* Plans the forward pass that gnv_quantize would calibrate with on options->dataset, and makes it a part of both texts of the
- * plan: batches, where hidden states wait, memory of host and device by what it holds, against the budgets. Reads no
- * weights. Fails where gnv_quantize would: a budget too small, sequences that the model cannot take, a missing device. */
+/* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan: batches, where hidden
+ * states wait, memory of host and device by what it holds. Reads no weights. Fails where gnv_quantize would. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
 
-/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing carries the
- * destination's name and the partial folder stays, with a journal of what is finished. The same source, plan and data give
- * the same bytes whatever threads, memory budget and host; CPU and CUDA measure inputs that differ by the rounding of BF16.
- * Budget and data are checked before anything is written. Only what is part of a checkpoint is replaced, and nothing that
- * the run reads. A second run to the same destination gets GNV_ALREADY_EXISTS while the first lasts. Notes and warnings of
- * the plan go to the log. GNV_BAD_VALUE names layer, sample and position where an activation is NaN or Inf. `report` (may
- * be NULL) receives times and peak memory as JSON (schema ggml-nvfp4.quantize.1). */
+/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing has the
+ * destination's name and the partial folder stays, with a journal. The same source, plan and data give the same bytes for
+ * any threads, memory and host; inputs measured on CPU and CUDA differ by the rounding of BF16. Budget and data are checked
+ * before anything is written. Only parts of a checkpoint are replaced, and nothing that the run reads. A second run to the
+ * same destination gets GNV_ALREADY_EXISTS. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample
+ * and position of a NaN or Inf. `report` (may be NULL) receives times and memory (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
@@ -306,10 +310,9 @@ static inline void gnv_verify_options_init(gnv_verify_options * options) {
     options->struct_size = sizeof *options;
 }
 
-/* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL),
- * the BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults of the checkpoint are
- * findings of the report, not failures of the call; the call fails when a folder is missing, holds no checkpoint, the
- * source cannot serve as one, or reading fails. The report is the same for any number of threads. */
+/* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL), the
+ * BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults are findings of the report;
+ * the call fails when a folder is missing, is no checkpoint or cannot be read. Threads do not change the report. */
 GNV_API gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char * source,
                               const gnv_verify_options * options, gnv_report_t ** out);
 GNV_API void gnv_report_destroy(gnv_report_t * report);
@@ -327,9 +330,8 @@ GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_i
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
 
-/* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint; nothing is written. `escaped`
- * (may be NULL) receives how many no check found; the report names the check that found each (schema
- * ggml-nvfp4.self_test.1). Faults that show only against the source are left out when `source` is NULL. */
+/* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint (without `source`, those that
+ * show without it). `escaped` (may be NULL) receives how many no check found (schema ggml-nvfp4.self_test.1). */
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                         const gnv_verify_options * options, gnv_text_format format,
                                         gnv_text_t ** report, uint64_t * escaped);
@@ -383,9 +385,8 @@ GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, 
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
 
-/* Whether gnv_evaluate would fail because of a file or folder that the options name: one that cannot be read or made, that
- * is damaged, or that is about other data. Opens no checkpoint and leaves nothing behind: for what to know before hours of
- * work. */
+/* Fails where gnv_evaluate would because of a file or folder that the options name: not readable, not writable, damaged, or
+ * about other data. Opens no checkpoint and leaves nothing behind. */
 GNV_API gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options * options);
 
 typedef struct gnv_evaluation_info {
@@ -634,10 +635,9 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     options->seed = 42;
 }
 
-/* Reads every source once; memory does not depend on the size of the files. Fewer usable rows than asked for are a warning
- * (in the log and in the summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what the budget has no room for, a
- * record, a page or a window of a compressor, and the least that would do; rows and ids do not depend on the budget.
- * GNV_FORMAT for files without data: 100 MB of blanks, five million rows without text. The tokenizer is not kept. */
+/* Reads every source once; memory does not depend on the size of the files, nor rows and ids on the budget. Fewer usable rows
+ * than asked for are a warning (log and summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what has no room, and
+ * the least that would do. GNV_FORMAT: 100 MB of blanks, five million rows without text. The tokenizer is not kept. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);

@@ -1,6 +1,6 @@
 #include "inspect/contents.h"
 
-#include "formats/json.h"
+#include "model/matched_checkpoint.h"
 #include "model/weight_source.h"
 
 #include <cstring>
@@ -8,7 +8,6 @@
 namespace gnv {
 
 static constexpr const char * config_name = "config.json";
-static constexpr uint64_t max_config_bytes = 16 << 20;
 
 // Names of compressed-tensors are those of the format table.
 static const std::vector<QuantizedNaming> & namings() {
@@ -124,9 +123,7 @@ void Contents::find_roles() {
 }
 
 Status Contents::read_model() {
-    GNV_ASSIGN(std::string text, read_file(checkpoint_.files(), config_name, max_config_bytes));
-    GNV_ASSIGN(const JsonDocument config,
-               JsonDocument::parse(std::move(text), join_path(checkpoint_.folder(), config_name)));
+    GNV_ASSIGN(const JsonDocument config, read_config(checkpoint_.files()));
     // Every name that a tensor of the model may carry; blocks choose their layout independently of each other.
     std::unordered_map<std::string, Use> known;
     for (const bool nested : {true, false}) {

@@ -1,15 +1,11 @@
 #include "model/weight_source.h"
 
 #include "codec/nvfp4.h"
-#include "core/sha256.h"
 
-#include <algorithm>
 #include <cstring>
 #include <vector>
 
 namespace gnv {
-
-static constexpr uint64_t small_tensor_bytes = 64 << 10;
 
 Status WeightSource::read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {
     Status status = (*files_)[tensor.shard]->read(out, bytes, tensor.offset + offset);
@@ -63,27 +59,6 @@ Status WeightSource::read_rows(const LinearModule & linear, int64_t first, int64
     }
     format->unpack(set, packed, scale, static_cast<float *>(out));
     return {};
-}
-
-// --- Which model --------------------------------------------------------------------------------------------------------------
-
-Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files) {
-    const WeightSource source(checkpoint, files);
-    std::vector<const TensorInfo *> order;
-    for (const TensorInfo & tensor : checkpoint.tensors()) order.push_back(&tensor);
-    std::sort(order.begin(), order.end(), [](const TensorInfo * a, const TensorInfo * b) { return a->name < b->name; });
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    std::vector<uint8_t> content;
-    for (const TensorInfo * tensor : order) {
-        const std::string line =
-            concat(tensor->name, " ", dtype_name(tensor->dtype), " ", shape_text(tensor->shape), "\n");
-        GNV_TRY(hash.update(line.data(), line.size()));
-        if (tensor->bytes > small_tensor_bytes) continue;
-        content.resize(size_t(tensor->bytes));
-        GNV_TRY(source.read(*tensor, 0, content.data(), tensor->bytes));
-        GNV_TRY(hash.update(content.data(), content.size()));
-    }
-    return hash.finish();
 }
 
 } // namespace gnv

@@ -7,7 +7,6 @@
 #include "model/model_def.h"
 
 #include <cstdint>
-#include <string>
 
 namespace gnv {
 
@@ -35,9 +34,5 @@ class WeightSource {
     const Checkpoint * checkpoint_;
     const FolderFiles * files_;
 };
-
-// SHA-256 over names, dtypes and shapes of all tensors and over the content of the small ones (norms and the like, which
-// training changes too): the same for the same weights in any sharding, another for another model or fine-tune.
-Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files);
 
 } // namespace gnv

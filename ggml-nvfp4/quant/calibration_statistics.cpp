@@ -196,10 +196,8 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
     GNV_TRY(add_count(into.positions, other.positions, "positions"));
     GNV_TRY(add_count(into.tokens, other.tokens, "tokens"));
     into.data.insert(into.data.end(), other.data.begin(), other.data.end());
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
-    GNV_TRY(hash.update(into.data_sha256.data(), into.data_sha256.size()));
-    GNV_TRY(hash.update(other.data_sha256.data(), other.data_sha256.size()));
-    GNV_ASSIGN(into.data_sha256, hash.finish());
+    const std::string both = into.data_sha256 + other.data_sha256;
+    into.data_sha256 = sha256_hex(both.data(), both.size());
     return {};
 }
 

@@ -1,13 +1,13 @@
 #include "quant/plan.h"
 
 #include "core/sha256.h"
+#include "model/matched_checkpoint.h"
 #include "quant/plan_files.h"
 
 #include <algorithm>
 
 namespace gnv {
 
-static constexpr uint64_t config_limit = 16 << 20;
 // Rows are packed and written in pieces of at most this much source: the piece and its codes stay in a core's cache.
 static constexpr uint64_t pack_piece_bytes = 2 << 20;
 // A thread cannot work well with less source buffer than this.
@@ -220,23 +220,23 @@ static void check_destination_now(Plan & plan) {
 // --- Fingerprints -----------------------------------------------------------------------------------------------------------
 
 static Status fingerprint(Plan & plan) {
-    GNV_ASSIGN(Sha256 source, Sha256::create());
-    for (const Shard & shard : plan.checkpoint.shards()) {
-        const std::string line = concat(shard.file_name, " ", shard.stamp.size, " ", shard.stamp.modified_ns, " ",
-                                        shard.header_sha256, "\n");
-        GNV_TRY(source.update(line.data(), line.size()));
+    Sha256 source;
+    for (size_t s = 0; s < plan.checkpoint.shards().size(); s++) {
+        const Shard & shard = plan.checkpoint.shards()[s];
+        GNV_ASSIGN(const std::string header, plan.checkpoint.header_text(s));
+        source.update(concat(shard.file_name, " ", shard.stamp.size, " ", shard.stamp.modified_ns, " ",
+                             sha256_hex(header.data(), header.size()), "\n"));
     }
-    GNV_ASSIGN(plan.source_fingerprint, source.finish());
+    plan.source_fingerprint = source.finish();
 
-    GNV_ASSIGN(Sha256 hash, Sha256::create());
+    Sha256 hash;
     for (size_t i = 0; i < plan.output.tensors.size(); i++) {
         const OutputTensor & tensor = plan.output.tensors[i];
-        const std::string line = concat(tensor.name, " ", dtype_name(tensor.dtype), " ", shape_text(tensor.shape), " ",
-                                        tensor.shard, " ", tensor.offset, " ", plan.tensors[i].component + 1, "\n");
-        GNV_TRY(hash.update(line.data(), line.size()));
+        hash.update(concat(tensor.name, " ", dtype_name(tensor.dtype), " ", shape_text(tensor.shape), " ", tensor.shard,
+                           " ", tensor.offset, " ", plan.tensors[i].component + 1, "\n"));
     }
-    GNV_TRY(hash.update(plan.config_text.data(), plan.config_text.size()));
-    GNV_ASSIGN(plan.plan_fingerprint, hash.finish());
+    hash.update(plan.config_text);
+    plan.plan_fingerprint = hash.finish();
     return {};
 }
 
@@ -245,10 +245,9 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
         return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes,
                     " bytes is too small; at least 1 MB");
     GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
-    const std::string config_path = join_path(source, "config.json");
-    GNV_ASSIGN(const File config_file, File::open_read(config_path));
-    GNV_ASSIGN(const FileStamp config_stamp, config_file.stamp());
-    GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
+    GNV_ASSIGN(const std::unique_ptr<FolderFile> config_file, checkpoint.files().open("config.json"));
+    GNV_ASSIGN(const FileStamp config_stamp, config_file->stamp());
+    GNV_ASSIGN(const JsonDocument config, read_config(checkpoint.files()));
     GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
     GNV_ASSIGN(Selection selection, recipe.select(layout));

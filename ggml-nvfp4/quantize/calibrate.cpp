@@ -1,12 +1,10 @@
 #include "quantize/calibrate.h"
 
-#include "model/weight_source.h"
+#include "model/fingerprint.h"
 
 #include <algorithm>
 
 namespace gnv {
-
-static constexpr uint64_t config_limit = 16 << 20;
 
 Status no_input_scales(const Plan & plan) {
     return fail(Code::invalid_argument, "scheme ", plan.options.recipe.scheme->name,
@@ -20,11 +18,8 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     self->shards_ = &shards;
     self->data_ = &data;
     self->options_ = options;
-    GNV_ASSIGN(const JsonDocument config,
-               JsonDocument::read(join_path(plan.checkpoint.folder(), "config.json"), config_limit));
-    GNV_ASSIGN(self->model_, make_text_model(config.root()));
-    GNV_ASSIGN(self->weights_, WeightCatalog::create(plan.layout, plan.checkpoint));
-    GNV_ASSIGN(self->device_, open_device(options.device, threads));
+    GNV_ASSIGN(self->model_, OpenModel::open(plan.checkpoint, plan.layout, shards));
+    GNV_ASSIGN(self->device_, options.open_device(threads));
 
     GNV_ASSIGN(self->pass_, self->plan_pass(threads));
     if (self->uses_device()) GNV_TRY(self->make_packer(threads));
@@ -53,7 +48,6 @@ Status Calibration::make_packer(ThreadPool & threads) {
 }
 
 Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) const {
-    const TextVariant variant = {model_.get(), &weights_, shards_, options_.precision, false};
     PassOptions pass;
     pass.host = plan_.memory_left();
     pass.device = options_.device_bytes;
@@ -64,11 +58,11 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
     pass.expert_tokens = options_.expert_tokens;
-    return LayerPass::create({variant}, {device_.get()}, threads, data_->sequences, pass);
+    return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, data_->sequences, pass);
 }
 
 double Calibration::slots_in_use() const {
-    const int64_t chosen = model_->sizes().experts_per_token; // by a token, of all ranges of experts together
+    const int64_t chosen = model_->model->sizes().experts_per_token; // by a token, of all ranges of experts together
     int64_t used = 0, slots = 0;
     for (const PassGroup & group : pass_->plan().groups)
         for (const Stage & stage : group.stages) {
@@ -90,7 +84,7 @@ Status Calibration::start_measuring(Trace & trace) {
         for (const LinearModule & linear : plan_.layout.modules) {
             if (!options_.measure_limits || linear.role != Role::expert_gate || linear.layer < 0) continue;
             constexpr double sustained_seconds = 10;
-            const int64_t tile = std::min(pass.expert_tile, model_->sizes().experts);
+            const int64_t tile = std::min(pass.expert_tile, model_->model->sizes().experts);
             GNV_TRY(
                 measure_product(*device_, {positions, linear.columns, tile * linear.rows}, sustained_seconds, limits_));
             break;
@@ -149,14 +143,14 @@ bool Calibration::holds(const PassGroup & group, const PlanUnit & unit) const {
     if (unit.quantize) {
         for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
             const LinearModule & linear = plan_.linear(plan_.modules[m]);
-            if (!loads(*model_, group, {linear.part, linear.role, linear.layer}, linear.expert)) return false;
+            if (!loads(*model_->model, group, {linear.part, linear.role, linear.layer}, linear.expert)) return false;
         }
         return true;
     }
     const uint32_t source = plan_.tensors[unit.first].source;
     for (const ModelTensor & tensor : plan_.layout.tensors)
         if (tensor.source == source)
-            return loads(*model_, group, {tensor.part, tensor.role, tensor.layer}, tensor.expert);
+            return loads(*model_->model, group, {tensor.part, tensor.role, tensor.layer}, tensor.expert);
     return false;
 }
 

@@ -8,6 +8,7 @@
 #include "quantize/quantize.h"
 #include "report/device_limits.h"
 #include "run/layer_pass.h"
+#include "run/open_model.h"
 
 #include <memory>
 #include <vector>
@@ -42,7 +43,7 @@ class Calibration {
     const Device & device() const { return device_->device(); }
     const DeviceLimits & limits() const { return limits_; }
     // A device with memory of its own computes, beside which the host packs and writes.
-    bool uses_device() const { return pass_->plan().device.used() > 0; }
+    bool uses_device() const { return pass_->plan().uses_device(); }
     // The part of the slots of grouped_linear that are in use on average: see its flops. Less than 1 where a pass takes the
     // experts in ranges.
     double slots_in_use() const;
@@ -62,8 +63,7 @@ class Calibration {
     const FolderFiles * shards_ = nullptr;
     const CalibrationData * data_ = nullptr;
     QuantizeOptions options_;
-    std::unique_ptr<TextModel> model_;
-    WeightCatalog weights_;
+    std::unique_ptr<OpenModel> model_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<DevicePacker> packer_;
     std::unique_ptr<LayerPass> pass_;

@@ -6,7 +6,7 @@
 #include "core/table.h"
 #include "formats/json_writer.h"
 #include "formats/new_file.h"
-#include "model/weight_source.h"
+#include "model/fingerprint.h"
 #include "quant/input_scales.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantization_report.h"

@@ -20,7 +20,6 @@ struct QuantizeProgress {
     uint64_t source_bytes = 0, source_bytes_total = 0; // what is read twice counts twice
     uint64_t tensors = 0, tensors_total = 0;           // of the result
     int64_t positions = 0, positions_total = 0;        // of calibration, over all groups of weights
-    double seconds = 0;
 };
 
 // The data to calibrate with, as far as the report tells about it.
@@ -44,14 +43,14 @@ struct QuantizeOptions {
     // How to calibrate.
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
-    std::string scratch_folder;  // see PassOptions
-    int32_t device = 0;          // 0: the CPU; n: CUDA device n - 1
-    uint64_t device_bytes = 0;   // see PassOptions
-    std::string save_statistics; // a file to write what was measured to; must not exist
-    std::string trace_file;      // a file for the timeline of the run; must not exist
-    bool measure_limits = false; // the device's rate in the experts' products, for 10 seconds before the run
+    std::string scratch_folder;        // see PassOptions
+    OpenDevice open_device = open_cpu; // that runs the forward pass
+    uint64_t device_bytes = 0;         // see PassOptions
+    std::string save_statistics;       // a file to write what was measured to; must not exist
+    std::string trace_file;            // a file for the timeline of the run; must not exist
+    bool measure_limits = false;       // the device's rate in the experts' products, for 10 seconds before the run
 
-    // Called from one thread at a time, several times a second; false stops the run.
+    // Called from one thread at a time, after each piece of work; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
     // Receives what the user should know of a run that goes on: one line each.
     std::function<void(const std::string &)> note;

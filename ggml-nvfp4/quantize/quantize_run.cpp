@@ -8,7 +8,6 @@ namespace gnv {
 
 namespace {
 
-constexpr auto progress_interval = std::chrono::milliseconds(100);
 constexpr uint64_t prefetch_window = 64 << 20; // how far the kernel reads ahead of the workers
 
 } // namespace
@@ -339,12 +338,7 @@ Status QuantizeRun::advance_positions(int64_t positions, int64_t positions_total
 }
 
 Status QuantizeRun::tell(std::unique_lock<std::mutex> &) {
-    const Clock::time_point now = Clock::now();
-    const bool complete = progress_.tensors == progress_.tensors_total;
-    if (!options_.progress || (now - last_progress_ < progress_interval && !complete)) return {};
-    last_progress_ = now;
-    progress_.seconds = std::chrono::duration<double>(now - start_).count();
-    if (options_.progress(progress_)) return {};
+    if (!options_.progress || options_.progress(progress_)) return {};
     return Status(Code::cancelled, "stopped on request; what was written stays in " + writer_.partial_folder());
 }
 

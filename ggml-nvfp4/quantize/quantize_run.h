@@ -123,7 +123,6 @@ class QuantizeRun {
     CheckpointWriter & writer_;
     const InstructionSet instructions_;
     Trace * const trace_;
-    const Clock::time_point start_ = Clock::now();
 
     std::vector<Worker> workers_;
     std::vector<uint32_t> units_;            // of this stream()
@@ -143,7 +142,6 @@ class QuantizeRun {
 
     std::mutex progress_mutex_;
     QuantizeProgress progress_;
-    Clock::time_point last_progress_;
 };
 
 } // namespace gnv

@@ -11,7 +11,7 @@ uint64_t LaneSize::logits_bytes(const Backend & device) const {
 }
 
 void LaneSize::reserve(const Backend & device, Budget & on_host, Budget & on_device) const {
-    const bool aliases = !device.device().has_own_memory();
+    const bool aliases = rows_are_aliases(device);
     if (aliases) on_host.reserve("activations", arena_bytes);
     on_host.reserve("hidden states", rows.host_bytes(device));
     on_host.reserve("statistics", statistics.kept_bytes + (aliases ? statistics.bytes : 0));
@@ -28,7 +28,7 @@ void LaneSize::reserve(const Backend & device, Budget & on_host, Budget & on_dev
 }
 
 Result<Budget> Lane::budget(Backend & device, const Budget & wanted) {
-    if (!device.device().has_own_memory()) return Budget();
+    if (rows_are_aliases(device)) return Budget();
     GNV_ASSIGN(const uint64_t available, device.free_bytes());
     Budget budget = wanted;
     budget.limit(available, device.device().name);
@@ -42,7 +42,7 @@ Result<std::unique_ptr<Lane>> Lane::create(Backend & device, const LaneSize & si
     if (!arena.ok()) return arena.take_status().add_context("activations");
     lane->arena_ = arena.take();
     GNV_ASSIGN(lane->window_, StatisticWindow::create(device, size.statistics));
-    if (lane->aliases_) return lane;
+    if (lane->aliases()) return lane;
     GNV_ASSIGN(lane->inputs_, LaneInputs::create(device, size.input_bytes));
     for (int i = 0; i < size.weight_buffers; i++) {
         GNV_ASSIGN(DeviceMemory memory, device.allocate(size.weight_bytes));
@@ -58,7 +58,7 @@ Status Lane::allocate_host(const std::string & scratch_folder) {
     GNV_TRY(inputs_.allocate_host(device_));
     GNV_TRY(window_.allocate_host());
     GNV_TRY(rows_->allocate_host(scratch_folder));
-    if (aliases_) return {};
+    if (aliases()) return {};
     if (size_.scale_bytes > 0) {
         GNV_ASSIGN(host_scales_, device_.allocate_host(size_.scale_bytes));
     }
@@ -82,7 +82,7 @@ Status Lane::expect_weights(const WeightStream & stream) {
 }
 
 void Lane::finish_weights(const WeightStream & stream) {
-    weights_ = upload_.finish(stream, aliases_ ? nullptr : weight_memory_[turn_].get());
+    weights_ = upload_.finish(stream, aliases() ? nullptr : weight_memory_[turn_].get());
 }
 
 // --- Inputs and outputs -------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ InputScales Lane::upload_scales(const InputScales & scales) {
 void Lane::take_variants(const std::vector<TextVariant> & variants) {
     for (const TextVariant & variant : variants) {
         variants_.push_back(variant);
-        if (!variant.input_scales || aliases_) continue;
+        if (!variant.input_scales || aliases()) continue;
         const InputScales * there = nullptr; // of a variant before it that brings the same
         for (size_t v = 0; v + 1 < variants_.size(); v++)
             if (variants[v].input_scales == variant.input_scales) there = variants_[v].input_scales;
@@ -115,13 +115,13 @@ void Lane::take_variants(const std::vector<TextVariant> & variants) {
 }
 
 Result<Tensor> Lane::show(const Tensor & tensor, HostTensor & copy) {
-    if (aliases_) return Tensor(tensor);
+    if (aliases()) return Tensor(tensor);
     GNV_ASSIGN(copy, download_tensor(device_, tensor));
     return Tensor(copy.tensor);
 }
 
 Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, ThreadPool & threads) {
-    if (aliases_) return Tensor(logits);
+    if (aliases()) return Tensor(logits);
     device_.download(host_logits_.get(), logits.data, tensor_bytes(logits.dtype, logits.shape));
     GNV_TRY(device_.synchronize());
     Tensor shown;

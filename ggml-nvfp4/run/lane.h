@@ -42,7 +42,7 @@ class Lane {
     Status allocate_host(const std::string & scratch_folder);
 
     Backend & device() { return device_; }
-    bool aliases() const { return aliases_; }
+    bool aliases() const { return upload_.aliases(); }
     LaneRows & rows() { return *rows_; }
     void * arena() const { return arena_.get(); }
 
@@ -66,13 +66,11 @@ class Lane {
     Result<Tensor> show_logits(const Tensor & logits, size_t variant, ThreadPool & threads);
 
   private:
-    Lane(Backend & device, const LaneSize & size)
-        : device_(device), size_(size), aliases_(!device.device().has_own_memory()), upload_(device) {}
+    Lane(Backend & device, const LaneSize & size) : device_(device), size_(size), upload_(device) {}
     InputScales upload_scales(const InputScales & scales);
 
     Backend & device_;
     const LaneSize size_;
-    const bool aliases_;
     std::unique_ptr<LaneRows> rows_;
     LaneInputs inputs_;
     std::vector<DeviceMemory> weight_memory_;

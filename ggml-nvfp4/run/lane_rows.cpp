@@ -33,7 +33,7 @@ RowLayout RowLayout::with_positions(int64_t count) const {
     return layout;
 }
 
-static bool aliases(const Backend & device) { return !device.device().has_own_memory(); }
+bool rows_are_aliases(const Backend & device) { return !device.device().has_own_memory(); }
 
 static uint64_t batch_bytes(const LaneRowsSize & size) {
     return std::max(size.store.with_positions(size.positions).bytes(),
@@ -54,19 +54,19 @@ static uint64_t slots(const LaneRowsSize & size) {
 }
 
 uint64_t LaneRowsSize::device_bytes(const Backend & device) const {
-    if (aliases(device)) return 0;
+    if (rows_are_aliases(device)) return 0;
     const uint64_t kept_here = place == StorePlace::device ? variants * store.bytes() : 0;
     return kept_here + slots(*this) * batch_bytes(*this) + kept_bytes(*this);
 }
 
 uint64_t LaneRowsSize::host_bytes(const Backend & device) const {
     if (place == StorePlace::file) return batch_bytes(*this);
-    if (place == StorePlace::host || aliases(device)) return variants * store.bytes();
+    if (place == StorePlace::host || rows_are_aliases(device)) return variants * store.bytes();
     return std::min(batch_bytes(*this), most_read_at_once);
 }
 
 LaneRows::LaneRows(Backend & device, const LaneRowsSize & size)
-    : device_(device), size_(size), aliases_(aliases(device)),
+    : device_(device), size_(size), aliases_(rows_are_aliases(device)),
       place_(aliases_ && size.place == StorePlace::device ? StorePlace::host : size.place) {}
 
 bool LaneRows::in_place() const { return place_ == StorePlace::device || (aliases_ && place_ == StorePlace::host); }

@@ -29,6 +29,9 @@ struct RowLayout {
     RowLayout with_positions(int64_t count) const;
 };
 
+// The device's memory is the host's: rows there need no copy.
+bool rows_are_aliases(const Backend & device);
+
 struct LaneRowsSize {
     RowLayout store; // of this lane's positions
     StorePlace place = StorePlace::device;

@@ -4,25 +4,37 @@
 
 namespace gnv {
 
-static constexpr uint64_t config_limit = 16 << 20;
+Result<std::unique_ptr<OpenModel>> OpenModel::make(const JsonDocument & config, const Checkpoint & checkpoint,
+                                                   const ModelLayout & layout, const FolderFiles & files) {
+    GNV_ASSIGN(std::unique_ptr<TextModel> model, make_text_model(config.root()));
+    GNV_ASSIGN(WeightCatalog weights, WeightCatalog::create(layout, checkpoint));
+    return std::unique_ptr<OpenModel>(new OpenModel(checkpoint, layout, files, std::move(model), std::move(weights)));
+}
+
+Result<std::unique_ptr<OpenModel>> OpenModel::open(const Checkpoint & checkpoint, const ModelLayout & layout,
+                                                   const FolderFiles & files) {
+    GNV_ASSIGN(const JsonDocument config, read_config(checkpoint.files()));
+    return make(config, checkpoint, layout, files);
+}
+
+Result<std::unique_ptr<OpenModel>> OpenModel::open(std::shared_ptr<const Folder> folder, Accept accept) {
+    GNV_ASSIGN(MatchedCheckpoint matched, open_matched(std::move(folder), accept));
+    auto owned = std::make_unique<Owned>(Owned{std::move(matched), {}}); // stays where it is from here on
+    GNV_ASSIGN(owned->files, owned->matched.checkpoint.open_shards());
+    GNV_ASSIGN(std::unique_ptr<OpenModel> opened,
+               make(owned->matched.config, owned->matched.checkpoint, owned->matched.layout, owned->files));
+    opened->owned_ = std::move(owned);
+    return opened;
+}
 
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string & folder) {
-    const std::string config_path = join_path(folder, "config.json");
+    constexpr const char * expected = "; a model is a folder with config.json and *.safetensors files";
     if (!is_directory(folder))
-        return fail(Code::not_found, folder, path_exists(folder) ? " is not a folder" : " does not exist",
-                    "; a model is a folder with config.json and *.safetensors files");
-    if (!path_exists(config_path))
-        return fail(Code::not_found, folder, " has no config.json; a model is a folder with config.json and ",
-                    "*.safetensors files");
-    GNV_ASSIGN(const JsonDocument config, JsonDocument::read(config_path, config_limit));
-    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(folder));
-    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint, all_formats()));
-    // The catalog points into the two, which stay where they are from here on.
-    std::unique_ptr<OpenModel> open(new OpenModel{std::move(checkpoint), std::move(layout), {}, {}, {}});
-    GNV_ASSIGN(open->model, make_text_model(config.root()));
-    GNV_ASSIGN(open->weights, WeightCatalog::create(open->layout, open->checkpoint));
-    GNV_ASSIGN(open->files, open->checkpoint.open_shards());
-    return open;
+        return fail(Code::not_found, folder, path_exists(folder) ? " is not a folder" : " does not exist", expected);
+    if (!path_exists(join_path(folder, "config.json")))
+        return fail(Code::not_found, folder, " has no config.json", expected);
+    GNV_ASSIGN(std::shared_ptr<const Folder> opened, open_folder(folder));
+    return open(std::move(opened), all_formats());
 }
 
 uint64_t OpenModel::quantized_modules() const {

@@ -1,7 +1,7 @@
 // A checkpoint opened to be run: everything that a TextVariant points to.
 #pragma once
 
-#include "model/model_def.h"
+#include "model/matched_checkpoint.h"
 #include "run/stage_runner.h"
 
 #include <memory>
@@ -9,22 +9,40 @@
 
 namespace gnv {
 
-struct OpenModel {
-    Checkpoint checkpoint;
-    ModelLayout layout;
-    std::unique_ptr<TextModel> model;
-    WeightCatalog weights;
-    FolderFiles files;
-
-    // A model folder in its source precision or in NVFP4. Reads headers and config.json, no weights.
+class OpenModel {
+  public:
+    // A model folder in its source's precision or in a format of the table. Reads headers and config.json, no weights.
     static Result<std::unique_ptr<OpenModel>> open(const std::string & folder);
+    static Result<std::unique_ptr<OpenModel>> open(std::shared_ptr<const Folder> folder, Accept accept);
+    // A checkpoint that is open and matched already. All of it must outlive the result.
+    static Result<std::unique_ptr<OpenModel>> open(const Checkpoint & checkpoint, const ModelLayout & layout,
+                                                   const FolderFiles & files);
+
+    const Checkpoint & checkpoint;
+    const ModelLayout & layout;
+    const FolderFiles & files;
+    const std::unique_ptr<TextModel> model;
+    const WeightCatalog weights;
 
     // `quantize_inputs`: W4A4 where the checkpoint has input scales.
-    TextVariant variant(Precision precision, bool quantize_inputs) const {
+    TextVariant variant(Precision precision, bool quantize_inputs = false) const {
         return {model.get(), &weights, &files, precision, quantize_inputs};
     }
     uint64_t quantized_modules() const; // Linears of the text model in NVFP4
     bool has_input_scales() const;      // at least one of them
+
+  private:
+    struct Owned {
+        MatchedCheckpoint matched;
+        FolderFiles files;
+    };
+    OpenModel(const Checkpoint & of_checkpoint, const ModelLayout & of_layout, const FolderFiles & of_files,
+              std::unique_ptr<TextModel> text_model, WeightCatalog catalog)
+        : checkpoint(of_checkpoint), layout(of_layout), files(of_files), model(std::move(text_model)),
+          weights(std::move(catalog)) {}
+    static Result<std::unique_ptr<OpenModel>> make(const JsonDocument & config, const Checkpoint & checkpoint,
+                                                   const ModelLayout & layout, const FolderFiles & files);
+    std::unique_ptr<const Owned> owned_; // what the references lead to, where open() has read it
 };
 
 } // namespace gnv

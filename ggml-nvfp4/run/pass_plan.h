@@ -60,6 +60,7 @@ struct PassPlan {
     // are among the activations), "driver, libraries". `device`: of the device that has least left; nothing where all
     // memory is the host's.
     Budget host, device;
+    bool uses_device() const { return device.used() > 0; } // one with memory of its own computes
     uint64_t reading_bytes = 0; // of host memory that reading the sequences took at most, before the pass
 };
 

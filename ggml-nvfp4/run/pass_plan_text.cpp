@@ -19,8 +19,6 @@ constexpr Kind kinds[] = {
     {"packed weights", "packed"}, {"driver, libraries", "context"},
 };
 
-bool is_remote(const PassPlan & plan) { return plan.device.used() > 0; }
-
 // Parts that the experts of a block are cut into.
 size_t expert_parts(const PassPlan & plan) {
     size_t most = 1, parts = 0;
@@ -47,13 +45,13 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
                                  " of at most ", count_text(uint64_t(plan.largest_batch)))},
          {"weights", concat(count_text(plan.groups.size()), " groups, one at a time",
                             plan.weight_buffers < 2 ? ""
-                            : is_remote(plan)       ? ", the next copied while one computes"
+                            : plan.uses_device()    ? ", the next copied while one computes"
                                                     : ", the next read while one computes",
                             parts > 1 ? concat("; experts of a block in ", parts, " parts") : "")},
          {"hidden states", places[size_t(plan.store_place)]}},
         {false, false});
     std::vector<BudgetColumn> columns = {{"host", plan.host}};
-    if (is_remote(plan)) columns.push_back({"device", plan.device});
+    if (plan.uses_device()) columns.push_back({"device", plan.device});
     std::vector<std::vector<std::string>> before;
     if (plan.reading_bytes > 0) before = {{"before, to read data", bytes_text(plan.reading_bytes)}};
     return out + "\n" + budget_table(columns, before);
@@ -68,7 +66,7 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     json.key("host").begin_object();
     write_memory(json, plan.host);
     json.end_object().key("device");
-    if (is_remote(plan)) {
+    if (plan.uses_device()) {
         json.begin_object().member("name", device.name);
         write_memory(json, plan.device);
         json.end_object();

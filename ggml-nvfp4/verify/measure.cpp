@@ -1,5 +1,4 @@
 #include "verify/measure.h"
-#include "core/clock.h"
 
 #include "codec/nvfp4.h"
 #include "core/sha256.h"
@@ -65,8 +64,6 @@ static ScaleCensus take_census(const uint8_t * scales, int64_t blocks) {
 }
 
 namespace {
-
-constexpr auto progress_interval = std::chrono::milliseconds(100);
 
 // A run of blocks of one module, or a run of bytes of a preserved tensor.
 struct Task {
@@ -165,10 +162,8 @@ class Measurer {
     std::vector<Task> tasks_;
     Measurements out_;
 
-    const Clock::time_point start_ = Clock::now();
     std::mutex progress_mutex_;
     MeasureProgress progress_;
-    Clock::time_point last_progress_;
 };
 
 Status Measurer::open() {
@@ -375,14 +370,12 @@ Status Measurer::compare_preserved(const Task & task, TaskFigures & figures, Buf
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_step)));
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_step) * 2));
     std::optional<Sha256> hash;
-    if (options_.checksums) {
-        GNV_ASSIGN(hash, Sha256::create());
-    }
+    if (options_.checksums) hash.emplace();
     for (uint64_t done = 0; done < task.count && (both || hash); done += preserved_step) {
         const uint64_t bytes = std::min(preserved_step, task.count - done), count = bytes / our_size;
         const uint64_t first = (task.first + done) / our_size;
         GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, task.first + done));
-        if (hash) GNV_TRY(hash->update(buffers.ours.data(), bytes));
+        if (hash) hash->update(buffers.ours.data(), bytes);
         if (both) {
             GNV_TRY(theirs().read(theirs().tensor(preserved.source), preserved.offset + first * their_size,
                                   buffers.theirs.data(), count * their_size));
@@ -398,9 +391,7 @@ Status Measurer::compare_preserved(const Task & task, TaskFigures & figures, Buf
         }
         GNV_TRY(advance(bytes + (both ? count * their_size : 0), false));
     }
-    if (hash) {
-        GNV_ASSIGN(out_.preserved[task.number].sha256, hash->finish());
-    }
+    if (hash) out_.preserved[task.number].sha256 = hash->finish();
     return advance(0, task.last);
 }
 
@@ -427,12 +418,8 @@ Status Measurer::advance(uint64_t bytes, bool tensor_done) {
     const std::lock_guard<std::mutex> lock(progress_mutex_);
     progress_.bytes += bytes;
     progress_.tensors += tensor_done;
-    const Clock::time_point now = Clock::now();
-    const bool last = progress_.tensors == progress_.tensors_total;
-    if (!options_.progress || (!last && now - last_progress_ < progress_interval)) return {};
-    last_progress_ = now;
-    progress_.seconds = std::chrono::duration<double>(now - start_).count();
-    return options_.progress(progress_) ? Status() : Status(Code::cancelled, "stopped on request");
+    if (!options_.progress || options_.progress(progress_)) return {};
+    return Status(Code::cancelled, "stopped on request");
 }
 
 } // namespace

@@ -70,10 +70,9 @@ struct Measurements {
 struct MeasureProgress {
     uint64_t bytes = 0, bytes_total = 0;
     uint64_t tensors = 0, tensors_total = 0;
-    double seconds = 0;
 };
 
-// Called from one thread at a time, several times a second; false stops the run (Code::cancelled).
+// Called from one thread at a time, after each piece of work; false stops the run (Code::cancelled).
 using ProgressCallback = std::function<bool(const MeasureProgress &)>;
 
 // One block of one part of the model; -1: what lies outside its blocks.

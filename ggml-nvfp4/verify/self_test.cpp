@@ -1,5 +1,4 @@
 #include "verify/self_test.h"
-#include "core/clock.h"
 
 #include "core/strings.h"
 #include "formats/json_writer.h"
@@ -92,7 +91,6 @@ Result<FaultResult> SelfTest::try_fault(const Fault & fault, const Subject & sub
 }
 
 Result<SelfTestReport> SelfTest::run(const ProgressCallback & progress) {
-    const auto start = Clock::now();
     SelfTestReport report;
     report.checkpoint = folder_->path();
     if (source_) report.source = source_->path();
@@ -109,7 +107,6 @@ Result<SelfTestReport> SelfTest::run(const ProgressCallback & progress) {
         report.results.push_back(std::move(result));
         MeasureProgress state;
         state.tensors = report.results.size(), state.tensors_total = faults().size();
-        state.seconds = seconds_since(start);
         if (progress && !progress(state)) return fail(Code::cancelled, "stopped on request");
     }
     return report;

@@ -9,14 +9,9 @@
 
 namespace gnv::verify {
 
-static constexpr uint64_t config_limit = 16 << 20;
-
 Result<Source> read_source(std::shared_ptr<const Folder> folder) {
-    GNV_ASSIGN(std::string text, read_file(*folder, "config.json", config_limit));
-    GNV_ASSIGN(JsonDocument config, JsonDocument::parse(std::move(text), join_path(folder->path(), "config.json")));
-    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(std::move(folder)));
-    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
-    return Source{std::move(checkpoint), std::move(config), std::move(layout), {}, {}, {}, {}};
+    GNV_ASSIGN(MatchedCheckpoint matched, open_matched(std::move(folder)));
+    return Source{std::move(matched), {}, {}, {}, {}};
 }
 
 namespace {

@@ -2,7 +2,7 @@
 // module, so that fused and per-expert sources serve alike.
 #pragma once
 
-#include "model/model_def.h"
+#include "model/matched_checkpoint.h"
 #include "verify/subject.h"
 
 #include <memory>
@@ -20,10 +20,7 @@ struct PreservedTensor {
     uint64_t offset = 0, bytes = 0;
 };
 
-struct Source {
-    Checkpoint checkpoint;
-    JsonDocument config;
-    ModelLayout layout;
+struct Source : MatchedCheckpoint {
     // Filled by relate(); empty while the subject's model is unknown.
     std::vector<int64_t> modules; // per module of the subject: position in layout.modules, -1 when the source has none
     std::vector<PreservedTensor> preserved; // in the order of the subject's tensors

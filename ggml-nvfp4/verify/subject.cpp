@@ -8,8 +8,6 @@
 
 namespace gnv::verify {
 
-static constexpr uint64_t config_limit = 16 << 20;
-
 std::span<const std::string_view> tensor_suffixes() {
     static const std::vector<std::string_view> suffixes = [] {
         std::vector<std::string_view> list = {weight_suffix};
@@ -93,7 +91,7 @@ Result<Subject> SubjectReader::read(std::shared_ptr<const Folder> folder) {
 }
 
 Status SubjectReader::read_config() {
-    Result<std::string> text = read_file(*out_.folder, "config.json", config_limit);
+    Result<std::string> text = read_config_text(*out_.folder);
     if (!text.ok() && is_machine_failure(text.status())) return text.take_status();
     Status problem = text.ok() ? Status() : text.take_status();
     if (problem.ok()) {

@@ -8,7 +8,7 @@
 #include "formats/folder.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
-#include "model/model_def.h"
+#include "model/matched_checkpoint.h"
 #include "verify/finding.h"
 #include "verify/quantization_config.h"
 

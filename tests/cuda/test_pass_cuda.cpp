@@ -174,7 +174,7 @@ TEST_CASE("a comparison on CUDA: any budget gives the same report, the CPU in BF
     EvaluateOptions options;
     options.precision = Precision::bf16;
     const Evaluation cpu = evaluate_reference(data, options);
-    options.device = 1;
+    options.open_device = [](ThreadPool &) { return open_cuda(0); };
     const Evaluation found = evaluate_reference(data, options);
     CHECK(evaluation_json(found).find("\"device\": \"" + found.device + "\"") != std::string::npos);
     CHECK(found.device != cpu.device);
@@ -208,7 +208,7 @@ TEST_CASE("llm-compressor's output compared on CUDA: the figures of the emulatio
     using namespace gnv::evaluate;
     EvaluateOptions options;
     options.precision = Precision::bf16;
-    options.device = 1;
+    options.open_device = [](ThreadPool &) { return open_cuda(0); };
     const EvaluationData data = read_data(0);
     const auto start = Clock::now();
     const Evaluation found = evaluate_reference(data, options);

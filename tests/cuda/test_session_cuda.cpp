@@ -16,7 +16,7 @@ namespace {
 constexpr size_t vocabulary = 4096;
 
 struct Fixture {
-    std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    std::unique_ptr<OpenModel> model = open_model(tiny_folder);
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
     std::unique_ptr<Backend> device = open_cuda(0).take();
 

@@ -176,7 +176,7 @@ inline std::map<std::string, std::string> file_hashes(const std::string & folder
     std::map<std::string, std::string> out;
     for (const DirectoryEntry & entry : list_directory(folder).take()) {
         const std::string content = read_file(join_path(folder, entry.name), 1 << 30).take();
-        out[entry.name] = sha256_hex(content.data(), content.size()).take();
+        out[entry.name] = sha256_hex(content.data(), content.size());
     }
     return out;
 }

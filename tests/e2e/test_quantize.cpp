@@ -42,7 +42,7 @@ std::map<std::string, std::string> fingerprints(const std::string & folder) {
     std::map<std::string, std::string> out;
     for (const MemoryTensor & tensor : load_tensors(folder))
         out[tensor.name] = concat(dtype_name(tensor.dtype), " ", shape_text(tensor.shape), " ",
-                                  sha256_hex(tensor.data.data(), tensor.data.size()).take());
+                                  sha256_hex(tensor.data.data(), tensor.data.size()));
     return out;
 }
 
@@ -85,7 +85,7 @@ std::string folder_digest(const std::string & folder) {
     std::string all;
     for (const DirectoryEntry & entry : list_directory(folder).take()) {
         const std::string content = read_file(join_path(folder, entry.name), 1 << 30).take();
-        all += entry.name + " " + sha256_hex(content.data(), content.size()).take() + "\n";
+        all += entry.name + " " + sha256_hex(content.data(), content.size()) + "\n";
     }
     return all;
 }

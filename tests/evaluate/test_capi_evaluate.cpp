@@ -60,7 +60,7 @@ TEST_CASE("C API: a comparison, its figures, and a report that holds it") {
     gnv_evaluation_t * evaluation = nullptr;
     const std::string & quantized = untripped_pair().quantized;
     REQUIRE(gnv_evaluate(e.engine, quantized.c_str(), tiny.c_str(), &options, &evaluation) == GNV_OK);
-    CHECK(calls > 10);
+    CHECK(calls >= 2); // the first and the last, whatever the time between them
     gnv_evaluation_info info = {};
     CHECK(gnv_evaluation_get_info(evaluation, &info) == GNV_INVALID_ARGUMENT); // no struct_size
     info.struct_size = sizeof info;

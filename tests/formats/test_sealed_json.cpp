@@ -27,7 +27,7 @@ bool is_noticed(const std::string & text) {
 
 TEST_CASE("a sealed document is JSON with its checksums as the last member") {
     const std::string text = document(9000); // three blocks
-    const std::string sealed = seal_json(text).take();
+    const std::string sealed = seal_json(text);
     CHECK(check_sealed_json(sealed, "f").value());
     CHECK_FALSE(check_sealed_json(text, "f").value());
     const JsonDocument parsed = JsonDocument::parse(sealed, "f").take();
@@ -36,14 +36,14 @@ TEST_CASE("a sealed document is JSON with its checksums as the last member") {
     const size_t size = sealed.find("\"checksums\"");
     REQUIRE(list.for_each_element([&](size_t i, const JsonValue & item) -> Status {
                     const size_t begin = i * 16384, bytes = std::min<size_t>(16384, size - begin);
-                    CHECK(std::string(item.as_string().value()) == sha256_hex(sealed.data() + begin, bytes).value());
+                    CHECK(std::string(item.as_string().value()) == sha256_hex(sealed.data() + begin, bytes));
                     return {};
                 })
                 .ok());
 }
 
 TEST_CASE("one turned bit anywhere") {
-    const std::string sealed = seal_json(document(20)).take();
+    const std::string sealed = seal_json(document(20));
     for (size_t i = 0; i < sealed.size(); i++) {
         for (int bit = 0; bit < 8; bit++) {
             std::string turned = sealed;
@@ -57,7 +57,7 @@ TEST_CASE("one turned bit anywhere") {
 }
 
 TEST_CASE("the message names the block") {
-    const std::string sealed = seal_json(document(9000)).take();
+    const std::string sealed = seal_json(document(9000));
     const size_t size = sealed.find("\"checksums\"");
     const auto message = [&](size_t at) {
         std::string turned = sealed;

@@ -5,6 +5,7 @@
 #include "golden_file.h"
 #include "model/model_def.h"
 #include "models/qwen35_names.h"
+#include "run/open_model.h"
 #include "session/text_session.h"
 
 #include <algorithm>
@@ -17,28 +18,7 @@ namespace gnv::test {
 
 inline const std::string tiny_folder = std::string(GNV_TEST_BINARY_DIR) + "/data/qwen36-tiny";
 
-// Everything that a TextVariant points to.
-struct OpenModel {
-    Checkpoint checkpoint;
-    ModelLayout layout;
-    std::unique_ptr<TextModel> model;
-    WeightCatalog weights;
-    FolderFiles files;
-
-    static std::unique_ptr<OpenModel> open(const std::string & folder) {
-        Checkpoint checkpoint = Checkpoint::open(folder).take();
-        const JsonDocument config = JsonDocument::read(folder + "/config.json", 16 << 20).take();
-        ModelLayout layout = match_model(config.root(), checkpoint, all_formats()).take();
-        std::unique_ptr<OpenModel> out(new OpenModel{std::move(checkpoint), std::move(layout), {}, {}, {}});
-        out->model = make_text_model(config.root()).take();
-        out->weights = WeightCatalog::create(out->layout, out->checkpoint).take();
-        out->files = out->checkpoint.open_shards().take();
-        return out;
-    }
-    TextVariant variant(Precision precision = Precision::f32) const {
-        return {model.get(), &weights, &files, precision, false};
-    }
-};
+inline std::unique_ptr<OpenModel> open_model(const std::string & folder) { return OpenModel::open(folder).take(); }
 
 // Largest difference over largest magnitude.
 inline double relative_error(const std::vector<float> & found, const std::vector<float> & expected) {

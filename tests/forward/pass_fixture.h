@@ -55,7 +55,7 @@ inline void check_same(const Outcome & found, const Outcome & expected) {
 }
 
 struct Fixture {
-    explicit Fixture(const std::string & folder = tiny_folder) : model(OpenModel::open(folder)) {}
+    explicit Fixture(const std::string & folder = tiny_folder) : model(open_model(folder)) {}
     std::unique_ptr<OpenModel> model;
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
     std::unique_ptr<Backend> device = open_cpu(*threads);
@@ -170,7 +170,7 @@ struct Comparison {
     InputScales scales;
     Fixture host, remote; // remote: its device is the caller's to set
 
-    Comparison(const std::string & folder, Precision precision) : quantized(OpenModel::open(folder)) {
+    Comparison(const std::string & folder, Precision precision) : quantized(open_model(folder)) {
         scales = InputScales::read(quantized->weights, quantized->files).take();
         TextVariant source = host.model->variant(precision), activations = source;
         TextVariant w4a16 = quantized->variant(precision), w4a4 = w4a16;

@@ -11,7 +11,7 @@ using namespace gnv::test;
 namespace {
 
 const OpenModel & tiny() {
-    static const std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    static const std::unique_ptr<OpenModel> model = open_model(tiny_folder);
     return *model;
 }
 
@@ -54,10 +54,11 @@ struct Fixture {
     DeferredDevice device{*threads};
 
     Result<std::unique_ptr<TextSession>> open(const SessionOptions & options) {
-        return TextSession::create(tiny().variant(), device, *threads, options);
+        return TextSession::create(tiny().variant(Precision::f32), device, *threads, options);
     }
     Outcome expected(bool all_logits = true) {
-        return generate_on(*TextSession::create(tiny().variant(), *cpu, *threads, {1, 256}).take(), all_logits);
+        return generate_on(*TextSession::create(tiny().variant(Precision::f32), *cpu, *threads, {1, 256}).take(),
+                           all_logits);
     }
 };
 

@@ -11,7 +11,7 @@ using namespace gnv::test;
 namespace {
 
 struct Fixture {
-    std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    std::unique_ptr<OpenModel> model = open_model(tiny_folder);
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
     std::unique_ptr<Backend> device = open_cpu(*threads);
 

@@ -111,7 +111,7 @@ TEST_CASE("a dump of one sequence has plain names, and long ones come in pieces 
     CHECK(json::parse(run(tiny_folder + " --quiet --json --n-predict 1 --tokens " + more).out)["prompt_ids"] ==
           json{3, 4});
     // The same bits as in one piece, where the pieces leave a single position over, too.
-    const auto model = OpenModel::open(tiny_folder);
+    const auto model = open_model(tiny_folder);
     const auto threads = ThreadPool::create(2).take();
     const auto device = open_cpu(*threads);
     TextSequence sequence;
@@ -120,7 +120,7 @@ TEST_CASE("a dump of one sequence has plain names, and long ones come in pieces 
     REQUIRE(run(tiny_folder + " --quiet --tokens " + tokens_file(folder, {sequence.ids}) + " --dump " +
                 folder / "dump513.safetensors")
                 .exit_code == 0);
-    const auto session = TextSession::create(model->variant(), *device, *threads, {1, 513}).take();
+    const auto session = TextSession::create(model->variant(Precision::f32), *device, *threads, {1, 513}).take();
     CHECK(GoldenFile(folder / "dump513.safetensors").floats("logits") == session->run(sequence, {true, {}}).take());
     // Nothing is replaced.
     const ToolRun again = run(arguments + " 2>&1"); // the tokens are others by now; the file is what counts

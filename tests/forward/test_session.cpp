@@ -18,7 +18,7 @@ struct Run {
 };
 
 const OpenModel & tiny() {
-    static const std::unique_ptr<OpenModel> model = OpenModel::open(tiny_folder);
+    static const std::unique_ptr<OpenModel> model = open_model(tiny_folder);
     return *model;
 }
 
@@ -91,7 +91,7 @@ TEST_CASE("one token at a time") {
 TEST_CASE("a text that starts anew is as the first one") {
     const auto threads = ThreadPool::create(2).take();
     const auto device = open_cpu(*threads);
-    const auto session = TextSession::create(tiny().variant(), *device, *threads, {1, 128}).take();
+    const auto session = TextSession::create(tiny().variant(Precision::f32), *device, *threads, {1, 128}).take();
     TextSequence sequence;
     sequence.ids = text_ids(100);
     const std::vector<float> first = session->run(sequence, {true, {}}).take();
@@ -127,7 +127,8 @@ TEST_CASE("the same bits when weights do not stay in memory") {
     // Less than one group of weights: refused, with what would do.
     const auto threads = ThreadPool::create(1).take();
     const auto device = open_cpu(*threads);
-    const Status refused = TextSession::create(tiny().variant(), *device, *threads, {1, 64, 1000}).take_status();
+    const Status refused =
+        TextSession::create(tiny().variant(Precision::f32), *device, *threads, {1, 64, 1000}).take_status();
     CHECK(refused.code() == Code::out_of_memory);
     CHECK(refused.message().find("the least that would do is ") != std::string::npos);
 }

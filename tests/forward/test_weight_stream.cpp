@@ -40,7 +40,7 @@ struct Fixture {
     DeferredDevice device{*threads};
     uint64_t bytes = 0; // of the larger of two layers
 
-    explicit Fixture(const std::string & folder = tiny_folder) : model(OpenModel::open(folder)) {
+    explicit Fixture(const std::string & folder = tiny_folder) : model(open_model(folder)) {
         for (const int32_t layer : {0, 1}) bytes = std::max(bytes, load(layer).group.bytes());
     }
     std::vector<WeightRef> refs(int32_t layer) const {

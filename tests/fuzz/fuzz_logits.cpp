@@ -37,7 +37,7 @@ static uint64_t number_behind(const std::string & file, const char * key) {
 
 static void put_hash(std::string & file, uint64_t to, uint64_t begin, uint64_t end) {
     if (begin > end || end > file.size() || to > file.size() || 64 > file.size() - to) return;
-    file.replace(to, 64, sha256_hex(file.data() + begin, end - begin).take());
+    file.replace(to, 64, sha256_hex(file.data() + begin, end - begin));
 }
 
 // The hashes that a file with this content would have: without them a change never gets beyond them.

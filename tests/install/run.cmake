@@ -1,4 +1,4 @@
-# cmake -DBUILD=<build folder> -DSOURCE=<this folder> -DEXAMPLES=<folder> -DCXX=... -P run.cmake
+# cmake -DBUILD=<build folder> -DROOT=<source tree> -DSOURCE=<this folder> -DEXAMPLES=<folder> -DCXX=... -P run.cmake
 # Installs the build into a scratch prefix, then builds and runs programs against it, the examples too: with the CMake
 # package, and with pkg-config alone.
 set(scratch ${BUILD}/tests/install)
@@ -47,4 +47,17 @@ if(shared)
     if(NOT dynamic MATCHES "SONAME[^[]*\\[libggml-nvfp4\\.so\\.0\\.1\\]")
         message(FATAL_ERROR "the soname lacks the minor version: ${dynamic}")
     endif()
+endif()
+
+# Without its parts the library asks for three libraries, and so does who links it. (The test `edge` runs such a library.)
+run(${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/edge -DCMAKE_CXX_COMPILER=${CXX} -DGNV_CUDA=OFF -DGNV_BUILD_TOOLS=OFF
+    -DGNV_WITH_DATASETS=OFF -DGNV_WITH_QUANTIZE=OFF -DGNV_WITH_VERIFY=OFF)
+file(STRINGS ${scratch}/edge/ggml-nvfp4.pc libraries REGEX "^Libs:")
+if(NOT libraries MATCHES "-lutf8proc -lpcre2-8 -lsimdjson" OR libraries MATCHES "snappy|crypto|zstd")
+    message(FATAL_ERROR "a library without its parts asks for other libraries: ${libraries}")
+endif()
+execute_process(COMMAND ${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/tests_of_edge -DCMAKE_CXX_COMPILER=${CXX} -DGNV_CUDA=OFF
+    -DGNV_WITH_VERIFY=OFF -DGNV_BUILD_TESTS=ON RESULT_VARIABLE failed ERROR_VARIABLE message OUTPUT_QUIET)
+if(NOT failed OR NOT message MATCHES "the tests need every part")
+    message(FATAL_ERROR "tests of a library without a part are not refused: ${message}")
 endif()

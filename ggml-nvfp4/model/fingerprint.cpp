@@ -1,0 +1,31 @@
+#include "model/fingerprint.h"
+
+#include "core/sha256.h"
+#include "core/strings.h"
+#include "model/weight_source.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace gnv {
+
+static constexpr uint64_t small_tensor_bytes = 64 << 10;
+
+Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files) {
+    const WeightSource source(checkpoint, files);
+    std::vector<const TensorInfo *> order;
+    for (const TensorInfo & tensor : checkpoint.tensors()) order.push_back(&tensor);
+    std::sort(order.begin(), order.end(), [](const TensorInfo * a, const TensorInfo * b) { return a->name < b->name; });
+    Sha256 hash;
+    std::vector<uint8_t> content;
+    for (const TensorInfo * tensor : order) {
+        hash.update(concat(tensor->name, " ", dtype_name(tensor->dtype), " ", shape_text(tensor->shape), "\n"));
+        if (tensor->bytes > small_tensor_bytes) continue;
+        content.resize(size_t(tensor->bytes));
+        GNV_TRY(source.read(*tensor, 0, content.data(), tensor->bytes));
+        hash.update(content.data(), content.size());
+    }
+    return hash.finish();
+}
+
+} // namespace gnv

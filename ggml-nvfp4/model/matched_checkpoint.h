@@ -1,0 +1,25 @@
+// A model folder as every reader opens it: config.json, and the checkpoint that it describes.
+#pragma once
+
+#include "formats/folder.h"
+#include "model/model_def.h"
+
+#include <memory>
+#include <string>
+
+namespace gnv {
+
+// config.json of a folder: its text, or the document. More than 16 MB are refused.
+Result<std::string> read_config_text(const Folder & folder);
+Result<JsonDocument> read_config(const Folder & folder);
+
+struct MatchedCheckpoint {
+    Checkpoint checkpoint;
+    JsonDocument config;
+    ModelLayout layout;
+};
+
+// Reads headers and config.json, no weights. `accept`: see match_model().
+Result<MatchedCheckpoint> open_matched(std::shared_ptr<const Folder> folder, Accept accept = {});
+
+} // namespace gnv
