@@ -8,7 +8,7 @@
 typedef void (*function)(void);
 static const function functions[] = {
 #define FUNCTION(name) (function)name,
-#include "api_functions.inc"
+#include <api_functions.inc> /* written by the build: FUNCTION(name) of each function of the header */
 #undef FUNCTION
 };
 

@@ -2,6 +2,7 @@
 // codec/format.h and a class of quant/quantizer.h.
 #include "codec/nvfp4_pack.h"
 #include "faults/small_model.h"
+#include "model/fingerprint.h"
 #include "model/weight_source.h"
 #include "quantize/quantize.h"
 
