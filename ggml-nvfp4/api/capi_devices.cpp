@@ -87,8 +87,8 @@ gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_p
         if (named || (is_auto && !(wanted && *wanted == GNV_PRECISION_FP32))) {
             const uint64_t number = named.value_or(0), count = api::list_devices(*engine).size() - 1;
             if (named && count == 0)
-                return fail(Code::not_found, text, ": this machine has no CUDA device that this build can use: ",
-                            "take auto or cpu");
+                return fail(Code::not_found, text,
+                            ": this machine has no CUDA device that this build can use: ", "take auto or cpu");
             if (named && number >= count)
                 return fail(Code::not_found, text, ": this machine has CUDA devices up to cuda:", count - 1,
                             " that this build can use");

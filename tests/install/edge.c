@@ -7,12 +7,12 @@
 /* Every function of the header is there. */
 typedef void (*function)(void);
 static const function functions[] = {
-#define FUNCTION(name) (function)name,
+#define FUNCTION(name) (function) name,
 #include <api_functions.inc> /* written by the build: FUNCTION(name) of each function of the header */
 #undef FUNCTION
 };
 
-#define REQUIRE(condition)                                                                                              \
+#define REQUIRE(condition)                                                                                             \
     if (!(condition)) {                                                                                                \
         fprintf(stderr, "line %d: %s\n%s\n", __LINE__, #condition, gnv_last_error(engine));                            \
         return 1;                                                                                                      \
@@ -74,7 +74,7 @@ static int check_text(gnv_engine_t * engine, const char * folder) {
     return 0;
 }
 
-#define REQUIRE_LEFT_OUT(call, handle, option)                                                                          \
+#define REQUIRE_LEFT_OUT(call, handle, option)                                                                         \
     REQUIRE((call) == GNV_UNSUPPORTED && (handle) == NULL && strstr(gnv_last_error(engine), option))
 
 static int check_left_out(gnv_engine_t * engine, const char * folder) {
