@@ -234,7 +234,7 @@ TEST_CASE("greedy: recorded continuations, stop ids, the callback's will") {
         REQUIRE(gnv_model_reset(model.get()) == GNV_OK);
         REQUIRE(gnv_model_generate(model.get(), prompt.data(), prompt.size(), &options, &result) == GNV_OK);
         CHECK(written.ids == expected);
-        CHECK(written.text == text["text"]);
+        CHECK(written.text == text["text"].get<std::string>());
         CHECK(result.prompt_tokens == prompt.size());
         CHECK(result.tokens == expected.size());
         const bool stopped = expected.back() == 4074;
