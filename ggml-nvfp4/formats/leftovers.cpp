@@ -137,7 +137,9 @@ Status Clearing::clear_without_journal(const EntryInfo & info, bool & has_moved)
     if (!entries.empty()) {
         GNV_ASSIGN(const std::optional<EntryInfo> record, find_entry(to_.record()));
         GNV_ASSIGN(const std::optional<EntryInfo> again, find_entry(partial));
-        has_moved = record || !again || again->id != info.id; // a run's last step came between
+        const bool has_journal = std::any_of(entries.begin(), entries.end(),
+                                             [](const DirectoryEntry & entry) { return entry.name == journal_name; });
+        has_moved = has_journal || record || !again || again->id != info.id; // a run's first or last step came between
         if (has_moved) return {};
         return refuse(concat(partial, " holds ", entries.front().name,
                              " and no journal: it is not what a run left, and will not be removed; rename it"));
