@@ -8,10 +8,13 @@
 #include <cstring>
 #include <map>
 #include <new>
+#include <sys/mman.h>
 
 namespace gnv {
 
 namespace {
+
+constexpr size_t huge_page = 2 << 20;
 
 class NoFence final : public Fence {
   public:
@@ -46,8 +49,15 @@ class CpuBackend final : public Backend {
     const Device & device() const override { return device_; }
 
     Result<DeviceMemory> allocate(size_t bytes) override {
-        void * const memory = std::aligned_alloc(device_alignment, device_aligned(std::max<size_t>(bytes, 1)));
+        // Weights are read once for each token: with pages of 4 KB the processor would look up many of them.
+        const bool is_large = bytes >= 16 * huge_page;
+        const size_t size =
+            is_large ? bytes / huge_page * huge_page + huge_page : device_aligned(std::max<size_t>(bytes, 1));
+        void * const memory = std::aligned_alloc(is_large ? huge_page : device_alignment, size);
         if (!memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " of memory");
+#ifdef MADV_HUGEPAGE
+        if (is_large) (void)madvise(memory, bytes / huge_page * huge_page, MADV_HUGEPAGE); // a wish
+#endif
         return DeviceMemory(memory, {this});
     }
     void free(void * memory) override { std::free(memory); }

@@ -251,7 +251,7 @@ uint64_t gemm_scratch_bytes(int64_t largest_k, int threads) {
     return uint64_t(threads) * uint64_t(Buffers::floats(depth_for(largest_k))) * sizeof(float);
 }
 
-static const GemmKernels & kernels_for(InstructionSet set) {
+const GemmKernels & gemm_kernels_of(InstructionSet set) {
 #ifdef __x86_64__
     static const GemmKernels * const table[] = {&gemm_portable, &gemm_avx2, &gemm_avx512};
     return *table[int(set)];
@@ -264,14 +264,15 @@ static const GemmKernels & kernels_for(InstructionSet set) {
 const std::vector<const GemmKernels *> & gemm_kernels() {
     static const std::vector<const GemmKernels *> list = [] {
         std::vector<const GemmKernels *> found;
-        for (int set = int(best_instruction_set()); set >= 0; set--) found.push_back(&kernels_for(InstructionSet(set)));
+        for (int set = int(best_instruction_set()); set >= 0; set--)
+            found.push_back(&gemm_kernels_of(InstructionSet(set)));
         return found;
     }();
     return list;
 }
 
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads) {
-    return gemm_with(kernels_for(threads.instructions()), problems, count, scratch, threads);
+    return gemm_with(gemm_kernels_of(threads.instructions()), problems, count, scratch, threads);
 }
 
 Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,

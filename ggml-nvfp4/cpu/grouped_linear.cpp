@@ -1,4 +1,4 @@
-#include "cpu/gemm.h"
+#include "cpu/few_rows.h"
 #include "cpu/linear_kernels.h"
 
 namespace gnv::cpu {
@@ -50,12 +50,15 @@ Status run_grouped_linear(KernelCall & call) {
         problems.reserve(size_t(call.inputs[1].shape[0]));
         for (int64_t group = 0; group < call.inputs[1].shape[0]; group++)
             problems.push_back(problem_of_group(call, group));
-        return gemm(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
+        const auto run = call.as<GroupedLinearParams>().few_rows ? few_rows : gemm;
+        return run(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
     });
 }
 
 uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
-    return gemm_scratch_bytes(call.inputs[1].shape.last(), call.threads->size());
+    const int64_t k = call.inputs[1].shape.last();
+    if (call.as<GroupedLinearParams>().few_rows) return few_rows_scratch_bytes(call.inputs[2].shape.last(), k);
+    return gemm_scratch_bytes(k, call.threads->size());
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-#include "cpu/gemm.h"
+#include "cpu/few_rows.h"
 #include "cpu/linear_kernels.h"
 
 namespace gnv::cpu {
@@ -19,11 +19,13 @@ Status run_linear(KernelCall & call) {
     problem.c = call.outputs[0].as<float>();
     problem.c_stride = problem.n;
     problem.precision = call.precision;
-    return gemm(&problem, 1, call.scratch, *call.threads);
+    return (call.as<LinearParams>().few_rows ? few_rows : gemm)(&problem, 1, call.scratch, *call.threads);
 }
 
 uint64_t linear_scratch_bytes(const KernelCall & call) {
-    return gemm_scratch_bytes(call.inputs[1].shape.last(), call.threads->size());
+    const int64_t k = call.inputs[1].shape.last();
+    if (call.as<LinearParams>().few_rows) return few_rows_scratch_bytes(call.outputs[0].shape.rows(), k);
+    return gemm_scratch_bytes(k, call.threads->size());
 }
 
 } // namespace

@@ -9,6 +9,7 @@
 
 #include "core/instruction_set.h"
 #include "cpu/delta_loops_table.h"
+#include "cpu/few_rows_loops_table.h"
 #include "cpu/logit_loops_table.h"
 #include "cpu/mixer_loops_table.h"
 #include "cpu/row_loops_table.h"
@@ -23,6 +24,7 @@ struct Loops {
     MixerLoops mixer;
     DeltaLoops delta;
     LogitLoops logits;
+    FewRowsLoops few_rows;
 };
 
 const std::vector<const Loops *> & all_loops(); // that run on this processor, fastest first; the last is "portable"

@@ -8,12 +8,17 @@
 #include "cpu/mixer_loops.h"
 #include "cpu/delta_loops.h"
 #include "cpu/logit_loops.h"
+#include "cpu/few_rows_loops.h"
 // clang-format on
 
 namespace gnv::cpu {
 
 extern const Loops GNV_LOOPS_TABLE;
-const Loops GNV_LOOPS_TABLE = {GNV_LOOPS_NAME, GNV_LOOPS_VARIANT::row_loops, GNV_LOOPS_VARIANT::mixer_loops,
-                               GNV_LOOPS_VARIANT::delta_loops, GNV_LOOPS_VARIANT::logit_loops};
+const Loops GNV_LOOPS_TABLE = {GNV_LOOPS_NAME,
+                               GNV_LOOPS_VARIANT::row_loops,
+                               GNV_LOOPS_VARIANT::mixer_loops,
+                               GNV_LOOPS_VARIANT::delta_loops,
+                               GNV_LOOPS_VARIANT::logit_loops,
+                               GNV_LOOPS_VARIANT::few_rows_loops};
 
 } // namespace gnv::cpu

@@ -88,7 +88,11 @@ struct RopeParams {
 // s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when
 // s is 0); the sum is over code * s products (NVFP4 weights: code * block scale; other weights as they
 // are), and y = sum / (Gw * Gx).
-struct LinearParams {};
+// With few_rows the sum over k runs in 16 partial sums, added as in rms_norm: a weight is then read as it lies, and few
+// rows of x take the time of reading it. Which of both sums a row gets is part of the graph, not of the number of rows.
+struct LinearParams {
+    bool few_rows = false; // devices other than the CPU may ignore it
+};
 
 // The experts of one range, each on the rows that were routed to it: x [R, K], w [G, N, K], slots i32 [n],
 // offsets i32 [G + 1], optional input_scales f32 [G] -> y [n, N]; y[j] = linear(x[row(j)], w[g]) for
@@ -100,6 +104,7 @@ struct GroupedLinearParams {
     };
     Row row = Row::token;
     int64_t slots_per_token = 1;
+    bool few_rows = false; // as in LinearParams
 };
 
 // --- Token mixers ----------------------------------------------------------------------------------------------------

@@ -40,11 +40,12 @@ class BlockWriter {
     ValueId input_scale(WeightRef ref);
     ValueId linear(ValueId x, Role role, int32_t site) {
         const WeightRef ref = {role, layer_};
-        return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref)}, name(site)), site);
+        return tapped(g_.add(LinearParams{b_.batch.is_step()}, {x, weight(ref), input_scale(ref)}, name(site)), site);
     }
     // Of a stage's experts.
     ValueId grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
-                           const GroupedLinearParams & params) {
+                           GroupedLinearParams params) {
+        params.few_rows = b_.batch.is_step();
         const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
         return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
     }

@@ -84,6 +84,8 @@ struct BatchShape {
     bool masked = false;   // there are pads
     bool cached = false;   // states go in and out
     int64_t capacity = 0;  // of the cache, in positions
+    // A step of decoding: each text goes on by one position, with caches. Its linears have few rows (graph/ops.h).
+    bool is_step() const { return cached && positions == segments; }
     friend bool operator==(const BatchShape &, const BatchShape &) = default;
 };
 

@@ -11,6 +11,11 @@ using Row = GroupedLinearParams::Row;
 
 static constexpr float sentinel = -12345.0f;
 
+struct Choice {
+    bool w4a4, few_rows;
+};
+static constexpr Choice choices[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+
 static Tensor tensor_of(DType dtype, Shape shape, void * data) {
     Tensor tensor;
     tensor.dtype = dtype;
@@ -54,14 +59,14 @@ TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
     std::vector<float> x = made_up_rows(rows, k, 1);
     float input_scale = 9.5f;
     for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
-        for (const bool w4a4 : {false, true}) {
+        for (const auto [w4a4, few_rows] : choices) {
             WeightData weight(dtype, n, k, n, 2);
             std::vector<float> y(rows * n, sentinel);
             const std::vector<Tensor> inputs = {tensor_of(DType::f32, {2, 3, k}, x.data()), weight.tensor(),
                                                 w4a4 ? tensor_of(DType::f32, {1}, &input_scale)
                                                      : tensor_of(DType::f32, {1}, nullptr)};
             Tensor output = tensor_of(DType::f32, {2, 3, n}, y.data());
-            const OpParams params = LinearParams{};
+            const OpParams params = LinearParams{few_rows};
             KernelCall call{params};
             call.outputs = &output;
             run_kernel(cpu::linear_entry, call, inputs, *pool);
@@ -69,6 +74,65 @@ TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
                 for (int64_t j = 0; j < n; j++)
                     check_element(y[size_t(row * n + j)], &x[size_t(row * k)], weight, j,
                                   w4a4 ? &input_scale : nullptr);
+        }
+    }
+}
+
+// The definition: 16 partial sums, then pairs of them.
+static float sum_of_few_rows(const std::vector<float> & x, const WeightData & weight, int64_t row, bool w4a4) {
+    float lanes[16] = {};
+    for (int64_t k = 0; k < weight.columns; k++) {
+        auto value = float(weight.value(row, k));
+        if (weight.dtype == DType::f4 && !w4a4) {
+            const auto scale = float(e4m3(weight.scales[size_t((row * weight.columns + k) / 16)]));
+            const float quotient = scale / float(weight.global(row));
+            value = float(weight.value(row, k) / double(scale)) * quotient;
+        }
+        lanes[k % 16] = std::fma(x[size_t(k)], value, lanes[k % 16]);
+    }
+    for (const int half : {8, 4, 2, 1})
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and number of threads") {
+    std::vector<std::unique_ptr<ThreadPool>> pools;
+    for (int set = int(best_instruction_set()); set >= 0; set--)
+        for (const int threads : {1, 3}) pools.push_back(ThreadPool::create(threads, InstructionSet(set)).take());
+    for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
+        for (const int64_t k : {16, 160, 37, 5}) {
+            if (dtype == DType::f4 && k % 16 != 0) continue;
+            for (const bool w4a4 : {false, true}) {
+                if (w4a4 && k % 16 != 0) continue;
+                constexpr int64_t n = 133, most = 9;
+                WeightData weight(dtype, n, k, 19, 3);
+                std::vector<float> x = made_up_rows(most, k, 4), expected;
+                float input_scale = 7.25f;
+                for (int64_t i = 0; i < most; i++) {
+                    std::vector<float> row(x.begin() + i * k, x.begin() + (i + 1) * k);
+                    if (w4a4) {
+                        const std::vector<double> values = w4a4_row(&x[size_t(i * k)], k, double(input_scale));
+                        row.assign(values.begin(), values.end());
+                    }
+                    for (int64_t j = 0; j < n; j++) {
+                        const float sum = sum_of_few_rows(row, weight, j, w4a4);
+                        expected.push_back(w4a4 ? sum / (float(weight.global(j)) * input_scale) : sum);
+                    }
+                }
+                for (const int64_t rows : {1, 2, 3, 4, 5, 9}) {
+                    for (const auto & pool : pools) {
+                        std::vector<float> y(size_t(rows * n), sentinel);
+                        const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
+                                                            tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr)};
+                        Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
+                        const OpParams params = LinearParams{true};
+                        KernelCall call{params};
+                        call.outputs = &output;
+                        run_kernel(cpu::linear_entry, call, inputs, *pool);
+                        CHECK(std::equal(y.begin(), y.end(), expected.begin()));
+                    }
+                }
+            }
         }
     }
 }
@@ -103,7 +167,7 @@ TEST_CASE("grouped linear: each row with the weight of its group, from where its
         for (const Row row_of : {Row::token, Row::own}) {
             for (const int64_t scale_rows :
                  {n, n / 2, n * groups}) { // one scale for each weight, for half of one, for all
-                for (const bool w4a4 : {false, true}) {
+                for (const auto [w4a4, few_rows] : choices) {
                     const int64_t x_rows = row_of == Row::token ? tokens : slot_count;
                     std::vector<float> x = made_up_rows(x_rows, k, 5), y(slot_count * n, sentinel);
                     WeightData weight(dtype, groups * n, k, scale_rows, 6);
@@ -113,7 +177,7 @@ TEST_CASE("grouped linear: each row with the weight of its group, from where its
                         tensor_of(DType::i32, {groups + 1}, offsets.data()),
                         tensor_of(DType::f32, {groups}, w4a4 ? input_scales.data() : nullptr)};
                     Tensor output = tensor_of(DType::f32, {slot_count, n}, y.data());
-                    const OpParams params = GroupedLinearParams{row_of, slots_per_token};
+                    const OpParams params = GroupedLinearParams{row_of, slots_per_token, few_rows};
                     KernelCall call{params};
                     call.outputs = &output;
                     auto pool = ThreadPool::create(3).take();
