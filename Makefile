@@ -70,10 +70,12 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS seconds each (clang)
 	@./scripts/install_deps.sh fuzz
 	@./scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS) $(JOBS)
 
-check: ## check the rules of the source tree, its format and an aarch64 build where the tools are there
+check: ## check the source tree, the documents, the format, and an aarch64 build if its compiler is installed
 	@./scripts/install_deps.sh check
 	@python3 scripts/check_tree.py --self-test
 	@python3 scripts/check_tree.py
+	@python3 scripts/check_docs.py --self-test
+	@python3 scripts/check_docs.py
 	@./scripts/format.sh --check
 	@./scripts/check_aarch64.sh $(BUILD)-aarch64 $(JOBS)
 
