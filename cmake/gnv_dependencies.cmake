@@ -3,7 +3,7 @@
 # link.
 if(NOT DEFINED GNV_PURPOSES)
     set(GNV_LIBRARY_PURPOSES library)
-    foreach(part DATASETS QUANTIZE VERIFY)
+    foreach(part DATASETS IMAGES QUANTIZE VERIFY)
         if(GNV_WITH_${part})
             string(TOLOWER ${part} part)
             list(APPEND GNV_LIBRARY_PURPOSES ${part})

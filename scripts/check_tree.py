@@ -27,6 +27,7 @@ MAY_INCLUDE = {
     "models": ["core", "formats", "model"],
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
+    "ggml-nvfp4/images": ["core", "formats"],
     "ggml-nvfp4/data/files": ["core", "formats"],
     "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],
     "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],

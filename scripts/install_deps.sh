@@ -5,7 +5,7 @@
 # usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
-purposes=" build library datasets quantize verify tools tests $* "
+purposes=" build library datasets images quantize verify tools tests $* "
 
 has_header() {
     for folder in /usr/include /usr/local/include; do

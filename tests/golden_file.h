@@ -24,9 +24,10 @@ class GoldenFile {
             parse_header(file_.substr(sizeof header_bytes, header_bytes), file_.size() - data_begin_, path).take();
     }
 
-    // F32 or I32 elements of a tensor that is there.
+    // F32, I32 or U8 elements of a tensor that is there.
     std::vector<float> floats(const std::string & name) const { return elements<float>(name, DType::f32); }
     std::vector<int32_t> ints(const std::string & name) const { return elements<int32_t>(name, DType::i32); }
+    std::vector<uint8_t> bytes(const std::string & name) const { return elements<uint8_t>(name, DType::u8); }
 
     const std::vector<HeaderTensor> & tensors() const { return header_.tensors; }
     const HeaderTensor & tensor(const std::string & name) const {
