@@ -46,6 +46,7 @@ bench: configure ## measure the speed of the parts, beside a memcpy, and of quan
 	$(BUILD)/tests/bin/bench_gemm
 	$(BUILD)/tests/bin/bench_tokenizer $(BUILD)/data/qwen36-tiny tests/data/golden/tokens.json
 	$(BUILD)/tests/bin/bench_dataset $(BUILD)/data/qwen36-tiny tests/data/calibration.jsonl.zst
+	$(BUILD)/tests/bin/bench_images
 	./scripts/bench_quantize.sh $(BUILD)
 
 test-cuda: configure ## run the CUDA kernels against their CPU twins (needs a device)

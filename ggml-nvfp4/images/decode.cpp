@@ -57,7 +57,8 @@ Result<const Decoder *> find_decoder(std::string_view bytes, const std::string &
             return fail(Code::unsupported, name, ": a file of type ", signature.name,
                         ", and only PNG, JPEG and WebP are read; convert it");
     }
-    return fail(Code::format, name, ": begins with no signature of PNG, JPEG or WebP; get the file again, or convert it");
+    return fail(Code::format, name,
+                ": begins with no signature of PNG, JPEG or WebP; get the file again, or convert it");
 }
 
 Result<ImageInfo> read_info(const Decoder & decoder, std::string_view bytes, const std::string & name,

@@ -57,7 +57,7 @@ void on_message(j_common_ptr decoder, int level) {
 #ifdef D_ARITH_CODING_SUPPORTED
         JWRN_ARITH_BAD_CODE,
 #endif
-        JWRN_HIT_MARKER, JWRN_HUFF_BAD_CODE, JWRN_JPEG_EOF, JWRN_MUST_RESYNC, JWRN_NOT_SEQUENTIAL};
+        JWRN_HIT_MARKER,     JWRN_HUFF_BAD_CODE, JWRN_JPEG_EOF, JWRN_MUST_RESYNC, JWRN_NOT_SEQUENTIAL};
     if (level >= 0) return;
     for (const int loss : losses)
         if (decoder->err->msg_code == loss) on_error(decoder);

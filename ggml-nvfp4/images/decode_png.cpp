@@ -22,8 +22,7 @@ struct PngState {
     uint8_t * rgb = nullptr;
     size_t stride = 0, height = 0;
 
-    PngState(std::string_view data)
-        : bytes(reinterpret_cast<const uint8_t *>(data.data())), size(data.size()) {}
+    PngState(std::string_view data) : bytes(reinterpret_cast<const uint8_t *>(data.data())), size(data.size()) {}
     PngState(const PngState &) = delete;
     ~PngState() { png_destroy_read_struct(&png, &info, nullptr); }
 };
@@ -74,7 +73,7 @@ void decode_rows(PngState & state) {
     state.info = png_create_info_struct(state.png);
     if (!state.info) std::longjmp(state.jump, 1);
     png_set_read_fn(state.png, &state, read_bytes);
-    png_set_user_limits(state.png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); // the caller has checked the size
+    png_set_user_limits(state.png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);            // the caller has checked the size
     png_set_keep_unknown_chunks(state.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1); // text, profiles, times ...
     png_read_info(state.png, state.info);
     const int type = png_get_color_type(state.png, state.info), depth = png_get_bit_depth(state.png, state.info);

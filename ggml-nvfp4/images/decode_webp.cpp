@@ -54,7 +54,8 @@ Result<Frame> first_frame(std::string_view bytes, const std::string & name) {
         if (size > bytes.size() - content) break;
         if (bytes.substr(at, 4) == "ANMF" && size >= frame_header) {
             return Frame{bytes.substr(content + frame_header, size - frame_header), content + frame_header,
-                         int64_t(little_endian(bytes, content, 3)) * 2, int64_t(little_endian(bytes, content + 3, 3)) * 2};
+                         int64_t(little_endian(bytes, content, 3)) * 2,
+                         int64_t(little_endian(bytes, content + 3, 3)) * 2};
         }
         at = content + size + size % 2;
     }
@@ -76,7 +77,8 @@ Status decode_webp(std::string_view bytes, const std::string & name, Image & ima
     if (features.has_animation) {
         GNV_ASSIGN(frame, first_frame(file, name));
         GNV_ASSIGN(features, read_features(frame.bytes, name, frame.offset));
-        if (features.has_animation || frame.x > image.width - features.width || frame.y > image.height - features.height)
+        if (features.has_animation || frame.x > image.width - features.width ||
+            frame.y > image.height - features.height)
             return damaged_image(ImageFormat::webp, name, frame.offset, "a frame outside the canvas");
         std::fill(image.rgb.begin(), image.rgb.end(), uint8_t(0));
     }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 namespace gnv {
 
@@ -32,6 +33,32 @@ Result<PatchPlan> make_plan(const ImageProcessorConfig & config, int64_t groups,
     return PatchPlan{width, height, {groups, height / config.patch_size, width / config.patch_size}};
 }
 
+struct Size {
+    int64_t width, height;
+};
+struct Sides {
+    double w, h;
+};
+
+// The multiples of the size of a token next to `sides`; where the limits forbid them, the largest or smallest with about the
+// same ratio that they allow. A video has `frames` frames, and counts as `rounded` ones against the limits.
+Size fit(Sides sides, double frames, double rounded, const ImageProcessorConfig & config) {
+    const int64_t step = config.merged_size();
+    const double f = double(step), most = double(config.max_pixels), least = double(config.min_pixels);
+    int64_t columns = round_half_even(sides.w / f), rows = round_half_even(sides.h / f);
+    const double pixels = rounded * double(rows * step) * double(columns * step);
+    if (pixels > most) {
+        const double shrink = std::sqrt(frames * sides.h * sides.w / most);
+        columns = std::max(int64_t(1), int64_t(std::floor(sides.w / shrink / f)));
+        rows = std::max(int64_t(1), int64_t(std::floor(sides.h / shrink / f)));
+    } else if (pixels < least) {
+        const double grow = std::sqrt(least / (frames * sides.h * sides.w));
+        columns = int64_t(std::ceil(sides.w * grow / f));
+        rows = int64_t(std::ceil(sides.h * grow / f));
+    }
+    return {columns * step, rows * step};
+}
+
 // The F32 of every level of a channel, computed as the reference does: rescale and normalize in one step, in F32.
 using LevelTable = std::array<std::array<float, 256>, 3>;
 
@@ -50,24 +77,23 @@ LevelTable make_levels(const ImageProcessorConfig & config) {
     return table;
 }
 
-// One row of merge blocks of one frame. `out`: the first patch of that row.
+// One row of merge blocks, as the frames [first, end) of a group. `out`: the first patch of that row.
 void write_block_row(const ImageProcessorConfig & config, const LevelTable & levels, const Image & image, int64_t row,
-                     int64_t frame, float * out) {
+                     int64_t first, int64_t end, float * out) {
     const int64_t size = config.patch_size, merge = config.merge_size, plane = size * size;
-    const int64_t columns = image.width / size;
-    for (int64_t block = 0; block < columns / merge; block++) {
-        for (int64_t a = 0; a < merge; a++) {
-            for (int64_t b = 0; b < merge; b++, out += config.patch_values()) {
-                for (int64_t y = 0; y < size; y++) {
-                    const int64_t from = ((row * merge + a) * size + y) * image.width + (block * merge + b) * size;
-                    const uint8_t * const pixels = image.rgb.data() + from * 3;
-                    for (int64_t c = 0; c < 3; c++) {
-                        const float * const table = levels[size_t(c)].data();
-                        float * const values = out + (c * config.temporal_patch_size + frame) * plane + y * size;
-                        for (int64_t x = 0; x < size; x++) values[x] = table[pixels[3 * x + c]];
-                    }
-                }
+    const int64_t blocks = image.width / config.merged_size();
+    for (int64_t i = 0; i < blocks * merge * merge; i++, out += config.patch_values()) {
+        const int64_t block = i / (merge * merge), a = i / merge % merge, b = i % merge;
+        const int64_t top = (row * merge + a) * size, left = (block * merge + b) * size;
+        for (int64_t c = 0; c < 3; c++) {
+            const float * const table = levels[size_t(c)].data();
+            float * const values = out + (c * config.temporal_patch_size + first) * plane;
+            for (int64_t y = 0; y < size; y++) {
+                const uint8_t * const pixels = image.rgb.data() + ((top + y) * image.width + left) * 3 + c;
+                for (int64_t x = 0; x < size; x++) values[y * size + x] = table[pixels[3 * x]];
             }
+            for (int64_t copy = 1; copy < end - first; copy++)
+                memcpy(values + copy * plane, values, size_t(plane) * sizeof(float));
         }
     }
 }
@@ -81,23 +107,12 @@ int64_t round_half_even(double value) { // std::nearbyint depends on the mode of
     return down % 2 == 0 ? down : down + 1;
 }
 
-Result<PatchPlan> plan_image(const ImageProcessorConfig & config, int64_t width, int64_t height, const std::string & name) {
+Result<PatchPlan> plan_image(const ImageProcessorConfig & config, int64_t width, int64_t height,
+                             const std::string & name) {
     GNV_TRY(check_aspect(width, height, name));
     if (!config.do_resize) return make_plan(config, 1, width, height, name);
-    const int64_t step = config.merged_size();
-    const double h = double(height), w = double(width), f = double(step);
-    int64_t rows = round_half_even(h / f), columns = round_half_even(w / f);
-    const double pixels = double(rows * step) * double(columns * step);
-    if (pixels > double(config.max_pixels)) {
-        const double shrink = std::sqrt(h * w / double(config.max_pixels));
-        rows = std::max(int64_t(1), int64_t(std::floor(h / shrink / f)));
-        columns = std::max(int64_t(1), int64_t(std::floor(w / shrink / f)));
-    } else if (pixels < double(config.min_pixels)) {
-        const double grow = std::sqrt(double(config.min_pixels) / (h * w));
-        rows = int64_t(std::ceil(h * grow / f));
-        columns = int64_t(std::ceil(w * grow / f));
-    }
-    return make_plan(config, 1, columns * step, rows * step, name);
+    const Size size = fit({double(width), double(height)}, 1, 1, config);
+    return make_plan(config, 1, size.width, size.height, name);
 }
 
 Result<PatchPlan> plan_frames(const ImageProcessorConfig & config, int64_t frames, int64_t width, int64_t height,
@@ -109,24 +124,14 @@ Result<PatchPlan> plan_frames(const ImageProcessorConfig & config, int64_t frame
     const int64_t groups = (frames + group - 1) / group;
     GNV_TRY(check_aspect(width, height, name));
     if (!config.do_resize) return make_plan(config, groups, width, height, name);
+    double w = double(width), h = double(height);
     if (height < step || width < step) {
-        const double grow = std::max(double(step) / double(height), double(step) / double(width));
-        height = int64_t(double(height) * grow), width = int64_t(double(width) * grow);
+        const double grow = std::max(double(step) / h, double(step) / w);
+        w = std::floor(w * grow), h = std::floor(h * grow);
     }
-    const double h = double(height), w = double(width), f = double(step), count = double(frames);
-    int64_t rows = round_half_even(h / f), columns = round_half_even(w / f);
-    const int64_t rounded = round_half_even(count / double(group)) * group;
-    const double pixels = double(rounded) * double(rows * step) * double(columns * step);
-    if (pixels > double(config.max_pixels)) {
-        const double shrink = std::sqrt(count * h * w / double(config.max_pixels));
-        rows = std::max(int64_t(1), int64_t(std::floor(h / shrink / f)));
-        columns = std::max(int64_t(1), int64_t(std::floor(w / shrink / f)));
-    } else if (pixels < double(config.min_pixels)) {
-        const double grow = std::sqrt(double(config.min_pixels) / (count * h * w));
-        rows = int64_t(std::ceil(h * grow / f));
-        columns = int64_t(std::ceil(w * grow / f));
-    }
-    return make_plan(config, groups, columns * step, rows * step, name);
+    const int64_t rounded = round_half_even(double(frames) / double(group)) * group;
+    const Size size = fit({w, h}, double(frames), double(rounded), config);
+    return make_plan(config, groups, size.width, size.height, name);
 }
 
 Status preprocess_frame(const ImageProcessorConfig & config, const PatchPlan & plan, const Image & image, int64_t first,
@@ -137,13 +142,12 @@ Status preprocess_frame(const ImageProcessorConfig & config, const PatchPlan & p
     }
     const Image & picture = resized.rgb.empty() ? image : resized;
     const LevelTable levels = make_levels(config);
-    const int64_t merge = config.merge_size, row_values = plan.grid.w * merge * config.patch_values();
-    return for_strips(pool, plan.grid.h / merge, 1, [&](int64_t row) {
-        for (int64_t frame = first; frame < end; frame++) {
-            const int64_t group = frame / config.temporal_patch_size, place = frame % config.temporal_patch_size;
-            float * const out = pixel_values + (group * (plan.grid.h / merge) + row) * row_values;
-            write_block_row(config, levels, picture, row, place, out);
-        }
+    const int64_t rows = plan.grid.h / config.merge_size, places = config.temporal_patch_size;
+    const int64_t row_values = plan.grid.w * config.merge_size * config.patch_values(), group = first / places;
+    GNV_CHECK(first < end && (end - 1) / places == group);
+    return for_strips(pool, rows, 1, [&](int64_t row) {
+        float * const out = pixel_values + (group * rows + row) * row_values;
+        write_block_row(config, levels, picture, row, first % places, first % places + end - first, out);
     });
 }
 

@@ -24,7 +24,9 @@ int64_t round_half_even(double value);
 struct VisionGrid {
     int64_t t = 0, h = 0, w = 0;
     int64_t patches() const { return t * h * w; }
-    int64_t tokens(int64_t merge_size) const { return patches() / (merge_size * merge_size); } // placeholders in the text
+    int64_t tokens(int64_t merge_size) const {
+        return patches() / (merge_size * merge_size);
+    } // placeholders in the text
     bool operator==(const VisionGrid &) const = default;
 };
 
@@ -39,7 +41,8 @@ struct PatchPlan {
 
 // The size that the reference's smart_resize gives, with its rounding: half to even, in F64. `name` is for messages.
 // Code::unsupported: sides with a ratio above 200; without do_resize: sides that are no multiples of merged_size().
-Result<PatchPlan> plan_image(const ImageProcessorConfig & config, int64_t width, int64_t height, const std::string & name);
+Result<PatchPlan> plan_image(const ImageProcessorConfig & config, int64_t width, int64_t height,
+                             const std::string & name);
 // The same of `frames` frames; the limits on pixels hold for all of them. A video has two frames at least.
 Result<PatchPlan> plan_frames(const ImageProcessorConfig & config, int64_t frames, int64_t width, int64_t height,
                               const std::string & name);
@@ -47,8 +50,8 @@ Result<PatchPlan> plan_frames(const ImageProcessorConfig & config, int64_t frame
 // Writes plan.values(config) floats: pixel_values of a picture, whose frames are all the same.
 Status preprocess_image(const ImageProcessorConfig & config, const PatchPlan & plan, const Image & image,
                         float * pixel_values, ThreadPool * pool = nullptr);
-// Writes one frame of a video to its places among the same floats, as frames [first, end): the last frame of a video is
-// written as all that fill the last group.
+// Writes one frame of a video to its places among the same floats, as frames [first, end) of one group: the last frame of a
+// video is written as all that fill the last group.
 Status preprocess_frame(const ImageProcessorConfig & config, const PatchPlan & plan, const Image & image, int64_t first,
                         int64_t end, float * pixel_values, ThreadPool * pool = nullptr);
 

@@ -161,8 +161,8 @@ Result<ProcessorConfig> read_processor_config(const Folder & folder) {
         if (!has_videos) GNV_TRY(take_videos(document.root()));
     }
     if (!has_images)
-        return fail(Code::not_found, folder.path(), ": neither ", image_file, " nor an image_processor in ", processor_file,
-                    ": this model takes no pictures");
+        return fail(Code::not_found, folder.path(), ": neither ", image_file, " nor an image_processor in ",
+                    processor_file, ": this model takes no pictures");
     if (!has_videos) config.videos.frames = config.images; // a nested config of pictures alone
     return config;
 }

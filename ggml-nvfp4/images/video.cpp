@@ -98,7 +98,8 @@ std::string seconds_text(double seconds) {
 Result<VideoPlan> plan_video(const VideoProcessorConfig & config, const Folder & folder, double frame_rate,
                              const ImageLimits & limits) {
     if (!(frame_rate > 0 && std::isfinite(frame_rate)))
-        return fail(Code::invalid_argument, folder.path(), ": ", frame_rate, " frames a second: expected a number above 0");
+        return fail(Code::invalid_argument, folder.path(), ": ", frame_rate,
+                    " frames a second: expected a number above 0");
     VideoPlan plan;
     GNV_TRY(guard_exceptions([&]() -> Status {
         GNV_ASSIGN(const std::vector<std::string> names, list_frames(folder));

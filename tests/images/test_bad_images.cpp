@@ -64,7 +64,9 @@ TEST_CASE("every damaged byte of the pixels of a PNG is noticed") {
     }
 }
 
-static std::string with(std::string bytes, size_t at, const std::string & part) { return bytes.replace(at, part.size(), part); }
+static std::string with(std::string bytes, size_t at, const std::string & part) {
+    return bytes.replace(at, part.size(), part);
+}
 
 TEST_CASE("what a header declares is checked before memory is taken") {
     const std::string png = with(image_bytes("rgb8.png"), 16, std::string("\x7f\xff\xff\xff\x7f\xff\xff\xff", 8));
@@ -73,7 +75,8 @@ TEST_CASE("what a header declares is checked before memory is taken") {
     const size_t frame = jpeg.find("\xff\xc0");
     check_refused(with(jpeg, frame + 5, "\xff\xdc\xff\xdc"), "65500 x 65500 pixels", Code::unsupported);
     const std::string webp = image_bytes("animated.webp");
-    check_refused(with(webp, webp.find("VP8X") + 12, std::string("\xff\x7f\x00\xff\x7f\x00", 6)), "32768 x ", Code::unsupported);
+    check_refused(with(webp, webp.find("VP8X") + 12, std::string("\xff\x7f\x00\xff\x7f\x00", 6)), "32768 x ",
+                  Code::unsupported);
     check_refused(with(image_bytes("rgb8.png"), 16, std::string(4, '\0')), "0 x 35 pixels");
     check_refused(with(image_bytes("rgb8.png"), 16, std::string(1, '\x80')), "no header of an image");
 

@@ -33,7 +33,8 @@ TEST_CASE("a picture from a file is told by its bytes, not by its name") {
     const Status missing = read_image(folder / "none.png").take_status();
     CHECK(missing.code() == Code::not_found);
     CHECK(missing.message().find("none.png") != std::string::npos);
-    const Status large = read_image(folder.save("large.png", image_bytes("rgb8.png")), {.max_file_bytes = 100}).take_status();
+    const Status large =
+        read_image(folder.save("large.png", image_bytes("rgb8.png")), {.max_file_bytes = 100}).take_status();
     CHECK(large.message().find("large.png") != std::string::npos);
     CHECK(read_image(folder.path()).status().message().find(folder.path()) != std::string::npos);
 }
@@ -47,8 +48,14 @@ TEST_CASE("files of other kinds are named") {
         {"GIF89a\1\1", "GIF", Code::unsupported},
         {"BM\1\1", "BMP", Code::unsupported},
         {std::string("II*\0", 4), "TIFF", Code::unsupported},
-        {std::string("\0\0\0\x1c" "ftypavif", 12), "AVIF", Code::unsupported},
-        {std::string("\0\0\0\x1c" "ftypheic", 12), "HEIC", Code::unsupported},
+        {std::string("\0\0\0\x1c"
+                     "ftypavif",
+                     12),
+         "AVIF", Code::unsupported},
+        {std::string("\0\0\0\x1c"
+                     "ftypheic",
+                     12),
+         "HEIC", Code::unsupported},
         {"<svg xmlns=", "SVG", Code::unsupported},
         {"version https://git-lfs.example/spec/v1", "Git LFS pointer", Code::unsupported},
         {"RIFF....WAVE", "no signature", Code::format},

@@ -18,7 +18,7 @@ TEST_CASE("recorded pixel_values and grid_thw") {
     const GoldenFile golden("pixel_levels.safetensors");
     const ImageProcessorConfig config = small_config();
     const std::unique_ptr<ThreadPool> pool = ThreadPool::create(3).take();
-    for (const char * const name :
+    for (const std::string name :
          {"circle64.png", "gray.png", "rgba.png", "small.png", "square64.png", "tall.png", "texture.jpg", "wide.png"}) {
         CAPTURE(name);
         const Image image = read_image(std::string(GNV_TEST_DATA) + "/golden/images/" + name).take();
@@ -41,18 +41,19 @@ TEST_CASE("recorded pixel_values and grid_thw") {
 TEST_CASE("resized sizes are Python's") {
     const JsonDocument document = JsonDocument::read(image_path("sizes.json"), 1 << 20).take();
     const auto each = [&](const char * list, size_t count, const auto & check) {
-        const Status status = document.root().get(list).take().for_each_element([&](size_t, const JsonValue & row) -> Status {
-            std::vector<int64_t> numbers;
-            GNV_TRY(row.for_each_element([&](size_t, const JsonValue & number) -> Status {
-                GNV_ASSIGN(const int64_t value, number.as_int());
-                numbers.push_back(value);
+        const Status status =
+            document.root().get(list).take().for_each_element([&](size_t, const JsonValue & row) -> Status {
+                std::vector<int64_t> numbers;
+                GNV_TRY(row.for_each_element([&](size_t, const JsonValue & number) -> Status {
+                    GNV_ASSIGN(const int64_t value, number.as_int());
+                    numbers.push_back(value);
+                    return {};
+                }));
+                REQUIRE(numbers.size() == count);
+                CAPTURE(row.text());
+                check(numbers);
                 return {};
-            }));
-            REQUIRE(numbers.size() == count);
-            CAPTURE(row.text());
-            check(numbers);
-            return {};
-        });
+            });
         REQUIRE_MESSAGE(status.ok(), status.message());
     };
     const auto config_of = [](const std::vector<int64_t> & numbers) {
@@ -130,7 +131,8 @@ TEST_CASE("rescale and normalize, each with and without the other") {
     const auto values = [&] { return preprocess_image(config, image, "photo").value().values; };
     CHECK(values() == std::vector<float>{1.0f, (128.0f - 0.25f * 255.0f) / (0.2f * 255.0f), 7.0f / 510.0f});
     config.do_normalize = false;
-    CHECK(values() == std::vector<float>{255.0f * float(1 / 255.0), 128.0f * float(1 / 255.0), 7.0f * float(1 / 255.0)});
+    CHECK(values() ==
+          std::vector<float>{255.0f * float(1 / 255.0), 128.0f * float(1 / 255.0), 7.0f * float(1 / 255.0)});
     config.do_rescale = false;
     CHECK(values() == std::vector<float>{255, 128, 7});
     config.do_normalize = true;
@@ -145,7 +147,8 @@ TEST_CASE("resize keeps flat colours, and gives the same bytes with threads") {
     for (const auto & [width, height] : {std::pair{32, 64}, {37, 20}, {1, 1}, {200, 53}, {2000, 3}}) {
         const Image out = resize_bicubic(flat, width, height).take();
         CHECK(out.rgb == std::vector<uint8_t>(size_t(width * height * 3), 201));
-        CHECK(resize_bicubic(noise, width, height).value().rgb == resize_bicubic(noise, width, height, pool.get()).value().rgb);
+        CHECK(resize_bicubic(noise, width, height).value().rgb ==
+              resize_bicubic(noise, width, height, pool.get()).value().rgb);
     }
     CHECK(resize_bicubic(noise, 37, 53).value().rgb == noise.rgb);
 }

@@ -15,7 +15,8 @@ static Result<ProcessorConfig> read(const ScratchFolder & folder) {
 
 TEST_CASE("preprocessor_config.json with edges") {
     const ScratchFolder folder;
-    folder.save("preprocessor_config.json", R"({"size": {"longest_edge": 65536, "shortest_edge": 4096}, "patch_size": 16,
+    folder.save("preprocessor_config.json",
+                R"({"size": {"longest_edge": 65536, "shortest_edge": 4096}, "patch_size": 16,
         "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": 0.25, "min_pixels": null,
         "processor_class": "Qwen3VLProcessor", "image_processor_type": "Qwen2VLImageProcessorFast"})");
     const ProcessorConfig config = read(folder).take();
