@@ -105,8 +105,8 @@ static Status measure(ThreadPool & pool, const char * name, const std::string & 
     const int64_t count = 16 * pool.size();
     GNV_ASSIGN(const double decode, run(count, true));
     GNV_ASSIGN(const double whole, run(count, false));
-    printf("%-16s %8s  %8.1f images/s read  %8.1f images/s with pixel_values\n", name, bytes_text(bytes.size()).c_str(), decode,
-           whole);
+    printf("%-16s %8s  %8.1f images/s read  %8.1f images/s with pixel_values\n", name, bytes_text(bytes.size()).c_str(),
+           decode, whole);
     return {};
 }
 

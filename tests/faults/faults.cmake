@@ -12,6 +12,7 @@ gnv_test(test_faults
     faults/test_calibrate_faults.cpp
     faults/test_evaluate_faults.cpp
     faults/test_faults.cpp
+    faults/test_image_faults.cpp
     faults/test_packing_faults.cpp
     faults/test_verify_faults.cpp
 )

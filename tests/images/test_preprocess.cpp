@@ -139,6 +139,16 @@ TEST_CASE("rescale and normalize, each with and without the other") {
     CHECK(values() == std::vector<float>{254.5f / 0.5f, (128.0f - 0.25f) / 0.2f, 3.5f});
 }
 
+TEST_CASE("mean and deviation are scaled in F32, as numpy computes it") {
+    ImageProcessorConfig config; // CLIP's, of which four of six differ from what F64 gives
+    config.do_resize = false;
+    config.patch_size = 1, config.merge_size = 1, config.temporal_patch_size = 1;
+    const Image image{2, 1, {0, 7, 128, 255, 0, 255}};
+    CHECK(preprocess_image(config, image, "photo").value().values ==
+          std::vector<float>{-0x1.cad1b8p+0f, -0x1.a5a496p+0f, 0x1.5c1b82p-2f, 0x1.ee2a84p+0f, -0x1.c0896ep+0f,
+                             0x1.12acc2p+1f});
+}
+
 TEST_CASE("resize keeps flat colours, and gives the same bytes with threads") {
     std::mt19937 random(9);
     const std::unique_ptr<ThreadPool> pool = ThreadPool::create(4).take();
