@@ -26,7 +26,7 @@ namespace gnv {
 enum class ImageFormat : uint8_t { png, jpeg, webp, count_ };
 const char * image_format_name(ImageFormat format); // "PNG", "JPEG", "WebP"
 
-// What a header may declare; checked before memory is taken for pixels. A decoder takes at most 12 bytes a pixel.
+// What a header may declare; checked before memory is taken for pixels. A decoder takes about 12 bytes a pixel.
 struct ImageLimits {
     uint64_t max_pixels = 178'956'970;           // where PIL sees a decompression bomb
     uint64_t max_file_bytes = uint64_t(1) << 30; // of a file that read_image() opens

@@ -10,7 +10,8 @@ constexpr const char * processor_file = "processor_config.json";
 constexpr const char * image_file = "preprocessor_config.json";
 constexpr const char * video_file = "video_preprocessor_config.json";
 constexpr uint64_t size_limit = 1 << 20;
-constexpr int64_t most_pixels = 1 << 28; // 2 GB of pixel_values with two frames a patch
+// A small picture grows to min_pixels, so they are bounded: to 6 GB of pixel_values. Above max_pixels a large one shrinks.
+constexpr int64_t most_least = 1 << 28, most_most = int64_t(1) << 53;
 
 bool find_value(const JsonValue & object, std::string_view key, JsonValue & out) {
     return object.find(key, out) && !out.is_null();
@@ -67,12 +68,12 @@ Status read_pixels(const JsonValue & object, ImageProcessorConfig & config) {
     if (find_value(object, "size", size)) {
         if (!size.is_object()) return fail(Code::format, size.where(), ": expected an object");
         for (const char * const least : {"min_pixels", "shortest_edge"})
-            GNV_TRY(read_count(size, least, 1, most_pixels, config.min_pixels));
+            GNV_TRY(read_count(size, least, 1, most_least, config.min_pixels));
         for (const char * const most : {"max_pixels", "longest_edge"})
-            GNV_TRY(read_count(size, most, 1, most_pixels, config.max_pixels));
+            GNV_TRY(read_count(size, most, 1, most_most, config.max_pixels));
     }
-    GNV_TRY(read_count(object, "min_pixels", 1, most_pixels, config.min_pixels));
-    GNV_TRY(read_count(object, "max_pixels", 1, most_pixels, config.max_pixels));
+    GNV_TRY(read_count(object, "min_pixels", 1, most_least, config.min_pixels));
+    GNV_TRY(read_count(object, "max_pixels", 1, most_most, config.max_pixels));
     if (config.min_pixels > config.max_pixels)
         return fail(Code::format, object.where(), ": at least ", config.min_pixels, " pixels and at most ",
                     config.max_pixels, " are asked for");
@@ -80,20 +81,20 @@ Status read_pixels(const JsonValue & object, ImageProcessorConfig & config) {
 }
 
 // The kind of processor: the names of Transformers' classes.
-Status check_type(const JsonValue & object, std::string_view key, std::string_view ending) {
+Status check_type(const JsonValue & object, std::string_view key, std::string_view beginning, std::string_view part) {
     JsonValue value;
     if (!find_value(object, key, value)) return {};
     GNV_ASSIGN(const std::string_view type, value.as_string());
-    if (starts_with(type, "Qwen") && type.find(ending) != type.npos) return {};
-    return fail(Code::unsupported, value.where(), ": pictures are prepared as by Qwen's VL processors, not by ",
-                printable(type));
+    if (starts_with(type, beginning) && type.find(part) != type.npos) return {};
+    return fail(Code::unsupported, value.where(), ": pictures are prepared as by the processors ", beginning, "...",
+                part, ", not by ", printable(type));
 }
 
 } // namespace
 
 Status parse_image_processor(const JsonValue & object, ImageProcessorConfig & config) {
     if (!object.is_object()) return fail(Code::format, object.where(), ": expected an object");
-    GNV_TRY(check_type(object, "image_processor_type", "VLImageProcessor"));
+    GNV_TRY(check_type(object, "image_processor_type", "Qwen", "VLImageProcessor"));
     GNV_TRY(read_pixels(object, config));
     GNV_TRY(read_count(object, "patch_size", 1, 1024, config.patch_size));
     GNV_TRY(read_count(object, "temporal_patch_size", 1, 64, config.temporal_patch_size));
@@ -116,13 +117,18 @@ Status parse_image_processor(const JsonValue & object, ImageProcessorConfig & co
 
 Status parse_video_processor(const JsonValue & object, VideoProcessorConfig & config) {
     if (!object.is_object()) return fail(Code::format, object.where(), ": expected an object");
-    GNV_TRY(check_type(object, "video_processor_type", "VLVideoProcessor"));
+    GNV_TRY(check_type(object, "video_processor_type", "Qwen3", "VLVideoProcessor"));
     GNV_TRY(parse_image_processor(object, config.frames));
     GNV_TRY(read_positive(object, "fps", config.frames_per_second));
     GNV_TRY(read_count(object, "min_frames", 1, 1 << 20, config.min_frames));
     GNV_TRY(read_count(object, "max_frames", 1, 1 << 20, config.max_frames));
     if (config.min_frames > config.max_frames)
         return fail(Code::format, object.where(), ": min_frames is above max_frames");
+    GNV_TRY(read_flag(object, "do_sample_frames", config.do_sample_frames));
+    JsonValue count;
+    if (find_value(object, "num_frames", count))
+        return fail(Code::unsupported, count.where(),
+                    ": a fixed number of frames; only fps is supported: make it null");
     return {};
 }
 

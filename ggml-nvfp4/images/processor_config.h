@@ -35,6 +35,7 @@ struct VideoProcessorConfig {
                                    .deviation = {0.5, 0.5, 0.5}};
     double frames_per_second = 2; // that are looked at
     int64_t min_frames = 4, max_frames = 768;
+    bool do_sample_frames = true; // false: every frame is looked at
 };
 
 struct ProcessorConfig {

@@ -69,6 +69,7 @@ std::vector<int64_t> sample_frames(const VideoProcessorConfig & config, int64_t 
     const double wanted = double(total) / frame_rate * config.frames_per_second;
     int64_t count = wanted < double(config.max_frames) ? int64_t(wanted) : config.max_frames;
     count = std::min({std::max(count, config.min_frames), config.max_frames, total});
+    if (!config.do_sample_frames) count = total;
     std::vector<int64_t> frames;
     const double step = count > 1 ? double(total - 1) / double(count - 1) : 0;
     for (int64_t i = 0; i < count; i++) {

@@ -8,8 +8,8 @@ using namespace gnv::test;
 
 namespace {
 
-constexpr const char * files[] = {"rgba8-interlaced.png", "grey16.png", "ycc420-progressive.jpg", "cmyk.jpg",
-                                  "lossy-alpha.webp", "animated-offset.webp"};
+constexpr const char * files[] = {"rgba8-interlaced.png", "grey16.png",          "ycc420-progressive.jpg", "cmyk.jpg",
+                                  "lossy-alpha.webp",     "animated-offset.webp"};
 
 // A folder of frames, and what they become when nothing fails.
 struct Film {
@@ -43,8 +43,10 @@ struct Film {
 
 TEST_CASE("videos whose files or memory fail") {
     const Film film;
-    const FaultCase cases[] = {{FAULT_OPEN, EIO, Expect::failure}, {FAULT_READ, EIO, Expect::failure},
-                               {FAULT_READ, FAULT_SHORT, Expect::survival}, {FAULT_STAT, EIO, Expect::either},
+    const FaultCase cases[] = {{FAULT_OPEN, EIO, Expect::failure},
+                               {FAULT_READ, EIO, Expect::failure},
+                               {FAULT_READ, FAULT_SHORT, Expect::survival},
+                               {FAULT_STAT, EIO, Expect::either},
                                {FAULT_MEMORY, ENOMEM, Expect::failure}};
     for (const FaultCase & fault_case : cases) {
         for_every_fault(fault_case, film.scratch.path(), [&](const fault_plan & fault) {

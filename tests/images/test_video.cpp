@@ -26,6 +26,9 @@ TEST_CASE("frames are sampled as by numpy") {
             });
         });
     REQUIRE_MESSAGE(status.ok(), status.message());
+    VideoProcessorConfig all;
+    all.do_sample_frames = false;
+    CHECK(sample_frames(all, 3, 24) == std::vector<int64_t>{0, 1, 2});
     CHECK(group_seconds(config, {0, 24, 48}, 24) == std::vector<double>{0.5, 2});
     CHECK(seconds_text(0.25) == "<0.2 seconds>");
     CHECK(seconds_text(12) == "<12.0 seconds>");
