@@ -3,6 +3,7 @@
 #include "images/strips.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace gnv {
@@ -72,20 +73,27 @@ Taps make_taps(int64_t in, int64_t out) {
 uint8_t to_level(int32_t sum, int bits) { return uint8_t(std::clamp(sum >> bits, 0, 255)); }
 int32_t half(int bits) { return bits > 0 ? 1 << (bits - 1) : 0; }
 
-void resize_row(const uint8_t * in, const Taps & taps, uint8_t * out) {
-    const int32_t start = half(taps.bits);
+// Rows are resized some at a time: the same channel of the same column of all of them lies side by side, for vectors.
+constexpr size_t lanes = 16;
+using Lanes = std::array<int16_t, lanes>;
+
+// `count` rows of `width` pixels.
+void resize_rows(const uint8_t * in, size_t width, size_t count, const Taps & taps, uint8_t * out) {
+    std::vector<Lanes> columns(width * 3);
+    for (size_t i = 0; i < columns.size(); i++)
+        for (size_t row = 0; row < count; row++) columns[i][row] = in[row * columns.size() + i];
+    const size_t stride = taps.ranges.size() * 3;
     for (size_t x = 0; x < taps.ranges.size(); x++) {
         const Taps::Range range = taps.ranges[x];
         const int16_t * const weights = taps.weights_of(int64_t(x));
-        const uint8_t * pixel = in + range.first * 3;
-        int32_t red = start, green = start, blue = start;
-        for (size_t k = 0; k < range.count; k++, pixel += 3) {
-            const int32_t weight = weights[k];
-            red += weight * pixel[0], green += weight * pixel[1], blue += weight * pixel[2];
-        }
-        out[3 * x] = to_level(red, taps.bits);
-        out[3 * x + 1] = to_level(green, taps.bits);
-        out[3 * x + 2] = to_level(blue, taps.bits);
+        const Lanes * column = columns.data() + range.first * 3;
+        std::array<std::array<int32_t, lanes>, 3> sums;
+        for (auto & channel : sums) channel.fill(half(taps.bits));
+        for (size_t k = 0; k < range.count; k++, column += 3)
+            for (size_t c = 0; c < 3; c++)
+                for (size_t row = 0; row < lanes; row++) sums[c][row] += int32_t(weights[k]) * column[c][row];
+        for (size_t row = 0; row < count; row++)
+            for (size_t c = 0; c < 3; c++) out[row * stride + 3 * x + c] = to_level(sums[c][row], taps.bits);
     }
 }
 
@@ -118,8 +126,11 @@ Status resize(const Image & image, int64_t width, int64_t height, ThreadPool * p
     if (width != image.width) {
         const Taps taps = make_taps(image.width, width);
         narrow = empty_image(width, image.height);
-        GNV_TRY(for_strips(pool, image.height, strip, [&](int64_t y) {
-            resize_row(image.rgb.data() + y * image.width * 3, taps, narrow.rgb.data() + y * width * 3);
+        const int64_t groups = (image.height + int64_t(lanes) - 1) / int64_t(lanes);
+        GNV_TRY(for_strips(pool, groups, 1, [&](int64_t group) {
+            const int64_t y = group * int64_t(lanes), count = std::min(int64_t(lanes), image.height - y);
+            resize_rows(image.rgb.data() + y * image.width * 3, size_t(image.width), size_t(count), taps,
+                        narrow.rgb.data() + y * width * 3);
         }));
         in = &narrow;
     }
