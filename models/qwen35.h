@@ -1,7 +1,7 @@
 // The Qwen3.5 family's entries for the registry, and how its tensor table is laid out for one config.
 #pragma once
 
-#include "model/text_model.h"
+#include "model/vision_model.h"
 #include "models/match.h"
 #include "models/qwen35_config.h"
 
@@ -35,5 +35,6 @@ Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config, co
                                                     Qwen35Mlp mlp);
 Result<ModelLayout> match_qwen35(const JsonValue & config, const Checkpoint & checkpoint, Accept accept, Qwen35Mlp mlp);
 Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp);
+Result<VisionModel> make_qwen35_vision(const JsonValue & config, Qwen35Mlp mlp);
 
 } // namespace gnv

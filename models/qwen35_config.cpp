@@ -253,6 +253,23 @@ static Status read_vision(const JsonValue & value, int64_t text_hidden, Qwen35Vi
     return {};
 }
 
+// Beside text_config and vision_config.
+static Status read_picture_tokens(ConfigReader & top, PictureTokens & tokens) {
+    const struct {
+        const char * key;
+        int32_t & id;
+    } keys[] = {{"image_token_id", tokens.image},
+                {"video_token_id", tokens.video},
+                {"vision_start_token_id", tokens.start},
+                {"vision_end_token_id", tokens.end}};
+    for (const auto & [key, id] : keys) {
+        int64_t read = -1;
+        GNV_TRY(top.optional_int(key, -1, INT32_MAX, read));
+        id = int32_t(read);
+    }
+    return {};
+}
+
 Result<Qwen35Config> read_qwen35_config(const JsonValue & root, Qwen35Mlp mlp) {
     Qwen35Config config;
     config.mlp = mlp;
@@ -275,6 +292,7 @@ Result<Qwen35Config> read_qwen35_config(const JsonValue & root, Qwen35Mlp mlp) {
     if (has_vision) {
         config.vision.emplace();
         GNV_TRY(read_vision(vision_value, config.hidden, *config.vision, unknown));
+        GNV_TRY(read_picture_tokens(top, config.picture_tokens));
     }
     GNV_TRY(top.unknown_keys(unknown));
     if (!unknown.empty()) {

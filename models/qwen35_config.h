@@ -7,6 +7,7 @@
 
 #include "core/status.h"
 #include "formats/json.h"
+#include "model/vision_model.h"
 
 #include <cstdint>
 #include <optional>
@@ -67,6 +68,7 @@ struct Qwen35Config {
 
     int64_t draft_layers = 0; // of the MTP head; 0 without one
     std::optional<Qwen35Vision> vision;
+    PictureTokens picture_tokens;
     std::vector<std::string> notes; // what was found and does not matter, for people
 
     int64_t full_attention_layers() const;

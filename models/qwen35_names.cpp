@@ -39,13 +39,25 @@ static constexpr SiteName sites[] = {
     {"mlp.up_proj"},
     {"mlp.down_proj"},
     {"mlp"},
+    {"patch_embed", false, true},
+    {"merger.norm", false, true},
+    {"merger.linear_fc1", false, true},
+    {"merger", false, true},
+    {"", true, true},
+    {"norm1", true, true},
+    {"attn.qkv", true, true},
+    {"attn.proj", true, true},
+    {"norm2", true, true},
+    {"mlp.linear_fc1", true, true},
+    {"mlp.linear_fc2", true, true},
 };
 static_assert(std::size(sites) == site_count);
 
 static constexpr ModuleInput inputs[] = {
     {"mixer_input"},    {"attention_out_input"},        {"linear_attention_out_input"},
     {"mlp_input"},      {"shared_down_input"},          {"expert_down_input", true},
-    {"mlp_down_input"}, {"chosen experts", true, true},
+    {"mlp_down_input"}, {"chosen experts", true, true},        {"vision_qkv_input"},
+    {"vision_proj_input"}, {"vision_fc1_input"}, {"vision_fc2_input"},
 };
 static_assert(std::size(inputs) == input_count);
 
@@ -71,6 +83,10 @@ static int32_t input_of(Role role) {
     case Role::shared_expert_down: return shared_down_input;
     case Role::expert_down: return expert_down_input;
     case Role::mlp_down: return mlp_down_input;
+    case Role::vision_qkv: return vision_qkv_input;
+    case Role::vision_proj: return vision_proj_input;
+    case Role::vision_fc1: return vision_fc1_input;
+    case Role::vision_fc2: return vision_fc2_input;
     default: return -1;
     }
 }

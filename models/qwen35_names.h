@@ -41,6 +41,17 @@ enum Site : int32_t {
     site_mlp_up_proj,
     site_mlp_down_proj,
     site_mlp,
+    site_patch_embed, // vision tower: patches without their positions
+    site_merger_norm,
+    site_merger_fc1,
+    site_merger,
+    site_vision_block,
+    site_norm1,
+    site_attn_qkv,
+    site_attn_proj,
+    site_norm2,
+    site_mlp_fc1,
+    site_mlp_fc2,
     site_count
 };
 
@@ -54,6 +65,10 @@ enum Input : int32_t {
     expert_down_input,
     mlp_down_input,
     chosen_experts,
+    vision_qkv_input,
+    vision_proj_input,
+    vision_fc1_input,
+    vision_fc2_input,
     input_count
 };
 

@@ -142,32 +142,32 @@ constexpr ExpertRow expert_rows[] = {
 };
 
 constexpr Row vision_head_rows[] = {
-    {"patch_embed.proj.weight", Role::vision,
+    {"patch_embed.proj.weight", Role::vision_patch,
      {Dim::vision, Dim::in_channels, Dim::temporal_patch, Dim::patch, Dim::patch}},
-    {"patch_embed.proj.bias", Role::vision, {Dim::vision}},
-    {"pos_embed.weight", Role::vision, {Dim::vision_positions, Dim::vision}},
+    {"patch_embed.proj.bias", Role::vision_patch_bias, {Dim::vision}},
+    {"pos_embed.weight", Role::vision_positions, {Dim::vision_positions, Dim::vision}},
 };
 constexpr Row vision_block_rows[] = {
-    {"norm1.weight", Role::vision, {Dim::vision}},
-    {"norm1.bias", Role::vision, {Dim::vision}},
-    {"norm2.weight", Role::vision, {Dim::vision}},
-    {"norm2.bias", Role::vision, {Dim::vision}},
-    {"attn.qkv.weight", Role::vision_linear, {Dim::vision_3, Dim::vision}},
-    {"attn.qkv.bias", Role::vision, {Dim::vision_3}},
-    {"attn.proj.weight", Role::vision_linear, {Dim::vision, Dim::vision}},
-    {"attn.proj.bias", Role::vision, {Dim::vision}},
-    {"mlp.linear_fc1.weight", Role::vision_linear, {Dim::vision_mlp, Dim::vision}},
-    {"mlp.linear_fc1.bias", Role::vision, {Dim::vision_mlp}},
-    {"mlp.linear_fc2.weight", Role::vision_linear, {Dim::vision, Dim::vision_mlp}},
-    {"mlp.linear_fc2.bias", Role::vision, {Dim::vision}},
+    {"norm1.weight", Role::vision_norm1, {Dim::vision}},
+    {"norm1.bias", Role::vision_norm1_bias, {Dim::vision}},
+    {"norm2.weight", Role::vision_norm2, {Dim::vision}},
+    {"norm2.bias", Role::vision_norm2_bias, {Dim::vision}},
+    {"attn.qkv.weight", Role::vision_qkv, {Dim::vision_3, Dim::vision}},
+    {"attn.qkv.bias", Role::vision_qkv_bias, {Dim::vision_3}},
+    {"attn.proj.weight", Role::vision_proj, {Dim::vision, Dim::vision}},
+    {"attn.proj.bias", Role::vision_proj_bias, {Dim::vision}},
+    {"mlp.linear_fc1.weight", Role::vision_fc1, {Dim::vision_mlp, Dim::vision}},
+    {"mlp.linear_fc1.bias", Role::vision_fc1_bias, {Dim::vision_mlp}},
+    {"mlp.linear_fc2.weight", Role::vision_fc2, {Dim::vision, Dim::vision_mlp}},
+    {"mlp.linear_fc2.bias", Role::vision_fc2_bias, {Dim::vision}},
 };
 constexpr Row vision_tail_rows[] = {
-    {"merger.norm.weight", Role::vision, {Dim::vision}},
-    {"merger.norm.bias", Role::vision, {Dim::vision}},
-    {"merger.linear_fc1.weight", Role::vision_linear, {Dim::vision_merged, Dim::vision_merged}},
-    {"merger.linear_fc1.bias", Role::vision, {Dim::vision_merged}},
-    {"merger.linear_fc2.weight", Role::vision_linear, {Dim::hidden, Dim::vision_merged}},
-    {"merger.linear_fc2.bias", Role::vision, {Dim::hidden}},
+    {"merger.norm.weight", Role::vision_norm1, {Dim::vision}},
+    {"merger.norm.bias", Role::vision_norm1_bias, {Dim::vision}},
+    {"merger.linear_fc1.weight", Role::vision_fc1, {Dim::vision_merged, Dim::vision_merged}},
+    {"merger.linear_fc1.bias", Role::vision_fc1_bias, {Dim::vision_merged}},
+    {"merger.linear_fc2.weight", Role::vision_fc2, {Dim::hidden, Dim::vision_merged}},
+    {"merger.linear_fc2.bias", Role::vision_fc2_bias, {Dim::hidden}},
 };
 
 constexpr Row draft_head_rows[] = {

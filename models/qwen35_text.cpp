@@ -24,6 +24,7 @@ class Qwen35Text final : public TextModel {
         sizes_.experts = config_.experts;
         sizes_.experts_per_token = config_.experts_per_token;
         sizes_.max_positions = config_.max_positions;
+        sizes_.given = config_.hidden;
     }
     const TextModelSizes & sizes() const override { return sizes_; }
     const ModelNames & names() const override { return qwen35::names; }
@@ -195,7 +196,7 @@ class TextWriter : public BlockWriter {
 };
 
 ValueId TextWriter::embed() {
-    return tapped(g_.add(EmbeddingParams{}, {ids(), weight({Role::embedding})}, "embed"), site_embed);
+    return tapped(g_.add(EmbeddingParams{}, {ids(), weight({Role::embedding}), given()}, "embed"), site_embed);
 }
 
 ValueId TextWriter::full_attention(ValueId x) {

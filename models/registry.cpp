@@ -1,6 +1,6 @@
 // The table of model families. A new family is its own files in this folder and rows here.
 #include "model/model_def.h"
-#include "model/text_model.h"
+#include "model/vision_model.h"
 #include "models/qwen35.h"
 #include "models/qwen35_names.h"
 
@@ -12,6 +12,7 @@ struct ModelFamily {
     Result<std::vector<TensorSpec>> (*list_tensors)(const JsonValue & config, const LayoutChoice & choice);
     Result<ModelLayout> (*match_model)(const JsonValue & config, const Checkpoint & checkpoint, Accept accept);
     Result<std::unique_ptr<TextModel>> (*make_text_model)(const JsonValue & config);
+    Result<VisionModel> (*make_vision_model)(const JsonValue & config);
 };
 
 template <Qwen35Mlp mlp>
@@ -21,6 +22,7 @@ constexpr ModelFamily qwen35 = {
         return match_qwen35(config, checkpoint, accept, mlp);
     },
     [](const JsonValue & config) { return make_qwen35_text(config, mlp); },
+    [](const JsonValue & config) { return make_qwen35_vision(config, mlp); },
 };
 
 // What config.json may say in "architectures" and "model_type".
@@ -117,6 +119,11 @@ const ModelNames * find_names_with_input(std::string_view name) {
 Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
     return family->make_text_model(config);
+}
+
+Result<VisionModel> make_vision_model(const JsonValue & config) {
+    GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    return family->make_vision_model(config);
 }
 
 } // namespace gnv

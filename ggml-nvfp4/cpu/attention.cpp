@@ -94,11 +94,13 @@ Status attention_with(const Loops & loops, KernelCall & call) {
         const int64_t capacity = cached ? call.inputs[in_cache_k].shape[1] : 0;
         const int64_t begin = (cached ? s * capacity : int64_t(segments[s])) * key_width + key_head * head;
 
+        const bool causal = call.as<AttentionParams>().causal;
         int32_t count = 0;
-        for (int64_t key = 0; key < past + first + rows; key++) {
+        for (int64_t key = 0; key < past + (causal ? first + rows : length); key++) {
             if (key < past || !mask || mask[segments[s] + key - past]) keys[count++] = int32_t(key);
-            if (key >= past + first) counts[key - past - first] = count;
+            if (causal && key >= past + first) counts[key - past - first] = count;
         }
+        if (!causal) std::fill_n(counts, rows, count); // every row sees all keys
         block.columns = rows * group, block.group = group, block.head = head;
         block.common = counts[0], block.counts = counts, block.keys = keys;
         block.scale = call.as<AttentionParams>().scale, block.bf16 = call.precision == Precision::bf16;

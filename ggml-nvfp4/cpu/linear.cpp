@@ -1,11 +1,12 @@
 #include "cpu/few_rows.h"
 #include "cpu/linear_kernels.h"
+#include "cpu/row_kernels.h"
 
 namespace gnv::cpu {
 
 namespace {
 
-// Inputs: x [.., K], weight [N, K], optional input_scale [1].
+// Inputs: x [.., K], weight [N, K], optional input_scale [1], optional bias [N].
 Status run_linear(KernelCall & call) {
     const Tensor &x = call.inputs[0], &weight = call.inputs[1], &input_scale = call.inputs[2];
     GemmProblem problem;
@@ -18,8 +19,17 @@ Status run_linear(KernelCall & call) {
     problem.input_scale = input_scale.as<const float>();
     problem.c = call.outputs[0].as<float>();
     problem.c_stride = problem.n;
-    problem.precision = call.precision;
-    return (call.as<LinearParams>().few_rows ? few_rows : gemm)(&problem, 1, call.scratch, *call.threads);
+    const auto * const bias = call.inputs[3].as<const float>();
+    problem.precision = bias ? Precision::f32 : call.precision; // the sum is rounded with its bias
+    const auto multiply = call.as<LinearParams>().few_rows ? few_rows : gemm;
+    GNV_TRY(multiply(&problem, 1, call.scratch, *call.threads));
+    if (!bias) return {};
+    return for_blocks(*call.threads, problem.m, problem.n, [&](int64_t first, int64_t last, int) {
+        for (int64_t r = first; r < last; r++) {
+            float * const row = problem.c + r * problem.n;
+            loops(call).rows.add(row, bias, problem.n, rounds(call), row);
+        }
+    });
 }
 
 uint64_t linear_scratch_bytes(const KernelCall & call) {

@@ -146,7 +146,8 @@ inline void attend_block(const AttentionBlock & block) {
         add_values(block, row * block.group, block.group, block.common, block.counts[row]);
 }
 
-inline void round_row(int64_t count, const float * __restrict x, float * __restrict y) {
+inline void round_row(int64_t count, const float * x, float * y) {
+#pragma GCC ivdep
     for (int64_t i = 0; i < count; i++) y[i] = round_bf16(x[i]);
 }
 

@@ -33,7 +33,7 @@ struct MixerLoops {
                      float * y);
     // out = softmax(queries . k * scale) . v
     void (*attend)(const AttentionBlock & block);
-    // y = x rounded to BF16
+    // y = x rounded to BF16; y may be x
     void (*round)(int64_t count, const float * x, float * y);
 };
 

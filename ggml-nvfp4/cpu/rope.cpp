@@ -39,14 +39,17 @@ Status rope_with(const Loops & loops, KernelCall & call) {
     const auto & params = call.as<RopeParams>();
     const Tensor & x = call.inputs[0];
     const auto * positions = call.inputs[1].as<const int32_t>();
-    const int64_t count = x.shape[0], width = x.shape[1], half = params.rotary / 2;
-    const bool bf16 = call.precision == Precision::bf16;
+    const int64_t count = x.shape[0], stride = x.shape[1], width = call.outputs[0].shape[1], half = params.rotary / 2;
+    // Of an axial rope nothing but the result is rounded.
+    const bool rounds = call.precision == Precision::bf16, bf16 = rounds && !params.axial;
     const Scratch scratch(params, call.threads->size(), call.scratch);
     const double log_theta = exact::log(params.theta);
+    const int64_t axes = params.axial ? 2 : 1; // that the frequencies are divided between
     for (int64_t i = 0; i < half; i++) {
-        scratch.frequency[i] = 1.0f / float(exact::exp(2.0 * double(i) / double(params.rotary) * log_theta));
-        const int64_t kind = i % 3;
+        const int64_t kind = i % 3, step = axes * (i % (half / axes));
+        scratch.frequency[i] = 1.0f / float(exact::exp(2.0 * double(step) / double(params.rotary) * log_theta));
         scratch.axis[i] = kind != 0 && i < 3 * params.section[kind] ? uint8_t(kind) : 0;
+        if (params.axial) scratch.axis[i] = i < half / 2 ? 1 : 2;
     }
     const int64_t blocks = (count + block_rows - 1) / block_rows;
     return call.threads->parallel_for_thread(blocks, [&](int64_t block, int thread) -> Status {
@@ -58,10 +61,13 @@ Status rope_with(const Loops & loops, KernelCall & call) {
             for (int64_t i = 0; i < half; i++)
                 angle[r * half + i] = float(positions[scratch.axis[i] * count + first + r]) * scratch.frequency[i];
         loops.mixer.sines(rows * half, angle, bf16, sine, cosine);
-        for (int64_t r = 0; r < rows; r++)
-            loops.mixer.rotate(width / params.head, params.head, half, x.as<const float>() + (first + r) * width,
-                               sine + r * half, cosine + r * half, bf16,
-                               call.outputs[0].as<float>() + (first + r) * width);
+        for (int64_t r = 0; r < rows; r++) {
+            float * const y = call.outputs[0].as<float>() + (first + r) * width;
+            loops.mixer.rotate(width / params.head, params.head, half,
+                               x.as<const float>() + (first + r) * stride + params.column, sine + r * half,
+                               cosine + r * half, bf16, y);
+            if (rounds && !bf16) loops.mixer.round(width, y, y);
+        }
         return {};
     });
 }

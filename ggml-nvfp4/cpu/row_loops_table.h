@@ -17,11 +17,16 @@ struct RowLoops {
                      bool bf16, float * y);
     void (*gated_rms_norm)(const float * x, const float * w, const float * z, int64_t rows, int64_t width,
                            float epsilon, bool sigmoid, bool bf16, float * y);
+    void (*layer_norm)(const float * x, const float * w, const float * b, int64_t rows, int64_t width, float epsilon,
+                       bool bf16, float * y);
 
     void (*add)(const float * a, const float * b, int64_t count, bool bf16, float * y);
     void (*silu_mul)(const float * gate, const float * up, int64_t count, bool bf16, float * y);
     void (*sigmoid_gate)(const float * x, const float * gate, int64_t count, bool bf16, float * y); // a gate for each
     void (*sigmoid_scale)(const float * x, float gate, int64_t count, bool bf16, float * y);        // one for all
+    void (*gelu)(const float * x, int64_t count, bool tanh, bool bf16, float * y);
+    // y = rows[0] * weights[0] + ... + rows[3] * weights[3], fused, from zero
+    void (*blend_four)(const float * const * rows, const float * weights, int64_t count, bool bf16, float * y);
 
     // One row: chosen <= experts; probabilities [experts] is scratch. Every index is one of [0, experts), and none
     // comes twice, whatever the logits are.

@@ -3,6 +3,7 @@
 #include "codec/nvfp4.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gnv {
 
@@ -46,12 +47,39 @@ const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec
     if (in[0].dtype != DType::i32 || in[0].shape.rank != 1) return "ids must be i32 [T]";
     if (in[1].shape.rank != 2 || (in[1].dtype != DType::bf16 && in[1].dtype != DType::f32))
         return "the table must be BF16 or F32 [V, H]";
+    if (in.has(2) && (!is_matrix(in[2]) || in[2].shape[1] != in[1].shape[1])) return "given rows must be [G, H]";
     out[0].shape = {in[0].shape[0], in[1].shape[1]};
     return nullptr;
 }
 // Rows of the table, not all of it.
 double bytes_embedding(const OpParams &, const RuleInputs &, double made) { return 2 * made; }
-constexpr OpRule embedding_rule = {.inputs = 2, .check = check_embedding, .bytes = bytes_embedding};
+constexpr OpRule embedding_rule = {
+    .inputs = 3, .optional = bit(2), .check = check_embedding, .bytes = bytes_embedding};
+
+const char * check_grid_embedding(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_f32(in[0]) || in[0].shape.rank != 2) return "the table must be F32 [side * side, H]";
+    const auto side = int64_t(std::llround(std::sqrt(double(in[0].shape[0]))));
+    if (side < 1 || side * side != in[0].shape[0]) return "the table's rows are no square number";
+    if (in[1].dtype != DType::i32 || in[1].shape.rank != 2 || in[1].shape[0] != 3) return "positions must be i32 [3, T]";
+    if (!is(in[2], DType::i32, {2, in[1].shape[1]})) return "extents must be i32 [2, T]";
+    out[0].shape = {in[1].shape[1], in[0].shape[1]};
+    return nullptr;
+}
+double flops_grid_embedding(const OpParams &, const RuleInputs & in) {
+    return 8 * double(in[1].shape[1]) * double(in[0].shape[1]);
+}
+constexpr OpRule grid_embedding_rule = {.inputs = 3, .check = check_grid_embedding, .flops = flops_grid_embedding};
+
+const char * check_columns(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const ColumnsParams & columns = std::get<ColumnsParams>(params);
+    if (!is_activation(in[0])) return "x must be numbers";
+    if (columns.first < 0 || columns.count < 1 || columns.first + columns.count > in[0].shape.last())
+        return "columns that the row does not have";
+    out[0].shape = with_last(in[0].shape, columns.count);
+    return nullptr;
+}
+double bytes_columns(const OpParams &, const RuleInputs &, double made) { return 2 * made; }
+constexpr OpRule columns_rule = {.inputs = 1, .check = check_columns, .bytes = bytes_columns};
 
 const char * check_mask_rows(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || !is_mask(in[1], in[0].shape[0])) return "x must be [T, H], the mask u8 [T]";
@@ -82,6 +110,22 @@ const char * check_gated_rms_norm(const OpParams &, const RuleInputs & in, Outpu
 }
 constexpr OpRule gated_rms_norm_rule = {.inputs = 3, .check = check_gated_rms_norm};
 
+const char * check_layer_norm(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_activation(in[0])) return "x must be numbers";
+    const Shape row = {in[0].shape.last()};
+    if (!is(in[1], DType::f32, row) || !is(in[2], DType::f32, row)) return "weight and bias must be F32 [D]";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+constexpr OpRule layer_norm_rule = {.inputs = 3, .check = check_layer_norm};
+
+const char * check_gelu(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_activation(in[0])) return "x must be numbers";
+    out[0].shape = in[0].shape;
+    return nullptr;
+}
+constexpr OpRule gelu_rule = {.inputs = 1, .check = check_gelu};
+
 const char * check_same(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_activation(in[0]) || !is_activation(in[1]) || !(in[0].shape == in[1].shape))
         return "both inputs must be numbers of one shape";
@@ -110,14 +154,20 @@ constexpr OpRule sigmoid_gate_rule = {.inputs = 2, .check = check_sigmoid_gate, 
 const char * check_rope(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const RopeParams & rope = std::get<RopeParams>(params);
     if (!is_matrix(in[0]) || !is(in[1], DType::i32, {3, in[0].shape[0]}))
-        return "x must be [T, heads * D], positions i32 [3, T]";
-    if (rope.head <= 0 || in[0].shape[1] % rope.head != 0) return "the head size does not divide the row";
-    if (rope.rotary < 2 || rope.rotary % 2 != 0 || rope.rotary > rope.head)
-        return "rotary must be even, at most a head";
-    out[0].shape = in[0].shape;
+        return "x must be [T, S], positions i32 [3, T]";
+    const int64_t left = in[0].shape[1] - rope.column;
+    if (rope.head <= 0 || (rope.heads == 0 && left % rope.head != 0)) return "the head size does not divide the row";
+    if (rope.column < 0 || left < 1 || rope.heads < 0 || rope.heads * rope.head > left)
+        return "columns that the row does not have";
+    if (rope.rotary < 2 || rope.rotary % (rope.axial ? 4 : 2) != 0 || rope.rotary > rope.head)
+        return "rotary must be even, of two axes a multiple of 4, and at most a head";
+    out[0].shape = {in[0].shape[0], rope.heads > 0 ? rope.heads * rope.head : left};
     return nullptr;
 }
-constexpr OpRule rope_rule = {.inputs = 2, .check = check_rope};
+double bytes_rope(const OpParams &, const RuleInputs & in, double made) { // the columns that are used
+    return 2 * made + double(tensor_bytes(in[1].dtype, in[1].shape));
+}
+constexpr OpRule rope_rule = {.inputs = 2, .check = check_rope, .bytes = bytes_rope};
 
 // --- Linear ----------------------------------------------------------------------------------------------------------
 
@@ -127,6 +177,7 @@ const char * check_linear(const OpParams &, const RuleInputs & in, OutputSpec * 
     if (in[0].shape.last() != in[1].shape[1]) return "x and the weight have different K";
     if (in.has(2) && (!is(in[2], DType::f32, {1}) || in[1].shape[1] % nvfp4::block_size != 0))
         return "an input scale must be F32 [1], with a K that 16 divides";
+    if (in.has(3) && !is(in[3], DType::f32, {in[1].shape[0]})) return "the bias must be F32 [N]";
     out[0].shape = with_last(in[0].shape, in[1].shape[0]);
     return nullptr;
 }
@@ -144,7 +195,8 @@ const char * check_grouped_linear(const OpParams & params, const RuleInputs & in
     out[0].shape = {in[2].shape[0], in[1].shape[1]};
     return nullptr;
 }
-constexpr OpRule linear_rule = {.inputs = 3, .optional = bit(2), .check = check_linear, .flops = flops_linear};
+constexpr OpRule linear_rule = {
+    .inputs = 4, .optional = bit(2) | bit(3), .check = check_linear, .flops = flops_linear};
 double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if every slot is in use
     return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
 }
@@ -163,6 +215,7 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     if (!is_segments(in[3])) return "segments must be i32 [S + 1]";
     if (in.has(4) && !is_mask(in[4], in[0].shape[0])) return "the key mask must be u8 [T]";
     if (in.has(5) != in.has(6) || in.has(5) != in.has(7)) return "a cache is keys, values and past together";
+    if (in.has(5) && !std::get<AttentionParams>(params).causal) return "a cache is for causal attention";
     if (in.has(5)) {
         const int64_t segments = in[3].shape[0] - 1;
         if (in[5].shape.rank != 3 || in[5].shape[0] != segments || in[5].shape[2] != in[1].shape[1] ||
@@ -172,8 +225,9 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     out[0].shape = in[0].shape;
     return nullptr;
 }
-double flops_attention(const OpParams &, const RuleInputs & in) { // of causal segments of one length
-    return 2 * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
+double flops_attention(const OpParams & params, const RuleInputs & in) { // of segments of one length
+    const double share = std::get<AttentionParams>(params).causal ? 0.5 : 1;
+    return 4 * share * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
 }
 constexpr OpRule attention_rule = {.inputs = 8,
                                    .optional = bit(4) | bit(5) | bit(6) | bit(7),

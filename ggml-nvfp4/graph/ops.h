@@ -32,8 +32,22 @@ constexpr const char * precision_name(Precision precision) { return precision ==
 
 // --- Rows ------------------------------------------------------------------------------------------------------------
 
-// ids i32 [T], table [V, H] -> [T, H]: rows of the table. Ids must be in range: the batch's maker has checked them.
+// ids i32 [T], table [V, H], optional given [G, H] -> [T, H]: rows of the table; an id below 0 means row -1 - id of
+// `given` [r]. Ids must be in range: the batch's maker has checked them.
 struct EmbeddingParams {};
+
+// table [side * side, H], positions i32 [3, T] (time, row, column), extents i32 [2, T] (rows and columns of the grid
+// that each position lies in) -> [T, H]. The table's grid is stretched over the position's, corner on corner, and
+// interpolated: with y = row * (side - 1) / max(rows - 1, 1), i = floor(y), d = y - i, the same in x with j, e, and
+// neighbours i + 1, j + 1 that end at side - 1,
+//   [r] (1 - d)(1 - e) t[i, j] + (1 - d) e t[i, j + 1] + d (1 - e) t[i + 1, j] + d e t[i + 1, j + 1]
+// in this order, all in F32.
+struct GridEmbeddingParams {};
+
+// x [.., S] -> [.., D]: columns [first, first + count) of each row.
+struct ColumnsParams {
+    int64_t first = 0, count = 0; // count: D
+};
 
 // x [T, H], mask u8 [T] -> [T, H]: rows whose mask is 0 become zeros.
 struct MaskRowsParams {};
@@ -53,6 +67,18 @@ struct GatedRmsNormParams {
     bool sigmoid = false; // act: sigmoid instead of SiLU
 };
 
+// x [.., D], w [D], b [D] -> [.., D]: with c = x - mean(x), y = [r] c * (1 / sqrt(mean(c^2) + epsilon)) * w + b, the
+// last product and sum fused. Both sums run as that of rms_norm.
+struct LayerNormParams {
+    float epsilon = 1e-6f;
+};
+
+// x -> the same shape. With `tanh` the common approximation of GELU: [r] x * sigmoid(2 u), where u is
+// sqrt(2 / pi) * (x + 0.044715 x^3); else GELU itself: [r] x * (1 + erf(x / sqrt(2))) / 2, rounded to F32 once.
+struct GeluParams {
+    bool tanh = false;
+};
+
 // a, b of one shape -> the same: [r] a + b
 struct AddParams {};
 
@@ -69,21 +95,29 @@ struct SigmoidGateParams {
     int64_t column = 0;
 };
 
-// x [T, heads * D], positions i32 [3, T] (time, height, width) -> the same. Of each head the dims i and i + rotary / 2,
-// i < rotary / 2, turn by the angle positions[axis(i)][t] * theta^(-2 i / rotary); axis(i) is 1 where i % 3 == 1 and
-// i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. As in the reference the frequency is
-// 1 / theta^(2 i / rotary) with both the power and the quotient rounded to F32, and the angle is an F32 product; sine
-// and cosine are rounded to F32 [r]. Then y = [r] ([r] x * cos) + ([r] rotated x * sin). Other dims pass unchanged.
+// x [T, S], positions i32 [3, T] (time, height, width) -> [T, heads * D]: columns [column, column + heads * D) of x. Of
+// each head the dims i and i + rotary / 2, i < rotary / 2, turn by the angle positions[axis(i)][t] * theta^(-2 i /
+// rotary); axis(i) is 1 where i % 3 == 1 and i < 3 * section[1], 2 where i % 3 == 2 and i < 3 * section[2], else 0. As
+// in the reference the frequency is 1 / theta^(2 i / rotary) with both the power and the quotient rounded to F32, and
+// the angle is an F32 product; sine and cosine are rounded to F32 [r]. Then y = [r] ([r] x * cos) + ([r] rotated x *
+// sin). Other dims pass unchanged.
+// With `axial`, as vision towers have it, the first half of the pairs turns with the height and the other with the
+// width, each from the fastest frequency on: pair i by positions[i < rotary / 4 ? 1 : 2][t] * theta^(-4 (i mod (rotary /
+// 4)) / rotary). Sine and cosine stay in F32, and nothing but the result is rounded.
 struct RopeParams {
     int64_t head = 0; // D
     int64_t rotary = 0;
     double theta = 0;
     int64_t section[3] = {};
+    bool axial = false;
+    int64_t column = 0, heads = 0; // heads 0: all that the row has from `column` on
 };
 
 // --- Linear ----------------------------------------------------------------------------------------------------------
 
-// x [.., K], w [N, K], optional input_scale f32 [1] -> [.., N]: y = [r] sum over k of x[k] * w[n, k].
+// x [.., K], w [N, K], optional input_scale f32 [1], optional bias f32 [N] -> [.., N]:
+//   y = [r] (sum over k of x[k] * w[n, k]) + bias[n]
+// (devices other than the CPU may round the sum, too).
 // With input_scale Gx the product is that of W4A4 hardware: each block of 16 columns of x gets the scale
 // s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when
 // s is 0); the sum is over code * s products (NVFP4 weights: code * block scale; other weights as they
@@ -109,14 +143,16 @@ struct GroupedLinearParams {
 
 // --- Token mixers ----------------------------------------------------------------------------------------------------
 
-// q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: causal attention
-// within each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r],
-// weighted sum of v [r]. Keys whose mask is 0 get no weight.
+// q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: attention within
+// each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r], weighted
+// sum of v [r]. Keys whose mask is 0 get no weight. Causal: a query sees the keys up to its own position; else all keys
+// of its segment, and there is no cache.
 // With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys
 // and values of segment s are stored from row past[s] on, and every query also sees the rows before.
 struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;
+    bool causal = true;
 };
 
 // u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
@@ -189,9 +225,13 @@ struct CountExpertsParams {};
 // tables of all devices (cpu/kernels.cpp, cuda/kernels.cu) are made from this list: docs/add-op.md.
 #define GNV_OPS(X)                                                                                                     \
     X(embedding, EmbeddingParams)                                                                                      \
+    X(grid_embedding, GridEmbeddingParams)                                                                             \
+    X(columns, ColumnsParams)                                                                                          \
     X(mask_rows, MaskRowsParams)                                                                                       \
     X(rms_norm, RmsNormParams)                                                                                         \
     X(gated_rms_norm, GatedRmsNormParams)                                                                              \
+    X(layer_norm, LayerNormParams)                                                                                     \
+    X(gelu, GeluParams)                                                                                                \
     X(add, AddParams)                                                                                                  \
     X(silu_mul, SiluMulParams)                                                                                         \
     X(sigmoid_gate, SigmoidGateParams)                                                                                 \

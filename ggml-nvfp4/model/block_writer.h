@@ -42,6 +42,11 @@ class BlockWriter {
         const WeightRef ref = {role, layer_};
         return tapped(g_.add(LinearParams{b_.batch.is_step()}, {x, weight(ref), input_scale(ref)}, name(site)), site);
     }
+    ValueId linear_with_bias(ValueId x, Role role, Role bias, int32_t site) {
+        const WeightRef ref = {role, layer_};
+        return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref), weight({bias, layer_})}, name(site)),
+                      site);
+    }
     // Of a stage's experts.
     ValueId grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
                            GroupedLinearParams params) {
@@ -68,6 +73,12 @@ class BlockWriter {
     ValueId last_positions() {
         return batch_input(b_.last_positions, "last positions", DType::i32, {b_.batch.segments});
     }
+    ValueId given() {
+        if (b_.batch.given_rows == 0) return no_value;
+        return batch_input(b_.given, "given rows", g_.activation_dtype(),
+                           {b_.batch.given_rows, b_.batch.given_columns});
+    }
+    ValueId extents() { return batch_input(b_.extents, "extents", DType::i32, {2, b_.batch.positions}); }
 
     StageBuilder & b_;
     Graph & g_;

@@ -31,7 +31,10 @@ enum class Role : uint8_t {
     expert_gate, expert_up, expert_down,                 // one tensor per expert
     shared_expert_gate_proj, shared_expert_up, shared_expert_down,
     mlp_gate, mlp_up, mlp_down,                          // dense members
-    vision, vision_linear,                               // the vision tower: its Linear weights apart from the rest
+    vision_patch, vision_patch_bias, vision_positions,   // the vision tower: patch embedding, table of positions
+    vision_norm1, vision_norm1_bias, vision_norm2, vision_norm2_bias,
+    vision_qkv, vision_qkv_bias, vision_proj, vision_proj_bias,
+    vision_fc1, vision_fc1_bias, vision_fc2, vision_fc2_bias, // outside of blocks: those of the merger, as vision_norm1
     mtp_fc, mtp_norm,                                    // the draft head's own tensors
     extra,                                               // in the checkpoint, unknown to the model
     count_

@@ -1,11 +1,13 @@
 #include "model/model_names.h"
 
 #include <charconv>
-#include <iterator>
 
 namespace gnv {
 
-static constexpr std::string_view part_prefixes[] = {"", "vision.", "draft."}; // in the order of Part
+// In the order of Part.
+static constexpr struct {
+    std::string_view name, block;
+} part_prefixes[] = {{"", "layer."}, {"", "block."}, {"draft.", "layer."}};
 
 int32_t ModelNames::find_input(std::string_view name) const {
     for (size_t i = 0; i < inputs.size(); i++)
@@ -20,47 +22,52 @@ int32_t ModelNames::choices() const {
 }
 
 std::string tap_name(const ModelNames & names, const Tap & tap) {
-    const std::string_view part = part_prefixes[size_t(tap.part)];
+    const auto & part = part_prefixes[size_t(tap.part)];
     const std::string_view name = names.sites[size_t(tap.site)].name;
-    if (tap.layer < 0) return concat(part, name);
-    return concat(part, "layer.", tap.layer, name.empty() ? "" : ".", name);
+    if (tap.layer < 0) return concat(part.name, name);
+    return concat(part.name, part.block, tap.layer, name.empty() ? "" : ".", name);
 }
 
 static bool find_site(const ModelNames & names, std::string_view name, bool in_block, Tap & tap) {
     for (size_t i = 0; i < names.sites.size(); i++) {
-        if (name != names.sites[i].name || names.sites[i].in_block != in_block) continue;
+        const SiteName & site = names.sites[i];
+        if (name != site.name || site.in_block != in_block || site.of_vision != (Part(tap.part) == Part::vision))
+            continue;
         tap.site = int32_t(i);
         return true;
     }
     return false;
 }
 
-Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers) {
-    Tap tap;
-    std::string_view rest = name;
-    for (size_t part = 1; part < std::size(part_prefixes); part++)
-        if (starts_with(rest, part_prefixes[part])) {
-            tap.part = int32_t(part);
-            rest.remove_prefix(part_prefixes[part].size());
-            break;
-        }
-    if (find_site(names, rest, false, tap)) return tap;
-    constexpr std::string_view prefix = "layer.";
-    if (starts_with(rest, prefix)) {
-        const char * const begin = rest.data() + prefix.size();
-        const char * const end = rest.data() + rest.size();
-        const auto [behind, error] = std::from_chars(begin, end, tap.layer);
-        const bool whole = behind == end, more = !whole && *behind == '.';
-        if (error == std::errc() && tap.layer >= 0 && tap.layer < layers && (whole || more) &&
-            find_site(names, std::string_view(behind + (more ? 1 : 0), size_t(end - behind - (more ? 1 : 0))), true,
-                      tap))
-            return tap;
+// `name` is that of an output of the part that `tap` names, which has `layers` blocks.
+static bool find_in_part(const ModelNames & names, std::string_view name, int64_t layers, Tap & tap) {
+    const auto & prefixes = part_prefixes[size_t(tap.part)];
+    if (!starts_with(name, prefixes.name)) return false;
+    name.remove_prefix(prefixes.name.size());
+    if (find_site(names, name, false, tap)) return true;
+    if (!starts_with(name, prefixes.block)) return false;
+    const char * const begin = name.data() + prefixes.block.size();
+    const char * const end = name.data() + name.size();
+    const auto [behind, error] = std::from_chars(begin, end, tap.layer);
+    if (error != std::errc() || tap.layer < 0 || tap.layer >= layers) return false;
+    if (behind == end) return find_site(names, "", true, tap);
+    return *behind == '.' && find_site(names, std::string_view(behind + 1, size_t(end - behind - 1)), true, tap);
+}
+
+Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers, int64_t blocks) {
+    for (const Part part : {Part::text, Part::vision, Part::mtp}) {
+        Tap tap;
+        tap.part = int32_t(part);
+        if (find_in_part(names, name, part == Part::vision ? blocks : layers, tap)) return tap;
     }
     std::string known;
-    for (const SiteName & site : names.sites)
-        if (*site.name) known += concat(known.empty() ? "" : ", ", site.in_block ? "layer.N." : "", site.name);
+    for (const SiteName & site : names.sites) {
+        if (site.of_vision && blocks == 0) continue;
+        const char * const block = !site.in_block ? "" : site.of_vision ? "block.N" : "layer.N";
+        known += concat(known.empty() ? "" : ", ", block, site.in_block && *site.name ? "." : "", site.name);
+    }
     return fail(Code::invalid_argument, "there is no output \"", printable(name), "\" in a model of ", layers,
-                " layers; there are layer.N, ", known);
+                " layers", blocks > 0 ? concat(" and ", blocks, " vision blocks") : std::string(), "; there are ", known);
 }
 
 } // namespace gnv

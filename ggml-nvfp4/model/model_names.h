@@ -14,11 +14,12 @@
 namespace gnv {
 
 // The output of a module, by the name that the reference implementation gives to the module. A tap is called
-// "layer.3.self_attn.q_norm", "embed", "logits" or "layer.3" (a block's output: the empty name); the names of other parts
-// than the text begin with the part: "draft.layer.0.mlp".
+// "layer.3.self_attn.q_norm", "embed", "logits" or "layer.3" (a block's output: the empty name); in the draft head, which has
+// the text's modules, "draft.layer.0.mlp"; in the vision tower, which has its own, "block.3.attn.qkv" or "merger".
 struct SiteName {
     const char * name;
     bool in_block = true;
+    bool of_vision = false;
 };
 
 // The input of one or several Linears that read the same activation.
@@ -40,8 +41,9 @@ struct ModelNames {
 };
 
 std::string tap_name(const ModelNames & names, const Tap & tap);
-// Code::invalid_argument, with the names that exist, when `name` is none. `layers`: of the part that the name is in.
-Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers);
+// Code::invalid_argument, with the names that exist, when `name` is none. `layers`: of the part that the name is in; of a
+// vision tower `blocks`.
+Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers, int64_t blocks = 0);
 
 // The family that has an input of this name; null when no family does. Defined in models/registry.cpp.
 const ModelNames * find_names_with_input(std::string_view name);

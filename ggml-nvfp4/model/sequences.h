@@ -1,21 +1,33 @@
-// Texts as a model takes them: ids with the segments, masks and positions that belong to them.
+// Texts and pictures as a model takes them: ids or pixels with the segments, masks and positions that belong to them.
 #pragma once
 
 #include "model/text_model.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace gnv {
 
-// One piece of input. Segments are independent pieces of text; the first begins at 0.
+// One piece of input. Segments are independent pieces of text, or frames; the first begins at 0.
 struct TextSequence {
-    std::vector<int32_t> ids;
+    std::vector<int32_t> ids;       // of a vision tower's input: none
     std::vector<uint8_t> mask;      // empty: all positions are real
     std::vector<int32_t> segments;  // where each begins; empty: one
     std::vector<int32_t> positions; // [3, T] (time, height, width); empty: 0, 1, 2 ... in each segment, on all axes
-    int64_t length() const { return int64_t(ids.size()); }
+
+    // Rows of the width of TextModelSizes::given, which the caller keeps: in a text they stand for the embeddings of
+    // `given_at`, positions in ascending order; without ids there is one for each position.
+    std::span<const float> given;
+    std::vector<int32_t> given_at;
+    std::vector<int32_t> extents; // without ids: [2, T], rows and columns of the grid of each position
+
+    int64_t length() const { return int64_t(ids.empty() ? positions.size() / 3 : ids.size()); }
+    int64_t given_rows() const { return given.empty() ? 0 : ids.empty() ? length() : int64_t(given_at.size()); }
 };
+
+// Positions [begin, begin + count) of a text of one segment. Positions that follow from their place are written out.
+TextSequence part_of(const TextSequence & text, int64_t begin, int64_t count);
 
 // What a batch holds, see BatchShape.
 struct BatchInputs {
@@ -26,13 +38,17 @@ struct BatchInputs {
     std::vector<uint8_t> mask;           // [T], where there are pads
     std::vector<int32_t> past;           // [S], with states
     std::vector<int32_t> last_positions; // [S]
+    std::vector<float> given;            // [given rows, given columns]; ids below 0 refer to them: EmbeddingParams
+    std::vector<int32_t> extents;        // [2, T], where rows are given without ids
 };
 
-// Ids below the vocabulary, segments no longer than the model's positions, masks and segments that fit. `past`: positions
-// that states have seen already.
+// Ids below the vocabulary, segments no longer than the model's positions, masks, segments and given rows that fit. `past`:
+// positions that states have seen already.
 Status check_sequence(const TextSequence & sequence, size_t number, const TextModelSizes & sizes, int64_t past = 0);
 
-// The inputs of a batch that holds some sequences, one after another.
-BatchInputs make_batch(const TextSequence * sequences, size_t count);
+// The shape of a batch that holds some sequences, one after another; and its inputs. `with_given`: for stages that read what
+// is given, the embed stage.
+BatchShape shape_of_batch(const TextSequence * sequences, size_t count, bool with_given = true);
+BatchInputs make_batch(const TextSequence * sequences, size_t count, bool with_given = true);
 
 } // namespace gnv

@@ -6,6 +6,9 @@
 // need not fit. Between stages that do not run in one graph, fields of every position are kept: rows that one stage makes
 // and another reads. Which ones there are is the model's business; the first is the stream that goes from block to block.
 //
+// A vision tower is a model of the same kind: its embed stage makes the stream from rows of pixels that come with the batch,
+// and its head joins the patches of a square to a row of the text model's size.
+//
 // A stage's results do not depend on how stages are put together into graphs.
 #pragma once
 
@@ -65,9 +68,12 @@ constexpr const char * expert_tokens_name(ExpertTokens tokens) {
 }
 
 struct TextModelSizes {
-    int64_t hidden = 0, vocabulary = 0, layers = 0;
+    int64_t hidden = 0, layers = 0;
+    int64_t vocabulary = 0;                     // columns that the head makes
     int64_t experts = 0, experts_per_token = 0; // 0 for dense models
     int64_t max_positions = 0;
+    int64_t given = 0;     // columns of rows that come with a batch; 0: none ever do
+    int64_t head_rows = 1; // positions that become one row of the head's
 };
 
 // One tensor of a cache, for each segment. Zeros at the start of a text.
@@ -84,6 +90,8 @@ struct BatchShape {
     bool masked = false;   // there are pads
     bool cached = false;   // states go in and out
     int64_t capacity = 0;  // of the cache, in positions
+    // Rows that come with the batch, for the embed stage: of a text those of some positions, of pictures all.
+    int64_t given_rows = 0, given_columns = 0;
     // A step of decoding: each text goes on by one position, with caches. Its linears have few rows (graph/ops.h).
     bool is_step() const { return cached && positions == segments; }
     friend bool operator==(const BatchShape &, const BatchShape &) = default;
@@ -107,11 +115,13 @@ struct StageBuilder {
     // Batch inputs; those that a stage does not need are never made.
     ValueId ids = no_value, positions = no_value, segments = no_value, mask = no_value, past = no_value;
     ValueId last_positions = no_value; // i32 [S]
+    ValueId given = no_value;          // [given rows, given columns]
+    ValueId extents = no_value;        // i32 [2, T]: rows and columns of the grid that a position of a picture is in
 
     // A stage reads fields of those before it and sets those that it makes.
     std::array<ValueId, max_fields> fields;
     ValueId shared = no_value; // what stages of one block make once a graph; which value that is, the model says
-    ValueId logits = no_value;
+    ValueId logits = no_value; // what the head made
 
     struct BoundWeight {
         WeightRef ref;
@@ -142,6 +152,7 @@ class TextModel {
   public:
     virtual ~TextModel() = default;
     virtual const TextModelSizes & sizes() const = 0;
+    virtual Part part() const { return Part::text; } // of all its stages
     virtual const ModelNames & names() const = 0;
     virtual std::vector<FieldSpec> fields() const = 0; // max_fields at most
     // Stages of one block; with experts, all of them as one range.
@@ -156,6 +167,9 @@ class TextModel {
     // Appends the stage to builder.graph; failures stay in the graph's status.
     virtual void build(const Stage & stage, StageBuilder & builder) const = 0;
 };
+
+inline Stage embed_stage(const TextModel & model) { return {StageKind::embed, -1, 0, 0, model.part()}; }
+inline Stage head_stage(const TextModel & model) { return {StageKind::head, -1, 0, 0, model.part()}; }
 
 // The text model that config.json describes. Defined in models/registry.cpp.
 Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config);

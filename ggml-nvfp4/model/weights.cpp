@@ -64,7 +64,7 @@ Result<const WeightCatalog::Entry *> WeightCatalog::find(const WeightRef & ref) 
 
 // Matrices of Linears keep 16 bits where a GEMM can read them; the embedding is read row by row.
 static bool keeps_dtype(Role role, DType dtype) {
-    const bool matrix = role_traits(role).is_linear || role == Role::embedding;
+    const bool matrix = role_traits(role).is_linear || role == Role::embedding || role == Role::vision_patch;
     return dtype == DType::f32 || dtype == DType::f4 || (matrix && dtype == DType::bf16);
 }
 
@@ -80,6 +80,7 @@ Result<WeightSpec> WeightCatalog::spec(const WeightRef & ref) const {
     } else {
         spec.shape = {};
         for (const int64_t extent : entry->shape) spec.shape.dims[spec.shape.rank++] = extent;
+        if (ref.role == Role::vision_patch) spec.shape = {spec.shape[0], spec.shape.elements() / spec.shape[0]};
     }
     return spec;
 }

@@ -31,7 +31,8 @@ struct WeightRef {
     WeightKey key() const { return {part, role, layer}; }
 };
 
-// What a graph sees: Linears as BF16, F32 or NVFP4 (F16 is widened to F32), everything else as F32; the embedding as it is.
+// What a graph sees: Linears as BF16, F32 or NVFP4 (F16 is widened to F32), everything else as F32; the embedding as it is. A
+// patch embedding [N, channels, frames, rows, columns], a convolution that never overlaps itself, is a Linear's matrix [N, K].
 struct WeightSpec {
     DType dtype = DType::f32;
     Shape shape;

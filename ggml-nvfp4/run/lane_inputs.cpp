@@ -1,14 +1,24 @@
 #include "run/lane_inputs.h"
 
+#include "codec/nvfp4.h"
+
+#include <algorithm>
 #include <cstring>
 
 namespace gnv {
+
+// Rows as F32, of which no activation is larger, and the extents of pictures.
+static uint64_t given_bytes(const BatchShape & shape) {
+    if (shape.given_rows == 0) return 0;
+    return device_aligned(uint64_t(shape.given_rows * shape.given_columns) * sizeof(float)) +
+           device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
+}
 
 uint64_t LaneInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
-           2 * device_aligned(segments * sizeof(int32_t));
+           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape);
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
@@ -45,6 +55,15 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.mask = place(inputs.mask);
     batch.past = place(inputs.past);
     batch.last_positions = place(inputs.last_positions);
+    batch.extents = place(inputs.extents);
+    if (device.activation_dtype() == DType::bf16) {
+        std::vector<uint16_t> rounded(inputs.given.size());
+        std::transform(inputs.given.begin(), inputs.given.end(), rounded.begin(), nvfp4::bf16_from_float);
+        GNV_CHECK(bytes_ > 0 || rounded.empty()); // they go with this function
+        batch.given = rounded.empty() ? nullptr : place(rounded);
+    } else {
+        batch.given = place(inputs.given);
+    }
     if (used > 0) device.upload(memory_.get(), staging_.get(), used);
     return batch;
 }

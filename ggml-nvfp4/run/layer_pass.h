@@ -43,7 +43,7 @@ struct PassHooks {
     // The tensor is in host memory, F32 or I32. Of a device with memory of its own it is a copy: let wants_tap choose.
     std::function<Status(size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor)> on_tap;
     std::function<bool(const Tap & tap)> wants_tap; // empty: all
-    // Rows [first, first + logits[0].shape[0]) of the store, f32 [n, vocabulary] of every variant; in order.
+    // What the head made of the positions from `first` on, f32 [n, vocabulary] of every variant; in order.
     std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;
     std::function<bool(const PassProgress &)> progress; // false stops the run
 };

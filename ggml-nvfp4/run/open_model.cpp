@@ -7,8 +7,11 @@ namespace gnv {
 Result<std::unique_ptr<OpenModel>> OpenModel::make(const JsonDocument & config, const Checkpoint & checkpoint,
                                                    const ModelLayout & layout, const FolderFiles & files) {
     GNV_ASSIGN(std::unique_ptr<TextModel> model, make_text_model(config.root()));
+    GNV_ASSIGN(VisionModel vision, make_vision_model(config.root()));
+    if (!layout.has_vision) vision.tower.reset();
     GNV_ASSIGN(WeightCatalog weights, WeightCatalog::create(layout, checkpoint));
-    return std::unique_ptr<OpenModel>(new OpenModel(checkpoint, layout, files, std::move(model), std::move(weights)));
+    return std::unique_ptr<OpenModel>(
+        new OpenModel(checkpoint, layout, files, std::move(model), std::move(vision), std::move(weights)));
 }
 
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const Checkpoint & checkpoint, const ModelLayout & layout,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/matched_checkpoint.h"
+#include "model/vision_model.h"
 #include "run/stage_runner.h"
 
 #include <memory>
@@ -22,12 +23,15 @@ class OpenModel {
     const ModelLayout & layout;
     const FolderFiles & files;
     const std::unique_ptr<TextModel> model;
+    const VisionModel vision; // without a tower where the checkpoint has none
     const WeightCatalog weights;
 
     // `quantize_inputs`: W4A4 where the checkpoint has input scales.
     TextVariant variant(Precision precision, bool quantize_inputs = false) const {
         return {model.get(), &weights, &files, precision, quantize_inputs};
     }
+    // Of the vision tower, which there must be.
+    TextVariant vision_variant(Precision precision) const { return {vision.tower.get(), &weights, &files, precision}; }
     uint64_t quantized_modules() const; // Linears of the text model in NVFP4
     bool has_input_scales() const;      // at least one of them
 
@@ -37,9 +41,9 @@ class OpenModel {
         FolderFiles files;
     };
     OpenModel(const Checkpoint & of_checkpoint, const ModelLayout & of_layout, const FolderFiles & of_files,
-              std::unique_ptr<TextModel> text_model, WeightCatalog catalog)
+              std::unique_ptr<TextModel> text_model, VisionModel vision_model, WeightCatalog catalog)
         : checkpoint(of_checkpoint), layout(of_layout), files(of_files), model(std::move(text_model)),
-          weights(std::move(catalog)) {}
+          vision(std::move(vision_model)), weights(std::move(catalog)) {}
     static Result<std::unique_ptr<OpenModel>> make(const JsonDocument & config, const Checkpoint & checkpoint,
                                                    const ModelLayout & layout, const FolderFiles & files);
     std::unique_ptr<const Owned> owned_; // what the references lead to, where open() has read it

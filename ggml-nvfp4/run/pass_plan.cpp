@@ -102,6 +102,8 @@ Status Planner::plan_head(uint64_t logits_bytes) {
     constexpr uint64_t most = 1024; // more do not make the product faster
     const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float) * variants_.size();
     plan_.head_positions = std::min(int64_t(std::clamp<uint64_t>(logits_bytes / row, 1, most)), plan_.store.positions);
+    const int64_t together = model().sizes().head_rows;
+    plan_.head_positions = std::max<int64_t>(1, plan_.head_positions / together) * together;
     BatchShape shape;
     shape.positions = plan_.head_positions;
     shape.segments = 1;

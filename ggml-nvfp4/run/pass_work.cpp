@@ -23,7 +23,7 @@ static Result<uint64_t> weight_bytes(const PassRequest & request, const std::vec
 Result<std::vector<PassGroup>> cut_groups(const PassRequest & request, int64_t expert_ranges) {
     const TextModel & model = request.model();
     std::vector<PassGroup> groups;
-    groups.push_back({{Stage{StageKind::embed}}});
+    groups.push_back({{embed_stage(model)}});
     for (int32_t layer = 0; layer < model.sizes().layers; layer++) {
         groups.emplace_back();
         for (const Stage & stage : model.block_stages(layer)) {
@@ -41,7 +41,7 @@ Result<std::vector<PassGroup>> cut_groups(const PassRequest & request, int64_t e
             groups.emplace_back();
         }
     }
-    if (request.options.head) groups.push_back({{Stage{StageKind::head}}});
+    if (request.options.head) groups.push_back({{head_stage(model)}});
     for (PassGroup & group : groups) {
         GNV_ASSIGN(group.weight_bytes, weight_bytes(request, group.stages));
     }
@@ -76,9 +76,11 @@ std::vector<LaneShare> deal_batches(const std::vector<PassBatch> & batches, size
 BatchShape largest_shape(const PassRequest & request, const std::vector<PassBatch> & batches, const LaneShare & share) {
     BatchShape largest;
     for (size_t b = share.first; b < share.first + share.count; b++) {
-        const BatchShape shape = make_batch(request.sequences.data() + batches[b].first, batches[b].count).shape;
+        const BatchShape shape = shape_of_batch(request.sequences.data() + batches[b].first, batches[b].count);
         largest.positions = std::max(largest.positions, shape.positions);
         largest.segments = std::max(largest.segments, shape.segments);
+        largest.given_rows = std::max(largest.given_rows, shape.given_rows);
+        largest.given_columns = std::max(largest.given_columns, shape.given_columns);
     }
     for (const TextSequence & sequence : request.sequences) largest.masked |= !sequence.mask.empty();
     return largest;

@@ -16,6 +16,10 @@ std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Sta
     return refs;
 }
 
+bool read_given(const std::vector<Stage> & stages) {
+    return std::any_of(stages.begin(), stages.end(), [](const Stage & stage) { return stage.kind == StageKind::embed; });
+}
+
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
     FieldUse use;
     FieldSet made = 0; // by a stage before
@@ -126,6 +130,8 @@ class Binder {
         input(b.mask, there.mask, DType::u8);
         input(b.past, there.past, DType::i32);
         input(b.last_positions, there.last_positions, DType::i32);
+        input(b.extents, there.extents, DType::i32);
+        input(b.given, there.given, graph_.activation_dtype());
     }
     void bind_fields() {
         const auto field = [&](ValueId id, void * memory) {

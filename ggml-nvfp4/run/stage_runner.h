@@ -42,6 +42,9 @@ struct BatchFields : std::array<void *, max_fields> {
     BatchFields() { fill(nullptr); }
 };
 
+// Whether stages read the rows that come with a batch.
+bool read_given(const std::vector<Stage> & stages);
+
 // Which fields stages read from before and leave for after.
 struct FieldUse {
     FieldSet reads = 0, makes = 0;
@@ -62,6 +65,8 @@ struct DeviceBatch {
     const uint8_t * mask = nullptr;
     const int32_t * past = nullptr;
     const int32_t * last_positions = nullptr;
+    const void * given = nullptr; // in the dtype of the device's activations
+    const int32_t * extents = nullptr;
 };
 
 struct StageCall {
@@ -74,7 +79,8 @@ struct StageCall {
     TextStates * states = nullptr;                // when the shape says cached
     const StatisticWindow * statistics = nullptr; // of these stages, when observing
     OnTap on_tap = {};
-    std::function<Status(const Tensor & logits)> on_logits = {}; // f32 [T or S, vocabulary]
+    // What the head made: [T or S, vocabulary], of a vision tower [T / head rows, vocabulary]; activations of the device.
+    std::function<Status(const Tensor & logits)> on_logits = {};
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
     // The host looks at what the device observes, which need not fail at a NaN or Inf.
     bool looks_for_bad_input = false;

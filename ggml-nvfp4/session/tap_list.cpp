@@ -8,6 +8,10 @@ static Status list_group(const TextVariant & variant, const std::vector<Stage> &
     Graph graph(variant.precision);
     StageBuilder builder(graph, *variant.weights, {positions, 1});
     builder.quantize_inputs = variant.quantize_inputs;
+    if (variant.model->part() == Part::vision) {
+        builder.batch.given_rows = positions;
+        builder.batch.given_columns = variant.model->sizes().given;
+    }
     if (stages.front().kind != StageKind::embed)
         builder.fields[hidden_field] = graph.input("hidden", DType::f32, {positions, variant.model->sizes().hidden});
     for (const Stage & stage : stages) variant.model->build(stage, builder);
@@ -19,15 +23,17 @@ static Status list_group(const TextVariant & variant, const std::vector<Stage> &
 
 Result<std::vector<TapInfo>> list_taps(const TextVariant & variant, int64_t positions) {
     std::vector<TapInfo> taps;
-    GNV_TRY(list_group(variant, {Stage{StageKind::embed}}, positions, taps));
+    GNV_TRY(list_group(variant, {embed_stage(*variant.model)}, positions, taps));
     for (int32_t layer = 0; layer < variant.model->sizes().layers; layer++)
         GNV_TRY(list_group(variant, variant.model->block_stages(layer), positions, taps));
-    GNV_TRY(list_group(variant, {Stage{StageKind::head}}, positions, taps));
+    GNV_TRY(list_group(variant, {head_stage(*variant.model)}, positions, taps));
     return taps;
 }
 
 Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, const TextModel & model) {
-    GNV_ASSIGN(const Tap wanted, parse_tap(model.names(), name, model.sizes().layers));
+    const bool sees = model.part() == Part::vision;
+    const int64_t layers = model.sizes().layers;
+    GNV_ASSIGN(const Tap wanted, parse_tap(model.names(), name, sees ? 0 : layers, sees ? layers : 0));
     std::string there; // in the same layer
     for (size_t i = 0; i < taps.size(); i++) {
         if (taps[i].tap == wanted) return i;

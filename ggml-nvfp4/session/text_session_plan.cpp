@@ -10,9 +10,9 @@ constexpr int64_t host_piece = 256;
 constexpr int64_t device_pieces[] = {2048, 512, 128, 64};
 
 Status TextSession::State::cut_groups() {
-    stages.push_back({Stage{StageKind::embed}});
+    stages.push_back({embed_stage(model())});
     for (int32_t layer = 0; layer < model().sizes().layers; layer++) stages.push_back(model().block_stages(layer));
-    stages.push_back({Stage{StageKind::head}});
+    stages.push_back({head_stage(model())});
     for (const std::vector<Stage> & group : stages) {
         GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, weights_of(model(), group)));
         const uint64_t bytes = device_aligned(planned.bytes());

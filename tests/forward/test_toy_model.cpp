@@ -97,7 +97,7 @@ TEST_CASE("a part has layers of its own: weights, taps") {
     CHECK(toy.weights.spec(ref).value().shape == Shape{toy_hidden, 2 * toy_hidden});
     ref.part = Part::vision;
     CHECK(toy.weights.spec(ref).status().code() == Code::model);
-    ref.role = Role::vision_linear; // two in block 0: which one is meant?
+    ref.role = Role::vision_qkv; // two in block 0: which one is meant?
     CHECK(toy.weights.spec(ref).status().code() == Code::unsupported);
 
     const ToyModel model;

@@ -100,7 +100,7 @@ struct ToyCheckpoint {
         add(Role::mlp_down, Part::text, 1, toy_hidden, toy_wide);
         add(Role::lm_head, Part::text, -1, toy_vocabulary, toy_hidden);
         add(Role::attention_o, Part::mtp, 0, toy_hidden, 2 * toy_hidden);
-        for (int i = 0; i < 2; i++) add(Role::vision_linear, Part::vision, 0, toy_hidden, toy_hidden);
+        for (int i = 0; i < 2; i++) add(Role::vision_qkv, Part::vision, 0, toy_hidden, toy_hidden);
         save_tensors(scratch.path(), tensors, 1);
         checkpoint = std::make_unique<Checkpoint>(Checkpoint::open(scratch.path()).take());
         for (size_t i = 0; i < tensors.size(); i++) { // the file may have them in another order

@@ -26,7 +26,7 @@ TEST_CASE("the small checkpoint: roles of all parts, Linears inside fused expert
     CHECK(roles.at("experts gate_up") == 8);
     CHECK(roles.at("draft head: experts gate_up") == 1);
     CHECK(roles.at("attention q") == 2);
-    CHECK(roles.at("vision linear") == 14);
+    CHECK(roles.at("vision fc1") == 4);
     CHECK(roles.count("") + roles.count("extra") == 0);
     CHECK(contents->modules().empty());
     CHECK(contents->notes().empty());

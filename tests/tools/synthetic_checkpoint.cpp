@@ -40,22 +40,23 @@ static constexpr RoleSpread role_spreads[] = {
     {Role::linear_attention_a_log, 1.4, 1.4, true},    // decay rates between 1 and 16
     {Role::linear_attention_dt_bias, -4.6, 2.3, true}, // step sizes between 0.001 and 0.1 after softplus
     {Role::embedding, 0, 0.02},
-    {Role::vision, 0, 0.02},
 };
 
 static Spread spread_of(const TensorSpec & spec, uint64_t key) {
     Spread spread;
-    const auto fan_in = double(spec.role == Role::vision ? product(spec.shape) / spec.shape[0] : spec.shape.back());
+    const bool is_vision_vector = spec.part == Part::vision && !role_traits(spec.role).is_linear; // or a table
+    const auto fan_in = double(is_vision_vector ? product(spec.shape) / spec.shape[0] : spec.shape.back());
     // Every matrix has a width of its own, so that no two experts share a largest value.
     spread.width = (0.75 + 0.5 * double(key >> 40) / double(1 << 24)) / std::sqrt(fan_in);
     spread.outlier_columns = role_traits(spec.role).can_quantize;
     spread.skewed_rows = spec.role == Role::router;
     for (const RoleSpread & fixed : role_spreads) {
-        if (fixed.role != spec.role || spec.shape.size() > 2) continue; // the patch embedding is a matrix
+        if (fixed.role != spec.role) continue;
         spread.center = fixed.center, spread.width = fixed.width, spread.uniform = fixed.uniform;
     }
-    if (spec.role == Role::vision && spec.name.find("norm") != std::string::npos && ends_with(spec.name, ".weight"))
-        spread.center = 1;
+    // The patch embedding is a matrix.
+    if (is_vision_vector && spec.shape.size() <= 2)
+        spread.center = spec.role == Role::vision_norm1 || spec.role == Role::vision_norm2 ? 1 : 0, spread.width = 0.02;
     return spread;
 }
 

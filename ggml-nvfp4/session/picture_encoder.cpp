@@ -1,0 +1,42 @@
+#include "session/picture_encoder.h"
+
+#include "run/layer_pass.h"
+
+namespace gnv {
+
+Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
+                                           ThreadPool & threads, std::span<const Picture> pictures,
+                                           const EncodeOptions & options) {
+    std::vector<float> rows;
+    std::vector<TextSequence> sequences;
+    for (size_t i = 0; i < pictures.size(); i++) {
+        GNV_TRY(check_picture(pictures[i], i, vision));
+        sequences.push_back(patches_of(pictures[i], vision));
+    }
+    if (sequences.empty()) return rows;
+    PassOptions pass_options;
+    pass_options.host = options.host;
+    pass_options.device = options.device;
+    pass_options.head = true;
+    Result<std::unique_ptr<LayerPass>> pass =
+        LayerPass::create({tower}, {&device}, threads, sequences, pass_options);
+    if (!pass.ok()) return pass.take_status().add_context("the vision tower");
+    PassHooks hooks;
+    hooks.on_logits = [&](int64_t, const std::vector<Tensor> & made) -> Status {
+        const auto * const from = made.front().as<const float>();
+        rows.insert(rows.end(), from, from + made.front().shape.elements());
+        return {};
+    };
+    if (options.on_tap)
+        hooks.on_tap = [&](size_t, const PassBatch &, const Tap & tap, const Tensor & tensor) {
+            return options.on_tap(tap, tensor);
+        };
+    if (options.on_progress)
+        hooks.progress = [&](const PassProgress & now) {
+            return options.on_progress(now.positions, now.positions_total);
+        };
+    GNV_TRY(pass.value()->run(hooks).add_context("the vision tower"));
+    return rows;
+}
+
+} // namespace gnv

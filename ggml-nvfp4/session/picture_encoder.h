@@ -1,0 +1,26 @@
+// What the vision tower makes of pictures: a row of the text model's size for each square of patches.
+#pragma once
+
+#include "core/budget.h"
+#include "model/pictures.h"
+#include "run/stage_runner.h"
+
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace gnv {
+
+struct EncodeOptions {
+    Budget host, device;   // as PassOptions has them
+    OnTap on_tap = {};     // of each batch of pictures; host memory, F32
+    std::function<bool(int64_t done, int64_t total)> on_progress = {}; // positions, as TextSession::Request has them
+};
+
+// [placeholders of all pictures, hidden of the text model], picture by picture. Weights are read once for all of them and stay
+// no longer than the call; what comes out of a picture depends on nothing but the picture.
+Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
+                                           ThreadPool & threads, std::span<const Picture> pictures,
+                                           const EncodeOptions & options);
+
+} // namespace gnv
