@@ -279,8 +279,10 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
             const gnv_token token = {sizeof(gnv_token), id, is_stop, text.c_str(), text.size()};
             return options.callback(options.user, &token) == 0;
         };
+        TextSequence prompt;
+        prompt.ids.assign(ids, ids + count);
         Result<GenerateResult> result =
-            generate(*model->session, model->capacity, *tokenizer, {ids, count}, translated, on_token);
+            generate(*model->session, model->capacity, *tokenizer, prompt, translated, on_token);
         if (!result.ok()) return forget_text(*model, result.take_status());
         static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK};
         gnv_generate_result info = {};

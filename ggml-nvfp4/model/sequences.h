@@ -26,7 +26,7 @@ struct TextSequence {
     int64_t given_rows() const { return given.empty() ? 0 : ids.empty() ? length() : int64_t(given_at.size()); }
 };
 
-// Positions [begin, begin + count) of a text of one segment. Positions that follow from their place are written out.
+// Positions [begin, begin + count) of a text of one segment, to go on with behind those before.
 TextSequence part_of(const TextSequence & text, int64_t begin, int64_t count);
 
 // What a batch holds, see BatchShape.

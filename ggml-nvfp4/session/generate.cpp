@@ -9,27 +9,34 @@ namespace gnv {
 
 using OnProgress = std::function<bool(int64_t done, int64_t total)>;
 
-// Logits of the last position [vocabulary].
-static Result<std::vector<float>> run_ids(TextSession & session, std::span<const int32_t> ids,
-                                          const OnProgress & on_progress) {
+Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequence & sequence,
+                                         const TextSession::Request & request) {
     std::vector<float> logits;
-    const auto piece_size = size_t(session.piece());
-    const auto all = int64_t(ids.size());
+    const int64_t piece_size = session.piece(), all = sequence.length();
     for (int64_t before = 0; before < all;) {
-        const auto left = size_t(all - before), count = left < 2 * piece_size ? left : piece_size;
-        TextSequence piece;
-        const auto begin = ids.begin() + ptrdiff_t(before);
-        piece.ids.assign(begin, begin + ptrdiff_t(count));
-        TextSession::Request request;
-        if (on_progress)
-            request.on_progress = [&](int64_t done, int64_t total) {
-                const int64_t groups = total / int64_t(count);
-                return on_progress(before * groups + done, all * groups);
+        const int64_t left = all - before, count = left < 2 * piece_size ? left : piece_size;
+        TextSession::Request of_piece = request;
+        if (request.on_progress)
+            of_piece.on_progress = [&](int64_t done, int64_t total) {
+                const int64_t groups = total / count;
+                return request.on_progress(before * groups + done, all * groups);
             };
-        GNV_ASSIGN(logits, session.run(piece, request));
-        before += int64_t(count);
+        GNV_ASSIGN(std::vector<float> made, session.run(part_of(sequence, before, count), of_piece));
+        if (request.all_logits && before > 0) {
+            logits.insert(logits.end(), made.begin(), made.end());
+        } else {
+            logits = std::move(made);
+        }
+        before += count;
     }
     return logits;
+}
+
+static Result<std::vector<float>> run_last(TextSession & session, const TextSequence & sequence,
+                                           const OnProgress & on_progress) {
+    TextSession::Request request;
+    request.on_progress = on_progress;
+    return run_in_pieces(session, sequence, request);
 }
 
 static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t vocabulary) {
@@ -39,7 +46,7 @@ static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t voca
 }
 
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
-                                std::span<const int32_t> prompt, const GenerateOptions & options,
+                                const TextSequence & prompt, const GenerateOptions & options,
                                 const OnToken & on_token) {
     auto start = Clock::now();
     GenerateResult result;
@@ -49,7 +56,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         on_prompt = [&](int64_t done, int64_t total) { return options.on_progress(done, prompt_total = total); };
         on_token_pass = [&](int64_t, int64_t) { return options.on_progress(prompt_total, prompt_total); };
     }
-    GNV_ASSIGN(std::vector<float> logits, run_ids(session, prompt, on_prompt));
+    GNV_ASSIGN(std::vector<float> logits, run_last(session, prompt, on_prompt));
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, logits.size());
     Sampler sampler(options.sampling, allowed);
     TextStream text;
@@ -80,7 +87,9 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
             result.stop = GenerateStop::callback;
             return result;
         }
-        GNV_ASSIGN(logits, run_ids(session, {&id, 1}, on_token_pass));
+        TextSequence next;
+        next.ids = {id};
+        GNV_ASSIGN(logits, run_last(session, next, on_token_pass));
     }
 }
 

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -33,11 +32,15 @@ struct GenerateResult {
 // `text`: the characters that this token completes. False ends the text.
 using OnToken = std::function<bool(int32_t id, const std::string & text, bool is_stop)>;
 
-// Goes on from the session's state, with long prompts in the session's pieces; `prompt` fits the caches, which hold
-// `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. Afterwards the session has seen all but the last
+// Goes on from the session's state, with long prompts in the session's pieces; `prompt`, of one segment, fits the caches,
+// which hold `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. Afterwards the session has seen all but the last
 // token.
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
-                                std::span<const int32_t> prompt, const GenerateOptions & options,
-                                const OnToken & on_token);
+                                const TextSequence & prompt, const GenerateOptions & options, const OnToken & on_token);
+
+// Lets the session's one text go on by `sequence`, in the session's pieces. Logits of the last position [vocabulary]; with
+// all_logits those of every position. `request.on_progress` is told of the whole.
+Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequence & sequence,
+                                         const TextSession::Request & request);
 
 } // namespace gnv

@@ -6,7 +6,7 @@ namespace gnv {
 
 Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
                                            ThreadPool & threads, std::span<const Picture> pictures,
-                                           const EncodeOptions & options) {
+                                           const PictureOptions & options) {
     std::vector<float> rows;
     std::vector<TextSequence> sequences;
     for (size_t i = 0; i < pictures.size(); i++) {

@@ -11,7 +11,7 @@
 
 namespace gnv {
 
-struct EncodeOptions {
+struct PictureOptions {
     Budget host, device;   // as PassOptions has them
     OnTap on_tap = {};     // of each batch of pictures; host memory, F32
     std::function<bool(int64_t done, int64_t total)> on_progress = {}; // positions, as TextSession::Request has them
@@ -21,6 +21,6 @@ struct EncodeOptions {
 // no longer than the call; what comes out of a picture depends on nothing but the picture.
 Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
                                            ThreadPool & threads, std::span<const Picture> pictures,
-                                           const EncodeOptions & options);
+                                           const PictureOptions & options);
 
 } // namespace gnv

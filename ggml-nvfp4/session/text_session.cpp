@@ -33,6 +33,26 @@ int64_t TextSession::piece() const { return state_->piece; }
 void TextSession::reset() {
     state_->states.reset();
     state_->past = 0;
+    std::fill(state_->next_position.begin(), state_->next_position.end(), 0);
+}
+
+// Where the sequence does not say its positions, texts go on from where they are.
+void TextSession::State::set_positions(const TextSequence & sequence, BatchInputs & batch) const {
+    if (!sequence.positions.empty()) return;
+    const auto total = size_t(batch.shape.positions);
+    for (size_t s = 0; s < next_position.size(); s++)
+        for (size_t axis = 0; axis < 3; axis++)
+            for (auto t = size_t(batch.segments[s]); t < size_t(batch.segments[s + 1]); t++)
+                batch.positions[axis * total + t] += next_position[s];
+}
+
+void TextSession::State::go_on(const BatchInputs & batch, int64_t length) {
+    const auto total = size_t(batch.shape.positions);
+    for (size_t s = 0; s < next_position.size(); s++)
+        for (size_t axis = 0; axis < 3; axis++)
+            for (auto t = size_t(batch.segments[s]); t < size_t(batch.segments[s + 1]); t++)
+                next_position[s] = std::max(next_position[s], batch.positions[axis * total + t] + 1);
+    past += length;
 }
 
 // The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
@@ -58,7 +78,9 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
                                      const Request & request, const std::function<Status()> & tell,
                                      std::vector<float> & logits) {
     if (!stay) GNV_TRY(bring(g, tell));
-    StageCall call{variant, stages[g], groups[g], batch.shape, there};
+    BatchShape shape = batch.shape;
+    if (!read_given(stages[g])) shape.given_rows = shape.given_columns = 0; // one graph, with or without pictures
+    StageCall call{variant, stages[g], groups[g], shape, there};
     call.fields[hidden_field] = hidden.get();
     call.states = &states;
     if (request.on_tap)
@@ -92,8 +114,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     inputs.shape.cached = true;
     inputs.shape.capacity = state.states.capacity();
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
-    if (sequence.positions.empty())
-        for (int32_t & position : inputs.positions) position += int32_t(state.past);
+    state.set_positions(sequence, inputs);
 
     GNV_TRY(state.device->synchronize()); // before memory is exchanged
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
@@ -113,7 +134,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
         if (waits) GNV_TRY(state.device->synchronize());
     }
     GNV_TRY(tell());
-    state.past += length;
+    state.go_on(inputs, length);
     return logits;
 }
 

@@ -118,6 +118,7 @@ Status TextSession::State::allocate() {
         return {};
     };
     GNV_ASSIGN(states, TextStates::create(model(), *device, options.segments, options.capacity));
+    next_position.assign(size_t(options.segments), 0);
     const bool aliases = upload->aliases();
     if (!aliases) { // all of it is planned
         GNV_TRY(take(arena_bytes, "activations", arena));
@@ -155,12 +156,14 @@ Status TextSession::State::load_weights() {
 
 // Arena, hidden states and inputs for a batch of this shape. Nothing is queued when it is called.
 Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) {
-    const auto key = std::make_tuple(shape.positions, shape.masked, all_logits);
+    const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits);
     if (roomy.count(key) > 0) return {};
     GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, *runners[all_logits]));
     const uint64_t arena_needed = std::max(arena_wanted, arena_bytes);
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
-    const uint64_t inputs_needed = std::max(LaneInputs::bytes(shape), inputs.bytes());
+    BatchShape with_given = shape;
+    if (shape.given_rows > 0) with_given.given_rows = shape.positions; // any number of rows
+    const uint64_t inputs_needed = std::max(LaneInputs::bytes(with_given), inputs.bytes());
     const Budget needed = with(arena_needed, hidden_needed, inputs_needed);
     if (!upload->aliases() && !needed.fits())
         return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions",

@@ -29,11 +29,14 @@ struct TextSession::State {
 
     TextStates states;
     std::atomic<int64_t> past = 0;     // other threads may ask for it while a pass runs
+    // The position that comes next in each text. Behind a picture, which takes as many as its longer side, that is not the
+    // number of those in the caches.
+    std::vector<int32_t> next_position;
     std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
     DeviceMemory arena, hidden;
     uint64_t arena_bytes = 0, hidden_bytes = 0;
     LaneInputs inputs;
-    std::set<std::tuple<int64_t, bool, bool>> roomy; // there is room for: positions, with a mask, logits of all
+    std::set<std::tuple<int64_t, bool, bool, bool>> roomy; // there is room for: positions, with mask, rows, all logits
 
     std::optional<StageRunner> runners[2]; // of the last positions' logits, of all logits
 
@@ -62,6 +65,8 @@ struct TextSession::State {
     // `tell`: asked while the weights are awaited; a failure ends it.
     Status bring(size_t group, const std::function<Status()> & tell);
     Status load_weights();
+    void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
+    void go_on(const BatchInputs & batch, int64_t length); // after a pass
     Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
                      const std::function<Status()> & tell, std::vector<float> & logits);
 };

@@ -50,12 +50,27 @@ struct VisionFixture {
     std::unique_ptr<ThreadPool> threads;
     std::unique_ptr<Backend> device = open_cpu(*threads);
 
-    std::vector<float> encode(const std::vector<Picture> & pictures, const EncodeOptions & options = {},
+    std::vector<float> encode(const std::vector<Picture> & pictures, const PictureOptions & options = {},
                               Precision precision = Precision::f32) {
         Result<std::vector<float>> rows = encode_pictures(model->vision, model->vision_variant(precision), *device,
                                                           *threads, pictures, options);
         REQUIRE_MESSAGE(rows.ok(), rows.status().message());
         return rows.take();
+    }
+    TextSequence text_with(const std::vector<Picture> & pictures, const std::vector<int32_t> & ids,
+                           const std::vector<float> & rows) const {
+        TextSequence text;
+        text.ids = ids;
+        const Status placed = place_pictures(pictures, model->vision, text);
+        REQUIRE_MESSAGE(placed.ok(), placed.message());
+        text.given = rows;
+        return text;
+    }
+    std::unique_ptr<TextSession> session(int64_t capacity) {
+        Result<std::unique_ptr<TextSession>> opened =
+            TextSession::create(model->variant(Precision::f32), *device, *threads, {1, capacity});
+        REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+        return opened.take();
     }
 };
 
