@@ -162,7 +162,8 @@ ValueId TowerWriter::merger(ValueId x) {
     h = g_.reshape(h, {b_.batch.positions / together, together * config_.hidden});
     h = linear_with_bias(h, Role::vision_fc1, Role::vision_fc1_bias, site_merger_fc1);
     h = g_.add(GeluParams{false}, {h}, "merger activation"); // not the blocks' approximation
-    return linear_with_bias(h, Role::vision_fc2, Role::vision_fc2_bias, site_merger); // [T / together, hidden of the text]
+    return linear_with_bias(h, Role::vision_fc2, Role::vision_fc2_bias,
+                            site_merger); // [T / together, hidden of the text]
 }
 
 void Qwen35Tower::build(const Stage & stage, StageBuilder & builder) const {

@@ -326,10 +326,9 @@ void add_products(const float * a, const float * b, int64_t stride, int64_t rows
 
 #undef GNV_ROW_CHOOSE
 
-constexpr RowLoops row_loops = {exponential, widen_bf16,   rms_norm,      gated_rms_norm, layer_norm,
-                                add,         silu_mul,     sigmoid_gate,  sigmoid_scale,  gelu,
-                                blend_four,  router,       combine,       largest_magnitude,
-                                add_products};
+constexpr RowLoops row_loops = {exponential, widen_bf16, rms_norm,     gated_rms_norm,    layer_norm,
+                                add,         silu_mul,   sigmoid_gate, sigmoid_scale,     gelu,
+                                blend_four,  router,     combine,      largest_magnitude, add_products};
 
 } // namespace
 

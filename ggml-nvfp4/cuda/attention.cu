@@ -1,10 +1,14 @@
-// Causal attention in blocks of queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes
+// Attention in blocks of queries: scores and weighted sums with mma.sync in BF16, softmax in F32 as it goes
 // (running maximum and sum). Probabilities are rounded to BF16 before they are divided by their sum, not after.
 //
 //   a block: 4 warps x 16 queries of one head; tiles of keys and values come through shared memory, the values
 //   while scores are computed, the next keys while values are summed
 //
 // Tiles are counted from the first key of the text, so that a query's sums run in one order wherever its block begins.
+//
+// Causal attention with heads of 64, 128 and 256 has kernels of its own. Heads of any other multiple of 8, and attention that
+// sees all keys, run the same kernel with zeros behind each row up to the next size that tiles have; sizes that 8 does not
+// divide, which no copy of 16 bytes fits, a plain one.
 //
 // With a cache, keys and values before the segment come from the cache, those of the segment from the
 // inputs. Segments of a single position run the kernels of attention_decode.cuh: a segment's kernel does
@@ -46,6 +50,17 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
         // A row that does not exist is not read, but its address must be valid.
         const bf16 * const source = exists ? from + i * rows_at_once * stride : from - (begin - first) * stride;
         if (row >= first && row < last) copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
+    }
+}
+
+// The same of rows of `head` numbers, a multiple of 8: what is behind them becomes zeros.
+template <class T, int rows>
+__device__ void copy_shorter_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int head) {
+    constexpr int pieces = T::head / 8;
+    for (int i = int(threadIdx.x); i < rows * pieces; i += threads) {
+        const int row = i / pieces, piece = i % pieces;
+        const bool exists = row < count && piece * 8 < head;
+        copy_16_bytes(to + row * T::stride + piece * 8, exists ? from + row * stride + piece * 8 : from, exists);
     }
 }
 
@@ -141,13 +156,15 @@ __device__ void add_values(Softmax<T> & state, const float (&s)[T::keys / 8][4],
 }
 
 // Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of
-// queries before each segment, and in all.
-template <class T, bool cached>
+// queries before each segment, and in all. `general`: p says the head's size and what is seen.
+template <class T, bool cached, bool general>
 __global__ void __launch_bounds__(threads)
     attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
                      int segment_count, const int32_t * first_blocks, const uint8_t * key_mask, AttentionCache cache,
                      bf16 * out) {
-    constexpr int head = T::head, keys = T::keys;
+    constexpr int keys = T::keys;
+    const int head = general ? p.head : T::head;
+    const bool causal = !general || p.causal;
     extern __shared__ __align__(16) bf16 shared[];
     bf16 * const q_tile = shared;
     bf16 * const k_tile = q_tile + queries * T::stride;
@@ -169,19 +186,29 @@ __global__ void __launch_bounds__(threads)
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const int row = lane / 4,
               pair = lane % 4 * 2; // of the accumulators: rows row and row + 8, columns pair and pair + 1
-    const int first_query = first + shift + warp * 16;         // of the warp
-    const int last_key = min(first + shift + queries, length); // keys from here on are later than all queries
+    const int first_query = first + shift + warp * 16;                           // of the warp
+    const int last_key = causal ? min(first + shift + queries, length) : length; // from here on no query sees a key
     // A tile of keys or of values.
     const auto load = [&](bf16 * tile, const bf16 * made, const bf16 * stored, int key) {
-        const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
-        if (from_cache > 0)
-            copy_rows<T, keys>(tile, stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
-                               k_stride, from_cache, 0, from_cache);
-        if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
+        if constexpr (general) {
+            copy_shorter_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, head);
+        } else {
+            const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
+            if (from_cache > 0)
+                copy_rows<T, keys>(tile,
+                                   stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
+                                   k_stride, from_cache, 0, from_cache);
+            if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
+        }
         commit_copies();
     };
 
-    copy_rows<T, queries>(q_tile, q + first * q_stride + int64_t(query_head) * head, q_stride, end - first);
+    const bf16 * const q_rows = q + first * q_stride + int64_t(query_head) * head;
+    if constexpr (general) {
+        copy_shorter_rows<T, queries>(q_tile, q_rows, q_stride, end - first, head);
+    } else {
+        copy_rows<T, queries>(q_tile, q_rows, q_stride, end - first);
+    }
     load(k_tile, k_head, cache.k, 0);
     Softmax<T> state;
     const float scale = p.scale * log2_of_e;
@@ -189,18 +216,18 @@ __global__ void __launch_bounds__(threads)
         wait_for_copies<0>();
         __syncthreads(); // the keys have arrived; the previous values are no longer read
         load(v_tile, v_head, cache.v, key);
-        const bool sees = key < first_query + 16; // else all keys are later than the warp's queries
+        const bool sees = !causal || key < first_query + 16; // else all keys are later than the warp's queries
         float s[keys / 8][4] = {};
         if (sees) {
             multiply_keys<T>(s, q_tile + warp * 16 * T::stride, k_tile);
-            if (key_mask || key + keys > first_query + 1) {
+            if (key_mask || key + keys > (causal ? first_query + 1 : length)) {
 #pragma unroll
                 for (int n = 0; n < keys / 8; n++)
 #pragma unroll
                     for (int i = 0; i < 4; i++) {
                         const int at = key + n * 8 + pair + i % 2, query = first_query + row + i / 2 * 8;
                         const bool seen =
-                            at <= query && at < length && (at < past || !key_mask || key_mask[at - shift]);
+                            (!causal || at <= query) && at < length && (at < past || !key_mask || key_mask[at - shift]);
                         if (!seen) s[n][i] = -INFINITY;
                     }
             }
@@ -221,9 +248,56 @@ __global__ void __launch_bounds__(threads)
         const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
         bf16 * const to = out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
 #pragma unroll
-        for (int d = 0; d < head / 8; d++)
-            *reinterpret_cast<uint32_t *>(to + d * 8) =
-                pair_of(state.o[d][2 * i] * factor, state.o[d][2 * i + 1] * factor);
+        for (int d = 0; d < T::head / 8; d++)
+            if (!general || d * 8 < head)
+                *reinterpret_cast<uint32_t *>(to + d * 8) =
+                    pair_of(state.o[d][2 * i] * factor, state.o[d][2 * i + 1] * factor);
+    }
+}
+
+// A warp for each query and head, without a cache: heads of any size up to 256.
+__global__ void plain_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
+                             int segment_count, const uint8_t * key_mask, bf16 * out) {
+    constexpr int most = 256 / warp_size; // numbers of a lane
+    const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / warp_size;
+    if (warp >= p.tokens * p.query_heads) return;
+    const int lane = threadIdx.x % warp_size;
+    const int64_t t = warp / p.query_heads, query_head = warp % p.query_heads;
+    const int segment = stretch_of(segments, segment_count, t);
+    const int64_t k_stride = int64_t(p.key_heads) * p.head;
+    const int64_t key_column = query_head / (p.query_heads / p.key_heads) * p.head;
+    const int64_t end = p.causal ? t + 1 : segments[segment + 1];
+    float query[most], o[most] = {}, largest = -INFINITY, sum = 0;
+#pragma unroll
+    for (int i = 0; i < most; i++) {
+        const int d = lane + i * warp_size;
+        query[i] = d < p.head ? __bfloat162float(q[warp * p.head + d]) : 0.0f;
+    }
+    for (int64_t key = segments[segment]; key < end; key++) {
+        if (key_mask && !key_mask[key]) continue;
+        const bf16 * const k_row = k + key * k_stride + key_column;
+        const bf16 * const v_row = v + key * k_stride + key_column;
+        float score = 0;
+#pragma unroll
+        for (int i = 0; i < most; i++)
+            if (lane + i * warp_size < p.head)
+                score = fmaf(query[i], __bfloat162float(k_row[lane + i * warp_size]), score);
+        score = warp_sum(score) * p.scale;
+        const float now = fmaxf(largest, score);
+        const float shrink = expf(largest - now), weight = expf(score - now); // the first key: exp of -Inf is 0
+        largest = now;
+        sum = fmaf(sum, shrink, weight);
+        const float share = rounded(weight);
+#pragma unroll
+        for (int i = 0; i < most; i++)
+            if (lane + i * warp_size < p.head)
+                o[i] = fmaf(share, __bfloat162float(v_row[lane + i * warp_size]), o[i] * shrink);
+    }
+    const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
+#pragma unroll
+    for (int i = 0; i < most; i++) {
+        const int d = lane + i * warp_size;
+        if (d < p.head) out[warp * p.head + d] = __float2bfloat16_rn(o[i] * factor);
     }
 }
 
@@ -234,18 +308,18 @@ uint64_t first_blocks_bytes(const KernelCall & call) {
     return aligned(uint64_t(call.inputs[in_segments].shape[0]) * sizeof(int32_t));
 }
 
-template <class T, bool cached>
+template <class T, bool cached, bool general = false>
 Status launch_prefill(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
     const int segments = int(call.inputs[in_segments].shape[0] - 1);
     const auto * const begins = call.inputs[in_segments].as<const int32_t>();
     auto * const first_blocks = static_cast<int32_t *>(call.scratch);
-    const cudaError_t error =
-        cudaFuncSetAttribute(attention_kernel<T, cached>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
+    const auto kernel = attention_kernel<T, cached, general>;
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
     count_tiles(context.stream, begins, segments, cached ? 2 : 1, queries, first_blocks);
     // A block more for each segment than full blocks can be needed.
     const int64_t blocks = p.tokens / queries + segments;
-    attention_kernel<T, cached><<<unsigned(blocks * p.query_heads), threads, T::bytes, context.stream>>>(
+    kernel<<<unsigned(blocks * p.query_heads), threads, T::bytes, context.stream>>>(
         p, call.inputs[in_q].as<const bf16>(), call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(),
         begins, segments, first_blocks, call.inputs[in_key_mask].as<const uint8_t>(), cache,
         call.outputs[0].as<bf16>());
@@ -283,9 +357,33 @@ Status launch(CudaContext & context, KernelCall & call) {
     return launch_decode<T::head>(context, call, p, cache);
 }
 
+// Of heads that have a kernel of their own, causal.
+bool is_special(int64_t head) { return head == 64 || head == 128 || head == 256; }
+
+Status launch_general(CudaContext & context, KernelCall & call) {
+    const AttentionParams & params = call.as<AttentionParams>();
+    const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k];
+    const auto head = int(params.head);
+    const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), params.scale, head, params.causal};
+    if (head % 8 != 0) {
+        if (p.tokens == 0) return {};
+        plain_kernel<<<blocks_for(p.tokens * p.query_heads * warp_size, 256), 256, 0, context.stream>>>(
+            p, q.as<const bf16>(), k.as<const bf16>(), call.inputs[in_v].as<const bf16>(),
+            call.inputs[in_segments].as<const int32_t>(), int(call.inputs[in_segments].shape[0] - 1),
+            call.inputs[in_key_mask].as<const uint8_t>(), call.outputs[0].as<bf16>());
+        return launched("attention");
+    }
+    if (head <= 64) return launch_prefill<Tiling<64, 64>, false, true>(context, call, p, {});
+    if (head <= 80) return launch_prefill<Tiling<80, 64>, false, true>(context, call, p, {});
+    if (head <= 128) return launch_prefill<Tiling<128, 64>, false, true>(context, call, p, {});
+    return launch_prefill<Tiling<256, 48>, false, true>(context, call, p, {});
+}
+
 Status run(KernelCall & call) {
     CudaContext & context = context_of(call);
-    switch (call.as<AttentionParams>().head) {
+    const AttentionParams & params = call.as<AttentionParams>();
+    if (!params.causal || !is_special(params.head)) return launch_general(context, call);
+    switch (params.head) {
     case 256: return launch<Tiling<256, 48>>(context, call); // two blocks a multiprocessor; 64 keys are slower
     case 128: return launch<Tiling<128, 64>>(context, call);
     default: return launch<Tiling<64, 64>>(context, call);
@@ -294,8 +392,11 @@ Status run(KernelCall & call) {
 
 Status supports(const KernelCall & call) {
     const auto & params = call.as<AttentionParams>();
-    if (params.head != 64 && params.head != 128 && params.head != 256)
-        return fail(Code::unsupported, "head size ", params.head, " is not supported on this device (64, 128, 256)");
+    if (call.inputs[in_cache_k].shape.rank > 0 && !is_special(params.head))
+        return fail(Code::unsupported, "head size ", params.head,
+                    " with a cache is not supported on this device (64, 128, 256)");
+    if (params.head > 256)
+        return fail(Code::unsupported, "head size ", params.head, " is not supported on this device (up to 256)");
     if (!(params.scale > 0))
         return fail(Code::unsupported, "a scale of ", params.scale,
                     " is not supported on this device: it must be positive");

@@ -16,6 +16,8 @@ struct Attention {
     int64_t tokens;
     int query_heads, key_heads;
     float scale;
+    int head = 0;       // D, where the kernel is not made for one
+    bool causal = true; // likewise
 };
 
 // k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache.

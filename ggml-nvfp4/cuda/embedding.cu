@@ -3,9 +3,16 @@
 namespace gnv::cuda {
 
 template <class T>
-static __global__ void embedding_kernel(const int32_t * ids, const T * table, bf16 * out, int64_t width) {
-    const T * const from = table + int64_t(ids[blockIdx.x]) * width;
+static __global__ void embedding_kernel(const int32_t * ids, const T * table, const bf16 * given, bf16 * out,
+                                        int64_t width) {
+    const int64_t id = ids[blockIdx.x];
     bf16 * const to = out + int64_t(blockIdx.x) * width;
+    if (id < 0) {
+        const bf16 * const row = given + (-1 - id) * width;
+        for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = row[i];
+        return;
+    }
+    const T * const from = table + id * width;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = __float2bfloat16_rn(float(from[i]));
 }
 
@@ -14,11 +21,12 @@ static Status run(KernelCall & call) {
     const Tensor & table = call.inputs[1];
     const int64_t count = call.inputs[0].shape[0], width = table.shape[1];
     const auto * ids = call.inputs[0].as<const int32_t>();
+    const auto * given = call.inputs[2].as<const bf16>();
     auto * out = call.outputs[0].as<bf16>();
     if (table.dtype == DType::bf16) {
-        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const bf16>(), out, width);
+        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const bf16>(), given, out, width);
     } else {
-        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const float>(), out, width);
+        embedding_kernel<<<unsigned(count), 256, 0, context.stream>>>(ids, table.as<const float>(), given, out, width);
     }
     return launched("embedding");
 }

@@ -73,7 +73,14 @@ struct Scratch { // offsets
     }
 };
 
-Status run(KernelCall & call) {
+__global__ void bias_kernel(bf16 * out, const float * bias, int64_t count, int64_t n) {
+    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
+        out[i] = __float2bfloat16_rn(__bfloat162float(out[i]) + bias[i % n]);
+}
+
+// Without the bias.
+Status multiply(KernelCall & call) {
     CudaContext & context = context_of(call);
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     const auto * input_scale = call.inputs[2].as<const float>();
@@ -105,6 +112,16 @@ Status run(KernelCall & call) {
                                   out + first, n, factor, step));
     }
     return {};
+}
+
+Status run(KernelCall & call) {
+    GNV_TRY(multiply(call));
+    const Tensor & out = call.outputs[0];
+    const auto * const bias = call.inputs[3].as<const float>();
+    const int64_t count = out.shape.elements();
+    if (!bias || count == 0) return {};
+    bias_kernel<<<grid_for(count), 256, 0, context_of(call).stream>>>(out.as<bf16>(), bias, count, out.shape.last());
+    return launched("linear");
 }
 
 uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }

@@ -8,6 +8,8 @@ namespace {
 
 struct Rope {
     int64_t tokens, heads, head, half;
+    int64_t stride, column; // of a row of x, of its first head
+    bool axial;
     int64_t section[3];
     double log_theta;
 };
@@ -17,24 +19,34 @@ __global__ void angles_kernel(Rope rope, const int32_t * positions, float2 * ang
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= rope.tokens * rope.half) return;
     const int64_t t = i / rope.half, pair = i % rope.half;
-    const int kind = int(pair % 3), axis = kind != 0 && pair < 3 * rope.section[kind] ? kind : 0;
-    const float frequency = 1.0f / float(exp(2.0 * double(pair) / double(2 * rope.half) * rope.log_theta));
+    const int kind = int(pair % 3);
+    const int axis = rope.axial                                   ? (pair < rope.half / 2 ? 1 : 2)
+                     : kind != 0 && pair < 3 * rope.section[kind] ? kind
+                                                                  : 0;
+    const int64_t step = rope.axial ? 2 * (pair % (rope.half / 2)) : pair;
+    const float frequency = 1.0f / float(exp(2.0 * double(step) / double(2 * rope.half) * rope.log_theta));
     const float angle = float(positions[axis * rope.tokens + t]) * frequency;
     float sine, cosine;
     sincosf(angle, &sine, &cosine);
-    angles[i] = {rounded(cosine), rounded(sine)};
+    angles[i] = rope.axial ? float2{cosine, sine} : float2{rounded(cosine), rounded(sine)};
 }
 
 __global__ void rope_kernel(Rope rope, const bf16 * x, const float2 * angles, bf16 * out) {
     const int64_t rows = rope.tokens * rope.heads;
     const int64_t step = int64_t(gridDim.x) * blockDim.x;
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * rope.head; i += step) {
-        const int64_t row = i / rope.head, dim = i % rope.head;
+        const int64_t row = i / rope.head, dim = i % rope.head, t = row / rope.heads;
+        const bf16 * const from = x + t * rope.stride + rope.column + row % rope.heads * rope.head + dim;
         if (dim >= 2 * rope.half) {
-            out[i] = x[i];
+            out[i] = *from;
         } else if (dim < rope.half) {
-            const float2 turn = angles[row / rope.heads * rope.half + dim];
-            const float a = __bfloat162float(x[i]), b = __bfloat162float(x[i + rope.half]);
+            const float2 turn = angles[t * rope.half + dim];
+            const float a = __bfloat162float(from[0]), b = __bfloat162float(from[rope.half]);
+            if (rope.axial) {
+                out[i] = __float2bfloat16_rn(a * turn.x - b * turn.y);
+                out[i + rope.half] = __float2bfloat16_rn(b * turn.x + a * turn.y);
+                continue;
+            }
             out[i] = __float2bfloat16_rn(rounded(a * turn.x) + rounded(-b * turn.y));
             out[i + rope.half] = __float2bfloat16_rn(rounded(b * turn.x) + rounded(a * turn.y));
         }
@@ -45,13 +57,15 @@ Status run(KernelCall & call) {
     CudaContext & context = context_of(call);
     const auto & params = call.as<RopeParams>();
     const Tensor & x = call.inputs[0];
-    Rope rope = {x.shape[0], x.shape[1] / params.head, params.head, params.rotary / 2, {}, std::log(params.theta)};
+    const int64_t heads = call.outputs[0].shape[1] / params.head;
+    Rope rope = {x.shape[0],    heads,        params.head, params.rotary / 2,     x.shape[1],
+                 params.column, params.axial, {},          std::log(params.theta)};
     for (int i = 0; i < 3; i++) rope.section[i] = params.section[i];
     auto * angles = static_cast<float2 *>(call.scratch);
     angles_kernel<<<blocks_for(rope.tokens * rope.half, 256), 256, 0, context.stream>>>(
         rope, call.inputs[1].as<const int32_t>(), angles);
-    rope_kernel<<<grid_for(x.shape.elements()), 256, 0, context.stream>>>(rope, x.as<const bf16>(), angles,
-                                                                          call.outputs[0].as<bf16>());
+    rope_kernel<<<grid_for(call.outputs[0].shape.elements()), 256, 0, context.stream>>>(
+        rope, x.as<const bf16>(), angles, call.outputs[0].as<bf16>());
     return launched("rope");
 }
 

@@ -53,14 +53,14 @@ const char * check_embedding(const OpParams &, const RuleInputs & in, OutputSpec
 }
 // Rows of the table, not all of it.
 double bytes_embedding(const OpParams &, const RuleInputs &, double made) { return 2 * made; }
-constexpr OpRule embedding_rule = {
-    .inputs = 3, .optional = bit(2), .check = check_embedding, .bytes = bytes_embedding};
+constexpr OpRule embedding_rule = {.inputs = 3, .optional = bit(2), .check = check_embedding, .bytes = bytes_embedding};
 
 const char * check_grid_embedding(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_f32(in[0]) || in[0].shape.rank != 2) return "the table must be F32 [side * side, H]";
     const auto side = int64_t(std::llround(std::sqrt(double(in[0].shape[0]))));
     if (side < 1 || side * side != in[0].shape[0]) return "the table's rows are no square number";
-    if (in[1].dtype != DType::i32 || in[1].shape.rank != 2 || in[1].shape[0] != 3) return "positions must be i32 [3, T]";
+    if (in[1].dtype != DType::i32 || in[1].shape.rank != 2 || in[1].shape[0] != 3)
+        return "positions must be i32 [3, T]";
     if (!is(in[2], DType::i32, {2, in[1].shape[1]})) return "extents must be i32 [2, T]";
     out[0].shape = {in[1].shape[1], in[0].shape[1]};
     return nullptr;
@@ -195,8 +195,7 @@ const char * check_grouped_linear(const OpParams & params, const RuleInputs & in
     out[0].shape = {in[2].shape[0], in[1].shape[1]};
     return nullptr;
 }
-constexpr OpRule linear_rule = {
-    .inputs = 4, .optional = bit(2) | bit(3), .check = check_linear, .flops = flops_linear};
+constexpr OpRule linear_rule = {.inputs = 4, .optional = bit(2) | bit(3), .check = check_linear, .flops = flops_linear};
 double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if every slot is in use
     return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
 }

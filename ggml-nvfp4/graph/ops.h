@@ -44,7 +44,7 @@ struct EmbeddingParams {};
 // in this order, all in F32.
 struct GridEmbeddingParams {};
 
-// x [.., S] -> [.., D]: columns [first, first + count) of each row.
+// x [.., S] -> [.., D]: columns [first, first + count) of each row [r].
 struct ColumnsParams {
     int64_t first = 0, count = 0; // count: D
 };

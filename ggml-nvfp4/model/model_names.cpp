@@ -67,7 +67,8 @@ Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_
         known += concat(known.empty() ? "" : ", ", block, site.in_block && *site.name ? "." : "", site.name);
     }
     return fail(Code::invalid_argument, "there is no output \"", printable(name), "\" in a model of ", layers,
-                " layers", blocks > 0 ? concat(" and ", blocks, " vision blocks") : std::string(), "; there are ", known);
+                " layers", blocks > 0 ? concat(" and ", blocks, " vision blocks") : std::string(), "; there are ",
+                known);
 }
 
 } // namespace gnv

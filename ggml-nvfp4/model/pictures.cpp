@@ -11,8 +11,7 @@ static std::string describe(const Picture & picture, size_t number) {
 
 Status check_picture(const Picture & picture, size_t number, const VisionModel & vision) {
     constexpr int64_t most = 1 << 20; // of each extent; together no more than positions have numbers
-    if (!vision.tower)
-        return Status(Code::unsupported, "this model has no vision tower: it takes text, no pictures");
+    if (!vision.tower) return Status(Code::unsupported, "this model has no vision tower: it takes text, no pictures");
     const std::string name = describe(picture, number);
     for (const int64_t extent : {picture.frames, picture.rows, picture.columns})
         if (extent < 1 || extent > most || picture.rows * picture.columns > INT32_MAX / picture.frames)
@@ -21,8 +20,7 @@ Status check_picture(const Picture & picture, size_t number, const VisionModel &
     if (picture.rows % vision.merge != 0 || picture.columns % vision.merge != 0)
         return fail(Code::invalid_argument, name, ": the model joins squares of ", vision.merge, " x ", vision.merge,
                     " patches; resize the picture to a multiple of them");
-    if (!picture.is_video && picture.frames != 1)
-        return fail(Code::invalid_argument, name, ": an image has one frame");
+    if (!picture.is_video && picture.frames != 1) return fail(Code::invalid_argument, name, ": an image has one frame");
     const int64_t columns = vision.tower->sizes().given;
     if (int64_t(picture.pixels.size()) != picture.patches() * columns)
         return fail(Code::invalid_argument, name, ": ", picture.pixels.size(), " pixel values are given, [",
@@ -102,14 +100,14 @@ class Placer {
         const Picture & picture = pictures_[picture_];
         const std::string name = describe(picture, picture_);
         if ((id == vision_.tokens.video) != picture.is_video)
-            return fail(Code::invalid_argument, "position ", at_, " is a placeholder of an ", kind, ", what is given is ",
-                        name, "; pictures must be in the order of the text");
+            return fail(Code::invalid_argument, "position ", at_, " is a placeholder of an ", kind,
+                        ", what is given is ", name, "; pictures must be in the order of the text");
         const int64_t rows = picture.rows / vision_.merge, columns = picture.columns / vision_.merge;
         int64_t run = 0;
         while (at_ + run < length_ && run < rows * columns && text_.ids[size_t(at_ + run)] == id) run++;
         if (run < rows * columns)
-            return fail(Code::invalid_argument, name, " needs ", rows * columns, " placeholders a frame, there are ", run,
-                        " from position ", at_, " on");
+            return fail(Code::invalid_argument, name, " needs ", rows * columns, " placeholders a frame, there are ",
+                        run, " from position ", at_, " on");
         for (int64_t i = 0; i < run; i++, at_++) {
             set(0, at_, next_);
             set(1, at_, next_ + i / columns);

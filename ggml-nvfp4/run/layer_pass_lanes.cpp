@@ -70,8 +70,7 @@ Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
     Lane & lane = *work.lane;
     const int32_t first_bad = lane.window().first_bad();
     if (first_bad < 0) return {};
-    const BatchInputs inputs =
-        make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
     GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
     BadInput bad;
     StageCall call{lane.variant(v), group.stages, lane.weights().front(), inputs.shape, there};
@@ -90,8 +89,7 @@ Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & grou
     const PassBatch & batch = plan.batches[b];
     Lane & lane = *work.lane;
     const FieldUse use = field_use(group.stages, model());
-    const BatchInputs inputs =
-        make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
+    const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
     GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
     GNV_TRY(check_watched(work, group));
     BadInput bad;

@@ -17,7 +17,8 @@ std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Sta
 }
 
 bool read_given(const std::vector<Stage> & stages) {
-    return std::any_of(stages.begin(), stages.end(), [](const Stage & stage) { return stage.kind == StageKind::embed; });
+    return std::any_of(stages.begin(), stages.end(),
+                       [](const Stage & stage) { return stage.kind == StageKind::embed; });
 }
 
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {

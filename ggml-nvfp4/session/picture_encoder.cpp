@@ -18,8 +18,7 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
     pass_options.host = options.host;
     pass_options.device = options.device;
     pass_options.head = true;
-    Result<std::unique_ptr<LayerPass>> pass =
-        LayerPass::create({tower}, {&device}, threads, sequences, pass_options);
+    Result<std::unique_ptr<LayerPass>> pass = LayerPass::create({tower}, {&device}, threads, sequences, pass_options);
     if (!pass.ok()) return pass.take_status().add_context("the vision tower");
     PassHooks hooks;
     hooks.on_logits = [&](int64_t, const std::vector<Tensor> & made) -> Status {

@@ -12,8 +12,8 @@
 namespace gnv {
 
 struct PictureOptions {
-    Budget host, device;   // as PassOptions has them
-    OnTap on_tap = {};     // of each batch of pictures; host memory, F32
+    Budget host, device;                                               // as PassOptions has them
+    OnTap on_tap = {};                                                 // of each batch of pictures; host memory, F32
     std::function<bool(int64_t done, int64_t total)> on_progress = {}; // positions, as TextSession::Request has them
 };
 

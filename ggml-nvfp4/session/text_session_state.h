@@ -28,7 +28,7 @@ struct TextSession::State {
     Budget budget; // of the device's memory; on the CPU without activations
 
     TextStates states;
-    std::atomic<int64_t> past = 0;     // other threads may ask for it while a pass runs
+    std::atomic<int64_t> past = 0; // other threads may ask for it while a pass runs
     // The position that comes next in each text. Behind a picture, which takes as many as its longer side, that is not the
     // number of those in the caches.
     std::vector<int32_t> next_position;

@@ -1,3 +1,4 @@
+#include "codec/nvfp4.h"
 #include "cpu/gemm.h"
 #include "cpu/gemm_operands.h"
 #include "cpu/linear_kernels.h"
@@ -62,9 +63,9 @@ TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
         for (const auto [w4a4, few_rows] : choices) {
             WeightData weight(dtype, n, k, n, 2);
             std::vector<float> y(rows * n, sentinel);
-            const std::vector<Tensor> inputs = {tensor_of(DType::f32, {2, 3, k}, x.data()), weight.tensor(),
-                                                w4a4 ? tensor_of(DType::f32, {1}, &input_scale)
-                                                     : tensor_of(DType::f32, {1}, nullptr)};
+            const std::vector<Tensor> inputs = {
+                tensor_of(DType::f32, {2, 3, k}, x.data()), weight.tensor(),
+                w4a4 ? tensor_of(DType::f32, {1}, &input_scale) : tensor_of(DType::f32, {1}, nullptr), Tensor{}};
             Tensor output = tensor_of(DType::f32, {2, 3, n}, y.data());
             const OpParams params = LinearParams{few_rows};
             KernelCall call{params};
@@ -142,7 +143,7 @@ TEST_CASE("linear: BF16 precision rounds the result") {
     auto pool = ThreadPool::create(1).take();
     std::vector<float> x = made_up_rows(1, k, 1), y(n), rounded(n);
     WeightData weight(DType::bf16, n, k, n, 2);
-    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {1, k}, x.data()), weight.tensor(), Tensor{}};
+    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {1, k}, x.data()), weight.tensor(), Tensor{}, Tensor{}};
     const OpParams params = LinearParams{};
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
         Tensor output = tensor_of(DType::f32, {1, n}, (precision == Precision::f32 ? y : rounded).data());
@@ -153,6 +154,30 @@ TEST_CASE("linear: BF16 precision rounds the result") {
     for (size_t j = 0; j < n; j++) {
         CHECK((std::bit_cast<uint32_t>(rounded[j]) & 0xffff) == 0);
         CHECK(std::fabs(rounded[j] - y[j]) <= std::fabs(y[j]) * 0x1p-8f);
+    }
+}
+
+TEST_CASE("linear: a bias comes on top of the sum, which is rounded with it") {
+    constexpr int64_t n = 37, k = 96, rows = 5;
+    auto pool = ThreadPool::create(2).take();
+    std::vector<float> x = made_up_rows(rows, k, 1), bias = made_up_rows(1, n, 3);
+    WeightData weight(DType::bf16, n, k, n, 2);
+    const OpParams params = LinearParams{};
+    const auto run = [&](bool with_bias, Precision precision) {
+        std::vector<float> y(rows * n, sentinel);
+        const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(), Tensor{},
+                                            with_bias ? tensor_of(DType::f32, {n}, bias.data()) : Tensor{}};
+        Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
+        KernelCall call{params, precision};
+        call.outputs = &output;
+        run_kernel(cpu::linear_entry, call, inputs, *pool);
+        return y;
+    };
+    const std::vector<float> sums = run(false, Precision::f32), found = run(true, Precision::f32);
+    const std::vector<float> rounded = run(true, Precision::bf16);
+    for (size_t i = 0; i < sums.size(); i++) {
+        CHECK(found[i] == sums[i] + bias[i % n]);
+        CHECK(rounded[i] == nvfp4::bf16_to_float(nvfp4::bf16_from_float(found[i])));
     }
 }
 

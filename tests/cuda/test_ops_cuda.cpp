@@ -28,6 +28,13 @@ OpCase attention_case(std::mt19937 & random, const std::vector<int> & lengths, i
     return op;
 }
 
+// Every query sees all keys of its segment.
+OpCase full_attention_case(std::mt19937 & random, const std::vector<int> & lengths, int heads, int head, bool masked) {
+    OpCase op = attention_case(random, lengths, heads, heads, head, masked);
+    std::get<AttentionParams>(op.params).causal = false;
+    return op;
+}
+
 OpCase delta_case(std::mt19937 & random, const std::vector<int> & lengths, int key_heads, int value_heads, int key_head,
                   int value_head, bool with_state) {
     const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
@@ -73,8 +80,22 @@ TEST_CASE("ops on rows") {
         std::vector<int32_t> ids(static_cast<size_t>(rows));
         for (int32_t & id : ids) id = int32_t(random() % 100);
         for (const DType dtype : {DType::bf16, DType::f32})
-            compare_exactly(devices,
-                            {EmbeddingParams{}, {indices({rows}, ids), weight(random, dtype, {100, width})}, {}});
+            compare_exactly(
+                devices, {EmbeddingParams{},
+                          {indices({rows}, ids), weight(random, dtype, {100, width}), activation(random, {1, width})},
+                          {true, true, false}});
+        for (size_t i = 0; i < ids.size(); i += 3) ids[i] = -1 - int32_t(random() % 7); // given rows
+        compare_exactly(
+            devices, {EmbeddingParams{},
+                      {indices({rows}, ids), weight(random, DType::bf16, {100, width}), activation(random, {7, width})},
+                      {}});
+        compare(devices, {LayerNormParams{1e-6f},
+                          {activation(random, shape, 3), weight(random, DType::f32, {width}),
+                           weight(random, DType::f32, {width})},
+                          {}});
+        for (const bool tanh : {false, true}) compare(devices, {GeluParams{tanh}, {activation(random, shape, 3)}, {}});
+        compare_exactly(devices, {ColumnsParams{width / 2, width - width / 2}, {activation(random, shape)}, {}});
+        compare_exactly(devices, {ColumnsParams{width, width}, {activation(random, {rows, 3 * width})}, {}});
     }
 }
 
@@ -90,6 +111,41 @@ TEST_CASE("rope") {
             for (size_t i = 0; i < positions.size(); i++) positions[i] = int32_t(random() % 200000);
             compare(devices, {params, {activation(random, {tokens, heads * 256}), indices({3, tokens}, positions)}, {}},
                     2);
+        }
+}
+
+TEST_CASE("rope with two axes, of columns of a row") {
+    Devices devices;
+    std::mt19937 random(14);
+    for (const int head : {8, 16, 64, 72, 128})
+        for (const int64_t tokens : {1, 70, 1000}) {
+            CAPTURE(head);
+            RopeParams params;
+            params.head = params.rotary = head, params.theta = 1e4, params.axial = true;
+            params.heads = 4, params.column = 4 * head;
+            std::vector<int32_t> positions(size_t(3 * tokens));
+            for (int32_t & position : positions) position = int32_t(random() % 300);
+            compare(devices, {params, {activation(random, {tokens, 12 * head}), indices({3, tokens}, positions)}, {}},
+                    1.01);
+        }
+}
+
+TEST_CASE("positions of a grid from a table") {
+    Devices devices;
+    std::mt19937 random(15);
+    for (const int side : {1, 12, 48})
+        for (const int64_t tokens : {1, 500}) {
+            std::vector<int32_t> positions(size_t(3 * tokens)), extents(size_t(2 * tokens));
+            for (size_t axis = 0; axis < 2; axis++)
+                for (size_t t = 0; t < size_t(tokens); t++) {
+                    const auto extent = int32_t(1 + random() % 100);
+                    extents[axis * size_t(tokens) + t] = extent;
+                    positions[(axis + 1) * size_t(tokens) + t] = int32_t(random() % uint32_t(extent));
+                }
+            compare_exactly(devices, {GridEmbeddingParams{},
+                                      {weight(random, DType::f32, {side * side, 100}), indices({3, tokens}, positions),
+                                       indices({2, tokens}, extents)},
+                                      {}});
         }
 }
 
@@ -112,6 +168,14 @@ TEST_CASE("linear") {
                                weight(random, DType::bf16, {size.n, size.k}, 0.05f), numbers({1}, {500})},
                               {}});
     }
+    for (const int64_t n : {1, 100, 512}) // with a bias
+        for (const DType dtype : {DType::bf16, DType::f32})
+            compare(devices,
+                    {LinearParams{},
+                     {activation(random, {70, 256}), weight(random, dtype, {n, 256}, 0.05f), numbers({1}, {1}),
+                      weight(random, DType::f32, {n})},
+                     {true, true, false, true}},
+                    2); // the sum is rounded, too
     // A row's bits do not depend on the others.
     OpRunner cuda(*devices.cuda);
     const OpInput x = activation(random, {1000, 2048}), w = weight(random, DType::bf16, {1024, 2048});
@@ -238,6 +302,31 @@ TEST_CASE("attention") {
     compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 6, 2, 128, true), 2);
     compare(devices, attention_case(random, {5, 300, 31, 32, 33}, 16, 2, 256, false), 2);
     compare(devices, attention_case(random, {200, 77}, 16, 2, 256, true), 2);
+    for (const int head : {8, 20, 36, 72, 80, 96, 200}) // without a kernel of their own
+        compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 4, 2, head, head % 16 == 0), 2);
+}
+
+TEST_CASE("attention that sees all keys") {
+    Devices devices;
+    std::mt19937 random(16);
+    for (const int head : {8, 16, 20, 64, 72, 80, 100, 128, 200, 256})
+        for (const bool masked : {false, true}) {
+            CAPTURE(head);
+            compare(devices, full_attention_case(random, {1, 63, 64, 65, 130, 2, 300}, 3, head, masked), 2);
+        }
+    // A segment's bits do not depend on the others.
+    OpRunner cuda(*devices.cuda);
+    const OpCase all = full_attention_case(random, {100, 64, 129}, 4, 72, false);
+    OpCase one = all;
+    for (size_t i = 0; i < 3; i++) {
+        one.inputs[i].shape = {64, 288};
+        const auto from = all.inputs[i].numbers.begin() + 100 * 288;
+        one.inputs[i].numbers.assign(from, from + 64 * 288);
+    }
+    one.inputs[3] = indices({2}, {0, 64});
+    one.inputs[4] = mask(std::vector<uint8_t>(64, 1));
+    const std::vector<float> whole = cuda.run(all).tensors[0], alone = cuda.run(one).tensors[0];
+    CHECK(std::equal(alone.begin(), alone.end(), whole.begin() + 100 * 288));
 }
 
 TEST_CASE("causal convolution") {

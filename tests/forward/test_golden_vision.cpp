@@ -18,8 +18,7 @@ TEST_CASE("vision: every recorded block and merger, 1e-5 relative") {
         std::map<std::string, std::vector<float>> taps;
         PictureOptions options;
         options.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
-            taps[tap_name(qwen35::names, tap)].assign(tensor.as<float>(),
-                                                      tensor.as<float>() + tensor.shape.elements());
+            taps[tap_name(qwen35::names, tap)].assign(tensor.as<float>(), tensor.as<float>() + tensor.shape.elements());
             return {};
         };
         taps["merger"] = f.encode({recorded.picture}, options);

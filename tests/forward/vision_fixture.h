@@ -52,8 +52,8 @@ struct VisionFixture {
 
     std::vector<float> encode(const std::vector<Picture> & pictures, const PictureOptions & options = {},
                               Precision precision = Precision::f32) {
-        Result<std::vector<float>> rows = encode_pictures(model->vision, model->vision_variant(precision), *device,
-                                                          *threads, pictures, options);
+        Result<std::vector<float>> rows =
+            encode_pictures(model->vision, model->vision_variant(precision), *device, *threads, pictures, options);
         REQUIRE_MESSAGE(rows.ok(), rows.status().message());
         return rows.take();
     }

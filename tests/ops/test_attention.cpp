@@ -13,6 +13,7 @@ struct Case {
     Integers segments = {0};
     std::vector<uint8_t> mask = {};
     // With a cache:
+    bool causal = true;
     int64_t capacity = 0;
     Floats cache_k = {}, cache_v = {};
     Integers past = {};
@@ -30,6 +31,7 @@ struct Case {
     // Positions [begin, end) as one segment, with the cache if there is one.
     Case part(int32_t begin, int32_t end) const {
         Case one({end - begin}, query_heads, key_heads, head);
+        one.causal = causal;
         const auto cut = [&](const auto & from, int64_t width) {
             return std::decay_t<decltype(from)>(from.begin() + begin * width, from.begin() + end * width);
         };
@@ -41,7 +43,7 @@ struct Case {
     Floats run(Precision precision = Precision::f32, const Way & way = {}) {
         Floats out(q.size(), 99);
         AttentionParams params;
-        params.head = head, params.scale = scale();
+        params.head = head, params.scale = scale(), params.causal = causal;
         std::vector<Tensor> inputs = {view(q, {count(), query_heads * head}), view(k, {count(), key_heads * head}),
                                       view(v, {count(), key_heads * head}), view(segments, {segment_count() + 1})};
         inputs.push_back(mask.empty() ? Tensor{} : view(mask, {count()}));
@@ -59,15 +61,16 @@ struct Case {
         std::vector<double> out(q.size());
         for (size_t s = 0; s + 1 < segments.size(); s++)
             for (int64_t t = segments[s]; t < segments[s + 1]; t++)
-                for (int64_t h = 0; h < query_heads; h++) expect_row(segments[s], t, h, out);
+                for (int64_t h = 0; h < query_heads; h++)
+                    expect_row(segments[s], causal ? t : segments[s + 1] - 1, t, h, out);
         return out;
     }
 
-    void expect_row(int64_t begin, int64_t t, int64_t h, std::vector<double> & out) const {
+    void expect_row(int64_t begin, int64_t last, int64_t t, int64_t h, std::vector<double> & out) const {
         const int64_t key_head = h / (query_heads / key_heads);
         std::vector<double> weights;
         double sum = 0, largest = -INFINITY;
-        for (int64_t j = begin; j <= t; j++) {
+        for (int64_t j = begin; j <= last; j++) {
             double score = 0;
             for (int64_t d = 0; d < head; d++)
                 score += double(q[size_t((t * query_heads + h) * head + d)]) *
@@ -80,7 +83,7 @@ struct Case {
             weight = weight > -INFINITY ? std::exp(weight - largest) : 0;
             sum += weight;
         }
-        for (int64_t j = begin; j <= t && sum > 0; j++)
+        for (int64_t j = begin; j <= last && sum > 0; j++)
             for (int64_t d = 0; d < head; d++)
                 out[size_t((t * query_heads + h) * head + d)] +=
                     weights[size_t(j - begin)] / sum * double(v[size_t((j * key_heads + key_head) * head + d)]);
@@ -103,6 +106,30 @@ TEST_CASE("attention: definition at many shapes") {
     for (Case & attention : cases) {
         CAPTURE(attention.head);
         CHECK(relative_error(attention.run(), attention.expected()) < 5e-6);
+    }
+}
+
+TEST_CASE("attention: all keys of a segment, with and without some left out, in any company") {
+    Case cases[] = {Case({0}, 2, 1, 32),          Case({1}, 1, 1, 72),    Case({70}, 4, 4, 72),
+                    Case({33, 1, 130}, 2, 2, 16), Case({65}, 16, 2, 256), Case({5, 0, 9}, 3, 1, 8),
+                    Case({300}, 2, 2, 64)};
+    for (Case & attention : cases) {
+        CAPTURE(attention.head);
+        attention.causal = false;
+        for (const bool masked : {false, true}) {
+            attention.mask.clear();
+            for (int64_t i = 0; masked && i < attention.count(); i++) attention.mask.push_back(i % 5 != 1);
+            const Floats out = attention.run();
+            CHECK(relative_error(out, attention.expected()) < 5e-6);
+            Floats alone;
+            for (size_t s = 0; s + 1 < attention.segments.size(); s++)
+                alone = joined({alone, attention.part(attention.segments[s], attention.segments[s + 1]).run()});
+            CHECK(same_bits(out, alone));
+        }
+    }
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        const Floats expected = cases[3].run(precision);
+        for (const Way & way : all_ways()) CHECK(same_bits(cases[3].run(precision, way), expected));
     }
 }
 

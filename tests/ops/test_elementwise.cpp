@@ -27,13 +27,13 @@ TEST_CASE("embedding: recorded rows; F32 and BF16 tables") {
     const int64_t words = int64_t(table.size()) / 256, count = int64_t(ids.size());
     const std::vector<float> expected = recorded_text().floats("text70.embed");
     const Tensor id = tensor_of(ids, {count});
-    CHECK(
-        same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(table, {words, 256})}, {count, 256}),
-                  expected));
+    CHECK(same_bits(
+        run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(table, {words, 256}), {}}, {count, 256}),
+        expected));
     std::vector<uint16_t> narrow(table.size());
     for (size_t i = 0; i < table.size(); i++) memcpy(&narrow[i], reinterpret_cast<char *>(&table[i]) + 2, 2);
     for (const Precision precision : {Precision::f32, Precision::bf16})
-        CHECK(same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256})},
+        CHECK(same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, {id, tensor_of(narrow, {words, 256}), {}},
                                  {count, 256}, precision),
                         expected));
     for (const cpu::Loops * loops : cpu::all_loops()) {
@@ -41,6 +41,23 @@ TEST_CASE("embedding: recorded rows; F32 and BF16 tables") {
         loops->rows.widen_bf16(narrow.data(), int64_t(narrow.size()), wide.data());
         CHECK(same_bits(wide, table));
     }
+}
+
+TEST_CASE("embedding: ids below zero mean given rows") {
+    std::vector<float> table = normal_floats(5 * 20, 1), given = normal_floats(3 * 20, 2);
+    std::vector<int32_t> ids = {4, -1, 0, -3, -2, -3};
+    std::vector<float> expected;
+    for (const int32_t id : ids) {
+        const std::vector<float> & from = id < 0 ? given : table;
+        const auto row = from.begin() + (id < 0 ? -1 - id : id) * 20;
+        expected.insert(expected.end(), row, row + 20);
+    }
+    const std::vector<Tensor> inputs = {tensor_of(ids, {6}), tensor_of(table, {5, 20}), tensor_of(given, {3, 20})};
+    CHECK(same_bits(run_rows(cpu::embedding_entry, EmbeddingParams{}, inputs, {6, 20}), expected));
+    const std::vector<float> rounded =
+        run_rows(cpu::embedding_entry, EmbeddingParams{}, inputs, {6, 20}, Precision::bf16);
+    for (size_t i = 0; i < rounded.size(); i++)
+        CHECK(rounded[i] == (ids[i / 20] < 0 ? nearest_bf16(expected[i]) : expected[i])); // the table is as it is
 }
 
 TEST_CASE("mask_rows: zeros where the mask says so, also in place") {

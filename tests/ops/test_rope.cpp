@@ -24,10 +24,36 @@ struct Case {
     int64_t count() const { return int64_t(positions.size()) / 3; }
 
     Floats run(Precision precision = Precision::f32, const Way & way = {}) {
-        Floats y(x.size(), 99);
-        const int64_t width = heads * params.head;
+        Floats y(size_t(count() * heads * params.head), 99);
+        const int64_t width = heads * params.head, stride = int64_t(x.size()) / count();
         run_kernel(cpu::rope_entry, cpu::rope_with, params, precision,
-                   {view(x, {count(), width}), view(positions, {3, count()})}, view(y, {count(), width}), way);
+                   {view(x, {count(), stride}), view(positions, {3, count()})}, view(y, {count(), width}), way);
+        return y;
+    }
+
+    // With two axes: half of the pairs each, all of the same frequencies; one rounding.
+    Floats expected_axial(bool bf16) const {
+        Floats y(size_t(count() * heads * params.head));
+        const int64_t half = params.rotary / 2, quarter = half / 2, stride = int64_t(x.size()) / count();
+        for (int64_t t = 0; t < count(); t++)
+            for (int64_t h = 0; h < heads; h++) {
+                const float * const from = &x[size_t(t * stride + params.column + h * params.head)];
+                float * const to = &y[size_t((t * heads + h) * params.head)];
+                std::copy(from, from + params.head, to);
+                for (int64_t i = 0; i < half; i++) {
+                    const auto power = std::pow(static_cast<long double>(params.theta),
+                                                2.0L * static_cast<long double>(i % quarter) / half);
+                    const int32_t position = positions[size_t((i < quarter ? 1 : 2) * count() + t)];
+                    const float angle = float(position) * (1.0f / float(power));
+                    const auto sine = float(std::sin(static_cast<long double>(angle)));
+                    const auto cosine = float(std::cos(static_cast<long double>(angle)));
+                    const float products[4] = {from[i] * cosine, -from[i + half] * sine, from[i + half] * cosine,
+                                               from[i] * sine};
+                    to[i] = products[0] + products[1], to[i + half] = products[2] + products[3];
+                }
+            }
+        for (float & value : y)
+            if (bf16) value = bf16_of(value);
         return y;
     }
 
@@ -70,6 +96,21 @@ TEST_CASE("rope: definition, near and far positions, three axes") {
         CHECK(same_bits(rope.run(), rope.expected(false)));
         round_all(rope.x);
         CHECK(same_bits(rope.run(Precision::bf16), rope.expected(true)));
+    }
+}
+
+TEST_CASE("rope: two axes, columns of a row") {
+    for (const auto & [head, rotary] : {std::pair<int64_t, int64_t>{16, 16}, {72, 72}, {64, 64}, {20, 12}}) {
+        CAPTURE(head);
+        Case rope(70, 3, head, rotary, {}, 300);
+        rope.params.theta = 1e4, rope.params.axial = true;
+        rope.params.heads = 3, rope.params.column = 5;
+        rope.x = random_floats(70 * (9 * head + 7), 3, 1);
+        CHECK(same_bits(rope.run(), rope.expected_axial(false)));
+        round_all(rope.x);
+        const Floats rounded = rope.expected_axial(true);
+        CHECK(same_bits(rope.run(Precision::bf16), rounded));
+        for (const Way & way : all_ways()) CHECK(same_bits(rope.run(Precision::bf16, way), rounded));
     }
 }
 
