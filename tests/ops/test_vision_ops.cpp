@@ -26,7 +26,8 @@ TEST_CASE("layer_norm: doubles, order of the sums, rounding, threads, variants")
         CAPTURE(width);
         const int64_t rows = 70;
         const LayerNormParams params = {1e-5f};
-        std::vector<float> x = normal_floats(rows * width, 1, 3), w = normal_floats(width, 2), b = normal_floats(width, 3);
+        std::vector<float> x = normal_floats(rows * width, 1, 3), w = normal_floats(width, 2),
+                           b = normal_floats(width, 3);
         for (float & value : x) value += 5;
         const auto run = [&](Precision precision, int threads) {
             return run_one(cpu::layer_norm_entry, params,
@@ -42,7 +43,7 @@ TEST_CASE("layer_norm: doubles, order of the sums, rounding, threads, variants")
             for (int64_t c = 0; c < width; c++) mean += double(row[c]) / double(width);
             for (int64_t c = 0; c < width; c++) square += std::pow(double(row[c]) - mean, 2) / double(width);
             float sums[16] = {}, squares[16] = {}; // the order of the contract, spelled out
-            const auto add_up = [](float (&partial)[16]) {
+            const auto add_up = [](float(&partial)[16]) {
                 for (const int step : {8, 4, 2, 1})
                     for (int i = 0; i < step; i++) partial[i] += partial[i + step];
                 return partial[0];
@@ -124,8 +125,8 @@ TEST_CASE("columns: those of each row, rounded where values are") {
             CHECK(same_bits(run_one(cpu::columns_entry, ColumnsParams{first, width}, {tensor_of(x, {300, 50})},
                                     {300, width}, Precision::f32, threads),
                             expected));
-        CHECK(same_bits(run_one(cpu::columns_entry, ColumnsParams{first, width}, {tensor_of(x, {300, 50})}, {300, width},
-                                Precision::bf16),
+        CHECK(same_bits(run_one(cpu::columns_entry, ColumnsParams{first, width}, {tensor_of(x, {300, 50})},
+                                {300, width}, Precision::bf16),
                         all_nearest_bf16(expected)));
     }
 }
@@ -138,13 +139,14 @@ TEST_CASE("grid_embedding: the table itself, its corners, and what lies between,
         std::vector<int32_t> positions(size_t(3 * count)), extents(size_t(2 * count), rows);
         for (int64_t t = 0; t < count; t++) {
             positions[size_t(t)] = 99; // the time is no matter
-            positions[size_t(count + t)] = int32_t(t) / columns, positions[size_t(2 * count + t)] = int32_t(t) % columns;
+            positions[size_t(count + t)] = int32_t(t) / columns,
+                                     positions[size_t(2 * count + t)] = int32_t(t) % columns;
             extents[size_t(count + t)] = columns;
         }
-        return run_one(cpu::grid_embedding_entry, GridEmbeddingParams{},
-                       {tensor_of(table, {side * side, width}), tensor_of(positions, {3, count}),
-                        tensor_of(extents, {2, count})},
-                       {count, width}, precision, threads);
+        return run_one(
+            cpu::grid_embedding_entry, GridEmbeddingParams{},
+            {tensor_of(table, {side * side, width}), tensor_of(positions, {3, count}), tensor_of(extents, {2, count})},
+            {count, width}, precision, threads);
     };
     CHECK(same_bits(run(side, side), table));
     CHECK(same_bits(run(1, 1), std::vector<float>(table.begin(), table.begin() + width)));
