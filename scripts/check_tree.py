@@ -30,15 +30,15 @@ MAY_INCLUDE = {
     "ggml-nvfp4/images": ["core", "formats"],
     "ggml-nvfp4/data/files": ["core", "formats"],
     "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],
-    "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],
+    "ggml-nvfp4/session": ["core", "formats", "exec", "model", "run", "tokenizer"],
     "ggml-nvfp4/quant": ["core", "codec", "formats", "graph", "model"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "exec", "model", "run", "quant", "report"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "exec", "model"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run"],
-    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "data", "session", "quant", "quantize",
-                       "inspect", "verify", "evaluate"],
+    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "data", "session", "quant",
+                       "quantize", "inspect", "verify", "evaluate"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "numbers.h", "outputs.h", "process.h", "progress.h", "nlohmann/json.hpp"}

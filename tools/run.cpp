@@ -1,4 +1,4 @@
-// run MODEL --prompt TEXT | --tokens FILE: lets a model write on, and writes down what it computes.
+// run MODEL --prompt TEXT | --tokens FILE [--image FILE]: lets a model write on, and writes down what it computes.
 #include "args.h"
 
 #include <algorithm>
@@ -13,6 +13,7 @@ using nlohmann::json;
 using tools::Tokenizer;
 using Model = tools::Handle<gnv_model_t, gnv_model_close>;
 using Dump = tools::Handle<gnv_dump_t, gnv_dump_destroy>;
+using Picture = tools::Handle<gnv_picture_t, gnv_picture_destroy>;
 using Ids = std::vector<int32_t>;
 
 // Of a forward pass, up to twice as many in the last: a multiple of 64, so that results do not depend on it.
@@ -21,7 +22,7 @@ constexpr uint64_t default_predict = 128;
 
 struct Args {
     std::string model, prompt, tokens, dump;
-    std::vector<std::string> taps;
+    std::vector<std::string> taps, images;
     tools::DeviceArgs device;
     std::optional<uint64_t> predict;
     std::optional<float> temperature, top_p;
@@ -38,6 +39,11 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--tokens", args.tokens, "ids to go on with: {\"input_ids\": [[..], ..]}")
         ->type_name("FILE")
         ->excludes(prompt);
+    tools::add_list(
+        app, "--image", args.images,
+        "a picture of the text, or a folder of frames: before --prompt, or at its placeholders; of --tokens at "
+        "placeholders as many as the model needs (repeatable)")
+        ->type_name("FILE");
     tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
                      "tokens to write, at most (default 128; with --dump 0)");
     tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, std::numeric_limits<float>::max(),
@@ -174,6 +180,38 @@ bool encode_prompt(gnv_tokenizer_t * tokenizer, const std::string & text, Ids & 
     return gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) == GNV_OK;
 }
 
+// --- Pictures -----------------------------------------------------------------------------------------------------------
+
+struct Pictures {
+    std::vector<Picture> handles;
+    std::vector<const gnv_picture_t *> list; // of the handles
+    std::vector<gnv_picture_info> infos;
+};
+
+bool open_pictures(gnv_engine_t * engine, const Args & args, Pictures & pictures) {
+    for (const std::string & path : args.images) {
+        gnv_picture_t * handle = nullptr;
+        const tools::StoppableCall stoppable;
+        if (gnv_picture_open(engine, args.model.c_str(), path.c_str(), 0, &handle) != GNV_OK) return false;
+        pictures.handles.emplace_back(handle);
+        pictures.list.push_back(handle);
+        pictures.infos.push_back({});
+        pictures.infos.back().struct_size = sizeof(gnv_picture_info);
+        if (gnv_picture_get_info(handle, &pictures.infos.back()) != GNV_OK) return false;
+    }
+    return true;
+}
+
+// The prompt with as many placeholders as the pictures need, as ids.
+bool encode_with_pictures(gnv_tokenizer_t * tokenizer, const std::string & text, const Pictures & pictures, Ids & ids) {
+    gnv_text_t * expanded = nullptr;
+    if (gnv_picture_text(tokenizer, text.data(), text.size(), pictures.list.data(), pictures.list.size(), &expanded) !=
+        GNV_OK)
+        return false;
+    const tools::Handle<gnv_text_t, gnv_text_destroy> owned(expanded);
+    return encode_prompt(tokenizer, {gnv_text_data(expanded), gnv_text_size(expanded)}, ids);
+}
+
 // --- Progress -----------------------------------------------------------------------------------------------------------
 
 // Stops long work on Ctrl-C; on a terminal it shows how far the work is, if it takes longer than a second.
@@ -205,15 +243,18 @@ class Progress {
 
 // --- Dump ---------------------------------------------------------------------------------------------------------------
 
-// Writes the activations of all sequences, in pieces of a forward pass, to one file.
+// Writes the activations of all sequences, in pieces of a forward pass, to one file. With pictures also what the tower is
+// given of them, and where they stand in the text.
 class DumpWriter {
   public:
-    DumpWriter(gnv_engine_t * engine, gnv_model_t * model) : engine_(engine), model_(model) {}
+    DumpWriter(gnv_engine_t * engine, gnv_model_t * model, const Pictures & pictures)
+        : engine_(engine), model_(model), pictures_(pictures) {}
 
     // Plans the whole file and makes it.
     bool create(const Args & args, const std::vector<Ids> & sequences, uint64_t layers) {
         names_ = {"logits"};
         for (uint64_t layer = 0; layer < layers; layer++) names_.push_back("layer." + std::to_string(layer));
+        if (!pictures_.list.empty()) add_tower();
         for (const std::string & name : args.taps)
             if (std::find(names_.begin(), names_.end(), name) == names_.end()) names_.push_back(name);
         std::vector<std::string> tensor_names;
@@ -225,13 +266,21 @@ class DumpWriter {
                 info.struct_size = sizeof info;
                 uint64_t tap = 0;
                 if (gnv_model_find_tap(model_, name.c_str(), &tap) != GNV_OK ||
-                    gnv_model_tap_info(model_, tap, sequences[s].size(), &info) != GNV_OK)
+                    gnv_model_tap_info(model_, tap, is_of_tower(name) ? patches() : sequences[s].size(), &info) !=
+                        GNV_OK)
                     return false;
                 tensor_names.push_back(sequences.size() > 1 ? std::to_string(s) + "." + name : name);
                 shapes.emplace_back(info.shape, info.shape + info.dimensions);
                 tensors.push_back(
                     {nullptr, std::string(info.dtype) == "I32" ? "I32" : "F32", info.dimensions, nullptr});
             }
+        }
+        inputs_ = tensors.size();
+        if (!pictures_.list.empty()) {
+            const auto columns = int64_t(pictures_.infos.front().columns), count = int64_t(pictures_.list.size());
+            tensor_names.insert(tensor_names.end(), {"pixel_values", "grid_thw", "position_ids"});
+            shapes.insert(shapes.end(), {{int64_t(patches()), columns}, {count, 3}, {3, int64_t(sequences[0].size())}});
+            for (const char * dtype : {"F32", "I32", "I32"}) tensors.push_back({nullptr, dtype, 2, nullptr});
         }
         for (size_t i = 0; i < tensors.size(); i++) { // the vectors above have stopped moving
             tensors[i].name = tensor_names[i].c_str();
@@ -257,11 +306,15 @@ class DumpWriter {
         Progress progress("forward pass", quiet);
         options.progress = Progress::callback;
         options.progress_user = &progress;
+        options.pictures = pictures_.list.data();
+        options.picture_count = pictures_.list.size();
+        if (!write_inputs(sequences.front())) return false;
         for (sequence_ = 0; sequence_ < sequences.size(); sequence_++) {
             const Ids & ids = sequences[sequence_];
             if (gnv_model_reset(model_) != GNV_OK) return false;
             for (size_t at = 0, count = 0; at < ids.size(); at += count) {
-                count = ids.size() - at < 2 * piece_positions ? ids.size() - at : piece_positions;
+                const bool whole = ids.size() - at < 2 * piece_positions || !pictures_.list.empty(); // none is cut
+                count = whole ? ids.size() - at : piece_positions;
                 failed_ = false;
                 const tools::StoppableCall stoppable;
                 if (gnv_model_forward(model_, ids.data() + at, count, &options, nullptr, 0, nullptr) != GNV_OK) {
@@ -280,6 +333,44 @@ class DumpWriter {
     bool said() const { return said_; } // the failure is printed already
 
   private:
+    uint64_t patches() const {
+        uint64_t sum = 0;
+        for (const gnv_picture_info & info : pictures_.infos) sum += info.patches;
+        return sum;
+    }
+    static bool is_of_tower(const std::string & name) {
+        for (const char * prefix : {"block.", "merger", "patch_embed"})
+            if (name.rfind(prefix, 0) == 0) return true;
+        return false;
+    }
+    void add_tower() {
+        uint64_t tap = 0;
+        for (uint64_t block = 0;; block++) {
+            const std::string name = "block." + std::to_string(block);
+            if (gnv_model_find_tap(model_, name.c_str(), &tap) != GNV_OK) break;
+            names_.push_back(name);
+        }
+        names_.push_back("merger");
+    }
+    // What is known before anything runs.
+    bool write_inputs(const Ids & ids) {
+        if (pictures_.list.empty()) return true;
+        Ids grids, positions(3 * ids.size());
+        if (gnv_model_reset(model_) != GNV_OK ||
+            gnv_model_picture_positions(model_, ids.data(), ids.size(), pictures_.list.data(), pictures_.list.size(),
+                                        positions.data()) != GNV_OK)
+            return false;
+        for (const gnv_picture_info & info : pictures_.infos) {
+            for (const int64_t extent : info.grid) grids.push_back(int32_t(extent));
+            if (gnv_dump_append(dump_.get(), inputs_, info.pixel_values, info.patches * info.columns * sizeof(float)) !=
+                GNV_OK)
+                return false;
+        }
+        return gnv_dump_append(dump_.get(), inputs_ + 1, grids.data(), grids.size() * sizeof(int32_t)) == GNV_OK &&
+               gnv_dump_append(dump_.get(), inputs_ + 2, positions.data(), positions.size() * sizeof(int32_t)) ==
+                   GNV_OK;
+    }
+
     static int on_tap(void * user, const gnv_activation * activation) {
         auto & self = *static_cast<DumpWriter *>(user);
         if (tools::stop_request()) return 1;
@@ -293,10 +384,12 @@ class DumpWriter {
 
     gnv_engine_t * engine_;
     gnv_model_t * model_;
+    const Pictures & pictures_;
     std::unique_ptr<tools::UnfinishedFile> unfinished_; // a signal in a forward pass ends the program at once
     Dump dump_;
     std::vector<std::string> names_; // of one sequence's tensors, in file order
     size_t sequence_ = 0;
+    size_t inputs_ = 0; // tensors before those of the pictures
     bool failed_ = false, said_ = false;
     std::string failure_;
 };
@@ -330,7 +423,8 @@ void print_speed(const gnv_generate_result & result) {
 }
 
 // False with the message in the engine, or after a full standard output.
-bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const Ids & prompt) {
+bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const Pictures & pictures,
+              const Ids & prompt) {
     Output output;
     output.stream = !args.json;
     gnv_generate_options options;
@@ -342,6 +436,8 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
     if (args.top_p) options.top_p = *args.top_p;
     options.seed = args.seed;
     options.tokenizer = tokenizer;
+    options.pictures = pictures.list.data();
+    options.picture_count = pictures.list.size();
     options.callback = on_token;
     options.user = &output;
     Progress progress("reading the prompt", args.quiet);
@@ -408,8 +504,15 @@ int run(const Args & args, gnv_engine_t * engine) {
         if (gnv_tokenizer_load(engine, args.model.c_str(), &handle) != GNV_OK) return tools::report(engine);
         tokenizer.reset(handle);
     }
-    if (args.has_prompt && !encode_prompt(tokenizer.get(), args.prompt, sequences.emplace_back()))
+    Pictures pictures;
+    if (!open_pictures(engine, args, pictures)) return tools::report(engine);
+    if (args.has_prompt && !encode_with_pictures(tokenizer.get(), args.prompt, pictures, sequences.emplace_back()))
         return tools::report(engine);
+    if (!args.images.empty() && sequences.size() > 1) {
+        fprintf(stderr, "error: %s has %zu sequences; with --image it must have one, which the pictures are in\n",
+                args.tokens.c_str(), sequences.size());
+        return tools::exit_failure;
+    }
     if (sequences.front().empty()) {
         fprintf(stderr, "error: --prompt is empty; give at least one character\n");
         return tools::exit_failure;
@@ -423,13 +526,13 @@ int run(const Args & args, gnv_engine_t * engine) {
                 info.quantizes_inputs ? ", inputs too (W4A4)" : "",
                 info.weights_stay ? "" : "; weights do not fit the memory and are read for every call");
     if (!args.dump.empty()) {
-        DumpWriter dump(engine, model.get());
+        DumpWriter dump(engine, model.get(), pictures);
         if (!dump.create(args, sequences, info.layers)) return tools::report(engine);
         if (!dump.run(sequences, args.quiet)) return dump.said() ? int(tools::exit_failure) : tools::report(engine);
     }
     if (!args.generates()) return tools::exit_ok;
     for (const Ids & ids : sequences) {
-        if (!generate(args, model.get(), tokenizer.get(), ids)) return tools::report(engine);
+        if (!generate(args, model.get(), tokenizer.get(), pictures, ids)) return tools::report(engine);
         if (tools::stop_wanted) return tools::exit_failure;
         if (ferror(stdout)) {
             tools::say_cannot_write("-");
@@ -443,7 +546,7 @@ int run(const Args & args, gnv_engine_t * engine) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Runs a model's text part: writes texts on, and writes down logits and activations.", "run");
+    CLI::App app("Runs a model: writes texts on, also about pictures, and writes down logits and activations.", "run");
     tools::set_up(app);
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;

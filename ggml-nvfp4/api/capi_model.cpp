@@ -1,6 +1,6 @@
 #include "api/arguments.h"
 #include "api/devices.h"
-#include "api/model_handle.h"
+#include "api/picture_handle.h"
 #include "api/progress.h"
 #include "api/tokenizer_handle.h"
 #include "session/generate.h"
@@ -30,6 +30,17 @@ static Result<int64_t> choose_capacity(uint64_t wanted, int64_t max_positions) {
     return int64_t(wanted);
 }
 
+// Of a pass over so many positions, and as many patches of pictures.
+static Result<std::vector<TapInfo>> taps_of(const gnv_model_t & model, int64_t positions) {
+    GNV_ASSIGN(std::vector<TapInfo> taps, list_taps(model.variant(Precision::f32), positions));
+    const TextModel * const tower = model.open->vision.tower.get();
+    if (!tower) return taps;
+    const int64_t together = tower->sizes().head_rows, patches = (positions + together - 1) / together * together;
+    GNV_ASSIGN(const std::vector<TapInfo> more, list_taps(model.open->vision_variant(Precision::f32), patches));
+    taps.insert(taps.end(), more.begin(), more.end());
+    return taps;
+}
+
 gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * given,
                           gnv_model_t ** out) {
     if (out) *out = nullptr;
@@ -50,7 +61,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
         GNV_ASSIGN(model->device, api::device_opener(options.device)(*engine->threads));
         const TextVariant variant = model->variant(precision);
-        GNV_ASSIGN(model->taps, list_taps(variant, 1));
+        model->precision = precision;
+        GNV_ASSIGN(model->taps, taps_of(*model, 1));
         model->tap_positions = 1;
         for (const TapInfo & tap : model->taps)
             model->tap_names.push_back(tap_name(model->open->model->names(), tap.tap));
@@ -121,11 +133,12 @@ static gnv_activation make_activation(const char * name, DType dtype, const Shap
 gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * out) {
     return call(model, [&]() -> Status {
         if (tap >= model->taps.size()) return fail(Code::invalid_argument, "tap ", tap, " of ", model->taps.size());
-        if (positions == 0 || positions > uint64_t(model->capacity))
+        const bool of_picture = Part(model->taps[size_t(tap)].tap.part) == Part::vision; // which may have more patches
+        if (positions == 0 || positions > uint64_t(of_picture ? INT32_MAX / 2 : model->capacity))
             return fail(Code::invalid_argument, positions, " positions: the model was opened for 1 to ",
                         model->capacity);
         if (int64_t(positions) != model->tap_positions) {
-            GNV_ASSIGN(model->taps, list_taps(model->variant(Precision::f32), int64_t(positions)));
+            GNV_ASSIGN(model->taps, taps_of(*model, int64_t(positions)));
             model->tap_positions = int64_t(positions);
         }
         const TapInfo & info = model->taps[size_t(tap)];
@@ -137,7 +150,7 @@ gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positi
 gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap) {
     return call(model, [&]() -> Status {
         GNV_TRY(api::check_pointers({name, tap}, "gnv_model_find_tap"));
-        GNV_ASSIGN(*tap, find_tap(model->taps, name, *model->open->model));
+        GNV_ASSIGN(*tap, find_tap(model->taps, name, *model->open->model, model->open->vision.tower.get()));
         return {};
     });
 }
@@ -186,7 +199,7 @@ static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv
                api::take_texts(options.tap_names, options.tap_count, "gnv_forward_options.tap_names"));
     const std::lock_guard<std::mutex> lock(model.engine->quick_mutex);
     for (const std::string & name : names) {
-        GNV_ASSIGN(const size_t found, find_tap(model.taps, name.c_str(), *model.open->model));
+        GNV_ASSIGN(const size_t found, find_tap(model.taps, name, *model.open->model, model.open->vision.tower.get()));
         wanted.push_back(model.taps[found].tap);
     }
     return wanted;
@@ -200,6 +213,35 @@ static OnTap tap_caller(const gnv_model_t & model, const gnv_forward_options & o
         if (options.tap(options.user, &activation) == 0) return {};
         return Status(Code::cancelled, "stopped on request");
     };
+}
+
+// A text and what the vision tower made of its pictures.
+struct SeenText {
+    TextSequence sequence;
+    std::vector<float> rows;
+};
+
+// Everything that can be known to be wrong before the tower runs.
+static Status place(const gnv_model_t & model, std::span<const int32_t> ids, const std::vector<Picture> & pictures,
+                    SeenText & text) {
+    text.sequence.ids.assign(ids.begin(), ids.end());
+    if (pictures.empty()) return {};
+    return place_pictures(pictures, model.open->vision, text.sequence, model.session->next_position());
+}
+
+static Status look(const gnv_model_t & model, const std::vector<Picture> & pictures, OnTap on_tap,
+                   const std::vector<Tap> & wanted, api::Progress & progress, SeenText & text) {
+    if (pictures.empty()) return {};
+    PictureOptions options;
+    for (const Tap & tap : wanted)
+        if (Part(tap.part) == Part::vision) options.taps.push_back(tap);
+    if (wanted.empty() || !options.taps.empty()) options.on_tap = std::move(on_tap);
+    if (progress) // which counts positions of the text
+        options.on_progress = [&progress](int64_t, int64_t) { return progress.goes_on(); };
+    GNV_ASSIGN(text.rows, encode_pictures(model.open->vision, model.open->vision_variant(model.precision),
+                                          *model.device, *model.engine->threads, pictures, options));
+    text.sequence.given = text.rows;
+    return {};
 }
 
 gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t count, const gnv_forward_options * given,
@@ -216,12 +258,17 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
             return fail(Code::invalid_argument, "gnv_model_forward: there is room for ", capacity, " logits, ", needed,
                         " are made");
         GNV_ASSIGN(std::vector<Tap> wanted, wanted_taps(*model, options));
-        TextSequence sequence;
-        sequence.ids.assign(ids, ids + count);
         api::Progress progress(*model->engine->threads, options.progress, options.progress_user);
+        GNV_ASSIGN(
+            const std::vector<Picture> pictures,
+            api::take_pictures(model->engine, options.pictures, options.picture_count, "gnv_forward_options.pictures"));
+        SeenText text;
+        GNV_TRY(place(*model, {ids, count}, pictures, text));
+        Status looked = look(*model, pictures, tap_caller(*model, options), wanted, progress, text);
+        if (!looked.ok()) return forget_text(*model, std::move(looked));
         Result<std::vector<float>> result =
-            model->session->run(sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted),
-                                           pass_progress(progress)});
+            model->session->run(text.sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted),
+                                                pass_progress(progress)});
         if (!result.ok()) return forget_text(*model, result.take_status());
         if (logits) std::copy(result.value().begin(), result.value().end(), logits);
         if (written) *written = logits ? result.value().size() : 0;
@@ -279,10 +326,15 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
             const gnv_token token = {sizeof(gnv_token), id, is_stop, text.c_str(), text.size()};
             return options.callback(options.user, &token) == 0;
         };
-        TextSequence prompt;
-        prompt.ids.assign(ids, ids + count);
+        GNV_ASSIGN(const std::vector<Picture> pictures,
+                   api::take_pictures(model->engine, options.pictures, options.picture_count,
+                                      "gnv_generate_options.pictures"));
+        SeenText text;
+        GNV_TRY(place(*model, {ids, count}, pictures, text));
+        Status looked = look(*model, pictures, {}, {}, progress, text);
+        if (!looked.ok()) return forget_text(*model, std::move(looked));
         Result<GenerateResult> result =
-            generate(*model->session, model->capacity, *tokenizer, prompt, translated, on_token);
+            generate(*model->session, model->capacity, *tokenizer, text.sequence, translated, on_token);
         if (!result.ok()) return forget_text(*model, result.take_status());
         static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK};
         gnv_generate_result info = {};

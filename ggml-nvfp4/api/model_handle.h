@@ -23,8 +23,11 @@ struct gnv_model_t : gnv::api::Owned {
     std::unique_ptr<gnv::Tokenizer> tokenizer; // of the folder; loaded when first needed
 
     std::vector<std::string> tap_names;
-    std::vector<gnv::TapInfo> taps; // for tap_positions; changed and read under the engine's quick_mutex
+    std::vector<gnv::TapInfo>
+        taps; // those of the vision tower last; for tap_positions; changed and read under the engine's quick_mutex
     int64_t tap_positions = 0;
 
-    gnv::TextVariant variant(gnv::Precision precision) const { return open->variant(precision, quantizes_inputs); }
+    gnv::Precision precision = gnv::Precision::f32;
+
+    gnv::TextVariant variant(gnv::Precision of) const { return open->variant(of, quantizes_inputs); }
 };

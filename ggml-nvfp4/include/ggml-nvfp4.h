@@ -10,18 +10,17 @@
  *   - An engine runs one call at a time. While one runs, from a callback or another thread, these functions of the same
  *     engine give GNV_INVALID_ARGUMENT and change nothing: gnv_device_*, gnv_plan_create, gnv_plan_add_calibration,
  *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate*, gnv_checkpoint_measure, gnv_checkpoint_compare,
- *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward and _generate,
- *     gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others (infos, texts, tokenizers, dumps)
- *     wait for each other. A handle destroyed meanwhile lives until the running call returns.
+ *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward, _generate, _picture_positions,
+ *     gnv_picture_open, _decode and _create, gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others
+ *     (infos, texts, dumps) wait for each other. A handle destroyed meanwhile lives until the running call returns.
  *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
  *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
  *     results: set struct_size before the call. Other sizes than those of a version are refused. Fields are only added at
  *     the end, so a program keeps working with a newer library.
  *   - Numbers that an enumeration or a sum of flags does not have are GNV_INVALID_ARGUMENT, as are lists of more than 10
  *     million entries and arrays of more than 2^47 bytes. Of int32_t options that say yes or no, 0 is no, others are yes.
- *   - Pointers passed in need to live only for the call, except callbacks and their `user`, which are used until the
- *     call they were given to returns (log callbacks: until the engine is destroyed; gnv_tokenizer_set_progress: until
- *     the next one is set).
+ *   - Pointers passed in need to live only for the call, callbacks and their `user` until the call that they were given to
+ *     returns (log: as long as the engine; gnv_tokenizer_set_progress: until the next one is set).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
  *   - A library may be built without some parts (README.md). Their functions are there: those that make a handle give
  *     GNV_UNSUPPORTED and name the part, the others do with NULL what they always do.
@@ -55,25 +54,21 @@ extern "C" {
 
 /* ---- Status ---------------------------------------------------------------------------------------------------------- */
 typedef enum gnv_status GNV_INT {
-    GNV_OK = 0,
-    /* the request */
+    GNV_OK = 0,               /* from 1 on: the request; 20: the input files; 40: the machine; 60: the library */
     GNV_INVALID_ARGUMENT = 1, /* an option or parameter that makes no sense */
     GNV_NOT_FOUND = 2,        /* a file, tensor or module that was named does not exist */
     GNV_ALREADY_EXISTS = 3,   /* a destination that must not be there is there */
     GNV_CANCELLED = 4,        /* a callback asked to stop */
     GNV_UNSUPPORTED = 5,      /* valid input that this version does not handle */
-    /* the input files */
-    GNV_FORMAT = 20,    /* a file is damaged or does not follow its format */
-    GNV_MODEL = 21,     /* a well-formed checkpoint that is not what its config says */
-    GNV_CHANGED = 22,   /* the source changed while it was read */
-    GNV_BAD_VALUE = 23, /* NaN or Inf where numbers are needed */
-    /* the machine */
-    GNV_IO = 40,            /* read, write, sync or rename failed */
-    GNV_NO_SPACE = 41,      /* the disk is full, or would be */
-    GNV_OUT_OF_MEMORY = 42, /* an allocation failed, or a budget is too small */
-    GNV_DEVICE = 43,        /* an accelerator failed */
-    /* the library */
-    GNV_INTERNAL = 60 /* a state that should not exist; please report */
+    GNV_FORMAT = 20,          /* a file is damaged or does not follow its format */
+    GNV_MODEL = 21,           /* a well-formed checkpoint that is not what its config says */
+    GNV_CHANGED = 22,         /* the source changed while it was read */
+    GNV_BAD_VALUE = 23,       /* NaN or Inf where numbers are needed */
+    GNV_IO = 40,              /* read, write, sync or rename failed */
+    GNV_NO_SPACE = 41,        /* the disk is full, or would be */
+    GNV_OUT_OF_MEMORY = 42,   /* an allocation failed, or a budget is too small */
+    GNV_DEVICE = 43,          /* an accelerator failed */
+    GNV_INTERNAL = 60         /* a state that should not exist; please report */
 } gnv_status;
 
 GNV_API const char * gnv_version(void);                    /* "0.1.0" */
@@ -105,7 +100,6 @@ static inline void gnv_engine_options_init(gnv_engine_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out); /* fails without text */
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
 /* The message of the last call that failed on this engine or a handle made from it, or "": the file, the tensor, the place,
@@ -124,7 +118,6 @@ typedef struct gnv_device_info {
     uint64_t memory_bytes;                /* all of the device's memory, free or not; 0 where it cannot be told */
     char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
 } gnv_device_info;
-
 /* Device 0 is the CPU; CUDA devices follow, and options that choose a `device` count alike. CUDA devices compute in BF16, FP32
  * is GNV_UNSUPPORTED there. Without a driver, or in a build without CUDA, there are none; an old driver is a warning. */
 GNV_API gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count);
@@ -187,15 +180,13 @@ typedef struct gnv_plan_options {
     /* Optional: when given, whatever would keep a run from writing there becomes a warning of the plan. */
     const char * destination;
     int32_t overwrite;
-    /* The run will calibrate: ram_bytes is the budget of all of it, weights, activations and hidden states included; 0: 256
-     * MiB of buffers, and most of what is free for the rest. */
+    /* The run will calibrate: ram_bytes is the budget of all of it; 0: 256 MiB of buffers, and most of what is free. */
     int32_t calibrates;
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 /* `source`: a folder with config.json and safetensors files. The plan uses the engine's threads. */
 GNV_API gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * options,
                                    gnv_plan_t ** out);
@@ -214,7 +205,6 @@ typedef struct gnv_plan_info {
     uint64_t buffer_bytes; /* of all threads together */
     uint64_t warnings;
 } gnv_plan_info;
-
 GNV_API gnv_status gnv_plan_get_info(const gnv_plan_t * plan, gnv_plan_info * info);
 
 /* ---- Quantize -------------------------------------------------------------------------------------------------------- */
@@ -243,7 +233,7 @@ typedef struct gnv_dataset_t gnv_dataset_t;
 typedef struct gnv_calibration_t gnv_calibration_t;
 
 /* Reads files that a run of gnv_quantize saved, and merges them: largest of maxima, sums of counts. GNV_MODEL when they are
- * of different models, GNV_FORMAT when a file is not what was written. One without checksums is a warning in the log. */
+ * of different models. A file without checksums is a warning in the log. */
 GNV_API gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * paths, size_t count,
                                         gnv_calibration_t ** out);
 GNV_API void gnv_calibration_destroy(gnv_calibration_t * calibration);
@@ -267,18 +257,14 @@ typedef struct gnv_quantize_options {
     int32_t device;               /* that computes the forward pass */
     uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
-    int32_t measure_limits;       /* 1: with a CUDA device, 10 seconds of the experts' products alone before the run, to
-                                     compare its rate with; 0: not */
-    gnv_text_t ** phases;         /* receives a table of what the run spent its time on, for people, which the caller
-                                     destroys; NULL: not wanted */
+    int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
+    gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
-/* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan: batches, where hidden
- * states wait, memory of host and device by what it holds. Reads no weights. Fails where gnv_quantize would. */
+/* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan. Reads no weights. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
 
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing has the
@@ -301,18 +287,14 @@ typedef struct gnv_verify_options {
     void * user;
     /* 1: the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway. */
     int32_t no_checksums;
-    /* With a source: a CUDA device quantizes its BF16 weights again, and the report tells how many blocks came out as
-     * stored. 0: none does. Findings are the same. */
-    int32_t device;
+    int32_t device; /* with a source: CUDA quantizes it again, and the report counts equal blocks; 0: not */
 } gnv_verify_options;
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
-/* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format. With `source` (may be NULL), the
- * BF16 checkpoint it was made from, weights and preserved tensors are compared as well. Faults are findings of the report;
- * the call fails when a folder is missing, is no checkpoint or cannot be read. Threads do not change the report. */
+/* Examines `checkpoint`, any producer's NVFP4 checkpoint in the compressed-tensors format; with `source` (may be NULL), the
+ * BF16 checkpoint it was made from, compares weights and preserved tensors as well. Faults are findings of the report. */
 GNV_API gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char * source,
                               const gnv_verify_options * options, gnv_report_t ** out);
 GNV_API void gnv_report_destroy(gnv_report_t * report);
@@ -325,7 +307,6 @@ typedef struct gnv_report_info {
     uint64_t checks_done, checks_skipped; /* skipped: what they need was not there, or not asked for */
     uint64_t failed_gates, suspicions;    /* of an evaluation that was added */
 } gnv_report_info;
-
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
@@ -377,7 +358,6 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     options->lines = GNV_LINE_W4A4 | GNV_LINE_W4A16 | GNV_LINE_ACTIVATIONS;
     options->max_kl = options->min_top1 = options->max_perplexity_ratio = options->max_room = -1;
 }
-
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
  * any number of threads, budget of memory and instruction set; between a CPU and CUDA it differs by the rounding of BF16.
  * GNV_MODEL when the two are not of one architecture, GNV_OUT_OF_MEMORY with the least budget that is enough. */
@@ -385,8 +365,7 @@ GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, 
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
 
-/* Fails where gnv_evaluate would because of a file or folder that the options name: not readable, not writable, damaged, or
- * about other data. Opens no checkpoint and leaves nothing behind. */
+/* Fails where gnv_evaluate would because of a file or folder that the options name. Opens no checkpoint, leaves nothing. */
 GNV_API gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options * options);
 
 typedef struct gnv_evaluation_info {
@@ -396,7 +375,6 @@ typedef struct gnv_evaluation_info {
     uint64_t gates, failed_gates;
     uint64_t suspicions; /* hard to believe: better than can be, or a scale that nothing explains */
 } gnv_evaluation_info;
-
 GNV_API gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * evaluation, gnv_evaluation_info * info);
 
 /* Means over all positions, weighted alike, and their standard errors by window. */
@@ -408,7 +386,6 @@ typedef struct gnv_evaluation_line {
     double probability_change_rms; /* of the true token */
     int32_t worst_layer;           /* whose block adds most error to the hidden states; -1: not known */
 } gnv_evaluation_line;
-
 /* GNV_NOT_FOUND when the line was not computed. */
 GNV_API gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * evaluation, gnv_line line,
                                            gnv_evaluation_line * out);
@@ -446,7 +423,6 @@ typedef struct gnv_tensor_info {
     const char * module; /* the quantized module it is a part of, or "" */
     const char * part;   /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
 } gnv_tensor_info;
-
 /* `tensor` counts from 0, by file, then by offset. */
 GNV_API gnv_status gnv_checkpoint_tensor_info(gnv_checkpoint_t * checkpoint, uint64_t tensor, gnv_tensor_info * info);
 GNV_API gnv_status gnv_checkpoint_find_tensor(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * tensor);
@@ -461,7 +437,6 @@ typedef struct gnv_module_info {
     uint64_t codes, block_scales, global_scale; /* positions of its tensors */
     uint64_t input_scale;                       /* the same; UINT64_MAX when there is none */
 } gnv_module_info;
-
 /* `module` counts from 0, in the order of their codes in the files. Finding: GNV_NOT_FOUND when nothing has that name. */
 GNV_API gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t module, gnv_module_info * info);
 GNV_API gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * module);
@@ -480,15 +455,13 @@ typedef struct gnv_statistics {
     uint64_t first_not_finite;           /* position in C order, UINT64_MAX when all are finite */
     double minimum, maximum, largest;    /* of the finite elements; largest: of the magnitudes */
     double mean, deviation;              /* of the finite elements; deviation: root of the mean squared distance */
-    int32_t has_codes, has_block_scales; /* whether the fields below are set: a quantized module has both, its tensors
-                                            one or none */
+    int32_t has_codes, has_block_scales; /* of the fields below: a quantized module has both, its tensors one or none */
     uint64_t codes[16];                  /* how often each E2M1 code occurs */
     double block_scale_minimum, block_scale_maximum; /* of those that are no NaN */
     uint64_t block_scale_zeros, block_scale_subnormals, block_scale_largest, block_scale_nans;
     uint64_t block_scale_negatives;   /* -0 included; block_scale_largest above: of magnitude 448 */
     double global_scale, input_scale; /* of a module, as stored; 0 where there is none */
 } gnv_statistics;
-
 /* Reads all of a tensor or quantized module (then the values are dequantized) in bounded memory. Sums do not depend on
  * the number of threads. `statistics` and `text` (a table, or JSON of schema ggml-nvfp4.inspect.1) may be NULL.
  * GNV_CHANGED when a file was written to since the checkpoint was opened. */
@@ -504,7 +477,6 @@ static inline void gnv_contents_options_init(gnv_contents_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 /* What the checkpoint holds: a summary by role for people, every tensor for programs (schema ggml-nvfp4.inspect.1). */
 GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * options,
                                        gnv_text_format format, gnv_text_t ** out);
@@ -524,7 +496,6 @@ static inline void gnv_compare_options_init(gnv_compare_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 /* Reads every pair that meets, in bounded memory. */
 GNV_API gnv_status gnv_checkpoint_compare(gnv_checkpoint_t * here, gnv_checkpoint_t * there,
                                           const gnv_compare_options * options, gnv_comparison_t ** out);
@@ -540,7 +511,6 @@ typedef struct gnv_comparison_info {
     double relative_squared_error;       /* of those: sum of squared errors / sum of squares of the other side; or 0 */
     double worst_relative_squared_error; /* of one weight */
 } gnv_comparison_info;
-
 GNV_API gnv_status gnv_comparison_get_info(const gnv_comparison_t * comparison, gnv_comparison_info * info);
 /* Tables for people, or every difference for programs (schema ggml-nvfp4.inspect.1). */
 GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out);
@@ -593,9 +563,8 @@ GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
 /* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
 GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
 /* Encodes `size` bytes of UTF-8, which may contain NUL. *count receives the number of ids; the first min(*count, capacity)
- * of them are written to `ids`, which may be NULL when capacity is 0. GNV_FORMAT names the byte where the text stops
- * being UTF-8; GNV_INVALID_ARGUMENT: more than 1 MiB without a place to cut it, as no text has; GNV_UNSUPPORTED: the
- * file's patterns would look at every byte dozens of times. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
+ * of them are written to `ids` (NULL: none). GNV_FORMAT names the byte where the text stops being UTF-8; others are about
+ * patterns that would take too long, or 1 MiB without a place to cut it. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
 GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
                                         int32_t * ids, size_t capacity, size_t * count);
 /* From now on gnv_tokenizer_encode calls `progress` while it works, with `seconds` alone. NULL: none, as at first. Both
@@ -634,7 +603,6 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     options->sequence_length = 2048;
     options->seed = 42;
 }
-
 /* Reads every source once; memory does not depend on the size of the files, nor rows and ids on the budget. Fewer usable rows
  * than asked for are a warning (log and summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what has no room, and
  * the least that would do. GNV_FORMAT: 100 MB of blanks, five million rows without text. The tokenizer is not kept. */
@@ -679,12 +647,10 @@ typedef struct gnv_model_options {
     uint64_t struct_size;
     gnv_precision precision;
     int32_t weights_only; /* W4A16 also where the checkpoint has input scales: activations are not quantized */
-    uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. Weights that do not fit are read again for
-                             each call: slow, with the same results */
+    uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. What does not fit is read for each call */
     uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
     int32_t device;       /* that computes */
-    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. ram_bytes then is for weights
-                              on their way. The CPU ignores it */
+    uint64_t device_bytes; /* of its memory; 0: most of what is free. ram_bytes is for weights on their way then */
     gnv_progress_callback progress; /* while weights are loaded */
     void * user;
 } gnv_model_options;
@@ -692,7 +658,6 @@ static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 /* `folder`: config.json and safetensors files. GNV_NOT_FOUND: no such folder, or no config.json in it. GNV_MODEL names the
  * first tensor that is not what the config says. GNV_OUT_OF_MEMORY names the least budget that would do. */
 GNV_API gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * options,
@@ -717,13 +682,46 @@ typedef struct gnv_model_info {
     const int32_t * stop_ids;
     uint64_t stop_count;
 } gnv_model_info;
-
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Forgets the text; the next call starts another. */
 GNV_API gnv_status gnv_model_reset(gnv_model_t * model);
 
-/* What a module gave: "layer.3.self_attn.q_norm", "layer.3" (the block's output), "embed", "norm", "logits". Names are those
- * of the reference's modules; "mlp.gate.1" and "mlp.gate.2" are the router's weights and choices. */
+/* ---- Pictures -------------------------------------------------------------------------------------------------------- */
+/* An image or a video as the vision tower of the model in a folder takes it; GNV_UNSUPPORTED: it has none. In a text it stands
+ * at placeholders, one for each of its tokens. Lists of pictures are in the order of the text. */
+typedef struct gnv_picture_t gnv_picture_t;
+
+typedef struct gnv_picture_info {
+    uint64_t struct_size;
+    int64_t grid[3];            /* groups of frames, rows and columns of patches */
+    uint64_t tokens;            /* placeholders in a text */
+    uint64_t patches, columns;  /* of pixel_values */
+    const float * pixel_values; /* [patches, columns]; as long as the picture lives */
+    int32_t is_video;
+} gnv_picture_info;
+GNV_API gnv_status gnv_picture_get_info(gnv_picture_t * picture, gnv_picture_info * info);
+
+/* `path`: a PNG, JPEG or WebP file, or a folder of frames, `frame_rate` a second (0: 24). Or the bytes of such a file. */
+GNV_API gnv_status gnv_picture_open(gnv_engine_t * engine, const char * model_folder, const char * path,
+                                    double frame_rate, gnv_picture_t ** out);
+GNV_API gnv_status gnv_picture_decode(gnv_engine_t * engine, const char * model_folder, const void * bytes, size_t size,
+                                      gnv_picture_t ** out);
+/* Of `count` pixel values, as the model's processor orders them, and their grid. */
+GNV_API gnv_status gnv_picture_create(gnv_engine_t * engine, const char * model_folder, const float * pixel_values,
+                                      size_t count, const int64_t * grid, int32_t is_video, gnv_picture_t ** out);
+GNV_API void gnv_picture_destroy(gnv_picture_t * picture);
+
+/* A prompt for gnv_tokenizer_encode: each placeholder of `text`, one for each picture, becomes what the model's processor
+ * writes for it. Without placeholders pictures come before the text. */
+GNV_API gnv_status gnv_picture_text(gnv_tokenizer_t * tokenizer, const char * text, size_t size,
+                                    const gnv_picture_t * const * pictures, size_t count, gnv_text_t ** out);
+/* [3, count]: time, height and width of each of `ids`, with which the text goes on. */
+GNV_API gnv_status gnv_model_picture_positions(gnv_model_t * model, const int32_t * ids, size_t count,
+                                               const gnv_picture_t * const * pictures, size_t picture_count,
+                                               int32_t * positions);
+
+/* What a module gave: "layer.3.self_attn.q_norm", "layer.3" (the block's output), "embed", "norm", "logits", and, of pictures,
+ * "block.3", "merger". Names are the reference's; "mlp.gate.1" and "mlp.gate.2" are the router's weights and choices. */
 typedef struct gnv_activation {
     uint64_t struct_size;
     const char * name;
@@ -738,8 +736,8 @@ typedef struct gnv_activation {
 typedef int (*gnv_tap_callback)(void * user, const gnv_activation * activation);
 
 GNV_API uint64_t gnv_model_tap_count(const gnv_model_t * model); /* activations that can be seen; 0 for NULL */
-/* Name, dtype and shape of activation `tap`, in the order of the model, for a forward pass over 1 to capacity `positions`
- * with the logits of all; data is NULL. What it points to lives until the next call on the model. */
+/* Name, dtype and shape of activation `tap`, in the order of the model, the vision tower's last, for a forward pass over 1 to
+ * capacity `positions` (there: any number of patches) with the logits of all; data is NULL. Lives until the next call. */
 GNV_API gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * info);
 /* GNV_INVALID_ARGUMENT: no model has such an output; GNV_NOT_FOUND: this one does not. The message lists those that exist. */
 GNV_API gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap);
@@ -753,12 +751,13 @@ typedef struct gnv_forward_options {
     size_t tap_count;               /* 0: all */
     gnv_progress_callback progress; /* positions, counted as gnv_progress says */
     void * progress_user;
+    const gnv_picture_t * const * pictures; /* whose placeholders are among the ids; NULL: none */
+    size_t picture_count;
 } gnv_forward_options;
 static inline void gnv_forward_options_init(gnv_forward_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
 }
-
 /* Lets the text go on by `count` ids, at least one, in one pass: memory for activations grows with count, so give a long
  * text in several calls. `logits` receives F32 [count or 1, vocabulary], *written how many numbers (it may be NULL);
  * logits may be NULL with a capacity of 0. GNV_INVALID_ARGUMENT: an id outside the vocabulary, a text longer than the
@@ -792,6 +791,8 @@ typedef struct gnv_generate_options {
     void * user;
     gnv_progress_callback progress; /* positions of the prompt; goes on, complete, while tokens are chosen */
     void * progress_user;
+    const gnv_picture_t * const * pictures; /* whose placeholders are among the ids; NULL: none */
+    size_t picture_count;
 } gnv_generate_options;
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
     memset(options, 0, sizeof *options);

@@ -58,8 +58,8 @@ namespace {
 // Goes through the ids of a text.
 class Placer {
   public:
-    Placer(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text)
-        : pictures_(pictures), vision_(vision), text_(text), length_(text.length()) {
+    Placer(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text, int32_t first)
+        : pictures_(pictures), vision_(vision), text_(text), length_(text.length()), next_(first) {
         text_.positions.resize(size_t(3 * length_));
         text_.given_at.clear();
     }
@@ -123,16 +123,18 @@ class Placer {
     const VisionModel & vision_;
     TextSequence & text_;
     const int64_t length_;
-    int64_t at_ = 0, next_ = 0; // in the text; the position that comes next
-    size_t picture_ = 0;        // in pictures_
-    int64_t frame_ = 0;         // of it
+    int64_t at_ = 0;     // in the text
+    int64_t next_;       // position
+    size_t picture_ = 0; // in pictures_
+    int64_t frame_ = 0;  // of it
 };
 
 } // namespace
 
-Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text) {
+Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text,
+                      int32_t first) {
     for (size_t i = 0; i < pictures.size(); i++) GNV_TRY(check_picture(pictures[i], i, vision));
-    return Placer(pictures, vision, text).place();
+    return Placer(pictures, vision, text, first).place();
 }
 
 } // namespace gnv

@@ -30,13 +30,14 @@ int64_t placeholders_of(const Picture & picture, const VisionModel & vision);
 // What the tower is run with: each frame is a segment. The picture has been checked.
 TextSequence patches_of(const Picture & picture, const VisionModel & vision);
 
-// Gives `text`, whose ids have a placeholder for each merged patch, its positions and those at which pictures stand:
-// `pictures` in the order of the text, each frame of a video a run of its own.
+// Gives `text`, whose ids have a placeholder for each merged patch, its positions, the first of which is `first`, and those at
+// which pictures stand: `pictures` in the order of the text, each frame of a video a run of its own.
 //
 //   text: all three axes count on; a frame that begins at p: time p, height p + row, width p + column of merged patches; the
 //   text after it goes on at p + the larger extent
 //
 // Fails where pictures and placeholders do not belong together. `text.given`, the tower's rows, is the caller's to set.
-Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text);
+Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text,
+                      int32_t first = 0);
 
 } // namespace gnv

@@ -1,6 +1,9 @@
 #include "session/picture_encoder.h"
 
 #include "run/layer_pass.h"
+#include "session/tap_list.h"
+
+#include <algorithm>
 
 namespace gnv {
 
@@ -26,15 +29,26 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
         rows.insert(rows.end(), from, from + made.front().shape.elements());
         return {};
     };
-    if (options.on_tap)
+    const auto wants = [&](const Tap & tap) {
+        return options.taps.empty() || std::find(options.taps.begin(), options.taps.end(), tap) != options.taps.end();
+    };
+    if (options.on_tap) {
         hooks.on_tap = [&](size_t, const PassBatch &, const Tap & tap, const Tensor & tensor) {
             return options.on_tap(tap, tensor);
         };
+        hooks.wants_tap = wants;
+    }
     if (options.on_progress)
         hooks.progress = [&](const PassProgress & now) {
             return options.on_progress(now.positions, now.positions_total);
         };
     GNV_TRY(pass.value()->run(hooks).add_context("the vision tower"));
+    if (!options.on_tap) return rows;
+    const int64_t columns = vision.tower->sizes().vocabulary;
+    GNV_ASSIGN(const std::vector<TapInfo> taps, list_taps(tower, vision.tower->sizes().head_rows));
+    const Tap made = taps.back().tap; // a pass shows what the head makes as a whole only
+    if (wants(made))
+        GNV_TRY(options.on_tap(made, {DType::f32, {int64_t(rows.size()) / columns, columns}, rows.data()}));
     return rows;
 }
 

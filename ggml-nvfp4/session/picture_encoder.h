@@ -12,8 +12,9 @@
 namespace gnv {
 
 struct PictureOptions {
-    Budget host, device;                                               // as PassOptions has them
-    OnTap on_tap = {};                                                 // of each batch of pictures; host memory, F32
+    Budget host, device;        // as PassOptions has them
+    OnTap on_tap = {};          // of each batch of pictures, in their order; host memory, F32
+    std::vector<Tap> taps = {}; // those that it sees; empty: all
     std::function<bool(int64_t done, int64_t total)> on_progress = {}; // positions, as TextSession::Request has them
 };
 

@@ -30,10 +30,10 @@ Result<std::vector<TapInfo>> list_taps(const TextVariant & variant, int64_t posi
     return taps;
 }
 
-Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, const TextModel & model) {
-    const bool sees = model.part() == Part::vision;
-    const int64_t layers = model.sizes().layers;
-    GNV_ASSIGN(const Tap wanted, parse_tap(model.names(), name, sees ? 0 : layers, sees ? layers : 0));
+Result<size_t> find_tap(const std::vector<TapInfo> & taps, const std::string & name, const TextModel & model,
+                        const TextModel * tower) {
+    GNV_ASSIGN(const Tap wanted,
+               parse_tap(model.names(), name, model.sizes().layers, tower ? tower->sizes().layers : 0));
     std::string there; // in the same layer
     for (size_t i = 0; i < taps.size(); i++) {
         if (taps[i].tap == wanted) return i;

@@ -28,6 +28,7 @@ TextSession::TextSession(std::unique_ptr<State> state) : state_(std::move(state)
 TextSession::~TextSession() = default;
 bool TextSession::weights_stay() const { return state_->stay; }
 int64_t TextSession::past() const { return state_->past; }
+int32_t TextSession::next_position() const { return state_->next_position.front(); }
 int64_t TextSession::piece() const { return state_->piece; }
 
 void TextSession::reset() {

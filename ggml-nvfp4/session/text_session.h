@@ -31,7 +31,8 @@ class TextSession {
                                                        ThreadPool & threads, const SessionOptions & options);
     ~TextSession();
     bool weights_stay() const;
-    int64_t past() const; // positions seen so far, of each text
+    int64_t past() const;          // positions seen so far, of each text
+    int32_t next_position() const; // of the first text; behind pictures not past(), see place_pictures()
     // Long texts run well in pieces of so many positions, the last of up to twice as many: activations stay small, and
     // results are those of one piece. A multiple of 64.
     int64_t piece() const;

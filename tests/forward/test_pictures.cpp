@@ -186,8 +186,7 @@ TEST_CASE("pictures: a text in pieces, between calls and on a device with memory
     const std::vector<float> whole = run(*session, {133});
     CHECK(run(*session, {64, 69}) == whole); // the cut is inside of the picture
     DeferredDevice device(*f.threads);
-    const auto remote =
-        TextSession::create(f.model->variant(Precision::f32), device, *f.threads, {1, 200}).take();
+    const auto remote = TextSession::create(f.model->variant(Precision::f32), device, *f.threads, {1, 200}).take();
     CHECK(run(*remote, {64, 69}) == whole);
 
     // Positions that are written out are those that it takes on its own.
@@ -213,8 +212,9 @@ TEST_CASE("pictures: inputs of the tower's Linears are observed as those of the 
                                                  patches_of(b.picture, f.model->vision)};
     PassOptions options;
     options.statistics = {{&Statistic::maximum, Part::vision}};
-    auto pass = LayerPass::create({f.model->vision_variant(Precision::f32)}, {f.device.get()}, *f.threads, sequences, options)
-                    .take();
+    auto pass =
+        LayerPass::create({f.model->vision_variant(Precision::f32)}, {f.device.get()}, *f.threads, sequences, options)
+            .take();
     float norm1 = 0, norm2 = 0; // block 1: what qkv and fc1 read
     PassHooks hooks;
     hooks.on_tap = [&](size_t, const PassBatch &, const Tap & tap, const Tensor & tensor) -> Status {
