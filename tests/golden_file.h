@@ -29,8 +29,6 @@ class GoldenFile {
     std::vector<int32_t> ints(const std::string & name) const { return elements<int32_t>(name, DType::i32); }
     std::vector<uint8_t> bytes(const std::string & name) const { return elements<uint8_t>(name, DType::u8); }
 
-    std::vector<uint8_t> bytes(const std::string & name) const { return elements<uint8_t>(name, DType::u8); }
-
     const std::vector<HeaderTensor> & tensors() const { return header_.tensors; }
     const HeaderTensor & tensor(const std::string & name) const {
         for (const HeaderTensor & tensor : header_.tensors)

@@ -145,10 +145,8 @@ static Result<PictureWords> words_of(const Tokenizer & tokenizer, const PictureT
     const struct {
         int32_t id;
         std::string & word;
-    } pairs[] = {{tokens.image, words.image},
-                 {tokens.video, words.video},
-                 {tokens.start, words.start},
-                 {tokens.end, words.end}};
+    } pairs[] = {
+        {tokens.image, words.image}, {tokens.video, words.video}, {tokens.start, words.start}, {tokens.end, words.end}};
     for (const auto & [id, word] : pairs) {
         if (id < 0)
             return Status(Code::unsupported, "config.json lacks one of image_token_id, video_token_id, "

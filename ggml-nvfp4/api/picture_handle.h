@@ -9,8 +9,8 @@
 
 struct gnv_picture_t : gnv::api::Owned {
     std::vector<float> pixels;
-    gnv::Picture picture;      // of them
-    int64_t merge = 0;         // of the model that it was made for, as are
+    gnv::Picture picture; // of them
+    int64_t merge = 0;    // of the model that it was made for, as are
     gnv::PictureTokens tokens;
     std::vector<double> times; // of a video: seconds, of each frame
 };

@@ -690,7 +690,6 @@ GNV_API gnv_status gnv_model_reset(gnv_model_t * model);
 /* An image or a video as the vision tower of the model in a folder takes it; GNV_UNSUPPORTED: it has none. In a text it stands
  * at placeholders, one for each of its tokens. Lists of pictures are in the order of the text. */
 typedef struct gnv_picture_t gnv_picture_t;
-
 typedef struct gnv_picture_info {
     uint64_t struct_size;
     int64_t grid[3];            /* groups of frames, rows and columns of patches */

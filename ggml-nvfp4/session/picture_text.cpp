@@ -48,7 +48,8 @@ Result<std::string> expand_placeholders(std::string_view text, std::span<const P
             append_placeholders(words.image, picture.placeholders, out);
             continue;
         }
-        if (ends_with(out, words.start) && all.compare(at, words.end.size(), words.end) == 0) { // each frame has its own
+        if (ends_with(out, words.start) &&
+            all.compare(at, words.end.size(), words.end) == 0) { // each frame has its own
             out.resize(out.size() - words.start.size());
             at += words.end.size();
         }

@@ -179,8 +179,12 @@ TEST_CASE("taps: all of them, some of them, what they are before anything runs")
     };
     Seen all;
     REQUIRE(run(all, {}) == GNV_OK);
-    CHECK(all.order.size() == gnv_model_tap_count(model.get()));
-    for (uint64_t tap = 0; tap < gnv_model_tap_count(model.get()); tap++) {
+    CHECK(all.order.size() < gnv_model_tap_count(model.get())); // those of the vision tower come last
+    auto last = make_info<gnv_activation>();
+    REQUIRE(gnv_model_tap_info(model.get(), gnv_model_tap_count(model.get()) - 1, 216, &last) == GNV_OK);
+    CHECK(std::string(last.name) == "merger");
+    CHECK(std::vector<int64_t>(last.shape, last.shape + last.dimensions) == std::vector<int64_t>{54, 256});
+    for (uint64_t tap = 0; tap < all.order.size(); tap++) {
         auto info = make_info<gnv_activation>();
         REQUIRE(gnv_model_tap_info(model.get(), tap, ids.size(), &info) == GNV_OK);
         const std::string name = info.name;
