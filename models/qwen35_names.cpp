@@ -58,6 +58,8 @@ static constexpr ModuleInput inputs[] = {
     {"mlp_input"},         {"shared_down_input"},          {"expert_down_input", true},
     {"mlp_down_input"},    {"chosen experts", true, true}, {"vision_qkv_input"},
     {"vision_proj_input"}, {"vision_fc1_input"},           {"vision_fc2_input"},
+    {"routed_expert_input", true, false, true},
+    {"routed_down_input", true, false, true},
 };
 static_assert(std::size(inputs) == input_count);
 
@@ -91,6 +93,15 @@ static int32_t input_of(Role role) {
     }
 }
 
-const ModelNames names = {sites, inputs, input_of, site_mlp_gate_2};
+static int32_t routed_input_of(Role role) {
+    switch (role) {
+    case Role::expert_gate:
+    case Role::expert_up: return routed_expert_input;
+    case Role::expert_down: return routed_down_input;
+    default: return input_of(role);
+    }
+}
+
+const ModelNames names = {sites, inputs, input_of, site_mlp_gate_2, routed_input_of};
 
 } // namespace gnv::qwen35

@@ -69,6 +69,8 @@ enum Input : int32_t {
     vision_proj_input,
     vision_fc1_input,
     vision_fc2_input,
+    routed_expert_input, // gate and up of experts, what was routed to them
+    routed_down_input,
     input_count
 };
 

@@ -144,7 +144,9 @@ std::vector<StageInput> Qwen35Text::stage_inputs(const Stage & stage) const {
     case StageKind::route: return {{mlp_input, H}, {chosen_experts, 1, config_.experts, 0, config_.experts}};
     case StageKind::experts:
         return {
-            {expert_down_input, config_.expert_intermediate, config_.experts, stage.first_expert, stage.expert_count}};
+            {expert_down_input, config_.expert_intermediate, config_.experts, stage.first_expert, stage.expert_count},
+            {routed_expert_input, H, config_.experts, stage.first_expert, stage.expert_count},
+            {routed_down_input, config_.expert_intermediate, config_.experts, stage.first_expert, stage.expert_count}};
     case StageKind::combine:
         if (has_experts()) return {{shared_down_input, config_.shared_intermediate}};
         return {{mlp_input, H}, {mlp_down_input, I}};
@@ -314,6 +316,12 @@ ValueId TextWriter::routed_experts(ValueId h, const Stage & stage) {
     const ValueId offsets = g_.second(slots);
     const ValueId a = b_.expert_tokens == ExpertTokens::all ? inputs_of_all(h, stage, slots, offsets)
                                                             : inputs_of_routed(h, stage, slots, offsets);
+    const Routed routed_rows = {slots, offsets, b_.fields[router_weights], GroupedLinearParams::Row::token,
+                                config_.experts_per_token};
+    observe_routed(h, routed_expert_input, stage, routed_rows);
+    observe_routed(
+        a, routed_down_input, stage,
+        {slots, offsets, b_.fields[router_weights], GroupedLinearParams::Row::own, config_.experts_per_token});
     const ValueId y = // [n, H]
         grouped(a, Role::expert_down, stage, slots, offsets, GroupedLinearParams::Row::own);
     const ValueId sum = g_.add(ExpertCombineParams{}, {b_.fields[routed], y, slots, offsets, b_.fields[router_weights]},

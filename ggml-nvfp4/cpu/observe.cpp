@@ -151,8 +151,83 @@ constexpr Loop fast_loops[] = {
     {&Statistic::second_moments, observe_moments},
 };
 
+// --- Some rows ----------------------------------------------------------------------------------------------------------------
+
+// Of statistics of some rows: those rows, gathered and multiplied, in scratch memory, where they belong to groups.
+struct SomeRows {
+    explicit SomeRows(const KernelCall & call)
+        : params(call.as<ObserveParams>()), x(call.inputs[0]),
+          columns(params.statistic->of_weights ? 1 : x.shape.last()),
+          most(call.inputs[3].shape.rank > 0 ? call.inputs[3].shape.elements() : x.shape.rows()) {}
+    uint64_t row_bytes() const { return (uint64_t(most * columns) * sizeof(float) + 63) / 64 * 64; }
+    uint64_t bytes() const { // rows; row of x and weight of each; offsets
+        return row_bytes() + uint64_t(most) * (sizeof(int64_t) + sizeof(float)) +
+               uint64_t(params.groups + 1) * sizeof(int32_t);
+    }
+
+    const ObserveParams & params;
+    const Tensor & x;
+    const int64_t columns, most;
+};
+
+// What is left of `x` and its groups, as a tensor of dense rows with offsets.
+GroupedRows gather_rows(KernelCall & call, const SomeRows & some, Tensor & rows, Tensor & offsets) {
+    const auto * const given = call.inputs[2].as<const int32_t>();
+    const auto * const slots = call.inputs[3].as<const int32_t>();
+    const auto * const weights = call.inputs[4].as<const float>();
+    const auto * const positions = call.inputs[5].as<const int32_t>();
+    const auto * const mask = call.inputs[6].as<const uint8_t>();
+    auto * const to = static_cast<float *>(call.scratch);
+    auto * const from = reinterpret_cast<int64_t *>(static_cast<uint8_t *>(call.scratch) + some.row_bytes());
+    auto * const factors = reinterpret_cast<float *>(from + some.most);
+    auto * const ends = reinterpret_cast<int32_t *>(factors + some.most);
+    const bool wants_held = some.params.statistic->rows == Statistic::Rows::held;
+    const bool own = some.params.row == GroupedLinearParams::Row::own;
+    int32_t count = 0;
+    for (int64_t g = 0; g < some.params.groups; g++) {
+        ends[g] = count;
+        const int64_t first = slots ? given[g] : 0, end = slots ? given[g + 1] : some.x.shape.rows();
+        for (int64_t j = first; j < end; j++) {
+            const int64_t token = slots ? slots[j] / some.params.slots_per_token : j;
+            if ((mask && mask[token] == 0) || is_held_back(positions[token]) != wants_held) continue;
+            from[count] = slots && !own ? token : j;
+            factors[count++] = slots ? weights[slots[j]] : 1;
+        }
+    }
+    ends[some.params.groups] = count;
+    (void)for_blocks(*call.threads, count, some.columns, [&](int64_t first, int64_t last, int) {
+        for (int64_t i = first; i < last; i++) {
+            const float * const row = some.x.as<const float>() + from[i] * some.x.shape.last();
+            if (some.params.statistic->of_weights)
+                to[i] = factors[i];
+            else
+                for (int64_t c = 0; c < some.columns; c++) to[i * some.columns + c] = row[c] * factors[i];
+        }
+    });
+    rows.dtype = DType::f32, rows.shape = {count, some.columns}, rows.data = to;
+    offsets.dtype = DType::i32, offsets.shape = {some.params.groups + 1}, offsets.data = ends;
+    return GroupedRows(rows, offsets, some.params.groups);
+}
+
+bool is_of_some_rows(const KernelCall & call) {
+    return call.as<ObserveParams>().statistic->rows != Statistic::Rows::all;
+}
+
+Status run_of_some_rows(KernelCall & call) {
+    const Statistic * const statistic = call.as<ObserveParams>().statistic;
+    Tensor rows, offsets;
+    const GroupedRows observed = gather_rows(call, SomeRows(call), rows, offsets);
+    if (observed.rows == 0) return {};
+    if (statistic == &Statistic::fitted_moments_16 || statistic == &Statistic::held_moments_16)
+        return observe_moments_16(call, observed);
+    if (statistic == &Statistic::fitted_moments || statistic == &Statistic::held_moments)
+        return observe_moments(call, observed);
+    return observe_by_definition(call, observed);
+}
+
 uint64_t scratch_bytes(const KernelCall & call) {
     const ObserveParams & params = call.as<ObserveParams>();
+    if (is_of_some_rows(call)) return SomeRows(call).bytes();
     if (params.statistic == &Statistic::magnitudes)
         return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(call.threads->size());
     return params.statistic == &Statistic::maximum ? maxima_scratch_bytes(params.groups, call.threads->size()) : 0;
@@ -160,6 +235,7 @@ uint64_t scratch_bytes(const KernelCall & call) {
 
 Status run(KernelCall & call) {
     call.bad_row = -1;
+    if (is_of_some_rows(call)) return run_of_some_rows(call);
     const ObserveParams & params = call.as<ObserveParams>();
     const GroupedRows observed(call.inputs[0], call.inputs[2], params.groups);
     Loop loop = {params.statistic, observe_by_definition};

@@ -354,10 +354,38 @@ const char * check_silu_mul(const OpParams & params, const RuleInputs & in, Outp
 }
 constexpr OpRule silu_mul_rule = {.inputs = 4, .optional = bit(2) | bit(3), .states = bit(2), .check = check_silu_mul};
 
+const char * check_observe_some(const ObserveParams & observe, const RuleInputs & in) {
+    const bool routed = in.has(3);
+    if (routed != in.has(4) || routed != in.has(2)) return "offsets, slots and weights come together";
+    if (!in.has(5) || in[5].dtype != DType::i32 || in[5].shape.rank != 2 || in[5].shape[0] != 3)
+        return "positions must be i32 [3, T]";
+    const int64_t T = in[5].shape[1], width = in[0].shape.last();
+    if (in.has(6) && !is_mask(in[6], T)) return "the mask must be u8 [T]";
+    if (routed) {
+        if (in[2].dtype != DType::i32 || in[2].shape.elements() != observe.groups + 1)
+            return "offsets must be i32 [G + 1]";
+        if (in[3].dtype != DType::i32 || in[4].dtype != DType::f32 ||
+            in[4].shape.elements() != T * observe.slots_per_token)
+            return "slots must be i32 [n], weights f32 [T, k]";
+        const bool own = observe.row == GroupedLinearParams::Row::own;
+        if (in[0].shape.rows() != (own ? in[3].shape.elements() : T))
+            return "x must have a row for each slot, or position";
+    } else if (observe.groups != 1 || in[0].shape.rows() != T) {
+        return "x must be [T, K] of one group";
+    }
+    const Statistic & statistic = *observe.statistic;
+    return is(in[1], statistic.dtype, statistic.total_shape(observe.groups, width))
+               ? nullptr
+               : "the total must have the statistic's dtype and shape, of G groups";
+}
+
 const char * check_observe(const OpParams & params, const RuleInputs & in, OutputSpec *) {
     const ObserveParams & observe = std::get<ObserveParams>(params);
     const int64_t groups = observe.groups;
     if (!is_activation(in[0]) || groups < 1) return "x must be numbers, groups positive";
+    if (observe.statistic->rows != Statistic::Rows::all) return check_observe_some(observe, in);
+    for (size_t i = 3; i < 7; i++)
+        if (in.has(i)) return "slots, weights, positions and mask are for statistics of some rows";
     if (const char * const wrong = check_groups(in[0], groups, in.has(2) ? &in[2] : nullptr)) return wrong;
     const Statistic & statistic = *observe.statistic;
     if (!statistic.add) return "observe does not make this statistic";
@@ -367,8 +395,11 @@ const char * check_observe(const OpParams & params, const RuleInputs & in, Outpu
                ? nullptr
                : "the total must have the statistic's dtype and shape, of G groups";
 }
-constexpr OpRule observe_rule = {
-    .inputs = 3, .optional = bit(2), .states = bit(1), .outputs = 0, .check = check_observe};
+constexpr OpRule observe_rule = {.inputs = 7,
+                                 .optional = bit(2) | bit(3) | bit(4) | bit(5) | bit(6),
+                                 .states = bit(1),
+                                 .outputs = 0,
+                                 .check = check_observe};
 
 const char * check_count_experts(const OpParams &, const RuleInputs & in, OutputSpec *) {
     if (in[0].dtype != DType::i32 || in[0].shape.rank != 2) return "indices must be i32 [T, k]";

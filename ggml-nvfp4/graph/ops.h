@@ -207,13 +207,18 @@ struct ExpertCombineParams {};
 
 // --- Statistics ------------------------------------------------------------------------------------------------------
 
-// x [.., G * K] and total (state) [G, ...], optional offsets i32 [G + 1]: adds to `total`, row after row, as the
+// x [.., G * K] and total (state) [G, ...], optional offsets i32 [G + 1] (and slots, weights, positions, mask): adds to `total`, row after row, as the
 // statistic defines (graph/statistic.h). With offsets x is [n, K], and its rows offsets[g] <= j < offsets[g + 1] belong
 // to group g. Fails on NaN and Inf, and says in which row; totals are of no use then. A device with a queue does not
 // fail: a maximum or sum that it leaves is not finite, a count is in the last bin.
+// Statistics of some rows (Statistic::rows) need positions i32 [3, T], whose first row is the position in the text, and take
+// x [T, K] of one group, or with offsets, slots i32 [n] and weights f32 [T, k] (of expert_order, router) rows row(j) of x, as in
+// grouped_linear, times weights[slots[j]], rounded to F32. Optional mask u8 [T]. NaN and Inf are not looked for.
 struct ObserveParams {
     const Statistic * statistic = &Statistic::maximum;
     int64_t groups = 1; // G
+    GroupedLinearParams::Row row = GroupedLinearParams::Row::own;
+    int64_t slots_per_token = 1;
 };
 
 // indices i32 [T, k], optional mask u8 [T], counts i64 [E] (state): counts the choices of each expert, pads aside.

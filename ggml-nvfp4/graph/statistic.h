@@ -30,6 +30,9 @@ inline int magnitude_bin(float value) {
 
 struct Statistic {
     enum class Merge : uint8_t { maximum, sum };
+    // Of all rows, or of those that methods of quantization are fitted to, or judged by: every tenth position of a text is held
+    // back (is_held_back). Pads are in neither, and where a router chose the row, it is multiplied by the choice's weight.
+    enum class Rows : uint8_t { all, fitted, held };
 
     const char * name;
     DType dtype;                   // of totals: f32, f64 or i64
@@ -38,6 +41,8 @@ struct Statistic {
     // The definition: adds a row of finite numbers to the total of its group. Null: another op than `observe` makes it.
     void (*add)(const float * row, int64_t width, void * total);
     bool is_kept = true; // of all layers; else totals are given away when the stages that make them are done
+    Rows rows = Rows::all;
+    bool of_weights = false;         // rows are their weights, of one column, and not multiplied
     const char * file_key = nullptr; // in a layer of the statistics file (docs/json.md); null: it is not saved
 
     bool is_ordered() const { return merge == Merge::sum && dtype != DType::i64; } // the order of rows matters
@@ -49,7 +54,11 @@ struct Statistic {
     }
 
     static const Statistic maximum, magnitudes, second_moments_16, second_moments, tokens;
+    static const Statistic fitted_moments_16, held_moments_16, fitted_moments, held_moments, fitted_weights;
 };
+
+// By the position in its text.
+constexpr bool is_held_back(int64_t position) { return position % 10 == 9; }
 
 // The largest magnitude: f32 [G].
 inline constexpr Statistic Statistic::maximum = {
@@ -111,6 +120,37 @@ inline constexpr Statistic Statistic::second_moments = {
                 for (int64_t j = 0; j < width; j++, moment++) *moment = std::fma(row[i], row[j], *moment);
         },
     .is_kept = false,
+};
+
+inline constexpr Statistic of_rows(Statistic statistic, const char * name, Statistic::Rows rows) {
+    statistic.name = name;
+    statistic.rows = rows;
+    return statistic;
+}
+inline constexpr Statistic Statistic::fitted_moments_16 =
+    of_rows(second_moments_16, "second moments in blocks of 16 to fit to", Rows::fitted);
+inline constexpr Statistic Statistic::held_moments_16 =
+    of_rows(second_moments_16, "second moments in blocks of 16 held back", Rows::held);
+inline constexpr Statistic Statistic::fitted_moments =
+    of_rows(second_moments, "second moments to fit to", Rows::fitted);
+inline constexpr Statistic Statistic::held_moments = of_rows(second_moments, "second moments held back", Rows::held);
+
+// Of the rows to fit to: their number, the sums of their weights' squares and fourth powers: f64 [G, 3].
+inline constexpr Statistic Statistic::fitted_weights = {
+    .name = "weights to fit to",
+    .dtype = DType::f64,
+    .shape = [](int64_t) { return Shape{3}; },
+    .merge = Merge::sum,
+    .add =
+        [](const float * row, int64_t, void * total) {
+            const double square = double(row[0]) * double(row[0]);
+            static_cast<double *>(total)[0] += 1;
+            static_cast<double *>(total)[1] += square;
+            static_cast<double *>(total)[2] += square * square;
+        },
+    .is_kept = false,
+    .rows = Rows::fitted,
+    .of_weights = true,
 };
 
 // How often a router chose each expert, pads aside: i64 [E]. Op count_experts makes it.

@@ -22,7 +22,21 @@ void BlockWriter::observe(ValueId x, int32_t input, int32_t first_group, int32_t
     const int64_t row = g_.value(x).shape.last();
     for (const Statistic * const statistic : asked(input)) {
         const ValueId into = total(*statistic, input, first_group, groups, offsets == no_value ? row / groups : row);
-        g_.add(ObserveParams{statistic, groups}, {x, into, offsets}, where(names_.inputs[size_t(input)].name));
+        const bool all = statistic->rows == Statistic::Rows::all;
+        g_.add(ObserveParams{statistic, groups},
+               {x, into, offsets, no_value, no_value, all ? no_value : positions(), all ? no_value : mask()},
+               where(names_.inputs[size_t(input)].name));
+    }
+}
+
+void BlockWriter::observe_routed(ValueId x, int32_t input, const Stage & stage, const Routed & routed) {
+    if (!g_.status().ok()) return;
+    const int64_t width = g_.value(x).shape.last();
+    for (const Statistic * const statistic : asked(input)) {
+        const ValueId into = total(*statistic, input, stage.first_expert, stage.expert_count, width);
+        g_.add(ObserveParams{statistic, stage.expert_count, routed.row, routed.slots_per_token},
+               {x, into, routed.offsets, routed.slots, routed.weights, positions(), mask()},
+               where(names_.inputs[size_t(input)].name));
     }
 }
 

@@ -25,6 +25,13 @@ class BlockWriter {
     // The statistics that are asked for of x [.., groups * K], which is groups [first_group, first_group + groups) of an
     // input of Linears; with offsets as ObserveParams has it.
     void observe(ValueId x, int32_t input, int32_t first_group = 0, int32_t groups = 1, ValueId offsets = no_value);
+    // The same of rows that a router chose: the slots of a stage's experts, with their weights f32 [T, k].
+    struct Routed {
+        ValueId slots, offsets, weights;
+        GroupedLinearParams::Row row; // of x
+        int64_t slots_per_token;
+    };
+    void observe_routed(ValueId x, int32_t input, const Stage & stage, const Routed & routed);
     // SiLU(gate) * up, observed.
     ValueId activation(ValueId gate, ValueId up, const char * what, int32_t input, int32_t first_group = 0,
                        int32_t groups = 1, ValueId offsets = no_value);

@@ -28,6 +28,9 @@ struct ModuleInput {
     bool per_expert = false; // a group of rows for each expert
     // No input of a Linear but what the router chose, which Statistic::tokens counts.
     bool is_choice = false;
+    // The rows that a router chose, with its weights, of what another input has for all tokens: only for statistics of such
+    // rows (Statistic::Rows), which name it.
+    bool is_routed = false;
 };
 
 struct ModelNames {
@@ -35,6 +38,8 @@ struct ModelNames {
     std::span<const ModuleInput> inputs; // StatisticKey::input is a position here; the order of files and reports
     int32_t (*input_of)(Role role);      // what a Linear of this role reads; -1 when no stage observes it
     int32_t chosen_experts = -1;         // the site of the router's choices, i32 [T, k]
+    // Instead of input_of for statistics of some rows: of experts an input that is_routed. Null: there are none.
+    int32_t (*routed_input_of)(Role role) = nullptr;
 
     int32_t find_input(std::string_view name) const; // -1 when there is none
     int32_t choices() const;                         // the input that is_choice; -1 when there is none

@@ -20,6 +20,7 @@ bool operator<(const StatisticKey & a, const StatisticKey & b) {
 
 static bool asks(const StatisticRequest & request, const Stage & stage, const StageInput & input,
                  const ModelNames & names) {
+    if (names.inputs[size_t(input.input)].is_routed && request.input != input.input) return false;
     return request.part == stage.part && (request.layer < 0 || request.layer == stage.layer) &&
            (request.input < 0 || request.input == input.input) &&
            names.inputs[size_t(input.input)].is_choice == (request.statistic == &Statistic::tokens);
@@ -39,7 +40,8 @@ StatisticSet StatisticSet::plan(const TextModel & model, const std::vector<Stati
                 for (const StatisticRequest & request : requests) {
                     if (!asks(request, stage, input, model.names())) continue;
                     add(stage, input, *request.statistic);
-                    if (request.statistic != &Statistic::tokens) add(stage, input, Statistic::maximum);
+                    const bool is_routed = model.names().inputs[size_t(input.input)].is_routed; // looked at elsewhere
+                    if (request.statistic != &Statistic::tokens && !is_routed) add(stage, input, Statistic::maximum);
                 }
     return set;
 }

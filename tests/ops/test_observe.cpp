@@ -244,3 +244,72 @@ TEST_CASE("observe: the same bits in every variant") {
             CHECK(loops->rows.largest_magnitude(x.data(), count) == first.largest_magnitude(x.data(), count));
     }
 }
+
+TEST_CASE("observe some rows: those of a token's choices, with their weights, fitted or held back, pads aside") {
+    constexpr int64_t T = 93, chosen = 3, groups = 5, columns = 32;
+    std::vector<float> x = normal_floats(T * columns, 1), of_slots = normal_floats(T * chosen * columns, 2),
+                       weights = normal_floats(T * chosen, 3);
+    std::vector<int32_t> positions(3 * T, -1), slots, offsets = {0};
+    std::vector<uint8_t> mask(T, 1);
+    for (int64_t t = 0; t < T; t++) positions[size_t(t)] = int32_t(t % 41), mask[size_t(t)] = t % 13 != 0;
+    for (int32_t g = 0; g < groups; g++) { // slot s chose expert s mod 7: some are of none
+        for (int32_t s = g == 3 ? int32_t(T * chosen) : g; s < T * chosen; s += 7) slots.push_back(s);
+        offsets.push_back(int32_t(slots.size()));
+    }
+    slots.resize(size_t(T * chosen), -1); // not in use
+    for (const Statistic * const statistic :
+         {&Statistic::fitted_moments_16, &Statistic::held_moments_16, &Statistic::fitted_moments,
+          &Statistic::held_moments, &Statistic::fitted_weights})
+        for (const bool routed : {false, true})
+            for (const bool own : {false, true})
+                for (const bool masked : {false, true}) {
+                    if (!routed && own) continue;
+                    CAPTURE(statistic->name);
+                    const int64_t count = routed ? groups : 1, size = statistic->shape(columns).elements();
+                    const bool held = statistic->rows == Statistic::Rows::held;
+                    std::vector<double> expected(size_t(count * size));
+                    for (int64_t g = 0; g < count; g++)
+                        for (int64_t j = routed ? offsets[size_t(g)] : 0; j < (routed ? offsets[size_t(g) + 1] : T);
+                             j++) {
+                            const int64_t token = routed ? slots[size_t(j)] / chosen : j;
+                            if ((positions[size_t(token)] % 10 == 9) != held || (masked && token % 13 == 0)) continue;
+                            const float w = routed ? weights[size_t(slots[size_t(j)])] : 1;
+                            const float * const row =
+                                own ? &of_slots[size_t(j * columns)] : &x[size_t(token * columns)];
+                            double * const total = expected.data() + g * size;
+                            if (statistic->of_weights) {
+                                const double square = double(w) * double(w);
+                                total[0] += 1, total[1] += square, total[2] += square * square;
+                                continue;
+                            }
+                            const int64_t width = size / columns;
+                            for (int64_t i = 0; i < columns; i++)
+                                for (int64_t k = 0; k < width; k++) {
+                                    double & sum = total[i * width + k];
+                                    const float b = row[width == 16 ? i / 16 * 16 + k : k] * w;
+                                    sum = double(std::fma(row[i] * w, b, float(sum)));
+                                }
+                        }
+                    for (const int threads : thread_counts) {
+                        std::vector<float> narrow(expected.size());
+                        std::vector<double> wide(expected.size());
+                        const bool is_narrow = statistic->dtype == DType::f32;
+                        ObserveParams params{statistic, count,
+                                             own ? GroupedLinearParams::Row::own : GroupedLinearParams::Row::token,
+                                             chosen};
+                        OpRun run{Precision::f32, threads};
+                        const Shape shape = {int64_t(expected.size())};
+                        REQUIRE(run_op(cpu::observe_entry, params,
+                                       {own ? tensor_of(of_slots, {T * chosen, columns}) : tensor_of(x, {T, columns}),
+                                        is_narrow ? tensor_of(narrow, shape) : tensor_of(wide, shape),
+                                        routed ? tensor_of(offsets, {groups + 1}) : Tensor{},
+                                        routed ? tensor_of(slots, {T * chosen}) : Tensor{},
+                                        routed ? tensor_of(weights, {T, chosen}) : Tensor{},
+                                        tensor_of(positions, {3, T}), masked ? tensor_of(mask, {T}) : Tensor{}},
+                                       {}, run)
+                                    .ok());
+                        if (is_narrow) wide.assign(narrow.begin(), narrow.end());
+                        CHECK(same_bits(wide, expected));
+                    }
+                }
+}
