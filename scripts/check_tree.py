@@ -45,7 +45,8 @@ TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "numbers.h", "out
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
-INCLUDED_OFTEN = {"ggml-nvfp4/codec/nvfp4_compare_loops.h"} | {"ggml-nvfp4/cpu/" + name for name in (
+INCLUDED_OFTEN = {"ggml-nvfp4/codec/nvfp4_compare_loops.h", "ggml-nvfp4/codec/nvfp4_search_loops.h"} | {
+    "ggml-nvfp4/cpu/" + name for name in (
     "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h", "logit_loops.h",
     "few_rows_loops.h")}
 # once per instruction set, by design

@@ -14,6 +14,8 @@ struct Args {
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_preset preset = GNV_PRESET_RECIPE;
+    gnv_method method = GNV_METHOD_RTN;
+    float headroom = 0;
     std::vector<std::string> ignore, include, keep;
     uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
     tools::EngineArgs engine;
@@ -37,6 +39,17 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--preset", args.preset, "recipe (default) or experts-only")
         ->transform(CLI::CheckedTransformer(presets, CLI::ignore_case).description(""))
         ->type_name("NAME");
+    const std::map<std::string, gnv_method> methods = {
+        {"rtn", GNV_METHOD_RTN}, {"mse", GNV_METHOD_MSE}, {"hessian", GNV_METHOD_HESSIAN}, {"gptq", GNV_METHOD_GPTQ}};
+    app.add_option("--method", args.method,
+                   "rtn (default; the reference recipe's bytes), mse (searches scales), hessian or gptq (both need "
+                   "calibration data)")
+        ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case).description(""))
+        ->type_name("NAME");
+    app.add_option("--headroom", args.headroom,
+                   "room of input scales, in largest inputs: 1 to 1024 (default: 4; with rtn the recipe's scales)")
+        ->check(CLI::Range(1.0f, 1024.0f).description(""))
+        ->type_name("K");
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
         tools::add_list(app, name, patterns, help)->type_name("REGEX");
     };
@@ -235,6 +248,8 @@ static int run_program(int argc, char ** argv) {
     gnv_plan_options_init(&options);
     options.scheme = args.scheme;
     options.preset = args.preset;
+    options.method = args.method;
+    options.headroom = args.headroom;
     const auto ignore = tools::pointers(args.ignore), include = tools::pointers(args.include),
                keep = tools::pointers(args.keep);
     options.ignore = ignore.data(), options.ignore_count = ignore.size();

@@ -29,9 +29,13 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         GNV_TRY(api::take_options(given, options, "gnv_plan_options"));
         GNV_TRY(api::check_number(options.scheme, gnv_scheme(all_formats().size() - 1), "gnv_plan_options.scheme"));
         GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
+        GNV_TRY(api::check_number(options.method, gnv_method(all_quantizers().size() - 1), "gnv_plan_options.method"));
         PlanOptions plan_options;
         plan_options.recipe.scheme = all_formats()[size_t(options.scheme)];
         plan_options.recipe.preset = options.preset == GNV_PRESET_RECIPE ? Preset::recipe : Preset::experts_only;
+        plan_options.recipe.quantizer = all_quantizers()[size_t(options.method)];
+        plan_options.recipe.headroom = options.headroom;
+        if (options.headroom == 0 && options.method != GNV_METHOD_RTN) plan_options.recipe.headroom = default_headroom;
         GNV_ASSIGN(plan_options.recipe.ignore,
                    api::take_texts(options.ignore, options.ignore_count, "gnv_plan_options.ignore"));
         GNV_ASSIGN(plan_options.recipe.include,

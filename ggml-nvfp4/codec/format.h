@@ -6,6 +6,7 @@
 // magnitude of all its weights; the rows are then packed independently of each other.
 #pragma once
 
+#include "codec/block_search.h"
 #include "core/dtype.h"
 #include "core/instruction_set.h"
 
@@ -95,6 +96,16 @@ struct Format {
     void (*unpack)(InstructionSet set, const PackedRows & packed, float scale,
                    float * out); // rows x columns floats; reads `packed` only
     uint64_t (*count_saturated)(InstructionSet set, const WeightRows & source, float scale, const PackedRows & packed);
+
+    // For quantizers that search scales of blocks; null where a format has none. `search` finds the best for a tile, `store` puts
+    // its rows [0, rows) to [row, row + rows) and columns [column, column + block) of packed rows. The unit's scale is then
+    // that of a maximum `search_room` times as large, so that there are larger scales for all blocks.
+    void (*search)(InstructionSet set, BlockSearch & tile, float scale) = nullptr;
+    void (*store)(const BlockSearch & tile, const PackedRows & out, int64_t row, int64_t rows,
+                  int64_t column) = nullptr;
+    float search_room = 1;
+    // Codes and scales of packed rows to a tile: the opposite of `store`.
+    void (*load)(BlockSearch & tile, const PackedRows & packed, int64_t row, int64_t rows, int64_t column) = nullptr;
 
     bool takes_input_scale() const { return input_component() >= 0; }
     int input_component() const; // its position, or -1

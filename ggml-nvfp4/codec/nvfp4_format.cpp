@@ -2,6 +2,7 @@
 #include "codec/format.h"
 #include "codec/nvfp4_compare.h"
 #include "codec/nvfp4_pack.h"
+#include "codec/nvfp4_search.h"
 
 namespace gnv {
 
@@ -69,6 +70,10 @@ constexpr Format make_format(const char * name, const char * description, const 
         .pack = pack,
         .unpack = unpack,
         .count_saturated = count_saturated,
+        .search = nvfp4::search_block,
+        .store = nvfp4::store_block,
+        .search_room = 448.0f / 256, // six steps of E4M3
+        .load = nvfp4::load_block,
     };
 }
 

@@ -151,7 +151,6 @@ typedef enum gnv_text_format GNV_INT {
 /* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space. Made from the headers
  * alone, without reading weights: under a second for 72 GB. */
 typedef struct gnv_plan_t gnv_plan_t;
-
 typedef enum gnv_scheme GNV_INT {
     GNV_SCHEME_NVFP4 = 0,   /* W4A4: needs calibrated input scales */
     GNV_SCHEME_NVFP4A16 = 1 /* W4A16: weights only */
@@ -161,6 +160,14 @@ typedef enum gnv_preset GNV_INT {
     GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts: what the reference recipe quantizes */
     GNV_PRESET_EXPERTS_ONLY = 1 /* routed experts alone */
 } gnv_preset;
+
+/* How codes and scales are chosen (docs/quality.md). The last two measure second moments of the inputs with a data set. */
+typedef enum gnv_method GNV_INT {
+    GNV_METHOD_RTN = 0,     /* nearest codes, scales from largest magnitudes: the bytes of the reference recipe */
+    GNV_METHOD_MSE = 1,     /* the block scale with the least squared error, of all that there are */
+    GNV_METHOD_HESSIAN = 2, /* the same, weighted by second moments of 16 inputs */
+    GNV_METHOD_GPTQ = 3     /* GPTQ that searches scales in its loop, with all second moments */
+} gnv_method;
 
 typedef struct gnv_plan_options {
     uint64_t struct_size;
@@ -175,13 +182,14 @@ typedef struct gnv_plan_options {
     size_t include_count;
     const char * const * keep;
     size_t keep_count;
-    uint64_t shard_bytes; /* tensor bytes per output file; 0: 5 GB */
-    uint64_t ram_bytes;   /* budget for the buffers of all threads; 0: 256 MiB. See `calibrates` */
-    /* Optional: when given, whatever would keep a run from writing there becomes a warning of the plan. */
-    const char * destination;
+    uint64_t shard_bytes;     /* tensor bytes per output file; 0: 5 GB */
+    uint64_t ram_bytes;       /* budget for the buffers of all threads; 0: 256 MiB. See `calibrates` */
+    const char * destination; /* may be NULL; whatever would keep a run from writing there becomes a warning */
     int32_t overwrite;
     /* The run will calibrate: ram_bytes is the budget of all of it; 0: 256 MiB of buffers, and most of what is free. */
     int32_t calibrates;
+    gnv_method method;
+    float headroom; /* of input scales, in largest inputs, 1 to 1024; 0: the recipe's with RTN, 4 with others */
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);
@@ -196,13 +204,11 @@ GNV_API gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format format
 
 typedef struct gnv_plan_info {
     uint64_t struct_size;
-    uint64_t source_tensors, source_bytes;
-    uint64_t quantized_modules;
-    uint64_t tensors, tensor_bytes; /* of the result */
-    uint64_t shards;
-    uint64_t bytes_read;   /* weights read twice count twice */
-    uint64_t disk_bytes;   /* all files of the result */
-    uint64_t buffer_bytes; /* of all threads together */
+    uint64_t source_tensors, source_bytes, quantized_modules;
+    uint64_t tensors, tensor_bytes, shards; /* of the result */
+    uint64_t bytes_read;                    /* weights read twice count twice */
+    uint64_t disk_bytes;                    /* all files of the result */
+    uint64_t buffer_bytes;                  /* of all threads together */
     uint64_t warnings;
 } gnv_plan_info;
 GNV_API gnv_status gnv_plan_get_info(const gnv_plan_t * plan, gnv_plan_info * info);
@@ -213,8 +219,7 @@ typedef struct gnv_progress {
     uint64_t bytes, bytes_total;     /* of the source; gnv_model_open: of the weights */
     uint64_t tensors, tensors_total; /* finished, of the result (quantize), of the checkpoint (verify); blocks (open) */
     double seconds;                  /* since the start */
-    /* Of forward passes, counted once for each group of weights that the positions run through; 0 elsewhere. */
-    uint64_t positions, positions_total;
+    uint64_t positions, positions_total; /* of forward passes, once for each group of weights; 0 elsewhere */
 } gnv_progress;
 
 /* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop: the call ends with
@@ -228,7 +233,6 @@ typedef enum gnv_expert_tokens GNV_INT {
 } gnv_expert_tokens;
 
 typedef struct gnv_dataset_t gnv_dataset_t;
-
 /* What calibration measured of a model: the largest inputs of its Linears, tokens per expert. */
 typedef struct gnv_calibration_t gnv_calibration_t;
 
@@ -249,8 +253,7 @@ typedef struct gnv_quantize_options {
     /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or what such a run measured. */
     const gnv_dataset_t * dataset;
     const gnv_calibration_t * calibration;
-    /* How to calibrate with the data set. */
-    gnv_precision precision;
+    gnv_precision precision; /* this and what follows: how to calibrate with the data set */
     gnv_expert_tokens experts;
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file for what was measured; NULL: none */

@@ -3,6 +3,7 @@
 #include "codec/nvfp4.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 namespace gnv {
@@ -31,6 +32,7 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticS
             float & maximum = largest[size_t(key.input)];
             maximum = std::max(maximum, largest_of(measured.maxima(key.layer, key.input)));
         }
+    const float headroom = plan.options.recipe.headroom;
     std::vector<InputScale> scales;
     for (const PlanModule & module : plan.modules) {
         InputScale & scale = scales.emplace_back();
@@ -49,12 +51,13 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticS
                         ": the file is damaged, or of another model");
         scale.maximum = maxima[group];
         scale.substituted = scale.maximum == 0;
-        if (scale.substituted) scale.maximum = largest_of(maxima);
+        if (scale.substituted || headroom != 0) scale.maximum = largest_of(maxima);
         if (scale.maximum == 0) scale.maximum = largest[size_t(input)];
         const DType dtype = plan.source_of(linear).dtype;
         // The reference measures in the dtype of the model: its maximum is a number of that dtype.
         scale.maximum = nvfp4::round_to(dtype, scale.maximum);
-        if (!format.input_scale(dtype, scale.maximum, scale.scale))
+        const float roomy = nvfp4::round_to(dtype, scale.maximum * (headroom != 0 ? headroom : 1));
+        if (!format.input_scale(dtype, std::isfinite(roomy) ? roomy : scale.maximum, scale.scale))
             return fail(Code::bad_value, linear.name,
                         ": its inputs are zero or too small for a scale (largest magnitude ", double(scale.maximum),
                         "): calibrate with other data, or leave it out (--ignore)");

@@ -236,6 +236,7 @@ static Status fingerprint(Plan & plan) {
                            " ", tensor.offset, " ", plan.tensors[i].component + 1, "\n"));
     }
     hash.update(plan.config_text);
+    hash.update(concat(plan.quantizer().name(), " ", double(plan.options.recipe.headroom)));
     plan.plan_fingerprint = hash.finish();
     return {};
 }

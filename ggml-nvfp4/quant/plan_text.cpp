@@ -115,7 +115,8 @@ std::string plan_json(const Plan & plan) {
     out += concat(
         "]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
         ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"", plan.options.recipe.scheme->name,
-        "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"quantized_modules\":", plan.selection.count,
+        "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"method\":\"", plan.quantizer().name(),
+        "\",\"headroom\":", double(plan.options.recipe.headroom), ",\"quantized_modules\":", plan.selection.count,
         ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
         ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
         ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),

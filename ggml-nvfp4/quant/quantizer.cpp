@@ -9,7 +9,7 @@ void Quantizer::measure(InstructionSet set, const WeightRows & rows, UnitMeasure
 }
 
 Result<UnitScale> Quantizer::prepare(const Format & format, DType source, const UnitMeasure & measure,
-                                     std::span<const UnitStatistic>) const {
+                                     const UnitInputs &) const {
     return UnitScale{format.unit_scale(source, measure.absolute_maximum), nullptr};
 }
 
@@ -19,7 +19,7 @@ class RoundToNearest final : public Quantizer {
   public:
     const char * name() const override { return round_to_nearest_name; }
     Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
-                const PackedRows & out, ErrorFigures * errors) const override {
+                const PackedRows & out, ErrorFigures * errors, MethodChoices *) const override {
         format.pack(set, rows, scale.value, out);
         if (errors) errors->add(measure_errors(set, format, rows, scale.value, out));
         return {};
@@ -31,6 +31,11 @@ class RoundToNearest final : public Quantizer {
 const Quantizer & round_to_nearest() {
     static const RoundToNearest quantizer;
     return quantizer;
+}
+
+std::span<const Quantizer * const> all_quantizers() {
+    static const Quantizer * const list[] = {&round_to_nearest(), &least_squares(), &local_hessian(), &gptq()};
+    return list;
 }
 
 } // namespace gnv

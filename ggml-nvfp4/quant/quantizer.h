@@ -10,7 +10,7 @@
 
 #include "codec/format.h"
 #include "core/status.h"
-#include "graph/ops.h"
+#include "graph/statistic.h"
 
 #include <algorithm>
 #include <memory>
@@ -29,10 +29,33 @@ struct UnitMeasure {
     }
 };
 
-// One statistic of the inputs of a unit, whose modules all read the same: values as graph/ops.h lays them out for one group.
+// One statistic of some inputs: the total of one group as graph/statistic.h lays it out.
 struct UnitStatistic {
-    Statistic kind = Statistic::maximum;
-    std::span<const double> values;
+    const Statistic * kind = nullptr;
+    const void * total = nullptr;
+};
+
+// What was measured of a unit's inputs; all its modules read the same.
+struct UnitInputs {
+    int64_t width = 0; // columns of the weights
+    // Those of Quantizer::needs() that there are. `layer`: of an expert's unit, the same of all positions of the layer, where
+    // it reads what all experts do.
+    std::vector<UnitStatistic> own, layer;
+};
+
+// Which method packed rows, for quantizers that choose row by row: by position in all_quantizers().
+enum Method : uint8_t { method_rtn, method_mse, method_hessian, method_gptq, method_count };
+struct MethodChoices {
+    uint64_t rows[method_count] = {};
+    // Of rows that were judged: the squared error of their output on inputs that were held back, as a part of what
+    // round-to-nearest leaves, summed in steps of 2^-20: the same in any order.
+    uint64_t judged = 0, error_parts = 0;
+    void add(const MethodChoices & other) {
+        for (int m = 0; m < method_count; m++) rows[m] += other.rows[m];
+        judged += other.judged;
+        error_parts += other.error_parts;
+    }
+    double mean_error_part() const { return judged > 0 ? double(error_parts) / double(1 << 20) / double(judged) : 1; }
 };
 
 // What the rows of a unit share while they are packed.
@@ -47,19 +70,31 @@ class Quantizer {
     virtual const char * name() const = 0; // a device that has kernels for it knows it by this name
 
     // Statistics of the unit's inputs that prepare() wants; a run without calibration cannot use a quantizer that has any.
-    virtual std::vector<Statistic> needs() const { return {}; }
+    virtual std::vector<const Statistic *> needs() const { return {}; }
+    // Bytes that a thread needs beside its buffers while it prepares and packs a unit with so many columns.
+    virtual uint64_t work_bytes(int64_t) const { return 0; }
 
     // Adds rows to `measure`. The result does not depend on order or number of the calls. The largest magnitude, if not overridden.
     virtual void measure(InstructionSet set, const WeightRows & rows, UnitMeasure & measure) const;
-    // `statistics`: those of needs(), in that order. The scale of the largest magnitude, if not overridden.
+    // The scale of the largest magnitude, if not overridden.
     virtual Result<UnitScale> prepare(const Format & format, DType source, const UnitMeasure & measure,
-                                      std::span<const UnitStatistic> statistics) const;
-    // Packs rows to `out`. `errors` (null: not measured, at no cost) is added to.
+                                      const UnitInputs & inputs) const;
+    // Packs rows to `out`. `errors` (null: not measured, at no cost) and `choices` (null: not wanted; of quantizers that
+    // choose) are added to.
     virtual Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
-                        const PackedRows & out, ErrorFigures * errors) const = 0;
+                        const PackedRows & out, ErrorFigures * errors, MethodChoices * choices) const = 0;
 };
 
 // Each value to the nearest code, with the scales that the largest magnitudes give: what llm-compressor writes.
 const Quantizer & round_to_nearest();
+// "mse": the block scale that leaves the least sum of squared errors, of all that there are.
+const Quantizer & least_squares();
+// "hessian": of 10 % less to 60 % more than the usual block scale the one with the least error of outputs, as far as inputs
+// of a block tell of it. "gptq": GPTQ that searches the scale of each block when it comes to it, then one pass of block coordinate
+// descent. Both judge themselves row by row on inputs that were held back, and fall back to simpler methods.
+const Quantizer & local_hessian();
+const Quantizer & gptq();
+
+std::span<const Quantizer * const> all_quantizers(); // in the order of gnv_method
 
 } // namespace gnv

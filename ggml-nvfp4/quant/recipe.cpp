@@ -19,6 +19,10 @@ static const char * kind_name(Rule::Kind kind) {
 }
 
 Result<Recipe> Recipe::create(const RecipeOptions & options) {
+    constexpr float most_headroom = 1024; // beyond, small inputs would be lost
+    if (options.headroom != 0 && !(options.headroom >= 1 && options.headroom <= most_headroom))
+        return fail(Code::invalid_argument, "a headroom of ", double(options.headroom), " is not between 1 and ",
+                    double(most_headroom));
     Recipe recipe;
     recipe.options_ = options;
     const auto add = [&](Rule::Kind kind, const std::string & text, bool from_caller) -> Status {

@@ -27,9 +27,16 @@ enum class Preset : uint8_t {
 };
 const char * preset_name(Preset preset);
 
+// Of quantizers other than round-to-nearest. Inputs up to four times the largest that was measured are not cut off; up to 1,000
+// times cost nothing measurable.
+inline constexpr float default_headroom = 4;
+
 struct RecipeOptions {
     const Format * scheme = &formats::nvfp4; // of every module that is quantized, but for `formats`
     const Quantizer * quantizer = &round_to_nearest();
+    // Of input scales: they are those of inputs so many times as large, and all experts of a layer have the same. 0: as large as
+    // measured, expert by expert, as the reference recipe has it.
+    float headroom = 0;
     Preset preset = Preset::recipe;
     std::vector<std::string> ignore, include, keep; // regular expressions, "re:" optional
     // A quantized module that matches gets this format; the first match counts.

@@ -52,6 +52,11 @@ std::string recipe_yaml(const Recipe & recipe) {
         calibrated |= choice.format->takes_input_scale();
         included += concat("# ", choice.format->preset, " instead: ", printable(choice.pattern), "\n");
     }
+    if (options.quantizer != &round_to_nearest())
+        included +=
+            concat("# codes and scales by the method ", options.quantizer->name(), ", which this does not say\n");
+    if (options.headroom != 0)
+        included += concat("# input scales with headroom ", double(options.headroom), ", one for a layer's experts\n");
     return concat(included, "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n",
                   "      targets: [Linear]\n", yaml_list("ignore", ignore), "      scheme: ", options.scheme->preset,
                   "\n", "      bypass_divisibility_checks: false\n",

@@ -11,6 +11,8 @@ Status no_input_scales(const Plan & plan) {
                 " has no input scales: leave the calibration data out, or use scheme nvfp4");
 }
 
+bool can_calibrate(const Plan & plan) { return plan.takes_input_scales() || !plan.quantizer().needs().empty(); }
+
 Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, const FolderFiles & shards,
                                                          ThreadPool & threads, const CalibrationData & data,
                                                          const QuantizeOptions & options) {
@@ -19,9 +21,18 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     self->data_ = &data;
     self->options_ = options;
     GNV_ASSIGN(self->model_, OpenModel::open(plan.checkpoint, plan.layout, shards));
+    GNV_ASSIGN(UnitStatistics statistics, UnitStatistics::create(plan));
+    self->unit_statistics_ = std::make_unique<UnitStatistics>(std::move(statistics));
     GNV_ASSIGN(self->device_, options.open_device(threads));
 
-    GNV_ASSIGN(self->pass_, self->plan_pass(threads));
+    Result<std::unique_ptr<LayerPass>> pass = self->plan_pass(threads);
+    const bool searches = !self->unit_statistics_->requests().empty();
+    // A device has no kernels for these statistics, and its window is in use again while units are still being quantized.
+    if (searches && (pass.ok() ? pass.value()->plan().uses_device() : pass.status().code() == Code::unsupported))
+        return fail(Code::unsupported, "the method ", plan.quantizer().name(),
+                    " measures inputs on the CPU alone: calibrate there (--device cpu)");
+    if (!pass.ok()) return pass.take_status();
+    self->pass_ = pass.take();
     if (self->uses_device()) GNV_TRY(self->make_packer(threads));
     self->find_units();
     return self;
@@ -57,6 +68,15 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     }
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
+    const std::vector<StatisticRequest> & requests = unit_statistics_->requests();
+    pass.statistics.insert(pass.statistics.end(), requests.begin(), requests.end());
+    if (!requests.empty()) {
+        uint64_t work = 0;
+        for (const PlanModule & module : plan_.modules)
+            work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
+        pass.host.reserve("search for scales",
+                          uint64_t(plan_.memory.workers) * work + unit_statistics_->kept_bytes(*model_->model));
+    }
     pass.expert_tokens = options_.expert_tokens;
     return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, data_->sequences, pass);
 }
@@ -114,7 +134,7 @@ void Calibration::find_units() {
 
 Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
                              const QuantizeOptions & options) {
-    if (!plan.takes_input_scales()) return no_input_scales(plan);
+    if (!can_calibrate(plan)) return no_input_scales(plan);
     std::string text, json;
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());

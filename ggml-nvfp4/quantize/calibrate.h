@@ -6,6 +6,7 @@
 #include "quant/plan.h"
 #include "quantize/device_packer.h"
 #include "quantize/quantize.h"
+#include "quantize/unit_statistics.h"
 #include "report/device_limits.h"
 #include "run/layer_pass.h"
 #include "run/open_model.h"
@@ -17,6 +18,7 @@ namespace gnv {
 
 // The error of calibration data for a plan that has no use for them.
 Status no_input_scales(const Plan & plan);
+bool can_calibrate(const Plan & plan);
 
 class Calibration {
   public:
@@ -51,6 +53,7 @@ class Calibration {
     // the device has none of its own.
     Result<uint64_t> finish();
     Result<Statistics> statistics() const; // after the pass
+    UnitStatistics & unit_statistics() { return *unit_statistics_; }
 
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
@@ -64,6 +67,7 @@ class Calibration {
     const CalibrationData * data_ = nullptr;
     QuantizeOptions options_;
     std::unique_ptr<OpenModel> model_;
+    std::unique_ptr<UnitStatistics> unit_statistics_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<DevicePacker> packer_;
     std::unique_ptr<LayerPass> pass_;

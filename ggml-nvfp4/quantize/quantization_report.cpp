@@ -13,6 +13,7 @@ void write_recipe(JsonWriter & json, const Plan & plan) {
     json.key("recipe").begin_object();
     json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
+    json.member("method", plan.quantizer().name()).member("headroom", double(plan.options.recipe.headroom));
     json.key("rules").begin_array();
     for (size_t r = 0; r < plan.recipe.rules().size(); r++) json.value(plan.recipe.describe_rule(int(r)));
     json.end_array().end_object();
@@ -40,6 +41,17 @@ void write_substituted(JsonWriter & json, const Plan & plan, const std::vector<I
     json.end_array();
 }
 
+// How many rows each method packed, and the mean of their errors on inputs that were held back, as a part of round-to-nearest's.
+void write_choices(JsonWriter & json, const LayerChoices & choices) {
+    json.key("rows_by_method").begin_array();
+    for (const auto & [place, choice] : choices) {
+        json.begin_object().member("layer", place.first).member("role", role_traits(place.second).name);
+        for (size_t m = 0; m < all_quantizers().size(); m++) json.member(all_quantizers()[m]->name(), choice.rows[m]);
+        json.member("held_back_error", choice.mean_error_part()).end_object();
+    }
+    json.end_array();
+}
+
 Status write_calibration(JsonWriter & json, const Statistics & statistics) {
     json.key("calibration").begin_object().member("data_sha256", statistics.data_sha256);
     json.member("sequences", statistics.sequences).member("positions", statistics.positions);
@@ -58,7 +70,7 @@ Status write_calibration(JsonWriter & json, const Statistics & statistics) {
 } // namespace
 
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
-                                        const std::vector<InputScale> & scales) {
+                                        const std::vector<InputScale> & scales, const LayerChoices & choices) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantization_report.1").member("version", GNV_VERSION_STRING);
     json.member("model", plan.layout.description).member("quantized_modules", plan.selection.count);
@@ -69,6 +81,7 @@ Result<std::string> quantization_report(const Plan & plan, const Statistics * st
         write_scales(json, plan, scales);
         write_substituted(json, plan, scales);
     }
+    if (!plan.quantizer().needs().empty()) write_choices(json, choices);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
     return json.end_object().take() + "\n";
 }

@@ -6,13 +6,17 @@
 #include "quant/input_scales.h"
 #include "quant/plan.h"
 
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gnv {
 
+using LayerChoices = std::map<std::pair<int32_t, Role>, MethodChoices>; // by layer and role
+
 // `statistics` may be null (weights only), `scales` is then empty.
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
-                                        const std::vector<InputScale> & scales);
+                                        const std::vector<InputScale> & scales, const LayerChoices & choices);
 
 } // namespace gnv

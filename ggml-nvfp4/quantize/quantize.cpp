@@ -52,9 +52,12 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
                         ": give calibration data (--calib, --tokens), or leave --save-stats out");
         GNV_TRY(check_new_file(path));
     }
-    if (!plan.quantizer().needs().empty())
-        return fail(Code::unsupported, "quantizer ", plan.quantizer().name(),
-                    " wants statistics of the inputs that no run measures yet");
+    if (!plan.quantizer().needs().empty() && !options.calibration)
+        return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
+                    " measures second moments of inputs: give calibration data (--calib, --tokens); statistics of an "
+                    "earlier run "
+                    "(--stats) do not have them");
+    if (!plan.quantizer().needs().empty() && !plan.takes_input_scales()) return {};
     if (!plan.takes_input_scales()) return options.calibration || options.statistics ? no_input_scales(plan) : Status();
     if (!options.calibration && !options.statistics)
         return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
@@ -136,7 +139,13 @@ Status Quantization::calibrate(QuantizeRun & run) {
     const bool beside = calibration_->uses_device();
     GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(beside ? threads_.size() : 0));
     if (beside) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
+    run.use_statistics(calibration_->unit_statistics());
     PassHooks hooks;
+    if (!calibration_->unit_statistics().requests().empty())
+        hooks.on_statistics = [&](size_t, const PassGroup &, const StatisticWindow & totals) -> Status {
+            calibration_->unit_statistics().take(totals);
+            return {};
+        };
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
         const std::vector<uint32_t> units = calibration_->take_units(group);
         if (!device) return run.stream(units, &host, threads_, report_);
@@ -171,9 +180,10 @@ Status Quantization::calibrate(QuantizeRun & run) {
 Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     for (const PlanFile & file : plan_.files)
         GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name), file.stamp));
-    const bool calibrated = plan_.takes_input_scales();
+    const bool calibrated = plan_.takes_input_scales() || calibration_ != nullptr;
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
-    GNV_ASSIGN(const std::string report, quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_));
+    GNV_ASSIGN(const std::string report,
+               quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_, run.choices()));
     GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
@@ -231,6 +241,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.begin_object().member("schema", "ggml-nvfp4.quantize.1");
     json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
+    json.member("method", plan.quantizer().name()).member("headroom", double(plan.options.recipe.headroom));
     json.member("source_tensors", plan.checkpoint.tensors().size());
     json.member("source_bytes", plan.checkpoint.tensor_bytes());
     json.member("quantized_modules", plan.selection.count);

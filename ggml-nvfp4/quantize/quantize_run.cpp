@@ -238,7 +238,10 @@ Status QuantizeRun::measure_rows(Worker & worker, const LinearModule & linear, u
 
 Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure & measured) const {
     const PlanUnit & unit = plan_.units[unit_number];
-    return plan_.quantizer().prepare(plan_.format(unit), plan_.source_of(unit).dtype, measured, {});
+    UnitInputs inputs;
+    if (unit_statistics_) inputs = unit_statistics_->find(unit);
+    inputs.width = plan_.linear(plan_.modules[unit.first]).columns;
+    return plan_.quantizer().prepare(plan_.format(unit), plan_.source_of(unit).dtype, measured, inputs);
 }
 
 Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
@@ -246,6 +249,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
     const LinearModule & linear = plan_.linear(module);
     const Format & format = plan_.format(module);
     const DType dtype = plan_.source_of(linear).dtype;
+    MethodChoices choices;
     const uint64_t step = std::max<uint64_t>(1, worker.output.size() / format.packed_bytes(1, linear.columns));
     for (uint64_t done = 0; done < rows; done += step) {
         PackedRows packed{int64_t(std::min(step, rows - done)), linear.columns, {}};
@@ -259,12 +263,14 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
             const Stopwatch watch(worker.times.pack, trace_, "pack",
                                   uint64_t(packed.rows) * plan_.row_bytes(linear) + bytes);
             const WeightRows source{dtype, data + done * plan_.row_bytes(linear), packed.rows, packed.columns};
-            GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr));
+            GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr, &choices));
         }
         const Stopwatch watch(worker.times.write, trace_, "write", bytes);
         GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));
         worker.times.bytes_written += bytes;
     }
+    const std::lock_guard<std::mutex> lock(choices_mutex_);
+    choices_[{linear.layer, linear.role}].add(choices);
     return {};
 }
 

@@ -8,8 +8,10 @@
 #include "quant/input_scales.h"
 #include "quantize/background_jobs.h"
 #include "quantize/device_packer.h"
+#include "quantize/quantization_report.h"
 #include "quantize/quantize.h"
 #include "quantize/task_queue.h"
+#include "quantize/unit_statistics.h"
 #include "run/weight_group.h"
 
 #include <atomic>
@@ -66,6 +68,9 @@ class QuantizeRun {
     Status finish_rest(ThreadPool & threads, QuantizeReport & report);
     // By position in Plan::modules.
     Status write_input_scales(const std::vector<InputScale> & scales);
+    // What units are prepared with from here on; it must outlive the run.
+    void use_statistics(const UnitStatistics & statistics) { unit_statistics_ = &statistics; }
+    const LayerChoices & choices() const { return choices_; }
     // Shards and config.json are the files that were planned with; the other files are compared when they are copied.
     Status check_source_unchanged() const;
     // Calls the progress callback; Code::cancelled when it asks to stop.
@@ -139,6 +144,10 @@ class QuantizeRun {
     std::mutex prefetch_mutex_;
     size_t prefetched_units_ = 0; // in units_
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;
+
+    const UnitStatistics * unit_statistics_ = nullptr;
+    std::mutex choices_mutex_;
+    LayerChoices choices_;
 
     std::mutex progress_mutex_;
     QuantizeProgress progress_;

@@ -68,11 +68,11 @@ class Roomy final : public Quantizer {
   public:
     const char * name() const override { return "roomy"; }
     Result<UnitScale> prepare(const Format & format, DType source, const UnitMeasure & measure,
-                              std::span<const UnitStatistic>) const override {
+                              const UnitInputs &) const override {
         return UnitScale{format.unit_scale(source, measure.absolute_maximum * 2), nullptr};
     }
     Status pack(InstructionSet set, const Format & format, const WeightRows & rows, const UnitScale & scale,
-                const PackedRows & out, ErrorFigures * errors) const override {
+                const PackedRows & out, ErrorFigures * errors, MethodChoices *) const override {
         format.pack(set, rows, scale.value, out);
         if (errors) errors->add(measure_errors(set, format, rows, scale.value, out));
         return {};
@@ -82,9 +82,9 @@ class Roomy final : public Quantizer {
 class Demanding final : public Quantizer {
   public:
     const char * name() const override { return "demanding"; }
-    std::vector<Statistic> needs() const override { return {Statistic::second_moments}; }
+    std::vector<const Statistic *> needs() const override { return {&Statistic::second_moments}; }
     Status pack(InstructionSet, const Format &, const WeightRows &, const UnitScale &, const PackedRows &,
-                ErrorFigures *) const override {
+                ErrorFigures *, MethodChoices *) const override {
         return {};
     }
 };
@@ -295,7 +295,7 @@ TEST_CASE("a quantizer that wants statistics which no run measures is refused") 
     options.destination = scratch / "out";
     const Result<QuantizeReport> report = quantize(plan, *threads, options);
     REQUIRE_FALSE(report.ok());
-    CHECK(report.status().code() == Code::unsupported);
+    CHECK(report.status().code() == Code::invalid_argument);
     CHECK(report.status().message().find("demanding") != std::string::npos);
     CHECK_FALSE(path_exists(scratch / "out"));
 }
@@ -322,8 +322,8 @@ TEST_CASE("error figures: as a reference finds them, with the same bytes") {
                 rows, columns, {memory.data(), memory.data() + format->components[0].bytes(rows, columns)}};
         };
         ErrorFigures figures;
-        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(plain), nullptr).ok());
-        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(measured), &figures).ok());
+        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(plain), nullptr, nullptr).ok());
+        REQUIRE(quantizer.pack(best_instruction_set(), *format, source, scale, at(measured), &figures, nullptr).ok());
         CHECK(plain == measured);
         std::vector<float> values(weights.size());
         format->unpack(best_instruction_set(), at(plain), scale.value, values.data());

@@ -1,0 +1,88 @@
+#include "quantize/unit_statistics.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+namespace gnv {
+
+Result<UnitStatistics> UnitStatistics::create(const Plan & plan) {
+    UnitStatistics statistics(plan);
+    const std::vector<const Statistic *> needs = plan.quantizer().needs();
+    if (needs.empty()) return statistics;
+    const ModelNames & names = *plan.layout.names;
+    if (!names.routed_input_of)
+        return fail(Code::unsupported, "the method ", plan.quantizer().name(),
+                    " needs statistics that models of the family ", plan.layout.family, " do not give");
+    std::set<std::pair<int32_t, int32_t>> inputs; // layer, input
+    for (const PlanModule & module : plan.modules) {
+        const LinearModule & linear = plan.linear(module);
+        const int32_t own = names.routed_input_of(linear.role), all = names.input_of(linear.role);
+        if (linear.part != Part::text || own < 0)
+            return fail(
+                Code::unsupported, linear.name,
+                " cannot be calibrated: a forward pass over text does not reach it; leave it out (--ignore), or "
+                "use a method that needs no statistics");
+        inputs.emplace(linear.layer, own);
+        if (!names.inputs[size_t(all)].per_expert) inputs.emplace(linear.layer, all);
+    }
+    for (const auto & [layer, input] : inputs)
+        for (const Statistic * const statistic : needs)
+            statistics.requests_.push_back({statistic, Part::text, layer, input});
+    return statistics;
+}
+
+uint64_t UnitStatistics::kept_bytes(const TextModel & model) const {
+    const StatisticSet set = StatisticSet::plan(model, requests_);
+    std::map<int32_t, uint64_t> by_layer;
+    for (const auto & [key, total] : set.totals())
+        if (!key.statistic->is_kept && !is_routed(key.input))
+            by_layer[key.layer] += tensor_bytes(key.statistic->dtype, total.shape);
+    uint64_t most = 0;
+    for (const auto & [layer, bytes] : by_layer) most = std::max(most, bytes);
+    return most;
+}
+
+void UnitStatistics::take(const StatisticWindow & window) {
+    std::erase_if(totals_, [&](const Total & total) { return total.data != nullptr; });
+    for (const StatisticWindow::Total & measured : window.totals()) {
+        if (measured.key.statistic->is_kept) continue;
+        std::erase_if(totals_, [&](const Total & total) { return total.key.layer != measured.key.layer; });
+        Total total = {measured.key, measured.first_group, measured.tensor.shape[0], 0, {}, nullptr};
+        const uint64_t bytes = tensor_bytes(measured.tensor.dtype, measured.tensor.shape);
+        total.bytes = bytes / uint64_t(total.groups);
+        if (is_routed(total.key.input)) {
+            total.data = measured.tensor.data;
+        } else {
+            total.own.resize(size_t((bytes + 7) / 8));
+            memcpy(total.own.data(), measured.tensor.data, bytes);
+        }
+        totals_.push_back(std::move(total));
+    }
+}
+
+std::vector<UnitStatistic> UnitStatistics::find(int32_t layer, int32_t input, int32_t group) const {
+    std::vector<UnitStatistic> list;
+    for (const Total & total : totals_) {
+        const int64_t at = int64_t(group) - total.first_group;
+        if (total.key.layer != layer || total.key.input != input || at < 0 || at >= total.groups) continue;
+        const auto * const data = static_cast<const uint8_t *>(total.data ? total.data : total.own.data());
+        list.push_back({total.key.statistic, data + uint64_t(at) * total.bytes});
+    }
+    return list;
+}
+
+UnitInputs UnitStatistics::find(const PlanUnit & unit) const {
+    const LinearModule & linear = plan_->linear(plan_->modules[unit.first]);
+    UnitInputs inputs;
+    inputs.width = linear.columns;
+    if (requests_.empty()) return inputs;
+    const ModelNames & names = *plan_->layout.names;
+    const int32_t own = names.routed_input_of(linear.role), all = names.input_of(linear.role);
+    inputs.own = find(linear.layer, own, is_routed(own) ? linear.expert : 0);
+    if (own != all && !names.inputs[size_t(all)].per_expert) inputs.layer = find(linear.layer, all, 0);
+    return inputs;
+}
+
+} // namespace gnv
