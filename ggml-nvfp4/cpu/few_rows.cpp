@@ -13,7 +13,7 @@ constexpr int64_t smallest_piece = 16;  // rows of a weight in one task
 constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
 
 struct Prepared {
-    GemmProblem problem;   // rows of `a` one after another, W4A4 applied
+    GemmProblem problem; // rows of `a` one after another, W4A4 applied
     int64_t first_task = 0;
 };
 
@@ -105,9 +105,7 @@ class Products {
 
 } // namespace
 
-uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) {
-    return uint64_t(rows) * uint64_t(k) * sizeof(float);
-}
+uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) { return uint64_t(rows) * uint64_t(k) * sizeof(float); }
 
 Status few_rows(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads) {
     return guard_exceptions([&] {

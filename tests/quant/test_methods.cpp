@@ -155,7 +155,8 @@ std::vector<float> moments_of(std::mt19937 & random, int positions) {
     std::vector<float> sums(size_t(columns * columns));
     for (int t = 0; t < positions; t++) {
         double x[columns], common = normal(random);
-        for (int64_t k = 0; k < columns; k++) x[k] = (normal(random) + common) * (1 + double(k % 7) / 3 + double(k / 16));
+        for (int64_t k = 0; k < columns; k++)
+            x[k] = (normal(random) + common) * (1 + double(k % 7) / 3 + double(k / 16));
         for (int64_t i = 0; i < columns; i++)
             for (int64_t j = 0; j < columns; j++) sums[size_t(i * columns + j)] += float(x[i] * x[j]);
     }
@@ -215,7 +216,8 @@ std::vector<double> losses(const Problem & problem, Packed & packed, const std::
         double loss = 0;
         const auto missed = [&](int64_t k) { return problem.weight(r, k) - double(values[size_t(r * columns + k)]); };
         for (int64_t i = 0; i < columns; i++)
-            for (int64_t j = 0; j < columns; j++) loss += missed(i) * double(moments[size_t(i * columns + j)]) * missed(j);
+            for (int64_t j = 0; j < columns; j++)
+                loss += missed(i) * double(moments[size_t(i * columns + j)]) * missed(j);
         list.push_back(loss);
     }
     return list;
