@@ -28,6 +28,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
     "ggml-nvfp4/images": ["core", "formats"],
+    "ggml-nvfp4/chat": ["core", "formats"],
     "ggml-nvfp4/data/files": ["core", "formats"],
     "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],
     "ggml-nvfp4/session": ["core", "formats", "exec", "model", "run", "tokenizer"],
@@ -37,11 +38,11 @@ MAY_INCLUDE = {
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "exec", "model"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run"],
-    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "data", "session", "quant",
+    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "chat", "data", "session", "quant",
                        "quantize", "inspect", "verify", "evaluate"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
-TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "tools/args.h", "numbers.h", "outputs.h", "process.h", "progress.h", "nlohmann/json.hpp"}
+TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "chat.h", "tools/args.h", "numbers.h", "outputs.h", "process.h", "progress.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"

@@ -1,5 +1,7 @@
 // tokenize MODEL --jsonl FILE: texts to token ids and back, one JSON record a line.
+// tokenize MODEL --chat FILE: a conversation to its text or its ids, with the chat template.
 #include "args.h"
+#include "chat.h"
 
 #include <fstream>
 #include <iostream>
@@ -11,16 +13,22 @@ using nlohmann::json;
 using tools::Tokenizer;
 
 struct Args {
-    std::string model, jsonl;
-    bool decode = false, no_special = false;
+    std::string model, jsonl, chat, template_file;
+    bool decode = false, no_special = false, text = false;
     tools::EngineArgs engine = {1, GNV_INSTRUCTIONS_BEST};
 };
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("MODEL", args.model, "folder of a checkpoint, or a tokenizer.json")->required();
-    app.add_option("--jsonl", args.jsonl, "records to read, one a line; - is standard input")
-        ->required()
-        ->type_name("FILE");
+    auto * const jsonl =
+        app.add_option("--jsonl", args.jsonl, "records to read, one a line; - is standard input")->type_name("FILE");
+    auto * const chat = app.add_option("--chat", args.chat, "a conversation: {\"messages\": [..], \"tools\": [..], ..}")
+                            ->type_name("FILE")
+                            ->excludes(jsonl);
+    app.add_option("--template-file", args.template_file, "a chat template instead of the checkpoint's own")
+        ->type_name("FILE")
+        ->needs(chat);
+    app.add_flag("--text", args.text, "the conversation's text instead of its ids")->needs(chat);
     app.add_flag("--decode", args.decode, "{\"ids\": [...]} in, {\"text\": ...} out, instead of the other way round");
     app.add_flag("--no-special", args.no_special, "treat control strings such as <|im_end|> as text");
     tools::add_instructions(app, args.engine);
@@ -117,25 +125,29 @@ class RecordReader final : public nlohmann::json_sax<json> {
     std::vector<int32_t> ids_;
 };
 
+// {"ids": [..]} of a text.
+std::string encode(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args, std::string_view text) {
+    const uint32_t flags = args.no_special ? GNV_TOKENIZER_NO_SPECIAL : 0;
+    std::vector<int32_t> ids(text.size());
+    size_t count = 0;
+    const auto fill = [&] {
+        if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), flags, ids.data(), ids.size(), &count) != GNV_OK)
+            throw std::runtime_error(gnv_last_error(engine));
+    };
+    fill();
+    const bool complete = count <= ids.size(); // normalization can make a text longer
+    ids.resize(count);
+    if (!complete) fill();
+    std::string out = "{\"ids\": [";
+    for (size_t i = 0; i < ids.size(); i++) out += (i ? ", " : "") + std::to_string(ids[i]);
+    return out + "]}";
+}
+
 std::string encode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const Args & args,
                         const std::string & line) {
     RecordReader record("text");
     record.read(line);
-    const std::string & text = record.text();
-    const uint32_t flags = args.no_special ? GNV_TOKENIZER_NO_SPECIAL : 0;
-    std::vector<int32_t> ids(text.size());
-    size_t count = 0;
-    const auto encode = [&] {
-        if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), flags, ids.data(), ids.size(), &count) != GNV_OK)
-            throw std::runtime_error(gnv_last_error(engine));
-    };
-    encode();
-    const bool complete = count <= ids.size(); // normalization can make a text longer
-    ids.resize(count);
-    if (!complete) encode();
-    std::string out = "{\"ids\": [";
-    for (size_t i = 0; i < ids.size(); i++) out += (i ? ", " : "") + std::to_string(ids[i]);
-    return out + "]}";
+    return encode(engine, tokenizer, args, record.text());
 }
 
 std::string decode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, const std::string & line) {
@@ -147,6 +159,29 @@ std::string decode_line(gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, cons
         throw std::runtime_error(gnv_last_error(engine));
     const tools::Text owner(text);
     return "{\"text\": " + json(std::string(gnv_text_data(text), gnv_text_size(text))).dump() + "}";
+}
+
+// The text of the conversation as it is, or a line with its ids.
+int run_chat(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, std::istream & input) {
+    const std::string conversation((std::istreambuf_iterator<char>(input)), {});
+    gnv_text_t * rendered = nullptr;
+    const char * const file = args.template_file.empty() ? nullptr : args.template_file.c_str();
+    const bool made = gnv_tokenizer_render_chat(tokenizer, conversation.data(), conversation.size(), file,
+                                                tools::local_time(), &rendered) == GNV_OK;
+    const tools::Text owner(rendered);
+    try {
+        if (!made) throw std::runtime_error(gnv_last_error(engine));
+        const std::string_view text(gnv_text_data(rendered), gnv_text_size(rendered));
+        std::cout << (args.text ? std::string(text) : encode(engine, tokenizer, args, text) + "\n");
+    } catch (const std::bad_alloc &) {
+        throw;
+    } catch (const std::exception & error) {
+        fprintf(stderr, "error: %s: %s\n", args.chat.c_str(), error.what());
+        return tools::exit_failure;
+    }
+    std::cout.flush();
+    if (!std::cout) tools::say_cannot_write("-");
+    return std::cout ? tools::exit_ok : tools::exit_failure;
 }
 
 int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, std::istream & input) {
@@ -182,11 +217,20 @@ static int run_program(int argc, char ** argv) {
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (args.decode && !tools::refuse(app, {"--no-special"}, "has no part in --decode: leave it out"))
         return tools::exit_failure;
+    if (!args.chat.empty() && !tools::refuse(app, {"--decode"}, "has no part in --chat: leave it out"))
+        return tools::exit_failure;
+    if (args.text && !tools::refuse(app, {"--no-special"}, "has no part in --text: leave it out"))
+        return tools::exit_failure;
+    if (args.jsonl.empty() && args.chat.empty()) {
+        fputs("error: --jsonl FILE or --chat FILE is needed\n", stderr);
+        return tools::exit_failure;
+    }
+    const std::string & path = args.chat.empty() ? args.jsonl : args.chat;
     std::ios::sync_with_stdio(false);
     std::ifstream file;
-    if (args.jsonl != "-") file.open(args.jsonl, std::ios::binary);
+    if (path != "-") file.open(path, std::ios::binary);
     if (!file) {
-        perror(("error: cannot read " + args.jsonl).c_str());
+        perror(("error: cannot read " + path).c_str());
         return tools::exit_failure;
     }
     const tools::Engine engine = tools::make_engine(args.engine);
@@ -196,7 +240,9 @@ static int run_program(int argc, char ** argv) {
     const Tokenizer tokenizer(handle);
     if (gnv_tokenizer_set_progress(handle, tools::stop_on_request, nullptr) != GNV_OK)
         return tools::report(engine.get());
-    return run(args, engine.get(), tokenizer.get(), args.jsonl == "-" ? std::cin : file);
+    std::istream & input = path == "-" ? std::cin : file;
+    return args.chat.empty() ? run(args, engine.get(), tokenizer.get(), input)
+                             : run_chat(args, engine.get(), tokenizer.get(), input);
 }
 
 int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

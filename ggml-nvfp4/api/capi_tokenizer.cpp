@@ -1,6 +1,7 @@
 #include "api/arguments.h"
 #include "api/progress.h"
 #include "api/tokenizer_handle.h"
+#include "formats/file.h"
 
 #include <algorithm>
 #include <string_view>
@@ -13,7 +14,9 @@ gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_toke
         GNV_TRY(api::check_pointers({path, out}, "gnv_tokenizer_load"));
         GNV_ASSIGN(Tokenizer tokenizer, Tokenizer::load(path));
         Encoder encoder(tokenizer);
-        *out = new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}, {}, {}};
+        std::string folder = is_directory(path) ? std::string(path) : parent_path(path);
+        *out =
+            new gnv_tokenizer_t{{engine}, std::move(tokenizer), std::move(encoder), {}, {}, {}, std::move(folder), {}};
         return {};
     });
 }
@@ -73,6 +76,28 @@ gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * handle, const int32_t * ids, s
         const std::span<const TokenId> tokens(ids, count);
         GNV_ASSIGN(std::string text, flags & GNV_TOKENIZER_BYTES ? handle->tokenizer.decode_bytes(tokens, skip_special)
                                                                  : handle->tokenizer.decode(tokens, skip_special));
+        *out = api::make_text(std::move(text));
+        return {};
+    });
+}
+
+gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * handle, const char * conversation, size_t size,
+                                     const char * template_file, int64_t local_time, gnv_text_t ** out) {
+    if (out) *out = nullptr;
+    return api::call(api::engine_of(handle), [&]() -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_tokenizer_render_chat"));
+        GNV_TRY(api::check_list(conversation, size, "gnv_tokenizer_render_chat: conversation", api::most_bytes));
+        std::optional<ChatTemplate> from_file;
+        if (template_file) {
+            GNV_ASSIGN(from_file, ChatTemplate::read(template_file, handle->folder));
+        } else if (!handle->chat_template) {
+            GNV_ASSIGN(handle->chat_template, ChatTemplate::load(handle->folder));
+        }
+        GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(conversation, size), "conversation"));
+        ChatRenderOptions options;
+        options.local_time = local_time;
+        const ChatTemplate & chat = from_file ? *from_file : *handle->chat_template;
+        GNV_ASSIGN(std::string text, chat.render(document.root(), options));
         *out = api::make_text(std::move(text));
         return {};
     });

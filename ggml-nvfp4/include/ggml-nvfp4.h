@@ -578,6 +578,13 @@ GNV_API gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * tokenizer, gnv_p
 GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
                                         gnv_text_t ** out);
 
+/* The text of `conversation`, a JSON object of `size` bytes: "messages" and other variables of the chat template that is beside
+ * tokenizer.json or in its tokenizer_config.json, such as "tools", "add_generation_prompt" or "enable_thinking" (docs/chat.md).
+ * `template_file`: another template instead; NULL: none. `local_time`: what a template sees as now, in seconds since 1970 on the
+ * clock that is shown. GNV_NOT_FOUND: no template; other failures name the template's line. */
+GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const char * conversation, size_t size,
+                                             const char * template_file, int64_t local_time, gnv_text_t ** out);
+
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
 typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to run through a model */
     uint64_t struct_size;
