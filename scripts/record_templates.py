@@ -56,7 +56,7 @@ def record(case):
     out = dict(case)
     try:
         environment = make_environment(out.pop("mutable", False))
-        variables = {"tools": None, "documents": None, "add_generation_prompt": False, **case["variables"]}
+        variables = {"add_generation_prompt": False, **case["variables"]}
         out["text"] = environment.from_string(case["template"]).render(**variables)
     except Exception as error:  # every kind of failure is one
         out["error"] = f"{type(error).__name__}: {error}".split("\n")[0][:120]

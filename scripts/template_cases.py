@@ -58,7 +58,7 @@ s|center(21);;s|center(20)|length;;'x'|center(4);;'xy'|center(5);;'é'|center(4)
 lines|indent;;lines|indent(2);;lines|indent(2,true);;lines|indent(2,false,true);;lines|indent(2,true,true);;lines|indent('> ');;lines|indent(width=1,first=true,blank=true);;'a\r\nb\x0bc\u2028d'|indent(1);;''|indent;;5|indent;;'a\n'|indent;;'\n\na'|indent(2);;'a'|indent(0);;'x\ny'|indent(-1)
 s|truncate(8);;s|truncate(8,true);;s|truncate(8,true,'..');;s|truncate(8,false,'..',0);;s|truncate(5,leeway=0);;s|truncate;;s|truncate(2);;'aaaaaaaaaaaaaaaaa'|truncate(6,leeway=0);;s|truncate(length=9,killwords=true,end='',leeway=0)
 s|wordcount;;'it\'s a_b c-d'|wordcount;;''|wordcount;;u|wordcount
-html|e;;html|escape;;html|safe;;html|safe|upper;;html|forceescape;;5|e;;none|safe
+html|e;;html|escape;;html|safe;;html|safe|upper;;html|forceescape;;5|e;;none|safe;;html|safe + html;;html + html|safe;;(html|safe) ~ html;;(html|e)|e;;html|e|forceescape;;html|safe is escaped;;html is escaped;;(html|safe)|upper + '<';;(html|safe)[0] + '<';;(html|safe)[:2] + '<';;(html|safe)|trim + '<';;(html|safe).strip() + '<';;(html|safe) * 2 + '<';;(html|safe)|replace('a','b') + '<';;(html|safe)|string + '<';;(html|safe)|title + '<';;[html|safe]|join + '<';;(html|safe).upper() + '<';;(html|safe)|tojson;;(html|safe) == html
 '%s-%d'|format('a',5);;'%(x)s'|format(x=1);;'%s'|format;;'%s %s'|format('a');;'%s'|format('a','b');;'%%'|format;;'%5.2f|%-5s|%05d|%+d|%x|%X|%o|%e|%g'|format(3.14159,'ab',42,5,255,255,8,12345.678,0.0001)
 '%s' % 5;;'%s' % l;;'%s %s' % (1,2);;'%d' % 5.9;;'%d' % 'x';;'%5s|' % 'a';;'%-5s|' % 'a';;'%.2s' % 'abc';;'%r' % 'a';;'%c' % 65;;'%c' % 'é';;'%i' % true;;'%s' % (l,);;'%(a)s %(b)d' % d;;'%(q)s' % d;;'%s' % none;;'%s' % undef;;'x' % 5;;'x' % d;;'x' % l;;'%' % 5;;'%y' % 5;;'%*d' % (5, 3);;'%.3g' % 1234567;;'%G' % 1e-10;;'%f' % 1;;'%#x' % 255;;'% d' % 5;;'%05.1f' % -2.5;;'%x' % 2.5;;'%s%%' % 5;;'%a' % 'é';;'%ld' % 5;;'%F' % ('inf'|float);;'%-05d|' % 5;;'%+.1e' % 12345.0
 l|tojson;;d|tojson;;s|tojson;;none|tojson;;true|tojson;;1.0|tojson;;1e20|tojson;;1e-7|tojson;;0.1|tojson;;html|tojson;;u|tojson;;emoji|tojson;;emoji|tojson(ensure_ascii=true);;emoji|tojson(true);;'\x00\x1f\x7f\u2028\n\r\t\b\f"\\/'|tojson;;undef|tojson;;(1,2)|tojson;;{1:2,none:3,true:4,1.5:5}|tojson;;{(1,2):3}|tojson;;d.items()|tojson;;range(2)|tojson;;tools|tojson;;tools[0]|tojson(indent=2);;tools|tojson(indent=4);;l|tojson(indent=0);;l|tojson(indent='--');;[]|tojson(indent=2);;{}|tojson(indent=2);;[[],{}]|tojson(indent=2);;d|tojson(sort_keys=true);;d|tojson(separators=(',',':'));;d|tojson(indent=2,separators=(', ',' : '));;yes|tojson;;messages|tojson;;l|map('string')|tojson;;1e400|tojson;;d|tojson(indent=none);;{'a':{'b':[1,{'c':2}]}}|tojson(indent=1);;namespace(a=1)|tojson;;{'é':'中'}|tojson(ensure_ascii=True);;big|tojson;;'</script>'|tojson
@@ -494,6 +494,28 @@ b{% endif %}
 {% set é = 1 %}{{ é }}
 ======
 {% set x = 'a' %}{% set x = x ~ 'b' %}{% set x = x ~ 'c' %}{{ x }}
+======
+{% if no %}{{ x|nofilter }}{{ x is notest }}{% endif %}ok
+======
+{% if no %}{% for x in l %}{{ x|nofilter }}{% endfor %}{% endif %}ok
+======
+{{ (x|nofilter) if no else 'ok' }}
+======
+{{ 'ok' if t else (x|nofilter) }}
+======
+{{ 'ok' if t or x is notest }}
+======
+{{ x|nofilter ~ ('a' if t) }}
+======
+{% if t %}{{ x|nofilter }}{% endif %}
+======
+{% if no %}a{% elif x|nofilter %}{% else %}{{ x is notest }}{% endif %}
+======
+{% if no %}{% set q = x|nofilter %}{% endif %}ok
+======
+{% if no %}{% set q %}{{ x|nofilter }}{% endset %}{% endif %}ok
+======
+{% for x in l if x|nofilter %}{% endfor %}
 ======
 {% set content %}
   a

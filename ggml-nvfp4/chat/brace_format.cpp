@@ -84,7 +84,8 @@ Result<std::string> format_value(Workspace & work, const Value & value, std::str
         return real_text_of(work, value.as_real(), format);
     }
     if (value.is_whole() && format.precision < 0 && (!format.type || is_one_of("dnxXob"))) {
-        if (value.is(Kind::boolean) && !format.type && format.width == 0) return std::string(value.flag ? "True" : "False");
+        if (value.is(Kind::boolean) && !format.type && format.width == 0)
+            return std::string(value.flag ? "True" : "False");
         return whole_text(work, value.as_integer(), format);
     }
     if (value.is_whole() && format.type == 'c' && value.as_integer() >= 0 && value.as_integer() < 0xd800) {
@@ -92,7 +93,8 @@ Result<std::string> format_value(Workspace & work, const Value & value, std::str
         utf8_append(text, char32_t(value.as_integer()));
         return padded(work, text, format, '<');
     }
-    return fail(Code::invalid_argument, "the format \"", printable(spec, 60), "\" does not suit a ", type_name(value.kind));
+    return fail(Code::invalid_argument, "the format \"", printable(spec, 60), "\" does not suit a ",
+                type_name(value.kind));
 }
 
 class BraceFormatter {
@@ -139,7 +141,8 @@ class BraceFormatter {
         GNV_ASSIGN(Value value, find_value(field.substr(0, name_end)));
         std::string_view rest = field.substr(name_end);
         if (rest.starts_with("!")) {
-            if (rest.size() < 2 || (rest.size() > 2 && rest[2] != ':') || std::string_view("rsa").find(rest[1]) == rest.npos)
+            if (rest.size() < 2 || (rest.size() > 2 && rest[2] != ':') ||
+                std::string_view("rsa").find(rest[1]) == rest.npos)
                 return Status(Code::invalid_argument, "the conversion after '!' is unknown");
             std::string text;
             if (rest[1] == 's') {

@@ -28,9 +28,9 @@ struct Call {
     bool flag(size_t parameter, bool otherwise = false) const {
         return has(parameter) ? truth(*slots[parameter]) : otherwise;
     }
-    Result<int64_t> integer(size_t parameter, int64_t otherwise = 0) const;     // also where None is given
+    Result<int64_t> integer(size_t parameter, int64_t otherwise = 0) const;                 // also where None is given
     Result<std::string_view> text(size_t parameter, std::string_view otherwise = {}) const; // the same
-    Result<std::string_view> self_text() const { return text_of(work, self); }  // of any value, as Jinja's filters
+    Result<std::string_view> self_text() const { return text_of(work, self); } // of any value, as Jinja's filters
 };
 
 struct Function {

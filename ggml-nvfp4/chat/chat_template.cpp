@@ -88,8 +88,9 @@ Result<ChatTemplate> ChatTemplate::load(const std::string & folder) {
     if (path_exists(file)) return read(file, folder);
     const std::string config = join_path(folder, "tokenizer_config.json");
     const auto none = [&] {
-        return fail(Code::not_found, folder, ": no chat template: neither chat_template.jinja nor the member "
-                                             "\"chat_template\" of tokenizer_config.json");
+        return fail(Code::not_found, folder,
+                    ": no chat template: neither chat_template.jinja nor the member "
+                    "\"chat_template\" of tokenizer_config.json");
     };
     if (!path_exists(config)) return none();
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(config, largest_config));
@@ -99,8 +100,9 @@ Result<ChatTemplate> ChatTemplate::load(const std::string & folder) {
     GNV_TRY(state->read_tokens(document.root()));
     const auto add = [&](std::string_view name, const JsonValue & text) -> Status {
         GNV_ASSIGN(const std::string_view source, text.as_string());
-        return state->add(std::string(name), source, concat(config, ": chat_template", name == "default" ? "" : " ",
-                                                            name == "default" ? "" : printable(name, 60)));
+        return state->add(std::string(name), source,
+                          concat(config, ": chat_template", name == "default" ? "" : " ",
+                                 name == "default" ? "" : printable(name, 60)));
     };
     if (value.is_array()) {
         GNV_TRY(value.for_each_element([&](size_t, const JsonValue & entry) -> Status {
@@ -128,7 +130,6 @@ Result<std::string> ChatTemplate::render(const JsonValue & conversation, const C
         return fail(Code::format, conversation.where(), ": a conversation is an object with \"messages\"");
     chat::Dict * const variables = work.make<chat::Dict>();
     for (const auto & [name, token] : state_->tokens) variables->set(name, chat::Value::string(token));
-    for (const char * const absent : {"tools", "documents"}) variables->set(absent, chat::Value::none());
     variables->set("add_generation_prompt", chat::Value::boolean(false));
     const auto set = [&](std::string_view name, const JsonValue & content) -> Status {
         GNV_ASSIGN(const chat::Value value, chat::value_of_json(work, content));
@@ -139,7 +140,8 @@ Result<std::string> ChatTemplate::render(const JsonValue & conversation, const C
     if (!variables->find("messages"))
         return fail(Code::format, conversation.where(), ": the conversation has no \"messages\"");
     const NamedTemplate * const with_tools = state_->find("tool_use");
-    if (with_tools && chat::truth(*variables->find("tools"))) used = with_tools;
+    const chat::Value * const tools = variables->find("tools");
+    if (with_tools && tools && chat::truth(*tools)) used = with_tools;
     std::string out;
     chat::Interpreter interpreter(work, *variables, options.local_time);
     const Status status = interpreter.render(used->tree.body, out);

@@ -34,9 +34,9 @@ class ChatTemplate {
     static Result<ChatTemplate> load(const std::string & folder);
 
     // `conversation`: an object with "messages" and other variables of the template, such as "tools",
-    // "add_generation_prompt" or "enable_thinking". Variables that are not there are what Transformers makes them: tools
-    // and documents None, add_generation_prompt false, bos_token and the like those of tokenizer_config.json. Failures
-    // name the template and the line; what a template refuses by raise_exception is Code::invalid_argument.
+    // "add_generation_prompt" (false when it is not there) or "enable_thinking". bos_token and the like are those of
+    // tokenizer_config.json unless they are given. Failures name the template and the line; what a template refuses by
+    // raise_exception is Code::invalid_argument.
     Result<std::string> render(const JsonValue & conversation, const ChatRenderOptions & options = {}) const;
 
   private:

@@ -133,7 +133,8 @@ Result<Value> set_default(Call & call) {
 Result<Value> update(Call & call) {
     Dict & dict = *call.self.dict;
     for (const Value & source : call.arguments.values) {
-        if (!source.is(Kind::dict)) return fail(Code::invalid_argument, "a dict is needed, not ", type_name(source.kind));
+        if (!source.is(Kind::dict))
+            return fail(Code::invalid_argument, "a dict is needed, not ", type_name(source.kind));
         const std::vector<Dict::Entry> entries = source.dict->entries;
         for (const Dict::Entry & entry : entries) {
             GNV_TRY(call.work.step(1 + dict.entries.size() / 16));
@@ -197,9 +198,9 @@ Result<Value> cycler_reset(Call & call) {
 }
 
 constexpr Function list_methods[] = {
-    {"append", "object", append},      {"extend", "iterable", extend}, {"insert", "index object", insert},
-    {"pop", "index?", list_pop},       {"remove", "value", remove},    {"index", "value", index_of},
-    {"count", "value", count_items},   {"reverse", "", reverse_list},  {"clear", "", clear_list},
+    {"append", "object", append},    {"extend", "iterable", extend}, {"insert", "index object", insert},
+    {"pop", "index?", list_pop},     {"remove", "value", remove},    {"index", "value", index_of},
+    {"count", "value", count_items}, {"reverse", "", reverse_list},  {"clear", "", clear_list},
     {"copy", "", copy_list},
 };
 constexpr Function tuple_methods[] = {{"index", "value", index_of}, {"count", "value", count_items}};

@@ -81,7 +81,8 @@ Result<std::string> part(char letter, char flag, const Date & date, int64_t time
     case 'z':
     case 'Z': return std::string(); // a time without a zone
     case '%': return std::string("%");
-    default: return fail(Code::unsupported, "%", printable(std::string_view(&letter, 1)), " of a date is not supported");
+    default:
+        return fail(Code::unsupported, "%", printable(std::string_view(&letter, 1)), " of a date is not supported");
     }
 }
 

@@ -4,11 +4,13 @@
 namespace gnv::chat {
 
 const Interpreter::Evaluate Interpreter::evaluates[] = {
-    &Interpreter::constant,     &Interpreter::name,       &Interpreter::items,        &Interpreter::items,
-    &Interpreter::dict,         &Interpreter::attribute,  &Interpreter::item,         &Interpreter::slice,
-    &Interpreter::call_expression, &Interpreter::apply,   &Interpreter::apply,        &Interpreter::invert,
-    &Interpreter::sign,         &Interpreter::sign,       &Interpreter::binary,       &Interpreter::comparison,
-    &Interpreter::concat_parts, &Interpreter::choose,     &Interpreter::choose,       &Interpreter::condition,
+    &Interpreter::constant,   &Interpreter::name,         &Interpreter::items,
+    &Interpreter::items,      &Interpreter::dict,         &Interpreter::attribute,
+    &Interpreter::item,       &Interpreter::slice,        &Interpreter::call_expression,
+    &Interpreter::apply,      &Interpreter::apply,        &Interpreter::invert,
+    &Interpreter::sign,       &Interpreter::sign,         &Interpreter::binary,
+    &Interpreter::comparison, &Interpreter::concat_parts, &Interpreter::choose,
+    &Interpreter::choose,     &Interpreter::condition,
 };
 
 Result<Value> Interpreter::value_of(const Expression & expression) {
@@ -171,7 +173,8 @@ Result<Value> Interpreter::call_expression(const Expression & expression) {
 }
 
 Result<Value> Interpreter::call(const Value & callee, Arguments & arguments) {
-    if (callee.is(Kind::function)) return call_function(*this, *callee.function->function, callee.function->self, arguments);
+    if (callee.is(Kind::function))
+        return call_function(*this, *callee.function->function, callee.function->self, arguments);
     if (callee.is(Kind::macro)) return call_macro(*callee.macro, arguments);
     if (callee.is(Kind::joiner)) {
         const bool first = !std::exchange(callee.joiner->used, true);
@@ -182,8 +185,14 @@ Result<Value> Interpreter::call(const Value & callee, Arguments & arguments) {
     return fail(Code::invalid_argument, "'", type_name(callee.kind), "' object is not callable");
 }
 
+static Status fail_unknown(const Expression & expression) {
+    const char * const what = expression.kind == ExpressionKind::filter ? "filter" : "test";
+    return fail(Code::unsupported, "the ", what, " '", printable(expression.text, 60), "' is not supported");
+}
+
 // A filter or a test on the value of its first part.
 Result<Value> Interpreter::apply(const Expression & expression) {
+    if (!expression.function) return fail_unknown(expression);
     GNV_ASSIGN(const Value input, value_of(*expression.parts[0]));
     GNV_ASSIGN(Arguments arguments, arguments_of(expression));
     return call_function(*this, *expression.function, input, arguments);
@@ -195,6 +204,7 @@ Result<Value> Interpreter::apply_chain(const Expression & expression, const Valu
     if (expression.parts[0]) {
         GNV_ASSIGN(value, apply_chain(*expression.parts[0], input));
     }
+    if (!expression.function) return fail_unknown(expression);
     GNV_ASSIGN(Arguments arguments, arguments_of(expression));
     return call_function(*this, *expression.function, value, arguments);
 }
@@ -234,7 +244,8 @@ Result<Value> Interpreter::call_macro(MacroObject & macro, Arguments & arguments
     if (taken < arguments.values.size() && !signature.uses_varargs)
         return failed("takes not more than ", signature.parameters.size(), " arguments");
     if (signature.uses_varargs)
-        frame.set("varargs", work_.list({arguments.values.begin() + ptrdiff_t(taken), arguments.values.end()}, Kind::tuple));
+        frame.set("varargs",
+                  work_.list({arguments.values.begin() + ptrdiff_t(taken), arguments.values.end()}, Kind::tuple));
     Frame * const around = std::exchange(frame_, &frame);
     for (const Parameter * const parameter : missing) {
         if (!parameter->otherwise) continue;

@@ -3,12 +3,18 @@
 namespace gnv::chat {
 
 const Interpreter::Execute Interpreter::executes[] = {
-    &Interpreter::write_text,     &Interpreter::print,
-    &Interpreter::run_loop,       &Interpreter::run_condition,
-    &Interpreter::set,            &Interpreter::set_block,
-    &Interpreter::define_macro,   &Interpreter::run_call_block,
-    &Interpreter::run_filter_block, &Interpreter::run_with,
-    &Interpreter::run_generation, &Interpreter::exit_loop,
+    &Interpreter::write_text,
+    &Interpreter::print,
+    &Interpreter::run_loop,
+    &Interpreter::run_condition,
+    &Interpreter::set,
+    &Interpreter::set_block,
+    &Interpreter::define_macro,
+    &Interpreter::run_call_block,
+    &Interpreter::run_filter_block,
+    &Interpreter::run_with,
+    &Interpreter::run_generation,
+    &Interpreter::exit_loop,
     &Interpreter::exit_loop,
 };
 

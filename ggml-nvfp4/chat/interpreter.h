@@ -29,8 +29,8 @@ struct LoopState final : Object {
     Value source; // the whole of it, which may grow meanwhile; a list of the elements where that is something else
     size_t at = 0;
     const Statement * statement = nullptr;
-    Frame * frame = nullptr;  // of the names that the filter sees
-    std::deque<Value> ahead;  // elements that were taken before their turn
+    Frame * frame = nullptr; // of the names that the filter sees
+    std::deque<Value> ahead; // elements that were taken before their turn
     int64_t index = -1;
     Value previous, current;
     bool was_asked = false; // by changed()

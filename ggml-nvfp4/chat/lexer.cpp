@@ -77,7 +77,8 @@ class Lexer {
         for (;; tag++) {
             tag = source_.find('{', tag);
             if (tag == source_.npos || tag + 1 == source_.size()) tag = source_.size();
-            if (tag == source_.size() || std::string_view("{%#").find(source_[tag + 1]) != std::string_view::npos) break;
+            if (tag == source_.size() || std::string_view("{%#").find(source_[tag + 1]) != std::string_view::npos)
+                break;
         }
         std::string_view text = source_.substr(at_, tag - at_);
         if (tag == source_.size()) {
@@ -191,9 +192,9 @@ class Lexer {
         if (is_digit(c)) return cut_number();
         if (is_word(c)) return cut_name();
         if (c == '\'' || c == '"') return cut_string(c);
-        static constexpr std::string_view symbols[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~",
-                                                       "[",  "]",  "(",  ")",  "{",  "}",  ">", "<", "=", ".", ":", "|",
-                                                       ",",  ";"};
+        static constexpr std::string_view symbols[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                                       "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                       ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
         for (const std::string_view symbol : symbols) {
             if (!looking_at(symbol)) continue;
             if (c == '(' || c == '[' || c == '{') brackets += c == '(' ? ')' : c == '[' ? ']' : '}';
@@ -232,7 +233,8 @@ class Lexer {
         if (!after_dot && end + 1 < source_.size() && source_[end] == '.' && is_digit(source_[end + 1]))
             end = after_digits(end + 1, 10);
         if (!after_dot && end < source_.size() && (source_[end] | 0x20) == 'e') {
-            const size_t sign = end + 1 < source_.size() && (source_[end + 1] == '-' || source_[end + 1] == '+') ? 1 : 0;
+            const size_t sign =
+                end + 1 < source_.size() && (source_[end + 1] == '-' || source_[end + 1] == '+') ? 1 : 0;
             if (end + 1 + sign < source_.size() && is_digit(source_[end + 1 + sign]))
                 end = after_digits(end + 1 + sign, 10);
         }
@@ -252,12 +254,12 @@ class Lexer {
         const size_t begin = base == 10 ? at_ : at_ + 2;
         size_t end = after_digits(begin, base);
         if (base == 10 && peek() == '0') // zeros alone: "07" are two numbers, which no grammar joins
-            for (end = at_; end < source_.size() && (source_[end] == '0' || source_[end] == '_'); end++) {}
+            for (end = at_; end < source_.size() && (source_[end] == '0' || source_[end] == '_'); end++) {
+            }
         std::string digits(source_.substr(begin, end - begin));
         std::erase(digits, '_');
         add(TokenKind::integer, source_.substr(at_, end - at_));
-        const auto parsed =
-            std::from_chars(digits.data(), digits.data() + digits.size(), tokens_.back().integer, base);
+        const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), tokens_.back().integer, base);
         if (parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size())
             return fail_at(line_, "the number ", printable(source_.substr(at_, end - at_), 40),
                            " is not supported: it needs more than 64 bits, or has no digits");

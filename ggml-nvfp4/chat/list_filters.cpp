@@ -58,7 +58,8 @@ Result<Value> items(Call & call) {
 }
 
 Result<Value> reverse(Call & call) {
-    if (call.self.is_string()) return slice_of(call.work, call.self, Value::none(), Value::none(), Value::number(int64_t(-1)));
+    if (call.self.is_string())
+        return slice_of(call.work, call.self, Value::none(), Value::none(), Value::number(int64_t(-1)));
     const bool is_lazy = !call.self.is(Kind::generator);
     GNV_ASSIGN(std::vector<Value> items, elements_of(call.work, call.self));
     std::reverse(items.begin(), items.end());
@@ -112,7 +113,8 @@ Result<Value> sort_dict(Call & call) {
     GNV_ASSIGN(const std::string_view by, call.text(1, "key"));
     if (by != "key" && by != "value") return Status(Code::invalid_argument, "a dict is sorted by \"key\" or \"value\"");
     if (call.self.is_undefined()) return fail_undefined(call.self);
-    if (!call.self.is(Kind::dict)) return fail(Code::invalid_argument, "a dict is needed, not ", type_name(call.self.kind));
+    if (!call.self.is(Kind::dict))
+        return fail(Code::invalid_argument, "a dict is needed, not ", type_name(call.self.kind));
     std::vector<Keyed> all;
     for (const Value & pair : pairs_of(call.work, *call.self.dict))
         all.push_back({folded(call.work, pair.sequence->items[by == "value"], call.flag(0)), pair});

@@ -21,6 +21,8 @@ Result<Value> join_texts(Workspace & work, std::string_view separator, const std
 enum class Align : uint8_t { left, right, center };
 Result<Value> pad_text(Workspace & work, std::string_view text, int64_t width, Align align, std::string_view fill);
 
+std::string escaped_text(std::string_view text); // for HTML
+
 // int(text) and float(text) of Python; false where they fail. An int beyond 64 bits is a failure of its own.
 Result<bool> parse_int(std::string_view text, int64_t base, int64_t & out);
 bool parse_real(std::string_view text, double & out);

@@ -81,15 +81,20 @@ Result<std::string> real_text_of(Workspace & work, double number, const NumberFo
         digits = std::isnan(number) ? "nan" : "inf";
         if (type < 'a') digits = to_upper(digits);
     } else {
-        const char pattern[] = {'%', format.alternate ? '#' : '.', format.alternate ? '.' : '*',
-                                format.alternate ? '*' : type, format.alternate ? type : '\0', '\0'};
+        const char pattern[] = {'%',
+                                format.alternate ? '#' : '.',
+                                format.alternate ? '.' : '*',
+                                format.alternate ? '*' : type,
+                                format.alternate ? type : '\0',
+                                '\0'};
         std::string buffer(size_t(precision) + 400, '\0');
         buffer.resize(size_t(snprintf(buffer.data(), buffer.size(), pattern, precision, magnitude)));
         digits = grouped(buffer, format.grouping);
         const bool plain = digits.find_first_of(".e") == digits.npos;
         if (!format.type && plain) digits += ".0";
     }
-    return padded(work, concat(sign_of(std::signbit(number) && !std::isnan(number), format), digits, percent ? "%" : ""),
+    return padded(work,
+                  concat(sign_of(std::signbit(number) && !std::isnan(number), format), digits, percent ? "%" : ""),
                   format, '>');
 }
 

@@ -1,5 +1,6 @@
 #include "chat/operators.h"
 
+#include "chat/method_tables.h"
 #include "chat/python_text.h"
 #include "chat/unicode_text.h"
 
@@ -9,9 +10,7 @@ namespace gnv::chat {
 
 namespace {
 
-Status fail_overflow() {
-    return Status(Code::unsupported, "a whole number beyond 64 bits is not supported");
-}
+Status fail_overflow() { return Status(Code::unsupported, "a whole number beyond 64 bits is not supported"); }
 Status fail_zero() { return Status(Code::invalid_argument, "division by zero"); }
 
 Result<Value> checked(bool overflows, int64_t number) {
@@ -31,7 +30,9 @@ Result<Value> add(Workspace & work, const Value & a, const Value & b) {
     if (are_numbers(a, b)) return Value::number(a.as_real() + b.as_real());
     if (a.is_string() && b.is_string()) {
         GNV_TRY(work.step_bytes(b.text.size()));
-        return Value::string(work.joined(a.text, b.text));
+        if (a.is_markup == b.is_markup) return Value::string(work.joined(a.text, b.text)).marked(a.is_markup);
+        const std::string_view plain = work.keep(escaped_text(a.is_markup ? b.text : a.text)); // the other one
+        return Value::markup(a.is_markup ? work.joined(a.text, plain) : work.joined(plain, b.text));
     }
     if (a.kind != b.kind || !(a.is(Kind::list) || a.is(Kind::tuple))) return fail_operands("+", a, b);
     GNV_TRY(work.step(1 + (a.sequence->items.size() + b.sequence->items.size()) / 16));
@@ -61,7 +62,7 @@ Result<Value> repeat(Workspace & work, const Value & value, int64_t count) {
         std::string text;
         text.reserve(bytes);
         for (uint64_t i = 0; i < times && size; i++) text += value.text;
-        return work.keep_text(std::move(text));
+        return work.keep_text(std::move(text)).marked(value.is_markup);
     }
     std::vector<Value> items;
     items.reserve(bytes / sizeof(Value));

@@ -38,8 +38,11 @@ Result<ExpressionPointer> Parser::finish(ExpressionPointer expression) const {
 Result<ExpressionPointer> Parser::parse_expression(bool with_condition) {
     const Nesting nesting(*this);
     if (nesting.too_deep()) return fail_here("the expression is nested too deeply");
+    const bool known_before = unknown_.ok();
     GNV_ASSIGN(ExpressionPointer left, parse_or());
     while (with_condition && current().is_name("if")) {
+        if (known_before) unknown_ = Status();
+        const bool before = std::exchange(may_be_skipped_, true);
         ExpressionPointer condition = make(ExpressionKind::condition, take().line);
         condition->parts.push_back(std::move(left));
         GNV_ASSIGN(ExpressionPointer test, parse_or());
@@ -49,6 +52,7 @@ Result<ExpressionPointer> Parser::parse_expression(bool with_condition) {
             GNV_ASSIGN(otherwise, parse_expression());
         }
         condition->parts.push_back(std::move(otherwise));
+        may_be_skipped_ = before;
         GNV_ASSIGN(left, finish(std::move(condition)));
     }
     return left;
@@ -144,8 +148,7 @@ Result<ExpressionPointer> Parser::parse_binary(Parsed (Parser::*operand)(), Word
     GNV_ASSIGN(ExpressionPointer left, (this->*operand)());
     for (;;) {
         const Token symbol = current();
-        if (symbol.kind != TokenKind::symbol ||
-            std::find(symbols.begin(), symbols.end(), symbol.text) == symbols.end())
+        if (symbol.kind != TokenKind::symbol || std::find(symbols.begin(), symbols.end(), symbol.text) == symbols.end())
             return left;
         take();
         ExpressionPointer binary = make(ExpressionKind::binary, symbol.line);
@@ -172,9 +175,7 @@ Result<ExpressionPointer> Parser::parse_concat() {
     return finish(std::move(all));
 }
 
-Result<ExpressionPointer> Parser::parse_product() {
-    return parse_binary(&Parser::parse_power, {"*", "/", "//", "%"});
-}
+Result<ExpressionPointer> Parser::parse_product() { return parse_binary(&Parser::parse_power, {"*", "/", "//", "%"}); }
 
 Result<ExpressionPointer> Parser::parse_power() {
     GNV_ASSIGN(ExpressionPointer left, parse_unary());
@@ -272,8 +273,7 @@ Result<ExpressionPointer> Parser::parse_one_target() {
                 return fail_at(name.line, "a value cannot be given to ", describe(name));
         return target;
     }
-    if (target->kind != ExpressionKind::name)
-        return fail_at(name.line, "a value cannot be given to ", describe(name));
+    if (target->kind != ExpressionKind::name) return fail_at(name.line, "a value cannot be given to ", describe(name));
     if (!skip_symbol(".")) return target;
     GNV_ASSIGN(const Token member, take_name("the name of a member"));
     ExpressionPointer attribute = make(ExpressionKind::attribute, name.line);

@@ -51,7 +51,8 @@ Result<ExpressionPointer> Parser::parse_subscript(ExpressionPointer object) {
     if (!current().is_symbol(":")) {
         GNV_ASSIGN(begin, parse_expression());
     }
-    if (current().is_symbol(",")) return fail(Code::unsupported, open.line, ": an index of several parts is not supported");
+    if (current().is_symbol(","))
+        return fail(Code::unsupported, open.line, ": an index of several parts is not supported");
     made->parts.push_back(std::move(begin));
     if (current().is_symbol(":")) {
         made->kind = ExpressionKind::slice;
@@ -92,7 +93,8 @@ Status Parser::parse_arguments(Expression & call) {
             take();
             GNV_ASSIGN(named.expression, parse_expression());
         } else {
-            if (call.star || !call.named.empty()) return fail_here("an argument without a name follows one with a name");
+            if (call.star || !call.named.empty())
+                return fail_here("an argument without a name follows one with a name");
             GNV_ASSIGN(ExpressionPointer argument, parse_expression());
             call.parts.push_back(std::move(argument));
         }
@@ -105,8 +107,7 @@ Result<ExpressionPointer> Parser::parse_filter(ExpressionPointer input) {
     ExpressionPointer filter = make(ExpressionKind::filter, name.line);
     filter->text = name.text;
     filter->function = find_filter(name.text);
-    if (!filter->function)
-        return fail(Code::unsupported, name.line, ": the filter '", printable(name.text, 60), "' is not supported");
+    if (!filter->function) GNV_TRY(unknown(name, "filter"));
     filter->parts.push_back(std::move(input));
     if (current().is_symbol("(")) GNV_TRY(parse_arguments(*filter));
     return finish(std::move(filter));
@@ -119,8 +120,7 @@ Result<ExpressionPointer> Parser::parse_test(ExpressionPointer subject) {
     ExpressionPointer test = make(ExpressionKind::test, is.line);
     test->text = name.text;
     test->function = find_test(name.text);
-    if (!test->function)
-        return fail(Code::unsupported, name.line, ": the test '", printable(name.text, 60), "' is not supported");
+    if (!test->function) GNV_TRY(unknown(name, "test"));
     test->parts.push_back(std::move(subject));
     const TokenKind kind = current().kind;
     const bool is_operand = kind == TokenKind::string || kind == TokenKind::integer || kind == TokenKind::real ||

@@ -78,6 +78,7 @@ Status Parser::parse_block(Words ends, Block & out) {
             for (const std::string_view end : ends)
                 if (current().is_name(end)) return {};
             GNV_TRY(parse_statement(out));
+            GNV_TRY(std::exchange(unknown_, Status()));
             GNV_TRY(expect_end(take(), TokenKind::block_end));
             continue;
         }
@@ -87,17 +88,21 @@ Status Parser::parse_block(Words ends, Block & out) {
         if (token.kind == TokenKind::text) continue;
         statement.kind = StatementKind::print;
         GNV_ASSIGN(statement.expression, parse_tuple());
+        GNV_TRY(std::exchange(unknown_, Status()));
         GNV_TRY(expect_end(take(), TokenKind::variable_end));
     }
 }
 
-Status Parser::parse_body(Words ends, Block & out) {
+Status Parser::parse_body(Words ends, Block & out, bool may_be_skipped) {
+    GNV_TRY(std::exchange(unknown_, Status()));
     skip_symbol(":"); // as in Python
     GNV_TRY(expect_end(take(), TokenKind::block_end));
     constexpr uint32_t deepest = 60;
     if (nesting_ >= deepest) return fail_here("statements are nested too deeply");
     nesting_++;
+    const bool before = std::exchange(may_be_skipped_, may_be_skipped);
     GNV_TRY(parse_block(ends, out));
+    may_be_skipped_ = before;
     nesting_--;
     return {};
 }
@@ -142,10 +147,14 @@ Status Parser::parse_for(Statement & out) {
 Status Parser::parse_if(Statement & out) {
     for (;;) {
         Branch & branch = out.branches.emplace_back();
+        const bool before = std::exchange(may_be_skipped_, true);
         GNV_ASSIGN(branch.condition, parse_tuple(false));
-        GNV_TRY(parse_body({"elif", "else", "endif"}, branch.body));
+        may_be_skipped_ = before;
+        GNV_TRY(parse_body({"elif", "else", "endif"}, branch.body, true));
         if (skip_name("elif")) continue;
-        if (skip_name("else")) return parse_closed_body("endif", out.branches.emplace_back().body);
+        if (skip_name("else")) {
+            GNV_TRY(parse_body({"endif"}, out.branches.emplace_back().body, true));
+        }
         return expect_name("endif");
     }
 }
@@ -174,7 +183,8 @@ Status Parser::parse_signature(Signature & out) {
         if (skip_symbol("=")) {
             GNV_ASSIGN(parameter.otherwise, parse_expression());
         } else if (needs_default) {
-            return fail_at(name.line, "the parameter '", printable(name.text, 60), "' needs a default, as the one before");
+            return fail_at(name.line, "the parameter '", printable(name.text, 60),
+                           "' needs a default, as the one before");
         }
     }
     return {};
@@ -227,6 +237,13 @@ Status Parser::parse_with(Statement & out) {
 }
 
 Status Parser::parse_generation(Statement & out) { return parse_scope(out.signature, "endgeneration", out.body); }
+
+Status Parser::unknown(const Token & name, const char * what) {
+    if (!may_be_skipped_ && unknown_.ok())
+        unknown_ =
+            fail(Code::unsupported, name.line, ": the ", what, " '", printable(name.text, 60), "' is not supported");
+    return {};
+}
 
 // {% print a, b %}
 Status Parser::parse_print(Statement & out) {

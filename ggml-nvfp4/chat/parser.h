@@ -42,7 +42,8 @@ class Parser {
 
     // Statements: parser.cpp.
     Status parse_block(Words ends, Block & out); // the word that ends it is the current token then
-    Status parse_body(Words ends, Block & out);  // the same, from the end of the tag that opens it
+    // The same, from the end of the tag that opens it. `may_be_skipped`: the body of an if.
+    Status parse_body(Words ends, Block & out, bool may_be_skipped = false);
     Status parse_closed_body(std::string_view end, Block & out); // takes the word, too
     Status parse_statement(Block & out);
     Status parse_for(Statement & out);
@@ -91,6 +92,11 @@ class Parser {
     std::vector<Token> tokens_;
     size_t at_ = 0;
     uint32_t nesting_ = 0;
+    // Filters and tests that are unknown fail where they are parsed, but, as in Jinja, where an if may pass them by: there when
+    // they are reached.
+    Status unknown(const Token & name, const char * what);
+    bool may_be_skipped_ = false;
+    Status unknown_;     // the first in the current statement that no if was seen for
     uint32_t loops_ = 0; // around the current statement, within a macro
     // Names that the macro around the current statement asks for.
     struct Uses {

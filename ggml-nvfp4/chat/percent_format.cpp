@@ -99,8 +99,8 @@ class PercentFormatter {
             return {};
         }
         if (!format.type || std::string_view("diuoxXeEfFgGcrsa").find(format.type) == std::string_view::npos)
-            return fail(Code::invalid_argument, "the format character '", printable(format_.substr(std::min(at_, format_.size()), 1)),
-                        "' is unknown");
+            return fail(Code::invalid_argument, "the format character '",
+                        printable(format_.substr(std::min(at_, format_.size()), 1)), "' is unknown");
         if (!has_value) {
             GNV_ASSIGN(value, take_value());
         }
@@ -119,7 +119,8 @@ class PercentFormatter {
             if (value.is(Kind::real) && (hex || !(std::abs(value.real) < 0x1p63)))
                 return fail(Code::invalid_argument, "%", format.type, " needs an int");
             if (!hex) format.type = 'd';
-            GNV_ASSIGN(text, whole_text(work_, value.is(Kind::real) ? int64_t(value.real) : value.as_integer(), format));
+            GNV_ASSIGN(text,
+                       whole_text(work_, value.is(Kind::real) ? int64_t(value.real) : value.as_integer(), format));
         } else {
             GNV_ASSIGN(text, real_text_of(work_, value.as_real(), format));
         }
@@ -130,7 +131,8 @@ class PercentFormatter {
     Status append_text(const Value & value, NumberFormat format) {
         std::string text;
         if (format.type == 'c') {
-            if (!value.is_string() && !value.is_whole()) return Status(Code::invalid_argument, "%c needs an int or a character");
+            if (!value.is_string() && !value.is_whole())
+                return Status(Code::invalid_argument, "%c needs an int or a character");
             if (value.is_string() && count_code_points(value.text) != 1)
                 return Status(Code::invalid_argument, "%c needs one character");
             if (value.is_string()) text = value.text;

@@ -1,8 +1,8 @@
 #include "chat/python_text.h"
 
 #include "chat/call.h"
-#include "core/utf8.h"
 #include "chat/unicode_text.h"
+#include "core/utf8.h"
 
 #include <charconv>
 #include <cmath>
@@ -73,10 +73,9 @@ class ReprWriter {
         case Kind::undefined: out += "Undefined"; return {};
         case Kind::string: append_string_repr(out, value.text); return {};
         case Kind::list: return write_items("[", value.sequence->items, "]", depth);
-        case Kind::tuple: return write_items("(", value.sequence->items, value.sequence->items.size() == 1 ? ",)" : ")", depth);
-        case Kind::view:
-            out += value.sequence->view_name;
-            return write_items("([", value.sequence->items, "])", depth);
+        case Kind::tuple:
+            return write_items("(", value.sequence->items, value.sequence->items.size() == 1 ? ",)" : ")", depth);
+        case Kind::view: out += value.sequence->view_name; return write_items("([", value.sequence->items, "])", depth);
         case Kind::dict: return write_dict(*value.dict, depth);
         case Kind::name_space:
             out += "<Namespace ";
@@ -95,7 +94,8 @@ class ReprWriter {
         case Kind::real: return real_text(value.real);
         case Kind::range: {
             const Sequence & range = *value.sequence;
-            return concat("range(", range.start, ", ", range.stop, range.step == 1 ? "" : concat(", ", range.step), ")");
+            return concat("range(", range.start, ", ", range.stop, range.step == 1 ? "" : concat(", ", range.step),
+                          ")");
         }
         case Kind::function: return concat("<function ", value.function->function->name, ">");
         case Kind::macro: return concat("<Macro ", macro_name(*value.macro), ">");
@@ -106,7 +106,8 @@ class ReprWriter {
     std::string out;
 
   private:
-    Status write_items(std::string_view open, const std::vector<Value> & items, std::string_view close, uint32_t depth) {
+    Status write_items(std::string_view open, const std::vector<Value> & items, std::string_view close,
+                       uint32_t depth) {
         out += open;
         for (size_t i = 0; i < items.size(); i++) {
             if (i) out += ", ";

@@ -16,13 +16,14 @@ Result<Value> kept(Call & call, std::string text) {
 
 template <std::string (*change)(std::string_view)>
 Result<Value> changed(Call & call) {
-    return kept(call, change(call.self.text));
+    GNV_ASSIGN(const Value result, kept(call, change(call.self.text)));
+    return result.marked(call.self.is_markup);
 }
 
 template <bool left, bool right>
 Result<Value> stripped(Call & call) {
     GNV_TRY(call.work.step_bytes(call.self.text.size()));
-    if (!call.has_value(0)) return Value::string(strip(call.self.text, left, right));
+    if (!call.has_value(0)) return Value::string(strip(call.self.text, left, right)).marked(call.self.is_markup);
     GNV_ASSIGN(const std::string_view chars, call.text(0));
     return Value::string(strip(call.self.text, left, right, &chars));
 }
@@ -105,7 +106,8 @@ Result<Value> count(Call & call) {
     if (!part.exists) return Value::number(int64_t(0));
     if (wanted.empty()) return Value::number(int64_t(count_code_points(part.text)) + 1);
     int64_t found = 0;
-    for (size_t at = part.text.find(wanted); at != part.text.npos; at = part.text.find(wanted, at + wanted.size())) found++;
+    for (size_t at = part.text.find(wanted); at != part.text.npos; at = part.text.find(wanted, at + wanted.size()))
+        found++;
     return Value::number(found);
 }
 
@@ -217,7 +219,8 @@ Result<Value> partition(Call & call) {
     const size_t found = from_right ? text.rfind(separator) : text.find(separator);
     const Value whole = Value::string(text), empty = Value::string({});
     if (found == text.npos)
-        return call.work.list(from_right ? std::vector<Value>{empty, empty, whole} : std::vector<Value>{whole, empty, empty},
+        return call.work.list(from_right ? std::vector<Value>{empty, empty, whole}
+                                         : std::vector<Value>{whole, empty, empty},
                               Kind::tuple);
     return call.work.list({Value::string(text.substr(0, found)), Value::string(separator),
                            Value::string(text.substr(found + separator.size()))},

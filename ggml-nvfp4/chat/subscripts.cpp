@@ -26,8 +26,7 @@ Result<Value> member_of(Interpreter & interpreter, const Value & object, std::st
         return Value::number(name == "start" ? range.start : name == "stop" ? range.stop : range.step);
     }
     if (object.is(Kind::macro) && name == "name") return Value::string(macro_name(*object.macro));
-    if (object.is(Kind::cycler) && name == "current")
-        return object.cycler->items[object.cycler->position];
+    if (object.is(Kind::cycler) && name == "current") return object.cycler->items[object.cycler->position];
     const Function * const method = find_method(object, name);
     if (!method) return Value::undefined(name);
     BoundFunction * const bound = interpreter.work().make<BoundFunction>();
@@ -53,7 +52,7 @@ Result<Value> element_of(Workspace & work, const Value & object, const Value & k
         if (index < 0) index += int64_t(count_code_points(object.text));
         const size_t at = index < 0 ? object.text.size() : offset_of_code_point(object.text, size_t(index));
         if (at == object.text.size()) return missing;
-        return Value::string(object.text.substr(at, bytes_of_code_point(object.text, at)));
+        return Value::string(object.text.substr(at, bytes_of_code_point(object.text, at))).marked(object.is_markup);
     }
     if (!(object.is(Kind::list) || object.is(Kind::tuple) || object.is(Kind::range))) return missing;
     const std::vector<Value> & items = object.sequence->items;
@@ -130,7 +129,8 @@ Result<Value> slice_of(Workspace & work, const Value & object, const Value & beg
     if (!is_text) {
         GNV_TRY(work.step(1 + uint64_t(count)));
         std::vector<Value> items;
-        for (int64_t i = 0; i < count; i++) items.push_back(object.sequence->items[size_t(slice.begin + i * slice.step)]);
+        for (int64_t i = 0; i < count; i++)
+            items.push_back(object.sequence->items[size_t(slice.begin + i * slice.step)]);
         const Value part = work.list(std::move(items), object.kind);
         const Sequence & whole = *object.sequence;
         part.sequence->start = whole.start + slice.begin * whole.step; // of a range
@@ -142,12 +142,12 @@ Result<Value> slice_of(Workspace & work, const Value & object, const Value & beg
     if (slice.step == 1) {
         const size_t from = offset_of_code_point(object.text, size_t(slice.begin));
         const std::string_view rest = object.text.substr(from);
-        return Value::string(rest.substr(0, offset_of_code_point(rest, size_t(count))));
+        return Value::string(rest.substr(0, offset_of_code_point(rest, size_t(count)))).marked(object.is_markup);
     }
     GNV_ASSIGN(const std::vector<Value> characters, elements_of(work, object));
     std::string text;
     for (int64_t i = 0; i < count; i++) text += characters[size_t(slice.begin + i * slice.step)].text;
-    return work.keep_text(std::move(text));
+    return work.keep_text(std::move(text)).marked(object.is_markup);
 }
 
 } // namespace gnv::chat

@@ -61,16 +61,16 @@ struct Expression {
 
 enum class StatementKind : uint8_t {
     text,
-    print,         // {{ expression }}
-    for_loop,      // target in expression if filter
-    condition,     // branches
-    set,           // target = expression
-    set_block,     // target, through the filters of `expression` (may be null)
-    macro,         // text(parameters)
-    call_block,    // parameters; `expression` is the call
-    filter_block,  // `expression` is the chain of filters
-    with,          // targets = values
-    generation,    // a scope that marks what a model is trained on
+    print,        // {{ expression }}
+    for_loop,     // target in expression if filter
+    condition,    // branches
+    set,          // target = expression
+    set_block,    // target, through the filters of `expression` (may be null)
+    macro,        // text(parameters)
+    call_block,   // parameters; `expression` is the call
+    filter_block, // `expression` is the chain of filters
+    with,         // targets = values
+    generation,   // a scope that marks what a model is trained on
     break_loop,
     continue_loop,
     count_

@@ -18,12 +18,19 @@ Result<Value> kept(Call & call, std::string text) {
 template <std::string (*change)(std::string_view)>
 Result<Value> changed(Call & call) {
     GNV_ASSIGN(const std::string_view text, call.self_text());
-    return kept(call, change(text));
+    GNV_ASSIGN(const Value result, kept(call, change(text)));
+    return result.marked(call.self.is_markup);
 }
 
 Result<Value> as_text(Call & call) {
     GNV_ASSIGN(const std::string_view text, call.self_text());
-    return Value::string(text);
+    return Value::string(text).marked(call.self.is_markup);
+}
+
+template <std::string (*change)(std::string_view)>
+Result<Value> changed_plain(Call & call) {
+    GNV_ASSIGN(const Value result, changed<change>(call));
+    return result.marked(false);
 }
 
 // As str.title(), but words begin after blanks and opening brackets alone.
@@ -49,7 +56,7 @@ std::string title_words(std::string_view text) {
 Result<Value> trim(Call & call) {
     GNV_ASSIGN(const std::string_view text, call.self_text());
     GNV_TRY(call.work.step_bytes(text.size()));
-    if (!call.has_value(0)) return Value::string(strip(text, true, true));
+    if (!call.has_value(0)) return Value::string(strip(text, true, true)).marked(call.self.is_markup);
     GNV_ASSIGN(const std::string_view chars, call.text(0));
     return Value::string(strip(text, true, true, &chars));
 }
@@ -124,18 +131,18 @@ Result<Value> word_count(Call & call) {
     return Value::number(words);
 }
 
-Result<Value> escape(Call & call) {
+// Marks the text as one that needs no escaping.
+Result<Value> safe(Call & call) {
     GNV_ASSIGN(const std::string_view text, call.self_text());
-    std::string out;
-    for (const char c : text) {
-        static constexpr std::pair<char, std::string_view> entities[] = {
-            {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}};
-        std::string_view written(&c, 1);
-        for (const auto & [plain, entity] : entities)
-            if (c == plain) written = entity;
-        out += written;
-    }
-    return kept(call, std::move(out));
+    return Value::markup(text);
+}
+
+template <bool always>
+Result<Value> escape(Call & call) {
+    if (!always && call.self.is_markup) return call.self;
+    GNV_ASSIGN(const std::string_view text, call.self_text());
+    GNV_ASSIGN(const Value escaped, kept(call, escaped_text(text)));
+    return escaped.marked(true);
 }
 
 Result<Value> format(Call & call) {
@@ -238,7 +245,8 @@ Result<Value> round_number(Call & call) {
     if (method != "common" && method != "ceil" && method != "floor")
         return Status(Code::invalid_argument, "the method must be common, ceil or floor");
     if (call.self.is_undefined()) return fail_undefined(call.self);
-    if (!call.self.is_number()) return fail(Code::invalid_argument, "a number is needed, not ", type_name(call.self.kind));
+    if (!call.self.is_number())
+        return fail(Code::invalid_argument, "a number is needed, not ", type_name(call.self.kind));
     if (method == "common") {
         if (!call.self.is_whole()) return Value::number(round_half_even(call.self.real, precision));
         if (precision >= 0) return Value::number(call.self.as_integer());
@@ -253,19 +261,19 @@ constexpr Function text_filters[] = {
     {"abs", "", absolute},
     {"capitalize", "", changed<capitalized>},
     {"center", "width?", center},
-    {"e", "", escape},
-    {"escape", "", escape},
+    {"e", "", escape<false>},
+    {"escape", "", escape<false>},
     {"float", "default?", to_float},
-    {"forceescape", "", escape},
+    {"forceescape", "", escape<true>},
     {"format", "*", format},
     {"indent", "width? first? blank?", indent},
     {"int", "default? base?", to_int},
     {"lower", "", changed<to_lower>},
     {"replace", "old new count?", replace},
     {"round", "precision? method?", round_number},
-    {"safe", "", as_text},
+    {"safe", "", safe},
     {"string", "", as_text},
-    {"title", "", changed<title_words>},
+    {"title", "", changed_plain<title_words>},
     {"tojson", "ensure_ascii? indent? separators? sort_keys?", to_json},
     {"trim", "chars?", trim},
     {"truncate", "length? killwords? end? leeway?", truncate},

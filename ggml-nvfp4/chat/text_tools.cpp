@@ -35,6 +35,19 @@ Result<Value> replace_text(Workspace & work, std::string_view text, std::string_
     return work.keep_text(std::move(out));
 }
 
+std::string escaped_text(std::string_view text) {
+    static constexpr std::pair<char, std::string_view> entities[] = {
+        {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}};
+    std::string out;
+    for (const char c : text) {
+        std::string_view written(&c, 1);
+        for (const auto & [plain, entity] : entities)
+            if (c == plain) written = entity;
+        out += written;
+    }
+    return out;
+}
+
 Result<Value> join_texts(Workspace & work, std::string_view separator, const std::vector<std::string_view> & texts) {
     uint64_t bytes = separator.size() * texts.size();
     for (const std::string_view text : texts) bytes += text.size();
@@ -77,7 +90,9 @@ bool plain_number(std::string_view text, std::string & out) {
             out += text[i];
             continue;
         }
-        const auto is_alnum = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+        const auto is_alnum = [](char c) {
+            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        };
         if (i == 0 || i + 1 == text.size() || !is_alnum(text[i - 1]) || !is_alnum(text[i + 1])) return false;
     }
     return !out.empty();

@@ -8,9 +8,9 @@
 namespace gnv::chat {
 
 const char * type_name(Kind kind) {
-    static const char * const names[] = {"Undefined", "NoneType",  "bool",      "int",  "float",     "str",
-                                         "list",      "tuple",     "range",     "view", "generator", "dict",
-                                         "Namespace", "LoopContext", "function", "Macro", "Cycler",   "Joiner"};
+    static const char * const names[] = {"Undefined", "NoneType",    "bool",     "int",   "float",     "str",
+                                         "list",      "tuple",       "range",    "view",  "generator", "dict",
+                                         "Namespace", "LoopContext", "function", "Macro", "Cycler",    "Joiner"};
     static_assert(std::size(names) == size_t(Kind::count_));
     return names[size_t(kind)];
 }
@@ -158,7 +158,8 @@ Result<int> compare(Workspace & work, const Value & a, const Value & b, uint32_t
     if (depth > work.limits().depth / 3) return fail_depth();
     if (a.is_number() && b.is_number())
         return a.is_whole() && b.is_whole() ? order(a.as_integer(), b.as_integer()) : order(a.as_real(), b.as_real());
-    if (a.is_string() && b.is_string()) return order(a.text.compare(b.text), 0); // bytes of UTF-8 are in that order, too
+    if (a.is_string() && b.is_string())
+        return order(a.text.compare(b.text), 0); // bytes of UTF-8 are in that order, too
     if (a.kind != b.kind || !(a.is(Kind::list) || a.is(Kind::tuple))) return fail_operands("<", a, b);
     const std::vector<Value> &x = a.sequence->items, &y = b.sequence->items;
     for (size_t i = 0; i < std::min(x.size(), y.size()); i++) {

@@ -50,6 +50,7 @@ struct Joiner;
 
 struct Value {
     Kind kind = Kind::undefined;
+    bool is_markup = false; // a string that `safe` or `escape` gave: text that joins it is escaped for HTML
     union {
         std::string_view text = {}; // string; undefined: the name that was looked for
         bool flag;
@@ -71,6 +72,7 @@ struct Value {
     static Value number(int64_t integer) { return Value(Kind::integer).with(&Value::integer, integer); }
     static Value number(double real) { return Value(Kind::real).with(&Value::real, real); }
     static Value string(std::string_view text) { return Value(Kind::string).with(&Value::text, text); }
+    static Value markup(std::string_view text) { return string(text).marked(true); }
     static Value of(Kind kind, Sequence * sequence) { return Value(kind).with(&Value::sequence, sequence); }
     static Value of(Kind kind, Dict * dict) { return Value(kind).with(&Value::dict, dict); }
     static Value of(BoundFunction * function) { return Value(Kind::function).with(&Value::function, function); }
@@ -79,6 +81,11 @@ struct Value {
     static Value of(Cycler * cycler) { return Value(Kind::cycler).with(&Value::cycler, cycler); }
     static Value of(Joiner * joiner) { return Value(Kind::joiner).with(&Value::joiner, joiner); }
 
+    Value marked(bool markup) const {
+        Value value = *this;
+        value.is_markup = markup;
+        return value;
+    }
     bool is(Kind other) const { return kind == other; }
     bool is_undefined() const { return kind == Kind::undefined; }
     bool is_string() const { return kind == Kind::string; }

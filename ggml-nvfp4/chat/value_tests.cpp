@@ -41,8 +41,8 @@ Result<Value> is_divisible(Call & call) { return has_remainder(call, call.get(0)
 
 Result<Value> is_sequence(Call & call) {
     const Value & value = call.self;
-    return yes_or_no(value.is_undefined() || value.is_string() || value.is(Kind::list) || value.is(Kind::tuple) || value.is(Kind::range) ||
-                     value.is(Kind::dict));
+    return yes_or_no(value.is_undefined() || value.is_string() || value.is(Kind::list) || value.is(Kind::tuple) ||
+                     value.is(Kind::range) || value.is(Kind::dict));
 }
 
 Result<Value> is_iterable(Call & call) {
@@ -71,12 +71,12 @@ Result<Value> is_same(Call & call) {
     return yes_or_no(a.identity() == b.identity());
 }
 
+Result<Value> is_escaped(Call & call) { return yes_or_no(call.self.is_markup); }
+
 Result<Value> is_filter(Call & call) {
     return yes_or_no(call.self.is_string() && find_filter(call.self.text) != nullptr);
 }
-Result<Value> is_test(Call & call) {
-    return yes_or_no(call.self.is_string() && find_test(call.self.text) != nullptr);
-}
+Result<Value> is_test(Call & call) { return yes_or_no(call.self.is_string() && find_test(call.self.text) != nullptr); }
 
 constexpr Function tests[] = {
     {"defined", "", is_defined},
@@ -100,7 +100,7 @@ constexpr Function tests[] = {
     {"divisibleby", "num", is_divisible},
     {"in", "seq", compares_to<Comparison::in>},
     {"sameas", "other", is_same},
-    {"escaped", "", is_of_kind<>},
+    {"escaped", "", is_escaped},
     {"filter", "", is_filter},
     {"test", "", is_test},
     {"eq", "other", compares_to<Comparison::equal>},

@@ -25,7 +25,8 @@ std::string_view Workspace::keep(std::string text) {
 std::string_view Workspace::joined(std::string_view left, std::string_view right) {
     constexpr size_t worth_growing = 1024;
     const size_t size = left.size() + right.size();
-    if (growing_ && growing_->data() == left.data() && growing_->size() == left.size() && growing_->capacity() >= size) {
+    if (growing_ && growing_->data() == left.data() && growing_->size() == left.size() &&
+        growing_->capacity() >= size) {
         growing_->append(right); // in place: who holds `left` still sees its bytes
         return *growing_;
     }
