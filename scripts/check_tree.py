@@ -30,7 +30,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/images": ["core", "formats"],
     "ggml-nvfp4/chat": ["core", "formats"],
     "ggml-nvfp4/data/files": ["core", "formats"],
-    "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer"],
+    "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer", "chat"],
     "ggml-nvfp4/session": ["core", "formats", "exec", "model", "run", "tokenizer"],
     "ggml-nvfp4/quant": ["core", "codec", "formats", "graph", "model"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],

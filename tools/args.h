@@ -284,8 +284,9 @@ inline void add_data_options(CLI::App & app, DataArgs & args) {
     app.add_option("--tokens", args.tokens,
                    "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
         ->type_name("FILE");
-    app.add_option("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields")
-        ->check(CLI::IsMember({"alpaca", "chatml", "none"}))
+    app.add_option("--template", args.text_template,
+                   "model (its own chat template), alpaca, chatml or none; default: model for messages, else what fits")
+        ->check(CLI::IsMember({"model", "alpaca", "chatml", "none"}))
         ->type_name("NAME");
     add_count_with_default(app, "--samples", args.options.samples, 0, most_positions, "sequences; 0: every row");
     add_count_with_default(app, "--seq-len", args.options.sequence_length, 1, most_positions,

@@ -40,8 +40,9 @@ void declare_evaluation(CLI::App & app, Args & args) {
         ->group(group);
     add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",
         "FILE");
-    add("--template", args.text_template, "alpaca, chatml or none; default: what fits the fields", "NAME")
-        ->check(CLI::IsMember({"alpaca", "chatml", "none"}));
+    add("--template", args.text_template, "model, alpaca, chatml or none; default: model for messages, else what fits",
+        "NAME")
+        ->check(CLI::IsMember({"model", "alpaca", "chatml", "none"}));
     tools::add_count(app, "--documents", args.documents, 0, tools::most_positions,
                      "the first N documents (default, 0: all)")
         ->group(group);

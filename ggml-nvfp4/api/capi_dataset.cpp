@@ -33,6 +33,12 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
         GNV_TRY(api::check_pointers({tokenizer, out}, "gnv_dataset_open"));
         GNV_TRY(api::check_engine(engine, tokenizer, "gnv_dataset_open: the tokenizer"));
         GNV_ASSIGN(CalibrationOptions options, translate_options(given));
+        Result<ChatTemplate> chat = ChatTemplate::load(tokenizer->folder);
+        if (chat.ok()) {
+            options.chat.chat = chat.take();
+        } else if (chat.status().code() != Code::not_found) {
+            options.chat.problem = chat.status().message(); // told where a record needs it
+        }
         GNV_ASSIGN(CalibrationSet set, build_calibration_set(options, tokenizer->tokenizer, *engine->threads));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
         options.stop = nullptr; // the caller's pointers are not kept

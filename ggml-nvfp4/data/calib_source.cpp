@@ -6,16 +6,16 @@
 
 namespace gnv {
 
-static const char * const form_names[] = {"automatic", "alpaca", "chatml", "none"};
+static const char * const form_names[] = {"automatic", "alpaca", "chatml", "none", "model"};
 
 const char * text_form_name(TextForm form) { return form_names[size_t(form)]; }
 
 Result<TextForm> parse_text_form(const std::string & name) {
     if (name.empty()) return TextForm::automatic;
-    for (const TextForm form : {TextForm::alpaca, TextForm::chatml, TextForm::none})
+    for (const TextForm form : {TextForm::model, TextForm::alpaca, TextForm::chatml, TextForm::none})
         if (name == text_form_name(form)) return form;
     return fail(Code::invalid_argument, "unknown template \"", printable(name),
-                "\"; known are alpaca, chatml and none");
+                "\"; known are model, alpaca, chatml and none");
 }
 
 // --- Aliases --------------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ Status take_alias(const std::string & name, TextRule & rule) {
     for (const Alias & alias : aliases) {
         known += concat(known.empty() ? "" : ", ", alias.name);
         if (name != alias.name) continue;
-        rule = {alias.form, alias.text_field, alias.role_field};
+        rule = {alias.form, alias.text_field, alias.role_field, {}};
         return {};
     }
     return fail(Code::invalid_argument, "unknown data set \"", printable(name), "\" before the @; known are ", known);
@@ -78,7 +78,7 @@ Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) 
     GNV_TRY(take_weight(source.path, source.weight));
     const size_t colon = source.path.rfind(':');
     if (colon != std::string::npos && !path_exists(source.path)) {
-        source.rule = {TextForm::none, source.path.substr(colon + 1), ""};
+        source.rule = {TextForm::none, source.path.substr(colon + 1), "", {}};
         if (source.rule.text_field.empty())
             return fail(Code::invalid_argument, "\"", printable(spec),
                         "\": the name of a field is missing after \":\"");

@@ -1,13 +1,16 @@
 // What a source of calibration text is and how its rows become text: the meaning of
 //
-//   --calib [ALIAS@]PATH[:FIELD][=WEIGHT]        --template alpaca|chatml|none
+//   --calib [ALIAS@]PATH[:FIELD][=WEIGHT]        --template model|alpaca|chatml|none
 //
 // PATH is a file or a folder. A weight is a positive number, 1 when absent. ":FIELD" takes one field as it is. An alias
 // says which fields and which form a well-known data set has; PATH is the local copy of it. Where the whole text names an
 // existing path, it is that path, so that names with ":", "=" or "@" work too.
 #pragma once
 
+#include "chat/chat_template.h"
 #include "data/record_reader.h"
+
+#include <optional>
 
 namespace gnv {
 
@@ -15,16 +18,25 @@ enum class TextForm : uint8_t {
     automatic, // what fits the fields: see render_record()
     alpaca,    // the prompt of the Stanford Alpaca data, then the answer: what llm-compressor makes of Open-Platypus
     chatml,    // <|im_start|>role\ncontent<|im_end|>\n for every message
-    none       // the fields' content, one after another on lines of their own
+    none,      // the fields' content, one after another on lines of their own
+    model      // the checkpoint's own chat template
 };
 Result<TextForm> parse_text_form(const std::string & name); // "" is automatic
 const char * text_form_name(TextForm form);
+
+// The chat template that a checkpoint has, if any.
+struct ChatRule {
+    std::optional<ChatTemplate> chat;
+    std::string
+        problem; // why there is none although there should be one: "chat_template.jinja:7: ..."; empty: it has none
+};
 
 // Which fields of a record make its text.
 struct TextRule {
     TextForm form = TextForm::automatic;
     std::string text_field; // empty: by the names below
     std::string role_field; // with text_field: the author of the text, for ChatML
+    ChatRule chat = {};
 };
 
 struct CalibSource {
@@ -47,9 +59,13 @@ std::vector<std::string> wanted_fields(const TextRule & rule);
 //   question, answer?                "Question: Q\nAnswer: A" / alpaca / user + assistant   values on lines
 //   text                             as it is  / -      / one user turn                 as it is
 //
+// `model` is like chatml, with the turns as the template writes them, and with the record's `tools`; it is what automatic
+// messages are where the checkpoint has a template.
+//
 // With rule.text_field only that field counts. RowFault::missing_field where nothing fits, RowFault::empty when every
-// field used is blank; also checks that the text is UTF-8 without NUL.
-RowFault render_record(const Record & record, const TextRule & rule, std::string & text);
+// field used is blank, RowFault::refused with the template's message in `text`; also checks that the text is UTF-8 without NUL.
+// Fails where the template does, or where there is none to use.
+Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text);
 
 // For the user whose rows fit nothing: what was looked for and what there is.
 std::string describe_mismatch(const Record & record, const TextRule & rule);

@@ -165,7 +165,12 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
         return too_many_rows(sampler);
     if (!read.ok()) return read.take_status();
     RowFault fault = read.value();
-    if (fault == RowFault::none) fault = render_record(record, source.rule, row.text);
+    if (fault == RowFault::none) {
+        Result<RowFault> rendered = render_record(record, source.rule, row.text);
+        if (!rendered.ok()) return rendered.take_status().add_context(row.where);
+        fault = rendered.value();
+        if (fault == RowFault::refused) return left_out(fault, concat(row.where, ": ", row.text));
+    }
     if (fault == RowFault::missing_field && sampler.size() == 0)
         return fail(Code::invalid_argument, row.where, ": ", describe_mismatch(record, source.rule));
     if (fault != RowFault::none) return left_out(fault, row.where);

@@ -62,6 +62,7 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
     std::vector<CalibSource> sources;
     for (const std::string & spec : options.sources) {
         GNV_ASSIGN(CalibSource source, parse_calib_source(spec, options.form));
+        source.rule.chat = options.chat;
         sources.push_back(std::move(source));
     }
     const uint64_t each = options.pack ? options.sequence_length : 1; // of a sample, in what budgets count

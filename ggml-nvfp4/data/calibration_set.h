@@ -21,6 +21,7 @@ struct CalibrationOptions {
     std::vector<std::string> sources; // see calib_source.h; samples are dealt out by weight, by largest remainder
     std::string tokens_file;          // exact ids instead of sources; nothing below matters then
     TextForm form = TextForm::automatic;
+    ChatRule chat;                   // of the checkpoint that the tokenizer is from
     uint64_t samples = 256;          // sequences; 0: every row
     uint64_t sequence_length = 2048; // tokens
     uint64_t seed = 42;

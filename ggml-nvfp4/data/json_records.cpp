@@ -86,17 +86,20 @@ Result<bool> append_content(const JsonValue & content, std::string & out) {
     return all_text;
 }
 
-// A list of {role, content}; anything else leaves the kind "other".
+// A list of {role, content}, or of {role, tool_calls}; anything else leaves the kind "other".
 Status read_messages(const JsonValue & list, RecordField & field) {
     bool all_good = true;
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
-        JsonValue role, content;
-        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string() &&
-                   item.find("content", content);
+        JsonValue role, content, calls;
+        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string();
+        const bool has_content = all_good && item.find("content", content);
+        all_good = has_content || (all_good && item.find("tool_calls", calls));
         if (!all_good) return {};
         ChatMessage message;
         GNV_ASSIGN(message.role, role.as_string());
-        GNV_ASSIGN(all_good, append_content(content, message.content));
+        if (has_content) {
+            GNV_ASSIGN(all_good, append_content(content, message.content));
+        }
         field.messages.push_back(std::move(message));
         return {};
     }));
@@ -171,6 +174,7 @@ Result<RowFault> parse_json_record(std::string_view text, const std::string & wh
     GNV_TRY(document.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
         RecordField & field = out.fields.emplace_back();
         field.name = name;
+        if (value.is_array() && (name == "messages" || name == "tools")) field.json = value.text();
         return read_field(value, field);
     }));
     return RowFault::none;

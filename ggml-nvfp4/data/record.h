@@ -19,6 +19,8 @@ struct RecordField {
     Kind kind = Kind::other;
     std::string text;
     std::vector<ChatMessage> messages;
+    std::string json =
+        {}; // of messages and tools: all of it, as a chat template takes it; empty where a reader has no more
 };
 
 struct Record {
@@ -41,6 +43,7 @@ enum class RowFault : uint8_t {
     lone_surrogate, // half of a pair in a JSON escape: no Unicode text
     nul_byte,       // U+0000: a binary file, or text that was damaged on its way
     long_piece,     // the tokenizer finds no place to cut it: Encoder's longest_piece
+    refused,        // the chat template raises an exception: roles that do not alternate, a system message
     count_
 };
 const char * fault_text(RowFault fault); // "empty texts"

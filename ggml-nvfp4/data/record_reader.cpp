@@ -80,7 +80,8 @@ const char * fault_text(RowFault fault) {
                                          "invalid UTF-8",
                                          "lone surrogates in JSON escapes",
                                          "NUL bytes",
-                                         "texts with a piece above 1 MiB"};
+                                         "texts with a piece above 1 MiB",
+                                         "conversations that the chat template refuses"};
     static_assert(std::size(texts) == size_t(RowFault::count_));
     return texts[size_t(fault)];
 }

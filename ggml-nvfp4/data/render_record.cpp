@@ -1,5 +1,6 @@
 #include "core/utf8.h"
 #include "data/calib_source.h"
+#include "formats/json_writer.h"
 
 namespace gnv {
 
@@ -26,6 +27,34 @@ std::string chat_turn(std::string_view role, std::string_view content) {
     return concat("<|im_start|>", role, "\n", content, "<|im_end|>\n");
 }
 
+std::string messages_json(const std::vector<ChatMessage> & messages) {
+    JsonWriter json;
+    json.begin_array();
+    for (const ChatMessage & message : messages)
+        json.begin_object().member("role", message.role).member("content", message.content).end_object();
+    json.end_array();
+    return json.take();
+}
+
+// What the template makes of it. RowFault::refused, with the message as the text, where it raises an exception.
+Result<RowFault> conversation_text(const ChatRule & rule, std::string_view messages, std::string_view tools,
+                                   std::string & text) {
+    if (!rule.chat)
+        return fail(Code::invalid_argument, "the chat template is needed, and the checkpoint has ",
+                    rule.problem.empty() ? "none" : "one that cannot be used: ", rule.problem,
+                    "; choose another form with --template");
+    const std::string conversation = concat("{\"messages\":", messages, tools.empty() ? "" : ",\"tools\":", tools, "}");
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(conversation, "the record's messages"));
+    Result<std::string> rendered = rule.chat->render(document.root());
+    if (rendered.status().code() == Code::invalid_argument) {
+        text = rendered.status().message();
+        return RowFault::refused;
+    }
+    if (!rendered.ok()) return rendered.take_status();
+    text = rendered.take();
+    return RowFault::none;
+}
+
 std::string lines_text(const std::vector<std::string_view> & parts) {
     std::string text;
     for (const std::string_view part : parts)
@@ -34,11 +63,19 @@ std::string lines_text(const std::vector<std::string_view> & parts) {
 }
 
 // A prompt and an answer of a data set, in the form that the user wants. `input` may be empty.
-std::string exchange_text(TextForm form, std::string_view prompt, std::string_view input, std::string_view answer) {
-    if (form == TextForm::alpaca) return alpaca_text(prompt, input, answer);
-    if (form == TextForm::none) return lines_text({prompt, input, answer});
+Result<RowFault> exchange_text(const TextRule & rule, TextForm form, std::string_view prompt, std::string_view input,
+                               std::string_view answer, std::string & text) {
     const std::string question = input.empty() ? std::string(prompt) : concat(prompt, "\n\n", input);
-    return chat_turn("user", question) + (answer.empty() ? "" : chat_turn("assistant", answer));
+    if (form == TextForm::model) {
+        std::vector<ChatMessage> messages = {{"user", question}};
+        if (!answer.empty()) messages.push_back({"assistant", std::string(answer)});
+        return conversation_text(rule.chat, messages_json(messages), {}, text);
+    }
+    text = form == TextForm::alpaca ? alpaca_text(prompt, input, answer)
+           : form == TextForm::none
+               ? lines_text({prompt, input, answer})
+               : chat_turn("user", question) + (answer.empty() ? "" : chat_turn("assistant", answer));
+    return RowFault::none;
 }
 
 // --- Fields ---------------------------------------------------------------------------------------------------------------
@@ -59,9 +96,21 @@ struct FieldTexts {
     }
 };
 
-RowFault render_messages(const RecordField & field, TextForm form, std::string & text) {
+// Messages without content may hold calls of tools: only a template can tell.
+Result<RowFault> render_messages(const Record & record, const RecordField & field, const TextRule & rule,
+                                 std::string & text) {
+    const TextForm form = rule.form;
     if (form == TextForm::alpaca) return RowFault::missing_field;
     if (field.kind != Kind::messages) return field.kind == Kind::null ? RowFault::empty : RowFault::not_text;
+    const bool has_template = rule.chat.chat || !rule.chat.problem.empty();
+    if (form == TextForm::model || (form == TextForm::automatic && has_template)) {
+        if (field.messages.empty()) return RowFault::empty;
+        const RecordField * const tools = record.find("tools");
+        GNV_ASSIGN(const RowFault fault,
+                   conversation_text(rule.chat, field.json.empty() ? messages_json(field.messages) : field.json,
+                                     tools ? tools->json : std::string(), text));
+        return fault == RowFault::none && is_blank(text) ? RowFault::empty : fault;
+    }
     bool any_content = false;
     std::vector<std::string_view> contents;
     for (const ChatMessage & message : field.messages) {
@@ -73,48 +122,58 @@ RowFault render_messages(const RecordField & field, TextForm form, std::string &
     return any_content ? RowFault::none : RowFault::empty;
 }
 
-RowFault render_fields(const Record & record, const TextRule & rule, std::string & text) {
+Result<RowFault> render_fields(const Record & record, const TextRule & rule, std::string & text) {
     const auto has = [&](std::string_view name) { return record.find(name) != nullptr; };
     FieldTexts field{record};
+    RowFault fault = RowFault::none;
     if (!rule.text_field.empty()) {
         if (!has(rule.text_field)) return RowFault::missing_field;
         const std::string content(field(rule.text_field));
         const std::string_view role = rule.role_field.empty() ? "user" : field(rule.role_field);
         // OASST1 calls the user a prompter.
-        text = rule.form == TextForm::chatml ? chat_turn(role == "prompter" ? "user" : role, content) : content;
+        const std::string_view author = role == "prompter" ? "user" : role;
+        text = rule.form == TextForm::chatml ? chat_turn(author, content) : content;
+        if (rule.form == TextForm::model) {
+            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{std::string(author), content}}), {}, text));
+        }
         if (is_blank(content)) field.any_content = false; // a role alone is nothing
     } else if (const RecordField * const messages = record.find("messages")) {
-        return render_messages(*messages, rule.form, text);
+        return render_messages(record, *messages, rule, text);
     } else if (has("instruction")) {
         const TextForm form = rule.form == TextForm::automatic ? TextForm::alpaca : rule.form;
-        text = exchange_text(form, field("instruction"), field("input"), field("output"));
+        GNV_ASSIGN(fault, exchange_text(rule, form, field("instruction"), field("input"), field("output"), text));
     } else if (has("question")) {
         const std::string_view question = field("question"), answer = field("answer");
-        text = rule.form != TextForm::automatic ? exchange_text(rule.form, question, {}, answer)
-               : has("answer")                  ? concat("Question: ", question, "\nAnswer: ", answer)
-                                                : concat("Question: ", question, "\nAnswer:");
+        text = concat("Question: ", question, has("answer") ? "\nAnswer: " : "\nAnswer:", answer);
+        if (rule.form != TextForm::automatic) {
+            GNV_ASSIGN(fault, exchange_text(rule, rule.form, question, {}, answer, text));
+        }
     } else if (has("text") && rule.form != TextForm::alpaca) {
         text = field("text");
         if (rule.form == TextForm::chatml) text = chat_turn("user", text);
+        if (rule.form == TextForm::model) {
+            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{"user", text}}), {}, text));
+        }
     } else {
         return RowFault::missing_field;
     }
     if (field.not_text) return RowFault::not_text;
-    return field.any_content ? RowFault::none : RowFault::empty;
+    return field.any_content ? fault : RowFault::empty;
 }
 
 } // namespace
 
-RowFault render_record(const Record & record, const TextRule & rule, std::string & text) {
+Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text) {
     text.clear();
-    const RowFault fault = render_fields(record, rule, text);
+    GNV_ASSIGN(const RowFault fault, render_fields(record, rule, text));
     if (fault != RowFault::none) return fault;
     if (text.find('\0') != std::string::npos) return RowFault::nul_byte;
     return utf8_valid_prefix(text) == text.size() ? RowFault::none : RowFault::invalid_utf8;
 }
 
 std::vector<std::string> wanted_fields(const TextRule & rule) {
-    if (rule.text_field.empty()) return {"messages", "instruction", "input", "output", "question", "answer", "text"};
+    if (rule.text_field.empty())
+        return {"messages", "tools", "instruction", "input", "output", "question", "answer", "text"};
     return {rule.text_field, rule.role_field};
 }
 

@@ -594,15 +594,16 @@ typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to r
      * open-platypus, gsm8k, oasst1, the-stack, pg19. */
     const char * const * sources;
     size_t source_count;
-    const char * tokens_file;   /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
-    const char * text_template; /* "alpaca", "chatml", "none"; NULL: what fits the fields */
-    uint64_t samples;           /* sequences; 256; 0: every row */
-    uint64_t sequence_length;   /* tokens; longer documents lose their end; 2048 */
-    uint64_t seed;              /* 42; rows are chosen in one pass, without replacement, the same on every machine */
-    int32_t no_shuffle;         /* the first rows in file order */
-    int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
-    int32_t pack;               /* several documents a sequence, none seeing another */
-    uint64_t ram_bytes;         /* budget for reading, and for the sequences; 0: most of what is free */
+    const char * tokens_file; /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
+    const char *
+        text_template; /* "model" (chat template), "alpaca", "chatml", "none"; NULL: model or what fits the fields */
+    uint64_t samples;  /* sequences; 256; 0: every row */
+    uint64_t sequence_length; /* tokens; longer documents lose their end; 2048 */
+    uint64_t seed;            /* 42; rows are chosen in one pass, without replacement, the same on every machine */
+    int32_t no_shuffle;       /* the first rows in file order */
+    int32_t pad;              /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
+    int32_t pack;             /* several documents a sequence, none seeing another */
+    uint64_t ram_bytes;       /* budget for reading, and for the sequences; 0: most of what is free */
     gnv_progress_callback progress; /* while data is read and encoded, with `seconds` alone. NULL: none */
     void * user;
 } gnv_dataset_options;

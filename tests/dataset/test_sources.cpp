@@ -18,7 +18,11 @@ std::string text_of(const std::string & record, TextForm form = TextForm::automa
     TextRule with_form = rule;
     if (form != TextForm::automatic) with_form.form = form;
     std::string text;
-    const RowFault rendered = fault.value() == RowFault::none ? render_record(parsed, with_form, text) : fault.value();
+    Result<RowFault> result = fault.value();
+    if (fault.value() == RowFault::none) result = render_record(parsed, with_form, text);
+    if (!result.ok()) return result.status().message();
+    const RowFault rendered = result.value();
+    if (rendered == RowFault::refused) return text;
     return rendered == RowFault::none ? text : std::string("fault: ") + fault_text(rendered);
 }
 
@@ -50,6 +54,59 @@ TEST_CASE("the texts of records") {
     CHECK(text_of(R"({"role": "prompter", "text": "t"})", TextForm::chatml, {TextForm::chatml, "text", "role"}) ==
           "<|im_start|>user\nt<|im_end|>\n");
     CHECK(text_of(R"({"content": "c", "text": "t"})", TextForm::none, {TextForm::none, "content", ""}) == "c");
+}
+
+TEST_CASE("messages through a chat template") {
+    TextRule rule;
+    rule.chat.chat =
+        ChatTemplate::parse("{% for m in messages %}[{{ m.role }}|{{ m.content }}{% for c in m.tool_calls %}"
+                            "({{ c|tojson }}){% endfor %}|{{ m.reasoning_content }}]{% endfor %}{{ tools|length }}"
+                            "{% if messages[0].role == 'bad' %}{{ raise_exception('no bad') }}{% endif %}",
+                            "t.jinja")
+            .take();
+    const auto automatic = TextForm::automatic;
+    const std::string calls = R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls":
+        [{"b": 1, "a": true}], "reasoning_content": "r"}], "tools": [1, 2], "text": "t"})";
+    CHECK(text_of(std::string(calls).erase(calls.find('\n'), 1), automatic, rule) ==
+          "[user|a|][assistant|({\"b\": 1, \"a\": true})|r]2");
+    const std::string user = R"({"messages": [{"role": "user", "content": "a"}]})";
+    CHECK(text_of(user, automatic, rule) == "[user|a|]0");
+    CHECK(text_of(user, TextForm::model, rule) == "[user|a|]0");
+    CHECK(text_of(user, TextForm::chatml, rule) == "<|im_start|>user\na<|im_end|>\n");
+    CHECK(text_of(user, TextForm::none, rule) == "a");
+    CHECK(text_of(R"({"question": "Q", "answer": "A"})", TextForm::model, rule) == "[user|Q|][assistant|A|]0");
+    CHECK(text_of(R"({"question": "Q", "answer": "A"})", automatic, rule) == "Question: Q\nAnswer: A");
+    CHECK(text_of(R"({"text": "x"})", TextForm::model, rule) == "[user|x|]0");
+    CHECK(text_of(R"({"text": "x"})", automatic, rule) == "x");
+    CHECK(text_of(R"({"messages": [{"role": "bad", "content": "a"}]})", automatic, rule) ==
+          "t.jinja:1: raise_exception: the template refuses the conversation: no bad");
+    CHECK(text_of(user, TextForm::model).find("the checkpoint has none; choose another form") != std::string::npos);
+    rule.chat = {std::nullopt, "t.jinja:5: the filter 'x' is not supported"};
+    CHECK(text_of(user, automatic, rule).find("t.jinja:5: the filter 'x' is not supported; choose") !=
+          std::string::npos);
+    CHECK(text_of(R"({"text": "x"})", automatic, rule) == "x");
+}
+
+TEST_CASE("a conversation that the chat template refuses is counted") {
+    const ScratchFolder folder;
+    CalibrationOptions options =
+        from(folder.save("a.jsonl", "{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}]}\n"
+                                    "{\"messages\": [{\"role\": \"user\", \"content\": \"b\"}]}\n"),
+             1);
+    options.chat.chat =
+        ChatTemplate::parse("{{ raise_exception('no') if messages[0].role == 'system' else 'fine' }}", "t").take();
+    const CalibrationSet set = build(options).take();
+    const FaultCount & fault = set.sources[0].faults[size_t(RowFault::refused)];
+    CHECK(texts_of(set) == "fine|");
+    CHECK(fault.rows == 1);
+    CHECK(fault.first == folder / "a.jsonl:1: t:1: raise_exception: the template refuses the conversation: no");
+    options.chat.chat =
+        ChatTemplate::parse("{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}", "t")
+            .take();
+    const std::string endless = texts_of(build(options));
+    CHECK(starts_with(endless, folder / "a.jsonl:"));
+    CHECK(endless.find("t:1: ") != std::string::npos);
+    CHECK(endless.find("it may loop without end") != std::string::npos);
 }
 
 TEST_CASE("rows that cannot be used") {
