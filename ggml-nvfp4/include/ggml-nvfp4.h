@@ -559,29 +559,24 @@ typedef enum gnv_tokenizer_flags GNV_INT {
     GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
 } gnv_tokenizer_flags;
 
-/* `path`: a model folder or a tokenizer.json; a tokenizer_config.json beside it may add tokens. GNV_UNSUPPORTED names the
- * first step of the file that is not byte-level BPE. */
+/* `path`: a model folder or a tokenizer.json. GNV_UNSUPPORTED names the first step of the file that is not byte-level BPE. */
 GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
 GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
 /* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
 GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
-/* Encodes `size` bytes of UTF-8, which may contain NUL. *count receives the number of ids; the first min(*count, capacity)
- * of them are written to `ids` (NULL: none). GNV_FORMAT names the byte where the text stops being UTF-8; others are about
- * patterns that would take too long, or 1 MiB without a place to cut it. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
+/* Encodes `size` bytes of UTF-8, NUL too. *count receives the number of ids; the first min(*count, capacity) go to `ids`.
+ * GNV_FORMAT names the byte where UTF-8 ends; GNV_INVALID_ARGUMENT: more than 1 MiB without a place to cut it; GNV_UNSUPPORTED:
+ * the file's patterns would look at every byte dozens of times. `flags`: 0 or GNV_TOKENIZER_NO_SPECIAL. */
 GNV_API gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * tokenizer, const char * text, size_t size, uint32_t flags,
                                         int32_t * ids, size_t capacity, size_t * count);
-/* From now on gnv_tokenizer_encode calls `progress` while it works, with `seconds` alone. NULL: none, as at first. Both
- * pointers are used until the next call of this function, or the end of the tokenizer. */
+/* From now on gnv_tokenizer_encode calls `progress` while it works, with `seconds` alone. NULL: none, as at first. */
 GNV_API gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * tokenizer, gnv_progress_callback progress, void * user);
-/* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: 0 or a sum of
- * GNV_TOKENIZER_SKIP_SPECIAL and GNV_TOKENIZER_BYTES. */
+/* The text of `count` ids. GNV_INVALID_ARGUMENT names the position of an id that is no token. `flags`: of the other two. */
 GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
                                         gnv_text_t ** out);
 
-/* The text of `conversation`, a JSON object of `size` bytes: "messages" and other variables of the chat template that is beside
- * tokenizer.json or in its tokenizer_config.json, such as "tools", "add_generation_prompt" or "enable_thinking" (docs/chat.md).
- * `template_file`: another template instead; NULL: none. `local_time`: what a template sees as now, in seconds since 1970 on the
- * clock that is shown. GNV_NOT_FOUND: no template; other failures name the template's line. */
+/* The text of `conversation`, JSON of `size` bytes: {"messages": [..]} with other variables of the checkpoint's chat template,
+ * or of that in `template_file` (or NULL); docs/chat.md. `local_time`: now, in seconds since 1970 on the clock that is shown. */
 GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const char * conversation, size_t size,
                                              const char * template_file, int64_t local_time, gnv_text_t ** out);
 
@@ -614,9 +609,9 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     options->sequence_length = 2048;
     options->seed = 42;
 }
-/* Reads every source once; memory does not depend on the size of the files, nor rows and ids on the budget. Fewer usable rows
- * than asked for are a warning (log and summary), no usable row is a failure. GNV_OUT_OF_MEMORY names what has no room, and
- * the least that would do. GNV_FORMAT: 100 MB of blanks, five million rows without text. The tokenizer is not kept. */
+
+/* Reads every source once; rows and ids do not depend on the budget. Fewer usable rows than asked for are a warning (log and
+ * summary), none is a failure. GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, five million empty rows. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
@@ -744,7 +739,6 @@ typedef struct gnv_activation {
 
 /* Not 0 stops the call, which then gives GNV_CANCELLED. What `activation` points to lives until the callback returns. */
 typedef int (*gnv_tap_callback)(void * user, const gnv_activation * activation);
-
 GNV_API uint64_t gnv_model_tap_count(const gnv_model_t * model); /* activations that can be seen; 0 for NULL */
 /* Name, dtype and shape of activation `tap`, in the order of the model, the vision tower's last, for a forward pass over 1 to
  * capacity `positions` (there: any number of patches) with the logits of all; data is NULL. Lives until the next call. */
