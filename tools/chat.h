@@ -1,8 +1,11 @@
-// What programs share that render conversations.
+// Conversations in programs: their messages, and the ids that a checkpoint's chat template makes of them.
 #pragma once
 
-#include <cstdint>
+#include "args.h"
+
+#include <algorithm>
 #include <ctime>
+#include <nlohmann/json.hpp>
 
 namespace tools {
 
@@ -13,5 +16,42 @@ inline int64_t local_time() {
     localtime_r(&now, &local);
     return int64_t(timegm(&local));
 }
+
+// The ids of a text. False with the message in the engine.
+inline bool encode_text(gnv_tokenizer_t * tokenizer, const char * text, size_t size, std::vector<int32_t> & ids) {
+    size_t count = 0;
+    if (gnv_tokenizer_encode(tokenizer, text, size, 0, nullptr, 0, &count) != GNV_OK) return false;
+    ids.resize(count);
+    return gnv_tokenizer_encode(tokenizer, text, size, 0, ids.data(), ids.size(), &count) == GNV_OK;
+}
+
+class Conversation {
+  public:
+    Conversation(gnv_tokenizer_t * tokenizer, const std::string & system) : tokenizer_(tokenizer) {
+        if (!system.empty()) add("system", system);
+    }
+
+    // Bytes that are no UTF-8, as a model may write them, become U+FFFD.
+    void add(const char * role, const std::string & content) {
+        messages_.push_back({{"role", role}, {"content", content}});
+    }
+    void remove_last() { messages_.erase(messages_.size() - 1); }
+
+    // The ids of all messages and the beginning of an answer. False with the message in the engine.
+    bool encode(std::vector<int32_t> & ids) const {
+        const Json conversation = {{"messages", messages_}, {"add_generation_prompt", true}};
+        const std::string text = conversation.dump(-1, ' ', false, Json::error_handler_t::replace);
+        gnv_text_t * rendered = nullptr;
+        if (gnv_tokenizer_render_chat(tokenizer_, text.data(), text.size(), nullptr, local_time(), &rendered) != GNV_OK)
+            return false;
+        const Text owner(rendered);
+        return encode_text(tokenizer_, gnv_text_data(rendered), gnv_text_size(rendered), ids);
+    }
+
+  private:
+    using Json = nlohmann::ordered_json;
+    gnv_tokenizer_t * tokenizer_;
+    Json messages_ = Json::array();
+};
 
 } // namespace tools

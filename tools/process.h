@@ -105,6 +105,15 @@ inline void catch_signals() {
     }
 }
 
+// After a call that SIGINT stopped: the program goes on, and the next one is heard again. False where something else asked to end.
+inline bool forget_interrupt() {
+    if (first_signal != SIGINT) return false;
+    first_signal = 0;
+    stop_wanted = false;
+    catch_signals();
+    return true;
+}
+
 // --- Standard streams ---------------------------------------------------------------------------------------------------------
 
 // Where one is closed, a file that is opened later would get its number, and with it what is printed.

@@ -1,5 +1,6 @@
-// run MODEL --prompt TEXT | --tokens FILE [--image FILE]: lets a model write on, and writes down what it computes.
+// run MODEL --prompt TEXT | --tokens FILE | --chat [--image FILE]: lets a model write on, and writes down what it computes.
 #include "args.h"
+#include "chat.h"
 
 #include <algorithm>
 #include <fstream>
@@ -21,7 +22,7 @@ constexpr size_t piece_positions = 256;
 constexpr uint64_t default_predict = 128;
 
 struct Args {
-    std::string model, prompt, tokens, dump;
+    std::string model, prompt, tokens, system, dump;
     std::vector<std::string> taps, images;
     tools::DeviceArgs device;
     std::optional<uint64_t> predict;
@@ -29,7 +30,7 @@ struct Args {
     std::optional<int32_t> top_k;
     uint64_t seed = 42, ram_bytes = 0;
     tools::EngineArgs engine;
-    bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false;
+    bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false, chat = false;
     bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
 };
 
@@ -44,8 +45,13 @@ void declare(CLI::App & app, Args & args) {
         "a picture of the text, or a folder of frames: before --prompt, or at its placeholders; of --tokens at "
         "placeholders as many as the model needs (repeatable)")
         ->type_name("FILE");
+    auto * const chat =
+        app.add_flag("--chat", args.chat, "a conversation: each line of standard input is a turn")->excludes(prompt);
+    app.add_option("--system", args.system, "what the model is told before the first turn")
+        ->type_name("TEXT")
+        ->needs(chat);
     tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
-                     "tokens to write, at most (default 128; with --dump 0)");
+                     "tokens to write, at most (default 128; with --dump 0, with --chat up to the end of an answer)");
     tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, std::numeric_limits<float>::max(),
                     "temperature; 0 takes the likeliest token (default: the model's own)");
     tools::add_count(app, "--top-k", args.top_k, 0, INT32_MAX,
@@ -74,7 +80,11 @@ void declare(CLI::App & app, Args & args) {
 // What is given must have an effect, and what will be written must be possible. False after saying what is not.
 bool check_usage(const CLI::App & app, const Args & args) {
     const char * problem = nullptr;
-    if (!args.has_prompt && args.tokens.empty()) problem = "--prompt TEXT or --tokens FILE is needed";
+    if (!args.has_prompt && args.tokens.empty() && !args.chat)
+        problem = "--prompt TEXT, --tokens FILE or --chat is needed";
+    if (args.chat && (!args.tokens.empty() || !args.dump.empty() || args.json))
+        problem = "--chat goes without --tokens, --dump and --json";
+    if (args.chat && args.predict == 0u) problem = "--n-predict 0 leaves no answer";
     if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
     if (args.greedy && (args.temperature || args.top_k || args.top_p))
@@ -173,13 +183,6 @@ std::vector<Ids> read_sequences(const std::string & path) {
     return std::move(reader.sequences);
 }
 
-bool encode_prompt(gnv_tokenizer_t * tokenizer, const std::string & text, Ids & ids) {
-    size_t count = 0;
-    if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, nullptr, 0, &count) != GNV_OK) return false;
-    ids.resize(count);
-    return gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) == GNV_OK;
-}
-
 // --- Pictures -----------------------------------------------------------------------------------------------------------
 
 struct Pictures {
@@ -209,7 +212,7 @@ bool encode_with_pictures(gnv_tokenizer_t * tokenizer, const std::string & text,
         GNV_OK)
         return false;
     const tools::Handle<gnv_text_t, gnv_text_destroy> owned(expanded);
-    return encode_prompt(tokenizer, {gnv_text_data(expanded), gnv_text_size(expanded)}, ids);
+    return tools::encode_text(tokenizer, gnv_text_data(expanded), gnv_text_size(expanded), ids);
 }
 
 // --- Progress -----------------------------------------------------------------------------------------------------------
@@ -400,12 +403,14 @@ struct Output {
     bool stream = false;
     Ids ids;
     std::string text;
+    size_t shown = 0; // of the text: all but a stop token
 };
 
 int on_token(void * user, const gnv_token * token) {
     auto & output = *static_cast<Output *>(user);
     output.ids.push_back(token->id);
     output.text.append(token->text, token->text_size);
+    if (!token->stop) output.shown = output.text.size();
     if (output.stream && !token->stop) {
         fwrite(token->text, 1, token->text_size, stdout);
         if (fflush(stdout) != 0) return 1;
@@ -422,27 +427,32 @@ void print_speed(const gnv_generate_result & result) {
             reasons[result.stop]);
 }
 
-// False with the message in the engine, or after a full standard output.
-bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const Pictures & pictures,
-              const Ids & prompt) {
-    Output output;
-    output.stream = !args.json;
+gnv_generate_options options_of(const Args & args, gnv_tokenizer_t * tokenizer, Output & output, Progress & progress) {
     gnv_generate_options options;
     gnv_generate_options_init(&options);
-    options.max_tokens = args.predict.value_or(default_predict);
+    options.max_tokens = args.predict.value_or(args.chat ? 0 : default_predict);
     if (args.greedy) options.temperature = 0;
     if (args.temperature) options.temperature = *args.temperature;
     if (args.top_k) options.top_k = *args.top_k;
     if (args.top_p) options.top_p = *args.top_p;
     options.seed = args.seed;
     options.tokenizer = tokenizer;
-    options.pictures = pictures.list.data();
-    options.picture_count = pictures.list.size();
     options.callback = on_token;
     options.user = &output;
-    Progress progress("reading the prompt", args.quiet);
     options.progress = Progress::callback;
     options.progress_user = &progress;
+    return options;
+}
+
+// False with the message in the engine, or after a full standard output.
+bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const Pictures & pictures,
+              const Ids & prompt) {
+    Output output;
+    output.stream = !args.json;
+    Progress progress("reading the prompt", args.quiet);
+    gnv_generate_options options = options_of(args, tokenizer, output, progress);
+    options.pictures = pictures.list.data();
+    options.picture_count = pictures.list.size();
     gnv_generate_result result = {};
     result.struct_size = sizeof result;
     const tools::StoppableCall stoppable;
@@ -460,6 +470,77 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
     return true;
 }
 
+// --- Conversations ------------------------------------------------------------------------------------------------------
+
+// Answers turn by turn. What the model holds of the conversation stays where the template leaves it as it was.
+class Chat {
+  public:
+    Chat(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer)
+        : args_(args), model_(model), tokenizer_(tokenizer), conversation_(tokenizer, args.system),
+          asks_(!args.quiet && isatty(STDIN_FILENO) == 1) {}
+
+    // False with the message in the engine, or when the program is asked to end.
+    bool run() {
+        std::string line;
+        for (; ask() && std::getline(std::cin, line) && !ferror(stdout);) {
+            if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+            conversation_.add("user", line);
+            if (!answer()) return false;
+        }
+        return true;
+    }
+
+  private:
+    bool ask() const {
+        if (asks_) fputs("> ", stderr);
+        return true;
+    }
+
+    bool answer() {
+        Ids ids;
+        if (!conversation_.encode(ids)) return false;
+        const bool goes_on = held_.size() < ids.size() && std::equal(held_.begin(), held_.end(), ids.begin());
+        if (!goes_on) {
+            held_.clear();
+            if (gnv_model_reset(model_) != GNV_OK) return false;
+        }
+        Output output;
+        output.stream = true;
+        Progress progress("reading the conversation", args_.quiet);
+        const gnv_generate_options options = options_of(args_, tokenizer_, output, progress);
+        gnv_generate_result result = {};
+        result.struct_size = sizeof result;
+        bool done = false;
+        {
+            const tools::StoppableCall stoppable;
+            done = gnv_model_generate(model_, ids.data() + held_.size(), ids.size() - held_.size(), &options,
+                                      &result) == GNV_OK;
+        }
+        putchar('\n');
+        fflush(stdout);
+        const bool stopped = tools::stop_wanted;
+        if (stopped && !tools::forget_interrupt()) return false;
+        if (!done && !stopped) return false;
+        if (!done) { // stopped before the answer began: the model holds nothing, and the turn is taken back
+            held_.clear();
+            conversation_.remove_last();
+            return gnv_model_reset(model_) == GNV_OK;
+        }
+        held_ = std::move(ids);
+        if (!output.ids.empty()) held_.insert(held_.end(), output.ids.begin(), output.ids.end() - 1);
+        conversation_.add("assistant", output.text.substr(0, output.shown));
+        if (!args_.quiet) print_speed(result);
+        return true;
+    }
+
+    const Args & args_;
+    gnv_model_t * model_;
+    gnv_tokenizer_t * tokenizer_;
+    tools::Conversation conversation_;
+    Ids held_; // by the model's caches
+    const bool asks_;
+};
+
 // --- The run ------------------------------------------------------------------------------------------------------------
 
 bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_precision precision,
@@ -473,7 +554,8 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.weights_only = args.weights_only;
     options.ram_bytes = args.ram_bytes;
     options.device_bytes = args.device.vram_bytes;
-    options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
+    // A conversation has the room that models have when nothing is said.
+    if (!args.chat) options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
     Progress progress("loading weights", args.quiet);
     options.progress = Progress::callback;
     options.user = &progress;
@@ -513,7 +595,7 @@ int run(const Args & args, gnv_engine_t * engine) {
                 args.tokens.c_str(), sequences.size());
         return tools::exit_failure;
     }
-    if (sequences.front().empty()) {
+    if (!args.chat && sequences.front().empty()) {
         fprintf(stderr, "error: --prompt is empty; give at least one character\n");
         return tools::exit_failure;
     }
@@ -531,6 +613,11 @@ int run(const Args & args, gnv_engine_t * engine) {
         if (!dump.run(sequences, args.quiet)) return dump.said() ? int(tools::exit_failure) : tools::report(engine);
     }
     if (!args.generates()) return tools::exit_ok;
+    if (args.chat) {
+        if (!Chat(args, model.get(), tokenizer.get()).run())
+            return tools::stop_wanted ? int(tools::exit_failure) : tools::report(engine);
+        return tools::exit_ok;
+    }
     for (const Ids & ids : sequences) {
         if (!generate(args, model.get(), tokenizer.get(), pictures, ids)) return tools::report(engine);
         if (tools::stop_wanted) return tools::exit_failure;

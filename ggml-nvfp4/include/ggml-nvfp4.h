@@ -575,8 +575,8 @@ GNV_API gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * tokenizer, gnv_p
 GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32_t * ids, size_t count, uint32_t flags,
                                         gnv_text_t ** out);
 
-/* The text of `conversation`, JSON of `size` bytes: {"messages": [..]} with other variables of the checkpoint's chat template,
- * or of that in `template_file` (or NULL); docs/chat.md. `local_time`: now, in seconds since 1970 on the clock that is shown. */
+/* The text of `conversation`, JSON of `size` bytes: {"messages": [..]} and other variables of the chat template, which is the
+ * checkpoint's or `template_file` (or NULL): docs/chat.md. `local_time`: seconds since 1970 on the clock that it shows. */
 GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const char * conversation, size_t size,
                                              const char * template_file, int64_t local_time, gnv_text_t ** out);
 
@@ -611,7 +611,7 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
 }
 
 /* Reads every source once; rows and ids do not depend on the budget. Fewer usable rows than asked for are a warning (log and
- * summary), none is a failure. GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, five million empty rows. */
+ * summary), none is a failure. GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, 5 M empty rows. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);

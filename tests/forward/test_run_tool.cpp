@@ -49,6 +49,30 @@ TEST_CASE("greedy continuation of recorded prompts, token for token") {
     }
 }
 
+TEST_CASE("a conversation goes through the chat template, turn by turn") {
+    const ScratchFolder folder;
+    const auto answer_to = [&](json messages) { // to the ids of the whole conversation, from a fresh start
+        const std::string file =
+            folder.save("chat.json", json{{"messages", messages}, {"add_generation_prompt", true}}.dump());
+        const ToolRun ids = run_tool("tokenize", tiny_folder + " --chat " + file);
+        const ToolRun answer = run(tiny_folder + " --quiet --greedy --n-predict 6 --tokens " +
+                                   tokens_file(folder, {json::parse(ids.out)["ids"].get<std::vector<int32_t>>()}));
+        return answer.out.substr(0, answer.out.size() - 1);
+    };
+    json messages = {{{"role", "system"}, {"content", "Add."}}, {{"role", "user"}, {"content", "1 + 1"}}};
+    const std::string first = answer_to(messages);
+    messages.push_back({{"role", "assistant"}, {"content", first}});
+    messages.push_back({{"role", "user"}, {"content", "and more"}});
+    const std::string second = answer_to(messages);
+    const ToolRun chat =
+        run_tool("run", "--device cpu " + tiny_folder + " --chat --system Add. --quiet --greedy --n-predict 6",
+                 "printf '1 + 1\\n\\nand more\\n' | ");
+    CHECK(chat.exit_code == 0);
+    CHECK(chat.out == first + "\n" + second + "\n");
+    CHECK(run("--chat " + tiny_folder + " --json 2>&1").out.find("--chat goes without") != std::string::npos);
+    CHECK(run("--system x --prompt y " + tiny_folder + " 2>&1").exit_code == 2);
+}
+
 TEST_CASE("dumps against recorded activations, several sequences") {
     const GoldenFile golden("text.safetensors");
     const std::vector<std::string> texts = {"text1", "text63", "text70"};

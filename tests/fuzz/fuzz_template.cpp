@@ -18,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
         if (chat.status().message().empty()) abort();
         return 0;
     }
-    const auto conversation = gnv::JsonDocument::parse(std::string(input.empty() ? fixed_conversation : input), "conversation");
+    const auto conversation =
+        gnv::JsonDocument::parse(std::string(input.empty() ? fixed_conversation : input), "conversation");
     if (!conversation.ok()) return 0;
     gnv::ChatRenderOptions options;
     options.local_time = 1783177569;
