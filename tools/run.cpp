@@ -84,6 +84,7 @@ bool check_usage(const CLI::App & app, const Args & args) {
         problem = "--prompt TEXT, --tokens FILE or --chat is needed";
     if (args.chat && (!args.tokens.empty() || !args.dump.empty() || args.json))
         problem = "--chat goes without --tokens, --dump and --json";
+    if (args.chat && !args.images.empty()) problem = "--image goes with --prompt or --tokens, not with --chat";
     if (args.chat && args.predict == 0u) problem = "--n-predict 0 leaves no answer";
     if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
