@@ -54,10 +54,18 @@ static constexpr SiteName sites[] = {
 static_assert(std::size(sites) == site_count);
 
 static constexpr ModuleInput inputs[] = {
-    {"mixer_input"},       {"attention_out_input"},        {"linear_attention_out_input"},
-    {"mlp_input"},         {"shared_down_input"},          {"expert_down_input", true},
-    {"mlp_down_input"},    {"chosen experts", true, true}, {"vision_qkv_input"},
-    {"vision_proj_input"}, {"vision_fc1_input"},           {"vision_fc2_input"},
+    {"mixer_input"},
+    {"attention_out_input"},
+    {"linear_attention_out_input"},
+    {"mlp_input"},
+    {"shared_down_input"},
+    {"expert_down_input", true},
+    {"mlp_down_input"},
+    {"chosen experts", true, true},
+    {"vision_qkv_input"},
+    {"vision_proj_input"},
+    {"vision_fc1_input"},
+    {"vision_fc2_input"},
     {"routed_expert_input", true, false, true},
     {"routed_down_input", true, false, true},
 };

@@ -162,7 +162,8 @@ TEST_CASE("prompts with pictures") {
     const std::string text = f.text_with("What?", {video.get()});
     Ids ids(1000);
     size_t count = 0;
-    REQUIRE(gnv_tokenizer_encode(f.tokenizer.get(), text.data(), text.size(), 0, ids.data(), ids.size(), &count) == GNV_OK);
+    REQUIRE(gnv_tokenizer_encode(f.tokenizer.get(), text.data(), text.size(), 0, ids.data(), ids.size(), &count) ==
+            GNV_OK);
     ids.resize(count);
     std::vector<float> logits;
     CHECK(forward(model.get(), ids, {video.get()}, logits) == GNV_OK);
@@ -191,7 +192,8 @@ TEST_CASE("pictures: wrong arguments change nothing and say what is wrong") {
 
     gnv_picture_t * made = nullptr;
     const float pixel = 0;
-    for (const auto & [rows, why] : {std::pair<int64_t, const char *>{3, "squares of 2 x 2"}, {4, "1 pixel values are"}}) {
+    for (const auto & [rows, why] :
+         {std::pair<int64_t, const char *>{3, "squares of 2 x 2"}, {4, "1 pixel values are"}}) {
         const int64_t grid[3] = {1, rows, 4};
         refused(gnv_picture_create(f.engine.get(), tiny_folder.c_str(), &pixel, 1, grid, 0, &made), why);
     }

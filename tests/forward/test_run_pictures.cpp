@@ -28,8 +28,9 @@ std::string tokens_file(const ScratchFolder & folder, const std::vector<std::vec
     return " --tokens " + folder.save("tokens.json", json{{"input_ids", sequences}}.dump());
 }
 
-constexpr const char * question = " --prompt '<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What is in the "
-                                  "picture?<|im_end|>\n<|im_start|>assistant\n' ";
+constexpr const char * question =
+    " --prompt '<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What is in the "
+    "picture?<|im_end|>\n<|im_start|>assistant\n' ";
 
 } // namespace
 
@@ -39,7 +40,8 @@ TEST_CASE("run: dumps of ids with pictures against the recorded tensors") {
         const ScratchFolder folder;
         const std::vector<int32_t> ids = golden().ints(name + ".input_ids");
         const std::string file = folder / "dump.safetensors";
-        const ToolRun done = run(tokens_file(folder, {ids}) + image(name) + "--tap block.1.norm1 --dump " + file + " 2>&1");
+        const ToolRun done =
+            run(tokens_file(folder, {ids}) + image(name) + "--tap block.1.norm1 --dump " + file + " 2>&1");
         REQUIRE_MESSAGE(done.exit_code == 0, done.out);
         const GoldenFile dump(file);
         CHECK(dump.ints("grid_thw") == golden().ints(name + ".grid_thw"));
