@@ -74,7 +74,9 @@ static Status check_part(const Checkpoint & checkpoint, int64_t position, const 
                          const FormatComponent & component, const TensorSpec & spec) {
     const TensorInfo & found = checkpoint.tensors()[size_t(position)];
     const std::vector<int64_t> shape = component.shape(spec.shape[0], spec.shape[1]);
-    if (found.dtype == component.dtype && found.shape == shape) return {};
+    // A scalar is [] or [1]: engines take both.
+    const bool is_scalar = component.scope != FormatComponent::Scope::rows && found.elements() == 1;
+    if (found.dtype == component.dtype && (found.shape == shape || is_scalar)) return {};
     return fail(Code::model, checkpoint.describe(found), " is ", dtype_name(found.dtype), " ", shape_text(found.shape),
                 ", an ", format.title, " weight needs ", dtype_name(component.dtype), " ", shape_text(shape));
 }

@@ -20,6 +20,7 @@ struct Qwen35Layout {
     std::string text_prefix;
     std::vector<bool> fused_experts;       // one entry per text layer
     std::vector<bool> fused_draft_experts; // one entry per layer of the draft head
+    int64_t draft_experts = 0;             // of the draft head, where it has others than config.json says
     bool with_vision = false;              // needs config.vision
     bool with_draft = false;               // needs config.draft_layers
     bool with_lm_head = false;             // false: lm_head's Linear lies in the embedding

@@ -73,8 +73,6 @@ static constexpr FixedKey expert_fixed[] = {
     {"model_type", {"\"qwen3_5_moe_text\"", "\"qwen3_5_moe\""}},
 };
 static constexpr FixedKey rope_fixed[] = {
-    {"rope_type", {"\"default\""}},
-    {"type", {"\"default\""}},
     {"mrope_interleaved", {"true"}},
 };
 static constexpr FixedKey vision_fixed[] = {
@@ -139,8 +137,61 @@ static Status read_layers(ConfigReader & reader, Qwen35Config & config) {
     });
 }
 
-static Status read_rope_keys(ConfigReader & reader, Qwen35Config & config, double & rotary_share) {
+// What YaRN's keys say, as Transformers reads them (modeling_rope_utils.py, _compute_yarn_parameters).
+struct YarnKeys {
+    double factor = 0, original_positions = 0, attention_factor = 0, beta_fast = 32, beta_slow = 1;
+    double mscale = 0, mscale_all_dim = 0;
+    bool truncate = true;
+};
+
+static Status read_yarn_keys(ConfigReader & reader, YarnKeys & keys) {
+    struct Key {
+        const char * name;
+        double YarnKeys::*member;
+    };
+    static constexpr Key numbers[] = {{"factor", &YarnKeys::factor},
+                                      {"original_max_position_embeddings", &YarnKeys::original_positions},
+                                      {"attention_factor", &YarnKeys::attention_factor},
+                                      {"beta_fast", &YarnKeys::beta_fast},
+                                      {"beta_slow", &YarnKeys::beta_slow},
+                                      {"mscale", &YarnKeys::mscale},
+                                      {"mscale_all_dim", &YarnKeys::mscale_all_dim}};
+    for (const Key & key : numbers) GNV_TRY(reader.optional_double(key.name, 0, 1e12, keys.*key.member));
+    return reader.optional_bool("truncate", keys.truncate);
+}
+
+static double yarn_scale(double factor, double scale) { return factor <= 1 ? 1 : 0.1 * scale * std::log(factor) + 1; }
+
+static Status make_yarn(const YarnKeys & keys, const ConfigReader & text, Qwen35Config & config) {
+    const double original = keys.original_positions > 0 ? keys.original_positions : double(config.max_positions);
+    const double factor = keys.factor > 0 ? keys.factor : double(config.max_positions) / original;
+    if (!(factor >= 1) || !(original >= 1) || !(keys.beta_fast > 0) || !(keys.beta_slow > 0))
+        return fail(Code::format, text.where("rope_parameters"), ": YaRN with a factor of ", factor, " and ", original,
+                    " original positions");
+    const double pi = 3.14159265358979323846;
+    const auto dimension = [&](double rotations) {
+        return double(config.rotary) * std::log(original / (rotations * 2 * pi)) / (2 * std::log(config.rope_theta));
+    };
+    double low = dimension(keys.beta_fast), high = dimension(keys.beta_slow);
+    if (keys.truncate) low = std::floor(low), high = std::ceil(high);
+    low = std::max(low, 0.0), high = std::min(high, double(config.rotary - 1));
+    if (low == high) high += 0.001;
+    const bool has_scales = keys.mscale > 0 && keys.mscale_all_dim > 0;
+    const double attention = keys.attention_factor > 0 ? keys.attention_factor
+                             : has_scales ? yarn_scale(factor, keys.mscale) / yarn_scale(factor, keys.mscale_all_dim)
+                                          : yarn_scale(factor, 1);
+    config.yarn = {factor, low, high, attention};
+    return {};
+}
+
+static Status read_rope_keys(ConfigReader & reader, Qwen35Config & config, double & rotary_share, YarnKeys & yarn) {
     GNV_TRY(expect_all(reader, rope_fixed));
+    JsonValue type;
+    for (const char * key : {"type", "rope_type"}) {
+        if (!reader.find(key, type)) continue;
+        GNV_ASSIGN(config.rope_type, type.as_string());
+    }
+    if (config.rope_type != "default") GNV_TRY(read_yarn_keys(reader, yarn));
     GNV_TRY(reader.optional_double("rope_theta", 1, 1e18, config.rope_theta));
     GNV_TRY(reader.optional_double("partial_rotary_factor", 0, 1, rotary_share));
     JsonValue section;
@@ -159,12 +210,13 @@ static Status read_rope_keys(ConfigReader & reader, Qwen35Config & config, doubl
 // the inner ones count.
 static Status read_rope(ConfigReader & text, Qwen35Config & config, std::vector<std::string> & unknown) {
     double rotary_share = 0.25;
-    GNV_TRY(read_rope_keys(text, config, rotary_share));
+    YarnKeys yarn;
+    GNV_TRY(read_rope_keys(text, config, rotary_share, yarn));
     for (const char * key : {"rope_scaling", "rope_parameters"}) {
         JsonValue value;
         if (!text.find(key, value)) continue;
         ConfigReader rope(value, concat(key, "."));
-        GNV_TRY(read_rope_keys(rope, config, rotary_share));
+        GNV_TRY(read_rope_keys(rope, config, rotary_share, yarn));
         GNV_TRY(rope.unknown_keys(unknown));
     }
     if (config.rope_theta == 0)
@@ -179,7 +231,7 @@ static Status read_rope(ConfigReader & text, Qwen35Config & config, std::vector<
     if (pairs != config.rotary / 2)
         return fail(Code::format, text.where("rope_parameters"), ": mrope_section has ", pairs, " pairs, the ",
                     config.rotary, " rotary dimensions have ", config.rotary / 2);
-    return {};
+    return config.rope_type == "yarn" ? make_yarn(yarn, text, config) : Status();
 }
 
 static Status check_text(const ConfigReader & text, const Qwen35Config & config) {
@@ -213,10 +265,10 @@ static Status read_text(ConfigReader & text, Qwen35Config & config, std::vector<
         text.ignore(dense_only);
     }
     GNV_TRY(read_layers(text, config));
+    GNV_TRY(text.optional_int("max_position_embeddings", 1, int64_t(1) << 30, config.max_positions));
     GNV_TRY(read_rope(text, config, unknown));
     GNV_TRY(text.optional_double("rms_norm_eps", 0, 1, config.norm_epsilon));
     GNV_TRY(text.optional_int("mtp_num_hidden_layers", 0, 64, config.draft_layers));
-    GNV_TRY(text.optional_int("max_position_embeddings", 1, int64_t(1) << 30, config.max_positions));
     GNV_TRY(text.optional_bool("tie_word_embeddings", config.tied_embeddings));
     JsonValue gate;
     if (text.find("output_gate_type", gate) && gate.text() == "\"sigmoid\"")

@@ -18,6 +18,10 @@ namespace gnv {
 
 enum class Qwen35Mlp : uint8_t { dense, experts };
 enum class Qwen35Attention : uint8_t { linear, full };
+// See Yarn of graph/ops.h.
+struct Qwen35Yarn {
+    double factor = 1, low = 0, high = 1, attention_factor = 1;
+};
 enum class Qwen35OutputGate : uint8_t { silu, sigmoid }; // of the Gated DeltaNet's norm
 
 struct Qwen35Vision {
@@ -52,6 +56,8 @@ struct Qwen35Config {
     int64_t rotary = 0; // dimensions of a head that rotate
     double rope_theta = 0;
     int64_t rope_section[3] = {11, 11, 10}; // pairs that follow time, height, width; interleaved
+    std::string rope_type = "default";      // of others than "default" and "yarn" only the weights are known
+    Qwen35Yarn yarn;
 
     int64_t key_heads = 0;   // Gated DeltaNet
     int64_t value_heads = 0; // a multiple of key_heads

@@ -10,13 +10,16 @@ Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config_jso
     layout.text_prefix = choice.nested_prefix ? qwen35_nested_prefix : qwen35_flat_prefix;
     layout.fused_experts.assign(config.layers.size(), choice.fused_experts);
     layout.fused_draft_experts.assign(size_t(config.draft_layers), choice.fused_mtp_experts);
+    layout.draft_experts = choice.draft_experts;
     layout.with_vision = config.vision && choice.with_vision;
     layout.with_draft = config.draft_layers > 0 && choice.with_mtp;
-    layout.with_lm_head = !config.tied_embeddings;
+    layout.with_lm_head = !config.tied_embeddings || choice.with_tied_head;
     return expand_qwen35(config, layout).tensors;
 }
 
 // --- What a checkpoint chose ---------------------------------------------------------------------------------------
+
+static constexpr int64_t most_draft_experts = 1 << 13; // as config.json may say of the model's own
 
 static Result<std::string> find_text_prefix(const Checkpoint & checkpoint) {
     for (const char * prefix : {qwen35_nested_prefix, qwen35_flat_prefix})
@@ -64,6 +67,17 @@ static Result<std::vector<bool>> find_fused_blocks(const Checkpoint & checkpoint
     return fused;
 }
 
+// The draft head is copied, so it may have another number of experts, as where a model was pruned and its draft head was
+// not: what its router says. 0: as config.json says.
+static int64_t find_draft_experts(const Checkpoint & checkpoint, const Qwen35Config & config) {
+    const int64_t router = checkpoint.find(qwen35_block_prefix(qwen35_draft_prefix, 0) + "mlp.gate.weight");
+    if (config.mlp == Qwen35Mlp::dense || router < 0) return 0;
+    const std::vector<int64_t> & shape = checkpoint.tensors()[size_t(router)].shape;
+    const bool differs =
+        shape.size() == 2 && shape[0] > 0 && shape[0] <= most_draft_experts && shape[0] != config.experts;
+    return differs ? shape[0] : 0;
+}
+
 static Result<Qwen35Layout> find_layout(const Checkpoint & checkpoint, const Qwen35Config & config, Accept accept) {
     Qwen35Layout layout;
     GNV_ASSIGN(layout.text_prefix, find_text_prefix(checkpoint));
@@ -73,8 +87,11 @@ static Result<Qwen35Layout> find_layout(const Checkpoint & checkpoint, const Qwe
     GNV_ASSIGN(layout.fused_experts,
                find_fused_blocks(checkpoint, config, layout.text_prefix, int64_t(config.layers.size()), accept));
     if (layout.with_draft) {
+        layout.draft_experts = find_draft_experts(checkpoint, config);
+        Qwen35Config draft = config;
+        if (layout.draft_experts > 0) draft.experts = layout.draft_experts;
         GNV_ASSIGN(layout.fused_draft_experts,
-                   find_fused_blocks(checkpoint, config, qwen35_draft_prefix, config.draft_layers, accept));
+                   find_fused_blocks(checkpoint, draft, qwen35_draft_prefix, config.draft_layers, accept));
     }
     return layout;
 }
@@ -95,6 +112,9 @@ static std::string describe(const Qwen35Config & config, const ModelLayout & lay
     return out;
 }
 
+static constexpr const char * vision_spellings[] = {"visual.", "vision_tower.", "vision_model."};
+static constexpr const char * draft_spellings[] = {"mtp.", "mtp_layers.", "nextn."};
+
 Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint & checkpoint, Accept accept,
                                  Qwen35Mlp mlp) {
     GNV_ASSIGN(const Qwen35Config config, read_qwen35_config(config_json, mlp));
@@ -111,11 +131,13 @@ Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint
     layout.has_mtp = found.with_draft;
     layout.description = describe(config, layout);
     if (config.vision && !found.with_vision)
-        layout.notes.push_back(
-            concat("config.json announces a vision tower, but no tensor starts with ", qwen35_vision_prefix));
+        layout.missing.push_back({Part::vision, "vision tower", qwen35_vision_prefix, vision_spellings});
     if (config.draft_layers > 0 && !found.with_draft)
-        layout.notes.push_back(
-            concat("config.json announces a draft head, but no tensor starts with ", qwen35_draft_prefix));
+        layout.missing.push_back({Part::mtp, "draft head", qwen35_draft_prefix, draft_spellings});
+    if (found.draft_experts > 0)
+        layout.notes.push_back(concat("the draft head has ", found.draft_experts, " experts, the model ",
+                                      config.experts,
+                                      "; it is copied as it is, and engines that build it from config.json refuse it"));
     GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, accept, layout));
     return layout;
 }

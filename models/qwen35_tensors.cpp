@@ -193,7 +193,8 @@ struct Place {
 
 class Expander {
   public:
-    explicit Expander(const Qwen35Config & config) : config_(config), sizes_(sizes_of(config)) {}
+    explicit Expander(const Qwen35Config & config)
+        : config_(config), sizes_(sizes_of(config)), experts_(config.experts) {}
 
     uint32_t add(const Row & row, const Place & place, int32_t fused_group = -1) {
         const uint32_t index = add_tensor(place.prefix + row.name, row.role, {}, place, -1);
@@ -210,6 +211,12 @@ class Expander {
     template <size_t count>
     void add_all(const Row (&rows)[count], const Place & place) {
         for (const Row & row : rows) add(row, place);
+    }
+
+    // Of the blocks that follow: a draft head may have another number of experts than the model.
+    void set_experts(int64_t count) {
+        sizes_[Dim::experts] = count;
+        experts_ = count;
     }
 
     void add_block(const Place & place, Qwen35Attention attention, bool fused_experts) {
@@ -247,7 +254,7 @@ class Expander {
     void add_experts(const Place & place, bool fused) {
         const auto first = uint32_t(out_.tensors.size());
         if (fused) add_all(fused_expert_rows, place);
-        for (int32_t expert = 0; expert < config_.experts; expert++) {
+        for (int32_t expert = 0; expert < experts_; expert++) {
             const int32_t gate_up = next_group_++;
             for (const ExpertRow & row : expert_rows) {
                 const int64_t rows = sizes_[row.rows], columns = sizes_[row.columns];
@@ -286,7 +293,8 @@ class Expander {
     }
 
     const Qwen35Config & config_;
-    const Sizes sizes_;
+    Sizes sizes_;
+    int64_t experts_;
     ModelExpansion out_;
     int32_t next_group_ = 0;
 };
@@ -322,6 +330,7 @@ ModelExpansion expand_qwen35(const Qwen35Config & config, const Qwen35Layout & l
 
     if (layout.with_draft) {
         const Place draft = {qwen35_draft_prefix, Part::mtp};
+        if (layout.draft_experts > 0) expander.set_experts(layout.draft_experts);
         expander.add_all(draft_head_rows, draft);
         for (int32_t layer = 0; layer < config.draft_layers; layer++)
             expander.add_block({qwen35_block_prefix(qwen35_draft_prefix, layer), Part::mtp, layer},

@@ -218,6 +218,8 @@ ValueId TextWriter::full_attention(ValueId x) {
     rope.rotary = config_.rotary;
     rope.theta = config_.rope_theta;
     for (int i = 0; i < 3; i++) rope.section[i] = config_.rope_section[i];
+    const Qwen35Yarn & yarn = config_.yarn;
+    rope.yarn = {yarn.factor, yarn.low, yarn.high, yarn.attention_factor};
     q = g_.add(rope, {g_.reshape(q, {T, query_heads * D}), positions()}, where("rope of q"));
     k = g_.add(rope, {g_.reshape(k, {T, key_heads * D}), positions()}, where("rope of k"));
     const Shape cache = {S, b_.batch.capacity, key_heads * D};
@@ -391,6 +393,10 @@ void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
 
 Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp) {
     GNV_ASSIGN(Qwen35Config read, read_qwen35_config(config, mlp));
+    if (read.rope_type != "default" && read.rope_type != "yarn")
+        return fail(
+            Code::unsupported, config.where(), ": positions of the type \"", printable(read.rope_type),
+            "\" are not computed, only \"default\" and \"yarn\"; weights alone (nvfp4a16) need no forward pass");
     return std::unique_ptr<TextModel>(new Qwen35Text(std::move(read)));
 }
 

@@ -1,4 +1,5 @@
 // rope: see graph/ops.h.
+#include "codec/nvfp4.h"
 #include "cpu/exact_math.h"
 #include "cpu/loops.h"
 #include "cpu/mixer_kernels.h"
@@ -27,6 +28,13 @@ struct Scratch {
     }
 };
 
+// theta^(2 i / rotary) comes in F32, as in the reference.
+float yarn_frequency(const Yarn & yarn, float power, int64_t i) {
+    const float ramp = std::clamp((float(i) - float(yarn.low)) / (float(yarn.high) - float(yarn.low)), 0.0f, 1.0f);
+    const float keep = 1 - ramp;
+    return 1 / (float(yarn.factor) * power) * (1 - keep) + 1 / power * keep;
+}
+
 uint64_t scratch_bytes(const KernelCall & call) {
     return Scratch(call.as<RopeParams>(), call.threads->size(), nullptr).bytes;
 }
@@ -45,9 +53,12 @@ Status rope_with(const Loops & loops, KernelCall & call) {
     const Scratch scratch(params, call.threads->size(), call.scratch);
     const double log_theta = exact::log(params.theta);
     const int64_t axes = params.axial ? 2 : 1; // that the frequencies are divided between
+    const Yarn & yarn = params.yarn;
+    const auto attention_factor = float(yarn.attention_factor);
     for (int64_t i = 0; i < half; i++) {
         const int64_t kind = i % 3, step = axes * (i % (half / axes));
-        scratch.frequency[i] = 1.0f / float(exact::exp(2.0 * double(step) / double(params.rotary) * log_theta));
+        const float power = float(exact::exp(2.0 * double(step) / double(params.rotary) * log_theta));
+        scratch.frequency[i] = yarn == Yarn() ? 1.0f / power : yarn_frequency(yarn, power, i);
         scratch.axis[i] = kind != 0 && i < 3 * params.section[kind] ? uint8_t(kind) : 0;
         if (params.axial) scratch.axis[i] = i < half / 2 ? 1 : 2;
     }
@@ -60,7 +71,12 @@ Status rope_with(const Loops & loops, KernelCall & call) {
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < half; i++)
                 angle[r * half + i] = float(positions[scratch.axis[i] * count + first + r]) * scratch.frequency[i];
-        loops.mixer.sines(rows * half, angle, bf16, sine, cosine);
+        loops.mixer.sines(rows * half, angle, bf16 && attention_factor == 1, sine, cosine);
+        for (int64_t i = 0; i < rows * half && attention_factor != 1; i++)
+            for (float * const value : {sine + i, cosine + i}) {
+                *value *= attention_factor;
+                if (bf16) *value = nvfp4::round_to(DType::bf16, *value);
+            }
         for (int64_t r = 0; r < rows; r++) {
             float * const y = call.outputs[0].as<float>() + (first + r) * width;
             loops.mixer.rotate(width / params.head, params.head, half,

@@ -12,6 +12,8 @@ struct Rope {
     bool axial;
     int64_t section[3];
     double log_theta;
+    bool has_yarn;
+    float factor, low, high, attention_factor;
 };
 
 // cos and sin of every position and pair, [T, half]
@@ -24,11 +26,17 @@ __global__ void angles_kernel(Rope rope, const int32_t * positions, float2 * ang
                      : kind != 0 && pair < 3 * rope.section[kind] ? kind
                                                                   : 0;
     const int64_t step = rope.axial ? 2 * (pair % (rope.half / 2)) : pair;
-    const float frequency = 1.0f / float(exp(2.0 * double(step) / double(2 * rope.half) * rope.log_theta));
+    const float power = float(exp(2.0 * double(step) / double(2 * rope.half) * rope.log_theta));
+    float frequency = 1.0f / power;
+    if (rope.has_yarn) {
+        const float ramp = fminf(fmaxf((float(pair) - rope.low) / (rope.high - rope.low), 0.0f), 1.0f), keep = 1 - ramp;
+        frequency = __fadd_rn(1 / (rope.factor * power) * (1 - keep), frequency * keep);
+    }
     const float angle = float(positions[axis * rope.tokens + t]) * frequency;
     float sine, cosine;
     sincosf(angle, &sine, &cosine);
-    angles[i] = rope.axial ? float2{cosine, sine} : float2{rounded(cosine), rounded(sine)};
+    angles[i] = rope.axial ? float2{cosine, sine}
+                           : float2{rounded(cosine * rope.attention_factor), rounded(sine * rope.attention_factor)};
 }
 
 __global__ void rope_kernel(Rope rope, const bf16 * x, const float2 * angles, bf16 * out) {
@@ -61,6 +69,10 @@ Status run(KernelCall & call) {
     Rope rope = {x.shape[0],    heads,        params.head, params.rotary / 2,     x.shape[1],
                  params.column, params.axial, {},          std::log(params.theta)};
     for (int i = 0; i < 3; i++) rope.section[i] = params.section[i];
+    const Yarn & yarn = params.yarn;
+    rope.has_yarn = !(yarn == Yarn());
+    rope.factor = float(yarn.factor), rope.low = float(yarn.low), rope.high = float(yarn.high);
+    rope.attention_factor = float(yarn.attention_factor);
     auto * angles = static_cast<float2 *>(call.scratch);
     angles_kernel<<<blocks_for(rope.tokens * rope.half, 256), 256, 0, context.stream>>>(
         rope, call.inputs[1].as<const int32_t>(), angles);

@@ -111,10 +111,22 @@ Status GuardedDestination::remove(const std::string & folder, const EntryInfo & 
     return remove_tree(folder, info.id, may_remove(folder, content), journal_name);
 }
 
+Result<bool> GuardedDestination::holds_nothing() const {
+    GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(folder_));
+    if (!info || info->kind != FileKind::folder) return false;
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder_));
+    return entries.empty();
+}
+
 Status GuardedDestination::check_replaced() const {
     GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(folder_));
     if (!info) return {};
-    if (!wanted_.overwrite)
+    if (info->is_mount)
+        return fail(Code::already_exists, "the destination ", wanted_.folder,
+                    " is a mount point, whose place nothing can take; give a folder in it, such as ",
+                    join_path(wanted_.folder, "model"));
+    GNV_ASSIGN(const bool is_empty, holds_nothing());
+    if (!wanted_.overwrite && !is_empty)
         return fail(Code::already_exists, "the destination ", wanted_.folder,
                     " exists; choose another or ask to overwrite it");
     if (info->kind != FileKind::folder)

@@ -18,7 +18,7 @@
 namespace gnv {
 
 struct Destination {
-    std::string folder;     // must not exist, unless `overwrite`; its parent must
+    std::string folder;     // must not exist, or be empty, unless `overwrite`; its parent must exist
     bool overwrite = false; // replace a checkpoint folder, once the new one is complete
     std::string source;     // the folder that is read
     // Files that the run reads, inside the source or not: shards, calibration data, statistics, ...
@@ -46,6 +46,8 @@ class GuardedDestination {
 
     // None of the names is, holds or lies in what the run reads or writes besides, and the parent can be written.
     Status check_names() const;
+    // An empty folder is there, which the result may replace without `overwrite`.
+    Result<bool> holds_nothing() const;
     // What is at `folder` may be replaced; Code::already_exists where there is something without `overwrite`.
     Status check_replaced() const;
     // A folder that a run made, or that is replaced, may be removed: looks at everything in it. `content` is of the journal

@@ -1,9 +1,12 @@
 #include "formats/json.h"
 
 #include "formats/file.h"
+#include "formats/folder_hints.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <new>
 #include <simdjson.h>
 #include <vector>
@@ -24,6 +27,8 @@ struct JsonDocument::State {
     std::string name;
     dom::parser parser;
     dom::element root;
+    bool has_large_numbers = false; // as strings, see wrap_large_numbers()
+    bool has_duplicates = false;
 };
 
 // The path of a value is kept as a chain of parents and only spelled out for a message.
@@ -61,6 +66,84 @@ static bool find_duplicate_key(dom::element element, std::string & key) {
     return true;
 }
 
+// --- Numbers that 64 bits do not hold -----------------------------------------------------------------------------------------
+
+// simdjson refuses them. They become strings that begin with this mark, which no other text has a reason to begin with.
+static constexpr std::string_view large_mark = "\x7fgnv number ";
+
+// The length of the number at the beginning of `text` in the grammar of JSON; 0 when there is none.
+static size_t number_length(std::string_view text) {
+    size_t at = 0;
+    const auto digits = [&] {
+        const size_t begin = at;
+        while (at < text.size() && text[at] >= '0' && text[at] <= '9') at++;
+        return at - begin;
+    };
+    const auto is_next = [&](std::string_view set) { return at < text.size() && set.find(text[at]) != set.npos; };
+    if (is_next("-")) at++;
+    const bool leading_zero = is_next("0");
+    const size_t whole = digits();
+    if (whole == 0 || (leading_zero && whole > 1)) return 0;
+    if (is_next(".")) {
+        at++;
+        if (digits() == 0) return 0;
+    }
+    if (is_next("eE")) {
+        at++;
+        if (is_next("+-")) at++;
+        if (digits() == 0) return 0;
+    }
+    return at;
+}
+
+static bool is_large_number(dom::element element, std::string_view & number) {
+    std::string_view text;
+    if (element.get(text) != simdjson::SUCCESS || !starts_with(text, large_mark)) return false;
+    number = text.substr(large_mark.size());
+    return number_length(number) == number.size();
+}
+
+static bool fits_64_bits(std::string_view number) {
+    if (number.find_first_of(".eE") != number.npos) return std::isfinite(strtod(std::string(number).c_str(), nullptr));
+    constexpr size_t most_safe_digits = 18;
+    if (number.size() <= most_safe_digits) return true;
+    int64_t negative;
+    uint64_t positive;
+    const char * const end = number.data() + number.size();
+    return number[0] == '-' ? std::from_chars(number.data(), end, negative).ec == std::errc()
+                            : std::from_chars(number.data(), end, positive).ec == std::errc();
+}
+
+// The text with such numbers as marked strings; false when there are none.
+static bool wrap_large_numbers(const std::string & text, std::string & out) {
+    bool found = false;
+    size_t copied = 0;
+    const auto is_value = [&](size_t end) { // what follows a number that is no key
+        end = std::min(text.find_first_not_of(" \t\r\n", end), text.size());
+        return end == text.size() || text[end] == ',' || text[end] == ']' || text[end] == '}';
+    };
+    for (size_t at = 0; at < text.size();) {
+        const char c = text[at];
+        if (c == '"') {
+            for (at++; at < text.size() && text[at] != '"'; at++) at += text[at] == '\\';
+            at++;
+        } else if (c == '-' || (c >= '0' && c <= '9')) {
+            const size_t length = number_length(std::string_view(text).substr(at));
+            if (length > 0 && is_value(at + length) && !fits_64_bits(std::string_view(text).substr(at, length))) {
+                out.append(text, copied, at - copied).append("\"").append(large_mark);
+                out.append(text, at, length).append("\"");
+                copied = at + length;
+                found = true;
+            }
+            at += std::max<size_t>(length, 1);
+        } else {
+            at++;
+        }
+    }
+    out.append(text, copied);
+    return found;
+}
+
 // Not less than the number of values in a JSON text.
 static size_t count_values(const std::string & text) {
     size_t count = 1;
@@ -72,29 +155,41 @@ JsonDocument::JsonDocument(JsonDocument &&) noexcept = default;
 JsonDocument & JsonDocument::operator=(JsonDocument &&) noexcept = default;
 JsonDocument::~JsonDocument() = default;
 
-Result<JsonDocument> JsonDocument::parse(std::string text, std::string name) {
+Result<JsonDocument> JsonDocument::parse(std::string text, std::string name, JsonKeys keys) {
     auto state = std::make_shared<State>();
     state->name = std::move(name);
+    if (is_lfs_pointer(text)) return fail(Code::format, state->name, " ", lfs_pointer_text);
     if (count_values(text) > most_values)
         return fail(Code::format, state->name, ": more than ", most_values,
                     " values; no file of a checkpoint has as many");
-    if (state->parser.allocate(text.size() < 256 ? 256 : text.size(), deepest_nesting) != simdjson::SUCCESS)
-        return Status::out_of_memory();
-    // The parser keeps its own copy of every string; the text is not needed afterwards.
-    const simdjson::error_code error = state->parser.parse(text).get(state->root);
+    const auto run_parser = [&](const std::string & json) {
+        if (state->parser.allocate(json.size() < 256 ? 256 : json.size(), deepest_nesting) != simdjson::SUCCESS)
+            return simdjson::MEMALLOC;
+        // The parser keeps its own copy of every string; the text is not needed afterwards.
+        return state->parser.parse(json).get(state->root);
+    };
+    simdjson::error_code error = run_parser(text);
+    std::string wrapped;
+    if (error != simdjson::SUCCESS && error != simdjson::MEMALLOC && wrap_large_numbers(text, wrapped)) {
+        state->has_large_numbers = true;
+        error = run_parser(wrapped);
+    }
     if (error == simdjson::MEMALLOC) return Status::out_of_memory();
     if (error != simdjson::SUCCESS)
         return fail(Code::format, state->name, ": not valid JSON: ", simdjson::error_message(error));
     std::string key;
-    if (find_duplicate_key(state->root, key))
+    state->has_duplicates = find_duplicate_key(state->root, key);
+    if (state->has_duplicates && keys == JsonKeys::once)
         return fail(Code::format, state->name, ": the key \"", printable(key), "\" occurs twice in one object");
     return JsonDocument(std::move(state));
 }
 
-Result<JsonDocument> JsonDocument::read(const std::string & path, uint64_t size_limit) {
+Result<JsonDocument> JsonDocument::read(const std::string & path, uint64_t size_limit, JsonKeys keys) {
     GNV_ASSIGN(std::string text, read_file(path, size_limit));
-    return parse(std::move(text), path);
+    return parse(std::move(text), path, keys);
 }
+
+bool JsonDocument::has_duplicates() const { return state_->has_duplicates; }
 
 JsonValue JsonDocument::root() const {
     auto node = std::make_shared<JsonValue::Node>();
@@ -106,7 +201,7 @@ JsonValue JsonDocument::root() const {
 // --- Values ---------------------------------------------------------------------------------------------------------------
 
 static const char * const type_names[] = {"null",     "a boolean", "an integer", "a number",
-                                          "a string", "an array",  "an object"};
+                                          "a string", "an array",  "an object",  "a number that 64 bits do not hold"};
 
 JsonType JsonValue::type() const {
     switch (node_->element.type()) {
@@ -115,7 +210,11 @@ JsonType JsonValue::type() const {
     case dom::element_type::INT64:
     case dom::element_type::UINT64: return JsonType::integer;
     case dom::element_type::DOUBLE: return JsonType::real;
-    case dom::element_type::STRING: return JsonType::string;
+    case dom::element_type::STRING: {
+        std::string_view number;
+        return node_->document->has_large_numbers && is_large_number(node_->element, number) ? JsonType::large
+                                                                                             : JsonType::string;
+    }
     case dom::element_type::BOOL: return JsonType::boolean;
     case dom::element_type::NULL_VALUE: break;
     }
@@ -156,19 +255,28 @@ Result<int64_t> JsonValue::as_int() const {
 
 Result<double> JsonValue::as_double() const {
     double value;
-    if (node_->element.get(value) != simdjson::SUCCESS) return mismatch("a number");
-    return value;
+    if (node_->element.get(value) == simdjson::SUCCESS) return value;
+    std::string_view number;
+    if (type() != JsonType::large || !is_large_number(node_->element, number)) return mismatch("a number");
+    value = strtod(std::string(number).c_str(), nullptr);
+    return std::isfinite(value) ? Result<double>(value) : mismatch("a number in the range of doubles");
 }
 
 Result<std::string_view> JsonValue::as_string() const {
     std::string_view value;
-    if (node_->element.get(value) != simdjson::SUCCESS) return mismatch("a string");
+    if (node_->element.get(value) != simdjson::SUCCESS || type() != JsonType::string) return mismatch("a string");
     return value;
 }
 
 bool JsonValue::find(std::string_view key, JsonValue & out) const {
     dom::element child;
     if (node_->element.at_key(key).get(child) != simdjson::SUCCESS) return false;
+    if (node_->document->has_duplicates) {
+        dom::object object;
+        if (node_->element.get(object) != simdjson::SUCCESS) return false;
+        for (const dom::key_value_pair member : object)
+            if (member.key == key) child = member.value;
+    }
     auto node = std::make_shared<Node>();
     *node = Node{node_->document, node_, std::string(key), 0, false, child};
     out = JsonValue(std::move(node));
@@ -214,6 +322,23 @@ Status JsonValue::for_each_element(const std::function<Status(size_t, const Json
     return {};
 }
 
-std::string JsonValue::text() const { return simdjson::minify(node_->element); }
+// As simdjson writes it, with the marks of large numbers taken away.
+std::string JsonValue::text() const {
+    std::string text = simdjson::minify(node_->element);
+    if (!node_->document->has_large_numbers) return text;
+    const std::string begin = concat("\"", large_mark);
+    std::string out;
+    size_t copied = 0;
+    for (size_t at = 0; (at = text.find(begin, at)) != std::string::npos;) {
+        const size_t first = at + begin.size(), end = text.find('"', first);
+        const bool in_string = at > 0 && text[at - 1] == '\\';
+        if (!in_string && number_length(std::string_view(text).substr(first, end - first)) == end - first) {
+            out.append(text, copied, at - copied).append(text, first, end - first);
+            copied = end + 1;
+        }
+        at = first;
+    }
+    return out.append(text, copied);
+}
 
 } // namespace gnv

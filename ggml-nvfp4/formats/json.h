@@ -15,7 +15,8 @@ namespace gnv {
 
 class JsonDocument;
 
-enum class JsonType : uint8_t { null, boolean, integer, real, string, array, object };
+// A number that 64 bits do not hold is `large`: valid as long as nobody asks for it as an integer.
+enum class JsonType : uint8_t { null, boolean, integer, real, string, array, object, large };
 
 // A view of one value; lives as long as its document. Cheap to copy.
 class JsonValue {
@@ -31,7 +32,7 @@ class JsonValue {
 
     Result<bool> as_bool() const;
     Result<int64_t> as_int() const;             // also a real number without a fraction, as "total_size": 39289152.0
-    Result<double> as_double() const;           // also an integer
+    Result<double> as_double() const;           // also an integer, and a large number in the range of doubles
     Result<std::string_view> as_string() const; // valid while the document lives
 
     // Object members. find() returns false when the key is absent; get() fails and names the key.
@@ -44,7 +45,7 @@ class JsonValue {
     Result<size_t> array_size() const;
     Status for_each_element(const std::function<Status(size_t index, const JsonValue & value)> & visit) const;
 
-    // The value as JSON text without blanks.
+    // The value as JSON text without blanks; numbers that are too large for 64 bits as the document has them.
     std::string text() const;
 
   private:
@@ -55,17 +56,23 @@ class JsonValue {
     std::shared_ptr<const Node> node_;
 };
 
-// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels, more than 10 million values, and
-// duplicate keys in any object.
+// What a key means that occurs twice in one object.
+enum class JsonKeys : uint8_t {
+    once,      // a failure: readers of the file would disagree
+    last_wins, // as in Python and JavaScript: for files of which we use a few keys
+};
+
+// Owns parsed text. Rejects invalid UTF-8, trailing content, nesting beyond 256 levels and more than 10 million values.
 class JsonDocument {
   public:
     // `name` is used in messages, usually the file's path.
-    static Result<JsonDocument> parse(std::string text, std::string name);
-    static Result<JsonDocument> read(const std::string & path, uint64_t size_limit);
+    static Result<JsonDocument> parse(std::string text, std::string name, JsonKeys keys = JsonKeys::once);
+    static Result<JsonDocument> read(const std::string & path, uint64_t size_limit, JsonKeys keys = JsonKeys::once);
     JsonDocument(JsonDocument &&) noexcept;
     JsonDocument & operator=(JsonDocument &&) noexcept;
     ~JsonDocument();
     JsonValue root() const;
+    bool has_duplicates() const; // a key occurs twice in some object
 
   private:
     friend class JsonValue;

@@ -95,7 +95,8 @@ Status OutputFolder::publish() {
     }
     const auto stays = [&] { return "the result is complete in " + path(); };
     GNV_ASSIGN(const std::optional<EntryInfo> replaced, find_entry(destination_.folder()));
-    if (replaced && !destination_.overwrite())
+    GNV_ASSIGN(const bool is_empty, destination_.holds_nothing());
+    if (replaced && !destination_.overwrite() && !is_empty)
         return fail(Code::already_exists, destination_.folder(), " appeared during the run; ", stays());
     GNV_TRY(destination_.check_names().add_context(stays()));
     GNV_TRY(destination_.check_replaced().add_context(stays()));
@@ -135,6 +136,11 @@ Status OutputFolder::replace(const EntryInfo & replaced) {
     const std::string stays = "the result is complete in " + path();
     const Status exchanged = exchange_paths(path(), folder);
     if (!exchanged.ok() && exchanged.code() != Code::unsupported) return copy_of(exchanged).add_context(stays);
+    if (!exchanged.ok() && !destination_.overwrite()) { // an empty folder: nothing is lost where it goes first
+        GNV_TRY(remove_empty_folder(folder).add_context(stays));
+        GNV_TRY(rename_path(path(), folder).add_context(stays));
+        return sync_directory(parent_path(folder));
+    }
     if (!exchanged.ok()) {
         GNV_TRY(rename_path(folder, old).add_context(stays));
         Status renamed = rename_path(path(), folder);

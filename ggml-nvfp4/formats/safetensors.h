@@ -4,7 +4,9 @@
 //        | H (u64 LE)| JSON header, H bytes | tensor data, no holes, no overlaps |
 //
 // A checkpoint is a folder with one "model.safetensors", or several shards listed by "model.safetensors.index.json", or
-// several "*.safetensors" files without an index. Shards may be symbolic links (hub caches).
+// several "*.safetensors" files without an index. Shards may be symbolic links (hub caches). Of several copies of a tensor
+// the one counts that the index names; where the index names shards that are gone, and "model.safetensors" holds all that
+// it lists, that file is the checkpoint.
 #pragma once
 
 #include "core/dtype.h"
@@ -77,8 +79,15 @@ class Checkpoint {
     // Position in tensors(), or -1.
     int64_t find(std::string_view name) const;
     bool has_index() const { return has_index_; }
-    const std::vector<std::string> & notes() const { return notes_; } // oddities that are no errors
-    uint64_t tensor_bytes() const;                                    // sum over all tensors
+    std::vector<std::string> notes() const; // oddities that are no errors
+    uint64_t tensor_bytes() const;          // sum over all tensors
+
+    // *.safetensors files of the folder that are no part of the checkpoint, and the names of the tensors in one of them.
+    const std::vector<std::string> & unlisted() const { return unlisted_; }
+    Result<std::vector<std::string>> names_in(const std::string & file_name) const;
+    // Makes the tensors of an unlisted file whose names start with `prefix` part of the checkpoint, unless it has others of
+    // these names; returns how many.
+    Result<size_t> take_in(const std::string & file_name, const std::string & prefix);
 
     Result<FolderFiles> open_shards() const;
     // The JSON header of a shard, read again; Code::changed as check_unchanged().
@@ -91,11 +100,12 @@ class Checkpoint {
 
   private:
     explicit Checkpoint(std::shared_ptr<const Folder> folder) : folder_(std::move(folder)) {}
+    void index_names();
     std::shared_ptr<const Folder> folder_;
     std::vector<Shard> shards_;
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string_view, uint32_t> by_name_; // views into tensors_, which no longer changes
-    std::vector<std::string> notes_;
+    std::vector<std::string> notes_, unlisted_;
     bool has_index_ = false;
 };
 

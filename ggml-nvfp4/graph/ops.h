@@ -104,6 +104,15 @@ struct SigmoidGateParams {
 // With `axial`, as vision towers have it, the first half of the pairs turns with the height and the other with the
 // width, each from the fastest frequency on: pair i by positions[i < rotary / 4 ? 1 : 2][t] * theta^(-4 (i mod (rotary /
 // 4)) / rotary). Sine and cosine stay in F32, and nothing but the result is rounded.
+//
+// YaRN (Transformers' _compute_yarn_parameters): with ramp(i) = (i - low) / (high - low) within 0..1 the frequency of pair i
+// is f / factor * ramp(i) + f * (1 - ramp(i)), where f is the one above, in F32 steps; sine and cosine are multiplied by
+// attention_factor before they are rounded.
+struct Yarn {
+    double factor = 1, low = 0, high = 1;
+    double attention_factor = 1;
+    bool operator==(const Yarn &) const = default;
+};
 struct RopeParams {
     int64_t head = 0; // D
     int64_t rotary = 0;
@@ -111,6 +120,7 @@ struct RopeParams {
     int64_t section[3] = {};
     bool axial = false;
     int64_t column = 0, heads = 0; // heads 0: all that the row has from `column` on
+    Yarn yarn = {}; // as it is: none
 };
 
 // --- Linear ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ struct MatchedCheckpoint {
     ModelLayout layout;
 };
 
-// Reads headers and config.json, no weights. `accept`: see match_model().
+// Reads headers and config.json, no weights. `accept`: see match_model(). A part that config.json announces and no listed
+// file holds is taken from a file that the index does not list; one under other names is refused.
 Result<MatchedCheckpoint> open_matched(std::shared_ptr<const Folder> folder, Accept accept = {});
 
 } // namespace gnv

@@ -95,11 +95,21 @@ struct LayoutChoice {
     bool fused_mtp_experts = true; // the same for the draft head
     bool with_vision = true;       // when the config announces one
     bool with_mtp = true;
-    bool nested_prefix = true; // "model.language_model." or "model."
+    int64_t draft_experts = 0;   // of the draft head, where it has others than the config says
+    bool with_tied_head = false; // lm_head.weight, although tied embeddings make it a copy
+    bool nested_prefix = true;   // "model.language_model." or "model."
 };
 
 // Every tensor of the model that `config` (parsed config.json) describes, in model order.
 Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const LayoutChoice & choice);
+
+// A part that config.json announces and of which the checkpoint holds no tensor.
+struct MissingPart {
+    Part part = Part::text;
+    const char * what = "";                       // "draft head"
+    const char * prefix = "";                     // of the names of its tensors: "mtp."
+    std::span<const char * const> spellings = {}; // what tools put before its tensors, maybe after more: "mtp."
+};
 
 struct ModelNames; // model/model_names.h
 
@@ -110,7 +120,8 @@ struct ModelLayout {
     std::string description;            // one line for people: sizes, layers, experts
     std::vector<ModelTensor> tensors;   // every tensor of the checkpoint exactly once, in model order, extras last
     std::vector<LinearModule> modules;  // every Linear, in the order of the reference's named_modules()
-    std::vector<std::string> notes;     // unknown config keys, absent parts, extra tensors: said, not refused
+    std::vector<std::string> notes;     // unknown config keys, extra tensors: said, not refused
+    std::vector<MissingPart> missing;
     int64_t layer_count = 0;
     int64_t expert_count = 0; // 0 for dense models
     bool has_vision = false;

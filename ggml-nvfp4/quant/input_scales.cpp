@@ -53,7 +53,7 @@ Result<std::vector<InputScale>> input_scales(const Plan & plan, const StatisticS
         scale.substituted = scale.maximum == 0;
         if (scale.substituted || headroom != 0) scale.maximum = largest_of(maxima);
         if (scale.maximum == 0) scale.maximum = largest[size_t(input)];
-        const DType dtype = plan.source_of(linear).dtype;
+        const DType dtype = module.dtype;
         // The reference measures in the dtype of the model: its maximum is a number of that dtype.
         scale.maximum = nvfp4::round_to(dtype, scale.maximum);
         const float roomy = nvfp4::round_to(dtype, scale.maximum * (headroom != 0 ? headroom : 1));

@@ -5,6 +5,7 @@
 #include "quant/plan_files.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace gnv {
 
@@ -65,7 +66,7 @@ static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint3
     if (!is_float(source))
         return fail(Code::unsupported, plan.checkpoint.describe(plan.source_of(linear)), " is ", dtype_name(source),
                     "; only BF16, F16 and F32 weights can be quantized");
-    plan.modules.push_back({module_number, uint32_t(outputs.size())});
+    plan.modules.push_back({module_number, uint32_t(outputs.size()), source});
     const Format & format = plan.format(plan.modules.back());
     for (size_t c = 0; c < format.components.size(); c++) {
         const FormatComponent & component = format.components[c];
@@ -132,7 +133,36 @@ static Status plan_memory(Plan & plan) {
     return {};
 }
 
-static Status plan_units(Plan & plan) {
+// The dtype that config.json gives the text model.
+static std::optional<DType> config_dtype(const JsonValue & config) {
+    static constexpr std::pair<const char *, DType> names[] = {{"bfloat16", DType::bf16}, {"float16", DType::f16}};
+    JsonValue text, value;
+    const JsonValue objects[] = {config.find("text_config", text) ? text : config, config};
+    for (const JsonValue & object : objects)
+        for (const char * const key : {"dtype", "torch_dtype"})
+            if (object.find(key, value) && value.is_string())
+                for (const auto & [name, dtype] : names)
+                    if (value.text() == concat("\"", name, "\"")) return dtype;
+    return std::nullopt;
+}
+
+// Gives all modules of a unit the dtype of config.json, if each has it or is F32.
+static bool round_to_config(Plan & plan, const PlanUnit & unit, const JsonValue & config) {
+    const std::optional<DType> dtype = config_dtype(config);
+    std::vector<std::string> rounded;
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
+        const TensorInfo & source = plan.source_of(plan.linear(plan.modules[m]));
+        if (!dtype || (source.dtype != *dtype && source.dtype != DType::f32)) return false;
+        if (source.dtype != *dtype) rounded.push_back(printable(source.name));
+    }
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++) plan.modules[m].dtype = *dtype;
+    for (const std::string & name : rounded)
+        plan.notes.push_back(concat(name, " is F32 and shares a global scale with weights in ", dtype_name(*dtype),
+                                    ", which config.json names: it is rounded to that first, as llm-compressor does"));
+    return true;
+}
+
+static Status plan_units(Plan & plan, const JsonValue & config) {
     const std::vector<TensorInfo> & sources = plan.checkpoint.tensors();
     // Modules that share a global scale become neighbours, everything in the order of the source.
     std::vector<int64_t> first_of_group; // fused_group -> first position in plan.modules
@@ -163,6 +193,7 @@ static Status plan_units(Plan & plan) {
         for (uint32_t m = unit.first + 1; m < unit.first + unit.count; m++) {
             const TensorInfo & other = plan.source_of(plan.linear(plan.modules[m]));
             if (other.dtype == first.dtype) continue;
+            if (round_to_config(plan, unit, config)) break;
             return fail(Code::unsupported, plan.checkpoint.describe(first), " is ", dtype_name(first.dtype), ", but ",
                         plan.checkpoint.describe(other), ", which shares its global scale, is ",
                         dtype_name(other.dtype));
@@ -245,11 +276,13 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     if (options.shard_bytes < 1'000'000)
         return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes,
                     " bytes is too small; at least 1 MB");
-    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(source));
+    GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(source));
+    GNV_ASSIGN(MatchedCheckpoint matched, open_matched(std::move(folder)));
+    Checkpoint & checkpoint = matched.checkpoint;
+    const JsonDocument & config = matched.config;
+    ModelLayout & layout = matched.layout;
     GNV_ASSIGN(const std::unique_ptr<FolderFile> config_file, checkpoint.files().open("config.json"));
     GNV_ASSIGN(const FileStamp config_stamp, config_file->stamp());
-    GNV_ASSIGN(const JsonDocument config, read_config(checkpoint.files()));
-    GNV_ASSIGN(ModelLayout layout, match_model(config.root(), checkpoint));
     GNV_ASSIGN(Recipe recipe, Recipe::create(options.recipe));
     GNV_ASSIGN(Selection selection, recipe.select(layout));
 
@@ -258,19 +291,24 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
               .recipe = std::move(recipe),
               .selection = std::move(selection),
               .options = options};
-    plan.warnings = plan.selection.warnings;
+    for (const MissingPart & missing : plan.layout.missing)
+        plan.warnings.push_back(
+            concat("config.json announces a ", missing.what, ", but no tensor starts with ", missing.prefix));
     plan.notes = plan.layout.notes;
-    plan.notes.insert(plan.notes.end(), plan.checkpoint.notes().begin(), plan.checkpoint.notes().end());
+    for (std::string & note : plan.checkpoint.notes()) plan.notes.push_back(std::move(note));
     GNV_TRY(plan_outputs(plan));
-    GNV_TRY(plan_units(plan));
+    GNV_TRY(plan_units(plan, config.root()));
     plan.config_stamp = config_stamp;
     GNV_ASSIGN(OtherFiles other_files, find_other_files(source));
     plan.files = std::move(other_files.files);
     plan.notes.insert(plan.notes.end(), other_files.notes.begin(), other_files.notes.end());
-    const auto is_preprocessor = [](const PlanFile & file) { return file.name == "preprocessor_config.json"; };
+    const auto is_preprocessor = [](const PlanFile & file) {
+        return file.name == "preprocessor_config.json" || file.name == "processor_config.json";
+    };
     if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
-        plan.warnings.push_back(
-            "the source has a vision tower but no preprocessor_config.json: engines will not start");
+        plan.warnings.push_back("the source has a vision tower, but neither preprocessor_config.json nor "
+                                "processor_config.json: vLLM does not start "
+                                "such a checkpoint (docs/engines.md)");
     GNV_ASSIGN(plan.config_text, quantized_config(config.root(), plan.layout, plan.selection, options.recipe.scheme));
     GNV_TRY(fingerprint(plan));
     check_destination_now(plan);

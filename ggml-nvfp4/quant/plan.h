@@ -43,6 +43,9 @@ struct PlanTensor {         // beside OutputLayout::tensors, same order
 struct PlanModule {
     uint32_t module = 0;       // position in ModelLayout::modules
     uint32_t first_output = 0; // the first component of its format; the others follow
+    // Whose arithmetic the weight is quantized in: the tensor's, or, where modules that share a scale have several, that of
+    // config.json, to which wider ones are rounded as the reference does when it loads the model.
+    DType dtype = DType::bf16;
 };
 
 // The unit of work: one preserved tensor, or the modules that share a scale, all in one format.

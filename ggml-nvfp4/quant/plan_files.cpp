@@ -2,6 +2,7 @@
 
 #include "formats/checkpoint_names.h"
 #include "formats/file_id.h"
+#include "formats/folder_hints.h"
 #include "formats/journal.h"
 
 #include <algorithm>
@@ -12,7 +13,19 @@ namespace {
 
 // Weights in other formats: a copy of the model that the result does not need.
 const char * const skipped_suffixes[] = {".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"};
-constexpr size_t most_files = 100'000; // links among folders can make any number of names from few files
+// Folders that training leaves beside a model, or that hold the model once more.
+struct SideFolder {
+    std::string_view begin;
+    bool is_whole_name;
+    const char * what;
+};
+constexpr SideFolder side_folders[] = {
+    {"checkpoint-", false, "a checkpoint of training"},
+    {"global_step", false, "a state of training"},
+    {"original", true, "the weights in their original form"},
+};
+constexpr uint64_t longest_pointer = 1024; // of Git LFS
+constexpr size_t most_files = 100'000;     // links among folders can make any number of names from few files
 
 bool is_inside(const std::string & path, const std::string & folder) {
     return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
@@ -22,6 +35,10 @@ bool is_inside(const std::string & path, const std::string & folder) {
 bool is_replaced(const std::string & name) {
     return name == "config.json" || name == index_file_name || name == recipe_file_name ||
            name == quantization_report_name || (ends_with(name, ".safetensors") && name.find('/') == std::string::npos);
+}
+
+bool is_weights(const std::string & file_name) {
+    return ends_with(file_name, ".safetensors") || ends_with(file_name, ".safetensors.index.json");
 }
 
 class FileSearch {
@@ -85,6 +102,19 @@ class FileSearch {
             leave(name, "weights in another format");
             return {};
         }
+        if (entry.is_directory) {
+            for (const SideFolder & side : side_folders) {
+                if (side.is_whole_name ? entry.name != side.begin : !starts_with(entry.name, side.begin)) continue;
+                leave(name, side.what);
+                return {};
+            }
+        } else if (name != entry.name && is_weights(entry.name)) {
+            leave(name, "weights in a subfolder are not the model's");
+            return {};
+        } else if (name == "adapter_config.json") {
+            leave(name, "the config of an adapter, which is not part of the model");
+            return {};
+        }
         if (name == journal_name) {
             leave(name, "a run has its journal under this name");
             return {};
@@ -94,12 +124,46 @@ class FileSearch {
         bool follows = true;
         if (entry.is_link) GNV_TRY(check_link(path, name, follows));
         if (!follows) return {};
+        if (entry.is_directory && entry.is_link) GNV_TRY(check_folder_link(path, name, follows));
+        if (!follows) return {};
         if (entry.is_directory) return visit(path, name + "/");
         GNV_ASSIGN(const File file, File::open_read(path));
         GNV_ASSIGN(const FileStamp stamp, file.stamp());
+        GNV_ASSIGN(const bool is_pointer, begins_as_pointer(file, stamp.size));
+        if (is_pointer && is_needed_file(name)) return fail(Code::format, path, " ", lfs_pointer_text);
+        if (is_pointer) {
+            leave(name, concat("it ", lfs_pointer_text));
+            return {};
+        }
         found_.files.push_back({name, stamp.size, stamp});
         if (found_.files.size() <= most_files) return {};
         return fail(Code::unsupported, path, ": more than ", most_files, " files lie beside the weights");
+    }
+
+    static Result<bool> begins_as_pointer(const File & file, uint64_t size) {
+        if (size < lfs_pointer_begin.size() || size > longest_pointer) return false;
+        std::string begin(lfs_pointer_begin.size(), '\0');
+        GNV_TRY(file.read(begin.data(), begin.size(), 0));
+        return is_lfs_pointer(begin);
+    }
+
+    // A folder of the source is copied once, under its own name.
+    Status check_folder_link(const std::string & path, const std::string & name, bool & follows) {
+        GNV_ASSIGN(const std::string target, canonical_path(path));
+        if (!is_inside(target, roots_[0])) return {};
+        const std::string inner = target.substr(std::min(target.size(), roots_[0].size()));
+        if (inner.find("/.") != std::string::npos) return {}; // hidden: nothing is copied from there
+        follows = false;
+        const std::string place = canonical_parent(path);
+        leave(name, is_inside(place, target)
+                        ? std::string("a link to a folder that holds it")
+                        : concat("a link to the folder ", inner.substr(1), ", which has its own name"));
+        return {};
+    }
+
+    static std::string canonical_parent(const std::string & path) {
+        const Result<std::string> parent = canonical_path(parent_path(path));
+        return parent.ok() ? parent.value() : parent_path(path);
     }
 
     // Whoever makes the source could else have any file of this machine published with the result.

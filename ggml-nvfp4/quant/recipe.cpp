@@ -87,6 +87,15 @@ std::vector<const Format *> Selection::formats(const Format * scheme) const {
     return used;
 }
 
+// A pattern of the caller that changes nothing is a slip; the example shows how names are built.
+static Status matches_nothing(const Rule & rule, const ModelLayout & layout) {
+    return fail(Code::invalid_argument, kind_name(rule.kind), " \"", printable(rule.pattern.text()),
+                "\" matches no module. A pattern is a regular expression that holds from the start of a module's name, "
+                "such as ",
+                layout.modules.empty() ? "lm_head" : layout.modules.back().name,
+                "; put .* before what may stand anywhere");
+}
+
 Result<Selection> Recipe::select(const ModelLayout & layout) const {
     Selection selection;
     selection.format.assign(layout.modules.size(), nullptr);
@@ -122,9 +131,7 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
     }
     GNV_TRY(check_uniform(layout, selection));
     for (size_t r = 0; r < rules_.size(); r++)
-        if (rules_[r].from_caller && hits[r] == 0)
-            selection.warnings.push_back(
-                concat(kind_name(rules_[r].kind), " \"", printable(rules_[r].pattern.text()), "\" matches no module"));
+        if (rules_[r].from_caller && hits[r] == 0) return matches_nothing(rules_[r], layout);
     if (selection.count == 0) return fail(Code::invalid_argument, "the rules leave no module to quantize");
     return selection;
 }

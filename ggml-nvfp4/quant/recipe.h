@@ -50,14 +50,13 @@ struct RecipeOptions {
 struct Rule {
     enum class Kind : uint8_t { keep, include, ignore } kind;
     Pattern pattern;
-    bool from_caller; // a pattern that matches nothing is then worth a warning
+    bool from_caller; // a pattern that matches nothing is then an error
 };
 
 struct Selection {
     std::vector<const Format *> format; // per module of the layout: null keeps the source's precision
     std::vector<int16_t> rule;          // per module: position in Recipe::rules(), -1 when no rule matched
-    std::vector<std::string> warnings;
-    int64_t count = 0; // modules to quantize
+    int64_t count = 0;                  // modules to quantize
     // The formats in use, the recipe's scheme first.
     std::vector<const Format *> formats(const Format * scheme) const;
 };
@@ -73,7 +72,8 @@ class Recipe {
 
     // Fails, naming the modules, when loaders could not build what the rules ask for: a fused group (q/k/v, gate/up,
     // in_proj_qkv/z) or the routed experts of a layer treated differently, a module that must stay as it is, in_features that the
-    // format cannot block, or nothing to quantize at all.
+    // format cannot block, nothing to quantize at all, or a pattern of the caller that matches no module: what it was meant
+    // to change would stay as it is in silence.
     Result<Selection> select(const ModelLayout & layout) const;
 
     // "ignore re:.*norm.*", or "target Linear" for -1

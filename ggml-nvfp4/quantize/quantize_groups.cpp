@@ -142,7 +142,7 @@ Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
         const uint8_t * const data = host.source_bytes(linear.source, linear.offset, plan_.weight_bytes(linear));
         bool finite = true;
         (void)absolute_maximum(instructions_, source.dtype, data, linear.rows * linear.columns, finite);
-        if (!finite) return not_finite(linear, 0, uint64_t(linear.rows), data);
+        if (!finite) return not_finite(plan_.modules[m], 0, uint64_t(linear.rows), data);
     }
     const LinearModule & first = plan_.linear(plan_.modules[plan_.units[unit].first]);
     return fail(Code::device, plan_.checkpoint.describe(plan_.source_of(first)),

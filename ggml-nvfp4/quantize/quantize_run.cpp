@@ -3,6 +3,7 @@
 #include "codec/nvfp4.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace gnv {
 
@@ -164,10 +165,26 @@ Status QuantizeRun::fetch(Worker & worker, uint32_t tensor, uint64_t offset, uin
     return advance(bytes, 0);
 }
 
-Status QuantizeRun::fetch_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
+// `count` F32 numbers from `data` on as numbers of 16 bits in `out`, which may begin there, too.
+static void round_rows(DType dtype, const uint8_t * data, uint64_t count, uint8_t * out) {
+    const auto round = dtype == DType::bf16 ? nvfp4::bf16_from_float : nvfp4::f16_from_float;
+    for (uint64_t i = 0; i < count; i++) {
+        float value;
+        memcpy(&value, data + i * sizeof value, sizeof value);
+        const uint16_t rounded = round(value);
+        memcpy(out + i * sizeof rounded, &rounded, sizeof rounded);
+    }
+}
+
+Status QuantizeRun::fetch_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
                                uint8_t * buffer, const uint8_t *& data) {
+    const LinearModule & linear = plan_.linear(module);
     const uint64_t row_bytes = plan_.row_bytes(linear);
-    return fetch(worker, linear.source, linear.offset + row * row_bytes, rows * row_bytes, buffer, data);
+    GNV_TRY(fetch(worker, linear.source, linear.offset + row * row_bytes, rows * row_bytes, buffer, data));
+    if (module.dtype == plan_.source_of(linear).dtype) return {};
+    round_rows(module.dtype, data, rows * uint64_t(linear.columns), buffer);
+    data = buffer;
+    return {};
 }
 
 Status QuantizeRun::copy(Worker & worker, const Task & task) {
@@ -187,8 +204,9 @@ Status QuantizeRun::group(Worker & worker, const Task & task) {
     uint8_t * buffer = worker.source.data();
     for (uint32_t m = 0; m < unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[unit.first + m]);
-        GNV_TRY(fetch_rows(worker, linear, 0, uint64_t(linear.rows), buffer, weights[m]));
-        GNV_TRY(measure_rows(worker, linear, 0, uint64_t(linear.rows), weights[m], measured));
+        const PlanModule & module = plan_.modules[unit.first + m];
+        GNV_TRY(fetch_rows(worker, module, 0, uint64_t(linear.rows), buffer, weights[m]));
+        GNV_TRY(measure_rows(worker, module, 0, uint64_t(linear.rows), weights[m], measured));
         buffer += plan_.weight_bytes(linear);
     }
     GNV_ASSIGN(const UnitScale scale, prepare(task.unit, measured));
@@ -200,40 +218,42 @@ Status QuantizeRun::group(Worker & worker, const Task & task) {
 }
 
 Status QuantizeRun::measure(Worker & worker, const Task & task, UnitMeasure & measured) {
-    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
+    const PlanModule & module = plan_.modules[task.module];
     const uint8_t * data = nullptr;
-    GNV_TRY(fetch_rows(worker, linear, task.begin, task.size, worker.source.data(), data));
-    return measure_rows(worker, linear, task.begin, task.size, data, measured);
+    GNV_TRY(fetch_rows(worker, module, task.begin, task.size, worker.source.data(), data));
+    return measure_rows(worker, module, task.begin, task.size, data, measured);
 }
 
 Status QuantizeRun::pack(Worker & worker, const Task & task) {
-    const LinearModule & linear = plan_.linear(plan_.modules[task.module]);
+    const PlanModule & module = plan_.modules[task.module];
     const uint8_t * data = nullptr;
-    GNV_TRY(fetch_rows(worker, linear, task.begin, task.size, worker.source.data(), data));
-    return pack_rows(worker, plan_.modules[task.module], task.begin, task.size, data, task.scale);
+    GNV_TRY(fetch_rows(worker, module, task.begin, task.size, worker.source.data(), data));
+    return pack_rows(worker, module, task.begin, task.size, data, task.scale);
 }
 
-Status QuantizeRun::not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const {
+Status QuantizeRun::not_finite(const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data) const {
+    const LinearModule & linear = plan_.linear(module);
     const TensorInfo & source = plan_.source_of(linear);
-    const uint64_t element_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;
+    const uint64_t element_bytes = uint64_t(dtype_traits(module.dtype).bits) / 8; // here
+    const uint64_t source_bytes = uint64_t(dtype_traits(source.dtype).bits) / 8;  // in the file
     uint64_t element = 0;
     for (bool finite = true; element < rows * uint64_t(linear.columns); element++) {
-        (void)nvfp4::absolute_maximum_reference(source.dtype, data + element * element_bytes, 1, finite);
+        (void)nvfp4::absolute_maximum_reference(module.dtype, data + element * element_bytes, 1, finite);
         if (!finite) break;
     }
     const uint64_t r = row + element / uint64_t(linear.columns), c = element % uint64_t(linear.columns);
     return fail(Code::bad_value, plan_.checkpoint.describe(source), ": NaN or Inf at row ", r, ", column ", c, " of ",
                 linear.name, " (byte ",
-                source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * element_bytes,
+                source.offset + linear.offset + (r * uint64_t(linear.columns) + c) * source_bytes,
                 " of the file); it cannot be quantized: repair the source, or keep this module as it is");
 }
 
-Status QuantizeRun::measure_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows,
+Status QuantizeRun::measure_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
                                  const uint8_t * data, UnitMeasure & measured) {
+    const LinearModule & linear = plan_.linear(module);
     const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
-    plan_.quantizer().measure(instructions_, {plan_.source_of(linear).dtype, data, int64_t(rows), linear.columns},
-                              measured);
-    return measured.finite ? Status() : not_finite(linear, row, rows, data);
+    plan_.quantizer().measure(instructions_, {module.dtype, data, int64_t(rows), linear.columns}, measured);
+    return measured.finite ? Status() : not_finite(module, row, rows, data);
 }
 
 Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure & measured) const {
@@ -241,14 +261,14 @@ Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure &
     UnitInputs inputs;
     if (unit_statistics_) inputs = unit_statistics_->find(unit);
     inputs.width = plan_.linear(plan_.modules[unit.first]).columns;
-    return plan_.quantizer().prepare(plan_.format(unit), plan_.source_of(unit).dtype, measured, inputs);
+    return plan_.quantizer().prepare(plan_.format(unit), plan_.modules[unit.first].dtype, measured, inputs);
 }
 
 Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
                               const uint8_t * data, const UnitScale & scale) {
     const LinearModule & linear = plan_.linear(module);
     const Format & format = plan_.format(module);
-    const DType dtype = plan_.source_of(linear).dtype;
+    const uint64_t row_bytes = uint64_t(linear.columns) * uint64_t(dtype_traits(module.dtype).bits) / 8;
     MethodChoices choices;
     const uint64_t step = std::max<uint64_t>(1, worker.output.size() / format.packed_bytes(1, linear.columns));
     for (uint64_t done = 0; done < rows; done += step) {
@@ -261,8 +281,8 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
         }
         {
             const Stopwatch watch(worker.times.pack, trace_, "pack",
-                                  uint64_t(packed.rows) * plan_.row_bytes(linear) + bytes);
-            const WeightRows source{dtype, data + done * plan_.row_bytes(linear), packed.rows, packed.columns};
+                                  uint64_t(packed.rows) * row_bytes + bytes);
+            const WeightRows source{module.dtype, data + done * row_bytes, packed.rows, packed.columns};
             GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr, &choices));
         }
         const Stopwatch watch(worker.times.write, trace_, "write", bytes);

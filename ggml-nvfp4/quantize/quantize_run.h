@@ -104,11 +104,11 @@ class QuantizeRun {
     // `bytes` of a source tensor from `offset`: where they are in memory, or read to `buffer`.
     Status fetch(Worker & worker, uint32_t source, uint64_t offset, uint64_t bytes, uint8_t * buffer,
                  const uint8_t *& data);
-    Status fetch_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, uint8_t * buffer,
+    Status fetch_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, uint8_t * buffer,
                       const uint8_t *& data);
     // The first NaN or Inf of some rows, for the message.
-    Status not_finite(const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data) const;
-    Status measure_rows(Worker & worker, const LinearModule & linear, uint64_t row, uint64_t rows, const uint8_t * data,
+    Status not_finite(const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data) const;
+    Status measure_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
                         UnitMeasure & measure);
     Result<UnitScale> prepare(uint32_t unit, const UnitMeasure & measure) const;
     Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,

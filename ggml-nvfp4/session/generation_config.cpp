@@ -52,7 +52,7 @@ Result<GenerationConfig> parse_generation_config(const JsonValue & root) {
 Result<GenerationConfig> read_generation_config(const std::string & folder) {
     const std::string path = join_path(folder, generation_config_name);
     if (!path_exists(path)) return GenerationConfig();
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, size_limit));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, size_limit, JsonKeys::last_wins));
     return parse_generation_config(document.root());
 }
 

@@ -32,7 +32,8 @@ Result<Tokenizer> Tokenizer::parse(std::string json, const std::string & name, s
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), name));
     GNV_TRY(read_tokenizer_file(document.root(), *model));
     if (!config.empty()) {
-        GNV_ASSIGN(const JsonDocument config_document, JsonDocument::parse(std::move(config), config_name));
+        GNV_ASSIGN(const JsonDocument config_document,
+                   JsonDocument::parse(std::move(config), config_name, JsonKeys::last_wins));
         GNV_TRY(read_tokenizer_config(config_document.root(), *model));
     }
     index_added_tokens(*model);

@@ -5,6 +5,7 @@
 #include "quantize/quantize.h"
 #include "scratch.h"
 
+#include <algorithm>
 #include <csignal>
 #include <doctest/doctest.h>
 #include <map>
@@ -138,6 +139,42 @@ TEST_CASE("one file or ten, fused or per-expert tensors: the same modules") {
     }
 }
 
+TEST_CASE("weights in F32 beside BF16 ones that share their scale are rounded first: the reference's bytes") {
+    const ScratchFolder scratch;
+    const std::string source = scratch / "source";
+    REQUIRE(make_directory(source).ok());
+    std::vector<MemoryTensor> tensors = load_tensors(tiny);
+    for (MemoryTensor & tensor : tensors) {
+        if (!ends_with(tensor.name, "shared_expert.up_proj.weight") &&
+            !ends_with(tensor.name, "self_attn.q_proj.weight"))
+            continue;
+        std::string wide;
+        for (size_t i = 0; i < tensor.data.size(); i += 2) // rounds back to the same BF16
+            wide += std::string("\x11\0", 2) + tensor.data.substr(i, 2);
+        tensor.dtype = DType::f32;
+        tensor.data = wide;
+    }
+    save_tensors(source, tensors, 1);
+    copy_other_files(tiny, source);
+    REQUIRE(quantize_folder(source, scratch / "out", weights_only()).ok());
+    CHECK(compare_with_reference(scratch / "out") == 2400);
+    PlanOptions small = weights_only();
+    small.ram_bytes = 4 << 20; // groups are read twice
+    REQUIRE(quantize_folder(source, scratch / "small", small).ok());
+    CHECK(fingerprints(scratch / "small") == fingerprints(scratch / "out"));
+    const std::vector<std::string> notes = make_plan(source, weights_only()).value().notes;
+    CHECK(std::count_if(notes.begin(), notes.end(), [](const std::string & note) {
+              return note.find("is rounded to that first, as llm-compressor does") != std::string::npos;
+          }) == 10);
+    // A dtype that config.json does not name has no such rule.
+    std::string config = read_file(source + "/config.json", 1 << 20).take();
+    for (size_t at; (at = config.find("\"bfloat16\"")) != std::string::npos;) config.replace(at, 10, "\"float16\"");
+    REQUIRE(remove_file(source + "/config.json").ok());
+    REQUIRE(write_file_synced(source + "/config.json", config).ok());
+    CHECK(make_plan(source, weights_only()).status().message().find("which shares its global scale, is") !=
+          std::string::npos);
+}
+
 TEST_CASE("threads and memory do not change a byte, not even where groups are read twice") {
     const ScratchFolder scratch;
     CHECK(quantize_folder(tiny, scratch / "a", weights_only(1)).ok());
@@ -261,12 +298,12 @@ TEST_CASE("destinations that would harm something are refused before anything is
     CHECK(code(scratch.path(), true) == Code::invalid_argument); // holds the source
     CHECK(code(scratch / "photos", false) == Code::already_exists);
     CHECK(code(scratch / "photos", true) == Code::already_exists); // not a checkpoint
-    CHECK(code(scratch / "empty", false) == Code::already_exists);
     CHECK(code(scratch / "absent/out", false) == Code::not_found);
     CHECK(read_file(scratch / "photos/cat.jpg", 10).value() == "cat");
     CHECK(folder_digest(source) == before);
-    CHECK(code(scratch / "empty", true) == Code::ok);
-    CHECK(code(scratch / "empty", true) == Code::ok); // and again, over a checkpoint
+    CHECK(code(scratch / "empty", false) == Code::ok); // nothing is lost
+    CHECK(code(scratch / "empty", false) == Code::already_exists);
+    CHECK(code(scratch / "empty", true) == Code::ok); // again, over a checkpoint
     CHECK_FALSE(path_exists(scratch / "empty.partial"));
     CHECK(compare_with_reference(scratch / "empty") == 2400);
 }

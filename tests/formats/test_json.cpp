@@ -62,3 +62,54 @@ TEST_CASE("a text of more values than any file needs is refused before memory is
     CHECK(status.code() == Code::format);
     CHECK(status.message().find("more than 10000000 values") != std::string::npos);
 }
+
+TEST_CASE("numbers of any size are valid, kept as they are, and refused only where an integer is asked for") {
+    // What transformers writes where no length was set.
+    const std::string text =
+        R"({"max":1000000000000000019884624838656,"list":[-9223372036854775809,18446744073709551616,1e999,7],)"
+        R"("word":"1000000000000000019884624838656, \"x"})";
+    const JsonDocument document = parse(text).take();
+    CHECK(document.root().text() == text);
+    const JsonValue max = document.root().get("max").take();
+    CHECK(max.type() == JsonType::large);
+    CHECK_FALSE(max.is_string());
+    CHECK(max.as_double().value() == 1e30);
+    CHECK(max.text() == "1000000000000000019884624838656");
+    CHECK(max.as_int().status().message() ==
+          "f.json: max: expected an integer, found a number that 64 bits do not hold");
+    CHECK_FALSE(max.as_string().ok());
+    CHECK_FALSE(max.as_bool().ok());
+    const JsonValue list = document.root().get("list").take();
+    CHECK(list.text() == "[-9223372036854775809,18446744073709551616,1e999,7]");
+    const Status numbers = list.for_each_element([](size_t index, const JsonValue & value) -> Status {
+        const double expected[] = {-9223372036854775808.0, 18446744073709551616.0, 0, 7};
+        CHECK(value.as_double().ok() == (index != 2)); // beyond every double
+        if (index != 2) CHECK(value.as_double().value() == expected[index]);
+        return {};
+    });
+    CHECK(numbers.ok());
+    CHECK(parse("123456789012345678901234567890").value().root().type() == JsonType::large);
+    CHECK(parse(R"({"n": 18446744073709551615})").value().root().get("n").value().type() == JsonType::integer);
+    for (const char * bad :
+         {"[01234567890123456789012]", "[-]", "[1234567890123456789012x]", "[1234567890123456789012.]",
+          "[1234567890123456789012 1]", "{1234567890123456789012: 1}"}) {
+        CAPTURE(bad);
+        CHECK_FALSE(parse(bad).ok());
+    }
+}
+
+TEST_CASE("a text that looks like the inner form of a large number stays a text") {
+    const std::string mark = "\x7fgnv number ";
+    const std::string text = R"(["\")" + mark + R"(5\"",")" + mark + R"(5, 6",1234567890123456789012])";
+    const JsonDocument document = parse(text).take();
+    CHECK(document.root().text() == text);
+}
+
+TEST_CASE("of a key that occurs twice the last counts, where that is allowed") {
+    const JsonDocument document =
+        JsonDocument::parse(R"({"k": 1, "a": {"k": 2, "k": 3}, "k": 4})", "f.json", JsonKeys::last_wins).take();
+    CHECK(document.root().get("k").value().as_int().value() == 4);
+    CHECK(document.root().get("a").value().get("k").value().as_int().value() == 3);
+    CHECK(document.has_duplicates());
+    CHECK(parse(R"({"k": 1, "k": 4})").status().code() == Code::format);
+}

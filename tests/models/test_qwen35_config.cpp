@@ -80,7 +80,6 @@ TEST_CASE("values that the runtime cannot handle") {
         {"/text_config/norm_topk_prob", false, "text_config.norm_topk_prob: false is not supported"},
         {"/text_config/decoder_sparse_step", 2, "text_config.decoder_sparse_step: 2 is not supported"},
         {"/text_config/mlp_only_layers", {0, 1}, "text_config.mlp_only_layers: [0,1] is not supported, only []"},
-        {"/text_config/rope_parameters/rope_type", "yarn", "text_config.rope_parameters.rope_type: \"yarn\" is not"},
         {"/text_config/rope_parameters/mrope_interleaved", false,
          "text_config.rope_parameters.mrope_interleaved: false"},
         {"/text_config/layer_types/2", "sliding_attention",
@@ -205,4 +204,31 @@ TEST_CASE("checkpoints whose config says that they are quantized are refused, th
     }
     CHECK(checkpoint.match(set(config, "/quantization_config", nullptr)).ok());
     CHECK(list(set(config, "/quantization_config", quantization)).ok());
+}
+
+TEST_CASE("YaRN as Transformers reads its keys; other types of positions are remembered for the forward pass") {
+    Json config = read_data("qwen36-tiny");
+    Json & rope = config["text_config"]["rope_parameters"];
+    rope["rope_type"] = "yarn", rope["factor"] = 4.0, rope["original_max_position_embeddings"] = 32768;
+    config["text_config"]["max_position_embeddings"] = 131072;
+    Qwen35Config read_config = read(config).take();
+    // find_correction_dim: rotary * ln(32768 / (n * 2 pi)) / (2 ln theta), for n = 32 rounded down and n = 1 up.
+    const double rotary = double(read_config.rotary), theta = std::log(read_config.rope_theta);
+    CHECK(read_config.yarn.factor == 4);
+    CHECK(read_config.yarn.low == std::floor(rotary * std::log(32768 / (32 * 2 * M_PI)) / (2 * theta)));
+    CHECK(read_config.yarn.high == std::ceil(rotary * std::log(32768 / (2 * M_PI)) / (2 * theta)));
+    CHECK(read_config.yarn.attention_factor == doctest::Approx(0.1 * std::log(4.0) + 1));
+    CHECK(read_config.notes.empty());
+    rope["truncate"] = false, rope["mscale"] = 0.707, rope["mscale_all_dim"] = 1.0, rope["beta_fast"] = 16;
+    read_config = read(config).take();
+    CHECK(read_config.yarn.low ==
+          doctest::Approx(std::max(0.0, rotary * std::log(32768 / (16 * 2 * M_PI)) / (2 * theta))));
+    CHECK(read_config.yarn.attention_factor ==
+          doctest::Approx((0.0707 * std::log(4.0) + 1) / (0.1 * std::log(4.0) + 1)));
+    rope["attention_factor"] = 1.5;
+    CHECK(read(config).value().yarn.attention_factor == 1.5);
+    rope["factor"] = 0.5;
+    CHECK(read(config).status().code() == Code::format);
+    rope["factor"] = 4, rope["rope_type"] = "llama3";
+    CHECK(read(config).value().rope_type == "llama3");
 }

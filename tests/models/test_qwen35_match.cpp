@@ -267,22 +267,24 @@ TEST_CASE("quantized checkpoints are refused by name and by dtype") {
     CHECK(checkpoint.match(config).status().code() == Code::unsupported);
 }
 
-TEST_CASE("parts that are absent or not announced are notes") {
+TEST_CASE("parts that are absent are named, parts that are not announced are notes") {
     const Json config = read_data("qwen36-tiny");
     SparseCheckpoint no_vision(config);
     no_vision.remove("model.visual.");
     ModelLayout layout = no_vision.match(config).take();
     CHECK_FALSE(layout.has_vision);
-    CHECK(layout.notes ==
-          std::vector<std::string>{"config.json announces a vision tower, but no tensor starts with model.visual."});
+    REQUIRE(layout.missing.size() == 1);
+    CHECK(layout.missing[0].part == Part::vision);
+    CHECK(std::string(layout.missing[0].prefix) == "model.visual.");
     CHECK_FALSE(contains(layout.description, "vision"));
 
     SparseCheckpoint no_draft(config);
     no_draft.remove("mtp.");
     layout = no_draft.match(config).take();
     CHECK_FALSE(layout.has_mtp);
-    CHECK(layout.notes ==
-          std::vector<std::string>{"config.json announces a draft head, but no tensor starts with mtp."});
+    REQUIRE(layout.missing.size() == 1);
+    CHECK(layout.missing[0].part == Part::mtp);
+    CHECK(std::string(layout.missing[0].prefix) == "mtp.");
 
     // Not announced: kept as extras, at the end.
     layout = SparseCheckpoint(config).match(set(config, "/text_config/mtp_num_hidden_layers", 0)).take();

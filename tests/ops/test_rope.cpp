@@ -57,6 +57,17 @@ struct Case {
         return y;
     }
 
+    // linear_ramp_factor() and what _compute_yarn_parameters() does with it, in F32 tensors.
+    float yarn_frequency(float power, int64_t i) const {
+        if (params.yarn == Yarn()) return 1.0f / power;
+        const auto low = float(params.yarn.low), high = float(params.yarn.high);
+        const float linear = (float(i) - low) / (high - low), ramp = std::min(1.0f, std::max(0.0f, linear));
+        const float extrapolation = 1.0f / power, interpolation = 1.0f / (float(params.yarn.factor) * power);
+        const float extrapolation_factor = 1.0f - ramp;
+        const float interpolated = interpolation * (1.0f - extrapolation_factor);
+        return interpolated + extrapolation * extrapolation_factor;
+    }
+
     // Exact but for the roundings of the contract: frequency, angle, sine, cosine and, for BF16, every step.
     Floats expected(bool bf16) const {
         Floats y = x;
@@ -66,11 +77,13 @@ struct Case {
                 int64_t axis = 0;
                 if (i % 3 == 1 && i < 3 * params.section[1]) axis = 1;
                 if (i % 3 == 2 && i < 3 * params.section[2]) axis = 2;
-                const float frequency = 1.0f / float(std::pow(static_cast<long double>(params.theta),
-                                                              2.0L * static_cast<long double>(i) / params.rotary));
+                const auto power = float(std::pow(static_cast<long double>(params.theta),
+                                                  2.0L * static_cast<long double>(i) / params.rotary));
+                const float frequency = yarn_frequency(power, i);
                 const float angle = float(positions[size_t(axis * count() + row / heads)]) * frequency;
                 auto sine = float(std::sin(static_cast<long double>(angle)));
                 auto cosine = float(std::cos(static_cast<long double>(angle)));
+                sine *= float(params.yarn.attention_factor), cosine *= float(params.yarn.attention_factor);
                 if (bf16) sine = bf16_of(sine), cosine = bf16_of(cosine);
                 const float a = x[size_t(row * params.head + i)], b = x[size_t(row * params.head + i + half)];
                 float products[4] = {a * cosine, -b * sine, b * cosine, a * sine};
@@ -111,6 +124,16 @@ TEST_CASE("rope: two axes, columns of a row") {
         const Floats rounded = rope.expected_axial(true);
         CHECK(same_bits(rope.run(Precision::bf16), rounded));
         for (const Way & way : all_ways()) CHECK(same_bits(rope.run(Precision::bf16, way), rounded));
+    }
+}
+
+TEST_CASE("rope: YaRN") {
+    for (const Yarn & yarn : {Yarn{4, 3, 9, 1.1386294361119891}, Yarn{8, 0, 15.5, 1}, Yarn{4, 5, 5.001, 0.9}}) {
+        Case rope(70, 2, 64, 32, {6, 5, 5}, 300'000);
+        rope.params.yarn = yarn;
+        CHECK(same_bits(rope.run(), rope.expected(false)));
+        round_all(rope.x);
+        CHECK(same_bits(rope.run(Precision::bf16), rope.expected(true)));
     }
 }
 

@@ -63,9 +63,22 @@ TEST_CASE("presets and patterns") {
           800 + 6 * 3);
     CHECK(plan_with(rules({}, {".*linear_attn\\.out_proj$"}, {".*layers\\.0\\.linear_attn"})).value().selection.count ==
           800 + 5);
-    const Plan plan = plan_with(rules({"layers\\.3"}, {}, {})).take();
-    REQUIRE(plan.warnings.size() == 1);
-    CHECK(plan.warnings[0] == "ignore \"layers\\.3\" matches no module");
+}
+
+TEST_CASE("a pattern that matches no module is refused, whichever list it is on") {
+    const auto refusal = [](const RecipeOptions & options) {
+        const Status status = plan_with(options).take_status();
+        CHECK(status.code() == Code::invalid_argument);
+        return status.message();
+    };
+    for (const std::string list : {"ignore", "include", "keep"}) {
+        const std::vector<std::string> slip = {".*self_atn.*"}, none;
+        const std::string message = refusal(
+            rules(list == "ignore" ? slip : none, list == "include" ? slip : none, list == "keep" ? slip : none));
+        CHECK(starts_with(message, list + " \".*self_atn.*\" matches no module"));
+        CHECK(message.find("from the start of a module's name, such as ") != std::string::npos);
+    }
+    CHECK(refusal(rules({"layers\\.3"}, {}, {})).find("\"layers\\.3\" matches no module") != std::string::npos);
 }
 
 TEST_CASE("rules that no loader could follow are refused by name") {
@@ -163,6 +176,7 @@ TEST_CASE("both forms of the plan say what there is to say") {
     const ScratchFolder scratch;
     PlanOptions options;
     options.destination = scratch.path();
+    scratch.save("something", "");
     const Plan plan = make_plan(tiny, options).take();
     const std::string text = plan_text(plan);
     for (const char * part : {"205 tensors in 3 files, 39,289,152 bytes", "800 quantized modules", "3,357 tensors",
@@ -239,12 +253,13 @@ TEST_CASE("links are followed in the source and in the hub's cache alone, hidden
     for (const PlanFile & file : plan.files) names += file.name + " ";
     for (const std::string & note : plan.notes) notes += note + "\n";
     CAPTURE(notes);
-    CHECK(names == ".gitattributes b.png c/a.png d.png images/a.png tokenizer.json ");
+    CHECK(names == ".gitattributes b.png d.png images/a.png tokenizer.json ");
     for (const char * line : {
              ".env is not copied: a hidden file\n",
              ".git is not copied: a hidden folder\n",
              "images/.secret is not copied: a hidden file\n",
              "images/up is not copied: a link to a folder that holds it\n",
+             "c is not copied: a link to the folder images, which has its own name\n",
              "\nnotes.txt is not copied: a link to ",
              "\nnotes2.txt is not copied: a link to ",
              "\nnotes3.txt is not copied: a link to ",
