@@ -73,11 +73,25 @@ def write_parquet_samples(folder):
     few = table.slice(0, 20)
     pq.write_table(few, folder / "gzip.parquet", compression="gzip")
     pq.write_table(few, folder / "delta.parquet", use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
+    write_codec_samples(table, few, folder)
     nested = pa.table({"text": pa.array([[["a"], []], None], pa.list_(pa.list_(pa.string())))})
     pq.write_table(nested, folder / "nested.parquet")
     pq.write_table(table.slice(0, 0), folder / "empty.parquet")
     expected = {name: table.column(name).to_pylist() for name in ("text", "tag", "messages")}
     (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False))
+
+
+def write_codec_samples(table, few, folder):
+    """Every compression that pyarrow writes beside those above, delta encodings in both versions of pages, checksums."""
+    for codec, name in (("brotli", "brotli"), ("lz4", "lz4_raw")):
+        pq.write_table(few, folder / f"{name}.parquet", compression=codec, write_page_checksum=True)
+    encodings = {"text": "DELTA_BYTE_ARRAY", "tag": "DELTA_LENGTH_BYTE_ARRAY",
+                 "messages.list.element.role": "DELTA_BYTE_ARRAY",
+                 "messages.list.element.content": "DELTA_LENGTH_BYTE_ARRAY"}
+    for version in ("1.0", "2.0"):
+        pq.write_table(table, folder / f"deltas-v{version[0]}.parquet", compression="zstd", compression_level=19,
+                       data_page_version=version, use_dictionary=False, column_encoding=encodings,
+                       write_page_checksum=True, row_group_size=128, data_page_size=700, write_batch_size=16)
 
 
 def write_dataset_samples(folder):

@@ -14,11 +14,25 @@ static std::string describe_data(const CalibrationSet & set, const CalibrationOp
     } else {
         json.member("seed", options.seed).member("shuffle", options.shuffle).member("samples", options.samples);
         json.member("sequence_length", options.sequence_length).member("pad", options.pad).member("pack", options.pack);
+        if (options.chunk) json.member("chunk", true);
     }
     json.key("sources").begin_array();
     for (const CalibrationSourceReport & source : set.sources) {
         json.begin_object().member("name", base_name(source.path)).member("rows", source.rows);
-        json.member("rows_chosen", source.rows_chosen).end_object();
+        json.member("rows_chosen", source.rows_chosen).key("left_out").begin_array();
+        for (size_t i = 0; i < source.faults.size(); i++)
+            if (source.faults[i].rows > 0)
+                json.begin_object()
+                    .member("reason", fault_text(RowFault(i)))
+                    .member("rows", source.faults[i].rows)
+                    .end_object();
+        json.end_array().end_object();
+    }
+    json.end_array().key("warnings").begin_array();
+    for (std::string warning : set.warnings) {
+        for (const CalibrationSourceReport & source : set.sources)
+            if (starts_with(warning, source.path)) warning.replace(0, source.path.size(), base_name(source.path));
+        json.value(warning);
     }
     json.end_array();
     json.member("documents", set.documents).member("truncated", set.truncated).member("duplicates", set.duplicates);

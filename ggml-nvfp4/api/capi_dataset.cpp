@@ -21,6 +21,7 @@ static Result<CalibrationOptions> translate_options(const gnv_dataset_options * 
     out.shuffle = !options.no_shuffle;
     out.pad = options.pad != 0;
     out.pack = options.pack != 0;
+    out.chunk = options.chunk != 0;
     out.ram_bytes = options.ram_bytes;
     out.stop = api::make_stop_check(options.progress, options.user);
     return out;
@@ -40,6 +41,9 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
             options.chat.problem = chat.status().message(); // told where a record needs it
         }
         GNV_ASSIGN(CalibrationSet set, build_calibration_set(options, tokenizer->tokenizer, *engine->threads));
+        for (const CalibrationSourceReport & source : set.sources)
+            for (const std::string & line : left_out_lines(source))
+                engine->log(GNV_LOG_WARNING, concat(source.path, ": left out: ", line));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
         options.stop = nullptr; // the caller's pointers are not kept
         *out = new gnv_dataset_t{{engine}, std::move(set), std::move(options), {}};

@@ -27,15 +27,16 @@ struct Alias {
     TextForm form;
     const char * text_field;
     const char * role_field;
+    bool is_tree = false;
 };
 
 // Fields as the data sets' cards on the Hugging Face hub describe them.
 constexpr Alias aliases[] = {
-    {"open-platypus", TextForm::alpaca, "", ""},  // instruction, input, output
-    {"gsm8k", TextForm::automatic, "", ""},       // question, answer
-    {"oasst1", TextForm::chatml, "text", "role"}, // one message a row; role is prompter or assistant
-    {"the-stack", TextForm::none, "content", ""}, // one source file a row
-    {"pg19", TextForm::none, "text", ""},         // one book a row
+    {"open-platypus", TextForm::alpaca, "", ""},        // instruction, input, output
+    {"gsm8k", TextForm::automatic, "", ""},             // question, answer
+    {"oasst1", TextForm::chatml, "text", "role", true}, // one message a row; role is prompter or assistant
+    {"the-stack", TextForm::none, "content", ""},       // one source file a row
+    {"pg19", TextForm::none, "text", ""},               // one book a row
 };
 
 Status take_alias(const std::string & name, TextRule & rule) {
@@ -43,7 +44,7 @@ Status take_alias(const std::string & name, TextRule & rule) {
     for (const Alias & alias : aliases) {
         known += concat(known.empty() ? "" : ", ", alias.name);
         if (name != alias.name) continue;
-        rule = {alias.form, alias.text_field, alias.role_field, {}};
+        rule = {alias.form, alias.text_field, alias.role_field, {}, alias.is_tree};
         return {};
     }
     return fail(Code::invalid_argument, "unknown data set \"", printable(name), "\" before the @; known are ", known);
@@ -65,6 +66,15 @@ Status take_weight(std::string & path, double & weight) {
     return {};
 }
 
+// Where ":FIELD" begins: after the first part of the text that is a path, so that both may hold colons; the last colon where
+// there is no such path, for the message about it.
+size_t find_field(const std::string & text) {
+    if (path_exists(text)) return std::string::npos;
+    for (size_t colon = text.find(':'); colon != std::string::npos; colon = text.find(':', colon + 1))
+        if (colon > 0 && path_exists(text.substr(0, colon))) return colon;
+    return text.rfind(':');
+}
+
 } // namespace
 
 Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) {
@@ -76,9 +86,9 @@ Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) 
         source.path.erase(0, at + 1);
     }
     GNV_TRY(take_weight(source.path, source.weight));
-    const size_t colon = source.path.rfind(':');
-    if (colon != std::string::npos && !path_exists(source.path)) {
-        source.rule = {TextForm::none, source.path.substr(colon + 1), "", {}};
+    const size_t colon = find_field(source.path);
+    if (colon != std::string::npos) {
+        source.rule = {TextForm::none, source.path.substr(colon + 1), "", {}, false};
         if (source.rule.text_field.empty())
             return fail(Code::invalid_argument, "\"", printable(spec),
                         "\": the name of a field is missing after \":\"");

@@ -2,7 +2,8 @@
 //
 //   --calib [ALIAS@]PATH[:FIELD][=WEIGHT]        --template model|alpaca|chatml|none
 //
-// PATH is a file or a folder. A weight is a positive number, 1 when absent. ":FIELD" takes one field as it is. An alias
+// PATH is a file or a folder. A weight is a positive number, 1 when absent. ":FIELD" takes one field as it is, ":A+B" joins
+// two or more with a line end between (where no field is called "A+B"). An alias
 // says which fields and which form a well-known data set has; PATH is the local copy of it. Where the whole text names an
 // existing path, it is that path, so that names with ":", "=" or "@" work too.
 #pragma once
@@ -37,6 +38,7 @@ struct TextRule {
     std::string text_field; // empty: by the names below
     std::string role_field; // with text_field: the author of the text, for ChatML
     ChatRule chat = {};
+    bool is_tree = false;   // rows may be messages of a tree: see tree_records.h
 };
 
 struct CalibSource {

@@ -1,5 +1,8 @@
 #include "data/calibration_builder.h"
 
+#include "data/record_forms.h"
+#include "data/tree_records.h"
+
 #include <algorithm>
 #include <atomic>
 
@@ -14,6 +17,7 @@ static constexpr uint64_t share_of_texts = 8; // of the budget
 // another row takes its place. (Normalization makes a text three times as long at most.)
 static constexpr uint64_t longest_text_that_waits = longest_piece / 4;
 
+static constexpr uint64_t most_chunks_of_a_document = 1 << 12;
 static constexpr uint64_t most_unusable_in_a_row = 5'000'000;
 static constexpr uint64_t rows_between_checks = 1 << 12;
 
@@ -31,16 +35,22 @@ uint64_t CalibrationBuilder::memory_of(const SampledRow & row) const {
     return of_row + 4 * row.where.size() + 2 * row.text.size() + of_position * positions;
 }
 
+// Tokens that a document gives at most.
+uint64_t CalibrationBuilder::longest_document() const {
+    const uint64_t samples = options_.samples > 0 ? options_.samples : most_chunks_of_a_document;
+    return options_.sequence_length * (options_.chunk ? std::min(samples, most_chunks_of_a_document) : 1);
+}
+
 // --- Encoding -------------------------------------------------------------------------------------------------------------
 
 Status CalibrationBuilder::encode(SampledRow & row, Encoder & encoder) const {
     // One more than is used shows whether there are more.
-    const EncodeOptions options{
-        .parse_added_tokens = true, .max_ids = size_t(options_.sequence_length) + 1, .stop = control_.stop()};
+    const uint64_t most = longest_document();
+    const EncodeOptions options{.parse_added_tokens = true, .max_ids = size_t(most) + 1, .stop = control_.stop()};
     GNV_TRY(encoder.encode(row.text, row.ids, options).add_context(row.where));
     if (row.ids.empty()) return fail(Code::format, row.where, ": the text has no tokens");
-    row.truncated = row.ids.size() > options_.sequence_length;
-    if (row.truncated) row.ids.resize(size_t(options_.sequence_length));
+    row.truncated = row.ids.size() > most;
+    if (row.truncated) row.ids.resize(size_t(most));
     row.ids.shrink_to_fit();
     std::string().swap(row.text); // gives the memory back, as an assignment would not
     row.encoded = true;
@@ -166,7 +176,12 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
     if (!read.ok()) return read.take_status();
     RowFault fault = read.value();
     if (fault == RowFault::none) {
-        Result<RowFault> rendered = render_record(record, source.rule, row.text);
+        unify_record(record, source.rule);
+        TextRule conversation; // of a row of a tree that is a whole conversation
+        const bool is_conversation = source.rule.is_tree && record.find("messages");
+        if (is_conversation) conversation.form = source.rule.form, conversation.chat = source.rule.chat;
+        Result<RowFault> rendered =
+            render_record(record, is_conversation ? conversation : source.rule, row.text);
         if (!rendered.ok()) return rendered.take_status().add_context(row.where);
         fault = rendered.value();
         if (fault == RowFault::refused) return left_out(fault, concat(row.where, ": ", row.text));
@@ -177,12 +192,14 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
     record = Record();
     uint64_t weight = 1;
     const bool is_long = row.text.size() > longest_text_that_waits;
-    if (options_.pack || is_long || Encoder::working_memory(row.text.size()) > control_.budget() / share_of_texts) {
+    const bool counts_tokens = options_.pack || options_.chunk;
+    if (counts_tokens || is_long || Encoder::working_memory(row.text.size()) > control_.budget() / share_of_texts) {
         GNV_TRY(take_encoder());
-        Status status = options_.pack || is_long ? encode(row, *encoder_) : encode_or_remember(row, *encoder_);
+        Status status = counts_tokens || is_long ? encode(row, *encoder_) : encode_or_remember(row, *encoder_);
         if (status.code() == Code::invalid_argument) return left_out(RowFault::long_piece, row.where);
         GNV_TRY(std::move(status));
-        if (options_.pack) weight = row.ids.size();
+        const uint64_t length = options_.sequence_length;
+        if (counts_tokens) weight = options_.pack ? row.ids.size() : (row.ids.size() + length - 1) / length;
     }
     unusable_in_a_row_ = 0;
     return hold(std::move(row), weight, sampler);
@@ -207,22 +224,28 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     const std::vector<std::string> wanted = wanted_fields(source.rule);
     RowSampler sampler(budget);
     set_.sources.emplace_back().path = source.path;
+    most_sequences_ = set_.sequences.size() + budget;
     for (const std::string & path : files) {
         CalibrationSourceReport & report = set_.sources.back();
         if (!options_.shuffle && !sampler.wants(report.rows)) break;
         report.files.push_back({path, report.rows});
-        GNV_ASSIGN(const std::unique_ptr<RecordReader> reader, open_records(path, wanted, control_));
+        std::unique_ptr<RecordReader> reader;
+        if (source.rule.is_tree) {
+            GNV_ASSIGN(reader, open_record_trees(path, control_));
+        }
+        if (!reader) {
+            GNV_ASSIGN(reader, open_records(path, wanted, control_));
+        }
         GNV_TRY(sample_file(source, *reader, sampler));
     }
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_chosen = sampler.size();
     const uint64_t weight = sampler.weight();
-    std::string why; // the most frequent reason
-    const auto most = std::max_element(report.faults.begin(), report.faults.end(),
-                                       [](const FaultCount & a, const FaultCount & b) { return a.rows < b.rows; });
-    if (most->rows > 0)
-        why = concat(": ", fault_text(RowFault(most - report.faults.begin())), ", first at ", printable(most->first));
-    if (weight == 0) return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows, why);
+    if (weight == 0) {
+        std::string why;
+        for (const std::string & line : left_out_lines(report)) why += concat(why.empty() ? ": " : "; ", line);
+        return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows, why);
+    }
     if (weight < budget && options_.samples > 0)
         set_.warnings.push_back(concat(source.path, ": ", weight,
                                        options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
@@ -234,7 +257,7 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     for (SampledRow & row : sampler.take_in_row_order()) {
         GNV_TRY(std::move(row.failure));
         set_.truncated += row.truncated;
-        options_.pack ? append_packed(row) : append_padded(row);
+        options_.pack ? append_packed(row) : options_.chunk ? append_chunks(row) : append_padded(row);
     }
     return {};
 }
@@ -250,6 +273,21 @@ void CalibrationBuilder::append_padded(SampledRow & row) {
     sequence.mask.assign(length, 0);
     std::fill_n(sequence.mask.begin(), tokens, uint8_t(1));
     sequence.ids.resize(length, tokenizer_.roles().pad);
+}
+
+// The last document chosen may have more than there is room for.
+void CalibrationBuilder::append_chunks(SampledRow & row) {
+    const size_t length = size_t(options_.sequence_length);
+    const std::vector<TokenId> ids = std::move(row.ids);
+    for (size_t done = 0; done < ids.size(); done += length) {
+        if (set_.sequences.size() == most_sequences_) {
+            set_.truncated += !row.truncated;
+            return;
+        }
+        const auto from = ids.begin() + ptrdiff_t(done);
+        row.ids.assign(from, from + ptrdiff_t(std::min(length, ids.size() - done)));
+        append_padded(row);
+    }
 }
 
 void CalibrationBuilder::append_packed(const SampledRow & row) {

@@ -31,10 +31,12 @@ class CalibrationBuilder {
     uint64_t memory_of_all() const;
     void expect_rows() const;
     uint64_t most_text_bytes() const;
+    uint64_t longest_document() const;
     uint64_t fewest_text_bytes() const;
     uint64_t memory_of(const SampledRow & row) const;
     Status left_out(RowFault fault, const std::string & where);
     void append_padded(SampledRow & row);
+    void append_chunks(SampledRow & row);
     void append_packed(const SampledRow & row);
 
     const CalibrationOptions & options_;
@@ -46,6 +48,7 @@ class CalibrationBuilder {
     CalibrationSet set_;
     uint64_t text_bytes_ = 0; // at least those of the rows held and not encoded
     uint64_t unusable_in_a_row_ = 0;
+    uint64_t most_sequences_ = 0; // of this source and those before it
 };
 
 } // namespace gnv

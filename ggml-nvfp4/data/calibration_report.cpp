@@ -35,17 +35,23 @@ static void append_lengths(std::string & out, const std::vector<uint64_t> & leng
     }
 }
 
+std::vector<std::string> left_out_lines(const CalibrationSourceReport & source) {
+    std::vector<std::string> lines;
+    for (size_t i = 0; i < source.faults.size(); i++) {
+        const FaultCount & fault = source.faults[i];
+        if (fault.rows > 0)
+            lines.push_back(
+                concat(count_text(fault.rows), " ", fault_text(RowFault(i)), ", first at ", printable(fault.first)));
+    }
+    return lines;
+}
+
 static void append_source(std::string & out, const CalibrationSourceReport & source) {
     out += concat(printable(source.path), ": ", count_text(source.rows_chosen), " of ", count_text(source.rows),
                   " rows, ", count_text(source.rows_parsed), " looked at");
     if (source.files.size() > 1) out += concat(", in ", source.files.size(), " files");
     out += '\n';
-    for (size_t i = 0; i < source.faults.size(); i++) {
-        const FaultCount & fault = source.faults[i];
-        if (fault.rows == 0) continue;
-        out += concat("  left out: ", count_text(fault.rows), " ", fault_text(RowFault(i)), ", first at ",
-                      printable(fault.first), "\n");
-    }
+    for (const std::string & line : left_out_lines(source)) out += concat("  left out: ", line, "\n");
 }
 
 std::string calibration_text(const CalibrationSet & set) {

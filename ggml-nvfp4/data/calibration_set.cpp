@@ -115,6 +115,9 @@ Status count_tokens(CalibrationSet & set) {
     std::sort(documents.begin(), documents.end(), before);
     for (size_t i = 1; i < documents.size(); i++) set.duplicates += std::ranges::equal(documents[i - 1], documents[i]);
     set.sha256 = hash_sequences(set.sequences);
+    if (set.documents > 0 && set.truncated == set.documents)
+        set.warnings.push_back(concat("every document has more than ", set.sequence_length,
+                                      " tokens and was cut: what follows its beginning is never seen"));
     return {};
 }
 

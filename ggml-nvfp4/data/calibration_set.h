@@ -3,7 +3,8 @@
 // Without padding a sequence is as long as its document, at most the sequence length. With `pad` every sequence is filled
 // with the tokenizer's pad token up to the sequence length, and a mask says which positions are real: what llm-compressor
 // does. With `pack` documents (each cut to the sequence length) are laid one after another and cut into full sequences; a
-// document that reaches the end of one goes on in the next. Every piece of a document starts with fresh state (position 0,
+// document that reaches the end of one goes on in the next. With `chunk` a document is not cut: it gives sequence after
+// sequence, each of which starts with fresh state, the last as long as what is left; a set ends where it has its samples. Every piece of a document starts with fresh state (position 0,
 // empty caches) and sees nothing of its neighbours: the reader of a CalibrationSet must honour `documents`.
 //
 // Fewer usable rows than wanted are a warning, no usable row is an error.
@@ -28,6 +29,7 @@ struct CalibrationOptions {
     bool shuffle = true; // false: the first rows in file order
     bool pad = false;
     bool pack = false;
+    bool chunk = false; // a document gives all its tokens, in sequences one after another, in place of its first ones
     uint64_t ram_bytes = 0; // for reading and for the sequences; 0: most of what is free
     StopCheck stop;         // asks to stop: Code::cancelled
 };
@@ -89,6 +91,9 @@ std::string hash_sequences(const std::vector<CalibrationSequence> & sequences);
 // is Code::out_of_memory, with the place and the least that would do.
 Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
                                              ThreadPool & threads);
+
+// Why rows of a source were left out, one line a reason: "12 rows whose field holds no text, first at a.jsonl:3".
+std::vector<std::string> left_out_lines(const CalibrationSourceReport & source);
 
 // The summary: for people, and as JSON (schema ggml-nvfp4.dataset.1).
 std::string calibration_text(const CalibrationSet & set);

@@ -28,10 +28,19 @@ class CsvRecords final : public RecordReader {
 
 } // namespace
 
+static OpenedRecords open_separated(const std::string & path, char separator, const ReadControl & control) {
+    GNV_ASSIGN(CsvReader reader, CsvReader::open(path, max_record_bytes, control, separator));
+    return std::unique_ptr<RecordReader>(std::make_unique<CsvRecords>(std::move(reader)));
+}
+
 OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> &,
                                const ReadControl & control) {
-    GNV_ASSIGN(CsvReader reader, CsvReader::open(path, max_record_bytes, control));
-    return std::unique_ptr<RecordReader>(std::make_unique<CsvRecords>(std::move(reader)));
+    return open_separated(path, ',', control);
+}
+
+OpenedRecords open_tsv_records(const std::string & path, const std::vector<std::string> &,
+                               const ReadControl & control) {
+    return open_separated(path, '\t', control);
 }
 
 } // namespace gnv

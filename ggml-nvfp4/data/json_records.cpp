@@ -2,8 +2,10 @@
 #include "data/files/json_stream.h"
 #include "data/files/line_reader.h"
 #include "data/readers.h"
+#include "data/record_forms.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace gnv {
 
@@ -63,7 +65,8 @@ uint64_t count_values(std::string_view json) {
     return count;
 }
 
-// A message's content: a string, null, or a list of strings and {"type": "text", "text": ...}. False for anything else.
+// A message's content: a string, null, or a list of strings and {"type": "text", "text": ...}; images and the like beside
+// texts are passed over. False for anything else.
 Result<bool> append_content(const JsonValue & content, std::string & out) {
     if (content.is_null()) return true;
     if (content.is_string()) {
@@ -72,32 +75,33 @@ Result<bool> append_content(const JsonValue & content, std::string & out) {
         return true;
     }
     if (!content.is_array()) return false;
-    bool all_text = true;
+    bool any_text = false, any_other = false;
     GNV_TRY(content.for_each_element([&](size_t, const JsonValue & item) -> Status {
         JsonValue text = item, type;
         const bool is_text = item.is_string() || (item.is_object() && item.find("text", text) && text.is_string() &&
                                                   (!item.find("type", type) || type.text() == "\"text\""));
-        all_text = all_text && is_text;
+        (is_text ? any_text : any_other) = true;
         if (!is_text) return {};
         GNV_ASSIGN(const std::string_view piece, text.as_string());
         out += piece;
         return {};
     }));
-    return all_text;
+    return any_text || !any_other;
 }
 
 // A list of {role, content}, or of {role, tool_calls}; anything else leaves the kind "other".
 Status read_messages(const JsonValue & list, RecordField & field) {
     bool all_good = true;
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
-        JsonValue role, content, calls;
-        all_good = all_good && item.is_object() && item.find("role", role) && role.is_string();
-        const bool has_content = all_good && item.find("content", content);
-        all_good = has_content || (all_good && item.find("tool_calls", calls));
+        JsonValue role, content;
+        all_good =
+            all_good && item.is_object() && (item.find("role", role) || item.find("from", role)) && role.is_string();
         if (!all_good) return {};
         ChatMessage message;
-        GNV_ASSIGN(message.role, role.as_string());
-        if (has_content) {
+        GNV_ASSIGN(const std::string_view author, role.as_string());
+        message.role = chat_role(author);
+        // A message without content calls tools: the same as null.
+        if (item.find("content", content) || item.find("value", content)) {
             GNV_ASSIGN(all_good, append_content(content, message.content));
         }
         field.messages.push_back(std::move(message));
@@ -115,6 +119,10 @@ Status read_field(const JsonValue & value, RecordField & field) {
     GNV_ASSIGN(field.text, value.as_string());
     return {};
 }
+
+// A damaged line says nothing of the next one; behind a damaged element of an array nothing is certain.
+template <class Splitter>
+constexpr bool damage_is_local = std::is_same_v<Splitter, LineReader>;
 
 // Lines and array elements differ only in who cuts them out of the file.
 template <class Splitter>
@@ -135,7 +143,9 @@ class JsonRecords final : public RecordReader {
     }
     Result<RowFault> read(Record & out) override {
         GNV_TRY(splitter_.control().check_record(where(), splitter_.bytes()));
-        return parse_json_record(text_, where(), splitter_.control(), out);
+        Result<RowFault> fault = parse_json_record(text_, where(), splitter_.control(), out);
+        if (damage_is_local<Splitter> && fault.status().code() == Code::format) return RowFault::no_object;
+        return fault;
     }
     std::string where() const override { return concat(splitter_.path(), ":", line()); }
 
@@ -170,8 +180,17 @@ Result<RowFault> parse_json_record(std::string_view text, const std::string & wh
     }
     if (utf8_valid_prefix(text) != text.size()) return RowFault::invalid_utf8;
     if (has_lone_surrogate(text)) return RowFault::lone_surrogate;
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(text), where));
-    GNV_TRY(document.root().for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(text), where, JsonKeys::last_wins));
+    if (document.has_duplicates()) return RowFault::twice;
+    const JsonValue root = document.root();
+    if (root.is_string()) { // a list of texts
+        RecordField & field = out.fields.emplace_back();
+        field.name = "text";
+        GNV_TRY(read_field(root, field));
+        return RowFault::none;
+    }
+    if (!root.is_object()) return RowFault::no_object;
+    GNV_TRY(root.for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
         RecordField & field = out.fields.emplace_back();
         field.name = name;
         if (value.is_array() && (name == "messages" || name == "tools")) field.json = value.text();
@@ -185,6 +204,8 @@ OpenedRecords open_json_lines(const std::string & path, const std::vector<std::s
 }
 
 OpenedRecords open_json_array(const std::string & path, const std::vector<std::string> &, const ReadControl & control) {
+    GNV_ASSIGN(const bool is_lines, holds_json_lines(path, control));
+    if (is_lines) return open_json<LineReader>(path, control);
     return open_json<JsonArrayReader>(path, control);
 }
 

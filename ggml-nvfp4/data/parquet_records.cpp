@@ -1,5 +1,6 @@
 #include "data/files/parquet.h"
 #include "data/readers.h"
+#include "data/record_forms.h"
 
 #include <algorithm>
 
@@ -50,7 +51,7 @@ class ParquetRecords final : public RecordReader {
         for (size_t i = 0; i < roles.entries.size(); i++) {
             if (!roles.entries[i]) field.kind = RecordField::Kind::other;
             field.messages.push_back(
-                {std::move(roles.entries[i]).value_or(""), std::move(contents.entries[i]).value_or("")});
+                {chat_role(roles.entries[i].value_or("")), std::move(contents.entries[i]).value_or("")});
         }
         return {};
     }
@@ -75,8 +76,8 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
         const std::string & leaf = column.path.back();
         size_t * place = nullptr;
         if (column.path.size() == 1 && column.max_repetition == 0) place = &fields.back().text;
-        if (column.max_repetition == 1 && leaf == "role") place = &fields.back().role;
-        if (column.max_repetition == 1 && leaf == "content") place = &fields.back().content;
+        if (column.max_repetition == 1 && (leaf == "role" || leaf == "from")) place = &fields.back().role;
+        if (column.max_repetition == 1 && (leaf == "content" || leaf == "value")) place = &fields.back().content;
         if (!place) continue;
         *place = read.size();
         read.push_back(i);

@@ -13,6 +13,8 @@ OpenedRecords open_json_array(const std::string & path, const std::vector<std::s
                               const ReadControl & control);
 OpenedRecords open_csv_records(const std::string & path, const std::vector<std::string> & wanted,
                                const ReadControl & control);
+OpenedRecords open_tsv_records(const std::string & path, const std::vector<std::string> & wanted,
+                               const ReadControl & control);
 OpenedRecords open_text_document(const std::string & path, const std::vector<std::string> & wanted,
                                  const ReadControl & control);
 OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted,

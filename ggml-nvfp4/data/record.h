@@ -36,6 +36,8 @@ struct Record {
 // Why a row cannot be used although its file is sound. Such rows are counted and left out; another row takes their place.
 enum class RowFault : uint8_t {
     none,
+    no_object,     // no JSON, or JSON of another kind
+    twice,         // a key occurs twice in one object: readers disagree about it
     missing_field, // lacks the fields that the rows before it have
     not_text,      // a field that should hold text holds something else (a number, a message with an image)
     empty,         // nothing but blanks

@@ -1,5 +1,6 @@
 #include "data/record_reader.h"
 
+#include "data/files/decoders.h"
 #include "data/readers.h"
 #include "formats/file.h"
 
@@ -16,18 +17,30 @@ struct Format {
 };
 
 constexpr Format formats[] = {
-    {".jsonl", open_json_lines, true}, {".ndjson", open_json_lines, true}, {".json", open_json_array, true},
-    {".csv", open_csv_records, true},  {".txt", open_text_document, true}, {".parquet", open_parquet_records, false},
+    {".jsonl", open_json_lines, true},         {".ndjson", open_json_lines, true}, {".json", open_json_array, true},
+    {".csv", open_csv_records, true},          {".tsv", open_tsv_records, true},   {".txt", open_text_document, true},
+    {".parquet", open_parquet_records, false},
 };
-constexpr const char * endings_text = ".jsonl, .json, .csv, .txt (each also as .zst) and .parquet";
+constexpr const char * endings_text = ".jsonl, .json, .csv, .tsv, .txt (each also as .gz or .zst) and .parquet";
+
+// Files that hubs and libraries put beside the data, and that hold none.
+constexpr std::string_view info_files[] = {
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json",   "metadata.json", "config.json",
+    "package.json",      "croissant.json",     "LICENSE.txt",       "license.txt",  "README.txt",    "requirements.txt",
+    "SHA256SUMS.txt",    "checksums.txt",      "NOTICE.txt",        "CITATION.txt",
+};
+
+bool is_info_file(const std::string & name) {
+    return std::find(std::begin(info_files), std::end(info_files), name) != std::end(info_files);
+}
 
 constexpr int deepest_folder = 16; // a symbolic link may lead back up
 constexpr size_t most_folders = 20'000;
 
 const Format * find_format(const std::string & path) {
     std::string_view name = path;
-    const bool compressed = ends_with(name, ".zst");
-    if (compressed) name.remove_suffix(4);
+    const bool compressed = !compressed_ending(name).empty();
+    name.remove_suffix(compressed_ending(name).size());
     for (const Format & format : formats)
         if (ends_with(name, format.ending) && (format.may_be_compressed || !compressed)) return &format;
     return nullptr;
@@ -47,7 +60,7 @@ class FileLister {
         GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
         for (const DirectoryEntry & entry : entries) {
             const std::string path = join_path(folder, entry.name);
-            if (entry.name[0] == '.') continue;
+            if (entry.name[0] == '.' || (!entry.is_directory && is_info_file(entry.name))) continue;
             if (entry.is_directory) GNV_TRY(list(path, depth + 1));
             if (!entry.is_directory && find_format(path)) GNV_TRY(add(path));
         }
@@ -74,6 +87,8 @@ class FileLister {
 
 const char * fault_text(RowFault fault) {
     static const char * const texts[] = {"sound rows",
+                                         "rows that are no JSON object",
+                                         "rows with a key twice in one object",
                                          "rows without the fields of the others",
                                          "rows whose field holds no text",
                                          "empty texts",

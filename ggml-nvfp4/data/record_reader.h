@@ -2,14 +2,14 @@
 // what lets a sample be drawn from a file at the speed at which the file can be decompressed.
 //
 //   .jsonl .ndjson   one JSON object a line; blank lines are no rows
-//   .json            an array of objects, or an object with one array
-//   .csv             RFC 4180 with a header line
+//   .json            an array of objects or texts, an object with one array, or what .jsonl has
+//   .csv .tsv        RFC 4180 with a header line, commas or tabs between fields
 //   .txt             one document a file, in the field "text"
 //   .parquet         string columns, and a list of {role, content} as messages
-//   (all but .parquet also with ".zst" after it)
+//   (all but .parquet also with ".gz" or ".zst" after it)
 //
 // Errors, with file and line or row: what makes the rest of a file doubtful (a damaged or cut compressed stream, text that
-// is not JSON, a row that is no object, CSV with another number of fields, damaged pages, records above 64 MiB), and files
+// is not JSON where it is not a line of its own, CSV with another number of fields, damaged pages, records above 64 MiB), and files
 // that go on without data (100 MB of blanks). What spoils one row only is a RowFault.
 #pragma once
 

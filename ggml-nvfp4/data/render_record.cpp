@@ -1,5 +1,6 @@
 #include "core/utf8.h"
 #include "data/calib_source.h"
+#include "data/record_forms.h"
 #include "formats/json_writer.h"
 
 namespace gnv {
@@ -172,9 +173,10 @@ Result<RowFault> render_record(const Record & record, const TextRule & rule, std
 }
 
 std::vector<std::string> wanted_fields(const TextRule & rule) {
-    if (rule.text_field.empty())
-        return {"messages", "tools", "instruction", "input", "output", "question", "answer", "text"};
-    return {rule.text_field, rule.role_field};
+    if (rule.text_field.empty()) return form_fields();
+    std::vector<std::string> fields = field_parts(rule.text_field);
+    fields.push_back(rule.role_field);
+    return fields;
 }
 
 std::string describe_mismatch(const Record & record, const TextRule & rule) {
@@ -185,7 +187,8 @@ std::string describe_mismatch(const Record & record, const TextRule & rule) {
     if (record.fields.size() > most_names) found += concat(" and ", record.fields.size() - most_names, " more");
     std::string expected = rule.form == TextForm::alpaca
                                ? "instruction (input, output), or question (answer)"
-                               : "messages, instruction (input, output), question (answer), or text";
+                               : "messages, conversations, instruction (input, output), question (answer), prompt "
+                                 "(completion), chosen, or text";
     if (!rule.text_field.empty()) expected = printable(rule.text_field);
     return concat("the fields are ", found.empty() ? "none" : found, "; expected ", expected,
                   ". Name the field that holds the text with PATH:FIELD");

@@ -583,7 +583,7 @@ GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
 typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to run through a model */
     uint64_t struct_size;
-    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .txt (each also as .zst), .parquet, or a folder of
+    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .tsv, .txt (each also as .gz, .zst), .parquet, or a folder of
      * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
      * answer; text. Samples are dealt out by weight (1). ALIAS is the name of a known data set of which PATH is a copy:
      * open-platypus, gsm8k, oasst1, the-stack, pg19. */
@@ -601,6 +601,7 @@ typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to r
     uint64_t ram_bytes;       /* budget for reading, and for the sequences; 0: most of what is free */
     gnv_progress_callback progress; /* while data is read and encoded, with `seconds` alone. NULL: none */
     void * user;
+    int32_t chunk; /* a document gives all its tokens, one sequence after another, in place of its first ones */
 } gnv_dataset_options;
 static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     memset(options, 0, sizeof *options);

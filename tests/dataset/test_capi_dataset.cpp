@@ -75,6 +75,41 @@ TEST_CASE("data sets through the C API") {
     gnv_engine_destroy(engine);
 }
 
+TEST_CASE("rows that are left out and documents that are cut are logged, by reason") {
+    std::string log;
+    gnv_engine_options engine_options;
+    gnv_engine_options_init(&engine_options);
+    engine_options.user = &log;
+    engine_options.log = [](void * user, gnv_log_level level, const char * message) {
+        *static_cast<std::string *>(user) += concat(level == GNV_LOG_WARNING ? "warning " : "info ", message, "\n");
+    };
+    gnv_engine_t * engine = nullptr;
+    REQUIRE(gnv_engine_create(&engine_options, &engine) == GNV_OK);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    REQUIRE(gnv_tokenizer_load(engine, GNV_TEST_BINARY_DIR "/data/qwen36-tiny", &tokenizer) == GNV_OK);
+    const ScratchFolder folder;
+    std::string lines;
+    for (int i = 0; i < 4; i++) lines += "{\"text\": \"one two three\"}\n{\"text\": \"\"}\n{\"text\": 3}\n";
+    const std::string path = folder.save("a.jsonl", lines);
+    const char * const sources[] = {path.c_str()};
+    gnv_dataset_options options;
+    gnv_dataset_options_init(&options);
+    options.sources = sources;
+    options.source_count = 1;
+    options.samples = 4;
+    options.sequence_length = 1;
+    gnv_dataset_t * dataset = nullptr;
+    REQUIRE(gnv_dataset_open(engine, tokenizer, &options, &dataset) == GNV_OK);
+    CHECK(log.find(concat("warning ", path, ": left out: 4 rows whose field holds no text, first at ", path, ":3\n")) !=
+          std::string::npos);
+    CHECK(log.find(concat("warning ", path, ": left out: 4 empty texts, first at ", path, ":2\n")) !=
+          std::string::npos);
+    CHECK(log.find("warning every document has more than 1 tokens and was cut") != std::string::npos);
+    gnv_dataset_destroy(dataset);
+    gnv_tokenizer_destroy(tokenizer);
+    gnv_engine_destroy(engine);
+}
+
 TEST_CASE("reading and encoding stop when a callback asks, and older programs have none") {
     gnv_engine_t * engine = nullptr;
     REQUIRE(gnv_engine_create(nullptr, &engine) == GNV_OK);

@@ -159,7 +159,8 @@ TEST_CASE("a text that has no place to cut it is left out, and another row takes
     CHECK(fault.rows == 2);
     CHECK(fault.first == path + ":2");
     const Status none = build(from(folder.save("b.jsonl", long_row))).take_status();
-    CHECK(none.message().find("no usable row among 1: texts with a piece above 1 MiB, first at ") != std::string::npos);
+    CHECK(none.message().find("no usable row among 1: 1 texts with a piece above 1 MiB, first at ") !=
+          std::string::npos);
     CHECK(build(from(folder.save("c.jsonl", text_row(std::string(1 << 20, 'q')))), 1).ok());
 }
 

@@ -133,20 +133,18 @@ TEST_CASE("damage stops the reading, with file and line") {
         return texts_of(build(from(folder.save(name, content))));
     };
     const std::string good = "{\"text\": \"a\"}\n";
-    CHECK(starts_with(failure("a.jsonl", good + "\n{\"text\": \n"), folder / "a.jsonl:3: not valid JSON"));
-    CHECK(starts_with(failure("a.jsonl", good + "{\"text\": \"a\x01\"}\n"), folder / "a.jsonl:2: not valid JSON"));
-    CHECK(failure("a.jsonl", good + "[1]\n") == folder / "a.jsonl:2: expected an object, found an array");
-    CHECK(
-        failure("a.jsonl", "{\"title\": \"a\", \"n\": 1}\n") ==
-        folder /
-            "a.jsonl:1: the fields are title, n; expected messages, instruction (input, output), question (answer), or "
-            "text. Name the field that holds the text with PATH:FIELD");
+    CHECK(starts_with(failure("a.json", "[{\"text\": \"a\"},\n{\"text\": }]"), folder / "a.json:2: not valid JSON"));
+    CHECK(failure("a.jsonl", "{\"title\": \"a\", \"n\": 1}\n") ==
+          folder /
+              "a.jsonl:1: the fields are title, n; expected messages, conversations, instruction (input, output), "
+              "question "
+              "(answer), prompt (completion), chosen, or text. Name the field that holds the text with PATH:FIELD");
     CHECK(failure("a.jsonl", "") == folder / "a.jsonl: no usable row among 0");
     CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") ==
-          folder / "a.jsonl: no usable row among 1: empty texts, first at " + folder / "a.jsonl:1");
-    CHECK(failure("a.docx", "") ==
-          folder /
-              "a.docx: no data file by its name; known are .jsonl, .json, .csv, .txt (each also as .zst) and .parquet");
+          folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " + folder / "a.jsonl:1");
+    CHECK(failure("a.docx", "") == folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .tsv, "
+                                            ".txt (each also as .gz or .zst) and "
+                                            ".parquet");
     CHECK(texts_of(build(from(folder / "absent.txt"))) == folder / "absent.txt: no such file or folder");
     std::string frame(100, '\0');
     frame.resize(ZSTD_compress(frame.data(), frame.size(), good.data(), good.size(), 3));
@@ -173,6 +171,35 @@ TEST_CASE("rows with faults are counted and others take their place") {
     const CalibrationSet few = build(from(path, 11)).take();
     REQUIRE(few.warnings.size() == 1);
     CHECK(few.warnings[0] == path + ": 10 usable rows, fewer than the 11 asked for");
+}
+
+TEST_CASE("a bad row is a counted row") {
+    const ScratchFolder folder;
+    const std::string good = "{\"text\": \"a\"}\n";
+    const std::string lines = good +
+                              "\n{\"text\": \n{\"text\": \"a\x01\"}\n[1]\n7\n{\"text\": \"b\", \"text\": \"c\"}\n" +
+                              "{\"text\": \"d\", \"n\": 123456789012345678901234567890}\n\"e\"\n{\"text\": \"cut";
+    CalibrationOptions options = from(folder.save("a.jsonl", lines));
+    options.shuffle = false;
+    const CalibrationSet set = build(options).take();
+    CHECK(texts_of(build(options)) == "a|d|e|");
+    const auto & faults = set.sources[0].faults;
+    CHECK(faults[size_t(RowFault::no_object)].rows == 5);
+    CHECK(faults[size_t(RowFault::no_object)].first == folder / "a.jsonl:3");
+    CHECK(faults[size_t(RowFault::twice)].rows == 1);
+    options.sources = {folder.save("b.json", R"(["one", "two", 3, {"text": "four"}])")};
+    CHECK(texts_of(build(options)) == "one|two|four|");
+}
+
+TEST_CASE("names of fields and files with colons") {
+    const ScratchFolder folder;
+    const std::string row = R"({"meta:text": "a", "text": "b"})";
+    folder.save("a.jsonl", row);
+    folder.save("c:d.jsonl", row);
+    CHECK(texts_of(build(from(folder / "a.jsonl:meta:text"))) == "a|");
+    CHECK(texts_of(build(from(folder / "c:d.jsonl:meta:text=2"))) == "a|");
+    CHECK(texts_of(build(from(folder / "c:d.jsonl"))) == "b|");
+    CHECK(texts_of(build(from(folder / "none.jsonl:text"))) == folder / "none.jsonl: no such file or folder");
 }
 
 TEST_CASE("folders are read in the order of their paths, hidden files left out") {

@@ -1,9 +1,11 @@
 #include "data/files/parquet.h"
+#include "data/files/parquet_codecs.h"
 #include "formats/json.h"
 #include "scratch.h"
 
 #include <cstring>
 #include <doctest/doctest.h>
+#include <lz4.h>
 
 using namespace gnv;
 using gnv::test::ScratchFolder;
@@ -121,15 +123,63 @@ TEST_CASE("codecs, page versions, dictionaries, nulls, lists: the rows that pyar
 }
 
 TEST_CASE("what is not supported is named, with the way out") {
-    CHECK(failure_of(samples + "/gzip.parquet").find("compressed with GZIP") != std::string::npos);
-    const std::string delta = failure_of(samples + "/delta.parquet");
-    CHECK(delta.find("column text: uses DELTA_BYTE_ARRAY, which this reader does not know: rewrite the file") !=
+    std::string content;
+    const Status lzo = decompress_page(ParquetCodec::lzo, "x", 1, content);
+    CHECK(lzo.code() == Code::unsupported);
+    CHECK(lzo.message().find("compressed with LZO, which this reader does not know: rewrite the file") !=
           std::string::npos);
     ParquetFile nested = ParquetFile::open(samples + "/nested.parquet").take();
     CHECK(ParquetRows::open(std::move(nested), {0}).status().code() == Code::unsupported);
     ParquetFile numbers = ParquetFile::open(samples + "/none-v1-plain.parquet").take();
     CHECK(ParquetRows::open(std::move(numbers), {0}).status().code() == Code::unsupported);
     CHECK(failure_of(samples + "/empty.parquet") == "");
+}
+
+TEST_CASE("every compression and every encoding of strings, checksums looked at") {
+    const Expected all = read_expected();
+    Expected few = all;
+    few.text.resize(20), few.tag.resize(20), few.roles.resize(20), few.contents.resize(20);
+    for (const char * name : {"gzip", "brotli", "lz4_raw", "delta"})
+        check_rows(concat(samples, "/", name, ".parquet"), few, [](size_t) { return true; });
+    for (const char * name : {"deltas-v1", "deltas-v2"})
+        for (const size_t every : {1, 7, 100})
+            check_rows(concat(samples, "/", name, ".parquet"), all, [every](size_t row) { return row % every == 0; });
+}
+
+TEST_CASE("LZ4 as Hadoop frames it, in several blocks, and without frames") {
+    const std::string text = std::string(100, 'a') + "bcd" + std::string(50, 'e');
+    const auto block = [](const std::string & content) {
+        std::string out(size_t(LZ4_compressBound(int(content.size()))), '\0');
+        out.resize(size_t(LZ4_compress_default(content.data(), out.data(), int(content.size()), int(out.size()))));
+        return out;
+    };
+    const auto framed = [&](const std::string & content) {
+        const std::string compressed = block(content);
+        std::string out;
+        for (const size_t size : {content.size(), compressed.size()})
+            for (int shift = 24; shift >= 0; shift -= 8) out += char(size >> shift & 0xff);
+        return out + compressed;
+    };
+    for (const std::string & stored :
+         {framed(text), framed(text.substr(0, 70)) + framed(text.substr(70)), block(text)}) {
+        std::string out = "x";
+        CHECK(decompress_page(ParquetCodec::lz4, stored, text.size(), out).ok());
+        CHECK(out == "x" + text);
+        CHECK(decompress_page(ParquetCodec::lz4, stored.substr(1), text.size(), out).code() == Code::format);
+        CHECK(decompress_page(ParquetCodec::lz4, stored, text.size() + 1, out).code() == Code::format);
+    }
+}
+
+TEST_CASE("a page whose checksum does not fit is damage, whatever its content") {
+    const ScratchFolder folder;
+    std::string bytes = read_file(samples + "/deltas-v1.parquet", 1 << 20).take();
+    size_t found = 0;
+    for (size_t at = 200; at < 4000; at += 397) { // in the first pages
+        std::string damaged = bytes;
+        damaged[at] = char(damaged[at] ^ 0x10);
+        found += failure_of(folder.save("a.parquet", damaged)).find("the checksum does not fit") != std::string::npos;
+    }
+    CHECK(found >= 4);
 }
 
 TEST_CASE("damaged files") {

@@ -1,22 +1,15 @@
 #include "data/files/byte_stream.h"
 
+#include "data/files/decoders.h"
 #include "formats/file.h"
 
 #include <algorithm>
-#include <zstd.h>
-#include <zstd_errors.h>
 
 namespace gnv {
 
 static constexpr size_t piece_bytes = 256 << 10;
-static constexpr int largest_window_log = 27; // zstd's own limit, and that of "zstd --long"
-static constexpr int window_log_in_any_budget = 20;
 
 struct ByteStream::State {
-    struct FreeDecoder {
-        void operator()(ZSTD_DCtx * unused) const { ZSTD_freeDCtx(unused); }
-    };
-
     State(File opened, const ReadControl & read_control)
         : file(std::move(opened)), control(read_control), share(read_control) {}
 
@@ -25,29 +18,15 @@ struct ByteStream::State {
     MemoryShare share;
     uint64_t size = 0, offset = 0; // of the file; everything before `offset` has been read
     std::string raw;               // the last bytes read
-    // zstd only
-    std::unique_ptr<ZSTD_DCtx, FreeDecoder> decoder;
-    int window_log = largest_window_log; // of the windows accepted
-    ZSTD_inBuffer input{nullptr, 0, 0};
+    // Of compressed files only:
+    std::unique_ptr<StreamDecoder> decoder;
+    std::string_view input; // of `raw`, what is not decoded yet
     std::string decoded;
-    bool in_frame = false;   // the frame that was begun is not complete
-    bool holds_back = false; // the output was full: there may be more without more input
 
-    // A frame's window is allocated when its header is read: it must fit into what the budget has left.
-    Status make_decoder() {
-        decoder.reset(ZSTD_createDCtx());
-        if (!decoder) return Status(Code::out_of_memory, "cannot allocate a zstd decoder");
-        decoded.resize(piece_bytes);
-        while (window_log > window_log_in_any_budget && (uint64_t(1) << window_log) > control.left()) window_log--;
-        if (ZSTD_isError(ZSTD_DCtx_setParameter(decoder.get(), ZSTD_d_windowLogMax, window_log)))
-            return Status(Code::internal, "zstd refuses a limit of windows");
-        return {};
-    }
-
-    Status charge_window() {
-        const uint64_t bytes = 2 * piece_bytes + ZSTD_sizeof_DCtx(decoder.get());
+    Status charge_decoder() {
+        const uint64_t bytes = 2 * piece_bytes + decoder->memory();
         if (share.resize(bytes)) return {};
-        return control.too_small(file.path() + ": the window of a zstd frame", bytes - share.bytes());
+        return control.too_small(file.path() + ": the window of a compressed frame", bytes - share.bytes());
     }
 
     Status read_raw() {
@@ -64,31 +43,27 @@ struct ByteStream::State {
     }
 
     Result<std::string_view> next_decoded() {
-        ZSTD_outBuffer output{decoded.data(), decoded.size(), 0};
-        while (output.pos == 0) {
-            if (input.pos == input.size && !holds_back) {
+        size_t written = 0;
+        while (written == 0) {
+            if (input.empty() && !decoder->holds_back()) {
                 if (offset == size) break;
                 GNV_TRY(read_raw());
-                input = {raw.data(), raw.size(), 0};
+                input = raw;
             }
-            const size_t wanted = ZSTD_decompressStream(decoder.get(), &output, &input);
-            if (ZSTD_getErrorCode(wanted) == ZSTD_error_frameParameter_windowTooLarge &&
-                window_log < largest_window_log)
-                return control.too_small(file.path() + ": the window of a zstd frame",
-                                         (uint64_t(1) << largest_window_log) + (1 << 20));
-            if (ZSTD_isError(wanted)) return damage(ZSTD_getErrorName(wanted));
-            in_frame = wanted != 0;
-            holds_back = in_frame && output.pos == output.size;
+            Result<size_t> result = decoder->decode(input, decoded.data(), decoded.size());
+            if (result.status().code() == Code::format) return damage(result.status().message());
+            GNV_ASSIGN(written, std::move(result));
         }
-        GNV_TRY(charge_window());
+        GNV_TRY(charge_decoder());
         GNV_TRY(control.check());
-        if (output.pos == 0 && in_frame) return damage("the file ends inside a frame; copy or download it again");
-        return std::string_view(decoded.data(), output.pos);
+        if (written == 0 && decoder->in_frame())
+            return damage("the file ends inside a frame; copy or download it again");
+        return std::string_view(decoded.data(), written);
     }
 
-    Status damage(const char * reason) const {
-        return fail(Code::format, file.path(), ": compressed byte ", offset - (input.size - input.pos),
-                    ": zstd: ", reason);
+    Status damage(const std::string & reason) const {
+        return fail(Code::format, file.path(), ": compressed byte ", offset - input.size(), ": ", decoder->name(), ": ",
+                    reason);
     }
 };
 
@@ -98,7 +73,8 @@ Result<ByteStream> ByteStream::open(const std::string & path, const ReadControl 
     auto state = std::make_unique<State>(std::move(file), control);
     state->size = stamp.size;
     if (!state->share.resize(2 * piece_bytes)) return control.too_small(path, 2 * piece_bytes);
-    if (ends_with(path, ".zst")) GNV_TRY(state->make_decoder());
+    GNV_ASSIGN(state->decoder, make_decoder(path, control));
+    if (state->decoder) state->decoded.resize(piece_bytes);
     return ByteStream(std::move(state));
 }
 

@@ -6,9 +6,10 @@ namespace gnv {
 
 static constexpr uint64_t memory_of_field = 10; // in bytes of a record, each of which takes many bytes of memory
 
-Result<CsvReader> CsvReader::open(const std::string & path, uint64_t limit, const ReadControl & control) {
+Result<CsvReader> CsvReader::open(const std::string & path, uint64_t limit, const ReadControl & control,
+                                  char separator) {
     GNV_ASSIGN(CharReader chars, CharReader::open(path, control));
-    CsvReader reader(std::move(chars), limit);
+    CsvReader reader(std::move(chars), limit, separator);
     std::vector<std::string> names;
     GNV_ASSIGN(const bool found, reader.read_record(names));
     GNV_TRY(reader.check_memory());
@@ -33,7 +34,7 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
             if (!quoted) return {};
             return fail(Code::format, path(), ":", record_line_, ": a quote of this record is never closed");
         }
-        if (!quoted && (c == ',' || c == '\n')) return {};
+        if (!quoted && (c == separator_ || c == '\n')) return {};
         if (!quoted && c == '"')
             return fail(Code::format, chars_.where(),
                         ": a quote inside an unquoted field; quote the field and double the "
@@ -43,7 +44,7 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
             c = chars_.peek();
             if (c == '\r') chars_.get(), c = chars_.peek();
             if (c < 0) return chars_.take_status();
-            if (c == ',' || c == '\n') return {};
+            if (c == separator_ || c == '\n') return {};
             if (c != '"')
                 return fail(Code::format, chars_.where(), ": text between a closing quote and the next comma");
             chars_.get();
@@ -82,7 +83,7 @@ Result<bool> CsvReader::read_record(std::vector<std::string> & fields) {
         field.clear();
         GNV_TRY(read_field(field, record_bytes));
         count++;
-        if (chars_.get() != ',') break;
+        if (chars_.get() != separator_) break;
     }
     record_bytes_ = record_bytes + memory_of_field * count;
     if (record_bytes_ > longest_kept_) return true; // without the last fields

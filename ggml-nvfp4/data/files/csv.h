@@ -1,5 +1,5 @@
 // CSV after RFC 4180: a header line, fields separated by commas, quotes around fields that hold commas, quotes or line
-// ends, a quote inside quotes written twice. Lines end with "\n" or "\r\n"; empty lines are skipped, as everybody does.
+// ends, a quote inside quotes written twice. TSV has tabs for commas. Lines end with "\n" or "\r\n"; empty lines are skipped, as everybody does.
 #pragma once
 
 #include "data/files/byte_stream.h"
@@ -11,7 +11,7 @@ namespace gnv {
 class CsvReader {
   public:
     static Result<CsvReader> open(const std::string & path, uint64_t limit = max_record_bytes,
-                                  const ReadControl & control = {});
+                                  const ReadControl & control = {}, char separator = ',');
 
     const std::vector<std::string> & header() const { return header_; } // at least one name, all different
     // False at the end. `fields` gets as many as the header has. Errors, with file and line: another number of fields, a
@@ -23,11 +23,13 @@ class CsvReader {
     const std::string & path() const { return chars_.path(); }
 
   private:
-    CsvReader(CharReader chars, uint64_t limit) : chars_(std::move(chars)), limit_(limit) {}
+    CsvReader(CharReader chars, uint64_t limit, char separator)
+        : chars_(std::move(chars)), limit_(limit), separator_(separator) {}
     Result<bool> read_record(std::vector<std::string> & fields);
     Status read_field(std::string & field, uint64_t & record_bytes);
     CharReader chars_;
     uint64_t limit_;
+    int separator_;             // comma, or tab
     std::string unkept_;        // a field behind those
     uint64_t record_bytes_ = 0; // of the record, and a few for each field
     uint64_t longest_kept_ = 0; // bytes of the record that the budget has room for

@@ -130,4 +130,28 @@ Result<bool> JsonArrayReader::next(std::string_view & element) {
     return true;
 }
 
+Result<bool> holds_json_lines(const std::string & path, const ReadControl & control) {
+    GNV_ASSIGN(CharReader chars, CharReader::open(path, control));
+    if (chars.skip_blanks(is_blank) != '{') return false; // damage shows again to the reader
+    uint64_t depth = 0, bytes = 0;
+    bool in_string = false, has_array = false;
+    do {
+        const int c = chars.get();
+        if (c < 0 || ++bytes > max_record_bytes) return false;
+        if (in_string) {
+            if (c == '\\') chars.get();
+            in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            has_array = has_array || (c == '[' && depth == 1);
+            depth++;
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    } while (depth > 0);
+    const int next = chars.skip_blanks(is_blank);
+    return next >= 0 ? next == '{' || next == '"' || next == '[' : !has_array;
+}
+
 } // namespace gnv

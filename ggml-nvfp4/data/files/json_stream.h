@@ -41,4 +41,9 @@ class JsonArrayReader {
     uint64_t element_line_ = 0, element_bytes_ = 0;
 };
 
+// Whether a file holds one JSON value after another, as .jsonl files do, in place of one array, or object with an array:
+// true where the first value is an object and another value follows, or nothing and the object has no array. Looks at the
+// first value only, without keeping it.
+Result<bool> holds_json_lines(const std::string & path, const ReadControl & control);
+
 } // namespace gnv

@@ -5,7 +5,8 @@
 //   column chunk = [dictionary page] data page, data page, ...
 //   data page    = header (Thrift) | repetition levels | definition levels | values
 //
-// Read: data pages of version 1 and 2; values PLAIN, PLAIN_DICTIONARY and RLE_DICTIONARY; uncompressed, Snappy and Zstd.
+// Read: data pages of version 1 and 2; values PLAIN, in dictionaries, DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY; without
+// compression, and all compressions but LZO. Checksums of pages are checked.
 // Anything else is Code::unsupported, with the column, what it uses and how to rewrite the file. Columns that nobody asks
 // for may be of any type and encoding. Memory: the footer, one page and one dictionary a column, charged to a ReadControl,
 // whatever the file's size; a row is at most max_record_bytes. Pages of rows that are skipped are not even decompressed.

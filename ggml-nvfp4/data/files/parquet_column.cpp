@@ -1,5 +1,7 @@
 #include "data/files/parquet_column.h"
 
+#include "data/files/parquet_delta.h"
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -110,13 +112,36 @@ Status ParquetColumnReader::load_dictionary(const ParquetPage & page) {
     return {};
 }
 
+// Puts the values behind the levels in their PLAIN form. Prefixes that values share make any number of bytes of few.
+Status ParquetColumnReader::expand_delta(const ParquetPage & page, uint64_t kept) {
+    const uint64_t room = file_->control.left() / 3; // it grows in a string
+    const uint64_t limit = std::min(max_parquet_page_bytes, room);
+    Result<std::string> plain =
+        plain_of_delta(std::string_view(page_).substr(plain_at_), ParquetEncoding(page.encoding), limit);
+    if (!plain.ok() && limit == room && limit < max_parquet_page_bytes)
+        return file_->control.too_small(concat("the values of a page at byte ", page.offset),
+                                        3 * max_parquet_page_bytes);
+    if (!plain.ok()) return plain.take_status().add_context(concat("page at byte ", page.offset));
+    delta_values_ = plain.take();
+    if (share_.resize(kept + page_.capacity() + delta_values_.capacity())) {
+        plain_at_ = 0;
+        return {};
+    }
+    return file_->control.too_small(concat("the values of a page at byte ", page.offset), delta_values_.capacity());
+}
+
 // Cuts the page into levels and values.
 Status ParquetColumnReader::load_data(const ParquetPage & page) {
+    std::string().swap(delta_values_);
     by_dictionary_ = page.encoding == int64_t(ParquetEncoding::plain_dictionary) ||
                      page.encoding == int64_t(ParquetEncoding::rle_dictionary);
-    if (!by_dictionary_ && page.encoding != int64_t(ParquetEncoding::plain)) return unsupported_encoding(page.encoding);
+    const bool is_delta = page.encoding == int64_t(ParquetEncoding::delta_length_byte_array) ||
+                          page.encoding == int64_t(ParquetEncoding::delta_byte_array);
+    if (!by_dictionary_ && !is_delta && page.encoding != int64_t(ParquetEncoding::plain))
+        return unsupported_encoding(page.encoding);
     const bool v2 = page.kind == ParquetPage::Kind::data_v2;
-    GNV_TRY(load(page, dictionary_.capacity() + dictionary_at_.capacity() * sizeof(uint32_t), page_));
+    const uint64_t kept = dictionary_.capacity() + dictionary_at_.capacity() * sizeof(uint32_t);
+    GNV_TRY(load(page, kept, page_));
     page_offset_ = page.offset;
     std::string_view rest = page_;
     const auto cut_levels = [&](uint32_t max_level, uint64_t v2_bytes, int64_t encoding,
@@ -136,6 +161,7 @@ Status ParquetColumnReader::load_data(const ParquetPage & page) {
     GNV_TRY(cut_levels(column_->max_repetition, page.repetition_bytes, page.repetition_encoding, repetitions_));
     GNV_TRY(cut_levels(column_->max_definition, page.definition_bytes, page.definition_encoding, definitions_));
     plain_at_ = page_.size() - rest.size();
+    if (is_delta) GNV_TRY(expand_delta(page, kept));
     if (by_dictionary_ && !rest.empty()) {
         const auto width = static_cast<unsigned char>(rest[0]);
         if (width > 32)
@@ -181,7 +207,7 @@ Status ParquetColumnReader::peek_entry() {
 }
 
 Status ParquetColumnReader::take_value(std::string_view & value) {
-    const std::string * bytes = &page_;
+    const std::string * bytes = delta_values_.empty() ? &page_ : &delta_values_;
     size_t at = plain_at_;
     if (by_dictionary_) {
         uint32_t position;
@@ -190,7 +216,7 @@ Status ParquetColumnReader::take_value(std::string_view & value) {
                         dictionary_at_.size(), " values");
         bytes = &dictionary_;
         at = dictionary_at_[position];
-    } else if (page_.size() - at < 4 || read_u32(&page_[at]) > page_.size() - at - 4) {
+    } else if (bytes->size() - at < 4 || read_u32(&(*bytes)[at]) > bytes->size() - at - 4) {
         return fail(Code::format, "page at byte ", page_offset_, ": ends inside a value");
     }
     value = std::string_view(*bytes).substr(at + 4, read_u32(&(*bytes)[at]));

@@ -34,6 +34,7 @@ class ParquetColumnReader {
     Status next_page(uint64_t & skippable);
     Status load_dictionary(const ParquetPage & page);
     Status load_data(const ParquetPage & page);
+    Status expand_delta(const ParquetPage & page, uint64_t kept);
     Status peek_entry();
     Status take_value(std::string_view & value);
     Status take_entry(ParquetCell * cell); // null: pass it
@@ -53,6 +54,7 @@ class ParquetColumnReader {
     std::vector<uint32_t> dictionary_at_; // where each value's length lies in dictionary_
 
     std::string page_;
+    std::string delta_values_;  // of the page in PLAIN form, where they are stored as deltas
     uint64_t page_offset_ = 0;  // for messages
     uint64_t entries_left_ = 0; // of the page
     ParquetHybrid repetitions_, definitions_, positions_;

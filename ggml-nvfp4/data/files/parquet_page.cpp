@@ -1,10 +1,10 @@
 #include "data/files/parquet_page.h"
 
+#include "data/files/parquet_codecs.h"
 #include "data/files/thrift.h"
-#include "formats/zstd.h"
 
 #include <algorithm>
-#include <snappy-c.h>
+#include <zlib.h>
 
 namespace gnv {
 
@@ -13,9 +13,6 @@ using Field = ThriftReader::StructScope;
 
 // Headers hold statistics, which may hold whole strings.
 static constexpr uint64_t first_header_guess = 4 << 10, max_header_bytes = 16 << 20;
-
-static const char * const codec_names[size_t(ParquetCodec::count_)] = {"none",   "Snappy", "GZIP", "LZO",
-                                                                       "Brotli", "LZ4",    "Zstd", "LZ4_RAW"};
 
 std::string encoding_text(int64_t encoding) {
     static const char * const names[] = {"PLAIN",
@@ -81,6 +78,7 @@ Status ParquetPages::parse_header(const std::string & bytes, ParquetPage & page,
         case 1: kind = in.integer(field); break;
         case 2: content = in.integer(field); break;
         case 3: stored = in.integer(field); break;
+        case 4: page.crc = uint32_t(in.integer(field)); break;
         case 5:
         case 7:
         case 8:
@@ -130,46 +128,17 @@ Result<bool> ParquetPages::next(ParquetPage & page) {
 
 // --- Bodies ---------------------------------------------------------------------------------------------------------------
 
-Status ParquetPages::decompress(std::string_view stored, uint64_t content_bytes, uint64_t offset,
-                                std::string & out) const {
-    const auto damaged = [&](const char * what) {
-        return fail(Code::format, "page body at byte ", offset, ": ", what);
-    };
-    switch (chunk_->codec) {
-    case ParquetCodec::none:
-        if (stored.size() != content_bytes) return damaged("an uncompressed page with two different sizes");
-        out += stored;
-        return {};
-    case ParquetCodec::snappy: {
-        // Three bytes of Snappy yield at most 64: what is allocated is in proportion to what is in the file.
-        size_t size = 0;
-        if (snappy_uncompressed_length(stored.data(), stored.size(), &size) != SNAPPY_OK || size != content_bytes ||
-            size / 32 > stored.size())
-            return damaged("the Snappy data does not have the size that the page says");
-        const size_t begin = out.size();
-        out.resize(begin + size);
-        if (snappy_uncompress(stored.data(), stored.size(), out.data() + begin, &size) != SNAPPY_OK)
-            return damaged("the Snappy data is damaged");
-        return {};
-    }
-    case ParquetCodec::zstd: {
-        GNV_ASSIGN(const std::string content,
-                   zstd_decompress_all(stored, content_bytes, concat("page body at byte ", offset)));
-        if (content.size() != content_bytes) return damaged("the Zstd data does not have the size that the page says");
-        out += content;
-        return {};
-    }
-    default:
-        return fail(Code::unsupported, "compressed with ", codec_names[size_t(chunk_->codec)],
-                    ", which this reader does not know: rewrite the file with Zstd or Snappy, for example in Python: "
-                    "pyarrow.parquet.write_table(pyarrow.parquet.read_table(\"a.parquet\"), \"b.parquet\", "
-                    "compression=\"zstd\")");
-    }
+// CRC-32 over the stored bytes, levels of version 2 included.
+static Status check_crc(const ParquetPage & page, std::string_view stored) {
+    if (!page.crc || crc32_z(0, reinterpret_cast<const Bytef *>(stored.data()), stored.size()) == *page.crc) return {};
+    return fail(Code::format, "page body at byte ", page.offset,
+                ": the checksum does not fit: the file is damaged, copy or download it again");
 }
 
 Status ParquetPages::load(const ParquetPage & page, std::string & body) const {
     std::string stored(size_t(page.stored_bytes), '\0');
     GNV_TRY(file_->file.read(stored.data(), stored.size(), page.offset));
+    GNV_TRY(check_crc(page, stored));
     const uint64_t levels = page.definition_bytes + page.repetition_bytes;
     if (chunk_->codec == ParquetCodec::none || !page.values_compressed) {
         if (page.stored_bytes != page.content_bytes)
@@ -181,8 +150,9 @@ Status ParquetPages::load(const ParquetPage & page, std::string & body) const {
     body.assign(stored, 0, size_t(levels));
     // A version 2 page of nulls may have no values to decompress.
     if (page.stored_bytes == levels && page.content_bytes == levels) return {};
-    return decompress(std::string_view(stored).substr(size_t(levels)), page.content_bytes - levels,
-                      page.offset + levels, body);
+    return decompress_page(chunk_->codec, std::string_view(stored).substr(size_t(levels)), page.content_bytes - levels,
+                           body)
+        .add_context(concat("page body at byte ", page.offset + levels));
 }
 
 } // namespace gnv

@@ -28,9 +28,10 @@ struct ParquetPage {
     int64_t repetition_encoding = int64_t(ParquetEncoding::rle);
     uint64_t definition_bytes = 0, repetition_bytes = 0; // version 2: in front of the values, never compressed
     bool values_compressed = true;
-    uint64_t offset = 0;        // of the body, in the file
-    uint64_t stored_bytes = 0;  // of the body
-    uint64_t content_bytes = 0; // of the body, decompressed
+    uint64_t offset = 0;         // of the body, in the file
+    uint64_t stored_bytes = 0;   // of the body
+    uint64_t content_bytes = 0;  // of the body, decompressed
+    std::optional<uint32_t> crc; // of the body as it is stored
 };
 
 class ParquetPages {
@@ -45,7 +46,6 @@ class ParquetPages {
 
   private:
     Status parse_header(const std::string & bytes, ParquetPage & page, bool & complete);
-    Status decompress(std::string_view stored, uint64_t content_bytes, uint64_t offset, std::string & out) const;
     const ParquetFile * file_;
     const ParquetChunk * chunk_;
     uint64_t at_; // in the file
