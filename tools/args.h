@@ -2,6 +2,7 @@
 // and the headers of this folder only.
 #pragma once
 
+#include "hub.h"
 #include "numbers.h"
 #include "outputs.h"
 #include "process.h"
@@ -164,8 +165,14 @@ inline void print_log(void *, gnv_log_level level, const char * message) {
     fprintf(stderr, "%s%s\n", level == GNV_LOG_WARNING ? "warning: " : "", message);
 }
 
+// For --quiet: what is worth a look is printed all the same.
+inline void print_warnings(void * user, gnv_log_level level, const char * message) {
+    if (level == GNV_LOG_WARNING) print_log(user, level, message);
+}
+
 struct EngineArgs {
     int threads = 0;
+    bool quiet = false; // no notes
     gnv_instructions instructions = GNV_INSTRUCTIONS_BEST;
 };
 
@@ -189,7 +196,7 @@ inline Engine make_engine(const EngineArgs & args) {
     gnv_engine_options_init(&options);
     options.threads = args.threads;
     options.instructions = args.instructions;
-    options.log = print_log;
+    options.log = args.quiet ? print_warnings : print_log;
     gnv_engine_t * engine = nullptr;
     const gnv_status status = gnv_engine_create(&options, &engine);
     if (status == GNV_UNSUPPORTED) {
@@ -267,7 +274,7 @@ struct DataArgs {
     gnv_dataset_options options = defaults();
     std::vector<std::string> sources;
     std::string tokens, text_template;
-    bool no_shuffle = false, pad = false, pack = false;
+    bool no_shuffle = false, pad = false, pack = false, chunk = false;
 
     static gnv_dataset_options defaults() {
         gnv_dataset_options options;
@@ -279,7 +286,7 @@ struct DataArgs {
 inline void add_data_options(CLI::App & app, DataArgs & args) {
     add_list(app, "--calib", args.sources,
              "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
-             ".txt, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
+             ".tsv, .txt, also .gz or .zst, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19")
         ->type_name("PATH");
     app.add_option("--tokens", args.tokens,
                    "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
@@ -295,11 +302,13 @@ inline void add_data_options(CLI::App & app, DataArgs & args) {
     app.add_flag("--no-shuffle", args.no_shuffle, "take the first rows in file order");
     app.add_flag("--pad", args.pad, "pad every sequence to the full length, as llm-compressor does");
     app.add_flag("--pack", args.pack, "fill every sequence with several documents");
+    app.add_flag("--chunk", args.chunk, "cut long documents into sequences, in place of taking their first tokens");
 }
 
 // False after saying which option of the data says nothing beside the others.
 inline bool check_data_options(const CLI::App & app, const DataArgs & args) {
-    const auto of_rows = {"--template", "--samples", "--seq-len", "--seed", "--no-shuffle", "--pad", "--pack"};
+    const auto of_rows = {"--template",   "--samples", "--seq-len", "--seed",
+                          "--no-shuffle", "--pad",     "--pack",    "--chunk"};
     if (!args.tokens.empty() && args.sources.empty())
         return refuse(app, of_rows, "goes with --calib: --tokens gives exact sequences");
     if (args.sources.empty()) return refuse(app, of_rows, "needs --calib PATH");
@@ -324,6 +333,7 @@ inline bool open_data(gnv_engine_t * engine, const std::string & model, const Da
     options.no_shuffle = args.no_shuffle;
     options.pad = args.pad;
     options.pack = args.pack;
+    options.chunk = args.chunk;
     options.progress = stop_on_request;
     const StoppableCall stoppable;
     gnv_dataset_t * dataset_handle = nullptr;

@@ -58,6 +58,7 @@ static int run_program(int argc, char ** argv) {
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!tools::check_data_options(app, args.data) || !tools::check_new_file(args.tokens_out))
         return tools::exit_failure;
+    if (!tools::find_model(args.model)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     tools::Tokenizer tokenizer;

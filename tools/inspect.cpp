@@ -181,7 +181,8 @@ static int run_program(int argc, char ** argv) {
         return tools::exit_failure;
     if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no part in --compare: leave it out"))
         return tools::exit_failure;
-    if (!args.output.prepare(args.json)) return tools::exit_failure;
+    if (!tools::find_model(args.folder) || !tools::find_model(args.other) || !args.output.prepare(args.json))
+        return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     const Checkpoint checkpoint = open(engine.get(), args.folder);

@@ -31,7 +31,9 @@ void declare(CLI::App & app, Args & args) {
     const std::map<std::string, gnv_scheme> schemes = {{"nvfp4", GNV_SCHEME_NVFP4}, {"nvfp4a16", GNV_SCHEME_NVFP4A16}};
     const std::map<std::string, gnv_preset> presets = {{"recipe", GNV_PRESET_RECIPE},
                                                        {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
-    app.add_option("SRC", args.source, "folder of the BF16 checkpoint (config.json, *.safetensors)");
+    app.add_option(
+        "SRC", args.source,
+        "folder of the BF16 checkpoint (config.json, *.safetensors), or ORG/NAME[@REVISION] from the hub's cache");
     app.add_option("-o,--output", args.destination, "folder to write; must not exist");
     app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
         ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
@@ -235,7 +237,8 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_calibration(app, args);
     if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
-    if (!check_usage(app, args)) return tools::exit_failure;
+    if (!tools::find_model(args.source) || !check_usage(app, args)) return tools::exit_failure;
+    args.engine.quiet = args.quiet;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     if (args.show_statistics) return show_statistics(args, engine.get());

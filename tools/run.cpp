@@ -639,7 +639,7 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     args.has_prompt = tools::is_given(app, "--prompt");
-    if (!check_usage(app, args)) return tools::exit_failure;
+    if (!tools::find_model(args.model) || !check_usage(app, args)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     return run(args, engine.get());

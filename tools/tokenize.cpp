@@ -233,6 +233,7 @@ static int run_program(int argc, char ** argv) {
         perror(("error: cannot read " + path).c_str());
         return tools::exit_failure;
     }
+    if (!tools::find_model(args.model)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     gnv_tokenizer_t * handle = nullptr;

@@ -259,7 +259,9 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_evaluation(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
-    if (!check_usage(app, args)) return tools::exit_failure;
+    if (!tools::find_model(args.checkpoint) || !tools::find_model(args.source) || !check_usage(app, args))
+        return tools::exit_failure;
+    args.engine.quiet = args.quiet;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
 

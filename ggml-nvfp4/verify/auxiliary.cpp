@@ -81,7 +81,7 @@ static Members top_members(const JsonValue & root) {
 }
 
 static Status compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
-    Result<JsonDocument> theirs = JsonDocument::parse(original, file.name);
+    Result<JsonDocument> theirs = JsonDocument::parse(original, file.name, JsonKeys::last_wins);
     if (!theirs.ok() && is_machine_failure(theirs.status())) return theirs.take_status();
     if (!theirs.ok()) return {}; // the source's file is damaged: different it is
     const Members a = top_members(ours.root()), b = top_members(theirs.value().root());
@@ -95,6 +95,32 @@ static Status compare_json(AuxiliaryFile & file, const JsonDocument & ours, cons
     };
     note(a, b, true);
     note(b, a, false);
+    return {};
+}
+
+// What a tokenizer.json cuts and pads texts to.
+static std::string limits_of(const JsonValue & root) {
+    JsonValue value, length;
+    std::string out;
+    if (root.find("truncation", value) && !value.is_null())
+        out = concat("truncation", value.find("max_length", length) ? concat(" to ", length.text(), " tokens") : "");
+    if (root.find("padding", value) && !value.is_null()) out += out.empty() ? "padding" : " and padding";
+    return out;
+}
+
+// Both sides' texts of a file that differs in meaning.
+static Status judge_tokenizer(AuxiliaryFile & file, std::string ours, std::string theirs, const Folder & folder,
+                              const Folder & source) {
+    constexpr const char * config_name = "tokenizer_config.json";
+    std::string configs[2];
+    const Folder * const sides[] = {&folder, &source};
+    for (int i = 0; i < 2; i++) {
+        GNV_ASSIGN(const bool present, has_file(*sides[i], config_name));
+        if (!present) continue;
+        GNV_ASSIGN(configs[i], read_file(*sides[i], config_name, size_limit));
+    }
+    GNV_ASSIGN(file.tokenizers,
+               compare_tokenizers(std::move(ours), std::move(configs[0]), std::move(theirs), std::move(configs[1])));
     return {};
 }
 
@@ -117,7 +143,7 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
     }
     const std::string content = text.take();
     if (known.is_json) {
-        Result<JsonDocument> parsed = JsonDocument::parse(content, known.name);
+        Result<JsonDocument> parsed = JsonDocument::parse(content, known.name, JsonKeys::last_wins);
         if (parsed.ok()) {
             document = parsed.take();
         } else if (is_machine_failure(parsed.status())) {
@@ -126,10 +152,16 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
             file.problem = message_about(parsed.status(), known.name);
         }
     }
+    if (known.kind == AuxiliaryKind::tokenizer && document) file.limits = limits_of(document->root());
     if (!file.in_source) return file;
     GNV_ASSIGN(const std::string original, read_file(*source, known.name, size_limit));
     file.differs = file.differs_in_meaning = content != original;
     if (file.differs && document) GNV_TRY(compare_json(file, *document, original));
+    if (known.kind != AuxiliaryKind::tokenizer || !document) return file;
+    const Result<JsonDocument> theirs = JsonDocument::parse(original, known.name, JsonKeys::last_wins);
+    if (!theirs.ok() && is_machine_failure(theirs.status())) return copy_of(theirs.status());
+    if (theirs.ok()) file.source_limits = limits_of(theirs.value().root());
+    if (file.differs_in_meaning) GNV_TRY(judge_tokenizer(file, content, original, folder, *source));
     return file;
 }
 

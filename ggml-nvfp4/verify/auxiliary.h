@@ -3,6 +3,7 @@
 
 #include "core/status.h"
 #include "formats/folder.h"
+#include "verify/tokenizer_probe.h"
 
 #include <string>
 #include <vector>
@@ -28,6 +29,9 @@ struct AuxiliaryFile {
     bool differs = false;            // in bytes
     bool differs_in_meaning = false; // JSON: not only in blanks and the order of keys
     std::vector<std::string> keys;   // the first keys that differ, at the top level
+    // tokenizer.json only:
+    std::string limits, source_limits; // "truncation to 512 tokens", where the file says so
+    TokenizerVerdict tokenizers;       // where the two differ in meaning
 };
 
 struct AuxiliaryFiles {

@@ -21,6 +21,8 @@ const std::vector<Check> & checks() {
         {"L13", "sizes divide for tensor parallelism", model, check_tensor_parallel},
         {"L14", "tokenizer, template, preprocessor and generation config", needs_nothing, check_auxiliary_files},
         {"L15", "no names or configs of other formats", needs_nothing, check_foreign_format},
+        {"L16", "what is not NVFP4 holds numbers: no NaN, no Inf, no empty FP8 weight", model | needs_values,
+         check_plain_values},
         {"S1", "preserved tensors are the source's", model | needs_values | needs_source, check_preserved},
         {"S2", "quantized weights are close to the source's", model | needs_values | needs_source, check_weights},
         {"S3", "codes and block scales against round-to-nearest", model | needs_values | needs_source, check_rounding},

@@ -1,5 +1,5 @@
 // The table of checks. A check looks at what was read and adds findings; it reads no file and changes nothing, so checks
-// know nothing of each other. Ids L1 to L15 ask whether loaders load the checkpoint as it was meant, S1 to S4 whether it
+// know nothing of each other. Ids L1 to L16 ask whether loaders load the checkpoint as it was meant, S1 to S4 whether it
 // is the source, quantized.
 #pragma once
 
@@ -84,6 +84,8 @@ void check_global_scales(const Context & context, Findings & findings); // L6
 void check_orientation(const Context & context, Findings & findings);   // L7
 void check_input_scales(const Context & context, Findings & findings);  // L8
 void check_block_scales(const Context & context, Findings & findings);  // L9
+// checks_plain.cpp
+void check_plain_values(const Context & context, Findings & findings); // L16
 // checks_source.cpp
 void check_preserved(const Context & context, Findings & findings);     // S1
 void check_weights(const Context & context, Findings & findings);       // S2

@@ -1,6 +1,7 @@
 // Declared against stored, in every loader's name space: L3, L4, L11.
 #include "verify/checks.h"
 #include "verify/loader_names.h"
+#include "verify/source.h"
 
 #include "core/strings.h"
 
@@ -171,6 +172,21 @@ static void check_part(const Reporter & report, const Subject & subject, const P
     }
 }
 
+// An error where the source has the part. Where it has none either, the loss is older. Without a source we cannot tell, and
+// producers drop the draft head knowingly.
+static void report_missing_part(const Reporter & report, const Context & context, const PartNames & names) {
+    const bool is_draft = names.part == Part::mtp;
+    const bool in_source =
+        context.source && (is_draft ? context.source->layout.has_mtp : context.source->layout.has_vision);
+    const bool is_older = context.source && !in_source;
+    report.add(in_source || (!context.source && !is_draft) ? Severity::error : Severity::warning, names.what,
+               concat("config.json announces a ", names.what, ", but none of its tensors is there",
+                      is_older ? ", nor in the source" : ""),
+               names.without,
+               is_older ? "take them from the model that the source was trained from, or correct config.json"
+                        : "copy its tensors from the source");
+}
+
 void check_parts(const Context & context, Findings & findings) {
     const Reporter report(findings, "L11");
     const Subject & subject = context.subject;
@@ -179,10 +195,7 @@ void check_parts(const Context & context, Findings & findings) {
         if (subject.has_part[size_t(names.part)]) {
             check_part(report, subject, names);
         } else {
-            // Producers drop the draft head knowingly; without a source we cannot tell whether there was one.
-            report.add(names.part == Part::mtp && !context.source ? Severity::warning : Severity::error, names.what,
-                       concat("config.json announces a ", names.what, ", but none of its tensors is there"),
-                       names.without, "copy its tensors from the source");
+            report_missing_part(report, context, names);
         }
     }
     if (subject.mixed_draft_experts)
@@ -194,10 +207,15 @@ void check_parts(const Context & context, Findings & findings) {
             report, subject, module, Severity::error,
             "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");
     }
+    size_t switched_off = 0; // tensors of a draft head that config.json has none of
     for (const uint32_t tensor : subject.unknown_tensors) {
         const std::string & name = subject.info(tensor).name;
         const std::string_view rest = without_prefixes(name);
         const bool draft = starts_with(rest, "mtp.");
+        if (draft && !subject.announces_part[size_t(Part::mtp)]) {
+            switched_off++;
+            continue;
+        }
         if ((!draft && !starts_with(rest, "visual.")) || name.find(".mlp.experts.") != std::string::npos) continue;
         report.add(draft ? Severity::warning : Severity::error, name,
                    concat("belongs to a ", draft ? "draft head" : "vision tower",
@@ -206,6 +224,10 @@ void check_parts(const Context & context, Findings & findings) {
                          : "loaders stop at the unknown parameter",
                    "correct config.json, or remove the tensor");
     }
+    if (switched_off > 0)
+        report.note("draft head",
+                    concat("is switched off in config.json (mtp_num_hidden_layers is 0); loaders skip its ",
+                           switched_off, " tensors"));
 }
 
 } // namespace gnv::verify

@@ -43,21 +43,32 @@ static void check_missing(const Reporter & report, const AuxiliaryFiles & all, c
     }
 }
 
+// Two files are one tokenizer if they give the same ids.
+static void check_tokenizer(const Reporter & report, const AuxiliaryFile & file) {
+    const TokenizerVerdict & verdict = file.tokenizers;
+    if (!verdict.judged || !verdict.difference.empty()) {
+        report.error(file.name,
+                     concat("differs from the source's", key_list(file),
+                            verdict.judged ? concat("; other ids for ", verdict.difference) : ""),
+                     "texts become other tokens than the model was trained on", copy_repair);
+    } else if (file.limits != file.source_limits) {
+        report.warning(file.name,
+                       file.limits.empty() ? concat("lacks the source's ", file.source_limits)
+                                           : concat("carries ", file.limits, ", which the source does not have"),
+                       "programs that use the file as it is cut or pad prompts otherwise", copy_repair);
+    } else {
+        report.note(file.name, concat("is written differently than in the source", key_list(file),
+                                      ", with the same ids for all tokens and ", count_text(verdict.probes), " texts"));
+    }
+}
+
 static void check_difference(const Reporter & report, const AuxiliaryFile & file) {
     if (!file.differs_in_meaning) {
         report.note(file.name, "is written differently than in the source, with the same meaning");
         return;
     }
-    const bool calibration_traces = file.kind == AuxiliaryKind::tokenizer && !file.keys.empty() &&
-                                    std::all_of(file.keys.begin(), file.keys.end(), [](const std::string & key) {
-                                        return key == "truncation" || key == "padding";
-                                    });
-    if (calibration_traces) {
-        report.warning(file.name, "carries truncation or padding that the source does not have",
-                       "prompts are cut or padded as the calibration was", copy_repair);
-    } else if (file.kind == AuxiliaryKind::tokenizer) {
-        report.error(file.name, concat("differs from the source's", key_list(file)),
-                     "texts become other tokens than the model was trained on", copy_repair);
+    if (file.kind == AuxiliaryKind::tokenizer) {
+        check_tokenizer(report, file);
     } else {
         const bool version = file.keys == std::vector<std::string>{"transformers_version"};
         report.add(version ? Severity::note : Severity::warning, file.name,
@@ -78,6 +89,8 @@ void check_auxiliary_files(const Context & context, Findings & findings) {
         } else if (file.in_source && file.differs) {
             check_difference(report, file);
         }
+        if (!file.limits.empty() && (!file.in_source || file.limits == file.source_limits))
+            report.note(file.name, concat("carries ", file.limits, file.in_source ? ", as the source does" : ""));
     }
     // What neither side has; what only the source has was said above.
     const auto require = [&](const char * name, bool present, Severity severity) {

@@ -26,9 +26,9 @@ static void check_preserved_tensor(const Reporter & report, const Subject & subj
                                       ": the numbers are the same"));
         return;
     case Preserved::norm_trip:
-        report.note(ours.name, concat("went through bf16(bf16(1 + w) - 1), as llm-compressor writes norms: ",
-                                      count_text(values.differing), " of ", count_text(uint64_t(ours.elements())),
-                                      " values changed"));
+        report.note(ours.name, concat("went through 1 + w and back in ", dtype_name(ours.dtype),
+                                      ", as llm-compressor writes norms: ", count_text(values.differing), " of ",
+                                      count_text(uint64_t(ours.elements())), " values changed"));
         return;
     case Preserved::rounded:
         report.warning(ours.name,
@@ -68,6 +68,8 @@ void check_preserved(const Context & context, Findings & findings) {
 // Relative squared error that no rounding to NVFP4 reaches, whatever method chose codes and scales: 4 % is the worst that
 // a block can lose to the gap between 4 and 6. Round-to-nearest comes to about 0.9 %, good methods to less than twice.
 static constexpr double error_bound = 0.04;
+// The same for E4M3 codes: three bits of mantissa leave 0.1 %; one scale for a whole weight of very different rows costs more.
+static constexpr double fp8_error_bound = 0.02;
 // Share of weights that may be off by more than half of their block's largest.
 static constexpr double far_bound = 0.001;
 
@@ -83,6 +85,11 @@ void check_weights(const Context & context, Findings & findings) {
     for (size_t i = 0; i < context.subject.modules.size(); i++) {
         const Module & module = context.subject.modules[i];
         const ModuleValues & values = context.measurements->modules[i];
+        const Fp8Values & fp8 = context.measurements->fp8[i];
+        if (fp8.compared && !(fp8.relative_error() <= fp8_error_bound))
+            report.error(module.name,
+                         concat("is far from the source: relative squared error ", fp8.relative_error(), " in FP8"),
+                         "loaders cannot tell: the module computes with other weights", "quantize the module again");
         if (!values.measured) continue;
         if (!values.compared) {
             report.error(module.name, "is quantized, but the source has no such weight in this shape",
@@ -174,6 +181,9 @@ void check_source_config(const Context & context, Findings & findings) {
                                                               printable(value, 60));
         if (is_incidental(path) || value == "null") {
             report.note(path, what);
+        } else if (ends_with(path, "mtp_num_hidden_layers") && found != ours.end() && found->second == "0") {
+            report.warning(path, what, "loaders build the same model without its draft head",
+                           "take the value from the source's config.json to keep speculative decoding");
         } else {
             report.error(path, what, "loaders build another model than the source's",
                          "take the value from the source's config.json");

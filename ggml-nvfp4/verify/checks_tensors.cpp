@@ -208,8 +208,11 @@ void check_experts(const Context & context, Findings & findings) {
         if (subject.has_part[size_t(module.part)]) layers[{module.part, module.layer}].push_back(&module);
     }
     for (const auto & [place, modules] : layers) check_layer_experts(report, modules);
+    const bool has_draft = subject.announces_part[size_t(Part::mtp)]; // else L11 speaks of its tensors
     for (const uint32_t tensor : subject.unknown_tensors)
-        if (is_expert_name(subject.info(tensor).name)) check_unknown_expert(report, subject.info(tensor), expert_count);
+        if (is_expert_name(subject.info(tensor).name) &&
+            (has_draft || !starts_with(without_prefixes(subject.info(tensor).name), "mtp.")))
+            check_unknown_expert(report, subject.info(tensor), expert_count);
 }
 
 // --- L12 ------------------------------------------------------------------------------------------------------------------

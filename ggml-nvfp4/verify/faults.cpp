@@ -472,6 +472,15 @@ Result<bool> swap_tokens(Damage & damage) {
     return true;
 }
 
+Result<bool> set_plain_nan(Damage & damage) {
+    const Module * const module = damage.find(is_plain_text);
+    if (!module) return false;
+    damage.touch(*module);
+    return change_bytes(damage, module->weight(), [](std::string & bytes) {
+        std::fill_n(bytes.end() - 4, 4, '\xff'); // one F32, or two numbers of 16 bits
+    });
+}
+
 Result<bool> remove_preprocessor(Damage & damage) {
     if (!damage.subject().announces_part[size_t(Part::vision)]) return false;
     bool applied = false;
@@ -522,6 +531,7 @@ const std::vector<Fault> & faults() {
         {"vision tensor dropped", {"L11"}, alone, drop_vision_tensor},
         {"vision tensor altered", {"S1"}, with_source, alter_vision},
         {"one bit flipped in a preserved tensor", {"S1"}, with_source, flip_preserved_bit},
+        {"NaN in a preserved tensor", {"L16"}, alone, set_plain_nan},
         {"prefix wrong", {"L12"}, alone, lose_prefix},
         {"prefix doubled", {"L12"}, alone, double_prefix},
         {"global scale under ModelOpt's name", {"L15"}, alone, use_model_opt_names},

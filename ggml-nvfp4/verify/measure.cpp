@@ -65,11 +65,16 @@ static ScaleCensus take_census(const uint8_t * scales, int64_t blocks) {
 
 namespace {
 
-// A run of blocks of one module, or a run of bytes of a preserved tensor.
+enum class Work : uint8_t {
+    weight,    // a run of blocks of an NVFP4 module
+    preserved, // a run of bytes of a tensor that the source has, too
+    plain,     // the same without a source
+    fp8,       // a run of rows of an FP8 module
+};
 struct Task {
-    bool is_weight = false;
-    uint32_t number = 0;           // of the module, or of the preserved tensor
-    uint64_t first = 0, count = 0; // blocks or bytes
+    Work work = Work::weight;
+    uint32_t number = 0;           // of the module, of the preserved tensor, or of the tensor
+    uint64_t first = 0, count = 0; // blocks, bytes or rows
     bool last = true;              // of its tensor
     uint64_t order = 0;            // place of its first byte in the checkpoint, to read files from front to end
 };
@@ -96,8 +101,9 @@ struct Evidence {
         if (same_number(ours, theirs)) return;
         if (differing++ == 0) first_differing = element;
         rounded = rounded && same_number(ours, nvfp4::round_to(our_dtype, theirs));
-        const float one = nvfp4::round_to(DType::bf16, 1.0f + theirs);
-        norm_trip = norm_trip && offset_norm && ours == nvfp4::round_to(DType::bf16, one - 1.0f);
+        const float base = nvfp4::round_to(our_dtype, theirs); // a model is loaded in the dtype of config.json
+        const float one = nvfp4::round_to(our_dtype, 1.0f + base);
+        norm_trip = norm_trip && offset_norm && ours == nvfp4::round_to(our_dtype, one - 1.0f);
     }
     void add(const Evidence & later) {
         same = same && later.same, rounded = rounded && later.rounded, norm_trip = norm_trip && later.norm_trip;
@@ -113,6 +119,8 @@ struct TaskFigures {
     nvfp4::Comparison comparison;
     uint64_t recomputed_blocks = 0, recomputed_same = 0;
     Evidence evidence;
+    NonFinite non_finite;
+    Fp8Values fp8;
 };
 
 class Measurer {
@@ -130,7 +138,7 @@ class Measurer {
     };
     Status open();
     Status read_global_scales();
-    void list_tasks();
+    Status list_tasks();
     Status run_task(const Task & task, TaskFigures & figures, Buffers & buffers);
     Status measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers);
     Status measure_step(uint32_t number, int64_t first_block, int64_t block_count, TaskFigures & figures,
@@ -138,6 +146,10 @@ class Measurer {
     Status recompute(const Task & task, TaskFigures & figures, Buffers & buffers);
     bool can_compare(const PreservedTensor & preserved) const;
     Status compare_preserved(const Task & task, TaskFigures & figures, Buffers & buffers);
+    void list_plain_tasks(const std::function<uint64_t(int64_t)> & order);
+    Status list_fp8_tasks(const std::function<uint64_t(int64_t)> & order);
+    Status scan_plain(const Task & task, TaskFigures & figures, Buffers & buffers);
+    Status scan_fp8(const Task & task, TaskFigures & figures, Buffers & buffers);
     void judge_preserved(uint32_t number, const Evidence & evidence);
     Status read(int64_t tensor, void * out, uint64_t size, uint64_t offset) const {
         return WeightSource(*subject_.checkpoint, shards_).read(subject_.info(tensor), offset, out, size);
@@ -160,6 +172,7 @@ class Measurer {
     InstructionSet instructions_ = InstructionSet::portable;
     FolderFiles shards_, source_shards_;
     std::vector<Task> tasks_;
+    std::map<uint32_t, Fp8Scales> fp8_scales_; // by module
     Measurements out_;
 
     std::mutex progress_mutex_;
@@ -180,7 +193,7 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     out_.modules.resize(subject_.modules.size());
     if (source_) out_.preserved.resize(source_->preserved.size());
     GNV_TRY(read_global_scales());
-    list_tasks();
+    GNV_TRY(list_tasks());
     std::vector<TaskFigures> figures(tasks_.size());
     std::vector<Buffers> buffers(size_t(threads.size()));
     GNV_TRY(threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
@@ -213,8 +226,8 @@ Status Measurer::read_global_scales() {
     return {};
 }
 
-void Measurer::list_tasks() {
-    const auto order = [&](int64_t tensor) {
+Status Measurer::list_tasks() {
+    const std::function<uint64_t(int64_t)> order = [&](int64_t tensor) {
         const TensorInfo & info = subject_.info(tensor);
         return uint64_t(info.shard) << 48 | info.offset;
     };
@@ -226,7 +239,8 @@ void Measurer::list_tasks() {
         const LinearModule * linear = source_of(m);
         for (int64_t b = 0; b < blocks; b += task_blocks) {
             const int64_t count = std::min(task_blocks, blocks - b);
-            tasks_.push_back({true, m, uint64_t(b), uint64_t(count), b + count == blocks, first + uint64_t(b) * 8});
+            tasks_.push_back(
+                {Work::weight, m, uint64_t(b), uint64_t(count), b + count == blocks, first + uint64_t(b) * 8});
             progress_.bytes_total += uint64_t(count);
             if (linear) progress_.bytes_total += uint64_t(count) * 8 + uint64_t(count) * 16 * 2;
         }
@@ -241,18 +255,27 @@ void Measurer::list_tasks() {
         uint64_t at = 0;
         do {
             const uint64_t count = std::min(piece, bytes - at);
-            tasks_.push_back({false, p, at, count, at + count == bytes, order(preserved.tensor) + at});
+            tasks_.push_back({Work::preserved, p, at, count, at + count == bytes, order(preserved.tensor) + at});
             at += count;
         } while (at < bytes);
         progress_.bytes_total += bytes + preserved.bytes;
     }
+    if (!source_) list_plain_tasks(order);
+    GNV_TRY(list_fp8_tasks(order));
     progress_.tensors_total =
         uint64_t(std::count_if(tasks_.begin(), tasks_.end(), [](const Task & task) { return task.last; }));
     std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task & a, const Task & b) { return a.order < b.order; });
+    return {};
 }
 
 Status Measurer::run_task(const Task & task, TaskFigures & figures, Buffers & buffers) {
-    return task.is_weight ? measure_weight(task, figures, buffers) : compare_preserved(task, figures, buffers);
+    switch (task.work) {
+    case Work::weight: return measure_weight(task, figures, buffers);
+    case Work::preserved: return compare_preserved(task, figures, buffers);
+    case Work::plain: return scan_plain(task, figures, buffers);
+    case Work::fp8: return scan_fp8(task, figures, buffers);
+    }
+    return {};
 }
 
 Status Measurer::measure_weight(const Task & task, TaskFigures & figures, Buffers & buffers) {
@@ -332,8 +355,17 @@ void Measurer::merge(const std::vector<TaskFigures> & figures) {
     // Tasks of one module are in the order of their blocks, since its codes lie in one run; so are those of a tensor.
     std::vector<Evidence> evidence(out_.preserved.size());
     for (size_t i = 0; i < tasks_.size(); i++) {
-        if (!tasks_[i].is_weight) {
-            evidence[tasks_[i].number].add(figures[i].evidence);
+        const Task & task = tasks_[i];
+        if (task.work == Work::preserved || task.work == Work::plain) {
+            const bool preserved = task.work == Work::preserved;
+            if (preserved) evidence[task.number].add(figures[i].evidence);
+            if (figures[i].non_finite.count > 0)
+                out_.non_finite[preserved ? source_->preserved[task.number].tensor : task.number].add(
+                    figures[i].non_finite);
+            continue;
+        }
+        if (task.work == Work::fp8) {
+            out_.fp8[task.number].add(figures[i].fp8);
             continue;
         }
         ModuleValues & values = out_.modules[tasks_[i].number];
@@ -345,6 +377,87 @@ void Measurer::merge(const std::vector<TaskFigures> & figures) {
     }
     for (uint32_t p = 0; p < out_.preserved.size(); p++)
         if (out_.preserved[p].measured) judge_preserved(p, evidence[p]);
+}
+
+// --- Plain tensors without a source, and FP8 --------------------------------------------------------------------------------
+
+void Measurer::list_plain_tasks(const std::function<uint64_t(int64_t)> & order) {
+    for (size_t s = 0; s < subject_.specs.size(); s++) {
+        const TensorSpec & spec = subject_.specs[s];
+        const int64_t tensor = subject_.spec_tensors[s];
+        if (tensor < 0 || !is_chosen(spec.part, spec.layer) || !is_float(subject_.info(tensor).dtype)) continue;
+        const uint64_t bytes = subject_.info(tensor).bytes;
+        for (uint64_t at = 0; at < bytes; at += preserved_task_bytes) {
+            const uint64_t count = std::min(preserved_task_bytes, bytes - at);
+            tasks_.push_back({Work::plain, uint32_t(tensor), at, count, at + count == bytes, order(tensor) + at});
+        }
+        progress_.bytes_total += bytes;
+    }
+}
+
+Status Measurer::list_fp8_tasks(const std::function<uint64_t(int64_t)> & order) {
+    out_.fp8.resize(subject_.modules.size());
+    for (uint32_t m = 0; m < subject_.modules.size(); m++) {
+        const Module & module = subject_.modules[m];
+        const int64_t weight = module.weight(), scale = module.tensor(fp8_scale_suffix);
+        if (module.stored != Stored::fp8 || scale < 0 || !is_chosen(module.part, module.layer)) continue;
+        const TensorInfo & scales = subject_.info(scale);
+        Fp8Scales fitted;
+        if (subject_.info(weight).dtype != DType::f8_e4m3 || !is_float(scales.dtype) ||
+            subject_.info(weight).shape != std::vector<int64_t>{module.rows, module.columns} ||
+            !fit_fp8_scales(scales.shape, module.rows, module.columns, fitted))
+            continue;
+        std::vector<uint8_t> bytes(scales.bytes);
+        GNV_TRY(read(scale, bytes.data(), bytes.size(), 0));
+        Fp8Values & values = out_.fp8[m];
+        values.measured = true;
+        for (int64_t i = 0; i < scales.elements(); i++) {
+            fitted.values.push_back(nvfp4::load_element(scales.dtype, bytes.data(), i));
+            values.bad_scales += !(std::isfinite(fitted.values.back()) && fitted.values.back() > 0);
+        }
+        fp8_scales_.emplace(m, std::move(fitted));
+        const int64_t rows_each = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, module.columns));
+        for (int64_t row = 0; row < module.rows; row += rows_each) {
+            const int64_t count = std::min(rows_each, module.rows - row);
+            tasks_.push_back({Work::fp8, m, uint64_t(row), uint64_t(count), row + count == module.rows,
+                              order(weight) + uint64_t(row * module.columns)});
+        }
+        progress_.bytes_total += subject_.info(weight).bytes;
+    }
+    return {};
+}
+
+Status Measurer::scan_plain(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    const DType dtype = subject_.info(task.number).dtype;
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(preserved_step)));
+    for (uint64_t done = 0; done < task.count; done += preserved_step) {
+        const uint64_t bytes = std::min(preserved_step, task.count - done);
+        GNV_TRY(read(task.number, buffers.ours.data(), bytes, task.first + done));
+        figures.non_finite.add(
+            find_non_finite(dtype, buffers.ours.data(), bytes, (task.first + done) / element_bytes(dtype)));
+        GNV_TRY(advance(bytes, false));
+    }
+    return advance(0, task.last);
+}
+
+Status Measurer::scan_fp8(const Task & task, TaskFigures & figures, Buffers & buffers) {
+    const Module & module = subject_.modules[task.number];
+    const auto columns = uint64_t(module.columns);
+    const LinearModule * linear = source_of(task.number);
+    if (linear && (linear->rows != module.rows || linear->columns != module.columns)) linear = nullptr;
+    buffers.ours.resize(std::max(buffers.ours.size(), size_t(task.count * columns)));
+    GNV_TRY(read(module.weight(), buffers.ours.data(), task.count * columns, task.first * columns));
+    DType dtype = DType::bf16;
+    if (linear) {
+        dtype = source_->checkpoint.tensors()[linear->source].dtype;
+        const uint64_t row_bytes = columns * element_bytes(dtype);
+        buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(task.count * row_bytes)));
+        GNV_TRY(theirs().read(theirs().tensor(linear->source), linear->offset + task.first * row_bytes,
+                              buffers.theirs.data(), task.count * row_bytes));
+    }
+    figures.fp8 = measure_fp8(buffers.ours.data(), fp8_scales_.at(task.number), int64_t(task.first),
+                              int64_t(task.count), module.columns, linear ? buffers.theirs.data() : nullptr, dtype);
+    return advance(task.count * columns, task.last);
 }
 
 // --- Preserved tensors ------------------------------------------------------------------------------------------------------
@@ -371,11 +484,12 @@ Status Measurer::compare_preserved(const Task & task, TaskFigures & figures, Buf
     buffers.theirs.resize(std::max(buffers.theirs.size(), size_t(preserved_step) * 2));
     std::optional<Sha256> hash;
     if (options_.checksums) hash.emplace();
-    for (uint64_t done = 0; done < task.count && (both || hash); done += preserved_step) {
+    for (uint64_t done = 0; done < task.count; done += preserved_step) {
         const uint64_t bytes = std::min(preserved_step, task.count - done), count = bytes / our_size;
         const uint64_t first = (task.first + done) / our_size;
         GNV_TRY(read(preserved.tensor, buffers.ours.data(), bytes, task.first + done));
         if (hash) hash->update(buffers.ours.data(), bytes);
+        figures.non_finite.add(find_non_finite(our_dtype, buffers.ours.data(), bytes, first));
         if (both) {
             GNV_TRY(theirs().read(theirs().tensor(preserved.source), preserved.offset + first * their_size,
                                   buffers.theirs.data(), count * their_size));

@@ -5,11 +5,13 @@
 
 #include "codec/nvfp4_compare.h"
 #include "core/thread_pool.h"
+#include "verify/plain_values.h"
 #include "verify/source.h"
 #include "verify/subject.h"
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -48,7 +50,7 @@ enum class Preserved : uint8_t {
     same,      // byte for byte
     converted, // another dtype that holds the same numbers
     rounded,   // another dtype, numbers rounded to it
-    norm_trip, // a norm weight w that became bf16(bf16(1 + w) - 1), as llm-compressor writes it
+    norm_trip, // a norm weight w that became (1 + w) - 1, rounded to its dtype at each step, as llm-compressor writes it
     different,
 };
 
@@ -64,6 +66,8 @@ struct PreservedValues {
 struct Measurements {
     std::vector<ModuleValues> modules;
     std::vector<PreservedValues> preserved;
+    std::map<uint32_t, NonFinite> non_finite; // plain tensors of the subject with NaN or Inf, by position
+    std::vector<Fp8Values> fp8;               // indexed as Subject::modules
     uint64_t bytes_read = 0;
 };
 
@@ -110,7 +114,7 @@ struct MeasureOptions {
     Recomputer * recomputer = nullptr;
 };
 
-// `source` may be null: then only scales are read. Fails when a file cannot be read, or changes.
+// `source` may be null: then scales, plain tensors and FP8 weights are read. Fails when a file cannot be read, or changes.
 Result<Measurements> measure(const Subject & subject, const Source * source, ThreadPool & threads,
                              const MeasureOptions & options);
 

@@ -39,8 +39,8 @@ class Relation {
             done[size_t(weight)] = true;
             if (module.stored != Stored::plain) continue;
             if (found == modules_.end()) {
-                source_.added.push_back(uint32_t(weight));
-            } else {
+                if (module.role != Role::lm_head) source_.added.push_back(uint32_t(weight));
+            } else if (!is_embedding_of_tied_head(module, source_.layout.modules[found->second])) {
                 add_slice(uint32_t(weight), source_.layout.modules[found->second]);
             }
         }
@@ -57,6 +57,12 @@ class Relation {
   private:
     // Sub-byte dtypes are no tensors in the source's precision: L2 says so.
     bool has_whole_bytes(uint32_t tensor) const { return dtype_traits(subject_.info(tensor).dtype).bits >= 8; }
+
+    // A copy of a tied head, which loaders skip, has nothing to be compared with where the source has none.
+    bool is_embedding_of_tied_head(const Module & module, const LinearModule & linear) const {
+        return module.role == Role::lm_head &&
+               !ends_with(source_.checkpoint.tensors()[linear.source].name, "lm_head.weight");
+    }
 
     void add_slice(uint32_t tensor, const LinearModule & linear) {
         if (!has_whole_bytes(tensor)) return;
@@ -87,7 +93,11 @@ class Relation {
             if (wanted.count(without_prefixes(linear.name))) matched[linear.source] = true;
         for (const ModelTensor & tensor : source_.layout.tensors) {
             const std::string & name = source_.checkpoint.tensors()[tensor.source].name;
-            if (tensor.role != Role::extra && !matched[tensor.source] && !wanted.count(without_prefixes(name)))
+            if (tensor.part == Part::mtp && !subject_.announces_part[size_t(Part::mtp)]) continue; // S4: switched off
+            const bool is_tied_copy =
+                tensor.role == Role::lm_head; // the subject calls for none: its embedding is the head
+            if (tensor.role != Role::extra && !is_tied_copy && !matched[tensor.source] &&
+                !wanted.count(without_prefixes(name)))
                 source_.unmatched.push_back(tensor.source);
         }
     }

@@ -69,6 +69,14 @@ class SubjectReader {
     void classify();
     Status declare();
     bool has_tensor(const std::string & name) const { return out_.checkpoint->find(name) >= 0; }
+    // What the draft head's router says of its experts; 0 where there is none.
+    int64_t draft_experts() const {
+        const int64_t router = out_.checkpoint->find("mtp.layers.0.mlp.gate.weight");
+        const bool usable = router >= 0 && out_.info(router).shape.size() == 2;
+        const int64_t count = usable ? out_.info(router).shape[0] : 0;
+        constexpr int64_t most = 1 << 13; // as config.json may say
+        return count <= most ? count : 0;
+    }
 
     Findings & findings_;
     Subject out_;
@@ -96,7 +104,7 @@ Status SubjectReader::read_config() {
     Status problem = text.ok() ? Status() : text.take_status();
     if (problem.ok()) {
         out_.config_text = text.take();
-        Result<JsonDocument> document = JsonDocument::parse(out_.config_text, "config.json");
+        Result<JsonDocument> document = JsonDocument::parse(out_.config_text, "config.json", JsonKeys::last_wins);
         if (document.ok()) {
             out_.config = document.take();
         } else if (is_machine_failure(document.status())) {
@@ -156,6 +164,8 @@ Status SubjectReader::list_specs(const JsonValue & config) {
     LayoutChoice split;
     split.fused_experts = split.fused_mtp_experts = false;
     split.nested_prefix = config.find("text_config", nested);
+    split.draft_experts = draft_experts();
+    split.with_tied_head = has_tensor("lm_head.weight");
     GNV_ASSIGN(std::vector<TensorSpec> specs, list_tensors(config, split));
     add_modules(specs);
 

@@ -29,8 +29,9 @@ static std::vector<std::string> list_not_checked(const VerifyReport & report, co
     if (!options.values) out.push_back("values of scales and weights: only the structure was asked for");
     if (options.measure.only) out.push_back("values of other layers than the one that was asked for");
     uint64_t fp8 = 0, other = 0;
-    for (const Module & module : report.subject.modules) {
-        fp8 += module.stored == Stored::fp8;
+    for (size_t m = 0; m < report.subject.modules.size(); m++) {
+        const Module & module = report.subject.modules[m];
+        fp8 += module.stored == Stored::fp8 && !(report.measurements && report.measurements->fp8[m].measured);
         const DeclaredFormat * declared = report.subject.known_model ? report.subject.declared_format(module) : nullptr;
         other += declared && declared->is_other();
     }

@@ -42,7 +42,7 @@ TEST_CASE("a report through the C API") {
     CHECK(gnv_report_get_info(report, &info) == GNV_OK);
     CHECK(info.errors == 0);
     CHECK(info.warnings == 0);
-    CHECK(info.checks_done == 19);
+    CHECK(info.checks_done == 20);
     CHECK(info.checks_skipped == 0);
     gnv_text_t * text = nullptr;
     CHECK(gnv_report_text(report, GNV_TEXT_PLAIN, &text) == GNV_OK);

@@ -1,0 +1,86 @@
+// Model names of the hub, "ORG/NAME" or "ORG/NAME@REVISION", found in the local cache that huggingface_hub fills. The
+// library reads no environment; the programs do, as huggingface_hub does:
+//
+//   HF_HUB_CACHE    the cache; else HF_HOME/hub; else XDG_CACHE_HOME/huggingface/hub; else ~/.cache/huggingface/hub
+//
+//   CACHE/models--ORG--NAME/refs/REVISION        the commit that a branch or tag stood for
+//   CACHE/models--ORG--NAME/snapshots/COMMIT/    the model's folder
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <system_error>
+
+namespace tools {
+
+struct HubName {
+    std::string organization, name, revision; // revision: "main" unless given
+    bool is_given = false;                    // the revision
+};
+
+inline std::string environment(const char * name) {
+    const char * const value = getenv(name);
+    return value ? value : "";
+}
+
+inline std::string hub_cache() {
+    if (const std::string cache = environment("HF_HUB_CACHE"); !cache.empty()) return cache;
+    if (const std::string home = environment("HF_HOME"); !home.empty()) return home + "/hub";
+    if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return cache + "/huggingface/hub";
+    return environment("HOME") + "/.cache/huggingface/hub";
+}
+
+inline bool is_hub_word(const std::string & word) {
+    return !word.empty() && word[0] != '.' && word[0] != '-' &&
+           word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == word.npos;
+}
+
+// False for what has another form.
+inline bool parse_hub_name(const std::string & text, HubName & out) {
+    const size_t at = text.find('@'), slash = text.find('/');
+    if (slash == text.npos || slash > at) return false;
+    out.organization = text.substr(0, slash);
+    out.name = text.substr(slash + 1, at == text.npos ? text.npos : at - slash - 1);
+    out.is_given = at != text.npos;
+    out.revision = out.is_given ? text.substr(at + 1) : "main";
+    const bool climbs = out.revision.empty() || out.revision[0] == '/' || out.revision.find("..") != text.npos;
+    return is_hub_word(out.organization) && is_hub_word(out.name) && !climbs;
+}
+
+// The folder of a model in the cache; empty where it is not there.
+inline std::string find_snapshot(const std::string & cache, const HubName & model) {
+    const std::filesystem::path repository =
+        std::filesystem::path(cache) / ("models--" + model.organization + "--" + model.name);
+    std::string commit = model.revision;
+    std::ifstream reference(repository / "refs" / model.revision);
+    if (std::string line; std::getline(reference, line) && is_hub_word(line)) commit = line;
+    if (!is_hub_word(commit)) return "";
+    std::error_code error;
+    const std::filesystem::path snapshot = repository / "snapshots" / commit;
+    return std::filesystem::is_directory(snapshot, error) ? snapshot.string() : "";
+}
+
+// Replaces a model's name by its folder. A path that exists is itself, as is what cannot be a name. False after saying that
+// the model is not in the cache, and how to download it.
+inline bool find_model(std::string & path) {
+    std::error_code error;
+    HubName model;
+    if (path.empty() || std::filesystem::exists(std::filesystem::symlink_status(path, error)) ||
+        !parse_hub_name(path, model))
+        return true;
+    const std::string cache = hub_cache(), snapshot = find_snapshot(cache, model);
+    if (!snapshot.empty()) {
+        path = snapshot;
+        return true;
+    }
+    const std::string revision = model.is_given ? " --revision " + model.revision : "";
+    fprintf(stderr,
+            "error: %s: no such folder, and not in the hub's cache %s; download it first: hf download %s/%s%s\n",
+            path.c_str(), cache.c_str(), model.organization.c_str(), model.name.c_str(), revision.c_str());
+    return false;
+}
+
+} // namespace tools
