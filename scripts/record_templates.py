@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what Python's Jinja2 makes of the templates of template_cases.py, configured as the Transformers
+"""Records what Python's Jinja2 makes of the templates of template_cases.py and tests/data/templates, configured as the Transformers
 library's apply_chat_template does, in tests/data/templates.json.
 
 usage: record_templates.py [--check]
@@ -66,7 +66,14 @@ def record(case):
 def main():
     sys.dont_write_bytecode = True
     import template_cases  # beside this file
+    import template_conversations
     cases = [record(case) for case in template_cases.all_cases()]
+    for name in sorted(os.listdir(os.path.join(DATA, "templates"))):
+        with open(os.path.join(DATA, "templates", name), encoding="utf-8") as file:
+            source = file.read()
+        for conversation in template_conversations.CONVERSATIONS:
+            case = record({"template": source, "variables": {"bos_token": "<s>", "eos_token": "</s>", **conversation}})
+            cases.append({"file": name, **{key: value for key, value in case.items() if key != "template"}})
     cases = [case for case in cases if " at 0x" not in case.get("text", "")]  # an address
     path = os.path.join(DATA, "templates.json")
     for case in cases:

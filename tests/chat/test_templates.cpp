@@ -20,6 +20,11 @@ static gnv::Result<std::string> render(const std::string & source, const json & 
     return chat.render(document.root(), options);
 }
 
+static std::string read_all(const std::string & name) {
+    std::ifstream file(GNV_TEST_DATA + name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
 TEST_CASE("templates give what Jinja2 gives") {
     std::ifstream file(GNV_TEST_DATA "/templates.json");
     const json recorded = json::parse(file);
@@ -27,8 +32,10 @@ TEST_CASE("templates give what Jinja2 gives") {
     REQUIRE(recorded["cases"].size() > 1000);
     const int64_t local_time = recorded["local_time"];
     for (const json & row : recorded["cases"]) {
-        const std::string source = row["template"];
+        const std::string source =
+            row.contains("file") ? read_all("/templates/" + std::string(row["file"])) : std::string(row["template"]);
         CAPTURE(source);
+        CAPTURE(row.value("variables", json()).dump());
         const json & variables = row.contains("variables") ? row["variables"] : recorded["variables"];
         const auto text = render(source, variables, local_time);
         if (row.contains("error")) {
