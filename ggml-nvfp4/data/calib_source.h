@@ -38,7 +38,7 @@ struct TextRule {
     std::string text_field; // empty: by the names below
     std::string role_field; // with text_field: the author of the text, for ChatML
     ChatRule chat = {};
-    bool is_tree = false;   // rows may be messages of a tree: see tree_records.h
+    bool is_tree = false; // rows may be messages of a tree: see tree_records.h
 };
 
 struct CalibSource {

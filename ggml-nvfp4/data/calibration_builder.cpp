@@ -180,8 +180,7 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
         TextRule conversation; // of a row of a tree that is a whole conversation
         const bool is_conversation = source.rule.is_tree && record.find("messages");
         if (is_conversation) conversation.form = source.rule.form, conversation.chat = source.rule.chat;
-        Result<RowFault> rendered =
-            render_record(record, is_conversation ? conversation : source.rule, row.text);
+        Result<RowFault> rendered = render_record(record, is_conversation ? conversation : source.rule, row.text);
         if (!rendered.ok()) return rendered.take_status().add_context(row.where);
         fault = rendered.value();
         if (fault == RowFault::refused) return left_out(fault, concat(row.where, ": ", row.text));

@@ -120,7 +120,7 @@ struct RopeParams {
     int64_t section[3] = {};
     bool axial = false;
     int64_t column = 0, heads = 0; // heads 0: all that the row has from `column` on
-    Yarn yarn = {}; // as it is: none
+    Yarn yarn = {};                // as it is: none
 };
 
 // --- Linear ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #include "images/decode.h"
 
 #include "formats/file.h"
-#include "images/decoders.h"
+#include "images/picture_decoders.h"
 
 namespace gnv {
 

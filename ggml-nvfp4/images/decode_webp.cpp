@@ -1,4 +1,4 @@
-#include "images/decoders.h"
+#include "images/picture_decoders.h"
 
 #include <algorithm>
 #include <webp/decode.h>

@@ -280,8 +280,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
             bytes += format.components[c].bytes(packed.rows, packed.columns);
         }
         {
-            const Stopwatch watch(worker.times.pack, trace_, "pack",
-                                  uint64_t(packed.rows) * row_bytes + bytes);
+            const Stopwatch watch(worker.times.pack, trace_, "pack", uint64_t(packed.rows) * row_bytes + bytes);
             const WeightRows source{module.dtype, data + done * row_bytes, packed.rows, packed.columns};
             GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr, &choices));
         }

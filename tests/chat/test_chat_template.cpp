@@ -14,7 +14,8 @@ namespace {
 const std::string tiny_folder = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
 
 // The text, or the message of the failure.
-std::string text_of(const Result<ChatTemplate> & chat, const std::string & conversation, const ChatRenderOptions & options = {}) {
+std::string text_of(const Result<ChatTemplate> & chat, const std::string & conversation,
+                    const ChatRenderOptions & options = {}) {
     if (!chat.ok()) return chat.status().message();
     const auto document = JsonDocument::parse(conversation, "conversation");
     if (!document.ok()) return document.status().message();
@@ -56,7 +57,8 @@ TEST_CASE("a checkpoint's template") {
 
 TEST_CASE("failures name the template, the line and the construct") {
     CHECK(parsed("a\n{{ x|nofilter }}") == "t:2: the filter 'nofilter' is not supported");
-    CHECK(parsed("a\n\n{% if x is odd and y is notest %}{% endif %}{{ y is notest }}") == "t:3: the test 'notest' is not supported");
+    CHECK(parsed("a\n\n{% if x is odd and y is notest %}{% endif %}{{ y is notest }}") ==
+          "t:3: the test 'notest' is not supported");
     CHECK(parsed("{% include 'x' %}") == "t:1: the statement {% include %} is not supported");
     CHECK(parsed("\n{% for x in y recursive %}{% endfor %}") == "t:2: a recursive {% for %} is not supported");
     CHECK(parsed("\n\n{% for x in y %}\n") == "t:3: the block that begins here has no {% endfor %}");
@@ -81,9 +83,10 @@ TEST_CASE("work, memory, output and depth are limited") {
     const std::string loop = "{% for a in range(99999) %}{% for b in range(99999) %}";
     ends(loop + "{% endfor %}{% endfor %}", "it may loop without end");
     ends(loop + "{{ 'x' * 10000 }}{% endfor %}{% endfor %}", "the template writes more than 67.1 MB");
-    for (const char * const large : {"{{ 'x' * 10**12 }}", "{{ [0] * 10**10 }}", "{{ 'x'.center(10**12) }}", "{{ 'x'.zfill(10**12) }}",
-                                     "{{ 'a'|indent(10**12) }}", "{{ ('x' * 10**6).replace('x', 'y' * 10**6) }}",
-                                     "{{ [1]|batch(10**12, 0)|list }}", "{% set q = 'xy' * 10**8 %}{{ (q * 2)|length }}"})
+    for (const char * const large :
+         {"{{ 'x' * 10**12 }}", "{{ [0] * 10**10 }}", "{{ 'x'.center(10**12) }}", "{{ 'x'.zfill(10**12) }}",
+          "{{ 'a'|indent(10**12) }}", "{{ ('x' * 10**6).replace('x', 'y' * 10**6) }}",
+          "{{ [1]|batch(10**12, 0)|list }}", "{% set q = 'xy' * 10**8 %}{{ (q * 2)|length }}"})
         ends(large, "of memory for its values");
     ends("{{ '%999999999d' % 5 }}{{ 1 }}", "too large");
     ends("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself too deeply");
@@ -99,10 +102,12 @@ TEST_CASE("work, memory, output and depth are limited") {
         tests += "|abs";
         blocks += "{% if 1 %}";
     }
-    for (const std::string & deep : {chain + " }}", members + " }}", tests + " }}", blocks}) ends(deep, "nested too deeply");
+    for (const std::string & deep : {chain + " }}", members + " }}", tests + " }}", blocks})
+        ends(deep, "nested too deeply");
     ChatRenderOptions few;
     few.steps = 10;
-    CHECK(parsed("{% for i in range(20) %}{% endfor %}", R"({"messages": []})", few).find("more than 10 steps") != std::string::npos);
+    CHECK(parsed("{% for i in range(20) %}{% endfor %}", R"({"messages": []})", few).find("more than 10 steps") !=
+          std::string::npos);
 }
 
 TEST_CASE("gnv_tokenizer_render_chat") {
@@ -113,7 +118,8 @@ TEST_CASE("gnv_tokenizer_render_chat") {
     REQUIRE(gnv_engine_create(&options, &engine) == GNV_OK);
     gnv_tokenizer_t * tokenizer = nullptr;
     REQUIRE(gnv_tokenizer_load(engine, (tiny_folder + "/tokenizer.json").c_str(), &tokenizer) == GNV_OK);
-    const std::string conversation = R"({"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": true})";
+    const std::string conversation =
+        R"({"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": true})";
     const auto render = [&](const std::string & json, const char * file) {
         gnv_text_t * text = nullptr;
         const gnv_status status = gnv_tokenizer_render_chat(tokenizer, json.data(), json.size(), file, 86'400, &text);
@@ -125,7 +131,8 @@ TEST_CASE("gnv_tokenizer_render_chat") {
     for (int i = 0; i < 2; i++)
         CHECK(render(conversation, nullptr) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
     const ScratchFolder folder;
-    CHECK(render(conversation, folder.save("d.jinja", "{{ strftime_now('%F') }} {{ eos_token }}").c_str()) == "1970-01-02 <|im_end|>");
+    CHECK(render(conversation, folder.save("d.jinja", "{{ strftime_now('%F') }} {{ eos_token }}").c_str()) ==
+          "1970-01-02 <|im_end|>");
     CHECK(render("{", nullptr).find("conversation: ") == 0);
     CHECK(render(conversation, "/no/such/file").find("/no/such/file") != std::string::npos);
     CHECK(gnv_tokenizer_render_chat(nullptr, "{}", 2, nullptr, 0, nullptr) == GNV_INVALID_ARGUMENT);
