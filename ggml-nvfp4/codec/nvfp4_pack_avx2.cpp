@@ -1,49 +1,19 @@
-// AVX2: eight blocks at a time, so that the arithmetic on block scales fills whole registers.
-#include "codec/nvfp4_variants.h"
+// AVX2: eight blocks at a time.
+#define GNV_PACK_VARIANT avx2
+#define GNV_PACK_WIDTH   8
+#include "codec/nvfp4_pack_loops.h"
 
 #include <immintrin.h>
-#include <string.h>
 
 namespace gnv::nvfp4::avx2 {
 
 namespace {
-
-constexpr int group = 8; // blocks handled together
-constexpr int block_size = 16;
 
 __m256i constant(int value) { return _mm256_set1_epi32(value); }
 
 __m256i load(const uint16_t * weights) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights)); }
 
 __m256 bf16_to_float(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
-
-// The nearest BF16 number, ties to even, as a float.
-__m256 round_to_bf16(__m256 x) {
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), constant(1));
-    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, constant(0x7fff)));
-    return _mm256_castsi256_ps(_mm256_and_si256(rounded, constant(int(0xffff0000))));
-}
-
-// Rounding a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent: in the sum
-// x + rounder(x) the processor rounds where the small format does, because the sum's last bit is worth one step of the
-// small format at x. So the sum's last bits count steps and its exponent tells the binade. The rounder's own last bits
-// are set so that the two add up to the format's exponent and mantissa fields, modulo 256; they are even, so that ties
-// go where they should.
-template <int mantissa_bits, int min_exponent>
-__m256 rounder(__m256 x) {
-    constexpr int lift = 23 - mantissa_bits; // from the exponent of x to that of the sum
-    constexpr int bias = (127 + min_exponent + lift) << mantissa_bits;
-    const __m256i exponent = _mm256_and_si256(_mm256_castps_si256(x), constant(0x7f800000));
-    const __m256i bounded = _mm256_max_epi32(exponent, constant((127 + min_exponent) << 23));
-    return _mm256_castsi256_ps(_mm256_add_epi32(bounded, constant((lift << 23) + (-bias & 255))));
-}
-
-template <int mantissa_bits>
-__m256i field_bits(__m256 sum) {
-    const __m256i bits = _mm256_castps_si256(sum);
-    return _mm256_add_epi32(bits, _mm256_srli_epi32(bits, 23 - mantissa_bits));
-}
 
 // The larger of neighbouring elements of `a` and of `b`, side by side: halves the elements of 128-bit lanes, in pieces
 // of 64 and of 32 bits.
@@ -58,7 +28,7 @@ __m256i larger_quarters(__m256i a, __m256i b) {
 }
 
 // The largest magnitude of each of 8 blocks, as a float.
-__m256 block_maxima(const uint16_t * weights) {
+Floats block_maxima(const uint16_t * weights) {
     __m256i block[group];
     for (int i = 0; i < group; i++)
         block[i] = _mm256_and_si256(load(weights + i * block_size), _mm256_set1_epi16(0x7fff));
@@ -70,19 +40,10 @@ __m256 block_maxima(const uint16_t * weights) {
     return _mm256_castsi256_ps(_mm256_and_si256(maxima, constant(int(0xffff0000))));
 }
 
-// Writes the E4M3 bytes of 8 blocks; returns what the elements of each are divided by.
-__m256 block_scales(__m256 maxima, __m256 global, uint8_t * scales) {
-    const __m256 scale = round_to_bf16(_mm256_div_ps(maxima, _mm256_set1_ps(6.0f)));
-    const __m256 product = _mm256_min_ps(_mm256_mul_ps(global, scale), _mm256_set1_ps(448.0f));
-    const __m256 offset = rounder<3, -6>(product);
-    const __m256 sum = _mm256_add_ps(product, offset);
-    const __m256 rounded = _mm256_sub_ps(sum, offset);
-    const __m256 zero = _mm256_cmp_ps(rounded, _mm256_setzero_ps(), _CMP_EQ_OQ);
-    const __m256i fields = _mm256_and_si256(field_bits<3>(sum), constant(0x7f));
-    const __m256i bytes = _mm256_blendv_epi8(fields, constant(0x20), _mm256_castps_si256(zero));
-    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i *>(scales), _mm_packus_epi16(words, words));
-    return _mm256_div_ps(_mm256_blendv_ps(rounded, _mm256_set1_ps(0.125f), zero), global);
+void store_bytes(Ints values, uint8_t * out) {
+    const auto all = __m256i(values);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i *>(out), _mm_packus_epi16(words, words));
 }
 
 // The codes of 8 elements, one in each 32-bit lane.
@@ -90,14 +51,13 @@ __m256i element_codes(__m256 w, __m256 divisor) {
     const __m256 x = _mm256_div_ps(w, divisor);
     const __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ); // not for -0
     const __m256 absolute = _mm256_and_ps(x, _mm256_castsi256_ps(constant(0x7fffffff)));
-    const __m256 magnitude = _mm256_min_ps(absolute, _mm256_set1_ps(6.0f));
-    const __m256i fields = field_bits<1>(_mm256_add_ps(magnitude, rounder<1, 0>(magnitude)));
-    const __m256i unsigned_codes = _mm256_and_si256(fields, constant(7));
-    return _mm256_or_si256(unsigned_codes, _mm256_and_si256(_mm256_castps_si256(negative), constant(8)));
+    const Floats magnitude = _mm256_min_ps(absolute, _mm256_set1_ps(6.0f));
+    const Ints unsigned_codes = field_bits<1>(magnitude + rounder<1, 0>(magnitude)) & 7;
+    return _mm256_or_si256(__m256i(unsigned_codes), _mm256_and_si256(_mm256_castps_si256(negative), constant(8)));
 }
 
-// The 8 code bytes of one block.
-__m128i block_codes(const uint16_t * weights, __m256 divisor) {
+uint64_t block_codes(const uint16_t * weights, float block_divisor) {
+    const __m256 divisor = _mm256_set1_ps(block_divisor);
     const __m256i block = load(weights);
     const __m256i first = element_codes(bf16_to_float(_mm256_castsi256_si128(block)), divisor);
     const __m256i last = element_codes(bf16_to_float(_mm256_extracti128_si256(block, 1)), divisor);
@@ -105,15 +65,8 @@ __m128i block_codes(const uint16_t * weights, __m256 divisor) {
     const __m256i words = _mm256_packs_epi32(first, last);
     const __m256i bytes = _mm256_madd_epi16(words, constant(1 | 16 << 16));
     const __m256i low_bytes = _mm256_shuffle_epi8(bytes, constant(0x0c080400));
-    return _mm_unpacklo_epi16(_mm256_castsi256_si128(low_bytes), _mm256_extracti128_si256(low_bytes, 1));
-}
-
-void quantize_group(const uint16_t * weights, __m256 global, uint8_t * codes, uint8_t * scales) {
-    alignas(32) float divisors[group];
-    _mm256_store_ps(divisors, block_scales(block_maxima(weights), global, scales));
-    for (int i = 0; i < group; i++)
-        _mm_storel_epi64(reinterpret_cast<__m128i *>(codes + i * 8),
-                         block_codes(weights + i * block_size, _mm256_set1_ps(divisors[i])));
+    return uint64_t(_mm_cvtsi128_si64(
+        _mm_unpacklo_epi16(_mm256_castsi256_si128(low_bytes), _mm256_extracti128_si256(low_bytes, 1))));
 }
 
 } // namespace
@@ -135,23 +88,8 @@ uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     const __m256i all =
         _mm256_max_epu16(_mm256_max_epu16(largest[0], largest[1]), _mm256_max_epu16(largest[2], largest[3]));
     const __m128i half = _mm_max_epu16(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-    const __m128i least = _mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1))); // there is none for the largest
+    const __m128i least = _mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1))); // no instruction finds the largest
     return uint16_t(~_mm_cvtsi128_si32(least));
-}
-
-void quantize_bf16(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes, uint8_t * scales) {
-    const __m256 globals = _mm256_set1_ps(global);
-    int64_t i = 0;
-    for (; i + group <= blocks; i += group)
-        quantize_group(weights + i * block_size, globals, codes + i * 8, scales + i);
-    if (i == blocks) return;
-    const auto rest = size_t(blocks - i);
-    uint16_t rest_weights[group * block_size] = {};
-    uint8_t rest_codes[group * 8], rest_scales[group];
-    memcpy(rest_weights, weights + i * block_size, rest * block_size * sizeof *weights);
-    quantize_group(rest_weights, globals, rest_codes, rest_scales);
-    memcpy(codes + i * 8, rest_codes, rest * 8);
-    memcpy(scales + i, rest_scales, rest);
 }
 
 void dequantize(const uint8_t * codes, const uint8_t * scales, int64_t blocks, float global, float * out) {

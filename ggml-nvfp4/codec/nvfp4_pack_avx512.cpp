@@ -1,45 +1,15 @@
-// AVX-512 (F, BW, DQ, VL): sixteen blocks at a time, so that the arithmetic on block scales fills whole registers.
-#include "codec/nvfp4_variants.h"
+// AVX-512 (F, BW, DQ, VL): sixteen blocks at a time.
+#define GNV_PACK_VARIANT avx512
+#define GNV_PACK_WIDTH   16
+#include "codec/nvfp4_pack_loops.h"
 
 #include <immintrin.h>
-#include <string.h>
 
 namespace gnv::nvfp4::avx512 {
 
 namespace {
 
-constexpr int group = 16; // blocks handled together
-constexpr int block_size = 16;
-
 __m512i constant(int value) { return _mm512_set1_epi32(value); }
-
-// The nearest BF16 number, ties to even, as a float.
-__m512 round_to_bf16(__m512 x) {
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), constant(1));
-    const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, constant(0x7fff)));
-    return _mm512_castsi512_ps(_mm512_and_si512(rounded, constant(int(0xffff0000))));
-}
-
-// Rounding a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent: in the sum
-// x + rounder(x) the processor rounds where the small format does, because the sum's last bit is worth one step of the
-// small format at x. So the sum's last bits count steps and its exponent tells the binade. The rounder's own last bits
-// are set so that the two add up to the format's exponent and mantissa fields, modulo 256; they are even, so that ties
-// go where they should.
-template <int mantissa_bits, int min_exponent>
-__m512 rounder(__m512 x) {
-    constexpr int lift = 23 - mantissa_bits; // from the exponent of x to that of the sum
-    constexpr int bias = (127 + min_exponent + lift) << mantissa_bits;
-    const __m512i exponent = _mm512_and_si512(_mm512_castps_si512(x), constant(0x7f800000));
-    const __m512i bounded = _mm512_max_epi32(exponent, constant((127 + min_exponent) << 23));
-    return _mm512_castsi512_ps(_mm512_add_epi32(bounded, constant((lift << 23) + (-bias & 255))));
-}
-
-template <int mantissa_bits>
-__m512i field_bits(__m512 sum) {
-    const __m512i bits = _mm512_castps_si512(sum);
-    return _mm512_add_epi32(bits, _mm512_srli_epi32(bits, 23 - mantissa_bits));
-}
 
 // The larger of neighbouring elements of `a` and of `b`, side by side: halves the elements of 128-bit lanes, in pieces
 // of 64 and of 32 bits.
@@ -54,7 +24,7 @@ __m512i larger_quarters(__m512i a, __m512i b) {
 }
 
 // The largest magnitude of each of 16 blocks, as a float.
-__m512 block_maxima(const uint16_t * weights) {
+Floats block_maxima(const uint16_t * weights) {
     __m512i pairs[8]; // two blocks each
     for (int i = 0; i < 8; i++)
         pairs[i] = _mm512_and_si512(_mm512_loadu_si512(weights + i * 2 * block_size), _mm512_set1_epi16(0x7fff));
@@ -69,41 +39,24 @@ __m512 block_maxima(const uint16_t * weights) {
     return _mm512_castsi512_ps(_mm512_permutexvar_epi32(order, floats));
 }
 
-// Writes the E4M3 bytes of 16 blocks; returns what the elements of each are divided by.
-__m512 block_scales(__m512 maxima, __m512 global, uint8_t * scales) {
-    const __m512 scale = round_to_bf16(_mm512_div_ps(maxima, _mm512_set1_ps(6.0f)));
-    const __m512 product = _mm512_min_ps(_mm512_mul_ps(global, scale), _mm512_set1_ps(448.0f));
-    const __m512 offset = rounder<3, -6>(product);
-    const __m512 sum = _mm512_add_ps(product, offset);
-    const __m512 rounded = _mm512_sub_ps(sum, offset);
-    const __mmask16 zero = _mm512_cmp_ps_mask(rounded, _mm512_setzero_ps(), _CMP_EQ_OQ);
-    const __m512i bytes = _mm512_mask_mov_epi32(field_bits<3>(sum), zero, constant(0x20));
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(scales), _mm512_cvtepi32_epi8(bytes));
-    return _mm512_div_ps(_mm512_mask_mov_ps(rounded, zero, _mm512_set1_ps(0.125f)), global);
+void store_bytes(Ints values, uint8_t * out) {
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(out), _mm512_cvtepi32_epi8(__m512i(values)));
 }
 
-// The 8 code bytes of one block.
-__m128i block_codes(const uint16_t * weights, __m512 divisor) {
+uint64_t block_codes(const uint16_t * weights, float divisor) {
     const __m256i block = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(weights));
     const __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(block), 16));
-    const __m512 x = _mm512_div_ps(w, divisor);
+    const __m512 x = _mm512_div_ps(w, _mm512_set1_ps(divisor));
     const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ); // not for -0
     constexpr int smaller_magnitude = 0b1010;
-    const __m512 magnitude = _mm512_range_ps(x, _mm512_set1_ps(6.0f), smaller_magnitude);
-    const __m512i unsigned_codes = field_bits<1>(_mm512_add_ps(magnitude, rounder<1, 0>(magnitude)));
+    const Floats magnitude = _mm512_range_ps(x, _mm512_set1_ps(6.0f), smaller_magnitude);
+    const auto unsigned_codes = __m512i(field_bits<1>(magnitude + rounder<1, 0>(magnitude)));
     const __m512i codes = _mm512_mask_or_epi32(unsigned_codes, negative, unsigned_codes, constant(8));
-    // Low nibble from the even lane, high nibble from the odd one; what lies above them is cut off.
+    // Low nibble from the even lane, high nibble from the odd one; the bits above are cut off.
     constexpr int first_where_third = 0xe4;
     const __m512i odd = _mm512_srli_epi64(codes, 28);
-    return _mm512_cvtepi64_epi8(_mm512_ternarylogic_epi64(codes, odd, _mm512_set1_epi64(15), first_where_third));
-}
-
-void quantize_group(const uint16_t * weights, __m512 global, uint8_t * codes, uint8_t * scales) {
-    alignas(64) float divisors[group];
-    _mm512_store_ps(divisors, block_scales(block_maxima(weights), global, scales));
-    for (int i = 0; i < group; i++)
-        _mm_storel_epi64(reinterpret_cast<__m128i *>(codes + i * 8),
-                         block_codes(weights + i * block_size, _mm512_set1_ps(divisors[i])));
+    const __m512i pairs = _mm512_ternarylogic_epi64(codes, odd, _mm512_set1_epi64(15), first_where_third);
+    return uint64_t(_mm_cvtsi128_si64(_mm512_cvtepi64_epi8(pairs)));
 }
 
 } // namespace
@@ -126,21 +79,6 @@ uint16_t absolute_maximum_bf16(const uint16_t * weights, int64_t count) {
     const __m256i half = _mm256_max_epu16(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
     const __m128i quarter = _mm_max_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
     return uint16_t(~_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(quarter, _mm_set1_epi16(-1)))));
-}
-
-void quantize_bf16(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes, uint8_t * scales) {
-    const __m512 globals = _mm512_set1_ps(global);
-    int64_t i = 0;
-    for (; i + group <= blocks; i += group)
-        quantize_group(weights + i * block_size, globals, codes + i * 8, scales + i);
-    if (i == blocks) return;
-    const auto rest = size_t(blocks - i);
-    uint16_t rest_weights[group * block_size] = {};
-    uint8_t rest_codes[group * 8], rest_scales[group];
-    memcpy(rest_weights, weights + i * block_size, rest * block_size * sizeof *weights);
-    quantize_group(rest_weights, globals, rest_codes, rest_scales);
-    memcpy(codes + i * 8, rest_codes, rest * 8);
-    memcpy(scales + i, rest_scales, rest);
 }
 
 void dequantize(const uint8_t * codes, const uint8_t * scales, int64_t blocks, float global, float * out) {
