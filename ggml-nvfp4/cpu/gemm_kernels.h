@@ -4,8 +4,8 @@
 // panel of `a` holds up to `panel_rows` rows: value [k, rows]. Every variant computes the same chain of fused
 // multiply-adds for an element of the result, so their bits are equal.
 //
-// The files behind the vector variants are compiled for processors that the rest of the library does not ask for: they
-// include this header, cpu/gemm_loops.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline
+// The files behind the vector variants are compiled for processors that the rest of the library does not require: they
+// include this header, cpu/gemm_{loops,vectors}.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline
 // function with other files.
 #pragma once
 
