@@ -30,7 +30,7 @@ const char * code_name(Code code) {
     return "unknown status";
 }
 
-// Messages hold names from files and folders: here, where every message passes, they become safe to print.
+// Messages hold names from files and folders. Every message passes here and becomes safe to print.
 Status::Status(Code code, const std::string & message) : failure_(new Failure{code, printable_line(message)}) {
     GNV_CHECK(code != Code::ok);
 }
@@ -73,12 +73,12 @@ Status status_of_current_exception() noexcept {
         } catch (...) {
             return Status(Code::internal, "unexpected exception of unknown type");
         }
-    } catch (...) { // no memory to say what it was
+    } catch (...) { // no memory for a message
         return Status::out_of_memory();
     }
 }
 
-Code code_from_errno(int error_number) {
+static Code code_from_errno(int error_number) {
     switch (error_number) {
     case ENOENT:
     case ENOTDIR: return Code::not_found;
@@ -92,10 +92,12 @@ Code code_from_errno(int error_number) {
     }
 }
 
-std::string errno_text(int error_number) { return std::generic_category().message(error_number); }
+Status status_from_errno(int error_number, const std::string & action) {
+    return fail(code_from_errno(error_number), action, ": ", std::generic_category().message(error_number));
+}
 
 void check_failed(const char * file, int line, const char * condition) {
-    // The one place where the library writes to a stream: the process is about to end because of our own bug.
+    // The only place where the library writes to a stream: the process ends because of our own bug.
     fprintf(stderr, "ggml-nvfp4: internal check failed at %s:%d: %s\nPlease report this with the command you ran.\n",
             file, line, condition);
     abort();

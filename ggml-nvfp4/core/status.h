@@ -1,8 +1,8 @@
-// Status and Result<T>: how every failure that a file, flag, disk or device can cause travels to the caller.
+// Status and Result<T> carry every failure that a file, option, disk or device can cause to the caller.
 //
-// A Status is one pointer wide; success carries no allocation. On the way up each layer may prepend what it knows
-// ("tensor X: shard Y: offset Z: ..."), so the message that reaches the user names the file, the tensor and the place.
-// A failure that only a bug in this library can cause is not a Status: it is a GNV_CHECK, which aborts.
+// A Status is one pointer wide; success allocates nothing. On the way up each layer may prepend context ("tensor X:
+// shard Y: offset Z: ..."), so the message names the file, the tensor and the place. A failure that only a bug in this
+// library can cause is no Status but a GNV_CHECK, which aborts.
 #pragma once
 
 #include "core/strings.h"
@@ -14,18 +14,18 @@
 
 namespace gnv {
 
-// Numeric values are part of the C API (gnv_status in ggml-nvfp4.h mirrors them); gaps leave room inside each family.
+// The numbers are part of the C API (gnv_status in ggml-nvfp4.h mirrors them); gaps leave room inside each family.
 enum class Code : int {
     ok = 0,
     // the caller's request
     invalid_argument = 1, // an option or parameter that makes no sense
     not_found = 2,        // a file, tensor or module that was named does not exist
-    already_exists = 3,   // a destination that must not be there is there
+    already_exists = 3,   // a destination exists already
     cancelled = 4,        // the caller's callback or a signal asked to stop
     unsupported = 5,      // valid input that this build or version does not handle
     // the input files
     format = 20,    // a file is damaged or does not follow its format
-    model = 21,     // a well-formed checkpoint that is not what its config says
+    model = 21,     // a well-formed checkpoint does not match its config
     changed = 22,   // the source changed while it was read
     bad_value = 23, // NaN or Inf where numbers are needed
     // the machine
@@ -42,7 +42,7 @@ const char * code_name(Code code);
 class [[nodiscard]] Status {
   public:
     Status() = default; // success
-    // A failure: `code` is not Code::ok. The message is kept as one printable line, whatever names are in it.
+    // A failure: `code` is not Code::ok. The message becomes one printable line; names in it may hold any bytes.
     Status(Code code, const std::string & message);
     // Code::out_of_memory; allocates nothing.
     static Status out_of_memory() noexcept;
@@ -63,11 +63,11 @@ class [[nodiscard]] Status {
     struct Release {
         void operator()(Failure * failure) const noexcept;
     };
-    static Failure & no_memory() noexcept; // the one that out_of_memory() shares and nobody frees
+    static Failure & no_memory() noexcept; // shared by out_of_memory(), never freed
     std::unique_ptr<Failure, Release> failure_;
 };
 
-// A status is moved; where one is kept and told more than once, this is told.
+// Status is move-only; this copies one that is kept and reported more than once.
 inline Status copy_of(const Status & status) {
     return status.ok() ? Status() : Status(status.code(), status.message());
 }
@@ -78,10 +78,10 @@ Status fail(Code code, const Parts &... parts) {
     return Status(code, concat(parts...));
 }
 
-// For a catch block: std::bad_alloc becomes Code::out_of_memory, anything else Code::internal. Never throws.
+// For a catch block: std::bad_alloc becomes Code::out_of_memory, other exceptions Code::internal. Never throws.
 Status status_of_current_exception() noexcept;
 
-// Runs `body`, a callable that returns Status; what it throws becomes a Status.
+// Runs `body`, a callable that returns Status; an exception becomes a Status.
 template <class Body>
 Status guard_exceptions(const Body & body) noexcept {
     try {
@@ -91,9 +91,13 @@ Status guard_exceptions(const Body & body) noexcept {
     }
 }
 
-// The message of the current errno, with the code that fits it (ENOSPC and EDQUOT become no_space, ...).
-Code code_from_errno(int error_number);
-std::string errno_text(int error_number);
+// system_failure(errno, "cannot read ", path): a failure with the text of errno and the code that fits it (ENOSPC and EDQUOT
+// become no_space, ...). It reads errno before it allocates.
+Status status_from_errno(int error_number, const std::string & action);
+template <class... Parts>
+Status system_failure(int error_number, const Parts &... parts) {
+    return status_from_errno(error_number, concat(parts...));
+}
 
 template <class T>
 class [[nodiscard]] Result {

@@ -24,14 +24,10 @@
 
 namespace gnv {
 
-static Status system_failure(const std::string & action, int error_number) {
-    return fail(code_from_errno(error_number), action, ": ", errno_text(error_number));
-}
-
 // --- File ---------------------------------------------------------------------------------------------------------------
 
-// Where a standard stream is closed, a file would get its number, and whatever is printed would go into the file. Gives a
-// number above theirs, or -1 with errno.
+// A file opened while a standard stream is closed would get its number, and printed text would go into the file.
+// Returns a number above theirs, or -1 with errno.
 static int above_standard_streams(int fd) {
     if (fd < 0 || fd > STDERR_FILENO) return fd;
     const int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), error_number = errno;
@@ -44,12 +40,12 @@ static Result<int> open_descriptor(const std::string & path, int flags) {
     for (;;) {
         const int fd = above_standard_streams(::open(path.c_str(), flags | O_CLOEXEC, 0666));
         if (fd >= 0) return fd;
-        if (errno != EINTR) return system_failure("cannot open " + path, errno);
+        if (errno != EINTR) return system_failure(errno, "cannot open ", path);
     }
 }
 
 Result<File> File::open(const std::string & path, int flags) {
-    File file(path); // what may run out of memory comes before the descriptor
+    File file(path); // allocations come before the descriptor
     GNV_ASSIGN(file.fd_, open_descriptor(path, flags));
     return file;
 }
@@ -58,7 +54,7 @@ Result<File> File::open_read(const std::string & path) {
     // O_NONBLOCK: opening a pipe by mistake fails below instead of waiting for a writer.
     GNV_ASSIGN(File file, open(path, O_RDONLY | O_NONBLOCK));
     struct stat info;
-    if (fstat(file.fd_, &info) != 0) return system_failure("cannot inspect " + path, errno);
+    if (fstat(file.fd_, &info) != 0) return system_failure(errno, "cannot inspect ", path);
     if (!S_ISREG(info.st_mode)) return fail(Code::invalid_argument, path, " is not a regular file");
     return file;
 }
@@ -70,7 +66,7 @@ Result<File> File::open_write(const std::string & path) { return open(path, O_RD
 Result<File> File::open_own(const std::string & path) {
     GNV_ASSIGN(File file, open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK));
     struct stat info;
-    if (fstat(file.fd_, &info) != 0) return system_failure("cannot inspect " + path, errno);
+    if (fstat(file.fd_, &info) != 0) return system_failure(errno, "cannot inspect ", path);
     if (!S_ISREG(info.st_mode)) return fail(Code::invalid_argument, path, " is not a regular file");
     return file;
 }
@@ -86,8 +82,8 @@ Result<File> File::create_unnamed(const std::string & folder) {
     }
 #endif
     file.fd_ = above_standard_streams(mkostemp(name.data(), O_CLOEXEC)); // some file systems need a name for a moment
-    if (file.fd_ < 0) return system_failure("cannot create a scratch file in " + folder, errno);
-    if (unlink(name.c_str()) != 0) return system_failure("cannot remove " + name, errno);
+    if (file.fd_ < 0) return system_failure(errno, "cannot create a scratch file in ", folder);
+    if (unlink(name.c_str()) != 0) return system_failure(errno, "cannot remove ", name);
     return file;
 }
 
@@ -107,7 +103,7 @@ Result<File> File::create_linkable(const std::string & path) {
 Status File::link_to(const std::string & path) const {
     const std::string own = concat(own_descriptors, "/", fd_); // which needs no privilege, unlike AT_EMPTY_PATH
     if (linkat(AT_FDCWD, own.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return {};
-    return system_failure("cannot give a new file the name " + path, errno);
+    return system_failure(errno, "cannot give a new file the name ", path);
 }
 
 File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
@@ -124,13 +120,13 @@ File::~File() {
 
 Status File::close() {
     const int fd = std::exchange(fd_, -1);
-    if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return system_failure("cannot close " + path_, errno);
+    if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return system_failure(errno, "cannot close ", path_);
     return {};
 }
 
 Result<FileStamp> File::stamp() const {
     struct stat info;
-    if (fstat(fd_, &info) != 0) return system_failure("cannot inspect " + path_, errno);
+    if (fstat(fd_, &info) != 0) return system_failure(errno, "cannot inspect ", path_);
     FileStamp stamp;
     stamp.device = info.st_dev;
     stamp.inode = info.st_ino;
@@ -150,7 +146,7 @@ Status File::read(void * data, uint64_t size, uint64_t offset) const {
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             const int error_number = errno;
-            return system_failure(concat("cannot read ", size, " bytes at byte ", offset, " of ", path_), error_number);
+            return system_failure(error_number, "cannot read ", size, " bytes at byte ", offset, " of ", path_);
         }
         if (n == 0)
             return fail(Code::format, path_, " ends at byte ", offset, ", ", size,
@@ -167,8 +163,7 @@ Status File::write(const void * data, uint64_t size, uint64_t offset) const {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             const int error_number = n < 0 ? errno : ENOSPC;
-            return system_failure(concat("cannot write ", size, " bytes at byte ", offset, " of ", path_),
-                                  error_number);
+            return system_failure(error_number, "cannot write ", size, " bytes at byte ", offset, " of ", path_);
         }
         bytes += n, offset += uint64_t(n), size -= uint64_t(n);
     }
@@ -177,7 +172,7 @@ Status File::write(const void * data, uint64_t size, uint64_t offset) const {
 
 void File::will_need(uint64_t offset, uint64_t size) const {
 #ifdef POSIX_FADV_WILLNEED
-    constexpr uint64_t step = 1 << 20; // Linux quietly ignores what goes beyond one request of the device
+    constexpr uint64_t step = 1 << 20; // Linux ignores the part beyond one request of the device
     for (uint64_t done = 0; done < size; done += step)
         posix_fadvise(fd_, off_t(offset + done), off_t(std::min(step, size - done)), POSIX_FADV_WILLNEED);
 #else
@@ -189,15 +184,15 @@ Status File::reserve(uint64_t size) const {
     while (ftruncate(fd_, off_t(size)) != 0) {
         const int error_number = errno;
         if (error_number == EINTR) continue;
-        return system_failure(concat("cannot grow ", path_, " to ", size, " bytes"), error_number);
+        return system_failure(error_number, "cannot grow ", path_, " to ", size, " bytes");
     }
 #ifdef __linux__
-    // Without the emulation of posix_fallocate, which writes every block where the file system cannot reserve.
+    // Not posix_fallocate: its emulation writes every block if the file system cannot reserve.
     while (size > 0 && fallocate(fd_, 0, 0, off_t(size)) != 0) {
         if (errno == EINTR) continue;
         const int error_number = errno;
         if (error_number == EOPNOTSUPP || error_number == ENOSYS || error_number == EINVAL) break;
-        return system_failure(concat("cannot reserve ", bytes_text(size), " for ", path_), error_number);
+        return system_failure(error_number, "cannot reserve ", bytes_text(size), " for ", path_);
     }
 #endif
     return {};
@@ -206,12 +201,12 @@ Status File::reserve(uint64_t size) const {
 Status File::cut(uint64_t size) const {
     while (ftruncate(fd_, off_t(size)) != 0) {
         if (errno == EINTR) continue;
-        return system_failure(concat("cannot cut ", path_, " to ", size, " bytes"), errno);
+        return system_failure(errno, "cannot cut ", path_, " to ", size, " bytes");
     }
     return {};
 }
 
-// Locks of an open file description: unlike the older ones of POSIX they also hold between two files that one process
+// Locks of an open file description: unlike the older locks of POSIX they also exclude two files that one process
 // opened, and unlike flock() they reach the server of a network file system.
 static int lock_range(int fd, int command, struct flock & range) {
     range = {};
@@ -229,7 +224,7 @@ Result<File::Lock> File::lock() const {
     struct flock range;
     if (lock_range(fd_, F_OFD_SETLK, range) == 0) return Lock::taken;
     if (errno == EAGAIN || errno == EACCES) return Lock::held_elsewhere;
-    if (errno == EIO) return system_failure("cannot lock " + path_, errno);
+    if (errno == EIO) return system_failure(errno, "cannot lock ", path_);
 #endif
     if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return Lock::taken;
     return errno == EWOULDBLOCK ? Lock::held_elsewhere : Lock::unsupported;
@@ -247,7 +242,7 @@ bool File::is_locked_elsewhere() const {
 Status File::sync() const {
     while (fdatasync(fd_) != 0) {
         if (errno == EINTR) continue;
-        return system_failure("cannot sync " + path_, errno);
+        return system_failure(errno, "cannot sync ", path_);
     }
     return {};
 }
@@ -258,7 +253,7 @@ Result<std::string> read_file(const std::string & path, uint64_t limit) {
     GNV_ASSIGN(const File file, File::open_read(path));
     GNV_ASSIGN(const FileStamp stamp, file.stamp());
     if (stamp.size > limit)
-        return fail(Code::format, path, " has ", stamp.size, " bytes; more than ", limit, " are not expected in it");
+        return fail(Code::format, path, " has ", stamp.size, " bytes; at most ", limit, " are expected");
     std::string content(stamp.size, '\0');
     GNV_TRY(file.read(content.data(), content.size(), 0));
     return content;
@@ -294,12 +289,12 @@ Status copy_content(const File & from, uint64_t size, const File & to) {
 
 Result<std::vector<DirectoryEntry>> list_directory(const std::string & path) {
     const std::unique_ptr<DIR, int (*)(DIR *)> folder(opendir(path.c_str()), closedir);
-    if (!folder) return system_failure("cannot list " + path, errno);
+    if (!folder) return system_failure(errno, "cannot list ", path);
     std::vector<DirectoryEntry> entries;
     for (;;) {
         errno = 0;
         const dirent * const item = readdir(folder.get());
-        if (!item && errno != 0) return system_failure("cannot list " + path, errno);
+        if (!item && errno != 0) return system_failure(errno, "cannot list ", path);
         if (!item) break;
         DirectoryEntry entry;
         entry.name = item->d_name;
@@ -324,12 +319,12 @@ bool path_exists(const std::string & path) {
 }
 
 Status check_new_file(const std::string & path) {
-    if (path_exists(path)) return fail(Code::already_exists, path, " exists; it is not written over");
+    if (path_exists(path)) return fail(Code::already_exists, path, " exists; it will not be overwritten");
     const std::string folder = parent_path(path);
     if (!path_exists(folder))
         return fail(Code::not_found, folder, ", the folder for ", base_name(path), ", does not exist");
     if (access(folder.c_str(), W_OK | X_OK) == 0) return {};
-    return system_failure("cannot write to " + folder + ", the folder for " + base_name(path), errno);
+    return system_failure(errno, "cannot write to ", folder, ", the folder for ", base_name(path));
 }
 
 bool is_directory(const std::string & path) {
@@ -338,7 +333,7 @@ bool is_directory(const std::string & path) {
 }
 
 Status make_directory(const std::string & path) {
-    if (mkdir(path.c_str(), 0777) != 0) return system_failure("cannot make the folder " + path, errno);
+    if (mkdir(path.c_str(), 0777) != 0) return system_failure(errno, "cannot make the folder ", path);
     return {};
 }
 
@@ -349,9 +344,8 @@ Status sync_directory(const std::string & path) {
         failed = fsync(fd) != 0 ? errno : 0;
     } while (failed == EINTR);
     ::close(fd);
-    // Some network file systems cannot sync a folder; their renames are durable or nothing can be done about it.
-    if (failed && failed != EINVAL && failed != ENOTSUP)
-        return system_failure("cannot sync the folder " + path, failed);
+    // Some network file systems cannot sync a folder; the library cannot make their renames durable.
+    if (failed && failed != EINVAL && failed != ENOTSUP) return system_failure(failed, "cannot sync the folder ", path);
     return {};
 }
 
@@ -367,37 +361,37 @@ static int rename_with_flags(const std::string & from, const std::string & to, u
 
 Status rename_path(const std::string & from, const std::string & to) {
     if (rename_with_flags(from, to, RENAME_NOREPLACE) == 0) return {};
-    if (errno == ENOSYS || errno == EINVAL) { // not every file system knows the flag
+    if (errno == ENOSYS || errno == EINVAL) { // the file system does not know the flag
         if (path_exists(to)) return fail(Code::already_exists, "cannot rename ", from, " to ", to, ": it exists");
         if (rename(from.c_str(), to.c_str()) == 0) return {};
     }
-    return system_failure("cannot rename " + from + " to " + to, errno);
+    return system_failure(errno, "cannot rename ", from, " to ", to);
 }
 
 Status exchange_paths(const std::string & a, const std::string & b) {
     if (rename_with_flags(a, b, RENAME_EXCHANGE) == 0) return {};
     if (errno == ENOSYS || errno == EINVAL)
         return fail(Code::unsupported, "this file system cannot exchange ", a, " and ", b);
-    return system_failure("cannot exchange " + a + " and " + b, errno);
+    return system_failure(errno, "cannot exchange ", a, " and ", b);
 }
 
 Status remove_file(const std::string & path) {
-    if (unlink(path.c_str()) != 0) return system_failure("cannot remove " + path, errno);
+    if (unlink(path.c_str()) != 0) return system_failure(errno, "cannot remove ", path);
     return {};
 }
 
 Status remove_empty_folder(const std::string & path) {
-    if (rmdir(path.c_str()) != 0 && errno != ENOENT) return system_failure("cannot remove the folder " + path, errno);
+    if (rmdir(path.c_str()) != 0 && errno != ENOENT) return system_failure(errno, "cannot remove the folder ", path);
     return {};
 }
 
 Status remove_tree(const std::string & path) {
     struct stat info;
-    if (lstat(path.c_str(), &info) != 0) return system_failure("cannot remove " + path, errno);
+    if (lstat(path.c_str(), &info) != 0) return system_failure(errno, "cannot remove ", path);
     if (!S_ISDIR(info.st_mode)) return remove_file(path);
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(path));
     for (const DirectoryEntry & entry : entries) GNV_TRY(remove_tree(join_path(path, entry.name)));
-    if (rmdir(path.c_str()) != 0) return system_failure("cannot remove the folder " + path, errno);
+    if (rmdir(path.c_str()) != 0) return system_failure(errno, "cannot remove the folder ", path);
     return {};
 }
 
@@ -409,15 +403,15 @@ Result<std::string> canonical_path(const std::string & path) {
     if (path.empty()) return Status(Code::invalid_argument, "a path is empty");
     std::string resolved = resolve(path);
     if (!resolved.empty()) return resolved;
-    if (errno != ENOENT || path_exists(path)) return system_failure("cannot resolve " + path, errno);
+    if (errno != ENOENT || path_exists(path)) return system_failure(errno, "cannot resolve ", path);
     const std::string parent = resolve(parent_path(path));
-    if (parent.empty()) return system_failure("cannot resolve the folder of " + path, errno);
+    if (parent.empty()) return system_failure(errno, "cannot resolve the folder of ", path);
     return join_path(parent, base_name(path));
 }
 
 Result<uint64_t> free_disk_bytes(const std::string & path) {
     struct statvfs info;
-    if (statvfs(path.c_str(), &info) != 0) return system_failure("cannot ask for the free space at " + path, errno);
+    if (statvfs(path.c_str(), &info) != 0) return system_failure(errno, "cannot ask for the free space at ", path);
     return uint64_t(info.f_bavail) * uint64_t(info.f_frsize);
 }
 

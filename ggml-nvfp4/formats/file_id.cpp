@@ -14,10 +14,6 @@
 
 namespace gnv {
 
-static Status lookup_failure(const std::string & path, int error_number) {
-    return fail(code_from_errno(error_number), "cannot inspect ", path, ": ", errno_text(error_number));
-}
-
 static FileKind kind_of(mode_t mode) {
     if (S_ISREG(mode)) return FileKind::file;
     if (S_ISDIR(mode)) return FileKind::folder;
@@ -25,7 +21,7 @@ static FileKind kind_of(mode_t mode) {
 }
 
 #ifdef STATX_BASIC_STATS
-// 0, or the error. With what stat() does not tell: time of birth, mount points, attributes.
+// 0, or the error. Unlike stat() it gives the time of birth, mount points and attributes.
 static int inspect_extended(int folder, const std::string & name, EntryInfo & info) {
     constexpr uint64_t mount_root = 0x2000; // STATX_ATTR_MOUNT_ROOT, younger than some headers
     struct statx found = {};
@@ -48,7 +44,7 @@ static int inspect_extended(int, const std::string &, EntryInfo &) { return ENOS
 
 static int inspect(int folder, const std::string & name, EntryInfo & info) {
     const int extended = inspect_extended(folder, name, info);
-    if (extended != ENOSYS && extended != EPERM) return extended; // some sandboxes know no statx
+    if (extended != ENOSYS && extended != EPERM) return extended; // some sandboxes lack statx
     struct stat found;
     if (fstatat(folder, name.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) return errno;
     info.id = {uint64_t(found.st_dev), uint64_t(found.st_ino)};
@@ -63,16 +59,16 @@ Result<std::optional<EntryInfo>> find_entry(int folder, const std::string & name
     const int failed = inspect(folder, name, info);
     if (failed == 0) return std::optional<EntryInfo>(info);
     if (failed == ENOENT || failed == ENOTDIR) return std::optional<EntryInfo>();
-    return lookup_failure(path, failed);
+    return system_failure(failed, "cannot inspect ", path);
 }
 
 Result<std::optional<EntryInfo>> find_entry(const std::string & path) { return find_entry(AT_FDCWD, path, path); }
 
 Status check_may_remove(const EntryInfo & folder, const EntryInfo & entry, const std::string & path) {
-    // Devices of files say nothing: an overlay shows those of its layers.
+    // The device of a file proves nothing: an overlay shows the devices of its layers.
     const bool is_elsewhere = entry.kind == FileKind::folder && entry.id.device != folder.id.device;
     if (entry.is_mount || (!entry.knows_mounts && is_elsewhere))
-        return fail(Code::io, path, " is a mount point: it can be neither renamed nor removed");
+        return fail(Code::io, path, " is a mount point: it cannot be renamed or removed");
     if (entry.is_fixed || folder.is_fixed)
         return fail(Code::io, path, " cannot be renamed or removed: it or its folder is immutable (lsattr shows it)");
     const uid_t user = geteuid();
@@ -84,7 +80,7 @@ Status check_may_remove(const EntryInfo & folder, const EntryInfo & entry, const
 
 Status check_may_write(const std::string & folder) {
     if (faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) == 0) return {};
-    return fail(code_from_errno(errno), "cannot make or remove anything in ", folder, ": ", errno_text(errno));
+    return system_failure(errno, "cannot make or remove anything in ", folder);
 }
 
 // --- Lookups ------------------------------------------------------------------------------------------------------------
@@ -102,7 +98,7 @@ static void prepend_components(std::deque<std::string> & components, const std::
 static Result<std::string> read_link(const std::string & path) {
     std::string target(4096, '\0');
     const ssize_t length = readlink(path.c_str(), target.data(), target.size());
-    if (length < 0) return lookup_failure(path, errno);
+    if (length < 0) return system_failure(errno, "cannot inspect ", path);
     target.resize(size_t(length));
     return target;
 }
@@ -120,7 +116,7 @@ Result<std::vector<FileId>> lookup_trail(const std::string & path) {
     std::string at = "/"; // without links
     const auto pass = [&](const std::string & entry) -> Result<FileKind> {
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(entry));
-        if (!info) return lookup_failure(path, ENOENT);
+        if (!info) return system_failure(ENOENT, "cannot inspect ", path);
         trail.push_back(info->id);
         return info->kind;
     };
@@ -135,12 +131,12 @@ Result<std::vector<FileId>> lookup_trail(const std::string & path) {
             at = entry;
             continue;
         }
-        if (++links > most_links) return lookup_failure(path, ELOOP);
+        if (++links > most_links) return system_failure(ELOOP, "cannot inspect ", path);
         GNV_ASSIGN(const std::string target, read_link(entry));
         prepend_components(components, target);
         if (!target.empty() && target[0] == '/') at = "/";
     }
-    GNV_TRY(pass(at).take_status()); // after "." or ".." the end is not the last that was passed
+    GNV_TRY(pass(at).take_status()); // after "." or ".." the last entry passed is not the end
     return trail;
 }
 

@@ -13,21 +13,16 @@ namespace gnv {
 
 namespace {
 
-Status tree_failure(const char * action, const std::string & path) {
-    const int error_number = errno;
-    return fail(code_from_errno(error_number), "cannot ", action, " ", path, ": ", errno_text(error_number));
-}
-
-// A folder that is open, with the names in it.
+// An open folder and the names in it.
 class OpenFolder {
   public:
-    // Fails when `name` in `parent` no longer is the folder `id`.
+    // Fails if `name` in `parent` is no longer the folder `id`.
     static Result<OpenFolder> open(int parent, const std::string & name, const FileId & id, const std::string & path) {
         const int fd = openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) return tree_failure("list", path);
+        if (fd < 0) return system_failure(errno, "cannot list ", path);
         DIR * const stream = fdopendir(fd);
         if (!stream) {
-            Status failure = tree_failure("list", path);
+            Status failure = system_failure(errno, "cannot list ", path);
             ::close(fd);
             return failure;
         }
@@ -48,7 +43,7 @@ class OpenFolder {
         for (;;) {
             errno = 0;
             const dirent * const item = readdir(stream_.get());
-            if (!item && errno != 0) return tree_failure("list", path);
+            if (!item && errno != 0) return system_failure(errno, "cannot list ", path);
             if (!item) break;
             const std::string name = item->d_name;
             if (name != "." && name != "..") names.push_back(name);
@@ -75,7 +70,7 @@ class TreeWalk {
         const auto put_last = prefix.empty() ? std::find(names.begin(), names.end(), last_) : names.end();
         if (put_last != names.end()) std::rotate(put_last, put_last + 1, names.end());
         if (!names.empty() && faccessat(folder.descriptor(), ".", W_OK | X_OK, AT_EACCESS) != 0)
-            return tree_failure("remove anything from", path);
+            return system_failure(errno, "cannot remove anything from ", path);
         for (const std::string & entry : names) GNV_TRY(visit_entry(folder, entry, prefix));
         return {};
     }
@@ -86,14 +81,14 @@ class TreeWalk {
         entry.name = prefix.empty() ? name : prefix + "/" + name;
         const std::string path = join_path(top_, entry.name);
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(folder.descriptor(), name, path));
-        if (!info) return {}; // gone in the meantime
+        if (!info) return {}; // removed meanwhile
         entry.info = *info;
         GNV_TRY(may_remove_(entry));
         GNV_TRY(check_may_remove(folder.info(), *info, path));
         const bool is_folder = info->kind == FileKind::folder;
         if (is_folder) GNV_TRY(visit(folder.descriptor(), name, info->id, entry.name));
         if (!removes_ || unlinkat(folder.descriptor(), name.c_str(), is_folder ? AT_REMOVEDIR : 0) == 0) return {};
-        return errno == ENOENT ? Status() : tree_failure("remove", path);
+        return errno == ENOENT ? Status() : system_failure(errno, "cannot remove ", path);
     }
 
     const std::string top_;
@@ -111,7 +106,7 @@ Status check_tree(const std::string & folder, const FileId & id, const MayRemove
 Status remove_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove,
                    const std::string & last) {
     GNV_TRY(TreeWalk(folder, may_remove, true, last).visit(AT_FDCWD, folder, id, ""));
-    if (rmdir(folder.c_str()) != 0) return tree_failure("remove the folder", folder);
+    if (rmdir(folder.c_str()) != 0) return system_failure(errno, "cannot remove the folder ", folder);
     return {};
 }
 

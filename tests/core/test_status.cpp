@@ -35,10 +35,10 @@ TEST_CASE("results pass values on and stop at the first failure") {
 }
 
 TEST_CASE("errno maps to the codes callers act on") {
-    CHECK(code_from_errno(ENOSPC) == Code::no_space);
-    CHECK(code_from_errno(ENOENT) == Code::not_found);
-    CHECK(code_from_errno(EEXIST) == Code::already_exists);
-    CHECK(code_from_errno(EIO) == Code::io);
+    CHECK(system_failure(ENOSPC, "").code() == Code::no_space);
+    CHECK(system_failure(ENOENT, "").code() == Code::not_found);
+    CHECK(system_failure(EEXIST, "").code() == Code::already_exists);
+    CHECK(system_failure(EIO, "").code() == Code::io);
 }
 
 TEST_CASE("lack of memory is a status like others, but shared") {

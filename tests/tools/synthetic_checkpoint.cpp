@@ -150,7 +150,7 @@ static Result<std::vector<File>> create_shards(const std::vector<PlannedShard> &
         const uint64_t size = shard.header.size() + shard.data_bytes;
         if (!headers_only) GNV_TRY(file.reserve(size));
         if (headers_only && truncate(file.path().c_str(), off_t(size)) != 0)
-            return fail(Code::io, "cannot make ", file.path(), " ", size, " bytes long: ", errno_text(errno));
+            return system_failure(errno, "cannot make ", file.path(), " ", size, " bytes long");
         GNV_TRY(file.write(shard.header.data(), shard.header.size(), 0));
         files.push_back(std::move(file));
     }
