@@ -23,15 +23,21 @@ std::string shape_text(const std::vector<int64_t> & shape) {
     return out + "]";
 }
 
+static std::string printed(const char * format, int precision, double value) {
+    char text[400]; // the largest double has 309 digits before the point
+    snprintf(text, sizeof text, format, precision, value);
+    return text;
+}
+
+std::string number_text(double value, int digits) { return printed("%.*g", digits, value); }
+std::string fixed_text(double value, int decimals) { return printed("%.*f", decimals, value); }
+
 std::string bytes_text(uint64_t bytes) {
     static const char * const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
     size_t unit = 0;
     double value = double(bytes);
     while (value >= 999.5 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
-    char text[32];
-    const int decimals = unit == 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
-    snprintf(text, sizeof text, "%.*f %s", decimals, value, units[unit]);
-    return text;
+    return concat(fixed_text(value, unit == 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2), " ", units[unit]);
 }
 
 std::string count_text(uint64_t count) {
@@ -61,7 +67,7 @@ std::string printable(std::string_view text, size_t max_length) {
     return out;
 }
 
-// What a terminal obeys instead of showing it, and what makes other characters appear elsewhere or not at all.
+// Control characters of terminals, and characters that move or hide other characters.
 static bool is_steering(char32_t c) {
     struct Range {
         char32_t first, last;

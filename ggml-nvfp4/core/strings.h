@@ -1,4 +1,4 @@
-// Small text helpers: building messages, and numbers as people write them.
+// Text helpers: messages, numbers for people, text that is safe to print.
 #pragma once
 
 #include <cstdint>
@@ -27,16 +27,20 @@ std::string concat(const Parts &... parts) {
 
 // "[256, 1024, 2048]"
 std::string shape_text(const std::vector<int64_t> & shape);
+// A number with `digits` significant ones; "nan", "inf", "-inf".
+std::string number_text(double value, int digits = 6);
+// A number with `decimals` digits after the point.
+std::string fixed_text(double value, int decimals);
 // "1.50 GB", "268 MB", "17 B": decimal units, three digits
 std::string bytes_text(uint64_t bytes);
 // "1,045": digits in groups of three
 std::string count_text(uint64_t count);
 // A name from a file made safe for a terminal and bounded in length: control and non-ASCII bytes become \xNN.
 std::string printable(std::string_view text, size_t max_length = 200);
-// A line of a message made safe for a terminal: control characters (line breaks included), bytes that are no UTF-8 and
-// characters that only steer the layout of text become \xNN. Letters of every script stay, so paths stay readable.
+// A line of a message made safe for a terminal: control characters (line breaks included), invalid UTF-8 and
+// characters that only control the layout of text become \xNN. Letters of every script stay, so paths stay readable.
 std::string printable_line(std::string_view text);
-// The same of text of many lines, which stay lines: for what is printed whole.
+// The same for text of several lines, which are kept.
 std::string printable_text(std::string_view text);
 
 bool starts_with(std::string_view text, std::string_view prefix);

@@ -1,4 +1,4 @@
-// The report for people: a table on the terminal, and Markdown for a model card. Names and order of the figures are those of
+// The report for people: a table on the terminal, and Markdown for a model card, with the names and the order of
 // llama.cpp's perplexity --kl-divergence.
 #include "core/strings.h"
 #include "core/table.h"
@@ -14,10 +14,8 @@ namespace {
 using Row = std::vector<std::string>;
 
 std::string number(double value, int digits) {
-    char text[64];
     if (!std::isfinite(value)) return std::isnan(value) ? "-" : "exact";
-    snprintf(text, sizeof text, "%.*f", digits, value);
-    return text;
+    return fixed_text(value, digits);
 }
 
 std::string estimate(const Estimate & estimate, int digits, double factor = 1) {
@@ -148,7 +146,7 @@ std::string layer_table(const Evaluation & e) {
     std::vector<bool> right(rows[0].size(), true);
     right[0] = false;
     std::string text = format_table(rows, right);
-    text += "added: relative squared error that the block adds to the one before, * where it is most";
+    text += "added: relative squared error that the block adds to the error before it, * the largest";
     if (experts) text += "; experts: chosen by both; first: the same first choice";
     return text + "\n";
 }

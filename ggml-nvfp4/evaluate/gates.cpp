@@ -48,7 +48,7 @@ Interval bootstrap(const std::vector<double> & differences, const std::vector<do
 Result<Baseline> read_baseline(const std::string & path, std::optional<Line> line) {
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, uint64_t(1) << 30));
     JsonValue root = document.root(), inner;
-    if (root.find("output", inner)) root = inner; // a report of verify holds one of these
+    if (root.find("output", inner)) root = inner; // a report of verify holds such a report
     GNV_ASSIGN(const JsonValue schema, root.get("schema"));
     GNV_ASSIGN(const std::string_view name, schema.as_string());
     if (name != "ggml-nvfp4.evaluation.1")
@@ -117,20 +117,14 @@ Status check_baseline(const std::string & path, const Baseline & baseline, const
 
 namespace {
 
-std::string rounded(double value, int digits) {
-    char text[64];
-    snprintf(text, sizeof text, "%.*f", digits, value);
-    return text;
-}
-
-// Where to look first.
+// The layer to examine first.
 std::string point_at(const LineReport & line, const std::vector<double> & before = {}) {
     const bool compared = !before.empty() && before.size() == line.layers.size();
     const int32_t layer = compared ? worst_layer(line.layers, before) : worst_layer(line.layers);
     if (layer < 0) return "";
-    std::string text = concat("; layer ", layer, " adds ", rounded(100 * line.layers[size_t(layer)].added, 3),
+    std::string text = concat("; layer ", layer, " adds ", fixed_text(100 * line.layers[size_t(layer)].added, 3),
                               " % of squared error to the hidden states, ");
-    text += compared ? concat(rounded(100 * before[size_t(layer)], 3), " % in the baseline") : "more than any other";
+    text += compared ? concat(fixed_text(100 * before[size_t(layer)], 3), " % in the baseline") : "more than any other";
     return text;
 }
 
@@ -142,8 +136,8 @@ void add_limit(Evaluation & evaluation, const LineReport & line, const char * ga
     result.value = value;
     result.limit = *limit;
     result.passed = at_least ? value >= *limit : value <= *limit; // a NaN fails
-    result.text = concat(what, " of ", line_name(line.line), " is ", rounded(value, 6), ", ",
-                         at_least ? "at least " : "at most ", *limit, " is asked for");
+    result.text = concat(what, " of ", line_name(line.line), " is ", fixed_text(value, 6), ", ",
+                         at_least ? "at least " : "at most ", *limit, " is required");
     if (!result.passed) result.text += point_at(line);
     evaluation.gates.push_back(std::move(result));
 }
@@ -170,10 +164,11 @@ Status add_baseline(const std::string & path, const Baseline & baseline, Evaluat
     result.gate = "baseline";
     result.value = difference;
     result.passed = !(interval.low > 0) && std::isfinite(difference);
-    result.text = concat(
-        "mean KL divergence of ", line_name(line.line), " against the baseline: ", difference < 0 ? "" : "+",
-        rounded(difference, 6), " (", difference < 0 ? "" : "+", rounded(base > 0 ? 100 * difference / base : 0, 2),
-        " %), 95 % of redrawn windows from ", rounded(interval.low, 6), " to ", rounded(interval.high, 6));
+    result.text =
+        concat("mean KL divergence of ", line_name(line.line), " against the baseline: ", difference < 0 ? "" : "+",
+               fixed_text(difference, 6), " (", difference < 0 ? "" : "+",
+               fixed_text(base > 0 ? 100 * difference / base : 0, 2), " %), 95 % of redrawn windows from ",
+               fixed_text(interval.low, 6), " to ", fixed_text(interval.high, 6));
     if (!result.passed) result.text += concat(": worse", point_at(line, baseline.added));
     evaluation.gates.push_back(result);
 
@@ -181,9 +176,9 @@ Status add_baseline(const std::string & path, const Baseline & baseline, Evaluat
     result.value = std::exp(log_ratio / std::max(1.0, predicted));
     result.limit = 1;
     result.passed = !(ratio.low > 0) && std::isfinite(result.value);
-    result.text = concat("perplexity of ", line_name(line.line), " / that of the baseline: ", rounded(result.value, 6),
-                         ", 95 % of redrawn windows from ", rounded(std::exp(ratio.low), 6), " to ",
-                         rounded(std::exp(ratio.high), 6));
+    result.text = concat("perplexity of ", line_name(line.line),
+                         " / that of the baseline: ", fixed_text(result.value, 6), ", 95 % of redrawn windows from ",
+                         fixed_text(std::exp(ratio.low), 6), " to ", fixed_text(std::exp(ratio.high), 6));
     if (!result.passed) result.text += concat(": worse", point_at(line, baseline.added));
     evaluation.gates.push_back(result);
     if (difference < -0.5 * base && interval.high < 0) {
@@ -199,10 +194,10 @@ Status add_baseline(const std::string & path, const Baseline & baseline, Evaluat
 static std::string describe(const InputFigures & figures) {
     const std::string expert = figures.expert_of_largest >= 0 ? concat(" of expert ", figures.expert_of_largest) : "";
     return concat("layer ", figures.layer, ": the input scale of ", role_traits(figures.role).name, expert,
-                  " leaves room for ", rounded(figures.largest_room, 1), " times the largest input");
+                  " leaves room for ", fixed_text(figures.largest_room, 1), " times the largest input");
 }
 
-// A scale that is far too small costs little where inputs are even and much where they are not: it has a gate of its own.
+// A scale that is far too small costs little for even inputs and much for uneven ones, so it has a gate of its own.
 static void judge_inputs(const Gates & gates, Evaluation & evaluation) {
     const InputFigures * worst = nullptr;
     for (const InputFigures & figures : evaluation.inputs.roles) {
@@ -214,7 +209,7 @@ static void judge_inputs(const Gates & gates, Evaluation & evaluation) {
     if (!gates.max_room || !worst) return;
     evaluation.gates.push_back({"max-room", worst->largest_room <= *gates.max_room, false, worst->largest_room,
                                 *gates.max_room,
-                                concat(describe(*worst), ", at most ", *gates.max_room, " are asked for")});
+                                concat(describe(*worst), ", at most ", *gates.max_room, " are allowed")});
 }
 
 Status judge(const Gates & gates, const Baseline * baseline, Evaluation & evaluation) {
@@ -229,11 +224,12 @@ Status judge(const Gates & gates, const Baseline * baseline, Evaluation & evalua
     add_limit(evaluation, *line, "max-ppl-ratio", "the ratio of perplexities", ratio, gates.max_perplexity_ratio,
               false);
     if (baseline) GNV_TRY(add_baseline(gates.baseline, *baseline, evaluation, *line));
-    // Quantization takes something away: a checkpoint that predicts this much better was trained on, or is of another model.
+    // Quantization loses accuracy: a checkpoint that predicts this much better was trained further, or is of another
+    // model.
     if (ratio < 0.95 && line->all.log_ratio.mean + 2 * line->all.log_ratio.error < 0)
         evaluation.gates.push_back({"plausible", true, true, ratio, 0.95,
-                                    concat("perplexity of ", line_name(line->line), " is ", rounded(ratio, 4),
-                                           " times the source's: is SRC really what DST was made from?")});
+                                    concat("perplexity of ", line_name(line->line), " is ", fixed_text(ratio, 4),
+                                           " times the source's: is SRC really the source of DST?")});
     return {};
 }
 

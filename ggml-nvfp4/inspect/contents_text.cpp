@@ -3,27 +3,20 @@
 #include "core/table.h"
 #include "formats/json_writer.h"
 
-#include <cstdio>
 #include <map>
 #include <tuple>
 
 namespace gnv {
 
-std::string number_text(double value, int digits) {
-    char text[40];
-    snprintf(text, sizeof text, "%.*g", digits, value);
-    return text;
-}
-
 namespace {
 
-// All weights of a role that are stored in the same way. A quantized weight counts once, with all its tensors' bytes.
+// All weights of a role with one form of storage. A quantized weight counts once, with all its tensors' bytes.
 struct SummaryRow {
     std::string role, stored_as;
     uint64_t weights = 0, parameters = 0, bytes = 0;
 };
 
-// By part and role in the order of the model, then by how they are stored.
+// By part and role in the order of the model, then by form of storage.
 using Summary = std::map<std::tuple<Part, Role, std::string>, SummaryRow>;
 
 void add_tensor(Summary & summary, const Contents & contents, uint64_t t) {

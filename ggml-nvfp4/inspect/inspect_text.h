@@ -1,4 +1,4 @@
-// What inspecting finds, as tables for people and as JSON for programs (schema ggml-nvfp4.inspect.1, docs/json.md).
+// The results of inspection, as tables for people and as JSON for programs (schema ggml-nvfp4.inspect.1, docs/json.md).
 #pragma once
 
 #include "formats/pattern.h"
@@ -22,8 +22,5 @@ std::string statistics_json(const Contents & contents, const WeightStatistics & 
 std::string comparison_text(const Contents & here, const Contents & there, const Comparison & comparison,
                             size_t list_limit = 20);
 std::string comparison_json(const Contents & here, const Contents & there, const Comparison & comparison);
-
-// A number with `digits` significant ones; "nan", "inf", "-inf".
-std::string number_text(double value, int digits = 6);
 
 } // namespace gnv

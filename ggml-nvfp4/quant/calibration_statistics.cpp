@@ -203,17 +203,12 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
 
 // --- Text ---------------------------------------------------------------------------------------------------------------------
 
-static std::string number_text(float value) {
-    char text[32];
-    snprintf(text, sizeof text, "%.4g", double(value));
-    return text;
-}
-
 // "0.51", of experts "0.51 .. 6.2"
 static std::string range_text(std::span<const float> maxima) {
     if (maxima.empty()) return "";
     const auto [low, high] = std::minmax_element(maxima.begin(), maxima.end());
-    return maxima.size() == 1 ? number_text(*low) : number_text(*low) + " .. " + number_text(*high);
+    return maxima.size() == 1 ? number_text(double(*low), 4)
+                              : number_text(double(*low), 4) + " .. " + number_text(double(*high), 4);
 }
 
 std::string statistics_text(const Statistics & statistics) {

@@ -4,7 +4,6 @@
 #include "core/table.h"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace gnv {
 
@@ -25,7 +24,7 @@ constexpr Lane lanes[] = {
 };
 const char * const idle_name = "idle";
 
-// How the speed of a kind of work is told; by bytes unless listed.
+// The unit of the rate of a kind of work; bytes unless listed.
 struct Kind {
     const char * name;
     Phase::Rate rate;
@@ -55,18 +54,12 @@ void set_rate(Phase & phase, const DeviceLimits & limits) {
     if (on_device) phase.limit = limits.copy;
 }
 
-std::string number_text(double value, const char * format) {
-    char text[64];
-    snprintf(text, sizeof text, format, value);
-    return text;
-}
-
 std::string rate_text(double per_second, Phase::Rate rate) {
     if (rate == Phase::Rate::none || per_second <= 0) return "";
     if (rate == Phase::Rate::flops)
-        return per_second < 1e12 ? number_text(per_second / 1e9, "%.3g GFLOP/s")
-                                 : number_text(per_second / 1e12, "%.3g TFLOP/s");
-    return number_text(per_second / 1e9, per_second < 1e12 ? "%.3g GB/s" : "%.0f GB/s");
+        return per_second < 1e12 ? number_text(per_second / 1e9, 3) + " GFLOP/s"
+                                 : number_text(per_second / 1e12, 3) + " TFLOP/s";
+    return (per_second < 1e12 ? number_text(per_second / 1e9, 3) : fixed_text(per_second / 1e9, 0)) + " GB/s";
 }
 
 } // namespace
@@ -110,10 +103,10 @@ std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & 
             if (phase.lane != lane.name) continue;
             if (!titled) rows.push_back({lane.title});
             titled = true;
-            rows.push_back({"  " + phase.name, number_text(phase.seconds, "%.2f"),
+            rows.push_back({"  " + phase.name, fixed_text(phase.seconds, 2),
                             phase.spans > 0 ? count_text(phase.spans) : "",
                             rate_text(phase.rate_per_second(), phase.rate), rate_text(phase.limit, phase.rate),
-                            phase.limit > 0 ? number_text(100 * phase.share(), "%.0f %%") : ""});
+                            phase.limit > 0 ? fixed_text(100 * phase.share(), 0) + " %" : ""});
         }
     }
     out += format_table(rows, {false, true, true, true, true, true});

@@ -5,6 +5,10 @@
 using namespace gnv;
 
 TEST_CASE("numbers as people write them") {
+    CHECK(number_text(1234567, 3) == "1.23e+06");
+    CHECK(number_text(0.1) == "0.1");
+    CHECK(fixed_text(2.5, 3) == "2.500");
+    CHECK(fixed_text(-1e300, 0).size() == 302);
     CHECK(bytes_text(0) == "0 B");
     CHECK(bytes_text(999) == "999 B");
     CHECK(bytes_text(1000) == "1.00 kB");
