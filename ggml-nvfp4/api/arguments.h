@@ -1,5 +1,5 @@
-// What callers pass: structures of any version, lists, numbers in enumerations. Everything is checked before it is used, and
-// the same mistake gets the same answer from every function.
+// Checks of callers' arguments: structures of any version, lists, numbers of enumerations. Every argument is checked
+// before it is used, and the same mistake gets the same message from every function.
 #pragma once
 
 #include "api/handles.h"
@@ -12,8 +12,8 @@
 
 namespace gnv::api {
 
-constexpr uint64_t most_items = 10'000'000;            // of a list that is handed in
-constexpr uint64_t most_bytes = uint64_t(1) << 47;     // that a process can have in one array
+constexpr uint64_t most_items = 10'000'000;            // of a caller's list
+constexpr uint64_t most_bytes = uint64_t(1) << 47;     // of one array: the address space of a process
 constexpr uint64_t largest_struct = 4096;              // of any version
 constexpr uint64_t smallest_struct = sizeof(uint64_t); // struct_size itself
 
@@ -24,7 +24,7 @@ bool is_struct_size(uint64_t size) {
     return size >= smallest_struct && size <= largest_struct && size % alignof(Struct) == 0;
 }
 
-// Copies what the caller's version of an option structure holds over the defaults in `out`; NULL: nothing.
+// Copies the fields of the caller's version of an option structure over the defaults in `out`; NULL: none.
 template <class Options>
 Status take_options(const Options * given, Options & out, const char * name) {
     if (!given) return {};
@@ -45,7 +45,7 @@ Status check_struct(const Info * out, const char * name) {
                 ", the size of no version of it; set it to sizeof(", name, ")");
 }
 
-// Copies what the caller's version of a result structure has room for.
+// Copies the fields that the caller's version of a result structure has.
 template <class Info>
 Status give_struct(Info info, Info * out, const char * name) {
     GNV_TRY(check_struct(out, name));
@@ -55,16 +55,30 @@ Status give_struct(Info info, Info * out, const char * name) {
     return {};
 }
 
-// Of an enumeration with the numbers 0 to `last`.
+// For an enumeration with the numbers 0 to `last`.
 template <class Enum>
 Status check_number(Enum value, Enum last, const char * what) {
     if (int(value) >= 0 && int(value) <= int(last)) return {};
-    return fail(Code::invalid_argument, what, ": there is no ", int(value), ", only 0 to ", int(last));
+    return fail(Code::invalid_argument, what, ": ", int(value), " is not in 0..", int(last));
 }
 
-// `last`: GNV_TEXT_JSON, where there is no Markdown.
+// `last`: the last supported format.
 inline Status check_format(gnv_text_format format, const char * function, gnv_text_format last = GNV_TEXT_JSON) {
     return check_number(format, last, concat(function, ": format").c_str());
+}
+
+// The body of the functions that give a text: `write(format)` returns std::string or Result<std::string>.
+template <class Handle, class Write>
+gnv_status give_text(const Handle * handle, gnv_text_format format, gnv_text_t ** out, const char * function,
+                     const Write & write, gnv_text_format last = GNV_TEXT_JSON) {
+    if (out) *out = nullptr;
+    return call(engine_of(handle), [&]() -> Status {
+        if (!out) return fail(Code::invalid_argument, function, ": an argument is NULL");
+        GNV_TRY(check_format(format, function, last));
+        Result<std::string> text = write(format);
+        if (text.ok()) *out = make_text(text.take());
+        return text.take_status();
+    });
 }
 
 inline Status check_flags(uint32_t flags, uint32_t known, const char * what) {
@@ -78,7 +92,7 @@ inline Status check_pointers(std::initializer_list<const void *> pointers, const
     return {};
 }
 
-// Of a handle that a call on `engine` is given; NULL is good. Only then it lives as long as the call.
+// For another handle of a call on `engine`; NULL passes. Only handles of the same engine live as long as the call.
 template <class Handle>
 Status check_engine(const gnv_engine_t * engine, const Handle * handle, const char * what) {
     if (!handle || handle->engine == engine) return {};

@@ -12,7 +12,7 @@ using namespace gnv;
 
 struct gnv_checkpoint_t : api::Owned {
     Contents contents;
-    std::set<std::string> strings; // handed out to the caller
+    std::set<std::string> strings; // pointers to them are the caller's
 };
 
 struct gnv_comparison_t : api::Owned {
@@ -30,7 +30,7 @@ static gnv_status call(gnv_checkpoint_t * checkpoint, const Body & body) {
     return api::call(api::engine_of(checkpoint), [&]() -> Status { return body(checkpoint->contents); });
 }
 
-// A pattern that the caller may leave out.
+// A pattern; NULL: none.
 static Result<std::optional<Pattern>> compile_filter(const char * filter) {
     if (!filter) return std::optional<Pattern>();
     GNV_ASSIGN(Pattern pattern, Pattern::compile(filter, true));
@@ -200,22 +200,17 @@ gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * na
 }
 
 gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_contents_options * given,
-                               gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return call(checkpoint, [&](const Contents & contents) -> Status {
-        gnv_contents_options options;
-        gnv_contents_options_init(&options);
-        GNV_TRY(api::check_pointers({out}, "gnv_checkpoint_text"));
-        GNV_TRY(api::check_format(format, "gnv_checkpoint_text"));
-        GNV_TRY(api::take_options(given, options, "gnv_contents_options"));
-        GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
-        const Pattern * const pattern = filter ? &*filter : nullptr;
-        GNV_ASSIGN(std::string text, format == GNV_TEXT_JSON
-                                         ? contents_json(contents, pattern)
-                                         : contents_text(contents, pattern, options.list_tensors != 0));
-        *out = api::make_text(std::move(text));
-        return {};
-    });
+                               gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(
+        checkpoint, wanted, out, "gnv_checkpoint_text", [&](gnv_text_format format) -> Result<std::string> {
+            gnv_contents_options options;
+            gnv_contents_options_init(&options);
+            GNV_TRY(api::take_options(given, options, "gnv_contents_options"));
+            GNV_ASSIGN(const std::optional<Pattern> filter, compile_filter(options.filter));
+            const Pattern * const pattern = filter ? &*filter : nullptr;
+            return format == GNV_TEXT_JSON ? contents_json(checkpoint->contents, pattern)
+                                           : contents_text(checkpoint->contents, pattern, options.list_tensors != 0);
+        });
 }
 
 // --- Comparing --------------------------------------------------------------------------------------------------------
@@ -272,14 +267,10 @@ gnv_status gnv_comparison_get_info(const gnv_comparison_t * handle, gnv_comparis
     });
 }
 
-gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(comparison), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_comparison_text"));
-        GNV_TRY(api::check_format(format, "gnv_comparison_text"));
-        const Contents &here = *comparison->here, &there = *comparison->there;
-        *out = api::make_text(format == GNV_TEXT_JSON ? comparison_json(here, there, comparison->comparison)
-                                                      : comparison_text(here, there, comparison->comparison));
-        return {};
+gnv_status gnv_comparison_text(const gnv_comparison_t * handle, gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(handle, wanted, out, "gnv_comparison_text", [&](gnv_text_format format) {
+        const Contents &here = *handle->here, &there = *handle->there;
+        return format == GNV_TEXT_JSON ? comparison_json(here, there, handle->comparison)
+                                       : comparison_text(here, there, handle->comparison);
     });
 }

@@ -45,7 +45,7 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
             for (const std::string & line : left_out_lines(source))
                 engine->log(GNV_LOG_WARNING, concat(source.path, ": left out: ", line));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
-        options.stop = nullptr; // the caller's pointers are not kept
+        options.stop = nullptr; // the handle keeps no pointers of the caller
         *out = new gnv_dataset_t{{engine}, std::move(set), std::move(options), {}};
         return {};
     });
@@ -74,14 +74,9 @@ gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index, gnv_seq
     });
 }
 
-gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(dataset), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_dataset_text"));
-        GNV_TRY(api::check_format(format, "gnv_dataset_text"));
-        *out =
-            api::make_text(format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set));
-        return {};
+gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(dataset, wanted, out, "gnv_dataset_text", [&](gnv_text_format format) {
+        return format == GNV_TEXT_JSON ? calibration_json(dataset->set) : calibration_text(dataset->set);
     });
 }
 

@@ -23,7 +23,7 @@ static constexpr std::pair<gnv_line, evaluate::Line> line_bits[] = {
     {GNV_LINE_BF16, evaluate::Line::bf16},
 };
 
-// A gate below 0 is none; a NaN is a mistake.
+// A gate below 0 is off; a NaN is a mistake.
 static Status take_gate(double value, const char * name, std::optional<double> & to) {
     if (std::isnan(value)) return fail(Code::invalid_argument, "gnv_evaluate_options.", name, " is NaN");
     if (value >= 0) to = value;
@@ -76,7 +76,7 @@ static Status take_request(gnv_engine_t * engine, const gnv_evaluate_options * g
     gnv_evaluate_options_init(&out.given);
     GNV_TRY(api::take_options(given, out.given, "gnv_evaluate_options"));
     const gnv_evaluate_options & options = out.given;
-    if (!options.dataset) return Status(Code::invalid_argument, "gnv_evaluate: there is no data set");
+    if (!options.dataset) return Status(Code::invalid_argument, "gnv_evaluate: the data set is missing");
     GNV_TRY(api::check_engine(engine, options.dataset, "gnv_evaluate_options.dataset"));
     out.progress.emplace(*engine->threads, options.progress, options.user);
     GNV_ASSIGN(out.options, translate_options(options, *out.progress));
@@ -139,7 +139,7 @@ gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * handle, gnv_line wan
         const auto known = std::find_if(std::begin(line_bits), std::end(line_bits),
                                         [&](const auto & entry) { return entry.first == wanted; });
         if (known == std::end(line_bits))
-            return fail(Code::invalid_argument, "gnv_evaluation_get_line: there is no line ", int(wanted));
+            return fail(Code::invalid_argument, "gnv_evaluation_get_line: ", int(wanted), " is not a line");
         const evaluate::LineReport * const found = handle->evaluation.find(known->second);
         if (!found) return fail(Code::not_found, evaluate::line_name(known->second), " was not computed");
         using evaluate::Figures;
@@ -159,17 +159,14 @@ gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * handle, gnv_line wan
     });
 }
 
-gnv_status gnv_evaluation_text(const gnv_evaluation_t * handle, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(handle), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_evaluation_text"));
-        GNV_TRY(api::check_format(format, "gnv_evaluation_text", GNV_TEXT_MARKDOWN));
+gnv_status gnv_evaluation_text(const gnv_evaluation_t * handle, gnv_text_format wanted, gnv_text_t ** out) {
+    const auto write = [&](gnv_text_format format) {
         const evaluate::Evaluation & evaluation = handle->evaluation;
-        *out = api::make_text(format == GNV_TEXT_JSON       ? evaluate::evaluation_json(evaluation)
-                              : format == GNV_TEXT_MARKDOWN ? evaluate::evaluation_markdown(evaluation)
-                                                            : evaluate::evaluation_text(evaluation));
-        return {};
-    });
+        return format == GNV_TEXT_JSON       ? evaluate::evaluation_json(evaluation)
+               : format == GNV_TEXT_MARKDOWN ? evaluate::evaluation_markdown(evaluation)
+                                             : evaluate::evaluation_text(evaluation);
+    };
+    return api::give_text(handle, wanted, out, "gnv_evaluation_text", write, GNV_TEXT_MARKDOWN);
 }
 
 gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * handle) {

@@ -16,7 +16,7 @@ struct gnv_plan_t : api::Owned {
 
 struct gnv_calibration_t : api::Owned {
     Statistics statistics;
-    std::vector<std::string> files; // that it was read from
+    std::vector<std::string> files; // its sources
 };
 
 gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
@@ -56,13 +56,9 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
 
 void gnv_plan_destroy(gnv_plan_t * plan) { api::destroy(plan); }
 
-gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(plan), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_plan_text"));
-        GNV_TRY(api::check_format(format, "gnv_plan_text"));
-        *out = api::make_text(format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan));
-        return {};
+gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(plan, wanted, out, "gnv_plan_text", [&](gnv_text_format format) {
+        return format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan);
     });
 }
 
@@ -89,7 +85,7 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
     if (out) *out = nullptr;
     return api::run(engine, [&]() -> Status {
         GNV_TRY(api::check_pointers({out}, "gnv_calibration_load"));
-        if (count == 0) return Status(Code::invalid_argument, "gnv_calibration_load: no files are given");
+        if (count == 0) return Status(Code::invalid_argument, "gnv_calibration_load: the list of files is empty");
         GNV_ASSIGN(const std::vector<std::string> files, api::take_texts(paths, count, "gnv_calibration_load: paths"));
         std::unique_ptr<gnv_calibration_t> calibration;
         for (const std::string & file : files) {
@@ -110,22 +106,14 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
 
 void gnv_calibration_destroy(gnv_calibration_t * calibration) { api::destroy(calibration); }
 
-gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(calibration), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_calibration_text"));
-        GNV_TRY(api::check_format(format, "gnv_calibration_text"));
-        if (format != GNV_TEXT_JSON) {
-            *out = api::make_text(statistics_text(calibration->statistics));
-            return {};
-        }
-        GNV_ASSIGN(std::string text, statistics_json(calibration->statistics));
-        *out = api::make_text(std::move(text));
-        return {};
+gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(calibration, wanted, out, "gnv_calibration_text", [&](gnv_text_format format) {
+        const auto & statistics = calibration->statistics;
+        return format == GNV_TEXT_JSON ? statistics_json(statistics) : statistics_text(statistics);
     });
 }
 
-// How to calibrate.
+// The options of the forward pass.
 static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & options) {
     GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_quantize_options.precision"));
     GNV_TRY(api::check_number(options.experts, GNV_EXPERTS_ROUTED, "gnv_quantize_options.experts"));
@@ -143,16 +131,17 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
         gnv_quantize_options options;
         gnv_quantize_options_init(&options);
         GNV_TRY(api::take_options(given, options, "gnv_quantize_options"));
-        if (!options.dataset) return Status(Code::invalid_argument, "gnv_plan_add_calibration: there is no data set");
+        if (!options.dataset)
+            return Status(Code::invalid_argument, "gnv_plan_add_calibration: the data set is missing");
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
         GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
         const CalibrationData data = make_calibration_data(options.dataset->set, options.dataset->options);
-        const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex); // nobody looks at the plan meanwhile
+        const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex); // no other call reads the plan meanwhile
         return Calibration::describe(plan->plan, *plan->engine->threads, data, run);
     });
 }
 
-// A stop in the middle of a forward pass knows nothing of files.
+// A stop inside a forward pass does not mention the files.
 static Status say_what_stays(Status status, const std::string & destination) {
     const std::string partial = destination + ".partial";
     if (status.code() != Code::cancelled || status.message().find(partial) != std::string::npos ||
@@ -203,7 +192,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         Result<QuantizeReport> quantized = quantize(plan->plan, *plan->engine->threads, run);
         if (!quantized.ok()) return say_what_stays(quantized.take_status(), run.destination);
         const QuantizeReport result = quantized.take();
-        // Both or none: after a failure there is nothing to destroy.
+        // Both or none: after a failure the caller destroys nothing.
         std::unique_ptr<gnv_text_t> json, table;
         if (report) json.reset(api::make_text(quantize_report_json(plan->plan, result)));
         if (options.phases) table.reset(api::make_text(quantize_report_text(result)));

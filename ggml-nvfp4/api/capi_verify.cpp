@@ -17,7 +17,7 @@ static verify::ProgressCallback progress_callback(api::Progress & progress) {
     };
 }
 
-// The folders of a call; `source` stays null when there is none.
+// The folders of a call; `source` may be null.
 static Status open_folders(const char * checkpoint, const char * source, std::shared_ptr<const Folder> & folder,
                            std::shared_ptr<const Folder> & source_folder) {
     GNV_ASSIGN(folder, open_folder(checkpoint));
@@ -73,14 +73,9 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
     });
 }
 
-gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out) {
-    if (out) *out = nullptr;
-    return api::call(api::engine_of(report), [&]() -> Status {
-        GNV_TRY(api::check_pointers({out}, "gnv_report_text"));
-        GNV_TRY(api::check_format(format, "gnv_report_text"));
-        *out = api::make_text(format == GNV_TEXT_JSON ? verify::report_json(report->report)
-                                                      : verify::report_text(report->report));
-        return {};
+gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format wanted, gnv_text_t ** out) {
+    return api::give_text(report, wanted, out, "gnv_report_text", [&](gnv_text_format format) {
+        return format == GNV_TEXT_JSON ? verify::report_json(report->report) : verify::report_text(report->report);
     });
 }
 

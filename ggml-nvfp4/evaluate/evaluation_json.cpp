@@ -75,12 +75,7 @@ static void write_inputs(JsonWriter & json, const InputReport & inputs) {
 std::string evaluation_json(const Evaluation & evaluation) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.evaluation.1").member("checkpoint", evaluation.checkpoint);
-    json.key("source");
-    if (evaluation.source.empty()) {
-        json.value(nullptr);
-    } else {
-        json.value(evaluation.source);
-    }
+    json.member("source", evaluation.source.empty() ? nullptr : evaluation.source.c_str());
     json.member("model", evaluation.model).member("source_fingerprint", evaluation.source_fingerprint);
     json.member("data_sha256", evaluation.data_sha256).member("precision", precision_name(evaluation.precision));
     json.member("device", evaluation.device);

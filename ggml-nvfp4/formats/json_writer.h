@@ -1,4 +1,4 @@
-// Writing JSON piece by piece, without a tree: of any size, and with nothing to destroy when memory runs out half-way.
+// A writer of JSON without a tree: documents of any size, and no destructor has work to do if memory runs out.
 #pragma once
 
 #include "formats/json.h"
@@ -12,7 +12,7 @@
 
 namespace gnv {
 
-// A JSON string literal, quotes included. What is no UTF-8 becomes U+FFFD.
+// A JSON string literal, quotes included. Invalid UTF-8 becomes U+FFFD.
 std::string json_quote(std::string_view text);
 
 //   JsonWriter json(JsonWriter::Form::indented);
@@ -33,7 +33,7 @@ class JsonWriter {
     JsonWriter & key(std::string_view name);
 
     JsonWriter & value(std::string_view text);
-    JsonWriter & value(const char * text) { return value(std::string_view(text)); }
+    JsonWriter & value(const char * text) { return text ? value(std::string_view(text)) : value(nullptr); }
     JsonWriter & value(const std::string & text) { return value(std::string_view(text)); }
     JsonWriter & value(std::nullptr_t) { return raw("null"); }
     JsonWriter & value(bool flag) { return raw(flag ? "true" : "false"); }
@@ -60,7 +60,7 @@ class JsonWriter {
     JsonWriter & begin(char bracket);
     JsonWriter & end(char bracket);
     JsonWriter & raw(std::string_view text);
-    void separate(); // what stands between the last value and the next
+    void separate(); // writes the comma and blanks between two values
     void break_line();
 
     Form form_;
