@@ -1,5 +1,5 @@
-// How much memory of one place a run may take, and what takes it. Planners reserve from a budget before anything is
-// allocated; a budget that is too small is refused with the least that would do.
+// The bytes that a run may take of one memory. Planners reserve from a budget by name before anything is allocated; a
+// budget that is too small is refused with the smallest sufficient one.
 #pragma once
 
 #include <algorithm>
@@ -16,11 +16,10 @@ class Budget {
         uint64_t bytes;
     };
 
-    // Not decided: total() is 0, and limit() decides.
-    Budget() = default;
-    // `place`: the name of the device whose memory it is; empty: the host's.
+    Budget() = default; // undecided: total() is 0 until limit()
+    // `place`: the name of the device that has the memory; empty: the host.
     Budget(uint64_t total, std::string place = {}) : total_(total), place_(std::move(place)) {}
-    // Of the host's memory: `bytes`, or where that is 0 most of what is free now.
+    // Of host memory: `bytes`; 0: most of the memory that is free now.
     static Budget of_host(uint64_t bytes);
 
     bool is_decided() const { return total_ > 0; }
@@ -28,19 +27,19 @@ class Budget {
     uint64_t used() const;
     uint64_t left() const { return total_ - std::min(total_, used()); }
     bool fits() const { return used() <= total_; }
-    uint64_t reserved(const char * name) const; // 0: nothing has this name
+    uint64_t reserved(const char * name) const; // 0 without a reservation of this name
     const std::vector<Reservation> & reservations() const { return reservations_; }
 
-    // Adds to what the name has. More than what is left may be reserved: see fits().
+    // Adds to the reservation of this name. Reservations may exceed the total: see fits().
     void reserve(const char * name, uint64_t bytes);
-    // As reserve(), of something that would take max(least, total / part) of another total.
+    // As reserve(), for a share that would be max(least, total / part) of another total.
     void reserve_share(const char * name, uint64_t bytes, uint64_t least, uint64_t part);
-    // No more than `bytes` are left from here on.
+    // Lowers the total so that at most `bytes` are left.
     void limit(uint64_t bytes, const std::string & place = {});
 
-    // What is left, as the budget of a plan of its own, whose messages speak of this budget.
+    // The unreserved bytes as a budget of their own, for another planner; its messages name this budget.
     Budget rest() const;
-    // The total of the budget that this one is the rest of, at which `bytes` would be the rest. Without one: `bytes`.
+    // For a rest: the total of the outer budget at which `bytes` would be left. Otherwise `bytes`.
     uint64_t whole(uint64_t bytes) const;
     // "a memory budget of 2.0 MiB (2097152 bytes) is too small PURPOSE: the least that would do is LEAST bytes"
     std::string refusal(const std::string & purpose, uint64_t least) const;
@@ -50,15 +49,15 @@ class Budget {
     std::string place_;
     std::vector<Reservation> reservations_;
     struct Share {
-        uint64_t bytes = 0, least = 0, part = 0; // part 0: there is none
+        uint64_t bytes = 0, least = 0, part = 0; // part 0: no share
     } share_;
-    struct {                           // of a rest: the budget that it is the rest of
-        uint64_t total = 0, fixed = 0; // fixed: reserved there, without the share
+    struct {                           // of a rest: the outer budget
+        uint64_t total = 0, fixed = 0; // fixed: its reservations without the share
         Share share;
     } outer_;
 };
 
-// Budgets side by side, for people: a row for each name that reserves something, the sums, the totals, and `more` rows.
+// Budgets side by side, for people: a row for each name with a reservation, the sums, the totals, and `more` rows.
 struct BudgetColumn {
     const char * title;
     const Budget & budget;

@@ -1,4 +1,4 @@
-// Time that passes.
+// The monotonic clock of all measured times.
 #pragma once
 
 #include <chrono>

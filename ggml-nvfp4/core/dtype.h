@@ -1,4 +1,4 @@
-// Element types of tensors on disk, and one table of what is known about each.
+// Element types of tensors, and the table of their properties.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct DTypeTraits {
 const DTypeTraits & dtype_traits(DType dtype);
 inline const char * dtype_name(DType dtype) { return dtype_traits(dtype).name; }
 inline bool is_float(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f32; }
-// False when `name` is no dtype that safetensors defines.
+// False when safetensors defines no dtype `name`.
 bool dtype_from_name(std::string_view name, DType & out);
 
 } // namespace gnv

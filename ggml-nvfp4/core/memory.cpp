@@ -7,7 +7,7 @@
 
 namespace gnv {
 
-// A number from a file of the kernel; false when the file or the number is not there.
+// Reads a number from a file of the kernel; false without the file or the number.
 static bool read_number(const char * path, const char * label, uint64_t & out) {
     FILE * file = fopen(path, "re");
     if (!file) return false;
@@ -26,7 +26,7 @@ static bool read_number(const char * path, const char * label, uint64_t & out) {
 }
 
 uint64_t available_memory() {
-    uint64_t available = uint64_t(4) << 30; // where the system does not tell
+    uint64_t available = uint64_t(4) << 30; // if the system has no estimate
     uint64_t kilobytes = 0;
     if (read_number("/proc/meminfo", "MemAvailable:", kilobytes)) available = kilobytes * 1024;
     uint64_t limit = 0, used = 0;

@@ -1,4 +1,4 @@
-// Memory of this machine.
+// Memory of the host.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,13 @@
 
 namespace gnv {
 
-// What can be allocated now without swapping, as the system estimates it, within the limit of this process's cgroup.
+// Bytes that can be allocated now without swapping, by the estimate of the system and the limit of the process's
+// cgroup.
 uint64_t available_memory();
 // The largest resident memory of this process so far, pages of mapped files included.
 uint64_t peak_resident_memory();
 
-// Bytes rounded up to the alignment of blocks and of what lies in them.
+// Bytes rounded up to the alignment of blocks and of the data inside them.
 constexpr uint64_t rounded_to_64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct AlignedFree {

@@ -1,7 +1,7 @@
 #include "core/sha256.h"
 
-// The functions of OpenSSL 1.1: they allocate nothing, read no configuration and cannot fail. Their successors do both, and
-// crash where memory runs out on the first use (OpenSSL 3.0).
+// The functions of OpenSSL 1.1: they allocate nothing, read no configuration and cannot fail. Their successors do both,
+// and crash if memory runs out on the first use (OpenSSL 3.0).
 #define OPENSSL_API_COMPAT 0x10101000L
 #include <new>
 #include <openssl/sha.h>

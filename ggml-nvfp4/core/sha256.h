@@ -1,4 +1,4 @@
-// SHA-256 of data in pieces.
+// SHA-256 of data in pieces. It cannot fail. It cannot fail.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
-// How a caller stops work that takes long.
+// The request of a caller to stop long work.
 #pragma once
 
 #include <functional>
 
 namespace gnv {
 
-// True asks to stop. It is called thousands of times a second, by any thread of the work, also by several at once.
+// True asks to stop. Any thread of the work may call it, thousands of times a second, also several threads at once.
 using StopCheck = std::function<bool()>;
 
 } // namespace gnv

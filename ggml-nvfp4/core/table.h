@@ -6,8 +6,8 @@
 
 namespace gnv {
 
-// One line per row, cells padded to the widest of their column, which `right` says is aligned to the right; two blanks
-// between columns. A cell is one line: see printable_line(). Rows may have fewer cells than there are columns.
+// One line per row; cells are padded to the width of their column and aligned right where `right` is true; two blanks
+// separate columns. A cell is one line: see printable_line(). Rows may have fewer cells than columns.
 std::string format_table(const std::vector<std::vector<std::string>> & rows, const std::vector<bool> & right);
 
 } // namespace gnv

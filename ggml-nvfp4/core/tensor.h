@@ -1,7 +1,7 @@
-// Tensor: a view of memory that somebody else owns. It says what the bytes are, never what they are for.
+// Tensor: a view of memory with another owner. It describes the bytes, not their purpose.
 //
-// Dense and row-major, as in safetensors: the last dimension is contiguous. A matrix is [rows, columns]; linear(x[T, K],
-// w[N, K]) gives [T, N].
+// Dense and row-major, as in safetensors: the last dimension is contiguous. A matrix is [rows, columns]; linear(x[T,
+// K], w[N, K]) gives [T, N].
 #pragma once
 
 #include "core/dtype.h"
@@ -41,13 +41,13 @@ std::string dims_text(const Shape & shape); // "[70, 256]"
 
 struct Tensor {
     DType dtype = DType::f32;
-    Shape shape; // in elements, also where two share a byte
+    Shape shape; // in elements, also if two share a byte
     void * data = nullptr;
 
     // Weights in NVFP4 only (dtype f4, shape [..., N, K]): `data` holds the codes, K / 2 bytes a row, low nibble first.
     const uint8_t * block_scales = nullptr; // E4M3 [..., N, K / 16]
     const float * global_scales = nullptr;  // [rows / global_scale_rows]; weight = value * block scale / global scale
-    int64_t global_scale_rows = 0;          // rows that share one
+    int64_t global_scale_rows = 0;          // rows with one global scale
 
     bool exists() const { return data != nullptr; }
     template <class T>

@@ -25,12 +25,12 @@ using Task = std::function<Status(int64_t, int)>;
 
 constexpr auto watch_interval = std::chrono::milliseconds(100);
 
-// What a Watch asks, and when it did last; of the thread that calls parallel_for alone.
+// The callback of a Watch and the time of its last call; only the thread that calls parallel_for uses it.
 struct Watched {
-    std::function<bool()> goes_on; // null: there is no watch
+    std::function<bool()> goes_on; // null: no watch
     Clock::time_point last;
 
-    // Success while it is not time yet.
+    // Success until the next call is due.
     Status ask_if_due() {
         if (!goes_on || Clock::now() - last < watch_interval) return {};
         last = Clock::now();
@@ -38,7 +38,7 @@ struct Watched {
     }
 };
 
-// One parallel_for call: indices are handed out in order; the failure with the lowest index wins.
+// One parallel_for call: threads take indices in order; the failure with the lowest index wins.
 struct Job {
     const Task * task = nullptr;
     Watched * watched = nullptr;
@@ -162,7 +162,7 @@ ThreadPool::Watch::Watch(ThreadPool & pool, std::function<bool()> goes_on)
 
 ThreadPool::Watch::~Watch() { pool_.state_->watched.goes_on = std::move(outer_); }
 
-// A container's processor quota, rounded up; 0 when there is none.
+// The processor quota of the container, rounded up; 0 without one.
 static int cgroup_processors() {
     FILE * file = fopen("/sys/fs/cgroup/cpu.max", "re");
     if (!file) return 0;

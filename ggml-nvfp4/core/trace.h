@@ -1,5 +1,4 @@
-// What a run spends its time on: sums by kind of work and, when asked for, every span of it for a timeline. Any thread may
-// add to it.
+// The times of a run: sums by kind of work and, on request, every span for a timeline. Any thread may add to it.
 #pragma once
 
 #include "core/clock.h"
@@ -13,43 +12,42 @@
 
 namespace gnv {
 
-// What a span did; 0 where that is not counted.
+// The work of a span; 0: not counted.
 struct Work {
     double flops = 0, bytes = 0;
 };
 
 class Trace {
   public:
-    // One row of a timeline: the threads that do one kind of work have one each, a queue of a device has one.
+    // One row of a timeline: a queue of a device, or one of the threads that do one kind of work.
     struct Row {
         const char * lane = "";
-        std::thread::id thread; // none: of the lane as a whole
+        std::thread::id thread; // none: the lane has one row
     };
     struct Total {
         const char * lane = "";
         const char * name = "";
         uint64_t spans = 0;
-        double seconds = 0; // of several threads together where a lane has several rows
+        double seconds = 0; // the sum over the rows of the lane
         Work work;
     };
     struct Event {
         uint32_t row = 0, total = 0; // positions in rows(), totals()
-        int64_t begin_ns = 0;        // since the trace was made
+        int64_t begin_ns = 0;        // since the construction of the trace
         int64_t duration_ns = 0;
         float flops = 0, bytes = 0;
     };
 
-    // Keeps the first `most_events` spans beside the sums. Allocates all that it will ever need.
+    // Keeps the first `most_events` spans beside the sums. Allocates here only.
     explicit Trace(size_t most_events = 0);
 
-    // `lane` and `name` must outlive the trace: they are literals, and equal by their text. Never fails: where its room is
-    // used up, spans count as dropped.
+    // `lane` and `name` are literals, compared by their text. Never fails: spans beyond the capacity count as dropped.
     void add(const Row & row, const char * name, Clock::time_point begin, double seconds,
              const Work & work = {}) noexcept;
 
-    // In the order in which they came up first.
+    // In the order of their first spans.
     std::vector<Total> totals() const;
-    // What was kept, once nothing is added any more.
+    // Valid once no thread adds spans any more.
     const std::vector<Row> & rows() const { return rows_; }
     const std::vector<Event> & events() const { return events_; }
     uint64_t dropped_events() const { return dropped_; }
@@ -57,7 +55,7 @@ class Trace {
     static Row this_thread(const char * lane) { return {lane, std::this_thread::get_id()}; }
 
   private:
-    // Positions; one beyond the last where there is no room for another.
+    // Positions; one beyond the last at full capacity.
     size_t find_row(const Row & row);
     size_t find_total(const char * lane, const char * name);
 
@@ -70,7 +68,7 @@ class Trace {
     uint64_t dropped_ = 0;
 };
 
-// Adds the time that it lives to `trace`, which may be null, as work of this thread.
+// Adds its lifetime to `trace` (may be null) as work of this thread.
 class Span {
   public:
     Span(Trace * trace, const char * lane, const char * name, const Work & work = {})

@@ -7,7 +7,7 @@ namespace gnv {
 
 namespace {
 
-// What starts at one place of a text: a whole character, or the maximal part of one that is broken off.
+// The start of a text: a whole character, or the maximal part of an incomplete one.
 struct Sequence {
     size_t bytes = 1;
     bool valid = false;
@@ -20,7 +20,7 @@ Sequence sequence_at(std::string_view text, size_t at) {
     if (lead < 0x80) return {1, true};
     if (lead < 0xc2 || lead > 0xf4) return {};
     const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    // The second byte's range shuts out overlong forms, surrogates and what lies beyond U+10FFFF.
+    // The second byte's range excludes overlong forms, surrogates and code points beyond U+10FFFF.
     const uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
     const uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
     for (size_t i = 1; i < length; i++) {

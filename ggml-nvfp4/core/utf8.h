@@ -17,8 +17,8 @@ char32_t utf8_decode(std::string_view text, size_t at, size_t & bytes);
 
 void utf8_append(std::string & out, char32_t code_point);
 
-// Valid text as it is; elsewhere one U+FFFD for each maximal part that starts a character but does not finish it, and
-// for each byte that starts none (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts").
+// Valid text stays; each maximal part that starts a character and does not finish it, and each byte that starts none,
+// becomes one U+FFFD (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts").
 std::string utf8_lossy(std::string_view bytes);
 
 } // namespace gnv
