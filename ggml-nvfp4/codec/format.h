@@ -1,9 +1,9 @@
-// The formats in which the weight of a Linear can be stored. A row of the table says everything: the tensors that a weight
-// becomes, how config.json describes them, how rows are packed and unpacked. The rest of the library asks the table and
-// knows no format by its tensors.
+// The formats in which the weight of a Linear can be stored. A row of the table defines the tensors that a weight
+// becomes, their description in config.json, and the packing and unpacking of rows. The rest of the library asks the
+// table and knows no format by its tensors.
 //
-// A unit is the modules that share one scale (q, k and v; gate and up of an expert). Its scale is found from the largest
-// magnitude of all its weights; the rows are then packed independently of each other.
+// A unit is the modules that share one scale (q, k and v; gate and up of an expert). The largest magnitude of all its
+// weights gives the scale; the rows are then packed independently of each other.
 #pragma once
 
 #include "codec/block_search.h"
@@ -24,11 +24,11 @@ struct FormatComponent {
     enum class Scope : uint8_t {
         rows,  // [N, K / columns]: row r belongs to row r of the weight
         unit,  // F32 [1]: the scale of the unit, the same in all its modules
-        input, // F32 [1]: the scale of the module's inputs, which calibration measures
+        input, // F32 [1]: the scale of the module's inputs, from calibration
     };
     const char * suffix; // of the tensor's name, after the module's: ".weight_packed"
     const char * name;   // in JSON: "weight_global_scale"
-    const char * title;  // in texts: "global scale"
+    const char * title;  // for people: "global scale"
     DType dtype;
     Scope scope;
     int32_t columns = 1; // of the weight, for one element; Scope::rows only
@@ -52,7 +52,7 @@ struct PackedRows {
     std::array<uint8_t *, most_components> data = {};
 };
 
-// How close packed rows are to their source.
+// The distance of packed rows from their source.
 struct ErrorFigures {
     uint64_t elements = 0;
     double weight_squares = 0, error_squares = 0; // sums over the elements
@@ -78,10 +78,10 @@ struct Format {
     const char * title;       // "NVFP4": in messages
     const char * description; // "NVFP4 (W4A4)"
     const char * preset;      // of llm-compressor: "NVFP4"
-    const char * codec;       // formats with the same codec have the same components but for Scope::input
+    const char * codec;       // formats with the same codec have the same components except Scope::input
     int64_t block;            // K must be a multiple of it
     std::span<const FormatComponent> components; // Scope::input last
-    DType graph_dtype;                           // with which the ops of a graph read it
+    DType graph_dtype;                           // of the weight in a graph
 
     const char * group_format; // of a group in config.json
     const QuantizationArgs * weights;
@@ -89,7 +89,7 @@ struct Format {
 
     // The scale of a unit in the arithmetic of its source's dtype.
     float (*unit_scale)(DType source, float absolute_maximum);
-    // The scale of inputs with this largest magnitude; false where they are too small for one.
+    // The scale of inputs with this largest magnitude; false if the magnitude is too small for a scale.
     bool (*input_scale)(DType source, float absolute_maximum, float & scale);
     // Rounds to nearest. The source is finite, `scale` positive and finite.
     void (*pack)(InstructionSet set, const WeightRows & source, float scale, const PackedRows & out);
@@ -119,17 +119,18 @@ extern const Format nvfp4;    // W4A4
 extern const Format nvfp4a16; // W4A16
 } // namespace formats
 
-// The table, in the order of gnv_scheme. Formats with one codec are neighbours, the one with an input scale first.
+// The table, in the order of gnv_scheme. Formats with one codec are neighbours; the format with an input scale is the
+// first.
 std::span<const Format * const> all_formats();
 
 // Compares packed rows with their source, element by element.
 ErrorFigures measure_errors(InstructionSet set, const Format & format, const WeightRows & source, float scale,
                             const PackedRows & packed);
 
-// The largest magnitude of `count` elements of a BF16, F16 or F32 array, exact. `finite` becomes false when one of them is NaN or
-// Inf; the value is then meaningless. At full speed for BF16.
+// The largest magnitude of `count` elements of a BF16, F16 or F32 array, exact. A NaN or Inf makes `finite` false; the
+// value is then meaningless. Vectorised for BF16.
 float absolute_maximum(InstructionSet set, DType dtype, const void * weights, int64_t count, bool & finite);
-// The same of BF16, as bits without sign; 0x7f80 or more tells of a NaN or Inf.
+// The same for BF16, as bits without sign; 0x7f80 or more: a NaN or Inf.
 uint16_t absolute_maximum_bf16(InstructionSet set, const uint16_t * weights, int64_t count);
 
 // The name of the quantizer that rounds to nearest, for which devices have kernels (Backend::quantizer).

@@ -33,20 +33,20 @@ float e2m1_value(uint8_t code) {
     return code & 8 ? -magnitudes[code & 7] : magnitudes[code & 7];
 }
 
-// Round half to even on the grid of e2m1_value; the sign is the caller's.
+// Rounds half to even on the grid of e2m1_value; the caller handles the sign.
 static uint8_t e2m1_magnitude(float x) {
     return uint8_t((x > 0.25f) + (x >= 0.75f) + (x > 1.25f) + (x >= 1.75f) + (x > 2.5f) + (x >= 3.5f) + (x > 5.0f));
 }
 
 // A small float format: sign, exponent, `mantissa_bits` of mantissa, no bits for infinities in the range used here.
-// Below 2^min_exponent lie the subnormals, spaced as the first binade is.
+// The subnormals below 2^min_exponent have the spacing of the first binade.
 static float small_float_value(int exponent_field, int mantissa, int mantissa_bits, int min_exponent) {
     const int implicit_one = exponent_field > 0 ? 1 << mantissa_bits : 0;
     return std::ldexp(float(implicit_one + mantissa), std::max(exponent_field, 1) - 1 + min_exponent - mantissa_bits);
 }
 
-// The exponent and mantissa fields, as one number, of a finite `magnitude` rounded half to even: a mantissa that rounds
-// up to the next power of two carries into the exponent, which is right.
+// The exponent and mantissa fields, as one number, of a finite `magnitude` rounded half to even. A mantissa that rounds
+// up to the next power of two carries into the exponent, as it should.
 static int small_float_bits(float magnitude, int mantissa_bits, int min_exponent) {
     if (magnitude == 0.0f) return 0;
     const int exponent = std::max(std::ilogb(magnitude), min_exponent);

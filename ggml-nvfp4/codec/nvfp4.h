@@ -1,5 +1,5 @@
-// NVFP4: what the bits mean. This file is the one truth about the format and the plain, slow reference of the codec;
-// the vectorised twins (codec/nvfp4_pack*.cpp, cuda/nvfp4_pack.cu) must agree with it bit for bit.
+// The definition of NVFP4, and the plain, slow reference of its codec. The vectorised variants (codec/nvfp4_pack*.cpp,
+// cuda/nvfp4_pack.cu) must agree with it bit for bit.
 //
 // A weight W [N, K] (K divisible by 16) becomes
 //   codes   one E2M1 code (4 bits) per element,
@@ -23,15 +23,15 @@ inline constexpr int64_t block_size = 16;        // elements that share a block 
 inline constexpr float max_code_value = 6.0f;    // largest E2M1 magnitude
 inline constexpr float max_scale_value = 448.0f; // largest E4M3 magnitude
 
-// How codes and scales lie in memory. Code that touches them asks layout functions below for sizes and offsets and
-// assumes neither row-major scales nor a byte stride for a nibble.
+// The order of codes and scales in memory. Code takes sizes and offsets from the functions below and assumes neither
+// row-major scales nor a byte stride for a nibble.
 enum class Layout : uint8_t {
     row_major, // as compressed-tensors stores it: byte j of a row = code[2j] | code[2j + 1] << 4; scales [N, K / 16]
 };
 
 size_t code_bytes(Layout layout, int64_t rows, int64_t columns);
 size_t scale_bytes(Layout layout, int64_t rows, int64_t columns);
-// Where the code of (row, column) lies: its byte, and whether it is the high nibble.
+// The place of the code of (row, column): its byte, and whether it is the high nibble.
 size_t code_offset(Layout layout, int64_t rows, int64_t columns, int64_t row, int64_t column, bool & high_nibble);
 size_t scale_offset(Layout layout, int64_t rows, int64_t columns, int64_t row, int64_t block);
 
@@ -58,15 +58,15 @@ uint16_t bf16_from_float(float value); // round to nearest even
 float f16_to_float(uint16_t bits);
 uint16_t f16_from_float(float value); // round to nearest even, overflow to infinity
 
-// Element `index` of a BF16, F16 or F32 array at any address; and the F32 result of one operation, rounded to what the same
-// operation in `source` gives.
+// Element `index` of a BF16, F16 or F32 array at any address; and the F32 result of one operation, rounded to what the
+// same operation in `source` gives.
 float load_element(DType source, const void * elements, int64_t index);
 float round_to(DType source, float value);
 
 // --- Scales -----------------------------------------------------------------------------------------------------------
 
-// The largest magnitude of `count` elements of a BF16, F16 or F32 array, exact. `finite` becomes false when one of them
-// is NaN or Inf; the value is then meaningless.
+// The largest magnitude of `count` elements of a BF16, F16 or F32 array, exact. A NaN or Inf makes `finite` false; the
+// value is then meaningless.
 float absolute_maximum_reference(DType dtype, const void * weights, int64_t count, bool & finite);
 
 // G from the largest magnitude of a weight or of a fused group of weights. In the source dtype's arithmetic:
@@ -79,8 +79,8 @@ uint8_t block_scale(DType source, float block_amax, float global);
 
 // --- Whole weights, plain reference --------------------------------------------------------------------------------------
 
-// Quantizes rows x columns elements of `source` dtype (row-major, finite) with `out.global_scale`. Per element
-// d = scale / G, x = w / d (two F32 divisions), round half to even on the E2M1 grid, saturating at 6; a non-zero negative
+// Quantizes rows x columns elements of `source` dtype (row-major, finite) with `out.global_scale`. Per element d =
+// scale / G, x = w / d (two F32 divisions), round half to even on the E2M1 grid, saturating at 6; a non-zero negative
 // that rounds to zero keeps its sign (code 8), a zero of either sign becomes code 0.
 void quantize_reference(DType source, const void * weights, const Weight & out);
 

@@ -24,7 +24,7 @@ void Comparison::add(const Comparison & other) {
     far_weights += other.far_weights;
 }
 
-// Bounds of what rounds to `value`: the middles to its neighbours, which belong to the even one of both.
+// The bounds of the numbers that round to `value`: the middles to its neighbours, which belong to the even code.
 static void set_range(bool even, float below, float value, float above, float & low, float & high) {
     const float lower = (below + value) / 2, upper = (value + above) / 2;
     low = even ? lower : std::nextafter(lower, infinity);
@@ -74,7 +74,7 @@ static Loops loops_for(InstructionSet set) {
     return {portable::compare_bf16, portable::compare_f32};
 }
 
-// Widens a source that is F16 or F32 (which need not be aligned) piece by piece; block scales follow the plain rule.
+// Widens an F16 or F32 source (at any alignment) piece by piece; block scales follow the plain rule.
 static void compare_wide(InstructionSet set, DType source, const void * weights, int64_t blocks, const uint8_t * codes,
                          const uint8_t * scales, float global, float unit, const CompareTables & tables,
                          CompareSums & sums) {

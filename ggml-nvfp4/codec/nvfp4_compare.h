@@ -1,4 +1,4 @@
-// How close a quantized weight is to its source: error figures of a run of blocks, in one pass over both.
+// Error figures of a quantized weight against its source: sums over a run of blocks, in one pass over both.
 #pragma once
 
 #include "codec/nvfp4.h"
@@ -9,7 +9,7 @@
 
 namespace gnv::nvfp4 {
 
-// Sums over a run of blocks. Figures of parts are put together in a fixed order, so that the result does not depend on
+// Sums over a run of blocks. Figures of parts are added in a fixed order, so that the result does not depend on
 // threads. With x = w / d, d = scale / G, and q the value of the code:
 struct Comparison {
     uint64_t blocks = 0;
@@ -22,8 +22,8 @@ struct Comparison {
     uint64_t zeroed = 0;         // q = 0, w not
     uint64_t nearest_codes = 0;  // q is the value nearest to x (ties to even)
     uint64_t nearest_scales = 0; // the block scale is the one that nvfp4::block_scale gives
-    // Weights that are off by more than half of their block's largest, in blocks within the range of normal block scales:
-    // rounding comes to a sixth, subnormal scales to a third.
+    // Weights with an error above half of their block's largest, in blocks with normal block scales. Rounding causes at
+    // most a sixth, subnormal scales a third.
     uint64_t far_weights = 0;
 
     double products() const { return (weight_squares + value_squares - error_squares) / 2; } // sum of w * q d

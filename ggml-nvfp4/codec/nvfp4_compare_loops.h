@@ -1,9 +1,9 @@
-// The loops behind codec/nvfp4_compare.h, in vectors (an extension of GCC and Clang) of as many elements as the processor
-// takes at once; sums by place in the block. Included by files that are compiled for different processors and must not
-// share inline functions. Each defines before
+// The loops behind codec/nvfp4_compare.h, in vectors (an extension of GCC and Clang) of the width of the processor;
+// sums by place in the block. Included by files that are compiled for different processors and must not share inline
+// functions. Each first defines
 //   GNV_COMPARE_VARIANT                         its namespace
 //   GNV_COMPARE_WIDTH                           elements of a vector: 4, 8 or 16
-// and, where vectors have 8 or 16 elements (x86; immintrin.h is included),
+// and, for vectors of 8 or 16 elements (x86; immintrin.h is included),
 //   GNV_COMPARE_LOOKUP(table, index)            element i = table[index[i] % width]
 //   GNV_COMPARE_FUSED(a, b, c)                  a * b + c, rounded once
 //   GNV_COMPARE_WIDEN(address)                  `width` numbers of 16 bits as 32
@@ -17,7 +17,7 @@ namespace gnv::nvfp4::GNV_COMPARE_VARIANT {
 namespace {
 
 constexpr int width = GNV_COMPARE_WIDTH, parts = 16 / width;
-constexpr int run_blocks = 64; // worked on step by step, and summed in single precision before double takes over
+constexpr int run_blocks = 64;            // processed together, and summed in single precision before double
 constexpr int64_t most_counted = 1 << 20; // blocks until 32-bit counts are added up
 
 typedef float Floats __attribute__((vector_size(4 * width)));
@@ -38,7 +38,7 @@ inline float float_from_bits(uint32_t bits) {
     return value;
 }
 
-// Vectors go through references: by value their passing would depend on the processor compiled for.
+// Vectors are passed by reference: by value the calling convention would depend on the processor.
 
 inline void load(const uint16_t * weights, int64_t element, Words & bits) {
 #ifdef GNV_COMPARE_WIDEN
@@ -54,8 +54,8 @@ inline void load(const float * weights, int64_t element, Words & bits) {
     memcpy(&bits, reinterpret_cast<const char *>(weights) + element * 4, sizeof bits);
 }
 
-// What the codes of a vector of elements say: values, and which x are nearest to them. With vectors of 16, that is all;
-// narrower ones hold values without their sign, which is apart, as the top bit, and goes into x instead.
+// The decoded codes of a vector of elements: values, and the range of x nearest to them. Vectors of 16 hold signed
+// values; narrower ones hold magnitudes, and the sign, as the top bit, goes into x instead.
 struct Decoded {
     Floats value, low, high;
     Words sign;
@@ -63,7 +63,7 @@ struct Decoded {
 
 // Codes of a whole block, even columns in low nibbles.
 inline void decode(uint64_t codes, const CompareTables & tables, Decoded * out) {
-#if GNV_COMPARE_WIDTH == 4 // no vector has shifts of its own for each element
+#if GNV_COMPARE_WIDTH == 4 // no shift by a different count for each element
     for (int part = 0; part < parts; part++) {
         for (int i = 0; i < 2; i++) {
             const CodePair & pair = tables.pairs[codes >> 8 * (part * 2 + i) & 255];
@@ -99,7 +99,7 @@ struct Run {
     float divisor[run_blocks];   // d = scale / G, or 1 where that is zero
     float inverse[run_blocks];   // 1 / d
     float step[run_blocks];      // d times unit
-    float far[run_blocks];       // error, times unit, beyond which a weight counts as far off
+    float far[run_blocks];       // the error, times unit, above which a weight counts as far off
 };
 
 // Element i of the result is element i ^ distance.
@@ -161,7 +161,7 @@ inline void get(const Element * array, Vector & out) {
 
 // The values of E4M3 bytes.
 inline void decode_scales(const Ints & bytes, Floats & out) {
-    const Floats size = Floats((bytes & 0x7f) << 20) * 0x1p+120f; // exponent and mantissa in their places, and rebiased
+    const Floats size = Floats((bytes & 0x7f) << 20) * 0x1p+120f; // exponent and mantissa in place, rebiased
     const Ints sign = (bytes & 0x80) << 24, nan = (bytes & 0x7f) == 0x7f;
     out = Floats(Ints(size) | sign | nan);
 }
@@ -172,7 +172,7 @@ inline void encode_scales(const Floats & product, Ints & out) {
     const Ints normal = ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120 << 3);
     const Ints subnormal = Ints(product + 0x1p+14f) - Ints(Floats{} + 0x1p+14f); // a float's last place is 2^-9 there
     const Ints byte = product < 0x1p-6f ? subnormal : normal;
-    out = byte > 0x7e ? Ints{} + 0x7e : byte < 1 ? Ints{} + 0x20 : byte; // what vanishes is stored as 0.125
+    out = byte > 0x7e ? Ints{} + 0x7e : byte < 1 ? Ints{} + 0x20 : byte; // 0 is stored as 0.125
 }
 
 // Returns the bits of the largest |w| of the run.
@@ -195,7 +195,7 @@ inline uint32_t judge_scales(const uint8_t * scales, int count, float global, fl
         get(run.largest + b, largest), get(run.largest + b, amax);
         decode_scales(bytes, value);
         most = most > largest ? most : largest;
-        // amax / 6 in BF16, as nvfp4::block_scale has it; the product is exact. Below 2^-7 block scales are so coarse that
+        // amax / 6 in BF16, as in nvfp4::block_scale; the product is exact. Below 2^-7 block scales are so coarse that
         // weights may be far off.
         const Words sixth = Words(amax / 6.0f);
         const Floats product = Floats((sixth + 0x7fffu + (sixth >> 16 & 1)) & 0xffff0000u) * global;
@@ -216,11 +216,10 @@ inline uint32_t judge_scales(const uint8_t * scales, int count, float global, fl
     return largest;
 }
 
-// w / d without a division: the remainder of a first quotient, which a fused multiply-add gives exactly, corrects it to
-// the rounded one. That holds for every BF16 w and every d, as a test shows for all their significands, unless something
-// leaves the range of F32. With a global scale between 2^-36 and 2^36 and |w| up to 2^40 only the remainders of tiny w do:
-// of those whose x is below 2^-54 and whose error, in `unit`s, has a square of zero, so that no figure sees the
-// difference.
+// w / d without a division: a fused multiply-add gives the exact remainder of a first quotient, which corrects it to
+// the rounded one. This holds for every BF16 w and every d (a test covers all significands) while every value stays in
+// the range of F32. With a global scale between 2^-36 and 2^36 and |w| up to 2^40 only the remainders of tiny w leave
+// it: their x is below 2^-54 and the square of their error, in `unit`s, is zero, so no figure changes.
 inline bool can_multiply(float global, uint32_t largest_bits) {
 #ifdef GNV_COMPARE_FUSED
     return global >= 0x1p-36f && global <= 0x1p+36f && largest_bits <= 0x53800000u;
@@ -258,7 +257,7 @@ inline void count_if(const Ints & condition, Words & out) {
     }
 }
 
-// Squares are taken of numbers times `unit`, a power of two that brings the weights near one.
+// Numbers are multiplied by `unit` before they are squared, a power of two that brings the weights near one.
 template <bool multiply, class Weight>
 void compare_run(const Weight * weights, const uint8_t * codes, const uint8_t * scales, int count, float unit,
                  const CompareTables & tables, const Run & run, Sums & out, Counts & counts_out) {

@@ -7,14 +7,14 @@
 
 namespace gnv::nvfp4 {
 
-// Both elements of a byte of codes, low nibble first: what the tables below say about codes without their sign, and that.
+// Both elements of a byte of codes, low nibble first: the entries of the tables below for the magnitude, and the sign.
 struct CodePair {
     float size[2], low[2], high[2];
     uint32_t sign[2];
 };
 
 struct CompareTables {
-    // By code: the value, and which x are nearest to it, bounds included.
+    // By code: the value, and the bounds (included) of the x nearest to it.
     float value[16], code_low[16], code_high[16];
     CodePair pairs[256];
 };

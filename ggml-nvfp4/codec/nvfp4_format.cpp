@@ -1,4 +1,4 @@
-// NVFP4 as the format table has it: the naming of compressed-tensors, the bytes of codec/nvfp4.h.
+// The NVFP4 rows of the format table: the names of compressed-tensors, the bytes of codec/nvfp4.h.
 #include "codec/format.h"
 #include "codec/nvfp4_compare.h"
 #include "codec/nvfp4_pack.h"
@@ -46,7 +46,7 @@ uint64_t count_saturated(InstructionSet set, const WeightRows & source, float sc
         .clipped;
 }
 
-// The definition gives 1 where the quotient is not finite; only a maximum of 2688 means it.
+// The definition gives 1 if the quotient is not finite; only for a maximum of 2688 is 1 a real scale.
 bool input_scale(DType source, float absolute_maximum, float & scale) {
     scale = nvfp4::global_scale(source, absolute_maximum);
     return !(absolute_maximum < 1 && scale == 1.0f);

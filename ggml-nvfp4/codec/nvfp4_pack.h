@@ -1,4 +1,4 @@
-// The NVFP4 codec at full speed on the CPU. Every variant gives the bytes of codec/nvfp4.h's reference.
+// The fast NVFP4 codec of the CPU. Every variant gives the bytes of the reference in codec/nvfp4.h.
 #pragma once
 
 #include "codec/nvfp4.h"
@@ -9,10 +9,10 @@
 
 namespace gnv::nvfp4 {
 
-// One implementation of the codec: for each InstructionSet one.
+// One implementation of the codec for each InstructionSet.
 struct Kernels {
     const char * name; // "avx512", "avx2", "portable"
-    // Largest magnitude as BF16 bits (sign cleared); >= 0x7f80 tells that a NaN or Inf is among the elements.
+    // Largest magnitude as BF16 bits (sign cleared); >= 0x7f80: a NaN or Inf is among the elements.
     uint16_t (*absolute_maximum_bf16)(const uint16_t * weights, int64_t count);
     // As nvfp4::quantize_reference for BF16 and Layout::row_major.
     void (*quantize_bf16)(const uint16_t * weights, const nvfp4::Weight & out);
@@ -20,12 +20,12 @@ struct Kernels {
     void (*dequantize)(const nvfp4::ConstWeight & weight, float * out);
 };
 
-// All that run on this processor, fastest first; the last is always "portable".
+// The implementations for this processor, fastest first; the last is always "portable".
 const std::vector<const Kernels *> & kernels();
-const Kernels & kernels_for(InstructionSet set); // which this processor must have
+const Kernels & kernels_for(InstructionSet set); // the processor must have the set
 
-// Any source dtype and layout: the kernels where they apply, the reference elsewhere. Single-threaded: callers split
-// work by rows.
+// Any source dtype and layout: the kernels if they apply, else the reference. Single-threaded: callers split work by
+// rows.
 void quantize(InstructionSet set, DType source, const void * weights, const nvfp4::Weight & out);
 void dequantize(InstructionSet set, const nvfp4::ConstWeight & weight, float * out);
 

@@ -55,9 +55,8 @@ struct Block {
 
 float bf16_to_float(int16_t bits) { return std::bit_cast<float>(uint32_t(uint16_t(bits)) << 16); }
 
-// The E4M3 byte of a block. In the sum product + offset the processor rounds where E4M3 does, because the sum's last
-// bit is worth one step of E4M3 at the product: the sum's last bits count steps, the offset's exponent tells the
-// binade.
+// The E4M3 byte of a block. The last bit of the sum product + offset is worth one step of E4M3 at the product, so the
+// processor rounds at the same place: the sum's last bits count steps, the offset's exponent gives the binade.
 uint8_t block_scale(float amax, float global) {
     const float scale = nvfp4::bf16_to_float(nvfp4::bf16_from_float(amax / nvfp4::max_code_value));
     const float product = std::min(global * scale, nvfp4::max_scale_value);
@@ -68,7 +67,7 @@ uint8_t block_scale(float amax, float global) {
 }
 
 // Counts the boundaries that |x| passes; each belongs to the neighbour with the even code. Compares integers, which
-// order magnitudes as floats do, because a comparison of floats may trap and keeps compilers from using vectors.
+// order magnitudes as floats do: a comparison of floats may trap, which prevents vector code.
 uint32_t element_code(float weight, float divisor) {
     const uint32_t x = bits_of(weight / divisor);
     const auto magnitude = int32_t(x & 0x7fffffff);

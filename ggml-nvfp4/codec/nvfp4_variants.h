@@ -1,11 +1,11 @@
 // The codec's inner loops, one namespace per instruction set, behind codec/nvfp4_pack.h.
 //
-// In Layout::row_major a weight is one run of blocks, whatever its shape: `blocks` = rows * columns / 16, with 16
+// In Layout::row_major a weight of any shape is one run of blocks: `blocks` = rows * columns / 16, with 16
 // source elements, 8 code bytes and 1 scale byte each. Pointers need no alignment.
 //
-// The files behind the vector variants are compiled for processors that the rest of the library does not ask for. They
-// include nothing but this header, C headers and intrinsics: an inline function or template shared with other files
-// could be emitted there with those instructions, and the linker might keep that copy for everybody.
+// The files of the vector variants are compiled for processors that the rest of the library does not require. They
+// include only this header, C headers and intrinsics: the linker may keep one copy of an inline function or template
+// that files share, and that copy could hold instructions that other processors lack.
 #pragma once
 
 #include <cstdint>
