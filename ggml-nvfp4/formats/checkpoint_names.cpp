@@ -9,7 +9,7 @@ namespace gnv {
 namespace {
 
 struct FileRow {
-    std::string_view pattern; // one * stands for any text without /, and at the beginning for none that hides
+    std::string_view pattern; // one * stands for any text without /; at the beginning not for a hidden name
     bool needed;
 };
 
@@ -17,7 +17,7 @@ const FileRow checkpoint_files[] = {
     // weights
     {"*.safetensors", true},
     {"*.safetensors.index.json", true},
-    // what is computed with them
+    // the computation
     {"config.json", true},
     {"configuration.json", false}, // ModelScope's
     {"generation_config.json", true},
@@ -40,7 +40,7 @@ const FileRow checkpoint_files[] = {
     {"chat_template.*", true},
     {"additional_chat_templates/*.jinja", true},
     {"*processor_config.json", true},
-    // how it was quantized
+    // the quantization
     {"recipe.yaml", false},
     {"quantization_report.json", false},
     {"quantization_config.json", true},

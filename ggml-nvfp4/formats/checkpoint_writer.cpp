@@ -103,7 +103,7 @@ struct CheckpointWriter::State {
     std::unique_ptr<OutputFolder> folder;
     std::vector<File> shards;
 
-    // The committer: takes what was finished, syncs the shards, then says so in the journal.
+    // The committer: takes the finished tensors, syncs the shards, then records the tensors in the journal.
     std::mutex mutex;
     std::condition_variable changed;
     std::vector<uint32_t> waiting; // finished, not yet in the journal
@@ -130,7 +130,7 @@ struct CheckpointWriter::State {
         std::unique_lock<std::mutex> lock(mutex);
         for (;;) {
             changed.wait(lock, [&] { return stopping || !waiting.empty(); });
-            if (waiting.empty()) return; // stopping, and nothing is left
+            if (waiting.empty()) return; // stopping
             std::vector<uint32_t> batch;
             batch.swap(waiting);
             committing = true;
@@ -144,7 +144,7 @@ struct CheckpointWriter::State {
         }
     }
 
-    // A copy of what went wrong in the background, if anything did. Call with the mutex held.
+    // A copy of the first failure in the background. Call with the mutex held.
     Status background_failure() const { return copy_of(failure); }
 
     void stop_committer() {
@@ -231,7 +231,7 @@ Status CheckpointWriter::copy_file(const std::string & name, const std::string &
     const auto check_unchanged = [&]() -> Status {
         GNV_ASSIGN(const FileStamp now, source.stamp());
         if (now == stamp) return {};
-        return fail(Code::changed, from, " was changed during the run; run again when nothing writes to it");
+        return fail(Code::changed, from, " was changed during the run; run again when no program writes to it");
     };
     GNV_TRY(check_unchanged());
     GNV_ASSIGN(File file, state_->folder->add(name));

@@ -1,7 +1,7 @@
-// Writing a checkpoint folder: every byte's place is fixed before the first is written, tensors arrive in any order from
-// any thread, and the folder gets its name only when all of it is on disk.
+// The writer of a checkpoint folder. Every byte has its place before the first is written, tensors arrive in any order
+// from any thread, and the folder gets its name only when all of it is on disk.
 //
-//   DST.partial/   journal                          what is finished and safely on disk (see docs/format.md)
+//   DST.partial/   journal                          the tensors that are safely on disk (see docs/format.md)
 //                  model-0000N-of-0000M.safetensors  reserved at full size, filled by positioned writes
 //                  other files, then the index, then config.json
 //   DST/           the same without the journal: DST.partial renamed in the last step
@@ -59,15 +59,16 @@ class CheckpointWriter {
   public:
     struct Options {
         Destination destination;
-        // Identify what is written and from what, so that an unfinished run is never continued with anything else.
+        // Of plan and source: only a run with the same ones may continue an unfinished folder.
         std::string plan_fingerprint, source_fingerprint;
     };
 
-    // Makes DST.partial with the journal, reserves every shard and writes the headers. `layout` must outlive the writer.
+    // Makes DST.partial with the journal, reserves every shard and writes the headers. `layout` must outlive the
+    // writer.
     static Result<std::unique_ptr<CheckpointWriter>> create(const OutputLayout & layout, const Options & options);
     ~CheckpointWriter(); // leaves DST.partial as it is, journal included
 
-    // `size` bytes at `offset` of the tensor; any thread. Fails with what the background sync met, too.
+    // `size` bytes at `offset` of the tensor; any thread. Also returns a failure of the background sync.
     Status write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset);
     // All bytes of the tensor were written; it enters the journal after the next sync.
     Status finished(uint32_t tensor);
@@ -79,11 +80,11 @@ class CheckpointWriter {
     // Code::changed when the file at `from` is no longer the one with this stamp.
     Status copy_file(const std::string & name, const std::string & from, const FileStamp & stamp);
 
-    // Writes index and config and gives the folder its name, if all in it still is what was made: a shard that vanished or
-    // was replaced is an error.
+    // Writes index and config and gives the folder its name. A shard that vanished or was replaced meanwhile is an
+    // error.
     Status publish(const std::string & config_text);
 
-    // Where the unfinished folder is: for messages.
+    // The path of the unfinished folder, for messages.
     const std::string & partial_folder() const;
     const std::vector<std::string> & notes() const; // for the user
 

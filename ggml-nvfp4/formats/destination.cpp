@@ -14,7 +14,8 @@ namespace gnv {
 Result<GuardedDestination> GuardedDestination::create(const Destination & destination) {
     GuardedDestination self(destination);
     Result<std::string> resolved = canonical_path(destination.folder);
-    if (!resolved.ok()) return resolved.take_status().add_context("destination; make its parent folder first");
+    if (!resolved.ok())
+        return resolved.take_status().add_context("cannot use this destination: its parent folder must exist");
     self.folder_ = resolved.take();
     self.partial_ = self.folder_ + ".partial";
     self.record_ = self.folder_ + ".journal";
@@ -59,7 +60,7 @@ Status GuardedDestination::check_names() const {
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(name));
         if (!info) continue;
         GNV_TRY(check_apart(name, info->id));
-        if (info->kind == FileKind::link) { // what it leads to, for the message alone: a link is never followed
+        if (info->kind == FileKind::link) { // its target is for the message only: a link is never followed
             const Result<std::vector<FileId>> target = lookup_trail(name);
             if (target.ok()) GNV_TRY(check_apart(name, target.value().back()));
         }
@@ -69,7 +70,7 @@ Status GuardedDestination::check_names() const {
     return check_may_write(parent_path(folder_));
 }
 
-// --- What may be removed ------------------------------------------------------------------------------------------------------
+// --- Removal --------------------------------------------------------------------------------------------------------------------
 
 static bool is_part_of(const TreeEntry & entry, const std::set<std::string> & content) {
     if (entry.info.kind == FileKind::other) return false;
@@ -86,7 +87,7 @@ MayRemove GuardedDestination::may_remove(const std::string & folder, const std::
         const auto refuse = [&](const auto &... why) {
             return fail(Code::already_exists, path, why..., "; ", folder, " will not be removed: move that away first");
         };
-        if (contains(source_trail_, entry.info.id)) return refuse(" is what the source is read through");
+        if (contains(source_trail_, entry.info.id)) return refuse(" is part of the source's path");
         if (const std::string * const input = inputs_.find(entry.info.id))
             return refuse(" is what this run reads as ", *input);
         if (outputs_.find(entry.info.id)) return refuse(" is where this run writes");
@@ -100,7 +101,7 @@ Status GuardedDestination::check_removable(const std::string & folder, const Ent
                                            const std::set<std::string> & content) const {
     const MayRemove may_go = may_remove(folder, content);
     GNV_TRY(check_may_remove(parent_, info, folder));
-    // Of all that may be in the way a repository is what would be missed most.
+    // A repository is the worst loss: it is named first.
     GNV_ASSIGN(const std::optional<EntryInfo> repository, find_entry(join_path(folder, ".git")));
     if (repository) GNV_TRY(may_go({".git", *repository}));
     return check_tree(folder, info.id, may_go);
@@ -128,7 +129,7 @@ Status GuardedDestination::check_replaced() const {
     GNV_ASSIGN(const bool is_empty, holds_nothing());
     if (!wanted_.overwrite && !is_empty)
         return fail(Code::already_exists, "the destination ", wanted_.folder,
-                    " exists; choose another or ask to overwrite it");
+                    " already exists; choose another or ask to overwrite it");
     if (info->kind != FileKind::folder)
         return fail(Code::already_exists, "the destination ", wanted_.folder, " is not a folder");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder_));
@@ -138,7 +139,7 @@ Status GuardedDestination::check_replaced() const {
     GNV_TRY(check_removable(folder_, *info, {}));
     if (entries.empty() || is_checkpoint) return {};
     return fail(Code::already_exists, "the destination ", wanted_.folder,
-                " holds something that is not a checkpoint; it will not be overwritten: remove it yourself");
+                " holds files that are no checkpoint; it will not be overwritten: remove it yourself");
 }
 
 } // namespace gnv

@@ -1,11 +1,12 @@
-// Where a run puts its result, and what must not be harmed by that.
+// The place of a run's result, and the protection of all other files.
 //
-//   DST          the result. With `overwrite` a checkpoint may be there, which the complete result replaces
+//   DST          the result. With `overwrite`, the complete result replaces a checkpoint of this name
 //   DST.partial  the folder that becomes DST
-//   DST.journal  for the last step, when the folder gets its name: the journal of DST.partial, moved out of it
-//   DST.old      where two folders cannot be exchanged: what is replaced, for that moment
+//   DST.journal  in the last step, when the folder gets its name: the journal of DST.partial, moved out of it
+//   DST.old      the replaced checkpoint for a moment, on file systems that cannot exchange two folders
 //
-// Of these a run removes only what a run made, and what is part of a checkpoint; never what it reads, by whatever name.
+// Of these a run removes only files that a run made or that are part of a checkpoint; never files that it reads, under
+// any name.
 #pragma once
 
 #include "formats/file_id.h"
@@ -20,19 +21,19 @@ namespace gnv {
 struct Destination {
     std::string folder;     // must not exist, or be empty, unless `overwrite`; its parent must exist
     bool overwrite = false; // replace a checkpoint folder, once the new one is complete
-    std::string source;     // the folder that is read
+    std::string source;     // the folder that the run reads
     // Files that the run reads, inside the source or not: shards, calibration data, statistics, ...
     std::vector<std::string> reads;
-    // Files that it writes besides, and folders that it works in: they must not lie in what it removes.
+    // Other files that it writes and folders that it works in: they must not lie in a folder that it removes.
     std::vector<std::string> writes;
-    // Names of files that the result has beside those that every checkpoint may have: "images/a.png".
+    // Names of files of the result that not every checkpoint may have: "images/a.png".
     std::vector<std::string> files;
 };
 
-// Fails where a run to this destination would, and changes nothing: see the top. Names what is in the way.
+// Fails if a run to this destination would, names the obstacle, and changes nothing.
 Status check_destination(const Destination & destination);
 
-// A destination with its names resolved and what the run reads looked up.
+// A destination with its names and the run's inputs resolved.
 class GuardedDestination {
   public:
     static Result<GuardedDestination> create(const Destination & destination);
@@ -44,17 +45,17 @@ class GuardedDestination {
     bool overwrite() const { return wanted_.overwrite; }
     const std::vector<std::string> & files() const { return wanted_.files; }
 
-    // None of the names is, holds or lies in what the run reads or writes besides, and the parent can be written.
+    // No name above is, holds or lies in an input or another output of the run, and the parent can be written.
     Status check_names() const;
     // An empty folder is there, which the result may replace without `overwrite`.
     Result<bool> holds_nothing() const;
     // What is at `folder` may be replaced; Code::already_exists where there is something without `overwrite`.
     Status check_replaced() const;
-    // A folder that a run made, or that is replaced, may be removed: looks at everything in it. `content` is of the journal
-    // that vouches for it: see content_records().
+    // Checks everything in a folder that a run made, or that is replaced: it may be removed. `content`: the records of
+    // its journal, see content_records().
     Status check_removable(const std::string & folder, const EntryInfo & info,
                            const std::set<std::string> & content) const;
-    // The same while it is removed, with the journal in it last.
+    // Removes it with the same checks, the journal in it last.
     Status remove(const std::string & folder, const EntryInfo & info, const std::set<std::string> & content) const;
 
   private:

@@ -25,7 +25,7 @@ static Stored as_stored(Stored value) {
 // IEEE half precision without the low byte of its mantissa.
 static float e5m2_value(uint8_t byte) { return nvfp4::f16_to_float(uint16_t(byte << 8)); }
 
-// A power of two and nothing else (OCP Microscaling formats, section 5.4.1).
+// A power of two (OCP Microscaling formats, section 5.4.1).
 static double e8m0_value(uint8_t byte) {
     return byte == 0xff ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, byte - 127);
 }

@@ -1,4 +1,4 @@
-// The elements of tensors of any dtype as numbers.
+// Elements of tensors of any dtype as numbers.
 #pragma once
 
 #include "core/dtype.h"
@@ -7,11 +7,11 @@
 
 namespace gnv {
 
-// Reads `count` elements that begin at `bytes`, which needs no alignment. Every value is exact, but for 64-bit integers
-// beyond 2^53, which are rounded. F4 starts at a low nibble.
+// Reads `count` elements that begin at `bytes`, at any alignment. Every value is exact, except that 64-bit integers
+// beyond 2^53 are rounded. F4 starts at a low nibble.
 using ElementReader = void (*)(const uint8_t * bytes, int64_t count, double * out);
 
-// Null for 6-bit floats: nothing defines how they lie in bytes.
+// Null for 6-bit floats: their order in bytes is undefined.
 ElementReader element_reader(DType dtype);
 
 } // namespace gnv

@@ -1,5 +1,5 @@
-// Files as this library uses them: positioned reads and writes that are complete or fail with the file's name and the
-// byte, and folders that appear under their final name only when everything in them is on disk.
+// Files: positioned reads and writes that are complete or fail with the file's name and the byte, and helpers for
+// folders that get their final name only when everything in them is on disk.
 #pragma once
 
 #include "core/status.h"
@@ -11,8 +11,8 @@
 
 namespace gnv {
 
-// Identifies the content of a file as far as the file system can tell: changes with every write to it. Programs can set
-// the time of the last write back; the time of the last change of the inode only the system sets.
+// Identifies the content of a file as well as the file system can: it changes with every write. Programs can set the
+// time of the last write back; only the system sets the time of the last change of the inode.
 struct FileStamp {
     uint64_t device = 0, inode = 0, size = 0;
     int64_t modified_ns = 0, changed_ns = 0;
@@ -21,12 +21,12 @@ struct FileStamp {
 
 class File {
   public:
-    static Result<File> open_read(const std::string & path);  // follows symbolic links; refuses anything but a file
+    static Result<File> open_read(const std::string & path);  // follows symbolic links; refuses everything except files
     static Result<File> create(const std::string & path);     // refuses to replace an existing file
     static Result<File> open_write(const std::string & path); // an existing file, its content kept
-    // To read and write, what is there and no link; refuses anything but a file.
+    // To read and write an existing file; refuses links and everything except files.
     static Result<File> open_own(const std::string & path);
-    // A scratch file in `folder` that no name leads to: it is gone when it is closed, whatever happens.
+    // A scratch file without a name in `folder`: it vanishes when it is closed, also if the process is killed.
     static Result<File> create_unnamed(const std::string & folder);
     File(File && other) noexcept;
     File & operator=(File && other) noexcept;
@@ -40,15 +40,15 @@ class File {
     Status write(const void * data, uint64_t size, uint64_t offset) const;
     // Tells the kernel that [offset, offset + size) will be read soon. A hint: it never fails.
     void will_need(uint64_t offset, uint64_t size) const;
-    // Grows the file to `size` and reserves the disk blocks where the file system can, so that a full disk shows now.
+    // Grows the file to `size` and reserves the disk blocks if the file system can, so that a full disk fails here.
     Status reserve(uint64_t size) const;
-    Status cut(uint64_t size) const; // what is behind `size` goes
+    Status cut(uint64_t size) const; // to the first `size` bytes
     // An exclusive lock that lasts until the file is closed, also if the process is killed.
     enum class Lock : uint8_t { taken, held_elsewhere, unsupported };
     Result<Lock> lock() const;
-    bool is_locked_elsewhere() const; // takes nothing; false where the system cannot tell
-    Status sync() const;              // data and what is needed to find it again are on disk when this returns
-    Status close();                   // reports what the destructor would have to swallow
+    bool is_locked_elsewhere() const; // takes no lock; false if the system cannot tell
+    Status sync() const;              // data, and the metadata to find them, are on disk when this returns
+    Status close();                   // reports a failure, which the destructor cannot
 
   private:
     explicit File(std::string path) : path_(std::move(path)) {}
@@ -61,7 +61,7 @@ class File {
     std::string path_;
 };
 
-// Whole small files; `limit` guards against being handed something else.
+// Whole small files; larger ones than `limit` are refused.
 Result<std::string> read_file(const std::string & path, uint64_t limit);
 Status write_file_synced(const std::string & path, const std::string & content); // refuses to replace a file
 Status copy_file_synced(const std::string & from, const std::string & to);       // refuses to replace a file
@@ -77,17 +77,17 @@ struct DirectoryEntry {
 Result<std::vector<DirectoryEntry>> list_directory(const std::string & path);
 
 bool path_exists(const std::string & path); // a broken symbolic link exists
-// Fails when a file cannot be made here later: something has its name, or its folder is not there or not writable.
+// Fails if a file cannot be made here later: its name is taken, or its folder does not exist or is not writable.
 Status check_new_file(const std::string & path);
 bool is_directory(const std::string & path);
 Status make_directory(const std::string & path);
 Status sync_directory(const std::string & path);
-Status rename_path(const std::string & from, const std::string & to); // replaces nothing: `to` must not exist
-// Swaps two paths in one step; Code::unsupported where the system cannot.
+Status rename_path(const std::string & from, const std::string & to); // `to` must not exist
+// Swaps two paths in one step; Code::unsupported if the file system cannot.
 Status exchange_paths(const std::string & a, const std::string & b);
 Status remove_file(const std::string & path);
-Status remove_empty_folder(const std::string & path); // Code::already_exists when something is in it
-Status remove_tree(const std::string & path);         // a folder with all it holds; does not follow symbolic links
+Status remove_empty_folder(const std::string & path); // Code::already_exists if it is not empty
+Status remove_tree(const std::string & path);         // a folder and everything in it; does not follow symbolic links
 // The absolute path without symbolic links. The last component, and only that, may be missing.
 Result<std::string> canonical_path(const std::string & path);
 Result<uint64_t> free_disk_bytes(const std::string & path); // available to this user on the file system of `path`

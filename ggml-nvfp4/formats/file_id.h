@@ -1,4 +1,4 @@
-// What a name leads to, whatever it is called: two names with one id are one file or folder.
+// The identity behind a name: two names with one id are one file or folder.
 #pragma once
 
 #include "core/status.h"
@@ -24,15 +24,14 @@ struct EntryInfo {
     FileId id;
     FileKind kind = FileKind::other;
     uint64_t size = 0;
-    int64_t born_ns = 0; // 0 where the file system does not say
+    int64_t born_ns = 0; // 0 if the file system does not record it
     uint32_t mode = 0, owner = 0;
-    bool is_mount = false;     // something else is mounted here
-    bool knows_mounts = false; // else a mount point shows by another device only
-    bool is_fixed = false;     // immutable, or may only grow: nothing in it can be renamed or removed
+    bool is_mount = false;     // a mount point
+    bool knows_mounts = false; // else only another device shows a mount point
+    bool is_fixed = false;     // immutable, or append-only: its entries cannot be renamed or removed
 };
 
-// `name` in the open folder `folder`; AT_FDCWD and a path work, too. Nothing where there is no such entry. `path` is for
-// messages.
+// `name` in the open folder `folder`, or AT_FDCWD and a path. Empty without such an entry. `path` is for messages.
 Result<std::optional<EntryInfo>> find_entry(int folder, const std::string & name, const std::string & path);
 Result<std::optional<EntryInfo>> find_entry(const std::string & path);
 // Fails unless this process may rename or remove `entry` of `folder`; `path` is the entry's, for messages.
@@ -40,16 +39,16 @@ Status check_may_remove(const EntryInfo & folder, const EntryInfo & entry, const
 // Fails unless this process may make and remove entries of the folder.
 Status check_may_write(const std::string & folder);
 
-// Ids of all that a lookup of an existing path passes through, from the root on: folders, links, what they lead to, and
-// the end itself, which is the last. Whatever of these goes, the path no longer leads where it did.
+// Ids of every folder and link that a lookup of an existing path passes through, from the root to the end itself, which
+// is the last. If one of them is removed, the path no longer leads to the same end.
 Result<std::vector<FileId>> lookup_trail(const std::string & path);
 
-// The files that a run reads, with all that leads to them.
+// The files that a run reads, with the folders and links that lead to them.
 class InputFiles {
   public:
-    // A path that does not exist is none that could be lost.
+    // Ignores a path that does not exist: it cannot be lost.
     Status add(const std::string & path);
-    // The path that a lookup of which passes through `id`; null when there is none.
+    // A path whose lookup passes through `id`; null without one.
     const std::string * find(const FileId & id) const;
 
   private:

@@ -37,7 +37,7 @@ class RealFolder final : public Folder {
 
 // --- A view -----------------------------------------------------------------------------------------------------------------
 
-// Segments one after another; `start[i]` is where segment i begins, the last entry the size.
+// Consecutive segments; `start[i]` is the offset of segment i, the last entry the size.
 class SegmentedFile final : public FolderFile {
   public:
     static Result<std::unique_ptr<FolderFile>> open(const Folder & base, const std::string & name,
@@ -132,7 +132,7 @@ Result<std::vector<OverlayFolder::Segment> *> OverlayFolder::editable(const std:
     return &changed_[name].segments;
 }
 
-// Makes a segment start at `offset`; returns its position, segments.size() at the end of the file.
+// Splits the segment at `offset`; returns the position of the second part, segments.size() at the end of the file.
 static size_t split(std::vector<OverlayFolder::Segment> & segments, uint64_t offset) {
     for (size_t i = 0; i < segments.size(); i++) {
         OverlayFolder::Segment & first = segments[i];

@@ -1,6 +1,5 @@
-// A folder as the readers see it: names, and files that give bytes at any position. Behind it lies a directory, or a
-// copy-on-write view of one in which a test or the self-test has damaged something, so that every reader sees both
-// through one path.
+// A folder for readers: names, and files that give bytes at any position. It is a directory, or a copy-on-write view of
+// one that a test or the self-test has damaged, so that readers treat both alike.
 #pragma once
 
 #include "core/status.h"
@@ -34,14 +33,14 @@ class Folder {
     virtual Result<std::unique_ptr<FolderFile>> open(const std::string & name) const = 0;
 };
 
-// A directory; Code::not_found when there is none at `path`.
+// A directory; Code::not_found without one at `path`.
 Result<std::shared_ptr<const Folder>> open_folder(const std::string & path);
 Result<bool> has_file(const Folder & folder, const std::string & name);
-// A whole small file; `limit` guards against being handed something else.
+// A whole small file; a larger one than `limit` is refused.
 Result<std::string> read_file(const Folder & folder, const std::string & name, uint64_t limit);
 
-// A view of `base` in which files are replaced, changed, cut or missing. Only what differs is held in memory. Changes are
-// made before the view is read.
+// A view of `base` in which files are replaced, changed, cut or missing. Only differences are held in memory. All
+// changes come before the first read.
 class OverlayFolder final : public Folder {
   public:
     // Bytes [offset, offset + size) of a file of the base, or bytes of its own.

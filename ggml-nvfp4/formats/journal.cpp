@@ -78,12 +78,12 @@ Result<Journal> Journal::create(const std::string & path, const std::string & li
     };
     Result<File> file = File::create(path);
     if (!file.ok() && (file.status().code() == Code::already_exists || file.status().code() == Code::not_found))
-        return too_late(); // it made a journal in this folder, or took the empty folder for a leftover
+        return too_late(); // the other run made a journal in this folder, or removed the empty folder as a leftover
     if (!file.ok()) return file.take_status();
     GNV_ASSIGN(const File::Lock lock, file.value().lock());
     if (lock == File::Lock::held_elsewhere) return too_late();
     GNV_ASSIGN(const FileId id, id_of(file.value()));
-    // Until the lock was taken another run could take the journal for a leftover and remove it.
+    // Before the lock another run could remove the journal as a leftover.
     GNV_ASSIGN(const std::optional<EntryInfo> there, find_entry(path));
     if (!there || there->id != id) return too_late();
     Journal journal(file.take(), lock == File::Lock::taken, id);
@@ -97,7 +97,7 @@ Status Journal::append(const std::string & lines) {
     return file_.sync();
 }
 
-// --- Journals that are there --------------------------------------------------------------------------------------------------
+// --- Existing journals --------------------------------------------------------------------------------------------------------
 
 Result<FoundJournal> find_journal(const std::string & path, bool lock) {
     FoundJournal found;
@@ -115,7 +115,7 @@ Result<FoundJournal> find_journal(const std::string & path, bool lock) {
         found.state = FoundJournal::State::in_use;
     }
     if (found.state == FoundJournal::State::in_use) return found;
-    // Between the look and the lock its run may have ended, and moved or removed it.
+    // Its run may have ended before the lock, and moved or removed it.
     GNV_ASSIGN(const FileId id, id_of(file.value()));
     GNV_ASSIGN(const std::optional<EntryInfo> there, find_entry(path));
     if (!there || there->id != id) return FoundJournal();
@@ -125,7 +125,7 @@ Result<FoundJournal> find_journal(const std::string & path, bool lock) {
     GNV_TRY(file.value().read(found.text.data(), found.text.size(), 0));
     const std::string_view magic = first_line;
     if (found.text.substr(0, magic.size()) != magic.substr(0, found.text.size())) return found;
-    found.state = FoundJournal::State::ours; // one without a whole line is of a run that was stopped as it made it
+    found.state = FoundJournal::State::ours; // without a whole line: its run was stopped at the start
     found.file = file.take();
     return found;
 }

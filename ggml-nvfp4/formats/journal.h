@@ -1,5 +1,6 @@
-// The journal of a run that writes a checkpoint: whose an unfinished folder is, what belongs to it, what of it is safely on
-// disk. docs/format.md has its records. While a run lasts it holds a lock on its journal, wherever that is moved.
+// The journal of a run that writes a checkpoint. It identifies the run of an unfinished folder, the files that belong
+// to it and the tensors that are safely on disk; docs/format.md lists the records. A run holds a lock on its journal
+// until it ends.
 #pragma once
 
 #include "formats/file.h"
@@ -14,10 +15,10 @@ namespace gnv {
 
 inline constexpr const char * journal_name = "journal"; // in the unfinished folder
 
-// Records of the files that a run writes beside its shards, and of the folders that they need.
+// Records of the files that a run writes beside its shards, and of their folders.
 std::vector<std::string> content_records(const std::vector<std::string> & files);
 
-// A folder as the journal names it: the number of its inode and its time of birth, which no later folder shares.
+// A folder in the journal: the number of its inode and its time of birth, which no later folder shares.
 struct FolderMark {
     uint64_t inode = 0;
     int64_t born_ns = 0;
@@ -25,7 +26,7 @@ struct FolderMark {
 };
 FolderMark mark_of(const EntryInfo & folder);
 
-// The last step of a run: the folder that it made, and the one that this replaces.
+// The last step of a run: the new folder, and the folder that it replaces.
 struct PublishRecord {
     FolderMark made;
     std::optional<FolderMark> replaced;
@@ -34,7 +35,7 @@ std::string publish_record(const PublishRecord & record);
 
 class Journal {
   public:
-    // A new file with these lines in it, locked. Code::already_exists where another run came first.
+    // A new file with these lines, locked. Code::already_exists if another run came first.
     static Result<Journal> create(const std::string & path, const std::string & lines);
 
     Status append(const std::string & lines);  // synced
@@ -49,24 +50,24 @@ class Journal {
     uint64_t size_ = 0;
 };
 
-// What is found where a journal may be.
+// The state of a place for a journal.
 struct FoundJournal {
     enum class State : uint8_t {
         absent,
         in_use,  // a run holds its lock
-        foreign, // no journal of ours
-        ours,    // of a run that ended
+        foreign, // no journal
+        ours,    // the journal of a run that ended
     };
     State state = State::absent;
-    std::optional<File> file; // of `ours`; with the lock where it was asked for and there are locks
+    std::optional<File> file; // of `ours`; locked on request, if the file system has locks
     std::string text;
 
     std::set<std::string> content() const; // see content_records()
     std::optional<PublishRecord> published() const;
-    Status take_back_claims() const; // before what it calls done is removed
+    Status take_back_claims() const; // before the tensors that it calls done are removed
 };
 
-// `lock`: take its lock, so that no other run takes it for a leftover, too.
+// `lock`: take its lock, so that no other run treats it as a leftover too.
 Result<FoundJournal> find_journal(const std::string & path, bool lock);
 
 } // namespace gnv

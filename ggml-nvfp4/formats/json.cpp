@@ -16,11 +16,12 @@ namespace gnv {
 namespace dom = simdjson::dom;
 
 static constexpr size_t deepest_nesting = 256;
-// simdjson looks for what the processor has when it is first used, in a function that ends the process where memory runs
-// out. So that is done when the process starts.
+// simdjson detects the processor at its first use, in a function that ends the process if memory runs out. So the first
+// use is at the start of the process.
 [[maybe_unused]] static const bool has_chosen = !simdjson::get_active_implementation()->name().empty();
 
-// Bounds memory: a value takes up to 50 bytes here, however short its text. Headers of 900,000 tensors stay below it.
+// Bounds memory: a value takes up to 50 bytes, however short its text. Headers of 900,000 tensors stay below this
+// limit.
 static constexpr size_t most_values = 10'000'000;
 
 struct JsonDocument::State {
@@ -54,7 +55,7 @@ static bool find_duplicate_key(dom::element element, std::string & key) {
     }
     dom::object object;
     if (element.get(object) != simdjson::SUCCESS) return false;
-    std::vector<std::string_view> keys; // sorting them takes less than a set, and no choice of keys makes it slow
+    std::vector<std::string_view> keys; // sorted: less memory than a set, and no keys make it slow
     for (const dom::key_value_pair member : object) {
         keys.push_back(member.key);
         if (find_duplicate_key(member.value, key)) return true;

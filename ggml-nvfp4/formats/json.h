@@ -1,4 +1,4 @@
-// Reading JSON through simdjson: typed getters that fail with the file and the path inside it
+// JSON read through simdjson: typed getters that fail with the file and the path inside it
 // ("config.json: text_config.num_experts: expected an integer, found a string").
 #pragma once
 

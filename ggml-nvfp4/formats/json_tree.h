@@ -1,5 +1,5 @@
-// A copy of a JSON value that can be changed and written again. Where memory runs out nothing else happens than that: no
-// destructor allocates, unlike those of libraries that flatten their trees to destroy them.
+// A copy of a JSON value that can be changed and written again. No destructor allocates, unlike those of libraries that
+// flatten their trees to destroy them: running out of memory stays an ordinary failure.
 #pragma once
 
 #include "formats/json_writer.h"
@@ -21,11 +21,11 @@ struct JsonTree {
 
     bool is_array() const { return type == JsonType::array; }
     bool is_object() const { return type == JsonType::object; }
-    // "quantization_config/ignore": the member of a member; null when there is none.
+    // "quantization_config/ignore": the member of a member; null if it does not exist.
     JsonTree * find(std::string_view path);
-    // Makes a member of an object a number or a word, given as JSON, whether there was one or not.
+    // Sets or adds a member of an object: a number or a word, given as JSON.
     void set(std::string_view member, std::string_view json);
-    bool erase(std::string_view member); // false when there is none
+    bool erase(std::string_view member); // false without the member
 
     std::string dump() const; // without blanks
 };

@@ -92,7 +92,7 @@ JsonWriter & JsonWriter::value(double number) {
 }
 
 JsonWriter & JsonWriter::value(const JsonValue & parsed) {
-    Status status; // of reading what was found to be of that type: it cannot fail
+    Status status; // of a getter of the value's own type, which cannot fail
     if (parsed.is_object()) {
         begin_object();
         status = parsed.for_each_member([&](std::string_view name, const JsonValue & item) -> Status {

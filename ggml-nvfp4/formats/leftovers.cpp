@@ -9,7 +9,7 @@ namespace gnv {
 
 namespace {
 
-// A folder that a journal speaks of, where it is now.
+// A folder that a journal records, at its present path.
 struct Known {
     std::string path;
     EntryInfo info;
@@ -26,7 +26,7 @@ class Clearing {
     Clearing(const GuardedDestination & destination, bool remove) : to_(destination), remove_(remove) {}
 
     Status run() {
-        // A run at its last step moves the journal from one place to the other: a look at each may miss it.
+        // A run in its last step moves the journal from one place to the other: one look at each may miss it.
         for (int attempt = 0; attempt < 3; attempt++) {
             GNV_TRY(clear_record());
             bool has_moved = false;
@@ -49,10 +49,10 @@ class Clearing {
 
     const GuardedDestination & to_;
     const bool remove_;
-    bool is_known_ = false; // DST.partial: by the journal beside it
+    bool is_known_ = false; // the journal beside DST.partial records it
 };
 
-// DST.journal: of a run that was stopped in its last step.
+// DST.journal belongs to a run that was stopped in its last step.
 Status Clearing::clear_record() {
     is_known_ = false;
     GNV_ASSIGN(const FoundJournal found, find_journal(to_.record(), remove_));
@@ -86,15 +86,15 @@ Status Clearing::finish_replacing(const PublishRecord & record, const std::set<s
                                  to_.folder(), "; rename it, or ask to overwrite it"));
         if (replaced)
             return refuse(
-                concat(replaced->path, " is what ", to_.folder(),
-                       " replaced; its run was stopped while it removed that: remove it, or ask to overwrite"));
+                concat(replaced->path, " is the checkpoint that ", to_.folder(),
+                       " replaced; its run was stopped while it removed the old one: remove it, or ask to overwrite"));
     }
     is_known_ = complete || replaced;
     for (const std::optional<Known> & known : {complete, replaced, moved})
         if (known && (known->path != to_.old() || is_named))
             GNV_TRY(to_.check_removable(known->path, known->info, content));
     if (!remove_) return {};
-    if (moved && !is_named) { // nothing goes before there is a checkpoint at DST again
+    if (moved && !is_named) { // DST must hold a checkpoint again before the first removal
         GNV_TRY(rename_path(moved->path, to_.folder()));
         GNV_TRY(sync_directory(parent_path(to_.folder())));
     }
@@ -105,7 +105,7 @@ Status Clearing::finish_replacing(const PublishRecord & record, const std::set<s
 
 Status Clearing::clear_partial(bool & has_moved) {
     const std::string & partial = to_.partial();
-    if (is_known_ && !remove_) return {}; // is looked at
+    if (is_known_ && !remove_) return {}; // already checked
     GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(partial));
     if (!info) return {};
     if (info->kind != FileKind::folder)
@@ -122,7 +122,7 @@ Status Clearing::clear_partial(bool & has_moved) {
     if (!to_.overwrite())
         return refuse(partial + " is left from a run that did not finish; remove it, or ask to overwrite it");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(partial));
-    if (found.text.find('\n') == std::string::npos && entries.size() > 1) // a run writes its first line before all else
+    if (found.text.find('\n') == std::string::npos && entries.size() > 1) // a run first writes a whole line
         return refuse(
             concat(join_path(partial, journal_name), " has no line: ", partial, " will not be removed; rename it"));
     GNV_TRY(to_.check_removable(partial, *info, found.content()));
@@ -142,12 +142,12 @@ Status Clearing::clear_without_journal(const EntryInfo & info, bool & has_moved)
         has_moved = has_journal || record || !again || again->id != info.id; // a run's first or last step came between
         if (has_moved) return {};
         return refuse(concat(partial, " holds ", entries.front().name,
-                             " and no journal: it is not what a run left, and will not be removed; rename it"));
+                             " and no journal: it is no leftover of a run, and will not be removed; rename it"));
     }
     if (!to_.overwrite()) return refuse(partial + " is in the way: remove the empty folder, or ask to overwrite it");
     GNV_TRY(to_.check_removable(partial, info, {}));
     if (!remove_) return {};
-    // Only if it still is empty: a run that just made it may have put its journal there.
+    // Only if it is still empty: a run that just made it may have put its journal there.
     Status removed = remove_empty_folder(partial);
     has_moved = removed.code() == Code::already_exists;
     return has_moved ? Status() : std::move(removed);

@@ -6,7 +6,7 @@
 namespace gnv {
 
 Result<NewFile> NewFile::create(const std::string & path) {
-    if (path_exists(path)) return fail(Code::already_exists, path, " exists; it is not written over");
+    if (path_exists(path)) return fail(Code::already_exists, path, " exists; it will not be overwritten");
     Result<File> unnamed = File::create_linkable(path);
     if (unnamed.ok()) return NewFile(unnamed.take(), path);
     const std::string partial = path + ".partial";

@@ -1,4 +1,4 @@
-// Files that appear complete or not at all.
+// Files that become visible only when they are complete.
 #pragma once
 
 #include "formats/file.h"
@@ -7,13 +7,13 @@
 
 namespace gnv {
 
-// A new file that gets its name when all of it is on disk. Where the file system can, it has no name before that, so that
-// a run that is killed leaves nothing; elsewhere it is PATH.partial until then.
+// A new file that gets its name when all of it is on disk. Before that it has no name, so that a killed run leaves no
+// file; on file systems that cannot do this it is PATH.partial.
 class NewFile {
   public:
     static Result<NewFile> create(const std::string & path);
     NewFile(NewFile && other) noexcept;
-    ~NewFile(); // removes what did not get its name
+    ~NewFile(); // removes an unpublished file
 
     const File & file() const { return file_; }
     Status publish(); // syncs; refuses to replace a file
@@ -21,7 +21,7 @@ class NewFile {
   private:
     NewFile(File file, std::string path) : file_(std::move(file)), path_(std::move(path)) {}
     File file_;
-    std::string path_, partial_; // partial_: empty when it has no name, or its own
+    std::string path_, partial_; // partial_: empty if the file has no name, or its final one
 };
 Status write_new_file(const std::string & path, const std::string & content);
 

@@ -29,21 +29,21 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::create(const Destination & d
 
 Status OutputFolder::make() {
     const std::string & partial = destination_.partial();
-    constexpr int most_attempts = 4; // each fails only where another run comes between
+    constexpr int most_attempts = 4; // an attempt fails only if another run interferes
     for (int attempt = 1;; attempt++) {
         GNV_TRY(clear_leftovers(destination_, true));
         Status made = make_directory(partial);
         if (!made.ok() && (made.code() != Code::already_exists || attempt == most_attempts)) return made;
         if (!made.ok()) continue;
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(partial));
-        if (!info) continue; // taken for an empty leftover
+        if (!info) continue; // another run removed it as an empty leftover
         folder_ = *info;
-        return destination_.check_replaced(); // what was put back
+        return destination_.check_replaced(); // of a checkpoint that was renamed back
     }
 }
 
 Result<File> OutputFolder::add(const std::string & name) {
-    GNV_TRY(check_made()); // not into a folder that has taken its place
+    GNV_TRY(check_made()); // not into another folder of this name
     for (size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1))
         if (folders_.insert(name.substr(0, slash)).second)
             GNV_TRY(make_directory(join_path(path(), name.substr(0, slash))));
@@ -59,7 +59,7 @@ Status OutputFolder::keep(const std::string & name, const File & file) {
 // --- Giving it its name -------------------------------------------------------------------------------------------------------
 
 static Status not_ours(const std::string & path, const char * what) {
-    return fail(Code::io, path, what, " during the run: something else works in this folder; run again without it");
+    return fail(Code::io, path, what, " during the run: another program works in this folder; stop it and run again");
 }
 
 Status OutputFolder::check_made() const {
@@ -73,7 +73,7 @@ Status OutputFolder::check_made() const {
     return {};
 }
 
-// The deepest first: a folder that is on disk holds nothing that is not.
+// The deepest first: a folder is synced after its content.
 Status OutputFolder::sync_folders() const {
     std::vector<std::string> names(folders_.begin(), folders_.end());
     const auto depth = [](const std::string & name) { return std::count(name.begin(), name.end(), '/'); };
@@ -110,7 +110,7 @@ Status OutputFolder::publish() {
     if (named.ok()) named = sync_directory(parent_path(path()));
     if (named.ok()) named = give_name(replaced);
     if (!named.ok()) {
-        // Where the folder still has its old name the journal in it says whose it is.
+        // If the folder still has its old name, the journal inside identifies it.
         const Result<std::optional<EntryInfo>> there = find_entry(path());
         if (there.ok() && there.value() && there.value()->id == folder_.id)
             (void)rename_path(destination_.record(), inside).ok();
@@ -130,7 +130,7 @@ Status OutputFolder::give_name(const std::optional<EntryInfo> & replaced) {
     return sync_directory(parent_path(path()));
 }
 
-// Puts the complete folder in place of the old one and removes that, once the new name is on disk.
+// Exchanges the complete folder and the old one, and removes the old one once the new name is on disk.
 Status OutputFolder::replace(const EntryInfo & replaced) {
     const std::string &folder = destination_.folder(), &old = destination_.old();
     const std::string stays = "the result is complete in " + path();
@@ -158,7 +158,7 @@ Status OutputFolder::replace(const EntryInfo & replaced) {
 
 Status OutputFolder::remove_replaced(const std::string & path, const EntryInfo & replaced) const {
     return destination_.remove(path, replaced, {})
-        .add_context(destination_.folder() + " is complete, but what it replaces is still there");
+        .add_context(destination_.folder() + " is complete, but the old checkpoint is not removed yet");
 }
 
 } // namespace gnv

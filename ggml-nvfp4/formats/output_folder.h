@@ -1,5 +1,6 @@
-// The folder that a run writes under another name until all of it is on disk. It belongs to this run alone: a lock on its
-// journal says so, and before it gets its name everything in it must still be what this run made.
+// The folder that a run writes under another name until all of it is on disk. It belongs to this run alone: a lock on
+// its journal shows this to other runs, and the folder gets its name only if every file in it is still the one that
+// this run made.
 #pragma once
 
 #include "formats/destination.h"
@@ -16,18 +17,18 @@ namespace gnv {
 
 class OutputFolder {
   public:
-    // Clears what a stopped run left, makes DST.partial and its journal, which begins with `records` (whole lines).
+    // Removes leftovers of a stopped run, makes DST.partial and its journal, which begins with `records` (whole lines).
     static Result<std::unique_ptr<OutputFolder>> create(const Destination & destination, const std::string & records);
 
     const std::string & path() const { return destination_.partial(); }
     const std::vector<std::string> & notes() const { return notes_; } // for the user
     // A new file, and the folders in its name ("images/a.png").
     Result<File> add(const std::string & name);
-    // From now on the file has to stay what it is, with this size.
+    // From now on the file must not change, and has this size.
     Status keep(const std::string & name, const File & file);
     Status append_journal(const std::string & lines) { return journal_->append(lines); }
-    // Everything is written, synced and closed: gives the folder its name. After a failure it is complete under its own,
-    // or under DST; the message says which.
+    // Gives the folder its name, once everything is written, synced and closed. After a failure it is complete under
+    // the old name or under DST; the message says which.
     Status publish();
 
   private:

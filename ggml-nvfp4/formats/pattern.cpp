@@ -51,7 +51,7 @@ Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) 
     if (!state->code)
         return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ",
                     at);
-    (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // an optimisation; the interpreter gives the same answers
+    (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // faster than the interpreter, with the same results
     state->match_data = pcre2_match_data_create(1, nullptr);
     state->context = pcre2_match_context_create(nullptr);
     if (!state->match_data || !state->context) return Status::out_of_memory();
@@ -70,7 +70,7 @@ Result<bool> Pattern::match(std::string_view name, uint32_t limit, bool & exceed
     const int count = pcre2_match(state_->code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0,
                                   state_->match_data, state_->context);
     if (count == PCRE2_ERROR_NOMATCH) return false;
-    if (count >= 0) return true; // 0: matched, with more groups than we asked for
+    if (count >= 0) return true; // 0: matched, with more groups than requested
     if (count == PCRE2_ERROR_NOMEMORY) return Status::out_of_memory();
     exceeded = count == PCRE2_ERROR_MATCHLIMIT;
     return fail(Code::invalid_argument, "pattern \"", printable(state_->text), "\" on \"", printable(name),

@@ -1,5 +1,5 @@
-// Names and patterns as quantization configs spell them: "lm_head" is the exact name, "re:.*mlp\.gate$" a regular
-// expression with the meaning of Python's re.match (it must match at the start, not to the end). Runs on PCRE2.
+// Names and patterns of quantization configs: "lm_head" is the exact name, "re:.*mlp\.gate$" a regular expression with
+// the meaning of Python's re.match (anchored at the start, not at the end). Runs on PCRE2.
 #pragma once
 
 #include "core/status.h"
@@ -14,17 +14,17 @@ namespace gnv {
 
 class Pattern {
   public:
-    // `text` with or without "re:"; without it, `plain_is_regex` tells whether it is a name or an expression.
+    // `text` with or without "re:"; without it, `plain_is_regex` decides between an expression and a name.
     static Result<Pattern> compile(const std::string & text, bool plain_is_regex);
     Pattern(Pattern &&) noexcept;
     Pattern & operator=(Pattern &&) noexcept;
     ~Pattern();
 
-    // Fails when the expression needs more steps than a name can be worth.
+    // Fails if the expression needs too many steps.
     Result<bool> matches(std::string_view name) const;
-    // The same for files that anyone may have written: the match is tried with more and more steps, what they may have cost
-    // is taken from `budget`, and it fails with Code::unsupported when that does not suffice. A plain name costs nothing, a
-    // sane expression 1. The same on every machine.
+    // The same for untrusted files: the match is tried with more and more steps, whose cost is subtracted from
+    // `budget`; beyond it the call fails with Code::unsupported. A plain name costs 0, an ordinary expression 1, the
+    // same on every machine.
     Result<bool> matches(std::string_view name, uint64_t & budget) const;
     const std::string & text() const; // as given
     size_t compiled_bytes() const;

@@ -10,7 +10,7 @@ namespace gnv {
 
 // --- Header ---------------------------------------------------------------------------------------------------------------
 
-// Bytes that a tensor of this dtype and shape occupies; false when that is no whole number or does not fit.
+// Bytes of a tensor of this dtype and shape; false if they are no whole number or exceed 64 bits.
 static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uint64_t & bytes) {
     uint64_t bits = uint64_t(dtype_traits(dtype).bits);
     for (const int64_t extent : shape)
@@ -19,8 +19,8 @@ static bool tensor_bytes_of(DType dtype, const std::vector<int64_t> & shape, uin
     return bits % 8 == 0;
 }
 
-static constexpr size_t most_dimensions = 64;    // as many as any framework knows
-static constexpr size_t most_metadata = 100'000; // frameworks write a handful, tools that train a few hundred
+static constexpr size_t most_dimensions = 64;    // the maximum of all frameworks
+static constexpr size_t most_metadata = 100'000; // frameworks write a few, training tools some hundred
 static constexpr std::string_view metadata_key = "__metadata__";
 
 static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue & value, uint64_t data_bytes) {
@@ -30,7 +30,7 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     GNV_ASSIGN(const JsonValue dtype, value.get("dtype"));
     GNV_ASSIGN(const std::string_view dtype_text, dtype.as_string());
     if (!dtype_from_name(dtype_text, tensor.dtype))
-        return fail(Code::format, dtype.where(), ": \"", printable(dtype_text), "\" is no dtype of the format");
+        return fail(Code::format, dtype.where(), ": \"", printable(dtype_text), "\" is not a dtype of the format");
 
     GNV_ASSIGN(const JsonValue shape, value.get("shape"));
     GNV_TRY(shape.for_each_element([&](size_t, const JsonValue & item) -> Status {
@@ -64,8 +64,8 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     return tensor;
 }
 
-// How many members the object "__metadata__" of a header seems to have. Looked at before the JSON is parsed, since entries
-// take many times their size; a text that is no JSON gives any number.
+// The apparent number of members of the object "__metadata__" of a header. Counted before the JSON is parsed, since
+// entries take many times their size; the result is arbitrary for a text that is no JSON.
 static size_t count_metadata(std::string_view json) {
     size_t count = 0, string_begin = 0;
     int depth = 0;
@@ -125,7 +125,8 @@ Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::st
         if (tensor.begin != covered)
             return fail(Code::format, file_name, ": tensor ", printable(tensor.name), " starts at byte ", tensor.begin,
                         " of the data, ",
-                        tensor.begin > covered ? "leaving a hole after byte " : "inside what ends at byte ", covered);
+                        tensor.begin > covered ? "leaving a hole after byte " : "inside the one that ends at byte ",
+                        covered);
         covered = tensor.end;
     }
     if (covered != data_bytes)

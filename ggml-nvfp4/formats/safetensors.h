@@ -1,4 +1,4 @@
-// safetensors: reading a checkpoint folder, validated completely before any tensor is used.
+// The reader of safetensors checkpoints: a folder is validated completely before any tensor is used.
 //
 //   byte 0           8          8 + H                              end of file
 //        | H (u64 LE)| JSON header, H bytes | tensor data, no holes, no overlaps |
@@ -37,11 +37,11 @@ struct Header {
     std::map<std::string, std::string> metadata;
 };
 
-// Checks JSON, names, dtypes, shape x dtype = bytes, that the tensors cover [0, data_bytes) without hole or overlap, and that
-// there are no more than 100,000 entries of metadata.
+// Checks JSON, names, dtypes, shape x dtype = bytes, that the tensors cover [0, data_bytes) without hole or overlap,
+// and the limit of 100,000 entries of metadata.
 Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::string & file_name);
 
-// One shard as found on disk.
+// One shard on disk.
 struct Shard {
     std::string file_name;   // inside the folder
     uint64_t data_begin = 0; // first byte after the header
@@ -64,8 +64,8 @@ class Checkpoint {
   public:
     // Reads and validates index and headers; opens every shard once. Reads no tensor data.
     static Result<Checkpoint> open(const std::string & folder);
-    // The same for any folder. With `index_problems`, what index and shards disagree about goes there, one line each, and
-    // the shards are taken at their word.
+    // The same for any folder. With `index_problems`, contradictions of index and shards go there, one line each, and
+    // the shards decide.
     static Result<Checkpoint> open(std::shared_ptr<const Folder> folder,
                                    std::vector<std::string> * index_problems = nullptr);
 
@@ -92,7 +92,7 @@ class Checkpoint {
     Result<FolderFiles> open_shards() const;
     // The JSON header of a shard, read again; Code::changed as check_unchanged().
     Result<std::string> header_text(size_t shard) const;
-    // Code::changed when a shard is no longer the file that was validated.
+    // Code::changed if a shard is no longer the validated file.
     Status check_unchanged(const FolderFiles & shards) const;
     Status check_unchanged(const FolderFile & file, size_t shard) const; // one of them
     // "tensor X (shard Y, byte Z)": for messages

@@ -12,7 +12,7 @@ static constexpr std::string_view key = "\"checksums\"";
 static constexpr std::string_view before_digest = "\n    \"";
 static constexpr size_t digest_line_bytes = before_digest.size() + 64 + 2; // with a quote, and a comma or a line feed
 
-// What follows the first `size` bytes of a document: its key and all that comes behind it.
+// The text after the first `size` bytes of a document: the key of the checksums, and the rest.
 static std::string tail_of(const char * document, size_t size) {
     std::string tail = concat(key, ": [");
     for (size_t begin = 0; begin < size; begin += block_bytes) {
@@ -44,7 +44,7 @@ Result<bool> check_sealed_json(const std::string & text, const std::string & nam
         begin < size ? concat("bytes ", begin, " to ", std::min(begin + block_bytes, size) - 1, ", or their checksum,")
                      : concat("the list of checksums at byte ", size);
     return fail(Code::format, name, ": ", place, begin < size ? " are" : " is",
-                " not what was written: the file is damaged or was edited; use another copy, or make it anew");
+                " not as written: the file is damaged or was edited; use another copy, or make it anew");
 }
 
 } // namespace gnv

@@ -53,7 +53,7 @@ Result<std::unique_ptr<TensorFileWriter>> TensorFileWriter::create(const std::st
 }
 
 TensorFileWriter::~TensorFileWriter() {
-    if (!finished_) (void)guard_exceptions([&] { return remove_file(partial_); }).ok(); // memory may be what lacked
+    if (!finished_) (void)guard_exceptions([&] { return remove_file(partial_); }).ok(); // memory may be exhausted
 }
 
 Status TensorFileWriter::append(size_t tensor, const void * data, uint64_t bytes) {
@@ -62,7 +62,7 @@ Status TensorFileWriter::append(size_t tensor, const void * data, uint64_t bytes
     const uint64_t size = target.end - target.begin, left = size - written_[tensor];
     if (bytes > left)
         return fail(Code::invalid_argument, "tensor ", printable(target.name), " has ", size, " bytes, ",
-                    written_[tensor] + bytes, " are given");
+                    written_[tensor] + bytes, " were given");
     GNV_TRY(file_.write(data, bytes, data_begin_ + target.begin + written_[tensor]));
     written_[tensor] += bytes;
     return {};

@@ -1,6 +1,6 @@
-// One safetensors file of tensors that are made piece by piece: names, dtypes and shapes come first, since the header does,
-// then bytes in any order of tensors. No tensor is ever held. The file has the name PATH.partial until it is complete and
-// on disk.
+// The writer of one safetensors file whose tensors are made piece by piece: names, dtypes and shapes come first, as the
+// header does, then bytes in any order of tensors. It holds no tensor. The file is called PATH.partial until it is
+// complete and on disk.
 #pragma once
 
 #include "formats/file.h"
@@ -21,10 +21,10 @@ struct TensorFileEntry {
 
 class TensorFileWriter {
   public:
-    // Reserves the disk space. Fails on names that occur twice, on negative extents, and when `path` exists.
+    // Reserves the disk space. Fails on names that occur twice, on negative extents, and if `path` exists.
     static Result<std::unique_ptr<TensorFileWriter>> create(const std::string & path,
                                                             const std::vector<TensorFileEntry> & tensors);
-    ~TensorFileWriter(); // removes PATH.partial when the file was not finished
+    ~TensorFileWriter(); // removes PATH.partial of an unfinished file
     TensorFileWriter(const TensorFileWriter &) = delete;
     TensorFileWriter & operator=(const TensorFileWriter &) = delete;
 

@@ -1,5 +1,5 @@
-// A folder with all it holds, looked at and removed by descriptors: what is removed is what was looked at, whatever names
-// lead to in the meantime. Links are entries like others and are not followed.
+// A folder with everything in it, checked and removed by descriptors: the removed files are the checked ones, even if
+// names change meanwhile. Links are ordinary entries and are not followed.
 #pragma once
 
 #include "formats/file_id.h"
@@ -14,15 +14,15 @@ struct TreeEntry {
     EntryInfo info;
 };
 
-// Says whether an entry may go; a folder is asked about before what it holds.
+// Whether an entry may be removed; called for a folder before its content.
 using MayRemove = std::function<Status(const TreeEntry &)>;
 
-// Fails where remove_tree() would for what can be known before: an entry that may not go, a mount point, a folder that this
-// process may not write. Asks in the order of names.
+// Fails if remove_tree() would, as far as this is known before: an entry that must stay, a mount point, a folder that
+// this process may not write. Checks in the order of names.
 Status check_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove);
 
-// Removes all below `folder` and then itself. Stops at the first entry that may not go. The entry `last` of the top folder
-// (may be empty) goes after all others: it says whose the rest is.
+// Removes everything below `folder` and then the folder. Stops at the first entry that must stay. The entry `last` of
+// the top folder (may be empty) is removed after all others: it identifies the rest.
 Status remove_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove,
                    const std::string & last);
 

@@ -1,4 +1,4 @@
-// Zstandard, whole buffers.
+// Zstandard for whole buffers.
 #pragma once
 
 #include "core/status.h"
@@ -9,11 +9,11 @@
 
 namespace gnv {
 
-// The content of all frames of `data`, one after another. `name` is used in messages, usually the file's path; `limit`
-// bounds the content, whatever the frames announce.
+// The content of all frames of `data`, one after another. `name` is for messages, usually the file's path; `limit`
+// bounds the content, whatever size the frames announce.
 Result<std::string> zstd_decompress_all(std::string_view data, uint64_t limit, const std::string & name);
 
-// One frame; the same bytes every time with the same version of the library.
+// One frame; the same version of the library gives the same bytes.
 Result<std::string> zstd_compress(std::string_view content, int level, const std::string & name);
 
 } // namespace gnv

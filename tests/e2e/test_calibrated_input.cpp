@@ -92,7 +92,7 @@ TEST_CASE("statistics are saved to a new file in a folder that is there, or the 
     const Tiny tiny;
     CalibratedRun run = tiny.run();
     run.save_statistics = tiny.scratch.save("precious.json", "mine");
-    check_refused(run, {GNV_ALREADY_EXISTS, {run.save_statistics, "not written over"}});
+    check_refused(run, {GNV_ALREADY_EXISTS, {run.save_statistics, "not be overwritten"}});
     CHECK(read_file(run.save_statistics, 100).value() == "mine");
     run.save_statistics = tiny.scratch / "absent/statistics.json";
     check_refused(run, {GNV_NOT_FOUND, {tiny.scratch / "absent", "statistics.json"}});
@@ -184,7 +184,7 @@ TEST_CASE("damaged statistics files") {
     };
     std::string turned = sealed;
     turned[turned.find("\"tokens\": ") + 11] ^= 1;
-    refuse(turned, {GNV_FORMAT, {"bad.json: bytes 0 to ", "or their checksum, are not what was written"}});
+    refuse(turned, {GNV_FORMAT, {"bad.json: bytes 0 to ", "or their checksum, are not as written"}});
     refuse(good.substr(0, good.size() / 2), {GNV_FORMAT, {"bad.json"}});
     refuse("", {GNV_FORMAT, {"bad.json"}});
     refuse("[]", {GNV_FORMAT, {"bad.json"}});

@@ -62,7 +62,7 @@ TEST_CASE("headers that lie are refused with file, tensor and place") {
     const Case cases[] = {
         {R"([1])", 0, "does not start with"},
         {R"({"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]})", 4, "not valid JSON"},
-        {R"({"a":{"dtype":"BF17","shape":[2],"data_offsets":[0,4]}})", 4, "f: a.dtype: \"BF17\" is no dtype"},
+        {R"({"a":{"dtype":"BF17","shape":[2],"data_offsets":[0,4]}})", 4, "f: a.dtype: \"BF17\" is not a dtype"},
         {R"({"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,4]}})", 4, "[3] of BF16 does not fill the 4 bytes"},
         {R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}})", 1, "[3] of F4 does not fill"},
         {R"({"a":{"dtype":"BF16","shape":[-2],"data_offsets":[0,4]}})", 4, "a.shape[0]: -2 is negative"},
@@ -77,7 +77,7 @@ TEST_CASE("headers that lie are refused with file, tensor and place") {
         {R"({"":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", 4, "empty name"},
         {R"({"__metadata__":{"x":1}})", 0, "__metadata__.x: expected a string"},
         {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
-         3, "tensor b starts at byte 1 of the data, inside what ends at byte 2"},
+         3, "tensor b starts at byte 1 of the data, inside the one that ends at byte 2"},
         {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})",
          5, "tensor b starts at byte 3 of the data, leaving a hole after byte 2"},
         {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3,

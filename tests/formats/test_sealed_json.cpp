@@ -64,7 +64,7 @@ TEST_CASE("the message names the block") {
         turned[at] ^= 1;
         return check_sealed_json(turned, "stats.json").status().message();
     };
-    CHECK(message(100).find("stats.json: bytes 0 to 16383, or their checksum, are not what was written") == 0);
+    CHECK(message(100).find("stats.json: bytes 0 to 16383, or their checksum, are not as written") == 0);
     CHECK(message(16384).find("bytes 16384 to 32767,") != std::string::npos);
     CHECK(message(size - 1).find("bytes 32768 to " + std::to_string(size - 1)) != std::string::npos);
     CHECK(message(sealed.rfind("\"\n") - 3).find("bytes 32768 to") != std::string::npos); // of the last digest
