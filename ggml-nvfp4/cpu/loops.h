@@ -3,8 +3,8 @@
 // Each group below is implemented by one header, cpu/<group>_loops.h, that cpu/loops_{portable,avx2,avx512}.cpp include
 // with different compiler flags inside a namespace of their own. All variants give the same bits: the loops use IEEE
 // operations and explicit fused multiply-adds (cpu/math_loops.h) in an order that is written out; compilers vectorize
-// what is independent and never reorder a sum. No function of another header that a linker could share between variants
-// may be used there: C headers only.
+// independent operations and never reorder a sum. No function of another header that a linker could share between
+// variants may be used there: C headers only.
 #pragma once
 
 #include "core/instruction_set.h"

@@ -5,7 +5,7 @@ namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-// How many rows and columns of sums stay in registers. Whatever they are, every sum is the same chain.
+// Rows and columns of sums in registers. Every sum is the same chain for any of these numbers.
 #if defined(__AVX512F__)
 constexpr int product_rows = 4, product_columns = 64;
 #else

@@ -28,8 +28,8 @@ struct RowLoops {
     // y = rows[0] * weights[0] + ... + rows[3] * weights[3], fused, from zero
     void (*blend_four)(const float * const * rows, const float * weights, int64_t count, bool bf16, float * y);
 
-    // One row: chosen <= experts; probabilities [experts] is scratch. Every index is one of [0, experts), and none
-    // comes twice, whatever the logits are.
+    // One row: chosen <= experts; probabilities [experts] is scratch. The indices are different and in [0, experts) for
+    // any logits.
     void (*router)(const float * logits, int64_t experts, int64_t chosen, bool bf16, float * probabilities,
                    float * weights, int32_t * indices);
     // One token: y = sum (zeros when null) + weights[0] * row 0 + ..., where row i starts at rows + indices[i] * width.

@@ -11,7 +11,7 @@ namespace gnv::cuda {
 
 static constexpr int threads_per_group = 256;
 
-// What the kernel gets of one weight: codes and block scales are its components, and rows do not matter to it.
+// One weight for the kernel: its components are codes and block scales, its division into rows does not matter.
 struct WeightToPack {
     const uint16_t * weights;
     int64_t blocks; // rows * columns / 16
@@ -27,8 +27,8 @@ struct Batch {
 };
 static_assert(sizeof(Batch<WeightToPack>) <= 4000 && sizeof(Batch<WeightsToMeasure>) <= 4000);
 
-// Calls launch(batch, grid) for as many weights at a time as fit. Groups of threads: not more than `at_once`, what the
-// device runs at the same time, as far as there are that many for each weight; nor more than a weight has work for.
+// Calls launch(batch, grid) for as many weights at a time as fit. The number of groups of threads is limited by
+// `at_once`, which the device runs at the same time, and by the work of a weight.
 template <class Weight, class Launch>
 static cudaError_t launch_in_batches(std::span<const Weight> weights, int at_once, int64_t Weight::*threads,
                                      const Launch & launch) {
@@ -135,7 +135,7 @@ static __constant__ const float boundary_of[boundaries] = {0.0f, 0.25f, 0.75f, 1
 static constexpr int scale_codes = 127;
 static constexpr uint32_t infinite = 0x7f80; // above all finite magnitudes
 
-// What makes the top bit of each half of a word that holds two magnitudes, when added: 0x8000 minus the
+// Summands for a word with two magnitudes that set the top bit of a half if its magnitude passes: 0x8000 minus the
 // smallest that passes.
 struct Boundaries {
     uint4 sign_to_1_25[scale_codes + 1], from_1_75[scale_codes + 1]; // by scale byte
@@ -148,7 +148,7 @@ static __device__ bool passes(uint32_t magnitude, float divisor, int boundary) {
 }
 
 // Two or three quotients suffice where the product of divisor and boundary, which is where the search starts, is not
-// far off. For the sign that is what is half the smallest number, 2^-150, times the divisor.
+// far off. For the sign that product is half the smallest number, 2^-150, times the divisor.
 static __device__ uint32_t smallest_that_passes(float divisor, int boundary) {
     const float guess =
         boundary == 0 ? __fmul_rn(__fmul_rn(divisor, 0x1p-75f), 0x1p-75f) : __fmul_rn(divisor, boundary_of[boundary]);

@@ -1,7 +1,7 @@
-// Statistics of activations. Maxima and counts are integers: magnitudes of floats are in the order of their bits, NaN and Inf
-// above all, so any order gives the same. Each element of a sum belongs to one thread, which adds row after row as the
-// definition says (graph/statistic.h). Nothing is refused here: a value that is not finite leaves a total that is not, and in the
-// last bin.
+// Statistics of activations. Maxima and counts are integers: magnitudes of floats are in the order of their bits, NaN
+// and Inf above all, so any order gives the same. Each element of a sum belongs to one thread, which adds row after row
+// as the definition says (graph/statistic.h). Nothing is refused here: a value that is not finite leaves a total that
+// is not, and in the last bin.
 #include "cuda/kernels.cuh"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace gnv::cuda {
 
 namespace {
 
-// What a call looks at.
+// The input of a call.
 struct View {
     const bf16 * x;
     const int32_t * offsets; // null: every row has columns of every group

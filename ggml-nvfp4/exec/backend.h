@@ -123,7 +123,7 @@ class Backend {
 
     // Whether record() may succeed now; a device whose work is traced op by op does not record.
     virtual bool can_record() const { return false; }
-    // Calls `launches`, which may only launch ops, and keeps what it launches instead of queueing it. Null if the
+    // Calls `launches`, which may only launch ops, and keeps the launches instead of queueing them. Null if the
     // device cannot record it; nothing is queued and nothing has failed then.
     virtual std::unique_ptr<Recording> record(const std::function<Status()> &) { return nullptr; }
     // Queues the recorded launches: the same bits as the launches themselves.
@@ -131,8 +131,8 @@ class Backend {
 
     // --- Quantizers, queued, on device memory.
 
-    // The device's kernels for this quantizer (Quantizer::name()) and format; they live as long as the backend. Null: the
-    // device has none.
+    // The device's kernels for this quantizer (Quantizer::name()) and format; they live as long as the backend. Null:
+    // the device has none.
     virtual DeviceQuantizer * quantizer(std::string_view, const Format &) { return nullptr; }
 };
 
@@ -161,7 +161,7 @@ inline void HostMemoryDelete::operator()(void * memory) const { backend->free_ho
 Result<std::vector<Device>> cuda_devices();
 Result<std::unique_ptr<Backend>> open_cuda(int index);
 
-// A choice of device, which is opened when it is needed: open_cpu, or what a caller chose. The threads must outlive it.
+// A choice of device, opened at its first use: open_cpu, or the caller's choice. The threads must outlive it.
 using OpenDevice = std::function<Result<std::unique_ptr<Backend>>(ThreadPool & threads)>;
 
 } // namespace gnv

@@ -1,4 +1,4 @@
-// What a graph checks and counts of each op: one rule for every Op, beside the contract in graph/ops.h.
+// The checks and counts of a graph: one rule for every Op, beside the contract in graph/ops.h.
 #pragma once
 
 #include "core/status.h"

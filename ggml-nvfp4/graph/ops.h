@@ -7,7 +7,7 @@
 // Arithmetic: Precision::f32 computes everything in F32. Precision::bf16 rounds values to BF16 wherever [r] stands
 // below, which is where a BF16 run of the Transformers implementation rounds. A sum over an index runs in the order of
 // the index, one fused multiply-add after another, starting from zero, unless said otherwise: a row's result depends on
-// nothing but that row, whatever the batch, the number of threads and the processor.
+// that row only, for any batch, number of threads and processor.
 //
 // sigmoid(x) is 1 / (1 + exp(-x)), SiLU x * sigmoid(x); exp is within 1.1 units in the last place, and 0 where the
 // result would be below 2^-126.

@@ -1,9 +1,10 @@
-// What can be measured of activations: one row for each statistic. A row says what a total is, how rows are added to it and
-// how totals merge; passes, sets of totals and the statistics file go by the row and know no statistic by name.
+// The statistics of activations, one row of a table each. A row defines the total, how rows of activations are added to
+// it and how totals merge; passes, sets of totals and the statistics file use the row and know no statistic by name.
 //
-// Totals do not depend on batches, ranges of experts, threads or devices. Maxima and counts are exact, in any order. Sums of
-// floats are added row after row, in the order of positions, each addition rounded to the dtype of the total: where a batch
-// ends makes no difference, but rows of one group must not be divided between two totals (Statistic::is_ordered).
+// Totals do not depend on batches, ranges of experts, threads or devices. Maxima and counts are exact, in any order.
+// Sums of floats are added row after row, in the order of positions, each addition rounded to the dtype of the total:
+// where a batch ends makes no difference, but rows of one group must not be divided between two totals
+// (Statistic::is_ordered).
 //
 // A new statistic is a row here, with its definition, and a case in cuda/observe.cu for devices. The CPU runs the
 // definition; a faster loop in cpu/observe.cpp gives the same bits.
@@ -19,7 +20,7 @@
 namespace gnv {
 
 // Bins of Statistic::magnitudes, an eighth of an octave each, from 2^-16 to 2^16: bin 8 (e + 16) + m counts
-// 2^e (1 + m / 8) <= |x| < 2^e (1 + (m + 1) / 8). The first also has what is smaller, the last what is larger.
+// 2^e (1 + m / 8) <= |x| < 2^e (1 + (m + 1) / 8). The first and the last bin also count smaller and larger values.
 inline constexpr int64_t magnitude_bins = 256;
 inline int magnitude_bin(float value) {
     constexpr int32_t first = (127 - 16) << 3; // exponent and three bits of the fraction
