@@ -1,5 +1,5 @@
-// What the graphs of every model family are written with: values of one block under construction, with their weights, inputs
-// of the batch, taps and statistics bound on the way. T positions of a batch.
+// The base of the classes that write a family's graphs: it adds the ops of one block and binds weights, inputs of the
+// batch, taps and statistics. T: positions of a batch.
 #pragma once
 
 #include "model/text_model.h"
@@ -22,8 +22,8 @@ class BlockWriter {
         return tapped(g_.add(params, {x, weight({role, layer_})}, name(site)), site);
     }
 
-    // The statistics that are asked for of x [.., groups * K], which is groups [first_group, first_group + groups) of an
-    // input of Linears; with offsets as ObserveParams has it.
+    // Takes the requested statistics of x [.., groups * K], which holds groups [first_group, first_group + groups) of
+    // an input of Linears; offsets: see ObserveParams.
     void observe(ValueId x, int32_t input, int32_t first_group = 0, int32_t groups = 1, ValueId offsets = no_value);
     // The same of rows that a router chose: the slots of a stage's experts, with their weights f32 [T, k].
     struct Routed {
@@ -35,14 +35,14 @@ class BlockWriter {
     // SiLU(gate) * up, observed.
     ValueId activation(ValueId gate, ValueId up, const char * what, int32_t input, int32_t first_group = 0,
                        int32_t groups = 1, ValueId offsets = no_value);
-    // How often each expert was chosen, if that is asked for.
+    // Counts the positions that chose each expert, on request.
     void count_experts(ValueId indices, int32_t input, int32_t experts);
 
   protected:
     std::string where(const char * what) const { return concat("layer ", layer_, " ", what); }
     std::string name(int32_t site) const { return tap_name(names_, tap(site)); }
 
-    // References are to this block's part, whatever they say.
+    // The part of a reference is ignored: it is this block's.
     ValueId weight(WeightRef ref);
     ValueId input_scale(WeightRef ref);
     ValueId linear(ValueId x, Role role, int32_t site) {

@@ -1,4 +1,4 @@
-// A model folder as every reader opens it: config.json, and the checkpoint that it describes.
+// An opened model folder: config.json and the checkpoint that it describes. All readers open models here.
 #pragma once
 
 #include "formats/folder.h"
@@ -9,7 +9,7 @@
 
 namespace gnv {
 
-// config.json of a folder: its text, or the document. More than 16 MB are refused.
+// config.json of a folder, as text or as a document; at most 16 MB.
 Result<std::string> read_config_text(const Folder & folder);
 Result<JsonDocument> read_config(const Folder & folder);
 

@@ -1,7 +1,7 @@
-// What a model file in models/ tells the rest of the library: which tensors a checkpoint of its family holds, what role
-// each plays, and which Linear modules (as loaders see them) lie in which tensor.
+// The description of a model that a family in models/ gives to the rest of the library: the tensors of a checkpoint
+// with their roles, and the Linear modules (as loaders see them) with their places in the tensors.
 //
-// Names are parsed once, here; everything downstream works with roles and indices.
+// Names are parsed once, there; all other code works with roles and indices.
 #pragma once
 
 #include "codec/format.h"
@@ -59,7 +59,7 @@ struct ModelTensor {
     int32_t expert = -1; // per-expert tensors only
 };
 
-// One Linear as a loader names it. A fused expert tensor holds many; their rows are consecutive slices.
+// One Linear under the name that loaders use. A fused expert tensor holds many, as consecutive slices.
 struct LinearModule {
     std::string name;        // "model.language_model.layers.3.mlp.experts.7.gate_proj", without ".weight"
     Role role = Role::extra; // expert_gate etc., also where the source is fused
@@ -72,15 +72,15 @@ struct LinearModule {
     int64_t columns = 0;      // K = in_features
     int32_t fused_group = -1; // modules with the same number >= 0 share one global scale in every loader
 
-    // In a checkpoint that is quantized already: the format, and by its components positions in Checkpoint::tensors(). `source`
-    // is then the first of them, and `offset` 0.
+    // In a quantized checkpoint: the format, and by component positions in Checkpoint::tensors(). `source` is then the
+    // first of them, and `offset` 0.
     const Format * stored = nullptr; // null: in the source's precision
     std::array<int64_t, most_components> parts = {};
     bool has_input_scale() const { return stored && stored->takes_input_scale(); }
-    int64_t input_scale() const { return parts[size_t(stored->input_component())]; } // of one that has it
+    int64_t input_scale() const { return parts[size_t(stored->input_component())]; } // requires has_input_scale()
 };
 
-// One tensor that a config calls for, before any checkpoint is looked at.
+// One tensor that a config requires, known without a checkpoint.
 struct TensorSpec {
     std::string name;
     std::vector<int64_t> shape;
@@ -89,11 +89,11 @@ struct TensorSpec {
     int32_t layer = -1, expert = -1;
 };
 
-// The freedoms that published checkpoints of one config take.
+// The choices in which published checkpoints of one config differ.
 struct LayoutChoice {
     bool fused_experts = true;     // one 3-D tensor per projection, or one 2-D tensor per expert
     bool fused_mtp_experts = true; // the same for the draft head
-    bool with_vision = true;       // when the config announces one
+    bool with_vision = true;       // if the config has one
     bool with_mtp = true;
     int64_t draft_experts = 0;   // of the draft head, where it has others than the config says
     bool with_tied_head = false; // lm_head.weight, although tied embeddings make it a copy
@@ -128,14 +128,13 @@ struct ModelLayout {
     bool has_mtp = false;
 };
 
-// Formats that Linears of a checkpoint may be stored in, besides the source's precision: none for a checkpoint that is to be
-// quantized, all_formats() for one that is to be run.
+// The formats that Linears of a checkpoint may have, besides the source's precision: none for a checkpoint to quantize,
+// all_formats() for a checkpoint to run.
 using Accept = std::span<const Format * const>;
 
-// Matches the checkpoint's tensors against config.json. Fails with the name of the first tensor that is missing or whose
-// shape or dtype is not what the config says, on unknown architectures, on unknown values of known keys, and on
-// checkpoints that are quantized in a way that is not accepted. `config` is the parsed config.json. Defined in
-// models/registry.cpp.
+// Matches the checkpoint's tensors against `config`, the parsed config.json. Fails with the name of the first tensor
+// that is missing or has another shape or dtype than the config requires, on unknown architectures, on unknown values
+// of known keys, and on formats outside `accept`. Defined in models/registry.cpp.
 Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint, Accept accept = {});
 
 } // namespace gnv

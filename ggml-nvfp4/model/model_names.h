@@ -1,5 +1,5 @@
-// What a model family calls that which can be seen of its stages: outputs of modules, which are tapped, and inputs of
-// Linears, of which statistics are taken. Tables of the family; the rest of the library passes positions in them around.
+// The names of a model family: sites (outputs of modules, for taps) and inputs of Linears (for statistics). They are
+// tables of the family; the rest of the library passes positions in them.
 #pragma once
 
 #include "core/status.h"
@@ -26,7 +26,7 @@ struct SiteName {
 struct ModuleInput {
     const char * name;       // in statistics files and messages
     bool per_expert = false; // a group of rows for each expert
-    // No input of a Linear but what the router chose, which Statistic::tokens counts.
+    // Not an input of a Linear but the router's choices, which Statistic::tokens counts.
     bool is_choice = false;
     // The rows that a router chose, with its weights, of what another input has for all tokens: only for statistics of such
     // rows (Statistic::Rows), which name it.
@@ -36,13 +36,13 @@ struct ModuleInput {
 struct ModelNames {
     std::span<const SiteName> sites;     // Tap::site is a position here
     std::span<const ModuleInput> inputs; // StatisticKey::input is a position here; the order of files and reports
-    int32_t (*input_of)(Role role);      // what a Linear of this role reads; -1 when no stage observes it
+    int32_t (*input_of)(Role role);      // the input of a Linear of this role; -1 if no stage observes it
     int32_t chosen_experts = -1;         // the site of the router's choices, i32 [T, k]
     // Instead of input_of for statistics of some rows: of experts an input that is_routed. Null: there are none.
     int32_t (*routed_input_of)(Role role) = nullptr;
 
-    int32_t find_input(std::string_view name) const; // -1 when there is none
-    int32_t choices() const;                         // the input that is_choice; -1 when there is none
+    int32_t find_input(std::string_view name) const; // -1: no such input
+    int32_t choices() const;                         // the input with is_choice; -1: none
 };
 
 std::string tap_name(const ModelNames & names, const Tap & tap);
@@ -50,7 +50,7 @@ std::string tap_name(const ModelNames & names, const Tap & tap);
 // vision tower `blocks`.
 Result<Tap> parse_tap(const ModelNames & names, const std::string & name, int64_t layers, int64_t blocks = 0);
 
-// The family that has an input of this name; null when no family does. Defined in models/registry.cpp.
+// The names of the family that has an input of this name; null without one. Defined in models/registry.cpp.
 const ModelNames * find_names_with_input(std::string_view name);
 
 } // namespace gnv

@@ -13,7 +13,7 @@ namespace gnv {
 struct TextSequence {
     std::vector<int32_t> ids;       // of a vision tower's input: none
     std::vector<uint8_t> mask;      // empty: all positions are real
-    std::vector<int32_t> segments;  // where each begins; empty: one
+    std::vector<int32_t> segments;  // the begin of each; empty: one segment
     std::vector<int32_t> positions; // [3, T] (time, height, width); empty: 0, 1, 2 ... in each segment, on all axes
 
     // Rows of the width of TextModelSizes::given, which the caller keeps: in a text they stand for the embeddings of
@@ -35,7 +35,7 @@ struct BatchInputs {
     std::vector<int32_t> ids;            // [T]
     std::vector<int32_t> positions;      // [3, T]
     std::vector<int32_t> segments;       // [S + 1]
-    std::vector<uint8_t> mask;           // [T], where there are pads
+    std::vector<uint8_t> mask;           // [T]; empty without pads
     std::vector<int32_t> past;           // [S], with states
     std::vector<int32_t> last_positions; // [S]
     std::vector<float> given;            // [given rows, given columns]; ids below 0 refer to them: EmbeddingParams

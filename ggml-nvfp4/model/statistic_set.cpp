@@ -90,7 +90,7 @@ StatisticTotal & StatisticSet::insert(const StatisticKey & key, const Shape & sh
     return total;
 }
 
-// Counts come from files, too: a sum of them may be too large.
+// Counts may come from files, so their sum may overflow.
 template <class T>
 static Status merge_elements(const Statistic & statistic, T * into, const T * from, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -102,7 +102,7 @@ static Status merge_elements(const Statistic & statistic, T * into, const T * fr
                 continue;
             }
             return fail(Code::format, statistic.file_key ? statistic.file_key : statistic.name, ": ", into[i], " and ",
-                        from[i], " are too many to be added: a file is damaged")
+                        from[i], " exceed 2^63 together: a file is damaged")
                 .add_context(concat("expert ", i));
         } else {
             into[i] += from[i];

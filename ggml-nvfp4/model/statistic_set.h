@@ -1,5 +1,5 @@
-// Statistics of a model's activations: which ones are asked for, and the totals that are kept. Where totals grow while stages
-// run is run/statistic_window.h; the file is quant/calibration_statistics.h.
+// The requested statistics of a model's activations, and the kept totals. While stages run, totals grow in
+// run/statistic_window.h; the file is quant/calibration_statistics.h.
 #pragma once
 
 #include "model/model_names.h"
@@ -14,7 +14,7 @@ namespace gnv {
 
 class TextModel;
 
-// What a caller asks of a pass.
+// A caller's request to a pass.
 struct StatisticRequest {
     const Statistic * statistic = &Statistic::maximum;
     Part part = Part::text;
@@ -27,14 +27,14 @@ struct StatisticKey {
     int32_t layer = -1;
     int32_t input = 0;
     const Statistic * statistic = &Statistic::maximum;
-    // By place; the maximum comes first, because it tells of NaN and Inf.
+    // By place; the maximum comes first, because it shows NaN and Inf.
     friend bool operator<(const StatisticKey & a, const StatisticKey & b);
     friend bool operator==(const StatisticKey & a, const StatisticKey & b) = default;
 };
 
 struct StatisticTotal {
     Shape shape;                 // [G, ...]
-    std::vector<uint64_t> words; // elements of the statistic's dtype; empty: not kept, or of a pass that has not begun
+    std::vector<uint64_t> words; // elements of the statistic's dtype; empty: not kept, or before allocate()
     template <class T>
     T * as() {
         return reinterpret_cast<T *>(words.data());
@@ -47,27 +47,27 @@ struct StatisticTotal {
 
 class StatisticSet {
   public:
-    StatisticSet() = default; // nothing is asked for
-    // The totals that `requests` name, with no memory. Where anything is asked of an input, so is the largest magnitude:
-    // it is how a device tells of NaN and Inf.
+    StatisticSet() = default; // no requests
+    // The totals that `requests` name, without memory. Every requested input also gets the largest magnitude, by which
+    // a device reports NaN and Inf.
     static StatisticSet plan(const TextModel & model, const std::vector<StatisticRequest> & requests);
 
     const ModelNames * names() const { return names_; } // null in an empty set
     int64_t layers() const { return layers_; }          // of the text
     bool empty() const { return totals_.empty(); }
     bool wants(const StatisticKey & key) const { return totals_.count(key) > 0; }
-    // Of one input, the maximum first.
+    // The totals of one input, the maximum first.
     std::vector<const Statistic *> statistics_of(Part part, int32_t layer, int32_t input) const;
     const std::map<StatisticKey, StatisticTotal> & totals() const { return totals_; }
-    // Rows of a group may be divided between windows, of several devices, in any way.
+    // Whether the rows of a group may be divided between windows of several devices.
     bool is_order_free() const;
-    // The same, and all of them are kept: several windows of a group merge into one set.
+    // The same, and all totals are kept, so that the windows of a group can merge into one set.
     bool can_be_divided() const;
 
     uint64_t kept_bytes() const;
-    void allocate(); // zeros, for those that are kept
+    void allocate(); // zeros for the kept totals
 
-    // Elements [G, ...] of a total; empty where nothing was measured or kept.
+    // Elements [G, ...] of a total; empty if it was not measured or not kept.
     template <class T>
     std::span<const T> find(const StatisticKey & key) const {
         const auto found = totals_.find(key);
@@ -81,14 +81,14 @@ class StatisticSet {
         return find<int64_t>({Part::text, layer, names_ ? names_->choices() : -1, &Statistic::tokens});
     }
 
-    // For totals that come from elsewhere: of one of `names`; a total in this shape, zeros.
+    // For totals from elsewhere: a set for `names`; adds a total of this shape, zeros.
     void set_names(const ModelNames * names) { names_ = names; }
     void set_layers(int64_t layers) { layers_ = layers; }
     StatisticTotal & insert(const StatisticKey & key, const Shape & shape);
-    // Merges totals of groups [first, first + groups) that are kept. Code::format, with the
-    // layer, when a sum of counts is beyond 63 bits; the set holds anything then.
+    // Merges kept totals of groups [first, first + groups). Code::format, with the layer, if a sum of counts exceeds 63
+    // bits; the content of the set is then undefined.
     Status add(const StatisticKey & key, int64_t first, int64_t groups, const void * totals);
-    // The same for all of a set that has the same totals.
+    // The same for a whole set with the same totals.
     Status merge(const StatisticSet & other);
     bool same_shapes(const StatisticSet & other) const;
     friend bool operator==(const StatisticSet & a, const StatisticSet & b); // bit by bit

@@ -1,10 +1,10 @@
-// How a model is run: a sequence of stages, each a piece of graph with the weights that it needs.
+// A model as a sequence of stages, each a piece of graph with its weights.
 //
 //   embed -> [ mixer -> route -> experts(0, n) -> experts(n, n) ... -> combine ] per block -> head
 //
-// Weights come and go stage by stage; the experts of a block may be cut into ranges, because one block of a large model
-// need not fit. Between stages that do not run in one graph, fields of every position are kept: rows that one stage makes
-// and another reads. Which ones there are is the model's business; the first is the stream that goes from block to block.
+// Weights are loaded stage by stage; the experts of a block may be split into ranges, because one block of a large
+// model need not fit into memory. Between stages that do not run in one graph the pass keeps fields: rows of every
+// position that one stage sets and another reads. The model defines them; the first is the stream from block to block.
 //
 // A vision tower is a model of the same kind: its embed stage makes the stream from rows of pixels that come with the batch,
 // and its head joins the patches of a square to a row of the text model's size.
@@ -36,18 +36,18 @@ struct Stage {
 
 // A field, as a position in TextModel::fields().
 using Field = int32_t;
-inline constexpr Field hidden_field = 0; // the stream from block to block: what heads read
+inline constexpr Field hidden_field = 0; // the stream from block to block, which heads read
 inline constexpr int max_fields = 8;
 struct FieldSpec {
     const char * name;
     int64_t columns;
     DType dtype = DType::f32;
-    bool is_activation = false; // in the dtype in which the device keeps activations instead
+    bool is_activation = false; // has the device's dtype of activations instead of `dtype`
 };
 // A set of fields: bit n is field n.
 using FieldSet = uint32_t;
 constexpr FieldSet field_bit(Field field) { return FieldSet(1) << field; }
-// What a stage reads, what it makes anew, and what no stage behind it reads.
+// The fields that a stage reads, those that it sets, and those that no later stage reads.
 struct StageFields {
     FieldSet reads = 0, makes = 0, ends = 0;
 };
@@ -61,7 +61,8 @@ struct StageInput {
     int64_t count = 1;
 };
 
-// Which tokens an expert sees: for statistics of its down projection. The output is that of the chosen experts either way.
+// The tokens that an expert sees for statistics of its down projection. The output uses the chosen experts in both
+// cases.
 enum class ExpertTokens : uint8_t { all, routed };
 constexpr const char * expert_tokens_name(ExpertTokens tokens) {
     return tokens == ExpertTokens::all ? "all" : "routed";
@@ -87,8 +88,8 @@ struct StateSpec {
 struct BatchShape {
     int64_t positions = 0; // T
     int64_t segments = 0;  // S
-    bool masked = false;   // there are pads
-    bool cached = false;   // states go in and out
+    bool masked = false;   // has pads
+    bool cached = false;   // reads and writes states
     int64_t capacity = 0;  // of the cache, in positions
     // Rows that come with the batch, for the embed stage: of a text those of some positions, of pictures all.
     int64_t given_rows = 0, given_columns = 0;
@@ -97,28 +98,28 @@ struct BatchShape {
     friend bool operator==(const BatchShape &, const BatchShape &) = default;
 };
 
-// What reports of time call the wide products of experts, all tokens by all of them.
+// The name of the products of all tokens with all experts in tables of times.
 inline constexpr const char * expert_product_label = "experts gate, up";
 
-// What stages are built with, and what they leave for whoever runs the graph: which values to bind to what.
+// The inputs of TextModel::build, and its result for the runner of the graph: the values to bind, and their meaning.
 struct StageBuilder {
     Graph & graph;
     const WeightCatalog & weights;
     BatchShape batch;
-    const StatisticSet * statistics = nullptr; // those to take; null: none
+    const StatisticSet * statistics = nullptr; // to take; null: none
     bool quantize_inputs = false;              // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
-    const InputScales * input_scales = nullptr; // those to use; null: what `weights` has
+    const InputScales * input_scales = nullptr; // null: those of `weights`
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]
 
-    // Batch inputs; those that a stage does not need are never made.
+    // Batch inputs; only those that a stage reads exist.
     ValueId ids = no_value, positions = no_value, segments = no_value, mask = no_value, past = no_value;
     ValueId last_positions = no_value; // i32 [S]
     ValueId given = no_value;          // [given rows, given columns]
     ValueId extents = no_value;        // i32 [2, T]: rows and columns of the grid that a position of a picture is in
 
-    // A stage reads fields of those before it and sets those that it makes.
+    // A stage reads the fields of earlier stages and sets its own.
     std::array<ValueId, max_fields> fields;
     ValueId shared = no_value; // what stages of one block make once a graph; which value that is, the model says
     ValueId logits = no_value; // what the head made
@@ -157,7 +158,7 @@ class TextModel {
     virtual std::vector<FieldSpec> fields() const = 0; // max_fields at most
     // Stages of one block; with experts, all of them as one range.
     virtual std::vector<Stage> block_stages(int32_t layer) const = 0;
-    // The weights of a stage, in no particular order; an experts stage lists its range.
+    // The weights of a stage, in any order; an experts stage lists its range.
     virtual std::vector<WeightRef> stage_weights(const Stage & stage) const = 0;
     virtual StageFields stage_fields(const Stage & stage) const = 0;
     virtual std::vector<StageInput> stage_inputs(const Stage & stage) const = 0;

@@ -14,8 +14,8 @@ Status WeightSource::read(const TensorInfo & tensor, uint64_t offset, void * out
 
 Status WeightSource::read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {
     if (tensor.dtype == DType::f32) return read(tensor, offset, out, bytes);
-    // Elements of 16 bits come to the second half of `out` and are widened front to back: each is read before its place is
-    // written over.
+    // 16-bit elements are read into the second half of `out` and widened front to back: each is read before it is
+    // overwritten.
     auto * const to = static_cast<uint8_t *>(out);
     GNV_TRY(read(tensor, offset, to + bytes, bytes));
     for (uint64_t i = 0; i < bytes / 2; i++) {

@@ -1,5 +1,5 @@
-// The reader of a checkpoint's weights: bytes for copies, elements for graphs, rows of a Linear for quantizers. What is
-// already in the wanted form is read straight to its place; files that store weights in other ways become cases here.
+// The reader of a checkpoint's weights: bytes for copies, elements for graphs, rows of a Linear for quantizers. Data in
+// the wanted form are read straight into place; other ways to store weights become cases here.
 #pragma once
 
 #include "core/status.h"
@@ -17,14 +17,14 @@ class WeightSource {
 
     const TensorInfo & tensor(uint64_t position) const { return checkpoint_->tensors()[position]; }
 
-    // Bytes [offset, offset + bytes) of a tensor, as they are in the file.
+    // Bytes [offset, offset + bytes) of a tensor, unchanged.
     Status read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
-    // Elements in the same bytes of a BF16, F16 or F32 tensor, as F32: out holds one for each.
+    // The elements in the same bytes of a BF16, F16 or F32 tensor, as F32.
     Status read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
     // Asks the system to read ahead.
     void will_need(const TensorInfo & tensor, uint64_t offset, uint64_t bytes) const;
 
-    // How read_rows() gives the rows of a Linear: as they are stored if that is BF16, F16 or F32, else F32.
+    // The dtype of read_rows(): that of the stored rows if it is BF16, F16 or F32, else F32.
     DType row_dtype(const LinearModule & linear) const;
     // Rows [first, first + rows), dense.
     Status read_rows(const LinearModule & linear, int64_t first, int64_t rows, void * out,

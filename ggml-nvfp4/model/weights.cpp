@@ -52,7 +52,7 @@ Result<WeightCatalog> WeightCatalog::create(const ModelLayout & layout, const Ch
 Result<const WeightCatalog::Entry *> WeightCatalog::find(const WeightRef & ref) const {
     const auto found = entries_.find(ref.key());
     if (found == entries_.end())
-        return fail(Code::model, checkpoint_->folder(), ": there is no ", role_traits(ref.role).name,
+        return fail(Code::model, checkpoint_->folder(), ": the checkpoint has no ", role_traits(ref.role).name,
                     ref.layer >= 0 ? concat(" in layer ", ref.layer) : std::string());
     if (!found->second.refusal.empty())
         return fail(Code::unsupported, checkpoint_->folder(), ": ", found->second.refusal);
@@ -62,7 +62,7 @@ Result<const WeightCatalog::Entry *> WeightCatalog::find(const WeightRef & ref) 
     return &entry;
 }
 
-// Matrices of Linears keep 16 bits where a GEMM can read them; the embedding is read row by row.
+// Matrices of Linears keep 16 bits if a GEMM can read them; the embedding is read row by row.
 static bool keeps_dtype(Role role, DType dtype) {
     const bool matrix = role_traits(role).is_linear || role == Role::embedding || role == Role::vision_patch;
     return dtype == DType::f32 || dtype == DType::f4 || (matrix && dtype == DType::bf16);
@@ -128,14 +128,14 @@ Result<InputScales> InputScales::read(const WeightCatalog & catalog, const Folde
         const TensorInfo & info = checkpoint.tensors()[size_t(module.input_scale())];
         float scale = 0;
         if (info.dtype != DType::f32 || info.bytes != sizeof scale)
-            return fail(Code::unsupported, checkpoint.describe(info), " is no single F32 number");
+            return fail(Code::unsupported, checkpoint.describe(info), " is not a single F32 number");
         GNV_TRY(source.read(info, 0, &scale, sizeof scale));
         if (!(scale > 0) || !std::isfinite(scale))
             return fail(Code::bad_value, checkpoint.describe(info), " is ", double(scale),
-                        "; a divisor above zero is needed");
+                        "; the scale must be a divisor above zero");
         std::vector<float> & list = scales.values_[{module.part, module.role, module.layer}];
         if (module.expert >= 0 && list.size() != size_t(module.expert))
-            return fail(Code::unsupported, module.name, " has an input scale, an expert before it has none");
+            return fail(Code::unsupported, module.name, " has an input scale, an earlier expert has none");
         list.push_back(scale);
     }
     for (const auto & [key, list] : scales.values_) {
@@ -153,7 +153,7 @@ Tensor InputScales::find(const WeightRef & ref) const {
     tensor.shape = {std::max(ref.expert_count, 1)};
     GNV_CHECK(first + size_t(tensor.shape[0]) <= list.size());
     const float * const scales = places_.empty() ? list.data() : places_.at(ref.key());
-    tensor.data = const_cast<float *>(scales) + first; // weights of a graph are read only
+    tensor.data = const_cast<float *>(scales) + first; // graphs only read weights
     return tensor;
 }
 

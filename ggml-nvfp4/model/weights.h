@@ -1,5 +1,6 @@
-// Which bytes of a checkpoint a graph's weight is made of. Every weight is asked for by role and place, never by name; the
-// experts of a layer come as one stack of consecutive experts, whether the checkpoint holds them fused or one by one.
+// The catalog of a checkpoint's weights: the bytes that make up a graph's weight. Code asks for weights by role and
+// place, never by name; experts of a layer come as one stack of consecutive experts, in checkpoints with fused and with
+// single experts.
 #pragma once
 
 #include "core/status.h"
@@ -36,12 +37,12 @@ struct WeightRef {
 struct WeightSpec {
     DType dtype = DType::f32;
     Shape shape;
-    const Format * format = nullptr; // of a quantized weight
+    const Format * format = nullptr; // null: not quantized
     // Calibrated input scales: F32 [1], of a stack [E]
     bool has_input_scale() const { return format && format->takes_input_scale(); }
 };
 
-// A piece of a file and what becomes of it.
+// A piece of a file and its conversion.
 struct WeightPiece {
     uint32_t tensor = 0; // position in Checkpoint::tensors()
     uint64_t offset = 0; // in that tensor
@@ -49,8 +50,8 @@ struct WeightPiece {
     bool widen = false;  // BF16 or F16 elements become F32
 };
 
-// A weight in memory: a section for each component of its format, in their order (in the source's precision: one), each aligned
-// to 64 bytes. A section is made of pieces, one after another.
+// A weight in memory: a section for each component of its format, in their order (in the source's precision: one), each
+// aligned to 64 bytes. A section is made of pieces, one after another.
 struct WeightSection {
     std::vector<WeightPiece> pieces;
     uint64_t bytes = 0; // in memory
@@ -65,8 +66,8 @@ class WeightCatalog {
     // `layout` and `checkpoint` must outlive the catalog.
     static Result<WeightCatalog> create(const ModelLayout & layout, const Checkpoint & checkpoint);
 
-    // Code::model when there is no such weight; Code::unsupported when one role is that of several tensors of a block, or
-    // when experts of a layer are stored in different ways.
+    // Code::model without such a weight; Code::unsupported if several tensors of a block have one role, or if experts
+    // of a layer are stored in different ways.
     Result<WeightSpec> spec(const WeightRef & ref) const;
     Result<WeightParts> parts(const WeightRef & ref) const;
     const Checkpoint & checkpoint() const { return *checkpoint_; }
@@ -79,7 +80,7 @@ class WeightCatalog {
         std::vector<uint32_t> modules;   // positions in ModelLayout::modules, by expert; empty: `tensor` is no Linear
         uint32_t tensor = 0;             // position in Checkpoint::tensors()
         const Format * format = nullptr; // of a quantized Linear
-        std::string refusal;             // why no stage can use it; empty: one can
+        std::string refusal;             // the reason why stages cannot use it; empty: they can
     };
     Result<const Entry *> find(const WeightRef & ref) const;
 
@@ -88,21 +89,22 @@ class WeightCatalog {
     std::map<WeightKey, Entry> entries_;
 };
 
-// Scales of the inputs of W4A4 Linears: one, of a stack of experts one each.
+// Input scales of W4A4 Linears: one each, also for each expert of a stack.
 class InputScales {
   public:
-    // All of one part of a checkpoint. Fails on a scale that is no positive number, or of experts that are not complete.
+    // All scales of one part of a checkpoint. Fails on a scale that is not a positive number, and on incomplete
+    // experts.
     static Result<InputScales> read(const WeightCatalog & catalog, const FolderFiles & files, Part part = Part::text);
 
     bool empty() const { return values_.empty(); }
     bool has(const WeightKey & key) const { return values_.count(key) > 0; }
-    Tensor find(const WeightRef & ref) const; // f32 [1], of a stack [E]; of the scales themselves
+    Tensor find(const WeightRef & ref) const; // f32 [1], for a stack [E]; a view
     const std::map<WeightKey, std::vector<float>> & values() const { return values_; }
-    // Every expert of a layer gets the least scale of them all, gate and up together: what kernels do that keep one scale
-    // for a layer's experts.
+    // Gives every expert of a layer the smallest scale of all, gate and up together, like kernels with one scale for a
+    // layer's experts.
     void share_between_experts();
 
-    // All of them, one after another; and the same scales where a copy of that is, such as on a device.
+    // All scales, consecutive; and the same InputScales with the values at a copy, such as on a device.
     std::vector<float> packed() const;
     InputScales copy_at(const float * memory) const;
 

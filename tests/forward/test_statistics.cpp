@@ -217,7 +217,7 @@ TEST_CASE("totals merge by the rule of their statistic, and no count overflows i
     const Status overflow = a.merge(b);
     CHECK(overflow.code() == Code::format);
     CHECK(overflow.message() == concat("layer 0: expert 0: tokens_per_expert: ", INT64_MAX,
-                                       " and 1 are too many to be added: a file is damaged"));
+                                       " and 1 exceed 2^63 together: a file is damaged"));
 }
 
 TEST_CASE("where anything is asked of an input, so is its largest magnitude") {
