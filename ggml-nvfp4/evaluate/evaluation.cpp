@@ -25,7 +25,7 @@ class Run {
   public:
     Run(const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options)
         : data_(data), threads_(threads), options_(options) {}
-    ~Run() { // what is not finished goes
+    ~Run() { // removes an unfinished file
         if (writer_) (void)guard_exceptions([&] { return remove_file(options_.save_logits); }).ok();
     }
     Run(const Run &) = delete;
@@ -59,11 +59,11 @@ class Run {
     std::vector<Predictions> predictions_; // by line
     Predictions source_predictions_;
     std::unique_ptr<Comparer> comparer_;
-    std::unique_ptr<LayerComparer> layers_; // when the source runs
+    std::unique_ptr<LayerComparer> layers_; // if the source runs
     std::unique_ptr<LogitsReader> reader_;
     std::unique_ptr<LogitsWriter> writer_;
     std::optional<Baseline> baseline_;
-    std::vector<uint16_t> source_rows_; // that the reader gave
+    std::vector<uint16_t> source_rows_; // from the reader
     Evaluation out_;
 };
 
@@ -104,7 +104,7 @@ void Run::choose_lines() {
         if ((line == Line::w4a4 || line == Line::activations) && scales_.empty()) {
             note(line, "the checkpoint has no input scales");
         } else if (line == Line::activations && !source_) {
-            note(line, "it takes the source's weights, and --source is not given");
+            note(line, "it needs the source's weights, and --source is not given");
         } else if (line == Line::bf16 && (reads_logits() || options_.precision == Precision::bf16)) {
             note(line, reads_logits() ? "the source does not run" : "the source itself is computed in BF16");
         } else {
@@ -179,7 +179,7 @@ Status Run::open_logits() {
     return {};
 }
 
-// Of the line that gates will look at.
+// Of the line that the gates use.
 Status Run::open_baseline() {
     const std::string & path = options_.gates.baseline;
     if (path.empty()) return {};
@@ -193,7 +193,7 @@ Status Run::compare(int64_t first, const std::vector<Tensor> & logits) {
     const int64_t count = logits.front().shape[0], vocabulary = sizes().vocabulary;
     SourceRows source;
     if (reader_) {
-        // A frame at a time: no more of the file is in memory than that.
+        // Memory holds one frame of the file at a time.
         const int64_t step = logits_frame_positions(vocabulary);
         source_rows_.resize(size_t(std::min(step, count) * vocabulary));
         for (int64_t done = 0; done < count; done += step) {
@@ -246,11 +246,11 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(check_named_files(data_, options_));
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
-    if (lines_.empty()) return Status(Code::invalid_argument, "there is nothing to compare: no line is left");
+    if (lines_.empty()) return Status(Code::invalid_argument, "no line is left to compare");
     GNV_ASSIGN(device_, options_.open_device(threads_));
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
-        return Status(Code::invalid_argument, "the data are pads alone");
+        return Status(Code::invalid_argument, "the data hold only pads");
     GNV_TRY(open_logits());
     GNV_TRY(open_baseline());
     PassHooks hooks;
@@ -279,7 +279,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
 
 Status check_named_files(const EvaluationData & data, const EvaluateOptions & options) {
     if (!options.logits.empty() && !options.save_logits.empty())
-        return Status(Code::invalid_argument, "the source's logits are either read from a file or saved to one");
+        return Status(Code::invalid_argument, "give either a file of logits to read or a file to save, not both");
     if (!options.logits.empty()) {
         LogitsHeader header;
         header.positions = list_positions(data.sequences).count();

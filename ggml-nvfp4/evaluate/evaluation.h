@@ -1,5 +1,5 @@
-// How far a quantized checkpoint's answers are from those of the checkpoint it was made from: both run over the same text,
-// side by side, and every position's predictions are compared.
+// The comparison of a quantized checkpoint's predictions with its source's: both run over the same text, side by side,
+// and every position's predictions are compared.
 #pragma once
 
 #include "evaluate/figures.h"
@@ -18,18 +18,19 @@ namespace gnv::evaluate {
 struct EvaluationData {
     std::vector<TextSequence> sequences;
     std::string sha256;      // of the sequences
-    std::string description; // a JSON object: where they come from
+    std::string description; // a JSON object: their origin
 };
 
 struct EvaluateOptions {
-    bool lines[size_t(Line::count_)] = {true, true, true, false}; // those that the checkpoint cannot give are left out
-    bool share_expert_scale = false; // one input scale for a layer's experts, the least: what some kernels take
+    bool lines[size_t(Line::count_)] = {true, true, true,
+                                        false}; // those that the checkpoint does not allow are left out
+    bool share_expert_scale = false; // the smallest input scale for all experts of a layer, as some kernels do
     Precision precision = Precision::f32;
-    OpenDevice open_device = open_cpu; // that computes
-    uint64_t device_bytes = 0;         // of a CUDA device's memory; 0: most of what is free
-    uint64_t ram_bytes = 0;            // 0: most of what is free
+    OpenDevice open_device = open_cpu; // the device that computes
+    uint64_t device_bytes = 0;         // of a CUDA device's memory; 0: most of the free memory
+    uint64_t ram_bytes = 0;            // 0: most of the free memory
     std::string scratch_folder;        // for hidden states that do not fit; empty: they must fit
-    int64_t batch_positions = 0;       // 0: chosen; changes nothing but the time
+    int64_t batch_positions = 0;       // 0: automatic; changes only the time
     std::string save_logits;           // a new file for the source's predictions; empty: none
     std::string logits;                // such a file, instead of running the source; empty: none
     Gates gates;
@@ -39,12 +40,12 @@ struct EvaluateOptions {
 struct LineReport {
     Line line = Line::w4a4;
     Figures all, last_quarter;
-    std::vector<LayerFigures> layers; // empty when the source did not run
+    std::vector<LayerFigures> layers; // empty if the source did not run
     std::vector<WindowSums> windows;
 };
 
 struct Evaluation {
-    std::string checkpoint, source; // folders; source "" when its logits were read and it was not needed
+    std::string checkpoint, source; // folders; source "" if its logits were read from a file
     std::string model;              // one line for people
     std::string source_fingerprint;
     std::string data_sha256, data_description;
@@ -61,12 +62,12 @@ struct Evaluation {
     uint64_t failed_gates() const;
 };
 
-// Fails where evaluate() would because of a file or folder that the options name: one that cannot be read or made, that is
-// damaged, or that is about other data. Opens no checkpoint, and leaves nothing behind.
+// Fails if evaluate() would because of a file or folder in the options: it cannot be read or made, is damaged, or
+// belongs to other data. Opens no checkpoint and leaves no file.
 Status check_named_files(const EvaluationData & data, const EvaluateOptions & options);
 
-// `source` may be null when the source's logits come from a file; then there is no line of activations alone, and nothing by
-// layer. The result is the same for any number of threads, any budget of memory and any batch.
+// `source` may be null if the source's logits come from a file; the line of activations alone and the figures by layer
+// are then absent. The result is the same for any number of threads, any memory budget and any batch.
 Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source,
                             const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options);
 

@@ -56,7 +56,7 @@ class WindowMean {
         for (const uint64_t n : counts_) total += n;
         return total;
     }
-    std::vector<double> means() const { // of windows that have any
+    std::vector<double> means() const { // of windows with positions
         std::vector<double> out;
         for (size_t w = 0; w < sums_.size(); w++)
             if (counts_[w] > 0) out.push_back(sums_[w] / double(counts_[w]));

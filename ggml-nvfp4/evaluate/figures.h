@@ -1,4 +1,4 @@
-// From positions to figures: means with standard errors by window, percentiles, perplexity.
+// Figures of positions: means with standard errors by window, percentiles, perplexity.
 #pragma once
 
 #include "evaluate/predictions.h"
@@ -9,7 +9,7 @@
 
 namespace gnv::evaluate {
 
-// A mean over positions, all weighted alike, and its standard error from how windows differ.
+// A mean over positions, all weighted alike, and its standard error from the differences between windows.
 struct Estimate {
     double mean = 0, error = 0;
 };
@@ -32,14 +32,14 @@ struct Figures {
     Estimate probability_rms; // root of its mean square
     Percentiles probability_at{};
 
-    // exp of a mean of ln, with the error that goes with it
+    // exp of a mean of ln, with its error
     static Estimate exponential(const Estimate & log);
 };
 
 enum class Stretch : uint8_t { all, last_quarter };
 Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch);
 
-// Sums of one window, what two reports are compared by.
+// Sums of one window, by which two reports are compared.
 struct WindowSums {
     uint64_t positions = 0, predictions = 0, same_top = 0;
     double divergence = 0, nll = 0, source_nll = 0;

@@ -7,7 +7,7 @@ namespace gnv::evaluate {
 
 static constexpr double largest_value = 448.0 * 6; // of a block scale times a code
 
-// How many of the values that `bins` counts are above the limit.
+// The number of values in `bins` above the limit.
 static double count_beyond(const int64_t * bins, double limit) {
     double beyond = 0;
     for (int64_t b = magnitude_bins; b-- > 0;) {
@@ -32,7 +32,7 @@ InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & s
     const std::span<const float> maxima = measured.maxima(layer, input);
     const auto magnitudes = measured.find<int64_t>({Part::text, layer, input, &Statistic::magnitudes});
     for (size_t i = 0; i < scales.size(); i++) {
-        const size_t group = per_expert ? i : 0; // gate and up read what all experts read
+        const size_t group = per_expert ? i : 0; // gate and up of all experts read one input
         const double largest = group < maxima.size() ? double(maxima[group]) : 0;
         if (largest <= 0) {
             out.unmeasured++;
@@ -40,7 +40,7 @@ InputFigures compare_role(Role role, int32_t layer, const std::vector<float> & s
         }
         if (!magnitudes.empty()) {
             const int64_t * const bins = magnitudes.data() + group * magnitude_bins;
-            // what is no larger than the largest cannot be beyond a limit above it
+            // no value exceeds a limit above the largest
             if (largest > largest_value / double(scales[i]))
                 out.clipped_values += count_beyond(bins, largest_value / double(scales[i]));
             for (int64_t b = 0; b < magnitude_bins; b++) out.values += uint64_t(bins[b]);

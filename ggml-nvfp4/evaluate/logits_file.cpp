@@ -15,7 +15,7 @@ namespace gnv::evaluate {
 
 static constexpr char magic[] = "GNVLOGIT";
 static constexpr uint64_t magic_bytes = 8;
-static constexpr uint64_t header_bytes = 4096; // room for the header; what it does not fill are blanks
+static constexpr uint64_t header_bytes = 4096; // of the header, padded with blanks
 static constexpr const char * schema = "ggml-nvfp4.logits.2";
 static constexpr uint64_t digest_bytes = 64; // SHA-256 in hex digits
 static constexpr int compression = 1;        // the low bytes are noise, the high ones compress at any level
@@ -68,7 +68,7 @@ Status LogitsWriter::append(const float * logits, const std::vector<double> & no
             char * const high = low + frame_positions_ * width;
             const double normalizer = normalizers[size_t(done + i)];
             for (int64_t c = 0; c < width; c++) {
-                // no F16 infinity, whatever the logits
+                // never an F16 infinity
                 const uint16_t half = nvfp4::f16_from_float(float(std::max(double(row[c]) - normalizer, -60000.0)));
                 low[c] = char(half & 0xff);
                 high[c] = char(half >> 8);
@@ -176,7 +176,7 @@ Status LogitsReader::read_header() {
                         ": an earlier version wrote it, without checksums; make it anew "
                         "with --save-logits");
         return fail(Code::format, file_.path(), ": its header, bytes 0 to ", before + size + digest_bytes - 1,
-                    ", is not what was written: the file is damaged; use another copy, or make it anew with "
+                    ", is not as written: the file is damaged; use another copy, or make it anew with "
                     "--save-logits");
     }
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(text), file_.path()));
@@ -226,9 +226,8 @@ Status LogitsReader::read_tables() {
     GNV_TRY(file_.read(top_.data(), count * sizeof(int32_t), top));
     GNV_TRY(file_.read(digests_.data(), digests_.size(), digests));
     if (digest_of({bytes_of(nll_), bytes_of(top_), digests_}) == tables_sha256_) return {};
-    return fail(
-        Code::format, file_.path(), ": its tables, bytes ", tables_, " to ", size_ - 1,
-        ", are not what was written: the file is damaged; use another copy, or make it anew with --save-logits");
+    return fail(Code::format, file_.path(), ": its tables, bytes ", tables_, " to ", size_ - 1,
+                ", are not as written: the file is damaged; use another copy, or make it anew with --save-logits");
 }
 
 void LogitsReader::take_positions(std::vector<double> & nll, std::vector<int32_t> & top) {
@@ -240,7 +239,7 @@ Status LogitsReader::load_frame(int64_t frame) {
     GNV_CHECK(frame == frame_ + 1);
     const auto broken = [&](uint64_t end) {
         return fail(Code::format, file_.path(), ": frame ", frame, ", bytes ", next_, " to ", end - 1,
-                    ", is not what was written: the file is damaged; use another copy, or make it anew with "
+                    ", is not as written: the file is damaged; use another copy, or make it anew with "
                     "--save-logits");
     };
     uint64_t size = 0;
@@ -249,7 +248,7 @@ Status LogitsReader::load_frame(int64_t frame) {
     const uint64_t content = uint64_t(std::min(frame_positions_, header_.positions - frame * frame_positions_)) *
                              uint64_t(header_.vocabulary) * 2;
     const uint64_t begin = next_ + sizeof size;
-    const uint64_t most = content + content / 128 + 1024; // zstd never needs more
+    const uint64_t most = content + content / 128 + 1024; // the bound of zstd
     if (size > std::min(tables_ - begin, most)) return broken(tables_);
     std::string compressed(size, '\0');
     GNV_TRY(file_.read(compressed.data(), size, begin));

@@ -1,9 +1,10 @@
-// The predictions of a source for every position of some data, kept so that many checkpoints cost one run of the source.
+// The predictions of a source for every position of some data, kept so that many checkpoints cost one run of the
+// source.
 //
-// What is kept: for each position the log-probabilities of all tokens, logit - ln(sum of exp), rounded to F16, and exactly
-// (F64, I32) -ln p of the token that follows and the most likely token. F16 has 11 significant bits: a likely token is kept
-// to 1e-4 or better, one of p = 1e-4 to 0.4 %. Perplexities and top tokens are those of a run with the source, to the bit; a
-// mean KL divergence differs by a few 1e-6.
+// It holds, for each position, the log-probabilities of all tokens, logit - ln(sum of exp), rounded to F16, and exactly
+// (F64, I32) -ln p of the next token and the most likely token. F16 has 11 significant bits: the probability of a
+// likely token is exact to 1e-4 or better, p = 1e-4 to 0.4 %. Perplexities and top tokens are those of a run with the
+// source, to the bit; a mean KL divergence differs by a few 1e-6.
 //
 // The file, little-endian:
 //   "GNVLOGIT", u64 bytes of the header, the header: JSON (schema ggml-nvfp4.logits.2: vocabulary, positions,
@@ -12,8 +13,8 @@
 //   frames, one for every frame_positions positions, the last one shorter: u64 bytes, then a zstd frame that holds the low
 //       bytes of all its F16 numbers, row after row, then the high bytes
 //   tables: f64 [positions], i32 [positions], and of each frame, its u64 included, the SHA-256 in 64 hex digits
-// So every bit belongs to a hash, also those that zstd does not look at. The first 8 bytes are written last: a file that is
-// not complete is none.
+// So a hash covers every bit, also those that zstd ignores. The first 8 bytes are written last, so an incomplete file
+// is not recognised.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -29,7 +30,7 @@ namespace gnv::evaluate {
 struct LogitsHeader {
     int64_t vocabulary = 0, positions = 0;
     std::string precision, data_sha256;
-    std::string source_fingerprint; // of a header to compare with: empty when it is not known, as a vocabulary of 0
+    std::string source_fingerprint; // in a header to compare with: empty if unknown, like a vocabulary of 0
 };
 
 int64_t logits_frame_positions(int64_t vocabulary);
@@ -50,16 +51,16 @@ class LogitsWriter {
     File file_;
     LogitsHeader header_;
     uint64_t begin_ = 0; // of the frames
-    uint64_t end_ = 0;   // of what is written
+    uint64_t end_ = 0;   // of the written bytes
     int64_t frame_positions_ = 0, held_ = 0;
-    std::string planes_;  // of the frame that is being filled: low bytes [frame_positions, V], high bytes
-    std::string digests_; // of the frames that are written
+    std::string planes_;  // of the current frame: low bytes [frame_positions, V], high bytes
+    std::string digests_; // of the written frames
 };
 
 class LogitsReader {
   public:
-    // Fails when the file is about another model, other data or another precision than `expected`, or is damaged in anything
-    // but its frames, which read() looks at.
+    // Fails if the file belongs to another model, other data or another precision than `expected`, or is damaged
+    // outside its frames, which read() checks.
     static Result<std::unique_ptr<LogitsReader>> open(const std::string & path, const LogitsHeader & expected);
     const LogitsHeader & header() const { return header_; }
     void take_positions(std::vector<double> & nll, std::vector<int32_t> & top); // once
@@ -80,8 +81,8 @@ class LogitsReader {
     std::vector<double> nll_;
     std::vector<int32_t> top_;
     int64_t frame_positions_ = 0;
-    int64_t frame_ = -1; // that is held
-    uint64_t next_ = 0;  // where the frame after it begins
+    int64_t frame_ = -1; // in memory
+    uint64_t next_ = 0;  // the begin of the frame after it
     std::string planes_;
 };
 

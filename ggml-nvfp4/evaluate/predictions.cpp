@@ -26,7 +26,7 @@ Positions list_positions(const std::vector<TextSequence> & sequences) {
                 out.window_of.push_back(uint32_t(out.windows.size()));
                 tokens += real(t);
             }
-            if (tokens == 0) continue; // the pads of nothing
+            if (tokens == 0) continue; // pads only
             out.windows.push_back({row + begin, row + end, row + begin + (tokens * 3 + 3) / 4});
         }
     }
@@ -79,7 +79,7 @@ Status Comparer::compare(int64_t first, int64_t count, const SourceRows & source
         };
         const double base_log = log_normalizer(base);
         normalizers_[size_t(i)] = base_log;
-        if (!positions_.scored[position]) return {}; // nobody looks at what stands at pads
+        if (!positions_.scored[position]) return {}; // logits at pads do not matter
         if (bad(base)) return fail_at("the source");
         const int32_t next = positions_.next[position];
         if (source.logits) {
@@ -95,7 +95,7 @@ Status Comparer::compare(int64_t first, int64_t count, const SourceRows & source
             Predictions & to = predictions[v];
             to.top[position] = int32_t(summary.top);
             if (next >= 0) to.nll[position] = log - double(row[next]);
-            // sum p (ln p - ln q), ln p = logit - normalizer; what rounding leaves below zero is zero
+            // sum p (ln p - ln q), ln p = logit - normalizer; rounding below zero becomes zero
             const double difference = loops.weighted_difference(scratch.source.data(), reference, row, vocabulary_);
             to.divergence[position] = std::max(0.0, difference / base.sum - base_log + log);
         }

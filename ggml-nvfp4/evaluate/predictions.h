@@ -1,5 +1,5 @@
-// What every position of the data says about a line of the comparison: filled from logits that stand side by side, a few
-// positions at a time, and kept as a few numbers each.
+// The predictions of the lines at every position of the data, kept as a few numbers each. They are computed from the
+// logits of all lines side by side, a few positions at a time.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -10,11 +10,12 @@
 
 namespace gnv::evaluate {
 
-// Where positions belong. A window is an independent piece of text: what errors are estimated by. Pads count nowhere.
+// The window of each position. A window is an independent piece of text, the unit of error estimates. Pads do not
+// count.
 struct Positions {
     struct Window {
         int64_t begin = 0, end = 0; // rows of the pass
-        int64_t last_quarter = 0;   // where it begins
+        int64_t last_quarter = 0;   // its begin
     };
     std::vector<Window> windows;
     std::vector<uint32_t> window_of; // [P]
@@ -26,27 +27,26 @@ Positions list_positions(const std::vector<TextSequence> & sequences);
 
 // Of one variant; entries of positions that are not scored are 0.
 struct Predictions {
-    std::vector<double> nll;        // [P]: -ln p(next token); 0 where there is none
+    std::vector<double> nll;        // [P]: -ln p(next token); 0 without a next token
     std::vector<double> divergence; // [P]: KL(source || this) in nats; empty for the source
     std::vector<int32_t> top;       // [P]: the most likely token, the first of equal ones
     void resize(int64_t positions, bool is_source);
     static uint64_t bytes(int64_t positions, size_t lines) { return uint64_t(positions) * (20 * uint64_t(lines) + 12); }
 };
 
-// The source's rows come either with those of the lines, or from a file that gives them as half-precision
-// log-probabilities, with nll and top filled in already.
+// The source's rows: logits, or half-precision log-probabilities from a file; nll and top are then filled already.
 struct SourceRows {
     const float * logits = nullptr;           // [n, V]
     const uint16_t * probabilities = nullptr; // F16 [n, V]
 };
 
-// Rows [first, first + n), n the rows of lines[0]. Fails on a logit that is NaN or Inf and says whose it is.
+// Rows [first, first + n), n the rows of lines[0]. Fails on a logit that is NaN or Inf and names its line.
 class Comparer {
   public:
     Comparer(const Positions & positions, int64_t vocabulary, ThreadPool & threads);
     Status compare(int64_t first, int64_t count, const SourceRows & source, const std::vector<const float *> & lines,
                    Predictions & source_predictions, std::vector<Predictions> & predictions);
-    // Of the rows last compared, by row: ln of the sum of exp(logit) of the source.
+    // Of the last compared rows: ln of the sum of exp(logit) of the source.
     const std::vector<double> & source_normalizers() const { return normalizers_; }
     static uint64_t scratch_bytes(int64_t vocabulary, int threads) {
         return uint64_t(threads) * uint64_t(vocabulary) * (2 * sizeof(double) + sizeof(float));

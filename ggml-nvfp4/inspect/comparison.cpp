@@ -117,9 +117,9 @@ Result<bool> equal_bytes(const ByteRange & a, const ByteRange & b, ThreadPool & 
     return equal.load();
 }
 
-// --- What meets what --------------------------------------------------------------------------------------------------
+// --- Matching --------------------------------------------------------------------------------------------------------
 
-// One thing that can meet its like on the other side.
+// One tensor, slice or quantized weight, to be matched with the other side.
 struct Unit {
     std::string name;
     uint32_t tensor = 0; // for the role, and the whole or part of it unless quantized
@@ -132,7 +132,7 @@ struct Side {
     std::vector<Unit> tensors, modules;        // modules: quantized ones, and the Linears inside plain tensors
     std::map<std::string, uint32_t> by_name;   // position in modules
     std::vector<std::vector<uint32_t>> inside; // per tensor of the checkpoint: the modules that lie in it
-    std::vector<bool> used;                    // per entry of modules: met its like
+    std::vector<bool> used;                    // per entry of modules: matched
 
     explicit Side(const Contents & c) : contents(c), inside(c.checkpoint().tensors().size()) {
         for (size_t m = 0; m < c.modules().size(); m++)
@@ -169,7 +169,7 @@ struct Side {
             unit.module >= 0 ? module_of(unit).scheme() : dtype_name(contents.tensor(unit.tensor).dtype);
         return concat(kind, " ", shape_text(shape(unit)));
     }
-    // Everything that makes up the unit, in an order that both sides share.
+    // All bytes of the unit, in the same order on both sides.
     std::vector<ByteRange> ranges(const Unit & unit) const {
         const auto whole = [&](uint32_t t) { return ByteRange{&contents, t, 0, contents.tensor(t).bytes}; };
         if (unit.linear >= 0) {
@@ -246,7 +246,7 @@ class Comparer {
     Comparison result_;
 };
 
-// Tensors by name first; what is left by the modules that are quantized or lie in it.
+// First tensors by name; then the rest by the modules that are quantized or lie in it.
 Status Comparer::meet() {
     const Checkpoint & other = there_.contents.checkpoint();
     std::map<uint32_t, const Unit *> plain_there;
@@ -325,7 +325,7 @@ Status Comparer::compare_pair(const Pair & pair) {
     }
     if (same_shape) {
         const Result<Numbers> here = here_.numbers(*pair.here), there = there_.numbers(*pair.there);
-        for (const Result<Numbers> * side : {&here, &there}) // without values: the bytes have to do
+        for (const Result<Numbers> * side : {&here, &there}) // without values: bytes are compared
             if (!side->ok() && side->status().code() != Code::unsupported)
                 return Status(side->status().code(), side->status().message());
         if (here.ok() && there.ok()) {

@@ -48,7 +48,7 @@ static const Format * without_input_scale(const Format & format) {
     return &format;
 }
 
-// Fills `module` from its name and first tensor; otherwise says what is wrong.
+// Fills `module` from its name and first tensor; otherwise returns the problem.
 static std::string find_parts(const Checkpoint & checkpoint, QuantizedModule & module) {
     const Format & format = *module.naming->format;
     module.format = &format;
@@ -124,7 +124,7 @@ void Contents::find_roles() {
 
 Status Contents::read_model() {
     GNV_ASSIGN(const JsonDocument config, read_config(checkpoint_.files()));
-    // Every name that a tensor of the model may carry; blocks choose their layout independently of each other.
+    // Every possible name of a tensor of the model; each block may have another layout.
     std::unordered_map<std::string, Use> known;
     for (const bool nested : {true, false}) {
         for (const bool fused : {true, false}) {

@@ -1,5 +1,5 @@
-// What a checkpoint folder holds: its tensors with their roles, and which of them together are one quantized weight.
-// Nothing has to be as a loader needs it: what is missing or odd becomes a note.
+// The contents of a checkpoint folder: its tensors with their roles, and the tensors that form a quantized weight. The
+// folder need not be loadable: missing and odd tensors become notes.
 #pragma once
 
 #include "codec/format.h"
@@ -16,12 +16,12 @@
 
 namespace gnv {
 
-// How a producer names the tensors of one weight "X" in a format.
+// A producer's names of the tensors of one weight "X" in a format.
 struct QuantizedNaming {
     const char * producer;
-    const Format * format;                              // that with an input scale, of those with the same codec
+    const Format * format;                              // with an input scale, of those with one codec
     std::array<const char *, most_components> suffixes; // by component
-    bool scales_divide; // whether the F32 scales are what the format says, or their inverse
+    bool scales_divide; // whether the F32 scales are those of the format, or their inverse
 };
 
 // Components of NVFP4, as positions in its row of the format table.
@@ -38,41 +38,40 @@ struct QuantizedModule {
     std::array<int64_t, most_components> tensors = {}; // by component, positions in Checkpoint::tensors()
 
     const char * scheme() const { return format->name; }
-    uint32_t codes() const { return uint32_t(tensors[0]); } // for its place and role
+    uint32_t codes() const { return uint32_t(tensors[0]); } // gives place and role
     uint32_t tensor(ModulePart part) const { return uint32_t(tensors[size_t(part)]); }
 };
 
 class Contents {
   public:
-    // Opens the checkpoint and its config.json, where there is one. Reads no tensor data.
+    // Opens the checkpoint and its config.json, if it exists. Reads no tensor data.
     static Result<Contents> open(const std::string & folder);
 
     struct Use {                 // of a tensor
         Role role = Role::extra; // of the weight, for a part of a quantized one
         Part part = Part::text;
-        int64_t module = -1; // position in modules(), -1 for tensors that are no part of one
+        int64_t module = -1; // position in modules(), -1: not part of one
         ModulePart module_part = ModulePart::none;
     };
 
     const Checkpoint & checkpoint() const { return checkpoint_; }
     const TensorInfo & tensor(uint64_t position) const { return checkpoint_.tensors()[position]; }
     const Use & use(uint64_t tensor) const { return uses_[tensor]; }
-    // "router", "draft head: attention q", "extra" for a tensor that the model in config.json does not have; "" when
-    // there is no such model.
+    // "router", "draft head: attention q", "extra" for a tensor outside the model in config.json; "" without a model.
     std::string role_name(uint64_t tensor) const;
 
     // In the order of their codes in the files.
     const std::vector<QuantizedModule> & modules() const { return modules_; }
     int64_t find_module(std::string_view name) const; // position, or -1
-    // Where the Linear modules of a checkpoint that is not quantized lie; empty for others.
+    // The places of the Linear modules of an unquantized checkpoint; empty for others.
     const std::vector<LinearModule> & linear_modules() const { return linear_modules_; }
     const std::vector<std::string> & notes() const { return notes_; }
 
     // Bytes [offset, offset + size) of a tensor; any thread.
     Status read(const TensorInfo & tensor, uint64_t offset, void * data, uint64_t size) const;
-    // The value of a tensor of one F32 element.
+    // The value of a tensor with one F32 element.
     Result<float> read_scalar(uint32_t tensor) const;
-    // Code::changed when a file is no longer what it was when the folder was opened.
+    // Code::changed if a file was changed since the folder was opened.
     Status check_unchanged() const { return checkpoint_.check_unchanged(shards_); }
 
   private:

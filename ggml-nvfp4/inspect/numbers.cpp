@@ -42,7 +42,7 @@ Result<Numbers> Numbers::of_module(const Contents & contents, uint32_t position)
 }
 
 Status Numbers::read(int64_t first, int64_t count, NumberBuffers & buffers, double * out) const {
-    // A block shares a scale, elements of less than a byte share a byte.
+    // Pieces begin at a block, which shares a scale, and at a byte, which small elements share.
     const int64_t step = module_ ? module_->format->block : dtype_traits(tensor_->dtype).bits < 8 ? 16 : 1;
     const int64_t begin = first / step * step, end = std::min((first + count + step - 1) / step * step, count_);
     if (begin == first && end == first + count) return read_aligned(first, count, buffers, out);

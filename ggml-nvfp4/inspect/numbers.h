@@ -1,4 +1,4 @@
-// A tensor, a slice of one or a quantized weight as one run of numbers in C order, read in pieces.
+// A tensor, a slice of a tensor or a quantized weight as one run of numbers in C order, read in pieces.
 #pragma once
 
 #include "core/instruction_set.h"
@@ -10,13 +10,13 @@
 
 namespace gnv {
 
-// Elements that are read at once. Sums are made per piece and then added in order, so this number is part of every
-// result that is a sum: it does not depend on threads or memory.
+// Elements that are read at once. Sums are made per piece and then added in order, so every sum depends on this
+// constant and not on threads or memory.
 inline constexpr int64_t piece_elements = 1 << 16;
 
 // Memory of one thread.
 struct NumberBuffers {
-    InstructionSet instructions = best_instruction_set(); // for what is unpacked
+    InstructionSet instructions = best_instruction_set(); // of unpacking
     std::vector<uint8_t> bytes;
     std::vector<float> floats;
     std::vector<double> wide;

@@ -9,7 +9,7 @@ namespace gnv {
 
 // --- Values -----------------------------------------------------------------------------------------------------------
 
-// A piece, or several added up: `squares` is the sum of squared distances from the mean.
+// A piece, or a sum of pieces: `squares` is the sum of squared distances from the mean.
 struct Moments {
     Statistics statistics;
     double squares = 0;

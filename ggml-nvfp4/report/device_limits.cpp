@@ -11,7 +11,7 @@ namespace gnv {
 
 namespace {
 
-// Units of work per second of `work`, queued a few times in a row: the best of several tries.
+// Units per second of `work`, queued a few times in a row: the best of several tries.
 template <class Queued>
 Status best_rate(Backend & device, double units, const Queued & work, double & rate) {
     constexpr int tries = 4, repeats = 4;
@@ -25,8 +25,8 @@ Status best_rate(Backend & device, double units, const Queued & work, double & r
     return {};
 }
 
-// Numbers as weights and activations have them: of both signs and of different magnitudes. Zeros take less power, and a
-// device that saves power computes faster.
+// Numbers like those of weights and activations, of both signs and of different magnitudes. Zeros take less power, and
+// the device would compute faster.
 void fill_with_numbers(uint16_t * out, uint64_t count) {
     uint32_t state = 1;
     for (uint64_t i = 0; i < count; i++) {
@@ -41,7 +41,7 @@ Status measure_copies(Backend & device, uint64_t memory_bytes, DeviceLimits & li
     constexpr uint64_t beyond_caches = 256 << 20, enough = 64 << 20;
     const uint64_t bytes = std::min(beyond_caches, memory_bytes / 2 / device_alignment * device_alignment);
     const uint64_t host_bytes = std::min(bytes, enough);
-    constexpr uint64_t least = 32 << 20; // less tells about launches and caches
+    constexpr uint64_t least = 32 << 20; // less measures launches and caches
     if (bytes < least) return {};
     GNV_ASSIGN(const DeviceMemory from, device.allocate(bytes));
     GNV_ASSIGN(const DeviceMemory to, device.allocate(bytes));
@@ -94,7 +94,7 @@ Status measure_product(Backend & device, const int64_t (&shape)[3], double secon
     const Clock::time_point start = Clock::now();
     int64_t products = 0;
     do {
-        constexpr int at_a_time = 20; // few enough to end in time, many enough to hide the waiting
+        constexpr int at_a_time = 20; // few enough to end in time, many enough to hide the wait
         for (int i = 0; i < at_a_time; i++) GNV_TRY(prepared.run());
         GNV_TRY(device.synchronize());
         products += at_a_time;

@@ -1,4 +1,4 @@
-// What a device reaches at best in work like that of a run: what times are compared with.
+// The limits of a device in work like that of a run, for comparison with its times.
 #pragma once
 
 #include "exec/backend.h"
@@ -16,10 +16,10 @@ struct DeviceLimits {
     int64_t product_shape[3] = {}; // rows, inputs and outputs of a linear
 };
 
-// Takes a few milliseconds, and up to `memory_bytes` of the device's memory while it runs; measures nothing where that is
-// too little to tell.
+// Takes a few milliseconds, and up to `memory_bytes` of the device's memory while it runs; measures nothing if that is
+// too little for a result.
 Status measure_copies(Backend & device, uint64_t memory_bytes, DeviceLimits & limits);
-// The product x [rows, inputs] -> [rows, outputs] of random BF16 numbers, over and over for so many seconds.
+// Repeats the product x [rows, inputs] -> [rows, outputs] of random BF16 numbers for so many seconds.
 Status measure_product(Backend & device, const int64_t (&shape)[3], double seconds, DeviceLimits & limits);
 
 } // namespace gnv

@@ -1,4 +1,4 @@
-// The table at the end of a run: what each kind of work took, how fast it was, and how fast it could have been.
+// The table at the end of a run: time, rate and limit of each kind of work.
 #pragma once
 
 #include "core/trace.h"
@@ -11,12 +11,12 @@
 namespace gnv {
 
 struct Phase {
-    std::string lane; // which threads, or which queue of the device: see docs/json.md
+    std::string lane; // the threads, or the queue of the device: see docs/json.md
     std::string name;
     uint64_t spans = 0;
     double seconds = 0;
     Work work;
-    // What the rate is told in, and compared with; 0: nothing.
+    // The unit of the rate, and its limit; 0: no limit.
     enum class Rate : uint8_t { none, flops, bytes } rate = Rate::none;
     double limit = 0;
 
@@ -27,8 +27,8 @@ struct Phase {
 struct PhaseInput {
     std::vector<Trace::Total> totals;
     DeviceLimits limits;
-    double slots_in_use = 1; // of those that work of grouped_linear, expert_gather and expert_combine counts
-    double pass_seconds = 0; // of the forward pass: what the device did not fill of it, it waited; 0: there was none
+    double slots_in_use = 1; // share of the slots in the work of grouped_linear, expert_gather and expert_combine
+    double pass_seconds = 0; // of the forward pass, which the device filled or waited; 0: no pass
 };
 
 // Device queues first, each from the longest to the shortest, then threads.

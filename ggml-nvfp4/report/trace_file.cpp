@@ -26,7 +26,7 @@ class PieceFile {
     uint64_t size_ = 0;
 };
 
-// "reader 3": rows of one lane are numbered in the order in which they came.
+// "reader 3": rows of one lane are numbered in the order of their first spans.
 std::vector<std::string> row_names(const Trace & trace) {
     std::map<std::string, int> seen;
     std::vector<std::string> names;

@@ -8,11 +8,11 @@
 
 namespace gnv {
 
-// How many spans a file holds at most: 16 MB of memory while the run lasts, some 80 MB of text.
+// The largest number of spans in a file: 16 MB of memory during the run, some 80 MB of text.
 inline constexpr size_t trace_file_events = size_t(1) << 19;
 
-// A JSON array of events: the name of each row, every span with flops and bytes, and how many spans did not find room. Its
-// name appears when it is complete.
+// A JSON array of events: the name of each row, every span with flops and bytes, and the number of spans left out. The
+// file gets its name when it is complete.
 Status write_trace(const std::string & path, const Trace & trace);
 
 } // namespace gnv
