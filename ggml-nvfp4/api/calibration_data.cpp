@@ -5,7 +5,7 @@
 
 namespace gnv {
 
-// Where the sequences come from, without anything that differs between machines: names of files, not their folders.
+// The origin of the sequences, the same on every machine: names of files without their folders.
 static std::string describe_data(const CalibrationSet & set, const CalibrationOptions & options) {
     JsonWriter json;
     json.begin_object();

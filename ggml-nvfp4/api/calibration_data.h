@@ -1,4 +1,4 @@
-// A data set as the forward pass takes it.
+// A data set in the form of the forward pass.
 #pragma once
 
 #include "data/calibration_set.h"

@@ -23,7 +23,7 @@ static Result<DType> source_dtype(gnv_dtype dtype) {
 
 static int64_t element_bytes(DType dtype) { return dtype_traits(dtype).bits / 8; }
 
-// No array of the largest element type could exist beyond this.
+// The limit of an array of the largest element type.
 static bool shape_makes_sense(int64_t rows, int64_t columns) {
     constexpr auto most = int64_t(api::most_bytes / sizeof(float));
     return rows >= 0 && columns >= 0 && columns % nvfp4::block_size == 0 && (columns == 0 || rows <= most / columns);
@@ -39,7 +39,7 @@ static Status check_weight(int64_t rows, int64_t columns, float global_scale) {
     return {};
 }
 
-// Rows [first, first + rows) of a weight whose codes and scales begin where told.
+// Rows [first, first + rows) of a weight with these codes and scales.
 template <class Byte>
 static nvfp4::BasicWeight<Byte> rows_of(Byte * codes, Byte * scales, int64_t first, int64_t rows, int64_t columns,
                                         float global_scale) {
@@ -60,7 +60,7 @@ static Status check_arrays(int64_t elements, std::initializer_list<const void *>
     return {};
 }
 
-// The position of the first NaN or Inf, of which there is one.
+// The position of the first NaN or Inf, which must exist.
 static int64_t find_not_finite(InstructionSet set, DType dtype, const char * weights, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         bool finite = false;

@@ -49,7 +49,7 @@ gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_
         GNV_TRY(api::check_struct(out, "gnv_device_info"));
         const std::vector<Device> devices = api::list_devices(*engine);
         if (index < 0 || size_t(index) >= devices.size())
-            return fail(Code::not_found, "device ", index, " does not exist: there are ", devices.size());
+            return fail(Code::not_found, "device ", index, " does not exist: this machine has ", devices.size());
         const Device & device = devices[size_t(index)];
         gnv_device_info info = {};
         info.kind = device.kind == DeviceKind::cuda ? GNV_DEVICE_CUDA : GNV_DEVICE_CPU;
@@ -61,14 +61,14 @@ gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_
     });
 }
 
-// N of "cuda:N", 0 of "cuda"; nothing of other names.
+// N for "cuda:N", 0 for "cuda"; empty for other names.
 static std::optional<uint64_t> cuda_number(std::string_view name) {
     static constexpr std::string_view prefix = "cuda:";
     if (name == "cuda") return 0;
     if (!starts_with(name, prefix) || name.size() == prefix.size() ||
         name.find_first_not_of("0123456789", prefix.size()) != name.npos)
         return {};
-    uint64_t number = UINT64_MAX; // stays where the digits are for more than that
+    uint64_t number = UINT64_MAX; // stays if the digits overflow
     std::from_chars(name.data() + prefix.size(), name.data() + name.size(), number);
     return number;
 }
@@ -82,13 +82,13 @@ gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_p
         const std::optional<uint64_t> named = cuda_number(text);
         const bool is_auto = text == "auto";
         if (!named && !is_auto && text != "cpu")
-            return fail(Code::invalid_argument, printable(text), ": it is auto, cpu, cuda or cuda:N");
+            return fail(Code::invalid_argument, printable(text), " is not a device: use auto, cpu, cuda or cuda:N");
         int32_t found = 0;
         if (named || (is_auto && !(wanted && *wanted == GNV_PRECISION_FP32))) {
             const uint64_t number = named.value_or(0), count = api::list_devices(*engine).size() - 1;
             if (named && count == 0)
                 return fail(Code::not_found, text,
-                            ": this machine has no CUDA device that this build can use: ", "take auto or cpu");
+                            ": this machine has no CUDA device that this build can use: use auto or cpu");
             if (named && number >= count)
                 return fail(Code::not_found, text, ": this machine has CUDA devices up to cuda:", count - 1,
                             " that this build can use");

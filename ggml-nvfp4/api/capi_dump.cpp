@@ -7,7 +7,7 @@ struct gnv_dump_t : api::Owned {
     std::unique_ptr<TensorFileWriter> writer;
 };
 
-static constexpr uint64_t most_dimensions = 64; // that readers of safetensors accept
+static constexpr uint64_t most_dimensions = 64; // the limit of readers of safetensors
 
 static Result<TensorFileEntry> translate(const gnv_dump_tensor & given, size_t number) {
     if (!given.name || !given.dtype)

@@ -23,7 +23,7 @@ gnv_status gnv_engine_t::keep(const Status & status) noexcept {
     try {
         newest_.text = status.message();
     } catch (...) {
-        newest_.text = "out of memory"; // needs none: the string object holds that much
+        newest_.text = "out of memory"; // allocates nothing: the text fits into the string object
     }
     return gnv_status(status.code());
 }

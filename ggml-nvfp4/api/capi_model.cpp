@@ -25,8 +25,8 @@ static gnv_status call(gnv_model_t * model, const Body & body) {
 static Result<int64_t> choose_capacity(uint64_t wanted, int64_t max_positions) {
     if (wanted == 0) return std::min(default_capacity, max_positions);
     if (wanted > uint64_t(max_positions))
-        return fail(Code::invalid_argument, "a capacity of ", wanted, " positions is wanted, the model has ",
-                    max_positions, "; ask for as many at most, or 0");
+        return fail(Code::invalid_argument, "a capacity of ", wanted, " positions exceeds the model's ", max_positions,
+                    "; use at most as many, or 0");
     return int64_t(wanted);
 }
 
@@ -157,9 +157,9 @@ gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t *
 
 // --- Running ----------------------------------------------------------------------------------------------------------
 
-// Everything that can be known to be wrong before the states change.
+// Finds every mistake in the arguments before the states change.
 static Status check_ids(const gnv_model_t & model, const int32_t * ids, size_t count) {
-    if (!ids || count == 0) return Status(Code::invalid_argument, "there are no ids to run; give one at least");
+    if (!ids || count == 0) return Status(Code::invalid_argument, "the list of ids is empty; give at least one");
     const int64_t vocabulary = model.open->model->sizes().vocabulary, past = model.session->past();
     if (count > uint64_t(model.capacity - past))
         return fail(Code::invalid_argument, "the text would have ", past, " + ", count,
@@ -173,7 +173,7 @@ static Status check_ids(const gnv_model_t & model, const int32_t * ids, size_t c
     return {};
 }
 
-// After a failure the caches hold part of what was asked for: the text is given up.
+// After a failure the caches hold an incomplete text, so the text is discarded.
 static Status forget_text(gnv_model_t & model, Status status) {
     model.session->reset();
     if (status.code() == Code::cancelled)
@@ -181,7 +181,7 @@ static Status forget_text(gnv_model_t & model, Status status) {
     return status;
 }
 
-// How far a forward pass is, for the callback of an option structure.
+// Reports the progress of a forward pass to the callback of an option structure.
 static std::function<bool(int64_t, int64_t)> pass_progress(api::Progress & progress) {
     if (!progress) return {};
     return [&progress, was_complete = false](int64_t done, int64_t total) mutable { // complete with every token
@@ -192,7 +192,7 @@ static std::function<bool(int64_t, int64_t)> pass_progress(api::Progress & progr
     };
 }
 
-// Which activations the caller wants to see; empty: all.
+// The activations that the caller taps; empty: all.
 static Result<std::vector<Tap>> wanted_taps(const gnv_model_t & model, const gnv_forward_options & options) {
     std::vector<Tap> wanted;
     GNV_ASSIGN(const std::vector<std::string> names,
@@ -255,8 +255,8 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
         GNV_TRY(check_ids(*model, ids, count));
         const uint64_t needed = uint64_t(model->open->model->sizes().vocabulary) * (options.all_logits ? count : 1);
         if (logits && capacity < needed)
-            return fail(Code::invalid_argument, "gnv_model_forward: there is room for ", capacity, " logits, ", needed,
-                        " are made");
+            return fail(Code::invalid_argument, "gnv_model_forward: the capacity is ", capacity,
+                        " logits, the call returns ", needed);
         GNV_ASSIGN(std::vector<Tap> wanted, wanted_taps(*model, options));
         api::Progress progress(*model->engine->threads, options.progress, options.progress_user);
         GNV_ASSIGN(
@@ -286,7 +286,7 @@ static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_ge
     sampling.top_k = given.top_k >= 0 ? given.top_k : own.top_k;
     sampling.top_p = given.top_p >= 0 ? double(given.top_p) : own.top_p;
     sampling.seed = given.seed;
-    // A negative number asks for the model's own; a NaN is a mistake.
+    // A negative number selects the model's own; a NaN is a mistake.
     if (std::isnan(given.temperature) || std::isnan(given.top_p))
         return Status(Code::invalid_argument, "gnv_generate_options: temperature or top_p is NaN");
     GNV_TRY(check_sampler_options(sampling));

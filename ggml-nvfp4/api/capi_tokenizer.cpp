@@ -25,7 +25,7 @@ void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer) { api::destroy(tokenizer
 
 int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * handle) { return handle ? handle->tokenizer.vocab_size() : 0; }
 
-// With the callback or without, as was found before; another thread may have changed that since.
+// With or without the callback, as found before; another thread may have changed it since.
 static Status encode(gnv_tokenizer_t * handle, std::string_view text, bool calls_back, EncodeOptions options) {
     if (calls_back != handle->calls_back)
         return Status(Code::invalid_argument,
@@ -57,7 +57,7 @@ gnv_status gnv_tokenizer_encode(gnv_tokenizer_t * handle, const char * text, siz
 
 gnv_status gnv_tokenizer_set_progress(gnv_tokenizer_t * handle, gnv_progress_callback progress, void * user) {
     return api::run(api::engine_of(handle), [&]() -> Status {
-        const std::lock_guard<std::mutex> lock(handle->engine->quick_mutex); // no text is encoded meanwhile
+        const std::lock_guard<std::mutex> lock(handle->engine->quick_mutex); // no call encodes meanwhile
         handle->stop = api::make_stop_check(progress, user);
         handle->calls_back = progress != nullptr;
         return {};

@@ -1,4 +1,4 @@
-// What a gnv_dataset_t is: needed by every call that calibrates or compares with its sequences.
+// gnv_dataset_t, for the calls that calibrate or compare with its sequences.
 #pragma once
 
 #include "api/handles.h"
@@ -6,6 +6,6 @@
 
 struct gnv_dataset_t : gnv::api::Owned {
     gnv::CalibrationSet set;
-    gnv::CalibrationOptions options;     // that it was made with
-    std::vector<gnv_document> documents; // of the sequence last asked for
+    gnv::CalibrationOptions options;     // of its construction
+    std::vector<gnv_document> documents; // of the last requested sequence
 };

@@ -1,9 +1,9 @@
-// What the opaque handles of ggml-nvfp4.h are, and how calls cross the C boundary: every function body runs inside call() or
-// run(), which keep the message of a failure in the engine and let no exception out.
+// The opaque handles of ggml-nvfp4.h, and the C boundary: every function body runs inside call() or run(), which keep
+// the message of a failure in the engine and let no exception out.
 //
-// run() is for what computes with the engine's threads, changes a model, logs or calls back: one at a time, a second is
-// refused. call() is for everything else: such calls wait for each other, and may be made from callbacks. They may look at
-// whatever a run() uses, because no run() changes anything that they look at, but under quick_mutex.
+// run() is for calls that compute with the engine's threads, change a model, log or call back: one at a time, a second
+// is refused. call() is for all other calls: they wait for each other, and callbacks may make them. They may read the
+// data of a run(), because a run() changes such data only under quick_mutex.
 #pragma once
 
 #include "core/status.h"
@@ -18,11 +18,11 @@
 
 namespace gnv::api {
 
-// What every handle made from an engine starts with.
+// The base of every handle made from an engine.
 struct Owned {
     gnv_engine_t * engine = nullptr;
     void (*destroy)(Owned * handle) = nullptr;
-    Owned * next = nullptr; // of those that are destroyed when the running call ends
+    Owned * next = nullptr; // in the list to destroy when the running call ends
 };
 
 } // namespace gnv::api
@@ -48,10 +48,10 @@ struct gnv_engine_t {
   private:
     ~gnv_engine_t() = default;
 
-    mutable std::mutex mutex_; // for what follows
+    mutable std::mutex mutex_; // for the members below
     bool runs_ = false, doomed_ = false;
     gnv::api::Owned * retired_ = nullptr;
-    // The newest message, and a copy for each thread that asked for it: what one thread reads, no other writes to.
+    // The newest message, and a copy for each thread that asked for it: no other thread writes to a copy.
     struct Message {
         uint64_t number = 0;
         std::string text;

@@ -1,4 +1,4 @@
-// What a gnv_model_t is: needed by every call that runs a model.
+// gnv_model_t, for the calls that run a model.
 #pragma once
 
 #include "api/handles.h"
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-// Members that use others come after them.
+// A member comes after the members that it uses.
 struct gnv_model_t : gnv::api::Owned {
     std::string folder;
     gnv::GenerationConfig generation;

@@ -1,4 +1,4 @@
-// Stands in for data/ in a build without GNV_WITH_DATASETS.
+// Replaces data/ in a build without GNV_WITH_DATASETS.
 #include "api/left_out.h"
 
 using namespace gnv::api;

@@ -1,4 +1,4 @@
-// Stands in for quantize/ in a build without GNV_WITH_QUANTIZE.
+// Replaces quantize/ in a build without GNV_WITH_QUANTIZE.
 #include "api/left_out.h"
 
 using namespace gnv::api;

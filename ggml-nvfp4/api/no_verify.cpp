@@ -1,4 +1,4 @@
-// Stands in for verify/, inspect/ and evaluate/ in a build without GNV_WITH_VERIFY.
+// Replaces verify/, inspect/ and evaluate/ in a build without GNV_WITH_VERIFY.
 #include "api/left_out.h"
 
 using namespace gnv::api;

@@ -34,7 +34,7 @@ bool Progress::report(const gnv_progress & now, bool always) {
 bool Progress::goes_on() {
     if (stopped_) return false;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-    const bool waits = watch_ && !reported_; // totals are not known before the first report
+    const bool waits = watch_ && !reported_; // totals are unknown before the first report
     if (!lock.owns_lock() || stopped_ || waits || !is_due()) return !stopped_;
     return ask(gnv_progress(last_));
 }

@@ -1,5 +1,6 @@
-// A caller's progress callback, as the library uses it: from one thread at a time, some ten times a second, and never again
-// after it asked to stop. The library's only clock of progress: whatever works reports as often as it likes.
+// The wrapper of a caller's progress callback: it calls from one thread at a time, some ten times a second, and never
+// again after the callback asked to stop. It is the library's only clock of progress: work reports as often as it
+// likes.
 #pragma once
 
 #include "api/handles.h"
@@ -14,16 +15,16 @@ namespace gnv::api {
 
 class Progress {
   public:
-    // `callback` may be NULL: nothing is asked.
+    // `callback` may be NULL: no calls.
     Progress(gnv_progress_callback callback, void * user) : callback_(callback), user_(user) {}
-    // While it lives the callback is also asked in the middle of long work, through the engine's threads.
+    // While it lives, the engine's threads also call the callback in the middle of long work.
     Progress(ThreadPool & threads, gnv_progress_callback callback, void * user);
     explicit operator bool() const { return callback_ != nullptr; }
 
-    // From any thread; `seconds` is filled in. The callback gets the first report, those that are due, and those with
+    // From any thread; fills in `seconds`. The callback gets the first report, reports that are due, and those with
     // `always`. False: stop.
     bool report(const gnv_progress & now, bool always = false);
-    // Asks again with the last report, if that is due (zeros where there was none). From any thread, thousands of times a second.
+    // Calls again with the last report (zeros before the first), if due. From any thread, thousands of times a second.
     bool goes_on();
 
   private:
@@ -38,10 +39,10 @@ class Progress {
     bool reported_ = false;
     gnv_progress last_ = {};
     Clock::time_point last_time_;            // of the last call
-    std::optional<ThreadPool::Watch> watch_; // last: it asks what stands above
+    std::optional<ThreadPool::Watch> watch_; // last: it uses the members above
 };
 
-// For readers and encoders, which know of no numbers. Empty where `callback` is NULL.
+// For readers and encoders, which report no numbers. Empty if `callback` is NULL.
 StopCheck make_stop_check(gnv_progress_callback callback, void * user);
 
 } // namespace gnv::api

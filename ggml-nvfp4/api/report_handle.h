@@ -1,4 +1,4 @@
-// What a gnv_report_t is.
+// gnv_report_t.
 #pragma once
 
 #include "api/handles.h"
@@ -6,5 +6,5 @@
 
 struct gnv_report_t : gnv::api::Owned {
     gnv::verify::VerifyReport report;
-    uint64_t failed_gates = 0, suspicions = 0; // of an evaluation that was added
+    uint64_t failed_gates = 0, suspicions = 0; // of an added evaluation
 };

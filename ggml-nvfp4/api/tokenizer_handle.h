@@ -1,4 +1,4 @@
-// What a gnv_tokenizer_t is: needed by every call that takes one.
+// gnv_tokenizer_t, for the calls that take one.
 #pragma once
 
 #include "api/handles.h"

@@ -100,7 +100,7 @@ TEST_CASE("plans: what is wrong with the arguments is said, what is not set has 
     CHECK(error_has(engine.get(), "/nonexistent"));
     options.scheme = gnv_scheme(2);
     CHECK(create() == GNV_INVALID_ARGUMENT);
-    CHECK(error_has(engine.get(), "gnv_plan_options.scheme: there is no 2, only 0 to 1"));
+    CHECK(error_has(engine.get(), "gnv_plan_options.scheme: 2 is not in 0..1"));
     gnv_plan_options_init(&options);
     options.preset = gnv_preset(-1);
     CHECK(create() == GNV_INVALID_ARGUMENT);

@@ -123,7 +123,7 @@ TEST_CASE("arguments that make no sense are refused with the reason") {
     CHECK(quantize(GNV_DTYPE_BF16, weights, -1, 16, 1.0f) == GNV_INVALID_ARGUMENT);
     CHECK(quantize(GNV_DTYPE_BF16, weights, int64_t(1) << 60, 1 << 20, 1.0f) == GNV_INVALID_ARGUMENT);
     CHECK(quantize(gnv_dtype(3), weights, 1, 16, 1.0f) == GNV_INVALID_ARGUMENT);
-    CHECK(last_error(engine) == "gnv_dtype: there is no 3, only 0 to 2");
+    CHECK(last_error(engine) == "gnv_dtype: 3 is not in 0..2");
     for (const float global : {0.0f, -1.0f, nan_value, infinity}) {
         CHECK(quantize(GNV_DTYPE_BF16, weights, 1, 16, global) == GNV_INVALID_ARGUMENT);
         CHECK(gnv_nvfp4_dequantize_rows(engine.get(), codes, scales, 1, 16, global, values) == GNV_INVALID_ARGUMENT);

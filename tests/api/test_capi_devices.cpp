@@ -25,7 +25,7 @@ TEST_CASE("device 0 is the CPU, others are CUDA devices, and beyond them is none
     info.struct_size = sizeof info;
     CHECK(gnv_device_get_info(engine, count, &info) == GNV_NOT_FOUND);
     CHECK(std::string(gnv_last_error(engine)) ==
-          "device " + std::to_string(count) + " does not exist: there are " + std::to_string(count));
+          "device " + std::to_string(count) + " does not exist: this machine has " + std::to_string(count));
     CHECK(gnv_device_get_info(engine, -1, &info) == GNV_NOT_FOUND);
 
     info.struct_size = 0;
@@ -84,7 +84,7 @@ TEST_CASE("a device that is not there is refused by every call that takes one") 
     gnv_quantize_options quantize;
     gnv_quantize_options_init(&quantize);
     CHECK(gnv_plan_add_calibration(plan.get(), &quantize) == GNV_INVALID_ARGUMENT);
-    CHECK(error_has(engine.get(), "there is no data set"));
+    CHECK(error_has(engine.get(), "the data set is missing"));
     CHECK(gnv_plan_add_calibration(nullptr, &quantize) == GNV_INVALID_ARGUMENT);
     quantize.dataset = dataset;
     quantize.precision = GNV_PRECISION_BF16;
