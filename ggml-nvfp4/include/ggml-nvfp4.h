@@ -1,4 +1,4 @@
-/* ggml-nvfp4: BF16 mixture-of-experts checkpoints to NVFP4. One public header, long because it is the only one.
+/* ggml-nvfp4: BF16 checkpoints to NVFP4, verified and run. The public header, long because it is the only one.
  *
  * Rules of all functions
  *   - A call that can fail returns a gnv_status. GNV_OK is 0; gnv_last_error(engine) is the message of a failure. After a
@@ -22,8 +22,8 @@
  *   - Pointers passed in need to live only for the call, callbacks and their `user` until the call that they were given to
  *     returns (log: as long as the engine; gnv_tokenizer_set_progress: until the next one is set).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
- *   - A library may be built without some parts (README.md). Their functions are there: those that make a handle give
- *     GNV_UNSUPPORTED and name the part, the others do with NULL what they always do.
+ *   - A library may be built without some parts (README.md). Their functions exist: those that make a handle return
+ *     GNV_UNSUPPORTED and name the part, the others treat NULL as always.
  */
 #ifndef GGML_NVFP4_H
 #define GGML_NVFP4_H
@@ -32,7 +32,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Of this header; the build takes its version from here. gnv_version_number() is that of the library that runs. */
+/* The version of this header, and of the build. gnv_version_number() returns that of the library at run time. */
 #define GNV_VERSION_MAJOR 0
 #define GNV_VERSION_MINOR 1
 #define GNV_VERSION_PATCH 0
@@ -82,7 +82,7 @@ typedef enum gnv_log_level GNV_INT { GNV_LOG_WARNING = 1, GNV_LOG_INFO = 2, GNV_
 
 /* Vector instructions of the CPU. Results are the same with each. */
 typedef enum gnv_instructions GNV_INT {
-    GNV_INSTRUCTIONS_BEST = 0, /* of those below, that this processor has */
+    GNV_INSTRUCTIONS_BEST = 0, /* the last one below that this processor has */
     GNV_INSTRUCTIONS_PORTABLE = 1,
     GNV_INSTRUCTIONS_AVX2 = 2,  /* with FMA */
     GNV_INSTRUCTIONS_AVX512 = 3 /* F, BW, DQ, VL */
@@ -90,11 +90,11 @@ typedef enum gnv_instructions GNV_INT {
 
 typedef struct gnv_engine_options {
     uint64_t struct_size;
-    int32_t threads; /* 0: one per processor this process may use */
+    int32_t threads; /* 0: one per processor that this process may use */
     /* Receives one line without newline; may be called from a worker thread, never from two at once. NULL: silence. */
     void (*log)(void * user, gnv_log_level level, const char * message);
     void * user;
-    gnv_instructions instructions; /* for tests: GNV_UNSUPPORTED where this processor lacks them */
+    gnv_instructions instructions; /* for tests; GNV_UNSUPPORTED if this processor lacks them */
 } gnv_engine_options;
 static inline void gnv_engine_options_init(gnv_engine_options * options) {
     memset(options, 0, sizeof *options);
@@ -102,8 +102,8 @@ static inline void gnv_engine_options_init(gnv_engine_options * options) {
 }
 GNV_API gnv_status gnv_engine_create(const gnv_engine_options * options, gnv_engine_t ** out); /* fails without text */
 GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
-/* The message of the last call that failed on this engine or a handle made from it, or "": the file, the tensor, the place,
- * and what to do. Valid until the thread's next call on the engine; any thread may ask. */
+/* The message of the last call that failed on this engine or a handle made from it, or "": the file, the tensor, the
+ * place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
 GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
 /* "avx512" | "avx2" | "portable": the fastest code that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
@@ -115,7 +115,7 @@ typedef struct gnv_device_info {
     uint64_t struct_size;
     gnv_device_kind kind;
     int32_t compute_major, compute_minor; /* CUDA compute capability; 0 for the CPU */
-    uint64_t memory_bytes;                /* all of the device's memory, free or not; 0 where it cannot be told */
+    uint64_t memory_bytes;                /* all of the device's memory, free or not; 0: unknown */
     char name[128];                       /* "CPU (avx512)", "NVIDIA H100 80GB HBM3" */
 } gnv_device_info;
 /* Device 0 is the CPU; CUDA devices follow, and options that choose a `device` count alike. CUDA devices compute in BF16, FP32
@@ -129,9 +129,9 @@ typedef enum gnv_precision GNV_INT {
     GNV_PRECISION_BF16 = 1  /* rounded to BF16 where a BF16 run of the reference implementation rounds */
 } gnv_precision;
 
-/* The device called `name`: "cpu", "cuda" (the first), "cuda:N" or "auto", which is the first CUDA device, or the CPU where
- * there is none or *wanted is GNV_PRECISION_FP32. *precision (may be NULL) receives *wanted, or where `wanted` is NULL what
- * suits the device: FP32 on the CPU, BF16 on CUDA. GNV_NOT_FOUND: this machine has no such device. */
+/* The device called `name`: "cpu", "cuda" (the first), "cuda:N" or "auto": the first CUDA device, or the CPU on
+ * machines without one and if *wanted is GNV_PRECISION_FP32. *precision (may be NULL) receives *wanted, or for NULL
+ * `wanted` the default of the device: FP32 on the CPU, BF16 on CUDA. GNV_NOT_FOUND: this machine has no such device. */
 GNV_API gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_precision * wanted,
                                    int32_t * device, gnv_precision * precision);
 
@@ -144,12 +144,12 @@ GNV_API void gnv_text_destroy(gnv_text_t * text);
 typedef enum gnv_text_format GNV_INT {
     GNV_TEXT_PLAIN = 0,   /* for people */
     GNV_TEXT_JSON = 1,    /* for programs; docs/json.md describes each document */
-    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text alone, the others refuse it */
+    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text only */
 } gnv_text_format;
 
 /* ---- Plan ------------------------------------------------------------------------------------------------------------ */
-/* What every tensor of a checkpoint becomes, every byte range read and written, memory and disk space. Made from the headers
- * alone, without reading weights: under a second for 72 GB. */
+/* A plan lists every tensor of the result, every byte range read and written, memory and disk space. It reads headers
+ * only: under a second for 72 GB. */
 typedef struct gnv_plan_t gnv_plan_t;
 typedef enum gnv_scheme GNV_INT {
     GNV_SCHEME_NVFP4 = 0,   /* W4A4: needs calibrated input scales */
@@ -157,7 +157,7 @@ typedef enum gnv_scheme GNV_INT {
 } gnv_scheme;
 
 typedef enum gnv_preset GNV_INT {
-    GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts: what the reference recipe quantizes */
+    GNV_PRESET_RECIPE = 0,      /* attention, shared experts and routed experts, as the reference recipe */
     GNV_PRESET_EXPERTS_ONLY = 1 /* routed experts alone */
 } gnv_preset;
 
@@ -173,9 +173,9 @@ typedef struct gnv_plan_options {
     uint64_t struct_size;
     gnv_scheme scheme;
     gnv_preset preset;
-    /* Regular expressions with the meaning of Python's re.match on module names ("model.language_model.layers.3.mlp.gate").
-     * keep: never quantized, wins over everything; include: quantized although the default list names it;
-     * ignore: not quantized, in addition to the default list. */
+    /* Regular expressions with the meaning of Python's re.match on module names
+     * ("model.language_model.layers.3.mlp.gate"). keep: never quantized, wins over all other rules; include: quantized
+     * although the default list names it; ignore: not quantized, in addition to the default list. */
     const char * const * ignore;
     size_t ignore_count;
     const char * const * include;
@@ -222,14 +222,14 @@ typedef struct gnv_progress {
     uint64_t positions, positions_total; /* of forward passes, once for each group of weights; 0 elsewhere */
 } gnv_progress;
 
-/* Called several times a second from one thread at a time, not always the same. Not 0 asks to stop: the call ends with
- * GNV_CANCELLED within a second, and does not call back again. */
+/* Called several times a second from one thread at a time, not always the same. A result other than 0 asks to stop: the
+ * call ends with GNV_CANCELLED within a second, and does not call back again. */
 typedef int (*gnv_progress_callback)(void * user, const gnv_progress * progress);
 
-/* Which tokens the inputs of experts' down projections are measured on. */
+/* The tokens for the inputs of experts' down projections. */
 typedef enum gnv_expert_tokens GNV_INT {
     GNV_EXPERTS_ALL = 0,   /* every expert sees every token, as in the reference recipe */
-    GNV_EXPERTS_ROUTED = 1 /* those that the router sends it */
+    GNV_EXPERTS_ROUTED = 1 /* an expert sees the tokens that the router sends it */
 } gnv_expert_tokens;
 
 typedef struct gnv_dataset_t gnv_dataset_t;
@@ -247,18 +247,18 @@ GNV_API gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, g
 
 typedef struct gnv_quantize_options {
     uint64_t struct_size;
-    int32_t overwrite; /* replace an existing checkpoint once the new one is complete, and what a stopped run left */
+    int32_t overwrite; /* replace a checkpoint once the new one is complete; remove leftovers of a stopped run */
     gnv_progress_callback progress;
     void * user;
-    /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or what such a run measured. */
+    /* GNV_SCHEME_NVFP4 needs one of these two: sequences to run through the model, or the statistics of such a run. */
     const gnv_dataset_t * dataset;
     const gnv_calibration_t * calibration;
     gnv_precision precision; /* this and what follows: how to calibrate with the data set */
     gnv_expert_tokens experts;
     const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
-    const char * save_statistics; /* a new file for what was measured; NULL: none */
-    int32_t device;               /* that computes the forward pass */
-    uint64_t device_bytes;        /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
+    const char * save_statistics; /* a new file for the statistics; NULL: none */
+    int32_t device;               /* of the forward pass */
+    uint64_t device_bytes;        /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
     int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
     gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
@@ -270,25 +270,25 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
 /* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan. Reads no weights. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
 
-/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop nothing has the
- * destination's name and the partial folder stays, with a journal. The same source, plan and data give the same bytes for
- * any threads, memory and host; inputs measured on CPU and CUDA differ by the rounding of BF16. Budget and data are checked
- * before anything is written. Only parts of a checkpoint are replaced, and nothing that the run reads. A second run to the
- * same destination gets GNV_ALREADY_EXISTS. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample
+/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop no new destination exists;
+ * the partial folder stays, with a journal. The same source, plan and data give the same bytes for any threads, memory and
+ * host; inputs measured on CPU and CUDA differ by the rounding of BF16. Budget and data are checked before the first
+ * write. A run replaces only files of a checkpoint, and none that it reads. A second run to the same destination fails
+ * with GNV_ALREADY_EXISTS. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample
  * and position of a NaN or Inf. `report` (may be NULL) receives times and memory (schema ggml-nvfp4.quantize.1). */
 GNV_API gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * options,
                                 gnv_text_t ** report);
 
 /* ---- Verify ---------------------------------------------------------------------------------------------------------- */
-/* What was found in a checkpoint: is it what loaders need, and is it its source, quantized? */
+/* The findings of the checks: whether loaders can load a checkpoint, and whether it matches its source. */
 typedef struct gnv_report_t gnv_report_t;
 
 typedef struct gnv_verify_options {
     uint64_t struct_size;
-    int32_t structure_only; /* headers and configs alone: no values are read */
+    int32_t structure_only; /* reads headers and configs, no values */
     gnv_progress_callback progress;
     void * user;
-    /* 1: the JSON report gives no SHA-256 of preserved tensors; they are compared byte for byte anyway. */
+    /* 1: the JSON report omits SHA-256 of preserved tensors; they are compared byte for byte anyway. */
     int32_t no_checksums;
     int32_t device; /* with a source: CUDA quantizes it again, and the report counts equal blocks; 0: not */
 } gnv_verify_options;
@@ -305,55 +305,55 @@ GNV_API void gnv_report_destroy(gnv_report_t * report);
 typedef struct gnv_report_info {
     uint64_t struct_size;
     uint64_t errors;                      /* a loader refuses the checkpoint, or computes with wrong numbers */
-    uint64_t warnings;                    /* works in some loaders, or is unlikely to be meant */
-    uint64_t notes;                       /* worth knowing; nothing is wrong */
-    uint64_t checks_done, checks_skipped; /* skipped: what they need was not there, or not asked for */
-    uint64_t failed_gates, suspicions;    /* of an evaluation that was added */
+    uint64_t warnings;                    /* works in some loaders, or is probably not intended */
+    uint64_t notes;                       /* information; not a fault */
+    uint64_t checks_done, checks_skipped; /* skipped: their inputs are absent, or not requested */
+    uint64_t failed_gates, suspicions;    /* of an added evaluation */
 } gnv_report_info;
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
 
-/* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint (without `source`, those that
- * show without it). `escaped` (may be NULL) receives how many no check found (schema ggml-nvfp4.self_test.1). */
+/* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint (fewer without `source`).
+ * `escaped` (may be NULL) receives the number of faults without a finding (schema ggml-nvfp4.self_test.1). */
 GNV_API gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                         const gnv_verify_options * options, gnv_text_format format,
                                         gnv_text_t ** report, uint64_t * escaped);
 
 /* ---- Evaluation ------------------------------------------------------------------------------------------------------ */
-/* How far a checkpoint's predictions are from its source's: both run over the same text and every position is compared. */
+/* The comparison of a checkpoint's predictions with its source's, at every position of the same text. */
 typedef struct gnv_evaluation_t gnv_evaluation_t;
 
-/* What is compared with the source. Bits. */
+/* A variant to compare with the source. Bits. */
 typedef enum gnv_line GNV_INT {
     GNV_LINE_W4A4 = 1,        /* weights and inputs in NVFP4, as Blackwell kernels compute */
     GNV_LINE_W4A16 = 2,       /* weights alone */
     GNV_LINE_ACTIVATIONS = 4, /* inputs alone: the source's weights with the checkpoint's input scales */
-    GNV_LINE_BF16 = 8         /* the source in BF16 arithmetic: how much of a distance is rounding */
+    GNV_LINE_BF16 = 8         /* the source in BF16 arithmetic: the effect of rounding alone */
 } gnv_line;
 
 typedef struct gnv_evaluate_options {
     uint64_t struct_size;
-    const gnv_dataset_t * dataset; /* needed; every document, or piece of one, is a window of its own */
-    uint32_t lines;                /* a sum of gnv_line; those that the checkpoint cannot give are left out */
-    int32_t shared_expert_scale;   /* one input scale for a layer's experts, the least: what some kernels take */
-    gnv_precision precision;       /* of the source and of what it is compared with */
-    uint64_t ram_bytes;            /* for everything; 0: most of what is free */
+    const gnv_dataset_t * dataset; /* required; every document, or piece of a document, is a window */
+    uint32_t lines;                /* a sum of gnv_line; lines that the checkpoint does not allow are left out */
+    int32_t shared_expert_scale;   /* the smallest input scale for all experts of a layer, as some kernels do */
+    gnv_precision precision;       /* of all lines and of the source */
+    uint64_t ram_bytes;            /* for everything; 0: most of the free memory */
     const char * scratch_folder;   /* for hidden states that do not fit; NULL: they must fit */
-    /* The source's predictions, so that many checkpoints cost one run of it: to a new file, or from one that was made with
-     * the same data. Not both. With `logits` the source folder is only needed for GNV_LINE_ACTIVATIONS. */
+    /* The source's predictions, so that many checkpoints share one run of the source: written to a new file, or read
+     * from a file for the same data. Not both. With `logits` only GNV_LINE_ACTIVATIONS needs the source folder. */
     const char * save_logits;
     const char * logits;
-    /* Gates on W4A4 (W4A16 where there are no input scales); below 0: none; a NaN is refused. */
+    /* Gates on W4A4 (W4A16 without input scales); below 0: off; a NaN is refused. */
     double max_kl;               /* mean KL divergence in nats */
     double min_top1;             /* share of positions with the same most likely token */
     double max_perplexity_ratio; /* of the checkpoint to the source */
-    double max_room;             /* of an input scale: what it can express / the largest input */
-    const char * baseline;       /* a JSON report about another checkpoint on the same data: not worse than it */
+    double max_room;             /* of an input scale: its largest value / the largest input */
+    const char * baseline;       /* a JSON report of another checkpoint on the same data; a worse result fails */
     gnv_progress_callback progress;
     void * user;
-    int32_t device;        /* that computes */
-    uint64_t device_bytes; /* budget of that device's memory; 0: most of what is free. The CPU ignores it */
+    int32_t device;        /* of the forward passes */
+    uint64_t device_bytes; /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
 } gnv_evaluate_options;
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);
@@ -373,10 +373,10 @@ GNV_API gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_
 
 typedef struct gnv_evaluation_info {
     uint64_t struct_size;
-    uint32_t lines;                           /* that were computed */
+    uint32_t lines;                           /* computed ones */
     uint64_t windows, positions, predictions; /* predictions: positions with a next token */
     uint64_t gates, failed_gates;
-    uint64_t suspicions; /* hard to believe: better than can be, or a scale that nothing explains */
+    uint64_t suspicions; /* implausible: too good, or a scale without an explanation */
 } gnv_evaluation_info;
 GNV_API gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * evaluation, gnv_evaluation_info * info);
 
@@ -394,17 +394,17 @@ GNV_API gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * evaluation, 
                                            gnv_evaluation_line * out);
 /* Tables for people, everything for programs (schema ggml-nvfp4.evaluation.1), or a table for a model card. */
 GNV_API gnv_status gnv_evaluation_text(const gnv_evaluation_t * evaluation, gnv_text_format format, gnv_text_t ** out);
-/* Makes the evaluation a part of the report: of both its texts and of its info. The evaluation may be destroyed then. */
+/* Adds the evaluation to the report: to both its texts and its info. The evaluation may be destroyed afterwards. */
 GNV_API gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * evaluation);
 
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------------ */
-/* Any folder of safetensors files: a model in its source precision, a quantized one, or something unknown. Opening reads
- * headers and config.json and checks the files' structure (sizes, offsets, index), no tensor data. Strings and shapes that
- * the functions below give live until the checkpoint is closed.
+/* Any folder of safetensors files: a model in its source precision, a quantized one, or an unknown one. Opening reads
+ * headers and config.json and checks the files' structure (sizes, offsets, index), no tensor data. Strings and shapes
+ * from the functions below are valid until the checkpoint is closed.
  *
  * A quantized module is an NVFP4 weight [rows, columns] whose codes, block scales and global scale are tensors of the
- * checkpoint, in the naming of llm-compressor or of ModelOpt. Its name is that of the Linear, without ".weight". Where a
- * function takes a `name`, it may be a tensor's or a quantized module's; a tensor wins. */
+ * checkpoint, in the naming of llm-compressor or of ModelOpt. Its name is that of the Linear, without ".weight". A
+ * `name` of a function may be a tensor's or a quantized module's; a tensor wins. */
 typedef struct gnv_checkpoint_t gnv_checkpoint_t;
 
 /* GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. */
@@ -423,7 +423,7 @@ typedef struct gnv_tensor_info {
     const char * shard;    /* the file's name inside the folder */
     uint64_t offset;       /* bytes from the start of that file */
     uint64_t bytes;
-    const char * module; /* the quantized module it is a part of, or "" */
+    const char * module; /* its quantized module, or "" */
     const char * part;   /* of that module: "codes", "block scales", "global scale", "input scale", or "" */
 } gnv_tensor_info;
 /* `tensor` counts from 0, by file, then by offset. */
@@ -438,24 +438,24 @@ typedef struct gnv_module_info {
     const char * naming; /* "compressed-tensors" (llm-compressor) or "modelopt" */
     int64_t rows, columns;
     uint64_t codes, block_scales, global_scale; /* positions of its tensors */
-    uint64_t input_scale;                       /* the same; UINT64_MAX when there is none */
+    uint64_t input_scale;                       /* the same; UINT64_MAX: none */
 } gnv_module_info;
 /* `module` counts from 0, in the order of their codes in the files. Finding: GNV_NOT_FOUND when nothing has that name. */
 GNV_API gnv_status gnv_checkpoint_module_info(gnv_checkpoint_t * checkpoint, uint64_t module, gnv_module_info * info);
 GNV_API gnv_status gnv_checkpoint_find_module(gnv_checkpoint_t * checkpoint, const char * name, uint64_t * module);
 
-/* Copies `size` bytes at `offset` of a tensor's data, as stored. GNV_INVALID_ARGUMENT when it has fewer. */
+/* Copies `size` bytes at `offset` of a tensor's data, as stored. GNV_INVALID_ARGUMENT: the tensor has fewer. */
 GNV_API gnv_status gnv_checkpoint_read(gnv_checkpoint_t * checkpoint, uint64_t tensor, uint64_t offset, void * data,
                                        uint64_t size);
-/* Elements [first, first + count) in C order as numbers: exact for every dtype but 64-bit integers beyond 2^53; of a
- * quantized module the dequantized weight. GNV_UNSUPPORTED for 6-bit floats. */
+/* Elements [first, first + count) in C order as numbers, exact except for 64-bit integers beyond 2^53; for a quantized
+ * module the dequantized weight. GNV_UNSUPPORTED for 6-bit floats. */
 GNV_API gnv_status gnv_checkpoint_values(gnv_checkpoint_t * checkpoint, const char * name, uint64_t first,
                                          uint64_t count, double * values);
 
 typedef struct gnv_statistics {
     uint64_t struct_size;
     uint64_t elements, zeros, nans, infinities;
-    uint64_t first_not_finite;           /* position in C order, UINT64_MAX when all are finite */
+    uint64_t first_not_finite;           /* position in C order, UINT64_MAX if all are finite */
     double minimum, maximum, largest;    /* of the finite elements; largest: of the magnitudes */
     double mean, deviation;              /* of the finite elements; deviation: root of the mean squared distance */
     int32_t has_codes, has_block_scales; /* of the fields below: a quantized module has both, its tensors one or none */
@@ -463,11 +463,11 @@ typedef struct gnv_statistics {
     double block_scale_minimum, block_scale_maximum; /* of those that are no NaN */
     uint64_t block_scale_zeros, block_scale_subnormals, block_scale_largest, block_scale_nans;
     uint64_t block_scale_negatives;   /* -0 included; block_scale_largest above: of magnitude 448 */
-    double global_scale, input_scale; /* of a module, as stored; 0 where there is none */
+    double global_scale, input_scale; /* of a module, as stored; 0: none */
 } gnv_statistics;
 /* Reads all of a tensor or quantized module (then the values are dequantized) in bounded memory. Sums do not depend on
  * the number of threads. `statistics` and `text` (a table, or JSON of schema ggml-nvfp4.inspect.1) may be NULL.
- * GNV_CHANGED when a file was written to since the checkpoint was opened. */
+ * GNV_CHANGED: a file was changed since the checkpoint was opened. */
 GNV_API gnv_status gnv_checkpoint_measure(gnv_checkpoint_t * checkpoint, const char * name, gnv_statistics * statistics,
                                           gnv_text_format format, gnv_text_t ** text);
 
@@ -485,8 +485,8 @@ GNV_API gnv_status gnv_checkpoint_text(gnv_checkpoint_t * checkpoint, const gnv_
                                        gnv_text_format format, gnv_text_t ** out);
 
 /* ---- Comparison ------------------------------------------------------------------------------------------------------ */
-/* What differs between two checkpoints, `here` and `there`. Tensors meet by name. A quantized module meets the same weight
- * however the other side stores it: quantized, as a tensor, or as a slice of fused experts. */
+/* Differences of two checkpoints, `here` and `there`. Tensors are matched by name. A quantized module is matched with
+ * the same weight in any form on the other side: quantized, a tensor, or a slice of fused experts. */
 typedef struct gnv_comparison_t gnv_comparison_t;
 
 typedef struct gnv_compare_options {
@@ -526,21 +526,21 @@ GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_
  *
  * codes: [rows, columns / 2], byte j of a row = code[2j] | code[2j + 1] << 4. scales: [rows, columns / 16]. The bytes are
  * those that llm-compressor writes as weight_packed, weight_scale and weight_global_scale. Columns must be divisible by
- * 16; pointers need no alignment and may be NULL only where there are no elements. Work is spread over the engine's
- * threads; the result does not depend on them. After a failure the outputs hold anything. */
+ * 16; pointers need no alignment and may be NULL only for zero elements. The engine's threads share the work; the result
+ * does not depend on them. After a failure the outputs are undefined. */
 
-/* Of the source weight. Its arithmetic is followed: a BF16 weight is quantized with BF16 roundings. */
+/* Of the source weight, which decides the arithmetic: a BF16 weight is quantized with BF16 roundings. */
 typedef enum gnv_dtype GNV_INT { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
 
-/* Bytes of codes and scales; 0 when the columns are not divisible by 16 or the numbers make no sense. */
+/* Bytes of codes and scales; 0 if the columns are not divisible by 16 or a number is not valid. */
 GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
 GNV_API uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns);
 
 /* The largest magnitude of `count` elements, 0 for none. GNV_BAD_VALUE names the first NaN or Inf. */
 GNV_API gnv_status gnv_nvfp4_absolute_maximum(gnv_engine_t * engine, gnv_dtype dtype, const void * weights,
                                               int64_t count, float * amax);
-/* The divisor for a weight, or for weights that share one (query, key and value; gate and up), from the largest magnitude
- * of them all: about 2688 / amax. 1 where that is not finite, as for a weight of zeros. */
+/* The divisor for a weight, or for weights that share one (query, key and value; gate and up), from the largest
+ * magnitude of all: about 2688 / amax. 1 if that is not finite, as for a weight of zeros. */
 GNV_API gnv_status gnv_nvfp4_global_scale(gnv_engine_t * engine, gnv_dtype dtype, float amax, float * global_scale);
 /* GNV_BAD_VALUE names row and column of the first NaN or Inf. `global_scale` must be finite and above zero. */
 GNV_API gnv_status gnv_nvfp4_quantize_rows(gnv_engine_t * engine, gnv_dtype dtype, const void * weights, int64_t rows,
@@ -550,19 +550,19 @@ GNV_API gnv_status gnv_nvfp4_dequantize_rows(gnv_engine_t * engine, const uint8_
                                              int64_t rows, int64_t columns, float global_scale, float * values);
 
 /* ---- Tokenizer ------------------------------------------------------------------------------------------------------- */
-/* Byte-level BPE as a checkpoint's tokenizer.json describes it; gives the ids that the `tokenizers` library gives. */
+/* The byte-level BPE of a checkpoint's tokenizer.json, with the ids of the `tokenizers` library. */
 typedef struct gnv_tokenizer_t gnv_tokenizer_t;
 
 typedef enum gnv_tokenizer_flags GNV_INT {
     GNV_TOKENIZER_NO_SPECIAL = 1,   /* encode: control strings such as "<|im_end|>" are ordinary text */
     GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
-    GNV_TOKENIZER_BYTES = 4         /* decode: bytes as they are, not U+FFFD for what is not UTF-8 */
+    GNV_TOKENIZER_BYTES = 4         /* decode: unchanged bytes, not U+FFFD for invalid UTF-8 */
 } gnv_tokenizer_flags;
 
 /* `path`: a model folder or a tokenizer.json. GNV_UNSUPPORTED names the first step of the file that is not byte-level BPE. */
 GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
 GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
-/* One more than the largest id; models may have more rows in their embedding, which are no tokens. 0 for NULL. */
+/* One more than the largest id; further rows of a model's embedding are no tokens. 0 for NULL. */
 GNV_API int32_t gnv_tokenizer_vocab_size(const gnv_tokenizer_t * tokenizer);
 /* Encodes `size` bytes of UTF-8, NUL too. *count receives the number of ids; the first min(*count, capacity) go to `ids`.
  * GNV_FORMAT names the byte where UTF-8 ends; GNV_INVALID_ARGUMENT: more than 1 MiB without a place to cut it; GNV_UNSUPPORTED:
@@ -581,7 +581,7 @@ GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const 
                                              const char * template_file, int64_t local_time, gnv_text_t ** out);
 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
-typedef struct gnv_dataset_options { /* of a gnv_dataset_t: token sequences to run through a model */
+typedef struct gnv_dataset_options { /* of a gnv_dataset_t, token sequences to run through a model */
     uint64_t struct_size;
     /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .tsv, .txt (each also as .gz, .zst), .parquet, or a folder of
      * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
@@ -618,7 +618,7 @@ GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);
 GNV_API uint64_t gnv_dataset_size(const gnv_dataset_t * dataset); /* sequences; 0 for NULL */
 
-/* A stretch of a sequence that comes from one row; the next one's begin is its end. */
+/* The part of a sequence from one row; it ends at the begin of the next. */
 typedef struct gnv_document {
     uint32_t begin;
     uint32_t source; /* position in gnv_dataset_options.sources */
@@ -634,20 +634,20 @@ typedef struct gnv_sequence {
     uint64_t document_count;
 } gnv_sequence;
 
-/* The arrays belong to the data set: ids and mask as long as it lives, documents until the next call. */
+/* The data set owns the arrays: ids and mask are valid as long as it lives, documents until the next call. */
 GNV_API gnv_status gnv_dataset_sequence(gnv_dataset_t * dataset, uint64_t index, gnv_sequence * out);
-/* A summary: tokens, truncation, padding, lengths, duplicates, rows left out and why (schema ggml-nvfp4.dataset.1). */
+/* A summary: tokens, truncation, padding, lengths, duplicates, omitted rows (schema ggml-nvfp4.dataset.1). */
 GNV_API gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format format, gnv_text_t ** out);
 /* A new file in the format of tokens_file, with the chosen rows and a hash in addition. */
 GNV_API gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path);
 
 /* ---- Text model ------------------------------------------------------------------------------------------------------ */
-/* A checkpoint that computes: the source, or NVFP4 in the naming of llm-compressor. A model holds one text at a time, as
- * caches of what it has seen; every call goes on from there. What it computes does not depend on threads, on memory or on
- * how a text is cut into calls at multiples of 64 positions, with more than one in each; other cuts change the last bits.
+/* A checkpoint that computes: BF16, or NVFP4 in the naming of llm-compressor. A model holds one text at a time in its
+ * caches; every call continues it. Results do not depend on threads, on memory or on the division of a text into calls
+ * at multiples of 64 positions, with more than one in each; other divisions change the last bits.
  *
- * A call that fails while it computes (a NaN, a callback that stops) leaves the model as gnv_model_reset does: at the start
- * of a text. One that refuses its arguments changes nothing. */
+ * A call that fails while it computes (a NaN, a callback that stops) leaves the model as gnv_model_reset does: at the
+ * start of a text. A call that refuses its arguments changes nothing. */
 typedef struct gnv_model_t gnv_model_t;
 
 typedef struct gnv_model_options {
@@ -673,15 +673,15 @@ GNV_API void gnv_model_close(gnv_model_t * model);
 
 typedef struct gnv_model_info {
     uint64_t struct_size;
-    const char * description; /* one line for people; lives until the model is closed, as stop_ids does */
+    const char * description; /* one line for people; valid until the model is closed, like stop_ids */
     uint64_t hidden, vocabulary, layers;
     uint64_t experts, experts_per_token; /* 0 for dense models */
-    uint64_t max_positions;              /* that the model was made for */
-    uint64_t capacity, positions;        /* of the caches: how many there are, and how many hold the text so far */
+    uint64_t max_positions;              /* of the model */
+    uint64_t capacity, positions;        /* of the caches: all positions, and those that hold the text so far */
     uint64_t quantized_modules;          /* Linears in NVFP4 */
     int32_t quantizes_inputs;            /* 1: W4A4 */
     int32_t weights_stay;                /* 1: in memory; 0: read for each call */
-    /* generation_config.json, or what the Transformers library takes without one */
+    /* generation_config.json, or the defaults of the Transformers library */
     int32_t samples; /* 0: the likeliest token */
     float temperature;
     int32_t top_k; /* 0: all */
@@ -690,7 +690,7 @@ typedef struct gnv_model_info {
     uint64_t stop_count;
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
-/* Forgets the text; the next call starts another. */
+/* Discards the text; the next call starts another. */
 GNV_API gnv_status gnv_model_reset(gnv_model_t * model);
 
 /* ---- Pictures -------------------------------------------------------------------------------------------------------- */
@@ -738,21 +738,21 @@ typedef struct gnv_activation {
     const void * data;
 } gnv_activation;
 
-/* Not 0 stops the call, which then gives GNV_CANCELLED. What `activation` points to lives until the callback returns. */
+/* A result other than 0 stops the call with GNV_CANCELLED. Pointers in `activation` are valid until the callback returns. */
 typedef int (*gnv_tap_callback)(void * user, const gnv_activation * activation);
 GNV_API uint64_t gnv_model_tap_count(const gnv_model_t * model); /* activations that can be seen; 0 for NULL */
 /* Name, dtype and shape of activation `tap`, in the order of the model, the vision tower's last, for a forward pass over 1 to
  * capacity `positions` (there: any number of patches) with the logits of all; data is NULL. Lives until the next call. */
 GNV_API gnv_status gnv_model_tap_info(gnv_model_t * model, uint64_t tap, uint64_t positions, gnv_activation * info);
-/* GNV_INVALID_ARGUMENT: no model has such an output; GNV_NOT_FOUND: this one does not. The message lists those that exist. */
+/* GNV_INVALID_ARGUMENT: no model has such an output; GNV_NOT_FOUND: this model has none. The message lists outputs. */
 GNV_API gnv_status gnv_model_find_tap(gnv_model_t * model, const char * name, uint64_t * tap);
 
 typedef struct gnv_forward_options {
     uint64_t struct_size;
     int32_t all_logits;             /* of every position; 0: of the last one */
-    gnv_tap_callback tap;           /* sees activations as they are made; may be NULL */
+    gnv_tap_callback tap;           /* receives activations as they are computed; may be NULL */
     void * user;                    /* for tap */
-    const char * const * tap_names; /* those that tap sees */
+    const char * const * tap_names; /* the activations for tap */
     size_t tap_count;               /* 0: all */
     gnv_progress_callback progress; /* positions, counted as gnv_progress says */
     void * progress_user;
@@ -774,12 +774,12 @@ GNV_API gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, s
 typedef struct gnv_token {
     uint64_t struct_size;
     int32_t id;
-    int32_t stop;      /* 1: it is one of the stop ids, and the last token */
+    int32_t stop;      /* 1: a stop id, and the last token */
     const char * text; /* UTF-8 that this token completes, special tokens as written; "" inside a character */
     uint64_t text_size;
 } gnv_token;
 
-/* Not 0 ends the text. What `token` points to lives until the callback returns. */
+/* A result other than 0 ends the text. The pointers in `token` are valid until the callback returns. */
 typedef int (*gnv_token_callback)(void * user, const gnv_token * token);
 
 typedef struct gnv_generate_options {
@@ -792,9 +792,9 @@ typedef struct gnv_generate_options {
     const int32_t * stop_ids; /* NULL: the model's own; a pointer with a count of 0: none */
     size_t stop_count;
     const gnv_tokenizer_t * tokenizer; /* NULL: that of the model's folder, or GNV_NOT_FOUND */
-    gnv_token_callback callback;       /* sees each token when it is chosen; may be NULL */
+    gnv_token_callback callback;       /* receives each token when it is chosen; may be NULL */
     void * user;
-    gnv_progress_callback progress; /* positions of the prompt; goes on, complete, while tokens are chosen */
+    gnv_progress_callback progress; /* positions of the prompt; also called, complete, while tokens are chosen */
     void * progress_user;
     const gnv_picture_t * const * pictures; /* whose placeholders are among the ids; NULL: none */
     size_t picture_count;
@@ -812,28 +812,28 @@ typedef enum gnv_stop GNV_INT {
     GNV_STOP_ID = 0,       /* a stop id was chosen */
     GNV_STOP_LENGTH = 1,   /* max_tokens */
     GNV_STOP_CAPACITY = 2, /* the caches are full */
-    GNV_STOP_CALLBACK = 3  /* the callback said so: no failure */
+    GNV_STOP_CALLBACK = 3  /* the callback asked to stop: not a failure */
 } gnv_stop;
 
 typedef struct gnv_generate_result {
     uint64_t struct_size;
     uint64_t prompt_tokens;
-    uint64_t tokens; /* that were chosen, a stop id included */
+    uint64_t tokens; /* chosen ones, a stop id included */
     gnv_stop stop;
     double prompt_seconds; /* until the first token was chosen */
     double token_seconds;  /* for the others */
 } gnv_generate_result;
 
-/* Continues the text by the `count` ids of a prompt, at least one, and then by tokens that are chosen one after another:
+/* Continues the text with the `count` ids of a prompt, at least one, and then with chosen tokens, one after another:
  * logits / temperature, the top_k largest, the fewest of those whose probabilities reach top_p, a draw. Equal logits: the
  * lower id first. The same seed gives the same tokens. Rows of the embedding that are no tokens are never chosen. The last
- * token is not in the caches yet: give it first to go on. `result` may be NULL. Fails as gnv_model_forward does. */
+ * token is not in the caches yet: give it first to continue. `result` may be NULL. Fails like gnv_model_forward. */
 GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
                                       const gnv_generate_options * options, gnv_generate_result * result);
 
 /* ---- Tensor files ---------------------------------------------------------------------------------------------------- */
-/* A new safetensors file of tensors that are made piece by piece, such as logits and activations: the shapes come first,
- * then the data, of which nothing is held. It is called PATH.partial until it is complete and on disk. */
+/* A new safetensors file of tensors that are made piece by piece, such as logits and activations: the shapes come
+ * first, then the data, which are not held in memory. It is called PATH.partial until it is complete and on disk. */
 typedef struct gnv_dump_t gnv_dump_t;
 
 typedef struct gnv_dump_tensor {
@@ -843,14 +843,14 @@ typedef struct gnv_dump_tensor {
     const int64_t * shape; /* C order */
 } gnv_dump_tensor;
 
-/* GNV_ALREADY_EXISTS when `path` exists: nothing is replaced. GNV_NO_SPACE when the disk cannot hold all of it. */
+/* GNV_ALREADY_EXISTS: `path` exists and is not replaced. GNV_NO_SPACE: the disk cannot hold the file. */
 GNV_API gnv_status gnv_dump_create(gnv_engine_t * engine, const char * path, const gnv_dump_tensor * tensors,
                                    size_t count, gnv_dump_t ** out);
 /* The next bytes of tensor `tensor` (counted from 0), in C order; the tensors may take turns. */
 GNV_API gnv_status gnv_dump_append(gnv_dump_t * dump, uint64_t tensor, const void * data, uint64_t bytes);
 /* Gives the file its name. GNV_INVALID_ARGUMENT names the first tensor that lacks bytes. */
 GNV_API gnv_status gnv_dump_finish(gnv_dump_t * dump);
-/* Removes what was not finished. */
+/* Removes an unfinished file. */
 GNV_API void gnv_dump_destroy(gnv_dump_t * dump);
 
 #ifdef __cplusplus
