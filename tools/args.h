@@ -1,5 +1,5 @@
-// What all programs share: option parsing, the engine's lifetime, devices and calibration data. Programs use the public header
-// and the headers of this folder only.
+// Shared code of the programs: option parsing, the engine's lifetime, devices and calibration data. Programs use only
+// the public header and the headers of this folder.
 #pragma once
 
 #include "hub.h"
@@ -43,8 +43,7 @@ CLI::Option * add_list(CLI::App & app, const std::string & name, std::vector<T> 
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-// The option "-o" or "--output"; null: there is none. (CLI11 has the like, which cannot fail where memory is short, and ends
-// the program.)
+// The option "-o" or "--output"; null: unknown. (The function of CLI11 ends the program if memory is short.)
 inline const CLI::Option * find_option(const CLI::App & app, const std::string & name) {
     const bool is_short = name.size() == 2;
     const std::string bare = name.substr(is_short ? 1 : 2);
@@ -60,20 +59,20 @@ inline bool is_given(const CLI::App & app, const std::string & name) {
     return option && option->count() > 0;
 }
 
-// Words as they were typed, with the positional arguments last, so that no option takes one of them. After a value of a list
-// come more of its values ("--calib A B"), but for the last such word where nothing else is the positional argument
-// ("--calib A SRC"). `alone`: an option beside which no positional argument is expected; may be null.
+// The words of the command line with the positional arguments last, so that no option takes one of them. The words
+// after a value of a list are more values ("--calib A B"), except the last such word if the positional argument is
+// still missing ("--calib A SRC"). `alone`: an option beside which no positional argument is expected; may be null.
 inline std::vector<std::string> arrange(const CLI::App & app, int argc, char ** argv, const char * alone) {
     struct Word {
         std::string text;
-        const CLI::Option * list = nullptr; // a loose word that may be a value of it
+        const CLI::Option * list = nullptr; // the option that may own a loose word
         bool is_loose = false;
     };
     std::vector<Word> words;
     size_t missing = 0; // positional arguments
     for (const CLI::Option * option : app.get_options()) missing += option->get_positional() ? 1 : 0;
     const CLI::Option * list = nullptr;
-    int room = 0; // values that it still takes
+    int room = 0; // values still missing
     for (int i = 1; i < argc; i++) {
         const std::string text = argv[i];
         if (text == "--") {
@@ -118,10 +117,10 @@ inline std::vector<std::string> arrange(const CLI::App & app, int argc, char ** 
     return options;
 }
 
-// Parses; an exit code where that ends the program. CLI11 has codes of its own; ours are 0 and 2.
+// Parses; returns an exit code if the program must end. CLI11 has codes of its own; ours are 0 and 2.
 inline std::optional<int> parse(CLI::App & app, int argc, char ** argv, const char * alone = nullptr) {
     std::vector<std::string> words = arrange(app, argc, argv, alone);
-    std::reverse(words.begin(), words.end()); // as CLI11 wants them
+    std::reverse(words.begin(), words.end()); // the order of CLI11
     try {
         app.parse(std::move(words));
     } catch (const CLI::ParseError & error) {
@@ -132,7 +131,7 @@ inline std::optional<int> parse(CLI::App & app, int argc, char ** argv, const ch
     return std::nullopt;
 }
 
-// False after naming the first of `names` that was given: "--markdown needs --data FILE".
+// Prints "--markdown needs --data FILE" and returns false if one of `names` was given.
 inline bool refuse(const CLI::App & app, std::initializer_list<const char *> names, const char * why) {
     for (const char * name : names) {
         if (!is_given(app, name)) continue;
@@ -176,7 +175,7 @@ struct EngineArgs {
     gnv_instructions instructions = GNV_INSTRUCTIONS_BEST;
 };
 
-// For tests, and not in the help: code for fewer instructions than the processor has.
+// A hidden option for tests: a lower instruction set than the processor's.
 inline void add_instructions(CLI::App & app, EngineArgs & args) {
     const std::map<std::string, gnv_instructions> sets = {{"best", GNV_INSTRUCTIONS_BEST},
                                                           {"portable", GNV_INSTRUCTIONS_PORTABLE},
@@ -190,7 +189,7 @@ inline void add_threads(CLI::App & app, EngineArgs & args) {
     add_instructions(app, args);
 }
 
-// Null after saying why.
+// Null after printing the reason.
 inline Engine make_engine(const EngineArgs & args) {
     gnv_engine_options options;
     gnv_engine_options_init(&options);
@@ -200,7 +199,7 @@ inline Engine make_engine(const EngineArgs & args) {
     gnv_engine_t * engine = nullptr;
     const gnv_status status = gnv_engine_create(&options, &engine);
     if (status == GNV_UNSUPPORTED) {
-        fputs("error: --instructions: this processor lacks them\n", stderr);
+        fputs("error: --instructions: this processor lacks this instruction set\n", stderr);
     } else if (status != GNV_OK && args.threads == 0) {
         fprintf(stderr, "error: cannot start a thread for each processor: %s; give --threads N\n",
                 gnv_status_string(status));
@@ -210,7 +209,7 @@ inline Engine make_engine(const EngineArgs & args) {
     return Engine(engine);
 }
 
-// Prints the failure and gives the exit code for it.
+// Prints the failure and returns its exit code.
 inline int report(const gnv_engine_t * engine) {
     end_progress_line();
     fprintf(stderr, "error: %s\n", gnv_last_error(engine));
@@ -219,7 +218,7 @@ inline int report(const gnv_engine_t * engine) {
 
 // --- Devices ------------------------------------------------------------------------------------------------------------
 
-// What a program computes on, and in which arithmetic.
+// The device and the arithmetic of a program.
 struct DeviceArgs {
     std::string device = "auto";
     uint64_t vram_bytes = 0;
@@ -227,32 +226,31 @@ struct DeviceArgs {
     bool has_precision = false;
 };
 
-// `task`: what the device does, "that computes".
+// `task`: of the device, "to compute on".
 inline CLI::Option * add_device(CLI::App & app, DeviceArgs & args, const std::string & task) {
     return app
         .add_option("--device", args.device,
-                    task + ": auto (default: CUDA where there is a device, but for --precision fp32), cpu, cuda[:N]")
+                    "device " + task +
+                        ": cpu, cuda[:N] or auto (default; CUDA if present, else CPU; CPU with --precision fp32)")
         ->type_name("NAME");
 }
 
 inline CLI::Option * add_vram(CLI::App & app, DeviceArgs & args) {
     return add_bytes(app, "--vram", args.vram_bytes,
-                     "budget of the CUDA device's memory (default: most of what is free)");
+                     "budget of the CUDA device's memory (default: most of the free memory)");
 }
 
 inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
     const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
                                                              {"bf16", GNV_PRECISION_BF16}};
     return app
-        .add_option("--precision", args.precision,
-                    "arithmetic: fp32 (default on the CPU, which alone has it) or bf16 (default on CUDA)")
+        .add_option("--precision", args.precision, "arithmetic: fp32 (CPU only, its default) or bf16 (default on CUDA)")
         ->each([&args](const std::string &) { args.has_precision = true; })
         ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
         ->type_name("NAME");
 }
 
-// What --device names, as the library counts, and the arithmetic there (may be null: it does not matter). False after saying
-// why not.
+// The number of --device in the library, and the arithmetic there (may be null). False after printing the reason.
 inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision * precision) {
     const gnv_precision * const wanted = precision && args.has_precision ? &args.precision : nullptr;
     if (gnv_device_find(engine, args.device.c_str(), wanted, &device, precision) == GNV_OK) return true;
@@ -260,7 +258,7 @@ inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t 
     return false;
 }
 
-// False after saying that the budget of a device is for none.
+// False after printing that --vram has no device.
 inline bool check_vram(const CLI::App & app, const DeviceArgs & args) {
     return args.device != "cpu" || refuse(app, {"--vram"}, "is for CUDA: leave it out beside --device cpu");
 }
@@ -297,28 +295,28 @@ inline void add_data_options(CLI::App & app, DataArgs & args) {
         ->type_name("NAME");
     add_count_with_default(app, "--samples", args.options.samples, 0, most_positions, "sequences; 0: every row");
     add_count_with_default(app, "--seq-len", args.options.sequence_length, 1, most_positions,
-                           "tokens of a sequence, at most");
-    add_count_with_default(app, "--seed", args.options.seed, 0, any_count, "decides which rows are chosen");
-    app.add_flag("--no-shuffle", args.no_shuffle, "take the first rows in file order");
+                           "largest number of tokens of a sequence");
+    add_count_with_default(app, "--seed", args.options.seed, 0, any_count, "seed of the choice of rows");
+    app.add_flag("--no-shuffle", args.no_shuffle, "choose the first rows in file order");
     app.add_flag("--pad", args.pad, "pad every sequence to the full length, as llm-compressor does");
     app.add_flag("--pack", args.pack, "fill every sequence with several documents");
     app.add_flag("--chunk", args.chunk, "cut long documents into sequences, in place of taking their first tokens");
 }
 
-// False after saying which option of the data says nothing beside the others.
+// False after naming an option of the data that has no effect beside the others.
 inline bool check_data_options(const CLI::App & app, const DataArgs & args) {
     const auto of_rows = {"--template",   "--samples", "--seq-len", "--seed",
                           "--no-shuffle", "--pad",     "--pack",    "--chunk"};
     if (!args.tokens.empty() && args.sources.empty())
         return refuse(app, of_rows, "goes with --calib: --tokens gives exact sequences");
     if (args.sources.empty()) return refuse(app, of_rows, "needs --calib PATH");
-    return !args.no_shuffle || refuse(app, {"--seed"}, "chooses nothing: --no-shuffle takes the first rows");
+    return !args.no_shuffle || refuse(app, {"--seed"}, "has no effect: --no-shuffle takes the first rows");
 }
 
-// A progress callback for what shows none.
+// A progress callback that only passes requests to stop on.
 inline int stop_on_request(void *, const gnv_progress *) { return stop_request(); }
 
-// Loads the tokenizer of `model` and the data that `args` describe; false with the message in the engine.
+// Loads the tokenizer of `model` and the data of `args`; false with the message in the engine.
 inline bool open_data(gnv_engine_t * engine, const std::string & model, const DataArgs & args, Tokenizer & tokenizer,
                       Dataset & dataset) {
     gnv_tokenizer_t * tokenizer_handle = nullptr;

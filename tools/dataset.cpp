@@ -1,4 +1,4 @@
-// dataset MODEL --calib PATH: what calibration would see.
+// dataset MODEL --calib PATH: the sequences that calibration reads.
 #include "args.h"
 
 #include <algorithm>
@@ -20,12 +20,12 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("FILE");
     tools::add_count(app, "--show", args.show, 0, tools::any_count, "print the first N sequences as text");
     tools::add_bytes(app, "--ram", args.data.options.ram_bytes,
-                     "memory for reading and for the sequences (default: most of what is free)");
+                     "memory for reading and for the sequences (default: most of the free memory)");
     app.add_flag("--json", args.json, "print the summary as JSON");
     tools::add_threads(app, args.engine);
 }
 
-// One sequence as text, its documents apart. False after a failure.
+// Prints one sequence as text, its documents apart. False after a failure.
 bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_t index) {
     gnv_sequence sequence = {};
     sequence.struct_size = sizeof sequence;
@@ -41,7 +41,7 @@ bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_
         printf("--- sequence %llu, source %u, row %llu, %llu tokens\n", static_cast<unsigned long long>(index),
                document.source, static_cast<unsigned long long>(document.row),
                static_cast<unsigned long long>(end - document.begin));
-        (void)tools::write_text(stdout, text); // the caller looks at the stream
+        (void)tools::write_text(stdout, text); // the caller checks the stream
         printf("\n");
     }
     if (pads > 0) printf("--- %llu pads\n", static_cast<unsigned long long>(pads));
@@ -52,7 +52,8 @@ bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("What calibration would see: tokens, truncation, padding, lengths, duplicates.", "dataset");
+    CLI::App app("Show the sequences that calibration reads: tokens, truncation, padding, lengths, duplicates.",
+                 "dataset");
     tools::set_up(app);
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;

@@ -1,4 +1,4 @@
-// inspect DIR: what a checkpoint holds, what one tensor looks like, and what differs between two checkpoints.
+// inspect DIR: the contents of a checkpoint, the statistics of one tensor, the differences of two checkpoints.
 #include "args.h"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ struct Args {
 void declare(CLI::App & app, Args & args) {
     app.add_option("DIR", args.folder, "folder with safetensors files, of any model")->required();
     app.add_flag("--tensors", args.tensors, "a line per tensor after the summary");
-    app.add_option("--filter", args.filter, "only tensors and quantized modules whose name matches from its start")
+    app.add_option("--filter", args.filter, "only tensors and quantized modules whose name matches from the start")
         ->type_name("REGEX");
     CLI::Option * const tensor =
         app.add_option("--tensor", args.tensor, "statistics of one tensor or quantized module (then dequantized)")
@@ -30,11 +30,10 @@ void declare(CLI::App & app, Args & args) {
         ->default_str("16")
         ->needs(tensor);
     app.add_option("--compare", args.other,
-                   "what differs from OTHER; exit code 1 if something is missing or other than "
-                   "there, quantization apart")
+                   "differences from OTHER; exit code 1 for missing or different tensors, except for quantization")
         ->type_name("OTHER")
         ->excludes(tensor);
-    app.add_option("--json", args.json, "write what is found to FILE instead; - is standard output")->type_name("FILE");
+    app.add_option("--json", args.json, "write the result to FILE instead; - is standard output")->type_name("FILE");
     tools::add_threads(app, args.engine);
     app.add_flag("--quiet", args.quiet, "no progress");
 }
@@ -83,7 +82,7 @@ std::vector<uint64_t> shape_of(gnv_checkpoint_t * checkpoint, const std::string 
     return {};
 }
 
-// "16": the first values; "2:5": rows 2, 3 and 4. False when `text` is neither.
+// "16": the first values; "2:5": rows 2, 3 and 4. False for other text.
 bool parse_range(const std::string & text, uint64_t row, uint64_t all, uint64_t & first, uint64_t & count) {
     const size_t colon = text.find(':');
     uint64_t begin = 0, stop = 0;
@@ -169,7 +168,8 @@ int compare(Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Shows what a checkpoint holds: tensors, roles, quantization, statistics, differences.", "inspect");
+    CLI::App app("Show the contents of a checkpoint: tensors, roles, quantization, statistics, differences.",
+                 "inspect");
     tools::set_up(app);
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
@@ -177,9 +177,10 @@ static int run_program(int argc, char ** argv) {
         fprintf(stderr, "error: --values and --json - both write to standard output\n");
         return tools::exit_failure;
     }
-    if (!args.tensor.empty() && !tools::refuse(app, {"--tensors", "--filter"}, "has no part in --tensor: leave it out"))
+    if (!args.tensor.empty() &&
+        !tools::refuse(app, {"--tensors", "--filter"}, "has no effect with --tensor: leave it out"))
         return tools::exit_failure;
-    if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no part in --compare: leave it out"))
+    if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no effect with --compare: leave it out"))
         return tools::exit_failure;
     if (!tools::find_model(args.folder) || !tools::find_model(args.other) || !args.output.prepare(args.json))
         return tools::exit_failure;

@@ -1,4 +1,4 @@
-// Numbers on the command line: read with their sign, within limits, and quoted as they were typed where they are refused.
+// Numbers on the command line: read with their sign and limits; a refusal quotes the text.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,7 +13,7 @@ namespace tools {
 inline constexpr uint64_t most_threads = 4096, most_positions = uint64_t(1) << 31; // of the library
 inline constexpr uint64_t most_bytes = UINT64_MAX, any_count = UINT64_MAX;
 
-// Decimal digits, or hexadecimal ones after 0x. False for anything else, and for what has no place in 64 bits.
+// Decimal digits, or hexadecimal ones after 0x. False for other text and beyond 64 bits.
 inline bool parse_count(const std::string & text, uint64_t & out) {
     const bool hexadecimal = text.size() > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
     const uint64_t base = hexadecimal ? 16 : 10;
@@ -32,7 +32,7 @@ inline bool parse_count(const std::string & text, uint64_t & out) {
     throw CLI::ValidationError(option + " " + text + ": " + why);
 }
 
-// An option that takes a whole number. T: an integer that holds `most`, or std::optional of one.
+// An option with a whole number. T: an integer that holds `most`, or std::optional of one.
 template <class T>
 CLI::Option * add_count(CLI::App & app, const std::string & name, T & value, uint64_t least, uint64_t most,
                         const std::string & help) {
@@ -57,7 +57,7 @@ CLI::Option * add_count_with_default(CLI::App & app, const std::string & name, T
 enum class Least { included, excluded };
 inline constexpr double largest_named = 1e30; // limits above it are those of the type: messages leave them out
 
-// An option that takes a number. T: a floating-point number, or std::optional of one.
+// An option with a number. T: a floating-point number, or std::optional of one.
 template <class T>
 CLI::Option * add_real(CLI::App & app, const std::string & name, T & value, double least, Least bound, double most,
                        const std::string & help) {
@@ -100,7 +100,7 @@ inline bool parse_bytes(const std::string & text, uint64_t & out) {
     return true;
 }
 
-// An option that takes a number of bytes, at least one.
+// An option with a number of bytes, at least one.
 inline CLI::Option * add_bytes(CLI::App & app, const std::string & name, uint64_t & bytes, const std::string & help) {
     const auto take = [=, &bytes](const CLI::results_t & texts) {
         uint64_t number = 0;

@@ -1,4 +1,4 @@
-// Files that a program writes: they are made, or shown to be possible, before the work that they tell of.
+// Files that a program writes: they are made, or checked to be possible, before the work starts.
 #pragma once
 
 #include "process.h"
@@ -14,7 +14,7 @@
 
 namespace tools {
 
-// Whether a file can be made at `path`, where nothing may be; nothing stays there. False with errno.
+// Whether a new file can be made at `path`; leaves none. False with errno.
 inline bool can_create(const std::string & path) {
     struct stat info;
     if (lstat(path.c_str(), &info) == 0) errno = EEXIST;
@@ -22,7 +22,7 @@ inline bool can_create(const std::string & path) {
 #ifdef O_TMPFILE
     const size_t slash = path.rfind('/');
     const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-    const int unnamed = open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666); // not all file systems have them
+    const int unnamed = open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666); // not on all file systems
     if (unnamed >= 0) return close(unnamed) == 0;
 #endif
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -31,7 +31,7 @@ inline bool can_create(const std::string & path) {
     return unlink(path.c_str()) == 0;
 }
 
-// For a file that the library makes later, which replaces nothing. "" is none. False after saying why.
+// For a new file that the library makes later; "": none. False after printing the reason.
 inline bool check_new_file(const std::string & path) {
     if (path.empty() || can_create(path)) return true;
     if (errno != EEXIST) {
@@ -42,7 +42,7 @@ inline bool check_new_file(const std::string & path) {
     return false;
 }
 
-// False after saying which two outputs would be one file.
+// False after naming two outputs with one file.
 inline bool check_distinct(std::initializer_list<std::pair<const char *, std::string>> outputs) {
     for (auto a = outputs.begin(); a != outputs.end(); a++)
         for (auto b = a + 1; b != outputs.end(); b++)
@@ -53,7 +53,7 @@ inline bool check_distinct(std::initializer_list<std::pair<const char *, std::st
     return true;
 }
 
-// Whether files can be made in `folder`. "" is none. False after saying why.
+// Whether files can be made in `folder`; "": none. False after printing the reason.
 inline bool check_scratch_folder(const std::string & folder) {
     struct stat info;
     if (folder.empty()) return true;
@@ -68,14 +68,14 @@ inline bool write_text(FILE * file, const gnv_text_t * text) {
     return fwrite(gnv_text_data(text), 1, gnv_text_size(text), file) == gnv_text_size(text) && fflush(file) == 0;
 }
 
-// To standard output. False after saying why not.
+// To standard output. False after printing the reason.
 inline bool print_text(const gnv_text_t * text) {
     const bool good = write_text(stdout, text);
     if (!good) say_cannot_write("-");
     return good;
 }
 
-// A text that a program gives to a file or, for "-", to standard output. An old file keeps its content until then.
+// A text for a file or, for "-", standard output. An old file keeps its content until the text is written.
 class TextOutput {
   public:
     TextOutput() = default;
@@ -85,7 +85,7 @@ class TextOutput {
     TextOutput(const TextOutput &) = delete;
     TextOutput & operator=(const TextOutput &) = delete;
 
-    // Before the work. `path`: "" is none. False after saying why nothing can be written there.
+    // Before the work. `path`: "" for none. False after printing why the path cannot be written.
     bool prepare(const std::string & path) {
         path_ = path;
         if (path.empty() || path == "-" || can_create(path)) return true;
@@ -94,19 +94,19 @@ class TextOutput {
             struct stat info;
             if (held_ >= 0 && fstat(held_, &info) == 0) {
                 if (S_ISREG(info.st_mode))
-                    close(std::exchange(held_, -1)); // pipes and devices stay open: who reads waits
+                    close(std::exchange(held_, -1)); // pipes and devices stay open: their readers wait
                 return true;
             }
         }
         say_cannot_write(path);
         return false;
     }
-    // False after saying why not; half a file does not stay.
+    // False after printing the reason; removes an incomplete file.
     bool write(const gnv_text_t * text) {
         if (path_ == "-") return print_text(text);
         FILE * const file = held_ >= 0 ? fdopen(std::exchange(held_, -1), "w") : fopen(path_.c_str(), "we");
         struct stat info;
-        // To be removed where it is cut off: no pipe, no device, no link to something else.
+        // Removed if it is incomplete: not a pipe, a device or a link.
         const bool is_file = file && lstat(path_.c_str(), &info) == 0 && S_ISREG(info.st_mode);
         std::optional<UnfinishedFile> unfinished;
         if (is_file) unfinished.emplace(path_);

@@ -1,9 +1,9 @@
-// How a program starts and ends: its standard streams, signals, and the exit status.
+// The start and the end of a program: standard streams, signals, and the exit status.
 //
-// A signal that asks a program to end (Ctrl-C, SIGTERM, SIGHUP, ...) makes the callbacks of a call stop it in good order; where
-// no call with a callback is in progress, the program ends at once. The exit status is 128 + the signal's number either way.
-// A write that fails with SIGPIPE or SIGXFSZ fails like any other: whoever wrote says which file it was. Signals that are
-// ignored from the start (nohup) stay so.
+// A signal that ends a program (Ctrl-C, SIGTERM, SIGHUP, ...) makes the callback of a running call stop it in good
+// order; without such a call the program ends at once. The exit status is 128 + the signal's number in both cases. A
+// write that fails with SIGPIPE or SIGXFSZ fails like any other, with a message of the writer. Signals that are ignored
+// from the start (nohup) stay ignored.
 #pragma once
 
 #include <atomic>
@@ -19,22 +19,22 @@
 
 namespace tools {
 
-// failure: usage, input, output. 128 + signal: ended by it.
+// failure: usage, input, output. 128 + signal: ended by a signal.
 enum ExitCode { exit_ok = 0, exit_findings = 1, exit_failure = 2, exit_signal = 128 };
 
 // --- State that signal handlers see ----------------------------------------------------------------------------------------
 
-inline std::atomic<int> first_signal{0}; // that asked to end, or that a write met; 0: none
+inline std::atomic<int> first_signal{0}; // the first that arrived, also from a write; 0: none
 inline std::atomic<bool> stop_wanted{false};
 inline std::atomic<int> stoppable_calls{0};
 inline std::atomic<bool> line_is_open{false};              // a progress line without its newline is on the terminal
-inline std::atomic<const char *> unfinished_file{nullptr}; // that goes with a program that ends at once
+inline std::atomic<const char *> unfinished_file{nullptr}; // removed if the program ends at once
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<const char *>::is_always_lock_free);
 
-// For callbacks of the library: not 0 asks to stop.
+// For callbacks of the library: other than 0 asks to stop.
 inline int stop_request() { return stop_wanted; }
 
-// For a call with a callback that the library asks several times a second: signals wait for that.
+// For a call with a callback, which the library calls several times a second: signals wait for it.
 class StoppableCall {
   public:
     StoppableCall() { stoppable_calls++; }
@@ -43,7 +43,7 @@ class StoppableCall {
     StoppableCall & operator=(const StoppableCall &) = delete;
 };
 
-// A file that is removed when a signal ends the program at once. One at a time.
+// A file to remove if a signal ends the program at once. One at a time.
 class UnfinishedFile {
   public:
     explicit UnfinishedFile(std::string path) : path_(std::move(path)) { unfinished_file = path_.c_str(); }
@@ -60,9 +60,9 @@ class UnfinishedFile {
 struct EndingSignal {
     int number;
     const char * name;
-    bool once;            // the next one ends the program whatever it does
-    bool may_be_ignored;  // stays ignored if it is
-    bool tells_of_writes; // the failing write tells, too
+    bool once;            // a second one ends the program in any case
+    bool may_be_ignored;  // stays ignored if it was
+    bool tells_of_writes; // the failing write reports it too
 };
 
 inline constexpr EndingSignal ending_signals[] = {
@@ -71,7 +71,7 @@ inline constexpr EndingSignal ending_signals[] = {
     {SIGXFSZ, "SIGXFSZ", false, true, true},
 };
 
-// Only what a signal handler may do.
+// Only calls that are allowed in a signal handler.
 inline void end_at_once(const EndingSignal & signal) {
     const auto say = [](const char * text) { (void)!write(STDERR_FILENO, text, strlen(text)); };
     if (line_is_open) say("\n");
@@ -116,20 +116,20 @@ inline bool forget_interrupt() {
 
 // --- Standard streams ---------------------------------------------------------------------------------------------------------
 
-// Where one is closed, a file that is opened later would get its number, and with it what is printed.
+// A file that is opened while a standard stream is closed would get its number, and the printed text.
 inline void open_standard_streams() {
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) // takes the lowest number free
-            (void)!open("/", O_RDONLY); // no /dev: the number is taken, too
+            (void)!open("/", O_RDONLY); // without /dev: another file takes the number
 }
 
-// Ends a progress line that is on the terminal; comes before every message.
+// Ends a progress line on the terminal, before every message.
 inline void end_progress_line() {
     if (line_is_open.exchange(false)) fputc('\n', stderr);
 }
 
-// Says that `path` ("-": standard output) cannot be written, with what errno tells. Not where a reader went away: programs
-// before it in a pipe end quietly.
+// Prints that `path` ("-": standard output) cannot be written, with the text of errno; not after SIGPIPE: a program in
+// a pipe ends quietly when its reader has ended.
 inline void say_cannot_write(const std::string & path) {
     const int error_number = errno;
     if (path == "-" && first_signal == SIGPIPE) return;
@@ -140,7 +140,7 @@ inline void say_cannot_write(const std::string & path) {
 
 // --- The program --------------------------------------------------------------------------------------------------------------
 
-// The exit status, once everything is printed.
+// The exit status, after all output.
 inline int finish(int code) {
     errno = 0;
     const bool printed = fflush(stdout) == 0 && !ferror(stdout);
@@ -152,7 +152,7 @@ inline int finish(int code) {
     return code == exit_failure && first_signal ? exit_signal + first_signal : code;
 }
 
-// Runs a program's body; what its option parser or containers throw ends it with a message, too.
+// Runs a program's body; an exception of the option parser or of containers becomes a message.
 inline int guarded(int (*body)(int argc, char ** argv), int argc, char ** argv) {
     open_standard_streams();
     catch_signals();

@@ -1,4 +1,4 @@
-// The progress line, and how it hears that a run shall stop.
+// The progress line, whose callback also passes requests to stop on.
 #pragma once
 
 #include "process.h"
@@ -20,7 +20,7 @@ inline std::string duration_text(double seconds) {
     return text;
 }
 
-// One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
+// A line that is rewritten on a terminal; elsewhere a plain line every ten seconds.
 class ProgressLine {
   public:
     explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
@@ -32,16 +32,16 @@ class ProgressLine {
     }
 
   private:
-    // The library calls from threads of its own, which exceptions must not reach: nothing here allocates.
+    // The library calls from its own threads, which exceptions must not reach: this code does not allocate.
     void print(const char * line, const char * more, bool complete) {
         const bool stays_open = terminal_ && !complete;
         const int printed =
             fprintf(stderr, "%s%s%s%s", terminal_ ? "\r\033[K" : "", line, more, stays_open ? "" : "\n");
         line_is_open = stays_open;
-        if ((printed < 0 || fflush(stderr) != 0) && first_signal) stop_wanted = true; // nobody reads it
+        if ((printed < 0 || fflush(stderr) != 0) && first_signal) stop_wanted = true; // the reader has ended
     }
 
-    void show_passes(const gnv_progress & now) { // nothing but forward passes
+    void show_passes(const gnv_progress & now) { // forward passes only
         const bool complete = now.positions == now.positions_total;
         if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
         complete_ = complete;
@@ -80,7 +80,7 @@ class ProgressLine {
             speed[0] = 0;
         } else if (complete) {
             snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && rate > 0) { // before that a rate says nothing
+        } else if (now.seconds > 1 && rate > 0) { // earlier rates are noise
             const double left = double(now.bytes_total - now.bytes) / rate;
             snprintf(speed, sizeof speed, ", %.2f GB/s, %s left", rate / 1e9, duration_text(left).c_str());
         }

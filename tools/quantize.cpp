@@ -23,7 +23,7 @@ struct Args {
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
 
     bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
-    // To --json FILE, or else printed.
+    // To --json FILE, or printed.
     bool give(const gnv_text_t * text) { return report.is_wanted() ? report.write(text) : tools::print_text(text); }
 };
 
@@ -55,40 +55,43 @@ void declare(CLI::App & app, Args & args) {
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
         tools::add_list(app, name, patterns, help)->type_name("REGEX");
     };
-    add_patterns("--ignore", args.ignore, "modules to leave as they are, besides the default list (repeatable)");
+    add_patterns("--ignore", args.ignore,
+                 "modules to keep, in addition to the default list; matches from the start of the name (repeatable)");
     add_patterns("--include", args.include, "modules to quantize although the default list names them (repeatable)");
-    add_patterns("--keep", args.keep, "modules to leave as they are, whatever else is said (repeatable)");
+    add_patterns("--keep", args.keep, "modules to keep in any case, '.*self_attn.*' (repeatable)");
     tools::add_bytes(app, "--shard-size", args.shard_bytes, "tensor data per output file (default 5GB)");
     tools::add_bytes(app, "--ram", args.ram_bytes,
-                     "memory budget (default: 256MiB of buffers; to calibrate, most of what is free)");
+                     "memory budget (default: 256MiB of buffers; to calibrate, most of the free memory)");
     tools::add_threads(app, args.engine);
     app.add_flag("--dry-run", args.dry_run,
-                 "print the plan and stop, with calibration data that of the forward pass, too; reads no weights");
-    app.add_flag("--overwrite", args.overwrite, "replace DST, once the new checkpoint is complete");
+                 "print the plan, with calibration data also of the forward pass, and stop; reads no weights");
+    app.add_flag("--overwrite", args.overwrite, "replace DST once the new checkpoint is complete");
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
     app.add_option("--trace", args.trace, "write a timeline of the run to FILE (Chrome's trace format)")
         ->type_name("FILE");
-    app.add_flag("--quiet", args.quiet, "no progress, no table of times at the end");
+    app.add_flag("--quiet", args.quiet, "no progress, and no table of times at the end");
 }
 
 void declare_calibration(CLI::App & app, Args & args) {
     const std::map<std::string, gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
     tools::add_data_options(app, args.data);
-    app.add_option("--experts", args.experts, "tokens that experts are measured on: all (default) or routed")
+    app.add_option("--experts", args.experts, "tokens that experts see in calibration: all (default) or routed")
         ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
         ->type_name("WHICH");
-    tools::add_device(app, args.device, "that calibrates");
+    tools::add_device(app, args.device, "to calibrate on");
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
-    app.add_option("--scratch", args.scratch, "where hidden states go that do not fit into --ram (default: beside DST)")
+    app.add_option("--scratch", args.scratch,
+                   "folder for hidden states that do not fit into --ram (default: beside DST)")
         ->type_name("FOLDER");
     app.add_flag("--measure-limits", args.measure_limits,
-                 "run the experts' products alone for 10 seconds first, to compare their rate with (CUDA)");
-    app.add_option("--save-stats", args.save_statistics, "write what calibration measured to FILE")->type_name("FILE");
+                 "first run the experts' products alone for 10 seconds, as a limit for their rate (CUDA)");
+    app.add_option("--save-stats", args.save_statistics, "write the statistics of calibration to FILE")
+        ->type_name("FILE");
     tools::add_list(app, "--stats", args.statistics,
-                    "use what was measured before instead of data; several files are merged (repeatable)")
+                    "use saved statistics instead of data; several files are merged (repeatable)")
         ->type_name("FILE");
     app.add_flag("--show-stats", args.show_statistics, "print the statistics of --stats and stop");
 }
@@ -119,7 +122,7 @@ std::string parent_folder(std::string path) {
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// What both a run and its plan are made with.
+// The inputs of a run and of its plan.
 struct Inputs {
     tools::Tokenizer tokenizer;
     tools::Dataset dataset;
@@ -127,7 +130,7 @@ struct Inputs {
     std::string scratch;
 };
 
-// False after saying why.
+// False after printing the reason.
 bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv_quantize_options & options) {
     const auto failed = [&] {
         tools::report(engine);
@@ -197,7 +200,7 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     return tools::exit_ok;
 }
 
-// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+// Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, Args & args) {
     const auto say = [](const char * problem) {
         fprintf(stderr, "error: %s\n", problem);
@@ -209,7 +212,8 @@ bool check_usage(const CLI::App & app, Args & args) {
             if (option->count() > 0 &&
                 std::string("--show-stats --stats --json --threads --instructions --quiet").find(option->get_name()) ==
                     std::string::npos)
-                return tools::refuse(app, {option->get_name().c_str()}, "has no part in --show-stats: leave it out");
+                return tools::refuse(app, {option->get_name().c_str()},
+                                     "has no effect with --show-stats: leave it out");
         return args.report.prepare(args.json);
     }
     if (args.source.empty()) return say("SRC is needed");
@@ -232,7 +236,7 @@ bool check_usage(const CLI::App & app, Args & args) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Turns a BF16 checkpoint into an NVFP4 one that vLLM and SGLang load.", "quantize");
+    CLI::App app("Quantize a BF16 checkpoint to NVFP4 for vLLM and SGLang.", "quantize");
     tools::set_up(app);
     declare(app, args);
     declare_calibration(app, args);
@@ -242,7 +246,7 @@ static int run_program(int argc, char ** argv) {
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     if (args.show_statistics) return show_statistics(args, engine.get());
-    // Without data none computes, but a name that is none is refused all the same.
+    // Without data no device computes, but an unknown name is still refused.
     if ((args.has_data() || args.device.device != "auto") &&
         !tools::find_device(engine.get(), args.device, args.device_number, &args.device.precision))
         return tools::exit_failure;

@@ -34,13 +34,13 @@ void declare(CLI::App & app, Args & args) {
     tools::add_instructions(app, args.engine);
 }
 
-// Takes the member `key` out of a record while it is parsed: a text, or a list of ids. It makes no tree of values, whose
-// destructor would need memory where none is left.
+// Extracts the member `key` of a record while it is parsed: a text, or a list of ids. It makes no tree of values, whose
+// destructor would need memory when none is left.
 class RecordReader final : public nlohmann::json_sax<json> {
   public:
     explicit RecordReader(const char * key) : key_(key) {}
 
-    // Throws what is wrong with the record. A key that occurs twice counts as it stands last.
+    // Throws the problem of the record. Of a key that occurs twice the last value counts.
     void read(const std::string & line) {
         if (!json::sax_parse(line, this)) throw std::runtime_error(problem_);
         if (!is_object_) throw std::runtime_error("the line is not a JSON object");
@@ -104,14 +104,15 @@ class RecordReader final : public nlohmann::json_sax<json> {
         return true;
     }
     bool parse_error(size_t, const std::string &, const json::exception & error) override {
-        problem_ = error.what();
+        const std::string text = error.what(); // "[json.exception.parse_error.101] parse error at ..."
+        problem_ = text.substr(text.find(' ') + 1);
         return false;
     }
 
   private:
     enum class Kind { absent, text, list, other };
 
-    // A value that is no id, wherever it stands.
+    // A value that is no id.
     bool other(const std::string & description) {
         if (in_list_ && no_id_.empty()) no_id_ = description;
         return true;
@@ -120,7 +121,7 @@ class RecordReader final : public nlohmann::json_sax<json> {
     const std::string key_;
     Kind kind_ = Kind::absent;
     bool is_object_ = false, wanted_ = false, in_list_ = false;
-    int depth_ = 0; // of the arrays and objects around what is read
+    int depth_ = 0; // of arrays and objects around the current value
     std::string text_, names_, no_id_, problem_;
     std::vector<int32_t> ids_;
 };
@@ -211,11 +212,11 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Texts to token ids and back, with a checkpoint's own tokenizer.", "tokenize");
+    CLI::App app("Convert texts to token ids and back with a checkpoint's own tokenizer.", "tokenize");
     tools::set_up(app);
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
-    if (args.decode && !tools::refuse(app, {"--no-special"}, "has no part in --decode: leave it out"))
+    if (args.decode && !tools::refuse(app, {"--no-special"}, "has no effect with --decode: leave it out"))
         return tools::exit_failure;
     if (!args.chat.empty() && !tools::refuse(app, {"--decode"}, "has no part in --chat: leave it out"))
         return tools::exit_failure;

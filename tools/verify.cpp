@@ -1,4 +1,5 @@
-// verify DST [--source SRC [--data FILE]]: would loaders load it, is it its source, quantized, and does it answer like it?
+// verify DST [--source SRC [--data FILE]]: checks that loaders can load DST, that it matches SRC, and how its
+// predictions differ.
 #include "args.h"
 
 #include <limits>
@@ -34,8 +35,8 @@ void declare_evaluation(CLI::App & app, Args & args) {
         return app.add_option(name, value, help)->type_name(type)->group(group);
     };
     tools::add_list(app, "--data", args.data,
-                    "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: "
-                    ".jsonl, .json, .csv, .txt, .parquet or a folder")
+                    "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT] (repeatable): .jsonl, .json, .csv, "
+                    ".txt, .parquet or a folder")
         ->type_name("PATH")
         ->group(group);
     add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",
@@ -47,29 +48,30 @@ void declare_evaluation(CLI::App & app, Args & args) {
                      "the first N documents (default, 0: all)")
         ->group(group);
     tools::add_count_with_default(app, "--tokens-per-document", args.window, 1, tools::most_positions,
-                                  "of each, at most")
+                                  "largest number of tokens of a document")
         ->group(group);
     const std::map<std::string, gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
     tools::add_list(app, "--lines", args.lines,
-                    "what to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs alone); "
-                    "default: all")
+                    "variants to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs "
+                    "alone); default: all")
         ->transform(CLI::CheckedTransformer(lines).description(""))
         ->delimiter(',')
         ->type_name("NAME,...")
         ->group(group);
-    app.add_flag("--noise-floor", args.noise_floor, "the source in BF16 arithmetic, too: what rounding alone does")
+    app.add_flag("--noise-floor", args.noise_floor,
+                 "also compare the source in BF16 arithmetic: the effect of rounding alone")
         ->group(group);
     app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
-                 "one input scale for all experts of a layer, the least, as some kernels take")
+                 "the smallest input scale for all experts of a layer, as some kernels do")
         ->group(group);
     tools::add_vram(app, args.device)->group(group);
     tools::add_precision(app, args.device)->group(group);
-    tools::add_bytes(app, "--ram", args.evaluate.ram_bytes, "memory to use (default: most of what is free)")
+    tools::add_bytes(app, "--ram", args.evaluate.ram_bytes, "memory budget (default: most of the free memory)")
         ->group(group);
     add("--scratch", args.scratch, "folder for hidden states that do not fit into memory", "FOLDER");
-    add("--save-logits", args.save_logits, "keep the source's predictions in a new file", "FILE");
-    add("--logits", args.logits, "take them from there instead of running the source", "FILE");
+    add("--save-logits", args.save_logits, "write the source's predictions to a new file", "FILE");
+    add("--logits", args.logits, "read the source's predictions from FILE instead of running the source", "FILE");
     constexpr double no_limit = std::numeric_limits<double>::infinity();
     const auto add_limit = [&](const char * name, double & value, double most, const char * help) {
         tools::add_real(app, name, value, 0, tools::Least::included, most, help)->group(group);
@@ -78,30 +80,29 @@ void declare_evaluation(CLI::App & app, Args & args) {
     add_limit("--min-top1", args.evaluate.min_top1, 1, "fail below this share of positions with the same top token");
     add_limit("--max-ppl-ratio", args.evaluate.max_perplexity_ratio, no_limit, "fail above this ratio of perplexities");
     add_limit("--max-room", args.evaluate.max_room, no_limit,
-              "fail when an input scale leaves room for more than X times the largest input: it was not measured, or "
-              "damaged");
-    add("--baseline", args.baseline, "fail when worse than this report (--json) of another checkpoint", "FILE");
+              "fail if an input scale leaves room for more than X times the largest input: it was not calibrated, or "
+              "is damaged");
+    add("--baseline", args.baseline, "fail if worse than this report (--json) of another checkpoint", "FILE");
     add("--markdown", args.markdown, "write a table for a model card; - is standard output, instead of the table",
         "FILE");
 }
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("DST", args.checkpoint, "folder of an NVFP4 checkpoint, of any producer")->required();
-    app.add_option("--source", args.source, "folder of the BF16 checkpoint it was made from: compare every tensor")
-        ->type_name("SRC");
-    tools::add_device(app, args.device,
-                      "that computes predictions and, if it is CUDA, quantizes the source's weights again and compares "
-                      "the bytes");
+    app.add_option("--source", args.source, "folder of its BF16 source: compare every tensor")->type_name("SRC");
+    tools::add_device(
+        app, args.device,
+        "for predictions; a CUDA device also quantizes the source's weights again and compares the bytes");
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
-    app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and show which check finds each");
-    app.add_flag("--strict", args.strict, "warnings fail, too");
+    app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and print the check that finds each");
+    app.add_flag("--strict", args.strict, "exit code 1 also for warnings");
     tools::add_threads(app, args.engine);
     app.add_option("--json", args.json, "write the whole report to FILE; - is standard output, instead of the table")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress and no table");
 }
 
-// Prints what was asked for and gives the exit code.
+// Prints the requested output and returns the exit code.
 int show(Args & args, const gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
     if (args.report.is_wanted()) {
@@ -121,7 +122,7 @@ int show(Args & args, const gnv_engine_t * engine, const gnv_report_t * report) 
     return info.errors + info.failed_gates > 0 || (args.strict && doubts > 0) ? tools::exit_findings : tools::exit_ok;
 }
 
-// The data, and what gnv_evaluate is asked. They live as long as the call.
+// The data and options of gnv_evaluate, which must live as long as the call.
 struct Comparison {
     tools::Tokenizer tokenizer;
     tools::Dataset dataset;
@@ -129,7 +130,8 @@ struct Comparison {
     gnv_evaluate_options options;
 };
 
-// Opens everything that the comparison of predictions will read or write, besides the checkpoints. False after saying why.
+// Opens all inputs and outputs of the comparison of predictions, except the checkpoints. False after printing the
+// reason.
 bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) {
     tools::DataArgs data;
     data.sources = args.data;
@@ -163,7 +165,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     return gnv_evaluate_check(engine, &options) == GNV_OK || failed();
 }
 
-// Compares predictions and adds them to the report. False after saying why.
+// Compares predictions and adds them to the report. False after printing the reason.
 bool evaluate(Args & args, gnv_engine_t * engine, const Comparison & comparison, gnv_report_t * report) {
     const auto failed = [&] {
         tools::report(engine);
@@ -202,7 +204,7 @@ int self_test(Args & args, gnv_engine_t * engine, const gnv_verify_options & opt
     return escaped > 0 ? tools::exit_findings : tools::exit_ok;
 }
 
-// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+// Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, Args & args) {
     const auto say = [](const char * problem) {
         fprintf(stderr, "error: %s\n", problem);
@@ -252,8 +254,8 @@ bool check_usage(const CLI::App & app, Args & args) {
 static int run_program(int argc, char ** argv) {
     Args args;
     CLI::App app(
-        "Checks an NVFP4 checkpoint: would vLLM and SGLang load it, is it its source, quantized, and how far are "
-        "its predictions from its source's?",
+        "Check that vLLM and SGLang can load an NVFP4 checkpoint, that it matches its BF16 source, and how much its "
+        "predictions differ.",
         "verify");
     tools::set_up(app);
     declare(app, args);
@@ -269,12 +271,12 @@ static int run_program(int argc, char ** argv) {
     gnv_verify_options options;
     gnv_verify_options_init(&options);
     options.structure_only = args.structure;
-    options.no_checksums = args.json.empty(); // only there they show
+    options.no_checksums = args.json.empty(); // only JSON has them
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
     const char * source = args.source.empty() ? nullptr : args.source.c_str();
     const bool compares = source && !args.structure && !args.self_test;
-    // Where none compares, a name that is none is refused all the same.
+    // An unknown name is refused even if no device compares.
     int32_t device = 0;
     if ((compares || args.device.device != "auto") && !tools::find_device(engine.get(), args.device, device, nullptr))
         return tools::exit_failure;
@@ -290,7 +292,7 @@ static int run_program(int argc, char ** argv) {
     }
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
     if (args.has_data() && !evaluate(args, engine.get(), comparison, report)) {
-        show(args, engine.get(), report); // what is wrong with the checkpoint may be why
+        show(args, engine.get(), report); // a finding may explain the failure
         return tools::exit_failure;
     }
     return show(args, engine.get(), report);

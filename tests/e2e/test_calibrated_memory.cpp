@@ -44,7 +44,7 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     // Devices: what is none, also where none is needed; limits of none.
     const ToolRun device = run_tool("quantize", tiny_folder + " --dry-run --device gpu" + quiet);
     CHECK(device.exit_code == 2);
-    CHECK(device.out.find("it is auto, cpu, cuda or cuda:N") != std::string::npos);
+    CHECK(device.out.find("use auto, cpu, cuda or cuda:N") != std::string::npos);
     const ToolRun limits = run_tool("quantize", data + "- --dry-run --measure-limits" + quiet);
     CHECK(limits.exit_code == 2);
     CHECK(limits.out.find("--measure-limits measures a CUDA device") != std::string::npos);

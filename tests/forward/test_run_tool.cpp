@@ -212,12 +212,12 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
     refused(tiny_folder + " --prompt a --top-p 0", "--top-p 0: expected a number above 0 and at most 1");
     refused(tiny_folder + " --prompt a --temp=-1", "--temp -1: expected a number not below 0");
     refused(tiny_folder + " --prompt a --precision int8", "--precision");
-    refused(tiny_folder + " --prompt a --n-predict 9999999", "positions is wanted, the model has");
+    refused(tiny_folder + " --prompt a --n-predict 9999999", "positions exceeds the model's");
     refused(folder / "none" + " --prompt a", "none");
     refused(folder.path() + " --tokens " + tokens_file(folder, {{1}}) + " --dump " + folder / "d", "no config.json");
     refused(tiny_folder + " --prompt a --dump " + folder / "no/such/folder", "no/such/folder");
     refused(tiny_folder + " --prompt a --dump " + folder / "d" + " --tap layer.3.linear_attn", "there are layer.3.");
-    refused(tiny_folder + " --prompt a --dump " + folder / "d" + " --tap layer.9", "there is no output");
+    refused(tiny_folder + " --prompt a --dump " + folder / "d" + " --tap layer.9", "no output");
     const auto refused_tokens = [&](const std::string & text, const std::string & message) {
         refused(tiny_folder + " --tokens " + folder.save("tokens.json", text), message);
     };
@@ -255,9 +255,9 @@ TEST_CASE("usage of run") {
         CHECK(found.exit_code == 2);
         CHECK(found.out.find(message) != std::string::npos);
     };
-    refused_device("gpu", "--device gpu: it is auto, cpu, cuda or cuda:N");
+    refused_device("gpu", "--device gpu is not a device: use auto, cpu, cuda or cuda:N");
     refused_device("cuda:1000", "--device cuda:1000: this machine has ");
     refused_device("cuda:99999999999999999999", "--device cuda:99999999999999999999: this machine has ");
     for (const char * name : {"cuda:", "cuda:-1", "cuda:+0", "cuda:0x", "CPU"})
-        refused_device(name, "it is auto, cpu, cuda or cuda:N");
+        refused_device(name, "use auto, cpu, cuda or cuda:N");
 }
