@@ -69,7 +69,7 @@ Status Lane::allocate_host(const std::string & scratch_folder) {
     return {};
 }
 
-Lane::~Lane() { // nothing may be under way when memory goes
+Lane::~Lane() { // queued work must end before memory is freed
     for (const Queue queue : {Queue::upload, Queue::compute, Queue::download}) (void)device_.synchronize(queue);
 }
 
@@ -103,7 +103,7 @@ void Lane::take_variants(const std::vector<TextVariant> & variants) {
     for (const TextVariant & variant : variants) {
         variants_.push_back(variant);
         if (!variant.input_scales || aliases()) continue;
-        const InputScales * there = nullptr; // of a variant before it that brings the same
+        const InputScales * there = nullptr; // of an earlier variant with the same scales
         for (size_t v = 0; v + 1 < variants_.size(); v++)
             if (variants[v].input_scales == variant.input_scales) there = variants_[v].input_scales;
         if (!there) {

@@ -1,5 +1,5 @@
-// A lane of a pass: a device with what it computes in, its rows of hidden states (run/lane_rows.h) and its end of the stream
-// of weights (run/weight_stream.h). Where the device's memory is the host's (the CPU), uploads and downloads are aliases:
+// A lane of a pass: a device with its work space, its rows of hidden states (run/lane_rows.h) and its end of the stream
+// of weights (run/weight_stream.h). If the device's memory is the host's (the CPU), uploads and downloads are aliases:
 // the lane allocates no second copy and copies nothing.
 #pragma once
 
@@ -16,29 +16,29 @@
 
 namespace gnv {
 
-// What a lane needs, for planning.
+// The memory of a lane, for planning.
 struct LaneSize {
     LaneRowsSize rows;
     uint64_t weight_bytes = 0; // of a group
-    int weight_buffers = 1;    // 2: the next group comes while one computes
+    int weight_buffers = 1;    // 2: the next group is uploaded while one computes
     uint64_t arena_bytes = 0;
     uint64_t input_bytes = 0;   // of a batch
-    uint64_t scale_bytes = 0;   // input scales that stand for those of checkpoints
-    int64_t logits_columns = 0; // of the head; 0: there is none
+    uint64_t scale_bytes = 0;   // input scales that replace those of checkpoints
+    int64_t logits_columns = 0; // of the head; 0: no head
     StatisticWindow::Size statistics;
 
-    // By what memory holds. Buffers of the stream are not among it.
+    // By purpose, without the buffers of the stream.
     void reserve(const Backend & device, Budget & on_host, Budget & on_device) const;
-    uint64_t logits_bytes(const Backend & device) const; // of one variant, as the device makes them
+    uint64_t logits_bytes(const Backend & device) const; // of one variant, in the device's dtype
 };
 
 class Lane {
   public:
-    // What there is of the device's memory within `wanted`; not decided where that is the host's.
+    // The free memory of the device within `wanted`; undecided if that is the host's.
     static Result<Budget> budget(Backend & device, const Budget & wanted);
     static Result<std::unique_ptr<Lane>> create(Backend & device, const LaneSize & size);
     ~Lane();
-    // After create(); apart, because it matters which of the two memories is short.
+    // After create(); separate, so that callers know which of the two memories is short.
     Status allocate_host(const std::string & scratch_folder);
 
     Backend & device() { return device_; }
@@ -46,23 +46,22 @@ class Lane {
     LaneRows & rows() { return *rows_; }
     void * arena() const { return arena_.get(); }
 
-    // Before the stream starts its next load, and when what is queued so far is the last that the device does with the
-    // load before this one.
+    // Before the stream starts its next load, once all work with the load before the present one is queued.
     Status expect_weights(const WeightStream & stream);
     void send_weights(const WeightStream & stream, size_t calls) { upload_.send(stream, calls); }
-    // What is queued after this finds the weights on the device; they take the place of those before the last.
+    // Work queued after this finds the weights on the device; they replace those of the load before the last.
     void finish_weights(const WeightStream & stream);
     const std::vector<WeightGroup> & weights() const { return weights_; } // by group of the load
 
     // Waits for the last batch. `inputs` must live as long as the batch.
     Result<DeviceBatch> upload(const BatchInputs & inputs) { return inputs_.upload(device_, inputs); }
     StatisticWindow & window() { return window_; }
-    // Variants with the input scales that they bring where the device finds them; once.
+    // Variants with their own input scales in memory of the device; once.
     void take_variants(const std::vector<TextVariant> & variants);
     const TextVariant & variant(size_t number) const { return variants_[number]; }
-    // A tensor of the device in host memory, numbers as F32: the tensor itself, or `copy`.
+    // A tensor of the device in host memory, numbers as F32: the tensor, or `copy`.
     Result<Tensor> show(const Tensor & tensor, HostTensor & copy);
-    // The same of logits, until those of this variant come again.
+    // The same for logits, valid until the next logits of this variant.
     Result<Tensor> show_logits(const Tensor & logits, size_t variant, ThreadPool & threads);
 
   private:
@@ -74,7 +73,7 @@ class Lane {
     std::unique_ptr<LaneRows> rows_;
     LaneInputs inputs_;
     std::vector<DeviceMemory> weight_memory_;
-    size_t turn_ = 0; // in weight_memory_: of what is expected, or came last
+    size_t turn_ = 0; // in weight_memory_: of the expected load, or of the last
     StatisticWindow window_;
     DeviceMemory arena_, scales_;
     HostMemory host_scales_, host_logits_;

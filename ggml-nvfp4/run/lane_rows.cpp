@@ -48,7 +48,7 @@ static uint64_t kept_bytes(const LaneRowsSize & size) {
     return bytes;
 }
 
-// Rows in host memory come and go beside the work of the device, those of a file do not.
+// Rows in host memory are copied while the device works, those of a file are not.
 static uint64_t slots(const LaneRowsSize & size) {
     return size.place == StorePlace::device ? 0 : size.place == StorePlace::host ? 2 : 1;
 }
@@ -71,7 +71,7 @@ LaneRows::LaneRows(Backend & device, const LaneRowsSize & size)
 
 bool LaneRows::in_place() const { return place_ == StorePlace::device || (aliases_ && place_ == StorePlace::host); }
 
-// Fails when a scratch file cannot grow to its size now.
+// Fails if a scratch file cannot grow to its size now.
 Status LaneRows::add_store(const std::string & scratch_folder) {
     Store & store = stores_.emplace_back();
     if (place_ == StorePlace::device) {
@@ -115,7 +115,7 @@ Result<std::unique_ptr<LaneRows>> LaneRows::create(Backend & device, const LaneR
     return rows;
 }
 
-LaneRows::~LaneRows() { // nothing may be under way when memory goes
+LaneRows::~LaneRows() { // queued work must end before memory is freed
     for (const Queue queue : {Queue::upload, Queue::compute, Queue::download}) (void)device_.synchronize(queue);
 }
 
@@ -145,7 +145,7 @@ uint8_t * LaneRows::in_slot(int slot, uint64_t offset) const {
 
 void LaneRows::prepare(size_t variant, int64_t begin, int64_t count, const FieldUse & use) {
     if (!through_host()) return;
-    // The batch before the one that computes was in that slot: its work and its way back must have ended.
+    // The batch before the present one used this slot: its work and its download must have ended.
     device_.order(Queue::compute, Queue::upload);
     device_.order(Queue::download, Queue::upload);
     const RowLayout largest = size_.store.with_positions(size_.positions);

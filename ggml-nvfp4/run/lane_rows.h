@@ -1,6 +1,6 @@
-// Rows of the hidden states of one lane: where they wait between groups of stages, on the device, in host memory or in a
-// scratch file, and how those of a batch come to where the device computes. Where the device's memory is the host's, rows
-// in host memory are used in place. What is computed does not depend on the place.
+// The rows of hidden states of one lane. Between groups of stages they wait on the device, in host memory or in a
+// scratch file; the rows of a batch are copied to the memory that the device computes in. If the device's memory is the
+// host's, rows in host memory are used in place. Results do not depend on the place.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -16,7 +16,7 @@ namespace gnv {
 enum class StorePlace : uint8_t { device, host, file };
 const char * place_name(StorePlace place); // "device", "host", "file"
 
-// The fields of a model, one row each position, field after field.
+// The fields of a model, one row for each position, field after field.
 struct RowLayout {
     int64_t positions = 0;
     std::array<int64_t, max_fields> columns{}; // 0: the field is not kept
@@ -29,15 +29,16 @@ struct RowLayout {
     RowLayout with_positions(int64_t count) const;
 };
 
-// The device's memory is the host's: rows there need no copy.
+// Whether the device's memory is the host's: rows there need no copy.
 bool rows_are_aliases(const Backend & device);
 
 struct LaneRowsSize {
     RowLayout store; // of this lane's positions
     StorePlace place = StorePlace::device;
     size_t variants = 1;                       // a store each
-    int64_t positions = 0, head_positions = 0; // of the largest batch; of the head, which reads hidden states alone
-    // Fields that a batch reads and writes over, and that are kept until the next one, for reopen(); none in host memory.
+    int64_t positions = 0, head_positions = 0; // of the largest batch; of the head, which reads hidden states only
+    // Fields that a batch reads and overwrites; their old rows are kept until the next batch, for reopen(). None in
+    // host memory.
     FieldSet kept = 0;
 
     uint64_t device_bytes(const Backend & device) const;
@@ -48,24 +49,24 @@ class LaneRows {
   public:
     static Result<std::unique_ptr<LaneRows>> create(Backend & device, const LaneRowsSize & size);
     ~LaneRows();
-    // After create(); apart, because it matters which of the two memories is short.
+    // After create(); separate, so that callers know which of the two memories is short.
     Status allocate_host(const std::string & scratch_folder);
 
     // Rows of all batches are counted from the first of this lane.
 
-    // Rows [begin, begin + count) will be opened next: where they come from host memory they are on their way while the
-    // device computes. May be left out.
+    // Optional: rows [begin, begin + count) will be opened next. Rows in host memory are uploaded while the device
+    // computes.
     void prepare(size_t variant, int64_t begin, int64_t count, const FieldUse & use);
-    // Rows [begin, begin + count): what is queued after this finds there what the stages read.
+    // Rows [begin, begin + count): work queued after this finds the fields that the stages read.
     Result<BatchFields> open(size_t variant, int64_t begin, int64_t count, const FieldUse & use);
-    // What the stages made goes to the store, once it is made.
+    // The fields that the stages set go to the store, after the queued work.
     Status close(size_t variant);
-    // The rows that open() gave last, as they were then.
+    // The rows of the last open(), with their content of then.
     BatchFields reopen();
 
-    // Rows of a field in host memory, F32 or I32. Waits for what is queued.
+    // Rows of a field in host memory, F32 or I32. Waits for the queues.
     Status read(size_t variant, Field field, int64_t first, int64_t count, void * to, ThreadPool & threads);
-    // The same in place; null: they are not in host memory as F32.
+    // The same in place; null if they are not in host memory as F32.
     const void * in_host_memory(size_t variant, Field field, int64_t first) const;
 
   private:
@@ -73,7 +74,7 @@ class LaneRows {
     struct Row {
         bool reads = false, makes = false;
         uint64_t bytes = 0, staged = 0;          // staged: offset of a file's rows in staging_
-        void *memory = nullptr, *kept = nullptr; // on the device; kept: null where nothing writes over them
+        void *memory = nullptr, *kept = nullptr; // on the device; kept: null if no stage overwrites them
     };
     BatchFields fields() const;
     uint8_t * in_slot(int slot, uint64_t offset) const;
@@ -87,7 +88,7 @@ class LaneRows {
     struct Store {
         DeviceMemory on_device;
         HostMemory on_host;
-        std::unique_ptr<File> file; // has no name, and is gone when the store is
+        std::unique_ptr<File> file; // has no name, and vanishes with the store
     };
 
     Backend & device_;
@@ -95,11 +96,11 @@ class LaneRows {
     const bool aliases_;
     const StorePlace place_;
     std::vector<Store> stores_; // by variant
-    DeviceMemory batch_, kept_; // batch_: of two batches where rows are in host memory, of one where they are in a file
-    HostMemory staging_;        // which is batch_, too, where the device's memory is the host's
+    DeviceMemory batch_, kept_; // batch_: of two batches for rows in host memory, of one for rows in a file
+    HostMemory staging_;        // also batch_, if the device's memory is the host's
     std::array<Row, max_fields> rows_;
     int64_t begin_ = 0, count_ = 0;
-    int slot_ = 0; // of batch_, of the batch that computes
+    int slot_ = 0; // in batch_, of the batch that computes
     struct {
         size_t variant = SIZE_MAX; // none
         int64_t begin = 0;

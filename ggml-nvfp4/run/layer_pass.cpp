@@ -49,18 +49,19 @@ Status LayerPass::run(const PassHooks & hooks) {
     GNV_TRY(state.allocate());
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
     state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
-    GNV_TRY(state.advance(0, hooks)); // the total is told before the first batch is done
-    // A batch can take long: a request to stop counts inside it, too.
+    GNV_TRY(state.advance(0, hooks)); // reports the total before the first batch is done
+    // A batch can take long: a request to stop also counts inside it.
     const ThreadPool::Watch watch(*state.threads, [&] { return state.advance(0, hooks).ok(); });
     return state.run(hooks);
 }
 
-// Prepared graphs that a lane keeps: those of a group, for each shape of a batch and each variant.
+// The number of prepared graphs that a lane keeps: those of a group, for each batch shape and variant.
 static constexpr size_t graphs_of_a_group = 8;
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-// Memory of devices first, then that of the host: `on_host` says which of the two was short.
+// Allocates memory of devices first, then of the host, and sets `on_host` in between, so that callers know which side
+// ran out.
 Status LayerPass::State::try_to_allocate(bool & on_host) {
     on_host = all_on_host();
     for (const LaneShare & share : plan.lanes) {
@@ -69,15 +70,15 @@ Status LayerPass::State::try_to_allocate(bool & on_host) {
         lanes.push_back({share, std::move(lane), std::move(runner), {}});
     }
     on_host = true;
-    // Where the host computes, one thread reads beside the others; all of them when nothing is left to compute.
+    // If the host computes, one thread reads beside the others; all threads read while no batch computes.
     const bool beside = plan.weight_buffers > 1 || !all_on_host();
     const WeightStream::Size size = {plan.weight_bytes, !beside ? 0 : all_on_host() ? 1 : threads->size()};
-    Backend * memory = devices.front(); // that copies from the buffers
+    Backend * memory = devices.front(); // copies from the buffers
     for (const Work & work : lanes)
         if (!work.lane->aliases()) memory = &work.lane->device();
     GNV_ASSIGN(stream, WeightStream::create(*memory, size, all_on_host() ? threads : nullptr));
     for (Work & work : lanes) GNV_TRY(work.lane->allocate_host(options.scratch_folder));
-    // Pinned memory takes its time: the first weights are read meanwhile.
+    // Pinning memory takes time: the first weights are read meanwhile.
     GNV_TRY(expect_next());
     GNV_TRY(start_reading(list_loads().front()));
     return beside ? stream->add_buffer() : Status();
@@ -88,8 +89,8 @@ void LayerPass::State::release() {
     stream.reset();
 }
 
-// Memory that was free when the pass was planned may be in use by now: then a smaller plan is tried, first without a second
-// buffer for weights.
+// Memory that was free when the pass was planned may be in use now: then a smaller plan is tried, first without a
+// second buffer for weights.
 Status LayerPass::State::allocate() {
     for (size_t v = 0; v < variants.size(); v++) {
         statistics.push_back(observes(v) ? requested : StatisticSet::plan(model(), {}));
@@ -123,8 +124,7 @@ Status LayerPass::State::allocate() {
 
 // --- Weights ------------------------------------------------------------------------------------------------------------------
 
-// Variants that share weights and run one after another share a load. The first variant comes last: its weights are what
-// on_group sees.
+// Consecutive variants with the same weights share a load. The first variant runs last: on_group gets its weights.
 std::vector<LayerPass::State::Load> LayerPass::State::list_loads() const {
     std::vector<Load> loads;
     for (size_t g = 0; g < plan.groups.size(); g++) {
@@ -139,7 +139,7 @@ std::vector<LayerPass::State::Load> LayerPass::State::list_loads() const {
     return loads;
 }
 
-// A group of weights for each run of variants that share them: of the head all, else one.
+// A group of weights for each run of variants that share them: all runs for the head, else one.
 Result<std::vector<WeightLoad>> LayerPass::State::reads_of(const Load & load) const {
     std::vector<WeightLoad> reads;
     const std::vector<WeightRef> refs = weights_of(model(), plan.groups[load.group].stages);
@@ -162,8 +162,8 @@ Status LayerPass::State::start_reading(const Load & load) {
     return stream->start(std::move(reads));
 }
 
-// Starts to read the next weights, which take the place of those that a hook was given: its work there must have ended.
-// `wait`: now, else only where that is so already.
+// Starts to read the next weights, which overwrite those that a hook received: its work there must have ended. `wait`:
+// wait for that, else start only if it has ended.
 Status LayerPass::State::start_next(const PassHooks & hooks, bool wait) {
     if (!to_read.load) return {};
     if (to_read.reuses) {
@@ -186,7 +186,7 @@ Status LayerPass::State::bring_weights() {
 
 // --- Run ----------------------------------------------------------------------------------------------------------------------
 
-// The first weights are being read since there is memory for them.
+// Reading of the first weights began when their memory was allocated.
 Status LayerPass::State::run(const PassHooks & hooks) {
     const std::vector<Load> loads = list_loads();
     const bool reads_beside = stream->buffers() > 1;
@@ -210,7 +210,7 @@ Status LayerPass::State::run(const PassHooks & hooks) {
                                      : on_lanes([&](size_t lane) { return run_lane(lane, load, hooks); });
         first.end_range();
         GNV_TRY(std::move(done));
-        if (load.last && hooks.on_group) { // of the first variant, which came last
+        if (load.last && hooks.on_group) { // the weights of the first variant, which ran last
             const Lane & lane = *lanes.front().lane;
             GNV_TRY(hooks.on_group(group, host_weights.back(), lane.aliases() ? nullptr : &lane.weights().back()));
         }

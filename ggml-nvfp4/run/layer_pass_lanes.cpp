@@ -1,4 +1,4 @@
-// What the lanes of a pass do with weights that are there.
+// The work of the lanes of a pass with loaded weights.
 #include "run/layer_pass_state.h"
 
 #include <algorithm>
@@ -17,8 +17,8 @@ Status LayerPass::State::advance(int64_t positions, const PassHooks & hooks) {
     return Status(Code::cancelled, "stopped on request");
 }
 
-// Each lane in a thread of its own, the first in this one. After a failure lanes behind that one stop, those before it go
-// on: the failure of the first is told, whichever comes first.
+// Each lane runs in a thread of its own, the first in this one. After a failure later lanes stop and earlier ones
+// finish, so the result is the failure of the first lane, at whatever time it occurs.
 Status LayerPass::State::on_lanes(const std::function<Status(size_t lane)> & work) {
     stop = lanes.size();
     std::vector<Status> results(lanes.size());
@@ -42,7 +42,7 @@ Status LayerPass::State::on_lanes(const std::function<Status(size_t lane)> & wor
 
 // --- Batches ------------------------------------------------------------------------------------------------------------------
 
-// A NaN or Inf: where it is, in terms of the caller's sequences.
+// The message for a NaN or Inf, with its place in the caller's sequences.
 Status LayerPass::State::explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                                  const BadInput & bad) const {
     if (bad.position < 0 || bad.input < 0 || failure.code() != Code::bad_value) return copy_of(failure);
@@ -54,7 +54,7 @@ Status LayerPass::State::explain(const Status & failure, const PassGroup & group
                 "; the model or its weights do not work with this text");
 }
 
-// The batches of a group are done for a variant, those of this lane.
+// Called when this lane's batches of a group are done for a variant.
 Status LayerPass::State::take_statistics(Lane & lane, size_t v, const PassGroup & group, const PassHooks & hooks) {
     if (!observes(v)) return {};
     const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
@@ -62,7 +62,8 @@ Status LayerPass::State::take_statistics(Lane & lane, size_t v, const PassGroup 
     return hooks.on_statistics ? hooks.on_statistics(v, group, lane.window()) : Status();
 }
 
-// Whether the batch that ran last met NaN or Inf; after synchronize(). If so it runs again, and the host looks where.
+// Checks the last batch for NaN or Inf, after synchronize(). If it has one, the batch runs again and the host finds the
+// place.
 Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
     if (!work.watched.batch) return {};
     const PassBatch & batch = *std::exchange(work.watched.batch, nullptr);
@@ -119,7 +120,7 @@ Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & grou
     return advance(batch.positions, hooks);
 }
 
-// All batches of one lane. The first lane starts to read the next weights, beside its last batch at the latest.
+// All batches of one lane. The first lane starts to read the next weights, at the latest beside its last batch.
 Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks & hooks) {
     const PassGroup & group = plan.groups[load.group];
     Work & work = lanes[i];
@@ -131,10 +132,10 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
             if (stop <= i) return {};
             GNV_TRY(run_batch(work, v, group, b, hooks));
             if (i == 0 && stream->buffers() > 1) GNV_TRY(start_next(hooks, left == 1));
-            lane.send_weights(*stream, left--); // behind the rows of the next batch
+            lane.send_weights(*stream, left--); // after the rows of the next batch
         }
         GNV_TRY(lane.device().synchronize());
-        lane.send_weights(*stream, left + 1); // which may have been read by now
+        lane.send_weights(*stream, left + 1); // if they have been read by now
         GNV_TRY(check_watched(work, group));
         GNV_TRY(take_statistics(lane, v, group, hooks));
     }
@@ -146,7 +147,7 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
 Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGroup & group, int64_t first,
                                            int64_t count) {
     Lane & lane = *work.lane;
-    size_t part = 0; // in the load's groups: variants come in the order in which they run, the last first
+    size_t part = 0; // in the load's groups: variants in running order, the last first
     for (size_t other = variants.size(); --other > v;) part += variants[other].weights != variants[other - 1].weights;
     BatchShape shape;
     shape.positions = count;
@@ -165,8 +166,8 @@ Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGrou
     return logits;
 }
 
-// Positions outside, variants inside: the logits of no more than a few positions are kept. Lane by lane, because hooks want
-// positions in order.
+// The outer loop runs over positions, the inner over variants, so that memory holds the logits of a few positions. Lane
+// by lane, because hooks get positions in order.
 Status LayerPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
     for (Work & work : lanes) {
         const int64_t end = work.share.begin + work.share.positions;

@@ -1,5 +1,5 @@
-// The inside of a LayerPass: layer_pass.cpp gets memory and brings weights to lanes, layer_pass_lanes.cpp is what lanes do
-// with them.
+// The inside of a LayerPass: layer_pass.cpp allocates memory and brings weights to lanes, layer_pass_lanes.cpp is the
+// work of lanes with them.
 #pragma once
 
 #include "run/layer_pass.h"
@@ -21,9 +21,9 @@ struct LayerPass::State {
     std::vector<StatisticSet> statistics; // by variant
     PassProgress progress;
 
-    struct Load { // weights that come in together, and what runs with them
+    struct Load { // weights that are loaded together, and the variants that run with them
         size_t group = 0;
-        std::vector<size_t> variants; // in the order in which they run; of the head all
+        std::vector<size_t> variants; // in running order; for the head all
         bool last = false;            // of its group
     };
     struct Work { // a lane and its share
@@ -33,16 +33,16 @@ struct LayerPass::State {
         struct {
             size_t variant = 0;
             const PassBatch * batch = nullptr; // null: none
-        } watched;                             // whose maxima are on their way to the host
+        } watched;                             // the batch whose maxima are being downloaded
     };
     std::unique_ptr<WeightStream> stream;  // outlives the lanes, which copy from it
     std::vector<WeightGroup> host_weights; // of the load that runs, by group
     std::vector<Work> lanes;
     struct {
         const Load * load = nullptr; // null: none, or being read
-        bool reuses = false;         // host memory that a hook was given
+        bool reuses = false;         // overwrites host memory that a hook received
     } to_read;                       // the next weights
-    std::recursive_mutex hook_mutex; // hooks are called, and totals merged, by one lane at a time
+    std::recursive_mutex hook_mutex; // one lane at a time calls hooks and merges totals
     std::atomic<size_t> stop = 0;    // lanes from here on stop
 
     const TextModel & model() const { return *variants.front().model; }

@@ -22,7 +22,7 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const Checkpoint & checkpoint
 
 Result<std::unique_ptr<OpenModel>> OpenModel::open(std::shared_ptr<const Folder> folder, Accept accept) {
     GNV_ASSIGN(MatchedCheckpoint matched, open_matched(std::move(folder), accept));
-    auto owned = std::make_unique<Owned>(Owned{std::move(matched), {}}); // stays where it is from here on
+    auto owned = std::make_unique<Owned>(Owned{std::move(matched), {}}); // must not move from here on
     GNV_ASSIGN(owned->files, owned->matched.checkpoint.open_shards());
     GNV_ASSIGN(std::unique_ptr<OpenModel> opened,
                make(owned->matched.config, owned->matched.checkpoint, owned->matched.layout, owned->files));

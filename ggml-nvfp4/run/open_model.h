@@ -1,4 +1,4 @@
-// A checkpoint opened to be run: everything that a TextVariant points to.
+// An opened checkpoint that can run: it owns everything that a TextVariant points to.
 #pragma once
 
 #include "model/matched_checkpoint.h"
@@ -15,7 +15,7 @@ class OpenModel {
     // A model folder in its source's precision or in a format of the table. Reads headers and config.json, no weights.
     static Result<std::unique_ptr<OpenModel>> open(const std::string & folder);
     static Result<std::unique_ptr<OpenModel>> open(std::shared_ptr<const Folder> folder, Accept accept);
-    // A checkpoint that is open and matched already. All of it must outlive the result.
+    // From an open and matched checkpoint, which must outlive the result.
     static Result<std::unique_ptr<OpenModel>> open(const Checkpoint & checkpoint, const ModelLayout & layout,
                                                    const FolderFiles & files);
 
@@ -26,7 +26,7 @@ class OpenModel {
     const VisionModel vision; // without a tower where the checkpoint has none
     const WeightCatalog weights;
 
-    // `quantize_inputs`: W4A4 where the checkpoint has input scales.
+    // `quantize_inputs`: W4A4 if the checkpoint has input scales.
     TextVariant variant(Precision precision, bool quantize_inputs = false) const {
         return {model.get(), &weights, &files, precision, quantize_inputs};
     }
@@ -46,7 +46,7 @@ class OpenModel {
           vision(std::move(vision_model)), weights(std::move(catalog)) {}
     static Result<std::unique_ptr<OpenModel>> make(const JsonDocument & config, const Checkpoint & checkpoint,
                                                    const ModelLayout & layout, const FolderFiles & files);
-    std::unique_ptr<const Owned> owned_; // what the references lead to, where open() has read it
+    std::unique_ptr<const Owned> owned_; // the targets of the references, after open()
 };
 
 } // namespace gnv

@@ -1,4 +1,4 @@
-// How a pass divides work and memory.
+// The planner of a pass: division of work and memory.
 #include "run/pass_work.h"
 
 #include <algorithm>
@@ -8,7 +8,8 @@ namespace gnv {
 
 namespace {
 
-// From the fastest to the smallest. Large batches are worth more than having hidden states on the device; a file is slow.
+// The choices from the fastest to the smallest. Large batches matter more than hidden states on the device; a file is
+// slow.
 struct Choice {
     StorePlace place;
     int64_t positions; // of a batch
@@ -46,10 +47,10 @@ class Planner {
     const PassOptions & options_;
     bool aliases_ = false;        // a lane computes in host memory
     std::vector<size_t> remote_;  // devices with memory of their own
-    Budget host_;                 // without what the pass reserves, as the next
+    Budget host_;                 // without the reservations of the pass, like devices_
     std::vector<Budget> devices_; // by device; of those in remote_
     PassPlan plan_;
-    // The least that would do: of one with what there is of the other, and of each alone.
+    // The smallest sufficient budgets: of one memory with the present one of the other, and of each alone.
     uint64_t device_least_ = UINT64_MAX, host_least_ = UINT64_MAX, device_alone_ = UINT64_MAX, host_alone_ = UINT64_MAX;
 };
 
@@ -82,7 +83,7 @@ Status Planner::decide_budgets() {
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-// Of the variant and the device that need most.
+// The maximum over variants and devices.
 Result<uint64_t> Planner::arena_bytes(const std::vector<Stage> & stages, const BatchShape & shape) const {
     uint64_t most = 0;
     for (size_t i = 0; i < request_.devices.size(); i++) {
@@ -97,9 +98,9 @@ Result<uint64_t> Planner::arena_bytes(const std::vector<Stage> & stages, const B
     return most;
 }
 
-// As many positions as their logits fit into `logits_bytes`.
+// The number of positions whose logits fit into `logits_bytes`.
 Status Planner::plan_head(uint64_t logits_bytes) {
-    constexpr uint64_t most = 1024; // more do not make the product faster
+    constexpr uint64_t most = 1024; // the product is not faster with more
     const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float) * variants_.size();
     plan_.head_positions = std::min(int64_t(std::clamp<uint64_t>(logits_bytes / row, 1, most)), plan_.store.positions);
     const int64_t together = model().sizes().head_rows;
@@ -109,7 +110,7 @@ Status Planner::plan_head(uint64_t logits_bytes) {
     shape.segments = 1;
     GNV_ASSIGN(const uint64_t bytes, arena_bytes(plan_.groups.back().stages, shape));
     plan_.head_arena_bytes = rounded_to_64(bytes);
-    // Logits leave a device before those of the next variant come; in host memory those of all variants stay.
+    // A device holds the logits of one variant at a time, host memory those of all.
     plan_.arena_bytes = std::max(plan_.arena_bytes, plan_.head_arena_bytes * (aliases_ ? variants_.size() : 1));
     return {};
 }
@@ -144,14 +145,14 @@ Status Planner::make_plan(const std::vector<PassGroup> & groups, const Choice & 
     plan_.batches = cut_batches(request_, wanted);
     const int64_t positions = plan_.batches.back().begin + plan_.batches.back().positions;
     if (const auto lanes = int64_t(request_.devices.size()); lanes > 1 && options_.batch_positions == 0) {
-        wanted = std::min(wanted, (positions + lanes - 1) / lanes); // so that there is one for each
+        wanted = std::min(wanted, (positions + lanes - 1) / lanes); // a batch for each lane
         plan_.batches = cut_batches(request_, wanted);
     }
     plan_.lanes = deal_batches(plan_.batches, request_.devices.size());
     plan_.store_place = choice.place;
     plan_.store = store_layout(groups, model(), positions, request_.devices.front()->activation_dtype());
     if (model().sizes().experts > 0) {
-        // Columns of one wide product: enough to be worth its own packing, small enough to keep; few where memory is short.
+        // Columns of one wide product: enough to repay its packing, few enough to keep; fewer if memory is short.
         const int64_t columns = !remote_.empty() ? 8192 : wanted > 1 ? 2048 : 256;
         for (const PassGroup & group : plan_.groups)
             for (const Stage & stage : group.stages) {
@@ -181,7 +182,7 @@ void Planner::reserve() {
         if (request_.observes(v)) plan_.host.reserve("statistics", request_.statistics.kept_bytes());
 }
 
-// Nothing else is worth this room.
+// The rest of the memory has no better use.
 void Planner::reserve_second_buffer() {
     Budget & where = remote_.empty() ? plan_.host : plan_.device;
     if (where.left() < plan_.weight_bytes) return;

@@ -1,5 +1,5 @@
-// What a pass (run/layer_pass.h) decides before a weight is read: groups of stages, batches, the lane of each batch, where
-// hidden states wait, and what memory is for.
+// The plan of a pass (run/layer_pass.h), made before a weight is read: groups of stages, batches, the lane of each
+// batch, the place of hidden states, and the use of memory.
 #pragma once
 
 #include "core/budget.h"
@@ -11,18 +11,18 @@
 namespace gnv {
 
 struct PassOptions {
-    Budget host;                // for everything that the plan lists; not decided: most of what is free
-    Budget device;              // of each device with memory of its own; not decided: most of what is free there
+    Budget host;                // for everything that the plan lists; undecided: most of the free memory
+    Budget device;              // of each device with memory of its own; undecided: most of its free memory
     std::string scratch_folder; // for hidden states that do not fit; empty: they must fit
     std::vector<StatisticRequest> statistics; // of variants that observe
     ExpertTokens expert_tokens = ExpertTokens::routed;
     bool head = false;           // run to the logits
-    int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: chosen
+    int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: automatic
 };
 
 struct PassGroup {
     std::vector<Stage> stages;
-    uint64_t weight_bytes = 0; // of the largest variant; of the head, of all that are held together
+    uint64_t weight_bytes = 0; // of the largest variant; for the head, of all variants
 };
 inline int32_t layer_of(const PassGroup & group) { return group.stages.front().layer; } // -1 outside of blocks
 inline bool is_head(const PassGroup & group) { return group.stages.front().kind == StageKind::head; }
@@ -42,33 +42,33 @@ struct LaneShare {
 struct PassPlan {
     std::vector<PassGroup> groups;
     std::vector<PassBatch> batches;
-    std::vector<LaneShare> lanes; // devices that no batch is left for are not among them
+    std::vector<LaneShare> lanes; // without devices that get no batch
     RowLayout store;              // of each variant, all positions
     StorePlace store_place = StorePlace::host;
     int64_t expert_tile = 1;
-    int64_t head_positions = 0;    // that go through the head at a time
+    int64_t head_positions = 0;    // in the head at a time
     uint64_t head_arena_bytes = 0; // of one variant's
     int64_t largest_batch = 0;     // in positions
     uint64_t weight_bytes = 0;     // of the largest group
-    // Of that size on each device; 2: the next group comes while one computes. In host memory there are two for a device
-    // with memory of its own; where all memory is the host's this is their number there.
+    // Of that size on each device; 2: the next group is uploaded while one computes. A device with memory of its own
+    // also has two in host memory; if all memory is the host's, this is their number there.
     int weight_buffers = 1;
     uint64_t arena_bytes = 0;         // of the batch that needs most
     StatisticWindow::Size statistics; // of the group that needs most
-    // What is reserved, by name: "weights", "activations" (with the scratch memory of kernels), "hidden states" (of all
-    // positions, or of a batch on its way to where they are and back), "inputs", "statistics", "logits" (on the CPU they
-    // are among the activations), "driver, libraries". `device`: of the device that has least left; nothing where all
-    // memory is the host's.
+    // The reservations: "weights", "activations" (with the scratch memory of kernels), "hidden states" (of all
+    // positions, or of a batch on its way to their place and back), "inputs", "statistics", "logits" (on the CPU among
+    // the activations), "driver, libraries". `device`: of the device with least memory left; empty if all memory is the
+    // host's.
     Budget host, device;
-    bool uses_device() const { return device.used() > 0; } // one with memory of its own computes
-    uint64_t reading_bytes = 0; // of host memory that reading the sequences took at most, before the pass
+    bool uses_device() const { return device.used() > 0; } // with memory of its own
+    uint64_t reading_bytes = 0; // host memory for reading the sequences, before the pass: a bound
 };
 
 struct PassRequest {
     const std::vector<TextVariant> & variants;
     const std::vector<Backend *> & devices;
     const std::vector<TextSequence> & sequences;
-    const StatisticSet & statistics; // that the options ask for, without totals
+    const StatisticSet & statistics; // requested by the options, without totals
     const PassOptions & options;
 
     const TextModel & model() const { return *variants.front().model; }
@@ -78,12 +78,12 @@ struct PassRequest {
     }
 };
 
-// From the fastest to the smallest that the budgets allow. Fails with the least that would do.
+// The fastest plan that fits the budgets. Fails with the smallest sufficient budget.
 Result<PassPlan> plan_pass(const PassRequest & request);
 LaneSize lane_size(const PassRequest & request, const PassPlan & plan, const LaneShare & share);
 
-// The plan for people: what runs, where hidden states are, memory by kind against the budgets. And as a JSON object for
-// programs (`calibration` in docs/json.md). `device`: its name.
+// The plan for people (batches, places, memory by purpose against the budgets), and as a JSON object for programs
+// (`calibration` in docs/json.md). `device`: its name.
 std::string pass_plan_text(const PassPlan & plan, const Device & device);
 std::string pass_plan_json(const PassPlan & plan, const Device & device);
 

@@ -19,7 +19,7 @@ constexpr Kind kinds[] = {
     {"packed weights", "packed"}, {"driver, libraries", "context"},
 };
 
-// Parts that the experts of a block are cut into.
+// The number of ranges of a block's experts.
 size_t expert_parts(const PassPlan & plan) {
     size_t most = 1, parts = 0;
     for (const PassGroup & group : plan.groups) {

@@ -6,7 +6,7 @@ namespace gnv {
 
 // --- Groups and batches -------------------------------------------------------------------------------------------------------
 
-// Variants run one after another, but for the head, where the weights of all are held together.
+// Variants run one after another, except in the head, which holds the weights of all.
 static Result<uint64_t> weight_bytes(const PassRequest & request, const std::vector<Stage> & stages) {
     uint64_t largest = 0, sum = 0;
     const WeightCatalog * last = nullptr;
@@ -114,7 +114,7 @@ bool same_activations(const PassGroup & a, const PassGroup & b, const TextModel 
 
 // --- Size of a lane -----------------------------------------------------------------------------------------------------------
 
-// Scales that variants bring along; several may bring the same.
+// The variants' own input scales; several variants may share them.
 static uint64_t scale_bytes(const std::vector<TextVariant> & variants) {
     uint64_t bytes = 0;
     for (size_t v = 0; v < variants.size(); v++) {

@@ -23,7 +23,7 @@ bool read_given(const std::vector<Stage> & stages) {
 
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
     FieldUse use;
-    FieldSet made = 0; // by a stage before
+    FieldSet made = 0; // by earlier stages
     for (const Stage & stage : stages) {
         const StageFields fields = model.stage_fields(stage);
         use.reads |= fields.reads & ~made;
@@ -35,12 +35,12 @@ FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
 
 namespace {
 
-// A graph of stages and what its values mean.
+// A graph of stages and the meaning of its values.
 struct StageGraph {
     Graph graph;
     StageBuilder builder;
     FieldUse use;
-    std::array<ValueId, max_fields> given; // of those that are read
+    std::array<ValueId, max_fields> given; // of the fields that are read
 
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
                const StageOptions & options, DType activation)
@@ -66,7 +66,7 @@ struct StageGraph {
     StageGraph(const StageGraph &) = delete;
     StageGraph & operator=(const StageGraph &) = delete;
 
-    // Values that land in the fields' memory, beside it.
+    // Values to bind to the fields' memory, with that memory.
     struct Made {
         ValueId value;
         void * memory;
@@ -151,7 +151,7 @@ class Binder {
     PreparedGraph & prepared_;
 };
 
-// Of a node that takes maxima: what it adds to; null of other nodes.
+// The total of a node that takes maxima; null for other nodes.
 const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
     for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
         if (total.key.statistic == &Statistic::maximum &&
@@ -159,7 +159,8 @@ const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node
             return &total;
     return nullptr;
 }
-// Where its rows belong to groups: their offsets, the one input of integers; behind the last: columns do.
+// The offsets of a node whose rows belong to groups, its only input of integers; past the end if columns belong to
+// groups.
 size_t offsets_input(const Graph & graph, const Node & node) {
     size_t i = 0;
     while (i < node.inputs.size() && (node.inputs[i] == no_value || graph.value(node.inputs[i]).dtype != DType::i32))
@@ -167,7 +168,7 @@ size_t offsets_input(const Graph & graph, const Node & node) {
     return i;
 }
 
-// The position of the batch that a row of an observed tensor belongs to: rows of routed tokens lead there by their slot.
+// The position in the batch of a row of an observed tensor: rows of routed tokens find it by their slot.
 Result<int64_t> position_of_row(Backend & device, const StageGraph & stages, const PreparedGraph & prepared,
                                 const BadValue & bad, int64_t experts_per_token) {
     const Graph & graph = stages.graph;
@@ -203,7 +204,7 @@ Status find_bad_row(const std::vector<uint8_t> & bytes, int64_t stride, int64_t 
     return {};
 }
 
-// Reports a NaN or Inf as the CPU does, for a tensor on any device.
+// Reports a NaN or Inf like the CPU, for a tensor on any device.
 Status look_at_observed(Backend & device, const StageGraph & stages, const Node & node, KernelCall & call) {
     const StageBuilder::BoundTotal * const total = maxima_of(stages, node);
     if (!total) return {};
@@ -225,7 +226,7 @@ Status look_at_observed(Backend & device, const StageGraph & stages, const Node 
 
 } // namespace
 
-// All that a prepared graph depends on, and the graph.
+// The key of a prepared graph, and the graph.
 struct StageRunner::Prepared {
     TextVariant variant;
     std::vector<Stage> wanted;

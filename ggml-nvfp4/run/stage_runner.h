@@ -1,4 +1,4 @@
-// Runs some stages of a text model for one batch: prepares their graph, or takes the one of an earlier run, binds it to
+// Runs some stages of a text model for one batch: prepares their graph, or takes that of an earlier run, binds it to
 // weights, fields, states and statistics, and runs it.
 #pragma once
 
@@ -15,29 +15,29 @@
 
 namespace gnv {
 
-// A model as one line of a pass runs it.
+// One variant of a pass: a model with its weights and its arithmetic.
 struct TextVariant {
     const TextModel * model = nullptr;
     const WeightCatalog * weights = nullptr;
     const FolderFiles * files = nullptr;
     Precision precision = Precision::f32;
-    bool quantize_inputs = false;               // W4A4 where the checkpoint has input scales
-    const InputScales * input_scales = nullptr; // these instead; Linears in any dtype take part
-    bool observe = true;                        // where the pass observes at all
+    bool quantize_inputs = false;               // W4A4 if the checkpoint has input scales
+    const InputScales * input_scales = nullptr; // replace the checkpoint's, also for Linears that are not quantized
+    bool observe = true;                        // if the pass observes
     friend bool operator==(const TextVariant &, const TextVariant &) = default;
 };
 
-// The weights that these stages need together.
+// All weights of these stages.
 std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages);
 
 struct StageOptions {
-    const StatisticSet * statistics = nullptr; // those to take of variants that observe; null: none
+    const StatisticSet * statistics = nullptr; // of variants that observe; null: none
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;
     bool last_position_only = false;
 };
 
-// Memory of the batch's rows of each field; null where the stages neither read nor make it.
+// Memory of the batch's rows of each field; null for fields that the stages do not use.
 struct BatchFields : std::array<void *, max_fields> {
     BatchFields() { fill(nullptr); }
 };
@@ -51,13 +51,13 @@ struct FieldUse {
 };
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model);
 
-// Where an activation is NaN or Inf.
+// The place of a NaN or Inf among the activations.
 struct BadInput {
     int64_t position = -1; // row of the batch; -1: not known
     int32_t input = -1;    // in ModelNames::inputs
 };
 
-// Where a device finds a batch's inputs.
+// The inputs of a batch in memory of a device.
 struct DeviceBatch {
     const int32_t * ids = nullptr;
     const int32_t * positions = nullptr;
@@ -88,8 +88,8 @@ struct StageCall {
 
 class StageRunner {
   public:
-    // `kept`: how many prepared graphs it keeps, of different variants, stages or batch shapes; the one that was used least
-    // recently is dropped first. What a variant points to must outlive the runner.
+    // `kept`: the number of prepared graphs to keep, for different variants, stages or batch shapes; the least recently
+    // used is dropped first. The targets of a variant must outlive the runner.
     StageRunner(Backend & device, const StageOptions & options, size_t kept = 1);
     ~StageRunner();
     // Bytes of the arena for a batch of this shape.

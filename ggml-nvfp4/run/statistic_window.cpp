@@ -90,7 +90,7 @@ Tensor StatisticWindow::find(const StatisticKey & key, int32_t first_group, int6
     return {};
 }
 
-// --- What was measured --------------------------------------------------------------------------------------------------------
+// --- Totals -------------------------------------------------------------------------------------------------------------------
 
 uint64_t StatisticWindow::offset_of(const Total & total) const {
     return uint64_t(total.tensor.as<uint8_t>() - static_cast<uint8_t *>(memory_.get()));

@@ -1,6 +1,6 @@
-// Where totals of statistics grow: those of one group of stages, in the memory of the backend that runs them. A window is
-// opened before the batches of a group; after the last one, totals that are kept merge into their set, and the others are
-// there for the caller until the window is opened again. Several backends may each have a window of the same group.
+// The growing totals of one group of stages, in the memory of the backend that runs them. A window is opened before the
+// batches of a group; after the last batch, kept totals merge into their set, and the caller can read the others until
+// the window is opened again. Several backends may each have a window of the same group.
 #pragma once
 
 #include "exec/backend.h"
@@ -14,7 +14,7 @@ class StatisticWindow {
   public:
     struct Size {
         uint64_t bytes = 0;      // of the backend's memory
-        uint64_t kept_bytes = 0; // of the host's: those totals that are kept, on their way to a set
+        uint64_t kept_bytes = 0; // of the host's: kept totals on their way to a set
         Size larger_of(const Size & other) const {
             return {std::max(bytes, other.bytes), std::max(kept_bytes, other.kept_bytes)};
         }
@@ -22,20 +22,21 @@ class StatisticWindow {
     static Size size_of(const StatisticSet & set, const TextModel & model, const std::vector<Stage> & stages);
 
     StatisticWindow() = default;
-    // With memory for windows up to this size. Host memory comes apart, after it.
+    // With memory for windows up to this size. Host memory is allocated separately, after it.
     static Result<StatisticWindow> create(Backend & backend, const Size & size);
     Status allocate_host();
 
-    // Queued: the totals that `set` has of these stages, zeros.
+    // Queued: sets the totals that `set` has of these stages to zeros.
     void open(const StatisticSet & set, const TextModel & model, const std::vector<Stage> & stages);
-    // For an op that adds to them. The total must be in the window.
+    // For an op that adds to it. The total must be in the window.
     Tensor find(const StatisticKey & key, int32_t first_group, int64_t groups) const;
 
-    // Queues a look at the maxima; after synchronize() first_bad() is the first input whose maximum is not finite, or -1.
+    // Queues a download of the maxima; after synchronize() first_bad() is the first input whose maximum is not finite,
+    // or -1.
     void watch();
     int32_t first_bad() const;
 
-    // Waits for the batches. What is kept merges into `set`.
+    // Waits for the batches. Kept totals merge into `set`.
     Status take(StatisticSet & set);
 
     // All of them, in the backend's memory.
@@ -53,7 +54,7 @@ class StatisticWindow {
     Size size_;
     DeviceMemory memory_;
     HostMemory staging_;
-    std::vector<Total> totals_;                              // maxima, others that are kept, the rest
+    std::vector<Total> totals_;                              // maxima, other kept ones, the rest
     uint64_t maxima_bytes_ = 0, kept_bytes_ = 0, bytes_ = 0; // from the beginning of the memory
 };
 

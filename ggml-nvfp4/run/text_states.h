@@ -1,4 +1,4 @@
-// Caches of a text that goes on (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
+// The caches of a text (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
 // device's memory.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace gnv {
 
 class TextStates {
   public:
-    // `capacity`: positions that the caches of attention hold.
+    // `capacity`: positions of the caches of attention.
     static Result<TextStates> create(const TextModel & model, Backend & device, int64_t segments, int64_t capacity);
     // `activation`: the dtype of the device's activations.
     static uint64_t bytes(const TextModel & model, DType activation, int64_t segments, int64_t capacity);

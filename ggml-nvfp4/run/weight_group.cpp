@@ -7,7 +7,7 @@
 
 namespace gnv {
 
-static constexpr uint64_t largest_read = 8 << 20; // so that all threads have something to do
+static constexpr uint64_t largest_read = 8 << 20; // so that all threads have work
 
 Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs) {
     WeightGroup group;

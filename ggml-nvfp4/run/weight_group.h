@@ -1,5 +1,5 @@
-// The weights that are in memory together: those of some consecutive stages, read from the checkpoint in one go. The unit of
-// streaming: one group is the largest thing that is ever held.
+// The weights of consecutive stages that are in memory together. A group is read from the checkpoint at once and is the
+// unit of streaming: no larger part of a model is ever held.
 #pragma once
 
 #include "exec/backend.h"
@@ -12,26 +12,26 @@ namespace gnv {
 
 class WeightGroup {
   public:
-    // Lays out `refs` (duplicates are no matter) and says how much memory they take; reads nothing.
+    // Lays out `refs` (duplicates are allowed) and gives their size in memory; reads nothing.
     static Result<WeightGroup> plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs);
     uint64_t bytes() const { return bytes_; }
 
-    // The pieces to read, in any order and by any threads, into the memory that at() gave (at least bytes(), aligned to 64),
-    // which must outlive the group. Where a file fails, the message names tensor, file and offset.
+    // The pieces to read, in any order and by any threads, into the memory given to at() (at least bytes(), aligned to
+    // 64), which must outlive the group. The message of a failure names tensor, file and offset.
     struct Read {
         WeightPiece piece;
         uint64_t to = 0; // offset in memory
     };
     std::vector<Read> reads() const;
     Status read(const Read & read, const WeightCatalog & catalog, const FolderFiles & files, Trace * trace) const;
-    // The same weights where the whole of them is, or will be.
+    // The same weights at another place of the whole group.
     WeightGroup at(void * memory) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
 
     // A weight, or a part of a stack. The weight must be in the group.
     Tensor find(const WeightRef & ref) const;
     Tensor input_scale(const WeightRef & ref) const; // F32 [1], of a stack [E]
-    // Bytes of the checkpoint, unchanged, if they are held; else null.
+    // Bytes of the checkpoint, unchanged, if the group holds them; else null.
     const uint8_t * source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
 
   private:

@@ -28,7 +28,7 @@ Status WeightStream::add_buffer() {
 WeightStream::~WeightStream() { give_up(); }
 
 void WeightStream::give_up() {
-    next_ = pieces_.size(); // nothing is left to read
+    next_ = pieces_.size(); // no piece is left
     if (reader_.joinable()) reader_.join();
 }
 
@@ -78,7 +78,7 @@ Status WeightStream::read_next() {
 
 Status WeightStream::read_all(ThreadPool & threads) {
     Status done = threads.parallel_for(int64_t(pieces_.size()), [this](int64_t) { return read_next(); });
-    if (!done.ok()) next_ = pieces_.size(); // for other threads that read
+    if (!done.ok()) next_ = pieces_.size(); // stops the other readers
     return done;
 }
 
