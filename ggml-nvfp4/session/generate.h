@@ -1,4 +1,4 @@
-// A text that a model writes on: prompt, then one token after another.
+// Generation of text: a prompt, then one token after another.
 #pragma once
 
 #include "session/sampler.h"
@@ -16,7 +16,7 @@ struct GenerateOptions {
     SamplerOptions sampling;
     int64_t max_tokens = 0; // 0: up to a stop id or the end of the caches
     std::vector<int32_t> stop_ids;
-    // As TextSession::Request::on_progress, of the whole prompt; while tokens are chosen both are the same.
+    // As TextSession::Request::on_progress, for the whole prompt; while tokens are chosen both numbers are equal.
     std::function<bool(int64_t done, int64_t total)> on_progress = {};
 };
 
@@ -26,7 +26,7 @@ struct GenerateResult {
     int64_t tokens = 0;
     GenerateStop stop = GenerateStop::length;
     double prompt_seconds = 0; // until the first token was chosen
-    double token_seconds = 0;  // for those after it
+    double token_seconds = 0;  // for the later tokens
 };
 
 // `text`: the characters that this token completes. False ends the text.

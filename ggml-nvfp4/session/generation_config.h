@@ -1,4 +1,4 @@
-// generation_config.json: how the makers of a checkpoint mean it to be sampled, and which tokens end a text.
+// generation_config.json: the sampling parameters of a checkpoint, and the tokens that end a text.
 #pragma once
 
 #include "core/status.h"
@@ -12,7 +12,7 @@ namespace gnv {
 
 inline constexpr const char * generation_config_name = "generation_config.json";
 
-// Keys that are absent or null keep what the Transformers library takes for them.
+// Absent keys and null keep the defaults of the Transformers library.
 struct GenerationConfig {
     bool do_sample = false;
     double temperature = 1;
@@ -21,9 +21,9 @@ struct GenerationConfig {
     std::vector<int32_t> stop_ids; // eos_token_id: one or a list
 };
 
-// Values of other types, or out of range, are failures that name file and key. Other keys are ignored.
+// Values of other types, or out of range, are failures that name file and key. Unknown keys are ignored.
 Result<GenerationConfig> parse_generation_config(const JsonValue & root);
-// Of a model folder; the defaults where there is no such file.
+// Of a model folder; the defaults without such a file.
 Result<GenerationConfig> read_generation_config(const std::string & folder);
 
 } // namespace gnv

@@ -14,8 +14,8 @@ uint64_t SplitMix64::next() {
 
 double SplitMix64::next_unit() { return double(next() >> 11) * 0x1p-53; }
 
-// exp(x) for x <= 0. The C library's may differ in the last bit from one machine to the next; this one is made of
-// operations that IEEE 754 defines.
+// exp(x) for x <= 0. The C library's may differ in the last bit between machines; this one uses only operations that
+// IEEE 754 defines.
 static double exact_exp(double x) {
     if (x < -700) return 0;
     constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;

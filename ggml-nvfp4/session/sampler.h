@@ -1,5 +1,5 @@
-// Which token comes next: the one with the largest logit, or one drawn. The draw is a function of logits, options and seed,
-// the same on every machine:
+// The choice of the next token: the largest logit, or a draw. The draw is a function of logits, options and seed, the
+// same on every machine:
 //
 //   logits / temperature -> the top_k largest -> softmax -> the fewest of them whose probabilities reach top_p -> draw
 //
@@ -26,19 +26,19 @@ class SplitMix64 {
 };
 
 struct SamplerOptions {
-    double temperature = 0; // 0: the largest logit, nothing is drawn
+    double temperature = 0; // 0: the largest logit, no draw
     int64_t top_k = 0;      // 0: all
     double top_p = 1;       // above 0, up to 1
     uint64_t seed = 42;
 };
-// Names the option that makes no sense.
+// The failure names the option that is not valid.
 Status check_sampler_options(const SamplerOptions & options);
 
 class Sampler {
   public:
-    // `allowed`: by id, 0 for those that never come next. It must outlive the sampler.
+    // `allowed`: by id, 0 for ids that must not be chosen. It must outlive the sampler.
     Sampler(const SamplerOptions & options, std::span<const uint8_t> allowed);
-    // As many logits as there are entries in `allowed`. Code::bad_value when one that counts is a NaN or none is finite.
+    // As many logits as entries in `allowed`. Code::bad_value if an allowed one is NaN or none is finite.
     Result<int32_t> pick(std::span<const float> logits);
 
   private:

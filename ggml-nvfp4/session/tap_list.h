@@ -1,4 +1,4 @@
-// The activations that a model lets be seen, before anything runs.
+// The list of a model's taps, made without running it.
 #pragma once
 
 #include "run/stage_runner.h"

@@ -20,7 +20,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
     state->upload = std::make_unique<WeightUpload>(device);
     GNV_TRY(state->choose_plan());
     GNV_TRY(state->allocate());
-    state->options.on_load = {}; // what it refers to may go now
+    state->options.on_load = {}; // its captures may end now
     return std::unique_ptr<TextSession>(new TextSession(std::move(state)));
 }
 
@@ -56,8 +56,8 @@ void TextSession::State::go_on(const BatchInputs & batch, int64_t length) {
     past += length;
 }
 
-// The weights of a group come to where they are used. While a device works with them, those of the next group are read; after
-// the last one that is the first again. On the CPU they are read when they are asked for.
+// Brings the weights of a group to their device. While a device works with them, those of the next group are read;
+// after the last group the first follows. On the CPU they are read on demand.
 Status TextSession::State::bring(size_t g, const std::function<Status()> & tell) {
     const auto memory = [&](size_t group) { return weights[stay ? group : 0].get(); };
     const auto start = [&](size_t group) -> Status {
@@ -117,7 +117,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
 
-    GNV_TRY(state.device->synchronize()); // before memory is exchanged
+    GNV_TRY(state.device->synchronize()); // before memory is replaced
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
     GNV_ASSIGN(const DeviceBatch there, state.inputs.upload(*state.device, inputs));
     const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
@@ -126,7 +126,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
         const bool go_on = !request.on_progress || request.on_progress(done * positions, groups * positions);
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     };
-    // A device is only given work: of a batch that takes it long, no more than a group ahead, so that a stop is soon.
+    // Work for a device is queued at most one group ahead, so that a stop takes effect soon.
     const bool waits = !state.upload->aliases() && request.on_progress && length > state.piece;
     std::vector<float> logits;
     for (; done < groups; done++) {

@@ -1,5 +1,5 @@
-// A text model that is asked again and again, with caches: generation, and forward passes over single texts. Weights stay in
-// the memory of the device that computes when they fit the budget; else they stream through, group by group, for each call.
+// A text model with caches, called again and again: generation, and forward passes over single texts. Weights stay in
+// the memory of the device if they fit the budget; else they stream group by group in each call.
 #pragma once
 
 #include "run/stage_runner.h"
@@ -16,17 +16,17 @@ struct SessionLoad { // of weights that stay
 
 struct SessionOptions {
     int64_t segments = 1, capacity = 0; // texts at once, of at most so many positions each
-    uint64_t ram_bytes = 0;             // for weights and caches; 0: most of what is free
-    // Of a device with memory of its own, for everything; host memory then is what weights pass through. 0: most of what is
-    // free there.
+    uint64_t ram_bytes = 0;             // for weights and caches; 0: most of the free memory
+    // Of a device with memory of its own, for everything; host memory is then for weights on their way. 0: most of its
+    // free memory.
     uint64_t device_bytes = 0;
-    // Told before weights are read and after each group, and while a device's are awaited; false gives Code::cancelled.
+    // Called before weights are read, after each group, and while a device's are awaited; false gives Code::cancelled.
     std::function<bool(const SessionLoad &)> on_load = {};
 };
 
 class TextSession {
   public:
-    // Fails when a budget is too small, with the least that would do, and when the device cannot run the model.
+    // Fails if a budget is too small, with the smallest sufficient one, and if the device cannot run the model.
     static Result<std::unique_ptr<TextSession>> create(const TextVariant & variant, Backend & device,
                                                        ThreadPool & threads, const SessionOptions & options);
     ~TextSession();
@@ -36,18 +36,18 @@ class TextSession {
     // Long texts run well in pieces of so many positions, the last of up to twice as many: activations stay small, and
     // results are those of one piece. A multiple of 64.
     int64_t piece() const;
-    void reset(); // forgets the texts
+    void reset(); // discards the texts
 
     struct Request {
         bool all_logits = false;    // of every position, not only the last of each text
         OnTap on_tap = {};          // called in the order of the model, with host memory and F32 for numbers
-        std::vector<Tap> taps = {}; // those that it sees; empty: all
-        // Told before each group of weights and after the last: positions that ran through a group, summed over groups.
-        // False gives Code::cancelled.
+        std::vector<Tap> taps = {}; // for on_tap; empty: all
+        // Called before each group of weights and after the last: positions that ran through a group, summed over
+        // groups. False gives Code::cancelled.
         std::function<bool(int64_t done, int64_t total)> on_progress = {};
     };
-    // Lets the texts go on by `sequence`: as many segments as the session has, of equal length. Returns logits
-    // [T or S, vocabulary]. After a failure that check_sequence() does not find, reset() must come next.
+    // Continues the texts with `sequence`: as many segments as the session has, of equal length. Returns logits
+    // [T or S, vocabulary]. After a failure that check_sequence() does not find, the next call must be reset().
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
 
   private:

@@ -1,4 +1,4 @@
-// What a session needs memory for, and whether there is as much.
+// The plan of a session's memory.
 #include "session/text_session_state.h"
 
 #include <algorithm>
@@ -6,7 +6,8 @@
 namespace gnv {
 
 constexpr int64_t host_piece = 256;
-// Of a device: the largest at which activations fit beside everything else. A text in more pieces is no other text.
+// The largest piece for which a device's activations fit beside everything else. Splitting a text into pieces does not
+// change the result.
 constexpr int64_t device_pieces[] = {2048, 512, 128, 64};
 
 Status TextSession::State::cut_groups() {
@@ -120,7 +121,7 @@ Status TextSession::State::allocate() {
     GNV_ASSIGN(states, TextStates::create(model(), *device, options.segments, options.capacity));
     next_position.assign(size_t(options.segments), 0);
     const bool aliases = upload->aliases();
-    if (!aliases) { // all of it is planned
+    if (!aliases) { // all of its memory is planned
         GNV_TRY(take(arena_bytes, "activations", arena));
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
         GNV_ASSIGN(inputs, LaneInputs::create(*device, LaneInputs::bytes(largest_piece())));
@@ -154,7 +155,7 @@ Status TextSession::State::load_weights() {
     return {};
 }
 
-// Arena, hidden states and inputs for a batch of this shape. Nothing is queued when it is called.
+// Arena, hidden states and inputs for a batch of this shape. The queues must be empty.
 Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) {
     const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits);
     if (roomy.count(key) > 0) return {};

@@ -1,4 +1,4 @@
-// The inside of a TextSession, shared by its parts: text_session_plan.cpp decides what memory is for, text_session.cpp runs.
+// The inside of a TextSession: text_session_plan.cpp divides memory, text_session.cpp runs.
 #pragma once
 
 #include "core/budget.h"
@@ -42,15 +42,15 @@ struct TextSession::State {
 
     std::unique_ptr<WeightStream> stream;
     std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
-    std::optional<size_t> next;           // the group that is being read
+    std::optional<size_t> next;           // the group being read
 
-    ~State() { (void)device->synchronize(); } // nothing may be under way when memory goes
+    ~State() { (void)device->synchronize(); } // queued work must end before memory is freed
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
 
-    // The budget with all that a device with memory of its own holds.
+    // The budget with all reservations of a device with memory of its own.
     Budget with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const;
 
     Status cut_groups();
@@ -62,7 +62,7 @@ struct TextSession::State {
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
 
-    // `tell`: asked while the weights are awaited; a failure ends it.
+    // `tell`: called while the weights are awaited; its failure ends the wait.
     Status bring(size_t group, const std::function<Status()> & tell);
     Status load_weights();
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
