@@ -40,7 +40,8 @@ static void write_total(JsonWriter & json, const StatisticKey & key, const Stati
     json.end_array();
 }
 
-// Of inputs of Linears an object with a list for each, in the order of the family; of the router's choice the list alone.
+// For inputs of Linears an object with a list for each, in the order of the family; for the router's choices only the
+// list.
 static void write_layer(JsonWriter & json, const StatisticSet & set, int32_t layer) {
     json.begin_object();
     for (const Statistic * const statistic : saved_statistics) {
@@ -69,7 +70,7 @@ Result<std::string> statistics_json(const Statistics & statistics) {
     return seal_json(json.end_array().end_object().take() + "\n");
 }
 
-// Totals of one group, and of as many groups as there are elements.
+// Totals of one group, and of one group for each element.
 static Status read_total(const JsonValue & value, StatisticKey key, StatisticSet & set) {
     std::vector<double> maxima;
     std::vector<int64_t> counts;
@@ -119,8 +120,8 @@ static Status read_text(const JsonValue & root, const char * key, std::string & 
     return {};
 }
 
-// Checksums, and whether there have to be some. A file of the version before them may have taken hours to measure, and
-// nothing else in it is different: it is taken, with a warning.
+// Checks the checksums. A file of the version without them may have taken hours to measure and differs in nothing else,
+// so it is accepted with a warning.
 static Status check_schema(const JsonValue & root, const std::string & path, bool sealed, std::string & warning) {
     std::string found;
     GNV_TRY(read_text(root, "schema", found));
@@ -173,7 +174,7 @@ Result<Statistics> read_statistics(const std::string & path, std::string & warni
 
 // --- Merging ------------------------------------------------------------------------------------------------------------------
 
-// Counts come from files: a sum of them may be too large, for a file as for memory.
+// Counts come from files, so their sum may overflow.
 static Status add_count(uint64_t & into, uint64_t count, const char * what) {
     int64_t sum = 0;
     if (__builtin_add_overflow(into, count, &sum))
@@ -218,7 +219,7 @@ std::string statistics_text(const Statistics & statistics) {
                ", experts see ", expert_tokens_name(statistics.expert_tokens), " tokens\n\nLargest inputs:\n");
     std::vector<std::vector<std::string>> rows = {{"layer"}};
     const StatisticSet & set = statistics.totals;
-    std::set<int32_t> columns; // inputs of which anything is known
+    std::set<int32_t> columns; // inputs with statistics
     for (const auto & [key, total] : set.totals())
         if (key.statistic == &Statistic::maximum) columns.insert(key.input);
     for (const int32_t input : columns) rows.front().push_back(set.names()->inputs[size_t(input)].name);

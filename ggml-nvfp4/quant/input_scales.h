@@ -1,4 +1,4 @@
-// From what calibration measured to the input_global_scale of every quantized Linear.
+// The input_global_scale of every quantized Linear, from the statistics of calibration.
 #pragma once
 
 #include "quant/calibration_statistics.h"
@@ -12,7 +12,7 @@ namespace gnv {
 struct InputScale {
     float maximum = 0;        // of the input's magnitudes
     float scale = 0;          // of the format, in the arithmetic of the weight's dtype; 0: the format has none
-    bool substituted = false; // nothing usable was measured: the largest of the layer's projection stands in
+    bool substituted = false; // without a usable measurement: the largest of the layer's projection
 };
 
 // A Linear that no forward pass over text reaches (draft head, vision tower) cannot be calibrated: fails and names it.

@@ -9,9 +9,9 @@
 
 namespace gnv {
 
-// Rows are packed and written in pieces of at most this much source: the piece and its codes stay in a core's cache.
+// The largest piece of source rows that is packed and written at once: the piece and its codes stay in a core's cache.
 static constexpr uint64_t pack_piece_bytes = 2 << 20;
-// A thread cannot work well with less source buffer than this.
+// The smallest source buffer with which a thread works well.
 static constexpr uint64_t smallest_source_buffer = 1 << 20;
 
 uint64_t Plan::source_bytes_read() const {
@@ -94,7 +94,7 @@ static Status plan_outputs(Plan & plan) {
         std::sort(modules.begin(), modules.end(), [&](uint32_t a, uint32_t b) {
             return plan.layout.modules[a].offset < plan.layout.modules[b].offset;
         });
-        uint64_t covered = 0; // whoever is quantized in part would lose the rest
+        uint64_t covered = 0; // a tensor that is quantized in part would lose the rest
         for (const uint32_t m : modules) {
             const LinearModule & linear = plan.layout.modules[m];
             GNV_CHECK(linear.offset == covered);
@@ -115,7 +115,7 @@ static Status plan_memory(Plan & plan) {
         if (unit.quantize) largest_group = std::max(largest_group, unit.source_bytes);
     for (const PlanModule & module : plan.modules)
         widest_row = std::max(widest_row, plan.row_bytes(plan.linear(module)));
-    // What becomes of one piece, whose elements have 16 bits or more.
+    // The output of one piece, whose elements have 16 bits or more.
     const uint64_t piece = std::max(pack_piece_bytes, widest_row);
     for (const Format * const format : plan.selection.formats(plan.options.recipe.scheme))
         plan.memory.output_buffer =
@@ -123,7 +123,7 @@ static Status plan_memory(Plan & plan) {
     const uint64_t smallest = plan.memory.smallest = widest_row + plan.memory.output_buffer;
     uint64_t budget = plan.options.ram_bytes > 0 ? plan.options.ram_bytes : default_ram_bytes;
     const uint64_t part = plan.options.buffer_share;
-    if (budget < smallest && part == 1) // else the forward pass says what both need together
+    if (budget < smallest && part == 1) // else the forward pass reports the sum of both
         return Status(Code::out_of_memory, Budget(budget).refusal("", smallest));
     if (part > 1) budget = std::max(smallest, std::min(default_ram_bytes, budget / part));
     plan.memory.workers = int(std::min<uint64_t>(uint64_t(plan.options.threads), budget / smallest));
@@ -164,7 +164,7 @@ static bool round_to_config(Plan & plan, const PlanUnit & unit, const JsonValue 
 
 static Status plan_units(Plan & plan, const JsonValue & config) {
     const std::vector<TensorInfo> & sources = plan.checkpoint.tensors();
-    // Modules that share a global scale become neighbours, everything in the order of the source.
+    // Modules that share a global scale become neighbours; otherwise the order is that of the source.
     std::vector<int64_t> first_of_group; // fused_group -> first position in plan.modules
     std::vector<uint32_t> leader(plan.modules.size());
     for (uint32_t i = 0; i < plan.modules.size(); i++) {

@@ -1,5 +1,5 @@
-// The plan: what every tensor becomes, every byte range that will be read and written, and the memory it takes, decided
-// from headers alone before any weight is read. The same plan runs, is printed, and is fingerprinted.
+// The plan of a result: every tensor, every byte range to read and write, and memory, made from headers before any
+// weight is read. The same plan is run, printed and fingerprinted.
 #pragma once
 
 #include "core/budget.h"
@@ -19,17 +19,17 @@ inline constexpr const char * quantization_report_name = "quantization_report.js
 inline constexpr const char * recipe_file_name = "recipe.yaml";
 inline constexpr uint64_t default_shard_bytes = 5'000'000'000;
 inline constexpr uint64_t default_ram_bytes = 256 << 20;
-inline constexpr uint64_t calibrating_buffer_share = 4; // so small a part of a budget that calibration has its, too
+inline constexpr uint64_t calibrating_buffer_share = 4; // of a budget, to leave the rest for calibration
 
 struct PlanOptions {
     RecipeOptions recipe;
     uint64_t shard_bytes = default_shard_bytes; // of tensor data
-    // For the whole run. Buffers of all threads together take all of it, or one part in `buffer_share` and at most the
-    // default, but what they need; a forward pass takes the rest. 0: the default, and most of what is free.
+    // For the whole run. The buffers of all threads together take all of it, or 1 / buffer_share and at most the
+    // default, but at least their minimum; a forward pass takes the rest. 0: the default, and most of the free memory.
     uint64_t ram_bytes = 0;
     uint64_t buffer_share = 1;
     int threads = 1;
-    std::string destination; // when known: what would keep the run from starting becomes a warning of the plan
+    std::string destination; // optional: obstacles of the run become warnings of the plan
     bool overwrite = false;
 };
 
@@ -61,14 +61,14 @@ struct PlanUnit {
 struct PlanFile {
     std::string name; // relative to the folder, "images/a.png"
     uint64_t bytes = 0;
-    FileStamp stamp = {}; // when it was planned
+    FileStamp stamp = {}; // at the time of the plan
 };
 
 struct PlanMemory {
     int workers = 1;            // threads that get buffers
     uint64_t source_buffer = 0; // bytes of each worker for source weights
     uint64_t output_buffer = 0; // bytes of each worker for packed rows
-    uint64_t smallest = 0;      // total that would do
+    uint64_t smallest = 0;      // smallest sufficient total
     uint64_t total() const { return uint64_t(workers) * (source_buffer + output_buffer); }
 };
 
@@ -85,26 +85,24 @@ struct Plan {
     std::vector<PlanUnit> units = {}; // in the order of the source
     std::vector<PlanFile> files = {}; // copied byte for byte
     PlanMemory memory = {};
-    std::string config_text = {};           // config.json of the result
-    std::vector<std::string> warnings = {}; // worth a look
-    std::vector<std::string> notes = {};    // said for completeness
+    std::string config_text = {}; // config.json of the result
+    std::vector<std::string> warnings = {};
+    std::vector<std::string> notes = {}; // information
     std::string plan_fingerprint = {}, source_fingerprint = {};
     FileStamp config_stamp = {}; // of the source's config.json
-    // The planned forward pass of calibration: a table, and a JSON object. Of a run, not of its result.
+    // The planned forward pass of calibration: a table, and a JSON object. It belongs to a run, not to its result.
     std::string calibration_text = {}, calibration_json = {};
 
-    // Every file of the source that the result is made of.
+    // Every file of the source that the run reads.
     std::vector<std::string> source_files() const;
-    // The destination of a run of this plan, with what the plan knows that the run reads and makes.
+    // The destination of a run of this plan, with the inputs and outputs that the plan knows.
     Destination destination(const std::string & folder, bool overwrite) const;
-    uint64_t source_bytes_read() const; // counting what is read twice
+    uint64_t source_bytes_read() const; // counts bytes that are read twice twice
     uint64_t disk_bytes() const;        // all files of the result
-    bool takes_input_scales() const;    // of some module: calibration has to measure them
+    bool takes_input_scales() const;    // of some module: calibration must measure them
     const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
     const Format & format(const PlanModule & module) const { return *selection.format[module.module]; }
-    const Format & format(const PlanUnit & unit) const {
-        return format(modules[unit.first]);
-    } // of one that is quantized
+    const Format & format(const PlanUnit & unit) const { return format(modules[unit.first]); } // of a quantized unit
     const Quantizer & quantizer() const { return *options.recipe.quantizer; }
     const TensorInfo & source_of(const PlanUnit & unit) const { return source_of(linear(modules[unit.first])); }
 
@@ -114,7 +112,7 @@ struct Plan {
     uint64_t weight_bytes(const LinearModule & linear) const { return uint64_t(linear.rows) * row_bytes(linear); }
     // Rows that fit into a worker's source buffer: at least 1.
     int64_t rows_that_fit(const LinearModule & linear) const;
-    // Of the host's memory: what buffers leave to a forward pass.
+    // The host memory that the buffers leave for a forward pass.
     Budget memory_left() const;
 };
 
@@ -126,8 +124,7 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options);
 std::string plan_text(const Plan & plan);
 std::string plan_json(const Plan & plan);
 
-// The "quantization_config" of the result, in the reference's form, put into the source's config.json with its key order
-// kept.
+// The source's config.json, in its order of keys, with the "quantization_config" of the result in the reference's form.
 Result<std::string> quantized_config(const JsonValue & source_config, const ModelLayout & layout,
                                      const Selection & selection, const Format * scheme);
 

@@ -11,7 +11,7 @@ namespace gnv {
 
 namespace {
 
-// Weights in other formats: a copy of the model that the result does not need.
+// Weights in other formats: the result does not need another copy of the model.
 const char * const skipped_suffixes[] = {".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt"};
 // Folders that training leaves beside a model, or that hold the model once more.
 struct SideFolder {
@@ -31,7 +31,7 @@ bool is_inside(const std::string & path, const std::string & folder) {
     return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
 }
 
-// What a run writes itself.
+// The run's own files.
 bool is_replaced(const std::string & name) {
     return name == "config.json" || name == index_file_name || name == recipe_file_name ||
            name == quantization_report_name || (ends_with(name, ".safetensors") && name.find('/') == std::string::npos);
@@ -53,8 +53,8 @@ class FileSearch {
     }
 
   private:
-    // models--ORG--NAME/snapshots/REVISION holds links to models--ORG--NAME/blobs; so may a folder that a hub's client
-    // made elsewhere: then the weights or the config are such links.
+    // models--ORG--NAME/snapshots/REVISION holds links to models--ORG--NAME/blobs. A folder that a hub's client made
+    // elsewhere may also hold them: then the weights or the config are such links.
     Status add_hub_cache(const std::string & root) {
         const std::string snapshots = parent_path(root);
         if (base_name(snapshots) == "snapshots") {
@@ -180,7 +180,7 @@ class FileSearch {
     }
 
     std::vector<std::string> roots_; // where links may lead
-    std::vector<FileId> open_;       // the folders on the way to the entry in work
+    std::vector<FileId> open_;       // the folders on the way to the present entry
     OtherFiles found_;
 };
 

@@ -14,7 +14,7 @@ static const char * const part_names[] = {"text", "vision tower", "draft head"};
 
 namespace {
 
-// One line of the summary: all tensors of a role that become the same thing for the same reason.
+// One line of the summary: all tensors of a role with the same result and the same reason.
 struct SummaryRow {
     std::string what, becomes, rule;
     uint64_t tensors = 0, source_bytes = 0, result_bytes = 0;
@@ -22,7 +22,7 @@ struct SummaryRow {
 };
 
 std::vector<SummaryRow> summarize(const Plan & plan) {
-    // The rule that decided about a source tensor is that of the modules inside it.
+    // The rule of a source tensor is that of the modules inside it.
     std::vector<int> module_in(plan.checkpoint.tensors().size(), -1);
     for (size_t m = 0; m < plan.layout.modules.size(); m++)
         if (module_in[plan.layout.modules[m].source] < 0) module_in[plan.layout.modules[m].source] = int(m);
@@ -98,7 +98,7 @@ static std::string json_list(const std::vector<std::string> & texts) {
     return out + "]";
 }
 
-// Written piece by piece: a document of 124,000 tensors is assembled in the time a JSON library needs to build its tree.
+// Written piece by piece: 124,000 tensors take no longer than a JSON library takes to build a tree.
 std::string plan_json(const Plan & plan) {
     const auto shape_json = [](const std::vector<int64_t> & shape) {
         std::string text = "[";

@@ -23,7 +23,7 @@ static void write_args(JsonWriter & json, const char * key, const QuantizationAr
     json.member("type", args->type).member("zp_dtype", nullptr).end_object();
 }
 
-// One group for each format: the recipe's scheme for every Linear, the others, which go before it, by names of modules.
+// One group for each format: first the others by names of modules, then the recipe's scheme for every Linear.
 static void write_groups(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
                          const std::vector<const Format *> & formats) {
     json.key("config_groups").begin_object();
@@ -51,7 +51,7 @@ static void write_quantization_config(JsonWriter & json, const ModelLayout & lay
     write_groups(json, layout, selection, formats);
     json.member("format", mixed ? "mixed-precision" : scheme->group_format);
     json.member("global_compression_ratio", nullptr);
-    // Explicit names, as the reference lists them: engines map them through their own prefixes, patterns they do not.
+    // Explicit names, as in the reference: engines map names through their own prefixes, but not patterns.
     json.key("ignore").begin_array();
     for (size_t i = 0; i < layout.modules.size(); i++)
         if (layout.modules[i].part != Part::mtp && !selection.format[i]) json.value(layout.modules[i].name);
@@ -70,7 +70,7 @@ Result<std::string> quantized_config(const JsonValue & source_config, const Mode
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object();
     GNV_TRY(source_config.for_each_member([&](std::string_view key, const JsonValue & value) -> Status {
-        if (key != name) json.member(key, value); // where the source has one it is null
+        if (key != name) json.member(key, value); // in a source it can only be null
         return {};
     }));
     write_quantization_config(json.key(name), layout, selection, scheme);

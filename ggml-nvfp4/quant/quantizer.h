@@ -1,11 +1,12 @@
-// Between statistics and packing: how the weights of a unit become codes and scales. A quantizer has no state and reads no
-// files; the CPU's workers and the packer of a device ask the same one.
+// A quantizer stands between statistics and packing: it turns the weights of a unit into codes and scales. It has no
+// state and reads no files; the CPU's workers and the packer of a device use the same one.
 //
 //   measure   rows of the unit, in any order and number ─► UnitMeasure
-//   prepare   what all rows share: the scale, and what a method derives from statistics of the inputs
+//   prepare   values that all rows share: the scale, and those that a method derives from statistics of the inputs
 //   pack      rows, independently of each other ─► bytes of the format
 //
-// A unit that is larger than a worker's buffer comes twice, piece by piece. Several threads may measure and pack one unit.
+// A unit that is larger than a worker's buffer comes twice, piece by piece. Several threads may measure and pack one
+// unit.
 #pragma once
 
 #include "codec/format.h"
@@ -19,7 +20,7 @@
 
 namespace gnv {
 
-// What is known of a unit's weights.
+// The measurement of a unit's weights.
 struct UnitMeasure {
     float absolute_maximum = 0;
     bool finite = true; // no NaN or Inf so far
@@ -58,7 +59,7 @@ struct MethodChoices {
     double mean_error_part() const { return judged > 0 ? double(error_parts) / double(1 << 20) / double(judged) : 1; }
 };
 
-// What the rows of a unit share while they are packed.
+// The values that the rows of a unit share while they are packed.
 struct UnitScale {
     float value = 1;                   // stored in the component of Scope::unit
     std::shared_ptr<const void> state; // of the quantizer; null for most
@@ -67,14 +68,15 @@ struct UnitScale {
 class Quantizer {
   public:
     virtual ~Quantizer() = default;
-    virtual const char * name() const = 0; // a device that has kernels for it knows it by this name
+    virtual const char * name() const = 0; // a device finds its kernels by this name
 
     // Statistics of the unit's inputs that prepare() wants; a run without calibration cannot use a quantizer that has any.
     virtual std::vector<const Statistic *> needs() const { return {}; }
     // Bytes that a thread needs beside its buffers while it prepares and packs a unit with so many columns.
     virtual uint64_t work_bytes(int64_t) const { return 0; }
 
-    // Adds rows to `measure`. The result does not depend on order or number of the calls. The largest magnitude, if not overridden.
+    // Adds rows to `measure`. The result does not depend on order or number of the calls. The default: the largest
+    // magnitude.
     virtual void measure(InstructionSet set, const WeightRows & rows, UnitMeasure & measure) const;
     // The scale of the largest magnitude, if not overridden.
     virtual Result<UnitScale> prepare(const Format & format, DType source, const UnitMeasure & measure,
@@ -85,7 +87,7 @@ class Quantizer {
                         const PackedRows & out, ErrorFigures * errors, MethodChoices * choices) const = 0;
 };
 
-// Each value to the nearest code, with the scales that the largest magnitudes give: what llm-compressor writes.
+// Rounds each value to the nearest code, with the scales of the largest magnitudes, as llm-compressor does.
 const Quantizer & round_to_nearest();
 // "mse": the block scale that leaves the least sum of squared errors, of all that there are.
 const Quantizer & least_squares();

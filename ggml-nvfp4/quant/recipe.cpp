@@ -50,7 +50,7 @@ std::string Recipe::describe_rule(int rule) const {
     return concat(kind_name(rules_[size_t(rule)].kind), " ", rules_[size_t(rule)].pattern.text());
 }
 
-// Loaders give all members of a fused parameter one treatment: whoever differs from the first is named.
+// Loaders treat all members of a fused parameter alike: a member that differs from the first is an error.
 static Status check_uniform(const ModelLayout & layout, const Selection & selection) {
     const auto differs = [&](size_t first, size_t other, const char * group) {
         const Format * const formats[] = {selection.format[first], selection.format[other]};

@@ -1,13 +1,13 @@
-// Which Linear modules are quantized, and into which format, decided by ordered rules with Python re.match patterns on module
+// The recipe gives each Linear module a format, or keeps it, by ordered rules with Python re.match patterns on module
 // names.
 //
-//   keep     stays in the source's precision, whatever else is said
+//   keep     stays in the source's precision in any case
 //   include  is quantized although the ignore list names it
 //   ignore   stays in the source's precision: the default list, the preset's, the caller's
 //   (rest)   every other Linear is quantized
 //
-// The default list is that of the reference recipe: lm_head, embeddings, routers, norms, vision tower, linear attention;
-// plus the draft head, which the reference copies without quantizing it.
+// The default list is that of the reference recipe: lm_head, embeddings, routers, norms, vision tower, linear
+// attention; plus the draft head, which the reference copies unchanged.
 #pragma once
 
 #include "codec/format.h"
@@ -32,7 +32,7 @@ const char * preset_name(Preset preset);
 inline constexpr float default_headroom = 4;
 
 struct RecipeOptions {
-    const Format * scheme = &formats::nvfp4; // of every module that is quantized, but for `formats`
+    const Format * scheme = &formats::nvfp4; // of every quantized module without a format in `formats`
     const Quantizer * quantizer = &round_to_nearest();
     // Of input scales: they are those of inputs so many times as large, and all experts of a layer have the same. 0: as large as
     // measured, expert by expert, as the reference recipe has it.
@@ -61,7 +61,7 @@ struct Selection {
     std::vector<const Format *> formats(const Format * scheme) const;
 };
 
-// The rule that keeps the draft head as it is.
+// The rule that keeps the draft head.
 inline constexpr const char * draft_head_pattern = "re:.*mtp.*";
 
 class Recipe {
@@ -85,7 +85,7 @@ class Recipe {
     std::vector<Pattern> format_patterns_; // beside RecipeOptions::formats
 };
 
-// recipe.yaml as llm-compressor writes it for the same rules.
+// recipe.yaml in the form of llm-compressor for the same rules.
 std::string recipe_yaml(const Recipe & recipe);
 
 } // namespace gnv

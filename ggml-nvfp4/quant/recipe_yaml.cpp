@@ -2,7 +2,7 @@
 
 namespace gnv {
 
-// A YAML scalar inside [ ]: plain when it is made of characters that mean nothing there.
+// A YAML scalar inside [ ]: plain if no character has a meaning there.
 static std::string yaml_scalar(const std::string & text) {
     const auto is_plain = [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' || c == '/';
@@ -15,7 +15,7 @@ static std::string yaml_scalar(const std::string & text) {
     return out + "'";
 }
 
-// One sequence in brackets, broken as PyYAML breaks it: after the item that passes column 80.
+// One sequence in brackets, with the line breaks of PyYAML: after the item that passes column 80.
 static std::string yaml_list(const std::string & key, const std::vector<std::string> & items) {
     constexpr size_t width = 80;
     std::string out, line = "      " + key + ": [";
