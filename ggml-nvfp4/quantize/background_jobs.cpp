@@ -15,7 +15,7 @@ Result<std::unique_ptr<BackgroundJobs>> BackgroundJobs::create(int threads) {
 }
 
 BackgroundJobs::~BackgroundJobs() {
-    std::list<Job> dropped; // goes after the lock: what a job holds may take locks of its own
+    std::list<Job> dropped; // destroyed after the lock: the captures of a job may take locks
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         stopping_ = true;
@@ -60,7 +60,7 @@ void BackgroundJobs::work() {
         running_++;
         lock.unlock();
         Status status = guard_exceptions(job);
-        job = nullptr; // with what it holds, before anybody is told that it is done
+        job = nullptr; // destroys its captures before it counts as done
         std::list<Job> dropped;
         lock.lock();
         if (!status.ok() && failure_.ok()) {

@@ -1,4 +1,4 @@
-// Threads that do jobs in the background, in the order in which the jobs come. After the first failure what waits is dropped.
+// Threads that run jobs in the background, in the order of arrival. After the first failure waiting jobs are dropped.
 #pragma once
 
 #include "core/status.h"
@@ -17,7 +17,7 @@ class BackgroundJobs {
   public:
     using Job = std::function<Status()>;
     static Result<std::unique_ptr<BackgroundJobs>> create(int threads);
-    ~BackgroundJobs(); // drops what waits, and waits for what runs
+    ~BackgroundJobs(); // drops waiting jobs, and waits for running ones
 
     int threads() const { return int(threads_.size()); }
     // After a failure the job is dropped at once.

@@ -38,7 +38,7 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     return self;
 }
 
-// The pass gets what packing on the device leaves of the budgets; where that is too little the CPU packs.
+// The pass gets the budgets without packing on the device; if they are too small, the CPU packs.
 Status Calibration::make_packer(ThreadPool & threads) {
     const PassPlan & alone = pass_->plan();
     const DevicePacker::Size size = DevicePacker::size_for(plan_, alone.device.total(), alone.host.total());
@@ -82,7 +82,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
 }
 
 double Calibration::slots_in_use() const {
-    const int64_t chosen = model_->model->sizes().experts_per_token; // by a token, of all ranges of experts together
+    const int64_t chosen = model_->model->sizes().experts_per_token; // of a token, over all ranges of experts
     int64_t used = 0, slots = 0;
     for (const PassGroup & group : pass_->plan().groups)
         for (const Stage & stage : group.stages) {
@@ -93,7 +93,7 @@ double Calibration::slots_in_use() const {
     return slots == 0 ? 1 : double(used) / double(slots);
 }
 
-// The pass has not taken its memory yet: what measuring needs fits into that place.
+// The pass has not allocated its memory yet, so the measurement may use it.
 Status Calibration::start_measuring(Trace & trace) {
     if (uses_device()) {
         constexpr uint64_t enough = 512 << 20;
@@ -114,7 +114,7 @@ Status Calibration::start_measuring(Trace & trace) {
     return device_->synchronize();
 }
 
-// Units of the plan by the layer of their weights, those of the text model.
+// Units of the text model by the layer of their weights.
 void Calibration::find_units() {
     taken_.assign(plan_.units.size(), false);
     units_of_layer_.resize(size_t(plan_.layout.layer_count) + 1);
@@ -186,7 +186,7 @@ std::vector<uint32_t> Calibration::take_units(const PassGroup & group) {
 
 std::vector<uint32_t> Calibration::take_units_of_no_group() {
     std::vector<bool> of_group(taken_.size(), false);
-    for (size_t i = 1; i < units_of_layer_.size(); i++) // layers: all of their weights are in some group
+    for (size_t i = 1; i < units_of_layer_.size(); i++) // every weight of a layer is in some group
         for (const uint32_t u : units_of_layer_[i]) of_group[u] = true;
     for (const PassGroup & group : pass_->plan().groups)
         for (const uint32_t u : units_of_layer_.front())

@@ -1,5 +1,5 @@
-// Calibration of a planned quantization: the model of the plan's source, opened to be run, and which units of the plan can
-// be written once a group of its weights is in memory.
+// Calibration of a planned quantization: the opened model of the plan's source, and the units of the plan that can be
+// written once a group of its weights is in memory.
 #pragma once
 
 #include "quant/calibration_statistics.h"
@@ -16,41 +16,40 @@
 
 namespace gnv {
 
-// The error of calibration data for a plan that has no use for them.
+// The failure for calibration data with a plan that does not use them.
 Status no_input_scales(const Plan & plan);
 bool can_calibrate(const Plan & plan);
 
 class Calibration {
   public:
-    // Opens the model and plans the forward pass: everything that can be wrong with sequences or budget shows here. What is
-    // passed in must outlive it.
+    // Opens the model and plans the forward pass: every problem of sequences or budget is found here. All arguments
+    // must outlive it.
     static Result<std::unique_ptr<Calibration>> create(const Plan & plan, const FolderFiles & shards,
                                                        ThreadPool & threads, const CalibrationData & data,
                                                        const QuantizeOptions & options);
 
-    // Plans the forward pass and says so in the plan; nothing runs. Fails as a run would.
+    // Plans the forward pass and adds it to the plan's texts; runs nothing. Fails as a run would.
     static Status describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
                            const QuantizeOptions & options);
 
     // Units of the plan (positions in Plan::units) whose weights are all in this group, each in one group only.
     std::vector<uint32_t> take_units(const PassGroup & group);
-    std::vector<uint32_t> take_units_of_no_group(); // those of which no group of the pass has anything
-    std::vector<uint32_t> remaining_units() const;  // those that nobody took
+    std::vector<uint32_t> take_units_of_no_group(); // units without weights in any group of the pass
+    std::vector<uint32_t> remaining_units() const;  // units not taken yet
 
-    // Before the pass: measures what the device can reach, and gives its times to `trace`, which must outlive this.
+    // Before the pass: measures the limits of the device, and sends its times to `trace`, which must outlive this.
     Status start_measuring(Trace & trace);
     LayerPass & pass() { return *pass_; }
-    // Of a device with memory of its own, when the budgets leave room for it; else null.
+    // For a device with memory of its own, if the budgets leave room; else null.
     DevicePacker * packer() { return packer_.get(); }
     const Device & device() const { return device_->device(); }
     const DeviceLimits & limits() const { return limits_; }
-    // A device with memory of its own computes, beside which the host packs and writes.
+    // Whether a device with memory of its own computes while the host packs and writes.
     bool uses_device() const { return pass_->plan().uses_device(); }
-    // The part of the slots of grouped_linear that are in use on average: see its flops. Less than 1 where a pass takes the
-    // experts in ranges.
+    // The average share of used slots of grouped_linear: see its flops. Less than 1 for a pass with ranges of experts.
     double slots_in_use() const;
-    // After the pass: all its times are in the trace. Bytes of the device's memory that are in use, by any process; 0 where
-    // the device has none of its own.
+    // After the pass: completes the trace. Returns the bytes of the device's memory in use by all processes; 0 without
+    // memory of its own.
     Result<uint64_t> finish();
     Result<Statistics> statistics() const; // after the pass
     UnitStatistics & unit_statistics() { return *unit_statistics_; }

@@ -11,9 +11,9 @@ namespace gnv {
 namespace {
 
 constexpr uint64_t largest_piece = 32 << 20;
-constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: one part in so many at most
+constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: at most 1 / this
 
-// Rows of a module in a piece: where the components are, from `at` on, and the bytes that they take.
+// Rows of a module in a piece: the places of the components, from `at` on, and their bytes.
 uint64_t place(const Format & format, const LinearModule & linear, int64_t rows, uint64_t at,
                std::array<uint64_t, most_components> * data = nullptr) {
     uint64_t bytes = 0;
@@ -48,7 +48,7 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
     size.piece_bytes = std::min({largest_piece, device_aligned(std::max(largest_block, widest_row)),
                                  room / 2 / device_alignment * device_alignment});
     size.piece_bytes = std::max(size.piece_bytes, widest_row);
-    // One that is being filled and one that is being written beside what is left over where modules do not end with pieces.
+    // One piece being filled and one being written, and the loss at the ends of modules.
     const uint64_t wanted = largest_block / size.piece_bytes + 3;
     size.pieces = uint32_t(std::min(wanted, room / size.piece_bytes));
     return size;
@@ -65,8 +65,8 @@ Result<std::unique_ptr<DevicePacker>> DevicePacker::create(Backend & device, con
 }
 
 DevicePacker::~DevicePacker() {
-    GNV_CHECK(free_slots_.size() == size_.pieces || !host_memory_); // pieces are gone
-    (void)device_.synchronize(Queue::compute);                      // nothing may be under way when memory goes
+    GNV_CHECK(free_slots_.size() == size_.pieces || !host_memory_); // all pieces are destroyed
+    (void)device_.synchronize(Queue::compute);                      // queued work must end before memory is freed
     (void)device_.synchronize(Queue::download);
 }
 
@@ -89,7 +89,7 @@ std::shared_ptr<DevicePacker::Piece> DevicePacker::next_piece() {
 void DevicePacker::release(uint32_t slot) {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        free_slots_.push_back(slot); // within what was reserved by filling it
+        free_slots_.push_back(slot); // within the reserved capacity
     }
     released_.notify_all();
 }
@@ -106,7 +106,7 @@ bool DevicePacker::can_pack(const PlanUnit & unit, const WeightGroup & weights) 
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         const uint16_t * const data = weights_of(linear, weights);
-        const bool is_aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0; // as the codec's kernels want it
+        const bool is_aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0; // for the codec's kernels
         if (plan_.source_of(linear).dtype != DType::bf16 || !data || !is_aligned) return false;
     }
     return true;

@@ -1,9 +1,9 @@
-// Packs the weights of a group where they are, in the memory of a device, and hands the result over in pieces of host memory,
-// while the device goes on with other work. The bytes are those of the CPU's codec.
+// Packs the weights of a group in the memory of a device, and delivers the result in pieces of host memory while the
+// device does other work. The bytes are those of the CPU's codec.
 //
 //   largest magnitudes of all units ─► host: their scales ─► packed piece by piece ─► copied to a ring of host memory ─► take
 //
-// A piece's place in the ring, and the memory of the same size on the device, is free again when the piece is gone.
+// The destruction of a piece frees its place in the ring, and its twin on the device.
 #pragma once
 
 #include "exec/backend.h"
@@ -23,19 +23,19 @@ class DevicePacker {
   public:
     struct Size {
         uint64_t piece_bytes = 0;
-        uint32_t pieces = 0; // of the ring; 0: there is nothing to pack, or no room for it
+        uint32_t pieces = 0; // of the ring; 0: no units to pack, or no room
         uint64_t maxima_bytes = 0;
         uint64_t device_bytes() const { return pieces * piece_bytes + maxima_bytes; }
         uint64_t host_bytes() const { return device_bytes(); } // a twin of each
     };
-    // As much as the largest block of the plan needs at once, within a share of these budgets.
+    // For the largest block of the plan, within a share of these budgets.
     static Size size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget);
     static Result<std::unique_ptr<DevicePacker>> create(Backend & device, const Plan & plan, const Size & size);
-    ~DevicePacker(); // pieces must be gone
+    ~DevicePacker(); // all pieces must be destroyed
 
     const Size & size() const { return size_; }
 
-    // Rows of one module, and where they are in the piece.
+    // Rows of one module, and their places in the piece.
     struct Part {
         uint32_t unit = 0, module = 0; // positions in Plan::units, Plan::modules
         int64_t row = 0, rows = 0;
@@ -64,11 +64,11 @@ class DevicePacker {
         std::unique_ptr<Fence> arrived_;
     };
 
-    // Whether the device has kernels for the unit's format, and all its weights are in this group as they are in the file, in BF16.
+    // Whether the device has kernels for the unit's format, and the group holds all its weights unchanged, in BF16.
     bool can_pack(const PlanUnit & unit, const WeightGroup & weights) const;
-    // Packs `units` (positions in Plan::units, all of which can_pack()) from `weights`, which are on the device. When it
-    // returns everything is queued, and the weights may change after it. `take` gets the pieces in order, and may fail to
-    // stop; a unit with NaN or Inf is what `not_finite` says about it. Waits where the ring is full.
+    // Packs `units` (positions in Plan::units with can_pack()) from `weights` on the device. When it returns, all work
+    // is queued; later work in the queue may change the weights. `take` gets the pieces in order; its failure stops the
+    // packing. For a unit with NaN or Inf, `not_finite` gives the failure. Waits while the ring is full.
     Status pack(const std::vector<uint32_t> & units, const WeightGroup & weights,
                 const std::function<Status(std::shared_ptr<Piece>)> & take,
                 const std::function<Status(uint32_t unit)> & not_finite);
@@ -83,7 +83,7 @@ class DevicePacker {
     DeviceQuantizer * quantizer_for(const Format & format) const {
         return device_.quantizer(plan_.quantizer().name(), format);
     }
-    std::shared_ptr<Piece> next_piece(); // waits for a free one
+    std::shared_ptr<Piece> next_piece(); // waits for a free place
     Status send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
                 const std::function<Status(std::shared_ptr<Piece>)> & take);
     void release(uint32_t slot);

@@ -1,5 +1,5 @@
-// quantization_report.json, which lies beside the result: what was quantized by which rules, and what calibration found.
-// Nothing in it depends on when, where or how fast it was made.
+// quantization_report.json of a result: the quantized modules, the rules, and the findings of calibration. It does not
+// depend on time, place or speed of the run.
 #pragma once
 
 #include "quant/calibration_statistics.h"

@@ -42,7 +42,7 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
     return units;
 }
 
-// What the scheme needs and the caller has to give; everything that can be said before work starts.
+// Checks the inputs that the scheme requires, before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
     if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
     if (!options.save_statistics.empty()) {
@@ -91,7 +91,7 @@ static Destination find_destination(const Plan & plan, const QuantizeOptions & o
 
 namespace {
 
-// One run from its checks to the result's name.
+// One run, from its checks to the final rename.
 class Quantization {
   public:
     Quantization(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options)
@@ -113,7 +113,7 @@ class Quantization {
     Trace trace_;
     FolderFiles shards_;
     std::unique_ptr<Calibration> calibration_;
-    Statistics statistics_; // given or measured, when the scheme needs them
+    Statistics statistics_; // given or measured, if the scheme needs them
     std::vector<InputScale> scales_;
     QuantizeReport report_;
 };
@@ -165,7 +165,7 @@ Status Quantization::calibrate(QuantizeRun & run) {
     if (!status.ok()) return status;
     GNV_TRY(run.finish_groups(jobs, report_));
     if (beside) GNV_TRY(run.finish_rest(threads_, report_));
-    const PassPlan & planned = calibration_->pass().plan(); // smaller than at first where others took memory
+    const PassPlan & planned = calibration_->pass().plan(); // smaller than the first plan if other programs took memory
     report_.planned_bytes = planned.host.used();
     report_.planned_device_bytes = planned.device.used();
     report_.pass_wall = seconds_since(start);

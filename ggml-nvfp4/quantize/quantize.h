@@ -1,6 +1,5 @@
-// Running a plan. Weights only, or with statistics at hand: the source streams through a few buffers into the destination.
-// With calibration: each group of weights comes in once, all sequences run through it, and its tensors are quantized and
-// written from where they are.
+// Runs a plan. Without calibration the source streams through a few buffers into the destination. With calibration each
+// group of weights is loaded once, all sequences run through it, and its tensors are quantized and written from memory.
 #pragma once
 
 #include "core/status.h"
@@ -17,46 +16,46 @@
 namespace gnv {
 
 struct QuantizeProgress {
-    uint64_t source_bytes = 0, source_bytes_total = 0; // what is read twice counts twice
+    uint64_t source_bytes = 0, source_bytes_total = 0; // bytes read twice count twice
     uint64_t tensors = 0, tensors_total = 0;           // of the result
     int64_t positions = 0, positions_total = 0;        // of calibration, over all groups of weights
 };
 
-// The data to calibrate with, as far as the report tells about it.
+// The calibration data, with their description for the report.
 struct CalibrationData {
     std::vector<TextSequence> sequences;
     std::string sha256; // hash_sequences()
-    std::string json;   // what the report says about where the sequences come from: one JSON object
+    std::string json;   // the origin of the sequences for the report: one JSON object
     uint64_t positions = 0, tokens = 0;
-    uint64_t reading_bytes = 0;     // a bound of the memory that reading them took
-    std::vector<std::string> files; // that the sequences were read from
+    uint64_t reading_bytes = 0;     // memory for reading them: a bound
+    std::vector<std::string> files; // their sources
 };
 
 struct QuantizeOptions {
     std::string destination;
     bool overwrite = false;
-    // Files that the run reads besides those of the source and of `calibration`: nothing of them is ever removed.
+    // Further files that the run reads, besides the source and `calibration`; they are never removed.
     std::vector<std::string> reads;
-    // Scheme nvfp4 needs one of the two.
+    // Scheme nvfp4 needs one of both.
     const CalibrationData * calibration = nullptr;
-    const Statistics * statistics = nullptr; // measured before
-    // How to calibrate.
+    const Statistics * statistics = nullptr; // of an earlier run
+    // The options of the forward pass.
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
     std::string scratch_folder;        // see PassOptions
-    OpenDevice open_device = open_cpu; // that runs the forward pass
+    OpenDevice open_device = open_cpu; // for the forward pass
     uint64_t device_bytes = 0;         // see PassOptions
-    std::string save_statistics;       // a file to write what was measured to; must not exist
-    std::string trace_file;            // a file for the timeline of the run; must not exist
-    bool measure_limits = false;       // the device's rate in the experts' products, for 10 seconds before the run
+    std::string save_statistics;       // a new file for the statistics
+    std::string trace_file;            // a new file for the timeline of the run
+    bool measure_limits = false;       // first run the experts' products alone for 10 seconds
 
     // Called from one thread at a time, after each piece of work; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
-    // Receives what the user should know of a run that goes on: one line each.
+    // Receives messages for the user during the run, one line each.
     std::function<void(const std::string &)> note;
 };
 
-// Seconds are summed over threads, except where said.
+// Seconds are summed over threads unless stated otherwise.
 struct QuantizeReport {
     double read = 0, measure = 0, pack = 0, write = 0;
     double prepare_wall = 0; // checks, plan of the forward pass, measuring the device's limits, room for the result
@@ -68,23 +67,23 @@ struct QuantizeReport {
     uint64_t bytes_read = 0, bytes_written = 0;
     uint64_t peak_rss = 0; // of the process, in bytes
     double calibrate_wall = 0;
-    double pass_wall = 0;       // the forward pass with what the device's work did not hide of packing and writing
+    double pass_wall = 0; // the forward pass with the part of packing and writing that the device's work does not hide
     uint64_t planned_bytes = 0; // of the forward pass: weights, activations, hidden states, packed weights on their way
     uint64_t planned_device_bytes = 0; // the same on a device with memory of its own
     uint64_t device_bytes_in_use = 0;  // of such a device, by all processes, at the end of the forward pass
-    std::string device;                // that ran the forward pass
-    std::string codec;                 // the instruction set that packed on the CPU
+    std::string device;                // of the forward pass
+    std::string codec;                 // the instruction set of packing on the CPU
     DeviceLimits limits;
     std::vector<Phase> phases;
-    uint64_t substituted_scales = 0; // input scales that stand in for experts without usable inputs
+    uint64_t substituted_scales = 0; // input scales of experts without usable inputs
 };
 
-// Writes the planned checkpoint. On failure or cancellation DST.partial stays behind with its journal and nothing carries
-// the destination's name.
+// Writes the planned checkpoint. After a failure or cancellation DST.partial stays, with its journal, and no new
+// destination exists.
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);
 
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report);
-// For people: what the run spent its time on.
+// The table of the run's times, for people.
 std::string quantize_report_text(const QuantizeReport & report);
 
 } // namespace gnv

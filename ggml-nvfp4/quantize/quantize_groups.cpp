@@ -1,4 +1,4 @@
-// The part of a QuantizeRun where a device computes: groups of weights that are packed there and written in the background.
+// The part of a QuantizeRun for devices: groups of weights that a device packs and threads write in the background.
 #include "quantize/quantize_run.h"
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 namespace gnv {
 
 Result<GroupJobs> GroupJobs::create(int threads) {
-    constexpr int most_writers = 4; // to one file the system writes one after another anyway
+    constexpr int most_writers = 4; // the system serializes writes to one file
     GroupJobs jobs;
     GNV_ASSIGN(jobs.host, BackgroundJobs::create(threads));
     GNV_ASSIGN(jobs.packed, BackgroundJobs::create(std::min(threads, most_writers)));
@@ -54,10 +54,10 @@ Status QuantizeRun::finish_groups(GroupJobs & jobs, QuantizeReport & report) {
     return leave_host_memory(jobs, report);
 }
 
-// --- What no group holds ------------------------------------------------------------------------------------------------------
+// --- Units of no group --------------------------------------------------------------------------------------------------------
 
 Status QuantizeRun::begin_rest(std::vector<uint32_t> units) {
-    constexpr int most_threads = 2; // the disk and the processors have the groups to serve first
+    constexpr int most_threads = 2; // groups have priority on disk and processors
     const int threads = std::min(most_threads, plan_.memory.workers / 4);
     rest_queue_ = std::make_unique<TaskQueue>(plan_, std::move(units));
     if (threads == 0) return {};
@@ -134,7 +134,7 @@ Status QuantizeRun::write_part(const DevicePacker::Piece & piece, const DevicePa
     return complete ? finish_unit(part.unit) : Status();
 }
 
-// The device saw a NaN or Inf in this unit; where it is, the host's copy tells.
+// The device found a NaN or Inf in this unit; the host's copy gives the place.
 Status QuantizeRun::find_not_finite(uint32_t unit, const WeightGroup & host) {
     for (uint32_t m = plan_.units[unit].first; m < plan_.units[unit].first + plan_.units[unit].count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);

@@ -107,7 +107,7 @@ Status QuantizeRun::run_task(Worker & worker, TaskQueue & queue, const Task & ta
     return {};
 }
 
-// Every tensor of the unit is complete, but for input scales: write_input_scales() does those.
+// Every tensor of the unit is complete, except input scales, which write_input_scales() writes.
 Status QuantizeRun::finish_unit(uint32_t unit_number) {
     const PlanUnit & unit = plan_.units[unit_number];
     uint64_t tensors = 0;
@@ -126,7 +126,7 @@ Status QuantizeRun::finish_unit(uint32_t unit_number) {
     return advance(0, tensors);
 }
 
-// --- The source stays what it is --------------------------------------------------------------------------------------------
+// --- The source is unchanged ------------------------------------------------------------------------------------------------
 
 std::set<uint32_t> QuantizeRun::shards_of(const PlanUnit & unit) const {
     const std::vector<TensorInfo> & sources = plan_.checkpoint.tensors();
@@ -137,7 +137,7 @@ std::set<uint32_t> QuantizeRun::shards_of(const PlanUnit & unit) const {
     return shards;
 }
 
-// A shard of which nothing more is read: what was read is what was planned, or the run ends now instead of hours later.
+// Checks a completely read shard: if it was changed, the run ends now instead of hours later.
 Status QuantizeRun::check_finished_shards(const PlanUnit & unit) {
     for (const uint32_t shard : shards_of(unit))
         if (--units_left_[shard] == 0) GNV_TRY(plan_.checkpoint.check_unchanged(*shards_[shard], shard));
@@ -320,10 +320,10 @@ Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
     return advance(0, tensors);
 }
 
-// Keeps the disk busy while the workers compute: without it a cold disk is read at a third of its speed.
+// Keeps the disk busy while the workers compute: without it a cold disk delivers a third of its speed.
 void QuantizeRun::prefetch(uint64_t source_bytes_done) {
     const std::unique_lock<std::mutex> lock(prefetch_mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || !reads_ahead_) return; // somebody is at it, or it was read already
+    if (!lock.owns_lock() || !reads_ahead_) return; // another thread reads ahead, or all is read
     for (; prefetched_units_ < units_.size(); prefetched_units_++) {
         if (prefetched_bytes_ > source_bytes_done + prefetch_window) return;
         const PlanUnit & unit = plan_.units[units_[prefetched_units_]];

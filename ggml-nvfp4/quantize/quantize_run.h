@@ -1,5 +1,6 @@
-// The moving of bytes in a run of quantize: units of the plan are read, measured, packed and written by worker threads, each
-// with a few bounded buffers. Where a device computes, that happens in the background, and the device packs what it can.
+// The movement of bytes in a run of quantize: worker threads read, measure, pack and write the units of the plan, each
+// with a few bounded buffers. If a device computes, they work in the background, and the device packs the units that it
+// can.
 #pragma once
 
 #include "core/clock.h"
@@ -22,8 +23,8 @@
 
 namespace gnv {
 
-// The threads behind a forward pass on a device: those that read the host's copy of a group's weights, which soon is
-// overwritten, and those that write what the device packed.
+// The threads behind a forward pass on a device: those that read the host's copy of a group's weights before it is
+// overwritten, and those that write the units that the device packed.
 struct GroupJobs {
     std::unique_ptr<BackgroundJobs> host, packed;
 
@@ -31,7 +32,7 @@ struct GroupJobs {
     Status status() const;                        // the first failure of either
 };
 
-// Adds the time it lives to a counter, and to the trace as work of this thread.
+// Adds its lifetime to a counter, and to the trace as work of this thread.
 class Stopwatch {
   public:
     Stopwatch(double & counter, Trace * trace, const char * name, uint64_t bytes = 0)
@@ -45,24 +46,25 @@ class Stopwatch {
 
 class QuantizeRun {
   public:
-    // `trace` may be null. What is passed in must outlive the run.
+    // `trace` may be null. All arguments must outlive the run.
     QuantizeRun(const Plan & plan, const QuantizeOptions & options, const FolderFiles & shards,
                 CheckpointWriter & writer, InstructionSet instructions, Trace * trace);
-    ~QuantizeRun(); // what begin_rest() started ends
+    ~QuantizeRun(); // waits for the work of begin_rest()
 
-    // Streams units (positions in Plan::units); times go to `report`. Weights that `resident` (may be null) holds are taken
-    // from there, others from their files.
+    // Streams units (positions in Plan::units); times go to `report`. Weights come from `resident` (may be null) if it
+    // holds them, else from their files.
     Status stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
                   QuantizeReport & report);
-    // Starts to write units of a group whose weights are in host memory and in that of a device: what the packer (may be
-    // null) can pack comes from the device, the rest from the host's copy. When it returns the device's weights may change,
-    // in the order of its queue; the host's may after leave_host_memory().
+    // Starts to write units of a group whose weights are in host memory and in that of a device: the packer (may be
+    // null) packs the units that it can on the device, the others are packed from the host's copy. When it returns,
+    // later work in the device's queue may change the weights there; those of the host may change after
+    // leave_host_memory().
     Status begin_group(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
                        DevicePacker * packer, GroupJobs & jobs, QuantizeReport & report);
     Status leave_host_memory(GroupJobs & jobs, QuantizeReport & report);
-    Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // until everything is written
-    // Starts to stream units that no group will hold, beside the groups, on a few of the threads whose buffers were planned;
-    // with fewer than four there is none to spare, and nothing starts. finish_rest() does what is left of them, on all.
+    Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // waits until everything is written
+    // Starts to stream units that no group holds, beside the groups, on a few of the threads with planned buffers; with
+    // fewer than four threads it starts none. finish_rest() streams the remaining units on all threads.
     Status begin_rest(std::vector<uint32_t> units);
     Status rest_status() const { return rest_jobs_ ? rest_jobs_->status() : Status(); } // the first failure so far
     Status finish_rest(ThreadPool & threads, QuantizeReport & report);
@@ -73,7 +75,7 @@ class QuantizeRun {
     const LayerChoices & choices() const { return choices_; }
     // Shards and config.json are the files that were planned with; the other files are compared when they are copied.
     Status check_source_unchanged() const;
-    // Calls the progress callback; Code::cancelled when it asks to stop.
+    // Calls the progress callback; Code::cancelled if it asks to stop.
     Status advance(uint64_t source_bytes, uint64_t tensors);
     Status advance_positions(int64_t positions, int64_t positions_total);
 
@@ -84,7 +86,7 @@ class QuantizeRun {
         QuantizeReport times;                   // read, measure, pack, write, bytes
     };
 
-    // Takes over what a stream() or group is about: for workers and for reading ahead.
+    // Sets the units of a stream() or group, for workers and for reading ahead.
     void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);
     static void collect_times(std::vector<Worker> & workers, QuantizeReport & report);
     void collect_times(QuantizeReport & report);
@@ -101,7 +103,7 @@ class QuantizeRun {
     Status measure(Worker & worker, const Task & task, UnitMeasure & measure);
     Status pack(Worker & worker, const Task & task);
 
-    // `bytes` of a source tensor from `offset`: where they are in memory, or read to `buffer`.
+    // `bytes` of a source tensor from `offset`: in place in memory, or read into `buffer`.
     Status fetch(Worker & worker, uint32_t source, uint64_t offset, uint64_t bytes, uint8_t * buffer,
                  const uint8_t *& data);
     Status fetch_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, uint8_t * buffer,
@@ -113,10 +115,10 @@ class QuantizeRun {
     Result<UnitScale> prepare(uint32_t unit, const UnitMeasure & measure) const;
     Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
                      const UnitScale & scale);
-    // Rows [row, ...) of a module, from memory of each component; with the first row the unit's scale.
+    // Writes rows [row, ...) of a module from memory of each component; with the first row also the unit's scale.
     Status write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale);
     Status finish_unit(uint32_t unit);
-    std::set<uint32_t> shards_of(const PlanUnit & unit) const; // that it is read from
+    std::set<uint32_t> shards_of(const PlanUnit & unit) const; // of its source
     Status check_finished_shards(const PlanUnit & unit);
     Status tell(std::unique_lock<std::mutex> & lock);
     void prefetch(uint64_t source_bytes_done);
@@ -131,16 +133,16 @@ class QuantizeRun {
 
     std::vector<Worker> workers_;
     std::vector<uint32_t> units_;            // of this stream()
-    bool reads_ahead_ = true;                // of `units_`: not where they are in memory
-    WeightGroup group_;                      // in the background: what its workers find in memory
-    std::unique_ptr<TaskQueue> group_queue_; // of its units that are not packed on the device
+    bool reads_ahead_ = true;                // of `units_`: false if they are in memory
+    WeightGroup group_;                      // the weights in memory for workers in the background
+    std::unique_ptr<TaskQueue> group_queue_; // of its units that the device does not pack
     std::vector<Worker> rest_workers_;
     std::unique_ptr<TaskQueue> rest_queue_;
-    std::unique_ptr<BackgroundJobs> rest_jobs_; // ends before what it works with goes
+    std::unique_ptr<BackgroundJobs> rest_jobs_; // ends before the members that it uses
     std::mutex packed_mutex_;
     std::map<uint32_t, int64_t> rows_left_;               // of units that the device packs
     QuantizeReport packed_times_;                         // of writing them
-    std::unique_ptr<std::atomic<uint64_t>[]> units_left_; // by shard of the source: units that are not finished
+    std::unique_ptr<std::atomic<uint64_t>[]> units_left_; // by shard of the source: unfinished units
     std::mutex prefetch_mutex_;
     size_t prefetched_units_ = 0; // in units_
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;

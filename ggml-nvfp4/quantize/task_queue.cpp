@@ -27,7 +27,7 @@ void TaskQueue::expand(uint32_t unit_number) {
         ready_.push_back({Task::Kind::group, unit_number, 0, 0, 0, {}});
     } else {
         uint64_t begin = 0;
-        do { // once for an empty tensor, too: it also has to be reported as finished
+        do { // also once for an empty tensor, which must be reported as finished
             const uint64_t size = std::min(plan_.memory.source_buffer, unit.source_bytes - begin);
             ready_.push_back({Task::Kind::copy, unit_number, 0, begin, size, {}});
             open_[unit_number].remaining++;

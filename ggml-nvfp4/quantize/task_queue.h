@@ -1,5 +1,5 @@
-// Cuts the units of a plan into tasks of bounded size and hands them to worker threads in the order of the source. A unit
-// that is too large to hold is measured task by task first; its packing tasks follow once its scale is known.
+// Divides the units of a plan into tasks of bounded size for worker threads, in the order of the source. A unit that is
+// too large to hold is first measured task by task; its packing tasks follow once its scale is known.
 #pragma once
 
 #include "quant/plan.h"
@@ -28,13 +28,13 @@ struct Task {
 
 class TaskQueue {
   public:
-    // `units`: positions in Plan::units, in the order in which they are handed out.
+    // `units`: positions in Plan::units, in the order of work.
     TaskQueue(const Plan & plan, std::vector<uint32_t> units) : plan_(plan), units_(std::move(units)) {}
 
-    // False when nothing is left or the queue was stopped; waits while what is left depends on running tasks.
+    // False without further tasks or after stop(); waits while the remaining tasks depend on running ones.
     bool next(Task & task);
-    // Reports a task as done; `measure` counts for Kind::measure. `measured`: it was the last of that kind, and the unit waits
-    // for start_packing().
+    // Reports a task as done; `measure` is used for Kind::measure. `measured`: it was the last of that kind, and the
+    // unit waits for start_packing().
     enum class Progress : uint8_t { open, measured, finished };
     Progress done(const Task & task, const UnitMeasure & measure);
     UnitMeasure measure_of(uint32_t unit);
@@ -44,7 +44,7 @@ class TaskQueue {
 
   private:
     struct OpenUnit {
-        uint64_t remaining = 0; // tasks of the current phase that are not done
+        uint64_t remaining = 0; // unfinished tasks of the present phase
         UnitMeasure measure;
         bool measuring = false;
     };
@@ -55,7 +55,7 @@ class TaskQueue {
     const std::vector<uint32_t> units_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::deque<Task> ready_, urgent_; // urgent: packing of units that are half done
+    std::deque<Task> ready_, urgent_; // urgent: packing of measured units
     std::map<uint32_t, OpenUnit> open_;
     size_t next_unit_ = 0; // in units_
     bool stopped_ = false;
