@@ -83,7 +83,7 @@ static Members top_members(const JsonValue & root) {
 static Status compare_json(AuxiliaryFile & file, const JsonDocument & ours, const std::string & original) {
     Result<JsonDocument> theirs = JsonDocument::parse(original, file.name, JsonKeys::last_wins);
     if (!theirs.ok() && is_machine_failure(theirs.status())) return theirs.take_status();
-    if (!theirs.ok()) return {}; // the source's file is damaged: different it is
+    if (!theirs.ok()) return {}; // a damaged file of the source differs
     const Members a = top_members(ours.root()), b = top_members(theirs.value().root());
     file.differs_in_meaning = a != b;
     const auto note = [&](const Members & members, const Members & others, bool also_changed) {

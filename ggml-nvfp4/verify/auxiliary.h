@@ -23,11 +23,11 @@ struct AuxiliaryFile {
     std::string name;
     AuxiliaryKind kind = AuxiliaryKind::tokenizer;
     bool present = false;
-    std::string problem; // why it cannot be read: "not valid JSON ..."
+    std::string problem; // the reason why it cannot be read: "not valid JSON ..."
     // Against the source:
     bool in_source = false;
     bool differs = false;            // in bytes
-    bool differs_in_meaning = false; // JSON: not only in blanks and the order of keys
+    bool differs_in_meaning = false; // JSON: in more than blanks and the order of keys
     std::vector<std::string> keys;   // the first keys that differ, at the top level
     // tokenizer.json only:
     std::string limits, source_limits; // "truncation to 512 tokens", where the file says so
@@ -35,7 +35,7 @@ struct AuxiliaryFile {
 };
 
 struct AuxiliaryFiles {
-    std::vector<AuxiliaryFile> files;                                 // all that are known, present or not
+    std::vector<AuxiliaryFile> files;                                 // all known names, present or absent
     bool template_in_tokenizer_config = false;                        // older checkpoints keep the chat template there
     const AuxiliaryFile & operator[](const std::string & name) const; // a known name
 };

@@ -17,7 +17,7 @@ struct Source;
 struct Measurements;
 struct AuxiliaryFiles;
 
-// What a check may look at; pointers are null when that was not read.
+// The data for a check; a pointer is null if its data were not read.
 struct Context {
     const Subject & subject;
     const AuxiliaryFiles & auxiliary;
@@ -25,11 +25,11 @@ struct Context {
     const Measurements * measurements = nullptr; // values of tensors
 };
 
-// What must be there for a check to make sense.
+// The requirements of a check.
 enum Needs : unsigned {
     needs_nothing = 0,
-    needs_headers = 1, // a checkpoint whose headers are in order
-    needs_model = 2,   // and a config.json that describes a model we know, under compressed-tensors
+    needs_headers = 1, // a checkpoint with valid headers
+    needs_model = 2,   // and a config.json with a known model, under compressed-tensors
     needs_values = 4,  // the values of its tensors
     needs_source = 8,  // and the source's
 };
@@ -42,7 +42,7 @@ struct Check {
 };
 const std::vector<Check> & checks();
 
-// Adds a finding of one check; the parts of `what` are put together.
+// Adds a finding of one check; the parts of `what` are concatenated.
 class Reporter {
   public:
     Reporter(Findings & findings, const char * check) : findings_(findings), check_(check) {}

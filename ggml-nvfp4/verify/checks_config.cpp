@@ -8,7 +8,7 @@
 
 namespace gnv::verify {
 
-// Most of L10 shows while the config is read; what remains needs the modules.
+// Reading the config makes most findings of L10; the rest needs the modules.
 void check_config(const Context & context, Findings & findings) {
     const Subject & subject = context.subject;
     if (!subject.known_model || subject.quantization.empty()) return;
@@ -25,7 +25,7 @@ void check_config(const Context & context, Findings & findings) {
 
 // --- L13 ------------------------------------------------------------------------------------------------------------------
 
-// How a loader cuts a Linear among devices.
+// The division of a Linear among devices in a loader.
 enum class Cut : uint8_t { none, rows, columns };
 static Cut cut_of(Role role) {
     switch (role) {
@@ -43,7 +43,7 @@ static Cut cut_of(Role role) {
     case Role::expert_down:
     case Role::shared_expert_down:
     case Role::mlp_down: return Cut::columns;
-    default: return Cut::none; // whole on every device; k and v are repeated where heads are few
+    default: return Cut::none; // whole on every device; k and v are repeated for few heads
     }
 }
 

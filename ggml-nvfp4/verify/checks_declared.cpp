@@ -9,7 +9,7 @@
 
 namespace gnv::verify {
 
-// Modules that loaders build without asking the config: a wrong declaration is a trap for others.
+// Modules that loaders build without the config: a wrong declaration misleads other loaders.
 static bool is_built_plain(Role role) {
     return role == Role::lm_head || role == Role::router || role == Role::shared_expert_gate;
 }
@@ -19,7 +19,7 @@ static bool fits(const Subject & subject, const Module & module, int declared) {
     if (declared == undeclared) return module.stored == Stored::plain;
     const DeclaredFormat & declares = subject.config_groups().groups[size_t(declared)].declares;
     if (declares.is_fp8) return module.stored == Stored::fp8;
-    if (!declares.format) return true; // we cannot tell
+    if (!declares.format) return true; // unknown
     return module.format && std::string_view(module.format->codec) == declares.format->codec;
 }
 
@@ -35,7 +35,7 @@ static std::string declared_text(const Subject & subject, int declared) {
     return concat("declared ", group.declares.description(), " by ", printable(group.name, 60));
 }
 
-// The names of loaders in which the declaration does not fit, the checkpoint's own name space first; "" for none.
+// The loaders for which the declaration does not fit, the checkpoint's own name space first; "" for none.
 static std::string misfits(const Subject & subject, const Module & module) {
     std::string loaders;
     for (size_t s = 0; s < name_spaces().size(); s++) {
@@ -64,7 +64,7 @@ static void report_misfit(const Reporter & report, const Subject & subject, cons
                    : "add it to the ignore list; a pattern that starts with re:.* holds in every name space");
 }
 
-// Below this share of the weights in the text model's Linears, something large was skipped.
+// A smaller share of the weights in the text model's Linears means that large modules were skipped.
 static constexpr double least_share = 0.25;
 
 static void check_share(const Reporter & report, const Subject & subject) {
@@ -111,7 +111,7 @@ void check_declared(const Context & context, Findings & findings) {
 
 // --- L4 -------------------------------------------------------------------------------------------------------------------
 
-// Groups of one scheme are one to a loader; ignored is a scheme of its own.
+// Loaders treat groups of one scheme as one; "ignored" is a scheme of its own.
 static bool declared_alike(const Subject & subject, const Module & a, const Module & b) {
     for (size_t s = 0; s < a.declared.size(); s++) {
         if (a.declared[s] == b.declared[s]) continue;
@@ -151,7 +151,7 @@ void check_fused_parameters(const Context & context, Findings & findings) {
 struct PartNames {
     Part part;
     const char * what;
-    const char * without; // the effect when config.json announces it and no tensor is there
+    const char * without; // the effect if config.json requires it and no tensor exists
 };
 static const PartNames part_names[] = {
     {Part::vision, "vision tower", "vLLM leaves the vision tower's memory uninitialized, without an error"},
@@ -160,7 +160,7 @@ static const PartNames part_names[] = {
 
 // The tensors of one part, name by name.
 static void check_part(const Reporter & report, const Subject & subject, const PartNames & names) {
-    std::unordered_set<std::string> packed; // weights that other tensors stand for
+    std::unordered_set<std::string> packed; // weights that other tensors replace
     for (const Module & module : subject.modules)
         if (module.part == names.part && module.is_nvfp4()) packed.insert(module.name + ".weight");
     for (size_t i = 0; i < subject.specs.size(); i++) {

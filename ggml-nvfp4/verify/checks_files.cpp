@@ -92,7 +92,7 @@ void check_auxiliary_files(const Context & context, Findings & findings) {
         if (!file.limits.empty() && (!file.in_source || file.limits == file.source_limits))
             report.note(file.name, concat("carries ", file.limits, file.in_source ? ", as the source does" : ""));
     }
-    // What neither side has; what only the source has was said above.
+    // Files absent on both sides; those of the source alone were reported above.
     const auto require = [&](const char * name, bool present, Severity severity) {
         if (!present && !all[name].in_source)
             report.add(severity, name, "is missing", missing_effect(all[name].kind), copy_repair);

@@ -65,8 +65,8 @@ void check_preserved(const Context & context, Findings & findings) {
 
 // --- S2, S3 ---------------------------------------------------------------------------------------------------------------
 
-// Relative squared error that no rounding to NVFP4 reaches, whatever method chose codes and scales: 4 % is the worst that
-// a block can lose to the gap between 4 and 6. Round-to-nearest comes to about 0.9 %, good methods to less than twice.
+// A relative squared error above every rounding to NVFP4, by any method: a block can lose at most 4 % in the gap
+// between 4 and 6. Round-to-nearest has about 0.9 %, good methods less than twice that.
 static constexpr double error_bound = 0.04;
 // The same for E4M3 codes: three bits of mantissa leave 0.1 %; one scale for a whole weight of very different rows costs more.
 static constexpr double fp8_error_bound = 0.02;
@@ -136,7 +136,8 @@ void check_rounding(const Context & context, Findings & findings) {
         compared += values.compared;
         nearest += values.compared && is_nearest(values);
     }
-    // Other methods choose codes of their own almost everywhere; only where nearly all are the nearest is a rest suspicious.
+    // Other methods choose other codes almost everywhere; a few other codes are suspicious only if nearly all are the
+    // nearest.
     if (nearest == compared || double(nearest) < 0.9 * double(compared)) return;
     for (size_t i = 0; i < context.subject.modules.size(); i++) {
         const ModuleValues & values = context.measurements->modules[i];
@@ -154,7 +155,7 @@ void check_rounding(const Context & context, Findings & findings) {
 
 // --- S4 -------------------------------------------------------------------------------------------------------------------
 
-// Keys that say who wrote the file, or how much memory to save: no change of the model.
+// Keys about the writer of the file, or about saving memory: they do not change the model.
 static bool is_incidental(std::string_view path) {
     for (const char * key :
          {"transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype", "initializer_range"})

@@ -17,7 +17,7 @@ void check_files(const Context & context, Findings & findings) {
         report.error(index_file_name, problem,
                      "loaders look for tensors where the index says: a key error, or a stale shard",
                      "write the index again from the shards' headers");
-    if (!context.subject.checkpoint) return; // said when it was opened
+    if (!context.subject.checkpoint) return; // reported when it was opened
     for (const std::string & note : context.subject.checkpoint->notes()) report.note("", note);
 }
 
@@ -26,7 +26,7 @@ void check_files(const Context & context, Findings & findings) {
 static const char * const uninitialized = "vLLM loads without an error and leaves the parameter's memory uninitialized";
 static const char * const wrong_form = "loaders stop at the shape, or convert the bytes as numbers";
 
-// One tensor of a quantized module that is there.
+// One existing tensor of a quantized module.
 static void check_component(const Reporter & report, const Subject & subject, const Module & module,
                             const FormatComponent & component) {
     const TensorInfo & info = subject.info(module.tensor(component.suffix));
@@ -94,7 +94,7 @@ static void check_spec(const Reporter & report, const Subject & subject, const T
     }
     const TensorInfo & info = subject.info(tensor);
     const bool stray = module && module->is_nvfp4();
-    if (stray) return; // said above
+    if (stray) return; // reported above
     if (info.shape != spec.shape)
         report.error(info.name,
                      concat("has shape ", shape_text(info.shape), ", config.json calls for ", shape_text(spec.shape)),
@@ -105,7 +105,7 @@ static void check_spec(const Reporter & report, const Subject & subject, const T
                      "take the tensor from the source");
 }
 
-// What other producers leave behind that loaders skip.
+// Leftovers of other producers that loaders skip.
 static bool is_skipped_by_loaders(std::string_view name) {
     for (const char * suffix : {".bias", ".k_scale", ".v_scale", ".q_scale", ".rotary_emb.inv_freq"})
         if (ends_with(name, suffix)) return true;

@@ -14,7 +14,7 @@ namespace gnv::verify {
 
 static const char * const quantize_repair = "quantize the module again";
 
-// Any scale that is no positive number; false after saying so.
+// Reports a scale that is not a positive number; then false.
 static bool check_scale(const Reporter & report, const std::string & name, float value) {
     if (std::isfinite(value) && value > 0) return true;
     report.error(name, concat("is ", double(value), ", must be a positive number"),
@@ -66,12 +66,13 @@ void check_global_scales(const Context & context, Findings & findings) {
 
 // --- L7 -------------------------------------------------------------------------------------------------------------------
 
-// One step of E4M3: what lies between a largest block scale of 448 and its neighbour, taken both ways.
+// One step of E4M3, between a largest block scale of 448 and its neighbour, in both directions.
 static constexpr double e4m3_step = 1.125;
-// Without the source's weights: no trained weight is this large, and an inverted scale implies one far beyond.
+// A bound without the source's weights: no trained weight is this large, and an inverted scale implies a much larger
+// one.
 static constexpr double largest_plausible_weight = 1e4;
 static constexpr double smallest_plausible_weight = 1e-7;
-// Relative squared error below which a weight is sound, whatever its scales were chosen for.
+// A relative squared error below this shows a sound weight, for any choice of scales.
 static constexpr double sound_error = 0.04;
 
 // Modules that share a global scale count as one.
@@ -128,7 +129,8 @@ void check_orientation(const Context & context, Findings & findings) {
 
 // --- L8 -------------------------------------------------------------------------------------------------------------------
 
-// Kernels reduce a layer's experts to one input scale: the smallest stored. Blocks of others then lose small values.
+// Kernels use one input scale for a layer's experts, the smallest stored. Blocks of other experts then lose small
+// values.
 static constexpr double outlier_ratio = 64;
 
 void check_input_scales(const Context & context, Findings & findings) {
@@ -175,7 +177,7 @@ void check_block_scales(const Context & context, Findings & findings) {
             report.error(name, concat("is negative in ", count_text(census.negative), " blocks"),
                          "kernels take block scales for unsigned: wrong numbers", quantize_repair);
         if (census.zero == 0) continue;
-        // Legitimate where the weights are zero, too: then nothing is lost.
+        // Also legitimate for zero weights: nothing is lost.
         const bool harmless = values.compared && values.comparison.far_weights == 0;
         if (harmless) continue;
         report.add(values.compared || census.zero == census.blocks ? Severity::error : Severity::warning, name,

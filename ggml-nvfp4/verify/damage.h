@@ -1,5 +1,5 @@
-// Changing a checkpoint without touching it: edits of tensors, names, config and files, gathered here and shown through an
-// overlay whose headers and index agree with the edits.
+// Damage to a view of a checkpoint: edits of tensors, names, config and files are collected and shown through an
+// overlay whose headers and index agree with the edits. The files do not change.
 #pragma once
 
 #include "core/instruction_set.h"
@@ -18,17 +18,17 @@ namespace gnv::verify {
 
 class Damage {
   public:
-    // `subject` must be a checkpoint with a model we know; it must outlive the damage.
-    // `instructions`: what packs a weight where a fault needs that.
+    // `subject` must be a checkpoint with a known model; it must outlive the damage. `instructions`: for faults that
+    // pack a weight.
     Damage(const Subject & subject, InstructionSet instructions);
     InstructionSet instructions() const { return instructions_; }
     Damage(const Damage &) = delete;
     Damage & operator=(const Damage &) = delete;
 
     const Subject & subject() const { return subject_; }
-    // The first module that satisfies `wanted`; null when there is none.
+    // The first module that satisfies `wanted`; null without one.
     const Module * find(const std::function<bool(const Module &)> & wanted) const;
-    // Where the damage shows, so that only this has to be read again.
+    // The layer with the damage, so that only this layer must be read again.
     void touch(const Module & module) { touched_ = LayerChoice{module.part, module.layer}; }
     const std::optional<LayerChoice> & touched() const { return touched_; }
 
@@ -43,7 +43,7 @@ class Damage {
     void add(int64_t beside, std::string name, DType dtype, std::vector<int64_t> shape, std::string bytes);
 
     JsonTree & config();                          // of config.json; written back by finish()
-    OverlayFolder & files() { return *overlay_; } // what finish() does not write
+    OverlayFolder & files() { return *overlay_; } // for files that finish() does not write
 
     // The damaged view.
     Result<std::shared_ptr<const Folder>> finish();
@@ -61,7 +61,7 @@ class Damage {
     const Subject & subject_;
     const InstructionSet instructions_;
     std::shared_ptr<OverlayFolder> overlay_;
-    std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then those that were added
+    std::vector<std::vector<Entry>> shards_; // by shard: its tensors, then added ones
     std::vector<bool> changed_;              // per shard
     bool renamed_ = false;                   // names differ from the index
     std::optional<JsonTree> config_;

@@ -2,7 +2,7 @@
 
 namespace gnv {
 
-// A slot here and there: weights, then codes, then block scales.
+// A slot of both memories: weights, then codes, then block scales.
 static constexpr uint64_t most_blocks = verify::Recomputer::most_blocks;
 static constexpr uint64_t weight_bytes = most_blocks * 16 * sizeof(uint16_t);
 static constexpr uint64_t code_bytes = most_blocks * 8;
@@ -18,7 +18,7 @@ Result<std::unique_ptr<DeviceRecomputer>> DeviceRecomputer::create(Backend & dev
 }
 
 DeviceRecomputer::~DeviceRecomputer() {
-    (void)device_.synchronize(); // nothing may be under way when memory goes
+    (void)device_.synchronize(); // queued work must end before memory is freed
 }
 
 uint16_t * DeviceRecomputer::weights(int slot) {

@@ -1,4 +1,4 @@
-// verify's check of codes on a device: each thread that reads has a slot of memory there and here.
+// The check of codes on a device: each reading thread has a slot of device memory and of host memory.
 #pragma once
 
 #include "exec/backend.h"

@@ -20,7 +20,7 @@ bool is_sound(const Module & module) { return module.complete && module.part == 
 bool is_sound_alone(const Module & module) { return is_sound(module) && module.fused < 0; }
 bool is_plain_text(const Module & module) { return module.stored == Stored::plain && module.part == Part::text; }
 
-// A quantized module outside fused parameters, where a fault has one place to show; not an expert if that can be had.
+// A quantized module outside fused parameters, so that a fault has one place; preferably not an expert.
 const Module * choose_module(Damage & damage) {
     const Module * module = damage.find([](const Module & m) { return is_sound_alone(m) && m.expert < 0; });
     if (!module) module = damage.find(is_sound_alone);
@@ -36,7 +36,7 @@ const Module * choose_expert(Damage & damage, int32_t expert, Role role) {
     return module;
 }
 
-// A fused parameter whose members share a global scale: experts where there are any.
+// A fused parameter whose members share a global scale, preferably of experts.
 std::vector<const Module *> choose_pair(Damage & damage) {
     const Subject & subject = damage.subject();
     std::vector<const Module *> best;
@@ -71,7 +71,7 @@ Result<bool> change_module(Damage & damage, Component component, const Change & 
     return change_bytes(damage, module->tensor(component), change);
 }
 
-// Sets the global scale of a module and of all that share it, so that they stay equal.
+// Sets the global scale of a module and of all modules that share it.
 Result<bool> change_global_scales(Damage & damage, float (*change)(float)) {
     const Module * module = choose_module(damage);
     if (!module) return false;
@@ -243,7 +243,7 @@ Result<bool> add_unknown_tensor(Damage & damage) {
     return true;
 }
 
-// Packs a weight that stays in the source's precision, as a recipe without its ignore entry would.
+// Packs a weight that the recipe keeps, as without its ignore entry.
 Result<bool> quantize_ignored(Damage & damage) {
     const auto fits = [&](const Module & m) {
         return is_plain_text(m) && m.columns % 16 == 0 && m.fused < 0 &&
@@ -284,7 +284,7 @@ Result<bool> flip_preserved_bit(Damage & damage) {
 
 // --- Parts ------------------------------------------------------------------------------------------------------------------
 
-// Tensors of one part; the first gives the layer to look at again.
+// Tensors of one part; the first gives the layer to read again.
 std::vector<int64_t> part_tensors(const Subject & subject, Part part) {
     std::vector<int64_t> tensors;
     for (size_t i = 0; i < subject.specs.size(); i++)
@@ -306,7 +306,7 @@ Result<bool> drop_tensors(Damage & damage, const std::vector<int64_t> & tensors)
 }
 
 Result<bool> drop_draft_head(Damage & damage) {
-    std::set<int64_t> tensors; // several modules may lie in one
+    std::set<int64_t> tensors; // several modules may share one
     for (const Module & module : damage.subject().modules)
         for (const int64_t tensor : module.tensors)
             if (module.part == Part::mtp && tensor >= 0) tensors.insert(tensor);
@@ -411,7 +411,7 @@ JsonTree & text_config(Damage & damage) {
     return text ? *text : damage.config();
 }
 
-// A number of the model that no longer fits its tensors.
+// A number of the model that contradicts its tensors.
 Result<bool> age_config(Damage & damage) {
     for (const char * key : {"moe_intermediate_size", "intermediate_size", "hidden_size"}) {
         JsonTree * const size = text_config(damage).find(key);
@@ -422,7 +422,7 @@ Result<bool> age_config(Damage & damage) {
     return false;
 }
 
-// A number that no tensor shows.
+// A number that no tensor contradicts.
 Result<bool> change_epsilon(Damage & damage) {
     const bool present = text_config(damage).find("rms_norm_eps");
     if (present) text_config(damage).set("rms_norm_eps", "0.015625");

@@ -1,4 +1,4 @@
-// The table of faults that the self-test injects: what producers have shipped and what disks and downloads do.
+// The table of faults that the self-test injects: faults of published checkpoints, of disks and of downloads.
 #pragma once
 
 #include "verify/damage.h"
@@ -10,9 +10,9 @@ namespace gnv::verify {
 
 struct Fault {
     const char * name;
-    std::array<const char *, 3> expected; // checks of which at least one must find it; unused entries are null
-    bool needs_source;                    // cannot show in the checkpoint alone
-    // False when the checkpoint has nothing this fault could happen to.
+    std::array<const char *, 3> expected; // at least one of these checks must find it; unused entries are null
+    bool needs_source;                    // invisible without the source
+    // False if the fault does not apply to the checkpoint.
     Result<bool> (*inject)(Damage & damage);
 };
 const std::vector<Fault> & faults();

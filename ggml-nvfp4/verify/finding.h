@@ -1,5 +1,4 @@
-// What verify says about a checkpoint: findings, each with the check that made it, what a loader would do about it and
-// how to repair it.
+// The findings of verify about a checkpoint, each with its check, the effect in a loader, and the repair.
 #pragma once
 
 #include <array>
@@ -12,8 +11,8 @@ namespace gnv::verify {
 
 enum class Severity : uint8_t {
     error,   // a loader refuses the checkpoint, or computes with wrong numbers
-    warning, // works in some loaders, or is unlikely to be meant
-    note,    // worth knowing; nothing is wrong
+    warning, // works in some loaders, or is probably not intended
+    note,    // information; not a fault
     count_
 };
 const char * severity_name(Severity severity);
@@ -23,12 +22,12 @@ struct Finding {
     Severity severity = Severity::error;
     std::string subject; // a tensor, module, file or config key
     std::string what;
-    std::string effect; // what a loader would do; empty for notes
+    std::string effect; // in a loader; empty for notes
     std::string repair;
 };
 
 // Collects findings in the order of the checks. Keeps the first `kept_per_check` of every check and severity and counts
-// the rest, so that a checkpoint that is wrong everywhere is still reported in bounded memory.
+// the rest, so that the report of a badly damaged checkpoint takes bounded memory.
 class Findings {
   public:
     static constexpr uint64_t kept_per_check = 1000;

@@ -1,4 +1,4 @@
-// How loaders name things: their name spaces for modules, the parameters they fuse, and the prefixes of checkpoints.
+// The names of loaders: their name spaces for modules, the parameters that they fuse, and the prefixes of checkpoints.
 //
 // Facts: vLLM 0.33 (models/qwen3_5.py, qwen3_vl.py, layers/quantization/compressed_tensors), SGLang (models/qwen3_5.py,
 // qwen3_vl.py), compressed-tensors 0.19, as read and as observed with good and damaged checkpoints.
@@ -28,13 +28,13 @@ struct FusedParameter {
     const char * name; // "qkv_proj"
     std::array<Role, 3> members;
     size_t count;
-    bool shares_scale; // quantizable members; the others only have to stay in the source's precision together
+    bool shares_scale; // the members can be quantized; others only must keep the source's precision together
 };
 const std::vector<FusedParameter> & fused_parameters();
 // Position in fused_parameters(), or -1.
 int fused_parameter_of(Role role);
 
-// A name without leading "model." and "language_model." components: what stays the same under every prefix.
+// A name without leading "model." and "language_model." components: the same for every prefix.
 std::string_view without_prefixes(std::string_view name);
 
 } // namespace gnv::verify

@@ -15,7 +15,7 @@ namespace gnv::verify {
 
 static constexpr int64_t task_blocks = Recomputer::most_blocks; // 1 Mi elements
 static constexpr uint64_t preserved_task_bytes = 4 << 20;       // a multiple of every element's size
-// What is read at once stays in a core's cache until it is used.
+// The data of one read stay in a core's cache until they are used.
 static constexpr int64_t step_blocks = 1 << 13;       // 256 kB of BF16
 static constexpr uint64_t preserved_step = 256 << 10; // bytes
 
@@ -76,14 +76,14 @@ struct Task {
     uint32_t number = 0;           // of the module, of the preserved tensor, or of the tensor
     uint64_t first = 0, count = 0; // blocks, bytes or rows
     bool last = true;              // of its tensor
-    uint64_t order = 0;            // place of its first byte in the checkpoint, to read files from front to end
+    uint64_t order = 0;            // place of its first byte in the checkpoint, to read files in order
 };
 
-// --- What elements say ------------------------------------------------------------------------------------------------------
+// --- Elements ---------------------------------------------------------------------------------------------------------------
 
 uint64_t element_bytes(DType dtype) { return uint64_t(dtype_traits(dtype).bits) / 8; }
 
-// Norms whose weight w stands for a factor of 1 + w.
+// Norms whose weight w means a factor of 1 + w.
 bool is_offset_norm(Role role) {
     return role == Role::input_norm || role == Role::post_attention_norm || role == Role::final_norm ||
            role == Role::attention_q_norm || role == Role::attention_k_norm;
@@ -91,7 +91,7 @@ bool is_offset_norm(Role role) {
 
 bool same_number(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-// What the elements of a tensor have to say about each possible kind.
+// The evidence of a tensor's elements for each possible kind.
 struct Evidence {
     bool same = true; // byte for byte
     bool rounded = true, norm_trip = true;
@@ -309,14 +309,14 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
-// The bytes that other hardware makes of the source's weights, beside those that are stored.
+// Compares the bytes of another device for the source's weights with the stored ones.
 Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & buffers) {
     const Module & module = subject_.modules[task.number];
     const LinearModule * linear = source_of(task.number);
     if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
     if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return {};
     const float global = out_.modules[task.number].weight_global_scale;
-    if (!(global > 0) || !std::isfinite(global)) return {}; // nothing is quantized with it; L6 reports it
+    if (!(global > 0) || !std::isfinite(global)) return {}; // not a usable scale; L6 reports it
     Recomputer & recomputer = *options_.recomputer;
     GNV_CHECK(buffers.thread < recomputer.slots() && task.count <= uint64_t(Recomputer::most_blocks));
     constexpr uint64_t block_bytes = 16 * sizeof(uint16_t);
@@ -334,7 +334,7 @@ Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & b
     return {};
 }
 
-// What comes out byte for byte is what rounding to nearest gives: both sides must say so.
+// Equal bytes are those of round-to-nearest, so both counts must agree.
 Status Measurer::check_recomputed() const {
     for (size_t m = 0; m < out_.modules.size(); m++) {
         const ModuleValues & values = out_.modules[m];
@@ -462,7 +462,7 @@ Status Measurer::scan_fp8(const Task & task, TaskFigures & figures, Buffers & bu
 
 // --- Preserved tensors ------------------------------------------------------------------------------------------------------
 
-// An element here and there. Pieces that are the same byte for byte need none of this.
+// One element of both sides. Pieces with equal bytes skip this.
 bool Measurer::can_compare(const PreservedTensor & preserved) const {
     const TensorInfo & ours = subject_.info(preserved.tensor);
     const DType theirs = source_->checkpoint.tensors()[preserved.source].dtype;

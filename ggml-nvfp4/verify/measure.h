@@ -1,6 +1,6 @@
-// Reading the values: one pass over the checkpoint's quantized weights and preserved tensors, and over the source's where
-// there is one. Work is cut into pieces of fixed size and put together in their order, so that every figure is the same
-// for any number of threads.
+// The pass over values: the checkpoint's quantized weights and preserved tensors, and those of the source, if given.
+// Work is divided into pieces of fixed size whose results are combined in order, so that every figure is the same for
+// any number of threads.
 #pragma once
 
 #include "codec/nvfp4_compare.h"
@@ -23,7 +23,7 @@ namespace gnv::verify {
 struct ScaleCensus {
     uint64_t blocks = 0;
     uint64_t nan = 0, negative = 0, zero = 0, subnormal = 0, saturated = 0; // saturated: 448, the largest
-    float largest = 0;                                                      // among those that are numbers
+    float largest = 0;                                                      // without NaN
     void add(const ScaleCensus & other);
 };
 
@@ -36,10 +36,10 @@ struct ModuleValues {
     ScaleCensus scales;
     bool compared = false; // against the source:
     nvfp4::Comparison comparison;
-    // Blocks that a Recomputer quantized again, and those of them whose codes and scale came out as they are stored.
+    // Blocks that a Recomputer quantized again, and those of them whose codes and scale equal the stored ones.
     uint64_t recomputed_blocks = 0, recomputed_same = 0;
 
-    // Error energy over weight energy; 0 for a zero weight that stayed zero, infinity where it cannot be told.
+    // Error energy over weight energy; 0 for a zero weight that stayed zero, infinity if undefined.
     double relative_error() const;
     double sqnr_db() const;
     double cosine() const;
@@ -48,7 +48,7 @@ struct ModuleValues {
 
 enum class Preserved : uint8_t {
     same,      // byte for byte
-    converted, // another dtype that holds the same numbers
+    converted, // another dtype with the same numbers
     rounded,   // another dtype, numbers rounded to it
     norm_trip, // a norm weight w that became (1 + w) - 1, rounded to its dtype at each step, as llm-compressor writes it
     different,
@@ -58,7 +58,7 @@ enum class Preserved : uint8_t {
 struct PreservedValues {
     bool measured = false;
     Preserved kind = Preserved::same;
-    std::string sha256;     // of the subject's bytes; empty unless asked for
+    std::string sha256;     // of the subject's bytes; empty unless requested
     uint64_t differing = 0; // elements (bytes where sizes differ), for everything but `same`
     uint64_t first_differing = 0;
 };
@@ -79,7 +79,7 @@ struct MeasureProgress {
 // Called from one thread at a time, after each piece of work; false stops the run (Code::cancelled).
 using ProgressCallback = std::function<bool(const MeasureProgress &)>;
 
-// One block of one part of the model; -1: what lies outside its blocks.
+// One block of one part of the model; -1: the tensors outside its blocks.
 struct LayerChoice {
     Part part = Part::text;
     int32_t layer = -1;
@@ -88,7 +88,7 @@ struct LayerChoice {
     }
 };
 
-// Quantizes weights again on other hardware than this processor, in a few slots that may work at the same time.
+// Quantizes weights again on another device, in a few slots that may work at the same time.
 class Recomputer {
   public:
     static constexpr int64_t most_blocks = 1 << 16; // at a time
@@ -96,9 +96,10 @@ class Recomputer {
     virtual ~Recomputer() = default;
     virtual int slots() const = 0;
     virtual std::string device() const = 0;
-    // Where BF16 weights go: 16 x most_blocks of them.
+    // The memory for BF16 weights: 16 x most_blocks of them.
     virtual uint16_t * weights(int slot) = 0;
-    // Quantizes `blocks` blocks from there, with a positive, finite scale. The results, 8 and 1 bytes a block, stay until the slot's next call.
+    // Quantizes `blocks` blocks of it with a positive, finite scale. The results, 8 and 1 bytes for each block, are
+    // valid until the slot's next call.
     struct Packed {
         const uint8_t * codes = nullptr;
         const uint8_t * block_scales = nullptr;
@@ -107,10 +108,10 @@ class Recomputer {
 };
 
 struct MeasureOptions {
-    std::optional<LayerChoice> only; // what lies elsewhere is not read
-    bool checksums = false;          // SHA-256 of preserved tensors, besides comparing them byte for byte
+    std::optional<LayerChoice> only; // reads nothing else
+    bool checksums = false;          // SHA-256 of preserved tensors, which are compared byte for byte in any case
     ProgressCallback progress;
-    // Also quantizes BF16 weights of the source again; null: nobody does. With at least as many slots as there are threads.
+    // Also quantizes BF16 weights of the source again; null: off. It needs a slot for each thread.
     Recomputer * recomputer = nullptr;
 };
 

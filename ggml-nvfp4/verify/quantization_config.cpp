@@ -84,7 +84,7 @@ class Reader {
         findings_.add({"L10", severity, std::move(key), std::move(what), std::move(effect), std::move(repair)});
     }
 
-    // "" unless the key holds a string.
+    // "" for other values than strings.
     static std::string text(const JsonValue & object, const char * key) {
         JsonValue value;
         if (!object.find(key, value)) return "";
@@ -158,7 +158,7 @@ class Reader {
         const bool has_inputs = group.find("input_activations", inputs) && !inputs.is_null();
         if (weights.find("num_bits", bits) && bits.text() == "8" && text(weights, "type") == "float")
             return {nullptr, true};
-        // Of the formats with weights of this type the one that fits the inputs; what differs otherwise is a mistake.
+        // The format with weights of this type that fits the inputs; other differences are mistakes.
         const auto found = std::find_if(all_formats().begin(), all_formats().end(), [&](const Format * format) {
             return text(weights, "type") == format->weights->type && has_inputs == (format->inputs != nullptr);
         });
@@ -192,8 +192,8 @@ class Reader {
         check("dynamic", args.dynamic ? concat("\"", args.dynamic, "\"") : "false");
     }
 
-    // Plain names go through the loader's name space, patterns do not. `linear` (may be null): set when the class name
-    // "Linear" is listed.
+    // Plain names are mapped to the loader's name space, patterns are not. `linear` (may be null): set if the class
+    // name "Linear" is listed.
     void read_list(const JsonValue & list, const std::string & key, NameList & out, bool * linear) {
         const Status status = list.for_each_element([&](size_t, const JsonValue & item) -> Status {
             GNV_ASSIGN(const std::string_view entry, item.as_string());

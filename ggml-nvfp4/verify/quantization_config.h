@@ -1,5 +1,5 @@
-// The "quantization_config" of config.json as compressed-tensors' loaders read it: which modules are declared quantized,
-// and how.
+// The "quantization_config" of config.json with the meaning of compressed-tensors' loaders: the modules that are
+// declared quantized, and their formats.
 //
 //   ignore    exact names and re: patterns (anchored at the start, as Python's re.match); wins over every group
 //   groups    first match wins: exact name before re: pattern before class name ("Linear")
@@ -18,16 +18,16 @@
 
 namespace gnv::verify {
 
-// How the weights of a config group are stored, and what loaders do with their inputs.
+// The storage of a config group's weights, and the treatment of their inputs.
 struct DeclaredFormat {
-    const Format * format = nullptr; // null: none of the table, nothing is checked
+    const Format * format = nullptr; // null: none of the table, not checked
     bool is_fp8 = false;             // 8-bit floats: recognised, values are not checked
     bool is_other() const { return !format && !is_fp8; }
     const char * description() const { return format ? format->description : is_fp8 ? "FP8" : "another scheme"; }
     friend bool operator==(const DeclaredFormat &, const DeclaredFormat &) = default;
 };
 
-// Names behind a hash, patterns one after another.
+// Names in a hash, patterns in order.
 struct NameList {
     std::unordered_set<std::string> names;
     std::vector<Pattern> patterns;
@@ -51,17 +51,17 @@ struct QuantizationConfig {
 
     bool usable() const { return method == "compressed-tensors" && !too_costly; }
 
-    // Position in `groups`, or `undeclared`. `module` is a Linear's name in the name space the config was read for. What
-    // patterns cost is taken from `budget`; Code::unsupported when that is used up.
+    // Position in `groups`, or `undeclared`. `module` is a Linear's name in the name space of the config. The cost of
+    // patterns is subtracted from `budget`; Code::unsupported beyond it.
     Result<int> declared(const std::string & module, uint64_t & budget) const;
 };
 
-// For all modules of a checkpoint in all name spaces: 100 sane patterns on 30,000 modules, where a recipe has some ten. It
-// takes less than ten seconds to use up.
+// For all modules of a checkpoint in all name spaces: 100 ordinary patterns on 30,000 modules; a recipe has some ten.
+// It lasts less than ten seconds.
 inline constexpr uint64_t pattern_budget = 10'000'000;
 
-// Reads parsed config.json for one name space. What keeps loaders from reading it becomes a finding of check L10. Fails
-// only where memory runs out.
+// Reads parsed config.json for one name space. Obstacles for loaders become findings of check L10. Fails only if memory
+// runs out.
 Result<QuantizationConfig> read_quantization_config(const JsonValue & config, const NameSpace & space,
                                                     Findings & findings);
 

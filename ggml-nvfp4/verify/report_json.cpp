@@ -126,7 +126,7 @@ std::string report_json(const VerifyReport & report) {
     }
     if (!report.output_json.empty()) {
         Result<JsonDocument> output = JsonDocument::parse(report.output_json, "output");
-        GNV_CHECK(output.ok()); // it is our own
+        GNV_CHECK(output.ok()); // written by this library
         json.key("output").value(output.value().root());
     }
     json.member("seconds", report.seconds).end_object();

@@ -27,7 +27,7 @@ class SelfTest {
     Result<SelfTestReport> run(const ProgressCallback & progress);
 
   private:
-    // Looks at the structure and, for faults that show in values, at the layer they touch.
+    // Checks the structure and, for faults in values, the damaged layer.
     Result<VerifyReport> examine(std::shared_ptr<const Folder> folder, const std::optional<LayerChoice> & touched) {
         VerifyOptions options;
         options.values = touched.has_value();
@@ -41,7 +41,7 @@ class SelfTest {
                                         report.findings.count(outcome.check->id, Severity::warning);
         return counts;
     }
-    // What the checkpoint shows without a fault, seen in the same way.
+    // The findings of the same checks without a fault.
     Result<Counts> baseline(const std::optional<LayerChoice> & touched);
     Result<FaultResult> try_fault(const Fault & fault, const Subject & subject);
 

@@ -1,5 +1,5 @@
-// Does verify find what it should? Injects the table of faults, one by one, into a view of a checkpoint that is written
-// nowhere, and looks which checks find more than they did before.
+// The test of verify itself: it injects the table of faults, one by one, into a view of a checkpoint, without writing
+// files, and compares the findings of each check with those before.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -15,9 +15,9 @@ namespace gnv::verify {
 
 enum class FaultOutcome : uint8_t {
     found,
-    escaped,        // none of the expected checks found it
-    not_applicable, // the checkpoint has nothing it could happen to
-    needs_source,   // shows only against the source, which was not given
+    escaped,        // no expected check found it
+    not_applicable, // the fault does not apply to the checkpoint
+    needs_source,   // visible only against the source, which was not given
 };
 
 struct FaultResult {
@@ -34,7 +34,7 @@ struct SelfTestReport {
     uint64_t count(FaultOutcome outcome) const;
 };
 
-// `source` may be null. Fails as verify() does, and when the checkpoint is too damaged to be damaged further.
+// `source` may be null. Fails as verify() does, and if the checkpoint is too damaged for the test.
 Result<SelfTestReport> self_test(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
                                  ThreadPool & threads, const ProgressCallback & progress);
 

@@ -55,7 +55,7 @@ class Relation {
     }
 
   private:
-    // Sub-byte dtypes are no tensors in the source's precision: L2 says so.
+    // Sub-byte dtypes are not the source's precision: L2 reports them.
     bool has_whole_bytes(uint32_t tensor) const { return dtype_traits(subject_.info(tensor).dtype).bits >= 8; }
 
     // A copy of a tied head, which loaders skip, has nothing to be compared with where the source has none.
@@ -83,7 +83,7 @@ class Relation {
         }
     }
 
-    // What the source holds and the subject's config.json does not call for: layers, experts or a part that was cut off.
+    // Tensors of the source outside the subject's config.json: layers, experts or a part that was removed.
     void find_unmatched() {
         std::unordered_set<std::string_view> wanted;
         for (const TensorSpec & spec : subject_.specs) wanted.insert(without_prefixes(spec.name));

@@ -1,5 +1,5 @@
-// The checkpoint that was quantized, and where its tensors went: names are compared without their prefixes, experts by
-// module, so that fused and per-expert sources serve alike.
+// The source of a checkpoint, and the places of its tensors there: names are compared without their prefixes, experts
+// by module, so that fused and per-expert sources work alike.
 #pragma once
 
 #include "model/matched_checkpoint.h"
@@ -10,7 +10,7 @@
 
 namespace gnv::verify {
 
-// A tensor of the subject that holds what the source holds in `bytes` bytes at `offset` of tensor `source`.
+// A tensor of the subject with the content of `bytes` bytes at `offset` of the source's tensor `source`.
 struct PreservedTensor {
     uint32_t tensor = 0; // of the subject
     Role role = Role::extra;
@@ -22,10 +22,10 @@ struct PreservedTensor {
 
 struct Source : MatchedCheckpoint {
     // Filled by relate(); empty while the subject's model is unknown.
-    std::vector<int64_t> modules; // per module of the subject: position in layout.modules, -1 when the source has none
+    std::vector<int64_t> modules; // per module of the subject: position in layout.modules, -1: not in the source
     std::vector<PreservedTensor> preserved; // in the order of the subject's tensors
-    std::vector<uint32_t> unmatched;        // tensors of the source that the subject's config does not call for
-    std::vector<uint32_t> added;            // plain tensors of the subject that the source does not have
+    std::vector<uint32_t> unmatched;        // tensors of the source outside the subject's config
+    std::vector<uint32_t> added;            // plain tensors of the subject that the source lacks
 };
 
 // Opens a BF16 checkpoint and matches it against its own config.

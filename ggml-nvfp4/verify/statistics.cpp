@@ -58,7 +58,7 @@ static ErrorRow make_row(std::string what, const VerifyReport & report, const st
     std::vector<double> errors;
     nvfp4::Comparison total;
     ScaleCensus scales;
-    for (const uint32_t m : modules) { // in the order of the model: the sums are the same in every run
+    for (const uint32_t m : modules) { // in the order of the model: sums are the same in every run
         const ModuleValues & values = report.measurements->modules[m];
         errors.push_back(values.relative_error());
         row.cosine = std::min(row.cosine, values.cosine());

@@ -28,7 +28,7 @@ struct ErrorRow {
     uint64_t modules = 0;
     Quantiles error;    // relative squared error
     double sqnr_db = 0; // of all weights together
-    double cosine = 0;  // the least
+    double cosine = 0;  // the smallest
     // Shares of elements, or of blocks.
     double clipped = 0, zeroed = 0, nearest = 0, saturated = 0, subnormal = 0;
 };
@@ -43,7 +43,7 @@ struct PreservedSummary {
 };
 PreservedSummary preserved_summary(const VerifyReport & report);
 
-// Weights that a device quantized again; blocks whose codes and scale came out as stored.
+// Weights that a device quantized again; blocks whose codes and scale equal the stored ones.
 struct RecomputedSummary {
     uint64_t modules = 0, same_modules = 0;
     uint64_t blocks = 0, same_blocks = 0;

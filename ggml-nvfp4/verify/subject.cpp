@@ -80,7 +80,7 @@ class SubjectReader {
 
     Findings & findings_;
     Subject out_;
-    NameIndex spec_names_, module_names_; // views into out_, which no longer grows then
+    NameIndex spec_names_, module_names_; // views into out_, made after it has its final size
 };
 
 Result<Subject> SubjectReader::read(std::shared_ptr<const Folder> folder) {
@@ -119,7 +119,7 @@ Status SubjectReader::read_config() {
         return {};
     }
     for (const NameSpace & space : name_spaces()) {
-        Findings repeated; // what the other name spaces would say again
+        Findings repeated; // the same findings for the other name spaces
         GNV_ASSIGN(
             QuantizationConfig config,
             read_quantization_config(out_.config->root(), space, out_.quantization.empty() ? findings_ : repeated));
@@ -157,7 +157,7 @@ Status SubjectReader::list_model() {
     return declare();
 }
 
-// --- What config.json calls for -------------------------------------------------------------------------------------------
+// --- Required by config.json ----------------------------------------------------------------------------------------------
 
 Status SubjectReader::list_specs(const JsonValue & config) {
     JsonValue nested;
@@ -169,7 +169,8 @@ Status SubjectReader::list_specs(const JsonValue & config) {
     GNV_ASSIGN(std::vector<TensorSpec> specs, list_tensors(config, split));
     add_modules(specs);
 
-    // The draft head's experts come in one tensor per projection as well; whichever form has more of its tensors counts.
+    // The draft head's experts may also be stored in one tensor per projection; the form with more of its tensors
+    // counts.
     LayoutChoice fused = split;
     fused.fused_mtp_experts = true;
     GNV_ASSIGN(std::vector<TensorSpec> fused_specs, list_tensors(config, fused));
@@ -198,7 +199,7 @@ void SubjectReader::add_modules(const std::vector<TensorSpec> & split) {
     }
 }
 
-// --- What is there ----------------------------------------------------------------------------------------------------------
+// --- Existing tensors -------------------------------------------------------------------------------------------------------
 
 void SubjectReader::assign_tensors() {
     for (uint32_t i = 0; i < out_.specs.size(); i++) spec_names_.emplace(out_.specs[i].name, i);
@@ -207,7 +208,7 @@ void SubjectReader::assign_tensors() {
         if (!assign(i, out_.checkpoint->tensors()[i].name) && !assign_misnamed(i)) out_.unknown_tensors.push_back(i);
 }
 
-// Notes tensor number `tensor` as what its (perhaps corrected) name says; false when that is nothing we know, or taken.
+// Assigns tensor number `tensor` by its (perhaps corrected) name; false if the name is unknown, or taken.
 bool SubjectReader::assign(uint32_t tensor, std::string_view name) {
     const auto spec = spec_names_.find(name);
     const size_t dot = name.rfind('.');
@@ -271,7 +272,7 @@ void SubjectReader::find_fused_groups() {
 
 // --- How modules are stored and declared --------------------------------------------------------------------------------------
 
-// Whether a component of a module has the dtype and shape that its format asks for; scalars may have any rank.
+// Whether a component of a module has the dtype and shape of its format; scalars may have any rank.
 static bool has_form(const Module & module, const FormatComponent & component, const TensorInfo & info) {
     if (info.dtype != component.dtype) return false;
     if (component.scope != FormatComponent::Scope::rows) return info.elements() == 1;

@@ -1,6 +1,6 @@
-// A checkpoint under examination, as far as config and headers tell: what config.json calls for, which tensors are there,
-// how each Linear is stored and how it is declared. Reading it never stops at a fault: what is missing is marked so, and
-// the checks say what it means.
+// The checkpoint under examination, from config and headers: the tensors that config.json requires, those that exist,
+// and the storage and declaration of each Linear. Reading does not stop at a fault: missing parts are marked, and the
+// checks judge them.
 #pragma once
 
 #include "codec/format.h"
@@ -24,15 +24,15 @@
 
 namespace gnv::verify {
 
-// The tensors that may belong to a Linear X, by what follows X: the weight in the source's precision or FP8, the components of
-// every format of the table, the input scale of FP8.
+// The suffixes of the tensors that may belong to a Linear X: the weight in the source's precision or FP8, the
+// components of every format of the table, the input scale of FP8.
 inline constexpr std::string_view weight_suffix = ".weight", fp8_scale_suffix = ".weight_scale",
                                   fp8_input_suffix = ".input_scale";
 inline constexpr size_t most_suffixes = 8;
 std::span<const std::string_view> tensor_suffixes();
 size_t suffix_number(std::string_view suffix); // its position there
 
-// Components of NVFP4, as positions in its row of the table, for the checks of values, which know what they mean.
+// Components of NVFP4, as positions in its row of the table, for the checks of values.
 enum class Component : uint8_t { codes, block_scales, weight_global_scale, input_global_scale };
 inline const FormatComponent & nvfp4_component(Component component) {
     return formats::nvfp4.components[size_t(component)];
@@ -41,11 +41,11 @@ inline const FormatComponent & nvfp4_component(Component component) {
 enum class Stored : uint8_t {
     absent, // no tensor at all
     plain,  // X.weight in a floating-point dtype of 16 bits or more
-    nvfp4,  // its codes, or scales without any weight
+    nvfp4,  // codes, or scales without a weight
     fp8,    // X.weight of 8 bits
 };
 
-// A Linear that config.json calls for. Tensor numbers are positions in Checkpoint::tensors(), -1 when absent.
+// A Linear that config.json requires. Tensor numbers are positions in Checkpoint::tensors(), -1: absent.
 struct Module {
     std::string name; // "model.language_model.layers.3.mlp.experts.7.gate_proj"
     Role role = Role::extra;
@@ -73,7 +73,7 @@ struct FusedGroup {
     std::vector<uint32_t> modules;
 };
 
-// A tensor whose name is right but for its prefix.
+// A tensor whose name is right except for its prefix.
 struct Misnamed {
     uint32_t tensor = 0;
     std::string expected;
@@ -90,30 +90,30 @@ struct Subject {
 
     // The rest is empty when config or checkpoint are absent, or the config describes no model we know.
     bool known_model = false;
-    std::vector<TensorSpec> specs;     // what config.json calls for, one tensor per expert outside the draft head
-    std::vector<int64_t> spec_tensors; // per spec: its tensor, -1 when there is none of that name
+    std::vector<TensorSpec> specs;     // required by config.json, one tensor per expert outside the draft head
+    std::vector<int64_t> spec_tensors; // per spec: its tensor, -1: none of that name
     std::vector<Module> modules;
     std::vector<FusedGroup> fused_groups;
     std::vector<Misnamed> misnamed;
     std::vector<uint32_t> unknown_tensors;          // neither called for nor part of a module
     bool mixed_draft_experts = false;               // both in one tensor per projection and one by one
-    bool has_part[3] = {false, false, false};       // per Part: at least one of its tensors is there
-    bool announces_part[3] = {false, false, false}; // config.json calls for it
+    bool has_part[3] = {false, false, false};       // per Part: at least one of its tensors exists
+    bool announces_part[3] = {false, false, false}; // config.json requires it
 
     const TensorInfo & info(int64_t tensor) const { return checkpoint->tensors()[size_t(tensor)]; }
     const QuantizationConfig & config_groups() const { return quantization.front(); }
-    // What the checkpoint's own name space declares for a module; null when nothing.
+    // The declaration of a module in the checkpoint's own name space; null without one.
     const DeclaredFormat * declared_format(const Module & module) const;
 };
 
-// Fails only for what is no property of the checkpoint: no such folder, an unreadable disk, a folder that holds neither
-// config.json nor safetensors files. Findings of L1 and L10 that show while reading go to `findings`.
+// Fails only for problems outside the checkpoint: no such folder, an unreadable disk, a folder with neither config.json
+// nor safetensors files. Findings of L1 and L10 from reading go to `findings`.
 Result<Subject> read_subject(std::shared_ptr<const Folder> folder, Findings & findings);
 
 // True for failures of the machine rather than of the files.
 bool is_machine_failure(const Status & status);
 
-// A failure's message without "subject: " in front, for findings that name their subject.
+// A failure's message without the leading "subject: ", for findings that name their subject.
 std::string message_about(const Status & status, const std::string & subject);
 
 } // namespace gnv::verify

@@ -7,7 +7,7 @@
 
 namespace gnv::verify {
 
-// Why a check cannot be done; empty when it can.
+// The reason to skip a check; empty: none.
 static std::string obstacle(const Check & check, const Context & context, const VerifyOptions & options) {
     const Subject & subject = context.subject;
     if ((check.needs & needs_source) && !context.source) return "no source was given";

@@ -1,5 +1,5 @@
-// verify: is a checkpoint what loaders need, and is it its source, quantized? Reads headers and configs, then the values,
-// and runs the table of checks over what was read.
+// verify checks that loaders can load a checkpoint and that it matches its source. It reads headers and configs, then
+// the values, and runs the table of checks over them.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -26,7 +26,7 @@ struct VerifyOptions {
 struct CheckOutcome {
     const Check * check = nullptr;
     bool done = false;
-    std::string reason; // why it was not done
+    std::string reason; // for skipping it
 };
 
 struct VerifyReport {
@@ -38,20 +38,20 @@ struct VerifyReport {
     std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
-    std::string recomputed_on; // the device that quantized the source's weights again; empty: none did
-    // What a comparison of predictions adds, see attach_output().
+    std::string recomputed_on; // the device that quantized the source's weights again; empty: none
+    // Set by attach_output().
     std::string output_text, output_json;
 
     uint64_t errors() const { return findings.count(Severity::error); }
     uint64_t warnings() const { return findings.count(Severity::warning); }
 };
 
-// Faults of `folder` are findings. The call fails when the folder is no checkpoint at all, the source cannot serve as one,
-// or the machine fails. `source` may be null.
+// Faults of `folder` are findings. The call fails if the folder is not a checkpoint, the source is not usable, or the
+// machine fails. `source` may be null.
 Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_ptr<const Folder> source,
                             ThreadPool & threads, const VerifyOptions & options);
 
-// Makes a comparison of the two models' predictions a part of the report: its text, and a JSON object.
+// Adds a comparison of the two models' predictions to the report: its text, and a JSON object.
 void attach_output(VerifyReport & report, std::string text, std::string json);
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
