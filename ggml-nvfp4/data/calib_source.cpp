@@ -30,7 +30,7 @@ struct Alias {
     bool is_tree = false;
 };
 
-// Fields as the data sets' cards on the Hugging Face hub describe them.
+// The fields of the data sets' cards on the Hugging Face hub.
 constexpr Alias aliases[] = {
     {"open-platypus", TextForm::alpaca, "", ""},        // instruction, input, output
     {"gsm8k", TextForm::automatic, "", ""},             // question, answer
@@ -50,7 +50,7 @@ Status take_alias(const std::string & name, TextRule & rule) {
     return fail(Code::invalid_argument, "unknown data set \"", printable(name), "\" before the @; known are ", known);
 }
 
-// Cuts "=WEIGHT" off the path. Other text after "=" is a weight gone wrong only where the rest is a path without it.
+// Removes "=WEIGHT" from the path. Other text after "=" is a wrong weight only if the rest is a path.
 Status take_weight(std::string & path, double & weight) {
     const size_t equals = path.rfind('=');
     if (equals == std::string::npos || path_exists(path)) return {};

@@ -1,4 +1,4 @@
-// What a source of calibration text is and how its rows become text: the meaning of
+// A source of calibration text, and the conversion of its rows to text: the meaning of
 //
 //   --calib [ALIAS@]PATH[:FIELD][=WEIGHT]        --template model|alpaca|chatml|none
 //
@@ -16,8 +16,8 @@
 namespace gnv {
 
 enum class TextForm : uint8_t {
-    automatic, // what fits the fields: see render_record()
-    alpaca,    // the prompt of the Stanford Alpaca data, then the answer: what llm-compressor makes of Open-Platypus
+    automatic, // chosen by the fields: see render_record()
+    alpaca,    // the prompt of the Stanford Alpaca data, then the answer, as llm-compressor does for Open-Platypus
     chatml,    // <|im_start|>role\ncontent<|im_end|>\n for every message
     none,      // the fields' content, one after another on lines of their own
     model      // the checkpoint's own chat template
@@ -47,13 +47,13 @@ struct CalibSource {
     TextRule rule;
 };
 
-// `form`: what --template says; it wins over what an alias suggests.
+// `form`: of --template; it wins over that of an alias.
 Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form);
 
-// The names of all fields that some rule looks at, for open_records().
+// The names of all fields that a rule uses, for open_records().
 std::vector<std::string> wanted_fields(const TextRule & rule);
 
-// The text of a record. The first row of this table whose required fields are there decides (? marks optional ones):
+// The text of a record. The first row of this table whose required fields exist decides (? marks optional ones):
 //
 //   fields                           automatic / alpaca / chatml                        none
 //   messages                         chatml    / -      / one turn a message            contents on lines
@@ -69,7 +69,7 @@ std::vector<std::string> wanted_fields(const TextRule & rule);
 // Fails where the template does, or where there is none to use.
 Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text);
 
-// For the user whose rows fit nothing: what was looked for and what there is.
+// For the message if no row fits: the expected fields and the existing ones.
 std::string describe_mismatch(const Record & record, const TextRule & rule);
 
 } // namespace gnv

@@ -8,13 +8,13 @@
 
 namespace gnv {
 
-// Texts are kept until the sample is settled, since most rows held at some time are displaced by later ones. Above this
-// many bytes those held are encoded, which bounds them.
+// Texts are kept until the sample is final, since later rows displace most rows. Above this many bytes the held texts
+// are encoded, which bounds them.
 static constexpr uint64_t most_text_bytes_in_any_budget = 64 << 20;
 static constexpr uint64_t share_of_texts = 8; // of the budget
 
-// Longer texts are encoded when they are read: only they can hold a piece that is too long, which is a fault of the row, and
-// another row takes its place. (Normalization makes a text three times as long at most.)
+// Longer texts are encoded when they are read: only they can hold a piece that is too long, which is a fault of the
+// row, so that another row replaces it. (Normalization makes a text at most three times as long.)
 static constexpr uint64_t longest_text_that_waits = longest_piece / 4;
 
 static constexpr uint64_t most_chunks_of_a_document = 1 << 12;
@@ -25,10 +25,10 @@ uint64_t CalibrationBuilder::most_text_bytes() const {
     return std::min(most_text_bytes_in_any_budget, control_.budget() / share_of_texts);
 }
 
-// To encode fewer than these makes no room worth the time.
+// Encoding fewer rows frees too little memory for the time.
 uint64_t CalibrationBuilder::fewest_text_bytes() const { return most_text_bytes() / 4; }
 
-// The row while it is held, its sequence, and the copies of both that are made on the way to a forward pass.
+// The memory of a held row, its sequence, and the copies of both on the way to a forward pass.
 uint64_t CalibrationBuilder::memory_of(const SampledRow & row) const {
     constexpr uint64_t of_row = 1024, of_position = 16;
     const uint64_t positions = !row.encoded ? 0 : options_.pad ? options_.sequence_length : row.ids.size();
@@ -58,7 +58,8 @@ Status CalibrationBuilder::encode(SampledRow & row, Encoder & encoder) const {
     return {};
 }
 
-// A text that cannot be encoded is no matter if a later row displaces it. When it is encoded depends on the budget.
+// A text that cannot be encoded does not matter if a later row displaces it. The time of its encoding depends on the
+// budget.
 Status CalibrationBuilder::encode_or_remember(SampledRow & row, Encoder & encoder) const {
     Status status = encode(row, encoder);
     if (status.ok() || status.code() == Code::cancelled || status.code() == Code::out_of_memory) return status;
@@ -75,7 +76,7 @@ Status CalibrationBuilder::take_encoder() {
     return {};
 }
 
-// Each lane has an encoder and takes row after row.
+// Each thread has an encoder and takes row after row.
 Status CalibrationBuilder::encode_in_lanes(const std::vector<SampledRow *> & rows, uint64_t lanes) const {
     std::atomic<size_t> next{0};
     return threads_.parallel_for(int64_t(lanes), [&](int64_t) -> Status {
@@ -88,7 +89,7 @@ Status CalibrationBuilder::encode_in_lanes(const std::vector<SampledRow *> & row
     });
 }
 
-// Rows that fit into an even share of the memory left run side by side, the others one after another.
+// Rows that fit into an even share of the free memory are encoded in parallel, the others one after another.
 Status CalibrationBuilder::encode_held(RowSampler & sampler) {
     const auto memory_to_encode = [&](const SampledRow & row) {
         const uint64_t ids =
@@ -125,10 +126,10 @@ Status CalibrationBuilder::too_many_rows(const RowSampler & sampler) const {
     return control_.too_small(concat("the tokens of ", sampler.size(), " rows"), memory - rows_share_.bytes());
 }
 
-// A bound for the rows that are asked for, 0 where that is all of them.
+// A bound for the requested rows, 0 for all rows.
 uint64_t CalibrationBuilder::memory_of_all() const { return options_.samples * (2048 + 16 * options_.sequence_length); }
 
-// So that a refusal names a budget with room for rows, unless they are more than few files have.
+// A refusal then names a budget with room for rows, unless they are more than most files have.
 void CalibrationBuilder::expect_rows() const {
     constexpr uint64_t most = 64 << 20;
     const uint64_t charged = rows_share_.bytes() + sequences_share_.bytes();
@@ -159,7 +160,7 @@ Status CalibrationBuilder::hold(SampledRow row, uint64_t weight, RowSampler & sa
 Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & reader, uint64_t key,
                                     RowSampler & sampler) {
     GNV_TRY(control_.check());
-    // Texts that wait make room for the next record.
+    // Waiting texts are encoded to make room for the next record.
     if (text_bytes_ > fewest_text_bytes() && control_.left() < control_.budget() / 2) GNV_TRY(encode_held(sampler));
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_parsed++;
@@ -210,7 +211,7 @@ Status CalibrationBuilder::sample_file(const CalibSource & source, RecordReader 
     for (;; report.rows++) {
         const uint64_t key = options_.shuffle ? row_key(seed, report.rows) : report.rows;
         const bool wanted = sampler.wants(key);
-        if (!wanted && !options_.shuffle) return {}; // no later row will be
+        if (!wanted && !options_.shuffle) return {}; // no later row is chosen either
         if (report.rows % rows_between_checks == 0) GNV_TRY(control_.check());
         GNV_ASSIGN(const bool found, reader.next());
         if (!found) return {};

@@ -1,4 +1,4 @@
-// Reads the rows of data files and makes sequences of them: the part of build_calibration_set() that is about files.
+// Reads the rows of data files and makes sequences of them: the part of build_calibration_set() for files.
 #pragma once
 
 #include "data/calibration_set.h"
@@ -8,7 +8,7 @@ namespace gnv {
 
 class CalibrationBuilder {
   public:
-    // Keeps references: all must outlive the builder.
+    // Keeps references: all arguments must outlive the builder.
     CalibrationBuilder(const CalibrationOptions & options, const Tokenizer & tokenizer, ThreadPool & threads,
                        const ReadControl & control)
         : options_(options), tokenizer_(tokenizer), threads_(threads), control_(control), encoder_share_(control),
@@ -44,9 +44,9 @@ class CalibrationBuilder {
     ThreadPool & threads_;
     const ReadControl & control_;
     MemoryShare encoder_share_, list_share_, rows_share_, sequences_share_;
-    std::unique_ptr<Encoder> encoder_; // of the thread that reads
+    std::unique_ptr<Encoder> encoder_; // of the reading thread
     CalibrationSet set_;
-    uint64_t text_bytes_ = 0; // at least those of the rows held and not encoded
+    uint64_t text_bytes_ = 0; // at least those of the held rows that are not encoded
     uint64_t unusable_in_a_row_ = 0;
     uint64_t most_sequences_ = 0; // of this source and those before it
 };

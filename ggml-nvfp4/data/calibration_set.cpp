@@ -32,8 +32,8 @@ Status check_options(const CalibrationOptions & options) {
     return {};
 }
 
-// Deals `total` out in proportion to the weights: everybody's share rounded down, what is left to the largest remainders,
-// earlier sources first among equals.
+// Deals `total` out in proportion to the weights: everybody's share rounded down, what is left to the largest
+// remainders, earlier sources first among equals.
 std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> & sources) {
     const double sum =
         std::accumulate(sources.begin(), sources.end(), 0.0,
@@ -49,7 +49,7 @@ std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> &
     }
     for (; left > 0; left--) {
         const auto largest = std::max_element(remainders.begin(), remainders.end());
-        *largest = -1; // fewer are left than there are sources
+        *largest = -1; // the rest is smaller than the number of sources
         shares[size_t(largest - remainders.begin())]++;
     }
     return shares;
@@ -65,7 +65,7 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
         source.rule.chat = options.chat;
         sources.push_back(std::move(source));
     }
-    const uint64_t each = options.pack ? options.sequence_length : 1; // of a sample, in what budgets count
+    const uint64_t each = options.pack ? options.sequence_length : 1; // of a sample, in the unit of budgets
     const std::vector<uint64_t> shares =
         options.samples > 0 ? share_out(options.samples * each, sources)
                             : std::vector<uint64_t>(sources.size(), most_positions / options.sequence_length * each);
@@ -90,7 +90,7 @@ Result<CalibrationSet> from_tokens_file(const std::string & path, const Tokenize
     return set;
 }
 
-// Fills in what the sequences themselves tell.
+// Fills in the figures of the sequences.
 Status count_tokens(CalibrationSet & set) {
     std::vector<std::span<const TokenId>> documents;
     for (const CalibrationSequence & sequence : set.sequences) {

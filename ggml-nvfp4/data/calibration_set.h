@@ -1,4 +1,4 @@
-// The token sequences that calibration runs through the model, and where they come from.
+// The token sequences that calibration runs through the model, and their origin.
 //
 // Without padding a sequence is as long as its document, at most the sequence length. With `pad` every sequence is filled
 // with the tokenizer's pad token up to the sequence length, and a mask says which positions are real: what llm-compressor
@@ -19,8 +19,8 @@
 namespace gnv {
 
 struct CalibrationOptions {
-    std::vector<std::string> sources; // see calib_source.h; samples are dealt out by weight, by largest remainder
-    std::string tokens_file;          // exact ids instead of sources; nothing below matters then
+    std::vector<std::string> sources; // see calib_source.h; samples are divided by weight, by largest remainder
+    std::string tokens_file;          // exact ids instead of sources; the options below are then ignored
     TextForm form = TextForm::automatic;
     ChatRule chat;                   // of the checkpoint that the tokenizer is from
     uint64_t samples = 256;          // sequences; 0: every row
@@ -34,7 +34,7 @@ struct CalibrationOptions {
     StopCheck stop;         // asks to stop: Code::cancelled
 };
 
-// A stretch of a sequence that belongs to one row. `row` counts from 0 within its source.
+// The part of a sequence from one row. `row` counts from 0 within its source.
 struct CalibrationDocument {
     uint32_t begin = 0; // in the sequence; the end is the begin of the next one
     uint32_t source = 0;
@@ -49,7 +49,7 @@ struct CalibrationSequence {
 
 struct FaultCount {
     uint64_t rows = 0;
-    std::string first; // where
+    std::string first; // its place
 };
 
 struct CalibrationFile {
@@ -59,9 +59,9 @@ struct CalibrationFile {
 
 struct CalibrationSourceReport {
     std::string path;
-    std::vector<CalibrationFile> files; // those that were opened
-    uint64_t rows = 0;                  // passed; without shuffling reading stops when enough are found
-    uint64_t rows_parsed = 0; // of those: the rows that could have been chosen. Faults are known of these only
+    std::vector<CalibrationFile> files; // opened ones
+    uint64_t rows = 0;                  // passed; without shuffling reading stops after enough rows
+    uint64_t rows_parsed = 0;           // of those: the rows that could have been chosen. Only their faults are known
     uint64_t rows_chosen = 0;
     std::array<FaultCount, size_t(RowFault::count_)> faults;
 };
@@ -70,7 +70,7 @@ struct CalibrationSet {
     std::vector<CalibrationSequence> sequences; // in the order of sources and, within one, of rows
     std::vector<CalibrationSourceReport> sources;
 
-    uint64_t sequence_length = 0; // the limit that was asked for, or the longest of a tokens file
+    uint64_t sequence_length = 0; // the requested limit, or the longest of a tokens file
     bool packed = false;
     uint64_t positions = 0;        // of all sequences, pads included
     uint64_t tokens = 0;           // without pads
@@ -80,15 +80,15 @@ struct CalibrationSet {
     std::vector<uint64_t> lengths; // lengths[b]: documents of [2^b, 2^(b+1)) tokens, after truncation
     std::string sha256;            // see hash_sequences()
     std::vector<std::string> warnings;
-    uint64_t reading_bytes = 0; // memory that reading was planned with at most: a bound for what it took
+    uint64_t reading_bytes = 0; // the largest planned memory of reading, a bound for its use
 };
 
-// SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins (all
-// as 32-bit little-endian integers), and n mask bytes (1 where there is no mask).
+// SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins
+// (all as 32-bit little-endian integers), and n mask bytes (1 without a mask).
 std::string hash_sequences(const std::vector<CalibrationSequence> & sequences);
 
-// Same options, files and tokenizer: same set, whatever the number of threads and the budget of memory. One that is too small
-// is Code::out_of_memory, with the place and the least that would do.
+// Same options, files and tokenizer: same set, for any number of threads and any memory budget. A budget that is too
+// small is Code::out_of_memory, with the place and the smallest sufficient one.
 Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options, const Tokenizer & tokenizer,
                                              ThreadPool & threads);
 

@@ -26,10 +26,10 @@ int escape_value(std::string_view text, size_t at) {
     return value;
 }
 
-// Whether the escapes of a JSON text hold half of a surrogate pair. Parsers disagree on what to do about it.
+// Whether the escapes of a JSON text hold half of a surrogate pair, which parsers treat differently.
 bool has_lone_surrogate(std::string_view json) {
     for (size_t at = json.find('\\'); at != std::string_view::npos; at = json.find('\\', at)) {
-        at += 2; // what follows a backslash belongs to it, a second backslash too
+        at += 2; // a backslash and its character, which may be a second backslash
         if (at > json.size() || json[at - 1] != 'u') continue;
         const int value = escape_value(json, at);
         if (value >= 0xdc00 && value <= 0xdfff) return true;
@@ -41,8 +41,8 @@ bool has_lone_surrogate(std::string_view json) {
     return false;
 }
 
-// Values take memory of their own, however short they are: on the parser's tape, and as fields or messages. What encoding
-// takes later has room for some.
+// Values take memory of their own, however short they are: on the parser's tape, and as fields or messages. What
+// encoding takes later has room for some.
 constexpr uint64_t memory_of_value = 200, memory_of_values_anyway = 4 << 20;
 
 // Not less than the number of values in a JSON text.
@@ -55,7 +55,7 @@ uint64_t count_values(std::string_view json) {
             at = json.find_first_of("\"\\", at);
             if (at == json.npos) break;
             in_string = json[at] != '"';
-            at += in_string; // and what the backslash escapes
+            at += in_string; // and the escaped character
         } else if (c == '"') {
             in_string = true;
         } else {

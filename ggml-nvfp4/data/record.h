@@ -1,4 +1,4 @@
-// One row of a data set: named fields, as far as calibration can use them.
+// One row of a data set: the named fields that calibration can use.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct ChatMessage {
 };
 
 struct RecordField {
-    enum class Kind : uint8_t { text, null, messages, other }; // other: numbers, lists of anything else, images
+    enum class Kind : uint8_t { text, null, messages, other }; // other: numbers, other lists, images
     std::string name;
     Kind kind = Kind::other;
     std::string text;
@@ -33,7 +33,7 @@ struct Record {
     }
 };
 
-// Why a row cannot be used although its file is sound. Such rows are counted and left out; another row takes their place.
+// A fault of a row in a sound file. Such rows are counted and left out; other rows replace them.
 enum class RowFault : uint8_t {
     none,
     no_object,     // no JSON, or JSON of another kind

@@ -1,5 +1,5 @@
-// The rows of a data set's files, one at a time: moving on is cheap, a row is parsed only when somebody reads it. That is
-// what lets a sample be drawn from a file at the speed at which the file can be decompressed.
+// The rows of a data set's files, one at a time. Skipping a row is cheap: only rows that are read are parsed, so that a
+// sample is drawn from a file at the speed of its decompression.
 //
 //   .jsonl .ndjson   one JSON object a line; blank lines are no rows
 //   .json            an array of objects or texts, an object with one array, or what .jsonl has
@@ -26,19 +26,19 @@ class RecordReader {
     virtual ~RecordReader() = default;
     // Moves to the next row; false at the end.
     virtual Result<bool> next() = 0;
-    // The fields of the current row; at most once a row. `out` is complete only when there is no fault.
+    // The fields of the current row; at most once for a row. `out` is complete only without a fault.
     virtual Result<RowFault> read(Record & out) = 0;
     virtual std::string where() const = 0; // "train.jsonl:17": the current row, for people
 };
 
 // `wanted`: names of the fields whose content may be needed (Parquet reads no others; their names are still listed).
-// Memory and stops are `control`'s: Code::out_of_memory names a record, page or window that its budget has no room for.
+// `control` bounds memory and stops: Code::out_of_memory names a record, page or window beyond its budget.
 Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, const std::vector<std::string> & wanted,
                                                    const ReadControl & control = {});
 
-// The data files that `path` stands for: itself, or, for a folder, every file below it with one of the endings above,
-// sorted by path, without hidden ones. Fails on other endings, on folders without data, and on too many folders, as links
-// that lead to each other make them. `share` is charged with the list.
+// The data files of `path`: itself, or, for a folder, every file below it with one of the endings above, sorted by
+// path, without hidden ones. Fails on other endings, on folders without data, and on too many folders (links that lead
+// to each other). The list is charged to `share`.
 Result<std::vector<std::string>> list_data_files(const std::string & path, const ReadControl & control,
                                                  MemoryShare & share);
 

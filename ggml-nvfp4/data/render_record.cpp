@@ -83,7 +83,7 @@ Result<RowFault> exchange_text(const TextRule & rule, TextForm form, std::string
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos; }
 
-// The text of a field; "" when it is null or absent. Notes what holds no text and what is not blank.
+// The text of a field; "" if it is null or absent. Records whether a field has no text, and whether one is not blank.
 struct FieldTexts {
     const Record & record;
     bool not_text = false, any_content = false;

@@ -68,7 +68,7 @@ Result<bool> CsvReader::read_record(std::vector<std::string> & fields) {
     size_t count = 0;
     for (;;) {
         if (count >= fields.size()) {
-            // Empty fields count too, or a line of commas would grow without bound.
+            // Empty fields also count, or a line of commas would grow without bound.
             record_bytes += sizeof(std::string);
             if (record_bytes > limit_)
                 return fail(Code::format, path(), ":", record_line_, ": the record is longer than ",

@@ -13,7 +13,7 @@ Result<JsonArrayReader> JsonArrayReader::open(const std::string & path, uint64_t
 
 int JsonArrayReader::next_visible() { return chars_.skip_blanks(is_blank); }
 
-// The failure of a stream that ended early, or what should have been at this place.
+// The failure of a stream that ended early, or the expected content at this place.
 Status JsonArrayReader::expected(const char * what) {
     const int c = chars_.peek();
     if (c < 0) GNV_TRY(chars_.take_status());
@@ -27,7 +27,7 @@ Status JsonArrayReader::read_value() {
     element_line_ = chars_.line();
     const uint64_t longest_kept = control().longest_record();
     uint64_t & bytes = element_bytes_ = 0;
-    uint64_t depth = 0; // of brackets; whether their kinds match is for the parser to say
+    uint64_t depth = 0; // of brackets; the parser checks that their kinds match
     bool in_string = false, escaped = false;
     for (;;) {
         const int c = chars_.peek();

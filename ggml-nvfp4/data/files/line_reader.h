@@ -1,5 +1,5 @@
-// Lines of a text file, compressed or not, one at a time. A line that fits into one piece of the stream is handed out
-// without a copy, so that skipping lines costs little more than decompressing them.
+// The lines of a text file, compressed or not, one at a time. A line inside one piece of the stream is returned without
+// a copy, so that skipping lines costs little more than decompression.
 #pragma once
 
 #include "data/files/byte_stream.h"
@@ -8,13 +8,13 @@ namespace gnv {
 
 class LineReader {
   public:
-    // A line above `limit` bytes is an error at its line number; it is not read any further. Of one that the budget of
-    // `control` has no room for only a part is kept: compare bytes().
+    // A line above `limit` bytes is an error at its line number. Of a line beyond the budget of `control` only a part
+    // is kept: compare bytes().
     static Result<LineReader> open(const std::string & path, uint64_t limit = max_record_bytes,
                                    const ReadControl & control = {});
 
-    // False at the end. The line comes without its "\n" or "\r\n", and the first one without a byte order mark; it is
-    // valid until the next call. A last line without a line end counts.
+    // False at the end. The line has no "\n" or "\r\n", and the first line no byte order mark; it is valid until the
+    // next call. A last line without a line end counts.
     Result<bool> next(std::string_view & line);
     uint64_t number() const { return number_; }    // of the line last returned, from 1
     uint64_t bytes() const { return line_bytes_; } // of that line in the file, without its "\n"

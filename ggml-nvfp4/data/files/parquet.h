@@ -1,5 +1,5 @@
-// Parquet, as far as text data sets need it: string columns (BYTE_ARRAY), flat, or inside one list (a chat's messages), read
-// row by row.
+// The part of Parquet that text data sets need: string columns (BYTE_ARRAY), flat, or inside one list (a chat's
+// messages), read row by row.
 //
 //   "PAR1" | row group 0: column chunk, column chunk, ... | row group 1 | ... | footer (Thrift) | its length u32 | "PAR1"
 //   column chunk = [dictionary page] data page, data page, ...
@@ -42,8 +42,9 @@ enum class ParquetType : uint8_t {
 };
 enum class ParquetCodec : uint8_t { none, snappy, gzip, lzo, brotli, lz4, zstd, lz4_raw, count_ };
 
-// A leaf of the schema. Levels as in Dremel: an entry's definition level says how many optional and repeated fields on the
-// way to the leaf are there, its repetition level at which of the repeated ones a new element begins (0: a new row).
+// A leaf of the schema. Levels as in Dremel: an entry's definition level says how many optional and repeated fields on
+// the way to the leaf are there, its repetition level at which of the repeated ones a new element begins (0: a new
+// row).
 struct ParquetColumn {
     std::vector<std::string> path; // {"messages", "list", "element", "content"}
     ParquetType type = ParquetType::byte_array;
@@ -69,7 +70,7 @@ struct ParquetRowGroup {
 struct ParquetFile {
     File file;
     ReadControl control;
-    MemoryShare footer; // that the columns and row groups take
+    MemoryShare footer; // of the columns and row groups
     std::vector<ParquetColumn> columns;
     std::vector<ParquetRowGroup> row_groups;
     uint64_t rows = 0; // of all row groups
@@ -78,7 +79,7 @@ struct ParquetFile {
     static Result<ParquetFile> open(const std::string & path, const ReadControl & control = {});
 };
 
-// What one column holds for one row: one entry for a flat column, one an element for a list.
+// The content of one column for one row: one entry for a flat column, one for each element of a list.
 struct ParquetCell {
     std::vector<std::optional<std::string>> entries; // null entries have no value; an empty or null list has no entries
 };

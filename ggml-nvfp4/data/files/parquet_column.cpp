@@ -76,7 +76,7 @@ static Status unsupported_encoding(int64_t encoding) {
                 "Python: pyarrow.parquet.write_table(pyarrow.parquet.read_table(\"a.parquet\"), \"b.parquet\")");
 }
 
-// Takes memory for a page's body before there is one, beside the `kept` bytes of the other one.
+// Reserves memory for a page's body before it is allocated, beside the `kept` bytes of the other one.
 Status ParquetColumnReader::load(const ParquetPage & page, uint64_t kept, std::string & body) {
     GNV_TRY(file_->control.check());
     std::string().swap(body);
@@ -174,8 +174,8 @@ Status ParquetColumnReader::load_data(const ParquetPage & page) {
     return {};
 }
 
-// Goes to the next data page, or sets at_end_. Pages of a flat column whose rows are all among the `skippable` next ones
-// are passed unread and counted off.
+// Goes to the next data page, or sets at_end_. Pages of a flat column whose rows are all among the `skippable` next
+// ones are passed unread and counted off.
 Status ParquetColumnReader::next_page(uint64_t & skippable) {
     ParquetPage page;
     for (;;) {
@@ -193,7 +193,7 @@ Status ParquetColumnReader::next_page(uint64_t & skippable) {
 
 // --- Entries ----------------------------------------------------------------------------------------------------------------
 
-// Afterwards there is an entry, or the chunk is at its end.
+// Afterwards the reader has an entry, or is at the end of the chunk.
 Status ParquetColumnReader::peek_entry() {
     uint64_t none_skippable = 0;
     while (!has_entry_ && entries_left_ == 0 && !at_end_) GNV_TRY(next_page(none_skippable));

@@ -5,12 +5,12 @@
 
 namespace gnv {
 
-// The hybrid of run lengths and bit-packed groups in which levels and dictionary positions are stored.
+// The hybrid of run lengths and bit-packed groups that stores levels and dictionary positions.
 class ParquetHybrid {
   public:
     ParquetHybrid() = default;
     ParquetHybrid(std::string_view bytes, uint32_t bit_width) : bytes_(bytes), width_(bit_width) {}
-    bool next(uint32_t & value); // false when the bytes are used up or damaged
+    bool next(uint32_t & value); // false at the end of the bytes or for damage
 
   private:
     bool start_run();
@@ -63,9 +63,9 @@ class ParquetColumnReader {
 
     bool has_entry_ = false; // levels of the next entry are known
     uint32_t repetition_ = 0, definition_ = 0;
-    bool at_end_ = false;       // no page is left
-    uint64_t cell_bytes_ = 0;   // of the row that is read
-    uint64_t longest_cell_ = 0; // that the budget has room for
+    bool at_end_ = false;       // after the last page
+    uint64_t cell_bytes_ = 0;   // of the current row
+    uint64_t longest_cell_ = 0; // within the budget
 };
 
 } // namespace gnv

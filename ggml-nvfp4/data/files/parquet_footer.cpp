@@ -28,7 +28,7 @@ struct Footer {
     std::vector<SchemaElement> schema; // depth first
     int64_t rows = 0;
     std::vector<ParquetRowGroup> row_groups;
-    Status problem; // well-formed, but nothing we can read
+    Status problem; // well-formed, but unsupported
 };
 
 SchemaElement read_schema_element(ThriftReader & in) {
@@ -58,7 +58,7 @@ void read_chunk_meta(ThriftReader & in, ParquetChunk & chunk, Footer & footer) {
         default: in.skip(field);
         }
     }
-    // Some writers leave 0 where there is no dictionary.
+    // Some writers write 0 without a dictionary.
     const bool has_dictionary = dictionary_begin > 0 && dictionary_begin < data_begin;
     const int64_t begin = has_dictionary ? dictionary_begin : data_begin;
     if (codec < 0 || codec >= int64_t(ParquetCodec::count_) || entries < 0 || bytes < 0 || begin < 0) {

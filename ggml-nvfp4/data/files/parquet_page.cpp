@@ -31,7 +31,7 @@ std::string encoding_text(int64_t encoding) {
 
 // --- Headers --------------------------------------------------------------------------------------------------------------
 
-// DataPageHeader, DictionaryPageHeader and DataPageHeaderV2 differ only in which number means what.
+// DataPageHeader, DictionaryPageHeader and DataPageHeaderV2 differ only in the meaning of the numbers.
 static void read_data_header_v1(ThriftReader & in, ParquetPage & page, int64_t & entries) {
     for (Field field; in.next_field(field);) {
         switch (field.id) {

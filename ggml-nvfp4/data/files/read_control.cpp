@@ -25,7 +25,7 @@ uint64_t ReadControl::longest_record() const {
     return low;
 }
 
-// A sixteenth is for texts that wait: where that little is left, they make no room for a record.
+// A sixteenth is for waiting texts: with less left, encoding them makes no room for a record.
 Status ReadControl::too_small(const std::string & what, uint64_t bytes) const {
     const uint64_t least = (state_ ? state_->used + state_->expected : 0) + bytes;
     return fail(Code::out_of_memory, what, ": a memory budget of ", bytes_text(budget()), " (", budget(),

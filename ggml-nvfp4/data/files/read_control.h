@@ -1,8 +1,8 @@
-// What reading data may take: a budget of memory, and the caller's wish to stop.
+// The limits of reading data: a memory budget, and the caller's request to stop.
 //
-// Compressed files can hold far more than their size. Whatever is in proportion to the content is charged before it is
-// allocated: windows and pages of compressors, records, texts that wait, and ids. The charges are bounds, simple ones.
-// One thread reads and charges.
+// Compressed files can hold far more than their size. Memory in proportion to the content is charged before it is
+// allocated: windows and pages of compressors, records, waiting texts, and ids. The charges are simple bounds. One
+// thread reads and charges.
 #pragma once
 
 #include "core/status.h"
@@ -18,13 +18,12 @@ namespace gnv {
 // The longest line, CSV record, JSON record or text document that a reader accepts. Readers hold one at a time.
 inline constexpr uint64_t max_record_bytes = 64 << 20;
 
-// Blanks, or line ends, that may follow each other in a text file: more hold no data, however few bytes they are
-// compressed.
+// The limit of consecutive blanks or line ends in a text file: more hold no data, however small they are compressed.
 inline constexpr uint64_t most_blank_bytes = 100'000'000;
 Status too_many_blanks(const std::string & where);
 
-// What a record of `bytes` takes until it is ids: its bytes in a string that grows, a parser's copies, the field, the text,
-// the normalized text, and an encoder (Encoder::working_memory). A bound for every format.
+// The memory of a record of `bytes` until it is ids: its bytes in a growing string, a parser's copies, the field, the
+// text, the normalized text, and an encoder (Encoder::working_memory). A bound for every format.
 constexpr uint64_t record_memory(uint64_t bytes) {
     return 20 * bytes + (6 << 20) + 56 * std::min<uint64_t>(3 * bytes, 1 << 20);
 }
@@ -34,7 +33,7 @@ class ReadControl {
     ReadControl() = default; // no budget, no stop
     ReadControl(uint64_t memory_bytes, StopCheck stop);
 
-    // Code::cancelled once the caller wants to stop.
+    // Code::cancelled once the caller asks to stop.
     Status check() const;
     StopCheck stop() const { return state_ ? state_->stop : StopCheck(); }
 
@@ -49,13 +48,13 @@ class ReadControl {
         state_->most_used = std::max(state_->most_used, state_->used + bytes);
         return true;
     }
-    // How long a record may be for now.
+    // The present limit of a record.
     uint64_t longest_record() const;
-    // What else will be charged beside the record that is read next: only refusals speak of it.
+    // Further charges beside the next record, for the message of a refusal.
     void expect(uint64_t bytes) const {
         if (state_) state_->expected = bytes;
     }
-    // Code::out_of_memory: `what`, which starts with the file and the place, takes `bytes` more than are used now.
+    // Code::out_of_memory: `what`, which starts with the file and the place, needs `bytes` in addition.
     Status too_small(const std::string & what, uint64_t bytes) const;
     // The same for a record of `bytes` at a place in a file, or success.
     Status check_record(const std::string & where, uint64_t bytes, uint64_t more_memory = 0) const;
@@ -78,7 +77,7 @@ class MemoryShare {
     MemoryShare & operator=(MemoryShare && other) noexcept;
     ~MemoryShare() { (void)resize(0); }
 
-    // Makes the share `bytes` large; false, and as it was, where the budget has no more.
+    // Sets the size of the share; false, and unchanged, beyond the budget.
     bool resize(uint64_t bytes);
     uint64_t bytes() const { return bytes_; }
 

@@ -1,5 +1,5 @@
-// Reading Thrift's compact protocol, the notation of Parquet's footer and page headers, from memory that may hold
-// anything: every step is bounded by the bytes that are there, nesting by a constant, and nothing is allocated here.
+// A reader of Thrift's compact protocol, the notation of Parquet's footer and page headers, for untrusted memory: the
+// bytes bound every step, a constant bounds nesting, and the reader allocates nothing.
 //
 // The first damage makes all further reads return zeros and ok() false: callers check once, where it matters.
 #pragma once
@@ -48,7 +48,7 @@ class ThriftReader {
         return check(field.type <= Type::bool_false) && field.type == Type::bool_true;
     }
     std::string_view binary(const StructScope & field);
-    // Number of elements, never more than bytes are left, each to be read by element_*().
+    // The number of elements, at most the remaining bytes; element_*() reads each.
     uint64_t list(const StructScope & field, Type element);
     std::string_view element_binary() { return read_binary(); }
     int64_t element_integer() { return zigzag(); }
