@@ -35,7 +35,7 @@ AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, size
     return found;
 }
 
-// Where the character before `at` begins.
+// The begin of the character before `at`.
 static size_t character_before(std::string_view text, size_t at) {
     do at--;
     while ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80);
@@ -48,7 +48,8 @@ static bool stands_alone(std::string_view text, size_t begin, size_t end) {
            (end == text.size() || !is_word_character(utf8_decode(text, end, bytes)));
 }
 
-// The next token that is not consumed by the one before. Looks charge the comparisons, not the bytes that start no token.
+// The next token that is not consumed by the one before. Looks charge the comparisons, not the bytes that start no
+// token.
 bool TextParts::find_token(TextPart & part) {
     while (at_ < text_.size()) {
         if (!finder_.starts_[static_cast<uint8_t>(text_[at_])]) {
@@ -68,13 +69,13 @@ bool TextParts::find_token(TextPart & part) {
         if (token.strip_left) {
             while (begin > done_ && is_white_space(utf8_decode(text_, character_before(text_, begin), bytes)))
                 begin = character_before(text_, begin);
-            begin = std::max(begin, done_); // the token before may have taken the same space
+            begin = std::max(begin, done_); // the previous token may include the same space
         }
         if (token.strip_right) {
             end = std::max(end, done_);
             while (end < text_.size() && is_white_space(utf8_decode(text_, end, bytes))) end += bytes;
         }
-        if (begin >= end) continue; // the token before took all of it along
+        if (begin >= end) continue; // inside the previous token and its white space
         part = {begin, end, token.id};
         return true;
     }

@@ -34,7 +34,7 @@ void MergeTable::add(TokenId left, TokenId right, TokenId result) {
 // --- Pieces ---------------------------------------------------------------------------------------------------------------
 
 static constexpr size_t longest_short_piece = 64;
-static constexpr size_t longest_piece_kept = 16 << 10; // memory for longer ones is given back
+static constexpr size_t longest_piece_kept = 16 << 10; // memory for longer ones is freed
 
 void Merger::merge(std::string_view piece, std::vector<TokenId> & ids) {
     if (piece.size() <= longest_short_piece) {

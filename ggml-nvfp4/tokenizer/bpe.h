@@ -1,4 +1,4 @@
-// Byte pair encoding: merging neighbouring tokens of one piece of text, the lowest rank first and, among equals, the
+// Byte pair encoding: it merges neighbouring tokens of one piece of text, the lowest rank first and, among equals, the
 // leftmost, until no pair of neighbours is in the table.
 #pragma once
 
@@ -28,7 +28,7 @@ class MergeTable {
         TokenId left = no_token, right = no_token;
         uint32_t rank = no_rank;
     };
-    // Where the pair is, or the empty slot where it would be.
+    // The slot of the pair, or the empty slot for it.
     size_t slot(TokenId left, TokenId right) const {
         uint64_t hash = (uint64_t(uint32_t(left)) << 32 | uint32_t(right)) * 0x9e3779b97f4a7c15u;
         size_t at = size_t((hash ^ hash >> 32) & mask_);
@@ -44,15 +44,15 @@ class MergeTable {
     std::vector<TokenId> results_; // by rank
 };
 
-// Merges one piece after another; holds the working memory. Short pieces are rescanned for the best pair, long ones go
-// through a heap, so that time is n log n for any piece.
+// Merges one piece after another; holds the working memory. Short pieces are rescanned for the best pair, long ones use
+// a heap, so that time is n log n for any piece.
 class Merger {
   public:
     // `byte_tokens` : the token of each byte. Both must outlive the merger.
     Merger(const MergeTable & merges, const std::array<TokenId, 256> & byte_tokens)
         : merges_(merges), byte_tokens_(byte_tokens) {}
 
-    // Appends the tokens of `piece`, at most 4 GiB. Takes 32 times its size for a while.
+    // Appends the tokens of `piece`, at most 4 GiB. Needs 32 times its size as working memory.
     void merge(std::string_view piece, std::vector<TokenId> & ids);
 
   private:
@@ -69,7 +69,7 @@ class Merger {
     const MergeTable & merges_;
     const std::array<TokenId, 256> & byte_tokens_;
     std::vector<Symbol> symbols_;
-    std::vector<uint64_t> heap_; // rank << 32 | index of the left symbol; entries that no longer hold are skipped
+    std::vector<uint64_t> heap_; // rank << 32 | index of the left symbol; stale entries are skipped
 };
 
 } // namespace gnv

@@ -1,5 +1,5 @@
-// Remembers the tokens of short pieces that were merged before: most words of a text occur again. A fixed number of
-// slots, each for one piece; a newer piece takes the slot of an older one. It changes the time, never the result.
+// A cache of the tokens of short pieces: most words of a text occur again. It has a fixed number of slots, each for one
+// piece; a newer piece replaces an older one. It changes the time, never the result.
 #pragma once
 
 #include "tokenizer/tokenizer.h"
@@ -18,7 +18,7 @@ class PieceCache {
 
     PieceCache() : slots_(size_t(1) << slot_bits) {}
 
-    // The slot where the tokens of `piece` are or would be; the piece has 1 to longest_piece bytes.
+    // The slot for the tokens of `piece`, which has 1 to longest_piece bytes.
     class Slot;
     Slot & slot(std::string_view piece);
 
@@ -26,7 +26,7 @@ class PieceCache {
       public:
         bool holds_piece() const { return count_ != 0; }
         void append_to(std::vector<TokenId> & ids) const { ids.insert(ids.end(), tokens_, tokens_ + count_); }
-        // The tokens of the piece that the slot was asked for; more than most_tokens are not kept.
+        // The tokens of the requested piece; more than most_tokens are not kept.
         void keep(const TokenId * tokens, size_t count) {
             if (count > most_tokens) return;
             memcpy(tokens_, tokens, count * sizeof *tokens);
@@ -37,7 +37,7 @@ class PieceCache {
         friend class PieceCache;
         uint64_t key_[3] = {}; // the piece, then zeros
         uint8_t size_ = 0;
-        uint8_t count_ = 0; // 0: not known yet
+        uint8_t count_ = 0; // 0: unknown
         TokenId tokens_[most_tokens] = {};
     };
 

@@ -12,7 +12,7 @@ static constexpr uint32_t longest_look_behind = 256;        // characters
 static constexpr size_t largest_jit_stack = 1 << 20;
 static constexpr uint32_t interpreter_heap_kib = 16 << 10;
 
-// What the fast code sees from where it begins, and how often it may go on or back there.
+// The window of the fast code, and its limit of steps.
 static constexpr size_t fast_window = 256;
 static constexpr uint32_t fast_match_limit = 200;
 
@@ -89,7 +89,7 @@ static int run_machine_code(const pcre2_code * code, std::string_view text, size
     return pcre2_jit_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options, data, context);
 }
 
-// The end of what the fast code sees; never inside a character.
+// The end of the fast code's window; never inside a character.
 static size_t window_end(std::string_view text, size_t begin) {
     if (text.size() - begin <= fast_window) return text.size();
     size_t end = begin + fast_window;
@@ -101,7 +101,7 @@ Result<Match> SplitPattern::find(std::string_view text, size_t from, MatchMemory
     for (size_t begin = from;;) {
         const size_t end = window_end(text, begin);
         const bool is_whole = end == text.size();
-        // PARTIAL_HARD: what would look at the end of the window is no match and no failure, but PARTIAL.
+        // PARTIAL_HARD: an attempt that reaches the end of the window gives PARTIAL, not a match or a failure.
         // Machine code is called without the checks of pcre2_match, which take as long as a short match.
         const int matched = (is_machine_code_ ? run_machine_code : run)(fast_.get(), text.substr(0, end), begin,
                                                                         is_whole ? 0 : PCRE2_PARTIAL_HARD,

@@ -1,13 +1,13 @@
 // One regular expression of a pre-tokenizer, run by PCRE2.
 //
-// tokenizer.json patterns are written for Oniguruma. What both engines understand alike is passed on; the few things
-// that they spell differently are rewritten; what PCRE2 would accept but understand differently is refused, so that a
-// pattern either gives the published library's pieces or an error. (Characters that Unicode added after the version
-// that the installed PCRE2 knows count as unassigned.)
+// tokenizer.json patterns are written for Oniguruma. Constructs with the same meaning in both engines are kept, a few
+// spellings are rewritten, and constructs that PCRE2 would accept with another meaning are refused, so that a pattern
+// gives either the published library's pieces or an error. (Characters that Unicode added after the version of the
+// installed PCRE2 count as unassigned.)
 //
-// A pattern is compiled twice. The fast code sees a short stretch of the text and may take few steps: enough for almost
-// every match. Where a match would look beyond, the counting code searches the whole text and charges a WorkLimit with
-// every byte that it passes, forth and back.
+// A pattern is compiled twice. The fast code searches a short window of the text with few steps: enough for almost
+// every match. If a match needs more, the counting code searches the whole text and charges a WorkLimit with every byte
+// that it passes, forward and back.
 #pragma once
 
 #include "core/status.h"
@@ -25,7 +25,7 @@ struct pcre2_real_jit_stack_8;
 
 namespace gnv {
 
-// The pattern as PCRE2 (UTF, UCP, MULTILINE) has to be given it. Code::unsupported names the construct and its byte.
+// The pattern for PCRE2 (UTF, UCP, MULTILINE). Code::unsupported names the construct and its byte.
 Result<std::string> translate_pattern(std::string_view pattern);
 
 // Working memory of matching, for one thread.
@@ -52,8 +52,8 @@ class SplitPattern {
   public:
     static Result<SplitPattern> compile(std::string_view pattern);
 
-    // The leftmost match that starts at or after `from`; what stands before it is seen by assertions. `text` is valid
-    // UTF-8. Code::unsupported when `work` is spent before the match is found.
+    // The leftmost match that starts at or after `from`; assertions see the text before it. `text` is valid UTF-8.
+    // Code::unsupported when `work` is spent before the match is found.
     Result<Match> find(std::string_view text, size_t from, MatchMemory & memory, WorkLimit & work) const;
 
   private:

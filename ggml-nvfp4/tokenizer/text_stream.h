@@ -6,12 +6,12 @@
 
 namespace gnv {
 
-// The pieces together are utf8_lossy() of all bytes together; each is valid UTF-8.
+// The pieces together are utf8_lossy() of all bytes; each is valid UTF-8.
 class TextStream {
   public:
-    // What can be said now: everything but a character that is not finished.
+    // The text so far, without an incomplete character.
     std::string push(std::string_view bytes);
-    // The rest, when nothing follows.
+    // The rest, at the end.
     std::string finish();
 
   private:

@@ -159,7 +159,7 @@ Status Encoder::State::encode_stretch(std::string_view text, bool parse_added_to
                         [this](std::string_view part) { return encode_pieces(part, 0); });
 }
 
-// Every match of a pattern is a piece, and so is what lies between two matches.
+// Every match of a pattern is a piece, and so is the text between two matches.
 Status Encoder::State::encode_pieces(std::string_view text, size_t pattern) {
     if (pattern == model->patterns.size()) return encode_piece(text);
     const auto next = [&](size_t begin, size_t end) {

@@ -1,12 +1,12 @@
-// Byte-level BPE, read from the tokenizer.json (and tokenizer_config.json) that a checkpoint carries.
+// Byte-level BPE, read from the tokenizer.json (and tokenizer_config.json) of a checkpoint.
 //
 //   text -> added tokens cut out -> normalizer (NFC) -> split patterns -> bytes -> merges by rank -> ids
 //
-// The ids are those of the `tokenizers` library for the same file. Normalizer, patterns, merges and added tokens are the
-// file's own; a step that this reader does not know is Code::unsupported and named, never skipped.
+// The ids are those of the `tokenizers` library for the same file. Normalizer, patterns, merges and added tokens are
+// the file's own; an unknown step is Code::unsupported and named, never skipped.
 //
-// A Tokenizer does not change after loading and may be used from any number of threads. Encoding needs working memory
-// (about 4 MB, most of it a cache of pieces already merged): one Encoder per thread, kept for many texts.
+// A Tokenizer does not change after loading; any number of threads may use it. Encoding needs working memory (about 4
+// MB, most of it a cache of merged pieces): one Encoder per thread, kept for many texts.
 #pragma once
 
 #include "core/status.h"
@@ -26,7 +26,7 @@ struct TokenizerModel; // tokenizer/tokenizer_model.h
 using TokenId = int32_t; // never negative, except no_token
 inline constexpr TokenId no_token = -1;
 
-// Tokens that tokenizer_config.json gives a part to play; no_token where it names none.
+// The special tokens of tokenizer_config.json; no_token if it names none.
 struct TokenRoles {
     TokenId bos = no_token;
     TokenId eos = no_token;
@@ -35,25 +35,25 @@ struct TokenRoles {
 
 class Tokenizer {
   public:
-    // `path`: a tokenizer.json, or a folder that holds one. The tokenizer_config.json beside it, if there is one, adds
-    // the tokens of its `added_tokens_decoder` and the roles. Failures name the file and the place in it.
+    // `path`: a tokenizer.json, or its folder. A tokenizer_config.json beside it adds the tokens of its
+    // `added_tokens_decoder` and the special tokens. Failures name the file and the place in it.
     static Result<Tokenizer> load(const std::string & path);
     // The same from memory; `config` is the text of tokenizer_config.json, or empty.
     static Result<Tokenizer> parse(std::string json, const std::string & name, std::string config = {},
                                    const std::string & config_name = "tokenizer_config.json");
 
-    // One more than the largest id. Smaller than the rows of the embedding, which models pad.
+    // One more than the largest id. Models pad their embedding to more rows.
     TokenId vocab_size() const;
     // False for ids out of range and for holes in the vocabulary.
     bool is_token(TokenId id) const;
-    // Control tokens, which decoding can leave out: "<|im_end|>" is one, "<think>" is not.
+    // Control tokens, which decoding can omit: "<|im_end|>" is one, "<think>" is not.
     bool is_special(TokenId id) const;
     // The id of a token by its content: an added token as written ("<|im_end|>"), any other by its bytes (" the").
-    TokenId find(std::string_view content) const; // no_token when there is none
+    TokenId find(std::string_view content) const; // no_token: none
     const TokenRoles & roles() const;
 
-    // The bytes that the ids stand for; they need not be UTF-8, since a token may hold part of a character.
-    // An id that is no token is an error that names its position.
+    // The bytes of the ids; they need not be UTF-8, since a token may hold part of a character. An id that is no token
+    // is an error that names its position.
     Result<std::string> decode_bytes(std::span<const TokenId> ids, bool skip_special = false) const;
     // The same as UTF-8: every maximal invalid part becomes U+FFFD.
     Result<std::string> decode(std::span<const TokenId> ids, bool skip_special = false) const;
@@ -67,35 +67,34 @@ class Tokenizer {
 struct EncodeOptions {
     // False: "<|im_end|>" in the text is six or so ordinary tokens. For text that must not be able to give orders.
     bool parse_added_tokens = true;
-    // Stops after this many ids, exactly the first ones of the whole text: the start of a book costs no whole book.
+    // Stops after this many ids, the first of the whole text, so that the start of a book does not cost the whole book.
     size_t max_ids = size_t(-1);
-    StopCheck stop; // asks to stop: Code::cancelled
+    StopCheck stop; // true: Code::cancelled
 };
 
-// The longest stretch that the patterns may leave in one piece, and a piece that is merged. It holds what a person writes
-// without a blank many times over: the longest word of any language has some 200 letters. Merging takes fifty times the
-// memory.
+// The longest piece that the patterns may leave, and that is merged. It is far longer than any word: the longest of any
+// language has some 200 letters. Merging takes fifty times the memory.
 inline constexpr size_t longest_piece = 1 << 20;
 
 class Encoder {
   public:
-    explicit Encoder(const Tokenizer & tokenizer); // keeps what it needs of the tokenizer alive
+    explicit Encoder(const Tokenizer & tokenizer); // shares the tokenizer's model
     Encoder(Encoder &&) noexcept;
     Encoder & operator=(Encoder &&) noexcept;
     ~Encoder();
 
-    // Appends the ids of `text`, which must be UTF-8 (NUL is a character like any other) and below 1 GiB.
-    // Code::format names the byte at which the text stops being UTF-8, Code::invalid_argument a piece above longest_piece,
-    // Code::unsupported a text on which the file's patterns and added tokens would take more than some dozen looks at a
-    // byte (work_limit.h); `ids` is then as it was.
+    // Appends the ids of `text`, which must be UTF-8 (NUL is a character like any other) and below 1 GiB. Code::format
+    // names the first byte that is not UTF-8, Code::invalid_argument a piece above longest_piece, Code::unsupported a
+    // text that the file's patterns and added tokens would read more than some dozen times (work_limit.h); `ids` is
+    // then unchanged.
     Status encode(std::string_view text, std::vector<TokenId> & ids, const EncodeOptions & options = {});
     Result<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions & options = {});
 
-    // What an encoder takes at most while it encodes a text of `text_bytes`, the text and the ids left out.
+    // The largest working memory to encode a text of `text_bytes`, without the text and the ids.
     static constexpr uint64_t working_memory(uint64_t text_bytes) {
         constexpr uint64_t always = 6 << 20;      // most of it the cache of pieces
         constexpr uint64_t of_normalization = 16; // a byte: code points while marks are sorted, and the result
-        constexpr uint64_t of_merging = 56;       // a byte of a piece: its tokens, and merges that may come
+        constexpr uint64_t of_merging = 56;       // a byte of a piece: its tokens, and possible merges
         const uint64_t piece = 3 * text_bytes < longest_piece ? 3 * text_bytes : longest_piece; // NFC triples at most
         return always + of_normalization * text_bytes + of_merging * piece;
     }

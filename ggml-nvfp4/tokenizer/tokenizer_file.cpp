@@ -106,7 +106,7 @@ Status read_model(const JsonValue & bpe, TokenizerModel & model) {
     if (bpe.find("ignore_merges", value)) {
         GNV_ASSIGN(model.ignore_merges, value.as_bool());
     }
-    // With a token for every byte the unknown token never comes up; that it exists is all there is to check.
+    // With a token for every byte the unknown token is never used; it only must exist.
     if (bpe.find("unk_token", value) && !value.is_null()) {
         GNV_ASSIGN(const std::string_view unknown, value.as_string());
         if (model.vocabulary.find_written(unknown) == no_token)

@@ -95,7 +95,7 @@ Status read_pre_tokenizer(const JsonValue & pre_tokenizer, TokenizerModel & mode
     return {};
 }
 
-// --- What comes after the ids ---------------------------------------------------------------------------------------------
+// --- After the ids --------------------------------------------------------------------------------------------------------
 
 // TemplateProcessing is harmless when its template for one text is the text alone.
 Status read_template(const JsonValue & step) {

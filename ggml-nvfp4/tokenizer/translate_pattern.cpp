@@ -42,7 +42,7 @@ constexpr Escape escapes[] = {
 constexpr std::string_view same_outside = "adDefnrtxAzZ";
 constexpr std::string_view same_inside = "abdDefnrtx";
 
-constexpr size_t most_repeats = 1000; // what is repeated is passed without being counted
+constexpr size_t most_repeats = 1000; // repeated items are passed without being counted
 
 class Translator {
   public:
@@ -94,7 +94,7 @@ class Translator {
         }
         if (letter == 'p' || letter == 'P') return property();
         if (letter == 'u') return code_unit();
-        // No tokenizer has one, and what it compares cannot be counted.
+        // No tokenizer has one, and its comparisons cannot be counted.
         if (letter >= '1' && letter <= '9' && !in_class) return refuse("a back reference");
         const bool is_word = (letter >= '0' && letter <= '9') || (letter >= 'A' && letter <= 'Z') ||
                              (letter >= 'a' && letter <= 'z') || static_cast<unsigned char>(letter) >= 0x80;

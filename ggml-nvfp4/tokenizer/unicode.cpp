@@ -21,11 +21,11 @@ bool contains(std::span<const Range> ranges, char32_t c) {
     return at != ranges.end() && at->first <= c;
 }
 
-// Characters that NFC never changes and that never join or trade places with what stands before them. Not all of them:
-// enough that most text needs no normalization at all.
+// Characters that NFC never changes and that never combine or swap with characters before them. The list is incomplete,
+// but most text needs no normalization with it.
 constexpr Range inert_ranges[] = {{0, 0x2ff}, {0x400, 0x482}, {0x3400, 0x9fff}, {0xac00, 0xd7a3}};
 
-// Where Unicode 10 to 18 have added combining marks and compositions: the widest ranges around them in which Unicode 9
+// The widest ranges around the combining marks and compositions that Unicode 10 to 18 have added, in which Unicode 9
 // has neither.
 constexpr Range younger_ranges[] = {{0x5c8, 0x60f},     {0x7f4, 0x815},     {0x85c, 0x8d3},     {0x9e0, 0xa32},
                                     {0xbd8, 0xc45},     {0xcd7, 0xd3d},     {0xeba, 0xec7},     {0x1715, 0x1733},
@@ -40,7 +40,7 @@ bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xc
 
 int combining_class(utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; }
 
-// Appends NFC of `text`. utf8proc's own sorting of combining marks is quadratic, so they are sorted before it sees them.
+// Appends NFC of `text`. utf8proc's own sorting of combining marks is quadratic, so they are sorted first.
 void append_nfc(std::string_view text, std::string & out) {
     constexpr auto options = utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     std::vector<utf8proc_int32_t> code_points;
@@ -87,7 +87,7 @@ std::string_view nfc(std::string_view text, std::string & buffer) {
     buffer.clear();
     size_t copied = 0;
     while (at < text.size()) {
-        // From the character before, which a mark may join, to the next one that stands for itself.
+        // From the previous character, with which a mark may combine, to the next inert one.
         size_t begin = at, bytes;
         while (begin > copied && is_continuation(text[--begin])) continue;
         if (begin < at && contains(younger_ranges, utf8_decode(text, begin, bytes))) begin = at;

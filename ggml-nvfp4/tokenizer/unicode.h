@@ -1,4 +1,4 @@
-// The few properties of characters that tokenizers ask for.
+// The properties of characters that tokenizers need.
 #pragma once
 
 #include <string>
@@ -6,10 +6,10 @@
 
 namespace gnv {
 
-// Normalization Form C of `text` (valid UTF-8): `text` itself where nothing changes, otherwise `buffer`, filled.
-// Characters younger than Unicode 9 are left alone, since the `tokenizers` library normalizes by the tables of that
-// version; so the result does not depend on the version of utf8proc. Time is linear in the text, but for the sorting of
-// long runs of combining marks.
+// Normalization Form C of `text` (valid UTF-8): `text` if nothing changes, otherwise `buffer`, filled. Characters
+// younger than Unicode 9 stay unchanged, since the `tokenizers` library normalizes by the tables of that version; so
+// the result does not depend on the version of utf8proc. Time is linear in the text, except for sorting long runs of
+// combining marks.
 std::string_view nfc(std::string_view text, std::string & buffer);
 
 bool is_white_space(char32_t code_point); // the property White_Space

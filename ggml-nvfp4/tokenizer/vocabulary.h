@@ -13,7 +13,7 @@
 
 namespace gnv {
 
-// Ids bound memory, so they cannot be whatever a file says. The largest published vocabularies have a quarter of this.
+// Ids bound memory, so a file's ids are limited. The largest published vocabularies have a quarter of this.
 inline constexpr int64_t largest_token_id = (1 << 22) - 1;
 
 class Vocabulary {
@@ -21,7 +21,7 @@ class Vocabulary {
     // `written` as in the file: in the byte-level alphabet or, for added tokens, possibly not. Fails when the id is out
     // of range or another token has it; adding the same token again does nothing.
     Status add(int64_t id, std::string_view written);
-    // What a known token decodes to from now on.
+    // Replaces the bytes of a known token.
     void set_written(TokenId id, std::string_view written);
     void set_special(TokenId id, bool special) { tokens_[size_t(id)].special = special; }
 
@@ -31,16 +31,16 @@ class Vocabulary {
     bool is_special(TokenId id) const { return contains(id) && tokens_[size_t(id)].special; }
     const std::string & bytes(TokenId id) const { return tokens_[size_t(id)].bytes; }
 
-    TokenId find_written(std::string_view written) const; // no_token when absent
+    TokenId find_written(std::string_view written) const; // no_token: absent
     TokenId find_bytes(std::string_view bytes) const;     // tokens written in the byte-level alphabet only
 
   private:
     struct Token {
-        std::string bytes; // what the token stands for
+        std::string bytes; // of its text
         bool present = false;
         bool special = false;
     };
-    struct Hash { // finds views without making strings of them
+    struct Hash { // for lookups by view
         using is_transparent = void;
         size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
     };

@@ -1,5 +1,5 @@
-// What encoding one text may cost: hostile patterns and tokens can make the time grow with the square of the text, or
-// faster, and honest ones never need more than a few looks at each byte.
+// The limit of work for encoding one text: hostile patterns and tokens can make the time grow with the square of the
+// text, or faster; honest ones never read a byte more than a few times.
 #pragma once
 
 #include "core/status.h"
@@ -9,20 +9,21 @@
 
 namespace gnv {
 
-// Counts work in looks at a byte: one for a byte that is passed, in whatever direction, and one for each attempt.
+// Counts work in looks at a byte: one for each byte that is passed, in either direction, and one for each attempt.
 class WorkLimit {
   public:
-    // Measured: up to 4 looks a byte for published patterns and texts made to be slow for them (long runs of blanks).
+    // Measured: up to 4 looks for each byte, for published patterns and texts that are slow for them (long runs of
+    // blanks).
     static constexpr uint64_t looks_per_byte = 64;
 
-    // For a text of `bytes` that runs through `passes` patterns and searches. `stop` may be empty.
+    // For a text of `bytes` and `passes` patterns and searches. `stop` may be empty.
     void start(uint64_t bytes, uint64_t passes, const StopCheck & stop) {
         limit_ = looks_per_byte * (bytes + 1024) * (passes + 1);
         stop_ = stop ? &stop : nullptr;
         used_ = 0, stopped_ = false;
         set_next_check();
     }
-    // False, from then on always, when the limit is passed or the caller wants to stop: see status().
+    // False, from then on always, beyond the limit or after a request to stop: see status().
     bool spend(uint64_t looks) {
         used_ += looks;
         return used_ < next_check_ || check();
