@@ -1,4 +1,4 @@
-// Reading one object of a config.json strictly: every key is either read, known to be without influence, or reported.
+// A strict reader of one object of a config.json: every key is read, known to have no influence, or reported.
 #pragma once
 
 #include "core/status.h"
@@ -11,7 +11,7 @@
 
 namespace gnv {
 
-// A key whose value the runtime can handle in some forms only.
+// A key of which the runtime supports some values only.
 struct FixedKey {
     const char * key;
     const char * accepted[4]; // JSON texts; unused entries are null
@@ -22,14 +22,14 @@ class ConfigReader {
     // `prefix` is put before keys in unknown_keys(): empty for the whole file, else for example "text_config.".
     ConfigReader(JsonValue object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
 
-    // False when the key is absent or null.
+    // False if the key is absent or null.
     bool find(const char * key, JsonValue & out);
-    // Numbers within [low, high]. The first form fails when the key is absent or null, the others leave `out` alone.
+    // Numbers within [low, high]. The first form fails if the key is absent or null, the others leave `out` unchanged.
     Status require_int(const char * key, int64_t low, int64_t high, int64_t & out);
     Status optional_int(const char * key, int64_t low, int64_t high, int64_t & out);
     Status optional_double(const char * key, double low, double high, double & out);
     Status optional_bool(const char * key, bool & out);
-    // Code::unsupported when the key is present with a value that is not listed.
+    // Code::unsupported if the key has a value that is not listed.
     Status expect(const FixedKey & fixed);
 
     // Marks keys that change neither tensors nor arithmetic.
@@ -37,7 +37,7 @@ class ConfigReader {
     void ignore(const char * const (&keys)[count]) {
         for (const char * key : keys) known_.insert(key);
     }
-    // Appends the keys of the object that nobody asked for, in file order.
+    // Appends the keys of the object that were not read or marked, in file order.
     Status unknown_keys(std::vector<std::string> & out) const;
 
     std::string where(const char * key) const; // "config.json: text_config.head_dim"

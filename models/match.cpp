@@ -12,7 +12,7 @@ bool has_tensors(const Checkpoint & checkpoint, std::string_view prefix) {
 
 // --- Quantized already ---------------------------------------------------------------------------------------------
 
-// Companions of quantized weights as compressed-tensors, ModelOpt, FP8 releases, GPTQ, AWQ and MLX name them.
+// The names of tensors beside quantized weights in compressed-tensors, ModelOpt, FP8 releases, GPTQ, AWQ and MLX.
 // clang-format off
 static constexpr const char * quantized_suffixes[] = {
     ".weight_packed", ".weight_scale", ".weight_scale_2", ".weight_global_scale", ".weight_zero_point",
@@ -62,7 +62,7 @@ static std::string name_list(const std::vector<std::string_view> & names) {
 
 namespace {
 
-// What the Linear whose weight would be a tensor of the model is stored as.
+// The stored form of the Linear whose weight is a tensor of the model.
 struct StoredLinear {
     const Format * format = nullptr; // null: not quantized
     std::array<int64_t, most_components> parts = {};
@@ -81,7 +81,7 @@ static Status check_part(const Checkpoint & checkpoint, int64_t position, const 
                 ", an ", format.title, " weight needs ", dtype_name(component.dtype), " ", shape_text(shape));
 }
 
-// Of the formats that begin with a tensor of this name, the first that is there completely.
+// The first format that begins with a tensor of this name and is complete.
 static Result<StoredLinear> find_stored(const TensorSpec & spec, const Checkpoint & checkpoint, Accept accept) {
     constexpr std::string_view suffix = ".weight";
     if (!role_traits(spec.role).is_linear || !ends_with(spec.name, suffix)) return StoredLinear();

@@ -1,4 +1,4 @@
-// Comparing the tensors that a model calls for with those of a checkpoint; the same for every family.
+// The comparison of the tensors that a model requires with those of a checkpoint, for every family.
 #pragma once
 
 #include "model/model_def.h"
@@ -8,8 +8,8 @@
 
 namespace gnv {
 
-// A model's tensors and Linears before they are looked up in a checkpoint. In `modules`, `source` is a position in
-// `tensors` and `offset` counts elements; match_tensors turns both into what model_def.h says.
+// A model's tensors and Linears before they are found in a checkpoint. In `modules`, `source` is a position in
+// `tensors` and `offset` counts elements; match_tensors converts both to those of model_def.h.
 struct ModelExpansion {
     std::vector<TensorSpec> tensors;
     std::vector<LinearModule> modules;
@@ -18,7 +18,7 @@ struct ModelExpansion {
 // True when a tensor's name starts with `prefix`.
 bool has_tensors(const Checkpoint & checkpoint, std::string_view prefix);
 
-// Code::unsupported when a name or dtype shows that the checkpoint is quantized already.
+// Code::unsupported if a name or dtype shows that the checkpoint is quantized already.
 Status refuse_quantized(const Checkpoint & checkpoint);
 
 // Fills tensors, modules and the note on extra tensors of `layout`.

@@ -1,4 +1,4 @@
-// The Qwen3.5 family's entries for the registry, and how its tensor table is laid out for one config.
+// The Qwen3.5 family's entries for the registry, and the layout of its tensor table for one config.
 #pragma once
 
 #include "model/vision_model.h"
@@ -15,7 +15,7 @@ inline constexpr const char * qwen35_flat_prefix = "model.";
 inline constexpr const char * qwen35_vision_prefix = "model.visual.";
 inline constexpr const char * qwen35_draft_prefix = "mtp.";
 
-// What a checkpoint may choose, block by block.
+// The choices of a checkpoint, block by block.
 struct Qwen35Layout {
     std::string text_prefix;
     std::vector<bool> fused_experts;       // one entry per text layer

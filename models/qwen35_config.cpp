@@ -7,7 +7,7 @@
 
 namespace gnv {
 
-// --- What the keys mean --------------------------------------------------------------------------------------------
+// --- Meaning of the keys -------------------------------------------------------------------------------------------
 
 template <class Object>
 struct SizeKey {
@@ -113,7 +113,7 @@ static Status expect_all(ConfigReader & reader, const FixedKey (&keys)[count]) {
     return {};
 }
 
-// layer_types, or the interval that stands for it: every interval-th layer has full attention.
+// layer_types, or the interval that replaces it: every interval-th layer has full attention.
 static Status read_layers(ConfigReader & reader, Qwen35Config & config) {
     int64_t count = 0, interval = 4;
     GNV_TRY(reader.require_int("num_hidden_layers", 1, most_layers, count));
@@ -206,8 +206,8 @@ static Status read_rope_keys(ConfigReader & reader, Qwen35Config & config, doubl
     });
 }
 
-// The keys lie beside the others in old files, in rope_parameters (or rope_scaling) in newer ones, or in both places;
-// the inner ones count.
+// Old files have the keys beside the others, newer ones in rope_parameters (or rope_scaling), some in both places; the
+// inner ones count.
 static Status read_rope(ConfigReader & text, Qwen35Config & config, std::vector<std::string> & unknown) {
     double rotary_share = 0.25;
     YarnKeys yarn;
@@ -334,7 +334,7 @@ Result<Qwen35Config> read_qwen35_config(const JsonValue & root, Qwen35Mlp mlp) {
         ConfigReader text(text_value, "text_config.");
         GNV_TRY(read_text(text, config, unknown));
         GNV_TRY(text.unknown_keys(unknown));
-        // Of two contradicting statements the outer one counts, as in the reference.
+        // If two values contradict each other, the outer one counts, as in the reference.
         GNV_TRY(top.optional_bool("tie_word_embeddings", config.tied_embeddings));
         top.ignore(bookkeeping);
         top.ignore(read_by_registry);

@@ -38,14 +38,14 @@ struct Qwen35Vision {
     double rope_theta = 10000;
 };
 
-// Every number is checked: positive, small enough that no product of the tensor table overflows, and divisible where
-// heads share.
+// Every number is checked: positive, small enough that no product of the tensor table overflows, and divisible if heads
+// share.
 struct Qwen35Config {
     Qwen35Mlp mlp = Qwen35Mlp::dense;
     bool nested = false; // text_config inside: names start with "model.language_model."
     int64_t hidden = 0;
     int64_t vocabulary = 0;
-    int64_t max_positions = 32768; // the class default, where the file is silent
+    int64_t max_positions = 32768; // the default of the class
     double norm_epsilon = 1e-6;
     bool tied_embeddings = false;
     std::vector<Qwen35Attention> layers;
@@ -80,7 +80,7 @@ struct Qwen35Config {
     int64_t full_attention_layers() const;
 };
 
-// Fails on missing keys, on impossible numbers (Code::format) and on values the runtime cannot handle
+// Fails on missing keys, on impossible numbers (Code::format) and on unsupported values
 // (Code::unsupported). Unknown keys become a note.
 Result<Qwen35Config> read_qwen35_config(const JsonValue & config, Qwen35Mlp mlp);
 

@@ -17,7 +17,7 @@ Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config_jso
     return expand_qwen35(config, layout).tensors;
 }
 
-// --- What a checkpoint chose ---------------------------------------------------------------------------------------
+// --- Choices of a checkpoint ---------------------------------------------------------------------------------------
 
 static constexpr int64_t most_draft_experts = 1 << 13; // as config.json may say of the model's own
 
@@ -30,8 +30,8 @@ static Result<std::string> find_text_prefix(const Checkpoint & checkpoint) {
                 "embed_tokens.weight) is missing: this is no checkpoint of the model in config.json");
 }
 
-// Whether a block keeps its experts in one tensor per projection. A block without any is taken for a fused one, as
-// published; the comparison then names what is missing.
+// Whether a block keeps its experts in one tensor per projection. A block without experts counts as fused, the
+// published form; the comparison then names the missing tensors.
 static Result<bool> has_fused_experts(const Checkpoint & checkpoint, const std::string & block, int64_t experts,
                                       Accept accept) {
     const std::string folder = block + "mlp.experts.";

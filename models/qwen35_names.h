@@ -1,4 +1,4 @@
-// What the Qwen3.5 family calls its activations; the tables are in the order of these enumerations.
+// The names of the Qwen3.5 family's activations; the tables are in the order of these enumerations.
 #pragma once
 
 #include "model/model_names.h"

@@ -1,5 +1,5 @@
 // The tensor table of the Qwen3.5 family. Rows are in the order of the reference's named_modules(), so the Linears of
-// an ignore list come out in the reference's order too.
+// an ignore list have the reference's order too.
 #include "models/qwen35.h"
 
 #include <array>
@@ -11,7 +11,7 @@ namespace gnv {
 namespace {
 
 // clang-format off
-// What an axis of a tensor measures; `end` closes a shape.
+// The size of an axis of a tensor; `end` closes a shape.
 enum class Dim : uint8_t {
     end, one,
     hidden, hidden_2, vocabulary,
@@ -132,8 +132,8 @@ struct ExpertRow {
     Role role;
     Dim rows, columns;
     size_t fused; // position in fused_expert_rows
-    int parts;    // Linears of an expert in there; where they are two, they share a global scale too
-    int part;     // which of them this is
+    int parts;    // Linears of an expert in it; two share a global scale
+    int part;     // the position of this one
 };
 constexpr ExpertRow expert_rows[] = {
     {"gate_proj", Role::expert_gate, Dim::expert, Dim::hidden, 0, 2, 0},
@@ -184,7 +184,7 @@ constexpr Row draft_tail_rows[] = {
 
 constexpr std::string_view weight_suffix = ".weight";
 
-// Where rows go: a part of the model, or one block of it.
+// The target of rows: a part of the model, or one block of it.
 struct Place {
     std::string prefix;
     Part part;
@@ -231,7 +231,7 @@ class Expander {
         }
     }
 
-    // lm_head where it shares the embedding's tensor.
+    // lm_head, if it shares the embedding's tensor.
     void add_tied_head(uint32_t embedding) {
         add_module(lm_head_row.name, Role::lm_head, {"", Part::text}, -1, embedding, 0, config_.vocabulary,
                    config_.hidden, -1);

@@ -1,4 +1,4 @@
-// The text model of the Qwen3.5 family as stages of ops. Formulas: graph/ops.h; which module makes what: qwen35_names.h.
+// The text model of the Qwen3.5 family as stages of ops. Formulas: graph/ops.h; sites and inputs: qwen35_names.h.
 #include "model/block_writer.h"
 #include "models/qwen35.h"
 #include "models/qwen35_names.h"
@@ -11,8 +11,8 @@ using namespace qwen35;
 
 namespace {
 
-// Kept between stages: the residual stream; the sum over the experts that ran so far, of those that the position chose; and
-// what the router chose.
+// Fields between stages: the residual stream; the sum over the chosen experts of the ranges so far; the router's
+// weights and choices.
 enum TextField : Field { hidden = hidden_field, routed, router_weights, router_indices };
 
 class Qwen35Text final : public TextModel {
@@ -111,7 +111,7 @@ std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
     return refs;
 }
 
-// --- What passes between stages -----------------------------------------------------------------------------------------------
+// --- Fields and inputs of stages ----------------------------------------------------------------------------------------------
 
 std::vector<FieldSpec> Qwen35Text::fields() const {
     return {{"hidden", config_.hidden, DType::f32, true},
@@ -304,7 +304,7 @@ ValueId TextWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots,
     return chosen;
 }
 
-// The same where experts see what is routed to them.
+// The same for experts that see only their routed tokens.
 ValueId TextWriter::inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
     const ValueId gate = grouped(h, Role::expert_gate, stage, slots, offsets, GroupedLinearParams::Row::token);
     const ValueId up = grouped(h, Role::expert_up, stage, slots, offsets, GroupedLinearParams::Row::token);

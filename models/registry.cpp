@@ -25,7 +25,7 @@ constexpr ModelFamily qwen35 = {
     [](const JsonValue & config) { return make_qwen35_vision(config, mlp); },
 };
 
-// What config.json may say in "architectures" and "model_type".
+// The values of "architectures" and "model_type" in config.json.
 struct FamilyName {
     const char * name;
     const ModelFamily * family;
@@ -43,7 +43,7 @@ constexpr FamilyName family_names[] = {
 
 constexpr const ModelNames * all_names[] = {&qwen35::names};
 
-// Where tools of the field note that a checkpoint is quantized.
+// The keys by which tools mark a quantized checkpoint.
 constexpr const char * quantization_keys[] = {"quantization_config", "compression_config", "quantization"};
 
 Status refuse_quantization(const JsonValue & object) {
@@ -77,7 +77,7 @@ Result<const ModelFamily *> find_named_family(const JsonValue & name) {
                 supported);
 }
 
-// Every name that config.json gives must be known and mean the same family.
+// Every name in config.json must be known and mean the same family.
 Result<const ModelFamily *> find_family(const JsonValue & config) {
     const ModelFamily * family = nullptr;
     const auto add = [&](const JsonValue & name) -> Status {
