@@ -17,7 +17,8 @@ using Dump = tools::Handle<gnv_dump_t, gnv_dump_destroy>;
 using Picture = tools::Handle<gnv_picture_t, gnv_picture_destroy>;
 using Ids = std::vector<int32_t>;
 
-// Of a forward pass, up to twice as many in the last: a multiple of 64, so that results do not depend on it.
+// Positions of a forward pass; the last may have up to twice as many. A multiple of 64, so that results do not depend
+// on it.
 constexpr size_t piece_positions = 256;
 constexpr uint64_t default_predict = 128;
 
@@ -36,8 +37,8 @@ struct Args {
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("MODEL", args.model, "folder of a checkpoint: the source, or NVFP4")->required();
-    auto * const prompt = app.add_option("--prompt", args.prompt, "text to go on with, as it is")->type_name("TEXT");
-    app.add_option("--tokens", args.tokens, "ids to go on with: {\"input_ids\": [[..], ..]}")
+    auto * const prompt = app.add_option("--prompt", args.prompt, "prompt, without a chat template")->type_name("TEXT");
+    app.add_option("--tokens", args.tokens, "prompts as token ids: {\"input_ids\": [[..], ..]}")
         ->type_name("FILE")
         ->excludes(prompt);
     tools::add_list(
@@ -53,31 +54,32 @@ void declare(CLI::App & app, Args & args) {
     tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
                      "tokens to write, at most (default 128; with --dump 0, with --chat up to the end of an answer)");
     tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, std::numeric_limits<float>::max(),
-                    "temperature; 0 takes the likeliest token (default: the model's own)");
+                    "temperature; 0: the likeliest token (default: the model's own)");
     tools::add_count(app, "--top-k", args.top_k, 0, INT32_MAX,
-                     "draw among the K likeliest; 0: all (default: the model's own)")
+                     "sample among the K likeliest tokens; 0: all (default: the model's own)")
         ->type_name("K");
     tools::add_real(app, "--top-p", args.top_p, 0, tools::Least::excluded, 1,
-                    "and among those that reach this probability (default: the model's own)")
+                    "nucleus sampling: the fewest tokens that reach this probability (default: the model's own)")
         ->type_name("P");
-    tools::add_count_with_default(app, "--seed", args.seed, 0, tools::any_count, "decides what is drawn");
+    tools::add_count_with_default(app, "--seed", args.seed, 0, tools::any_count, "seed of sampling");
     app.add_flag("--greedy", args.greedy, "always the likeliest token");
     app.add_option("--dump", args.dump, "write logits and the output of every block to a safetensors file")
         ->type_name("FILE");
-    tools::add_list(app, "--tap", args.taps, "write this module's output, too: layer.3.self_attn.q_norm (repeatable)")
+    tools::add_list(app, "--tap", args.taps, "also write this module's output: layer.3.self_attn.q_norm (repeatable)")
         ->type_name("NAME");
-    tools::add_device(app, args.device, "that computes");
+    tools::add_device(app, args.device, "to compute on");
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
-    app.add_flag("--weights-only", args.weights_only, "W4A16, also where the checkpoint has input scales");
-    tools::add_bytes(app, "--ram", args.ram_bytes,
-                     "budget for weights and caches, on CUDA for weights on their way (default: most of what is free)");
+    app.add_flag("--weights-only", args.weights_only, "W4A16, also with input scales in the checkpoint");
+    tools::add_bytes(
+        app, "--ram", args.ram_bytes,
+        "budget for weights and caches; on CUDA for weights on their way (default: most of the free memory)");
     tools::add_threads(app, args.engine);
     app.add_flag("--json", args.json, "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence");
-    app.add_flag("--quiet", args.quiet, "nothing on standard error but warnings and errors");
+    app.add_flag("--quiet", args.quiet, "only warnings and errors on standard error");
 }
 
-// What is given must have an effect, and what will be written must be possible. False after saying what is not.
+// Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, const Args & args) {
     const char * problem = nullptr;
     if (!args.has_prompt && args.tokens.empty() && !args.chat)
@@ -108,8 +110,8 @@ bool check_usage(const CLI::App & app, const Args & args) {
 
 // --- Sequences ----------------------------------------------------------------------------------------------------------
 
-// Takes the ids out of {"input_ids": [[..], ..]} while it is parsed: no tree of a file that may be large. Throws what the
-// file lacks.
+// Reads the ids of {"input_ids": [[..], ..]} while it is parsed, without a tree of a large file. Throws the problem of
+// the file.
 class SequenceReader : public nlohmann::json_sax<json> {
   public:
     std::vector<Ids> sequences;
@@ -158,7 +160,7 @@ class SequenceReader : public nlohmann::json_sax<json> {
         sequences.back().push_back(int32_t(value));
         return true;
     }
-    // What is no id where ids are wanted.
+    // A value other than an id.
     bool other(const std::string & text) {
         if (depth_ == 0 || (wanted_ && depth_ == 1)) throw std::runtime_error(expected);
         if (wanted_ && depth_ == 2) throw std::runtime_error(where(0) + " is no list of ids");
@@ -171,7 +173,7 @@ class SequenceReader : public nlohmann::json_sax<json> {
         return true;
     }
 
-    int depth_ = 0;       // containers around what comes next: 2 in the list of sequences, 3 in a sequence
+    int depth_ = 0;       // containers around the next value: 2 in the list of sequences, 3 in a sequence
     bool wanted_ = false; // below the key "input_ids"
 };
 
@@ -218,7 +220,7 @@ bool encode_with_pictures(gnv_tokenizer_t * tokenizer, const std::string & text,
 
 // --- Progress -----------------------------------------------------------------------------------------------------------
 
-// Stops long work on Ctrl-C; on a terminal it shows how far the work is, if it takes longer than a second.
+// Stops long work on Ctrl-C; on a terminal it shows the progress of work that takes longer than a second.
 class Progress {
   public:
     Progress(const char * what, bool quiet) : what_(what), shows_(!quiet && isatty(STDERR_FILENO) == 1) {}
@@ -334,7 +336,7 @@ class DumpWriter {
         unfinished_.reset();
         return finished;
     }
-    bool said() const { return said_; } // the failure is printed already
+    bool said() const { return said_; } // the failure has been printed
 
   private:
     uint64_t patches() const {
@@ -381,7 +383,7 @@ class DumpWriter {
         const auto name = std::find(self.names_.begin(), self.names_.end(), activation->name);
         const size_t tensor = self.sequence_ * self.names_.size() + size_t(name - self.names_.begin());
         if (gnv_dump_append(self.dump_.get(), tensor, activation->data, activation->bytes) == GNV_OK) return 0;
-        self.failed_ = true; // the message of the call that this ends would take its place
+        self.failed_ = true; // keeps its message from being replaced by that of the stopped call
         self.failure_ = gnv_last_error(self.engine_);
         return 1;
     }
