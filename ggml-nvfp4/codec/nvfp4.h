@@ -58,8 +58,8 @@ uint16_t bf16_from_float(float value); // round to nearest even
 float f16_to_float(uint16_t bits);
 uint16_t f16_from_float(float value); // round to nearest even, overflow to infinity
 
-// Element `index` of a BF16, F16 or F32 array at any address; and the F32 result of one operation, rounded to what the
-// same operation in `source` gives.
+// Element `index` of a BF16, F16 or F32 array at any address; and the F32 result of one operation, rounded to that of
+// the same operation in `source` gives.
 float load_element(DType source, const void * elements, int64_t index);
 float round_to(DType source, float value);
 

@@ -1,6 +1,6 @@
-// The parts that the vector variants of codec/nvfp4_pack.h share, in vectors (an extension of GCC and Clang) with an element for
-// each block of a group. Included by files that are compiled for different processors and must not share inline functions. Each
-// first defines
+// The parts that the vector variants of codec/nvfp4_pack.h share, in vectors (an extension of GCC and Clang) with an
+// element for each block of a group. Included by files that are compiled for different processors and must not share
+// inline functions. Each first defines
 //   GNV_PACK_VARIANT   its namespace
 //   GNV_PACK_WIDTH     elements of a vector
 // and after the inclusion the functions that are only declared here.
@@ -29,10 +29,10 @@ Floats round_to_bf16(Floats x) {
     return Floats((bits + ((bits >> 16 & 1) + 0x7fff)) & int32_t(0xffff0000));
 }
 
-// Rounds a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent. The last bit of the
-// sum x + rounder(x) is worth one step of the small format at x, so the processor rounds at the same place: the sum's last
-// bits count steps and its exponent gives the binade. The rounder's own last bits make both add up to the format's exponent
-// and mantissa fields, modulo 256; they are even, so that ties round correctly.
+// Rounds a magnitude x to a small format of `mantissa_bits` bits with subnormals below 2^min_exponent. The last bit of
+// the sum x + rounder(x) is worth one step of the small format at x, so the processor rounds at the same place: the
+// sum's last bits count steps and its exponent gives the binade. The rounder's own last bits make both add up to the
+// format's exponent and mantissa fields, modulo 256; they are even, so that ties round correctly.
 template <int mantissa_bits, int min_exponent>
 Floats rounder(Floats x) {
     constexpr int lift = 23 - mantissa_bits; // from the exponent of x to that of the sum
@@ -69,8 +69,7 @@ void quantize_group(const uint16_t * weights, float global, uint8_t * codes, uin
 
 void quantize_bf16(const uint16_t * weights, int64_t blocks, float global, uint8_t * codes, uint8_t * scales) {
     int64_t i = 0;
-    for (; i + group <= blocks; i += group)
-        quantize_group(weights + i * block_size, global, codes + i * 8, scales + i);
+    for (; i + group <= blocks; i += group) quantize_group(weights + i * block_size, global, codes + i * 8, scales + i);
     if (i == blocks) return;
     const auto rest = size_t(blocks - i);
     uint16_t rest_weights[group * block_size] = {};

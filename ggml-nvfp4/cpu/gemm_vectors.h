@@ -1,4 +1,5 @@
-// The parts that the vector variants of cpu/gemm_kernels.h share. Each variant first defines, in an unnamed namespace of gnv::cpu:
+// The parts that the vector variants of cpu/gemm_kernels.h share. Each variant first defines, in an unnamed namespace
+// of gnv::cpu:
 //   panel_rows, panel_columns, lanes (elements of a vector)
 //   Words, Floats                      a vector of 32-bit words, of floats
 //   zero, load, load_part, store       for Words; load_part: the first bytes of a vector, as part_of() selects them, then zeros
@@ -23,7 +24,8 @@ constexpr int64_t vector_bytes = 4 * lanes;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// `bytes` <= vector_bytes of each of `lanes` rows as vectors, transposed; rows from `count` on and bytes beyond are zeros.
+// `bytes` <= vector_bytes of each of `lanes` rows as vectors, transposed; rows from `count` on and bytes beyond are
+// zeros.
 inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
                             Words (&vectors)[lanes]) {
     if (count >= lanes && bytes == vector_bytes) {
@@ -112,8 +114,7 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
         const auto part = part_of(columns * 4);
         Words values[lanes];
 #pragma GCC unroll 16
-        for (int row = 0; row < lanes; row++)
-            values[row] = row < count ? load_part(rows[row] + i, part) : zero();
+        for (int row = 0; row < lanes; row++) values[row] = row < count ? load_part(rows[row] + i, part) : zero();
         transpose(values);
         // Each store is as wide as a vector; the next one overwrites the excess.
         for (int j = 0; j < columns; j++) store(panel + (i + j) * count, values[j]);

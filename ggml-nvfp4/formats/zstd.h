@@ -10,7 +10,7 @@
 namespace gnv {
 
 // The content of all frames of `data`, one after another. `name` is for messages, usually the file's path; `limit`
-// bounds the content, whatever size the frames announce.
+// bounds the content, for any size that the frames announce.
 Result<std::string> zstd_decompress_all(std::string_view data, uint64_t limit, const std::string & name);
 
 // One frame; the same version of the library gives the same bytes.
