@@ -8,7 +8,7 @@
 namespace gnv::test {
 
 inline uint64_t smallest_budget(const std::string & message) {
-    const std::string before = "the least that would do is ";
+    const std::string before = "the smallest sufficient one is ";
     const size_t at = message.find(before);
     REQUIRE_MESSAGE(at != std::string::npos, message);
     return std::stoull(message.substr(at + before.size()));

@@ -60,8 +60,8 @@ std::string Budget::refusal(const std::string & purpose, uint64_t least) const {
     const std::string given = concat(bytes_text(whole(total_)), " (", whole(total_), " bytes)");
     return concat(place_.empty() ? concat("a memory budget of ", given)
                                  : concat("a budget of ", given, " of the memory of ", place_),
-                  " is too small", purpose.empty() ? "" : " ", purpose, ": the least that would do is ", whole(least),
-                  " bytes");
+                  " is too small", purpose.empty() ? "" : " ", purpose, ": the smallest sufficient one is ",
+                  whole(least), " bytes");
 }
 
 std::string budget_table(const std::vector<BudgetColumn> & columns,

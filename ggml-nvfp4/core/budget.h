@@ -41,7 +41,7 @@ class Budget {
     Budget rest() const;
     // For a rest: the total of the outer budget at which `bytes` would be left. Otherwise `bytes`.
     uint64_t whole(uint64_t bytes) const;
-    // "a memory budget of 2.0 MiB (2097152 bytes) is too small PURPOSE: the least that would do is LEAST bytes"
+    // "a memory budget of 2.0 MiB (2097152 bytes) is too small PURPOSE: the smallest sufficient one is LEAST bytes"
     std::string refusal(const std::string & purpose, uint64_t least) const;
 
   private:

@@ -413,7 +413,7 @@ TEST_CASE("models that cannot be opened") {
     gnv_model_options_init(&options);
     options.ram_bytes = 1000;
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_OUT_OF_MEMORY);
-    CHECK(error_has(engine.get(), "the least that would do"));
+    CHECK(error_has(engine.get(), "the smallest sufficient one"));
     gnv_model_options_init(&options);
     options.capacity = uint64_t(1) << 60;
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_INVALID_ARGUMENT);

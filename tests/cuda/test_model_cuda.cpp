@@ -112,7 +112,7 @@ TEST_CASE("what a device does not have is refused, with what to do") {
     options = options_for(1);
     options.device_bytes = 1000;
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_OUT_OF_MEMORY);
-    CHECK(std::string(gnv_last_error(engine.get())).find("the least that would do is ") != std::string::npos);
+    CHECK(std::string(gnv_last_error(engine.get())).find("the smallest sufficient one is ") != std::string::npos);
     options = options_for(1000);
     CHECK(gnv_model_open(engine.get(), tiny_folder.c_str(), &options, &model) == GNV_NOT_FOUND);
     options = options_for(-1);

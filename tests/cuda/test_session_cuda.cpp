@@ -218,7 +218,7 @@ TEST_CASE("weights that stream give the bits of weights that stay; a budget too 
     const std::vector<float> expected = in_pieces(*rich, ids, {128, 21});
     const Status refused = f.open({1, 256, 0, 1000}).take_status();
     REQUIRE(refused.code() == Code::out_of_memory);
-    const std::string at_least = "the least that would do is ";
+    const std::string at_least = "the smallest sufficient one is ";
     const size_t at = refused.message().find(at_least);
     REQUIRE(at != std::string::npos);
     const uint64_t least = std::stoull(refused.message().substr(at + at_least.size()));

@@ -36,7 +36,7 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     const std::string quiet = " 2>&1";
     const ToolRun small = run_tool("quantize", data + "- --dry-run --ram 3MB" + quiet);
     CHECK(small.exit_code == 2);
-    CHECK(small.out.find("the least that would do is") != std::string::npos);
+    CHECK(small.out.find("the smallest sufficient one is") != std::string::npos);
     CHECK(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet).exit_code == 2);
     const ToolRun negative = run_tool("quantize", data + "- --dry-run --ram -5" + quiet);
     CHECK(negative.exit_code == 2);

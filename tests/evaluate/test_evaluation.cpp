@@ -30,7 +30,7 @@ TEST_CASE("the same bytes for any threads, batches, memory and place of hidden s
     const ScratchFolder scratch;
     options = every_line();
     options.scratch_folder = scratch.path();
-    // The least that would do, as the refusal says it: experts in parts, states on disk.
+    // The smallest sufficient budget, as the refusal says it: experts in parts, states on disk.
     options.ram_bytes = 6'000'000;
     Result<Evaluation> refused = evaluate::evaluate(open_folder(untripped_pair().quantized).take(),
                                                     open_folder(tiny).take(), data, *one, options);

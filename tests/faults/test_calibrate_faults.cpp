@@ -23,7 +23,7 @@ class Model {
     Model() : plan(make()), texts_(source, scratch) {
         const Outcome refused = run(nullptr, 1);
         REQUIRE(refused.status == GNV_OUT_OF_MEMORY);
-        const std::string before = "the least that would do is ";
+        const std::string before = "the smallest sufficient one is ";
         const size_t at = refused.message.find(before);
         REQUIRE_MESSAGE(at != std::string::npos, refused.message);
         budget_ = std::stoull(refused.message.substr(at + before.size()));

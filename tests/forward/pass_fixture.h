@@ -197,7 +197,7 @@ inline PassOptions everything() {
 
 inline uint64_t smallest_budget(const Status & failure) { return smallest_budget(failure.message()); }
 
-// Runs with the least device memory that would do, and leaves it in `options`: hidden states are in host memory then.
+// Runs with the smallest sufficient device memory, and leaves it in `options`: hidden states are in host memory then.
 inline Outcome run_on_host(Fixture & f, const std::vector<TextSequence> & texts, PassOptions & options) {
     options.device = 1;
     options.device = smallest_budget(f.create(texts, options).take_status());

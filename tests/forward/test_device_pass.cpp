@@ -278,7 +278,7 @@ TEST_CASE("one buffer for weights on the device or two: the same bytes, and no o
             CHECK(c.device->peak() <= one.plan.device.used() - device_context_bytes);
             check_same(one, expected);
         }
-        // The least that would do is with one.
+        // The smallest sufficient budget is with one.
         const Outcome least = run_on_host(c.remote, texts, options);
         CHECK(least.plan.weight_buffers == 1);
         check_same(least, expected);

@@ -66,7 +66,7 @@ struct Fixture {
 uint64_t least_of(const Status & refused) {
     CAPTURE(refused.message());
     REQUIRE(refused.code() == Code::out_of_memory);
-    const std::string words = "the least that would do is ";
+    const std::string words = "the smallest sufficient one is ";
     const size_t at = refused.message().find(words);
     REQUIRE(at != std::string::npos);
     return std::stoull(refused.message().substr(at + words.size()));

@@ -130,7 +130,7 @@ TEST_CASE("the same bits when weights do not stay in memory") {
     const Status refused =
         TextSession::create(tiny().variant(Precision::f32), *device, *threads, {1, 64, 1000}).take_status();
     CHECK(refused.code() == Code::out_of_memory);
-    CHECK(refused.message().find("the least that would do is ") != std::string::npos);
+    CHECK(refused.message().find("the smallest sufficient one is ") != std::string::npos);
 }
 
 // A position where rounding changes which experts the router chooses is far off, and there are a few: so the typical
