@@ -91,8 +91,8 @@ Status guard_exceptions(const Body & body) noexcept {
     }
 }
 
-// system_failure(errno, "cannot read ", path): a failure with the text of errno and the code that fits it (ENOSPC and EDQUOT
-// become no_space, ...). It reads errno before it allocates.
+// system_failure(errno, "cannot read ", path): a failure with the text of errno and the code that fits it (ENOSPC and
+// EDQUOT become no_space, ...). It reads errno before it allocates.
 Status status_from_errno(int error_number, const std::string & action);
 template <class... Parts>
 Status system_failure(int error_number, const Parts &... parts) {

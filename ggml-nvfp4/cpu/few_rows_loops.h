@@ -3,14 +3,15 @@ namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-// Weights come from memory once, a few short rows at a time, which processors do not foresee: so many bytes ahead of its
-// use, each line is asked for. That is where the rows lie that come next.
+// Weights come from memory once, a few short rows at a time, which processors do not foresee: so many bytes ahead of
+// its use, each line is asked for. That is where the rows lie that come next.
 inline int64_t bytes_ahead(int64_t row_bytes) {
     constexpr int64_t panel = 4, least = 2048;
     return (least + panel * row_bytes - 1) / (panel * row_bytes) * (panel * row_bytes);
 }
 
-// How a weight's sixteen columns come into lanes: load_block(row, block, lanes), from column 16 * block on, and value(row, k).
+// How a weight's sixteen columns come into lanes: load_block(row, block, lanes), from column 16 * block on, and
+// value(row, k).
 struct F32Weight {
     const float * first;
     int64_t k, ahead = bytes_ahead(k * int64_t(sizeof(float)));

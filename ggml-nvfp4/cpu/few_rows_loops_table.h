@@ -14,8 +14,8 @@ struct FewRows {
 };
 inline constexpr int few_rows_most = 4;
 
-// Products of few rows: each weight is read once, as it lies. A sum runs in 16 partial sums (column c goes to c mod 16),
-// added pairwise: i with i + 8, + 4, + 2, + 1.
+// Products of few rows: each weight is read once, as it lies. A sum runs in 16 partial sums (column c goes to c mod
+// 16), added pairwise: i with i + 8, + 4, + 2, + 1.
 struct FewRowsLoops {
     void (*f32)(const FewRows & p, const float * weight);
     void (*bf16)(const FewRows & p, const uint16_t * weight);

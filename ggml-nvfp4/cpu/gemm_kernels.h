@@ -5,8 +5,8 @@
 // multiply-adds for an element of the result, so their bits are equal.
 //
 // The files behind the vector variants are compiled for processors that the rest of the library does not require: they
-// include this header, cpu/gemm_{loops,vectors}.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no inline
-// function with other files.
+// include this header, cpu/gemm_{loops,vectors}.h, codec/nvfp4_variants.h, C headers and intrinsics, and share no
+// inline function with other files.
 #pragma once
 
 #include <cstdint>

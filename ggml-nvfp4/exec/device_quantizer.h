@@ -1,5 +1,5 @@
-// The kernels of a device that quantize as one quantizer does (quant/quantizer.h), to one codec: its twin, with the same bits.
-// Queued, on device memory; the more weights in one call, the better.
+// The kernels of a device that quantize as one quantizer does (quant/quantizer.h), to one codec: its twin, with the
+// same bits. Queued, on device memory; the more weights in one call, the better.
 #pragma once
 
 #include "codec/format.h"
@@ -26,8 +26,8 @@ struct WeightsToPack {
 class DeviceQuantizer {
   public:
     virtual ~DeviceQuantizer() = default;
-    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80 or more
-    // tells of a NaN or Inf. Several may share one.
+    // Raises *largest of each to the largest magnitude of its weights, as BF16 bits without sign: start from 0. 0x7f80
+    // or more tells of a NaN or Inf. Several may share one.
     virtual void measure(std::span<const WeightsToMeasure> weights) = 0;
     // No results overlap.
     virtual void pack(std::span<const WeightsToPack> weights) = 0;

@@ -36,8 +36,8 @@ Result<AddedToken> read_token(const JsonValue & value) {
 }
 
 // Ids of added tokens are not free: the published library ignores the number in the file and gives a token that the
-// vocabulary does not have the next free id. A file whose numbers say otherwise would mean different tokens to different
-// readers.
+// vocabulary does not have the next free id. A file whose numbers say otherwise would mean different tokens to
+// different readers.
 Status add_token(const JsonValue & value, int64_t id, AddedToken token, TokenizerModel & model) {
     if (token.content.empty()) return {}; // the library passes over it too
     const TokenId known = model.vocabulary.find_written(token.content);

@@ -2,8 +2,8 @@
 // kilobytes of memory (plus the compressor's window, at most 128 MiB).
 //
 // A name that ends in ".zst" is zstd: any number of frames one after the other, skippable frames included. A frame that
-// the file cuts short, damaged data and windows above 128 MiB ("zstd --long" beyond 27) are errors that name the file and
-// the compressed byte.
+// the file cuts short, damaged data and windows above 128 MiB ("zstd --long" beyond 27) are errors that name the file
+// and the compressed byte.
 #pragma once
 
 #include "data/files/read_control.h"
@@ -51,7 +51,8 @@ class CharReader {
         if (c == '\n') line_++;
         return c;
     }
-    // Skips bytes for which `is_blank` holds and shows the next one, as peek() does. More than most_blank_bytes are a failure.
+    // Skips bytes for which `is_blank` holds and shows the next one, as peek() does. More than most_blank_bytes are a
+    // failure.
     template <class IsBlank>
     int skip_blanks(const IsBlank & is_blank) {
         uint64_t count = 0;

@@ -14,8 +14,8 @@ class CsvReader {
                                   const ReadControl & control = {}, char separator = ',');
 
     const std::vector<std::string> & header() const { return header_; } // at least one name, all different
-    // False at the end. `fields` gets as many as the header has. Errors, with file and line: another number of fields, a
-    // quote inside an unquoted field, text after a closing quote, quotes never closed, a record above the limit.
+    // False at the end. `fields` gets as many as the header has. Errors, with file and line: another number of fields,
+    // a quote inside an unquoted field, text after a closing quote, quotes never closed, a record above the limit.
     Result<bool> next(std::vector<std::string> & fields);
     // Code::out_of_memory when the budget of `control` has no room for the record, which next() then left incomplete.
     Status check_memory() const;

@@ -1,6 +1,6 @@
-// The elements of one big JSON array, one at a time and unparsed: a file that is an array, or an object with exactly one
-// array among its members ({"version": 1, "data": [...]}). Only the brackets, quotes and commas between the elements are
-// looked at here; whether an element is valid JSON shows when somebody parses it.
+// The elements of one big JSON array, one at a time and unparsed: a file that is an array, or an object with exactly
+// one array among its members ({"version": 1, "data": [...]}). Only the brackets, quotes and commas between the
+// elements are looked at here; whether an element is valid JSON shows when somebody parses it.
 #pragma once
 
 #include "data/files/byte_stream.h"
@@ -13,8 +13,8 @@ class JsonArrayReader {
                                         const ReadControl & control = {});
 
     // False at the end of the file, after checking that nothing but blanks follows. The element is valid until the next
-    // call. Errors, with file and line: no array, a second array, brackets that do not match, an element above the limit. Of
-    // one that the budget of the control has no room for only a part is kept: compare bytes().
+    // call. Errors, with file and line: no array, a second array, brackets that do not match, an element above the
+    // limit. Of one that the budget of the control has no room for only a part is kept: compare bytes().
     Result<bool> next(std::string_view & element);
     uint64_t line() const { return element_line_; }   // where the element last returned starts
     uint64_t bytes() const { return element_bytes_; } // of the element last returned
