@@ -46,7 +46,8 @@ TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "chat.h", "tools/args.h", "hub.h"
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"
-INCLUDED_OFTEN = {"ggml-nvfp4/codec/nvfp4_compare_loops.h", "ggml-nvfp4/codec/nvfp4_search_loops.h"} | {
+INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
+    "nvfp4_compare_loops.h", "nvfp4_pack_loops.h", "nvfp4_search_loops.h")} | {
     "ggml-nvfp4/cpu/" + name for name in (
     "loops_variant.h", "math_loops.h", "row_loops.h", "mixer_loops.h", "delta_loops.h", "logit_loops.h",
     "few_rows_loops.h")}
