@@ -525,13 +525,11 @@ GNV_API gnv_status gnv_comparison_text(const gnv_comparison_t * comparison, gnv_
  *     weight[n][k]  ~  value(code[n][k]) * e4m3(scales[n][k / 16]) / global_scale
  *
  * codes: [rows, columns / 2], byte j of a row = code[2j] | code[2j + 1] << 4. scales: [rows, columns / 16]. The bytes are
- * those that llm-compressor writes as weight_packed, weight_scale and weight_global_scale. Columns must be divisible by
- * 16; pointers need no alignment and may be NULL only for zero elements. The engine's threads share the work; the result
- * does not depend on them. After a failure the outputs are undefined. */
+ * those of llm-compressor's weight_packed, weight_scale and weight_global_scale. Columns must be divisible by 16; pointers
+ * need no alignment and may be NULL only for zero elements. After a failure the outputs are undefined. */
 
 /* Of the source weight, which decides the arithmetic: a BF16 weight is quantized with BF16 roundings. */
 typedef enum gnv_dtype GNV_INT { GNV_DTYPE_BF16 = 0, GNV_DTYPE_F16 = 1, GNV_DTYPE_F32 = 2 } gnv_dtype;
-
 /* Bytes of codes and scales; 0 if the columns are not divisible by 16 or a number is not valid. */
 GNV_API uint64_t gnv_nvfp4_code_bytes(int64_t rows, int64_t columns);
 GNV_API uint64_t gnv_nvfp4_scale_bytes(int64_t rows, int64_t columns);
@@ -558,7 +556,6 @@ typedef enum gnv_tokenizer_flags GNV_INT {
     GNV_TOKENIZER_SKIP_SPECIAL = 2, /* decode: leaves special tokens out */
     GNV_TOKENIZER_BYTES = 4         /* decode: unchanged bytes, not U+FFFD for invalid UTF-8 */
 } gnv_tokenizer_flags;
-
 /* `path`: a model folder or a tokenizer.json. GNV_UNSUPPORTED names the first step of the file that is not byte-level BPE. */
 GNV_API gnv_status gnv_tokenizer_load(gnv_engine_t * engine, const char * path, gnv_tokenizer_t ** out);
 GNV_API void gnv_tokenizer_destroy(gnv_tokenizer_t * tokenizer);
@@ -583,22 +580,20 @@ GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const 
 /* ---- Calibration data ------------------------------------------------------------------------------------------------ */
 typedef struct gnv_dataset_options { /* of a gnv_dataset_t, token sequences to run through a model */
     uint64_t struct_size;
-    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each. PATH: .jsonl, .json, .csv, .tsv, .txt (each also as .gz, .zst), .parquet, or a folder of
-     * such files. FIELD is taken as text; without it the fields decide: messages; instruction, input, output; question,
-     * answer; text. Samples are dealt out by weight (1). ALIAS is the name of a known data set of which PATH is a copy:
-     * open-platypus, gsm8k, oasst1, the-stack, pg19. */
+    /* "[ALIAS@]PATH[:FIELD][=WEIGHT]" each; docs/sources.md lists the files, folders and fields that are read. FIELD is taken
+     * as text; without it the fields decide. Samples are dealt out by weight (1). ALIAS is the name of a known data set of
+     * which PATH is a copy: open-platypus, gsm8k, oasst1, the-stack, pg19. */
     const char * const * sources;
     size_t source_count;
-    const char * tokens_file; /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
-    const char *
-        text_template; /* "model" (chat template), "alpaca", "chatml", "none"; NULL: model or what fits the fields */
-    uint64_t samples;  /* sequences; 256; 0: every row */
-    uint64_t sequence_length; /* tokens; longer documents lose their end; 2048 */
-    uint64_t seed;            /* 42; rows are chosen in one pass, without replacement, the same on every machine */
-    int32_t no_shuffle;       /* the first rows in file order */
-    int32_t pad;              /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
-    int32_t pack;             /* several documents a sequence, none seeing another */
-    uint64_t ram_bytes;       /* budget for reading, and for the sequences; 0: most of what is free */
+    const char * tokens_file;   /* instead of sources: {"input_ids": [[...]], "attention_mask": [[...]]} */
+    const char * text_template; /* "model", "alpaca", "chatml", "none"; NULL: the one that fits the fields */
+    uint64_t samples;           /* sequences; 256; 0: every row */
+    uint64_t sequence_length;   /* tokens; longer documents lose their end; 2048 */
+    uint64_t seed;              /* 42; rows are chosen in one pass, without replacement, the same on every machine */
+    int32_t no_shuffle;         /* the first rows in file order */
+    int32_t pad;                /* fill up to sequence_length with the pad token, masked: what llm-compressor does */
+    int32_t pack;               /* several documents a sequence, none seeing another */
+    uint64_t ram_bytes;         /* budget for reading, and for the sequences; 0: most of what is free */
     gnv_progress_callback progress; /* while data is read and encoded, with `seconds` alone. NULL: none */
     void * user;
     int32_t chunk; /* a document gives all its tokens, one sequence after another, in place of its first ones */
@@ -610,7 +605,6 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     options->sequence_length = 2048;
     options->seed = 42;
 }
-
 /* Reads every source once; rows and ids do not depend on the budget. Fewer usable rows than asked for are a warning (log and
  * summary), none is a failure. GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, 5 M empty rows. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
