@@ -124,7 +124,8 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
                     for (const auto & pool : pools) {
                         std::vector<float> y(size_t(rows * n), sentinel);
                         const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
-                                                            tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr)};
+                                                            tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr),
+                                                            Tensor{}};
                         Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
                         const OpParams params = LinearParams{true};
                         KernelCall call{params};

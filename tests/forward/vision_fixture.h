@@ -19,10 +19,14 @@ inline const GoldenFile & recorded_vision() {
     return file;
 }
 
+inline const GoldenFile & recorded_processor() { // the image processor's output
+    static const GoldenFile file("pixel_levels.safetensors");
+    return file;
+}
+
 // pixel_values of an image of one patch size and two equal frames, from its levels [patches, channels, side * side].
 inline std::vector<float> recorded_pixels(const std::string & name) {
-    static const GoldenFile file("pixel_levels.safetensors");
-    const std::vector<uint8_t> levels = file.bytes(name + ".levels");
+    const std::vector<uint8_t> levels = recorded_processor().bytes(name + ".levels");
     constexpr size_t plane = 256; // 16 x 16
     std::vector<float> pixels;
     for (size_t first = 0; first < levels.size(); first += plane)
@@ -37,7 +41,7 @@ struct RecordedPicture {
     Picture picture;
 
     explicit RecordedPicture(const std::string & of) : name(of), pixels(recorded_pixels(of)) {
-        const std::vector<int32_t> grid = recorded_vision().ints(name + ".grid_thw");
+        const std::vector<int32_t> grid = recorded_processor().ints(name + ".grid_thw");
         picture.frames = grid[0], picture.rows = grid[1], picture.columns = grid[2];
         picture.pixels = pixels;
     }
