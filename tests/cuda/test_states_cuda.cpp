@@ -209,11 +209,11 @@ TEST_CASE("shapes that the device cannot run") {
     };
     {
         Graph graph(Precision::bf16, DType::bf16);
-        const ValueId q = graph.input("q", DType::bf16, {4, 2 * 96}),
+        const ValueId q = graph.input("q", DType::bf16, {4, 2 * 264}),
                       segments = graph.input("segments", DType::i32, {2});
-        graph.add(AttentionParams{96, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
-                  "attention of odd heads");
-        check_refused(graph, "attention (attention of odd heads): head size 96");
+        graph.add(AttentionParams{264, 1}, {q, q, q, segments, no_value, no_value, no_value, no_value},
+                  "attention of large heads");
+        check_refused(graph, "attention (attention of large heads): head size 264");
     }
     for (const auto & [experts, chosen] : {std::pair<int64_t, int64_t>{1025, 8}, {64, 33}}) {
         Graph graph(Precision::bf16, DType::bf16);
