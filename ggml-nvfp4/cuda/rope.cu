@@ -66,8 +66,20 @@ Status run(KernelCall & call) {
     const auto & params = call.as<RopeParams>();
     const Tensor & x = call.inputs[0];
     const int64_t heads = call.outputs[0].shape[1] / params.head;
-    Rope rope = {x.shape[0],    heads,        params.head, params.rotary / 2,     x.shape[1],
-                 params.column, params.axial, {},          std::log(params.theta), false, 1, 0, 1, 1};
+    Rope rope = {x.shape[0],
+                 heads,
+                 params.head,
+                 params.rotary / 2,
+                 x.shape[1],
+                 params.column,
+                 params.axial,
+                 {},
+                 std::log(params.theta),
+                 false,
+                 1,
+                 0,
+                 1,
+                 1};
     for (int i = 0; i < 3; i++) rope.section[i] = params.section[i];
     const Yarn & yarn = params.yarn;
     rope.has_yarn = !(yarn == Yarn());
