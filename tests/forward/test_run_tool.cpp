@@ -204,7 +204,7 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
         CHECK_MESSAGE(result.out.find(message) != std::string::npos, result.out);
     };
     refused("", "MODEL is required");
-    refused(tiny_folder, "--prompt TEXT or --tokens FILE is needed");
+    refused(tiny_folder, "--prompt TEXT, --tokens FILE or --chat is needed");
     refused(tiny_folder + " --prompt ''", "--prompt is empty");
     refused(tiny_folder + " --prompt a --tokens b", "excludes");
     refused(tiny_folder + " --prompt a --tap norm", "--tap needs --dump");
