@@ -197,7 +197,7 @@ const SampledFault samples[] = {
     {FAULT_SIZE, ENOSPC, 3},     {FAULT_SYNC, EIO, 4},
     {FAULT_RENAME, EIO, 1},      {FAULT_CLOSE, EIO, 8},
     {FAULT_REMOVE, EIO, 1},      {FAULT_FOLDER, EIO, 4},
-    {FAULT_STAT, EIO, 4},        {FAULT_THREAD, EAGAIN, 2},
+    {FAULT_STAT, EIO, 12},       {FAULT_THREAD, EAGAIN, 2},
     {FAULT_MEMORY, ENOMEM, 120}, {FAULT_MEMORY, ENOMEM, 60, true},
 };
 
