@@ -10,6 +10,12 @@ const Function * find_text_filter(std::string_view name);
 const Function * find_list_filter(std::string_view name);
 const Function * find_choice_filter(std::string_view name);
 
+// A text that a method or filter made: counted as steps, kept by the rendering's workspace.
+inline Result<Value> kept(Call & call, std::string text) {
+    GNV_TRY(call.work.step_bytes(2 * text.size()));
+    return call.work.keep_text(std::move(text));
+}
+
 std::vector<Value> pairs_of(Workspace & work, const Dict & dict); // tuples of key and value
 
 // text.replace(old, new, count); all of them when count is negative.

@@ -10,11 +10,6 @@ namespace gnv::chat {
 
 namespace {
 
-Result<Value> kept(Call & call, std::string text) {
-    GNV_TRY(call.work.step_bytes(2 * text.size()));
-    return call.work.keep_text(std::move(text));
-}
-
 template <std::string (*change)(std::string_view)>
 Result<Value> changed(Call & call) {
     GNV_ASSIGN(const std::string_view text, call.self_text());

@@ -17,11 +17,6 @@ struct Prepared {
     int64_t first_task = 0;
 };
 
-const float * row_of_a(const GemmProblem & problem, int64_t row) {
-    if (problem.a_rows) row = problem.a_rows[row] / problem.a_divisor;
-    return problem.a + row * problem.a_stride;
-}
-
 class Products {
   public:
     Products(const GemmKernels & kernels, const Loops & loops) : kernels_(kernels), loops_(loops) {}
@@ -60,7 +55,7 @@ class Products {
     float * quantize(GemmProblem & problem, float * scratch) const {
         float * const rows = scratch;
         for (int64_t i = 0; i < problem.m; i++, scratch += problem.k)
-            kernels_.quantize_row(row_of_a(problem, i), problem.k, *problem.input_scale, scratch);
+            kernels_.quantize_row(problem.row_of_a(i), problem.k, *problem.input_scale, scratch);
         problem.a = rows;
         problem.a_rows = nullptr;
         problem.a_stride = problem.k;
@@ -80,7 +75,7 @@ class Products {
             float * y[few_rows_most];
             FewRows p = {x, int(std::min<int64_t>(few_rows_most, problem.m - first)), end - row, problem.k, y};
             for (int i = 0; i < p.count; i++) {
-                x[i] = row_of_a(problem, first + i);
+                x[i] = problem.row_of_a(first + i);
                 y[i] = problem.c + (first + i) * problem.c_stride + row;
             }
             multiply(p, weight, row, scale_values);

@@ -57,11 +57,6 @@ float global_scale_of(const GemmProblem & problem, int64_t weight_row) {
     return weight.dtype == DType::f4 ? weight.global_scales[weight_row / weight.global_scale_rows] : 1.0f;
 }
 
-const float * row_of_a(const GemmProblem & problem, int64_t row) {
-    if (problem.a_rows) row = problem.a_rows[row] / problem.a_divisor;
-    return problem.a + row * problem.a_stride;
-}
-
 // One tile: rows [row, row_end), columns [column, column_end) of one problem's result.
 class TileRun {
   public:
@@ -116,7 +111,7 @@ class TileRun {
             const float * rows[gemm_max_panel_rows];
             const int count = int(std::min<int64_t>(kernels_.panel_rows, row_end - row));
             for (int i = 0; i < count; i++) {
-                rows[i] = row_of_a(problem_, row + i) + k;
+                rows[i] = problem_.row_of_a(row + i) + k;
                 if (!problem_.input_scale) continue;
                 float * const quantized = buffers_.quantized + i * depth;
                 kernels_.quantize_row(rows[i], depth, *problem_.input_scale, quantized);
@@ -327,7 +322,7 @@ std::vector<float> w4a4_values(const float * x, int64_t k, float input_scale) {
 
 void gemm_reference(const GemmProblem & problem) {
     for (int64_t i = 0; i < problem.m; i++) {
-        const float * const row = row_of_a(problem, i);
+        const float * const row = problem.row_of_a(i);
         std::vector<float> x(row, row + problem.k);
         if (problem.input_scale) x = w4a4_values(row, problem.k, *problem.input_scale);
         for (int64_t j = 0; j < problem.n; j++) {

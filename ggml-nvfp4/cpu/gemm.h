@@ -27,6 +27,8 @@ struct GemmProblem {
     float * c = nullptr;                 // row i starts at c + i * c_stride
     int64_t c_stride = 0;
     Precision precision = Precision::f32; // bf16: results are rounded to BF16; `a` is used as it is
+
+    const float * row_of_a(int64_t i) const { return a + (a_rows ? a_rows[i] / a_divisor : i) * a_stride; }
 };
 
 // Scratch memory of gemm() for problems up to this k. It must be aligned to a float; 64 bytes are fast.

@@ -15,7 +15,7 @@ namespace gnv {
 
 class JsonDocument;
 
-// A number that 64 bits do not hold is `large`: valid as long as nobody asks for it as an integer.
+// A number that 64 bits do not hold is `large`: valid until code asks for it as an integer.
 enum class JsonType : uint8_t { null, boolean, integer, real, string, array, object, large };
 
 // A view of one value; lives as long as its document. Cheap to copy.

@@ -33,7 +33,7 @@ std::vector<double> group_seconds(const VideoProcessorConfig & config, const std
 // "<1.5 seconds>": what the text says before the placeholders of a group.
 std::string seconds_text(double seconds);
 
-// Every file of the folder is a frame, but for those whose name begins with a dot; names are in order as text, numbers in
+// Every file of the folder is a frame, except those whose name begins with a dot; names are in order as text, numbers in
 // them as numbers. Only the header of the first chosen frame is read. Fails, besides as the functions above do, on a folder
 // without frames, on files without the ending of a picture, and on a frame rate that is no number above 0.
 Result<VideoPlan> plan_video(const VideoProcessorConfig & config, const Folder & folder, double frame_rate,

@@ -55,7 +55,7 @@ static Result<bool> take_in_part(Checkpoint & checkpoint, const MissingPart & pa
     return taken > 0;
 }
 
-// Why tensors may be missing that somebody sees in the folder.
+// Why tensors may be missing although the folder has files with them.
 static std::string missing_hint(const Checkpoint & checkpoint) {
     for (const TensorInfo & tensor : checkpoint.tensors()) {
         if (tensor.name.find(".base_layer.") != std::string::npos || starts_with(tensor.name, "base_model.model."))

@@ -1,6 +1,6 @@
 // The elements of one big JSON array, one at a time and unparsed: a file that is an array, or an object with exactly
 // one array among its members ({"version": 1, "data": [...]}). Only the brackets, quotes and commas between the
-// elements are looked at here; whether an element is valid JSON shows when somebody parses it.
+// elements are looked at here; whether an element is valid JSON shows when it is parsed.
 #pragma once
 
 #include "data/files/byte_stream.h"
