@@ -225,7 +225,7 @@ ValueId TextWriter::full_attention(ValueId x) {
     const Shape cache = {S, b_.batch.capacity, key_heads * D};
     const ValueId keys = state(cached_keys, "cached keys", cache, g_.activation_dtype()),
                   values = state(cached_values, "cached values", cache, g_.activation_dtype());
-    const AttentionParams attention = {D, float(1 / std::sqrt(double(D)))};
+    const AttentionParams attention = {D, float(1 / std::sqrt(double(D))), true, b_.batch.is_step()};
     ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
     o = g_.reshape(o, {T, query_heads * D});
@@ -247,15 +247,16 @@ ValueId TextWriter::linear_attention(ValueId x) {
     if (!g_.status().ok()) return no_value;
     const int64_t channels = g_.value(qkv).shape[1];
     const ValueId history = state(convolution_history, "history", {S, config_.convolution - 1, channels});
-    const ValueId u =
-        tapped(g_.add(CausalConvParams{}, {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
-                      name(site_linear_attn_conv1d)),
-               site_linear_attn_conv1d); // [T, C]
+    const ValueId u = tapped(g_.add(CausalConvParams{b_.batch.is_step()},
+                                    {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
+                                    name(site_linear_attn_conv1d)),
+                             site_linear_attn_conv1d); // [T, C]
     GatedDeltaNetParams delta;
     delta.key_heads = config_.key_heads;
     delta.value_heads = value_heads;
     delta.key_head = config_.key_head;
     delta.value_head = D;
+    delta.one_position = b_.batch.is_step();
     const ValueId memory = state(delta_memory, "memory", {S, value_heads, config_.key_head, D});
     ValueId o = g_.add(delta,
                        {u, a, b, weight({Role::linear_attention_a_log, layer_}),
@@ -335,10 +336,10 @@ ValueId TextWriter::routed_experts(ValueId h, const Stage & stage) {
 ValueId TextWriter::shared_expert(ValueId h) {
     const ValueId gate = linear(h, Role::shared_expert_gate_proj, site_mlp_shared_expert_gate_proj); // [T, I]
     const ValueId up = linear(h, Role::shared_expert_up, site_mlp_shared_expert_up_proj);
+    const ValueId opening = linear(h, Role::shared_expert_gate, site_mlp_shared_expert_gate); // [T, 1]
     const ValueId a = activation(gate, up, "shared expert activation", shared_down_input);
     const ValueId y =
         tapped(linear(a, Role::shared_expert_down, site_mlp_shared_expert_down_proj), site_mlp_shared_expert);
-    const ValueId opening = linear(h, Role::shared_expert_gate, site_mlp_shared_expert_gate); // [T, 1]
     return g_.add(SigmoidGateParams{0}, {y, opening}, where("shared expert gate"));
 }
 

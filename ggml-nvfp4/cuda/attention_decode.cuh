@@ -8,7 +8,7 @@
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu.
 #pragma once
 
-#include "cuda/common.cuh"
+#include "cuda/chain.cuh"
 
 namespace gnv::cuda {
 
@@ -33,6 +33,7 @@ constexpr int warps = 4;
 constexpr int tile = 64;         // keys whose scores are held together
 constexpr int heads_at_once = 8; // query heads of a block
 constexpr int most_parts = 256;
+constexpr int keys_ahead = 4; // of a warp
 
 __device__ inline int64_t keys_of_part(int64_t keys) {
     int64_t each = tile;
@@ -65,6 +66,8 @@ __global__ void __launch_bounds__(warps * warp_size)
     constexpr int pairs = head / (2 * warp_size);                                      // of a row, in each lane
     constexpr int columns = head > warps * warp_size ? head / (warps * warp_size) : 1; // of a row, in each thread
     constexpr int heads_a_warp = heads_at_once / warps;
+    let_later_start();
+    wait_for_earlier();
     const int segment = blockIdx.z, begin = segments[segment];
     if (segments[segment + 1] - begin != 1) return;
     const int64_t past = cache.past[segment], count = past + 1, each = keys_of_part(count);
@@ -96,11 +99,24 @@ __global__ void __launch_bounds__(warps * warp_size)
     for (int64_t key = first; key < last; key += tile) {
         const int keys = int(min(int64_t(tile), last - key));
         __syncthreads();
+        uint32_t ahead[keys_ahead][pairs]; // rows of keys that are under way
         for (int i = warp; i < keys; i += warps) {
-            const auto * const row = reinterpret_cast<const uint32_t *>(k + (key + i) * stride);
+            const int turn = i / warps % keys_ahead;
+            if (turn == 0) {
+#pragma unroll
+                for (int a = 0; a < keys_ahead; a++)
+#pragma unroll
+                    for (int j = 0; j < pairs; j++)
+                        if (i + a * warps < keys)
+                            ahead[a][j] = reinterpret_cast<const uint32_t *>(k + (key + i + a * warps) *
+                                                                                     stride)[j * warp_size + lane];
+            }
             float2 values[pairs];
 #pragma unroll
-            for (int j = 0; j < pairs; j++) values[j] = numbers_of(row[j * warp_size + lane]);
+            for (int a = 0; a < keys_ahead; a++)
+#pragma unroll
+                for (int j = 0; j < pairs; j++)
+                    if (a == turn) values[j] = numbers_of(ahead[a][j]);
             const bool seen = key + i < past || !key_mask || key_mask[begin];
 #pragma unroll
             for (int h = 0; h < heads_at_once; h++) {
@@ -134,7 +150,7 @@ __global__ void __launch_bounds__(warps * warp_size)
         for (int h = 0; h < heads_at_once; h++)
 #pragma unroll
             for (int c = 0; c < columns; c++) o[h][c] *= shrink[h];
-#pragma unroll 4
+#pragma unroll 16
         for (int i = 0; i < keys; i++) {
             float row[columns];
             load_several<columns>(v + (key + i) * stride + threadIdx.x * columns, row);
@@ -165,6 +181,8 @@ __global__ void __launch_bounds__(warps * warp_size)
 template <int head>
 __global__ void combine_kernel(Attention p, const int32_t * past, const int32_t * segments, const float * partial,
                                int64_t parts, bf16 * out) {
+    let_later_start();
+    wait_for_earlier();
     const int segment = blockIdx.y, query_head = blockIdx.x, begin = segments[segment];
     if (segments[segment + 1] - begin != 1) return;
     const int64_t count = parts_of(int64_t(past[segment]) + 1);

@@ -1,3 +1,4 @@
+#include "cuda/fusions.cuh"
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/nvfp4_pack.cuh"
@@ -228,6 +229,13 @@ class CudaBackend final : public Backend, private DeviceQuantizer {
         return copy_of(failure_);
     }
 
+    Fusion fusion(const Graph & graph, size_t first) const override { return cuda::fusion(graph, first); }
+    Status launch(const FusedKernel & kernel, std::span<KernelCall> calls) override {
+        enqueue("launch", [] { return cudaSuccess; });
+        if (failure_.ok()) keep(run(kernel, calls).add_context(device_.name));
+        return copy_of(failure_);
+    }
+
     // Events that time single ops would become a part of the recording, and the library of products allocates memory
     // when it is loaded, which a capture does not allow.
     bool can_record() const override { return failure_.ok() && !trace_ && gemm_; }
@@ -271,13 +279,21 @@ class CudaBackend final : public Backend, private DeviceQuantizer {
     }
 
   private:
+    Status load() {
+        if (gemm_) return {};
+        GNV_ASSIGN(gemm_, cuda::GemmLt::load());
+        context_ = {{}, stream(Queue::compute), gemm_.get(), processors_, device_.compute_major >= 9};
+        return {};
+    }
     Status run(KernelCall & call) {
-        if (!gemm_) {
-            GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-            context_ = {{}, stream(Queue::compute), gemm_.get(), processors_};
-        }
+        GNV_TRY(load());
         call.context = &context_;
         return cuda::kernel(op_of(call.params)).run(call);
+    }
+    Status run(const FusedKernel & kernel, std::span<KernelCall> calls) {
+        GNV_TRY(load());
+        for (KernelCall & call : calls) call.context = &context_;
+        return kernel.run(calls);
     }
 
     template <class Call>

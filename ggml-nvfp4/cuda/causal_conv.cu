@@ -1,3 +1,4 @@
+#include "cuda/chain.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/tiles.cuh"
 
@@ -75,6 +76,31 @@ __global__ void history_kernel(const bf16 * u, const int32_t * segments, float *
     for (int j = 0; j + 1 < taps; j++) history[(segment * (taps - 1) + j) * channels + c] = rows[j][0];
 }
 
+// Both for segments of one position: a thread has a channel of a segment, and its history.
+__global__ void step_kernel(const bf16 * u, const float * weight, float * history, bf16 * out, int64_t channels,
+                            int taps) {
+    const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
+    let_later_start();
+    if (c >= channels) return;
+    float w[max_taps], window[max_taps];
+#pragma unroll
+    for (int j = 0; j < max_taps; j++) w[j] = j < taps ? weight[c * taps + j] : 0.0f;
+    wait_for_earlier();
+    history += segment * (taps - 1) * channels + c;
+    const float now = __bfloat162float(u[segment * channels + c]);
+#pragma unroll
+    for (int j = 0; j < max_taps; j++) window[j] = j + 1 < taps ? history[j * channels] : now;
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < max_taps; j++)
+        if (j < taps) sum = fmaf(w[j], window[j], sum);
+    sum = rounded(sum);
+    out[segment * channels + c] = __float2bfloat16_rn(sum * sigmoid(sum));
+#pragma unroll
+    for (int j = 0; j + 1 < max_taps; j++)
+        if (j + 1 < taps) history[j * channels] = window[j + 1];
+}
+
 using ConvKernel = decltype(&conv_kernel<1, 1>);
 // By taps - 1.
 template <int lanes, size_t... index>
@@ -89,6 +115,13 @@ Status run(KernelCall & call) {
     const int64_t tokens = u.shape[0], channels = u.shape[1], count = call.inputs[2].shape[0] - 1;
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
+    if (call.as<CausalConvParams>().one_position && history) {
+        const cudaError_t error = launch_chained(context, step_kernel, dim3(unsigned(count), blocks_for(channels, 256)),
+                                                 256, 0, u.as<const bf16>(), weight.as<const float>(), history,
+                                                 call.outputs[0].as<bf16>(), channels, taps);
+        if (error != cudaSuccess) return fail(Code::device, "causal_conv: ", cudaGetErrorString(error));
+        return launched("causal_conv");
+    }
     static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
                                                kernels_of<4>(std::make_index_sequence<max_taps>())};
     const bool wide = channels % 4 == 0;

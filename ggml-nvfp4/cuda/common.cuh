@@ -23,7 +23,8 @@ class GemmLt;
 struct CudaContext : KernelContext {
     cudaStream_t stream = nullptr;
     GemmLt * gemm = nullptr;
-    int processors = 0; // streaming multiprocessors
+    int processors = 0;  // streaming multiprocessors
+    bool chains = false; // a kernel may start before the one before it ends (chain.cuh)
 };
 inline CudaContext & context_of(const KernelCall & call) { return static_cast<CudaContext &>(*call.context); }
 
@@ -87,6 +88,9 @@ __device__ void store_several(bf16 * to, const float (&values)[n]) {
 
 __device__ inline float rounded(float value) { return __bfloat162float(__float2bfloat16_rn(value)); }
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+__device__ inline unsigned largest_of_warp(unsigned value) { return __reduce_max_sync(all_lanes, value); }
+__device__ inline unsigned smallest_of_warp(unsigned value) { return __reduce_min_sync(all_lanes, value); }
 
 // The same value in every lane.
 __device__ inline float warp_sum(float value) {

@@ -1,10 +1,12 @@
-// A counting sort in three launches. Slots are cut into chunks:
+// A counting sort in three launches, or one where there are few slots. Slots are cut into chunks:
 //
 //   count    a block for each chunk: how many of its slots chose each expert
 //   begin    one block: sums of the counts, expert by expert and within an expert chunk by chunk, are where each begins
 //   write    a warp for each chunk: its slots in order, each to the next place of its expert
 //
 // Counts are integers, and slots stay in order within a chunk: the result is that of any other stable sort.
+#include "cuda/chain.cuh"
+#include "cuda/few_choices.cuh"
 #include "cuda/kernels.cuh"
 
 namespace gnv::cuda {
@@ -18,21 +20,6 @@ constexpr int count_threads = 256;
 constexpr int begin_threads = 1024; // as many warps as lanes
 constexpr int begin_values = 8;     // of a thread, at a time
 constexpr int slots_ahead = 8;      // loads of a lane that are under way together
-
-struct Choices {
-    const int32_t * indices;
-    int64_t slots, chunk; // all, those of a chunk
-    int64_t first;        // expert
-    int experts;
-
-    __device__ int64_t begin() const { return blockIdx.x * chunk; }
-    __device__ int64_t end() const { return min(slots, begin() + chunk); }
-    // Which of these experts a slot chose; -1: none of them.
-    __device__ int expert_of(int64_t slot) const {
-        const int64_t expert = indices[slot] - first;
-        return expert >= 0 && expert < experts ? int(expert) : -1;
-    }
-};
 
 // counts [experts, chunks]
 __global__ void __launch_bounds__(count_threads) count_kernel(Choices choices, int32_t * counts) {
@@ -125,6 +112,13 @@ __global__ void __launch_bounds__(warp_size) write_kernel(Choices choices, const
     }
 }
 
+// All of it at once, for the few slots of a token or two.
+__global__ void __launch_bounds__(most_few_slots) few_kernel(Choices choices, int32_t * offsets, int32_t * out) {
+    let_later_start();
+    wait_for_earlier();
+    order_few(choices, offsets, out);
+}
+
 // How slots are cut: so finely that all processors have something to do, unless that makes too many counts.
 struct Cut {
     int64_t chunk = 0; // slots
@@ -145,6 +139,12 @@ Status run(KernelCall & call) {
     auto * const counts = static_cast<int32_t *>(call.scratch);
     auto * const slots = call.outputs[0].as<int32_t>();
     auto * const offsets = call.outputs[1].as<int32_t>();
+    if (const int64_t all = call.inputs[0].shape.elements(); all <= most_few_slots) {
+        const Choices choices = {call.inputs[0].as<const int32_t>(), all, all, params.first, int(params.count)};
+        const cudaError_t error = launch_chained(context, few_kernel, 1, most_few_slots, 0, choices, offsets, slots);
+        if (error != cudaSuccess) return fail(Code::device, "expert_order: ", cudaGetErrorString(error));
+        return launched("expert_order");
+    }
     for (int64_t first = 0; first < params.count; first += most_experts) {
         const int experts = int(std::min<int64_t>(most_experts, params.count - first));
         const Choices choices = {call.inputs[0].as<const int32_t>(), call.inputs[0].shape.elements(), cut.chunk,

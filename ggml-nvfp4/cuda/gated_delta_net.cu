@@ -1,6 +1,7 @@
 // The recurrent form in F32: columns of the state are independent of each other, so a few threads hold one column each
 // part in registers and walk through the text; no value passes between blocks. Blocks of 32 columns fill the device
 // even for one text. Segments of more than one position take the chunked form if the head size has one.
+#include "cuda/chain.cuh"
 #include "cuda/gated_delta_net.cuh"
 #include "cuda/kernels.cuh"
 
@@ -60,6 +61,8 @@ __global__ void __launch_bounds__(threads_per_block) recurrent_kernel(Delta d, D
     __shared__ float2 gate[staged_positions]; // exp(g), beta
     const int64_t segment = blockIdx.z, begin = tensors.segments[segment], end = tensors.segments[segment + 1];
     if (end - begin >= d.shortest_chunked) return;
+    let_later_start();
+    wait_for_earlier();
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, part = lane / columns_per_warp;
     const int column = warp * columns_per_warp + lane % columns_per_warp; // in the block
     const int head = blockIdx.y, key = head / (d.value_heads / d.key_heads);
@@ -147,7 +150,8 @@ Delta sizes_of(const KernelCall & call) {
                int(params.key_head),
                int(params.value_head),
                params.form == Form::chunked ? 1 : shortest_chunked};
-    if (params.form == Form::recurrent || !has_chunked_form(d) || d.tokens < d.shortest_chunked)
+    if (params.form == Form::recurrent || (params.one_position && params.form == Form::automatic) ||
+        !has_chunked_form(d) || d.tokens < d.shortest_chunked)
         d.shortest_chunked = std::numeric_limits<int>::max();
     return d;
 }
@@ -165,7 +169,8 @@ Status run(KernelCall & call) {
                         : d.key_head == 64 ? recurrent_kernel<64>
                                            : recurrent_kernel<32>;
     const dim3 grid(blocks_for(d.value_head, columns_per_block), unsigned(d.value_heads), unsigned(d.segments));
-    kernel<<<grid, threads_per_block, 0, context.stream>>>(d, tensors);
+    const cudaError_t error = launch_chained(context, kernel, grid, threads_per_block, 0, d, tensors);
+    if (error != cudaSuccess) return fail(Code::device, "gated_delta_net: ", cudaGetErrorString(error));
     return launched("gated_delta_net");
 }
 

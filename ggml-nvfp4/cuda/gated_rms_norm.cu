@@ -1,4 +1,6 @@
+#include "cuda/chain.cuh"
 #include "cuda/kernels.cuh"
+#include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
 
@@ -11,13 +13,10 @@ static __global__ void gated_rms_norm_kernel(const bf16 * o, const float * weigh
     const int first = threadIdx.x % warp_size * lanes;
     if (row >= rows) return;
     o += row * width, z += row * width, out += row * width;
-    float sum = 0, values[lanes], gates[lanes], weights[lanes];
-    for (int64_t i = first; i < width; i += warp_size * lanes) {
-        load_several<lanes>(o + i, values);
-#pragma unroll
-        for (const float value : values) sum = fmaf(value, value, sum);
-    }
-    const float scale = 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
+    let_later_start();
+    wait_for_earlier();
+    const float scale = rms_scale<lanes>(o, width, epsilon);
+    float values[lanes], gates[lanes], weights[lanes];
     for (int64_t i = first; i < width; i += warp_size * lanes) {
         load_several<lanes>(o + i, values);
         load_several<lanes>(z + i, gates);
@@ -38,9 +37,11 @@ static Status run(KernelCall & call) {
     const int64_t rows = o.shape.rows();
     if (rows == 0) return {};
     const auto kernel = o.shape.last() % 4 == 0 ? gated_rms_norm_kernel<4> : gated_rms_norm_kernel<1>;
-    kernel<<<blocks_for(rows, warps_per_block), warps_per_block * warp_size, 0, context.stream>>>(
-        o.as<const bf16>(), call.inputs[1].as<const float>(), call.inputs[2].as<const bf16>(),
-        call.outputs[0].as<bf16>(), rows, o.shape.last(), params.epsilon, params.sigmoid);
+    const cudaError_t error =
+        launch_chained(context, kernel, blocks_for(rows, warps_per_block), warps_per_block * warp_size, 0,
+                       o.as<const bf16>(), call.inputs[1].as<const float>(), call.inputs[2].as<const bf16>(),
+                       call.outputs[0].as<bf16>(), rows, o.shape.last(), params.epsilon, params.sigmoid);
+    if (error != cudaSuccess) return fail(Code::device, "gated_rms_norm: ", cudaGetErrorString(error));
     return launched("gated_rms_norm");
 }
 

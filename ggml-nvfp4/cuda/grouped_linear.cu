@@ -1,5 +1,6 @@
 // All experts in one launch: a block finds its expert and its rows by the offsets, which only the device knows. Inputs
 // of W4A4 are quantized before, into one block of memory; NVFP4 weights become BF16 on their way into shared memory.
+#include "cuda/few_rows.cuh"
 #include "cuda/grouped_product.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
@@ -40,6 +41,7 @@ Status run(KernelCall & call) {
     const auto * const input_scales = call.inputs[in_input_scales].as<const float>();
     auto * const out = call.outputs[0].as<bf16>();
     if (slots == 0) return {};
+    if (params.few_rows && few_rows_can_read(w.dtype, k)) return few_rows_experts(context, few_rows_experts_of(call));
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     auto * const first_tiles = reinterpret_cast<int32_t *>(memory + scratch.first_tiles);

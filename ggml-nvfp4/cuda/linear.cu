@@ -1,3 +1,4 @@
+#include "cuda/few_rows.cuh"
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
@@ -21,17 +22,6 @@ __global__ void widen_kernel(const uint2 * codes, const uint8_t * scales, int64_
     }
 }
 
-// Nearest E2M1 value, ties to even codes; x is not negative.
-__device__ float nearest_code(float x) {
-    if (x <= 0.25f) return 0;
-    if (x < 0.75f) return 0.5f;
-    if (x <= 1.25f) return 1;
-    if (x < 1.75f) return 1.5f;
-    if (x <= 2.5f) return 2;
-    if (x < 3.5f) return 3;
-    return x <= 5 ? 4 : 6;
-}
-
 // A block of 16 a thread.
 __global__ void inputs_kernel(InputsToQuantize p, bf16 * out) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x, blocks = p.columns / 16;
@@ -40,20 +30,10 @@ __global__ void inputs_kernel(InputsToQuantize p, bf16 * out) {
         const int64_t row = i / blocks, block = i % blocks;
         const float g = p.input_scales[p.offsets ? stretch_of(p.offsets, p.groups, row) : 0];
         const bf16 * const from = p.x + ((p.gather ? p.gather[row] : row) * blocks + block) * 16;
-        float values[2][8], largest = 0;
-        for (int half = 0; half < 2; half++) {
-            load_several<8>(from + half * 8, values[half]);
-            for (const float value : values[half]) largest = fmaxf(largest, fabsf(value));
-        }
-        const __nv_fp8_e4m3 byte(__fdiv_rn(__fmul_rn(g, largest), 6.0f)); // saturating, to nearest even
-        const float scale = float(byte);
-        for (int half = 0; half < 2; half++) {
-            for (float & value : values[half]) {
-                const float size = scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, g), scale))) * scale : 0;
-                value = copysignf(size, value);
-            }
-            reinterpret_cast<uint4 *>(out)[i * 2 + half] = pack(values[half]);
-        }
+        float values[2][8];
+        for (int half = 0; half < 2; half++) load_several<8>(from + half * 8, values[half]);
+        quantize_block(values, g);
+        for (int half = 0; half < 2; half++) reinterpret_cast<uint4 *>(out)[i * 2 + half] = pack(values[half]);
     }
 }
 
@@ -114,9 +94,20 @@ Status multiply(KernelCall & call) {
     return {};
 }
 
+Status run_few_rows(KernelCall & call) {
+    const Tensor &x = call.inputs[0], &w = call.inputs[1];
+    FewRowsLinears p;
+    p.rows = int(x.shape.rows()), p.k = x.shape.last(), p.count = 1;
+    p.source.x = x.as<const bf16>();
+    p.weights[0] =
+        few_rows_weight(w, call.inputs[2].as<const float>(), call.inputs[3].as<const float>(), call.outputs[0].data);
+    return few_rows_linears(context_of(call), p);
+}
+
 Status run(KernelCall & call) {
+    const Tensor &w = call.inputs[1], &out = call.outputs[0];
+    if (call.as<LinearParams>().few_rows && few_rows_can_read(w.dtype, w.shape.last())) return run_few_rows(call);
     GNV_TRY(multiply(call));
-    const Tensor & out = call.outputs[0];
     const auto * const bias = call.inputs[3].as<const float>();
     const int64_t count = out.shape.elements();
     if (!bias || count == 0) return {};

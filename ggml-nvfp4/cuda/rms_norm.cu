@@ -1,5 +1,6 @@
 // A warp for each row: heads of 256 and rows of a few thousand both keep it busy.
 #include "cuda/kernels.cuh"
+#include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
 
@@ -9,21 +10,15 @@ template <int lanes>
 static __global__ void rms_norm_kernel(const bf16 * x, const float * weight, bf16 * out, int64_t rows, int64_t stride,
                                        int64_t width, float epsilon, float weight_offset) {
     const int64_t row = int64_t(blockIdx.x) * warps_per_block + threadIdx.x / warp_size;
-    const int first = threadIdx.x % warp_size * lanes;
     if (row >= rows) return;
     x += row * stride, out += row * width;
-    float sum = 0, values[lanes], weights[lanes];
-    for (int64_t i = first; i < width; i += warp_size * lanes) {
-        load_several<lanes>(x + i, values);
-#pragma unroll
-        for (const float value : values) sum = fmaf(value, value, sum);
-    }
-    const float scale = 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
-    for (int64_t i = first; i < width; i += warp_size * lanes) {
+    const float scale = rms_scale<lanes>(x, width, epsilon);
+    float values[lanes], weights[lanes];
+    for (int64_t i = threadIdx.x % warp_size * lanes; i < width; i += warp_size * lanes) {
         load_several<lanes>(x + i, values);
         load_several<lanes>(weight + i, weights);
 #pragma unroll
-        for (int j = 0; j < lanes; j++) values[j] = values[j] * scale * (weight_offset + weights[j]);
+        for (int j = 0; j < lanes; j++) values[j] = rms_normed(values[j], scale, weight_offset, weights[j]);
         store_several<lanes>(out + i, values);
     }
 }

@@ -1,4 +1,5 @@
 #include "cuda/kernels.cuh"
+#include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
 
@@ -21,7 +22,7 @@ static __global__ void sigmoid_gate_kernel(const bf16 * x, const bf16 * gates, b
             load_several<lanes>(gate + (i - row * pieces) * lanes, opened);
         }
 #pragma unroll
-        for (int j = 0; j < lanes; j++) values[j] *= rounded(sigmoid(opened[j]));
+        for (int j = 0; j < lanes; j++) values[j] = sigmoid_gated(values[j], opened[j]);
         store_several<lanes>(out + i * lanes, values);
     }
 }

@@ -1,14 +1,13 @@
 #include "cuda/kernels.cuh"
+#include "cuda/row_ops.cuh"
 #include "cuda/tiles.cuh"
 
 namespace gnv::cuda {
 
 namespace {
 
-__device__ float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
-
 // Eight neighbours.
-__device__ uint4 silu_mul(const bf16 * gate, const bf16 * up) {
+__device__ uint4 silu_mul_of_eight(const bf16 * gate, const bf16 * up) {
     float g[8], u[8];
     load_several<8>(gate, g);
     load_several<8>(up, u);
@@ -20,7 +19,7 @@ __device__ uint4 silu_mul(const bf16 * gate, const bf16 * up) {
 __global__ void silu_mul_kernel(const bf16 * gate, const bf16 * up, bf16 * out, int64_t count) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     for (int64_t i = first; i < count / 8; i += step)
-        reinterpret_cast<uint4 *>(out)[i] = silu_mul(gate + i * 8, up + i * 8);
+        reinterpret_cast<uint4 *>(out)[i] = silu_mul_of_eight(gate + i * 8, up + i * 8);
     for (int64_t i = count / 8 * 8 + first; i < count; i += step)
         out[i] = __float2bfloat16_rn(silu_mul(__bfloat162float(gate[i]), __bfloat162float(up[i])));
 }
@@ -56,7 +55,7 @@ __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
         unsigned most = 0;
         if (width % 8 == 0 && stride % 8 == 0) {
             for (int i = lane; i < width / 8; i += warp_size) {
-                const uint4 eight = silu_mul(gate + i * 8, up + i * 8);
+                const uint4 eight = silu_mul_of_eight(gate + i * 8, up + i * 8);
                 reinterpret_cast<uint4 *>(out)[i] = eight;
                 for (const unsigned pair : {eight.x, eight.y, eight.z, eight.w})
                     most = __vmaxu2(most, pair & 0x7fff7fff);

@@ -15,24 +15,55 @@ __device__ inline __nv_bfloat162 scale_pair(uint8_t byte) {
     return __float2bfloat162_rn(float(scale));
 }
 
-// Eight codes of one block, the first in the lowest bits, as BF16: code value * block scale. The high and the low bytes
-// of the eight magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6 are looked up by the codes as byte selectors.
-__device__ inline uint4 widened(uint32_t codes, __nv_bfloat162 scale) {
-    const auto pairs = [&](uint32_t four, uint32_t & first, uint32_t & second) {
+// Eight codes, the first in the lowest bits, as BF16 pairs of their values. The high and the low bytes of the eight magnitudes
+// 0, 0.5, 1, 1.5, 2, 3, 4, 6 are looked up by the codes as byte selectors.
+__device__ inline void code_pairs(uint32_t codes, uint32_t (&words)[4]) {
+    const auto pairs = [](uint32_t four, uint32_t & first, uint32_t & second) {
         const uint32_t selector = four & 0x7777;
         const uint32_t high = __byte_perm(0x3f3f3f00, 0x40404040, selector);
         const uint32_t low = __byte_perm(0xc0800000, 0xc0804000, selector);
         first = __byte_perm(low, high, 0x5140) | (four & 0x8) << 12 | (four & 0x80) << 24;
         second = __byte_perm(low, high, 0x7362) | (four & 0x800) << 4 | (four & 0x8000) << 16;
     };
+    pairs(codes & 0xffff, words[0], words[1]);
+    pairs(codes >> 16, words[2], words[3]);
+}
+
+// Eight codes of one block as BF16: code value * block scale.
+__device__ inline uint4 widened(uint32_t codes, __nv_bfloat162 scale) {
     const auto scaled = [&](uint32_t pair) {
         const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162 *>(&pair), scale);
         return *reinterpret_cast<const uint32_t *>(&product);
     };
     uint32_t words[4];
-    pairs(codes & 0xffff, words[0], words[1]);
-    pairs(codes >> 16, words[2], words[3]);
+    code_pairs(codes, words);
     return {scaled(words[0]), scaled(words[1]), scaled(words[2]), scaled(words[3])};
+}
+
+// Nearest E2M1 value, ties to even codes; x is not negative.
+__device__ inline float nearest_code(float x) {
+    if (x <= 0.25f) return 0;
+    if (x < 0.75f) return 0.5f;
+    if (x <= 1.25f) return 1;
+    if (x < 1.75f) return 1.5f;
+    if (x <= 2.5f) return 2;
+    if (x < 3.5f) return 3;
+    return x <= 5 ? 4 : 6;
+}
+
+// A block of 16 inputs of a W4A4 product (LinearParams in graph/ops.h) becomes code * block scale.
+__device__ inline void quantize_block(float (&values)[2][8], float input_scale) {
+    float largest = 0;
+    for (const auto & half : values)
+        for (const float value : half) largest = fmaxf(largest, fabsf(value));
+    const __nv_fp8_e4m3 byte(__fdiv_rn(__fmul_rn(input_scale, largest), 6.0f)); // saturating, to nearest even
+    const float scale = float(byte);
+    for (auto & half : values)
+        for (float & value : half) {
+            const float size =
+                scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, input_scale), scale))) * scale : 0;
+            value = copysignf(size, value);
+        }
 }
 
 // 1 / (weight_scale * input_scale); a null scale counts as 1.

@@ -118,6 +118,11 @@ class Backend {
     // Bytes of scratch memory that this call needs; its tensors have shapes and no data.
     virtual uint64_t scratch_bytes(const KernelCall & call) const = 0;
     virtual Status launch(KernelCall & call) = 0;
+    // The kernel that computes the nodes from `first` on together; without one each node has its own launch.
+    virtual Fusion fusion(const Graph &, size_t) const { return {}; }
+    virtual Status launch(const FusedKernel &, std::span<KernelCall>) {
+        return Status(Code::internal, "this device has no fused kernels");
+    }
 
     // --- Recordings: the launches of a graph as one unit, for graphs that run again with the same memory.
 

@@ -8,6 +8,8 @@
 #include "core/thread_pool.h"
 #include "graph/ops.h"
 
+#include <span>
+
 namespace gnv {
 
 // A device's data for its kernels, besides threads: cuda/common.cuh derives its own.
@@ -38,6 +40,22 @@ struct KernelEntry {
     // Refuses calls that the contract allows and the kernel cannot run; tensors have shapes and no data.
     // Null: runs all.
     Status (*supports)(const KernelCall & call) = nullptr;
+};
+
+class Graph;
+
+// A device's kernel for some nodes that follow each other in a graph. It writes all of their outputs, with the bits that their own
+// kernels write, and saves launches and passes over memory.
+struct FusedKernel {
+    const char * name; // in reports of time
+    // How many nodes from `first` on it computes; 0: not these.
+    size_t (*match)(const Graph & graph, size_t first);
+    Status (*run)(std::span<KernelCall> calls); // of the nodes, in order
+};
+// A place for it in a graph.
+struct Fusion {
+    const FusedKernel * kernel = nullptr;
+    size_t nodes = 1;
 };
 
 // For GNV_OPS, in a device's namespace: declarations of all entries; their addresses, in the order of Op. An op without

@@ -17,9 +17,24 @@ namespace gnv {
 
 namespace {
 
+Tensor shape_of(const Graph & graph, ValueId id) {
+    Tensor tensor;
+    if (id == no_value) return tensor;
+    tensor.dtype = graph.value(id).dtype;
+    tensor.shape = graph.value(id).shape;
+    return tensor;
+}
+
+bool same_memory(const Tensor & a, const Tensor & b) {
+    return a.data == b.data && a.block_scales == b.block_scales && a.global_scales == b.global_scales &&
+           a.global_scale_rows == b.global_scale_rows;
+}
+
+} // namespace
+
 // Under AddressSanitizer a node may touch only its own tensors and scratch memory: everything else of the arena is
 // poisoned while it runs. Does nothing without the sanitizer.
-class ArenaGuard {
+class PreparedGraph::ArenaGuard {
   public:
     ArenaGuard([[maybe_unused]] void * arena, [[maybe_unused]] uint64_t bytes) {
 #ifdef GNV_ARENA_GUARDS
@@ -50,21 +65,6 @@ class ArenaGuard {
     uint64_t bytes_;
 #endif
 };
-
-Tensor shape_of(const Graph & graph, ValueId id) {
-    Tensor tensor;
-    if (id == no_value) return tensor;
-    tensor.dtype = graph.value(id).dtype;
-    tensor.shape = graph.value(id).shape;
-    return tensor;
-}
-
-bool same_memory(const Tensor & a, const Tensor & b) {
-    return a.data == b.data && a.block_scales == b.block_scales && a.global_scales == b.global_scales &&
-           a.global_scale_rows == b.global_scale_rows;
-}
-
-} // namespace
 
 Result<PreparedGraph> PreparedGraph::create(Backend & backend, const Graph & graph, const std::vector<bool> & bound) {
     GNV_TRY(copy_of(graph.status()));
@@ -98,10 +98,40 @@ Result<PreparedGraph> PreparedGraph::create(Backend & backend, const Graph & gra
         }
         scratch[n] = backend.scratch_bytes(call);
     }
+    prepared.find_launches();
+    std::vector<int64_t> launch_of;
+    for (size_t l = 0; l < prepared.launches_.size(); l++)
+        launch_of.insert(launch_of.end(), prepared.launches_[l].nodes, int64_t(l));
     const std::vector<bool> none(graph.values().size(), false);
-    prepared.plan_ = plan_arena(graph, bound.empty() ? none : bound,
-                                [&](const Node & node) { return scratch[size_t(&node - graph.nodes().data())]; });
+    prepared.plan_ = plan_arena(
+        graph, bound.empty() ? none : bound,
+        [&](const Node & node) { return scratch[size_t(&node - graph.nodes().data())]; }, launch_of);
     return prepared;
+}
+
+void PreparedGraph::find_launches() {
+    for (size_t n = 0; n < graph_->nodes().size();) {
+        const Fusion fusion = backend_->fusion(*graph_, n);
+        launches_.push_back({n, fusion.nodes, fusion.kernel});
+        n += fusion.nodes;
+    }
+}
+
+// Whether the nodes' inputs and outputs lie apart: the caller may have bound both to the same memory.
+bool PreparedGraph::may_fuse(const Launch & launch) const {
+    for (size_t n = launch.first; n < launch.first + launch.nodes; n++)
+        for (size_t m = launch.first; m < launch.first + launch.nodes; m++)
+            for (size_t o = 0; o < Node::max_outputs; o++) {
+                const ValueId output = graph_->nodes()[n].outputs[o];
+                if (output == no_value) continue;
+                for (size_t i = 0; i < Node::max_inputs; i++) {
+                    const ValueId input = graph_->nodes()[m].inputs[i];
+                    if (input != no_value && graph_->owner(input) != output &&
+                        calls_[m].inputs[i].data == calls_[n].outputs[o].data)
+                        return false;
+                }
+            }
+    return true;
 }
 
 Tensor PreparedGraph::tensor_of(ValueId id) const {
@@ -147,14 +177,31 @@ void PreparedGraph::check_memory() const {
         for (const Use & use : uses) GNV_CHECK(use.tensor->exists());
 }
 
+KernelCall PreparedGraph::call_of(size_t n) {
+    KernelCall call{graph_->nodes()[n].params};
+    call.precision = graph_->precision();
+    call.inputs = calls_[n].inputs.data();
+    call.outputs = calls_[n].outputs.data();
+    call.scratch = static_cast<uint8_t *>(arena_) + plan_.scratch_offset;
+    return call;
+}
+
+Status PreparedGraph::launch_fused(const Launch & launch) {
+    std::vector<KernelCall> calls;
+    Work work;
+    for (size_t n = launch.first; n < launch.first + launch.nodes; n++) {
+        calls.push_back(call_of(n));
+        work.flops += calls_[n].work.flops;
+        work.bytes += calls_[n].work.bytes;
+    }
+    const BackendSpan span(*backend_, launch.kernel->name, work);
+    return backend_->launch(*launch.kernel, calls);
+}
+
 Status PreparedGraph::launch_node(size_t n, const Hooks & hooks) {
     const Node & node = graph_->nodes()[n];
-    Call & resolved = calls_[n];
-    KernelCall call{node.params};
-    call.precision = graph_->precision();
-    call.inputs = resolved.inputs.data();
-    call.outputs = resolved.outputs.data();
-    call.scratch = static_cast<uint8_t *>(arena_) + plan_.scratch_offset;
+    const Call & resolved = calls_[n];
+    KernelCall call = call_of(n);
     Status status;
     {
         const BackendSpan span(*backend_, resolved.name, resolved.work);
@@ -165,29 +212,40 @@ Status PreparedGraph::launch_node(size_t n, const Hooks & hooks) {
     return status;
 }
 
-Status PreparedGraph::launch(const Hooks & hooks) {
-    // Nothing to guard where nodes run later, in memory that is not the host's.
-    ArenaGuard guard(arena_, backend_->device().has_own_memory() ? 0 : plan_.bytes);
-    for (size_t n = 0; n < calls_.size(); n++) {
-        guard.close();
-        const auto open = [&](ValueId id, const Tensor & tensor) {
-            if (id != no_value && plan_.offsets[size_t(id)] >= 0)
-                guard.open(tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
-        };
-        const Node & node = graph_->nodes()[n];
-        for (size_t i = 0; i < node.inputs.size(); i++) open(node.inputs[i], calls_[n].inputs[i]);
-        for (size_t i = 0; i < node.outputs.size(); i++) open(node.outputs[i], calls_[n].outputs[i]);
-        guard.open(static_cast<uint8_t *>(arena_) + plan_.scratch_offset, plan_.bytes - plan_.scratch_offset);
-        GNV_TRY(launch_node(n, hooks));
-        if (!hooks.on_tap) continue;
-        for (const Graph::Tapped & tapped : graph_->taps())
-            for (const ValueId output : node.outputs)
-                if (output != no_value && graph_->owner(tapped.value) == output)
-                    GNV_TRY(hooks.on_tap(tapped.tap, tensor_of(tapped.value)));
-    }
+// Nothing but the memory of node n is open while it runs.
+Status PreparedGraph::launch_guarded(size_t n, const Hooks & hooks, ArenaGuard & guard) {
+    guard.close();
+    const auto open = [&](ValueId id, const Tensor & tensor) {
+        if (id != no_value && plan_.offsets[size_t(id)] >= 0)
+            guard.open(tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
+    };
+    const Node & node = graph_->nodes()[n];
+    for (size_t i = 0; i < node.inputs.size(); i++) open(node.inputs[i], calls_[n].inputs[i]);
+    for (size_t i = 0; i < node.outputs.size(); i++) open(node.outputs[i], calls_[n].outputs[i]);
+    guard.open(static_cast<uint8_t *>(arena_) + plan_.scratch_offset, plan_.bytes - plan_.scratch_offset);
+    GNV_TRY(launch_node(n, hooks));
+    if (!hooks.on_tap) return {};
+    for (const Graph::Tapped & tapped : graph_->taps())
+        for (const ValueId output : node.outputs)
+            if (output != no_value && graph_->owner(tapped.value) == output)
+                GNV_TRY(hooks.on_tap(tapped.tap, tensor_of(tapped.value)));
     return {};
 }
 
+Status PreparedGraph::launch(const Hooks & hooks) {
+    // Nothing to guard where nodes run later, in memory that is not the host's.
+    ArenaGuard guard(arena_, backend_->device().has_own_memory() ? 0 : plan_.bytes);
+    const bool fuses = !hooks.on_tap && !hooks.after_node;
+    for (const Launch & launch : launches_) {
+        if (launch.kernel && fuses && may_fuse(launch)) {
+            GNV_TRY(launch_fused(launch));
+        } else {
+            for (size_t n = launch.first; n < launch.first + launch.nodes; n++)
+                GNV_TRY(launch_guarded(n, hooks, guard));
+        }
+    }
+    return {};
+}
 Status PreparedGraph::run(const Hooks & hooks) {
     if (!same_memory_) check_memory();
     const bool repeats = same_memory_ && !hooks.on_tap && !hooks.after_node && backend_->can_record();

@@ -1,6 +1,7 @@
 // A graph that runs again and again on one backend. Its arena is planned and its kernel calls are resolved once;
 // between two runs only the memory changes that its values are bound to. Where the backend records (Backend::record), a
-// run that repeats with the same memory is replayed. Nothing is allocated while a graph runs.
+// run that repeats with the same memory is replayed. Where the backend has a kernel for several nodes (Backend::fusion), one
+// launch computes them. Nothing is allocated while a graph runs.
 #pragma once
 
 #include "exec/backend.h"
@@ -40,7 +41,7 @@ class PreparedGraph {
         std::function<Status(const Node & node, KernelCall & call)> after_node = {};
         BadValue * bad = nullptr;
     };
-    // Queues all nodes in order. Runs with on_tap or after_node are never replayed.
+    // Queues all nodes in order. Runs with on_tap or after_node are never replayed, and every node has its own launch.
     Status run(const Hooks & hooks);
     Status run() { return run({}); }
     // How many runs were replayed so far.
@@ -56,11 +57,21 @@ class PreparedGraph {
         const char * name = "";
         Work work;
     };
+    struct Launch { // of one node, or of a fused kernel
+        size_t first = 0, nodes = 1;
+        const FusedKernel * kernel = nullptr;
+    };
+    class ArenaGuard;
     PreparedGraph(Backend & backend, const Graph & graph) : backend_(&backend), graph_(&graph) {}
     void place(ValueId owner);
     void check_memory() const;
+    void find_launches();
+    bool may_fuse(const Launch & launch) const;
+    KernelCall call_of(size_t node);
     Status launch(const Hooks & hooks);
     Status launch_node(size_t node, const Hooks & hooks);
+    Status launch_guarded(size_t node, const Hooks & hooks, ArenaGuard & guard);
+    Status launch_fused(const Launch & launch);
 
     Backend * backend_;
     const Graph * graph_;
@@ -68,7 +79,8 @@ class PreparedGraph {
     void * arena_ = nullptr;
     std::vector<Tensor> bound_; // by value; those that own their memory
     std::vector<Call> calls_;   // by node
-    struct Use {                // a tensor of a call
+    std::vector<Launch> launches_;
+    struct Use { // a tensor of a call
         ValueId value;
         Tensor * tensor;
     };

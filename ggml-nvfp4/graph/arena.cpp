@@ -15,7 +15,7 @@ uint64_t aligned(uint64_t bytes) {
 
 struct Lifetime {
     ValueId value = no_value;
-    int64_t first = -1, last = -1; // nodes
+    int64_t first = -1, last = -1; // launches
     uint64_t bytes = 0, offset = 0;
 };
 
@@ -31,16 +31,20 @@ ValueId input_in_place(const Graph & graph, const Node & node) {
 
 // `holders` [values]: the value whose memory each owner has: its own, or an earlier value's if a node works in place.
 std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool> & bound,
-                                     std::vector<ValueId> & holders) {
+                                     const std::vector<int64_t> & launches, std::vector<ValueId> & holders) {
     std::vector<Lifetime> of(graph.values().size());
-    const auto end = int64_t(graph.nodes().size());
-    for (int64_t n = 0; n < end; n++) {
-        const Node & node = graph.nodes()[size_t(n)];
+    const size_t nodes = graph.nodes().size();
+    const int64_t end = launches.empty() ? 0 : launches.back() + 1;
+    for (size_t n = 0; n < nodes; n++) {
+        const Node & node = graph.nodes()[n];
         for (const ValueId id : node.inputs)
-            if (id != no_value) of[size_t(graph.owner(id))].last = n;
+            if (id != no_value) of[size_t(graph.owner(id))].last = launches[n];
         for (const ValueId id : node.outputs)
-            if (id != no_value) of[size_t(id)].first = of[size_t(id)].last = n;
+            if (id != no_value) of[size_t(id)].first = of[size_t(id)].last = launches[n];
     }
+    const auto runs_alone = [&](size_t n) {
+        return (n == 0 || launches[n - 1] != launches[n]) && (n + 1 == nodes || launches[n + 1] != launches[n]);
+    };
     std::vector<Lifetime> out;
     for (ValueId id = 0; id < ValueId(of.size()); id++) {
         if (graph.value(id).keep) of[size_t(graph.owner(id))].last = end;
@@ -48,10 +52,12 @@ std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool
     holders.resize(of.size());
     std::iota(holders.begin(), holders.end(), 0);
     const auto in_arena = [&](ValueId id) { return of[size_t(id)].first >= 0 && !bound[size_t(id)]; };
-    for (int64_t n = 0; n < end; n++) {
-        const Node & node = graph.nodes()[size_t(n)];
+    for (size_t n = 0; n < nodes; n++) {
+        if (!runs_alone(n)) continue;
+        const Node & node = graph.nodes()[n];
         const ValueId input = input_in_place(graph, node), output = node.outputs[0];
-        if (input == no_value || !in_arena(input) || !in_arena(output) || of[size_t(input)].last != n) continue;
+        if (input == no_value || !in_arena(input) || !in_arena(output) || of[size_t(input)].last != launches[n])
+            continue;
         holders[size_t(output)] = holders[size_t(input)];
     }
     for (ValueId id = 0; id < ValueId(of.size()); id++) {
@@ -71,11 +77,13 @@ std::vector<Lifetime> find_lifetimes(const Graph & graph, const std::vector<bool
 } // namespace
 
 ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
-                     const std::function<uint64_t(const Node &)> & scratch) {
+                     const std::function<uint64_t(const Node &)> & scratch, const std::vector<int64_t> & launches) {
     ArenaPlan plan;
     plan.offsets.assign(graph.values().size(), -1);
     std::vector<ValueId> holders;
-    std::vector<Lifetime> open = find_lifetimes(graph, bound, holders);
+    std::vector<int64_t> own(graph.nodes().size());
+    std::iota(own.begin(), own.end(), 0);
+    std::vector<Lifetime> open = find_lifetimes(graph, bound, launches.empty() ? own : launches, holders);
     // Large ones first, each at the lowest place that is free for as long as it lives.
     std::stable_sort(open.begin(), open.end(),
                      [](const Lifetime & a, const Lifetime & b) { return a.bytes > b.bytes; });

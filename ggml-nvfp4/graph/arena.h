@@ -25,8 +25,10 @@ struct ArenaPlan {
     uint64_t bytes = 0; // scratch included
 };
 
-// `bound`: activations whose memory comes from the caller, by value; `scratch`: bytes that a node needs.
+// `bound`: activations whose memory comes from the caller, by value; `scratch`: bytes that a node needs; `launches`: by node, the
+// number of the launch that computes it, in order; empty: each its own. Nodes of one launch run side by side: their inputs and
+// outputs share no memory.
 ArenaPlan plan_arena(const Graph & graph, const std::vector<bool> & bound,
-                     const std::function<uint64_t(const Node &)> & scratch);
+                     const std::function<uint64_t(const Node &)> & scratch, const std::vector<int64_t> & launches = {});
 
 } // namespace gnv

@@ -163,13 +163,16 @@ struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;
     bool causal = true;
+    bool one_position = false; // every segment has one: devices may save launches
 };
 
 // u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
 //   y[t, c] = [r] silu([r] sum over j of w[c, j] * u[t - taps + 1 + j, c])
 // Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds
 // the last rows of u.
-struct CausalConvParams {};
+struct CausalConvParams {
+    bool one_position = false; // as in AttentionParams
+};
 
 // qkv [T, 2 * Hk * Dk + Hv * Dv] (q | k | v), a and b [T, Hv], a_log [Hv], dt_bias [Hv], segments, optional
 // memory f32 [S, Hv, Dk, Dv] (state; zeros when absent) -> [T, Hv * Dv]. Value head h uses key head h / (Hv / Hk).
@@ -185,6 +188,7 @@ struct GatedDeltaNetParams {
     int64_t key_heads = 0, value_heads = 0; // Hk, Hv
     int64_t key_head = 0, value_head = 0;   // Dk, Dv
     Form form = Form::automatic;
+    bool one_position = false; // as in AttentionParams
 };
 
 // --- Experts ---------------------------------------------------------------------------------------------------------

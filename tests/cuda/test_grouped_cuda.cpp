@@ -15,21 +15,37 @@ struct Product {
 };
 
 // Four experts of each token, all slots in use so that all rows of the result are defined. Experts from `used` on get no rows.
-OpCase product_case(std::mt19937 & random, const Product & size, Row row, OpInput weight, bool quantized,
-                    int64_t used) {
+OpCase product_case(std::mt19937 & random, const Product & size, Row row, OpInput weight, bool quantized, int64_t used,
+                    bool few_rows = false) {
     const int64_t chosen = 4, room = size.tokens * chosen;
     const std::vector<int32_t> choices = random_choices(random, size.tokens, int(chosen), int(used));
     const Order order = order_of(choices, 0, int(size.experts), size_t(room));
     const int64_t rows = row == Row::own ? room : size.tokens;
     std::vector<float> scales(size_t(size.experts), 400);
     for (size_t i = 0; i < scales.size(); i++) scales[i] += float(i);
-    return {GroupedLinearParams{row, chosen},
+    return {GroupedLinearParams{row, chosen, few_rows},
             {activation(random, {rows, size.k}), std::move(weight), indices({room}, order.slots),
              indices({size.experts + 1}, order.offsets), numbers({size.experts}, scales)},
             {true, true, true, true, quantized}};
 }
 
 constexpr Product sizes[] = {{200, 32, 48, 64}, {1, 32, 130, 208}, {700, 5, 257, 80}, {64, 8, 512, 2048}};
+
+constexpr Product few_rows_sizes[] = {
+    {1, 32, 130, 224}, {3, 8, 64, 32}, {1, 256, 512, 2048}, {2, 64, 2048, 512}, {9, 5, 33, 96}};
+
+template <class MakeWeight>
+void compare_few_rows(bool quantized, const MakeWeight & make_weight) {
+    Devices devices;
+    std::mt19937 random(17);
+    for (const Product & size : few_rows_sizes)
+        for (const Row row : {Row::token, Row::own}) {
+            CAPTURE(size.tokens);
+            CAPTURE(size.k);
+            CAPTURE(int(row));
+            compare(devices, product_case(random, size, row, make_weight(random, size), quantized, size.experts, true));
+        }
+}
 
 template <class MakeWeight>
 void compare_products(bool quantized, const MakeWeight & make_weight) {
@@ -55,6 +71,12 @@ OpInput coded_weight(std::mt19937 & random, const Product & size) {
 
 } // namespace
 
+TEST_CASE("experts: products of few rows") {
+    for (const bool quantized : {false, true}) {
+        compare_few_rows(quantized, bf16_weight);
+        compare_few_rows(quantized, coded_weight);
+    }
+}
 TEST_CASE("experts: products") { compare_products(false, bf16_weight); }
 TEST_CASE("experts: products with quantized inputs") { compare_products(true, bf16_weight); }
 TEST_CASE("experts: products with NVFP4 weights") { compare_products(false, coded_weight); }

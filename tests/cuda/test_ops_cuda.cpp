@@ -189,6 +189,47 @@ TEST_CASE("linear") {
     }
 }
 
+// Rows of every length that lanes share differently, more rows than one launch takes, weights of both kinds.
+TEST_CASE("linear of few rows") {
+    Devices devices;
+    std::mt19937 random(5);
+    struct Size {
+        int64_t n, k;
+    };
+    for (const Size & size : {Size{1, 32}, {3, 64}, {130, 128}, {512, 2048}, {2048, 512}, {70, 4096}, {33, 1056}})
+        for (const int64_t m : {1, 2, 3, 5, 8, 21})
+            for (const bool coded : {false, true})
+                for (const bool quantized : {false, true}) {
+                    CAPTURE(size.n);
+                    CAPTURE(size.k);
+                    CAPTURE(m);
+                    CAPTURE(coded);
+                    CAPTURE(quantized);
+                    const OpInput w = coded ? nvfp4_weight(random, {size.n, size.k}, 100)
+                                            : weight(random, DType::bf16, {size.n, size.k}, 0.05f);
+                    OpCase op = {LinearParams{true}, {activation(random, {m, size.k}), w, numbers({1}, {500})}, {}};
+                    op.present = {true, true, quantized};
+                    compare(devices, op);
+                }
+    compare(devices,
+            {LinearParams{true},
+             {activation(random, {3, 256}), weight(random, DType::bf16, {100, 256}, 0.05f), numbers({1}, {1}),
+              weight(random, DType::f32, {100})},
+             {true, true, false, true}},
+            2); // the sum is rounded, too
+    // A row's bits do not depend on the others.
+    OpRunner cuda(*devices.cuda);
+    const OpInput x = activation(random, {19, 2048}), w = nvfp4_weight(random, {256, 2048}, 100);
+    const std::vector<float> all = cuda.run({LinearParams{true}, {x, w}, {}}).tensors[0];
+    for (const int64_t m : {1, 2, 3, 4, 7, 8, 16}) {
+        OpInput part = x;
+        part.shape = {m, 2048};
+        part.numbers.resize(size_t(m * 2048));
+        const std::vector<float> some = cuda.run({LinearParams{true}, {part, w}, {}}).tensors[0];
+        CHECK(std::equal(some.begin(), some.end(), all.begin()));
+    }
+}
+
 // Sums in the order of the index: the bits of the CPU.
 TEST_CASE("linear: weights in F32, and rows that 8 does not divide") {
     Devices devices;
@@ -434,6 +475,23 @@ TEST_CASE("Gated DeltaNet") {
 }
 
 // --- Speed ------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("largest of a row") {
+    Devices devices;
+    std::mt19937 random(19);
+    for (const int64_t width : {1, 7, 64, 4096, 70001}) {
+        std::vector<uint8_t> some(static_cast<size_t>(width));
+        for (uint8_t & flag : some) flag = random() % 3 != 0;
+        OpInput x = activation(random, {3, width});
+        for (const bool masked : {false, true})
+            compare_exactly(devices, {LargestParams{}, {x, mask(some)}, {true, masked}});
+        x.numbers[size_t(width / 2)] = NAN;
+        x.numbers[size_t(width + width / 3)] = INFINITY;
+        compare_exactly(devices, {LargestParams{}, {x, mask(std::vector<uint8_t>(size_t(width), 0))}, {}});
+        OpRunner cuda(*devices.cuda);
+        CHECK(std::isnan(cuda.run({LargestParams{}, {x, mask({})}, {true, false}}).tensors[1][0]));
+    }
+}
 
 TEST_CASE("bench of ops" * doctest::skip()) {
     Devices devices;

@@ -19,7 +19,7 @@
 
 namespace gnv::test {
 
-class DeferredDevice final : public Backend {
+class DeferredDevice : public Backend {
   public:
     explicit DeferredDevice(ThreadPool & threads) : cpu_(open_cpu(threads)) {
         device_.kind = DeviceKind::cuda;

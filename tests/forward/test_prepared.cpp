@@ -205,3 +205,74 @@ TEST_CASE("an activation that is observed next becomes one node with the same bi
             CHECK(fused.nodes == plain.nodes - (adjacent && statistic == &Statistic::maximum ? 1 : 0));
         }
 }
+
+// A device with one kernel for rms_norm and the add behind it.
+class FusingDevice final : public DeferredDevice {
+  public:
+    using DeferredDevice::DeferredDevice;
+    using DeferredDevice::launch;
+    Fusion fusion(const Graph & graph, size_t first) const override {
+        const auto is = [&](size_t n, Op op) {
+            return n < graph.nodes().size() && op_of(graph.nodes()[n].params) == op;
+        };
+        return is(first, Op::rms_norm) && is(first + 1, Op::add) ? Fusion{&both, 2} : Fusion();
+    }
+    Status launch(const FusedKernel & kernel, std::span<KernelCall> calls) override {
+        CHECK(&kernel == &both);
+        CHECK(calls.size() == 2);
+        fused++;
+        for (KernelCall & call : calls) GNV_TRY(launch(call));
+        return {};
+    }
+    static constexpr FusedKernel both = {"both", nullptr, nullptr};
+    int fused = 0;
+};
+
+TEST_CASE("nodes of one launch: the same bits, apart from each other in memory, one by one with a tap") {
+    Runs r;
+    FusingDevice device(*r.threads);
+    const Shape shape = {SmallGraph::rows, SmallGraph::width};
+    const Tensor x = r.upload(values_of(shape.elements(), 3), shape), total = r.upload({0}, {1});
+    const Tensor w = r.upload(values_of(SmallGraph::width, 9), {SmallGraph::width});
+    const auto run = [&](Backend & backend, const Tensor & input, const PreparedGraph::Hooks & hooks,
+                         const std::vector<bool> & bound, const Tensor & y) {
+        PreparedGraph graph = PreparedGraph::create(backend, r.small.graph, bound).take();
+        graph.bind(r.small.x, input);
+        graph.bind(r.small.w, w);
+        graph.bind(r.small.total, total);
+        if (y.exists()) graph.bind(r.small.y, y);
+        const DeviceMemory arena = r.device.allocate(std::max<uint64_t>(1, graph.plan().bytes)).take();
+        graph.bind_arena(arena.get());
+        REQUIRE(graph.run(hooks).ok());
+        REQUIRE(backend.synchronize().ok());
+        return r.read(graph.tensor_of(r.small.y));
+    };
+    const std::vector<float> expected = run(r.device, x, {}, {}, {});
+    CHECK(run(device, x, {}, {}, {}) == expected);
+    CHECK(device.fused == 1);
+    PreparedGraph::Hooks tapped;
+    tapped.on_tap = [](const Tap &, const Tensor &) { return Status(); };
+    CHECK(run(device, x, tapped, {}, {}) == expected);
+    CHECK(device.fused == 1);
+    // A caller that has y in the place of x gets two launches: the fused one may still read x.
+    std::vector<bool> bound(r.small.graph.values().size(), false);
+    bound[size_t(r.small.y)] = true;
+    const Tensor own = r.upload(values_of(shape.elements(), 3), shape);
+    CHECK(run(device, own, {}, bound, own) == expected);
+    CHECK(device.fused == 1);
+}
+
+TEST_CASE("nodes of one launch: none takes the memory of another's input") {
+    Graph graph{Precision::f32};
+    const ValueId x = graph.input("x", DType::f32, {4, 16}), w = graph.weight("w", DType::f32, {16});
+    const ValueId a = graph.add(RmsNormParams{}, {x, w}, "a"), b = graph.add(RmsNormParams{}, {a, w}, "b");
+    const ValueId c = graph.add(RmsNormParams{}, {b, w}, "c");
+    graph.keep(c);
+    const std::vector<bool> bound(graph.values().size(), false);
+    const auto none = [](const Node &) { return uint64_t(0); };
+    const auto offset = [&](const ArenaPlan & plan, ValueId id) { return plan.offsets[size_t(id)]; };
+    const ArenaPlan apart = plan_arena(graph, bound, none), together = plan_arena(graph, bound, none, {0, 0, 0});
+    CHECK(offset(apart, a) == offset(apart, c)); // free again
+    CHECK(offset(together, a) != offset(together, c));
+    CHECK(offset(together, a) != offset(together, b));
+}

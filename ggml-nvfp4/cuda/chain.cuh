@@ -1,0 +1,41 @@
+// Kernels that follow each other closely: where the device can, the next kernel starts while the last blocks of the one before
+// it still run, and waits then. That saves the time between two launches; fetching weights before the wait gained nothing.
+#pragma once
+
+#include "cuda/common.cuh"
+
+namespace gnv::cuda {
+
+// Of a kernel that launch_chained() starts: returns when everything queued before it is done. Nothing that an earlier kernel
+// writes may be read before, and nothing at all be written.
+__device__ inline void wait_for_earlier() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel of the queue may start once all blocks have called this or ended. A kernel that fills the device calls it when
+// its reading is done, a small one at once.
+__device__ inline void let_later_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Queues a kernel that calls wait_for_earlier().
+template <class... Params, class... Args>
+cudaError_t launch_chained(const CudaContext & context, void (*kernel)(Params...), dim3 grid, unsigned threads,
+                           size_t shared_bytes, Args &&... args) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = context.stream;
+    config.attrs = &attribute;
+    config.numAttrs = context.chains ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
+}
+
+} // namespace gnv::cuda

@@ -1,0 +1,25 @@
+#include "cuda/few_choices.cuh"
+
+#include "cuda/chain.cuh"
+
+namespace gnv::cuda {
+
+template <int each>
+static __global__ void __launch_bounds__(most_few_slots) route_few_kernel(RoutedFew p) {
+    let_later_start();
+    wait_for_earlier();
+    for (int t = threadIdx.x / warp_size; t < p.tokens; t += most_few_slots / warp_size)
+        route_row<each>(p.logits, p.weights, p.indices, t, p.experts, p.chosen);
+    __syncthreads();
+    const int64_t slots = int64_t(p.tokens) * p.chosen;
+    order_few({p.indices, slots, slots, p.first, p.count}, p.offsets, p.slots);
+}
+
+Status route_few(const CudaContext & context, const RoutedFew & p) {
+    const auto kernel = p.experts <= 8 * warp_size ? route_few_kernel<8> : route_few_kernel<most_router_logits>;
+    const cudaError_t error = launch_chained(context, kernel, 1, most_few_slots, 0, p);
+    if (error != cudaSuccess) return fail(Code::device, "router: ", cudaGetErrorString(error));
+    return launched("router");
+}
+
+} // namespace gnv::cuda

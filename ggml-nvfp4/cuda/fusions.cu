@@ -1,0 +1,305 @@
+#include "cuda/fusions.cuh"
+
+#include "cuda/few_choices.cuh"
+#include "cuda/few_rows.cuh"
+#include "cuda/normed_rope.cuh"
+#include "graph/graph.h"
+
+#include <algorithm>
+
+namespace gnv::cuda {
+
+namespace {
+
+// --- Nodes of a graph -------------------------------------------------------------------------------------------------
+
+class Nodes {
+  public:
+    explicit Nodes(const Graph & graph) : graph_(graph) {}
+    size_t count() const { return graph_.nodes().size(); }
+    // The parameters of node n if it has such; null otherwise, and past the end.
+    template <class Params>
+    const Params * as(size_t n) const {
+        return n < count() ? std::get_if<Params>(&graph_.nodes()[n].params) : nullptr;
+    }
+    const Value & input(size_t n, size_t i) const { return graph_.value(graph_.nodes()[n].inputs[i]); }
+    const Value & output(size_t n) const { return graph_.value(graph_.nodes()[n].outputs[0]); }
+    bool has_input(size_t n, size_t i) const { return graph_.nodes()[n].inputs[i] != no_value; }
+    // Whether input i of node n is what node m makes, in any shape.
+    bool reads(size_t n, size_t i, size_t m) const {
+        const ValueId id = graph_.nodes()[n].inputs[i];
+        return id != no_value && graph_.owner(id) == graph_.nodes()[m].outputs[0];
+    }
+    bool same_input(size_t n, size_t i, size_t m, size_t j) const {
+        const ValueId a = graph_.nodes()[n].inputs[i], b = graph_.nodes()[m].inputs[j];
+        return a != no_value && b != no_value && graph_.owner(a) == graph_.owner(b);
+    }
+    // Whether input i of node n is made by one of the nodes [first, end).
+    bool made_among(size_t n, size_t i, size_t first, size_t end) const {
+        for (size_t m = first; m < end; m++)
+            for (const ValueId output : graph_.nodes()[m].outputs)
+                if (output != no_value && has_input(n, i) && graph_.owner(graph_.nodes()[n].inputs[i]) == output)
+                    return true;
+        return false;
+    }
+    bool is_bf16() const { return graph_.activation_dtype() == DType::bf16; }
+
+  private:
+    const Graph & graph_;
+};
+
+// --- Rows, Linears of them, steps -------------------------------------------------------------------------------------
+
+enum { in_x, in_weight, in_input_scale, in_bias };
+
+bool is_few_rows_linear(const Nodes & nodes, size_t n) {
+    const auto * const params = nodes.as<LinearParams>(n);
+    if (!params || !params->few_rows) return false;
+    const Value &x = nodes.input(n, in_x), &w = nodes.input(n, in_weight);
+    const int64_t rows = x.shape.rows(), k = x.shape.last();
+    return x.dtype == DType::bf16 && rows > 0 && rows <= most_few_rows && few_rows_can_read(w.dtype, k) &&
+           int64_t(few_rows_bytes(rows, k)) * 2 <= most_row_bytes;
+}
+
+constexpr int64_t most_activated = 1024; // numbers of a row that every block activates or gates
+
+// Whether node n makes the rows of the Linear behind it, in a way that few_rows.cuh knows.
+bool makes_rows(const Nodes & nodes, size_t n) {
+    if (!is_few_rows_linear(nodes, n + 1) || !nodes.reads(n + 1, in_x, n)) return false;
+    const Value & x = nodes.input(n + 1, in_x);
+    const int64_t rows = x.shape.rows(), k = x.shape.last();
+    if (nodes.output(n).shape.elements() != rows * k) return false;
+    const Shape & from = nodes.input(n, 0).shape;
+    if (nodes.as<RmsNormParams>(n)) {
+        const int64_t width = nodes.input(n, 1).shape[0];
+        return width == k && k % 8 == 0 && from.last() % 8 == 0 && nodes.input(n, 0).dtype == DType::bf16;
+    }
+    if (k > most_activated) return false;
+    if (const auto * const params = nodes.as<SiluMulParams>(n)) return params->groups == 0 && k % 8 == 0;
+    if (const auto * const params = nodes.as<SigmoidGateParams>(n)) {
+        const int64_t stride = nodes.input(n, 1).shape.last();
+        return stride - params->column != 1 && from.last() % 8 == 0 && stride % 8 == 0 && params->column % 8 == 0;
+    }
+    return false;
+}
+
+// Whether node n goes on with what node n - 1 makes, element by element; `first`: of the kernel's nodes.
+bool is_step(const Nodes & nodes, size_t n, size_t first) {
+    const size_t before = n - 1;
+    if (const auto * const params = nodes.as<SigmoidGateParams>(n)) {
+        const Value & gates = nodes.input(n, 1);
+        return nodes.reads(n, 0, before) && gates.dtype == DType::bf16 && gates.shape.last() == params->column + 1 &&
+               nodes.input(n, 0).shape.last() > 1 && !nodes.made_among(n, 1, first, n);
+    }
+    if (!nodes.as<AddParams>(n)) return false;
+    const size_t mine = nodes.reads(n, 0, before) ? 0 : 1;
+    return nodes.reads(n, mine, before) && !nodes.made_among(n, 1 - mine, first, n);
+}
+
+size_t match_linears(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const size_t linear = makes_rows(nodes, first) ? first + 1 : first;
+    if (!is_few_rows_linear(nodes, linear)) return 0;
+    size_t end = linear + 1;
+    while (end - linear < size_t(most_few_weights) && is_few_rows_linear(nodes, end) &&
+           nodes.same_input(end, in_x, linear, in_x) &&
+           nodes.input(end, in_x).shape.last() == nodes.input(linear, in_x).shape.last())
+        end++;
+    if (end == linear + 1)
+        while (end - linear - 1 < size_t(most_row_steps) && is_step(nodes, end, first)) end++;
+    return end - first > 1 ? end - first : 0;
+}
+
+RowSource source_of(const KernelCall & call) {
+    RowSource source;
+    source.x = call.inputs[0].as<const bf16>();
+    source.out = call.outputs[0].as<bf16>();
+    source.second = call.inputs[1].as<const bf16>();
+    source.width = call.inputs[0].shape.last();
+    if (const auto * const params = std::get_if<RmsNormParams>(&call.params)) {
+        source.kind = RowSource::Kind::rms_norm;
+        source.weight = call.inputs[1].as<const float>();
+        source.stride = source.width;
+        source.epsilon = params->epsilon, source.offset = params->weight_offset;
+    } else if (const auto * const gate = std::get_if<SigmoidGateParams>(&call.params)) {
+        source.kind = RowSource::Kind::sigmoid_gate;
+        source.stride = call.inputs[1].shape.last(), source.column = gate->column;
+    } else {
+        source.kind = RowSource::Kind::silu_mul;
+    }
+    return source;
+}
+
+// `made`: what the step before made.
+RowStep step_of(const KernelCall & call, const void * made) {
+    RowStep step;
+    step.out = call.outputs[0].as<bf16>();
+    if (const auto * const gate = std::get_if<SigmoidGateParams>(&call.params)) {
+        step.kind = RowStep::Kind::gate;
+        step.operand = call.inputs[1].data;
+        step.stride = call.inputs[1].shape.last(), step.column = gate->column;
+        return step;
+    }
+    const Tensor & other = call.inputs[call.inputs[0].data == made ? 1 : 0];
+    step.operand = other.data, step.in_f32 = other.dtype == DType::f32;
+    return step;
+}
+
+Status run_linears(std::span<KernelCall> calls) {
+    FewRowsLinears p;
+    const void * made = nullptr;
+    for (const KernelCall & call : calls) {
+        if (std::holds_alternative<LinearParams>(call.params)) {
+            const Tensor & x = call.inputs[in_x];
+            p.rows = int(x.shape.rows()), p.k = x.shape.last();
+            if (p.source.kind == RowSource::Kind::plain) p.source.x = x.as<const bf16>();
+            p.weights[p.count++] =
+                few_rows_weight(call.inputs[in_weight], call.inputs[in_input_scale].as<const float>(),
+                                call.inputs[in_bias].as<const float>(), call.outputs[0].data);
+        } else if (p.count == 0) {
+            p.source = source_of(call);
+        } else {
+            p.step[p.steps++] = step_of(call, made);
+        }
+        made = call.outputs[0].data;
+    }
+    return few_rows_linears(*static_cast<CudaContext *>(calls[0].context), p);
+}
+
+// --- Heads ------------------------------------------------------------------------------------------------------------
+
+bool same_turns(const RopeParams & a, const RopeParams & b) {
+    return a.head == b.head && a.rotary == b.rotary && a.theta == b.theta && a.axial == b.axial && a.yarn == b.yarn &&
+           std::equal(a.section, a.section + 3, b.section);
+}
+
+// rms_norm of q, of k, rope of q, of k.
+size_t match_normed_rope(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const auto *turn_q = nodes.as<RopeParams>(first + 2), *turn_k = nodes.as<RopeParams>(first + 3);
+    if (!turn_q || !turn_k || !same_turns(*turn_q, *turn_k) || !nodes.is_bf16()) return 0;
+    for (const size_t n : {first, first + 1}) {
+        const RopeParams & turn = n == first ? *turn_q : *turn_k;
+        if (!nodes.as<RmsNormParams>(n) || !nodes.reads(n + 2, 0, n) || turn.column != 0 || turn.heads != 0) return 0;
+        const int64_t width = nodes.input(n, 1).shape[0], stride = nodes.input(n, 0).shape.last();
+        if (width != turn.head || width % 8 != 0 || stride % 8 != 0 || width > most_normed_head) return 0;
+    }
+    const int64_t rows = nodes.input(first + 2, 0).shape[0];
+    const bool same = rows == nodes.input(first + 3, 0).shape[0] && nodes.same_input(first + 2, 1, first + 3, 1);
+    return same && rows > 0 && rows <= most_few_rows ? 4 : 0;
+}
+
+Status run_normed_rope(std::span<KernelCall> calls) {
+    NormedHeads heads[2];
+    for (size_t i = 0; i < 2; i++) {
+        const auto & params = calls[i].as<RmsNormParams>();
+        const Tensor & x = calls[i].inputs[0];
+        heads[i].x = x.as<const bf16>();
+        heads[i].weight = calls[i].inputs[1].as<const float>();
+        heads[i].normed = calls[i].outputs[0].as<bf16>();
+        heads[i].out = calls[i + 2].outputs[0].as<bf16>();
+        heads[i].stride = x.shape.last();
+        heads[i].heads = int(x.shape.rows() / calls[i + 2].inputs[0].shape[0]);
+        heads[i].epsilon = params.epsilon, heads[i].offset = params.weight_offset;
+    }
+    return normed_rope(*static_cast<CudaContext *>(calls[0].context), heads[0], heads[1], rope_of(calls[2]),
+                       calls[2].inputs[1].as<const int32_t>());
+}
+
+// --- Experts ----------------------------------------------------------------------------------------------------------
+
+enum { in_slots = 2, in_offsets, in_input_scales };
+
+bool is_few_rows_expert(const Nodes & nodes, size_t n) {
+    const auto * const params = nodes.as<GroupedLinearParams>(n);
+    if (!params || !params->few_rows || !nodes.is_bf16()) return false;
+    const Value & w = nodes.input(n, in_weight);
+    return few_rows_can_read(w.dtype, w.shape.last());
+}
+
+// The choice of experts, and the order of their slots.
+size_t match_route(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const auto * const router = nodes.as<RouterParams>(first);
+    if (!router || !nodes.as<ExpertOrderParams>(first + 1) || !nodes.is_bf16()) return 0;
+    const Shape & logits = nodes.input(first, 0).shape;
+    const ValueId indices = graph.nodes()[first].outputs[1], ordered = graph.nodes()[first + 1].inputs[0];
+    const bool fits = logits[0] * router->experts_per_token <= most_few_slots &&
+                      logits[1] <= int64_t(most_router_logits) * warp_size && router->experts_per_token <= warp_size;
+    return fits && graph.owner(ordered) == indices ? 2 : 0;
+}
+
+Status run_route(std::span<KernelCall> calls) {
+    const KernelCall &router = calls[0], &order = calls[1];
+    const auto & params = order.as<ExpertOrderParams>();
+    const Shape & logits = router.inputs[0].shape;
+    return route_few(*static_cast<CudaContext *>(router.context),
+                     {router.inputs[0].as<const bf16>(), router.outputs[0].as<float>(), router.outputs[1].as<int32_t>(),
+                      int(logits[0]), int(logits[1]), int(router.as<RouterParams>().experts_per_token),
+                      order.outputs[1].as<int32_t>(), order.outputs[0].as<int32_t>(), params.first, int(params.count)});
+}
+
+// Two products of the same rows, and their activation.
+size_t match_expert_pair(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    if (!is_few_rows_expert(nodes, first) || !is_few_rows_expert(nodes, first + 1)) return 0;
+    const auto *one = nodes.as<GroupedLinearParams>(first), *two = nodes.as<GroupedLinearParams>(first + 1);
+    const auto * const activation = nodes.as<SiluMulParams>(first + 2);
+    const Value &w = nodes.input(first, in_weight), &other = nodes.input(first + 1, in_weight);
+    if (!activation || activation->groups != 0 || one->row != two->row ||
+        one->slots_per_token != two->slots_per_token || w.dtype != other.dtype || !(w.shape == other.shape) ||
+        nodes.has_input(first, in_input_scales) != nodes.has_input(first + 1, in_input_scales))
+        return 0;
+    for (const size_t i : {size_t(in_x), size_t(in_slots), size_t(in_offsets)})
+        if (!nodes.same_input(first, i, first + 1, i)) return 0;
+    return nodes.reads(first + 2, 0, first) && nodes.reads(first + 2, 1, first + 1) ? 3 : 0;
+}
+
+Status run_expert_pair(std::span<KernelCall> calls) {
+    FewRowsExperts p = few_rows_experts_of(calls[0]);
+    p.second = few_rows_experts_of(calls[1]).weight;
+    p.activation = calls[2].outputs[0].as<bf16>();
+    return few_rows_experts(*static_cast<CudaContext *>(calls[0].context), p);
+}
+
+// A product of the slots' own rows, and their sum by token.
+size_t match_expert_sum(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    if (!is_few_rows_expert(nodes, first) || !nodes.as<ExpertCombineParams>(first + 1)) return 0;
+    const auto * const params = nodes.as<GroupedLinearParams>(first);
+    if (params->row != GroupedLinearParams::Row::own || !nodes.reads(first + 1, 1, first)) return 0;
+    const Shape & weights = nodes.input(first + 1, 4).shape; // [T, k]
+    const bool fits = weights[0] <= most_few_rows && weights[1] <= most_combined;
+    return fits && nodes.same_input(first, in_slots, first + 1, 2) && nodes.same_input(first, in_offsets, first + 1, 3)
+               ? 2
+               : 0;
+}
+
+Status run_expert_sum(std::span<KernelCall> calls) {
+    const KernelCall & sum = calls[1];
+    FewRowsCombine p;
+    p.experts = few_rows_experts_of(calls[0]);
+    p.sum = sum.inputs[0].as<const float>();
+    p.weights = sum.inputs[4].as<const float>();
+    p.tokens = sum.inputs[4].shape[0], p.chosen = sum.inputs[4].shape[1];
+    p.out = sum.outputs[0].as<float>();
+    return few_rows_combine(*static_cast<CudaContext *>(sum.context), p);
+}
+
+constexpr FusedKernel fused_kernels[] = {
+    {"linears of few rows", match_linears, run_linears},
+    {"normed heads, rope", match_normed_rope, run_normed_rope},
+    {"router, order", match_route, run_route},
+    {"expert gate, up, SiLU", match_expert_pair, run_expert_pair},
+    {"expert down, sum", match_expert_sum, run_expert_sum},
+};
+
+} // namespace
+
+Fusion fusion(const Graph & graph, size_t first) {
+    for (const FusedKernel & kernel : fused_kernels)
+        if (const size_t nodes = kernel.match(graph, first); nodes > 0) return {&kernel, nodes};
+    return {};
+}
+
+} // namespace gnv::cuda

@@ -1,0 +1,28 @@
+// The formulas of ops on rows, for the ops' own kernels and for kernels that do several ops at once: the
+// same bits in both.
+#pragma once
+
+#include "cuda/common.cuh"
+
+namespace gnv::cuda {
+
+// 1 / the root of the mean square of a row, by one warp.
+template <int lanes>
+__device__ float rms_scale(const bf16 * x, int64_t width, float epsilon) {
+    float sum = 0, values[lanes];
+#pragma unroll 8
+    for (int64_t i = threadIdx.x % warp_size * lanes; i < width; i += warp_size * lanes) {
+        load_several<lanes>(x + i, values);
+#pragma unroll
+        for (const float value : values) sum = fmaf(value, value, sum);
+    }
+    return 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
+}
+__device__ inline float rms_normed(float x, float scale, float weight_offset, float weight) {
+    return x * scale * (weight_offset + weight);
+}
+
+__device__ inline float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
+__device__ inline float sigmoid_gated(float x, float gate) { return x * rounded(sigmoid(gate)); }
+
+} // namespace gnv::cuda
