@@ -410,6 +410,18 @@ const char * check_count_experts(const OpParams &, const RuleInputs & in, Output
 constexpr OpRule count_experts_rule = {
     .inputs = 3, .optional = bit(1), .states = bit(2), .outputs = 0, .check = check_count_experts};
 
+// --- Choices ---------------------------------------------------------------------------------------------------------
+
+const char * check_largest(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (!is_activation(in[0])) return "x must be numbers";
+    if (in.has(1) && !is_mask(in[1], in[0].shape.last())) return "allowed must be u8 [V]";
+    if (in[0].shape.last() > INT32_MAX) return "a row has too many columns";
+    out[0] = fixed(DType::i32, {in[0].shape.rows()});
+    out[1] = fixed(DType::f32, {in[0].shape.rows()});
+    return nullptr;
+}
+constexpr OpRule largest_rule = {.inputs = 2, .optional = bit(1), .outputs = 2, .check = check_largest};
+
 // --- The table -------------------------------------------------------------------------------------------------------
 
 #define GNV_OP_RULE(op, Params) {#op, &op##_rule},

@@ -238,6 +238,13 @@ struct ObserveParams {
 // indices i32 [T, k], optional mask u8 [T], counts i64 [E] (state): counts the choices of each expert, pads aside.
 struct CountExpertsParams {};
 
+// --- Choices ---------------------------------------------------------------------------------------------------------
+
+// x [.., V], optional allowed u8 [V] -> i32 [R], f32 [R], for the R rows of x: the column of the row's largest number among
+// those that are allowed (not 0), of equal ones the first, and the number. NaN is larger than all numbers. Column -1 where
+// none is allowed.
+struct LargestParams {};
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 // Every op with its parameters. The enumeration, OpParams, the names and rules (graph/op_rules.cpp) and the kernel
@@ -265,7 +272,8 @@ struct CountExpertsParams {};
     X(expert_gather, ExpertGatherParams)                                                                               \
     X(expert_combine, ExpertCombineParams)                                                                             \
     X(observe, ObserveParams)                                                                                          \
-    X(count_experts, CountExpertsParams)
+    X(count_experts, CountExpertsParams)                                                                               \
+    X(largest, LargestParams)
 
 #define GNV_OP_NAME(op, Params) op,
 enum class Op : uint8_t { GNV_OPS(GNV_OP_NAME) count_ };

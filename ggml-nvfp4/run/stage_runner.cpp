@@ -41,6 +41,7 @@ struct StageGraph {
     StageBuilder builder;
     FieldUse use;
     std::array<ValueId, max_fields> given; // of the fields that are read
+    ValueId allowed = no_value, largest = no_value;
 
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
                const StageOptions & options, DType activation)
@@ -60,8 +61,14 @@ struct StageGraph {
         given = builder.fields;
         for (const Stage & stage : stages) variant.model->build(stage, builder);
         if (!graph.status().ok()) return;
+        if (builder.logits != no_value && options.largest_logit) {
+            allowed = graph.input("allowed", DType::u8, {graph.value(builder.logits).shape.last()});
+            largest = graph.add(LargestParams{}, {builder.logits, allowed}, "largest logit");
+            for (const ValueId value : {largest, graph.second(largest)}) graph.keep(value);
+        } else if (builder.logits != no_value) {
+            graph.keep(builder.logits);
+        }
         fuse(graph);
-        if (builder.logits != no_value) graph.keep(builder.logits);
     }
     StageGraph(const StageGraph &) = delete;
     StageGraph & operator=(const StageGraph &) = delete;
@@ -133,6 +140,7 @@ class Binder {
         input(b.last_positions, there.last_positions, DType::i32);
         input(b.extents, there.extents, DType::i32);
         input(b.given, there.given, graph_.activation_dtype());
+        input(stages_.allowed, there.allowed, DType::u8);
     }
     void bind_fields() {
         const auto field = [&](ValueId id, void * memory) {
@@ -292,6 +300,8 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
         if (total) call.bad_input->input = total->key.input;
         return status;
     }
+    if (stages.largest != no_value)
+        return call.on_largest(graph.tensor_of(stages.largest), graph.tensor_of(stages.graph.second(stages.largest)));
     if (stages.builder.logits != no_value && call.on_logits)
         return call.on_logits(graph.tensor_of(stages.builder.logits));
     return {};

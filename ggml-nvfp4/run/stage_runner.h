@@ -35,6 +35,7 @@ struct StageOptions {
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;
     bool last_position_only = false;
+    bool largest_logit = false; // instead of logits: on_largest of a call
 };
 
 // Memory of the batch's rows of each field; null for fields that the stages do not use.
@@ -67,6 +68,7 @@ struct DeviceBatch {
     const int32_t * last_positions = nullptr;
     const void * given = nullptr; // in the dtype of the device's activations
     const int32_t * extents = nullptr;
+    const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit
 };
 
 struct StageCall {
@@ -81,6 +83,8 @@ struct StageCall {
     OnTap on_tap = {};
     // What the head made: [T or S, vocabulary], of a vision tower [T / head rows, vocabulary]; activations of the device.
     std::function<Status(const Tensor & logits)> on_logits = {};
+    // With StageOptions::largest_logit, instead: ids i32 [S] that `inputs.allowed` allows, and their logits f32 [S].
+    std::function<Status(const Tensor & ids, const Tensor & logits)> on_largest = {};
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
     // The host looks at what the device observes, which need not fail at a NaN or Inf.
     bool looks_for_bad_input = false;

@@ -9,9 +9,10 @@ namespace gnv {
 
 using OnProgress = std::function<bool(int64_t done, int64_t total)>;
 
-Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequence & sequence,
-                                         const TextSession::Request & request) {
-    std::vector<float> logits;
+using RunPiece = std::function<Status(const TextSequence & piece, const TextSession::Request & request)>;
+
+static Status for_pieces(const TextSession & session, const TextSequence & sequence,
+                         const TextSession::Request & request, const RunPiece & run) {
     const int64_t piece_size = session.piece(), all = sequence.length();
     for (int64_t before = 0; before < all;) {
         const int64_t left = all - before, count = left < 2 * piece_size ? left : piece_size;
@@ -21,22 +22,46 @@ Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequen
                 const int64_t groups = total / count;
                 return request.on_progress(before * groups + done, all * groups);
             };
-        GNV_ASSIGN(std::vector<float> made, session.run(part_of(sequence, before, count), of_piece));
-        if (request.all_logits && before > 0) {
-            logits.insert(logits.end(), made.begin(), made.end());
-        } else {
-            logits = std::move(made);
-        }
+        GNV_TRY(run(part_of(sequence, before, count), of_piece));
         before += count;
     }
+    return {};
+}
+
+Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequence & sequence,
+                                         const TextSession::Request & request) {
+    std::vector<float> logits;
+    GNV_TRY(for_pieces(session, sequence, request,
+                       [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
+                           GNV_ASSIGN(std::vector<float> made, session.run(piece, of_piece));
+                           if (request.all_logits) {
+                               logits.insert(logits.end(), made.begin(), made.end());
+                           } else {
+                               logits = std::move(made);
+                           }
+                           return {};
+                       }));
     return logits;
 }
 
-static Result<std::vector<float>> run_last(TextSession & session, const TextSequence & sequence,
-                                           const OnProgress & on_progress) {
+// The token after `sequence`. Without a draw the device finds the largest logit, and the others stay there.
+static Result<int32_t> next_token(TextSession & session, const TextSequence & sequence, const OnProgress & on_progress,
+                                  std::span<const uint8_t> allowed, const SamplerOptions & sampling,
+                                  Sampler & sampler) {
     TextSession::Request request;
     request.on_progress = on_progress;
-    return run_in_pieces(session, sequence, request);
+    if (sampling.temperature > 0) {
+        GNV_ASSIGN(const std::vector<float> logits, run_in_pieces(session, sequence, request));
+        return sampler.pick(logits);
+    }
+    LargestLogit largest;
+    GNV_TRY(for_pieces(
+        session, sequence, request, [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
+            GNV_ASSIGN(const std::vector<LargestLogit> found, session.run_to_largest(piece, allowed, of_piece));
+            largest = found.front();
+            return {};
+        }));
+    return checked_choice(largest.id, largest.logit);
 }
 
 static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t vocabulary) {
@@ -56,12 +81,15 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         on_prompt = [&](int64_t done, int64_t total) { return options.on_progress(done, prompt_total = total); };
         on_token_pass = [&](int64_t, int64_t) { return options.on_progress(prompt_total, prompt_total); };
     }
-    GNV_ASSIGN(std::vector<float> logits, run_last(session, prompt, on_prompt));
-    const std::vector<uint8_t> allowed = allowed_ids(tokenizer, logits.size());
+    const std::vector<uint8_t> allowed = allowed_ids(tokenizer, size_t(session.vocabulary()));
     Sampler sampler(options.sampling, allowed);
+    const auto next = [&](const TextSequence & sequence, const OnProgress & on_progress) {
+        return next_token(session, sequence, on_progress, allowed, options.sampling, sampler);
+    };
     TextStream text;
-    for (;;) {
-        GNV_ASSIGN(const int32_t id, sampler.pick(logits));
+    TextSequence one;
+    for (bool is_first = true;; is_first = false) {
+        GNV_ASSIGN(const int32_t id, is_first ? next(prompt, on_prompt) : next(one, on_token_pass));
         if (result.tokens++ == 0) {
             result.prompt_seconds = seconds_since(start);
             start = Clock::now();
@@ -87,9 +115,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
             result.stop = GenerateStop::callback;
             return result;
         }
-        TextSequence next;
-        next.ids = {id};
-        GNV_ASSIGN(logits, run_last(session, next, on_token_pass));
+        one.ids = {id};
     }
 }
 

@@ -41,6 +41,14 @@ Status check_sampler_options(const SamplerOptions & options) {
 Sampler::Sampler(const SamplerOptions & options, std::span<const uint8_t> allowed)
     : options_(options), allowed_(allowed), random_(options.seed) {}
 
+Result<int32_t> checked_choice(int32_t id, float logit) {
+    if (std::isnan(logit)) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
+    if (id < 0 || std::isinf(logit))
+        return fail(Code::bad_value,
+                    "no token can come next: ", id < 0 ? "none is allowed" : "the largest logit is infinite");
+    return id;
+}
+
 Result<int32_t> Sampler::pick(std::span<const float> logits) {
     GNV_CHECK(logits.size() == allowed_.size());
     candidates_.clear();
@@ -57,10 +65,10 @@ Result<int32_t> Sampler::pick(std::span<const float> logits) {
     const auto end = candidates_.begin() + ptrdiff_t(std::min(wanted, candidates_.size()));
     std::partial_sort(candidates_.begin(), end, candidates_.end(), before);
     candidates_.erase(end, candidates_.end());
-    if (candidates_.empty() || std::isinf(candidates_.front().logit))
-        return fail(Code::bad_value, "no token can come next: ",
-                    candidates_.empty() ? "none is allowed" : "the largest logit is infinite");
-    return greedy ? candidates_.front().id : draw();
+    const Candidate first = candidates_.empty() ? Candidate{0.0f, -1} : candidates_.front();
+    Result<int32_t> likeliest = checked_choice(first.id, first.logit);
+    if (greedy || !likeliest.ok()) return likeliest;
+    return draw();
 }
 
 int32_t Sampler::draw() {

@@ -34,6 +34,9 @@ struct SamplerOptions {
 // The failure names the option that is not valid.
 Status check_sampler_options(const SamplerOptions & options);
 
+// What a choice of the largest logit comes to: the id, or Code::bad_value if the logit is not finite or none (-1) is allowed.
+Result<int32_t> checked_choice(int32_t id, float logit);
+
 class Sampler {
   public:
     // `allowed`: by id, 0 for ids that must not be chosen. It must outlive the sampler.

@@ -26,6 +26,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
 
 TextSession::TextSession(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TextSession::~TextSession() = default;
+int64_t TextSession::vocabulary() const { return state_->model().sizes().vocabulary; }
 bool TextSession::weights_stay() const { return state_->stay; }
 int64_t TextSession::past() const { return state_->past; }
 int32_t TextSession::next_position() const { return state_->next_position.front(); }
@@ -77,7 +78,7 @@ Status TextSession::State::bring(size_t g, const std::function<Status()> & tell)
 
 Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
                                      const Request & request, const std::function<Status()> & tell,
-                                     std::vector<float> & logits) {
+                                     const Results & results) {
     if (!stay) GNV_TRY(bring(g, tell));
     BatchShape shape = batch.shape;
     if (!read_given(stages[g])) shape.given_rows = shape.given_columns = 0; // one graph, with or without pictures
@@ -95,13 +96,55 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         };
     call.on_logits = [&](const Tensor & tensor) -> Status {
         GNV_ASSIGN(HostTensor host, download_tensor(*device, tensor));
-        logits = std::move(host.memory);
+        *results.logits = std::move(host.memory);
         return {};
     };
-    return runners[request.all_logits]->run(call, arena.get(), arena_bytes);
+    call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
+        const auto count = size_t(ids.shape.elements());
+        largest_ids.resize(count), largest_logits.resize(count);
+        device->download(largest_ids.data(), ids.data, count * sizeof(int32_t));
+        device->download(largest_logits.data(), logits.data, count * sizeof(float));
+        GNV_TRY(device->synchronize());
+        results.largest->clear();
+        for (size_t i = 0; i < count; i++) results.largest->push_back({largest_ids[i], largest_logits[i]});
+        return {};
+    };
+    StageRunner & runner = results.largest && g + 1 == groups.size() ? *largest_runner : *runners[request.all_logits];
+    return runner.run(call, arena.get(), arena_bytes);
+}
+
+Result<const uint8_t *> TextSession::State::place_allowed(std::span<const uint8_t> ids) {
+    GNV_CHECK(int64_t(ids.size()) == model().sizes().vocabulary);
+    if (upload->aliases()) return ids.data();
+    if (!allowed) {
+        GNV_ASSIGN(allowed, device->allocate(ids.size()));
+    }
+    if (!std::equal(ids.begin(), ids.end(), allowed_here.begin(), allowed_here.end())) {
+        allowed_here.assign(ids.begin(), ids.end());
+        device->upload(allowed.get(), allowed_here.data(), allowed_here.size());
+        GNV_TRY(device->synchronize());
+    }
+    return static_cast<const uint8_t *>(allowed.get());
 }
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
+    std::vector<float> logits;
+    GNV_TRY(run(sequence, request, {&logits}));
+    return logits;
+}
+
+Result<std::vector<LargestLogit>>
+TextSession::run_to_largest(const TextSequence & sequence, std::span<const uint8_t> allowed, const Request & request) {
+    GNV_CHECK(!request.all_logits);
+    std::vector<LargestLogit> largest;
+    Results results;
+    results.largest = &largest;
+    results.allowed = allowed;
+    GNV_TRY(run(sequence, request, results));
+    return largest;
+}
+
+Status TextSession::run(const TextSequence & sequence, const Request & request, const Results & results) {
     State & state = *state_;
     GNV_TRY(check_sequence(sequence, 0, state.model().sizes(), state.past));
     BatchInputs inputs = make_batch(&sequence, 1);
@@ -119,7 +162,10 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
 
     GNV_TRY(state.device->synchronize()); // before memory is replaced
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
-    GNV_ASSIGN(const DeviceBatch there, state.inputs.upload(*state.device, inputs));
+    GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
+    if (results.largest) {
+        GNV_ASSIGN(there.allowed, state.place_allowed(results.allowed));
+    }
     const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
     int64_t done = 0; // groups
     const auto tell = [&]() -> Status {
@@ -128,15 +174,14 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     };
     // Work for a device is queued at most one group ahead, so that a stop takes effect soon.
     const bool waits = !state.upload->aliases() && request.on_progress && length > state.piece;
-    std::vector<float> logits;
     for (; done < groups; done++) {
         GNV_TRY(tell());
-        GNV_TRY(state.run_group(size_t(done), inputs, there, request, tell, logits));
+        GNV_TRY(state.run_group(size_t(done), inputs, there, request, tell, results));
         if (waits) GNV_TRY(state.device->synchronize());
     }
     GNV_TRY(tell());
     state.go_on(inputs, length);
-    return logits;
+    return {};
 }
 
 } // namespace gnv

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace gnv {
@@ -24,6 +25,11 @@ struct SessionOptions {
     std::function<bool(const SessionLoad &)> on_load = {};
 };
 
+struct LargestLogit { // of one text
+    int32_t id = -1;  // -1: none is allowed
+    float logit = 0;
+};
+
 class TextSession {
   public:
     // Fails if a budget is too small, with the smallest sufficient one, and if the device cannot run the model.
@@ -31,6 +37,7 @@ class TextSession {
                                                        ThreadPool & threads, const SessionOptions & options);
     ~TextSession();
     bool weights_stay() const;
+    int64_t vocabulary() const;
     int64_t past() const;          // positions seen so far, of each text
     int32_t next_position() const; // of the first text; behind pictures not past(), see place_pictures()
     // Long texts run well in pieces of so many positions, the last of up to twice as many: activations stay small, and
@@ -46,12 +53,22 @@ class TextSession {
         // groups. False gives Code::cancelled.
         std::function<bool(int64_t done, int64_t total)> on_progress = {};
     };
+    // As run(), for greedy generation: the largest logit of each text's last position among the ids that `allowed` does not
+    // have as 0 [vocabulary]. NaN is larger than all. The device keeps a copy of `allowed`.
+    Result<std::vector<LargestLogit>> run_to_largest(const TextSequence & sequence, std::span<const uint8_t> allowed,
+                                                     const Request & request);
     // Continues the texts with `sequence`: as many segments as the session has, of equal length. Returns logits
     // [T or S, vocabulary]. After a failure that check_sequence() does not find, the next call must be reset().
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
 
   private:
     struct State;
+    struct Results { // of a pass: what is asked for
+        std::vector<float> * logits = nullptr;
+        std::vector<LargestLogit> * largest = nullptr;
+        std::span<const uint8_t> allowed = {}; // for it
+    };
+    Status run(const TextSequence & sequence, const Request & request, const Results & results);
     explicit TextSession(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };

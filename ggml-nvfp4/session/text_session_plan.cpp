@@ -5,6 +5,7 @@
 
 namespace gnv {
 
+constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
 constexpr int64_t host_piece = 256;
 // The largest piece for which a device's activations fit beside everything else. Splitting a text into pieces does not
 // change the result.
@@ -21,6 +22,9 @@ Status TextSession::State::cut_groups() {
         largest_group = std::max(largest_group, bytes);
         groups.push_back(std::move(planned));
     }
+    StageOptions largest = stage_options(false);
+    largest.largest_logit = true;
+    largest_runner.emplace(*device, largest, kept_shapes);
     return {};
 }
 
@@ -47,8 +51,8 @@ StageOptions TextSession::State::stage_options(bool all_logits) {
     return options;
 }
 
-Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, StageRunner & runner) const {
-    uint64_t needed = 0;
+Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, StageRunner & runner) {
+    GNV_ASSIGN(uint64_t needed, largest_runner->arena_bytes(variant, stages.back(), shape));
     for (const std::vector<Stage> & group : stages) {
         GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, group, shape));
         needed = std::max(needed, bytes);
@@ -62,7 +66,7 @@ Budget TextSession::State::with(uint64_t of_arena, uint64_t of_hidden, uint64_t 
     all.reserve("weights", stay ? weight_bytes : largest_group);
     all.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity));
     all.reserve("activations", of_arena + of_hidden);
-    all.reserve("inputs", of_inputs);
+    all.reserve("inputs", of_inputs + device_aligned(uint64_t(model().sizes().vocabulary))); // the ids that are allowed
     return all;
 }
 
@@ -109,7 +113,6 @@ Status TextSession::State::choose_plan() {
 }
 
 Status TextSession::State::allocate() {
-    constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
     for (const bool all_logits : {false, true})
         runners[all_logits].emplace(*device, stage_options(all_logits), kept_shapes * groups.size());
     const auto take = [&](uint64_t bytes, const char * what, DeviceMemory & to) -> Status {

@@ -38,7 +38,12 @@ struct TextSession::State {
     LaneInputs inputs;
     std::set<std::tuple<int64_t, bool, bool, bool>> roomy; // there is room for: positions, with mask, rows, all logits
 
-    std::optional<StageRunner> runners[2]; // of the last positions' logits, of all logits
+    std::optional<StageRunner> runners[2];     // of the last positions' logits, of all logits
+    std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
+    DeviceMemory allowed;                      // for it [vocabulary], on a device with memory of its own
+    std::vector<uint8_t> allowed_here;         // what is in it
+    std::vector<int32_t> largest_ids;
+    std::vector<float> largest_logits;
 
     std::unique_ptr<WeightStream> stream;
     std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
@@ -58,7 +63,7 @@ struct TextSession::State {
     Status choose_host_plan(const std::string & purpose);
     static StageOptions stage_options(bool all_logits);
     // Of the largest group.
-    Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner) const;
+    Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner);
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
 
@@ -68,7 +73,9 @@ struct TextSession::State {
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass
     Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
-                     const std::function<Status()> & tell, std::vector<float> & logits);
+                     const std::function<Status()> & tell, const Results & results);
+    // The ids that largest_runner may choose, where the device reads them.
+    Result<const uint8_t *> place_allowed(std::span<const uint8_t> ids);
 };
 
 } // namespace gnv

@@ -338,3 +338,34 @@ TEST_CASE("count_experts: adds, pads aside") {
         CHECK(counts == expected);
     }
 }
+
+TEST_CASE("largest: the first of equal ones, NaN above all, only what is allowed; parts of long rows, threads") {
+    for (const int64_t width : {1, 5, 32768, 32769, 100003}) {
+        std::mt19937 random(static_cast<uint32_t>(width));
+        std::vector<float> x(size_t(2 * width));
+        for (float & value : x) value = float(int(random() % 2001) - 1000); // many are equal
+        std::vector<uint8_t> allowed(static_cast<size_t>(width));
+        for (uint8_t & flag : allowed) flag = random() % 4 != 0;
+        if (width > 5) x[size_t(width + width / 2)] = NAN, allowed[size_t(width / 2)] = 1;
+        for (const bool masked : {false, true})
+            for (const int threads : {1, 3}) {
+                std::vector<int32_t> columns(2, -7);
+                std::vector<float> numbers(2, -7);
+                CHECK(run_op(cpu::largest_entry, LargestParams{},
+                             {tensor_of(x, {2, width}), masked ? tensor_of(allowed, {width}) : Tensor()},
+                             {tensor_of(columns, {2}), tensor_of(numbers, {2})}, Precision::f32, threads)
+                          .ok());
+                for (int64_t row = 0; row < 2; row++) {
+                    int64_t best = -1;
+                    const auto at = [&](int64_t i) { return x[size_t(row * width + i)]; };
+                    for (int64_t i = width; i-- > 0;) // from behind: the last to win is the first
+                        if ((!masked || allowed[size_t(i)]) &&
+                            (best < 0 || std::isnan(at(i)) || (!std::isnan(at(best)) && at(i) >= at(best))))
+                            best = i;
+                    CHECK(columns[size_t(row)] == best);
+                    if (best >= 0 && !std::isnan(at(best))) CHECK(numbers[size_t(row)] == at(best));
+                    if (best >= 0 && std::isnan(at(best))) CHECK(std::isnan(numbers[size_t(row)]));
+                }
+            }
+    }
+}
