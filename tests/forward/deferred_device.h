@@ -186,6 +186,7 @@ class DeferredDevice : public Backend {
         return copy_of(status_);
     }
     void run_open(Queue queue, size_t count) { // with the device's memory open
+        if (queues_[size_t(queue)].done >= count) return;
         protect(PROT_READ | PROT_WRITE);
         run(queue, count);
         protect(PROT_NONE);
