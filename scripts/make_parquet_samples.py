@@ -118,6 +118,25 @@ def write_dataset_samples(folder):
     pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet", row_group_size=5)
 
 
+def write_picture_samples(folder):
+    """Pictures as the hub stores them: {bytes, path} alone, and in lists."""
+    names = ["circle64.png", "wide.png", "square64.png"]
+    pictures = [{"bytes": (DATA / "golden" / "images" / name).read_bytes(), "path": name} for name in names]
+    turns = [[{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A circle."}],
+             [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A square."}],
+             [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "Good day."}]]
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array([pictures[0], pictures[1], None], picture), "conversations": turns}),
+                   folder / "image.parquet")
+    texts = [[{"user": "Compare.", "assistant": "Two.", "source": "a"}, {"user": "So?", "assistant": "Yes.", "source": "a"}],
+             [{"user": "One?", "assistant": "One.", "source": "a"}]]
+    # A path beside the file in place of the bytes.
+    beside = {"bytes": None, "path": "../golden/images/square64.png"}
+    pq.write_table(pa.table({"images": pa.array([pictures[:2], [beside]], pa.list_(picture)), "texts": texts}),
+                   folder / "images.parquet")
+
+
 if __name__ == "__main__":
     write_parquet_samples(DATA / "parquet")
     write_dataset_samples(DATA / "dataset")
+    write_picture_samples(DATA / "dataset")

@@ -272,7 +272,7 @@ struct DataArgs {
     gnv_dataset_options options = defaults();
     std::vector<std::string> sources;
     std::string tokens, text_template;
-    bool no_shuffle = false, pad = false, pack = false, chunk = false;
+    bool no_shuffle = false, pad = false, pack = false, chunk = false, skip_bad = false;
 
     static gnv_dataset_options defaults() {
         gnv_dataset_options options;
@@ -280,6 +280,12 @@ struct DataArgs {
         return options;
     }
 };
+
+inline CLI::Option * add_skip_bad(CLI::App & app, bool & skip_bad) {
+    return app.add_flag(
+        "--skip-bad", skip_bad,
+        "leave out records whose pictures are missing or damaged, and say how many; else they are an error");
+}
 
 inline void add_data_options(CLI::App & app, DataArgs & args) {
     add_list(app, "--calib", args.sources,
@@ -301,12 +307,13 @@ inline void add_data_options(CLI::App & app, DataArgs & args) {
     app.add_flag("--pad", args.pad, "pad every sequence to the full length, as llm-compressor does");
     app.add_flag("--pack", args.pack, "fill every sequence with several documents");
     app.add_flag("--chunk", args.chunk, "cut long documents into sequences, in place of taking their first tokens");
+    add_skip_bad(app, args.skip_bad);
 }
 
 // False after naming an option of the data that has no effect beside the others.
 inline bool check_data_options(const CLI::App & app, const DataArgs & args) {
-    const auto of_rows = {"--template",   "--samples", "--seq-len", "--seed",
-                          "--no-shuffle", "--pad",     "--pack",    "--chunk"};
+    const auto of_rows = {"--template", "--samples", "--seq-len", "--seed",    "--no-shuffle",
+                          "--pad",      "--pack",    "--chunk",   "--skip-bad"};
     if (!args.tokens.empty() && args.sources.empty())
         return refuse(app, of_rows, "goes with --calib: --tokens gives exact sequences");
     if (args.sources.empty()) return refuse(app, of_rows, "needs --calib PATH");
@@ -332,6 +339,7 @@ inline bool open_data(gnv_engine_t * engine, const std::string & model, const Da
     options.pad = args.pad;
     options.pack = args.pack;
     options.chunk = args.chunk;
+    options.skip_bad = args.skip_bad;
     options.progress = stop_on_request;
     const StoppableCall stoppable;
     gnv_dataset_t * dataset_handle = nullptr;

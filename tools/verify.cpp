@@ -18,7 +18,7 @@ struct Args {
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
-    bool noise_floor = false;
+    bool noise_floor = false, skip_bad = false;
     gnv_evaluate_options evaluate = defaults();
 
     static gnv_evaluate_options defaults() {
@@ -50,6 +50,7 @@ void declare_evaluation(CLI::App & app, Args & args) {
     tools::add_count_with_default(app, "--tokens-per-document", args.window, 1, tools::most_positions,
                                   "largest number of tokens of a document")
         ->group(group);
+    tools::add_skip_bad(app, args.skip_bad)->group(group);
     const std::map<std::string, gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
     tools::add_list(app, "--lines", args.lines,
@@ -141,6 +142,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     data.options.samples = args.documents;
     data.options.sequence_length = args.window;
     data.no_shuffle = true;
+    data.skip_bad = args.skip_bad;
     const auto failed = [&] {
         tools::report(engine);
         return false;
@@ -214,27 +216,16 @@ bool check_usage(const CLI::App & app, Args & args) {
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))
         return say("--data does not go with --structure or --self-test");
-    const auto of_predictions = {"--template",
-                                 "--documents",
-                                 "--tokens-per-document",
-                                 "--lines",
-                                 "--noise-floor",
-                                 "--vram",
-                                 "--precision",
-                                 "--shared-expert-scale",
-                                 "--ram",
-                                 "--scratch",
-                                 "--logits",
-                                 "--save-logits",
-                                 "--max-kl",
-                                 "--min-top1",
-                                 "--max-ppl-ratio",
-                                 "--max-room",
-                                 "--baseline",
+    const auto of_predictions = {"--template",      "--documents", "--tokens-per-document",
+                                 "--skip-bad",      "--lines",     "--noise-floor",
+                                 "--vram",          "--precision", "--shared-expert-scale",
+                                 "--ram",           "--scratch",   "--logits",
+                                 "--save-logits",   "--max-kl",    "--min-top1",
+                                 "--max-ppl-ratio", "--max-room",  "--baseline",
                                  "--markdown"};
     if (!args.has_data() && !tools::refuse(app, of_predictions, "needs --data PATH or --tokens FILE")) return false;
     if (!args.tokens.empty() && args.data.empty() &&
-        !tools::refuse(app, {"--template", "--documents", "--tokens-per-document"},
+        !tools::refuse(app, {"--template", "--documents", "--tokens-per-document", "--skip-bad"},
                        "goes with --data: --tokens gives exact sequences"))
         return false;
     if (args.self_test && !tools::refuse(app, {"--structure", "--strict"}, "has no part in --self-test: leave it out"))

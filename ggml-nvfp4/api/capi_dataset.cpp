@@ -1,5 +1,6 @@
 #include "api/arguments.h"
 #include "api/dataset_handle.h"
+#include "api/picture_config.h"
 #include "api/progress.h"
 #include "api/tokenizer_handle.h"
 #include "data/tokens_file.h"
@@ -22,9 +23,35 @@ static Result<CalibrationOptions> translate_options(const gnv_dataset_options * 
     out.pad = options.pad != 0;
     out.pack = options.pack != 0;
     out.chunk = options.chunk != 0;
+    out.skip_bad = options.skip_bad != 0;
     out.ram_bytes = options.ram_bytes;
     out.stop = api::make_stop_check(options.progress, options.user);
     return out;
+}
+
+// How records with pictures are read for a model; a problem is told where a record has one.
+static std::shared_ptr<const PictureRule> read_picture_rule(const gnv_tokenizer_t & tokenizer,
+                                                            std::shared_ptr<const VisionModel> & vision) {
+    auto rule = std::make_shared<PictureRule>();
+    const auto read = [&]() -> Status {
+        GNV_ASSIGN(api::PictureConfig config, api::read_picture_config(tokenizer.folder, true));
+        GNV_ASSIGN(rule->words, api::picture_words(tokenizer.tokenizer, config.vision.tokens));
+        const ProcessorConfig & processor = config.processor;
+        for (const ImageProcessorConfig * const frames : {&processor.images, &processor.videos.frames})
+            if (frames->merge_size != config.vision.merge ||
+                frames->patch_values() != config.vision.tower->sizes().given)
+                return fail(Code::unsupported, tokenizer.folder,
+                            ": its image processor makes other patches than its vision tower takes");
+        rule->processor = processor;
+        rule->merge = config.vision.merge;
+        rule->image = config.vision.tokens.image, rule->video = config.vision.tokens.video;
+        rule->start = config.vision.tokens.start, rule->end = config.vision.tokens.end;
+        vision = std::make_shared<const VisionModel>(std::move(config.vision));
+        return {};
+    };
+    const Status status = read();
+    if (!status.ok()) rule->problem = concat("the record has pictures: ", status.message());
+    return rule;
 }
 
 gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer, const gnv_dataset_options * given,
@@ -40,13 +67,15 @@ gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * token
         } else if (chat.status().code() != Code::not_found) {
             options.chat.problem = chat.status().message(); // told where a record needs it
         }
+        std::shared_ptr<const VisionModel> vision;
+        options.pictures = read_picture_rule(*tokenizer, vision);
         GNV_ASSIGN(CalibrationSet set, build_calibration_set(options, tokenizer->tokenizer, *engine->threads));
         for (const CalibrationSourceReport & source : set.sources)
             for (const std::string & line : left_out_lines(source))
                 engine->log(GNV_LOG_WARNING, concat(source.path, ": left out: ", line));
         for (const std::string & warning : set.warnings) engine->log(GNV_LOG_WARNING, warning);
         options.stop = nullptr; // the handle keeps no pointers of the caller
-        *out = new gnv_dataset_t{{engine}, std::move(set), std::move(options), {}};
+        *out = new gnv_dataset_t{{engine}, std::move(set), std::move(options), {}, std::move(vision)};
         return {};
     });
 }
@@ -83,6 +112,9 @@ gnv_status gnv_dataset_text(const gnv_dataset_t * dataset, gnv_text_format wante
 gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * path) {
     return api::call(api::engine_of(dataset), [&]() -> Status {
         GNV_TRY(api::check_pointers({path}, "gnv_dataset_save_tokens"));
+        if (dataset->set.pictures.count() > 0)
+            return fail(Code::unsupported, "a file of tokens holds no pictures, and the data have ",
+                        dataset->set.pictures.count());
         GNV_TRY(check_new_file(path));
         return write_new_file(path, tokens_file_text(dataset->set.sequences, dataset->set.sha256));
     });

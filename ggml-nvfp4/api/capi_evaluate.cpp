@@ -1,5 +1,4 @@
 #include "api/arguments.h"
-#include "api/calibration_data.h"
 #include "api/dataset_handle.h"
 #include "api/devices.h"
 #include "api/progress.h"
@@ -80,8 +79,8 @@ static Status take_request(gnv_engine_t * engine, const gnv_evaluate_options * g
     GNV_TRY(api::check_engine(engine, options.dataset, "gnv_evaluate_options.dataset"));
     out.progress.emplace(*engine->threads, options.progress, options.user);
     GNV_ASSIGN(out.options, translate_options(options, *out.progress));
-    CalibrationData sequences = make_calibration_data(options.dataset->set, options.dataset->options);
-    out.data = {std::move(sequences.sequences), std::move(sequences.sha256), std::move(sequences.json)};
+    GNV_ASSIGN(CalibrationData data, options.dataset->calibration_data());
+    out.data = {std::move(data.sequences), std::move(data.pictures), std::move(data.sha256), std::move(data.json)};
     return {};
 }
 

@@ -1,10 +1,10 @@
 #include "api/arguments.h"
-#include "api/picture_handle.h"
+#include "api/picture_config.h"
 #include "api/tokenizer_handle.h"
 #include "formats/file.h"
+#include "images/picture_text.h"
 #include "images/preprocess.h"
 #include "images/video.h"
-#include "session/picture_text.h"
 
 #include <algorithm>
 
@@ -26,23 +26,14 @@ Result<std::vector<Picture>> api::take_pictures(const gnv_engine_t * engine, con
 
 namespace {
 
-// What a model's folder says about pictures.
-struct Eyes {
+// Makes pictures for a model.
+struct Eyes : api::PictureConfig {
     gnv_engine_t * engine = nullptr;
-    VisionModel vision;
-    ProcessorConfig processor;
 
     static Result<Eyes> open(gnv_engine_t * engine, const char * path, bool with_processor) {
         Eyes eyes;
+        GNV_ASSIGN(static_cast<api::PictureConfig &>(eyes), api::read_picture_config(path, with_processor));
         eyes.engine = engine;
-        GNV_ASSIGN(const std::shared_ptr<const Folder> folder, open_folder(path));
-        GNV_ASSIGN(const JsonDocument config, read_config(*folder));
-        GNV_ASSIGN(eyes.vision, make_vision_model(config.root()));
-        if (!eyes.vision.tower)
-            return fail(Code::unsupported, path, " has no vision tower: it takes text, no pictures");
-        if (with_processor) {
-            GNV_ASSIGN(eyes.processor, read_processor_config(*folder));
-        }
         return eyes;
     }
 
@@ -140,22 +131,6 @@ gnv_status gnv_picture_get_info(gnv_picture_t * picture, gnv_picture_info * out)
 
 // --- In a text --------------------------------------------------------------------------------------------------------
 
-static Result<PictureWords> words_of(const Tokenizer & tokenizer, const PictureTokens & tokens) {
-    PictureWords words;
-    const struct {
-        int32_t id;
-        std::string & word;
-    } pairs[] = {
-        {tokens.image, words.image}, {tokens.video, words.video}, {tokens.start, words.start}, {tokens.end, words.end}};
-    for (const auto & [id, word] : pairs) {
-        if (id < 0)
-            return Status(Code::unsupported, "config.json lacks one of image_token_id, video_token_id, "
-                                             "vision_start_token_id and vision_end_token_id");
-        GNV_ASSIGN(word, tokenizer.decode_bytes({&id, 1}));
-    }
-    return words;
-}
-
 gnv_status gnv_picture_text(gnv_tokenizer_t * tokenizer, const char * text, size_t size,
                             const gnv_picture_t * const * pictures, size_t count, gnv_text_t ** out) {
     if (out) *out = nullptr;
@@ -167,7 +142,7 @@ gnv_status gnv_picture_text(gnv_tokenizer_t * tokenizer, const char * text, size
             *out = api::make_text({text, size});
             return {};
         }
-        GNV_ASSIGN(const PictureWords words, words_of(tokenizer->tokenizer, pictures[0]->tokens));
+        GNV_ASSIGN(const PictureWords words, api::picture_words(tokenizer->tokenizer, pictures[0]->tokens));
         std::vector<PictureInText> in_text;
         for (size_t i = 0; i < count; i++) {
             const gnv_picture_t & from = *pictures[i];

@@ -1,5 +1,4 @@
 #include "api/arguments.h"
-#include "api/calibration_data.h"
 #include "api/dataset_handle.h"
 #include "api/devices.h"
 #include "api/progress.h"
@@ -135,7 +134,7 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
             return Status(Code::invalid_argument, "gnv_plan_add_calibration: the data set is missing");
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
         GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
-        const CalibrationData data = make_calibration_data(options.dataset->set, options.dataset->options);
+        GNV_ASSIGN(const CalibrationData data, options.dataset->calibration_data());
         const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex); // no other call reads the plan meanwhile
         return Calibration::describe(plan->plan, *plan->engine->threads, data, run);
     });
@@ -166,7 +165,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         run.overwrite = options.overwrite != 0;
         CalibrationData data;
         if (options.dataset) {
-            data = make_calibration_data(options.dataset->set, options.dataset->options);
+            GNV_ASSIGN(data, options.dataset->calibration_data());
             run.calibration = &data;
         }
         if (options.calibration) {

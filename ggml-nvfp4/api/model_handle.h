@@ -3,8 +3,8 @@
 
 #include "api/handles.h"
 #include "run/open_model.h"
+#include "run/tap_list.h"
 #include "session/generation_config.h"
-#include "session/tap_list.h"
 #include "session/text_session.h"
 #include "tokenizer/tokenizer.h"
 

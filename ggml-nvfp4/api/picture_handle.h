@@ -2,7 +2,7 @@
 #pragma once
 
 #include "api/model_handle.h"
-#include "session/picture_encoder.h"
+#include "run/picture_encoder.h"
 
 #include <string>
 #include <vector>

@@ -1,6 +1,5 @@
 #include "data/calibration_builder.h"
 
-#include "data/record_forms.h"
 #include "data/tree_records.h"
 
 #include <algorithm>
@@ -32,7 +31,9 @@ uint64_t CalibrationBuilder::fewest_text_bytes() const { return most_text_bytes(
 uint64_t CalibrationBuilder::memory_of(const SampledRow & row) const {
     constexpr uint64_t of_row = 1024, of_position = 16;
     const uint64_t positions = !row.encoded ? 0 : options_.pad ? options_.sequence_length : row.ids.size();
-    return of_row + 4 * row.where.size() + 2 * row.text.size() + of_position * positions;
+    uint64_t of_pictures = 0;
+    for (const TextPicture & picture : row.pictures) of_pictures += picture.picture->bytes();
+    return of_row + 4 * row.where.size() + 2 * row.text.size() + of_position * positions + of_pictures;
 }
 
 // Tokens that a document gives at most.
@@ -50,7 +51,7 @@ Status CalibrationBuilder::encode(SampledRow & row, Encoder & encoder) const {
     GNV_TRY(encoder.encode(row.text, row.ids, options).add_context(row.where));
     if (row.ids.empty()) return fail(Code::format, row.where, ": the text has no tokens");
     row.truncated = row.ids.size() > most;
-    if (row.truncated) row.ids.resize(size_t(most));
+    if (row.truncated && row.pictures.empty()) row.ids.resize(size_t(most)); // else see cut_at_pictures()
     row.ids.shrink_to_fit();
     std::string().swap(row.text); // gives the memory back, as an assignment would not
     row.encoded = true;
@@ -138,10 +139,17 @@ void CalibrationBuilder::expect_rows() const {
 
 // --- Rows -----------------------------------------------------------------------------------------------------------------
 
-Status CalibrationBuilder::left_out(RowFault fault, const std::string & where) {
+static bool is_of_pictures(RowFault fault) {
+    return fault == RowFault::bad_picture || fault == RowFault::picture_count || fault == RowFault::blind_model;
+}
+
+Status CalibrationBuilder::left_out(RowFault fault, const std::string & where, const std::string & why) {
+    if (is_of_pictures(fault) && !options_.skip_bad)
+        return fail(fault == RowFault::blind_model ? Code::unsupported : Code::format, where, ": ", why,
+                    "; correct the record, or leave such records out (--skip-bad)");
     CalibrationSourceReport & report = set_.sources.back();
     FaultCount & count = report.faults[size_t(fault)];
-    if (count.rows++ == 0) count.first = where;
+    if (count.rows++ == 0) count.first = why.empty() ? where : concat(where, ": ", why);
     if (++unusable_in_a_row_ <= most_unusable_in_a_row) return {};
     return fail(Code::format, where, ": none of ", count_text(most_unusable_in_a_row),
                 " rows in a row can be used, for one because of ", fault_text(fault),
@@ -176,30 +184,28 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
         return too_many_rows(sampler);
     if (!read.ok()) return read.take_status();
     RowFault fault = read.value();
+    std::string why;
     if (fault == RowFault::none) {
-        unify_record(record, source.rule);
-        TextRule conversation; // of a row of a tree that is a whole conversation
-        const bool is_conversation = source.rule.is_tree && record.find("messages");
-        if (is_conversation) conversation.form = source.rule.form, conversation.chat = source.rule.chat;
-        Result<RowFault> rendered = render_record(record, is_conversation ? conversation : source.rule, row.text);
-        if (!rendered.ok()) return rendered.take_status().add_context(row.where);
-        fault = rendered.value();
-        if (fault == RowFault::refused) return left_out(fault, concat(row.where, ": ", row.text));
+        Result<RowFault> made = make_text(record, source, row, why);
+        if (!made.ok()) return made.take_status().add_context(row.where);
+        fault = made.value();
     }
     if (fault == RowFault::missing_field && sampler.size() == 0)
         return fail(Code::invalid_argument, row.where, ": ", describe_mismatch(record, source.rule));
-    if (fault != RowFault::none) return left_out(fault, row.where);
+    if (fault != RowFault::none) return left_out(fault, row.where, why);
     record = Record();
     uint64_t weight = 1;
     const bool is_long = row.text.size() > longest_text_that_waits;
-    const bool counts_tokens = options_.pack || options_.chunk;
+    const bool counts_tokens = options_.pack || options_.chunk || !row.pictures.empty();
     if (counts_tokens || is_long || Encoder::working_memory(row.text.size()) > control_.budget() / share_of_texts) {
         GNV_TRY(take_encoder());
         Status status = counts_tokens || is_long ? encode(row, *encoder_) : encode_or_remember(row, *encoder_);
         if (status.code() == Code::invalid_argument) return left_out(RowFault::long_piece, row.where);
         GNV_TRY(std::move(status));
-        const uint64_t length = options_.sequence_length;
-        if (counts_tokens) weight = options_.pack ? row.ids.size() : (row.ids.size() + length - 1) / length;
+        if (!row.pictures.empty()) fault = cut_at_pictures(row, why);
+        if (fault != RowFault::none) return left_out(fault, row.where, why);
+        size_t end = 0;
+        if (counts_tokens) weight = options_.pack ? row.ids.size() : options_.chunk ? count_chunks(row, end) : 1;
     }
     unusable_in_a_row_ = 0;
     return hold(std::move(row), weight, sampler);
@@ -257,6 +263,7 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     for (SampledRow & row : sampler.take_in_row_order()) {
         GNV_TRY(std::move(row.failure));
         set_.truncated += row.truncated;
+        set_.pictures.cut += row.pictures_cut;
         options_.pack ? append_packed(row) : options_.chunk ? append_chunks(row) : append_padded(row);
     }
     return {};
@@ -268,6 +275,7 @@ void CalibrationBuilder::append_padded(SampledRow & row) {
     CalibrationSequence & sequence = set_.sequences.emplace_back();
     sequence.documents = {{0, row.source, row.row}};
     sequence.ids = std::move(row.ids);
+    sequence.pictures = std::move(row.pictures);
     const size_t tokens = sequence.ids.size(), length = size_t(options_.sequence_length);
     if (!options_.pad || tokens == length) return;
     sequence.mask.assign(length, 0);
@@ -275,38 +283,57 @@ void CalibrationBuilder::append_padded(SampledRow & row) {
     sequence.ids.resize(length, tokenizer_.roles().pad);
 }
 
+// The pictures among tokens [from, to) of a text, as those of a sequence in which the first of these tokens is at `at`.
+static void add_pictures(const std::vector<TextPicture> & pictures, size_t from, size_t to, size_t at,
+                         std::vector<TextPicture> & out) {
+    for (const TextPicture & picture : pictures) {
+        if (picture.begin < from || picture.begin >= to) continue;
+        out.push_back(picture);
+        out.back().begin = uint32_t(picture.begin - from + at);
+        out.back().end = uint32_t(picture.end - from + at);
+    }
+}
+
 // The last document chosen may have more than there is room for.
 void CalibrationBuilder::append_chunks(SampledRow & row) {
-    const size_t length = size_t(options_.sequence_length);
     const std::vector<TokenId> ids = std::move(row.ids);
-    for (size_t done = 0; done < ids.size(); done += length) {
+    const std::vector<TextPicture> pictures = std::move(row.pictures);
+    for (size_t done = 0, end; done < ids.size(); done = end) {
+        end = end_of_sequence(pictures, done, size_t(options_.sequence_length), ids.size());
         if (set_.sequences.size() == most_sequences_) {
             set_.truncated += !row.truncated;
+            for (const TextPicture & picture : pictures) set_.pictures.cut += picture.begin >= done;
             return;
         }
-        const auto from = ids.begin() + ptrdiff_t(done);
-        row.ids.assign(from, from + ptrdiff_t(std::min(length, ids.size() - done)));
+        row.ids.assign(ids.begin() + ptrdiff_t(done), ids.begin() + ptrdiff_t(end));
+        row.pictures.clear();
+        add_pictures(pictures, done, end, 0, row.pictures);
         append_padded(row);
     }
 }
 
-void CalibrationBuilder::append_packed(const SampledRow & row) {
+void CalibrationBuilder::append_packed(SampledRow & row) {
     const size_t length = size_t(options_.sequence_length);
+    bool is_full = false; // no room for the next picture
     for (size_t done = 0; done < row.ids.size();) {
-        if (set_.sequences.empty() || set_.sequences.back().ids.size() == length) {
+        if (set_.sequences.empty() || set_.sequences.back().ids.size() == length || is_full) {
             if (options_.samples > 0 &&
                 set_.sequences.size() == options_.samples) { // the last row chosen overshoots the budget
                 set_.truncated += !row.truncated;
+                for (const TextPicture & picture : row.pictures) set_.pictures.cut += picture.begin >= done;
                 return;
             }
             set_.sequences.emplace_back();
         }
         CalibrationSequence & sequence = set_.sequences.back();
-        const size_t step = std::min(row.ids.size() - done, length - sequence.ids.size());
-        sequence.documents.push_back({uint32_t(sequence.ids.size()), row.source, row.row});
-        const auto from = row.ids.begin() + ptrdiff_t(done);
-        sequence.ids.insert(sequence.ids.end(), from, from + ptrdiff_t(step));
-        done += step;
+        const size_t at = sequence.ids.size();
+        const size_t end = end_of_sequence(row.pictures, done, length - at, row.ids.size());
+        is_full = end < std::min(done + length - at, row.ids.size());
+        if (end == done) continue;
+        sequence.documents.push_back({uint32_t(at), row.source, row.row});
+        add_pictures(row.pictures, done, end, at, sequence.pictures);
+        sequence.ids.insert(sequence.ids.end(), row.ids.begin() + ptrdiff_t(done), row.ids.begin() + ptrdiff_t(end));
+        done = end;
     }
 }
 

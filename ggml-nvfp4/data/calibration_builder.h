@@ -21,6 +21,11 @@ class CalibrationBuilder {
   private:
     Status sample_file(const CalibSource & source, RecordReader & reader, RowSampler & sampler);
     Status take_row(const CalibSource & source, RecordReader & reader, uint64_t key, RowSampler & sampler);
+    Result<RowFault> make_text(Record & record, const CalibSource & source, SampledRow & row, std::string & why) const;
+    Result<RowFault> load_pictures(const std::vector<RecordPicture> & pictures, SampledRow & row,
+                                   std::string & why) const;
+    RowFault cut_at_pictures(SampledRow & row, std::string & why) const;
+    uint64_t count_chunks(const SampledRow & row, size_t & end) const;
     Status hold(SampledRow row, uint64_t weight, RowSampler & sampler);
     Status take_encoder();
     Status encode(SampledRow & row, Encoder & encoder) const;
@@ -34,10 +39,10 @@ class CalibrationBuilder {
     uint64_t longest_document() const;
     uint64_t fewest_text_bytes() const;
     uint64_t memory_of(const SampledRow & row) const;
-    Status left_out(RowFault fault, const std::string & where);
+    Status left_out(RowFault fault, const std::string & where, const std::string & why = {});
     void append_padded(SampledRow & row);
     void append_chunks(SampledRow & row);
-    void append_packed(const SampledRow & row);
+    void append_packed(SampledRow & row);
 
     const CalibrationOptions & options_;
     const Tokenizer & tokenizer_;

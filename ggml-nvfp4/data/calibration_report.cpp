@@ -54,6 +54,21 @@ static void append_source(std::string & out, const CalibrationSourceReport & sou
     for (const std::string & line : left_out_lines(source)) out += concat("  left out: ", line, "\n");
 }
 
+static std::string picture_counts_text(const CalibrationSet::PictureCounts & counts) {
+    std::string text = count_text(counts.count());
+    if (counts.videos > 0) text += concat(" (", count_text(counts.videos), " of them videos)");
+    text += concat(" of ", count_text(counts.tokens), " tokens");
+    if (counts.count() > 0) text += concat(", ", count_text(counts.least), " to ", count_text(counts.most), " each");
+    return counts.cut > 0 ? concat(text, "; ", count_text(counts.cut), " did not fit") : text;
+}
+
+void picture_counts_json(JsonWriter & json, const CalibrationSet::PictureCounts & counts) {
+    if (!counts.any()) return;
+    json.key("pictures").begin_object().member("images", counts.images).member("videos", counts.videos);
+    json.member("tokens", counts.tokens).member("least_tokens", counts.least).member("most_tokens", counts.most);
+    json.member("cut", counts.cut).end_object();
+}
+
 std::string calibration_text(const CalibrationSet & set) {
     std::string out;
     for (const CalibrationSourceReport & source : set.sources) append_source(out, source);
@@ -65,6 +80,7 @@ std::string calibration_text(const CalibrationSet & set) {
     append_row(out, "pads",
                concat(count_text(set.positions - set.tokens), " of ", count_text(set.positions), " positions, ",
                       percent_text(set.positions - set.tokens, set.positions)));
+    if (set.pictures.any()) append_row(out, "pictures", picture_counts_text(set.pictures));
     append_row(out, "documents", count_text(set.documents));
     append_row(out, "truncated", concat(count_text(set.truncated), ", ", percent_text(set.truncated, set.documents)));
     append_row(out, "duplicates", count_text(set.duplicates));
@@ -81,6 +97,7 @@ std::string calibration_json(const CalibrationSet & set) {
     json.member("sequence_length", set.sequence_length).member("packed", set.packed).member("positions", set.positions);
     json.member("tokens", set.tokens).member("pad_share", share(set.positions - set.tokens, set.positions));
     json.member("documents", set.documents).member("truncated", set.truncated).member("duplicates", set.duplicates);
+    picture_counts_json(json, set.pictures);
     json.member("reading_bytes", set.reading_bytes).member("sha256", set.sha256).key("lengths").begin_array();
     for (size_t bin = 0; bin < set.lengths.size(); bin++) {
         if (set.lengths[bin] == 0) continue;

@@ -90,34 +90,64 @@ Result<CalibrationSet> from_tokens_file(const std::string & path, const Tokenize
     return set;
 }
 
+// The tokens of a document, and what its pictures are.
+struct DocumentContent {
+    std::span<const TokenId> ids;
+    std::string pictures;
+
+    bool operator==(const DocumentContent & other) const {
+        return std::ranges::equal(ids, other.ids) && pictures == other.pictures;
+    }
+    bool operator<(const DocumentContent & other) const {
+        if (std::ranges::lexicographical_compare(ids, other.ids)) return true;
+        return std::ranges::equal(ids, other.ids) && pictures < other.pictures;
+    }
+};
+
+void count_pictures(const CalibrationSequence & sequence, CalibrationSet::PictureCounts & counts) {
+    for (const TextPicture & picture : sequence.pictures) {
+        (picture.picture->is_video ? counts.videos : counts.images)++;
+        counts.tokens += picture.tokens;
+        counts.least = counts.count() == 1 ? picture.tokens : std::min<uint64_t>(counts.least, picture.tokens);
+        counts.most = std::max<uint64_t>(counts.most, picture.tokens);
+        counts.bytes += picture.picture->bytes();
+    }
+}
+
 // Fills in the figures of the sequences.
 Status count_tokens(CalibrationSet & set) {
-    std::vector<std::span<const TokenId>> documents;
+    std::vector<DocumentContent> documents;
     for (const CalibrationSequence & sequence : set.sequences) {
         const auto pads = size_t(std::count(sequence.mask.begin(), sequence.mask.end(), 0));
         set.positions += sequence.ids.size();
         set.tokens += sequence.ids.size() - pads;
         set.packed = set.packed || sequence.documents.size() > 1;
+        count_pictures(sequence, set.pictures);
         for (size_t i = 0; i < sequence.documents.size(); i++) {
             const bool last = i + 1 == sequence.documents.size();
             const size_t begin = sequence.documents[i].begin;
             const size_t end = last ? sequence.ids.size() - pads : sequence.documents[i + 1].begin;
-            documents.push_back(std::span(sequence.ids).subspan(begin, end > begin ? end - begin : 0));
+            DocumentContent & content = documents.emplace_back();
+            content.ids = std::span(sequence.ids).subspan(begin, end > begin ? end - begin : 0);
+            for (const TextPicture & picture : sequence.pictures)
+                if (picture.begin >= begin && picture.begin < end) content.pictures += picture.sha256;
         }
     }
     set.documents = documents.size();
-    for (const auto & document : documents) {
-        const size_t bin = document.empty() ? 0 : size_t(std::bit_width(document.size())) - 1;
+    for (const DocumentContent & document : documents) {
+        const size_t bin = document.ids.empty() ? 0 : size_t(std::bit_width(document.ids.size())) - 1;
         if (set.lengths.size() <= bin) set.lengths.resize(bin + 1);
         set.lengths[bin]++;
     }
-    const auto before = [](const auto & a, const auto & b) { return std::ranges::lexicographical_compare(a, b); };
-    std::sort(documents.begin(), documents.end(), before);
-    for (size_t i = 1; i < documents.size(); i++) set.duplicates += std::ranges::equal(documents[i - 1], documents[i]);
+    std::sort(documents.begin(), documents.end());
+    for (size_t i = 1; i < documents.size(); i++) set.duplicates += documents[i - 1] == documents[i];
     set.sha256 = hash_sequences(set.sequences);
     if (set.documents > 0 && set.truncated == set.documents)
         set.warnings.push_back(concat("every document has more than ", set.sequence_length,
                                       " tokens and was cut: what follows its beginning is never seen"));
+    if (set.pictures.cut > 0)
+        set.warnings.push_back(concat(set.pictures.cut, " pictures did not fit into sequences of ", set.sequence_length,
+                                      " tokens: their documents end before them"));
     return {};
 }
 
@@ -136,6 +166,11 @@ std::string hash_sequences(const std::vector<CalibrationSequence> & sequences) {
         for (const CalibrationDocument & document : sequence.documents) append(document.begin);
         for (const uint8_t flag : sequence.mask) bytes += char(flag);
         if (sequence.mask.empty()) bytes.append(sequence.ids.size(), 1);
+        if (!sequence.pictures.empty()) append(sequence.pictures.size());
+        for (const TextPicture & picture : sequence.pictures) {
+            append(picture.begin), append(picture.end);
+            bytes += picture.sha256;
+        }
         hash.update(bytes);
     }
     return hash.finish();

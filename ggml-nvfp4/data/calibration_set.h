@@ -7,12 +7,15 @@
 // sequence, each of which starts with fresh state, the last as long as what is left; a set ends where it has its samples. Every piece of a document starts with fresh state (position 0,
 // empty caches) and sees nothing of its neighbours: the reader of a CalibrationSet must honour `documents`.
 //
+// Pictures of records become placeholders in the text and pixels beside it. No sequence ends inside of one: a document is cut
+// before a picture that does not fit.
+//
 // Fewer usable rows than wanted are a warning, no usable row is an error.
 #pragma once
 
 #include "core/thread_pool.h"
 #include "data/calib_source.h"
-#include "tokenizer/tokenizer.h"
+#include "data/picture_tokens.h"
 
 #include <array>
 
@@ -22,8 +25,10 @@ struct CalibrationOptions {
     std::vector<std::string> sources; // see calib_source.h; samples are divided by weight, by largest remainder
     std::string tokens_file;          // exact ids instead of sources; the options below are then ignored
     TextForm form = TextForm::automatic;
-    ChatRule chat;                   // of the checkpoint that the tokenizer is from
-    uint64_t samples = 256;          // sequences; 0: every row
+    ChatRule chat;                               // of the checkpoint that the tokenizer is from
+    std::shared_ptr<const PictureRule> pictures; // of the same; null: pictures of records are passed over
+    bool skip_bad = false;  // records whose pictures cannot be used are left out and counted; else they are an error
+    uint64_t samples = 256; // sequences; 0: every row
     uint64_t sequence_length = 2048; // tokens
     uint64_t seed = 42;
     bool shuffle = true; // false: the first rows in file order
@@ -45,6 +50,7 @@ struct CalibrationSequence {
     std::vector<TokenId> ids;
     std::vector<uint8_t> mask;                  // empty: every position is real; else 1 and then, at pads, 0
     std::vector<CalibrationDocument> documents; // the first begins at 0; exactly one without packing
+    std::vector<TextPicture> pictures = {};     // in their order; tokens are counted from the begin of the sequence
 };
 
 struct FaultCount {
@@ -72,11 +78,19 @@ struct CalibrationSet {
 
     uint64_t sequence_length = 0; // the requested limit, or the longest of a tokens file
     bool packed = false;
-    uint64_t positions = 0;        // of all sequences, pads included
-    uint64_t tokens = 0;           // without pads
-    uint64_t documents = 0;        // rows chosen
-    uint64_t truncated = 0;        // documents that lost tokens at their end
-    uint64_t duplicates = 0;       // documents with the ids of an earlier one
+    uint64_t positions = 0;  // of all sequences, pads included
+    uint64_t tokens = 0;     // without pads
+    uint64_t documents = 0;  // rows chosen
+    uint64_t truncated = 0;  // documents that lost tokens at their end
+    uint64_t duplicates = 0; // documents with the ids and pictures of an earlier one
+    struct PictureCounts {
+        uint64_t images = 0, videos = 0;
+        uint64_t tokens = 0, least = 0, most = 0; // placeholders: of all, and of one picture
+        uint64_t cut = 0;                         // pictures of chosen rows that did not fit
+        uint64_t bytes = 0;                       // of the pixels that are held
+        bool any() const { return images + videos + cut > 0; }
+        uint64_t count() const { return images + videos; }
+    } pictures;
     std::vector<uint64_t> lengths; // lengths[b]: documents of [2^b, 2^(b+1)) tokens, after truncation
     std::string sha256;            // see hash_sequences()
     std::vector<std::string> warnings;
@@ -84,7 +98,8 @@ struct CalibrationSet {
 };
 
 // SHA-256 in hex over, for every sequence: the number n of positions, n ids, the number d of documents, their begins
-// (all as 32-bit little-endian integers), and n mask bytes (1 without a mask).
+// (all as 32-bit little-endian integers), and n mask bytes (1 without a mask); where there are pictures also the number of them
+// and, for each, its begin and end as such integers and the hexadecimal SHA-256 of size, kind and pixels.
 std::string hash_sequences(const std::vector<CalibrationSequence> & sequences);
 
 // Same options, files and tokenizer: same set, for any number of threads and any memory budget. A budget that is too
@@ -94,6 +109,10 @@ Result<CalibrationSet> build_calibration_set(const CalibrationOptions & options,
 
 // Why rows of a source were left out, one line a reason: "12 rows whose field holds no text, first at a.jsonl:3".
 std::vector<std::string> left_out_lines(const CalibrationSourceReport & source);
+
+// Adds the member "pictures", where there are any.
+class JsonWriter;
+void picture_counts_json(JsonWriter & json, const CalibrationSet::PictureCounts & counts);
 
 // The summary: for people, and as JSON (schema ggml-nvfp4.dataset.1).
 std::string calibration_text(const CalibrationSet & set);

@@ -1,6 +1,7 @@
 #include "core/utf8.h"
 #include "data/files/json_stream.h"
 #include "data/files/line_reader.h"
+#include "data/picture_records.h"
 #include "data/readers.h"
 #include "data/record_forms.h"
 
@@ -89,25 +90,38 @@ Result<bool> append_content(const JsonValue & content, std::string & out) {
     return any_text || !any_other;
 }
 
-// A list of {role, content}, or of {role, tool_calls}; anything else leaves the kind "other".
+// A list of {role, content}, of {role, tool_calls}, or of {user, assistant}; anything else leaves the kind "other".
 Status read_messages(const JsonValue & list, RecordField & field) {
-    bool all_good = true;
+    bool all_good = true, has_pictures = false;
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
         JsonValue role, content;
-        all_good =
-            all_good && item.is_object() && (item.find("role", role) || item.find("from", role)) && role.is_string();
+        if (item.is_object() && !item.find("role", role) && item.find("user", role) && role.is_string()) {
+            GNV_ASSIGN(const std::string_view question, role.as_string());
+            field.messages.push_back({"user", std::string(question)});
+            if (!item.find("assistant", content) || !content.is_string()) return {};
+            GNV_ASSIGN(const std::string_view answer, content.as_string());
+            field.messages.push_back({"assistant", std::string(answer)});
+            return {};
+        }
+        const bool is_message =
+            item.is_object() && (item.find("role", role) || item.find("from", role)) && role.is_string();
+        all_good = all_good && is_message;
+        if (!is_message) return {};
+        const bool has_content = item.find("content", content) || item.find("value", content);
+        has_pictures = has_pictures || (has_content && has_picture_parts(content));
         if (!all_good) return {};
         ChatMessage message;
         GNV_ASSIGN(const std::string_view author, role.as_string());
         message.role = chat_role(author);
         // A message without content calls tools: the same as null.
-        if (item.find("content", content) || item.find("value", content)) {
+        if (has_content) {
             GNV_ASSIGN(all_good, append_content(content, message.content));
         }
         field.messages.push_back(std::move(message));
         return {};
     }));
     if (all_good) field.kind = RecordField::Kind::messages;
+    if (has_pictures) field.parts = list.text();
     return {};
 }
 
@@ -173,7 +187,7 @@ OpenedRecords open_json(const std::string & path, const ReadControl & control) {
 
 Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,
                                    Record & out) {
-    out.fields.clear();
+    out = Record();
     if (text.size() * memory_of_value > memory_of_values_anyway) {
         const uint64_t memory = memory_of_value * count_values(text);
         GNV_TRY(control.check_record(where, text.size(), memory - std::min(memory, memory_of_values_anyway)));
@@ -191,6 +205,10 @@ Result<RowFault> parse_json_record(std::string_view text, const std::string & wh
     }
     if (!root.is_object()) return RowFault::no_object;
     GNV_TRY(root.for_each_member([&](std::string_view name, const JsonValue & value) -> Status {
+        if (const PictureField * const pictures = find_picture_field(name)) {
+            Status read = read_pictures(value, pictures->is_video, out.pictures);
+            if (!read.ok()) return read;
+        }
         RecordField & field = out.fields.emplace_back();
         field.name = name;
         if (value.is_array() && (name == "messages" || name == "tools")) field.json = value.text();

@@ -1,4 +1,5 @@
 #include "data/files/parquet.h"
+#include "data/picture_records.h"
 #include "data/readers.h"
 #include "data/record_forms.h"
 
@@ -8,12 +9,37 @@ namespace gnv {
 
 namespace {
 
-// Where the content of a field comes from: one column, or the two of a list of messages.
+// Where the content of a field comes from: one column, the two of a list of messages (their roles are absent where questions and
+// answers have columns of their own), or those of pictures: bytes and paths, alone or in a list.
 struct FieldColumns {
     static constexpr size_t none = size_t(-1);
     std::string name;
     size_t text = none; // positions among the columns that are read
     size_t role = none, content = none;
+    size_t question = none, answer = none;
+    size_t bytes = none, path = none;
+    const PictureField * pictures = nullptr;
+
+    // The place for the position of a column, or null.
+    size_t * place_of(const ParquetColumn & column) {
+        const std::string & leaf = column.path.back();
+        if (pictures) {
+            const bool is_struct = leaf == "bytes" || leaf == "path";
+            return leaf == "path"                                                       ? &path
+                   : is_struct || column.path.size() == 1 || column.max_repetition == 1 ? &bytes
+                                                                                        : nullptr;
+        }
+        if (column.path.size() == 1 && column.max_repetition == 0) return &text;
+        if (column.max_repetition != 1) return nullptr;
+        const struct {
+            std::string_view leaf;
+            size_t & place;
+        } places[] = {{"role", role},     {"from", role},     {"content", content},
+                      {"value", content}, {"user", question}, {"assistant", answer}};
+        for (const auto & row : places)
+            if (leaf == row.leaf) return &row.place;
+        return nullptr;
+    }
 };
 
 class ParquetRecords final : public RecordReader {
@@ -24,7 +50,7 @@ class ParquetRecords final : public RecordReader {
     Result<bool> next() override { return rows_.next(); }
 
     Result<RowFault> read(Record & out) override {
-        out.fields.clear();
+        out = Record();
         GNV_TRY(rows_.read(cells_));
         for (const FieldColumns & columns : fields_) {
             RecordField & field = out.fields.emplace_back();
@@ -35,6 +61,10 @@ class ParquetRecords final : public RecordReader {
                 if (value) field.text = std::move(*value);
             } else if (columns.role != FieldColumns::none && columns.content != FieldColumns::none) {
                 GNV_TRY(read_messages(cells_[columns.role], cells_[columns.content], field));
+            } else if (columns.question != FieldColumns::none && columns.answer != FieldColumns::none) {
+                GNV_TRY(read_exchanges(cells_[columns.question], cells_[columns.answer], field));
+            } else if (columns.pictures) {
+                GNV_TRY(read_column_of_pictures(columns, out.pictures));
             }
         }
         return RowFault::none;
@@ -56,6 +86,34 @@ class ParquetRecords final : public RecordReader {
         return {};
     }
 
+    Status read_exchanges(ParquetCell & questions, ParquetCell & answers, RecordField & field) {
+        if (questions.entries.size() != answers.entries.size())
+            return fail(Code::format, where(), ": ", questions.entries.size(), " questions for ",
+                        answers.entries.size(), " answers");
+        field.kind = RecordField::Kind::messages;
+        for (size_t i = 0; i < questions.entries.size(); i++) {
+            field.messages.push_back({"user", std::move(questions.entries[i]).value_or("")});
+            field.messages.push_back({"assistant", std::move(answers.entries[i]).value_or("")});
+        }
+        return {};
+    }
+
+    Status read_column_of_pictures(const FieldColumns & columns, std::vector<RecordPicture> & out) {
+        const auto entries = [&](size_t column) {
+            return column == FieldColumns::none ? nullptr : &cells_[column].entries;
+        };
+        auto *const bytes = entries(columns.bytes), *const paths = entries(columns.path);
+        if (bytes && paths && bytes->size() != paths->size())
+            return fail(Code::format, where(), ": ", bytes->size(), " pictures and ", paths->size(), " paths");
+        for (size_t i = 0; i < (bytes ? bytes->size() : paths ? paths->size() : 0); i++) {
+            std::string content = bytes ? std::move((*bytes)[i]).value_or("") : "";
+            std::string path = paths ? std::move((*paths)[i]).value_or("") : "";
+            if (content.empty() && path.empty()) continue;
+            out.push_back(make_record_picture(columns.pictures->is_video, std::move(content), std::move(path)));
+        }
+        return {};
+    }
+
     ParquetRows rows_;
     std::vector<FieldColumns> fields_;
     std::vector<ParquetCell> cells_;
@@ -71,13 +129,12 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
     for (uint32_t i = 0; i < file.columns.size(); i++) {
         const ParquetColumn & column = file.columns[i];
         const std::string & name = column.path.front();
-        if (fields.empty() || fields.back().name != name) fields.push_back({name});
+        if (fields.empty() || fields.back().name != name) {
+            fields.push_back({name});
+            fields.back().pictures = find_picture_field(name);
+        }
         if (!column.is_readable_text() || std::find(wanted.begin(), wanted.end(), name) == wanted.end()) continue;
-        const std::string & leaf = column.path.back();
-        size_t * place = nullptr;
-        if (column.path.size() == 1 && column.max_repetition == 0) place = &fields.back().text;
-        if (column.max_repetition == 1 && (leaf == "role" || leaf == "from")) place = &fields.back().role;
-        if (column.max_repetition == 1 && (leaf == "content" || leaf == "value")) place = &fields.back().content;
+        size_t * const place = fields.back().place_of(column);
         if (!place) continue;
         *place = read.size();
         read.push_back(i);

@@ -21,10 +21,21 @@ struct RecordField {
     std::vector<ChatMessage> messages;
     std::string json =
         {}; // of messages and tools: all of it, as a chat template takes it; empty where a reader has no more
+    std::string parts = {}; // of messages with parts that are pictures: all of it, as the record has it
+};
+
+// A picture that a record holds or names.
+struct RecordPicture {
+    bool is_video = false;
+    std::string bytes = {};  // of a file of an image
+    std::string source = {}; // where there are no bytes: a path, or a data: URI; a video is a folder of frames
+    double frame_rate = 0;   // of a video, frames a second; 0: not said
+    bool is_known() const { return !bytes.empty() || !source.empty(); }
 };
 
 struct Record {
-    std::vector<RecordField> fields; // in the order of the file
+    std::vector<RecordField> fields;     // in the order of the file
+    std::vector<RecordPicture> pictures; // of fields such as "images", in their order
 
     const RecordField * find(std::string_view name) const {
         for (const RecordField & field : fields)
@@ -46,6 +57,10 @@ enum class RowFault : uint8_t {
     nul_byte,       // U+0000: a binary file, or text that was damaged on its way
     long_piece,     // the tokenizer finds no place to cut it: Encoder's longest_piece
     refused,        // the chat template raises an exception: roles that do not alternate, a system message
+    bad_picture,    // missing, damaged, too large, of an unknown format
+    picture_count,  // placeholders of the text and pictures do not belong together
+    blind_model,    // pictures for a model that takes none
+    no_room,        // nothing is left before the first picture that does not fit
     count_
 };
 const char * fault_text(RowFault fault); // "empty texts"

@@ -9,7 +9,7 @@ namespace {
 using Kind = RecordField::Kind;
 
 constexpr const char * known_fields[] = {"messages", "instruction", "question", "text"}; // render_record() takes them
-constexpr const char * chats[] = {"conversations", "conversation", "dialogue", "dialog"};
+constexpr const char * chats[] = {"conversations", "conversation", "dialogue", "dialog", "texts"};
 
 // A question and its answer under other names; the first pair that is there counts.
 struct Exchange {
@@ -20,6 +20,8 @@ constexpr Exchange exchanges[] = {
     {"input", "output"},      {"problem", "solution"}, {"problem", "generated_solution"},
     {"query", "response"},    {"query", "answer"},     {"prompt", "answer"},
 };
+
+constexpr PictureField picture_fields[] = {{"image", false}, {"images", false}, {"video", true}, {"videos", true}};
 
 struct RoleName {
     std::string_view author, role;
@@ -75,6 +77,12 @@ bool unify_exchange(Record & record, TextForm form) {
 
 } // namespace
 
+const PictureField * find_picture_field(std::string_view name) {
+    for (const PictureField & field : picture_fields)
+        if (name == field.name) return &field;
+    return nullptr;
+}
+
 std::string chat_role(std::string_view author) {
     for (const RoleName & row : roles)
         if (author == row.author) return std::string(row.role);
@@ -89,6 +97,7 @@ std::vector<std::string> form_fields() {
     for (const char * const name : known_fields) add(name);
     for (const char * const name : chats) add(name);
     for (const Exchange & exchange : exchanges) add(exchange.prompt), add(exchange.answer);
+    for (const PictureField & field : picture_fields) add(field.name);
     return names;
 }
 

@@ -1,6 +1,7 @@
 // Other names for what data sets hold, brought to the names of render_record():
 //
 //   conversations, conversation, dialogue, dialog   messages, whose authors may be called "from" and texts "value" (ShareGPT)
+//   texts, a list of {user, assistant}              messages: two each, as in the_cauldron
 //   chosen, a list                                  messages: the preferred answer, with what leads to it
 //   prompt + completion | response | chosen         messages of user and assistant, or all messages where both are lists
 //   input + output, without instruction             the same
@@ -20,6 +21,13 @@ std::vector<std::string> field_parts(const std::string & name);
 
 // "user" for "human", "assistant" for "gpt": the roles of ShareGPT and OASST1 in the names of chat templates.
 std::string chat_role(std::string_view author);
+
+// Fields that hold pictures, one or a list: paths, data: URIs, {bytes, path}.
+struct PictureField {
+    const char * name;
+    bool is_video;
+};
+const PictureField * find_picture_field(std::string_view name); // null: no such field
 
 // All names of fields that a rule without a field looks at.
 std::vector<std::string> form_fields();

@@ -96,7 +96,11 @@ const char * fault_text(RowFault fault) {
                                          "lone surrogates in JSON escapes",
                                          "NUL bytes",
                                          "texts with a piece above 1 MiB",
-                                         "conversations that the chat template refuses"};
+                                         "conversations that the chat template refuses",
+                                         "records with a picture that cannot be read",
+                                         "records whose placeholders and pictures do not belong together",
+                                         "records with pictures, of which this model takes none",
+                                         "records whose first picture does not fit into a sequence"};
     static_assert(std::size(texts) == size_t(RowFault::count_));
     return texts[size_t(fault)];
 }

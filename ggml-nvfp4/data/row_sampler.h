@@ -15,7 +15,7 @@
 // parsed. Expected number of rows parsed for k chosen ones of n: k (1 + ln(n / k)).
 #pragma once
 
-#include "tokenizer/tokenizer.h"
+#include "data/picture_tokens.h"
 
 #include <cstdint>
 #include <string>
@@ -29,11 +29,13 @@ struct SampledRow {
     uint64_t key = 0;
     uint32_t source = 0;
     uint64_t row = 0;
-    std::string where;        // for messages
-    std::string text;         // empty once encoded
-    std::vector<TokenId> ids; // at most the sequence length
-    uint64_t memory = 0;      // of the row and its sequence
-    Status failure;           // of encoding; it counts only if the row is finally chosen
+    std::string where;                 // for messages
+    std::string text;                  // empty once encoded
+    std::vector<TokenId> ids;          // at most the sequence length
+    std::vector<TextPicture> pictures; // those of the ids
+    uint64_t pictures_cut = 0;         // those that did not fit, and what follows them
+    uint64_t memory = 0;               // of the row and its sequence
+    Status failure;                    // of encoding; it counts only if the row is finally chosen
     bool encoded = false;
     bool truncated = false; // the text has more tokens
 };

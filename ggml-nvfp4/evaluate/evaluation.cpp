@@ -37,6 +37,8 @@ class Run {
     Status check_same_model() const;
     void choose_lines();
     Status create_pass();
+    Status take_pictures(Budget & host);
+    const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_.sequences; }
     Status open_logits();
     Status open_baseline();
     Status compare(int64_t first, const std::vector<Tensor> & logits);
@@ -53,6 +55,8 @@ class Run {
     std::unique_ptr<OpenModel> candidate_, source_;
     InputScales scales_;
     std::unique_ptr<Backend> device_;
+    std::vector<TextSequence> texts_; // with the rows of their pictures; empty without pictures
+    std::unique_ptr<PictureRows> pictures_;
     std::unique_ptr<LayerPass> pass_;
     Positions positions_;
     std::vector<Line> lines_;
@@ -118,6 +122,24 @@ void Run::choose_lines() {
     });
 }
 
+// The tower runs before the texts do. It is not quantized: the source's and the checkpoint's are the same.
+Status Run::take_pictures(Budget & host) {
+    if (data_.pictures.list.empty()) return {};
+    const OpenModel & from = source_ && source_->vision.tower ? *source_ : *candidate_;
+    for (const OpenModel * const model : {source_.get(), candidate_.get()})
+        if (model && model->vision.tower)
+            GNV_TRY(check_same_tower(*data_.pictures.vision, model->vision).add_context(model->checkpoint.folder()));
+    GNV_TRY(check_same_tower(*data_.pictures.vision, from.vision).add_context(from.checkpoint.folder()));
+    texts_ = data_.sequences;
+    GNV_ASSIGN(PictureRows rows, PictureRows::create(data_.pictures, texts_));
+    pictures_ = std::make_unique<PictureRows>(std::move(rows));
+    const auto go_on = [&] { return !options_.progress || options_.progress({0, 1, 0, 1}); };
+    GNV_TRY(pictures_->encode(from.vision_variant(options_.precision), *device_, threads_,
+                              {host.rest(), options_.device_bytes, go_on}));
+    host.reserve("pictures", pictures_->bytes());
+    return {};
+}
+
 Status Run::create_pass() {
     std::vector<TextVariant> variants;
     if (!reads_logits()) variants.push_back(source_->variant(options_.precision));
@@ -142,6 +164,7 @@ Status Run::create_pass() {
     if (host.left() == 0)
         return fail(Code::out_of_memory, "a memory budget of ", bytes_text(host.total()), " is too small to keep ", own,
                     " bytes of figures for ", count, " positions");
+    GNV_TRY(take_pictures(host));
     PassOptions pass;
     pass.host = host.rest();
     pass.device = options_.device_bytes;
@@ -150,7 +173,7 @@ Status Run::create_pass() {
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
     const size_t variant_count = variants.size();
-    GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), {device_.get()}, threads_, data_.sequences, pass));
+    GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), {device_.get()}, threads_, sequences(), pass));
     if (pass_->plan().uses_device()) out_.device = device_->device().name;
 
     predictions_.resize(lines_.size());
@@ -231,6 +254,10 @@ Status Run::report() {
         line.line = Line(i);
         line.all = measure(positions_, source_predictions_, predictions_[at], Stretch::all);
         line.last_quarter = measure(positions_, source_predictions_, predictions_[at], Stretch::last_quarter);
+        if (!positions_.of_picture.empty()) {
+            line.text = measure(positions_, source_predictions_, predictions_[at], Stretch::text);
+            line.pictures = measure(positions_, source_predictions_, predictions_[at], Stretch::pictures);
+        }
         line.windows = sum_windows(positions_, source_predictions_, predictions_[at]);
         if (layers_) line.layers = layers_->figures(at + 1);
         out_.positions = line.all.positions;

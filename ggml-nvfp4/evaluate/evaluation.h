@@ -7,6 +7,7 @@
 #include "evaluate/inputs.h"
 #include "evaluate/layers.h"
 #include "formats/folder.h"
+#include "run/picture_rows.h"
 
 #include <functional>
 #include <memory>
@@ -16,7 +17,8 @@
 namespace gnv::evaluate {
 
 struct EvaluationData {
-    std::vector<TextSequence> sequences;
+    std::vector<TextSequence> sequences; // those with pictures lack the rows that stand for them
+    PassPictures pictures;
     std::string sha256;      // of the sequences
     std::string description; // a JSON object: their origin
 };
@@ -40,6 +42,7 @@ struct EvaluateOptions {
 struct LineReport {
     Line line = Line::w4a4;
     Figures all, last_quarter;
+    Figures text, pictures;           // positions of tokens and of pictures apart; empty without pictures
     std::vector<LayerFigures> layers; // empty if the source did not run
     std::vector<WindowSums> windows;
 };

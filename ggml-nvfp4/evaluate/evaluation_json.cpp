@@ -37,6 +37,10 @@ static void write_line(JsonWriter & json, const LineReport & line) {
     json.key(line_key(line.line)).begin_object();
     write_figures(json, "all", line.all);
     write_figures(json, "last_quarter", line.last_quarter);
+    if (line.pictures.positions > 0) {
+        write_figures(json, "text", line.text);
+        write_figures(json, "pictures", line.pictures);
+    }
     json.key("layers").begin_array();
     for (const LayerFigures & layer : line.layers) {
         json.begin_object().member("sqnr_db", layer.sqnr_db()).member("relative_squared_error", layer.relative_error());

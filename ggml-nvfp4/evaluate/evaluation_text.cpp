@@ -106,6 +106,17 @@ void add_last_quarter(FigureTable & table) {
     table.add("Same top p", [](const auto & l) { return estimate(l.last_quarter.same_top, 3, 100) + " %"; });
 }
 
+// KL divergence and choices of one kind of positions.
+void add_kind(FigureTable & table, const Figures LineReport::*kind) {
+    table.add("Mean    KLD", [=](const auto & l) { return estimate((l.*kind).divergence, 6); });
+    table.add("Maximum KLD", [=](const auto & l) { return number((l.*kind).divergence_at[12], 6); });
+    table.add("99.0%   KLD", [=](const auto & l) { return number((l.*kind).divergence_at[10], 6); });
+    table.add("Median  KLD", [=](const auto & l) { return number((l.*kind).divergence_at[6], 6); });
+    table.add("Same top p", [=](const auto & l) { return estimate((l.*kind).same_top, 3, 100) + " %"; });
+}
+
+bool has_pictures(const Evaluation & e) { return !e.lines.empty() && e.lines.front().pictures.positions > 0; }
+
 std::string describe(const Evaluation & e) {
     std::string text =
         concat(count_text(e.positions), " positions, ", count_text(e.predictions), " next tokens in ",
@@ -220,6 +231,13 @@ std::string evaluation_text(const Evaluation & evaluation) {
     add_probabilities(table);
     table.section("Last quarter of each window");
     add_last_quarter(table);
+    if (has_pictures(evaluation)) {
+        const LineReport & any = evaluation.lines.front();
+        table.section(concat("Positions of text (", count_text(any.text.positions), ")"));
+        add_kind(table, &LineReport::text);
+        table.section(concat("Positions of pictures (", count_text(any.pictures.positions), ")"));
+        add_kind(table, &LineReport::pictures);
+    }
     text += table.text();
     if (has_layers(evaluation)) text += "\n" + layer_table(evaluation);
     if (!evaluation.inputs.roles.empty()) text += "\n" + input_table(evaluation);
@@ -246,6 +264,12 @@ std::string evaluation_markdown(const Evaluation & evaluation) {
               [](const auto & l) { return number(100 * l.all.probability_rms.mean, 2) + " %"; });
     table.add("Mean KL divergence, last quarter of each window",
               [](const auto & l) { return estimate(l.last_quarter.divergence, 4); });
+    if (has_pictures(evaluation)) {
+        table.add("Mean KL divergence, positions of text",
+                  [](const auto & l) { return estimate(l.text.divergence, 4); });
+        table.add("Mean KL divergence, positions of pictures",
+                  [](const auto & l) { return estimate(l.pictures.divergence, 4); });
+    }
     if (has_layers(evaluation))
         table.add("SQNR of the last hidden states",
                   [](const auto & l) { return number(l.layers.back().sqnr_db(), 1) + " dB"; });

@@ -94,9 +94,10 @@ Figures measure(const Positions & positions, const Predictions & source, const P
     std::vector<double> divergences, changes;
     for (size_t w = 0; w < windows; w++) {
         const Positions::Window & window = positions.windows[w];
-        for (auto p = size_t(stretch == Stretch::all ? window.begin : window.last_quarter); p < size_t(window.end);
-             p++) {
-            if (!positions.scored[p]) continue;
+        const int64_t begin = stretch == Stretch::last_quarter ? window.last_quarter : window.begin;
+        for (auto p = size_t(begin); p < size_t(window.end); p++) {
+            const bool of_picture = !positions.of_picture.empty() && positions.of_picture[p];
+            if (!positions.scored[p] || stretch == (of_picture ? Stretch::text : Stretch::pictures)) continue;
             divergence.add(w, line.divergence[p]);
             divergences.push_back(line.divergence[p]);
             same_top.add(w, line.top[p] == source.top[p]);

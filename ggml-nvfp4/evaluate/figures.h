@@ -36,7 +36,7 @@ struct Figures {
     static Estimate exponential(const Estimate & log);
 };
 
-enum class Stretch : uint8_t { all, last_quarter };
+enum class Stretch : uint8_t { all, last_quarter, text, pictures };
 Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch);
 
 // Sums of one window, by which two reports are compared.

@@ -13,6 +13,9 @@ Positions list_positions(const std::vector<TextSequence> & sequences) {
     Positions out;
     for (const TextSequence & sequence : sequences) {
         const int64_t row = out.count(), length = sequence.length();
+        const auto is_picture = [&](int64_t t) {
+            return std::binary_search(sequence.given_at.begin(), sequence.given_at.end(), int32_t(t));
+        };
         const auto real = [&](int64_t t) { return sequence.mask.empty() || sequence.mask[size_t(t)] != 0; };
         std::vector<int32_t> begins = sequence.segments;
         if (begins.empty()) begins.push_back(0);
@@ -20,9 +23,10 @@ Positions list_positions(const std::vector<TextSequence> & sequences) {
             const int64_t begin = begins[s], end = s + 1 < begins.size() ? begins[s + 1] : length;
             int64_t tokens = 0;
             for (int64_t t = begin; t < end; t++) {
-                const bool predicts = t + 1 < end && real(t) && real(t + 1);
+                const bool predicts = t + 1 < end && real(t) && real(t + 1) && !is_picture(t + 1);
                 out.next.push_back(predicts ? sequence.ids[size_t(t + 1)] : -1);
                 out.scored.push_back(real(t));
+                out.of_picture.push_back(is_picture(t));
                 out.window_of.push_back(uint32_t(out.windows.size()));
                 tokens += real(t);
             }
@@ -30,6 +34,7 @@ Positions list_positions(const std::vector<TextSequence> & sequences) {
             out.windows.push_back({row + begin, row + end, row + begin + (tokens * 3 + 3) / 4});
         }
     }
+    if (std::find(out.of_picture.begin(), out.of_picture.end(), 1) == out.of_picture.end()) out.of_picture.clear();
     return out;
 }
 

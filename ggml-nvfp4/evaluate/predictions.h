@@ -19,8 +19,9 @@ struct Positions {
     };
     std::vector<Window> windows;
     std::vector<uint32_t> window_of; // [P]
-    std::vector<int32_t> next;       // [P]: the token that follows; -1 at the end of a window
+    std::vector<int32_t> next;       // [P]: the token that follows; -1 at the end of a window and before a picture
     std::vector<uint8_t> scored;     // [P]: 0 for pads
+    std::vector<uint8_t> of_picture; // [P]: 1 where a row of a picture stands; empty without pictures
     int64_t count() const { return int64_t(next.size()); }
 };
 Positions list_positions(const std::vector<TextSequence> & sequences);

@@ -118,20 +118,32 @@ Result<VideoPlan> plan_video(const VideoProcessorConfig & config, const Folder &
     return plan;
 }
 
-Status preprocess_video(const VideoProcessorConfig & config, const VideoPlan & plan, const Folder & folder,
-                        float * pixel_values, const ImageLimits & limits, ThreadPool * pool) {
-    const int64_t filled = plan.patches.grid.t * config.frames.temporal_patch_size;
+Status for_each_frame(const VideoPlan & plan, const Folder & folder, const ImageLimits & limits,
+                      const std::function<Status(size_t index, Image & frame)> & visit) {
     for (size_t i = 0; i < plan.files.size(); i++) {
         const std::string name = join_path(folder.path(), plan.files[i]);
         GNV_ASSIGN(const std::string bytes, read_frame(folder, plan.files[i], limits));
-        GNV_ASSIGN(const Image image, decode_image(bytes, name, limits));
+        GNV_ASSIGN(Image image, decode_image(bytes, name, limits));
         if (image.width != plan.frame_width || image.height != plan.frame_height)
             return fail(Code::format, name, ": a frame of ", image.width, " x ", image.height, " pixels in a video of ",
                         plan.frame_width, " x ", plan.frame_height);
-        const int64_t end = i + 1 == plan.files.size() ? filled : int64_t(i) + 1;
-        GNV_TRY(preprocess_frame(config.frames, plan.patches, image, int64_t(i), end, pixel_values, pool));
+        GNV_TRY(visit(i, image));
     }
     return {};
+}
+
+Status preprocess_video_frame(const VideoProcessorConfig & config, const PatchPlan & plan, const Image & frame,
+                              size_t index, size_t count, float * pixel_values, ThreadPool * pool) {
+    const int64_t filled = plan.grid.t * config.frames.temporal_patch_size;
+    const int64_t end = index + 1 == count ? filled : int64_t(index) + 1;
+    return preprocess_frame(config.frames, plan, frame, int64_t(index), end, pixel_values, pool);
+}
+
+Status preprocess_video(const VideoProcessorConfig & config, const VideoPlan & plan, const Folder & folder,
+                        float * pixel_values, const ImageLimits & limits, ThreadPool * pool) {
+    return for_each_frame(plan, folder, limits, [&](size_t index, Image & frame) {
+        return preprocess_video_frame(config, plan.patches, frame, index, plan.files.size(), pixel_values, pool);
+    });
 }
 
 } // namespace gnv

@@ -9,6 +9,7 @@
 #include "images/preprocess.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,12 @@ std::string seconds_text(double seconds);
 // without frames, on files without the ending of a picture, and on a frame rate that is no number above 0.
 Result<VideoPlan> plan_video(const VideoProcessorConfig & config, const Folder & folder, double frame_rate,
                              const ImageLimits & limits = {});
+// Visits the frames that are looked at; one is in memory at a time. All have the first one's size.
+Status for_each_frame(const VideoPlan & plan, const Folder & folder, const ImageLimits & limits,
+                      const std::function<Status(size_t index, Image & frame)> & visit);
+// Writes frame `index` of `count` to its places among plan.values(config.frames) floats.
+Status preprocess_video_frame(const VideoProcessorConfig & config, const PatchPlan & plan, const Image & frame,
+                              size_t index, size_t count, float * pixel_values, ThreadPool * pool = nullptr);
 // Writes plan.patches.values(config.frames) floats; one frame is in memory at a time. All frames have the first one's size.
 Status preprocess_video(const VideoProcessorConfig & config, const VideoPlan & plan, const Folder & folder,
                         float * pixel_values, const ImageLimits & limits = {}, ThreadPool * pool = nullptr);

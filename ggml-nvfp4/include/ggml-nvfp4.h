@@ -596,7 +596,8 @@ typedef struct gnv_dataset_options { /* of a gnv_dataset_t, token sequences to r
     uint64_t ram_bytes;         /* budget for reading, and for the sequences; 0: most of what is free */
     gnv_progress_callback progress; /* while data is read and encoded, with `seconds` alone. NULL: none */
     void * user;
-    int32_t chunk; /* a document gives all its tokens, one sequence after another, in place of its first ones */
+    int32_t chunk;    /* a document gives all its tokens, one sequence after another, in place of its first ones */
+    int32_t skip_bad; /* leave out records whose pictures cannot be used, and count them; else they are an error */
 } gnv_dataset_options;
 static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     memset(options, 0, sizeof *options);

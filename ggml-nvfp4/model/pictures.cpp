@@ -9,7 +9,7 @@ static std::string describe(const Picture & picture, size_t number) {
                   picture.columns, " patches)");
 }
 
-Status check_picture(const Picture & picture, size_t number, const VisionModel & vision) {
+static Status check_grid(const Picture & picture, size_t number, const VisionModel & vision) {
     constexpr int64_t most = 1 << 20; // of each extent; together no more than positions have numbers
     if (!vision.tower) return Status(Code::unsupported, "this model has no vision tower: it takes text, no pictures");
     const std::string name = describe(picture, number);
@@ -21,10 +21,15 @@ Status check_picture(const Picture & picture, size_t number, const VisionModel &
         return fail(Code::invalid_argument, name, ": the model joins squares of ", vision.merge, " x ", vision.merge,
                     " patches; resize the picture to a multiple of them");
     if (!picture.is_video && picture.frames != 1) return fail(Code::invalid_argument, name, ": an image has one frame");
+    return {};
+}
+
+Status check_picture(const Picture & picture, size_t number, const VisionModel & vision) {
+    GNV_TRY(check_grid(picture, number, vision));
     const int64_t columns = vision.tower->sizes().given;
     if (int64_t(picture.pixels.size()) != picture.patches() * columns)
-        return fail(Code::invalid_argument, name, ": ", picture.pixels.size(), " pixel values are given, [",
-                    picture.patches(), ", ", columns, "] are needed");
+        return fail(Code::invalid_argument, describe(picture, number), ": ", picture.pixels.size(),
+                    " pixel values are given, [", picture.patches(), ", ", columns, "] are needed");
     return {};
 }
 
@@ -133,7 +138,9 @@ class Placer {
 
 Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text,
                       int32_t first) {
-    for (size_t i = 0; i < pictures.size(); i++) GNV_TRY(check_picture(pictures[i], i, vision));
+    for (size_t i = 0; i < pictures.size(); i++)
+        GNV_TRY(pictures[i].pixels.empty() ? check_grid(pictures[i], i, vision)
+                                           : check_picture(pictures[i], i, vision));
     return Placer(pictures, vision, text, first).place();
 }
 

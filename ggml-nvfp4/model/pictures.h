@@ -16,8 +16,8 @@ namespace gnv {
 struct Picture {
     bool is_video = false;
     int64_t frames = 1; // that patches hold: of an image 1, of a video one for each group of temporal_patch frames
-    int64_t rows = 0, columns = 0; // patches of a frame
-    std::span<const float> pixels; // [patches, TextModelSizes::given], which the caller keeps
+    int64_t rows = 0, columns = 0;      // patches of a frame
+    std::span<const float> pixels = {}; // [patches, TextModelSizes::given], which the caller keeps
 
     int64_t patches() const { return frames * rows * columns; }
 };
@@ -36,7 +36,7 @@ TextSequence patches_of(const Picture & picture, const VisionModel & vision);
 //   text: all three axes count on; a frame that begins at p: time p, height p + row, width p + column of merged patches; the
 //   text after it goes on at p + the larger extent
 //
-// Fails where pictures and placeholders do not belong together. `text.given`, the tower's rows, is the caller's to set.
+// Pixels are not needed. Fails where pictures and placeholders do not belong together. `text.given`, the tower's rows, is the caller's to set.
 Status place_pictures(std::span<const Picture> pictures, const VisionModel & vision, TextSequence & text,
                       int32_t first = 0);
 

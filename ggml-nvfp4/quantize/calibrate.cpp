@@ -24,6 +24,8 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     GNV_ASSIGN(UnitStatistics statistics, UnitStatistics::create(plan));
     self->unit_statistics_ = std::make_unique<UnitStatistics>(std::move(statistics));
     GNV_ASSIGN(self->device_, options.open_device(threads));
+    self->threads_ = &threads;
+    if (!data.pictures.list.empty()) GNV_TRY(self->plan_pictures());
 
     Result<std::unique_ptr<LayerPass>> pass = self->plan_pass(threads);
     const bool searches = !self->unit_statistics_->requests().empty();
@@ -36,6 +38,21 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     if (self->uses_device()) GNV_TRY(self->make_packer(threads));
     self->find_units();
     return self;
+}
+
+Status Calibration::plan_pictures() {
+    GNV_TRY(check_same_tower(*data_->pictures.vision, model_->vision).add_context(plan_.checkpoint.folder()));
+    texts_ = data_->sequences;
+    GNV_ASSIGN(PictureRows rows, PictureRows::create(data_->pictures, texts_));
+    pictures_ = std::make_unique<PictureRows>(std::move(rows));
+    return pictures_->check_budget(model_->vision_variant(options_.precision), *device_, *threads_,
+                                   {plan_.memory_left(), options_.device_bytes, {}});
+}
+
+Status Calibration::encode_pictures(const std::function<bool()> & go_on) {
+    if (!pictures_) return {};
+    return pictures_->encode(model_->vision_variant(options_.precision), *device_, *threads_,
+                             {plan_.memory_left(), options_.device_bytes, go_on});
 }
 
 // The pass gets the budgets without packing on the device; if they are too small, the CPU packs.
@@ -62,6 +79,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     PassOptions pass;
     pass.host = plan_.memory_left();
     pass.device = options_.device_bytes;
+    if (pictures_) pass.host.reserve("pictures", pictures_->bytes());
     if (packer_) {
         pass.host.reserve("packed weights", packer_->size().host_bytes());
         pass.device.reserve("packed weights", packer_->size().device_bytes());
@@ -78,7 +96,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
                           uint64_t(plan_.memory.workers) * work + unit_statistics_->kept_bytes(*model_->model));
     }
     pass.expert_tokens = options_.expert_tokens;
-    return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, data_->sequences, pass);
+    return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, sequences(), pass);
 }
 
 double Calibration::slots_in_use() const {

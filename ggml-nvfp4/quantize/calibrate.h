@@ -39,6 +39,8 @@ class Calibration {
 
     // Before the pass: measures the limits of the device, and sends its times to `trace`, which must outlive this.
     Status start_measuring(Trace & trace);
+    // Before the pass: the vision tower makes rows of the pictures in the data. `go_on`: false stops.
+    Status encode_pictures(const std::function<bool()> & go_on);
     LayerPass & pass() { return *pass_; }
     // For a device with memory of its own, if the budgets leave room; else null.
     DevicePacker * packer() { return packer_.get(); }
@@ -59,6 +61,8 @@ class Calibration {
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
     Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
     Status make_packer(ThreadPool & threads);
+    Status plan_pictures();
+    const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_->sequences; }
     void find_units();
 
     const Plan & plan_;
@@ -69,6 +73,9 @@ class Calibration {
     std::unique_ptr<UnitStatistics> unit_statistics_;
     std::unique_ptr<Backend> device_;
     std::unique_ptr<DevicePacker> packer_;
+    ThreadPool * threads_ = nullptr;
+    std::vector<TextSequence> texts_; // with the rows of their pictures; empty without pictures
+    std::unique_ptr<PictureRows> pictures_;
     std::unique_ptr<LayerPass> pass_;
     DeviceLimits limits_;
     std::vector<bool> taken_;                           // by unit

@@ -154,6 +154,12 @@ Status Quantization::calibrate(QuantizeRun & run) {
     hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
     hooks.may_reuse = [&] { return jobs.host->is_idle(); };
     Status stopped;
+    Status encoded = calibration_->encode_pictures([&] {
+        stopped = run.advance(0, 0);
+        return stopped.ok();
+    });
+    if (!stopped.ok()) return stopped;
+    GNV_TRY(std::move(encoded));
     hooks.progress = [&](const PassProgress & progress) {
         stopped = jobs.status();
         if (stopped.ok()) stopped = run.rest_status();

@@ -8,6 +8,7 @@
 #include "quant/plan.h"
 #include "report/phases.h"
 #include "run/layer_pass.h"
+#include "run/picture_rows.h"
 
 #include <cstdint>
 #include <functional>
@@ -23,7 +24,8 @@ struct QuantizeProgress {
 
 // The calibration data, with their description for the report.
 struct CalibrationData {
-    std::vector<TextSequence> sequences;
+    std::vector<TextSequence> sequences; // those with pictures lack the rows that stand for them
+    PassPictures pictures;
     std::string sha256; // hash_sequences()
     std::string json;   // the origin of the sequences for the report: one JSON object
     uint64_t positions = 0, tokens = 0;

@@ -31,6 +31,7 @@ size_t expert_parts(const PassPlan & plan) {
 
 void write_memory(JsonWriter & json, const Budget & memory) {
     for (const Kind & kind : kinds) json.member(kind.key, memory.reserved(kind.name));
+    if (memory.reserved("pictures") > 0) json.member("pictures", memory.reserved("pictures"));
     json.member("total", memory.used()).member("budget", memory.total());
 }
 

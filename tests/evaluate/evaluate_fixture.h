@@ -19,8 +19,8 @@ inline evaluate::EvaluationData read_data(uint64_t documents, uint64_t tokens = 
     options.sequence_length = tokens;
     options.shuffle = false;
     const CalibrationSet set = build_calibration_set(options, *tokenizer, two_threads()).take();
-    CalibrationData data = make_calibration_data(set, options);
-    return {std::move(data.sequences), data.sha256, data.json};
+    CalibrationData data = make_calibration_data(set, options).take();
+    return {std::move(data.sequences), {}, data.sha256, data.json};
 }
 
 inline evaluate::Evaluation evaluate_folder(std::shared_ptr<const Folder> folder, const evaluate::EvaluationData & data,

@@ -1,11 +1,42 @@
-#include "session/picture_encoder.h"
+#include "run/picture_encoder.h"
 
 #include "run/layer_pass.h"
-#include "session/tap_list.h"
+#include "run/tap_list.h"
 
 #include <algorithm>
 
 namespace gnv {
+
+// `sequences` must outlive the pass.
+static Result<std::unique_ptr<LayerPass>> create_pass(const TextVariant & tower, Backend & device, ThreadPool & threads,
+                                                      const std::vector<TextSequence> & sequences,
+                                                      const PictureOptions & options) {
+    PassOptions pass_options;
+    pass_options.host = options.host;
+    pass_options.device = options.device;
+    pass_options.head = true;
+    Result<std::unique_ptr<LayerPass>> pass = LayerPass::create({tower}, {&device}, threads, sequences, pass_options);
+    if (!pass.ok()) return pass.take_status().add_context("the vision tower");
+    return pass;
+}
+
+Status plan_encoding(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
+                     std::span<const Picture> pictures, const PictureOptions & options) {
+    uint64_t values = 0;
+    for (const Picture & picture : pictures) values += uint64_t(picture.patches() * vision.tower->sizes().given);
+    return guard_exceptions([&]() -> Status {
+        const std::unique_ptr<float[]> pixels(
+            new float[values]); // a plan looks at sizes alone: no page of it is touched
+        std::vector<TextSequence> sequences;
+        const float * from = pixels.get();
+        for (Picture picture : pictures) {
+            picture.pixels = {from, size_t(picture.patches() * vision.tower->sizes().given)};
+            from += picture.pixels.size();
+            sequences.push_back(patches_of(picture, vision));
+        }
+        return create_pass(tower, device, threads, sequences, options).take_status();
+    });
+}
 
 Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
                                            ThreadPool & threads, std::span<const Picture> pictures,
@@ -17,12 +48,7 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
         sequences.push_back(patches_of(pictures[i], vision));
     }
     if (sequences.empty()) return rows;
-    PassOptions pass_options;
-    pass_options.host = options.host;
-    pass_options.device = options.device;
-    pass_options.head = true;
-    Result<std::unique_ptr<LayerPass>> pass = LayerPass::create({tower}, {&device}, threads, sequences, pass_options);
-    if (!pass.ok()) return pass.take_status().add_context("the vision tower");
+    GNV_ASSIGN(const std::unique_ptr<LayerPass> pass, create_pass(tower, device, threads, sequences, options));
     PassHooks hooks;
     hooks.on_logits = [&](int64_t, const std::vector<Tensor> & made) -> Status {
         const auto * const from = made.front().as<const float>();
@@ -42,7 +68,7 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
         hooks.progress = [&](const PassProgress & now) {
             return options.on_progress(now.positions, now.positions_total);
         };
-    GNV_TRY(pass.value()->run(hooks).add_context("the vision tower"));
+    GNV_TRY(pass->run(hooks).add_context("the vision tower"));
     if (!options.on_tap) return rows;
     const int64_t columns = vision.tower->sizes().vocabulary;
     GNV_ASSIGN(const std::vector<TapInfo> taps, list_taps(tower, vision.tower->sizes().head_rows));

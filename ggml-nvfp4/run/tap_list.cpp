@@ -1,4 +1,4 @@
-#include "session/tap_list.h"
+#include "run/tap_list.h"
 
 namespace gnv {
 

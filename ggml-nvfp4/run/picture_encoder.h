@@ -18,6 +18,10 @@ struct PictureOptions {
     std::function<bool(int64_t done, int64_t total)> on_progress = {}; // positions, as TextSession::Request has them
 };
 
+// Fails as encode_pictures() would for want of memory; `pictures` need no pixels, and nothing runs.
+Status plan_encoding(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
+                     std::span<const Picture> pictures, const PictureOptions & options);
+
 // [placeholders of all pictures, hidden of the text model], picture by picture. Weights are read once for all of them and stay
 // no longer than the call; what comes out of a picture depends on nothing but the picture.
 Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,

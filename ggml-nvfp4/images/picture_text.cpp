@@ -1,4 +1,4 @@
-#include "session/picture_text.h"
+#include "images/picture_text.h"
 
 #include "core/strings.h"
 

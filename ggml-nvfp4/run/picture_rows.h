@@ -1,0 +1,57 @@
+// The pictures in the texts of a pass: the rows that a vision tower makes of them, before the texts run.
+//
+// The rows of all pictures stay in memory, [placeholders, hidden]; pixels are made for a few pictures at a time, as many as a
+// part of the budget holds. The rows do not depend on that: those of a picture are a matter of the picture alone.
+#pragma once
+
+#include "run/picture_encoder.h"
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace gnv {
+
+struct PassPictures {
+    std::vector<Picture> list;                                        // in the order of the texts, without pixels
+    std::function<Status(size_t picture, float * pixel_values)> read; // writes [patches, TextModelSizes::given]
+    std::shared_ptr<const VisionModel> vision;                        // that they were made for
+    uint64_t held_bytes = 0;                                          // of memory that read() makes pixels of
+};
+
+// Whether pictures that were made for one model go into another: patches and placeholders.
+Status check_same_tower(const VisionModel & made_for, const VisionModel & used_in);
+
+class PictureRows {
+  public:
+    struct Limits {
+        Budget host;                 // undecided: most of the free memory
+        uint64_t device_bytes = 0;   // 0: most of the free memory
+        std::function<bool()> go_on; // asked between batches; false stops. Empty: never
+    };
+
+    // Takes memory for the rows, and lets `texts`, whose places of pictures are known, refer to it. Both arguments must outlive
+    // the rows.
+    static Result<PictureRows> create(const PassPictures & pictures, std::vector<TextSequence> & texts);
+    uint64_t bytes() const { return rows_.size() * sizeof(float) + pictures_->held_bytes; }
+
+    // Fails as encode() would because of a budget; runs nothing.
+    Status check_budget(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits) const;
+    Status encode(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits);
+
+  private:
+    struct Portion {
+        size_t first = 0, count = 0; // pictures
+        uint64_t values = 0;         // pixels
+        int64_t rows = 0;
+    };
+    explicit PictureRows(const PassPictures & pictures) : pictures_(&pictures) {}
+    const VisionModel & vision() const { return *pictures_->vision; }
+    std::vector<Portion> divide(const Budget & host) const;
+    PictureOptions options_for(const Portion & portion, const Budget & host, uint64_t device_bytes) const;
+
+    const PassPictures * pictures_;
+    std::vector<float> rows_;
+};
+
+} // namespace gnv
