@@ -31,21 +31,32 @@ class Conversation {
         if (!system.empty()) add("system", system);
     }
 
-    // Bytes that are no UTF-8, as a model may write them, become U+FFFD.
-    void add(const char * role, const std::string & content) {
-        messages_.push_back({{"role", role}, {"content", content}});
+    // Bytes that are no UTF-8, as a model may write them, become U+FFFD. `pictures`: "image" or "video" for each that comes
+    // before the text.
+    void add(const char * role, const std::string & content, const std::vector<const char *> & pictures = {}) {
+        Json parts = content;
+        if (!pictures.empty()) parts = Json::array();
+        for (const char * const kind : pictures) parts.push_back({{"type", kind}, {kind, ""}});
+        if (!pictures.empty()) parts.push_back({{"type", "text"}, {"text", content}});
+        messages_.push_back({{"role", role}, {"content", std::move(parts)}});
     }
     void remove_last() { messages_.erase(messages_.size() - 1); }
 
-    // The ids of all messages and the beginning of an answer. False with the message in the engine.
-    bool encode(std::vector<int32_t> & ids) const {
+    // The ids of all messages, with placeholders for their pictures, and the beginning of an answer. False with the message in
+    // the engine.
+    bool encode(const std::vector<const gnv_picture_t *> & pictures, std::vector<int32_t> & ids) const {
         const Json conversation = {{"messages", messages_}, {"add_generation_prompt", true}};
         const std::string text = conversation.dump(-1, ' ', false, Json::error_handler_t::replace);
         gnv_text_t * rendered = nullptr;
         if (gnv_tokenizer_render_chat(tokenizer_, text.data(), text.size(), nullptr, local_time(), &rendered) != GNV_OK)
             return false;
         const Text owner(rendered);
-        return encode_text(tokenizer_, gnv_text_data(rendered), gnv_text_size(rendered), ids);
+        gnv_text_t * expanded = nullptr;
+        if (gnv_picture_text(tokenizer_, gnv_text_data(rendered), gnv_text_size(rendered), pictures.data(),
+                             pictures.size(), &expanded) != GNV_OK)
+            return false;
+        const Text expanded_owner(expanded);
+        return encode_text(tokenizer_, gnv_text_data(expanded), gnv_text_size(expanded), ids);
     }
 
   private:

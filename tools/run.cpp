@@ -44,10 +44,12 @@ void declare(CLI::App & app, Args & args) {
     tools::add_list(
         app, "--image", args.images,
         "a picture of the text, or a folder of frames: before --prompt, or at its placeholders; of --tokens at "
-        "placeholders as many as the model needs (repeatable)")
+        "placeholders as many as the model needs; with --chat of the first turn (repeatable)")
         ->type_name("FILE");
     auto * const chat =
-        app.add_flag("--chat", args.chat, "a conversation: each line of standard input is a turn")->excludes(prompt);
+        app.add_flag("--chat", args.chat,
+                     "a conversation: each line of standard input is a turn, /image FILE gives the next one a picture")
+            ->excludes(prompt);
     app.add_option("--system", args.system, "what the model is told before the first turn")
         ->type_name("TEXT")
         ->needs(chat);
@@ -86,7 +88,6 @@ bool check_usage(const CLI::App & app, const Args & args) {
         problem = "--prompt TEXT, --tokens FILE or --chat is needed";
     if (args.chat && (!args.tokens.empty() || !args.dump.empty() || args.json))
         problem = "--chat goes without --tokens, --dump and --json";
-    if (args.chat && !args.images.empty()) problem = "--image goes with --prompt or --tokens, not with --chat";
     if (args.chat && args.predict == 0u) problem = "--n-predict 0 leaves no answer";
     if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
@@ -192,19 +193,29 @@ struct Pictures {
     std::vector<Picture> handles;
     std::vector<const gnv_picture_t *> list; // of the handles
     std::vector<gnv_picture_info> infos;
+
+    void resize(size_t count) { // to fewer
+        handles.resize(count), list.resize(count), infos.resize(count);
+    }
 };
 
+bool open_picture(gnv_engine_t * engine, const Args & args, const std::string & path, Pictures & pictures) {
+    gnv_picture_t * handle = nullptr;
+    const tools::StoppableCall stoppable;
+    if (gnv_picture_open(engine, args.model.c_str(), path.c_str(), 0, &handle) != GNV_OK) return false;
+    Picture owned(handle);
+    gnv_picture_info info = {};
+    info.struct_size = sizeof info;
+    if (gnv_picture_get_info(handle, &info) != GNV_OK) return false;
+    pictures.handles.push_back(std::move(owned));
+    pictures.list.push_back(handle);
+    pictures.infos.push_back(info);
+    return true;
+}
+
 bool open_pictures(gnv_engine_t * engine, const Args & args, Pictures & pictures) {
-    for (const std::string & path : args.images) {
-        gnv_picture_t * handle = nullptr;
-        const tools::StoppableCall stoppable;
-        if (gnv_picture_open(engine, args.model.c_str(), path.c_str(), 0, &handle) != GNV_OK) return false;
-        pictures.handles.emplace_back(handle);
-        pictures.list.push_back(handle);
-        pictures.infos.push_back({});
-        pictures.infos.back().struct_size = sizeof(gnv_picture_info);
-        if (gnv_picture_get_info(handle, &pictures.infos.back()) != GNV_OK) return false;
-    }
+    for (const std::string & path : args.images)
+        if (!open_picture(engine, args, path, pictures)) return false;
     return true;
 }
 
@@ -478,16 +489,21 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
 // Answers turn by turn. What the model holds of the conversation stays where the template leaves it as it was.
 class Chat {
   public:
-    Chat(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenizer)
-        : args_(args), model_(model), tokenizer_(tokenizer), conversation_(tokenizer, args.system),
-          asks_(!args.quiet && isatty(STDIN_FILENO) == 1) {}
+    // `pictures`: those of the first turn.
+    Chat(const Args & args, gnv_engine_t * engine, gnv_model_t * model, gnv_tokenizer_t * tokenizer,
+         Pictures & pictures)
+        : args_(args), engine_(engine), model_(model), tokenizer_(tokenizer), conversation_(tokenizer, args.system),
+          pictures_(pictures), asks_(!args.quiet && isatty(STDIN_FILENO) == 1) {}
 
     // False with the message in the engine, or when the program is asked to end.
     bool run() {
         std::string line;
         for (; ask() && std::getline(std::cin, line) && !ferror(stdout);) {
-            if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-            conversation_.add("user", line);
+            if (line.find_first_not_of(" \t\r") == std::string::npos || takes_picture(line)) continue;
+            std::vector<const char *> kinds; // of the pictures of this turn
+            for (size_t i = told_; i < pictures_.infos.size(); i++)
+                kinds.push_back(pictures_.infos[i].is_video ? "video" : "image");
+            conversation_.add("user", line, kinds);
             if (!answer()) return false;
         }
         return true;
@@ -499,18 +515,31 @@ class Chat {
         return true;
     }
 
+    // "/image FILE": a picture of the next turn. One that cannot be read is said, and the conversation goes on.
+    bool takes_picture(const std::string & line) {
+        const std::string command = "/image ";
+        if (line.compare(0, command.size(), command) != 0) return false;
+        const size_t end = line.find_last_not_of(" \t\r") + 1;
+        const std::string path = line.substr(command.size(), end > command.size() ? end - command.size() : 0);
+        if (!open_picture(engine_, args_, path, pictures_)) (void)tools::report(engine_);
+        return true;
+    }
+
     bool answer() {
         Ids ids;
-        if (!conversation_.encode(ids)) return false;
+        if (!conversation_.encode(pictures_.list, ids)) return false;
         const bool goes_on = held_.size() < ids.size() && std::equal(held_.begin(), held_.end(), ids.begin());
         if (!goes_on) {
             held_.clear();
+            held_pictures_ = 0;
             if (gnv_model_reset(model_) != GNV_OK) return false;
         }
         Output output;
         output.stream = true;
         Progress progress("reading the conversation", args_.quiet);
-        const gnv_generate_options options = options_of(args_, tokenizer_, output, progress);
+        gnv_generate_options options = options_of(args_, tokenizer_, output, progress);
+        options.pictures = pictures_.list.data() + held_pictures_;
+        options.picture_count = pictures_.list.size() - held_pictures_;
         gnv_generate_result result = {};
         result.struct_size = sizeof result;
         bool done = false;
@@ -526,10 +555,13 @@ class Chat {
         if (!done && !stopped) return false;
         if (!done) { // stopped before the answer began: the model holds nothing, and the turn is taken back
             held_.clear();
+            held_pictures_ = 0;
+            pictures_.resize(told_);
             conversation_.remove_last();
             return gnv_model_reset(model_) == GNV_OK;
         }
         held_ = std::move(ids);
+        held_pictures_ = told_ = pictures_.list.size();
         if (!output.ids.empty()) held_.insert(held_.end(), output.ids.begin(), output.ids.end() - 1);
         conversation_.add("assistant", output.text.substr(0, output.shown));
         if (!args_.quiet) print_speed(result);
@@ -537,10 +569,14 @@ class Chat {
     }
 
     const Args & args_;
+    gnv_engine_t * engine_;
     gnv_model_t * model_;
     gnv_tokenizer_t * tokenizer_;
     tools::Conversation conversation_;
-    Ids held_; // by the model's caches
+    Pictures & pictures_;      // of all turns
+    size_t told_ = 0;          // of them: those of turns that were answered
+    Ids held_;                 // by the model's caches
+    size_t held_pictures_ = 0; // among them
     const bool asks_;
 };
 
@@ -617,7 +653,7 @@ int run(const Args & args, gnv_engine_t * engine) {
     }
     if (!args.generates()) return tools::exit_ok;
     if (args.chat) {
-        if (!Chat(args, model.get(), tokenizer.get()).run())
+        if (!Chat(args, engine, model.get(), tokenizer.get(), pictures).run())
             return tools::stop_wanted ? int(tools::exit_failure) : tools::report(engine);
         return tools::exit_ok;
     }

@@ -82,6 +82,40 @@ TEST_CASE("run: answers about a picture, with its placeholder in the prompt, bef
     CHECK(before["prompt_ids"].size() > 2 * 6);
 }
 
+TEST_CASE("run: pictures in a conversation") {
+    const json answers = json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take());
+    const auto answer_about = [&](const std::string & name) {
+        const std::string text = answers[name]["text"];
+        return text.substr(0, text.find("<|im_end|>"));
+    };
+    const std::string golden_folder = std::string(GNV_TEST_DATA) + "/golden/images/", ask = "What is in the picture?\n";
+    const auto chat = [&](const std::string & lines, const std::string & arguments) {
+        const ScratchFolder folder;
+        return run("--chat --greedy --quiet --n-predict 16 " + arguments + " < " + folder.save("lines", lines) +
+                   " 2>&1");
+    };
+    const std::string first = answer_about("circle64.png");
+    const ToolRun by_line = chat("/image " + golden_folder + "circle64.png\n" + ask, "");
+    CHECK(by_line.exit_code == 0);
+    CHECK(by_line.out == first + "\n");
+    CHECK(chat(ask, image("circle64.png")).out == by_line.out);
+    // A file that is none is said, and the conversation goes on; the second turn has a picture of its own.
+    const ToolRun two = chat("/image /nowhere.png\n/image " + golden_folder + "circle64.png\n" + ask + "/image " +
+                                 golden_folder + "square64.png\n" + ask,
+                             "");
+    CHECK(two.exit_code == 0);
+    CHECK(two.out.find("/nowhere.png") != std::string::npos);
+    // The same conversation as a prompt.
+    const std::string turn = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What is in the picture?"
+                             "<|im_end|>\n<|im_start|>assistant\n";
+    const ToolRun whole =
+        run(image("circle64.png") + image("square64.png") + "--greedy --quiet --n-predict 16 --prompt '" + turn +
+            first + "<|im_end|>\n" + turn + "'");
+    const size_t at = two.out.find(first + "\n");
+    REQUIRE_MESSAGE(at != std::string::npos, two.out);
+    CHECK(two.out.substr(at) == first + "\n" + whole.out);
+}
+
 TEST_CASE("run: pictures that cannot be looked at end with 2 and say why") {
     const ScratchFolder folder;
     const auto refused = [&](const std::string & arguments, const std::string & why) {
