@@ -7,8 +7,7 @@ Result<PictureConfig> read_picture_config(const std::string & path, bool with_pr
     GNV_ASSIGN(const std::shared_ptr<const Folder> folder, open_folder(path));
     GNV_ASSIGN(const JsonDocument config, read_config(*folder));
     GNV_ASSIGN(read.vision, make_vision_model(config.root()));
-    if (!read.vision.tower)
-        return fail(Code::unsupported, path, " has no vision tower: it takes text, no pictures");
+    if (!read.vision.tower) return fail(Code::unsupported, path, " has no vision tower: it takes text, no pictures");
     if (with_processor) {
         GNV_ASSIGN(read.processor, read_processor_config(*folder));
     }

@@ -48,8 +48,8 @@ Result<RowFault> CalibrationBuilder::load_pictures(const std::vector<RecordPictu
     MemoryShare share(control_);
     std::vector<PictureInText> in_text;
     for (size_t i = 0; i < pictures.size(); i++) {
-        Result<PreparedPicture> loaded = load_picture(pictures[i], set_.sources.back().files.back().path,
-                                                      rule.processor, control_, &threads_);
+        Result<PreparedPicture> loaded =
+            load_picture(pictures[i], set_.sources.back().files.back().path, rule.processor, control_, &threads_);
         const Code code = loaded.status().code();
         if (code == Code::out_of_memory || code == Code::cancelled) return loaded.take_status();
         if (!loaded.ok()) {

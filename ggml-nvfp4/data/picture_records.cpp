@@ -167,8 +167,8 @@ class OwnPictures {
     std::string mismatch() const {
         for (const bool video : {false, true})
             if (asked_[video] != lists_[video].size())
-                return concat("the record has ", lists_[video].size(), " ", kind_names[video], "s, and its text asks for ",
-                              asked_[video]);
+                return concat("the record has ", lists_[video].size(), " ", kind_names[video],
+                              "s, and its text asks for ", asked_[video]);
         return {};
     }
     std::vector<Part> as_parts() const { // one placeholder for each

@@ -33,15 +33,16 @@ bool locate_pictures(const PictureRule & rule, const std::vector<TokenId> & ids,
         here.tokens = 0;
         for (int64_t frame = 0; frame < (picture.is_video ? grid.t : 1); frame++) {
             while (at < ids.size() && !is_placeholder(at)) at++;
-            if (frame == 0) here.begin = uint32_t(at > 0 && at <= ids.size() && ids[at - 1] == rule.start ? at - 1 : at);
+            if (frame == 0)
+                here.begin = uint32_t(at > 0 && at <= ids.size() && ids[at - 1] == rule.start ? at - 1 : at);
             const size_t end = std::min(at + each, ids.size());
             for (; at < end; at++)
                 if (ids[at] != wanted) return false;
             here.tokens += uint32_t(each);
             if (at < ids.size()) continue;
             // The ids end inside of this picture or right behind it.
-            const size_t found = size_t(std::count_if(ids.begin() + here.begin, ids.end(),
-                                                      [&](TokenId id) { return id == wanted; }));
+            const size_t found =
+                size_t(std::count_if(ids.begin() + here.begin, ids.end(), [&](TokenId id) { return id == wanted; }));
             const auto all = size_t(picture.is_video ? grid.t : 1) * each;
             if (found == all) break;
             here.end = uint32_t(ids.size() + 1);

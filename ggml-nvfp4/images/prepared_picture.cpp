@@ -55,8 +55,7 @@ const ImageProcessorConfig & frame_config(const ProcessorConfig & config, const 
 Status write_pixel_values(const ProcessorConfig & config, const PreparedPicture & picture, float * pixel_values,
                           ThreadPool * pool) {
     const ImageProcessorConfig & of_frames = frame_config(config, picture);
-    if (!picture.is_video)
-        return preprocess_image(of_frames, picture.plan, picture.frames.front(), pixel_values, pool);
+    if (!picture.is_video) return preprocess_image(of_frames, picture.plan, picture.frames.front(), pixel_values, pool);
     for (size_t i = 0; i < picture.frames.size(); i++)
         GNV_TRY(preprocess_video_frame(config.videos, picture.plan, picture.frames[i], i, picture.frames.size(),
                                        pixel_values, pool));

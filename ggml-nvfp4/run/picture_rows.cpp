@@ -76,8 +76,7 @@ Status PictureRows::check_budget(const TextVariant & tower, Backend & device, Th
         if (portion.values > largest.values) largest = portion;
     std::vector<Picture> pictures(pictures_->list.begin() + ptrdiff_t(largest.first),
                                   pictures_->list.begin() + ptrdiff_t(largest.first + largest.count));
-    return plan_encoding(vision(), tower, device, threads, pictures,
-                         options_for(largest, host, limits.device_bytes));
+    return plan_encoding(vision(), tower, device, threads, pictures, options_for(largest, host, limits.device_bytes));
 }
 
 Status PictureRows::encode(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits) {
@@ -104,8 +103,7 @@ Status PictureRows::encode(const TextVariant & tower, Backend & device, ThreadPo
         }
         PictureOptions options = options_for(portion, host, limits.device_bytes);
         if (limits.go_on) options.on_progress = [&](int64_t, int64_t) { return limits.go_on(); };
-        GNV_ASSIGN(const std::vector<float> made,
-                   encode_pictures(vision(), tower, device, threads, pictures, options));
+        GNV_ASSIGN(const std::vector<float> made, encode_pictures(vision(), tower, device, threads, pictures, options));
         to = std::copy(made.begin(), made.end(), to);
     }
     return {};

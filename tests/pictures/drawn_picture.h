@@ -55,7 +55,7 @@ struct DrawnPicture {
         const struct {
             const char * name;
             std::array<uint8_t, 3> rgb;
-        } colours[] = {{"red", {220, 40, 40}},    {"blue", {40, 70, 220}},    {"green", {40, 180, 60}},
+        } colours[] = {{"red", {220, 40, 40}},     {"blue", {40, 70, 220}},    {"green", {40, 180, 60}},
                        {"yellow", {230, 220, 50}}, {"white", {245, 245, 245}}, {"purple", {150, 60, 190}}};
         std::vector<uint8_t> rgb(64 * 64 * 3, 0);
         const int x0 = column == "left" ? 18 : 46, y0 = row == "top" ? 18 : 46;

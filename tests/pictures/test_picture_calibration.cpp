@@ -41,8 +41,8 @@ struct PictureData {
     }
     std::string quantize(const std::string & name, const std::string & arguments) const {
         const std::string result = folder / name;
-        const ToolRun run = run_tool("quantize", tiny_folder + " -o " + result + " --scheme nvfp4 --device cpu --quiet " +
-                                                     arguments + " 2>&1");
+        const ToolRun run = run_tool("quantize", tiny_folder + " -o " + result +
+                                                     " --scheme nvfp4 --device cpu --quiet " + arguments + " 2>&1");
         REQUIRE_MESSAGE(run.exit_code == 0, run.out);
         return result;
     }
@@ -114,7 +114,8 @@ void print_row(const char * name, const Shares & shares, const json & line) {
     printf("%-34s %6.1f %% %6.1f %% %6.1f %%", name, 100 * shares.of(shares.colours), 100 * shares.of(shares.shapes),
            100 * shares.of(shares.places));
     if (!line.is_null())
-        printf("   %8.4f   %8.4f", line["text"]["kl"]["mean"].get<double>(), line["pictures"]["kl"]["mean"].get<double>());
+        printf("   %8.4f   %8.4f", line["text"]["kl"]["mean"].get<double>(),
+               line["pictures"]["kl"]["mean"].get<double>());
     printf("\n");
 }
 
@@ -122,15 +123,14 @@ void print_row(const char * name, const Shares & shares, const json & line) {
 
 TEST_CASE("W4A4 calibrated with pictures still answers colour, shape and place") {
     const PictureData data;
-    const std::string text_only =
-        data.quantize("text", "--calib " + data.text + " --samples 32 --seq-len 256");
-    const std::string mixed = data.quantize(
-        "mixed", "--calib " + data.text + "=2 --calib " + data.calibration + "=1 --samples 48 --seq-len 256");
+    const std::string text_only = data.quantize("text", "--calib " + data.text + " --samples 32 --seq-len 256");
+    const std::string mixed = data.quantize("mixed", "--calib " + data.text + "=2 --calib " + data.calibration +
+                                                         "=1 --samples 48 --seq-len 256");
     const json of_text = data.line_of(text_only), of_mixed = data.line_of(mixed);
     const Shares source = ask(tiny_folder, data.asked), before = ask(text_only, data.asked),
                  after = ask(mixed, data.asked);
-    printf("%zu pictures that calibration did not see\n%-34s %8s %8s %8s   %8s   %8s\n", data.asked.size(), "", "colour",
-           "shape", "place", "KL text", "pictures");
+    printf("%zu pictures that calibration did not see\n%-34s %8s %8s %8s   %8s   %8s\n", data.asked.size(), "",
+           "colour", "shape", "place", "KL text", "pictures");
     print_row("source", source, {});
     print_row("W4A4, 32 texts", before, of_text);
     print_row("W4A4, 32 texts and 16 pictures", after, of_mixed);
@@ -148,7 +148,8 @@ TEST_CASE("W4A4 calibrated with pictures still answers colour, shape and place")
 
 TEST_CASE("calibration with pictures: the same bytes for any threads and budget, and a report of the pictures") {
     const PictureData data;
-    const std::string sources = "--calib " + data.text + " --calib " + data.calibration + " --samples 12 --seq-len 128 ";
+    const std::string sources =
+        "--calib " + data.text + " --calib " + data.calibration + " --samples 12 --seq-len 128 ";
     const std::string expected = data.quantize("a", sources);
     size_t number = 0;
     for (const std::string how : {"--threads 1", "--threads 3 --ram 24MB", "--ram 20MB"}) {

@@ -135,8 +135,9 @@ TEST_CASE("a video in a record: a folder of frames with a frame rate") {
     for (int frame = 0; frame < 6; frame++)
         folder.save("video/f" + std::to_string(frame) + ".png",
                     DrawnPicture{"circle", "red", frame % 2 ? "top" : "bottom", "left"}.png());
-    const std::string model = folder.model("{% for c in messages[0].content %}{% if c.type == 'video' %}<|vision_start|>"
-                                           "<|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}");
+    const std::string model =
+        folder.model("{% for c in messages[0].content %}{% if c.type == 'video' %}<|vision_start|>"
+                     "<|video_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}");
     const json video = {{"type", "video"}, {"video", "video"}, {"fps", 2}};
     const std::string data = folder.records({chat(asks({video, text("What?")}))});
     const std::string frame = "<|vision_start|>v4<|vision_end|>";
@@ -157,12 +158,14 @@ TEST_CASE("no sequence ends inside of a picture") {
     CHECK(whole == turn + four + "Hello" + eight + "Hello" + end + "|");
     const json counts = json::parse(run_tool("dataset", tiny + " --samples 0 --json " + data + "2>/dev/null").out);
     const auto length = counts["tokens"].get<uint64_t>();
-    CHECK(counts["pictures"] == json({{"images", 2}, {"videos", 0}, {"tokens", 12}, {"least_tokens", 4}, {"most_tokens", 8}, {"cut", 0}}));
+    CHECK(counts["pictures"] ==
+          json({{"images", 2}, {"videos", 0}, {"tokens", 12}, {"least_tokens", 4}, {"most_tokens", 8}, {"cut", 0}}));
     bool seen[3] = {};
     for (uint64_t limit = 1; limit <= length; limit++) {
         CAPTURE(limit);
         const std::string found = cut("--seq-len " + std::to_string(limit));
-        const bool has_first = found.find(four) != std::string::npos, has_second = found.find(eight) != std::string::npos;
+        const bool has_first = found.find(four) != std::string::npos,
+                   has_second = found.find(eight) != std::string::npos;
         seen[has_first + has_second] = true;
         // Nothing of a picture is there without all of it.
         std::string rest = found;
@@ -184,8 +187,11 @@ TEST_CASE("no sequence ends inside of a picture") {
     CHECK(seen[0]);
     CHECK(seen[1]);
     CHECK(seen[2]);
-    const ToolRun first = dataset(folder.records({{{"image", "wide.png"}, {"text", "a"}}, {{"text", "b"}}}) + "--seq-len 5");
-    CHECK_MESSAGE(first.out.find("1 records whose first picture does not fit into a sequence, first at ") != std::string::npos, first.out);
+    const ToolRun first =
+        dataset(folder.records({{{"image", "wide.png"}, {"text", "a"}}, {{"text", "b"}}}) + "--seq-len 5");
+    CHECK_MESSAGE(first.out.find("1 records whose first picture does not fit into a sequence, first at ") !=
+                      std::string::npos,
+                  first.out);
 }
 
 TEST_CASE("pictures that cannot be used: an error with file and line, or left out and counted") {
@@ -229,9 +235,12 @@ TEST_CASE("pictures that cannot be used: an error with file and line, or left ou
     const std::string blind = folder.model("{{ messages }}", "vision_config");
     const ToolRun refused = dataset(folder.records({good}), blind);
     CHECK(refused.exit_code == 2);
-    CHECK_MESSAGE(refused.out.find("data.jsonl:1: the record has pictures: " + blind + " has no vision tower") != std::string::npos, refused.out);
+    CHECK_MESSAGE(refused.out.find("data.jsonl:1: the record has pictures: " + blind + " has no vision tower") !=
+                      std::string::npos,
+                  refused.out);
     const ToolRun skipped = dataset(folder.records({good, {{"text", "a"}}}) + "--skip-bad", blind);
-    CHECK_MESSAGE(skipped.out.find("1 records with pictures, of which this model takes none") != std::string::npos, skipped.out);
+    CHECK_MESSAGE(skipped.out.find("1 records with pictures, of which this model takes none") != std::string::npos,
+                  skipped.out);
     // Ids alone cannot stand for pictures.
     const ToolRun saved = dataset(folder.records({good}) + "--tokens-out " + folder / "tokens.json");
     CHECK(saved.exit_code == 2);
