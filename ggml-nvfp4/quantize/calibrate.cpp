@@ -45,14 +45,24 @@ Status Calibration::plan_pictures() {
     texts_ = data_->sequences;
     GNV_ASSIGN(PictureRows rows, PictureRows::create(data_->pictures, texts_));
     pictures_ = std::make_unique<PictureRows>(std::move(rows));
-    return pictures_->check_budget(model_->vision_variant(options_.precision), *device_, *threads_,
-                                   {plan_.memory_left(), options_.device_bytes, {}});
+    return pictures_->check_budget(model_->vision_variant(options_.precision), *device_, *threads_, picture_limits());
+}
+
+// The tower runs before the pass, beside the packer of the device.
+PictureRows::Limits Calibration::picture_limits() const {
+    PictureRows::Limits limits = {plan_.memory_left(), options_.device_bytes, {}};
+    if (!packer_) return limits;
+    limits.host.reserve("packed weights", packer_->size().host_bytes());
+    const uint64_t of_packer = packer_->size().device_bytes();
+    if (limits.device_bytes > 0) limits.device_bytes -= std::min(limits.device_bytes - 1, of_packer);
+    return limits;
 }
 
 Status Calibration::encode_pictures(const std::function<bool()> & go_on) {
     if (!pictures_) return {};
-    return pictures_->encode(model_->vision_variant(options_.precision), *device_, *threads_,
-                             {plan_.memory_left(), options_.device_bytes, go_on});
+    PictureRows::Limits limits = picture_limits();
+    limits.go_on = go_on;
+    return pictures_->encode(model_->vision_variant(options_.precision), *device_, *threads_, limits);
 }
 
 // The pass gets the budgets without packing on the device; if they are too small, the CPU packs.
@@ -67,12 +77,16 @@ Status Calibration::make_packer(ThreadPool & threads) {
     if (!packer.ok()) return or_none(packer.take_status());
     packer_ = packer.take();
     Result<std::unique_ptr<LayerPass>> pass = plan_pass(threads);
-    if (pass.ok()) {
+    Status status = pass.take_status();
+    if (status.ok() && pictures_)
+        status =
+            pictures_->check_budget(model_->vision_variant(options_.precision), *device_, threads, picture_limits());
+    if (status.ok()) {
         pass_ = pass.take();
         return {};
     }
     packer_.reset();
-    return or_none(pass.take_status());
+    return or_none(std::move(status));
 }
 
 Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) const {

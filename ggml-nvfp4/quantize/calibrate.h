@@ -62,6 +62,7 @@ class Calibration {
     Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
     Status make_packer(ThreadPool & threads);
     Status plan_pictures();
+    PictureRows::Limits picture_limits() const;
     const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_->sequences; }
     void find_units();
 

@@ -1,6 +1,7 @@
 // Any bytes as a data set: the first byte chooses the format and a budget of memory, the rest is the file. Every row is read
 // and made a text, or refused with a message; charges never pass the budget, and are given back.
 #include "data/calib_source.h"
+#include "data/picture_records.h"
 
 #include <cstdlib>
 #include <fcntl.h>
@@ -30,7 +31,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
         if (!found.ok() || !found.value()) break;
         auto fault = opened.value()->read(record);
         if (!fault.ok()) status = fault.take_status();
-        if (fault.ok() && fault.value() == gnv::RowFault::none) (void)gnv::render_record(record, rule, text);
+        if (!fault.ok() || fault.value() != gnv::RowFault::none) continue;
+        (void)gnv::render_record(record, rule, text);
+        if (!gnv::has_pictures(record)) continue;
+        std::vector<gnv::RecordPicture> pictures;
+        auto arranged = gnv::arrange_pictures(record, {"<i>", "<v>", "<s>", "<e>"}, pictures, text);
+        if (!arranged.ok() || arranged.value() != gnv::RowFault::none) continue;
+        if (!gnv::render_record(record, rule, text).ok()) abort();
     }
     if (!status.ok() && status.message().empty()) abort();
     if (control.most_used() > control.budget()) abort();
