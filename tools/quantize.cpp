@@ -21,9 +21,13 @@ struct Args {
     tools::EngineArgs engine;
     tools::TextOutput report; // to `json`
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
+    bool no_resume = false, save_each_layer = false;
 
     bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
     // To --json FILE, or printed.
+    gnv_resume resume() const {
+        return no_resume ? GNV_RESUME_OFF : save_each_layer ? GNV_RESUME_EACH_LAYER : GNV_RESUME_ON;
+    }
     bool give(const gnv_text_t * text) { return report.is_wanted() ? report.write(text) : tools::print_text(text); }
 };
 
@@ -66,6 +70,9 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--dry-run", args.dry_run,
                  "print the plan, with calibration data also of the forward pass, and stop; reads no weights");
     app.add_flag("--overwrite", args.overwrite, "replace DST once the new checkpoint is complete");
+    app.add_flag(
+        "--no-resume", args.no_resume,
+        "save nothing to go on with after a stop, and go on with no stopped run (with --overwrite: remove its files)");
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
@@ -86,6 +93,8 @@ void declare_calibration(CLI::App & app, Args & args) {
     app.add_option("--scratch", args.scratch,
                    "folder for hidden states that do not fit into --ram (default: beside DST)")
         ->type_name("FOLDER");
+    app.add_flag("--save-each-layer", args.save_each_layer,
+                 "save the state after each layer of calibration (default: as often as takes at most 3 % of the time)");
     app.add_flag("--measure-limits", args.measure_limits,
                  "first run the experts' products alone for 10 seconds, as a limit for their rate (CUDA)");
     app.add_option("--save-stats", args.save_statistics, "write the statistics of calibration to FILE")
@@ -154,6 +163,7 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     options.device_bytes = args.device.vram_bytes;
     options.experts = args.experts;
     options.scratch_folder = inputs.scratch.c_str();
+    options.resume = args.resume();
     return true;
 }
 
@@ -200,6 +210,15 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     return tools::exit_ok;
 }
 
+// A run that goes on with a stopped one may find the file that this has written.
+bool check_statistics_file(const Args & args) {
+    std::string partial = args.destination;
+    while (partial.size() > 1 && partial.back() == '/') partial.pop_back();
+    partial += ".partial";
+    const bool may_exist = !args.no_resume && access(partial.c_str(), F_OK) == 0;
+    return may_exist || tools::check_new_file(args.save_statistics);
+}
+
 // Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, Args & args) {
     const auto say = [](const char * problem) {
@@ -220,7 +239,8 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (args.destination.empty() && !args.dry_run) return say("-o DST is needed (or --dry-run)");
     if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, args.data)) return false;
     if (!args.has_data()) {
-        const auto of_passes = {"--experts", "--precision", "--vram", "--scratch", "--measure-limits", "--save-stats"};
+        const auto of_passes = {"--experts",        "--precision",  "--vram",           "--scratch",
+                                "--measure-limits", "--save-stats", "--save-each-layer"};
         const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
         if (!tools::refuse(app, of_passes, "needs calibration data: --calib PATH or --tokens FILE") ||
             (names_cuda && !tools::refuse(app, {"--device"}, "is for calibration: give --calib PATH or --tokens FILE")))
@@ -228,8 +248,8 @@ bool check_usage(const CLI::App & app, Args & args) {
     }
     return tools::check_distinct(
                {{"--json", args.json}, {"--trace", args.trace}, {"--save-stats", args.save_statistics}}) &&
-           args.report.prepare(args.json) && tools::check_new_file(args.trace) &&
-           tools::check_new_file(args.save_statistics) && tools::check_scratch_folder(args.scratch);
+           args.report.prepare(args.json) && tools::check_new_file(args.trace) && check_statistics_file(args) &&
+           tools::check_scratch_folder(args.scratch);
 }
 
 } // namespace
@@ -267,6 +287,7 @@ static int run_program(int argc, char ** argv) {
     options.calibrates = args.has_data();
     options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
     options.overwrite = args.overwrite;
+    options.resume = args.resume();
     gnv_plan_t * plan = nullptr;
     if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK)
         return tools::report(engine.get());

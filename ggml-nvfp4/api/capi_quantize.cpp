@@ -18,6 +18,18 @@ struct gnv_calibration_t : api::Owned {
     std::vector<std::string> files; // its sources
 };
 
+static Result<Resume> take_resume(gnv_resume resume, const char * what) {
+    GNV_TRY(api::check_number(resume, GNV_RESUME_EACH_LAYER, what));
+    return resume == GNV_RESUME_OFF ? Resume::off : resume == GNV_RESUME_ON ? Resume::on : Resume::each_layer;
+}
+
+// As take_options(); callers that do not know `resume` get the behaviour before it.
+template <class Options>
+static Status take_options_with_resume(const Options * given, Options & options, const char * name) {
+    if (given) options.resume = GNV_RESUME_OFF;
+    return api::take_options(given, options, name);
+}
+
 gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
                            gnv_plan_t ** out) {
     if (out) *out = nullptr;
@@ -25,7 +37,8 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         gnv_plan_options options;
         gnv_plan_options_init(&options);
         GNV_TRY(api::check_pointers({source, out}, "gnv_plan_create"));
-        GNV_TRY(api::take_options(given, options, "gnv_plan_options"));
+        GNV_TRY(take_options_with_resume(given, options, "gnv_plan_options"));
+        GNV_ASSIGN(const Resume resume, take_resume(options.resume, "gnv_plan_options.resume"));
         GNV_TRY(api::check_number(options.scheme, gnv_scheme(all_formats().size() - 1), "gnv_plan_options.scheme"));
         GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
         GNV_TRY(api::check_number(options.method, gnv_method(all_quantizers().size() - 1), "gnv_plan_options.method"));
@@ -47,6 +60,7 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         plan_options.threads = engine->threads->size();
         plan_options.destination = api::text_or_empty(options.destination);
         plan_options.overwrite = options.overwrite != 0;
+        plan_options.resumes = resume != Resume::off;
         GNV_ASSIGN(Plan plan, make_plan(source, plan_options));
         *out = new gnv_plan_t{{engine}, std::move(plan)};
         return {};
@@ -117,6 +131,7 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
     GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_quantize_options.precision"));
     GNV_TRY(api::check_number(options.experts, GNV_EXPERTS_ROUTED, "gnv_quantize_options.experts"));
     QuantizeOptions run;
+    GNV_ASSIGN(run.resume, take_resume(options.resume, "gnv_quantize_options.resume"));
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
     run.open_device = api::device_opener(options.device);
@@ -129,7 +144,7 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
     return api::run(api::engine_of(plan), [&]() -> Status {
         gnv_quantize_options options;
         gnv_quantize_options_init(&options);
-        GNV_TRY(api::take_options(given, options, "gnv_quantize_options"));
+        GNV_TRY(take_options_with_resume(given, options, "gnv_quantize_options"));
         if (!options.dataset)
             return Status(Code::invalid_argument, "gnv_plan_add_calibration: the data set is missing");
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
@@ -140,22 +155,13 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
     });
 }
 
-// A stop inside a forward pass does not mention the files.
-static Status say_what_stays(Status status, const std::string & destination) {
-    const std::string partial = destination + ".partial";
-    if (status.code() != Code::cancelled || status.message().find(partial) != std::string::npos ||
-        !path_exists(partial))
-        return status;
-    return std::move(status).add_context("what was written stays in " + partial);
-}
-
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
                         gnv_text_t ** report) {
     if (report) *report = nullptr;
     return api::run(api::engine_of(plan), [&]() -> Status {
         gnv_quantize_options options;
         gnv_quantize_options_init(&options);
-        GNV_TRY(api::take_options(given, options, "gnv_quantize_options"));
+        GNV_TRY(take_options_with_resume(given, options, "gnv_quantize_options"));
         if (options.phases) *options.phases = nullptr;
         GNV_TRY(api::check_pointers({destination}, "gnv_quantize"));
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
@@ -189,7 +195,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         for (const std::string & note : plan->plan.notes) run.note(note);
         for (const std::string & warning : plan->plan.warnings) plan->engine->log(GNV_LOG_WARNING, warning);
         Result<QuantizeReport> quantized = quantize(plan->plan, *plan->engine->threads, run);
-        if (!quantized.ok()) return say_what_stays(quantized.take_status(), run.destination);
+        if (!quantized.ok()) return quantized.take_status();
         const QuantizeReport result = quantized.take();
         // Both or none: after a failure the caller destroys nothing.
         std::unique_ptr<gnv_text_t> json, table;

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
+#include <set>
 #include <thread>
 
 namespace gnv {
@@ -102,17 +103,21 @@ struct CheckpointWriter::State {
     const OutputLayout & layout;
     std::unique_ptr<OutputFolder> folder;
     std::vector<File> shards;
+    std::optional<File> state_file;
+    std::vector<bool> done; // by tensor: on disk before this run began
 
     // The committer: takes the finished tensors, syncs the shards, then records the tensors in the journal.
-    std::mutex mutex;
+    std::mutex mutex, journal_mutex;
     std::condition_variable changed;
     std::vector<uint32_t> waiting; // finished, not yet in the journal
+    std::vector<bool> known;       // by tensor: waiting, or in the journal
     bool committing = false, stopping = false;
     size_t committed = 0;
     Status failure;
     std::thread committer;
 
-    explicit State(const OutputLayout & output) : layout(output) {}
+    explicit State(const OutputLayout & output)
+        : layout(output), done(output.tensors.size(), false), known(output.tensors.size(), false) {}
 
     Status commit(const std::vector<uint32_t> & batch) {
         std::vector<bool> touched(shards.size(), false);
@@ -123,6 +128,7 @@ struct CheckpointWriter::State {
         }
         for (size_t s = 0; s < shards.size(); s++)
             if (touched[s]) GNV_TRY(shards[s].sync());
+        const std::lock_guard<std::mutex> lock(journal_mutex);
         return folder->append_journal(lines);
     }
 
@@ -173,21 +179,86 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputL
     const std::string records =
         concat("plan ", options.plan_fingerprint, "\nsource ", options.source_fingerprint, "\n");
     GNV_ASSIGN(state.folder, OutputFolder::create(options.destination, records));
-    for (size_t s = 0; s < layout.shards.size(); s++) {
-        GNV_ASSIGN(File file, state.folder->add(layout.shards[s].file_name));
-        GNV_TRY(file.reserve(layout.shards[s].file_bytes));
-        GNV_TRY(state.folder->keep(layout.shards[s].file_name, file));
-        const std::string header = shard_header(layout, s);
-        GNV_CHECK(header.size() == layout.shards[s].data_begin);
-        GNV_TRY(file.write(header.data(), header.size(), 0));
-        state.shards.push_back(std::move(file));
+    state.folder->set_temporary(state_file_name);
+    if (writer->is_complete()) {
+        GNV_TRY(state.folder->keep_all());
+        return writer;
     }
+    GNV_TRY(writer->go_on());
+    for (size_t s = 0; s < layout.shards.size(); s++) GNV_TRY(writer->make_shard(s));
+    GNV_TRY(sync_directory(writer->partial_folder())); // a claim of the journal holds for files that have a name
     try {
         state.committer = std::thread([&state] { state.run_committer(); });
     } catch (const std::system_error & error) {
         return fail(Code::out_of_memory, "cannot start a thread (", error.what(), ")");
     }
     return writer;
+}
+
+// Of the earlier run only the shards and the state stay: other files are quickly made anew.
+Status CheckpointWriter::go_on() {
+    const OutputFolder::Earlier & earlier = state_->folder->earlier();
+    for (const uint32_t tensor : earlier.done) {
+        if (tensor >= state_->done.size()) continue; // of no run with this identity
+        state_->done[tensor] = state_->known[tensor] = true;
+    }
+    state_->committed = size_t(std::count(state_->done.begin(), state_->done.end(), true));
+    if (!goes_on()) return {};
+    std::set<std::string> kept = {state_file_name};
+    for (const OutputShard & shard : state_->layout.shards) kept.insert(shard.file_name);
+    return state_->folder->remove_others(kept);
+}
+
+// Writes the header in any case: the earlier run may have been killed before.
+Status CheckpointWriter::make_shard(size_t number) {
+    const OutputShard & shard = state_->layout.shards[number];
+    const bool has_tensors =
+        std::any_of(shard.tensors.begin(), shard.tensors.end(), [&](uint32_t tensor) { return is_done(tensor); });
+    std::optional<File> file;
+    if (goes_on()) {
+        GNV_ASSIGN(file, state_->folder->find(shard.file_name));
+    }
+    uint64_t size = 0;
+    if (file) {
+        GNV_ASSIGN(const FileStamp stamp, file->stamp());
+        size = stamp.size;
+    }
+    if (has_tensors ? size != shard.file_bytes : size > shard.file_bytes)
+        return fail(Code::format, join_path(partial_folder(), shard.file_name),
+                    file ? " has another size" : " is missing",
+                    ", though tensors in it were finished: the folder was changed; begin anew without it "
+                    "(--no-resume --overwrite)");
+    if (!file) {
+        GNV_ASSIGN(file, state_->folder->add(shard.file_name));
+    }
+    GNV_TRY(file->reserve(shard.file_bytes));
+    GNV_TRY(state_->folder->keep(shard.file_name, *file));
+    const std::string header = shard_header(state_->layout, number);
+    GNV_CHECK(header.size() == shard.data_begin);
+    GNV_TRY(file->write(header.data(), header.size(), 0));
+    state_->shards.push_back(std::move(*file));
+    return {};
+}
+
+bool CheckpointWriter::goes_on() const { return state_->folder->goes_on(); }
+bool CheckpointWriter::is_done(uint32_t tensor) const { return state_->done[tensor]; }
+bool CheckpointWriter::is_complete() const { return state_->folder->earlier().is_complete; }
+std::optional<StateRecord> CheckpointWriter::state() const { return state_->folder->earlier().state; }
+
+Result<const File *> CheckpointWriter::state_file(uint64_t bytes) {
+    GNV_ASSIGN(state_->state_file, state_->folder->find(state_file_name));
+    if (!state_->state_file) {
+        GNV_ASSIGN(state_->state_file, state_->folder->add(state_file_name));
+    }
+    GNV_TRY(state_->state_file->reserve(bytes).add_context("the state of the run, to go on with if it is stopped"));
+    GNV_TRY(sync_directory(partial_folder()));
+    const File * const file = &*state_->state_file;
+    return file;
+}
+
+Status CheckpointWriter::record_state(const StateRecord & record) {
+    const std::lock_guard<std::mutex> lock(state_->journal_mutex);
+    return state_->folder->append_journal(state_record(record));
 }
 
 Status CheckpointWriter::write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset) {
@@ -200,16 +271,23 @@ Status CheckpointWriter::finished(uint32_t tensor) {
     {
         const std::lock_guard<std::mutex> lock(state_->mutex);
         GNV_TRY(state_->background_failure());
+        if (state_->known[tensor]) return {};
+        state_->known[tensor] = true;
         state_->waiting.push_back(tensor);
     }
     state_->changed.notify_all();
     return {};
 }
 
-Status CheckpointWriter::finish_tensors() {
+Status CheckpointWriter::settle() {
     std::unique_lock<std::mutex> lock(state_->mutex);
     state_->changed.wait(lock, [&] { return state_->waiting.empty() && !state_->committing; });
-    GNV_TRY(state_->background_failure());
+    return state_->background_failure();
+}
+
+Status CheckpointWriter::finish_tensors() {
+    GNV_TRY(settle());
+    const std::lock_guard<std::mutex> lock(state_->mutex);
     GNV_CHECK(state_->committed == state_->layout.tensors.size());
     return {};
 }
@@ -248,7 +326,12 @@ Status CheckpointWriter::publish(const std::string & config_text) {
     const std::string index = index_text(state.layout);
     if (!index.empty()) GNV_TRY(add_file(index_file_name, index));
     GNV_TRY(add_file("config.json", config_text));
-    return state.folder->publish();
+    return publish_complete();
+}
+
+Status CheckpointWriter::publish_complete() {
+    if (state_->state_file) GNV_TRY(state_->state_file->close());
+    return state_->folder->publish();
 }
 
 } // namespace gnv

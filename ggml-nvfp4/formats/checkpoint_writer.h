@@ -3,6 +3,7 @@
 //
 //   DST.partial/   journal                          the tensors that are safely on disk (see docs/format.md)
 //                  model-0000N-of-0000M.safetensors  reserved at full size, filled by positioned writes
+//                  resume-state.bin                 the state of a calculation, for a run that goes on with this one
 //                  other files, then the index, then config.json
 //   DST/           the same without the journal: DST.partial renamed in the last step
 #pragma once
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,7 +60,7 @@ std::string index_text(const OutputLayout & layout);
 class CheckpointWriter {
   public:
     struct Options {
-        Destination destination;
+        Destination destination; // see Destination::resumes
         // Of plan and source: only a run with the same ones may continue an unfinished folder.
         std::string plan_fingerprint, source_fingerprint;
     };
@@ -72,8 +74,18 @@ class CheckpointWriter {
     Status write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset);
     // All bytes of the tensor were written; it enters the journal after the next sync.
     Status finished(uint32_t tensor);
-    // Waits until every tensor is on disk and in the journal.
+    // Waits until every tensor is on disk and in the journal; settle(): every one that finished() was called for.
     Status finish_tensors();
+    Status settle();
+
+    // The run that this one goes on with, if there is one.
+    bool goes_on() const;
+    bool is_done(uint32_t tensor) const; // it is on disk; it may be written again, with the same bytes
+    bool is_complete() const;            // all files are on disk: publish_complete() alone is left
+    // The file of the state, `bytes` long, reserved: as that run left it, or new.
+    Result<const File *> state_file(uint64_t bytes);
+    std::optional<StateRecord> state() const;        // the last that it recorded
+    Status record_state(const StateRecord & record); // once the file is synced
 
     // Other files of the folder, synced. Names may hold one level of folders and more ("images/a.png").
     Status add_file(const std::string & name, const std::string & content);
@@ -83,6 +95,7 @@ class CheckpointWriter {
     // Writes index and config and gives the folder its name. A shard that vanished or was replaced meanwhile is an
     // error.
     Status publish(const std::string & config_text);
+    Status publish_complete();
 
     // The path of the unfinished folder, for messages.
     const std::string & partial_folder() const;
@@ -91,6 +104,8 @@ class CheckpointWriter {
   private:
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
+    Status make_shard(size_t shard);
+    Status go_on();
     std::unique_ptr<State> state_;
 };
 

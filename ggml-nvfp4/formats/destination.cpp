@@ -2,7 +2,6 @@
 
 #include "formats/checkpoint_names.h"
 #include "formats/file.h"
-#include "formats/journal.h"
 #include "formats/json_writer.h"
 
 #include <algorithm>
@@ -91,8 +90,9 @@ MayRemove GuardedDestination::may_remove(const std::string & folder, const std::
         if (const std::string * const input = inputs_.find(entry.info.id))
             return refuse(" is what this run reads as ", *input);
         if (outputs_.find(entry.info.id)) return refuse(" is where this run writes");
-        const bool is_journal = entry.name == journal_name && entry.info.kind == FileKind::file && folder == partial_;
-        if (is_journal || is_part_of(entry, all)) return {};
+        const bool is_own = (entry.name == journal_name || entry.name == state_file_name) &&
+                            entry.info.kind == FileKind::file && folder == partial_;
+        if (is_own || is_part_of(entry, all)) return {};
         return refuse(" is no part of a checkpoint that a run to ", wanted_.folder, " would make or replace");
     };
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "formats/file_id.h"
+#include "formats/journal.h"
 #include "formats/tree.h"
 
 #include <set>
@@ -28,10 +29,15 @@ struct Destination {
     std::vector<std::string> writes;
     // Names of files of the result that not every checkpoint may have: "images/a.png".
     std::vector<std::string> files;
+    // The run goes on with the unfinished folder of a stopped one, if both have this identity; without one (it is not
+    // known yet) every folder that some run can go on with counts as such.
+    bool resumes = false;
+    RunIdentity identity;
 };
 
-// Fails if a run to this destination would, names the obstacle, and changes nothing.
-Status check_destination(const Destination & destination);
+// Fails if a run to this destination would, names the obstacle, and changes nothing. True: the run would go on with
+// DST.partial.
+Result<bool> check_destination(const Destination & destination);
 
 // A destination with its names and the run's inputs resolved.
 class GuardedDestination {
@@ -43,6 +49,8 @@ class GuardedDestination {
     const std::string & record() const { return record_; }
     const std::string & old() const { return old_; }
     bool overwrite() const { return wanted_.overwrite; }
+    bool resumes() const { return wanted_.resumes; }
+    const RunIdentity & identity() const { return wanted_.identity; }
     const std::vector<std::string> & files() const { return wanted_.files; }
 
     // No name above is, holds or lies in an input or another output of the run, and the parent can be written.

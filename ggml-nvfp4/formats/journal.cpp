@@ -24,6 +24,22 @@ std::vector<std::string> content_records(const std::vector<std::string> & files)
     return records;
 }
 
+static constexpr std::string_view identity_line = "with ";
+static constexpr std::string_view identity_end = "\nwith all\n";
+
+static std::string identity_begin(const std::string & name) { return concat(identity_line, json_quote(name), " "); }
+
+std::string identity_records(const RunIdentity & identity) {
+    std::string text;
+    for (const auto & [name, value] : identity) text += identity_begin(name) + json_quote(value) + "\n";
+    return text + std::string(identity_end.substr(1));
+}
+
+std::string state_record(const StateRecord & record) {
+    return concat("state ", record.place, " layers ", record.layers, " tail ", record.tail_bytes, " checksum ",
+                  record.checksum, "\n");
+}
+
 FolderMark mark_of(const EntryInfo & folder) { return {folder.id.inode, folder.born_ns}; }
 
 std::string publish_record(const PublishRecord & record) {
@@ -60,6 +76,40 @@ std::optional<PublishRecord> FoundJournal::published() const {
     return found;
 }
 
+bool FoundJournal::has_identity() const { return text.find(identity_end) != std::string::npos; }
+
+std::string FoundJournal::differences(const RunIdentity & identity) const {
+    const std::vector<std::string> lines = complete_lines(text);
+    std::string out;
+    for (const auto & [name, value] : identity) {
+        const std::string begin = identity_begin(name), now = json_quote(value);
+        std::string was = "\"\"";
+        for (const std::string & line : lines)
+            if (starts_with(line, begin)) was = line.substr(begin.size());
+        if (was == now) continue;
+        out += concat(out.empty() ? "" : ", ", name, " (was ", was, ", now ", now, ")");
+    }
+    return out;
+}
+
+std::vector<uint32_t> FoundJournal::done() const {
+    std::vector<uint32_t> tensors;
+    for (const std::string & line : complete_lines(text))
+        if (unsigned tensor = 0; sscanf(line.c_str(), "done %u", &tensor) == 1) tensors.push_back(tensor);
+    return tensors;
+}
+
+std::optional<StateRecord> FoundJournal::saved_state() const {
+    std::optional<StateRecord> found;
+    for (const std::string & line : complete_lines(text)) {
+        int place = 0, layers = 0;
+        unsigned long long tail = 0, checksum = 0;
+        if (sscanf(line.c_str(), "state %d layers %d tail %llu checksum %llu", &place, &layers, &tail, &checksum) == 4)
+            found = StateRecord{place, layers, checksum, tail};
+    }
+    return found;
+}
+
 Status FoundJournal::take_back_claims() const {
     const size_t first = text.find("\ndone ");
     return first == std::string::npos ? Status() : file->cut(first + 1);
@@ -91,6 +141,14 @@ Result<Journal> Journal::create(const std::string & path, const std::string & li
     return journal;
 }
 
+Result<Journal> Journal::adopt(FoundJournal found) {
+    GNV_ASSIGN(const FileId id, id_of(*found.file));
+    Journal journal(std::move(*found.file), found.is_locked, id);
+    journal.size_ = found.text.rfind('\n') + 1;
+    GNV_TRY(journal.file_.cut(journal.size_));
+    return journal;
+}
+
 Status Journal::append(const std::string & lines) {
     GNV_TRY(file_.write(lines.data(), lines.size(), size_));
     size_ += lines.size();
@@ -111,6 +169,7 @@ Result<FoundJournal> find_journal(const std::string & path, bool lock) {
     if (lock) {
         GNV_ASSIGN(const File::Lock taken, file.value().lock());
         if (taken == File::Lock::held_elsewhere) found.state = FoundJournal::State::in_use;
+        found.is_locked = taken == File::Lock::taken;
     } else if (file.value().is_locked_elsewhere()) {
         found.state = FoundJournal::State::in_use;
     }

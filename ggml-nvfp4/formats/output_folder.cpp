@@ -6,6 +6,10 @@
 
 namespace gnv {
 
+static Status not_ours(const std::string & path, const char * what) {
+    return fail(Code::io, path, what, " during the run: another program works in this folder; stop it and run again");
+}
+
 // --- Making it ----------------------------------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<OutputFolder>> OutputFolder::create(const Destination & destination,
@@ -18,8 +22,13 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::create(const Destination & d
     GNV_TRY(self->make());
     std::string lines = records;
     for (const std::string & record : content_records(to.files())) lines += record + "\n";
-    GNV_ASSIGN(Journal journal, Journal::create(join_path(self->path(), journal_name), lines));
-    self->journal_ = std::make_unique<Journal>(std::move(journal));
+    if (to.resumes()) lines += identity_records(to.identity());
+    if (self->found_) {
+        GNV_TRY(self->go_on());
+    } else {
+        GNV_ASSIGN(Journal journal, Journal::create(join_path(self->path(), journal_name), lines));
+        self->journal_ = std::make_unique<Journal>(std::move(journal));
+    }
     if (!self->journal_->is_locked())
         self->notes_.push_back("the file system of " + self->path() +
                                " has no locks: start no other run to this destination before this one has ended");
@@ -31,7 +40,13 @@ Status OutputFolder::make() {
     const std::string & partial = destination_.partial();
     constexpr int most_attempts = 4; // an attempt fails only if another run interferes
     for (int attempt = 1;; attempt++) {
-        GNV_TRY(clear_leftovers(destination_, true));
+        GNV_ASSIGN(found_, clear_leftovers(destination_, true));
+        if (found_) {
+            GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(partial));
+            if (!info) return not_ours(partial, " was moved or removed");
+            folder_ = *info;
+            return destination_.check_replaced();
+        }
         Status made = make_directory(partial);
         if (!made.ok() && (made.code() != Code::already_exists || attempt == most_attempts)) return made;
         if (!made.ok()) continue;
@@ -41,6 +56,65 @@ Status OutputFolder::make() {
         return destination_.check_replaced(); // of a checkpoint that was renamed back
     }
 }
+
+// --- Going on with that of a stopped run ------------------------------------------------------------------------------
+
+Status OutputFolder::go_on() {
+    goes_on_ = true;
+    earlier_ = {found_->done(), found_->saved_state(), false};
+    const std::optional<PublishRecord> published = found_->published();
+    earlier_.is_complete = published && published->made == mark_of(folder_);
+    const std::set<std::string> known = found_->content();
+    GNV_ASSIGN(Journal journal, Journal::adopt(std::move(*found_)));
+    found_.reset();
+    journal_ = std::make_unique<Journal>(std::move(journal));
+    std::string lines; // the source may have got files since
+    for (const std::string & record : content_records(destination_.files()))
+        if (!known.count(record)) lines += record + "\n";
+    return lines.empty() ? Status() : append_journal(lines);
+}
+
+Result<std::optional<File>> OutputFolder::find(const std::string & name) {
+    GNV_TRY(check_made());
+    const std::string file_path = join_path(path(), name);
+    if (!path_exists(file_path)) return std::optional<File>();
+    GNV_ASSIGN(File file, File::open_own(file_path));
+    return std::optional<File>(std::move(file));
+}
+
+Status OutputFolder::remove_others(const std::set<std::string> & kept) {
+    GNV_TRY(check_made());
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(path()));
+    for (const DirectoryEntry & entry : entries) {
+        if (entry.name == journal_name || kept.count(entry.name)) continue;
+        const std::string entry_path = join_path(path(), entry.name);
+        GNV_TRY(entry.is_directory && !entry.is_link ? remove_tree(entry_path) : remove_file(entry_path));
+    }
+    return {};
+}
+
+Status OutputFolder::keep_all() {
+    GNV_TRY(check_made());
+    return keep_all("");
+}
+
+Status OutputFolder::keep_all(const std::string & folder) {
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(join_path(path(), folder)));
+    for (const DirectoryEntry & entry : entries) {
+        const std::string name = folder.empty() ? entry.name : join_path(folder, entry.name);
+        GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(join_path(path(), name)));
+        if (!info || name == journal_name || name == temporary_) continue;
+        if (info->kind == FileKind::folder) {
+            folders_.insert(name);
+            GNV_TRY(keep_all(name));
+        } else {
+            files_[name] = {info->id, info->size};
+        }
+    }
+    return {};
+}
+
+// --- Files ------------------------------------------------------------------------------------------------------------
 
 Result<File> OutputFolder::add(const std::string & name) {
     GNV_TRY(check_made()); // not into another folder of this name
@@ -57,10 +131,6 @@ Status OutputFolder::keep(const std::string & name, const File & file) {
 }
 
 // --- Giving it its name -------------------------------------------------------------------------------------------------------
-
-static Status not_ours(const std::string & path, const char * what) {
-    return fail(Code::io, path, what, " during the run: another program works in this folder; stop it and run again");
-}
 
 Status OutputFolder::check_made() const {
     GNV_ASSIGN(const std::optional<EntryInfo> folder, find_entry(path()));
@@ -104,6 +174,8 @@ Status OutputFolder::publish() {
     PublishRecord record{mark_of(folder_), {}};
     if (replaced) record.replaced = mark_of(*replaced);
     GNV_TRY(append_journal(publish_record(record)));
+    if (!temporary_.empty() && path_exists(join_path(path(), temporary_)))
+        GNV_TRY(remove_file(join_path(path(), temporary_)).add_context(stays()));
     const std::string inside = join_path(path(), journal_name);
     GNV_TRY(rename_path(inside, destination_.record()).add_context(stays()));
     Status named = sync_directory(path());

@@ -169,6 +169,13 @@ typedef enum gnv_method GNV_INT {
     GNV_METHOD_GPTQ = 3     /* GPTQ that searches scales in its loop, with all second moments */
 } gnv_method;
 
+/* Whether a run goes on where a stopped one with the same source, plan, data and version ended. */
+typedef enum gnv_resume GNV_INT {
+    GNV_RESUME_OFF = 0,       /* saves nothing for that, and starts anew */
+    GNV_RESUME_ON = 1,        /* the default of the _init functions; saving takes at most 3 % of the time */
+    GNV_RESUME_EACH_LAYER = 2 /* the same, but saves after each layer, however long that takes */
+} gnv_resume;
+
 typedef struct gnv_plan_options {
     uint64_t struct_size;
     gnv_scheme scheme;
@@ -189,11 +196,13 @@ typedef struct gnv_plan_options {
     /* The run will calibrate: ram_bytes is the budget of all of it; 0: 256 MiB of buffers, and most of what is free. */
     int32_t calibrates;
     gnv_method method;
-    float headroom; /* of input scales, in largest inputs, 1 to 1024; 0: the recipe's with RTN, 4 with others */
+    float headroom;    /* of input scales, in largest inputs, 1 to 1024; 0: the recipe's with RTN, 4 with others */
+    gnv_resume resume; /* as in gnv_quantize_options, for the warnings about `destination` */
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
+    options->resume = GNV_RESUME_ON;
 }
 /* `source`: a folder with config.json and safetensors files. The plan uses the engine's threads. */
 GNV_API gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * options,
@@ -262,16 +271,19 @@ typedef struct gnv_quantize_options {
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
     int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
     gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
+    gnv_resume resume;
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
+    options->resume = GNV_RESUME_ON;
 }
 /* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan. Reads no weights. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
 
 /* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop no new destination exists;
- * the partial folder stays, with a journal. The same source, plan and data give the same bytes for any threads, memory and
+ * the partial folder stays, with a journal, and the next call goes on with it (gnv_resume) to the same bytes; if it cannot,
+ * GNV_ALREADY_EXISTS names what differs, and GNV_RESUME_OFF with `overwrite` starts anew. The same source, plan and data give the same bytes for any threads, memory and
  * host; inputs measured on CPU and CUDA differ by the rounding of BF16. Budget and data are checked before the first
  * write. A run replaces only files of a checkpoint, and none that it reads. A second run to the same destination fails
  * with GNV_ALREADY_EXISTS. Notes and warnings of the plan go to the log. GNV_BAD_VALUE names layer, sample

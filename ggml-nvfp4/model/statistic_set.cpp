@@ -135,6 +135,26 @@ Status StatisticSet::merge(const StatisticSet & other) {
     return {};
 }
 
+std::string StatisticSet::packed() const {
+    std::string bytes;
+    for (const auto & [key, total] : totals_)
+        bytes.append(reinterpret_cast<const char *>(total.words.data()), total.words.size() * sizeof(uint64_t));
+    return bytes;
+}
+
+bool StatisticSet::unpack(std::string_view bytes) {
+    size_t at = 0;
+    for (const auto & [key, total] : totals_) at += total.words.size() * sizeof(uint64_t);
+    if (at != bytes.size()) return false;
+    at = 0;
+    for (auto & [key, total] : totals_) {
+        const size_t size = total.words.size() * sizeof(uint64_t);
+        if (size > 0) memcpy(total.words.data(), bytes.data() + at, size);
+        at += size;
+    }
+    return true;
+}
+
 bool StatisticSet::same_shapes(const StatisticSet & other) const {
     const auto same = [](const auto & a, const auto & b) {
         return a.first == b.first && a.second.shape == b.second.shape;

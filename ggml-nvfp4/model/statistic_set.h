@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace gnv {
@@ -90,6 +92,9 @@ class StatisticSet {
     Status add(const StatisticKey & key, int64_t first, int64_t groups, const void * totals);
     // The same for a whole set with the same totals.
     Status merge(const StatisticSet & other);
+    // The kept totals in the order of their keys, as bytes; and back into a set with the same, false if the size differs.
+    std::string packed() const;
+    bool unpack(std::string_view bytes);
     bool same_shapes(const StatisticSet & other) const;
     friend bool operator==(const StatisticSet & a, const StatisticSet & b); // bit by bit
 

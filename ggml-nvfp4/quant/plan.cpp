@@ -236,9 +236,17 @@ Destination Plan::destination(const std::string & folder, bool overwrite) const 
 
 static void check_destination_now(Plan & plan) {
     if (plan.options.destination.empty()) return;
-    const Status allowed = check_destination(plan.destination(plan.options.destination, plan.options.overwrite));
-    if (!allowed.ok()) {
-        plan.warnings.push_back(allowed.message());
+    Destination to = plan.destination(plan.options.destination, plan.options.overwrite);
+    to.resumes = plan.options.resumes;
+    const Result<bool> goes_on = check_destination(to);
+    if (!goes_on.ok()) {
+        plan.warnings.push_back(goes_on.status().message());
+        return;
+    }
+    if (goes_on.value()) {
+        plan.notes.push_back(concat(plan.options.destination,
+                                    ".partial is unfinished: a run with the same source, plan "
+                                    "and data goes on with it"));
         return;
     }
     const Result<uint64_t> available = free_disk_bytes(parent_path(plan.options.destination));

@@ -29,8 +29,8 @@ struct PlanOptions {
     uint64_t ram_bytes = 0;
     uint64_t buffer_share = 1;
     int threads = 1;
-    std::string destination; // optional: obstacles of the run become warnings of the plan
-    bool overwrite = false;
+    std::string destination;                 // optional: obstacles of the run become warnings of the plan
+    bool overwrite = false, resumes = false; // see Destination
 };
 
 struct PlanTensor {         // beside OutputLayout::tensors, same order

@@ -1,6 +1,7 @@
 #include "quantize/calibrate.h"
 
 #include "model/fingerprint.h"
+#include "quantize/run_state.h"
 
 #include <algorithm>
 
@@ -173,6 +174,7 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
         GNV_ASSIGN(const std::unique_ptr<Calibration> calibration, create(plan, shards, threads, data, options));
         PassPlan planned = calibration->pass().plan();
         planned.reading_bytes = data.reading_bytes;
+        if (options.resume != Resume::off) planned.state_bytes = RunState::disk_bytes(plan, calibration->pass());
         text = pass_plan_text(planned, calibration->device());
         json = pass_plan_json(planned, calibration->device());
     }

@@ -11,9 +11,12 @@
 #include "quantize/calibrate.h"
 #include "quantize/quantization_report.h"
 #include "quantize/quantize_run.h"
+#include "quantize/run_state.h"
 #include "report/trace_file.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <sys/resource.h>
 
 namespace gnv {
@@ -28,12 +31,33 @@ static void add_process_usage(QuantizeReport & report) {
 
 // --- The whole run ------------------------------------------------------------------------------------------------------------
 
-static Status check_free_space(const Plan & plan, const std::string & destination) {
-    const uint64_t needed = plan.disk_bytes();
+static std::string partial_folder(std::string destination) {
+    while (destination.size() > 1 && destination.back() == '/') destination.pop_back();
+    return destination + ".partial";
+}
+
+// What is in the unfinished folder of a stopped run takes no further space.
+static uint64_t bytes_there(const Plan & plan, const std::string & destination) {
+    std::vector<std::string> names = {state_file_name};
+    for (const OutputShard & shard : plan.output.shards) names.push_back(shard.file_name);
+    uint64_t bytes = 0;
+    for (const std::string & name : names) {
+        const Result<std::optional<EntryInfo>> found = find_entry(join_path(partial_folder(destination), name));
+        if (found.ok() && found.value()) bytes += found.value()->size;
+    }
+    return bytes;
+}
+
+static Status check_free_space(const Plan & plan, const std::string & destination, uint64_t state_bytes, bool goes_on) {
+    uint64_t needed = plan.disk_bytes() + state_bytes;
+    if (goes_on) needed -= std::min(needed, bytes_there(plan, destination));
     GNV_ASSIGN(const uint64_t available, free_disk_bytes(parent_path(destination)));
     if (available >= needed) return {};
-    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes) at ", destination,
-                ", where ", bytes_text(available), " are free");
+    const std::string of_state =
+        state_bytes > 0 ? concat(", ", bytes_text(state_bytes), " of it to go on with if it is stopped (--no-resume),")
+                        : "";
+    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes)", of_state, " at ",
+                destination, ", where ", bytes_text(available), " are free");
 }
 
 static std::vector<uint32_t> all_units(const Plan & plan) {
@@ -50,7 +74,9 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
         if (!options.calibration)
             return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
                         ": give calibration data (--calib, --tokens), or leave --save-stats out");
-        GNV_TRY(check_new_file(path));
+        // A run that goes on may find the file of the stopped one.
+        if (options.resume == Resume::off || !path_exists(partial_folder(options.destination)))
+            GNV_TRY(check_new_file(path));
     }
     if (!plan.quantizer().needs().empty() && !options.calibration)
         return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
@@ -76,6 +102,10 @@ static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, c
 
 static Status save_statistics(const std::string & path, const Statistics & statistics) {
     GNV_ASSIGN(const std::string text, statistics_json(statistics));
+    if (path_exists(path)) { // of a run that was stopped after it
+        const Result<std::string> found = read_file(path, text.size());
+        if (found.ok() && found.value() == text) return {};
+    }
     return write_new_file(path, text);
 }
 
@@ -84,6 +114,7 @@ static Destination find_destination(const Plan & plan, const QuantizeOptions & o
     to.reads.insert(to.reads.end(), options.reads.begin(), options.reads.end());
     if (options.calibration)
         to.reads.insert(to.reads.end(), options.calibration->files.begin(), options.calibration->files.end());
+    to.resumes = options.resume != Resume::off;
     for (const std::string & path : {options.save_statistics, options.trace_file, options.scratch_folder})
         if (!path.empty()) to.writes.push_back(path);
     return to;
@@ -101,7 +132,11 @@ class Quantization {
 
   private:
     Status prepare();
-    Status calibrate(QuantizeRun & run);
+    Result<QuantizeReport> write(CheckpointWriter & writer, Clock::time_point start);
+    Status give_name(CheckpointWriter & writer);
+    void tell_resumed(const QuantizeRun & run, int32_t layers);
+    Status explain(Status failure) const;
+    Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
     Status write_input_scales(QuantizeRun & run);
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
     void add_phases();
@@ -109,7 +144,7 @@ class Quantization {
     const Plan & plan_;
     ThreadPool & threads_;
     const QuantizeOptions & options_;
-    const Destination destination_;
+    Destination destination_;
     Trace trace_;
     FolderFiles shards_;
     std::unique_ptr<Calibration> calibration_;
@@ -120,20 +155,34 @@ class Quantization {
 
 Status Quantization::prepare() {
     GNV_TRY(check_options(plan_, options_));
-    GNV_TRY(check_destination(destination_));
-    GNV_TRY(check_free_space(plan_, options_.destination));
+    GNV_ASSIGN(const bool goes_on, check_destination(destination_));
+    GNV_TRY(check_free_space(plan_, options_.destination, 0, goes_on));
     GNV_ASSIGN(shards_, plan_.checkpoint.open_shards());
     if (options_.statistics) {
         GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
         statistics_ = *options_.statistics;
         GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     }
-    if (!options_.calibration) return {};
-    GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
-    return calibration_->start_measuring(trace_);
+    if (options_.calibration) {
+        GNV_ASSIGN(calibration_, Calibration::create(plan_, shards_, threads_, *options_.calibration, options_));
+    }
+    if (destination_.resumes) {
+        if (calibration_) report_.state_bytes = RunState::disk_bytes(plan_, calibration_->pass());
+        GNV_TRY(check_free_space(plan_, options_.destination, report_.state_bytes, goes_on));
+        const Device * const device = calibration_ ? &calibration_->device() : nullptr;
+        GNV_ASSIGN(destination_.identity, run_identity(plan_, shards_, options_, device));
+    }
+    return calibration_ ? calibration_->start_measuring(trace_) : Status();
 }
 
-Status Quantization::calibrate(QuantizeRun & run) {
+Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
+    std::optional<RunState> state;
+    if (destination_.resumes) {
+        GNV_TRY(state.emplace(plan_, *calibration_, writer, options_.resume).open());
+    }
+    const int32_t first_layer = state ? state->layers() : 0;
+    run.leave_out_finished(first_layer);
+    tell_resumed(run, first_layer);
     const auto start = Clock::now();
     const double streamed = report_.stream_wall;
     const bool beside = calibration_->uses_device();
@@ -153,6 +202,14 @@ Status Quantization::calibrate(QuantizeRun & run) {
     };
     hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
     hooks.may_reuse = [&] { return jobs.host->is_idle(); };
+    hooks.first_layer = first_layer;
+    hooks.restore = [&]() -> Status {
+        LayerChoices choices;
+        GNV_TRY(state->restore(choices));
+        run.add_choices(choices);
+        return {};
+    };
+    if (state) hooks.on_layer = [&](int32_t layers) { return state->save_if_due(layers, run.choices(), trace_); };
     Status stopped;
     Status encoded = calibration_->encode_pictures([&] {
         stopped = run.advance(0, 0);
@@ -174,8 +231,9 @@ Status Quantization::calibrate(QuantizeRun & run) {
     const PassPlan & planned = calibration_->pass().plan(); // smaller than the first plan if other programs took memory
     report_.planned_bytes = planned.host.used();
     report_.planned_device_bytes = planned.device.used();
+    if (state) report_.state_wall = state->seconds();
     report_.pass_wall = seconds_since(start);
-    report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed);
+    report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed) - report_.state_wall;
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
@@ -196,6 +254,28 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     return writer.publish(plan_.config_text);
 }
 
+void Quantization::tell_resumed(const QuantizeRun & run, int32_t layers) {
+    report_.resumed_units = run.units_left_out();
+    report_.resumed_layers = layers;
+    if (!report_.resumed || !options_.note) return;
+    std::string text = concat("goes on with ", partial_folder(options_.destination), ": ", report_.resumed_units,
+                              " of ", plan_.units.size(), " units are on disk");
+    if (calibration_) text += concat(", ", layers, " of ", plan_.layout.layer_count, " layers are calibrated");
+    options_.note(text);
+}
+
+// Tells how to go on.
+Status Quantization::explain(Status failure) const {
+    const std::string partial = partial_folder(options_.destination);
+    const bool is_cause_elsewhere = failure.code() == Code::cancelled || failure.code() == Code::io ||
+                                    failure.code() == Code::no_space || failure.code() == Code::out_of_memory ||
+                                    failure.code() == Code::device;
+    if (!is_cause_elsewhere || !path_exists(join_path(partial, journal_name))) return failure;
+    std::string text = concat(failure.message(), "; what was written stays in ", partial);
+    if (destination_.resumes) text += ", and the same command goes on from there";
+    return Status(failure.code(), text);
+}
+
 Result<QuantizeReport> Quantization::run() {
     const auto start = Clock::now();
     GNV_TRY(prepare());
@@ -203,20 +283,48 @@ Result<QuantizeReport> Quantization::run() {
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
     for (const std::string & note : writer->notes())
         if (options_.note) options_.note(note);
-    QuantizeRun run(plan_, options_, shards_, *writer, threads_.instructions(), &trace_);
+    report_.resumed = writer->goes_on();
+    Result<QuantizeReport> report = write(*writer, start);
+    return report.ok() ? std::move(report) : explain(report.take_status());
+}
+
+// The stopped run had written everything.
+Status Quantization::give_name(CheckpointWriter & writer) {
+    if (options_.note)
+        options_.note(concat(partial_folder(options_.destination), " is complete and only gets its name"));
+    const std::string & statistics = options_.save_statistics;
+    if (options_.note && !statistics.empty() && !path_exists(statistics))
+        options_.note(
+            concat(statistics, " is not written: the stopped run had no such option, and its statistics are gone"));
+    return writer.publish_complete();
+}
+
+Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::time_point start) {
+    if (writer.is_complete()) {
+        GNV_TRY(give_name(writer));
+        report_.total_wall = seconds_since(start);
+        add_process_usage(report_);
+        return report_;
+    }
+    QuantizeRun run(plan_, options_, shards_, writer, threads_.instructions(), &trace_);
     report_.codec = instruction_set_name(threads_.instructions());
     report_.prepare_wall = seconds_since(start);
-    if (calibration_) GNV_TRY(calibrate(run));
+    if (calibration_) {
+        GNV_TRY(calibrate(run, writer));
+    } else {
+        run.leave_out_finished(0);
+        tell_resumed(run, 0);
+    }
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
     if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
     for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
 
     const auto streamed = Clock::now();
-    GNV_TRY(writer->finish_tensors());
+    GNV_TRY(writer.finish_tensors());
     report_.sync_wall = seconds_since(streamed);
     const auto synced = Clock::now();
     if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
-    GNV_TRY(publish(run, *writer));
+    GNV_TRY(publish(run, writer));
     report_.finish_wall = seconds_since(synced);
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
@@ -260,7 +368,8 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
         .member("prepare", report.prepare_wall)
         .member("calibrate", report.calibrate_wall)
         .member("stream", report.stream_wall)
-        .member("sync", report.sync_wall);
+        .member("sync", report.sync_wall)
+        .member("state", report.state_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
     json.key("phases");
     phases_json(json, report.phases);
@@ -269,6 +378,13 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("planned_calibration_bytes", report.planned_bytes);
     json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
     json.member("device_bytes_in_use", report.device_bytes_in_use);
+    json.key("resumed");
+    if (report.resumed) {
+        json.begin_object().member("units", report.resumed_units).member("layers", report.resumed_layers).end_object();
+    } else {
+        json.value(nullptr);
+    }
+    json.member("state_bytes", report.state_bytes);
     json.member("substituted_input_scales", report.substituted_scales);
     json.member("peak_rss_bytes", report.peak_rss).member("codec", report.codec);
     json.member("warnings", plan.warnings).member("notes", plan.notes);
@@ -287,6 +403,7 @@ std::string quantize_report_text(const QuantizeReport & report) {
         {"  forward pass", report.calibrate_wall},
         {"  reading, packing and writing that nothing else hides", report.stream_wall},
         {"  waiting for the disk", report.sync_wall},
+        {"  saving the state, to go on with if the run is stopped", report.state_wall},
         {"  other files, rename", report.finish_wall},
     };
     rows.push_back({"whole run", seconds(report.total_wall)});

@@ -33,9 +33,17 @@ struct CalibrationData {
     std::vector<std::string> files; // their sources
 };
 
+// Whether a run saves its state (quantize/run_state.h) and goes on with that of a stopped one.
+enum class Resume : uint8_t {
+    off,
+    on,         // the state is saved as often as takes at most 3 % of the time
+    each_layer, // after each layer, whatever it takes
+};
+
 struct QuantizeOptions {
     std::string destination;
     bool overwrite = false;
+    Resume resume = Resume::off;
     // Further files that the run reads, besides the source and `calibration`; they are never removed.
     std::vector<std::string> reads;
     // Scheme nvfp4 needs one of both.
@@ -78,10 +86,15 @@ struct QuantizeReport {
     DeviceLimits limits;
     std::vector<Phase> phases;
     uint64_t substituted_scales = 0; // input scales of experts without usable inputs
+    bool resumed = false;            // went on with a stopped run
+    uint64_t resumed_units = 0;      // that it had finished
+    int32_t resumed_layers = 0;      // of its forward pass that need not run again
+    double state_wall = 0;           // saving the state
+    uint64_t state_bytes = 0;        // of disk space for it
 };
 
 // Writes the planned checkpoint. After a failure or cancellation DST.partial stays, with its journal, and no new
-// destination exists.
+// destination exists. With `resume` the next run goes on with it, to the same bytes.
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);
 
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report);

@@ -24,7 +24,7 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
     GNV_TRY(leave_host_memory(jobs, report));
     const Clock::time_point start = Clock::now();
     std::vector<uint32_t> packed, others;
-    for (const uint32_t unit : units)
+    for (const uint32_t unit : without_finished(units))
         (packer && packer->can_pack(plan_.units[unit], on_device) ? packed : others).push_back(unit);
     group_ = host;
     begin_units(others, &group_, jobs.host->threads());
@@ -56,10 +56,10 @@ Status QuantizeRun::finish_groups(GroupJobs & jobs, QuantizeReport & report) {
 
 // --- Units of no group --------------------------------------------------------------------------------------------------------
 
-Status QuantizeRun::begin_rest(std::vector<uint32_t> units) {
+Status QuantizeRun::begin_rest(const std::vector<uint32_t> & units) {
     constexpr int most_threads = 2; // groups have priority on disk and processors
     const int threads = std::min(most_threads, plan_.memory.workers / 4);
-    rest_queue_ = std::make_unique<TaskQueue>(plan_, std::move(units));
+    rest_queue_ = std::make_unique<TaskQueue>(plan_, without_finished(units));
     if (threads == 0) return {};
     GNV_ASSIGN(rest_jobs_, BackgroundJobs::create(threads));
     rest_workers_.resize(size_t(threads));

@@ -24,6 +24,64 @@ QuantizeRun::QuantizeRun(const Plan & plan, const QuantizeOptions & options, con
         for (const uint32_t shard : shards_of(unit)) units_left_[shard]++;
 }
 
+// --- Units of an earlier run ------------------------------------------------------------------------------------------------
+
+Status QuantizeRun::for_tensors(uint32_t unit_number, const std::function<Status(uint32_t tensor)> & work) const {
+    const PlanUnit & unit = plan_.units[unit_number];
+    if (!unit.quantize) return work(unit.first);
+    const std::span<const FormatComponent> components = plan_.format(unit).components;
+    for (uint32_t m = unit.first; m < unit.first + unit.count; m++)
+        for (uint32_t c = 0; c < components.size(); c++)
+            if (components[c].scope != FormatComponent::Scope::input) GNV_TRY(work(plan_.modules[m].first_output + c));
+    return {};
+}
+
+bool QuantizeRun::is_finished(uint32_t unit) const {
+    bool finished = true;
+    (void)for_tensors(unit, [&](uint32_t tensor) {
+        finished = finished && writer_.is_done(tensor);
+        return Status();
+    }).ok();
+    return finished;
+}
+
+void QuantizeRun::leave_out_finished(int32_t first_layer) {
+    if (!writer_.goes_on()) return;
+    const bool needs_pass = !plan_.quantizer().needs().empty();
+    left_out_.assign(plan_.units.size(), false);
+    for (uint32_t u = 0; u < plan_.units.size(); u++) {
+        const PlanUnit & unit = plan_.units[u];
+        const bool is_counted =
+            needs_pass && unit.quantize && plan_.linear(plan_.modules[unit.first]).layer >= first_layer;
+        if (is_counted || !is_finished(u)) continue;
+        left_out_[u] = true;
+        left_out_count_++;
+        progress_.source_bytes += unit.source_bytes * (unit.read_twice ? 2 : 1);
+        (void)for_tensors(u, [&](uint32_t) {
+            progress_.tensors++;
+            return Status();
+        }).ok();
+        for (const uint32_t shard : shards_of(unit)) units_left_[shard]--;
+    }
+}
+
+void QuantizeRun::add_choices(const LayerChoices & choices) {
+    const std::lock_guard<std::mutex> lock(choices_mutex_);
+    for (const auto & [place, choice] : choices) choices_[place].add(choice);
+}
+
+LayerChoices QuantizeRun::choices() const {
+    const std::lock_guard<std::mutex> lock(choices_mutex_);
+    return choices_;
+}
+
+std::vector<uint32_t> QuantizeRun::without_finished(const std::vector<uint32_t> & units) const {
+    std::vector<uint32_t> others;
+    for (const uint32_t unit : units)
+        if (left_out_.empty() || !left_out_[unit]) others.push_back(unit);
+    return others;
+}
+
 QuantizeRun::~QuantizeRun() {
     if (rest_queue_) rest_queue_->stop();
 }
@@ -64,8 +122,9 @@ void QuantizeRun::collect_times(QuantizeReport & report) {
     packed_times_ = {};
 }
 
-Status QuantizeRun::stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
+Status QuantizeRun::stream(const std::vector<uint32_t> & all, const WeightGroup * resident, ThreadPool & threads,
                            QuantizeReport & report) {
+    const std::vector<uint32_t> units = without_finished(all);
     begin_units(units, resident, threads.size());
     const Clock::time_point start = Clock::now();
     TaskQueue queue(plan_, units);
@@ -111,17 +170,10 @@ Status QuantizeRun::run_task(Worker & worker, TaskQueue & queue, const Task & ta
 Status QuantizeRun::finish_unit(uint32_t unit_number) {
     const PlanUnit & unit = plan_.units[unit_number];
     uint64_t tensors = 0;
-    const auto finished = [&](uint32_t tensor) {
+    GNV_TRY(for_tensors(unit_number, [&](uint32_t tensor) {
         tensors++;
         return writer_.finished(tensor);
-    };
-    if (!unit.quantize) GNV_TRY(finished(unit.first));
-    for (uint32_t m = unit.first; unit.quantize && m < unit.first + unit.count; m++) {
-        const std::span<const FormatComponent> components = plan_.format(unit).components;
-        for (uint32_t c = 0; c < components.size(); c++)
-            if (components[c].scope != FormatComponent::Scope::input)
-                GNV_TRY(finished(plan_.modules[m].first_output + c));
-    }
+    }));
     GNV_TRY(check_finished_shards(unit));
     return advance(0, tensors);
 }
@@ -364,7 +416,7 @@ Status QuantizeRun::advance_positions(int64_t positions, int64_t positions_total
 
 Status QuantizeRun::tell(std::unique_lock<std::mutex> &) {
     if (!options_.progress || options_.progress(progress_)) return {};
-    return Status(Code::cancelled, "stopped on request; what was written stays in " + writer_.partial_folder());
+    return Status(Code::cancelled, "stopped on request");
 }
 
 } // namespace gnv

@@ -65,14 +65,20 @@ class QuantizeRun {
     Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // waits until everything is written
     // Starts to stream units that no group holds, beside the groups, on a few of the threads with planned buffers; with
     // fewer than four threads it starts none. finish_rest() streams the remaining units on all threads.
-    Status begin_rest(std::vector<uint32_t> units);
+    Status begin_rest(const std::vector<uint32_t> & units);
     Status rest_status() const { return rest_jobs_ ? rest_jobs_->status() : Status(); } // the first failure so far
     Status finish_rest(ThreadPool & threads, QuantizeReport & report);
     // By position in Plan::modules.
     Status write_input_scales(const std::vector<InputScale> & scales);
+    // Units that an earlier run finished are left out from here on, except those that need what a pass measures in
+    // layer `first_layer` or later: they count for the report.
+    void leave_out_finished(int32_t first_layer);
+    bool is_finished(uint32_t unit) const; // all its tensors are on disk, but input scales
+    uint64_t units_left_out() const { return left_out_count_; }
+    void add_choices(const LayerChoices & choices); // of the units left out
     // What units are prepared with from here on; it must outlive the run.
     void use_statistics(const UnitStatistics & statistics) { unit_statistics_ = &statistics; }
-    const LayerChoices & choices() const { return choices_; }
+    LayerChoices choices() const; // so far
     // Shards and config.json are the files that were planned with; the other files are compared when they are copied.
     Status check_source_unchanged() const;
     // Calls the progress callback; Code::cancelled if it asks to stop.
@@ -86,6 +92,9 @@ class QuantizeRun {
         QuantizeReport times;                   // read, measure, pack, write, bytes
     };
 
+    std::vector<uint32_t> without_finished(const std::vector<uint32_t> & units) const;
+    // Calls `work` with the tensors of a unit, except input scales.
+    Status for_tensors(uint32_t unit, const std::function<Status(uint32_t tensor)> & work) const;
     // Sets the units of a stream() or group, for workers and for reading ahead.
     void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);
     static void collect_times(std::vector<Worker> & workers, QuantizeReport & report);
@@ -131,6 +140,8 @@ class QuantizeRun {
     const InstructionSet instructions_;
     Trace * const trace_;
 
+    std::vector<bool> left_out_; // by unit; empty: none
+    uint64_t left_out_count_ = 0;
     std::vector<Worker> workers_;
     std::vector<uint32_t> units_;            // of this stream()
     bool reads_ahead_ = true;                // of `units_`: false if they are in memory
@@ -148,7 +159,7 @@ class QuantizeRun {
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;
 
     const UnitStatistics * unit_statistics_ = nullptr;
-    std::mutex choices_mutex_;
+    mutable std::mutex choices_mutex_;
     LayerChoices choices_;
 
     std::mutex progress_mutex_;

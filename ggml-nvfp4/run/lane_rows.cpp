@@ -224,6 +224,45 @@ BatchFields LaneRows::reopen() {
     return fields();
 }
 
+// --- All rows -----------------------------------------------------------------------------------------------------------------
+
+Status LaneRows::for_pieces(size_t variant, Field field,
+                            const std::function<Status(uint64_t at, void * host, uint64_t bytes)> & work) {
+    for (const Queue queue : {Queue::upload, Queue::compute, Queue::download}) GNV_TRY(device_.synchronize(queue));
+    const uint64_t begin = in_file(field, 0),
+                   end = begin + uint64_t(size_.store.positions) * size_.store.row_bytes(field);
+    const bool on_host = place_ == StorePlace::host;
+    const uint64_t step = on_host ? most_read_at_once : size_.host_bytes(device_);
+    for (uint64_t at = begin; at < end; at += step) {
+        void * const host = on_host ? static_cast<uint8_t *>(stores_[variant].on_host.get()) + at : staging_.get();
+        GNV_TRY(work(at, host, std::min(step, end - at)));
+    }
+    return {};
+}
+
+Status LaneRows::save(size_t variant, Field field, const std::function<Status(const void *, uint64_t)> & take) {
+    return for_pieces(variant, field, [&](uint64_t at, void * host, uint64_t bytes) -> Status {
+        const Store & store = stores_[variant];
+        if (place_ == StorePlace::file) GNV_TRY(store.file->read(host, bytes, at));
+        if (place_ == StorePlace::device) {
+            device_.download(host, static_cast<uint8_t *>(store.on_device.get()) + at, bytes);
+            GNV_TRY(device_.synchronize());
+        }
+        return take(host, bytes);
+    });
+}
+
+Status LaneRows::restore(size_t variant, Field field, const std::function<Status(void *, uint64_t)> & give) {
+    return for_pieces(variant, field, [&](uint64_t at, void * host, uint64_t bytes) -> Status {
+        const Store & store = stores_[variant];
+        GNV_TRY(give(host, bytes));
+        if (place_ == StorePlace::file) return store.file->write(host, bytes, at);
+        if (place_ == StorePlace::host) return {};
+        device_.upload(static_cast<uint8_t *>(store.on_device.get()) + at, host, bytes);
+        return device_.synchronize();
+    });
+}
+
 // --- Reading ------------------------------------------------------------------------------------------------------------------
 
 const void * LaneRows::in_host_memory(size_t variant, Field field, int64_t first) const {

@@ -8,6 +8,7 @@
 #include "run/stage_runner.h"
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -64,6 +65,11 @@ class LaneRows {
     // The rows of the last open(), with their content of then.
     BatchFields reopen();
 
+    // All rows of a field as they are kept, piece by piece in order: `take` gets them, `give` sets them. Wait for the
+    // queues.
+    Status save(size_t variant, Field field, const std::function<Status(const void *, uint64_t)> & take);
+    Status restore(size_t variant, Field field, const std::function<Status(void *, uint64_t)> & give);
+
     // Rows of a field in host memory, F32 or I32. Waits for the queues.
     Status read(size_t variant, Field field, int64_t first, int64_t count, void * to, ThreadPool & threads);
     // The same in place; null if they are not in host memory as F32.
@@ -82,6 +88,9 @@ class LaneRows {
     void * rows(size_t variant, Field field, int64_t first) const;
     uint64_t in_file(Field field, int64_t first) const; // offset of a row
     bool in_place() const;
+    // Calls `work` with pieces of a field: their place in the store, and memory of the host with or for them.
+    Status for_pieces(size_t variant, Field field,
+                      const std::function<Status(uint64_t at, void * host, uint64_t bytes)> & work);
     bool through_host() const { return place_ == StorePlace::host && !in_place(); }
     Status add_stores(const std::string & scratch_folder);
     Status add_store(const std::string & scratch_folder);

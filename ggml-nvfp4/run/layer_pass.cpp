@@ -27,6 +27,8 @@ LayerPass::~LayerPass() = default;
 const PassPlan & LayerPass::plan() const { return state_->plan; }
 const StatisticSet & LayerPass::statistics(size_t variant) const { return state_->statistics[variant]; }
 
+const StatisticSet & LayerPass::requested_statistics() const { return state_->requested; }
+
 bool LayerPass::has_rows() const {
     return state_->plan.lanes.size() == 1 && state_->all_on_host() && state_->plan.store_place == StorePlace::host;
 }
@@ -46,13 +48,63 @@ Result<const void *> LayerPass::rows(size_t variant, Field field, int64_t first,
 
 Status LayerPass::run(const PassHooks & hooks) {
     State & state = *state_;
+    state.first_layer = hooks.first_layer;
     GNV_TRY(state.allocate());
+    if (hooks.first_layer > 0) GNV_TRY(hooks.restore());
     const int64_t positions = state.plan.store.positions * int64_t(state.variants.size());
-    state.progress = {0, state.plan.groups.size(), 0, positions * int64_t(state.plan.groups.size())};
+    const size_t skipped = state.list_loads().front().group;
+    state.progress = {skipped, state.plan.groups.size(), positions * int64_t(skipped),
+                      positions * int64_t(state.plan.groups.size())};
     GNV_TRY(state.advance(0, hooks)); // reports the total before the first batch is done
     // A batch can take long: a request to stop also counts inside it.
     const ThreadPool::Watch watch(*state.threads, [&] { return state.advance(0, hooks).ok(); });
     return state.run(hooks);
+}
+
+// --- Rows between blocks ------------------------------------------------------------------------------------------------------
+
+Status LayerPass::restore_statistics(size_t variant, std::string_view packed) {
+    if (state_->statistics[variant].unpack(packed)) return {};
+    return Status(Code::format, "the saved statistics have another size than those of this pass");
+}
+
+// What some block, or the head, reads before it is made there.
+FieldSet LayerPass::State::fields_between_blocks() const {
+    FieldSet read = 0, made = 0;
+    int32_t layer = -1;
+    for (const PassGroup & group : plan.groups) {
+        if (layer_of(group) != layer) made = 0;
+        const FieldUse use = field_use(group.stages, model());
+        if (layer_of(group) >= 0 || is_head(group)) read |= use.reads & ~made;
+        made |= use.makes;
+        layer = layer_of(group);
+    }
+    return read;
+}
+
+Status LayerPass::State::for_rows(const std::function<Status(LaneRows &, size_t, Field)> & work) {
+    const FieldSet fields = fields_between_blocks();
+    for (size_t v = 0; v < variants.size(); v++)
+        for (Field field = 0; field < max_fields; field++)
+            for (Work & lane : lanes)
+                if (fields & field_bit(field)) GNV_TRY(work(lane.lane->rows(), v, field));
+    return {};
+}
+
+uint64_t LayerPass::row_bytes() const {
+    const FieldSet fields = state_->fields_between_blocks();
+    uint64_t bytes = 0;
+    for (Field field = 0; field < max_fields; field++)
+        if (fields & field_bit(field)) bytes += state_->plan.store.row_bytes(field);
+    return bytes * uint64_t(state_->plan.store.positions) * state_->variants.size();
+}
+
+Status LayerPass::save_rows(const std::function<Status(const void *, uint64_t)> & take) const {
+    return state_->for_rows([&](LaneRows & rows, size_t v, Field field) { return rows.save(v, field, take); });
+}
+
+Status LayerPass::restore_rows(const std::function<Status(void *, uint64_t)> & give) {
+    return state_->for_rows([&](LaneRows & rows, size_t v, Field field) { return rows.restore(v, field, give); });
 }
 
 // The number of prepared graphs that a lane keeps: those of a group, for each batch shape and variant.
@@ -128,6 +180,8 @@ Status LayerPass::State::allocate() {
 std::vector<LayerPass::State::Load> LayerPass::State::list_loads() const {
     std::vector<Load> loads;
     for (size_t g = 0; g < plan.groups.size(); g++) {
+        const bool is_done = first_layer > 0 && !is_head(plan.groups[g]) && layer_of(plan.groups[g]) < first_layer;
+        if (is_done) continue;
         const WeightCatalog * loaded = nullptr;
         for (size_t v = variants.size(); v-- > 0;) {
             if (!loaded || (!is_head(plan.groups[g]) && variants[v].weights != loaded)) loads.push_back({g, {}, false});
@@ -214,6 +268,10 @@ Status LayerPass::State::run(const PassHooks & hooks) {
             const Lane & lane = *lanes.front().lane;
             GNV_TRY(hooks.on_group(group, host_weights.back(), lane.aliases() ? nullptr : &lane.weights().back()));
         }
+        const int32_t layer = layer_of(group);
+        const bool ends_block =
+            layer >= 0 && i + 1 < loads.size() && load.last && layer_of(plan.groups[loads[i + 1].group]) != layer;
+        if (ends_block && hooks.on_layer) GNV_TRY(hooks.on_layer(layer + 1));
         if (!reads_beside) GNV_TRY(start_next(hooks, true));
     }
     return {};

@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 namespace gnv {
@@ -48,6 +49,13 @@ struct PassHooks {
     // What the head made of the positions from `first` on, f32 [n, vocabulary] of every variant; in order.
     std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;
     std::function<bool(const PassProgress &)> progress; // false stops the run
+
+    // To go on with a pass that ended after a block: the first block to run, and what brings the rows (restore_rows())
+    // and totals (restore_statistics()) of that moment back; memory is allocated then. 0: all.
+    int32_t first_layer = 0;
+    std::function<Status()> restore;
+    // Called after on_group at the end of each block but the last: save_rows() and statistics() are those after it.
+    std::function<Status(int32_t layers)> on_layer;
 };
 
 class LayerPass {
@@ -66,7 +74,15 @@ class LayerPass {
     // columns]). One thread at a time, unless has_rows().
     bool has_rows() const; // rows are in host memory: rows() needs no buffer
     Result<const void *> rows(size_t variant, Field field, int64_t first, int64_t count, void * buffer) const;
-    const StatisticSet & statistics(size_t variant) const; // the kept ones
+    const StatisticSet & requested_statistics() const;                  // without totals
+    const StatisticSet & statistics(size_t variant) const;              // the kept ones
+    Status restore_statistics(size_t variant, std::string_view packed); // see StatisticSet::packed()
+
+    // The rows between two blocks, of all positions and variants: what later blocks read. The bytes depend on sequences
+    // and device only. Pieces come in order.
+    uint64_t row_bytes() const;
+    Status save_rows(const std::function<Status(const void *, uint64_t)> & take) const;
+    Status restore_rows(const std::function<Status(void *, uint64_t)> & give);
 
   private:
     struct State;

@@ -19,6 +19,7 @@ struct LayerPass::State {
 
     StatisticSet requested;               // without totals
     std::vector<StatisticSet> statistics; // by variant
+    int32_t first_layer = 0;              // see PassHooks
     PassProgress progress;
 
     struct Load { // weights that are loaded together, and the variants that run with them
@@ -55,8 +56,12 @@ struct LayerPass::State {
     Status try_to_allocate(bool & on_host);
     void release();
 
+    // --- Rows between blocks
+    FieldSet fields_between_blocks() const;
+    Status for_rows(const std::function<Status(LaneRows & rows, size_t variant, Field field)> & work);
+
     // --- Weights
-    std::vector<Load> list_loads() const;
+    std::vector<Load> list_loads() const; // from the first layer on
     Result<std::vector<WeightLoad>> reads_of(const Load & load) const;
     Status expect_next();
     Status start_reading(const Load & load);

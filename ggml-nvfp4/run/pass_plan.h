@@ -62,6 +62,7 @@ struct PassPlan {
     Budget host, device;
     bool uses_device() const { return device.used() > 0; } // with memory of its own
     uint64_t reading_bytes = 0; // host memory for reading the sequences, before the pass: a bound
+    uint64_t state_bytes = 0;   // of disk, to go on with if the pass is stopped
 };
 
 struct PassRequest {

@@ -49,7 +49,10 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
                             : plan.uses_device()    ? ", the next copied while one computes"
                                                     : ", the next read while one computes",
                             parts > 1 ? concat("; experts of a block in ", parts, " parts") : "")},
-         {"hidden states", places[size_t(plan.store_place)]}},
+         {"hidden states", places[size_t(plan.store_place)]},
+         {"state", plan.state_bytes == 0 ? "not saved"
+                                         : concat(bytes_text(plan.state_bytes),
+                                                  " of disk beside the result, to go on with after a stop")}},
         {false, false});
     std::vector<BudgetColumn> columns = {{"host", plan.host}};
     if (plan.uses_device()) columns.push_back({"device", plan.device});
@@ -64,6 +67,7 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     json.member("largest_batch", plan.largest_batch).member("groups", plan.groups.size());
     json.member("weight_buffers", plan.weight_buffers).member("expert_parts", expert_parts(plan));
     json.member("hidden_states", place_name(plan.store_place)).member("reading_bytes", plan.reading_bytes);
+    json.member("state_bytes", plan.state_bytes);
     json.key("host").begin_object();
     write_memory(json, plan.host);
     json.end_object().key("device");

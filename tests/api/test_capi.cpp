@@ -197,8 +197,13 @@ TEST_CASE("quantize reports progress, can be stopped, and gives its times") {
     CHECK(error_has(engine.get(), "out.partial"));
     CHECK_FALSE(gnv::path_exists(scratch / "out"));
 
-    CHECK(gnv_quantize(plan.get(), (scratch / "out").c_str(), nullptr, nullptr) == GNV_ALREADY_EXISTS);
-    options.overwrite = 1;
+    // Callers that were compiled before `resume` get what they had then; the others go on.
+    gnv_quantize_options older = options;
+    older.struct_size = offsetof(gnv_quantize_options, resume);
+    CHECK(gnv_quantize(plan.get(), (scratch / "out").c_str(), &older, nullptr) == GNV_ALREADY_EXISTS);
+    options.resume = gnv_resume(GNV_RESUME_EACH_LAYER + 1);
+    CHECK(gnv_quantize(plan.get(), (scratch / "out").c_str(), &options, nullptr) == GNV_INVALID_ARGUMENT);
+    options.resume = GNV_RESUME_ON;
     watched = {};
     REQUIRE(gnv_quantize(plan.get(), (scratch / "out").c_str(), &options, &report) == GNV_OK);
     const Handle<gnv_text_t> owner(report);

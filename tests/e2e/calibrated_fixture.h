@@ -30,6 +30,9 @@ struct CalibratedRun {
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
+    gnv_method method = GNV_METHOD_RTN;
+    gnv_resume resume = GNV_RESUME_ON;
+    bool overwrite = false;
     gnv_progress_callback progress = nullptr;
     void * user = nullptr;
 };
@@ -47,6 +50,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     gnv_plan_options plan_options;
     gnv_plan_options_init(&plan_options);
     plan_options.scheme = run.scheme;
+    plan_options.method = run.method;
     plan_options.ram_bytes = run.ram_bytes;
     plan_options.calibrates = !run.tokens.empty();
     gnv_plan_t * plan_handle = nullptr;
@@ -87,6 +91,8 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.scratch_folder = run.scratch_folder.empty() ? nullptr : run.scratch_folder.c_str();
     options.save_statistics = run.save_statistics.empty() ? nullptr : run.save_statistics.c_str();
     options.progress = run.progress;
+    options.resume = run.resume;
+    options.overwrite = run.overwrite;
     options.user = run.user;
     options.trace_file = run.trace_file.empty() ? nullptr : run.trace_file.c_str();
     gnv_text_t *text = nullptr, *phases = nullptr;

@@ -233,24 +233,28 @@ TEST_CASE("a scratch folder that is not there, or that is full") {
     check_refused(run, {GNV_NOT_FOUND, {run.scratch_folder}, false});
 
     run.scratch_folder = tiny.scratch.path();
-    const pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) { // a limit on file size stands in for a full disk
-        signal(SIGXFSZ, SIG_IGN);
-        const rlimit limit = {6 << 20, 6 << 20};
-        setrlimit(RLIMIT_FSIZE, &limit);
-        const RunResult result = quantize(run);
-        const bool good = result.status == GNV_NO_SPACE && result.says("scratch file for hidden states") &&
-                          result.says(run.scratch_folder);
-        if (!good) fprintf(stderr, "%d %s\n", int(result.status), result.message.c_str());
-        _exit(good ? 0 : 1);
-    }
-    int status = -1;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-    CHECK_FALSE(path_exists(run.destination));
+    const auto check_full = [&](gnv_resume resume, const std::string & what) {
+        run.resume = resume;
+        const pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) { // a limit on file size stands in for a full disk
+            signal(SIGXFSZ, SIG_IGN);
+            const rlimit limit = {6 << 20, 6 << 20};
+            setrlimit(RLIMIT_FSIZE, &limit);
+            const RunResult result = quantize(run);
+            const bool good = result.status == GNV_NO_SPACE && result.says(what) && result.says(run.scratch_folder);
+            if (!good) fprintf(stderr, "%d %s\n", int(result.status), result.message.c_str());
+            _exit(good ? 0 : 1);
+        }
+        int status = -1;
+        REQUIRE(waitpid(child, &status, 0) == child);
+        CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        CHECK_FALSE(path_exists(run.destination));
+    };
+    check_full(GNV_RESUME_OFF, "scratch file for hidden states");
     REQUIRE(remove_tree(run.destination + ".partial").ok());
-    require_good(quantize(run));
+    check_full(GNV_RESUME_ON, "the state of the run, to go on with if it is stopped");
+    require_good(quantize(run)); // goes on
 }
 
 TEST_CASE("a NaN that comes up on the way is named with layer, sample and position") {

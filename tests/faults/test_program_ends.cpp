@@ -60,11 +60,13 @@ void kill_at(const Model & of, const Way & way, long number) {
     const Finished killed = run_once(of, way, number, SIGKILL);
     CHECK((killed.signal == SIGKILL || killed.exit_code == 0));
     check_whole(of, way);
-    // A run that may not overwrite changes nothing that it finds, and says what is in the way.
-    const bool in_the_way = path_exists(of.destination) || path_exists(of.destination + ".partial");
+    // A run that may not overwrite goes on, or changes nothing of what is in the way, and says so.
+    const bool in_the_way = path_exists(of.destination) || path_exists(of.destination + ".old");
     Finished again = of.quantize({});
     CAPTURE(again.errors);
-    CHECK(again.exit_code == (in_the_way || path_exists(of.destination + ".old") ? 2 : 0));
+    CHECK(again.exit_code == (in_the_way ? 2 : 0));
+    if (again.exit_code == 0) CHECK(left_beside(of) == "");
+    if (path_exists(of.statistics)) REQUIRE(remove_file(of.statistics).ok());
     if (again.exit_code == 2) {
         CHECK(says_why(again.errors, of));
         check_whole(of, way);
@@ -176,6 +178,68 @@ void race(int rounds) {
 } // namespace
 
 TEST_CASE("killed before a system call: nothing is lost, and the next run comes through") { kill_at_some(20); }
+
+// Killed, and gone on with; killed again there, and so on to the end.
+TEST_CASE("a run that is killed again and again goes on each time, to the same bytes") {
+    for (const Model * of : {&model(), &calibrated_model()}) {
+        for (const long step : {3, 17, 60}) {
+            CAPTURE(step);
+            clean(*of);
+            long kills = 0;
+            for (long number = step; !path_exists(of->destination); number += step) { // it gets further each time
+                const Finished killed = of->quantize({FAULT_ANY, number, FAULT_SIGNAL - SIGKILL});
+                CAPTURE(killed.errors);
+                REQUIRE((killed.signal == SIGKILL || killed.exit_code == 0));
+                kills += killed.signal == SIGKILL;
+            }
+            CHECK(kills > 0);
+            CHECK(read_folder(of->destination) == of->result);
+            CHECK_FALSE(path_exists(of->destination + ".partial"));
+        }
+        clean(*of);
+    }
+}
+
+// At moments of the clock: other threads are anywhere then.
+TEST_CASE("killed at 200 random moments, each run goes on to the same bytes" * doctest::skip()) {
+    uint32_t state = 1;
+    for (const Model * of : {&model(), &calibrated_model()}) {
+        int kills = 0, complete = 0;
+        for (bool is_new = true; kills < 200;) {
+            if (is_new) clean(*of);
+            const pid_t child = of->start(of->quantize_command(false), {});
+            state = state * 1664525 + 1013904223;
+            usleep(state >> 8 & 0x1ffff); // up to 0.13 s
+            REQUIRE(kill(child, SIGKILL) == 0);
+            const Finished finished = of->wait(child);
+            CAPTURE(finished.errors);
+            REQUIRE((finished.signal == SIGKILL || finished.exit_code == 0));
+            kills += finished.signal == SIGKILL;
+            is_new = path_exists(of->destination);
+            if (!is_new) continue;
+            complete++;
+            CHECK(read_folder(of->destination) == of->result);
+        }
+        check_folders(of->quantize({}, path_exists(of->destination)), *of);
+        MESSAGE(kills, " kills, ", complete, " complete results");
+        clean(*of);
+    }
+}
+
+TEST_CASE("calibration killed before a system call: the next run goes on") {
+    const Way way = {"calibrated", false, false};
+    const long count = count_calls(calibrated_model(), way);
+    for (const long number : some_of(count, 20)) kill_at(calibrated_model(), way, number);
+    clean(calibrated_model());
+}
+
+TEST_CASE("calibration killed before every system call" * doctest::skip()) {
+    const Way way = {"calibrated", false, false};
+    const long count = count_calls(calibrated_model(), way);
+    for (long number = 1; number <= count; number++) kill_at(calibrated_model(), way, number);
+    MESSAGE("killed before ", count, " calls");
+    clean(calibrated_model());
+}
 
 TEST_CASE("killed before every system call" * doctest::skip()) { kill_at_some(1'000'000); }
 

@@ -61,7 +61,8 @@ struct Fixture {
     std::unique_ptr<Backend> device = open_cpu(*threads);
     std::vector<Backend *> more_devices; // lanes beside that of `device`
     std::vector<Precision> precisions = {Precision::f32};
-    std::vector<TextVariant> given; // instead of the model in these precisions
+    std::vector<TextVariant> given;                             // instead of the model in these precisions
+    std::function<void(LayerPass &, PassHooks &)> change_hooks; // of a run; empty: not
 
     std::vector<TextVariant> variants() const {
         std::vector<TextVariant> list = given;
@@ -129,6 +130,7 @@ struct Fixture {
             }
             return {};
         };
+        if (change_hooks) change_hooks(*pass, hooks);
         GNV_TRY(pass->run(hooks));
         outcome.plan = pass->plan();
         for (size_t v = 0; v < count; v++) outcome.statistics.push_back(pass->statistics(v));

@@ -1,6 +1,7 @@
 // A pass in several lanes: what one lane gives, to the bit, whatever devices there are and wherever hidden states wait.
 #include "forward/deferred_device.h"
 #include "forward/pass_fixture.h"
+#include "scratch.h"
 #include "verify/verify_fixture.h"
 
 using namespace gnv;
@@ -165,6 +166,84 @@ TEST_CASE("a pass in lanes ends in its middle") {
         }
         for (const DeferredDevice * const device : lanes.deferred) CHECK(device->used() == 0);
     }
+}
+
+// The state between two blocks, as a caller keeps it.
+struct KeptState {
+    std::string rows;
+    std::vector<std::string> statistics; // by variant
+};
+
+TEST_CASE("a pass goes on after a block: in other lanes, batches, ranges and places, to the same bytes") {
+    const auto texts = make_texts(lengths);
+    constexpr int32_t after = 3;
+    LanesComparison c("d");
+    PassOptions options = all_experts();
+    KeptState kept;
+    const auto keep = [&](LayerPass & pass, PassHooks & hooks) {
+        hooks.on_layer = [&](int32_t layers) -> Status {
+            if (layers != after) return {};
+            for (size_t v = 0; v < c.remote.variants().size(); v++)
+                kept.statistics.push_back(pass.statistics(v).packed());
+            return pass.save_rows([&](const void * data, uint64_t bytes) {
+                kept.rows.append(static_cast<const char *>(data), bytes);
+                return Status();
+            });
+        };
+        CHECK(pass.row_bytes() > 0);
+    };
+    c.remote.change_hooks = keep;
+    const Outcome expected = c.remote.run(texts, options);
+    REQUIRE(!kept.rows.empty());
+    const KeptState first = std::move(kept);
+    const auto check_goes_on = [&](Fixture & f, const PassOptions & with) {
+        f.change_hooks = [&](LayerPass & pass, PassHooks & hooks) {
+            CHECK(pass.row_bytes() == first.rows.size());
+            hooks.first_layer = after;
+            hooks.restore = [&]() -> Status {
+                for (size_t v = 0; v < first.statistics.size(); v++)
+                    GNV_TRY(pass.restore_statistics(v, first.statistics[v]));
+                size_t at = 0;
+                return pass.restore_rows([&](void * data, uint64_t bytes) {
+                    memcpy(data, first.rows.data() + at, bytes);
+                    at += bytes;
+                    return Status();
+                });
+            };
+        };
+        const Result<Outcome> found = f.try_run(texts, with);
+        REQUIRE_MESSAGE(found.ok(), found.status().message());
+        for (size_t v = 0; v < expected.values.size(); v++) {
+            CHECK(found.value().statistics[v] == expected.statistics[v]);
+            CHECK(found.value().values[v].count("layer.2") == 0);
+            for (const auto & [tap, bytes] : found.value().values[v])
+                CHECK_MESSAGE(bytes == expected.values[v].at(tap), "variant ", v, " ", tap);
+        }
+        f.change_hooks = {};
+    };
+    for (const char * const kinds : {"d", "ddd", "cd"}) {
+        CAPTURE(kinds);
+        LanesComparison other(kinds);
+        options.batch_positions = 70;
+        check_goes_on(other.remote, options);
+    }
+    // Hidden states in host memory, then in a file, with ranges of experts.
+    const ScratchFolder scratch;
+    PassOptions small = all_experts();
+    small.device = 1;
+    small.device = smallest_budget(c.remote.create(texts, small).take_status());
+    check_goes_on(c.remote, small);
+    small.scratch_folder = scratch.path();
+    small.host = 1;
+    small.host = smallest_budget(c.remote.create(texts, small).take_status());
+    check_goes_on(c.remote, small);
+    check_goes_on(c.host, all_experts());
+    // A state of another pass is refused.
+    c.host.change_hooks = [&](LayerPass & pass, PassHooks & hooks) {
+        hooks.first_layer = after;
+        hooks.restore = [&] { return pass.restore_statistics(0, "too short"); };
+    };
+    CHECK(c.host.try_run(texts, all_experts()).status().code() == Code::format);
 }
 
 TEST_CASE("the first lane's weights are what hooks see") {
