@@ -6,7 +6,8 @@
 namespace {
 
 struct Args {
-    std::string source, destination, json, scratch, save_statistics, trace;
+    std::string source, destination, json, scratch, save_statistics, trace, part;
+    uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
     tools::DeviceArgs device;
     int32_t device_number = 0;
@@ -99,6 +100,9 @@ void declare_calibration(CLI::App & app, Args & args) {
                  "first run the experts' products alone for 10 seconds, as a limit for their rate (CUDA)");
     app.add_option("--save-stats", args.save_statistics, "write the statistics of calibration to FILE")
         ->type_name("FILE");
+    app.add_option("--part", args.part,
+                   "measure part K of N of the data alone, for --save-stats; --stats takes the files of all parts")
+        ->type_name("K/N");
     tools::add_list(app, "--stats", args.statistics,
                     "use saved statistics instead of data; several files are merged (repeatable)")
         ->type_name("FILE");
@@ -157,13 +161,16 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     if (args.has_data() && !tools::open_data(engine, args.source, data, inputs.tokenizer, inputs.dataset))
         return failed();
     if (!args.statistics.empty() && !(inputs.calibration = load_statistics(engine, args))) return failed();
-    inputs.scratch = args.scratch.empty() ? parent_folder(args.destination) : args.scratch;
+    const std::string & made = args.destination.empty() ? args.save_statistics : args.destination;
+    inputs.scratch = args.scratch.empty() ? parent_folder(made) : args.scratch;
     options.dataset = inputs.dataset.get();
     options.calibration = inputs.calibration.get();
     options.device_bytes = args.device.vram_bytes;
     options.experts = args.experts;
     options.scratch_folder = inputs.scratch.c_str();
     options.resume = args.resume();
+    options.part = args.part_number;
+    options.parts = args.parts;
     return true;
 }
 
@@ -183,7 +190,7 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     gnv_plan_info info = {};
     info.struct_size = sizeof info;
     if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
-    if (!args.quiet)
+    if (!args.quiet && !args.destination.empty())
         fprintf(stderr, "%llu modules to quantize, %.2f GB to read, %.2f GB to write, %.0f MB of buffers\n",
                 static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
                 double(info.disk_bytes) / 1e9, double(info.buffer_bytes) / 1e6);
@@ -202,11 +209,13 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     if (!args.quiet) options.phases = &phases;
     {
         const tools::StoppableCall stoppable;
-        if (gnv_quantize(plan, args.destination.c_str(), &options, &report) != GNV_OK) return tools::report(engine);
+        const char * const destination = args.destination.empty() ? nullptr : args.destination.c_str();
+        if (gnv_quantize(plan, destination, &options, &report) != GNV_OK) return tools::report(engine);
     }
     const tools::Text owner(report), phases_owner(phases);
     if (args.report.is_wanted() && !args.report.write(report)) return tools::exit_failure;
-    if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), args.destination.c_str());
+    const std::string & made = args.destination.empty() ? args.save_statistics : args.destination;
+    if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), made.c_str());
     return tools::exit_ok;
 }
 
@@ -215,7 +224,7 @@ bool check_statistics_file(const Args & args) {
     std::string partial = args.destination;
     while (partial.size() > 1 && partial.back() == '/') partial.pop_back();
     partial += ".partial";
-    const bool may_exist = !args.no_resume && access(partial.c_str(), F_OK) == 0;
+    const bool may_exist = !args.no_resume && !args.destination.empty() && access(partial.c_str(), F_OK) == 0;
     return may_exist || tools::check_new_file(args.save_statistics);
 }
 
@@ -236,11 +245,19 @@ bool check_usage(const CLI::App & app, Args & args) {
         return args.report.prepare(args.json);
     }
     if (args.source.empty()) return say("SRC is needed");
-    if (args.destination.empty() && !args.dry_run) return say("-o DST is needed (or --dry-run)");
+    if (args.destination.empty() && !args.dry_run && args.save_statistics.empty())
+        return say("-o DST is needed (or --dry-run, or --save-stats FILE to measure alone)");
+    char end = 0;
+    if (!args.part.empty() && (sscanf(args.part.c_str(), "%9u/%9u%c", &args.part_number, &args.parts, &end) != 2 ||
+                               args.part_number == 0 || args.part_number > args.parts))
+        return say("--part: K/N is wanted, part K of N: 2/4");
+    if (!args.part.empty() && !args.destination.empty())
+        return say("--part: a part of the data gives statistics and no result: leave -o out, and quantize with the "
+                   "statistics of all parts (--stats)");
     if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, args.data)) return false;
     if (!args.has_data()) {
-        const auto of_passes = {"--experts",        "--precision",  "--vram",           "--scratch",
-                                "--measure-limits", "--save-stats", "--save-each-layer"};
+        const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
+                                "--save-stats", "--save-each-layer", "--part"};
         const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
         if (!tools::refuse(app, of_passes, "needs calibration data: --calib PATH or --tokens FILE") ||
             (names_cuda && !tools::refuse(app, {"--device"}, "is for calibration: give --calib PATH or --tokens FILE")))

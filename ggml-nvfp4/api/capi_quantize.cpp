@@ -100,19 +100,14 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
         GNV_TRY(api::check_pointers({out}, "gnv_calibration_load"));
         if (count == 0) return Status(Code::invalid_argument, "gnv_calibration_load: the list of files is empty");
         GNV_ASSIGN(const std::vector<std::string> files, api::take_texts(paths, count, "gnv_calibration_load: paths"));
-        std::unique_ptr<gnv_calibration_t> calibration;
+        std::vector<Statistics> list;
         for (const std::string & file : files) {
             std::string warning;
-            GNV_ASSIGN(Statistics read, read_statistics(file, warning));
+            GNV_ASSIGN(list.emplace_back(), read_statistics(file, warning));
             if (!warning.empty()) engine->log(GNV_LOG_WARNING, warning);
-            if (!calibration) {
-                calibration.reset(new gnv_calibration_t{{engine}, std::move(read), {}});
-            } else {
-                GNV_TRY(merge_statistics(calibration->statistics, read).add_context(file));
-            }
-            calibration->files.push_back(file);
         }
-        *out = calibration.release();
+        GNV_ASSIGN(Statistics merged, merge_all(std::move(list), files));
+        *out = new gnv_calibration_t{{engine}, std::move(merged), files};
         return {};
     });
 }
@@ -140,6 +135,12 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
     return run;
 }
 
+static Result<CalibrationData> data_of(const gnv_quantize_options & options) {
+    GNV_ASSIGN(CalibrationData data, options.dataset->calibration_data());
+    if (options.part != 0 || options.parts != 0) GNV_TRY(data.take_part(options.part, options.parts));
+    return data;
+}
+
 gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * given) {
     return api::run(api::engine_of(plan), [&]() -> Status {
         gnv_quantize_options options;
@@ -149,7 +150,7 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
             return Status(Code::invalid_argument, "gnv_plan_add_calibration: the data set is missing");
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
         GNV_ASSIGN(const QuantizeOptions run, calibration_options(options));
-        GNV_ASSIGN(const CalibrationData data, options.dataset->calibration_data());
+        GNV_ASSIGN(const CalibrationData data, data_of(options));
         const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex); // no other call reads the plan meanwhile
         return Calibration::describe(plan->plan, *plan->engine->threads, data, run);
     });
@@ -163,15 +164,18 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         gnv_quantize_options_init(&options);
         GNV_TRY(take_options_with_resume(given, options, "gnv_quantize_options"));
         if (options.phases) *options.phases = nullptr;
-        GNV_TRY(api::check_pointers({destination}, "gnv_quantize"));
+        if (!destination && !options.save_statistics)
+            return Status(Code::invalid_argument, "gnv_quantize: an argument is NULL");
+        if (!options.dataset && (options.part != 0 || options.parts != 0))
+            return Status(Code::invalid_argument, "gnv_quantize_options.parts: a part of data needs data");
         GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
         GNV_TRY(api::check_engine(plan->engine, options.calibration, "gnv_quantize_options.calibration"));
         GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
-        run.destination = destination;
+        run.destination = api::text_or_empty(destination);
         run.overwrite = options.overwrite != 0;
         CalibrationData data;
         if (options.dataset) {
-            GNV_ASSIGN(data, options.dataset->calibration_data());
+            GNV_ASSIGN(data, data_of(options));
             run.calibration = &data;
         }
         if (options.calibration) {

@@ -264,14 +264,16 @@ typedef struct gnv_quantize_options {
     const gnv_calibration_t * calibration;
     gnv_precision precision; /* this and what follows: how to calibrate with the data set */
     gnv_expert_tokens experts;
-    const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
-    const char * save_statistics; /* a new file for the statistics; NULL: none */
-    int32_t device;               /* of the forward pass */
-    uint64_t device_bytes;        /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
-    const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
-    int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
-    gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
+    const char * scratch_folder; /* for hidden states that do not fit; NULL: they must fit */
+    const char *
+        save_statistics;     /* a new file for the statistics; NULL: none. Without a destination nothing else is made */
+    int32_t device;          /* of the forward pass */
+    uint64_t device_bytes;   /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
+    const char * trace_file; /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
+    int32_t measure_limits;  /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
+    gnv_text_t ** phases;    /* receives a table of what took how long, which the caller destroys; NULL: none */
     gnv_resume resume;
+    uint32_t part, parts; /* 1 <= part <= parts: only that share of the sequences, to save its statistics; 0: all */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
@@ -281,7 +283,7 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
 /* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan. Reads no weights. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
 
-/* Writes DESTINATION.partial and renames it when everything is on disk. After a failure or a stop no new destination exists;
+/* Writes DESTINATION.partial (destination NULL: only save_statistics) and renames it when everything is on disk. After a failure or a stop no new destination exists;
  * the partial folder stays, with a journal, and the next call goes on with it (gnv_resume) to the same bytes; if it cannot,
  * GNV_ALREADY_EXISTS names what differs, and GNV_RESUME_OFF with `overwrite` starts anew. The same source, plan and data give the same bytes for any threads, memory and
  * host; inputs measured on CPU and CUDA differ by the rounding of BF16. Budget and data are checked before the first

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <set>
 
 namespace gnv {
@@ -60,7 +61,13 @@ static void write_layer(JsonWriter & json, const StatisticSet & set, int32_t lay
 Result<std::string> statistics_json(const Statistics & statistics) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", schema).member("model", statistics.model_fingerprint);
-    json.member("data_sha256", statistics.data_sha256).member("sequences", statistics.sequences);
+    json.member("data_sha256", statistics.data_sha256);
+    if (statistics.parts > 0) {
+        json.key("parts").begin_object().member("of", statistics.parts).key("numbers").begin_array();
+        for (const uint32_t number : statistics.part_numbers) json.value(number);
+        json.end_array().end_object();
+    }
+    json.member("sequences", statistics.sequences);
     json.member("positions", statistics.positions).member("tokens", statistics.tokens);
     json.member("precision", precision_name(statistics.precision));
     json.member("experts", expert_tokens_name(statistics.expert_tokens));
@@ -120,6 +127,27 @@ static Status read_text(const JsonValue & root, const char * key, std::string & 
     return {};
 }
 
+static Status read_parts(const JsonValue & root, Statistics & statistics) {
+    JsonValue parts;
+    if (!root.find("parts", parts)) return {};
+    constexpr uint64_t most = 1'000'000;
+    uint64_t count = 0;
+    GNV_TRY(read_count(parts, "of", count));
+    GNV_ASSIGN(const JsonValue numbers, parts.get("numbers"));
+    GNV_TRY(numbers.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        GNV_ASSIGN(const int64_t number, item.as_int());
+        const int64_t last = statistics.part_numbers.empty() ? 0 : statistics.part_numbers.back();
+        if (number <= last || uint64_t(number) > count || count > most)
+            return fail(Code::format, item.where(), ": ", number, " is no further part of ", count);
+        statistics.part_numbers.push_back(uint32_t(number));
+        return {};
+    }));
+    if (statistics.part_numbers.empty() || statistics.part_numbers.size() == count)
+        return fail(Code::format, parts.where(), ": a list of some parts is expected");
+    statistics.parts = uint32_t(count);
+    return {};
+}
+
 // Checks the checksums. A file of the version without them may have taken hours to measure and differs in nothing else,
 // so it is accepted with a warning.
 static Status check_schema(const JsonValue & root, const std::string & path, bool sealed, std::string & warning) {
@@ -147,6 +175,7 @@ Result<Statistics> read_statistics(const std::string & path, std::string & warni
     Statistics statistics;
     GNV_TRY(read_text(root, "model", statistics.model_fingerprint));
     GNV_TRY(read_text(root, "data_sha256", statistics.data_sha256));
+    GNV_TRY(read_parts(root, statistics));
     GNV_TRY(read_count(root, "sequences", statistics.sequences));
     GNV_TRY(read_count(root, "positions", statistics.positions));
     GNV_TRY(read_count(root, "tokens", statistics.tokens));
@@ -183,6 +212,62 @@ static Status add_count(uint64_t & into, uint64_t count, const char * what) {
     return {};
 }
 
+static std::string numbers_text(const std::vector<uint32_t> & numbers) {
+    std::string text;
+    for (const uint32_t number : numbers) text += concat(text.empty() ? "" : ", ", number);
+    return text;
+}
+
+Status check_complete(const Statistics & statistics) {
+    if (statistics.parts == 0) return {};
+    std::vector<uint32_t> missing;
+    for (uint32_t number = 1; number <= statistics.parts; number++)
+        if (!std::binary_search(statistics.part_numbers.begin(), statistics.part_numbers.end(), number))
+            missing.push_back(number);
+    return fail(Code::invalid_argument, "statistics of a part of the data: of ", statistics.parts, " parts ",
+                numbers_text(missing), missing.size() == 1 ? " is" : " are", " missing; give the files of all parts");
+}
+
+static bool are_parts_of_one(const Statistics & a, const Statistics & b) {
+    return a.parts > 0 && a.parts == b.parts && a.data_sha256 == b.data_sha256;
+}
+
+// The numbers of both; all parts are the data.
+static Status merge_parts(Statistics & into, const Statistics & other) {
+    std::vector<uint32_t> both, twice;
+    std::set_union(into.part_numbers.begin(), into.part_numbers.end(), other.part_numbers.begin(),
+                   other.part_numbers.end(), std::back_inserter(both));
+    std::set_intersection(into.part_numbers.begin(), into.part_numbers.end(), other.part_numbers.begin(),
+                          other.part_numbers.end(), std::back_inserter(twice));
+    if (!twice.empty())
+        return fail(Code::invalid_argument, "part ", numbers_text(twice), " of ", into.parts,
+                    " was given before: give the file of each part once");
+    into.part_numbers = std::move(both);
+    if (into.part_numbers.size() < into.parts) return {};
+    into.parts = 0;
+    into.part_numbers.clear();
+    return {};
+}
+
+Result<Statistics> merge_all(std::vector<Statistics> list, const std::vector<std::string> & names) {
+    GNV_CHECK(!list.empty() && list.size() == names.size());
+    std::vector<size_t> first; // of each data set, in their order
+    for (size_t i = 0; i < list.size(); i++) {
+        const auto rest = std::find_if(first.begin(), first.end(),
+                                       [&](size_t other) { return are_parts_of_one(list[other], list[i]); });
+        if (rest == first.end()) {
+            first.push_back(i);
+        } else {
+            GNV_TRY(merge_statistics(list[*rest], list[i]).add_context(names[i]));
+        }
+    }
+    for (size_t i = 1; i < first.size(); i++) {
+        for (const size_t one : {first[0], first[i]}) GNV_TRY(check_complete(list[one]).add_context(names[one]));
+        GNV_TRY(merge_statistics(list[first[0]], list[first[i]]).add_context(names[first[i]]));
+    }
+    return std::move(list[first[0]]);
+}
+
 Status merge_statistics(Statistics & into, const Statistics & other) {
     if (into.model_fingerprint != other.model_fingerprint)
         return Status(Code::model, "statistics of two different models cannot be merged");
@@ -192,10 +277,13 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
                     ", ", expert_tokens_name(other.expert_tokens));
     if (!into.totals.same_shapes(other.totals))
         return Status(Code::format, "statistics of one model have different shapes: one of the files is damaged");
+    const bool are_parts = are_parts_of_one(into, other);
+    if (are_parts) GNV_TRY(merge_parts(into, other));
     GNV_TRY(into.totals.merge(other.totals));
     GNV_TRY(add_count(into.sequences, other.sequences, "sequences"));
     GNV_TRY(add_count(into.positions, other.positions, "positions"));
     GNV_TRY(add_count(into.tokens, other.tokens, "tokens"));
+    if (are_parts) return {};
     into.data.insert(into.data.end(), other.data.begin(), other.data.end());
     const std::string both = into.data_sha256 + other.data_sha256;
     into.data_sha256 = sha256_hex(both.data(), both.size());
@@ -216,7 +304,11 @@ std::string statistics_text(const Statistics & statistics) {
     std::string out =
         concat(count_text(statistics.sequences), " sequences, ", count_text(statistics.positions), " positions, ",
                count_text(statistics.tokens), " tokens, precision ", precision_name(statistics.precision),
-               ", experts see ", expert_tokens_name(statistics.expert_tokens), " tokens\n\nLargest inputs:\n");
+               ", experts see ", expert_tokens_name(statistics.expert_tokens), " tokens",
+               statistics.parts == 0
+                   ? ""
+                   : concat("\npart ", numbers_text(statistics.part_numbers), " of ", statistics.parts, " of the data"),
+               "\n\nLargest inputs:\n");
     std::vector<std::vector<std::string>> rows = {{"layer"}};
     const StatisticSet & set = statistics.totals;
     std::set<int32_t> columns; // inputs with statistics

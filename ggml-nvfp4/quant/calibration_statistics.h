@@ -18,7 +18,10 @@ namespace gnv {
 
 struct Statistics {
     std::string model_fingerprint;
-    std::string data_sha256; // hash_sequences() of the data; after a merge, of the hashes in order
+    std::string data_sha256; // hash_sequences() of all the data; after a merge, of the hashes in order
+    // Which of `parts` parts of the data were measured; 0: all the data. Counts are those of the parts.
+    uint32_t parts = 0;
+    std::vector<uint32_t> part_numbers;                // ascending, from 1
     uint64_t sequences = 0, positions = 0, tokens = 0; // tokens: positions without pads
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
@@ -35,6 +38,11 @@ Result<Statistics> read_statistics(const std::string & path, std::string & warni
 // Largest of maxima, sums of counts. Fails for different models, precisions or choices of tokens for experts, and, with
 // the layer, if a sum exceeds 63 bits; the content of `into` is then undefined.
 Status merge_statistics(Statistics & into, const Statistics & other);
+// The same for many files, in their order, `names` for messages. Parts of one data set merge first: all parts give the
+// statistics of one run, byte for byte. Some parts alone are accepted, with Statistics::parts.
+Result<Statistics> merge_all(std::vector<Statistics> list, const std::vector<std::string> & names);
+// Fails if parts are missing, and names them.
+Status check_complete(const Statistics & statistics);
 std::string statistics_text(const Statistics & statistics); // a table for people
 
 } // namespace gnv

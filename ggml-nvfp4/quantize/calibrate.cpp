@@ -4,6 +4,7 @@
 #include "quantize/run_state.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace gnv {
 
@@ -112,6 +113,28 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     }
     pass.expert_tokens = options_.expert_tokens;
     return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, sequences(), pass);
+}
+
+Status CalibrationData::take_part(uint32_t number, uint32_t count) {
+    if (number == 0 || number > count)
+        return fail(Code::invalid_argument, "there is no part ", number, " of ", count, " parts of the data");
+    if (count > sequences.size())
+        return fail(Code::invalid_argument, sequences.size(), " sequences cannot be divided into ", count, " parts");
+    if (count == 1) return {};
+    if (!pictures.list.empty())
+        return fail(Code::unsupported, "data with ", pictures.list.size(),
+                    " pictures is not divided into parts; measure it in one run");
+    const auto begin = ptrdiff_t(sequences.size() * (number - 1) / count);
+    const auto end = ptrdiff_t(sequences.size() * number / count);
+    sequences = std::vector<TextSequence>(std::make_move_iterator(sequences.begin() + begin),
+                                          std::make_move_iterator(sequences.begin() + end));
+    positions = tokens = 0;
+    for (const TextSequence & sequence : sequences) {
+        positions += uint64_t(sequence.length());
+        tokens += uint64_t(sequence.length() - std::count(sequence.mask.begin(), sequence.mask.end(), uint8_t(0)));
+    }
+    part = number, parts = count;
+    return {};
 }
 
 double Calibration::slots_in_use() const {
@@ -253,6 +276,8 @@ Result<Statistics> Calibration::statistics() const {
     Statistics statistics;
     GNV_ASSIGN(statistics.model_fingerprint, model_fingerprint(plan_.checkpoint, *shards_));
     statistics.data_sha256 = data_->sha256;
+    statistics.parts = data_->parts;
+    if (data_->parts > 0) statistics.part_numbers = {data_->part};
     statistics.sequences = data_->sequences.size();
     statistics.positions = data_->positions;
     statistics.tokens = data_->tokens;

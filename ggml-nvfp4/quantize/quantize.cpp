@@ -68,6 +68,17 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
 
 // Checks the inputs that the scheme requires, before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
+    const bool measures_only = options.destination.empty();
+    if (measures_only && options.save_statistics.empty())
+        return Status(Code::invalid_argument, "neither a destination nor a file for statistics is given");
+    if (!measures_only && options.calibration && options.calibration->parts > 0)
+        return Status(Code::invalid_argument,
+                      "a part of the data gives statistics and no result: leave the destination "
+                      "out, and quantize with the statistics of all parts (--stats)");
+    if (measures_only && !plan.quantizer().needs().empty())
+        return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
+                    " uses what it measures at once, and no file keeps it: give a destination");
+    if (options.statistics) GNV_TRY(check_complete(*options.statistics));
     if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
     if (!options.save_statistics.empty()) {
         const std::string & path = options.save_statistics;
@@ -75,7 +86,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
             return fail(Code::invalid_argument, "nothing is measured that could be saved to ", path,
                         ": give calibration data (--calib, --tokens), or leave --save-stats out");
         // A run that goes on may find the file of the stopped one.
-        if (options.resume == Resume::off || !path_exists(partial_folder(options.destination)))
+        if (measures_only || options.resume == Resume::off || !path_exists(partial_folder(options.destination)))
             GNV_TRY(check_new_file(path));
     }
     if (!plan.quantizer().needs().empty() && !options.calibration)
@@ -114,7 +125,7 @@ static Destination find_destination(const Plan & plan, const QuantizeOptions & o
     to.reads.insert(to.reads.end(), options.reads.begin(), options.reads.end());
     if (options.calibration)
         to.reads.insert(to.reads.end(), options.calibration->files.begin(), options.calibration->files.end());
-    to.resumes = options.resume != Resume::off;
+    to.resumes = options.resume != Resume::off && !options.destination.empty();
     for (const std::string & path : {options.save_statistics, options.trace_file, options.scratch_folder})
         if (!path.empty()) to.writes.push_back(path);
     return to;
@@ -133,6 +144,7 @@ class Quantization {
   private:
     Status prepare();
     Result<QuantizeReport> write(CheckpointWriter & writer, Clock::time_point start);
+    Result<QuantizeReport> measure(Clock::time_point start);
     Status give_name(CheckpointWriter & writer);
     void tell_resumed(const QuantizeRun & run, int32_t layers);
     Status explain(Status failure) const;
@@ -155,8 +167,11 @@ class Quantization {
 
 Status Quantization::prepare() {
     GNV_TRY(check_options(plan_, options_));
-    GNV_ASSIGN(const bool goes_on, check_destination(destination_));
-    GNV_TRY(check_free_space(plan_, options_.destination, 0, goes_on));
+    bool goes_on = false;
+    if (!options_.destination.empty()) {
+        GNV_ASSIGN(goes_on, check_destination(destination_));
+        GNV_TRY(check_free_space(plan_, options_.destination, 0, goes_on));
+    }
     GNV_ASSIGN(shards_, plan_.checkpoint.open_shards());
     if (options_.statistics) {
         GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
@@ -279,6 +294,7 @@ Status Quantization::explain(Status failure) const {
 Result<QuantizeReport> Quantization::run() {
     const auto start = Clock::now();
     GNV_TRY(prepare());
+    if (options_.destination.empty()) return measure(start);
     const CheckpointWriter::Options writer_options{destination_, plan_.plan_fingerprint, plan_.source_fingerprint};
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
     for (const std::string & note : writer->notes())
@@ -286,6 +302,30 @@ Result<QuantizeReport> Quantization::run() {
     report_.resumed = writer->goes_on();
     Result<QuantizeReport> report = write(*writer, start);
     return report.ok() ? std::move(report) : explain(report.take_status());
+}
+
+Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
+    report_.codec = instruction_set_name(threads_.instructions());
+    report_.prepare_wall = seconds_since(start);
+    const auto begin = Clock::now();
+    PassHooks hooks;
+    hooks.progress = [&](const PassProgress & now) {
+        QuantizeProgress progress;
+        progress.positions = now.positions, progress.positions_total = now.positions_total;
+        return !options_.progress || options_.progress(progress);
+    };
+    GNV_TRY(calibration_->pass().run(hooks));
+    report_.planned_bytes = calibration_->pass().plan().host.used();
+    report_.planned_device_bytes = calibration_->pass().plan().device.used();
+    report_.pass_wall = report_.calibrate_wall = seconds_since(begin);
+    GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
+    GNV_ASSIGN(statistics_, calibration_->statistics());
+    GNV_TRY(save_statistics(options_.save_statistics, statistics_));
+    if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
+    report_.total_wall = seconds_since(start);
+    add_process_usage(report_);
+    add_phases();
+    return report_;
 }
 
 // The stopped run had written everything.

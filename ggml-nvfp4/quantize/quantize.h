@@ -31,6 +31,9 @@ struct CalibrationData {
     uint64_t positions = 0, tokens = 0;
     uint64_t reading_bytes = 0;     // memory for reading them: a bound
     std::vector<std::string> files; // their sources
+    uint32_t part = 0, parts = 0;   // the part that `sequences` are; 0: all. The hash and `json` are those of all
+    // Keeps the sequences of part `number` of `count`, consecutive ones. Code::invalid_argument: no such part.
+    Status take_part(uint32_t number, uint32_t count);
 };
 
 // Whether a run saves its state (quantize/run_state.h) and goes on with that of a stopped one.
@@ -41,7 +44,7 @@ enum class Resume : uint8_t {
 };
 
 struct QuantizeOptions {
-    std::string destination;
+    std::string destination; // empty: only measures, for save_statistics
     bool overwrite = false;
     Resume resume = Resume::off;
     // Further files that the run reads, besides the source and `calibration`; they are never removed.

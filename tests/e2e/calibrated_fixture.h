@@ -33,6 +33,7 @@ struct CalibratedRun {
     gnv_method method = GNV_METHOD_RTN;
     gnv_resume resume = GNV_RESUME_ON;
     bool overwrite = false;
+    uint32_t part = 0, parts = 0; // 0: all of the data
     gnv_progress_callback progress = nullptr;
     void * user = nullptr;
 };
@@ -93,11 +94,14 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.progress = run.progress;
     options.resume = run.resume;
     options.overwrite = run.overwrite;
+    options.part = run.part;
+    options.parts = run.parts;
     options.user = run.user;
     options.trace_file = run.trace_file.empty() ? nullptr : run.trace_file.c_str();
     gnv_text_t *text = nullptr, *phases = nullptr;
     options.phases = &phases;
-    const gnv_status status = gnv_quantize(plan.get(), run.destination.c_str(), &options, &text);
+    const char * const destination = run.destination.empty() ? nullptr : run.destination.c_str();
+    const gnv_status status = gnv_quantize(plan.get(), destination, &options, &text);
     if (status == GNV_OK) {
         result.report = gnv_text_data(text);
         result.phases = gnv_text_data(phases);
