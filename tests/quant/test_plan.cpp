@@ -325,6 +325,7 @@ TEST_CASE("published shapes are planned from headers alone") {
         {"qwen36-35b-a3b", 1045, 71903645408, 30880, 124306 + 19},
         {"qwen36-27b", 0, 0, 64 / 4 * 4 + 64 * 3, 0},
         {"qwen35-0.8b", 0, 0, 24 / 4 * 4 + 24 * 3, 0},
+        {"qwen35-122b-a10b", 0, 0, 48 / 4 * 4 + 48 * 3 + 48 * 256 * 3, 0},
         {"qwen35-397b-a17b", 0, 0, 60 / 4 * 4 + 60 * 3 + 60 * 512 * 3, 0},
     };
     for (const Case & item : cases) {
