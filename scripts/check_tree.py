@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/graph": ["core", "codec"],
     "ggml-nvfp4/exec": ["core", "codec", "graph"],
     "ggml-nvfp4/cpu": ["core", "codec", "graph", "exec"],
-    "ggml-nvfp4/cuda": ["core", "exec", "graph"],
+    "ggml-nvfp4/cuda": ["core", "codec", "graph", "exec"],  # codec: of what kernels are twins of
     "ggml-nvfp4/model": ["core", "codec", "formats", "graph"],
     "models": ["core", "formats", "model"],
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
@@ -54,7 +54,8 @@ INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
 # once per instruction set, by design
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of cuda/ that are no op's own
                      "gated_delta_net_chunked", "grouped_product",  # one of its forms
-                     "few_choices", "few_rows_experts", "normed_rope"}  # or several ops at once
+                     "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
+                     "moment_pack", "moment_rows", "moment_state"}  # twins of quant/moments.cpp and moment_search.cpp
 MAX_LINES = 800
 
 SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")

@@ -1,6 +1,7 @@
 #include "cuda/fusions.cuh"
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
+#include "cuda/moment_pack.cuh"
 #include "cuda/nvfp4_pack.cuh"
 #include "cuda/pinned_memory.h"
 #include "cuda/queue_times.h"
@@ -116,7 +117,26 @@ class CudaRecording final : public Recording {
     const cudaGraphExec_t executable_;
 };
 
-class CudaBackend final : public Backend, private DeviceQuantizer {
+class CudaBackend;
+
+// The kernels of one quantizer, to NVFP4.
+class CudaQuantizer : public DeviceQuantizer {
+  public:
+    enum class Method : uint8_t { nearest, least_squares, local_hessian, gptq };
+    CudaQuantizer(CudaBackend & backend, Method method) : backend_(backend), method_(method) {}
+    void measure(std::span<const WeightsToMeasure> weights) override;
+    void pack(std::span<const WeightsToPack> weights) override;
+    uint64_t work_bytes(int64_t columns) const override {
+        return method_ < Method::local_hessian ? 0 : cuda::moment_work_bytes(columns, method_ == Method::gptq);
+    }
+    Status pack_units(std::span<UnitToPack> units, void * work, uint64_t bytes) override;
+
+  private:
+    CudaBackend & backend_;
+    const Method method_;
+};
+
+class CudaBackend final : public Backend {
   public:
     CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors)
         : device_(std::move(device)), streams_(std::move(streams)), processors_(processors) {}
@@ -266,19 +286,15 @@ class CudaBackend final : public Backend, private DeviceQuantizer {
         return copy_of(failure_);
     }
 
-    // Rounds to nearest, to NVFP4.
-    void measure(std::span<const WeightsToMeasure> weights) override {
-        enqueue("nvfp4_absolute_maximum",
-                [&] { return cuda::nvfp4_absolute_maximum(stream(Queue::compute), processors_, weights); });
-    }
-    void pack(std::span<const WeightsToPack> weights) override {
-        enqueue("nvfp4_pack", [&] { return cuda::nvfp4_pack(stream(Queue::compute), processors_, weights); });
-    }
     DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
-        return name == round_to_nearest_name && format.codec == std::string_view("nvfp4") ? this : nullptr;
+        constexpr std::string_view names[] = {round_to_nearest_name, "mse", "hessian", "gptq"}; // CudaQuantizer::Method
+        for (size_t method = 0; method < quantizers_.size(); method++)
+            if (name == names[method] && format.codec == std::string_view("nvfp4")) return &quantizers_[method];
+        return nullptr;
     }
 
   private:
+    friend class CudaQuantizer;
     Status load() {
         if (gemm_) return {};
         GNV_ASSIGN(gemm_, cuda::GemmLt::load());
@@ -339,7 +355,32 @@ class CudaBackend final : public Backend, private DeviceQuantizer {
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
     cuda::CudaContext context_;
     Status failure_; // the first
+    std::array<CudaQuantizer, 4> quantizers_ = {{{*this, CudaQuantizer::Method::nearest},
+                                                 {*this, CudaQuantizer::Method::least_squares},
+                                                 {*this, CudaQuantizer::Method::local_hessian},
+                                                 {*this, CudaQuantizer::Method::gptq}}};
 };
+
+void CudaQuantizer::measure(std::span<const WeightsToMeasure> weights) {
+    backend_.enqueue("nvfp4_absolute_maximum", [&] {
+        return cuda::nvfp4_absolute_maximum(backend_.stream(Queue::compute), backend_.processors_, weights);
+    });
+}
+
+void CudaQuantizer::pack(std::span<const WeightsToPack> weights) {
+    GNV_CHECK(method_ < Method::local_hessian);
+    const auto kernel = method_ == Method::nearest ? cuda::nvfp4_pack : cuda::nvfp4_pack_least_squares;
+    backend_.enqueue("nvfp4_pack",
+                     [&] { return kernel(backend_.stream(Queue::compute), backend_.processors_, weights); });
+}
+
+Status CudaQuantizer::pack_units(std::span<UnitToPack> units, void * work, uint64_t bytes) {
+    backend_.enqueue("nvfp4_pack_by_moments", [&] {
+        return cuda::nvfp4_pack_by_moments(backend_.stream(Queue::compute), backend_.processors_,
+                                           method_ == Method::gptq, units, work, bytes);
+    });
+    return copy_of(backend_.failure_);
+}
 
 } // namespace
 

@@ -58,8 +58,9 @@ struct Statistic {
     static const Statistic fitted_moments_16, held_moments_16, fitted_moments, held_moments, fitted_weights;
 };
 
-// By the position in its text.
-constexpr bool is_held_back(int64_t position) { return position % 10 == 9; }
+// By the position in its text: the last of each ten.
+inline constexpr int held_back_period = 10;
+constexpr bool is_held_back(int64_t position) { return position % held_back_period == held_back_period - 1; }
 
 // The largest magnitude: f32 [G].
 inline constexpr Statistic Statistic::maximum = {

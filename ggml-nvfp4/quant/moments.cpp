@@ -1,18 +1,15 @@
 #include "quant/moments.h"
 
+#include "codec/moment_blend.h"
+
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace gnv {
 
 namespace {
 
 constexpr int64_t block = search_columns;
-constexpr double prior_positions = 64; // n0
-constexpr double least_damping = 0.03; // of the mean of the diagonal
-constexpr double most_damping = 0.1;   // where positions are few
-
 // Index of an element in a total: [K][K], or [K / 16][16][16] where only elements within a block exist.
 struct Elements {
     const float * total = nullptr;
@@ -23,21 +20,11 @@ struct Elements {
     }
 };
 
-// sum of squared weights, and Kish's count
-struct Positions {
-    double sum = 0, count = 0;
-};
-
-Positions positions_of(const UnitStatistic & weights) {
-    const auto * const sums = static_cast<const double *>(weights.total); // count, squares, fourth powers
-    if (!sums || !(sums[1] > 0) || !std::isfinite(sums[1])) return {};
-    return {sums[1], sums[2] > 0 ? sums[1] * sums[1] / sums[2] : sums[0]};
-}
-
 // Of some inputs: what was fitted to and what was held back.
 struct Measured {
     Elements fitted, held;
-    Positions positions;
+    MomentInputs inputs;
+    std::vector<float> diagonal;
 };
 
 Measured measured_of(const std::vector<UnitStatistic> & statistics, int64_t columns, const MomentKinds & kinds) {
@@ -46,7 +33,7 @@ Measured measured_of(const std::vector<UnitStatistic> & statistics, int64_t colu
         const auto * const floats = static_cast<const float *>(one.total);
         if (one.kind == kinds.fitted) measured.fitted = {floats, columns, kinds.is_full};
         if (one.kind == kinds.held) measured.held = {floats, columns, kinds.is_full};
-        if (one.kind == kinds.weights) measured.positions = positions_of(one);
+        if (one.kind == kinds.weights) measured.inputs.weights = static_cast<const double *>(one.total);
     }
     // Sums that are not finite, in one place or another, are of no use.
     const int64_t each = kinds.is_full ? columns * columns : columns * block;
@@ -55,31 +42,15 @@ Measured measured_of(const std::vector<UnitStatistic> & statistics, int64_t colu
         for (int64_t i = 0; elements.total && i < each; i++) sum += std::fabs(double(elements.total[i]));
         return elements.total && std::isfinite(sum);
     };
-    if (!finite(measured.fitted)) measured.positions = {};
     if (!finite(measured.held)) measured.held.total = nullptr;
+    if (!finite(measured.fitted)) {
+        measured.inputs.weights = nullptr;
+        return measured;
+    }
+    for (int64_t i = 0; i < columns; i++) measured.diagonal.push_back(float(measured.fitted.at(i, i)));
+    measured.inputs.diagonal = measured.diagonal;
     return measured;
 }
-
-// The mean of both, per position; of the unit's own alone where there is nothing of the layer.
-class Blend {
-  public:
-    Blend(const Measured & own, const Measured & layer) : own_(own.fitted), layer_(layer.fitted) {
-        const double n = own.positions.count, n0 = layer.positions.sum > 0 ? prior_positions : 0;
-        if (n > 0) own_share_ = n / (n + n0) / own.positions.sum;
-        if (n0 > 0) layer_share_ = n0 / (n + n0) / layer.positions.sum;
-    }
-    bool is_measured() const { return own_share_ > 0 || layer_share_ > 0; }
-    double at(int64_t i, int64_t j) const {
-        double sum = 0;
-        if (own_share_ > 0) sum += own_share_ * own_.at(i, j);
-        if (layer_share_ > 0) sum += layer_share_ * layer_.at(i, j);
-        return sum;
-    }
-
-  private:
-    Elements own_, layer_;
-    double own_share_ = 0, layer_share_ = 0;
-};
 
 // In the order of visits.
 int64_t column_of(const MomentState & state, int64_t visited) {
@@ -187,21 +158,17 @@ MomentState make_moment_state(const UnitInputs & inputs, const MomentKinds & kin
     state.columns = inputs.width;
     const Measured own = measured_of(inputs.own, inputs.width, kinds);
     const Measured layer = measured_of(inputs.layer, inputs.width, kinds);
-    const Blend blend(own, layer);
-    state.order.resize(size_t(state.blocks()));
-    std::iota(state.order.begin(), state.order.end(), 0);
-    if (!blend.is_measured()) return state;
-    std::vector<double> traces(state.order.size(), 0.0);
-    for (int64_t i = 0; i < state.columns; i++) traces[size_t(i / block)] += blend.at(i, i);
-    const double mean = std::accumulate(traces.begin(), traces.end(), 0.0) / double(state.columns);
-    if (!(mean > 0) || !std::isfinite(1 / mean)) return state;
-    if (kinds.is_full)
-        std::stable_sort(state.order.begin(), state.order.end(),
-                         [&](int32_t a, int32_t b) { return traces[size_t(a)] > traces[size_t(b)]; });
-
-    const auto at = [&](int64_t i, int64_t j) { return blend.at(column_of(state, i), column_of(state, j)) / mean; };
-    const double few = own.positions.count > 0 ? std::min(1.0, 2 * double(state.columns) / own.positions.count) : 1;
-    double damping = std::max(least_damping, most_damping * few);
+    MomentBlend blend = blend_moments(inputs.width, own.inputs, layer.inputs, kinds.is_full);
+    state.order = std::move(blend.order);
+    if (!blend.is_usable) return state;
+    const auto at = [&](int64_t visited_i, int64_t visited_j) {
+        const int64_t i = column_of(state, visited_i), j = column_of(state, visited_j);
+        double sum = 0;
+        if (blend.own_share > 0) sum += blend.own_share * own.fitted.at(i, j);
+        if (blend.layer_share > 0) sum += blend.layer_share * layer.fitted.at(i, j);
+        return sum / blend.mean;
+    };
+    double damping = blend.damping;
     state.local = in_panels(state, false, [&](int64_t i, int64_t j) { return at(i, j) + (i == j ? damping : 0); });
     for (const float value : state.local)
         if (!std::isfinite(value)) {
@@ -209,16 +176,15 @@ MomentState make_moment_state(const UnitInputs & inputs, const MomentKinds & kin
             return state;
         }
     if (kinds.is_full) {
-        constexpr int attempts = 4;
         bool factored = false;
-        for (int attempt = 0; attempt < attempts && !factored; attempt++, damping *= 10)
+        for (int attempt = 0; attempt < factor_attempts && !factored; attempt++, damping *= 10)
             factored = factor_full(state, at, damping) && factor_blocks(state, at, damping);
         if (!factored) state.full.clear();
     }
     if (own.held.total) {
         state.held_is_full = kinds.is_full;
         state.held = in_panels(state, kinds.is_full, [&](int64_t i, int64_t j) {
-            return own.held.at(column_of(state, i), column_of(state, j)) / mean;
+            return own.held.at(column_of(state, i), column_of(state, j)) / blend.mean;
         });
         // Nothing was held back, or nothing that can be told apart.
         if (std::all_of(state.held.begin(), state.held.end(), [](float value) { return value == 0; }))

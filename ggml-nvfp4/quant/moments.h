@@ -1,8 +1,6 @@
-// From measured second moments of a unit's inputs to what a search needs of them: a matrix that is finite, positive definite
-// and of entries about 1, in the order in which blocks are visited, with its factors.
+// From measured second moments of a unit's inputs to what a search needs of them: the matrix of codec/moment_blend.h, finite and
+// positive definite, with its factors.
 //
-//   H = (n H_own + n0 H_layer) / (n + n0)      means over positions; n: Kish's count of weighted positions
-//   H + damping I, divided by the mean of its diagonal
 //   H = (I + U) D (I + U)^T                    U strictly upper triangular, in F64
 //
 // With d = w - v the loss d^T H d is then a sum over columns, sum of D_k (d_k + sum over j < k of d_j U_jk)^2, whose terms GPTQ

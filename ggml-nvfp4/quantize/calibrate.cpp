@@ -30,14 +30,10 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     if (!data.pictures.list.empty()) GNV_TRY(self->plan_pictures());
 
     Result<std::unique_ptr<LayerPass>> pass = self->plan_pass(threads);
-    const bool searches = !self->unit_statistics_->requests().empty();
-    // A device has no kernels for these statistics, and its window is in use again while units are still being quantized.
-    if (searches && (pass.ok() ? pass.value()->plan().uses_device() : pass.status().code() == Code::unsupported))
-        return fail(Code::unsupported, "the method ", plan.quantizer().name(),
-                    " measures inputs on the CPU alone: calibrate there (--device cpu)");
     if (!pass.ok()) return pass.take_status();
     self->pass_ = pass.take();
     if (self->uses_device()) GNV_TRY(self->make_packer(threads));
+    GNV_TRY(self->check_searches());
     self->find_units();
     return self;
 }
@@ -67,10 +63,32 @@ Status Calibration::encode_pictures(const std::function<bool()> & go_on) {
     return pictures_->encode(model_->vision_variant(options_.precision), *device_, *threads_, limits);
 }
 
+// What is measured on a device for a method that searches is packed there, too: its window is in use again while the CPU would
+// still read it.
+Status Calibration::check_searches() const {
+    if (!uses_device() || unit_statistics_->requests().empty()) return {};
+    for (const PlanModule & module : plan_.modules) {
+        const LinearModule & linear = plan_.linear(module);
+        if (plan_.source_of(linear).dtype != DType::bf16)
+            return fail(Code::unsupported, linear.name, " is not BF16, which devices need for the method ",
+                        plan_.quantizer().name(), "; calibrate on the CPU (--device cpu)");
+        const DeviceQuantizer * const quantizer = device_->quantizer(plan_.quantizer().name(), plan_.format(module));
+        if (!quantizer)
+            return fail(Code::unsupported, "this device has no kernels for the method ", plan_.quantizer().name(),
+                        "; calibrate on the CPU (--device cpu)");
+    }
+    if (packer_) return {};
+    return fail(
+        Code::out_of_memory, "the method ", plan_.quantizer().name(),
+        " does not fit into the device's memory beside the forward pass: give more (--vram), or calibrate on the "
+        "CPU (--device cpu)");
+}
+
 // The pass gets the budgets without packing on the device; if they are too small, the CPU packs.
 Status Calibration::make_packer(ThreadPool & threads) {
     const PassPlan & alone = pass_->plan();
-    const DevicePacker::Size size = DevicePacker::size_for(plan_, alone.device.total(), alone.host.total());
+    const DevicePacker::Size size =
+        DevicePacker::size_for(plan_, alone.device.total(), alone.host.total(), device_.get());
     if (size.pieces == 0) return {};
     const auto or_none = [](Status status) {
         return status.code() == Code::out_of_memory ? Status() : std::move(status);
@@ -105,9 +123,10 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     const std::vector<StatisticRequest> & requests = unit_statistics_->requests();
     pass.statistics.insert(pass.statistics.end(), requests.begin(), requests.end());
     if (!requests.empty()) {
-        uint64_t work = 0;
+        uint64_t work = 0; // of a thread, where the CPU packs
         for (const PlanModule & module : plan_.modules)
-            work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
+            if (!device_->device().has_own_memory())
+                work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
         pass.host.reserve("search for scales",
                           uint64_t(plan_.memory.workers) * work + unit_statistics_->kept_bytes(*model_->model));
     }

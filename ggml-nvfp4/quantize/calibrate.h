@@ -45,6 +45,7 @@ class Calibration {
     // For a device with memory of its own, if the budgets leave room; else null.
     DevicePacker * packer() { return packer_.get(); }
     const Device & device() const { return device_->device(); }
+    Backend & backend() { return *device_; }
     const DeviceLimits & limits() const { return limits_; }
     // Whether a device with memory of its own computes while the host packs and writes.
     bool uses_device() const { return pass_->plan().uses_device(); }
@@ -64,6 +65,7 @@ class Calibration {
     Status plan_pictures();
     PictureRows::Limits picture_limits() const;
     const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_->sequences; }
+    Status check_searches() const;
     void find_units();
 
     const Plan & plan_;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t largest_piece = 32 << 20;
 constexpr uint64_t device_share = 16, host_share = 8; // of the budgets: at most 1 / this
+constexpr uint64_t work_share = 8, units_at_once = 24;
 
 // Rows of a module in a piece: the places of the components, from `at` on, and their bytes.
 uint64_t place(const Format & format, const LinearModule & linear, int64_t rows, uint64_t at,
@@ -29,7 +30,8 @@ uint64_t place(const Format & format, const LinearModule & linear, int64_t rows,
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget) {
+DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget,
+                                          Backend * device) {
     uint64_t widest_row = 0, units = 0;
     std::map<int32_t, uint64_t> of_block;
     for (const PlanModule & module : plan.modules) {
@@ -51,6 +53,13 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
     // One piece being filled and one being written, and the loss at the ends of modules.
     const uint64_t wanted = largest_block / size.piece_bytes + 3;
     size.pieces = uint32_t(std::min(wanted, room / size.piece_bytes));
+    uint64_t work = 0; // for the widest unit
+    for (const PlanModule & module : plan.modules) {
+        DeviceQuantizer * const quantizer =
+            device ? device->quantizer(plan.quantizer().name(), plan.format(module)) : nullptr;
+        if (quantizer) work = std::max(work, quantizer->work_bytes(plan.linear(module).columns));
+    }
+    size.work_bytes = std::max(work, std::min(units_at_once * work, device_budget / work_share));
     return size;
 }
 
@@ -102,7 +111,10 @@ const uint16_t * DevicePacker::weights_of(const LinearModule & linear, const Wei
 }
 
 bool DevicePacker::can_pack(const PlanUnit & unit, const WeightGroup & weights) const {
-    if (!unit.quantize || !quantizer_for(plan_.format(unit))) return false;
+    if (!unit.quantize) return false;
+    const DeviceQuantizer * const quantizer = quantizer_for(plan_.format(unit));
+    const int64_t columns = plan_.linear(plan_.modules[unit.first]).columns;
+    if (!quantizer || quantizer->work_bytes(columns) > size_.work_bytes) return false;
     for (uint32_t m = unit.first; m < unit.first + unit.count; m++) {
         const LinearModule & linear = plan_.linear(plan_.modules[m]);
         const uint16_t * const data = weights_of(linear, weights);
@@ -147,11 +159,11 @@ Status DevicePacker::find_scales(const std::vector<uint32_t> & units, const Weig
 }
 
 // Packs the parts of the piece and sends them to the host; the device's other work does not wait for the copy.
-Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
-                          const std::function<Status(std::shared_ptr<Piece>)> & take) {
+Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weights, const UnitStatistics * statistics,
+                          const Receiver & receiver) {
     uint8_t * const out = on_device(piece->slot_);
     uint64_t source_bytes = 0, packed = 0;
-    std::map<DeviceQuantizer *, std::vector<WeightsToPack>> lists;
+    std::vector<WeightsToPack> list; // one for each part
     for (const Part & part : piece->parts_) {
         const PlanModule & module = plan_.modules[part.module];
         const LinearModule & linear = plan_.linear(module);
@@ -161,25 +173,60 @@ Status DevicePacker::send(std::shared_ptr<Piece> piece, const WeightGroup & weig
         PackedRows rows{part.rows, linear.columns, {}};
         for (size_t c = 0; c < format.components.size(); c++)
             if (format.components[c].scope == FormatComponent::Scope::rows) rows.data[c] = out + part.data[c];
-        lists[quantizer_for(format)].push_back(
-            {weights_of(linear, weights) + part.row * linear.columns, rows, part.scale});
+        list.push_back({weights_of(linear, weights) + part.row * linear.columns, rows, part.scale});
     }
     {
         const BackendSpan span(device_, "pack", {0, double(source_bytes + packed)});
-        for (const auto & [quantizer, list] : lists) quantizer->pack(list);
+        if (!plan_.quantizer().needs().empty()) {
+            GNV_TRY(pack_units(piece->parts_, list, statistics, receiver));
+        } else {
+            std::map<DeviceQuantizer *, std::vector<WeightsToPack>> lists;
+            for (size_t i = 0; i < list.size(); i++)
+                lists[quantizer_for(plan_.format(plan_.modules[piece->parts_[i].module]))].push_back(list[i]);
+            for (const auto & [quantizer, some] : lists) quantizer->pack(some);
+        }
     }
     device_.order(Queue::compute, Queue::download);
     device_.download(host(piece->slot_), out, packed, Queue::download);
     piece->arrived_ = device_.fence(Queue::download);
-    return take(std::move(piece));
+    return receiver.take(std::move(piece));
+}
+
+// Parts of one unit are neighbours.
+Status DevicePacker::pack_units(const std::vector<Part> & parts, const std::vector<WeightsToPack> & weights,
+                                const UnitStatistics * statistics, const Receiver & receiver) {
+    std::map<DeviceQuantizer *, std::vector<UnitToPack>> lists;
+    std::map<DeviceQuantizer *, std::vector<uint32_t>> modules; // of the weights in them, in their order
+    for (size_t i = 0; i < parts.size(); i++) {
+        const PlanUnit & unit = plan_.units[parts[i].unit];
+        DeviceQuantizer * const quantizer = quantizer_for(plan_.format(unit));
+        std::vector<UnitToPack> & list = lists[quantizer];
+        if (i == 0 || parts[i - 1].unit != parts[i].unit) {
+            const UnitInputs inputs = statistics ? statistics->find(unit) : UnitInputs();
+            UnitToPack & one = list.emplace_back();
+            one.own = UnitStatistics::moments_of(inputs.own);
+            one.layer = UnitStatistics::moments_of(inputs.layer);
+        }
+        list.back().weights.push_back(weights[i]);
+        modules[quantizer].push_back(parts[i].module);
+    }
+    for (auto & [quantizer, list] : lists) {
+        GNV_TRY(quantizer->pack_units(list, work(), size_.work_bytes));
+        auto module = modules[quantizer].begin();
+        for (const UnitToPack & unit : list)
+            for (const MethodChoices & rows : unit.choices) {
+                if (receiver.choices) receiver.choices(*module, rows);
+                ++module;
+            }
+    }
+    return {};
 }
 
 Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup & weights,
-                          const std::function<Status(std::shared_ptr<Piece>)> & take,
-                          const std::function<Status(uint32_t unit)> & not_finite) {
+                          const UnitStatistics * statistics, const Receiver & receiver) {
     if (units.empty()) return {};
     std::vector<float> scales;
-    GNV_TRY(find_scales(units, weights, not_finite, scales));
+    GNV_TRY(find_scales(units, weights, receiver.not_finite, scales));
     std::shared_ptr<Piece> piece;
     uint64_t used = 0;
     for (size_t u = 0; u < units.size(); u++) {
@@ -194,7 +241,7 @@ Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup
                     return used + place(format, linear, count, used) <= size_.piece_bytes;
                 };
                 rows = linear.rows - row;
-                if (piece && !fits(rows)) GNV_TRY(send(std::move(piece), weights, take));
+                if (piece && !fits(rows)) GNV_TRY(send(std::move(piece), weights, statistics, receiver));
                 if (!piece) {
                     piece = next_piece();
                     used = 0;
@@ -205,7 +252,7 @@ Status DevicePacker::pack(const std::vector<uint32_t> & units, const WeightGroup
             }
         }
     }
-    return piece ? send(std::move(piece), weights, take) : Status();
+    return piece ? send(std::move(piece), weights, statistics, receiver) : Status();
 }
 
 } // namespace gnv

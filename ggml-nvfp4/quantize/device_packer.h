@@ -8,6 +8,7 @@
 
 #include "exec/backend.h"
 #include "quant/plan.h"
+#include "quantize/unit_statistics.h"
 #include "run/weight_group.h"
 
 #include <array>
@@ -25,11 +26,13 @@ class DevicePacker {
         uint64_t piece_bytes = 0;
         uint32_t pieces = 0; // of the ring; 0: no units to pack, or no room
         uint64_t maxima_bytes = 0;
-        uint64_t device_bytes() const { return pieces * piece_bytes + maxima_bytes; }
-        uint64_t host_bytes() const { return device_bytes(); } // a twin of each
+        uint64_t work_bytes = 0; // for a quantizer that needs moments, of the device alone
+        uint64_t device_bytes() const { return host_bytes() + work_bytes; }
+        uint64_t host_bytes() const { return pieces * piece_bytes + maxima_bytes; } // a twin of each
     };
-    // For the largest block of the plan, within a share of these budgets.
-    static Size size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget);
+    // For the largest block of the plan, within a share of these budgets, with the kernels of `device` (null: those that need
+    // no memory to work in).
+    static Size size_for(const Plan & plan, uint64_t device_budget, uint64_t host_budget, Backend * device = nullptr);
     static Result<std::unique_ptr<DevicePacker>> create(Backend & device, const Plan & plan, const Size & size);
     ~DevicePacker(); // all pieces must be destroyed
 
@@ -66,17 +69,23 @@ class DevicePacker {
 
     // Whether the device has kernels for the unit's format, and the group holds all its weights unchanged, in BF16.
     bool can_pack(const PlanUnit & unit, const WeightGroup & weights) const;
-    // Packs `units` (positions in Plan::units with can_pack()) from `weights` on the device. When it returns, all work
-    // is queued; later work in the queue may change the weights. `take` gets the pieces in order; its failure stops the
-    // packing. For a unit with NaN or Inf, `not_finite` gives the failure. Waits while the ring is full.
-    Status pack(const std::vector<uint32_t> & units, const WeightGroup & weights,
-                const std::function<Status(std::shared_ptr<Piece>)> & take,
-                const std::function<Status(uint32_t unit)> & not_finite);
+    // What comes out of it. A failure of a callback stops the packing.
+    struct Receiver {
+        std::function<Status(std::shared_ptr<Piece>)> take; // pieces, in order
+        std::function<Status(uint32_t unit)> not_finite;    // makes the failure of a unit with NaN or Inf
+        std::function<void(uint32_t module, const MethodChoices &)> choices = {}; // of some rows; null: not wanted
+    };
+    // Packs `units` (positions in Plan::units with can_pack()) from `weights` on the device, with `statistics` (may be null) of
+    // their inputs. When it returns, all work is queued; later work in the queue may change weights and statistics. Waits
+    // while the ring is full.
+    Status pack(const std::vector<uint32_t> & units, const WeightGroup & weights, const UnitStatistics * statistics,
+                const Receiver & receiver);
 
   private:
     DevicePacker(Backend & device, const Plan & plan, const Size & size) : device_(device), plan_(plan), size_(size) {}
     uint8_t * host(uint32_t slot) const;
     uint8_t * on_device(uint32_t slot) const;
+    void * work() const { return on_device(size_.pieces) + size_.maxima_bytes; }
     const uint16_t * weights_of(const LinearModule & linear, const WeightGroup & weights) const;
     Status find_scales(const std::vector<uint32_t> & units, const WeightGroup & weights,
                        const std::function<Status(uint32_t unit)> & not_finite, std::vector<float> & scales);
@@ -84,14 +93,16 @@ class DevicePacker {
         return device_.quantizer(plan_.quantizer().name(), format);
     }
     std::shared_ptr<Piece> next_piece(); // waits for a free place
-    Status send(std::shared_ptr<Piece> piece, const WeightGroup & weights,
-                const std::function<Status(std::shared_ptr<Piece>)> & take);
+    Status send(std::shared_ptr<Piece> piece, const WeightGroup & weights, const UnitStatistics * statistics,
+                const Receiver & receiver);
+    Status pack_units(const std::vector<Part> & parts, const std::vector<WeightsToPack> & weights,
+                      const UnitStatistics * statistics, const Receiver & receiver);
     void release(uint32_t slot);
 
     Backend & device_;
     const Plan & plan_;
     const Size size_;
-    DeviceMemory device_memory_; // the ring, then the maxima
+    DeviceMemory device_memory_; // the ring, the maxima, then the memory to work in
     HostMemory host_memory_;
     std::mutex mutex_;
     std::condition_variable released_;

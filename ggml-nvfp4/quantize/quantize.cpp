@@ -207,8 +207,7 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     PassHooks hooks;
     if (!calibration_->unit_statistics().requests().empty())
         hooks.on_statistics = [&](size_t, const PassGroup &, const StatisticWindow & totals) -> Status {
-            calibration_->unit_statistics().take(totals);
-            return {};
+            return calibration_->unit_statistics().take(totals, calibration_->backend());
         };
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
         const std::vector<uint32_t> units = calibration_->take_units(group);

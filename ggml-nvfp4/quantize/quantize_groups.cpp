@@ -26,6 +26,12 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
     std::vector<uint32_t> packed, others;
     for (const uint32_t unit : without_finished(units))
         (packer && packer->can_pack(plan_.units[unit], on_device) ? packed : others).push_back(unit);
+    // The totals of the others are not in host memory.
+    for (const uint32_t unit : others)
+        if (plan_.units[unit].quantize && !plan_.quantizer().needs().empty())
+            return fail(Code::unsupported, plan_.linear(plan_.modules[plan_.units[unit].first]).name, ": the method ",
+                        plan_.quantizer().name(),
+                        " cannot pack it on this device; calibrate on the CPU (--device cpu)");
     group_ = host;
     begin_units(others, &group_, jobs.host->threads());
     group_queue_ = std::make_unique<TaskQueue>(plan_, std::move(others));
@@ -90,11 +96,14 @@ Status QuantizeRun::pack_on_device(const std::vector<uint32_t> & units, const We
             for (uint32_t m = plan_.units[u].first; m < plan_.units[u].first + plan_.units[u].count; m++)
                 rows_left_[u] += plan_.linear(plan_.modules[m]).rows;
     }
-    const auto take = [&](std::shared_ptr<DevicePacker::Piece> piece) {
+    DevicePacker::Receiver receiver;
+    receiver.take = [&](std::shared_ptr<DevicePacker::Piece> piece) {
         jobs.packed->add([this, piece = std::move(piece)] { return write_piece(*piece); });
         return jobs.status();
     };
-    return packer.pack(units, on_device, take, [&](uint32_t unit) { return find_not_finite(unit, host); });
+    receiver.not_finite = [&](uint32_t unit) { return find_not_finite(unit, host); };
+    receiver.choices = [&](uint32_t module, const MethodChoices & rows) { add_choices(plan_.modules[module], rows); };
+    return packer.pack(units, on_device, unit_statistics_, receiver);
 }
 
 Status QuantizeRun::write_piece(DevicePacker::Piece & piece) {

@@ -340,9 +340,14 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
         GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));
         worker.times.bytes_written += bytes;
     }
+    add_choices(module, choices);
+    return {};
+}
+
+void QuantizeRun::add_choices(const PlanModule & module, const MethodChoices & choices) {
+    const LinearModule & linear = plan_.linear(module);
     const std::lock_guard<std::mutex> lock(choices_mutex_);
     choices_[{linear.layer, linear.role}].add(choices);
-    return {};
 }
 
 Status QuantizeRun::write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale) {

@@ -126,6 +126,7 @@ class QuantizeRun {
                      const UnitScale & scale);
     // Writes rows [row, ...) of a module from memory of each component; with the first row also the unit's scale.
     Status write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale);
+    void add_choices(const PlanModule & module, const MethodChoices & choices);
     Status finish_unit(uint32_t unit);
     std::set<uint32_t> shards_of(const PlanUnit & unit) const; // of its source
     Status check_finished_shards(const PlanUnit & unit);

@@ -1,7 +1,6 @@
 #include "quantize/unit_statistics.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -44,7 +43,7 @@ uint64_t UnitStatistics::kept_bytes(const TextModel & model) const {
     return most;
 }
 
-void UnitStatistics::take(const StatisticWindow & window) {
+Status UnitStatistics::take(const StatisticWindow & window, Backend & device) {
     std::erase_if(totals_, [&](const Total & total) { return total.data != nullptr; });
     for (const StatisticWindow::Total & measured : window.totals()) {
         if (measured.key.statistic->is_kept) continue;
@@ -56,10 +55,24 @@ void UnitStatistics::take(const StatisticWindow & window) {
             total.data = measured.tensor.data;
         } else {
             total.own.resize(size_t((bytes + 7) / 8));
-            memcpy(total.own.data(), measured.tensor.data, bytes);
+            device.download(total.own.data(), measured.tensor.data, bytes);
         }
         totals_.push_back(std::move(total));
     }
+    return device.synchronize();
+}
+
+InputMoments UnitStatistics::moments_of(const std::vector<UnitStatistic> & statistics) {
+    InputMoments moments;
+    for (const UnitStatistic & one : statistics) {
+        if (one.kind->of_weights)
+            moments.weights = static_cast<const double *>(one.total);
+        else if (one.kind->rows == Statistic::Rows::held)
+            moments.held = static_cast<const float *>(one.total);
+        else
+            moments.fitted = static_cast<const float *>(one.total);
+    }
+    return moments;
 }
 
 std::vector<UnitStatistic> UnitStatistics::find(int32_t layer, int32_t input, int32_t group) const {

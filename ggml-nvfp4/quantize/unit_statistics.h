@@ -2,6 +2,7 @@
 // are there while the units of a group are quantized.
 #pragma once
 
+#include "exec/backend.h"
 #include "quant/plan.h"
 #include "run/statistic_window.h"
 
@@ -18,10 +19,12 @@ class UnitStatistics {
     // Host memory that take() needs at most, beside the window.
     uint64_t kept_bytes(const TextModel & model) const;
 
-    // The totals of a group, in a window in host memory. Those of experts stay there: they are to be used before the window is
-    // opened again. Others are copied, for later groups of the layer.
-    void take(const StatisticWindow & window);
-    UnitInputs find(const PlanUnit & unit) const;
+    // The totals of a group, in a window of `device`. Those of experts stay there: they are to be used before the window is
+    // opened again. Others are copied to host memory, for later groups of the layer.
+    Status take(const StatisticWindow & window, Backend & device);
+    UnitInputs find(const PlanUnit & unit) const; // of the CPU's window
+    // For kernels: in the memory of the device or the host.
+    static InputMoments moments_of(const std::vector<UnitStatistic> & statistics);
 
   private:
     struct Total {

@@ -16,7 +16,7 @@ OpInput total_of(std::mt19937 & random, const Statistic & statistic, int64_t gro
     OpInput total = zero_state(statistic.dtype, statistic.total_shape(groups, width));
     if (&statistic == &Statistic::magnitudes) total.bytes[0] = 7;
     if (statistic.merge == Statistic::Merge::maximum || statistic.dtype == DType::i64) return total;
-    const bool squared = &statistic == &Statistic::second_moments;
+    const bool squared = statistic.shape(width).rank == 2 && statistic.shape(width)[0] == width;
     for (int64_t i = 0; i < total.shape.elements(); i++) { // symmetric, as a sum of products is
         const int64_t column = i % width, row = squared ? i / width % width : 0;
         const float start = squared ? float(column * row) / 7 : float(random() % 1000) / 7;
@@ -69,6 +69,53 @@ TEST_CASE("magnitudes of every size") {
                               {{OpInput::Role::activation, DType::f32, {rows, 16}, values, {}, {}},
                                zero_state(DType::i64, {1, magnitude_bins})},
                               {}});
+}
+
+// Positions that were held back or not, pads, choices of experts that saw many tokens, one or none.
+TEST_CASE("statistics of some rows") {
+    Devices devices;
+    std::mt19937 random(24);
+    constexpr const Statistic * statistics[] = {&Statistic::fitted_moments_16, &Statistic::held_moments_16,
+                                                &Statistic::fitted_moments, &Statistic::held_moments,
+                                                &Statistic::fitted_weights};
+    constexpr int64_t chosen = 3;
+    for (const int64_t T : {1, 93, 3000})
+        for (const int64_t width : {16, 80, 512}) {
+            std::vector<int32_t> positions(size_t(3 * T), -1), slots, offsets = {0};
+            std::vector<uint8_t> pads(size_t(T), 1);
+            for (int64_t t = 0; t < T; t++) {
+                positions[size_t(t)] = int32_t(t % 1041);
+                pads[size_t(t)] = t % 13 != 5;
+            }
+            constexpr int32_t groups = 5; // expert 3 saw nothing, expert 0 nearly everything
+            for (int32_t g = 0; g < groups; g++) {
+                for (int32_t s = 0; s < int32_t(T * chosen); s++)
+                    if (g != 3 && (s % 17 == g || (g == 0 && s % 17 > 6))) slots.push_back(s);
+                offsets.push_back(int32_t(slots.size()));
+            }
+            slots.resize(size_t(T * chosen), -1); // not in use
+            const std::vector<float> weights = random_numbers(random, T * chosen, 1);
+            for (const Statistic * const measured : statistics)
+                for (const bool routed : {false, true})
+                    for (const bool own : {false, true})
+                        for (const bool masked : {false, true}) {
+                            if (!routed && own) continue;
+                            CAPTURE(measured->name);
+                            CAPTURE(T);
+                            CAPTURE(width);
+                            const int32_t count = routed ? groups : 1;
+                            const auto row = own ? GroupedLinearParams::Row::own : GroupedLinearParams::Row::token;
+                            OpInput total = total_of(random, *measured, count, width);
+                            if (measured->dtype == DType::f64)
+                                total = zero_state(DType::f64, measured->total_shape(count, width));
+                            compare_exactly(
+                                devices, {ObserveParams{measured, count, row, routed ? chosen : 1},
+                                          {activation(random, {own ? T * chosen : T, width}), total,
+                                           indices({groups + 1}, offsets), indices({T * chosen}, slots),
+                                           numbers({T, chosen}, weights), indices({3, T}, positions), mask(pads)},
+                                          {true, true, routed, routed, routed, true, masked}});
+                        }
+        }
 }
 
 TEST_CASE("bench of statistics" * doctest::skip()) {

@@ -5,6 +5,7 @@
 
 #include "exec/backend.h"
 #include "graph/graph.h"
+#include "quant/quantizer.h"
 
 #include <array>
 #include <atomic>
@@ -14,6 +15,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <sys/mman.h>
 #include <vector>
 
@@ -136,6 +139,13 @@ class DeferredDevice : public Backend {
         recorded++;
         return recording;
     }
+    bool quantizes = false; // as the CPU's quantizers do
+    DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
+        for (const Quantizer * const one : all_quantizers())
+            if (quantizes && name == one->name())
+                return &quantizers_.try_emplace({std::string(name), &format}, *this, *one, format).first->second;
+        return nullptr;
+    }
     Status replay(const Recording & recording) override {
         for (const auto & work : static_cast<const DeferredRecording &>(recording).work) push(Queue::compute, work);
         return {};
@@ -150,27 +160,91 @@ class DeferredDevice : public Backend {
     struct DeferredRecording final : Recording {
         std::vector<std::function<Status()>> work;
     };
-    class DeferredFence final : public Fence { // nobody waits in another thread
+    class DeferredFence final : public Fence { // any thread may wait
       public:
         DeferredFence(DeferredDevice & device, Queue queue, size_t count)
             : device_(device), queue_(queue), count_(count) {}
-        Status wait() override { return device_.wait(queue_, count_); }
+        Status wait() override { return device_.wait(queue_, count_, false); }
 
       private:
         DeferredDevice & device_;
         const Queue queue_;
         const size_t count_;
     };
-    // A device belongs to one thread at a time.
+    // A device belongs to one thread at a time; fences are waited for beside it.
     class Use {
       public:
-        explicit Use(DeferredDevice & device) : device_(device) { GNV_CHECK(!device_.in_use_.exchange(true)); }
-        ~Use() { device_.in_use_ = false; }
+        explicit Use(DeferredDevice & device, bool owns = true) : device_(device), owns_(owns) {
+            GNV_CHECK(!owns_ || !device_.in_use_.exchange(true));
+            device_.mutex_.lock();
+        }
+        ~Use() {
+            device_.mutex_.unlock();
+            if (owns_) device_.in_use_ = false;
+        }
         Use(const Use &) = delete;
         Use & operator=(const Use &) = delete;
 
       private:
         DeferredDevice & device_;
+        const bool owns_;
+    };
+    // The CPU's quantizer, in the queue.
+    class DeferredQuantizer final : public DeviceQuantizer {
+      public:
+        DeferredQuantizer(DeferredDevice & device, const Quantizer & quantizer, const Format & format)
+            : device_(device), quantizer_(quantizer), format_(format) {}
+        void measure(std::span<const WeightsToMeasure> weights) override {
+            device_.push(Queue::compute, [list = std::vector(weights.begin(), weights.end())] {
+                for (const WeightsToMeasure & one : list)
+                    *one.largest = std::max<uint32_t>(
+                        *one.largest, absolute_maximum_bf16(InstructionSet::portable, one.weights, one.count));
+                return Status();
+            });
+        }
+        void pack(std::span<const WeightsToPack> weights) override {
+            device_.push(Queue::compute, [this, list = std::vector(weights.begin(), weights.end())]() -> Status {
+                for (const WeightsToPack & one : list) GNV_TRY(pack_one(one, {one.scale, nullptr}, nullptr));
+                return {};
+            });
+        }
+        uint64_t work_bytes(int64_t columns) const override {
+            return quantizer_.needs().empty() ? 0 : uint64_t(columns) * 16;
+        }
+        Status pack_units(std::span<UnitToPack> units, void *, uint64_t bytes) override {
+            for (UnitToPack & unit : units) {
+                unit.choices.assign(unit.weights.size(), {});
+                GNV_CHECK(work_bytes(unit.weights.front().packed.columns) <= bytes);
+                device_.push(Queue::compute, [this, &unit]() -> Status {
+                    const int64_t columns = unit.weights.front().packed.columns;
+                    const UnitInputs inputs = {columns, statistics_of(unit.own), statistics_of(unit.layer)};
+                    GNV_ASSIGN(UnitScale scale, quantizer_.prepare(format_, DType::bf16, {1, true}, inputs));
+                    for (size_t i = 0; i < unit.weights.size(); i++) {
+                        scale.value = unit.weights[i].scale;
+                        GNV_TRY(pack_one(unit.weights[i], scale, &unit.choices[i]));
+                    }
+                    return {};
+                });
+            }
+            return device_.synchronize();
+        }
+
+      private:
+        Status pack_one(const WeightsToPack & one, const UnitScale & scale, MethodChoices * choices) const {
+            const WeightRows rows = {DType::bf16, one.weights, one.packed.rows, one.packed.columns};
+            return quantizer_.pack(InstructionSet::portable, format_, rows, scale, one.packed, nullptr, choices);
+        }
+        std::vector<UnitStatistic> statistics_of(const InputMoments & moments) const {
+            std::vector<UnitStatistic> list;
+            const auto needs = quantizer_.needs();
+            if (moments.fitted) list.push_back({needs[0], moments.fitted});
+            if (moments.held) list.push_back({needs[1], moments.held});
+            if (moments.weights) list.push_back({needs[2], moments.weights});
+            return list;
+        }
+        DeferredDevice & device_;
+        const Quantizer & quantizer_;
+        const Format & format_;
     };
     void push(Queue queue, std::function<Status()> work) {
         const Use use(*this);
@@ -180,8 +254,8 @@ class DeferredDevice : public Backend {
     void push_copy(void * to, const void * from, size_t bytes, Queue queue) {
         push(queue, [=] { return memcpy(to, from, bytes), Status(); });
     }
-    Status wait(Queue queue, size_t count) {
-        const Use use(*this);
+    Status wait(Queue queue, size_t count, bool owns = true) {
+        const Use use(*this, owns);
         run_open(queue, count);
         return copy_of(status_);
     }
@@ -209,6 +283,8 @@ class DeferredDevice : public Backend {
     }
 
     std::atomic<bool> in_use_ = false;
+    std::mutex mutex_;
+    std::map<std::pair<std::string, const Format *>, DeferredQuantizer> quantizers_;
     std::unique_ptr<Backend> cpu_;
     Device device_;
     std::map<void *, std::pair<size_t, size_t>> blocks_; // asked for, mapped

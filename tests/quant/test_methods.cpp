@@ -2,6 +2,7 @@
 #include "codec/nvfp4.h"
 #include "core/thread_pool.h"
 #include "faults/small_model.h"
+#include "forward/deferred_device.h"
 #include "model/sequences.h"
 #include "quant/input_scales.h"
 #include "quant/moments.h"
@@ -472,6 +473,7 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
     }
     data.tokens = data.positions;
     data.json = "{}";
+    OpenDevice device = QuantizeOptions().open_device;
     const auto run = [&](const Quantizer & quantizer, const Format & scheme, const char * name, int threads,
                          uint64_t ram, const CalibrationData * calibration) -> Status {
         PlanOptions planned;
@@ -487,6 +489,7 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
         options.destination = scratch / name;
         options.calibration = calibration;
         options.scratch_folder = scratch.path();
+        options.open_device = device;
         GNV_TRY(quantize(plan, *pool, options).take_status());
         return {};
     };
@@ -499,6 +502,20 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
         const Files one = read_folder(scratch / (name + "1"));
         CHECK((one == read_folder(scratch / (name + "3"))));
         CHECK((one == read_folder(scratch / (name + "small"))));
+        // A device with memory of its own measures and packs: the same bytes, the same report.
+        bool quantizes = true;
+        device = [&](ThreadPool & pool) -> Result<std::unique_ptr<Backend>> {
+            auto there = std::make_unique<DeferredDevice>(pool);
+            there->quantizes = quantizes;
+            return std::unique_ptr<Backend>(std::move(there));
+        };
+        REQUIRE(run(*quantizer, formats::nvfp4, (name + "device").c_str(), 3, 0, &data).ok());
+        CHECK((one == read_folder(scratch / (name + "device"))));
+        quantizes = false;
+        const Status without = run(*quantizer, formats::nvfp4, (name + "without").c_str(), 3, 0, &data);
+        CHECK(without.code() == Code::unsupported);
+        CHECK(without.message().find("--device cpu") != std::string::npos);
+        device = QuantizeOptions().open_device;
         const JsonDocument report = JsonDocument::parse(one.at("quantization_report.json"), "report").take();
         const JsonValue rows = report.root().get("rows_by_method").value();
         int64_t told = 0;
