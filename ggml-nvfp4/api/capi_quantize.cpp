@@ -107,7 +107,10 @@ gnv_status gnv_calibration_load(gnv_engine_t * engine, const char * const * path
             if (!warning.empty()) engine->log(GNV_LOG_WARNING, warning);
         }
         GNV_ASSIGN(Statistics merged, merge_all(std::move(list), files));
-        *out = new gnv_calibration_t{{engine}, std::move(merged), files};
+        std::vector<std::string> read = files;
+        if (!merged.moments.empty())
+            for (const std::string & file : files) read.push_back(moment_file_name(file));
+        *out = new gnv_calibration_t{{engine}, std::move(merged), std::move(read)};
         return {};
     });
 }

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int choice_count = method_count + 2; // rows by method, judged, error_parts
 constexpr uint64_t choice_bytes = choice_count * sizeof(unsigned long long);
-constexpr int least_tiles = 8;     // that there is memory for
+constexpr int least_tiles = 8;        // that there is memory for
 constexpr int64_t most_modules = 256; // of a unit: q, k and v are three
 
 // Memory that is handed out from the front. Without memory it counts.
@@ -162,7 +162,7 @@ class MomentPacking {
     std::vector<uint32_t> flags_;
     MomentUnit * device_units_ = nullptr;
     unsigned long long * choices_ = nullptr; // [modules][choice_count]
-    uint64_t rest_ = 0; // where memory begins that is for matrices first, then for rows
+    uint64_t rest_ = 0;                      // where memory begins that is for matrices first, then for rows
 };
 
 cudaError_t MomentPacking::place_total(const float * given, float * copy, const float *& there) {
@@ -194,8 +194,8 @@ cudaError_t MomentPacking::place() {
         unit.layer = layer;
         if (const cudaError_t error = place_total(given.own.fitted, copies[0], unit.own)) return error;
         if (const cudaError_t error = place_total(given.own.held, copies[1], unit.held)) return error;
-        for (const auto & [from, to] : {std::pair(given.own.weights, weights_[u].own),
-                                        std::pair(given.layer.weights, weights_[u].layer)})
+        for (const auto & [from, to] :
+             {std::pair(given.own.weights, weights_[u].own), std::pair(given.layer.weights, weights_[u].layer)})
             if (from)
                 if (const cudaError_t error = send(stream_, to, from, 3)) return error;
         if (const cudaError_t error = cudaMemsetAsync(unit.flags, 0, sizeof(uint32_t), stream_)) return error;
@@ -341,9 +341,7 @@ cudaError_t MomentPacking::take_choices() {
     return cudaSuccess;
 }
 
-int64_t columns_of(const UnitToPack & unit) {
-    return unit.weights.empty() ? 0 : unit.weights.front().packed.columns;
-}
+int64_t columns_of(const UnitToPack & unit) { return unit.weights.empty() ? 0 : unit.weights.front().packed.columns; }
 
 } // namespace
 

@@ -29,7 +29,8 @@ struct Row {
         for (int k = 0; k < 16; k++) columns[(int64_t(block) * 16 + k) * tile_rows + thread] = values[k];
     }
     // What an attempt found, and what it misses.
-    __device__ void keep(int block, const BlockCodes & found, const float (&weights)[16], const float (&values)[16]) const {
+    __device__ void keep(int block, const BlockCodes & found, const float (&weights)[16],
+                         const float (&values)[16]) const {
         float differences[16];
 #pragma unroll
         for (int k = 0; k < 16; k++) differences[k] = weights[k] - values[k];
@@ -166,7 +167,8 @@ __global__ void __launch_bounds__(tile_rows) gptq_kernel(const MomentUnit * unit
         const int first = p * 16, end = first + 16;
         float rest[16] = {}, target[16] = {};
         add_products(differences, columns, first, stage, rest);
-        add_products(differences + int64_t(end) * tile_rows, columns + int64_t(end) * 16, unit.columns - end, stage, rest);
+        add_products(differences + int64_t(end) * tile_rows, columns + int64_t(end) * 16, unit.columns - end, stage,
+                     rest);
         __syncthreads();
         share(unit.local_upper + p * 256, 256, matrix);
         share(unit.local_inverse + p * 256, 256, inverse);
@@ -205,7 +207,8 @@ __global__ void __launch_bounds__(tile_rows) products_kernel(const MomentUnit * 
     row.store(row.tile.products, p, sums);
 }
 
-__global__ void __launch_bounds__(tile_rows) errors_kernel(const MomentUnit * units, const RowTile * tiles, bool of_nearest) {
+__global__ void __launch_bounds__(tile_rows)
+    errors_kernel(const MomentUnit * units, const RowTile * tiles, bool of_nearest) {
     const Row row(units, tiles);
     if (!row.unit.is_judged || !row.is_open()) return;
     double error = 0;
@@ -231,7 +234,8 @@ __device__ void count_row(const Row & row, int method, double error) {
 }
 
 // Open rows that win are packed by the next kernel; those that had won are done.
-__global__ void __launch_bounds__(tile_rows) decide_kernel(const MomentUnit * units, const RowTile * tiles, int method) {
+__global__ void __launch_bounds__(tile_rows)
+    decide_kernel(const MomentUnit * units, const RowTile * tiles, int method) {
     const Row row(units, tiles);
     if (!row.is_there()) return;
     uint8_t & state = row.tile.state[row.thread];

@@ -24,17 +24,17 @@ enum MomentFlags : uint32_t {
 // One unit, in device memory. Columns are in the order of visits; panels are the columns of each block: [blocks][rows][16].
 struct MomentUnit {
     int32_t columns;
-    bool is_full;     // of totals: [K][K], else [K / 16][16][16]
-    bool is_factored; // wanted: the factorization of this attempt
+    bool is_full;                    // of totals: [K][K], else [K / 16][16][16]
+    bool is_factored;                // wanted: the factorization of this attempt
     const float *own, *held, *layer; // totals; null: none
     double own_share, layer_share, mean, damping;
     const int32_t * order;
     uint32_t * flags;
-    float * diagonals;                                             // of totals: [2][K], own and layer
-    double *matrix, *rows;                                         // [K][K]; [factor_panel][K]
-    float *local, *local_upper, *local_inverse, *local_diagonal;   // [blocks][16][16], [K]
-    float *full, *upper, *diagonal;                                // [blocks][K][16]; [16 p + 16][16] of each block p; [K]
-    float * held_panels;                                           // [blocks][K][16], or [blocks][16][16]
+    float * diagonals;                                           // of totals: [2][K], own and layer
+    double *matrix, *rows;                                       // [K][K]; [factor_panel][K]
+    float *local, *local_upper, *local_inverse, *local_diagonal; // [blocks][16][16], [K]
+    float *full, *upper, *diagonal; // [blocks][K][16]; [16 p + 16][16] of each block p; [K]
+    float * held_panels;            // [blocks][K][16], or [blocks][16][16]
     bool has_full, has_local, is_judged;
 
     __host__ __device__ int blocks() const { return columns / 16; }
@@ -60,11 +60,12 @@ struct RowTile {
     const uint16_t * weights;
     uint8_t *codes, *scales; // of the first row
     float global;
-    float *values, *differences, *products; // [K][tile_rows], in the order of visits: w, w - v, and differences times moments
-    uint2 * found_codes;                    // of an attempt: [blocks][tile_rows]
+    float *values, *differences,
+        *products;       // [K][tile_rows], in the order of visits: w, w - v, and differences times moments
+    uint2 * found_codes; // of an attempt: [blocks][tile_rows]
     uint8_t * found_scales;
-    double *nearest, *errors; // of rows, on inputs that were held back: of round-to-nearest, of the attempt
-    uint8_t * state;          // of rows: RowState
+    double *nearest, *errors;     // of rows, on inputs that were held back: of round-to-nearest, of the attempt
+    uint8_t * state;              // of rows: RowState
     unsigned long long * choices; // of the module's rows: by method, judged, error_parts
 };
 enum RowState : uint8_t { row_done, row_open, row_won };
@@ -80,7 +81,7 @@ struct MomentBatch {
 };
 cudaError_t look_at_totals(const MomentBatch & batch); // finite? and the diagonals
 cudaError_t make_panels(const MomentBatch & batch);    // local, held_panels
-cudaError_t factor(const MomentBatch & batch);         // full, upper, diagonal, and those of blocks, of units with is_factored
+cudaError_t factor(const MomentBatch & batch); // full, upper, diagonal, and those of blocks, of units with is_factored
 
 struct TileBatch {
     cudaStream_t stream;

@@ -53,9 +53,9 @@ __device__ inline int scale_from_value(float value) {
 // A row of a block while its scale is searched. Weights and shifts are in units of 1 / G.
 struct RowSearch {
     float weights[block_columns], shifts[block_columns];
-    float largest;           // magnitude of what is rounded
-    const float * matrix;    // [16][16] M or U; shared memory
-    const float * diagonal;  // [16] D; shared memory
+    float largest;          // magnitude of what is rounded
+    const float * matrix;   // [16][16] M or U; shared memory
+    const float * diagonal; // [16] D; shared memory
 };
 
 enum class Metric { squares, matrix, factor };

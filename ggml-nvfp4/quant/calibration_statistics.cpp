@@ -58,7 +58,20 @@ static void write_layer(JsonWriter & json, const StatisticSet & set, int32_t lay
     json.end_object();
 }
 
-Result<std::string> statistics_json(const Statistics & statistics) {
+static void write_moments(JsonWriter & json, const StatisticSet & set, const WrittenMoments & moments) {
+    json.begin_object().member("method", moments.method).key("totals").begin_array();
+    for (const MomentTotal & total : moments.totals) {
+        json.begin_object().member("layer", total.key.layer);
+        json.member("input", set.names()->inputs[size_t(total.key.input)].name);
+        json.member("statistic", moments_key(*total.key.statistic));
+        json.key("shape").begin_array();
+        for (int i = 0; i < total.shape.rank; i++) json.value(total.shape[i]);
+        json.end_array().member("sha256", total.sha256).end_object();
+    }
+    json.end_array().end_object();
+}
+
+Result<std::string> statistics_json(const Statistics & statistics, const WrittenMoments * moments) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", schema).member("model", statistics.model_fingerprint);
     json.member("data_sha256", statistics.data_sha256);
@@ -74,7 +87,9 @@ Result<std::string> statistics_json(const Statistics & statistics) {
     GNV_TRY(write_data(json.key("data"), statistics));
     json.key("layers").begin_array();
     for (int32_t layer = 0; layer < statistics.totals.layers(); layer++) write_layer(json, statistics.totals, layer);
-    return seal_json(json.end_array().end_object().take() + "\n");
+    json.end_array();
+    if (moments) write_moments(json.key("moments"), statistics.totals, *moments);
+    return seal_json(json.end_object().take() + "\n");
 }
 
 // Totals of one group, and of one group for each element.
@@ -165,6 +180,54 @@ static Status check_schema(const JsonValue & root, const std::string & path, boo
     return {};
 }
 
+static Status read_moment_total(const JsonValue & value, const ModelNames & names, MomentTotal & total) {
+    std::string input, statistic;
+    uint64_t layer = 0;
+    GNV_TRY(read_count(value, "layer", layer));
+    GNV_TRY(read_text(value, "input", input));
+    GNV_TRY(read_text(value, "statistic", statistic));
+    const auto * const known = std::find_if(std::begin(saved_moments), std::end(saved_moments),
+                                            [&](const SavedMoments & one) { return one.key == statistic; });
+    const int32_t place = names.find_input(input);
+    if (place < 0 || known == std::end(saved_moments) || layer > uint64_t(INT32_MAX))
+        return fail(Code::format, value.where(), ": nothing that this version measures");
+    const Statistic & kind = *known->statistic;
+    total.key = {Part::text, int32_t(layer), place, &kind};
+    GNV_ASSIGN(const JsonValue shape, value.get("shape"));
+    GNV_TRY(shape.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        constexpr int64_t most = 1 << 24;
+        GNV_ASSIGN(const int64_t extent, item.as_int());
+        if (extent < 1 || extent > most || total.shape.rank == Shape::max_rank)
+            return fail(Code::format, item.where(), ": no extent of a total");
+        total.shape.dims[total.shape.rank++] = extent;
+        return {};
+    }));
+    GNV_ASSIGN(const JsonValue hashes, value.get("sha256"));
+    GNV_TRY(hashes.for_each_element([&](size_t, const JsonValue & item) -> Status {
+        GNV_ASSIGN(const std::string_view text, item.as_string());
+        total.sha256.emplace_back(text);
+        return {};
+    }));
+    // The shape is that of the statistic for some width, and each group has a checksum.
+    const int64_t width = kind.of_weights ? 1 : kind.shape(16).rank == 2 ? total.shape.last() : total.shape[1] * 16;
+    if (total.shape.rank < 2 || total.sha256.size() != size_t(total.shape[0]) ||
+        !(kind.total_shape(total.shape[0], width) == total.shape))
+        return fail(Code::format, value.where(), ": not the shape of ", kind.name);
+    return {};
+}
+
+static Status read_moments(const JsonValue & value, const std::string & path, Statistics & statistics) {
+    std::string method;
+    GNV_TRY(read_text(value, "method", method));
+    const ModelNames * const names = statistics.totals.names();
+    if (!names) return fail(Code::format, value.where(), ": second moments without largest inputs");
+    std::vector<MomentTotal> totals;
+    GNV_ASSIGN(const JsonValue list, value.get("totals"));
+    GNV_TRY(list.for_each_element(
+        [&](size_t, const JsonValue & item) { return read_moment_total(item, *names, totals.emplace_back()); }));
+    return statistics.moments.open(moment_file_name(path), method, std::move(totals), *names);
+}
+
 Result<Statistics> read_statistics(const std::string & path, std::string & warning) {
     GNV_ASSIGN(std::string text, read_file(path, statistics_limit));
     GNV_ASSIGN(const bool sealed, check_sealed_json(text, path));
@@ -198,6 +261,8 @@ Result<Statistics> read_statistics(const std::string & path, std::string & warni
         statistics.totals.set_layers(int64_t(layer) + 1);
         return read_layer(value, int32_t(layer), statistics.totals);
     }));
+    JsonValue moments;
+    if (root.find("moments", moments)) GNV_TRY(read_moments(moments, path, statistics));
     return statistics;
 }
 
@@ -279,6 +344,7 @@ Status merge_statistics(Statistics & into, const Statistics & other) {
         return Status(Code::format, "statistics of one model have different shapes: one of the files is damaged");
     const bool are_parts = are_parts_of_one(into, other);
     if (are_parts) GNV_TRY(merge_parts(into, other));
+    GNV_TRY(into.moments.merge(other.moments));
     GNV_TRY(into.totals.merge(other.totals));
     GNV_TRY(add_count(into.sequences, other.sequences, "sequences"));
     GNV_TRY(add_count(into.positions, other.positions, "positions"));

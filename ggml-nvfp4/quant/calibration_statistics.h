@@ -2,7 +2,8 @@
 // in a file, merged with others, and used again without a forward pass.
 //
 // The file is JSON (schema ggml-nvfp4.statistics.2, docs/json.md) with checksums (formats/sealed_json.h). It names the
-// model by a fingerprint, so that a model is not quantized with the statistics of another.
+// model by a fingerprint, so that a model is not quantized with the statistics of another. Second moments are in a file
+// beside it (quant/moment_file.h), of which it lists the contents.
 #pragma once
 
 #include "core/status.h"
@@ -10,6 +11,7 @@
 #include "graph/ops.h"
 #include "model/statistic_set.h"
 #include "model/text_model.h"
+#include "quant/moment_file.h"
 
 #include <string>
 #include <vector>
@@ -27,15 +29,21 @@ struct Statistics {
     ExpertTokens expert_tokens = ExpertTokens::all;
     std::vector<std::string> data; // JSON objects with the origin of the sequences, one for each run
     StatisticSet totals;
+    MomentFiles moments; // of statistics that were read: those too large for `totals`; empty: there are none
 };
 
 class JsonWriter;
 Status write_data(JsonWriter & json, const Statistics & statistics); // Statistics::data as an array
-Result<std::string> statistics_json(const Statistics & statistics);
+// What the file beside it holds: of the method that was measured for.
+struct WrittenMoments {
+    const char * method;
+    const std::vector<MomentTotal> & totals;
+};
+Result<std::string> statistics_json(const Statistics & statistics, const WrittenMoments * moments = nullptr);
 // Fails on content that quantize does not write: damage, other schemas, maxima that are negative or not finite.
 // `warning`: receives a remark on an accepted file; else unchanged.
 Result<Statistics> read_statistics(const std::string & path, std::string & warning);
-// Largest of maxima, sums of counts. Fails for different models, precisions or choices of tokens for experts, and, with
+// Largest of maxima, sums of counts and of moments. Fails for different models, precisions or choices of tokens for experts, and, with
 // the layer, if a sum exceeds 63 bits; the content of `into` is then undefined.
 Status merge_statistics(Statistics & into, const Statistics & other);
 // The same for many files, in their order, `names` for messages. Parts of one data set merge first: all parts give the

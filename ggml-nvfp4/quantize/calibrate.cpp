@@ -129,6 +129,13 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
                 work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
         pass.host.reserve("search for scales",
                           uint64_t(plan_.memory.workers) * work + unit_statistics_->kept_bytes(*model_->model));
+        if (!options_.save_statistics.empty()) { // a group at a time, on its way to the file
+            uint64_t largest = 0;
+            const StatisticSet wanted = requested();
+            for (const auto & [key, total] : wanted.totals())
+                largest = std::max(largest, tensor_bytes(key.statistic->dtype, total.shape) / uint64_t(total.shape[0]));
+            pass.host.reserve("statistics", largest);
+        }
     }
     pass.expert_tokens = options_.expert_tokens;
     return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, sequences(), pass);

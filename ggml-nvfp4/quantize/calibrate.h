@@ -46,6 +46,8 @@ class Calibration {
     DevicePacker * packer() { return packer_.get(); }
     const Device & device() const { return device_->device(); }
     Backend & backend() { return *device_; }
+    // What the units' quantizer asked for.
+    StatisticSet requested() const { return StatisticSet::plan(*model_->model, unit_statistics_->requests()); }
     const DeviceLimits & limits() const { return limits_; }
     // Whether a device with memory of its own computes while the host packs and writes.
     bool uses_device() const { return pass_->plan().uses_device(); }

@@ -66,6 +66,24 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
     return units;
 }
 
+// A method that needs second moments gets them from data, or from a file that was measured for it.
+static Status check_moments(const Plan & plan, const QuantizeOptions & options) {
+    const std::string name = plan.quantizer().name();
+    if (options.calibration) return {};
+    if (!options.statistics)
+        return fail(Code::invalid_argument, "method ", name,
+                    " needs second moments of inputs: give calibration data (--calib, --tokens), or statistics that "
+                    "were measured for it (--stats)");
+    const MomentFiles & moments = options.statistics->moments;
+    if (moments.empty())
+        return fail(Code::invalid_argument, "these statistics have no second moments, which method ", name,
+                    " needs: measure them with data and --method ", name, " --save-stats FILE");
+    if (moments.method() != name)
+        return fail(Code::invalid_argument, "these statistics have the second moments for method ", moments.method(),
+                    ", not those for ", name, ": measure them with data and --method ", name, " --save-stats FILE");
+    return {};
+}
+
 // Checks the inputs that the scheme requires, before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
     const bool measures_only = options.destination.empty();
@@ -77,7 +95,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
                       "out, and quantize with the statistics of all parts (--stats)");
     if (measures_only && !plan.quantizer().needs().empty())
         return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
-                    " uses what it measures at once, and no file keeps it: give a destination");
+                    " measures second moments, which are kept beside a result: give a destination");
     if (options.statistics) GNV_TRY(check_complete(*options.statistics));
     if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
     if (!options.save_statistics.empty()) {
@@ -88,19 +106,18 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
         // A run that goes on may find the file of the stopped one.
         if (measures_only || options.resume == Resume::off || !path_exists(partial_folder(options.destination)))
             GNV_TRY(check_new_file(path));
+        if (!plan.quantizer().needs().empty()) GNV_TRY(check_new_file(moment_file_name(path)));
     }
-    if (!plan.quantizer().needs().empty() && !options.calibration)
-        return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
-                    " measures second moments of inputs: give calibration data (--calib, --tokens); statistics of an "
-                    "earlier run "
-                    "(--stats) do not have them");
-    if (!plan.quantizer().needs().empty() && !plan.takes_input_scales()) return {};
+    if (options.calibration && options.statistics)
+        return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
+    if (!plan.quantizer().needs().empty()) {
+        GNV_TRY(check_moments(plan, options));
+        if (!plan.takes_input_scales()) return {};
+    }
     if (!plan.takes_input_scales()) return options.calibration || options.statistics ? no_input_scales(plan) : Status();
     if (!options.calibration && !options.statistics)
         return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
                                               "--tokens) or statistics (--stats), or use scheme nvfp4a16");
-    if (options.calibration && options.statistics)
-        return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
     return check_calibratable(plan);
 }
 
@@ -111,8 +128,7 @@ static Status check_fingerprint(const Plan & plan, const FolderFiles & shards, c
                 ": measure this one (--calib)");
 }
 
-static Status save_statistics(const std::string & path, const Statistics & statistics) {
-    GNV_ASSIGN(const std::string text, statistics_json(statistics));
+static Status write_statistics(const std::string & path, const std::string & text) {
     if (path_exists(path)) { // of a run that was stopped after it
         const Result<std::string> found = read_file(path, text.size());
         if (found.ok() && found.value() == text) return {};
@@ -120,14 +136,47 @@ static Status save_statistics(const std::string & path, const Statistics & stati
     return write_new_file(path, text);
 }
 
+// The file beside it becomes visible first: without it the statistics file would not be complete.
+static Status save_statistics(const std::string & path, const Statistics & statistics, const Plan & plan,
+                              MomentFileWriter * moments) {
+    if (!moments) {
+        GNV_ASSIGN(const std::string text, statistics_json(statistics));
+        return write_statistics(path, text);
+    }
+    const WrittenMoments written = {plan.quantizer().name(), moments->totals()};
+    GNV_ASSIGN(const std::string text, statistics_json(statistics, &written));
+    GNV_TRY(moments->finish());
+    return write_statistics(path, text);
+}
+
+// Adds the totals of a window that are too large for the statistics file to the one beside it.
+static Status save_window(MomentFileWriter & writer, const StatisticWindow & window, Backend & device) {
+    std::vector<uint64_t> copy;
+    for (const StatisticWindow::Total & total : window.totals()) {
+        if (!writer.holds(total.key)) continue;
+        const int64_t groups = total.tensor.shape[0];
+        const uint64_t bytes = tensor_bytes(total.tensor.dtype, total.tensor.shape) / uint64_t(groups);
+        copy.resize(size_t((bytes + 7) / 8));
+        for (int64_t g = 0; g < groups; g++) {
+            device.download(copy.data(), total.tensor.as<const uint8_t>() + uint64_t(g) * bytes, bytes);
+            GNV_TRY(device.synchronize());
+            GNV_TRY(writer.append(total.key, 1, copy.data()));
+        }
+    }
+    return {};
+}
+
 static Destination find_destination(const Plan & plan, const QuantizeOptions & options) {
     Destination to = plan.destination(options.destination, options.overwrite);
     to.reads.insert(to.reads.end(), options.reads.begin(), options.reads.end());
     if (options.calibration)
         to.reads.insert(to.reads.end(), options.calibration->files.begin(), options.calibration->files.end());
-    to.resumes = options.resume != Resume::off && !options.destination.empty();
+    // Second moments that a file keeps are those of all layers: a run that goes on would not measure the first again.
+    const bool keeps_moments = !options.save_statistics.empty() && !plan.quantizer().needs().empty();
+    to.resumes = options.resume != Resume::off && !options.destination.empty() && !keeps_moments;
     for (const std::string & path : {options.save_statistics, options.trace_file, options.scratch_folder})
         if (!path.empty()) to.writes.push_back(path);
+    if (!options.save_statistics.empty()) to.writes.push_back(moment_file_name(options.save_statistics));
     return to;
 }
 
@@ -150,6 +199,7 @@ class Quantization {
     Status explain(Status failure) const;
     Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
     Status write_input_scales(QuantizeRun & run);
+    Result<int> workers_with_moments() const;
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
     void add_phases();
 
@@ -205,8 +255,15 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     if (beside) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
     run.use_statistics(calibration_->unit_statistics());
     PassHooks hooks;
-    if (!calibration_->unit_statistics().requests().empty())
+    const bool searches = !calibration_->unit_statistics().requests().empty();
+    std::unique_ptr<MomentFileWriter> moments;
+    if (searches && !options_.save_statistics.empty()) {
+        const std::string path = moment_file_name(options_.save_statistics);
+        GNV_ASSIGN(moments, MomentFileWriter::create(path, calibration_->requested()));
+    }
+    if (searches)
         hooks.on_statistics = [&](size_t, const PassGroup &, const StatisticWindow & totals) -> Status {
+            if (moments) GNV_TRY(save_window(*moments, totals, calibration_->backend()));
             return calibration_->unit_statistics().take(totals, calibration_->backend());
         };
     hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
@@ -251,14 +308,15 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
-    if (!options_.save_statistics.empty()) GNV_TRY(save_statistics(options_.save_statistics, statistics_));
+    if (!options_.save_statistics.empty())
+        GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, moments.get()));
     return {};
 }
 
 Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     for (const PlanFile & file : plan_.files)
         GNV_TRY(writer.copy_file(file.name, join_path(plan_.checkpoint.folder(), file.name), file.stamp));
-    const bool calibrated = plan_.takes_input_scales() || calibration_ != nullptr;
+    const bool calibrated = plan_.takes_input_scales() || calibration_ || options_.statistics;
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
     GNV_ASSIGN(const std::string report,
                quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_, run.choices()));
@@ -319,7 +377,7 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     report_.pass_wall = report_.calibrate_wall = seconds_since(begin);
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
-    GNV_TRY(save_statistics(options_.save_statistics, statistics_));
+    GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, nullptr));
     if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
@@ -354,6 +412,10 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
         run.leave_out_finished(0);
         tell_resumed(run, 0);
     }
+    if (options_.statistics && !plan_.quantizer().needs().empty()) {
+        GNV_ASSIGN(const int workers, workers_with_moments());
+        run.use_moments(statistics_.moments, workers);
+    }
     GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
     if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
     for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
@@ -369,6 +431,19 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
     add_process_usage(report_);
     add_phases();
     return report_;
+}
+
+// How many threads find memory for the totals and factors of a unit.
+Result<int> Quantization::workers_with_moments() const {
+    uint64_t each = 0;
+    for (const PlanModule & module : plan_.modules)
+        each = std::max(each, plan_.quantizer().work_bytes(plan_.linear(module).columns));
+    each += 4 * statistics_.moments.largest_group_bytes(); // own and the layer's, fitted and held back
+    Budget host = plan_.memory_left();
+    const auto threads =
+        int(std::min<uint64_t>(host.left() / std::max<uint64_t>(each, 1), uint64_t(plan_.memory.workers)));
+    if (threads > 0) return threads;
+    return Status(Code::out_of_memory, host.refusal("for second moments from a file", host.whole(each)));
 }
 
 void Quantization::add_phases() {

@@ -87,7 +87,8 @@ QuantizeRun::~QuantizeRun() {
 }
 
 void QuantizeRun::begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads) {
-    const int spare = plan_.memory.workers - int(rest_workers_.size());
+    const int planned = most_workers_ > 0 ? std::min(plan_.memory.workers, most_workers_) : plan_.memory.workers;
+    const int spare = planned - int(rest_workers_.size());
     workers_.resize(size_t(std::min(spare, threads)));
     for (Worker & worker : workers_) worker.resident = resident;
     const std::lock_guard<std::mutex> prefetching(
@@ -311,7 +312,11 @@ Status QuantizeRun::measure_rows(Worker & worker, const PlanModule & module, uin
 Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure & measured) const {
     const PlanUnit & unit = plan_.units[unit_number];
     UnitInputs inputs;
+    MomentFiles::Totals own, layer;
     if (unit_statistics_) inputs = unit_statistics_->find(unit);
+    if (moments_) {
+        GNV_ASSIGN(inputs, UnitStatistics::read(plan_, unit, *moments_, own, layer));
+    }
     inputs.width = plan_.linear(plan_.modules[unit.first]).columns;
     return plan_.quantizer().prepare(plan_.format(unit), plan_.modules[unit.first].dtype, measured, inputs);
 }

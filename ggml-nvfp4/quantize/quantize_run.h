@@ -78,6 +78,8 @@ class QuantizeRun {
     void add_choices(const LayerChoices & choices); // of the units left out
     // What units are prepared with from here on; it must outlive the run.
     void use_statistics(const UnitStatistics & statistics) { unit_statistics_ = &statistics; }
+    // The same from files, with at most so many workers.
+    void use_moments(const MomentFiles & moments, int workers) { moments_ = &moments, most_workers_ = workers; }
     LayerChoices choices() const; // so far
     // Shards and config.json are the files that were planned with; the other files are compared when they are copied.
     Status check_source_unchanged() const;
@@ -160,6 +162,8 @@ class QuantizeRun {
     uint64_t prefetched_bytes_ = 0, prefetch_base_ = 0;
 
     const UnitStatistics * unit_statistics_ = nullptr;
+    const MomentFiles * moments_ = nullptr;
+    int most_workers_ = 0; // 0: as planned
     mutable std::mutex choices_mutex_;
     LayerChoices choices_;
 

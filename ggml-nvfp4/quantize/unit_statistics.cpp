@@ -86,15 +86,43 @@ std::vector<UnitStatistic> UnitStatistics::find(int32_t layer, int32_t input, in
     return list;
 }
 
+namespace {
+
+// The inputs of a unit's modules by place: its own, and the one that all experts of the layer read; -1: none.
+struct InputPlaces {
+    int32_t layer, own, group, all;
+    InputPlaces(const Plan & plan, const PlanUnit & unit) {
+        const LinearModule & linear = plan.linear(plan.modules[unit.first]);
+        const ModelNames & names = *plan.layout.names;
+        layer = linear.layer;
+        own = names.routed_input_of(linear.role);
+        group = names.inputs[size_t(own)].is_routed ? linear.expert : 0;
+        all = names.input_of(linear.role);
+        if (own == all || names.inputs[size_t(all)].per_expert) all = -1;
+    }
+};
+
+} // namespace
+
 UnitInputs UnitStatistics::find(const PlanUnit & unit) const {
-    const LinearModule & linear = plan_->linear(plan_->modules[unit.first]);
     UnitInputs inputs;
-    inputs.width = linear.columns;
+    inputs.width = plan_->linear(plan_->modules[unit.first]).columns;
     if (requests_.empty()) return inputs;
-    const ModelNames & names = *plan_->layout.names;
-    const int32_t own = names.routed_input_of(linear.role), all = names.input_of(linear.role);
-    inputs.own = find(linear.layer, own, is_routed(own) ? linear.expert : 0);
-    if (own != all && !names.inputs[size_t(all)].per_expert) inputs.layer = find(linear.layer, all, 0);
+    const InputPlaces places(*plan_, unit);
+    inputs.own = find(places.layer, places.own, places.group);
+    if (places.all >= 0) inputs.layer = find(places.layer, places.all, 0);
+    return inputs;
+}
+
+Result<UnitInputs> UnitStatistics::read(const Plan & plan, const PlanUnit & unit, const MomentFiles & files,
+                                        MomentFiles::Totals & own, MomentFiles::Totals & layer) {
+    UnitInputs inputs;
+    inputs.width = plan.linear(plan.modules[unit.first]).columns;
+    const InputPlaces places(plan, unit);
+    GNV_TRY(files.read(places.layer, places.own, places.group, inputs.width, own));
+    if (places.all >= 0) GNV_TRY(files.read(places.layer, places.all, 0, inputs.width, layer));
+    inputs.own = own.list;
+    inputs.layer = layer.list;
     return inputs;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "exec/backend.h"
+#include "quant/moment_file.h"
 #include "quant/plan.h"
 #include "run/statistic_window.h"
 
@@ -23,6 +24,9 @@ class UnitStatistics {
     // opened again. Others are copied to host memory, for later groups of the layer.
     Status take(const StatisticWindow & window, Backend & device);
     UnitInputs find(const PlanUnit & unit) const; // of the CPU's window
+    // The same from files; `own` and `layer` receive the memory.
+    static Result<UnitInputs> read(const Plan & plan, const PlanUnit & unit, const MomentFiles & files,
+                                   MomentFiles::Totals & own, MomentFiles::Totals & layer);
     // For kernels: in the memory of the device or the host.
     static InputMoments moments_of(const std::vector<UnitStatistic> & statistics);
 

@@ -84,7 +84,8 @@ std::vector<float> moments_of(std::mt19937 & random, int64_t columns, bool full,
 
 Moments measured(std::mt19937 & random, int64_t columns, bool full, int positions) {
     const double count = positions;
-    return {moments_of(random, columns, full, positions), moments_of(random, columns, full, positions / 9 + 1),
+    return {moments_of(random, columns, full, positions),
+            moments_of(random, columns, full, positions / 9 + 1),
             {count, count * 0.7, count * 0.6}};
 }
 
@@ -122,7 +123,7 @@ int64_t rows_in(const Unit & unit, size_t m) { return int64_t(unit.modules[m].si
 struct Expected {
     float scale = 0;
     std::vector<std::vector<uint8_t>> codes, scales; // by module
-    std::vector<MethodChoices> choices; // by module
+    std::vector<MethodChoices> choices;              // by module
 };
 
 Expected pack_on_cpu(const Quantizer & quantizer, const Unit & unit) {
@@ -130,8 +131,7 @@ Expected pack_on_cpu(const Quantizer & quantizer, const Unit & unit) {
     UnitMeasure measure;
     for (size_t m = 0; m < unit.modules.size(); m++)
         quantizer.measure(set, {DType::bf16, unit.modules[m].data(), rows_in(unit, m), unit.columns}, measure);
-    const UnitScale scale =
-        quantizer.prepare(formats::nvfp4, DType::bf16, measure, inputs_of(unit, quantizer)).take();
+    const UnitScale scale = quantizer.prepare(formats::nvfp4, DType::bf16, measure, inputs_of(unit, quantizer)).take();
     Expected expected;
     expected.scale = scale.value;
     for (size_t m = 0; m < unit.modules.size(); m++) {
@@ -326,8 +326,8 @@ TEST_CASE("methods with moments on a device: shapes of experts") {
     for (const Quantizer * const quantizer : by_moments) {
         CAPTURE(quantizer->name());
         const bool full = is_full(*quantizer);
-        check_units(*backend, *quantizer, {make_unit(random, 512, {2048}, full, 100), make_unit(random, 512, {300}, full, 9)},
-                    3);
+        check_units(*backend, *quantizer,
+                    {make_unit(random, 512, {2048}, full, 100), make_unit(random, 512, {300}, full, 9)}, 3);
         check_units(*backend, *quantizer, {make_unit(random, 2048, {512, 512}, full, 60)}, 2, true);
     }
 }
@@ -335,7 +335,8 @@ TEST_CASE("methods with moments on a device: shapes of experts") {
 TEST_CASE("bench of methods" * doctest::skip()) {
     const auto backend = open_device();
     std::mt19937 random(7);
-    const auto run = [&](const Quantizer & quantizer, int64_t columns, const std::vector<int64_t> & modules, int count) {
+    const auto run = [&](const Quantizer & quantizer, int64_t columns, const std::vector<int64_t> & modules,
+                         int count) {
         DeviceQuantizer * const device = backend->quantizer(quantizer.name(), formats::nvfp4);
         REQUIRE(device);
         Uploads uploads(*backend);
@@ -345,10 +346,12 @@ TEST_CASE("bench of methods" * doctest::skip()) {
         std::vector<WeightsToPack> weights;
         double blocks = 0;
         for (UnitToPack & one : list) {
-            if (needs) one.own = {uploads.add(unit.own.fitted), uploads.add(unit.own.held), uploads.add(unit.own.weights)};
+            if (needs)
+                one.own = {uploads.add(unit.own.fitted), uploads.add(unit.own.held), uploads.add(unit.own.weights)};
             for (size_t m = 0; m < modules.size(); m++) {
                 const int64_t elements = modules[m] * columns;
-                const PackedRows out = {modules[m], columns,
+                const PackedRows out = {modules[m],
+                                        columns,
                                         {uploads.add(std::vector<uint8_t>(size_t(elements / 2))),
                                          uploads.add(std::vector<uint8_t>(size_t(elements / 16)))}};
                 one.weights.push_back({uploads.add(unit.modules[m]), out, 20000.0f});

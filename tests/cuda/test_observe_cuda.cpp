@@ -108,12 +108,12 @@ TEST_CASE("statistics of some rows") {
                             OpInput total = total_of(random, *measured, count, width);
                             if (measured->dtype == DType::f64)
                                 total = zero_state(DType::f64, measured->total_shape(count, width));
-                            compare_exactly(
-                                devices, {ObserveParams{measured, count, row, routed ? chosen : 1},
-                                          {activation(random, {own ? T * chosen : T, width}), total,
-                                           indices({groups + 1}, offsets), indices({T * chosen}, slots),
-                                           numbers({T, chosen}, weights), indices({3, T}, positions), mask(pads)},
-                                          {true, true, routed, routed, routed, true, masked}});
+                            compare_exactly(devices,
+                                            {ObserveParams{measured, count, row, routed ? chosen : 1},
+                                             {activation(random, {own ? T * chosen : T, width}), total,
+                                              indices({groups + 1}, offsets), indices({T * chosen}, slots),
+                                              numbers({T, chosen}, weights), indices({3, T}, positions), mask(pads)},
+                                             {true, true, routed, routed, routed, true, masked}});
                         }
         }
 }

@@ -112,6 +112,47 @@ TEST_CASE("a whole run and the CPU's in BF16 differ in nothing but input scales,
             CHECK_MESSAGE(files.at(name) == hash, name);
 }
 
+TEST_CASE("a whole run with mse differs from the CPU's in nothing but input scales") {
+    const ScratchFolder scratch;
+    const std::string tokens = scratch.save("tokens.json", tokens_text(short_samples(3)));
+    CalibratedRun cuda = run_to(scratch / "cuda", tokens), cpu = run_to(scratch / "cpu", tokens);
+    cuda.method = cpu.method = GNV_METHOD_MSE;
+    cpu.device = 0;
+    require_good(quantize(cuda));
+    require_good(quantize(cpu));
+    const std::vector<MemoryTensor> found = load_tensors(cuda.destination), expected = load_tensors(cpu.destination);
+    REQUIRE(found.size() == expected.size());
+    for (size_t i = 0; i < found.size(); i++)
+        if (!ends_with(found[i].name, ".input_global_scale"))
+            CHECK_MESSAGE((found[i].data == expected[i].data), found[i].name);
+}
+
+// The device measures, factors and packs; the CPU gets the device's totals from a file.
+TEST_CASE("a whole run with moments gives the CPU's files from the same statistics, and the same with any budget") {
+    const ScratchFolder scratch;
+    const std::string tokens = scratch.save("tokens.json", tokens_text(short_samples(9)));
+    for (const gnv_method method : {GNV_METHOD_HESSIAN, GNV_METHOD_GPTQ}) {
+        CAPTURE(int(method));
+        CalibratedRun run = run_to(scratch / "out", tokens);
+        run.method = method;
+        run.experts = GNV_EXPERTS_ROUTED;
+        run.save_statistics = scratch / concat("statistics", int(method), ".json");
+        const auto expected = files_of(run);
+        CalibratedRun again = run;
+        again.save_statistics.clear();
+        CHECK(files_of(again) == expected);
+        again.device_bytes = uint64_t(2) << 30;
+        again.threads = 3;
+        CHECK(files_of(again) == expected);
+        CalibratedRun cpu = again;
+        cpu.device = 0;
+        cpu.device_bytes = 0;
+        cpu.tokens.clear();
+        cpu.statistics = {run.save_statistics};
+        CHECK(files_of(cpu) == expected);
+    }
+}
+
 TEST_CASE("a whole run gives the same files twice, and with any budget") {
     const ScratchFolder scratch;
     const std::string tokens = scratch.save("tokens.json", tokens_text(short_samples(9)));

@@ -28,6 +28,7 @@ struct CalibratedRun {
     uint64_t ram_bytes = 0, device_bytes = 0;
     int threads = 2, device = 0;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
+    gnv_method method = GNV_METHOD_RTN;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_method method = GNV_METHOD_RTN;

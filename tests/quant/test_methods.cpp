@@ -2,8 +2,10 @@
 #include "codec/nvfp4.h"
 #include "core/thread_pool.h"
 #include "faults/small_model.h"
+#include "formats/new_file.h"
 #include "forward/deferred_device.h"
 #include "model/sequences.h"
+#include "quant/calibration_statistics.h"
 #include "quant/input_scales.h"
 #include "quant/moments.h"
 #include "quantize/quantize.h"
@@ -474,6 +476,8 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
     data.tokens = data.positions;
     data.json = "{}";
     OpenDevice device = QuantizeOptions().open_device;
+    std::string save;                        // a file for the statistics
+    const Statistics * statistics = nullptr; // instead of data
     const auto run = [&](const Quantizer & quantizer, const Format & scheme, const char * name, int threads,
                          uint64_t ram, const CalibrationData * calibration) -> Status {
         PlanOptions planned;
@@ -490,6 +494,8 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
         options.calibration = calibration;
         options.scratch_folder = scratch.path();
         options.open_device = device;
+        options.save_statistics = save;
+        options.statistics = statistics;
         GNV_TRY(quantize(plan, *pool, options).take_status());
         return {};
     };
@@ -516,6 +522,52 @@ TEST_CASE("a run with gptq: the same bytes for any threads and budget, every row
         CHECK(without.code() == Code::unsupported);
         CHECK(without.message().find("--device cpu") != std::string::npos);
         device = QuantizeOptions().open_device;
+
+        // Statistics from a file: the same bytes without a forward pass, whatever measured them.
+        std::string warning;
+        save = scratch / (name + ".json");
+        REQUIRE(run(*quantizer, formats::nvfp4, (name + "saves").c_str(), 2, 24 << 20, &data).ok());
+        CHECK((one == read_folder(scratch / (name + "saves"))));
+        Statistics saved = read_statistics(save, warning).take();
+        CHECK(saved.moments.method() == name);
+        save.clear();
+        statistics = &saved;
+        REQUIRE(run(*quantizer, formats::nvfp4, (name + "given").c_str(), 3, 0, nullptr).ok());
+        CHECK((one == read_folder(scratch / (name + "given"))));
+        REQUIRE(run(*quantizer, formats::nvfp4a16, (name + "given16").c_str(), 1, 24 << 20, nullptr).ok());
+        CHECK((read_folder(scratch / (name + "a16")) == read_folder(scratch / (name + "given16"))));
+        // Of another method, or of none: by name. Methods without moments take any.
+        const Quantizer & other = quantizer == &gptq() ? local_hessian() : gptq();
+        Status wrong = run(other, formats::nvfp4, "wrong", 2, 0, nullptr);
+        CHECK(wrong.code() == Code::invalid_argument);
+        CHECK(wrong.message().find("for method " + name + ", not those for " + other.name()) != std::string::npos);
+        CHECK(run(least_squares(), formats::nvfp4, (name + "mse").c_str(), 2, 0, nullptr).ok());
+        Statistics plain = read_statistics(scratch / (name + ".json"), warning).take();
+        plain.moments = {};
+        statistics = &plain;
+        wrong = run(*quantizer, formats::nvfp4, "wrong", 2, 0, nullptr);
+        CHECK(wrong.message().find("have no second moments, which method " + name) != std::string::npos);
+        CHECK(merge_statistics(plain, saved).code() == Code::invalid_argument);
+        // Twice the same: sums of two equal numbers, so the same means but for the prior of the layer.
+        REQUIRE(merge_statistics(saved, read_statistics(scratch / (name + ".json"), warning).value()).ok());
+        statistics = &saved;
+        REQUIRE(run(*quantizer, formats::nvfp4, (name + "twice").c_str(), 2, 0, nullptr).ok());
+        CHECK(saved.positions == 2 * data.positions);
+        // A turned bit of the totals is told of with its place.
+        const std::string moments = moment_file_name(scratch / (name + ".json"));
+        std::string bytes = read_file(moments, 1 << 28).take();
+        bytes[bytes.size() - 100] = char(bytes[bytes.size() - 100] ^ 1);
+        REQUIRE(remove_file(moments).ok());
+        REQUIRE(write_new_file(moments, bytes).ok());
+        const Statistics damaged = read_statistics(scratch / (name + ".json"), warning).take();
+        statistics = &damaged;
+        wrong = run(*quantizer, formats::nvfp4, (name + "damaged").c_str(), 2, 0, nullptr);
+        CHECK(wrong.code() == Code::format);
+        CHECK(wrong.message().find("do not match their checksum") != std::string::npos);
+        REQUIRE(remove_file(moments).ok());
+        CHECK(read_statistics(scratch / (name + ".json"), warning).status().code() == Code::not_found);
+        statistics = nullptr;
+
         const JsonDocument report = JsonDocument::parse(one.at("quantization_report.json"), "report").take();
         const JsonValue rows = report.root().get("rows_by_method").value();
         int64_t told = 0;
