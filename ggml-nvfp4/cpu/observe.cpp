@@ -60,6 +60,19 @@ void add_tile(const RowLoops & loops, const float * x, int64_t stride, int64_t r
             }
 }
 
+// to[b][a] = from[a][b], of at most 16 x 16.
+void mirror_tile(const float * from, int64_t height, int64_t width, int64_t stride, float * to) {
+    if (height == 16 && width == 16) {
+        float tile[16][16]; // compilers transpose in registers what has fixed sizes
+        for (int a = 0; a < 16; a++)
+            for (int b = 0; b < 16; b++) tile[b][a] = from[a * stride + b];
+        for (int b = 0; b < 16; b++) memcpy(to + b * stride, tile[b], sizeof tile[b]);
+        return;
+    }
+    for (int64_t a = 0; a < height; a++)
+        for (int64_t b = 0; b < width; b++) to[b * stride + a] = from[a * stride + b];
+}
+
 Status observe_moments_16(KernelCall & call, const GroupedRows & observed) {
     float * const total = call.inputs[1].as<float>();
     const int64_t blocks_per_group = observed.columns / 16, blocks = observed.groups * blocks_per_group;
@@ -85,8 +98,9 @@ Status observe_moments(KernelCall & call, const GroupedRows & observed) {
             for (int64_t j = i; j < columns; j += 16)
                 add_tile(loops(call).rows, x + r * observed.stride, observed.stride, std::min(rows_at_once, rows - r),
                          i, height, j, std::min<int64_t>(16, columns - j), total + i * columns + j, columns);
-        for (int64_t j = i + height; j < columns; j++)
-            for (int64_t a = i; a < i + height; a++) total[j * columns + a] = total[a * columns + j];
+        for (int64_t j = i + height; j < columns; j += 16)
+            mirror_tile(total + i * columns + j, height, std::min<int64_t>(16, columns - j), columns,
+                        total + j * columns + i);
     };
     const int64_t cost = columns * observed.rows;
     return for_blocks(*call.threads, observed.groups * tasks_per_group, cost, [&](int64_t first, int64_t last, int) {

@@ -20,8 +20,8 @@ constexpr Choice device_choices[] = {
     {StorePlace::device, 1},     {StorePlace::host, 1},     {StorePlace::file, 1024},   {StorePlace::file, 1},
 };
 constexpr Choice host_choices[] = {
-    {StorePlace::host, 1024}, {StorePlace::host, 256}, {StorePlace::host, 1},
-    {StorePlace::file, 1024}, {StorePlace::file, 256}, {StorePlace::file, 1},
+    {StorePlace::host, 4096}, {StorePlace::host, 1024}, {StorePlace::host, 256}, {StorePlace::host, 1},
+    {StorePlace::file, 1024}, {StorePlace::file, 256},  {StorePlace::file, 1},
 };
 
 class Planner {
@@ -226,9 +226,10 @@ Status Planner::refusal() const {
 
 Result<PassPlan> Planner::run() {
     GNV_TRY(decide_budgets());
-    const std::vector<Choice> choices = remote_.empty()
-                                            ? std::vector<Choice>(std::begin(host_choices), std::end(host_choices))
-                                            : std::vector<Choice>(std::begin(device_choices), std::end(device_choices));
+    std::vector<Choice> choices(std::begin(device_choices), std::end(device_choices));
+    // The CPU's caches like small batches, but each batch goes through all second moments.
+    const bool sums_moments = !request_.statistics.is_order_free();
+    if (remote_.empty()) choices.assign(std::begin(host_choices) + (sums_moments ? 0 : 1), std::end(host_choices));
     const int64_t experts = std::max<int64_t>(1, model().sizes().experts);
     for (int64_t ranges = 1;; ranges = std::min(ranges * 2, experts)) {
         GNV_ASSIGN(const std::vector<PassGroup> groups, cut_groups(request_, ranges));
