@@ -18,7 +18,8 @@ struct Args {
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
-    bool noise_floor = false, skip_bad = false;
+    bool noise_floor = false, skip_bad = false, sensitivity = false;
+    uint64_t sensitivity_ranges = 4;
     gnv_evaluate_options evaluate = defaults();
 
     static gnv_evaluate_options defaults() {
@@ -65,6 +66,14 @@ void declare_evaluation(CLI::App & app, Args & args) {
         ->group(group);
     app.add_flag("--shared-expert-scale", args.evaluate.shared_expert_scale,
                  "the smallest input scale for all experts of a layer, as some kernels do")
+        ->group(group);
+    app.add_flag(
+           "--sensitivity", args.sensitivity,
+           "also the KL with one group of modules (a kind in a range of layers) at a time as in SRC: what leaving "
+           "it there costs in bytes and saves")
+        ->group(group);
+    tools::add_count_with_default(app, "--sensitivity-ranges", args.sensitivity_ranges, 1, 1024,
+                                  "ranges of layers for --sensitivity")
         ->group(group);
     tools::add_vram(app, args.device)->group(group);
     tools::add_precision(app, args.device)->group(group);
@@ -157,6 +166,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     if (!args.lines.empty()) options.lines = 0;
     for (const gnv_line line : args.lines) options.lines |= uint32_t(line);
     if (args.noise_floor) options.lines |= GNV_LINE_BF16;
+    if (args.sensitivity) options.sensitivity_ranges = int32_t(args.sensitivity_ranges);
     const auto text = [](const std::string & content) { return content.empty() ? nullptr : content.c_str(); };
     options.scratch_folder = text(args.scratch);
     options.save_logits = text(args.save_logits);
@@ -216,14 +226,30 @@ bool check_usage(const CLI::App & app, Args & args) {
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))
         return say("--data does not go with --structure or --self-test");
-    const auto of_predictions = {"--template",      "--documents", "--tokens-per-document",
-                                 "--skip-bad",      "--lines",     "--noise-floor",
-                                 "--vram",          "--precision", "--shared-expert-scale",
-                                 "--ram",           "--scratch",   "--logits",
-                                 "--save-logits",   "--max-kl",    "--min-top1",
-                                 "--max-ppl-ratio", "--max-room",  "--baseline",
+    const auto of_predictions = {"--template",
+                                 "--documents",
+                                 "--tokens-per-document",
+                                 "--skip-bad",
+                                 "--lines",
+                                 "--noise-floor",
+                                 "--sensitivity",
+                                 "--sensitivity-ranges",
+                                 "--vram",
+                                 "--precision",
+                                 "--shared-expert-scale",
+                                 "--ram",
+                                 "--scratch",
+                                 "--logits",
+                                 "--save-logits",
+                                 "--max-kl",
+                                 "--min-top1",
+                                 "--max-ppl-ratio",
+                                 "--max-room",
+                                 "--baseline",
                                  "--markdown"};
     if (!args.has_data() && !tools::refuse(app, of_predictions, "needs --data PATH or --tokens FILE")) return false;
+    if (!args.sensitivity && !tools::refuse(app, {"--sensitivity-ranges"}, "goes with --sensitivity")) return false;
+    if (args.sensitivity && args.source.empty()) return say("--sensitivity needs --source SRC");
     if (!args.tokens.empty() && args.data.empty() &&
         !tools::refuse(app, {"--template", "--documents", "--tokens-per-document", "--skip-bad"},
                        "goes with --data: --tokens gives exact sequences"))

@@ -40,6 +40,11 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     }
     GNV_TRY(api::check_flags(given.lines, known, "gnv_evaluate_options.lines"));
     options.share_expert_scale = given.shared_expert_scale != 0;
+    constexpr int32_t most_ranges = 1024;
+    if (given.sensitivity_ranges < 0 || given.sensitivity_ranges > most_ranges)
+        return fail(Code::invalid_argument, "gnv_evaluate_options.sensitivity_ranges is ", given.sensitivity_ranges,
+                    "; it must be 0 to ", most_ranges);
+    options.sensitivity_ranges = given.sensitivity_ranges;
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
     options.open_device = api::device_opener(given.device);

@@ -1,6 +1,7 @@
 #include "evaluate/evaluation.h"
 
 #include "evaluate/logits_file.h"
+#include "evaluate/sensitivity.h"
 #include "model/fingerprint.h"
 #include "run/open_model.h"
 
@@ -270,6 +271,8 @@ Status Run::report() {
 Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
     if (!source && !reads_logits())
         return Status(Code::invalid_argument, "a comparison needs the source, or a file of its logits");
+    if (options_.sensitivity_ranges > 0 && !source)
+        return Status(Code::invalid_argument, "sensitivity needs the source's weights, and --source is not given");
     GNV_TRY(check_named_files(data_, options_));
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
@@ -299,6 +302,10 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
         writer_.reset();
     }
     GNV_TRY(report());
+    if (options_.sensitivity_ranges > 0) {
+        pass_.reset(); // its memory
+        GNV_ASSIGN(out_.sensitivity, measure_sensitivity(*candidate_, *source_, data_, threads_, *device_, options_));
+    }
     return std::move(out_);
 }
 

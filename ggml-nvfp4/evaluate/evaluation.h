@@ -36,7 +36,22 @@ struct EvaluateOptions {
     std::string save_logits;           // a new file for the source's predictions; empty: none
     std::string logits;                // such a file, instead of running the source; empty: none
     Gates gates;
+    int sensitivity_ranges = 0; // of layers, by which sensitivity is measured; 0: it is not
     std::function<bool(const PassProgress & progress)> progress; // false stops the run
+};
+
+// evaluate/sensitivity.h
+struct SensitivityRow {
+    std::string kind; // of modules
+    int32_t first_layer = 0, last_layer = 0;
+    uint64_t modules = 0, bytes_added = 0; // in the source's precision instead of the checkpoint's
+    Estimate divergence, saved;            // with them so; saved: of the checkpoint's, paired
+};
+struct Sensitivity {
+    Line line = Line::w4a4;
+    uint64_t bytes = 0;  // of the checkpoint's tensors
+    Estimate divergence; // of the checkpoint as it is
+    std::vector<SensitivityRow> rows;
 };
 
 struct LineReport {
@@ -58,6 +73,7 @@ struct Evaluation {
     bool shared_expert_scale = false, source_logits_read = false;
     std::vector<LineReport> lines;
     InputReport inputs;
+    Sensitivity sensitivity; // no rows: not measured
     std::vector<GateResult> gates;
     std::vector<std::string> notes;
 

@@ -76,6 +76,22 @@ static void write_inputs(JsonWriter & json, const InputReport & inputs) {
     json.end_array();
 }
 
+static void write_sensitivity(JsonWriter & json, const Sensitivity & sensitivity) {
+    json.key("sensitivity").begin_object().member("line", line_key(sensitivity.line));
+    json.member("bytes", sensitivity.bytes);
+    write_estimate(json, "kl", sensitivity.divergence);
+    json.key("groups").begin_array();
+    for (const SensitivityRow & row : sensitivity.rows) {
+        json.begin_object().member("kind", row.kind).member("first_layer", row.first_layer);
+        json.member("last_layer", row.last_layer).member("modules", row.modules);
+        json.member("bytes_added", row.bytes_added);
+        write_estimate(json, "kl", row.divergence);
+        write_estimate(json, "kl_saved", row.saved);
+        json.end_object();
+    }
+    json.end_array().end_object();
+}
+
 std::string evaluation_json(const Evaluation & evaluation) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.evaluation.1").member("checkpoint", evaluation.checkpoint);
@@ -91,6 +107,7 @@ std::string evaluation_json(const Evaluation & evaluation) {
     for (const LineReport & line : evaluation.lines) write_line(json, line);
     json.end_object();
     write_inputs(json, evaluation.inputs);
+    if (!evaluation.sensitivity.rows.empty()) write_sensitivity(json, evaluation.sensitivity);
     json.key("gates").begin_array();
     for (const GateResult & gate : evaluation.gates) {
         json.begin_object().member("gate", gate.gate).member("passed", gate.passed).member("flagged", gate.flagged);

@@ -3,6 +3,7 @@
 #include "core/strings.h"
 #include "core/table.h"
 #include "evaluate/evaluation.h"
+#include "evaluate/sensitivity.h"
 
 #include <cmath>
 #include <functional>
@@ -241,6 +242,7 @@ std::string evaluation_text(const Evaluation & evaluation) {
     text += table.text();
     if (has_layers(evaluation)) text += "\n" + layer_table(evaluation);
     if (!evaluation.inputs.roles.empty()) text += "\n" + input_table(evaluation);
+    if (!evaluation.sensitivity.rows.empty()) text += "\n" + sensitivity_text(evaluation.sensitivity);
     for (const std::string & note : evaluation.notes) text += "\nnote: " + printable_line(note);
     if (!evaluation.notes.empty()) text += "\n";
     if (!evaluation.gates.empty()) text += "\n" + gate_lines(evaluation);

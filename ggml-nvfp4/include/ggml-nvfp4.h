@@ -368,6 +368,8 @@ typedef struct gnv_evaluate_options {
     void * user;
     int32_t device;        /* of the forward passes */
     uint64_t device_bytes; /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
+    /* Also measures, for modules of each kind in so many ranges of layers, the KL with them in the source's precision; 0: not. */
+    int32_t sensitivity_ranges;
 } gnv_evaluate_options;
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);

@@ -198,7 +198,6 @@ class Quantization {
     void tell_resumed(const QuantizeRun & run, int32_t layers);
     Status explain(Status failure) const;
     Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
-    Status write_input_scales(QuantizeRun & run);
     Result<int> workers_with_moments() const;
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
     void add_phases();

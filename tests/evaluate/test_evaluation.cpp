@@ -151,6 +151,75 @@ TEST_CASE("the source against itself: no distance") {
     CHECK(worst_layer(line.layers) == -1);
 }
 
+// The oracle of a mixture is a checkpoint whose recipe kept the modules.
+TEST_CASE("sensitivity: each group's row is the distance of a checkpoint that keeps it") {
+    const ScratchFolder scratch;
+    const EvaluationData data = read_data(3, 48);
+    const auto make = [&](const char * name, const std::vector<std::string> & keep) {
+        PlanOptions planned;
+        planned.recipe.scheme = &formats::nvfp4a16;
+        planned.recipe.keep = keep;
+        Result<Plan> made = make_plan(tiny, planned);
+        REQUIRE_MESSAGE(made.ok(), made.status().message());
+        const Plan plan = made.take();
+        QuantizeOptions run;
+        run.destination = scratch / name;
+        REQUIRE(quantize(plan, two_threads(), run).ok());
+        return plan.output.tensor_bytes();
+    };
+    EvaluateOptions options;
+    const uint64_t bytes = make("all", {});
+    options.sensitivity_ranges = 1;
+    const Evaluation found = evaluate_folder(open_folder(scratch / "all").take(), data, options);
+    const Sensitivity & sensitivity = found.sensitivity;
+    CHECK(sensitivity.line == Line::w4a16);
+    CHECK(sensitivity.bytes == bytes);
+    CHECK(sensitivity.divergence.mean == found.lines[0].all.divergence.mean);
+    REQUIRE(sensitivity.rows.size() == 3);
+    uint64_t modules = 0;
+    for (const SensitivityRow & row : sensitivity.rows) {
+        modules += row.modules;
+        CHECK(row.saved.mean == doctest::Approx(sensitivity.divergence.mean - row.divergence.mean));
+    }
+    CHECK(modules == 800);
+    options.sensitivity_ranges = 0;
+    const std::pair<const char *, const char *> kept[] = {{"attention", ".*self_attn.*"},
+                                                          {"routed experts", ".*mlp[.]experts.*"},
+                                                          {"shared expert", ".*shared_expert[.].*"}};
+    for (size_t i = 0; i < 3; i++) {
+        const SensitivityRow & row = sensitivity.rows[i];
+        CAPTURE(row.kind);
+        CHECK(row.kind == kept[i].first);
+        CHECK(row.first_layer >= 0);
+        const std::string name = concat("kept", i);
+        const uint64_t more = make(name.c_str(), {kept[i].second});
+        const Evaluation expected = evaluate_folder(open_folder(scratch / name).take(), data, options);
+        CHECK(row.divergence.mean == expected.lines[0].all.divergence.mean);
+        CHECK(row.bytes_added == more - bytes);
+    }
+}
+
+TEST_CASE("sensitivity: ranges of layers, inputs in four bits, and what it needs") {
+    const EvaluationData data = read_data(2, 32);
+    EvaluateOptions options;
+    options.sensitivity_ranges = 2;
+    const Evaluation found = evaluate_reference(data, options);
+    CHECK(found.sensitivity.line == Line::w4a4);
+    REQUIRE(found.sensitivity.rows.size() == 6);
+    for (size_t i = 0; i < 6; i += 2) {
+        CHECK(found.sensitivity.rows[i].kind == found.sensitivity.rows[i + 1].kind);
+        CHECK(found.sensitivity.rows[i].last_layer < found.sensitivity.rows[i + 1].first_layer);
+    }
+    CHECK(evaluation_text(found).find("KL saved") != std::string::npos);
+    const Json json = Json::parse(evaluation_json(found));
+    CHECK(json["sensitivity"]["groups"].size() == 6);
+    CHECK(json["sensitivity"]["line"] == "w4a4");
+    const Result<Evaluation> without =
+        evaluate::evaluate(open_folder(untripped_pair().quantized).take(), nullptr, data, two_threads(), options);
+    CHECK(without.status().code() == Code::invalid_argument);
+    CHECK(without.status().message().find("the source") != std::string::npos);
+}
+
 TEST_CASE("gates: limits, and a baseline that is about something else") {
     const ScratchFolder scratch;
     const EvaluationData data = read_data(4, 64);
