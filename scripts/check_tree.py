@@ -42,7 +42,7 @@ MAY_INCLUDE = {
                        "quantize", "inspect", "verify", "evaluate"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
-TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "chat.h", "tools/args.h", "hub.h", "numbers.h", "outputs.h", "process.h", "progress.h", "nlohmann/json.hpp"}
+TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "chat.h", "tools/args.h", "hub.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"

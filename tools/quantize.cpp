@@ -1,5 +1,6 @@
 // quantize SRC -o DST: a BF16 checkpoint to NVFP4.
 #include "args.h"
+#include "self_text.h"
 
 #include <map>
 
@@ -9,8 +10,10 @@ struct Args {
     std::string source, destination, json, scratch, save_statistics, trace, part;
     uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
+    tools::SelfTextArgs self;
     tools::DeviceArgs device;
     int32_t device_number = 0;
+    uint64_t source_bytes = 0;
     std::vector<std::string> statistics;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
@@ -24,7 +27,7 @@ struct Args {
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
     bool no_resume = false, save_each_layer = false;
 
-    bool has_data() const { return !data.sources.empty() || !data.tokens.empty(); }
+    bool has_data() const { return self.records > 0 || !data.sources.empty() || !data.tokens.empty(); }
     // To --json FILE, or printed.
     gnv_resume resume() const {
         return no_resume ? GNV_RESUME_OFF : save_each_layer ? GNV_RESUME_EACH_LAYER : GNV_RESUME_ON;
@@ -84,7 +87,8 @@ void declare(CLI::App & app, Args & args) {
 
 void declare_calibration(CLI::App & app, Args & args) {
     const std::map<std::string, gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
-    tools::add_data_options(app, args.data);
+    tools::add_data_options(app, args.data,
+                            "; self[:N]: N sequences (256, of 512 tokens) that the model writes, before other data");
     app.add_option("--experts", args.experts, "tokens that experts see in calibration: all (default) or routed")
         ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
         ->type_name("WHICH");
@@ -143,6 +147,24 @@ struct Inputs {
     std::string scratch;
 };
 
+// The model's own text, and the other data behind it, as a tokens file. False after printing the reason.
+bool write_self_text(const Args & args, gnv_engine_t * engine, Inputs & inputs) {
+    if (!args.data.sources.empty()) {
+        tools::DataArgs data = args.data;
+        data.options.ram_bytes = args.ram_bytes;
+        if (!tools::open_data(engine, args.source, data, inputs.tokenizer, inputs.dataset)) {
+            tools::report(engine);
+            return false;
+        }
+    }
+    tools::SelfTextWriter writer(args.source, args.engine, args.device_number, args.device, args.source_bytes,
+                                 args.self);
+    if (!writer.run(args.quiet) || !writer.save(engine, inputs.dataset.get())) return false;
+    inputs.dataset.reset();
+    if (!args.quiet) fprintf(stderr, "wrote %s; --tokens repeats this run with it\n", args.self.path.c_str());
+    return true;
+}
+
 // False after printing the reason.
 bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv_quantize_options & options) {
     const auto failed = [&] {
@@ -158,6 +180,12 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     }
     tools::DataArgs data = args.data;
     data.options.ram_bytes = args.ram_bytes;
+    if (args.self.records > 0) {
+        if (!write_self_text(args, engine, inputs)) return false;
+        data = tools::DataArgs();
+        data.options.ram_bytes = args.ram_bytes;
+        data.tokens = args.self.path;
+    }
     if (args.has_data() && !tools::open_data(engine, args.source, data, inputs.tokenizer, inputs.dataset))
         return failed();
     if (!args.statistics.empty() && !(inputs.calibration = load_statistics(engine, args))) return failed();
@@ -190,6 +218,7 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     gnv_plan_info info = {};
     info.struct_size = sizeof info;
     if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
+    args.source_bytes = info.source_bytes;
     if (!args.quiet && !args.destination.empty())
         fprintf(stderr, "%llu modules to quantize, %.2f GB to read, %.2f GB to write, %.0f MB of buffers\n",
                 static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
@@ -254,7 +283,18 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (!args.part.empty() && !args.destination.empty())
         return say("--part: a part of the data gives statistics and no result: leave -o out, and quantize with the "
                    "statistics of all parts (--stats)");
-    if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, args.data)) return false;
+    tools::DataArgs data = args.data;
+    if (!tools::take_self_text(args.data.sources, args.self)) return false;
+    if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, data)) return false;
+    if (args.self.records > 0) {
+        if (!args.data.tokens.empty()) return say("--calib self makes a tokens file: leave --tokens out");
+        if (args.dry_run) return say("--dry-run writes no text: give data, or the tokens file of another run");
+        args.self.path = (args.destination.empty() ? args.save_statistics : args.destination) + ".self-tokens.json";
+        if (!tools::check_new_file(args.self.path)) return false;
+        if (tools::is_given(app, "--seq-len")) args.self.length = args.data.options.sequence_length;
+        if (args.self.length < 16) return say("--calib self needs sequences of 16 tokens or more (--seq-len)");
+        args.self.seed = args.data.options.seed;
+    }
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
                                 "--save-stats", "--save-each-layer", "--part"};

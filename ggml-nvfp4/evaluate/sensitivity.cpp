@@ -112,7 +112,8 @@ bool is_of(const SensitivityGroup & group, const LinearModule & module) {
 // One pass over source, checkpoint and some mixtures.
 class SensitivityPass {
   public:
-    SensitivityPass(const EvaluationData & data, ThreadPool & threads, Backend & device, const EvaluateOptions & options)
+    SensitivityPass(const EvaluationData & data, ThreadPool & threads, Backend & device,
+                    const EvaluateOptions & options)
         : data_(data), threads_(threads), device_(device), options_(options),
           positions_(list_positions(data.sequences)) {}
 
@@ -221,9 +222,8 @@ Result<std::unique_ptr<MixedModel>> MixedModel::create(const Checkpoint & joined
         if (checkpoint.checkpoint.find(tensor.name) >= 0)
             return fail(Code::model, "both checkpoints have a tensor ", printable(tensor.name), ", which stores ",
                         module.name, " in one of them: the source is quantized");
-        mixed->bytes_added_ += uint64_t(module.rows) * uint64_t(module.columns) *
-                                   uint64_t(dtype_traits(tensor.dtype).bits) / 8 -
-                               stored;
+        mixed->bytes_added_ +=
+            uint64_t(module.rows) * uint64_t(module.columns) * uint64_t(dtype_traits(tensor.dtype).bits) / 8 - stored;
         mixed->modules_++;
         module.stored = nullptr;
         module.parts = {};
@@ -271,8 +271,13 @@ Result<Sensitivity> measure_sensitivity(const OpenModel & checkpoint, const Open
         out.divergence = pass.figures(0).divergence;
         for (size_t i = 0; i < count; i++) {
             const SensitivityGroup & group = groups[first + i];
-            SensitivityRow row = {group.kind, group.first_layer, group.last_layer, mixtures[i]->modules(),
-                                  mixtures[i]->bytes_added(), pass.figures(i + 1).divergence, pass.saved(i + 1)};
+            SensitivityRow row = {group.kind,
+                                  group.first_layer,
+                                  group.last_layer,
+                                  mixtures[i]->modules(),
+                                  mixtures[i]->bytes_added(),
+                                  pass.figures(i + 1).divergence,
+                                  pass.saved(i + 1)};
             out.rows.push_back(std::move(row));
         }
     }
@@ -287,8 +292,8 @@ std::string sensitivity_text(const Sensitivity & sensitivity) {
     };
     std::stable_sort(sorted.begin(), sorted.end(),
                      [&](const SensitivityRow * a, const SensitivityRow * b) { return gain(*a) > gain(*b); });
-    std::vector<std::vector<std::string>> rows = {
-        {"kept in the source's precision", "layers", "modules", "bytes more", "KL", "KL saved", "saved per 1 % of bytes"}};
+    std::vector<std::vector<std::string>> rows = {{"kept in the source's precision", "layers", "modules", "bytes more",
+                                                   "KL", "KL saved", "saved per 1 % of bytes"}};
     for (const SensitivityRow * const row : sorted)
         rows.push_back({row->kind, concat(row->first_layer, " - ", row->last_layer), count_text(row->modules),
                         bytes_text(row->bytes_added), fixed_text(row->divergence.mean, 4),

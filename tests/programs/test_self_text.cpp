@@ -1,0 +1,82 @@
+// --calib self: text that the model writes, its tokens file, and runs that repeat it.
+#include "programs/program_fixture.h"
+#include "tools/self_text.h"
+
+#include <algorithm>
+#include <doctest/doctest.h>
+#include <random>
+
+using namespace gnv;
+using namespace gnv::test;
+using Json = nlohmann::ordered_json;
+
+TEST_CASE("self-written text: a tokens file that repeats the run, the same for any threads, another for another seed") {
+    const SmallRun & small = small_run();
+    const auto run = [&](const std::string & name, const Words & more) {
+        const Words command = {"quantize", small.source, "-o",       small.scratch / name, "--scheme",
+                               "nvfp4",    "--device",   "cpu",      "--seq-len",          "24"};
+        return run_program(command + more);
+    };
+    const NewPath one(small.scratch / "self1"), two(small.scratch / "self2"), other(small.scratch / "self3"),
+        again(small.scratch / "self4"), mixed(small.scratch / "self5");
+    std::vector<std::unique_ptr<NewPath>> files;
+    for (const char * name : {"self1", "self2", "self3", "self5"})
+        files.push_back(std::make_unique<NewPath>(small.scratch / (name + std::string(".self-tokens.json"))));
+    const Ended first = run("self1", {"--calib", "self:5", "--threads", "1"});
+    REQUIRE_MESSAGE(first.exit_code == 0, first.errors);
+    CHECK(first.says("--tokens repeats this run"));
+    const std::string tokens = read_file(*files[0], 1 << 20).take();
+    const Json json = Json::parse(tokens);
+    CHECK(json["input_ids"].size() == 5);
+    for (const Json & ids : json["input_ids"]) CHECK(ids.size() == 24);
+    CHECK(json["self_text"]["seed"] == 42);
+    CHECK(json["input_ids"][0] != json["input_ids"][2]);
+    REQUIRE(run("self2", {"--calib", "self:5", "--threads", "3"}).exit_code == 0);
+    CHECK(read_file(*files[1], 1 << 20).value() == tokens);
+    REQUIRE(run("self3", {"--calib", "self:5", "--seed", "7"}).exit_code == 0);
+    CHECK(Json::parse(read_file(*files[2], 1 << 20).value())["input_ids"] != json["input_ids"]);
+    REQUIRE(run_program({"quantize", small.source, "-o", again, "--scheme", "nvfp4", "--device", "cpu", "--tokens", *files[0]})
+                .exit_code == 0);
+    CHECK((load_tensors(one)[0].data == load_tensors(again)[0].data));
+    const auto weights = [](const std::string & folder) {
+        return read_file(join_path(folder, "model.safetensors"), 1 << 28).take();
+    };
+    CHECK(weights(one) == weights(again));
+    // Before other data, of which rows are chosen as without it.
+    const Ended with_data = run("self5", {"--calib", "self:2", "--calib", small.rows, "--samples", "3"});
+    REQUIRE_MESSAGE(with_data.exit_code == 0, with_data.errors);
+    CHECK(Json::parse(read_file(*files[3], 1 << 20).value())["input_ids"].size() == 5);
+}
+
+TEST_CASE("self-written text: requests that make no sense, and files that are there") {
+    const SmallRun & small = small_run();
+    const NewPath out(small.scratch / "selfbad"), file(small.scratch / "selfbad.self-tokens.json");
+    const Words command = {"quantize", small.source, "-o", out, "--scheme", "nvfp4", "--device", "cpu"};
+    for (const char * bad : {"self:", "self:0", "self:x", "self:-1", "self:99999999"})
+        CHECK(run_program(command + Words{"--calib", bad}).says("after self:"));
+    CHECK(run_program(command + Words{"--calib", "self:2", "--calib", "self:3"}).says("wanted twice"));
+    CHECK(run_program(command + Words{"--calib", "self:2", "--tokens", small.tokens}).says("leave --tokens out"));
+    CHECK(run_program(command + Words{"--calib", "self:2", "--dry-run"}).says("writes no text"));
+    CHECK(run_program(command + Words{"--calib", "self:2", "--seq-len", "8"}).says("16 tokens or more"));
+    small.scratch.save("selfbad.self-tokens.json", "mine");
+    const Ended ended = run_program(command + Words{"--calib", "self:2"});
+    CHECK(ended.exit_code == 2);
+    CHECK(ended.says("selfbad.self-tokens.json exists"));
+    CHECK_FALSE(path_exists(out));
+}
+
+TEST_CASE("repetition: loops of any length, and what is none") {
+    std::mt19937 random(1);
+    std::vector<int32_t> text(512);
+    for (int32_t & id : text) id = int32_t(random() % 300);
+    CHECK_FALSE(tools::has_collapsed(text));
+    for (const size_t period : {1, 2, 7, 20}) {
+        std::vector<int32_t> loop = text;
+        for (size_t i = 200; i < 400; i++) loop[i] = loop[i - (i >= 200 + period ? period : 0)];
+        CHECK(tools::has_collapsed(loop));
+    }
+    std::vector<int32_t> table = text; // lines that begin alike
+    for (size_t i = 0; i + 4 < table.size(); i += 10) std::fill_n(table.begin() + ptrdiff_t(i), 5, 3);
+    CHECK_FALSE(tools::has_collapsed(table));
+    CHECK_FALSE(tools::has_collapsed(std::vector<int32_t>(100, 1))); // too short to tell
+}
