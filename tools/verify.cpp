@@ -37,7 +37,7 @@ void declare_evaluation(CLI::App & app, Args & args) {
     };
     tools::add_list(app, "--data", args.data,
                     "text to compare predictions on, [ALIAS@]PATH[:FIELD][=WEIGHT] (repeatable): .jsonl, .json, .csv, "
-                    ".txt, .parquet or a folder")
+                    ".txt, .parquet, .arrow or a folder")
         ->type_name("PATH")
         ->group(group);
     add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",

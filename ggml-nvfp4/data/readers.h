@@ -19,6 +19,8 @@ OpenedRecords open_text_document(const std::string & path, const std::vector<std
                                  const ReadControl & control);
 OpenedRecords open_parquet_records(const std::string & path, const std::vector<std::string> & wanted,
                                    const ReadControl & control);
+OpenedRecords open_arrow_records(const std::string & path, const std::vector<std::string> & wanted,
+                                 const ReadControl & control);
 
 // The fields of one JSON object. `where` names the row in messages.
 Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,

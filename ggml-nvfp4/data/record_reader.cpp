@@ -3,6 +3,7 @@
 #include "data/files/decoders.h"
 #include "data/readers.h"
 #include "formats/file.h"
+#include "formats/json.h"
 
 #include <algorithm>
 
@@ -17,11 +18,12 @@ struct Format {
 };
 
 constexpr Format formats[] = {
-    {".jsonl", open_json_lines, true},         {".ndjson", open_json_lines, true}, {".json", open_json_array, true},
-    {".csv", open_csv_records, true},          {".tsv", open_tsv_records, true},   {".txt", open_text_document, true},
-    {".parquet", open_parquet_records, false},
+    {".jsonl", open_json_lines, true},         {".ndjson", open_json_lines, true},
+    {".json", open_json_array, true},          {".csv", open_csv_records, true},
+    {".tsv", open_tsv_records, true},          {".txt", open_text_document, true},
+    {".parquet", open_parquet_records, false}, {".arrow", open_arrow_records, false},
 };
-constexpr const char * endings_text = ".jsonl, .json, .csv, .tsv, .txt (each also as .gz or .zst) and .parquet";
+constexpr const char * endings_text = ".jsonl, .json, .csv, .tsv, .txt (each also as .gz or .zst), .parquet and .arrow";
 
 // Files that hubs and libraries put beside the data, and that hold none.
 constexpr std::string_view info_files[] = {
@@ -36,6 +38,7 @@ bool is_info_file(const std::string & name) {
 
 constexpr int deepest_folder = 16; // a symbolic link may lead back up
 constexpr size_t most_folders = 20'000;
+constexpr uint64_t max_state_bytes = 16 << 20;
 
 const Format * find_format(const std::string & path) {
     std::string_view name = path;
@@ -58,6 +61,8 @@ class FileLister {
                         " folders, or links that lead to the same ones again and again");
         GNV_TRY(control_.check());
         GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+        GNV_ASSIGN(const bool saved, list_saved(folder, entries));
+        if (saved) return {};
         for (const DirectoryEntry & entry : entries) {
             const std::string path = join_path(folder, entry.name);
             if (entry.name[0] == '.' || (!entry.is_directory && is_info_file(entry.name))) continue;
@@ -65,6 +70,37 @@ class FileLister {
             if (!entry.is_directory && find_format(path)) GNV_TRY(add(path));
         }
         return {};
+    }
+
+    // A folder of Arrow files that save_to_disk() wrote: its state names the files of the data set, beside which `datasets`
+    // keeps results of map() and filter(). False where the folder is another one.
+    Result<bool> list_saved(const std::string & folder, const std::vector<DirectoryEntry> & entries) {
+        const std::string state = join_path(folder, "state.json");
+        const bool has_arrow = std::any_of(entries.begin(), entries.end(), [](const DirectoryEntry & entry) {
+            return ends_with(entry.name, ".arrow");
+        });
+        if (!has_arrow || !path_exists(state) || is_directory(state)) return false;
+        GNV_ASSIGN(const JsonDocument document, JsonDocument::read(state, max_state_bytes, JsonKeys::last_wins));
+        JsonValue list, indices;
+        if (!document.root().is_object() || !document.root().find("_data_files", list) || !list.is_array())
+            return false;
+        for (const char * const key : {"_indices_data_files", "_indices_files"})
+            if (document.root().find(key, indices) && indices.is_array() && indices.array_size().value() > 0)
+                return fail(Code::unsupported, folder,
+                            ": a choice of rows that lies in files of its own: write it anew, in "
+                            "Python: data.flatten_indices().save_to_disk(...)");
+        GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
+            GNV_ASSIGN(const JsonValue value, item.get("filename"));
+            GNV_ASSIGN(const std::string_view name, value.as_string());
+            const std::string path = join_path(folder, base_name(std::string(name)));
+            if (name != base_name(std::string(name)) || name.empty() || name == "." || name == "..")
+                return fail(Code::format, value.where(), ": \"", printable(name), "\" is no file of this folder");
+            if (!path_exists(path) || is_directory(path))
+                return fail(Code::not_found, path, ": is missing, state.json names it: complete the copy");
+            if (!find_format(path)) return fail(Code::invalid_argument, path, ": no data file by its name");
+            return add(path);
+        }));
+        return true;
     }
 
     Status add(const std::string & path) {
