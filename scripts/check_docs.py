@@ -24,7 +24,7 @@ ROOTS = ["", "ggml-nvfp4/", "ggml-nvfp4/include/", "tests/", "tests/data/"]
 ENDINGS = r"(?:h|cpp|cu|cuh|py|sh|md|txt|cmake|jsonl\.zst|tar\.zst)"
 PATH = re.compile(rf"^\.?[\w.*{{}},-]+(?:/[\w.*{{}},-]+)*/?$")
 # Names that look like paths and are not of this tree: of results, of examples, of other projects.
-FOREIGN = [r"images/.*", r"data/qwen36-tiny", r"blobs/", r"recipe\.yaml", r"models/qwen3\w*\.py", r"(\.cache|\.git)/?", r"cpu/scale\.cpp",
+FOREIGN = [r"images/.*", r"merges\.txt", r"data/qwen36-tiny", r"blobs/", r"recipe\.yaml", r"models/qwen3\w*\.py", r"(\.cache|\.git)/?", r"cpu/scale\.cpp",
            r"cuda/scale\.cu", r"DST.*", r"out\d?/.*", r"libggml-nvfp4\..*"]
 
 

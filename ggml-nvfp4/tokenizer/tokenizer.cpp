@@ -14,14 +14,35 @@ static constexpr size_t most_kept_normalized = 1 << 20;
 
 // --- Loading --------------------------------------------------------------------------------------------------------------
 
+// Older versions of Transformers list added tokens in a file of their own, without their flags.
+static Status check_added_tokens(const std::string & path, const Tokenizer & tokenizer) {
+    if (!path_exists(path)) return {};
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, largest_file, JsonKeys::last_wins));
+    return document.root().for_each_member([&](std::string_view content, const JsonValue & value) -> Status {
+        GNV_ASSIGN(const int64_t id, value.as_int());
+        if (tokenizer.find(content) == id) return {};
+        return fail(Code::unsupported, path, ": tokenizer_config.json does not list the token \"",
+                    printable(content, 60),
+                    "\" with its flags; save the tokenizer with Transformers, which writes a tokenizer.json");
+    });
+}
+
 Result<Tokenizer> Tokenizer::load(const std::string & path) {
     const std::string file = is_directory(path) ? join_path(path, "tokenizer.json") : path;
     const std::string config_file = join_path(parent_path(file), "tokenizer_config.json");
-    GNV_ASSIGN(std::string json, read_file(file, largest_file));
     std::string config;
     if (path_exists(config_file)) {
         GNV_ASSIGN(config, read_file(config_file, largest_file));
     }
+    const std::string vocab_file = join_path(path, "vocab.json"), merges_file = join_path(path, "merges.txt");
+    if (is_directory(path) && !path_exists(file) && path_exists(vocab_file) && path_exists(merges_file)) {
+        GNV_ASSIGN(std::string vocab, read_file(vocab_file, largest_file));
+        GNV_ASSIGN(const std::string merges, read_file(merges_file, largest_file));
+        GNV_ASSIGN(Tokenizer tokenizer, parse_parts(std::move(vocab), merges, path, std::move(config)));
+        GNV_TRY(check_added_tokens(join_path(path, "added_tokens.json"), tokenizer));
+        return tokenizer;
+    }
+    GNV_ASSIGN(std::string json, read_file(file, largest_file));
     return parse(std::move(json), file, std::move(config), config_file);
 }
 
@@ -36,6 +57,21 @@ Result<Tokenizer> Tokenizer::parse(std::string json, const std::string & name, s
                    JsonDocument::parse(std::move(config), config_name, JsonKeys::last_wins));
         GNV_TRY(read_tokenizer_config(config_document.root(), *model));
     }
+    index_added_tokens(*model);
+    return Tokenizer(model);
+}
+
+Result<Tokenizer> Tokenizer::parse_parts(std::string vocab, const std::string & merges, const std::string & folder,
+                                         std::string config) {
+    const auto model = std::make_shared<TokenizerModel>();
+    model->name = join_path(folder, "vocab.json");
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(vocab), model->name));
+    const std::string config_name = join_path(folder, "tokenizer_config.json");
+    GNV_ASSIGN(const JsonDocument config_document,
+               JsonDocument::parse(config.empty() ? "{}" : std::move(config), config_name, JsonKeys::last_wins));
+    GNV_TRY(
+        read_tokenizer_parts(document.root(), merges, join_path(folder, "merges.txt"), config_document.root(), *model));
+    GNV_TRY(read_tokenizer_config(config_document.root(), *model));
     index_added_tokens(*model);
     return Tokenizer(model);
 }

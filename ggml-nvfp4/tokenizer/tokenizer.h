@@ -36,11 +36,15 @@ struct TokenRoles {
 class Tokenizer {
   public:
     // `path`: a tokenizer.json, or its folder. A tokenizer_config.json beside it adds the tokens of its
-    // `added_tokens_decoder` and the special tokens. Failures name the file and the place in it.
+    // `added_tokens_decoder` and the special tokens. A folder without tokenizer.json may have vocab.json and merges.txt
+    // instead: normalizer and pattern are then those of Qwen3.5. Failures name the file and the place in it.
     static Result<Tokenizer> load(const std::string & path);
     // The same from memory; `config` is the text of tokenizer_config.json, or empty.
     static Result<Tokenizer> parse(std::string json, const std::string & name, std::string config = {},
                                    const std::string & config_name = "tokenizer_config.json");
+    // The same from the texts of vocab.json and merges.txt in `folder`.
+    static Result<Tokenizer> parse_parts(std::string vocab, const std::string & merges, const std::string & folder,
+                                         std::string config = {});
 
     // One more than the largest id. Models pad their embedding to more rows.
     TokenId vocab_size() const;

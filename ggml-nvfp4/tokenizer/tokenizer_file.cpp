@@ -79,17 +79,9 @@ Status read_merges(const JsonValue & merges, TokenizerModel & model) {
     return merges.for_each_element([&](size_t, const JsonValue & merge) -> Status {
         std::string_view halves[2];
         GNV_TRY(merge_halves(merge, halves));
-        TokenId ids[3]; // left, right, both
-        const std::string both = concat(halves[0], halves[1]);
-        const std::string_view written[3] = {halves[0], halves[1], both};
-        for (int i = 0; i < 3; i++) {
-            ids[i] = model.vocabulary.find_written(written[i]);
-            if (ids[i] == no_token)
-                return fail(Code::format, merge.where(), ": \"", printable(written[i], 60),
-                            "\" is not in the vocabulary");
-        }
-        model.merges.add(ids[0], ids[1], ids[2]);
-        return {};
+        std::string unknown;
+        if (add_merge(halves[0], halves[1], model, unknown)) return {};
+        return fail(Code::format, merge.where(), ": \"", printable(unknown, 60), "\" is not in the vocabulary");
     });
 }
 
@@ -97,9 +89,7 @@ Status read_model(const JsonValue & bpe, TokenizerModel & model) {
     if (!bpe.is_object()) return fail(Code::format, bpe.where(), ": expected an object");
     GNV_TRY(check_plain(bpe));
     GNV_ASSIGN(const JsonValue vocab, bpe.get("vocab"));
-    GNV_TRY(read_vocabulary(vocab, model.vocabulary));
-    model.trained_size = model.vocabulary.size();
-    GNV_TRY(find_byte_tokens(vocab, model));
+    GNV_TRY(read_trained_vocabulary(vocab, model));
     GNV_ASSIGN(const JsonValue merges, bpe.get("merges"));
     GNV_TRY(read_merges(merges, model));
     JsonValue value;
@@ -116,6 +106,26 @@ Status read_model(const JsonValue & bpe, TokenizerModel & model) {
 }
 
 } // namespace
+
+Status read_trained_vocabulary(const JsonValue & vocab, TokenizerModel & model) {
+    GNV_TRY(read_vocabulary(vocab, model.vocabulary));
+    model.trained_size = model.vocabulary.size();
+    return find_byte_tokens(vocab, model);
+}
+
+bool add_merge(std::string_view left, std::string_view right, TokenizerModel & model, std::string & unknown) {
+    TokenId ids[3]; // left, right, both
+    const std::string both = concat(left, right);
+    const std::string_view written[3] = {left, right, both};
+    for (int i = 0; i < 3; i++) {
+        ids[i] = model.vocabulary.find_written(written[i]);
+        if (ids[i] != no_token) continue;
+        unknown = written[i];
+        return false;
+    }
+    model.merges.add(ids[0], ids[1], ids[2]);
+    return true;
+}
 
 Status read_tokenizer_file(const JsonValue & root, TokenizerModel & model) {
     GNV_ASSIGN(const JsonValue bpe, root.get("model"));

@@ -33,6 +33,14 @@ struct TokenizerModel {
 
 // tokenizer/tokenizer_file.cpp: `root` of a tokenizer.json; fills everything except the finders and the special tokens.
 Status read_tokenizer_file(const JsonValue & root, TokenizerModel & model);
+// The member "vocab" of the model: ids by token in the byte-level alphabet, with one for every byte.
+Status read_trained_vocabulary(const JsonValue & vocab, TokenizerModel & model);
+// The next merge; false where a token of it, which `unknown` becomes, is not in the vocabulary.
+bool add_merge(std::string_view left, std::string_view right, TokenizerModel & model, std::string & unknown);
+// tokenizer/tokenizer_parts.cpp: `vocab` is the root of vocab.json, `merges` the text of merges.txt, `config` the root of
+// tokenizer_config.json. All but the added tokens, which read_tokenizer_config() reads.
+Status read_tokenizer_parts(const JsonValue & vocab, std::string_view merges, const std::string & merges_name,
+                            const JsonValue & config, TokenizerModel & model);
 // tokenizer/tokenizer_steps.cpp: the members normalizer, pre_tokenizer, post_processor and decoder.
 Status read_tokenizer_steps(const JsonValue & root, TokenizerModel & model);
 // tokenizer/tokenizer_added.cpp: the member added_tokens, and `root` of a tokenizer_config.json.
