@@ -96,6 +96,11 @@ def main():
     columns = pa.struct([("role", pa.list_(pa.string())), ("content", pa.list_(pa.string()))])
     write_stream("columns.arrow", pa.table({"messages": pa.array(
         [{"role": ["user", "assistant"], "content": [f"q{i}", f"a{i}"]} for i in range(2)], columns)}))
+    part = pa.struct([("type", pa.string()), ("text", pa.string()), ("image", pa.binary())])
+    parts = [{"type": "image", "text": None, "image": b"x"}, {"type": "text", "text": "q", "image": None}]
+    write_stream("parts.arrow", pa.table({"messages": pa.array(
+        [[{"role": "user", "content": parts}, {"role": "assistant", "content": []}]],
+        pa.list_(pa.struct([("role", pa.string()), ("content", pa.list_(part))])))}))
     write_dictionaries()
     write_saved()
     expected = {"text": table.column("text").to_pylist(), "tag": table.column("tag").to_pylist(),

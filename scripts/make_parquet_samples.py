@@ -77,8 +77,53 @@ def write_parquet_samples(folder):
     nested = pa.table({"text": pa.array([[["a"], []], None], pa.list_(pa.list_(pa.string())))})
     pq.write_table(nested, folder / "nested.parquet")
     pq.write_table(table.slice(0, 0), folder / "empty.parquet")
+    write_chat_samples(folder)
+    write_old_writer_sample(few, folder / "old-writer.parquet")
     expected = {name: table.column(name).to_pylist() for name in ("text", "tag", "messages")}
     (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False))
+
+
+def write_chat_samples(folder):
+    """Chats as a structure of lists; with a field of the same name deeper in a message; in lists of fixed size."""
+    columns = pa.struct([("from", pa.list_(pa.string())), ("value", pa.list_(pa.string()))])
+    turns = [{"from": ["human", "gpt"], "value": [f"q{i}", f"a{i}"]} for i in range(2)]
+    pq.write_table(pa.table({"conversations": pa.array(turns, columns)}), folder / "chat-columns.parquet")
+    source = pa.struct([("content", pa.string()), ("role", pa.string())])
+    message = pa.struct([("source", source), ("role", pa.string()), ("content", pa.string()), ("extra", source)])
+    other = {"content": "no", "role": "no"}
+    chats = [[{"source": other, "role": role, "content": f"{role[0].replace('u', 'q')}{i}", "extra": other}
+              for role in ("user", "assistant")] for i in range(2)]
+    for name, kind in (("chat-deeper", pa.list_(message)), ("chat-fixed", pa.list_(message, 2))):
+        pq.write_table(pa.table({"messages": pa.array(chats, kind)}), folder / f"{name}.parquet")
+
+
+def write_old_writer_sample(table, path):
+    """As parquet-mr before 1.2.9 wrote: the size of a chunk lacks the header of its dictionary's page. pyarrow reads it."""
+    pq.write_table(table, path, compression="none", use_dictionary=["tag"])
+    content = bytearray(path.read_bytes())
+    begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    metadata = pq.read_metadata(path)
+    name = metadata.created_by.encode()
+    at = content.index(name, begin)
+    content[at:at + len(name)] = b"parquet-mr version 1.2.8 (build x)"[:len(name)].ljust(len(name))
+
+    def varint(value):
+        value *= 2  # zigzag
+        out = bytearray()
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        return bytes(out + bytearray([value]))
+
+    column = next(metadata.row_group(0).column(i) for i in range(metadata.num_columns)
+                  if metadata.row_group(0).column(i).path_in_schema == "tag")
+    size = column.total_compressed_size
+    between = b"\x16"  # the next field, an integer
+    assert column.total_uncompressed_size == size and len(varint(size)) == len(varint(size - 12))
+    second = content.index(varint(size) + between + varint(size), begin) + len(varint(size) + between)
+    content[second:second + len(varint(size))] = varint(size - 12)
+    path.write_bytes(content)
+    assert pq.read_table(path).equals(table)
 
 
 def write_codec_samples(table, few, folder):

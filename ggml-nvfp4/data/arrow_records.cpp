@@ -19,15 +19,36 @@ const ArrowValue * find_item(const ArrowValue & value, bool (*wanted)(const std:
     return nullptr;
 }
 
+bool is_text(const std::string & name) { return name == "text"; }
+
+// A message's content: a text, or a list of texts and of structures with one, as data with pictures have it. False for others.
+bool append_content(const ArrowValue & content, std::string & out) {
+    if (content.field->kind == Kind::text) {
+        out += content.text;
+        return true;
+    }
+    if (content.field->kind != Kind::list) return false;
+    bool any_text = false;
+    for (const ArrowValue & item : content.items) {
+        const ArrowValue * const text = item.field->kind == Kind::structure ? find_item(item, is_text) : &item;
+        if (!text || text->field->kind != Kind::text) continue;
+        any_text = any_text || !text->is_null;
+        out += text->text;
+    }
+    return any_text || content.items.empty();
+}
+
 // A list of structures of author and content.
 bool take_messages(ArrowValue & list, RecordField & field) {
     for (ArrowValue & item : list.items) {
         const ArrowValue * const author = find_item(item, is_author);
         const ArrowValue * const content = find_item(item, is_content);
+        ChatMessage message;
         if (!author || author->is_null || author->field->kind != Kind::text || !content ||
-            content->field->kind != Kind::text)
+            !append_content(*content, message.content))
             return false;
-        field.messages.push_back({chat_role(author->text), content->text});
+        message.role = chat_role(author->text);
+        field.messages.push_back(std::move(message));
     }
     return true;
 }
@@ -89,7 +110,8 @@ OpenedRecords open_arrow_records(const std::string & path, const std::vector<std
     GNV_ASSIGN(ArrowRows rows, ArrowRows::open(path, control));
     std::vector<bool> read;
     for (const ArrowField & field : rows.fields())
-        read.push_back(field.kind != Kind::other && std::find(wanted.begin(), wanted.end(), field.name) != wanted.end());
+        read.push_back(field.kind != Kind::other &&
+                       std::find(wanted.begin(), wanted.end(), field.name) != wanted.end());
     return std::unique_ptr<RecordReader>(std::make_unique<ArrowRecords>(std::move(rows), std::move(read)));
 }
 

@@ -9,6 +9,18 @@ namespace gnv {
 
 namespace {
 
+// Which part of a message a column of one level of lists holds; "" for others, such as what lies deeper in a message.
+//   messages.list.element.role    a list of structures; also as messages.bag.array.role, and as messages.role, repeated
+//   messages.role.list.element    a structure of lists, as older versions of `datasets` write a sequence of structures
+const std::string & part_of_message(const ParquetColumn & column) {
+    static const std::string none;
+    const std::vector<std::string> & path = column.path;
+    if (column.max_repetition != 1) return none;
+    const bool is_element = path.back() == "element" || path.back() == "item" || path.back() == "array";
+    if (is_element && path.size() == 4) return path[1];
+    return path.size() <= 4 ? path.back() : none;
+}
+
 // Where the content of a field comes from: one column, the two of a list of messages (their roles are absent where questions and
 // answers have columns of their own), or those of pictures: bytes and paths, alone or in a list.
 struct FieldColumns {
@@ -30,14 +42,14 @@ struct FieldColumns {
                                                                                         : nullptr;
         }
         if (column.path.size() == 1 && column.max_repetition == 0) return &text;
-        if (column.max_repetition != 1) return nullptr;
+        const std::string & part = part_of_message(column);
         const struct {
             std::string_view leaf;
             size_t & place;
         } places[] = {{"role", role},     {"from", role},     {"content", content},
                       {"value", content}, {"user", question}, {"assistant", answer}};
         for (const auto & row : places)
-            if (leaf == row.leaf) return &row.place;
+            if (part == row.leaf) return &row.place;
         return nullptr;
     }
 };
@@ -135,7 +147,7 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
         }
         if (!column.is_readable_text() || std::find(wanted.begin(), wanted.end(), name) == wanted.end()) continue;
         size_t * const place = fields.back().place_of(column);
-        if (!place) continue;
+        if (!place || *place != FieldColumns::none) continue;
         *place = read.size();
         read.push_back(i);
     }

@@ -22,8 +22,10 @@ constexpr Format formats[] = {
     {".json", open_json_array, true},          {".csv", open_csv_records, true},
     {".tsv", open_tsv_records, true},          {".txt", open_text_document, true},
     {".parquet", open_parquet_records, false}, {".arrow", open_arrow_records, false},
+    {".feather", open_arrow_records, false},
 };
-constexpr const char * endings_text = ".jsonl, .json, .csv, .tsv, .txt (each also as .gz or .zst), .parquet and .arrow";
+constexpr const char * endings_text =
+    ".jsonl, .json, .csv, .tsv, .txt (each also as .gz or .zst), .parquet, .arrow and .feather";
 
 // Files that hubs and libraries put beside the data, and that hold none.
 constexpr std::string_view info_files[] = {
@@ -36,6 +38,14 @@ bool is_info_file(const std::string & name) {
     return std::find(std::begin(info_files), std::end(info_files), name) != std::end(info_files);
 }
 
+// What `datasets` keeps of map() and filter() beside the data: "cache-", 16 digits, perhaps parts, ".arrow".
+bool is_cached_result(std::string_view name) {
+    constexpr std::string_view begin = "cache-";
+    constexpr size_t digits = 16;
+    return name.starts_with(begin) && has_ending(name, ".arrow") && name.size() > begin.size() + digits &&
+           name.substr(begin.size(), digits).find_first_not_of("0123456789abcdef") == name.npos;
+}
+
 constexpr int deepest_folder = 16; // a symbolic link may lead back up
 constexpr size_t most_folders = 20'000;
 constexpr uint64_t max_state_bytes = 16 << 20;
@@ -45,7 +55,7 @@ const Format * find_format(const std::string & path) {
     const bool compressed = !compressed_ending(name).empty();
     name.remove_suffix(compressed_ending(name).size());
     for (const Format & format : formats)
-        if (ends_with(name, format.ending) && (format.may_be_compressed || !compressed)) return &format;
+        if (has_ending(name, format.ending) && (format.may_be_compressed || !compressed)) return &format;
     return nullptr;
 }
 
@@ -65,6 +75,7 @@ class FileLister {
         if (saved) return {};
         for (const DirectoryEntry & entry : entries) {
             const std::string path = join_path(folder, entry.name);
+            if (is_cached_result(entry.name)) continue;
             if (entry.name[0] == '.' || (!entry.is_directory && is_info_file(entry.name))) continue;
             if (entry.is_directory) GNV_TRY(list(path, depth + 1));
             if (!entry.is_directory && find_format(path)) GNV_TRY(add(path));
@@ -77,7 +88,7 @@ class FileLister {
     Result<bool> list_saved(const std::string & folder, const std::vector<DirectoryEntry> & entries) {
         const std::string state = join_path(folder, "state.json");
         const bool has_arrow = std::any_of(entries.begin(), entries.end(), [](const DirectoryEntry & entry) {
-            return ends_with(entry.name, ".arrow");
+            return has_ending(entry.name, ".arrow");
         });
         if (!has_arrow || !path_exists(state) || is_directory(state)) return false;
         GNV_ASSIGN(const JsonDocument document, JsonDocument::read(state, max_state_bytes, JsonKeys::last_wins));

@@ -6,8 +6,8 @@
 //   .csv .tsv        RFC 4180 with a header line, commas or tabs between fields
 //   .txt             one document a file, in the field "text"
 //   .parquet         string columns, and a list of {role, content} as messages
-//   .arrow           the same, in Arrow's streams and files: what `datasets` writes
-//   (all but .parquet and .arrow also with ".gz" or ".zst" after it)
+//   .arrow .feather  the same, in Arrow's streams and files: what `datasets` writes
+//   (all but .parquet, .arrow and .feather also with ".gz" or ".zst" after it)
 //
 // Errors, with file and line or row: what makes the rest of a file doubtful (a damaged or cut compressed stream, text that
 // is not JSON where it is not a line of its own, CSV with another number of fields, damaged pages, records above 64 MiB), and files
@@ -38,7 +38,8 @@ Result<std::unique_ptr<RecordReader>> open_records(const std::string & path, con
                                                    const ReadControl & control = {});
 
 // The data files of `path`: itself, or, for a folder, every file below it with one of the endings above, sorted by
-// path, without hidden ones; of a folder that save_to_disk() wrote, those that its state.json names. Fails on other endings, on folders without data, and on too many folders (links that lead
+// path, without hidden ones; of a folder that save_to_disk() wrote, those that its state.json names; without the results of map() that `datasets` keeps
+// beside its data. Fails on other endings, on folders without data, and on too many folders (links that lead
 // to each other). The list is charged to `share`.
 Result<std::vector<std::string>> list_data_files(const std::string & path, const ReadControl & control,
                                                  MemoryShare & share);

@@ -89,7 +89,8 @@ TEST_CASE("every form of Arrow's IPC gives the rows that pyarrow reads") {
         for (const int step : {1, 7}) { // all rows, and with others skipped
             ArrowRows rows = ArrowRows::open(samples + "/" + name).take();
             for (const char * const column : {"text", "tag", "messages"}) (void)field_of(rows, column);
-            const std::vector<std::string> texts = expected("text"), tags = expected("tag"), chats = expected("messages");
+            const std::vector<std::string> texts = expected("text"), tags = expected("tag"),
+                                           chats = expected("messages");
             for (size_t row = 0; row < texts.size(); row++) {
                 REQUIRE(rows.next().value());
                 REQUIRE(rows.row() == row);
@@ -119,6 +120,7 @@ TEST_CASE("chats in Arrow files") {
     };
     CHECK(in_order(samples + "/pairs.arrow") == turns("0") + turns("2"));
     CHECK(in_order(samples + "/columns.arrow") == turns("0") + turns("1"));
+    CHECK(in_order(samples + "/parts.arrow") == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n|");
 }
 
 TEST_CASE("a folder that save_to_disk wrote: the files that its state names") {
@@ -129,12 +131,15 @@ TEST_CASE("a folder that save_to_disk wrote: the files that its state names") {
     const std::string shard = content_of("saved/train/data-00000-of-00002.arrow");
     folder.save("state.json", state);
     folder.save("data-00000-of-00002.arrow", shard);
-    CHECK(in_order(folder / "").find("data-00001-of-00002.arrow: is missing, state.json names it") != std::string::npos);
+    CHECK(in_order(folder / "").find("data-00001-of-00002.arrow: is missing, state.json names it") !=
+          std::string::npos);
     folder.save("state.json", R"({"_data_files": [{"filename": "../data.arrow"}]})");
     CHECK(in_order(folder / "").find("is no file of this folder") != std::string::npos);
     folder.save("state.json", R"({"_data_files": [], "_indices_data_files": [{"filename": "indices.arrow"}]})");
     CHECK(in_order(folder / "").find("flatten_indices()") != std::string::npos);
     folder.save("state.json", R"({"step": 3})"); // of another program
+    CHECK(in_order(folder.path() + ":text") == "row 0|row 1|row 2|");
+    folder.save("cache-0123456789abcdef.arrow", shard); // as in the cache of `datasets`, where no state names the files
     CHECK(in_order(folder.path() + ":text") == "row 0|row 1|row 2|");
     CHECK(in_order(folder / "data-00000-of-00002.arrow:text") == "row 0|row 1|row 2|");
 }

@@ -90,6 +90,7 @@ TEST_CASE("gzip and zstd of each text form") {
         CHECK_MESSAGE(in_order(folder.save(concat(name, ".gz"), gzip(content))) == "a|b|", name);
     }
     CHECK(in_order(folder.save("a.txt.gz", gzip("hello"))) == "hello|");
+    CHECK(in_order(folder.save("A.TXT.GZ", gzip("hello"))) == "hello|");
     // Several members, padding of zeros behind the last; a file that is cut or damaged.
     const std::string one = gzip("{\"text\": \"a\"}\n"), two = gzip("{\"text\": \"b\"}\n");
     CHECK(in_order(folder.save("m.jsonl.gz", one + two + std::string(100, '\0'))) == "a|b|");
@@ -104,6 +105,14 @@ TEST_CASE("gzip and zstd of each text form") {
     for (int i = 0; i < 60'000; i++) many += "{\"text\": \"row " + std::to_string(i) + "\"}\n";
     CalibrationOptions options = from(folder.save("many.jsonl.gz", gzip(many)), 2);
     CHECK(build(options).value().sources[0].rows == 60'000);
+}
+
+TEST_CASE("chats in Parquet: lists of structures, structures of lists, fields of the same names deeper in a message") {
+    const auto turns = [](const char * n) {
+        return concat("<|im_start|>user\nq", n, "<|im_end|>\n<|im_start|>assistant\na", n, "<|im_end|>\n|");
+    };
+    for (const char * const name : {"chat-columns", "chat-deeper", "chat-fixed"})
+        CHECK_MESSAGE(in_order(data_folder + "/parquet/" + name + ".parquet") == turns("0") + turns("1"), name);
 }
 
 TEST_CASE("files that say something about the data are not data") {

@@ -144,7 +144,7 @@ TEST_CASE("damage stops the reading, with file and line") {
           folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " + folder / "a.jsonl:1");
     CHECK(failure("a.docx", "") == folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .tsv, "
                                             ".txt (each also as .gz or .zst), "
-                                            ".parquet and .arrow");
+                                            ".parquet, .arrow and .feather");
     CHECK(texts_of(build(from(folder / "absent.txt"))) == folder / "absent.txt: no such file or folder");
     std::string frame(100, '\0');
     frame.resize(ZSTD_compress(frame.data(), frame.size(), good.data(), good.size(), 3));

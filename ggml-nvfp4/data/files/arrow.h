@@ -30,13 +30,13 @@ inline constexpr uint64_t max_arrow_rows = uint64_t(1) << 31;  // a few bytes ca
 struct ArrowField {
     enum class Kind : uint8_t { other, text, list, structure };
     std::string name;
-    Kind kind = Kind::other;       // other: this reader only knows how to pass it
-    uint8_t buffers = 2;           // in a batch, beside those that the batch counts
-    uint8_t place_bytes = 4;       // of a string's or list's offset; of a dictionary's position
-    bool by_view = false;          // strings: 16 bytes each, which say where a long one lies; lists: offsets and sizes
+    Kind kind = Kind::other; // other: this reader only knows how to pass it
+    uint8_t buffers = 2;     // in a batch, beside those that the batch counts
+    uint8_t place_bytes = 4; // of a string's or list's offset; of a dictionary's position
+    bool by_view = false;    // strings: 16 bytes each, which say where a long one lies; lists: offsets and sizes
     bool has_counted_buffers = false;
     bool places_signed = true;
-    uint64_t fixed_length = 0;     // of a list without offsets
+    uint64_t fixed_length = 0; // of a list without offsets
     bool is_fixed = false;
     std::shared_ptr<const ArrowField> dictionary; // the field of its values; null: values stand in place
     int64_t dictionary_id = 0;
@@ -52,8 +52,8 @@ struct ArrowValue {
 };
 
 struct ArrowBuffer {
-    uint64_t offset = 0, bytes = 0; // in the file
-    bool is_plain = false;                // although others of its batch are compressed
+    uint64_t offset = 0, bytes = 0;            // in the file
+    bool is_plain = false;                     // although others of its batch are compressed
     std::unique_ptr<std::string> content = {}; // of a compressed buffer, once it is read
 };
 
@@ -79,7 +79,7 @@ class ArrowRows {
 
     const std::string & path() const { return file_.path(); }
     const std::vector<ArrowField> & fields() const { return *fields_; }
-    Result<bool> next();                     // moves to the next row without reading it; false after the last
+    Result<bool> next();                      // moves to the next row without reading it; false after the last
     uint64_t row() const { return row_ - 1; } // the current row, from 0
     // One field of the current row. Fields of kind `other` are no values to read.
     Status read(size_t field, ArrowValue & value);
@@ -111,7 +111,7 @@ class ArrowRows {
     ReadControl control_;
     MemoryShare schema_, metadata_, contents_; // contents_: decompressed buffers of the batch
     MemoryShare dictionary_contents_;
-    uint64_t at_ = 0, end_ = 0;                // of the messages that are left
+    uint64_t at_ = 0, end_ = 0; // of the messages that are left
     int64_t version_ = 0;
     std::shared_ptr<const std::vector<ArrowField>> fields_; // arrays point to them
     std::map<int64_t, std::shared_ptr<const ArrowField>> dictionary_fields_;

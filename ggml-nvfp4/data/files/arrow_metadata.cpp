@@ -74,7 +74,7 @@ constexpr TypeRow types[type_count] = {
 constexpr int deepest_schema = 16;
 constexpr size_t most_fields = 20'000;
 constexpr int64_t most_values = int64_t(1) << 40; // of an array: places in it fit into 64 bits
-constexpr size_t most_name_bytes = 4096; // tables of a few bytes can share a name
+constexpr size_t most_name_bytes = 4096;          // tables of a few bytes can share a name
 
 struct SchemaWalk {
     int64_t version;
@@ -162,7 +162,8 @@ struct BatchWalk {
                 return fail(Code::format, "column ", printable(field.name), ": ", more, " buffers of strings");
             count += uint64_t(more);
         }
-        if (count > buffers.size() - buffer) return fail(Code::format, "the batch has only ", buffers.size(), " buffers");
+        if (count > buffers.size() - buffer)
+            return fail(Code::format, "the batch has only ", buffers.size(), " buffers");
         for (uint64_t i = 0; i < count; i++, buffer++) {
             const int64_t at = buffers.integer(buffer, 0, 8), bytes = buffers.integer(buffer, 8, 8);
             if (at < 0 || bytes < 0 || uint64_t(at) > body_bytes || uint64_t(bytes) > body_bytes - uint64_t(at))
@@ -194,7 +195,8 @@ Status parse_arrow_batch(const FlatTable & table, const std::vector<const ArrowF
     if (const FlatTable compression = table.table(3); compression.exists()) {
         const int64_t codec = compression.integer(0, 1);
         if (codec != 0 && codec != 1)
-            return fail(Code::unsupported, "buffers are compressed with codec ", codec, " of Arrow; known are LZ4 and Zstd");
+            return fail(Code::unsupported, "buffers are compressed with codec ", codec,
+                        " of Arrow; known are LZ4 and Zstd");
         batch.codec = codec == 0 ? ArrowCodec::lz4 : ArrowCodec::zstd;
     }
     BatchWalk walk{table.vector(1, 16), table.vector(2, 16), table.vector(4, 8), body, body_bytes};

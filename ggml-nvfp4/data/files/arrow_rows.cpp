@@ -29,8 +29,9 @@ Status ArrowRows::find_messages() {
     if (end_ < sizeof(head)) return fail(Code::format, path(), ": ", end_, " bytes are no Arrow file");
     GNV_TRY(file_.read(head, sizeof(head), 0));
     if (memcmp(head, "FEA1", 4) == 0)
-        return fail(Code::unsupported, path(), ": Feather of version 1, which this reader does not know: write it anew, in "
-                                               "Python: pyarrow.feather.write_feather(pyarrow.feather.read_table(...), ...)");
+        return fail(Code::unsupported, path(),
+                    ": Feather of version 1, which this reader does not know: write it anew, in "
+                    "Python: pyarrow.feather.write_feather(pyarrow.feather.read_table(...), ...)");
     if (memcmp(head, magic, magic_bytes) != 0) return {};
     constexpr uint64_t tail_bytes = 4 + magic_bytes;
     unsigned char tail[tail_bytes];
@@ -49,7 +50,9 @@ Status ArrowRows::find_messages() {
 Result<bool> ArrowRows::next_message(Message & message) {
     GNV_TRY(control_.check());
     message.at = at_;
-    const auto cut = [&] { return damage(at_, "the file ends inside a message: it is cut; download or copy it again"); };
+    const auto cut = [&] {
+        return damage(at_, "the file ends inside a message: it is cut; download or copy it again");
+    };
     uint64_t left = end_ - at_;
     if (left == 0) return false;
     const auto read_number = [&](uint32_t & value) -> Status {
@@ -75,7 +78,8 @@ Result<bool> ArrowRows::next_message(Message & message) {
     if (length > left) return cut();
     std::string().swap(message.metadata);
     if (!metadata_.resize(length))
-        return control_.too_small(concat(path(), ": metadata of ", bytes_text(length), " at byte ", message.at), length);
+        return control_.too_small(concat(path(), ": metadata of ", bytes_text(length), " at byte ", message.at),
+                                  length);
     message.metadata.resize(length);
     GNV_TRY(file_.read(message.metadata.data(), length, at_));
     at_ += length;
@@ -120,9 +124,11 @@ Status ArrowRows::read_schema(Message & message) {
 Status ArrowRows::read_dictionary(Message & message) {
     const int64_t id = message.header.integer(0, 8);
     const auto field = dictionary_fields_.find(id);
-    if (field == dictionary_fields_.end()) return damage(message.at, concat("dictionary ", id, " belongs to no column"));
+    if (field == dictionary_fields_.end())
+        return damage(message.at, concat("dictionary ", id, " belongs to no column"));
     ArrowBatch batch;
-    Status status = parse_arrow_batch(message.header.table(1), {field->second.get()}, message.body, message.body_bytes, batch);
+    Status status =
+        parse_arrow_batch(message.header.table(1), {field->second.get()}, message.body, message.body_bytes, batch);
     if (!message.buffer->ok()) return damage(message.at, "the dictionary's metadata is damaged");
     if (!status.ok()) return std::move(status).add_context(concat(path(), ": byte ", message.at));
     Dictionary & dictionary = dictionaries_[id];
@@ -133,7 +139,8 @@ Status ArrowRows::read_dictionary(Message & message) {
         return control_.too_small(concat(path(), ": byte ", message.at, ": a piece of a dictionary"), bytes);
     constexpr size_t most_pieces = 100'000;
     if (dictionary.size() == most_pieces)
-        return fail(Code::unsupported, path(), ": byte ", message.at, ": a dictionary of more than ", most_pieces, " pieces");
+        return fail(Code::unsupported, path(), ": byte ", message.at, ": a dictionary of more than ", most_pieces,
+                    " pieces");
     dictionary.push_back(std::move(batch));
     return {};
 }

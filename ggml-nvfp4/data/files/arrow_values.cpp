@@ -57,8 +57,8 @@ Status ArrowRows::decompress(ArrowBuffer & buffer, ArrowCodec codec) {
     MemoryShare & share = reads_dictionary_ ? dictionary_contents_ : contents_;
     const uint64_t kept = share.bytes(), working = stored_bytes + 3 * uint64_t(size);
     if (!share.resize(kept + working))
-        return control_.too_small(concat(path(), ": byte ", buffer.offset, ": a buffer of ", bytes_text(uint64_t(size))),
-                                  working);
+        return control_.too_small(
+            concat(path(), ": byte ", buffer.offset, ": a buffer of ", bytes_text(uint64_t(size))), working);
     std::string stored(size_t(stored_bytes), '\0');
     GNV_TRY(file_.read(stored.data(), stored_bytes, buffer.offset + head_bytes));
     auto content = std::make_unique<std::string>();
@@ -86,13 +86,15 @@ Status ArrowRows::fetch(ArrowBuffer & buffer, ArrowCodec codec, uint64_t at, voi
         GNV_TRY(decompress(buffer, codec));
     const uint64_t size = buffer.content ? buffer.content->size() : buffer.bytes;
     if (at > size || bytes > size - at)
-        return damage(buffer.offset, concat("a buffer of ", size, " bytes, of which ", bytes, " from ", at, " are needed"));
+        return damage(buffer.offset,
+                      concat("a buffer of ", size, " bytes, of which ", bytes, " from ", at, " are needed"));
     if (!buffer.content) return bytes ? file_.read(out, bytes, buffer.offset + at) : Status();
     memcpy(out, buffer.content->data() + at, size_t(bytes));
     return {};
 }
 
-Status ArrowRows::fetch_number(ArrowBuffer & buffer, ArrowCodec codec, uint64_t index, unsigned bytes, uint64_t & value) {
+Status ArrowRows::fetch_number(ArrowBuffer & buffer, ArrowCodec codec, uint64_t index, unsigned bytes,
+                               uint64_t & value) {
     char number[8];
     GNV_TRY(fetch(buffer, codec, index * bytes, number, bytes));
     value = number_of(number, bytes);
@@ -131,7 +133,8 @@ Status ArrowRows::read_text(ArrowArray & array, ArrowCodec codec, uint64_t index
         uint64_t begin = 0, end = 0;
         GNV_TRY(fetch_number(places, codec, index, width, begin));
         GNV_TRY(fetch_number(places, codec, index + 1, width, end));
-        if (begin > end) return damage(places.offset, concat("value ", index, " ends at ", end, ", before it begins at ", begin));
+        if (begin > end)
+            return damage(places.offset, concat("value ", index, " ends at ", end, ", before it begins at ", begin));
         return take_text(array.buffers[2], codec, begin, end - begin, text);
     }
     // A view: the length; the bytes of a short string, or four of them, the number of a buffer and the place in it.
@@ -144,7 +147,8 @@ Status ArrowRows::read_text(ArrowArray & array, ArrowCodec codec, uint64_t index
         return count(bytes);
     }
     if (buffer >= array.buffers.size() - 2)
-        return damage(places.offset, concat("value ", index, " lies in buffer ", buffer, " of ", array.buffers.size() - 2));
+        return damage(places.offset,
+                      concat("value ", index, " lies in buffer ", buffer, " of ", array.buffers.size() - 2));
     return take_text(array.buffers[size_t(buffer) + 2], codec, number_of(view + 12, 4), bytes, text);
 }
 
@@ -163,7 +167,8 @@ Status ArrowRows::read_by_dictionary(ArrowArray & array, ArrowCodec codec, uint6
         value.field = &field;
         return status;
     }
-    return damage(array.buffers[1].offset, concat("value ", index, " lies behind the end of dictionary ", field.dictionary_id));
+    return damage(array.buffers[1].offset,
+                  concat("value ", index, " lies behind the end of dictionary ", field.dictionary_id));
 }
 
 Status ArrowRows::read_list(ArrowArray & array, ArrowCodec codec, uint64_t index, ArrowValue & value) {

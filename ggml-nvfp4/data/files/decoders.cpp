@@ -117,9 +117,16 @@ Result<std::unique_ptr<StreamDecoder>> prepared(std::unique_ptr<Decoder> decoder
 
 } // namespace
 
+bool has_ending(std::string_view path, std::string_view ending) {
+    if (path.size() < ending.size()) return false;
+    const std::string_view end = path.substr(path.size() - ending.size());
+    return std::equal(end.begin(), end.end(), ending.begin(),
+                      [](char a, char b) { return (a >= 'A' && a <= 'Z' ? char(a + ('a' - 'A')) : a) == b; });
+}
+
 std::string_view compressed_ending(std::string_view path) {
     for (const std::string_view ending : {std::string_view(".zst"), std::string_view(".gz")})
-        if (ends_with(path, ending)) return ending;
+        if (has_ending(path, ending)) return ending;
     return "";
 }
 

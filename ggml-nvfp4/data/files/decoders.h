@@ -21,6 +21,8 @@ class StreamDecoder {
     virtual uint64_t memory() const = 0; // that it has allocated
 };
 
+// Whether a file's name has this ending, in small or capital letters. `ending` is in small ones.
+bool has_ending(std::string_view path, std::string_view ending);
 // The ending of a compressed file's name, ".gz" or ".zst"; "" for others.
 std::string_view compressed_ending(std::string_view path);
 

@@ -28,10 +28,10 @@ class FlatTable {
     friend class FlatBuffer;
     friend class FlatVector;
     FlatTable(class FlatBuffer & buffer, uint64_t at);
-    uint64_t place(unsigned field, unsigned bytes) const;     // in the buffer; 0: the table lacks it
-    uint64_t target(unsigned field) const;                    // of an offset that the field holds; 0 likewise
+    uint64_t place(unsigned field, unsigned bytes) const; // in the buffer; 0: the table lacks it
+    uint64_t target(unsigned field) const;                // of an offset that the field holds; 0 likewise
     class FlatBuffer * buffer_ = nullptr;
-    uint64_t at_ = 0;       // of the table
+    uint64_t at_ = 0;        // of the table
     uint64_t fields_at_ = 0; // of the list of places
     unsigned fields_ = 0;
 };

@@ -60,6 +60,7 @@ struct ParquetChunk {
     uint64_t offset = 0, bytes = 0; // of its pages, inside the file
     uint64_t entries = 0;           // values, nulls included
     ParquetCodec codec = ParquetCodec::none;
+    bool is_padded = false; // `bytes` may be too many: the pages end with the entries
 };
 
 struct ParquetRowGroup {

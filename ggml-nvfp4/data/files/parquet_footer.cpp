@@ -1,6 +1,7 @@
 #include "data/files/parquet.h"
 #include "data/files/thrift.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace gnv {
@@ -28,7 +29,8 @@ struct Footer {
     std::vector<SchemaElement> schema; // depth first
     int64_t rows = 0;
     std::vector<ParquetRowGroup> row_groups;
-    Status problem; // well-formed, but unsupported
+    std::string writer; // "parquet-mr version 1.8.0 (build ...)"
+    Status problem;     // well-formed, but unsupported
 };
 
 SchemaElement read_schema_element(ThriftReader & in) {
@@ -124,6 +126,8 @@ Footer read_footer(ThriftReader & in) {
             const uint64_t count = in.list(field, Type::structure);
             for (uint64_t i = 0; i < count && in.ok() && footer.problem.ok(); i++)
                 footer.row_groups.push_back(read_row_group(in, footer));
+        } else if (field.id == 6) {
+            footer.writer = in.binary(field).substr(0, max_parquet_name_bytes);
         } else {
             in.skip(field);
         }
@@ -165,6 +169,27 @@ Status collect_columns(const std::vector<SchemaElement> & schema, size_t & at, c
     return {};
 }
 
+// Before its version 1.2.9 parquet-mr left the header of the dictionary's page out of a chunk's size (PARQUET-816).
+bool writes_short_chunks(std::string_view writer) {
+    for (const std::string_view version : {"parquet-mr version 1.0.", "parquet-mr version 1.1."})
+        if (writer.starts_with(version)) return true;
+    constexpr std::string_view version_1_2 = "parquet-mr version 1.2.";
+    if (!writer.starts_with(version_1_2)) return false;
+    const std::string_view patch = writer.substr(version_1_2.size());
+    return !patch.empty() && patch[0] >= '0' && patch[0] < '9' &&
+           (patch.size() == 1 || patch[1] < '0' || patch[1] > '9');
+}
+
+// Lets the pages of such a chunk reach over the end that it says, by more than any header has.
+void pad_chunks(std::vector<ParquetRowGroup> & groups, uint64_t data_end) {
+    constexpr uint64_t longest_header = 100;
+    for (ParquetRowGroup & group : groups)
+        for (ParquetChunk & chunk : group.chunks) {
+            chunk.bytes += std::min(longest_header, data_end - chunk.offset - chunk.bytes);
+            chunk.is_padded = true;
+        }
+}
+
 Status check_row_groups(const Footer & footer, ParquetFile & out, uint64_t data_end) {
     for (const ParquetRowGroup & group : footer.row_groups) {
         const size_t index = size_t(&group - footer.row_groups.data());
@@ -201,6 +226,7 @@ Status parse_footer(std::string_view bytes, uint64_t data_end, ParquetFile & out
     if (out.rows > max_parquet_rows)
         return fail(Code::unsupported, "the footer says ", out.rows, " rows; at most ", max_parquet_rows,
                     " are read of one file: split it");
+    if (writes_short_chunks(footer.writer)) pad_chunks(footer.row_groups, data_end);
     out.row_groups = std::move(footer.row_groups);
     return {};
 }

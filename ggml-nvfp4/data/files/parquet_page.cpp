@@ -113,7 +113,7 @@ Status ParquetPages::parse_header(const std::string & bytes, ParquetPage & page,
 
 Result<bool> ParquetPages::next(ParquetPage & page) {
     const uint64_t left = chunk_->offset + chunk_->bytes - at_;
-    if (left == 0) return false;
+    if (left == 0 || (chunk_->is_padded && entries_ >= chunk_->entries)) return false;
     bool complete = false;
     for (uint64_t guess = std::min(first_header_guess, left); !complete; guess = std::min(8 * guess, left)) {
         std::string bytes(size_t(guess), '\0');
@@ -123,6 +123,7 @@ Result<bool> ParquetPages::next(ParquetPage & page) {
             return fail(Code::format, "page at byte ", at_, ": the header is damaged");
     }
     at_ = page.offset + page.stored_bytes;
+    if (page.kind == ParquetPage::Kind::data_v1 || page.kind == ParquetPage::Kind::data_v2) entries_ += page.entries;
     return true;
 }
 

@@ -48,7 +48,8 @@ class ParquetPages {
     Status parse_header(const std::string & bytes, ParquetPage & page, bool & complete);
     const ParquetFile * file_;
     const ParquetChunk * chunk_;
-    uint64_t at_; // in the file
+    uint64_t at_;          // in the file
+    uint64_t entries_ = 0; // of the pages so far
 };
 
 } // namespace gnv
