@@ -1,5 +1,8 @@
 // rope against its definition in long double. test_attention.cpp has a recorded run through both.
+#include "formats/file.h"
 #include "mixer_fixture.h"
+#include "models/model_fixture.h"
+#include "models/qwen35_config.h"
 
 using namespace gnv;
 using namespace gnv::test;
@@ -142,5 +145,40 @@ TEST_CASE("rope: threads, loops and batch change nothing") {
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
         const Floats expected = rope.run(precision);
         for (const Way & way : all_ways()) CHECK(same_bits(rope.run(precision, way), expected));
+    }
+}
+
+TEST_CASE("rope: YaRN of configs, against recorded frequencies and factors") {
+    const Json cases = Json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/yarn.json", 1 << 20).value());
+    REQUIRE(cases.size() == 8);
+    for (const Json & recorded : cases) {
+        Json config = read_data("qwen36-35b-a3b");
+        Json & text = config["text_config"];
+        REQUIRE(text["head_dim"] == recorded["head_dim"]);
+        Json & keys = text["rope_parameters"];
+        CAPTURE(recorded["keys"].dump());
+        keys["rope_type"] = "yarn", keys["rope_theta"] = recorded["rope_theta"];
+        keys["partial_rotary_factor"] = recorded["partial_rotary_factor"];
+        for (const auto & [key, value] : recorded["keys"].items()) keys[key] = value;
+        text["max_position_embeddings"] = int64_t(recorded["keys"]["factor"].get<double>() *
+                                                  recorded["keys"]["original_max_position_embeddings"].get<double>());
+        const Qwen35Config read = read_qwen35_config(parse(config).root(), Qwen35Mlp::experts).take();
+        Case rope(1, 1, read.head, read.rotary, {11, 11, 10}, 1);
+        rope.params.theta = read.rope_theta;
+        rope.params.yarn = {read.yarn.factor, read.yarn.low, read.yarn.high, read.yarn.attention_factor};
+        rope.positions.assign(3, 1);
+        std::fill(rope.x.begin(), rope.x.end(), 0.0f);
+        const size_t half = size_t(read.rotary / 2);
+        REQUIRE(recorded["inverse_frequencies"].size() == half);
+        std::fill_n(rope.x.begin(), half, 1.0f);
+        // At position 1 a pair (1, 0) becomes the factor times cosine and sine of its frequency.
+        const Floats y = rope.run();
+        for (size_t i = 0; i < half; i++) {
+            const double cosine = double(y[i]), sine = double(y[i + half]);
+            CHECK(std::atan2(sine, cosine) ==
+                  doctest::Approx(recorded["inverse_frequencies"][i].get<double>()).epsilon(1e-6));
+            CHECK(std::hypot(sine, cosine) ==
+                  doctest::Approx(recorded["attention_factor"].get<double>()).epsilon(1e-6));
+        }
     }
 }
