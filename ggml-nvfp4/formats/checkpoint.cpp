@@ -29,6 +29,12 @@ static Result<Header> read_header(const FolderFile & file, Shard & shard) {
     memcpy(prefix, begin.data(), sizeof prefix);
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
+    const bool is_text =
+        std::all_of(prefix, prefix + sizeof prefix, [](unsigned char c) { return c >= ' ' && c < 0x7f; });
+    if (length > max_header_bytes && is_text)
+        return fail(
+            Code::format, path, ": begins with the text \"", printable(std::string_view(begin).substr(0, 8)),
+            "\", no safetensors file: a download that failed may have left a page or a message; download it again");
     if (length > max_header_bytes)
         return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ",
                     max_header_bytes, " that the format allows");

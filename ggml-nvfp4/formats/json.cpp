@@ -160,6 +160,10 @@ Result<JsonDocument> JsonDocument::parse(std::string text, std::string name, Jso
     auto state = std::make_shared<State>();
     state->name = std::move(name);
     if (is_lfs_pointer(text)) return fail(Code::format, state->name, " ", lfs_pointer_text);
+    if (text.starts_with("\xef\xbb\xbf"))
+        return fail(Code::format, state->name,
+                    ": begins with a byte order mark, which JSON does not have and loaders "
+                    "refuse; save the file as UTF-8 without one");
     if (count_values(text) > most_values)
         return fail(Code::format, state->name, ": more than ", most_values,
                     " values; no file of a checkpoint has as many");

@@ -50,7 +50,7 @@ Result<Tokenizer> Tokenizer::parse(std::string json, const std::string & name, s
                                    const std::string & config_name) {
     const auto model = std::make_shared<TokenizerModel>();
     model->name = name;
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), name));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::move(json), name, JsonKeys::last_wins));
     GNV_TRY(read_tokenizer_file(document.root(), *model));
     if (!config.empty()) {
         GNV_ASSIGN(const JsonDocument config_document,

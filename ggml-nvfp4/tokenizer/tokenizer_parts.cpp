@@ -13,7 +13,7 @@ constexpr std::string_view qwen35_pattern =
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 // Classes with other steps give other ids from the same two files.
-constexpr std::string_view known_classes[] = {"Qwen2Tokenizer",   "Qwen2TokenizerFast", "Qwen3_5Tokenizer",
+constexpr std::string_view known_classes[] = {"Qwen2Tokenizer",       "Qwen2TokenizerFast", "Qwen3_5Tokenizer",
                                               "Qwen3_5TokenizerFast", "TokenizersBackend",  "PreTrainedTokenizerFast"};
 
 Status check_config(const JsonValue & config) {

@@ -127,6 +127,17 @@ TEST_CASE("pointers of Git LFS are told from damaged files") {
         std::string::npos);
 }
 
+TEST_CASE("a page in place of a shard, and a byte order mark before JSON, are named") {
+    const ScratchFolder folder;
+    folder.save("model.safetensors", "<!DOCTYPE html><html>not found</html>");
+    CHECK(failure(folder).find("model.safetensors: begins with the text \"<!DOCTYP\", no safetensors file") !=
+          std::string::npos);
+    CHECK(JsonDocument::parse("\xef\xbb\xbf{}", "config.json").status().message() ==
+          "config.json: begins with a byte order mark, which JSON does not have and loaders refuse; save the file as "
+          "UTF-8 "
+          "without one");
+}
+
 TEST_CASE("a folder without a model says what it is") {
     const auto hint = [](const std::vector<std::string> & entries) {
         const ScratchFolder folder;

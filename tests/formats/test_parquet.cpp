@@ -122,6 +122,19 @@ TEST_CASE("codecs, page versions, dictionaries, nulls, lists: the rows that pyar
     }
 }
 
+TEST_CASE("an old writer's chunks are longer than they say") {
+    Expected expected = read_expected();
+    expected.text.resize(20), expected.tag.resize(20), expected.roles.resize(20), expected.contents.resize(20);
+    const std::string path = samples + "/old-writer.parquet";
+    check_rows(path, expected, [](size_t) { return true; });
+    check_rows(path, expected, [](size_t row) { return row == 19; });
+    // The same from another writer is damage.
+    std::string content = read_file(path, 1 << 20).take();
+    content.replace(content.rfind("parquet-mr version 1.2.8"), 24, "parquet-mr version 1.2.9");
+    const ScratchFolder folder;
+    CHECK(failure_of(folder.save("a.parquet", content)) != "");
+}
+
 TEST_CASE("what is not supported is named, with the way out") {
     std::string content;
     const Status lzo = decompress_page(ParquetCodec::lzo, "x", 1, content);

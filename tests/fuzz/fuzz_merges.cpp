@@ -10,7 +10,8 @@ static std::string vocabulary() {
     std::string out = "{";
     int id = 0;
     const auto add = [&](const std::string & token) {
-        out += (id ? ", \"" : "\"") + (token == "\"" || token == "\\" ? "\\" + token : token) + "\": " + std::to_string(id);
+        out += (id ? ", \"" : "\"") + (token == "\"" || token == "\\" ? "\\" + token : token) +
+               "\": " + std::to_string(id);
         id++;
     };
     for (int byte = 0; byte < 256; byte++) {

@@ -17,9 +17,7 @@ void save_parts(const ScratchFolder & folder, const json & model, const char * l
     folder.save("merges.txt", merges);
 }
 
-std::string failure(const Result<Tokenizer> & tokenizer) {
-    return tokenizer.ok() ? "" : tokenizer.status().message();
-}
+std::string failure(const Result<Tokenizer> & tokenizer) { return tokenizer.ok() ? "" : tokenizer.status().message(); }
 
 } // namespace
 
@@ -46,6 +44,13 @@ TEST_CASE("vocab.json and merges.txt give the recorded ids of tokenizer.json") {
     // A tokenizer.json beside them has the last word.
     folder.save("tokenizer.json", "{}");
     CHECK(failure(Tokenizer::load(folder.path())).find("tokenizer.json: ") != std::string::npos);
+}
+
+TEST_CASE("of a key that a tokenizer.json has twice the last counts") {
+    const std::string text = small_tokenizer().dump();
+    const Tokenizer tokenizer =
+        take(Tokenizer::parse(text.substr(0, text.size() - 1) + ", \"version\": 1, \"version\": 2}", "t.json"));
+    CHECK(encode(tokenizer, "abc") == encode(take(parse(small_tokenizer())), "abc"));
 }
 
 TEST_CASE("vocab.json and merges.txt that cannot be used are refused by file and line") {
