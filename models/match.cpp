@@ -1,5 +1,7 @@
 #include "models/match.h"
 
+#include "model/fp8_weights.h"
+
 #include <algorithm>
 
 namespace gnv {
@@ -144,7 +146,15 @@ static Status resolve_tensors(const std::vector<TensorSpec> & specs, const Check
         if (found < 0)
             return fail(Code::model, checkpoint.folder(), ": tensor ", spec.name, " of shape ", shape_text(spec.shape),
                         " is missing; config.json calls for it");
-        if (!stored[i].format) GNV_TRY(check_tensor(spec, infos[size_t(found)], checkpoint));
+        bool in_fp8 = false;
+        if (!accept.empty() && !stored[i].format) {
+            GNV_ASSIGN(in_fp8, check_fp8(spec, infos[size_t(found)], checkpoint));
+        }
+        if (in_fp8) {
+            used[size_t(find_fp8_scales(checkpoint, infos[size_t(found)]))] = true;
+        } else if (!stored[i].format) {
+            GNV_TRY(check_tensor(spec, infos[size_t(found)], checkpoint));
+        }
         used[size_t(found)] = true;
         layout.tensors.push_back(ModelTensor{uint32_t(found), spec.role, spec.part, spec.layer, spec.expert});
     }

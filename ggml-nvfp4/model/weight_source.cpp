@@ -1,7 +1,9 @@
 #include "model/weight_source.h"
 
+#include "codec/fp8_scales.h"
 #include "codec/nvfp4.h"
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -22,6 +24,24 @@ Status WeightSource::read_f32(const TensorInfo & tensor, uint64_t offset, void *
         const float value = nvfp4::load_element(tensor.dtype, to + bytes, int64_t(i));
         memcpy(to + i * 4, &value, sizeof value);
     }
+    return {};
+}
+
+Status WeightSource::read_fp8(const TensorInfo & weight, const TensorInfo & scales, void * out) const {
+    Fp8Scales fitted;
+    GNV_CHECK(fit_fp8_scales(scales.shape, weight.shape[0], weight.shape[1], fitted)); // when the model was matched
+    std::vector<uint8_t> bytes(size_t(scales.bytes));
+    GNV_TRY(read(scales, 0, bytes.data(), bytes.size()));
+    for (int64_t i = 0; i < scales.elements(); i++) {
+        const float scale = nvfp4::load_element(scales.dtype, bytes.data(), i);
+        if (!(scale > 0) || !std::isfinite(scale))
+            return fail(Code::bad_value, checkpoint_->describe(scales), ": element ", i, " is ", double(scale),
+                        "; scales are numbers above zero");
+        fitted.values.push_back(scale);
+    }
+    auto * const codes = static_cast<uint8_t *>(out) + 3 * weight.bytes;
+    GNV_TRY(read(weight, 0, codes, weight.bytes));
+    unpack_fp8(codes, fitted, weight.shape[0], weight.shape[1], static_cast<float *>(out));
     return {};
 }
 

@@ -21,6 +21,8 @@ class WeightSource {
     Status read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
     // The elements in the same bytes of a BF16, F16 or F32 tensor, as F32.
     Status read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const;
+    // All of an FP8 weight as F32; `out` has four bytes an element.
+    Status read_fp8(const TensorInfo & weight, const TensorInfo & scales, void * out) const;
     // Asks the system to read ahead.
     void will_need(const TensorInfo & tensor, uint64_t offset, uint64_t bytes) const;
 

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "core/memory.h"
+#include "model/fp8_weights.h"
 #include "model/weight_source.h"
 
 #include <algorithm>
@@ -90,9 +91,11 @@ Result<WeightParts> WeightCatalog::parts(const WeightRef & ref) const {
     WeightParts parts;
     const bool widen = !keeps_dtype(ref.role, entry->dtype);
     const auto add = [&](size_t section, uint64_t tensor, uint64_t offset, uint64_t bytes) {
-        const bool wider = widen && section == 0;
-        parts.sections[section].pieces.push_back({uint32_t(tensor), offset, bytes, wider});
-        parts.sections[section].bytes += wider ? bytes * 2 : bytes;
+        WeightPiece piece{uint32_t(tensor), offset, bytes, widen && section == 0, -1};
+        if (piece.widen && entry->dtype == DType::f8_e4m3)
+            piece.fp8_scales = find_fp8_scales(*checkpoint_, checkpoint_->tensors()[tensor]);
+        parts.sections[section].pieces.push_back(piece);
+        parts.sections[section].bytes += piece.memory_bytes();
     };
     const auto add_whole = [&](size_t section, uint64_t tensor) {
         add(section, tensor, 0, checkpoint_->tensors()[tensor].bytes);

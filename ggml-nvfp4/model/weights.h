@@ -32,7 +32,7 @@ struct WeightRef {
     WeightKey key() const { return {part, role, layer}; }
 };
 
-// What a graph sees: Linears as BF16, F32 or NVFP4 (F16 is widened to F32), everything else as F32; the embedding as it is. A
+// What a graph sees: Linears as BF16, F32 or NVFP4 (F16 and FP8 are widened to F32), everything else as F32; the embedding as it is. A
 // patch embedding [N, channels, frames, rows, columns], a convolution that never overlaps itself, is a Linear's matrix [N, K].
 struct WeightSpec {
     DType dtype = DType::f32;
@@ -44,10 +44,12 @@ struct WeightSpec {
 
 // A piece of a file and its conversion.
 struct WeightPiece {
-    uint32_t tensor = 0; // position in Checkpoint::tensors()
-    uint64_t offset = 0; // in that tensor
-    uint64_t bytes = 0;  // in the file
-    bool widen = false;  // BF16 or F16 elements become F32
+    uint32_t tensor = 0;     // position in Checkpoint::tensors()
+    uint64_t offset = 0;     // in that tensor
+    uint64_t bytes = 0;      // in the file
+    bool widen = false;      // BF16, F16 or FP8 elements become F32; such a piece is read as a whole
+    int64_t fp8_scales = -1; // of a weight in FP8: the position of its scales
+    uint64_t memory_bytes() const { return fp8_scales >= 0 ? bytes * 4 : widen ? bytes * 2 : bytes; }
 };
 
 // A weight in memory: a section for each component of its format, in their order (in the source's precision: one), each

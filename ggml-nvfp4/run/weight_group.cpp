@@ -37,9 +37,10 @@ std::vector<WeightGroup::Read> WeightGroup::reads() const {
                 const uint64_t step = piece.widen ? piece.bytes : largest_read;
                 for (uint64_t done = 0; done < piece.bytes; done += step) {
                     const uint64_t bytes = std::min(step, piece.bytes - done);
-                    list.push_back({{piece.tensor, piece.offset + done, bytes, piece.widen}, to + done});
+                    list.push_back(
+                        {{piece.tensor, piece.offset + done, bytes, piece.widen, piece.fp8_scales}, to + done});
                 }
-                to += piece.widen ? piece.bytes * 2 : piece.bytes;
+                to += piece.memory_bytes();
             }
         }
     return list;
@@ -51,6 +52,7 @@ Status WeightGroup::read(const Read & read, const WeightCatalog & catalog, const
     const auto & [piece, to] = read;
     const TensorInfo & info = source.tensor(piece.tensor);
     const Span span(trace, "reader", "read", {0, double(piece.bytes)});
+    if (piece.fp8_scales >= 0) return source.read_fp8(info, source.tensor(size_t(piece.fp8_scales)), memory_ + to);
     return piece.widen ? source.read_f32(info, piece.offset, memory_ + to, piece.bytes)
                        : source.read(info, piece.offset, memory_ + to, piece.bytes);
 }
@@ -117,7 +119,7 @@ const uint8_t * WeightGroup::source_bytes(uint32_t tensor, uint64_t offset, uint
             if (piece.tensor == tensor && !piece.widen && piece.offset <= offset &&
                 offset + bytes <= piece.offset + piece.bytes)
                 return memory_ + at + (offset - piece.offset);
-            at += piece.widen ? piece.bytes * 2 : piece.bytes;
+            at += piece.memory_bytes();
         }
     }
     return nullptr;

@@ -41,27 +41,6 @@ NonFinite find_non_finite(DType dtype, const uint8_t * bytes, uint64_t size, uin
 
 // --- FP8 ----------------------------------------------------------------------------------------------------------------------
 
-bool fit_fp8_scales(const std::vector<int64_t> & shape, int64_t rows, int64_t columns, Fp8Scales & out) {
-    int64_t count = 1;
-    for (const int64_t extent : shape) count *= extent;
-    out = {};
-    if (count == 1) {
-        out.rows_each = rows, out.columns_each = columns;
-        return true;
-    }
-    if (count == rows && (shape.size() == 1 || (shape.size() == 2 && shape[1] == 1))) {
-        out.columns_each = columns;
-        return true;
-    }
-    if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[0] > rows || shape[1] > columns) return false;
-    constexpr int64_t usual_block = 128;
-    const auto block = [&](int64_t extent, int64_t scales) {
-        return (extent + usual_block - 1) / usual_block == scales ? usual_block : (extent + scales - 1) / scales;
-    };
-    out.rows_each = block(rows, shape[0]), out.columns_each = block(columns, shape[1]), out.per_row = shape[1];
-    return true;
-}
-
 void Fp8Values::add(const Fp8Values & other) {
     compared = compared || other.compared;
     elements += other.elements, nan += other.nan, zero += other.zero;

@@ -1,6 +1,7 @@
 // What elements outside NVFP4 say of themselves: NaN and Inf among floats, and FP8 weights against their source.
 #pragma once
 
+#include "codec/fp8_scales.h"
 #include "core/dtype.h"
 
 #include <cstdint>
@@ -20,19 +21,6 @@ struct NonFinite {
 // `bytes` hold whole elements, the first of which is number `first_element` of its tensor. None for dtypes other than BF16,
 // F16 and F32.
 NonFinite find_non_finite(DType dtype, const uint8_t * bytes, uint64_t size, uint64_t first_element);
-
-// The scales of an E4M3 weight [rows, columns]: one in all, one a row, or one for each block of a grid. A weight's value is
-// code * scale.
-struct Fp8Scales {
-    std::vector<float> values;
-    int64_t rows_each = 1, columns_each = 1; // that one scale is for
-    int64_t per_row = 1;                     // scales
-    float at(int64_t row, int64_t column) const {
-        return values[size_t(row / rows_each * per_row + column / columns_each)];
-    }
-};
-// False when scales of this shape fit no such weight. `values` is left empty, for the caller to fill.
-bool fit_fp8_scales(const std::vector<int64_t> & shape, int64_t rows, int64_t columns, Fp8Scales & out);
 
 struct Fp8Values {
     bool measured = false, compared = false;

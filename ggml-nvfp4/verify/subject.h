@@ -4,6 +4,7 @@
 #pragma once
 
 #include "codec/format.h"
+#include "codec/fp8_scales.h"
 #include "core/status.h"
 #include "formats/folder.h"
 #include "formats/json.h"
@@ -26,8 +27,7 @@ namespace gnv::verify {
 
 // The suffixes of the tensors that may belong to a Linear X: the weight in the source's precision or FP8, the
 // components of every format of the table, the input scale of FP8.
-inline constexpr std::string_view weight_suffix = ".weight", fp8_scale_suffix = ".weight_scale",
-                                  fp8_input_suffix = ".input_scale";
+inline constexpr std::string_view weight_suffix = ".weight", fp8_input_suffix = ".input_scale";
 inline constexpr size_t most_suffixes = 8;
 std::span<const std::string_view> tensor_suffixes();
 size_t suffix_number(std::string_view suffix); // its position there
