@@ -97,6 +97,16 @@ struct FieldTexts {
     }
 };
 
+// A content of null, which some templates loop over, becomes an empty text. Quotes inside texts are escaped, so that only keys
+// match.
+bool fill_null_contents(std::string & messages) {
+    constexpr std::string_view null_content = "\"content\":null", no_content = "\"content\":\"\"";
+    bool any = false;
+    for (size_t at = 0; (at = messages.find(null_content, at)) != messages.npos; any = true)
+        messages.replace(at, null_content.size(), no_content);
+    return any;
+}
+
 // Messages without content may hold calls of tools: only a template can tell.
 Result<RowFault> render_messages(const Record & record, const RecordField & field, const TextRule & rule,
                                  std::string & text) {
@@ -107,9 +117,12 @@ Result<RowFault> render_messages(const Record & record, const RecordField & fiel
     if (form == TextForm::model || (form == TextForm::automatic && has_template)) {
         if (field.messages.empty()) return RowFault::empty;
         const RecordField * const tools = record.find("tools");
-        GNV_ASSIGN(const RowFault fault,
-                   conversation_text(rule.chat, field.json.empty() ? messages_json(field.messages) : field.json,
-                                     tools ? tools->json : std::string(), text));
+        const std::string tool_list = tools ? tools->json : std::string();
+        std::string messages = field.json.empty() ? messages_json(field.messages) : field.json;
+        GNV_ASSIGN(RowFault fault, conversation_text(rule.chat, messages, tool_list, text));
+        if (fault == RowFault::refused && fill_null_contents(messages)) {
+            GNV_ASSIGN(fault, conversation_text(rule.chat, messages, tool_list, text));
+        }
         return fault == RowFault::none && is_blank(text) ? RowFault::empty : fault;
     }
     bool any_content = false;

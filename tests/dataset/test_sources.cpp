@@ -87,6 +87,18 @@ TEST_CASE("messages through a chat template") {
     CHECK(text_of(R"({"text": "x"})", automatic, rule) == "x");
 }
 
+TEST_CASE("a content of null is an empty text where the template loops over it") {
+    TextRule rule;
+    rule.chat.chat = ChatTemplate::parse("{% for m in messages %}[{% if m.content is string %}{{ m.content }}{% else %}"
+                                         "{% for c in m.content %}{{ c.text }}{% endfor %}{% endif %}"
+                                         "{{ m.tool_calls|tojson }}]{% endfor %}",
+                                         "t.jinja")
+                         .take();
+    CHECK(text_of(R"({"messages": [{"role": "user", "content": "\"content\":null", "tool_calls": 1},)"
+                  R"( {"role": "assistant", "content": null, "tool_calls": 2}]})",
+                  TextForm::automatic, rule) == "[\"content\":null1][2]");
+}
+
 TEST_CASE("a conversation that the chat template refuses is counted") {
     const ScratchFolder folder;
     CalibrationOptions options =
