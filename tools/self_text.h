@@ -37,7 +37,8 @@ inline bool take_self_text(std::vector<std::string> & sources, SelfTextArgs & ar
             continue;
         }
         const std::string number = source.size() > 5 ? source.substr(5) : source == "self" ? std::to_string(usual) : "";
-        const bool digits = !number.empty() && number.size() < 8 && number.find_first_not_of("0123456789") == std::string::npos;
+        const bool digits =
+            !number.empty() && number.size() < 8 && number.find_first_not_of("0123456789") == std::string::npos;
         const uint64_t records = digits ? std::stoull(number) : 0;
         if (args.records > 0 || records == 0 || records > most) {
             fprintf(stderr, "error: --calib %s: %s\n", source.c_str(),
@@ -87,7 +88,9 @@ class SelfTextWriter {
         texts_.erase(std::remove_if(texts_.begin(), texts_.end(), [](const auto & text) { return text.empty(); }),
                      texts_.end());
         if (!quiet || replaced_ > 0)
-            fprintf(stderr, "note: the model wrote %zu sequences of up to %llu tokens; %llu fell into repetition, %llu of them were replaced\n",
+            fprintf(stderr,
+                    "note: the model wrote %zu sequences of up to %llu tokens; %llu fell into repetition, %llu of them "
+                    "were replaced\n",
                     texts_.size(), static_cast<unsigned long long>(args_.length),
                     static_cast<unsigned long long>(replaced_ + left_out_), static_cast<unsigned long long>(replaced_));
         if (!texts_.empty()) return true;
@@ -138,15 +141,29 @@ class SelfTextWriter {
     static std::vector<int32_t> encode(gnv_tokenizer_t * tokenizer, const std::string & text) {
         std::vector<int32_t> ids(text.size() + 1);
         size_t count = 0;
-        if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) != GNV_OK) return {};
+        if (gnv_tokenizer_encode(tokenizer, text.data(), text.size(), 0, ids.data(), ids.size(), &count) != GNV_OK)
+            return {};
         ids.resize(std::min(count, ids.size()));
         return ids;
     }
     // Every second text begins with the start token alone.
     std::vector<int32_t> prompt(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, uint64_t record) const {
-        static constexpr const char * prompts[] = {
-            "The", "# ", "import ", "How do I", "Once upon a time", "{\"", "<!DOCTYPE html>\n", "Question: ",
-            "In this chapter", "#include <", "1. ", "Die ", "Le ", "SELECT ", "Abstract. ", "Dear "};
+        static constexpr const char * prompts[] = {"The",
+                                                   "# ",
+                                                   "import ",
+                                                   "How do I",
+                                                   "Once upon a time",
+                                                   "{\"",
+                                                   "<!DOCTYPE html>\n",
+                                                   "Question: ",
+                                                   "In this chapter",
+                                                   "#include <",
+                                                   "1. ",
+                                                   "Die ",
+                                                   "Le ",
+                                                   "SELECT ",
+                                                   "Abstract. ",
+                                                   "Dear "};
         std::vector<int32_t> ids = encode(tokenizer, "<|endoftext|>");
         if (ids.size() != 1) ids.assign(info.stop_count > 0 ? 1 : 0, info.stop_count > 0 ? info.stop_ids[0] : 0);
         if (record % 2 == 0 && !ids.empty()) return ids;

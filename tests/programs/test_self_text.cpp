@@ -13,8 +13,8 @@ using Json = nlohmann::ordered_json;
 TEST_CASE("self-written text: a tokens file that repeats the run, the same for any threads, another for another seed") {
     const SmallRun & small = small_run();
     const auto run = [&](const std::string & name, const Words & more) {
-        const Words command = {"quantize", small.source, "-o",       small.scratch / name, "--scheme",
-                               "nvfp4",    "--device",   "cpu",      "--seq-len",          "24"};
+        const Words command = {"quantize", small.source, "-o",  small.scratch / name, "--scheme",
+                               "nvfp4",    "--device",   "cpu", "--seq-len",          "24"};
         return run_program(command + more);
     };
     const NewPath one(small.scratch / "self1"), two(small.scratch / "self2"), other(small.scratch / "self3"),
@@ -35,7 +35,8 @@ TEST_CASE("self-written text: a tokens file that repeats the run, the same for a
     CHECK(read_file(*files[1], 1 << 20).value() == tokens);
     REQUIRE(run("self3", {"--calib", "self:5", "--seed", "7"}).exit_code == 0);
     CHECK(Json::parse(read_file(*files[2], 1 << 20).value())["input_ids"] != json["input_ids"]);
-    REQUIRE(run_program({"quantize", small.source, "-o", again, "--scheme", "nvfp4", "--device", "cpu", "--tokens", *files[0]})
+    REQUIRE(run_program(
+                {"quantize", small.source, "-o", again, "--scheme", "nvfp4", "--device", "cpu", "--tokens", *files[0]})
                 .exit_code == 0);
     CHECK((load_tensors(one)[0].data == load_tensors(again)[0].data));
     const auto weights = [](const std::string & folder) {
