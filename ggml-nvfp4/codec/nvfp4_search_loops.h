@@ -17,6 +17,7 @@ constexpr int most_steps_up = 9, most_steps_down = 6;
 
 typedef float Floats __attribute__((vector_size(4 * width)));
 typedef int32_t Ints __attribute__((vector_size(4 * width)));
+typedef uint32_t Words __attribute__((vector_size(4 * width)));
 
 // Vectors go through references: by value their passing would depend on the processor compiled for.
 inline void load(const float * from, Floats & out) { memcpy(&out, from, sizeof out); }
@@ -45,7 +46,8 @@ inline void round_to_e2m1(const Floats & x, Floats & magnitude, Ints & negative)
     bits_of(absolute, bits);
     Ints exponent = bits & 0x7f800000;
     exponent = exponent < (127 << 23) ? Ints{} + (127 << 23) : exponent;
-    float_of(exponent + (22 << 23), rounder);
+    float_of(Ints(Words(exponent) + (22u << 23)),
+             rounder); // of NaN the sum wraps, and the magnitude is NaN all the same
     magnitude = (absolute + rounder) - rounder;
 }
 

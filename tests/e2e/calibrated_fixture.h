@@ -31,7 +31,6 @@ struct CalibratedRun {
     gnv_method method = GNV_METHOD_RTN;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
-    gnv_method method = GNV_METHOD_RTN;
     gnv_resume resume = GNV_RESUME_ON;
     bool overwrite = false;
     uint32_t part = 0, parts = 0; // 0: all of the data
