@@ -174,8 +174,12 @@ Status OutputFolder::publish() {
     PublishRecord record{mark_of(folder_), {}};
     if (replaced) record.replaced = mark_of(*replaced);
     GNV_TRY(append_journal(publish_record(record)));
-    if (!temporary_.empty() && path_exists(join_path(path(), temporary_)))
-        GNV_TRY(remove_file(join_path(path(), temporary_)).add_context(stays()));
+    if (!temporary_.empty()) {
+        const std::string temporary = join_path(path(), temporary_);
+        Result<std::optional<EntryInfo>> found = find_entry(temporary); // a failure is no absence
+        if (!found.ok()) return found.take_status().add_context(stays());
+        if (found.value()) GNV_TRY(remove_file(temporary).add_context(stays()));
+    }
     const std::string inside = join_path(path(), journal_name);
     GNV_TRY(rename_path(inside, destination_.record()).add_context(stays()));
     Status named = sync_directory(path());

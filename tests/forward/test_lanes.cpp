@@ -155,7 +155,7 @@ TEST_CASE("a pass in lanes ends in its middle") {
                                                                           : Status();
             };
             hooks.on_tap = [&](size_t, const PassBatch & batch, const Tap &, const Tensor &) -> Status {
-                return how == std::string("tap") && batch.begin > 300 ? Status(Code::bad_value, "seen enough")
+                return how == std::string("tap") && batch.begin > 200 ? Status(Code::bad_value, "seen enough")
                                                                       : Status();
             };
             hooks.progress = [&](const PassProgress & now) {

@@ -25,9 +25,32 @@ struct SmallGraph {
     }
 };
 
+// A device that may have one kernel for rms_norm and the add behind it.
+class FusingDevice final : public DeferredDevice {
+  public:
+    using DeferredDevice::DeferredDevice;
+    using DeferredDevice::launch;
+    Fusion fusion(const Graph & graph, size_t first) const override {
+        const auto is = [&](size_t n, Op op) {
+            return n < graph.nodes().size() && op_of(graph.nodes()[n].params) == op;
+        };
+        return fuses && is(first, Op::rms_norm) && is(first + 1, Op::add) ? Fusion{&both, 2} : Fusion();
+    }
+    Status launch(const FusedKernel & kernel, std::span<KernelCall> calls) override {
+        CHECK(&kernel == &both);
+        CHECK(calls.size() == 2);
+        fused++;
+        for (KernelCall & call : calls) GNV_TRY(launch(call));
+        return {};
+    }
+    static constexpr FusedKernel both = {"both", nullptr, nullptr};
+    bool fuses = false;
+    int fused = 0;
+};
+
 struct Runs {
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
-    DeferredDevice device{*threads};
+    FusingDevice device{*threads};
     SmallGraph small;
     std::vector<DeviceMemory> memory;
 
@@ -206,37 +229,14 @@ TEST_CASE("an activation that is observed next becomes one node with the same bi
         }
 }
 
-// A device with one kernel for rms_norm and the add behind it.
-class FusingDevice final : public DeferredDevice {
-  public:
-    using DeferredDevice::DeferredDevice;
-    using DeferredDevice::launch;
-    Fusion fusion(const Graph & graph, size_t first) const override {
-        const auto is = [&](size_t n, Op op) {
-            return n < graph.nodes().size() && op_of(graph.nodes()[n].params) == op;
-        };
-        return is(first, Op::rms_norm) && is(first + 1, Op::add) ? Fusion{&both, 2} : Fusion();
-    }
-    Status launch(const FusedKernel & kernel, std::span<KernelCall> calls) override {
-        CHECK(&kernel == &both);
-        CHECK(calls.size() == 2);
-        fused++;
-        for (KernelCall & call : calls) GNV_TRY(launch(call));
-        return {};
-    }
-    static constexpr FusedKernel both = {"both", nullptr, nullptr};
-    int fused = 0;
-};
-
 TEST_CASE("nodes of one launch: the same bits, apart from each other in memory, one by one with a tap") {
     Runs r;
-    FusingDevice device(*r.threads);
     const Shape shape = {SmallGraph::rows, SmallGraph::width};
     const Tensor x = r.upload(values_of(shape.elements(), 3), shape), total = r.upload({0}, {1});
     const Tensor w = r.upload(values_of(SmallGraph::width, 9), {SmallGraph::width});
-    const auto run = [&](Backend & backend, const Tensor & input, const PreparedGraph::Hooks & hooks,
-                         const std::vector<bool> & bound, const Tensor & y) {
-        PreparedGraph graph = PreparedGraph::create(backend, r.small.graph, bound).take();
+    const auto run = [&](const Tensor & input, const PreparedGraph::Hooks & hooks, const std::vector<bool> & bound,
+                         const Tensor & y) {
+        PreparedGraph graph = PreparedGraph::create(r.device, r.small.graph, bound).take();
         graph.bind(r.small.x, input);
         graph.bind(r.small.w, w);
         graph.bind(r.small.total, total);
@@ -244,22 +244,23 @@ TEST_CASE("nodes of one launch: the same bits, apart from each other in memory, 
         const DeviceMemory arena = r.device.allocate(std::max<uint64_t>(1, graph.plan().bytes)).take();
         graph.bind_arena(arena.get());
         REQUIRE(graph.run(hooks).ok());
-        REQUIRE(backend.synchronize().ok());
+        REQUIRE(r.device.synchronize().ok());
         return r.read(graph.tensor_of(r.small.y));
     };
-    const std::vector<float> expected = run(r.device, x, {}, {}, {});
-    CHECK(run(device, x, {}, {}, {}) == expected);
-    CHECK(device.fused == 1);
+    const std::vector<float> expected = run(x, {}, {}, {});
+    r.device.fuses = true;
+    CHECK(run(x, {}, {}, {}) == expected);
+    CHECK(r.device.fused == 1);
     PreparedGraph::Hooks tapped;
     tapped.on_tap = [](const Tap &, const Tensor &) { return Status(); };
-    CHECK(run(device, x, tapped, {}, {}) == expected);
-    CHECK(device.fused == 1);
+    CHECK(run(x, tapped, {}, {}) == expected);
+    CHECK(r.device.fused == 1);
     // A caller that has y in the place of x gets two launches: the fused one may still read x.
     std::vector<bool> bound(r.small.graph.values().size(), false);
     bound[size_t(r.small.y)] = true;
     const Tensor own = r.upload(values_of(shape.elements(), 3), shape);
-    CHECK(run(device, own, {}, bound, own) == expected);
-    CHECK(device.fused == 1);
+    CHECK(run(own, {}, bound, own) == expected);
+    CHECK(r.device.fused == 1);
 }
 
 TEST_CASE("nodes of one launch: none takes the memory of another's input") {
