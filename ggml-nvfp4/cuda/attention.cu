@@ -336,14 +336,12 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     const int group = p.query_heads / p.key_heads;
     auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
     const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), segment_count);
-    cudaError_t error = launch_chained(context, decode::part_kernel<head>, grid, decode::warps * warp_size, 0, p,
-                                       call.inputs[in_q].as<const bf16>(), cache, segments,
-                                       call.inputs[in_key_mask].as<const uint8_t>(), partial);
-    if (error == cudaSuccess)
-        error = launch_chained(context, decode::combine_kernel<head>, dim3(unsigned(p.query_heads), segment_count),
-                               head, 0, p, cache.past, segments, partial, int64_t(parts), call.outputs[0].as<bf16>());
-    if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
-    return launched("attention");
+    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size, 0, p,
+                           call.inputs[in_q].as<const bf16>(), cache, segments,
+                           call.inputs[in_key_mask].as<const uint8_t>(), partial));
+    return launch_chained("attention", context, decode::combine_kernel<head>,
+                          dim3(unsigned(p.query_heads), segment_count), head, 0, p, cache.past, segments, partial,
+                          int64_t(parts), call.outputs[0].as<bf16>());
 }
 
 template <class T>
@@ -354,10 +352,9 @@ Status launch(CudaContext & context, KernelCall & call) {
     if (!cached.exists()) return launch_prefill<T, false>(context, call, p, {});
     const AttentionCache cache = {cached.as<bf16>(), call.inputs[in_cache_v].as<bf16>(),
                                   call.inputs[in_past].as<const int32_t>(), cached.shape[1]};
-    const cudaError_t error = launch_chained(
-        context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(), call.inputs[in_v].as<const bf16>(),
-        call.inputs[in_segments].as<const int32_t>(), int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]);
-    if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
+    GNV_TRY(launch_chained("attention", context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(),
+                           call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
+                           int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]));
     if (!call.as<AttentionParams>().one_position) GNV_TRY((launch_prefill<T, true>(context, call, p, cache)));
     return launch_decode<T::head>(context, call, p, cache);
 }

@@ -116,11 +116,9 @@ Status run(KernelCall & call) {
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
     if (call.as<CausalConvParams>().one_position && history) {
-        const cudaError_t error = launch_chained(context, step_kernel, dim3(unsigned(count), blocks_for(channels, 256)),
-                                                 256, 0, u.as<const bf16>(), weight.as<const float>(), history,
-                                                 call.outputs[0].as<bf16>(), channels, taps);
-        if (error != cudaSuccess) return fail(Code::device, "causal_conv: ", cudaGetErrorString(error));
-        return launched("causal_conv");
+        return launch_chained("causal_conv", context, step_kernel, dim3(unsigned(count), blocks_for(channels, 256)),
+                              256, 0, u.as<const bf16>(), weight.as<const float>(), history, call.outputs[0].as<bf16>(),
+                              channels, taps);
     }
     static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
                                                kernels_of<4>(std::make_index_sequence<max_taps>())};

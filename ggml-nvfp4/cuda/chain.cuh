@@ -21,10 +21,10 @@ __device__ inline void let_later_start() {
 #endif
 }
 
-// Queues a kernel that calls wait_for_earlier().
+// Queues a kernel that calls wait_for_earlier(), for `op`. Dynamic shared memory may be more than the 48 KB of any kernel.
 template <class... Params, class... Args>
-cudaError_t launch_chained(const CudaContext & context, void (*kernel)(Params...), dim3 grid, unsigned threads,
-                           size_t shared_bytes, Args &&... args) {
+Status launch_chained(const char * op, const CudaContext & context, void (*kernel)(Params...), dim3 grid,
+                      unsigned threads, size_t shared_bytes, Args &&... args) {
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -35,7 +35,11 @@ cudaError_t launch_chained(const CudaContext & context, void (*kernel)(Params...
     config.stream = context.stream;
     config.attrs = &attribute;
     config.numAttrs = context.chains ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
+    cudaError_t error = cudaSuccess;
+    if (shared_bytes > 0)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+    if (error == cudaSuccess) (void)cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
+    return launched(op); // a failure of either call is the last error
 }
 
 } // namespace gnv::cuda

@@ -141,9 +141,7 @@ Status run(KernelCall & call) {
     auto * const offsets = call.outputs[1].as<int32_t>();
     if (const int64_t all = call.inputs[0].shape.elements(); all <= most_few_slots) {
         const Choices choices = {call.inputs[0].as<const int32_t>(), all, all, params.first, int(params.count)};
-        const cudaError_t error = launch_chained(context, few_kernel, 1, most_few_slots, 0, choices, offsets, slots);
-        if (error != cudaSuccess) return fail(Code::device, "expert_order: ", cudaGetErrorString(error));
-        return launched("expert_order");
+        return launch_chained("expert_order", context, few_kernel, 1, most_few_slots, 0, choices, offsets, slots);
     }
     for (int64_t first = 0; first < params.count; first += most_experts) {
         const int experts = int(std::min<int64_t>(most_experts, params.count - first));

@@ -17,9 +17,7 @@ static __global__ void __launch_bounds__(most_few_slots) route_few_kernel(Routed
 
 Status route_few(const CudaContext & context, const RoutedFew & p) {
     const auto kernel = p.experts <= 8 * warp_size ? route_few_kernel<8> : route_few_kernel<most_router_logits>;
-    const cudaError_t error = launch_chained(context, kernel, 1, most_few_slots, 0, p);
-    if (error != cudaSuccess) return fail(Code::device, "router: ", cudaGetErrorString(error));
-    return launched("router");
+    return launch_chained("router", context, kernel, 1, most_few_slots, 0, p);
 }
 
 } // namespace gnv::cuda

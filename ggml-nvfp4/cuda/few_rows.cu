@@ -172,11 +172,8 @@ Status launch_linears(const CudaContext & context, const FewRowsLinears & p) {
     }
     const size_t bytes = few_rows_bytes(rows, p.k) * (quantizes && p.count > 1 ? 2 : 1);
     const auto kernel = kernel_for<rows>(has_bf16, has_nvfp4);
-    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
     const auto blocks = unsigned(std::min(tiles.first[p.count], 2 * context.processors));
-    if (error == cudaSuccess && blocks > 0) error = launch_chained(context, kernel, blocks, threads, bytes, p, tiles);
-    if (error != cudaSuccess) return fail(Code::device, "linear: ", cudaGetErrorString(error));
-    return launched("linear");
+    return blocks > 0 ? launch_chained("linear", context, kernel, blocks, threads, bytes, p, tiles) : Status();
 }
 
 } // namespace

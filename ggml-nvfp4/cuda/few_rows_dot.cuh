@@ -108,6 +108,31 @@ __device__ void dot_bf16(const RowOf & w, const SharedRows & x, int units, float
     add_lanes(sums, warp_size);
 }
 
+// Chunks of 32 codes of `each` rows of w in NVFP4, of which lanes take turns, and the two scales of each.
+template <int each, int ahead, class CodesOf, class ScalesOf>
+__device__ void load_chunks(const CodesOf & codes_of, const ScalesOf & scales_of, int first, int lanes, int chunks,
+                            uint4 (&codes)[ahead][each], uint16_t (&scales)[ahead][each]) {
+#pragma unroll
+    for (int a = 0; a < ahead; a++)
+#pragma unroll
+        for (int i = 0; i < each; i++)
+            if (first + a * lanes < chunks) {
+                codes[a][i] = load_once(reinterpret_cast<const uint4 *>(codes_of(i)) + first + a * lanes);
+                scales[a][i] = __ldcs(reinterpret_cast<const uint16_t *>(scales_of(i)) + first + a * lanes);
+            }
+}
+// Values of the p-th eight codes of a chunk, without their scale.
+__device__ inline void decode_eight(const uint4 & chunk, int p, float (&out)[8]) {
+    uint32_t words[4];
+    code_pairs(p == 0 ? chunk.x : p == 1 ? chunk.y : p == 2 ? chunk.z : chunk.w, words);
+    unpack({words[0], words[1], words[2], words[3]}, out);
+}
+__device__ inline float block_scale(uint16_t pair, int half) { // of 16 codes of a chunk
+    __nv_fp8_e4m3 byte;
+    byte.__x = uint8_t(half == 0 ? pair : pair >> 8);
+    return float(byte);
+}
+
 // The same of NVFP4, without global scales: codes_of(i) and scales_of(i) are rows of w for this lane's share of the warp, of which
 // `lanes` neighbours have a row together. k = 32 * chunks.
 template <int each, int rows, int ahead, class CodesOf, class ScalesOf>
@@ -122,14 +147,7 @@ __device__ void dot_nvfp4(const CodesOf & codes_of, const ScalesOf & scales_of, 
     for (int base = lane; base < chunks; base += ahead * lanes) {
         uint4 loaded[ahead][each];
         uint16_t pair[ahead][each]; // of block scales
-#pragma unroll
-        for (int a = 0; a < ahead; a++)
-#pragma unroll
-            for (int i = 0; i < each; i++)
-                if (base + a * lanes < chunks) {
-                    loaded[a][i] = load_once(reinterpret_cast<const uint4 *>(codes_of(i)) + base + a * lanes);
-                    pair[a][i] = __ldcs(reinterpret_cast<const uint16_t *>(scales_of(i)) + base + a * lanes);
-                }
+        load_chunks(codes_of, scales_of, base, lanes, chunks, loaded, pair);
 #pragma unroll
         for (int a = 0; a < ahead; a++) {
             const int chunk = base + a * lanes;
@@ -137,12 +155,6 @@ __device__ void dot_nvfp4(const CodesOf & codes_of, const ScalesOf & scales_of, 
             float block[each][rows];
 #pragma unroll
             for (int p = 0; p < 4; p++) { // eight codes
-                const auto decode = [&](int i, float(&ws)[8]) {
-                    const uint4 & all = loaded[a][i];
-                    uint32_t words[4];
-                    code_pairs(p == 0 ? all.x : p == 1 ? all.y : p == 2 ? all.z : all.w, words);
-                    unpack({words[0], words[1], words[2], words[3]}, ws);
-                };
                 const auto add = [&](int i, int t, const float(&ws)[8], const float(&xs)[8]) {
                     float sum = p % 2 == 0 ? 0.0f : block[i][t];
 #pragma unroll
@@ -156,14 +168,14 @@ __device__ void dot_nvfp4(const CodesOf & codes_of, const ScalesOf & scales_of, 
 #pragma unroll
                     for (int i = 0; i < each; i++) {
                         float ws[8];
-                        decode(i, ws);
+                        decode_eight(loaded[a][i], p, ws);
 #pragma unroll
                         for (int t = 0; t < rows; t++) add(i, t, ws, xs[t]);
                     }
                 } else {
                     float ws[each][8];
 #pragma unroll
-                    for (int i = 0; i < each; i++) decode(i, ws[i]);
+                    for (int i = 0; i < each; i++) decode_eight(loaded[a][i], p, ws[i]);
 #pragma unroll
                     for (int t = 0; t < rows; t++) {
                         float xs[8];
@@ -175,9 +187,7 @@ __device__ void dot_nvfp4(const CodesOf & codes_of, const ScalesOf & scales_of, 
                 if (p % 2 == 0) continue;
 #pragma unroll
                 for (int i = 0; i < each; i++) {
-                    __nv_fp8_e4m3 byte;
-                    byte.__x = uint8_t(p == 1 ? pair[a][i] : pair[a][i] >> 8);
-                    const float scale = float(byte);
+                    const float scale = block_scale(pair[a][i], p / 2);
 #pragma unroll
                     for (int t = 0; t < rows; t++) sums[i][t] = fmaf(scale, block[i][t], sums[i][t]);
                 }
@@ -197,14 +207,7 @@ __device__ void dot_nvfp4_of_row(const CodesOf & codes_of, const ScalesOf & scal
     for (int base = threadIdx.x % lanes; base < chunks; base += ahead * lanes) {
         uint4 loaded[ahead][each];
         uint16_t pair[ahead][each]; // of block scales
-#pragma unroll
-        for (int a = 0; a < ahead; a++)
-#pragma unroll
-            for (int i = 0; i < each; i++)
-                if (base + a * lanes < chunks) {
-                    loaded[a][i] = load_once(reinterpret_cast<const uint4 *>(codes_of(i)) + base + a * lanes);
-                    pair[a][i] = __ldcs(reinterpret_cast<const uint16_t *>(scales_of(i)) + base + a * lanes);
-                }
+        load_chunks(codes_of, scales_of, base, lanes, chunks, loaded, pair);
 #pragma unroll
         for (int a = 0; a < ahead; a++) {
             const int chunk = base + a * lanes;
@@ -217,20 +220,15 @@ __device__ void dot_nvfp4_of_row(const CodesOf & codes_of, const ScalesOf & scal
                 if (input_scale != 0) quantize_block(xs, input_scale);
 #pragma unroll
                 for (int i = 0; i < each; i++) {
-                    const uint4 & all = loaded[a][i];
                     float block = 0;
 #pragma unroll
                     for (int p = 0; p < 2; p++) {
                         float ws[8];
-                        uint32_t words[4];
-                        code_pairs(half == 0 ? (p == 0 ? all.x : all.y) : (p == 0 ? all.z : all.w), words);
-                        unpack({words[0], words[1], words[2], words[3]}, ws);
+                        decode_eight(loaded[a][i], 2 * half + p, ws);
 #pragma unroll
                         for (int j = 0; j < 8; j++) block = fmaf(ws[j], xs[p][j], block);
                     }
-                    __nv_fp8_e4m3 byte;
-                    byte.__x = uint8_t(half == 0 ? pair[a][i] : pair[a][i] >> 8);
-                    sums[i][0] = fmaf(float(byte), block, sums[i][0]);
+                    sums[i][0] = fmaf(block_scale(pair[a][i], half), block, sums[i][0]);
                 }
             }
         }

@@ -225,26 +225,17 @@ Status few_rows_experts(const CudaContext & context, const FewRowsExperts & p) {
     const int rows = warps * Shares(p.weight, p.k).count * rows_at_once / (pair ? 2 : 1);
     const auto kernel = pair ? experts_kernel<true> : experts_kernel<false>;
     const size_t bytes = p.weight.input_scale ? size_t(p.k) * sizeof(bf16) : 0;
-    constexpr int64_t most_blocks = 65535;
-    cudaError_t error = p.count > most_blocks ? cudaErrorInvalidConfiguration : cudaSuccess;
-    if (error == cudaSuccess)
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-    if (error == cudaSuccess && p.count > 0 && p.weight.n > 0)
-        error =
-            launch_chained(context, kernel, dim3(blocks_for(p.weight.n, rows), unsigned(p.count)), threads, bytes, p);
-    if (error != cudaSuccess) return fail(Code::device, "grouped_linear: ", cudaGetErrorString(error));
-    return launched("grouped_linear");
+    if (p.count == 0 || p.weight.n == 0) return {};
+    return launch_chained("grouped_linear", context, kernel, dim3(blocks_for(p.weight.n, rows), unsigned(p.count)),
+                          threads, bytes, p);
 }
 
 Status few_rows_combine(const CudaContext & context, const FewRowsCombine & p) {
     const FewRowsExperts & e = p.experts;
     const int columns = rows_at_once * Shares(e.weight, e.k).count;
-    cudaError_t error = cudaSuccess;
-    if (p.tokens > 0 && e.weight.n > 0)
-        error = launch_chained(context, combine_kernel, dim3(blocks_for(e.weight.n, columns), unsigned(p.tokens)),
-                               threads, 0, p);
-    if (error != cudaSuccess) return fail(Code::device, "expert_combine: ", cudaGetErrorString(error));
-    return launched("expert_combine");
+    if (p.tokens == 0 || e.weight.n == 0) return {};
+    return launch_chained("expert_combine", context, combine_kernel,
+                          dim3(blocks_for(e.weight.n, columns), unsigned(p.tokens)), threads, 0, p);
 }
 
 } // namespace gnv::cuda

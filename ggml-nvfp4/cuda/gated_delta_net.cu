@@ -169,9 +169,7 @@ Status run(KernelCall & call) {
                         : d.key_head == 64 ? recurrent_kernel<64>
                                            : recurrent_kernel<32>;
     const dim3 grid(blocks_for(d.value_head, columns_per_block), unsigned(d.value_heads), unsigned(d.segments));
-    const cudaError_t error = launch_chained(context, kernel, grid, threads_per_block, 0, d, tensors);
-    if (error != cudaSuccess) return fail(Code::device, "gated_delta_net: ", cudaGetErrorString(error));
-    return launched("gated_delta_net");
+    return launch_chained("gated_delta_net", context, kernel, grid, threads_per_block, 0, d, tensors);
 }
 
 uint64_t scratch_bytes(const KernelCall & call) {

@@ -37,12 +37,10 @@ static Status run(KernelCall & call) {
     const int64_t rows = o.shape.rows();
     if (rows == 0) return {};
     const auto kernel = o.shape.last() % 4 == 0 ? gated_rms_norm_kernel<4> : gated_rms_norm_kernel<1>;
-    const cudaError_t error =
-        launch_chained(context, kernel, blocks_for(rows, warps_per_block), warps_per_block * warp_size, 0,
-                       o.as<const bf16>(), call.inputs[1].as<const float>(), call.inputs[2].as<const bf16>(),
-                       call.outputs[0].as<bf16>(), rows, o.shape.last(), params.epsilon, params.sigmoid);
-    if (error != cudaSuccess) return fail(Code::device, "gated_rms_norm: ", cudaGetErrorString(error));
-    return launched("gated_rms_norm");
+    return launch_chained("gated_rms_norm", context, kernel, blocks_for(rows, warps_per_block),
+                          warps_per_block * warp_size, 0, o.as<const bf16>(), call.inputs[1].as<const float>(),
+                          call.inputs[2].as<const bf16>(), call.outputs[0].as<bf16>(), rows, o.shape.last(),
+                          params.epsilon, params.sigmoid);
 }
 
 const KernelEntry gated_rms_norm_entry = {run};

@@ -66,11 +66,9 @@ Status run(KernelCall & call) {
     const int64_t rows = x.shape.rows(), width = x.shape.last();
     if (rows == 0) return {};
     const auto kernel = width % 8 == 0 ? largest_kernel<8> : largest_kernel<1>;
-    const cudaError_t error = launch_chained(context_of(call), kernel, unsigned(rows), threads, 0, x.as<const bf16>(),
-                                             call.inputs[1].as<const uint8_t>(), call.outputs[0].as<int32_t>(),
-                                             call.outputs[1].as<float>(), width);
-    if (error != cudaSuccess) return fail(Code::device, "largest: ", cudaGetErrorString(error));
-    return launched("largest");
+    return launch_chained("largest", context_of(call), kernel, unsigned(rows), threads, 0, x.as<const bf16>(),
+                          call.inputs[1].as<const uint8_t>(), call.outputs[0].as<int32_t>(),
+                          call.outputs[1].as<float>(), width);
 }
 
 } // namespace

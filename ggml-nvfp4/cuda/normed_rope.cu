@@ -40,9 +40,7 @@ static __global__ void __launch_bounds__(warp_size)
 Status normed_rope(const CudaContext & context, const NormedHeads & q, const NormedHeads & k, const Rope & rope,
                    const int32_t * positions) {
     const dim3 grid(unsigned(q.heads + k.heads), unsigned(rope.tokens));
-    const cudaError_t error = launch_chained(context, normed_rope_kernel, grid, warp_size, 0, q, k, rope, positions);
-    if (error != cudaSuccess) return fail(Code::device, "rope: ", cudaGetErrorString(error));
-    return launched("rope");
+    return launch_chained("rope", context, normed_rope_kernel, grid, warp_size, 0, q, k, rope, positions);
 }
 
 } // namespace gnv::cuda

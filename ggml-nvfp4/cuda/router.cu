@@ -23,12 +23,9 @@ Status run(KernelCall & call) {
     const int chosen = int(call.as<RouterParams>().experts_per_token);
     const Shape & shape = call.inputs[0].shape;
     const auto kernel = shape[1] <= 8 * warp_size ? router_kernel<8> : router_kernel<most_router_logits>;
-    const cudaError_t error =
-        launch_chained(context, kernel, blocks_for(shape[0], warps_per_block), warps_per_block * warp_size, 0,
-                       call.inputs[0].as<const bf16>(), call.outputs[0].as<float>(), call.outputs[1].as<int32_t>(),
-                       shape[0], int(shape[1]), chosen);
-    if (error != cudaSuccess) return fail(Code::device, "router: ", cudaGetErrorString(error));
-    return launched("router");
+    return launch_chained("router", context, kernel, blocks_for(shape[0], warps_per_block), warps_per_block * warp_size,
+                          0, call.inputs[0].as<const bf16>(), call.outputs[0].as<float>(),
+                          call.outputs[1].as<int32_t>(), shape[0], int(shape[1]), chosen);
 }
 
 Status supports(const KernelCall & call) {
