@@ -46,21 +46,20 @@ Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequen
 
 // The token after `sequence`. Without a draw the device finds the largest logit, and the others stay there.
 static Result<int32_t> next_token(TextSession & session, const TextSequence & sequence, const OnProgress & on_progress,
-                                  std::span<const uint8_t> allowed, const SamplerOptions & sampling,
-                                  Sampler & sampler) {
+                                  bool draws, Sampler & sampler) {
     TextSession::Request request;
     request.on_progress = on_progress;
-    if (sampling.temperature > 0) {
+    if (draws) {
         GNV_ASSIGN(const std::vector<float> logits, run_in_pieces(session, sequence, request));
         return sampler.pick(logits);
     }
     LargestLogit largest;
-    GNV_TRY(for_pieces(
-        session, sequence, request, [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
-            GNV_ASSIGN(const std::vector<LargestLogit> found, session.run_to_largest(piece, allowed, of_piece));
-            largest = found.front();
-            return {};
-        }));
+    GNV_TRY(for_pieces(session, sequence, request,
+                       [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
+                           GNV_ASSIGN(const std::vector<LargestLogit> found, session.run_to_largest(piece, of_piece));
+                           largest = found.front();
+                           return {};
+                       }));
     return checked_choice(largest.id, largest.logit);
 }
 
@@ -83,8 +82,10 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
     }
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, size_t(session.vocabulary()));
     Sampler sampler(options.sampling, allowed);
+    const bool draws = options.sampling.temperature > 0;
+    if (!draws) GNV_TRY(session.allow(allowed));
     const auto next = [&](const TextSequence & sequence, const OnProgress & on_progress) {
-        return next_token(session, sequence, on_progress, allowed, options.sampling, sampler);
+        return next_token(session, sequence, on_progress, draws, sampler);
     };
     TextStream text;
     TextSequence one;

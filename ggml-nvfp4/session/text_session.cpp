@@ -100,31 +100,28 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
-        const auto count = size_t(ids.shape.elements());
-        largest_ids.resize(count), largest_logits.resize(count);
-        device->download(largest_ids.data(), ids.data, count * sizeof(int32_t));
-        device->download(largest_logits.data(), logits.data, count * sizeof(float));
+        std::vector<int32_t> id(size_t(ids.shape.elements()));
+        std::vector<float> logit(id.size());
+        device->download(id.data(), ids.data, id.size() * sizeof(int32_t));
+        device->download(logit.data(), logits.data, logit.size() * sizeof(float));
         GNV_TRY(device->synchronize());
-        results.largest->clear();
-        for (size_t i = 0; i < count; i++) results.largest->push_back({largest_ids[i], largest_logits[i]});
+        for (size_t i = 0; i < id.size(); i++) results.largest->push_back({id[i], logit[i]});
         return {};
     };
     StageRunner & runner = results.largest && g + 1 == groups.size() ? *largest_runner : *runners[request.all_logits];
     return runner.run(call, arena.get(), arena_bytes);
 }
 
-Result<const uint8_t *> TextSession::State::place_allowed(std::span<const uint8_t> ids) {
-    GNV_CHECK(int64_t(ids.size()) == model().sizes().vocabulary);
-    if (upload->aliases()) return ids.data();
-    if (!allowed) {
-        GNV_ASSIGN(allowed, device->allocate(ids.size()));
+Status TextSession::allow(std::span<const uint8_t> ids) {
+    GNV_CHECK(int64_t(ids.size()) == vocabulary());
+    State & state = *state_;
+    state.allowed.assign(ids.begin(), ids.end());
+    if (state.upload->aliases()) return {};
+    if (!state.allowed_copy) {
+        GNV_ASSIGN(state.allowed_copy, state.device->allocate(ids.size()));
     }
-    if (!std::equal(ids.begin(), ids.end(), allowed_here.begin(), allowed_here.end())) {
-        allowed_here.assign(ids.begin(), ids.end());
-        device->upload(allowed.get(), allowed_here.data(), allowed_here.size());
-        GNV_TRY(device->synchronize());
-    }
-    return static_cast<const uint8_t *>(allowed.get());
+    state.device->upload(state.allowed_copy.get(), state.allowed.data(), ids.size());
+    return state.device->synchronize();
 }
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
@@ -133,14 +130,10 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
     return logits;
 }
 
-Result<std::vector<LargestLogit>>
-TextSession::run_to_largest(const TextSequence & sequence, std::span<const uint8_t> allowed, const Request & request) {
-    GNV_CHECK(!request.all_logits);
+Result<std::vector<LargestLogit>> TextSession::run_to_largest(const TextSequence & sequence, const Request & request) {
+    GNV_CHECK(!request.all_logits && !state_->allowed.empty());
     std::vector<LargestLogit> largest;
-    Results results;
-    results.largest = &largest;
-    results.allowed = allowed;
-    GNV_TRY(run(sequence, request, results));
+    GNV_TRY(run(sequence, request, {nullptr, &largest}));
     return largest;
 }
 
@@ -163,9 +156,7 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     GNV_TRY(state.device->synchronize()); // before memory is replaced
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
     GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
-    if (results.largest) {
-        GNV_ASSIGN(there.allowed, state.place_allowed(results.allowed));
-    }
+    there.allowed = state.upload->aliases() ? state.allowed.data() : static_cast<uint8_t *>(state.allowed_copy.get());
     const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
     int64_t done = 0; // groups
     const auto tell = [&]() -> Status {

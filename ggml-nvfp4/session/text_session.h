@@ -53,10 +53,10 @@ class TextSession {
         // groups. False gives Code::cancelled.
         std::function<bool(int64_t done, int64_t total)> on_progress = {};
     };
-    // As run(), for greedy generation: the largest logit of each text's last position among the ids that `allowed` does not
-    // have as 0 [vocabulary]. NaN is larger than all. The device keeps a copy of `allowed`.
-    Result<std::vector<LargestLogit>> run_to_largest(const TextSequence & sequence, std::span<const uint8_t> allowed,
-                                                     const Request & request);
+    // The ids that run_to_largest() chooses among: those that `ids` does not have as 0 [vocabulary]. It keeps a copy.
+    Status allow(std::span<const uint8_t> ids);
+    // As run(), for greedy generation, after allow(): the largest logit of each text's last position. NaN is larger than all.
+    Result<std::vector<LargestLogit>> run_to_largest(const TextSequence & sequence, const Request & request);
     // Continues the texts with `sequence`: as many segments as the session has, of equal length. Returns logits
     // [T or S, vocabulary]. After a failure that check_sequence() does not find, the next call must be reset().
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
@@ -66,7 +66,6 @@ class TextSession {
     struct Results { // of a pass: what is asked for
         std::vector<float> * logits = nullptr;
         std::vector<LargestLogit> * largest = nullptr;
-        std::span<const uint8_t> allowed = {}; // for it
     };
     Status run(const TextSequence & sequence, const Request & request, const Results & results);
     explicit TextSession(std::unique_ptr<State> state);

@@ -40,10 +40,8 @@ struct TextSession::State {
 
     std::optional<StageRunner> runners[2];     // of the last positions' logits, of all logits
     std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
-    DeviceMemory allowed;                      // for it [vocabulary], on a device with memory of its own
-    std::vector<uint8_t> allowed_here;         // what is in it
-    std::vector<int32_t> largest_ids;
-    std::vector<float> largest_logits;
+    std::vector<uint8_t> allowed;              // ids, for it; and where the device reads them
+    DeviceMemory allowed_copy;                 // of a device with memory of its own
 
     std::unique_ptr<WeightStream> stream;
     std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
@@ -74,8 +72,6 @@ struct TextSession::State {
     void go_on(const BatchInputs & batch, int64_t length); // after a pass
     Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
                      const std::function<Status()> & tell, const Results & results);
-    // The ids that largest_runner may choose, where the device reads them.
-    Result<const uint8_t *> place_allowed(std::span<const uint8_t> ids);
 };
 
 } // namespace gnv
