@@ -2,6 +2,8 @@
 
 #include "graph/op_rules.h"
 
+#include <algorithm>
+
 #if defined(__SANITIZE_ADDRESS__)
 #define GNV_ARENA_GUARDS 1
 #elif defined(__has_feature)
@@ -110,11 +112,14 @@ Result<PreparedGraph> PreparedGraph::create(Backend & backend, const Graph & gra
 }
 
 void PreparedGraph::find_launches() {
+    size_t most_fused = 0;
     for (size_t n = 0; n < graph_->nodes().size();) {
         const Fusion fusion = backend_->fusion(*graph_, n);
         launches_.push_back({n, fusion.nodes, fusion.kernel});
+        if (fusion.kernel) most_fused = std::max(most_fused, fusion.nodes);
         n += fusion.nodes;
     }
+    fused_calls_.reserve(most_fused);
 }
 
 // Whether the nodes' inputs and outputs lie apart: the caller may have bound both to the same memory.
@@ -187,15 +192,15 @@ KernelCall PreparedGraph::call_of(size_t n) {
 }
 
 Status PreparedGraph::launch_fused(const Launch & launch) {
-    std::vector<KernelCall> calls;
+    fused_calls_.clear();
     Work work;
     for (size_t n = launch.first; n < launch.first + launch.nodes; n++) {
-        calls.push_back(call_of(n));
+        fused_calls_.push_back(call_of(n));
         work.flops += calls_[n].work.flops;
         work.bytes += calls_[n].work.bytes;
     }
     const BackendSpan span(*backend_, launch.kernel->name, work);
-    return backend_->launch(*launch.kernel, calls);
+    return backend_->launch(*launch.kernel, fused_calls_);
 }
 
 Status PreparedGraph::launch_node(size_t n, const Hooks & hooks) {

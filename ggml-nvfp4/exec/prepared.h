@@ -80,7 +80,8 @@ class PreparedGraph {
     std::vector<Tensor> bound_; // by value; those that own their memory
     std::vector<Call> calls_;   // by node
     std::vector<Launch> launches_;
-    struct Use { // a tensor of a call
+    std::vector<KernelCall> fused_calls_; // of the fused launch at hand
+    struct Use {                          // a tensor of a call
         ValueId value;
         Tensor * tensor;
     };

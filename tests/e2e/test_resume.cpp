@@ -44,13 +44,18 @@ struct Case {
         statistics = read_file(run.save_statistics, 1 << 24).take();
         REQUIRE(remove_file(run.save_statistics).ok());
     }
-    RunResult stop_at(double share) const {
+    // The run, until so much of it is done.
+    RunResult part_of_run(double share) const {
         CalibratedRun stopped = run;
         Stop stop{share};
         stopped.progress = Stop::callback;
         stopped.user = &stop;
         RunResult result = quantize(stopped);
         CHECK(result.status == GNV_CANCELLED);
+        return result;
+    }
+    RunResult stop_at(double share) const {
+        RunResult result = part_of_run(share);
         CHECK_MESSAGE(result.says("stopped on request; what was written stays in " + run.destination +
                                   ".partial, and "
                                   "the same command goes on from there"),
@@ -115,11 +120,7 @@ TEST_CASE("a method that needs second moments, and routed tokens, go on to the s
 TEST_CASE("a run that keeps second moments in a file begins anew: it needs those of all layers") {
     Case of(true);
     of.run.method = GNV_METHOD_HESSIAN;
-    CalibratedRun stopped = of.run;
-    Stop stop{0.5};
-    stopped.progress = Stop::callback;
-    stopped.user = &stop;
-    CHECK(quantize(stopped).status == GNV_CANCELLED);
+    (void)of.part_of_run(0.5);
     CHECK_FALSE(path_exists(of.run.destination + ".partial/" + state_file_name));
     CHECK_FALSE(path_exists(of.run.save_statistics + ".moments.safetensors"));
     const RunResult refused = quantize(of.run);
@@ -199,11 +200,7 @@ TEST_CASE("--no-resume saves nothing, and its remainder is no run to go on with"
     Case of(true);
     of.expect();
     of.run.resume = GNV_RESUME_OFF;
-    CalibratedRun stopped = of.run;
-    Stop stop{0.5};
-    stopped.progress = Stop::callback;
-    stopped.user = &stop;
-    CHECK(quantize(stopped).status == GNV_CANCELLED);
+    (void)of.part_of_run(0.5);
     CHECK_FALSE(path_exists(of.run.destination + ".partial/" + state_file_name));
     CalibratedRun next = of.run;
     next.resume = GNV_RESUME_ON;
