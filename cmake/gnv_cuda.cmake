@@ -1,4 +1,5 @@
-# Decides whether the CUDA backend is part of the build (GNV_HAVE_CUDA) and sets CUDA up if so.
+# Decides whether the CUDA backend is part of the build (GNV_HAVE_CUDA), with the kernels for compute capability 9.0
+# (GNV_HAVE_HOPPER), and sets CUDA up if so.
 
 # What GNV_CUDA_ARCHITECTURES means to CMake: NN-real is code for that capability alone, NN is code and PTX, which drivers
 # translate for devices that come later.
@@ -28,6 +29,7 @@ function(gnv_cuda_architectures out)
 endfunction()
 
 set(GNV_HAVE_CUDA OFF)
+set(GNV_HAVE_HOPPER OFF)
 if(NOT GNV_CUDA STREQUAL "OFF")
     include(CheckLanguage)
     if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX} AND EXISTS /usr/local/cuda/bin/nvcc)
@@ -48,6 +50,10 @@ if(NOT GNV_CUDA STREQUAL "OFF")
             message(FATAL_ERROR "CUDA ${CUDAToolkit_VERSION} is too old: 12.8 or later is needed (or -DGNV_CUDA=OFF)")
         endif()
         set(GNV_HAVE_CUDA ON)
+        # Capability 9.0 has kernels of its own, in code that no other device runs (90a).
+        if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "(^|;)90a?(-real|-virtual)?(;|$)")
+            set(GNV_HAVE_HOPPER ON)
+        endif()
         # Static: a machine without CUDA still starts the programs.
         list(APPEND GNV_DEPENDENCIES CUDA::cudart_static)
         list(APPEND GNV_BASE_DEPENDENCIES CUDA::cudart_static)

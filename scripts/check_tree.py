@@ -53,7 +53,7 @@ INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
     "few_rows_loops.h")}
 # once per instruction set, by design
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of cuda/ that are no op's own
-                     "gated_delta_net_chunked", "grouped_product",  # one of its forms
+                     "gated_delta_net_chunked", "grouped_product", "grouped_product_hopper", "attention_hopper",  # one of its forms
                      "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
                      "moment_pack", "moment_rows", "moment_state"}  # twins of quant/moments.cpp and moment_search.cpp
 MAX_LINES = 800

@@ -13,6 +13,7 @@
 // With a cache, keys and values before the segment come from the cache, those of the segment from the
 // inputs. Segments of a single position run the kernels of attention_decode.cuh: a segment's kernel does
 // not depend on the other segments.
+#include "cuda/attention.cuh"
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
@@ -24,7 +25,6 @@ namespace {
 
 constexpr int warps = 4, queries = warps * 16, threads = warps * warp_size; // of a block
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
-constexpr float log2_of_e = 1.44269504088896341f;
 
 // Sizes of a block's work: `keys` in a tile.
 template <int head_, int keys_>
@@ -157,13 +157,14 @@ __device__ void add_values(Softmax<T> & state, const float (&s)[T::keys / 8][4],
     }
 }
 
-// Block: some queries of one head; the heads of the same queries are neighbours. first_blocks [S + 1]: blocks of
-// queries before each segment, and in all. `general`: p says the head's size and what is seen.
+// Block: some queries of one head; the heads of the same queries are neighbours. `general`: the shape says the head's size and
+// what is seen.
 template <class T, bool cached, bool general>
-__global__ void __launch_bounds__(threads)
-    attention_kernel(Attention p, const bf16 * q, const bf16 * k, const bf16 * v, const int32_t * segments,
-                     int segment_count, const int32_t * first_blocks, const uint8_t * key_mask, AttentionCache cache,
-                     bf16 * out) {
+__global__ void __launch_bounds__(threads) attention_kernel(BlockAttention a) {
+    const Attention & p = a.shape;
+    const AttentionCache & cache = a.cache;
+    const int32_t * const segments = a.segments;
+    const uint8_t * const key_mask = a.key_mask;
     constexpr int keys = T::keys;
     const int head = general ? p.head : T::head;
     const bool causal = !general || p.causal;
@@ -173,17 +174,17 @@ __global__ void __launch_bounds__(threads)
     bf16 * const v_tile = k_tile + keys * T::stride;
 
     const int block = int(blockIdx.x / unsigned(p.query_heads)), query_head = int(blockIdx.x % unsigned(p.query_heads));
-    if (block >= first_blocks[segment_count]) return;
-    const int segment = stretch_of(first_blocks, segment_count, block);
+    if (block >= a.first_blocks[a.segment_count]) return;
+    const int segment = stretch_of(a.first_blocks, a.segment_count, block);
     const int begin = segments[segment], end = segments[segment + 1], past = cached ? cache.past[segment] : 0;
     // The last queries of a segment see the most keys: their blocks come first, so that none is left over at the end.
-    const int first = begin + (first_blocks[segment + 1] - 1 - block) * queries;
+    const int first = begin + (a.first_blocks[segment + 1] - 1 - block) * queries;
     // Keys and queries are numbered from the beginning of the text.
     const int shift = past - begin, length = past + end - begin;
     const int key_head = query_head / (p.query_heads / p.key_heads);
     const int64_t q_stride = int64_t(p.query_heads) * head, k_stride = int64_t(p.key_heads) * head;
-    const bf16 * const k_head = k + int64_t(key_head) * head - shift * k_stride; // of key 0
-    const bf16 * const v_head = v + int64_t(key_head) * head - shift * k_stride;
+    const bf16 * const k_head = a.k + int64_t(key_head) * head - shift * k_stride; // of key 0
+    const bf16 * const v_head = a.v + int64_t(key_head) * head - shift * k_stride;
 
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const int row = lane / 4,
@@ -205,7 +206,7 @@ __global__ void __launch_bounds__(threads)
         commit_copies();
     };
 
-    const bf16 * const q_rows = q + first * q_stride + int64_t(query_head) * head;
+    const bf16 * const q_rows = a.q + first * q_stride + int64_t(query_head) * head;
     if constexpr (general) {
         copy_shorter_rows<T, queries>(q_tile, q_rows, q_stride, end - first, head);
     } else {
@@ -248,7 +249,7 @@ __global__ void __launch_bounds__(threads)
         const int query = first_query + row + i * 8;
         if (query >= length) continue;
         const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
-        bf16 * const to = out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
+        bf16 * const to = a.out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
 #pragma unroll
         for (int d = 0; d < T::head / 8; d++)
             if (!general || d * 8 < head)
@@ -315,16 +316,27 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
     const int segments = int(call.inputs[in_segments].shape[0] - 1);
     const auto * const begins = call.inputs[in_segments].as<const int32_t>();
     auto * const first_blocks = static_cast<int32_t *>(call.scratch);
+    const BlockAttention attention = {p,
+                                      call.inputs[in_q].as<const bf16>(),
+                                      call.inputs[in_k].as<const bf16>(),
+                                      call.inputs[in_v].as<const bf16>(),
+                                      begins,
+                                      segments,
+                                      first_blocks,
+                                      call.inputs[in_key_mask].as<const uint8_t>(),
+                                      cache,
+                                      call.outputs[0].as<bf16>()};
+    const int rows = context.hopper ? hopper_queries : queries;
+    count_tiles(context.stream, begins, segments, cached ? 2 : 1, rows, first_blocks);
+    const auto blocks =
+        unsigned(p.tokens / rows + segments); // one more for each segment than full blocks can be needed
+#ifdef GNV_HAVE_HOPPER
+    if (context.hopper) return attention_hopper(context.stream, attention, general ? p.head : T::head, blocks);
+#endif
     const auto kernel = attention_kernel<T, cached, general>;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
     if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
-    count_tiles(context.stream, begins, segments, cached ? 2 : 1, queries, first_blocks);
-    // A block more for each segment than full blocks can be needed.
-    const int64_t blocks = p.tokens / queries + segments;
-    kernel<<<unsigned(blocks * p.query_heads), threads, T::bytes, context.stream>>>(
-        p, call.inputs[in_q].as<const bf16>(), call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(),
-        begins, segments, first_blocks, call.inputs[in_key_mask].as<const uint8_t>(), cache,
-        call.outputs[0].as<bf16>());
+    kernel<<<blocks * unsigned(p.query_heads), threads, T::bytes, context.stream>>>(attention);
     return launched("attention");
 }
 
@@ -336,8 +348,8 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     const int group = p.query_heads / p.key_heads;
     auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
     const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), segment_count);
-    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size, 0, p,
-                           call.inputs[in_q].as<const bf16>(), cache, segments,
+    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size,
+                           decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, segments,
                            call.inputs[in_key_mask].as<const uint8_t>(), partial));
     return launch_chained("attention", context, decode::combine_kernel<head>,
                           dim3(unsigned(p.query_heads), segment_count), head, 0, p, cache.past, segments, partial,

@@ -1,5 +1,5 @@
-// Attention of one position against the cache of its text: generation runs it for every token. All products are in F32;
-// the time goes into reading the cache, so keys are cut into parts that blocks take side by side.
+// Attention of one position against the cache of its text: generation runs it for every token. The time goes into reading the
+// cache, so keys are cut into parts that blocks take side by side, and products are those of tensor cores, with sums in F32.
 //
 //   keys    |--64--|--64--|--64--|-3-|       parts depend on the number of keys alone: the same bits in any batch
 //              each part: largest score, sum of exp, weighted sum of values, of up to 8 query heads of a key head
@@ -8,24 +8,11 @@
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu.
 #pragma once
 
+#include "cuda/attention.cuh"
 #include "cuda/chain.cuh"
+#include "cuda/mma.cuh"
 
 namespace gnv::cuda {
-
-struct Attention {
-    int64_t tokens;
-    int query_heads, key_heads;
-    float scale;
-    int head = 0;       // D, where the kernel is not made for one
-    bool causal = true; // likewise
-};
-
-// k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache.
-struct AttentionCache {
-    bf16 *k, *v;
-    const int32_t * past;
-    int64_t capacity;
-};
 
 namespace decode {
 
@@ -33,7 +20,6 @@ constexpr int warps = 4;
 constexpr int tile = 64;         // keys whose scores are held together
 constexpr int heads_at_once = 8; // query heads of a block
 constexpr int most_parts = 256;
-constexpr int keys_ahead = 4; // of a warp
 
 __device__ inline int64_t keys_of_part(int64_t keys) {
     int64_t each = tile;
@@ -58,14 +44,38 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
-// Block: part, key head (and eight of its query heads), segment. Skips segments of more than one position.
+constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
+constexpr int keys_of_warp = tile / warps;
+
 template <int head>
-__global__ void __launch_bounds__(warps * warp_size)
+constexpr int shared_bytes = 2 * tile *(head + padding) * int(sizeof(bf16)); // of a tile of keys and one of values
+
+// Copies `count` rows of a tile; the others become zeros.
+template <int head>
+__device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int count) {
+    constexpr int pieces = head / 8, rows_at_once = warps * warp_size / pieces;
+    const int piece = threadIdx.x % pieces;
+#pragma unroll
+    for (int row = threadIdx.x / pieces; row < tile; row += rows_at_once)
+        copy_16_bytes(to + row * (head + padding) + piece * 8, from + (row < count ? row * stride + piece * 8 : 0),
+                      row < count);
+    commit_copies();
+}
+
+// Block: part, key head (and eight of its query heads), segment. Skips segments of more than one position. Products are
+// transposed, [keys or columns, heads]: eight heads are the width of one product of mma.cuh.
+template <int head>
+__global__ void __launch_bounds__(warps * warp_size, 3)
     part_kernel(Attention p, const bf16 * q, AttentionCache cache, const int32_t * segments, const uint8_t * key_mask,
                 float * partial) {
-    constexpr int pairs = head / (2 * warp_size);                                      // of a row, in each lane
-    constexpr int columns = head > warps * warp_size ? head / (warps * warp_size) : 1; // of a row, in each thread
+    constexpr int stride = head + padding, steps = head / 16;
+    constexpr int columns_of_warp = head / warps, blocks_of_warp = columns_of_warp / 16;
     constexpr int heads_a_warp = heads_at_once / warps;
+    extern __shared__ __align__(16) bf16 tiles[];
+    bf16 *const k_tile = tiles, *const v_tile = tiles + tile * stride;
+    __shared__ float scores[tile][heads_at_once];
+    __shared__ __align__(4) bf16 probabilities[heads_at_once][tile + padding];
+    __shared__ float shrink[heads_at_once];
     let_later_start();
     wait_for_earlier();
     const int segment = blockIdx.z, begin = segments[segment];
@@ -76,98 +86,98 @@ __global__ void __launch_bounds__(warps * warp_size)
     const int group = p.query_heads / p.key_heads, blocks = (group + heads_at_once - 1) / heads_at_once;
     const int key_head = blockIdx.y / blocks, skipped = blockIdx.y % blocks * heads_at_once;
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
-    const int64_t stride = int64_t(p.key_heads) * head;
-    const bf16 * const k = cache.k + segment * cache.capacity * stride + int64_t(key_head) * head;
-    const bf16 * const v = cache.v + segment * cache.capacity * stride + int64_t(key_head) * head;
-    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    const int64_t row_stride = int64_t(p.key_heads) * head;
+    const bf16 * const k = cache.k + segment * cache.capacity * row_stride + int64_t(key_head) * head;
+    const bf16 * const v = cache.v + segment * cache.capacity * row_stride + int64_t(key_head) * head;
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, row = lane / 4, pair = lane % 4 * 2;
+    const auto load = [&](bf16 * to, const bf16 * from, int64_t key) {
+        if (key < last) copy_tile<head>(to, from + key * row_stride, row_stride, int(min(int64_t(tile), last - key)));
+    };
+    load(k_tile, k, first);
+    load(v_tile, v, first);
 
-    __shared__ float scores[tile][heads_at_once]; // then: probabilities
-    __shared__ float shrink[heads_at_once];
-    float2 query[heads_at_once][pairs];
+    uint32_t query[steps][2]; // right operands: 16 columns of each head
+    const bf16 * const query_row =
+        q + (int64_t(begin) * p.query_heads + first_head + (row < heads ? row : 0)) * head + pair;
 #pragma unroll
-    for (int h = 0; h < heads_at_once; h++) {
-        const auto * const row = reinterpret_cast<const __nv_bfloat162 *>(
-            q + (int64_t(begin) * p.query_heads + first_head + (h < heads ? h : 0)) * head);
+    for (int step = 0; step < steps; step++)
 #pragma unroll
-        for (int i = 0; i < pairs; i++) query[h][i] = __bfloat1622float2(row[i * warp_size + lane]);
-    }
-    float o[heads_at_once][columns] = {};
+        for (int i = 0; i < 2; i++) query[step][i] = *reinterpret_cast<const uint32_t *>(query_row + step * 16 + i * 8);
+    float o[blocks_of_warp][4] = {};
     float largest[heads_a_warp], sum[heads_a_warp] = {};
     for (float & value : largest) value = -INFINITY;
-    const bool has_columns = int(threadIdx.x) * columns < head;
+    const bool newest_seen = !key_mask || key_mask[begin];
 
     for (int64_t key = first; key < last; key += tile) {
-        const int keys = int(min(int64_t(tile), last - key));
+        const bool more = key + tile < last;
+        wait_for_copies<1>(); // the values are still under way
         __syncthreads();
-        uint32_t ahead[keys_ahead][pairs]; // rows of keys that are under way
-        for (int i = warp; i < keys; i += warps) {
-            const int turn = i / warps % keys_ahead;
-            if (turn == 0) {
+        float s[2][4] = {}; // of even and odd steps
 #pragma unroll
-                for (int a = 0; a < keys_ahead; a++)
+        for (int step = 0; step < steps; step++) {
+            uint32_t keys[4];
+            load_matrices(keys, k_tile + (warp * keys_of_warp + lane % 16) * stride + step * 16 + lane / 16 * 8);
+            multiply_add(s[step % 2], keys, query[step][0], query[step][1]);
+        }
 #pragma unroll
-                    for (int j = 0; j < pairs; j++)
-                        if (i + a * warps < keys)
-                            ahead[a][j] = reinterpret_cast<const uint32_t *>(k + (key + i + a * warps) *
-                                                                                     stride)[j * warp_size + lane];
-            }
-            float2 values[pairs];
-#pragma unroll
-            for (int a = 0; a < keys_ahead; a++)
-#pragma unroll
-                for (int j = 0; j < pairs; j++)
-                    if (a == turn) values[j] = numbers_of(ahead[a][j]);
-            const bool seen = key + i < past || !key_mask || key_mask[begin];
-#pragma unroll
-            for (int h = 0; h < heads_at_once; h++) {
-                float dot = 0;
-#pragma unroll
-                for (int j = 0; j < pairs; j++)
-                    dot = fmaf(values[j].y, query[h][j].y, fmaf(values[j].x, query[h][j].x, dot));
-                dot = warp_sum(dot);
-                if (lane == h) scores[i][h] = seen ? dot * p.scale : -INFINITY;
-            }
+        for (int i = 0; i < 4; i++) {
+            const int of_tile = warp * keys_of_warp + row + i / 2 * 8;
+            const int64_t at = key + of_tile;
+            const bool seen = at < last && (at < past || newest_seen);
+            scores[of_tile][pair + i % 2] = seen ? (s[0][i] + s[1][i]) * p.scale : -INFINITY;
         }
         __syncthreads();
+        load(k_tile, k, key + tile);
 #pragma unroll
         for (int j = 0; j < heads_a_warp; j++) {
             const int h = warp + j * warps;
-            const float low = lane < keys ? scores[lane][h] : -INFINITY;
-            const float high = lane + warp_size < keys ? scores[lane + warp_size][h] : -INFINITY;
+            const float low = scores[lane][h], high = scores[lane + warp_size][h];
             const float most = fmaxf(largest[j], warp_max(fmaxf(low, high)));
             const float less = most == -INFINITY ? 1.0f : expf(largest[j] - most);
             const float e_low = low == -INFINITY ? 0.0f : expf(low - most);
             const float e_high = high == -INFINITY ? 0.0f : expf(high - most);
             sum[j] = sum[j] * less + warp_sum(e_low + e_high);
             largest[j] = most;
-            scores[lane][h] = rounded(e_low);
-            scores[lane + warp_size][h] = rounded(e_high);
+            probabilities[h][lane] = __float2bfloat16_rn(e_low);
+            probabilities[h][lane + warp_size] = __float2bfloat16_rn(e_high);
             if (lane == 0) shrink[h] = less;
         }
-        __syncthreads();
-        if (!has_columns) continue;
-#pragma unroll
-        for (int h = 0; h < heads_at_once; h++)
-#pragma unroll
-            for (int c = 0; c < columns; c++) o[h][c] *= shrink[h];
-#pragma unroll 16
-        for (int i = 0; i < keys; i++) {
-            float row[columns];
-            load_several<columns>(v + (key + i) * stride + threadIdx.x * columns, row);
-#pragma unroll
-            for (int c = 0; c < columns; c++)
-#pragma unroll
-                for (int h = 0; h < heads_at_once; h++) o[h][c] = fmaf(scores[i][h], row[c], o[h][c]);
+        if (more) {
+            wait_for_copies<1>();
+        } else {
+            wait_for_copies<0>();
         }
+        __syncthreads();
+#pragma unroll
+        for (int block = 0; block < blocks_of_warp; block++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) o[block][i] *= shrink[pair + i % 2];
+#pragma unroll
+        for (int step = 0; step < tile / 16; step++) {
+            uint32_t shares[2];
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                shares[i] = *reinterpret_cast<const uint32_t *>(&probabilities[row][step * 16 + i * 8 + pair]);
+#pragma unroll
+            for (int block = 0; block < blocks_of_warp; block++) {
+                uint32_t values[4]; // columns, columns + 8 of eight keys, then of the next eight
+                load_matrices_transposed(values, v_tile + (step * 16 + lane / 16 * 8 + lane % 8) * stride +
+                                                     warp * columns_of_warp + block * 16 + lane / 8 % 2 * 8);
+                multiply_add(o[block], values, shares[0], shares[1]);
+            }
+        }
+        __syncthreads();
+        load(v_tile, v, key + tile);
     }
     const auto to = [&](int h) {
         return partial + ((int64_t(segment) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);
     };
 #pragma unroll
-    for (int h = 0; h < heads_at_once; h++)
+    for (int block = 0; block < blocks_of_warp; block++)
 #pragma unroll
-        for (int c = 0; c < columns; c++)
-            if (h < heads && has_columns) to(h)[threadIdx.x * columns + c] = o[h][c];
+        for (int i = 0; i < 4; i++)
+            if (pair + i % 2 < heads)
+                to(pair + i % 2)[warp * columns_of_warp + block * 16 + row + i / 2 * 8] = o[block][i];
 #pragma unroll
     for (int j = 0; j < heads_a_warp; j++) {
         const int h = warp + j * warps;
@@ -179,23 +189,33 @@ __global__ void __launch_bounds__(warps * warp_size)
 
 // A column a thread; block: query head, segment. `parts`: the number that `partial` has room for.
 template <int head>
-__global__ void combine_kernel(Attention p, const int32_t * past, const int32_t * segments, const float * partial,
-                               int64_t parts, bf16 * out) {
+__global__ void __launch_bounds__(head) combine_kernel(Attention p, const int32_t * past, const int32_t * segments,
+                                                       const float * partial, int64_t parts, bf16 * out) {
+    __shared__ float weights[most_parts], sums[most_parts], of_warps[head / warp_size];
     let_later_start();
     wait_for_earlier();
     const int segment = blockIdx.y, query_head = blockIdx.x, begin = segments[segment];
     if (segments[segment + 1] - begin != 1) return;
-    const int64_t count = parts_of(int64_t(past[segment]) + 1);
+    const int count = int(parts_of(int64_t(past[segment]) + 1));
     const float * const from = partial + (int64_t(segment) * p.query_heads + query_head) * parts * (head + 2);
     float largest = -INFINITY;
-    for (int64_t i = 0; i < count; i++) largest = fmaxf(largest, from[i * (head + 2) + head]);
+    for (int i = threadIdx.x; i < count; i += head) {
+        weights[i] = from[int64_t(i) * (head + 2) + head];
+        sums[i] = from[int64_t(i) * (head + 2) + head + 1];
+        largest = fmaxf(largest, weights[i]);
+    }
+    largest = warp_max(largest);
+    if (threadIdx.x % warp_size == 0) of_warps[threadIdx.x / warp_size] = largest;
+    __syncthreads();
+    for (const float of_warp : of_warps) largest = fmaxf(largest, of_warp);
+    for (int i = threadIdx.x; i < count; i += head) // a part whose keys are all masked has nothing to give
+        weights[i] = sums[i] == 0 ? 0.0f : expf(weights[i] - largest);
+    __syncthreads();
     float sum = 0, o = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const float * const part = from + i * (head + 2);
-        if (part[head + 1] == 0) continue; // every key of it is masked
-        const float weight = expf(part[head] - largest);
-        sum = fmaf(weight, part[head + 1], sum);
-        o = fmaf(weight, part[threadIdx.x], o);
+#pragma unroll 8
+    for (int i = 0; i < count; i++) {
+        sum = fmaf(weights[i], sums[i], sum);
+        o = fmaf(weights[i], from[int64_t(i) * (head + 2) + threadIdx.x], o);
     }
     out[(int64_t(begin) * p.query_heads + query_head) * head + threadIdx.x] =
         __float2bfloat16_rn(sum == 0 ? 0.0f : o / sum);

@@ -60,6 +60,12 @@ Result<std::vector<Device>> cuda_devices() {
 
 namespace {
 
+#ifdef GNV_HAVE_HOPPER
+constexpr bool have_hopper = true;
+#else
+constexpr bool have_hopper = false;
+#endif
+
 using Streams = std::array<cudaStream_t, size_t(Queue::count_)>;
 
 // Destroys the streams that exist.
@@ -298,7 +304,8 @@ class CudaBackend final : public Backend {
     Status load() {
         if (gemm_) return {};
         GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-        context_ = {{}, stream(Queue::compute), gemm_.get(), processors_, device_.compute_major >= 9};
+        context_ = {{},          stream(Queue::compute),     gemm_.get(),
+                    processors_, device_.compute_major >= 9, have_hopper && device_.compute_major == 9};
         return {};
     }
     Status run(KernelCall & call) {

@@ -25,6 +25,7 @@ struct CudaContext : KernelContext {
     GemmLt * gemm = nullptr;
     int processors = 0;  // streaming multiprocessors
     bool chains = false; // a kernel may start before the one before it ends (chain.cuh)
+    bool hopper = false; // the kernels for compute capability 9.0 are there, and run on this device (wgmma.cuh)
 };
 inline CudaContext & context_of(const KernelCall & call) { return static_cast<CudaContext &>(*call.context); }
 

@@ -73,7 +73,7 @@ Status run(KernelCall & call) {
     } else {
         product.w = w.as<const bf16>();
     }
-    return grouped_product(context.stream, product, first_tiles);
+    return grouped_product(context, product, first_tiles);
 }
 
 uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }

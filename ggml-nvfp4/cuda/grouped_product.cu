@@ -14,7 +14,7 @@ namespace gnv::cuda {
 
 namespace {
 
-constexpr int tile = 128, slice = 64, stages = 3, threads = 128;
+constexpr int tile = grouped_product_rows, slice = 64, stages = 3, threads = 128;
 constexpr int pieces = slice / 8;              // of 16 bytes, in a row of a slice
 constexpr int rows_at_once = threads / pieces; // that all threads copy together
 constexpr int warp_rows = 64, warp_columns = 64;
@@ -143,21 +143,24 @@ __global__ void __launch_bounds__(threads, 2) grouped_product_kernel(GroupedProd
 } // namespace
 
 template <bool nvfp4>
-static Status launch(cudaStream_t stream, const GroupedProduct & product, int32_t * first_tiles) {
+static Status launch(cudaStream_t stream, const GroupedProduct & product, const int32_t * first_tiles, unsigned tiles) {
     constexpr int bytes = stages * int(sizeof(Stage));
     const auto kernel = grouped_product_kernel<nvfp4>;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return fail(Code::device, "grouped_linear: ", cudaGetErrorString(error));
-    count_tiles(stream, product.offsets, product.groups, 1, tile, first_tiles);
-    // A tile more for each group than full ones can be needed, but none for a group without rows.
-    const int64_t tiles = product.slots / tile + std::min<int64_t>(product.groups, product.slots);
-    const unsigned blocks = blocks_for(product.n, tile) * unsigned(tiles);
-    kernel<<<blocks, threads, bytes, stream>>>(product, first_tiles);
+    kernel<<<blocks_for(product.n, tile) * tiles, threads, bytes, stream>>>(product, first_tiles);
     return launched("grouped_linear");
 }
 
-Status grouped_product(cudaStream_t stream, const GroupedProduct & product, int32_t * first_tiles) {
-    return product.w ? launch<false>(stream, product, first_tiles) : launch<true>(stream, product, first_tiles);
+Status grouped_product(const CudaContext & context, const GroupedProduct & product, int32_t * first_tiles) {
+    count_tiles(context.stream, product.offsets, product.groups, 1, tile, first_tiles);
+    // A tile more for each group than full ones can be needed, but none for a group without rows.
+    const auto tiles = unsigned(product.slots / tile + std::min<int64_t>(product.groups, product.slots));
+#ifdef GNV_HAVE_HOPPER
+    if (context.hopper) return grouped_product_hopper(context.stream, product, first_tiles, tiles);
+#endif
+    return product.w ? launch<false>(context.stream, product, first_tiles, tiles)
+                     : launch<true>(context.stream, product, first_tiles, tiles);
 }
 
 } // namespace gnv::cuda

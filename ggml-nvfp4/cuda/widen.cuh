@@ -40,6 +40,29 @@ __device__ inline uint4 widened(uint32_t codes, __nv_bfloat162 scale) {
     return {scaled(words[0]), scaled(words[1]), scaled(words[2]), scaled(words[3])};
 }
 
+// The same times 2^-8, in fewer steps: the bits of a code, moved to where BF16 has its exponent, are its value times 2^-126, which
+// a scale times 2^118 brings back to where nothing is lost.
+constexpr float small_factor = 256;
+__device__ inline __nv_bfloat162 large_scale_pair(uint8_t byte) {
+    __nv_fp8_e4m3 scale;
+    scale.__x = byte;
+    return __float2bfloat162_rn(float(scale) * 0x1p118f);
+}
+__device__ inline uint4 widened_small(uint32_t codes, __nv_bfloat162 large_scale) {
+    const auto scaled = [&](uint32_t pair) {
+        const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162 *>(&pair), large_scale);
+        return *reinterpret_cast<const uint32_t *>(&product);
+    };
+    // Codes i and i + 4, side by side.
+    const auto apart = [&](uint32_t magnitudes, uint32_t signs) {
+        return scaled((magnitudes & 0x01c001c0) | (signs & 0x80008000));
+    };
+    const uint32_t first = apart(codes << 6, codes << 12), second = apart(codes << 2, codes << 8),
+                   third = apart(codes >> 2, codes << 4), fourth = apart(codes >> 6, codes);
+    return {__byte_perm(first, second, 0x5410), __byte_perm(third, fourth, 0x5410), __byte_perm(first, second, 0x7632),
+            __byte_perm(third, fourth, 0x7632)};
+}
+
 // Nearest E2M1 value, ties to even codes; x is not negative.
 __device__ inline float nearest_code(float x) {
     if (x <= 0.25f) return 0;

@@ -493,110 +493,159 @@ TEST_CASE("largest of a row") {
     }
 }
 
-TEST_CASE("bench of ops" * doctest::skip()) {
-    Devices devices;
-    std::mt19937 random(9);
-    OpRunner cuda(*devices.cuda);
-    const double copied = copy_rate(*devices.cuda);
-    double multiplied = 0; // FLOP/s of a large linear, which is measured first
-    const auto print = [&](const char * name, const OpCase & op, double flops = 0) {
+// Prints what ops take, and the shares of what a copy and a large product reach, which it measures first.
+class OpBench {
+  public:
+    OpBench() : cuda(*devices.cuda), copied_(copy_rate(*devices.cuda)) {
+        printf("copy %8.0f GB/s\n", copied_ / 1e9);
+        print("linear 16384 x 2048 -> 8192",
+              {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
+    }
+    void print(const char * name, const OpCase & op, double flops = 0) {
         const OpResult result = cuda.run(op, 20);
-        const double bytes = cuda.bytes / result.seconds, done = (flops > 0 ? flops : cuda.flops) / result.seconds;
-        multiplied = std::max(multiplied, done);
-        printf("%-44s %9.3f ms %8.0f GB/s %5.1f %% of a copy %8.1f TFLOP/s %5.1f %% of a linear\n", name,
-               result.seconds * 1e3, bytes / 1e9, bytes / copied * 100, done / 1e12, done / multiplied * 100);
+        const double done = (flops > 0 ? flops : cuda.flops) / result.seconds;
+        if (multiplied_ == 0) multiplied_ = done;
+        printf("%s %8.1f TFLOP/s %5.1f %% of a linear\n", times(name, result).c_str(), done / 1e12,
+               done / multiplied_ * 100);
         fflush(stdout);
-    };
-    printf("copy %8.0f GB/s\n", copied / 1e9);
-    const int64_t T = 16384;
-    print("linear 16384 x 2048 -> 8192",
-          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {8192, 2048})}, {}});
-    print("rms_norm 16384 x 2048",
-          {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
-    print("add 16384 x 2048", {AddParams{}, {activation(random, {T, 2048}), activation(random, {T, 2048})}, {}});
-    print("sigmoid_gate 16384 x 16 x 256",
-          {SigmoidGateParams{256}, {activation(random, {T * 16, 256}), activation(random, {T * 16, 512})}, {}});
-    print("gated_rms_norm 16384 x 32 x 128",
-          {GatedRmsNormParams{1e-6f, false},
-           {activation(random, {T * 32, 128}), weight(random, DType::f32, {128}), activation(random, {T * 32, 128})},
-           {}});
-    print("causal_conv 16384 x 8192, 4 taps", {CausalConvParams{},
-                                               {activation(random, {T, 8192}),
-                                                weight(random, DType::f32, {8192, 1, 4}),
-                                                indices({9}, segments_of(std::vector<int>(8, 2048))),
-                                                {}},
-                                               {true, true, true, false}});
-    print("silu_mul 16384 x 8192",
-          {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
-    print("silu_mul and maxima 16384 x 16 x 512",
-          {SiluMulParams{16},
-           {activation(random, {T, 8192}), activation(random, {T, 8192}), zero_state(DType::f32, {16}), {}},
-           {true, true, true, false}});
-    print("observe 16384 x 16 x 512",
-          {ObserveParams{&Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
-    print("linear 16384 x 2048 -> 32",
-          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
-    print("linear 16384 x 2048 -> 1",
-          {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {1, 2048})}, {}});
+    }
+    // `tokens` in each of 20 runs.
+    void print_tokens(const char * name, const OpCase & op, double tokens) {
+        const OpResult result = cuda.run(op, 20);
+        printf("%s %8.2f M tokens/s\n", times(name, result).c_str(), tokens / result.seconds / 1e6);
+        fflush(stdout);
+    }
+
+    static constexpr int64_t T = 16384;
+    Devices devices;
+    std::mt19937 random{9};
+    OpRunner cuda;
+
+  private:
+    std::string times(const char * name, const OpResult & result) const {
+        const double bytes = cuda.bytes / result.seconds;
+        char text[128];
+        snprintf(text, sizeof text, "%-46s %9.3f ms %8.0f GB/s %5.1f %% of a copy", name, result.seconds * 1e3,
+                 bytes / 1e9, bytes / copied_ * 100);
+        return text;
+    }
+    const double copied_;
+    double multiplied_ = 0; // FLOP/s of the large product
+};
+
+TEST_CASE("bench of ops on rows" * doctest::skip()) {
+    OpBench bench;
+    std::mt19937 & random = bench.random;
+    constexpr int64_t T = OpBench::T;
+    bench.print("rms_norm 16384 x 2048",
+                {RmsNormParams{1e-6f, 1}, {activation(random, {T, 2048}), weight(random, DType::f32, {2048})}, {}});
+    bench.print("add 16384 x 2048", {AddParams{}, {activation(random, {T, 2048}), activation(random, {T, 2048})}, {}});
+    bench.print("sigmoid_gate 16384 x 16 x 256",
+                {SigmoidGateParams{256}, {activation(random, {T * 16, 256}), activation(random, {T * 16, 512})}, {}});
+    bench.print(
+        "gated_rms_norm 16384 x 32 x 128",
+        {GatedRmsNormParams{1e-6f, false},
+         {activation(random, {T * 32, 128}), weight(random, DType::f32, {128}), activation(random, {T * 32, 128})},
+         {}});
+    bench.print("causal_conv 16384 x 8192, 4 taps", {CausalConvParams{},
+                                                     {activation(random, {T, 8192}),
+                                                      weight(random, DType::f32, {8192, 1, 4}),
+                                                      indices({9}, segments_of(std::vector<int>(8, 2048))),
+                                                      {}},
+                                                     {true, true, true, false}});
+    bench.print("silu_mul 16384 x 8192",
+                {SiluMulParams{}, {activation(random, {T, 8192}), activation(random, {T, 8192})}, {}});
+    bench.print("silu_mul and maxima 16384 x 16 x 512",
+                {SiluMulParams{16},
+                 {activation(random, {T, 8192}), activation(random, {T, 8192}), zero_state(DType::f32, {16}), {}},
+                 {true, true, true, false}});
+    bench.print(
+        "observe 16384 x 16 x 512",
+        {ObserveParams{&Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
+    bench.print("linear 16384 x 2048 -> 32",
+                {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
+    bench.print("linear 16384 x 2048 -> 1",
+                {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {1, 2048})}, {}});
+    bench.print("router 256, 8", {RouterParams{8}, {activation(random, {T, 256})}, {}});
+}
+
+TEST_CASE("bench of experts" * doctest::skip()) {
+    OpBench bench;
+    std::mt19937 & random = bench.random;
+    constexpr int64_t T = OpBench::T;
     const std::vector<int32_t> choices = random_choices(random, T, 8, 256);
-    print("router 256, 8", {RouterParams{8}, {activation(random, {T, 256})}, {}});
-    print("expert_order 256, 8", {ExpertOrderParams{0, 256}, {indices({T, 8}, choices)}, {}});
+    bench.print("expert_order 256, 8", {ExpertOrderParams{0, 256}, {indices({T, 8}, choices)}, {}});
     const Order order = order_of(choices, 0, 256, choices.size());
-    print("grouped_linear 16384 x 8: 2048 -> 512",
-          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
-           {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({T * 8}, order.slots),
-            indices({257}, order.offsets)},
-           {}});
-    print("grouped_linear 16384 x 8: 512 -> 2048",
-          {GroupedLinearParams{GroupedLinearParams::Row::own, 8},
-           {activation(random, {T * 8, 512}), weight(random, DType::bf16, {256, 2048, 512}),
-            indices({T * 8}, order.slots), indices({257}, order.offsets)},
-           {}});
-    print("expert_gather 16384 x 8, 16 of 256 x 512",
-          {ExpertGatherParams{0, 16, 8},
-           {activation(random, {T, 16 * 512}), indices({T * 8}, order.slots), indices({257}, order.offsets),
-            activation(random, {1, 1})},
-           {true, true, true, false}});
-    print("grouped_linear NVFP4 16384 x 8: 2048 -> 512",
-          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
-           {activation(random, {T, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100), indices({T * 8}, order.slots),
-            indices({257}, order.offsets)},
-           {}});
+    bench.print("grouped_linear 16384 x 8: 2048 -> 512",
+                {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+                 {activation(random, {T, 2048}), weight(random, DType::bf16, {256, 512, 2048}),
+                  indices({T * 8}, order.slots), indices({257}, order.offsets)},
+                 {}});
+    bench.print("grouped_linear 16384 x 8: 512 -> 2048",
+                {GroupedLinearParams{GroupedLinearParams::Row::own, 8},
+                 {activation(random, {T * 8, 512}), weight(random, DType::bf16, {256, 2048, 512}),
+                  indices({T * 8}, order.slots), indices({257}, order.offsets)},
+                 {}});
+    bench.print("expert_gather 16384 x 8, 16 of 256 x 512",
+                {ExpertGatherParams{0, 16, 8},
+                 {activation(random, {T, 16 * 512}), indices({T * 8}, order.slots), indices({257}, order.offsets),
+                  activation(random, {1, 1})},
+                 {true, true, true, false}});
+    bench.print("grouped_linear NVFP4 16384 x 8: 2048 -> 512",
+                {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+                 {activation(random, {T, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100),
+                  indices({T * 8}, order.slots), indices({257}, order.offsets)},
+                 {}});
+    bench.print("grouped_linear NVFP4 16384 x 8: 512 -> 2048",
+                {GroupedLinearParams{GroupedLinearParams::Row::own, 8},
+                 {activation(random, {T * 8, 512}), nvfp4_weight(random, {256, 2048, 512}, 100),
+                  indices({T * 8}, order.slots), indices({257}, order.offsets)},
+                 {}});
     const Order few = order_of({choices.begin(), choices.begin() + 8}, 0, 256, 8);
-    print("grouped_linear 1 x 8: 2048 -> 512",
-          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
-           {activation(random, {1, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({8}, few.slots),
-            indices({257}, few.offsets)},
-           {}},
-          2.0 * 8 * 512 * 2048);
-    print("grouped_linear NVFP4 1 x 8: 2048 -> 512",
-          {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
-           {activation(random, {1, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100), indices({8}, few.slots),
-            indices({257}, few.offsets)},
-           {}},
-          2.0 * 8 * 512 * 2048);
-    print("expert_combine 16384 x 8 x 2048",
-          {ExpertCombineParams{},
-           {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),
-            indices({257}, order.offsets), numbers({T, 8}, std::vector<float>(size_t(T * 8), 0.1f))},
-           {false, true, true, true, true}});
+    bench.print("grouped_linear 1 x 8: 2048 -> 512",
+                {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+                 {activation(random, {1, 2048}), weight(random, DType::bf16, {256, 512, 2048}), indices({8}, few.slots),
+                  indices({257}, few.offsets)},
+                 {}},
+                2.0 * 8 * 512 * 2048);
+    bench.print("grouped_linear NVFP4 1 x 8: 2048 -> 512",
+                {GroupedLinearParams{GroupedLinearParams::Row::token, 8},
+                 {activation(random, {1, 2048}), nvfp4_weight(random, {256, 512, 2048}, 100), indices({8}, few.slots),
+                  indices({257}, few.offsets)},
+                 {}},
+                2.0 * 8 * 512 * 2048);
+    bench.print("expert_combine 16384 x 8 x 2048",
+                {ExpertCombineParams{},
+                 {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),
+                  indices({257}, order.offsets), numbers({T, 8}, std::vector<float>(size_t(T * 8), 0.1f))},
+                 {false, true, true, true, true}});
+}
+
+TEST_CASE("bench of attention and Gated DeltaNet" * doctest::skip()) {
+    OpBench bench;
+    std::mt19937 & random = bench.random;
     for (const std::vector<int> & lengths :
          {std::vector<int>(8, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256)}) {
         char name[64];
         double pairs = 0;
         for (const int length : lengths) pairs += double(length) * double(length + 1) / 2;
         snprintf(name, sizeof name, "attention %zu x %d, 16/2 x 256", lengths.size(), lengths[0]);
-        print(name, attention_case(random, lengths, 16, 2, 256, false), 4 * 16 * 256 * pairs);
+        bench.print(name, attention_case(random, lengths, 16, 2, 256, false), 4 * 16 * 256 * pairs);
+    }
+    bench.print("attention 8 x 2048, 32/8 x 128", attention_case(random, std::vector<int>(8, 2048), 32, 8, 128, false),
+                4 * 32 * 128 * 8 * (2048.0 * 2049 / 2));
+    for (const int head : {64, 72, 80, 128}) { // of vision towers: all keys are seen
+        char name[64];
+        snprintf(name, sizeof name, "attention 4 x 4096, 16 x %d, all keys", head);
+        bench.print(name, full_attention_case(random, std::vector<int>(4, 4096), 16, head, false),
+                    4.0 * 16 * head * 4 * 4096 * 4096);
     }
     for (const std::vector<int> & lengths :
          {std::vector<int>(8, 2048), std::vector<int>(32, 2048), std::vector<int>(1, 16384), std::vector<int>(64, 256),
           std::vector<int>(256, 256), std::vector<int>(512, 32), std::vector<int>(2048, 8), std::vector<int>(256, 1)}) {
-        const OpResult result = cuda.run(delta_case(random, lengths, 16, 32, 128, 128, false), 20);
-        const double tokens = double(lengths.size()) * lengths[0];
-        printf(
-            "gated_delta_net %5zu x %5d, 16/32 x 128        %9.3f ms %8.0f GB/s %5.1f %% of a copy %8.2f M tokens/s\n",
-            lengths.size(), lengths[0], result.seconds * 1e3, cuda.bytes / result.seconds / 1e9,
-            cuda.bytes / result.seconds / copied * 100, tokens / result.seconds / 1e6);
-        fflush(stdout);
+        char name[64];
+        snprintf(name, sizeof name, "gated_delta_net %5zu x %5d, 16/32 x 128", lengths.size(), lengths[0]);
+        bench.print_tokens(name, delta_case(random, lengths, 16, 32, 128, 128, false),
+                           double(lengths.size()) * lengths[0]);
     }
 }

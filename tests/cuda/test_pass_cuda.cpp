@@ -191,7 +191,8 @@ TEST_CASE("a comparison on CUDA: any budget gives the same report, the CPU in BF
                 ", ", source_perplexity(other.all), " -> ", perplexity(other.all));
         CHECK(line.all.divergence.mean == doctest::Approx(other.all.divergence.mean).epsilon(0.02));
         CHECK(line.all.same_top.mean == doctest::Approx(other.all.same_top.mean).epsilon(0.01));
-        CHECK(perplexity(line.all) == doctest::Approx(perplexity(other.all)).epsilon(0.005));
+        // Inputs are rounded to four bits: a last bit of BF16 that differs between devices may cost a whole code.
+        CHECK(perplexity(line.all) == doctest::Approx(perplexity(other.all)).epsilon(0.01));
         CHECK(source_perplexity(line.all) == doctest::Approx(source_perplexity(other.all)).epsilon(0.002));
         REQUIRE(line.layers.size() == other.layers.size());
         for (size_t layer = 0; layer < line.layers.size(); layer++)

@@ -1,0 +1,42 @@
+// The forms of attention: what their kernels get.
+#pragma once
+
+#include "cuda/common.cuh"
+
+namespace gnv::cuda {
+
+struct Attention {
+    int64_t tokens;
+    int query_heads, key_heads;
+    float scale;
+    int head = 0;       // D, where the kernel is not made for one
+    bool causal = true; // likewise
+};
+
+// k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache.
+struct AttentionCache {
+    bf16 *k, *v;
+    const int32_t * past;
+    int64_t capacity;
+};
+
+// Attention in blocks of queries, of segments that have more than one position or no cache.
+struct BlockAttention {
+    Attention shape;
+    const bf16 *q, *k, *v;
+    const int32_t * segments;
+    int segment_count;
+    const int32_t * first_blocks; // [S + 1]: blocks of queries before each segment, and in all
+    const uint8_t * key_mask;     // may be null
+    AttentionCache cache;
+    bf16 * out;
+};
+
+constexpr float log2_of_e = 1.44269504088896341f;
+
+// The kernels for compute capability 9.0, of heads of any multiple of 8 up to 256. Those that shape.head names see what the
+// shape says; with 0, `head` is 64, 128 or 256 and attention is causal.
+constexpr int hopper_queries = 128; // of a block
+Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks);
+
+} // namespace gnv::cuda
