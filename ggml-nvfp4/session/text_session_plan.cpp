@@ -9,7 +9,7 @@ constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
 constexpr int64_t host_piece = 256;
 // The largest piece for which a device's activations fit beside everything else. Splitting a text into pieces does not
 // change the result.
-constexpr int64_t device_pieces[] = {2048, 512, 128, 64};
+constexpr int64_t device_pieces[] = {8192, 2048, 512, 128, 64};
 
 Status TextSession::State::cut_groups() {
     stages.push_back({embed_stage(model())});
