@@ -156,6 +156,8 @@ std::vector<StageInput> Qwen35Text::stage_inputs(const Stage & stage) const {
 
 enum FullState : int32_t { cached_keys, cached_values };
 enum LinearState : int32_t { convolution_history, delta_memory };
+// In StageBuilder::shared: the input of the second half of a block, products of it, and the shared expert's output.
+enum Shared : size_t { normed_stream, shared_gate, shared_up, shared_opening, shared_output };
 
 std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
     if (is_full_attention(layer)) {
@@ -178,17 +180,22 @@ class TextWriter : public BlockWriter {
     ValueId embed();
     ValueId full_attention(ValueId x);
     ValueId linear_attention(ValueId x);
-    void route(ValueId h);
-    ValueId routed_experts(ValueId h, const Stage & stage);
+    ValueId normed();
+    void route();
+    ValueId routed_experts(const Stage & stage);
     ValueId inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets);
     ValueId inputs_of_routed(ValueId h, const Stage & stage, ValueId slots, ValueId offsets);
-    ValueId shared_expert(ValueId h);
+    void begin_shared_expert();
+    ValueId shared_expert();
     ValueId dense_mlp(ValueId h);
     ValueId head(ValueId x);
 
     ValueId norm(ValueId x, Role role, Site site) { return rms_norm(x, role, site, {float(config_.norm_epsilon), 1}); }
 
   private:
+    // Whether the shared expert is computed beside the router and the choice of experts: a device can run them together then,
+    // which matters where each of them is too short to fill it.
+    bool is_early() const { return b_.whole_blocks && b_.batch.is_step(); }
     ValueId grouped(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
                     GroupedLinearParams::Row row) {
         return grouped_linear(x, role, stage, slots, offsets, {row, config_.experts_per_token});
@@ -274,9 +281,17 @@ ValueId TextWriter::linear_attention(ValueId x) {
     return tapped(o, site_linear_attn);
 }
 
-void TextWriter::route(ValueId h) {
+ValueId TextWriter::normed() {
+    if (b_.shared[normed_stream] == no_value)
+        b_.shared[normed_stream] = norm(b_.fields[hidden], Role::post_attention_norm, site_post_attention_layernorm);
+    return b_.shared[normed_stream];
+}
+
+void TextWriter::route() {
+    const ValueId h = normed();
     observe(h, mlp_input);
     const ValueId logits = linear(h, Role::router, site_mlp_gate); // [T, E]
+    if (is_early()) begin_shared_expert();
     const ValueId weights =
         tapped(g_.add(RouterParams{config_.experts_per_token}, {logits}, name(site_mlp_gate_1)), site_mlp_gate_1);
     b_.fields[router_weights] = weights;
@@ -313,10 +328,12 @@ ValueId TextWriter::inputs_of_routed(ValueId h, const Stage & stage, ValueId slo
                       offsets);
 }
 
-ValueId TextWriter::routed_experts(ValueId h, const Stage & stage) {
+ValueId TextWriter::routed_experts(const Stage & stage) {
+    const ValueId h = normed();
     const ValueId slots = g_.add(ExpertOrderParams{stage.first_expert, stage.expert_count}, {b_.fields[router_indices]},
                                  where("expert order"));
     const ValueId offsets = g_.second(slots);
+    if (is_early()) shared_expert();
     const ValueId a = b_.expert_tokens == ExpertTokens::all ? inputs_of_all(h, stage, slots, offsets)
                                                             : inputs_of_routed(h, stage, slots, offsets);
     const Routed routed_rows = {slots, offsets, b_.fields[router_weights], GroupedLinearParams::Row::token,
@@ -333,14 +350,24 @@ ValueId TextWriter::routed_experts(ValueId h, const Stage & stage) {
     return complete ? tapped(sum, site_mlp_experts) : sum;
 }
 
-ValueId TextWriter::shared_expert(ValueId h) {
-    const ValueId gate = linear(h, Role::shared_expert_gate_proj, site_mlp_shared_expert_gate_proj); // [T, I]
-    const ValueId up = linear(h, Role::shared_expert_up, site_mlp_shared_expert_up_proj);
-    const ValueId opening = linear(h, Role::shared_expert_gate, site_mlp_shared_expert_gate); // [T, 1]
-    const ValueId a = activation(gate, up, "shared expert activation", shared_down_input);
+// What the shared expert makes of h itself.
+void TextWriter::begin_shared_expert() {
+    if (b_.shared[shared_gate] != no_value) return;
+    const ValueId h = normed();
+    b_.shared[shared_gate] = linear(h, Role::shared_expert_gate_proj, site_mlp_shared_expert_gate_proj); // [T, I]
+    b_.shared[shared_up] = linear(h, Role::shared_expert_up, site_mlp_shared_expert_up_proj);
+    b_.shared[shared_opening] = linear(h, Role::shared_expert_gate, site_mlp_shared_expert_gate); // [T, 1]
+}
+
+ValueId TextWriter::shared_expert() {
+    if (b_.shared[shared_output] != no_value) return b_.shared[shared_output];
+    begin_shared_expert();
+    const ValueId a =
+        activation(b_.shared[shared_gate], b_.shared[shared_up], "shared expert activation", shared_down_input);
     const ValueId y =
         tapped(linear(a, Role::shared_expert_down, site_mlp_shared_expert_down_proj), site_mlp_shared_expert);
-    return g_.add(SigmoidGateParams{0}, {y, opening}, where("shared expert gate"));
+    return b_.shared[shared_output] =
+               g_.add(SigmoidGateParams{0}, {y, b_.shared[shared_opening]}, where("shared expert gate"));
 }
 
 ValueId TextWriter::dense_mlp(ValueId h) {
@@ -362,11 +389,6 @@ ValueId TextWriter::head(ValueId x) {
 void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
     TextWriter block(config_, builder, stage);
     ValueId & stream = builder.fields[hidden];
-    const auto normed = [&] { // once for all stages of a block that share a graph
-        if (builder.shared == no_value)
-            builder.shared = block.norm(stream, Role::post_attention_norm, site_post_attention_layernorm);
-        return builder.shared;
-    };
     switch (stage.kind) {
     case StageKind::embed: stream = block.embed(); break;
     case StageKind::mixer: {
@@ -375,15 +397,14 @@ void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
         stream = block.add(stream, mixed, site_block);
         break;
     }
-    case StageKind::route: block.route(normed()); break;
-    case StageKind::experts: builder.fields[routed] = block.routed_experts(normed(), stage); break;
+    case StageKind::route: block.route(); break;
+    case StageKind::experts: builder.fields[routed] = block.routed_experts(stage); break;
     case StageKind::combine: {
-        const ValueId h = normed();
-        const ValueId y =
-            has_experts() ? block.add(builder.fields[routed], block.shared_expert(h), site_mlp) : block.dense_mlp(h);
+        const ValueId y = has_experts() ? block.add(builder.fields[routed], block.shared_expert(), site_mlp)
+                                        : block.dense_mlp(block.normed());
         stream = block.tapped(block.add(stream, block.tapped(y, site_mlp), site_block), site_block);
-        builder.shared = builder.fields[routed] = no_value;
-        builder.fields[router_weights] = builder.fields[router_indices] = no_value;
+        builder.shared.fill(no_value);
+        builder.fields[routed] = builder.fields[router_weights] = builder.fields[router_indices] = no_value;
         break;
     }
     case StageKind::head: builder.logits = block.head(stream); break;

@@ -8,11 +8,7 @@ template <int each>
 static __global__ void __launch_bounds__(most_few_slots) route_few_kernel(RoutedFew p) {
     let_later_start();
     wait_for_earlier();
-    for (int t = threadIdx.x / warp_size; t < p.tokens; t += most_few_slots / warp_size)
-        route_row<each>(p.logits, p.weights, p.indices, t, p.experts, p.chosen);
-    __syncthreads();
-    const int64_t slots = int64_t(p.tokens) * p.chosen;
-    order_few({p.indices, slots, slots, p.first, p.count}, p.offsets, p.slots);
+    route_by_block<each>(p);
 }
 
 Status route_few(const CudaContext & context, const RoutedFew & p) {

@@ -100,6 +100,15 @@ struct RoutedFew {
     int64_t first;
     int count;
 };
+// The same by a block of most_few_slots threads.
+template <int each>
+__device__ void route_by_block(const RoutedFew & p) {
+    for (int t = threadIdx.x / warp_size; t < p.tokens; t += most_few_slots / warp_size)
+        route_row<each>(p.logits, p.weights, p.indices, t, p.experts, p.chosen);
+    __syncthreads();
+    const int64_t slots = int64_t(p.tokens) * p.chosen;
+    order_few({p.indices, slots, slots, p.first, p.count}, p.offsets, p.slots);
+}
 // router and expert_order; tokens * chosen <= most_few_slots.
 Status route_few(const CudaContext & context, const RoutedFew & call);
 

@@ -119,9 +119,9 @@ __device__ void finish(const FewRowsLinears & p, const FewRowsWeight & w, int ro
         if (i < p.steps) p.step[i].out[at] = __float2bfloat16_rn(values[i + 1]);
 }
 
+// The share of one of `blocks` blocks.
 template <int rows, Weights kinds>
-__global__ void __launch_bounds__(threads, rows <= 2 && kinds == Weights::bf16 ? 3 : 2)
-    linears_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Tiles tiles) {
+__device__ void linears_of_block(const FewRowsLinears & p, const Tiles & tiles, int block, int blocks) {
     extern __shared__ uint4 memory[];
     const SharedRows x = {memory, int((p.k + 31) / 32) * 4};
     const SharedRows quantized = {p.count > 1 ? memory + rows * x.units_a_row : memory, x.units_a_row};
@@ -131,11 +131,10 @@ __global__ void __launch_bounds__(threads, rows <= 2 && kinds == Weights::bf16 ?
         while (tile >= tiles.first[i + 1]) i++;
         return i;
     };
-    wait_for_earlier();
-    make_rows(p.source, x, rows, p.k, blockIdx.x == 0);
+    make_rows(p.source, x, rows, p.k, block == 0);
     __syncthreads();
     int quantized_for = -1;
-    for (int tile = blockIdx.x; tile < total; tile += gridDim.x) {
+    for (int tile = block; tile < total; tile += blocks) {
         const int i = weight_of(tile);
         const FewRowsWeight & w = p.weights[i];
         if (w.input_scale && quantized_for != i) {
@@ -149,7 +148,29 @@ __global__ void __launch_bounds__(threads, rows <= 2 && kinds == Weights::bf16 ?
         few_rows::multiply<rows, kinds>(w, w.n, first + warp * count, count, p.k, w.input_scale ? quantized : x,
                                         [&](int row, int64_t column, float sum) { finish(p, w, row, column, sum); });
     }
+}
+
+template <int rows, Weights kinds>
+__global__ void __launch_bounds__(threads, rows <= 2 && kinds == Weights::bf16 ? 3 : 2)
+    linears_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Tiles tiles) {
+    wait_for_earlier();
+    linears_of_block<rows, kinds>(p, tiles, int(blockIdx.x), int(gridDim.x));
     let_later_start(); // not before: its blocks would take the place of this kernel's
+}
+
+// The first block chooses experts.
+template <Weights kind, int each>
+__global__ void __launch_bounds__(threads, 2)
+    beside_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Tiles tiles,
+                  const __grid_constant__ RoutedFew route) {
+    static_assert(threads == most_few_slots);
+    wait_for_earlier();
+    if (blockIdx.x == 0) {
+        route_by_block<each>(route);
+    } else {
+        linears_of_block<1, kind>(p, tiles, int(blockIdx.x) - 1, int(gridDim.x) - 1);
+    }
+    let_later_start();
 }
 
 template <int rows>
@@ -158,22 +179,38 @@ auto kernel_for(bool has_bf16, bool has_nvfp4) {
     return has_bf16 ? linears_kernel<rows, Weights::bf16> : linears_kernel<rows, Weights::nvfp4>;
 }
 
-template <int rows>
-Status launch_linears(const CudaContext & context, const FewRowsLinears & p) {
+// How a launch divides its work, and what it needs.
+struct LaunchPlan {
     Tiles tiles = {};
-    bool quantizes = false, has_bf16 = false, has_nvfp4 = false;
+    bool has_bf16 = false, has_nvfp4 = false;
+    unsigned blocks = 0;
+    size_t bytes = 0; // of shared memory
+};
+
+template <int rows>
+LaunchPlan plan_launch(const CudaContext & context, const FewRowsLinears & p) {
+    LaunchPlan plan;
+    Tiles & tiles = plan.tiles;
+    bool quantizes = false;
     for (int i = 0; i < p.count; i++) {
         const FewRowsWeight & w = p.weights[i];
         tiles.rows_each[i] = warps * few_rows::rows_of_warp<rows>(w, p.k, context.processors);
         tiles.first[i + 1] = tiles.first[i] + int(blocks_for(w.n, tiles.rows_each[i]));
         quantizes = quantizes || w.input_scale;
-        has_bf16 = has_bf16 || !w.block_scales;
-        has_nvfp4 = has_nvfp4 || w.block_scales;
+        plan.has_bf16 = plan.has_bf16 || !w.block_scales;
+        plan.has_nvfp4 = plan.has_nvfp4 || w.block_scales;
     }
-    const size_t bytes = few_rows_bytes(rows, p.k) * (quantizes && p.count > 1 ? 2 : 1);
-    const auto kernel = kernel_for<rows>(has_bf16, has_nvfp4);
-    const auto blocks = unsigned(std::min(tiles.first[p.count], 2 * context.processors));
-    return blocks > 0 ? launch_chained("linear", context, kernel, blocks, threads, bytes, p, tiles) : Status();
+    plan.bytes = few_rows_bytes(rows, p.k) * (quantizes && p.count > 1 ? 2 : 1);
+    plan.blocks = unsigned(std::min(tiles.first[p.count], 2 * context.processors));
+    return plan;
+}
+
+template <int rows>
+Status launch_linears(const CudaContext & context, const FewRowsLinears & p) {
+    const LaunchPlan plan = plan_launch<rows>(context, p);
+    const auto kernel = kernel_for<rows>(plan.has_bf16, plan.has_nvfp4);
+    if (plan.blocks == 0) return {};
+    return launch_chained("linear", context, kernel, plan.blocks, threads, plan.bytes, p, plan.tiles);
 }
 
 } // namespace
@@ -195,6 +232,16 @@ Status few_rows_linears(const CudaContext & context, FewRowsLinears p) {
         for (FewRowsWeight & w : p.weights) w.out += p.rows * w.n;
     }
     return {};
+}
+
+Status few_rows_linears_beside(const CudaContext & context, const FewRowsLinears & p, const RoutedFew & route) {
+    const LaunchPlan plan = plan_launch<1>(context, p);
+    const bool few = route.experts <= 8 * warp_size;
+    const auto kernel =
+        plan.has_nvfp4 ? (few ? beside_kernel<Weights::nvfp4, 8> : beside_kernel<Weights::nvfp4, most_router_logits>)
+                       : (few ? beside_kernel<Weights::bf16, 8> : beside_kernel<Weights::bf16, most_router_logits>);
+    return launch_chained("router, linear", context, kernel, plan.blocks + 1, threads, plan.bytes, p, plan.tiles,
+                          route);
 }
 
 } // namespace gnv::cuda

@@ -9,7 +9,7 @@
 // Only what is said here is computed differently from linear.cu: rounding to BF16 is where graph/ops.h has its [r].
 #pragma once
 
-#include "cuda/common.cuh"
+#include "cuda/few_choices.cuh"
 
 namespace gnv::cuda {
 
@@ -78,6 +78,9 @@ FewRowsWeight few_rows_weight(const Tensor & w, const float * input_scale, const
 
 // Any number of rows; the source is plain, without steps, if there are more than most_few_rows.
 Status few_rows_linears(const CudaContext & context, FewRowsLinears call);
+// The products of one row with weights of one kind, and beside them, by a block of its own, a choice of experts: neither reads what
+// the other makes.
+Status few_rows_linears_beside(const CudaContext & context, const FewRowsLinears & call, const RoutedFew & route);
 
 // Products of experts: slot j < offsets[groups] is a row of x and an expert's w [groups, n, k].
 struct FewRowsExperts {
@@ -102,6 +105,8 @@ struct FewRowsCombine {
     int64_t tokens = 0, chosen = 0;
     const float *sum = nullptr, *weights = nullptr; // [tokens, n] or null, [tokens, chosen]
     float * out = nullptr;                          // [tokens, n]
+    int steps = 0;
+    RowStep step[most_row_steps]; // additions to it
 };
 inline constexpr int most_combined = 32; // chosen experts
 Status few_rows_combine(const CudaContext & context, const FewRowsCombine & call);

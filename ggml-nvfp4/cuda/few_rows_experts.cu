@@ -159,6 +159,15 @@ __global__ void __launch_bounds__(threads, 2) combine_kernel(const __grid_consta
     const int64_t first_of_block = int64_t(blockIdx.x) * columns;
     const int64_t first = first_of_block + lane / shares.lanes * rows_at_once;
     wait_for_earlier();
+    const int64_t column = first_of_block + threadIdx.x; // of this thread, of the sum
+    const bool sums = int(threadIdx.x) < columns && column < n;
+    float operands[most_row_steps] = {};
+#pragma unroll
+    for (int i = 0; i < most_row_steps; i++)
+        if (sums && i < p.steps)
+            operands[i] = p.step[i].in_f32
+                              ? static_cast<const float *>(p.step[i].operand)[t * n + column]
+                              : __bfloat162float(static_cast<const bf16 *>(p.step[i].operand)[t * n + column]);
     int count = 0;
     for (int i = warp; i < int(p.chosen); i += warps) {
         const int j = slot_of_token(p, t, i);
@@ -172,34 +181,39 @@ __global__ void __launch_bounds__(threads, 2) combine_kernel(const __grid_consta
         const int64_t row = min(first + lane % shares.lanes, n - 1);
         const float factor = factor_of_expert(e.weight, group, row);
         const auto row_of = [&](int r) { return min(first + r, n - 1); };
-        float sums[rows_at_once][1];
+        float products[rows_at_once][1];
         if (e.weight.block_scales) {
             few_rows::dot_nvfp4_of_row<rows_at_once>([&](int r) { return source.codes(row_of(r)); },
                                                      [&](int r) { return source.scales_of(row_of(r)); }, x, input_scale,
-                                                     int(e.k / 32), shares.lanes, sums);
+                                                     int(e.k / 32), shares.lanes, products);
         } else {
             few_rows::dot_bf16_of_row<rows_at_once>([&](int r) { return source.numbers(row_of(r)); }, x, input_scale,
-                                                    int(e.k / 8), sums);
+                                                    int(e.k / 8), products);
         }
         if (lane == 0) weight_of[i] = share;
-        few_rows::hand_out(sums, shares.lanes, [&](int r, int, float sum) {
-            const int64_t column = first + r;
-            if (column >= n) return;
-            const float y = rounded(sum * (column == row ? factor : factor_of_expert(e.weight, group, column)));
-            e.weight.out[j * n + column] = __float2bfloat16_rn(y);
-            made[i][column - first_of_block] = y;
+        few_rows::hand_out(products, shares.lanes, [&](int r, int, float sum) {
+            const int64_t at = first + r;
+            if (at >= n) return;
+            const float y = rounded(sum * (at == row ? factor : factor_of_expert(e.weight, group, at)));
+            e.weight.out[j * n + at] = __float2bfloat16_rn(y);
+            made[i][at - first_of_block] = y;
         });
     }
     let_later_start();
     if (lane == 0) counts[warp] = count;
     __syncthreads();
-    const int64_t column = first_of_block + threadIdx.x;
-    if (int(threadIdx.x) >= columns || column >= n) return;
+    if (!sums) return;
     int found = 0;
     for (const int of_warp : counts) found = max(found, of_warp);
     float total = p.sum ? p.sum[t * n + column] : 0.0f;
     for (int i = 0; i < found; i++) total = fmaf(weight_of[i], made[i][threadIdx.x], total);
     p.out[t * n + column] = total;
+#pragma unroll
+    for (int i = 0; i < most_row_steps; i++) {
+        if (i >= p.steps) break;
+        total = rounded(total + operands[i]);
+        p.step[i].out[t * n + column] = __float2bfloat16_rn(total);
+    }
 }
 
 } // namespace

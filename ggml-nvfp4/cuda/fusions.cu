@@ -145,7 +145,7 @@ RowStep step_of(const KernelCall & call, const void * made) {
     return step;
 }
 
-Status run_linears(std::span<KernelCall> calls) {
+FewRowsLinears linears_of(std::span<KernelCall> calls) {
     FewRowsLinears p;
     const void * made = nullptr;
     for (const KernelCall & call : calls) {
@@ -163,7 +163,11 @@ Status run_linears(std::span<KernelCall> calls) {
         }
         made = call.outputs[0].data;
     }
-    return few_rows_linears(*static_cast<CudaContext *>(calls[0].context), p);
+    return p;
+}
+
+Status run_linears(std::span<KernelCall> calls) {
+    return few_rows_linears(*static_cast<CudaContext *>(calls[0].context), linears_of(calls));
 }
 
 // --- Heads ------------------------------------------------------------------------------------------------------------
@@ -229,14 +233,45 @@ size_t match_route(const Graph & graph, size_t first) {
     return fits && graph.owner(ordered) == indices ? 2 : 0;
 }
 
-Status run_route(std::span<KernelCall> calls) {
+RoutedFew route_of(std::span<KernelCall> calls) {
     const KernelCall &router = calls[0], &order = calls[1];
     const auto & params = order.as<ExpertOrderParams>();
     const Shape & logits = router.inputs[0].shape;
-    return route_few(*static_cast<CudaContext *>(router.context),
-                     {router.inputs[0].as<const bf16>(), router.outputs[0].as<float>(), router.outputs[1].as<int32_t>(),
-                      int(logits[0]), int(logits[1]), int(router.as<RouterParams>().experts_per_token),
-                      order.outputs[1].as<int32_t>(), order.outputs[0].as<int32_t>(), params.first, int(params.count)});
+    return {router.inputs[0].as<const bf16>(),
+            router.outputs[0].as<float>(),
+            router.outputs[1].as<int32_t>(),
+            int(logits[0]),
+            int(logits[1]),
+            int(router.as<RouterParams>().experts_per_token),
+            order.outputs[1].as<int32_t>(),
+            order.outputs[0].as<int32_t>(),
+            params.first,
+            int(params.count)};
+}
+
+Status run_route(std::span<KernelCall> calls) {
+    return route_few(*static_cast<CudaContext *>(calls[0].context), route_of(calls));
+}
+
+// The same beside products of one row that have nothing to do with it.
+size_t match_route_beside(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const size_t route = match_route(graph, first), linears = route > 0 ? match_linears(graph, first + route) : 0;
+    const size_t begin = first + route, end = begin + linears;
+    if (linears == 0 || nodes.input(first, 0).shape[0] != 1) return 0;
+    int64_t products = 0;
+    for (size_t n = begin; n < end; n++) {
+        for (size_t i = 0; i < Node::max_inputs; i++)
+            if (nodes.made_among(n, i, first, begin)) return 0;
+        if (!nodes.as<LinearParams>(n)) continue;
+        if (++products > 1 || nodes.input(n, in_x).shape.rows() != 1) return 0;
+    }
+    return end - first;
+}
+
+Status run_route_beside(std::span<KernelCall> calls) {
+    return few_rows_linears_beside(*static_cast<CudaContext *>(calls[0].context), linears_of(calls.subspan(2)),
+                                   route_of(calls));
 }
 
 // Two products of the same rows, and their activation.
@@ -262,17 +297,19 @@ Status run_expert_pair(std::span<KernelCall> calls) {
     return few_rows_experts(*static_cast<CudaContext *>(calls[0].context), p);
 }
 
-// A product of the slots' own rows, and their sum by token.
+// A product of the slots' own rows, their sum by token, and what is added to it.
 size_t match_expert_sum(const Graph & graph, size_t first) {
     const Nodes nodes(graph);
     if (!is_few_rows_expert(nodes, first) || !nodes.as<ExpertCombineParams>(first + 1)) return 0;
     const auto * const params = nodes.as<GroupedLinearParams>(first);
     if (params->row != GroupedLinearParams::Row::own || !nodes.reads(first + 1, 1, first)) return 0;
     const Shape & weights = nodes.input(first + 1, 4).shape; // [T, k]
-    const bool fits = weights[0] <= most_few_rows && weights[1] <= most_combined;
-    return fits && nodes.same_input(first, in_slots, first + 1, 2) && nodes.same_input(first, in_offsets, first + 1, 3)
-               ? 2
-               : 0;
+    if (weights[0] > most_few_rows || weights[1] > most_combined || !nodes.same_input(first, in_slots, first + 1, 2) ||
+        !nodes.same_input(first, in_offsets, first + 1, 3))
+        return 0;
+    size_t end = first + 2;
+    while (end - first - 2 < size_t(most_row_steps) && nodes.as<AddParams>(end) && is_step(nodes, end, first)) end++;
+    return end - first;
 }
 
 Status run_expert_sum(std::span<KernelCall> calls) {
@@ -283,12 +320,18 @@ Status run_expert_sum(std::span<KernelCall> calls) {
     p.weights = sum.inputs[4].as<const float>();
     p.tokens = sum.inputs[4].shape[0], p.chosen = sum.inputs[4].shape[1];
     p.out = sum.outputs[0].as<float>();
+    const void * made = p.out;
+    for (const KernelCall & call : calls.subspan(2)) {
+        p.step[p.steps++] = step_of(call, made);
+        made = call.outputs[0].data;
+    }
     return few_rows_combine(*static_cast<CudaContext *>(sum.context), p);
 }
 
 constexpr FusedKernel fused_kernels[] = {
     {"linears of few rows", match_linears, run_linears},
     {"normed heads, rope", match_normed_rope, run_normed_rope},
+    {"router, order, linear", match_route_beside, run_route_beside},
     {"router, order", match_route, run_route},
     {"expert gate, up, SiLU", match_expert_pair, run_expert_pair},
     {"expert down, sum", match_expert_sum, run_expert_sum},

@@ -112,6 +112,7 @@ struct StageBuilder {
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]
+    bool whole_blocks = false;       // the graph has all stages of the blocks that it has a stage of
 
     // Batch inputs; only those that a stage reads exist.
     ValueId ids = no_value, positions = no_value, segments = no_value, mask = no_value, past = no_value;
@@ -121,7 +122,9 @@ struct StageBuilder {
 
     // A stage reads the fields of earlier stages and sets its own.
     std::array<ValueId, max_fields> fields;
-    ValueId shared = no_value; // what stages of one block make once a graph; which value that is, the model says
+    static constexpr size_t max_shared = 5;
+    std::array<ValueId, max_shared>
+        shared;                // what a stage of a block leaves to later ones; which values, the model says
     ValueId logits = no_value; // what the head made
 
     struct BoundWeight {
@@ -146,6 +149,7 @@ struct StageBuilder {
     StageBuilder(Graph & in, const WeightCatalog & of, const BatchShape & shape)
         : graph(in), weights(of), batch(shape) {
         fields.fill(no_value);
+        shared.fill(no_value);
     }
 };
 

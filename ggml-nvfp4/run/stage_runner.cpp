@@ -21,6 +21,11 @@ bool read_given(const std::vector<Stage> & stages) {
                        [](const Stage & stage) { return stage.kind == StageKind::embed; });
 }
 
+// Whether the stages are one block.
+static bool are_whole(const TextModel & model, const std::vector<Stage> & stages) {
+    return !stages.empty() && stages.front().layer >= 0 && stages == model.block_stages(stages.front().layer);
+}
+
 FieldUse field_use(const std::vector<Stage> & stages, const TextModel & model) {
     FieldUse use;
     FieldSet made = 0; // by earlier stages
@@ -53,6 +58,7 @@ struct StageGraph {
         builder.expert_tokens = options.expert_tokens;
         builder.expert_tile = options.expert_tile;
         builder.last_position_only = options.last_position_only;
+        builder.whole_blocks = are_whole(*variant.model, stages);
         const std::vector<FieldSpec> fields = variant.model->fields();
         for (size_t f = 0; f < fields.size(); f++)
             if (use.reads & field_bit(Field(f)))
