@@ -68,10 +68,17 @@ uint8_t e4m3_from_float(float value) {
 
 float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
 
-uint16_t bf16_from_float(float value) {
+static inline uint16_t rounded_bf16(float value) {
     const auto bits = std::bit_cast<uint32_t>(value);
-    if (std::isnan(value)) return uint16_t(bits >> 16 | 0x40); // quiet; rounding could turn it into an infinity
-    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    const uint32_t quiet = bits >> 16 | 0x40; // of a NaN, which rounding could turn into an infinity
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return uint16_t((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+
+uint16_t bf16_from_float(float value) { return rounded_bf16(value); }
+
+void bf16_from_floats(std::span<const float> values, uint16_t * out) {
+    for (size_t i = 0; i < values.size(); i++) out[i] = rounded_bf16(values[i]);
 }
 
 float f16_to_float(uint16_t bits) {

@@ -55,6 +55,7 @@ float e4m3_value(uint8_t byte);       // 0x7f and 0xff are NaN
 uint8_t e4m3_from_float(float value); // round to nearest even, saturating at +-448, subnormals kept; NaN gives 0x7f
 float bf16_to_float(uint16_t bits);
 uint16_t bf16_from_float(float value); // round to nearest even
+void bf16_from_floats(std::span<const float> values, uint16_t * out);
 float f16_to_float(uint16_t bits);
 uint16_t f16_from_float(float value); // round to nearest even, overflow to infinity
 

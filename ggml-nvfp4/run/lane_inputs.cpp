@@ -2,7 +2,6 @@
 
 #include "codec/nvfp4.h"
 
-#include <algorithm>
 #include <cstring>
 
 namespace gnv {
@@ -39,14 +38,20 @@ Status LaneInputs::allocate_host(Backend & device) {
 Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs) {
     GNV_TRY(device.synchronize());
     uint64_t used = 0;
+    const auto take = [&](uint64_t bytes) { // of the block
+        const uint64_t begin = used;
+        used += device_aligned(bytes);
+        GNV_CHECK(used <= bytes_);
+        return begin;
+    };
+    const auto host = [&](uint64_t begin) { return static_cast<uint8_t *>(staging_.get()) + begin; };
+    const auto there = [&](uint64_t begin) { return static_cast<const uint8_t *>(memory_.get()) + begin; };
     const auto place = [&](const auto & data) {
         using Element = typename std::decay_t<decltype(data)>::value_type;
         if (bytes_ == 0) return data.data();
-        const uint64_t begin = used, bytes = data.size() * sizeof(Element);
-        used += device_aligned(bytes);
-        GNV_CHECK(used <= bytes_);
-        if (bytes > 0) memcpy(static_cast<uint8_t *>(staging_.get()) + begin, data.data(), bytes);
-        return reinterpret_cast<const Element *>(static_cast<const uint8_t *>(memory_.get()) + begin);
+        const uint64_t bytes = data.size() * sizeof(Element), begin = take(bytes);
+        if (bytes > 0) memcpy(host(begin), data.data(), bytes);
+        return reinterpret_cast<const Element *>(there(begin));
     };
     DeviceBatch batch;
     batch.ids = place(inputs.ids);
@@ -56,13 +61,12 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.past = place(inputs.past);
     batch.last_positions = place(inputs.last_positions);
     batch.extents = place(inputs.extents);
-    if (device.activation_dtype() == DType::bf16) {
-        std::vector<uint16_t> rounded(inputs.given.size());
-        std::transform(inputs.given.begin(), inputs.given.end(), rounded.begin(), nvfp4::bf16_from_float);
-        GNV_CHECK(bytes_ > 0 || rounded.empty()); // they go with this function
-        batch.given = rounded.empty() ? nullptr : place(rounded);
-    } else {
+    if (device.activation_dtype() == DType::f32) {
         batch.given = place(inputs.given);
+    } else if (!inputs.given.empty()) {
+        const uint64_t begin = take(inputs.given.size() * sizeof(uint16_t));
+        nvfp4::bf16_from_floats(inputs.given, reinterpret_cast<uint16_t *>(host(begin)));
+        batch.given = there(begin);
     }
     if (used > 0) device.upload(memory_.get(), staging_.get(), used);
     return batch;

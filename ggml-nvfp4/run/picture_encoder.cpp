@@ -48,6 +48,12 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
         sequences.push_back(patches_of(pictures[i], vision));
     }
     if (sequences.empty()) return rows;
+    int64_t placeholders = 0;
+    for (const Picture & picture : pictures) placeholders += placeholders_of(picture, vision);
+    GNV_TRY(guard_exceptions([&]() -> Status {
+        rows.reserve(size_t(placeholders * vision.tower->sizes().vocabulary));
+        return {};
+    }));
     GNV_ASSIGN(const std::unique_ptr<LayerPass> pass, create_pass(tower, device, threads, sequences, options));
     PassHooks hooks;
     hooks.on_logits = [&](int64_t, const std::vector<Tensor> & made) -> Status {
@@ -72,9 +78,9 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
     if (!options.on_tap) return rows;
     const int64_t columns = vision.tower->sizes().vocabulary;
     GNV_ASSIGN(const std::vector<TapInfo> taps, list_taps(tower, vision.tower->sizes().head_rows));
-    const Tap made = taps.back().tap; // a pass shows what the head makes as a whole only
-    if (wants(made))
-        GNV_TRY(options.on_tap(made, {DType::f32, {int64_t(rows.size()) / columns, columns}, rows.data()}));
+    const Tap merged = taps.back().tap; // a pass shows what the head makes as a whole only
+    if (wants(merged))
+        GNV_TRY(options.on_tap(merged, {DType::f32, {int64_t(rows.size()) / columns, columns}, rows.data()}));
     return rows;
 }
 

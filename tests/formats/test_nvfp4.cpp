@@ -103,6 +103,13 @@ TEST_CASE("BF16: all values both ways, rounding, NaN stays NaN") {
         0x7f7f, 0x8000, [](uint32_t bits) { return double(bf16_to_float(uint16_t(bits))); }, bf16_from_float);
     CHECK(bf16_from_float(std::numeric_limits<float>::max()) == 0x7f80);
     CHECK(std::isnan(bf16_to_float(bf16_from_float(std::bit_cast<float>(0x7f800001u))))); // payload in the lost bits
+    std::vector<float> values;
+    for (uint32_t bits = 0x7fff; bits < 0xffff8000; bits += 0xffff) values.push_back(std::bit_cast<float>(bits));
+    std::vector<uint16_t> rounded(values.size());
+    bf16_from_floats(values, rounded.data());
+    wrong = 0;
+    for (size_t i = 0; i < values.size(); i++) wrong += rounded[i] != bf16_from_float(values[i]);
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("F16: all values both ways, rounding, overflow to infinity") {
