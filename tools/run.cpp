@@ -27,13 +27,63 @@ struct Args {
     std::vector<std::string> taps, images;
     tools::DeviceArgs device;
     std::optional<uint64_t> predict;
-    std::optional<float> temperature, top_p;
+    std::optional<float> temperature, top_p, min_p, repetition_penalty;
     std::optional<int32_t> top_k;
+    float presence_penalty = 0, frequency_penalty = 0;
+    std::vector<gnv_logit_bias> logit_bias;
+    std::vector<std::string> stop_texts;
     uint64_t seed = 42, ram_bytes = 0;
     tools::EngineArgs engine;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false, chat = false;
     bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
 };
+
+// --logit-bias ID=BIAS.
+void add_logit_bias(CLI::App & app, Args & args) {
+    const auto take = [&args](const CLI::results_t & texts) {
+        for (const std::string & text : texts) {
+            const size_t split = std::min(text.find('='), text.size());
+            uint64_t id = 0;
+            char * end = nullptr;
+            const float bias = split < text.size() ? strtof(text.c_str() + split + 1, &end) : 0;
+            if (!tools::parse_count(text.substr(0, split), id) || id > INT32_MAX || !end || split + 1 == text.size() ||
+                *end != '\0' || !(bias >= -100 && bias <= 100))
+                tools::refuse_number("--logit-bias", text, "expected a token id, '=' and a number from -100 to 100");
+            args.logit_bias.push_back({int32_t(id), bias});
+        }
+        return true;
+    };
+    app.add_option("--logit-bias", CLI::callback_t(take), "add BIAS, -100 to 100, to the logit of a token (repeatable)")
+        ->type_name("ID=BIAS")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->allow_extra_args(false);
+}
+
+void declare_sampling(CLI::App & app, Args & args) {
+    constexpr double largest = std::numeric_limits<float>::max();
+    tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, largest,
+                    "temperature; 0: the likeliest token (default: the model's own)");
+    tools::add_count(app, "--top-k", args.top_k, 0, INT32_MAX,
+                     "sample among the K likeliest tokens; 0: all (default: the model's own)")
+        ->type_name("K");
+    tools::add_real(app, "--top-p", args.top_p, 0, tools::Least::excluded, 1,
+                    "nucleus sampling: the fewest tokens that reach this probability (default: the model's own)")
+        ->type_name("P");
+    tools::add_real(app, "--min-p", args.min_p, 0, tools::Least::included, 1,
+                    "tokens with at least P times the largest probability (default: the model's own)")
+        ->type_name("P");
+    tools::add_real(app, "--repetition-penalty", args.repetition_penalty, 0, tools::Least::excluded, largest,
+                    "divide the logits of tokens in the text so far; 1: off (default: the model's own)");
+    tools::add_real(app, "--presence-penalty", args.presence_penalty, -2, tools::Least::included, 2,
+                    "subtract from the logits of written tokens (default 0)");
+    tools::add_real(app, "--frequency-penalty", args.frequency_penalty, -2, tools::Least::included, 2,
+                    "the same, for each time that a token was written (default 0)");
+    add_logit_bias(app, args);
+    tools::add_count_with_default(app, "--seed", args.seed, 0, tools::any_count, "seed of sampling");
+    app.add_flag("--greedy", args.greedy, "always the likeliest token");
+    tools::add_list(app, "--stop", args.stop_texts, "end before this text (repeatable)")->type_name("TEXT");
+}
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("MODEL", args.model, "folder of a checkpoint: the source, or NVFP4")->required();
@@ -55,16 +105,7 @@ void declare(CLI::App & app, Args & args) {
         ->needs(chat);
     tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
                      "tokens to write, at most (default 128; with --dump 0, with --chat up to the end of an answer)");
-    tools::add_real(app, "--temp", args.temperature, 0, tools::Least::included, std::numeric_limits<float>::max(),
-                    "temperature; 0: the likeliest token (default: the model's own)");
-    tools::add_count(app, "--top-k", args.top_k, 0, INT32_MAX,
-                     "sample among the K likeliest tokens; 0: all (default: the model's own)")
-        ->type_name("K");
-    tools::add_real(app, "--top-p", args.top_p, 0, tools::Least::excluded, 1,
-                    "nucleus sampling: the fewest tokens that reach this probability (default: the model's own)")
-        ->type_name("P");
-    tools::add_count_with_default(app, "--seed", args.seed, 0, tools::any_count, "seed of sampling");
-    app.add_flag("--greedy", args.greedy, "always the likeliest token");
+    declare_sampling(app, args);
     app.add_option("--dump", args.dump, "write logits and the output of every block to a safetensors file")
         ->type_name("FILE");
     tools::add_list(app, "--tap", args.taps, "also write this module's output: layer.3.self_attn.q_norm (repeatable)")
@@ -91,15 +132,26 @@ bool check_usage(const CLI::App & app, const Args & args) {
     if (args.chat && args.predict == 0u) problem = "--n-predict 0 leaves no answer";
     if (!args.taps.empty() && args.dump.empty()) problem = "--tap needs --dump FILE to write to";
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
-    if (args.greedy && (args.temperature || args.top_k || args.top_p))
-        problem = "--greedy draws nothing: leave out --temp, --top-k and --top-p";
+    if (args.greedy && (args.temperature || args.top_k || args.top_p || args.min_p))
+        problem = "--greedy draws nothing: leave out --temp, --top-k, --top-p and --min-p";
     if (problem) fprintf(stderr, "error: %s\n", problem);
     if (problem || !tools::check_vram(app, args.device)) return false;
     if (args.greedy || (args.temperature && *args.temperature == 0)) {
         const char * const why = "decides nothing: the likeliest token is taken; leave it out";
-        if (!tools::refuse(app, {"--seed", "--top-k", "--top-p"}, why)) return false;
+        if (!tools::refuse(app, {"--seed", "--top-k", "--top-p", "--min-p"}, why)) return false;
     }
-    const auto of_texts = {"--temp", "--top-k", "--top-p", "--seed", "--greedy", "--json"};
+    const auto of_texts = {"--temp",
+                           "--top-k",
+                           "--top-p",
+                           "--min-p",
+                           "--repetition-penalty",
+                           "--presence-penalty",
+                           "--frequency-penalty",
+                           "--logit-bias",
+                           "--seed",
+                           "--greedy",
+                           "--stop",
+                           "--json"};
     if (!args.generates() && !tools::refuse(app, of_texts, "is for texts that are written on: give --n-predict N"))
         return false;
     if (access((args.dump + ".partial").c_str(), F_OK) == 0 && !args.dump.empty()) {
@@ -424,9 +476,9 @@ int on_token(void * user, const gnv_token * token) {
     auto & output = *static_cast<Output *>(user);
     output.ids.push_back(token->id);
     output.text.append(token->text, token->text_size);
-    if (!token->stop) output.shown = output.text.size();
-    if (output.stream && !token->stop) {
-        fwrite(token->text, 1, token->text_size, stdout);
+    output.shown = output.text.size() - token->text_size + token->answer_size;
+    if (output.stream) {
+        fwrite(token->text, 1, token->answer_size, stdout);
         if (fflush(stdout) != 0) return 1;
     }
     return tools::stop_request();
@@ -434,14 +486,16 @@ int on_token(void * user, const gnv_token * token) {
 
 void print_speed(const gnv_generate_result & result) {
     const auto rate = [](uint64_t count, double seconds) { return seconds > 0 ? double(count) / seconds : 0; };
-    static const char * const reasons[] = {"a stop token", "--n-predict", "the model's positions", "stopped"};
+    static const char * const reasons[] = {"a stop token", "--n-predict", "the model's positions", "stopped", "--stop"};
     fprintf(stderr, "prompt %llu tokens, %.1f/s; written %llu tokens, %.1f/s (%s)\n",
             static_cast<unsigned long long>(result.prompt_tokens), rate(result.prompt_tokens, result.prompt_seconds),
             static_cast<unsigned long long>(result.tokens), rate(result.tokens - 1, result.token_seconds),
             reasons[result.stop]);
 }
 
-gnv_generate_options options_of(const Args & args, gnv_tokenizer_t * tokenizer, Output & output, Progress & progress) {
+// `stop_texts`: those of `args`, for the library; they live as long as the options.
+gnv_generate_options options_of(const Args & args, const std::vector<const char *> & stop_texts,
+                                gnv_tokenizer_t * tokenizer, Output & output, Progress & progress) {
     gnv_generate_options options;
     gnv_generate_options_init(&options);
     options.max_tokens = args.predict.value_or(args.chat ? 0 : default_predict);
@@ -449,7 +503,15 @@ gnv_generate_options options_of(const Args & args, gnv_tokenizer_t * tokenizer, 
     if (args.temperature) options.temperature = *args.temperature;
     if (args.top_k) options.top_k = *args.top_k;
     if (args.top_p) options.top_p = *args.top_p;
+    if (args.min_p) options.min_p = *args.min_p;
+    if (args.repetition_penalty) options.repetition_penalty = *args.repetition_penalty;
+    options.presence_penalty = args.presence_penalty;
+    options.frequency_penalty = args.frequency_penalty;
+    options.logit_bias = args.logit_bias.data();
+    options.logit_bias_count = args.logit_bias.size();
     options.seed = args.seed;
+    options.stop_texts = stop_texts.data();
+    options.stop_text_count = stop_texts.size();
     options.tokenizer = tokenizer;
     options.callback = on_token;
     options.user = &output;
@@ -464,7 +526,8 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
     Output output;
     output.stream = !args.json;
     Progress progress("reading the prompt", args.quiet);
-    gnv_generate_options options = options_of(args, tokenizer, output, progress);
+    const std::vector<const char *> stop_texts = tools::pointers(args.stop_texts);
+    gnv_generate_options options = options_of(args, stop_texts, tokenizer, output, progress);
     options.pictures = pictures.list.data();
     options.picture_count = pictures.list.size();
     gnv_generate_result result = {};
@@ -537,7 +600,8 @@ class Chat {
         Output output;
         output.stream = true;
         Progress progress("reading the conversation", args_.quiet);
-        gnv_generate_options options = options_of(args_, tokenizer_, output, progress);
+        const std::vector<const char *> stop_texts = tools::pointers(args_.stop_texts);
+        gnv_generate_options options = options_of(args_, stop_texts, tokenizer_, output, progress);
         options.pictures = pictures_.list.data() + held_pictures_;
         options.picture_count = pictures_.list.size() - held_pictures_;
         gnv_generate_result result = {};

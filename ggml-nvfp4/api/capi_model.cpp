@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <utility>
 
 using namespace gnv;
@@ -101,6 +100,8 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.temperature = float(model->generation.temperature);
         info.top_k = int32_t(std::min<int64_t>(model->generation.top_k, INT32_MAX));
         info.top_p = float(model->generation.top_p);
+        info.min_p = float(model->generation.min_p);
+        info.repetition_penalty = float(model->generation.repetition_penalty);
         info.stop_ids = model->generation.stop_ids.data();
         info.stop_count = model->generation.stop_ids.size();
         return api::give_struct(info, out, "gnv_model_info");
@@ -110,6 +111,7 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
 gnv_status gnv_model_reset(gnv_model_t * model) {
     return api::run(api::engine_of(model), [&]() -> Status {
         model->session->reset();
+        model->ids.clear();
         return {};
     });
 }
@@ -176,6 +178,7 @@ static Status check_ids(const gnv_model_t & model, const int32_t * ids, size_t c
 // After a failure the caches hold an incomplete text, so the text is discarded.
 static Status forget_text(gnv_model_t & model, Status status) {
     model.session->reset();
+    model.ids.clear();
     if (status.code() == Code::cancelled)
         return Status(Code::cancelled, "stopped on request; the model is at the start of a text again");
     return status;
@@ -270,6 +273,7 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
             model->session->run(text.sequence, {options.all_logits != 0, tap_caller(*model, options), std::move(wanted),
                                                 pass_progress(progress)});
         if (!result.ok()) return forget_text(*model, result.take_status());
+        model->ids.insert(model->ids.end(), ids, ids + count);
         if (logits) std::copy(result.value().begin(), result.value().end(), logits);
         if (written) *written = logits ? result.value().size() : 0;
         return {};
@@ -278,24 +282,44 @@ gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, size_t co
 
 // --- Generating -------------------------------------------------------------------------------------------------------
 
-static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_generate_options & given) {
+// A number below 0 selects the model's own; a NaN stays one, and is refused.
+static double own_if_negative(float given, double own) { return given < 0 ? own : double(given); }
+
+static Result<SamplerOptions> take_sampling(const gnv_model_t & model, const gnv_generate_options & given) {
     const GenerationConfig & own = model.generation;
-    GenerateOptions options;
-    SamplerOptions & sampling = options.sampling;
-    sampling.temperature = given.temperature >= 0 ? double(given.temperature) : own.do_sample ? own.temperature : 0;
+    SamplerOptions sampling;
+    sampling.temperature = own_if_negative(given.temperature, own.do_sample ? own.temperature : 0);
     sampling.top_k = given.top_k >= 0 ? given.top_k : own.top_k;
-    sampling.top_p = given.top_p >= 0 ? double(given.top_p) : own.top_p;
+    sampling.top_p = own_if_negative(given.top_p, own.top_p);
     sampling.seed = given.seed;
-    // A negative number selects the model's own; a NaN is a mistake.
-    if (std::isnan(given.temperature) || std::isnan(given.top_p))
-        return Status(Code::invalid_argument, "gnv_generate_options: temperature or top_p is NaN");
-    GNV_TRY(check_sampler_options(sampling));
+    sampling.min_p = own_if_negative(given.min_p, own.min_p);
+    sampling.repetition_penalty = own_if_negative(given.repetition_penalty, own.repetition_penalty);
+    sampling.presence_penalty = double(given.presence_penalty);
+    sampling.frequency_penalty = double(given.frequency_penalty);
+    GNV_TRY(api::check_list(given.logit_bias, given.logit_bias_count, "gnv_generate_options.logit_bias"));
+    for (size_t i = 0; i < given.logit_bias_count; i++)
+        sampling.logit_bias.push_back({given.logit_bias[i].id, double(given.logit_bias[i].bias)});
+    GNV_TRY(check_sampler_options(sampling, model.open->model->sizes().vocabulary));
+    return sampling;
+}
+
+static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_generate_options & given) {
+    GenerateOptions options;
+    GNV_ASSIGN(options.sampling, take_sampling(model, given));
     if (given.max_tokens > uint64_t(INT64_MAX))
         return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
     options.max_tokens = int64_t(given.max_tokens);
     GNV_TRY(api::check_list(given.stop_ids, given.stop_count, "gnv_generate_options.stop_ids"));
-    options.stop_ids = own.stop_ids;
+    options.stop_ids = model.generation.stop_ids;
     if (given.stop_ids) options.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
+    GNV_ASSIGN(options.stop_texts,
+               api::take_texts(given.stop_texts, given.stop_text_count, "gnv_generate_options.stop_texts"));
+    GNV_TRY(check_stop_texts(options.stop_texts));
+    if (given.on_logits)
+        options.on_logits = [&given](std::span<float> logits, std::span<const int32_t> chosen) {
+            const gnv_logits now = {sizeof(gnv_logits), logits.data(), logits.size(), chosen.data(), chosen.size()};
+            return given.on_logits(given.logits_user, &now) == 0;
+        };
     return options;
 }
 
@@ -321,9 +345,12 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         GNV_ASSIGN(GenerateOptions translated, translate(*model, options));
         translated.on_progress = pass_progress(progress);
         GNV_ASSIGN(const Tokenizer * const tokenizer, choose_tokenizer(*model, options));
-        const OnToken on_token = [&](int32_t id, const std::string & text, bool is_stop) {
+        translated.counted_ids = model->ids;
+        translated.counted_ids.insert(translated.counted_ids.end(), ids, ids + count);
+        const OnToken on_token = [&](const GeneratedToken & now) {
             if (!options.callback) return true;
-            const gnv_token token = {sizeof(gnv_token), id, is_stop, text.c_str(), text.size()};
+            const gnv_token token = {sizeof(gnv_token), now.id,          now.is_stop,
+                                     now.text.c_str(),  now.text.size(), now.answer};
             return options.callback(options.user, &token) == 0;
         };
         GNV_ASSIGN(const std::vector<Picture> pictures,
@@ -333,16 +360,22 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         GNV_TRY(place(*model, {ids, count}, pictures, text));
         Status looked = look(*model, pictures, {}, {}, progress, text);
         if (!looked.ok()) return forget_text(*model, std::move(looked));
+        std::vector<int32_t> chosen;
         Result<GenerateResult> result =
-            generate(*model->session, model->capacity, *tokenizer, text.sequence, translated, on_token);
+            generate(*model->session, model->capacity, *tokenizer, text.sequence, translated, on_token, chosen);
         if (!result.ok()) return forget_text(*model, result.take_status());
-        static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK};
+        model->ids = std::move(translated.counted_ids);
+        model->ids.insert(model->ids.end(), chosen.begin(), chosen.end());
+        model->ids.resize(size_t(model->session->past())); // the last one is not in the caches
+        static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK,
+                                             GNV_STOP_TEXT};
         gnv_generate_result info = {};
         info.prompt_tokens = count;
         info.tokens = uint64_t(result.value().tokens);
         info.stop = stops[size_t(result.value().stop)];
         info.prompt_seconds = result.value().prompt_seconds;
         info.token_seconds = result.value().token_seconds;
+        info.stop_text = result.value().stop_text;
         return out ? api::give_struct(info, out, "gnv_generate_result") : Status();
     });
 }

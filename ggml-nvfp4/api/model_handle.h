@@ -20,6 +20,7 @@ struct gnv_model_t : gnv::api::Owned {
     int64_t capacity = 0; // positions
     std::unique_ptr<gnv::Backend> device;
     std::unique_ptr<gnv::TextSession> session;
+    std::vector<int32_t> ids;                  // of the text in the caches; changed by a run() alone
     std::unique_ptr<gnv::Tokenizer> tokenizer; // of the folder; loaded when first needed
 
     std::vector<std::string> tap_names;

@@ -699,6 +699,7 @@ typedef struct gnv_model_info {
     float top_p;
     const int32_t * stop_ids;
     uint64_t stop_count;
+    float min_p, repetition_penalty;
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Discards the text; the next call starts another. */
@@ -785,13 +786,32 @@ GNV_API gnv_status gnv_model_forward(gnv_model_t * model, const int32_t * ids, s
 typedef struct gnv_token {
     uint64_t struct_size;
     int32_t id;
-    int32_t stop;      /* 1: a stop id, and the last token */
-    const char * text; /* UTF-8 that this token completes, special tokens as written; "" inside a character */
+    int32_t stop; /* 1: a stop id, and the last token */
+    const char *
+        text; /* UTF-8 that this token completes, special tokens as written; "" inside a character. Text that may
+                          begin a stop text waits for the next tokens; a stop text itself never comes */
     uint64_t text_size;
+    uint64_t answer_size; /* of text: all, but for a stop id without its own text */
 } gnv_token;
 
 /* A result other than 0 ends the text. The pointers in `token` are valid until the callback returns. */
 typedef int (*gnv_token_callback)(void * user, const gnv_token * token);
+
+typedef struct gnv_logits {
+    uint64_t struct_size;
+    float * values; /* [vocabulary], by id; may be changed: -INFINITY keeps an id from being chosen */
+    uint64_t vocabulary;
+    const int32_t * ids; /* chosen by this call so far */
+    uint64_t id_count;
+} gnv_logits;
+
+/* Called before each choice, before all other options of sampling. A result other than 0 ends the text. */
+typedef int (*gnv_logits_callback)(void * user, const gnv_logits * logits);
+
+typedef struct gnv_logit_bias {
+    int32_t id;
+    float bias; /* -100 to 100, added to the logit */
+} gnv_logit_bias;
 
 typedef struct gnv_generate_options {
     uint64_t struct_size;
@@ -809,6 +829,15 @@ typedef struct gnv_generate_options {
     void * progress_user;
     const gnv_picture_t * const * pictures; /* whose placeholders are among the ids; NULL: none */
     size_t picture_count;
+    float min_p;                               /* 0 to 1; 0: all; below 0: the model's own */
+    float repetition_penalty;                  /* above 0; 1: none; below 0: the model's own */
+    float presence_penalty, frequency_penalty; /* -2 to 2; 0: none */
+    const gnv_logit_bias * logit_bias;         /* an id once; NULL: none */
+    size_t logit_bias_count;
+    const char * const * stop_texts; /* 64 at most, of 1 to 4096 bytes; each ends the text before it */
+    size_t stop_text_count;
+    gnv_logits_callback on_logits; /* may be NULL */
+    void * logits_user;
 } gnv_generate_options;
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
     memset(options, 0, sizeof *options);
@@ -817,13 +846,16 @@ static inline void gnv_generate_options_init(gnv_generate_options * options) {
     options->top_k = -1;
     options->top_p = -1;
     options->seed = 42;
+    options->min_p = -1;
+    options->repetition_penalty = -1;
 }
 
 typedef enum gnv_stop GNV_INT {
     GNV_STOP_ID = 0,       /* a stop id was chosen */
     GNV_STOP_LENGTH = 1,   /* max_tokens */
     GNV_STOP_CAPACITY = 2, /* the caches are full */
-    GNV_STOP_CALLBACK = 3  /* the callback asked to stop: not a failure */
+    GNV_STOP_CALLBACK = 3, /* a callback asked to stop: not a failure */
+    GNV_STOP_TEXT = 4      /* a stop text was written */
 } gnv_stop;
 
 typedef struct gnv_generate_result {
@@ -833,12 +865,17 @@ typedef struct gnv_generate_result {
     gnv_stop stop;
     double prompt_seconds; /* until the first token was chosen */
     double token_seconds;  /* for the others */
+    uint64_t stop_text;    /* GNV_STOP_TEXT: which of stop_texts, from 0 */
 } gnv_generate_result;
 
-/* Continues the text with the `count` ids of a prompt, at least one, and then with chosen tokens, one after another:
- * logits / temperature, the top_k largest, the fewest of those whose probabilities reach top_p, a draw. Equal logits: the
- * lower id first. The same seed gives the same tokens. Rows of the embedding that are no tokens are never chosen. The last
- * token is not in the caches yet: give it first to continue. `result` may be NULL. Fails like gnv_model_forward. */
+/* Continues the text with the `count` ids of a prompt, at least one, and then with chosen tokens, one after another. Each
+ * choice, in this order: on_logits; logit_bias; repetition_penalty (of ids in the text so far: logit / penalty where it is
+ * positive, else logit * penalty); frequency_penalty, times how often this call chose the id, and presence_penalty, once if
+ * it did, are subtracted; temperature; min_p (ids with at least min_p times the largest probability); the top_k largest; the
+ * fewest of those whose probabilities reach top_p; a draw. Equal logits: the lower id first. The same seed gives the same
+ * tokens (docs/sampling.md). Rows of the embedding that are no tokens are never chosen. The last token is not in the caches
+ * yet: give it first to continue. `result` may be NULL. Fails like gnv_model_forward; GNV_BAD_VALUE also if on_logits leaves a
+ * NaN, or no id. */
 GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
                                       const gnv_generate_options * options, gnv_generate_result * result);
 

@@ -1,9 +1,11 @@
 #include "session/generate.h"
 
 #include "core/clock.h"
+#include "core/utf8.h"
 #include "tokenizer/text_stream.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace gnv {
 
@@ -44,14 +46,18 @@ Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequen
     return logits;
 }
 
-// The token after `sequence`. Without a draw the device finds the largest logit, and the others stay there.
-static Result<int32_t> next_token(TextSession & session, const TextSequence & sequence, const OnProgress & on_progress,
-                                  bool draws, Sampler & sampler) {
+// The token after `sequence`, or none if the caller's function ends the text. Where the largest logit decides, the device finds
+// it, and the others stay there.
+static Result<std::optional<int32_t>> next_token(TextSession & session, const TextSequence & sequence,
+                                                 const OnProgress & on_progress, const GenerateOptions & options,
+                                                 Sampler & sampler, std::span<const int32_t> chosen) {
     TextSession::Request request;
     request.on_progress = on_progress;
-    if (draws) {
-        GNV_ASSIGN(const std::vector<float> logits, run_in_pieces(session, sequence, request));
-        return sampler.pick(logits);
+    if (!sampler.takes_largest() || options.on_logits) {
+        GNV_ASSIGN(std::vector<float> logits, run_in_pieces(session, sequence, request));
+        if (options.on_logits && !options.on_logits(logits, chosen)) return std::optional<int32_t>();
+        GNV_ASSIGN(const int32_t id, sampler.pick(logits));
+        return std::optional(id);
     }
     LargestLogit largest;
     GNV_TRY(for_pieces(session, sequence, request,
@@ -60,7 +66,8 @@ static Result<int32_t> next_token(TextSession & session, const TextSequence & se
                            largest = found.front();
                            return {};
                        }));
-    return checked_choice(largest.id, largest.logit);
+    GNV_ASSIGN(const int32_t id, checked_choice(largest.id, double(largest.logit)));
+    return std::optional(id);
 }
 
 static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t vocabulary) {
@@ -69,9 +76,36 @@ static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t voca
     return allowed;
 }
 
+// The text of tokens as it is shown: whole characters, and nothing that may become a stop string.
+class ShownText {
+  public:
+    explicit ShownText(const std::vector<std::string> & stops) : stop_(stops) {}
+    const StopText & stop() const { return stop_; }
+    // What a token adds; `last`: none follows.
+    void push(const std::string & bytes, bool last, GeneratedToken & token) {
+        if (token.is_stop) { // its text is no part of the answer
+            token.text = finish();
+            token.answer = token.text.size();
+            if (!stop_.found()) token.text += utf8_lossy(bytes);
+            return;
+        }
+        token.text = stop_.push(characters_.push(bytes));
+        if (last && !stop_.found()) token.text += finish();
+        token.answer = token.text.size();
+    }
+
+  private:
+    std::string finish() {
+        std::string text = stop_.push(characters_.finish());
+        return stop_.found() ? text : text + stop_.finish();
+    }
+    TextStream characters_;
+    StopText stop_;
+};
+
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
-                                const TextSequence & prompt, const GenerateOptions & options,
-                                const OnToken & on_token) {
+                                const TextSequence & prompt, const GenerateOptions & options, const OnToken & on_token,
+                                std::vector<int32_t> & chosen) {
     auto start = Clock::now();
     GenerateResult result;
     int64_t prompt_total = 0;
@@ -82,23 +116,28 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
     }
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, size_t(session.vocabulary()));
     Sampler sampler(options.sampling, allowed);
-    const bool draws = options.sampling.temperature > 0;
-    if (!draws) GNV_TRY(session.allow(allowed));
-    const auto next = [&](const TextSequence & sequence, const OnProgress & on_progress) {
-        return next_token(session, sequence, on_progress, draws, sampler);
-    };
-    TextStream text;
+    sampler.count_prompt(options.counted_ids);
+    if (sampler.takes_largest()) GNV_TRY(session.allow(allowed));
+    ShownText shown(options.stop_texts);
     TextSequence one;
     for (bool is_first = true;; is_first = false) {
-        GNV_ASSIGN(const int32_t id, is_first ? next(prompt, on_prompt) : next(one, on_token_pass));
-        if (result.tokens++ == 0) {
-            result.prompt_seconds = seconds_since(start);
-            start = Clock::now();
-        }
+        GNV_ASSIGN(const std::optional<int32_t> id,
+                   next_token(session, is_first ? prompt : one, is_first ? on_prompt : on_token_pass, options, sampler,
+                              chosen));
+        if (is_first) result.prompt_seconds = seconds_since(start);
+        if (is_first) start = Clock::now();
         result.token_seconds = seconds_since(start);
-        const bool is_stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
+        if (!id) {
+            result.stop = GenerateStop::callback;
+            return result;
+        }
+        chosen.push_back(*id);
+        result.tokens++;
+        GeneratedToken token;
+        token.id = *id;
+        token.is_stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), token.id) != options.stop_ids.end();
         bool last = true;
-        if (is_stop) {
+        if (token.is_stop) {
             result.stop = GenerateStop::id;
         } else if (result.tokens == options.max_tokens) {
             result.stop = GenerateStop::length;
@@ -107,16 +146,20 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         } else {
             last = false;
         }
-        GNV_ASSIGN(const std::string bytes, tokenizer.decode_bytes({&id, 1}));
-        std::string piece = text.push(bytes);
-        if (last) piece += text.finish();
-        const bool go_on = !on_token || on_token(id, piece, is_stop);
+        GNV_ASSIGN(const std::string bytes, tokenizer.decode_bytes({&token.id, 1}));
+        shown.push(bytes, last, token);
+        if (shown.stop().found()) {
+            result.stop = GenerateStop::text;
+            result.stop_text = *shown.stop().found();
+            last = true;
+        }
+        const bool goes_on = !on_token || on_token(token);
         if (last) return result;
-        if (!go_on) {
+        if (!goes_on) {
             result.stop = GenerateStop::callback;
             return result;
         }
-        one.ids = {id};
+        one.ids = {token.id};
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "session/sampler.h"
+#include "session/stop_text.h"
 #include "session/text_session.h"
 #include "tokenizer/tokenizer.h"
 
@@ -13,30 +14,42 @@
 namespace gnv {
 
 struct GenerateOptions {
-    SamplerOptions sampling;
-    int64_t max_tokens = 0; // 0: up to a stop id or the end of the caches
+    SamplerOptions sampling; // valid
+    int64_t max_tokens = 0;  // 0: up to a stop id or the end of the caches
     std::vector<int32_t> stop_ids;
+    std::vector<std::string> stop_texts; // valid; each ends the text before it
+    std::vector<int32_t> counted_ids;    // of the text so far, the prompt included: for the repetition penalty
+    // May change the logits [vocabulary] of the next token; `chosen`: the tokens so far. False ends the text.
+    std::function<bool(std::span<float> logits, std::span<const int32_t> chosen)> on_logits = {};
     // As TextSession::Request::on_progress, for the whole prompt; while tokens are chosen both numbers are equal.
     std::function<bool(int64_t done, int64_t total)> on_progress = {};
 };
 
-enum class GenerateStop : uint8_t { id, length, capacity, callback };
+enum class GenerateStop : uint8_t { id, length, capacity, callback, text };
 
 struct GenerateResult {
     int64_t tokens = 0;
     GenerateStop stop = GenerateStop::length;
+    size_t stop_text = 0;      // GenerateStop::text: which
     double prompt_seconds = 0; // until the first token was chosen
     double token_seconds = 0;  // for the later tokens
 };
 
-// `text`: the characters that this token completes. False ends the text.
-using OnToken = std::function<bool(int32_t id, const std::string & text, bool is_stop)>;
+struct GeneratedToken {
+    int32_t id = 0;
+    bool is_stop = false; // by its id
+    std::string text;  // the characters that this token decides: those of a stop string never come, its beginning waits
+    size_t answer = 0; // bytes of `text` before the text of a stop id itself
+};
+// False ends the text.
+using OnToken = std::function<bool(const GeneratedToken & token)>;
 
 // Goes on from the session's state, with long prompts in the session's pieces; `prompt`, of one segment, fits the caches,
-// which hold `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. Afterwards the session has seen all but the last
-// token.
+// which hold `capacity` positions. Only ids that are tokens of `tokenizer` are chosen. `chosen` receives them. Afterwards the
+// session has seen all but the last token.
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
-                                const TextSequence & prompt, const GenerateOptions & options, const OnToken & on_token);
+                                const TextSequence & prompt, const GenerateOptions & options, const OnToken & on_token,
+                                std::vector<int32_t> & chosen);
 
 // Lets the session's one text go on by `sequence`, in the session's pieces. Logits of the last position [vocabulary]; with
 // all_logits those of every position. `request.on_progress` is told of the whole.

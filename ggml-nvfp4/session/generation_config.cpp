@@ -3,6 +3,8 @@
 #include "formats/file.h"
 #include "session/sampler.h"
 
+#include <utility>
+
 namespace gnv {
 
 static constexpr uint64_t size_limit = 1 << 20;
@@ -24,16 +26,20 @@ Result<GenerationConfig> parse_generation_config(const JsonValue & root) {
     if (find_value(root, "do_sample", value)) {
         GNV_ASSIGN(config.do_sample, value.as_bool());
     }
-    if (find_value(root, "temperature", value)) {
-        GNV_ASSIGN(config.temperature, value.as_double());
-    }
     if (find_value(root, "top_k", value)) {
         GNV_ASSIGN(config.top_k, value.as_int());
     }
-    if (find_value(root, "top_p", value)) {
-        GNV_ASSIGN(config.top_p, value.as_double());
-    }
-    Status sensible = check_sampler_options({config.temperature, config.top_k, config.top_p});
+    for (const auto & [key, number] : {std::pair("temperature", &config.temperature),
+                                       {"top_p", &config.top_p},
+                                       {"min_p", &config.min_p},
+                                       {"repetition_penalty", &config.repetition_penalty}})
+        if (find_value(root, key, value)) {
+            GNV_ASSIGN(*number, value.as_double());
+        }
+    SamplerOptions sampling = {config.temperature, config.top_k, config.top_p};
+    sampling.min_p = config.min_p;
+    sampling.repetition_penalty = config.repetition_penalty;
+    Status sensible = check_sampler_options(sampling);
     if (!sensible.ok()) return fail(Code::format, root.where(), ": ", sensible.message());
     if (!find_value(root, "eos_token_id", value)) return config;
     if (!value.is_array()) {

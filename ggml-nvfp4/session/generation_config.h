@@ -18,6 +18,8 @@ struct GenerationConfig {
     double temperature = 1;
     int64_t top_k = 50;
     double top_p = 1;
+    double min_p = 0;
+    double repetition_penalty = 1;
     std::vector<int32_t> stop_ids; // eos_token_id: one or a list
 };
 

@@ -1,6 +1,8 @@
 #include "session/sampler.h"
 
 #include <algorithm>
+#include <bit>
+#include <cfloat>
 #include <cmath>
 
 namespace gnv {
@@ -18,30 +20,86 @@ double SplitMix64::next_unit() { return double(next() >> 11) * 0x1p-53; }
 // IEEE 754 defines.
 static double exact_exp(double x) {
     if (x < -700) return 0;
+    static constexpr double coefficients[] = {
+        1,          1,           1 / 2.0,      1 / 6.0,       1 / 24.0,       1 / 120.0,       1 / 720.0,
+        1 / 5040.0, 1 / 40320.0, 1 / 362880.0, 1 / 3628800.0, 1 / 39916800.0, 1 / 479001600.0, 1 / 6227020800.0};
     constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
     const double n = std::floor(x * 0x1.71547652b82fep0 + 0.5);
-    const double r = (x - n * ln2_high) - n * ln2_low; // |r| <= ln(2) / 2
-    double sum = 1;
-    for (int i = 14; i > 0; i--) sum = 1 + sum * r / i; // Taylor: the rest is below 2^-60
-    return std::ldexp(sum, int(n));
+    const double r = (x - n * ln2_high) - n * ln2_low; // |r| <= ln(2) / 2: the rest of the series is below 2^-57
+    double sum = 0;
+    for (size_t i = std::size(coefficients); i-- > 0;) sum = sum * r + coefficients[i];
+    return sum * std::bit_cast<double>(uint64_t(int64_t(n) + 1023) << 52); // 2^n, a normal number
 }
 
-Status check_sampler_options(const SamplerOptions & options) {
-    if (!(options.temperature >= 0) || std::isinf(options.temperature))
-        return fail(Code::invalid_argument, "a temperature of ", options.temperature,
-                    " makes no sense; 0 takes the likeliest token, 1 draws as the model predicts");
+// --- Options ----------------------------------------------------------------------------------------------------------
+
+struct Range {
+    const char * name;
+    double SamplerOptions::*value;
+    double least, most;
+    bool includes_least;
+    const char * advice;
+};
+static constexpr Range ranges[] = {
+    {"temperature", &SamplerOptions::temperature, 0, DBL_MAX, true,
+     "0 takes the likeliest token, 1 draws as the model predicts"},
+    {"top_p", &SamplerOptions::top_p, 0, 1, false, "it is above 0 and at most 1, which keeps all tokens"},
+    {"min_p", &SamplerOptions::min_p, 0, 1, true, "it is from 0, which keeps all tokens, to 1"},
+    {"repetition_penalty", &SamplerOptions::repetition_penalty, 0, DBL_MAX, false, "it is above 0; 1 changes nothing"},
+    {"presence_penalty", &SamplerOptions::presence_penalty, -2, 2, true, "it is from -2 to 2; 0 changes nothing"},
+    {"frequency_penalty", &SamplerOptions::frequency_penalty, -2, 2, true, "it is from -2 to 2; 0 changes nothing"},
+};
+
+static Status check_logit_bias(const std::vector<LogitBias> & list, int64_t vocabulary) {
+    std::vector<int32_t> ids;
+    for (const auto & [id, bias] : list) {
+        if (id < 0 || id >= vocabulary)
+            return fail(Code::invalid_argument, "logit_bias: ", id, " is no id of the vocabulary of ", vocabulary);
+        if (!(bias >= -100 && bias <= 100))
+            return fail(Code::invalid_argument, "logit_bias: the bias of token ", id, " is ", bias,
+                        "; it is from -100 to 100");
+        ids.push_back(id);
+    }
+    std::sort(ids.begin(), ids.end());
+    const auto twice = std::adjacent_find(ids.begin(), ids.end());
+    if (twice == ids.end()) return {};
+    return fail(Code::invalid_argument, "logit_bias: token ", *twice, " has two entries");
+}
+
+Status check_sampler_options(const SamplerOptions & options, int64_t vocabulary) {
+    for (const Range & range : ranges) {
+        const double value = options.*range.value;
+        if (value >= range.least && value <= range.most && (range.includes_least || value > range.least)) continue;
+        return fail(Code::invalid_argument, "a ", range.name, " of ", value, " makes no sense; ", range.advice);
+    }
     if (options.top_k < 0)
         return fail(Code::invalid_argument, "a top_k of ", options.top_k, " makes no sense; 0 keeps all tokens");
-    if (!(options.top_p > 0 && options.top_p <= 1))
-        return fail(Code::invalid_argument, "a top_p of ", options.top_p,
-                    " makes no sense; it is above 0 and at most 1, which keeps all tokens");
-    return {};
+    return check_logit_bias(options.logit_bias, vocabulary);
 }
 
-Sampler::Sampler(const SamplerOptions & options, std::span<const uint8_t> allowed)
-    : options_(options), allowed_(allowed), random_(options.seed) {}
+// --- Choosing ---------------------------------------------------------------------------------------------------------
 
-Result<int32_t> checked_choice(int32_t id, float logit) {
+Sampler::Sampler(const SamplerOptions & options, std::span<const uint8_t> allowed)
+    : options_(options), allowed_(allowed), random_(options.seed) {
+    if (!options.logit_bias.empty()) bias_.resize(allowed.size());
+    for (const auto & [id, bias] : options.logit_bias) bias_[size_t(id)] = bias;
+    if (options.repetition_penalty != 1) seen_.resize(allowed.size());
+    if (options.presence_penalty != 0 || options.frequency_penalty != 0) chosen_.resize(allowed.size());
+}
+
+bool Sampler::takes_largest() const {
+    return options_.temperature == 0 && bias_.empty() && seen_.empty() && chosen_.empty();
+}
+
+void Sampler::count_prompt(std::span<const int32_t> ids) {
+    if (seen_.empty()) return;
+    for (const int32_t id : ids) {
+        GNV_CHECK(id >= 0 && size_t(id) < seen_.size());
+        seen_[size_t(id)] = 1;
+    }
+}
+
+Result<int32_t> checked_choice(int32_t id, double logit) {
     if (std::isnan(logit)) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
     if (id < 0 || std::isinf(logit))
         return fail(Code::bad_value,
@@ -49,52 +107,103 @@ Result<int32_t> checked_choice(int32_t id, float logit) {
     return id;
 }
 
-Result<int32_t> Sampler::pick(std::span<const float> logits) {
+double Sampler::changed(size_t id, double logit) const {
+    if (!bias_.empty()) logit += bias_[id];
+    if (!seen_.empty() && seen_[id])
+        logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+    if (!chosen_.empty() && chosen_[id] > 0)
+        logit = logit - options_.frequency_penalty * chosen_[id] - options_.presence_penalty;
+    return logit;
+}
+
+bool Sampler::comes_before(const Candidate & a, const Candidate & b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+// Puts the first `count` candidates, or all, into their order.
+void Sampler::sort_first(size_t count) {
+    count = std::min(count, candidates_.size());
+    if (count <= sorted_) return;
+    std::partial_sort(candidates_.begin() + ptrdiff_t(sorted_), candidates_.begin() + ptrdiff_t(count),
+                      candidates_.end(), comes_before);
+    sorted_ = count;
+}
+
+// The candidates that the options up to top_k leave, the largest first and the others in any order; with weights if there is a
+// draw.
+Status Sampler::collect(std::span<const float> logits) {
     GNV_CHECK(logits.size() == allowed_.size());
     candidates_.clear();
+    sorted_ = 0;
     for (size_t id = 0; id < logits.size(); id++) {
         if (!allowed_[id]) continue;
         if (std::isnan(logits[id])) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
-        candidates_.push_back({logits[id], int32_t(id)});
+        candidates_.push_back({changed(id, double(logits[id])), 1, int32_t(id)});
     }
-    const auto before = [](const Candidate & a, const Candidate & b) {
-        return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-    };
-    const bool greedy = options_.temperature == 0;
-    const size_t wanted = greedy ? 1 : options_.top_k > 0 ? size_t(options_.top_k) : candidates_.size();
-    const auto end = candidates_.begin() + ptrdiff_t(std::min(wanted, candidates_.size()));
-    std::partial_sort(candidates_.begin(), end, candidates_.end(), before);
-    candidates_.erase(end, candidates_.end());
-    const Candidate first = candidates_.empty() ? Candidate{0.0f, -1} : candidates_.front();
-    Result<int32_t> likeliest = checked_choice(first.id, first.logit);
-    if (greedy || !likeliest.ok()) return likeliest;
-    return draw();
+    const bool draws = options_.temperature > 0;
+    const size_t wanted = !draws ? 1 : options_.top_k > 0 ? size_t(options_.top_k) : candidates_.size();
+    if (wanted < candidates_.size()) { // min_p commutes with top_k: both cut the order of the logits
+        sort_first(wanted);
+        candidates_.resize(wanted);
+    } else {
+        sort_first(1);
+    }
+    const Candidate first = candidates_.empty() ? Candidate{0, 0, -1} : candidates_.front();
+    GNV_TRY(checked_choice(first.id, first.logit).take_status());
+    if (!draws) return {};
+    size_t kept = 0;
+    for (Candidate candidate : candidates_) {
+        candidate.weight = exact_exp((candidate.logit - first.logit) / options_.temperature);
+        if (candidate.weight > 0 && candidate.weight >= options_.min_p) candidates_[kept++] = candidate;
+    }
+    candidates_.resize(kept); // the order is kept, so those that are sorted stay first
+    sorted_ = std::min(sorted_, kept);
+    return {};
 }
 
-int32_t Sampler::draw() {
-    const double largest = double(candidates_.front().logit);
-    weights_.clear();
-    double sum = 0;
-    for (const Candidate & candidate : candidates_) {
-        weights_.push_back(exact_exp((double(candidate.logit) - largest) / options_.temperature));
-        sum += weights_.back();
+// How many candidates top_p leaves, and the sum of their weights. Of a vocabulary few come into question, so the others stay
+// unsorted.
+size_t Sampler::keep(double & sum) {
+    sum = 0;
+    for (const Candidate & candidate : candidates_) sum += candidate.weight;
+    if (options_.top_p == 1) return candidates_.size();
+    const double enough = options_.top_p * sum;
+    size_t kept = 0;
+    for (sum = 0; kept < candidates_.size() && (kept == 0 || sum < enough); kept++) {
+        if (kept == sorted_) sort_first(std::max<size_t>(64, 4 * sorted_));
+        sum += candidates_[kept].weight;
     }
-    size_t kept = weights_.size();
-    if (options_.top_p < 1) {
-        const double enough = options_.top_p * sum;
-        sum = 0;
-        for (kept = 0; kept < weights_.size() && (kept == 0 || sum < enough); kept++) sum += weights_[kept];
+    return kept;
+}
+
+Result<int32_t> Sampler::pick(std::span<const float> logits) {
+    GNV_TRY(collect(logits));
+    size_t place = 0;
+    if (options_.temperature > 0) {
+        double sum = 0, reached = 0;
+        const size_t kept = keep(sum);
+        const double target = random_.next_unit() * sum;
+        for (place = 0;; place++) {
+            if (place == sorted_) sort_first(std::max<size_t>(64, 4 * sorted_));
+            reached += candidates_[place].weight;
+            if (target < reached || place + 1 == kept)
+                break; // the last one where rounding puts the target out of reach
+        }
     }
-    const double target = random_.next_unit() * sum;
-    double reached = 0;
-    size_t chosen = 0;
-    for (size_t i = 0; i < kept; i++) {
-        if (weights_[i] == 0) break;
-        chosen = i; // the last one when rounding leaves the target just out of reach
-        reached += weights_[i];
-        if (target < reached) break;
-    }
-    return candidates_[chosen].id;
+    const int32_t id = candidates_[place].id;
+    if (!seen_.empty()) seen_[size_t(id)] = 1;
+    if (!chosen_.empty()) chosen_[size_t(id)]++;
+    return id;
+}
+
+Result<std::vector<TokenProbability>> Sampler::distribution(std::span<const float> logits) {
+    GNV_TRY(collect(logits));
+    double sum = 1;
+    const size_t kept = options_.temperature > 0 ? keep(sum) : 1;
+    sort_first(kept);
+    std::vector<TokenProbability> result;
+    for (size_t i = 0; i < kept; i++) result.push_back({candidates_[i].id, candidates_[i].weight / sum});
+    return result;
 }
 
 } // namespace gnv

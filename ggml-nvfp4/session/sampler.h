@@ -1,9 +1,19 @@
-// The choice of the next token: the largest logit, or a draw. The draw is a function of logits, options and seed, the
-// same on every machine:
+// The choice of the next token: the largest logit, or a draw. A choice is a function of logits, options, seed and the ids
+// counted so far, the same on every machine. The order of operations is that of vLLM:
 //
-//   logits / temperature -> the top_k largest -> softmax -> the fewest of them whose probabilities reach top_p -> draw
+//   1. logit_bias            logit + bias, for the ids that it names
+//   2. repetition_penalty    ids of the prompt and chosen ones: logit / penalty if it is positive, else logit * penalty
+//   3. frequency_penalty     logit - penalty * how often the id was chosen; the prompt does not count
+//   4. presence_penalty      logit - penalty, if the id was chosen at least once
+//      temperature 0         the largest logit; what follows has no effect
+//   5. temperature           logit / temperature, then softmax
+//   6. min_p                 the ids with at least min_p times the probability of the likeliest
+//   7. top_k                 the top_k largest
+//   8. top_p                 of what is left the fewest, largest first, whose probabilities sum up to top_p
+//   9. draw                  one number of the generator in [0, 1); the ids share it, largest first
 //
-// Among equal logits the lower id comes first.
+// Logits are F32, all arithmetic on them is F64. Among equal logits the lower id comes first, in every step. A logit of
+// -Inf is never chosen.
 #pragma once
 
 #include "core/status.h"
@@ -25,36 +35,66 @@ class SplitMix64 {
     uint64_t state_;
 };
 
+struct LogitBias {
+    int32_t id = 0;
+    double bias = 0; // -100 to 100
+};
+
 struct SamplerOptions {
     double temperature = 0; // 0: the largest logit, no draw
     int64_t top_k = 0;      // 0: all
     double top_p = 1;       // above 0, up to 1
     uint64_t seed = 42;
+    double min_p = 0;                                   // 0 to 1; 0: all
+    double repetition_penalty = 1;                      // above 0; 1: none
+    double presence_penalty = 0, frequency_penalty = 0; // -2 to 2; 0: none
+    std::vector<LogitBias> logit_bias = {};             // an id once
 };
-// The failure names the option that is not valid.
-Status check_sampler_options(const SamplerOptions & options);
+// The failure names the option that is not valid. `vocabulary`: ids of logit_bias are below it.
+Status check_sampler_options(const SamplerOptions & options, int64_t vocabulary = INT32_MAX);
 
 // What a choice of the largest logit comes to: the id, or Code::bad_value if the logit is not finite or none (-1) is allowed.
-Result<int32_t> checked_choice(int32_t id, float logit);
+Result<int32_t> checked_choice(int32_t id, double logit);
+
+struct TokenProbability {
+    int32_t id = 0;
+    double probability = 0;
+};
 
 class Sampler {
   public:
-    // `allowed`: by id, 0 for ids that must not be chosen. It must outlive the sampler.
+    // `allowed`: by id, 0 for ids that must not be chosen. It must outlive the sampler. The options are valid.
     Sampler(const SamplerOptions & options, std::span<const uint8_t> allowed);
-    // As many logits as entries in `allowed`. Code::bad_value if an allowed one is NaN or none is finite.
+
+    // Whether pick() returns the largest of the allowed logits as they are, which a device can find alone.
+    bool takes_largest() const;
+    // Ids of the prompt, for the repetition penalty; each below allowed.size().
+    void count_prompt(std::span<const int32_t> ids);
+    // As many logits as entries in `allowed`. Counts its choice. Code::bad_value if an allowed logit is NaN, or the largest is
+    // infinite.
     Result<int32_t> pick(std::span<const float> logits);
+    // What pick() would draw from, the likeliest first; with temperature 0 one id. It changes nothing.
+    Result<std::vector<TokenProbability>> distribution(std::span<const float> logits);
 
   private:
     struct Candidate {
-        float logit;
+        double logit, weight; // weight: of the draw; 1 for the largest logit
         int32_t id;
     };
-    int32_t draw();
+    static bool comes_before(const Candidate & a, const Candidate & b);
+    double changed(size_t id, double logit) const; // by bias and penalties
+    Status collect(std::span<const float> logits);
+    void sort_first(size_t count);
+    size_t keep(double & sum);
+
     SamplerOptions options_;
     std::span<const uint8_t> allowed_;
     SplitMix64 random_;
+    std::vector<double> bias_;     // by id; empty: none
+    std::vector<uint8_t> seen_;    // by id, in the prompt or chosen; empty: no penalty
+    std::vector<uint32_t> chosen_; // by id, how often; empty: no penalty
     std::vector<Candidate> candidates_;
-    std::vector<double> weights_;
+    size_t sorted_ = 0; // of the candidates, those that are in their final order
 };
 
 } // namespace gnv

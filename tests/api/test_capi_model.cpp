@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <vector>
 
 using namespace gnv::test;
@@ -308,6 +309,141 @@ TEST_CASE("draws: by seed, as the file says, only tokens, to the end of the cach
     CHECK(positions(model.get()) == 48);
 }
 
+TEST_CASE("sampling: the same ids for any threads and division, penalties count the whole text") {
+    const Ids prompt = {447, 502, 1409, 17, 900};
+    const std::vector<gnv_logit_bias> bias = {{5, 3.0f}, {447, -100.0f}};
+    const auto draw = [&](int32_t threads, size_t first_call) {
+        gnv_engine_options engine_options;
+        gnv_engine_options_init(&engine_options);
+        engine_options.threads = threads;
+        gnv_engine_t * engine = nullptr;
+        REQUIRE(gnv_engine_create(&engine_options, &engine) == GNV_OK);
+        gnv_model_options model_options;
+        gnv_model_options_init(&model_options);
+        gnv_model_t * model = nullptr;
+        REQUIRE(gnv_model_open(engine, tiny_folder.c_str(), &model_options, &model) == GNV_OK);
+        if (first_call > 0)
+            REQUIRE(gnv_model_forward(model, prompt.data(), first_call, nullptr, nullptr, 0, nullptr) == GNV_OK);
+        Written written;
+        gnv_generate_options options = generate_options(written, 24, 0.9f);
+        options.seed = 7;
+        options.min_p = 0.001f;
+        options.repetition_penalty = 1e6f; // ids of the text do not come again
+        options.presence_penalty = 1.5f;
+        options.frequency_penalty = 0.5f;
+        options.logit_bias = bias.data();
+        options.logit_bias_count = bias.size();
+        REQUIRE(gnv_model_generate(model, prompt.data() + first_call, prompt.size() - first_call, &options, nullptr) ==
+                GNV_OK);
+        gnv_model_close(model);
+        gnv_engine_destroy(engine);
+        return written.ids;
+    };
+    const Ids ids = draw(1, 0);
+    CHECK(draw(2, 0) == ids);
+    std::set<int32_t> different(ids.begin(), ids.end());
+    CHECK(different.size() == ids.size());
+    for (const size_t first_call : {size_t(0), size_t(2), size_t(4)})
+        for (const int32_t id : draw(1, first_call)) CHECK(std::find(prompt.begin(), prompt.end(), id) == prompt.end());
+}
+
+TEST_CASE("a callback changes logits: what it leaves is chosen, what makes no sense is refused") {
+    const auto engine = make_engine();
+    const Model model = open_model(engine.get());
+    struct Forced {
+        Ids wanted;
+        size_t calls = 0, stop_after = 99;
+        float others = -INFINITY;
+    };
+    const auto force = [](void * user, const gnv_logits * logits) {
+        auto & forced = *static_cast<Forced *>(user);
+        CHECK(logits->vocabulary == 4096);
+        CHECK(Ids(logits->ids, logits->ids + logits->id_count) ==
+              Ids(forced.wanted.begin(), forced.wanted.begin() + ptrdiff_t(forced.calls)));
+        for (uint64_t id = 0; id < logits->vocabulary; id++)
+            if (int32_t(id) != forced.wanted[forced.calls]) logits->values[id] = forced.others;
+        return int(++forced.calls > forced.stop_after);
+    };
+    const Ids prompt = {447, 502, 1409};
+    Forced forced{{7, 1000, 7, 4000}};
+    const auto generate = [&](Written & written, gnv_generate_result & result, float temperature) {
+        gnv_generate_options options = generate_options(written, 4, temperature);
+        options.on_logits = force;
+        options.logits_user = &forced;
+        REQUIRE(gnv_model_reset(model.get()) == GNV_OK);
+        forced.calls = 0;
+        return gnv_model_generate(model.get(), prompt.data(), prompt.size(), &options, &result);
+    };
+    auto result = make_info<gnv_generate_result>();
+    for (const float temperature : {0.0f, 1.0f}) {
+        Written written;
+        REQUIRE(generate(written, result, temperature) == GNV_OK);
+        CHECK(written.ids == forced.wanted);
+        CHECK(result.stop == GNV_STOP_LENGTH);
+    }
+    forced.stop_after = 2;
+    Written stopped;
+    REQUIRE(generate(stopped, result, 0) == GNV_OK);
+    CHECK(stopped.ids == Ids{7, 1000});
+    CHECK(result.stop == GNV_STOP_CALLBACK);
+    CHECK(result.tokens == 2);
+    CHECK(positions(model.get()) == 5);
+    for (const float others : {float(NAN), INFINITY}) {
+        forced.others = others;
+        Written none;
+        CHECK(generate(none, result, 1) == GNV_BAD_VALUE);
+        CHECK(positions(model.get()) == 0);
+    }
+}
+
+TEST_CASE("stop texts end an answer across tokens, and are never shown") {
+    const auto engine = make_engine();
+    const Model model = open_model(engine.get());
+    const json texts = json::parse(gnv::read_file(golden_folder + "/greedy.json", 1 << 20).take());
+    const Ids prompt = texts[2]["prompt_ids"];
+    const std::string whole = texts[2]["text"].get<std::string>();
+    struct Shown {
+        std::string answer;
+        size_t tokens = 0;
+    };
+    const auto show = [](void * user, const gnv_token * token) {
+        auto & shown = *static_cast<Shown *>(user);
+        shown.answer.append(token->text, token->answer_size);
+        shown.tokens++;
+        return 0;
+    };
+    const auto generate = [&](const std::vector<const char *> & stops, Shown & shown) {
+        gnv_generate_options options;
+        gnv_generate_options_init(&options);
+        options.temperature = 0;
+        options.max_tokens = texts[2]["new_ids"].size();
+        options.callback = show;
+        options.user = &shown;
+        options.stop_texts = stops.data();
+        options.stop_text_count = stops.size();
+        auto result = make_info<gnv_generate_result>();
+        REQUIRE(gnv_model_reset(model.get()) == GNV_OK);
+        CHECK(gnv_model_generate(model.get(), prompt.data(), prompt.size(), &options, &result) == GNV_OK);
+        return result;
+    };
+    for (size_t at = 3; at + 7 < whole.size(); at += 29) {
+        const std::string stop = whole.substr(at, 7);
+        const size_t expected = whole.find(stop);
+        CAPTURE(stop);
+        Shown shown;
+        const gnv_generate_result result = generate({"never written at all", stop.c_str()}, shown);
+        CHECK(result.stop == GNV_STOP_TEXT);
+        CHECK(result.stop_text == 1);
+        CHECK(shown.answer == whole.substr(0, expected));
+        CHECK(shown.tokens == result.tokens);
+    }
+    // A text that only begins is shown in the end.
+    Shown shown;
+    const std::string longer = whole.substr(whole.size() - 5) + "\x01";
+    CHECK(generate({longer.c_str()}, shown).stop == GNV_STOP_LENGTH);
+    CHECK(shown.answer == whole);
+}
+
 TEST_CASE("NVFP4: weights only, and with inputs quantized where there are scales for them") {
     const auto engine = make_engine();
     const ScratchFolder folder;
@@ -468,6 +604,21 @@ TEST_CASE("calls that are refused change nothing") {
     wrong_option([](gnv_generate_options & o) { o.top_p = 0; });
     wrong_option([](gnv_generate_options & o) { o.top_p = 1.5f; });
     wrong_option([](gnv_generate_options & o) { o.stop_count = 1; });
+    for (const float number : {float(NAN), INFINITY, 3.5f}) {
+        wrong_option([=](gnv_generate_options & o) { o.min_p = number; });
+        wrong_option([=](gnv_generate_options & o) { o.presence_penalty = number; });
+        wrong_option([=](gnv_generate_options & o) { o.frequency_penalty = -number; });
+    }
+    wrong_option([](gnv_generate_options & o) { o.repetition_penalty = 0; });
+    wrong_option([](gnv_generate_options & o) { o.repetition_penalty = NAN; });
+    wrong_option([](gnv_generate_options & o) { o.logit_bias_count = 1; });
+    const gnv_logit_bias bad_bias = {4096, 1};
+    wrong_option([&](gnv_generate_options & o) { o.logit_bias = &bad_bias, o.logit_bias_count = 1; });
+    CHECK(error_has(engine.get(), "4096 is no id of the vocabulary"));
+    const char * const bad_stop = "";
+    wrong_option([&](gnv_generate_options & o) { o.stop_texts = &bad_stop, o.stop_text_count = 1; });
+    CHECK(error_has(engine.get(), "stop[0] has 0 bytes"));
+    wrong_option([](gnv_generate_options & o) { o.stop_text_count = 2; });
     gnv_generate_result unset = {};
     CHECK(gnv_model_generate(model, ids.data(), 1, nullptr, &unset) == GNV_INVALID_ARGUMENT);
     auto info = make_info<gnv_activation>();

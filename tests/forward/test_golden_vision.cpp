@@ -68,12 +68,8 @@ TEST_CASE("vision: greedy answers about every picture, token for token") {
         std::vector<int32_t> found;
         GenerateOptions options;
         options.max_tokens = int64_t(answer.size());
-        REQUIRE(generate(*session, 128, tokenizer, f.text_with({recorded.picture}, ids, rows), options,
-                         [&](int32_t id, const std::string &, bool) {
-                             found.push_back(id);
-                             return true;
-                         })
-                    .ok());
+        REQUIRE(
+            generate(*session, 128, tokenizer, f.text_with({recorded.picture}, ids, rows), options, {}, found).ok());
         CHECK(found == answer);
     }
 }

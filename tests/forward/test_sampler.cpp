@@ -1,14 +1,17 @@
 // Choosing tokens: against distributions that can be written down, and edge cases of each option.
 #include "core/utf8.h"
+#include "formats/file.h"
 #include "scratch.h"
 #include "session/generation_config.h"
 #include "session/sampler.h"
+#include "session/stop_text.h"
 #include "tokenizer/text_stream.h"
 
 #include <cmath>
 #include <doctest/doctest.h>
 #include <limits>
 #include <map>
+#include <nlohmann/json.hpp>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -48,6 +51,132 @@ int32_t pick_one(const std::vector<float> & logits, const SamplerOptions & optio
 }
 
 } // namespace
+
+namespace {
+
+nlohmann::json recorded(const char * list) {
+    return nlohmann::json::parse(read_file(GNV_TEST_DATA "/sampling.json", 1 << 20).take()).at(list);
+}
+
+SamplerOptions options_of(const nlohmann::json & recorded, uint64_t seed) {
+    SamplerOptions options = {recorded["temperature"], recorded["top_k"], recorded["top_p"], seed};
+    options.min_p = recorded["min_p"];
+    options.repetition_penalty = recorded["repetition_penalty"];
+    options.presence_penalty = recorded["presence_penalty"];
+    options.frequency_penalty = recorded["frequency_penalty"];
+    for (const auto & [id, bias] : recorded["logit_bias"].items()) options.logit_bias.push_back({std::stoi(id), bias});
+    return options;
+}
+
+void check_distribution(Sampler & sampler, const std::vector<float> & logits, const nlohmann::json & expected) {
+    const std::vector<TokenProbability> found = sampler.distribution(logits).take();
+    REQUIRE(found.size() == expected.size());
+    for (size_t i = 0; i < found.size(); i++) {
+        CHECK(found[i].id == expected[i][0].get<int32_t>());
+        CHECK(std::abs(found[i].probability - expected[i][1].get<double>()) < 1e-12);
+    }
+}
+
+} // namespace
+
+TEST_CASE("recorded probabilities and draws of every option") {
+    for (const auto & sample : recorded("sampling")) {
+        CAPTURE(sample["name"].get<std::string>());
+        const std::vector<float> logits = sample["logits"];
+        const std::vector<uint8_t> allowed(logits.size(), 1);
+        const SamplerOptions options = options_of(sample["options"], std::stoull(sample["seed"].get<std::string>()));
+        REQUIRE(check_sampler_options(options, int64_t(logits.size())).ok());
+        Sampler sampler(options, allowed);
+        sampler.count_prompt(sample["prompt"].get<std::vector<int32_t>>());
+        check_distribution(sampler, logits, sample["first"]);
+        for (const int32_t id : sample["chosen"].get<std::vector<int32_t>>()) CHECK(sampler.pick(logits).take() == id);
+        check_distribution(sampler, logits, sample["last"]);
+    }
+}
+
+TEST_CASE("only the plain largest logit is left to a device") {
+    const auto takes_largest = [](auto change) {
+        SamplerOptions options;
+        change(options);
+        return Sampler(options, std::vector<uint8_t>(4, 1)).takes_largest();
+    };
+    CHECK(takes_largest([](SamplerOptions & o) { o.top_k = 3, o.min_p = 0.5, o.top_p = 0.5; }));
+    CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.temperature = 1; }));
+    CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.repetition_penalty = 1.1; }));
+    CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.presence_penalty = -1; }));
+    CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.frequency_penalty = 1; }));
+    CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.logit_bias = {{1, 2.0}}; }));
+}
+
+TEST_CASE("absurd numbers are refused by the name of their option") {
+    const auto refused = [](auto change, const std::string & part) {
+        SamplerOptions options;
+        change(options);
+        const Status status = check_sampler_options(options, 4);
+        CHECK(status.code() == Code::invalid_argument);
+        CHECK_MESSAGE(status.message().find(part) != std::string::npos, status.message());
+    };
+    for (const double number : {-1.0, double(NAN), double(infinity), -1e308}) {
+        refused([=](SamplerOptions & o) { o.temperature = number; }, "a temperature of");
+        refused([=](SamplerOptions & o) { o.top_p = number; }, "a top_p of");
+        refused([=](SamplerOptions & o) { o.min_p = number; }, "a min_p of");
+        refused([=](SamplerOptions & o) { o.repetition_penalty = number; }, "a repetition_penalty of");
+    }
+    for (const double number : {-2.1, 2.1, double(NAN), double(infinity), 1e308, 0x1p31}) {
+        refused([=](SamplerOptions & o) { o.presence_penalty = number; }, "a presence_penalty of");
+        refused([=](SamplerOptions & o) { o.frequency_penalty = number; }, "a frequency_penalty of");
+        refused([=](SamplerOptions & o) { o.logit_bias = {{1, 50 * number}}; }, "the bias of token 1 is");
+    }
+    refused([](SamplerOptions & o) { o.min_p = 1.01; }, "a min_p of 1.01");
+    refused([](SamplerOptions & o) { o.repetition_penalty = 0; }, "a repetition_penalty of 0");
+    refused([](SamplerOptions & o) { o.logit_bias = {{4, 0}}; }, "4 is no id of the vocabulary of 4");
+    refused([](SamplerOptions & o) { o.logit_bias = {{-1, 0}}; }, "-1 is no id");
+    refused([](SamplerOptions & o) { o.logit_bias = {{2, 1}, {1, 1}, {2, 1}}; }, "token 2 has two entries");
+    // The largest that are allowed still choose.
+    SamplerOptions extreme = {1e308, INT64_MAX, 1};
+    extreme.repetition_penalty = 1e38, extreme.presence_penalty = 2, extreme.frequency_penalty = -2;
+    const std::vector<uint8_t> allowed(4, 1);
+    Sampler sampler(extreme, allowed);
+    for (int i = 0; i < 100; i++) CHECK(sampler.pick(std::vector<float>{3e38f, -3e38f, 0, 1}).ok());
+}
+
+TEST_CASE("stop texts: recorded, whatever the pieces") {
+    for (const auto & sample : recorded("stops")) {
+        const std::vector<std::string> stops = sample["stops"], pieces = sample["pieces"], shown = sample["shown"];
+        CAPTURE(sample.dump());
+        REQUIRE(check_stop_texts(stops).ok());
+        StopText text(stops);
+        std::string all;
+        for (size_t i = 0; i < pieces.size(); i++) {
+            REQUIRE_FALSE(text.found());
+            all += text.push(pieces[i]);
+            CHECK(all == shown[i]);
+        }
+        CHECK(text.found().has_value() == !sample["found"].is_null());
+        if (text.found()) {
+            CHECK(*text.found() == sample["found"].get<size_t>());
+            CHECK(text.finish().empty());
+            continue;
+        }
+        std::string whole;
+        for (const std::string & piece : pieces) whole += piece;
+        CHECK(all + text.finish() == whole);
+    }
+    StopText none({});
+    CHECK(none.push("abc") == "abc");
+}
+
+TEST_CASE("stop texts that make no sense are named") {
+    const auto refused = [](const std::vector<std::string> & stops, const std::string & part) {
+        const Status status = check_stop_texts(stops);
+        CHECK(status.code() == Code::invalid_argument);
+        CHECK_MESSAGE(status.message().find(part) != std::string::npos, status.message());
+    };
+    refused({"a", ""}, "stop[1] has 0 bytes");
+    refused({std::string(4097, 'a')}, "stop[0] has 4097 bytes");
+    refused({"a\xff"}, "stop[0] is no UTF-8 at byte 1");
+    refused(std::vector<std::string>(65, "a"), "65 texts are more than the 64");
+}
 
 TEST_CASE("SplitMix64: the published first numbers of seed 0") {
     SplitMix64 random(0);
@@ -128,12 +257,16 @@ TEST_CASE("generation_config.json") {
         return read_generation_config(folder.path());
     };
     GenerationConfig config =
-        read(R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [7, 5], "x": {}})")
+        read(
+            R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.1, "repetition_penalty": 1.05,
+                 "eos_token_id": [7, 5], "x": {}})")
             .take();
     CHECK(config.do_sample);
     CHECK(config.temperature == 0.6);
     CHECK(config.top_k == 20);
     CHECK(config.top_p == 0.95);
+    CHECK(config.min_p == 0.1);
+    CHECK(config.repetition_penalty == 1.05);
     CHECK(config.stop_ids == std::vector<int32_t>{7, 5});
     config = read(R"({"eos_token_id": 9, "top_k": null})").take();
     CHECK(config.stop_ids == std::vector<int32_t>{9});
@@ -148,6 +281,7 @@ TEST_CASE("generation_config.json") {
     refused(R"({"do_sample": 1})", "do_sample");
     refused(R"({"temperature": -1})", "temperature of -1");
     refused(R"({"top_p": 2})", "top_p of 2");
+    refused(R"({"repetition_penalty": 0})", "repetition_penalty of 0");
     refused(R"({"eos_token_id": [1, -5]})", "-5 is no token id");
     refused(R"({"eos_token_id": "a"})", "eos_token_id");
 }
