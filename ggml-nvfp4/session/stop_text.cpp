@@ -17,8 +17,7 @@ Status check_stop_texts(const std::vector<std::string> & stops) {
             return fail(Code::invalid_argument, "stop[", i, "] has ", stop.size(), " bytes; give 1 to ",
                         longest_stop_text);
         const size_t valid = utf8_valid_prefix(stop);
-        if (valid < stop.size())
-            return fail(Code::invalid_argument, "stop[", i, "] is no UTF-8 at byte ", valid);
+        if (valid < stop.size()) return fail(Code::invalid_argument, "stop[", i, "] is no UTF-8 at byte ", valid);
     }
     return {};
 }

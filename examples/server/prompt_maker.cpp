@@ -1,0 +1,53 @@
+#include "prompt_maker.h"
+
+#include <ctime>
+
+namespace server {
+
+PromptMaker::PromptMaker(const std::string & model) {
+    gnv_engine_options options;
+    gnv_engine_options_init(&options);
+    options.threads = 1;
+    gnv_engine_t * engine = nullptr;
+    if (const gnv_status status = gnv_engine_create(&options, &engine))
+        throw std::runtime_error(std::string("cannot start a thread: ") + gnv_status_string(status));
+    engine_.reset(engine);
+    gnv_tokenizer_t * tokenizer = nullptr;
+    if (gnv_tokenizer_load(engine, model.c_str(), &tokenizer) != GNV_OK)
+        throw std::runtime_error(gnv_last_error(engine));
+    tokenizer_.reset(tokenizer);
+}
+
+// What templates show as the date: seconds since 1970 on the clock that people here look at.
+static int64_t local_time() {
+    const time_t now = time(nullptr);
+    tm local = {};
+    localtime_r(&now, &local);
+    return int64_t(timegm(&local));
+}
+
+std::string PromptMaker::render(const std::string & conversation) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    gnv_text_t * text = nullptr;
+    if (gnv_tokenizer_render_chat(tokenizer_.get(), conversation.data(), conversation.size(), nullptr, local_time(),
+                                  &text) != GNV_OK)
+        throw PromptError(gnv_last_error(engine_.get()));
+    const std::unique_ptr<gnv_text_t, void (*)(gnv_text_t *)> owner(text, gnv_text_destroy);
+    return std::string(gnv_text_data(text), gnv_text_size(text));
+}
+
+std::vector<int32_t> PromptMaker::encode(const std::string & text) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<int32_t> ids(text.size() + 16); // a token has a byte or more
+    size_t count = 0;
+    for (int i = 0; i < 2; i++) {
+        if (gnv_tokenizer_encode(tokenizer_.get(), text.data(), text.size(), 0, ids.data(), ids.size(), &count) != GNV_OK)
+            throw PromptError(gnv_last_error(engine_.get()));
+        const bool fits = count <= ids.size();
+        ids.resize(count);
+        if (fits) break;
+    }
+    return ids;
+}
+
+} // namespace server

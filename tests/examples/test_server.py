@@ -1,0 +1,460 @@
+#!/usr/bin/env python3
+"""Tests the example server as a client: every route, bad requests, clients that vanish, a soak.
+
+usage: test_server.py SERVER MODEL TEST_DATA SCRATCH SANITIZERS
+"""
+import contextlib
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+SERVER, MODEL, DATA, SCRATCH, SANITIZERS = (sys.argv[1:] + [""] * 5)[:5]
+KEY = "a-key-for-tests"
+PATIENCE = 300  # seconds before a test gives up on a server that may run under a sanitizer
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+class Server:
+    """A running server on a port of its own."""
+
+    def __init__(self, model, *options, key=None):
+        command = [SERVER, model, "--port", "0", "--threads", "1", "--name", "tiny", "--quiet", *options]
+        if key:
+            path = os.path.join(SCRATCH, "key")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(key + "\n")
+            command += ["--api-key-file", path]
+        self.key = key
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:"), line
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def open_socket(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def headers(self, key=""):
+        key = key if key != "" else self.key
+        return {"Content-Type": "application/json", **({"Authorization": "Bearer " + key} if key else {})}
+
+    def send(self, path, body, headers=None):
+        """A connection whose answer is to be read."""
+        connection = self.connect()
+        text = body if isinstance(body, (bytes, str)) else json.dumps(body)
+        connection.request("POST" if body is not None else "GET", path, text if body is not None else None,
+                           self.headers() if headers is None else headers)
+        return connection
+
+    def ask(self, path, body=None, headers=None):
+        """(status, JSON of the answer)."""
+        with contextlib.closing(self.send(path, body, headers)) as connection:
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def stream(self, path, body):
+        """The JSON of all events, after checking the form of the stream."""
+        with contextlib.closing(self.send(path, {**body, "stream": True})) as connection:
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        assert answer.status == 200 and answer.getheader("Content-Type") == "text/event-stream", (answer.status, text)
+        events = text.split("\n\n")
+        assert events[-2:] == ["data: [DONE]", ""], events[-3:]
+        return [json.loads(event[len("data: "):]) for event in events[:-2]]
+
+    def load(self):
+        return self.ask("/health")[1]
+
+    def wait_until(self, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition(self.load()):
+            assert time.monotonic() < end, self.load()
+            time.sleep(0.02)
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        return code
+
+
+def chat(text="Hello", **options):
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}], "seed": 1, **options}
+
+
+def prompt(text="The function returns", **options):
+    return {"model": "tiny", "prompt": text, "seed": 1, **options}
+
+
+class ServerTest(unittest.TestCase):
+    options, key, make_model = (), None, staticmethod(lambda: MODEL)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(cls.make_model(), *cls.options, key=cls.key)
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.stop() == 0
+
+    def refused(self, path, body, status, part, param=None):
+        found, answer = self.server.ask(path, body)
+        error = answer.get("error", {})
+        self.assertEqual(found, status, (str(body)[:500], answer))
+        self.assertIn(part, error["message"])
+        self.assertEqual(set(error), {"message", "type", "param", "code"})
+        if param:
+            self.assertEqual(error["param"], param)
+
+
+class Answers(ServerTest):
+    options = ("--capacity", "512")
+
+    def test_recorded_text(self):
+        """Greedy texts are those recorded from Transformers, whole and streamed, given as ids and as text."""
+        with open(os.path.join(DATA, "golden", "greedy.json"), encoding="utf-8") as file:
+            recorded = json.load(file)
+        for text in recorded:
+            expected = text["text"].removesuffix("<|im_end|>")
+            body = prompt(text["prompt_ids"], temperature=0, max_tokens=len(text["new_ids"]))
+            status, answer = self.server.ask(TEXT, body)
+            self.assertEqual(status, 200, answer)
+            choice = answer["choices"][0]
+            self.assertEqual(choice["text"], expected)
+            self.assertEqual(choice["finish_reason"], "stop" if text["text"] != expected else "length")
+            self.assertEqual(answer["usage"], {"prompt_tokens": len(text["prompt_ids"]),
+                                               "completion_tokens": len(text["new_ids"]),
+                                               "total_tokens": len(text["prompt_ids"]) + len(text["new_ids"])})
+            events = self.server.stream(TEXT, {**body, "stream_options": {"include_usage": True}})
+            self.assertEqual("".join(event["choices"][0]["text"] for event in events[:-1]), expected)
+            self.assertEqual(events[-2]["choices"][0]["finish_reason"], choice["finish_reason"])
+            self.assertEqual((events[-1]["choices"], events[-1]["usage"]), ([], answer["usage"]))
+
+    def test_chat(self):
+        status, answer = self.server.ask(CHAT, chat(max_tokens=30, temperature=0.8))
+        self.assertEqual((status, answer["object"], answer["model"]), (200, "chat.completion", "tiny"))
+        message = answer["choices"][0]["message"]
+        self.assertEqual((message["role"], set(message)), ("assistant", {"role", "content"}))
+        events = self.server.stream(CHAT, chat(max_tokens=30, temperature=0.8))
+        deltas = [event["choices"][0]["delta"] for event in events]
+        self.assertEqual(deltas[0], {"role": "assistant", "content": ""})
+        self.assertEqual("".join(delta.get("content", "") for delta in deltas), message["content"])
+        self.assertEqual({event["object"] for event in events}, {"chat.completion.chunk"})
+        self.assertEqual(len({event["id"] for event in events}), 1)
+        # The same text for the same seed, another for another; parts, null and unknown roles of the template.
+        again = self.server.ask(CHAT, chat([{"type": "text", "text": "Hello"}], max_completion_tokens=30, temperature=0.8,
+                                           stop=None, user="x", n=1))[1]
+        self.assertEqual(again["choices"][0]["message"], message)
+        other = self.server.ask(CHAT, chat(max_tokens=30, temperature=0.8, seed=-(2**63)))[1]
+        self.assertNotEqual(other["choices"][0]["message"], message)
+
+    def test_sampling(self):
+        whole = self.server.ask(TEXT, prompt(temperature=0, max_tokens=24))[1]["choices"][0]["text"]
+        stop = whole[10:18]
+        status, answer = self.server.ask(TEXT, prompt(temperature=0, max_tokens=24, stop=["never", stop]))
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(answer["choices"][0]["text"], whole[:whole.index(stop)])
+        self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+        biased = prompt(temperature=0, max_tokens=3, logit_bias={"42": 100})
+        text = self.server.ask(TEXT, biased)[1]["choices"][0]["text"]
+        self.assertEqual(text, text[:len(text) // 3] * 3)  # the same token thrice
+        self.assertNotEqual(self.server.ask(TEXT, {**biased, "repetition_penalty": 1e6})[1]["choices"][0]["text"], text)
+        stopped = self.server.ask(TEXT, {**biased, "stop_token_ids": [42]})[1]
+        self.assertEqual((stopped["choices"][0]["text"], stopped["usage"]["completion_tokens"]), ("", 1))
+
+    def test_other_routes(self):
+        status, models = self.server.ask("/v1/models")
+        self.assertEqual((status, models["data"][0]["id"], models["data"][0]["max_model_len"]), (200, "tiny", 512))
+        self.assertEqual(self.server.ask("/health")[1]["status"], "ok")
+        self.refused("/v1/nothing", None, 404, "GET /v1/nothing does not exist")
+        self.refused("/v1/models", {}, 404, "POST /v1/models does not exist")
+
+    def test_bad_values(self):
+        absurd = [-1, 2**31, 2**63, 2**64, 1e308, -1e308, "1", [1], {}, True]
+        for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
+            for number in absurd:
+                allowed = {"repetition_penalty": (2**31, 2**63, 2**64), "presence_penalty": (-1,),
+                           "frequency_penalty": (-1,)}
+                if number is not True and number in allowed.get(name, ()):
+                    continue
+                self.refused(TEXT, prompt(**{name: number}), 400, name, name)
+        for name in ("max_tokens", "seed", "top_k", "n"):
+            for number in absurd:
+                if number is not True and number in {"seed": (-1, 2**31), "top_k": (-1,)}.get(name, ()):
+                    continue
+                self.refused(TEXT, prompt(**{name: number}), 400, name, name)
+        for body in ('{"a": NaN}', '{"a": 1e999}', "[1", "", "null", "[]", "{}x", '"x"', b'{"model": "\xff"}', "[" * 100000,
+                     '{"a":' * 100000, json.dumps({str(i): 0 for i in range(30000)})):
+            self.refused(TEXT, body, 400, "the body")
+
+    def test_bad_members(self):
+        for body, part, param in (
+                (prompt(model=None), "the name of the model is missing", "model"),
+                (prompt(prompt=None), "the prompt is missing", "prompt"), (prompt(""), "the prompt is empty", "prompt"),
+                (prompt([]), "the prompt is empty", "prompt"), (prompt([1, -1]), "-1", "prompt"),
+                (prompt([4096]), "4096", "prompt"), (prompt(["a", "b"]), "one prompt", "prompt"),
+                (prompt([1] * 512), "the context has 512 tokens, the prompt 512", "prompt"),
+                (prompt([1] * 500, max_tokens=13), "more than is left", "prompt"), (prompt(5), "neither", "prompt"),
+                (prompt(unknown=1), "'unknown'", "unknown"), (prompt(echo=True), "echo", "echo"),
+                (prompt(logprobs=3), "logprobs", "logprobs"), (prompt(stream="yes"), "stream", "stream"),
+                (prompt(stream_options={}), "stream_options", "stream_options"), (prompt(stop=""), "stop", "stop"),
+                (prompt(stop=["a"] * 17), "stop", "stop"), (prompt(stop=[5]), "stop", "stop"), (prompt(stop="\0"), "stop", "stop"),
+                (prompt(logit_bias={"x": 1}), "'x'", "logit_bias"), (prompt(logit_bias={"-1": 1}), "'-1'", "logit_bias"),
+                (prompt(logit_bias={"4096": 1}), "'4096'", "logit_bias"), (prompt(logit_bias={"5": 101}), "token 5", "logit_bias"),
+                (prompt(stop_token_ids=[4096]), "4096", "stop_token_ids")):
+            self.refused(TEXT, body, 400, part, param)
+        image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
+        call = [{"type": "function", "function": {"name": "f", "arguments": "{broken"}}]
+        for body, part, param in (
+                (chat(messages=[]), "messages", "messages"), (chat(messages="x"), "messages", "messages"),
+                (chat(messages=[5]), "messages[0] has no role", "messages"), (chat(5), "messages[0].content", "messages"),
+                (chat(image), "a part that is no text", "messages"), (chat(tools="x"), "tools", "tools"),
+                (chat(tools=[{"type": "function"}]), "tools", "tools"), (chat(tool_choice="required"), "tool_choice", "tool_choice"),
+                (chat(messages=[{"role": "assistant", "content": None, "tool_calls": call}]), "the body is no JSON", None),
+                (chat(response_format={"type": "json_object"}), "grammars", "response_format"),
+                (chat(chat_template_kwargs={"messages": 1}), "messages", "chat_template_kwargs"),
+                (chat("x " * 2000), "the context has 512 tokens", "messages")):
+            self.refused(CHAT, body, 400, part, param)
+        self.refused(CHAT, chat(model="other"), 404, "does not exist", "model")
+        self.assertEqual(self.server.ask(TEXT, prompt(), {"Content-Type": "text/plain"})[0], 415)
+        self.assertEqual(self.server.ask(TEXT, prompt(), {"Content-Type": "multipart/form-data; boundary=x"})[0] // 100, 4)
+
+
+class Tools(ServerTest):
+    """A model that is made to write calls: tokens whose text is a part of one, in the order of their biases."""
+    options = ("--capacity", "1024")
+    parts = ["Thinking.\n</thi", "nk>\n\nLet me look.\n\n<tool_", "call>\n<function=weather>\n<parameter=city>\nPar",
+             "is\n</parameter>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>"]
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {
+        "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}]
+
+    @classmethod
+    def make_model(cls):
+        folder = os.path.join(SCRATCH, "tools")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(MODEL, folder, symlinks=True)
+        with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as file:
+            tokenizer = json.load(file)
+        os.remove(os.path.join(folder, "tokenizer_config.json"))  # which repeats the names of tokens
+        unused = [token for token in tokenizer["added_tokens"] if token["content"] not in ("<|im_end|>", "<|endoftext|>")]
+        cls.ids = [token["id"] for token in unused[-4:]]
+        cls.end = next(token["id"] for token in tokenizer["added_tokens"] if token["content"] == "<|endoftext|>")
+        for token, text in zip(unused[-4:], cls.parts):
+            tokenizer["model"]["vocab"].pop(token["content"], None)
+            token["content"] = text
+        with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
+            json.dump(tokenizer, file)
+        shutil.copyfile(os.path.join(DATA, "templates", "qwen36-style.jinja"), os.path.join(folder, "chat_template.jinja"))
+        return folder
+
+    def body(self, **options):
+        # A chosen token's logit is divided by a million: the next largest bias follows, the end last.
+        bias = dict(zip(map(str, [*self.ids, self.end]), (100, 85, 70, 55, 40)))
+        return chat("How is the weather in Paris?", temperature=0, repetition_penalty=1e6, logit_bias=bias, max_tokens=50,
+                    **options)
+
+    def test_calls(self):
+        answer = self.server.ask(CHAT, self.body(tools=self.tools))[1]
+        choice = answer["choices"][0]
+        self.assertEqual(choice["finish_reason"], "tool_calls", answer)
+        message = choice["message"]
+        self.assertEqual((message["reasoning_content"], message["content"]), ("Thinking.", "Let me look."))
+        call, = message["tool_calls"]
+        self.assertEqual((call["type"], call["function"]), ("function", {"name": "weather",
+                                                                        "arguments": '{"city":"Paris","days":3}'}))
+        deltas = [event["choices"][0]["delta"] for event in self.server.stream(CHAT, self.body(tools=self.tools))]
+        self.assertEqual("".join(delta.get("reasoning_content", "") for delta in deltas), "Thinking.")
+        self.assertEqual("".join(delta.get("content", "") for delta in deltas), "Let me look.")
+        (streamed,), = [delta["tool_calls"] for delta in deltas if "tool_calls" in delta]
+        self.assertEqual((streamed["index"], streamed["function"]), (0, call["function"]))
+        # The answer and the tool's result go back into the template.
+        messages = [*self.body()["messages"], message, {"role": "tool", "tool_call_id": call["id"], "content": "Sunny."}]
+        status, follow_up = self.server.ask(CHAT, {**self.body(tools=self.tools), "messages": messages})
+        self.assertEqual(status, 200, follow_up)
+        self.assertGreater(follow_up["usage"]["prompt_tokens"], answer["usage"]["prompt_tokens"] + 20)
+
+    def test_without_tools(self):
+        with_tools = self.server.ask(CHAT, self.body(tools=self.tools))[1]["usage"]["prompt_tokens"]
+        for options in ({}, {"tools": []}, {"tools": self.tools, "tool_choice": "none"}):
+            answer = self.server.ask(CHAT, self.body(**options))[1]
+            self.assertEqual(answer["choices"][0]["message"]["content"], "".join(self.parts).split("</think>\n\n")[1])
+            self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+            self.assertLess(answer["usage"]["prompt_tokens"], with_tools)
+        quiet = self.server.ask(CHAT, self.body(chat_template_kwargs={"enable_thinking": False}))[1]
+        self.assertNotIn("reasoning_content", quiet["choices"][0]["message"])
+
+
+class Limits(ServerTest):
+    options = ("--capacity", "4096", "--queue", "2", "--body-limit", "100000", "--read-seconds", "2", "--connections", "24")
+    key = KEY
+    endless = {"max_tokens": 3500, "temperature": 1.0, "logit_bias": {"4074": -100, "4072": -100}}
+
+    def idle(self):
+        self.server.wait_until(lambda load: load["running"] == load["waiting"] == 0)
+
+    def running(self, path, body):
+        """A connection whose text is being written."""
+        self.idle()
+        connection = self.server.send(path, body)
+        self.server.wait_until(lambda load: load["running"] == 1)
+        return connection
+
+    def check_alive(self):
+        status, answer = self.server.ask(TEXT, prompt(max_tokens=2))
+        self.assertEqual(status, 200, answer)
+
+    def test_key(self):
+        for key in (None, "wrong", KEY + "x", KEY[:-1]):
+            headers = self.server.headers(key)
+            for path, body in (("/v1/models", None), (TEXT, prompt()), (CHAT, chat())):
+                status, answer = self.server.ask(path, body, headers)
+                self.assertEqual((status, answer["error"]["code"]), (401, "invalid_api_key"))
+        self.assertEqual(self.server.ask("/health", None, {})[0], 200)
+        self.assertEqual(self.server.ask("/v1/models")[0], 200)
+
+    def test_vanishing_clients(self):
+        """The text of a client that goes ends: in its prompt, in its answer, streamed or not, and in the queue."""
+        for body in (prompt(**self.endless), prompt(**self.endless, stream=True), chat(**self.endless, stream=True),
+                     prompt([7] * 3900, max_tokens=100)):
+            before = self.server.load()["tokens"]
+            connection = self.running(CHAT if "messages" in body else TEXT, body)
+            waiting = self.server.send(TEXT, prompt(**self.endless))
+            self.server.wait_until(lambda load: load["waiting"] == 1)
+            waiting.close()
+            connection.close()
+            self.idle()
+            self.assertLess(self.server.load()["tokens"] - before, body["max_tokens"])
+        self.check_alive()
+
+    def test_full_queue(self):
+        first = self.running(TEXT, prompt(**self.endless))
+        others = [self.server.send(TEXT, prompt(max_tokens=1)) for _ in range(2)]
+        self.server.wait_until(lambda load: load["waiting"] == 2)
+        with contextlib.closing(self.server.send(TEXT, prompt(max_tokens=1))) as connection:
+            answer = connection.getresponse()
+            self.assertEqual((answer.status, answer.getheader("Retry-After")), (429, "1"))
+            self.assertEqual(json.loads(answer.read())["error"]["type"], "rate_limit_error")
+        first.close()
+        for other in others:
+            self.assertEqual(other.getresponse().status, 200)
+            other.close()
+
+    def test_large_bodies(self):
+        self.refused(TEXT, prompt("x" * 100001), 413, "100000 bytes")
+        with contextlib.closing(self.server.connect()) as connection:
+            pieces = (b"x" * 1000 for _ in range(200))
+            connection.request("POST", TEXT, pieces, self.server.headers(), encode_chunked=True)
+            self.assertEqual(connection.getresponse().status // 100, 4)
+        self.check_alive()
+
+    def test_slow_and_rubbish(self):
+        slow = []
+        for text in (b"", b"POST ", b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n",
+                     b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nAuthorization: Bearer "
+                     + KEY.encode() + b"\r\nContent-Length: 50\r\n\r\n{") * 4:
+            slow.append(self.server.open_socket())
+            slow[-1].sendall(text)
+        self.check_alive()  # while they wait
+        source = random.Random(1)
+        head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+        for text in (source.randbytes(3000), b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 20000,
+                     b"GET /health HTTP/1.1\r\n" + b"X: " + b"a" * 20000 + b"\r\n\r\n", head + b"Content-Length: -1\r\n\r\n{}",
+                     head + b"Content-Length: 99999999999999999999\r\n\r\n{}", head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+                     head + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n", b"GET /health HTTP/1.1\r\nRange: bytes=" + b"0-1," * 1500
+                     + b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"):
+            with contextlib.closing(self.server.open_socket()) as connection:
+                with contextlib.suppress(OSError):  # the server may close before it has read all
+                    connection.sendall(text)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                while connection.recv(65536):
+                    pass  # until the server has had enough
+            connection.close()
+        self.check_alive()
+
+    def test_soak(self):
+        """Short requests of all kinds, several at once; the memory after many is that after some."""
+        def make(source):
+            options = {"max_tokens": source.randint(1, 4), "stream": source.random() < 0.5}
+            kind = source.randrange(6)
+            if kind == 0:
+                options["temperature"] = -1  # refused
+            if kind == 1:
+                options["stop"] = ["e", "the"]
+            return (CHAT, chat("Hi " * source.randint(1, 9), **options)) if kind % 2 else (TEXT, prompt(**options))
+
+        failures = []
+
+        def client(seed, count):
+            source = random.Random(seed)
+            for _ in range(count):
+                path, body = make(source)
+                try:
+                    with contextlib.closing(self.server.send(path, body)) as connection:
+                        if source.random() < 0.1:
+                            continue  # gone at once
+                        answer = connection.getresponse()
+                        answer.read()
+                        expected = 400 if body.get("temperature") == -1 else 200
+                        if answer.status not in (expected, 429):
+                            failures.append((answer.status, body))
+                except (OSError, http.client.HTTPException) as error:
+                    failures.append((error, body))
+
+        def run(seed, count):
+            clients = [threading.Thread(target=client, args=(seed + i, count)) for i in range(3)]
+            for thread in clients:
+                thread.start()
+            for thread in clients:
+                thread.join()
+            self.idle()
+
+        run(0, 40)
+        before = self.server.resident_bytes()
+        run(100, 120)
+        self.assertEqual(failures, [])
+        if not SANITIZERS:  # they keep what is freed
+            self.assertLess(self.server.resident_bytes() - before, 8 << 20)
+
+
+class Endings(unittest.TestCase):
+    def test_signal_ends_running_texts(self):
+        server = Server(MODEL, "--capacity", "4096")
+        streams = [server.send(TEXT, prompt(**Limits.endless, stream=True)) for _ in range(2)]
+        server.wait_until(lambda load: load["running"] + load["waiting"] == 2 and load["tokens"] > 0)
+        self.assertEqual(server.stop(), 0)
+        self.assertIn(b"shutting down", streams[0].getresponse().read())
+        for stream in streams:
+            stream.close()
+
+    def test_bad_starts(self):
+        for options, part in (([os.path.join(SCRATCH, "nothing")], "does not exist"), ([MODEL, "--port", "65536"], "--port"),
+                              ([MODEL, "--capacity", "-1"], "--capacity"), ([SCRATCH], "tokenizer.json"),
+                              ([MODEL, "--api-key-file", "/dev/null"], "has no key"), ([MODEL, "--host", "nowhere."], "listen")):
+            ended = subprocess.run([SERVER, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+            self.assertNotEqual(ended.returncode, 0)
+            self.assertIn(part, ended.stdout + ended.stderr)
+
+
+if __name__ == "__main__":
+    os.makedirs(SCRATCH, exist_ok=True)
+    unittest.main(argv=sys.argv[:1] + sys.argv[6:])
