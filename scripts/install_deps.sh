@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs what cmake/dependencies.txt names and this machine lacks, with apt-get; says nothing when nothing is missing. As root,
 # and where CI=true, it says what it installs and does; others are asked first, and without a terminal it prints the command
-# and fails. Where there is no apt-get it prints what is missing and fails.
+# and fails. Where there is no apt-get it prints what is missing and fails. What only an example needs is installed where no answer
+# is needed; else, and if that fails, it says that the example is left out.
 # usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
-purposes=" build library datasets images quantize verify tools tests $* "
+purposes=" build library datasets images quantize verify tools tests server $* "
 
 has_header() {
     for folder in /usr/include /usr/local/include; do
@@ -28,26 +29,42 @@ is_present() {
 
 packages=
 libraries=
+optional=
 while IFS='|' read -r package purpose found library; do
     case $package in '#'* | '') continue ;; esac
     package=$(echo $package) purpose=$(echo $purpose) # without the blanks of the table
     purpose=${purpose%%,*} # a row with several is one of a part, and all parts are wanted
     case $purposes in *" $purpose "*) ;; *) continue ;; esac
-    if ! is_present $package $found; then
+    is_present $package $found && continue
+    if [ "$purpose" = server ]; then
+        optional="$optional $package"
+    else
         packages="$packages $package"
         libraries="$libraries
   $package:$library"
     fi
 done < "$list"
-[ -n "$packages" ] || exit 0
+export DEBIAN_FRONTEND=noninteractive
+run=
+[ "$(id -u)" -eq 0 ] || run=sudo
+install_optional() {
+    [ -n "$optional" ] || exit 0
+    if command -v apt-get >/dev/null && { [ -z "$run" ] || [ "${CI:-}" = true ]; }; then
+        echo "Installing with apt-get, for an example:$optional"
+        limits="-o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20"
+        $run apt-get $limits update -qq >/dev/null 2>&1 || true # the package may be on the machine all the same
+        $run apt-get $limits install -qq -y --no-install-recommends $optional >/dev/null 2>&1 && exit 0
+    fi
+    echo "The example server is left out: it needs$optional"
+    exit 0
+}
+[ -n "$packages" ] || install_optional
 
 if ! command -v apt-get >/dev/null; then
     echo "These are missing, with headers where they are libraries (named first as Debian calls them):$libraries" >&2
     echo "Install them with the package manager of this system and run this again." >&2
     exit 1
 fi
-run=
-[ "$(id -u)" -eq 0 ] || run=sudo
 command="${run:+$run }apt-get update && ${run:+$run }apt-get install --no-install-recommends$packages"
 fail() {
     echo "$1:$libraries" >&2
@@ -67,7 +84,7 @@ if [ -n "$run" ]; then
     fi
 fi
 echo "Installing with apt-get:$packages"
-export DEBIAN_FRONTEND=noninteractive
 if ! { $run apt-get update -qq && $run apt-get install -qq -y --no-install-recommends $packages >/dev/null; }; then
     fail "apt-get failed. Missing"
 fi
+install_optional

@@ -4,7 +4,8 @@
 
 namespace server {
 
-static const std::string think = "<think>", think_end = "</think>", call_begin = "<tool_call>", call_end = "</tool_call>";
+static const std::string think = "<think>", think_end = "</think>", call_begin = "<tool_call>",
+                         call_end = "</tool_call>";
 static constexpr const char * blanks = " \t\r\n";
 
 // Bytes at the end of `text` that may be the beginning of `tag`.
@@ -58,37 +59,38 @@ bool AnswerParts::take_call(AnswerDelta & delta) {
 // False if more text is needed.
 bool AnswerParts::step(bool is_last, AnswerDelta & delta) {
     switch (place_) {
-        case Place::begin: { // an answer may begin with <think> itself
-            const size_t first = std::min(pending_.find_first_not_of(blanks), pending_.size());
-            const std::string head = pending_.substr(first, think.size());
-            if (!is_last && head.size() < think.size() && think.compare(0, head.size(), head) == 0) return false;
-            const bool thinks = head == think;
-            if (thinks) pending_.erase(0, first + think.size());
-            place_ = thinks ? Place::reasoning : Place::content;
-            skips_blanks_ = thinks;
-            return true;
-        }
-        case Place::reasoning:
-            if (!take_text(think_end, is_last, delta.reasoning)) return false;
-            place_ = Place::content;
-            skips_blanks_ = true;
-            return true;
-        case Place::content:
-            if (!take_text(tools_.is_null() ? "" : call_begin, is_last, delta.content)) return false;
-            place_ = Place::call;
-            return true;
-        case Place::call:
-            if (take_call(delta)) return true;
-            if (is_last) delta.content += gap_ + call_begin + pending_;
-            if (is_last) pending_.clear();
-            return false;
+    case Place::begin: { // an answer may begin with <think> itself
+        const size_t first = std::min(pending_.find_first_not_of(blanks), pending_.size());
+        const std::string head = pending_.substr(first, think.size());
+        if (!is_last && head.size() < think.size() && think.compare(0, head.size(), head) == 0) return false;
+        const bool thinks = head == think;
+        if (thinks) pending_.erase(0, first + think.size());
+        place_ = thinks ? Place::reasoning : Place::content;
+        skips_blanks_ = thinks;
+        return true;
+    }
+    case Place::reasoning:
+        if (!take_text(think_end, is_last, delta.reasoning)) return false;
+        place_ = Place::content;
+        skips_blanks_ = true;
+        return true;
+    case Place::content:
+        if (!take_text(tools_.is_null() ? "" : call_begin, is_last, delta.content)) return false;
+        place_ = Place::call;
+        return true;
+    case Place::call:
+        if (take_call(delta)) return true;
+        if (is_last) delta.content += gap_ + call_begin + pending_;
+        if (is_last) pending_.clear();
+        return false;
     }
     return false;
 }
 
 AnswerDelta AnswerParts::read(bool is_last) {
     AnswerDelta delta;
-    while (step(is_last, delta)) {}
+    while (step(is_last, delta)) {
+    }
     return delta;
 }
 

@@ -51,7 +51,8 @@ Json ApiAnswer::head(const char * object_of_chat, const char * object_of_text) c
 }
 
 Json ApiAnswer::usage() const {
-    return {{"prompt_tokens", prompt_tokens_}, {"completion_tokens", tokens_}, {"total_tokens", prompt_tokens_ + tokens_}};
+    return {
+        {"prompt_tokens", prompt_tokens_}, {"completion_tokens", tokens_}, {"total_tokens", prompt_tokens_ + tokens_}};
 }
 
 Json ApiAnswer::calls_of(const std::vector<ToolCall> & calls, bool has_index) {

@@ -9,7 +9,8 @@ static constexpr int deepest = 64, most_members = 20'000;
 
 Json Fields::parse(const std::string & body) {
     const auto check_size = [members = 0](int depth, Json::parse_event_t event, Json &) mutable {
-        if (depth > deepest) throw ApiError(400, "the body is nested deeper than " + std::to_string(deepest) + " levels");
+        if (depth > deepest)
+            throw ApiError(400, "the body is nested deeper than " + std::to_string(deepest) + " levels");
         if (event == Json::parse_event_t::key && ++members > most_members)
             throw ApiError(400, "the body has more than " + std::to_string(most_members) + " members");
         return true;

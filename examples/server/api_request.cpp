@@ -30,7 +30,8 @@ static void take_logit_bias(Fields & fields, const ModelLimits & limits, TextReq
             throw ApiError(400, "logit_bias: '" + key + "' is no token id of this model", "logit_bias");
         const double bias = member.value().is_number() ? member.value().get<double>() : 1000;
         if (!(bias >= -100 && bias <= 100))
-            throw ApiError(400, "logit_bias: the bias of token " + key + " is no number from -100 to 100", "logit_bias");
+            throw ApiError(400, "logit_bias: the bias of token " + key + " is no number from -100 to 100",
+                           "logit_bias");
         text.logit_bias.push_back({int32_t(std::stol(key)), float(bias)});
     }
 }
@@ -104,13 +105,13 @@ static void refuse_the_rest(Fields & fields) {
 static void check_length(const ModelLimits & limits, int64_t most, const char * param, TextRequest & text) {
     const uint64_t count = text.ids.size();
     if (count == 0) throw ApiError(400, "the prompt is empty", param);
-    const std::string context = "the context has " + std::to_string(limits.capacity) + " tokens, the prompt " +
-                                std::to_string(count);
+    const std::string context =
+        "the context has " + std::to_string(limits.capacity) + " tokens, the prompt " + std::to_string(count);
     if (count >= limits.capacity) throw ApiError(400, context, param, "context_length_exceeded");
     const uint64_t left = limits.capacity - count;
     if (most > 0 && uint64_t(most) > left)
-        throw ApiError(400, context + ", and the answer may have " + std::to_string(most) + ": more than is left", param,
-                       "context_length_exceeded");
+        throw ApiError(400, context + ", and the answer may have " + std::to_string(most) + ": more than is left",
+                       param, "context_length_exceeded");
     text.max_tokens = most > 0 ? uint64_t(most) : left;
 }
 
@@ -118,7 +119,9 @@ template <class Make>
 static auto prompt_of(const char * param, const Make & make) {
     try {
         return make();
-    } catch (const PromptError & error) { throw ApiError(400, error.what(), param); }
+    } catch (const PromptError & error) {
+        throw ApiError(400, error.what(), param);
+    }
 }
 
 // --- Chats --------------------------------------------------------------------------------------------------------------

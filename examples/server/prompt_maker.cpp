@@ -41,7 +41,8 @@ std::vector<int32_t> PromptMaker::encode(const std::string & text) {
     std::vector<int32_t> ids(text.size() + 16); // a token has a byte or more
     size_t count = 0;
     for (int i = 0; i < 2; i++) {
-        if (gnv_tokenizer_encode(tokenizer_.get(), text.data(), text.size(), 0, ids.data(), ids.size(), &count) != GNV_OK)
+        if (gnv_tokenizer_encode(tokenizer_.get(), text.data(), text.size(), 0, ids.data(), ids.size(), &count) !=
+            GNV_OK)
             throw PromptError(gnv_last_error(engine_.get()));
         const bool fits = count <= ids.size();
         ids.resize(count);

@@ -22,8 +22,10 @@ void declare(CLI::App & app, Args & args) {
         ->capture_default_str();
     app.add_option("--name", args.service.name, "name of the model (default: that of its folder)");
     app.add_option("--device", args.engine.device, "cpu, cuda[:N] or auto")->capture_default_str();
-    app.add_option("--threads", args.engine.threads, "worker threads; 0: one per processor")->check(CLI::Range(0, 4096));
-    app.add_option("--capacity", args.engine.capacity, "tokens of a prompt and its answer; 0: 4096, or all of the model's")
+    app.add_option("--threads", args.engine.threads, "worker threads; 0: one per processor")
+        ->check(CLI::Range(0, 4096));
+    app.add_option("--capacity", args.engine.capacity,
+                   "tokens of a prompt and its answer; 0: 4096, or all of the model's")
         ->check(CLI::Range(0, INT32_MAX));
     app.add_option("--ram", args.engine.ram_bytes, "bytes of memory (default: most of what is free)");
     app.add_option("--api-key-file", args.key_file, "file with the key that clients must send");

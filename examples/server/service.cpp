@@ -26,7 +26,9 @@ static void guarded(Response & response, const Body & body) {
         body();
     } catch (const ApiError & error) {
         set_error(response, error);
-    } catch (const std::exception & error) { set_error(response, ApiError(500, error.what())); }
+    } catch (const std::exception & error) {
+        set_error(response, ApiError(500, error.what()));
+    }
 }
 
 Service::Service(const ServiceOptions & options, TextEngine & engine, PromptMaker & prompts)
@@ -59,15 +61,17 @@ std::string Service::read_body(const Request & request, const Response & respons
     bool is_large = false, is_late = false, has_key = true;
     try {
         check_key(request);
-    } catch (const ApiError &) { has_key = false; }
+    } catch (const ApiError &) {
+        has_key = false;
+    }
     const auto receive = [&](const char * data, size_t size) {
         is_large = is_large || size > options_.body_bytes - body.size();
         is_late = std::chrono::steady_clock::now() > end;
         if (!is_large && has_key && is_json) body.append(data, size);
         return !is_late;
     };
-    const bool done = request.is_multipart_form_data() ? reader([](const auto &) { return true; }, receive)
-                                                       : reader(receive);
+    const bool done =
+        request.is_multipart_form_data() ? reader([](const auto &) { return true; }, receive) : reader(receive);
     check_key(request);
     if (is_late) throw ApiError(408, "the body did not arrive in time");
     if (is_large || response.status == 413) // which the library sets when the headers announce too much
@@ -81,12 +85,12 @@ std::string Service::read_body(const Request & request, const Response & respons
 
 static ApiError error_of(const TextUpdate & update) {
     switch (update.failure) {
-        case Failure::refused: return ApiError(400, update.message);
-        case Failure::waited_too_long:
-        case Failure::shutting_down: return ApiError(503, update.message);
-        case Failure::cancelled: return ApiError(499, update.message); // nginx's number; there is no reader
-        case Failure::none:
-        case Failure::broken: break;
+    case Failure::refused: return ApiError(400, update.message);
+    case Failure::waited_too_long:
+    case Failure::shutting_down: return ApiError(503, update.message);
+    case Failure::cancelled: return ApiError(499, update.message); // nginx's number; there is no reader
+    case Failure::none:
+    case Failure::broken: break;
     }
     return ApiError(500, update.message);
 }
@@ -112,7 +116,8 @@ namespace {
 // A stream: the library asks for the next events until there are none. Cancels the text when the client does not take them.
 class Stream {
   public:
-    Stream(std::shared_ptr<Text> text, ApiAnswer answer, Connection client, TextUpdate first, std::shared_ptr<int> counted)
+    Stream(std::shared_ptr<Text> text, ApiAnswer answer, Connection client, TextUpdate first,
+           std::shared_ptr<int> counted)
         : text_(std::move(text)), answer_(std::move(answer)), client_(client), update_(std::move(first)),
           counted_(std::move(counted)) {}
     ~Stream() { text_->cancel(); }
@@ -151,8 +156,7 @@ void Service::answer(const Request & request, Response & response, const httplib
         const auto stream = std::make_shared<Stream>(text, std::move(answer), client, std::move(update), counted);
         response.set_header("Cache-Control", "no-cache");
         response.set_chunked_content_provider(
-            "text/event-stream",
-            [stream](size_t, httplib::DataSink & sink) { return stream->write_next(sink); });
+            "text/event-stream", [stream](size_t, httplib::DataSink & sink) { return stream->write_next(sink); });
         return;
     }
     while (!update.is_finished) {

@@ -8,12 +8,12 @@
 namespace server {
 
 struct ServiceOptions {
-    std::string name;                   // of the model
-    std::string api_key;                // "": none is asked for
-    size_t body_bytes = 2 << 20;        // of a request, at most
-    int read_seconds = 30;              // for the whole body
-    size_t connections = 64;            // that are served at once, waiting ones included
-    bool quiet = false;                 // no line for each request on standard error
+    std::string name;            // of the model
+    std::string api_key;         // "": none is asked for
+    size_t body_bytes = 2 << 20; // of a request, at most
+    int read_seconds = 30;       // for the whole body
+    size_t connections = 64;     // that are served at once, waiting ones included
+    bool quiet = false;          // no line for each request on standard error
 };
 
 class Service {

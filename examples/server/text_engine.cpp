@@ -62,8 +62,8 @@ TextEngine::TextEngine(const EngineOptions & options) : options_(options) {
     engine_.reset(engine);
     gnv_model_options model_options;
     gnv_model_options_init(&model_options);
-    check(engine, gnv_device_find(engine, options.device.c_str(), nullptr, &model_options.device,
-                                  &model_options.precision));
+    check(engine,
+          gnv_device_find(engine, options.device.c_str(), nullptr, &model_options.device, &model_options.precision));
     model_options.capacity = options.capacity;
     model_options.ram_bytes = options.ram_bytes;
     gnv_model_t * model = nullptr;

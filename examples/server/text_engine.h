@@ -37,9 +37,9 @@ struct TextUpdate {
     std::string piece; // since the last update
     bool is_finished = false;
     Failure failure = Failure::none;
-    std::string message;           // of a failure
+    std::string message;            // of a failure
     bool reached_the_limit = false; // of tokens, or of the caches
-    uint64_t tokens = 0;           // written so far
+    uint64_t tokens = 0;            // written so far
 };
 
 // One text: written by the engine's thread, read by the thread of its client.

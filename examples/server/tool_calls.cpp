@@ -85,8 +85,8 @@ static std::optional<ToolCall> parse_tag_form(const std::string & body, const Js
     Json arguments = Json::object();
     while (!reader.take("</function>")) {
         if (!reader.open("parameter", key) || !reader.take_until("parameter", value)) return {};
-        const Json parsed = is_declared_as_json(tools, name, key) ? Json::parse(value, nullptr, false)
-                                                                  : Json(Json::value_t::discarded);
+        const Json parsed =
+            is_declared_as_json(tools, name, key) ? Json::parse(value, nullptr, false) : Json(Json::value_t::discarded);
         arguments[key] = parsed.is_discarded() ? Json(value) : parsed;
     }
     if (!reader.is_at_end()) return {};

@@ -41,8 +41,9 @@ Answer read(const std::string & text, bool thinks = false, const Json & known = 
     return whole;
 }
 
-const std::string tagged = "<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"
-                           "</parameter>\n</function>\n</tool_call>";
+const std::string tagged =
+    "<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"
+    "</parameter>\n</function>\n</tool_call>";
 
 } // namespace
 
@@ -61,8 +62,9 @@ TEST_CASE("calls in both forms, with blanks around them left out") {
     CHECK(read(tagged) == Answer{"", "", {call}});
     CHECK(read("Let me look.\n\n" + tagged + "\n" + tagged + "\n") == Answer{"", "Let me look.", {call, call}});
     CHECK(read("Hm.\n</think>\n\n" + tagged, true) == Answer{"Hm.", "", {call}});
-    CHECK(read("<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 3}}\n</tool_call>") ==
-          Answer{"", "", {call}});
+    CHECK(
+        read("<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 3}}\n</tool_call>") ==
+        Answer{"", "", {call}});
     CHECK(read("<tool_call>{\"name\": \"f\", \"arguments\": \"{}\"}</tool_call>") == Answer{"", "", {"f {}"}});
     CHECK(read("<tool_call><function=f></function></tool_call>") == Answer{"", "", {"f {}"}});
     CHECK(read(tagged, false, Json()) == Answer{"", tagged, {}}); // no tools were given
@@ -84,9 +86,9 @@ TEST_CASE("values: JSON where the tool declares no string, else the text with it
 }
 
 TEST_CASE("what is no call stays text") {
-    for (const std::string body : {"", "weather(Paris)", "{\"name\": 5}", "{\"name\": \"f\", \"arguments\": 3}", "{broken",
-                                   "<function=f", "<function=f><parameter=a>1</function>", "<function=f></function>x",
-                                   "<function=></function>"}) {
+    for (const std::string body :
+         {"", "weather(Paris)", "{\"name\": 5}", "{\"name\": \"f\", \"arguments\": 3}", "{broken", "<function=f",
+          "<function=f><parameter=a>1</function>", "<function=f></function>x", "<function=></function>"}) {
         const std::string text = "a <tool_call>" + body + "</tool_call> b";
         CAPTURE(text);
         const Answer answer = read(text);

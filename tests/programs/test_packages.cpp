@@ -15,6 +15,7 @@ struct Machine {
     const char * ci = nullptr;     // the variable CI
     const char * answer = nullptr; // on a terminal; null: there is none
     bool has_sudo = true;
+    bool has_network = true; // without one no package of an example comes
 };
 
 struct Installed {
@@ -30,7 +31,8 @@ Installed install(const Machine & machine) {
         REQUIRE(write_file_synced(join_path(bin, name), "#!/bin/sh\n" + body + "\n").ok());
         REQUIRE(chmod(join_path(bin, name).c_str(), 0755) == 0);
     };
-    stub("apt-get", "echo \"apt-get $*\" >> " + calls);
+    stub("apt-get",
+         "echo \"apt-get $*\" >> " + calls + (machine.has_network ? "" : "\ncase \"$*\" in *httplib*) exit 1 ;; esac"));
     stub("sudo", "printf 'sudo ' >> " + calls + "\n\"$@\"");
     if (!machine.has_sudo) REQUIRE(remove_file(join_path(bin, "sudo")).ok());
     stub("id", std::string("echo ") + machine.user);
@@ -100,5 +102,20 @@ TEST_CASE("elsewhere the script asks first; no and no terminal install nothing")
         CHECK(installed.exit_code == 1);
         CHECK(has(installed.said, "apt-get install --no-install-recommends"));
         CHECK(installed.calls == "");
+    }
+}
+
+TEST_CASE("an example's package is installed where no answer is needed, and is never a reason to fail") {
+    for (const Machine & machine : {Machine{.user = "0"}, Machine{.ci = "true"}}) {
+        const Installed installed = install(machine);
+        CHECK(has(installed.calls, "--no-install-recommends libcpp-httplib-dev"));
+        CHECK_FALSE(has(installed.said, "left out"));
+    }
+    for (const Machine & machine : {Machine{.user = "0", .has_network = false}, Machine{.answer = "y\n"}}) {
+        const Installed installed = install(machine);
+        CAPTURE(installed.said);
+        CHECK(installed.exit_code == 0);
+        CHECK(has(installed.said, "The example server is left out: it needs libcpp-httplib-dev"));
+        CHECK(has(installed.calls, "httplib") == !machine.has_network);
     }
 }
