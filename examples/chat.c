@@ -45,8 +45,8 @@ static gnv_status encode(gnv_tokenizer_t * tokenizer, int32_t ** ids, size_t * c
         *ids = malloc(capacity * sizeof **ids);
         if (!*ids) status = GNV_OUT_OF_MEMORY;
         if (*ids)
-            status = gnv_tokenizer_encode(tokenizer, gnv_text_data(prompt), gnv_text_size(prompt), 0, *ids, capacity,
-                                          count);
+            status =
+                gnv_tokenizer_encode(tokenizer, gnv_text_data(prompt), gnv_text_size(prompt), 0, *ids, capacity, count);
     }
     gnv_text_destroy(prompt);
     return status;

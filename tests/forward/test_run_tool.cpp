@@ -162,6 +162,23 @@ TEST_CASE("draws: the same seed the same text; sampling is the model's own defau
     CHECK(run(common + "--greedy").out != first);
 }
 
+TEST_CASE("a stop text ends what is written, penalties and biases change it") {
+    const json text = greedy_texts()[2];
+    const std::string whole = text["text"], stop = "value is the number";
+    const std::string common = tiny_folder + " --quiet --greedy --prompt " + shell_quote(text["prompt"]) +
+                               " --n-predict " + std::to_string(text["new_ids"].size()) + " ";
+    CHECK(run(common + "--stop never --stop " + shell_quote(stop)).out == whole.substr(0, whole.find(stop)) + "\n");
+    CHECK(json::parse(run(common + "--json --stop " + shell_quote(stop)).out)["text"] ==
+          whole.substr(0, whole.find(stop)));
+    const int32_t first = text["new_ids"][0];
+    const auto ids = [&](const std::string & options) {
+        return json::parse(run(common + "--json " + options).out)["ids"].get<std::vector<int32_t>>();
+    };
+    CHECK(ids("--logit-bias " + std::to_string(first) + "=-100")[0] != first);
+    CHECK(ids("--logit-bias 4000=100")[0] == 4000);
+    CHECK(ids("--frequency-penalty 2") != text["new_ids"].get<std::vector<int32_t>>());
+}
+
 TEST_CASE("an NVFP4 result runs: close to its source, and not equal") {
     const ScratchFolder folder;
     REQUIRE(run_tool("quantize", tiny_folder + " -o " + folder / "nvfp4" + " --scheme nvfp4a16 --quiet").exit_code ==

@@ -54,6 +54,11 @@ std::vector<NumericOptions> all_numeric_options() {
           {"--temp", reals({"1e39"})},
           {"--top-k", counts({"2147483648"})},
           {"--top-p", reals({"0", "1.1"})},
+          {"--min-p", reals({"1.1"})},
+          {"--repetition-penalty", reals({"0", "1e39"})},
+          {"--presence-penalty", {"", "x", "nan", "inf", "1e999", "2.1", "-2.0001", "-1e308"}},
+          {"--frequency-penalty", {"", "x", "nan", "-inf", "2.1", "-3", "2147483648"}},
+          {"--logit-bias", {"5", "=1", "5=", "5=x", "5=nan", "5=101", "5=-1e308", "-5=1", "2147483648=1", "5=1=1"}},
           {"--seed", counts({})},
           {"--ram", bytes},
           {"--vram", bytes},
@@ -107,8 +112,36 @@ TEST_CASE("numbers at their limits are taken") {
         CHECK(run_program(data + Words{"--samples", count}).exit_code == 0);
     CHECK(run_program(data + Words{"--seed", "18446744073709551615", "--show", "18446744073709551615"}).exit_code == 0);
     CHECK(run_program(small.generate() + Words{"--threads", "0"}).exit_code == 2); // given twice
-    CHECK(run_program({"run", small.made, "--prompt", "a", "--n-predict", "1", "--temp", "3e38", "--top-k",
-                       "2147483647", "--top-p", "1e-30", "--device", "cpu"})
+    CHECK(run_program({"run",
+                       small.made,
+                       "--prompt",
+                       "a",
+                       "--n-predict",
+                       "1",
+                       "--temp",
+                       "3e38",
+                       "--top-k",
+                       "2147483647",
+                       "--top-p",
+                       "1e-30",
+                       "--min-p",
+                       "1",
+                       "--repetition-penalty",
+                       "3e38",
+                       "--presence-penalty",
+                       "-2",
+                       "--frequency-penalty",
+                       "2",
+                       "--logit-bias",
+                       "5=-100",
+                       "--logit-bias",
+                       "6=1e2",
+                       "--stop",
+                       "x",
+                       "--stop",
+                       "y",
+                       "--device",
+                       "cpu"})
               .exit_code == 0);
 }
 
@@ -135,6 +168,7 @@ TEST_CASE("an option that would have no effect is refused") {
         {text, {"--seed", "1", "--temp", "0"}},
         {text, {"--top-k", "5", "--temp", "0"}},
         {text, {"--top-p", "0.5", "--temp", "0"}},
+        {text, {"--min-p", "0.5", "--temp", "0"}},
         {text, {"--vram", "1GB", "--device", "cpu"}},
         {text, {"--tap", "norm"}},
         {{"tokenize", s, "--jsonl", d, "--decode"}, {"--no-special"}},
@@ -178,8 +212,18 @@ TEST_CASE("an option that would have no effect is refused") {
         if (option[0] == "--template" || option[0] == "--documents" || option[0] == "--tokens-per-document")
             all.push_back({verify + Words{"--tokens", t}, option});
     }
-    for (const Words & option : std::vector<Words>{
-             {"--temp", "1"}, {"--top-k", "1"}, {"--top-p", "1"}, {"--seed", "1"}, {"--greedy"}, {"--json"}})
+    for (const Words & option : std::vector<Words>{{"--temp", "1"},
+                                                   {"--top-k", "1"},
+                                                   {"--top-p", "1"},
+                                                   {"--min-p", "1"},
+                                                   {"--repetition-penalty", "1"},
+                                                   {"--presence-penalty", "1"},
+                                                   {"--frequency-penalty", "1"},
+                                                   {"--logit-bias", "1=1"},
+                                                   {"--stop", "a"},
+                                                   {"--seed", "1"},
+                                                   {"--greedy"},
+                                                   {"--json"}})
         all.push_back({dump, option});
     for (const Words & option :
          std::vector<Words>{{"--scheme", "nvfp4"}, {"--ram", "1GB"}, {"--overwrite"}, {"-o", n}, {"--calib", d}})
