@@ -20,7 +20,7 @@ std::string error_event(const ApiError & error) { return event_of(error.json());
 ApiAnswer::ApiAnswer(const ApiRequest & request, const std::string & model)
     : is_chat_(request.is_chat), streams_usage_(request.streams_usage), prompt_tokens_(request.text.ids.size()),
       model_(model), id_(random_name(request.is_chat ? "chatcmpl-" : "cmpl-")), created_(time(nullptr)),
-      parts_(request.thinks, request.tools) {}
+      parts_(request.text.thinks, request.tools) {}
 
 // Of texts all is content.
 AnswerDelta ApiAnswer::parts_of(const TextUpdate & update) {

@@ -96,7 +96,6 @@ static void refuse_the_rest(Fields & fields) {
     fields.take_only("best_of", 1, "this server gives one answer");
     fields.take_only("logprobs", false, "this server gives no probabilities");
     fields.take_only("top_logprobs", 0, "this server gives no probabilities");
-    fields.take_only("response_format", {{"type", "text"}}, "this server has no grammars: answers are text");
     fields.pass_over({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"});
     fields.refuse_others();
 }
@@ -186,6 +185,15 @@ static Json take_tools(Fields & fields) {
     return tools->empty() || (choice && *choice == "none") ? Json() : *tools;
 }
 
+static bool wants_json(Fields & fields) {
+    const Json * const format = fields.take("response_format");
+    if (!format) return false;
+    if (*format == Json({{"type", "json_object"}})) return true;
+    if (*format == Json({{"type", "text"}})) return false;
+    throw ApiError(400, "response_format: this server has no schemas; its types are \"text\" and \"json_object\"",
+                   "response_format", "unsupported_value");
+}
+
 static bool ends_with(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -210,11 +218,12 @@ ApiRequest parse_chat(const std::string & body, const ModelLimits & limits, Prom
     }
     take_sampling(fields, limits, request.text);
     take_stream(fields, request);
+    if (wants_json(fields)) request.text.json_tokens = prompts.token_bytes(limits.vocabulary);
     const int64_t most = std::max(fields.integer("max_completion_tokens", -1, 1, INT32_MAX),
                                   fields.integer("max_tokens", -1, 1, INT32_MAX));
     refuse_the_rest(fields);
     const std::string text = prompt_of("messages", [&] { return prompts.render(conversation.dump()); });
-    request.thinks = ends_with(text, "<think>\n") || ends_with(text, "<think>");
+    request.text.thinks = ends_with(text, "<think>\n") || ends_with(text, "<think>");
     request.text.ids = prompt_of("messages", [&] { return prompts.encode(text); });
     check_length(limits, most, "messages", request.text);
     return request;

@@ -16,8 +16,7 @@ struct ModelLimits {
 struct ApiRequest {
     TextRequest text;
     bool is_chat = false, streams = false, streams_usage = false;
-    bool thinks = false; // the prompt ends inside of <think>
-    Json tools;          // null: none
+    Json tools; // null: none
 };
 
 // Throw ApiError. Every member must be known and have an effect, or be one that says nothing about the text.

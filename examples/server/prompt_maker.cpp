@@ -36,6 +36,23 @@ std::string PromptMaker::render(const std::string & conversation) {
     return std::string(gnv_text_data(text), gnv_text_size(text));
 }
 
+std::shared_ptr<const TokenBytes> PromptMaker::token_bytes(uint64_t vocabulary) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (token_bytes_) return token_bytes_;
+    TokenBytes tokens(vocabulary);
+    for (size_t id = 0; id < tokens.size(); id++) {
+        const auto one = int32_t(id);
+        gnv_text_t * text = nullptr;
+        if (gnv_tokenizer_decode(tokenizer_.get(), &one, 1, GNV_TOKENIZER_BYTES | GNV_TOKENIZER_SKIP_SPECIAL, &text) !=
+            GNV_OK)
+            continue; // a row of the embedding that is no token
+        tokens[id].assign(gnv_text_data(text), gnv_text_size(text));
+        gnv_text_destroy(text);
+    }
+    token_bytes_ = std::make_shared<const TokenBytes>(std::move(tokens));
+    return token_bytes_;
+}
+
 std::vector<int32_t> PromptMaker::encode(const std::string & text) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<int32_t> ids(text.size() + 16); // a token has a byte or more

@@ -170,6 +170,14 @@ void TextEngine::run(Text & text) {
         written.add(std::string(token->text, token->answer_size));
         return int(written.is_cancelled());
     };
+    JsonAnswer json(request.json_tokens, request.thinks, stop_ids);
+    if (request.json_tokens) {
+        options.logits_user = &json;
+        options.on_logits = [](void * user, const gnv_logits * logits) {
+            static_cast<JsonAnswer *>(user)->limit(*logits);
+            return 0;
+        };
+    }
     options.progress = [](void * user, const gnv_progress *) { return int(static_cast<Text *>(user)->is_cancelled()); };
     gnv_generate_result result = {};
     result.struct_size = sizeof result;

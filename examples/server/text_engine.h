@@ -2,6 +2,8 @@
 // TextEngine alone, and only text_engine.cpp knows that the library holds one text at a time.
 #pragma once
 
+#include "json_answer.h"
+
 #include <ggml-nvfp4.h>
 
 #include <atomic>
@@ -27,7 +29,9 @@ struct TextRequest {
     uint64_t seed = 0;
     std::vector<gnv_logit_bias> logit_bias;
     std::vector<std::string> stops;
-    std::vector<int32_t> stop_ids; // beside the model's own
+    std::vector<int32_t> stop_ids;                 // beside the model's own
+    bool thinks = false;                           // the prompt ends inside of <think>
+    std::shared_ptr<const TokenBytes> json_tokens; // not null: the text, behind </think>, is a JSON object
 };
 
 // Why a text has no end of its own.

@@ -180,6 +180,22 @@ class Answers(ServerTest):
         stopped = self.server.ask(TEXT, {**biased, "stop_token_ids": [42]})[1]
         self.assertEqual((stopped["choices"][0]["text"], stopped["usage"]["completion_tokens"]), ("", 1))
 
+    def test_json_answers(self):
+        """A model that knows nothing of JSON writes objects, and ends them when it is inclined to."""
+        with open(os.path.join(MODEL, "tokenizer.json"), encoding="utf-8") as file:
+            vocabulary = json.load(file)["model"]["vocab"]
+        bias = {str(vocabulary["}"]): 8, str(vocabulary['"']): 6}
+        ended = 0
+        for seed in range(8):
+            choice = self.server.ask(CHAT, chat(response_format={"type": "json_object"}, seed=seed, max_tokens=60,
+                                                logit_bias=bias))[1]["choices"][0]
+            content = choice["message"]["content"]
+            self.assertTrue(content.lstrip().startswith("{"), content)
+            if choice["finish_reason"] == "stop":
+                ended += 1
+                self.assertIsInstance(json.loads(content), dict)
+        self.assertGreater(ended, 2)
+
     def test_other_routes(self):
         status, models = self.server.ask("/v1/models")
         self.assertEqual((status, models["data"][0]["id"], models["data"][0]["max_model_len"]), (200, "tiny", 512))
@@ -229,7 +245,8 @@ class Answers(ServerTest):
                 (chat(image), "a part that is no text", "messages"), (chat(tools="x"), "tools", "tools"),
                 (chat(tools=[{"type": "function"}]), "tools", "tools"), (chat(tool_choice="required"), "tool_choice", "tool_choice"),
                 (chat(messages=[{"role": "assistant", "content": None, "tool_calls": call}]), "the body is no JSON", None),
-                (chat(response_format={"type": "json_object"}), "grammars", "response_format"),
+                (chat(response_format={"type": "json_schema"}), "schemas", "response_format"),
+                (chat(response_format="json_object"), "response_format", "response_format"),
                 (chat(chat_template_kwargs={"messages": 1}), "messages", "chat_template_kwargs"),
                 (chat("x " * 2000), "the context has 512 tokens", "messages")):
             self.refused(CHAT, body, 400, part, param)

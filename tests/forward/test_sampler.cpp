@@ -204,7 +204,8 @@ TEST_CASE("top_k, then top_p of what is left") {
     check_distribution(count_draws(four, {1, 0, 0.65, 1}), {{1, 4 / 7.}, {3, 3 / 7.}});
     check_distribution(count_draws(four, {1, 3, 0.75, 1}), {{1, 4 / 7.}, {3, 3 / 7.}});
     check_distribution(count_draws(four, {1, 0, 0.75, 1}), {{1, 4 / 9.}, {3, 3 / 9.}, {2, 2 / 9.}});
-    check_distribution(count_draws(four, {1, 0, 1e-6, 1}), {{1, 1.0}}); // at least one stays
+    check_distribution(count_draws(four, {1, 0, 1e-6, 1}), {{1, 1.0}});  // at least one stays
+    check_distribution(count_draws({1, 1}, {1, 0, 0.5, 1}), {{0, 1.0}}); // one half is one half
     // The temperature comes first: at 0.5 the largest alone has 16 / 30.
     check_distribution(count_draws(four, {0.5, 0, 0.5, 1}), {{1, 1.0}});
 }
