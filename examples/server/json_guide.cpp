@@ -30,15 +30,15 @@ bool JsonGuide::begin_value(unsigned char byte) {
         return true;
     };
     switch (byte) {
-        case '{': return open(true);
-        case '[': return open(false);
-        case '"': is_key_ = false; return go_to(Place::string);
-        case 't': return go_to(Place::word, "rue");
-        case 'f': return go_to(Place::word, "alse");
-        case 'n': return go_to(Place::word, "ull");
-        case '-': return go_to(Place::minus);
-        case '0': return go_to(Place::zero);
-        default: return is_digit(byte) && go_to(Place::digits);
+    case '{': return open(true);
+    case '[': return open(false);
+    case '"': is_key_ = false; return go_to(Place::string);
+    case 't': return go_to(Place::word, "rue");
+    case 'f': return go_to(Place::word, "alse");
+    case 'n': return go_to(Place::word, "ull");
+    case '-': return go_to(Place::minus);
+    case '0': return go_to(Place::zero);
+    default: return is_digit(byte) && go_to(Place::digits);
     }
 }
 
@@ -46,22 +46,22 @@ bool JsonGuide::between(unsigned char byte) {
     if (is_blank(byte)) return ++blanks_ <= most_blanks;
     blanks_ = 0;
     switch (place_) {
-        case Place::begin: return byte == '{' && open(true);
-        case Place::value: return begin_value(byte);
-        case Place::first_value: return byte == ']' ? close(false) : begin_value(byte);
-        case Place::first_key:
-            if (byte == '}') return close(true);
-            [[fallthrough]];
-        case Place::key:
-            is_key_ = true;
-            place_ = Place::string;
-            return byte == '"';
-        case Place::colon: place_ = Place::value; return byte == ':';
-        case Place::after_value:
-            if (byte == '}' || byte == ']') return close(byte == '}');
-            place_ = is_in_object() ? Place::key : Place::value;
-            return byte == ',';
-        default: return false;
+    case Place::begin: return byte == '{' && open(true);
+    case Place::value: return begin_value(byte);
+    case Place::first_value: return byte == ']' ? close(false) : begin_value(byte);
+    case Place::first_key:
+        if (byte == '}') return close(true);
+        [[fallthrough]];
+    case Place::key:
+        is_key_ = true;
+        place_ = Place::string;
+        return byte == '"';
+    case Place::colon: place_ = Place::value; return byte == ':';
+    case Place::after_value:
+        if (byte == '}' || byte == ']') return close(byte == '}');
+        place_ = is_in_object() ? Place::key : Place::value;
+        return byte == ',';
+    default: return false;
     }
 }
 
@@ -88,25 +88,25 @@ bool JsonGuide::inside_number(unsigned char byte) {
         return allowed;
     };
     switch (place_) {
-        case Place::minus: return go_to(digit, byte == '0' ? Place::zero : Place::digits);
-        case Place::point: return go_to(digit, Place::fraction);
-        case Place::exponent:
-            if (byte == '+' || byte == '-') return go_to(true, Place::exponent_sign);
-            return go_to(digit, Place::exponent_digits);
-        case Place::exponent_sign: return go_to(digit, Place::exponent_digits);
-        case Place::zero:
-        case Place::digits:
-            if (digit && place_ == Place::digits) return true;
-            if (byte == '.') return go_to(true, Place::point);
-            [[fallthrough]];
-        case Place::fraction:
-            if (digit && place_ == Place::fraction) return true;
-            if (exponent) return go_to(true, Place::exponent);
-            [[fallthrough]];
-        default:
-            if (digit && place_ == Place::exponent_digits) return true;
-            place_ = Place::after_value;
-            return between(byte);
+    case Place::minus: return go_to(digit, byte == '0' ? Place::zero : Place::digits);
+    case Place::point: return go_to(digit, Place::fraction);
+    case Place::exponent:
+        if (byte == '+' || byte == '-') return go_to(true, Place::exponent_sign);
+        return go_to(digit, Place::exponent_digits);
+    case Place::exponent_sign: return go_to(digit, Place::exponent_digits);
+    case Place::zero:
+    case Place::digits:
+        if (digit && place_ == Place::digits) return true;
+        if (byte == '.') return go_to(true, Place::point);
+        [[fallthrough]];
+    case Place::fraction:
+        if (digit && place_ == Place::fraction) return true;
+        if (exponent) return go_to(true, Place::exponent);
+        [[fallthrough]];
+    default:
+        if (digit && place_ == Place::exponent_digits) return true;
+        place_ = Place::after_value;
+        return between(byte);
     }
 }
 

@@ -17,9 +17,26 @@ class JsonGuide {
 
   private:
     enum class Place : uint8_t {
-        begin, value, first_value, first_key, key, colon, after_value, end, // between tokens of JSON
-        string, escape, hex, word,                                          // inside of one
-        minus, zero, digits, point, fraction, exponent, exponent_sign, exponent_digits
+        begin,
+        value,
+        first_value,
+        first_key,
+        key,
+        colon,
+        after_value,
+        end, // between tokens of JSON
+        string,
+        escape,
+        hex,
+        word, // inside of one
+        minus,
+        zero,
+        digits,
+        point,
+        fraction,
+        exponent,
+        exponent_sign,
+        exponent_digits
     };
     bool begin_value(unsigned char byte);
     bool between(unsigned char byte);
@@ -30,12 +47,12 @@ class JsonGuide {
     bool is_in_object() const { return (kinds_ & 1) != 0; }
 
     Place place_ = Place::begin;
-    bool is_key_ = false;       // of the string
-    uint8_t depth_ = 0;         // of containers, at most 64
-    uint8_t left_ = 0;          // digits of \uXXXX
-    uint8_t blanks_ = 0;        // in a row
-    const char * rest_ = "";    // of true, false, null
-    uint64_t kinds_ = 0;        // of containers, the innermost in the lowest bit; 1: an object
+    bool is_key_ = false;    // of the string
+    uint8_t depth_ = 0;      // of containers, at most 64
+    uint8_t left_ = 0;       // digits of \uXXXX
+    uint8_t blanks_ = 0;     // in a row
+    const char * rest_ = ""; // of true, false, null
+    uint64_t kinds_ = 0;     // of containers, the innermost in the lowest bit; 1: an object
 };
 
 } // namespace server

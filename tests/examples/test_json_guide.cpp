@@ -24,8 +24,9 @@ bool is_object(const std::string & text) {
 
 TEST_CASE("every object is taken, byte by byte, and is complete at its last byte alone") {
     for (const std::string text :
-         {R"({})", R"({ "a" : 1 })", R"({"a":[1,-0,0.5,1e9,2E-3,-1.25e+10,true,false,null,"x"],"b":{"c":[]}})", "{\n\t\"\": {}\r\n}",
-          R"({"\"\\\/\b\f\n\r\t\u00e9\uD83D\ude00":"ü😀"})", R"({"a":[[[{}],[]],0]})", R"({"a":0 , "b":10 })"}) {
+         {R"({})", R"({ "a" : 1 })", R"({"a":[1,-0,0.5,1e9,2E-3,-1.25e+10,true,false,null,"x"],"b":{"c":[]}})",
+          "{\n\t\"\": {}\r\n}", R"({"\"\\\/\b\f\n\r\t\u00e9\uD83D\ude00":"ü😀"})", R"({"a":[[[{}],[]],0]})",
+          R"({"a":0 , "b":10 })"}) {
         CAPTURE(text);
         REQUIRE(is_object(text));
         for (size_t size = 0; size <= text.size(); size++) {
@@ -67,9 +68,10 @@ TEST_CASE("texts of a few characters: what is complete is an object, and objects
 
 TEST_CASE("what is no object, or never ends, is not taken") {
     for (const std::string text :
-         {"[", "1", "\"", "{a", "{,", "{\"a\",", "{\"a\":}", "{\"a\":1,}", "{\"a\":01", "{\"a\":1.}", "{\"a\":1.e", "{\"a\":-}",
-          "{\"a\":+", "{\"a\":.5", "{\"a\":1e}", "{\"a\":tru}", "{\"a\":nul ", "{\"a\":\"\n", "{\"a\":\"\\x", "{\"a\":\"\\u12g",
-          "{\"a\":[1}", "{\"a\":{]", "{} ", "{}{"}) {
+         {"[",          "1",           "\"",          "{a",          "{,",           "{\"a\",",         "{\"a\":}",
+          "{\"a\":1,}", "{\"a\":01",   "{\"a\":1.}",  "{\"a\":1.e",  "{\"a\":-}",    "{\"a\":+",        "{\"a\":.5",
+          "{\"a\":1e}", "{\"a\":tru}", "{\"a\":nul ", "{\"a\":\"\n", "{\"a\":\"\\x", "{\"a\":\"\\u12g", "{\"a\":[1}",
+          "{\"a\":{]",  "{} ",         "{}{"}) {
         bool is_complete = false;
         CAPTURE(text);
         CHECK_FALSE(takes(text, is_complete));
