@@ -3,7 +3,7 @@
 # link.
 if(NOT DEFINED GNV_PURPOSES)
     set(GNV_LIBRARY_PURPOSES library)
-    foreach(part DATASETS IMAGES QUANTIZE VERIFY)
+    foreach(part DATASETS IMAGES QUANTIZE VERIFY HUB)
         if(GNV_WITH_${part})
             string(TOLOWER ${part} part)
             list(APPEND GNV_LIBRARY_PURPOSES ${part})

@@ -38,11 +38,12 @@ MAY_INCLUDE = {
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "exec", "model", "tokenizer"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run"],
+    "ggml-nvfp4/hub": ["core", "formats"],
     "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "chat", "data", "session", "quant",
-                       "quantize", "inspect", "verify", "evaluate"],
+                       "quantize", "inspect", "verify", "evaluate", "hub"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
-TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "chat.h", "tools/args.h", "hub.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
+TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADER = "ggml-nvfp4/include/ggml-nvfp4.h"

@@ -6,7 +6,7 @@
 # usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
-purposes=" build library datasets images quantize verify tools tests server $* "
+purposes=" build library datasets images quantize verify hub tools tests server $* "
 
 has_header() {
     for folder in /usr/include /usr/local/include; do

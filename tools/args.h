@@ -289,11 +289,12 @@ inline CLI::Option * add_skip_bad(CLI::App & app, bool & skip_bad) {
 
 // `more`: about other values of --calib.
 inline void add_data_options(CLI::App & app, DataArgs & args, const std::string & more = {}) {
-    add_list(
-        app, "--calib", args.sources,
-        "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
-        ".tsv, .txt, also .gz or .zst, .parquet or a folder; ALIAS: open-platypus, gsm8k, oasst1, the-stack, pg19" +
-            more)
+    add_list(app, "--calib", args.sources,
+             "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
+             ".tsv, .txt, also .gz or .zst, .parquet or a folder; hub:ORG/NAME[:CONFIG[:SPLIT]]: a data set of the "
+             "hub; ALIAS: "
+             "open-platypus, gsm8k, oasst1, the-stack, pg19" +
+                 more)
         ->type_name("PATH");
     app.add_option("--tokens", args.tokens,
                    "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")

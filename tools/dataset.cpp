@@ -1,5 +1,6 @@
 // dataset MODEL --calib PATH: the sequences that calibration reads.
 #include "args.h"
+#include "hub_fetch.h"
 
 #include <algorithm>
 
@@ -61,7 +62,7 @@ static int run_program(int argc, char ** argv) {
         return tools::exit_failure;
     if (!tools::find_model(args.model)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
-    if (!engine) return tools::exit_failure;
+    if (!engine || !tools::fetch_data(engine.get(), args.data.sources, false)) return tools::exit_failure;
     tools::Tokenizer tokenizer;
     tools::Dataset dataset;
     if (!tools::open_data(engine.get(), args.model, args.data, tokenizer, dataset)) return tools::report(engine.get());

@@ -26,11 +26,15 @@ inline std::string environment(const char * name) {
     return value ? value : "";
 }
 
+inline std::string hub_home() {
+    if (const std::string home = environment("HF_HOME"); !home.empty()) return home;
+    if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return cache + "/huggingface";
+    return environment("HOME") + "/.cache/huggingface";
+}
+
 inline std::string hub_cache() {
-    if (const std::string cache = environment("HF_HUB_CACHE"); !cache.empty()) return cache;
-    if (const std::string home = environment("HF_HOME"); !home.empty()) return home + "/hub";
-    if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return cache + "/huggingface/hub";
-    return environment("HOME") + "/.cache/huggingface/hub";
+    const std::string cache = environment("HF_HUB_CACHE");
+    return cache.empty() ? hub_home() + "/hub" : cache;
 }
 
 inline bool is_hub_word(const std::string & word) {
@@ -63,14 +67,18 @@ inline std::string find_snapshot(const std::string & cache, const HubName & mode
     return std::filesystem::is_directory(snapshot, error) ? snapshot.string() : "";
 }
 
-// Replaces a model's name by its folder. A path that exists is itself, as is what cannot be a name. False after saying that
-// the model is not in the cache, and how to download it.
-inline bool find_model(std::string & path) {
+// A path that exists is itself, as is what cannot be a name.
+inline bool may_be_hub_name(const std::string & path) {
     std::error_code error;
     HubName model;
-    if (path.empty() || std::filesystem::exists(std::filesystem::symlink_status(path, error)) ||
-        !parse_hub_name(path, model))
-        return true;
+    return !path.empty() && !std::filesystem::exists(std::filesystem::symlink_status(path, error)) &&
+           parse_hub_name(path, model);
+}
+
+// Replaces a model's name by its folder. False after saying that the model is not in the cache, and how to download it.
+inline bool find_model(std::string & path) {
+    HubName model;
+    if (!may_be_hub_name(path) || !parse_hub_name(path, model)) return true;
     const std::string cache = hub_cache(), snapshot = find_snapshot(cache, model);
     if (!snapshot.empty()) {
         path = snapshot;

@@ -1,5 +1,7 @@
 // quantize SRC -o DST: a BF16 checkpoint to NVFP4.
 #include "args.h"
+#include "card.h"
+#include "hub_fetch.h"
 #include "self_text.h"
 
 #include <map>
@@ -7,10 +9,11 @@
 namespace {
 
 struct Args {
-    std::string source, destination, json, scratch, save_statistics, trace, part;
+    std::string source, destination, json, scratch, save_statistics, trace, part, upload, create;
     uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
     tools::SelfTextArgs self;
+    tools::CardArgs card;
     tools::DeviceArgs device;
     int32_t device_number = 0;
     uint64_t source_bytes = 0;
@@ -27,6 +30,7 @@ struct Args {
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
     bool no_resume = false, save_each_layer = false;
 
+    bool uploads_alone() const { return source.empty() && !upload.empty(); }
     bool has_data() const { return self.records > 0 || !data.sources.empty() || !data.tokens.empty(); }
     // To --json FILE, or printed.
     gnv_resume resume() const {
@@ -41,8 +45,17 @@ void declare(CLI::App & app, Args & args) {
                                                        {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
     app.add_option(
         "SRC", args.source,
-        "folder of the BF16 checkpoint (config.json, *.safetensors), or ORG/NAME[@REVISION] from the hub's cache");
+        "folder of the BF16 checkpoint (config.json, *.safetensors), or ORG/NAME[@REVISION] of the hub, which is "
+        "downloaded if its cache lacks it");
     app.add_option("-o,--output", args.destination, "folder to write; must not exist");
+    app.add_option("--upload", args.upload,
+                   "send the finished DST to the hub's model repository (HF_TOKEN); without SRC, send the DST of an "
+                   "earlier run")
+        ->type_name("ORG/NAME");
+    app.add_option("--create", args.create, "with --upload: make the repository first, public or private")
+        ->check(CLI::IsMember({"public", "private"}).description(""))
+        ->type_name("KIND");
+    tools::add_card(app, args.card);
     app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
         ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
         ->type_name("NAME");
@@ -234,6 +247,8 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     options.trace_file = args.trace.empty() ? nullptr : args.trace.c_str();
     options.measure_limits = args.measure_limits;
+    const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
+    if (!args.card.left_out) options.card = &card;
     gnv_text_t *report = nullptr, *phases = nullptr;
     if (!args.quiet) options.phases = &phases;
     {
@@ -245,7 +260,9 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     if (args.report.is_wanted() && !args.report.write(report)) return tools::exit_failure;
     const std::string & made = args.destination.empty() ? args.save_statistics : args.destination;
     if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), made.c_str());
-    return tools::exit_ok;
+    return args.upload.empty() || tools::upload(engine, made, args.upload, args.create, args.quiet)
+               ? tools::exit_ok
+               : tools::exit_failure;
 }
 
 // A run that goes on with a stopped one may find the file that this has written.
@@ -272,6 +289,17 @@ bool check_usage(const CLI::App & app, Args & args) {
                 return tools::refuse(app, {option->get_name().c_str()},
                                      "has no effect with --show-stats: leave it out");
         return args.report.prepare(args.json);
+    }
+    if (!args.create.empty() && args.upload.empty()) return say("--create needs --upload ORG/NAME");
+    if (!args.upload.empty() && args.destination.empty()) return say("--upload sends a folder: -o DST is needed");
+    if (!args.upload.empty() && args.dry_run) return say("--dry-run writes nothing to upload: leave --upload out");
+    if (args.uploads_alone()) {
+        for (const CLI::Option * option : app.get_options())
+            if (option->count() > 0 &&
+                std::string("--output --upload --create --threads --instructions --quiet").find(option->get_name()) ==
+                    std::string::npos)
+                return tools::refuse(app, {option->get_name().c_str()}, "has no effect without SRC: leave it out");
+        return true;
     }
     if (args.source.empty()) return say("SRC is needed");
     if (args.destination.empty() && !args.dry_run && args.save_statistics.empty())
@@ -318,14 +346,22 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_calibration(app, args);
     if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
-    if (!tools::find_model(args.source) || !check_usage(app, args)) return tools::exit_failure;
+    if (!check_usage(app, args)) return tools::exit_failure;
     args.engine.quiet = args.quiet;
+    args.card.command = tools::public_command(argc, argv);
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     if (args.show_statistics) return show_statistics(args, engine.get());
+    if (args.uploads_alone())
+        return tools::upload(engine.get(), args.destination, args.upload, args.create, args.quiet)
+                   ? tools::exit_ok
+                   : tools::exit_failure;
     // Without data no device computes, but an unknown name is still refused.
     if ((args.has_data() || args.device.device != "auto") &&
         !tools::find_device(engine.get(), args.device, args.device_number, &args.device.precision))
+        return tools::exit_failure;
+    if (!tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run) ||
+        !tools::fetch_data(engine.get(), args.data.sources, args.quiet))
         return tools::exit_failure;
 
     gnv_plan_options options;

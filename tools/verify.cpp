@@ -1,6 +1,7 @@
 // verify DST [--source SRC [--data FILE]]: checks that loaders can load DST, that it matches SRC, and how its
 // predictions differ.
 #include "args.h"
+#include "hub_fetch.h"
 
 #include <limits>
 #include <map>
@@ -18,7 +19,7 @@ struct Args {
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
-    bool noise_floor = false, skip_bad = false, sensitivity = false;
+    bool noise_floor = false, skip_bad = false, sensitivity = false, card = false;
     uint64_t sensitivity_ranges = 4;
     gnv_evaluate_options evaluate = defaults();
 
@@ -52,6 +53,8 @@ void declare_evaluation(CLI::App & app, Args & args) {
                                   "largest number of tokens of a document")
         ->group(group);
     tools::add_skip_bad(app, args.skip_bad)->group(group);
+    app.add_flag("--card", args.card, "put the figures into the checkpoint's README.md, which quantize wrote")
+        ->group(group);
     const std::map<std::string, gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
     tools::add_list(app, "--lines", args.lines,
@@ -112,8 +115,18 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--quiet", args.quiet, "no progress and no table");
 }
 
+// False after printing the reason.
+bool add_to_card(const Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
+    gnv_text_t * text = nullptr;
+    gnv_status status = gnv_report_text(report, GNV_TEXT_JSON, &text);
+    const tools::Text owner(text);
+    if (status == GNV_OK) status = gnv_card_measure(engine, args.checkpoint.c_str(), gnv_text_data(text));
+    if (status != GNV_OK) tools::report(engine);
+    return status == GNV_OK;
+}
+
 // Prints the requested output and returns the exit code.
-int show(Args & args, const gnv_engine_t * engine, const gnv_report_t * report) {
+int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
     if (args.report.is_wanted()) {
         if (gnv_report_text(report, GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
@@ -125,6 +138,7 @@ int show(Args & args, const gnv_engine_t * engine, const gnv_report_t * report) 
         const tools::Text owner(text);
         if (!tools::print_text(text)) return tools::exit_failure;
     }
+    if (args.card && !add_to_card(args, engine, report)) return tools::exit_failure;
     gnv_report_info info = {};
     info.struct_size = sizeof info;
     if (gnv_report_get_info(report, &info) != GNV_OK) return tools::report(engine);
@@ -226,7 +240,8 @@ bool check_usage(const CLI::App & app, Args & args) {
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))
         return say("--data does not go with --structure or --self-test");
-    const auto of_predictions = {"--template",
+    const auto of_predictions = {"--card",
+                                 "--template",
                                  "--documents",
                                  "--tokens-per-document",
                                  "--skip-bad",
@@ -278,11 +293,13 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_evaluation(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
-    if (!tools::find_model(args.checkpoint) || !tools::find_model(args.source) || !check_usage(app, args))
-        return tools::exit_failure;
+    if (!check_usage(app, args)) return tools::exit_failure;
     args.engine.quiet = args.quiet;
     const tools::Engine engine = tools::make_engine(args.engine);
-    if (!engine) return tools::exit_failure;
+    if (!engine || !tools::fetch_model(engine.get(), args.checkpoint, args.quiet) ||
+        !tools::fetch_model(engine.get(), args.source, args.quiet) ||
+        !tools::fetch_data(engine.get(), args.data, args.quiet))
+        return tools::exit_failure;
 
     tools::ProgressLine progress(args.quiet);
     gnv_verify_options options;
@@ -309,6 +326,7 @@ static int run_program(int argc, char ** argv) {
     }
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
     if (args.has_data() && !evaluate(args, engine.get(), comparison, report)) {
+        args.card = false;
         show(args, engine.get(), report); // a finding may explain the failure
         return tools::exit_failure;
     }

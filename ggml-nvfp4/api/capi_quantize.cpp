@@ -1,4 +1,5 @@
 #include "api/arguments.h"
+#include "api/card_options.h"
 #include "api/dataset_handle.h"
 #include "api/devices.h"
 #include "api/progress.h"
@@ -196,6 +197,14 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
                 now.tensors = state.tensors, now.tensors_total = state.tensors_total;
                 now.positions = uint64_t(state.positions), now.positions_total = uint64_t(state.positions_total);
                 return progress.report(now, state.tensors == state.tensors_total);
+            };
+        }
+        CardOptions card;
+        if (options.card) {
+            GNV_TRY(api::take_card_options(options.card, card));
+            if (progress) card.stop = [&progress] { return !progress.goes_on(); };
+            run.card = [&](const std::string & folder) {
+                return model_card_text(folder, card, *plan->engine->threads);
             };
         }
         run.note = [plan](const std::string & note) { plan->engine->log(GNV_LOG_INFO, "note: " + note); };

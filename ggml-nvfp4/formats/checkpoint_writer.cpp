@@ -318,7 +318,8 @@ Status CheckpointWriter::copy_file(const std::string & name, const std::string &
     return finish_file(*state_->folder, name, file);
 }
 
-Status CheckpointWriter::publish(const std::string & config_text) {
+Status CheckpointWriter::publish(const std::string & config_text,
+                                 const std::function<Status(CheckpointWriter &)> & last) {
     State & state = *state_;
     GNV_TRY(finish_tensors());
     state.stop_committer();
@@ -326,6 +327,7 @@ Status CheckpointWriter::publish(const std::string & config_text) {
     const std::string index = index_text(state.layout);
     if (!index.empty()) GNV_TRY(add_file(index_file_name, index));
     GNV_TRY(add_file("config.json", config_text));
+    if (last) GNV_TRY(last(*this));
     return publish_complete();
 }
 

@@ -14,6 +14,7 @@
 #include "formats/file.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -93,8 +94,8 @@ class CheckpointWriter {
     Status copy_file(const std::string & name, const std::string & from, const FileStamp & stamp);
 
     // Writes index and config and gives the folder its name. A shard that vanished or was replaced meanwhile is an
-    // error.
-    Status publish(const std::string & config_text);
+    // error. `last` (may be empty) adds a file that depends on all others.
+    Status publish(const std::string & config_text, const std::function<Status(CheckpointWriter &)> & last = {});
     Status publish_complete();
 
     // The path of the unfinished folder, for messages.

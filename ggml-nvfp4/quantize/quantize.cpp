@@ -322,7 +322,11 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
-    return writer.publish(plan_.config_text);
+    if (!options_.card) return writer.publish(plan_.config_text);
+    return writer.publish(plan_.config_text, [this](CheckpointWriter & complete) -> Status {
+        GNV_ASSIGN(const std::string card, options_.card(complete.partial_folder()));
+        return complete.add_file("README.md", card);
+    });
 }
 
 void Quantization::tell_resumed(const QuantizeRun & run, int32_t layers) {

@@ -19,7 +19,7 @@ TEST_CASE("models of the hub's cache by name, branch and commit; what is not the
     REQUIRE(write_file_synced(repository + "/refs/v1", commit + "\n").ok());
     const auto plan = [&](const std::string & model, const std::string & environment) {
         return run_tool("quantize", model + " --dry-run --scheme nvfp4a16 2>&1",
-                        "cd " + cache.path() + "; " + environment);
+                        "cd " + cache.path() + "; export HF_HUB_OFFLINE=1; " + environment);
     };
     const std::string by_home = "unset HF_HUB_CACHE; export HF_HOME=" + cache.path() + "; ";
     const std::string by_cache = "export HF_HOME=/nowhere HF_HUB_CACHE=" + (cache / "hub") + "; ";

@@ -1,0 +1,20 @@
+// Replaces hub/ in a build without GNV_WITH_HUB.
+#include "api/left_out.h"
+
+using namespace gnv::api;
+
+static gnv_status left_out(gnv_engine_t * engine) { return left_out(engine, "access to the hub", "GNV_WITH_HUB"); }
+
+gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char *, const gnv_hub_options *, gnv_text_t ** folder) {
+    clear(folder);
+    return left_out(engine);
+}
+gnv_status gnv_hub_fetch_dataset(gnv_engine_t * engine, const char *, const gnv_hub_options *, gnv_text_t ** folder) {
+    clear(folder);
+    return left_out(engine);
+}
+gnv_status gnv_hub_upload(gnv_engine_t * engine, const char *, const char *, const gnv_hub_options *,
+                          const gnv_hub_upload_options *, gnv_text_t ** url) {
+    clear(url);
+    return left_out(engine);
+}

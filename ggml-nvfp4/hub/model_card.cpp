@@ -1,0 +1,359 @@
+#include "hub/model_card.h"
+
+#include "core/sha256.h"
+#include "formats/checkpoint_names.h"
+#include "formats/file.h"
+#include "formats/journal.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "hub/front_matter.h"
+#include "hub/hub_names.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+#include <unistd.h>
+#include <vector>
+
+namespace gnv {
+
+namespace {
+
+constexpr uint64_t most_readme_bytes = 16 << 20, most_json_bytes = 256 << 20;
+constexpr uint64_t hash_piece = 1 << 20;
+constexpr size_t most_rules = 24; // shown
+constexpr const char * begin_mark = "<!-- measured by verify: begin -->\n";
+constexpr const char * end_mark = "<!-- measured by verify: end -->\n";
+
+// Metadata of the source's card that hold for the result. Tags that name a format of files do not.
+constexpr const char * kept_texts[] = {"license", "license_name", "license_link", "library_name", "pipeline_tag"};
+constexpr const char * own_tags[] = {"nvfp4", "compressed-tensors", "vllm", "sglang"};
+constexpr std::string_view format_tags[] = {"gguf", "safetensors", "onnx", "mlx", "bf16", "fp8", "awq", "gptq", "exl2"};
+
+struct CardFile {
+    std::string name;
+    uint64_t size = 0;
+    std::string sha256;
+};
+
+// --- Facts ----------------------------------------------------------------------------------------------------------------
+
+// "org/name" of a folder CACHE/models--org--name/snapshots/COMMIT, an absolute path; "" for others.
+std::string name_in_cache(const std::string & path) {
+    if (base_name(parent_path(path)) != "snapshots") return "";
+    const std::string repository = base_name(parent_path(parent_path(path))), begin = "models--";
+    const size_t middle = repository.find("--", begin.size());
+    if (!starts_with(repository, begin) || middle == repository.npos) return "";
+    const std::string organization = repository.substr(begin.size(), middle - begin.size());
+    const std::string name = repository.substr(middle + 2);
+    return is_hub_word(organization) && is_hub_word(name) ? organization + "/" + name : "";
+}
+
+Result<YamlValue> source_metadata(const std::string & source) {
+    const std::string path = join_path(source, card_file_name);
+    YamlValue none;
+    if (source.empty() || !path_exists(path)) return none;
+    GNV_ASSIGN(const std::string text, read_file(path, most_readme_bytes));
+    Result<YamlValue> metadata = parse_front_matter(text, path);
+    return metadata.ok() ? std::move(metadata) : Result<YamlValue>(std::move(none)); // its authors' mistake is not ours
+}
+
+Result<std::string> hash_file(const std::string & path, const StopCheck & stop) {
+    GNV_ASSIGN(const File file, File::open_read(path));
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    Sha256 hash;
+    std::string piece(size_t(std::min(stamp.size, hash_piece)), '\0');
+    for (uint64_t at = 0; at < stamp.size; at += piece.size()) {
+        const uint64_t count = std::min<uint64_t>(piece.size(), stamp.size - at);
+        GNV_TRY(file.read(piece.data(), count, at));
+        hash.update(piece.data(), count);
+        if (stop && stop()) return fail(Code::cancelled, "stopped on request");
+    }
+    return hash.finish();
+}
+
+// The files of the folder itself, but for the card.
+Result<std::vector<CardFile>> hash_files(const std::string & folder, const StopCheck & stop, ThreadPool & threads) {
+    GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
+    std::vector<CardFile> files;
+    for (const DirectoryEntry & entry : entries) {
+        if (entry.is_directory || is_hidden(entry.name) || entry.name == card_file_name) continue;
+        if (entry.name == journal_name || entry.name == state_file_name) continue; // of a run that is about to end
+        GNV_ASSIGN(const File file, File::open_read(join_path(folder, entry.name)));
+        GNV_ASSIGN(const FileStamp stamp, file.stamp());
+        files.push_back({entry.name, stamp.size, {}});
+    }
+    GNV_TRY(threads.parallel_for(int64_t(files.size()), [&](int64_t index) -> Status {
+        CardFile & file = files[size_t(index)];
+        GNV_ASSIGN(file.sha256, hash_file(join_path(folder, file.name), stop));
+        return {};
+    }));
+    return files;
+}
+
+// A member of nested objects, "calibration", "tokens"; false where one is missing.
+bool find(const JsonValue & root, std::initializer_list<const char *> path, JsonValue & out) {
+    out = root;
+    for (const char * key : path) {
+        JsonValue next;
+        if (!out.is_object() || !out.find(key, next)) return false;
+        out = next;
+    }
+    return true;
+}
+
+std::string text_at(const JsonValue & root, std::initializer_list<const char *> path) {
+    JsonValue value;
+    if (!find(root, path, value)) return "";
+    return printable_line(value.is_string() ? std::string(value.as_string().value()) : value.text());
+}
+
+uint64_t count_at(const JsonValue & root, std::initializer_list<const char *> path) {
+    JsonValue value;
+    const Result<int64_t> count = find(root, path, value) ? value.as_int() : Result<int64_t>(0);
+    return count.ok() && count.value() > 0 ? uint64_t(count.value()) : 0;
+}
+
+double number_at(const JsonValue & root, std::initializer_list<const char *> path) {
+    JsonValue value;
+    const Result<double> number = find(root, path, value) ? value.as_double() : Result<double>(0.0);
+    return number.ok() ? number.value() : 0;
+}
+
+bool has_nvfp4_inputs(const JsonValue & config) {
+    JsonValue inputs;
+    return find(config, {"quantization_config", "config_groups", "group_0", "input_activations"}, inputs) &&
+           inputs.is_object();
+}
+
+Result<bool> has_draft_head(const std::string & folder) {
+    GNV_ASSIGN(const Checkpoint checkpoint, Checkpoint::open(folder));
+    for (const TensorInfo & tensor : checkpoint.tensors())
+        if (starts_with(tensor.name, "mtp.")) return true;
+    return false;
+}
+
+// --- Text ------------------------------------------------------------------------------------------------------------------
+
+std::string cell(const std::string & text) { // of a table
+    std::string out;
+    for (const char c : printable_line(text)) out += c == '|' ? std::string("\\|") : std::string(1, c);
+    return out;
+}
+
+std::string metadata_text(const YamlValue & source, const std::string & base_model) {
+    std::string out = "---\n";
+    if (!base_model.empty()) out += "base_model:\n- " + yaml_quote(base_model) + "\nbase_model_relation: quantized\n";
+    for (const char * key : kept_texts)
+        if (const std::string text = source.text_of(key); !text.empty())
+            out += concat(key, ": ", yaml_quote(text), "\n");
+    const auto add_list = [&](const char * key, const std::vector<std::string> & items) {
+        if (!items.empty()) out += concat(key, ":\n");
+        for (const std::string & item : items) out += concat("- ", yaml_quote(item), "\n");
+    };
+    const YamlValue *const language = source.find("language"), *const tags = source.find("tags");
+    if (language) add_list("language", language->texts());
+    std::vector<std::string> all(std::begin(own_tags), std::end(own_tags));
+    for (const std::string & tag : tags ? tags->texts() : std::vector<std::string>()) {
+        const bool is_format = std::find(std::begin(format_tags), std::end(format_tags), tag) != std::end(format_tags);
+        if (!is_format && std::find(all.begin(), all.end(), tag) == all.end()) all.push_back(tag);
+    }
+    add_list("tags", all);
+    return out + "---\n\n";
+}
+
+std::string serve_text(const std::string & name, bool has_draft, bool w4a4) {
+    std::string out =
+        concat("## Serve\n\n```sh\nvllm serve ", name, " --reasoning-parser qwen3\n",
+               "python -m sglang.launch_server --model-path ", name, " --reasoning-parser qwen3\n```\n\n");
+    if (has_draft)
+        out += concat(
+            "The draft head (MTP) is part of the checkpoint, in the source's precision. With speculative decoding:\n\n",
+            "```sh\nvllm serve ", name, " --reasoning-parser qwen3 \\\n",
+            "    --speculative-config '{\"method\": \"mtp\", \"num_speculative_tokens\": 2}'\n",
+            "python -m sglang.launch_server --model-path ", name, " --reasoning-parser qwen3 \\\n",
+            "    --speculative-algo NEXTN --speculative-num-steps 3 --speculative-eagle-topk 1 \\\n",
+            "    --speculative-num-draft-tokens 4\n```\n\n");
+    if (w4a4)
+        out += "Blackwell computes in NVFP4; other GPUs load the same files and keep the weights alone in NVFP4.\n\n";
+    return out;
+}
+
+void add_row(std::string & out, const char * name, const std::string & value) {
+    if (!value.empty()) out += concat("| ", name, " | ", cell(value), " |\n");
+}
+
+std::string data_text(const JsonValue & report) {
+    JsonValue data, sources;
+    std::string names;
+    if (!find(report, {"calibration", "data"}, data) || !data.is_array()) return names;
+    (void)data
+        .for_each_element([&](size_t, const JsonValue & item) -> Status {
+            if (!find(item, {"sources"}, sources) || !sources.is_array()) return {};
+            return sources.for_each_element([&](size_t, const JsonValue & source) -> Status {
+                const std::string rows = count_text(count_at(source, {"rows_chosen"}));
+                names += concat(names.empty() ? "" : ", ", text_at(source, {"name"}), " (", rows, " rows)");
+                return {};
+            });
+        })
+        .ok();
+    return names;
+}
+
+Result<std::string> method_text(const JsonValue & config, const JsonValue * report, const std::string & base_model,
+                                const std::string & commit, const std::string & command, uint64_t bytes) {
+    JsonValue ignored;
+    std::string out = "## How it was made\n\n| | |\n|---|---|\n";
+    add_row(out, "source",
+            base_model.empty() ? "a local checkpoint" : base_model + (commit.empty() ? "" : ", commit " + commit));
+    add_row(out, "format",
+            concat("compressed-tensors NVFP4, ",
+                   has_nvfp4_inputs(config) ? "W4A4: weights and inputs" : "W4A16: weights alone"));
+    add_row(out, "size", bytes_text(bytes));
+    if (report) {
+        add_row(out, "modules in NVFP4", count_text(count_at(*report, {"quantized_modules"})));
+        add_row(out, "method", text_at(*report, {"recipe", "method"}));
+        add_row(out, "preset", text_at(*report, {"recipe", "preset"}));
+        JsonValue calibration;
+        if (find(*report, {"calibration"}, calibration) && calibration.is_object()) {
+            add_row(out, "calibration data", data_text(*report));
+            add_row(out, "calibration tokens",
+                    concat(count_text(count_at(calibration, {"tokens"})), " in ",
+                           count_text(count_at(calibration, {"sequences"})), " sequences, SHA-256 ",
+                           text_at(calibration, {"data_sha256"})));
+            add_row(out, "experts see",
+                    text_at(calibration, {"experts"}) == "all" ? "every token" : "the tokens routed to them");
+        }
+        add_row(out, "version", concat("ggml-nvfp4 ", text_at(*report, {"version"})));
+    } else {
+        add_row(out, "version", concat("ggml-nvfp4 ", GNV_VERSION_STRING));
+    }
+    const bool has_rules = report && find(*report, {"recipe", "rules"}, ignored) && ignored.is_array();
+    if (has_rules || (find(config, {"quantization_config", "ignore"}, ignored) && ignored.is_array())) {
+        const size_t count = ignored.array_size().value();
+        std::string list;
+        const auto add = [&](size_t index, const JsonValue & item) -> Status {
+            if (index < most_rules && item.is_string())
+                list += concat(index > 0 ? ", " : "", "`", cell(std::string(item.as_string().value())), "`");
+            return {};
+        };
+        GNV_TRY(ignored.for_each_element(add));
+        if (count > most_rules) list += concat(", ... (", count, " in all)");
+        out += concat(has_rules ? "| rules" : "| kept in the source's precision", " | ", list, " |\n");
+    }
+    out += "\n";
+    if (!command.empty()) out += concat("```sh\n", printable_line(command), "\n```\n\n");
+    return out;
+}
+
+std::string files_text(const std::vector<CardFile> & files) {
+    std::string out = "## Files\n\n| file | bytes | SHA-256 |\n|---|---:|---|\n";
+    for (const CardFile & file : files)
+        out += concat("| ", cell(file.name), " | ", count_text(file.size), " | `", file.sha256, "` |\n");
+    return out;
+}
+
+// Written under another name first, so that no reader sees half of it.
+Status replace_file(const std::string & path, const std::string & content) {
+    const std::string fresh = path + ".partial";
+    if (path_exists(fresh)) GNV_TRY(remove_file(fresh));
+    GNV_TRY(write_file_synced(fresh, content));
+    if (rename(fresh.c_str(), path.c_str()) == 0) return sync_directory(parent_path(path));
+    return system_failure(errno, "cannot rename ", fresh);
+}
+
+} // namespace
+
+Result<std::string> model_card_text(const std::string & folder, const CardOptions & options, ThreadPool & threads) {
+    GNV_ASSIGN(const JsonDocument config,
+               JsonDocument::read(join_path(folder, "config.json"), most_json_bytes, JsonKeys::last_wins));
+    const std::string report_path = join_path(folder, "quantization_report.json");
+    std::optional<JsonDocument> report;
+    if (path_exists(report_path)) {
+        GNV_ASSIGN(JsonDocument document, JsonDocument::read(report_path, most_json_bytes, JsonKeys::last_wins));
+        report.emplace(std::move(document));
+    }
+    GNV_ASSIGN(const YamlValue metadata, source_metadata(options.source));
+    GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options.stop, threads));
+    GNV_ASSIGN(const bool has_draft, has_draft_head(folder));
+    std::string base_model = options.base_model, commit;
+    if (base_model.empty() && !options.source.empty()) {
+        GNV_ASSIGN(const std::string source, canonical_path(options.source));
+        base_model = name_in_cache(source);
+        if (!base_model.empty() && is_hex(base_name(source), 40)) commit = base_name(source);
+    }
+    const std::string made_of = base_model.empty() ? "MODEL" : base_name(base_model);
+    const std::string served = options.repository.empty() ? concat("ORG/", made_of, "-NVFP4") : options.repository;
+    uint64_t bytes = 0;
+    for (const CardFile & file : files) bytes += file.size;
+    JsonValue report_root;
+    if (report) report_root = report->root();
+    std::string out = metadata_text(metadata, base_model);
+    out += concat(
+        "# ", cell(base_name(served)), "\n\n",
+        base_model.empty() ? "A checkpoint" : concat("[", base_model, "](https://huggingface.co/", base_model, ")"),
+        " in NVFP4, made with ggml-nvfp4. Everything that is not listed as NVFP4 has the bytes of the source.\n\n");
+    out += serve_text(served, has_draft, has_nvfp4_inputs(config.root()));
+    GNV_ASSIGN(const std::string method,
+               method_text(config.root(), report ? &report_root : nullptr, base_model, commit, options.command, bytes));
+    out += method;
+    out += concat("## Measured\n\n", begin_mark,
+                  "Not measured yet: `verify FOLDER --source SOURCE --data FILE --card`.\n", end_mark, "\n");
+    return out + files_text(files);
+}
+
+Status write_model_card(const std::string & folder, const CardOptions & options, ThreadPool & threads) {
+    GNV_ASSIGN(const std::string text, model_card_text(folder, options, threads));
+    return replace_file(join_path(folder, card_file_name), text);
+}
+
+Result<std::string> measurements_text(const std::string & verify_report) {
+    GNV_ASSIGN(const JsonDocument document,
+               JsonDocument::parse(verify_report, "the report of verify", JsonKeys::last_wins));
+    JsonValue lines;
+    if (!find(document.root(), {"output", "lines"}, lines) || !lines.is_object())
+        return fail(Code::invalid_argument, "the report of verify has no predictions: give --source and --data");
+    const JsonValue root = document.root();
+    const uint64_t errors = count_at(root, {"errors"});
+    std::string out =
+        concat("Predictions beside those of the source, on ", count_text(count_at(root, {"output", "positions"})),
+               " positions of ", count_text(count_at(root, {"output", "windows"})), " texts (SHA-256 ",
+               text_at(root, {"output", "data_sha256"}), "), in ", text_at(root, {"output", "precision"}), " on ",
+               text_at(root, {"output", "device"}),
+               ". KL is KL(source, this) in nats; intervals hold 95 %.\n\n"
+               "| computed | KL, mean | KL, 99 % | same top token | perplexity / source's |\n|---|---|---|---|---|\n");
+    const auto interval = [](const JsonValue & at, const char * key, double factor, int digits) {
+        const double mean = number_at(at, {key, "mean"}), error = 1.96 * number_at(at, {key, "error"});
+        return concat(fixed_text(factor * mean, digits), " (", fixed_text(factor * (mean - error), digits), " to ",
+                      fixed_text(factor * (mean + error), digits), ")");
+    };
+    const std::pair<const char *, const char *> rows[] = {
+        {"w4a4", "W4A4, as Blackwell"}, {"w4a16", "W4A16, weights alone"}, {"activations", "inputs alone"}};
+    for (const auto & [key, name] : rows) {
+        JsonValue all;
+        if (!find(lines, {key, "all"}, all)) continue;
+        out += concat("| ", name, " | ", interval(all, "kl", 1, 4), " | ",
+                      fixed_text(number_at(all, {"kl_percentiles", "99"}), 3), " | ", interval(all, "same_top", 100, 2),
+                      " % | ", interval(all, "perplexity_ratio", 1, 4), " |\n");
+    }
+    return out + (errors == 0 ? "\nThe checks of `verify` found no error.\n"
+                              : concat("\nThe checks of `verify` found ", count_text(errors), " errors.\n"));
+}
+
+Status add_measurements(const std::string & folder, const std::string & verify_report) {
+    GNV_ASSIGN(const std::string block, measurements_text(verify_report));
+    const std::string path = join_path(folder, card_file_name);
+    if (!path_exists(path))
+        return fail(Code::not_found, path, ": is missing: quantize writes the card, and verify --card adds to it");
+    GNV_ASSIGN(std::string text, read_file(path, most_readme_bytes));
+    const std::string begin = begin_mark, end = end_mark;
+    const size_t first = text.find(begin), last = text.find(end);
+    if (first == text.npos || last == text.npos || last < first)
+        return fail(Code::format, path, ": is no card of quantize: it lacks the lines ",
+                    begin.substr(0, begin.size() - 1), " and ", end.substr(0, end.size() - 1));
+    text.replace(first + begin.size(), last - first - begin.size(), block);
+    return replace_file(path, text);
+}
+
+} // namespace gnv

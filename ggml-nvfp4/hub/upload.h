@@ -1,0 +1,20 @@
+// A finished folder to a model repository: large files over Git LFS, then one commit.
+#pragma once
+
+#include "hub/hub_client.h"
+#include "hub/hub_names.h"
+
+#include <string>
+
+namespace gnv {
+
+struct UploadOptions {
+    std::string message = "Upload with ggml-nvfp4";
+    bool create = false, is_private = false;
+};
+
+// Gives the page of the repository.
+Result<std::string> upload_folder(const HubOptions & hub, const std::string & folder, const RepositoryName & model,
+                                  const UploadOptions & options);
+
+} // namespace gnv
