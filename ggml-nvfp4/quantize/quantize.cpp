@@ -279,7 +279,12 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
         run.add_choices(choices);
         return {};
     };
-    if (state) hooks.on_layer = [&](int32_t layers) { return state->save_if_due(layers, run.choices(), trace_); };
+    // No later run measures these layers again: what a device packed by its moments must be on disk before the state is.
+    const auto finish = [&]() -> Result<LayerChoices> {
+        if (searches) GNV_TRY(run.finish_groups(jobs, report_));
+        return run.choices();
+    };
+    if (state) hooks.on_layer = [&](int32_t layers) { return state->save_if_due(layers, finish, trace_); };
     Status stopped;
     Status encoded = calibration_->encode_pictures([&] {
         stopped = run.advance(0, 0);

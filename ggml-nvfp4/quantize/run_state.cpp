@@ -144,8 +144,9 @@ bool RunState::is_due() const {
     return resume_ == Resume::each_layer || seconds_since(saved_) * most_share >= expected_;
 }
 
-Status RunState::save_if_due(int32_t layers, const LayerChoices & choices, Trace & trace) {
+Status RunState::save_if_due(int32_t layers, const std::function<Result<LayerChoices>()> & finish, Trace & trace) {
     if (!is_due()) return {};
+    GNV_ASSIGN(const LayerChoices choices, finish());
     const Clock::time_point start = Clock::now();
     {
         const Span span(&trace, "host", "save the state", {0, double(calibration_.pass().row_bytes())});

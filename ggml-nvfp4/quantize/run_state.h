@@ -30,9 +30,9 @@ class RunState {
     int32_t layers() const { return found_ ? found_->layers : 0; } // that need not run
     // In the pass, once its memory is allocated.
     Status restore(LayerChoices & choices);
-    // After some layers, if saving takes at most 3 % of the time, or after each on request. Units of these layers that
-    // need what the pass measured must be finished.
-    Status save_if_due(int32_t layers, const LayerChoices & choices, Trace & trace);
+    // After some layers, if saving takes at most 3 % of the time, or after each on request. `finish` is called before:
+    // it finishes the units of these layers that need what the pass measured, and gives the counts for the report.
+    Status save_if_due(int32_t layers, const std::function<Result<LayerChoices>()> & finish, Trace & trace);
     double seconds() const { return seconds_; } // spent on saving
 
   private:
