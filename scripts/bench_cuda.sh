@@ -10,6 +10,7 @@
 #   kernels  tests/bin/test_cuda --bench
 #   limits   the rate of the experts' products alone, 10 s before the run of `all`, beside what the run reaches
 #   all      every expert sees every token, as the recipe does
+#   several  all again on cuda:0,1, and with four cards on cuda:0,1,2,3; the same bytes. Not by default
 #   routed   --experts routed
 #   small    --experts routed --vram 16GB --ram 6GB; the same bytes as routed
 #   trace    a timeline of `routed`, in OUTPUT_FOLDER/ggml-nvfp4-bench-trace.json: the only file that stays
@@ -24,9 +25,9 @@ parts=" ${*:-kernels limits all routed small trace verify} "
 wants() { case $parts in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 for part in $parts; do
     case $part in
-    kernels | limits | all | routed | small | trace | verify) ;;
+    kernels | limits | all | several | routed | small | trace | verify) ;;
     *)
-        echo "$part is no part: kernels, limits, all, routed, small, trace, verify" >&2
+        echo "$part is no part: kernels, limits, all, several, routed, small, trace, verify" >&2
         exit 2
         ;;
     esac
@@ -37,6 +38,10 @@ elif [ "$parts" = " kernels " ]; then
     runs=false
 else
     echo "limits, trace and verify go with a run: add all, routed or small" >&2
+    exit 2
+fi
+if wants several && ! wants all; then
+    echo "several compares with all: add all" >&2
     exit 2
 fi
 
@@ -76,6 +81,7 @@ awk 'BEGIN { x = 1; printf "{\"input_ids\": ["; for (s = 0; s < 256; s++) { prin
 hash_of() { (cd "$1" && ls ./*.safetensors | xargs -P 16 -n 1 sha256sum | sort -k 2 | sha256sum | cut -c 1-16); }
 echo "source: bytes $(hash_of "$source"), tokens $(sha256sum "$source/tokens.json" | cut -c 1-16)"
 
+device=cuda
 # run NAME FOLDER OPTION...: one run from an idle disk, with as much free memory as the first; its table of times.
 run() {
     name=$1 folder=$2
@@ -86,7 +92,7 @@ run() {
         [ ! -e "$file" ] || dd if="$file" iflag=nocache count=0 status=none
     done
     echo "=== $name"
-    "$build/bin/quantize" "$source" -o "$folder" --tokens "$source/tokens.json" --device cuda --json "$output.json" "$@" 2>&1 |
+    "$build/bin/quantize" "$source" -o "$folder" --tokens "$source/tokens.json" --device "$device" --json "$output.json" "$@" 2>&1 |
         grep -v 'tensors, .* GB/s'
     [ -e "$output.json" ] || exit 2 # it failed, and said why
     grep -E '"(calibrate|stream|sync|finish|total|cpu_seconds|peak_rss_bytes|device_bytes_in_use)"' "$output.json"
@@ -99,6 +105,17 @@ if wants all; then
     else
         run "all experts" "$output" --experts all
     fi
+fi
+if wants several; then
+    cards=$(nvidia-smi -L | wc -l)
+    expected=$(hash_of "$output")
+    for device in cuda:0,1 cuda:0,1,2,3; do
+        [ "$device" = cuda:0,1 ] || [ "$cards" -ge 4 ] || continue
+        run "all experts on $device" "$output" --experts all
+        [ "$(hash_of "$output")" = "$expected" ] || { echo "other bytes on $device" >&2 && exit 1; }
+        echo "the same bytes on $device"
+    done
+    device=cuda
 fi
 if wants routed; then
     if wants trace; then

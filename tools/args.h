@@ -221,23 +221,25 @@ inline int report(const gnv_engine_t * engine) {
 // The device and the arithmetic of a program.
 struct DeviceArgs {
     std::string device = "auto";
+    std::vector<int32_t> numbers; // of the devices that find_devices() found
     uint64_t vram_bytes = 0;
     gnv_precision precision = GNV_PRECISION_FP32;
     bool has_precision = false;
 };
 
-// `task`: of the device, "to compute on".
-inline CLI::Option * add_device(CLI::App & app, DeviceArgs & args, const std::string & task) {
+// `task`: of the device, "to compute on". `several`: the program takes more than one.
+inline CLI::Option * add_device(CLI::App & app, DeviceArgs & args, const std::string & task, bool several = false) {
     return app
         .add_option("--device", args.device,
-                    "device " + task +
-                        ": cpu, cuda[:N] or auto (default; CUDA if present, else CPU; CPU with --precision fp32)")
+                    "device " + task + ": cpu, cuda[:N]" +
+                        (several ? ", cuda:N,M or cuda:all (cards of one model)" : "") +
+                        " or auto (default; CUDA if present, else CPU; CPU with --precision fp32)")
         ->type_name("NAME");
 }
 
 inline CLI::Option * add_vram(CLI::App & app, DeviceArgs & args) {
     return add_bytes(app, "--vram", args.vram_bytes,
-                     "budget of the CUDA device's memory (default: most of the free memory)");
+                     "budget of each CUDA device's memory (default: most of the free memory)");
 }
 
 inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
@@ -256,6 +258,20 @@ inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t 
     if (gnv_device_find(engine, args.device.c_str(), wanted, &device, precision) == GNV_OK) return true;
     fprintf(stderr, "error: --device %s\n", gnv_last_error(engine));
     return false;
+}
+
+// The same for several devices, whose numbers go to args.numbers; `device` receives the first.
+inline bool find_devices(gnv_engine_t * engine, DeviceArgs & args, int32_t & device, gnv_precision * precision) {
+    const gnv_precision * const wanted = precision && args.has_precision ? &args.precision : nullptr;
+    uint64_t count = 0;
+    gnv_status status = gnv_device_find_all(engine, args.device.c_str(), wanted, nullptr, 0, &count, precision);
+    args.numbers.resize(size_t(count));
+    if (status == GNV_OK)
+        status =
+            gnv_device_find_all(engine, args.device.c_str(), wanted, args.numbers.data(), count, &count, precision);
+    if (status == GNV_OK) device = args.numbers.front();
+    if (status != GNV_OK) fprintf(stderr, "error: --device %s\n", gnv_last_error(engine));
+    return status == GNV_OK;
 }
 
 // False after printing that --vram has no device.

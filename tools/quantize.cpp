@@ -105,7 +105,7 @@ void declare_calibration(CLI::App & app, Args & args) {
     app.add_option("--experts", args.experts, "tokens that experts see in calibration: all (default) or routed")
         ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
         ->type_name("WHICH");
-    tools::add_device(app, args.device, "to calibrate on");
+    tools::add_device(app, args.device, "to calibrate on", true);
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
     app.add_option("--scratch", args.scratch,
@@ -185,9 +185,10 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
         return false;
     };
     gnv_quantize_options_init(&options);
-    options.device = args.device_number;
+    options.devices = args.device.numbers.data();
+    options.device_count = args.device.numbers.size();
     options.precision = args.device.precision;
-    if (args.measure_limits && options.device == 0) {
+    if (args.measure_limits && args.device_number == 0) {
         fprintf(stderr, "error: --measure-limits measures a CUDA device, and this run uses none: leave it out\n");
         return false;
     }
@@ -358,7 +359,7 @@ static int run_program(int argc, char ** argv) {
                    : tools::exit_failure;
     // Without data no device computes, but an unknown name is still refused.
     if ((args.has_data() || args.device.device != "auto") &&
-        !tools::find_device(engine.get(), args.device, args.device_number, &args.device.precision))
+        !tools::find_devices(engine.get(), args.device, args.device_number, &args.device.precision))
         return tools::exit_failure;
     if (!tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run) ||
         !tools::fetch_data(engine.get(), args.data.sources, args.quiet))

@@ -105,7 +105,9 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--source", args.source, "folder of its BF16 source: compare every tensor")->type_name("SRC");
     tools::add_device(
         app, args.device,
-        "for predictions; a CUDA device also quantizes the source's weights again and compares the bytes");
+        "for predictions; a CUDA device (of several the first) also quantizes the source's weights again and compares "
+        "the bytes",
+        true);
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
     app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and print the check that finds each");
     app.add_flag("--strict", args.strict, "exit code 1 also for warnings");
@@ -152,6 +154,7 @@ struct Comparison {
     tools::Dataset dataset;
     tools::ProgressLine progress;
     gnv_evaluate_options options;
+    tools::DeviceArgs device; // its numbers, for the options
 };
 
 // Opens all inputs and outputs of the comparison of predictions, except the checkpoints. False after printing the
@@ -174,7 +177,10 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     if (!tools::open_data(engine, model, data, comparison.tokenizer, comparison.dataset)) return failed();
     gnv_evaluate_options & options = comparison.options;
     options = args.evaluate;
-    if (!tools::find_device(engine, args.device, options.device, &options.precision)) return false;
+    comparison.device = args.device;
+    if (!tools::find_devices(engine, comparison.device, options.device, &options.precision)) return false;
+    options.devices = comparison.device.numbers.data();
+    options.device_count = comparison.device.numbers.size();
     options.device_bytes = args.device.vram_bytes;
     options.dataset = comparison.dataset.get();
     if (!args.lines.empty()) options.lines = 0;
@@ -312,11 +318,11 @@ static int run_program(int argc, char ** argv) {
     const bool compares = source && !args.structure && !args.self_test;
     // An unknown name is refused even if no device compares.
     int32_t device = 0;
-    if ((compares || args.device.device != "auto") && !tools::find_device(engine.get(), args.device, device, nullptr))
+    if ((compares || args.device.device != "auto") && !tools::find_devices(engine.get(), args.device, device, nullptr))
         return tools::exit_failure;
     if (args.self_test) return self_test(args, engine.get(), options);
     options.device = compares ? device : 0;
-    Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}};
+    Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}, {}};
     if (args.has_data() && !prepare(args, engine.get(), comparison)) return tools::exit_failure;
     gnv_report_t * report = nullptr;
     {

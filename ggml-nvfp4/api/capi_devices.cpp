@@ -1,6 +1,7 @@
 #include "api/arguments.h"
 #include "api/devices.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string_view>
@@ -36,6 +37,16 @@ OpenDevice api::device_opener(int32_t number) {
     };
 }
 
+Result<api::DeviceChoice> api::choose_devices(int32_t device, const int32_t * devices, uint64_t count,
+                                              const char * name) {
+    constexpr uint64_t most = 1024;
+    GNV_TRY(check_list(devices, count, concat(name, ".devices").c_str(), most));
+    DeviceChoice choice;
+    choice.first = device_opener(count > 0 ? devices[0] : device);
+    for (uint64_t i = 1; i < count; i++) choice.more.push_back(device_opener(devices[i]));
+    return choice;
+}
+
 gnv_status gnv_device_count(gnv_engine_t * engine, int32_t * count) {
     return api::run(engine, [&]() -> Status {
         GNV_TRY(api::check_pointers({count}, "gnv_device_count"));
@@ -61,16 +72,56 @@ gnv_status gnv_device_get_info(gnv_engine_t * engine, int32_t index, gnv_device_
     });
 }
 
-// N for "cuda:N", 0 for "cuda"; empty for other names.
-static std::optional<uint64_t> cuda_number(std::string_view name) {
+// The numbers of CUDA devices that a name has: 0 for "cuda", N for "cuda:N", several for "cuda:0,2", none for "cuda:all";
+// nothing for other names.
+static std::optional<std::vector<uint64_t>> cuda_numbers(std::string_view name) {
     static constexpr std::string_view prefix = "cuda:";
-    if (name == "cuda") return 0;
-    if (!starts_with(name, prefix) || name.size() == prefix.size() ||
-        name.find_first_not_of("0123456789", prefix.size()) != name.npos)
-        return {};
-    uint64_t number = UINT64_MAX; // stays if the digits overflow
-    std::from_chars(name.data() + prefix.size(), name.data() + name.size(), number);
-    return number;
+    if (name == "cuda") return std::vector<uint64_t>{0};
+    if (!starts_with(name, prefix)) return {};
+    name.remove_prefix(prefix.size());
+    std::vector<uint64_t> numbers;
+    if (name == "all") return numbers;
+    for (size_t at = 0; at <= name.size();) {
+        const std::string_view digits = name.substr(at, name.find(',', at) - at);
+        if (digits.empty() || digits.find_first_not_of("0123456789") != digits.npos) return {};
+        numbers.push_back(UINT64_MAX); // stays if the digits overflow
+        std::from_chars(digits.data(), digits.data() + digits.size(), numbers.back());
+        at += digits.size() + 1;
+    }
+    return numbers;
+}
+
+// The devices of a name, by the numbers of the C API.
+static Result<std::vector<int32_t>> find_devices(gnv_engine_t & engine, std::string_view name,
+                                                 const gnv_precision * wanted) {
+    const std::optional<std::vector<uint64_t>> named = cuda_numbers(name);
+    if (!named && name != "auto" && name != "cpu")
+        return fail(Code::invalid_argument, printable(name),
+                    " is not a device: use auto, cpu, cuda or cuda:N, for several cuda:N,M or cuda:all");
+    if (name == "cpu" || (name == "auto" && wanted && *wanted == GNV_PRECISION_FP32)) return std::vector<int32_t>{0};
+    const std::vector<Device> devices = api::list_devices(engine);
+    const uint64_t count = devices.size() - 1;
+    if (!named) return std::vector<int32_t>{count > 0 ? 1 : 0};
+    if (count == 0)
+        return fail(Code::not_found, name,
+                    ": this machine has no CUDA device that this build can use: use auto or cpu");
+    std::vector<uint64_t> numbers = *named;
+    for (uint64_t all = 0; named->empty() && all < count; all++) numbers.push_back(all);
+    std::vector<int32_t> found;
+    for (const uint64_t number : numbers) {
+        const std::string of_several = numbers.size() > 1 ? concat(": there is no cuda:", number) : "";
+        if (number >= count)
+            return fail(Code::not_found, name, of_several, ": this machine has CUDA devices up to cuda:", count - 1,
+                        " that this build can use");
+        if (std::find(found.begin(), found.end(), int32_t(number) + 1) != found.end())
+            return fail(Code::invalid_argument, name, ": cuda:", number, " is named twice");
+        found.push_back(int32_t(number) + 1);
+    }
+    return found;
+}
+
+static gnv_precision precision_on(int32_t device, const gnv_precision * wanted) {
+    return wanted ? *wanted : device > 0 ? GNV_PRECISION_BF16 : GNV_PRECISION_FP32;
 }
 
 gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_precision * wanted, int32_t * device,
@@ -78,24 +129,28 @@ gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_p
     return api::run(engine, [&]() -> Status {
         GNV_TRY(api::check_pointers({name, device}, "gnv_device_find"));
         if (wanted) GNV_TRY(api::check_number(*wanted, GNV_PRECISION_BF16, "gnv_device_find: precision"));
-        const std::string_view text = name;
-        const std::optional<uint64_t> named = cuda_number(text);
-        const bool is_auto = text == "auto";
-        if (!named && !is_auto && text != "cpu")
-            return fail(Code::invalid_argument, printable(text), " is not a device: use auto, cpu, cuda or cuda:N");
-        int32_t found = 0;
-        if (named || (is_auto && !(wanted && *wanted == GNV_PRECISION_FP32))) {
-            const uint64_t number = named.value_or(0), count = api::list_devices(*engine).size() - 1;
-            if (named && count == 0)
-                return fail(Code::not_found, text,
-                            ": this machine has no CUDA device that this build can use: use auto or cpu");
-            if (named && number >= count)
-                return fail(Code::not_found, text, ": this machine has CUDA devices up to cuda:", count - 1,
-                            " that this build can use");
-            if (number < count) found = int32_t(number) + 1;
-        }
-        *device = found;
-        if (precision) *precision = wanted ? *wanted : found > 0 ? GNV_PRECISION_BF16 : GNV_PRECISION_FP32;
+        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted));
+        if (found.size() > 1)
+            return fail(Code::invalid_argument, name, " names ", found.size(), " devices, and this takes one");
+        *device = found.front();
+        if (precision) *precision = precision_on(*device, wanted);
+        return {};
+    });
+}
+
+gnv_status gnv_device_find_all(gnv_engine_t * engine, const char * name, const gnv_precision * wanted,
+                               int32_t * devices, uint64_t capacity, uint64_t * count, gnv_precision * precision) {
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({name, count}, "gnv_device_find_all"));
+        if (wanted) GNV_TRY(api::check_number(*wanted, GNV_PRECISION_BF16, "gnv_device_find_all: precision"));
+        GNV_TRY(api::check_list(devices, capacity, "gnv_device_find_all: devices"));
+        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted));
+        if (capacity > 0 && found.size() > capacity)
+            return fail(Code::invalid_argument, name, " names ", found.size(), " devices, more than the ", capacity,
+                        " that there is room for");
+        if (capacity > 0) std::copy(found.begin(), found.end(), devices);
+        *count = found.size();
+        if (precision) *precision = precision_on(found.front(), wanted);
         return {};
     });
 }

@@ -47,7 +47,10 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     options.sensitivity_ranges = given.sensitivity_ranges;
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
-    options.open_device = api::device_opener(given.device);
+    GNV_ASSIGN(api::DeviceChoice devices,
+               api::choose_devices(given.device, given.devices, given.device_count, "gnv_evaluate_options"));
+    options.open_device = std::move(devices.first);
+    options.more_devices = std::move(devices.more);
     options.device_bytes = given.device_bytes;
     options.scratch_folder = api::text_or_empty(given.scratch_folder);
     options.save_logits = api::text_or_empty(given.save_logits);

@@ -133,7 +133,10 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
     GNV_ASSIGN(run.resume, take_resume(options.resume, "gnv_quantize_options.resume"));
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
-    run.open_device = api::device_opener(options.device);
+    GNV_ASSIGN(api::DeviceChoice devices,
+               api::choose_devices(options.device, options.devices, options.device_count, "gnv_quantize_options"));
+    run.open_device = std::move(devices.first);
+    run.more_devices = std::move(devices.more);
     run.device_bytes = options.device_bytes;
     run.scratch_folder = api::text_or_empty(options.scratch_folder);
     return run;

@@ -14,7 +14,10 @@ Trace::Trace(size_t most_events) : most_events_(most_events) {
 
 size_t Trace::find_row(const Row & row) {
     size_t i = 0;
-    while (i < rows_.size() && !(rows_[i].thread == row.thread && same_text(rows_[i].lane, row.lane))) i++;
+    const auto is_row = [&](const Row & known) {
+        return known.thread == row.thread && known.device == row.device && same_text(known.lane, row.lane);
+    };
+    while (i < rows_.size() && !is_row(rows_[i])) i++;
     if (i == rows_.size() && i < most_rows) rows_.push_back(row);
     return i;
 }

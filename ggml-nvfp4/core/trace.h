@@ -22,7 +22,8 @@ class Trace {
     // One row of a timeline: a queue of a device, or one of the threads that do one kind of work.
     struct Row {
         const char * lane = "";
-        std::thread::id thread; // none: the lane has one row
+        std::thread::id thread; // none: the lane has a row for each device
+        int device = 0;         // number among those of its kind
     };
     struct Total {
         const char * lane = "";

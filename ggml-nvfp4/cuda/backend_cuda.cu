@@ -91,6 +91,8 @@ class CudaFence final : public Fence {
         return error == cudaSuccess ? cudaEventRecord(event_, stream) : error;
     }
     void fail_with(Status failure) { std::swap(failure_, failure); } // of an entry before it
+    const Status & failure() const { return failure_; }
+    cudaEvent_t event() const { return event_; }
     Status wait() override {
         if (!failure_.ok()) return copy_of(failure_);
         cudaError_t error = cudaSetDevice(device_);
@@ -167,7 +169,7 @@ class CudaBackend final : public Backend {
         cudaError_t error = cudaSetDevice(device_.index);
         void * memory = error == cudaSuccess ? pinned_.allocate(bytes) : nullptr;
         if (error == cudaSuccess && !memory)
-            error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocDefault);
+            error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocPortable);
         if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
         (void)cudaGetLastError();
         return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
@@ -218,6 +220,23 @@ class CudaBackend final : public Backend {
         enqueue("synchronize", [&] { return cudaStreamSynchronize(stream(queue)); });
         if (failure_.ok()) times_[size_t(queue)].read_all();
         return copy_of(failure_);
+    }
+
+    bool reaches(const Backend & other) override {
+        if (other.device().kind != DeviceKind::cuda || other.device().index == device_.index) return false;
+        return connect(device_.index, other.device().index) && connect(other.device().index, device_.index);
+    }
+    // An entry before a fence that failed never ran: what comes after it must not, either.
+    void wait(Queue later, const Fence & fence) override {
+        const auto & there = static_cast<const CudaFence &>(fence);
+        if (failure_.ok() && !there.failure().ok()) keep(copy_of(there.failure()));
+        enqueue("wait", [&] { return cudaStreamWaitEvent(stream(later), there.event(), 0); });
+    }
+    void copy_from(Backend & other, void * to, const void * from, size_t bytes, Queue queue) override {
+        if (other.device().kind != DeviceKind::cuda) return Backend::copy_from(other, to, from, bytes, queue);
+        measured("copy from another device", queue, bytes, [&](cudaStream_t s) {
+            return cudaMemcpyPeerAsync(to, device_.index, from, other.device().index, bytes, s);
+        });
     }
 
     void set_trace(Trace * trace) override {
@@ -301,6 +320,16 @@ class CudaBackend final : public Backend {
 
   private:
     friend class CudaQuantizer;
+    // Lets device `from` read the memory of device `to`.
+    static bool connect(int from, int to) {
+        int can = 0;
+        cudaError_t error = cudaDeviceCanAccessPeer(&can, from, to);
+        if (error == cudaSuccess && can) error = cudaSetDevice(from);
+        if (error == cudaSuccess && can) error = cudaDeviceEnablePeerAccess(to, 0);
+        if (error == cudaErrorPeerAccessAlreadyEnabled) error = cudaSuccess;
+        (void)cudaGetLastError(); // later calls must not see it
+        return error == cudaSuccess && can;
+    }
     Status load() {
         if (gemm_) return {};
         GNV_ASSIGN(gemm_, cuda::GemmLt::load());
@@ -352,9 +381,10 @@ class CudaBackend final : public Backend {
 
     Device device_;
     std::unique_ptr<StreamOwner> streams_;
-    std::array<cuda::QueueTimes, size_t(Queue::count_)> times_ = {{{stream(Queue::compute), "compute"},
-                                                                   {stream(Queue::upload), "upload"},
-                                                                   {stream(Queue::download), "download"}}};
+    std::array<cuda::QueueTimes, size_t(Queue::count_)> times_ = {
+        {{stream(Queue::compute), {"compute", {}, device_.index}},
+         {stream(Queue::upload), {"upload", {}, device_.index}},
+         {stream(Queue::download), {"download", {}, device_.index}}}};
     Event order_event_;
     cuda::PinnedBlocks pinned_; // the large ones
     Trace * trace_ = nullptr;

@@ -50,7 +50,8 @@ void * PinnedBlocks::allocate(size_t bytes) {
     uint8_t * const memory = map_memory(mapped);
     if (!memory) return nullptr;
     make_pages(memory, mapped, page);
-    if (cudaHostRegister(memory, mapped, cudaHostRegisterDefault) != cudaSuccess) {
+    // Portable: other devices copy from it as well.
+    if (cudaHostRegister(memory, mapped, cudaHostRegisterPortable) != cudaSuccess) {
         (void)cudaGetLastError(); // later calls must not see it
         (void)munmap(memory, mapped);
         return nullptr;

@@ -68,7 +68,7 @@ void QueueTimes::read(size_t spans) {
         if (cudaEventElapsedTime(&before, anchor_, span.begin) == cudaSuccess &&
             cudaEventElapsedTime(&milliseconds, span.begin, span.end) == cudaSuccess) {
             const Clock::time_point begin = anchor_time_ + duration_of(before);
-            trace_->add({lane_, {}}, span.name, begin, double(milliseconds) * 1e-3, span.work);
+            trace_->add(row_, span.name, begin, double(milliseconds) * 1e-3, span.work);
             if (before > longest_milliseconds) {
                 std::swap(anchor_, span.begin);
                 anchor_time_ = begin;

@@ -11,7 +11,7 @@ namespace gnv::cuda {
 
 class QueueTimes {
   public:
-    QueueTimes(cudaStream_t stream, const char * lane) : stream_(stream), lane_(lane) {}
+    QueueTimes(cudaStream_t stream, const Trace::Row & row) : stream_(stream), row_(row) {}
     ~QueueTimes() { stop(); }
     QueueTimes(const QueueTimes &) = delete;
     QueueTimes & operator=(const QueueTimes &) = delete;
@@ -36,7 +36,7 @@ class QueueTimes {
     Pending & at(size_t i) { return ring_[(first_ + i) % ring_.size()]; }
 
     cudaStream_t stream_;
-    const char * lane_;
+    const Trace::Row row_;
     Trace * trace_ = nullptr;
     std::vector<Pending> ring_;
     size_t first_ = 0, pending_ = 0;

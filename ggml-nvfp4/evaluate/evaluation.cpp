@@ -3,6 +3,7 @@
 #include "evaluate/logits_file.h"
 #include "evaluate/sensitivity.h"
 #include "model/fingerprint.h"
+#include "run/device_list.h"
 #include "run/open_model.h"
 
 #include <algorithm>
@@ -55,7 +56,7 @@ class Run {
     const EvaluateOptions & options_;
     std::unique_ptr<OpenModel> candidate_, source_;
     InputScales scales_;
-    std::unique_ptr<Backend> device_;
+    DeviceList devices_;
     std::vector<TextSequence> texts_; // with the rows of their pictures; empty without pictures
     std::unique_ptr<PictureRows> pictures_;
     std::unique_ptr<LayerPass> pass_;
@@ -135,7 +136,7 @@ Status Run::take_pictures(Budget & host) {
     GNV_ASSIGN(PictureRows rows, PictureRows::create(data_.pictures, texts_));
     pictures_ = std::make_unique<PictureRows>(std::move(rows));
     const auto go_on = [&] { return !options_.progress || options_.progress({0, 1, 0, 1}); };
-    GNV_TRY(pictures_->encode(from.vision_variant(options_.precision), *device_, threads_,
+    GNV_TRY(pictures_->encode(from.vision_variant(options_.precision), devices_.first(), threads_,
                               {host.rest(), options_.device_bytes, go_on}));
     host.reserve("pictures", pictures_->bytes());
     return {};
@@ -157,7 +158,7 @@ Status Run::create_pass() {
     const int64_t count = positions_.count();
     uint64_t own =
         Predictions::bytes(count, lines_.size()) + Comparer::scratch_bytes(sizes().vocabulary, threads_.size());
-    const bool copies = !rows_are_aliases(*device_) || !options_.scratch_folder.empty();
+    const bool copies = !rows_are_aliases(devices_.first()) || !options_.scratch_folder.empty();
     if (!reads_logits()) own += LayerComparer::bytes(sizes(), count, variants.size(), copies);
     if (reads_logits() || !options_.save_logits.empty()) own += logits_frame_bytes(sizes().vocabulary) * 3;
     Budget host = Budget::of_host(options_.ram_bytes);
@@ -174,8 +175,8 @@ Status Run::create_pass() {
     pass.head = true;
     pass.batch_positions = options_.batch_positions;
     const size_t variant_count = variants.size();
-    GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), {device_.get()}, threads_, sequences(), pass));
-    if (pass_->plan().uses_device()) out_.device = device_->device().name;
+    GNV_ASSIGN(pass_, LayerPass::create(std::move(variants), devices_.all(), threads_, sequences(), pass));
+    if (pass_->plan().uses_device()) out_.device = devices_.first().device().name;
 
     predictions_.resize(lines_.size());
     for (Predictions & predictions : predictions_) predictions.resize(count, false);
@@ -277,7 +278,9 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open(std::move(checkpoint), std::move(source)));
     choose_lines();
     if (lines_.empty()) return Status(Code::invalid_argument, "no line is left to compare");
-    GNV_ASSIGN(device_, options_.open_device(threads_));
+    std::vector<OpenDevice> choices = {options_.open_device};
+    choices.insert(choices.end(), options_.more_devices.begin(), options_.more_devices.end());
+    GNV_ASSIGN(devices_, DeviceList::open(choices, threads_));
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data hold only pads");
@@ -285,7 +288,7 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(open_baseline());
     PassHooks hooks;
     hooks.progress = options_.progress;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) {
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const std::vector<LaneWeights> &) {
         return after_group(group);
     };
     if (layers_) {
@@ -304,7 +307,8 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(report());
     if (options_.sensitivity_ranges > 0) {
         pass_.reset(); // its memory
-        GNV_ASSIGN(out_.sensitivity, measure_sensitivity(*candidate_, *source_, data_, threads_, *device_, options_));
+        GNV_ASSIGN(out_.sensitivity,
+                   measure_sensitivity(*candidate_, *source_, data_, threads_, devices_.all(), options_));
     }
     return std::move(out_);
 }

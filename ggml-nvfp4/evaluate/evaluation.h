@@ -28,13 +28,14 @@ struct EvaluateOptions {
                                         false}; // those that the checkpoint does not allow are left out
     bool share_expert_scale = false; // the smallest input scale for all experts of a layer, as some kernels do
     Precision precision = Precision::f32;
-    OpenDevice open_device = open_cpu; // the device that computes
-    uint64_t device_bytes = 0;         // of a CUDA device's memory; 0: most of the free memory
-    uint64_t ram_bytes = 0;            // 0: most of the free memory
-    std::string scratch_folder;        // for hidden states that do not fit; empty: they must fit
-    int64_t batch_positions = 0;       // 0: automatic; changes only the time
-    std::string save_logits;           // a new file for the source's predictions; empty: none
-    std::string logits;                // such a file, instead of running the source; empty: none
+    OpenDevice open_device = open_cpu;    // the device that computes
+    std::vector<OpenDevice> more_devices; // of the same model, which share its work; see run/device_list.h
+    uint64_t device_bytes = 0;            // of each CUDA device's memory; 0: most of the free memory
+    uint64_t ram_bytes = 0;               // 0: most of the free memory
+    std::string scratch_folder;           // for hidden states that do not fit; empty: they must fit
+    int64_t batch_positions = 0;          // 0: automatic; changes only the time
+    std::string save_logits;              // a new file for the source's predictions; empty: none
+    std::string logits;                   // such a file, instead of running the source; empty: none
     Gates gates;
     int sensitivity_ranges = 0; // of layers, by which sensitivity is measured; 0: it is not
     std::function<bool(const PassProgress & progress)> progress; // false stops the run

@@ -112,9 +112,9 @@ bool is_of(const SensitivityGroup & group, const LinearModule & module) {
 // One pass over source, checkpoint and some mixtures.
 class SensitivityPass {
   public:
-    SensitivityPass(const EvaluationData & data, ThreadPool & threads, Backend & device,
+    SensitivityPass(const EvaluationData & data, ThreadPool & threads, std::vector<Backend *> devices,
                     const EvaluateOptions & options)
-        : data_(data), threads_(threads), device_(device), options_(options),
+        : data_(data), threads_(threads), devices_(std::move(devices)), options_(options),
           positions_(list_positions(data.sequences)) {}
 
     Status run(const std::vector<TextVariant> & variants) {
@@ -133,7 +133,7 @@ class SensitivityPass {
         options.head = true;
         options.batch_positions = options_.batch_positions;
         GNV_ASSIGN(const std::unique_ptr<LayerPass> pass,
-                   LayerPass::create(variants, {&device_}, threads_, data_.sequences, options));
+                   LayerPass::create(variants, devices_, threads_, data_.sequences, options));
         predictions_.assign(lines, {});
         for (Predictions & line : predictions_) line.resize(count, false);
         source_.resize(count, true);
@@ -161,7 +161,7 @@ class SensitivityPass {
   private:
     const EvaluationData & data_;
     ThreadPool & threads_;
-    Backend & device_;
+    const std::vector<Backend *> devices_;
     const EvaluateOptions & options_;
     const Positions positions_;
     Predictions source_;
@@ -237,8 +237,8 @@ Result<std::unique_ptr<MixedModel>> MixedModel::create(const Checkpoint & joined
 }
 
 Result<Sensitivity> measure_sensitivity(const OpenModel & checkpoint, const OpenModel & source,
-                                        const EvaluationData & data, ThreadPool & threads, Backend & device,
-                                        const EvaluateOptions & options) {
+                                        const EvaluationData & data, ThreadPool & threads,
+                                        std::vector<Backend *> devices, const EvaluateOptions & options) {
     Sensitivity out;
     GNV_ASSIGN(InputScales scales, InputScales::read(checkpoint.weights, checkpoint.files));
     if (options.share_expert_scale) scales.share_between_experts();
@@ -246,7 +246,7 @@ Result<Sensitivity> measure_sensitivity(const OpenModel & checkpoint, const Open
     for (const TensorInfo & tensor : checkpoint.checkpoint.tensors()) out.bytes += tensor.bytes;
     GNV_ASSIGN(const Checkpoint joined, join_checkpoints(checkpoint.checkpoint, source.checkpoint));
     const std::vector<SensitivityGroup> groups = sensitivity_groups(checkpoint.layout, options.sensitivity_ranges);
-    SensitivityPass pass(data, threads, device, options);
+    SensitivityPass pass(data, threads, std::move(devices), options);
     for (size_t first = 0; first < groups.size(); first += mixtures_at_once) {
         const size_t count = std::min(mixtures_at_once, groups.size() - first);
         std::vector<std::unique_ptr<MixedModel>> mixtures;

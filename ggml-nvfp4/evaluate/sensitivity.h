@@ -44,8 +44,8 @@ class MixedModel {
 
 // Runs source, checkpoint and mixtures over the data, a few mixtures at a time, in W4A4 if the checkpoint has input scales.
 Result<Sensitivity> measure_sensitivity(const OpenModel & checkpoint, const OpenModel & source,
-                                        const EvaluationData & data, ThreadPool & threads, Backend & device,
-                                        const EvaluateOptions & options);
+                                        const EvaluationData & data, ThreadPool & threads,
+                                        std::vector<Backend *> devices, const EvaluateOptions & options);
 
 std::string sensitivity_text(const Sensitivity & sensitivity); // a table
 

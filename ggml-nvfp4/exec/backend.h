@@ -28,6 +28,8 @@ struct Device {
     int compute_major = 0, compute_minor = 0; // CUDA compute capability
 
     bool has_own_memory() const { return kind != DeviceKind::cpu; } // else it is the host's
+    // For messages that must tell devices of one model apart: "NVIDIA H100 80GB HBM3 (cuda:1)".
+    std::string label() const { return has_own_memory() ? concat(name, " (cuda:", index, ")") : name; }
 };
 
 // Device memory that the driver and libraries take for themselves; every budget of device memory includes it.
@@ -93,6 +95,16 @@ class Backend {
     virtual void order(Queue earlier, Queue later) = 0;
     virtual std::unique_ptr<Fence> fence(Queue queue) = 0; // after everything that the queue has so far
     virtual Status synchronize(Queue queue = Queue::compute) = 0;
+
+    // --- Several devices of one kind. What follows takes other backends of the same kind as this one.
+
+    // Whether copies from the other device's memory need no detour through the host; connects them if they can be.
+    virtual bool reaches(const Backend &) { return false; }
+    // Entries added to `later` from now on start when the point of `fence`, which any backend made, is passed.
+    virtual void wait(Queue, const Fence &) {}
+    // Queued copy from memory of the other device, which must live, unchanged, until the queue has executed it. The
+    // default goes through host memory and waits for both devices, which may be of different kinds.
+    virtual void copy_from(Backend & other, void * to, const void * from, size_t bytes, Queue queue = Queue::compute);
 
     // --- Where time goes.
 

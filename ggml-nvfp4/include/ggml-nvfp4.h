@@ -134,6 +134,12 @@ typedef enum gnv_precision GNV_INT {
  * `wanted` the default of the device: FP32 on the CPU, BF16 on CUDA. GNV_NOT_FOUND: this machine has no such device. */
 GNV_API gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_precision * wanted,
                                    int32_t * device, gnv_precision * precision);
+/* The same for calls that take several CUDA devices: also "cuda:0,2" and "cuda:all". *count receives how many there are,
+ * `devices` their numbers; `capacity` 0 (devices may be NULL): only the count. A smaller capacity, a device that is named
+ * twice: GNV_INVALID_ARGUMENT. */
+GNV_API gnv_status gnv_device_find_all(gnv_engine_t * engine, const char * name, const gnv_precision * wanted,
+                                       int32_t * devices, uint64_t capacity, uint64_t * count,
+                                       gnv_precision * precision);
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 typedef struct gnv_text_t gnv_text_t;                        /* made by the library: tables, JSON documents */
@@ -290,6 +296,10 @@ typedef struct gnv_quantize_options {
     gnv_text_t ** phases;    /* receives a table of what took how long, which the caller destroys; NULL: none */
     gnv_resume resume;
     uint32_t part, parts; /* 1 <= part <= parts: only that share of the sequences, to save its statistics; 0: all */
+    /* Several CUDA devices of one model instead of `device`: they share sequences and packing, and the result has the
+     * same bytes. device_bytes is the budget of each. NULL with 0: `device` alone. */
+    const int32_t * devices;
+    uint64_t device_count;
     const gnv_card_options * card; /* README.md of the result; NULL: none */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
@@ -387,6 +397,8 @@ typedef struct gnv_evaluate_options {
     uint64_t device_bytes; /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
     /* Also measures, for modules of each kind in so many ranges of layers, the KL with them in the source's precision; 0: not. */
     int32_t sensitivity_ranges;
+    const int32_t * devices; /* several CUDA devices of one model instead of `device`, as in gnv_quantize_options */
+    uint64_t device_count;
 } gnv_evaluate_options;
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);

@@ -23,16 +23,18 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     self->data_ = &data;
     self->options_ = options;
     GNV_ASSIGN(self->model_, OpenModel::open(plan.checkpoint, plan.layout, shards));
-    GNV_ASSIGN(UnitStatistics statistics, UnitStatistics::create(plan));
-    self->unit_statistics_ = std::make_unique<UnitStatistics>(std::move(statistics));
-    GNV_ASSIGN(self->device_, options.open_device(threads));
+    GNV_ASSIGN(const UnitStatistics statistics, UnitStatistics::create(plan));
+    std::vector<OpenDevice> choices = {options.open_device};
+    choices.insert(choices.end(), options.more_devices.begin(), options.more_devices.end());
+    GNV_ASSIGN(self->devices_, DeviceList::open(choices, threads));
+    self->unit_statistics_.assign(self->devices_.count(), statistics);
     self->threads_ = &threads;
     if (!data.pictures.list.empty()) GNV_TRY(self->plan_pictures());
 
     Result<std::unique_ptr<LayerPass>> pass = self->plan_pass(threads);
     if (!pass.ok()) return pass.take_status();
     self->pass_ = pass.take();
-    if (self->uses_device()) GNV_TRY(self->make_packer(threads));
+    if (self->uses_device()) GNV_TRY(self->make_packers(threads));
     GNV_TRY(self->check_searches());
     self->find_units();
     return self;
@@ -43,15 +45,16 @@ Status Calibration::plan_pictures() {
     texts_ = data_->sequences;
     GNV_ASSIGN(PictureRows rows, PictureRows::create(data_->pictures, texts_));
     pictures_ = std::make_unique<PictureRows>(std::move(rows));
-    return pictures_->check_budget(model_->vision_variant(options_.precision), *device_, *threads_, picture_limits());
+    return pictures_->check_budget(model_->vision_variant(options_.precision), devices_.first(), *threads_,
+                                   picture_limits());
 }
 
-// The tower runs before the pass, beside the packer of the device.
+// The tower runs before the pass, on the first device, beside its packer.
 PictureRows::Limits Calibration::picture_limits() const {
     PictureRows::Limits limits = {plan_.memory_left(), options_.device_bytes, {}};
-    if (!packer_) return limits;
-    limits.host.reserve("packed weights", packer_->size().host_bytes());
-    const uint64_t of_packer = packer_->size().device_bytes();
+    if (packers_.empty()) return limits;
+    limits.host.reserve("packed weights", packers_.size() * packers_.front()->size().host_bytes());
+    const uint64_t of_packer = packers_.front()->size().device_bytes();
     if (limits.device_bytes > 0) limits.device_bytes -= std::min(limits.device_bytes - 1, of_packer);
     return limits;
 }
@@ -60,53 +63,70 @@ Status Calibration::encode_pictures(const std::function<bool()> & go_on) {
     if (!pictures_) return {};
     PictureRows::Limits limits = picture_limits();
     limits.go_on = go_on;
-    return pictures_->encode(model_->vision_variant(options_.precision), *device_, *threads_, limits);
+    return pictures_->encode(model_->vision_variant(options_.precision), devices_.first(), *threads_, limits);
 }
 
 // What is measured on a device for a method that searches is packed there, too: its window is in use again while the CPU would
 // still read it.
 Status Calibration::check_searches() const {
-    if (!uses_device() || unit_statistics_->requests().empty()) return {};
+    if (!uses_device() || requests().empty()) return {};
     for (const PlanModule & module : plan_.modules) {
         const LinearModule & linear = plan_.linear(module);
         if (plan_.source_of(linear).dtype != DType::bf16)
             return fail(Code::unsupported, linear.name, " is not BF16, which devices need for the method ",
                         plan_.quantizer().name(), "; calibrate on the CPU (--device cpu)");
-        const DeviceQuantizer * const quantizer = device_->quantizer(plan_.quantizer().name(), plan_.format(module));
+        const DeviceQuantizer * const quantizer =
+            devices_.first().quantizer(plan_.quantizer().name(), plan_.format(module));
         if (!quantizer)
             return fail(Code::unsupported, "this device has no kernels for the method ", plan_.quantizer().name(),
                         "; calibrate on the CPU (--device cpu)");
     }
-    if (packer_) return {};
+    if (!packers_.empty()) return {};
     return fail(
         Code::out_of_memory, "the method ", plan_.quantizer().name(),
         " does not fit into the device's memory beside the forward pass: give more (--vram), or calibrate on the "
         "CPU (--device cpu)");
 }
 
-// The pass gets the budgets without packing on the device; if they are too small, the CPU packs.
-Status Calibration::make_packer(ThreadPool & threads) {
+Status Calibration::create_packers(const DevicePacker::Size & size) {
+    for (Backend * const device : devices_.all()) {
+        GNV_ASSIGN(std::unique_ptr<DevicePacker> packer, DevicePacker::create(*device, plan_, size));
+        packers_.push_back(std::move(packer));
+    }
+    return {};
+}
+
+// The pass gets the budgets without packing on devices; if they are too small, the CPU packs. Packers share the host's
+// memory.
+Status Calibration::make_packers(ThreadPool & threads) {
     const PassPlan & alone = pass_->plan();
     const DevicePacker::Size size =
-        DevicePacker::size_for(plan_, alone.device.total(), alone.host.total(), device_.get());
+        DevicePacker::size_for(plan_, alone.device.total(), alone.host.total() / devices_.count(), &devices_.first());
     if (size.pieces == 0) return {};
-    const auto or_none = [](Status status) {
-        return status.code() == Code::out_of_memory ? Status() : std::move(status);
-    };
-    Result<std::unique_ptr<DevicePacker>> packer = DevicePacker::create(*device_, plan_, size);
-    if (!packer.ok()) return or_none(packer.take_status());
-    packer_ = packer.take();
-    Result<std::unique_ptr<LayerPass>> pass = plan_pass(threads);
-    Status status = pass.take_status();
-    if (status.ok() && pictures_)
-        status =
-            pictures_->check_budget(model_->vision_variant(options_.precision), *device_, threads, picture_limits());
+    Status status = create_packers(size);
     if (status.ok()) {
-        pass_ = pass.take();
-        return {};
+        Result<std::unique_ptr<LayerPass>> pass = plan_pass(threads);
+        status = pass.take_status();
+        if (status.ok() && pictures_)
+            status = pictures_->check_budget(model_->vision_variant(options_.precision), devices_.first(), threads,
+                                             picture_limits());
+        if (status.ok()) {
+            pass_ = pass.take();
+            return {};
+        }
     }
-    packer_.reset();
-    return or_none(std::move(status));
+    packers_.clear();
+    return status.code() == Code::out_of_memory ? Status() : std::move(status);
+}
+
+std::vector<PackingLane> Calibration::packing_lanes(const std::vector<LaneWeights> & weights) {
+    std::vector<PackingLane> lanes;
+    for (const LaneWeights & lane : weights) {
+        const size_t device = devices_.find(*lane.device);
+        DevicePacker * const packer = packers_.empty() ? nullptr : packers_[device].get();
+        lanes.push_back({lane.group, packer, &unit_statistics_[device]});
+    }
+    return lanes;
 }
 
 Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) const {
@@ -114,21 +134,21 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     pass.host = plan_.memory_left();
     pass.device = options_.device_bytes;
     if (pictures_) pass.host.reserve("pictures", pictures_->bytes());
-    if (packer_) {
-        pass.host.reserve("packed weights", packer_->size().host_bytes());
-        pass.device.reserve("packed weights", packer_->size().device_bytes());
+    if (!packers_.empty()) {
+        pass.host.reserve("packed weights", packers_.size() * packers_.front()->size().host_bytes());
+        pass.device.reserve("packed weights", packers_.front()->size().device_bytes());
     }
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
-    const std::vector<StatisticRequest> & requests = unit_statistics_->requests();
-    pass.statistics.insert(pass.statistics.end(), requests.begin(), requests.end());
-    if (!requests.empty()) {
+    pass.statistics.insert(pass.statistics.end(), requests().begin(), requests().end());
+    if (!requests().empty()) {
         uint64_t work = 0; // of a thread, where the CPU packs
         for (const PlanModule & module : plan_.modules)
-            if (!device_->device().has_own_memory())
+            if (!device().has_own_memory())
                 work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
         pass.host.reserve("search for scales",
-                          uint64_t(plan_.memory.workers) * work + unit_statistics_->kept_bytes(*model_->model));
+                          uint64_t(plan_.memory.workers) * work +
+                              devices_.count() * unit_statistics_.front().kept_bytes(*model_->model));
         if (!options_.save_statistics.empty()) { // a group at a time, on its way to the file
             uint64_t largest = 0;
             const StatisticSet wanted = requested();
@@ -138,7 +158,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
         }
     }
     pass.expert_tokens = options_.expert_tokens;
-    return LayerPass::create({model_->variant(options_.precision)}, {device_.get()}, threads, sequences(), pass);
+    return LayerPass::create({model_->variant(options_.precision)}, devices_.all(), threads, sequences(), pass);
 }
 
 Status CalibrationData::take_part(uint32_t number, uint32_t count) {
@@ -179,7 +199,8 @@ double Calibration::slots_in_use() const {
 Status Calibration::start_measuring(Trace & trace) {
     if (uses_device()) {
         constexpr uint64_t enough = 512 << 20;
-        GNV_TRY(measure_copies(*device_, std::min(enough, pass_->plan().device.reserved("activations")), limits_));
+        GNV_TRY(
+            measure_copies(devices_.first(), std::min(enough, pass_->plan().device.reserved("activations")), limits_));
         const PassPlan & pass = pass_->plan();
         int64_t positions = 0;
         for (const PassBatch & batch : pass.batches) positions = std::max(positions, batch.positions);
@@ -187,13 +208,16 @@ Status Calibration::start_measuring(Trace & trace) {
             if (!options_.measure_limits || linear.role != Role::expert_gate || linear.layer < 0) continue;
             constexpr double sustained_seconds = 10;
             const int64_t tile = std::min(pass.expert_tile, model_->model->sizes().experts);
-            GNV_TRY(
-                measure_product(*device_, {positions, linear.columns, tile * linear.rows}, sustained_seconds, limits_));
+            GNV_TRY(measure_product(devices_.first(), {positions, linear.columns, tile * linear.rows},
+                                    sustained_seconds, limits_));
             break;
         }
     }
-    device_->set_trace(&trace);
-    return device_->synchronize();
+    for (Backend * const device : devices_.all()) {
+        device->set_trace(&trace);
+        GNV_TRY(device->synchronize());
+    }
+    return {};
 }
 
 // Units of the text model by the layer of their weights.
@@ -291,11 +315,16 @@ std::vector<uint32_t> Calibration::remaining_units() const {
 }
 
 Result<uint64_t> Calibration::finish() {
-    device_->set_trace(nullptr);
-    GNV_TRY(device_->synchronize());
-    if (!uses_device()) return uint64_t(0);
-    GNV_ASSIGN(const uint64_t free, device_->free_bytes());
-    return device_->device().memory_bytes - std::min(free, device_->device().memory_bytes);
+    uint64_t most = 0;
+    for (Backend * const device : devices_.all()) {
+        device->set_trace(nullptr);
+        GNV_TRY(device->synchronize());
+        if (!uses_device()) continue;
+        GNV_ASSIGN(const uint64_t free, device->free_bytes());
+        const uint64_t all = device->device().memory_bytes;
+        most = std::max(most, all - std::min(free, all));
+    }
+    return most;
 }
 
 Result<Statistics> Calibration::statistics() const {

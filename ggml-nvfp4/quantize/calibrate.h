@@ -8,6 +8,7 @@
 #include "quantize/quantize.h"
 #include "quantize/unit_statistics.h"
 #include "report/device_limits.h"
+#include "run/device_list.h"
 #include "run/layer_pass.h"
 #include "run/open_model.h"
 
@@ -37,33 +38,41 @@ class Calibration {
     std::vector<uint32_t> take_units_of_no_group(); // units without weights in any group of the pass
     std::vector<uint32_t> remaining_units() const;  // units not taken yet
 
-    // Before the pass: measures the limits of the device, and sends its times to `trace`, which must outlive this.
+    // Before the pass: measures the limits of the first device, and sends the times of all to `trace`, which must outlive
+    // this.
     Status start_measuring(Trace & trace);
     // Before the pass: the vision tower makes rows of the pictures in the data. `go_on`: false stops.
     Status encode_pictures(const std::function<bool()> & go_on);
     LayerPass & pass() { return *pass_; }
-    // For a device with memory of its own, if the budgets leave room; else null.
-    DevicePacker * packer() { return packer_.get(); }
-    const Device & device() const { return device_->device(); }
-    Backend & backend() { return *device_; }
+    const Device & device() const { return devices_.first().device(); } // all are of its model
+    size_t device_count() const { return devices_.count(); }
+    Backend & backend() { return devices_.first(); }
+    // What the devices of lanes pack with. Packers are for devices with memory of their own, if the budgets leave room.
+    std::vector<PackingLane> packing_lanes(const std::vector<LaneWeights> & weights);
+    // Gives the totals of a lane to what it packs with.
+    Status take_totals(const StatisticWindow & window) {
+        return unit_statistics_[devices_.find(window.backend())].take(window);
+    }
     // What the units' quantizer asked for.
-    StatisticSet requested() const { return StatisticSet::plan(*model_->model, unit_statistics_->requests()); }
+    const std::vector<StatisticRequest> & requests() const { return unit_statistics_.front().requests(); }
+    StatisticSet requested() const { return StatisticSet::plan(*model_->model, requests()); }
     const DeviceLimits & limits() const { return limits_; }
     // Whether a device with memory of its own computes while the host packs and writes.
     bool uses_device() const { return pass_->plan().uses_device(); }
     // The average share of used slots of grouped_linear: see its flops. Less than 1 for a pass with ranges of experts.
     double slots_in_use() const;
-    // After the pass: completes the trace. Returns the bytes of the device's memory in use by all processes; 0 without
-    // memory of its own.
+    // After the pass: completes the trace. Returns the bytes of the fullest device's memory in use by all processes; 0
+    // without memory of its own.
     Result<uint64_t> finish();
-    Result<Statistics> statistics() const; // after the pass
-    UnitStatistics & unit_statistics() { return *unit_statistics_; }
+    Result<Statistics> statistics() const;                                        // after the pass
+    const UnitStatistics & unit_statistics() { return unit_statistics_.front(); } // of the CPU, or of the first device
 
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
     Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
-    Status make_packer(ThreadPool & threads);
+    Status make_packers(ThreadPool & threads);
+    Status create_packers(const DevicePacker::Size & size);
     Status plan_pictures();
     PictureRows::Limits picture_limits() const;
     const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_->sequences; }
@@ -75,9 +84,9 @@ class Calibration {
     const CalibrationData * data_ = nullptr;
     QuantizeOptions options_;
     std::unique_ptr<OpenModel> model_;
-    std::unique_ptr<UnitStatistics> unit_statistics_;
-    std::unique_ptr<Backend> device_;
-    std::unique_ptr<DevicePacker> packer_;
+    DeviceList devices_;
+    std::vector<UnitStatistics> unit_statistics_;        // by device
+    std::vector<std::unique_ptr<DevicePacker>> packers_; // by device; empty: the CPU packs
     ThreadPool * threads_ = nullptr;
     std::vector<TextSequence> texts_; // with the rows of their pictures; empty without pictures
     std::unique_ptr<PictureRows> pictures_;

@@ -109,4 +109,12 @@ class DevicePacker {
     std::vector<uint32_t> free_slots_;
 };
 
+// What a device packs with: a group's weights in its memory, its packer (null: the CPU packs), and what was measured of
+// their inputs, in its memory.
+struct PackingLane {
+    const WeightGroup * weights = nullptr;
+    DevicePacker * packer = nullptr;
+    const UnitStatistics * statistics = nullptr;
+};
+
 } // namespace gnv

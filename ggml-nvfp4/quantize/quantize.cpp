@@ -150,7 +150,8 @@ static Status save_statistics(const std::string & path, const Statistics & stati
 }
 
 // Adds the totals of a window that are too large for the statistics file to the one beside it.
-static Status save_window(MomentFileWriter & writer, const StatisticWindow & window, Backend & device) {
+static Status save_window(MomentFileWriter & writer, const StatisticWindow & window) {
+    Backend & device = window.backend();
     std::vector<uint64_t> copy;
     for (const StatisticWindow::Total & total : window.totals()) {
         if (!writer.holds(total.key)) continue;
@@ -254,7 +255,7 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     if (beside) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
     run.use_statistics(calibration_->unit_statistics());
     PassHooks hooks;
-    const bool searches = !calibration_->unit_statistics().requests().empty();
+    const bool searches = !calibration_->requests().empty();
     std::unique_ptr<MomentFileWriter> moments;
     if (searches && !options_.save_statistics.empty()) {
         const std::string path = moment_file_name(options_.save_statistics);
@@ -262,13 +263,14 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     }
     if (searches)
         hooks.on_statistics = [&](size_t, const PassGroup &, const StatisticWindow & totals) -> Status {
-            if (moments) GNV_TRY(save_window(*moments, totals, calibration_->backend()));
-            return calibration_->unit_statistics().take(totals, calibration_->backend());
+            // Every lane has the totals of all.
+            if (moments && &totals.backend() == &calibration_->backend()) GNV_TRY(save_window(*moments, totals));
+            return calibration_->take_totals(totals);
         };
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const std::vector<LaneWeights> & devices) {
         const std::vector<uint32_t> units = calibration_->take_units(group);
-        if (!device) return run.stream(units, &host, threads_, report_);
-        return run.begin_group(units, host, *device, calibration_->packer(), jobs, report_);
+        if (devices.empty()) return run.stream(units, &host, threads_, report_);
+        return run.begin_group(units, host, calibration_->packing_lanes(devices), jobs, report_);
     };
     hooks.before_reuse = [&] { return run.leave_host_memory(jobs, report_); };
     hooks.may_reuse = [&] { return jobs.host->is_idle(); };
@@ -459,6 +461,7 @@ void Quantization::add_phases() {
     input.totals = trace_.totals();
     if (calibration_) {
         report_.device = calibration_->device().name;
+        report_.devices = input.devices = calibration_->device_count();
         input.limits = report_.limits = calibration_->limits();
         input.slots_in_use = calibration_->slots_in_use();
         input.pass_seconds = report_.pass_wall;
@@ -498,7 +501,8 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
     json.member("planned_calibration_bytes", report.planned_bytes);
-    json.member("device", report.device).member("planned_device_bytes", report.planned_device_bytes);
+    json.member("device", report.device).member("devices", report.devices);
+    json.member("planned_device_bytes", report.planned_device_bytes);
     json.member("device_bytes_in_use", report.device_bytes_in_use);
     json.key("resumed");
     if (report.resumed) {
@@ -530,10 +534,12 @@ std::string quantize_report_text(const QuantizeReport & report) {
     };
     rows.push_back({"whole run", seconds(report.total_wall)});
     for (const auto & [name, value] : parts) rows.push_back({name, seconds(value)});
-    std::string out = format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits);
+    std::string out =
+        format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits, report.devices);
     out += concat("memory: ", bytes_text(report.peak_rss), " resident at most");
     if (report.device_bytes_in_use > 0)
-        out += concat("; of ", report.device, " ", bytes_text(report.device_bytes_in_use), " in use, ",
+        out += concat("; of ", report.devices > 1 ? "each " : "", report.device, " ",
+                      bytes_text(report.device_bytes_in_use), report.devices > 1 ? " in use at most, " : " in use, ",
                       bytes_text(report.planned_device_bytes), " of it planned");
     return out + "\n";
 }

@@ -55,12 +55,13 @@ struct QuantizeOptions {
     // The options of the forward pass.
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
-    std::string scratch_folder;        // see PassOptions
-    OpenDevice open_device = open_cpu; // for the forward pass
-    uint64_t device_bytes = 0;         // see PassOptions
-    std::string save_statistics;       // a new file for the statistics
-    std::string trace_file;            // a new file for the timeline of the run
-    bool measure_limits = false;       // first run the experts' products alone for 10 seconds
+    std::string scratch_folder;           // see PassOptions
+    OpenDevice open_device = open_cpu;    // for the forward pass
+    std::vector<OpenDevice> more_devices; // of the same model, which share its work; see run/device_list.h
+    uint64_t device_bytes = 0;            // see PassOptions
+    std::string save_statistics;          // a new file for the statistics
+    std::string trace_file;               // a new file for the timeline of the run
+    bool measure_limits = false;          // first run the experts' products alone for 10 seconds
 
     // The text of README.md for the files in `folder`, which are complete but for it; empty: no such file.
     std::function<Result<std::string>(const std::string & folder)> card;
@@ -86,8 +87,9 @@ struct QuantizeReport {
     double pass_wall = 0; // the forward pass with the part of packing and writing that the device's work does not hide
     uint64_t planned_bytes = 0; // of the forward pass: weights, activations, hidden states, packed weights on their way
     uint64_t planned_device_bytes = 0; // the same on a device with memory of its own
-    uint64_t device_bytes_in_use = 0;  // of such a device, by all processes, at the end of the forward pass
+    uint64_t device_bytes_in_use = 0;  // of the fullest such device, by all processes, at the end of the forward pass
     std::string device;                // of the forward pass
+    size_t devices = 0;                // how many of them
     std::string codec;                 // the instruction set of packing on the CPU
     DeviceLimits limits;
     std::vector<Phase> phases;

@@ -1,4 +1,5 @@
-// The part of a QuantizeRun for devices: groups of weights that a device packs and threads write in the background.
+// The part of a QuantizeRun for devices: groups of weights that devices pack and threads write in the background.
+#include "core/side_by_side.h"
 #include "quantize/quantize_run.h"
 
 #include <algorithm>
@@ -19,13 +20,15 @@ Status GroupJobs::status() const {
 }
 
 Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const WeightGroup & host,
-                                const WeightGroup & on_device, DevicePacker * packer, GroupJobs & jobs,
-                                QuantizeReport & report) {
+                                const std::vector<PackingLane> & devices, GroupJobs & jobs, QuantizeReport & report) {
     GNV_TRY(leave_host_memory(jobs, report));
     const Clock::time_point start = Clock::now();
     std::vector<uint32_t> packed, others;
-    for (const uint32_t unit : without_finished(units))
-        (packer && packer->can_pack(plan_.units[unit], on_device) ? packed : others).push_back(unit);
+    const PackingLane & first = devices.front(); // others can do the same
+    for (const uint32_t unit : without_finished(units)) {
+        const bool on_device = first.packer && first.packer->can_pack(plan_.units[unit], *first.weights);
+        (on_device ? packed : others).push_back(unit);
+    }
     // The totals of the others are not in host memory.
     for (const uint32_t unit : others)
         if (plan_.units[unit].quantize && !plan_.quantizer().needs().empty())
@@ -36,7 +39,7 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
     begin_units(others, &group_, jobs.host->threads());
     group_queue_ = std::make_unique<TaskQueue>(plan_, std::move(others));
     for (Worker & worker : workers_) jobs.host->add([this, &worker] { return work(worker, *group_queue_); });
-    if (!packed.empty()) GNV_TRY(pack_on_device(packed, host, on_device, *packer, jobs));
+    if (!packed.empty()) GNV_TRY(pack_on_devices(packed, host, devices, jobs));
     report.stream_wall += seconds_since(start);
     return jobs.status();
 }
@@ -86,10 +89,21 @@ Status QuantizeRun::finish_rest(ThreadPool & threads, QuantizeReport & report) {
     return advance(0, 0);
 }
 
-// --- Weights that the device packs --------------------------------------------------------------------------------------------
+// --- Weights that devices pack ------------------------------------------------------------------------------------------------
 
-Status QuantizeRun::pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host,
-                                   const WeightGroup & on_device, DevicePacker & packer, GroupJobs & jobs) {
+std::vector<std::vector<uint32_t>> QuantizeRun::divide(const std::vector<uint32_t> & units, size_t devices) const {
+    uint64_t all = 0, before = 0;
+    for (const uint32_t unit : units) all += plan_.units[unit].source_bytes;
+    std::vector<std::vector<uint32_t>> shares(devices);
+    for (const uint32_t unit : units) {
+        shares[size_t(before * devices / std::max<uint64_t>(1, all))].push_back(unit);
+        before += plan_.units[unit].source_bytes;
+    }
+    return shares;
+}
+
+Status QuantizeRun::pack_on_devices(const std::vector<uint32_t> & units, const WeightGroup & host,
+                                    const std::vector<PackingLane> & devices, GroupJobs & jobs) {
     {
         const std::lock_guard<std::mutex> lock(packed_mutex_);
         for (const uint32_t u : units)
@@ -103,7 +117,10 @@ Status QuantizeRun::pack_on_device(const std::vector<uint32_t> & units, const We
     };
     receiver.not_finite = [&](uint32_t unit) { return find_not_finite(unit, host); };
     receiver.choices = [&](uint32_t module, const MethodChoices & rows) { add_choices(plan_.modules[module], rows); };
-    return packer.pack(units, on_device, unit_statistics_, receiver);
+    const std::vector<std::vector<uint32_t>> shares = divide(units, devices.size());
+    return run_side_by_side(devices.size(), [&](size_t i) {
+        return devices[i].packer->pack(shares[i], *devices[i].weights, devices[i].statistics, receiver);
+    });
 }
 
 Status QuantizeRun::write_piece(DevicePacker::Piece & piece) {

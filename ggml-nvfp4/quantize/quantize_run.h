@@ -55,12 +55,11 @@ class QuantizeRun {
     // holds them, else from their files.
     Status stream(const std::vector<uint32_t> & units, const WeightGroup * resident, ThreadPool & threads,
                   QuantizeReport & report);
-    // Starts to write units of a group whose weights are in host memory and in that of a device: the packer (may be
-    // null) packs the units that it can on the device, the others are packed from the host's copy. When it returns,
-    // later work in the device's queue may change the weights there; those of the host may change after
-    // leave_host_memory().
-    Status begin_group(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
-                       DevicePacker * packer, GroupJobs & jobs, QuantizeReport & report);
+    // Starts to write units of a group whose weights are in host memory and in that of devices of one model: their
+    // packers share the units that they can pack, the others are packed from the host's copy. When it returns, later
+    // work in the devices' queues may change the weights there; those of the host may change after leave_host_memory().
+    Status begin_group(const std::vector<uint32_t> & units, const WeightGroup & host,
+                       const std::vector<PackingLane> & devices, GroupJobs & jobs, QuantizeReport & report);
     Status leave_host_memory(GroupJobs & jobs, QuantizeReport & report);
     Status finish_groups(GroupJobs & jobs, QuantizeReport & report); // waits until everything is written
     // Starts to stream units that no group holds, beside the groups, on a few of the threads with planned buffers; with
@@ -76,7 +75,7 @@ class QuantizeRun {
     bool is_finished(uint32_t unit) const; // all its tensors are on disk, but input scales
     uint64_t units_left_out() const { return left_out_count_; }
     void add_choices(const LayerChoices & choices); // of the units left out
-    // What units are prepared with from here on; it must outlive the run.
+    // What units are prepared with from here on, where the CPU packs; it must outlive the run.
     void use_statistics(const UnitStatistics & statistics) { unit_statistics_ = &statistics; }
     // The same from files, with at most so many workers.
     void use_moments(const MomentFiles & moments, int workers) { moments_ = &moments, most_workers_ = workers; }
@@ -101,8 +100,10 @@ class QuantizeRun {
     void begin_units(std::vector<uint32_t> units, const WeightGroup * resident, int threads);
     static void collect_times(std::vector<Worker> & workers, QuantizeReport & report);
     void collect_times(QuantizeReport & report);
-    Status pack_on_device(const std::vector<uint32_t> & units, const WeightGroup & host, const WeightGroup & on_device,
-                          DevicePacker & packer, GroupJobs & jobs);
+    // Consecutive units for each of so many devices, of about the same bytes.
+    std::vector<std::vector<uint32_t>> divide(const std::vector<uint32_t> & units, size_t devices) const;
+    Status pack_on_devices(const std::vector<uint32_t> & units, const WeightGroup & host,
+                           const std::vector<PackingLane> & devices, GroupJobs & jobs);
     Status write_piece(DevicePacker::Piece & piece);
     Status write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part);
     Status find_not_finite(uint32_t unit, const WeightGroup & host);

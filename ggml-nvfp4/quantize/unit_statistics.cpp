@@ -43,7 +43,8 @@ uint64_t UnitStatistics::kept_bytes(const TextModel & model) const {
     return most;
 }
 
-Status UnitStatistics::take(const StatisticWindow & window, Backend & device) {
+Status UnitStatistics::take(const StatisticWindow & window) {
+    Backend & device = window.backend();
     std::erase_if(totals_, [&](const Total & total) { return total.data != nullptr; });
     for (const StatisticWindow::Total & measured : window.totals()) {
         if (measured.key.statistic->is_kept) continue;

@@ -20,9 +20,9 @@ class UnitStatistics {
     // Host memory that take() needs at most, beside the window.
     uint64_t kept_bytes(const TextModel & model) const;
 
-    // The totals of a group, in a window of `device`. Those of experts stay there: they are to be used before the window is
+    // The totals of a group. Those of experts stay in the window: they are to be used by its device, before the window is
     // opened again. Others are copied to host memory, for later groups of the layer.
-    Status take(const StatisticWindow & window, Backend & device);
+    Status take(const StatisticWindow & window);
     UnitInputs find(const PlanUnit & unit) const; // of the CPU's window
     // The same from files; `own` and `layer` receive the memory.
     static Result<UnitInputs> read(const Plan & plan, const PlanUnit & unit, const MomentFiles & files,

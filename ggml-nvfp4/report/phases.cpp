@@ -38,6 +38,7 @@ constexpr Kind kinds[] = {
     {"gated_delta_net", Phase::Rate::flops, nullptr},
     {"upload", Phase::Rate::bytes, &DeviceLimits::upload},
     {"download", Phase::Rate::bytes, &DeviceLimits::download},
+    {"copy from another device", Phase::Rate::bytes, nullptr},
 };
 
 void set_rate(Phase & phase, const DeviceLimits & limits) {
@@ -52,6 +53,11 @@ void set_rate(Phase & phase, const DeviceLimits & limits) {
     }
     phase.rate = Phase::Rate::bytes;
     if (on_device) phase.limit = limits.copy;
+}
+
+std::string title_of(const Lane & lane, size_t devices) {
+    const bool is_queue = ends_with(lane.title, "queue");
+    return is_queue && devices > 1 ? concat(lane.title, "s (sums over ", devices, " devices)") : lane.title;
 }
 
 std::string rate_text(double per_second, Phase::Rate rate) {
@@ -89,19 +95,20 @@ std::vector<Phase> make_phases(const PhaseInput & input) {
             return a.seconds != b.seconds ? a.seconds > b.seconds : a.name < b.name;
         });
         if (phases.size() > first && phases.back().lane == "compute" && input.pass_seconds > 0)
-            phases.push_back({"compute", idle_name, 0, std::max(0.0, input.pass_seconds - computing), {}});
+            phases.push_back(
+                {"compute", idle_name, 0, std::max(0.0, input.pass_seconds * double(input.devices) - computing), {}});
     }
     return phases;
 }
 
-std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits) {
+std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices) {
     std::string out;
     std::vector<std::vector<std::string>> rows = {{"", "seconds", "times", "rate", "limit", "share"}};
     for (const Lane & lane : lanes) {
         bool titled = false;
         for (const Phase & phase : phases) {
             if (phase.lane != lane.name) continue;
-            if (!titled) rows.push_back({lane.title});
+            if (!titled) rows.push_back({title_of(lane, devices)});
             titled = true;
             rows.push_back({"  " + phase.name, fixed_text(phase.seconds, 2),
                             phase.spans > 0 ? count_text(phase.spans) : "",

@@ -29,11 +29,12 @@ struct PhaseInput {
     DeviceLimits limits;
     double slots_in_use = 1; // share of the slots in the work of grouped_linear, expert_gather and expert_combine
     double pass_seconds = 0; // of the forward pass, which the device filled or waited; 0: no pass
+    size_t devices = 1;      // whose times the totals add up
 };
 
 // Device queues first, each from the longest to the shortest, then threads.
 std::vector<Phase> make_phases(const PhaseInput & input);
-std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits);
+std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices = 1);
 // The value of "phases": an array; see docs/json.md.
 void phases_json(JsonWriter & json, const std::vector<Phase> & phases);
 

@@ -26,14 +26,15 @@ class PieceFile {
     uint64_t size_ = 0;
 };
 
-// "reader 3": rows of one lane are numbered in the order of their first spans.
+// "reader 3": rows of threads are numbered in the order of their first spans; "compute" is that of the first device,
+// "compute 1" that of cuda:1.
 std::vector<std::string> row_names(const Trace & trace) {
     std::map<std::string, int> seen;
     std::vector<std::string> names;
     for (const Trace::Row & row : trace.rows()) {
         const bool numbered = row.thread != std::thread::id();
-        const int number = ++seen[row.lane];
-        names.push_back(numbered ? concat(row.lane, " ", number) : row.lane);
+        const int number = numbered ? ++seen[row.lane] : row.device;
+        names.push_back(number > 0 ? concat(row.lane, " ", number) : row.lane);
     }
     return names;
 }

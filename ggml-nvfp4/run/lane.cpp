@@ -31,7 +31,7 @@ Result<Budget> Lane::budget(Backend & device, const Budget & wanted) {
     if (rows_are_aliases(device)) return Budget();
     GNV_ASSIGN(const uint64_t available, device.free_bytes());
     Budget budget = wanted;
-    budget.limit(available, device.device().name);
+    budget.limit(available, device.device().label());
     return budget;
 }
 
@@ -69,11 +69,17 @@ Status Lane::allocate_host(const std::string & scratch_folder) {
     return {};
 }
 
-Lane::~Lane() { // queued work must end before memory is freed
+Lane::~Lane() { settle(); } // queued work must end before memory is freed
+
+void Lane::settle() {
     for (const Queue queue : {Queue::upload, Queue::compute, Queue::download}) (void)device_.synchronize(queue);
 }
 
 // --- Weights ------------------------------------------------------------------------------------------------------------------
+
+void Lane::follow(Lane & first) {
+    if (!aliases() && !first.aliases() && device_.reaches(first.device_)) upload_.follow(first.upload_);
+}
 
 Status Lane::expect_weights(const WeightStream & stream) {
     const size_t buffers = weight_memory_.size();

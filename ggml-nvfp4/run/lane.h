@@ -43,6 +43,10 @@ class Lane {
 
     Backend & device() { return device_; }
     bool aliases() const { return upload_.aliases(); }
+    // Before the first weights: they come from the memory of the first lane if this device reaches that one, else from
+    // the host. Both lanes live until no work is left, see settle().
+    void follow(Lane & first);
+    void settle(); // waits for all queued work; a failure stays with the device
     LaneRows & rows() { return *rows_; }
     void * arena() const { return arena_.get(); }
 

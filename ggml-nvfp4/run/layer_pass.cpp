@@ -112,11 +112,12 @@ static constexpr size_t graphs_of_a_group = 8;
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
-// Allocates memory of devices first, then of the host, and sets `on_host` in between, so that callers know which side
-// ran out.
-Status LayerPass::State::try_to_allocate(bool & on_host) {
+// Allocates memory of devices first, then of the host, and sets `device` and `on_host` on the way, so that callers know
+// which memory is short.
+Status LayerPass::State::try_to_allocate(bool & on_host, const Backend *& device) {
     on_host = all_on_host();
     for (const LaneShare & share : plan.lanes) {
+        device = devices[share.device];
         GNV_ASSIGN(std::unique_ptr<Lane> lane, Lane::create(*devices[share.device], lane_size(request(), plan, share)));
         auto runner = std::make_unique<StageRunner>(lane->device(), request().stage_options(plan), graphs_of_a_group);
         lanes.push_back({share, std::move(lane), std::move(runner), {}});
@@ -125,9 +126,15 @@ Status LayerPass::State::try_to_allocate(bool & on_host) {
     // If the host computes, one thread reads beside the others; all threads read while no batch computes.
     const bool beside = plan.weight_buffers > 1 || !all_on_host();
     const WeightStream::Size size = {plan.weight_bytes, !beside ? 0 : all_on_host() ? 1 : threads->size()};
-    Backend * memory = devices.front(); // copies from the buffers
-    for (const Work & work : lanes)
-        if (!work.lane->aliases()) memory = &work.lane->device();
+    Lane * first = nullptr; // with memory of its own: it copies from the buffers, and others from there
+    for (Work & work : lanes) {
+        if (work.lane->aliases()) continue;
+        if (first)
+            work.lane->follow(*first);
+        else
+            first = work.lane.get();
+    }
+    Backend * const memory = first ? &first->device() : devices.front();
     GNV_ASSIGN(stream, WeightStream::create(*memory, size, all_on_host() ? threads : nullptr));
     for (Work & work : lanes) GNV_TRY(work.lane->allocate_host(options.scratch_folder));
     // Pinning memory takes time: the first weights are read meanwhile.
@@ -137,6 +144,7 @@ Status LayerPass::State::try_to_allocate(bool & on_host) {
 }
 
 void LayerPass::State::release() {
+    for (Work & work : lanes) work.lane->settle(); // devices copy from each other
     lanes.clear();
     stream.reset();
 }
@@ -151,7 +159,8 @@ Status LayerPass::State::allocate() {
     constexpr int attempts = 6;
     for (int attempt = 1;; attempt++) {
         bool on_host = false;
-        Status status = try_to_allocate(on_host);
+        const Backend * short_device = devices.front();
+        Status status = try_to_allocate(on_host, short_device);
         if (status.ok()) break;
         release();
         if (status.code() != Code::out_of_memory) return status;
@@ -165,7 +174,7 @@ Status LayerPass::State::allocate() {
             if (smaller.ok()) plan = smaller.take();
             if (smaller.ok()) continue;
         }
-        const std::string device = on_host ? "" : concat(" on ", devices.front()->device().name);
+        const std::string device = on_host ? "" : concat(" on ", short_device->device().label());
         return std::move(status).add_context(
             concat("memory that was free when the forward pass was planned is in use now; wait for other programs",
                    device, " to end, or give a smaller budget"));
@@ -260,13 +269,14 @@ Status LayerPass::State::run(const PassHooks & hooks) {
         progress.group = load.group;
         Backend & first = lanes.front().lane->device();
         first.begin_range(concat("group ", load.group).c_str());
-        Status done = is_head(group) ? run_head(group, hooks)
-                                     : on_lanes([&](size_t lane) { return run_lane(lane, load, hooks); });
+        Status done = is_head(group) ? run_head(group, hooks) : run_load(load, hooks);
         first.end_range();
         GNV_TRY(std::move(done));
         if (load.last && hooks.on_group) { // the weights of the first variant, which ran last
-            const Lane & lane = *lanes.front().lane;
-            GNV_TRY(hooks.on_group(group, host_weights.back(), lane.aliases() ? nullptr : &lane.weights().back()));
+            std::vector<LaneWeights> there;
+            for (const Work & work : lanes)
+                if (!work.lane->aliases()) there.push_back({&work.lane->device(), &work.lane->weights().back()});
+            GNV_TRY(hooks.on_group(group, host_weights.back(), there));
         }
         const int32_t layer = layer_of(group);
         const bool ends_block =

@@ -26,15 +26,22 @@ struct PassProgress {
     int64_t positions = 0, positions_total = 0; // of all groups
 };
 
+// A group's weights in memory of the device of a lane.
+struct LaneWeights {
+    Backend * device = nullptr;
+    const WeightGroup * group = nullptr;
+};
+
 // The threads of lanes call on_tap, on_statistics and progress, one lane at a time; the thread of run() calls the
 // others between the work of lanes.
 struct PassHooks {
     // A group's stages are done for all variants. The weights of the first variant are still loaded: in host memory
-    // until before_reuse is called, and, on a device with memory of its own, there (else null) for work that the hook
-    // queues.
-    std::function<Status(const PassGroup & group, const WeightGroup & host, const WeightGroup * device)> on_group;
-    // Called before on_group: the batches of a group are done for a variant that observes. Totals that are not kept
-    // exist only in the window, in memory of the device; those of the first variant still in on_group.
+    // until before_reuse is called, and on the devices with memory of their own, by lane, for work that the hook queues.
+    std::function<Status(const PassGroup & group, const WeightGroup & host, const std::vector<LaneWeights> & devices)>
+        on_group;
+    // Called before on_group, for each lane: the batches of a group are done for a variant that observes. Totals that
+    // are not kept exist only in windows, in memory of devices; those of the first variant still in on_group. Every
+    // lane's window has those of all positions.
     std::function<Status(size_t variant, const PassGroup & group, const StatisticWindow & totals)> on_statistics;
     // Called by the first lane after on_group, before the host memory of on_group is overwritten: all reading there
     // must have ended when it returns. Not called after the last group, whose memory stays.
@@ -60,8 +67,9 @@ struct PassHooks {
 
 class LayerPass {
   public:
-    // A lane for each device: batches are dealt out to them in stretches, by position. CPU backends compute with
-    // threads of their own. Fails if a budget is too small, with the smallest sufficient one, and on sequences that the
+    // A lane for each device: batches are dealt out to them in stretches, by position. Lanes run side by side, but one
+    // after another in each group if a statistic depends on the order of positions or is not kept (see
+    // StatisticSet::can_be_divided). CPU backends compute with threads of their own. Fails if a budget is too small, with the smallest sufficient one, and on sequences that the
     // model cannot take. All arguments must outlive the pass. All variants have one architecture.
     static Result<std::unique_ptr<LayerPass>> create(std::vector<TextVariant> variants, std::vector<Backend *> devices,
                                                      ThreadPool & threads, const std::vector<TextSequence> & sequences,

@@ -1,9 +1,8 @@
 // The work of the lanes of a pass with loaded weights.
+#include "core/side_by_side.h"
 #include "run/layer_pass_state.h"
 
 #include <algorithm>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 namespace gnv {
@@ -17,26 +16,43 @@ Status LayerPass::State::advance(int64_t positions, const PassHooks & hooks) {
     return Status(Code::cancelled, "stopped on request");
 }
 
-// Each lane runs in a thread of its own, the first in this one. After a failure later lanes stop and earlier ones
-// finish, so the result is the failure of the first lane, at whatever time it occurs.
+// After a failure later lanes stop and earlier ones finish, so the result is the failure of the first lane, at whatever
+// time it occurs.
 Status LayerPass::State::on_lanes(const std::function<Status(size_t lane)> & work) {
     stop = lanes.size();
-    std::vector<Status> results(lanes.size());
-    const auto run = [&](size_t i) {
-        results[i] = guard_exceptions([&] { return work(i); });
-        if (!results[i].ok() && i < stop) stop = i + 1;
-    };
-    std::vector<std::thread> others;
-    try {
-        others.reserve(lanes.size());
-        for (size_t i = 1; i < lanes.size(); i++) others.emplace_back(run, i);
-        run(0);
-    } catch (const std::system_error & error) {
-        stop = 0;
-        results[0] = fail(Code::out_of_memory, "cannot start a thread for each device: ", error.what());
+    return run_side_by_side(lanes.size(), [&](size_t i) {
+        Status done = guard_exceptions([&] { return work(i); });
+        if (!done.ok() && i < stop) stop = i + 1;
+        return done;
+    });
+}
+
+Status LayerPass::State::run_load(const Load & load, const PassHooks & hooks) {
+    if (takes_turns()) return run_in_turns(load, hooks);
+    return on_lanes([&](size_t lane) { return run_lane(lane, load, hooks); });
+}
+
+// Each lane goes on with the totals of the lane before it: every sum gets its terms in the order of positions, as in one
+// lane, and has its bits.
+Status LayerPass::State::run_in_turns(const Load & load, const PassHooks & hooks) {
+    stop = lanes.size();
+    for (const size_t v : load.variants) {
+        const Load part = {load.group, {v}, load.last};
+        for (size_t i = 0; i < lanes.size(); i++) GNV_TRY(run_lane(i, part, hooks));
+        if (observes(v)) GNV_TRY(share_totals(v, plan.groups[load.group], hooks));
     }
-    for (std::thread & other : others) other.join();
-    for (Status & result : results) GNV_TRY(std::move(result));
+    return {};
+}
+
+// The last lane has the totals of all.
+Status LayerPass::State::share_totals(size_t v, const PassGroup & group, const PassHooks & hooks) {
+    const StatisticWindow & all = lanes.back().lane->window();
+    for (size_t i = 0; i + 1 < lanes.size(); i++) {
+        lanes[i].lane->window().take_over(all);
+        GNV_TRY(lanes[i].lane->device().synchronize());
+    }
+    if (!hooks.on_statistics) return {};
+    for (Work & work : lanes) GNV_TRY(hooks.on_statistics(v, group, work.lane->window()));
     return {};
 }
 
@@ -55,11 +71,12 @@ Status LayerPass::State::explain(const Status & failure, const PassGroup & group
 }
 
 // Called when this lane's batches of a group are done for a variant.
-Status LayerPass::State::take_statistics(Lane & lane, size_t v, const PassGroup & group, const PassHooks & hooks) {
+Status LayerPass::State::take_statistics(size_t i, size_t v, const PassGroup & group, const PassHooks & hooks) {
     if (!observes(v)) return {};
+    StatisticWindow & window = lanes[i].lane->window();
     const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
-    GNV_TRY(lane.window().take(statistics[v]));
-    return hooks.on_statistics ? hooks.on_statistics(v, group, lane.window()) : Status();
+    GNV_TRY(window.take(statistics[v], takes_turns() && i + 1 < lanes.size()));
+    return hooks.on_statistics && !takes_turns() ? hooks.on_statistics(v, group, window) : Status();
 }
 
 // Checks the last batch for NaN or Inf, after synchronize(). If it has one, the batch runs again and the host finds the
@@ -83,7 +100,7 @@ Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
     if (!status.ok()) return explain(status, group, batch, bad);
     return fail(Code::bad_value, "layer ", layer_of(group), ", ", model().names().inputs[size_t(first_bad)].name,
                 ": NaN or Inf, which was not there when the batch was computed again: is the memory of ",
-                lane.device().device().name, " in order?");
+                lane.device().device().label(), " in order?");
 }
 
 Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & group, size_t b, const PassHooks & hooks) {
@@ -128,6 +145,7 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
     size_t left = load.variants.size() * work.share.count;
     for (const size_t v : load.variants) {
         if (observes(v)) lane.window().open(requested, model(), group.stages);
+        if (observes(v) && takes_turns() && i > 0) lane.window().take_over(lanes[i - 1].lane->window());
         for (size_t b = work.share.first; b < work.share.first + work.share.count; b++) {
             if (stop <= i) return {};
             GNV_TRY(run_batch(work, v, group, b, hooks));
@@ -137,7 +155,7 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
         GNV_TRY(lane.device().synchronize());
         lane.send_weights(*stream, left + 1); // if they have been read by now
         GNV_TRY(check_watched(work, group));
-        GNV_TRY(take_statistics(lane, v, group, hooks));
+        GNV_TRY(take_statistics(i, v, group, hooks));
     }
     return {};
 }

@@ -50,10 +50,13 @@ struct LayerPass::State {
     PassRequest request() const { return {variants, devices, *sequences, requested, options}; }
     bool observes(size_t variant) const { return request().observes(variant); }
     bool all_on_host() const { return plan.device.used() == 0; }
+    // Whether totals go from lane to lane.
+    bool takes_turns() const { return lanes.size() > 1 && !requested.can_be_divided(); }
+    ~State() { release(); }
 
     // --- Memory
     Status allocate();
-    Status try_to_allocate(bool & on_host);
+    Status try_to_allocate(bool & on_host, const Backend *& device);
     void release();
 
     // --- Rows between blocks
@@ -71,9 +74,12 @@ struct LayerPass::State {
     // --- Lanes
     Status run(const PassHooks & hooks);
     Status on_lanes(const std::function<Status(size_t lane)> & work);
+    Status run_load(const Load & load, const PassHooks & hooks);
+    Status run_in_turns(const Load & load, const PassHooks & hooks);
     Status run_lane(size_t lane, const Load & load, const PassHooks & hooks);
     Status run_batch(Work & work, size_t variant, const PassGroup & group, size_t batch, const PassHooks & hooks);
-    Status take_statistics(Lane & lane, size_t variant, const PassGroup & group, const PassHooks & hooks);
+    Status take_statistics(size_t lane, size_t variant, const PassGroup & group, const PassHooks & hooks);
+    Status share_totals(size_t variant, const PassGroup & group, const PassHooks & hooks);
     Status check_watched(Work & work, const PassGroup & group);
     Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                    const BadInput & bad) const;

@@ -63,12 +63,9 @@ Status Planner::decide_budgets() {
         const Device & device = backend.device();
         for (const TextVariant & variant : variants_)
             if (backend.activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
-                return fail(Code::unsupported, device.name, " computes in BF16: use precision bf16, or the CPU");
-        if (request_.devices.size() > 1 && !request_.statistics.can_be_divided())
-            return Status(Code::unsupported, "statistics whose sums depend on the order of positions, or that are not "
-                                             "kept, need all batches on one device");
+                return fail(Code::unsupported, device.label(), " computes in BF16: use precision bf16, or the CPU");
         if (backend.activation_dtype() != activation)
-            return fail(Code::unsupported, device.name, " and ", request_.devices.front()->device().name,
+            return fail(Code::unsupported, device.label(), " and ", request_.devices.front()->device().label(),
                         " keep activations in different formats: use devices of one kind");
         GNV_ASSIGN(const Budget budget, Lane::budget(backend, options_.device));
         devices_.push_back(budget);
@@ -174,9 +171,8 @@ void Planner::reserve() {
     for (const LaneShare & share : plan_.lanes) {
         Budget here = devices_[share.device];
         lane_size(request_, plan_, share).reserve(*request_.devices[share.device], plan_.host, here);
-        if (here.is_decided() && (!plan_.device.is_decided() || here.left() < plan_.device.left() ||
-                                  (here.left() == 0 && here.used() > plan_.device.used())))
-            plan_.device = here;
+        const auto spare = [](const Budget & budget) { return int64_t(budget.total()) - int64_t(budget.used()); };
+        if (here.is_decided() && (!plan_.device.is_decided() || spare(here) < spare(plan_.device))) plan_.device = here;
     }
     for (size_t v = 0; v < variants_.size(); v++)
         if (request_.observes(v)) plan_.host.reserve("statistics", request_.statistics.kept_bytes());
@@ -217,7 +213,7 @@ Status Planner::refusal() const {
     const std::string of_device =
         plan_.device.refusal(device_fits ? "" : pass, host_fits ? device_least_ : device_alone_);
     const std::string on_device =
-        remote_.empty() ? "" : concat(" on ", request_.devices[remote_.front()]->device().name);
+        remote_.empty() ? "" : concat(" on ", request_.devices[remote_.front()]->device().label());
     const std::string of_host = concat(host_.refusal(pass + on_device, device_fits ? host_least_ : host_alone_),
                                        options_.scratch_folder.empty() ? ", less with a folder for scratch files" : "");
     if (host_fits) return Status(Code::out_of_memory, of_device);

@@ -41,7 +41,8 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
     static const char * const places[] = {"on the device", "in host memory", "in a scratch file"};
     const size_t parts = expert_parts(plan);
     std::string out = format_table(
-        {{"forward pass", concat(count_text(uint64_t(plan.store.positions)), " positions on ", device.name, " in ",
+        {{"forward pass", concat(count_text(uint64_t(plan.store.positions)), " positions on ",
+                                 plan.lanes.size() > 1 ? concat(plan.lanes.size(), " x ") : "", device.name, " in ",
                                  count_text(plan.batches.size()), plan.batches.size() == 1 ? " batch" : " batches",
                                  " of at most ", count_text(uint64_t(plan.largest_batch)))},
          {"weights", concat(count_text(plan.groups.size()), " groups, one at a time",
@@ -55,7 +56,7 @@ std::string pass_plan_text(const PassPlan & plan, const Device & device) {
                                                   " of disk beside the result, to go on with after a stop")}},
         {false, false});
     std::vector<BudgetColumn> columns = {{"host", plan.host}};
-    if (plan.uses_device()) columns.push_back({"device", plan.device});
+    if (plan.uses_device()) columns.push_back({plan.lanes.size() > 1 ? "each device" : "device", plan.device});
     std::vector<std::vector<std::string>> before;
     if (plan.reading_bytes > 0) before = {{"before, to read data", bytes_text(plan.reading_bytes)}};
     return out + "\n" + budget_table(columns, before);
@@ -67,7 +68,7 @@ std::string pass_plan_json(const PassPlan & plan, const Device & device) {
     json.member("largest_batch", plan.largest_batch).member("groups", plan.groups.size());
     json.member("weight_buffers", plan.weight_buffers).member("expert_parts", expert_parts(plan));
     json.member("hidden_states", place_name(plan.store_place)).member("reading_bytes", plan.reading_bytes);
-    json.member("state_bytes", plan.state_bytes);
+    json.member("state_bytes", plan.state_bytes).member("devices", plan.lanes.size());
     json.key("host").begin_object();
     write_memory(json, plan.host);
     json.end_object().key("device");

@@ -112,11 +112,22 @@ int32_t StatisticWindow::first_bad() const {
     return first;
 }
 
-Status StatisticWindow::take(StatisticSet & set) {
+static bool can_merge(const Statistic & statistic) { return statistic.is_kept && !statistic.is_ordered(); }
+
+void StatisticWindow::take_over(const StatisticWindow & other) {
+    GNV_CHECK(totals_.size() == other.totals_.size());
+    for (size_t i = 0; i < totals_.size(); i++) {
+        const Tensor &to = totals_[i].tensor, &from = other.totals_[i].tensor;
+        if (can_merge(*totals_[i].key.statistic)) continue;
+        backend_->copy_from(*other.backend_, to.data, from.data, tensor_bytes(from.dtype, from.shape));
+    }
+}
+
+Status StatisticWindow::take(StatisticSet & set, bool goes_on) {
     if (kept_bytes_ > 0) backend_->download(staging_.get(), memory_.get(), kept_bytes_);
     GNV_TRY(backend_->synchronize());
     for (const Total & total : totals_)
-        if (total.key.statistic->is_kept)
+        if (total.key.statistic->is_kept && (!goes_on || can_merge(*total.key.statistic)))
             GNV_TRY(set.add(total.key, total.first_group, total.tensor.shape[0],
                             static_cast<const uint8_t *>(staging_.get()) + offset_of(total)));
     return {};

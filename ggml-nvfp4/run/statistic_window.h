@@ -1,6 +1,7 @@
 // The growing totals of one group of stages, in the memory of the backend that runs them. A window is opened before the
 // batches of a group; after the last batch, kept totals merge into their set, and the caller can read the others until
-// the window is opened again. Several backends may each have a window of the same group.
+// the window is opened again. Several backends may each have a window of the same group. Totals that cannot merge later,
+// because the order of rows matters or no set keeps them, go from window to window in the order of positions.
 #pragma once
 
 #include "exec/backend.h"
@@ -36,8 +37,12 @@ class StatisticWindow {
     void watch();
     int32_t first_bad() const;
 
-    // Waits for the batches. Kept totals merge into `set`.
-    Status take(StatisticSet & set);
+    // Queued: takes over the totals that cannot merge from the same group's window of another backend, which is idle.
+    void take_over(const StatisticWindow & other);
+    Backend & backend() const { return *backend_; }
+
+    // Waits for the batches. Kept totals merge into `set`; `goes_on`: but those that another window takes over.
+    Status take(StatisticSet & set, bool goes_on = false);
 
     // All of them, in the backend's memory.
     struct Total {

@@ -108,6 +108,20 @@ Status WeightStream::finish() {
 
 // --- Upload -------------------------------------------------------------------------------------------------------------------
 
+void WeightUpload::follow(WeightUpload & first) {
+    GNV_CHECK(!aliases_ && !first.aliases_ && !first.first_ && number_ == 0);
+    first_ = &first;
+    first.followers_.push_back(this);
+}
+
+// The memory that this upload writes to next may be what followers still copy from.
+void WeightUpload::wait_for_followers() {
+    for (WeightUpload * const follower : followers_) {
+        if (follower->followed_) device_.wait(Queue::upload, *follower->followed_);
+        follower->followed_.reset();
+    }
+}
+
 Status WeightUpload::expect(const WeightStream & stream, void * target) {
     const size_t buffer = stream.next_buffer();
     if (buffer < copied_.size() && copied_[buffer]) {
@@ -117,7 +131,10 @@ Status WeightUpload::expect(const WeightStream & stream, void * target) {
     target_ = target;
     number_ = stream.number() + 1;
     sent_ = 0;
-    if (target_ && !aliases_) device_.order(Queue::compute, Queue::upload);
+    if (target_ && !aliases_) {
+        device_.order(Queue::compute, Queue::upload);
+        wait_for_followers();
+    }
     return {};
 }
 
@@ -127,10 +144,31 @@ void WeightUpload::queue_copy(const WeightStream & stream, void * memory, uint64
     sent_ += bytes;
     if (copied_.size() <= stream.buffer()) copied_.resize(stream.buffer() + 1);
     copied_[stream.buffer()] = device_.fence(Queue::upload);
+    if (followers_.empty()) return;
+    Arrived now = {number_, sent_, static_cast<const uint8_t *>(memory), device_.fence(Queue::upload)};
+    const std::lock_guard<std::mutex> lock(arrived_mutex_);
+    std::swap(arrived_, now);
+}
+
+// All of the present load that the first device has by now.
+void WeightUpload::queue_copy_of_first(void * memory) {
+    Arrived there;
+    {
+        const std::lock_guard<std::mutex> lock(first_->arrived_mutex_);
+        there = first_->arrived_;
+    }
+    if (there.number != number_ || there.bytes == sent_) return;
+    device_.wait(Queue::upload, *there.when);
+    device_.copy_from(first_->device_, static_cast<uint8_t *>(memory) + sent_, there.memory + sent_,
+                      there.bytes - sent_, Queue::upload);
+    sent_ = there.bytes;
+    followed_ = device_.fence(Queue::upload);
 }
 
 void WeightUpload::send(const WeightStream & stream, size_t calls) {
-    if (!target_ || aliases_ || !stream.has_read(number_)) return;
+    if (!target_ || aliases_) return;
+    if (first_) return queue_copy_of_first(target_);
+    if (!stream.has_read(number_)) return;
     const uint64_t left = stream.bytes() - sent_;
     queue_copy(stream, target_, std::min(left, device_aligned((left + calls - 1) / calls)));
 }
@@ -146,8 +184,16 @@ std::vector<WeightGroup> WeightUpload::finish(const WeightStream & stream, void 
     if (aliases_) return groups;
     const void * const target = std::exchange(target_, nullptr);
     GNV_CHECK(!target || target == memory);
-    if (!target) device_.order(Queue::compute, Queue::upload);
-    queue_copy(stream, memory, stream.bytes() - sent_);
+    if (!target) {
+        device_.order(Queue::compute, Queue::upload);
+        wait_for_followers();
+    }
+    if (first_) {
+        queue_copy_of_first(memory);
+        GNV_CHECK(sent_ == stream.bytes());
+    } else {
+        queue_copy(stream, memory, stream.bytes() - sent_);
+    }
     device_.order(Queue::upload, Queue::compute);
     return groups;
 }

@@ -1,5 +1,6 @@
 // The way of weights from their files to the devices of a pass. A stream reads them into host memory, in the background
-// with a second buffer; an upload copies them from there to a device, in shares beside the device's other work.
+// with a second buffer; an upload copies them from there to a device, in shares beside the device's other work. Uploads
+// of further devices follow the first: they copy from its memory, so that weights leave the host once.
 #pragma once
 
 #include "run/weight_group.h"
@@ -88,7 +89,8 @@ class WeightStream {
     Status status_;       // of the reader
 };
 
-// A lane's end of a stream.
+// A lane's end of a stream. expect() and finish() are for one thread, with all lanes idle and a followed upload first;
+// send() is for the lane's own.
 class WeightUpload {
   public:
     explicit WeightUpload(Backend & device) : device_(device), aliases_(!device.device().has_own_memory()) {}
@@ -97,6 +99,9 @@ class WeightUpload {
     WeightUpload & operator=(const WeightUpload &) = delete;
 
     bool aliases() const { return aliases_; } // the device's memory is the host's
+    // Before the first load: copies come from the memory of `first`, whose device this one reaches. Both must have the
+    // same loads, with targets for the same ones, and no upload may be destroyed while another has work to do.
+    void follow(WeightUpload & first);
 
     // Before the stream starts its next load: waits for copies from the buffer of that load. `target`: the memory for
     // that load in finish(), if all work that uses it is queued; else null.
@@ -110,13 +115,26 @@ class WeightUpload {
     std::vector<WeightGroup> finish(const WeightStream & stream, void * memory);
 
   private:
+    // What a device has, or will have when the fence is passed: other devices copy it.
+    struct Arrived {
+        uint64_t number = 0, bytes = 0; // of a load
+        const uint8_t * memory = nullptr;
+        std::shared_ptr<const Fence> when;
+    };
+    void wait_for_followers();
     void queue_copy(const WeightStream & stream, void * memory, uint64_t bytes);
+    void queue_copy_of_first(void * memory);
 
     Backend & device_;
     const bool aliases_;
     void * target_ = nullptr;
     uint64_t number_ = 0, sent_ = 0;             // of the present load: its number, and bytes with a queued copy
     std::vector<std::unique_ptr<Fence>> copied_; // by buffer, after the last copy from it; null: none
+    WeightUpload * first_ = nullptr;             // that this one follows
+    std::vector<WeightUpload *> followers_;
+    std::unique_ptr<Fence> followed_; // after the last copy from the memory of first_
+    std::mutex arrived_mutex_;
+    Arrived arrived_; // if there are followers
 };
 
 } // namespace gnv

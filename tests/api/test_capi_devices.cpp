@@ -41,6 +41,33 @@ TEST_CASE("device 0 is the CPU, others are CUDA devices, and beyond them is none
     gnv_engine_destroy(engine);
 }
 
+TEST_CASE("names of several devices: how they are spelled, and how many there are") {
+    const auto engine = make_engine();
+    uint64_t count = 0;
+    int32_t found[2] = {-1, -1};
+    gnv_precision precision = GNV_PRECISION_BF16;
+    REQUIRE(gnv_device_find_all(engine.get(), "cpu", nullptr, nullptr, 0, &count, nullptr) == GNV_OK);
+    CHECK(count == 1);
+    REQUIRE(gnv_device_find_all(engine.get(), "cpu", nullptr, found, 2, &count, &precision) == GNV_OK);
+    CHECK(count == 1);
+    CHECK(found[0] == 0);
+    CHECK(found[1] == -1);
+    CHECK(precision == GNV_PRECISION_FP32);
+    for (const char * const name : {"cuda:", "cuda:1,", "cuda:,1", "cuda:0,,1", "cuda:0, 1", "cuda:-1", "cuda:0-1",
+                                    "cuda:All", "cuda:0,all", "cpu,cuda", "cuda,cuda:1", "auto,cpu", ""}) {
+        CAPTURE(name);
+        CHECK(gnv_device_find_all(engine.get(), name, nullptr, found, 2, &count, nullptr) == GNV_INVALID_ARGUMENT);
+        CHECK(error_has(engine.get(), "use auto, cpu, cuda or cuda:N, for several cuda:N,M or cuda:all"));
+    }
+    CHECK(gnv_device_find_all(engine.get(), "cuda:0,1000", nullptr, nullptr, 0, &count, nullptr) == GNV_NOT_FOUND);
+    CHECK(gnv_device_find_all(engine.get(), "cuda:99999999999999999999", nullptr, nullptr, 0, &count, nullptr) ==
+          GNV_NOT_FOUND);
+    CHECK(gnv_device_find_all(engine.get(), "cpu", nullptr, nullptr, 1, &count, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_device_find_all(engine.get(), "cpu", nullptr, nullptr, 0, nullptr, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_device_find_all(engine.get(), nullptr, nullptr, nullptr, 0, &count, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_device_find_all(nullptr, "cpu", nullptr, nullptr, 0, &count, nullptr) == GNV_INVALID_ARGUMENT);
+}
+
 TEST_CASE("an engine takes the instruction sets that the processor has") {
     const char * const names[] = {"", "portable", "avx2", "avx512"};
     int best = 0;
@@ -114,6 +141,18 @@ TEST_CASE("a device that is not there is refused by every call that takes one") 
         CHECK(refused(gnv_model_open(engine.get(), tiny_folder.c_str(), &open, &model), device));
         CHECK(model == nullptr);
     }
+    // Lists: a device that is not there, the CPU beside itself, no list.
+    quantize.device = 0;
+    const int32_t absent[] = {count, 0}, twice[] = {0, 0};
+    quantize.device_count = 2;
+    quantize.devices = absent;
+    CHECK(refused(gnv_plan_add_calibration(plan.get(), &quantize), count));
+    quantize.devices = twice;
+    CHECK(gnv_plan_add_calibration(plan.get(), &quantize) == GNV_INVALID_ARGUMENT);
+    CHECK(error_has(engine.get(), "the CPU computes alone"));
+    quantize.devices = nullptr;
+    CHECK(gnv_quantize(plan.get(), destination.c_str(), &quantize, nullptr) == GNV_INVALID_ARGUMENT);
+    CHECK(error_has(engine.get(), "gnv_quantize_options.devices is NULL, with 2 entries"));
     gnv_text_t * text = nullptr; // nothing of what was refused is in the plan
     REQUIRE(gnv_plan_text(plan.get(), GNV_TEXT_PLAIN, &text) == GNV_OK);
     CHECK(std::string(gnv_text_data(text)).find("forward pass") == std::string::npos);

@@ -27,6 +27,7 @@ struct CalibratedRun {
     std::string scratch_folder, save_statistics, trace_file;
     uint64_t ram_bytes = 0, device_bytes = 0;
     int threads = 2, device = 0;
+    std::vector<int32_t> devices; // instead of `device`; empty: not
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_method method = GNV_METHOD_RTN;
     gnv_precision precision = GNV_PRECISION_FP32;
@@ -88,6 +89,8 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.precision = run.precision;
     options.experts = run.experts;
     options.device = run.device;
+    options.devices = run.devices.data();
+    options.device_count = run.devices.size();
     options.device_bytes = run.device_bytes;
     options.scratch_folder = run.scratch_folder.empty() ? nullptr : run.scratch_folder.c_str();
     options.save_statistics = run.save_statistics.empty() ? nullptr : run.save_statistics.c_str();

@@ -97,7 +97,7 @@ inline Status pack_groups(PackingRun & run, const FolderFiles & shards, Checkpoi
         const std::vector<uint32_t> units = take_units(plan, host, taken);
         for (const uint32_t u : units)
             if (packer && packer->can_pack(plan.units[u], on_device)) run.packed_modules += plan.units[u].count;
-        GNV_TRY(quantize_run.begin_group(units, host, on_device, packer.get(), jobs, run.report));
+        GNV_TRY(quantize_run.begin_group(units, host, {{&on_device, packer.get(), nullptr}}, jobs, run.report));
         memset(device_memory.get(), 0xff, host.bytes()); // the next group comes
     }
     GNV_TRY(quantize_run.finish_groups(jobs, run.report));

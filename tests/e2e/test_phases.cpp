@@ -53,6 +53,20 @@ TEST_CASE("rates are what was done a second, shares only where there is a limit"
         CHECK_MESSAGE(text.find(part) != std::string::npos, text);
 }
 
+TEST_CASE("times of several devices are sums, and so is what they are idle") {
+    PhaseInput input = example();
+    input.totals.push_back({"upload", "copy from another device", 2, 0.5, {0, 1e11}});
+    input.devices = 2;
+    const std::vector<Phase> phases = make_phases(input);
+    CHECK(find(phases, "compute", "idle").seconds == 13);
+    CHECK(find(phases, "upload", "copy from another device").rate_per_second() == 2e11);
+    CHECK(find(phases, "upload", "copy from another device").limit == 0);
+    const std::string text = phases_text(phases, input.limits, 2);
+    CHECK_MESSAGE(text.find("compute queues (sums over 2 devices)") != std::string::npos, text);
+    CHECK_MESSAGE(text.find("upload queues (sums over 2 devices)") != std::string::npos, text);
+    CHECK_MESSAGE(text.find("200 GB/s") != std::string::npos, text);
+}
+
 TEST_CASE("slots that are not in use are no work") {
     PhaseInput input;
     input.totals = {{"compute", "expert_combine", 1, 1, {1e9, 4e12}}, {"compute", "expert_gather", 1, 1, {1e9, 4e12}}};

@@ -1,6 +1,7 @@
 // The same report however it is computed; saved logits; checkpoints that cannot give every line; what is refused.
 #include "evaluate/evaluate_fixture.h"
 #include "evaluate/logits_file.h"
+#include "forward/deferred_device.h"
 
 using namespace gnv;
 using namespace gnv::test;
@@ -37,6 +38,23 @@ TEST_CASE("the same bytes for any threads, batches, memory and place of hidden s
     REQUIRE(refused.status().code() == Code::out_of_memory);
     options.ram_bytes = 13'000'000;
     CHECK(all_reports(evaluate_reference(data, options, *one)) == expected);
+}
+
+TEST_CASE("several devices: the report of one, sensitivity included") {
+    const EvaluationData data = read_data(3, 64);
+    EvaluateOptions options = every_line();
+    options.sensitivity_ranges = 1;
+    const std::string cpu = all_reports(evaluate_reference(data, options));
+    options.open_device = open_deferred(0);
+    const std::string one = all_reports(evaluate_reference(data, options));
+    options.more_devices = {open_deferred(1), open_deferred(2)};
+    CHECK(all_reports(evaluate_reference(data, options)) == one);
+    CHECK(one.find("deferred device") != std::string::npos);
+    CHECK(one != cpu); // by the device's name
+    options.more_devices = {open_deferred(0)};
+    const Result<Evaluation> twice =
+        gnv::evaluate::evaluate(open_folder(tiny).take(), open_folder(tiny).take(), data, two_threads(), options);
+    CHECK(twice.status().message() == "deferred device (cuda:0) is named twice");
 }
 
 TEST_CASE("the noise floor: BF16 arithmetic is nearer than anything quantized") {

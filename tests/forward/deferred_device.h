@@ -24,8 +24,9 @@ namespace gnv::test {
 
 class DeferredDevice : public Backend {
   public:
-    explicit DeferredDevice(ThreadPool & threads) : cpu_(open_cpu(threads)) {
+    explicit DeferredDevice(ThreadPool & threads, int index = 0) : cpu_(open_cpu(threads)) {
         device_.kind = DeviceKind::cuda;
+        device_.index = index;
         device_.name = "deferred device";
     }
 
@@ -41,6 +42,7 @@ class DeferredDevice : public Backend {
     void reset_peaks() { peak_ = used_, host_peak_ = host_used_; }
 
     const Device & device() const override { return device_; }
+    Device & change() { return device_; }
     Result<DeviceMemory> allocate(size_t bytes) override {
         const size_t size = (bytes + page - 1) / page * page;
         if (used_ + taken + bytes > memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes));
@@ -88,6 +90,25 @@ class DeferredDevice : public Backend {
     void order(Queue earlier, Queue later) override {
         const size_t count = queues_[size_t(earlier)].work.size();
         push(later, [=, this] { return run(earlier, count), Status(); });
+    }
+    bool connected = true; // to other devices of this kind
+    uint64_t copied = 0;   // bytes so far, from other devices
+    bool reaches(const Backend & other) override {
+        const auto * const there = dynamic_cast<const DeferredDevice *>(&other);
+        return there && connected && there->connected;
+    }
+    void wait(Queue later, const Fence & fence) override {
+        const DeferredFence point = static_cast<const DeferredFence &>(fence);
+        push(later, [point] { return point.pass(), Status(); });
+    }
+    void copy_from(Backend & other, void * to, const void * from, size_t bytes, Queue queue) override {
+        auto * const there = dynamic_cast<DeferredDevice *>(&other);
+        if (!there) return Backend::copy_from(other, to, from, bytes, queue);
+        copied += bytes;
+        push(queue, [=] {
+            const Open open(*there);
+            return memcpy(to, from, bytes), Status();
+        });
     }
     std::unique_ptr<Fence> fence(Queue queue) override {
         return std::make_unique<DeferredFence>(*this, queue, queues_[size_t(queue)].work.size());
@@ -160,11 +181,31 @@ class DeferredDevice : public Backend {
     struct DeferredRecording final : Recording {
         std::vector<std::function<Status()>> work;
     };
+    // The device's memory can be touched while one of these lives.
+    class Open {
+      public:
+        explicit Open(DeferredDevice & device) : lock_(mutex()), device_(device) {
+            if (device_.opened_++ == 0) device_.protect(PROT_READ | PROT_WRITE);
+        }
+        ~Open() {
+            if (--device_.opened_ == 0) device_.protect(PROT_NONE);
+        }
+        Open(const Open &) = delete;
+        Open & operator=(const Open &) = delete;
+
+      private:
+        const std::lock_guard<std::recursive_mutex> lock_;
+        DeferredDevice & device_;
+    };
     class DeferredFence final : public Fence { // any thread may wait
       public:
         DeferredFence(DeferredDevice & device, Queue queue, size_t count)
             : device_(device), queue_(queue), count_(count) {}
         Status wait() override { return device_.wait(queue_, count_, false); }
+        void pass() const { // in work of any device
+            const Open open(device_);
+            device_.run(queue_, count_);
+        }
 
       private:
         DeferredDevice & device_;
@@ -176,10 +217,10 @@ class DeferredDevice : public Backend {
       public:
         explicit Use(DeferredDevice & device, bool owns = true) : device_(device), owns_(owns) {
             GNV_CHECK(!owns_ || !device_.in_use_.exchange(true));
-            device_.mutex_.lock();
+            mutex().lock();
         }
         ~Use() {
-            device_.mutex_.unlock();
+            mutex().unlock();
             if (owns_) device_.in_use_ = false;
         }
         Use(const Use &) = delete;
@@ -261,9 +302,8 @@ class DeferredDevice : public Backend {
     }
     void run_open(Queue queue, size_t count) { // with the device's memory open
         if (queues_[size_t(queue)].done >= count) return;
-        protect(PROT_READ | PROT_WRITE);
+        const Open open(*this);
         run(queue, count);
-        protect(PROT_NONE);
     }
     void run(Queue queue, size_t count) { // the first `count` that the queue ever had
         Queued & here = queues_[size_t(queue)];
@@ -283,7 +323,11 @@ class DeferredDevice : public Backend {
     }
 
     std::atomic<bool> in_use_ = false;
-    std::mutex mutex_;
+    static std::recursive_mutex & mutex() { // of all devices: work of one may be work of another
+        static std::recursive_mutex all;
+        return all;
+    }
+    int opened_ = 0;
     std::map<std::pair<std::string, const Format *>, DeferredQuantizer> quantizers_;
     std::unique_ptr<Backend> cpu_;
     Device device_;
@@ -293,5 +337,18 @@ class DeferredDevice : public Backend {
     Status status_; // the first failure
     uint64_t used_ = 0, peak_ = 0, host_used_ = 0, host_peak_ = 0;
 };
+
+// Devices that run side by side need threads of their own.
+struct OwnThreads {
+    std::unique_ptr<ThreadPool> own_threads = ThreadPool::create(1).take();
+};
+struct DeferredAlone : OwnThreads, DeferredDevice {
+    explicit DeferredAlone(int index) : DeferredDevice(*own_threads, index) { quantizes = true; }
+};
+inline OpenDevice open_deferred(int index) {
+    return [index](ThreadPool &) -> Result<std::unique_ptr<Backend>> {
+        return std::unique_ptr<Backend>(std::make_unique<DeferredAlone>(index));
+    };
+}
 
 } // namespace gnv::test

@@ -88,6 +88,7 @@ struct Fixture {
             bytes.resize(uint64_t(outcome.plan.store.positions) * row_bytes, '?');
             memcpy(bytes.data() + uint64_t(begin) * row_bytes, tensor.data, rows * row_bytes);
         };
+        std::map<std::pair<StatisticKey, int32_t>, std::string> lanes_agree;
         PassHooks hooks;
         hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap & tap, const Tensor & tensor) -> Status {
             using namespace qwen35;
@@ -108,12 +109,18 @@ struct Fixture {
                 const int64_t groups = pass->statistics(variant).totals().at(total.key).shape[0];
                 std::string & all = outcome.given_away[total.key];
                 all.resize(uint64_t(groups) * each, '?');
-                device->download(all.data() + uint64_t(total.first_group) * each, part.data, bytes);
-                GNV_TRY(device->synchronize());
+                // Each lane's window has the totals of all.
+                std::string here(bytes, '?');
+                window.backend().download(here.data(), part.data, bytes);
+                GNV_TRY(window.backend().synchronize());
+                std::string & before = lanes_agree[{total.key, total.first_group}];
+                CHECK((before.empty() || before == here));
+                before = here;
+                memcpy(all.data() + uint64_t(total.first_group) * each, here.data(), bytes);
             }
             return {};
         };
-        hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) -> Status {
+        hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const std::vector<LaneWeights> &) -> Status {
             outcome.groups_seen++;
             if (group.stages.back().kind != StageKind::combine) return {};
             const int64_t positions = pass->plan().store.positions, hidden = model->model->sizes().hidden;

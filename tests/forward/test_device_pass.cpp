@@ -61,10 +61,10 @@ struct WeightWatch {
     int asked = 0, most_asked = 0;
 
     // Every group's first weight, which is read first and overwritten first, and its last.
-    Status on_group(const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
+    Status on_group(const PassGroup & group, const WeightGroup & host, const WeightGroup & device) {
         const std::vector<WeightRef> refs = weights_of(*f.variants().front().model, group.stages);
         for (const WeightRef & ref : {refs.front(), refs.back()}) {
-            const Tensor here = host.find(ref), there = device->find(ref);
+            const Tensor here = host.find(ref), there = device.find(ref);
             seen.push_back(std::make_unique<Seen>());
             Seen & now = *seen.back();
             now.in_place = here.as<const uint8_t>();
@@ -91,8 +91,9 @@ struct WeightWatch {
     }
     void run() {
         PassHooks hooks;
-        hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) {
-            return on_group(group, host, device);
+        hooks.on_group = [&](const PassGroup & group, const WeightGroup & host,
+                             const std::vector<LaneWeights> & devices) {
+            return on_group(group, host, *devices.front().group);
         };
         hooks.before_reuse = [&] { return before_reuse(); };
         if (busy > 0) hooks.may_reuse = [&] { return may_reuse(); };
@@ -393,7 +394,8 @@ TEST_CASE("a pass ends in its middle, with copies of weights under way") {
                 // After each batch: the next weights are read while it sleeps, and sent beside the batches that follow.
                 const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(100)); };
                 PassHooks hooks;
-                hooks.on_group = [&](const PassGroup &, const WeightGroup &, const WeightGroup *) -> Status {
+                hooks.on_group = [&](const PassGroup &, const WeightGroup &,
+                                     const std::vector<LaneWeights> &) -> Status {
                     if (++groups != 2) return {};
                     CHECK(device.uploads > 2); // of the next group's weights, beside those of the first two
                     if (how == std::string("hook")) return Status(Code::bad_value, "seen enough");

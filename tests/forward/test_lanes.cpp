@@ -1,6 +1,8 @@
 // A pass in several lanes: what one lane gives, to the bit, whatever devices there are and wherever hidden states wait.
 #include "forward/deferred_device.h"
 #include "forward/pass_fixture.h"
+#include "ops/toy_statistic.h"
+#include "run/device_list.h"
 #include "scratch.h"
 #include "verify/verify_fixture.h"
 
@@ -21,7 +23,7 @@ struct Lanes {
             threads.push_back(ThreadPool::create(2).take());
             std::unique_ptr<Backend> made;
             if (kinds[i] == 'd') {
-                auto device = std::make_unique<DeferredDevice>(*threads.back());
+                auto device = std::make_unique<DeferredDevice>(*threads.back(), int(i));
                 deferred.push_back(device.get());
                 made = std::move(device);
             } else {
@@ -100,6 +102,85 @@ TEST_CASE("lanes with hidden states in every place, with one buffer for weights 
     }
 }
 
+// Sums of floats, kept or not: the lanes take turns, so that each sum gets its terms in the order of positions.
+TEST_CASE("sums that depend on the order of positions: the bits of one lane in any number of lanes") {
+    using namespace qwen35;
+    const ScratchFolder scratch;
+    const auto texts = make_texts(lengths);
+    for (const ExpertTokens tokens : {ExpertTokens::routed, ExpertTokens::all}) {
+        PassOptions options = everything();
+        options.expert_tokens = tokens;
+        for (const int32_t input : {expert_down_input, mixer_input})
+            for (const Statistic * const statistic : {&Statistic::second_moments, &Statistic::second_moments_16})
+                options.statistics.push_back({statistic, Part::text, -1, input});
+        options.statistics.push_back({&toy_sum, Part::text, 3, -1});
+        Outcome expected;
+        const bool routed = tokens == ExpertTokens::routed;
+        for (const char * const kinds : routed ? std::vector{"dd", "ddd", "cd"} : std::vector{"dd"}) {
+            CAPTURE(kinds);
+            LanesComparison c(kinds);
+            c.keep(0, 2); // of two checkpoints: one observes after the other
+            if (expected.values.empty()) expected = c.host.run(texts, options);
+            CHECK(expected.given_away.size() > 8);
+            for (DeferredDevice * const device : c.lanes.deferred) device->connected = kinds[0] == 'd';
+            PassOptions with = options;
+            with.batch_positions = 70;
+            const Outcome found = c.remote.run(texts, with);
+            CHECK(found.plan.lanes.size() == std::string(kinds).size());
+            check_same(found, expected);
+            check_same(run_on_host(c.remote, texts, with), expected); // and experts in ranges
+        }
+    }
+}
+
+TEST_CASE("devices that do not go together are refused by name") {
+    const auto pool = ThreadPool::create(1).take();
+    const auto device = [](int index, const char * name, int minor) {
+        return [=](ThreadPool & threads) -> Result<std::unique_ptr<Backend>> {
+            auto made = std::make_unique<DeferredDevice>(threads, index);
+            made->change().name = name;
+            made->change().compute_major = 9;
+            made->change().compute_minor = minor;
+            return std::unique_ptr<Backend>(std::move(made));
+        };
+    };
+    const auto refused = [&](const std::vector<OpenDevice> & list) {
+        const Status status = DeviceList::open(list, *pool).take_status();
+        CHECK(status.code() == Code::invalid_argument);
+        return status.message();
+    };
+    const auto good = DeviceList::open({device(2, "A", 0), device(0, "A", 0)}, *pool);
+    REQUIRE(good.ok());
+    CHECK(good.value().count() == 2);
+    CHECK(good.value().first().device().label() == "A (cuda:2)");
+    CHECK(good.value().find(good.value()[1]) == 1);
+    CHECK(refused({device(2, "A", 0), device(0, "A", 0), device(2, "A", 0)}) == "A (cuda:2) is named twice");
+    CHECK(refused({device(0, "A", 0), device(1, "B", 0)}).find("B (cuda:1) 9.0: devices of different models round") !=
+          std::string::npos);
+    CHECK(refused({device(0, "A", 0), device(1, "A", 6)}).find("A (cuda:1) 9.6: devices of different") !=
+          std::string::npos);
+    CHECK(refused({device(0, "A", 0), open_cpu}).find("the CPU computes alone") != std::string::npos);
+    CHECK(refused({open_cpu, open_cpu}).find("the CPU computes alone") != std::string::npos);
+}
+
+TEST_CASE("the device with too little memory is the one that a message names") {
+    Fixture f;
+    Lanes lanes;
+    lanes.give(f, "ddd");
+    const auto texts = make_texts(lengths);
+    lanes.deferred[1]->memory = device_context_bytes + 1;
+    const Status refused = f.create(texts, everything()).take_status();
+    CHECK(refused.code() == Code::out_of_memory);
+    CHECK_MESSAGE(refused.message().find("of the memory of deferred device (cuda:1)") != std::string::npos,
+                  refused.message());
+    lanes.deferred[1]->memory = uint64_t(16) << 30;
+    lanes.deferred[2]->taken = uint64_t(16) << 30; // since the plan
+    const auto pass = f.create(texts, everything()).take();
+    const Status taken = pass->run({});
+    CHECK(taken.code() == Code::out_of_memory);
+    CHECK_MESSAGE(taken.message().find("on deferred device (cuda:2)") != std::string::npos, taken.message());
+}
+
 TEST_CASE("fewer batches than devices: some have nothing to do") {
     LanesComparison c("ddd");
     const auto texts = make_texts({70, 20});
@@ -150,7 +231,8 @@ TEST_CASE("a pass in lanes ends in its middle") {
         {
             const auto pass = f.create(texts, options).take();
             PassHooks hooks;
-            hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const WeightGroup *) -> Status {
+            hooks.on_group = [&](const PassGroup & group, const WeightGroup &,
+                                 const std::vector<LaneWeights> &) -> Status {
                 return how == std::string("hook") && layer_of(group) == 2 ? Status(Code::bad_value, "seen enough")
                                                                           : Status();
             };
@@ -246,26 +328,41 @@ TEST_CASE("a pass goes on after a block: in other lanes, batches, ranges and pla
     CHECK(c.host.try_run(texts, all_experts()).status().code() == Code::format);
 }
 
-TEST_CASE("the first lane's weights are what hooks see") {
-    Fixture f;
-    Lanes lanes;
-    lanes.give(f, "dd");
-    const auto texts = make_texts(lengths);
-    const auto pass = f.create(texts, everything()).take();
-    PassHooks hooks;
-    size_t seen = 0;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup & host, const WeightGroup * device) -> Status {
-        const WeightRef ref = weights_of(*f.variants().front().model, group.stages).front();
-        const Tensor here = host.find(ref), there = device->find(ref);
-        std::vector<uint8_t> copy(tensor_bytes(here.dtype, here.shape));
-        f.device->download(copy.data(), there.data, copy.size());
-        GNV_TRY(f.device->synchronize());
-        CHECK(memcmp(copy.data(), here.data, copy.size()) == 0);
-        seen++;
-        return {};
-    };
-    REQUIRE(pass->run(hooks).ok());
-    CHECK(seen == pass->plan().groups.size());
+TEST_CASE("hooks see the weights of every lane; those of others come from the first one's memory, or from the host") {
+    for (const bool connected : {true, false}) {
+        Fixture f;
+        Lanes lanes;
+        lanes.give(f, "ddd");
+        for (DeferredDevice * const device : lanes.deferred) device->connected = connected;
+        const auto texts = make_texts(lengths);
+        const auto pass = f.create(texts, everything()).take();
+        PassHooks hooks;
+        size_t seen = 0;
+        uint64_t bytes = 0;
+        hooks.on_group = [&](const PassGroup & group, const WeightGroup & host,
+                             const std::vector<LaneWeights> & devices) -> Status {
+            REQUIRE(devices.size() == 3);
+            const WeightRef ref = weights_of(*f.variants().front().model, group.stages).front();
+            const Tensor here = host.find(ref);
+            std::vector<uint8_t> copy(tensor_bytes(here.dtype, here.shape));
+            for (size_t i = 0; i < devices.size(); i++) {
+                CHECK(devices[i].device == lanes.deferred[i]);
+                devices[i].device->download(copy.data(), devices[i].group->find(ref).data, copy.size());
+                GNV_TRY(devices[i].device->synchronize());
+                CHECK(memcmp(copy.data(), here.data, copy.size()) == 0);
+            }
+            bytes += host.bytes();
+            seen++;
+            return {};
+        };
+        REQUIRE(pass->run(hooks).ok());
+        CHECK(seen == pass->plan().groups.size());
+        CHECK(lanes.deferred[0]->copied == 0);
+        for (const size_t i : {size_t(1), size_t(2)}) {
+            CHECK(lanes.deferred[i]->copied == (connected ? bytes : 0));
+            CHECK((lanes.deferred[i]->uploads == 0) == connected); // none of weights
+        }
+    }
 }
 
 TEST_CASE("the host is one lane at most") {
