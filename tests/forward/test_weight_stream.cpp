@@ -132,6 +132,44 @@ TEST_CASE("weights come to the device in any number of shares, before they are a
     }
 }
 
+// The first device copies as early as the rules allow, the second as late.
+TEST_CASE("weights of a second device come from the first, which keeps them until they are there") {
+    for (const size_t shares : {size_t(0), size_t(1), size_t(3)}) { // 0: no target, all at the end
+        CAPTURE(shares);
+        Fixture f;
+        f.device.eager_copies = true;
+        DeferredDevice second(*f.threads, 1);
+        const DeviceMemory here = f.memory();
+        const DeviceMemory there[] = {second.allocate(f.bytes).take(), second.allocate(f.bytes).take()};
+        const auto reader = f.reader(2);
+        WeightUpload follower(second);
+        follower.follow(reader->upload);
+        for (const int32_t layer : {0, 1}) {
+            void * const memory = there[layer].get();
+            REQUIRE(reader->upload.expect(*reader->stream, shares > 0 ? here.get() : nullptr).ok());
+            REQUIRE(follower.expect(*reader->stream, shares > 0 ? memory : nullptr).ok());
+            REQUIRE(reader->stream->start({f.load(layer)}).ok());
+            if (shares > 0) f.send_first(*reader, shares);
+            for (size_t left = shares; left > 1; left--) {
+                follower.send(*reader->stream, 1); // what the first has by now
+                reader->send(left - 1);
+            }
+            REQUIRE(reader->finish(here.get()).ok());
+            const std::vector<WeightGroup> groups = follower.finish(*reader->stream, memory);
+            CHECK(groups.size() == 1);
+        }
+        for (const int32_t layer : {0, 1}) {
+            Bytes block(f.bytes);
+            second.download(block.data(), there[layer].get(), f.bytes);
+            REQUIRE(second.synchronize().ok());
+            CHECK(f.weights(layer, block.data()) == f.expected(layer));
+        }
+        CHECK(f.found(1, here) == f.expected(1));
+        CHECK(second.copied == f.load(0).group.bytes() + f.load(1).group.bytes());
+        CHECK(second.uploads == 0);
+    }
+}
+
 TEST_CASE("weights stay on the device until what was queued before is done with them, and no longer") {
     Fixture f;
     f.device.eager_copies = true;
