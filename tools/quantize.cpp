@@ -17,7 +17,9 @@ struct Args {
     tools::DeviceArgs device;
     int32_t device_number = 0;
     uint64_t source_bytes = 0;
-    std::vector<std::string> statistics;
+    std::vector<std::string> statistics, taken;
+    std::string layers; // A..B
+    int32_t first_layer = 0, last_layer = -1;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_preset preset = GNV_PRESET_RECIPE;
@@ -90,6 +92,13 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag(
         "--no-resume", args.no_resume,
         "save nothing to go on with after a stop, and go on with no stopped run (with --overwrite: remove its files)");
+    app.add_option(
+           "--layers", args.layers,
+           "without data: only layers A to B, from 0 on, into DST.partial; a run without --layers makes the rest")
+        ->type_name("A..B");
+    tools::add_list(app, "--take", args.taken,
+                    "DST.partial of a run with --layers, on another machine as well: copy what it made (repeatable)")
+        ->type_name("FOLDER");
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
         ->type_name("FILE");
@@ -247,6 +256,10 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.user = &progress;
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     options.trace_file = args.trace.empty() ? nullptr : args.trace.c_str();
+    options.first_layer = args.first_layer;
+    options.layer_count = args.last_layer - args.first_layer + 1;
+    const std::vector<const char *> taken = tools::pointers(args.taken);
+    options.take = taken.data(), options.take_count = taken.size();
     options.measure_limits = args.measure_limits;
     const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
     if (!args.card.left_out) options.card = &card;
@@ -260,7 +273,12 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     const tools::Text owner(report), phases_owner(phases);
     if (args.report.is_wanted() && !args.report.write(report)) return tools::exit_failure;
     const std::string & made = args.destination.empty() ? args.save_statistics : args.destination;
-    if (!args.quiet) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), made.c_str());
+    if (!args.quiet && args.layers.empty()) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), made.c_str());
+    if (!args.quiet && !args.layers.empty())
+        fprintf(stderr,
+                "%slayers %d to %d are in %s.partial; without --layers the run goes on with them, elsewhere with "
+                "--take\n",
+                gnv_text_data(phases), args.first_layer, args.last_layer, made.c_str());
     return args.upload.empty() || tools::upload(engine, made, args.upload, args.create, args.quiet)
                ? tools::exit_ok
                : tools::exit_failure;
@@ -294,6 +312,8 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (!args.create.empty() && args.upload.empty()) return say("--create needs --upload ORG/NAME");
     if (!args.upload.empty() && args.destination.empty()) return say("--upload sends a folder: -o DST is needed");
     if (!args.upload.empty() && args.dry_run) return say("--dry-run writes nothing to upload: leave --upload out");
+    if (!args.upload.empty() && !args.layers.empty())
+        return say("a run with --layers makes no result to upload: leave --upload out");
     if (args.uploads_alone()) {
         for (const CLI::Option * option : app.get_options())
             if (option->count() > 0 &&
@@ -312,6 +332,15 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (!args.part.empty() && !args.destination.empty())
         return say("--part: a part of the data gives statistics and no result: leave -o out, and quantize with the "
                    "statistics of all parts (--stats)");
+    if (!args.layers.empty() &&
+        (sscanf(args.layers.c_str(), "%9d..%9d%c", &args.first_layer, &args.last_layer, &end) != 2 ||
+         args.first_layer < 0 || args.last_layer < args.first_layer))
+        return say("--layers: A..B is wanted, layers A to B, from 0 on: 0..19");
+    if (args.dry_run && !tools::refuse(app, {"--layers", "--take"}, "changes no plan: leave it out with --dry-run"))
+        return false;
+    if (args.has_data() &&
+        !tools::refuse(app, {"--layers", "--take"}, "is for runs without data: a forward pass needs all layers"))
+        return false;
     tools::DataArgs data = args.data;
     if (!tools::take_self_text(args.data.sources, args.self)) return false;
     if (!tools::check_vram(app, args.device) || !tools::check_data_options(app, data)) return false;

@@ -189,6 +189,9 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             run.statistics = &options.calibration->statistics;
             run.reads = options.calibration->files;
         }
+        run.first_layer = options.first_layer;
+        run.layer_count = options.layer_count;
+        GNV_ASSIGN(run.take, api::take_texts(options.take, options.take_count, "gnv_quantize_options.take"));
         run.save_statistics = api::text_or_empty(options.save_statistics);
         run.trace_file = api::text_or_empty(options.trace_file);
         run.measure_limits = options.measure_limits != 0;

@@ -245,6 +245,53 @@ bool CheckpointWriter::is_done(uint32_t tensor) const { return state_->done[tens
 bool CheckpointWriter::is_complete() const { return state_->folder->earlier().is_complete; }
 std::optional<StateRecord> CheckpointWriter::state() const { return state_->folder->earlier().state; }
 
+// The shard of another run's folder; it must have this layout.
+static Result<File> open_same_shard(const std::string & folder, const OutputLayout & layout, size_t number) {
+    const OutputShard & shard = layout.shards[number];
+    GNV_ASSIGN(File file, File::open_read(join_path(folder, shard.file_name)));
+    GNV_ASSIGN(const FileStamp stamp, file.stamp());
+    const std::string header = shard_header(layout, number);
+    std::string found(header.size(), '\0');
+    if (stamp.size == shard.file_bytes) GNV_TRY(file.read(found.data(), found.size(), 0));
+    if (found != header)
+        return fail(Code::format, file.path(), " has another size or header than its run wrote: copy it anew");
+    return file;
+}
+
+Status CheckpointWriter::take(const std::string & folder, const RunIdentity & identity,
+                              const std::function<Status()> & copied) {
+    GNV_ASSIGN(const FoundJournal journal, find_journal(join_path(folder, journal_name), false));
+    if (journal.state == FoundJournal::State::in_use)
+        return fail(Code::already_exists, folder, ": its run has not ended yet");
+    if (journal.state != FoundJournal::State::ours || !journal.has_identity())
+        return fail(Code::format, folder, " is no unfinished folder of a run that another can go on with");
+    const std::string differences = journal.differences(identity);
+    if (!differences.empty())
+        return fail(Code::invalid_argument, folder, " is of a run whose result would be another: ", differences);
+    std::vector<std::optional<File>> shards(state_->layout.shards.size());
+    std::vector<uint32_t> taken;
+    std::vector<uint8_t> buffer(size_t(16) << 20);
+    for (const uint32_t number : journal.done()) {
+        if (number >= state_->done.size() || state_->done[number]) continue;
+        const OutputTensor & tensor = state_->layout.tensors[number];
+        std::optional<File> & shard = shards[tensor.shard];
+        if (!shard) {
+            GNV_ASSIGN(shard, open_same_shard(folder, state_->layout, tensor.shard));
+        }
+        for (uint64_t at = 0; at < tensor.bytes; at += buffer.size()) {
+            const uint64_t size = std::min<uint64_t>(buffer.size(), tensor.bytes - at);
+            GNV_TRY(shard->read(buffer.data(), size, tensor.offset + at));
+            GNV_TRY(write(number, buffer.data(), size, at));
+        }
+        GNV_TRY(finished(number));
+        taken.push_back(number);
+        GNV_TRY(copied());
+    }
+    GNV_TRY(settle());
+    for (const uint32_t number : taken) state_->done[number] = true;
+    return {};
+}
+
 Result<const File *> CheckpointWriter::state_file(uint64_t bytes) {
     GNV_ASSIGN(state_->state_file, state_->folder->find(state_file_name));
     if (!state_->state_file) {

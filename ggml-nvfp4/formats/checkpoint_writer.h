@@ -82,7 +82,11 @@ class CheckpointWriter {
     // The run that this one goes on with, if there is one.
     bool goes_on() const;
     bool is_done(uint32_t tensor) const; // it is on disk; it may be written again, with the same bytes
-    bool is_complete() const;            // all files are on disk: publish_complete() alone is left
+    // Copies the tensors that are on disk in the unfinished folder of another run, and returns when they are in this
+    // one: they are done then. Fails unless that run ended, its journal has `identity` and its shards this layout.
+    // `copied` is called after each tensor.
+    Status take(const std::string & folder, const RunIdentity & identity, const std::function<Status()> & copied);
+    bool is_complete() const; // all files are on disk: publish_complete() alone is left
     // The file of the state, `bytes` long, reserved: as that run left it, or new.
     Result<const File *> state_file(uint64_t bytes);
     std::optional<StateRecord> state() const;        // the last that it recorded

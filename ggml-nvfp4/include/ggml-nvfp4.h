@@ -300,6 +300,11 @@ typedef struct gnv_quantize_options {
      * same bytes. device_bytes is the budget of each. NULL with 0: `device` alone. */
     const int32_t * devices;
     uint64_t device_count;
+    /* Without `dataset`: only so many layers of the text; 0: all. They stay in DESTINATION.partial, which gets no name: a
+     * call for all layers goes on with it, or takes its tensors, and makes what is missing. */
+    int32_t first_layer, layer_count;
+    const char * const * take; /* DESTINATION.partial of such calls on the same model with the same options, to copy */
+    uint64_t take_count;
     const gnv_card_options * card; /* README.md of the result; NULL: none */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {

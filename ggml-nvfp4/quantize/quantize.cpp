@@ -66,6 +66,40 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
     return units;
 }
 
+// Units of the layers that a run is for.
+static std::vector<uint32_t> units_of_layers(const Plan & plan, int32_t first, int32_t count) {
+    std::vector<int32_t> layer_of(plan.checkpoint.tensors().size(), -1); // of tensors of the text
+    for (const ModelTensor & tensor : plan.layout.tensors)
+        if (tensor.part == Part::text) layer_of[tensor.source] = tensor.layer;
+    std::vector<uint32_t> units;
+    for (const uint32_t u : all_units(plan)) {
+        const PlanUnit & unit = plan.units[u];
+        const uint32_t source =
+            unit.quantize ? plan.linear(plan.modules[unit.first]).source : plan.tensors[unit.first].source;
+        if (layer_of[source] >= first && layer_of[source] - first < count) units.push_back(u);
+    }
+    return units;
+}
+
+// Runs for some of the layers, and those that take what they left.
+static Status check_layers(const Plan & plan, const QuantizeOptions & options) {
+    if (options.layer_count == 0 && options.take.empty()) return {};
+    const int32_t all = plan.layout.layer_count, first = options.first_layer, count = options.layer_count;
+    if (first < 0 || count < 0 || first > all || count > all - first)
+        return fail(Code::invalid_argument, "there are no layers ", first, " to ", int64_t(first) + count - 1,
+                    ": the model has ", all, ", from 0 on");
+    if (options.calibration)
+        return Status(Code::invalid_argument,
+                      "a forward pass needs all layers: divide a run without data, or with statistics (--stats)");
+    if (!plan.quantizer().needs().empty())
+        return fail(Code::unsupported, "method ", plan.quantizer().name(),
+                    " is not divided by layers: its report counts the rows of all");
+    if (options.destination.empty() || options.resume == Resume::off)
+        return Status(Code::invalid_argument, "layers are kept in the unfinished folder of a destination, which a run "
+                                              "that saves nothing (--no-resume) does not have");
+    return {};
+}
+
 // A method that needs second moments gets them from data, or from a file that was measured for it.
 static Status check_moments(const Plan & plan, const QuantizeOptions & options) {
     const std::string name = plan.quantizer().name();
@@ -96,6 +130,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
     if (measures_only && !plan.quantizer().needs().empty())
         return fail(Code::invalid_argument, "method ", plan.quantizer().name(),
                     " measures second moments, which are kept beside a result: give a destination");
+    GNV_TRY(check_layers(plan, options));
     if (options.statistics) GNV_TRY(check_complete(*options.statistics));
     if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
     if (!options.save_statistics.empty()) {
@@ -195,6 +230,7 @@ class Quantization {
     Status prepare();
     Result<QuantizeReport> write(CheckpointWriter & writer, Clock::time_point start);
     Result<QuantizeReport> measure(Clock::time_point start);
+    Status take_layers(QuantizeRun & run, CheckpointWriter & writer);
     Status give_name(CheckpointWriter & writer);
     void tell_resumed(const QuantizeRun & run, int32_t layers);
     Status explain(Status failure) const;
@@ -395,6 +431,15 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     return report_;
 }
 
+// Each machine may have a copy of the source with other times: the hash of its small tensors is in the identity as well.
+Status Quantization::take_layers(QuantizeRun & run, CheckpointWriter & writer) {
+    RunIdentity identity = destination_.identity;
+    std::erase_if(identity, [](const auto & value) { return value.first == "source"; });
+    for (const std::string & folder : options_.take)
+        GNV_TRY(writer.take(folder, identity, [&] { return run.advance(0, 0); }));
+    return {};
+}
+
 // The stopped run had written everything.
 Status Quantization::give_name(CheckpointWriter & writer) {
     if (options_.note)
@@ -419,6 +464,7 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
     if (calibration_) {
         GNV_TRY(calibrate(run, writer));
     } else {
+        GNV_TRY(take_layers(run, writer));
         run.leave_out_finished(0);
         tell_resumed(run, 0);
     }
@@ -426,7 +472,19 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
         GNV_ASSIGN(const int workers, workers_with_moments());
         run.use_moments(statistics_.moments, workers);
     }
-    GNV_TRY(run.stream(calibration_ ? calibration_->remaining_units() : all_units(plan_), nullptr, threads_, report_));
+    const bool some_layers = options_.layer_count > 0;
+    const std::vector<uint32_t> units = calibration_ ? calibration_->remaining_units()
+                                        : some_layers
+                                            ? units_of_layers(plan_, options_.first_layer, options_.layer_count)
+                                            : all_units(plan_);
+    GNV_TRY(run.stream(units, nullptr, threads_, report_));
+    if (some_layers) {
+        GNV_TRY(writer.settle());
+        report_.total_wall = seconds_since(start);
+        add_process_usage(report_);
+        add_phases();
+        return report_;
+    }
     if (!scales_.empty()) GNV_TRY(run.write_input_scales(scales_));
     for (const InputScale & scale : scales_) report_.substituted_scales += scale.substituted;
 

@@ -59,9 +59,13 @@ struct QuantizeOptions {
     OpenDevice open_device = open_cpu;    // for the forward pass
     std::vector<OpenDevice> more_devices; // of the same model, which share its work; see run/device_list.h
     uint64_t device_bytes = 0;            // see PassOptions
-    std::string save_statistics;          // a new file for the statistics
-    std::string trace_file;               // a new file for the timeline of the run
-    bool measure_limits = false;          // first run the experts' products alone for 10 seconds
+    // Without calibration: only these layers of the text, which stay in DST.partial. A later run for all layers goes on
+    // with them, or takes them from there. 0: all.
+    int32_t first_layer = 0, layer_count = 0;
+    std::vector<std::string> take; // unfinished folders of such runs: their tensors are copied
+    std::string save_statistics;   // a new file for the statistics
+    std::string trace_file;        // a new file for the timeline of the run
+    bool measure_limits = false;   // first run the experts' products alone for 10 seconds
 
     // The text of README.md for the files in `folder`, which are complete but for it; empty: no such file.
     std::function<Result<std::string>(const std::string & folder)> card;

@@ -46,7 +46,6 @@ bool QuantizeRun::is_finished(uint32_t unit) const {
 }
 
 void QuantizeRun::leave_out_finished(int32_t first_layer) {
-    if (!writer_.goes_on()) return;
     const bool needs_pass = !plan_.quantizer().needs().empty();
     left_out_.assign(plan_.units.size(), false);
     for (uint32_t u = 0; u < plan_.units.size(); u++) {
@@ -63,6 +62,7 @@ void QuantizeRun::leave_out_finished(int32_t first_layer) {
         }).ok();
         for (const uint32_t shard : shards_of(unit)) units_left_[shard]--;
     }
+    if (left_out_count_ == 0) left_out_.clear();
 }
 
 void QuantizeRun::add_choices(const LayerChoices & choices) {

@@ -28,6 +28,8 @@ struct CalibratedRun {
     uint64_t ram_bytes = 0, device_bytes = 0;
     int threads = 2, device = 0;
     std::vector<int32_t> devices; // instead of `device`; empty: not
+    int32_t first_layer = 0, layer_count = 0;
+    std::vector<std::string> take;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_method method = GNV_METHOD_RTN;
     gnv_precision precision = GNV_PRECISION_FP32;
@@ -89,6 +91,12 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.precision = run.precision;
     options.experts = run.experts;
     options.device = run.device;
+    options.first_layer = run.first_layer;
+    options.layer_count = run.layer_count;
+    std::vector<const char *> take;
+    for (const std::string & folder : run.take) take.push_back(folder.c_str());
+    options.take = take.data();
+    options.take_count = take.size();
     options.devices = run.devices.data();
     options.device_count = run.devices.size();
     options.device_bytes = run.device_bytes;
