@@ -91,13 +91,13 @@ static std::optional<std::vector<uint64_t>> cuda_numbers(std::string_view name) 
     return numbers;
 }
 
-// The devices of a name, by the numbers of the C API.
+// The devices of a name, by the numbers of the C API. `several`: the caller takes more than one.
 static Result<std::vector<int32_t>> find_devices(gnv_engine_t & engine, std::string_view name,
-                                                 const gnv_precision * wanted) {
+                                                 const gnv_precision * wanted, bool several) {
     const std::optional<std::vector<uint64_t>> named = cuda_numbers(name);
     if (!named && name != "auto" && name != "cpu")
-        return fail(Code::invalid_argument, printable(name),
-                    " is not a device: use auto, cpu, cuda or cuda:N, for several cuda:N,M or cuda:all");
+        return fail(Code::invalid_argument, printable(name), " is not a device: use auto, cpu, cuda or cuda:N",
+                    several ? ", for several cuda:N,M or cuda:all" : "");
     if (name == "cpu" || (name == "auto" && wanted && *wanted == GNV_PRECISION_FP32)) return std::vector<int32_t>{0};
     const std::vector<Device> devices = api::list_devices(engine);
     const uint64_t count = devices.size() - 1;
@@ -129,7 +129,7 @@ gnv_status gnv_device_find(gnv_engine_t * engine, const char * name, const gnv_p
     return api::run(engine, [&]() -> Status {
         GNV_TRY(api::check_pointers({name, device}, "gnv_device_find"));
         if (wanted) GNV_TRY(api::check_number(*wanted, GNV_PRECISION_BF16, "gnv_device_find: precision"));
-        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted));
+        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted, false));
         if (found.size() > 1)
             return fail(Code::invalid_argument, name, " names ", found.size(), " devices, and this takes one");
         *device = found.front();
@@ -144,7 +144,7 @@ gnv_status gnv_device_find_all(gnv_engine_t * engine, const char * name, const g
         GNV_TRY(api::check_pointers({name, count}, "gnv_device_find_all"));
         if (wanted) GNV_TRY(api::check_number(*wanted, GNV_PRECISION_BF16, "gnv_device_find_all: precision"));
         GNV_TRY(api::check_list(devices, capacity, "gnv_device_find_all: devices"));
-        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted));
+        GNV_ASSIGN(const std::vector<int32_t> found, find_devices(*engine, name, wanted, true));
         if (capacity > 0 && found.size() > capacity)
             return fail(Code::invalid_argument, name, " names ", found.size(), " devices, more than the ", capacity,
                         " that there is room for");
