@@ -209,7 +209,7 @@ ValueId TextWriter::embed() {
 }
 
 ValueId TextWriter::full_attention(ValueId x) {
-    const int64_t T = b_.batch.positions, S = b_.batch.segments, D = config_.head;
+    const int64_t T = b_.batch.positions, D = config_.head;
     const int64_t query_heads = config_.attention_heads, key_heads = config_.kv_heads;
     const ValueId h = norm(x, Role::input_norm, site_input_layernorm); // [T, H]
     observe(h, mixer_input);
@@ -229,11 +229,11 @@ ValueId TextWriter::full_attention(ValueId x) {
     rope.yarn = {yarn.factor, yarn.low, yarn.high, yarn.attention_factor};
     q = g_.add(rope, {g_.reshape(q, {T, query_heads * D}), positions()}, where("rope of q"));
     k = g_.add(rope, {g_.reshape(k, {T, key_heads * D}), positions()}, where("rope of k"));
-    const Shape cache = {S, b_.batch.capacity, key_heads * D};
+    const Shape cache = cache_shape(key_heads * D);
     const ValueId keys = state(cached_keys, "cached keys", cache, g_.activation_dtype()),
                   values = state(cached_values, "cached values", cache, g_.activation_dtype());
     const AttentionParams attention = {D, float(1 / std::sqrt(double(D))), true, b_.batch.is_step()};
-    ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past()}, where("attention"));
+    ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past(), pages()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
     o = g_.reshape(o, {T, query_heads * D});
     observe(o, attention_out_input);
@@ -242,7 +242,7 @@ ValueId TextWriter::full_attention(ValueId x) {
 }
 
 ValueId TextWriter::linear_attention(ValueId x) {
-    const int64_t T = b_.batch.positions, S = b_.batch.segments;
+    const int64_t T = b_.batch.positions, entries = state_entries();
     const int64_t value_heads = config_.value_heads, D = config_.value_head;
     ValueId h = norm(x, Role::input_norm, site_input_layernorm); // [T, H]
     if (b_.batch.masked) h = g_.add(MaskRowsParams{}, {h, mask()}, where("mask"));
@@ -253,9 +253,9 @@ ValueId TextWriter::linear_attention(ValueId x) {
     const ValueId a = linear(h, Role::linear_attention_in_a, site_linear_attn_in_proj_a);       // [T, Hv]
     if (!g_.status().ok()) return no_value;
     const int64_t channels = g_.value(qkv).shape[1];
-    const ValueId history = state(convolution_history, "history", {S, config_.convolution - 1, channels});
+    const ValueId history = state(convolution_history, "history", {entries, config_.convolution - 1, channels});
     const ValueId u = tapped(g_.add(CausalConvParams{b_.batch.is_step()},
-                                    {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history},
+                                    {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history, slots()},
                                     name(site_linear_attn_conv1d)),
                              site_linear_attn_conv1d); // [T, C]
     GatedDeltaNetParams delta;
@@ -264,10 +264,10 @@ ValueId TextWriter::linear_attention(ValueId x) {
     delta.key_head = config_.key_head;
     delta.value_head = D;
     delta.one_position = b_.batch.is_step();
-    const ValueId memory = state(delta_memory, "memory", {S, value_heads, config_.key_head, D});
+    const ValueId memory = state(delta_memory, "memory", {entries, value_heads, config_.key_head, D});
     ValueId o = g_.add(delta,
                        {u, a, b, weight({Role::linear_attention_a_log, layer_}),
-                        weight({Role::linear_attention_dt_bias, layer_}), segments(), memory},
+                        weight({Role::linear_attention_dt_bias, layer_}), segments(), memory, slots()},
                        where("gated delta net")); // [T, Hv * Dv]
     const GatedRmsNormParams gate = {float(config_.norm_epsilon), config_.output_gate == Qwen35OutputGate::sigmoid};
     o = tapped(g_.add(gate,
@@ -383,7 +383,7 @@ ValueId TextWriter::head(ValueId x) {
         x = g_.add(EmbeddingParams{}, {last_positions(), x}, "last hidden states"); // [S, H]
     }
     const ValueId h = norm(x, Role::final_norm, site_norm);
-    return linear(h, Role::lm_head, site_logits);
+    return b_.embeds ? h : linear(h, Role::lm_head, site_logits);
 }
 
 void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {

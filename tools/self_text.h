@@ -136,6 +136,15 @@ class SelfTextWriter {
 
   private:
     static constexpr int attempts = 4;
+    using Model = Handle<gnv_model_t, gnv_model_close>;
+    // A text that is written.
+    struct Text {
+        Handle<gnv_session_t, gnv_session_close> session;
+        uint64_t record = 0;
+        int attempt = 0;
+        std::vector<int32_t> ids;
+        bool picked = false, writes = false;
+    };
 
     // Ids of a text. Empty: none.
     static std::vector<int32_t> encode(gnv_tokenizer_t * tokenizer, const std::string & text) {
@@ -171,11 +180,6 @@ class SelfTextWriter {
         ids.insert(ids.end(), more.begin(), more.end());
         return ids;
     }
-    static int take_token(void * user, const gnv_token * token) {
-        static_cast<std::vector<int32_t> *>(user)->push_back(token->id);
-        return stop_request();
-    }
-
     void fail(const gnv_engine_t * engine) {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (!failed_ && engine) report(engine);
@@ -188,23 +192,70 @@ class SelfTextWriter {
         if (workers_ > 1) engine_args.threads = 1;
         const Engine engine = make_engine(engine_args);
         if (!engine) return fail(nullptr);
-        gnv_model_options options;
-        gnv_model_options_init(&options);
-        options.precision = device_args_.precision;
-        options.device = device_;
-        options.device_bytes = device_args_.vram_bytes;
-        options.capacity = args_.length;
-        gnv_model_t * model = nullptr;
-        if (gnv_model_open(engine.get(), model_.c_str(), &options, &model) != GNV_OK) return fail(engine.get());
-        const Handle<gnv_model_t, gnv_model_close> model_owner(model);
+        std::vector<Text> texts;
+        const Model model_owner = open(engine.get(), texts);
+        gnv_model_t * const model = model_owner.get();
+        if (!model) return fail(engine.get());
         gnv_tokenizer_t * tokenizer = nullptr;
         if (gnv_tokenizer_load(engine.get(), model_.c_str(), &tokenizer) != GNV_OK) return fail(engine.get());
         const Tokenizer tokenizer_owner(tokenizer);
         gnv_model_info info = {};
         info.struct_size = sizeof info;
         if (gnv_model_get_info(model, &info) != GNV_OK) return fail(engine.get());
-        for (uint64_t record = 0; next(record, quiet);)
-            if (!write(engine.get(), model, tokenizer, info, record)) return fail(engine.get());
+        for (Text & text : texts) {
+            gnv_session_t * session = nullptr;
+            if (gnv_session_open(model, &session) != GNV_OK) return fail(engine.get());
+            text.session.reset(session);
+        }
+        gnv_step_options step_options;
+        gnv_step_options_init(&step_options);
+        step_options.progress = [](void *, const gnv_progress *) { return int(stop_request()); };
+        // Texts go on together, a token each; where one ends, the next begins.
+        for (;;) {
+            bool any = false;
+            for (Text & text : texts) {
+                if (!text.writes && next(text.record, quiet)) {
+                    text.attempt = 0;
+                    if (!begin(tokenizer, info, text)) return fail(engine.get());
+                }
+                any |= text.writes;
+            }
+            if (!any || stop_request()) break;
+            gnv_step_result step = {};
+            step.struct_size = sizeof step;
+            do
+                if (const gnv_status status = gnv_model_step(model, nullptr, 0, &step_options, &step); status != GNV_OK)
+                    return status == GNV_CANCELLED ? void() : fail(engine.get());
+            while (step.waiting > 0);
+            for (Text & text : texts)
+                if (text.writes && !go_on(tokenizer, info, text)) return fail(engine.get());
+        }
+    }
+
+    // With as many sessions as there is room for beside the weights; if there is none, with many texts for each time that the
+    // weights are read.
+    Model open(gnv_engine_t * engine, std::vector<Text> & texts) const {
+        gnv_model_options options;
+        gnv_model_options_init(&options);
+        options.precision = device_args_.precision;
+        options.device = device_;
+        options.device_bytes = device_args_.vram_bytes;
+        options.capacity = args_.length;
+        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : 32, args_.records);
+        for (const bool must_stay : {true, false})
+            for (uint64_t count = most; count > 0; count = count == 1 ? 0 : (count + 3) / 4) {
+                options.sessions = count;
+                gnv_model_t * model = nullptr;
+                const gnv_status status = gnv_model_open(engine, model_.c_str(), &options, &model);
+                Model owner(model);
+                if (status != GNV_OK && status != GNV_OUT_OF_MEMORY) return {};
+                gnv_model_info info = {};
+                info.struct_size = sizeof info;
+                if (!model || gnv_model_get_info(model, &info) != GNV_OK || (must_stay && !info.weights_stay)) continue;
+                texts.resize(count);
+                return owner;
+            }
+        return {};
     }
     bool next(uint64_t & record, bool quiet) {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -215,37 +266,38 @@ class SelfTextWriter {
                     static_cast<unsigned long long>(args_.records));
         return true;
     }
-    bool write(gnv_engine_t *, gnv_model_t * model, gnv_tokenizer_t * tokenizer, const gnv_model_info & info,
-               uint64_t record) {
-        for (int attempt = 0; attempt < attempts; attempt++) {
-            std::vector<int32_t> text = prompt(tokenizer, info, record);
-            if (text.size() >= args_.length) text.resize(args_.length - 1);
-            std::vector<int32_t> more;
-            gnv_generate_options options;
-            gnv_generate_options_init(&options);
-            options.max_tokens = args_.length - text.size();
-            options.temperature = 1;
-            options.top_k = 0;
-            options.top_p = 1;
-            options.seed = args_.seed + record + uint64_t(attempt) * args_.records;
-            const int32_t no_stop = 0;
-            options.stop_ids = &no_stop;
-            options.tokenizer = tokenizer;
-            options.callback = take_token;
-            options.user = &more;
-            if (gnv_model_reset(model) != GNV_OK ||
-                gnv_model_generate(model, text.data(), text.size(), &options, nullptr) != GNV_OK)
-                return false;
-            if (stop_request()) return true;
-            text.insert(text.end(), more.begin(), more.end());
-            if (has_collapsed(text)) continue;
-            const std::lock_guard<std::mutex> lock(mutex_);
-            texts_[record] = std::move(text);
-            replaced_ += attempt > 0;
+    // Another attempt at a text.
+    bool begin(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, Text & text) const {
+        text.ids = prompt(tokenizer, info, text.record);
+        if (text.ids.size() >= args_.length) text.ids.resize(args_.length - 1);
+        text.picked = false;
+        text.writes = true;
+        return gnv_session_reset(text.session.get()) == GNV_OK &&
+               gnv_session_feed(text.session.get(), text.ids.data(), text.ids.size(), GNV_WANT_LOGITS) == GNV_OK;
+    }
+    // The next token of a text; at its end the text is kept, or another attempt begins.
+    bool go_on(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, Text & text) {
+        gnv_generate_options options;
+        gnv_generate_options_init(&options);
+        options.temperature = 1;
+        options.top_k = 0;
+        options.top_p = 1;
+        options.seed = args_.seed + text.record + uint64_t(text.attempt) * args_.records;
+        int32_t id = -1;
+        if (gnv_session_pick(text.session.get(), text.picked ? nullptr : &options, &id) != GNV_OK) return false;
+        text.picked = true;
+        text.ids.push_back(id);
+        if (text.ids.size() < args_.length)
+            return gnv_session_feed(text.session.get(), &id, 1, GNV_WANT_LOGITS) == GNV_OK;
+        text.writes = false;
+        if (has_collapsed(text.ids) && ++text.attempt < attempts) return begin(tokenizer, info, text);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (text.attempt == attempts) {
+            left_out_++;
             return true;
         }
-        const std::lock_guard<std::mutex> lock(mutex_);
-        left_out_++;
+        replaced_ += text.attempt > 0;
+        texts_[text.record] = std::move(text.ids);
         return true;
     }
 

@@ -2,6 +2,7 @@
 #include "api/devices.h"
 #include "api/picture_handle.h"
 #include "api/progress.h"
+#include "api/session_handle.h"
 #include "api/tokenizer_handle.h"
 #include "session/generate.h"
 
@@ -65,7 +66,10 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         model->tap_positions = 1;
         for (const TapInfo & tap : model->taps)
             model->tap_names.push_back(tap_name(model->open->model->names(), tap.tap));
-        SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes, {}};
+        GNV_ASSIGN(const api::SessionRoom room, api::session_room(options, model->capacity));
+        SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
+        session.pool_texts = room.texts;
+        session.pool_positions = room.positions;
         session.on_load = [&](const SessionLoad & load) {
             gnv_progress now = {};
             now.bytes = load.bytes, now.bytes_total = load.bytes_total;
@@ -73,6 +77,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
             return progress.report(now, load.groups == load.groups_total);
         };
         GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
+        if (room.texts > 0) GNV_TRY(api::open_sessions(*model));
         *out = model.release();
         return {};
     });
@@ -321,6 +326,11 @@ static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_ge
             return given.on_logits(given.logits_user, &now) == 0;
         };
     return options;
+}
+
+Result<SamplerOptions> api::sampler_options(const gnv_model_t & model, const gnv_generate_options & given) {
+    GNV_ASSIGN(GenerateOptions options, translate(model, given));
+    return std::move(options.sampling);
 }
 
 static Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options) {

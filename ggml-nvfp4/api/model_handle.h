@@ -11,6 +11,11 @@
 #include <string>
 #include <vector>
 
+struct ModelSessions; // api/session_handle.h
+struct ModelSessionsDelete {
+    void operator()(ModelSessions * sessions) const;
+};
+
 // A member comes after the members that it uses.
 struct gnv_model_t : gnv::api::Owned {
     std::string folder;
@@ -20,8 +25,9 @@ struct gnv_model_t : gnv::api::Owned {
     int64_t capacity = 0; // positions
     std::unique_ptr<gnv::Backend> device;
     std::unique_ptr<gnv::TextSession> session;
-    std::vector<int32_t> ids;                  // of the text in the caches; changed by a run() alone
-    std::unique_ptr<gnv::Tokenizer> tokenizer; // of the folder; loaded when first needed
+    std::vector<int32_t> ids;                                     // of the text in the caches; changed by a run() alone
+    std::unique_ptr<ModelSessions, ModelSessionsDelete> sessions; // null: the model was opened without
+    std::unique_ptr<gnv::Tokenizer> tokenizer;                    // of the folder; loaded when first needed
 
     std::vector<std::string> tap_names;
     std::vector<gnv::TapInfo>

@@ -9,7 +9,25 @@ namespace gnv::cpu {
 
 namespace {
 
-enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
+enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past, in_pages };
+
+// The rows of a cache that belong to a segment.
+struct CacheRows {
+    int64_t page = 0;                // positions of one; without pages the capacity
+    int64_t most = 0;                // of a segment
+    const int32_t * pages = nullptr; // of the segment
+    int64_t begin = 0;               // without pages
+
+    CacheRows(const KernelCall & call, int64_t segment) {
+        const Tensor &cache = call.inputs[in_cache_k], &table = call.inputs[in_pages];
+        const bool paged = table.shape.rank == 2;
+        page = cache.shape[1];
+        most = paged ? table.shape[1] * page : page;
+        if (paged && table.data) pages = table.as<const int32_t>() + segment * table.shape[1];
+        begin = paged ? 0 : segment * page;
+    }
+    int64_t operator[](int64_t row) const { return pages ? pages[row / page] * page + row % page : begin + row; }
+};
 
 struct Scratch {
     int64_t head = 0, key_heads = 0, group = 0, rows = 0; // rows of a task
@@ -23,7 +41,7 @@ struct Scratch {
         group = call.inputs[in_q].shape[1] / call.inputs[in_k].shape[1];
         rows = std::clamp<int64_t>(64 / group, 1, 32);
         const Shape & cache = call.inputs[in_cache_k].shape;
-        most_keys = std::max(call.inputs[in_q].shape[0], cache.rank == 3 ? cache[1] : 0);
+        most_keys = std::max(call.inputs[in_q].shape[0], cache.rank == 3 ? CacheRows(call, 0).most : 0);
         ScratchCursor cursor(memory);
         tasks = cursor.take<int64_t>(call.inputs[in_segments].shape[0]);
         shared = cursor.bytes();
@@ -51,13 +69,18 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call, call.thre
 Status store(const KernelCall & call, const int32_t * segments, int64_t segment_count) {
     const Tensor & cache = call.inputs[in_cache_k];
     const auto * past = call.inputs[in_past].as<const int32_t>();
-    const int64_t capacity = cache.shape[1], width = cache.shape[2];
+    const int64_t width = cache.shape[2];
     return call.threads->parallel_for(segment_count, [&](int64_t s) -> Status {
-        const int64_t from = segments[s] * width, to = (s * capacity + past[s]) * width;
-        const size_t bytes = size_t((segments[s + 1] - segments[s]) * width) * sizeof(float);
-        if (bytes == 0) return {};
-        memcpy(cache.as<float>() + to, call.inputs[in_k].as<const float>() + from, bytes);
-        memcpy(call.inputs[in_cache_v].as<float>() + to, call.inputs[in_v].as<const float>() + from, bytes);
+        const CacheRows rows(call, s);
+        for (int64_t t = segments[s]; t < segments[s + 1];) {
+            const int64_t row = past[s] + t - segments[s];
+            const int64_t count = std::min<int64_t>(segments[s + 1] - t, rows.page - row % rows.page); // of one page
+            const size_t bytes = size_t(count * width) * sizeof(float);
+            memcpy(cache.as<float>() + rows[row] * width, call.inputs[in_k].as<const float>() + t * width, bytes);
+            memcpy(call.inputs[in_cache_v].as<float>() + rows[row] * width,
+                   call.inputs[in_v].as<const float>() + t * width, bytes);
+            t += count;
+        }
         return {};
     });
 }
@@ -91,13 +114,16 @@ Status attention_with(const Loops & loops, KernelCall & call) {
         const int64_t length = segments[s + 1] - segments[s], first = (task - scratch.tasks[s]) * scratch.rows;
         const int64_t rows = std::min(scratch.rows, length - first);
         const int64_t past = cached ? call.inputs[in_past].as<const int32_t>()[s] : 0;
-        const int64_t capacity = cached ? call.inputs[in_cache_k].shape[1] : 0;
-        const int64_t begin = (cached ? s * capacity : int64_t(segments[s])) * key_width + key_head * head;
+        const bool paged = call.inputs[in_pages].exists();
+        const CacheRows cache_rows(call, s); // of a cache
+        const int64_t first_row = !cached ? int64_t(segments[s]) : paged ? 0 : cache_rows.begin;
+        const int64_t begin = first_row * key_width + key_head * head;
 
         const bool causal = call.as<AttentionParams>().causal;
         int32_t count = 0;
         for (int64_t key = 0; key < past + (causal ? first + rows : length); key++) {
-            if (key < past || !mask || mask[segments[s] + key - past]) keys[count++] = int32_t(key);
+            if (key < past || !mask || mask[segments[s] + key - past])
+                keys[count++] = int32_t(paged ? cache_rows[key] : key);
             if (causal && key >= past + first) counts[key - past - first] = count;
         }
         if (!causal) std::fill_n(counts, rows, count); // every row sees all keys

@@ -30,9 +30,11 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call, call.thre
 
 // Keeps the last rows of the old history and the new inputs, for every segment. Row i becomes a row that
 // is not before i.
-void store_history(const Scratch & scratch, const float * u, const int32_t * segments, int64_t count, float * history) {
+void store_history(const Scratch & scratch, const float * u, const int32_t * segments, int64_t count,
+                   const int32_t * slots, float * all) {
     const int64_t kept = scratch.taps - 1, channels = scratch.channels;
-    for (int64_t s = 0; s < count; s++, history += kept * channels) {
+    for (int64_t s = 0; s < count; s++) {
+        float * const history = all + (slots ? slots[s] : s) * kept * channels;
         const int64_t length = segments[s + 1] - segments[s];
         for (int64_t i = 0; i < kept; i++) {
             const int64_t from = i + length - kept; // in the segment
@@ -52,6 +54,7 @@ Status causal_conv_with(const Loops & loops, KernelCall & call) {
     const Tensor & weight = call.inputs[1];
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
+    const auto * slots = call.inputs[4].as<const int32_t>();
     auto * y = call.outputs[0].as<float>();
     const int64_t taps = scratch.taps, channels = scratch.channels, segment_count = call.inputs[2].shape[0] - 1;
     const bool bf16 = call.precision == Precision::bf16;
@@ -72,13 +75,14 @@ Status causal_conv_with(const Loops & loops, KernelCall & call) {
                     if (before >= 0)
                         rows[j] = u + from * channels;
                     else
-                        rows[j] = history ? history + ((s + 1) * (taps - 1) + before) * channels : scratch.zeros;
+                        rows[j] = history ? history + (((slots ? slots[s] : s) + 1) * (taps - 1) + before) * channels
+                                          : scratch.zeros;
                 }
                 loops.mixer.convolve(channels, taps, rows, scratch.weights, bf16, y + t * channels);
             }
             return {};
         }));
-    if (history) store_history(scratch, u, segments, segment_count, history);
+    if (history) store_history(scratch, u, segments, segment_count, slots, history);
     return {};
 }
 

@@ -11,7 +11,7 @@ namespace gnv::cpu {
 
 namespace {
 
-enum { in_qkv, in_a, in_b, in_a_log, in_dt_bias, in_segments, in_memory };
+enum { in_qkv, in_a, in_b, in_a_log, in_dt_bias, in_segments, in_memory, in_slots };
 
 constexpr int64_t chunk = delta_chunk;
 
@@ -98,6 +98,7 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
     const auto * segments = call.inputs[in_segments].as<const int32_t>();
     const int64_t segment_count = call.inputs[in_segments].shape[0] - 1;
     auto * memory = call.inputs[in_memory].as<float>();
+    const auto * slots = call.inputs[in_slots].as<const int32_t>();
     const int64_t group = params.value_heads / params.key_heads, key_width = params.key_heads * params.key_head;
     const int64_t memory_elements = group * params.key_head * params.value_head; // of one task
     const Problem problem = {loops,
@@ -112,13 +113,15 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
     return call.threads->parallel_for_thread(segment_count * params.key_heads, [&](int64_t task, int thread) -> Status {
         Workspace work;
         Workspace::carve(params, static_cast<char *>(call.scratch) + uint64_t(thread) * each, work);
-        const int64_t begin = segments[task / params.key_heads], end = segments[task / params.key_heads + 1];
-        float * own = memory ? memory + task * memory_elements : work.memory;
+        const int64_t s = task / params.key_heads, key_head = task % params.key_heads;
+        const int64_t begin = segments[s], end = segments[s + 1];
+        float * own =
+            memory ? memory + ((slots ? slots[s] : s) * params.key_heads + key_head) * memory_elements : work.memory;
         if (!memory) memset(own, 0, size_t(memory_elements) * sizeof(float));
         using Form = GatedDeltaNetParams::Form;
         const bool chunked = params.form == Form::chunked || (params.form == Form::automatic && end - begin > 1);
         for (int64_t first = begin; first < end; first += chunk)
-            run_rows(problem, first, std::min(chunk, end - first), task % params.key_heads, chunked, own, work);
+            run_rows(problem, first, std::min(chunk, end - first), key_head, chunked, own, work);
         return {};
     });
 }

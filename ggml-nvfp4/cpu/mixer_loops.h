@@ -112,9 +112,8 @@ inline void soften(const AttentionBlock & block, int64_t keys) {
     }
 }
 
-// How many of the keys from `first` on, before `end`, follow each other.
+// How many of the keys from `first` on, before `end`, follow each other. Pages of a cache may lie in any order.
 inline int64_t run_of_keys(const int32_t * keys, int64_t first, int64_t end) {
-    if (keys[end - 1] - keys[first] == end - 1 - first) return end - first;
     int64_t next = first + 1;
     while (next < end && keys[next] == keys[next - 1] + 1) next++;
     return next - first;

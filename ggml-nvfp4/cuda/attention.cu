@@ -31,6 +31,7 @@ template <int head_, int keys_>
 struct Tiling {
     static constexpr int head = head_, keys = keys_;
     static constexpr int stride = head + padding; // of a row in shared memory
+    static_assert(cache_page % keys == 0);
     static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
 };
 
@@ -71,7 +72,7 @@ __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * seg
     wait_for_earlier();
     const int64_t t = blockIdx.x;
     const int segment = stretch_of(segments, segment_count, t);
-    const int64_t row = segment * cache.capacity + cache.past[segment] + (t - segments[segment]);
+    const int64_t row = cache.row(segment, cache.past[segment] + (t - segments[segment]));
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
         cache.k[row * width + i] = k[t * width + i];
         cache.v[row * width + i] = v[t * width + i];
@@ -198,8 +199,7 @@ __global__ void __launch_bounds__(threads) attention_kernel(BlockAttention a) {
         } else {
             const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
             if (from_cache > 0)
-                copy_rows<T, keys>(tile,
-                                   stored + (segment * cache.capacity + key) * k_stride + int64_t(key_head) * head,
+                copy_rows<T, keys>(tile, stored + cache.row(segment, key) * k_stride + int64_t(key_head) * head,
                                    k_stride, from_cache, 0, from_cache);
             if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
         }
@@ -304,7 +304,7 @@ __global__ void plain_kernel(Attention p, const bf16 * q, const bf16 * k, const 
     }
 }
 
-enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past };
+enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past, in_pages };
 
 // Scratch memory: blocks of queries before each segment, then the partial results of the decode kernels.
 uint64_t first_blocks_bytes(const KernelCall & call) {
@@ -356,6 +356,12 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
                           int64_t(parts), call.outputs[0].as<bf16>());
 }
 
+// Rows that the cache has for a segment.
+int64_t capacity_of(const KernelCall & call) {
+    const Shape & pages = call.inputs[in_pages].shape;
+    return pages.rank == 0 ? call.inputs[in_cache_k].shape[1] : pages[1] * cache_page;
+}
+
 template <class T>
 Status launch(CudaContext & context, KernelCall & call) {
     const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k], &cached = call.inputs[in_cache_k];
@@ -363,7 +369,8 @@ Status launch(CudaContext & context, KernelCall & call) {
                          call.as<AttentionParams>().scale};
     if (!cached.exists()) return launch_prefill<T, false>(context, call, p, {});
     const AttentionCache cache = {cached.as<bf16>(), call.inputs[in_cache_v].as<bf16>(),
-                                  call.inputs[in_past].as<const int32_t>(), cached.shape[1]};
+                                  call.inputs[in_past].as<const int32_t>(), capacity_of(call),
+                                  call.inputs[in_pages].as<const int32_t>()};
     GNV_TRY(launch_chained("attention", context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(),
                            call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
                            int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]));
@@ -409,6 +416,9 @@ Status supports(const KernelCall & call) {
     if (call.inputs[in_cache_k].shape.rank > 0 && !is_special(params.head))
         return fail(Code::unsupported, "head size ", params.head,
                     " with a cache is not supported on this device (64, 128, 256)");
+    if (call.inputs[in_pages].shape.rank > 0 && call.inputs[in_cache_k].shape[1] != cache_page)
+        return fail(Code::unsupported, "pages of ", call.inputs[in_cache_k].shape[1],
+                    " positions are not supported on this device (", cache_page, ")");
     if (params.head > 256)
         return fail(Code::unsupported, "head size ", params.head, " is not supported on this device (up to 256)");
     if (!(params.scale > 0))
@@ -421,8 +431,8 @@ uint64_t scratch_bytes(const KernelCall & call) {
     const Shape & cache = call.inputs[in_cache_k].shape;
     if (cache.rank == 0) return first_blocks_bytes(call);
     const int64_t head = call.as<AttentionParams>().head;
-    return first_blocks_bytes(call) +
-           decode::partial_bytes(cache[0], call.inputs[in_q].shape[1] / head, cache[1], head);
+    return first_blocks_bytes(call) + decode::partial_bytes(call.inputs[in_past].shape[0],
+                                                            call.inputs[in_q].shape[1] / head, capacity_of(call), head);
 }
 
 } // namespace

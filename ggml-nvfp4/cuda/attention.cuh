@@ -13,11 +13,19 @@ struct Attention {
     bool causal = true; // likewise
 };
 
-// k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache.
+// k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache. With pages, k, v [N, cache_page, Hkv * D].
 struct AttentionCache {
     bf16 *k, *v;
     const int32_t * past;
-    int64_t capacity;
+    int64_t capacity;                // of a segment
+    const int32_t * pages = nullptr; // [S, capacity / cache_page]
+
+    // Where row r of a segment lies. The rows of a tile of keys follow each other: no tile crosses a page.
+    __device__ int64_t row(int64_t segment, int64_t r) const {
+        if (!pages) return segment * capacity + r;
+        constexpr int page = int(cache_page);
+        return int64_t(pages[segment * (capacity / page) + int(r) / page]) * page + int(r) % page;
+    }
 };
 
 // Attention in blocks of queries, of segments that have more than one position or no cache.

@@ -17,7 +17,8 @@ namespace gnv::cuda {
 namespace decode {
 
 constexpr int warps = 4;
-constexpr int tile = 64;         // keys whose scores are held together
+constexpr int tile = 64; // keys whose scores are held together
+static_assert(cache_page % tile == 0);
 constexpr int heads_at_once = 8; // query heads of a block
 constexpr int most_parts = 256;
 
@@ -87,14 +88,14 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     const int key_head = blockIdx.y / blocks, skipped = blockIdx.y % blocks * heads_at_once;
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
     const int64_t row_stride = int64_t(p.key_heads) * head;
-    const bf16 * const k = cache.k + segment * cache.capacity * row_stride + int64_t(key_head) * head;
-    const bf16 * const v = cache.v + segment * cache.capacity * row_stride + int64_t(key_head) * head;
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, row = lane / 4, pair = lane % 4 * 2;
-    const auto load = [&](bf16 * to, const bf16 * from, int64_t key) {
-        if (key < last) copy_tile<head>(to, from + key * row_stride, row_stride, int(min(int64_t(tile), last - key)));
+    const auto load = [&](bf16 * to, const bf16 * rows, int64_t key) {
+        if (key >= last) return;
+        const bf16 * const from = rows + cache.row(segment, key) * row_stride + int64_t(key_head) * head;
+        copy_tile<head>(to, from, row_stride, int(min(int64_t(tile), last - key)));
     };
-    load(k_tile, k, first);
-    load(v_tile, v, first);
+    load(k_tile, cache.k, first);
+    load(v_tile, cache.v, first);
 
     uint32_t query[steps][2]; // right operands: 16 columns of each head
     const bf16 * const query_row =
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
             scores[of_tile][pair + i % 2] = seen ? (s[0][i] + s[1][i]) * p.scale : -INFINITY;
         }
         __syncthreads();
-        load(k_tile, k, key + tile);
+        load(k_tile, cache.k, key + tile);
 #pragma unroll
         for (int j = 0; j < heads_a_warp; j++) {
             const int h = warp + j * warps;
@@ -167,7 +168,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
             }
         }
         __syncthreads();
-        load(v_tile, v, key + tile);
+        load(v_tile, cache.v, key + tile);
     }
     const auto to = [&](int h) {
         return partial + ((int64_t(segment) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);

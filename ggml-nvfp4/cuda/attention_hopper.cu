@@ -133,6 +133,7 @@ __device__ void round_probabilities(const float (&s)[T::keys / 2], uint32_t (&p)
 template <class T, bool cached, bool general>
 __global__ void __launch_bounds__(threads, 1) kernel(BlockAttention a) {
     constexpr int keys = T::keys;
+    static_assert(!cached || cache_page % keys == 0);
     const Attention & p = a.shape;
     const int head = general ? p.head : T::size;
     const bool causal = !general || p.causal;
@@ -166,12 +167,13 @@ __global__ void __launch_bounds__(threads, 1) kernel(BlockAttention a) {
               own_tiles = group_query < length ? tiles_before(group_query + group_queries) : 0;
 
     // All keys and values of the text: with a cache the new ones are there, too.
-    const int64_t first_key = cached ? segment * a.cache.capacity : begin;
-    const bf16 * const keys_in = (cached ? a.cache.k : a.k) + first_key * k_stride + int64_t(key_head) * head;
-    const bf16 * const values_in = (cached ? a.cache.v : a.v) + first_key * k_stride + int64_t(key_head) * head;
+    const bf16 * const keys_in = (cached ? a.cache.k : a.k) + int64_t(key_head) * head;
+    const bf16 * const values_in = (cached ? a.cache.v : a.v) + int64_t(key_head) * head;
     const auto load = [&](bf16 * to, const bf16 * from, int tile) {
+        if (tile >= tiles) return;
         const int key = tile * keys;
-        if (tile < tiles) copy_rows<T, keys, general>(to, from + key * k_stride, k_stride, length - key, head);
+        const int64_t row_of_key = cached ? a.cache.row(segment, key) : begin + key;
+        copy_rows<T, keys, general>(to, from + row_of_key * k_stride, k_stride, length - key, head);
     };
     const auto keys_of = [&](int tile) { return k_tiles + tile % 2 * T::key_elements; };
     const auto values_of = [&](int tile) { return v_tiles + tile % 2 * T::key_elements; };
@@ -282,8 +284,8 @@ Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, i
     if (attention.shape.head == 0) {
         switch (head) {
         case 256: return launch_causal<Tiling<256, 64>>(stream, attention, blocks);
-        case 128: return launch_causal<Tiling<128, 128>>(stream, attention, blocks);
-        default: return launch_causal<Tiling<64, 128>>(stream, attention, blocks);
+        case 128: return launch_causal<Tiling<128, 64>>(stream, attention, blocks);
+        default: return launch_causal<Tiling<64, 64>>(stream, attention, blocks);
         }
     }
     if (head <= 64) return launch<Tiling<64, 128>, false, true>(stream, attention, blocks);

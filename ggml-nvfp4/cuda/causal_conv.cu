@@ -15,12 +15,13 @@ constexpr int max_taps = 8;
 // `lanes` channels from `c` of row t of u, or of the history before the segment's beginning.
 template <int lanes>
 __device__ void row_values(const bf16 * u, const float * history, int64_t t, int64_t begin, int64_t segment, int taps,
-                           int64_t channels, int64_t c, float (&out)[lanes]) {
+                           int64_t channels, int64_t c, const int32_t * slots, float (&out)[lanes]) {
     if (t >= begin) {
         load_several<lanes>(u + t * channels + c, out);
         return;
     }
     const int64_t back = taps - 1 + (t - begin); // row of the history
+    if (slots) segment = slots[segment];
 #pragma unroll
     for (int i = 0; i < lanes; i++) out[i] = history ? history[(segment * (taps - 1) + back) * channels + c + i] : 0.0f;
 }
@@ -28,8 +29,8 @@ __device__ void row_values(const bf16 * u, const float * history, int64_t t, int
 // A thread: `lanes` channels of a tile of positions.
 template <int taps, int lanes>
 __global__ void conv_kernel(const bf16 * __restrict__ u, const float * __restrict__ weight, const int32_t * segments,
-                            int segment_count, const float * history, bf16 * __restrict__ out, int64_t tokens,
-                            int64_t channels) {
+                            int segment_count, const int32_t * slots, const float * history, bf16 * __restrict__ out,
+                            int64_t tokens, int64_t channels) {
     const int64_t c = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * lanes;
     if (c >= channels) return;
     int64_t t = int64_t(blockIdx.x) * tile;
@@ -43,7 +44,7 @@ __global__ void conv_kernel(const bf16 * __restrict__ u, const float * __restric
         const int64_t begin = segments[segment], stop = min(last, int64_t(segments[segment + 1]));
 #pragma unroll
         for (int j = 1; j < taps; j++)
-            row_values<lanes>(u, history, t - taps + j, begin, segment, taps, channels, c, window[j]);
+            row_values<lanes>(u, history, t - taps + j, begin, segment, taps, channels, c, slots, window[j]);
 #pragma unroll 4
         for (; t < stop; t++) {
             float y[lanes];
@@ -66,19 +67,21 @@ __global__ void conv_kernel(const bf16 * __restrict__ u, const float * __restric
 }
 
 // Afterwards: the last rows, from u or, where the segment is short, from the old history.
-__global__ void history_kernel(const bf16 * u, const int32_t * segments, float * history, int64_t channels, int taps) {
+__global__ void history_kernel(const bf16 * u, const int32_t * segments, const int32_t * slots, float * history,
+                               int64_t channels, int taps) {
     const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
     if (c >= channels) return;
     float rows[max_taps][1];
     const int64_t begin = segments[segment], end = segments[segment + 1];
     for (int j = 0; j + 1 < taps; j++)
-        row_values<1>(u, history, end - (taps - 1) + j, begin, segment, taps, channels, c, rows[j]);
-    for (int j = 0; j + 1 < taps; j++) history[(segment * (taps - 1) + j) * channels + c] = rows[j][0];
+        row_values<1>(u, history, end - (taps - 1) + j, begin, segment, taps, channels, c, slots, rows[j]);
+    const int64_t slot = slots ? slots[segment] : segment;
+    for (int j = 0; j + 1 < taps; j++) history[(slot * (taps - 1) + j) * channels + c] = rows[j][0];
 }
 
 // Both for segments of one position: a thread has a channel of a segment, and its history.
-__global__ void step_kernel(const bf16 * u, const float * weight, float * history, bf16 * out, int64_t channels,
-                            int taps) {
+__global__ void step_kernel(const bf16 * u, const float * weight, const int32_t * slots, float * history, bf16 * out,
+                            int64_t channels, int taps) {
     const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
     let_later_start();
     if (c >= channels) return;
@@ -86,7 +89,7 @@ __global__ void step_kernel(const bf16 * u, const float * weight, float * histor
 #pragma unroll
     for (int j = 0; j < max_taps; j++) w[j] = j < taps ? weight[c * taps + j] : 0.0f;
     wait_for_earlier();
-    history += segment * (taps - 1) * channels + c;
+    history += (slots ? slots[segment] : segment) * (taps - 1) * channels + c;
     const float now = __bfloat162float(u[segment * channels + c]);
 #pragma unroll
     for (int j = 0; j < max_taps; j++) window[j] = j + 1 < taps ? history[j * channels] : now;
@@ -115,21 +118,22 @@ Status run(KernelCall & call) {
     const int64_t tokens = u.shape[0], channels = u.shape[1], count = call.inputs[2].shape[0] - 1;
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
+    const auto * slots = call.inputs[4].as<const int32_t>();
     if (call.as<CausalConvParams>().one_position && history) {
         return launch_chained("causal_conv", context, step_kernel, dim3(unsigned(count), blocks_for(channels, 256)),
-                              256, 0, u.as<const bf16>(), weight.as<const float>(), history, call.outputs[0].as<bf16>(),
-                              channels, taps);
+                              256, 0, u.as<const bf16>(), weight.as<const float>(), slots, history,
+                              call.outputs[0].as<bf16>(), channels, taps);
     }
     static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
                                                kernels_of<4>(std::make_index_sequence<max_taps>())};
     const bool wide = channels % 4 == 0;
     const dim3 grid(blocks_for(tokens, tile), blocks_for(channels, wide ? 4 * 256 : 256));
     kernels[wide][size_t(taps - 1)]<<<grid, 256, 0, context.stream>>>(u.as<const bf16>(), weight.as<const float>(),
-                                                                      segments, int(count), history,
+                                                                      segments, int(count), slots, history,
                                                                       call.outputs[0].as<bf16>(), tokens, channels);
     if (history)
         history_kernel<<<dim3(unsigned(count), blocks_for(channels, 256)), 256, 0, context.stream>>>(
-            u.as<const bf16>(), segments, history, channels, taps);
+            u.as<const bf16>(), segments, slots, history, channels, taps);
     return launched("causal_conv");
 }
 

@@ -73,10 +73,11 @@ __global__ void __launch_bounds__(threads_per_block) recurrent_kernel(Delta d, D
     const bool real = value_column < d.value_head;
 
     float4 state[held];
-    float * const own =
-        tensors.memory
-            ? tensors.memory + (segment * d.value_heads + head) * int64_t(key_head) * d.value_head + value_column
-            : nullptr;
+    float * const own = tensors.memory
+                            ? tensors.memory +
+                                  (tensors.slot_of(segment) * d.value_heads + head) * int64_t(key_head) * d.value_head +
+                                  value_column
+                            : nullptr;
     const auto row = [&](int i, int j) { return int64_t(i * 16 + part * 4 + j) * d.value_head; };
 #pragma unroll
     for (int i = 0; i < held; i++)
@@ -159,10 +160,10 @@ Delta sizes_of(const KernelCall & call) {
 Status run(KernelCall & call) {
     CudaContext & context = context_of(call);
     const Delta d = sizes_of(call);
-    const DeltaTensors tensors = {call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),
-                                  call.inputs[2].as<const bf16>(),  call.inputs[3].as<const float>(),
-                                  call.inputs[4].as<const float>(), call.inputs[5].as<const int32_t>(),
-                                  call.inputs[6].as<float>(),       call.outputs[0].as<bf16>()};
+    const DeltaTensors tensors = {
+        call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),    call.inputs[2].as<const bf16>(),
+        call.inputs[3].as<const float>(), call.inputs[4].as<const float>(),   call.inputs[5].as<const int32_t>(),
+        call.inputs[6].as<float>(),       call.inputs[7].as<const int32_t>(), call.outputs[0].as<bf16>()};
     if (d.shortest_chunked <= d.tokens) GNV_TRY(run_chunked(context, d, tensors, call.scratch));
     if (d.shortest_chunked == 1) return {};
     const auto kernel = d.key_head == 128  ? recurrent_kernel<128>

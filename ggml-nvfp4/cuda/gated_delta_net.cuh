@@ -21,8 +21,11 @@ struct DeltaTensors {
     const bf16 *qkv, *a, *b;
     const float *a_log, *dt_bias;
     const int32_t * segments;
-    float * memory; // or null
+    float * memory;        // or null
+    const int32_t * slots; // or null
     bf16 * out;
+
+    __device__ int64_t slot_of(int64_t segment) const { return slots ? slots[segment] : segment; }
 };
 
 // g and beta of one position of one value head; `at` counts those.

@@ -284,8 +284,9 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
     commit_copies();
 
     float state[head / 8][4] = {}; // [16 columns, 128 rows of the state]
-    float * const own =
-        tensors.memory ? tensors.memory + (int64_t(segment) * d.value_heads + value_head) * head * head : nullptr;
+    float * const own = tensors.memory
+                            ? tensors.memory + (tensors.slot_of(segment) * d.value_heads + value_head) * head * head
+                            : nullptr;
     const auto state_at = [&](int tile, int e) {
         return int64_t(tile * 8 + pair + e % 2) * head + own_column + row + e / 2 * 8;
     };

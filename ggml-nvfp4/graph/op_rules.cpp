@@ -217,10 +217,13 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     if (in.has(5) && !std::get<AttentionParams>(params).causal) return "a cache is for causal attention";
     if (in.has(5)) {
         const int64_t segments = in[3].shape[0] - 1;
-        if (in[5].shape.rank != 3 || in[5].shape[0] != segments || in[5].shape[2] != in[1].shape[1] ||
+        if (in[5].shape.rank != 3 || (!in.has(8) && in[5].shape[0] != segments) || in[5].shape[2] != in[1].shape[1] ||
             in[5].dtype != in[1].dtype || !is_like(in[6], in[5]) || !is(in[7], DType::i32, {segments}))
             return "the cache must be [S, capacity, Hkv * D] twice, in the dtype of k and v, past i32 [S]";
+        if (in.has(8) && (in[8].dtype != DType::i32 || in[8].shape.rank != 2 || in[8].shape[0] != segments))
+            return "pages must be i32 [S, P]";
     }
+    if (in.has(8) && !in.has(5)) return "pages are those of a cache";
     out[0].shape = in[0].shape;
     return nullptr;
 }
@@ -228,18 +231,27 @@ double flops_attention(const OpParams & params, const RuleInputs & in) { // of s
     const double share = std::get<AttentionParams>(params).causal ? 0.5 : 1;
     return 4 * share * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
 }
-constexpr OpRule attention_rule = {.inputs = 8,
-                                   .optional = bit(4) | bit(5) | bit(6) | bit(7),
+constexpr OpRule attention_rule = {.inputs = 9,
+                                   .optional = bit(4) | bit(5) | bit(6) | bit(7) | bit(8),
                                    .states = bit(5) | bit(6),
                                    .check = check_attention,
                                    .flops = flops_attention};
+
+// A state with an entry for each segment, or with slots i32 [S] in input `slots` for any number of texts.
+bool is_state_of_segments(const RuleInputs & in, int state, int slots, int64_t segments, Shape entry) {
+    if (in.has(slots) && !is(in[slots], DType::i32, {segments})) return false;
+    Shape shape = {in.has(slots) && in[state].shape.rank > 0 ? in[state].shape[0] : segments};
+    for (int i = 0; i < entry.rank; i++) shape.dims[shape.rank++] = entry[i];
+    return is(in[state], DType::f32, shape);
+}
 
 const char * check_causal_conv(const OpParams &, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || !is_f32(in[1]) || in[1].shape[0] != in[0].shape[1] || in[1].shape.rank < 2)
         return "u must be [T, C], the weight [C, taps]";
     if (!is_segments(in[2])) return "segments must be i32 [S + 1]";
-    if (in.has(3) && !is(in[3], DType::f32, {in[2].shape[0] - 1, in[1].shape.last() - 1, in[0].shape[1]}))
-        return "history must be F32 [S, taps - 1, C]";
+    if (in.has(4) && !in.has(3)) return "slots are those of a history";
+    if (in.has(3) && !is_state_of_segments(in, 3, 4, in[2].shape[0] - 1, {in[1].shape.last() - 1, in[0].shape[1]}))
+        return "history must be F32 [S, taps - 1, C], or [N, taps - 1, C] with slots i32 [S]";
     out[0].shape = in[0].shape;
     return nullptr;
 }
@@ -247,7 +259,7 @@ double flops_causal_conv(const OpParams &, const RuleInputs & in) {
     return 2 * elements(in[0]) * double(in[1].shape.last());
 }
 constexpr OpRule causal_conv_rule = {
-    .inputs = 4, .optional = bit(3), .states = bit(3), .check = check_causal_conv, .flops = flops_causal_conv};
+    .inputs = 5, .optional = bit(3) | bit(4), .states = bit(3), .check = check_causal_conv, .flops = flops_causal_conv};
 
 const char * check_gated_delta_net(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
@@ -260,8 +272,9 @@ const char * check_gated_delta_net(const OpParams & params, const RuleInputs & i
     if (!is(in[3], DType::f32, {p.value_heads}) || !is(in[4], DType::f32, {p.value_heads}))
         return "a_log and dt_bias must be [Hv]";
     if (!is_segments(in[5])) return "segments must be i32 [S + 1]";
-    if (in.has(6) && !is(in[6], DType::f32, {in[5].shape[0] - 1, p.value_heads, p.key_head, p.value_head}))
-        return "memory must be F32 [S, Hv, Dk, Dv]";
+    if (in.has(7) && !in.has(6)) return "slots are those of a memory";
+    if (in.has(6) && !is_state_of_segments(in, 6, 7, in[5].shape[0] - 1, {p.value_heads, p.key_head, p.value_head}))
+        return "memory must be F32 [S, Hv, Dk, Dv], or [N, Hv, Dk, Dv] with slots i32 [S]";
     out[0].shape = {in[0].shape[0], values};
     return nullptr;
 }
@@ -269,8 +282,11 @@ double flops_gated_delta_net(const OpParams & params, const RuleInputs & in) { /
     const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
     return 7 * double(in[0].shape[0]) * double(p.value_heads * p.key_head * p.value_head);
 }
-constexpr OpRule gated_delta_net_rule = {
-    .inputs = 7, .optional = bit(6), .states = bit(6), .check = check_gated_delta_net, .flops = flops_gated_delta_net};
+constexpr OpRule gated_delta_net_rule = {.inputs = 8,
+                                         .optional = bit(6) | bit(7),
+                                         .states = bit(6),
+                                         .check = check_gated_delta_net,
+                                         .flops = flops_gated_delta_net};
 
 // --- Experts ---------------------------------------------------------------------------------------------------------
 

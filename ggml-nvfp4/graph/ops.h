@@ -153,12 +153,17 @@ struct GroupedLinearParams {
 
 // --- Token mixers ----------------------------------------------------------------------------------------------------
 
+// Rows of a page of a cache that texts share: a multiple of the tiles of keys of all kernels, 48 and 64.
+inline constexpr int64_t cache_page = 192;
+
 // q [T, Hq * D], k and v [T, Hkv * D], segments i32 [S + 1], optional key_mask u8 [T] -> [T, Hq * D]: attention within
 // each segment, query head h with key head h / (Hq / Hkv): softmax(q . k * scale) in F32, probabilities [r], weighted
 // sum of v [r]. Keys whose mask is 0 get no weight. Causal: a query sees the keys up to its own position; else all keys
 // of its segment, and there is no cache.
 // With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys
 // and values of segment s are stored from row past[s] on, and every query also sees the rows before.
+// With pages i32 [S, P], the last input, segments share a cache [N, page, Hkv * D]: row r of segment s is row r mod page of
+// page pages[s, r / page]. Segments may share pages that none of them writes to.
 struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;
@@ -169,7 +174,7 @@ struct AttentionParams {
 // u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
 //   y[t, c] = [r] silu([r] sum over j of w[c, j] * u[t - taps + 1 + j, c])
 // Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds
-// the last rows of u.
+// the last rows of u. With slots i32 [S], the last input, history is [N, taps - 1, C], and segment s has that of slots[s].
 struct CausalConvParams {
     bool one_position = false; // as in AttentionParams
 };
@@ -182,7 +187,7 @@ struct CausalConvParams {
 // In F32 throughout. The recurrent form takes one position at a time and is the definition; the chunked form
 // takes 64 at once. Form::automatic uses the chunked form for every segment of more than one position (devices
 // other than the CPU may use either). Chunks count from the segment's first position: a prefill split at
-// multiples of 64 gives the same bits.
+// multiples of 64 gives the same bits. With slots i32 [S], the last input, memory is [N, Hv, Dk, Dv], as in causal_conv.
 struct GatedDeltaNetParams {
     enum class Form : uint8_t { automatic, recurrent, chunked };
     int64_t key_heads = 0, value_heads = 0; // Hk, Hv

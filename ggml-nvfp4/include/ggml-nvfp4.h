@@ -11,7 +11,8 @@
  *     engine give GNV_INVALID_ARGUMENT and change nothing: gnv_device_*, gnv_plan_create, gnv_plan_add_calibration,
  *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate*, gnv_checkpoint_measure, gnv_checkpoint_compare,
  *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward, _generate, _picture_positions,
- *     gnv_picture_open, _decode and _create, gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others
+ *     gnv_picture_open, _decode and _create, gnv_session_* but _close, gnv_model_step, gnv_model_get_sessions,
+ *     gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others
  *     (infos, texts, dumps) wait for each other. A handle destroyed meanwhile lives until the running call returns.
  *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
  *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
@@ -705,6 +706,8 @@ typedef struct gnv_model_options {
     uint64_t device_bytes; /* of its memory; 0: most of what is free. ram_bytes is for weights on their way then */
     gnv_progress_callback progress; /* while weights are loaded */
     void * user;
+    uint64_t sessions; /* texts at once besides the model's own, of up to `capacity` positions: ggml-nvfp4-session.h */
+    uint64_t session_positions; /* in the caches of all sessions together; 0: as many as each can hold */
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
@@ -995,5 +998,7 @@ GNV_API void gnv_dump_destroy(gnv_dump_t * dump);
 #ifdef __cplusplus
 }
 #endif
+
+#include "ggml-nvfp4-session.h" /* many texts with one set of weights */
 
 #endif

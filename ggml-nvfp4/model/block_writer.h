@@ -78,7 +78,22 @@ class BlockWriter {
         return b_.batch.cached ? batch_input(b_.past, "past", DType::i32, {b_.batch.segments}) : no_value;
     }
     ValueId last_positions() {
-        return batch_input(b_.last_positions, "last positions", DType::i32, {b_.batch.segments});
+        const int64_t asked = b_.batch.asked < 0 ? b_.batch.segments : b_.batch.asked;
+        return batch_input(b_.last_positions, "last positions", DType::i32, {asked});
+    }
+    // Where texts share states: those of each segment.
+    ValueId slots() {
+        return b_.batch.slots > 0 ? batch_input(b_.slots, "slots", DType::i32, {b_.batch.segments}) : no_value;
+    }
+    ValueId pages() {
+        if (b_.batch.pages == 0) return no_value;
+        return batch_input(b_.pages, "pages", DType::i32, {b_.batch.segments, b_.batch.capacity / cache_page});
+    }
+    // Entries of a state, and the shape of a cache whose rows have `columns`.
+    int64_t state_entries() const { return b_.batch.slots > 0 ? b_.batch.slots : b_.batch.segments; }
+    Shape cache_shape(int64_t columns) const {
+        if (b_.batch.pages > 0) return {b_.batch.pages, cache_page, columns};
+        return {b_.batch.segments, b_.batch.capacity, columns};
     }
     ValueId given() {
         if (b_.batch.given_rows == 0) return no_value;

@@ -37,7 +37,8 @@ struct BatchInputs {
     std::vector<int32_t> segments;       // [S + 1]
     std::vector<uint8_t> mask;           // [T]; empty without pads
     std::vector<int32_t> past;           // [S], with states
-    std::vector<int32_t> last_positions; // [S]
+    std::vector<int32_t> last_positions; // [S], or BatchShape::asked
+    std::vector<int32_t> slots, pages;   // [S], [S, pages of a text]; where texts share states
     std::vector<float> given;            // [given rows, given columns]; ids below 0 refer to them: EmbeddingParams
     std::vector<int32_t> extents;        // [2, T], where rows are given without ids
 };

@@ -90,7 +90,11 @@ struct BatchShape {
     int64_t segments = 0;  // S
     bool masked = false;   // has pads
     bool cached = false;   // reads and writes states
-    int64_t capacity = 0;  // of the cache, in positions
+    int64_t capacity = 0;  // of the cache, in positions of a text
+    // States of so many texts and pages (graph/ops.h: cache_page), of which slots and pages say the segments' own; 0: there is
+    // one state for each segment.
+    int64_t slots = 0, pages = 0;
+    int64_t asked = -1; // last positions that the head gets; -1: those of all segments
     // Rows that come with the batch, for the embed stage: of a text those of some positions, of pictures all.
     int64_t given_rows = 0, given_columns = 0;
     // A step of decoding: each text goes on by one position, with caches. Its linears have few rows (graph/ops.h).
@@ -113,10 +117,13 @@ struct StageBuilder {
     int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]
     bool whole_blocks = false;       // the graph has all stages of the blocks that it has a stage of
+    bool embeds = false;             // head: the normed hidden states that logits are made of, in their place
 
     // Batch inputs; only those that a stage reads exist.
     ValueId ids = no_value, positions = no_value, segments = no_value, mask = no_value, past = no_value;
-    ValueId last_positions = no_value; // i32 [S]
+    ValueId last_positions = no_value; // i32 [S], or of the segments that are asked for
+    ValueId slots = no_value;          // i32 [S]
+    ValueId pages = no_value;          // i32 [S, pages of a text]
     ValueId given = no_value;          // [given rows, given columns]
     ValueId extents = no_value;        // i32 [2, T]: rows and columns of the grid that a position of a picture is in
 

@@ -13,11 +13,18 @@ static uint64_t given_bytes(const BatchShape & shape) {
            device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
 }
 
+// Slots and pages.
+static uint64_t shared_state_bytes(const BatchShape & shape) {
+    if (shape.slots == 0) return 0;
+    const auto segments = uint64_t(shape.segments), each = uint64_t(shape.capacity / cache_page);
+    return device_aligned(segments * sizeof(int32_t)) + device_aligned(segments * each * sizeof(int32_t));
+}
+
 uint64_t LaneInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
-           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape);
+           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape) + shared_state_bytes(shape);
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
@@ -60,6 +67,8 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.mask = place(inputs.mask);
     batch.past = place(inputs.past);
     batch.last_positions = place(inputs.last_positions);
+    batch.slots = place(inputs.slots);
+    batch.pages = place(inputs.pages);
     batch.extents = place(inputs.extents);
     if (device.activation_dtype() == DType::f32) {
         batch.given = place(inputs.given);

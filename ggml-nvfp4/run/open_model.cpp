@@ -1,5 +1,7 @@
 #include "run/open_model.h"
 
+#include "model/fingerprint.h"
+
 #include "formats/file.h"
 
 namespace gnv {
@@ -39,6 +41,8 @@ Result<std::unique_ptr<OpenModel>> OpenModel::open(const std::string & folder) {
     GNV_ASSIGN(std::shared_ptr<const Folder> opened, open_folder(folder));
     return open(std::move(opened), all_formats());
 }
+
+Result<std::string> OpenModel::fingerprint() const { return model_fingerprint(checkpoint, files); }
 
 uint64_t OpenModel::quantized_modules() const {
     uint64_t count = 0;

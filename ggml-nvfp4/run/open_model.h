@@ -32,8 +32,9 @@ class OpenModel {
     }
     // Of the vision tower, which there must be.
     TextVariant vision_variant(Precision precision) const { return {vision.tower.get(), &weights, &files, precision}; }
-    uint64_t quantized_modules() const; // Linears of the text model in NVFP4
-    bool has_input_scales() const;      // at least one of them
+    Result<std::string> fingerprint() const; // model/fingerprint.h
+    uint64_t quantized_modules() const;      // Linears of the text model in NVFP4
+    bool has_input_scales() const;           // at least one of them
 
   private:
     struct Owned {

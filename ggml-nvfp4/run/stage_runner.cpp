@@ -59,6 +59,7 @@ struct StageGraph {
         builder.expert_tile = options.expert_tile;
         builder.last_position_only = options.last_position_only;
         builder.whole_blocks = are_whole(*variant.model, stages);
+        builder.embeds = options.embeds;
         const std::vector<FieldSpec> fields = variant.model->fields();
         for (size_t f = 0; f < fields.size(); f++)
             if (use.reads & field_bit(Field(f)))
@@ -144,6 +145,8 @@ class Binder {
         input(b.mask, there.mask, DType::u8);
         input(b.past, there.past, DType::i32);
         input(b.last_positions, there.last_positions, DType::i32);
+        input(b.slots, there.slots, DType::i32);
+        input(b.pages, there.pages, DType::i32);
         input(b.extents, there.extents, DType::i32);
         input(b.given, there.given, graph_.activation_dtype());
         input(stages_.allowed, there.allowed, DType::u8);
@@ -252,7 +255,7 @@ struct StageRunner::Prepared {
              const StageOptions & options, DType activation)
         : variant(variant_), wanted(wanted_), shape(shape_), stages(variant, wanted, shape, options, activation) {}
     bool is_for(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_) const {
-        return variant == variant_ && shape == shape_ && wanted == wanted_;
+        return shape == shape_ && variant == variant_ && wanted == wanted_;
     }
 };
 
@@ -262,10 +265,10 @@ StageRunner::~StageRunner() = default;
 
 Result<StageRunner::Prepared *> StageRunner::prepare(const TextVariant & variant, const std::vector<Stage> & stages,
                                                      const BatchShape & shape) {
-    const auto found = std::find_if(prepared_.begin(), prepared_.end(),
+    const auto found = std::find_if(prepared_.rbegin(), prepared_.rend(),
                                     [&](const auto & prepared) { return prepared->is_for(variant, stages, shape); });
-    if (found != prepared_.end()) {
-        std::rotate(found, found + 1, prepared_.end());
+    if (found != prepared_.rend()) {
+        std::rotate(found.base() - 1, found.base(), prepared_.end());
         return prepared_.back().get();
     }
     auto made = std::make_unique<Prepared>(variant, stages, shape, options_, device_.activation_dtype());

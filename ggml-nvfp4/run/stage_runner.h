@@ -36,6 +36,7 @@ struct StageOptions {
     int64_t expert_tile = 1;
     bool last_position_only = false;
     bool largest_logit = false; // instead of logits: on_largest of a call
+    bool embeds = false;        // instead of logits: what they are made of [S, H]
 };
 
 // Memory of the batch's rows of each field; null for fields that the stages do not use.
@@ -66,6 +67,8 @@ struct DeviceBatch {
     const uint8_t * mask = nullptr;
     const int32_t * past = nullptr;
     const int32_t * last_positions = nullptr;
+    const int32_t * slots = nullptr;
+    const int32_t * pages = nullptr;
     const void * given = nullptr; // in the dtype of the device's activations
     const int32_t * extents = nullptr;
     const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit
@@ -81,7 +84,7 @@ struct StageCall {
     TextStates * states = nullptr;                // when the shape says cached
     const StatisticWindow * statistics = nullptr; // of these stages, when observing
     OnTap on_tap = {};
-    // What the head made: [T or S, vocabulary], of a vision tower [T / head rows, vocabulary]; activations of the device.
+    // What the head made: [T or S, vocabulary] (StageOptions::embeds: [T or S, H]), of a vision tower [T / head rows, vocabulary]; activations of the device.
     std::function<Status(const Tensor & logits)> on_logits = {};
     // With StageOptions::largest_logit, instead: ids i32 [S] that `inputs.allowed` allows, and their logits f32 [S].
     std::function<Status(const Tensor & ids, const Tensor & logits)> on_largest = {};

@@ -1,4 +1,4 @@
-// The caches of a text (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
+// The caches of texts (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
 // device's memory.
 #pragma once
 
@@ -6,29 +6,57 @@
 #include "exec/backend.h"
 #include "model/text_model.h"
 
+#include <span>
 #include <vector>
 
 namespace gnv {
 
+// The extents of states.
+struct StateExtents {
+    int64_t texts = 1;    // entries of states that do not grow
+    int64_t capacity = 0; // positions of the caches of attention, of each text; unless there are pages:
+    int64_t pages = 0;    // of cache_page positions, in all of a cache; 0: each text has its own capacity
+};
+
 class TextStates {
   public:
-    // `capacity`: positions of the caches of attention.
-    static Result<TextStates> create(const TextModel & model, Backend & device, int64_t segments, int64_t capacity);
+    static Result<TextStates> create(const TextModel & model, Backend & device, const StateExtents & extents);
     // `activation`: the dtype of the device's activations.
-    static uint64_t bytes(const TextModel & model, DType activation, int64_t segments, int64_t capacity);
-    void reset(); // queued: to the start of a text
+    static uint64_t bytes(const TextModel & model, DType activation, const StateExtents & extents);
+    void reset(); // queued: all texts to their start
     Tensor find(int32_t layer, int32_t index) const;
-    int64_t capacity() const { return capacity_; }
-    int64_t segments() const { return segments_; }
+    const StateExtents & extents() const { return extents_; }
+
+    // --- Of states with pages. All work is queued.
+
+    void clear_entry(int64_t text); // to the start of a text
+    void copy_entry(int64_t to, int64_t from);
+    void copy_page(int64_t to, int64_t from);
+    // A text of `positions`, whose caches lie in `pages`, as one block of host memory, and back.
+    uint64_t text_bytes(int64_t positions) const;
+    void download(void * to, int64_t text, std::span<const int32_t> pages, int64_t positions) const;
+    void upload(const void * from, int64_t text, std::span<const int32_t> pages, int64_t positions);
 
   private:
     struct Entry {
         DType dtype = DType::f32;
         Shape shape;
         uint64_t offset = 0;
+        bool grows = false;
     };
+    uint8_t * at(const Entry & entry) const { return static_cast<uint8_t *>(memory_.get()) + entry.offset; }
+    // Calls visit(entry) for every state.
+    template <class Visit>
+    void for_each(const Visit & visit) const {
+        for (const std::vector<Entry> & layer : layers_)
+            for (const Entry & entry : layer) visit(entry);
+    }
+    // Calls visit(place, bytes) for the pieces of a text in the order of its block.
+    template <class Visit>
+    void for_text(int64_t text, std::span<const int32_t> pages, int64_t positions, const Visit & visit) const;
+
     Backend * device_ = nullptr;
-    int64_t capacity_ = 0, segments_ = 0;
+    StateExtents extents_;
     std::vector<std::vector<Entry>> layers_;
     DeviceMemory memory_;
     uint64_t bytes_ = 0;

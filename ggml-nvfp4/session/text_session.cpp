@@ -112,16 +112,19 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
     return runner.run(call, arena.get(), arena_bytes);
 }
 
+Status AllowedIds::set(Backend & device, bool aliases, std::span<const uint8_t> given) {
+    ids.assign(given.begin(), given.end());
+    if (aliases) return {};
+    if (!copy) {
+        GNV_ASSIGN(copy, device.allocate(ids.size()));
+    }
+    device.upload(copy.get(), ids.data(), ids.size());
+    return device.synchronize();
+}
+
 Status TextSession::allow(std::span<const uint8_t> ids) {
     GNV_CHECK(int64_t(ids.size()) == vocabulary());
-    State & state = *state_;
-    state.allowed.assign(ids.begin(), ids.end());
-    if (state.upload->aliases()) return {};
-    if (!state.allowed_copy) {
-        GNV_ASSIGN(state.allowed_copy, state.device->allocate(ids.size()));
-    }
-    state.device->upload(state.allowed_copy.get(), state.allowed.data(), ids.size());
-    return state.device->synchronize();
+    return state_->allowed.set(*state_->device, state_->upload->aliases(), ids);
 }
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
@@ -131,7 +134,7 @@ Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const
 }
 
 Result<std::vector<LargestLogit>> TextSession::run_to_largest(const TextSequence & sequence, const Request & request) {
-    GNV_CHECK(!request.all_logits && !state_->allowed.empty());
+    GNV_CHECK(!request.all_logits && !state_->allowed.ids.empty());
     std::vector<LargestLogit> largest;
     GNV_TRY(run(sequence, request, {nullptr, &largest}));
     return largest;
@@ -141,22 +144,23 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     State & state = *state_;
     GNV_TRY(check_sequence(sequence, 0, state.model().sizes(), state.past));
     BatchInputs inputs = make_batch(&sequence, 1);
-    if (inputs.shape.segments != state.states.segments())
-        return fail(Code::invalid_argument, "the session runs ", state.states.segments(), " texts, ",
-                    inputs.shape.segments, " are given");
+    const StateExtents & extents = state.states.extents();
+    if (inputs.shape.segments != extents.texts)
+        return fail(Code::invalid_argument, "the session runs ", extents.texts, " texts, ", inputs.shape.segments,
+                    " are given");
     const int64_t length = inputs.shape.positions / inputs.shape.segments;
-    if (state.past + length > state.states.capacity())
-        return fail(Code::invalid_argument, "the caches hold ", state.states.capacity(), " positions, ",
-                    state.past + length, " are needed");
+    if (state.past + length > extents.capacity)
+        return fail(Code::invalid_argument, "the caches hold ", extents.capacity, " positions, ", state.past + length,
+                    " are needed");
     inputs.shape.cached = true;
-    inputs.shape.capacity = state.states.capacity();
+    inputs.shape.capacity = extents.capacity;
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
 
     GNV_TRY(state.device->synchronize()); // before memory is replaced
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
     GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
-    there.allowed = state.upload->aliases() ? state.allowed.data() : static_cast<uint8_t *>(state.allowed_copy.get());
+    there.allowed = state.allowed.place();
     const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
     int64_t done = 0; // groups
     const auto tell = [&]() -> Status {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "run/stage_runner.h"
+#include "session/text_pool.h"
 
 #include <functional>
 #include <memory>
@@ -23,11 +24,31 @@ struct SessionOptions {
     uint64_t device_bytes = 0;
     // Called before weights are read, after each group, and while a device's are awaited; false gives Code::cancelled.
     std::function<bool(const SessionLoad &)> on_load = {};
+    // Texts beside those above which share one memory (session/text_pool.h): how many at once, and their positions together. Each
+    // holds up to `capacity`.
+    int64_t pool_texts = 0, pool_positions = 0;
 };
 
 struct LargestLogit { // of one text
     int32_t id = -1;  // -1: none is allowed
     float logit = 0;
+};
+
+// What a pass makes of the last position of a text.
+enum class TextWant : uint8_t {
+    none,
+    largest,   // the largest logit of those that are allowed
+    logits,    // [vocabulary]
+    embedding, // the normed hidden state that logits are made of [H]
+};
+
+// How a text of the pool goes on in a pass.
+struct TextTurn {
+    PooledText * text = nullptr; // which has room
+    std::span<const int32_t> ids;
+    TextWant want = TextWant::none;
+    LargestLogit * largest = nullptr;       // receives it
+    std::vector<float> * numbers = nullptr; // receives logits or the embedding
 };
 
 class TextSession {
@@ -60,6 +81,19 @@ class TextSession {
     // Continues the texts with `sequence`: as many segments as the session has, of equal length. Returns logits
     // [T or S, vocabulary]. After a failure that check_sequence() does not find, the next call must be reset().
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
+
+    // --- Texts of the pool.
+
+    TextPool & pool();
+    int64_t pool_capacity() const; // positions of a text: those that were asked for
+    Status synchronize();          // until work on states is done
+    // The ids among which TextWant::largest chooses, as allow() for the session's own texts.
+    Status allow_in_pool(std::span<const uint8_t> ids);
+    // Lets texts go on together, each at most once: all by one position, or all by more, of which there are piece() + 1 at most.
+    // What a text gets depends on its own ids and on their division into passes alone. After a failure the caches of these
+    // texts are of no use, and their numbers of positions as before. `on_progress`: as in Request.
+    Status run_pool(std::span<const TextTurn> turns,
+                    const std::function<bool(int64_t done, int64_t total)> & on_progress);
 
   private:
     struct State;

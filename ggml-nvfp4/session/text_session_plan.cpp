@@ -6,6 +6,7 @@
 namespace gnv {
 
 constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
+constexpr size_t kept_steps = 64; // numbers of texts of the pool that go on together
 constexpr int64_t host_piece = 256;
 // The largest piece for which a device's activations fit beside everything else. Splitting a text into pieces does not
 // change the result.
@@ -25,7 +26,38 @@ Status TextSession::State::cut_groups() {
     StageOptions largest = stage_options(false);
     largest.largest_logit = true;
     largest_runner.emplace(*device, largest, kept_shapes);
+    pool_largest.emplace(*device, largest, kept_steps);
+    StageOptions embeds = stage_options(false);
+    embeds.embeds = true;
+    pool_embeds.emplace(*device, embeds, kept_shapes);
     return {};
+}
+
+StateExtents TextSession::State::own_extents() const { return {options.segments, options.capacity, 0}; }
+
+StateExtents TextSession::State::pool_extents() const {
+    return TextPool::extents(options.pool_texts, options.pool_positions, options.capacity);
+}
+
+BatchShape TextSession::State::pool_shape(int64_t positions, int64_t segments) const {
+    const StateExtents extents = pool_extents();
+    BatchShape shape;
+    shape.positions = positions;
+    shape.segments = segments;
+    shape.cached = true;
+    shape.capacity = extents.capacity;
+    shape.slots = extents.texts;
+    shape.pages = extents.pages;
+    return shape;
+}
+
+std::vector<BatchShape> TextSession::State::planned_shapes() const {
+    std::vector<BatchShape> shapes = {largest_piece()};
+    if (options.pool_texts == 0) return shapes;
+    const int64_t texts = options.pool_texts, positions = std::max(piece + 1, int64_t(2));
+    shapes.push_back(pool_shape(texts, texts));
+    shapes.push_back(pool_shape(positions, std::min(texts, positions / 2)));
+    return shapes;
 }
 
 BatchShape TextSession::State::shape_of(int64_t positions) const {
@@ -64,7 +96,9 @@ Budget TextSession::State::with(uint64_t of_arena, uint64_t of_hidden, uint64_t 
     Budget all = budget;
     all.reserve("driver, libraries", device_context_bytes);
     all.reserve("weights", stay ? weight_bytes : largest_group);
-    all.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity));
+    all.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), own_extents()));
+    if (options.pool_texts > 0)
+        all.reserve("caches of texts", TextStates::bytes(model(), device->activation_dtype(), pool_extents()));
     all.reserve("activations", of_arena + of_hidden);
     all.reserve("inputs", of_inputs + device_aligned(uint64_t(model().sizes().vocabulary))); // the ids that are allowed
     return all;
@@ -74,8 +108,9 @@ Budget TextSession::State::with(uint64_t of_arena, uint64_t of_hidden, uint64_t 
 Status TextSession::State::choose_host_plan(const std::string & purpose) {
     piece = host_piece;
     budget = Budget::of_host(options.ram_bytes);
-    budget.reserve("caches",
-                   TextStates::bytes(model(), device->activation_dtype(), options.segments, options.capacity));
+    budget.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), own_extents()));
+    if (options.pool_texts > 0)
+        budget.reserve("caches of texts", TextStates::bytes(model(), device->activation_dtype(), pool_extents()));
     stay = weight_bytes <= budget.left();
     budget.reserve("weights", stay ? weight_bytes : largest_group);
     if (budget.fits()) return {};
@@ -101,10 +136,14 @@ Status TextSession::State::choose_plan() {
         for (const int64_t positions : device_pieces) {
             stay = all;
             piece = positions;
-            const BatchShape shape = largest_piece();
-            GNV_ASSIGN(arena_bytes, arena_bytes_of(shape, planner));
-            hidden_bytes = hidden_bytes_of(shape);
-            const Budget needed = with(arena_bytes, hidden_bytes, LaneInputs::bytes(shape));
+            uint64_t inputs_bytes = arena_bytes = hidden_bytes = 0;
+            for (const BatchShape & shape : planned_shapes()) {
+                GNV_ASSIGN(const uint64_t bytes, arena_bytes_of(shape, planner));
+                arena_bytes = std::max(arena_bytes, bytes);
+                hidden_bytes = std::max(hidden_bytes, hidden_bytes_of(shape));
+                inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape));
+            }
+            const Budget needed = with(arena_bytes, hidden_bytes, inputs_bytes);
             smallest = std::min(smallest, needed.used());
             if (needed.fits()) return {};
         }
@@ -121,13 +160,23 @@ Status TextSession::State::allocate() {
         to = memory.take();
         return {};
     };
-    GNV_ASSIGN(states, TextStates::create(model(), *device, options.segments, options.capacity));
+    for (const bool is_step : {false, true})
+        for (size_t g = 0; g < groups.size(); g++)
+            pool_runners[is_step].push_back(
+                std::make_unique<StageRunner>(*device, stage_options(false), is_step ? kept_steps : kept_shapes));
+    GNV_ASSIGN(states, TextStates::create(model(), *device, own_extents()));
+    if (options.pool_texts > 0) {
+        GNV_ASSIGN(pool, TextPool::create(model(), *device, pool_extents()));
+    }
     next_position.assign(size_t(options.segments), 0);
     const bool aliases = upload->aliases();
     if (!aliases) { // all of its memory is planned
         GNV_TRY(take(arena_bytes, "activations", arena));
         GNV_TRY(take(hidden_bytes, "hidden states", hidden));
-        GNV_ASSIGN(inputs, LaneInputs::create(*device, LaneInputs::bytes(largest_piece())));
+        uint64_t inputs_bytes = 0;
+        for (const BatchShape & shape : planned_shapes())
+            inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape));
+        GNV_ASSIGN(inputs, LaneInputs::create(*device, inputs_bytes));
         GNV_TRY(inputs.allocate_host(*device));
     }
     const WeightStream::Size size = {aliases ? 0 : largest_group, aliases ? 0 : threads->size()};
@@ -163,6 +212,12 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
     const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits);
     if (roomy.count(key) > 0) return {};
     GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, *runners[all_logits]));
+    GNV_TRY(grow(shape, arena_wanted, all_logits ? " with the logits of all" : ""));
+    roomy.insert(key);
+    return {};
+}
+
+Status TextSession::State::grow(const BatchShape & shape, uint64_t arena_wanted, const char * what) {
     const uint64_t arena_needed = std::max(arena_wanted, arena_bytes);
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
     BatchShape with_given = shape;
@@ -170,9 +225,9 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
     const uint64_t inputs_needed = std::max(LaneInputs::bytes(with_given), inputs.bytes());
     const Budget needed = with(arena_needed, hidden_needed, inputs_needed);
     if (!upload->aliases() && !needed.fits())
-        return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions",
-                    all_logits ? " with the logits of all" : "", " needs ", needed.used(), " bytes of the memory of ",
-                    device->device().name, ", the budget is ", needed.total(), ": give the text in shorter pieces");
+        return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions", what, " needs ", needed.used(),
+                    " bytes of the memory of ", device->device().name, ", the budget is ", needed.total(),
+                    ": give the text in shorter pieces");
     if (arena_needed > arena_bytes || !arena) {
         arena.reset();
         GNV_ASSIGN(arena, device->allocate(arena_needed));
@@ -187,7 +242,6 @@ Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) 
         GNV_ASSIGN(inputs, LaneInputs::create(*device, inputs_needed));
         GNV_TRY(inputs.allocate_host(*device));
     }
-    roomy.insert(key);
     return {};
 }
 

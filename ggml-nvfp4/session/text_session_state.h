@@ -13,6 +13,15 @@
 
 namespace gnv {
 
+// The ids among which the largest logit is chosen, and where a device reads them.
+struct AllowedIds {
+    std::vector<uint8_t> ids; // [vocabulary]; empty: not given yet
+    DeviceMemory copy;        // of a device with memory of its own
+
+    Status set(Backend & device, bool aliases, std::span<const uint8_t> given);
+    const uint8_t * place() const { return copy ? static_cast<const uint8_t *>(copy.get()) : ids.data(); }
+};
+
 struct TextSession::State {
     TextVariant variant;
     Backend * device = nullptr;
@@ -40,8 +49,13 @@ struct TextSession::State {
 
     std::optional<StageRunner> runners[2];     // of the last positions' logits, of all logits
     std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
-    std::vector<uint8_t> allowed;              // ids, for it; and where the device reads them
-    DeviceMemory allowed_copy;                 // of a device with memory of its own
+    AllowedIds allowed;                        // for it
+
+    TextPool pool;
+    // Of longer pieces, of single positions; one for each group, because the numbers of texts that go on together are many.
+    std::vector<std::unique_ptr<StageRunner>> pool_runners[2];
+    std::optional<StageRunner> pool_largest, pool_embeds; // of the last group
+    AllowedIds pool_allowed;
 
     std::unique_ptr<WeightStream> stream;
     std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
@@ -51,6 +65,8 @@ struct TextSession::State {
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
+    BatchShape pool_shape(int64_t positions, int64_t segments) const;
+    std::vector<BatchShape> planned_shapes() const; // for which there must be room
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
 
     // The budget with all reservations of a device with memory of its own.
@@ -64,12 +80,23 @@ struct TextSession::State {
     Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner);
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
+    Status grow(const BatchShape & shape, uint64_t arena_wanted, const char * what);
+    StateExtents own_extents() const;
+    StateExtents pool_extents() const;
 
     // `tell`: called while the weights are awaited; its failure ends the wait.
     Status bring(size_t group, const std::function<Status()> & tell);
     Status load_weights();
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass
+    // The head for the texts that want the same, `there` and `shape` say which.
+    struct PoolHead {
+        TextWant want;
+        std::vector<size_t> turns;
+    };
+    Status run_pool_head(const PoolHead & head, const BatchShape & shape, const DeviceBatch & there,
+                         std::span<const TextTurn> turns);
+    StageRunner & pool_runner(size_t group, const BatchShape & shape, TextWant want);
     Status run_group(size_t group, const BatchInputs & inputs, const DeviceBatch & there, const Request & request,
                      const std::function<Status()> & tell, const Results & results);
 };

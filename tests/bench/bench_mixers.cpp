@@ -2,6 +2,7 @@
 // a busy machine compare processor milliseconds (of all threads), not the clock's.
 //   bench_mixers [THREADS]     default: every processor
 #include "cpu/mixer_kernels.h"
+#include "graph/graph.h"
 
 #include <chrono>
 #include <cstdio>
@@ -31,6 +32,7 @@ struct Bench {
     // Seconds of the fastest of some runs.
     double run(const char * name, const KernelEntry & kernel, const OpParams & params, std::vector<Tensor> inputs,
                Tensor output) {
+        inputs.resize(Node::max_inputs); // absent ones have no data
         KernelCall call{params, Precision::bf16, inputs.data(), &output, nullptr, &threads};
         std::vector<char> scratch(kernel.scratch_bytes(call) + 64);
         call.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);

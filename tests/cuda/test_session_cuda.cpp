@@ -2,6 +2,7 @@
 // the text in pieces and with weights that stream.
 #include "forward/forward_fixture.h"
 #include "id_list.h"
+#include "session/shared_texts.h"
 
 #include <chrono>
 #include <cstdio>
@@ -308,4 +309,47 @@ TEST_CASE("bench of a session" * doctest::skip()) {
     print("prefill and decode to one prefill", distance_of(in_pieces(*session, ids, cuts), whole));
     print("pieces of 64 to one prefill", distance_of(in_pieces(*session, ids, {64, 64, 64}), whole));
     fflush(stdout);
+}
+
+// Beside 19 others, in pieces and by single positions: the bits of a session with one text.
+TEST_CASE("texts that share a session have the bits of each alone") {
+    const Fixture f;
+    SessionOptions options = {1, 700};
+    options.pool_texts = 20, options.pool_positions = 20 * 700;
+    const auto session = f.session(options);
+    SharedTexts texts(*session);
+    const std::vector<int32_t> all = text_ids(700);
+    const auto ids_of = [&](size_t text, size_t begin, size_t count) {
+        const auto first = all.begin() + ptrdiff_t(7 * text + begin);
+        return std::vector<int32_t>(first, first + ptrdiff_t(count));
+    };
+    const auto length_of = [](size_t text) { return 1 + text * 25; };
+    std::vector<std::unique_ptr<SharedText>> shared;
+    std::vector<SharedText *> some;
+    for (size_t i = 0; i < 20; i++) {
+        shared.push_back(texts.open().take());
+        some.push_back(shared.back().get());
+        REQUIRE(texts.feed(*some[i], ids_of(i, 0, length_of(i)), TextWant::logits).ok());
+    }
+    std::vector<std::vector<std::vector<float>>> found(20);
+    for (size_t turn = 0; turn < 4; turn++) {
+        for (int64_t waiting = 1; waiting > 0;) {
+            const Result<SharedTexts::Step> step = texts.step(some, {});
+            REQUIRE_MESSAGE(step.ok(), step.status().message());
+            waiting = step.value().waiting;
+        }
+        for (size_t i = 0; i < 20; i++) {
+            found[i].push_back(some[i]->numbers);
+            REQUIRE(texts.feed(*some[i], ids_of(i, length_of(i) + turn, 1), TextWant::logits).ok());
+        }
+    }
+    for (const size_t i : {0, 1, 7, 19}) {
+        CAPTURE(i);
+        session->reset();
+        for (size_t turn = 0; turn < 4; turn++) {
+            const std::vector<int32_t> ids =
+                turn == 0 ? ids_of(i, 0, length_of(i)) : ids_of(i, length_of(i) + turn - 1, 1);
+            CHECK(found[i][turn] == logits_of(*session, ids, false));
+        }
+    }
 }

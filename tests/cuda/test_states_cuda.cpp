@@ -197,6 +197,29 @@ TEST_CASE("states that have seen something") {
     }
 }
 
+// Pages of a cache and slots of states: the bits of states that lie one after another.
+TEST_CASE("states that texts share") {
+    Devices devices;
+    OpRunner cuda(*devices.cuda);
+    std::mt19937 random(36);
+    for (const std::vector<int> & lengths : {std::vector<int>{1, 1, 1}, {70, 1, 3}}) {
+        CacheCase shape = {lengths, {300, 191, 0}, 2 * cache_page, 4, 2, 256};
+        const OpCase plain = cache_case(random, shape);
+        OpCase paged = plain;
+        const std::vector<int> pages = {4, 1, 0, 5, 3, 2};
+        const int64_t width = plain.inputs[1].shape[1], bytes = cache_page * width;
+        for (const size_t i : {5, 6}) {
+            paged.inputs[i].shape = {6, cache_page, width};
+            for (size_t p = 0; p < pages.size(); p++)
+                std::copy_n(plain.inputs[i].numbers.begin() + ptrdiff_t(p) * bytes, bytes,
+                            paged.inputs[i].numbers.begin() + pages[p] * bytes);
+        }
+        paged.inputs.push_back(indices({3, 2}, pages));
+        paged.present.push_back(true);
+        CHECK(cuda.run(paged).tensors[0] == cuda.run(plain).tensors[0]);
+    }
+}
+
 // What no kernel takes is refused while a graph is planned, by the op's name and the shape.
 TEST_CASE("shapes that the device cannot run") {
     Devices devices;

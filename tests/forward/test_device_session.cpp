@@ -2,6 +2,7 @@
 // budgets. The device is made of the CPU (deferred_device.h); test_cuda runs sessions on a GPU.
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
+#include "session/shared_texts.h"
 
 #include <map>
 
@@ -146,6 +147,61 @@ TEST_CASE("a session that is stopped, while weights are loaded or in a pass, and
         }
         CHECK(generate_on(*session, false) == expected);
     }
+}
+
+namespace {
+
+// Three texts, one of which goes on as a copy and one as saved bytes: all that a device copies.
+std::vector<std::vector<float>> share_on(TextSession & session) {
+    SharedTexts texts(session);
+    std::vector<std::vector<float>> out;
+    const auto go_on = [&](const std::vector<SharedText *> & some,
+                           const std::vector<std::pair<size_t, size_t>> & pieces) {
+        for (size_t i = 0; i < some.size(); i++) {
+            const TextWant want = out.size() % 2 == 0 ? TextWant::logits : TextWant::embedding;
+            REQUIRE(texts.feed(*some[i], text_ids(pieces[i].first, pieces[i].second), want).ok());
+        }
+        for (int64_t waiting = 1; waiting > 0;) {
+            const Result<SharedTexts::Step> step = texts.step(some, {});
+            REQUIRE_MESSAGE(step.ok(), step.status().message());
+            waiting = step.value().waiting;
+        }
+        for (const SharedText * text : some) out.push_back(text->numbers);
+    };
+    const auto a = texts.open().take(), b = texts.open().take();
+    go_on({a.get(), b.get()}, {{0, 200}, {3, 70}});
+    go_on({b.get(), a.get()}, {{80, 1}, {90, 3}});
+    const auto c = texts.copy(*a).take();
+    go_on({a.get(), b.get(), c.get()}, {{100, 1}, {101, 1}, {102, 1}});
+    const std::string saved = texts.save(*c, "tiny").take();
+    texts.close(*b);
+    const auto d = texts.restore({reinterpret_cast<const uint8_t *>(saved.data()), saved.size()}, "tiny").take();
+    REQUIRE(texts.assign(*a, *c).ok());
+    go_on({d.get(), a.get(), c.get()}, {{110, 2}, {110, 2}, {110, 2}});
+    out.push_back({float(saved.size())});
+    return out;
+}
+
+} // namespace
+
+TEST_CASE("texts that share a session on a device: the CPU's bits, whether weights stay or stream") {
+    Fixture f;
+    SessionOptions options = {1, 256};
+    options.pool_texts = 3, options.pool_positions = 1000;
+    const auto cpu = TextSession::create(tiny().variant(Precision::f32), *f.cpu, *f.threads, options).take();
+    const auto expected = share_on(*cpu);
+    CHECK(expected[expected.size() - 2] == expected[expected.size() - 3]); // copies
+    options.device_bytes = 1000;
+    const uint64_t least = least_of(f.open(options).take_status());
+    for (const uint64_t device_bytes : {uint64_t(0), least}) {
+        options.device_bytes = device_bytes;
+        f.device.reset_peaks();
+        const auto session = f.open(options).take();
+        CHECK(session->weights_stay() == (device_bytes == 0));
+        CHECK(share_on(*session) == expected);
+        if (device_bytes > 0) CHECK(f.device.peak() <= least - device_context_bytes);
+    }
+    CHECK(f.device.used() == 0);
 }
 
 TEST_CASE("a device that is full says what it lacks room for") {

@@ -3,6 +3,7 @@
 
 #include "cpu/loops.h"
 #include "cpu/mixer_kernels.h"
+#include "graph/graph.h"
 
 #include <cmath>
 #include <cstring>
@@ -58,6 +59,7 @@ struct Way {
 // Runs with exactly the scratch memory that the kernel asked for, filled with NaN; what lies beyond must stay.
 inline void run_kernel(const KernelEntry & entry, KernelWith kernel, const OpParams & params, Precision precision,
                        std::vector<Tensor> inputs, Tensor output, const Way & way = {}) {
+    inputs.resize(Node::max_inputs); // absent ones have no data
     KernelCall call{params, precision, inputs.data(), &output, nullptr, &pool_of(way.threads)};
     std::vector<Tensor> shapes = inputs; // without data, as when memory is planned
     for (Tensor & tensor : shapes) tensor.data = nullptr;

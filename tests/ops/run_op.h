@@ -2,6 +2,7 @@
 #pragma once
 
 #include "exec/kernel.h"
+#include "graph/graph.h"
 
 #include <vector>
 
@@ -23,6 +24,7 @@ inline Tensor tensor_of(std::vector<uint16_t> & values, Shape shape) { return {D
 inline Status run_op(const KernelEntry & kernel, const OpParams & params, std::vector<Tensor> inputs,
                      std::vector<Tensor> outputs, OpRun & run) {
     GNV_ASSIGN(std::unique_ptr<ThreadPool> threads, ThreadPool::create(run.threads));
+    inputs.resize(Node::max_inputs); // absent ones have no data
     KernelCall call{params, run.precision, inputs.data(), outputs.data(), nullptr, threads.get()};
     const uint64_t bytes = kernel.scratch_bytes ? kernel.scratch_bytes(call) : 0;
     std::vector<uint8_t> scratch(bytes + 64, 0xa5);

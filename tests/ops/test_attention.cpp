@@ -17,6 +17,7 @@ struct Case {
     int64_t capacity = 0;
     Floats cache_k = {}, cache_v = {};
     Integers past = {};
+    Integers pages = {}; // [S, P]: the cache is [N, capacity, ..]
 
     Case(std::initializer_list<int32_t> lengths, int64_t query_heads_, int64_t key_heads_, int64_t head_)
         : query_heads(query_heads_), key_heads(key_heads_), head(head_) {
@@ -48,9 +49,11 @@ struct Case {
                                       view(v, {count(), key_heads * head}), view(segments, {segment_count() + 1})};
         inputs.push_back(mask.empty() ? Tensor{} : view(mask, {count()}));
         const bool cached = capacity > 0;
-        inputs.push_back(cached ? view(cache_k, {segment_count(), capacity, key_heads * head}) : Tensor{});
-        inputs.push_back(cached ? view(cache_v, {segment_count(), capacity, key_heads * head}) : Tensor{});
+        const int64_t entries = cached ? int64_t(cache_k.size()) / (capacity * key_heads * head) : 0;
+        inputs.push_back(cached ? view(cache_k, {entries, capacity, key_heads * head}) : Tensor{});
+        inputs.push_back(cached ? view(cache_v, {entries, capacity, key_heads * head}) : Tensor{});
         inputs.push_back(cached ? view(past, {segment_count()}) : Tensor{});
+        if (!pages.empty()) inputs.push_back(view(pages, {segment_count(), int64_t(pages.size()) / segment_count()}));
         run_kernel(cpu::attention_entry, cpu::attention_with, params, precision, inputs,
                    view(out, {count(), query_heads * head}), way);
         return out;
@@ -256,6 +259,39 @@ TEST_CASE("attention: a cache gives the bits of one prefill") {
         CHECK(same_bits(Floats(part.cache_k.begin(), part.cache_k.begin() + 70 * 128),
                         Floats(whole.k.begin(), whole.k.begin() + 70 * 128)));
         CHECK(std::isnan(part.cache_v[70 * 128]));
+    }
+}
+
+// Three texts in pages of 8 rows, in any order of pages; the first two share pages that neither writes to.
+TEST_CASE("attention: a cache in pages has the bits of one cache a text") {
+    const int64_t width = 2 * 64, page = 8;
+    const Integers past = {21, 19, 0}, pages = {4, 0, 6, 1, 4, 0, 7, 9, 5, 2, 3, 8};
+    Case plain({3, 1, 18}, 4, 2, 64);
+    plain.capacity = 32, plain.past = past;
+    plain.cache_k = random_floats(3 * 32 * width, 2, 8), plain.cache_v = random_floats(3 * 32 * width, 2, 9);
+    for (Floats * cache : {&plain.cache_k, &plain.cache_v}) // what the texts share
+        std::copy_n(cache->begin(), 16 * width, cache->begin() + 32 * width);
+    Case paged = plain;
+    paged.capacity = page, paged.pages = pages;
+    paged.cache_k.assign(size_t(10 * page * width), NAN), paged.cache_v = paged.cache_k;
+    const auto row_of = [&](int64_t s, int64_t row) {
+        return (pages[size_t(s * 4 + row / page)] * page + row % page) * width;
+    };
+    for (int64_t s = 0; s < 3; s++)
+        for (int64_t row = 0; row < past[size_t(s)]; row++) {
+            std::copy_n(plain.cache_k.begin() + (s * 32 + row) * width, width, paged.cache_k.begin() + row_of(s, row));
+            std::copy_n(plain.cache_v.begin() + (s * 32 + row) * width, width, paged.cache_v.begin() + row_of(s, row));
+        }
+    const Case before = paged;
+    const Floats expected = plain.run();
+    for (const Way & way : all_ways()) {
+        paged = before;
+        CHECK(same_bits(paged.run(Precision::f32, way), expected));
+        for (int64_t s = 0; s < 3; s++)
+            for (int64_t row = 0; row < past[size_t(s)] + plain.segments[size_t(s) + 1] - plain.segments[size_t(s)];
+                 row++)
+                CHECK(memcmp(&paged.cache_v[size_t(row_of(s, row))], &plain.cache_v[size_t((s * 32 + row) * width)],
+                             size_t(width) * sizeof(float)) == 0);
     }
 }
 

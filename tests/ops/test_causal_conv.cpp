@@ -11,6 +11,7 @@ struct Case {
     Floats u, w;
     Integers segments = {0};
     Floats history = {}; // [S, taps - 1, C]
+    Integers slots = {}; // the history's entry of each segment
 
     Case(std::initializer_list<int32_t> lengths, int64_t channels_, int64_t taps_) : channels(channels_), taps(taps_) {
         for (const int32_t length : lengths) segments.push_back(segments.back() + length);
@@ -18,13 +19,15 @@ struct Case {
     }
     int64_t count() const { return segments.back(); }
     int64_t segment_count() const { return int64_t(segments.size()) - 1; }
+    int64_t entries() const { return int64_t(history.size()) / ((taps - 1) * channels); }
     void add_history() { history = random_floats(segment_count() * (taps - 1) * channels, 2, 3); }
 
     Floats run(Precision precision = Precision::f32, const Way & way = {}) {
         Floats y(u.size(), 99);
         run_kernel(cpu::causal_conv_entry, cpu::causal_conv_with, CausalConvParams{}, precision,
                    {view(u, {count(), channels}), view(w, {channels, 1, taps}), view(segments, {segment_count() + 1}),
-                    history.empty() ? Tensor{} : view(history, {segment_count(), taps - 1, channels})},
+                    history.empty() ? Tensor{} : view(history, {entries(), taps - 1, channels}),
+                    slots.empty() ? Tensor{} : view(slots, {segment_count()})},
                    view(y, {count(), channels}), way);
         return y;
     }
@@ -112,6 +115,22 @@ TEST_CASE("causal_conv: weights in BF16") {
                {view(conv.u, {9, 40}), {DType::bf16, {40, 1, 4}, halves.data()}, view(conv.segments, {2}), {}},
                view(y, {9, 40}));
     CHECK(same_bits(y, conv.run()));
+}
+
+TEST_CASE("causal_conv: histories in slots") {
+    Case plain({2, 1, 40}, 24, 4);
+    plain.add_history();
+    Case chosen = plain;
+    const Floats before = random_floats(6 * 3 * 24, 2, 9);
+    chosen.history = before, chosen.slots = {4, 0, 3};
+    for (size_t s = 0; s < 3; s++)
+        std::copy_n(plain.history.begin() + ptrdiff_t(s * 72), 72, chosen.history.begin() + chosen.slots[s] * 72);
+    CHECK(same_bits(chosen.run(), plain.run()));
+    for (int32_t slot = 0; slot < 6; slot++) {
+        const auto at = std::find(chosen.slots.begin(), chosen.slots.end(), slot) - chosen.slots.begin();
+        const float * expected = at < 3 ? &plain.history[size_t(at * 72)] : &before[size_t(slot * 72)];
+        CHECK(memcmp(&chosen.history[size_t(slot * 72)], expected, 72 * sizeof(float)) == 0);
+    }
 }
 
 TEST_CASE("causal_conv: pieces, threads and loops change nothing") {

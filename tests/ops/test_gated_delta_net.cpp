@@ -14,7 +14,8 @@ struct Case {
     GatedDeltaNetParams params;
     Floats qkv, a, b, a_log, dt_bias;
     Integers segments = {0};
-    Floats memory = {}; // [S, Hv, Dk, Dv]
+    Floats memory = {};  // [S, Hv, Dk, Dv]
+    Integers slots = {}; // the memory's entry of each segment
 
     Case(std::initializer_list<int32_t> lengths, int64_t key_heads, int64_t value_heads, int64_t key_head,
          int64_t value_head, uint32_t seed = 1) {
@@ -50,12 +51,14 @@ struct Case {
         GatedDeltaNetParams used = params;
         used.form = form;
         const int64_t heads = params.value_heads;
-        run_kernel(
-            cpu::gated_delta_net_entry, cpu::gated_delta_net_with, used, precision,
-            {view(qkv, {count(), width()}), view(a, {count(), heads}), view(b, {count(), heads}), view(a_log, {heads}),
-             view(dt_bias, {heads}), view(segments, {segment_count() + 1}),
-             memory.empty() ? Tensor{} : view(memory, {segment_count(), heads, params.key_head, params.value_head})},
-            view(out, {count(), out_width()}), way);
+        run_kernel(cpu::gated_delta_net_entry, cpu::gated_delta_net_with, used, precision,
+                   {view(qkv, {count(), width()}), view(a, {count(), heads}), view(b, {count(), heads}),
+                    view(a_log, {heads}), view(dt_bias, {heads}), view(segments, {segment_count() + 1}),
+                    memory.empty() ? Tensor{}
+                                   : view(memory, {int64_t(memory.size()) / memory_size(), heads, params.key_head,
+                                                   params.value_head}),
+                    slots.empty() ? Tensor{} : view(slots, {segment_count()})},
+                   view(out, {count(), out_width()}), way);
         return out;
     }
 
@@ -217,6 +220,21 @@ TEST_CASE("gated_delta_net: batch, threads and loops change nothing") {
                 CHECK(same_bits(again.memory, first.memory));
             }
         }
+}
+
+TEST_CASE("gated_delta_net: memories in slots") {
+    Case plain = Case({1, 70, 17}, 2, 4, 36, 20).add_memory(), chosen = plain;
+    const ptrdiff_t size = plain.memory_size();
+    const Floats before = random_floats(5 * size, 1, 9);
+    chosen.memory = before, chosen.slots = {3, 0, 4};
+    for (size_t s = 0; s < 3; s++)
+        std::copy_n(plain.memory.begin() + ptrdiff_t(s) * size, size, chosen.memory.begin() + chosen.slots[s] * size);
+    CHECK(same_bits(chosen.run(), plain.run()));
+    for (int32_t slot = 0; slot < 5; slot++) {
+        const auto at = std::find(chosen.slots.begin(), chosen.slots.end(), slot) - chosen.slots.begin();
+        const float * expected = at < 3 ? &plain.memory[size_t(at * size)] : &before[size_t(slot * size)];
+        CHECK(memcmp(&chosen.memory[size_t(slot * size)], expected, size_t(size) * sizeof(float)) == 0);
+    }
 }
 
 TEST_CASE("gated_delta_net: BF16 rounds beta and the result") {

@@ -1,0 +1,363 @@
+#include "api/arguments.h"
+#include "api/progress.h"
+#include "api/session_handle.h"
+#include "formats/new_file.h"
+#include "session/sampler.h"
+
+#include <algorithm>
+
+using namespace gnv;
+
+// --- Handles ----------------------------------------------------------------------------------------------------------
+
+gnv_session_t::~gnv_session_t() {
+    if (model) model->sessions->leave(*this);
+}
+
+void ModelSessions::leave(gnv_session_t & session) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_.erase(std::find(open_.begin(), open_.end(), &session));
+    if (session.text) closed_.push_back(std::move(session.text)); // there is room, see join()
+}
+
+void ModelSessions::join(gnv_session_t & session) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_.reserve(open_.size() + closed_.size() + 1); // a destructor must not fail
+    open_.push_back(&session);
+}
+
+std::vector<gnv_session_t *> ModelSessions::collect() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::unique_ptr<SharedText> & text : closed_) texts.close(*text);
+    closed_.clear();
+    return open_;
+}
+
+void ModelSessionsDelete::operator()(ModelSessions * sessions) const { delete sessions; }
+
+ModelSessions::~ModelSessions() {
+    for (gnv_session_t * const session : open_) session->model = nullptr;
+}
+
+Result<const std::string *> ModelSessions::identity(const gnv_model_t & model) {
+    if (identity_.empty()) {
+        GNV_ASSIGN(const std::string fingerprint, model.open->fingerprint());
+        identity_ = concat(fingerprint, " ", precision_name(model.precision), model.quantizes_inputs ? " W4A4 " : " ",
+                           dtype_name(model.device->activation_dtype()), " ", int(model.device->device().kind));
+    }
+    return const_cast<const std::string *>(&identity_);
+}
+
+Result<api::SessionRoom> api::session_room(const gnv_model_options & options, int64_t capacity) {
+    constexpr uint64_t most_sessions = 1 << 16, most_positions = INT32_MAX - cache_page;
+    if (options.sessions > most_sessions)
+        return fail(Code::invalid_argument, "gnv_model_options.sessions is ", options.sessions, "; use at most ",
+                    most_sessions);
+    if (options.sessions == 0 && options.session_positions > 0)
+        return fail(Code::invalid_argument, "gnv_model_options.session_positions is ", options.session_positions,
+                    " without sessions; set gnv_model_options.sessions");
+    const uint64_t all = options.sessions * uint64_t((capacity + cache_page - 1) / cache_page * cache_page);
+    const uint64_t positions = options.session_positions > 0 ? options.session_positions : all;
+    if (positions > most_positions)
+        return fail(Code::invalid_argument, "sessions with ", positions, " positions together; use at most ",
+                    most_positions, " (gnv_model_options.session_positions)");
+    return api::SessionRoom{int64_t(options.sessions), int64_t(positions)};
+}
+
+Status api::open_sessions(gnv_model_t & model) {
+    std::vector<uint8_t> allowed(size_t(model.open->model->sizes().vocabulary), 1);
+    Result<Tokenizer> tokenizer = Tokenizer::load(model.folder);
+    if (!tokenizer.ok() && tokenizer.status().code() != Code::not_found) return tokenizer.take_status();
+    if (tokenizer.ok()) {
+        model.tokenizer = std::make_unique<Tokenizer>(tokenizer.take());
+        for (size_t id = 0; id < allowed.size(); id++) allowed[id] = model.tokenizer->is_token(int32_t(id));
+    }
+    GNV_TRY(model.session->allow_in_pool(allowed));
+    model.sessions.reset(new ModelSessions(*model.session, std::move(allowed)));
+    return {};
+}
+
+// Runs `body(sessions)` alone on the engine, for a model that has sessions.
+template <class Body>
+static gnv_status run(gnv_model_t * model, const Body & body) {
+    return api::run(api::engine_of(model), [&]() -> Status {
+        if (!model->sessions)
+            return Status(Code::invalid_argument,
+                          "the model was opened without sessions; set gnv_model_options.sessions");
+        model->sessions->collect();
+        return body(*model->sessions);
+    });
+}
+
+// The same for a session.
+template <class Body>
+static gnv_status run(const gnv_session_t * session, const Body & body) {
+    return api::run(api::engine_of(session), [&]() -> Status {
+        if (!session->model) return Status(Code::invalid_argument, "the model of this session was closed");
+        session->model->sessions->collect();
+        return body(*session->model->sessions);
+    });
+}
+
+// A new session with the text that `make` gives. Its owner is there first, so that no failure loses a text.
+template <class Make>
+static Status add_session(gnv_model_t & model, gnv_session_t ** out, const Make & make) {
+    std::unique_ptr<gnv_session_t> session(new gnv_session_t);
+    session->engine = model.engine;
+    model.sessions->join(*session);
+    session->model = &model;
+    GNV_ASSIGN(session->text, make());
+    *out = session.release();
+    return {};
+}
+
+gnv_status gnv_model_get_sessions(gnv_model_t * model, gnv_sessions_info * out) {
+    return run(model, [&](ModelSessions &) -> Status {
+        const PoolUse use = model->session->pool().use();
+        gnv_sessions_info info = {};
+        info.sessions = uint64_t(use.most_texts);
+        info.open_sessions = uint64_t(use.texts);
+        info.positions = uint64_t(use.most_positions);
+        info.taken_positions = uint64_t(use.positions);
+        info.page = uint64_t(cache_page);
+        info.bytes = use.bytes;
+        info.step_positions = uint64_t(model->session->piece());
+        return api::give_struct(info, out, "gnv_sessions_info");
+    });
+}
+
+gnv_status gnv_session_open(gnv_model_t * model, gnv_session_t ** out) {
+    if (out) *out = nullptr;
+    return run(model, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_session_open"));
+        return add_session(*model, out, [&] { return sessions.texts.open(); });
+    });
+}
+
+void gnv_session_close(gnv_session_t * session) { api::destroy(session); }
+
+// --- Going on ---------------------------------------------------------------------------------------------------------
+
+gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t count, gnv_want want) {
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_list(ids, count, "gnv_session_feed: ids"));
+        GNV_TRY(api::check_number(want, GNV_WANT_EMBEDDING, "gnv_session_feed: want"));
+        static constexpr TextWant wants[] = {TextWant::none, TextWant::largest, TextWant::logits, TextWant::embedding};
+        GNV_TRY(sessions.texts.feed(*session->text, {ids, count}, wants[want]));
+        session->ids.insert(session->ids.end(), ids, ids + count);
+        return {};
+    });
+}
+
+// The sessions of a step: those that are named, each once, or all.
+static Result<std::vector<SharedText *>> texts_of(gnv_model_t & model, gnv_session_t * const * list, size_t count) {
+    GNV_TRY(api::check_list(list, count, "gnv_model_step: sessions"));
+    std::vector<gnv_session_t *> chosen(list, list + count);
+    if (count == 0) chosen = model.sessions->collect();
+    std::vector<SharedText *> texts;
+    for (size_t i = 0; i < chosen.size(); i++) {
+        if (!chosen[i] || chosen[i]->model != &model)
+            return fail(Code::invalid_argument, "gnv_model_step: sessions[", i, "] ",
+                        chosen[i] ? "is of another model" : "is NULL");
+        texts.push_back(chosen[i]->text.get());
+    }
+    std::vector<SharedText *> sorted = texts;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+        return Status(Code::invalid_argument, "gnv_model_step: a session is named twice");
+    return texts;
+}
+
+gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * list, size_t count,
+                          const gnv_step_options * given, gnv_step_result * out) {
+    return run(model, [&](ModelSessions & sessions) -> Status {
+        gnv_step_options options;
+        gnv_step_options_init(&options);
+        GNV_TRY(api::take_options(given, options, "gnv_step_options"));
+        if (out) GNV_TRY(api::check_struct(out, "gnv_step_result"));
+        GNV_ASSIGN(const std::vector<SharedText *> texts, texts_of(*model, list, count));
+        api::Progress progress(*model->engine->threads, options.progress, options.user);
+        std::function<bool(int64_t, int64_t)> on_progress;
+        if (progress)
+            on_progress = [&](int64_t done, int64_t total) {
+                gnv_progress now = {};
+                now.positions = uint64_t(done);
+                now.positions_total = uint64_t(total);
+                return progress.report(now, done == total);
+            };
+        GNV_ASSIGN(const SharedTexts::Step step, sessions.texts.step(texts, on_progress));
+        gnv_step_result result = {};
+        result.sessions = uint64_t(step.texts);
+        result.positions = uint64_t(step.positions);
+        result.waiting = uint64_t(step.waiting);
+        return out ? api::give_struct(result, out, "gnv_step_result") : Status();
+    });
+}
+
+// --- Results ----------------------------------------------------------------------------------------------------------
+
+static gnv_want want_of(TextWant want) {
+    switch (want) {
+    case TextWant::largest: return GNV_WANT_LIKELIEST;
+    case TextWant::logits: return GNV_WANT_LOGITS;
+    case TextWant::embedding: return GNV_WANT_EMBEDDING;
+    default: return GNV_WANT_NOTHING;
+    }
+}
+
+gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_info * out) {
+    return run(session, [&](ModelSessions &) -> Status {
+        gnv_session_info info = {};
+        info.positions = uint64_t(session->text->state.past);
+        info.waiting = uint64_t(session->text->waiting());
+        info.has = want_of(session->text->has);
+        return api::give_struct(info, out, "gnv_session_info");
+    });
+}
+
+static Status no_result(const gnv_session_t & session, const char * what) {
+    if (session.text->waiting() > 0)
+        return fail(Code::invalid_argument, session.text->waiting(),
+                    " ids of the session wait: run gnv_model_step first");
+    return fail(Code::invalid_argument, "the session has no ", what, ": ask for it in gnv_session_feed");
+}
+
+gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, float * logit) {
+    return run(session, [&](ModelSessions &) -> Status {
+        GNV_TRY(api::check_pointers({id}, "gnv_session_likeliest"));
+        if (session->text->has != TextWant::largest) return no_result(*session, "likeliest token");
+        const LargestLogit & largest = session->text->largest;
+        GNV_ASSIGN(*id, checked_choice(largest.id, largest.logit));
+        if (logit) *logit = largest.logit;
+        return {};
+    });
+}
+
+gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * given, int32_t * id) {
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({id}, "gnv_session_pick"));
+        gnv_generate_options options;
+        gnv_generate_options_init(&options);
+        GNV_TRY(api::take_options(given, options, "gnv_generate_options"));
+        if (session->text->has != TextWant::logits) return no_result(*session, "logits");
+        if (given || !session->sampler) {
+            GNV_ASSIGN(const SamplerOptions sampling, api::sampler_options(*session->model, options));
+            session->begin_series(sampling, sessions.allowed);
+        }
+        const std::span<const int32_t> all = session->ids;
+        session->sampler->count_prompt(all.subspan(session->counted));
+        session->counted = all.size();
+        std::vector<float> logits = session->text->numbers;
+        if (options.on_logits) {
+            const gnv_logits now = {sizeof(gnv_logits), logits.data(), logits.size(), session->picked.data(),
+                                    session->picked.size()};
+            if (options.on_logits(options.logits_user, &now) != 0) return Status(Code::cancelled, "stopped on request");
+        }
+        GNV_ASSIGN(*id, session->sampler->pick(logits));
+        session->picked.push_back(*id);
+        return {};
+    });
+}
+
+gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written) {
+    if (written) *written = 0;
+    return run(session, [&](ModelSessions &) -> Status {
+        GNV_TRY(api::check_pointers({numbers}, "gnv_session_numbers"));
+        const SharedText & text = *session->text;
+        if (text.has != TextWant::logits && text.has != TextWant::embedding)
+            return no_result(*session, "logits and no embedding");
+        if (capacity < text.numbers.size())
+            return fail(Code::invalid_argument, "gnv_session_numbers: the capacity is ", capacity,
+                        " numbers, the call returns ", text.numbers.size());
+        std::copy(text.numbers.begin(), text.numbers.end(), numbers);
+        if (written) *written = text.numbers.size();
+        return {};
+    });
+}
+
+// --- Copies and saved texts -------------------------------------------------------------------------------------------
+
+gnv_status gnv_session_copy(gnv_session_t * session, gnv_session_t ** out) {
+    if (out) *out = nullptr;
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({out}, "gnv_session_copy"));
+        GNV_TRY(add_session(*session->model, out, [&] { return sessions.texts.copy(*session->text); }));
+        (*out)->take_history(*session);
+        return {};
+    });
+}
+
+gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session_t * from) {
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({from}, "gnv_session_assign"));
+        if (from->model != session->model)
+            return Status(Code::invalid_argument, "gnv_session_assign: the sessions are of two models");
+        GNV_TRY(sessions.texts.assign(*session->text, *from->text));
+        session->take_history(*from);
+        return {};
+    });
+}
+
+gnv_status gnv_session_reset(gnv_session_t * session) {
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        sessions.texts.restart(*session->text);
+        session->take_history(gnv_session_t());
+        return {};
+    });
+}
+
+static Result<std::string> saved(gnv_session_t & session) {
+    GNV_ASSIGN(const std::string * const identity, session.model->sessions->identity(*session.model));
+    return session.model->sessions->texts.save(*session.text, *identity);
+}
+
+static Status restore(gnv_model_t & model, std::span<const uint8_t> bytes, gnv_session_t ** out) {
+    GNV_ASSIGN(const std::string * const identity, model.sessions->identity(model));
+    return add_session(model, out, [&] { return model.sessions->texts.restore(bytes, *identity); });
+}
+
+gnv_status gnv_session_export(gnv_session_t * session, void * bytes, size_t capacity, size_t * size) {
+    if (size) *size = 0;
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({size}, "gnv_session_export"));
+        GNV_TRY(api::check_list(bytes, capacity, "gnv_session_export: bytes", api::most_bytes));
+        const uint64_t needed = sessions.texts.saved_bytes(*session->text);
+        if (bytes && capacity < needed)
+            return fail(Code::invalid_argument, "gnv_session_export: the capacity is ", capacity,
+                        " bytes, the state has ", needed);
+        if (bytes) {
+            GNV_ASSIGN(const std::string state, saved(*session));
+            memcpy(bytes, state.data(), state.size());
+        }
+        *size = size_t(needed);
+        return {};
+    });
+}
+
+gnv_status gnv_session_import(gnv_model_t * model, const void * bytes, size_t size, gnv_session_t ** out) {
+    if (out) *out = nullptr;
+    return run(model, [&](ModelSessions &) -> Status {
+        GNV_TRY(api::check_pointers({bytes, out}, "gnv_session_import"));
+        GNV_TRY(api::check_list(bytes, size, "gnv_session_import: bytes", api::most_bytes));
+        return restore(*model, {static_cast<const uint8_t *>(bytes), size}, out);
+    });
+}
+
+gnv_status gnv_session_save(gnv_session_t * session, const char * path) {
+    return run(session, [&](ModelSessions &) -> Status {
+        GNV_TRY(api::check_pointers({path}, "gnv_session_save"));
+        GNV_TRY(check_new_file(path));
+        GNV_ASSIGN(const std::string state, saved(*session));
+        return write_new_file(path, state);
+    });
+}
+
+gnv_status gnv_session_load(gnv_model_t * model, const char * path, gnv_session_t ** out) {
+    if (out) *out = nullptr;
+    return run(model, [&](ModelSessions & sessions) -> Status {
+        GNV_TRY(api::check_pointers({path, out}, "gnv_session_load"));
+        GNV_ASSIGN(const std::string bytes, read_file(path, sessions.texts.most_saved_bytes()));
+        Status status = restore(*model, {reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}, out);
+        return status.ok() ? Status() : std::move(status).add_context(path);
+    });
+}

@@ -1,0 +1,124 @@
+/* ggml-nvfp4: many texts with one set of weights. Part of ggml-nvfp4.h, which includes it and states the rules of all
+ * functions.
+ *
+ * A model that is opened for sessions (gnv_model_options) holds many texts at once. Each is a session: it is fed with ids, and
+ * a step lets some or all sessions go on together. Sessions open and close between steps; long prompts run in pieces beside
+ * texts that go on by one token.
+ *
+ *     gnv_session_open(model, &a);  gnv_session_open(model, &b);
+ *     gnv_session_feed(a, prompt, 1000, GNV_WANT_LIKELIEST);
+ *     gnv_session_feed(b, &token, 1, GNV_WANT_LIKELIEST);
+ *     do gnv_model_step(model, NULL, 0, NULL, &step); while (step.waiting > 0);
+ *     gnv_session_likeliest(a, &id, NULL);
+ *
+ * What a session gives depends on what it was fed with and on the division of the ids into feeds, as that of
+ * gnv_model_forward depends on its calls. Other sessions, their order and the number of steps change nothing, to the bit.
+ *
+ * Memory is planned when the model is opened. A call for which the rest is too small gives GNV_OUT_OF_MEMORY, says how much is
+ * taken, and changes nothing; other sessions go on. The model's own text (gnv_model_forward, gnv_model_generate) has memory of
+ * its own. Sessions hold texts without pictures.
+ *
+ * All functions run alone on their engine, like gnv_model_forward. After gnv_model_close the sessions of the model only know
+ * gnv_session_close. */
+#ifndef GGML_NVFP4_SESSION_H
+#define GGML_NVFP4_SESSION_H
+
+#include "ggml-nvfp4.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct gnv_session_t gnv_session_t;
+
+typedef struct gnv_sessions_info {
+    uint64_t struct_size;
+    uint64_t sessions, open_sessions;    /* that the model was opened for; that exist */
+    uint64_t positions, taken_positions; /* in the caches of all, in pages; those that sessions have taken */
+    uint64_t page;                       /* positions of a page: the unit in which sessions take them */
+    uint64_t bytes;                      /* of the memory of all sessions */
+    uint64_t step_positions;             /* of longer feeds, in one step */
+} gnv_sessions_info;
+GNV_API gnv_status gnv_model_get_sessions(gnv_model_t * model, gnv_sessions_info * info);
+
+/* A text at its start. GNV_OUT_OF_MEMORY: gnv_model_options.sessions exist. */
+GNV_API gnv_status gnv_session_open(gnv_model_t * model, gnv_session_t ** out);
+GNV_API void gnv_session_close(gnv_session_t * session); /* gives its memory back at once, or after the running call */
+
+/* The result at the last position of a feed. */
+typedef enum gnv_want GNV_INT {
+    GNV_WANT_NOTHING = 0,
+    GNV_WANT_LIKELIEST = 1, /* the largest logit of the tokens of the model's tokenizer, or of all ids without one */
+    GNV_WANT_LOGITS = 2,    /* F32 [vocabulary] */
+    GNV_WANT_EMBEDDING = 3  /* F32 [hidden]: the last hidden state after the final norm; no logits are computed */
+} gnv_want;
+
+/* The `count` ids that come next, at least one; takes the room for them, and computes nothing. GNV_INVALID_ARGUMENT: an id
+ * outside the vocabulary, a text longer than the model's capacity, ids of the last feed that still wait. */
+GNV_API gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t count, gnv_want want);
+
+typedef struct gnv_step_options {
+    uint64_t struct_size;
+    gnv_progress_callback progress; /* positions, counted as gnv_progress says */
+    void * user;
+} gnv_step_options;
+static inline void gnv_step_options_init(gnv_step_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
+typedef struct gnv_step_result {
+    uint64_t struct_size;
+    uint64_t sessions, positions; /* that went on, and by how many positions */
+    uint64_t waiting;             /* ids of these sessions that wait for the next step */
+} gnv_step_result;
+
+/* Lets `sessions` of the model go on, each named once; NULL with a count of 0: all. Feeds of one id run together in one pass,
+ * pieces of longer feeds in a second, the oldest feeds first. Sessions without waiting ids are left out. `result` may be NULL.
+ *
+ * When a pass fails, or its progress callback stops it, the sessions of this pass are at their start again, without ids;
+ * those of the other pass and all others are as if there had been no failure: gnv_session_get_info tells. */
+GNV_API gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * sessions, size_t count,
+                                  const gnv_step_options * options, gnv_step_result * result);
+
+typedef struct gnv_session_info {
+    uint64_t struct_size;
+    uint64_t positions; /* that the caches hold */
+    uint64_t waiting;   /* ids of the last feed */
+    gnv_want has;       /* the result that can be read: that of the last feed, once no id waits */
+} gnv_session_info;
+GNV_API gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_info * info);
+
+/* Results stay until the next feed. GNV_INVALID_ARGUMENT: the session has no such result. */
+/* The likeliest next token, the lower id of equal ones; `logit` may be NULL. GNV_BAD_VALUE: its logit is not finite. */
+GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, float * logit);
+/* A token chosen from the logits (GNV_WANT_LOGITS), as gnv_model_generate chooses one with these options, of which only those
+ * that say how count. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
+ * defaults. on_logits is called by calls that give it. repetition_penalty counts the ids fed since the session was opened,
+ * reset or restored. A text whose tokens are picked and fed one by one equals that of gnv_model_generate with the same seed. */
+GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
+/* Logits or embedding; `capacity` in numbers, *written may be NULL. */
+GNV_API gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written);
+
+/* A second session with the same text, which goes on by itself; also the way to use one prefix for many texts. Full pages are
+ * shared, so a copy takes little of the positions. Refused while ids wait, as the functions below are. */
+GNV_API gnv_status gnv_session_copy(gnv_session_t * session, gnv_session_t ** out);
+/* `session` becomes what `from`, of the same model, is. A text cannot be shortened, because linear attention keeps no past: to
+ * go back, take a copy where the text may go back to, and assign it as often as needed. */
+GNV_API gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session_t * from);
+GNV_API gnv_status gnv_session_reset(gnv_session_t * session); /* to the start of a text; waiting ids are dropped */
+
+/* The state of a text, without results, in memory or in a new file: it goes on with the same bits in any process that opens the
+ * same model with the same precision, weights_only and kind of device. The bytes hold a checksum and the model's fingerprint.
+ * GNV_FORMAT: damaged; GNV_MODEL: of another model or options; GNV_ALREADY_EXISTS: `path` is not replaced.
+ * gnv_session_export with NULL and a capacity of 0 only gives the size. */
+GNV_API gnv_status gnv_session_export(gnv_session_t * session, void * bytes, size_t capacity, size_t * size);
+GNV_API gnv_status gnv_session_import(gnv_model_t * model, const void * bytes, size_t size, gnv_session_t ** out);
+GNV_API gnv_status gnv_session_save(gnv_session_t * session, const char * path);
+GNV_API gnv_status gnv_session_load(gnv_model_t * model, const char * path, gnv_session_t ** out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

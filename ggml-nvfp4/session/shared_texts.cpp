@@ -1,0 +1,126 @@
+#include "session/shared_texts.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+constexpr int64_t chunk = 64; // a piece ends at a multiple of it: GatedDeltaNetParams
+
+Result<std::unique_ptr<SharedText>> SharedTexts::open() {
+    auto text = std::make_unique<SharedText>(); // first, so that no failure leaves a slot without an owner
+    GNV_ASSIGN(text->state, session_.pool().open());
+    return text;
+}
+
+void SharedTexts::close(SharedText & text) { session_.pool().close(text.state); }
+
+Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWant want) {
+    const int64_t vocabulary = session_.vocabulary(), past = text.state.past, capacity = session_.pool_capacity();
+    if (ids.empty()) return Status(Code::invalid_argument, "the list of ids is empty; give at least one");
+    if (text.waiting() > 0)
+        return fail(Code::invalid_argument, text.waiting(),
+                    " ids of the last feed wait: run steps before the next feed");
+    if (ids.size() > size_t(capacity - past))
+        return fail(Code::invalid_argument, "the text would have ", past, " + ", ids.size(),
+                    " positions, the model was opened for texts of ", capacity);
+    for (size_t i = 0; i < ids.size(); i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return fail(Code::invalid_argument, "ids[", i, "] is ", ids[i], ", the model's vocabulary has ", vocabulary,
+                        "; was another tokenizer used?");
+    GNV_TRY(session_.pool().reserve(text.state, past + int64_t(ids.size())));
+    text.fed.assign(ids.begin(), ids.end());
+    text.done = 0;
+    text.want = want;
+    text.turn = turn_++;
+    text.has = TextWant::none;
+    return {};
+}
+
+void SharedTexts::restart(SharedText & text) {
+    session_.pool().restart(text.state);
+    text.fed.clear();
+    text.done = 0;
+    text.has = TextWant::none;
+}
+
+Status SharedTexts::run(std::span<SharedText * const> texts, std::span<const int64_t> counts,
+                        const std::function<bool(int64_t done, int64_t total)> & on_progress) {
+    std::vector<TextTurn> turns;
+    for (size_t i = 0; i < texts.size(); i++) {
+        SharedText & text = *texts[i];
+        const std::span<const int32_t> ids = std::span(text.fed).subspan(text.done, size_t(counts[i]));
+        const bool is_last = counts[i] == text.waiting();
+        turns.push_back({&text.state, ids, is_last ? text.want : TextWant::none, &text.largest, &text.numbers});
+    }
+    Status status = session_.run_pool(turns, on_progress);
+    if (!status.ok()) {
+        for (SharedText * const text : texts) restart(*text);
+        return std::move(status).add_context(
+            concat("the ", texts.size(), " texts of this pass are at their start again"));
+    }
+    for (size_t i = 0; i < texts.size(); i++) {
+        SharedText & text = *texts[i];
+        text.done += size_t(counts[i]);
+        if (text.waiting() == 0) text.has = text.want;
+    }
+    return {};
+}
+
+Result<SharedTexts::Step> SharedTexts::step(std::span<SharedText * const> texts,
+                                            const std::function<bool(int64_t done, int64_t total)> & on_progress) {
+    std::vector<SharedText *> singles, longer;
+    for (SharedText * const text : texts)
+        if (text->waiting() > 0) (text->fed.size() == 1 ? singles : longer).push_back(text);
+    std::sort(longer.begin(), longer.end(), [](const auto * a, const auto * b) { return a->turn < b->turn; });
+
+    // Pieces of the texts that have waited longest, as many as a pass holds.
+    std::vector<int64_t> counts;
+    int64_t room = session_.piece();
+    const auto first_without = std::find_if(longer.begin(), longer.end(), [&](const SharedText * text) {
+        // One position more where otherwise a single one would be left, which has other bits.
+        const int64_t count = text->waiting() <= room + 1 ? text->waiting() : room / chunk * chunk;
+        if (room <= 0 || count == 0) return true;
+        counts.push_back(count);
+        room -= count;
+        return false;
+    });
+    longer.erase(first_without, longer.end());
+
+    Step step;
+    const std::vector<int64_t> ones(singles.size(), 1);
+    const auto go = [&](std::span<SharedText * const> some, std::span<const int64_t> of_each) -> Status {
+        if (some.empty()) return {};
+        GNV_TRY(run(some, of_each, on_progress));
+        step.texts += int64_t(some.size());
+        for (const int64_t count : of_each) step.positions += count;
+        return {};
+    };
+    GNV_TRY(go(singles, ones));
+    GNV_TRY(go(longer, counts));
+    for (const SharedText * const text : texts) step.waiting += text->waiting();
+    return step;
+}
+
+static Status refuse_waiting(const SharedText & text) {
+    if (text.waiting() == 0) return {};
+    return fail(Code::invalid_argument, text.waiting(), " ids of the text wait: run steps first");
+}
+
+Result<std::unique_ptr<SharedText>> SharedTexts::copy(const SharedText & text) {
+    GNV_TRY(refuse_waiting(text));
+    auto made = std::make_unique<SharedText>(text);
+    GNV_ASSIGN(made->state, session_.pool().copy(text.state));
+    return made;
+}
+
+Status SharedTexts::assign(SharedText & text, const SharedText & from) {
+    GNV_TRY(refuse_waiting(from));
+    if (&text == &from) return {};
+    PooledText state = text.state;
+    GNV_TRY(session_.pool().assign(state, from.state));
+    text = from;
+    text.state = std::move(state);
+    return {};
+}
+
+} // namespace gnv

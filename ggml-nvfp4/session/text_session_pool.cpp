@@ -1,0 +1,139 @@
+// A pass over texts of the pool. Linears and experts run on the rows of all texts at once, attention, convolution and Gated
+// DeltaNet on each text with its own states. Linears of single positions add in another order than those of longer pieces
+// (graph/ops.h: few_rows), so a pass has texts of one kind: then a text's bits do not depend on the others.
+#include "exec/host_tensor.h"
+#include "session/text_session_state.h"
+
+#include <algorithm>
+
+namespace gnv {
+
+TextPool & TextSession::pool() { return state_->pool; }
+int64_t TextSession::pool_capacity() const { return state_->options.capacity; }
+Status TextSession::synchronize() { return state_->device->synchronize(); }
+
+Status TextSession::allow_in_pool(std::span<const uint8_t> ids) {
+    GNV_CHECK(int64_t(ids.size()) == vocabulary());
+    return state_->pool_allowed.set(*state_->device, state_->upload->aliases(), ids);
+}
+
+StageRunner & TextSession::State::pool_runner(size_t group, const BatchShape & shape, TextWant want) {
+    if (group + 1 == groups.size() && want == TextWant::largest) return *pool_largest;
+    if (group + 1 == groups.size() && want == TextWant::embedding) return *pool_embeds;
+    return *pool_runners[shape.is_step()][group];
+}
+
+// Slots, pages and positions of the texts; `past` too.
+static void add_states(std::span<const TextTurn> turns, BatchInputs & batch) {
+    const auto total = size_t(batch.shape.positions);
+    for (size_t s = 0; s < turns.size(); s++) {
+        const PooledText & text = *turns[s].text;
+        batch.past.push_back(int32_t(text.past));
+        batch.slots.push_back(text.slot);
+        const size_t begin = batch.pages.size();
+        batch.pages.insert(batch.pages.end(), text.pages.begin(), text.pages.end());
+        batch.pages.resize(begin + size_t(batch.shape.capacity / cache_page)); // pages without rows are never read
+        for (size_t axis = 0; axis < 3; axis++)
+            for (auto t = size_t(batch.segments[s]); t < size_t(batch.segments[s + 1]); t++)
+                batch.positions[axis * total + t] += int32_t(text.past);
+    }
+}
+
+Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape & shape, const DeviceBatch & there,
+                                         std::span<const TextTurn> turns) {
+    const size_t last = groups.size() - 1;
+    StageCall call{variant, stages[last], groups[last], shape, there};
+    call.fields[hidden_field] = hidden.get();
+    call.states = &pool.states();
+    call.on_logits = [&](const Tensor & tensor) -> Status {
+        GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
+        const auto * from = host.tensor.as<const float>();
+        const int64_t columns = tensor.shape.last();
+        for (size_t i = 0; i < head.turns.size(); i++, from += columns)
+            turns[head.turns[i]].numbers->assign(from, from + columns);
+        return {};
+    };
+    call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
+        std::vector<int32_t> id(head.turns.size());
+        std::vector<float> logit(id.size());
+        device->download(id.data(), ids.data, id.size() * sizeof(int32_t));
+        device->download(logit.data(), logits.data, logit.size() * sizeof(float));
+        GNV_TRY(device->synchronize());
+        for (size_t i = 0; i < id.size(); i++) *turns[head.turns[i]].largest = {id[i], logit[i]};
+        return {};
+    };
+    return pool_runner(last, shape, head.want).run(call, arena.get(), arena_bytes);
+}
+
+Status TextSession::run_pool(std::span<const TextTurn> turns,
+                             const std::function<bool(int64_t done, int64_t total)> & on_progress) {
+    State & state = *state_;
+    std::vector<TextSequence> sequences(turns.size());
+    for (size_t s = 0; s < turns.size(); s++) sequences[s].ids.assign(turns[s].ids.begin(), turns[s].ids.end());
+    BatchInputs inputs = make_batch(sequences.data(), sequences.size());
+    const BatchShape shape = state.pool_shape(inputs.shape.positions, inputs.shape.segments);
+    inputs.shape = shape;
+    add_states(turns, inputs);
+
+    // The head runs once for each kind of results, for the texts that want it.
+    std::vector<State::PoolHead> heads;
+    const std::vector<int32_t> last_positions = std::move(inputs.last_positions);
+    inputs.last_positions.clear();
+    for (const TextWant want : {TextWant::largest, TextWant::logits, TextWant::embedding}) {
+        State::PoolHead head = {want, {}};
+        for (size_t s = 0; s < turns.size(); s++)
+            if (turns[s].want == want) head.turns.push_back(s);
+        for (const size_t s : head.turns) inputs.last_positions.push_back(last_positions[s]);
+        if (!head.turns.empty()) heads.push_back(std::move(head));
+    }
+    const auto shape_of = [&](const State::PoolHead & head) {
+        BatchShape of_head = shape;
+        of_head.asked = int64_t(head.turns.size());
+        return of_head;
+    };
+
+    const size_t last = state.groups.size() - 1;
+    GNV_TRY(state.device->synchronize()); // before memory is replaced
+    uint64_t arena = 0;
+    for (size_t g = 0; g < last; g++) {
+        StageRunner & runner = state.pool_runner(g, shape, TextWant::none);
+        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(state.variant, state.stages[g], shape));
+        arena = std::max(arena, bytes);
+    }
+    for (const State::PoolHead & head : heads) {
+        StageRunner & runner = state.pool_runner(last, shape, head.want);
+        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(state.variant, state.stages[last], shape_of(head)));
+        arena = std::max(arena, bytes);
+    }
+    GNV_TRY(state.grow(shape, arena, ""));
+    GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
+    there.allowed = state.pool_allowed.place();
+
+    const auto groups = int64_t(state.groups.size()), positions = shape.positions;
+    int64_t done = 0; // groups
+    const auto tell = [&]() -> Status {
+        const bool go_on = !on_progress || on_progress(done * positions, groups * positions);
+        return go_on ? Status() : Status(Code::cancelled, "stopped on request");
+    };
+    for (; done < groups; done++) {
+        const auto g = size_t(done);
+        GNV_TRY(tell());
+        if (g == last && heads.empty()) continue;
+        if (!state.stay) GNV_TRY(state.bring(g, tell));
+        if (g == last) break;
+        StageCall call{state.variant, state.stages[g], state.groups[g], shape, there};
+        call.fields[hidden_field] = state.hidden.get();
+        call.states = &state.pool.states();
+        GNV_TRY(state.pool_runner(g, shape, TextWant::none).run(call, state.arena.get(), state.arena_bytes));
+    }
+    for (const State::PoolHead & head : heads) {
+        GNV_TRY(state.run_pool_head(head, shape_of(head), there, turns));
+        there.last_positions += head.turns.size();
+    }
+    done = groups;
+    GNV_TRY(tell());
+    for (const TextTurn & turn : turns) turn.text->past += int64_t(turn.ids.size());
+    return {};
+}
+
+} // namespace gnv
