@@ -74,8 +74,10 @@ def write_parquet_samples(folder):
     pq.write_table(few, folder / "gzip.parquet", compression="gzip")
     pq.write_table(few, folder / "delta.parquet", use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
     write_codec_samples(table, few, folder)
-    nested = pa.table({"text": pa.array([[["a"], []], None], pa.list_(pa.list_(pa.string())))})
-    pq.write_table(nested, folder / "nested.parquet")
+    rows = [[["a"], []], None, [], [None, [None, "b"], [], ["c"]], [None]]
+    nested = pa.list_(pa.list_(pa.string()))
+    pq.write_table(pa.table({"text": pa.array(rows, nested)}), folder / "nested.parquet")
+    pq.write_table(pa.table({"text": pa.array([[[["a"]]]], pa.list_(nested))}), folder / "deep.parquet")
     pq.write_table(table.slice(0, 0), folder / "empty.parquet")
     write_chat_samples(folder)
     write_old_writer_sample(few, folder / "old-writer.parquet")
@@ -95,6 +97,46 @@ def write_chat_samples(folder):
               for role in ("user", "assistant")] for i in range(2)]
     for name, kind in (("chat-deeper", pa.list_(message)), ("chat-fixed", pa.list_(message, 2))):
         pq.write_table(pa.table({"messages": pa.array(chats, kind)}), folder / f"{name}.parquet")
+
+
+def nested_chats(picture):
+    """Messages whose content is in parts, with calls of tools and reasoning: structures full of nulls, as they are stored."""
+    part = pa.struct([("type", pa.string()), ("text", pa.string()), ("image", picture)])
+    call = pa.struct([("id", pa.string()), ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())]))])
+    message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("reasoning_content", pa.string()),
+                         ("tool_calls", pa.list_(call))])
+    image = {"bytes": (DATA / "golden" / "images" / "circle64.png").read_bytes(), "path": None}
+    chats = [
+        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "What?"}]},
+         {"role": "assistant", "content": [{"type": "text", "text": "A "}, {"type": "text", "text": "circle."}],
+          "reasoning_content": "round"}],
+        [{"role": "user", "content": [{"type": "text", "text": "Hot?"}]},
+         {"role": "assistant", "content": None,
+          "tool_calls": [{"id": "1", "function": {"name": "look", "arguments": "{}"}},
+                         {"id": "2", "function": {"name": "ask", "arguments": None}}]},
+         {"role": "tool", "content": [{"type": "text", "text": "21"}]}],
+        None,
+    ]
+    return pa.table({"messages": pa.array(chats, pa.list_(message))})
+
+
+def write_nested_chats(folder):
+    """The same rows as Parquet, with one row in a group too, and as Arrow; and forms that no reader of ours takes."""
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = nested_chats(picture)
+    pq.write_table(table, folder / "parts.parquet", use_compliant_nested_type=False)
+    pq.write_table(table, folder / "parts-groups.parquet", row_group_size=1, data_page_version="2.0")
+    with pa.ipc.new_stream(str(folder / "parts.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    pairs = [[[{"role": "user", "content": "a"}]]]
+    pq.write_table(pa.table({"messages": pa.array(pairs, pa.list_(pa.list_(message)))}), folder / "chat-lists.parquet")
+    call = pa.struct([("name", pa.string()), ("count", pa.int64())])
+    calls = pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(call))])
+    rows = [[{"role": "user", "content": "a", "tool_calls": [{"name": "f", "count": 1}]}]]
+    pq.write_table(pa.table({"messages": pa.array(rows, pa.list_(calls))}), folder / "chat-numbers.parquet")
+    deep = pa.list_(pa.list_(pa.list_(pa.binary())))
+    pq.write_table(pa.table({"text": ["a"], "images": pa.array([[[[b"x"]]]], deep)}), folder / "images-deep.parquet")
 
 
 def write_old_writer_sample(table, path):
@@ -185,3 +227,4 @@ if __name__ == "__main__":
     write_parquet_samples(DATA / "parquet")
     write_dataset_samples(DATA / "dataset")
     write_picture_samples(DATA / "dataset")
+    write_nested_chats(DATA / "dataset")

@@ -113,8 +113,9 @@ gnv_status gnv_dataset_save_tokens(const gnv_dataset_t * dataset, const char * p
     return api::call(api::engine_of(dataset), [&]() -> Status {
         GNV_TRY(api::check_pointers({path}, "gnv_dataset_save_tokens"));
         if (dataset->set.pictures.count() > 0)
-            return fail(Code::unsupported, "a file of tokens holds no pictures, and the data have ",
-                        dataset->set.pictures.count());
+            return fail(Code::unsupported, path, ": a file of tokens holds no pictures, and the data have ",
+                        dataset->set.pictures.count(),
+                        ": name the data themselves (--calib), which give the same sequences each time");
         GNV_TRY(check_new_file(path));
         return write_new_file(path, tokens_file_text(dataset->set.sequences, dataset->set.sha256));
     });

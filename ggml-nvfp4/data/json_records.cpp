@@ -66,6 +66,13 @@ uint64_t count_values(std::string_view json) {
     return count;
 }
 
+// Before a text is parsed.
+Status check_values(std::string_view text, const std::string & where, const ReadControl & control) {
+    if (text.size() * memory_of_value <= memory_of_values_anyway) return {};
+    const uint64_t memory = memory_of_value * count_values(text);
+    return control.check_record(where, text.size(), memory - std::min(memory, memory_of_values_anyway));
+}
+
 // A message's content: a string, null, or a list of strings and {"type": "text", "text": ...}; images and the like beside
 // texts are passed over. False for anything else.
 Result<bool> append_content(const JsonValue & content, std::string & out) {
@@ -185,13 +192,17 @@ OpenedRecords open_json(const std::string & path, const ReadControl & control) {
 
 } // namespace
 
+Status parse_json_messages(const std::string & json, const std::string & where, const ReadControl & control,
+                           RecordField & field) {
+    GNV_TRY(check_values(json, where, control));
+    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(json, where, JsonKeys::last_wins));
+    return read_messages(document.root(), field);
+}
+
 Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,
                                    Record & out) {
     out = Record();
-    if (text.size() * memory_of_value > memory_of_values_anyway) {
-        const uint64_t memory = memory_of_value * count_values(text);
-        GNV_TRY(control.check_record(where, text.size(), memory - std::min(memory, memory_of_values_anyway)));
-    }
+    GNV_TRY(check_values(text, where, control));
     if (utf8_valid_prefix(text) != text.size()) return RowFault::invalid_utf8;
     if (has_lone_surrogate(text)) return RowFault::lone_surrogate;
     GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(std::string(text), where, JsonKeys::last_wins));

@@ -1,4 +1,5 @@
 #include "data/files/parquet.h"
+#include "data/parquet_messages.h"
 #include "data/picture_records.h"
 #include "data/readers.h"
 #include "data/record_forms.h"
@@ -22,7 +23,8 @@ const std::string & part_of_message(const ParquetColumn & column) {
 }
 
 // Where the content of a field comes from: one column, the two of a list of messages (their roles are absent where questions and
-// answers have columns of their own), or those of pictures: bytes and paths, alone or in a list.
+// answers have columns of their own), all columns of messages with more than that, or those of pictures: bytes and paths, alone
+// or in lists.
 struct FieldColumns {
     static constexpr size_t none = size_t(-1);
     std::string name;
@@ -31,6 +33,14 @@ struct FieldColumns {
     size_t question = none, answer = none;
     size_t bytes = none, path = none;
     const PictureField * pictures = nullptr;
+    ParquetMessages messages = {};
+
+    bool has_messages() const { return role != none && content != none; }
+    bool has_exchanges() const { return question != none && answer != none; }
+    bool is_usable() const {
+        return text != none || has_messages() || has_exchanges() || messages.has_more() || bytes != none ||
+               path != none;
+    }
 
     // The place for the position of a column, or null.
     size_t * place_of(const ParquetColumn & column) {
@@ -38,7 +48,7 @@ struct FieldColumns {
         if (pictures) {
             const bool is_struct = leaf == "bytes" || leaf == "path";
             return leaf == "path"                                                       ? &path
-                   : is_struct || column.path.size() == 1 || column.max_repetition == 1 ? &bytes
+                   : is_struct || column.path.size() == 1 || column.max_repetition >= 1 ? &bytes
                                                                                         : nullptr;
         }
         if (column.path.size() == 1 && column.max_repetition == 0) return &text;
@@ -71,9 +81,12 @@ class ParquetRecords final : public RecordReader {
                 std::optional<std::string> & value = cells_[columns.text].entries.at(0);
                 field.kind = value ? RecordField::Kind::text : RecordField::Kind::null;
                 if (value) field.text = std::move(*value);
-            } else if (columns.role != FieldColumns::none && columns.content != FieldColumns::none) {
+            } else if (columns.messages.has_more()) {
+                GNV_ASSIGN(const RowFault fault, read_nested_messages(columns.messages, field));
+                if (fault != RowFault::none) return fault;
+            } else if (columns.has_messages()) {
                 GNV_TRY(read_messages(cells_[columns.role], cells_[columns.content], field));
-            } else if (columns.question != FieldColumns::none && columns.answer != FieldColumns::none) {
+            } else if (columns.has_exchanges()) {
                 GNV_TRY(read_exchanges(cells_[columns.question], cells_[columns.answer], field));
             } else if (columns.pictures) {
                 GNV_TRY(read_column_of_pictures(columns, out.pictures));
@@ -96,6 +109,17 @@ class ParquetRecords final : public RecordReader {
                 {chat_role(roles.entries[i].value_or("")), std::move(contents.entries[i]).value_or("")});
         }
         return {};
+    }
+
+    Result<RowFault> read_nested_messages(const ParquetMessages & messages, RecordField & field) {
+        std::string json;
+        GNV_ASSIGN(const RowFault fault, messages.text(cells_, where(), json));
+        field.kind = RecordField::Kind::messages;
+        if (fault != RowFault::none || json.empty()) return fault;
+        field.kind = RecordField::Kind::other;
+        GNV_TRY(parse_json_messages(json, where(), rows_.file().control, field));
+        if (messages.has_roles() || field.name == "tools") field.json = std::move(json);
+        return fault;
     }
 
     Status read_exchanges(ParquetCell & questions, ParquetCell & answers, RecordField & field) {
@@ -138,6 +162,7 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
     GNV_ASSIGN(ParquetFile file, ParquetFile::open(path, control));
     std::vector<FieldColumns> fields; // one for each top-level field
     std::vector<uint32_t> read;       // columns
+    std::string lost, unreadable;     // why a conversation, or a field, cannot be read
     for (uint32_t i = 0; i < file.columns.size(); i++) {
         const ParquetColumn & column = file.columns[i];
         const std::string & name = column.path.front();
@@ -145,12 +170,34 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
             fields.push_back({name});
             fields.back().pictures = find_picture_field(name);
         }
-        if (!column.is_readable_text() || std::find(wanted.begin(), wanted.end(), name) == wanted.end()) continue;
-        size_t * const place = fields.back().place_of(column);
-        if (!place || *place != FieldColumns::none) continue;
-        *place = read.size();
-        read.push_back(i);
+        if (std::find(wanted.begin(), wanted.end(), name) == wanted.end()) continue;
+        FieldColumns & field = fields.back();
+        if (!column.is_readable_text()) {
+            if (!field.pictures && lost.empty()) lost = lost_of_message(column);
+            if (unreadable.empty() || field.pictures)
+                unreadable = concat("column ", printable(column.name()), " holds ", column.form());
+            if (field.pictures && column.type == ParquetType::byte_array)
+                return fail(Code::unsupported, path, ": ", unreadable,
+                            "; pictures are taken of strings, and of lists of them");
+            continue;
+        }
+        size_t * const place = field.place_of(column);
+        const bool is_placed = place && *place == FieldColumns::none;
+        if (is_placed) *place = read.size();
+        const bool is_of_messages = !field.pictures && field.messages.add(column, read.size());
+        if (is_placed || is_of_messages) {
+            read.push_back(i);
+        } else if (unreadable.empty()) {
+            unreadable = concat("column ", printable(column.name()), " holds ", column.form());
+        }
     }
+    if (!lost.empty()) return fail(Code::unsupported, path, ": ", lost);
+    bool any_usable = false;
+    for (const FieldColumns & field : fields) any_usable = any_usable || field.is_usable();
+    if (!any_usable && !unreadable.empty())
+        return fail(Code::unsupported, path, ": ", unreadable,
+                    ", and no other column holds texts or conversations that this "
+                    "reader takes: strings, lists of structures with role and content; write the rows as JSON lines");
     GNV_ASSIGN(ParquetRows rows, ParquetRows::open(std::move(file), std::move(read)));
     return std::unique_ptr<RecordReader>(std::make_unique<ParquetRecords>(std::move(rows), std::move(fields)));
 }

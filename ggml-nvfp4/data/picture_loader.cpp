@@ -96,6 +96,19 @@ Result<std::string> decode_base64(std::string_view text) {
     return out;
 }
 
+std::string encode_base64(std::string_view bytes) {
+    constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string out;
+    out.reserve(bytes.size() / 3 * 4 + 4);
+    for (size_t at = 0; at < bytes.size(); at += 3) {
+        const size_t count = std::min<size_t>(3, bytes.size() - at);
+        uint32_t bits = 0;
+        for (size_t i = 0; i < 3; i++) bits = bits << 8 | (i < count ? uint8_t(bytes[at + i]) : 0u);
+        for (size_t i = 0; i < 4; i++) out += i <= count ? digits[bits >> (18 - 6 * i) & 63] : '=';
+    }
+    return out;
+}
+
 Result<PreparedPicture> load_picture(const RecordPicture & picture, const std::string & data_file,
                                      const ProcessorConfig & config, const ReadControl & control, ThreadPool * pool) {
     GNV_TRY(control.check());

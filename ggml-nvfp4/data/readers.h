@@ -25,5 +25,8 @@ OpenedRecords open_arrow_records(const std::string & path, const std::vector<std
 // The fields of one JSON object. `where` names the row in messages.
 Result<RowFault> parse_json_record(std::string_view text, const std::string & where, const ReadControl & control,
                                    Record & out);
+// The messages of a JSON list, and its parts if some are pictures. RecordField::Kind::other: it holds something else.
+Status parse_json_messages(const std::string & json, const std::string & where, const ReadControl & control,
+                           RecordField & field);
 
 } // namespace gnv

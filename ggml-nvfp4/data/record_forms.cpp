@@ -1,5 +1,7 @@
 #include "data/record_forms.h"
 
+#include "formats/json_writer.h"
+
 #include <algorithm>
 
 namespace gnv {
@@ -40,19 +42,41 @@ RecordField * find_field(Record & record, std::string_view name) {
 
 // The messages that a field stands for: its own, or its text as one turn of `role`.
 std::vector<ChatMessage> turns_of(RecordField & field, const char * role) {
-    if (field.kind == Kind::messages) return std::move(field.messages);
+    if (field.kind != Kind::text) return std::move(field.messages);
     return {{role, std::move(field.text)}};
 }
 
 bool is_usable(const RecordField * field) {
-    return field && (field->kind == Kind::text || field->kind == Kind::messages);
+    return field && (field->kind == Kind::text || field->kind == Kind::messages || !field->parts.empty());
 }
 
-void add_messages(Record & record, std::vector<ChatMessage> messages) {
-    RecordField & field = record.fields.emplace_back();
+// The elements of a JSON list of the same messages.
+std::string elements_of(const RecordField & field, const char * role) {
+    if (!field.parts.empty()) return field.parts.substr(1, field.parts.size() - 2);
+    std::string elements;
+    const auto add = [&](const std::string & author, const std::string & content) {
+        elements += concat(elements.empty() ? "" : ",", "{\"role\":", json_quote(author),
+                           ",\"content\":", json_quote(content), "}");
+    };
+    if (field.kind == Kind::text) add(role, field.text);
+    for (const ChatMessage & message : field.messages) add(message.role, message.content);
+    return elements;
+}
+
+// One conversation of a prompt and its answer, with the pictures of both.
+RecordField join_turns(RecordField & prompt, RecordField & answer) {
+    RecordField field;
     field.name = "messages";
-    field.kind = Kind::messages;
-    field.messages = std::move(messages);
+    // Messages of pictures alone are no texts.
+    const bool any_other = prompt.kind == Kind::other || answer.kind == Kind::other;
+    field.kind = any_other ? Kind::other : Kind::messages;
+    if (!prompt.parts.empty() || !answer.parts.empty()) {
+        const std::string first = elements_of(prompt, "user"), second = elements_of(answer, "assistant");
+        field.parts = concat("[", first, first.empty() || second.empty() ? "" : ",", second, "]");
+    }
+    field.messages = turns_of(prompt, "user");
+    for (ChatMessage & message : turns_of(answer, "assistant")) field.messages.push_back(std::move(message));
+    return field;
 }
 
 bool unify_exchange(Record & record, TextForm form) {
@@ -61,14 +85,13 @@ bool unify_exchange(Record & record, TextForm form) {
         RecordField * const answer = find_field(record, exchange.answer);
         if (!is_usable(prompt) || !is_usable(answer)) continue;
         // A preferred conversation repeats its prompt.
-        if (answer->kind == Kind::messages && prompt->kind == Kind::text) {
+        if ((answer->kind == Kind::messages || !answer->parts.empty()) && prompt->kind == Kind::text) {
             answer->name = "messages";
         } else if (form == TextForm::alpaca && answer->kind == Kind::text && prompt->kind == Kind::text) {
             prompt->name = "instruction", answer->name = "output";
         } else {
-            std::vector<ChatMessage> messages = turns_of(*prompt, "user");
-            for (ChatMessage & message : turns_of(*answer, "assistant")) messages.push_back(std::move(message));
-            add_messages(record, std::move(messages));
+            RecordField messages = join_turns(*prompt, *answer);
+            record.fields.push_back(std::move(messages));
         }
         return true;
     }

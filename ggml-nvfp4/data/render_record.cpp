@@ -107,6 +107,13 @@ bool fill_null_contents(std::string & messages) {
     return any;
 }
 
+// A list of tools, which columns of strings hold as JSON; "" for anything else.
+std::string tools_json(const RecordField & tools) {
+    if (!tools.json.empty() || tools.kind != Kind::text) return tools.json;
+    const Result<JsonDocument> document = JsonDocument::parse(tools.text, "tools", JsonKeys::last_wins);
+    return document.ok() && document.value().root().is_array() ? tools.text : std::string();
+}
+
 // Messages without content may hold calls of tools: only a template can tell.
 Result<RowFault> render_messages(const Record & record, const RecordField & field, const TextRule & rule,
                                  std::string & text) {
@@ -117,7 +124,7 @@ Result<RowFault> render_messages(const Record & record, const RecordField & fiel
     if (form == TextForm::model || (form == TextForm::automatic && has_template)) {
         if (field.messages.empty()) return RowFault::empty;
         const RecordField * const tools = record.find("tools");
-        const std::string tool_list = tools ? tools->json : std::string();
+        const std::string tool_list = tools ? tools_json(*tools) : std::string();
         std::string messages = field.json.empty() ? messages_json(field.messages) : field.json;
         GNV_ASSIGN(RowFault fault, conversation_text(rule.chat, messages, tool_list, text));
         if (fault == RowFault::refused && fill_null_contents(messages)) {

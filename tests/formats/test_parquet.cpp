@@ -141,11 +141,34 @@ TEST_CASE("what is not supported is named, with the way out") {
     CHECK(lzo.code() == Code::unsupported);
     CHECK(lzo.message().find("compressed with LZO, which this reader does not know: rewrite the file") !=
           std::string::npos);
-    ParquetFile nested = ParquetFile::open(samples + "/nested.parquet").take();
-    CHECK(ParquetRows::open(std::move(nested), {0}).status().code() == Code::unsupported);
+    ParquetFile deep = ParquetFile::open(samples + "/deep.parquet").take();
+    CHECK(ParquetRows::open(std::move(deep), {0}).status().message() ==
+          samples +
+              "/deep.parquet: column text.list.element.list.element.list.element holds BYTE_ARRAY in lists inside "
+              "lists inside lists: this reader takes strings (BYTE_ARRAY), lists of them, and lists inside lists");
     ParquetFile numbers = ParquetFile::open(samples + "/none-v1-plain.parquet").take();
-    CHECK(ParquetRows::open(std::move(numbers), {0}).status().code() == Code::unsupported);
+    CHECK(ParquetRows::open(std::move(numbers), {0}).status().message().find("column id holds INT64: this reader") !=
+          std::string::npos);
     CHECK(failure_of(samples + "/empty.parquet") == "");
+}
+
+TEST_CASE("lists inside lists: entries with the ends of the inner lists, as pyarrow has the rows") {
+    using Entries = std::vector<std::optional<std::string>>;
+    const struct {
+        Entries entries;
+        std::vector<uint32_t> ends;
+    } rows_of_file[] = {
+        {{"a"}, {1, 1}}, {{}, {}}, {{}, {}}, {{std::nullopt, "b", "c"}, {0, 2, 2, 3}}, {{}, {0}},
+    };
+    ParquetRows rows = ParquetRows::open(ParquetFile::open(samples + "/nested.parquet").take(), {0}).take();
+    for (const auto & expected : rows_of_file) {
+        std::vector<ParquetCell> cells;
+        REQUIRE(rows.next());
+        REQUIRE(rows.read(cells).ok());
+        CHECK((cells[0].entries == expected.entries));
+        CHECK(cells[0].ends == expected.ends);
+    }
+    CHECK_FALSE(rows.next());
 }
 
 TEST_CASE("every compression and every encoding of strings, checksums looked at") {

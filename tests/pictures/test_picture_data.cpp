@@ -129,6 +129,74 @@ TEST_CASE("pictures in Parquet files: bytes and paths, alone and in lists") {
               "|" + turn + four + "One?" + end + answer + "One." + end + "|");
 }
 
+TEST_CASE("messages with parts, calls of tools and reasoning in Parquet and Arrow: all of it, as JSON lines give it") {
+    const Folder folder;
+    const std::string stored = GNV_TEST_DATA "/dataset/";
+    const std::string png = gnv::read_file(golden + "circle64.png", 1 << 20).take();
+    const json circle = {{"type", "image"}, {"image", {{"bytes", base64(png)}}}};
+    const json calls = {{{"id", "1"}, {"function", {{"name", "look"}, {"arguments", "{}"}}}},
+                        {{"id", "2"}, {"function", {{"name", "ask"}}}}};
+    const std::vector<json> chats = {
+        {{"messages",
+          {asks({circle, text("What?")}),
+           {{"role", "assistant"}, {"content", {text("A "), text("circle.")}}, {"reasoning_content", "round"}}}}},
+        {{"messages",
+          {asks({text("Hot?")}),
+           {{"role", "assistant"}, {"content", ""}, {"tool_calls", calls}},
+           {{"role", "tool"}, {"content", {text("21")}}}}}},
+    };
+    // Another template shows every member.
+    const std::string verbose = folder.model(
+        "{% for m in messages %}[{{ m.role }}|{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for c in m.content %}{% if 'image' in c %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}"
+        "{% endif %}{% endfor %}{% endif %}|{{ m.reasoning_content }}|{% for t in m.tool_calls or [] %}{{ t.id }}"
+        "{{ t.function.name }}{{ t.function.arguments is defined }}{% endfor %}]{% endfor %}");
+    for (const std::string & model : {tiny, verbose}) {
+        const std::string expected = texts_of(folder.records(chats), model);
+        CHECK(expected.find(four + "What?") != std::string::npos);
+        CHECK((expected.find("|round|]") != std::string::npos) == (model == verbose));
+        CHECK((expected.find("1lookTrue2askFalse") != std::string::npos) == (model == verbose));
+        for (const char * const name : {"parts.parquet", "parts-groups.parquet", "parts.arrow"})
+            CHECK_MESSAGE(texts_of("--calib " + stored + name, model) == expected, name);
+    }
+    const struct {
+        const char *file, *message;
+    } refused[] = {
+        {"chat-lists.parquet", "chat-lists.parquet: column messages.list.element.list.element.role holds BYTE_ARRAY in "
+                               "lists inside lists, and no other column holds texts"},
+        {"chat-numbers.parquet",
+         "column messages.list.element.tool_calls.list.element.count holds INT64 in lists inside "
+         "lists; of tool_calls this reader takes strings"},
+        {"images-deep.parquet", "column images.list.element.list.element.list.element holds BYTE_ARRAY in lists inside "
+                                "lists inside lists; pictures are taken of"},
+    };
+    for (const auto & row : refused) {
+        const ToolRun run = dataset(std::string("--calib ") + stored + row.file);
+        CHECK(run.exit_code == 2);
+        CHECK_MESSAGE(run.out.find(row.message) != std::string::npos, run.out);
+    }
+}
+
+TEST_CASE("pictures in prompts and answers") {
+    const Folder folder;
+    const std::string answer = "<|im_start|>assistant\n";
+    const json question = asks({image("a.png"), text("What?")}), said = {{"role", "assistant"}, {"content", "A"}};
+    const std::string all = turn + four + "What?" + end + answer;
+    const auto one = [&](const json & record) { return texts_of(folder.records({record})); };
+    CHECK(one({{"prompt", {question}}, {"completion", {said}}}) == all + "A" + end + "|");
+    CHECK(one({{"prompt", {question}}, {"response", "A"}}) == all + "A" + end + "|");
+    json shown = asks({image("wide.png")}); // and no text
+    shown["role"] = "assistant";
+    CHECK(one({{"prompt", {user("What?")}}, {"completion", {shown}}}) ==
+          turn + "What?" + end + answer + eight + end + "|");
+    CHECK(texts_of(folder.records({{{"prompt", {user("What?")}}, {"completion", {shown}}}}) + "--template chatml")
+              .find("1 rows whose field holds no text") != std::string::npos);
+    CHECK(one({{"prompt", {question}}, {"chosen", {said}}, {"rejected", {said}}}) == all + "A" + end + "|");
+    const json by_field = {
+        {"images", {"a.png"}}, {"prompt", {asks({{{"type", "image"}}, text("What?")})}}, {"completion", {said}}};
+    CHECK(one(by_field) == all + "A" + end + "|");
+}
+
 TEST_CASE("a video in a record: a folder of frames with a frame rate") {
     const Folder folder;
     REQUIRE(gnv::make_directory(folder / "video").ok());

@@ -79,6 +79,7 @@ class ArrowRows {
 
     const std::string & path() const { return file_.path(); }
     const std::vector<ArrowField> & fields() const { return *fields_; }
+    const ReadControl & control() const { return control_; }
     Result<bool> next();                      // moves to the next row without reading it; false after the last
     uint64_t row() const { return row_ - 1; } // the current row, from 0
     // One field of the current row. Fields of kind `other` are no values to read.

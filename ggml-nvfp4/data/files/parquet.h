@@ -1,5 +1,5 @@
-// The part of Parquet that text data sets need: string columns (BYTE_ARRAY), flat, or inside one list (a chat's
-// messages), read row by row.
+// The part of Parquet that text data sets need: string columns (BYTE_ARRAY), flat, in a list (a chat's messages) or in a
+// list inside a list (parts of a message), read row by row.
 //
 //   "PAR1" | row group 0: column chunk, column chunk, ... | row group 1 | ... | footer (Thrift) | its length u32 | "PAR1"
 //   column chunk = [dictionary page] data page, data page, ...
@@ -50,10 +50,13 @@ struct ParquetColumn {
     ParquetType type = ParquetType::byte_array;
     uint32_t max_definition = 0;
     uint32_t max_repetition = 0;
-    uint32_t element_definition = 0; // from this definition level on, an entry is an element of the innermost list
+    uint32_t outer_definition = 0;   // from this definition level on, an entry is an element of the outermost list
+    uint32_t element_definition = 0; // the same of the innermost list
+    std::vector<size_t> repeated;    // positions in `path` of the repeated fields
 
     std::string name() const; // "messages.list.element.content"
-    bool is_readable_text() const { return type == ParquetType::byte_array && max_repetition <= 1; }
+    std::string form() const; // "INT64 in lists inside lists"
+    bool is_readable_text() const { return type == ParquetType::byte_array && max_repetition <= 2; }
 };
 
 struct ParquetChunk {
@@ -83,6 +86,7 @@ struct ParquetFile {
 // The content of one column for one row: one entry for a flat column, one for each element of a list.
 struct ParquetCell {
     std::vector<std::optional<std::string>> entries; // null entries have no value; an empty or null list has no entries
+    std::vector<uint32_t> ends; // of lists inside a list: for each inner list the number of entries up to its end
 };
 
 class ParquetColumnReader;

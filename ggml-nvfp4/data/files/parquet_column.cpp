@@ -228,13 +228,20 @@ Status ParquetColumnReader::take_entry(ParquetCell * cell) {
     has_entry_ = false;
     std::optional<std::string_view> value;
     if (definition_ == column_->max_definition) GNV_TRY(take_value(value.emplace()));
-    if (!cell || (!value && definition_ < column_->element_definition)) return {};
+    if (!cell) return {};
+    const bool is_nested = column_->max_repetition == 2 && definition_ >= column_->outer_definition;
+    const bool begins_list = is_nested && (repetition_ <= 1 || cell->ends.empty());
+    const bool is_element = value || definition_ >= column_->element_definition;
     // Runs and dictionaries make any number of elements out of few bytes.
-    cell_bytes_ += sizeof cell->entries[0] + (value ? value->size() : 0);
+    cell_bytes_ += (begins_list ? sizeof cell->ends[0] : 0) + (is_element ? sizeof cell->entries[0] : 0) +
+                   (value ? value->size() : 0);
     if (cell_bytes_ > max_record_bytes)
         return fail(Code::format, "page at byte ", page_offset_, ": a row is larger than ",
                     bytes_text(max_record_bytes));
-    if (cell_bytes_ <= longest_cell_) cell->entries.emplace_back(value);
+    if (cell_bytes_ > longest_cell_) return {};
+    if (is_element) cell->entries.emplace_back(value);
+    if (begins_list) cell->ends.push_back(0);
+    if (is_nested) cell->ends.back() = uint32_t(cell->entries.size());
     return {};
 }
 
@@ -265,6 +272,7 @@ Status ParquetColumnReader::skip(uint64_t rows) { return with_context(pass_rows(
 
 Status ParquetColumnReader::read(ParquetCell & cell) {
     cell.entries.clear();
+    cell.ends.clear();
     cell_bytes_ = 0;
     longest_cell_ = file_->control.longest_record();
     GNV_TRY(with_context(take_row(&cell)));

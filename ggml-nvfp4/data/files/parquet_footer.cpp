@@ -154,8 +154,9 @@ Status collect_columns(const std::vector<SchemaElement> & schema, size_t & at, c
         const auto repetition = Repetition(element.repetition);
         if (repetition != Repetition::required) column.max_definition++;
         if (repetition == Repetition::repeated) {
-            column.max_repetition++;
+            if (column.max_repetition++ == 0) column.outer_definition = column.max_definition;
             column.element_definition = column.max_definition;
+            column.repeated.push_back(column.path.size() - 1);
         }
     }
     if (element.children <= 0 && depth > 0) {
@@ -237,6 +238,15 @@ std::string ParquetColumn::name() const {
     std::string name;
     for (const std::string & part : path) name += (name.empty() ? "" : ".") + part;
     return name;
+}
+
+std::string ParquetColumn::form() const {
+    static constexpr const char * names[] = {"BOOLEAN", "INT32",  "INT64",      "INT96",
+                                             "FLOAT",   "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"};
+    static_assert(std::size(names) == size_t(ParquetType::count_));
+    std::string form = names[size_t(type)];
+    for (uint32_t level = 0; level < max_repetition; level++) form += level == 0 ? " in lists" : " inside lists";
+    return form;
 }
 
 Result<ParquetFile> ParquetFile::open(const std::string & path, const ReadControl & control) {
