@@ -4,6 +4,7 @@
 
 #include "faults/fault_shim.h"
 #include "faults/small_model.h"
+#include "sanitized.h"
 
 #include <algorithm>
 #include <csignal>
@@ -16,7 +17,8 @@
 namespace gnv::test {
 
 inline const std::string shim = GNV_FAULT_SHIM, programs = GNV_TEST_BINARY_DIR "/bin/";
-inline constexpr unsigned longest_run = 120; // seconds, on a busy machine; then the run counts as hanging
+inline constexpr unsigned longest_run =
+    sanitized ? 1200 : 120; // seconds, on a busy machine; then the run counts as hanging
 
 struct Fault {
     fault_call call = FAULT_CALLS;

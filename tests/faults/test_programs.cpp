@@ -2,6 +2,7 @@
 // mid-run. Calls are sampled here; test_faults.cpp goes through all of them inside one process.
 #include "faults/fault_shim.h"
 #include "faults/small_model.h"
+#include "sanitized.h"
 #include "tokenizer/fixture.h"
 
 #include <algorithm>
@@ -20,7 +21,7 @@ using namespace gnv::test;
 namespace {
 
 const std::string shim = GNV_FAULT_SHIM, programs = GNV_TEST_BINARY_DIR "/bin/";
-constexpr unsigned longest_run = 120; // seconds, on a busy machine; then the run counts as hanging
+constexpr unsigned longest_run = sanitized ? 1200 : 120; // seconds, on a busy machine; then the run counts as hanging
 
 struct Fault {
     fault_call call = FAULT_CALLS;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/file.h"
+#include "sanitized.h"
 #include "scratch.h"
 
 #include <csignal>
@@ -14,6 +15,9 @@
 #include <vector>
 
 namespace gnv::test {
+
+// Seconds, on a busy machine with few processors; then a program counts as hanging.
+inline constexpr unsigned longest_run = sanitized ? 1200 : 120;
 
 using Words = std::vector<std::string>;
 
@@ -39,7 +43,6 @@ struct Ended {
 
 // `command`: the program's name, then its arguments.
 inline Ended run_program(const Words & command, const Surroundings & around = {}) {
-    constexpr unsigned longest_run = 120; // seconds, on a busy machine; then it counts as hanging
     const ScratchFolder scratch;
     const std::string out = scratch.save("out", ""), errors = scratch.save("errors", "");
     std::vector<std::string> words = command;

@@ -55,7 +55,7 @@ Installed install(const Machine & machine) {
         if (!machine.answer && dup2(open("/dev/null", O_RDONLY), 0) < 0) _exit(97);
         const std::string path = "PATH=" + bin, ci = std::string("CI=") + (machine.ci ? machine.ci : "");
         const char * const environment[] = {path.c_str(), machine.ci ? ci.c_str() : nullptr, nullptr};
-        alarm(60);
+        alarm(longest_run);
         execle("/bin/sh", "sh", script.c_str(), nullptr, environment);
         _exit(98);
     }
