@@ -28,8 +28,8 @@ std::vector<Names> split_at_lists(const ParquetColumn & column) {
         if (!is_group) pieces.back().push_back(name);
         if (!is_repeated) continue;
         pieces.emplace_back();
-        const bool has_element =
-            at + 1 < column.path.size() && is_one_of(column.path[at + 1], {"element", "item", "array", "array_element"});
+        const bool has_element = at + 1 < column.path.size() &&
+                                 is_one_of(column.path[at + 1], {"element", "item", "array", "array_element"});
         if (is_group && has_element) at++;
     }
     return pieces;
@@ -102,8 +102,8 @@ std::string ParquetMessages::message_text(const std::vector<ParquetCell> & cells
     for (size_t first = 0, last = 0; first < leaves_.size(); first = last) {
         const Leaf & leaf = leaves_[first];
         const ParquetCell & cell = cells[leaf.cell];
-        for (last = first + 1; leaf.is_list && last < leaves_.size() && leaves_[last].is_list &&
-                               leaves_[last].path == leaf.path;)
+        for (last = first + 1;
+             leaf.is_list && last < leaves_.size() && leaves_[last].is_list && leaves_[last].path == leaf.path;)
             last++;
         if (leaf.is_list && cell.ends[index] > (index ? cell.ends[index - 1] : 0)) {
             members.push_back({leaf.path, list_text(cells, first, last, index)});
@@ -124,8 +124,7 @@ Result<RowFault> ParquetMessages::text(const std::vector<ParquetCell> & cells, c
     for (size_t i = 0; i < leaves_.size(); i++) {
         const Leaf & leaf = leaves_[i];
         const bool same_list = i > 0 && leaf.is_list && leaves_[i - 1].is_list && leaf.path == leaves_[i - 1].path;
-        if (count(leaf) != count(leaves_[0]) ||
-            (same_list && cells[leaf.cell].ends != cells[leaves_[i - 1].cell].ends))
+        if (count(leaf) != count(leaves_[0]) || (same_list && cells[leaf.cell].ends != cells[leaves_[i - 1].cell].ends))
             return fail(Code::format, where, ": the columns of the messages do not have the same number of elements");
         for (const std::optional<std::string> & value : cells[leaf.cell].entries) {
             const std::string & name = (leaf.is_list && !leaf.inner.empty() ? leaf.inner : leaf.path).back();

@@ -2,10 +2,10 @@
 #include "formats/safetensors.h"
 
 #include "formats/folder_hints.h"
+#include "formats/header_reader.h"
 #include "formats/json.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace gnv {
 
@@ -19,33 +19,10 @@ int64_t TensorInfo::elements() const {
 
 static Result<Header> read_header(const FolderFile & file, Shard & shard) {
     GNV_ASSIGN(shard.stamp, file.stamp());
-    const std::string & path = file.path();
-    uint8_t prefix[8];
-    if (shard.stamp.size < sizeof prefix)
-        return fail(Code::format, path, " has only ", shard.stamp.size, " bytes: not a safetensors file, or cut off");
-    std::string begin(std::min<uint64_t>(shard.stamp.size, lfs_pointer_begin.size()), '\0');
-    GNV_TRY(file.read(begin.data(), begin.size(), 0));
-    if (is_lfs_pointer(begin)) return fail(Code::format, path, " ", lfs_pointer_text);
-    memcpy(prefix, begin.data(), sizeof prefix);
-    uint64_t length = 0;
-    for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
-    const bool is_text =
-        std::all_of(prefix, prefix + sizeof prefix, [](unsigned char c) { return c >= ' ' && c < 0x7f; });
-    if (length > max_header_bytes && is_text)
-        return fail(
-            Code::format, path, ": begins with the text \"", printable(std::string_view(begin).substr(0, 8)),
-            "\", no safetensors file: a download that failed may have left a page or a message; download it again");
-    if (length > max_header_bytes)
-        return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ",
-                    max_header_bytes, " that the format allows");
-    if (length > shard.stamp.size - sizeof prefix)
-        return fail(Code::format, path, ": the header needs ", length, " bytes after byte 8, the file has ",
-                    shard.stamp.size - sizeof prefix);
-    std::string json(length, '\0');
-    GNV_TRY(file.read(json.data(), length, sizeof prefix));
-    shard.data_begin = sizeof prefix + length;
+    const ReadBytes read = [&](void * data, uint64_t bytes, uint64_t offset) { return file.read(data, bytes, offset); };
+    Result<Header> header = read_header(file.path(), shard.stamp.size, read, shard.data_begin);
     shard.data_bytes = shard.stamp.size - shard.data_begin;
-    return parse_header(std::move(json), shard.data_bytes, path);
+    return header;
 }
 
 // --- Which files ------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 #include "formats/safetensors.h"
 
+#include "formats/folder_hints.h"
+#include "formats/header_reader.h"
 #include "formats/json.h"
 
 #include <algorithm>
@@ -133,6 +135,35 @@ Result<Header> parse_header(std::string json, uint64_t data_bytes, const std::st
         return fail(Code::format, file_name, ": the tensors end at byte ", covered, " of the data, the file at byte ",
                     data_bytes);
     return header;
+}
+
+Result<Header> read_header(const std::string & path, uint64_t file_bytes, const ReadBytes & read,
+                           uint64_t & data_begin) {
+    uint8_t prefix[8];
+    if (file_bytes < sizeof prefix)
+        return fail(Code::format, path, " has only ", file_bytes, " bytes: not a safetensors file, or cut off");
+    std::string begin(std::min<uint64_t>(file_bytes, lfs_pointer_begin.size()), '\0');
+    GNV_TRY(read(begin.data(), begin.size(), 0));
+    if (is_lfs_pointer(begin)) return fail(Code::format, path, " ", lfs_pointer_text);
+    memcpy(prefix, begin.data(), sizeof prefix);
+    uint64_t length = 0;
+    for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
+    const bool is_text =
+        std::all_of(prefix, prefix + sizeof prefix, [](unsigned char c) { return c >= ' ' && c < 0x7f; });
+    if (length > max_header_bytes && is_text)
+        return fail(
+            Code::format, path, ": begins with the text \"", printable(std::string_view(begin).substr(0, 8)),
+            "\", no safetensors file: a download that failed may have left a page or a message; download it again");
+    if (length > max_header_bytes)
+        return fail(Code::format, path, ": the header length at byte 0 is ", length, ", more than the ",
+                    max_header_bytes, " that the format allows");
+    if (length > file_bytes - sizeof prefix)
+        return fail(Code::format, path, ": the header needs ", length, " bytes after byte 8, the file has ",
+                    file_bytes - sizeof prefix);
+    std::string json(length, '\0');
+    GNV_TRY(read(json.data(), length, sizeof prefix));
+    data_begin = sizeof prefix + length;
+    return parse_header(std::move(json), file_bytes - data_begin, path);
 }
 
 } // namespace gnv

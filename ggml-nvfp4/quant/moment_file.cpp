@@ -2,10 +2,10 @@
 
 #include "core/sha256.h"
 #include "formats/file.h"
+#include "formats/header_reader.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace gnv {
 
@@ -67,14 +67,11 @@ Status MomentFiles::open(const std::string & path, const std::string & method, s
     };
     GNV_ASSIGN(File opened, File::open_read(path));
     GNV_ASSIGN(const FileStamp stamp, opened.stamp());
-    uint64_t length = 0;
-    if (stamp.size < sizeof length) return damaged("too short");
-    GNV_TRY(opened.read(&length, sizeof length, 0)); // little endian, as this machine
-    if (length > max_header_bytes || length > stamp.size - sizeof length) return damaged("a wrong header");
-    std::string json(size_t(length), ' ');
-    GNV_TRY(opened.read(json.data(), length, sizeof length));
-    const uint64_t begin = sizeof length + length;
-    GNV_ASSIGN(const Header header, parse_header(std::move(json), stamp.size - begin, path));
+    const ReadBytes read = [&](void * data, uint64_t bytes, uint64_t offset) {
+        return opened.read(data, bytes, offset);
+    };
+    uint64_t begin = 0;
+    GNV_ASSIGN(const Header header, read_header(path, stamp.size, read, begin));
     if (header.tensors.size() != totals.size()) return damaged("another number of tensors");
     OpenFile file = {std::make_shared<const File>(std::move(opened)), std::move(totals), {}};
     for (const MomentTotal & total : file.totals) {
