@@ -1,6 +1,7 @@
 // Presence, names, dtypes and shapes: L1, L2, L5, L12.
 #include "verify/checks.h"
 #include "verify/loader_names.h"
+#include "verify/source.h"
 
 #include "core/strings.h"
 
@@ -140,6 +141,11 @@ void check_tensor_forms(const Context & context, Findings & findings) {
         if (is_expert_name(name) || is_part_name(name)) continue; // L5, L11
         if (is_skipped_by_loaders(name)) {
             report.warning(name, "config.json does not call for it", "loaders skip it", "remove the tensor");
+        } else if (context.source && context.source->checkpoint.find(name) >= 0) {
+            // The load ends all the same, and that of the source with it.
+            report.error(name, "config.json does not call for it, nor does that of the source, which has it too",
+                         "vLLM stops at the unknown parameter, with the source as well",
+                         "remove the tensor from the source, or correct its name there, and quantize again");
         } else {
             report.error(name, "config.json does not call for it", "vLLM stops at the unknown parameter",
                          "remove the tensor, or correct its name");

@@ -52,6 +52,21 @@ TEST_CASE("a draft head that the source lacks, too, is a warning") {
     CHECK(examine(quantized.path(), tiny).errors() > 0);
 }
 
+TEST_CASE("a tensor without a place in the model stops engines, whether the source has it or not") {
+    const auto add_stray = [](std::vector<MemoryTensor> & tensors) {
+        MemoryTensor stray = tensors.front();
+        stray.name = "model.language_model.stray.weight";
+        tensors.push_back(std::move(stray));
+    };
+    const Variant source(tiny, add_stray), quantized(fused_pair().quantized, add_stray);
+    for (const std::string & folder : {source.path(), tiny}) {
+        const VerifyReport report = examine(quantized.path(), folder);
+        CHECK(report.errors() == 1);
+        CHECK(failed_checks(report) == "L2");
+        CHECK(mentions(report, "nor does that of the source, which has it too") == (folder != tiny));
+    }
+}
+
 TEST_CASE("a draft head that config.json switches off is a note, and a warning beside a source that has one") {
     const auto switch_off = [](Json & config) { config["text_config"]["mtp_num_hidden_layers"] = 0; };
     const Variant source(tiny, keep, switch_off), quantized(fused_pair().quantized, keep, switch_off);
