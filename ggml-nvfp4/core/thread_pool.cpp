@@ -73,14 +73,39 @@ struct Job {
     }
 };
 
+// Jobs of a token follow each other within microseconds, a wake-up takes tens of them: so long a thread looks for the
+// next event before it sleeps.
+constexpr auto spin_time = std::chrono::microseconds(50);
+
+inline void relax() {
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
+}
+
+template <class Happened>
+void spin_until(const Happened & happened) {
+    if (happened()) return;
+    const Clock::time_point end = Clock::now() + spin_time;
+    do {
+        for (int i = 0; i < 16; i++) {
+            relax();
+            if (happened()) return;
+        }
+    } while (Clock::now() < end);
+}
+
 } // namespace
 
 struct ThreadPool::State {
     std::mutex mutex;
     std::condition_variable work_ready, work_done;
-    Job * job = nullptr;
-    uint64_t generation = 0; // counts jobs, so that a worker takes part in each job once
-    int running = 0;
+    Job * job = nullptr;                 // null when it has no index left, so that a late worker leaves it alone
+    std::atomic<uint64_t> generation{0}; // counts jobs, so that a worker takes part in each job once
+    std::atomic<int> running{0};         // workers that take part in the job
+    int asleep = 0;                      // workers that wait for work_ready
     bool stopping = false;
     Watched watched;
     InstructionSet instructions = InstructionSet::portable;
@@ -88,17 +113,44 @@ struct ThreadPool::State {
 
     void work(int thread) {
         uint64_t seen = 0;
-        std::unique_lock<std::mutex> lock(mutex);
         for (;;) {
-            work_ready.wait(lock, [&] { return stopping || generation != seen; });
+            spin_until([&] { return generation.load(std::memory_order_acquire) != seen; });
+            std::unique_lock<std::mutex> lock(mutex);
+            asleep++;
+            work_ready.wait(lock, [&] { return stopping || generation.load() != seen; });
+            asleep--;
             if (stopping) return;
-            seen = generation;
+            seen = generation.load();
+            if (!job) continue;
             Job * const current = job;
+            running.fetch_add(1);
             lock.unlock();
             current->run(thread);
             lock.lock();
-            if (--running == 0) work_done.notify_one();
+            if (running.fetch_sub(1) == 1) work_done.notify_one();
         }
+    }
+
+    void start(Job & next) {
+        bool sleepers = false;
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            job = &next;
+            generation.fetch_add(1, std::memory_order_release);
+            sleepers = asleep > 0;
+        }
+        if (sleepers) work_ready.notify_all();
+    }
+
+    // Returns when no worker uses the job any more.
+    void finish() {
+        std::unique_lock<std::mutex> lock(mutex);
+        job = nullptr;
+        if (running.load() == 0) return;
+        lock.unlock();
+        spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
+        lock.lock();
+        work_done.wait(lock, [&] { return running.load() == 0; });
     }
 };
 
@@ -124,6 +176,7 @@ ThreadPool::~ThreadPool() {
     {
         const std::lock_guard<std::mutex> lock(state_->mutex);
         state_->stopping = true;
+        state_->generation.fetch_add(1, std::memory_order_release); // for those that spin
     }
     state_->work_ready.notify_all();
     for (std::thread & worker : state_->workers) worker.join();
@@ -138,18 +191,9 @@ Status ThreadPool::parallel_for_thread(int64_t count, const Task & task) {
     job.watched = &state_->watched;
     job.count = count;
     const bool alone = count <= 1 || state_->workers.empty();
-    if (!alone) {
-        const std::lock_guard<std::mutex> lock(state_->mutex);
-        state_->job = &job;
-        state_->running = int(state_->workers.size());
-        state_->generation++;
-    }
-    if (!alone) state_->work_ready.notify_all();
+    if (!alone) state_->start(job);
     job.run(0);
-    if (!alone) {
-        std::unique_lock<std::mutex> lock(state_->mutex);
-        state_->work_done.wait(lock, [&] { return state_->running == 0; });
-    }
+    if (!alone) state_->finish();
     return std::move(job.failure);
 }
 
