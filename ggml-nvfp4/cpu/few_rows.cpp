@@ -4,6 +4,7 @@
 #include "cpu/loops.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace gnv::cpu {
 
@@ -13,15 +14,22 @@ constexpr int64_t smallest_piece = 16;  // rows of a weight in one task
 constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
 
 struct Prepared {
-    GemmProblem problem; // rows of `a` one after another, W4A4 applied
+    GemmProblem problem; // rows of `a` as the loops take them, W4A4 applied
     int64_t first_task = 0;
 };
 
+int64_t spread_width(int64_t k) {
+    return (k + few_rows_spread_columns - 1) / few_rows_spread_columns * few_rows_spread_columns;
+}
+
 class Products {
   public:
-    Products(const GemmKernels & kernels, const Loops & loops) : kernels_(kernels), loops_(loops) {}
+    Products(const GemmKernels & kernels, const Loops & loops) : kernels_(kernels), loops_(loops) {
+        for (size_t i = 0; i < std::size(scale_values_); i++)
+            scale_values_[i] = nvfp4::e4m3_values.of[i] * few_rows_scale_unit;
+    }
 
-    // Quantizes the inputs that ask for it and cuts the weights into pieces of rows.
+    // Quantizes the inputs that ask for it, spreads those of NVFP4 weights and cuts the weights into pieces of rows.
     void prepare(const GemmProblem * problems, int64_t count, float * scratch, int threads) {
         int64_t weight_rows = 0;
         for (int64_t i = 0; i < count; i++)
@@ -31,7 +39,7 @@ class Products {
             if (problems[i].m <= 0 || problems[i].n <= 0) continue;
             prepared_.push_back({problems[i], tasks_});
             tasks_ += (problems[i].n + piece_ - 1) / piece_;
-            if (problems[i].input_scale) scratch = quantize(prepared_.back().problem, scratch);
+            scratch = prepare_rows(prepared_.back().problem, scratch);
         }
     }
     int64_t tasks() const { return tasks_; }
@@ -52,24 +60,39 @@ class Products {
     }
 
   private:
-    float * quantize(GemmProblem & problem, float * scratch) const {
-        float * const rows = scratch;
-        for (int64_t i = 0; i < problem.m; i++, scratch += problem.k)
-            kernels_.quantize_row(problem.row_of_a(i), problem.k, *problem.input_scale, scratch);
-        problem.a = rows;
+    float * prepare_rows(GemmProblem & problem, float * scratch) {
+        const bool spread = problem.weight.dtype == DType::f4;
+        if (!spread && !problem.input_scale) return scratch;
+        const int64_t width = spread ? spread_width(problem.k) : problem.k;
+        const float * const only = problem.m == 1 && spread && !problem.input_scale ? problem.row_of_a(0) : nullptr;
+        if (!only || only != spread_from_) { // experts of one token share its row
+            float * row = scratch;
+            for (int64_t i = 0; i < problem.m; i++, row += width) prepare_row(problem, problem.row_of_a(i), row);
+            spread_from_ = only;
+            spread_to_ = scratch;
+            scratch = row;
+        }
+        problem.a = spread_to_;
         problem.a_rows = nullptr;
-        problem.a_stride = problem.k;
+        problem.a_stride = width;
         return scratch;
+    }
+
+    void prepare_row(const GemmProblem & problem, const float * x, float * out) const {
+        if (problem.weight.dtype != DType::f4) return kernels_.quantize_row(x, problem.k, *problem.input_scale, out);
+        if (!problem.input_scale) return loops_.few_rows.spread(x, problem.k, out);
+        for (int64_t k = 0; k < problem.k; k += few_rows_spread_columns) {
+            const int64_t columns = std::min(few_rows_spread_columns, problem.k - k);
+            float quantized[few_rows_spread_columns];
+            kernels_.quantize_row(x + k, columns, *problem.input_scale, quantized);
+            loops_.few_rows.spread(quantized, columns, out + k);
+        }
     }
 
     // Rows [row, end) of the weight, which share a global scale.
     void run_rows(const GemmProblem & problem, int64_t row, int64_t end) const {
         const Tensor & weight = problem.weight;
         const float global = weight.dtype == DType::f4 ? weight.global_scales[row / weight.global_scale_rows] : 1.0f;
-        float scale_values[256];
-        if (weight.dtype == DType::f4)
-            for (int i = 0; i < 256; i++)
-                scale_values[i] = problem.input_scale ? nvfp4::e4m3_values.of[i] : nvfp4::e4m3_values.of[i] / global;
         for (int64_t first = 0; first < problem.m; first += few_rows_most) {
             const float * x[few_rows_most];
             float * y[few_rows_most];
@@ -78,29 +101,33 @@ class Products {
                 x[i] = problem.row_of_a(first + i);
                 y[i] = problem.c + (first + i) * problem.c_stride + row;
             }
-            multiply(p, weight, row, scale_values);
-            const float divisor = problem.input_scale ? global * *problem.input_scale : 1.0f;
+            multiply(p, weight, row);
+            const float divisor = problem.input_scale ? global * *problem.input_scale : global;
             for (int i = 0; i < p.count; i++)
                 kernels_.finish(y[i], p.rows, divisor, problem.precision == Precision::bf16);
         }
     }
 
-    void multiply(const FewRows & p, const Tensor & weight, int64_t row, const float * scale_values) const {
+    void multiply(const FewRows & p, const Tensor & weight, int64_t row) const {
         if (weight.dtype == DType::f32) return loops_.few_rows.f32(p, weight.as<const float>() + row * p.k);
         if (weight.dtype == DType::bf16) return loops_.few_rows.bf16(p, weight.as<const uint16_t>() + row * p.k);
         loops_.few_rows.nvfp4(p, weight.as<const uint8_t>() + row * p.k / 2, weight.block_scales + row * p.k / 16,
-                              scale_values);
+                              scale_values_);
     }
 
     const GemmKernels & kernels_;
     const Loops & loops_;
+    float scale_values_[256]; // of each byte of a block scale
     int64_t piece_ = 0, tasks_ = 0;
+    const float *spread_from_ = nullptr, *spread_to_ = nullptr; // the row that was last spread on its own
     std::vector<Prepared> prepared_;
 };
 
 } // namespace
 
-uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) { return uint64_t(rows) * uint64_t(k) * sizeof(float); }
+uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) {
+    return uint64_t(rows) * uint64_t(spread_width(k)) * sizeof(float);
+}
 
 Status few_rows(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads) {
     return guard_exceptions([&] {

@@ -49,49 +49,189 @@ struct Bf16Weight {
     float value(int64_t row, int64_t column) const { return float_of(uint32_t(first[row * k + column]) << 16); }
 };
 
-// The values of sixteen codes in eight bytes, the low half of a byte first, each times `scale`.
-inline void load_codes(const uint8_t * codes, float scale, Lanes & lanes) {
-#if defined(__AVX512F__)
-    const __m512 values = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f,
-                                         -2.0f, -3.0f, -4.0f, -6.0f);
-    const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-    int32_t words[2];
-    memcpy(words, codes, sizeof words);
-    const __m512i spread = _mm512_mask_set1_epi32(_mm512_set1_epi32(words[0]), 0xff00, words[1]);
-    // The permutation looks at the low four bits of each lane alone.
-    lanes.part[0] =
-        _mm512_mul_ps(_mm512_permutexvar_ps(_mm512_srlv_epi32(spread, shifts), values), _mm512_set1_ps(scale));
-#elif defined(__AVX2__)
-    const __m256 magnitudes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
-    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
-    const __m256i sign = _mm256_set1_epi32(int(0x80000000));
-    for (int i = 0; i < 2; i++) {
-        int32_t word;
-        memcpy(&word, codes + 4 * i, sizeof word);
-        const __m256i code = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
-        const __m256i signs = _mm256_and_si256(_mm256_slli_epi32(code, 28), sign);
-        const __m256 value = _mm256_permutevar8x32_ps(magnitudes, code); // by the low three bits
-        lanes.part[i] = _mm256_mul_ps(_mm256_xor_ps(value, _mm256_castsi256_ps(signs)), _mm256_set1_ps(scale));
-    }
-#else
-    static const float values[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
-                                     -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    for (int i = 0; i < 16; i++) lanes.part[i] = values[i % 2 ? codes[i / 2] >> 4 : codes[i / 2] & 15] * scale;
-#endif
+// A group of NVFP4 weights: 128 columns, eight codes in each of sixteen words. x lies spread: the first code of each word
+// first, so that a vector of x meets a vector of codes after one shift.
+constexpr int64_t spread_columns = few_rows_spread_columns;
+constexpr int64_t group_code_bytes = spread_columns / 2, group_scales = spread_columns / 16;
+
+void spread_row(const float * x, int64_t k, float * out) {
+    for (int64_t first = 0; first < k; first += spread_columns)
+        for (int64_t i = 0; i < 8; i++)
+            for (int64_t lane = 0; lane < 16; lane++, out++) {
+                const int64_t column = first + lane * 8 + i;
+                *out = column < k ? x[column] : 0.0f;
+            }
 }
+
+// The same columns of consecutive rows: group_code_bytes and group_scales of each, at equal distances.
+struct Nvfp4Groups {
+    const uint8_t *codes, *scales;
+    int64_t code_stride, scale_stride;
+
+    const uint8_t * codes_of(int row) const { return codes + row * code_stride; }
+    const uint8_t * scales_of(int row) const { return scales + row * scale_stride; }
+};
+
+inline void lookup_scales(const uint8_t * scales, const float * values, float (&out)[16]) {
+    for (int lane = 0; lane < 16; lane++) out[lane] = values[scales[lane / 2]];
+}
+
+#if defined(__AVX512F__)
+// Block scales, each in the two lanes of its block.
+inline __m512 load_scales(const uint8_t * scales, const float * values) {
+    uint64_t bytes;
+    memcpy(&bytes, scales, sizeof bytes);
+    // E4M3 moved to the place of F16's bits is its value times few_rows_scale_unit, subnormal or not. A NaN or a sign in
+    // any of the eight bytes is what this does not hold for.
+    constexpr uint64_t ones = 0x0101010101010101;
+    if (__builtin_expect(((bytes + ones) | bytes) & (ones << 7), 0)) {
+        float looked_up[16];
+        lookup_scales(scales, values, looked_up);
+        return _mm512_loadu_ps(looked_up);
+    }
+    const __m128i single = _mm_cvtsi64_si128(int64_t(bytes)), twice = _mm_unpacklo_epi8(single, single);
+    return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(twice), 7));
+}
+
+template <int rows, int count>
+inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+                      Lanes (&sums)[rows][count]) {
+    const __m512 table = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f,
+                                        -2.0f, -3.0f, -4.0f, -6.0f);
+    __m512i codes[rows];
+    __m512 parts[rows][count];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) codes[r] = _mm512_loadu_si512(groups.codes_of(r));
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const __m512 value = _mm512_permutexvar_ps(codes[r], table); // by the low four bits
+            codes[r] = _mm512_srli_epi32(codes[r], 4);
+#pragma GCC unroll 4
+            for (int j = 0; j < count; j++) {
+                const __m512 input = _mm512_loadu_ps(x[j] + 16 * i);
+                parts[r][j] = i == 0 ? _mm512_mul_ps(input, value) : _mm512_fmadd_ps(input, value, parts[r][j]);
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        const __m512 scales = load_scales(groups.scales_of(r), values);
+#pragma GCC unroll 4
+        for (int j = 0; j < count; j++) sums[r][j].part[0] = _mm512_fmadd_ps(parts[r][j], scales, sums[r][j].part[0]);
+    }
+}
+#elif defined(__AVX2__)
+template <int rows, int count>
+inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+                      Lanes (&sums)[rows][count]) {
+    const __m256 magnitudes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
+    const __m256i sign = _mm256_set1_epi32(int(0x80000000));
+    for (int half = 0; half < 2; half++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(groups.codes_of(r)) + half);
+            __m256 parts[count];
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                const __m256i signs = _mm256_and_si256(_mm256_slli_epi32(codes, 28), sign);
+                const __m256 value = _mm256_xor_ps(_mm256_permutevar8x32_ps(magnitudes, codes), // by the low three bits
+                                                   _mm256_castsi256_ps(signs));
+                codes = _mm256_srli_epi32(codes, 4);
+#pragma GCC unroll 4
+                for (int j = 0; j < count; j++) {
+                    const __m256 input = _mm256_loadu_ps(x[j] + 16 * i + 8 * half);
+                    parts[j] = i == 0 ? _mm256_mul_ps(input, value) : _mm256_fmadd_ps(input, value, parts[j]);
+                }
+            }
+            const uint8_t * const bytes = groups.scales_of(r) + 4 * half;
+            const __m256 scales =
+                _mm256_setr_ps(values[bytes[0]], values[bytes[0]], values[bytes[1]], values[bytes[1]], values[bytes[2]],
+                               values[bytes[2]], values[bytes[3]], values[bytes[3]]);
+#pragma GCC unroll 4
+            for (int j = 0; j < count; j++)
+                sums[r][j].part[half] = _mm256_fmadd_ps(parts[j], scales, sums[r][j].part[half]);
+        }
+    }
+}
+#else
+template <int rows, int count>
+inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+                      Lanes (&sums)[rows][count]) {
+    static const float table[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                    -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    for (int r = 0; r < rows; r++) {
+        float scales[16];
+        lookup_scales(groups.scales_of(r), values, scales);
+        for (int lane = 0; lane < 16; lane++) {
+            float value[8];
+            for (int i = 0; i < 8; i++) value[i] = table[groups.codes_of(r)[4 * lane + i / 2] >> (i % 2 * 4) & 15];
+            for (int j = 0; j < count; j++) {
+                float part = x[j][lane] * value[0];
+                for (int i = 1; i < 8; i++) part = fma32(x[j][16 * i + lane], value[i], part);
+                sums[r][j].part[lane] = fma32(part, scales[lane], sums[r][j].part[lane]);
+            }
+        }
+    }
+}
+#endif
 
 struct Nvfp4Weight {
     const uint8_t *codes, *scales;
     const float * scale_values;
-    int64_t blocks; // of a row
-    int64_t ahead = bytes_ahead(blocks * 8);
-    void load_block(int64_t row, int64_t block, Lanes & lanes) const {
-        const int64_t at = row * blocks + block;
-        __builtin_prefetch(codes + at * 8 + ahead);
-        load_codes(codes + at * 8, scale_values[scales[at]], lanes);
+    int64_t k;
+
+    // The columns of the rows from `row` on that start with `column`.
+    Nvfp4Groups at(int64_t row, int64_t column) const {
+        return {codes + (row * k + column) / 2, scales + (row * k + column) / 16, k / 2, k / 16};
     }
-    float value(int64_t, int64_t) const { return 0; } // there are no columns beyond the last block
 };
+
+// The last columns of some rows, with zeros behind them.
+template <int rows>
+struct PaddedGroups {
+    uint8_t codes[rows * group_code_bytes] = {}, scales[rows * group_scales] = {};
+
+    Nvfp4Groups of(const Nvfp4Groups & from, int64_t columns) {
+        for (int r = 0; r < rows; r++) {
+            memcpy(codes + r * group_code_bytes, from.codes_of(r), size_t(columns / 2));
+            memcpy(scales + r * group_scales, from.scales_of(r), size_t(columns / 16));
+        }
+        return {codes, scales, group_code_bytes, group_scales};
+    }
+};
+
+template <int rows, int count>
+inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight & weight) {
+    // A panel takes less time than memory needs for a line, so codes are asked for some panels ahead, scales as well.
+    constexpr int64_t ahead = 8192;
+    const int64_t whole = p.k / spread_columns * spread_columns;
+    Lanes sums[rows][count] = {};
+    const float * x[count];
+    for (int j = 0; j < count; j++) x[j] = p.x[j];
+    for (int64_t line = 0; line < rows * (p.k / 16); line += 64)
+        __builtin_prefetch(weight.at(row, 0).scales + line + ahead / 8);
+    for (int64_t column = 0; column < whole; column += spread_columns) {
+        const Nvfp4Groups groups = weight.at(row, column);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) __builtin_prefetch(groups.codes_of(r) + ahead);
+        add_group<rows, count>(groups, x, weight.scale_values, sums);
+#pragma GCC unroll 4
+        for (int j = 0; j < count; j++) x[j] += spread_columns;
+    }
+    if (whole < p.k) {
+        PaddedGroups<rows> padded;
+        add_group<rows, count>(padded.of(weight.at(row, whole), p.k - whole), x, weight.scale_values, sums);
+    }
+    for (int r = 0; r < rows; r++) {
+        for (int j = 0; j < count; j++) {
+            float lanes[16];
+            store(sums[r][j], lanes);
+            p.y[j][row + r] = sum_of_16(lanes) * (1.0f / few_rows_scale_unit);
+        }
+    }
+}
 
 // Rows [row, row + rows) of the weight with `count` rows of x: their sums stay in registers.
 template <int rows, int count, class Weight>
@@ -144,10 +284,10 @@ inline void few_rows(const FewRows & p, const Weight & weight) {
 void few_rows_f32(const FewRows & p, const float * weight) { few_rows(p, F32Weight{weight, p.k}); }
 void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows(p, Bf16Weight{weight, p.k}); }
 void few_rows_nvfp4(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values) {
-    few_rows(p, Nvfp4Weight{codes, scales, scale_values, p.k / 16});
+    few_rows(p, Nvfp4Weight{codes, scales, scale_values, p.k});
 }
 
-constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4};
+constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4, spread_row};
 
 } // namespace
 

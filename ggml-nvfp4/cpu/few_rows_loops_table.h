@@ -14,13 +14,23 @@ struct FewRows {
 };
 inline constexpr int few_rows_most = 4;
 
-// Products of few rows: each weight is read once, as it lies. A sum runs in 16 partial sums (column c goes to c mod
-// 16), added pairwise: i with i + 8, + 4, + 2, + 1.
+// NVFP4 weights take rows of x that are padded with zeros to a multiple of so many columns.
+inline constexpr int64_t few_rows_spread_columns = 128;
+// Block scales count in this unit, in which E4M3 values have the exponents of F16.
+inline constexpr float few_rows_scale_unit = 1.0f / 256;
+
+// Products of few rows: each weight is read once, as it lies. A sum runs in 16 partial sums, added pairwise: i with
+// i + 8, + 4, + 2, + 1. Of F32 and BF16, column c goes to partial sum c mod 16. Of NVFP4, the eight columns c / 8 make a
+// sum of their own (a product, then fused multiply-adds in ascending order), which times the scale of its block goes to
+// partial sum c / 8 mod 16: in W4A4 only that last step rounds.
 struct FewRowsLoops {
     void (*f32)(const FewRows & p, const float * weight);
     void (*bf16)(const FewRows & p, const uint16_t * weight);
-    // k divisible by 16. A value is that of its code times scale_values[byte of its block scale].
+    // k divisible by 16, x from `spread`. scale_values: of each byte of a block scale, times few_rows_scale_unit.
     void (*nvfp4)(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values);
+    // x [k] in the order of nvfp4(): in each 128 columns first columns 0, 8, .. 120, then 1, 9, .. 121; with zeros at
+    // the end up to a multiple of 128.
+    void (*spread)(const float * x, int64_t k, float * out);
 };
 
 } // namespace gnv::cpu

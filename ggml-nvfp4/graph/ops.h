@@ -132,8 +132,9 @@ struct RopeParams {
 // s = E4M3(Gx * max|x| / 6), saturating, and codes E2M1(x * Gx / s) rounded to nearest even (zeros when
 // s is 0); the sum is over code * s products (NVFP4 weights: code * block scale; other weights as they
 // are), and y = sum / (Gw * Gx).
-// With few_rows the sum over k runs in 16 partial sums, added as in rms_norm: a weight is then read as it lies, and few
-// rows of x take the time of reading it. Which of both sums a row gets is part of the graph, not of the number of rows.
+// With few_rows the sum over k runs in 16 partial sums, added as in rms_norm (of NVFP4 weights each is one of sums over
+// half a block: cpu/few_rows_loops_table.h): a weight is then read as it lies, and few rows of x take the time of
+// reading it. Which of both sums a row gets is part of the graph, not of the number of rows.
 struct LinearParams {
     bool few_rows = false; // devices other than the CPU may ignore it
 };

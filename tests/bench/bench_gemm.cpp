@@ -1,7 +1,8 @@
 // Speed of the CPU's matrix products at the shapes that matter, beside what the processor's multiply-add units can do: the
-// peak is measured with a loop that touches registers only. GFLOP/s are 2 * m * n * k per second, the best of several runs;
-// for one row, which reads each weight once, the GB/s of the weight stand beside it.
+// peak is measured with a loop that touches registers only. GFLOP/s are 2 * m * n * k per second, the best of several runs.
+// Products of few rows read each weight once: their rows have the GB/s of the weights, beside those of a copy.
 #include "core/thread_pool.h"
+#include "cpu/few_rows.h"
 #include "cpu/gemm.h"
 
 #include <algorithm>
@@ -101,13 +102,22 @@ constexpr Case cases[] = {
     {"linear", 1024, 2048, 256, 1, DType::bf16, false},
     {"32 experts, 1000 rows", 1000, 256, 64, 32, DType::bf16, false},
     {"wide linear", 512, 16384, 1024, 1, DType::bf16, false},
-    {"one row", 1, 8192, 2048, 1, DType::bf16, false},
-    {"one row", 1, 8192, 2048, 1, DType::f4, false},
-    {"four rows", 4, 8192, 2048, 1, DType::bf16, false},
     {"square", 2048, 2048, 2048, 1, DType::f32, false},
     {"square", 2048, 2048, 2048, 1, DType::bf16, false},
     {"square", 2048, 2048, 2048, 1, DType::f4, false},
     {"square W4A4", 2048, 2048, 2048, 1, DType::f4, true},
+};
+
+// In the class of few rows. The experts' weights are larger than the caches of a core.
+constexpr Case few_rows_cases[] = {
+    {"one row", 1, 8192, 2048, 1, DType::bf16, false},
+    {"one row", 1, 8192, 2048, 1, DType::f4, false},
+    {"one row W4A4", 1, 8192, 2048, 1, DType::f4, true},
+    {"64 experts, one row", 1, 512, 1024, 64, DType::f4, false},
+    {"64 experts, one W4A4", 1, 512, 1024, 64, DType::f4, true},
+    {"four rows", 4, 8192, 2048, 1, DType::bf16, false},
+    {"four rows", 4, 8192, 2048, 1, DType::f4, false},
+    {"sixteen rows", 16, 8192, 2048, 1, DType::f4, false},
 };
 
 struct Data {
@@ -132,7 +142,7 @@ struct Data {
     float global = 512, input_scale = 64;
 };
 
-void bench(const Case & shape, Data & data, const cpu::GemmKernels & kernels, ThreadPool & pool, double peak) {
+std::vector<cpu::GemmProblem> problems_of(const Case & shape, Data & data) {
     std::vector<cpu::GemmProblem> problems(static_cast<size_t>(shape.problems));
     const Shape weight_shape = {shape.n, shape.k};
     for (size_t i = 0; i < problems.size(); i++) {
@@ -152,19 +162,60 @@ void bench(const Case & shape, Data & data, const cpu::GemmKernels & kernels, Th
         problem.c = data.c.data() + int64_t(i) * shape.m * shape.n;
         problem.c_stride = shape.n;
     }
-    std::vector<float> buffer(cpu::gemm_scratch_bytes(shape.k, pool.size()) / sizeof(float) + 16);
-    float * const scratch = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) / sizeof(float);
+    return problems;
+}
+
+double operations(const Case & shape) { return 2.0 * double(shape.m * shape.n * shape.k * shape.problems); }
+
+void print_case(const Case & shape) {
+    printf("    %-22s %5lld x %4lld -> %5lld %-5s", shape.name, (long long)shape.m, (long long)shape.k,
+           (long long)shape.n, dtype_name(shape.dtype));
+}
+
+// Scratch memory that starts at a line of the cache.
+struct Scratch {
+    explicit Scratch(uint64_t bytes) : buffer(bytes / sizeof(float) + 16) {}
+    float * data() { return buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) / sizeof(float); }
+    std::vector<float> buffer;
+};
+
+void bench(const Case & shape, const cpu::GemmKernels & kernels, ThreadPool & pool, double peak) {
+    Data data(shape);
+    const std::vector<cpu::GemmProblem> problems = problems_of(shape, data);
+    Scratch scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()));
     const double seconds = best_seconds([&] {
-        const Status status = cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch, pool);
+        GNV_CHECK(cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool).ok());
+    });
+    const double gigaflops = 1e-9 * operations(shape) / seconds;
+    print_case(shape);
+    printf(" %8.1f GFLOP/s  %3.0f %%\n", gigaflops, gigaflops / peak * 100);
+}
+
+// Bytes a second that a copy by all threads reads and writes, of more than a core's caches hold.
+double copy_rate(ThreadPool & pool) {
+    constexpr size_t part = size_t(16) << 20;
+    std::vector<uint8_t> from(part * size_t(pool.size()), 1), to(from.size(), 2);
+    const double seconds = best_seconds([&] {
+        const Status status = pool.parallel_for(pool.size(), [&](int64_t i) -> Status {
+            memcpy(to.data() + size_t(i) * part, from.data() + size_t(i) * part, part);
+            return {};
+        });
         GNV_CHECK(status.ok());
     });
-    const double gigaflops = 2e-9 * double(shape.m * shape.n * shape.k * shape.problems) / seconds;
-    printf("    %-22s %5lld x %4lld -> %5lld %-5s %8.1f GFLOP/s  %3.0f %%", shape.name, (long long)shape.m,
-           (long long)shape.k, (long long)shape.n, dtype_name(shape.dtype), gigaflops, gigaflops / peak * 100);
-    if (shape.m <= 4)
-        printf("  %6.2f GB/s",
-               double(tensor_bytes(shape.dtype, weight_shape)) * double(shape.problems) / seconds * 1e-9);
-    printf("\n");
+    return 2.0 * double(from.size()) / seconds;
+}
+
+void bench_few_rows(const Case & shape, ThreadPool & pool, double copied) {
+    Data data(shape);
+    const std::vector<cpu::GemmProblem> problems = problems_of(shape, data);
+    Scratch scratch(cpu::few_rows_scratch_bytes(shape.m * shape.problems, shape.k));
+    const double seconds = best_seconds(
+        [&] { GNV_CHECK(cpu::few_rows(problems.data(), int64_t(problems.size()), scratch.data(), pool).ok()); });
+    const double elements = double(shape.problems * shape.n * shape.k);
+    const double rate = elements * (shape.dtype == DType::f4 ? 9.0 / 16 : 2) / seconds; // codes and scales
+    print_case(shape);
+    printf(" %8.1f GFLOP/s  %6.2f GB/s  %3.0f %% of a copy\n", 1e-9 * operations(shape) / seconds, rate * 1e-9,
+           rate / copied * 100);
 }
 
 } // namespace
@@ -180,9 +231,17 @@ int main() {
                    peak);
             for (const Case & shape : cases) {
                 if (slow && shape.m * shape.n * shape.k > 1 << 30) continue;
-                Data data(shape);
-                bench(shape, data, *kernels, *pool, peak);
+                bench(shape, *kernels, *pool, peak);
             }
+        }
+    }
+    for (int set = int(best_instruction_set()); set >= 0; set--) {
+        for (const int threads : {1, all->size()}) {
+            auto pool = ThreadPool::create(threads, InstructionSet(set)).take();
+            const double copied = copy_rate(*pool);
+            printf("few rows, %s, %d thread%s: a copy reads and writes %.1f GB/s\n",
+                   instruction_set_name(InstructionSet(set)), threads, threads == 1 ? "" : "s", copied * 1e-9);
+            for (const Case & shape : few_rows_cases) bench_few_rows(shape, *pool, copied);
         }
     }
 }

@@ -80,16 +80,19 @@ TEST_CASE("linear: rows of any shape, every weight, with and without W4A4") {
 }
 
 // The definition: 16 partial sums, then pairs of them.
-static float sum_of_few_rows(const std::vector<float> & x, const WeightData & weight, int64_t row, bool w4a4) {
+static float sum_of_few_rows(const std::vector<float> & x, const WeightData & weight, int64_t row) {
     float lanes[16] = {};
-    for (int64_t k = 0; k < weight.columns; k++) {
-        auto value = float(weight.value(row, k));
-        if (weight.dtype == DType::f4 && !w4a4) {
+    if (weight.dtype == DType::f4) { // eight columns at a time, which share a block scale
+        for (int64_t k = 0; k < weight.columns; k += 8) {
             const auto scale = float(e4m3(weight.scales[size_t((row * weight.columns + k) / 16)]));
-            const float quotient = scale / float(weight.global(row));
-            value = float(weight.value(row, k) / double(scale)) * quotient;
+            float part = 0;
+            for (int64_t i = 0; i < 8; i++)
+                part = std::fma(x[size_t(k + i)], float(weight.value(row, k + i) / double(scale)), part);
+            lanes[k / 8 % 16] = std::fma(part, scale, lanes[k / 8 % 16]);
         }
-        lanes[k % 16] = std::fma(x[size_t(k)], value, lanes[k % 16]);
+    } else {
+        for (int64_t k = 0; k < weight.columns; k++)
+            lanes[k % 16] = std::fma(x[size_t(k)], float(weight.value(row, k)), lanes[k % 16]);
     }
     for (const int half : {8, 4, 2, 1})
         for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
@@ -101,7 +104,7 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
     for (int set = int(best_instruction_set()); set >= 0; set--)
         for (const int threads : {1, 3}) pools.push_back(ThreadPool::create(threads, InstructionSet(set)).take());
     for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
-        for (const int64_t k : {16, 160, 37, 5}) {
+        for (const int64_t k : {16, 160, 256, 464, 37, 5}) {
             if (dtype == DType::f4 && k % 16 != 0) continue;
             for (const bool w4a4 : {false, true}) {
                 if (w4a4 && k % 16 != 0) continue;
@@ -116,8 +119,8 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
                         row.assign(values.begin(), values.end());
                     }
                     for (int64_t j = 0; j < n; j++) {
-                        const float sum = sum_of_few_rows(row, weight, j, w4a4);
-                        expected.push_back(w4a4 ? sum / (float(weight.global(j)) * input_scale) : sum);
+                        const float sum = sum_of_few_rows(row, weight, j);
+                        expected.push_back(sum / (float(weight.global(j)) * (w4a4 ? input_scale : 1.0f)));
                     }
                 }
                 for (const int64_t rows : {1, 2, 3, 4, 5, 9}) {
@@ -135,6 +138,57 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
                     }
                 }
             }
+        }
+    }
+}
+
+TEST_CASE("few rows of NVFP4: within the rounding of F32 of sums in F64, for any width, instruction set and rows") {
+    constexpr int64_t n = 21;
+    float input_scale = 5.5f;
+    for (int set = int(best_instruction_set()); set >= 0; set--) {
+        auto pool = ThreadPool::create(2, InstructionSet(set)).take();
+        for (const int64_t k : {16, 112, 128, 144, 1040}) {
+            WeightData weight(DType::f4, n, k, 7, 8);
+            for (const int64_t rows : {1, 2, 3, 7, 16}) {
+                for (const bool w4a4 : {false, true}) {
+                    std::vector<float> x = made_up_rows(rows, k, 9), y(size_t(rows * n), sentinel);
+                    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
+                                                        tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr),
+                                                        Tensor{}};
+                    Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
+                    const OpParams params = LinearParams{true};
+                    KernelCall call{params};
+                    call.outputs = &output;
+                    run_kernel(cpu::linear_entry, call, inputs, *pool);
+                    for (int64_t row = 0; row < rows; row++)
+                        for (int64_t j = 0; j < n; j++)
+                            check_element(y[size_t(row * n + j)], &x[size_t(row * k)], weight, j,
+                                          w4a4 ? &input_scale : nullptr);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("few rows of NVFP4: every byte of a block scale counts as E4M3, a NaN too") {
+    constexpr int64_t n = 256, k = 144; // byte j in the second block of row j
+    std::vector<float> x = made_up_rows(1, k, 10);
+    WeightData weight(DType::f4, n, k, n, 11);
+    for (int64_t j = 0; j < n; j++) weight.scales[size_t(j * (k / 16) + 1)] = uint8_t(j);
+    for (int set = int(best_instruction_set()); set >= 0; set--) {
+        auto pool = ThreadPool::create(1, InstructionSet(set)).take();
+        std::vector<float> y(n, sentinel);
+        const std::vector<Tensor> inputs = {tensor_of(DType::f32, {1, k}, x.data()), weight.tensor(), Tensor{},
+                                            Tensor{}};
+        Tensor output = tensor_of(DType::f32, {1, n}, y.data());
+        const OpParams params = LinearParams{true};
+        KernelCall call{params};
+        call.outputs = &output;
+        run_kernel(cpu::linear_entry, call, inputs, *pool);
+        for (int64_t j = 0; j < n; j++) {
+            const bool nan = (j & 0x7f) == 0x7f;
+            CHECK(std::isnan(y[size_t(j)]) == nan);
+            if (!nan) check_element(y[size_t(j)], x.data(), weight, j, nullptr);
         }
     }
 }
