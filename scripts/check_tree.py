@@ -43,7 +43,7 @@ MAY_INCLUDE = {
                        "quantize", "inspect", "verify", "evaluate", "hub"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
-TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
+TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "bench.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADERS = "ggml-nvfp4/include/"

@@ -1,5 +1,6 @@
-// run MODEL --prompt TEXT | --tokens FILE | --chat [--image FILE]: lets a model write on, and writes down what it computes.
+// run MODEL --prompt TEXT | --tokens FILE | --chat [--image FILE] | --bench: lets a model write on, and writes down what it computes.
 #include "args.h"
+#include "bench.h"
 #include "chat.h"
 
 #include <algorithm>
@@ -34,8 +35,9 @@ struct Args {
     std::vector<std::string> stop_texts;
     uint64_t seed = 42, ram_bytes = 0;
     tools::EngineArgs engine;
+    tools::BenchArgs bench;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false, chat = false;
-    bool generates() const { return dump.empty() || predict.value_or(0) > 0; }
+    bool generates() const { return !bench.wanted && (dump.empty() || predict.value_or(0) > 0); }
 };
 
 // --logit-bias ID=BIAS.
@@ -118,15 +120,27 @@ void declare(CLI::App & app, Args & args) {
         app, "--ram", args.ram_bytes,
         "budget for weights and caches; on CUDA for weights on their way (default: most of the free memory)");
     tools::add_threads(app, args.engine);
-    app.add_flag("--json", args.json, "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence");
+    app.add_flag("--json", args.json,
+                 "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence; a document of --bench");
+    tools::add_bench(app, args.bench);
     app.add_flag("--quiet", args.quiet, "only warnings and errors on standard error");
+}
+
+bool check_bench_usage(const CLI::App & app, const Args & args) {
+    if (!args.bench.wanted)
+        return tools::refuse(app, {"--n-prompt", "--n-gen", "--n-depth", "--repetitions"}, "is for --bench");
+    const auto of_texts = {"--prompt", "--tokens", "--chat",  "--system",    "--image", "--dump",  "--tap",
+                           "--temp",   "--top-k",  "--top-p", "--n-predict", "--seed",  "--greedy"};
+    return tools::refuse(app, of_texts, "goes without --bench, which makes its ids up");
 }
 
 // Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, const Args & args) {
+    if (!check_bench_usage(app, args)) return false;
+    if (args.bench.wanted) return tools::check_vram(app, args.device);
     const char * problem = nullptr;
     if (!args.has_prompt && args.tokens.empty() && !args.chat)
-        problem = "--prompt TEXT, --tokens FILE or --chat is needed";
+        problem = "--prompt TEXT, --tokens FILE, --chat or --bench is needed";
     if (args.chat && (!args.tokens.empty() || !args.dump.empty() || args.json))
         problem = "--chat goes without --tokens, --dump and --json";
     if (args.chat && args.predict == 0u) problem = "--n-predict 0 leaves no answer";
@@ -659,6 +673,7 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.device_bytes = args.device.vram_bytes;
     // A conversation has the room that models have when nothing is said.
     if (!args.chat) options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
+    if (args.bench.wanted) options.capacity = args.bench.positions();
     Progress progress("loading weights", args.quiet);
     options.progress = Progress::callback;
     options.user = &progress;
@@ -698,7 +713,7 @@ int run(const Args & args, gnv_engine_t * engine) {
                 args.tokens.c_str(), sequences.size());
         return tools::exit_failure;
     }
-    if (!args.chat && sequences.front().empty()) {
+    if (!args.chat && !args.bench.wanted && sequences.front().empty()) {
         fprintf(stderr, "error: --prompt is empty; give at least one character\n");
         return tools::exit_failure;
     }
@@ -710,6 +725,12 @@ int run(const Args & args, gnv_engine_t * engine) {
                 static_cast<unsigned long long>(info.quantized_modules),
                 info.quantizes_inputs ? ", inputs too (W4A4)" : "",
                 info.weights_stay ? "" : "; weights do not fit the memory and are read for every call");
+    if (args.bench.wanted) {
+        const bool done =
+            tools::run_bench(engine, args.bench, args.model, device, args.engine.threads, model.get(), info, args.json);
+        if (done) return tools::exit_ok;
+        return tools::stop_wanted ? int(tools::exit_failure) : tools::report(engine);
+    }
     if (!args.dump.empty()) {
         DumpWriter dump(engine, model.get(), pictures);
         if (!dump.create(args, sequences, info.layers)) return tools::report(engine);

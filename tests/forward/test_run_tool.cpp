@@ -221,8 +221,11 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
         CHECK_MESSAGE(result.out.find(message) != std::string::npos, result.out);
     };
     refused("", "MODEL is required");
-    refused(tiny_folder, "--prompt TEXT, --tokens FILE or --chat is needed");
+    refused(tiny_folder, "--prompt TEXT, --tokens FILE, --chat or --bench is needed");
     refused(tiny_folder + " --prompt ''", "--prompt is empty");
+    refused(tiny_folder + " --bench --prompt a", "goes without --bench");
+    refused(tiny_folder + " --prompt a --n-depth 1", "is for --bench");
+    refused(tiny_folder + " --bench --n-depth 1,,2", "expected whole numbers with commas");
     refused(tiny_folder + " --prompt a --tokens b", "excludes");
     refused(tiny_folder + " --prompt a --tap norm", "--tap needs --dump");
     refused(tiny_folder + " --prompt a --greedy --temp 1", "--greedy draws nothing");
