@@ -113,10 +113,16 @@ static Result<StoredLinear> find_stored(const TensorSpec & spec, const Checkpoin
 
 // --- All tensors ------------------------------------------------------------------------------------------------------
 
+// An extra tensor that the index does not name either stays behind: engines stop at names that they do not know, and the index
+// decides what belongs to a checkpoint.
 static void note_extras(const std::vector<bool> & used, const Checkpoint & checkpoint, ModelLayout & layout) {
-    std::vector<std::string_view> extras;
+    std::vector<std::string_view> extras, left_behind;
     for (size_t i = 0; i < used.size(); i++) {
         if (used[i]) continue;
+        if (!checkpoint.tensors()[i].is_listed) {
+            left_behind.push_back(checkpoint.tensors()[i].name);
+            continue;
+        }
         ModelTensor extra;
         extra.source = uint32_t(i);
         layout.tensors.push_back(extra);
@@ -125,6 +131,9 @@ static void note_extras(const std::vector<bool> & used, const Checkpoint & check
     if (!extras.empty())
         layout.notes.push_back(
             concat("tensors that config.json does not call for, kept as they are: ", name_list(extras)));
+    if (!left_behind.empty())
+        layout.notes.push_back(concat("tensors that neither config.json nor ", index_file_name,
+                                      " calls for, left behind: ", name_list(left_behind)));
 }
 
 // `stored` receives one entry for each spec.

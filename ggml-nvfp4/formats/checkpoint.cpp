@@ -204,6 +204,7 @@ class Opener {
                 if (has_place && is_placed(order[i])) continue;
                 dropped[order[i]] = has_place;
                 GNV_TRY(disagree(tensor, is_listed ? &listed->second : nullptr, has_place));
+                tensors[order[i]].is_listed = is_listed;
                 (is_listed ? stale : unlisted)[tensor.shard]++;
                 if (example[tensor.shard].empty()) example[tensor.shard] = printable(name);
             }
@@ -216,7 +217,7 @@ class Opener {
                                         " places elsewhere, such as ", example[s], "; these copies are not used"));
             if (unlisted[s] > 0)
                 notes_.push_back(concat(file, " holds ", unlisted[s], " tensors that ", index_file_name,
-                                        " does not list, such as ", example[s], "; they are part of the checkpoint"));
+                                        " does not list, such as ", example[s], "; config.json decides whether they are part of the checkpoint"));
         }
         size_t kept = 0;
         for (size_t i = 0; i < tensors.size(); i++) {

@@ -56,6 +56,7 @@ struct TensorInfo {
     uint32_t shard = 0;
     uint64_t offset = 0; // absolute, in the shard's file
     uint64_t bytes = 0;
+    bool is_listed = true; // false: the folder has an index, and it does not name the tensor
 
     int64_t elements() const; // product of the shape
 };

@@ -118,7 +118,7 @@ struct ModelLayout {
     std::string family;                 // "qwen3_5_moe"
     const ModelNames * names = nullptr; // of the family
     std::string description;            // one line for people: sizes, layers, experts
-    std::vector<ModelTensor> tensors;   // every tensor of the checkpoint exactly once, in model order, extras last
+    std::vector<ModelTensor> tensors;   // every tensor of the checkpoint at most once, in model order, extras last
     std::vector<LinearModule> modules;  // every Linear, in the order of the reference's named_modules()
     std::vector<std::string> notes;     // unknown config keys, extra tensors: said, not refused
     std::vector<MissingPart> missing;

@@ -71,7 +71,9 @@ TEST_CASE("a tensor that the index does not list is part of the checkpoint, with
     CHECK(checkpoint.tensors().size() == 2);
     CHECK(notes_of(checkpoint) ==
           "one.safetensors holds 1 tensors that model.safetensors.index.json does not list, such "
-          "as b; they are part of the checkpoint\n");
+          "as b; config.json decides whether they are part of the checkpoint\n");
+    CHECK(checkpoint.tensors()[0].is_listed);
+    CHECK_FALSE(checkpoint.tensors()[1].is_listed);
 }
 
 TEST_CASE("a whole file beside an index of shards that are gone") {

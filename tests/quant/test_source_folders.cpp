@@ -63,6 +63,28 @@ TEST_CASE("a draft head or a vision tower in a file that the index does not list
     }
 }
 
+TEST_CASE("a tensor that neither the index nor config.json calls for is left behind, aloud") {
+    const ScratchFolder folder;
+    std::vector<MemoryTensor> tensors = load_tensors(tiny);
+    MemoryTensor stray = tensors.front();
+    stray.name = "stray.weight";
+    tensors.push_back(std::move(stray));
+    copy_other_files(tiny, folder.path());
+    save_tensors(folder.path(), tensors, 2);
+    const Plan whole = make_plan(tiny, {}).take(), listed = make_plan(folder.path(), {}).take();
+    CHECK(listed.output.tensors.size() == whole.output.tensors.size() + 1);
+    CHECK(joined(listed.notes).find("does not call for, kept as they are: stray.weight") != std::string::npos);
+    std::string index = read_file(folder / index_file_name, 1 << 24).take();
+    const std::string entry = ",\"stray.weight\":\"model-00002-of-00002.safetensors\"";
+    REQUIRE(index.find(entry) != std::string::npos);
+    folder.save(index_file_name, index.erase(index.find(entry), entry.size()));
+    const Plan unlisted = make_plan(folder.path(), {}).take();
+    CHECK(unlisted.output.tensors.size() == whole.output.tensors.size());
+    CHECK(unlisted.output.tensor_bytes() == whole.output.tensor_bytes());
+    CHECK(joined(unlisted.notes).find("model.safetensors.index.json calls for, left behind: stray.weight") !=
+          std::string::npos);
+}
+
 TEST_CASE("a part under another prefix is refused with the prefix, wherever it lies") {
     const std::pair<const char *, const char *> cases[] = {{"mtp.", "model.mtp."},
                                                            {"mtp.", "language_model.mtp."},
