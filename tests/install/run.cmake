@@ -50,11 +50,11 @@ if(shared)
     endif()
 endif()
 
-# Without its parts the library asks for three libraries, and so does who links it. (The test `edge` runs such a library.)
+# Without its parts the library asks for four libraries, and so does who links it. (The test `edge` runs such a library.)
 run(${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/edge -DCMAKE_CXX_COMPILER=${CXX} -DGNV_CUDA=OFF -DGNV_BUILD_TOOLS=OFF
-    -DGNV_WITH_DATASETS=OFF -DGNV_WITH_IMAGES=OFF -DGNV_WITH_QUANTIZE=OFF -DGNV_WITH_VERIFY=OFF)
+    -DGNV_WITH_DATASETS=OFF -DGNV_WITH_IMAGES=OFF -DGNV_WITH_QUANTIZE=OFF -DGNV_WITH_VERIFY=OFF -DGNV_WITH_HUB=OFF)
 file(STRINGS ${scratch}/edge/ggml-nvfp4.pc libraries REGEX "^Libs:")
-if(NOT libraries MATCHES "-lutf8proc -lpcre2-8 -lsimdjson" OR libraries MATCHES "snappy|crypto|zstd|png|jpeg|webp")
+if(NOT libraries MATCHES "-lcrypto -lutf8proc -lpcre2-8 -lsimdjson" OR libraries MATCHES "snappy|curl|zstd|png|jpeg|webp")
     message(FATAL_ERROR "a library without its parts asks for other libraries: ${libraries}")
 endif()
 execute_process(COMMAND ${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/tests_of_edge -DCMAKE_CXX_COMPILER=${CXX} -DGNV_CUDA=OFF
