@@ -66,7 +66,10 @@ TEST_CASE("several devices: a pass gives the bytes of one, wherever hidden state
     if (most == 0) return;
     using namespace qwen35;
     const ScratchFolder scratch;
-    const auto texts = make_texts({70, 1, 63, 64, 65, 7, 130, 1000, 300});
+    // More positions for each device than there are in the batches on their way, so that budgets decide where they are.
+    std::vector<int64_t> lengths = {70, 1, 63, 64, 65, 7, 130};
+    lengths.insert(lengths.end(), size_t(4 * most), 100);
+    const auto texts = make_texts(lengths);
     for (const bool ordered : {false, true}) {
         CAPTURE(ordered);
         PassOptions options = everything();
@@ -103,7 +106,8 @@ TEST_CASE("several devices: weights cross to the first, and from there to the ot
     for (Backend * const device : {f.device.get(), others[0].get()}) device->set_trace(&trace);
     PassOptions options = all_experts();
     options.head = false;
-    const auto pass = f.create(make_texts({300, 200, 500, 100}), options).take();
+    const auto texts = make_texts({300, 200, 500, 100}); // the pass refers to them
+    const auto pass = f.create(texts, options).take();
     uint64_t bytes = 0;
     PassHooks hooks;
     hooks.on_group = [&](const PassGroup &, const WeightGroup & host, const std::vector<LaneWeights> &) {

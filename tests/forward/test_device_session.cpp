@@ -81,7 +81,7 @@ TEST_CASE("a session on a device: logits and activations are the CPU's") {
         Result<std::unique_ptr<TextSession>> opened = f.open({1, 256});
         REQUIRE_MESSAGE(opened.ok(), opened.status().message());
         CHECK(opened.value()->weights_stay());
-        CHECK(opened.value()->piece() == 2048);
+        CHECK(opened.value()->piece() == 8192);
         const Outcome found = generate_on(*opened.value());
         CHECK(found == f.expected());
         CHECK(generate_on(*opened.value()) == found);
