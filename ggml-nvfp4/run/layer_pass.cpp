@@ -1,6 +1,7 @@
 #include "run/layer_pass_state.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace gnv {
@@ -56,8 +57,10 @@ Status LayerPass::run(const PassHooks & hooks) {
     state.progress = {skipped, state.plan.groups.size(), positions * int64_t(skipped),
                       positions * int64_t(state.plan.groups.size())};
     GNV_TRY(state.advance(0, hooks)); // reports the total before the first batch is done
-    // A batch can take long: a request to stop also counts inside it.
-    const ThreadPool::Watch watch(*state.threads, [&] { return state.advance(0, hooks).ok(); });
+    // A batch can take long on the host: a request to stop also counts inside it.
+    std::optional<ThreadPool::Watch> watch;
+    if (std::any_of(state.lanes.begin(), state.lanes.end(), [](const auto & work) { return work.lane->aliases(); }))
+        watch.emplace(*state.threads, [&] { return state.advance(0, hooks).ok(); });
     return state.run(hooks);
 }
 
