@@ -126,6 +126,9 @@ inline bool fetch_model(gnv_engine_t * engine, std::string & path, bool quiet, b
     const Text owner(folder);
     if (status != GNV_OK) {
         report(engine);
+        if (status != GNV_CANCELLED)
+            fprintf(stderr, "There is no folder %s, so the hub was asked; ./%s names a folder alone.\n", path.c_str(),
+                    path.c_str());
         return false;
     }
     if (gnv_text_size(folder) == 0) {
