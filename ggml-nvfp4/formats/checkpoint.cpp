@@ -217,7 +217,8 @@ class Opener {
                                         " places elsewhere, such as ", example[s], "; these copies are not used"));
             if (unlisted[s] > 0)
                 notes_.push_back(concat(file, " holds ", unlisted[s], " tensors that ", index_file_name,
-                                        " does not list, such as ", example[s], "; config.json decides whether they are part of the checkpoint"));
+                                        " does not list, such as ", example[s],
+                                        "; config.json decides whether they are part of the checkpoint"));
         }
         size_t kept = 0;
         for (size_t i = 0; i < tensors.size(); i++) {
