@@ -128,7 +128,7 @@ Splits splits_of_config(const RemoteListing & listing, const YamlValue & config)
         for (const std::string & pattern : paths.texts()) add_matching(listing, folder, pattern, found->second);
     };
     if (!data->texts().empty()) add("train", *data);
-    for (const YamlValue & item : data->items)
+    for (const YamlValue & item : data->list())
         if (const YamlValue * const path = item.find("path"))
             add(item.text_of("split").empty() ? "train" : item.text_of("split"), *path);
     return out;
@@ -166,7 +166,7 @@ Result<DatasetChoice> choose_dataset_files(const RemoteListing & listing, const 
     std::vector<std::string> configs;
     std::vector<Splits> splits;
     if (const YamlValue * const list = metadata.find("configs")) {
-        for (const YamlValue & config : list->items) {
+        for (const YamlValue & config : list->list()) {
             if (config.type != YamlValue::Type::map) continue;
             const std::string name = config.text_of("config_name");
             const bool is_default = config.text_of("default") == "true";

@@ -156,8 +156,8 @@ class Parser {
             const std::string_view text = lines_[next_].text;
             const size_t colon = key_end(text);
             if (colon == text.npos) return problem("is no \"key: value\"");
-            out.members.emplace_back(unquoted(trimmed(text.substr(0, colon))), YamlValue());
-            YamlValue & member = out.members.back().second;
+            out.names.push_back(unquoted(trimmed(text.substr(0, colon))));
+            YamlValue & member = out.items.emplace_back();
             const std::string_view rest = trimmed(text.substr(colon + 1));
             if (rest.empty()) {
                 next_++;
@@ -233,8 +233,8 @@ class Parser {
 } // namespace
 
 const YamlValue * YamlValue::find(std::string_view key) const {
-    for (const auto & [name, value] : members)
-        if (name == key) return &value;
+    for (size_t i = 0; i < names.size(); i++)
+        if (names[i] == key) return &items[i];
     return nullptr;
 }
 
@@ -246,7 +246,7 @@ std::string YamlValue::text_of(std::string_view key) const {
 std::vector<std::string> YamlValue::texts() const {
     std::vector<std::string> out;
     if (type == Type::text) out.push_back(text);
-    for (const YamlValue & item : items)
+    for (const YamlValue & item : list())
         if (item.type == Type::text) out.push_back(item.text);
     return out;
 }

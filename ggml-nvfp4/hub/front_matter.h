@@ -5,6 +5,7 @@
 
 #include "core/status.h"
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,9 +17,12 @@ struct YamlValue {
     enum class Type : uint8_t { null, text, list, map };
     Type type = Type::null;
     std::string text;
-    std::vector<YamlValue> items;                           // of a list
-    std::vector<std::pair<std::string, YamlValue>> members; // of a map, in the order of the file
+    std::vector<YamlValue> items;   // of a list, or of a map in the order of the file
+    std::vector<std::string> names; // of the items of a map
 
+    std::span<const YamlValue> list() const {
+        return type == Type::list ? std::span<const YamlValue>(items) : std::span<const YamlValue>();
+    }
     const YamlValue * find(std::string_view key) const; // null: no such member
     std::string text_of(std::string_view key) const;    // "": no such text
     std::vector<std::string> texts() const;             // of a text, or of a list of texts

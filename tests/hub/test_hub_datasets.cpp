@@ -88,7 +88,7 @@ TEST_CASE("metadata of a README.md: lists, maps, quotes, block texts, comments")
     CHECK(data.text_of("url") == "https://x.y/z#part");
     CHECK_FALSE(data.find("text"));
     for (const char * text : {"", "# x", "---\na: 1\n", "--- \nnever closed", "----\na: b\n---\n"})
-        CHECK(parse_front_matter(text, "x").value().members.empty());
+        CHECK(parse_front_matter(text, "x").value().names.empty());
     CHECK(parse_front_matter("---\na: 1\n  b: 2\nc\n---\n", "README.md").status().message() ==
           "README.md: line 4 of its metadata is no \"key: value\": \"c\"");
     std::string deep = "---\n";
