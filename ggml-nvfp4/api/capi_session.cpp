@@ -247,9 +247,12 @@ gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options 
         const std::span<const int32_t> all = session->ids;
         session->sampler->count_prompt(all.subspan(session->counted));
         session->counted = all.size();
-        std::vector<float> logits = session->text->numbers;
+        std::span<const float> logits = session->text->numbers;
+        std::vector<float> changed; // the session's numbers stay what they are
         if (options.on_logits) {
-            const gnv_logits now = {sizeof(gnv_logits), logits.data(), logits.size(), session->picked.data(),
+            changed.assign(logits.begin(), logits.end());
+            logits = changed;
+            const gnv_logits now = {sizeof(gnv_logits), changed.data(), changed.size(), session->picked.data(),
                                     session->picked.size()};
             if (options.on_logits(options.logits_user, &now) != 0) return Status(Code::cancelled, "stopped on request");
         }
