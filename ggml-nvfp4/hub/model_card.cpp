@@ -73,7 +73,7 @@ Result<std::string> hash_file(const std::string & path, const StopCheck & stop) 
     return hash.finish();
 }
 
-// The files of the folder itself, but for the card.
+// The files of the folder itself, without the card.
 Result<std::vector<CardFile>> hash_files(const std::string & folder, const StopCheck & stop, ThreadPool & threads) {
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
     std::vector<CardFile> files;

@@ -828,7 +828,7 @@ typedef struct gnv_token {
         text; /* UTF-8 that this token completes, special tokens as written; "" inside a character. Text that may
                           begin a stop text waits for the next tokens; a stop text itself never comes */
     uint64_t text_size;
-    uint64_t answer_size; /* of text: all, but for a stop id without its own text */
+    uint64_t answer_size; /* of text, without a stop id's own text, which is at its end */
 } gnv_token;
 
 /* A result other than 0 ends the text. The pointers in `token` are valid until the callback returns. */

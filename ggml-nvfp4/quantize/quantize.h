@@ -67,7 +67,7 @@ struct QuantizeOptions {
     std::string trace_file;        // a new file for the timeline of the run
     bool measure_limits = false;   // first run the experts' products alone for 10 seconds
 
-    // The text of README.md for the files in `folder`, which are complete but for it; empty: no such file.
+    // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file.
     std::function<Result<std::string>(const std::string & folder)> card;
 
     // Called from one thread at a time, after each piece of work; false stops the run.

@@ -99,6 +99,20 @@ static float sum_of_few_rows(const std::vector<float> & x, const WeightData & we
     return lanes[0];
 }
 
+// x [rows, k] times the weight of n rows, as few rows.
+static std::vector<float> multiply_few_rows(std::vector<float> & x, int64_t rows, int64_t k, WeightData & weight,
+                                            int64_t n, float * input_scale, ThreadPool & pool) {
+    std::vector<float> y(size_t(rows * n), sentinel);
+    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
+                                        tensor_of(DType::f32, {1}, input_scale), Tensor{}};
+    Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
+    const OpParams params = LinearParams{true};
+    KernelCall call{params};
+    call.outputs = &output;
+    run_kernel(cpu::linear_entry, call, inputs, pool);
+    return y;
+}
+
 TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and number of threads") {
     std::vector<std::unique_ptr<ThreadPool>> pools;
     for (int set = int(best_instruction_set()); set >= 0; set--)
@@ -125,15 +139,8 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
                 }
                 for (const int64_t rows : {1, 2, 3, 4, 5, 9}) {
                     for (const auto & pool : pools) {
-                        std::vector<float> y(size_t(rows * n), sentinel);
-                        const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
-                                                            tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr),
-                                                            Tensor{}};
-                        Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
-                        const OpParams params = LinearParams{true};
-                        KernelCall call{params};
-                        call.outputs = &output;
-                        run_kernel(cpu::linear_entry, call, inputs, *pool);
+                        const std::vector<float> y =
+                            multiply_few_rows(x, rows, k, weight, n, w4a4 ? &input_scale : nullptr, *pool);
                         CHECK(std::equal(y.begin(), y.end(), expected.begin()));
                     }
                 }
@@ -151,15 +158,9 @@ TEST_CASE("few rows of NVFP4: within the rounding of F32 of sums in F64, for any
             WeightData weight(DType::f4, n, k, 7, 8);
             for (const int64_t rows : {1, 2, 3, 7, 16}) {
                 for (const bool w4a4 : {false, true}) {
-                    std::vector<float> x = made_up_rows(rows, k, 9), y(size_t(rows * n), sentinel);
-                    const std::vector<Tensor> inputs = {tensor_of(DType::f32, {rows, k}, x.data()), weight.tensor(),
-                                                        tensor_of(DType::f32, {1}, w4a4 ? &input_scale : nullptr),
-                                                        Tensor{}};
-                    Tensor output = tensor_of(DType::f32, {rows, n}, y.data());
-                    const OpParams params = LinearParams{true};
-                    KernelCall call{params};
-                    call.outputs = &output;
-                    run_kernel(cpu::linear_entry, call, inputs, *pool);
+                    std::vector<float> x = made_up_rows(rows, k, 9);
+                    const std::vector<float> y =
+                        multiply_few_rows(x, rows, k, weight, n, w4a4 ? &input_scale : nullptr, *pool);
                     for (int64_t row = 0; row < rows; row++)
                         for (int64_t j = 0; j < n; j++)
                             check_element(y[size_t(row * n + j)], &x[size_t(row * k)], weight, j,
