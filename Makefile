@@ -13,8 +13,9 @@ configure = cmake -S . -B $(BUILD) $(generator) $(settings) || { test -e $(BUILD
             rm -rf $(BUILD)/CMakeCache.txt $(BUILD)/CMakeFiles && cmake -S . -B $(BUILD) $(settings); }
 build     = cmake --build $(BUILD) --parallel $(JOBS)
 demo_text = --prompt 'The function returns' --n-predict 24 --greedy
-# Sanitizer builds have a folder of their own and leave CUDA out.
-sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1)" BUILD=$(BUILD)-$(2)
+# Sanitizer builds have a folder of their own, leave CUDA out and run each test program in parts.
+sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1) -DGNV_TEST_PARTS=$(JOBS)" \
+            BUILD=$(BUILD)-$(2)
 
 .PHONY: all deps configure demo test test-cuda test-cuda-sanitize bench bench-cuda asan tsan fuzz check format install clean help
 
