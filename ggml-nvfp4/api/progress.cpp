@@ -34,9 +34,9 @@ bool Progress::report(const gnv_progress & now, bool always) {
 bool Progress::goes_on() {
     if (stopped_) return false;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || stopped_) return !stopped_;
     const bool waits = watch_ && !reported_; // totals are unknown before the first report
-    if (!lock.owns_lock() || stopped_ || waits || !is_due()) return !stopped_;
-    return ask(gnv_progress(last_));
+    return waits || !is_due() || ask(gnv_progress(last_));
 }
 
 StopCheck make_stop_check(gnv_progress_callback callback, void * user) {

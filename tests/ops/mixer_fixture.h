@@ -91,7 +91,7 @@ double relative_error(const Floats & actual, const std::vector<Expected> & expec
 }
 
 inline bool same_bits(const Floats & a, const Floats & b) {
-    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 // 1, 2, 3 and 5 threads, and each variant of the loops.

@@ -26,7 +26,7 @@ inline std::vector<float> normal_floats(int64_t count, uint32_t seed, float scal
 
 template <class T>
 bool same_bits(const std::vector<T> & a, const std::vector<T> & b) {
-    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+    return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 // The nearer of the two BF16 neighbours of a finite value, the one with the even last bit when both are as near.
