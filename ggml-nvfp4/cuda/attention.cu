@@ -326,12 +326,16 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
                                       call.inputs[in_key_mask].as<const uint8_t>(),
                                       cache,
                                       call.outputs[0].as<bf16>()};
-    const int rows = context.hopper ? hopper_queries : queries;
+    int rows = queries;
+#ifdef GNV_HAVE_HOPPER
+    const int64_t head = general ? p.head : T::head;
+    if (context.hopper) rows = hopper_queries(attention, head);
+#endif
     count_tiles(context.stream, begins, segments, cached ? 2 : 1, rows, first_blocks);
     const auto blocks =
         unsigned(p.tokens / rows + segments); // one more for each segment than full blocks can be needed
 #ifdef GNV_HAVE_HOPPER
-    if (context.hopper) return attention_hopper(context.stream, attention, general ? p.head : T::head, blocks);
+    if (context.hopper) return attention_hopper(context.stream, attention, head, blocks);
 #endif
     const auto kernel = attention_kernel<T, cached, general>;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);

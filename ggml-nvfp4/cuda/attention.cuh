@@ -43,8 +43,8 @@ struct BlockAttention {
 constexpr float log2_of_e = 1.44269504088896341f;
 
 // The kernels for compute capability 9.0, of heads of any multiple of 8 up to 256. Those that shape.head names see what the
-// shape says; with 0, `head` is 64, 128 or 256 and attention is causal.
-constexpr int hopper_queries = 128; // of a block
+// shape says; with 0, `head` is 64, 128 or 256 and attention is causal. first_blocks counts blocks of hopper_queries().
+int hopper_queries(const BlockAttention & attention, int64_t head);
 Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks);
 
 } // namespace gnv::cuda

@@ -1,11 +1,12 @@
 // Attention in blocks of queries with Hopper's tensor cores. The arithmetic is that of attention.cu: scores in F32 from BF16,
 // softmax as it goes, probabilities rounded to BF16 before they are divided by their sum.
 //
-//   a block: two groups of 4 warps, each 64 queries of one head; tiles of keys and of values come through shared memory, two
-//   of each, while the group multiplies
+//   a block: one group of 4 warps that copies tiles of keys and of values to shared memory, and two or three groups that
+//   multiply, each 64 queries of one head
 //
-// A group computes the softmax of a tile while the tensor cores sum the values of the tile before, and the two groups wait for
-// each other only where a tile arrives.
+// A group computes the softmax of a tile while the tensor cores sum the values of the tile before and multiply for the other
+// groups. A place in shared memory is filled again as soon as all groups are done with the tile in it.
+#include "cuda/arrivals.cuh"
 #include "cuda/attention.cuh"
 #include "cuda/tiles.cuh"
 #include "cuda/wgmma.cuh"
@@ -16,35 +17,67 @@ namespace {
 
 using namespace hopper;
 
-constexpr int queries = hopper_queries, group_queries = 64, group_threads = 128, threads = 256;
+constexpr int group_queries = 64, group_threads = 128;
 
-// `size`: of a head, or the next larger one; `keys` in a tile.
-template <int size_, int keys_>
+// `size`: of a head, or the next larger one, of which `pieces` of 16 bytes are real; 0: the shape says how many. `keys` in a tile.
+// `places` are there for tiles of keys, and as many for tiles of values.
+template <int size_, int keys_, int groups_, int pieces_ = size_ / 8>
 struct Tiling {
-    static constexpr int size = size_, keys = keys_;
+    static constexpr int size = size_, keys = keys_, groups = groups_, pieces = pieces_, places = 2;
+    static constexpr int queries = groups * group_queries, threads = (groups + 1) * group_threads;
     static constexpr int panels = (size + tile_columns - 1) / tile_columns; // tiles side by side
     static constexpr int query_elements = panels * queries * tile_columns, key_elements = panels * keys * tile_columns;
-    static constexpr int bytes = (query_elements + 4 * key_elements) * int(sizeof(bf16)) + tile_alignment;
+    static constexpr int elements = query_elements + 2 * places * key_elements;
+    static constexpr int bytes = elements * int(sizeof(bf16)) + tile_alignment;
+    // Of 65,536 registers, in steps of 8.
+    static constexpr int copying_registers = groups == 3 ? 32 : 24, multiplying_registers = groups == 3 ? 160 : 240;
 };
 
-// A barrier for the block, which its two groups reach from different places.
-__device__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"(threads) : "memory"); }
+// Arrivals at the places of tiles.
+template <class T>
+struct Places {
+    Arrivals full[T::places], empty[T::places];
 
-// Copies `rows` rows of a head to panels of tiles; those from `count` on, at least 1, become zeros, and what is behind the head.
-template <class T, int rows, bool general>
-__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int head) {
-    constexpr int pieces = T::size / 8, rows_at_once = threads / pieces;
-    const int piece = int(threadIdx.x) % pieces, first = int(threadIdx.x) / pieces;
-    if (threads % pieces != 0 && first == rows_at_once) return; // the threads that are left over
-    const bool real = !general || piece * 8 < head;
-    const bf16 * source = from + first * stride + piece * 8;
-    to += piece / 8 * rows * tile_columns;
-#pragma unroll
-    for (int i = 0; i < (rows + rows_at_once - 1) / rows_at_once; i++, source += rows_at_once * stride) {
-        const int row = first + i * rows_at_once;
-        if (rows % rows_at_once != 0 && row >= rows) break;
-        const bool exists = real && row < count;
-        copy_16_bytes(to + piece_at(row, piece % 8), exists ? source : from, exists);
+    __device__ void start() {
+        for (int i = 0; i < T::places; i++) {
+            start_arrivals(full[i], group_threads);
+            start_arrivals(empty[i], T::groups * 4);
+        }
+    }
+    // By all threads that copy: the tile is there once their copies have arrived.
+    __device__ void announce(int tile) { arrive_with_copies(full[tile % T::places]); }
+    __device__ void wait_for_tile(int tile) {
+        wait_for(full[tile % T::places], tile / T::places);
+        show_to_tensor_cores();
+    }
+    // By one lane of each warp that used the tile.
+    __device__ void free_tile(int tile) { arrive(empty[tile % T::places]); }
+    // Until the tile that was there is no longer used.
+    __device__ void wait_for_place(int tile) {
+        if (tile >= T::places) wait_for(empty[tile % T::places], tile / T::places - 1);
+    }
+};
+
+// Copies `rows` rows of `pieces` pieces each to panels of tiles; rows from `count` on become zeros. By one group, in a loop that
+// needs few registers.
+template <int rows>
+__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int pieces) {
+    const int row_step = group_threads / pieces, piece_step = group_threads % pieces;
+    const int thread = int(threadIdx.x) % group_threads;
+    int row = thread / pieces, piece = thread % pieces;
+    const bf16 * source = from + row * stride + piece * 8;
+#pragma unroll 1
+    while (row < rows) {
+        const bool exists = row < count;
+        copy_16_bytes(to + piece / 8 * rows * tile_columns + piece_at(row, piece % 8), exists ? source : from, exists);
+        row += row_step;
+        piece += piece_step;
+        source += row_step * stride + piece_step * 8;
+        if (piece_step > 0 && piece >= pieces) {
+            piece -= pieces;
+            row++;
+            source += stride - pieces * 8;
+        }
     }
 }
 
@@ -73,7 +106,7 @@ __device__ void multiply_keys(float (&s)[T::keys / 2], const bf16 * q, const bf1
 #pragma unroll
     for (int d = 0; d < T::size; d += 16) {
         const int panel = d / tile_columns;
-        multiply_add(s, from_column(tile_descriptor(q + panel * queries * tile_columns), d % tile_columns),
+        multiply_add(s, from_column(tile_descriptor(q + panel * T::queries * tile_columns), d % tile_columns),
                      from_column(tile_descriptor(k + panel * T::keys * tile_columns), d % tile_columns));
     }
     commit_products();
@@ -128,19 +161,45 @@ __device__ void round_probabilities(const float (&s)[T::keys / 2], uint32_t (&p)
         for (int i = 0; i < 4; i++) p[n][i] = pair_of(s[n * 8 + 2 * i], s[n * 8 + 2 * i + 1]);
 }
 
-// Block: some queries of one head; the heads of the same queries are neighbours. `general`: the shape says the head's size and
-// what is seen.
-template <class T, bool cached, bool general>
-__global__ void __launch_bounds__(threads, 1) kernel(BlockAttention a) {
-    constexpr int keys = T::keys;
+// Writes the 64 x `head` results of a group, of rows below `length`: the sums of values over the sum of probabilities. `query`:
+// of this thread's first row; the second is 8 further. `out`: where the first of them goes.
+template <class T>
+__device__ void store_results(const Softmax<T> & state, int query, int length, bf16 * out, int64_t stride, int head) {
+    const int pair = int(threadIdx.x) % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float sum = state.sum[i];
+        sum += __shfl_xor_sync(all_lanes, sum, 1);
+        sum += __shfl_xor_sync(all_lanes, sum, 2);
+        if (query + i * 8 >= length) continue;
+        const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
+        bf16 * const to = out + i * 8 * stride + pair;
+#pragma unroll
+        for (int d = 0; d < T::size / 8; d++)
+            if (d * 8 < head)
+                *reinterpret_cast<uint32_t *>(to + d * 8) =
+                    pair_of(state.o[d * 4 + 2 * i] * factor, state.o[d * 4 + 2 * i + 1] * factor);
+    }
+}
+
+// What a kernel is made for: text, where a query sees the keys before it, with a cache or without; all keys; or what the shape
+// and the key mask say.
+enum class Sight { causal, cached, all, any };
+
+// Block: some queries of one head; the heads of the same queries are neighbours.
+template <class T, Sight sight>
+__global__ void __launch_bounds__(T::threads, 1) kernel(BlockAttention a) {
+    constexpr int keys = T::keys, queries = T::queries;
+    constexpr bool cached = sight == Sight::cached, masks = sight != Sight::all;
     static_assert(!cached || cache_page % keys == 0);
     const Attention & p = a.shape;
-    const int head = general ? p.head : T::size;
-    const bool causal = !general || p.causal;
+    const int pieces = T::pieces > 0 ? T::pieces : p.head / 8, head = pieces * 8;
+    const bool causal = sight == Sight::any ? p.causal : sight != Sight::all;
     extern __shared__ unsigned char memory[];
+    __shared__ Places<T> key_places, value_places;
     bf16 * const q_tile = static_cast<bf16 *>(aligned_tiles(memory));
     bf16 * const k_tiles = q_tile + T::query_elements;
-    bf16 * const v_tiles = k_tiles + 2 * T::key_elements;
+    bf16 * const v_tiles = k_tiles + T::places * T::key_elements;
 
     const int block = int(blockIdx.x / unsigned(p.query_heads)), query_head = int(blockIdx.x % unsigned(p.query_heads));
     if (block >= a.first_blocks[a.segment_count]) return;
@@ -152,42 +211,54 @@ __global__ void __launch_bounds__(threads, 1) kernel(BlockAttention a) {
     const int shift = past - begin, length = past + end - begin;
     const int key_head = query_head / (p.query_heads / p.key_heads);
     const int64_t q_stride = int64_t(p.query_heads) * head, k_stride = int64_t(p.key_heads) * head;
-
-    const int lane = threadIdx.x % warp_size;
-    const int group = __shfl_sync(all_lanes, int(threadIdx.x) / group_threads, 0); // known to be one for the warp
-    const int row = lane / 4, pair = lane % 4 * 2; // of sums: rows row and row + 8, columns pair and + 1
-    const int first_query = first + shift, last_query = first_query + queries;
-    const int group_query = first_query + group * group_queries; // the first of the group, and of the warp
-    const int warp_query = group_query + int(threadIdx.x) / warp_size % 4 * 16;
     const auto tiles_before = [&](int query) { // with keys that a query before this one sees
         const int last_key = causal ? min(query, length) : length;
         return (last_key + keys - 1) / keys;
     };
-    const int tiles = tiles_before(last_query),
-              own_tiles = group_query < length ? tiles_before(group_query + group_queries) : 0;
+    const int first_query = first + shift, tiles = tiles_before(first_query + queries);
 
-    // All keys and values of the text: with a cache the new ones are there, too.
-    const bf16 * const keys_in = (cached ? a.cache.k : a.k) + int64_t(key_head) * head;
-    const bf16 * const values_in = (cached ? a.cache.v : a.v) + int64_t(key_head) * head;
-    const auto load = [&](bf16 * to, const bf16 * from, int tile) {
-        if (tile >= tiles) return;
-        const int key = tile * keys;
-        const int64_t row_of_key = cached ? a.cache.row(segment, key) : begin + key;
-        copy_rows<T, keys, general>(to, from + row_of_key * k_stride, k_stride, length - key, head);
-    };
-    const auto keys_of = [&](int tile) { return k_tiles + tile % 2 * T::key_elements; };
-    const auto values_of = [&](int tile) { return v_tiles + tile % 2 * T::key_elements; };
-    const auto load_keys = [&](int tile) { load(keys_of(tile), keys_in, tile); };
-    const auto load_values = [&](int tile) { load(values_of(tile), values_in, tile); };
+    if (threadIdx.x == 0) {
+        key_places.start();
+        value_places.start();
+    }
+    // What is behind a head stays zero: no copy writes it.
+    if (head < T::panels * tile_columns) {
+        auto * const zeros = reinterpret_cast<uint4 *>(q_tile);
+        for (int i = int(threadIdx.x); i < T::elements / 8; i += T::threads) zeros[i] = make_uint4(0, 0, 0, 0);
+        show_to_tensor_cores();
+    }
+    __syncthreads();
 
-    copy_rows<T, queries, general>(q_tile, a.q + first * q_stride + int64_t(query_head) * head, q_stride, end - first,
-                                   head);
-    load_keys(0);
-    commit_copies();
-    load_values(0);
-    load_keys(1);
-    commit_copies();
+    const int group = __shfl_sync(all_lanes, int(threadIdx.x) / group_threads, 0); // known to be one for the warp
+    if (group == T::groups) {
+        give_registers<T::copying_registers>();
+        // All keys and values of the text: with a cache the new ones are there, too.
+        const bf16 * const keys_in = (cached ? a.cache.k : a.k) + int64_t(key_head) * head;
+        const bf16 * const values_in = (cached ? a.cache.v : a.v) + int64_t(key_head) * head;
+        const auto copy = [&](bf16 * to, Places<T> & places, const bf16 * from, int tile) {
+            if (tile >= tiles) return;
+            const int key = tile * keys;
+            const int64_t row_of_key = cached ? a.cache.row(segment, key) : begin + key;
+            places.wait_for_place(tile);
+            copy_rows<keys>(to + tile % T::places * T::key_elements, from + row_of_key * k_stride, k_stride,
+                            length - key, pieces);
+            places.announce(tile);
+        };
+        copy_rows<queries>(q_tile, a.q + first * q_stride + int64_t(query_head) * head, q_stride, end - first, pieces);
+        copy(k_tiles, key_places, keys_in, 0); // and the queries
+        for (int tile = 0; tile < tiles; tile++) {
+            copy(k_tiles, key_places, keys_in, tile + 1);
+            copy(v_tiles, value_places, values_in, tile);
+        }
+        wait_for_copies<0>();
+        return;
+    }
+    take_registers<T::multiplying_registers>();
 
+    const int lane = threadIdx.x % warp_size, row = lane / 4, pair = lane % 4 * 2; // of sums, as wgmma.cuh says
+    const int group_query = first_query + group * group_queries; // the first of the group, and of the warp
+    const int warp_query = group_query + int(threadIdx.x) / warp_size % 4 * 16;
+    const int own_tiles = group_query < length ? tiles_before(group_query + group_queries) : 0;
     Softmax<T> state;
     const float scale = p.scale * log2_of_e;
     float s[keys / 2];
@@ -195,103 +266,109 @@ __global__ void __launch_bounds__(threads, 1) kernel(BlockAttention a) {
     const bf16 * const q_rows = q_tile + group * group_queries * tile_columns;
     const auto take = [&](int tile) { // the softmax of scores that are done
         const int key = tile * keys;
-        if (a.key_mask || key + keys > (causal ? warp_query + 1 : length)) {
+        if ((masks && a.key_mask) || key + keys > (causal ? warp_query + 1 : length)) {
 #pragma unroll
             for (int n = 0; n < keys / 2; n++) {
                 const int at = key + n / 4 * 8 + pair + n % 2, query = warp_query + row + n / 2 % 2 * 8;
-                const bool seen =
-                    (!causal || at <= query) && at < length && (at < past || !a.key_mask || a.key_mask[at - shift]);
+                const bool seen = (!causal || at <= query) && at < length &&
+                                  (!masks || at < past || !a.key_mask || a.key_mask[at - shift]);
                 if (!seen) s[n] = -INFINITY;
             }
         }
         take_softmax<T>(state, s, scale);
     };
-    // The next keys and these values arrive; these keys and the values before are no longer read.
-    const auto arrive = [&] {
-        wait_for_copies<0>();
-        show_to_tensor_cores();
-        meet();
+    const auto multiply = [&](int tile) { // scores
+        multiply_keys<T>(s, q_rows, k_tiles + tile % T::places * T::key_elements);
     };
-    const auto load_after = [&](int tile) {
-        load_keys(tile + 2);
-        load_values(tile + 1);
-        commit_copies();
+    const auto add = [&](int tile) { // weighted values
+        add_values<T>(state, probabilities, v_tiles + tile % T::places * T::key_elements);
     };
-    wait_for_copies<1>();
-    show_to_tensor_cores();
-    meet(); // queries and the first keys have arrived
     int tile = 0;
     if (own_tiles > 0) {
-        multiply_keys<T>(s, q_rows, keys_of(0));
+        key_places.wait_for_tile(0);
+        multiply(0);
         wait_for_products<0>();
+        if (lane == 0) key_places.free_tile(0);
         take(0);
         round_probabilities<T>(s, probabilities);
         for (; tile + 1 < own_tiles; tile++) {
-            arrive();
-            multiply_keys<T>(s, q_rows, keys_of(tile + 1));
-            add_values<T>(state, probabilities, values_of(tile));
-            load_after(tile);
+            key_places.wait_for_tile(tile + 1);
+            multiply(tile + 1);
+            value_places.wait_for_tile(tile);
+            add(tile);
             wait_for_products<1>();
+            if (lane == 0) key_places.free_tile(tile + 1);
             take(tile + 1);
             wait_for_products<0>();
+            if (lane == 0) value_places.free_tile(tile);
             shrink_sums<T>(state);
             round_probabilities<T>(s, probabilities);
         }
-        arrive();
-        add_values<T>(state, probabilities, values_of(tile));
-        load_after(tile++);
+        value_places.wait_for_tile(tile);
+        add(tile);
         wait_for_products<0>();
+        if (lane == 0) value_places.free_tile(tile);
     }
-    for (; tile < tiles; tile++) { // that only the other group needs
-        arrive();
-        load_after(tile);
+    for (tile = own_tiles; tile < tiles; tile++) { // that only other groups need
+        key_places.wait_for_tile(tile);
+        value_places.wait_for_tile(tile);
+        if (lane == 0) {
+            key_places.free_tile(tile);
+            value_places.free_tile(tile);
+        }
     }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float sum = state.sum[i];
-        sum += __shfl_xor_sync(all_lanes, sum, 1);
-        sum += __shfl_xor_sync(all_lanes, sum, 2);
-        const int query = warp_query + row + i * 8;
-        if (query >= length) continue;
-        const float factor = sum > 0 ? 1.0f / sum : sum; // 0: no key is seen; NaN stays
-        bf16 * const to = a.out + int64_t(query - shift) * q_stride + int64_t(query_head) * head + pair;
-#pragma unroll
-        for (int d = 0; d < T::size / 8; d++)
-            if (!general || d * 8 < head)
-                *reinterpret_cast<uint32_t *>(to + d * 8) =
-                    pair_of(state.o[d * 4 + 2 * i] * factor, state.o[d * 4 + 2 * i + 1] * factor);
-    }
+    const int query = warp_query + row;
+    store_results<T>(state, query, length, a.out + int64_t(query - shift) * q_stride + int64_t(query_head) * head,
+                     q_stride, head);
 }
 
-template <class T, bool cached, bool general>
-Status launch(cudaStream_t stream, const BlockAttention & attention, unsigned blocks) {
-    const auto chosen = kernel<T, cached, general>;
-    const cudaError_t error = cudaFuncSetAttribute(chosen, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
-    if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
-    chosen<<<blocks * unsigned(attention.shape.query_heads), threads, T::bytes, stream>>>(attention);
-    return launched("attention");
+struct Kernel {
+    void (*run)(BlockAttention);
+    int queries, threads, bytes;
+};
+template <class T, Sight sight>
+Kernel make() {
+    return {kernel<T, sight>, T::queries, T::threads, T::bytes};
 }
 
-template <class T>
-Status launch_causal(cudaStream_t stream, const BlockAttention & attention, unsigned blocks) {
-    return attention.cache.k ? launch<T, true, false>(stream, attention, blocks)
-                             : launch<T, false, false>(stream, attention, blocks);
+template <int size>
+Kernel for_text(bool cached) {
+    using T = Tiling<size, 64, size == 64 ? 3 : 2>;
+    return cached ? make<T, Sight::cached>() : make<T, Sight::causal>();
+}
+
+Kernel choose(const BlockAttention & attention, int64_t head) {
+    const Attention & p = attention.shape;
+    if (p.head == 0) {
+        const bool cached = attention.cache.k;
+        return head == 256 ? for_text<256>(cached) : head == 128 ? for_text<128>(cached) : for_text<64>(cached);
+    }
+    if (!p.causal && !attention.key_mask) {
+        switch (p.head) {
+        case 64: return make<Tiling<64, 128, 3>, Sight::all>();
+        case 72: return make<Tiling<80, 96, 3, 9>, Sight::all>();
+        case 80: return make<Tiling<80, 96, 3>, Sight::all>();
+        case 128: return make<Tiling<128, 128, 2>, Sight::all>();
+        }
+    }
+    if (p.head <= 64) return make<Tiling<64, 128, 2, 0>, Sight::any>();
+    if (p.head <= 80) return make<Tiling<80, 128, 2, 0>, Sight::any>();
+    if (p.head <= 128) return make<Tiling<128, 128, 2, 0>, Sight::any>();
+    return make<Tiling<256, 64, 2, 0>, Sight::any>();
 }
 
 } // namespace
 
+int hopper_queries(const BlockAttention & attention, int64_t head) { return choose(attention, head).queries; }
+
 Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks) {
-    if (attention.shape.head == 0) {
-        switch (head) {
-        case 256: return launch_causal<Tiling<256, 64>>(stream, attention, blocks);
-        case 128: return launch_causal<Tiling<128, 64>>(stream, attention, blocks);
-        default: return launch_causal<Tiling<64, 64>>(stream, attention, blocks);
-        }
-    }
-    if (head <= 64) return launch<Tiling<64, 128>, false, true>(stream, attention, blocks);
-    if (head <= 80) return launch<Tiling<80, 128>, false, true>(stream, attention, blocks);
-    if (head <= 128) return launch<Tiling<128, 128>, false, true>(stream, attention, blocks);
-    return launch<Tiling<256, 64>, false, true>(stream, attention, blocks);
+    const Kernel kernel = choose(attention, head);
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel.run, cudaFuncAttributeMaxDynamicSharedMemorySize, kernel.bytes);
+    if (error != cudaSuccess) return fail(Code::device, "attention: ", cudaGetErrorString(error));
+    kernel.run<<<blocks * unsigned(attention.shape.query_heads), kernel.threads, size_t(kernel.bytes), stream>>>(
+        attention);
+    return launched("attention");
 }
 
 } // namespace gnv::cuda
