@@ -28,9 +28,12 @@ MAY_INCLUDE = {
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
     "ggml-nvfp4/images": ["core", "formats"],
-    "ggml-nvfp4/chat": ["core", "formats"],
+    "ggml-nvfp4/chat/values": ["core", "formats"],
+    "ggml-nvfp4/chat/functions": ["core", "values"],
+    "ggml-nvfp4/chat/syntax": ["core", "values", "functions"],
+    "ggml-nvfp4/chat": ["core", "formats", "values", "functions", "syntax"],
     "ggml-nvfp4/data/files": ["core", "formats"],
-    "ggml-nvfp4/data": ["core", "formats", "files", "tokenizer", "chat", "images"],
+    "ggml-nvfp4/data": ["core", "formats", "tokenizer", "images", "chat", "files"],
     "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],
     "ggml-nvfp4/quant": ["core", "codec", "formats", "graph", "model"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
@@ -39,8 +42,8 @@ MAY_INCLUDE = {
     "ggml-nvfp4/verify": ["core", "codec", "formats", "exec", "model", "tokenizer"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run"],
     "ggml-nvfp4/hub": ["core", "formats"],
-    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "chat", "data", "session", "quant",
-                       "quantize", "inspect", "verify", "evaluate", "hub"],
+    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "exec", "run", "tokenizer", "images", "chat", "data", "session",
+                       "quant", "quantize", "inspect", "verify", "evaluate", "hub"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "bench.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}

@@ -1,8 +1,8 @@
 #include "chat/chat_template.h"
 
 #include "chat/interpreter.h"
-#include "chat/json_value.h"
-#include "chat/parser.h"
+#include "chat/syntax/parser.h"
+#include "chat/values/json_value.h"
 #include "core/utf8.h"
 #include "formats/file.h"
 

@@ -1,5 +1,5 @@
+#include "chat/functions/operators.h"
 #include "chat/interpreter.h"
-#include "chat/operators.h"
 
 namespace gnv::chat {
 
@@ -175,7 +175,7 @@ Result<Value> Interpreter::call_expression(const Expression & expression) {
 Result<Value> Interpreter::call(const Value & callee, Arguments & arguments) {
     if (callee.is(Kind::function))
         return call_function(*this, *callee.function->function, callee.function->self, arguments);
-    if (callee.is(Kind::macro)) return call_macro(*callee.macro, arguments);
+    if (callee.is(Kind::macro)) return call_macro(static_cast<const TemplateMacro &>(*callee.macro), arguments);
     if (callee.is(Kind::joiner)) {
         const bool first = !std::exchange(callee.joiner->used, true);
         return Value::string(first ? std::string_view() : callee.joiner->separator);
@@ -209,7 +209,7 @@ Result<Value> Interpreter::apply_chain(const Expression & expression, const Valu
     return call_function(*this, *expression.function, value, arguments);
 }
 
-Result<Value> Interpreter::call_macro(MacroObject & macro, Arguments & arguments) {
+Result<Value> Interpreter::call_macro(const TemplateMacro & macro, Arguments & arguments) {
     const Signature & signature = *macro.signature;
     const auto failed = [&](const auto &... parts) {
         return fail(Code::invalid_argument, "the macro '", macro.name, "' ", parts...);

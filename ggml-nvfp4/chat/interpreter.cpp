@@ -18,8 +18,6 @@ const Interpreter::Execute Interpreter::executes[] = {
     &Interpreter::exit_loop,
 };
 
-std::string_view macro_name(const MacroObject & macro) { return macro.name; }
-
 Value * Frame::find(std::string_view name) {
     for (NamedValue & entry : names)
         if (entry.first == name) return &entry.second;
@@ -35,7 +33,7 @@ void Frame::set(std::string_view name, const Value & value) {
 }
 
 Interpreter::Interpreter(Workspace & work, const Dict & variables, int64_t local_time)
-    : work_(work), variables_(variables), local_time_(local_time) {
+    : Engine(work, local_time), variables_(variables) {
     frame_ = work.make<Frame>();
 }
 
@@ -239,7 +237,7 @@ Status Interpreter::run_with(const Statement & statement) {
 // --- Macros and captured blocks -------------------------------------------------------------------------------------------
 
 Value Interpreter::make_macro(std::string_view name, const Signature & signature, const Block & body) {
-    MacroObject * const macro = work_.make<MacroObject>();
+    TemplateMacro * const macro = work_.make<TemplateMacro>();
     macro->name = name;
     macro->signature = &signature;
     macro->body = &body;

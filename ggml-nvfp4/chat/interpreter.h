@@ -1,8 +1,8 @@
 // Runs a parsed template: statements write to an output, expressions give values.
 #pragma once
 
-#include "chat/call.h"
-#include "chat/syntax.h"
+#include "chat/functions/call.h"
+#include "chat/syntax/syntax.h"
 
 #include <deque>
 
@@ -17,8 +17,7 @@ struct Frame final : Object {
     void set(std::string_view name, const Value & value);
 };
 
-struct MacroObject final : Object {
-    std::string_view name;
+struct TemplateMacro final : MacroObject {
     const Signature * signature = nullptr;
     const Block * body = nullptr;
     Frame * scope = nullptr; // where it was defined
@@ -37,20 +36,16 @@ struct LoopState final : Object {
     std::vector<Value> asked;
 };
 
-class Interpreter {
+class Interpreter final : public Engine {
   public:
-    // `variables` hide the globals; `local_time` is what strftime_now() writes, in seconds since 1970.
+    // `variables` hide the globals.
     Interpreter(Workspace & work, const Dict & variables, int64_t local_time);
 
     // A failure begins with "LINE: ".
     Status render(const Block & body, std::string & out);
 
-    Workspace & work() { return work_; }
-    int64_t local_time() const { return local_time_; }
-    bool is_located() const { return is_located_; } // whether the failure on its way has its line already
-
     Result<Value> call(const Value & callee, Arguments & arguments);
-    Result<Value> loop_member(LoopState & loop, std::string_view name);
+    Result<Value> loop_member(LoopState & loop, std::string_view name) override; // loop_members.cpp
 
   private:
     // Statements: interpreter.cpp.
@@ -99,20 +94,17 @@ class Interpreter {
     Result<Value> condition(const Expression & expression);
     Result<Arguments> arguments_of(const Expression & expression);
     Result<Value> apply_chain(const Expression & expression, const Value & input);
-    Result<Value> call_macro(MacroObject & macro, Arguments & arguments);
+    Result<Value> call_macro(const TemplateMacro & macro, Arguments & arguments);
     Status locate(Status status, int line);
 
     enum class Exit : uint8_t { none, break_loop, continue_loop };
 
-    Workspace & work_;
     const Dict & variables_;
-    const int64_t local_time_;
     Frame * frame_ = nullptr;
     std::string * out_ = nullptr;
     uint64_t out_bytes_ = 0; // of all outputs
     Exit exit_ = Exit::none;
     uint32_t depth_ = 0;
-    bool is_located_ = false;
 };
 
 } // namespace gnv::chat
