@@ -1,8 +1,8 @@
 // Small checkpoints held in memory: loaded, changed and written by tests in any layout.
 #pragma once
 
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 
 #include <cstdio>
 #include <string>

@@ -1,8 +1,8 @@
 // Recorded tensors: one safetensors file of tests/data/golden, or one with an absolute path, read whole.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "formats/file.h"
-#include "formats/safetensors.h"
 
 #include <cstring>
 #include <string>

@@ -1,5 +1,5 @@
 #include "api/arguments.h"
-#include "formats/tensor_file.h"
+#include "checkpoint/tensor_file.h"
 
 using namespace gnv;
 

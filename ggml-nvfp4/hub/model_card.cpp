@@ -1,13 +1,13 @@
 #include "hub/model_card.h"
 
+#include "checkpoint/checkpoint_names.h"
+#include "checkpoint/safetensors.h"
 #include "core/sha256.h"
-#include "formats/checkpoint_names.h"
 #include "formats/file.h"
-#include "formats/journal.h"
 #include "formats/json.h"
-#include "formats/safetensors.h"
 #include "hub/front_matter.h"
 #include "hub/hub_names.h"
+#include "output/journal.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,6 +1,6 @@
 #include "hub/model_files.h"
 
-#include "formats/checkpoint_names.h"
+#include "checkpoint/checkpoint_names.h"
 #include "formats/file.h"
 #include "formats/json.h"
 #include "hub/download.h"

@@ -1,7 +1,7 @@
 #include "hub/upload.h"
 
+#include "checkpoint/checkpoint_names.h"
 #include "core/sha256.h"
-#include "formats/checkpoint_names.h"
 #include "formats/file.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"

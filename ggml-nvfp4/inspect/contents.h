@@ -2,9 +2,9 @@
 // folder need not be loadable: missing and odd tensors become notes.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "codec/format.h"
 #include "core/status.h"
-#include "formats/safetensors.h"
 #include "model/model_def.h"
 
 #include <array>

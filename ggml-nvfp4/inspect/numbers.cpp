@@ -1,6 +1,6 @@
 #include "inspect/numbers.h"
 
-#include "formats/elements.h"
+#include "checkpoint/elements.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // The identity of the model in a checkpoint.
 #pragma once
 
-#include "formats/safetensors.h"
+#include "checkpoint/safetensors.h"
 
 #include <string>
 

@@ -1,8 +1,8 @@
 // Linears in FP8 (E4M3) with scales, which checkpoints of mixed precision hold beside NVFP4: found by name, read as F32.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "core/status.h"
-#include "formats/safetensors.h"
 #include "model/model_def.h"
 
 #include <cstdint>

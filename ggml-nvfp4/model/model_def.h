@@ -4,10 +4,10 @@
 // Names are parsed once, there; all other code works with roles and indices.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "codec/format.h"
 #include "core/status.h"
 #include "formats/json.h"
-#include "formats/safetensors.h"
 
 #include <array>
 #include <cstdint>

@@ -2,8 +2,8 @@
 // the wanted form are read straight into place; other ways to store weights become cases here.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "core/status.h"
-#include "formats/safetensors.h"
 #include "model/model_def.h"
 
 #include <cstdint>

@@ -3,9 +3,9 @@
 // single experts.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "core/status.h"
 #include "core/tensor.h"
-#include "formats/safetensors.h"
 #include "model/model_def.h"
 
 #include <array>

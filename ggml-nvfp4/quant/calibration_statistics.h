@@ -6,8 +6,8 @@
 // beside it (quant/moment_file.h), of which it lists the contents.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "core/status.h"
-#include "formats/safetensors.h"
 #include "graph/ops.h"
 #include "model/statistic_set.h"
 #include "model/text_model.h"

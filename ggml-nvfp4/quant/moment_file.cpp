@@ -1,8 +1,8 @@
 #include "quant/moment_file.h"
 
+#include "checkpoint/header_reader.h"
 #include "core/sha256.h"
 #include "formats/file.h"
-#include "formats/header_reader.h"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 // read them unit by unit, so memory holds those of the units at work.
 #pragma once
 
-#include "formats/tensor_file.h"
+#include "checkpoint/tensor_file.h"
 #include "model/statistic_set.h"
 #include "quant/quantizer.h"
 

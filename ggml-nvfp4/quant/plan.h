@@ -2,10 +2,10 @@
 // weight is read. The same plan is run, printed and fingerprinted.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "core/budget.h"
-#include "formats/checkpoint_writer.h"
-#include "formats/safetensors.h"
 #include "model/model_def.h"
+#include "output/checkpoint_writer.h"
 #include "quant/recipe.h"
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 #include "quant/plan_files.h"
 
-#include "formats/checkpoint_names.h"
-#include "formats/file_id.h"
+#include "checkpoint/checkpoint_names.h"
 #include "formats/folder_hints.h"
-#include "formats/journal.h"
+#include "output/file_id.h"
+#include "output/journal.h"
 
 #include <algorithm>
 

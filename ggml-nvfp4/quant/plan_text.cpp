@@ -1,7 +1,7 @@
 #include "quant/plan.h"
 
+#include "checkpoint/safetensors_header.h"
 #include "core/table.h"
-#include "formats/safetensors_header.h"
 
 #include <algorithm>
 #include <map>

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "core/clock.h"
-#include "formats/checkpoint_writer.h"
 #include "model/weight_source.h"
+#include "output/checkpoint_writer.h"
 #include "quant/input_scales.h"
 #include "quantize/background_jobs.h"
 #include "quantize/device_packer.h"

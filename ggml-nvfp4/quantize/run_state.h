@@ -1,11 +1,11 @@
 // What a run of quantize saves so that a later run goes on where it was stopped. Finished tensors are in the journal of
-// DST.partial (formats/checkpoint_writer.h). A run that calibrates also saves its state between two blocks: hidden
+// DST.partial (output/checkpoint_writer.h). A run that calibrates also saves its state between two blocks: hidden
 // states of all positions, totals, and the counts for the report. The file has two places; the journal names the last
 // that is on disk, and the next state goes to the other.
 #pragma once
 
 #include "core/clock.h"
-#include "formats/checkpoint_writer.h"
+#include "output/checkpoint_writer.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantization_report.h"
 #include "quantize/quantize.h"

@@ -1,6 +1,6 @@
 #include "verify/damage.h"
 
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors_header.h"
 
 #include <algorithm>
 

@@ -3,12 +3,12 @@
 // checks judge them.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "codec/format.h"
 #include "codec/fp8_scales.h"
 #include "core/status.h"
 #include "formats/folder.h"
 #include "formats/json.h"
-#include "formats/safetensors.h"
 #include "model/matched_checkpoint.h"
 #include "verify/finding.h"
 #include "verify/quantization_config.h"

@@ -1,7 +1,7 @@
 // Arrow's streams and files, as pyarrow writes them, and folders that `datasets` saved.
 #include "data/files/arrow.h"
 #include "dataset/dataset_fixture.h"
-#include "formats/tree.h"
+#include "output/tree.h"
 
 #include <cstring>
 

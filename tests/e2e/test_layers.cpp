@@ -1,6 +1,6 @@
 // Layers that are quantized apart, as on several machines: the files of one run, whatever is taken from where.
 #include "e2e/calibrated_fixture.h"
-#include "formats/checkpoint_writer.h"
+#include "output/checkpoint_writer.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>

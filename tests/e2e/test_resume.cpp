@@ -1,7 +1,7 @@
 // Runs that were stopped and go on: the bytes of a run without a stop, wherever it was, on other threads and budgets; and
 // the refusal to go on where the result would be another.
 #include "e2e/calibrated_fixture.h"
-#include "formats/checkpoint_writer.h"
+#include "output/checkpoint_writer.h"
 
 #include <doctest/doctest.h>
 #include <set>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "checkpoint_files.h"
-#include "formats/checkpoint_writer.h"
+#include "output/checkpoint_writer.h"
 #include "quant/plan.h"
 #include "scratch.h"
 #include "tools/synthetic_checkpoint.h"

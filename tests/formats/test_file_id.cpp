@@ -1,6 +1,6 @@
-#include "formats/checkpoint_names.h"
-#include "formats/file_id.h"
-#include "formats/tree.h"
+#include "checkpoint/checkpoint_names.h"
+#include "output/file_id.h"
+#include "output/tree.h"
 #include "scratch.h"
 
 #include <algorithm>

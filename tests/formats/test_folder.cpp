@@ -1,6 +1,6 @@
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 #include "formats/folder.h"
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
 #include "scratch.h"
 
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 #include "memory_growth.h"
 #include "scratch.h"
 

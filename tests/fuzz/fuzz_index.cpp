@@ -1,5 +1,5 @@
 // A folder of shards, with or without an index (fuzz_input.h describes the form): refused, or every tensor found once.
-#include "formats/safetensors.h"
+#include "checkpoint/safetensors.h"
 #include "fuzz/fuzz_input.h"
 
 using namespace gnv;

@@ -1,7 +1,7 @@
 // Headers of safetensors files that are nearly right: a valid one from a seed, and changes that keep it JSON or nearly so.
 #pragma once
 
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors_header.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "formats/elements.h"
+#include "checkpoint/elements.h"
 
 #include <cmath>
 #include <cstring>

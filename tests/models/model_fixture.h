@@ -1,10 +1,10 @@
 // Configs of published models, changed as a test needs, and checkpoints that are all header.
 #pragma once
 
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 #include "formats/file.h"
 #include "formats/json.h"
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
 #include "model/model_def.h"
 #include "scratch.h"
 

@@ -1,6 +1,6 @@
 // gated_delta_net against the recurrence in double, its two forms against each other, and a recorded layer.
+#include "checkpoint/elements.h"
 #include "checkpoint_files.h"
-#include "formats/elements.h"
 #include "golden_file.h"
 #include "mixer_fixture.h"
 

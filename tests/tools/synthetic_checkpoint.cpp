@@ -1,9 +1,9 @@
 #include "tools/synthetic_checkpoint.h"
 
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 #include "core/thread_pool.h"
 #include "formats/file.h"
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
 #include "tools/synthetic_values.h"
 
 #include <algorithm>

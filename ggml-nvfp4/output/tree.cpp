@@ -1,4 +1,4 @@
-#include "formats/tree.h"
+#include "output/tree.h"
 
 #include "formats/file.h"
 

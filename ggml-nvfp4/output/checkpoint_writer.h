@@ -10,8 +10,8 @@
 
 #include "core/dtype.h"
 #include "core/status.h"
-#include "formats/destination.h"
 #include "formats/file.h"
+#include "output/destination.h"
 
 #include <cstdint>
 #include <functional>

@@ -1,7 +1,7 @@
-#include "formats/safetensors.h"
+#include "checkpoint/safetensors.h"
 
+#include "checkpoint/header_reader.h"
 #include "formats/folder_hints.h"
-#include "formats/header_reader.h"
 #include "formats/json.h"
 
 #include <algorithm>

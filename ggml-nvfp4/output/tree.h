@@ -2,7 +2,7 @@
 // names change meanwhile. Links are ordinary entries and are not followed.
 #pragma once
 
-#include "formats/file_id.h"
+#include "output/file_id.h"
 
 #include <functional>
 #include <string>

@@ -1,10 +1,10 @@
-#include "formats/checkpoint_writer.h"
+#include "output/checkpoint_writer.h"
 
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 #include "core/thread_pool.h"
 #include "formats/json_writer.h"
-#include "formats/output_folder.h"
-#include "formats/safetensors.h"
-#include "formats/safetensors_header.h"
+#include "output/output_folder.h"
 
 #include <algorithm>
 #include <condition_variable>

@@ -1,4 +1,4 @@
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors_header.h"
 
 namespace gnv {
 

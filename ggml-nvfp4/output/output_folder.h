@@ -3,9 +3,9 @@
 // this run made.
 #pragma once
 
-#include "formats/destination.h"
 #include "formats/file.h"
-#include "formats/journal.h"
+#include "output/destination.h"
+#include "output/journal.h"
 
 #include <map>
 #include <memory>

@@ -1,6 +1,6 @@
-#include "formats/destination.h"
+#include "output/destination.h"
 
-#include "formats/checkpoint_names.h"
+#include "checkpoint/checkpoint_names.h"
 #include "formats/file.h"
 #include "formats/json_writer.h"
 

@@ -1,7 +1,7 @@
-#include "formats/leftovers.h"
+#include "output/leftovers.h"
 
 #include "formats/file.h"
-#include "formats/journal.h"
+#include "output/journal.h"
 
 #include <algorithm>
 

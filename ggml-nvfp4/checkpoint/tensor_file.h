@@ -3,8 +3,8 @@
 // complete and on disk.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "formats/file.h"
-#include "formats/safetensors.h"
 
 #include <cstdint>
 #include <memory>

@@ -1,4 +1,4 @@
-#include "formats/checkpoint_names.h"
+#include "checkpoint/checkpoint_names.h"
 
 #include "core/strings.h"
 

@@ -1,6 +1,6 @@
-#include "formats/output_folder.h"
+#include "output/output_folder.h"
 
-#include "formats/leftovers.h"
+#include "output/leftovers.h"
 
 #include <algorithm>
 

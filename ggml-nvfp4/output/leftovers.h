@@ -1,7 +1,7 @@
 // Leftovers of stopped runs beside a destination: found, distinguished from foreign files, and removed.
 #pragma once
 
-#include "formats/destination.h"
+#include "output/destination.h"
 
 #include <optional>
 

@@ -1,4 +1,4 @@
-#include "formats/file_id.h"
+#include "output/file_id.h"
 
 #include "formats/file.h"
 

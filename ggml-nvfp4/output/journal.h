@@ -4,7 +4,7 @@
 #pragma once
 
 #include "formats/file.h"
-#include "formats/file_id.h"
+#include "output/file_id.h"
 
 #include <cstdint>
 #include <optional>

@@ -1,4 +1,4 @@
-#include "formats/journal.h"
+#include "output/journal.h"
 
 #include "formats/json_writer.h"
 

@@ -9,9 +9,9 @@
 // any name.
 #pragma once
 
-#include "formats/file_id.h"
-#include "formats/journal.h"
-#include "formats/tree.h"
+#include "output/file_id.h"
+#include "output/journal.h"
+#include "output/tree.h"
 
 #include <set>
 #include <string>

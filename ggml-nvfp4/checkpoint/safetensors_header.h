@@ -1,8 +1,8 @@
 // The header of a safetensors file, made before any tensor data exists.
 #pragma once
 
+#include "checkpoint/safetensors.h"
 #include "formats/json_writer.h"
-#include "formats/safetensors.h"
 
 #include <map>
 #include <string>

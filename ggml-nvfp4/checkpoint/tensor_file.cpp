@@ -1,6 +1,6 @@
-#include "formats/tensor_file.h"
+#include "checkpoint/tensor_file.h"
 
-#include "formats/safetensors_header.h"
+#include "checkpoint/safetensors_header.h"
 
 #include <set>
 

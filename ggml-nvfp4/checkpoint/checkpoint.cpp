@@ -1,8 +1,8 @@
 // A checkpoint folder: which files belong to it, and how index and shards agree.
-#include "formats/safetensors.h"
+#include "checkpoint/safetensors.h"
 
+#include "checkpoint/header_reader.h"
 #include "formats/folder_hints.h"
-#include "formats/header_reader.h"
 #include "formats/json.h"
 
 #include <algorithm>

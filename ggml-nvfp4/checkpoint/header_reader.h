@@ -1,7 +1,7 @@
 // The header of one safetensors file, whatever it is read from.
 #pragma once
 
-#include "formats/safetensors.h"
+#include "checkpoint/safetensors.h"
 
 #include <functional>
 
