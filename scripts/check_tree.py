@@ -28,6 +28,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/model": ["core", "codec", "formats", "checkpoint", "graph"],
     "models": ["core", "formats", "model"],
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
+    "ggml-nvfp4/pass": ["core", "formats", "exec", "model", "run"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
     "ggml-nvfp4/images": ["core", "formats"],
     "ggml-nvfp4/chat/values": ["core", "formats"],
@@ -39,13 +40,13 @@ MAY_INCLUDE = {
     "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],
     "ggml-nvfp4/quant": ["core", "codec", "formats", "checkpoint", "output", "graph", "model"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
-    "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "exec", "model", "run", "quant", "report"],
+    "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "exec", "model", "run", "pass", "quant", "report"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer"],
-    "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run"],
+    "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run", "pass"],
     "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "output"],
-    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "checkpoint", "exec", "run", "tokenizer", "images", "chat", "data",
-                       "session", "quant", "quantize", "inspect", "verify", "evaluate", "hub"],
+    "ggml-nvfp4/api": ["include", "core", "codec", "formats", "checkpoint", "exec", "run", "pass", "tokenizer", "images", "chat",
+                       "data", "session", "quant", "quantize", "inspect", "verify", "evaluate", "hub"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "bench.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}

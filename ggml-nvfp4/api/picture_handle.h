@@ -2,7 +2,7 @@
 #pragma once
 
 #include "api/model_handle.h"
-#include "run/picture_encoder.h"
+#include "pass/picture_encoder.h"
 
 #include <string>
 #include <vector>

@@ -7,7 +7,7 @@
 #include "evaluate/inputs.h"
 #include "evaluate/layers.h"
 #include "formats/folder.h"
-#include "run/picture_rows.h"
+#include "pass/picture_rows.h"
 
 #include <functional>
 #include <memory>

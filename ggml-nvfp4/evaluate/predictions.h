@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/thread_pool.h"
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 
 #include <cstdint>
 #include <vector>

@@ -2,6 +2,7 @@
 // written once a group of its weights is in memory.
 #pragma once
 
+#include "pass/layer_pass.h"
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 #include "quantize/device_packer.h"
@@ -9,7 +10,6 @@
 #include "quantize/unit_statistics.h"
 #include "report/device_limits.h"
 #include "run/device_list.h"
-#include "run/layer_pass.h"
 #include "run/open_model.h"
 
 #include <memory>

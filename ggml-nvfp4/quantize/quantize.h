@@ -4,11 +4,11 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "pass/layer_pass.h"
+#include "pass/picture_rows.h"
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 #include "report/phases.h"
-#include "run/layer_pass.h"
-#include "run/picture_rows.h"
 
 #include <cstdint>
 #include <functional>

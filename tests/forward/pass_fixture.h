@@ -5,7 +5,7 @@
 #include "faults/small_model.h"
 #include "forward/forward_fixture.h"
 #include "models/qwen35_names.h"
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 
 #include <cstring>
 #include <doctest/doctest.h>

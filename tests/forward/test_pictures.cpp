@@ -1,7 +1,7 @@
 // Pictures in texts: positions and placeholders, and that what comes out of a picture depends on nothing but the picture.
 #include "forward/deferred_device.h"
 #include "forward/vision_fixture.h"
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 
 #include <algorithm>
 #include <map>

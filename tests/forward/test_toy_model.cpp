@@ -3,7 +3,7 @@
 #include "codec/nvfp4.h"
 #include "core/memory.h"
 #include "forward/toy_model.h"
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 
 #include <cmath>
 #include <cstring>

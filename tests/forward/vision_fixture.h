@@ -3,7 +3,7 @@
 
 #include "forward/forward_fixture.h"
 #include "model/pictures.h"
-#include "run/picture_encoder.h"
+#include "pass/picture_encoder.h"
 
 #include <doctest/doctest.h>
 #include <string>

@@ -1,7 +1,7 @@
 // From records with pictures to logits of a pass, against what the Transformers implementation recorded.
 #include "api/dataset_handle.h"
 #include "forward/vision_fixture.h"
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 #include "scratch.h"
 
 #include <nlohmann/json.hpp>

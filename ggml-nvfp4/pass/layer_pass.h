@@ -12,7 +12,7 @@
 // The results for a position do not depend on batches, lanes, groups, threads or the memory budget.
 #pragma once
 
-#include "run/pass_plan.h"
+#include "pass/pass_plan.h"
 
 #include <functional>
 #include <memory>

@@ -1,4 +1,4 @@
-#include "run/pass_work.h"
+#include "pass/pass_work.h"
 
 #include <algorithm>
 

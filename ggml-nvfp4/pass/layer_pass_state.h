@@ -2,7 +2,7 @@
 // work of lanes with them.
 #pragma once
 
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 
 #include <atomic>
 #include <mutex>

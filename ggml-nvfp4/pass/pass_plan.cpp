@@ -1,5 +1,5 @@
 // The planner of a pass: division of work and memory.
-#include "run/pass_work.h"
+#include "pass/pass_work.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,6 +1,6 @@
 // The work of the lanes of a pass with loaded weights.
 #include "core/side_by_side.h"
-#include "run/layer_pass_state.h"
+#include "pass/layer_pass_state.h"
 
 #include <algorithm>
 #include <utility>

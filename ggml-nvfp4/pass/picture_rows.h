@@ -4,7 +4,7 @@
 // part of the budget holds. The rows do not depend on that: those of a picture are a matter of the picture alone.
 #pragma once
 
-#include "run/picture_encoder.h"
+#include "pass/picture_encoder.h"
 
 #include <functional>
 #include <memory>

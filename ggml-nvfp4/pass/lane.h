@@ -1,4 +1,4 @@
-// A lane of a pass: a device with its work space, its rows of hidden states (run/lane_rows.h) and its end of the stream
+// A lane of a pass: a device with its work space, its rows of hidden states (pass/lane_rows.h) and its end of the stream
 // of weights (run/weight_stream.h). If the device's memory is the host's (the CPU), uploads and downloads are aliases:
 // the lane allocates no second copy and copies nothing.
 #pragma once
@@ -6,8 +6,8 @@
 #include "core/budget.h"
 #include "core/memory.h"
 #include "exec/host_tensor.h"
+#include "pass/lane_rows.h"
 #include "run/lane_inputs.h"
-#include "run/lane_rows.h"
 #include "run/statistic_window.h"
 #include "run/weight_stream.h"
 

@@ -1,9 +1,9 @@
-// The plan of a pass (run/layer_pass.h), made before a weight is read: groups of stages, batches, the lane of each
+// The plan of a pass (pass/layer_pass.h), made before a weight is read: groups of stages, batches, the lane of each
 // batch, the place of hidden states, and the use of memory.
 #pragma once
 
 #include "core/budget.h"
-#include "run/lane.h"
+#include "pass/lane.h"
 
 #include <string>
 #include <vector>

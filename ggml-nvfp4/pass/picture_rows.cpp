@@ -1,4 +1,4 @@
-#include "run/picture_rows.h"
+#include "pass/picture_rows.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "run/lane.h"
+#include "pass/lane.h"
 
 #include <cstring>
 

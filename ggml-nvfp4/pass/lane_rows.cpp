@@ -1,4 +1,4 @@
-#include "run/lane_rows.h"
+#include "pass/lane_rows.h"
 
 #include "exec/host_tensor.h"
 

@@ -1,4 +1,4 @@
-#include "run/layer_pass_state.h"
+#include "pass/layer_pass_state.h"
 
 #include <algorithm>
 #include <optional>

@@ -1,7 +1,7 @@
-// The division of a pass into groups, batches and shares of lanes, among which the planner (run/pass_plan.cpp) chooses.
+// The division of a pass into groups, batches and shares of lanes, among which the planner (pass/pass_plan.cpp) chooses.
 #pragma once
 
-#include "run/pass_plan.h"
+#include "pass/pass_plan.h"
 
 namespace gnv {
 

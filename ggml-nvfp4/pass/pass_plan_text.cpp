@@ -2,7 +2,7 @@
 #include "core/strings.h"
 #include "core/table.h"
 #include "formats/json_writer.h"
-#include "run/pass_plan.h"
+#include "pass/pass_plan.h"
 
 #include <algorithm>
 

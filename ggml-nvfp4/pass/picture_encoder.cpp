@@ -1,6 +1,6 @@
-#include "run/picture_encoder.h"
+#include "pass/picture_encoder.h"
 
-#include "run/layer_pass.h"
+#include "pass/layer_pass.h"
 #include "run/tap_list.h"
 
 #include <algorithm>
