@@ -9,7 +9,7 @@
 #pragma once
 
 #include "chat/chat_template.h"
-#include "data/record_reader.h"
+#include "data/records/record_reader.h"
 
 #include <optional>
 

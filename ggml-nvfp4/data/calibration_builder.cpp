@@ -1,6 +1,6 @@
 #include "data/calibration_builder.h"
 
-#include "data/tree_records.h"
+#include "data/records/tree_records.h"
 
 #include <algorithm>
 #include <atomic>

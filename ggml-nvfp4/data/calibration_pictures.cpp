@@ -1,8 +1,8 @@
 // The part of CalibrationBuilder that makes texts of records, with the pictures that they hold.
 #include "data/calibration_builder.h"
-#include "data/picture_loader.h"
-#include "data/picture_records.h"
 #include "data/record_forms.h"
+#include "data/records/picture_loader.h"
+#include "data/records/picture_records.h"
 
 #include <algorithm>
 

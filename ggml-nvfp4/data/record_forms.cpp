@@ -1,5 +1,6 @@
 #include "data/record_forms.h"
 
+#include "data/records/record_names.h"
 #include "formats/json_writer.h"
 
 #include <algorithm>
@@ -21,17 +22,6 @@ constexpr Exchange exchanges[] = {
     {"prompt", "completion"}, {"prompt", "response"},  {"prompt", "chosen"},
     {"input", "output"},      {"problem", "solution"}, {"problem", "generated_solution"},
     {"query", "response"},    {"query", "answer"},     {"prompt", "answer"},
-};
-
-constexpr PictureField picture_fields[] = {{"image", false}, {"images", false}, {"video", true}, {"videos", true}};
-
-struct RoleName {
-    std::string_view author, role;
-};
-constexpr RoleName roles[] = {
-    {"human", "user"},        {"prompter", "user"},          {"gpt", "assistant"},
-    {"chatgpt", "assistant"}, {"bard", "assistant"},         {"bing", "assistant"},
-    {"model", "assistant"},   {"function_response", "tool"}, {"observation", "tool"},
 };
 
 RecordField * find_field(Record & record, std::string_view name) {
@@ -99,18 +89,6 @@ bool unify_exchange(Record & record, TextForm form) {
 }
 
 } // namespace
-
-const PictureField * find_picture_field(std::string_view name) {
-    for (const PictureField & field : picture_fields)
-        if (name == field.name) return &field;
-    return nullptr;
-}
-
-std::string chat_role(std::string_view author) {
-    for (const RoleName & row : roles)
-        if (author == row.author) return std::string(row.role);
-    return std::string(author);
-}
 
 std::vector<std::string> form_fields() {
     std::vector<std::string> names = {"input", "output", "answer", "chosen", "tools"};

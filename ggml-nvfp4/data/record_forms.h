@@ -19,16 +19,6 @@ void unify_record(Record & record, const TextRule & rule);
 // "A+B" and its parts, for open_records().
 std::vector<std::string> field_parts(const std::string & name);
 
-// "user" for "human", "assistant" for "gpt": the roles of ShareGPT and OASST1 in the names of chat templates.
-std::string chat_role(std::string_view author);
-
-// Fields that hold pictures, one or a list: paths, data: URIs, {bytes, path}.
-struct PictureField {
-    const char * name;
-    bool is_video;
-};
-const PictureField * find_picture_field(std::string_view name); // null: no such field
-
 // All names of fields that a rule without a field looks at.
 std::vector<std::string> form_fields();
 

@@ -1,7 +1,7 @@
 // Any bytes as a data set: the first byte chooses the format and a budget of memory, the rest is the file. Every row is read
 // and made a text, or refused with a message; charges never pass the budget, and are given back.
 #include "data/calib_source.h"
-#include "data/picture_records.h"
+#include "data/records/picture_records.h"
 
 #include <cstdlib>
 #include <fcntl.h>

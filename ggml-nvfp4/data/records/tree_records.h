@@ -1,7 +1,7 @@
 // Conversations that a file holds as a tree, one message a row (OASST1): message_id, parent_id, text, role.
 #pragma once
 
-#include "data/record_reader.h"
+#include "data/records/record_reader.h"
 
 namespace gnv {
 

@@ -7,7 +7,7 @@
 //   fields with pictures and no placeholder anywhere          the pictures come before the text of the first user
 #pragma once
 
-#include "data/record.h"
+#include "data/records/record.h"
 #include "formats/json.h"
 #include "images/picture_text.h"
 

@@ -1,5 +1,5 @@
 #include "data/files/byte_stream.h"
-#include "data/readers.h"
+#include "data/records/readers.h"
 
 namespace gnv {
 

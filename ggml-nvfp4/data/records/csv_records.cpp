@@ -1,5 +1,5 @@
 #include "data/files/csv.h"
-#include "data/readers.h"
+#include "data/records/readers.h"
 
 namespace gnv {
 

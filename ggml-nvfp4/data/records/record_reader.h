@@ -16,7 +16,7 @@
 
 #include "core/status.h"
 #include "data/files/read_control.h"
-#include "data/record.h"
+#include "data/records/record.h"
 
 #include <memory>
 

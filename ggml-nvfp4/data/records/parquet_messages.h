@@ -9,7 +9,7 @@
 #pragma once
 
 #include "data/files/parquet.h"
-#include "data/record.h"
+#include "data/records/record.h"
 
 namespace gnv {
 

@@ -1,7 +1,7 @@
-#include "data/parquet_messages.h"
+#include "data/records/parquet_messages.h"
 
 #include "core/utf8.h"
-#include "data/picture_loader.h"
+#include "data/records/picture_loader.h"
 #include "formats/json_writer.h"
 
 #include <algorithm>

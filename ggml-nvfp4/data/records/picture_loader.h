@@ -3,7 +3,7 @@
 
 #include "core/thread_pool.h"
 #include "data/files/read_control.h"
-#include "data/record.h"
+#include "data/records/record.h"
 #include "images/prepared_picture.h"
 
 namespace gnv {

@@ -1,4 +1,4 @@
-#include "data/picture_loader.h"
+#include "data/records/picture_loader.h"
 
 #include "formats/file.h"
 

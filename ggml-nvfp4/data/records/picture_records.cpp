@@ -1,7 +1,7 @@
-#include "data/picture_records.h"
+#include "data/records/picture_records.h"
 
 #include "core/utf8.h"
-#include "data/record_forms.h"
+#include "data/records/record_names.h"
 #include "formats/json_writer.h"
 
 #include <array>

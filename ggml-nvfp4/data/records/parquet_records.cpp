@@ -1,8 +1,8 @@
 #include "data/files/parquet.h"
-#include "data/parquet_messages.h"
-#include "data/picture_records.h"
-#include "data/readers.h"
-#include "data/record_forms.h"
+#include "data/records/parquet_messages.h"
+#include "data/records/picture_records.h"
+#include "data/records/readers.h"
+#include "data/records/record_names.h"
 
 #include <algorithm>
 

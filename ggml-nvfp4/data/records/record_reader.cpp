@@ -1,7 +1,7 @@
-#include "data/record_reader.h"
+#include "data/records/record_reader.h"
 
 #include "data/files/decoders.h"
-#include "data/readers.h"
+#include "data/records/readers.h"
 #include "formats/file.h"
 #include "formats/json.h"
 

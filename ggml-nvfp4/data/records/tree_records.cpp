@@ -1,6 +1,6 @@
-#include "data/tree_records.h"
+#include "data/records/tree_records.h"
 
-#include "data/record_forms.h"
+#include "data/records/record_names.h"
 
 #include <unordered_map>
 

@@ -1,7 +1,7 @@
 // The formats behind open_records().
 #pragma once
 
-#include "data/record_reader.h"
+#include "data/records/record_reader.h"
 #include "formats/json.h"
 
 namespace gnv {

@@ -1,9 +1,9 @@
 #include "core/utf8.h"
 #include "data/files/json_stream.h"
 #include "data/files/line_reader.h"
-#include "data/picture_records.h"
-#include "data/readers.h"
-#include "data/record_forms.h"
+#include "data/records/picture_records.h"
+#include "data/records/readers.h"
+#include "data/records/record_names.h"
 
 #include <algorithm>
 #include <type_traits>
