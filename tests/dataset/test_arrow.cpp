@@ -1,5 +1,5 @@
 // Arrow's streams and files, as pyarrow writes them, and folders that `datasets` saved.
-#include "data/files/arrow.h"
+#include "data/arrow/arrow.h"
 #include "dataset/dataset_fixture.h"
 #include "output/tree.h"
 

@@ -1,5 +1,5 @@
-#include "data/files/parquet.h"
-#include "data/files/parquet_codecs.h"
+#include "data/parquet/parquet.h"
+#include "data/parquet/parquet_codecs.h"
 #include "formats/json.h"
 #include "scratch.h"
 

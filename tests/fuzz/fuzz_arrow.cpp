@@ -1,5 +1,5 @@
 // Any bytes as an Arrow stream or file: every readable column is read to its end, or refused with a message.
-#include "data/files/arrow.h"
+#include "data/arrow/arrow.h"
 #include "fuzz/fuzz_rows.h"
 
 using gnv::fuzz::most_rows;

@@ -1,5 +1,5 @@
 // Any bytes as a Parquet file: every readable column is read to its end, or refused with a message.
-#include "data/files/parquet.h"
+#include "data/parquet/parquet.h"
 #include "fuzz/fuzz_rows.h"
 
 using gnv::fuzz::most_rows;

@@ -1,5 +1,5 @@
 #include "core/utf8.h"
-#include "data/files/arrow.h"
+#include "data/arrow/arrow.h"
 #include "data/records/picture_loader.h"
 #include "data/records/picture_records.h"
 #include "data/records/readers.h"

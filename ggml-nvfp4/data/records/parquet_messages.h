@@ -8,7 +8,7 @@
 // Null values, which structures with different members are full of, are left out; strings under the name "bytes" are Base64.
 #pragma once
 
-#include "data/files/parquet.h"
+#include "data/parquet/parquet.h"
 #include "data/records/record.h"
 
 namespace gnv {

@@ -1,4 +1,4 @@
-#include "data/files/parquet.h"
+#include "data/parquet/parquet.h"
 #include "data/records/parquet_messages.h"
 #include "data/records/picture_records.h"
 #include "data/records/readers.h"

@@ -1,4 +1,4 @@
-#include "data/files/flatbuffer.h"
+#include "data/arrow/flatbuffer.h"
 
 namespace gnv {
 

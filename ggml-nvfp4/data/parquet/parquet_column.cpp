@@ -1,6 +1,6 @@
-#include "data/files/parquet_column.h"
+#include "data/parquet/parquet_column.h"
 
-#include "data/files/parquet_delta.h"
+#include "data/parquet/parquet_delta.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,8 +1,8 @@
 // What Arrow's messages say, as Message.fbs and Schema.fbs of its specification have it.
 #pragma once
 
-#include "data/files/arrow.h"
-#include "data/files/flatbuffer.h"
+#include "data/arrow/arrow.h"
+#include "data/arrow/flatbuffer.h"
 
 namespace gnv {
 

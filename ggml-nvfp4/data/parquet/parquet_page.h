@@ -1,7 +1,7 @@
 // The pages of one column chunk, in file order.
 #pragma once
 
-#include "data/files/parquet.h"
+#include "data/parquet/parquet.h"
 
 namespace gnv {
 

@@ -1,4 +1,4 @@
-#include "data/files/arrow_metadata.h"
+#include "data/arrow/arrow_metadata.h"
 
 #include <cstring>
 

@@ -1,7 +1,7 @@
 // One string column of one row group, row by row.
 #pragma once
 
-#include "data/files/parquet_page.h"
+#include "data/parquet/parquet_page.h"
 
 namespace gnv {
 

@@ -1,4 +1,4 @@
-#include "data/files/parquet_column.h"
+#include "data/parquet/parquet_column.h"
 
 namespace gnv {
 

@@ -1,4 +1,4 @@
-#include "data/files/parquet_codecs.h"
+#include "data/parquet/parquet_codecs.h"
 
 #include "formats/zstd.h"
 

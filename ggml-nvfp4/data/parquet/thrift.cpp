@@ -1,4 +1,4 @@
-#include "data/files/thrift.h"
+#include "data/parquet/thrift.h"
 
 namespace gnv {
 

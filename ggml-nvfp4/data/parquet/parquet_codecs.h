@@ -1,7 +1,7 @@
 // The compressions of Parquet pages.
 #pragma once
 
-#include "data/files/parquet.h"
+#include "data/parquet/parquet.h"
 
 #include <string>
 #include <string_view>

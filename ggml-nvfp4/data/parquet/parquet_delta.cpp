@@ -1,4 +1,4 @@
-#include "data/files/parquet_delta.h"
+#include "data/parquet/parquet_delta.h"
 
 #include <algorithm>
 

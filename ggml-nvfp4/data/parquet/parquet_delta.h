@@ -5,7 +5,7 @@
 //   DELTA_BYTE_ARRAY         lengths of prefixes shared with the value before, in that form | suffixes, as the form above
 #pragma once
 
-#include "data/files/parquet_page.h"
+#include "data/parquet/parquet_page.h"
 
 #include <string>
 #include <string_view>

@@ -1,5 +1,5 @@
-#include "data/files/parquet.h"
-#include "data/files/thrift.h"
+#include "data/parquet/parquet.h"
+#include "data/parquet/thrift.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "data/files/arrow.h"
+#include "data/arrow/arrow.h"
 #include "formats/zstd.h"
 
 #include <algorithm>

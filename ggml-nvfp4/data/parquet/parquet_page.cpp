@@ -1,7 +1,7 @@
-#include "data/files/parquet_page.h"
+#include "data/parquet/parquet_page.h"
 
-#include "data/files/parquet_codecs.h"
-#include "data/files/thrift.h"
+#include "data/parquet/parquet_codecs.h"
+#include "data/parquet/thrift.h"
 
 #include <algorithm>
 #include <zlib.h>
