@@ -1,7 +1,7 @@
 // Comparisons of the small checkpoint with what was made of it, on tests/data/eval.jsonl.zst.
 #pragma once
 
-#include "api/calibration_data.h"
+#include "api/parts/calibration_data.h"
 #include "evaluate/evaluation.h"
 #include "verify/verify_fixture.h"
 

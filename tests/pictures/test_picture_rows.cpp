@@ -1,5 +1,5 @@
 // From records with pictures to logits of a pass, against what the Transformers implementation recorded.
-#include "api/dataset_handle.h"
+#include "api/parts/dataset_handle.h"
 #include "forward/vision_fixture.h"
 #include "pass/layer_pass.h"
 #include "scratch.h"

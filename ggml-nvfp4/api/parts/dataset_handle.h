@@ -1,8 +1,8 @@
 // gnv_dataset_t, for the calls that calibrate or compare with its sequences.
 #pragma once
 
-#include "api/calibration_data.h"
 #include "api/handles.h"
+#include "api/parts/calibration_data.h"
 
 struct gnv_dataset_t : gnv::api::Owned {
     gnv::CalibrationSet set;

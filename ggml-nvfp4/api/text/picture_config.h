@@ -1,7 +1,7 @@
 // What a model's folder says about pictures.
 #pragma once
 
-#include "api/picture_handle.h"
+#include "api/text/picture_handle.h"
 #include "images/picture_text.h"
 #include "images/processor_config.h"
 

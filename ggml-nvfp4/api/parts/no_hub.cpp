@@ -1,5 +1,5 @@
 // Replaces hub/ in a build without GNV_WITH_HUB.
-#include "api/left_out.h"
+#include "api/parts/left_out.h"
 
 using namespace gnv::api;
 

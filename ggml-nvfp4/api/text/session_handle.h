@@ -1,7 +1,7 @@
 // gnv_session_t, and what a model has for its sessions.
 #pragma once
 
-#include "api/model_handle.h"
+#include "api/text/model_handle.h"
 #include "session/sampler.h"
 #include "session/shared_texts.h"
 

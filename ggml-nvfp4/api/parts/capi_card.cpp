@@ -1,5 +1,5 @@
 #include "api/arguments.h"
-#include "api/card_options.h"
+#include "api/parts/card_options.h"
 #include "api/progress.h"
 
 using namespace gnv;

@@ -1,6 +1,6 @@
 #include "api/arguments.h"
 #include "api/progress.h"
-#include "api/tokenizer_handle.h"
+#include "api/text/tokenizer_handle.h"
 #include "formats/file.h"
 
 #include <algorithm>

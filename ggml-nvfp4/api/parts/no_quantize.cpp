@@ -1,5 +1,5 @@
 // Replaces quantize/ in a build without GNV_WITH_QUANTIZE.
-#include "api/left_out.h"
+#include "api/parts/left_out.h"
 
 using namespace gnv::api;
 

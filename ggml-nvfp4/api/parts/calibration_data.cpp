@@ -1,4 +1,4 @@
-#include "api/calibration_data.h"
+#include "api/parts/calibration_data.h"
 
 #include "formats/file.h"
 #include "formats/json_writer.h"

@@ -1,5 +1,5 @@
 // Replaces verify/, inspect/ and evaluate/ in a build without GNV_WITH_VERIFY.
-#include "api/left_out.h"
+#include "api/parts/left_out.h"
 
 using namespace gnv::api;
 

@@ -1,7 +1,7 @@
 #include "api/arguments.h"
 #include "api/devices.h"
+#include "api/parts/report_handle.h"
 #include "api/progress.h"
-#include "api/report_handle.h"
 #include "verify/device_recomputer.h"
 #include "verify/self_test.h"
 

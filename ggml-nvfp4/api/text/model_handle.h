@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-struct ModelSessions; // api/session_handle.h
+struct ModelSessions; // api/text/session_handle.h
 struct ModelSessionsDelete {
     void operator()(ModelSessions * sessions) const;
 };

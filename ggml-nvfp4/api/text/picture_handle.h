@@ -1,7 +1,7 @@
 // What a gnv_picture_t is, and lists of them as calls take them.
 #pragma once
 
-#include "api/model_handle.h"
+#include "api/text/model_handle.h"
 #include "pass/picture_encoder.h"
 
 #include <string>

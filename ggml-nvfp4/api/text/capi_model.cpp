@@ -1,9 +1,9 @@
 #include "api/arguments.h"
 #include "api/devices.h"
-#include "api/picture_handle.h"
 #include "api/progress.h"
-#include "api/session_handle.h"
-#include "api/tokenizer_handle.h"
+#include "api/text/picture_handle.h"
+#include "api/text/session_handle.h"
+#include "api/text/tokenizer_handle.h"
 #include "session/generate.h"
 
 #include <algorithm>

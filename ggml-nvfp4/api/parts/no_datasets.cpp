@@ -1,5 +1,5 @@
 // Replaces data/ in a build without GNV_WITH_DATASETS.
-#include "api/left_out.h"
+#include "api/parts/left_out.h"
 
 using namespace gnv::api;
 

@@ -1,8 +1,8 @@
 #include "api/arguments.h"
-#include "api/dataset_handle.h"
-#include "api/picture_config.h"
+#include "api/parts/dataset_handle.h"
 #include "api/progress.h"
-#include "api/tokenizer_handle.h"
+#include "api/text/picture_config.h"
+#include "api/text/tokenizer_handle.h"
 #include "data/tokens_file.h"
 #include "formats/new_file.h"
 

@@ -1,4 +1,4 @@
-#include "api/picture_config.h"
+#include "api/text/picture_config.h"
 
 namespace gnv::api {
 

@@ -1,6 +1,6 @@
 #include "api/arguments.h"
 #include "api/progress.h"
-#include "api/session_handle.h"
+#include "api/text/session_handle.h"
 #include "formats/new_file.h"
 #include "session/sampler.h"
 

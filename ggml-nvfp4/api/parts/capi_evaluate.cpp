@@ -1,8 +1,8 @@
 #include "api/arguments.h"
-#include "api/dataset_handle.h"
 #include "api/devices.h"
+#include "api/parts/dataset_handle.h"
+#include "api/parts/report_handle.h"
 #include "api/progress.h"
-#include "api/report_handle.h"
 #include "evaluate/evaluation.h"
 
 #include <algorithm>

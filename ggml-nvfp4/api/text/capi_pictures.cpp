@@ -1,6 +1,6 @@
 #include "api/arguments.h"
-#include "api/picture_config.h"
-#include "api/tokenizer_handle.h"
+#include "api/text/picture_config.h"
+#include "api/text/tokenizer_handle.h"
 #include "formats/file.h"
 #include "images/picture_text.h"
 #include "images/preprocess.h"
