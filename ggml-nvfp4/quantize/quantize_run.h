@@ -7,12 +7,12 @@
 #include "model/weight_source.h"
 #include "output/checkpoint_writer.h"
 #include "quant/input_scales.h"
-#include "quantize/background_jobs.h"
-#include "quantize/device_packer.h"
+#include "quantize/packing/background_jobs.h"
+#include "quantize/packing/device_packer.h"
+#include "quantize/packing/task_queue.h"
+#include "quantize/packing/unit_statistics.h"
 #include "quantize/quantization_report.h"
 #include "quantize/quantize.h"
-#include "quantize/task_queue.h"
-#include "quantize/unit_statistics.h"
 #include "run/weight_group.h"
 
 #include <atomic>

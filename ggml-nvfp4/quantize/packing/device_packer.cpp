@@ -1,4 +1,4 @@
-#include "quantize/device_packer.h"
+#include "quantize/packing/device_packer.h"
 
 #include "codec/nvfp4.h"
 

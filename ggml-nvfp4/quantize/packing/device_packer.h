@@ -8,7 +8,7 @@
 
 #include "exec/backend.h"
 #include "quant/plan.h"
-#include "quantize/unit_statistics.h"
+#include "quantize/packing/unit_statistics.h"
 #include "run/weight_group.h"
 
 #include <array>

@@ -1,4 +1,4 @@
-#include "quantize/background_jobs.h"
+#include "quantize/packing/background_jobs.h"
 
 #include <system_error>
 

@@ -1,4 +1,4 @@
-#include "quantize/task_queue.h"
+#include "quantize/packing/task_queue.h"
 
 #include <algorithm>
 

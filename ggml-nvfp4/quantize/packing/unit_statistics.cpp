@@ -1,4 +1,4 @@
-#include "quantize/unit_statistics.h"
+#include "quantize/packing/unit_statistics.h"
 
 #include <algorithm>
 #include <map>
