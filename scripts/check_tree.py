@@ -48,10 +48,11 @@ MAY_INCLUDE = {
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run", "pass"],
-    "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "output"],
+    "ggml-nvfp4/hub/card": ["core", "formats", "checkpoint", "output"],
+    "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "card"],
     "ggml-nvfp4/api": ["include", "core", "codec", "checkpoint", "exec"],
     "ggml-nvfp4/api/text": ["formats", "run", "pass", "tokenizer", "images", "chat", "session", "api"],
-    "ggml-nvfp4/api/parts": ["formats", "data", "quant", "quantize", "inspect", "verify", "evaluate", "hub", "api", "text"],
+    "ggml-nvfp4/api/parts": ["formats", "data", "quant", "quantize", "inspect", "verify", "evaluate", "card", "hub", "api", "text"],
 }
 LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
 TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "bench.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}

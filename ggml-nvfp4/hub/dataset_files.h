@@ -2,9 +2,9 @@
 // README.md or, without them, by the names of folders and files.
 #pragma once
 
-#include "hub/front_matter.h"
+#include "hub/card/front_matter.h"
+#include "hub/card/hub_names.h"
 #include "hub/hub_client.h"
-#include "hub/hub_names.h"
 #include "hub/repository.h"
 
 #include <string>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "core/stop_check.h"
-#include "hub/hub_names.h"
+#include "hub/card/hub_names.h"
 #include "hub/repository.h"
 
 namespace gnv {

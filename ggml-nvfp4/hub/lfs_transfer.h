@@ -1,8 +1,8 @@
 // One large file to the hub's storage, by the batch API of Git LFS: in one piece or, where the hub asks for it, in parts.
 #pragma once
 
+#include "hub/card/hub_names.h"
 #include "hub/hub_client.h"
-#include "hub/hub_names.h"
 
 #include <functional>
 #include <string>

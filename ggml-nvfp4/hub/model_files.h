@@ -1,8 +1,8 @@
 // A model of the hub as a folder: found in the cache, or downloaded into it.
 #pragma once
 
+#include "hub/card/hub_names.h"
 #include "hub/hub_client.h"
-#include "hub/hub_names.h"
 #include "hub/repository.h"
 
 #include <string>

@@ -1,8 +1,8 @@
 // The files of a repository as the hub lists them.
 #pragma once
 
+#include "hub/card/hub_names.h"
 #include "hub/hub_client.h"
-#include "hub/hub_names.h"
 
 #include <vector>
 

@@ -1,8 +1,8 @@
 // A finished folder to a model repository: large files over Git LFS, then one commit.
 #pragma once
 
+#include "hub/card/hub_names.h"
 #include "hub/hub_client.h"
-#include "hub/hub_names.h"
 
 #include <string>
 

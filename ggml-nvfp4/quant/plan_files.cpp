@@ -31,7 +31,7 @@ bool is_inside(const std::string & path, const std::string & folder) {
     return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
 }
 
-// The run's own files. The source's README.md describes the source: the result has a card of its own (hub/model_card.h).
+// The run's own files. The source's README.md describes the source: the result has a card of its own (hub/card/model_card.h).
 bool is_replaced(const std::string & name) {
     return name == "config.json" || name == "README.md" || name == index_file_name || name == recipe_file_name ||
            name == quantization_report_name || (ends_with(name, ".safetensors") && name.find('/') == std::string::npos);

@@ -1,6 +1,6 @@
 // What a server may name: repositories, revisions, files, sizes and hashes.
+#include "hub/card/hub_names.h"
 #include "hub/content_hash.h"
-#include "hub/hub_names.h"
 #include "hub/model_files.h"
 #include "hub/repository.h"
 

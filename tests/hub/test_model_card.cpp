@@ -1,7 +1,7 @@
 // The card of a result: metadata of the source's card, never its text; hashes as sha256sum gives them; figures of verify.
 #include "formats/file.h"
-#include "hub/front_matter.h"
-#include "hub/model_card.h"
+#include "hub/card/front_matter.h"
+#include "hub/card/model_card.h"
 #include "run_tool.h"
 #include "scratch.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "api/handles.h"
-#include "hub/model_card.h"
+#include "hub/card/model_card.h"
 
 namespace gnv::api {
 

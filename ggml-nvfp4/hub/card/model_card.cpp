@@ -1,12 +1,12 @@
-#include "hub/model_card.h"
+#include "hub/card/model_card.h"
 
 #include "checkpoint/checkpoint_names.h"
 #include "checkpoint/safetensors.h"
 #include "core/sha256.h"
 #include "formats/file.h"
 #include "formats/json.h"
-#include "hub/front_matter.h"
-#include "hub/hub_names.h"
+#include "hub/card/front_matter.h"
+#include "hub/card/hub_names.h"
 #include "output/journal.h"
 
 #include <algorithm>

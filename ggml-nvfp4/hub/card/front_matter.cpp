@@ -1,4 +1,4 @@
-#include "hub/front_matter.h"
+#include "hub/card/front_matter.h"
 
 #include "formats/json_writer.h"
 

@@ -1,4 +1,4 @@
-#include "hub/hub_names.h"
+#include "hub/card/hub_names.h"
 
 #include "core/utf8.h"
 
