@@ -41,9 +41,10 @@ MAY_INCLUDE = {
     "ggml-nvfp4/data/records": ["core", "formats", "images", "files", "parquet", "arrow"],
     "ggml-nvfp4/data": ["core", "formats", "tokenizer", "images", "chat", "records"],
     "ggml-nvfp4/session": ["core", "formats", "exec", "run", "tokenizer"],
-    "ggml-nvfp4/quant": ["core", "codec", "formats", "checkpoint", "output", "graph", "model"],
+    "ggml-nvfp4/quant/quantizers": ["core", "codec", "formats", "checkpoint", "graph", "model"],
+    "ggml-nvfp4/quant": ["core", "codec", "formats", "checkpoint", "output", "graph", "model", "quantizers"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
-    "ggml-nvfp4/quantize/packing": ["core", "codec", "exec", "run", "quant"],
+    "ggml-nvfp4/quantize/packing": ["core", "codec", "exec", "run", "quantizers", "quant"],
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "model", "run", "pass", "quant", "report", "packing"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer"],
@@ -68,7 +69,7 @@ INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of cuda/ that are no op's own
                      "gated_delta_net_chunked", "grouped_product", "grouped_product_hopper", "attention_hopper",  # one of its forms
                      "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
-                     "moment_pack", "moment_rows", "moment_state"}  # twins of quant/moments.cpp and moment_search.cpp
+                     "moment_pack", "moment_rows", "moment_state"}  # twins of quant/quantizers/moments.cpp and moment_search.cpp
 MAX_LINES = 800
 
 SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")

@@ -5,7 +5,7 @@
 
 namespace gnv {
 
-// By position in all_quantizers() (quant/quantizer.h).
+// By position in all_quantizers() (quant/quantizers/quantizer.h).
 enum Method : uint8_t { method_rtn, method_mse, method_hessian, method_gptq, method_count };
 
 struct MethodChoices {

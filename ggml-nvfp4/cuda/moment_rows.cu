@@ -1,4 +1,4 @@
-// Rows of weights, a thread each, quantized by the methods of quant/moment_search.cpp: the same ladder of methods, the same
+// Rows of weights, a thread each, quantized by the methods of quant/quantizers/moment_search.cpp: the same ladder of methods, the same
 // arithmetic. Threads of a block are rows of one tile; they share the panels of moments that all rows are multiplied with.
 #include "codec/method_choices.h"
 #include "cuda/moment_work.cuh"

@@ -1,4 +1,4 @@
-// From second moments to what a search needs of them: quant/moments.cpp on a device, many units at a time.
+// From second moments to what a search needs of them: quant/quantizers/moments.cpp on a device, many units at a time.
 #include "cuda/moment_work.cuh"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What the kernels of quantizers that weigh errors by second moments work on (quant/moments.h, quant/moment_search.cpp are
+// What the kernels of quantizers that weigh errors by second moments work on (quant/quantizers/moments.h, quant/quantizers/moment_search.cpp are
 // their twins). All arithmetic is that of the CPU, operation by operation: every element of a sum belongs to one thread, which
 // adds in the CPU's order, and nothing is contracted (--fmad=false).
 #pragma once

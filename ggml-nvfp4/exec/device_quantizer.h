@@ -1,4 +1,4 @@
-// The kernels of a device that quantize as one quantizer does (quant/quantizer.h), to one codec: its twin, with the
+// The kernels of a device that quantize as one quantizer does (quant/quantizers/quantizer.h), to one codec: its twin, with the
 // same bits. Queued, on device memory; the more weights in one call, the better.
 #pragma once
 

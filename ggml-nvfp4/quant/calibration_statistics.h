@@ -3,7 +3,7 @@
 //
 // The file is JSON (schema ggml-nvfp4.statistics.2, docs/json.md) with checksums (formats/sealed_json.h). It names the
 // model by a fingerprint, so that a model is not quantized with the statistics of another. Second moments are in a file
-// beside it (quant/moment_file.h), of which it lists the contents.
+// beside it (quant/quantizers/moment_file.h), of which it lists the contents.
 #pragma once
 
 #include "checkpoint/safetensors.h"
@@ -11,7 +11,7 @@
 #include "graph/ops.h"
 #include "model/statistic_set.h"
 #include "model/text_model.h"
-#include "quant/moment_file.h"
+#include "quant/quantizers/moment_file.h"
 
 #include <string>
 #include <vector>

@@ -14,7 +14,7 @@
 #include "core/status.h"
 #include "formats/pattern.h"
 #include "model/model_def.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <string>
 #include <vector>

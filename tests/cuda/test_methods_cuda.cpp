@@ -1,7 +1,7 @@
 // Quantizers that search, on a CUDA device: the bytes of their twins on the CPU, and the same choices of methods, row by row.
 #include "codec/nvfp4.h"
 #include "exec/backend.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <chrono>
 #include <cmath>

@@ -5,7 +5,7 @@
 
 #include "exec/backend.h"
 #include "graph/graph.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <array>
 #include <atomic>

@@ -7,7 +7,7 @@
 #include "model/sequences.h"
 #include "quant/calibration_statistics.h"
 #include "quant/input_scales.h"
-#include "quant/moments.h"
+#include "quant/quantizers/moments.h"
 #include "quantize/quantize.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // A format and a quantizer that only these tests know, through the seams alone: what they need of the library is a row of
-// codec/format.h and a class of quant/quantizer.h.
+// codec/format.h and a class of quant/quantizers/quantizer.h.
 #include "codec/nvfp4_pack.h"
 #include "faults/small_model.h"
 #include "model/fingerprint.h"

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "exec/backend.h"
-#include "quant/moment_file.h"
 #include "quant/plan.h"
+#include "quant/quantizers/moment_file.h"
 #include "run/statistic_window.h"
 
 #include <vector>

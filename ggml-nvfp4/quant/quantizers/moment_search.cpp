@@ -1,8 +1,8 @@
 // Quantizers that weigh errors by second moments of the inputs. Rows are quantized in tiles of 16, each in several ways at
 // most: by the method, and by simpler ones where the method does worse than round-to-nearest on inputs that were held back.
 #include "codec/nvfp4.h"
-#include "quant/moments.h"
-#include "quant/row_tiles.h"
+#include "quant/quantizers/moments.h"
+#include "quant/quantizers/row_tiles.h"
 
 #include <algorithm>
 

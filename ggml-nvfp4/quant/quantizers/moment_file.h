@@ -5,7 +5,7 @@
 
 #include "checkpoint/tensor_file.h"
 #include "model/statistic_set.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <memory>
 #include <string>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "codec/block_search.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <vector>
 

@@ -1,6 +1,6 @@
 // Quantizers that search the scale of each block, and give each weight the nearest code with it.
-#include "quant/quantizer.h"
-#include "quant/row_tiles.h"
+#include "quant/quantizers/quantizer.h"
+#include "quant/quantizers/row_tiles.h"
 
 #include <cmath>
 

@@ -3,7 +3,7 @@
 
 #include "codec/block_search.h"
 #include "codec/nvfp4.h"
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 #include <algorithm>
 

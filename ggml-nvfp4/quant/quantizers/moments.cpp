@@ -1,4 +1,4 @@
-#include "quant/moments.h"
+#include "quant/quantizers/moments.h"
 
 #include "codec/moment_blend.h"
 

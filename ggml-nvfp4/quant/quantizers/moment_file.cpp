@@ -1,4 +1,4 @@
-#include "quant/moment_file.h"
+#include "quant/quantizers/moment_file.h"
 
 #include "checkpoint/header_reader.h"
 #include "core/sha256.h"

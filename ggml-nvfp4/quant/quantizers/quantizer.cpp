@@ -1,4 +1,4 @@
-#include "quant/quantizer.h"
+#include "quant/quantizers/quantizer.h"
 
 namespace gnv {
 
