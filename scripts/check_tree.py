@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-# Which folders a file may include from besides its own. Data flows one way: downwards in this table. A permission that no file
-# uses is a finding.
+# Which folders a file may include from besides its own. Data flows one way: a row names only rows above it. A permission that no
+# file uses is a finding.
 MAY_INCLUDE = {
     "ggml-nvfp4/include": [],
     "ggml-nvfp4/core": [],
@@ -54,9 +54,11 @@ MAY_INCLUDE = {
     "ggml-nvfp4/api": ["include", "core", "codec", "checkpoint", "exec"],
     "ggml-nvfp4/api/text": ["formats", "run", "pass", "tokenizer", "images", "chat", "session", "api"],
     "ggml-nvfp4/api/parts": ["formats", "data", "quant", "quantize", "inspect", "verify", "evaluate", "card", "hub", "api", "text"],
+    "tools/common": [],  # and the public header, as <ggml-nvfp4.h>
+    "tools": ["common"],
 }
-LIBRARY = tuple(folder + "/" for folder in MAY_INCLUDE)
-TOOLS_MAY_INCLUDE = {"ggml-nvfp4.h", "args.h", "bench.h", "card.h", "chat.h", "tools/args.h", "hub.h", "hub_fetch.h", "numbers.h", "outputs.h", "process.h", "progress.h", "self_text.h", "nlohmann/json.hpp"}
+LIBRARY = ("ggml-nvfp4/", "models/")
+TOOLS_LIBRARIES = ("CLI/", "nlohmann/json.hpp", "sys/")  # beside the standard library
 INCLUDE_ROOTS = ["ggml-nvfp4/", "", "ggml-nvfp4/include/"]
 OPS = "ggml-nvfp4/graph/ops.h"  # the list of ops
 PUBLIC_HEADERS = "ggml-nvfp4/include/"
@@ -71,6 +73,8 @@ CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of 
                      "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
                      "moment_pack", "moment_rows", "moment_state"}  # twins of quant/quantizers/moments.cpp and moment_search.cpp
 MAX_LINES = 800
+MAX_FOLDER_LINES = 3000  # its own sources, without its subfolders
+LARGE_FOLDERS = {"ggml-nvfp4/cpu", "ggml-nvfp4/cuda", "ggml-nvfp4/verify"}  # many files of one kind: kernels, checks
 
 SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")
 TEXT = re.compile(r"(\.(h|c|cpp|cu|cuh|cmake|in|md|py|sh|txt|dict)|(^|/)(Makefile|LICENSE|run|\.clang-format|\.gitignore))$")
@@ -79,7 +83,8 @@ SELF = "scripts/check_tree.py"
 
 # Patterns that must not occur: (where, except in, pattern, message). Comments and literals of sources are blanked first.
 NEVER_IN_CODE = [
-    (LIBRARY + ("tools/",), {"tools/hub.h"}, r"\b(secure_)?getenv\b", "nothing reads the environment but tools/hub.h, which finds the hub's cache"),
+    (LIBRARY + ("tools/",), {"tools/common/hub.h"}, r"\b(secure_)?getenv\b",
+     "nothing reads the environment but tools/common/hub.h, which finds the hub's cache"),
     (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"(?<!format\()\b(v?f?printf|f?puts|putchar|perror|std::(cout|cerr|clog))\b",
      "the library never prints"),
     (LIBRARY, {"ggml-nvfp4/core/status.cpp"}, r"\b(exit|_exit|quick_exit|abort|terminate)\s*\(",
@@ -163,11 +168,9 @@ def check_includes(tree):
             name, quoted = match.group(2), match.group(1) == '"'
             if CUDA_HEADER.match(name) and not path.startswith(("ggml-nvfp4/cuda/", "tests/cuda/")):
                 tree.report(path, number, f"a CUDA header outside cuda/: {name}")
-            if path.startswith("tools/") and (quoted or "/" in name and not name.startswith(("CLI/", "sys/"))):
-                if name not in TOOLS_MAY_INCLUDE:
-                    tree.report(path, number, f"programs use only ggml-nvfp4.h and the headers beside them: {name}")
-                continue
             if not quoted:
+                if path.startswith("tools/") and "/" in name and not name.startswith(TOOLS_LIBRARIES):
+                    tree.report(path, number, f"programs use no such library: {name}")
                 continue
             target, own = resolve(tree, path, name), folder_of(path)
             if target is None:
@@ -181,6 +184,36 @@ def check_includes(tree):
         for folder, rooms in MAY_INCLUDE.items():
             for room in sorted(set(rooms) - used[folder]):
                 tree.report(SELF, 1, f"{folder} may include {room}, and no file does: remove the permission")
+
+
+def upward_permissions(table):
+    """(folder, room) for each permission to include a room that is not above in the table: with none there are no cycles."""
+    above = set()
+    for folder, rooms in table.items():
+        yield from ((folder, room) for room in rooms if room not in above)
+        above.add(folder.rsplit("/", 1)[-1])
+
+
+def check_table(tree):
+    if SELF in tree.texts:
+        names = [folder.rsplit("/", 1)[-1] for folder in MAY_INCLUDE]
+        for name in {name for name in names if names.count(name) > 1}:
+            tree.report(SELF, 1, f"two folders are called {name}: a permission would mean both")
+        for folder, room in upward_permissions(MAY_INCLUDE):
+            tree.report(SELF, 1, f"{folder} may include {room}, which is not above it in the table")
+
+
+def check_folders(tree):
+    lines = {}
+    for path, text in tree.sources():
+        if path.startswith(LIBRARY + ("tools/",)):
+            folder = os.path.dirname(path)
+            lines[folder] = lines.get(folder, 0) + text.count("\n")
+    for folder, count in lines.items():
+        if folder not in MAY_INCLUDE:
+            tree.report(folder, 1, "the folder has no row in MAY_INCLUDE")
+        if count > MAX_FOLDER_LINES and folder not in LARGE_FOLDERS:
+            tree.report(folder, 1, f"{count} lines: over {MAX_FOLDER_LINES}, split the folder where data flows one way")
 
 
 def check_patterns(tree):
@@ -272,7 +305,7 @@ def check_listed(tree):
             folder = os.path.dirname(folder)
 
 
-CHECKS = [check_includes, check_patterns, check_files, check_ops, check_kernel_pairs, check_listed]
+CHECKS = [check_includes, check_table, check_folders, check_patterns, check_files, check_ops, check_kernel_pairs, check_listed]
 
 
 def check(root):
@@ -300,18 +333,22 @@ CLEAN = {
     "ggml-nvfp4/cpu/pack.cpp": "const KernelEntry pack_entry = {run};\n",
     "ggml-nvfp4/cuda/pack.cu": "#include <cuda_runtime.h>\nconst KernelEntry pack_entry = {run};\n",
     "tools/CMakeLists.txt": "foreach(tool quantize)\n    gnv_tool(quantize)\nendforeach()\n",
-    "tools/args.h": "#pragma once\n",
-    "tools/quantize.cpp": '#include "args.h"\n#include "ggml-nvfp4.h"\n#include <CLI/CLI.hpp>\n#include <cstdio>\n',
+    "tools/common/args.h": "#pragma once\n",
+    "tools/quantize.cpp": '#include "common/args.h"\n#include <CLI/CLI.hpp>\n#include <cstdio>\n#include <ggml-nvfp4.h>\n',
     "tests/data/any.json": "\t /work" + "/ \n\n ",
 }
 
-# (file, its whole content, line of the finding, part of the message)
+# (file, its whole content, line of the finding, part of the message[, path of the finding])
 PLANTS = [
     ("ggml-nvfp4/core/text.cpp", '#include "formats/file.h"\n', 1, "no such file"),
-    ("ggml-nvfp4/core/status.h", '#pragma once\n#include "tools/args.h"\n', 2, "may not include"),
+    ("ggml-nvfp4/core/status.h", '#pragma once\n#include "tools/common/args.h"\n', 2, "may not include"),
     ("ggml-nvfp4/formats/file.cpp", '\n#include "cpu/pack.cpp"\n', 2, "may not include"),
     ("ggml-nvfp4/cpu/pack.cpp", "#include <cublasLt.h>\n", 1, "CUDA header"),
-    ("tools/quantize.cpp", '#include <string>\n#include "core/status.h"\n', 2, "programs use only"),
+    ("tools/quantize.cpp", '#include <string>\n#include "core/status.h"\n', 2, "may not include"),
+    ("tools/quantize.cpp", "#include <string>\n#include <openssl/evp.h>\n", 2, "no such library"),
+    ("ggml-nvfp4/formats/new/file.h", "#pragma once\n", 1, "no row", "ggml-nvfp4/formats/new"),
+    ("ggml-nvfp4/formats/file.cpp", "// long because of the test\n" + "int a;\n" * 3000, 1, "3001 lines", "ggml-nvfp4/formats"),
+    ("tools/quantize.cpp", "// long because of the test\n" + "int a;\n" * 3000, 1, "3001 lines", "tools"),
     ("ggml-nvfp4/cpu/pack.cpp", 'int a;\nauto b = std::getenv("X");\n', 2, "environment"),
     ("ggml-nvfp4/cpu/pack.cpp", '/* a\nb */ void f() { printf("x"); }\n', 2, "never prints"),
     ("ggml-nvfp4/cpu/pack.cpp", "void f() {\n    std::cerr << 1;\n}\n", 2, "never prints"),
@@ -348,11 +385,14 @@ def findings_with(files):
 
 def self_test():
     failed = [f"a clean tree: unexpected {finding}" for finding in findings_with(CLEAN)]
-    for path, content, line, message in PLANTS:
+    for path, content, line, message, *place in PLANTS:
         found = findings_with({**CLEAN, path: content})
-        if [(p, n) for p, n, text in found if message in text] != [(path, line)]:
+        if [(p, n) for p, n, text in found if message in text] != [(place[0] if place else path, line)]:
             failed.append(f"{path}:{line}: expected one finding \"{message}\", got {found}")
-    print("\n".join(failed + [f"check_tree self-test: {len(PLANTS) + 1 - len(failed)} passed, {len(failed)} failed"]))
+    upward = list(upward_permissions({"x/low": [], "x/middle": ["low", "high"], "x/high": ["low", "high"]}))
+    if upward != [("x/middle", "high"), ("x/high", "high")]:
+        failed.append(f"permissions upwards in a table: {upward}")
+    print("\n".join(failed + [f"check_tree self-test: {len(PLANTS) + 2 - len(failed)} passed, {len(failed)} failed"]))
     return 1 if failed else 0
 
 

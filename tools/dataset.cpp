@@ -1,6 +1,6 @@
 // dataset MODEL --calib PATH: the sequences that calibration reads.
-#include "args.h"
-#include "hub_fetch.h"
+#include "common/args.h"
+#include "common/hub_fetch.h"
 
 #include <algorithm>
 

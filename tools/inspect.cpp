@@ -1,5 +1,5 @@
 // inspect DIR: the contents of a checkpoint, the statistics of one tensor, the differences of two checkpoints.
-#include "args.h"
+#include "common/args.h"
 
 #include <algorithm>
 #include <cinttypes>

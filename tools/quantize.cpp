@@ -1,8 +1,8 @@
 // quantize SRC -o DST: a BF16 checkpoint to NVFP4.
-#include "args.h"
-#include "card.h"
-#include "hub_fetch.h"
-#include "self_text.h"
+#include "common/args.h"
+#include "common/card.h"
+#include "common/hub_fetch.h"
+#include "common/self_text.h"
 
 #include <map>
 

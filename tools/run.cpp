@@ -1,7 +1,7 @@
 // run MODEL --prompt TEXT | --tokens FILE | --chat [--image FILE] | --bench: lets a model write on, and writes down what it computes.
-#include "args.h"
-#include "bench.h"
-#include "chat.h"
+#include "common/args.h"
+#include "common/bench.h"
+#include "common/chat.h"
 
 #include <algorithm>
 #include <fstream>

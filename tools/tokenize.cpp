@@ -1,7 +1,7 @@
 // tokenize MODEL --jsonl FILE: texts to token ids and back, one JSON record a line.
 // tokenize MODEL --chat FILE: a conversation to its text or its ids, with the chat template.
-#include "args.h"
-#include "chat.h"
+#include "common/args.h"
+#include "common/chat.h"
 
 #include <fstream>
 #include <iostream>

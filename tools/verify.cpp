@@ -1,7 +1,7 @@
 // verify DST [--source SRC [--data FILE]]: checks that loaders can load DST, that it matches SRC, and how its
 // predictions differ.
-#include "args.h"
-#include "hub_fetch.h"
+#include "common/args.h"
+#include "common/hub_fetch.h"
 
 #include <limits>
 #include <map>

@@ -1,6 +1,6 @@
 // --calib self: text that the model writes, its tokens file, and runs that repeat it.
 #include "programs/program_fixture.h"
-#include "tools/self_text.h"
+#include "tools/common/self_text.h"
 
 #include <algorithm>
 #include <doctest/doctest.h>
