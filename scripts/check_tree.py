@@ -80,6 +80,7 @@ SOURCE = re.compile(r"\.(h|c|cpp|cu|cuh)$")
 TEXT = re.compile(r"(\.(h|c|cpp|cu|cuh|cmake|in|md|py|sh|txt|dict)|(^|/)(Makefile|LICENSE|run|\.clang-format|\.gitignore))$")
 DATA = ("tests/data/", "tests/fuzz/corpus/")
 SELF = "scripts/check_tree.py"
+FOLDERS = "docs/architecture.md"
 
 # Patterns that must not occur: (where, except in, pattern, message). Comments and literals of sources are blanked first.
 NEVER_IN_CODE = [
@@ -203,6 +204,20 @@ def check_table(tree):
             tree.report(SELF, 1, f"{folder} may include {room}, which is not above it in the table")
 
 
+def documented_rooms(text):
+    """{folder: the last names of the folders that it may include}: the rows of the table of folders in docs/architecture.md."""
+    return {folder: {room.strip().rsplit("/", 1)[-1] for room in rooms.replace("the public header", "include").split(",")} - {""}
+            for folder, rooms in re.findall(r"^\| `([\w./-]+)` \|[^|]*\|([^|]*)\|$", text, flags=re.M)}
+
+
+def check_documented(tree):
+    documented = documented_rooms(tree.texts.get(FOLDERS, ""))
+    if SELF in tree.texts:
+        for folder, rooms in MAY_INCLUDE.items():
+            if folder.startswith(LIBRARY) and folder + "/" != PUBLIC_HEADERS and documented.get(folder) != set(rooms):
+                tree.report(FOLDERS, 1, f"the row of {folder} in the table of folders must say that it may include: {', '.join(rooms)}")
+
+
 def check_folders(tree):
     lines = {}
     for path, text in tree.sources():
@@ -305,7 +320,8 @@ def check_listed(tree):
             folder = os.path.dirname(folder)
 
 
-CHECKS = [check_includes, check_table, check_folders, check_patterns, check_files, check_ops, check_kernel_pairs, check_listed]
+CHECKS = [check_includes, check_table, check_documented, check_folders, check_patterns, check_files, check_ops,
+          check_kernel_pairs, check_listed]
 
 
 def check(root):
@@ -392,7 +408,10 @@ def self_test():
     upward = list(upward_permissions({"x/low": [], "x/middle": ["low", "high"], "x/high": ["low", "high"]}))
     if upward != [("x/middle", "high"), ("x/high", "high")]:
         failed.append(f"permissions upwards in a table: {upward}")
-    print("\n".join(failed + [f"check_tree self-test: {len(PLANTS) + 2 - len(failed)} passed, {len(failed)} failed"]))
+    documented = documented_rooms("| `x/low` | a | |\n| `x/api` | `b` | the public header, low, y/high |\n")
+    if documented != {"x/low": set(), "x/api": {"include", "low", "high"}}:
+        failed.append(f"rows of documented folders: {documented}")
+    print("\n".join(failed + [f"check_tree self-test: {len(PLANTS) + 3 - len(failed)} passed, {len(failed)} failed"]))
     return 1 if failed else 0
 
 
