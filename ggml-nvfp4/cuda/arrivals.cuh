@@ -15,7 +15,8 @@ __device__ inline void start_arrivals(Arrivals & a, int count) {
 
 // What this thread did before is seen by every thread that waits for the phase.
 __device__ inline void arrive(Arrivals & a) {
-    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0]; }" ::"r"(shared_address(&a)) : "memory");
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0]; }" ::"r"(shared_address(&a))
+                 : "memory");
 }
 
 // The same once the copies of this thread that began before have arrived; the thread goes on.
@@ -25,10 +26,11 @@ __device__ inline void arrive_with_copies(Arrivals & a) {
 
 // Waits for the end of phase `phase` (the first is 0), which is the current one or the one before.
 __device__ inline void wait_for(Arrivals & a, int phase) {
-    asm volatile("{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again; }" ::"r"(
-                     shared_address(&a)),
-                 "r"(phase & 1)
-                 : "memory");
+    asm volatile(
+        "{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again; }" ::"r"(
+            shared_address(&a)),
+        "r"(phase & 1)
+        : "memory");
 }
 
 // Registers of a thread, for all threads of a group of four warps: a group that only copies gives some to those that multiply.

@@ -53,10 +53,26 @@ struct Scratch { // offsets
     }
 };
 
-__global__ void bias_kernel(bf16 * out, const float * bias, int64_t count, int64_t n) {
-    const int64_t step = int64_t(gridDim.x) * blockDim.x;
-    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
-        out[i] = __float2bfloat16_rn(__bfloat162float(out[i]) + bias[i % n]);
+// A thread has `width` columns of some rows.
+template <int width>
+__global__ void bias_kernel(bf16 * out, const float * bias, int64_t rows, int64_t n) {
+    const int64_t column = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
+    if (column >= n) return;
+    float added[width], values[width];
+    load_several<width>(bias + column, added);
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+        bf16 * const at = out + row * n + column;
+        load_several<width>(at, values);
+#pragma unroll
+        for (int i = 0; i < width; i++) values[i] += added[i];
+        store_several<width>(at, values);
+    }
+}
+
+template <int width>
+void add_bias(cudaStream_t stream, bf16 * out, const float * bias, int64_t rows, int64_t n) {
+    const dim3 grid(blocks_for(n / width, 64), unsigned(std::min<int64_t>(rows, 4096)));
+    bias_kernel<width><<<grid, 64, 0, stream>>>(out, bias, rows, n);
 }
 
 // Without the bias.
@@ -111,7 +127,9 @@ Status run(KernelCall & call) {
     const auto * const bias = call.inputs[3].as<const float>();
     const int64_t count = out.shape.elements();
     if (!bias || count == 0) return {};
-    bias_kernel<<<grid_for(count), 256, 0, context_of(call).stream>>>(out.as<bf16>(), bias, count, out.shape.last());
+    const bool wide = out.shape.last() % 8 == 0 && reinterpret_cast<uintptr_t>(bias) % 16 == 0;
+    (wide ? add_bias<8> : add_bias<1>)(context_of(call).stream, out.as<bf16>(), bias, out.shape.rows(),
+                                       out.shape.last());
     return launched("linear");
 }
 
