@@ -47,7 +47,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/quantize/packing": ["core", "codec", "exec", "run", "quantizers", "quant"],
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "model", "run", "pass", "quant", "report", "packing"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
-    "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer"],
+    "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer", "report"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run", "pass"],
     "ggml-nvfp4/hub/card": ["core", "formats", "checkpoint", "output"],
     "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "card"],

@@ -9,7 +9,7 @@
 namespace {
 
 struct Args {
-    std::string source, destination, json, scratch, save_statistics, trace, part, upload, create;
+    std::string source, destination, json, page, scratch, save_statistics, trace, part, upload, create;
     uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
     tools::SelfTextArgs self;
@@ -101,6 +101,9 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("FOLDER");
     app.add_option("--json", args.json,
                    "write the plan (with --dry-run) or the run's times to FILE; - is standard output")
+        ->type_name("FILE");
+    app.add_option("--report", args.page,
+                   "write what the run did and found to a new FILE: a page for a browser (.html), or JSON (.json)")
         ->type_name("FILE");
     app.add_option("--trace", args.trace, "write a timeline of the run to FILE (Chrome's trace format)")
         ->type_name("FILE");
@@ -256,6 +259,7 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.user = &progress;
     options.save_statistics = args.save_statistics.empty() ? nullptr : args.save_statistics.c_str();
     options.trace_file = args.trace.empty() ? nullptr : args.trace.c_str();
+    options.report_file = args.page.empty() ? nullptr : args.page.c_str();
     options.first_layer = args.first_layer;
     options.layer_count = args.last_layer - args.first_layer + 1;
     const std::vector<const char *> taken = tools::pointers(args.taken);
@@ -338,6 +342,7 @@ bool check_usage(const CLI::App & app, Args & args) {
         return say("--layers: A..B is wanted, layers A to B, from 0 on: 0..19");
     if (args.dry_run && !tools::refuse(app, {"--layers", "--take"}, "changes no plan: leave it out with --dry-run"))
         return false;
+    if (args.dry_run && !tools::refuse(app, {"--report"}, "is about a run: leave it out with --dry-run")) return false;
     if (args.has_data() &&
         !tools::refuse(app, {"--layers", "--take"}, "is for runs without data: a forward pass needs all layers"))
         return false;
@@ -361,10 +366,12 @@ bool check_usage(const CLI::App & app, Args & args) {
             (names_cuda && !tools::refuse(app, {"--device"}, "is for calibration: give --calib PATH or --tokens FILE")))
             return false;
     }
-    return tools::check_distinct(
-               {{"--json", args.json}, {"--trace", args.trace}, {"--save-stats", args.save_statistics}}) &&
-           args.report.prepare(args.json) && tools::check_new_file(args.trace) && check_statistics_file(args) &&
-           tools::check_scratch_folder(args.scratch);
+    return tools::check_distinct({{"--json", args.json},
+                                  {"--report", args.page},
+                                  {"--trace", args.trace},
+                                  {"--save-stats", args.save_statistics}}) &&
+           args.report.prepare(args.json) && tools::check_report_file(args.page) && tools::check_new_file(args.trace) &&
+           check_statistics_file(args) && tools::check_scratch_folder(args.scratch);
 }
 
 } // namespace

@@ -9,7 +9,7 @@
 namespace {
 
 struct Args {
-    std::string checkpoint, source, json, markdown;
+    std::string checkpoint, source, json, page, markdown;
     tools::TextOutput report, table; // to `json` and `markdown`
     tools::DeviceArgs device;
     tools::EngineArgs engine;
@@ -114,6 +114,11 @@ void declare(CLI::App & app, Args & args) {
     tools::add_threads(app, args.engine);
     app.add_option("--json", args.json, "write the whole report to FILE; - is standard output, instead of the table")
         ->type_name("FILE");
+    app.add_option(
+           "--report", args.page,
+           "write the whole report to a new FILE: a page for a browser (.html), or JSON (.json); with data, also the "
+           "text before the ten positions with the largest KL")
+        ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress and no table");
 }
 
@@ -140,6 +145,7 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
         const tools::Text owner(text);
         if (!tools::print_text(text)) return tools::exit_failure;
     }
+    if (!args.page.empty() && gnv_report_write(report, args.page.c_str()) != GNV_OK) return tools::report(engine);
     if (args.card && !add_to_card(args, engine, report)) return tools::exit_failure;
     gnv_report_info info = {};
     info.struct_size = sizeof info;
@@ -186,6 +192,7 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     if (!args.lines.empty()) options.lines = 0;
     for (const gnv_line line : args.lines) options.lines |= uint32_t(line);
     if (args.noise_floor) options.lines |= GNV_LINE_BF16;
+    if (!args.page.empty()) options.contexts = 10;
     if (args.sensitivity) options.sensitivity_ranges = int32_t(args.sensitivity_ranges);
     const auto text = [](const std::string & content) { return content.empty() ? nullptr : content.c_str(); };
     options.scratch_folder = text(args.scratch);
@@ -275,15 +282,18 @@ bool check_usage(const CLI::App & app, Args & args) {
         !tools::refuse(app, {"--template", "--documents", "--tokens-per-document", "--skip-bad"},
                        "goes with --data: --tokens gives exact sequences"))
         return false;
-    if (args.self_test && !tools::refuse(app, {"--structure", "--strict"}, "has no part in --self-test: leave it out"))
+    if (args.self_test &&
+        !tools::refuse(app, {"--structure", "--strict", "--report"}, "has no part in --self-test: leave it out"))
         return false;
     if (!tools::check_vram(app, args.device)) return false;
     const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.has_data();
     if (!computes && args.device.device.rfind("cuda", 0) == 0)
         return tools::refuse(app, {"--device"}, "computes nothing here: give --source SRC");
-    return tools::check_distinct(
-               {{"--json", args.json}, {"--markdown", args.markdown}, {"--save-logits", args.save_logits}}) &&
-           args.report.prepare(args.json) && args.table.prepare(args.markdown) &&
+    return tools::check_distinct({{"--json", args.json},
+                                  {"--report", args.page},
+                                  {"--markdown", args.markdown},
+                                  {"--save-logits", args.save_logits}}) &&
+           tools::check_report_file(args.page) && args.report.prepare(args.json) && args.table.prepare(args.markdown) &&
            tools::check_new_file(args.save_logits) && tools::check_scratch_folder(args.scratch);
 }
 
@@ -311,7 +321,8 @@ static int run_program(int argc, char ** argv) {
     gnv_verify_options options;
     gnv_verify_options_init(&options);
     options.structure_only = args.structure;
-    options.no_checksums = args.json.empty(); // only JSON has them
+    options.no_checksums = args.json.empty() && args.page.empty(); // only these have them
+    options.report_file = args.page.empty() ? nullptr : args.page.c_str();
     options.progress = tools::ProgressLine::callback;
     options.user = &progress;
     const char * source = args.source.empty() ? nullptr : args.source.c_str();

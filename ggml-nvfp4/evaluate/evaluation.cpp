@@ -23,6 +23,8 @@ uint64_t Evaluation::failed_gates() const {
 
 namespace {
 
+constexpr int64_t stretches = 24; // of windows, for the divergence by position
+
 class Run {
   public:
     Run(const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options)
@@ -204,6 +206,17 @@ Status Run::open_logits() {
     return {};
 }
 
+// Of all rows of the pass.
+static std::vector<int32_t> ids_of(const std::vector<TextSequence> & sequences) {
+    std::vector<int32_t> ids;
+    for (const TextSequence & sequence : sequences) {
+        const size_t begin = ids.size();
+        ids.insert(ids.end(), sequence.ids.begin(), sequence.ids.end());
+        for (const int32_t row : sequence.given_at) ids[begin + size_t(row)] = -1;
+    }
+    return ids;
+}
+
 // Of the line that the gates use.
 Status Run::open_baseline() {
     const std::string & path = options_.gates.baseline;
@@ -261,6 +274,11 @@ Status Run::report() {
             line.pictures = measure(positions_, source_predictions_, predictions_[at], Stretch::pictures);
         }
         line.windows = sum_windows(positions_, source_predictions_, predictions_[at]);
+        line.histogram = histogram(positions_, predictions_[at]);
+        line.by_position = evaluate::by_position(positions_, predictions_[at], stretches);
+        if (options_.worst_positions > 0)
+            line.worst = worst_positions(positions_, source_predictions_, predictions_[at], ids_of(data_.sequences),
+                                         options_.worst_positions);
         if (layers_) line.layers = layers_->figures(at + 1);
         out_.positions = line.all.positions;
         out_.predictions = line.all.predictions;

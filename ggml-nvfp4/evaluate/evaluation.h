@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct EvaluateOptions {
     std::string save_logits;              // a new file for the source's predictions; empty: none
     std::string logits;                   // such a file, instead of running the source; empty: none
     Gates gates;
+    size_t worst_positions = 0; // how many to keep of each line, with the tokens before them
     int sensitivity_ranges = 0; // of layers, by which sensitivity is measured; 0: it is not
     std::function<bool(const PassProgress & progress)> progress; // false stops the run
 };
@@ -61,6 +63,9 @@ struct LineReport {
     Figures text, pictures;           // positions of tokens and of pictures apart; empty without pictures
     std::vector<LayerFigures> layers; // empty if the source did not run
     std::vector<WindowSums> windows;
+    DivergenceHistogram histogram;
+    std::vector<StretchFigures> by_position;
+    std::vector<WorstPosition> worst; // only if it was asked for
 };
 
 struct Evaluation {
@@ -77,6 +82,8 @@ struct Evaluation {
     Sensitivity sensitivity; // no rows: not measured
     std::vector<GateResult> gates;
     std::vector<std::string> notes;
+    // Text of tokens, for worst positions; null or "": not known.
+    std::function<std::string(std::span<const int32_t> ids)> text_of;
 
     const LineReport * find(Line line) const;
     uint64_t failed_gates() const;

@@ -3,6 +3,9 @@
 #include "formats/json.h"
 #include "formats/json_writer.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace gnv::evaluate {
 
 static void write_estimate(JsonWriter & json, const char * key, const Estimate & estimate) {
@@ -33,7 +36,33 @@ static void write_figures(JsonWriter & json, const char * key, const Figures & f
     json.end_object();
 }
 
-static void write_line(JsonWriter & json, const LineReport & line) {
+// Tokens of a worst position: ids, and their text where it is known.
+static void write_token(JsonWriter & json, const std::string & key, const std::vector<int32_t> & ids,
+                        const Evaluation & evaluation) {
+    json.member(key + "_ids", ids);
+    std::vector<int32_t> words;
+    std::copy_if(ids.begin(), ids.end(), std::back_inserter(words), [](int32_t id) { return id >= 0; });
+    const std::string text = evaluation.text_of && !words.empty() ? evaluation.text_of(words) : "";
+    json.key(key);
+    text.empty() ? json.value(nullptr) : json.value(text);
+}
+
+static void write_worst(JsonWriter & json, const std::vector<WorstPosition> & list, const Evaluation & evaluation) {
+    json.key("worst_positions").begin_array();
+    for (const WorstPosition & worst : list) {
+        json.begin_object().member("window", worst.window).member("position", worst.position);
+        json.member("kl", worst.divergence);
+        write_token(json, "context", worst.context, evaluation);
+        write_token(json, "next", worst.next < 0 ? std::vector<int32_t>() : std::vector<int32_t>{worst.next},
+                    evaluation);
+        write_token(json, "source_top", {worst.source_top}, evaluation);
+        write_token(json, "line_top", {worst.line_top}, evaluation);
+        json.end_object();
+    }
+    json.end_array();
+}
+
+static void write_line(JsonWriter & json, const LineReport & line, const Evaluation & evaluation) {
     json.key(line_key(line.line)).begin_object();
     write_figures(json, "all", line.all);
     write_figures(json, "last_quarter", line.last_quarter);
@@ -55,7 +84,17 @@ static void write_line(JsonWriter & json, const LineReport & line) {
         json.member("kl", window.divergence).member("same_top", window.same_top);
         json.member("nll", window.nll).member("source_nll", window.source_nll).end_object();
     }
-    json.end_array().end_object();
+    json.end_array();
+    json.key("kl_histogram").begin_object().member("edges", line.histogram.edges);
+    json.member("counts", line.histogram.counts).end_object();
+    json.key("kl_by_position").begin_array();
+    for (const StretchFigures & stretch : line.by_position) {
+        json.begin_object().member("begin", stretch.begin).member("end", stretch.end);
+        json.member("positions", stretch.positions).member("kl", stretch.divergence).end_object();
+    }
+    json.end_array();
+    if (!line.worst.empty()) write_worst(json, line.worst, evaluation);
+    json.end_object();
 }
 
 static void write_inputs(JsonWriter & json, const InputReport & inputs) {
@@ -71,7 +110,8 @@ static void write_inputs(JsonWriter & json, const InputReport & inputs) {
     json.end_array().key("expert_tokens").begin_array();
     for (const InputReport::Layer & layer : inputs.layers) {
         json.begin_object().member("experts_without_tokens", layer.experts_without_tokens);
-        json.member("least", layer.least_tokens).member("most", layer.most_tokens).end_object();
+        json.member("least", layer.least_tokens).member("most", layer.most_tokens);
+        json.member("tokens", layer.tokens).end_object();
     }
     json.end_array();
 }
@@ -104,7 +144,7 @@ std::string evaluation_json(const Evaluation & evaluation) {
     json.member("shared_expert_scale", evaluation.shared_expert_scale);
     json.member("source_logits_read", evaluation.source_logits_read);
     json.key("lines").begin_object();
-    for (const LineReport & line : evaluation.lines) write_line(json, line);
+    for (const LineReport & line : evaluation.lines) write_line(json, line, evaluation);
     json.end_object();
     write_inputs(json, evaluation.inputs);
     if (!evaluation.sensitivity.rows.empty()) write_sensitivity(json, evaluation.sensitivity);

@@ -147,4 +147,65 @@ std::vector<WindowSums> sum_windows(const Positions & positions, const Predictio
     return out;
 }
 
+DivergenceHistogram histogram(const Positions & positions, const Predictions & line) {
+    constexpr double firsts[] = {1, 1.8, 3.2, 5.6}; // of a power of ten
+    constexpr int least = -8, most = 2;
+    DivergenceHistogram out;
+    for (int power = least; power < most; power++)
+        for (const double first : firsts) out.edges.push_back(first * std::pow(10.0, power));
+    out.counts.resize(out.edges.size() + 1);
+    for (size_t p = 0; p < line.divergence.size(); p++)
+        if (positions.scored[p])
+            out.counts[size_t(std::upper_bound(out.edges.begin(), out.edges.end(), line.divergence[p]) -
+                              out.edges.begin())]++;
+    return out;
+}
+
+std::vector<StretchFigures> by_position(const Positions & positions, const Predictions & line, int64_t count) {
+    int64_t longest = 0;
+    for (const Positions::Window & window : positions.windows) longest = std::max(longest, window.end - window.begin);
+    const int64_t length = std::max<int64_t>(1, (longest + count - 1) / count);
+    std::vector<StretchFigures> out(size_t((longest + length - 1) / length));
+    for (const Positions::Window & window : positions.windows)
+        for (int64_t p = window.begin; p < window.end; p++) {
+            if (!positions.scored[size_t(p)]) continue;
+            StretchFigures & stretch = out[size_t((p - window.begin) / length)];
+            stretch.positions++;
+            stretch.divergence += line.divergence[size_t(p)];
+        }
+    for (size_t s = 0; s < out.size(); s++) {
+        out[s].begin = int64_t(s) * length, out[s].end = std::min(longest, out[s].begin + length);
+        if (out[s].positions > 0) out[s].divergence /= double(out[s].positions);
+    }
+    return out;
+}
+
+std::vector<WorstPosition> worst_positions(const Positions & positions, const Predictions & source,
+                                           const Predictions & line, const std::vector<int32_t> & ids, size_t count) {
+    constexpr int64_t shown = 48; // tokens of a context
+    std::vector<size_t> rows;
+    for (size_t p = 0; p < line.divergence.size(); p++)
+        if (positions.scored[p]) rows.push_back(p);
+    count = std::min(count, rows.size());
+    std::partial_sort(rows.begin(), rows.begin() + ptrdiff_t(count), rows.end(), [&](size_t a, size_t b) {
+        return line.divergence[a] != line.divergence[b] ? line.divergence[a] > line.divergence[b] : a < b;
+    });
+    std::vector<WorstPosition> out;
+    for (size_t i = 0; i < count; i++) {
+        const auto row = int64_t(rows[i]);
+        const uint32_t number = positions.window_of[rows[i]];
+        const int64_t begin = positions.windows[number].begin;
+        WorstPosition worst = {number,
+                               row - begin,
+                               line.divergence[rows[i]],
+                               positions.next[rows[i]],
+                               source.top[rows[i]],
+                               line.top[rows[i]],
+                               {}};
+        worst.context.assign(ids.begin() + std::max(begin, row + 1 - shown), ids.begin() + row + 1);
+        out.push_back(std::move(worst));
+    }
+    return out;
+}
+
 } // namespace gnv::evaluate

@@ -39,6 +39,32 @@ struct Figures {
 enum class Stretch : uint8_t { all, last_quarter, text, pictures };
 Figures measure(const Positions & positions, const Predictions & source, const Predictions & line, Stretch stretch);
 
+// Positions by their divergence: counts[0] below the first edge, counts[i] from edges[i - 1] on, the last beyond the last.
+struct DivergenceHistogram {
+    std::vector<double> edges; // nats, four for each power of ten
+    std::vector<uint64_t> counts;
+};
+// Positions [begin, end) of all windows.
+struct StretchFigures {
+    int64_t begin = 0, end = 0;
+    uint64_t positions = 0;
+    double divergence = 0; // mean; 0 without positions
+};
+// A position with one of the largest divergences, and the tokens before it.
+struct WorstPosition {
+    uint64_t window = 0;
+    int64_t position = 0; // in the window
+    double divergence = 0;
+    int32_t next = -1, source_top = 0, line_top = 0; // next: -1 at the end of a window
+    std::vector<int32_t> context;                    // the last tokens up to the position, -1 for those of a picture
+};
+DivergenceHistogram histogram(const Positions & positions, const Predictions & line);
+// The longest window in at most `count` stretches of the same length.
+std::vector<StretchFigures> by_position(const Positions & positions, const Predictions & line, int64_t count);
+// The `count` positions with the largest divergence, of equal ones the first; `ids` of all rows of the pass.
+std::vector<WorstPosition> worst_positions(const Positions & positions, const Predictions & source,
+                                           const Predictions & line, const std::vector<int32_t> & ids, size_t count);
+
 // Sums of one window, by which two reports are compared.
 struct WindowSums {
     uint64_t positions = 0, predictions = 0, same_top = 0;

@@ -64,8 +64,10 @@ InputReport compare_inputs(const InputScales & scales, const StatisticSet & meas
         const std::span<const int64_t> tokens = measured.tokens_per_expert(layer);
         if (tokens.empty()) continue;
         const auto [least, most] = std::minmax_element(tokens.begin(), tokens.end());
-        report.layers.push_back(
-            {uint64_t(std::count(tokens.begin(), tokens.end(), 0)), uint64_t(*least), uint64_t(*most)});
+        report.layers.push_back({uint64_t(std::count(tokens.begin(), tokens.end(), 0)),
+                                 uint64_t(*least),
+                                 uint64_t(*most),
+                                 {tokens.begin(), tokens.end()}});
     }
     return report;
 }

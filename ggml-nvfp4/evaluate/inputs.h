@@ -33,6 +33,7 @@ struct InputReport {
     std::vector<InputFigures> roles; // by layer, then role; empty without input scales
     struct Layer {
         uint64_t experts_without_tokens = 0, least_tokens = 0, most_tokens = 0; // of one expert
+        std::vector<int64_t> tokens;                                            // of each expert
     };
     std::vector<Layer> layers; // empty in models without experts
 };

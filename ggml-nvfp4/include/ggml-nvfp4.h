@@ -307,6 +307,9 @@ typedef struct gnv_quantize_options {
     const char * const * take; /* DESTINATION.partial of such calls on the same model with the same options, to copy */
     uint64_t take_count;
     const gnv_card_options * card; /* README.md of the result; NULL: none */
+    /* A new file for what the run did and found: a page (.html), or the text of `report` (.json); NULL: none. It is made
+     * after the result has its name. */
+    const char * report_file;
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
@@ -337,7 +340,8 @@ typedef struct gnv_verify_options {
     void * user;
     /* 1: the JSON report omits SHA-256 of preserved tensors; they are compared byte for byte anyway. */
     int32_t no_checksums;
-    int32_t device; /* with a source: CUDA quantizes it again, and the report counts equal blocks; 0: not */
+    int32_t device;           /* with a source: CUDA quantizes it again, and the report counts equal blocks; 0: not */
+    const char * report_file; /* for gnv_report_write later: fails now if that cannot be made; NULL: none */
 } gnv_verify_options;
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
     memset(options, 0, sizeof *options);
@@ -360,6 +364,9 @@ typedef struct gnv_report_info {
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
 GNV_API gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format format, gnv_text_t ** out);
+/* Makes a new file of the whole report, with an added evaluation: a page for a browser that needs no other file (.html), or
+ * the JSON text (.json). Both have the same facts. */
+GNV_API gnv_status gnv_report_write(const gnv_report_t * report, const char * path);
 
 /* A test of the checks: injects some forty faults, one by one, into a view of the checkpoint (fewer without `source`).
  * `escaped` (may be NULL) receives the number of faults without a finding (schema ggml-nvfp4.self_test.1). */
@@ -405,6 +412,8 @@ typedef struct gnv_evaluate_options {
     int32_t sensitivity_ranges;
     const int32_t * devices; /* several CUDA devices of one model instead of `device`, as in gnv_quantize_options */
     uint64_t device_count;
+    int32_t
+        contexts; /* so many positions with the largest KL are in the JSON of a line, with the text before them; 0: none */
 } gnv_evaluate_options;
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);

@@ -12,10 +12,12 @@
 #include "quantize/quantization_report.h"
 #include "quantize/quantize_run.h"
 #include "quantize/run_state.h"
+#include "report/report_file.h"
 #include "report/trace_file.h"
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <sys/resource.h>
 
@@ -133,6 +135,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
     GNV_TRY(check_layers(plan, options));
     if (options.statistics) GNV_TRY(check_complete(*options.statistics));
     if (!options.trace_file.empty()) GNV_TRY(check_new_file(options.trace_file));
+    if (!options.report_file.empty()) GNV_TRY(check_report_file(options.report_file));
     if (!options.save_statistics.empty()) {
         const std::string & path = options.save_statistics;
         if (!options.calibration)
@@ -210,7 +213,8 @@ static Destination find_destination(const Plan & plan, const QuantizeOptions & o
     // Second moments that a file keeps are those of all layers: a run that goes on would not measure the first again.
     const bool keeps_moments = !options.save_statistics.empty() && !plan.quantizer().needs().empty();
     to.resumes = options.resume != Resume::off && !options.destination.empty() && !keeps_moments;
-    for (const std::string & path : {options.save_statistics, options.trace_file, options.scratch_folder})
+    for (const std::string & path :
+         {options.save_statistics, options.trace_file, options.report_file, options.scratch_folder})
         if (!path.empty()) to.writes.push_back(path);
     if (!options.save_statistics.empty()) to.writes.push_back(moment_file_name(options.save_statistics));
     return to;
@@ -237,6 +241,7 @@ class Quantization {
     Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
     Result<int> workers_with_moments() const;
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
+    void add_scales();
     void add_phases();
 
     const Plan & plan_;
@@ -362,6 +367,7 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     GNV_TRY(writer.add_file(recipe_file_name, recipe_yaml(plan_.recipe)));
     GNV_ASSIGN(const std::string report,
                quantization_report(plan_, calibrated ? &statistics_ : nullptr, scales_, run.choices()));
+    report_.result_json = report;
     GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
     GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
@@ -396,6 +402,7 @@ Status Quantization::explain(Status failure) const {
 
 Result<QuantizeReport> Quantization::run() {
     const auto start = Clock::now();
+    report_.destination = options_.destination;
     GNV_TRY(prepare());
     if (options_.destination.empty()) return measure(start);
     const CheckpointWriter::Options writer_options{destination_, plan_.plan_fingerprint, plan_.source_fingerprint};
@@ -514,7 +521,21 @@ Result<int> Quantization::workers_with_moments() const {
     return Status(Code::out_of_memory, host.refusal("for second moments from a file", host.whole(each)));
 }
 
+void Quantization::add_scales() {
+    std::map<std::pair<int32_t, Role>, std::vector<float>> places;
+    for (size_t m = 0; m < scales_.size(); m++) {
+        const LinearModule & linear = plan_.linear(plan_.modules[m]);
+        if (scales_[m].scale > 0) places[{linear.layer, linear.role}].push_back(scales_[m].scale);
+    }
+    for (auto & [place, list] : places) {
+        std::sort(list.begin(), list.end());
+        report_.scales.push_back(
+            {place.first, place.second, list.size(), list.front(), list[list.size() / 2], list.back()});
+    }
+}
+
 void Quantization::add_phases() {
+    add_scales();
     PhaseInput input;
     input.totals = trace_.totals();
     if (calibration_) {
@@ -530,49 +551,13 @@ void Quantization::add_phases() {
 } // namespace
 
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
-    return Quantization(plan, threads, options).run();
-}
-
-std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
-    JsonWriter json(JsonWriter::Form::indented);
-    json.begin_object().member("schema", "ggml-nvfp4.quantize.1");
-    json.member("scheme", plan.options.recipe.scheme->name);
-    json.member("preset", preset_name(plan.options.recipe.preset));
-    json.member("method", plan.quantizer().name()).member("headroom", double(plan.options.recipe.headroom));
-    json.member("source_tensors", plan.checkpoint.tensors().size());
-    json.member("source_bytes", plan.checkpoint.tensor_bytes());
-    json.member("quantized_modules", plan.selection.count);
-    json.member("tensors", plan.output.tensors.size()).member("shards", plan.output.shards.size());
-    json.member("bytes_read", report.bytes_read).member("bytes_written", report.bytes_written);
-    json.key("thread_seconds").begin_object().member("read", report.read).member("measure", report.measure);
-    json.member("pack", report.pack).member("write", report.write).end_object();
-    json.key("seconds")
-        .begin_object()
-        .member("prepare", report.prepare_wall)
-        .member("calibrate", report.calibrate_wall)
-        .member("stream", report.stream_wall)
-        .member("sync", report.sync_wall)
-        .member("state", report.state_wall);
-    json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
-    json.key("phases");
-    phases_json(json, report.phases);
-    json.member("cpu_seconds", report.cpu);
-    json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
-    json.member("planned_calibration_bytes", report.planned_bytes);
-    json.member("device", report.device).member("devices", report.devices);
-    json.member("planned_device_bytes", report.planned_device_bytes);
-    json.member("device_bytes_in_use", report.device_bytes_in_use);
-    json.key("resumed");
-    if (report.resumed) {
-        json.begin_object().member("units", report.resumed_units).member("layers", report.resumed_layers).end_object();
-    } else {
-        json.value(nullptr);
-    }
-    json.member("state_bytes", report.state_bytes);
-    json.member("substituted_input_scales", report.substituted_scales);
-    json.member("peak_rss_bytes", report.peak_rss).member("codec", report.codec);
-    json.member("warnings", plan.warnings).member("notes", plan.notes);
-    return json.end_object().take() + "\n";
+    GNV_ASSIGN(QuantizeReport report, Quantization(plan, threads, options).run());
+    if (options.report_file.empty()) return report;
+    Status written = write_report_file(options.report_file, quantize_report_json(plan, report));
+    if (!written.ok() && !options.destination.empty())
+        return fail(written.code(), written.message(), "; ", options.destination, " itself is complete");
+    if (!written.ok()) return written;
+    return report;
 }
 
 std::string quantize_report_text(const QuantizeReport & report) {

@@ -65,6 +65,7 @@ struct QuantizeOptions {
     std::vector<std::string> take; // unfinished folders of such runs: their tensors are copied
     std::string save_statistics;   // a new file for the statistics
     std::string trace_file;        // a new file for the timeline of the run
+    std::string report_file;       // a new file for the report, by its name a page (.html) or JSON (.json)
     bool measure_limits = false;   // first run the experts' products alone for 10 seconds
 
     // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file.
@@ -103,6 +104,16 @@ struct QuantizeReport {
     int32_t resumed_layers = 0;      // of its forward pass that need not run again
     double state_wall = 0;           // saving the state
     uint64_t state_bytes = 0;        // of disk space for it
+    std::string destination;         // empty: none
+    // Input scales by layer and role; empty: the format has none, or they were not computed.
+    struct Scales {
+        int32_t layer = 0;
+        Role role = Role::extra;
+        uint64_t modules = 0;
+        float minimum = 0, median = 0, maximum = 0;
+    };
+    std::vector<Scales> scales;
+    std::string result_json; // quantization_report.json of the result; empty: none was made
 };
 
 // Writes the planned checkpoint. After a failure or cancellation DST.partial stays, with its journal, and no new

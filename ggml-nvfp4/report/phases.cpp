@@ -2,6 +2,7 @@
 
 #include "core/strings.h"
 #include "core/table.h"
+#include "report/figure_text.h"
 
 #include <algorithm>
 
@@ -60,12 +61,9 @@ std::string title_of(const Lane & lane, size_t devices) {
     return is_queue && devices > 1 ? concat(lane.title, "s (sums over ", devices, " devices)") : lane.title;
 }
 
-std::string rate_text(double per_second, Phase::Rate rate) {
-    if (rate == Phase::Rate::none || per_second <= 0) return "";
-    if (rate == Phase::Rate::flops)
-        return per_second < 1e12 ? number_text(per_second / 1e9, 3) + " GFLOP/s"
-                                 : number_text(per_second / 1e12, 3) + " TFLOP/s";
-    return (per_second < 1e12 ? number_text(per_second / 1e9, 3) : fixed_text(per_second / 1e9, 0)) + " GB/s";
+std::string rate(double per_second, Phase::Rate unit) {
+    if (unit == Phase::Rate::none || per_second <= 0) return "";
+    return unit == Phase::Rate::flops ? flop_rate_text(per_second) : byte_rate_text(per_second);
 }
 
 } // namespace
@@ -111,19 +109,19 @@ std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & 
             if (!titled) rows.push_back({title_of(lane, devices)});
             titled = true;
             rows.push_back({"  " + phase.name, fixed_text(phase.seconds, 2),
-                            phase.spans > 0 ? count_text(phase.spans) : "",
-                            rate_text(phase.rate_per_second(), phase.rate), rate_text(phase.limit, phase.rate),
+                            phase.spans > 0 ? count_text(phase.spans) : "", rate(phase.rate_per_second(), phase.rate),
+                            rate(phase.limit, phase.rate),
                             phase.limit > 0 ? fixed_text(100 * phase.share(), 0) + " %" : ""});
         }
     }
     out += format_table(rows, {false, true, true, true, true, true});
     if (limits.copy > 0)
-        out += concat("limits: a copy within the device's memory ", rate_text(limits.copy, Phase::Rate::bytes),
+        out += concat("limits: a copy within the device's memory ", byte_rate_text(limits.copy),
                       " read and written, measured before the run\n");
     if (limits.product > 0)
         out +=
             concat("limits: ", limits.product_shape[0], " x ", limits.product_shape[1], " -> ", limits.product_shape[2],
-                   " sustained ", rate_text(limits.product, Phase::Rate::flops), ", measured before the run\n");
+                   " sustained ", flop_rate_text(limits.product), ", measured before the run\n");
     return out;
 }
 
@@ -132,6 +130,9 @@ void phases_json(JsonWriter & json, const std::vector<Phase> & phases) {
     for (const Phase & phase : phases) {
         json.begin_object().member("lane", phase.lane).member("name", phase.name).member("spans", phase.spans);
         json.member("seconds", phase.seconds).member("flops", phase.work.flops).member("bytes", phase.work.bytes);
+        json.key("unit");
+        phase.rate == Phase::Rate::none ? json.value(nullptr)
+                                        : json.value(phase.rate == Phase::Rate::flops ? "flops" : "bytes");
         json.key("per_second");
         phase.rate == Phase::Rate::none ? json.value(nullptr) : json.value(phase.rate_per_second());
         json.key("limit");

@@ -1,5 +1,6 @@
 // The report for programs: schema ggml-nvfp4.verify.1, see docs/json.md.
 #include "formats/json_writer.h"
+#include "report/engines.h"
 #include "verify/statistics.h"
 #include "verify/verify.h"
 
@@ -53,12 +54,59 @@ static void write_coverage(JsonWriter & json, const VerifyReport & report) {
     json.end_array();
 }
 
+static void write_range(JsonWriter & json, const char * key, const PlaceRow::Range & range) {
+    json.key(key);
+    if (range.largest == 0) {
+        json.value(nullptr);
+        return;
+    }
+    json.begin_object().member("minimum", range.least).member("median", range.median);
+    json.member("maximum", range.largest).end_object();
+}
+
+static void write_places(JsonWriter & json, const VerifyReport & report) {
+    json.key("by_layer_and_role").begin_array();
+    for (const PlaceRow & row : places(report)) {
+        json.begin_object().member("part", part_name(row.part)).member("layer", row.layer);
+        json.member("role", role_traits(row.role).name).member("modules", row.modules);
+        json.key("relative_error");
+        row.compared > 0 ? json.value(row.relative_error) : json.value(nullptr);
+        write_range(json, "weight_global_scale", row.weight_scale);
+        write_range(json, "input_global_scale", row.input_scale);
+        json.end_object();
+    }
+    json.end_array();
+    json.key("expert_errors").begin_array();
+    for (const auto & [layer, errors] : expert_errors(report))
+        json.begin_object().member("layer", layer).member("relative_error", errors).end_object();
+    json.end_array();
+}
+
+// What engines would make of the text model, and the checks that found errors that stop or mislead them.
+static void write_engines(JsonWriter & json, const VerifyReport & report) {
+    StoredModules stored;
+    for (const Module & module : report.subject.modules) {
+        const bool has_input = module.tensor(Component::input_global_scale) >= 0;
+        if (module.stored == Stored::nvfp4) (has_input ? stored.w4a4 : stored.w4a16)++;
+    }
+    std::vector<std::string> stopped;
+    for (const CheckOutcome & outcome : report.outcomes)
+        if (outcome.check->id[0] == 'L' && report.findings.count(outcome.check->id, Severity::error) > 0)
+            stopped.push_back(outcome.check->id);
+    json.key("engines");
+    engines_json(json, stored, stopped);
+}
+
 static void write_modules(JsonWriter & json, const VerifyReport & report) {
     json.key("modules").begin_array();
     for (size_t m = 0; m < report.subject.modules.size(); m++) {
         const ModuleValues & values = report.measurements->modules[m];
         if (!values.measured) continue;
-        json.begin_object().member("name", report.subject.modules[m].name);
+        const Module & module = report.subject.modules[m];
+        json.begin_object().member("name", module.name).member("part", part_name(module.part));
+        json.member("role", role_traits(module.role).name).member("layer", module.layer);
+        json.key("expert");
+        module.expert >= 0 ? json.value(module.expert) : json.value(nullptr);
         json.member("weight_global_scale", double(values.weight_global_scale));
         if (values.has_input_scale) json.member("input_global_scale", double(values.input_global_scale));
         json.member("blocks", values.scales.blocks).member("zero_scales", values.scales.zero);
@@ -94,6 +142,7 @@ static void write_preserved(JsonWriter & json, const VerifyReport & report) {
 std::string report_json(const VerifyReport & report) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.verify.1").member("checkpoint", report.subject.folder->path());
+    json.member("version", GNV_VERSION_STRING).member("threads", report.threads);
     json.key("source");
     if (report.source) {
         json.value(report.source->checkpoint.folder());
@@ -111,6 +160,7 @@ std::string report_json(const VerifyReport & report) {
         json.member("shards", report.subject.checkpoint->shards().size());
     }
     write_coverage(json, report);
+    write_engines(json, report);
     if (report.measurements) {
         json.member("bytes_read", report.measurements->bytes_read);
         write_rows(json, "by_role", errors_by_role(report));
@@ -121,6 +171,7 @@ std::string report_json(const VerifyReport & report) {
             json.member("modules", summary.modules).member("same_modules", summary.same_modules);
             json.member("blocks", summary.blocks).member("same_blocks", summary.same_blocks).end_object();
         }
+        write_places(json, report);
         write_modules(json, report);
         write_preserved(json, report);
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
 
 namespace gnv::verify {
 
@@ -98,6 +99,59 @@ std::vector<ErrorRow> errors_by_layer(const VerifyReport & report) {
         [](const Place & place) {
             return concat(place.first == Part::mtp ? "draft head layer " : "layer ", place.second);
         });
+}
+
+static PlaceRow::Range range_of(std::vector<double> values) {
+    if (values.empty()) return {};
+    std::sort(values.begin(), values.end());
+    return {values.front(), values[values.size() / 2], values.back()};
+}
+
+std::vector<PlaceRow> places(const VerifyReport & report) {
+    std::map<std::tuple<Part, int32_t, Role>, std::vector<uint32_t>> groups;
+    if (!report.measurements) return {};
+    for (uint32_t m = 0; m < report.subject.modules.size(); m++) {
+        const Module & module = report.subject.modules[m];
+        if (report.measurements->modules[m].measured) groups[{module.part, module.layer, module.role}].push_back(m);
+    }
+    std::vector<PlaceRow> rows;
+    for (const auto & [place, modules] : groups) {
+        PlaceRow row;
+        std::tie(row.part, row.layer, row.role) = place;
+        row.modules = modules.size();
+        std::vector<double> weight_scales, input_scales;
+        nvfp4::Comparison total;
+        for (const uint32_t m : modules) {
+            const ModuleValues & values = report.measurements->modules[m];
+            weight_scales.push_back(double(values.weight_global_scale));
+            if (values.has_input_scale) input_scales.push_back(double(values.input_global_scale));
+            if (!values.compared) continue;
+            row.compared++;
+            total.add(values.comparison);
+        }
+        row.relative_error = total.error_squares / total.weight_squares;
+        row.weight_scale = range_of(std::move(weight_scales));
+        row.input_scale = range_of(std::move(input_scales));
+        rows.push_back(row);
+    }
+    return rows;
+}
+
+std::map<int32_t, std::vector<double>> expert_errors(const VerifyReport & report) {
+    std::map<int32_t, std::vector<nvfp4::Comparison>> sums;
+    if (!report.measurements) return {};
+    for (size_t m = 0; m < report.subject.modules.size(); m++) {
+        const Module & module = report.subject.modules[m];
+        if (!report.measurements->modules[m].compared || module.part != Part::text || module.expert < 0) continue;
+        std::vector<nvfp4::Comparison> & layer = sums[module.layer];
+        if (layer.size() <= size_t(module.expert)) layer.resize(size_t(module.expert) + 1);
+        layer[size_t(module.expert)].add(report.measurements->modules[m].comparison);
+    }
+    std::map<int32_t, std::vector<double>> out;
+    for (const auto & [layer, experts] : sums)
+        for (const nvfp4::Comparison & expert : experts)
+            out[layer].push_back(expert.error_squares / expert.weight_squares);
+    return out;
 }
 
 std::vector<uint32_t> worst_modules(const VerifyReport & report, size_t count) {

@@ -3,6 +3,7 @@
 
 #include "verify/verify.h"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,21 @@ struct ErrorRow {
 };
 std::vector<ErrorRow> errors_by_role(const VerifyReport & report);
 std::vector<ErrorRow> errors_by_layer(const VerifyReport & report);
+// Quantized modules of one role in one layer.
+struct PlaceRow {
+    Part part = Part::text;
+    int32_t layer = -1;
+    Role role = Role::extra;
+    uint64_t modules = 0, compared = 0;
+    double relative_error = 0; // of all weights together; if `compared`
+    struct Range {
+        double least = 0, median = 0, largest = 0;
+    };
+    Range weight_scale, input_scale; // global scales, as stored; zeros: none
+};
+std::vector<PlaceRow> places(const VerifyReport & report);
+// Error energy over weight energy of every expert's projections together, by layer of the text; NaN: not compared.
+std::map<int32_t, std::vector<double>> expert_errors(const VerifyReport & report);
 // Positions in Subject::modules, largest error first.
 std::vector<uint32_t> worst_modules(const VerifyReport & report, size_t count);
 

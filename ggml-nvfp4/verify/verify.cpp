@@ -2,6 +2,7 @@
 #include "core/clock.h"
 
 #include "core/strings.h"
+#include "report/report_file.h"
 
 #include <algorithm>
 
@@ -49,6 +50,8 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
                             ThreadPool & threads, const VerifyOptions & options) {
     const auto start = Clock::now();
     VerifyReport report;
+    if (!options.report_file.empty()) GNV_TRY(check_report_file(options.report_file));
+    report.threads = threads.size();
     GNV_ASSIGN(report.auxiliary, read_auxiliary_files(*folder, source.get()));
     GNV_ASSIGN(report.subject, read_subject(std::move(folder), report.findings));
     if (source) {
@@ -78,6 +81,10 @@ void attach_output(VerifyReport & report, std::string text, std::string json) {
     report.output_text = std::move(text);
     report.output_json = std::move(json);
     std::erase(report.not_checked, no_forward_pass);
+}
+
+Status write_report(const std::string & path, const VerifyReport & report) {
+    return write_report_file(path, report_json(report));
 }
 
 } // namespace gnv::verify

@@ -21,6 +21,7 @@ namespace gnv::verify {
 struct VerifyOptions {
     bool values = true; // false: headers and configs only
     MeasureOptions measure;
+    std::string report_file; // for write_report() later: checked before the work; empty: none
 };
 
 struct CheckOutcome {
@@ -38,6 +39,7 @@ struct VerifyReport {
     std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
+    int threads = 0;
     std::string recomputed_on; // the device that quantized the source's weights again; empty: none
     // Set by attach_output().
     std::string output_text, output_json;
@@ -57,5 +59,7 @@ void attach_output(VerifyReport & report, std::string text, std::string json);
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
 std::string report_text(const VerifyReport & report);
 std::string report_json(const VerifyReport & report);
+// A new file, by its name a page (.html) or the JSON document (.json).
+Status write_report(const std::string & path, const VerifyReport & report);
 
 } // namespace gnv::verify

@@ -42,6 +42,17 @@ inline bool check_new_file(const std::string & path) {
     return false;
 }
 
+// The same for --report, whose name tells the form.
+inline bool check_report_file(const std::string & path) {
+    const auto ends = [&](const std::string & end) {
+        return path.size() > end.size() && path.compare(path.size() - end.size(), end.size(), end) == 0;
+    };
+    if (path.empty() || ends(".html") || ends(".htm") || ends(".json")) return check_new_file(path);
+    fprintf(stderr, "error: --report %s: the name must end in .html (a page) or .json (the same facts)\n",
+            path.c_str());
+    return false;
+}
+
 // False after naming two outputs with one file.
 inline bool check_distinct(std::initializer_list<std::pair<const char *, std::string>> outputs) {
     for (auto a = outputs.begin(); a != outputs.end(); a++)

@@ -4,6 +4,7 @@
 #include "api/parts/report_handle.h"
 #include "api/progress.h"
 #include "evaluate/evaluation.h"
+#include "tokenizer/tokenizer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -45,6 +46,11 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
         return fail(Code::invalid_argument, "gnv_evaluate_options.sensitivity_ranges is ", given.sensitivity_ranges,
                     "; it must be 0 to ", most_ranges);
     options.sensitivity_ranges = given.sensitivity_ranges;
+    constexpr int32_t most_contexts = 1000;
+    if (given.contexts < 0 || given.contexts > most_contexts)
+        return fail(Code::invalid_argument, "gnv_evaluate_options.contexts is ", given.contexts, "; it must be 0 to ",
+                    most_contexts);
+    options.worst_positions = size_t(given.contexts);
     options.precision = given.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     options.ram_bytes = given.ram_bytes;
     GNV_ASSIGN(api::DeviceChoice devices,
@@ -114,6 +120,16 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
         }
         GNV_ASSIGN(evaluate::Evaluation result, evaluate::evaluate(std::move(folder), std::move(source_folder),
                                                                    request.data, *engine->threads, request.options));
+        if (request.options.worst_positions > 0) {
+            // Without a tokenizer that can be read, positions have ids alone.
+            Result<Tokenizer> tokenizer = Tokenizer::load(checkpoint);
+            if (tokenizer.ok())
+                result.text_of = [words = std::make_shared<const Tokenizer>(tokenizer.take())](
+                                     std::span<const int32_t> ids) -> std::string {
+                    Result<std::string> text = words->decode(std::vector<TokenId>(ids.begin(), ids.end()));
+                    return text.ok() ? text.take() : std::string();
+                };
+        }
         *out = new gnv_evaluation_t{{engine}, std::move(result)};
         return {};
     });

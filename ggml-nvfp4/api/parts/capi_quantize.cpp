@@ -194,6 +194,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         GNV_ASSIGN(run.take, api::take_texts(options.take, options.take_count, "gnv_quantize_options.take"));
         run.save_statistics = api::text_or_empty(options.save_statistics);
         run.trace_file = api::text_or_empty(options.trace_file);
+        run.report_file = api::text_or_empty(options.report_file);
         run.measure_limits = options.measure_limits != 0;
         api::Progress progress(*plan->engine->threads, options.progress, options.user);
         if (progress) {

@@ -39,6 +39,7 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
         api::Progress progress(*engine->threads, options.progress, options.user);
         verify::VerifyOptions run;
+        run.report_file = api::text_or_empty(options.report_file);
         run.values = options.structure_only == 0;
         run.measure.checksums = options.no_checksums == 0;
         run.measure.progress = progress_callback(progress);
@@ -76,6 +77,13 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
 gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format wanted, gnv_text_t ** out) {
     return api::give_text(report, wanted, out, "gnv_report_text", [&](gnv_text_format format) {
         return format == GNV_TEXT_JSON ? verify::report_json(report->report) : verify::report_text(report->report);
+    });
+}
+
+gnv_status gnv_report_write(const gnv_report_t * report, const char * path) {
+    return api::call(api::engine_of(report), [&]() -> Status {
+        GNV_TRY(api::check_pointers({path}, "gnv_report_write"));
+        return verify::write_report(path, report->report);
     });
 }
 

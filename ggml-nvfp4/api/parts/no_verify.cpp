@@ -18,6 +18,7 @@ gnv_status gnv_report_text(const gnv_report_t *, gnv_text_format, gnv_text_t ** 
     clear(out);
     return GNV_INVALID_ARGUMENT;
 }
+gnv_status gnv_report_write(const gnv_report_t *, const char *) { return GNV_INVALID_ARGUMENT; }
 gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char *, const char *, const gnv_verify_options *,
                                 gnv_text_format, gnv_text_t ** report, uint64_t *) {
     clear(report);

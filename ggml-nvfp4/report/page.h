@@ -1,0 +1,41 @@
+// Pages of reports: sections with text, tables and charts, made from the document of facts alone.
+#pragma once
+
+#include "report/fact.h"
+#include "report/html.h"
+
+#include <string>
+
+namespace gnv {
+
+enum class Tone : uint8_t { neutral, good, warning, bad };
+
+class Page {
+  public:
+    explicit Page(std::string title) : title_(std::move(title)) {}
+    void headline(std::string_view subtitle, Tone tone, std::string_view verdict);
+    // A figure of the first screen; one that is not known is left out.
+    void tile(const char * name, std::string_view value, std::string_view note = {}, Tone tone = Tone::neutral);
+    // Sections without content are left out.
+    void section(const char * id, const char * title, const Html & content, std::string_view lead = {});
+    std::string finish(const Fact & facts) const;
+
+  private:
+    std::string title_;
+    Html head_, tiles_, navigation_, sections_;
+};
+
+Html pill(std::string_view text, Tone tone);
+Html charts(const Html & figures); // beside each other where there is room
+Html meter(double share);          // a small bar with its percentage; empty for NaN
+
+// Blocks that pages share.
+Html engines_block(const Fact & engines);
+Html phases_block(const Fact & phases);
+Html expert_tokens_chart(const std::vector<std::vector<double>> & tokens); // by layer
+
+void add_predictions(Page & page, const Fact & output); // of a document ggml-nvfp4.evaluation.1
+std::string quantize_page(const Fact & facts);
+std::string verify_page(const Fact & facts);
+
+} // namespace gnv
