@@ -8,6 +8,8 @@
 
 namespace gnv {
 
+bool can_be_drawn(double value) { return std::abs(value) < 1e200; }
+
 std::string place(double coordinate) {
     std::string text = fixed_text(coordinate, 1);
     if (ends_with(text, ".0")) text.resize(text.size() - 2);
@@ -31,7 +33,7 @@ Html chart_figure(const ChartText & text, const std::string & description, doubl
 
 namespace {
 
-constexpr double left = 46, right = 10, top = 8, bottom = 40, plot_height = 150;
+constexpr double left = 44, right = 10, top = 24, bottom = 40, plot_height = 140;
 constexpr double plot_width = chart_width - left - right, height = top + plot_height + bottom;
 
 // A scale of values on an axis.
@@ -46,7 +48,7 @@ struct Axis {
     }
     double x(double value) const { return left + plot_width * share(value); }
     double y(double value) const { return top + plot_height * (1 - share(value)); }
-    bool shows(double value) const { return std::isfinite(value) && (!logarithmic || value > 0); }
+    bool shows(double value) const { return can_be_drawn(value) && (!logarithmic || value > 0); }
 };
 
 // 1, 2 or 5 times a power of ten: about `count` of them in `span`.
@@ -87,7 +89,7 @@ Axis make_axis(const std::vector<const std::vector<double> *> & lists, Scale sca
             axis.high = any ? std::max(axis.high, value) : value;
             any = true;
         }
-    if (!any) return {};
+    if (!any) return axis;
     if (axis.logarithmic) {
         if (axis.high < axis.low * 1.5) axis.low /= 2, axis.high *= 2;
         axis.low /= 1.1, axis.high *= 1.1;
@@ -121,15 +123,13 @@ std::string grid(const Axis & y) {
 }
 
 std::string axis_titles(const ChartText & text) {
-    return svg_text(left + plot_width / 2, top + plot_height + 32, "middle", text.x) +
-           concat("<text class=\"a\" transform=\"translate(9 ", place(top + plot_height / 2),
-                  ") rotate(-90)\" text-anchor=\"middle\">", html_escape(text.y), "</text>\n");
+    return svg_text(left + plot_width / 2, top + plot_height + 32, "middle", text.x) + svg_text(0, 10, "start", text.y);
 }
 
 // Numbers along the bottom.
 Axis number_axis(const std::vector<double> & x) {
     Axis axis;
-    axis.low = x.front(), axis.high = std::max(x.back(), x.front() + 1);
+    axis.low = x.front(), axis.high = std::max(x.back(), x.front() + std::max(1.0, std::abs(x.front()) / 10));
     set_ticks(axis, true, 5);
     return axis;
 }
@@ -162,7 +162,7 @@ Html line_chart(const ChartText & text, const std::vector<double> & x, const std
     std::vector<const std::vector<double> *> lists;
     for (const Series & one : series) lists.push_back(&one.values);
     const Axis y = make_axis(lists, scale);
-    if (x.empty() ||
+    if (x.empty() || !std::all_of(x.begin(), x.end(), can_be_drawn) ||
         std::none_of(series.begin(), series.end(), [&](const Series & one) { return any_shown(one.values, y); }))
         return {};
     const Axis bottom_axis = number_axis(x);
@@ -197,7 +197,7 @@ Html bar_chart(const ChartText & text, const std::vector<Bar> & bars) {
     if (bars.empty()) return {};
     std::string drawing, description;
     for (size_t b = 0; b < bars.size(); b++) {
-        const double y = top + row * double(b);
+        const double y = 8 + row * double(b);
         const double share = std::isfinite(bars[b].value) && most > 0 ? std::max(0.0, bars[b].value) / most : 0;
         drawing += svg_text(0, y + 8, "start", bars[b].name);
         drawing += svg_text(chart_width, y + 8, "end", bars[b].label);
@@ -206,7 +206,7 @@ Html bar_chart(const ChartText & text, const std::vector<Bar> & bars) {
                           place(chart_width * share), "\" height=\"7\" rx=\"2\"/>\n");
         description += concat(b ? "; " : "", bars[b].name, " ", bars[b].label);
     }
-    return chart_figure(text, description, top + row * double(bars.size()), drawing);
+    return chart_figure(text, description, 8 + row * double(bars.size()), drawing);
 }
 
 Html column_chart(const ChartText & text, const std::vector<std::string> & labels, const std::vector<double> & values) {
@@ -224,8 +224,8 @@ Html column_chart(const ChartText & text, const std::vector<std::string> & label
     for (size_t i = 0, last = apart; i < labels.size(); i++, last++) {
         if (labels[i].empty() || last < apart) continue;
         const bool on_border = labels.size() > values.size();
-        drawing += svg_text(left + step * (double(i) + (on_border ? 0 : 0.5)), top + plot_height + 15, "middle",
-                            labels[i]);
+        drawing +=
+            svg_text(left + step * (double(i) + (on_border ? 0 : 0.5)), top + plot_height + 15, "middle", labels[i]);
         last = 0;
     }
     return chart_figure(text, span_of(text.y, values), height, drawing);
@@ -236,25 +236,24 @@ Html range_chart(const ChartText & text, const std::vector<double> & x, const st
     for (const RangeSeries & one : series)
         for (const std::vector<double> * list : {&one.least, &one.largest}) lists.push_back(list);
     const Axis y = make_axis(lists, Scale::logarithm);
-    if (x.empty() ||
+    if (x.empty() || !std::all_of(x.begin(), x.end(), can_be_drawn) ||
         std::none_of(series.begin(), series.end(), [&](const RangeSeries & one) { return any_shown(one.least, y); }))
         return {};
     const Axis bottom_axis = number_axis(x);
     std::string drawing = grid(y) + bottom_ticks(bottom_axis) + axis_titles(text), description;
     std::vector<std::string> names;
-    const double spread = std::min(3.0, plot_width / double(x.size()) / double(series.size() + 1));
+    const double spread = std::min(5.0, plot_width / double(x.size()) / double(series.size() + 1));
     for (size_t s = 0; s < series.size(); s++) {
         std::string bars, dots;
         const RangeSeries & one = series[s];
         for (size_t i = 0; i < x.size(); i++) {
             if (!y.shows(one.least[i]) || !y.shows(one.largest[i]) || !y.shows(one.median[i])) continue;
-            const std::string at =
-                place(bottom_axis.x(x[i]) + spread * (double(s) - double(series.size() - 1) / 2));
+            const std::string at = place(bottom_axis.x(x[i]) + spread * (double(s) - double(series.size() - 1) / 2));
             bars += concat("M", at, " ", place(y.y(one.least[i])), "V", place(y.y(one.largest[i])));
             dots += concat("M", at, " ", place(y.y(one.median[i])), "h0");
         }
-        drawing += concat("<path class=\"r s", s % 6, "\" d=\"", bars, "\"/>\n<path class=\"d s", s % 6, "\" d=\"", dots,
-                          "\"/>\n");
+        drawing += concat("<path class=\"r s", s % 6, "\" d=\"", bars, "\"/>\n<path class=\"d s", s % 6, "\" d=\"",
+                          dots, "\"/>\n");
         names.push_back(one.name);
         std::vector<double> all = one.least;
         all.insert(all.end(), one.largest.begin(), one.largest.end());

@@ -61,6 +61,7 @@ struct HeatMap {
 Html heat_map(const HeatMap & map);
 
 // Parts of charts.
+bool can_be_drawn(double value);      // finite, and differences of such values are
 std::string place(double coordinate); // one digit after the point, if it needs one
 Html chart_figure(const ChartText & text, const std::string & description, double height, const std::string & drawing,
                   const Html & legend = {});

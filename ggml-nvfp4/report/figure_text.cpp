@@ -29,7 +29,7 @@ std::string percent_text(double share) {
 }
 
 std::string duration_text(double seconds) {
-    if (!(seconds >= 0) || std::isinf(seconds)) return no_figure;
+    if (!(seconds >= 0) || seconds > 1e15) return no_figure;
     if (seconds < 59.95) return concat(fixed_text(seconds, seconds < 9.995 ? 2 : 1), " s");
     const auto two = [](uint64_t number) { return concat(number < 10 ? "0" : "", number); };
     const auto whole = uint64_t(std::llround(seconds));
@@ -48,13 +48,6 @@ std::string byte_rate_text(double per_second) {
 std::string flop_rate_text(double per_second) {
     return per_second < 1e12 ? number_text(per_second / 1e9, 3) + " GFLOP/s"
                              : number_text(per_second / 1e12, 3) + " TFLOP/s";
-}
-
-std::string short_text(const std::string & path, size_t length) {
-    if (path.size() <= length) return path;
-    size_t begin = path.size() - length;
-    while (begin < path.size() && (static_cast<unsigned char>(path[begin]) & 0xc0) == 0x80) begin++; // whole characters
-    return "\u2026" + path.substr(begin);
 }
 
 } // namespace gnv

@@ -27,7 +27,7 @@ struct Shades {
 };
 
 bool is_missing(const HeatMap & map, double value) {
-    return !std::isfinite(value) || (map.zero_is_missing && value == 0);
+    return !can_be_drawn(value) || (map.zero_is_missing && value == 0);
 }
 
 Shades shades_of(const HeatMap & map, size_t & columns) {
@@ -52,7 +52,7 @@ Html heat_map(const HeatMap & map) {
     size_t columns = 0;
     const Shades shades = shades_of(map, columns);
     if (columns == 0) return {};
-    constexpr double left = 34, top = 4, right = 6;
+    constexpr double left = 34, top = 22, right = 6;
     const auto rows = double(map.rows.size());
     const double width = (chart_width - left - right) / double(columns), height = std::clamp(170 / rows, 3.0, 16.0);
     // One path for each colour: runs of equal cells, counted in cells.
@@ -72,26 +72,24 @@ Html heat_map(const HeatMap & map) {
     std::string drawing = concat("<g transform=\"translate(", place(left), " ", place(top), ") scale(",
                                  number_text(width, 6), " ", number_text(height, 6), ")\">\n");
     for (size_t level = 0; level <= levels; level++)
-        if (!paths[level].empty())
-            drawing += concat("<path class=\"h", level, "\" d=\"", paths[level], "\"/>\n");
+        if (!paths[level].empty()) drawing += concat("<path class=\"h", level, "\" d=\"", paths[level], "\"/>\n");
     drawing += "</g>\n";
     const double bottom = top + height * rows;
     const size_t step = std::max<size_t>(1, size_t(std::ceil(11 / height)));
     for (size_t r = 0; r < map.rows.size(); r += step)
-        drawing += svg_text(left - 5, top + height * (double(r) + 0.5) + 3.5, "end",
-                            figure_text(map.row_numbers[r]));
+        drawing += svg_text(left - 5, top + height * (double(r) + 0.5) + 3.5, "end", figure_text(map.row_numbers[r]));
     const size_t last = columns - 1;
     for (const size_t c : {size_t(0), last / 4, last / 2, last * 3 / 4, last}) {
         drawing += svg_text(left + width * (double(c) + 0.5), bottom + 13, "middle", count_text(c));
         if (last < 4) break;
     }
     drawing += svg_text(left + (chart_width - left - right) / 2, bottom + 28, "middle", map.text.x);
-    drawing += concat("<text class=\"a\" transform=\"translate(9 ", place((top + bottom) / 2),
-                      ") rotate(-90)\" text-anchor=\"middle\">", html_escape(map.text.y), "</text>\n");
+    drawing += svg_text(0, 10, "start", map.text.y);
 
     const auto label = [&](double value) { return map.label ? map.label(value) : figure_text(value); };
     std::string keys;
-    const bool any = std::any_of(paths.begin(), paths.end() - 1, [](const std::string & path) { return !path.empty(); });
+    const bool any =
+        std::any_of(paths.begin(), paths.end() - 1, [](const std::string & path) { return !path.empty(); });
     if (any) {
         std::string ramp;
         for (size_t level = 0; level < levels; level++) ramp += concat("<i class=\"h", level, "\"></i>");
@@ -100,8 +98,8 @@ Html heat_map(const HeatMap & map) {
     }
     if (missing > 0)
         keys += concat("<li><i class=\"key h9\"></i>", html_escape(map.missing), " (", count_text(missing), ")</li>");
-    std::string description = concat(map.text.y, " by ", map.text.x, ", ", count_text(uint64_t(map.rows.size())), " by ",
-                                     count_text(columns), " cells");
+    std::string description = concat(map.text.y, " by ", map.text.x, ", ", count_text(uint64_t(map.rows.size())),
+                                     " by ", count_text(columns), " cells");
     if (any) description += concat("; from ", label(shades.least), " to ", label(shades.largest));
     return chart_figure(map.text, description, bottom + 34, drawing, element("ul", Html(keys), "class=\"legend\""));
 }

@@ -5,7 +5,16 @@
 #include "report/figure_text.h"
 #include "report/style.h"
 
+#include <algorithm>
+
 namespace gnv {
+
+std::string name_of(const std::string & path) {
+    const size_t end = path.find_last_not_of('/');
+    if (end == std::string::npos) return path;
+    const size_t slash = path.rfind('/', end);
+    return path.substr(slash == std::string::npos ? 0 : slash + 1, slash == std::string::npos ? end + 1 : end - slash);
+}
 
 static const char * tone_name(Tone tone) {
     static const char * const names[] = {"neutral", "good", "warning", "bad"};
@@ -14,7 +23,8 @@ static const char * tone_name(Tone tone) {
 
 Html pill(std::string_view text, Tone tone) {
     static const char * const marks[] = {"", "\u2713 ", "! ", "\u2717 "}; // not by colour alone
-    return Html(concat("<span class=\"pill ", tone_name(tone), "\">", marks[size_t(tone)], html_escape(text), "</span>"));
+    return Html(
+        concat("<span class=\"pill ", tone_name(tone), "\">", marks[size_t(tone)], html_escape(text), "</span>"));
 }
 
 Html charts(const Html & figures) { return figures.empty() ? figures : element("div", figures, "class=\"charts\""); }
@@ -55,8 +65,9 @@ std::string Page::finish(const Fact & facts) const {
     if (!tiles_.empty()) body += element("ul", tiles_, "class=\"tiles\"");
     body += element("nav", navigation_, "aria-label=\"Sections\"");
     body += element("main", sections_);
-    body += element("footer", html_text(concat("ggml-nvfp4 ", facts["version"].text(), ". The same facts for programs: ",
-                                               facts["schema"].text(), ", by --report FILE.json.")));
+    body += element("footer", html_text(concat("ggml-nvfp4 ", facts["version"].text(),
+                                               ". The same facts for programs: ", facts["schema"].text(),
+                                               ", by --report FILE.json.")));
     return concat("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                   "<meta name=\"color-scheme\" content=\"light dark\">\n"
@@ -69,22 +80,29 @@ std::string Page::finish(const Fact & facts) const {
 
 Html engines_block(const Fact & engines) {
     HtmlTable table("Engines and kernels",
-                    {"engine", "device", "scheme", "modules#", "loads", "kernel", "effect", "basis"});
+                    {"engine", "device", "scheme", "modules#", "found by checks", "kernel", "effect", "basis"});
     for (const Fact & row : engines.items()) {
         std::string checks;
         for (const Fact & check : row["stopped_by"].items()) checks += (checks.empty() ? "" : ", ") + check.text();
         table.cell(row["engine"].text()).cell(row["devices"].text()).cell(row["scheme"].text());
         table.cell(figure_text(row["modules"].number()));
-        table.cell(checks.empty() ? html_text("no error found") : pill("errors: " + checks, Tone::bad));
+        table.cell(checks.empty() ? html_text("no error") : pill("errors: " + checks, Tone::bad));
         table.cell(row["kernel"].text()).cell(row["effect"].text()).cell(row["basis"].text());
         table.end_row();
     }
     return table.finish();
 }
 
-Html phases_block(const Fact & phases) {
-    HtmlTable table("Work by lane", {"work", "lane", "seconds#", "times#", "rate#", "limit#", "of the limit"});
-    for (const Fact & phase : phases.items()) {
+// Rows of those phases that `wanted` names.
+template <class Wanted>
+static Html phases_table(const Fact & phases, const char * title, const Wanted & wanted) {
+    const std::vector<Fact> all = phases.items();
+    const bool limits = std::any_of(all.begin(), all.end(), [](const Fact & phase) { return phase["limit"].known(); });
+    std::vector<std::string> columns = {"work", "lane", "seconds#", "times#", "rate#"};
+    if (limits) columns.insert(columns.end(), {"limit#", "of the limit"});
+    HtmlTable table(title, columns);
+    for (const Fact & phase : all) {
+        if (!wanted(phase)) continue;
         const bool flops = phase["unit"].text() == "flops";
         const auto rate = [&](const Fact & value) {
             const double number = value.number();
@@ -92,11 +110,20 @@ Html phases_block(const Fact & phases) {
         };
         const double spans = phase["spans"].number();
         table.cell(phase["name"].text()).cell(phase["lane"].text()).cell(figure_text(phase["seconds"].number()));
-        table.cell(spans > 0 ? figure_text(spans) : "").cell(rate(phase["per_second"])).cell(rate(phase["limit"]));
-        table.cell(meter(phase["share"].number()));
+        table.cell(spans > 0 ? figure_text(spans) : "").cell(rate(phase["per_second"]));
+        if (limits) table.cell(rate(phase["limit"])).cell(meter(phase["share"].number()));
         table.end_row();
     }
     return table.finish();
+}
+
+Html phases_block(const Fact & phases) {
+    double longest = 0;
+    for (const Fact & phase : phases.items()) longest = std::fmax(longest, phase["seconds"].number());
+    const auto is_short = [&](const Fact & phase) { return phase["seconds"].number() < longest / 50; };
+    Html out = phases_table(phases, "Work by lane", [&](const Fact & phase) { return !is_short(phase); });
+    out += details("Work that takes less", phases_table(phases, "Work that takes less", is_short));
+    return out;
 }
 
 Html expert_tokens_chart(const std::vector<std::vector<double>> & tokens) {

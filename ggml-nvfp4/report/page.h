@@ -29,6 +29,8 @@ Html pill(std::string_view text, Tone tone);
 Html charts(const Html & figures); // beside each other where there is room
 Html meter(double share);          // a small bar with its percentage; empty for NaN
 
+std::string name_of(const std::string & path); // its last component
+
 // Blocks that pages share.
 Html engines_block(const Fact & engines);
 Html phases_block(const Fact & phases);

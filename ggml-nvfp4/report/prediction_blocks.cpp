@@ -37,7 +37,8 @@ Html lines_table(const Lines & lines) {
             const Fact figures = line[key], percentiles = figures["kl_percentiles"];
             if (!figures.known()) continue;
             table.cell(title_of(name) + what).cell(estimate_text(figures["kl"]));
-            for (const char * const point : {"50", "99", "maximum"}) table.cell(figure_text(percentiles[point].number()));
+            for (const char * const point : {"50", "99", "maximum"})
+                table.cell(figure_text(percentiles[point].number()));
             table.cell(estimate_text(figures["same_top"], true));
             table.cell(figure_text(figures["perplexity"]["mean"].number()));
             table.cell(figure_text(figures["source_perplexity"]["mean"].number()));
@@ -50,8 +51,12 @@ Html gates_block(const Fact & output) {
     Html out;
     for (const Fact & gate : output["gates"].items()) {
         const bool passed = gate["passed"].is_true(), flagged = gate["flagged"].is_true();
-        const Html mark = pill(!passed ? "failed" : flagged ? "hard to believe" : "passed",
-                               !passed ? Tone::bad : flagged ? Tone::warning : Tone::good);
+        const Html mark = pill(!passed   ? "failed"
+                               : flagged ? "hard to believe"
+                                         : "passed",
+                               !passed   ? Tone::bad
+                               : flagged ? Tone::warning
+                                         : Tone::good);
         out += element("p", Html(mark.markup + " " + html_escape(gate["text"].text())));
     }
     return out;
@@ -146,7 +151,8 @@ Html layers_block(const Lines & lines) {
 std::string words(const Fact & position, const std::string & key) {
     if (position[key].is_text()) return position[key].text();
     std::string ids;
-    for (const double id : position[key + "_ids"].numbers()) ids += concat(ids.empty() ? "" : " ", number_text(id, 10));
+    for (const double id : position[key + "_ids"].numbers())
+        if (std::isfinite(id)) ids += concat(ids.empty() ? "" : " ", number_text(id, 10));
     return ids;
 }
 
@@ -163,9 +169,10 @@ Html contexts_block(const Lines & lines) {
             const std::string next = words(position, "next");
             if (!next.empty()) text += element("mark", html_text(next));
             content += element("p", text, "class=\"text\"");
-            content += element("p", Html("most likely: <code>" + html_escape(words(position, "source_top")) +
-                                         "</code> by the source, <code>" + html_escape(words(position, "line_top")) +
-                                         "</code> here"),
+            content += element("p",
+                               Html("most likely: <code>" + html_escape(words(position, "source_top")) +
+                                    "</code> by the source, <code>" + html_escape(words(position, "line_top")) +
+                                    "</code> here"),
                                "class=\"note\"");
             contexts += element("div", content, "class=\"context\"");
         }
@@ -179,8 +186,8 @@ Html inputs_block(const Fact & output) {
     for (const Fact & layer : output["expert_tokens"].items()) tokens.push_back(layer["tokens"].numbers());
     Html out = charts(expert_tokens_chart(tokens));
     HtmlTable table("Room of input scales: largest value that a scale expresses / largest input",
-                    {"layer#", "role", "modules#", "least room#", "largest room#", "clipped modules#", "clipped values#",
-                     "spread of scales#"});
+                    {"layer#", "role", "modules#", "least room#", "largest room#", "clipped modules#",
+                     "clipped values#", "spread of scales#"});
     for (const Fact & row : output["inputs"].items()) {
         table.cell(figure_text(row["layer"].number())).cell(row["role"].text());
         for (const char * const key : {"modules", "least_room", "largest_room", "clipped"})
@@ -200,7 +207,8 @@ Html sensitivity_block(const Fact & sensitivity) {
         const std::string layers =
             concat(figure_text(group["first_layer"].number()), " to ", figure_text(group["last_layer"].number()));
         const double saved = group["kl_saved"]["mean"].number();
-        bars.push_back({concat(group["kind"].text(), ", layers ", layers), saved, figure_text(saved)});
+        if (std::isfinite(saved))
+            bars.push_back({concat(group["kind"].text(), ", layers ", layers), saved, figure_text(saved)});
         table.cell(group["kind"].text()).cell(layers).cell(figure_text(group["modules"].number()));
         table.cell(size_text(group["bytes_added"].number())).cell(estimate_text(group["kl"]));
         table.cell(estimate_text(group["kl_saved"])).end_row();
@@ -208,8 +216,8 @@ Html sensitivity_block(const Fact & sensitivity) {
     std::stable_sort(bars.begin(), bars.end(), [](const Bar & a, const Bar & b) { return a.value > b.value; });
     constexpr size_t shown = 12;
     if (bars.size() > shown) bars.resize(shown);
-    Html out = charts(bar_chart({"KL saved by leaving a group in the source's precision", "", "", "In nats; the largest first."},
-                                bars));
+    Html out = charts(bar_chart(
+        {"KL saved by leaving a group in the source's precision", "", "", "In nats; the largest first."}, bars));
     out += table.finish();
     return out;
 }
@@ -232,7 +240,8 @@ void add_predictions(Page & page, const Fact & output) {
     block += list(notes);
     page.section("predictions", "Predictions", block,
                  "KL(source || checkpoint) at every position of the data, in nats.");
-    page.section("layers", "Layers", layers_block(lines), "Hidden states and choices of the router against the source's.");
+    page.section("layers", "Layers", layers_block(lines),
+                 "Hidden states and choices of the router against the source's.");
     page.section("inputs", "Experts and inputs", inputs_block(output), "On the data of this comparison.");
     page.section("sensitivity", "Sensitivity", sensitivity_block(output["sensitivity"]));
 }

@@ -12,13 +12,6 @@ namespace gnv {
 
 namespace {
 
-std::string name_of(const std::string & path) {
-    const size_t end = path.find_last_not_of('/');
-    if (end == std::string::npos) return path;
-    const size_t slash = path.rfind('/', end);
-    return path.substr(slash == std::string::npos ? 0 : slash + 1, slash == std::string::npos ? end + 1 : end - slash);
-}
-
 std::string devices_text(const Fact & facts) {
     const std::string device = facts["device"].text();
     const double count = facts["devices"].number();
@@ -44,7 +37,8 @@ Html run_block(const Fact & facts) {
         list.add("SHA-256 of the data", calibration["data_sha256"].text());
     }
     list.add("fingerprint of the source", result["source_fingerprint"].text());
-    list.add("read", size_text(facts["bytes_read"].number())).add("written", size_text(facts["bytes_written"].number()));
+    list.add("read", size_text(facts["bytes_read"].number()))
+        .add("written", size_text(facts["bytes_written"].number()));
     list.add("memory at most", size_text(facts["peak_rss_bytes"].number()));
     if (facts["device_bytes_in_use"].number() > 0)
         list.add("memory of the device in use", size_text(facts["device_bytes_in_use"].number()));
@@ -70,9 +64,8 @@ Html run_block(const Fact & facts) {
 
 Html times_block(const Fact & facts) {
     static constexpr std::pair<const char *, const char *> parts[] = {
-        {"prepare", "checks, plan, limits"},    {"calibrate", "forward pass"},
-        {"stream", "read, pack, write"},        {"sync", "waiting for the disk"},
-        {"state", "saving the state"},          {"finish", "other files, rename"},
+        {"prepare", "checks, plan, limits"}, {"calibrate", "forward pass"}, {"stream", "read, pack, write"},
+        {"sync", "waiting for the disk"},    {"state", "saving the state"}, {"finish", "other files, rename"},
     };
     std::vector<Bar> bars;
     for (const auto & [key, name] : parts) {
@@ -81,8 +74,9 @@ Html times_block(const Fact & facts) {
     }
     std::vector<Bar> longest;
     for (const Fact & phase : facts["phases"].items())
-        if (phase["lane"].text() == "compute")
-            longest.push_back({phase["name"].text(), phase["seconds"].number(), duration_text(phase["seconds"].number())});
+        if (phase["lane"].text() == "compute" && std::isfinite(phase["seconds"].number()))
+            longest.push_back(
+                {phase["name"].text(), phase["seconds"].number(), duration_text(phase["seconds"].number())});
     std::stable_sort(longest.begin(), longest.end(), [](const Bar & a, const Bar & b) { return a.value > b.value; });
     if (longest.size() > bars.size()) longest.resize(bars.size());
     Html figures = bar_chart({"The whole run", "", "", ""}, bars);
@@ -94,15 +88,16 @@ Html times_block(const Fact & facts) {
 
 // Input scales by layer: a series for each role.
 Html scales_block(const Fact & facts) {
-    std::map<std::string, std::map<int64_t, Fact>> roles;
-    std::map<int64_t, bool> layers;
+    std::map<std::string, std::map<double, Fact>> roles;
+    std::map<double, bool> layers;
     for (const Fact & row : facts["input_scales"].items()) {
-        const auto layer = int64_t(row["layer"].number());
+        const double layer = row["layer"].number();
+        if (!std::isfinite(layer)) continue;
         roles[row["role"].text()][layer] = row;
         layers[layer] = true;
     }
     std::vector<double> x;
-    for (const auto & [layer, seen] : layers) x.push_back(double(layer));
+    for (const auto & [layer, seen] : layers) x.push_back(layer);
     std::vector<RangeSeries> series;
     HtmlTable table("Input scales by role", {"role", "modules#", "minimum#", "median#", "maximum#"});
     for (const auto & [role, rows] : roles) {
@@ -120,8 +115,8 @@ Html scales_block(const Fact & facts) {
     for (size_t first = 0; first < series.size(); first += 3) {
         const std::vector<RangeSeries> some(series.begin() + ptrdiff_t(first),
                                             series.begin() + ptrdiff_t(std::min(first + 3, series.size())));
-        figures += range_chart({some.size() == 1 ? concat("Input scales: ", some.front().name) : "Input scales", "layer",
-                                "input_global_scale", ""},
+        figures += range_chart({some.size() == 1 ? concat("Input scales: ", some.front().name) : "Input scales",
+                                "layer", "input_global_scale", ""},
                                x, some);
     }
     Html out = charts(figures);
@@ -139,7 +134,8 @@ Html scales_block(const Fact & facts) {
         substituted.resize(shown);
         substituted.push_back(concat("and ", count_text(count - shown), " more"));
     }
-    out += details(concat(count_text(count), " scales stand in for inputs that calibration never saw"), list(substituted));
+    out +=
+        details(concat(count_text(count), " scales stand in for inputs that calibration never saw"), list(substituted));
     return out;
 }
 
@@ -155,20 +151,22 @@ Html experts_block(const Fact & facts, uint64_t & experts, uint64_t & silent) {
 
 Html methods_block(const Fact & facts) {
     const std::vector<Fact> choices = facts["quantization_report"]["rows_by_method"].items();
-    std::map<std::string, std::map<int64_t, double>> errors;
+    std::map<std::string, std::map<double, double>> errors;
     HtmlTable table("Rows by method", {"layer#", "role", "rtn#", "mse#", "hessian#", "gptq#", "held-back error#"});
-    std::map<int64_t, bool> layers;
+    std::map<double, bool> layers;
     for (const Fact & row : choices) {
-        const auto layer = int64_t(row["layer"].number());
+        const double layer = row["layer"].number();
+        if (!std::isfinite(layer)) continue;
         layers[layer] = true;
         errors[row["role"].text()][layer] = row["held_back_error"].number();
-        table.cell(figure_text(double(layer))).cell(row["role"].text());
-        for (const char * const method : {"rtn", "mse", "hessian", "gptq"}) table.cell(figure_text(row[method].number()));
+        table.cell(figure_text(layer)).cell(row["role"].text());
+        for (const char * const method : {"rtn", "mse", "hessian", "gptq"})
+            table.cell(figure_text(row[method].number()));
         table.cell(figure_text(row["held_back_error"].number())).end_row();
     }
     std::vector<double> x;
     std::vector<Series> series;
-    for (const auto & [layer, seen] : layers) x.push_back(double(layer));
+    for (const auto & [layer, seen] : layers) x.push_back(layer);
     for (const auto & [role, list] : errors) {
         if (series.size() == 6) break;
         Series one{role, {}};
@@ -176,8 +174,8 @@ Html methods_block(const Fact & facts) {
             one.values.push_back(list.count(layer) ? list.at(layer) : std::nan(""));
         series.push_back(std::move(one));
     }
-    Html out = charts(line_chart({"Error of outputs on held-back positions", "layer", "part of round-to-nearest's", ""}, x,
-                                 series, Scale::from_zero));
+    Html out = charts(line_chart({"Error of outputs on held-back positions", "layer", "part of round-to-nearest's", ""},
+                                 x, series, Scale::from_zero));
     out += details("Rows of each layer and role by method", table.finish());
     return out;
 }
@@ -213,8 +211,9 @@ std::string quantize_page(const Fact & facts) {
     page.section("times", "Times beside limits", times_block(facts),
                  "Seconds of threads and of several devices are sums. A limit is what the device reached at best, "
                  "measured before the run.");
-    page.section("scales", "Scales of inputs", scales_block(facts),
-                 "From the least to the largest scale of a layer, the median as a dot. A scale is 2688 / largest input.");
+    page.section(
+        "scales", "Scales of inputs", scales_block(facts),
+        "From the least to the largest scale of a layer, the median as a dot. A scale is 2688 / largest input.");
     page.section("experts", "Experts", experts_chart, "Choices of the router on the calibration data.");
     page.section("methods", "Choices of the method", methods_block(facts));
     page.section("engines", "Engines", engines_block(facts["engines"]),

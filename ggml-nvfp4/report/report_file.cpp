@@ -10,8 +10,9 @@ static bool is_page(const std::string & path) { return ends_with(path, ".html") 
 
 Status check_report_file(const std::string & path) {
     if (!is_page(path) && !ends_with(path, ".json"))
-        return fail(Code::invalid_argument, path,
-                    ": the name of a report ends in .html (a page for a browser) or .json (the same facts for programs)");
+        return fail(
+            Code::invalid_argument, path,
+            ": the name of a report ends in .html (a page for a browser) or .json (the same facts for programs)");
     return check_new_file(path);
 }
 

@@ -56,8 +56,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .facts dt { font-size: .82rem; color: var(--soft); }
 .facts dd { margin: 0; }
 .charts { display: grid; gap: 20px 28px; margin: 12px 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
-figure { margin: 0; min-width: 0; max-width: 560px; }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
+figure { margin: 0; min-width: 0; max-width: 460px; }
 figcaption { font-weight: 600; font-size: .92rem; margin-bottom: 6px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 11px; fill: var(--soft); font-variant-numeric: tabular-nums; }
@@ -105,6 +105,8 @@ ul { padding-left: 20px; margin: 6px 0; }
 .context p { margin: 2px 0; }
 .context .text { white-space: pre-wrap; font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 mark { background: var(--warning-back); color: var(--ink); border-radius: 3px; padding: 0 2px; }
+@media (max-width: 640px) { td:not(.n) { min-width: 8.5rem; } }
+@media (max-width: 640px) { td:not(.n) { min-width: 8.5rem; } }
 @media print { body { background: none; } section { break-inside: avoid; } nav { display: none; } }
 )";
 

@@ -15,13 +15,6 @@ namespace {
 
 constexpr size_t most_series = 6; // of a chart
 
-std::string name_of(const std::string & path) {
-    const size_t end = path.find_last_not_of('/');
-    if (end == std::string::npos) return path;
-    const size_t slash = path.rfind('/', end);
-    return path.substr(slash == std::string::npos ? 0 : slash + 1, slash == std::string::npos ? end + 1 : end - slash);
-}
-
 std::string count_words(double count, const char * one, const char * many) {
     return concat(figure_text(count), " ", count == 1 ? one : many);
 }
@@ -64,8 +57,10 @@ Html findings_block(const Fact & facts) {
             Html content = element("p", Html(pill(concat(severity, " ", finding["check"].text()), tone).markup + " " +
                                              element("code", html_text(finding["subject"].text())).markup));
             content += paragraph(finding["what"].text());
-            if (!finding["effect"].text().empty()) content += paragraph("Effect: " + finding["effect"].text(), "class=\"note\"");
-            if (!finding["repair"].text().empty()) content += paragraph("Repair: " + finding["repair"].text(), "class=\"note\"");
+            if (!finding["effect"].text().empty())
+                content += paragraph("Effect: " + finding["effect"].text(), "class=\"note\"");
+            if (!finding["repair"].text().empty())
+                content += paragraph("Repair: " + finding["repair"].text(), "class=\"note\"");
             out += element("div", content,
                            tone == Tone::bad       ? "class=\"finding bad\""
                            : tone == Tone::warning ? "class=\"finding warning\""
@@ -109,7 +104,7 @@ Places places_of(const Fact & facts, const std::string & part) {
     Places places;
     std::set<double> layers;
     for (const Fact & row : facts["by_layer_and_role"].items()) {
-        if (row["part"].text() != part) continue;
+        if (row["part"].text() != part || !std::isfinite(row["layer"].number())) continue;
         const std::string role = row["role"].text();
         const double layer = row["layer"].number();
         if (places.rows.find(role) == places.rows.end()) places.roles.push_back(role);
@@ -144,7 +139,8 @@ Html layer_charts(const Places & places, const std::string & part) {
 Html scale_charts(const Places & places, const std::string & part) {
     constexpr size_t at_a_time = 3;
     Html out;
-    for (const auto & [key, name] : {std::pair("weight_global_scale", "Weight scales"), std::pair("input_global_scale", "Input scales")})
+    for (const auto & [key, name] :
+         {std::pair("weight_global_scale", "Weight scales"), std::pair("input_global_scale", "Input scales")})
         for (size_t first = 0; first < places.roles.size(); first += at_a_time) {
             std::vector<RangeSeries> series;
             for (size_t r = first; r < std::min(first + at_a_time, places.roles.size()); r++) {
@@ -165,8 +161,8 @@ Html scale_charts(const Places & places, const std::string & part) {
 }
 
 Html error_table(const char * title, const Fact & rows) {
-    HtmlTable table(title, {"modules of", "count#", "SQNR, dB#", "error, median#", "99 %#", "largest#", "cosine, least#",
-                            "clipped#", "zeroed#", "nearest code#"});
+    HtmlTable table(title, {"modules of", "count#", "SQNR, dB#", "error, median#", "99 %#", "largest#",
+                            "cosine, least#", "clipped#", "zeroed#", "nearest code#"});
     for (const Fact & row : rows.items()) {
         const Fact error = row["relative_error"];
         table.cell(row["what"].text()).cell(figure_text(row["modules"].number()));
@@ -222,14 +218,15 @@ Html weights_block(const Fact & facts) {
     out += details("Largest errors", worst_table(facts));
     const Fact again = facts["recomputed"];
     if (again.known())
-        out += paragraph(concat(figure_text(again["modules"].number()), " weights quantized again: ",
-                                figure_text(again["same_modules"].number()), " to the same bytes; ",
-                                figure_text(again["same_blocks"].number()), " of ",
+        out += paragraph(concat(figure_text(again["modules"].number()),
+                                " weights quantized again: ", figure_text(again["same_modules"].number()),
+                                " to the same bytes; ", figure_text(again["same_blocks"].number()), " of ",
                                 figure_text(again["blocks"].number()), " blocks are the same."));
     std::map<std::string, uint64_t> kinds;
     for (const Fact & tensor : facts["preserved"].items()) kinds[tensor["kind"].text()]++;
     std::string preserved;
-    for (const auto & [kind, count] : kinds) preserved += concat(preserved.empty() ? "" : ", ", count_text(count), " ", kind);
+    for (const auto & [kind, count] : kinds)
+        preserved += concat(preserved.empty() ? "" : ", ", count_text(count), " ", kind);
     if (!preserved.empty()) out += paragraph("Preserved tensors against the source: " + preserved + ".");
     return out;
 }
@@ -261,7 +258,8 @@ std::string verify_page(const Fact & facts) {
     std::string verdict = errors > 0 || gates > 0 ? "failed: " : "passed: ";
     verdict += count_words(errors, "error", "errors") + ", " + count_words(warnings, "warning", "warnings");
     if (gates > 0) verdict += concat(", ", count_words(double(gates), "failed gate", "failed gates"));
-    page.headline(facts["checkpoint"].text(),
+    const std::string model = facts["output"]["model"].text();
+    page.headline(model.empty() ? facts["checkpoint"].text() : model,
                   errors > 0 || gates > 0 ? Tone::bad
                   : warnings > 0          ? Tone::warning
                                           : Tone::good,
@@ -276,7 +274,8 @@ std::string verify_page(const Fact & facts) {
     if (!lines.empty()) {
         const Fact all = lines.front().second["all"], kl = all["kl"], top = all["same_top"];
         std::string name = lines.front().first;
-        std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'a' && c <= 'z' ? char(c - 32) : c; });
+        std::transform(name.begin(), name.end(), name.begin(),
+                       [](char c) { return c >= 'a' && c <= 'z' ? char(c - 32) : c; });
         page.tile("KL divergence", figure_text(kl["mean"].number()),
                   concat("nats, ", name, ", \u00b1 ", figure_text(kl["error"].number())));
         page.tile("same top token", percent_text(top["mean"].number()),
@@ -287,9 +286,10 @@ std::string verify_page(const Fact & facts) {
 
     page.section("findings", "Findings", findings_block(facts));
     page.section("run", "The run", run_block(facts));
-    page.section("engines", "Engines", engines_block(facts["engines"]),
-                 "What engines make of the NVFP4 modules, from their sources. The checks below ask whether they load; no "
-                 "engine was run.");
+    page.section(
+        "engines", "Engines", engines_block(facts["engines"]),
+        "What engines make of the NVFP4 modules, from their sources. The checks below ask whether they load; no "
+        "engine was run.");
     add_predictions(page, facts["output"]);
     page.section("weights", "Weights", weights_block(facts),
                  "Of quantized weights against the source. SQNR is the ratio of squared weights to squared errors.");
@@ -302,7 +302,9 @@ std::string verify_page(const Fact & facts) {
     std::vector<std::string> open;
     for (const Fact & line : facts["not_checked"].items()) open.push_back(line.text());
     for (const Fact & check : facts["checks"].items())
-        if (!check["done"].is_true()) open.push_back(concat(check["id"].text(), ", ", check["title"].text(), ": ", check["reason"].text()));
+        if (!check["done"].is_true())
+            open.push_back(concat(check["id"].text(), ", ", check["title"].text(), ": ", check["reason"].text()));
+    if (facts["engines"].known()) open.push_back("loading, speed and answers in an engine: no engine was run");
     page.section("open", "Not checked", list(open));
     return page.finish(facts);
 }
