@@ -78,6 +78,51 @@ std::string Page::finish(const Fact & facts) const {
                   "</body>\n</html>\n");
 }
 
+void LayerRows::add(const Fact & row) {
+    const std::string role = row["role"].text();
+    const double layer = row["layer"].number();
+    if (!std::isfinite(layer)) return;
+    if (rows.find(role) == rows.end()) roles.push_back(role);
+    rows[role][layer] = row;
+}
+
+std::vector<LayerRows::Group> LayerRows::groups(size_t at_a_time) const {
+    std::vector<Group> out;
+    for (const std::string & role : roles) {
+        std::vector<double> layers;
+        for (const auto & [layer, row] : rows.at(role)) layers.push_back(layer);
+        const auto fits = [&](const Group & group) { return group.layers == layers && group.roles.size() < at_a_time; };
+        const auto found = std::find_if(out.begin(), out.end(), fits);
+        if (found == out.end()) {
+            out.push_back({{role}, std::move(layers)});
+        } else {
+            found->roles.push_back(role);
+        }
+    }
+    return out;
+}
+
+Html range_charts(const LayerRows & rows, const char * title, const char * axis, const char * key) {
+    constexpr size_t at_a_time = 4;
+    Html out;
+    for (const LayerRows::Group & group : rows.groups(at_a_time)) {
+        std::vector<RangeSeries> series;
+        for (const std::string & role : group.roles) {
+            RangeSeries one{role, {}, {}, {}};
+            for (const auto & [layer, row] : rows.rows.at(role)) {
+                const Fact range = *key ? row[key] : row;
+                one.least.push_back(range["minimum"].number());
+                one.median.push_back(range["median"].number());
+                one.largest.push_back(range["maximum"].number());
+            }
+            series.push_back(std::move(one));
+        }
+        const std::string of = series.size() == 1 ? ": " + series.front().name : "";
+        out += range_chart({title + of, "layer", axis, ""}, group.layers, series);
+    }
+    return out;
+}
+
 Html engines_block(const Fact & engines) {
     HtmlTable table("Engines and kernels",
                     {"engine", "device", "scheme", "modules#", "found by checks", "kernel", "effect", "basis"});

@@ -4,7 +4,9 @@
 #include "report/fact.h"
 #include "report/html.h"
 
+#include <map>
 #include <string>
+#include <vector>
 
 namespace gnv {
 
@@ -30,6 +32,21 @@ Html charts(const Html & figures); // beside each other where there is room
 Html meter(double share);          // a small bar with its percentage; empty for NaN
 
 std::string name_of(const std::string & path); // its last component
+
+// Rows of facts by role and layer. A chart shows roles that occur in the same layers, at most so many at a time.
+struct LayerRows {
+    std::vector<std::string> roles; // in their order in the document
+    std::map<std::string, std::map<double, Fact>> rows;
+
+    void add(const Fact & row); // with "role" and "layer"
+    struct Group {
+        std::vector<std::string> roles;
+        std::vector<double> layers;
+    };
+    std::vector<Group> groups(size_t at_a_time) const;
+};
+// `key` names a member of each row with "minimum", "median" and "maximum"; empty: the row itself has them.
+Html range_charts(const LayerRows & rows, const char * title, const char * axis, const char * key);
 
 // Blocks that pages share.
 Html engines_block(const Fact & engines);

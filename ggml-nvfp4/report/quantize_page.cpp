@@ -86,40 +86,11 @@ Html times_block(const Fact & facts) {
     return out;
 }
 
-// Input scales by layer: a series for each role.
 Html scales_block(const Fact & facts) {
-    std::map<std::string, std::map<double, Fact>> roles;
-    std::map<double, bool> layers;
-    for (const Fact & row : facts["input_scales"].items()) {
-        const double layer = row["layer"].number();
-        if (!std::isfinite(layer)) continue;
-        roles[row["role"].text()][layer] = row;
-        layers[layer] = true;
-    }
-    std::vector<double> x;
-    for (const auto & [layer, seen] : layers) x.push_back(layer);
-    std::vector<RangeSeries> series;
+    LayerRows rows;
+    for (const Fact & row : facts["input_scales"].items()) rows.add(row);
+    Html out = charts(range_charts(rows, "Input scales", "input_global_scale", ""));
     HtmlTable table("Input scales by role", {"role", "modules#", "minimum#", "median#", "maximum#"});
-    for (const auto & [role, rows] : roles) {
-        RangeSeries one{role, {}, {}, {}};
-        for (const auto & [layer, seen] : layers) {
-            const auto found = rows.find(layer);
-            const Fact row = found == rows.end() ? Fact() : found->second;
-            one.least.push_back(row["minimum"].number());
-            one.median.push_back(row["median"].number());
-            one.largest.push_back(row["maximum"].number());
-        }
-        series.push_back(std::move(one));
-    }
-    Html figures;
-    for (size_t first = 0; first < series.size(); first += 3) {
-        const std::vector<RangeSeries> some(series.begin() + ptrdiff_t(first),
-                                            series.begin() + ptrdiff_t(std::min(first + 3, series.size())));
-        figures += range_chart({some.size() == 1 ? concat("Input scales: ", some.front().name) : "Input scales",
-                                "layer", "input_global_scale", ""},
-                               x, some);
-    }
-    Html out = charts(figures);
     for (const auto & [role, scales] : facts["quantization_report"]["input_global_scale"].members()) {
         table.cell(role).cell(figure_text(scales["modules"].number())).cell(figure_text(scales["minimum"].number()));
         table.cell(figure_text(scales["median"].number())).cell(figure_text(scales["maximum"].number())).end_row();

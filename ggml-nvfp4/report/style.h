@@ -60,7 +60,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 figure { margin: 0; min-width: 0; max-width: 460px; }
 figcaption { font-weight: 600; font-size: .92rem; margin-bottom: 6px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { font-size: 11px; fill: var(--soft); font-variant-numeric: tabular-nums; }
+svg text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .g { stroke: var(--grid); stroke-width: 1; }
 .b { fill: var(--accent); }
 .t { fill: var(--track); }

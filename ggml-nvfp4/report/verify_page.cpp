@@ -7,13 +7,10 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 namespace gnv {
 
 namespace {
-
-constexpr size_t most_series = 6; // of a chart
 
 std::string count_words(double count, const char * one, const char * many) {
     return concat(figure_text(count), " ", count == 1 ? one : many);
@@ -93,70 +90,38 @@ Html checks_block(const Fact & facts) {
 
 // --- Weights -----------------------------------------------------------------------------------------------------------
 
-// Rows of by_layer_and_role of one part, by role and layer.
-struct Places {
-    std::vector<std::string> roles; // in the order of the document
-    std::vector<double> layers;
-    std::map<std::string, std::map<double, Fact>> rows;
-};
-
-Places places_of(const Fact & facts, const std::string & part) {
-    Places places;
-    std::set<double> layers;
-    for (const Fact & row : facts["by_layer_and_role"].items()) {
-        if (row["part"].text() != part || !std::isfinite(row["layer"].number())) continue;
-        const std::string role = row["role"].text();
-        const double layer = row["layer"].number();
-        if (places.rows.find(role) == places.rows.end()) places.roles.push_back(role);
-        places.rows[role][layer] = row;
-        layers.insert(layer);
-    }
-    places.layers.assign(layers.begin(), layers.end());
+LayerRows places_of(const Fact & facts, const std::string & part) {
+    LayerRows places;
+    for (const Fact & row : facts["by_layer_and_role"].items())
+        if (row["part"].text() == part) places.add(row);
     return places;
 }
 
-Fact row_at(const Places & places, const std::string & role, double layer) {
-    const auto found = places.rows.at(role).find(layer);
-    return found == places.rows.at(role).end() ? Fact() : found->second;
+std::string title_with(const char * title, const std::string & part) {
+    return part == "text" ? title : concat(title, ", ", part);
 }
 
-Html layer_charts(const Places & places, const std::string & part) {
+Html layer_charts(const LayerRows & places, const std::string & part) {
+    constexpr size_t most_series = 6;
     Html out;
-    for (size_t first = 0; first < places.roles.size(); first += most_series) {
+    for (const LayerRows::Group & group : places.groups(most_series)) {
         std::vector<Series> errors;
-        for (size_t r = first; r < std::min(first + most_series, places.roles.size()); r++) {
-            Series one{places.roles[r], {}};
-            for (const double layer : places.layers)
-                one.values.push_back(-10 * std::log10(row_at(places, one.name, layer)["relative_error"].number()));
+        for (const std::string & role : group.roles) {
+            Series one{role, {}};
+            for (const auto & [layer, row] : places.rows.at(role))
+                one.values.push_back(-10 * std::log10(row["relative_error"].number()));
             errors.push_back(std::move(one));
         }
-        out += line_chart({concat("SQNR of weights by layer", part == "text" ? "" : ", " + part), "layer", "dB", ""},
-                          places.layers, errors, Scale::linear);
+        out += line_chart({title_with("SQNR of weights by layer", part), "layer", "dB", ""}, group.layers, errors,
+                          Scale::linear);
     }
     return out;
 }
 
-Html scale_charts(const Places & places, const std::string & part) {
-    constexpr size_t at_a_time = 3;
-    Html out;
-    for (const auto & [key, name] :
-         {std::pair("weight_global_scale", "Weight scales"), std::pair("input_global_scale", "Input scales")})
-        for (size_t first = 0; first < places.roles.size(); first += at_a_time) {
-            std::vector<RangeSeries> series;
-            for (size_t r = first; r < std::min(first + at_a_time, places.roles.size()); r++) {
-                RangeSeries one{places.roles[r], {}, {}, {}};
-                for (const double layer : places.layers) {
-                    const Fact range = row_at(places, one.name, layer)[key];
-                    one.least.push_back(range["minimum"].number());
-                    one.median.push_back(range["median"].number());
-                    one.largest.push_back(range["maximum"].number());
-                }
-                series.push_back(std::move(one));
-            }
-            const std::string of = series.size() == 1 ? ": " + series.front().name : "";
-            out += range_chart({concat(name, of, part == "text" ? "" : ", " + part), "layer", key, ""}, places.layers,
-                               series);
-        }
+Html scale_charts(const LayerRows & places, const std::string & part) {
+    Html out =
+        range_charts(places, title_with("Weight scales", part).c_str(), "weight_global_scale", "weight_global_scale");
+    out += range_charts(places, title_with("Input scales", part).c_str(), "input_global_scale", "input_global_scale");
     return out;
 }
 
@@ -200,7 +165,7 @@ Html weights_block(const Fact & facts) {
         roles.push_back({row["what"].text(), row["sqnr_db"].number(), figure_text(row["sqnr_db"].number()) + " dB"});
     figures += bar_chart({"SQNR of weights by role", "", "", ""}, roles);
     for (const char * const part : {"text", "draft head"}) {
-        const Places places = places_of(facts, part);
+        const LayerRows places = places_of(facts, part);
         if (!roles.empty()) figures += layer_charts(places, part);
     }
     HeatMap map;

@@ -12,7 +12,8 @@ namespace gnv::test {
 // attribute or style may name anything outside of the page.
 inline std::vector<std::string> faults_of_page(const std::string & page) {
     static const std::set<std::string> empty = {"meta", "path", "rect", "br"};
-    static const std::set<std::string> forbidden = {"script", "link", "img", "iframe", "object", "embed", "base", "form"};
+    static const std::set<std::string> forbidden = {"script", "link",  "img",  "iframe",
+                                                    "object", "embed", "base", "form"};
     std::vector<std::string> faults, open;
     const auto starts = [&](size_t at, const std::string & text) { return page.compare(at, text.size(), text) == 0; };
     if (!starts(0, "<!DOCTYPE html>\n<html lang=\"en\">")) faults.push_back("no doctype");

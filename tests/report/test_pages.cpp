@@ -92,8 +92,8 @@ TEST_CASE("a page of verify is well-formed, equal for equal facts, and has all b
         CHECK_MESSAGE(has(made.page, std::string("<h2>") + title + "</h2>"), std::string(title));
     for (const char * const title :
          {"SQNR of weights by role", "SQNR of weights by layer", "Error of each expert&#39;s weights",
-          "Tokens of each expert", "Weight scales", "Input scales", "KL of positions, W4A4", "KL by position in the text",
-          "KL by document, W4A4", "Router agreement: the same set of experts",
+          "Tokens of each expert", "Weight scales", "Input scales", "KL of positions, W4A4",
+          "KL by position in the text", "KL by document, W4A4", "Router agreement: the same set of experts",
           "KL saved by leaving a group in the source&#39;s precision"})
         CHECK_MESSAGE(has(made.page, std::string("<title>") + title), std::string(title));
     CHECK(has(made.page, "prefers-color-scheme: dark"));
@@ -111,8 +111,8 @@ TEST_CASE("the page shows the figures of the JSON document") {
         shown++;
     };
     for (const auto & [name, line] : output["lines"].items()) {
-        check_figure(line["all"]["kl"], figure_text(line["all"]["kl"]["mean"]) + " \u00b1 " +
-                                            figure_text(line["all"]["kl"]["error"]));
+        check_figure(line["all"]["kl"],
+                     figure_text(line["all"]["kl"]["mean"]) + " \u00b1 " + figure_text(line["all"]["kl"]["error"]));
         check_figure(line["all"]["same_top"], percent_text(line["all"]["same_top"]["mean"]));
     }
     for (const Json & row : facts["by_role"]) {
@@ -234,7 +234,8 @@ TEST_CASE("a run of quantize writes a page of its report") {
           Json::parse(read_file(run.destination + "/quantization_report.json", 1 << 24).value()));
     CHECK(facts["engines"][0]["modules"] == 800);
     for (const Json & row : facts["input_scales"]) CHECK(row["minimum"] <= row["maximum"]);
-    for (const char * const title : {"The run", "Times beside limits", "Scales of inputs", "Experts", "Engines", "Not checked"})
+    for (const char * const title :
+         {"The run", "Times beside limits", "Scales of inputs", "Experts", "Engines", "Not checked"})
         CHECK_MESSAGE(has(page, std::string("<h2>") + title + "</h2>"), std::string(title));
     CHECK(has(page, duration_text(facts["seconds"]["total"])));
     CHECK(has(page, html_escape(facts["quantization_report"]["calibration"]["data_sha256"].get<std::string>())));
