@@ -41,6 +41,7 @@ struct Axis {
     double low = 0, high = 1;
     bool logarithmic = false;
     std::vector<double> ticks;
+    double step = 0; // between ticks of a linear axis
 
     double share(double value) const {
         if (logarithmic) return (std::log10(value) - std::log10(low)) / (std::log10(high) - std::log10(low));
@@ -50,6 +51,14 @@ struct Axis {
     double y(double value) const { return top + plot_height * (1 - share(value)); }
     bool shows(double value) const { return can_be_drawn(value) && (!logarithmic || value > 0); }
 };
+
+// As many digits as tell the ticks apart.
+std::string tick_text(const Axis & axis, double tick) {
+    const bool plain = !axis.logarithmic && axis.step >= 1e-4 && axis.step < 1 && std::abs(tick) < 1000;
+    if (!plain) return figure_text(tick);
+    const std::string text = fixed_text(tick, int(std::ceil(-std::log10(axis.step) - 1e-9)));
+    return text.find_first_of("123456789") == std::string::npos ? "0" : text;
+}
 
 // 1, 2 or 5 times a power of ten: about `count` of them in `span`.
 double nice_step(double span, int count) {
@@ -61,6 +70,7 @@ double nice_step(double span, int count) {
 
 void set_ticks(Axis & axis, bool whole, int count) {
     const double step = std::max(nice_step(axis.high - axis.low, count), whole ? 1.0 : 0.0);
+    axis.step = step;
     const auto first = int64_t(std::ceil(axis.low / step - 1e-9)), last = int64_t(std::floor(axis.high / step + 1e-9));
     for (int64_t i = first; i <= last; i++) axis.ticks.push_back(double(i) * step);
 }
@@ -117,7 +127,7 @@ std::string grid(const Axis & y) {
     for (const double tick : y.ticks) {
         const std::string at = place(y.y(tick));
         out += concat("<path class=\"g\" d=\"M", place(left), " ", at, "H", place(left + plot_width), "\"/>\n");
-        out += svg_text(left - 5, y.y(tick) + 3.5, "end", figure_text(tick));
+        out += svg_text(left - 5, y.y(tick) + 3.5, "end", tick_text(y, tick));
     }
     return out;
 }
@@ -127,16 +137,17 @@ std::string axis_titles(const ChartText & text) {
 }
 
 // Numbers along the bottom.
-Axis number_axis(const std::vector<double> & x) {
+Axis number_axis(const std::vector<double> & x, double margin = 0) {
     Axis axis;
     axis.low = x.front(), axis.high = std::max(x.back(), x.front() + std::max(1.0, std::abs(x.front()) / 10));
+    axis.low -= margin, axis.high += margin;
     set_ticks(axis, true, 5);
     return axis;
 }
 
 std::string bottom_ticks(const Axis & x) {
     std::string out;
-    for (const double tick : x.ticks) out += svg_text(x.x(tick), top + plot_height + 15, "middle", figure_text(tick));
+    for (const double tick : x.ticks) out += svg_text(x.x(tick), top + plot_height + 15, "middle", tick_text(x, tick));
     return out;
 }
 
@@ -239,7 +250,7 @@ Html range_chart(const ChartText & text, const std::vector<double> & x, const st
     if (x.empty() || !std::all_of(x.begin(), x.end(), can_be_drawn) ||
         std::none_of(series.begin(), series.end(), [&](const RangeSeries & one) { return any_shown(one.least, y); }))
         return {};
-    const Axis bottom_axis = number_axis(x);
+    const Axis bottom_axis = number_axis(x, (x.back() - x.front() + 1) / double(2 * x.size()));
     std::string drawing = grid(y) + bottom_ticks(bottom_axis) + axis_titles(text), description;
     std::vector<std::string> names;
     const double spread = std::min(5.0, plot_width / double(x.size()) / double(series.size() + 1));

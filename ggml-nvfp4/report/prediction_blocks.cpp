@@ -204,11 +204,13 @@ Html sensitivity_block(const Fact & sensitivity) {
     HtmlTable table("Groups of modules in the source's precision",
                     {"modules", "layers", "count#", "bytes added#", "KL then#", "KL saved#"});
     for (const Fact & group : sensitivity["groups"].items()) {
+        const double first = group["first_layer"].number(), last = group["last_layer"].number();
         const std::string layers =
-            concat(figure_text(group["first_layer"].number()), " to ", figure_text(group["last_layer"].number()));
+            first == last ? figure_text(first) : concat(figure_text(first), " to ", figure_text(last));
         const double saved = group["kl_saved"]["mean"].number();
         if (std::isfinite(saved))
-            bars.push_back({concat(group["kind"].text(), ", layers ", layers), saved, figure_text(saved)});
+            bars.push_back({concat(group["kind"].text(), first == last ? ", layer " : ", layers ", layers), saved,
+                            figure_text(saved)});
         table.cell(group["kind"].text()).cell(layers).cell(figure_text(group["modules"].number()));
         table.cell(size_text(group["bytes_added"].number())).cell(estimate_text(group["kl"]));
         table.cell(estimate_text(group["kl_saved"])).end_row();

@@ -261,6 +261,10 @@ TEST_CASE("charts without numbers, with one, or with gaps") {
         check(line_chart(text, {0, 1}, {{"a", {1e-30, 1e30}}}, scale), true);
     }
     check(line_chart(text, {0, 1}, {{"a", {0, -1}}}, Scale::logarithm), false);
+    // Ticks that three digits would not tell apart.
+    const Html close = line_chart(text, {0, 1}, {{"a", {20.42, 20.54}}}, Scale::linear);
+    check(close, true);
+    for (const char * const tick : {">20.40<", ">20.45<", ">20.50<", ">20.55<"}) CHECK(has(close.markup, tick));
     check(bar_chart(text, {}), false);
     check(bar_chart(text, {{"a", gap, "?"}, {"b", 0, "0"}}), true);
     check(column_chart(text, {}, {}), false);
