@@ -3,8 +3,8 @@
 #include "api/parts/dataset_handle.h"
 #include "api/parts/report_handle.h"
 #include "api/progress.h"
+#include "api/text/tokenizer_handle.h"
 #include "evaluate/evaluation.h"
-#include "tokenizer/tokenizer.h"
 
 #include <algorithm>
 #include <cmath>
