@@ -9,7 +9,7 @@
 namespace {
 
 struct Args {
-    std::string source, destination, json, page, scratch, save_statistics, trace, part, upload, create;
+    std::string source, destination, recipe, json, page, scratch, save_statistics, trace, part, upload, create;
     uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
     tools::SelfTextArgs self;
@@ -58,6 +58,11 @@ void declare(CLI::App & app, Args & args) {
         ->check(CLI::IsMember({"public", "private"}).description(""))
         ->type_name("KIND");
     tools::add_card(app, args.card);
+    app.add_option(
+           "--recipe", args.recipe,
+           "recipe.yaml of llm-compressor, or of another run: decides scheme, method and modules; what cannot be met "
+           "is refused by line")
+        ->type_name("FILE");
     app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
         ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
         ->type_name("NAME");
@@ -313,6 +318,10 @@ bool check_usage(const CLI::App & app, Args & args) {
                                      "has no effect with --show-stats: leave it out");
         return args.report.prepare(args.json);
     }
+    if (!args.recipe.empty() &&
+        !tools::refuse(app, {"--scheme", "--preset", "--method", "--headroom", "--ignore", "--include", "--keep"},
+                       "is for the recipe to decide: leave it out, or change the file of --recipe"))
+        return false;
     if (!args.create.empty() && args.upload.empty()) return say("--create needs --upload ORG/NAME");
     if (!args.upload.empty() && args.destination.empty()) return say("--upload sends a folder: -o DST is needed");
     if (!args.upload.empty() && args.dry_run) return say("--dry-run writes nothing to upload: leave --upload out");
@@ -418,6 +427,7 @@ static int run_program(int argc, char ** argv) {
     options.destination = args.dry_run && !args.destination.empty() ? args.destination.c_str() : nullptr;
     options.overwrite = args.overwrite;
     options.resume = args.resume();
+    options.recipe_file = args.recipe.empty() ? nullptr : args.recipe.c_str();
     gnv_plan_t * plan = nullptr;
     if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK)
         return tools::report(engine.get());

@@ -205,6 +205,10 @@ typedef struct gnv_plan_options {
     gnv_method method;
     float headroom;    /* of input scales, in largest inputs, 1 to 1024; 0: the recipe's with RTN, 4 with others */
     gnv_resume resume; /* as in gnv_quantize_options, for the warnings about `destination` */
+    /* A recipe of llm-compressor (recipe.yaml), which decides scheme, preset, method, headroom and patterns: those are left as
+     * gnv_plan_options_init has them. NULL: none. docs/recipe.md lists what it may say; every line that cannot be met goes to
+     * the log as "FILE:LINE: key: ...", and the call fails with GNV_UNSUPPORTED. */
+    const char * recipe_file;
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);

@@ -230,6 +230,7 @@ Destination Plan::destination(const std::string & folder, bool overwrite) const 
     to.overwrite = overwrite;
     to.source = checkpoint.folder();
     to.reads = source_files();
+    if (!options.recipe.file.empty()) to.reads.push_back(options.recipe.file);
     for (const PlanFile & file : files) to.files.push_back(file.name);
     return to;
 }
@@ -302,7 +303,8 @@ Result<Plan> make_plan(const std::string & source, const PlanOptions & options) 
     for (const MissingPart & missing : plan.layout.missing)
         plan.warnings.push_back(
             concat("config.json announces a ", missing.what, ", but no tensor starts with ", missing.prefix));
-    plan.notes = plan.layout.notes;
+    plan.notes = plan.selection.notes;
+    plan.notes.insert(plan.notes.end(), plan.layout.notes.begin(), plan.layout.notes.end());
     for (std::string & note : plan.checkpoint.notes()) plan.notes.push_back(std::move(note));
     GNV_TRY(plan_outputs(plan));
     GNV_TRY(plan_units(plan, config.root()));

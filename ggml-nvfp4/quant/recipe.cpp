@@ -5,13 +5,17 @@
 
 namespace gnv {
 
-const char * preset_name(Preset preset) { return preset == Preset::recipe ? "recipe" : "experts-only"; }
+const char * preset_name(Preset preset) {
+    static const char * const names[] = {"recipe", "experts-only", "file"};
+    return names[size_t(preset)];
+}
 
-static const char * const recipe_ignore[] = {
-    "lm_head",     "re:.*embed_tokens", "re:.*mlp\\.gate$",      "re:.*shared_expert_gate.*",
-    "re:.*norm.*", "re:.*visual\\..*",  "re:.*linear_attn\\..*", draft_head_pattern,
-};
-static const char * const experts_only_ignore[] = {"re:.*self_attn\\..*", "re:.*shared_expert\\..*"};
+std::vector<std::string> default_ignore() {
+    return {"lm_head",     "re:.*embed_tokens", "re:.*mlp\\.gate$",     "re:.*shared_expert_gate.*",
+            "re:.*norm.*", "re:.*visual\\..*",  "re:.*linear_attn\\..*"};
+}
+
+std::vector<std::string> experts_only_ignore() { return {"re:.*self_attn\\..*", "re:.*shared_expert\\..*"}; }
 
 static const char * kind_name(Rule::Kind kind) {
     static const char * const names[] = {"keep", "include", "ignore"};
@@ -26,28 +30,38 @@ Result<Recipe> Recipe::create(const RecipeOptions & options) {
     Recipe recipe;
     recipe.options_ = options;
     const auto add = [&](Rule::Kind kind, const std::string & text, bool from_caller) -> Status {
-        Result<Pattern> pattern = Pattern::compile(text, from_caller);
+        Result<Pattern> pattern = Pattern::compile(text, from_caller && options.file.empty());
         if (!pattern.ok()) return pattern.take_status().add_context(kind_name(kind));
         recipe.rules_.push_back(Rule{kind, pattern.take(), from_caller});
         return {};
     };
     for (const std::string & text : options.keep) GNV_TRY(add(Rule::Kind::keep, text, true));
     for (const std::string & text : options.include) GNV_TRY(add(Rule::Kind::include, text, true));
-    for (const char * text : recipe_ignore) GNV_TRY(add(Rule::Kind::ignore, text, false));
+    if (options.preset != Preset::file)
+        for (const std::string & text : default_ignore()) GNV_TRY(add(Rule::Kind::ignore, text, false));
+    GNV_TRY(add(Rule::Kind::ignore, draft_head_pattern, false));
     if (options.preset == Preset::experts_only)
-        for (const char * text : experts_only_ignore) GNV_TRY(add(Rule::Kind::ignore, text, false));
+        for (const std::string & text : experts_only_ignore()) GNV_TRY(add(Rule::Kind::ignore, text, false));
     for (const std::string & text : options.ignore) GNV_TRY(add(Rule::Kind::ignore, text, true));
     for (const RecipeOptions::FormatChoice & choice : options.formats) {
-        Result<Pattern> pattern = Pattern::compile(choice.pattern, true);
+        const bool is_every = !options.file.empty() && choice.pattern == "Linear";
+        Result<Pattern> pattern = Pattern::compile(is_every ? "re:.*" : choice.pattern, options.file.empty());
         if (!pattern.ok()) return pattern.take_status().add_context("format");
         recipe.format_patterns_.push_back(pattern.take());
     }
     return recipe;
 }
 
+// The same text whether a pattern came from an option or from the recipe.yaml of that run.
+static std::string text_of(const Rule & rule, const RecipeOptions & options) {
+    const std::string & text = rule.pattern.text();
+    return rule.from_caller && options.file.empty() && !starts_with(text, "re:") ? "re:" + text : text;
+}
+
 std::string Recipe::describe_rule(int rule) const {
+    if (rule == no_target) return "no target";
     if (rule < 0) return "target Linear";
-    return concat(kind_name(rules_[size_t(rule)].kind), " ", rules_[size_t(rule)].pattern.text());
+    return concat(kind_name(rules_[size_t(rule)].kind), " ", text_of(rules_[size_t(rule)], options_));
 }
 
 // Loaders treat all members of a fused parameter alike: a member that differs from the first is an error.
@@ -98,6 +112,8 @@ static Status matches_nothing(const Rule & rule, const ModelLayout & layout) {
 
 Result<Selection> Recipe::select(const ModelLayout & layout) const {
     Selection selection;
+    selection.notes = options_.notes;
+    std::vector<int64_t> target_hits(format_patterns_.size(), 0);
     selection.format.assign(layout.modules.size(), nullptr);
     selection.rule.assign(layout.modules.size(), -1);
     std::vector<int64_t> hits(rules_.size(), 0);
@@ -109,8 +125,17 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
             hits[r]++;
             if (selection.rule[i] < 0) selection.rule[i] = int16_t(r);
         }
+        const Format * format = options_.targets_only ? nullptr : options_.scheme;
+        for (size_t p = format_patterns_.size(); p-- > 0;) {
+            GNV_ASSIGN(const bool matched, format_patterns_[p].matches(module.name));
+            if (matched) format = options_.formats[p].format, target_hits[p]++;
+        }
         const int rule = selection.rule[i];
         if (rule >= 0 && rules_[size_t(rule)].kind != Rule::Kind::include) continue;
+        if (!format) {
+            selection.rule[i] = no_target;
+            continue;
+        }
         if (!role_traits(module.role).can_quantize || module.part != Part::text)
             return fail(Code::invalid_argument, module.name, " (", describe_rule(rule),
                         ") cannot be quantized: loaders expect ", role_traits(module.role).name, " of the ",
@@ -118,11 +143,6 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
                         : module.part == Part::mtp  ? "draft head"
                                                     : "text model",
                         " in the source's precision");
-        const Format * format = options_.scheme;
-        for (size_t p = format_patterns_.size(); p-- > 0;) {
-            GNV_ASSIGN(const bool matched, format_patterns_[p].matches(module.name));
-            if (matched) format = options_.formats[p].format;
-        }
         if (module.columns % format->block != 0)
             return fail(Code::model, module.name, " has ", module.columns, " input features, which ", format->block,
                         " does not divide: it cannot be stored as ", format->title, "; ignore it");
@@ -130,8 +150,18 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
         selection.count++;
     }
     GNV_TRY(check_uniform(layout, selection));
-    for (size_t r = 0; r < rules_.size(); r++)
-        if (rules_[r].from_caller && hits[r] == 0) return matches_nothing(rules_[r], layout);
+    for (size_t r = 0; r < rules_.size(); r++) {
+        if (!rules_[r].from_caller || hits[r] > 0) continue;
+        if (options_.file.empty() || rules_[r].kind == Rule::Kind::include) return matches_nothing(rules_[r], layout);
+        selection.notes.push_back(concat("the recipe ignores \"", printable(rules_[r].pattern.text()),
+                                         "\", which matches no module of this model"));
+    }
+    for (size_t p = 0; p < target_hits.size(); p++)
+        if (!options_.file.empty() && target_hits[p] == 0)
+            return fail(Code::invalid_argument, "the target \"", printable(options_.formats[p].pattern),
+                        "\" of the recipe matches no module: give Linear, the whole name of a module, or re: and a "
+                        "regular expression that holds from the start of names such as ",
+                        layout.modules.empty() ? "lm_head" : layout.modules.back().name);
     if (selection.count == 0) return fail(Code::invalid_argument, "the rules leave no module to quantize");
     return selection;
 }

@@ -7,7 +7,8 @@
 //   (rest)   every other Linear is quantized
 //
 // The default list is that of the reference recipe: lm_head, embeddings, routers, norms, vision tower, linear
-// attention; plus the draft head, which the reference copies unchanged.
+// attention; plus the draft head, which the reference copies unchanged. A recipe.yaml (quant/recipe_file.h) has a list of
+// its own in its place, and may name targets: then modules that match none stay as they are.
 #pragma once
 
 #include "codec/format.h"
@@ -24,6 +25,7 @@ namespace gnv {
 enum class Preset : uint8_t {
     recipe,       // attention, shared experts and routed experts
     experts_only, // routed experts alone
+    file,         // the list of a recipe.yaml alone
 };
 const char * preset_name(Preset preset);
 
@@ -39,12 +41,18 @@ struct RecipeOptions {
     float headroom = 0;
     Preset preset = Preset::recipe;
     std::vector<std::string> ignore, include, keep; // regular expressions, "re:" optional
-    // A quantized module that matches gets this format; the first match counts.
+    // A quantized module that matches gets this format; the first match counts. In a recipe.yaml "Linear" is every module.
     struct FormatChoice {
         std::string pattern;
         const Format * format = nullptr;
+        friend bool operator==(const FormatChoice &, const FormatChoice &) = default;
     };
     std::vector<FormatChoice> formats;
+    // The recipe.yaml that these are from; empty: none. Then texts without "re:" are names, and a pattern to ignore that matches
+    // no module is worth a note, as recipes name modules of many models. Targets that match none are an error all the same.
+    std::string file;
+    std::vector<std::string> notes; // what has no effect here, by line
+    bool targets_only = false;      // modules that no pattern of `formats` matches stay as they are
 };
 
 struct Rule {
@@ -53,10 +61,13 @@ struct Rule {
     bool from_caller; // a pattern that matches nothing is then an error
 };
 
+inline constexpr int16_t no_target = -2;
+
 struct Selection {
     std::vector<const Format *> format; // per module of the layout: null keeps the source's precision
-    std::vector<int16_t> rule;          // per module: position in Recipe::rules(), -1 when no rule matched
-    int64_t count = 0;                  // modules to quantize
+    std::vector<int16_t> rule;      // per module: position in Recipe::rules(), -1 when no rule matched, or no_target
+    int64_t count = 0;              // modules to quantize
+    std::vector<std::string> notes; // patterns of a recipe.yaml that match no module
     // The formats in use, the recipe's scheme first.
     std::vector<const Format *> formats(const Format * scheme) const;
 };
@@ -76,7 +87,7 @@ class Recipe {
     // to change would stay as it is in silence.
     Result<Selection> select(const ModelLayout & layout) const;
 
-    // "ignore re:.*norm.*", or "target Linear" for -1
+    // "ignore re:.*norm.*", "target Linear" for -1, "no target" for no_target
     std::string describe_rule(int rule) const;
 
   private:
@@ -85,7 +96,12 @@ class Recipe {
     std::vector<Pattern> format_patterns_; // beside RecipeOptions::formats
 };
 
-// recipe.yaml in the form of llm-compressor for the same rules.
+// The patterns of the default list without that of the draft head, and those that experts_only adds.
+std::vector<std::string> default_ignore();
+std::vector<std::string> experts_only_ignore();
+
+// recipe.yaml in the form of llm-compressor for the same rules. It says what the form has no words for in comments "#
+// ggml-nvfp4: KEY: VALUE", which read_recipe() takes back.
 std::string recipe_yaml(const Recipe & recipe);
 
 } // namespace gnv

@@ -61,6 +61,7 @@ class NewPath {
     NewPath(const NewPath &) = delete;
     NewPath & operator=(const NewPath &) = delete;
     operator const std::string &() const { return path_; }
+    const std::string & text() const { return path_; }
 
   private:
     std::string path_;

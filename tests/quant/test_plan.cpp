@@ -94,7 +94,7 @@ TEST_CASE("rules that no loader could follow are refused by name") {
         {rules({".*shared_expert.up_proj"}, {}, {}), "shared_expert"},
         {rules({}, {".*in_proj_z"}, {}), "in_proj_qkv not"},
         {rules({}, {".*in_proj_a"}, {}), "cannot be quantized"},
-        {rules({}, {"lm_head"}, {}), "lm_head (include lm_head) cannot be quantized"},
+        {rules({}, {"lm_head"}, {}), "lm_head (include re:lm_head) cannot be quantized"},
         {rules({}, {".*visual.*qkv"}, {}), "vision tower"},
         {rules({}, {"mtp.*q_proj"}, {}), "draft head"},
         {rules({}, {".*mlp.gate$"}, {}), "cannot be quantized"},

@@ -5,6 +5,7 @@
 #include "api/progress.h"
 #include "formats/file.h"
 #include "quant/calibration_statistics.h"
+#include "quant/recipe_file.h"
 #include "quantize/calibrate.h"
 #include "quantize/quantize.h"
 
@@ -31,6 +32,24 @@ static Status take_options_with_resume(const Options * given, Options & options,
     return api::take_options(given, options, name);
 }
 
+// The rules of a recipe.yaml. Others beside it would contradict it, or repeat it.
+static Status take_recipe(gnv_engine_t * engine, const gnv_plan_options & options, RecipeOptions & out) {
+    const bool has_rules = options.scheme != GNV_SCHEME_NVFP4 || options.preset != GNV_PRESET_RECIPE ||
+                           options.method != GNV_METHOD_RTN || options.headroom != 0 || options.ignore_count > 0 ||
+                           options.include_count > 0 || options.keep_count > 0;
+    if (has_rules)
+        return Status(Code::invalid_argument,
+                      "gnv_plan_options.recipe_file decides scheme, preset, method, headroom and "
+                      "patterns: leave those as gnv_plan_options_init has them");
+    RecipeProblems problems;
+    Result<RecipeOptions> recipe = read_recipe(options.recipe_file, problems);
+    if (problems.size() > 1)
+        for (const std::string & problem : problems) engine->log(GNV_LOG_WARNING, problem);
+    if (!recipe.ok()) return recipe.take_status();
+    out = recipe.take();
+    return {};
+}
+
 gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv_plan_options * given,
                            gnv_plan_t ** out) {
     if (out) *out = nullptr;
@@ -55,6 +74,7 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
                    api::take_texts(options.include, options.include_count, "gnv_plan_options.include"));
         GNV_ASSIGN(plan_options.recipe.keep,
                    api::take_texts(options.keep, options.keep_count, "gnv_plan_options.keep"));
+        if (options.recipe_file) GNV_TRY(take_recipe(engine, options, plan_options.recipe));
         if (options.shard_bytes) plan_options.shard_bytes = options.shard_bytes;
         plan_options.ram_bytes = options.ram_bytes;
         if (options.calibrates != 0) plan_options.buffer_share = calibrating_buffer_share;
