@@ -36,5 +36,5 @@ rm -rf "$work/copy" "$work/result"
 
 rm -rf "$work/headers"
 "$build/bin/make-checkpoint" "$configs/qwen36-35b-a3b.json" -o "$work/headers" --headers-only --shards 26 >/dev/null
-start=$(now); "$build/bin/quantize" "$work/headers" --dry-run --scheme nvfp4 >/dev/null; end=$(now)
+start=$(now); "$build/bin/quantize" "$work/headers" --dry-run --no-estimate --scheme nvfp4 >/dev/null; end=$(now)
 echo "dry run of the 35B shape: $(echo "$end $start" | awk '{ print $1 - $2 }') s"

@@ -86,9 +86,9 @@ def plain_cases():
         ("quantize-kept", ["quantize", "{src}", "-o", "{out}/kept", "--scheme", "nvfp4a16", "--keep", ".*self_attn.*"]),
         ("quantize-experts", ["quantize", "{src}", "-o", "{out}/experts", "--scheme", "nvfp4a16", "--preset",
                               "experts-only"]),
-        ("plan", ["quantize", "{src}", "--scheme", "nvfp4a16", "--dry-run"]),
-        ("plan-json", ["quantize", "{src}", "--scheme", "nvfp4a16", "--dry-run", "--json", "{out}/plan.json"]),
-        ("plan-calibrated", ["quantize", "{src}", "--dry-run", *CALIB, "--ram", "64MB", "--device", "cpu"]),
+        ("plan", ["quantize", "{src}", "--scheme", "nvfp4a16", "--dry-run", "--no-estimate"]),
+        ("plan-json", ["quantize", "{src}", "--scheme", "nvfp4a16", "--dry-run", "--no-estimate", "--json", "{out}/plan.json"]),
+        ("plan-calibrated", ["quantize", "{src}", "--dry-run", "--no-estimate", *CALIB, "--ram", "64MB", "--device", "cpu"]),
         ("verify-all", ["verify", "{out}/w4a4", "--source", "{src}", "--device", "cpu", "--json", "{out}/verify.json"]),
         ("verify-text", ["verify", "{out}/w4a4", "--source", "{src}", "--device", "cpu"]),
         ("verify-structure", ["verify", "{out}/w4a16", "--structure"]),
@@ -110,9 +110,9 @@ def plain_cases():
         stem = name.removesuffix(".json")
         cases.append((f"shape-{stem}", ["make-checkpoint", f"{DATA}/configs/{name}", "-o", f"{{out}}/{stem}",
                                         "--headers-only"]))
-        cases.append((f"shape-plan-{stem}", ["quantize", f"{{out}}/{stem}", "--scheme", "nvfp4a16", "--dry-run",
+        cases.append((f"shape-plan-{stem}", ["quantize", f"{{out}}/{stem}", "--scheme", "nvfp4a16", "--dry-run", "--no-estimate",
                                              "--json", f"{{out}}/{stem}.json"]))
-        cases.append((f"shape-plan-text-{stem}", ["quantize", f"{{out}}/{stem}", "--scheme", "nvfp4a16", "--dry-run"]))
+        cases.append((f"shape-plan-text-{stem}", ["quantize", f"{{out}}/{stem}", "--scheme", "nvfp4a16", "--dry-run", "--no-estimate"]))
     return cases
 
 

@@ -17,6 +17,9 @@ struct Args {
     tools::DeviceArgs device;
     int32_t device_number = 0;
     uint64_t source_bytes = 0;
+    std::string assume;
+    double price = 0;
+    bool no_estimate = false, estimates = false; // of a run, unless --dry-run
     std::vector<std::string> statistics, taken;
     std::string layers; // A..B
     int32_t first_layer = 0, last_layer = -1;
@@ -93,6 +96,15 @@ void declare(CLI::App & app, Args & args) {
     tools::add_threads(app, args.engine);
     app.add_flag("--dry-run", args.dry_run,
                  "print the plan, with calibration data also of the forward pass, and stop; reads no weights");
+    app.add_flag(
+        "--estimate", args.estimates,
+        "before a run: measure for two seconds how long it will take; the report has the error (--dry-run: always)");
+    app.add_flag("--no-estimate", args.no_estimate, "with --dry-run: measure nothing, estimate no time");
+    app.add_option("--assume", args.assume, "estimate the time of another machine, by its recorded rates: h100 or h200")
+        ->check(CLI::IsMember({"h100", "h200"}).description(""))
+        ->type_name("MACHINE");
+    tools::add_real(app, "--price", args.price, 0, tools::Least::excluded, 1e6,
+                    "estimate the cost, at so many dollars an hour");
     app.add_flag("--overwrite", args.overwrite, "replace DST once the new checkpoint is complete");
     app.add_flag(
         "--no-resume", args.no_resume,
@@ -233,11 +245,26 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     return true;
 }
 
+gnv_estimate_options estimate_options(const Args & args, const std::string & folder) {
+    gnv_estimate_options options;
+    gnv_estimate_options_init(&options);
+    options.assume = args.assume.empty() ? nullptr : args.assume.c_str();
+    options.price = args.price;
+    options.folder = folder.c_str();
+    return options;
+}
+
 int dry_run(Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     Inputs inputs;
     gnv_quantize_options options;
     if (!make_options(args, engine, inputs, options)) return tools::exit_failure;
     if (inputs.dataset && gnv_plan_add_calibration(plan, &options) != GNV_OK) return tools::report(engine);
+    const std::string folder = parent_folder(args.destination);
+    const gnv_estimate_options how = estimate_options(args, folder);
+    const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
+    if (!args.card.left_out) options.card = &card;
+    if (!args.no_estimate && gnv_plan_add_estimate(plan, &options, &how, nullptr) != GNV_OK)
+        return tools::report(engine);
     gnv_text_t * text = nullptr;
     if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
         return tools::report(engine);
@@ -272,6 +299,8 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     options.measure_limits = args.measure_limits;
     const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
     if (!args.card.left_out) options.card = &card;
+    const gnv_estimate_options how = estimate_options(args, inputs.scratch);
+    if (args.estimates) options.estimate = &how;
     gnv_text_t *report = nullptr, *phases = nullptr;
     if (!args.quiet) options.phases = &phases;
     {
@@ -367,6 +396,12 @@ bool check_usage(const CLI::App & app, Args & args) {
         if (args.self.length < 16) return say("--calib self needs sequences of 16 tokens or more (--seq-len)");
         args.self.seed = args.data.options.seed;
     }
+    if (args.no_estimate && !args.dry_run)
+        return say("--no-estimate goes with --dry-run: a run estimates with --estimate alone");
+    if (args.no_estimate &&
+        !tools::refuse(app, {"--estimate", "--assume", "--price"}, "is for the estimate that --no-estimate leaves out"))
+        return false;
+    if (!args.assume.empty() || tools::is_given(app, "--price")) args.estimates = true;
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
                                 "--save-stats", "--save-each-layer", "--part"};

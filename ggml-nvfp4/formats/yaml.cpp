@@ -73,8 +73,8 @@ class YamlParser {
         if (parser_.error == YAML_MEMORY_ERROR) return Status::out_of_memory();
         const bool in_scanner = parser_.error == YAML_SCANNER_ERROR || parser_.error == YAML_PARSER_ERROR;
         const auto line = int64_t(in_scanner ? parser_.problem_mark.line : parser_.mark.line) + 1;
-        return fail(Code::format, place(line), "this is not YAML: ",
-                    parser_.problem ? parser_.problem : "the text cannot be read",
+        return fail(Code::format, place(line),
+                    "this is not YAML: ", parser_.problem ? parser_.problem : "the text cannot be read",
                     "; a value with a special character, such as a pattern, goes in single quotes");
     }
 

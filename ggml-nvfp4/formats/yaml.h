@@ -26,7 +26,7 @@ struct YamlNode {
 
     bool is_map() const { return type == Type::map; }
     bool is_list() const { return type == Type::list; }
-    bool is_null() const; // nothing, "~" or "null"
+    bool is_null() const;                              // nothing, "~" or "null"
     const YamlNode * find(std::string_view key) const; // null: no such key
 };
 

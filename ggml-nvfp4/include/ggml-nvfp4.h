@@ -240,6 +240,7 @@ typedef struct gnv_progress {
     uint64_t tensors, tensors_total; /* finished, of the result (quantize), of the checkpoint (verify); blocks (open) */
     double seconds;                  /* since the start */
     uint64_t positions, positions_total; /* of forward passes, once for each group of weights; 0 elsewhere */
+    double share; /* of the operations of forward passes that is done: for the time left; 0 elsewhere */
 } gnv_progress;
 
 /* Called several times a second from one thread at a time, not always the same. A result other than 0 asks to stop: the
@@ -281,6 +282,18 @@ static inline void gnv_card_options_init(gnv_card_options * options) {
     options->struct_size = sizeof *options;
 }
 
+/* How to estimate the time of a run before it starts. */
+typedef struct gnv_estimate_options {
+    uint64_t struct_size;
+    const char * assume; /* "h100", "h200": rates recorded there; NULL: measured on this machine, about two seconds */
+    double price;        /* of the machine, dollars an hour; 0: none */
+    const char * folder; /* gnv_plan_add_estimate: where the result is going to be, to measure its disk; NULL: none */
+} gnv_estimate_options;
+static inline void gnv_estimate_options_init(gnv_estimate_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+}
+
 typedef struct gnv_quantize_options {
     uint64_t struct_size;
     int32_t overwrite; /* replace a checkpoint once the new one is complete; remove leftovers of a stopped run */
@@ -314,6 +327,7 @@ typedef struct gnv_quantize_options {
     /* A new file for what the run did and found: a page (.html), or the text of `report` (.json); NULL: none. It is made
      * after the result has its name. */
     const char * report_file;
+    const gnv_estimate_options * estimate; /* the report says what it was, and by how much it was wrong; NULL: none */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);
@@ -322,6 +336,19 @@ static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
 }
 /* Plans the forward pass of gnv_quantize over options->dataset and adds it to both texts of the plan. Reads no weights. */
 GNV_API gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_options * options);
+
+/* In seconds and bytes. Parts overlap where a device computes: `total` counts the longest and what follows it. */
+typedef struct gnv_estimate {
+    uint64_t struct_size;
+    double forward_pass, read, upload, pack, write, disk, finish, total;
+    double cost; /* dollars; 0 without a price */
+    uint64_t disk_bytes, host_bytes, device_bytes;
+    int32_t is_complete; /* 0: the search of the method, or the disk of an unknown folder, is not in it */
+} gnv_estimate;
+/* Estimates gnv_quantize with these options from the operations and bytes of the plan, and adds it to both texts of the plan.
+ * `estimate` and `out` may be NULL. Reads samples of the source and writes a file without a name in `folder`. */
+GNV_API gnv_status gnv_plan_add_estimate(gnv_plan_t * plan, const gnv_quantize_options * options,
+                                         const gnv_estimate_options * estimate, gnv_estimate * out);
 
 /* Writes DESTINATION.partial (destination NULL: only save_statistics) and renames it when everything is on disk. After a failure or a stop no new destination exists;
  * the partial folder stays, with a journal, and the next call goes on with it (gnv_resume) to the same bytes; if it cannot,

@@ -28,6 +28,11 @@ LayerPass::~LayerPass() = default;
 const PassPlan & LayerPass::plan() const { return state_->plan; }
 const StatisticSet & LayerPass::statistics(size_t variant) const { return state_->statistics[variant]; }
 
+Result<WorkByOp> LayerPass::operations() const { return pass_operations(state_->request(), state_->plan); }
+Result<PassProbe> LayerPass::probe(double seconds) const {
+    return probe_pass(state_->request(), state_->plan, seconds);
+}
+
 const StatisticSet & LayerPass::requested_statistics() const { return state_->requested; }
 
 bool LayerPass::has_rows() const {
@@ -56,6 +61,11 @@ Status LayerPass::run(const PassHooks & hooks) {
     const size_t skipped = state.list_loads().front().group;
     state.progress = {skipped, state.plan.groups.size(), positions * int64_t(skipped),
                       positions * int64_t(state.plan.groups.size())};
+    GNV_ASSIGN(state.costs, group_costs(state.request(), state.plan));
+    for (size_t g = 0; g < state.costs.size(); g++) {
+        state.cost_total += double(positions) * state.costs[g];
+        if (g < skipped) state.cost_done += double(positions) * state.costs[g];
+    }
     GNV_TRY(state.advance(0, hooks)); // reports the total before the first batch is done
     // A batch can take long on the host: a request to stop also counts inside it.
     std::optional<ThreadPool::Watch> watch;

@@ -12,7 +12,7 @@
 // The results for a position do not depend on batches, lanes, groups, threads or the memory budget.
 #pragma once
 
-#include "pass/pass_plan.h"
+#include "pass/pass_operations.h"
 
 #include <functional>
 #include <memory>
@@ -24,6 +24,7 @@ namespace gnv {
 struct PassProgress {
     size_t group = 0, groups = 0;
     int64_t positions = 0, positions_total = 0; // of all groups
+    double share = 0;                           // of the operations, done
 };
 
 // A group's weights in memory of the device of a lane.
@@ -77,6 +78,9 @@ class LayerPass {
     ~LayerPass();
 
     const PassPlan & plan() const;
+    // What the plan computes, and what it takes here: see run/pass_operations.h. Before run().
+    Result<WorkByOp> operations() const;
+    Result<PassProbe> probe(double seconds) const;
     Status run(const PassHooks & hooks);
     // Rows of a field after the last group, for hooks: the store's own memory, or `buffer` (f32 or i32 [count,
     // columns]). One thread at a time, unless has_rows().

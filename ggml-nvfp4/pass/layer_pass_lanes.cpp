@@ -11,6 +11,8 @@ namespace gnv {
 Status LayerPass::State::advance(int64_t positions, const PassHooks & hooks) {
     const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
     progress.positions += positions;
+    cost_done += double(positions) * costs[progress.group];
+    progress.share = progress.positions == progress.positions_total ? 1 : cost_done / std::max(cost_total, 1.0);
     if (!hooks.progress || hooks.progress(progress)) return {};
     stop = 0;
     return Status(Code::cancelled, "stopped on request");

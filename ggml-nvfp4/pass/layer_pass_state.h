@@ -21,6 +21,8 @@ struct LayerPass::State {
     std::vector<StatisticSet> statistics; // by variant
     int32_t first_layer = 0;              // see PassHooks
     PassProgress progress;
+    std::vector<double> costs;            // of a position, by group
+    double cost_done = 0, cost_total = 0; // of the positions so far, and of all
 
     struct Load { // weights that are loaded together, and the variants that run with them
         size_t group = 0;

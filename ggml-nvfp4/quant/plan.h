@@ -92,6 +92,7 @@ struct Plan {
     FileStamp config_stamp = {}; // of the source's config.json
     // The planned forward pass of calibration: a table, and a JSON object. It belongs to a run, not to its result.
     std::string calibration_text = {}, calibration_json = {};
+    std::string estimate_text = {}, estimate_json = {}; // of its time, also a run's
 
     // Every file of the source that the run reads.
     std::vector<std::string> source_files() const;

@@ -85,6 +85,7 @@ std::string plan_text(const Plan & plan) {
                         row.becomes, row.rule});
     out += "\n" + format_table(rows, {false, true, true, true, false, false});
     if (!plan.calibration_text.empty()) out += "\n" + plan.calibration_text + "\n";
+    if (!plan.estimate_text.empty()) out += "\n" + plan.estimate_text + "\n";
     for (const std::string & note : plan.notes) out += "note: " + printable_line(note) + "\n";
     for (const std::string & warning : plan.warnings) out += "warning: " + printable_line(warning) + "\n";
     return printable_text(out);
@@ -112,17 +113,18 @@ std::string plan_json(const Plan & plan) {
     for (const Shard & shard : plan.checkpoint.shards())
         out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
                       ",\"bytes\":", shard.stamp.size, "}");
-    out += concat(
-        "]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
-        ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"", plan.options.recipe.scheme->name,
-        "\",\"preset\":\"", preset_name(plan.options.recipe.preset), "\",\"method\":\"", plan.quantizer().name(),
-        "\",\"headroom\":", double(plan.options.recipe.headroom), ",\"quantized_modules\":", plan.selection.count,
-        ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
-        ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
-        ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),
-        "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json, ",\n\"fingerprint\":\"",
-        plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
-        ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
+    out += concat("]},\n\"model\":{\"family\":", json_quote(plan.layout.family),
+                  ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"",
+                  plan.options.recipe.scheme->name, "\",\"preset\":\"", preset_name(plan.options.recipe.preset),
+                  "\",\"method\":\"", plan.quantizer().name(), "\",\"headroom\":", double(plan.options.recipe.headroom),
+                  ",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
+                  ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
+                  ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
+                  ",\"total\":", plan.memory.total(),
+                  "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
+                  ",\n\"estimate\":", plan.estimate_json.empty() ? "null" : plan.estimate_json, ",\n\"fingerprint\":\"",
+                  plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
+                  ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)
         out += concat(out.back() == '[' ? "" : ",", "{\"file\":", json_quote(shard.file_name),
                       ",\"bytes\":", shard.file_bytes, "}");

@@ -58,8 +58,8 @@ class RecipeReader {
         if (problems_.empty()) finish();
         if (problems_.empty()) return std::move(options_);
         if (problems_.size() == 1) return Status(Code::unsupported, problems_.front());
-        return fail(Code::unsupported, problems_.size(), " lines of the recipe cannot be met; the first: ",
-                    problems_.front());
+        return fail(Code::unsupported, problems_.size(),
+                    " lines of the recipe cannot be met; the first: ", problems_.front());
     }
 
   private:
@@ -98,8 +98,9 @@ class RecipeReader {
             std::string list;
             for (const Key & key : keys)
                 if (is_gptq || !key.of_gptq) list += concat(list.empty() ? "" : ", ", key.name);
-            refuse(map.keys[i].line, name,
-                   concat("no key of ", what, " that this program knows: leave it out, or correct it to one of ", list));
+            refuse(
+                map.keys[i].line, name,
+                concat("no key of ", what, " that this program knows: leave it out, or correct it to one of ", list));
         }
     }
 
@@ -140,9 +141,10 @@ class RecipeReader {
     void read_modifier(const Node::Key & name, const Node & modifier) {
         const bool is_gptq = name.text == "GPTQModifier";
         if (!is_gptq && name.text != "QuantizationModifier")
-            return refuse(name.line, name.text,
-                          "this program runs QuantizationModifier and GPTQModifier alone: leave it out, or make this step "
-                          "with llm-compressor and quantize its result");
+            return refuse(
+                name.line, name.text,
+                "this program runs QuantizationModifier and GPTQModifier alone: leave it out, or make this step "
+                "with llm-compressor and quantize its result");
         if (has_modifier_)
             return refuse(name.line, name.text,
                           "a run has one such modifier: put the rules of both into its config_groups");
@@ -198,10 +200,12 @@ class RecipeReader {
     void take_no_bypass(const Node & value, const std::string & key) {
         bool bypass = false;
         if (!as_boolean(value, bypass)) return take_boolean(value, key);
-        if (bypass) refuse(value, key, "columns that 16 does not divide cannot be stored: write false, and ignore them");
+        if (bypass)
+            refuse(value, key, "columns that 16 does not divide cannot be stored: write false, and ignore them");
     }
     void take_without_effect(const Node & value, const std::string & key) {
-        if (!value.is_null()) note(value, key, "no effect: the plan of memory decides, and blocks run one after another");
+        if (!value.is_null())
+            note(value, key, "no effect: the plan of memory decides, and blocks run one after another");
     }
     void take_block_size(const Node & value, const std::string & key) {
         double number = 0;
@@ -225,7 +229,8 @@ class RecipeReader {
             if (!value.is_null()) note(value, key, "no effect on groups of 16 with a scale of the tensor");
             return;
         }
-        refuse(value, key, concat(shown(value), " would store an order of columns, which NVFP4 has no place for: write null"));
+        refuse(value, key,
+               concat(shown(value), " would store an order of columns, which NVFP4 has no place for: write null"));
     }
 
     // A text, or a list of texts.
@@ -261,8 +266,10 @@ class RecipeReader {
     const Format * format_of_preset(const Node & at, const std::string & key, const std::string & name) {
         for (const Format * const format : all_formats())
             if (lower(format->preset) == lower(name)) return format;
-        refuse(at, key, concat("\"", printable(name, 60), "\" is no scheme of this program: write NVFP4 (needs data) or "
-                                                          "NVFP4A16 (weights alone)"));
+        refuse(at, key,
+               concat("\"", printable(name, 60),
+                      "\" is no scheme of this program: write NVFP4 (needs data) or "
+                      "NVFP4A16 (weights alone)"));
         return nullptr;
     }
 
@@ -289,17 +296,18 @@ class RecipeReader {
         for (const std::string & text : texts) groups_.push_back({text, format});
     }
 
-    void check_observer(const Node & value, const std::string & key, const char * const * first, const char * const * last,
-                        const char * instead) {
+    void check_observer(const Node & value, const std::string & key, const char * const * first,
+                        const char * const * last, const char * instead) {
         if (value.is_null()) return;
         const std::string text = lower(value.text);
         const bool known = std::any_of(first, last, [&](const char * name) { return text == name; });
         if (value.type != Node::Type::scalar || !known) refuse(value, key, concat(shown(value), " ", instead));
     }
     void take_weight_observer(const Node & value, const std::string & key) {
-        check_observer(value, key, std::begin(weight_observers), std::end(weight_observers),
-                       "chooses scales as this program does not: write memoryless_minmax; this program's search is the line "
-                       "\"# ggml-nvfp4: method: mse\"");
+        check_observer(
+            value, key, std::begin(weight_observers), std::end(weight_observers),
+            "chooses scales as this program does not: write memoryless_minmax; this program's search is the line "
+            "\"# ggml-nvfp4: method: mse\"");
     }
     void take_input_observer(const Node & value, const std::string & key) {
         check_observer(value, key, std::begin(input_observers), std::end(input_observers),
@@ -333,10 +341,8 @@ class RecipeReader {
 
     void read_group(const Node::Key & name, const Node & group) {
         static constexpr Key keys[] = {
-            {"targets", &RecipeReader::take_group_part},
-            {"weights", &RecipeReader::take_group_part},
-            {"input_activations", &RecipeReader::take_group_part},
-            {"output_activations", &RecipeReader::take_nothing},
+            {"targets", &RecipeReader::take_group_part},           {"weights", &RecipeReader::take_group_part},
+            {"input_activations", &RecipeReader::take_group_part}, {"output_activations", &RecipeReader::take_nothing},
             {"format", &RecipeReader::take_group_format},
         };
         take_keys(group, "a group", keys, false);
@@ -345,7 +351,8 @@ class RecipeReader {
         const Node * const inputs = group.find("input_activations");
         const bool takes_inputs = inputs && !inputs->is_null();
         if (!weights || weights->is_null())
-            return refuse(name.line, name.text, "the group leaves weights as they are: give it weights, or ignore its targets");
+            return refuse(name.line, name.text,
+                          "the group leaves weights as they are: give it weights, or ignore its targets");
         const Format * const format = takes_inputs ? &formats::nvfp4 : &formats::nvfp4a16;
         check_arguments(*weights, "weights", *format->weights);
         if (takes_inputs) check_arguments(*inputs, "input_activations", *format->inputs);
@@ -453,7 +460,8 @@ class RecipeReader {
         if (has_scheme_ && !groups_.empty())
             return refuse(modifier_line_, "config_groups", "scheme says the same: leave one of them out");
         if (!has_scheme_ && groups_.empty())
-            return refuse(modifier_line_, "scheme", "it is missing: write NVFP4 (needs data) or NVFP4A16 (weights alone)");
+            return refuse(modifier_line_, "scheme",
+                          "it is missing: write NVFP4 (needs data) or NVFP4A16 (weights alone)");
         if (has_targets_ && !groups_.empty() && targets_ != std::vector<std::string>{"Linear"})
             return refuse(modifier_line_, "targets", "groups have their own: leave these out");
         options.file = name_;
@@ -471,7 +479,9 @@ class RecipeReader {
         } else {
             options.scheme = groups_.front().format;
         }
-        const auto kind = [](const Target & target) { return target.text == "Linear" ? 2 : starts_with(target.text, "re:"); };
+        const auto kind = [](const Target & target) {
+            return target.text == "Linear" ? 2 : starts_with(target.text, "re:");
+        };
         std::stable_sort(groups_.begin(), groups_.end(),
                          [&](const Target & a, const Target & b) { return kind(a) < kind(b); });
         for (const Target & target : groups_) options.formats.push_back({target.text, target.format});

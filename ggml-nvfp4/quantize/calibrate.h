@@ -44,6 +44,7 @@ class Calibration {
     // Before the pass: the vision tower makes rows of the pictures in the data. `go_on`: false stops.
     Status encode_pictures(const std::function<bool()> & go_on);
     LayerPass & pass() { return *pass_; }
+    const LayerPass & pass() const { return *pass_; }
     const Device & device() const { return devices_.first().device(); } // all are of its model
     size_t device_count() const { return devices_.count(); }
     Backend & backend() { return devices_.first(); }

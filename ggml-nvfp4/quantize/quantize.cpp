@@ -8,7 +8,7 @@
 #include "formats/new_file.h"
 #include "model/fingerprint.h"
 #include "quant/input_scales.h"
-#include "quantize/calibrate.h"
+#include "quantize/estimate_run.h"
 #include "quantize/quantization_report.h"
 #include "quantize/quantize_run.h"
 #include "quantize/run_state.h"
@@ -232,6 +232,7 @@ class Quantization {
 
   private:
     Status prepare();
+    Status estimate();
     Result<QuantizeReport> write(CheckpointWriter & writer, Clock::time_point start);
     Result<QuantizeReport> measure(Clock::time_point start);
     Status take_layers(QuantizeRun & run, CheckpointWriter & writer);
@@ -278,7 +279,18 @@ Status Quantization::prepare() {
         const Device * const device = calibration_ ? &calibration_->device() : nullptr;
         GNV_ASSIGN(destination_.identity, run_identity(plan_, shards_, options_, device));
     }
+    if (options_.estimate) GNV_TRY(estimate());
     return calibration_ ? calibration_->start_measuring(trace_) : Status();
+}
+
+Status Quantization::estimate() {
+    const Clock::time_point start = Clock::now();
+    QuantizeOptions options = options_;
+    const std::string & made = options_.destination.empty() ? options_.save_statistics : options_.destination;
+    options.estimate->folder = parent_path(made);
+    GNV_ASSIGN(report_.estimate, estimate_run(plan_, shards_, threads_, calibration_.get(), options));
+    report_.estimate_wall = seconds_since(start);
+    return {};
 }
 
 Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
@@ -338,7 +350,7 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     hooks.progress = [&](const PassProgress & progress) {
         stopped = jobs.status();
         if (stopped.ok()) stopped = run.rest_status();
-        if (stopped.ok()) stopped = run.advance_positions(progress.positions, progress.positions_total);
+        if (stopped.ok()) stopped = run.advance_positions(progress);
         return stopped.ok();
     };
     Status status = calibration_->pass().run(hooks);
@@ -422,6 +434,7 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     hooks.progress = [&](const PassProgress & now) {
         QuantizeProgress progress;
         progress.positions = now.positions, progress.positions_total = now.positions_total;
+        progress.share = now.share;
         return !options_.progress || options_.progress(progress);
     };
     GNV_TRY(calibration_->pass().run(hooks));
@@ -546,6 +559,9 @@ void Quantization::add_phases() {
         input.pass_seconds = report_.pass_wall;
     }
     report_.phases = make_phases(input);
+    // A part of a run says nothing about the whole.
+    if (report_.estimate && !report_.resumed && options_.layer_count == 0)
+        report_.estimate->actual = report_.total_wall - report_.estimate_wall;
 }
 
 } // namespace
@@ -584,6 +600,7 @@ std::string quantize_report_text(const QuantizeReport & report) {
         out += concat("; of ", report.devices > 1 ? "each " : "", report.device, " ",
                       bytes_text(report.device_bytes_in_use), report.devices > 1 ? " in use at most, " : " in use, ",
                       bytes_text(report.planned_device_bytes), " of it planned");
+    if (report.estimate && report.estimate->actual > 0) out += "\n" + estimate_error_text(*report.estimate);
     return out + "\n";
 }
 

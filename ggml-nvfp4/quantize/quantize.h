@@ -8,10 +8,12 @@
 #include "pass/picture_rows.h"
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
+#include "quantize/estimate.h"
 #include "report/phases.h"
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace gnv {
@@ -20,6 +22,7 @@ struct QuantizeProgress {
     uint64_t source_bytes = 0, source_bytes_total = 0; // bytes read twice count twice
     uint64_t tensors = 0, tensors_total = 0;           // of the result
     int64_t positions = 0, positions_total = 0;        // of calibration, over all groups of weights
+    double share = 0;                                  // of its operations, done
 };
 
 // The calibration data, with their description for the report.
@@ -41,6 +44,14 @@ enum class Resume : uint8_t {
     off,
     on,         // the state is saved as often as takes at most 3 % of the time
     each_layer, // after each layer, whatever it takes
+};
+
+// How to estimate a run's time before it starts.
+struct EstimateOptions {
+    std::string assume; // recorded_rates(); empty: measured here, in about two seconds
+    double price = 0;   // dollars an hour; 0: no cost
+    std::string folder; // of a plan: where the result is going to be
+    bool makes_card = false;
 };
 
 struct QuantizeOptions {
@@ -70,6 +81,8 @@ struct QuantizeOptions {
 
     // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file.
     std::function<Result<std::string>(const std::string & folder)> card;
+
+    std::optional<EstimateOptions> estimate; // goes to the report with its error
 
     // Called from one thread at a time, after each piece of work; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
@@ -114,7 +127,12 @@ struct QuantizeReport {
     };
     std::vector<Scales> scales;
     std::string result_json; // quantization_report.json of the result; empty: none was made
+    std::optional<Estimate> estimate;
+    double estimate_wall = 0; // making it; a part of prepare_wall
 };
+
+// The time of the run of a plan with these options; everything that a run refuses before it starts is refused.
+Result<Estimate> estimate_run(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);
 
 // Writes the planned checkpoint. After a failure or cancellation DST.partial stays, with its journal, and no new
 // destination exists. With `resume` the next run goes on with it, to the same bytes.

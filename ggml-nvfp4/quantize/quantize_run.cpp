@@ -417,10 +417,11 @@ Status QuantizeRun::advance(uint64_t source_bytes, uint64_t tensors) {
     return tell(lock);
 }
 
-Status QuantizeRun::advance_positions(int64_t positions, int64_t positions_total) {
+Status QuantizeRun::advance_positions(const PassProgress & pass) {
     std::unique_lock<std::mutex> lock(progress_mutex_);
-    progress_.positions = positions;
-    progress_.positions_total = positions_total;
+    progress_.positions = pass.positions;
+    progress_.positions_total = pass.positions_total;
+    progress_.share = pass.share;
     return tell(lock);
 }
 

@@ -84,7 +84,7 @@ class QuantizeRun {
     Status check_source_unchanged() const;
     // Calls the progress callback; Code::cancelled if it asks to stop.
     Status advance(uint64_t source_bytes, uint64_t tensors);
-    Status advance_positions(int64_t positions, int64_t positions_total);
+    Status advance_positions(const PassProgress & pass);
 
   private:
     struct Worker {

@@ -1,5 +1,6 @@
 // The report of a run for programs: schema ggml-nvfp4.quantize.1, see docs/json.md.
 #include "formats/json_writer.h"
+#include "quantize/estimate.h"
 #include "quantize/quantize.h"
 #include "report/engines.h"
 
@@ -55,6 +56,8 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
         .member("sync", report.sync_wall)
         .member("state", report.state_wall);
     json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.key("estimate");
+    report.estimate ? estimate_json(json, *report.estimate) : void(json.value(nullptr));
     json.key("phases");
     phases_json(json, report.phases);
     json.member("cpu_seconds", report.cpu);

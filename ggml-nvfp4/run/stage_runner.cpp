@@ -259,6 +259,17 @@ struct StageRunner::Prepared {
     }
 };
 
+Result<std::vector<OpWork>> stage_operations(const TextVariant & variant, const std::vector<Stage> & stages,
+                                             const BatchShape & shape, const StageOptions & options, DType activation) {
+    const StageGraph made(variant, stages, shape, options, activation);
+    GNV_TRY(copy_of(made.graph.status()));
+    std::vector<OpWork> list;
+    for (const Node & node : made.graph.nodes())
+        list.push_back({node.label ? node.label : op_name(op_of(node.params)),
+                        {node_flops(made.graph, node), node_bytes(made.graph, node)}});
+    return list;
+}
+
 StageRunner::StageRunner(Backend & device, const StageOptions & options, size_t kept)
     : device_(device), options_(options), kept_(kept) {}
 StageRunner::~StageRunner() = default;

@@ -93,6 +93,14 @@ struct StageCall {
     bool looks_for_bad_input = false;
 };
 
+// The ops of these stages for a batch, by their names in tables of times (of nodes: a device may run several at once).
+struct OpWork {
+    const char * name;
+    Work work;
+};
+Result<std::vector<OpWork>> stage_operations(const TextVariant & variant, const std::vector<Stage> & stages,
+                                             const BatchShape & shape, const StageOptions & options, DType activation);
+
 class StageRunner {
   public:
     // `kept`: the number of prepared graphs to keep, for different variants, stages or batch shapes; the least recently

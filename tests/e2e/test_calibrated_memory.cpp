@@ -12,7 +12,7 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     const ScratchFolder scratch;
     const std::string data = tiny_folder + " --tokens " + reference_tokens + " --device cpu --threads 2 --json ";
     const auto plan = [&](const std::string & options) {
-        const ToolRun tool = run_tool("quantize", data + "- --dry-run " + options);
+        const ToolRun tool = run_tool("quantize", data + "- --dry-run --no-estimate " + options);
         REQUIRE(tool.exit_code == 0);
         return JsonDocument::parse(tool.out, "plan").take();
     };
@@ -30,7 +30,8 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     REQUIRE(run.exit_code == 0);
     const JsonDocument report = JsonDocument::read(scratch / "report.json", 1 << 20).take();
     CHECK(number_of(report, "planned_calibration_bytes") == number(host, "total"));
-    const ToolRun table = run_tool("quantize", tiny_folder + " --dry-run --device cpu --tokens " + reference_tokens);
+    const ToolRun table =
+        run_tool("quantize", tiny_folder + " --dry-run --no-estimate --device cpu --tokens " + reference_tokens);
     CHECK(table.out.find("forward pass   8,192 positions on CPU") != std::string::npos);
     // What a run would refuse: too small a budget, data that the scheme has no use for.
     const std::string quiet = " 2>&1";
@@ -115,7 +116,7 @@ TEST_CASE("quantize, verify and dataset read data within their budget, plus 80 M
     check("verify", (scratch / "out") + " --source " + tiny_folder + " --data " + data +
                         " --documents 24 --tokens-per-document 64" + options);
     // What is planned, for all that reads data; and too little, with what would do.
-    const ToolRun plan = run_tool("quantize", calib + " --dry-run --device cpu --ram 100MB --json -");
+    const ToolRun plan = run_tool("quantize", calib + " --dry-run --no-estimate --device cpu --ram 100MB --json -");
     REQUIRE(plan.exit_code == 0);
     const JsonDocument document = JsonDocument::parse(plan.out, "plan").take();
     const int64_t reading = document.root().get("calibration").take().get("reading_bytes").take().as_int().take();

@@ -38,6 +38,7 @@ std::vector<NumericOptions> all_numeric_options() {
           {"--shard-size", bytes},
           {"--ram", bytes},
           {"--vram", bytes},
+          {"--price", reals({"0", "1000001"})},
           threads}},
         {{"verify", small.made, "--source", small.source, "--data", small.rows},
          {{"--documents", counts({most})},
@@ -104,7 +105,8 @@ TEST_CASE("rows of a tensor: numbers with their limits, too") {
 
 TEST_CASE("numbers at their limits are taken") {
     const SmallRun & small = small_run();
-    const Words plan = {"quantize", small.source, "--dry-run", "--tokens", small.tokens, "--device", "cpu"};
+    const Words plan = {"quantize", small.source, "--dry-run", "--no-estimate",
+                        "--tokens", small.tokens, "--device",  "cpu"};
     for (const char * ram : {"18446744073709551615", "15EiB", "100 MB", "100mib", "200000000b", "100M"})
         CHECK(run_program(plan + Words{"--ram", ram}).exit_code == 0);
     const Words data = {"dataset", small.source, "--calib", small.rows, "--seq-len", "0x10"};
@@ -176,6 +178,9 @@ TEST_CASE("an option that would have no effect is refused") {
         {{"inspect", m, "--tensor", "lm_head.weight"}, {"--filter", "x"}},
         {{"inspect", m, "--compare", s}, {"--tensors"}},
     };
+    all.push_back({{"quantize", s, "-o", n}, {"--no-estimate"}});
+    for (const Words & option : std::vector<Words>{{"--estimate"}, {"--assume", "h100"}, {"--price", "2"}})
+        all.push_back({{"quantize", s, "--dry-run", "--no-estimate", "--scheme", "nvfp4a16"}, option});
     const std::vector<Words> of_rows = {{"--samples", "1"}, {"--seq-len", "9"}, {"--seed", "1"},       {"--no-shuffle"},
                                         {"--pad"},          {"--pack"},         {"--template", "none"}};
     for (const Words & option : of_rows) {
@@ -245,8 +250,8 @@ TEST_CASE("options that take several values leave the positional argument alone,
     const std::string more = small.scratch.save("more.jsonl", "{\"text\": \"more of it\"}\n");
     const NewPath statistics(small.scratch / "stats.json"), out(small.scratch / "arranged");
     REQUIRE(run_program(small.quantize(out, "nvfp4") + Words{"--save-stats", statistics}).exit_code == 0);
-    const Words plan = {"--dry-run", "--device", "cpu", "--ram", "1GB"},
-                weights = {"--dry-run", "--scheme", "nvfp4a16"};
+    const Words plan = {"--dry-run", "--no-estimate", "--device", "cpu", "--ram", "1GB"},
+                weights = {"--dry-run", "--no-estimate", "--scheme", "nvfp4a16"};
     struct Arrangement {
         Words usual, other;
     };
@@ -259,7 +264,8 @@ TEST_CASE("options that take several values leave the positional argument alone,
         {Words{"quantize", s, "--calib", d, "--calib", more} + plan, Words{"quantize", s, "--calib", d, more} + plan},
         {Words{"quantize", s, "--calib", d, "--calib", more} + plan,
          Words{"quantize", "--calib", d, more} + plan + Words{s}},
-        {Words{"quantize", s, "--stats", statistics, "--dry-run"}, {"quantize", "--stats", statistics, s, "--dry-run"}},
+        {Words{"quantize", s, "--stats", statistics, "--dry-run", "--no-estimate"},
+         {"quantize", "--stats", statistics, s, "--dry-run", "--no-estimate"}},
         {Words{"quantize", s, "--keep", k, "--ignore", k2} + weights,
          Words{"quantize", "--ignore", k2, "--keep", k, s} + weights},
         {Words{"quantize", s, "--keep", k, "--ignore", k2} + weights,

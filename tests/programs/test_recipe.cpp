@@ -10,8 +10,8 @@ TEST_CASE("the recipe.yaml of a run gives the same bytes again") {
     const SmallRun & small = small_run();
     const NewPath first(small.scratch / "first"), again(small.scratch / "again");
     const Words data = {"--tokens", small.tokens, "--device", "cpu", "--threads", "2", "--quiet"};
-    const Ended made = run_program(Words{"quantize", small.source, "-o", first, "--preset", "experts-only", "--headroom",
-                                         "2.7", "--method", "mse", "--keep", ".*layers\\.1\\..*"} +
+    const Ended made = run_program(Words{"quantize", small.source, "-o", first, "--preset", "experts-only",
+                                         "--headroom", "2.7", "--method", "mse", "--keep", ".*layers\\.1\\..*"} +
                                    data);
     REQUIRE_MESSAGE(made.exit_code == 0, made.errors);
     const Ended remade =
@@ -39,7 +39,7 @@ TEST_CASE("a recipe decides alone, and is refused by line") {
     const std::string good = small.scratch.save("good.yaml", "default_stage:\n  default_modifiers:\n"
                                                              "    QuantizationModifier: {scheme: NVFP4A16, ignore: "
                                                              "[lm_head, 're:.*gate$', 're:.*linear_attn.*']}\n");
-    const Words plan = {"quantize", small.source, "--dry-run", "--recipe"};
+    const Words plan = {"quantize", small.source, "--dry-run", "--no-estimate", "--recipe"};
     const Ended planned = run_program(plan + Words{good});
     CHECK_MESSAGE(planned.exit_code == 0, planned.errors);
     CHECK(planned.out.find("nvfp4a16, preset file") != std::string::npos);
@@ -55,8 +55,9 @@ TEST_CASE("a recipe decides alone, and is refused by line") {
         CHECK(ended.exit_code == 2);
         CHECK(ended.says(option[0] + " is for the recipe to decide"));
     }
-    const std::string bad = small.scratch.save("bad.yaml", "default_stage:\n  default_modifiers:\n"
-                                                           "    QuantizationModifier:\n      scheme: FP8\n      foo: 1\n");
+    const std::string bad =
+        small.scratch.save("bad.yaml", "default_stage:\n  default_modifiers:\n"
+                                       "    QuantizationModifier:\n      scheme: FP8\n      foo: 1\n");
     const Ended ended = run_program(plan + Words{bad});
     CHECK(ended.exit_code == 2);
     CHECK(ended.says("warning: " + bad + ":4: scheme: \"FP8\" is no scheme"));
@@ -82,4 +83,18 @@ TEST_CASE("C API: rules beside a recipe are refused") {
     CHECK(gnv_plan_create(engine, small.source.c_str(), &options, &plan) == GNV_INVALID_ARGUMENT);
     CHECK(std::string(gnv_last_error(engine)).find("recipe_file decides scheme") != std::string::npos);
     gnv_engine_destroy(engine);
+}
+
+TEST_CASE("--dry-run says how long a run takes and what it costs, unless it is left out") {
+    const SmallRun & small = small_run();
+    const Words plan = {"quantize", small.source, "--dry-run", "--tokens", small.tokens, "--device", "cpu"};
+    const Ended measured = run_program(plan + Words{"--price", "2.5"});
+    REQUIRE_MESSAGE(measured.exit_code == 0, measured.errors);
+    for (const char * part : {"time on this machine, by rates measured now", "forward pass, by its operations",
+                              "in all", "of disk and ", " at $2.5 an hour"})
+        CHECK_MESSAGE(measured.out.find(part) != std::string::npos, measured.out);
+    const Ended assumed = run_program(plan + Words{"--assume", "h200"});
+    CHECK_MESSAGE(assumed.out.find("time on an H200, by records") != std::string::npos, assumed.out);
+    CHECK(run_program(plan + Words{"--no-estimate"}).out.find("time on") == std::string::npos);
+    CHECK(run_program(plan + Words{"--assume", "abacus"}).exit_code == 2);
 }

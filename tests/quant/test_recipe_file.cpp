@@ -82,15 +82,18 @@ TEST_CASE("the recipe.yaml of a run gives its plan") {
     options.headroom = default_headroom;
     check_round_trip(options);
     // A recipe that is none of this program's comes back in its own form.
-    check_round_trip(read_good(modifier("QuantizationModifier", "      targets: ['re:.*experts.*', 're:.*self_attn.*']\n"
-                                                                "      ignore: [lm_head, 're:.*gate$']\n"
-                                                                "      scheme: NVFP4A16\n")));
+    check_round_trip(
+        read_good(modifier("QuantizationModifier", "      targets: ['re:.*experts.*', 're:.*self_attn.*']\n"
+                                                   "      ignore: [lm_head, 're:.*gate$']\n"
+                                                   "      scheme: NVFP4A16\n")));
     check_round_trip(read_good(modifier("QuantizationModifier",
                                         "      ignore: [lm_head, 're:.*gate$', 're:.*visual.*', 're:.*linear_attn.*']\n"
                                         "      config_groups:\n"
-                                        "        a: {targets: ['re:.*self_attn.*'], weights: " + weights + "}\n"
-                                        "        b: {targets: [Linear], weights: " + weights +
-                                            ", input_activations: " + inputs + "}\n")));
+                                        "        a: {targets: ['re:.*self_attn.*'], weights: " +
+                                            weights +
+                                            "}\n"
+                                            "        b: {targets: [Linear], weights: " +
+                                            weights + ", input_activations: " + inputs + "}\n")));
 }
 
 TEST_CASE("targets: names before expressions before the class, the rest stays") {
@@ -111,9 +114,9 @@ TEST_CASE("targets: names before expressions before the class, the rest stays") 
         modifier("QuantizationModifier", ignore + "      targets: ['re:.*self_attn.*']\n      scheme: nvfp4a16\n"));
     CHECK(plan_with(some).take().selection.count == 8);
     // A text is the name of a module, not the begin of one.
-    const RecipeOptions name = read_good(modifier(
-        "QuantizationModifier",
-        "      targets: [model.language_model.layers.3.self_attn.o_proj]\n      scheme: NVFP4A16\n"));
+    const RecipeOptions name = read_good(
+        modifier("QuantizationModifier",
+                 "      targets: [model.language_model.layers.3.self_attn.o_proj]\n      scheme: NVFP4A16\n"));
     CHECK(plan_with(name).take().selection.count == 1);
     const RecipeOptions none = read_good(modifier("QuantizationModifier", "      targets: [LlamaAttention]\n"
                                                                           "      scheme: NVFP4A16\n"));
@@ -122,9 +125,10 @@ TEST_CASE("targets: names before expressions before the class, the rest stays") 
 }
 
 TEST_CASE("patterns to ignore that match nothing are named, but no error; the draft head stays") {
-    const RecipeOptions options = read_good(modifier(
-        "QuantizationModifier", "      ignore: [LlamaRMSNorm, 're:.*gate$', 're:.*visual.*', lm_head, 're:.*linear_attn.*']\n"
-                                "      scheme: NVFP4\n"));
+    const RecipeOptions options = read_good(
+        modifier("QuantizationModifier",
+                 "      ignore: [LlamaRMSNorm, 're:.*gate$', 're:.*visual.*', lm_head, 're:.*linear_attn.*']\n"
+                 "      scheme: NVFP4\n"));
     CHECK(options.preset == Preset::file);
     const Plan plan = plan_with(options).take();
     CHECK(plan.selection.count == 800);
@@ -133,14 +137,15 @@ TEST_CASE("patterns to ignore that match nothing are named, but no error; the dr
 }
 
 TEST_CASE("GPTQModifier is method gptq, with notes on what has no effect") {
-    const RecipeOptions options = read_good(modifier(
-        "GPTQModifier", "      block_size: 128\n      dampening_frac: 0.01\n      actorder: static\n"
-                        "      offload_hessians: false\n      sequential_targets: [Qwen3_5MoeDecoderLayer]\n"
-                        "      scheme: NVFP4\n      ignore: [lm_head]\n      kv_cache_scheme: null\n"));
+    const RecipeOptions options = read_good(
+        modifier("GPTQModifier", "      block_size: 128\n      dampening_frac: 0.01\n      actorder: static\n"
+                                 "      offload_hessians: false\n      sequential_targets: [Qwen3_5MoeDecoderLayer]\n"
+                                 "      scheme: NVFP4\n      ignore: [lm_head]\n      kv_cache_scheme: null\n"));
     CHECK(options.quantizer == &gptq());
     CHECK(options.headroom == default_headroom);
     REQUIRE(options.notes.size() == 6);
-    CHECK(options.notes[1] == "recipe.yaml:4: block_size: no effect: it changes the time of llm-compressor's GPTQ alone");
+    CHECK(options.notes[1] ==
+          "recipe.yaml:4: block_size: no effect: it changes the time of llm-compressor's GPTQ alone");
 }
 
 TEST_CASE("what a recipe cannot have is refused with its line") {
@@ -173,7 +178,8 @@ TEST_CASE("what a recipe cannot have is refused with its line") {
         {quantization("      ignore: ['re:.*mlp',\n        're:(']\n"), "6: ignore: pattern"},
         {quantization("      ignore: {a: b}\n"), "5: ignore: a list of names is wanted"},
         {quantization("      targets: []\n"), "5: targets: there are none"},
-        {quantization("      weight_observer: mse\n"), "5: weight_observer: \"mse\" chooses scales as this program does not"},
+        {quantization("      weight_observer: mse\n"),
+         "5: weight_observer: \"mse\" chooses scales as this program does not"},
         {quantization("      observer: {input: minmax}\n"), "5: input: \"minmax\" does not take the largest input"},
         {quantization("      observer: {inputs: minmax}\n"), "5: inputs: no key of observer"},
         {quantization("      bypass_divisibility_checks: true\n"), "5: bypass_divisibility_checks: columns that 16"},
@@ -181,17 +187,21 @@ TEST_CASE("what a recipe cannot have is refused with its line") {
         {quantization("      config_groups: {a: {targets: [Linear], weights: " + weights + "}}\n"),
          "3: config_groups: scheme says the same"},
         {modifier("QuantizationModifier", "      scheme: FP8_DYNAMIC\n"), "4: scheme: \"FP8_DYNAMIC\" is no scheme"},
-        {modifier("QuantizationModifier", "      scheme:\n        W8A8: [Linear]\n"), "5: scheme: \"W8A8\" is no scheme"},
-        {modifier("GPTQModifier", "      scheme: NVFP4\n      dampening_frac: 0.1\n"), "5: dampening_frac: method gptq"},
-        {modifier("GPTQModifier", "      scheme: NVFP4\n      actorder: group\n"), "5: actorder: \"group\" would store"},
+        {modifier("QuantizationModifier", "      scheme:\n        W8A8: [Linear]\n"),
+         "5: scheme: \"W8A8\" is no scheme"},
+        {modifier("GPTQModifier", "      scheme: NVFP4\n      dampening_frac: 0.1\n"),
+         "5: dampening_frac: method gptq"},
+        {modifier("GPTQModifier", "      scheme: NVFP4\n      actorder: group\n"),
+         "5: actorder: \"group\" would store"},
         {group("{targets: [Linear]}"), "5: group_0: the group leaves weights as they are"},
         {group("weights: " + weights), "5: group_0: the group has no targets"},
         {group("{targets: [Linear], weights: {num_bits: 8, type: float, strategy: tensor_group, group_size: 16}}"),
          "6: weights.num_bits: \"8\" is not NVFP4: write 4"},
         {group("{targets: [Linear], weights: {num_bits: 4, type: float, group_size: 16}}"),
          "6: weights.strategy: it is missing"},
-        {group("{targets: [Linear], weights: " + weights + ", input_activations: {num_bits: 4, type: float, strategy: "
-                                                           "tensor_group, group_size: 16, dynamic: true}}"),
+        {group("{targets: [Linear], weights: " + weights +
+               ", input_activations: {num_bits: 4, type: float, strategy: "
+               "tensor_group, group_size: 16, dynamic: true}}"),
          "6: input_activations.dynamic: \"true\" is not NVFP4: write local"},
         {group("{targets: [Linear], weights: " + weights + ", output_activations: {num_bits: 8}}"),
          "6: output_activations: this program cannot do that"},
@@ -215,10 +225,10 @@ TEST_CASE("what a recipe cannot have is refused with its line") {
 
 TEST_CASE("every line that cannot be met is named, not the first alone") {
     RecipeProblems problems;
-    const Status status =
-        parse_recipe(modifier("QuantizationModifier", "      scheme: FP8\n      foo: 1\n      observer: {weights: mse}\n"),
-                     "r.yaml", problems)
-            .take_status();
+    const Status status = parse_recipe(modifier("QuantizationModifier",
+                                                "      scheme: FP8\n      foo: 1\n      observer: {weights: mse}\n"),
+                                       "r.yaml", problems)
+                              .take_status();
     CHECK(problems.size() == 3);
     CHECK(status.message().rfind("3 lines of the recipe cannot be met; the first: r.yaml:4: scheme: ", 0) == 0);
 }

@@ -14,6 +14,8 @@ inline std::string duration_text(double seconds) {
     char text[32];
     if (seconds < 60) {
         snprintf(text, sizeof text, "%.0f s", seconds);
+    } else if (seconds >= 3600) {
+        snprintf(text, sizeof text, "%d:%02d h", int(seconds / 3600), int(seconds / 60) % 60);
     } else {
         snprintf(text, sizeof text, "%d:%02d min", int(seconds) / 60, int(seconds) % 60);
     }
@@ -46,14 +48,15 @@ class ProgressLine {
         if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
         complete_ = complete;
         next_ = now.seconds + 10;
-        const double share = double(now.positions) / double(now.positions_total);
+        const double share = complete ? 1 : now.share;
+        if (first_share_ < 0) first_share_ = share;
         char line[64];
         snprintf(line, sizeof line, "forward passes %.0f %%", 100 * share);
         char left[64] = "";
         if (complete) {
             snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && share > 0) {
-            snprintf(left, sizeof left, ", %s left", duration_text(now.seconds * (1 / share - 1)).c_str());
+        } else if (now.seconds > 1 && share > first_share_) {
+            snprintf(left, sizeof left, ", %s left", duration_text(time_left(now.seconds, share)).c_str());
         }
         print(line, left, complete);
     }
@@ -70,11 +73,12 @@ class ProgressLine {
             line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB", static_cast<unsigned long long>(now.tensors),
             static_cast<unsigned long long>(now.tensors_total), double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
         const bool calibrating = now.positions < now.positions_total;
+        if (calibrating && first_share_ < 0) first_share_ = now.share;
         if (calibrating && length > 0)
-            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%",
-                     100 * double(now.positions) / double(now.positions_total));
-        if (calibrating && now.seconds > 1 && now.positions > 0) {
-            const double left = now.seconds * (double(now.positions_total) / double(now.positions) - 1);
+            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%", 100 * now.share);
+        constexpr double some = 0.001; // an embedding tells nothing
+        if (calibrating && now.seconds > 1 && now.share > first_share_ + some) {
+            const double left = time_left(now.seconds, now.share);
             snprintf(speed, sizeof speed, ", %s left", duration_text(left).c_str());
         } else if (calibrating) {
             speed[0] = 0;
@@ -87,8 +91,12 @@ class ProgressLine {
         print(line, speed, complete);
     }
 
+    // By the operations that this run has done: one that goes on with a stopped run begins in the middle.
+    double time_left(double seconds, double share) const { return seconds * (1 - share) / (share - first_share_); }
+
     bool quiet_, terminal_, complete_ = false;
-    double next_ = 10; // seconds
+    double first_share_ = -1; // of the first report
+    double next_ = 10;        // seconds
 };
 
 } // namespace tools

@@ -71,6 +71,7 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
             gnv_progress now = {};
             now.positions = uint64_t(state.positions);
             now.positions_total = uint64_t(state.positions_total);
+            now.share = state.share;
             return progress.report(now, state.positions == state.positions_total);
         };
     }

@@ -183,6 +183,56 @@ gnv_status gnv_plan_add_calibration(gnv_plan_t * plan, const gnv_quantize_option
     });
 }
 
+static Result<EstimateOptions> estimate_options(const gnv_estimate_options * given, bool makes_card) {
+    gnv_estimate_options options;
+    gnv_estimate_options_init(&options);
+    GNV_TRY(api::take_options(given, options, "gnv_estimate_options"));
+    if (!(options.price >= 0 && options.price <= 1e6))
+        return fail(Code::invalid_argument, "gnv_estimate_options.price: ", options.price,
+                    " is not between 0 and a million dollars an hour");
+    EstimateOptions out;
+    out.assume = api::text_or_empty(options.assume);
+    out.price = options.price;
+    out.folder = api::text_or_empty(options.folder);
+    out.makes_card = makes_card;
+    return out;
+}
+
+gnv_status gnv_plan_add_estimate(gnv_plan_t * plan, const gnv_quantize_options * given,
+                                 const gnv_estimate_options * how, gnv_estimate * out) {
+    return api::run(api::engine_of(plan), [&]() -> Status {
+        gnv_quantize_options options;
+        gnv_quantize_options_init(&options);
+        GNV_TRY(take_options_with_resume(given, options, "gnv_quantize_options"));
+        GNV_TRY(api::check_engine(plan->engine, options.dataset, "gnv_quantize_options.dataset"));
+        GNV_ASSIGN(QuantizeOptions run, calibration_options(options));
+        GNV_ASSIGN(run.estimate, estimate_options(how, options.card != nullptr));
+        CalibrationData data;
+        if (options.dataset) {
+            GNV_ASSIGN(data, data_of(options));
+            if (!can_calibrate(plan->plan)) return no_input_scales(plan->plan);
+            run.calibration = &data;
+        }
+        GNV_ASSIGN(const Estimate estimate, estimate_run(plan->plan, *plan->engine->threads, run));
+        {
+            const std::lock_guard<std::mutex> lock(plan->engine->quick_mutex);
+            plan->plan.estimate_text = estimate_text(estimate);
+            JsonWriter json;
+            estimate_json(json, estimate);
+            plan->plan.estimate_json = json.take();
+        }
+        if (!out) return {};
+        gnv_estimate info = {};
+        info.forward_pass = estimate.pass, info.read = estimate.read, info.upload = estimate.upload;
+        info.pack = estimate.pack, info.write = estimate.write, info.disk = estimate.disk;
+        info.finish = estimate.finish, info.total = estimate.total, info.cost = estimate.cost();
+        info.disk_bytes = estimate.disk_bytes, info.host_bytes = estimate.host_bytes;
+        info.device_bytes = estimate.device_bytes;
+        info.is_complete = estimate.knows_pack && estimate.knows_write;
+        return api::give_struct(info, out, "gnv_estimate");
+    });
+}
+
 gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const gnv_quantize_options * given,
                         gnv_text_t ** report) {
     if (report) *report = nullptr;
@@ -223,6 +273,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
                 now.bytes = state.source_bytes, now.bytes_total = state.source_bytes_total;
                 now.tensors = state.tensors, now.tensors_total = state.tensors_total;
                 now.positions = uint64_t(state.positions), now.positions_total = uint64_t(state.positions_total);
+                now.share = state.share;
                 return progress.report(now, state.tensors == state.tensors_total);
             };
         }
@@ -233,6 +284,9 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             run.card = [&](const std::string & folder) {
                 return model_card_text(folder, card, *plan->engine->threads);
             };
+        }
+        if (options.estimate) {
+            GNV_ASSIGN(run.estimate, estimate_options(options.estimate, options.card != nullptr));
         }
         run.note = [plan](const std::string & note) { plan->engine->log(GNV_LOG_INFO, "note: " + note); };
         for (const std::string & note : plan->plan.notes) run.note(note);

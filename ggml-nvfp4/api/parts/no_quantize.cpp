@@ -25,6 +25,10 @@ gnv_status gnv_calibration_text(const gnv_calibration_t *, gnv_text_format, gnv_
     return GNV_INVALID_ARGUMENT;
 }
 gnv_status gnv_plan_add_calibration(gnv_plan_t *, const gnv_quantize_options *) { return GNV_INVALID_ARGUMENT; }
+gnv_status gnv_plan_add_estimate(gnv_plan_t *, const gnv_quantize_options *, const gnv_estimate_options *,
+                                 gnv_estimate *) {
+    return GNV_INVALID_ARGUMENT;
+}
 gnv_status gnv_quantize(const gnv_plan_t *, const char *, const gnv_quantize_options *, gnv_text_t ** report) {
     clear(report);
     return GNV_INVALID_ARGUMENT;
