@@ -28,7 +28,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/model": ["core", "codec", "formats", "checkpoint", "graph"],
     "models": ["core", "formats", "model"],
     "ggml-nvfp4/run": ["core", "codec", "formats", "graph", "exec", "model"],
-    "ggml-nvfp4/pass": ["core", "formats", "exec", "model", "run"],
+    "ggml-nvfp4/pass": ["core", "formats", "output", "exec", "model", "run"],
     "ggml-nvfp4/tokenizer": ["core", "formats"],
     "ggml-nvfp4/images": ["core", "formats"],
     "ggml-nvfp4/chat/values": ["core", "formats"],
@@ -48,12 +48,12 @@ MAY_INCLUDE = {
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "model", "run", "pass", "quant", "report", "packing"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer", "report"],
-    "ggml-nvfp4/evaluate": ["core", "codec", "formats", "cpu", "model", "run", "pass"],
+    "ggml-nvfp4/evaluate": ["core", "codec", "formats", "output", "cpu", "model", "run", "pass"],
     "ggml-nvfp4/hub/card": ["core", "formats", "checkpoint", "output"],
     "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "card"],
     "ggml-nvfp4/api": ["include", "core", "codec", "checkpoint", "exec"],
     "ggml-nvfp4/api/text": ["formats", "run", "pass", "tokenizer", "images", "chat", "session", "api"],
-    "ggml-nvfp4/api/parts": ["formats", "data", "quant", "quantize", "inspect", "verify", "evaluate", "card", "hub", "api", "text"],
+    "ggml-nvfp4/api/parts": ["formats", "pass", "data", "quant", "quantize", "inspect", "verify", "evaluate", "card", "hub", "api", "text"],
     "tools/common": [],  # and the public header, as <ggml-nvfp4.h>
     "tools": ["common"],
 }

@@ -20,6 +20,7 @@ struct Args {
     std::vector<gnv_line> lines;
     uint64_t documents = 0, window = 512;
     bool noise_floor = false, skip_bad = false, sensitivity = false, card = false;
+    bool no_resume = false, save_each_layer = false;
     uint64_t sensitivity_ranges = 4;
     gnv_evaluate_options evaluate = defaults();
 
@@ -82,7 +83,16 @@ void declare_evaluation(CLI::App & app, Args & args) {
     tools::add_precision(app, args.device)->group(group);
     tools::add_bytes(app, "--ram", args.evaluate.ram_bytes, "memory budget (default: most of the free memory)")
         ->group(group);
-    add("--scratch", args.scratch, "folder for hidden states that do not fit into memory", "FOLDER");
+    add("--scratch", args.scratch, "folder for hidden states that do not fit into memory, and for the saved state",
+        "FOLDER");
+    app.add_flag(
+           "--no-resume", args.no_resume,
+           "save no state. Else a stopped run goes on where it was when it is repeated; the state is in --scratch, or "
+           "beside the file of --save-logits, --json or --markdown")
+        ->group(group);
+    app.add_flag("--save-each-layer", args.save_each_layer,
+                 "save the state after each layer (default: as often as takes at most 3 % of the time)")
+        ->group(group);
     add("--save-logits", args.save_logits, "write the source's predictions to a new file", "FILE");
     add("--logits", args.logits, "read the source's predictions from FILE instead of running the source", "FILE");
     constexpr double no_limit = std::numeric_limits<double>::infinity();
@@ -154,6 +164,33 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     return info.errors + info.failed_gates > 0 || (args.strict && doubts > 0) ? tools::exit_findings : tools::exit_ok;
 }
 
+bool is_same_folder(const std::string & a, const std::string & b) {
+    struct stat of_a, of_b;
+    return stat(a.c_str(), &of_a) == 0 && stat(b.c_str(), &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+}
+
+// The place of the state to go on with: --scratch, or the folder of the first output; "": none. Never a checkpoint.
+std::string state_folder(const Args & args) {
+    if (args.no_resume) return "";
+    std::string output, folder = args.scratch;
+    for (const std::string & path : {args.save_logits, args.json, args.markdown})
+        if (output.empty() && !path.empty() && path != "-" && !tools::is_special(path)) output = path;
+    const size_t slash = output.rfind('/');
+    if (folder.empty() && !output.empty()) {
+        folder = slash == std::string::npos ? "." : output.substr(0, slash + 1);
+        if (access(folder.c_str(), W_OK) != 0) return ""; // an old file there can be written, no more
+    }
+    if (folder.empty() || is_same_folder(folder, args.checkpoint) || is_same_folder(folder, args.source)) return "";
+    std::string name = slash == std::string::npos ? output : output.substr(slash + 1);
+    if (name.empty()) {
+        name = args.checkpoint;
+        while (name.size() > 1 && name.back() == '/') name.pop_back();
+        name = name.substr(name.rfind('/') + 1);
+    }
+    return folder + (folder.back() == '/' ? "" : "/") + name + ".verify-state";
+}
+
 // The data and options of gnv_evaluate, which must live as long as the call.
 struct Comparison {
     tools::Tokenizer tokenizer;
@@ -161,6 +198,8 @@ struct Comparison {
     tools::ProgressLine progress;
     gnv_evaluate_options options;
     tools::DeviceArgs device; // its numbers, for the options
+    std::string state_folder;
+    tools::Handle<gnv_evaluation_t, gnv_evaluation_destroy> result;
 };
 
 // Opens all inputs and outputs of the comparison of predictions, except the checkpoints. False after printing the
@@ -199,13 +238,16 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     options.save_logits = text(args.save_logits);
     options.logits = text(args.logits);
     options.baseline = text(args.baseline);
+    comparison.state_folder = state_folder(args);
+    options.state_folder = text(comparison.state_folder);
+    if (args.save_each_layer) options.resume = GNV_RESUME_EACH_LAYER;
     options.progress = tools::ProgressLine::callback;
     options.user = &comparison.progress;
     return gnv_evaluate_check(engine, &options) == GNV_OK || failed();
 }
 
 // Compares predictions and adds them to the report. False after printing the reason.
-bool evaluate(Args & args, gnv_engine_t * engine, const Comparison & comparison, gnv_report_t * report) {
+bool evaluate(Args & args, gnv_engine_t * engine, Comparison & comparison, gnv_report_t * report) {
     const auto failed = [&] {
         tools::report(engine);
         return false;
@@ -217,7 +259,7 @@ bool evaluate(Args & args, gnv_engine_t * engine, const Comparison & comparison,
         if (gnv_evaluate(engine, args.checkpoint.c_str(), source, &comparison.options, &evaluation) != GNV_OK)
             return failed();
     }
-    const tools::Handle<gnv_evaluation_t, gnv_evaluation_destroy> owner(evaluation);
+    comparison.result.reset(evaluation);
     gnv_text_t * markdown = nullptr;
     if (args.table.is_wanted()) {
         if (gnv_evaluation_text(evaluation, GNV_TEXT_MARKDOWN, &markdown) != GNV_OK) return failed();
@@ -267,6 +309,8 @@ bool check_usage(const CLI::App & app, Args & args) {
                                  "--shared-expert-scale",
                                  "--ram",
                                  "--scratch",
+                                 "--no-resume",
+                                 "--save-each-layer",
                                  "--logits",
                                  "--save-logits",
                                  "--max-kl",
@@ -278,6 +322,8 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (!args.has_data() && !tools::refuse(app, of_predictions, "needs --data PATH or --tokens FILE")) return false;
     if (!args.sensitivity && !tools::refuse(app, {"--sensitivity-ranges"}, "goes with --sensitivity")) return false;
     if (args.sensitivity && args.source.empty()) return say("--sensitivity needs --source SRC");
+    if (args.no_resume && !tools::refuse(app, {"--save-each-layer"}, "saves a state, and --no-resume none"))
+        return false;
     if (!args.tokens.empty() && args.data.empty() &&
         !tools::refuse(app, {"--template", "--documents", "--tokens-per-document", "--skip-bad"},
                        "goes with --data: --tokens gives exact sequences"))
@@ -289,12 +335,15 @@ bool check_usage(const CLI::App & app, Args & args) {
     const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.has_data();
     if (!computes && args.device.device.rfind("cuda", 0) == 0)
         return tools::refuse(app, {"--device"}, "computes nothing here: give --source SRC");
+    // A run that goes on with a stopped one may find the file that this has written.
+    const std::string state = state_folder(args);
+    const bool may_exist = !state.empty() && access(state.c_str(), F_OK) == 0;
     return tools::check_distinct({{"--json", args.json},
                                   {"--report", args.page},
                                   {"--markdown", args.markdown},
                                   {"--save-logits", args.save_logits}}) &&
            tools::check_report_file(args.page) && args.report.prepare(args.json) && args.table.prepare(args.markdown) &&
-           tools::check_new_file(args.save_logits) && tools::check_scratch_folder(args.scratch);
+           (may_exist || tools::check_new_file(args.save_logits)) && tools::check_scratch_folder(args.scratch);
 }
 
 } // namespace
@@ -333,7 +382,7 @@ static int run_program(int argc, char ** argv) {
         return tools::exit_failure;
     if (args.self_test) return self_test(args, engine.get(), options);
     options.device = compares ? device : 0;
-    Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}, {}};
+    Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}, {}, {}, {}};
     if (args.has_data() && !prepare(args, engine.get(), comparison)) return tools::exit_failure;
     gnv_report_t * report = nullptr;
     {
@@ -347,7 +396,11 @@ static int run_program(int argc, char ** argv) {
         show(args, engine.get(), report); // a finding may explain the failure
         return tools::exit_failure;
     }
-    return show(args, engine.get(), report);
+    const int code = show(args, engine.get(), report);
+    if (code != tools::exit_failure && comparison.result &&
+        gnv_evaluation_remove_state(comparison.result.get()) != GNV_OK)
+        return tools::report(engine.get());
+    return code;
 }
 
 int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

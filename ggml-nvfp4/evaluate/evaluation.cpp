@@ -1,5 +1,6 @@
 #include "evaluate/evaluation.h"
 
+#include "evaluate/evaluation_state.h"
 #include "evaluate/logits_file.h"
 #include "evaluate/sensitivity.h"
 #include "model/fingerprint.h"
@@ -29,22 +30,23 @@ class Run {
   public:
     Run(const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options)
         : data_(data), threads_(threads), options_(options) {}
-    ~Run() { // removes an unfinished file
-        if (writer_) (void)guard_exceptions([&] { return remove_file(options_.save_logits); }).ok();
-    }
-    Run(const Run &) = delete;
-    Run & operator=(const Run &) = delete;
     Result<Evaluation> run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
 
   private:
+    Status compare_all(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
     Status open(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source);
     Status check_same_model() const;
     void choose_lines();
     Status create_pass();
     Status take_pictures(Budget & host);
     const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_.sequences; }
-    Status open_logits();
+    LogitsHeader logits_header() const;
+    Status open_reader();
+    Status open_state();
+    Status open_writer();
+    Status finish_logits();
     Status open_baseline();
+    Status run_pass();
     Status compare(int64_t first, const std::vector<Tensor> & logits);
     Status after_group(const PassGroup & group);
     Status report();
@@ -69,7 +71,9 @@ class Run {
     std::unique_ptr<Comparer> comparer_;
     std::unique_ptr<LayerComparer> layers_; // if the source runs
     std::unique_ptr<LogitsReader> reader_;
+    std::unique_ptr<LogitsReader> saved_; // save_logits, which the stopped run completed
     std::unique_ptr<LogitsWriter> writer_;
+    std::unique_ptr<EvaluationState> state_; // null: nothing is saved
     std::optional<Baseline> baseline_;
     std::vector<uint16_t> source_rows_; // from the reader
     Evaluation out_;
@@ -188,18 +192,19 @@ Status Run::create_pass() {
     return {};
 }
 
-Status Run::open_logits() {
+LogitsHeader Run::logits_header() const {
     LogitsHeader header;
     header.vocabulary = sizes().vocabulary;
     header.positions = positions_.count();
     header.precision = precision_name(options_.precision);
     header.data_sha256 = data_.sha256;
     header.source_fingerprint = out_.source_fingerprint;
-    if (!options_.save_logits.empty()) {
-        GNV_ASSIGN(writer_, LogitsWriter::create(options_.save_logits, header));
-    }
+    return header;
+}
+
+Status Run::open_reader() {
     if (!reads_logits()) return {};
-    GNV_ASSIGN(reader_, LogitsReader::open(options_.logits, header));
+    GNV_ASSIGN(reader_, LogitsReader::open(options_.logits, logits_header()));
     reader_->take_positions(source_predictions_.nll, source_predictions_.top);
     out_.source_fingerprint = reader_->header().source_fingerprint;
     out_.source_logits_read = true;
@@ -215,6 +220,40 @@ static std::vector<int32_t> ids_of(const std::vector<TextSequence> & sequences) 
         for (const int32_t row : sequence.given_at) ids[begin + size_t(row)] = -1;
     }
     return ids;
+}
+
+Status Run::open_state() {
+    if (options_.state_folder.empty() || options_.resume == Resume::off) return {};
+    GNV_ASSIGN(const RunIdentity identity,
+               comparison_identity(*candidate_, source_.get(), lines_, data_, options_, devices_.first().device(),
+                                   reader_ ? reader_->tables_sha256() : ""));
+    GNV_ASSIGN(state_, EvaluationState::open(options_, identity, *pass_, layers_.get()));
+    return {};
+}
+
+Status Run::open_writer() {
+    const std::string & path = options_.save_logits;
+    if (path.empty()) return {};
+    if (state_ && state_->folder().is_known(path)) { // the stopped run was to make it
+        if (path_exists(path)) {
+            GNV_ASSIGN(saved_, LogitsReader::open(path, logits_header()));
+            return {};
+        }
+        const std::string unfinished = NewFile::unfinished_name(path);
+        if (path_exists(unfinished)) GNV_TRY(remove_file(unfinished));
+    }
+    GNV_ASSIGN(writer_, LogitsWriter::create(path, logits_header()));
+    return state_ ? state_->folder().record_file(path) : Status();
+}
+
+Status Run::finish_logits() {
+    if (writer_) return writer_->finish(source_predictions_.nll, source_predictions_.top);
+    if (!saved_) return {};
+    std::vector<double> nll;
+    std::vector<int32_t> top;
+    saved_->take_positions(nll, top);
+    if (nll == source_predictions_.nll && top == source_predictions_.top) return {};
+    return fail(Code::already_exists, options_.save_logits, " exists, with other predictions than those of this run");
 }
 
 // Of the line that the gates use.
@@ -287,7 +326,25 @@ Status Run::report() {
     return judge(options_.gates, baseline_ ? &*baseline_ : nullptr, out_);
 }
 
-Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
+Status Run::run_pass() {
+    PassHooks hooks;
+    hooks.progress = options_.progress;
+    hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const std::vector<LaneWeights> &) {
+        return after_group(group);
+    };
+    if (layers_) {
+        hooks.wants_tap = [&](const Tap & tap) { return tap.site == candidate_->model->names().chosen_experts; };
+        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap &, const Tensor & tensor) -> Status {
+            layers_->keep_choice(variant, batch.begin, tensor);
+            return {};
+        };
+    }
+    hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) { return compare(first, logits); };
+    if (state_) state_->add_to(hooks);
+    return pass_->run(hooks);
+}
+
+Status Run::compare_all(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
     if (!source && !reads_logits())
         return Status(Code::invalid_argument, "a comparison needs the source, or a file of its logits");
     if (options_.sensitivity_ranges > 0 && !source)
@@ -302,32 +359,23 @@ Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::share
     GNV_TRY(create_pass());
     if (std::none_of(positions_.scored.begin(), positions_.scored.end(), [](uint8_t scored) { return scored != 0; }))
         return Status(Code::invalid_argument, "the data hold only pads");
-    GNV_TRY(open_logits());
+    GNV_TRY(open_reader());
     GNV_TRY(open_baseline());
-    PassHooks hooks;
-    hooks.progress = options_.progress;
-    hooks.on_group = [&](const PassGroup & group, const WeightGroup &, const std::vector<LaneWeights> &) {
-        return after_group(group);
-    };
-    if (layers_) {
-        hooks.wants_tap = [&](const Tap & tap) { return tap.site == candidate_->model->names().chosen_experts; };
-        hooks.on_tap = [&](size_t variant, const PassBatch & batch, const Tap &, const Tensor & tensor) -> Status {
-            layers_->keep_choice(variant, batch.begin, tensor);
-            return {};
-        };
-    }
-    hooks.on_logits = [&](int64_t first, const std::vector<Tensor> & logits) { return compare(first, logits); };
-    GNV_TRY(pass_->run(hooks));
-    if (writer_) {
-        GNV_TRY(writer_->finish(source_predictions_.nll, source_predictions_.top));
-        writer_.reset();
-    }
+    GNV_TRY(open_state());
+    GNV_TRY(open_writer());
+    GNV_TRY(run_pass());
+    GNV_TRY(finish_logits());
     GNV_TRY(report());
-    if (options_.sensitivity_ranges > 0) {
-        pass_.reset(); // its memory
-        GNV_ASSIGN(out_.sensitivity,
-                   measure_sensitivity(*candidate_, *source_, data_, threads_, devices_.all(), options_));
-    }
+    if (options_.sensitivity_ranges == 0) return {};
+    pass_.reset(); // its memory
+    GNV_ASSIGN(out_.sensitivity, measure_sensitivity(*candidate_, *source_, data_, threads_, devices_.all(), options_));
+    return {};
+}
+
+Result<Evaluation> Run::run(std::shared_ptr<const Folder> checkpoint, std::shared_ptr<const Folder> source) {
+    Status status = compare_all(std::move(checkpoint), std::move(source));
+    if (!status.ok()) return state_ ? state_->leave(std::move(status)) : std::move(status);
+    if (state_) out_.state = state_->finish();
     return std::move(out_);
 }
 
@@ -343,7 +391,14 @@ Status check_named_files(const EvaluationData & data, const EvaluateOptions & op
         header.data_sha256 = data.sha256;
         GNV_TRY(LogitsReader::open(options.logits, header).take_status());
     }
-    if (!options.save_logits.empty()) GNV_TRY(check_new_file(options.save_logits));
+    const bool saves_state = !options.state_folder.empty() && options.resume != Resume::off;
+    bool goes_on = false;
+    if (saves_state) {
+        GNV_ASSIGN(goes_on, StateFolder::check(options.state_folder));
+    }
+    // A stopped run may have completed it.
+    if (!options.save_logits.empty() && !(goes_on && path_exists(options.save_logits)))
+        GNV_TRY(check_new_file(options.save_logits));
     if (!options.scratch_folder.empty()) GNV_TRY(check_new_file(join_path(options.scratch_folder, ".scratch")));
     if (options.gates.baseline.empty()) return {};
     GNV_ASSIGN(const Baseline baseline, read_baseline(options.gates.baseline, {}));

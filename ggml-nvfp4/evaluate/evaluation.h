@@ -7,12 +7,15 @@
 #include "evaluate/inputs.h"
 #include "evaluate/layers.h"
 #include "formats/folder.h"
+#include "output/state_folder.h"
+#include "pass/pass_state.h"
 #include "pass/picture_rows.h"
 
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gnv::evaluate {
@@ -40,6 +43,10 @@ struct EvaluateOptions {
     Gates gates;
     size_t worst_positions = 0; // how many to keep of each line, with the tokens before them
     int sensitivity_ranges = 0; // of layers, by which sensitivity is measured; 0: it is not
+    // A folder for the state to go on with if the run is stopped, which Evaluation::remove_state() removes; empty: none.
+    std::string state_folder;
+    Resume resume = Resume::on;
+    std::function<void(const std::string & note)> note;          // for the user
     std::function<bool(const PassProgress & progress)> progress; // false stops the run
 };
 
@@ -84,6 +91,10 @@ struct Evaluation {
     std::vector<std::string> notes;
     // Text of tokens, for worst positions; null or "": not known.
     std::function<std::string(std::span<const int32_t> ids)> text_of;
+    std::shared_ptr<StateFolder> state; // null: none
+
+    // Once the results are where they belong: a run that is repeated before goes on with the last saved layer.
+    Status remove_state() { return state ? std::exchange(state, nullptr)->remove() : Status(); }
 
     const LineReport * find(Line line) const;
     uint64_t failed_gates() const;

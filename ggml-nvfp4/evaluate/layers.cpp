@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 namespace gnv::evaluate {
 
@@ -23,6 +25,24 @@ uint64_t LayerComparer::bytes(const TextModelSizes & sizes, int64_t positions, s
     const uint64_t rows = copies ? uint64_t(std::min(stretch, positions) * sizes.hidden) * sizeof(float) * variants : 0;
     return uint64_t(positions * sizes.experts_per_token) * sizeof(int32_t) * variants +
            uint64_t(sizes.layers) * sizeof(LayerFigures) * variants + rows;
+}
+
+std::string LayerComparer::packed() const {
+    std::string bytes;
+    for (const std::vector<LayerFigures> & list : figures_)
+        bytes.append(reinterpret_cast<const char *>(list.data()), list.size() * sizeof(LayerFigures));
+    return bytes;
+}
+
+bool LayerComparer::unpack(std::string_view bytes) {
+    static_assert(std::is_trivially_copyable_v<LayerFigures>);
+    if (bytes.size() != packed().size()) return false;
+    for (std::vector<LayerFigures> & list : figures_) {
+        const size_t size = list.size() * sizeof(LayerFigures);
+        if (size > 0) memcpy(list.data(), bytes.data(), size);
+        bytes.remove_prefix(size);
+    }
+    return true;
 }
 
 void LayerComparer::keep_choice(size_t variant, int64_t first, const Tensor & indices) {

@@ -4,6 +4,8 @@
 #include "evaluate/predictions.h"
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace gnv::evaluate {
@@ -32,6 +34,9 @@ class LayerComparer {
     Status compare(const LayerPass & pass, int32_t layer);
     // Of a variant, by layer.
     const std::vector<LayerFigures> & figures(size_t variant) const { return figures_[variant]; }
+    // The figures of all variants, as bytes of a fixed number; and back, false if that is another.
+    std::string packed() const;
+    bool unpack(std::string_view bytes);
 
   private:
     struct Sums {

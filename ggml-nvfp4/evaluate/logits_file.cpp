@@ -46,15 +46,16 @@ static std::string_view bytes_of(const uint64_t & number) {
 
 // --- Writing ------------------------------------------------------------------------------------------------------------------
 
-LogitsWriter::LogitsWriter(File file, const LogitsHeader & header) : file_(std::move(file)), header_(header) {
+LogitsWriter::LogitsWriter(NewFile made, const LogitsHeader & header)
+    : made_(std::move(made)), file_(made_.file()), header_(header) {
     frame_positions_ = logits_frame_positions(header.vocabulary);
     begin_ = end_ = magic_bytes + 8 + header_bytes + digest_bytes;
     planes_.resize(logits_frame_bytes(header.vocabulary));
 }
 
 Result<std::unique_ptr<LogitsWriter>> LogitsWriter::create(const std::string & path, const LogitsHeader & header) {
-    GNV_ASSIGN(File file, File::create(path));
-    return std::unique_ptr<LogitsWriter>(new LogitsWriter(std::move(file), header));
+    GNV_ASSIGN(NewFile made, NewFile::create(path));
+    return std::unique_ptr<LogitsWriter>(new LogitsWriter(std::move(made), header));
 }
 
 Status LogitsWriter::append(const float * logits, const std::vector<double> & normalizers, int64_t count,
@@ -124,10 +125,8 @@ Status LogitsWriter::finish(const std::vector<double> & nll, const std::vector<i
     std::string head = concat(bytes_of(size), header_text(tables, hash.finish()));
     head += digest_of({magic, head});
     GNV_TRY(file_.write(head.data(), head.size(), magic_bytes));
-    GNV_TRY(file_.sync());
     GNV_TRY(file_.write(magic, magic_bytes, 0));
-    GNV_TRY(file_.sync());
-    return file_.close();
+    return made_.publish();
 }
 
 // --- Reading ------------------------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@
 //   frames, one for every frame_positions positions, the last one shorter: u64 bytes, then a zstd frame that holds the low
 //       bytes of all its F16 numbers, row after row, then the high bytes
 //   tables: f64 [positions], i32 [positions], and of each frame, its u64 included, the SHA-256 in 64 hex digits
-// So a hash covers every bit, also those that zstd ignores. The first 8 bytes are written last, so an incomplete file
-// is not recognised.
+// So a hash covers every bit, also those that zstd ignores. The file gets its name when it is complete.
 #pragma once
 
 #include "core/thread_pool.h"
 #include "formats/file.h"
+#include "formats/new_file.h"
 
 #include <cstdint>
 #include <memory>
@@ -44,11 +44,12 @@ class LogitsWriter {
     Status finish(const std::vector<double> & nll, const std::vector<int32_t> & top);
 
   private:
-    LogitsWriter(File file, const LogitsHeader & header);
+    LogitsWriter(NewFile made, const LogitsHeader & header);
     Status write_frame();
     std::string header_text(uint64_t tables, const std::string & tables_sha256) const;
 
-    File file_;
+    NewFile made_;
+    const File & file_;
     LogitsHeader header_;
     uint64_t begin_ = 0; // of the frames
     uint64_t end_ = 0;   // of the written bytes
@@ -63,6 +64,7 @@ class LogitsReader {
     // outside its frames, which read() checks.
     static Result<std::unique_ptr<LogitsReader>> open(const std::string & path, const LogitsHeader & expected);
     const LogitsHeader & header() const { return header_; }
+    const std::string & tables_sha256() const { return tables_sha256_; }        // which cover the content
     void take_positions(std::vector<double> & nll, std::vector<int32_t> & top); // once
     // F16 [count, V]; positions must be asked for in order.
     Status read(int64_t first, int64_t count, uint16_t * rows);

@@ -9,7 +9,7 @@ Result<NewFile> NewFile::create(const std::string & path) {
     if (path_exists(path)) return fail(Code::already_exists, path, " exists; it will not be overwritten");
     Result<File> unnamed = File::create_linkable(path);
     if (unnamed.ok()) return NewFile(unnamed.take(), path);
-    const std::string partial = path + ".partial";
+    const std::string partial = unfinished_name(path);
     if (path_exists(partial))
         return fail(Code::already_exists, partial, " is left from a run that did not finish; remove it");
     GNV_ASSIGN(File named, File::create(partial));

@@ -12,6 +12,7 @@ namespace gnv {
 class NewFile {
   public:
     static Result<NewFile> create(const std::string & path);
+    static std::string unfinished_name(const std::string & path) { return path + ".partial"; }
     NewFile(NewFile && other) noexcept;
     ~NewFile(); // removes an unpublished file
 

@@ -445,12 +445,17 @@ typedef struct gnv_evaluate_options {
     uint64_t device_count;
     int32_t
         contexts; /* so many positions with the largest KL are in the JSON of a line, with the text before them; 0: none */
+    /* A folder, which need not exist, for the state to go on with if the call is stopped: the same call goes on with it to
+     * the same result, on any number of threads, budget and number of devices; GNV_ALREADY_EXISTS names what differs. NULL: none. */
+    const char * state_folder;
+    gnv_resume resume; /* how often it is saved; GNV_RESUME_OFF: not, as without `state_folder` */
 } gnv_evaluate_options;
 static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
     options->lines = GNV_LINE_W4A4 | GNV_LINE_W4A16 | GNV_LINE_ACTIVATIONS;
     options->max_kl = options->min_top1 = options->max_perplexity_ratio = options->max_room = -1;
+    options->resume = GNV_RESUME_ON;
 }
 /* `source` may be NULL with `logits`. A gate that fails is a result, not a failure of the call. The result is the same for
  * any number of threads, budget of memory and instruction set; between a CPU and CUDA it differs by the rounding of BF16.
@@ -458,6 +463,8 @@ static inline void gnv_evaluate_options_init(gnv_evaluate_options * options) {
 GNV_API gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const char * source,
                                 const gnv_evaluate_options * options, gnv_evaluation_t ** out);
 GNV_API void gnv_evaluation_destroy(gnv_evaluation_t * evaluation);
+/* Removes `state_folder`, which stays otherwise: call it when the texts of the evaluation are where they belong. */
+GNV_API gnv_status gnv_evaluation_remove_state(gnv_evaluation_t * evaluation);
 
 /* Fails where gnv_evaluate would because of a file or folder that the options name. Opens no checkpoint, leaves nothing. */
 GNV_API gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options * options);

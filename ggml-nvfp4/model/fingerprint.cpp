@@ -28,4 +28,15 @@ Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const Folde
     return hash.finish();
 }
 
+Result<std::string> shard_fingerprint(const Checkpoint & checkpoint) {
+    Sha256 hash;
+    for (size_t s = 0; s < checkpoint.shards().size(); s++) {
+        const Shard & shard = checkpoint.shards()[s];
+        GNV_ASSIGN(const std::string header, checkpoint.header_text(s));
+        hash.update(concat(shard.file_name, " ", shard.stamp.size, " ", shard.stamp.modified_ns, " ",
+                           sha256_hex(header.data(), header.size()), "\n"));
+    }
+    return hash.finish();
+}
+
 } // namespace gnv

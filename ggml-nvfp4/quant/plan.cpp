@@ -1,6 +1,7 @@
 #include "quant/plan.h"
 
 #include "core/sha256.h"
+#include "model/fingerprint.h"
 #include "model/matched_checkpoint.h"
 #include "quant/plan_files.h"
 
@@ -260,15 +261,7 @@ static void check_destination_now(Plan & plan) {
 // --- Fingerprints -----------------------------------------------------------------------------------------------------------
 
 static Status fingerprint(Plan & plan) {
-    Sha256 source;
-    for (size_t s = 0; s < plan.checkpoint.shards().size(); s++) {
-        const Shard & shard = plan.checkpoint.shards()[s];
-        GNV_ASSIGN(const std::string header, plan.checkpoint.header_text(s));
-        source.update(concat(shard.file_name, " ", shard.stamp.size, " ", shard.stamp.modified_ns, " ",
-                             sha256_hex(header.data(), header.size()), "\n"));
-    }
-    plan.source_fingerprint = source.finish();
-
+    GNV_ASSIGN(plan.source_fingerprint, shard_fingerprint(plan.checkpoint));
     Sha256 hash;
     for (size_t i = 0; i < plan.output.tensors.size(); i++) {
         const OutputTensor & tensor = plan.output.tensors[i];

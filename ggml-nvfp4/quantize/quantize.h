@@ -4,7 +4,7 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
-#include "pass/layer_pass.h"
+#include "pass/pass_state.h"
 #include "pass/picture_rows.h"
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
@@ -37,13 +37,6 @@ struct CalibrationData {
     uint32_t part = 0, parts = 0;   // the part that `sequences` are; 0: all. The hash and `json` are those of all
     // Keeps the sequences of part `number` of `count`, consecutive ones. Code::invalid_argument: no such part.
     Status take_part(uint32_t number, uint32_t count);
-};
-
-// Whether a run saves its state (quantize/run_state.h) and goes on with that of a stopped one.
-enum class Resume : uint8_t {
-    off,
-    on,         // the state is saved as often as takes at most 3 % of the time
-    each_layer, // after each layer, whatever it takes
 };
 
 // How to estimate a run's time before it starts.

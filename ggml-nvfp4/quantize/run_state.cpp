@@ -1,6 +1,5 @@
 #include "quantize/run_state.h"
 
-#include "core/checksum.h"
 #include "core/sha256.h"
 #include "model/fingerprint.h"
 
@@ -49,21 +48,18 @@ Result<RunIdentity> run_identity(const Plan & plan, const FolderFiles & shards, 
     return identity;
 }
 
-// --- Places -------------------------------------------------------------------------------------------------------------------
+// --- Counts for the report ----------------------------------------------------------------------------------------------------
 
-// Of the numbers of one layer and role, as save() writes them.
+// Of the numbers of one layer and role, as pack_choices() writes them.
 static constexpr uint64_t choice_bytes = (2 + method_count + 2) * sizeof(uint64_t);
 
 static uint64_t most_tail_bytes(const Plan & plan) {
     return uint64_t(plan.layout.layer_count + 1) * uint64_t(Role::count_) * choice_bytes;
 }
 
-static uint64_t place_bytes(const Plan & plan, const LayerPass & pass) {
-    const uint64_t bytes = pass.row_bytes() + pass.requested_statistics().kept_bytes() + most_tail_bytes(plan);
-    return (bytes + 4095) / 4096 * 4096;
+uint64_t RunState::disk_bytes(const Plan & plan, const LayerPass & pass) {
+    return PassState::disk_bytes(pass, most_tail_bytes(plan));
 }
-
-uint64_t RunState::disk_bytes(const Plan & plan, const LayerPass & pass) { return 2 * place_bytes(plan, pass); }
 
 static std::string pack_choices(const LayerChoices & choices) {
     std::string bytes;
@@ -98,85 +94,32 @@ static LayerChoices unpack_choices(std::string_view bytes) {
     return choices;
 }
 
-// --- The file -----------------------------------------------------------------------------------------------------------------
+// --- The state ----------------------------------------------------------------------------------------------------------------
+
+RunState::RunState(const Plan & plan, Calibration & calibration, CheckpointWriter & writer, Resume resume)
+    : plan_(plan), writer_(writer), bytes_(disk_bytes(plan, calibration.pass())),
+      state_(calibration.pass(), most_tail_bytes(plan), resume, "begin anew without it (--no-resume --overwrite)") {}
 
 Status RunState::open() {
-    found_ = writer_.state();
-    const uint64_t each = place_bytes(plan_, calibration_.pass());
-    GNV_ASSIGN(file_, writer_.state_file(2 * each));
-    constexpr double slow_disk = 200e6; // bytes a second, until it is known
-    expected_ = 0.01 + double(calibration_.pass().row_bytes()) / slow_disk;
-    if (!found_) return {};
-    next_place_ = 1 - found_->place;
-    const bool fits = (found_->place == 0 || found_->place == 1) && found_->layers > 0 &&
-                      found_->layers < plan_.layout.layer_count &&
-                      calibration_.pass().row_bytes() + found_->tail_bytes <= each;
-    if (fits) return {};
-    return fail(Code::format, writer_.partial_folder(),
-                "/journal: its state is of another run: begin anew without it (--no-resume --overwrite)");
+    GNV_ASSIGN(const File * const file, writer_.state_file(bytes_));
+    return state_.open(*file, writer_.state(), [this](const StateRecord & record) -> Status {
+        if (!plan_.quantizer().needs().empty()) GNV_TRY(writer_.settle());
+        return writer_.record_state(record);
+    });
 }
 
 Status RunState::restore(LayerChoices & choices) {
-    uint64_t at = uint64_t(found_->place) * place_bytes(plan_, calibration_.pass());
-    Checksum sum;
-    const auto read = [&](void * to, uint64_t bytes) -> Status {
-        GNV_TRY(file_->read(to, bytes, at));
-        sum.add(to, bytes);
-        at += bytes;
-        return {};
-    };
-    GNV_TRY(calibration_.pass().restore_rows(read));
-    std::string tail(found_->tail_bytes, '\0');
-    GNV_TRY(read(tail.data(), tail.size()));
-    const std::string now = calibration_.pass().statistics(0).packed();
-    if (sum.finish() != found_->checksum || tail.size() < now.size())
-        return fail(Code::format, file_->path(), ": the state after layer ", found_->layers - 1,
-                    " is not as it was written: the disk or a program damaged it; begin anew without it "
-                    "(--no-resume --overwrite)");
-    GNV_TRY(calibration_.pass().restore_statistics(0, std::string_view(tail).substr(0, now.size())));
-    choices = unpack_choices(std::string_view(tail).substr(now.size()));
-    saved_ = Clock::now();
+    GNV_ASSIGN(const std::string own, state_.restore());
+    choices = unpack_choices(own);
     return {};
-}
-
-bool RunState::is_due() const {
-    constexpr double most_share = 0.03; // of the time
-    return resume_ == Resume::each_layer || seconds_since(saved_) * most_share >= expected_;
 }
 
 Status RunState::save_if_due(int32_t layers, const std::function<Result<LayerChoices>()> & finish, Trace & trace) {
-    if (!is_due()) return {};
-    GNV_ASSIGN(const LayerChoices choices, finish());
-    const Clock::time_point start = Clock::now();
-    {
-        const Span span(&trace, "host", "save the state", {0, double(calibration_.pass().row_bytes())});
-        GNV_TRY(save(layers, choices).add_context("the state of the run, to go on with if it is stopped"));
-    }
-    saved_ = Clock::now();
-    expected_ = seconds_since(start);
-    seconds_ += expected_;
-    return {};
-}
-
-Status RunState::save(int32_t layers, const LayerChoices & choices) {
-    if (!plan_.quantizer().needs().empty()) GNV_TRY(writer_.settle());
-    const uint64_t each = place_bytes(plan_, calibration_.pass());
-    uint64_t at = uint64_t(next_place_) * each;
-    Checksum sum;
-    const auto write = [&](const void * from, uint64_t bytes) -> Status {
-        GNV_TRY(file_->write(from, bytes, at));
-        sum.add(from, bytes);
-        at += bytes;
-        return {};
+    const auto own = [&]() -> Result<std::string> {
+        GNV_ASSIGN(const LayerChoices choices, finish());
+        return pack_choices(choices);
     };
-    GNV_TRY(calibration_.pass().save_rows(write));
-    const std::string tail = calibration_.pass().statistics(0).packed() + pack_choices(choices);
-    GNV_CHECK(calibration_.pass().row_bytes() + tail.size() <= each);
-    GNV_TRY(write(tail.data(), tail.size()));
-    GNV_TRY(file_->sync());
-    GNV_TRY(writer_.record_state({next_place_, layers, sum.finish(), tail.size()}));
-    next_place_ = 1 - next_place_;
-    return {};
+    return state_.save_if_due(layers, own, &trace);
 }
 
 } // namespace gnv

@@ -29,7 +29,12 @@ if(GNV_BUILD_TOOLS AND (NOT GNV_SANITIZE OR (GNV_SANITIZE MATCHES "address" AND 
         target_compile_definitions(fault_shim PRIVATE FAULT_SANITIZED)
     endif()
     target_link_libraries(fault_shim PRIVATE ${CMAKE_DL_LIBS})
-    gnv_test(test_programs faults/fault_names.c faults/test_program_ends.cpp faults/test_programs.cpp)
+    gnv_test(test_programs
+        faults/fault_names.c
+        faults/test_program_ends.cpp
+        faults/test_programs.cpp
+        faults/test_verify_ends.cpp
+    )
     target_compile_definitions(test_programs PRIVATE GNV_FAULT_SHIM="$<TARGET_FILE:fault_shim>")
     add_dependencies(test_programs fault_shim dataset inspect quantize run tokenize verify)
 endif()

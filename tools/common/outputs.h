@@ -31,6 +31,12 @@ inline bool can_create(const std::string & path) {
     return unlink(path.c_str()) == 0;
 }
 
+// A pipe, a device or a link such as /dev/stdout: nothing belongs beside it.
+inline bool is_special(const std::string & path) {
+    struct stat info;
+    return lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
+}
+
 // For a new file that the library makes later; "": none. False after printing the reason.
 inline bool check_new_file(const std::string & path) {
     if (path.empty() || can_create(path)) return true;

@@ -2,6 +2,7 @@
 #include "api/devices.h"
 #include "api/parts/dataset_handle.h"
 #include "api/parts/report_handle.h"
+#include "api/parts/resume.h"
 #include "api/progress.h"
 #include "api/text/tokenizer_handle.h"
 #include "evaluate/evaluation.h"
@@ -61,6 +62,8 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
     options.scratch_folder = api::text_or_empty(given.scratch_folder);
     options.save_logits = api::text_or_empty(given.save_logits);
     options.logits = api::text_or_empty(given.logits);
+    options.state_folder = api::text_or_empty(given.state_folder);
+    GNV_ASSIGN(options.resume, api::take_resume(given.resume, "gnv_evaluate_options.resume"));
     GNV_TRY(take_gate(given.max_kl, "max_kl", options.gates.max_divergence));
     GNV_TRY(take_gate(given.min_top1, "min_top1", options.gates.min_same_top));
     GNV_TRY(take_gate(given.max_perplexity_ratio, "max_perplexity_ratio", options.gates.max_perplexity_ratio));
@@ -114,6 +117,7 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
         GNV_TRY(api::check_pointers({checkpoint, out}, "gnv_evaluate"));
         EvaluationRequest request;
         GNV_TRY(take_request(engine, given, request));
+        request.options.note = [engine](const std::string & note) { engine->log(GNV_LOG_INFO, "note: " + note); };
         std::shared_ptr<const Folder> source_folder;
         GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(checkpoint));
         if (source) {
@@ -137,6 +141,10 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char * checkpoint, const ch
 }
 
 void gnv_evaluation_destroy(gnv_evaluation_t * evaluation) { api::destroy(evaluation); }
+
+gnv_status gnv_evaluation_remove_state(gnv_evaluation_t * evaluation) {
+    return api::call(api::engine_of(evaluation), [&]() -> Status { return evaluation->evaluation.remove_state(); });
+}
 
 static uint64_t count_suspicions(const evaluate::Evaluation & evaluation) {
     return uint64_t(std::count_if(evaluation.gates.begin(), evaluation.gates.end(),

@@ -2,6 +2,7 @@
 #include "api/devices.h"
 #include "api/parts/card_options.h"
 #include "api/parts/dataset_handle.h"
+#include "api/parts/resume.h"
 #include "api/progress.h"
 #include "formats/file.h"
 #include "quant/calibration_statistics.h"
@@ -19,11 +20,6 @@ struct gnv_calibration_t : api::Owned {
     Statistics statistics;
     std::vector<std::string> files; // its sources
 };
-
-static Result<Resume> take_resume(gnv_resume resume, const char * what) {
-    GNV_TRY(api::check_number(resume, GNV_RESUME_EACH_LAYER, what));
-    return resume == GNV_RESUME_OFF ? Resume::off : resume == GNV_RESUME_ON ? Resume::on : Resume::each_layer;
-}
 
 // As take_options(); callers that do not know `resume` get the behaviour before it.
 template <class Options>
@@ -58,7 +54,7 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         gnv_plan_options_init(&options);
         GNV_TRY(api::check_pointers({source, out}, "gnv_plan_create"));
         GNV_TRY(take_options_with_resume(given, options, "gnv_plan_options"));
-        GNV_ASSIGN(const Resume resume, take_resume(options.resume, "gnv_plan_options.resume"));
+        GNV_ASSIGN(const Resume resume, api::take_resume(options.resume, "gnv_plan_options.resume"));
         GNV_TRY(api::check_number(options.scheme, gnv_scheme(all_formats().size() - 1), "gnv_plan_options.scheme"));
         GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
         GNV_TRY(api::check_number(options.method, gnv_method(all_quantizers().size() - 1), "gnv_plan_options.method"));
@@ -150,7 +146,7 @@ static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & 
     GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_quantize_options.precision"));
     GNV_TRY(api::check_number(options.experts, GNV_EXPERTS_ROUTED, "gnv_quantize_options.experts"));
     QuantizeOptions run;
-    GNV_ASSIGN(run.resume, take_resume(options.resume, "gnv_quantize_options.resume"));
+    GNV_ASSIGN(run.resume, api::take_resume(options.resume, "gnv_quantize_options.resume"));
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
     GNV_ASSIGN(api::DeviceChoice devices,

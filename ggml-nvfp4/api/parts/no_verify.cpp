@@ -30,6 +30,7 @@ gnv_status gnv_evaluate(gnv_engine_t * engine, const char *, const char *, const
     return left_out(engine);
 }
 void gnv_evaluation_destroy(gnv_evaluation_t *) {}
+gnv_status gnv_evaluation_remove_state(gnv_evaluation_t *) { return GNV_INVALID_ARGUMENT; }
 gnv_status gnv_evaluate_check(gnv_engine_t * engine, const gnv_evaluate_options *) { return left_out(engine); }
 gnv_status gnv_evaluation_get_info(const gnv_evaluation_t *, gnv_evaluation_info *) { return GNV_INVALID_ARGUMENT; }
 gnv_status gnv_evaluation_get_line(const gnv_evaluation_t *, gnv_line, gnv_evaluation_line *) {
