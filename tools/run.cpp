@@ -112,7 +112,7 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("FILE");
     tools::add_list(app, "--tap", args.taps, "also write this module's output: layer.3.self_attn.q_norm (repeatable)")
         ->type_name("NAME");
-    tools::add_device(app, args.device, "to compute on");
+    tools::add_device(app, args.device, "to compute on; several divide the layers among them", true);
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
     app.add_flag("--weights-only", args.weights_only, "W4A16, also with input scales in the checkpoint");
@@ -668,6 +668,8 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     gnv_model_options_init(&options);
     options.precision = precision;
     options.device = device;
+    options.devices = args.device.numbers.data();
+    options.device_count = args.device.numbers.size();
     options.weights_only = args.weights_only;
     options.ram_bytes = args.ram_bytes;
     options.device_bytes = args.device.vram_bytes;
@@ -685,10 +687,10 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     return gnv_model_get_info(handle, &info) == GNV_OK;
 }
 
-int run(const Args & args, gnv_engine_t * engine) {
+int run(Args & args, gnv_engine_t * engine) {
     int32_t device = 0;
     gnv_precision precision = GNV_PRECISION_FP32;
-    if (!tools::find_device(engine, args.device, device, &precision)) return tools::exit_failure;
+    if (!tools::find_devices(engine, args.device, device, &precision)) return tools::exit_failure;
     std::vector<Ids> sequences;
     if (!args.tokens.empty()) {
         try {

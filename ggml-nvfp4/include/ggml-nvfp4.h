@@ -755,6 +755,10 @@ typedef struct gnv_model_options {
     void * user;
     uint64_t sessions; /* texts at once besides the model's own, of up to `capacity` positions: ggml-nvfp4-session.h */
     uint64_t session_positions; /* in the caches of all sessions together; 0: as many as each can hold */
+    /* Several CUDA devices of one model instead of `device`: each keeps consecutive layers, device_bytes is the budget of each,
+     * and results are those of one. The log tells what lies where. NULL with 0: `device` alone. */
+    const int32_t * devices;
+    uint64_t device_count;
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);

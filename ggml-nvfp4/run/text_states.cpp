@@ -16,38 +16,53 @@ static Shape whole_shape(const StateSpec & spec, const StateExtents & extents) {
 
 static DType dtype_of(const StateSpec & spec, DType activation) { return spec.is_activation ? activation : DType::f32; }
 
-uint64_t TextStates::bytes(const TextModel & model, DType activation, const StateExtents & extents) {
+uint64_t TextStates::layer_bytes(const TextModel & model, DType activation, const StateExtents & extents,
+                                 int32_t layer) {
     uint64_t sum = 0;
-    for (int32_t layer = 0; layer < model.sizes().layers; layer++)
-        for (const StateSpec & spec : model.states(layer))
-            sum += device_aligned(tensor_bytes(dtype_of(spec, activation), whole_shape(spec, extents)));
+    for (const StateSpec & spec : model.states(layer))
+        sum += device_aligned(tensor_bytes(dtype_of(spec, activation), whole_shape(spec, extents)));
     return sum;
 }
 
-Result<TextStates> TextStates::create(const TextModel & model, Backend & device, const StateExtents & extents) {
+uint64_t TextStates::bytes(const TextModel & model, DType activation, const StateExtents & extents) {
+    uint64_t sum = 0;
+    for (int32_t layer = 0; layer < model.sizes().layers; layer++)
+        sum += layer_bytes(model, activation, extents, layer);
+    return sum;
+}
+
+Result<TextStates> TextStates::create(const TextModel & model, const std::vector<Backend *> & devices,
+                                      const StateExtents & extents) {
+    GNV_CHECK(int64_t(devices.size()) == model.sizes().layers);
     TextStates states;
-    states.device_ = &device;
     states.extents_ = extents;
     for (int32_t layer = 0; layer < model.sizes().layers; layer++) {
+        Backend * const device = devices[size_t(layer)];
+        if (states.blocks_.empty() || states.blocks_.back().device != device) states.blocks_.push_back({device, {}, 0});
+        Block & block = states.blocks_.back();
         states.layers_.emplace_back();
         for (const StateSpec & spec : model.states(layer)) {
-            const Entry entry = {dtype_of(spec, device.activation_dtype()), whole_shape(spec, extents), states.bytes_,
-                                 spec.grows_with_text};
+            const Entry entry = {dtype_of(spec, device->activation_dtype()), whole_shape(spec, extents),
+                                 states.blocks_.size() - 1, block.bytes, spec.grows_with_text};
             states.layers_.back().push_back(entry);
-            states.bytes_ += device_aligned(tensor_bytes(entry.dtype, entry.shape));
+            block.bytes += device_aligned(tensor_bytes(entry.dtype, entry.shape));
         }
     }
-    Result<DeviceMemory> memory = device.allocate(states.bytes_);
-    if (!memory.ok())
-        return fail(memory.status().code(), "caches of ",
-                    extents.pages > 0 ? extents.pages * cache_page : extents.capacity,
-                    " positions: ", memory.status().message(), "; ask for fewer positions");
-    states.memory_ = memory.take();
+    for (Block & block : states.blocks_) {
+        Result<DeviceMemory> memory = block.device->allocate(block.bytes);
+        if (!memory.ok())
+            return fail(memory.status().code(), "caches of ",
+                        extents.pages > 0 ? extents.pages * cache_page : extents.capacity,
+                        " positions: ", memory.status().message(), "; ask for fewer positions");
+        block.memory = memory.take();
+    }
     if (extents.pages == 0) states.reset(); // with pages a text clears its own when it begins
     return states;
 }
 
-void TextStates::reset() { device_->clear(memory_.get(), bytes_); }
+void TextStates::reset() {
+    for (const Block & block : blocks_) block.device->clear(block.memory.get(), block.bytes);
+}
 
 Tensor TextStates::find(int32_t layer, int32_t index) const {
     const Entry & entry = layers_[size_t(layer)][size_t(index)];
@@ -69,21 +84,23 @@ static uint64_t bytes_of_one(DType dtype, Shape shape) {
 void TextStates::clear_entry(int64_t text) {
     for_each([&](const Entry & entry) {
         const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);
-        if (!entry.grows) device_->clear(at(entry) + uint64_t(text) * bytes, bytes);
+        if (!entry.grows) device_of(entry).clear(at(entry) + uint64_t(text) * bytes, bytes);
     });
 }
 
 void TextStates::copy_entry(int64_t to, int64_t from) {
     for_each([&](const Entry & entry) {
         const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);
-        if (!entry.grows) device_->copy(at(entry) + uint64_t(to) * bytes, at(entry) + uint64_t(from) * bytes, bytes);
+        if (!entry.grows)
+            device_of(entry).copy(at(entry) + uint64_t(to) * bytes, at(entry) + uint64_t(from) * bytes, bytes);
     });
 }
 
 void TextStates::copy_page(int64_t to, int64_t from) {
     for_each([&](const Entry & entry) {
         const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);
-        if (entry.grows) device_->copy(at(entry) + uint64_t(to) * bytes, at(entry) + uint64_t(from) * bytes, bytes);
+        if (entry.grows)
+            device_of(entry).copy(at(entry) + uint64_t(to) * bytes, at(entry) + uint64_t(from) * bytes, bytes);
     });
 }
 
@@ -91,10 +108,10 @@ template <class Visit>
 void TextStates::for_text(int64_t text, std::span<const int32_t> pages, int64_t positions, const Visit & visit) const {
     for_each([&](const Entry & entry) {
         const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);
-        if (!entry.grows) return visit(at(entry) + uint64_t(text) * bytes, bytes);
+        if (!entry.grows) return visit(device_of(entry), at(entry) + uint64_t(text) * bytes, bytes);
         for (int64_t first = 0; first < positions; first += cache_page) {
             const int64_t count = std::min(cache_page, positions - first);
-            visit(at(entry) + uint64_t(pages[size_t(first / cache_page)]) * bytes,
+            visit(device_of(entry), at(entry) + uint64_t(pages[size_t(first / cache_page)]) * bytes,
                   bytes / uint64_t(cache_page) * uint64_t(count));
         }
     });
@@ -111,16 +128,16 @@ uint64_t TextStates::text_bytes(int64_t positions) const {
 
 void TextStates::download(void * to, int64_t text, std::span<const int32_t> pages, int64_t positions) const {
     auto * next = static_cast<uint8_t *>(to);
-    for_text(text, pages, positions, [&](const uint8_t * place, uint64_t bytes) {
-        device_->download(next, place, bytes);
+    for_text(text, pages, positions, [&](Backend & device, const uint8_t * place, uint64_t bytes) {
+        device.download(next, place, bytes);
         next += bytes;
     });
 }
 
 void TextStates::upload(const void * from, int64_t text, std::span<const int32_t> pages, int64_t positions) {
     const auto * next = static_cast<const uint8_t *>(from);
-    for_text(text, pages, positions, [&](uint8_t * place, uint64_t bytes) {
-        device_->upload(place, next, bytes);
+    for_text(text, pages, positions, [&](Backend & device, uint8_t * place, uint64_t bytes) {
+        device.upload(place, next, bytes);
         next += bytes;
     });
 }

@@ -1,5 +1,5 @@
-// The caches of texts (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of a
-// device's memory.
+// The caches of texts (keys and values, convolution, Gated DeltaNet): state tensors of graphs in one block of memory of each
+// device that runs layers.
 #pragma once
 
 #include "core/tensor.h"
@@ -20,9 +20,12 @@ struct StateExtents {
 
 class TextStates {
   public:
-    static Result<TextStates> create(const TextModel & model, Backend & device, const StateExtents & extents);
+    // `devices`: of each layer; consecutive layers of one device share a block.
+    static Result<TextStates> create(const TextModel & model, const std::vector<Backend *> & devices,
+                                     const StateExtents & extents);
     // `activation`: the dtype of the device's activations.
     static uint64_t bytes(const TextModel & model, DType activation, const StateExtents & extents);
+    static uint64_t layer_bytes(const TextModel & model, DType activation, const StateExtents & extents, int32_t layer);
     void reset(); // queued: all texts to their start
     Tensor find(int32_t layer, int32_t index) const;
     const StateExtents & extents() const { return extents_; }
@@ -38,28 +41,35 @@ class TextStates {
     void upload(const void * from, int64_t text, std::span<const int32_t> pages, int64_t positions);
 
   private:
+    struct Block { // of a device
+        Backend * device = nullptr;
+        DeviceMemory memory;
+        uint64_t bytes = 0;
+    };
     struct Entry {
         DType dtype = DType::f32;
         Shape shape;
-        uint64_t offset = 0;
+        size_t block = 0;
+        uint64_t offset = 0; // in the block
         bool grows = false;
     };
-    uint8_t * at(const Entry & entry) const { return static_cast<uint8_t *>(memory_.get()) + entry.offset; }
+    Backend & device_of(const Entry & entry) const { return *blocks_[entry.block].device; }
+    uint8_t * at(const Entry & entry) const {
+        return static_cast<uint8_t *>(blocks_[entry.block].memory.get()) + entry.offset;
+    }
     // Calls visit(entry) for every state.
     template <class Visit>
     void for_each(const Visit & visit) const {
         for (const std::vector<Entry> & layer : layers_)
             for (const Entry & entry : layer) visit(entry);
     }
-    // Calls visit(place, bytes) for the pieces of a text in the order of its block.
+    // Calls visit(device, place, bytes) for the pieces of a text in the order of its block of host memory.
     template <class Visit>
     void for_text(int64_t text, std::span<const int32_t> pages, int64_t positions, const Visit & visit) const;
 
-    Backend * device_ = nullptr;
     StateExtents extents_;
     std::vector<std::vector<Entry>> layers_;
-    DeviceMemory memory_;
-    uint64_t bytes_ = 0;
+    std::vector<Block> blocks_;
 };
 
 } // namespace gnv

@@ -28,7 +28,9 @@ class TextPool {
     TextPool() = default; // without room
     // `positions` of all texts together, `capacity` those of the longest; both in whole pages.
     static StateExtents extents(int64_t texts, int64_t positions, int64_t capacity);
-    static Result<TextPool> create(const TextModel & model, Backend & device, const StateExtents & extents);
+    // `devices`: of each layer.
+    static Result<TextPool> create(const TextModel & model, const std::vector<Backend *> & devices,
+                                   const StateExtents & extents);
 
     bool exists() const { return states_.extents().pages > 0; }
     TextStates & states() { return states_; }

@@ -7,17 +7,42 @@
 
 namespace gnv {
 
-Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & variant, Backend & device,
+// Work of one device may wait for that of another.
+TextSession::State::~State() {
+    (void)synchronize();
+    for (SessionPlace & place : places) place.upload.reset();
+}
+
+SessionPlace & TextSession::State::place_of(size_t group) {
+    for (SessionPlace & place : places)
+        if (group < place.end) return place;
+    return places.back();
+}
+
+Status TextSession::State::synchronize() {
+    Status first;
+    for (SessionPlace & place : places) {
+        Status status = place.device->synchronize();
+        if (first.ok()) first = std::move(status);
+    }
+    return first;
+}
+
+Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & variant, std::vector<Backend *> devices,
                                                          ThreadPool & threads, const SessionOptions & options) {
+    GNV_CHECK(!devices.empty());
     const int64_t most = variant.model->sizes().max_positions;
     if (options.capacity > most)
         return fail(Code::invalid_argument, options.capacity, " positions are wanted, the model has ", most);
     std::unique_ptr<State> state(new State);
     state->variant = variant;
-    state->device = &device;
     state->threads = &threads;
     state->options = options;
-    state->upload = std::make_unique<WeightUpload>(device);
+    for (Backend * const device : devices) {
+        SessionPlace & place = state->places.emplace_back();
+        place.device = device;
+        place.upload = std::make_unique<WeightUpload>(*device);
+    }
     GNV_TRY(state->choose_plan());
     GNV_TRY(state->allocate());
     state->options.on_load = {}; // its captures may end now
@@ -26,6 +51,22 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
 
 TextSession::TextSession(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TextSession::~TextSession() = default;
+
+std::vector<SessionShare> TextSession::shares() const {
+    std::vector<SessionShare> list;
+    const State & state = *state_;
+    for (const SessionPlace & place : state.places) {
+        const bool embeds = place.first == 0, has_head = place.end == state.groups.size();
+        const Budget all = place.aliases()
+                               ? place.budget
+                               : state.with_groups(place, state.arena_bytes, state.hidden_bytes, state.inputs_bytes);
+        list.push_back({place.device->device().label(), int32_t(place.first) - 1 + embeds,
+                        int32_t(place.end - place.first) - embeds - has_head, embeds, has_head, place.weight_bytes,
+                        all.used(), all.total()});
+    }
+    return list;
+}
+
 int64_t TextSession::vocabulary() const { return state_->model().sizes().vocabulary; }
 bool TextSession::weights_stay() const { return state_->stay; }
 int64_t TextSession::past() const { return state_->past; }
@@ -62,54 +103,76 @@ void TextSession::State::go_on(const BatchInputs & batch, int64_t length) {
 Status TextSession::State::bring(size_t g, const std::function<Status()> & tell) {
     const auto memory = [&](size_t group) { return weights[stay ? group : 0].get(); };
     const auto start = [&](size_t group) -> Status {
-        GNV_TRY(upload->expect(*stream));
+        for (SessionPlace & place : places) GNV_TRY(place.upload->expect(*stream));
         next = group;
-        return stream->start({{groups[group], variant.weights, variant.files}},
-                             upload->aliases() ? memory(group) : nullptr);
+        return stream->start({{groups[group], variant.weights, variant.files}}, aliases() ? memory(group) : nullptr);
     };
     if (next != g) GNV_TRY(start(g));
     next.reset();
     GNV_TRY(stream->wait(tell));
     GNV_TRY(stream->finish());
-    groups[g] = upload->finish(*stream, memory(g)).front();
+    groups[g] = place_of(g).upload->finish(*stream, memory(g)).front();
     const size_t following = (g + 1) % groups.size();
     return stay && following == 0 ? Status() : start(following);
+}
+
+void TextSession::State::follow_hidden(size_t g, const BatchShape & shape) {
+    if (g == 0 || g != place_of(g).first) return;
+    SessionPlace &to = place_of(g), &from = place_of(g - 1);
+    const std::unique_ptr<Fence> made = from.device->fence(Queue::compute);
+    to.device->wait(Queue::compute, *made);
+    to.device->copy_from(*from.device, to.hidden.get(), from.hidden.get(), hidden_bytes_of(shape));
+}
+
+Result<std::vector<DeviceBatch>> TextSession::State::upload_inputs(const BatchInputs & batch,
+                                                                   const AllowedIds & allowed_ids) {
+    std::vector<DeviceBatch> list;
+    for (SessionPlace & place : places) {
+        GNV_ASSIGN(DeviceBatch there, place.inputs.upload(*place.device, batch));
+        list.push_back(there);
+    }
+    list.back().allowed = allowed_ids.place();
+    return list;
 }
 
 Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const DeviceBatch & there,
                                      const Request & request, const std::function<Status()> & tell,
                                      const Results & results) {
     if (!stay) GNV_TRY(bring(g, tell));
+    follow_hidden(g, batch.shape);
+    SessionPlace & place = place_of(g);
+    Backend & here = *place.device;
     BatchShape shape = batch.shape;
     if (!read_given(stages[g])) shape.given_rows = shape.given_columns = 0; // one graph, with or without pictures
     StageCall call{variant, stages[g], groups[g], shape, there};
-    call.fields[hidden_field] = hidden.get();
+    call.fields[hidden_field] = place.hidden.get();
     call.states = &states;
     if (request.on_tap)
         call.on_tap = [&](const Tap & tap, const Tensor & tensor) -> Status {
             const bool wanted =
                 request.taps.empty() || std::find(request.taps.begin(), request.taps.end(), tap) != request.taps.end();
             if (!wanted) return {};
-            if (upload->aliases()) return request.on_tap(tap, tensor);
-            GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
+            if (aliases()) return request.on_tap(tap, tensor);
+            GNV_ASSIGN(const HostTensor host, download_tensor(here, tensor));
             return request.on_tap(tap, host.tensor);
         };
     call.on_logits = [&](const Tensor & tensor) -> Status {
-        GNV_ASSIGN(HostTensor host, download_tensor(*device, tensor));
+        GNV_ASSIGN(HostTensor host, download_tensor(here, tensor));
         *results.logits = std::move(host.memory);
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
         std::vector<int32_t> id(size_t(ids.shape.elements()));
         std::vector<float> logit(id.size());
-        device->download(id.data(), ids.data, id.size() * sizeof(int32_t));
-        device->download(logit.data(), logits.data, logit.size() * sizeof(float));
-        GNV_TRY(device->synchronize());
+        here.download(id.data(), ids.data, id.size() * sizeof(int32_t));
+        here.download(logit.data(), logits.data, logit.size() * sizeof(float));
+        GNV_TRY(here.synchronize());
         for (size_t i = 0; i < id.size(); i++) results.largest->push_back({id[i], logit[i]});
         return {};
     };
-    StageRunner & runner = results.largest && g + 1 == groups.size() ? *largest_runner : *runners[request.all_logits];
-    return runner.run(call, arena.get(), arena_bytes);
+    StageRunner & runner =
+        results.largest && g + 1 == groups.size() ? *largest_runner : *place.runners[request.all_logits];
+    return runner.run(call, place.arena.get(), arena_bytes);
 }
 
 Status AllowedIds::set(Backend & device, bool aliases, std::span<const uint8_t> given) {
@@ -124,7 +187,7 @@ Status AllowedIds::set(Backend & device, bool aliases, std::span<const uint8_t> 
 
 Status TextSession::allow(std::span<const uint8_t> ids) {
     GNV_CHECK(int64_t(ids.size()) == vocabulary());
-    return state_->allowed.set(*state_->device, state_->upload->aliases(), ids);
+    return state_->allowed.set(*state_->last().device, state_->aliases(), ids);
 }
 
 Result<std::vector<float>> TextSession::run(const TextSequence & sequence, const Request & request) {
@@ -157,10 +220,9 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
 
-    GNV_TRY(state.device->synchronize()); // before memory is replaced
+    GNV_TRY(state.synchronize()); // before memory is replaced
     GNV_TRY(state.make_room(inputs.shape, request.all_logits));
-    GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
-    there.allowed = state.allowed.place();
+    GNV_ASSIGN(const std::vector<DeviceBatch> there, state.upload_inputs(inputs, state.allowed));
     const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
     int64_t done = 0; // groups
     const auto tell = [&]() -> Status {
@@ -168,11 +230,13 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     };
     // Work for a device is queued at most one group ahead, so that a stop takes effect soon.
-    const bool waits = !state.upload->aliases() && request.on_progress && length > state.piece;
+    const bool waits = !state.aliases() && request.on_progress && length > state.piece;
     for (; done < groups; done++) {
         GNV_TRY(tell());
-        GNV_TRY(state.run_group(size_t(done), inputs, there, request, tell, results));
-        if (waits) GNV_TRY(state.device->synchronize());
+        const SessionPlace & place = state.place_of(size_t(done));
+        const DeviceBatch & batch = there[size_t(&place - state.places.data())];
+        GNV_TRY(state.run_group(size_t(done), inputs, batch, request, tell, results));
+        if (waits) GNV_TRY(place.device->synchronize());
     }
     GNV_TRY(tell());
     state.go_on(inputs, length);

@@ -1,5 +1,6 @@
 // A text model with caches, called again and again: generation, and forward passes over single texts. Weights stay in
-// the memory of the device if they fit the budget; else they stream group by group in each call.
+// the memory of the device if they fit the budget; else they stream group by group in each call. Several devices divide the
+// layers among them: each keeps the weights and caches of consecutive ones, and hidden states go from one to the next.
 #pragma once
 
 #include "run/stage_runner.h"
@@ -8,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace gnv {
@@ -21,7 +23,7 @@ struct SessionOptions {
     uint64_t ram_bytes = 0;             // for weights and caches; 0: most of the free memory
     // Of a device with memory of its own, for everything; host memory is then for weights on their way. 0: most of its
     // free memory.
-    uint64_t device_bytes = 0;
+    uint64_t device_bytes = 0; // of each of several devices
     // Called before weights are read, after each group, and while a device's are awaited; false gives Code::cancelled.
     std::function<bool(const SessionLoad &)> on_load = {};
     // Texts beside those above which share one memory (session/text_pool.h): how many at once, and their positions together. Each
@@ -51,13 +53,27 @@ struct TextTurn {
     std::vector<float> * numbers = nullptr; // receives logits or the embedding
 };
 
+// What lies on one of several devices.
+struct SessionShare {
+    std::string device; // its label
+    int32_t first_layer = 0, layers = 0;
+    bool embeds = false, has_head = false;
+    uint64_t weight_bytes = 0, used = 0, budget = 0; // used: weights, caches and the rest
+};
+
 class TextSession {
   public:
-    // Fails if a budget is too small, with the smallest sufficient one, and if the device cannot run the model.
-    static Result<std::unique_ptr<TextSession>> create(const TextVariant & variant, Backend & device,
+    // Fails if a budget is too small, with the smallest sufficient one, and if the device cannot run the model. Weights must
+    // stay on several devices, which are of one model (run/device_list.h).
+    static Result<std::unique_ptr<TextSession>> create(const TextVariant & variant, std::vector<Backend *> devices,
                                                        ThreadPool & threads, const SessionOptions & options);
+    static Result<std::unique_ptr<TextSession>> create(const TextVariant & variant, Backend & device,
+                                                       ThreadPool & threads, const SessionOptions & options) {
+        return create(variant, std::vector<Backend *>{&device}, threads, options);
+    }
     ~TextSession();
     bool weights_stay() const;
+    std::vector<SessionShare> shares() const; // one for each device that has layers
     int64_t vocabulary() const;
     int64_t past() const;          // positions seen so far, of each text
     int32_t next_position() const; // of the first text; behind pictures not past(), see place_pictures()

@@ -23,14 +23,18 @@ Status TextSession::State::cut_groups() {
         largest_group = std::max(largest_group, bytes);
         groups.push_back(std::move(planned));
     }
+    return {};
+}
+
+// They run on the device with the head.
+void TextSession::State::make_head_runners() {
     StageOptions largest = stage_options(false);
     largest.largest_logit = true;
-    largest_runner.emplace(*device, largest, kept_shapes);
-    pool_largest.emplace(*device, largest, kept_steps);
+    largest_runner.emplace(*last().device, largest, kept_shapes);
+    pool_largest.emplace(*last().device, largest, kept_steps);
     StageOptions embeds = stage_options(false);
     embeds.embeds = true;
-    pool_embeds.emplace(*device, embeds, kept_shapes);
-    return {};
+    pool_embeds.emplace(*last().device, embeds, kept_shapes);
 }
 
 StateExtents TextSession::State::own_extents() const { return {options.segments, options.capacity, 0}; }
@@ -74,7 +78,7 @@ BatchShape TextSession::State::largest_piece() const {
 }
 
 uint64_t TextSession::State::hidden_bytes_of(const BatchShape & shape) const {
-    return tensor_bytes(device->activation_dtype(), {shape.positions, model().sizes().hidden});
+    return tensor_bytes(device().activation_dtype(), {shape.positions, model().sizes().hidden});
 }
 
 StageOptions TextSession::State::stage_options(bool all_logits) {
@@ -83,107 +87,195 @@ StageOptions TextSession::State::stage_options(bool all_logits) {
     return options;
 }
 
-Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape, StageRunner & runner) {
+Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape,
+                                                    const std::function<StageRunner &(size_t)> & runner_of) {
     GNV_ASSIGN(uint64_t needed, largest_runner->arena_bytes(variant, stages.back(), shape));
-    for (const std::vector<Stage> & group : stages) {
-        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(variant, group, shape));
+    for (size_t g = 0; g < stages.size(); g++) {
+        GNV_ASSIGN(const uint64_t bytes, runner_of(g).arena_bytes(variant, stages[g], shape));
         needed = std::max(needed, bytes);
     }
     return needed;
 }
 
-Budget TextSession::State::with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const {
-    Budget all = budget;
+uint64_t TextSession::State::cache_bytes(size_t group, const StateExtents & extents) const {
+    if (group == 0 || group + 1 == groups.size()) return 0; // embedding, head
+    return TextStates::layer_bytes(model(), device().activation_dtype(), extents, int32_t(group) - 1);
+}
+
+void TextSession::State::take_groups(SessionPlace & place, size_t first, size_t end) const {
+    place.first = first, place.end = end;
+    place.weight_bytes = place.cache_bytes = place.pool_bytes = 0;
+    for (size_t g = first; g < end; g++) {
+        place.weight_bytes += device_aligned(groups[g].bytes());
+        place.cache_bytes += cache_bytes(g, own_extents());
+        if (options.pool_texts > 0) place.pool_bytes += cache_bytes(g, pool_extents());
+    }
+}
+
+bool TextSession::State::divide_groups() {
+    // Consecutive groups for each device, up to a share of what its budget leaves for them. False: some are left.
+    const auto fill = [&](double share) {
+        size_t next_group = 0;
+        for (SessionPlace & place : places) {
+            const uint64_t left = with(place, arena_bytes, hidden_bytes, inputs_bytes).left();
+            size_t end = next_group;
+            for (; end < groups.size(); end++) {
+                take_groups(place, next_group, end + 1);
+                if (double(place.weight_bytes + place.cache_bytes + place.pool_bytes) > share * double(left)) break;
+            }
+            take_groups(place, next_group, end);
+            next_group = end;
+        }
+        return next_group == groups.size();
+    };
+    if (!fill(1)) return false;
+    double low = 0, high = 1;
+    for (int step = 0; step < 20; step++) {
+        const double middle = (low + high) / 2;
+        (fill(middle) ? high : low) = middle;
+    }
+    return fill(high);
+}
+
+std::vector<Backend *> TextSession::State::layer_devices() const {
+    std::vector<Backend *> list;
+    for (const SessionPlace & place : places)
+        for (size_t g = place.first; g < place.end; g++)
+            if (g > 0 && g + 1 < groups.size()) list.push_back(place.device);
+    return list;
+}
+
+Budget TextSession::State::with(const SessionPlace & place, uint64_t of_arena, uint64_t of_hidden,
+                                uint64_t of_inputs) const {
+    Budget all = place.budget;
     all.reserve("driver, libraries", device_context_bytes);
-    all.reserve("weights", stay ? weight_bytes : largest_group);
-    all.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), own_extents()));
-    if (options.pool_texts > 0)
-        all.reserve("caches of texts", TextStates::bytes(model(), device->activation_dtype(), pool_extents()));
     all.reserve("activations", of_arena + of_hidden);
     all.reserve("inputs", of_inputs + device_aligned(uint64_t(model().sizes().vocabulary))); // the ids that are allowed
+    return all;
+}
+
+Budget TextSession::State::with_groups(const SessionPlace & place, uint64_t of_arena, uint64_t of_hidden,
+                                       uint64_t of_inputs) const {
+    Budget all = with(place, of_arena, of_hidden, of_inputs);
+    all.reserve("weights", stay ? place.weight_bytes : largest_group);
+    all.reserve("caches", place.cache_bytes);
+    if (options.pool_texts > 0) all.reserve("caches of texts", place.pool_bytes);
     return all;
 }
 
 // In host memory activations are not part of the budget.
 Status TextSession::State::choose_host_plan(const std::string & purpose) {
     piece = host_piece;
-    budget = Budget::of_host(options.ram_bytes);
-    budget.reserve("caches", TextStates::bytes(model(), device->activation_dtype(), own_extents()));
-    if (options.pool_texts > 0)
-        budget.reserve("caches of texts", TextStates::bytes(model(), device->activation_dtype(), pool_extents()));
-    stay = weight_bytes <= budget.left();
-    budget.reserve("weights", stay ? weight_bytes : largest_group);
-    if (budget.fits()) return {};
-    return Status(Code::out_of_memory, concat(budget.refusal(purpose, budget.used()), ", and the activations"));
+    SessionPlace & place = places.front();
+    take_groups(place, 0, groups.size());
+    place.budget = Budget::of_host(options.ram_bytes);
+    place.budget.reserve("caches", place.cache_bytes);
+    if (options.pool_texts > 0) place.budget.reserve("caches of texts", place.pool_bytes);
+    stay = weight_bytes <= place.budget.left();
+    place.budget.reserve("weights", stay ? weight_bytes : largest_group);
+    if (place.budget.fits()) return {};
+    return Status(Code::out_of_memory,
+                  concat(place.budget.refusal(purpose, place.budget.used()), ", and the activations"));
 }
 
 Status TextSession::State::choose_plan() {
     GNV_TRY(cut_groups());
+    make_head_runners();
     const std::string purpose = concat("to run this model with ", options.capacity, " positions");
-    if (upload->aliases()) return choose_host_plan(purpose);
-    const std::string & name = device->device().name;
-    if (device->activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
+    if (aliases()) return choose_host_plan(purpose);
+    GNV_TRY(choose_device_plan(purpose));
+    std::erase_if(places, [](const SessionPlace & place) { return place.first == place.end; });
+    make_head_runners();
+    return {};
+}
+
+Status TextSession::State::choose_device_plan(const std::string & purpose) {
+    const std::string & name = device().device().name;
+    if (device().activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
         return fail(Code::unsupported, name, " computes in BF16: use precision bf16, or the CPU");
     const Budget host = Budget::of_host(options.ram_bytes);
     if (largest_group > host.total())
         return Status(Code::out_of_memory, host.refusal("for the weights on their way to " + name, largest_group));
-    GNV_ASSIGN(const uint64_t available, device->free_bytes());
-    budget = options.device_bytes;
-    budget.limit(available, name);
+    for (SessionPlace & place : places) {
+        GNV_ASSIGN(const uint64_t available, place.device->free_bytes());
+        place.budget = options.device_bytes;
+        place.budget.limit(available, places.size() > 1 ? place.device->device().label() : name);
+    }
     uint64_t smallest = UINT64_MAX;
-    StageRunner planner(*device, stage_options(false));
+    StageRunner planner(device(), stage_options(false));
+    const bool is_divided = places.size() > 1;
     for (const bool all : {true, false}) {
         for (const int64_t positions : device_pieces) {
             stay = all;
             piece = positions;
-            uint64_t inputs_bytes = arena_bytes = hidden_bytes = 0;
+            inputs_bytes = arena_bytes = hidden_bytes = 0;
             for (const BatchShape & shape : planned_shapes()) {
-                GNV_ASSIGN(const uint64_t bytes, arena_bytes_of(shape, planner));
+                const auto planner_of = [&](size_t) -> StageRunner & { return planner; };
+                GNV_ASSIGN(const uint64_t bytes, arena_bytes_of(shape, planner_of));
                 arena_bytes = std::max(arena_bytes, bytes);
                 hidden_bytes = std::max(hidden_bytes, hidden_bytes_of(shape));
                 inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape));
             }
-            const Budget needed = with(arena_bytes, hidden_bytes, inputs_bytes);
+            if (is_divided && all && divide_groups()) return {};
+            if (is_divided) continue;
+            take_groups(places.front(), 0, groups.size());
+            const Budget needed = with_groups(places.front(), arena_bytes, hidden_bytes, inputs_bytes);
             smallest = std::min(smallest, needed.used());
             if (needed.fits()) return {};
         }
     }
-    return Status(Code::out_of_memory, budget.refusal(purpose, smallest));
+    if (!is_divided) return Status(Code::out_of_memory, places.front().budget.refusal(purpose, smallest));
+    return refuse_division(purpose);
+}
+
+// With the smallest pieces, which were tried last.
+Status TextSession::State::refuse_division(const std::string & purpose) {
+    const Budget given = std::min_element(places.begin(), places.end(), [](const auto & a, const auto & b) {
+                             return a.budget.total() < b.budget.total();
+                         })->budget;
+    uint64_t low = 0, high = uint64_t(1) << 60;
+    while (low + 1 < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        for (SessionPlace & place : places) place.budget = middle;
+        (divide_groups() ? high : low) = middle;
+    }
+    return fail(Code::out_of_memory, given.refusal(concat(purpose, " on ", places.size(), " devices"), high),
+                " on each. The weights of several devices stay in their memory; one device alone (cuda:N) also runs "
+                "what does not fit, and reads weights for each call");
 }
 
 Status TextSession::State::allocate() {
-    for (const bool all_logits : {false, true})
-        runners[all_logits].emplace(*device, stage_options(all_logits), kept_shapes * groups.size());
-    const auto take = [&](uint64_t bytes, const char * what, DeviceMemory & to) -> Status {
-        Result<DeviceMemory> memory = device->allocate(bytes);
+    const auto take = [](Backend & from, uint64_t bytes, const char * what, DeviceMemory & to) -> Status {
+        Result<DeviceMemory> memory = from.allocate(bytes);
         if (!memory.ok()) return memory.take_status().add_context(what);
         to = memory.take();
         return {};
     };
+    for (SessionPlace & place : places)
+        for (const bool all_logits : {false, true})
+            place.runners[all_logits] =
+                std::make_unique<StageRunner>(*place.device, stage_options(all_logits), kept_shapes * groups.size());
     for (const bool is_step : {false, true})
         for (size_t g = 0; g < groups.size(); g++)
-            pool_runners[is_step].push_back(
-                std::make_unique<StageRunner>(*device, stage_options(false), is_step ? kept_steps : kept_shapes));
-    GNV_ASSIGN(states, TextStates::create(model(), *device, own_extents()));
+            pool_runners[is_step].push_back(std::make_unique<StageRunner>(*place_of(g).device, stage_options(false),
+                                                                          is_step ? kept_steps : kept_shapes));
+    GNV_ASSIGN(states, TextStates::create(model(), layer_devices(), own_extents()));
     if (options.pool_texts > 0) {
-        GNV_ASSIGN(pool, TextPool::create(model(), *device, pool_extents()));
+        GNV_ASSIGN(pool, TextPool::create(model(), layer_devices(), pool_extents()));
     }
     next_position.assign(size_t(options.segments), 0);
-    const bool aliases = upload->aliases();
-    if (!aliases) { // all of its memory is planned
-        GNV_TRY(take(arena_bytes, "activations", arena));
-        GNV_TRY(take(hidden_bytes, "hidden states", hidden));
-        uint64_t inputs_bytes = 0;
-        for (const BatchShape & shape : planned_shapes())
-            inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape));
-        GNV_ASSIGN(inputs, LaneInputs::create(*device, inputs_bytes));
-        GNV_TRY(inputs.allocate_host(*device));
+    for (SessionPlace & place : places) {
+        if (place.aliases()) continue; // all memory of others is planned
+        GNV_TRY(take(*place.device, arena_bytes, "activations", place.arena));
+        GNV_TRY(take(*place.device, hidden_bytes, "hidden states", place.hidden));
+        GNV_ASSIGN(place.inputs, LaneInputs::create(*place.device, inputs_bytes));
+        GNV_TRY(place.inputs.allocate_host(*place.device));
     }
-    const WeightStream::Size size = {aliases ? 0 : largest_group, aliases ? 0 : threads->size()};
-    GNV_ASSIGN(stream, WeightStream::create(*device, size, aliases ? threads : nullptr));
+    const WeightStream::Size size = {aliases() ? 0 : largest_group, aliases() ? 0 : threads->size()};
+    GNV_ASSIGN(stream, WeightStream::create(device(), size, aliases() ? threads : nullptr));
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)
-        GNV_TRY(take(stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
+        GNV_TRY(take(*place_of(g).device, stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
     return stay ? load_weights() : Status();
 }
 
@@ -201,8 +293,9 @@ Status TextSession::State::load_weights() {
         load.bytes += group.bytes();
     }
     GNV_TRY(tell());
-    GNV_TRY(device->synchronize());
-    upload = std::make_unique<WeightUpload>(*device); // the last copy from the stream's buffer ends
+    GNV_TRY(synchronize());
+    for (SessionPlace & place : places) // the last copy from the stream's buffer ends
+        place.upload = std::make_unique<WeightUpload>(*place.device);
     stream.reset();
     return {};
 }
@@ -211,7 +304,8 @@ Status TextSession::State::load_weights() {
 Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) {
     const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits);
     if (roomy.count(key) > 0) return {};
-    GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, *runners[all_logits]));
+    const auto runner_of = [&](size_t g) -> StageRunner & { return *place_of(g).runners[all_logits]; };
+    GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, runner_of));
     GNV_TRY(grow(shape, arena_wanted, all_logits ? " with the logits of all" : ""));
     roomy.insert(key);
     return {};
@@ -222,26 +316,30 @@ Status TextSession::State::grow(const BatchShape & shape, uint64_t arena_wanted,
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
     BatchShape with_given = shape;
     if (shape.given_rows > 0) with_given.given_rows = shape.positions; // any number of rows
-    const uint64_t inputs_needed = std::max(LaneInputs::bytes(with_given), inputs.bytes());
-    const Budget needed = with(arena_needed, hidden_needed, inputs_needed);
-    if (!upload->aliases() && !needed.fits())
-        return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions", what, " needs ", needed.used(),
-                    " bytes of the memory of ", device->device().name, ", the budget is ", needed.total(),
-                    ": give the text in shorter pieces");
-    if (arena_needed > arena_bytes || !arena) {
-        arena.reset();
-        GNV_ASSIGN(arena, device->allocate(arena_needed));
-        arena_bytes = arena_needed;
+    const uint64_t inputs_needed = std::max(LaneInputs::bytes(with_given), inputs_bytes);
+    for (const SessionPlace & place : places) {
+        const Budget needed = with_groups(place, arena_needed, hidden_needed, inputs_needed);
+        if (!place.aliases() && !needed.fits())
+            return fail(Code::out_of_memory, "a pass over ", shape.positions, " positions", what, " needs ",
+                        needed.used(), " bytes of the memory of ",
+                        places.size() > 1 ? place.device->device().label() : device().device().name, ", the budget is ",
+                        needed.total(), ": give the text in shorter pieces");
     }
-    if (hidden_needed > hidden_bytes || !hidden) {
-        hidden.reset();
-        GNV_ASSIGN(hidden, device->allocate(hidden_needed));
-        hidden_bytes = hidden_needed;
+    for (SessionPlace & place : places) {
+        if (arena_needed > arena_bytes || !place.arena) {
+            place.arena.reset();
+            GNV_ASSIGN(place.arena, place.device->allocate(arena_needed));
+        }
+        if (hidden_needed > hidden_bytes || !place.hidden) {
+            place.hidden.reset();
+            GNV_ASSIGN(place.hidden, place.device->allocate(hidden_needed));
+        }
+        if (inputs_needed > place.inputs.bytes()) {
+            GNV_ASSIGN(place.inputs, LaneInputs::create(*place.device, inputs_needed));
+            GNV_TRY(place.inputs.allocate_host(*place.device));
+        }
     }
-    if (inputs_needed > inputs.bytes()) {
-        GNV_ASSIGN(inputs, LaneInputs::create(*device, inputs_needed));
-        GNV_TRY(inputs.allocate_host(*device));
-    }
+    arena_bytes = arena_needed, hidden_bytes = hidden_needed, inputs_bytes = inputs_needed;
     return {};
 }
 

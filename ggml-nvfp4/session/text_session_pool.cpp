@@ -10,11 +10,11 @@ namespace gnv {
 
 TextPool & TextSession::pool() { return state_->pool; }
 int64_t TextSession::pool_capacity() const { return state_->options.capacity; }
-Status TextSession::synchronize() { return state_->device->synchronize(); }
+Status TextSession::synchronize() { return state_->synchronize(); }
 
 Status TextSession::allow_in_pool(std::span<const uint8_t> ids) {
     GNV_CHECK(int64_t(ids.size()) == vocabulary());
-    return state_->pool_allowed.set(*state_->device, state_->upload->aliases(), ids);
+    return state_->pool_allowed.set(*state_->last().device, state_->aliases(), ids);
 }
 
 StageRunner & TextSession::State::pool_runner(size_t group, const BatchShape & shape, TextWant want) {
@@ -41,12 +41,14 @@ static void add_states(std::span<const TextTurn> turns, BatchInputs & batch) {
 
 Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape & shape, const DeviceBatch & there,
                                          std::span<const TextTurn> turns) {
-    const size_t last = groups.size() - 1;
-    StageCall call{variant, stages[last], groups[last], shape, there};
-    call.fields[hidden_field] = hidden.get();
+    const size_t last_group = groups.size() - 1;
+    SessionPlace & place = last();
+    Backend & here = *place.device;
+    StageCall call{variant, stages[last_group], groups[last_group], shape, there};
+    call.fields[hidden_field] = place.hidden.get();
     call.states = &pool.states();
     call.on_logits = [&](const Tensor & tensor) -> Status {
-        GNV_ASSIGN(const HostTensor host, download_tensor(*device, tensor));
+        GNV_ASSIGN(const HostTensor host, download_tensor(here, tensor));
         const auto * from = host.tensor.as<const float>();
         const int64_t columns = tensor.shape.last();
         for (size_t i = 0; i < head.turns.size(); i++, from += columns)
@@ -56,13 +58,13 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
         std::vector<int32_t> id(head.turns.size());
         std::vector<float> logit(id.size());
-        device->download(id.data(), ids.data, id.size() * sizeof(int32_t));
-        device->download(logit.data(), logits.data, logit.size() * sizeof(float));
-        GNV_TRY(device->synchronize());
+        here.download(id.data(), ids.data, id.size() * sizeof(int32_t));
+        here.download(logit.data(), logits.data, logit.size() * sizeof(float));
+        GNV_TRY(here.synchronize());
         for (size_t i = 0; i < id.size(); i++) *turns[head.turns[i]].largest = {id[i], logit[i]};
         return {};
     };
-    return pool_runner(last, shape, head.want).run(call, arena.get(), arena_bytes);
+    return pool_runner(last_group, shape, head.want).run(call, place.arena.get(), arena_bytes);
 }
 
 Status TextSession::run_pool(std::span<const TextTurn> turns,
@@ -93,7 +95,7 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
     };
 
     const size_t last = state.groups.size() - 1;
-    GNV_TRY(state.device->synchronize()); // before memory is replaced
+    GNV_TRY(state.synchronize()); // before memory is replaced
     uint64_t arena = 0;
     for (size_t g = 0; g < last; g++) {
         StageRunner & runner = state.pool_runner(g, shape, TextWant::none);
@@ -106,8 +108,7 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
         arena = std::max(arena, bytes);
     }
     GNV_TRY(state.grow(shape, arena, ""));
-    GNV_ASSIGN(DeviceBatch there, state.inputs.upload(*state.device, inputs));
-    there.allowed = state.pool_allowed.place();
+    GNV_ASSIGN(std::vector<DeviceBatch> there, state.upload_inputs(inputs, state.pool_allowed));
 
     const auto groups = int64_t(state.groups.size()), positions = shape.positions;
     int64_t done = 0; // groups
@@ -120,15 +121,18 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
         GNV_TRY(tell());
         if (g == last && heads.empty()) continue;
         if (!state.stay) GNV_TRY(state.bring(g, tell));
+        state.follow_hidden(g, shape);
         if (g == last) break;
-        StageCall call{state.variant, state.stages[g], state.groups[g], shape, there};
-        call.fields[hidden_field] = state.hidden.get();
+        SessionPlace & place = state.place_of(g);
+        const DeviceBatch & batch = there[size_t(&place - state.places.data())];
+        StageCall call{state.variant, state.stages[g], state.groups[g], shape, batch};
+        call.fields[hidden_field] = place.hidden.get();
         call.states = &state.pool.states();
-        GNV_TRY(state.pool_runner(g, shape, TextWant::none).run(call, state.arena.get(), state.arena_bytes));
+        GNV_TRY(state.pool_runner(g, shape, TextWant::none).run(call, place.arena.get(), state.arena_bytes));
     }
     for (const State::PoolHead & head : heads) {
-        GNV_TRY(state.run_pool_head(head, shape_of(head), there, turns));
-        there.last_positions += head.turns.size();
+        GNV_TRY(state.run_pool_head(head, shape_of(head), there.back(), turns));
+        there.back().last_positions += head.turns.size();
     }
     done = groups;
     GNV_TRY(tell());

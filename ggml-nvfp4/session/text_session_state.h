@@ -7,6 +7,7 @@
 #include "session/text_session.h"
 
 #include <atomic>
+#include <functional>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -22,9 +23,24 @@ struct AllowedIds {
     const uint8_t * place() const { return copy ? static_cast<const uint8_t *>(copy.get()) : ids.data(); }
 };
 
+// A device with consecutive groups of weights.
+struct SessionPlace {
+    Backend * device = nullptr;
+    size_t first = 0, end = 0; // groups
+    // Of the device's memory; on the CPU without activations.
+    Budget budget;
+    uint64_t weight_bytes = 0, cache_bytes = 0, pool_bytes = 0;
+
+    DeviceMemory arena, hidden;
+    LaneInputs inputs;
+    std::unique_ptr<StageRunner> runners[2]; // of the last positions' logits, of all logits
+    std::unique_ptr<WeightUpload> upload;    // ends before the stream, from which it copies
+
+    bool aliases() const { return upload->aliases(); }
+};
+
 struct TextSession::State {
     TextVariant variant;
-    Backend * device = nullptr;
     ThreadPool * threads = nullptr;
     SessionOptions options;
     std::vector<std::vector<Stage>> stages; // by group
@@ -34,7 +50,7 @@ struct TextSession::State {
     // Planned.
     bool stay = false;
     int64_t piece = 0;
-    Budget budget; // of the device's memory; on the CPU without activations
+    std::vector<SessionPlace> places; // in the order of groups; without devices that have none
 
     TextStates states;
     std::atomic<int64_t> past = 0; // other threads may ask for it while a pass runs
@@ -42,12 +58,9 @@ struct TextSession::State {
     // number of those in the caches.
     std::vector<int32_t> next_position;
     std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
-    DeviceMemory arena, hidden;
-    uint64_t arena_bytes = 0, hidden_bytes = 0;
-    LaneInputs inputs;
+    uint64_t arena_bytes = 0, hidden_bytes = 0, inputs_bytes = 0; // on each device
     std::set<std::tuple<int64_t, bool, bool, bool>> roomy; // there is room for: positions, with mask, rows, all logits
 
-    std::optional<StageRunner> runners[2];     // of the last positions' logits, of all logits
     std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
     AllowedIds allowed;                        // for it
 
@@ -58,10 +71,14 @@ struct TextSession::State {
     AllowedIds pool_allowed;
 
     std::unique_ptr<WeightStream> stream;
-    std::unique_ptr<WeightUpload> upload; // ends before the stream, from which it copies
-    std::optional<size_t> next;           // the group being read
+    std::optional<size_t> next; // the group being read
 
-    ~State() { (void)device->synchronize(); } // queued work must end before memory is freed
+    ~State();                                                   // queued work ends before memory is freed
+    Backend & device() const { return *places.front().device; } // all are of its model
+    SessionPlace & last() { return places.back(); }             // which has the head
+    SessionPlace & place_of(size_t group);
+    bool aliases() const { return places.front().aliases(); }
+    Status synchronize();
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
@@ -69,15 +86,25 @@ struct TextSession::State {
     std::vector<BatchShape> planned_shapes() const; // for which there must be room
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
 
-    // The budget with all reservations of a device with memory of its own.
-    Budget with(uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const;
+    // The budget with all reservations of a device with memory of its own, and without those that depend on its groups.
+    Budget with(const SessionPlace & place, uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const;
+    Budget with_groups(const SessionPlace & place, uint64_t of_arena, uint64_t of_hidden, uint64_t of_inputs) const;
+    // What a group takes of the memory of its device.
+    uint64_t cache_bytes(size_t group, const StateExtents & extents) const;
+    void take_groups(SessionPlace & place, size_t first, size_t end) const;
+    // Divides groups among the devices so that the fullest is as little full as possible; false if they do not fit.
+    bool divide_groups();
+    std::vector<Backend *> layer_devices() const;
 
     Status cut_groups();
     Status choose_plan();
+    Status choose_device_plan(const std::string & purpose);
+    Status refuse_division(const std::string & purpose);
+    void make_head_runners();
     Status choose_host_plan(const std::string & purpose);
     static StageOptions stage_options(bool all_logits);
-    // Of the largest group.
-    Result<uint64_t> arena_bytes_of(const BatchShape & shape, StageRunner & runner);
+    // Of the largest group; `runner_of` gives each its runner.
+    Result<uint64_t> arena_bytes_of(const BatchShape & shape, const std::function<StageRunner &(size_t)> & runner_of);
     Status allocate();
     Status make_room(const BatchShape & shape, bool all_logits);
     Status grow(const BatchShape & shape, uint64_t arena_wanted, const char * what);
@@ -86,6 +113,10 @@ struct TextSession::State {
 
     // `tell`: called while the weights are awaited; its failure ends the wait.
     Status bring(size_t group, const std::function<Status()> & tell);
+    // Queues the hidden states' way to the device of the group, if the one before lies on another.
+    void follow_hidden(size_t group, const BatchShape & shape);
+    // The inputs of a batch on every device.
+    Result<std::vector<DeviceBatch>> upload_inputs(const BatchInputs & batch, const AllowedIds & allowed_ids);
     Status load_weights();
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass

@@ -1,5 +1,6 @@
 // A session on a CUDA device: against the recorded FP32 outputs of the Transformers implementation, and against itself with
 // the text in pieces and with weights that stream.
+#include "cuda/several_devices.h"
 #include "forward/forward_fixture.h"
 #include "id_list.h"
 #include "session/shared_texts.h"
@@ -285,6 +286,28 @@ TEST_CASE("activations are seen in F32, in the order of the model") {
     logits_of(*session, text_ids(40), true, request);
     REQUIRE(seen[0].size() == 1);
     CHECK(seen[0][0].first == "layer.3");
+}
+
+TEST_CASE("several devices: layers divided among them give the logits of one, in pieces and token by token") {
+    const int most = several_devices();
+    if (!most) return;
+    const Fixture f;
+    const std::vector<size_t> cuts = {64, 1, 1, 1, 30};
+    const std::vector<float> expected = in_pieces(*f.session({1, 256}), text_ids(120), cuts);
+    for (int count = 2; count <= most; count++) {
+        CAPTURE(count);
+        std::vector<std::unique_ptr<Backend>> devices;
+        std::vector<Backend *> list;
+        for (int i = 0; i < count; i++) {
+            devices.push_back(open_cuda(i).take());
+            list.push_back(devices.back().get());
+        }
+        Result<std::unique_ptr<TextSession>> session =
+            TextSession::create(f.model->variant(Precision::bf16), list, *f.threads, {1, 256});
+        REQUIRE_MESSAGE(session.ok(), session.status().message());
+        CHECK(session.value()->shares().size() >= 2);
+        CHECK(in_pieces(*session.value(), text_ids(120), cuts) == expected);
+    }
 }
 
 TEST_CASE("FP32 is refused, with what to do") {

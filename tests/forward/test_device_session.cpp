@@ -204,6 +204,78 @@ TEST_CASE("texts that share a session on a device: the CPU's bits, whether weigh
     CHECK(f.device.used() == 0);
 }
 
+// --- Several devices ----------------------------------------------------------------------------------------------------------
+
+TEST_CASE("layers divided among devices: the logits, activations and texts of one") {
+    Fixture f;
+    SessionOptions options = {1, 256};
+    options.pool_texts = 3, options.pool_positions = 1000;
+    const auto cpu = TextSession::create(tiny().variant(Precision::f32), *f.cpu, *f.threads, options).take();
+    const Outcome expected = generate_on(*cpu);
+    const auto expected_texts = share_on(*cpu);
+    for (const int count : {2, 3, 5}) {
+        CAPTURE(count);
+        std::vector<std::unique_ptr<DeferredDevice>> devices;
+        std::vector<Backend *> list;
+        for (int i = 0; i < count; i++) {
+            devices.push_back(std::make_unique<DeferredDevice>(*f.threads, i));
+            devices.back()->records = count == 3;
+            list.push_back(devices.back().get());
+        }
+        {
+            Result<std::unique_ptr<TextSession>> made =
+                TextSession::create(tiny().variant(Precision::f32), list, *f.threads, options);
+            REQUIRE_MESSAGE(made.ok(), made.status().message());
+            TextSession & session = *made.value();
+            CHECK(session.weights_stay());
+            CHECK(generate_on(session) == expected);
+            CHECK(generate_on(session, false).logits == f.expected(false).logits);
+            CHECK(share_on(session) == expected_texts);
+            // Every layer has one place, in order.
+            const std::vector<SessionShare> shares = session.shares();
+            REQUIRE(shares.size() >= 2);
+            REQUIRE(shares.size() <= size_t(count));
+            int32_t next = 0;
+            for (size_t i = 0; i < shares.size(); i++) {
+                CHECK(shares[i].first_layer == next);
+                next += shares[i].layers;
+                CHECK(shares[i].embeds == (i == 0));
+                CHECK(shares[i].has_head == (i + 1 == shares.size()));
+                CHECK(shares[i].used <= shares[i].budget);
+                CHECK(devices[i]->used() + device_context_bytes <= shares[i].used);
+            }
+            CHECK(next == 8);
+            for (size_t i = 0; i < devices.size(); i++) CHECK((devices[i]->copied > 0) == (i > 0 && i < shares.size()));
+        }
+        for (const auto & device : devices) CHECK(device->used() == 0);
+    }
+}
+
+TEST_CASE("devices that are full one by one hold a model together, or say the budget that is enough") {
+    Fixture f;
+    SessionOptions options = {1, 256};
+    DeferredDevice second(*f.threads, 1);
+    const std::vector<Backend *> both = {&f.device, &second};
+    const auto open = [&] { return TextSession::create(tiny().variant(Precision::f32), both, *f.threads, options); };
+    options.device_bytes = 1000;
+    const Status refused = open().take_status();
+    const uint64_t least = least_of(refused);
+    CHECK(refused.message().find("on 2 devices") != std::string::npos);
+    CHECK(refused.message().find("one device alone (cuda:N)") != std::string::npos);
+    options.device_bytes = least - 1;
+    CHECK(least_of(open().take_status()) == least);
+    options.device_bytes = least;
+    const auto session = open();
+    REQUIRE_MESSAGE(session.ok(), session.status().message());
+    CHECK(generate_on(*session.value(), false).logits == f.expected(false).logits);
+    for (const Backend * const device : both)
+        CHECK(static_cast<const DeferredDevice *>(device)->peak() <= least - device_context_bytes);
+    // One of them alone cannot keep the weights.
+    const auto alone = f.open(options);
+    REQUIRE(alone.ok());
+    CHECK_FALSE(alone.value()->weights_stay());
+}
+
 TEST_CASE("a device that is full says what it lacks room for") {
     Fixture f;
     f.device.taken = f.device.memory - (1 << 20); // after free_bytes() was asked

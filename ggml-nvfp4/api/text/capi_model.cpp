@@ -41,6 +41,21 @@ static Result<std::vector<TapInfo>> taps_of(const gnv_model_t & model, int64_t p
     return taps;
 }
 
+// "NVIDIA H100 (cuda:0): embedding, layers 0 to 19, 34.1 of 79.2 GB; ..."
+static std::string describe(const std::vector<SessionShare> & shares) {
+    std::string text;
+    for (const SessionShare & share : shares) {
+        std::string parts = share.embeds ? "embedding" : "";
+        const auto add = [&](const std::string & part) { parts += (parts.empty() ? "" : ", ") + part; };
+        if (share.layers == 1) add(concat("layer ", share.first_layer));
+        if (share.layers > 1) add(concat("layers ", share.first_layer, " to ", share.first_layer + share.layers - 1));
+        if (share.has_head) add("head");
+        text += concat(text.empty() ? "" : "; ", share.device, ": ", parts, ", ", bytes_text(share.used), " of ",
+                       bytes_text(share.budget));
+    }
+    return text;
+}
+
 gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_model_options * given,
                           gnv_model_t ** out) {
     if (out) *out = nullptr;
@@ -59,7 +74,11 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         GNV_ASSIGN(model->generation, read_generation_config(folder));
         GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
-        GNV_ASSIGN(model->device, api::device_opener(options.device)(*engine->threads));
+        GNV_ASSIGN(api::DeviceChoice choice,
+                   api::choose_devices(options.device, options.devices, options.device_count, "gnv_model_options"));
+        std::vector<OpenDevice> opens = {std::move(choice.first)};
+        opens.insert(opens.end(), choice.more.begin(), choice.more.end());
+        GNV_ASSIGN(model->devices, DeviceList::open(opens, *engine->threads));
         const TextVariant variant = model->variant(precision);
         model->precision = precision;
         GNV_ASSIGN(model->taps, taps_of(*model, 1));
@@ -76,7 +95,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
             now.tensors = load.groups, now.tensors_total = load.groups_total;
             return progress.report(now, load.groups == load.groups_total);
         };
-        GNV_ASSIGN(model->session, TextSession::create(variant, *model->device, *engine->threads, session));
+        GNV_ASSIGN(model->session, TextSession::create(variant, model->devices.all(), *engine->threads, session));
+        if (model->devices.count() > 1) engine->log(GNV_LOG_INFO, "note: " + describe(model->session->shares()));
         if (room.texts > 0) GNV_TRY(api::open_sessions(*model));
         *out = model.release();
         return {};
@@ -247,7 +267,7 @@ static Status look(const gnv_model_t & model, const std::vector<Picture> & pictu
     if (progress) // which counts positions of the text
         options.on_progress = [&progress](int64_t, int64_t) { return progress.goes_on(); };
     GNV_ASSIGN(text.rows, encode_pictures(model.open->vision, model.open->vision_variant(model.precision),
-                                          *model.device, *model.engine->threads, pictures, options));
+                                          model.devices.first(), *model.engine->threads, pictures, options));
     text.sequence.given = text.rows;
     return {};
 }

@@ -42,8 +42,9 @@ ModelSessions::~ModelSessions() {
 Result<const std::string *> ModelSessions::identity(const gnv_model_t & model) {
     if (identity_.empty()) {
         GNV_ASSIGN(const std::string fingerprint, model.open->fingerprint());
-        identity_ = concat(fingerprint, " ", precision_name(model.precision), model.quantizes_inputs ? " W4A4 " : " ",
-                           dtype_name(model.device->activation_dtype()), " ", int(model.device->device().kind));
+        identity_ =
+            concat(fingerprint, " ", precision_name(model.precision), model.quantizes_inputs ? " W4A4 " : " ",
+                   dtype_name(model.devices.first().activation_dtype()), " ", int(model.devices.first().device().kind));
     }
     return const_cast<const std::string *>(&identity_);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api/handles.h"
+#include "run/device_list.h"
 #include "run/open_model.h"
 #include "run/tap_list.h"
 #include "session/generation_config.h"
@@ -22,8 +23,8 @@ struct gnv_model_t : gnv::api::Owned {
     gnv::GenerationConfig generation;
     std::unique_ptr<gnv::OpenModel> open;
     bool quantizes_inputs = false;
-    int64_t capacity = 0; // positions
-    std::unique_ptr<gnv::Backend> device;
+    int64_t capacity = 0;    // positions
+    gnv::DeviceList devices; // which divide the layers among them
     std::unique_ptr<gnv::TextSession> session;
     std::vector<int32_t> ids;                                     // of the text in the caches; changed by a run() alone
     std::unique_ptr<ModelSessions, ModelSessionsDelete> sessions; // null: the model was opened without
