@@ -2,6 +2,8 @@
 
 #include "images/resize.h"
 
+#include <algorithm>
+
 namespace gnv {
 
 uint64_t PreparedPicture::bytes() const {
@@ -52,14 +54,22 @@ const ImageProcessorConfig & frame_config(const ProcessorConfig & config, const 
     return picture.is_video ? config.videos.frames : config.images;
 }
 
-Status write_pixel_values(const ProcessorConfig & config, const PreparedPicture & picture, float * pixel_values,
-                          ThreadPool * pool) {
+void write_pixel_values(const ProcessorConfig & config, const PreparedPicture & picture, int64_t first, int64_t count,
+                        float * pixel_values) {
     const ImageProcessorConfig & of_frames = frame_config(config, picture);
-    if (!picture.is_video) return preprocess_image(of_frames, picture.plan, picture.frames.front(), pixel_values, pool);
-    for (size_t i = 0; i < picture.frames.size(); i++)
-        GNV_TRY(preprocess_video_frame(config.videos, picture.plan, picture.frames[i], i, picture.frames.size(),
-                                       pixel_values, pool));
-    return {};
+    const int64_t patches = picture.plan.grid.h * picture.plan.grid.w, places = of_frames.temporal_patch_size;
+    const auto frames = int64_t(picture.frames.size());
+    while (count > 0) {
+        const int64_t group = first / patches, patch = first % patches, here = std::min(count, patches - patch);
+        for (int64_t place = 0; place < places;) { // the last frame fills the places that are left
+            const int64_t frame = std::min(group * places + place, frames - 1);
+            const int64_t end = frame + 1 == frames ? places : place + 1;
+            write_patches(of_frames, picture.frames[size_t(frame)], patch, here, place, end, pixel_values);
+            place = end;
+        }
+        first += here, count -= here;
+        pixel_values += here * of_frames.patch_values();
+    }
 }
 
 } // namespace gnv

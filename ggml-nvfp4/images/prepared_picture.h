@@ -32,8 +32,8 @@ Result<PreparedPicture> prepare_video(const VideoPlan & plan, const Folder & fol
 
 // The settings of the frames: those of images or of videos.
 const ImageProcessorConfig & frame_config(const ProcessorConfig & config, const PreparedPicture & picture);
-// Writes plan.values(frame_config()) floats: what preprocess_image() and preprocess_video() write.
-Status write_pixel_values(const ProcessorConfig & config, const PreparedPicture & picture, float * pixel_values,
-                          ThreadPool * pool = nullptr);
+// Writes patches [first, first + count) of what preprocess_image() and preprocess_video() write.
+void write_pixel_values(const ProcessorConfig & config, const PreparedPicture & picture, int64_t first, int64_t count,
+                        float * pixel_values);
 
 } // namespace gnv

@@ -77,12 +77,13 @@ LevelTable make_levels(const ImageProcessorConfig & config) {
     return table;
 }
 
-// One row of merge blocks, as the frames [first, end) of a group. `out`: the first patch of that row.
-void write_block_row(const ImageProcessorConfig & config, const LevelTable & levels, const Image & image, int64_t row,
-                     int64_t first, int64_t end, float * out) {
+// Patches [patch, patch + count) of a group, as its frames [first, end).
+void write_levels(const ImageProcessorConfig & config, const LevelTable & levels, const Image & image, int64_t patch,
+                  int64_t count, int64_t first, int64_t end, float * out) {
     const int64_t size = config.patch_size, merge = config.merge_size, plane = size * size;
-    const int64_t blocks = image.width / config.merged_size();
-    for (int64_t i = 0; i < blocks * merge * merge; i++, out += config.patch_values()) {
+    const int64_t of_row = image.width / config.merged_size() * merge * merge; // patches of a row of merge blocks
+    for (const int64_t last = patch + count; patch < last; patch++, out += config.patch_values()) {
+        const int64_t row = patch / of_row, i = patch % of_row;
         const int64_t block = i / (merge * merge), a = i / merge % merge, b = i % merge;
         const int64_t top = (row * merge + a) * size, left = (block * merge + b) * size;
         for (int64_t c = 0; c < 3; c++) {
@@ -143,12 +144,17 @@ Status preprocess_frame(const ImageProcessorConfig & config, const PatchPlan & p
     const Image & picture = resized.rgb.empty() ? image : resized;
     const LevelTable levels = make_levels(config);
     const int64_t rows = plan.grid.h / config.merge_size, places = config.temporal_patch_size;
-    const int64_t row_values = plan.grid.w * config.merge_size * config.patch_values(), group = first / places;
+    const int64_t of_row = plan.grid.w * config.merge_size, group = first / places;
     GNV_CHECK(first < end && (end - 1) / places == group);
     return for_strips(pool, rows, 1, [&](int64_t row) {
-        float * const out = pixel_values + (group * rows + row) * row_values;
-        write_block_row(config, levels, picture, row, first % places, first % places + end - first, out);
+        float * const out = pixel_values + (group * rows + row) * of_row * config.patch_values();
+        write_levels(config, levels, picture, row * of_row, of_row, first % places, first % places + end - first, out);
     });
+}
+
+void write_patches(const ImageProcessorConfig & config, const Image & frame, int64_t patch, int64_t count,
+                   int64_t first, int64_t end, float * out) {
+    write_levels(config, make_levels(config), frame, patch, count, first, end, out);
 }
 
 Status preprocess_image(const ImageProcessorConfig & config, const PatchPlan & plan, const Image & image,

@@ -55,6 +55,11 @@ Status preprocess_image(const ImageProcessorConfig & config, const PatchPlan & p
 Status preprocess_frame(const ImageProcessorConfig & config, const PatchPlan & plan, const Image & image, int64_t first,
                         int64_t end, float * pixel_values, ThreadPool * pool = nullptr);
 
+// Writes patches [patch, patch + count) of one group of frames from a frame that has been resized, as frames [first, end) of the
+// group; `out` is the place of the first of these patches.
+void write_patches(const ImageProcessorConfig & config, const Image & frame, int64_t patch, int64_t count,
+                   int64_t first, int64_t end, float * out);
+
 // Plan and values in one.
 struct PixelValues {
     std::vector<float> values; // [grid.patches(), config.patch_values()]

@@ -16,8 +16,8 @@ namespace gnv {
 struct Picture {
     bool is_video = false;
     int64_t frames = 1; // that patches hold: of an image 1, of a video one for each group of temporal_patch frames
-    int64_t rows = 0, columns = 0;      // patches of a frame
-    std::span<const float> pixels = {}; // [patches, TextModelSizes::given], which the caller keeps
+    int64_t rows = 0, columns = 0; // patches of a frame
+    GivenRows pixels = {};         // [patches, TextModelSizes::given]
 
     int64_t patches() const { return frames * rows * columns; }
 };

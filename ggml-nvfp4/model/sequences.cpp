@@ -1,6 +1,7 @@
 #include "model/sequences.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace gnv {
 
@@ -65,7 +66,7 @@ TextSequence part_of(const TextSequence & text, int64_t begin, int64_t count) {
     for (auto at = first; at != last; at++) part.given_at.push_back(*at - int32_t(begin));
     if (first == last) return part;
     const size_t columns = text.given.size() / text.given_at.size();
-    part.given = text.given.subspan(size_t(first - text.given_at.begin()) * columns, size_t(last - first) * columns);
+    part.given = text.given.part(first - text.given_at.begin(), last - first, int64_t(columns));
     return part;
 }
 
@@ -82,10 +83,9 @@ BatchShape shape_of_batch(const TextSequence * sequences, size_t count, bool wit
     return shape;
 }
 
-// Of the rows that are given with a sequence, whose first position is `begin` of the batch; those before are there already.
-static void add_given(const TextSequence & sequence, size_t begin, BatchInputs & batch) {
-    const auto rows = int32_t(int64_t(batch.given.size()) / batch.shape.given_columns);
-    batch.given.insert(batch.given.end(), sequence.given.begin(), sequence.given.end());
+// Of the rows that are given with a sequence, whose first position is `begin` of the batch, `rows` of which come before.
+static void add_given(const TextSequence & sequence, size_t begin, int32_t rows, BatchInputs & batch) {
+    batch.given.push_back(&sequence.given);
     for (size_t i = 0; i < sequence.given_at.size(); i++)
         batch.ids[begin + size_t(sequence.given_at[i])] = -1 - (rows + int32_t(i));
     const auto length = size_t(sequence.length()), total = size_t(batch.shape.positions);
@@ -95,33 +95,44 @@ static void add_given(const TextSequence & sequence, size_t begin, BatchInputs &
                     batch.extents.begin() + ptrdiff_t(axis * total + begin));
 }
 
+// 0, 1, 2 ... in each segment.
+static void count_positions(const TextSequence & sequence, int32_t * to) {
+    const int64_t length = sequence.length();
+    int64_t begin = 0;
+    for (size_t i = 0; i <= sequence.segments.size(); i++) {
+        const int64_t end = i < sequence.segments.size() ? sequence.segments[i] : length;
+        std::iota(to + begin, to + end, 0);
+        begin = end;
+    }
+}
+
 BatchInputs make_batch(const TextSequence * sequences, size_t count, bool with_given) {
     BatchInputs batch;
     batch.shape = shape_of_batch(sequences, count, with_given);
     const BatchShape & shape = batch.shape;
-    batch.given.reserve(size_t(shape.given_rows * shape.given_columns));
     const auto total = size_t(shape.positions);
     batch.positions.resize(3 * total);
     size_t at = 0;
+    int64_t given = 0; // rows so far
     for (size_t i = 0; i < count; i++) {
         const TextSequence & sequence = sequences[i];
         const auto length = size_t(sequence.length());
         batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.end());
-        if (with_given && sequence.given_rows() > 0) add_given(sequence, at, batch);
+        if (with_given && sequence.given_rows() > 0) {
+            add_given(sequence, at, int32_t(given), batch);
+            given += sequence.given_rows();
+        }
         if (shape.masked && sequence.mask.empty()) batch.mask.insert(batch.mask.end(), length, 1);
         if (shape.masked) batch.mask.insert(batch.mask.end(), sequence.mask.begin(), sequence.mask.end());
         if (sequence.segments.empty()) batch.segments.push_back(int32_t(at));
         for (const int32_t begin : sequence.segments) batch.segments.push_back(int32_t(at) + begin);
-        size_t segment = 0;
-        int32_t position = 0;
-        for (size_t t = 0; t < length; t++, position++) {
-            if (segment < sequence.segments.size() && int32_t(t) == sequence.segments[segment]) {
-                position = 0;
-                segment++;
+        for (size_t axis = 0; axis < 3; axis++) {
+            int32_t * const to = batch.positions.data() + axis * total + at;
+            if (sequence.positions.empty()) {
+                count_positions(sequence, to);
+            } else {
+                std::copy_n(sequence.positions.data() + axis * length, length, to);
             }
-            for (size_t axis = 0; axis < 3; axis++)
-                batch.positions[axis * total + at + t] =
-                    sequence.positions.empty() ? position : sequence.positions[axis * length + t];
         }
         at += length;
     }

@@ -1,6 +1,7 @@
 // Texts and pictures as a model takes them: ids or pixels with the segments, masks and positions that belong to them.
 #pragma once
 
+#include "model/given_rows.h"
 #include "model/text_model.h"
 
 #include <cstdint>
@@ -16,9 +17,9 @@ struct TextSequence {
     std::vector<int32_t> segments;  // the begin of each; empty: one segment
     std::vector<int32_t> positions; // [3, T] (time, height, width); empty: 0, 1, 2 ... in each segment, on all axes
 
-    // Rows of the width of TextModelSizes::given, which the caller keeps: in a text they stand for the embeddings of
-    // `given_at`, positions in ascending order; without ids there is one for each position.
-    std::span<const float> given;
+    // Rows of the width of TextModelSizes::given: in a text they stand for the embeddings of `given_at`, positions in
+    // ascending order; without ids there is one for each position.
+    GivenRows given;
     std::vector<int32_t> given_at;
     std::vector<int32_t> extents; // without ids: [2, T], rows and columns of the grid of each position
 
@@ -39,8 +40,9 @@ struct BatchInputs {
     std::vector<int32_t> past;           // [S], with states
     std::vector<int32_t> last_positions; // [S], or BatchShape::asked
     std::vector<int32_t> slots, pages;   // [S], [S, pages of a text]; where texts share states
-    std::vector<float> given;            // [given rows, given columns]; ids below 0 refer to them: EmbeddingParams
-    std::vector<int32_t> extents;        // [2, T], where rows are given without ids
+    // Together [given rows, given columns], of sequences that outlive the batch; ids below 0 refer to them: EmbeddingParams
+    std::vector<const GivenRows *> given;
+    std::vector<int32_t> extents; // [2, T], where rows are given without ids
 };
 
 // Ids below the vocabulary, segments no longer than the model's positions, masks, segments and given rows that fit. `past`:

@@ -13,6 +13,7 @@ uint64_t LaneSize::logits_bytes(const Backend & device) const {
 void LaneSize::reserve(const Backend & device, Budget & on_host, Budget & on_device) const {
     const bool aliases = rows_are_aliases(device);
     if (aliases) on_host.reserve("activations", arena_bytes);
+    if (aliases && given_bytes > 0) on_host.reserve("inputs", given_bytes);
     on_host.reserve("hidden states", rows.host_bytes(device));
     on_host.reserve("statistics", statistics.kept_bytes + (aliases ? statistics.bytes : 0));
     if (aliases) return;
@@ -42,7 +43,10 @@ Result<std::unique_ptr<Lane>> Lane::create(Backend & device, const LaneSize & si
     if (!arena.ok()) return arena.take_status().add_context("activations");
     lane->arena_ = arena.take();
     GNV_ASSIGN(lane->window_, StatisticWindow::create(device, size.statistics));
-    if (lane->aliases()) return lane;
+    if (lane->aliases()) {
+        lane->inputs_ = LaneInputs::in_place(size.given_bytes);
+        return lane;
+    }
     GNV_ASSIGN(lane->inputs_, LaneInputs::create(device, size.input_bytes));
     for (int i = 0; i < size.weight_buffers; i++) {
         GNV_ASSIGN(DeviceMemory memory, device.allocate(size.weight_bytes));
@@ -126,15 +130,19 @@ Result<Tensor> Lane::show(const Tensor & tensor, HostTensor & copy) {
     return Tensor(copy.tensor);
 }
 
-Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, ThreadPool & threads) {
-    if (aliases()) return Tensor(logits);
-    device_.download(host_logits_.get(), logits.data, tensor_bytes(logits.dtype, logits.shape));
-    GNV_TRY(device_.synchronize());
+Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, float * to, ThreadPool & threads) {
+    if (aliases() && !to) return Tensor(logits);
+    const void * from = logits.data;
+    if (!aliases()) {
+        device_.download(host_logits_.get(), logits.data, tensor_bytes(logits.dtype, logits.shape));
+        GNV_TRY(device_.synchronize());
+        from = host_logits_.get();
+    }
+    const int64_t of_variant = size_.rows.head_positions * size_.logits_columns;
     Tensor shown;
     shown.shape = logits.shape;
-    shown.data =
-        reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * size_.rows.head_positions * size_.logits_columns;
-    GNV_TRY(widen_to_float(logits.dtype, host_logits_.get(), logits.shape.elements(), shown.as<float>(), threads));
+    shown.data = to ? to : reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * of_variant;
+    GNV_TRY(widen_to_float(logits.dtype, from, logits.shape.elements(), shown.as<float>(), threads));
     return shown;
 }
 

@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -56,6 +57,8 @@ struct PassHooks {
     std::function<bool(const Tap & tap)> wants_tap; // empty: all
     // What the head made of the positions from `first` on, f32 [n, vocabulary] of every variant; in order.
     std::function<Status(int64_t first, const std::vector<Tensor> & logits)> on_logits;
+    // Of a pass with one variant: what the head makes of all positions stays here. Empty: not.
+    std::span<float> logits_to;
     std::function<bool(const PassProgress &)> progress; // false stops the run
 
     // To go on with a pass that ended after a block: the first block to run, and what brings the rows (restore_rows())

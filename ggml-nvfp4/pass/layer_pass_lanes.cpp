@@ -91,7 +91,7 @@ Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
     const int32_t first_bad = lane.window().first_bad();
     if (first_bad < 0) return {};
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
-    GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
+    GNV_ASSIGN(const DeviceBatch there, upload(lane, inputs));
     BadInput bad;
     StageCall call{lane.variant(v), group.stages, lane.weights().front(), inputs.shape, there};
     call.fields = lane.rows().reopen();
@@ -105,12 +105,18 @@ Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
                 lane.device().device().label(), " in order?");
 }
 
+Result<DeviceBatch> LayerPass::State::upload(Lane & lane, const BatchInputs & inputs) {
+    std::unique_lock<std::mutex> lock(given_mutex, std::defer_lock);
+    if (!inputs.given.empty()) lock.lock();
+    return lane.upload(inputs, *threads);
+}
+
 Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & group, size_t b, const PassHooks & hooks) {
     const PassBatch & batch = plan.batches[b];
     Lane & lane = *work.lane;
     const FieldUse use = field_use(group.stages, model());
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
-    GNV_ASSIGN(const DeviceBatch there, lane.upload(inputs));
+    GNV_ASSIGN(const DeviceBatch there, upload(lane, inputs));
     GNV_TRY(check_watched(work, group));
     BadInput bad;
     StageCall call{lane.variant(v), group.stages, lane.weights().front(), inputs.shape, there};
@@ -164,8 +170,8 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
 
 // --- Head ---------------------------------------------------------------------------------------------------------------------
 
-Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGroup & group, int64_t first,
-                                           int64_t count) {
+Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGroup & group, int64_t first, int64_t count,
+                                           float * to) {
     Lane & lane = *work.lane;
     size_t part = 0; // in the load's groups: variants in running order, the last first
     for (size_t other = variants.size(); --other > v;) part += variants[other].weights != variants[other - 1].weights;
@@ -177,7 +183,7 @@ Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGrou
     GNV_ASSIGN(call.fields, lane.rows().open(v, first - work.share.begin, count, field_use(group.stages, model())));
     Tensor logits;
     call.on_logits = [&](const Tensor & tensor) -> Status {
-        GNV_ASSIGN(logits, lane.show_logits(tensor, v, *threads));
+        GNV_ASSIGN(logits, lane.show_logits(tensor, v, to, *threads));
         return {};
     };
     // In host memory the logits of a variant stay in its part of the arena.
@@ -189,13 +195,20 @@ Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGrou
 // The outer loop runs over positions, the inner over variants, so that memory holds the logits of a few positions. Lane
 // by lane, because hooks get positions in order.
 Status LayerPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
+    const TextModelSizes & sizes = model().sizes();
+    GNV_CHECK(hooks.logits_to.empty() ||
+              (variants.size() == 1 &&
+               int64_t(hooks.logits_to.size()) == plan.store.positions / sizes.head_rows * sizes.vocabulary));
     for (Work & work : lanes) {
         const int64_t end = work.share.begin + work.share.positions;
         for (int64_t first = work.share.begin; first < end; first += plan.head_positions) {
             const int64_t count = std::min(plan.head_positions, end - first);
             std::vector<Tensor> side_by_side;
             for (size_t v = 0; v < variants.size(); v++) {
-                GNV_ASSIGN(const Tensor logits, logits_of(work, v, group, first, count));
+                float * const to = hooks.logits_to.empty()
+                                       ? nullptr
+                                       : hooks.logits_to.data() + first / sizes.head_rows * sizes.vocabulary;
+                GNV_ASSIGN(const Tensor logits, logits_of(work, v, group, first, count, to));
                 side_by_side.push_back(logits);
             }
             if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, side_by_side));

@@ -46,6 +46,7 @@ struct LayerPass::State {
         bool reuses = false;         // overwrites host memory that a hook received
     } to_read;                       // the next weights
     std::recursive_mutex hook_mutex; // one lane at a time calls hooks and merges totals
+    std::mutex given_mutex;          // one lane at a time has given rows written by the threads
     std::atomic<size_t> stop = 0;    // lanes from here on stop
 
     const TextModel & model() const { return *variants.front().model; }
@@ -80,13 +81,15 @@ struct LayerPass::State {
     Status run_in_turns(const Load & load, const PassHooks & hooks);
     Status run_lane(size_t lane, const Load & load, const PassHooks & hooks);
     Status run_batch(Work & work, size_t variant, const PassGroup & group, size_t batch, const PassHooks & hooks);
+    Result<DeviceBatch> upload(Lane & lane, const BatchInputs & inputs);
     Status take_statistics(size_t lane, size_t variant, const PassGroup & group, const PassHooks & hooks);
     Status share_totals(size_t variant, const PassGroup & group, const PassHooks & hooks);
     Status check_watched(Work & work, const PassGroup & group);
     Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                    const BadInput & bad) const;
     Status run_head(const PassGroup & group, const PassHooks & hooks);
-    Result<Tensor> logits_of(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count);
+    Result<Tensor> logits_of(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count,
+                             float * to);
     Status advance(int64_t positions, const PassHooks & hooks);
 };
 

@@ -145,6 +145,7 @@ LaneSize lane_size(const PassRequest & request, const PassPlan & plan, const Lan
     size.weight_buffers = plan.weight_buffers;
     size.arena_bytes = plan.arena_bytes;
     size.input_bytes = LaneInputs::bytes(largest);
+    size.given_bytes = LaneInputs::given_bytes(largest);
     size.scale_bytes = scale_bytes(request.variants);
     size.logits_columns = request.options.head ? sizes.vocabulary : 0;
     size.statistics = plan.statistics;

@@ -22,45 +22,28 @@ static Result<std::unique_ptr<LayerPass>> create_pass(const TextVariant & tower,
 
 Status plan_encoding(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
                      std::span<const Picture> pictures, const PictureOptions & options) {
-    uint64_t values = 0;
-    for (const Picture & picture : pictures) values += uint64_t(picture.patches() * vision.tower->sizes().given);
     return guard_exceptions([&]() -> Status {
-        const std::unique_ptr<float[]> pixels(
-            new float[values]); // a plan looks at sizes alone: no page of it is touched
         std::vector<TextSequence> sequences;
-        const float * from = pixels.get();
         for (Picture picture : pictures) {
-            picture.pixels = {from, size_t(picture.patches() * vision.tower->sizes().given)};
-            from += picture.pixels.size();
+            picture.pixels =
+                GivenRows(picture.patches(), vision.tower->sizes().given, {}); // a plan looks at sizes alone
             sequences.push_back(patches_of(picture, vision));
         }
         return create_pass(tower, device, threads, sequences, options).take_status();
     });
 }
 
-Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
-                                           ThreadPool & threads, std::span<const Picture> pictures,
-                                           const PictureOptions & options) {
-    std::vector<float> rows;
+Status encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
+                       std::span<const Picture> pictures, const PictureOptions & options, std::span<float> rows) {
     std::vector<TextSequence> sequences;
     for (size_t i = 0; i < pictures.size(); i++) {
         GNV_TRY(check_picture(pictures[i], i, vision));
         sequences.push_back(patches_of(pictures[i], vision));
     }
-    if (sequences.empty()) return rows;
-    int64_t placeholders = 0;
-    for (const Picture & picture : pictures) placeholders += placeholders_of(picture, vision);
-    GNV_TRY(guard_exceptions([&]() -> Status {
-        rows.reserve(size_t(placeholders * vision.tower->sizes().vocabulary));
-        return {};
-    }));
+    if (sequences.empty()) return {};
     GNV_ASSIGN(const std::unique_ptr<LayerPass> pass, create_pass(tower, device, threads, sequences, options));
     PassHooks hooks;
-    hooks.on_logits = [&](int64_t, const std::vector<Tensor> & made) -> Status {
-        const auto * const from = made.front().as<const float>();
-        rows.insert(rows.end(), from, from + made.front().shape.elements());
-        return {};
-    };
+    hooks.logits_to = rows;
     const auto wants = [&](const Tap & tap) {
         return options.taps.empty() || std::find(options.taps.begin(), options.taps.end(), tap) != options.taps.end();
     };
@@ -75,12 +58,28 @@ Result<std::vector<float>> encode_pictures(const VisionModel & vision, const Tex
             return options.on_progress(now.positions, now.positions_total);
         };
     GNV_TRY(pass->run(hooks).add_context("the vision tower"));
-    if (!options.on_tap) return rows;
+    if (!options.on_tap) return {};
     const int64_t columns = vision.tower->sizes().vocabulary;
     GNV_ASSIGN(const std::vector<TapInfo> taps, list_taps(tower, vision.tower->sizes().head_rows));
     const Tap merged = taps.back().tap; // a pass shows what the head makes as a whole only
-    if (wants(merged))
-        GNV_TRY(options.on_tap(merged, {DType::f32, {int64_t(rows.size()) / columns, columns}, rows.data()}));
+    if (!wants(merged)) return {};
+    return options.on_tap(merged, {DType::f32, {int64_t(rows.size()) / columns, columns}, rows.data()});
+}
+
+Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
+                                           ThreadPool & threads, std::span<const Picture> pictures,
+                                           const PictureOptions & options) {
+    int64_t placeholders = 0;
+    for (size_t i = 0; i < pictures.size(); i++) {
+        GNV_TRY(check_picture(pictures[i], i, vision));
+        placeholders += placeholders_of(pictures[i], vision);
+    }
+    std::vector<float> rows;
+    GNV_TRY(guard_exceptions([&]() -> Status {
+        if (placeholders > 0) rows.resize(size_t(placeholders * vision.tower->sizes().vocabulary));
+        return {};
+    }));
+    GNV_TRY(encode_pictures(vision, tower, device, threads, pictures, options, rows));
     return rows;
 }
 

@@ -22,8 +22,12 @@ struct PictureOptions {
 Status plan_encoding(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
                      std::span<const Picture> pictures, const PictureOptions & options);
 
-// [placeholders of all pictures, hidden of the text model], picture by picture. Weights are read once for all of them and stay
-// no longer than the call; what comes out of a picture depends on nothing but the picture.
+// Writes [placeholders of all pictures, hidden of the text model] to `rows`, picture by picture. Weights are read once for all
+// of them and stay no longer than the call, pixels that a function writes exist for a batch at a time; what comes out of a
+// picture depends on nothing but the picture.
+Status encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device, ThreadPool & threads,
+                       std::span<const Picture> pictures, const PictureOptions & options, std::span<float> rows);
+// The same in memory of the result.
 Result<std::vector<float>> encode_pictures(const VisionModel & vision, const TextVariant & tower, Backend & device,
                                            ThreadPool & threads, std::span<const Picture> pictures,
                                            const PictureOptions & options);

@@ -4,9 +4,6 @@
 
 namespace gnv {
 
-static constexpr uint64_t most_pixel_bytes = uint64_t(1) << 30; // larger portions are not faster
-static constexpr uint64_t share_of_pixels = 4;                  // of what is left of the budget
-
 Status check_same_tower(const VisionModel & made_for, const VisionModel & used_in) {
     if (!used_in.tower)
         return Status(Code::model, "the data have pictures, and this model has no vision tower: leave them out");
@@ -27,84 +24,89 @@ Result<PictureRows> PictureRows::create(const PassPictures & pictures, std::vect
     GNV_CHECK(size_t(rows) == wanted);
     const auto hidden = size_t(made.vision().tower->sizes().vocabulary); // what the merger makes
     GNV_TRY(guard_exceptions([&]() -> Status {
-        made.rows_.resize(wanted * hidden);
+        made.size_ = wanted * hidden;
+        made.rows_.reset(new float[made.size_]);
         return {};
     }));
-    size_t at = 0;
+    const float * at = made.rows_.get();
     for (TextSequence & text : texts) {
-        text.given = std::span<const float>(made.rows_).subspan(at, text.given_at.size() * hidden);
+        text.given = std::span(at, text.given_at.size() * hidden);
         at += text.given.size();
     }
     return made;
 }
 
-std::vector<PictureRows::Portion> PictureRows::divide(const Budget & host) const {
-    const uint64_t most = std::min(most_pixel_bytes, host.left() / share_of_pixels) / sizeof(float);
+PictureOptions PictureRows::options_for(const Limits & limits) const {
+    PictureOptions options;
+    options.host = limits.host;
+    if (!options.host.is_decided()) options.host.limit(Budget::of_host(0).total());
+    options.host.reserve("pictures", bytes());
+    options.device = limits.device_bytes;
+    if (limits.go_on) options.on_progress = [go_on = limits.go_on](int64_t, int64_t) { return go_on(); };
+    return options;
+}
+
+// Consecutive pictures of up to `most` patches together, or one.
+std::vector<PictureRows::Portion> PictureRows::cut(int64_t most) const {
     std::vector<Portion> portions;
     for (size_t i = 0; i < pictures_->list.size(); i++) {
-        const uint64_t values = uint64_t(pictures_->list[i].patches()) * uint64_t(vision().tower->sizes().given);
-        if (portions.empty() || portions.back().values + values > most) portions.push_back({i});
+        const int64_t patches = pictures_->list[i].patches();
+        if (portions.empty() || portions.back().patches + patches > most) portions.push_back({i});
         Portion & portion = portions.back();
         portion.count++;
-        portion.values += values;
-        portion.rows += placeholders_of(pictures_->list[i], vision());
+        portion.patches += patches;
+        portion.largest = std::max(portion.largest, patches);
     }
     return portions;
 }
 
-static Budget decided(Budget host) {
-    if (!host.is_decided()) host.limit(Budget::of_host(0).total());
-    return host;
-}
-
-PictureOptions PictureRows::options_for(const Portion & portion, const Budget & host, uint64_t device_bytes) const {
-    PictureOptions options;
-    options.host = host;
-    const uint64_t made = uint64_t(portion.rows) * uint64_t(vision().tower->sizes().vocabulary);
-    options.host.reserve("pictures", bytes() + (portion.values + made) * sizeof(float));
-    options.device = device_bytes;
-    return options;
+// The largest portions whose passes fit into the budget. More patches need more memory for hidden states, a larger picture for a
+// batch: if the portions with the most of either fit, all do.
+Result<std::vector<PictureRows::Portion>> PictureRows::divide(const TextVariant & tower, Backend & device,
+                                                              ThreadPool & threads,
+                                                              const PictureOptions & options) const {
+    int64_t most = 0;
+    for (const Picture & picture : pictures_->list) most += picture.patches();
+    for (;; most = (most + 1) / 2) {
+        std::vector<Portion> portions = cut(most);
+        const auto with_most = [&](int64_t Portion::*of) {
+            return std::max_element(portions.begin(), portions.end(),
+                                    [&](const Portion & a, const Portion & b) { return a.*of < b.*of; });
+        };
+        Status fits;
+        for (const auto portion : {with_most(&Portion::largest), with_most(&Portion::patches)})
+            if (fits.ok())
+                fits = plan_encoding(vision(), tower, device, threads,
+                                     std::span(pictures_->list).subspan(portion->first, portion->count), options);
+        if (fits.ok()) return portions;
+        const bool one_each = portions.size() == pictures_->list.size();
+        if (fits.code() != Code::out_of_memory || one_each) return fits;
+    }
 }
 
 Status PictureRows::check_budget(const TextVariant & tower, Backend & device, ThreadPool & threads,
                                  const Limits & limits) const {
-    const Budget host = decided(limits.host);
-    Budget rest = host;
-    rest.reserve("pictures", bytes());
-    Portion largest;
-    for (const Portion & portion : divide(rest))
-        if (portion.values > largest.values) largest = portion;
-    std::vector<Picture> pictures(pictures_->list.begin() + ptrdiff_t(largest.first),
-                                  pictures_->list.begin() + ptrdiff_t(largest.first + largest.count));
-    return plan_encoding(vision(), tower, device, threads, pictures, options_for(largest, host, limits.device_bytes));
+    return divide(tower, device, threads, options_for(limits)).take_status();
 }
 
 Status PictureRows::encode(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits) {
-    const Budget host = decided(limits.host);
-    Budget rest = host;
-    rest.reserve("pictures", bytes());
-    float * to = rows_.data();
-    for (const Portion & portion : divide(rest)) {
-        std::vector<float> pixels;
-        GNV_TRY(guard_exceptions([&]() -> Status {
-            pixels.resize(size_t(portion.values));
-            return {};
-        }));
+    const PictureOptions options = options_for(limits);
+    GNV_ASSIGN(const std::vector<Portion> portions, divide(tower, device, threads, options));
+    std::span<float> rows(rows_.get(), size_);
+    for (const Portion & portion : portions) {
         std::vector<Picture> pictures;
-        float * from = pixels.data();
+        int64_t placeholders = 0;
         for (size_t i = portion.first; i < portion.first + portion.count; i++) {
-            if (limits.go_on && !limits.go_on()) return Status(Code::cancelled, "stopped on request");
             Picture picture = pictures_->list[i];
-            const auto values = size_t(picture.patches() * vision().tower->sizes().given);
-            GNV_TRY(pictures_->read(i, from));
-            picture.pixels = {from, values};
-            pictures.push_back(picture);
-            from += values;
+            picture.pixels = GivenRows(
+                picture.patches(), vision().tower->sizes().given,
+                [this, i](int64_t first, int64_t count, float * to) { return pictures_->read(i, first, count, to); });
+            placeholders += placeholders_of(picture, vision());
+            pictures.push_back(std::move(picture));
         }
-        PictureOptions options = options_for(portion, host, limits.device_bytes);
-        if (limits.go_on) options.on_progress = [&](int64_t, int64_t) { return limits.go_on(); };
-        GNV_ASSIGN(const std::vector<float> made, encode_pictures(vision(), tower, device, threads, pictures, options));
-        to = std::copy(made.begin(), made.end(), to);
+        const auto made = size_t(placeholders * vision().tower->sizes().vocabulary);
+        GNV_TRY(encode_pictures(vision(), tower, device, threads, pictures, options, rows.first(made)));
+        rows = rows.subspan(made);
     }
     return {};
 }

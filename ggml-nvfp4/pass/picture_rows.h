@@ -1,7 +1,8 @@
 // The pictures in the texts of a pass: the rows that a vision tower makes of them, before the texts run.
 //
-// The rows of all pictures stay in memory, [placeholders, hidden]; pixels are made for a few pictures at a time, as many as a
-// part of the budget holds. The rows do not depend on that: those of a picture are a matter of the picture alone.
+// The rows of all pictures stay in memory, [placeholders, hidden]; pixels are made for a batch at a time. One pass encodes all
+// pictures where its hidden states fit into the budget, else several passes take a portion of them each. The rows do not depend
+// on that: those of a picture are a matter of the picture alone.
 #pragma once
 
 #include "pass/picture_encoder.h"
@@ -13,10 +14,11 @@
 namespace gnv {
 
 struct PassPictures {
-    std::vector<Picture> list;                                        // in the order of the texts, without pixels
-    std::function<Status(size_t picture, float * pixel_values)> read; // writes [patches, TextModelSizes::given]
-    std::shared_ptr<const VisionModel> vision;                        // that they were made for
-    uint64_t held_bytes = 0;                                          // of memory that read() makes pixels of
+    std::vector<Picture> list; // in the order of the texts, without pixels
+    // Writes patches [first, first + count) of a picture, [count, TextModelSizes::given]; called as GivenRows::Writer is.
+    std::function<Status(size_t picture, int64_t first, int64_t count, float * pixel_values)> read;
+    std::shared_ptr<const VisionModel> vision; // that they were made for
+    uint64_t held_bytes = 0;                   // of memory that read() makes pixels of
 };
 
 // Whether pictures that were made for one model go into another: patches and placeholders.
@@ -33,7 +35,7 @@ class PictureRows {
     // Takes memory for the rows, and lets `texts`, whose places of pictures are known, refer to it. Both arguments must outlive
     // the rows.
     static Result<PictureRows> create(const PassPictures & pictures, std::vector<TextSequence> & texts);
-    uint64_t bytes() const { return rows_.size() * sizeof(float) + pictures_->held_bytes; }
+    uint64_t bytes() const { return size_ * sizeof(float) + pictures_->held_bytes; }
 
     // Fails as encode() would because of a budget; runs nothing.
     Status check_budget(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits) const;
@@ -41,17 +43,19 @@ class PictureRows {
 
   private:
     struct Portion {
-        size_t first = 0, count = 0; // pictures
-        uint64_t values = 0;         // pixels
-        int64_t rows = 0;
+        size_t first = 0, count = 0;      // pictures
+        int64_t patches = 0, largest = 0; // of all; of one picture
     };
     explicit PictureRows(const PassPictures & pictures) : pictures_(&pictures) {}
     const VisionModel & vision() const { return *pictures_->vision; }
-    std::vector<Portion> divide(const Budget & host) const;
-    PictureOptions options_for(const Portion & portion, const Budget & host, uint64_t device_bytes) const;
+    std::vector<Portion> cut(int64_t most) const;
+    Result<std::vector<Portion>> divide(const TextVariant & tower, Backend & device, ThreadPool & threads,
+                                        const PictureOptions & options) const;
+    PictureOptions options_for(const Limits & limits) const;
 
     const PassPictures * pictures_;
-    std::vector<float> rows_;
+    std::unique_ptr<float[]> rows_; // untouched until the pass writes them
+    size_t size_ = 0;
 };
 
 } // namespace gnv

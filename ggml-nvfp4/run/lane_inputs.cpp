@@ -2,15 +2,19 @@
 
 #include "codec/nvfp4.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace gnv {
 
-// Rows as F32, of which no activation is larger, and the extents of pictures.
-static uint64_t given_bytes(const BatchShape & shape) {
-    if (shape.given_rows == 0) return 0;
-    return device_aligned(uint64_t(shape.given_rows * shape.given_columns) * sizeof(float)) +
-           device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
+// As F32: no activation is larger.
+uint64_t LaneInputs::given_bytes(const BatchShape & shape) {
+    return device_aligned(uint64_t(shape.given_rows * shape.given_columns) * sizeof(float));
+}
+
+// Of the grids of pictures, whose rows are given.
+static uint64_t extents_bytes(const BatchShape & shape) {
+    return shape.given_rows == 0 ? 0 : device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
 }
 
 // Slots and pages.
@@ -24,7 +28,8 @@ uint64_t LaneInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
-           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape) + shared_state_bytes(shape);
+           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape) + extents_bytes(shape) +
+           shared_state_bytes(shape);
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
@@ -36,13 +41,62 @@ Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
     return inputs;
 }
 
+LaneInputs LaneInputs::in_place(uint64_t given_bytes) {
+    LaneInputs inputs;
+    inputs.given_bytes_ = given_bytes;
+    return inputs;
+}
+
 Status LaneInputs::allocate_host(Backend & device) {
+    if (given_bytes_ > 0) {
+        GNV_ASSIGN(given_, allocate_block(given_bytes_, "inputs"));
+    }
     if (bytes_ == 0) return {};
     GNV_ASSIGN(staging_, device.allocate_host(bytes_));
     return {};
 }
 
-Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs) {
+// The rows of all sequences, in the dtype of the activations: tasks of the pool write pieces of them, each straight to its
+// place, or rounded from a piece that stays in a cache.
+Status LaneInputs::write_given(const BatchInputs & inputs, DType dtype, void * to, ThreadPool & threads) {
+    constexpr int64_t numbers_of_piece = 1 << 15;
+    const int64_t columns = inputs.shape.given_columns;
+    const int64_t most = std::max<int64_t>(1, numbers_of_piece / columns); // rows of a piece
+    struct Piece {
+        const GivenRows * rows;
+        int64_t first, count, to; // to: row of the batch
+    };
+    std::vector<Piece> pieces;
+    int64_t at = 0;
+    for (const GivenRows * const rows : inputs.given) {
+        const int64_t all = int64_t(rows->size()) / columns;
+        for (int64_t first = 0; first < all; first += most)
+            pieces.push_back({rows, first, std::min(most, all - first), at + first});
+        at += all;
+    }
+    GNV_CHECK(at == inputs.shape.given_rows);
+    const auto each = size_t(most * columns);
+    if (dtype != DType::f32) pieces_.resize(each * size_t(threads.size()));
+    return threads.parallel_for_thread(int64_t(pieces.size()), [&](int64_t index, int thread) -> Status {
+        const Piece & piece = pieces[size_t(index)];
+        const auto first = size_t(piece.first * columns), count = size_t(piece.count * columns);
+        const int64_t place = piece.to * columns;
+        if (dtype == DType::f32)
+            return piece.rows->write(piece.first, piece.count, columns, static_cast<float *>(to) + place);
+        std::span<const float> numbers = piece.rows->in_memory();
+        if (!numbers.empty()) {
+            numbers = numbers.subspan(first, count);
+        } else {
+            float * const own = pieces_.data() + size_t(thread) * each;
+            GNV_TRY(piece.rows->write(piece.first, piece.count, columns, own));
+            numbers = {own, count};
+        }
+        nvfp4::bf16_from_floats(numbers, static_cast<uint16_t *>(to) + place);
+        return {};
+    });
+}
+
+Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs, ThreadPool & threads) {
     GNV_TRY(device.synchronize());
     uint64_t used = 0;
     const auto take = [&](uint64_t bytes) { // of the block
@@ -70,12 +124,19 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.slots = place(inputs.slots);
     batch.pages = place(inputs.pages);
     batch.extents = place(inputs.extents);
-    if (device.activation_dtype() == DType::f32) {
-        batch.given = place(inputs.given);
-    } else if (!inputs.given.empty()) {
-        const uint64_t begin = take(inputs.given.size() * sizeof(uint16_t));
-        nvfp4::bf16_from_floats(inputs.given, reinterpret_cast<uint16_t *>(host(begin)));
-        batch.given = there(begin);
+    if (!inputs.given.empty()) {
+        const DType dtype = device.activation_dtype();
+        const auto numbers = uint64_t(inputs.shape.given_rows * inputs.shape.given_columns);
+        const uint64_t bytes = numbers * uint64_t(dtype_traits(dtype).bits) / 8;
+        if (bytes_ > 0) {
+            const uint64_t begin = take(bytes);
+            GNV_TRY(write_given(inputs, dtype, host(begin), threads));
+            batch.given = there(begin);
+        } else {
+            GNV_CHECK(bytes <= given_bytes_);
+            GNV_TRY(write_given(inputs, dtype, given_.get(), threads));
+            batch.given = given_.get();
+        }
     }
     if (used > 0) device.upload(memory_.get(), staging_.get(), used);
     return batch;

@@ -128,7 +128,7 @@ Result<std::vector<DeviceBatch>> TextSession::State::upload_inputs(const BatchIn
                                                                    const AllowedIds & allowed_ids) {
     std::vector<DeviceBatch> list;
     for (SessionPlace & place : places) {
-        GNV_ASSIGN(DeviceBatch there, place.inputs.upload(*place.device, batch));
+        GNV_ASSIGN(DeviceBatch there, place.inputs.upload(*place.device, batch, *threads));
         list.push_back(there);
     }
     list.back().allowed = allowed_ids.place();

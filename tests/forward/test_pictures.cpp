@@ -4,6 +4,7 @@
 #include "pass/layer_pass.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 
 using namespace gnv;
@@ -104,7 +105,7 @@ TEST_CASE("pictures: a text and pictures that do not belong together") {
     has(refusal(four, {grid(1, 0, 4)}), "a grid must have 1 to");
     has(refusal(four, {grid(1, 1 << 20, 1 << 20)}), "less than 2^31");
     Picture short_one = grid(1, 4, 4);
-    short_one.pixels = short_one.pixels.first(100);
+    short_one.pixels = short_one.pixels.in_memory().first(100);
     has(refusal(four, {short_one}), "100 pixel values are given, [16, 1536] are needed");
 
     const VisionModel none;
@@ -143,6 +144,51 @@ TEST_CASE("pictures: a batch of all gives the bits of each, with any threads and
         encode_pictures(f.model->vision, f.model->vision_variant(Precision::f32), device, *f.threads, pictures, {});
     REQUIRE_MESSAGE(remote.ok(), remote.status().message());
     CHECK(remote.value() == expected);
+}
+
+TEST_CASE("pictures: pixels that a function writes give the bits of those in memory, over any batches") {
+    VisionFixture f;
+    std::vector<RecordedPicture> recorded;
+    std::vector<Picture> in_memory, written;
+    std::atomic<int64_t> asked = 0; // rows
+    int64_t fails_at = INT64_MAX;   // of the last picture
+    for (const std::string & name : picture_names) recorded.emplace_back(name);
+    for (const RecordedPicture & one : recorded) {
+        in_memory.push_back(one.picture);
+        written.push_back(one.picture);
+        const bool is_last = &one == &recorded.back();
+        written.back().pixels =
+            GivenRows(one.picture.patches(), 1536, [&, is_last](int64_t first, int64_t count, float * rows) -> Status {
+                if (is_last && first + count > fails_at) return Status(Code::io, "the picture cannot be read");
+                asked += count;
+                std::copy_n(one.pixels.begin() + first * 1536, count * 1536, rows);
+                return {};
+            });
+    }
+    const std::vector<float> expected = f.encode(in_memory);
+    int64_t patches = 0;
+    for (const Picture & picture : in_memory) patches += picture.patches();
+    CHECK(f.encode(written) == expected);
+    CHECK(asked == patches); // each once
+    PictureOptions tight;    // batches of a picture
+    tight.host = Budget(4 << 20);
+    CHECK(f.encode(written, tight) == expected);
+    CHECK(f.encode({written[2], in_memory[3]}) == f.encode({in_memory[2], written[3]}));
+    DeferredDevice remote(*f.threads);
+    const auto encode = [&](Backend & device) {
+        return encode_pictures(f.model->vision, f.model->vision_variant(Precision::f32), device, *f.threads, written,
+                               {});
+    };
+    CHECK(encode(remote).value() == expected);
+    // A writer that fails ends the pass with its status, in the first batch or later.
+    for (const int64_t row : {int64_t(0), recorded.back().picture.patches() - 1}) {
+        fails_at = row;
+        for (Backend * const device : {f.device.get(), static_cast<Backend *>(&remote)}) {
+            const Status failed = encode(*device).take_status();
+            CHECK(failed.code() == Code::io);
+            CHECK_MESSAGE(failed.message().find("the picture cannot be read") != std::string::npos, failed.message());
+        }
+    }
 }
 
 TEST_CASE("pictures: frames of a video do not see each other") {
@@ -201,7 +247,7 @@ TEST_CASE("pictures: a text in pieces, between calls and on a device with memory
     CHECK(session->run(explicit_one, {}).value() == expected);
     // What is given has to fit.
     TextSequence bad = text;
-    bad.given = bad.given.first(256);
+    bad.given = bad.given.in_memory().first(256);
     CHECK(session->run(bad, {}).status().message().find("rows of 256 are needed") != std::string::npos);
 }
 

@@ -68,7 +68,8 @@ Computed compute(const CalibrationData & data, const PictureRows::Limits & limit
     const TextVariant tower = f.model->vision_variant(Precision::f32);
     const Status encoded = rows.encode(tower, *f.device, *f.threads, limits);
     REQUIRE_MESSAGE(encoded.ok(), encoded.message());
-    for (const TextSequence & text : texts) out.rows.insert(out.rows.end(), text.given.begin(), text.given.end());
+    for (const TextSequence & text : texts)
+        out.rows.insert(out.rows.end(), text.given.in_memory().begin(), text.given.in_memory().end());
     PassOptions options;
     options.head = true;
     const auto pass =

@@ -76,7 +76,7 @@ static Status place(const CalibrationSequence & sequence, const VisionModel & vi
 }
 
 Result<CalibrationData> make_calibration_data(const CalibrationSet & set, const CalibrationOptions & options,
-                                              std::shared_ptr<const VisionModel> vision, ThreadPool * threads) {
+                                              std::shared_ptr<const VisionModel> vision) {
     CalibrationData data;
     std::vector<const PreparedPicture *> pictures;
     for (const CalibrationSequence & sequence : set.sequences) {
@@ -94,8 +94,10 @@ Result<CalibrationData> make_calibration_data(const CalibrationSet & set, const 
         data.pictures.vision = std::move(vision);
         data.pictures.held_bytes = set.pictures.bytes;
         for (const PreparedPicture * const picture : pictures) data.pictures.list.push_back(grid_of(*picture));
-        data.pictures.read = [pictures, rule = options.pictures, threads](size_t picture, float * pixel_values) {
-            return write_pixel_values(rule->processor, *pictures[picture], pixel_values, threads);
+        data.pictures.read = [pictures, rule = options.pictures](size_t picture, int64_t first, int64_t count,
+                                                                 float * pixel_values) -> Status {
+            write_pixel_values(rule->processor, *pictures[picture], first, count, pixel_values);
+            return {};
         };
     }
     data.sha256 = set.sha256;

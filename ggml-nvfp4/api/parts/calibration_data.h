@@ -8,7 +8,6 @@ namespace gnv {
 
 // Refers to the pixels of the set, which must outlive it. `vision`: the model that its pictures were made for.
 Result<CalibrationData> make_calibration_data(const CalibrationSet & set, const CalibrationOptions & options,
-                                              std::shared_ptr<const VisionModel> vision = nullptr,
-                                              ThreadPool * threads = nullptr);
+                                              std::shared_ptr<const VisionModel> vision = nullptr);
 
 } // namespace gnv

@@ -10,7 +10,5 @@ struct gnv_dataset_t : gnv::api::Owned {
     std::vector<gnv_document> documents;            // of the last requested sequence
     std::shared_ptr<const gnv::VisionModel> vision; // of the tokenizer's folder; null: it has none
 
-    gnv::Result<gnv::CalibrationData> calibration_data() const {
-        return make_calibration_data(set, options, vision, engine->threads.get());
-    }
+    gnv::Result<gnv::CalibrationData> calibration_data() const { return make_calibration_data(set, options, vision); }
 };

@@ -106,7 +106,7 @@ gnv_status gnv_picture_create(gnv_engine_t * engine, const char * model_folder, 
                                 api::most_bytes / sizeof *pixel_values));
         GNV_ASSIGN(const Eyes eyes, Eyes::open(engine, model_folder, false));
         std::unique_ptr<gnv_picture_t> made = eyes.make({grid[0], grid[1], grid[2]}, is_video != 0);
-        made->picture.pixels = {pixel_values, count}; // looked at before they are copied
+        made->picture.pixels = std::span(pixel_values, count); // looked at before they are copied
         GNV_TRY(check_picture(made->picture, 0, eyes.vision));
         made->pixels.assign(pixel_values, pixel_values + count);
         return eyes.give(std::move(made), out);
