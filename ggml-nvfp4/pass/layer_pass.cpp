@@ -30,7 +30,7 @@ const StatisticSet & LayerPass::statistics(size_t variant) const { return state_
 
 Result<WorkByOp> LayerPass::operations() const { return pass_operations(state_->request(), state_->plan); }
 Result<PassProbe> LayerPass::probe(double seconds) const {
-    return probe_pass(state_->request(), state_->plan, seconds);
+    return probe_pass(state_->request(), state_->plan, *state_->threads, seconds);
 }
 
 const StatisticSet & LayerPass::requested_statistics() const { return state_->requested; }

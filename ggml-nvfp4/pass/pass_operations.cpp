@@ -113,8 +113,8 @@ void fill_with_numbers(std::vector<uint16_t> & out) {
 
 class Probe {
   public:
-    Probe(const PassRequest & request, const PassPlan & plan)
-        : request_(request), plan_(plan), device_(*request.devices.front()) {}
+    Probe(const PassRequest & request, const PassPlan & plan, ThreadPool & threads)
+        : request_(request), plan_(plan), threads_(threads), device_(*request.devices.front()) {}
 
     Result<PassProbe> run(double seconds) {
         std::set<int32_t> kinds;
@@ -245,7 +245,7 @@ class Probe {
         const BatchShape & shape = batch->inputs.shape;
         GNV_ASSIGN(batch->place, LaneInputs::create(device_, rows_are_aliases(device_) ? 0 : LaneInputs::bytes(shape)));
         GNV_TRY(batch->place.allocate_host(device_));
-        GNV_ASSIGN(batch->there, batch->place.upload(device_, batch->inputs));
+        GNV_ASSIGN(batch->there, batch->place.upload(device_, batch->inputs, threads_));
         GNV_ASSIGN(batch->arena_bytes, batch->runner.arena_bytes(request_.variants.front(), stages, shape));
         GNV_ASSIGN(batch->arena, device_.allocate(std::max<uint64_t>(batch->arena_bytes, device_alignment)));
         GNV_ASSIGN(batch->window, StatisticWindow::create(device_, StatisticWindow::size_of(request_.statistics,
@@ -277,6 +277,7 @@ class Probe {
 
     const PassRequest & request_;
     const PassPlan & plan_;
+    ThreadPool & threads_;
     Backend & device_;
     double share_ = 1; // of the experts of a block that run
     PassProbe found_;
@@ -285,8 +286,8 @@ class Probe {
 
 } // namespace
 
-Result<PassProbe> probe_pass(const PassRequest & request, const PassPlan & plan, double seconds) {
-    return Probe(request, plan).run(seconds);
+Result<PassProbe> probe_pass(const PassRequest & request, const PassPlan & plan, ThreadPool & threads, double seconds) {
+    return Probe(request, plan, threads).run(seconds);
 }
 
 } // namespace gnv

@@ -40,6 +40,6 @@ struct PassProbe {
 
 // Runs one block of each kind, with made-up weights and a few experts, on positions of the pass for about so many seconds. Needs
 // the memory that the plan reserves, and gives it back.
-Result<PassProbe> probe_pass(const PassRequest & request, const PassPlan & plan, double seconds);
+Result<PassProbe> probe_pass(const PassRequest & request, const PassPlan & plan, ThreadPool & threads, double seconds);
 
 } // namespace gnv
