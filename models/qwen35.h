@@ -36,6 +36,7 @@ Result<std::vector<TensorSpec>> list_qwen35_tensors(const JsonValue & config, co
                                                     Qwen35Mlp mlp);
 Result<ModelLayout> match_qwen35(const JsonValue & config, const Checkpoint & checkpoint, Accept accept, Qwen35Mlp mlp);
 Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp);
+Result<std::unique_ptr<TextModel>> make_qwen35_draft(const JsonValue & config, Qwen35Mlp mlp, int64_t experts);
 Result<VisionModel> make_qwen35_vision(const JsonValue & config, Qwen35Mlp mlp);
 
 } // namespace gnv

@@ -172,8 +172,8 @@ constexpr Row vision_tail_rows[] = {
 
 constexpr Row draft_head_rows[] = {
     {"fc.weight", Role::mtp_fc, {Dim::hidden, Dim::hidden_2}}, // columns: embedding, then hidden state
-    {"pre_fc_norm_embedding.weight", Role::mtp_norm, {Dim::hidden}},
-    {"pre_fc_norm_hidden.weight", Role::mtp_norm, {Dim::hidden}},
+    {"pre_fc_norm_embedding.weight", Role::mtp_embedding_norm, {Dim::hidden}},
+    {"pre_fc_norm_hidden.weight", Role::mtp_hidden_norm, {Dim::hidden}},
 };
 constexpr Row draft_tail_rows[] = {
     {"norm.weight", Role::mtp_norm, {Dim::hidden}},

@@ -17,7 +17,8 @@ enum TextField : Field { hidden = hidden_field, routed, router_weights, router_i
 
 class Qwen35Text final : public TextModel {
   public:
-    explicit Qwen35Text(Qwen35Config config) : config_(std::move(config)) {
+    // `part`: the text, or its draft head; the config is then that of the head's own layers.
+    explicit Qwen35Text(Qwen35Config config, Part part = Part::text) : config_(std::move(config)), part_(part) {
         sizes_.hidden = config_.hidden;
         sizes_.vocabulary = config_.vocabulary;
         sizes_.layers = int64_t(config_.layers.size());
@@ -27,6 +28,7 @@ class Qwen35Text final : public TextModel {
         sizes_.given = config_.hidden;
     }
     const TextModelSizes & sizes() const override { return sizes_; }
+    Part part() const override { return part_; }
     const ModelNames & names() const override { return qwen35::names; }
     std::vector<FieldSpec> fields() const override;
     std::vector<Stage> block_stages(int32_t layer) const override;
@@ -37,24 +39,30 @@ class Qwen35Text final : public TextModel {
         return stage.layer >= 0 && is_full_attention(stage.layer) ? 1 : 0;
     }
     std::vector<StateSpec> states(int32_t layer) const override;
+    std::vector<StateSpec> replayed(int32_t layer) const override;
     void build(const Stage & stage, StageBuilder & builder) const override;
 
   private:
     bool is_full_attention(int32_t layer) const { return config_.layers[size_t(layer)] == Qwen35Attention::full; }
     bool has_experts() const { return config_.mlp == Qwen35Mlp::experts; }
+    bool is_draft() const { return part_ == Part::mtp; }
+    int64_t convolved() const { // channels
+        return 2 * config_.key_heads * config_.key_head + config_.value_heads * config_.value_head;
+    }
 
     Qwen35Config config_;
+    Part part_;
     TextModelSizes sizes_;
 };
 
 // --- Stages and their weights -------------------------------------------------------------------------------------------------
 
 std::vector<Stage> Qwen35Text::block_stages(int32_t layer) const {
-    if (!has_experts()) return {{StageKind::mixer, layer}, {StageKind::combine, layer}};
-    return {{StageKind::mixer, layer},
-            {StageKind::route, layer},
-            {StageKind::experts, layer, 0, int32_t(config_.experts)},
-            {StageKind::combine, layer}};
+    if (!has_experts()) return {{StageKind::mixer, layer, 0, 0, part_}, {StageKind::combine, layer, 0, 0, part_}};
+    return {{StageKind::mixer, layer, 0, 0, part_},
+            {StageKind::route, layer, 0, 0, part_},
+            {StageKind::experts, layer, 0, int32_t(config_.experts), part_},
+            {StageKind::combine, layer, 0, 0, part_}};
 }
 
 // clang-format off
@@ -73,16 +81,29 @@ constexpr Role shared_roles[] = {
     Role::post_attention_norm, Role::shared_expert_gate_proj, Role::shared_expert_up, Role::shared_expert_down,
     Role::shared_expert_gate,
 };
+constexpr Role replay_roles[] = {
+    Role::linear_attention_conv, Role::linear_attention_a_log, Role::linear_attention_dt_bias,
+};
+constexpr Role draft_roles[] = {Role::mtp_fc, Role::mtp_embedding_norm, Role::mtp_hidden_norm, Role::mtp_norm};
 constexpr Role dense_roles[] = {Role::post_attention_norm, Role::mlp_gate, Role::mlp_up, Role::mlp_down};
 // clang-format on
 
 std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
     std::vector<WeightRef> refs;
+    const auto of_text = [&](Role role) { // shared with a draft head
+        refs.push_back({role});
+        refs.back().part = Part::text;
+    };
     const auto add = [&](const auto & roles) {
-        for (const Role role : roles) refs.push_back({role, stage.layer});
+        for (const Role role : roles) refs.push_back({role, stage.layer, -1, 0, false, part_});
     };
     switch (stage.kind) {
-    case StageKind::embed: refs.push_back({Role::embedding}); break;
+    case StageKind::embed:
+        of_text(Role::embedding);
+        if (is_draft()) of_text(Role::final_norm);
+        if (is_draft()) add(draft_roles);
+        break;
+    case StageKind::replay: add(replay_roles); break;
     case StageKind::mixer:
         if (is_full_attention(stage.layer)) {
             add(full_attention_roles);
@@ -92,9 +113,9 @@ std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
         break;
     case StageKind::route: add(route_roles); break;
     case StageKind::experts:
-        refs.push_back({Role::post_attention_norm, stage.layer});
+        refs.push_back({Role::post_attention_norm, stage.layer, -1, 0, false, part_});
         for (const Role role : expert_roles)
-            refs.push_back({role, stage.layer, stage.first_expert, stage.expert_count});
+            refs.push_back({role, stage.layer, stage.first_expert, stage.expert_count, false, part_});
         break;
     case StageKind::combine:
         if (has_experts()) {
@@ -104,8 +125,12 @@ std::vector<WeightRef> Qwen35Text::stage_weights(const Stage & stage) const {
         }
         break;
     case StageKind::head:
-        refs.push_back({Role::final_norm});
-        refs.push_back({Role::lm_head});
+        if (is_draft()) {
+            refs.push_back({Role::mtp_norm, -1, -1, 0, false, part_});
+        } else {
+            of_text(Role::final_norm);
+        }
+        of_text(Role::lm_head);
         break;
     }
     return refs;
@@ -124,7 +149,8 @@ StageFields Qwen35Text::stage_fields(const Stage & stage) const {
     constexpr FieldSet stream = field_bit(hidden), sum = field_bit(routed),
                        choice = field_bit(router_weights) | field_bit(router_indices);
     switch (stage.kind) {
-    case StageKind::embed: return {0, stream};
+    case StageKind::embed: return {is_draft() ? stream : 0, stream};
+    case StageKind::replay: return {};
     case StageKind::mixer: return {stream, stream};
     case StageKind::route: return {stream, choice};
     case StageKind::experts: return {stream | choice | (stage.first_expert > 0 ? sum : 0), sum};
@@ -154,6 +180,7 @@ std::vector<StageInput> Qwen35Text::stage_inputs(const Stage & stage) const {
     }
 }
 
+enum ReplayedRows : int32_t { replayed_qkv, replayed_a, replayed_b };
 enum FullState : int32_t { cached_keys, cached_values };
 enum LinearState : int32_t { convolution_history, delta_memory };
 // In StageBuilder::shared: the input of the second half of a block, products of it, and the shared expert's output.
@@ -164,9 +191,15 @@ std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
         const Shape rows = {-1, config_.kv_heads * config_.head};
         return {{"keys", rows, true, true}, {"values", rows, true, true}};
     }
-    const int64_t channels = 2 * config_.key_heads * config_.key_head + config_.value_heads * config_.value_head;
-    return {{"history", {config_.convolution - 1, channels}},
+    return {{"history", {config_.convolution - 1, convolved()}},
             {"memory", {config_.value_heads, config_.key_head, config_.value_head}}};
+}
+
+std::vector<StateSpec> Qwen35Text::replayed(int32_t layer) const {
+    if (is_full_attention(layer)) return {};
+    return {{"replayed qkv", {-1, convolved()}, true, true},
+            {"replayed a", {-1, config_.value_heads}, true, true},
+            {"replayed b", {-1, config_.value_heads}, true, true}};
 }
 
 // --- Building -----------------------------------------------------------------------------------------------------------------
@@ -178,8 +211,10 @@ class TextWriter : public BlockWriter {
         : BlockWriter(qwen35::names, builder, stage), config_(config) {}
 
     ValueId embed();
+    ValueId draft_input(ValueId stream);
     ValueId full_attention(ValueId x);
     ValueId linear_attention(ValueId x);
+    void replay();
     ValueId normed();
     void route();
     ValueId routed_experts(const Stage & stage);
@@ -193,6 +228,13 @@ class TextWriter : public BlockWriter {
     ValueId norm(ValueId x, Role role, Site site) { return rms_norm(x, role, site, {float(config_.norm_epsilon), 1}); }
 
   private:
+    struct Delta { // what moves the states of a linear attention on
+        ValueId qkv = no_value, a = no_value, b = no_value;
+    };
+    ValueId delta_rule(const Delta & x);
+    ValueId plain_norm(ValueId x, WeightRef ref, const char * what) {
+        return g_.add(RmsNormParams{float(config_.norm_epsilon), 1}, {x, weight_of_part(ref)}, what);
+    }
     // Whether the shared expert is computed beside the router and the choice of experts: a device can run them together then,
     // which matters where each of them is too short to fill it.
     bool is_early() const { return b_.whole_blocks && b_.batch.is_step(); }
@@ -206,6 +248,24 @@ class TextWriter : public BlockWriter {
 
 ValueId TextWriter::embed() {
     return tapped(g_.add(EmbeddingParams{}, {ids(), weight({Role::embedding}), given()}, "embed"), site_embed);
+}
+
+// Of a draft head: fc of the embedding of the next token and the stream, each normed.
+ValueId TextWriter::draft_input(ValueId stream) {
+    const int64_t T = b_.batch.positions, H = config_.hidden;
+    const auto of = [](Role role, Part part) { return WeightRef{role, -1, -1, 0, false, part}; };
+    const ValueId table = weight_of_part(of(Role::embedding, Part::text));
+    ValueId e = g_.add(EmbeddingParams{}, {ids(), table, no_value}, "draft embed");
+    e = plain_norm(e, of(Role::mtp_embedding_norm, part_), "draft embedding norm");
+    // The stream of the text is normed as for its head, its own as for the head of the draft.
+    const WeightRef final =
+        b_.batch.draft == DraftInput::own ? of(Role::mtp_norm, part_) : of(Role::final_norm, Part::text);
+    ValueId h = plain_norm(stream, final, "draft final norm");
+    h = plain_norm(h, of(Role::mtp_hidden_norm, part_), "draft hidden norm");
+    const ValueId both = g_.add(EmbeddingParams{}, {pairs(), e, h}, "draft pairs"); // [2 T, H]
+    const WeightRef fc = of(Role::mtp_fc, part_);
+    return g_.add(LinearParams{b_.batch.has_few_rows()},
+                  {g_.reshape(both, {T, 2 * H}), weight_of_part(fc), input_scale_of_part(fc)}, "draft fc");
 }
 
 ValueId TextWriter::full_attention(ValueId x) {
@@ -242,8 +302,7 @@ ValueId TextWriter::full_attention(ValueId x) {
 }
 
 ValueId TextWriter::linear_attention(ValueId x) {
-    const int64_t T = b_.batch.positions, entries = state_entries();
-    const int64_t value_heads = config_.value_heads, D = config_.value_head;
+    const int64_t T = b_.batch.positions, value_heads = config_.value_heads, D = config_.value_head;
     ValueId h = norm(x, Role::input_norm, site_input_layernorm); // [T, H]
     if (b_.batch.masked) h = g_.add(MaskRowsParams{}, {h, mask()}, where("mask"));
     observe(h, mixer_input);
@@ -252,23 +311,12 @@ ValueId TextWriter::linear_attention(ValueId x) {
     const ValueId b = linear(h, Role::linear_attention_in_b, site_linear_attn_in_proj_b);       // [T, Hv]
     const ValueId a = linear(h, Role::linear_attention_in_a, site_linear_attn_in_proj_a);       // [T, Hv]
     if (!g_.status().ok()) return no_value;
-    const int64_t channels = g_.value(qkv).shape[1];
-    const ValueId history = state(convolution_history, "history", {entries, config_.convolution - 1, channels});
-    const ValueId u = tapped(g_.add(CausalConvParams{b_.batch.is_step()},
-                                    {qkv, weight({Role::linear_attention_conv, layer_}), segments(), history, slots()},
-                                    name(site_linear_attn_conv1d)),
-                             site_linear_attn_conv1d); // [T, C]
-    GatedDeltaNetParams delta;
-    delta.key_heads = config_.key_heads;
-    delta.value_heads = value_heads;
-    delta.key_head = config_.key_head;
-    delta.value_head = D;
-    delta.one_position = b_.batch.is_step();
-    const ValueId memory = state(delta_memory, "memory", {entries, value_heads, config_.key_head, D});
-    ValueId o = g_.add(delta,
-                       {u, a, b, weight({Role::linear_attention_a_log, layer_}),
-                        weight({Role::linear_attention_dt_bias, layer_}), segments(), memory, slots()},
-                       where("gated delta net")); // [T, Hv * Dv]
+    if (b_.batch.as_steps) {
+        kept_rows(replayed_qkv, qkv, "replayed qkv", g_.value(qkv).shape[1]);
+        kept_rows(replayed_a, a, "replayed a", value_heads);
+        kept_rows(replayed_b, b, "replayed b", value_heads);
+    }
+    ValueId o = delta_rule({qkv, a, b});
     const GatedRmsNormParams gate = {float(config_.norm_epsilon), config_.output_gate == Qwen35OutputGate::sigmoid};
     o = tapped(g_.add(gate,
                       {g_.reshape(o, {T * value_heads, D}), weight({Role::linear_attention_norm, layer_}),
@@ -279,6 +327,38 @@ ValueId TextWriter::linear_attention(ValueId x) {
     observe(o, linear_attention_out_input);
     o = linear(o, Role::linear_attention_out, site_linear_attn_out_proj); // [T, H]
     return tapped(o, site_linear_attn);
+}
+
+ValueId TextWriter::delta_rule(const Delta & x) {
+    if (!g_.status().ok()) return no_value;
+    const int64_t entries = state_entries(), channels = g_.value(x.qkv).shape[1];
+    const ValueId history = state(convolution_history, "history", {entries, config_.convolution - 1, channels});
+    const ValueId u =
+        tapped(g_.add(CausalConvParams{b_.batch.is_step()},
+                      {x.qkv, weight({Role::linear_attention_conv, layer_}), segments(), history, slots()},
+                      name(site_linear_attn_conv1d)),
+               site_linear_attn_conv1d); // [T, C]
+    GatedDeltaNetParams delta;
+    delta.key_heads = config_.key_heads;
+    delta.value_heads = config_.value_heads;
+    delta.key_head = config_.key_head;
+    delta.value_head = config_.value_head;
+    delta.one_position = b_.batch.is_step();
+    if (b_.batch.as_steps) delta.form = GatedDeltaNetParams::Form::recurrent;
+    const ValueId memory =
+        state(delta_memory, "memory", {entries, config_.value_heads, config_.key_head, config_.value_head});
+    return g_.add(delta,
+                  {u, x.a, x.b, weight({Role::linear_attention_a_log, layer_}),
+                   weight({Role::linear_attention_dt_bias, layer_}), segments(), memory, slots()},
+                  where("gated delta net")); // [T, Hv * Dv]
+}
+
+void TextWriter::replay() {
+    const int64_t heads = config_.value_heads;
+    const int64_t channels = 2 * config_.key_heads * config_.key_head + heads * config_.value_head;
+    delta_rule({kept_rows(replayed_qkv, no_value, "replayed qkv", channels),
+                kept_rows(replayed_a, no_value, "replayed a", heads),
+                kept_rows(replayed_b, no_value, "replayed b", heads)});
 }
 
 ValueId TextWriter::normed() {
@@ -382,6 +462,12 @@ ValueId TextWriter::head(ValueId x) {
     if (b_.last_position_only) {
         x = g_.add(EmbeddingParams{}, {last_positions(), x}, "last hidden states"); // [S, H]
     }
+    if (part_ == Part::mtp) { // the text's head behind a norm of its own
+        const ValueId h = norm(x, Role::mtp_norm, site_norm);
+        const WeightRef ref = {Role::lm_head};
+        return g_.add(LinearParams{b_.batch.has_few_rows()}, {h, weight_of_part(ref), input_scale_of_part(ref)},
+                      "draft logits");
+    }
     const ValueId h = norm(x, Role::final_norm, site_norm);
     return b_.embeds ? h : linear(h, Role::lm_head, site_logits);
 }
@@ -390,7 +476,8 @@ void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
     TextWriter block(config_, builder, stage);
     ValueId & stream = builder.fields[hidden];
     switch (stage.kind) {
-    case StageKind::embed: stream = block.embed(); break;
+    case StageKind::embed: stream = is_draft() ? block.draft_input(stream) : block.embed(); break;
+    case StageKind::replay: block.replay(); break;
     case StageKind::mixer: {
         const ValueId mixed =
             is_full_attention(stage.layer) ? block.full_attention(stream) : block.linear_attention(stream);
@@ -413,13 +500,33 @@ void Qwen35Text::build(const Stage & stage, StageBuilder & builder) const {
 
 } // namespace
 
-Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp) {
+static Result<Qwen35Config> read_runnable_config(const JsonValue & config, Qwen35Mlp mlp) {
     GNV_ASSIGN(Qwen35Config read, read_qwen35_config(config, mlp));
     if (read.rope_type != "default" && read.rope_type != "yarn")
         return fail(
             Code::unsupported, config.where(), ": positions of the type \"", printable(read.rope_type),
             "\" are not computed, only \"default\" and \"yarn\"; weights alone (nvfp4a16) need no forward pass");
+    return read;
+}
+
+Result<std::unique_ptr<TextModel>> make_qwen35_text(const JsonValue & config, Qwen35Mlp mlp) {
+    GNV_ASSIGN(Qwen35Config read, read_runnable_config(config, mlp));
     return std::unique_ptr<TextModel>(new Qwen35Text(std::move(read)));
+}
+
+Result<std::unique_ptr<TextModel>> make_qwen35_draft(const JsonValue & config, Qwen35Mlp mlp, int64_t experts) {
+    GNV_ASSIGN(Qwen35Config read, read_runnable_config(config, mlp));
+    if (read.draft_layers == 0)
+        return fail(Code::unsupported, config.where(), ": the model has no draft head (mtp_num_hidden_layers is 0)");
+    if (read.draft_layers > 1)
+        return fail(Code::unsupported, config.where(), ": the draft head has ", read.draft_layers,
+                    " layers (mtp_num_hidden_layers); only those of one layer are run");
+    read.layers.assign(1, Qwen35Attention::full);
+    if (mlp == Qwen35Mlp::experts) read.experts = experts;
+    if (mlp == Qwen35Mlp::experts && read.experts_per_token > experts)
+        return fail(Code::unsupported, config.where(), ": the draft head has ", experts, " experts, a token takes ",
+                    read.experts_per_token);
+    return std::unique_ptr<TextModel>(new Qwen35Text(std::move(read), Part::mtp));
 }
 
 } // namespace gnv

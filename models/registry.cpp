@@ -12,6 +12,7 @@ struct ModelFamily {
     Result<std::vector<TensorSpec>> (*list_tensors)(const JsonValue & config, const LayoutChoice & choice);
     Result<ModelLayout> (*match_model)(const JsonValue & config, const Checkpoint & checkpoint, Accept accept);
     Result<std::unique_ptr<TextModel>> (*make_text_model)(const JsonValue & config);
+    Result<std::unique_ptr<TextModel>> (*make_draft_model)(const JsonValue & config, int64_t experts);
     Result<VisionModel> (*make_vision_model)(const JsonValue & config);
 };
 
@@ -22,6 +23,7 @@ constexpr ModelFamily qwen35 = {
         return match_qwen35(config, checkpoint, accept, mlp);
     },
     [](const JsonValue & config) { return make_qwen35_text(config, mlp); },
+    [](const JsonValue & config, int64_t experts) { return make_qwen35_draft(config, mlp, experts); },
     [](const JsonValue & config) { return make_qwen35_vision(config, mlp); },
 };
 
@@ -119,6 +121,11 @@ const ModelNames * find_names_with_input(std::string_view name) {
 Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
     return family->make_text_model(config);
+}
+
+Result<std::unique_ptr<TextModel>> make_draft_model(const JsonValue & config, int64_t experts) {
+    GNV_ASSIGN(const ModelFamily * const family, find_family(config));
+    return family->make_draft_model(config, experts);
 }
 
 Result<VisionModel> make_vision_model(const JsonValue & config) {

@@ -2,6 +2,7 @@
 #include "common/args.h"
 #include "common/bench.h"
 #include "common/chat.h"
+#include "common/draft.h"
 
 #include <algorithm>
 #include <fstream>
@@ -34,6 +35,7 @@ struct Args {
     std::vector<gnv_logit_bias> logit_bias;
     std::vector<std::string> stop_texts;
     uint64_t seed = 42, ram_bytes = 0;
+    int32_t draft = 0;
     tools::EngineArgs engine;
     tools::BenchArgs bench;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false, chat = false;
@@ -108,6 +110,7 @@ void declare(CLI::App & app, Args & args) {
     tools::add_count(app, "--n-predict", args.predict, 0, INT32_MAX,
                      "tokens to write, at most (default 128; with --dump 0, with --chat up to the end of an answer)");
     declare_sampling(app, args);
+    tools::add_draft(app, args.draft);
     app.add_option("--dump", args.dump, "write logits and the output of every block to a safetensors file")
         ->type_name("FILE");
     tools::add_list(app, "--tap", args.taps, "also write this module's output: layer.3.self_attn.q_norm (repeatable)")
@@ -120,8 +123,10 @@ void declare(CLI::App & app, Args & args) {
         app, "--ram", args.ram_bytes,
         "budget for weights and caches; on CUDA for weights on their way (default: most of the free memory)");
     tools::add_threads(app, args.engine);
-    app.add_flag("--json", args.json,
-                 "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence; a document of --bench");
+    app.add_flag(
+        "--json", args.json,
+        "a line {\"prompt_ids\": [..], \"ids\": [..], \"text\": ..} for each sequence, with --draft also \"draft\"; a "
+        "document of --bench");
     tools::add_bench(app, args.bench);
     app.add_flag("--quiet", args.quiet, "only warnings and errors on standard error");
 }
@@ -129,8 +134,8 @@ void declare(CLI::App & app, Args & args) {
 bool check_bench_usage(const CLI::App & app, const Args & args) {
     if (!args.bench.wanted)
         return tools::refuse(app, {"--n-prompt", "--n-gen", "--n-depth", "--repetitions"}, "is for --bench");
-    const auto of_texts = {"--prompt", "--tokens", "--chat",  "--system",    "--image", "--dump",  "--tap",
-                           "--temp",   "--top-k",  "--top-p", "--n-predict", "--seed",  "--greedy"};
+    const auto of_texts = {"--prompt", "--tokens", "--chat",  "--system",    "--image", "--dump",   "--tap",
+                           "--temp",   "--top-k",  "--top-p", "--n-predict", "--seed",  "--greedy", "--draft"};
     return tools::refuse(app, of_texts, "goes without --bench, which makes its ids up");
 }
 
@@ -165,6 +170,7 @@ bool check_usage(const CLI::App & app, const Args & args) {
                            "--seed",
                            "--greedy",
                            "--stop",
+                           "--draft",
                            "--json"};
     if (!args.generates() && !tools::refuse(app, of_texts, "is for texts that are written on: give --n-predict N"))
         return false;
@@ -505,6 +511,7 @@ void print_speed(const gnv_generate_result & result) {
             static_cast<unsigned long long>(result.prompt_tokens), rate(result.prompt_tokens, result.prompt_seconds),
             static_cast<unsigned long long>(result.tokens), rate(result.tokens - 1, result.token_seconds),
             reasons[result.stop]);
+    tools::print_drafts(result);
 }
 
 // `stop_texts`: those of `args`, for the library; they live as long as the options.
@@ -524,6 +531,7 @@ gnv_generate_options options_of(const Args & args, const std::vector<const char 
     options.logit_bias = args.logit_bias.data();
     options.logit_bias_count = args.logit_bias.size();
     options.seed = args.seed;
+    options.draft = args.draft;
     options.stop_texts = stop_texts.data();
     options.stop_text_count = stop_texts.size();
     options.tokenizer = tokenizer;
@@ -551,7 +559,8 @@ bool generate(const Args & args, gnv_model_t * model, gnv_tokenizer_t * tokenize
         gnv_model_generate(model, prompt.data(), prompt.size(), &options, &result) != GNV_OK)
         return false;
     if (args.json) {
-        const nlohmann::ordered_json line = {{"prompt_ids", prompt}, {"ids", output.ids}, {"text", output.text}};
+        nlohmann::ordered_json line = {{"prompt_ids", prompt}, {"ids", output.ids}, {"text", output.text}};
+        if (args.draft != 0) line["draft"] = tools::drafts_json(result);
         printf("%s\n", line.dump().c_str());
     } else {
         putchar('\n');
@@ -673,6 +682,7 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.weights_only = args.weights_only;
     options.ram_bytes = args.ram_bytes;
     options.device_bytes = args.device.vram_bytes;
+    options.drafts = args.draft != 0;
     // A conversation has the room that models have when nothing is said.
     if (!args.chat) options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
     if (args.bench.wanted) options.capacity = args.bench.positions();
@@ -727,6 +737,8 @@ int run(Args & args, gnv_engine_t * engine) {
                 static_cast<unsigned long long>(info.quantized_modules),
                 info.quantizes_inputs ? ", inputs too (W4A4)" : "",
                 info.weights_stay ? "" : "; weights do not fit the memory and are read for every call");
+    if (!args.quiet && info.draft_bytes > 0)
+        fprintf(stderr, "drafting takes %.1f MiB of memory\n", double(info.draft_bytes) / 1048576);
     if (args.bench.wanted) {
         const bool done =
             tools::run_bench(engine, args.bench, args.model, device, args.engine.threads, model.get(), info, args.json);

@@ -67,6 +67,7 @@ class CpuBackend final : public Backend {
     }
     void free_host(void * memory) override { std::free(memory); }
     Result<uint64_t> free_bytes() override { return available_memory(); }
+    bool runs_as_steps() const override { return true; }
 
     void upload(void * device, const void * host, size_t bytes, Queue) override {
         const Span span(trace_, "compute", "upload", {0, double(bytes)});

@@ -136,6 +136,9 @@ class Backend {
         return Status(Code::internal, "this device has no fused kernels");
     }
 
+    // Whether positions of a batch with BatchShape::as_steps have the bits of single positions, attention included.
+    virtual bool runs_as_steps() const { return false; }
+
     // --- Recordings: the launches of a graph as one unit, for graphs that run again with the same memory.
 
     // Whether record() may succeed now; a device whose work is traced op by op does not record.

@@ -95,7 +95,7 @@ GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, 
 /* A token chosen from the logits (GNV_WANT_LOGITS), as gnv_model_generate chooses one with these options, of which only those
  * that say how count. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
  * defaults. on_logits is called by calls that give it. repetition_penalty counts the ids fed since the session was opened,
- * reset or restored. A text whose tokens are picked and fed one by one equals that of gnv_model_generate with the same seed. */
+ * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked and fed one by one equals that of gnv_model_generate with the same seed. */
 GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
 /* Logits or embedding; `capacity` in numbers, *written may be NULL. */
 GNV_API gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written);

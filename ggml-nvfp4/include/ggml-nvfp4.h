@@ -759,6 +759,10 @@ typedef struct gnv_model_options {
      * and results are those of one. The log tells what lies where. NULL with 0: `device` alone. */
     const int32_t * devices;
     uint64_t device_count;
+    int32_t
+        drafts; /* 1: the model's draft head (MTP) comes with it, for gnv_generate_options.draft. Its weights, caches and
+                     * copies of states belong to ram_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no
+                     * draft head that can be run, or the device is not the CPU */
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
@@ -788,6 +792,7 @@ typedef struct gnv_model_info {
     const int32_t * stop_ids;
     uint64_t stop_count;
     float min_p, repetition_penalty;
+    uint64_t draft_bytes; /* of memory for drafting; 0: the model was opened without */
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Discards the text; the next call starts another. */
@@ -901,6 +906,9 @@ typedef struct gnv_logit_bias {
     float bias; /* -100 to 100, added to the logit */
 } gnv_logit_bias;
 
+#define GNV_MOST_DRAFTS 15
+#define GNV_DRAFT_AUTO  (-1)
+
 typedef struct gnv_generate_options {
     uint64_t struct_size;
     uint64_t max_tokens;      /* 0: up to a stop id or the end of the caches */
@@ -926,6 +934,10 @@ typedef struct gnv_generate_options {
     size_t stop_text_count;
     gnv_logits_callback on_logits; /* may be NULL */
     void * logits_user;
+    int32_t
+        draft; /* tokens that the draft head guesses at a time, up to GNV_MOST_DRAFTS, which one pass checks; 0: none;
+                    * GNV_DRAFT_AUTO: two, until tokens without are found to be faster. The text is the same. Needs
+                    * gnv_model_options.drafts */
 } gnv_generate_options;
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
     memset(options, 0, sizeof *options);
@@ -954,6 +966,10 @@ typedef struct gnv_generate_result {
     double prompt_seconds; /* until the first token was chosen */
     double token_seconds;  /* for the others */
     uint64_t stop_text;    /* GNV_STOP_TEXT: which of stop_texts, from 0 */
+    uint64_t drafted, accepted,
+        draft_passes;   /* tokens that were guessed, and those of them that came; passes that checked */
+    double draft_gain;  /* time of a token without drafting (the first few are) over that of one with; 0: not known */
+    uint64_t draft_end; /* GNV_DRAFT_AUTO: tokens after which drafting stopped; 0: it did not */
 } gnv_generate_result;
 
 /* Continues the text with the `count` ids of a prompt, at least one, and then with chosen tokens, one after another. Each

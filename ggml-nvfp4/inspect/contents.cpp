@@ -157,7 +157,7 @@ std::string Contents::role_name(uint64_t tensor) const {
     static const char * const prefixes[] = {"", "", "draft head: "}; // by Part; roles of the vision tower name it
     if (!has_model_) return {};
     const Use & use = uses_[tensor];
-    const bool named_already = use.role == Role::mtp_fc || use.role == Role::mtp_norm;
+    const bool named_already = use.role >= Role::mtp_fc && use.role <= Role::mtp_norm;
     return concat(named_already ? "" : prefixes[size_t(use.part)], role_traits(use.role).name);
 }
 

@@ -55,8 +55,7 @@ void BlockWriter::count_experts(ValueId indices, int32_t input, int32_t experts)
 
 // --- Weights ------------------------------------------------------------------------------------------------------------------
 
-ValueId BlockWriter::weight(WeightRef ref) {
-    ref.part = part_;
+ValueId BlockWriter::weight_of_part(const WeightRef & ref) {
     const Result<WeightSpec> spec = b_.weights.spec(ref);
     if (!spec.ok()) {
         g_.refuse(copy_of(spec.status()));
@@ -67,8 +66,7 @@ ValueId BlockWriter::weight(WeightRef ref) {
     return value;
 }
 
-ValueId BlockWriter::input_scale(WeightRef ref) {
-    ref.part = part_;
+ValueId BlockWriter::input_scale_of_part(const WeightRef & ref) {
     const Result<WeightSpec> spec = b_.weights.spec(ref);
     if (!b_.quantize_inputs || !spec.ok()) return no_value;
     if (b_.input_scales ? !b_.input_scales->has(ref.key()) : !spec.value().has_input_scale()) return no_value;

@@ -43,11 +43,20 @@ class BlockWriter {
     std::string name(int32_t site) const { return tap_name(names_, tap(site)); }
 
     // The part of a reference is ignored: it is this block's.
-    ValueId weight(WeightRef ref);
-    ValueId input_scale(WeightRef ref);
+    ValueId weight(WeightRef ref) {
+        ref.part = part_;
+        return weight_of_part(ref);
+    }
+    ValueId input_scale(WeightRef ref) {
+        ref.part = part_;
+        return input_scale_of_part(ref);
+    }
+    ValueId weight_of_part(const WeightRef & ref);
+    ValueId input_scale_of_part(const WeightRef & ref);
     ValueId linear(ValueId x, Role role, int32_t site) {
         const WeightRef ref = {role, layer_};
-        return tapped(g_.add(LinearParams{b_.batch.is_step()}, {x, weight(ref), input_scale(ref)}, name(site)), site);
+        return tapped(g_.add(LinearParams{b_.batch.has_few_rows()}, {x, weight(ref), input_scale(ref)}, name(site)),
+                      site);
     }
     ValueId linear_with_bias(ValueId x, Role role, Role bias, int32_t site) {
         const WeightRef ref = {role, layer_};
@@ -57,7 +66,7 @@ class BlockWriter {
     // Of a stage's experts.
     ValueId grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
                            GroupedLinearParams params) {
-        params.few_rows = b_.batch.is_step();
+        params.few_rows = b_.batch.has_few_rows();
         const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
         return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
     }
@@ -66,6 +75,13 @@ class BlockWriter {
         const ValueId value = g_.state(state_name, dtype, shape);
         b_.bound_states.push_back({layer_, index, value});
         return value;
+    }
+
+    // Rows for a replay: `made` in a pass that keeps them; in a replay those of that pass, and `made` is no value.
+    ValueId kept_rows(int32_t index, ValueId made, const char * rows_name, int64_t columns) {
+        if (made == no_value) made = g_.input(rows_name, g_.activation_dtype(), {b_.batch.positions, columns});
+        b_.bound_rows.push_back({layer_, index, made});
+        return made;
     }
 
     ValueId ids() { return batch_input(b_.ids, "ids", DType::i32, {b_.batch.positions}); }
@@ -100,6 +116,7 @@ class BlockWriter {
         return batch_input(b_.given, "given rows", g_.activation_dtype(),
                            {b_.batch.given_rows, b_.batch.given_columns});
     }
+    ValueId pairs() { return batch_input(b_.pairs, "pairs", DType::i32, {2 * b_.batch.positions}); }
     ValueId extents() { return batch_input(b_.extents, "extents", DType::i32, {2, b_.batch.positions}); }
 
     StageBuilder & b_;

@@ -52,6 +52,8 @@ static const RoleTraits traits_table[] = {
     {"vision fc2", true, false},
     {"vision fc2 bias", false, false},
     {"draft head fc", true, false},
+    {"draft head embedding norm", false, false},
+    {"draft head hidden norm", false, false},
     {"draft head norm", false, false},
     {"extra", false, false},
 };

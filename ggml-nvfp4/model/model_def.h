@@ -35,7 +35,7 @@ enum class Role : uint8_t {
     vision_norm1, vision_norm1_bias, vision_norm2, vision_norm2_bias,
     vision_qkv, vision_qkv_bias, vision_proj, vision_proj_bias,
     vision_fc1, vision_fc1_bias, vision_fc2, vision_fc2_bias, // outside of blocks: those of the merger, as vision_norm1
-    mtp_fc, mtp_norm,                                    // the draft head's own tensors
+    mtp_fc, mtp_embedding_norm, mtp_hidden_norm, mtp_norm, // the draft head's own tensors
     extra,                                               // in the checkpoint, unknown to the model
     count_
 };

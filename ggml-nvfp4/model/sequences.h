@@ -43,6 +43,7 @@ struct BatchInputs {
     // Together [given rows, given columns], of sequences that outlive the batch; ids below 0 refer to them: EmbeddingParams
     std::vector<const GivenRows *> given;
     std::vector<int32_t> extents; // [2, T], where rows are given without ids
+    std::vector<int32_t> pairs;   // [2 T], for a draft head: StageBuilder::pairs
 };
 
 // Ids below the vocabulary, segments no longer than the model's positions, masks, segments and given rows that fit. `past`:

@@ -6,6 +6,9 @@
 // model need not fit into memory. Between stages that do not run in one graph the pass keeps fields: rows of every
 // position that one stage sets and another reads. The model defines them; the first is the stream from block to block.
 //
+// A draft head (MTP) is a model of the same kind: its embed stage joins the embedding of the token that follows a position with
+// the stream of that position, the text's or its own, and its head is the text's behind a norm.
+//
 // A vision tower is a model of the same kind: its embed stage makes the stream from rows of pixels that come with the batch,
 // and its head joins the patches of a square to a row of the text model's size.
 //
@@ -24,7 +27,8 @@
 
 namespace gnv {
 
-enum class StageKind : uint8_t { embed, mixer, route, experts, combine, head };
+// replay: of a mixer only what moves its states on, from rows that an earlier pass kept (BatchShape::as_steps).
+enum class StageKind : uint8_t { embed, mixer, route, experts, combine, head, replay };
 
 struct Stage {
     StageKind kind = StageKind::embed;
@@ -85,6 +89,9 @@ struct StateSpec {
     bool is_activation = false;   // holds values of activations, in their dtype; else F32
 };
 
+// The stream that the embed stage of a draft head reads.
+enum class DraftInput : uint8_t { none, of_text, own };
+
 struct BatchShape {
     int64_t positions = 0; // T
     int64_t segments = 0;  // S
@@ -97,8 +104,12 @@ struct BatchShape {
     int64_t asked = -1; // last positions that the head gets; -1: those of all segments
     // Rows that come with the batch, for the embed stage: of a text those of some positions, of pictures all.
     int64_t given_rows = 0, given_columns = 0;
-    // A step of decoding: each text goes on by one position, with caches. Its linears have few rows (graph/ops.h).
+    // Each position has the bits that it has in a step of its own. For few positions, on devices that can (exec/backend.h).
+    bool as_steps = false;
+    DraftInput draft = DraftInput::none;
+    // A step of decoding: each text goes on by one position, with caches.
     bool is_step() const { return cached && positions == segments; }
+    bool has_few_rows() const { return is_step() || as_steps; } // of linears: graph/ops.h
     friend bool operator==(const BatchShape &, const BatchShape &) = default;
 };
 
@@ -126,6 +137,7 @@ struct StageBuilder {
     ValueId pages = no_value;          // i32 [S, pages of a text]
     ValueId given = no_value;          // [given rows, given columns]
     ValueId extents = no_value;        // i32 [2, T]: rows and columns of the grid that a position of a picture is in
+    ValueId pairs = no_value;          // i32 [2 T]: t, -1 - t of each position, which join two streams
 
     // A stage reads the fields of earlier stages and sets its own.
     std::array<ValueId, max_fields> fields;
@@ -144,6 +156,12 @@ struct StageBuilder {
         int32_t index; // in TextModel::states(layer)
         ValueId value;
     };
+    // Rows from which a replay stage moves states on: with as_steps made and kept, in a replay read.
+    struct BoundRows {
+        int32_t layer;
+        int32_t index; // in TextModel::replayed(layer)
+        ValueId value; // [T, ..]
+    };
     struct BoundTotal {
         StatisticKey key;
         int32_t first_group;
@@ -151,6 +169,7 @@ struct StageBuilder {
     };
     std::vector<BoundWeight> bound_weights = {};
     std::vector<BoundState> bound_states = {};
+    std::vector<BoundRows> bound_rows = {};
     std::vector<BoundTotal> bound_totals = {};
 
     StageBuilder(Graph & in, const WeightCatalog & of, const BatchShape & shape)
@@ -176,14 +195,21 @@ class TextModel {
     // Stages of one kind (StageKind) and one block kind make activations of the same shapes.
     virtual int32_t block_kind(const Stage & stage) const = 0;
     virtual std::vector<StateSpec> states(int32_t layer) const = 0;
+    // Rows that a replay stage of this layer reads; none: the layer has no states that a position cannot be taken back from.
+    virtual std::vector<StateSpec> replayed(int32_t) const { return {}; }
     // Appends the stage to builder.graph; failures stay in the graph's status.
     virtual void build(const Stage & stage, StageBuilder & builder) const = 0;
 };
 
 inline Stage embed_stage(const TextModel & model) { return {StageKind::embed, -1, 0, 0, model.part()}; }
 inline Stage head_stage(const TextModel & model) { return {StageKind::head, -1, 0, 0, model.part()}; }
+inline Stage replay_stage(const TextModel & model, int32_t layer) {
+    return {StageKind::replay, layer, 0, 0, model.part()};
+}
 
 // The text model that config.json describes. Defined in models/registry.cpp.
 Result<std::unique_ptr<TextModel>> make_text_model(const JsonValue & config);
+// Its draft head, of so many experts (0 for a dense one). Code::unsupported if config.json has none that can be run.
+Result<std::unique_ptr<TextModel>> make_draft_model(const JsonValue & config, int64_t experts);
 
 } // namespace gnv

@@ -24,12 +24,16 @@ static uint64_t shared_state_bytes(const BatchShape & shape) {
     return device_aligned(segments * sizeof(int32_t)) + device_aligned(segments * each * sizeof(int32_t));
 }
 
+static uint64_t pair_bytes(const BatchShape & shape) {
+    return shape.draft == DraftInput::none ? 0 : device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
+}
+
 uint64_t LaneInputs::bytes(const BatchShape & shape) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
            2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape) + extents_bytes(shape) +
-           shared_state_bytes(shape);
+           shared_state_bytes(shape) + pair_bytes(shape);
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
@@ -124,6 +128,7 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.slots = place(inputs.slots);
     batch.pages = place(inputs.pages);
     batch.extents = place(inputs.extents);
+    batch.pairs = place(inputs.pairs);
     if (!inputs.given.empty()) {
         const DType dtype = device.activation_dtype();
         const auto numbers = uint64_t(inputs.shape.given_rows * inputs.shape.given_columns);

@@ -6,14 +6,34 @@
 
 namespace gnv {
 
+static Result<std::unique_ptr<TextModel>> make_draft(const JsonDocument & config, const ModelLayout & layout,
+                                                     const WeightCatalog & weights) {
+    if (!layout.has_mtp)
+        return fail(Code::unsupported, weights.checkpoint().folder(),
+                    ": the checkpoint has no draft head (tensors mtp.*)");
+    int64_t experts = 0;
+    if (layout.expert_count > 0) {
+        GNV_ASSIGN(const WeightSpec router, weights.spec({Role::router, 0, -1, 0, false, Part::mtp}));
+        experts = router.shape[0];
+    }
+    return make_draft_model(config.root(), experts);
+}
+
 Result<std::unique_ptr<OpenModel>> OpenModel::make(const JsonDocument & config, const Checkpoint & checkpoint,
                                                    const ModelLayout & layout, const FolderFiles & files) {
     GNV_ASSIGN(std::unique_ptr<TextModel> model, make_text_model(config.root()));
     GNV_ASSIGN(VisionModel vision, make_vision_model(config.root()));
     if (!layout.has_vision) vision.tower.reset();
     GNV_ASSIGN(WeightCatalog weights, WeightCatalog::create(layout, checkpoint));
-    return std::unique_ptr<OpenModel>(
-        new OpenModel(checkpoint, layout, files, std::move(model), std::move(vision), std::move(weights)));
+    std::unique_ptr<TextModel> draft;
+    Status no_draft;
+    if (Result<std::unique_ptr<TextModel>> made = make_draft(config, layout, weights); made.ok()) {
+        draft = made.take();
+    } else {
+        no_draft = made.take_status(); // a model runs without one
+    }
+    return std::unique_ptr<OpenModel>(new OpenModel(checkpoint, layout, files, std::move(model), std::move(draft),
+                                                    std::move(no_draft), std::move(vision), std::move(weights)));
 }
 
 Result<std::unique_ptr<OpenModel>> OpenModel::open(const Checkpoint & checkpoint, const ModelLayout & layout,

@@ -23,6 +23,8 @@ class OpenModel {
     const ModelLayout & layout;
     const FolderFiles & files;
     const std::unique_ptr<TextModel> model;
+    const std::unique_ptr<TextModel> draft; // the draft head; null: there is none to run, see why_no_draft
+    const Status why_no_draft;
     const VisionModel vision; // without a tower where the checkpoint has none
     const WeightCatalog weights;
 
@@ -42,9 +44,11 @@ class OpenModel {
         FolderFiles files;
     };
     OpenModel(const Checkpoint & of_checkpoint, const ModelLayout & of_layout, const FolderFiles & of_files,
-              std::unique_ptr<TextModel> text_model, VisionModel vision_model, WeightCatalog catalog)
+              std::unique_ptr<TextModel> text_model, std::unique_ptr<TextModel> draft_model, Status no_draft,
+              VisionModel vision_model, WeightCatalog catalog)
         : checkpoint(of_checkpoint), layout(of_layout), files(of_files), model(std::move(text_model)),
-          vision(std::move(vision_model)), weights(std::move(catalog)) {}
+          draft(std::move(draft_model)), why_no_draft(std::move(no_draft)), vision(std::move(vision_model)),
+          weights(std::move(catalog)) {}
     static Result<std::unique_ptr<OpenModel>> make(const JsonDocument & config, const Checkpoint & checkpoint,
                                                    const ModelLayout & layout, const FolderFiles & files);
     std::unique_ptr<const Owned> owned_; // the targets of the references, after open()

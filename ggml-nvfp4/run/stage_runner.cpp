@@ -94,6 +94,7 @@ struct StageGraph {
     std::vector<bool> bound() const {
         std::vector<bool> flags(graph.values().size(), false);
         for (const Made & made_value : made({})) flags[size_t(graph.owner(made_value.value))] = true;
+        for (const StageBuilder::BoundRows & rows : builder.bound_rows) flags[size_t(graph.owner(rows.value))] = true;
         return flags;
     }
 };
@@ -118,6 +119,12 @@ class Binder {
             prepared_.bind(weight.value, find(weight));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
             prepared_.bind(state.value, call_.states->find(state.layer, state.index));
+        for (const StageBuilder::BoundRows & rows : stages_.builder.bound_rows) {
+            Tensor memory = call_.kept_rows->find(rows.layer, rows.index);
+            GNV_CHECK(shape(rows.value).elements() <= memory.shape.elements());
+            memory.shape = shape(rows.value);
+            prepared_.bind(rows.value, memory);
+        }
         for (const StageBuilder::BoundTotal & total : stages_.builder.bound_totals)
             prepared_.bind(total.value, call_.statistics->find(total.key, total.first_group, shape(total.value)[0]));
     }
@@ -126,9 +133,16 @@ class Binder {
     const Shape & shape(ValueId id) const { return graph_.value(id).shape; }
 
     Tensor find(const StageBuilder::BoundWeight & weight) const {
-        if (!weight.input_scale) return call_.weights.find(weight.ref);
+        const WeightGroup & group = group_of(weight.ref);
+        if (!weight.input_scale) return group.find(weight.ref);
         const InputScales * const given = call_.variant.input_scales;
-        return given ? given->find(weight.ref) : call_.weights.input_scale(weight.ref);
+        return given ? given->find(weight.ref) : group.input_scale(weight.ref);
+    }
+    const WeightGroup & group_of(const WeightRef & ref) const {
+        if (!call_.more_weights.empty() && !call_.weights.has(ref))
+            for (const WeightGroup & group : call_.more_weights)
+                if (group.has(ref)) return group;
+        return call_.weights;
     }
     template <class T>
     void input(ValueId id, const T * data, DType dtype) {
@@ -148,6 +162,7 @@ class Binder {
         input(b.slots, there.slots, DType::i32);
         input(b.pages, there.pages, DType::i32);
         input(b.extents, there.extents, DType::i32);
+        input(b.pairs, there.pairs, DType::i32);
         input(b.given, there.given, graph_.activation_dtype());
         input(stages_.allowed, there.allowed, DType::u8);
     }

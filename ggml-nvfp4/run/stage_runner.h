@@ -11,6 +11,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace gnv {
@@ -71,6 +72,7 @@ struct DeviceBatch {
     const int32_t * pages = nullptr;
     const void * given = nullptr; // in the dtype of the device's activations
     const int32_t * extents = nullptr;
+    const int32_t * pairs = nullptr;
     const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit
 };
 
@@ -81,8 +83,10 @@ struct StageCall {
     const BatchShape & shape;
     const DeviceBatch & inputs;
     BatchFields fields = {};
-    TextStates * states = nullptr;                // when the shape says cached
-    const StatisticWindow * statistics = nullptr; // of these stages, when observing
+    TextStates * states = nullptr;                  // when the shape says cached
+    TextStates * kept_rows = nullptr;               // of TextModel::replayed(), with as_steps and for replay stages
+    std::span<const WeightGroup> more_weights = {}; // of other parts, loaded: those that `weights` does not hold
+    const StatisticWindow * statistics = nullptr;   // of these stages, when observing
     OnTap on_tap = {};
     // What the head made: [T or S, vocabulary] (StageOptions::embeds: [T or S, H]), of a vision tower [T / head rows, vocabulary]; activations of the device.
     std::function<Status(const Tensor & logits)> on_logits = {};

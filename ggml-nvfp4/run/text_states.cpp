@@ -16,32 +16,49 @@ static Shape whole_shape(const StateSpec & spec, const StateExtents & extents) {
 
 static DType dtype_of(const StateSpec & spec, DType activation) { return spec.is_activation ? activation : DType::f32; }
 
-uint64_t TextStates::layer_bytes(const TextModel & model, DType activation, const StateExtents & extents,
-                                 int32_t layer) {
+uint64_t TextStates::layer_bytes(const std::vector<StateSpec> & layer, DType activation, const StateExtents & extents) {
     uint64_t sum = 0;
-    for (const StateSpec & spec : model.states(layer))
+    for (const StateSpec & spec : layer)
         sum += device_aligned(tensor_bytes(dtype_of(spec, activation), whole_shape(spec, extents)));
     return sum;
 }
 
-uint64_t TextStates::bytes(const TextModel & model, DType activation, const StateExtents & extents) {
+TextStates::Specs TextStates::specs_of(const TextModel & model) {
+    Specs specs;
+    for (int32_t layer = 0; layer < model.sizes().layers; layer++) specs.push_back(model.states(layer));
+    return specs;
+}
+
+TextStates::Specs TextStates::fixed_specs_of(const TextModel & model) {
+    Specs specs = specs_of(model);
+    for (std::vector<StateSpec> & layer : specs)
+        std::erase_if(layer, [](const StateSpec & s) { return s.grows_with_text; });
+    return specs;
+}
+
+TextStates::Specs TextStates::replayed_specs_of(const TextModel & model) {
+    Specs specs;
+    for (int32_t layer = 0; layer < model.sizes().layers; layer++) specs.push_back(model.replayed(layer));
+    return specs;
+}
+
+uint64_t TextStates::bytes(const Specs & specs, DType activation, const StateExtents & extents) {
     uint64_t sum = 0;
-    for (int32_t layer = 0; layer < model.sizes().layers; layer++)
-        sum += layer_bytes(model, activation, extents, layer);
+    for (const std::vector<StateSpec> & layer : specs) sum += layer_bytes(layer, activation, extents);
     return sum;
 }
 
-Result<TextStates> TextStates::create(const TextModel & model, const std::vector<Backend *> & devices,
+Result<TextStates> TextStates::create(const Specs & specs, const std::vector<Backend *> & devices,
                                       const StateExtents & extents) {
-    GNV_CHECK(int64_t(devices.size()) == model.sizes().layers);
+    GNV_CHECK(devices.size() == specs.size());
     TextStates states;
     states.extents_ = extents;
-    for (int32_t layer = 0; layer < model.sizes().layers; layer++) {
-        Backend * const device = devices[size_t(layer)];
+    for (size_t layer = 0; layer < specs.size(); layer++) {
+        Backend * const device = devices[layer];
         if (states.blocks_.empty() || states.blocks_.back().device != device) states.blocks_.push_back({device, {}, 0});
         Block & block = states.blocks_.back();
         states.layers_.emplace_back();
-        for (const StateSpec & spec : model.states(layer)) {
+        for (const StateSpec & spec : specs[layer]) {
             const Entry entry = {dtype_of(spec, device->activation_dtype()), whole_shape(spec, extents),
                                  states.blocks_.size() - 1, block.bytes, spec.grows_with_text};
             states.layers_.back().push_back(entry);
@@ -62,6 +79,20 @@ Result<TextStates> TextStates::create(const TextModel & model, const std::vector
 
 void TextStates::reset() {
     for (const Block & block : blocks_) block.device->clear(block.memory.get(), block.bytes);
+}
+
+void TextStates::copy_fixed(const TextStates & from) {
+    for (size_t layer = 0; layer < layers_.size(); layer++) {
+        const auto next = [](const std::vector<Entry> & entries, size_t & i) {
+            while (i < entries.size() && entries[i].grows) i++;
+            return i < entries.size() ? &entries[i++] : nullptr;
+        };
+        size_t i = 0, j = 0;
+        while (const Entry * const to = next(layers_[layer], i)) {
+            const Entry * const source = next(from.layers_[layer], j);
+            device_of(*to).copy(at(*to), from.at(*source), tensor_bytes(to->dtype, to->shape));
+        }
+    }
 }
 
 Tensor TextStates::find(int32_t layer, int32_t index) const {

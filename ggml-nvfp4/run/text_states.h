@@ -20,15 +20,32 @@ struct StateExtents {
 
 class TextStates {
   public:
+    using Specs = std::vector<std::vector<StateSpec>>; // of each layer
     // `devices`: of each layer; consecutive layers of one device share a block.
-    static Result<TextStates> create(const TextModel & model, const std::vector<Backend *> & devices,
+    static Result<TextStates> create(const Specs & specs, const std::vector<Backend *> & devices,
                                      const StateExtents & extents);
+    static Result<TextStates> create(const Specs & specs, Backend & device, const StateExtents & extents) {
+        return create(specs, std::vector<Backend *>(specs.size(), &device), extents);
+    }
+    static Result<TextStates> create(const TextModel & model, const std::vector<Backend *> & devices,
+                                     const StateExtents & extents) {
+        return create(specs_of(model), devices, extents);
+    }
     // `activation`: the dtype of the device's activations.
-    static uint64_t bytes(const TextModel & model, DType activation, const StateExtents & extents);
-    static uint64_t layer_bytes(const TextModel & model, DType activation, const StateExtents & extents, int32_t layer);
+    static uint64_t bytes(const Specs & specs, DType activation, const StateExtents & extents);
+    static uint64_t bytes(const TextModel & model, DType activation, const StateExtents & extents) {
+        return bytes(specs_of(model), activation, extents);
+    }
+    static uint64_t layer_bytes(const std::vector<StateSpec> & layer, DType activation, const StateExtents & extents);
+    static Specs specs_of(const TextModel & model);
+    // What has a place for each text and cannot be cut back: states that do not grow.
+    static Specs fixed_specs_of(const TextModel & model);
+    static Specs replayed_specs_of(const TextModel & model);
     void reset(); // queued: all texts to their start
     Tensor find(int32_t layer, int32_t index) const;
     const StateExtents & extents() const { return extents_; }
+    // Copies the states of `from` that do not grow, in their order: one of both has fixed_specs_of() the model of the other.
+    void copy_fixed(const TextStates & from); // queued
 
     // --- Of states with pages. All work is queued.
 

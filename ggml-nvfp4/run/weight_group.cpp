@@ -69,6 +69,11 @@ void WeightGroup::will_need(const WeightCatalog & catalog, const FolderFiles & f
         source.will_need(source.tensor(read.piece.tensor), read.piece.offset, read.piece.bytes);
 }
 
+bool WeightGroup::has(const WeightRef & ref) const {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [&](const Entry & entry) { return entry.ref.key() == ref.key(); });
+}
+
 const WeightGroup::Entry & WeightGroup::entry(const WeightRef & ref) const {
     for (const Entry & entry : entries_)
         if (entry.ref.key() == ref.key()) return entry;

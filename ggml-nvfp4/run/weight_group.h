@@ -28,6 +28,7 @@ class WeightGroup {
     WeightGroup at(void * memory) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
 
+    bool has(const WeightRef & ref) const;
     // A weight, or a part of a stack. The weight must be in the group.
     Tensor find(const WeightRef & ref) const;
     Tensor input_scale(const WeightRef & ref) const; // F32 [1], of a stack [E]

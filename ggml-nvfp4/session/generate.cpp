@@ -46,12 +46,40 @@ Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequen
     return logits;
 }
 
+// How many tokens the next pass drafts. The first tokens of an answer have none, to know their time: choices do not change.
+class DraftPlan {
+  public:
+    DraftPlan(const DraftOptions & options, TextSession & session) : options_(options), session_(session) {
+        session.begin_drafting();
+    }
+    // `most`: tokens that may come. Below 0: the draft head need not follow the text.
+    int64_t next(int64_t tokens, int64_t most) {
+        if (options_.tokens == 0 || end_ > 0) return -1;
+        const DraftCounts & counts = session_.draft_counts();
+        if (options_.automatic && counts.passes >= trial && counts.gain() < 1 && counts.plain > 0) {
+            end_ = tokens;
+            return -1;
+        }
+        return counts.plain < plain ? 0 : std::max<int64_t>(0, std::min(options_.tokens, most));
+    }
+    int64_t end() const { return end_; }
+
+  private:
+    static constexpr int64_t plain = 4;  // tokens
+    static constexpr int64_t trial = 16; // passes
+    const DraftOptions options_;
+    TextSession & session_;
+    int64_t end_ = 0;
+};
+
 // The token after `sequence`, or none if the caller's function ends the text. Where the largest logit decides, the device finds
 // it, and the others stay there.
 static Result<std::optional<int32_t>> next_token(TextSession & session, const TextSequence & sequence,
-                                                 const OnProgress & on_progress, const GenerateOptions & options,
-                                                 Sampler & sampler, std::span<const int32_t> chosen) {
+                                                 const OnProgress & on_progress, int64_t drafts,
+                                                 const GenerateOptions & options, Sampler & sampler,
+                                                 std::span<const int32_t> chosen) {
     TextSession::Request request;
+    request.drafts = drafts;
     request.on_progress = on_progress;
     if (!sampler.takes_largest() || options.on_logits) {
         GNV_ASSIGN(std::vector<float> logits, run_in_pieces(session, sequence, request));
@@ -117,20 +145,25 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, size_t(session.vocabulary()));
     Sampler sampler(options.sampling, allowed);
     sampler.count_prompt(options.counted_ids);
-    if (sampler.takes_largest()) GNV_TRY(session.allow(allowed));
+    if (sampler.takes_largest() || options.draft.tokens > 0) GNV_TRY(session.allow(allowed));
+    DraftPlan drafts(options.draft, session);
+    const auto finish = [&](GenerateStop stop) {
+        result.stop = stop;
+        result.draft = session.draft_counts();
+        result.draft_end = drafts.end();
+        return std::move(result);
+    };
     ShownText shown(options.stop_texts);
     TextSequence one;
     for (bool is_first = true;; is_first = false) {
+        const int64_t left = options.max_tokens > 0 ? options.max_tokens - result.tokens - 1 : most_drafts;
         GNV_ASSIGN(const std::optional<int32_t> id,
-                   next_token(session, is_first ? prompt : one, is_first ? on_prompt : on_token_pass, options, sampler,
-                              chosen));
+                   next_token(session, is_first ? prompt : one, is_first ? on_prompt : on_token_pass,
+                              drafts.next(result.tokens, left), options, sampler, chosen));
         if (is_first) result.prompt_seconds = seconds_since(start);
         if (is_first) start = Clock::now();
         result.token_seconds = seconds_since(start);
-        if (!id) {
-            result.stop = GenerateStop::callback;
-            return result;
-        }
+        if (!id) return finish(GenerateStop::callback);
         chosen.push_back(*id);
         result.tokens++;
         GeneratedToken token;
@@ -154,11 +187,8 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
             last = true;
         }
         const bool goes_on = !on_token || on_token(token);
-        if (last) return result;
-        if (!goes_on) {
-            result.stop = GenerateStop::callback;
-            return result;
-        }
+        if (last) return finish(result.stop);
+        if (!goes_on) return finish(GenerateStop::callback);
         one.ids = {token.id};
     }
 }

@@ -13,12 +13,19 @@
 
 namespace gnv {
 
+// How tokens are drafted (TextSession::Request::drafts), if the session can.
+struct DraftOptions {
+    int64_t tokens = 0;     // at a time; 0: none are
+    bool automatic = false; // stops when tokens without drafts are faster
+};
+
 struct GenerateOptions {
     SamplerOptions sampling; // valid
     int64_t max_tokens = 0;  // 0: up to a stop id or the end of the caches
     std::vector<int32_t> stop_ids;
     std::vector<std::string> stop_texts; // valid; each ends the text before it
-    std::vector<int32_t> counted_ids;    // of the text so far, the prompt included: for the repetition penalty
+    DraftOptions draft;
+    std::vector<int32_t> counted_ids; // of the text so far, the prompt included: for the repetition penalty
     // May change the logits [vocabulary] of the next token; `chosen`: the tokens so far. False ends the text.
     std::function<bool(std::span<float> logits, std::span<const int32_t> chosen)> on_logits = {};
     // As TextSession::Request::on_progress, for the whole prompt; while tokens are chosen both numbers are equal.
@@ -33,6 +40,8 @@ struct GenerateResult {
     size_t stop_text = 0;      // GenerateStop::text: which
     double prompt_seconds = 0; // until the first token was chosen
     double token_seconds = 0;  // for the later tokens
+    DraftCounts draft;
+    int64_t draft_end = 0; // tokens after which automatic drafting stopped; 0: it did not
 };
 
 struct GeneratedToken {

@@ -1,5 +1,6 @@
 #include "session/text_session.h"
 
+#include "core/clock.h"
 #include "exec/host_tensor.h"
 #include "session/text_session_state.h"
 
@@ -72,9 +73,25 @@ bool TextSession::weights_stay() const { return state_->stay; }
 int64_t TextSession::past() const { return state_->past; }
 int32_t TextSession::next_position() const { return state_->next_position.front(); }
 int64_t TextSession::piece() const { return state_->piece; }
+uint64_t TextSession::draft_bytes() const { return state_->drafting ? state_->drafting->bytes : 0; }
+std::span<const int32_t> TextSession::ahead() const {
+    if (!state_->drafting) return {};
+    return std::span(state_->drafting->ids).subspan(size_t(state_->drafting->taken));
+}
+void TextSession::begin_drafting() {
+    if (state_->drafting) state_->drafting->counts = {};
+}
+const DraftCounts & TextSession::draft_counts() const {
+    static constexpr DraftCounts none;
+    return state_->drafting ? state_->drafting->counts : none;
+}
 
 void TextSession::reset() {
     state_->states.reset();
+    if (state_->drafting) {
+        state_->drafting->forget();
+        state_->drafting->past = 0;
+    }
     state_->past = 0;
     std::fill(state_->next_position.begin(), state_->next_position.end(), 0);
 }
@@ -170,8 +187,9 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         for (size_t i = 0; i < id.size(); i++) results.largest->push_back({id[i], logit[i]});
         return {};
     };
-    StageRunner & runner =
-        results.largest && g + 1 == groups.size() ? *largest_runner : *place.runners[request.all_logits];
+    if (drafting) call.kept_rows = &drafting->kept;
+    StageRunner & largest = shape.as_steps ? *drafting->largest_of_all : *largest_runner;
+    StageRunner & runner = results.largest && g + 1 == groups.size() ? largest : *place.runners[request.all_logits];
     return runner.run(call, place.arena.get(), arena_bytes);
 }
 
@@ -215,32 +233,71 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     if (state.past + length > extents.capacity)
         return fail(Code::invalid_argument, "the caches hold ", extents.capacity, " positions, ", state.past + length,
                     " are needed");
+    Drafting * const drafting = state.drafting ? &*state.drafting : nullptr;
+    const bool follows = drafting && request.drafts >= 0;
+    const bool is_token = follows && length == 1 && sequence.given.empty() && sequence.positions.empty() &&
+                          !request.all_logits && !request.on_tap;
+    if (is_token && state.take_ahead(sequence.ids.front(), results)) {
+        const bool go_on = !request.on_progress || request.on_progress(1, 1);
+        return go_on ? Status() : Status(Code::cancelled, "stopped on request");
+    }
+    const auto start = Clock::now();
+    TextSequence whole; // with drafts
+    if (drafting) {
+        GNV_TRY(state.settle());
+        if (follows && inputs.ids.front() >= 0) {
+            const int64_t most = std::min({request.drafts, most_drafts, extents.capacity - state.past - 1});
+            GNV_ASSIGN(whole.ids, state.follow(inputs.ids.front(), is_token ? most : 0));
+        }
+        drafting->forget();
+    }
+    const bool is_ahead = !whole.ids.empty();
+    if (is_ahead) {
+        whole.ids.insert(whole.ids.begin(), sequence.ids.front());
+        inputs = make_batch(&whole, 1);
+        inputs.shape.as_steps = true;
+    }
     inputs.shape.cached = true;
     inputs.shape.capacity = extents.capacity;
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
+    const auto pass = Clock::now();
+    if (is_ahead) {
+        GNV_TRY(state.run_ahead(inputs, request, results));
+        drafting->counts.passes++;
+        drafting->counts.draft_seconds += seconds_since(start);
+        return {};
+    }
+    GNV_TRY(state.run_groups(inputs, request, results));
+    state.go_on(inputs, length);
+    if (follows && inputs.shape.given_rows == 0) state.remember(inputs, length);
+    if (is_token) {
+        drafting->counts.plain++;
+        drafting->counts.plain_seconds += seconds_since(pass);
+    }
+    return {};
+}
 
-    GNV_TRY(state.synchronize()); // before memory is replaced
-    GNV_TRY(state.make_room(inputs.shape, request.all_logits));
-    GNV_ASSIGN(const std::vector<DeviceBatch> there, state.upload_inputs(inputs, state.allowed));
-    const auto groups = int64_t(state.groups.size()), positions = inputs.shape.positions;
+Status TextSession::State::run_groups(const BatchInputs & batch, const Request & request, const Results & results) {
+    GNV_TRY(synchronize()); // before memory is replaced
+    GNV_TRY(make_room(batch.shape, request.all_logits));
+    GNV_ASSIGN(const std::vector<DeviceBatch> there, upload_inputs(batch, allowed));
+    const auto count = int64_t(groups.size()), positions = batch.shape.positions;
+    const int64_t length = positions / batch.shape.segments;
     int64_t done = 0; // groups
     const auto tell = [&]() -> Status {
-        const bool go_on = !request.on_progress || request.on_progress(done * positions, groups * positions);
+        const bool go_on = !request.on_progress || request.on_progress(done * positions, count * positions);
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     };
     // Work for a device is queued at most one group ahead, so that a stop takes effect soon.
-    const bool waits = !state.aliases() && request.on_progress && length > state.piece;
-    for (; done < groups; done++) {
+    const bool waits = !aliases() && request.on_progress && length > piece;
+    for (; done < count; done++) {
         GNV_TRY(tell());
-        const SessionPlace & place = state.place_of(size_t(done));
-        const DeviceBatch & batch = there[size_t(&place - state.places.data())];
-        GNV_TRY(state.run_group(size_t(done), inputs, batch, request, tell, results));
+        const SessionPlace & place = place_of(size_t(done));
+        GNV_TRY(run_group(size_t(done), batch, there[size_t(&place - places.data())], request, tell, results));
         if (waits) GNV_TRY(place.device->synchronize());
     }
-    GNV_TRY(tell());
-    state.go_on(inputs, length);
-    return {};
+    return tell();
 }
 
 } // namespace gnv

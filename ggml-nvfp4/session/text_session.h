@@ -29,6 +29,23 @@ struct SessionOptions {
     // Texts beside those above which share one memory (session/text_pool.h): how many at once, and their positions together. Each
     // holds up to `capacity`.
     int64_t pool_texts = 0, pool_positions = 0;
+    // The draft head of the model, for drafting; null: without. Of one segment, on a device with Backend::runs_as_steps(), with
+    // weights that stay.
+    const TextModel * draft = nullptr;
+};
+
+constexpr int64_t most_drafts = 15; // tokens that a pass may run beyond the one that is known
+
+// What drafting has done since begin_drafting(). Times are those of whole passes with everything that drafting adds.
+struct DraftCounts {
+    int64_t drafted = 0, accepted = 0;           // tokens
+    int64_t passes = 0, plain = 0;               // with drafts; of a single token each
+    double draft_seconds = 0, plain_seconds = 0; // for these
+    // Seconds of a token without drafts over those of a token with; 0: not known.
+    double gain() const {
+        if (passes == 0 || plain == 0 || draft_seconds <= 0) return 0;
+        return plain_seconds / double(plain) * double(passes + accepted) / draft_seconds;
+    }
 };
 
 struct LargestLogit { // of one text
@@ -89,7 +106,16 @@ class TextSession {
         // Called before each group of weights and after the last: positions that ran through a group, summed over
         // groups. False gives Code::cancelled.
         std::function<bool(int64_t done, int64_t total)> on_progress = {};
+        // Drafting, with SessionOptions::draft: below 0 the draft head does not see these positions; else it follows the text.
+        // A sequence of a single id then runs with up to so many tokens that it guesses. If the next calls ask for just these,
+        // their results are there already; if not, the states go back to where the text is. The results of a call are the same
+        // bits for any number.
+        int64_t drafts = -1;
     };
+    void begin_drafting(); // counts from here on
+    const DraftCounts & draft_counts() const;
+    uint64_t draft_bytes() const;           // of memory for drafting
+    std::span<const int32_t> ahead() const; // guesses whose results are there
     // The ids that run_to_largest() chooses among: those that `ids` does not have as 0 [vocabulary]. It keeps a copy.
     Status allow(std::span<const uint8_t> ids);
     // As run(), for greedy generation, after allow(): the largest logit of each text's last position. NaN is larger than all.

@@ -5,8 +5,9 @@
 
 namespace gnv {
 
-constexpr size_t kept_shapes = 2; // a piece of a prompt, and single tokens
-constexpr size_t kept_steps = 64; // numbers of texts of the pool that go on together
+constexpr size_t kept_shapes = 2;      // a piece of a prompt, and single tokens
+constexpr size_t kept_with_drafts = 6; // and passes ahead of several lengths
+constexpr size_t kept_steps = 64;      // numbers of texts of the pool that go on together
 constexpr int64_t host_piece = 256;
 // The largest piece for which a device's activations fit beside everything else. Splitting a text into pieces does not
 // change the result.
@@ -99,7 +100,7 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape,
 
 uint64_t TextSession::State::cache_bytes(size_t group, const StateExtents & extents) const {
     if (group == 0 || group + 1 == groups.size()) return 0; // embedding, head
-    return TextStates::layer_bytes(model(), device().activation_dtype(), extents, int32_t(group) - 1);
+    return TextStates::layer_bytes(model().states(int32_t(group) - 1), device().activation_dtype(), extents);
 }
 
 void TextSession::State::take_groups(SessionPlace & place, size_t first, size_t end) const {
@@ -171,7 +172,11 @@ Status TextSession::State::choose_host_plan(const std::string & purpose) {
     place.budget = Budget::of_host(options.ram_bytes);
     place.budget.reserve("caches", place.cache_bytes);
     if (options.pool_texts > 0) place.budget.reserve("caches of texts", place.pool_bytes);
-    stay = weight_bytes <= place.budget.left();
+    if (options.draft) {
+        GNV_TRY(plan_drafting());
+        place.budget.reserve("draft head", drafting->bytes);
+    }
+    stay = options.draft || weight_bytes <= place.budget.left();
     place.budget.reserve("weights", stay ? weight_bytes : largest_group);
     if (place.budget.fits()) return {};
     return Status(Code::out_of_memory,
@@ -181,7 +186,12 @@ Status TextSession::State::choose_host_plan(const std::string & purpose) {
 Status TextSession::State::choose_plan() {
     GNV_TRY(cut_groups());
     make_head_runners();
-    const std::string purpose = concat("to run this model with ", options.capacity, " positions");
+    const std::string purpose =
+        concat("to run this model with ", options.capacity, " positions", options.draft ? " and drafting" : "");
+    if (options.draft && (places.size() > 1 || !device().runs_as_steps()))
+        return fail(Code::unsupported, device().device().name,
+                    " cannot draft: only the CPU gives the tokens of one pass the bits of single ones; open the model "
+                    "without drafting, or on the CPU");
     if (aliases()) return choose_host_plan(purpose);
     GNV_TRY(choose_device_plan(purpose));
     std::erase_if(places, [](const SessionPlace & place) { return place.first == place.end; });
@@ -253,8 +263,8 @@ Status TextSession::State::allocate() {
     };
     for (SessionPlace & place : places)
         for (const bool all_logits : {false, true})
-            place.runners[all_logits] =
-                std::make_unique<StageRunner>(*place.device, stage_options(all_logits), kept_shapes * groups.size());
+            place.runners[all_logits] = std::make_unique<StageRunner>(
+                *place.device, stage_options(all_logits), (drafting ? kept_with_drafts : kept_shapes) * groups.size());
     for (const bool is_step : {false, true})
         for (size_t g = 0; g < groups.size(); g++)
             pool_runners[is_step].push_back(std::make_unique<StageRunner>(*place_of(g).device, stage_options(false),
@@ -263,6 +273,7 @@ Status TextSession::State::allocate() {
     if (options.pool_texts > 0) {
         GNV_ASSIGN(pool, TextPool::create(model(), layer_devices(), pool_extents()));
     }
+    if (drafting) GNV_TRY(allocate_drafting());
     next_position.assign(size_t(options.segments), 0);
     for (SessionPlace & place : places) {
         if (place.aliases()) continue; // all memory of others is planned
@@ -302,10 +313,14 @@ Status TextSession::State::load_weights() {
 
 // Arena, hidden states and inputs for a batch of this shape. The queues must be empty.
 Status TextSession::State::make_room(const BatchShape & shape, bool all_logits) {
-    const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits);
+    const auto key = std::make_tuple(shape.positions, shape.masked, shape.given_rows > 0, all_logits, shape.as_steps);
     if (roomy.count(key) > 0) return {};
     const auto runner_of = [&](size_t g) -> StageRunner & { return *place_of(g).runners[all_logits]; };
-    GNV_ASSIGN(const uint64_t arena_wanted, arena_bytes_of(shape, runner_of));
+    GNV_ASSIGN(uint64_t arena_wanted, arena_bytes_of(shape, runner_of));
+    if (shape.as_steps) {
+        GNV_ASSIGN(const uint64_t bytes, drafting->largest_of_all->arena_bytes(variant, stages.back(), shape));
+        arena_wanted = std::max(arena_wanted, bytes);
+    }
     GNV_TRY(grow(shape, arena_wanted, all_logits ? " with the logits of all" : ""));
     roomy.insert(key);
     return {};

@@ -70,6 +70,7 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
 Status TextSession::run_pool(std::span<const TextTurn> turns,
                              const std::function<bool(int64_t done, int64_t total)> & on_progress) {
     State & state = *state_;
+    if (state.drafting) state.drafting->has_stream = false; // these texts take its place
     std::vector<TextSequence> sequences(turns.size());
     for (size_t s = 0; s < turns.size(); s++) sequences[s].ids.assign(turns[s].ids.begin(), turns[s].ids.end());
     BatchInputs inputs = make_batch(sequences.data(), sequences.size());

@@ -39,6 +39,35 @@ struct SessionPlace {
     bool aliases() const { return upload->aliases(); }
 };
 
+// Drafting (text_session_draft.cpp): a pass ahead runs a token with tokens that the draft head guessed behind it. The text goes on
+// by the first; by the others when it turns out that they come next.
+struct Drafting {
+    TextVariant variant; // of the draft head
+    std::vector<Stage> block, head;
+    WeightGroup weights;
+    DeviceMemory memory; // of these
+    TextStates states;   // keys and values of the draft head
+    TextStates before;   // before the last pass ahead: the text's states that do not grow
+    TextStates kept;     // rows of that pass, for a replay
+    int64_t past = 0;    // rows in `states`
+    uint64_t bytes = 0;  // of all of it
+    // Of the block and the head; of the head for all rows of a pass ahead; of replays.
+    std::optional<StageRunner> runner, largest_of_all, replay;
+
+    // The last pass: its ids and positions [3, rows], by how many rows the text has gone on, and whether its stream is still in
+    // State::hidden.
+    std::vector<int32_t> ids, positions;
+    int64_t taken = 0;
+    bool has_stream = false;
+    // The results of all rows of a pass ahead.
+    std::vector<float> logits;
+    std::vector<LargestLogit> largest;
+
+    DraftCounts counts;
+    bool is_ahead() const { return taken < int64_t(ids.size()); }
+    void forget() { ids.clear(), positions.clear(), taken = 0, has_stream = false; }
+};
+
 struct TextSession::State {
     TextVariant variant;
     ThreadPool * threads = nullptr;
@@ -59,10 +88,13 @@ struct TextSession::State {
     std::vector<int32_t> next_position;
     std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
     uint64_t arena_bytes = 0, hidden_bytes = 0, inputs_bytes = 0; // on each device
-    std::set<std::tuple<int64_t, bool, bool, bool>> roomy; // there is room for: positions, with mask, rows, all logits
+    std::set<std::tuple<int64_t, bool, bool, bool, bool>>
+        roomy; // there is room for: positions, with mask, rows, all logits, as steps
 
     std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
     AllowedIds allowed;                        // for it
+
+    std::optional<Drafting> drafting;
 
     TextPool pool;
     // Of longer pieces, of single positions; one for each group, because the numbers of texts that go on together are many.
@@ -120,6 +152,18 @@ struct TextSession::State {
     Status load_weights();
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass
+    Status run_groups(const BatchInputs & inputs, const Request & request, const Results & results);
+
+    // Drafting. A replay and a pass of the draft head need no room that a pass over as many positions does not have.
+    Status plan_drafting();
+    Status allocate_drafting();
+    bool take_ahead(int32_t id, const Results & results); // if that is what comes next in a pass ahead
+    Status settle();                                      // takes the rest of a pass ahead back
+    // The draft head sees the last pass, behind which `next` comes, and guesses up to `count` tokens behind that.
+    Result<std::vector<int32_t>> follow(int32_t next, int64_t count);
+    Status run_draft(BatchInputs & inputs, uint8_t * stream, bool with_head, LargestLogit & largest);
+    Status run_ahead(const BatchInputs & inputs, const Request & request, const Results & results);
+    void remember(const BatchInputs & inputs, int64_t taken);
     // The head for the texts that want the same, `there` and `shape` say which.
     struct PoolHead {
         TextWant want;

@@ -73,6 +73,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         GNV_ASSIGN(model->open, OpenModel::open(folder));
         GNV_ASSIGN(model->generation, read_generation_config(folder));
         GNV_ASSIGN(model->capacity, choose_capacity(options.capacity, model->open->model->sizes().max_positions));
+        GNV_TRY(api::check_number(options.drafts, 1, "gnv_model_options.drafts"));
+        if (options.drafts != 0) GNV_TRY(copy_of(model->open->why_no_draft));
         model->quantizes_inputs = options.weights_only == 0 && model->open->has_input_scales();
         GNV_ASSIGN(api::DeviceChoice choice,
                    api::choose_devices(options.device, options.devices, options.device_count, "gnv_model_options"));
@@ -89,6 +91,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
         session.pool_texts = room.texts;
         session.pool_positions = room.positions;
+        if (options.drafts != 0) session.draft = model->open->draft.get();
         session.on_load = [&](const SessionLoad & load) {
             gnv_progress now = {};
             now.bytes = load.bytes, now.bytes_total = load.bytes_total;
@@ -127,6 +130,7 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.top_p = float(model->generation.top_p);
         info.min_p = float(model->generation.min_p);
         info.repetition_penalty = float(model->generation.repetition_penalty);
+        info.draft_bytes = model->session->draft_bytes();
         info.stop_ids = model->generation.stop_ids.data();
         info.stop_count = model->generation.stop_ids.size();
         return api::give_struct(info, out, "gnv_model_info");
@@ -328,12 +332,25 @@ static Result<SamplerOptions> take_sampling(const gnv_model_t & model, const gnv
     return sampling;
 }
 
+static Result<DraftOptions> take_draft(const gnv_model_t & model, int32_t draft) {
+    if (draft < GNV_DRAFT_AUTO || draft > GNV_MOST_DRAFTS)
+        return fail(Code::invalid_argument, "gnv_generate_options.draft is ", draft, "; use 0 to ", GNV_MOST_DRAFTS,
+                    " or GNV_DRAFT_AUTO");
+    if (draft != 0 && model.session->draft_bytes() == 0)
+        return Status(Code::invalid_argument,
+                      "gnv_generate_options.draft: the model was opened without drafting (gnv_model_options.drafts)");
+    constexpr int64_t automatic_tokens = 2;
+    if (draft == GNV_DRAFT_AUTO) return DraftOptions{automatic_tokens, true};
+    return DraftOptions{draft, false};
+}
+
 static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_generate_options & given) {
     GenerateOptions options;
     GNV_ASSIGN(options.sampling, take_sampling(model, given));
     if (given.max_tokens > uint64_t(INT64_MAX))
         return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
     options.max_tokens = int64_t(given.max_tokens);
+    GNV_ASSIGN(options.draft, take_draft(model, given.draft));
     GNV_TRY(api::check_list(given.stop_ids, given.stop_count, "gnv_generate_options.stop_ids"));
     options.stop_ids = model.generation.stop_ids;
     if (given.stop_ids) options.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
@@ -349,6 +366,10 @@ static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_ge
 }
 
 Result<SamplerOptions> api::sampler_options(const gnv_model_t & model, const gnv_generate_options & given) {
+    if (given.draft != 0)
+        return Status(
+            Code::unsupported,
+            "gnv_generate_options.draft: sessions do not draft; gnv_model_generate does, for the model's own text");
     GNV_ASSIGN(GenerateOptions options, translate(model, given));
     return std::move(options.sampling);
 }
@@ -406,6 +427,12 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         info.prompt_seconds = result.value().prompt_seconds;
         info.token_seconds = result.value().token_seconds;
         info.stop_text = result.value().stop_text;
+        const DraftCounts & drafts = result.value().draft;
+        info.drafted = uint64_t(drafts.drafted);
+        info.accepted = uint64_t(drafts.accepted);
+        info.draft_passes = uint64_t(drafts.passes);
+        info.draft_gain = drafts.gain();
+        info.draft_end = uint64_t(result.value().draft_end);
         return out ? api::give_struct(info, out, "gnv_generate_result") : Status();
     });
 }
