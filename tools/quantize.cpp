@@ -263,8 +263,10 @@ int dry_run(Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     const gnv_estimate_options how = estimate_options(args, folder);
     const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
     if (!args.card.left_out) options.card = &card;
-    if (!args.no_estimate && gnv_plan_add_estimate(plan, &options, &how, nullptr) != GNV_OK)
-        return tools::report(engine);
+    const gnv_status estimated = args.no_estimate ? GNV_OK : gnv_plan_add_estimate(plan, &options, &how, nullptr);
+    // A plan is of use without an estimate; one that an option asks for is not left out.
+    if (estimated != GNV_OK && (args.estimates || estimated == GNV_CANCELLED)) return tools::report(engine);
+    if (estimated != GNV_OK) fprintf(stderr, "warning: no estimate of the time: %s\n", gnv_last_error(engine));
     gnv_text_t * text = nullptr;
     if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
         return tools::report(engine);
