@@ -443,8 +443,8 @@ typedef struct gnv_evaluate_options {
     int32_t sensitivity_ranges;
     const int32_t * devices; /* several CUDA devices of one model instead of `device`, as in gnv_quantize_options */
     uint64_t device_count;
-    int32_t
-        contexts; /* so many positions with the largest KL are in the JSON of a line, with the text before them; 0: none */
+    /* So many positions with the largest KL are in the JSON of a line, with the text before them; 0: none. */
+    int32_t contexts;
     /* A folder, which need not exist, for the state to go on with if the call is stopped: the same call goes on with it to
      * the same result, on any number of threads, budget and number of devices; GNV_ALREADY_EXISTS names what differs. NULL: none. */
     const char * state_folder;
@@ -759,10 +759,10 @@ typedef struct gnv_model_options {
      * and results are those of one. The log tells what lies where. NULL with 0: `device` alone. */
     const int32_t * devices;
     uint64_t device_count;
-    int32_t
-        drafts; /* 1: the model's draft head (MTP) comes with it, for gnv_generate_options.draft. Its weights, caches and
-                     * copies of states belong to ram_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no
-                     * draft head that can be run, or the device is not the CPU */
+    /* 1: the model's draft head (MTP) comes with it, for gnv_generate_options.draft. Its weights, caches and copies of states
+     * belong to ram_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no draft head that can be run, or the
+     * device is not the CPU. */
+    int32_t drafts;
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
@@ -934,10 +934,9 @@ typedef struct gnv_generate_options {
     size_t stop_text_count;
     gnv_logits_callback on_logits; /* may be NULL */
     void * logits_user;
-    int32_t
-        draft; /* tokens that the draft head guesses at a time, up to GNV_MOST_DRAFTS, which one pass checks; 0: none;
-                    * GNV_DRAFT_AUTO: two, until tokens without are found to be faster. The text is the same. Needs
-                    * gnv_model_options.drafts */
+    /* Tokens that the draft head guesses at a time, up to GNV_MOST_DRAFTS, which one pass checks; 0: none; GNV_DRAFT_AUTO: two,
+     * until tokens without are found to be faster. The text is the same. Needs gnv_model_options.drafts. */
+    int32_t draft;
 } gnv_generate_options;
 static inline void gnv_generate_options_init(gnv_generate_options * options) {
     memset(options, 0, sizeof *options);
