@@ -11,12 +11,8 @@ using namespace gnv::test;
 namespace {
 
 using Ids = std::vector<int32_t>;
-
-struct Close {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-    void operator()(gnv_session_t * session) const { gnv_session_close(session); }
-};
-using Model = std::unique_ptr<gnv_model_t, Close>;
+using Model = Handle<gnv_model_t>;
+using Session = Handle<gnv_session_t>;
 
 gnv_status try_open(gnv_engine_t * engine, const std::string & folder, int32_t drafts, Model & out) {
     gnv_model_options options;
@@ -115,7 +111,7 @@ TEST_CASE("drafting that is not possible is refused, and says why") {
 
     gnv_session_t * session = nullptr;
     REQUIRE(gnv_session_open(drafting.get(), &session) == GNV_OK);
-    const std::unique_ptr<gnv_session_t, Close> owned(session);
+    const Session owned(session);
     REQUIRE(gnv_session_feed(session, prompt.data(), prompt.size(), GNV_WANT_LOGITS) == GNV_OK);
     REQUIRE(gnv_model_step(drafting.get(), nullptr, 0, nullptr, nullptr) == GNV_OK);
     gnv_generate_options options;

@@ -13,10 +13,7 @@ using namespace gnv::test;
 
 namespace {
 
-struct CloseModel {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-};
-using Model = std::unique_ptr<gnv_model_t, CloseModel>;
+using Model = Handle<gnv_model_t>;
 
 Model open_tiny(gnv_engine_t * engine, uint64_t capacity = 64) {
     gnv_model_options options;

@@ -17,13 +17,9 @@ using nlohmann::json;
 namespace {
 
 using Ids = std::vector<int32_t>;
+using Model = Handle<gnv_model_t>;
 
-struct CloseModel {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-    void operator()(gnv_dump_t * dump) const { gnv_dump_destroy(dump); }
-};
-using Model = std::unique_ptr<gnv_model_t, CloseModel>;
-using Dump = std::unique_ptr<gnv_dump_t, CloseModel>;
+using Dump = Handle<gnv_dump_t>;
 
 Model open_model(gnv_engine_t * engine, uint64_t capacity = 256, gnv_precision precision = GNV_PRECISION_FP32) {
     gnv_model_options options;

@@ -13,13 +13,9 @@ using nlohmann::json;
 namespace {
 
 using Ids = std::vector<int32_t>;
+using Model = Handle<gnv_model_t>;
 
-struct CloseAny {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-    void operator()(gnv_picture_t * picture) const { gnv_picture_destroy(picture); }
-};
-using Picture = std::unique_ptr<gnv_picture_t, CloseAny>;
-using Model = std::unique_ptr<gnv_model_t, CloseAny>;
+using Picture = Handle<gnv_picture_t>;
 
 std::string image(const std::string & name) { return GNV_TEST_DATA "/golden/images/" + name; }
 

@@ -18,13 +18,8 @@ using namespace gnv::test;
 namespace {
 
 using Ids = std::vector<int32_t>;
-
-struct Close {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-    void operator()(gnv_session_t * session) const { gnv_session_close(session); }
-};
-using Model = std::unique_ptr<gnv_model_t, Close>;
-using Session = std::unique_ptr<gnv_session_t, Close>;
+using Model = Handle<gnv_model_t>;
+using Session = Handle<gnv_session_t>;
 
 gnv_status try_open(gnv_engine_t * engine, uint64_t sessions, uint64_t positions, Model & out,
                     gnv_precision precision = GNV_PRECISION_FP32) {

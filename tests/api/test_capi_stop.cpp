@@ -7,10 +7,7 @@ using namespace gnv::test;
 
 namespace {
 
-struct CloseModel {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-};
-using Model = std::unique_ptr<gnv_model_t, CloseModel>;
+using Model = Handle<gnv_model_t>;
 
 // Keeps what it is told and stops at call `stop_at`.
 struct Watched {

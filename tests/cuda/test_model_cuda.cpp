@@ -6,10 +6,7 @@ using namespace gnv::test;
 
 namespace {
 
-struct CloseModel {
-    void operator()(gnv_model_t * model) const { gnv_model_close(model); }
-};
-using Model = std::unique_ptr<gnv_model_t, CloseModel>;
+using Model = Handle<gnv_model_t>;
 
 gnv_model_options options_for(int32_t device) {
     gnv_model_options options;

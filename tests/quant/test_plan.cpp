@@ -1,4 +1,4 @@
-#include "quant/plan.h"
+#include "quant/plan_fixture.h"
 
 #include "budget_message.h"
 #include "checkpoint_files.h"
@@ -13,14 +13,6 @@ using namespace gnv;
 using namespace gnv::test;
 
 namespace {
-
-const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
-
-Result<Plan> plan_with(const RecipeOptions & recipe) {
-    PlanOptions options;
-    options.recipe = recipe;
-    return make_plan(tiny, options);
-}
 
 RecipeOptions rules(std::vector<std::string> ignore, std::vector<std::string> include, std::vector<std::string> keep) {
     RecipeOptions options;

@@ -3,21 +3,14 @@
 
 #include "formats/file.h"
 #include "formats/yaml.h"
-#include "quant/plan.h"
+#include "quant/plan_fixture.h"
 
 #include <doctest/doctest.h>
 
 using namespace gnv;
+using namespace gnv::test;
 
 namespace {
-
-const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
-
-Result<Plan> plan_with(const RecipeOptions & recipe) {
-    PlanOptions options;
-    options.recipe = recipe;
-    return make_plan(tiny, options);
-}
 
 RecipeOptions read_good(const std::string & text) {
     RecipeProblems problems;

@@ -1,7 +1,7 @@
 // What a source folder holds beside its shards: parts in files of their own, checkpoints of training, pointers, links.
 #include "checkpoint_files.h"
 #include "core/sha256.h"
-#include "quant/plan.h"
+#include "quant/plan_fixture.h"
 #include "scratch.h"
 
 #include <doctest/doctest.h>
@@ -12,8 +12,6 @@ using namespace gnv;
 using namespace gnv::test;
 
 namespace {
-
-const std::string tiny = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
 
 std::string joined(const std::vector<std::string> & lines) {
     std::string out;
