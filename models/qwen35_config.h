@@ -78,6 +78,8 @@ struct Qwen35Config {
     std::vector<std::string> notes; // what was found and does not matter, for people
 
     int64_t full_attention_layers() const;
+    // Channels of the convolution of a Gated DeltaNet: q, k, v.
+    int64_t delta_channels() const { return 2 * key_heads * key_head + value_heads * value_head; }
 };
 
 // Fails on missing keys, on impossible numbers (Code::format) and on unsupported values

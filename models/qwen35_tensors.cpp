@@ -41,7 +41,7 @@ Sizes sizes_of(const Qwen35Config & config) {
     sizes[Dim::key_value] = config.kv_heads * config.head;
     sizes[Dim::head] = config.head;
     sizes[Dim::delta_value] = config.value_heads * config.value_head;
-    sizes[Dim::delta_channels] = 2 * config.key_heads * config.key_head + sizes[Dim::delta_value]; // q, k, v
+    sizes[Dim::delta_channels] = config.delta_channels();
     sizes[Dim::value_heads] = config.value_heads;
     sizes[Dim::value_head] = config.value_head;
     sizes[Dim::convolution] = config.convolution;

@@ -46,9 +46,6 @@ class Qwen35Text final : public TextModel {
     bool is_full_attention(int32_t layer) const { return config_.layers[size_t(layer)] == Qwen35Attention::full; }
     bool has_experts() const { return config_.mlp == Qwen35Mlp::experts; }
     bool is_draft() const { return part_ == Part::mtp; }
-    int64_t convolved() const { // channels
-        return 2 * config_.key_heads * config_.key_head + config_.value_heads * config_.value_head;
-    }
 
     Qwen35Config config_;
     Part part_;
@@ -191,13 +188,13 @@ std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
         const Shape rows = {-1, config_.kv_heads * config_.head};
         return {{"keys", rows, true, true}, {"values", rows, true, true}};
     }
-    return {{"history", {config_.convolution - 1, convolved()}},
+    return {{"history", {config_.convolution - 1, config_.delta_channels()}},
             {"memory", {config_.value_heads, config_.key_head, config_.value_head}}};
 }
 
 std::vector<StateSpec> Qwen35Text::replayed(int32_t layer) const {
     if (is_full_attention(layer)) return {};
-    return {{"replayed qkv", {-1, convolved()}, true, true},
+    return {{"replayed qkv", {-1, config_.delta_channels()}, true, true},
             {"replayed a", {-1, config_.value_heads}, true, true},
             {"replayed b", {-1, config_.value_heads}, true, true}};
 }
@@ -355,8 +352,7 @@ ValueId TextWriter::delta_rule(const Delta & x) {
 
 void TextWriter::replay() {
     const int64_t heads = config_.value_heads;
-    const int64_t channels = 2 * config_.key_heads * config_.key_head + heads * config_.value_head;
-    delta_rule({kept_rows(replayed_qkv, no_value, "replayed qkv", channels),
+    delta_rule({kept_rows(replayed_qkv, no_value, "replayed qkv", config_.delta_channels()),
                 kept_rows(replayed_a, no_value, "replayed a", heads),
                 kept_rows(replayed_b, no_value, "replayed b", heads)});
 }

@@ -300,6 +300,7 @@ Status Run::report() {
     out_.precision = options_.precision;
     out_.shared_expert_scale = options_.share_expert_scale;
     out_.inputs = compare_inputs(scales_, pass_->statistics(0));
+    const std::vector<int32_t> ids = options_.worst_positions > 0 ? ids_of(data_.sequences) : std::vector<int32_t>();
     for (size_t i = 0; i < size_t(Line::count_); i++) {
         const auto found = std::find(lines_.begin(), lines_.end(), Line(i));
         if (found == lines_.end()) continue;
@@ -316,8 +317,8 @@ Status Run::report() {
         line.histogram = histogram(positions_, predictions_[at]);
         line.by_position = evaluate::by_position(positions_, predictions_[at], stretches);
         if (options_.worst_positions > 0)
-            line.worst = worst_positions(positions_, source_predictions_, predictions_[at], ids_of(data_.sequences),
-                                         options_.worst_positions);
+            line.worst =
+                worst_positions(positions_, source_predictions_, predictions_[at], ids, options_.worst_positions);
         if (layers_) line.layers = layers_->figures(at + 1);
         out_.positions = line.all.positions;
         out_.predictions = line.all.predictions;

@@ -38,27 +38,19 @@ Result<WorkByOp> pass_operations(const PassRequest & request, const PassPlan & p
             found->second++;
         }
     }
-    std::vector<std::pair<const PassGroup *, double>> kinds;
-    for (const PassGroup & group : plan.groups) {
-        if (is_head(group)) continue;
-        const auto found = std::find_if(kinds.begin(), kinds.end(), [&](const auto & known) {
-            return same_activations(*known.first, group, request.model());
-        });
-        if (found == kinds.end()) {
-            kinds.emplace_back(&group, 1);
-        } else {
-            found->second++;
-        }
-    }
+    std::map<size_t, double> kinds; // the first group of each, and how many there are
+    for (size_t g = 0; g < plan.groups.size(); g++)
+        if (!is_head(plan.groups[g])) kinds[first_alike(plan.groups, g, request.model())]++;
     WorkByOp sums;
     for (const TextVariant & variant : request.variants)
-        for (const auto & [group, groups] : kinds)
+        for (const auto & [first, groups] : kinds)
             for (const auto & [shape, batches] : shapes) {
+                const std::vector<Stage> & stages = plan.groups[first].stages;
                 BatchShape of_group = shape;
-                if (!read_given(group->stages)) of_group.given_rows = of_group.given_columns = 0;
-                GNV_ASSIGN(const std::vector<OpWork> ops,
-                           stage_operations(variant, group->stages, of_group, request.stage_options(plan),
-                                            activation_of(request)));
+                if (!read_given(stages)) of_group.given_rows = of_group.given_columns = 0;
+                GNV_ASSIGN(
+                    const std::vector<OpWork> ops,
+                    stage_operations(variant, stages, of_group, request.stage_options(plan), activation_of(request)));
                 add(sums, ops, groups * batches);
             }
     return sums;
@@ -69,11 +61,8 @@ Result<std::vector<double>> group_costs(const PassRequest & request, const PassP
     std::vector<double> costs;
     for (size_t g = 0; g < plan.groups.size(); g++) {
         const PassGroup & group = plan.groups[g];
-        const auto same =
-            std::find_if(plan.groups.begin(), plan.groups.begin() + ptrdiff_t(g),
-                         [&](const auto & other) { return same_activations(other, group, request.model()); });
-        if (same != plan.groups.begin() + ptrdiff_t(g)) {
-            costs.push_back(costs[size_t(same - plan.groups.begin())]);
+        if (const size_t first = first_alike(plan.groups, g, request.model()); first < g) {
+            costs.push_back(costs[first]);
             continue;
         }
         const PassBatch & batch = plan.batches.front();
@@ -100,9 +89,6 @@ double PassProbe::seconds() const {
     return sum;
 }
 
-namespace {
-
-// Numbers of both signs and of different magnitudes, in BF16, that also make such numbers in F32.
 void fill_with_numbers(std::vector<uint16_t> & out) {
     uint32_t state = 1;
     for (uint16_t & number : out) {
@@ -110,6 +96,8 @@ void fill_with_numbers(std::vector<uint16_t> & out) {
         number = uint16_t((state >> 16 & 0x8000) | (0x3c80 + (state >> 8 & 0x1ff))); // 2^-6 to 2^-2
     }
 }
+
+namespace {
 
 class Probe {
   public:

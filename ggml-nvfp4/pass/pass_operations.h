@@ -38,6 +38,9 @@ struct PassProbe {
     double seconds() const;
 };
 
+// Made-up weights: numbers of both signs and of different magnitudes, in BF16, that also make such numbers in F32.
+void fill_with_numbers(std::vector<uint16_t> & out);
+
 // Runs one block of each kind, with made-up weights and a few experts, on positions of the pass for about so many seconds. Needs
 // the memory that the plan reserves, and gives it back.
 Result<PassProbe> probe_pass(const PassRequest & request, const PassPlan & plan, ThreadPool & threads, double seconds);

@@ -124,10 +124,7 @@ Status Planner::plan_arena(uint64_t logits_bytes) {
             GNV_TRY(plan_head(logits_bytes));
             continue;
         }
-        const bool known =
-            std::any_of(plan_.groups.begin(), plan_.groups.begin() + ptrdiff_t(g),
-                        [&](const PassGroup & other) { return same_activations(group, other, model()); });
-        if (known) continue;
+        if (first_alike(plan_.groups, g, model()) < g) continue; // known
         GNV_ASSIGN(const uint64_t bytes, arena_bytes(group.stages, shape));
         plan_.arena_bytes = std::max(plan_.arena_bytes, bytes);
     }

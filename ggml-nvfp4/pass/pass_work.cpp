@@ -112,6 +112,12 @@ bool same_activations(const PassGroup & a, const PassGroup & b, const TextModel 
     return true;
 }
 
+size_t first_alike(const std::vector<PassGroup> & groups, size_t at, const TextModel & model) {
+    size_t first = 0;
+    while (first < at && !same_activations(groups[first], groups[at], model)) first++;
+    return first;
+}
+
 // --- Size of a lane -----------------------------------------------------------------------------------------------------------
 
 // The variants' own input scales; several variants may share them.

@@ -17,5 +17,7 @@ RowLayout store_layout(const std::vector<PassGroup> & groups, const TextModel & 
                        DType activation);
 // Blocks of one kind have the same activations: one block of each kind gives the size of the arena.
 bool same_activations(const PassGroup & a, const PassGroup & b, const TextModel & model);
+// The first of `groups` that is like group `at`; `at` itself if there is none before it.
+size_t first_alike(const std::vector<PassGroup> & groups, size_t at, const TextModel & model);
 
 } // namespace gnv

@@ -5,6 +5,7 @@
 #include "formats/file.h"
 #include "model/text_model.h"
 #include "pass/layer_pass.h"
+#include "pass/pass_operations.h"
 
 #include <algorithm>
 #include <atomic>
@@ -81,11 +82,7 @@ Status measure_packing(const Plan & plan, ThreadPool & threads, double & rate) {
     const auto start = Clock::now();
     Status done = threads.parallel_for(threads.size(), [&](int64_t) -> Status {
         std::vector<uint16_t> weights(size_t(rows * columns));
-        uint32_t state = 1;
-        for (uint16_t & weight : weights) { // of both signs, 2^-6 to 2^-2
-            state = state * 1664525 + 1013904223;
-            weight = uint16_t((state >> 16 & 0x8000) | (0x3c80 + (state >> 8 & 0x1ff)));
-        }
+        fill_with_numbers(weights);
         std::array<std::vector<uint8_t>, most_components> memory;
         PackedRows out{rows, columns, {}};
         for (size_t c = 0; c < format.components.size(); c++) {

@@ -9,13 +9,6 @@
 
 namespace gnv {
 
-std::string name_of(const std::string & path) {
-    const size_t end = path.find_last_not_of('/');
-    if (end == std::string::npos) return path;
-    const size_t slash = path.rfind('/', end);
-    return path.substr(slash == std::string::npos ? 0 : slash + 1, slash == std::string::npos ? end + 1 : end - slash);
-}
-
 static const char * tone_name(Tone tone) {
     static const char * const names[] = {"neutral", "good", "warning", "bad"};
     return names[size_t(tone)];

@@ -31,8 +31,6 @@ Html pill(std::string_view text, Tone tone);
 Html charts(const Html & figures); // beside each other where there is room
 Html meter(double share);          // a small bar with its percentage; empty for NaN
 
-std::string name_of(const std::string & path); // its last component
-
 // Rows of facts by role and layer. A chart shows roles that occur in the same layers, at most so many at a time.
 struct LayerRows {
     std::vector<std::string> roles; // in their order in the document

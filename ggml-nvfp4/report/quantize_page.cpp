@@ -4,6 +4,7 @@
 #include "report/page.h"
 
 #include "core/strings.h"
+#include "formats/file.h"
 
 #include <algorithm>
 #include <map>
@@ -156,7 +157,7 @@ Html methods_block(const Fact & facts) {
 std::string quantize_page(const Fact & facts) {
     const std::string destination = facts["destination"].text();
     Page page(concat(destination.empty() ? "Measured " : "Quantized ",
-                     name_of(destination.empty() ? facts["source"].text() : destination)));
+                     base_name(destination.empty() ? facts["source"].text() : destination)));
     const size_t warnings = facts["warnings"].items().size();
     page.headline(concat(facts["model"].text()), warnings > 0 ? Tone::warning : Tone::good,
                   warnings > 0 ? concat("complete, ", warnings, warnings == 1 ? " warning" : " warnings")

@@ -4,6 +4,7 @@
 #include "report/page.h"
 
 #include "core/strings.h"
+#include "formats/file.h"
 
 #include <algorithm>
 #include <map>
@@ -219,7 +220,7 @@ uint64_t failed_gates(const Fact & output) {
 std::string verify_page(const Fact & facts) {
     const double errors = facts["errors"].number(), warnings = facts["warnings"].number();
     const uint64_t gates = failed_gates(facts["output"]);
-    Page page("Check of " + name_of(facts["checkpoint"].text()));
+    Page page("Check of " + base_name(facts["checkpoint"].text()));
     std::string verdict = errors > 0 || gates > 0 ? "failed: " : "passed: ";
     verdict += count_words(errors, "error", "errors") + ", " + count_words(warnings, "warning", "warnings");
     if (gates > 0) verdict += concat(", ", count_words(double(gates), "failed gate", "failed gates"));
