@@ -3,8 +3,7 @@ include(CMakePackageConfigHelpers)
 set(gnv_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ggml-nvfp4)
 
 install(TARGETS ggml-nvfp4 EXPORT ggml-nvfp4-targets)
-install(FILES ggml-nvfp4/include/ggml-nvfp4.h ggml-nvfp4/include/ggml-nvfp4-session.h
-    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY ggml-nvfp4/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(EXPORT ggml-nvfp4-targets NAMESPACE ggml-nvfp4:: DESTINATION ${gnv_package_dir})
 

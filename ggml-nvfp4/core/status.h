@@ -14,7 +14,7 @@
 
 namespace gnv {
 
-// The numbers are part of the C API (gnv_status in ggml-nvfp4.h mirrors them); gaps leave room inside each family.
+// The numbers are part of the C API (gnv_status in ggml-nvfp4-base.h mirrors them); gaps leave room inside each family.
 enum class Code : int {
     ok = 0,
     // the caller's request

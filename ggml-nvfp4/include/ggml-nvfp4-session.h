@@ -1,5 +1,4 @@
-/* ggml-nvfp4: many texts with one set of weights. Part of ggml-nvfp4.h, which includes it and states the rules of all
- * functions.
+/* ggml-nvfp4: many texts with one set of weights. Part of ggml-nvfp4.h, which states the rules of all functions.
  *
  * A model that is opened for sessions (gnv_model_options) holds many texts at once. Each is a session: it is fed with ids, and
  * a step lets some or all sessions go on together. Sessions open and close between steps; long prompts run in pieces beside
@@ -23,7 +22,7 @@
 #ifndef GGML_NVFP4_SESSION_H
 #define GGML_NVFP4_SESSION_H
 
-#include "ggml-nvfp4.h"
+#include "ggml-nvfp4-text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -95,7 +94,8 @@ GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, 
 /* A token chosen from the logits (GNV_WANT_LOGITS), as gnv_model_generate chooses one with these options, of which only those
  * that say how count. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
  * defaults. on_logits is called by calls that give it. repetition_penalty counts the ids fed since the session was opened,
- * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked and fed one by one equals that of gnv_model_generate with the same seed. */
+ * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked
+ * and fed one by one equals that of gnv_model_generate with the same seed. */
 GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
 /* Logits or embedding; `capacity` in numbers, *written may be NULL. */
 GNV_API gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written);
