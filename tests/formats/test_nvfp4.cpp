@@ -104,7 +104,9 @@ TEST_CASE("BF16: all values both ways, rounding, NaN stays NaN") {
     CHECK(bf16_from_float(std::numeric_limits<float>::max()) == 0x7f80);
     CHECK(std::isnan(bf16_to_float(bf16_from_float(std::bit_cast<float>(0x7f800001u))))); // payload in the lost bits
     std::vector<float> values;
-    for (uint32_t bits = 0x7fff; bits < 0xffff8000; bits += 0xffff) values.push_back(std::bit_cast<float>(bits));
+    for (uint64_t bits = 0x7fff; bits < 0xffff8000; bits += 0xffff) // 64 bits: the last step goes beyond 32
+        values.push_back(std::bit_cast<float>(uint32_t(bits)));
+    REQUIRE(values.size() == 0x10001);
     std::vector<uint16_t> rounded(values.size());
     bf16_from_floats(values, rounded.data());
     wrong = 0;
