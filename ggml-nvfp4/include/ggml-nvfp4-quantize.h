@@ -123,13 +123,13 @@ typedef struct gnv_quantize_options {
     const gnv_calibration_t * calibration;
     gnv_precision precision; /* this and what follows: how to calibrate with the data set */
     gnv_expert_tokens experts;
-    const char * scratch_folder; /* for hidden states that do not fit; NULL: they must fit */
+    const char * scratch_folder;  /* for hidden states that do not fit; NULL: they must fit */
     const char * save_statistics; /* a new file; NULL: none. Without a destination nothing else is made */
-    int32_t device;          /* of the forward pass */
-    uint64_t device_bytes;   /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
-    const char * trace_file; /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
-    int32_t measure_limits;  /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
-    gnv_text_t ** phases;    /* receives a table of what took how long, which the caller destroys; NULL: none */
+    int32_t device;               /* of the forward pass */
+    uint64_t device_bytes;        /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
+    const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
+    int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
+    gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
     gnv_resume resume;
     uint32_t part, parts; /* 1 <= part <= parts: only that share of the sequences, to save its statistics; 0: all */
     /* Several CUDA devices of one model instead of `device`: they share sequences and packing, and the result has the

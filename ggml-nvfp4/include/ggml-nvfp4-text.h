@@ -237,9 +237,9 @@ typedef struct gnv_generate_result {
     uint64_t prompt_tokens;
     uint64_t tokens; /* chosen ones, a stop id included */
     gnv_stop stop;
-    double prompt_seconds; /* until the first token was chosen */
-    double token_seconds;  /* for the others */
-    uint64_t stop_text;    /* GNV_STOP_TEXT: which of stop_texts, from 0 */
+    double prompt_seconds;      /* until the first token was chosen */
+    double token_seconds;       /* for the others */
+    uint64_t stop_text;         /* GNV_STOP_TEXT: which of stop_texts, from 0 */
     uint64_t drafted, accepted; /* tokens that were guessed, and those of them that came */
     uint64_t draft_passes;      /* passes that checked them */
     double draft_gain;  /* time of a token without drafting (the first few are) over that of one with; 0: not known */

@@ -239,11 +239,14 @@ class Probe {
         GNV_ASSIGN(batch->window, StatisticWindow::create(device_, StatisticWindow::size_of(request_.statistics,
                                                                                             request_.model(), stages)));
         batch->window.open(request_.statistics, request_.model(), stages);
+        // Part of a block makes fields that the groups of the plan keep to themselves: its store has no room for those.
         const FieldUse use = field_use(stages, request_.model());
-        for (Field field = 0; field < max_fields; field++) {
-            if (((use.reads | use.makes) & field_bit(field)) == 0) continue;
-            GNV_ASSIGN(DeviceMemory memory, numbers(plan_.store.row_bytes(field) * uint64_t(shape.positions)));
-            batch->fields[field] = memory.get();
+        const std::vector<FieldSpec> fields = request_.model().fields();
+        for (size_t f = 0; f < fields.size(); f++) {
+            if (((use.reads | use.makes) & field_bit(Field(f))) == 0) continue;
+            const DType dtype = fields[f].is_activation ? device_.activation_dtype() : fields[f].dtype;
+            GNV_ASSIGN(DeviceMemory memory, numbers(tensor_bytes(dtype, {shape.positions, fields[f].columns})));
+            batch->fields[f] = memory.get();
             batch->rows.push_back(std::move(memory));
         }
         return batch;

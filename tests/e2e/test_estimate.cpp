@@ -3,6 +3,7 @@
 #include "quantize/calibrate.h"
 #include "quantize/estimate_run.h"
 #include "scratch.h"
+#include "tools/synthetic_checkpoint.h"
 
 #include <doctest/doctest.h>
 
@@ -13,13 +14,14 @@ namespace {
 
 struct Planned {
     std::unique_ptr<ThreadPool> threads = ThreadPool::create(2).take();
-    Plan plan = make_plan(tiny_folder, {}).take();
+    Plan plan;
     CalibrationData data;
     QuantizeOptions options;
     ScratchFolder scratch;
 
     // Sequences of several lengths, so that batches have several shapes.
-    explicit Planned(const std::vector<int64_t> & lengths) {
+    explicit Planned(const std::vector<int64_t> & lengths, const std::string & folder = tiny_folder)
+        : plan(make_plan(folder, {}).take()) {
         for (const int64_t length : lengths) {
             TextSequence text;
             for (int64_t i = 0; i < length; i++) text.ids.push_back(int32_t(5 + (i * 7 + length) % 900));
@@ -129,6 +131,33 @@ TEST_CASE("an estimate is measured here, or by records; a run says its error") {
     it.options.estimate->assume = "abacus";
     const Status refused = estimate_run(it.plan, *it.threads, it.options).take_status();
     CHECK(refused.message() == "there are no recorded rates of abacus: give one of h100, h200");
+}
+
+// A block is then measured in part, and makes fields that the plan's groups keep to themselves.
+TEST_CASE("experts that one product does not take at once are measured in their own memory") {
+    const char * const config = R"({
+      "architectures": ["Qwen3_5MoeForConditionalGeneration"],
+      "model_type": "qwen3_5_moe",
+      "text_config": {
+        "model_type": "qwen3_5_moe_text", "hidden_size": 64, "vocab_size": 1024, "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+        "linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "num_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 1024, "shared_expert_intermediate_size": 32,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000, "partial_rotary_factor": 0.5,
+                            "mrope_section": [2, 1, 1]}
+      }
+    })";
+    const ScratchFolder scratch;
+    REQUIRE(write_synthetic_checkpoint(config, scratch / "wide", {}).ok());
+    Planned it({300, 212}, scratch / "wide");
+    const FolderFiles shards = it.plan.checkpoint.open_shards().take();
+    const auto calibration = Calibration::create(it.plan, shards, *it.threads, it.data, it.options).take();
+    REQUIRE(calibration->pass().plan().expert_tile < 4);
+    const PassProbe probe = calibration->pass().probe(0.05).take();
+    CHECK(probe.ops.at("expert_order").seconds > 0);
+    CHECK(probe.ops.at(expert_product_label).work.flops > 0);
 }
 
 TEST_CASE("progress counts operations: blocks weigh alike, the embedding nothing") {
