@@ -29,7 +29,7 @@ struct RunWork {
 struct Estimate {
     std::string machine;
     bool is_measured = false;
-    double pass = 0, read = 0, pack = 0, write = 0, disk = 0, upload = 0, finish = 0;
+    double room = 0, pass = 0, read = 0, pack = 0, write = 0, disk = 0, upload = 0, finish = 0;
     bool overlaps = false;
     bool knows_pack = true, knows_write = true;
     double total = 0;

@@ -56,6 +56,9 @@ void measure_writing(const std::string & folder, MachineRates & rates) {
     const Result<File> file = File::create_unnamed(folder);
     if (!file.ok()) return;
     const std::vector<uint8_t> piece(piece_bytes, 0x5a);
+    const auto before = Clock::now();
+    if (!file.value().reserve(bytes).ok()) return;
+    rates.reserve = double(bytes) / std::max(seconds_since(before), 1e-6);
     const auto start = Clock::now();
     for (uint64_t at = 0; at < bytes; at += piece.size())
         if (!file.value().write(piece.data(), piece.size(), at).ok()) return;

@@ -24,6 +24,7 @@ struct MachineRates {
     // Bytes per second of all threads together; 0: not known.
     double read = 0;            // of the source, as much of it as is in the page cache now
     double write = 0, disk = 0; // to the system; from there to the disk
+    double reserve = 0;         // of room for the result; file systems in memory fill it with zeros
     double upload = 0;          // to the device
     double pack = 0;            // of source weights
     double hash = 0;            // of a thread

@@ -93,6 +93,20 @@ TEST_CASE("an estimate is the plan's work over the rates of a machine") {
     // The card hashes files side by side, but one at a time by a thread.
     work.hash_bytes = 400'000'000, work.largest_file = 300'000'000;
     CHECK(make_estimate(work, rates, 2).finish == doctest::Approx(3));
+    // A file system in memory fills the room for the result first.
+    rates.reserve = 1e9;
+    const Estimate with_room = make_estimate(work, rates, 2);
+    CHECK(with_room.room == doctest::Approx(double(work.write_bytes) / 1e9));
+    rates.reserve = 0;
+    CHECK(with_room.total == doctest::Approx(make_estimate(work, rates, 2).total + with_room.room));
+    // A device that was measured for a moment is slower in the long run.
+    RunWork twice = work;
+    for (auto & [name, done] : twice.ops) done.flops *= 100, done.bytes *= 100;
+    rates.is_measured = false;
+    const double by_records = make_estimate(twice, rates, 2).pass;
+    REQUIRE(by_records > 10);
+    rates.is_measured = true;
+    CHECK(make_estimate(twice, rates, 2).pass == doctest::Approx(10 + 1.2 * (by_records - 10)));
     work.searches = true;
     CHECK_FALSE(make_estimate(work, rates, 2).knows_pack);
 
