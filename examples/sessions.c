@@ -9,6 +9,13 @@
 
 enum { users = 2, most_tokens = 48, most_ids = 2048 };
 
+struct user {
+    gnv_session_t * session; /* NULL: the answer has ended */
+    gnv_shown_text_t * shown;
+    char answer[8192];
+    size_t size, tokens;
+};
+
 static gnv_engine_t * engine;
 
 /* Ends the program with the message of the call that failed. */
@@ -18,7 +25,7 @@ static void check(gnv_status status) {
     exit(1);
 }
 
-static size_t encode(const gnv_tokenizer_t * tokenizer, const char * text, int32_t * ids) {
+static size_t encode(gnv_tokenizer_t * tokenizer, const char * text, int32_t * ids) {
     size_t count = 0;
     check(gnv_tokenizer_encode(tokenizer, text, strlen(text), 0, ids, most_ids, &count));
     return count;
@@ -31,10 +38,19 @@ static void run(gnv_model_t * model) {
     while (step.waiting > 0);
 }
 
-static int is_stop(const gnv_model_info * info, int32_t id) {
-    for (uint64_t i = 0; i < info->stop_count; i++)
-        if (info->stop_ids[i] == id) return 1;
-    return 0;
+/* Takes the next token of an answer. 0: it has ended. */
+static int go_on(struct user * user) {
+    gnv_shown_token token = {.struct_size = sizeof token};
+    int32_t id = -1;
+    check(gnv_session_likeliest(user->session, &id, NULL));
+    check(gnv_shown_text_push(user->shown, id, 0, &token));
+    user->tokens = token.tokens;
+    if (token.answer_size <= sizeof user->answer - user->size) {
+        memcpy(user->answer + user->size, token.text, token.answer_size);
+        user->size += token.answer_size;
+    }
+    if (!token.is_last) check(gnv_session_feed(user->session, &id, 1, GNV_WANT_LIKELIEST));
+    return !token.is_last;
 }
 
 int main(int count, char ** arguments) {
@@ -51,47 +67,39 @@ int main(int count, char ** arguments) {
     check(gnv_model_open(engine, arguments[1], &options, &model));
     gnv_tokenizer_t * tokenizer = NULL;
     check(gnv_tokenizer_load(engine, arguments[1], &tokenizer));
-    gnv_model_info info = {.struct_size = sizeof info};
-    check(gnv_model_get_info(model, &info));
 
     static int32_t ids[most_ids];
-    gnv_session_t *system = NULL, *session[users] = {NULL};
+    static struct user user[users];
+    gnv_session_t * system = NULL;
     check(gnv_session_open(model, &system));
     size_t length = encode(tokenizer, "<|im_start|>system\nYou answer in one sentence.<|im_end|>\n", ids);
     check(gnv_session_feed(system, ids, length, GNV_WANT_NOTHING));
     run(model);
 
     char question[4096];
+    gnv_generate_options limits; /* where an answer ends, besides at the model's own stop ids */
+    gnv_generate_options_init(&limits);
+    limits.max_tokens = most_tokens;
     for (int u = 0; u < users; u++) {
-        check(gnv_session_copy(system, &session[u]));
+        check(gnv_session_copy(system, &user[u].session));
+        check(gnv_shown_text_create(model, &limits, &user[u].shown));
         snprintf(question, sizeof question, "<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n",
                  arguments[2 + u]);
         length = encode(tokenizer, question, ids);
-        check(gnv_session_feed(session[u], ids, length, GNV_WANT_LIKELIEST));
+        check(gnv_session_feed(user[u].session, ids, length, GNV_WANT_LIKELIEST));
     }
-    int32_t answers[users][most_tokens];
-    size_t answered[users] = {0};
     for (int open = users; open > 0;) {
         run(model); /* one pass for all users */
         for (int u = 0; u < users; u++) {
-            if (!session[u]) continue;
-            int32_t id = -1;
-            check(gnv_session_likeliest(session[u], &id, NULL));
-            answers[u][answered[u]++] = id;
-            if (is_stop(&info, id) || answered[u] == most_tokens) {
-                gnv_session_close(session[u]);
-                session[u] = NULL;
-                open--;
-            } else {
-                check(gnv_session_feed(session[u], &id, 1, GNV_WANT_LIKELIEST));
-            }
+            if (!user[u].session || go_on(&user[u])) continue;
+            gnv_session_close(user[u].session);
+            user[u].session = NULL;
+            open--;
         }
     }
     for (int u = 0; u < users; u++) {
-        gnv_text_t * text = NULL;
-        check(gnv_tokenizer_decode(tokenizer, answers[u], answered[u], 0, &text));
-        printf("%s\n  %zu tokens: %s\n", arguments[2 + u], answered[u], gnv_text_data(text));
-        gnv_text_destroy(text);
+        printf("%s\n  %zu tokens: %.*s\n", arguments[2 + u], user[u].tokens, (int)user[u].size, user[u].answer);
+        gnv_shown_text_destroy(user[u].shown);
     }
     gnv_session_close(system);
     gnv_tokenizer_destroy(tokenizer);

@@ -93,12 +93,33 @@ GNV_API gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_inf
 GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, float * logit);
 /* A token chosen from the logits (GNV_WANT_LOGITS), as gnv_model_generate chooses one with these options, of which only those
  * that say how count. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
- * defaults. on_logits is called by calls that give it. repetition_penalty counts the ids fed since the session was opened,
+ * defaults. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
+ * gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since the session was opened,
  * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked
  * and fed one by one equals that of gnv_model_generate with the same seed. */
 GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
 /* Logits or embedding; `capacity` in numbers, *written may be NULL. */
 GNV_API gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written);
+
+/* The text of picked ids as an answer shows it, and where the answer ends: as gnv_model_generate tells its callback. Of the
+ * options max_tokens, stop_ids, stop_texts and tokenizer count. The text outlives the model and the tokenizer. */
+typedef struct gnv_shown_text_t gnv_shown_text_t;
+GNV_API gnv_status gnv_shown_text_create(gnv_model_t * model, const gnv_generate_options * options,
+                                         gnv_shown_text_t ** out);
+GNV_API void gnv_shown_text_destroy(gnv_shown_text_t * text);
+
+typedef struct gnv_shown_token {
+    uint64_t struct_size;
+    const char * text; /* as in gnv_token; valid until the next call with this gnv_shown_text_t */
+    uint64_t text_size, answer_size;
+    uint64_t tokens;    /* so far, this one included */
+    int32_t is_last;    /* 1: the answer ends here */
+    gnv_stop stop;      /* of the last token: why */
+    uint64_t stop_text; /* GNV_STOP_TEXT: which of stop_texts, from 0 */
+} gnv_shown_token;
+/* The next id. `is_full`: 1 where the session has no position for it, so that it is the last (GNV_STOP_CAPACITY) and text
+ * that waits comes out; else 0. GNV_INVALID_ARGUMENT, without a change: an id that is no token, an answer that has ended. */
+GNV_API gnv_status gnv_shown_text_push(gnv_shown_text_t * text, int32_t id, int32_t is_full, gnv_shown_token * token);
 
 /* A second session with the same text, which goes on by itself; also the way to use one prefix for many texts. Full pages are
  * shared, so a copy takes little of the positions. Refused while ids wait, as the functions below are. */

@@ -22,7 +22,7 @@
  *     gnv_calibration_load, gnv_quantize, gnv_verify*, gnv_evaluate*, gnv_checkpoint_measure, gnv_checkpoint_compare,
  *     gnv_nvfp4_* with an engine, gnv_dataset_open, gnv_model_open, _reset, _forward, _generate, _picture_positions,
  *     gnv_picture_open, _decode and _create, gnv_session_* but _close, gnv_model_step, gnv_model_get_sessions,
- *     gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others
+ *     gnv_shown_text_create, gnv_tokenizer_set_progress, and gnv_tokenizer_encode with a callback. All others
  *     (infos, texts, dumps) wait for each other. A handle destroyed meanwhile lives until the running call returns.
  *   - Structures of options start with struct_size: call gnv_<name>_init(), which is compiled into your program and knows
  *     the size that your program knows, then change what you need. NULL options are the defaults. Structures that receive
@@ -31,7 +31,7 @@
  *   - Numbers that an enumeration or a sum of flags does not have are GNV_INVALID_ARGUMENT, as are lists of more than 10
  *     million entries and arrays of more than 2^47 bytes. Of int32_t options that say yes or no, 0 is no, others are yes.
  *   - Pointers passed in need to live only for the call, callbacks and their `user` until the call that they were given to
- *     returns (log: as long as the engine; gnv_tokenizer_set_progress: until the next one is set).
+ *     returns (log: as long as the engine; gnv_tokenizer_set_progress: until the next one is set; gnv_session_pick: the series).
  *   - Strings are UTF-8, sizes are in bytes unless their name says otherwise, shapes are in C order.
  *   - A library may be built without some parts (README.md). Their functions exist: those that make a handle return
  *     GNV_UNSUPPORTED and name the part, the others treat NULL as always.

@@ -1,8 +1,6 @@
 #include "session/generate.h"
 
 #include "core/clock.h"
-#include "core/utf8.h"
-#include "tokenizer/text_stream.h"
 
 #include <algorithm>
 #include <optional>
@@ -104,33 +102,6 @@ static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t voca
     return allowed;
 }
 
-// The text of tokens as it is shown: whole characters, and nothing that may become a stop string.
-class ShownText {
-  public:
-    explicit ShownText(const std::vector<std::string> & stops) : stop_(stops) {}
-    const StopText & stop() const { return stop_; }
-    // What a token adds; `last`: none follows.
-    void push(const std::string & bytes, bool last, GeneratedToken & token) {
-        if (token.is_stop) { // its text is no part of the answer
-            token.text = finish();
-            token.answer = token.text.size();
-            if (!stop_.found()) token.text += utf8_lossy(bytes);
-            return;
-        }
-        token.text = stop_.push(characters_.push(bytes));
-        if (last && !stop_.found()) token.text += finish();
-        token.answer = token.text.size();
-    }
-
-  private:
-    std::string finish() {
-        std::string text = stop_.push(characters_.finish());
-        return stop_.found() ? text : text + stop_.finish();
-    }
-    TextStream characters_;
-    StopText stop_;
-};
-
 Result<GenerateResult> generate(TextSession & session, int64_t capacity, const Tokenizer & tokenizer,
                                 const TextSequence & prompt, const GenerateOptions & options, const OnToken & on_token,
                                 std::vector<int32_t> & chosen) {
@@ -153,7 +124,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         result.draft_end = drafts.end();
         return std::move(result);
     };
-    ShownText shown(options.stop_texts);
+    ShownText shown(tokenizer, options);
     TextSequence one;
     for (bool is_first = true;; is_first = false) {
         const int64_t left = options.max_tokens > 0 ? options.max_tokens - result.tokens - 1 : most_drafts;
@@ -165,29 +136,11 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         result.token_seconds = seconds_since(start);
         if (!id) return finish(GenerateStop::callback);
         chosen.push_back(*id);
-        result.tokens++;
-        GeneratedToken token;
-        token.id = *id;
-        token.is_stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), token.id) != options.stop_ids.end();
-        bool last = true;
-        if (token.is_stop) {
-            result.stop = GenerateStop::id;
-        } else if (result.tokens == options.max_tokens) {
-            result.stop = GenerateStop::length;
-        } else if (session.past() == capacity) {
-            result.stop = GenerateStop::capacity;
-        } else {
-            last = false;
-        }
-        GNV_ASSIGN(const std::string bytes, tokenizer.decode_bytes({&token.id, 1}));
-        shown.push(bytes, last, token);
-        if (shown.stop().found()) {
-            result.stop = GenerateStop::text;
-            result.stop_text = *shown.stop().found();
-            last = true;
-        }
+        GNV_ASSIGN(const GeneratedToken token, shown.push(*id, session.past() == capacity));
+        result.tokens = shown.tokens();
+        result.stop_text = token.stop_text;
         const bool goes_on = !on_token || on_token(token);
-        if (last) return finish(result.stop);
+        if (token.end) return finish(*token.end);
         if (!goes_on) return finish(GenerateStop::callback);
         one.ids = {token.id};
     }

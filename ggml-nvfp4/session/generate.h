@@ -2,9 +2,8 @@
 #pragma once
 
 #include "session/sampler.h"
-#include "session/stop_text.h"
+#include "session/shown_text.h"
 #include "session/text_session.h"
-#include "tokenizer/tokenizer.h"
 
 #include <cstdint>
 #include <functional>
@@ -19,11 +18,8 @@ struct DraftOptions {
     bool automatic = false; // stops when tokens without drafts are faster
 };
 
-struct GenerateOptions {
+struct GenerateOptions : AnswerLimits {
     SamplerOptions sampling; // valid
-    int64_t max_tokens = 0;  // 0: up to a stop id or the end of the caches
-    std::vector<int32_t> stop_ids;
-    std::vector<std::string> stop_texts; // valid; each ends the text before it
     DraftOptions draft;
     std::vector<int32_t> counted_ids; // of the text so far, the prompt included: for the repetition penalty
     // May change the logits [vocabulary] of the next token; `chosen`: the tokens so far. False ends the text.
@@ -31,8 +27,6 @@ struct GenerateOptions {
     // As TextSession::Request::on_progress, for the whole prompt; while tokens are chosen both numbers are equal.
     std::function<bool(int64_t done, int64_t total)> on_progress = {};
 };
-
-enum class GenerateStop : uint8_t { id, length, capacity, callback, text };
 
 struct GenerateResult {
     int64_t tokens = 0;
@@ -44,12 +38,6 @@ struct GenerateResult {
     int64_t draft_end = 0; // tokens after which automatic drafting stopped; 0: it did not
 };
 
-struct GeneratedToken {
-    int32_t id = 0;
-    bool is_stop = false; // by its id
-    std::string text;  // the characters that this token decides: those of a stop string never come, its beginning waits
-    size_t answer = 0; // bytes of `text` before the text of a stop id itself
-};
 // False ends the text.
 using OnToken = std::function<bool(const GeneratedToken & token)>;
 

@@ -25,6 +25,7 @@ struct Destroy {
     void operator()(gnv_calibration_t * calibration) const { gnv_calibration_destroy(calibration); }
     void operator()(gnv_model_t * model) const { gnv_model_close(model); }
     void operator()(gnv_session_t * session) const { gnv_session_close(session); }
+    void operator()(gnv_shown_text_t * text) const { gnv_shown_text_destroy(text); }
     void operator()(gnv_dump_t * dump) const { gnv_dump_destroy(dump); }
     void operator()(gnv_picture_t * picture) const { gnv_picture_destroy(picture); }
 };

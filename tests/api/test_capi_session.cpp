@@ -1,71 +1,15 @@
 // Sessions through the C API: many texts with one set of weights give what the model's own text gives; every way to use them
-// wrongly; a soak of random joins, leaves and stops.
-#include "api/capi_fixture.h"
-#include "golden_file.h"
-#include "memory_growth.h"
+// wrongly. test_capi_soak.cpp uses them for long.
+#include "api/session_fixture.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <random>
-#include <thread>
-#include <vector>
 
 using namespace gnv::test;
 
 namespace {
-
-using Ids = std::vector<int32_t>;
-using Model = Handle<gnv_model_t>;
-using Session = Handle<gnv_session_t>;
-
-gnv_status try_open(gnv_engine_t * engine, uint64_t sessions, uint64_t positions, Model & out,
-                    gnv_precision precision = GNV_PRECISION_FP32) {
-    gnv_model_options options;
-    gnv_model_options_init(&options);
-    options.capacity = 512;
-    options.sessions = sessions;
-    options.session_positions = positions;
-    options.precision = precision;
-    gnv_model_t * model = nullptr;
-    const gnv_status status = gnv_model_open(engine, tiny_folder.c_str(), &options, &model);
-    out.reset(model);
-    return status;
-}
-
-Model open_model(gnv_engine_t * engine, uint64_t sessions = 8, uint64_t positions = 0,
-                 gnv_precision precision = GNV_PRECISION_FP32) {
-    Model model;
-    const gnv_status status = try_open(engine, sessions, positions, model, precision);
-    REQUIRE_MESSAGE(status == GNV_OK, gnv_last_error(engine));
-    return model;
-}
-
-Session open_session(const Model & model) {
-    gnv_session_t * session = nullptr;
-    REQUIRE(gnv_session_open(model.get(), &session) == GNV_OK);
-    return Session(session);
-}
-
-Ids text_ids(size_t begin, size_t count) {
-    static const Ids all = GoldenFile("text.safetensors").ints("text700.input_ids");
-    return {all.begin() + ptrdiff_t(begin), all.begin() + ptrdiff_t(begin + count)};
-}
-
-gnv_status feed(const Session & session, const Ids & ids, gnv_want want = GNV_WANT_LIKELIEST) {
-    return gnv_session_feed(session.get(), ids.data(), ids.size(), want);
-}
-
-// Steps of all sessions until no id waits.
-void run_all(gnv_engine_t * engine, const Model & model) {
-    auto step = make_info<gnv_step_result>();
-    do {
-        const gnv_status status = gnv_model_step(model.get(), nullptr, 0, nullptr, &step);
-        REQUIRE_MESSAGE(status == GNV_OK, gnv_last_error(engine));
-    } while (step.waiting > 0);
-}
 
 std::vector<float> numbers(const Session & session, size_t count = 4096) {
     std::vector<float> out(count);
@@ -73,18 +17,6 @@ std::vector<float> numbers(const Session & session, size_t count = 4096) {
     REQUIRE(gnv_session_numbers(session.get(), out.data(), out.size(), &written) == GNV_OK);
     CHECK(written == count);
     return out;
-}
-
-gnv_session_info info_of(const Session & session) {
-    auto info = make_info<gnv_session_info>();
-    REQUIRE(gnv_session_get_info(session.get(), &info) == GNV_OK);
-    return info;
-}
-
-gnv_sessions_info room_of(const Model & model) {
-    auto info = make_info<gnv_sessions_info>();
-    REQUIRE(gnv_model_get_sessions(model.get(), &info) == GNV_OK);
-    return info;
 }
 
 int keep_id(void * user, const gnv_token * token) {
@@ -120,79 +52,6 @@ std::vector<Scenario> make_scenarios(gnv_engine_t * engine, const Model & model)
         out.push_back({prompt, generated(engine, model, prompt, 6)});
     }
     return out;
-}
-
-// One user's text in a soak.
-struct Chat {
-    Session session;
-    const Scenario * scenario;
-    size_t tokens = 0; // that it has got
-    bool fed = false;
-};
-
-struct Stop {
-    int calls_left;
-    static int callback(void * user, const gnv_progress *) { return --static_cast<Stop *>(user)->calls_left < 0; }
-};
-
-// Random joins, leaves, copies, ways back and stops. Returns how many tokens were as expected; -1: one was not.
-int soak(const Model & model, const std::vector<Scenario> & scenarios, int requests, unsigned seed) {
-    std::mt19937 random(seed);
-    std::vector<Chat> chats;
-    int begun = 0, tokens = 0;
-    while (begun < requests || !chats.empty()) {
-        if (begun < requests && random() % 2 == 0) {
-            gnv_session_t * opened = nullptr;
-            const gnv_status status = gnv_session_open(model.get(), &opened);
-            if (status == GNV_OK) {
-                chats.push_back({Session(opened), &scenarios[random() % scenarios.size()]});
-                begun++;
-            } else if (status != GNV_OUT_OF_MEMORY || chats.size() < 8) {
-                return -1;
-            }
-        }
-        for (Chat & chat : chats) {
-            if (chat.fed || random() % 4 == 0) continue;
-            const Ids next = chat.tokens == 0 ? chat.scenario->prompt : Ids{chat.scenario->tokens[chat.tokens - 1]};
-            const gnv_status status = feed(chat.session, next);
-            if (status != GNV_OK && status != GNV_OUT_OF_MEMORY) return -1;
-            chat.fed = status == GNV_OK;
-        }
-        std::vector<gnv_session_t *> some;
-        for (const Chat & chat : chats)
-            if (random() % 4 != 0) some.push_back(chat.session.get());
-        Stop stop = {random() % 8 == 0 ? int(random() % 20) : INT32_MAX};
-        gnv_step_options options;
-        gnv_step_options_init(&options);
-        options.progress = Stop::callback;
-        options.user = &stop;
-        const gnv_status status = gnv_model_step(model.get(), some.data(), some.size(), &options, nullptr);
-        if (status != GNV_OK && status != GNV_CANCELLED) return -1;
-        for (size_t i = 0; i < chats.size();) {
-            Chat & chat = chats[i];
-            const gnv_session_info info = info_of(chat.session);
-            if (info.positions == 0 && info.waiting == 0) { // it was stopped, or has not begun
-                chat.tokens = 0;
-                chat.fed = false;
-            } else if (chat.fed && info.waiting == 0) {
-                int32_t id = -1;
-                if (gnv_session_likeliest(chat.session.get(), &id, nullptr) != GNV_OK) return -1;
-                if (id != chat.scenario->tokens[chat.tokens]) return -1;
-                chat.tokens++;
-                tokens++;
-                chat.fed = false;
-                if (random() % 8 == 0) { // goes on as a copy
-                    gnv_session_t * copy = nullptr;
-                    if (gnv_session_copy(chat.session.get(), &copy) == GNV_OK) chat.session.reset(copy);
-                }
-            }
-            if (chat.tokens == chat.scenario->tokens.size() || random() % 40 == 0)
-                chats.erase(chats.begin() + ptrdiff_t(i));
-            else
-                i++;
-        }
-    }
-    return tokens;
 }
 
 } // namespace
@@ -483,38 +342,103 @@ TEST_CASE("wrong uses of sessions are refused and change nothing") {
     CHECK(gnv_session_assign(a.get(), b.get()) == GNV_INVALID_ARGUMENT);
 }
 
-TEST_CASE("a soak: joins, leaves, copies and stops at random") {
+TEST_CASE("absurd numbers and damaged states are refused, and the engine goes on") {
     const auto engine = make_engine();
-    const Model model = open_model(engine.get(), 8, 1600);
-    const std::vector<Scenario> scenarios = make_scenarios(engine.get(), model);
-    CHECK(soak(model, scenarios, 60, 1) > 60);
-    // Once everything has its size, memory does not grow. In a process of its own, whose peak is that of this work.
-    check_memory_growth(UINT64_MAX, [&] {
-        const auto own = make_engine(1); // threads do not survive the fork
-        const Model other = open_model(own.get(), 8, 1600);
-        if (soak(other, scenarios, 20, 2) < 0) return false;
-        rusage before{}, after{};
-        getrusage(RUSAGE_SELF, &before);
-        const bool good = soak(other, scenarios, 30, 3) > 0;
-        getrusage(RUSAGE_SELF, &after);
-        return good && (sanitized || after.ru_maxrss - before.ru_maxrss < 2048); // KiB
-    });
-    CHECK(room_of(model).open_sessions == 0);
-    CHECK(room_of(model).taken_positions == 0);
+    const Model model = open_model(engine.get(), 3);
+    const Ids prompt = text_ids(0, 70);
+    const int32_t expected = generated(engine.get(), model, prompt, 1)[0];
+    const Session session = open_session(model);
+    REQUIRE(feed(session, prompt, GNV_WANT_LOGITS) == GNV_OK);
+    run_all(engine.get(), model);
+    const auto picked = [&](const auto & change) {
+        gnv_generate_options options;
+        gnv_generate_options_init(&options);
+        options.temperature = 0;
+        change(options);
+        int32_t id = -1;
+        const gnv_status status = gnv_session_pick(session.get(), &options, &id);
+        CHECK((status == GNV_OK || id == -1));
+        return status;
+    };
+    using Options = gnv_generate_options;
+    static constexpr float infinite = INFINITY; // what 1e308 becomes
+    for (const float number : {NAN, infinite}) {
+        for (float Options::*const member :
+             {&Options::temperature, &Options::top_p, &Options::min_p, &Options::repetition_penalty,
+              &Options::presence_penalty, &Options::frequency_penalty})
+            CHECK(picked([&](Options & options) { options.*member = number; }) == GNV_INVALID_ARGUMENT);
+        const gnv_logit_bias bias = {5, number};
+        CHECK(picked([&](Options & options) { options.logit_bias = &bias, options.logit_bias_count = 1; }) ==
+              GNV_INVALID_ARGUMENT);
+    }
+    for (const int32_t id : {-1, 4096, INT32_MAX, INT32_MIN}) {
+        const gnv_logit_bias bias = {id, 1};
+        CHECK(picked([&](Options & options) { options.logit_bias = &bias, options.logit_bias_count = 1; }) ==
+              GNV_INVALID_ARGUMENT);
+    }
+    const gnv_logit_bias twice[] = {{5, 1}, {5, 2}};
+    CHECK(picked([&](Options & options) { options.logit_bias = twice, options.logit_bias_count = 2; }) ==
+          GNV_INVALID_ARGUMENT);
+    for (const uint64_t count : {uint64_t(1) << 31, uint64_t(1) << 63, UINT64_MAX})
+        CHECK(picked([&](Options & options) { options.logit_bias = twice, options.logit_bias_count = count; }) ==
+              GNV_INVALID_ARGUMENT);
+    for (const uint64_t seed : {uint64_t(0), uint64_t(1) << 31, uint64_t(1) << 63, UINT64_MAX})
+        CHECK(picked([&](Options & options) { options.seed = seed; }) == GNV_OK);
+    CHECK(picked([&](Options & options) { options.top_k = INT32_MAX, options.temperature = 1e-30f; }) == GNV_OK);
+
+    // Every part of a state, damaged and cut off.
+    size_t size = 0;
+    REQUIRE(gnv_session_export(session.get(), nullptr, 0, &size) == GNV_OK);
+    std::vector<char> bytes(size);
+    REQUIRE(gnv_session_export(session.get(), bytes.data(), size, &size) == GNV_OK);
+    gnv_session_t * out = nullptr;
+    for (size_t at = 0; at < size; at += at < 256 ? 7 : size / 40) {
+        for (const char bit : {char(1), char(0x80)}) {
+            bytes[at] = char(bytes[at] ^ bit);
+            const gnv_status status = gnv_session_import(model.get(), bytes.data(), size, &out);
+            CHECK((status == GNV_FORMAT || status == GNV_MODEL));
+            bytes[at] = char(bytes[at] ^ bit);
+        }
+        CHECK(gnv_session_import(model.get(), bytes.data(), at, &out) == GNV_FORMAT);
+    }
+    CHECK(out == nullptr);
+    CHECK(room_of(model).open_sessions == 1);
+    REQUIRE(gnv_session_import(model.get(), bytes.data(), size, &out) == GNV_OK);
+    const Session restored(out);
+    CHECK(info_of(restored).positions == 70);
+    int32_t id = -1;
+    REQUIRE(gnv_session_pick(session.get(), nullptr, &id) == GNV_OK);
+    const Session again = open_session(model);
+    REQUIRE(feed(again, prompt) == GNV_OK);
+    run_all(engine.get(), model);
+    REQUIRE(gnv_session_likeliest(again.get(), &id, nullptr) == GNV_OK);
+    CHECK(id == expected);
 }
 
-TEST_CASE("two engines on two threads") {
-    const auto reference = make_engine();
-    const std::vector<Scenario> scenarios = make_scenarios(reference.get(), open_model(reference.get()));
-    int tokens[2] = {-1, -1};
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 2; i++)
-        threads.emplace_back([&, i] {
-            const auto engine = make_engine(1);
-            const Model model = open_model(engine.get(), 8, 1600);
-            tokens[i] = soak(model, scenarios, 15, unsigned(10 + i));
-        });
-    for (std::thread & thread : threads) thread.join();
-    CHECK(tokens[0] > 0);
-    CHECK(tokens[1] > 0);
+TEST_CASE("a stopped step leaves no ids that a penalty counts") {
+    const auto engine = make_engine();
+    const Model model = open_model(engine.get());
+    const Session session = open_session(model);
+    gnv_generate_options options;
+    gnv_generate_options_init(&options);
+    options.temperature = 0;
+    options.repetition_penalty = 1e6f;
+    const Ids prompt = text_ids(0, 70);
+    Ids picked;
+    for (const bool stops : {false, true}) {
+        if (stops) { // another text, whose ids would be counted
+            REQUIRE(gnv_session_reset(session.get()) == GNV_OK);
+            REQUIRE(feed(session, picked, GNV_WANT_LOGITS) == GNV_OK);
+            gnv_step_options stop;
+            gnv_step_options_init(&stop);
+            stop.progress = [](void *, const gnv_progress *) { return 1; };
+            REQUIRE(gnv_model_step(model.get(), nullptr, 0, &stop, nullptr) == GNV_CANCELLED);
+        }
+        REQUIRE(feed(session, prompt, GNV_WANT_LOGITS) == GNV_OK);
+        run_all(engine.get(), model);
+        int32_t id = -1;
+        REQUIRE(gnv_session_pick(session.get(), &options, &id) == GNV_OK);
+        picked.push_back(id);
+    }
+    CHECK(picked[0] == picked[1]);
 }

@@ -344,19 +344,25 @@ static Result<DraftOptions> take_draft(const gnv_model_t & model, int32_t draft)
     return DraftOptions{draft, false};
 }
 
+Result<AnswerLimits> api::answer_limits(const gnv_model_t & model, const gnv_generate_options & given) {
+    AnswerLimits limits;
+    if (given.max_tokens > uint64_t(INT64_MAX))
+        return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
+    limits.max_tokens = int64_t(given.max_tokens);
+    GNV_TRY(api::check_list(given.stop_ids, given.stop_count, "gnv_generate_options.stop_ids"));
+    limits.stop_ids = model.generation.stop_ids;
+    if (given.stop_ids) limits.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
+    GNV_ASSIGN(limits.stop_texts,
+               api::take_texts(given.stop_texts, given.stop_text_count, "gnv_generate_options.stop_texts"));
+    GNV_TRY(check_stop_texts(limits.stop_texts));
+    return limits;
+}
+
 static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_generate_options & given) {
     GenerateOptions options;
     GNV_ASSIGN(options.sampling, take_sampling(model, given));
-    if (given.max_tokens > uint64_t(INT64_MAX))
-        return fail(Code::invalid_argument, "gnv_generate_options.max_tokens is ", given.max_tokens);
-    options.max_tokens = int64_t(given.max_tokens);
     GNV_ASSIGN(options.draft, take_draft(model, given.draft));
-    GNV_TRY(api::check_list(given.stop_ids, given.stop_count, "gnv_generate_options.stop_ids"));
-    options.stop_ids = model.generation.stop_ids;
-    if (given.stop_ids) options.stop_ids.assign(given.stop_ids, given.stop_ids + given.stop_count);
-    GNV_ASSIGN(options.stop_texts,
-               api::take_texts(given.stop_texts, given.stop_text_count, "gnv_generate_options.stop_texts"));
-    GNV_TRY(check_stop_texts(options.stop_texts));
+    GNV_ASSIGN(static_cast<AnswerLimits &>(options), api::answer_limits(model, given));
     if (given.on_logits)
         options.on_logits = [&given](std::span<float> logits, std::span<const int32_t> chosen) {
             const gnv_logits now = {sizeof(gnv_logits), logits.data(), logits.size(), chosen.data(), chosen.size()};
@@ -374,7 +380,14 @@ Result<SamplerOptions> api::sampler_options(const gnv_model_t & model, const gnv
     return std::move(options.sampling);
 }
 
-static Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options) {
+gnv_stop api::stop_of(GenerateStop stop) {
+    static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK,
+                                         GNV_STOP_TEXT};
+    return stops[size_t(stop)];
+}
+
+Result<const Tokenizer *> api::choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options) {
+    GNV_TRY(api::check_engine(model.engine, options.tokenizer, "gnv_generate_options.tokenizer"));
     if (options.tokenizer) return &options.tokenizer->tokenizer;
     if (!model.tokenizer) {
         GNV_ASSIGN(Tokenizer loaded, Tokenizer::load(model.folder));
@@ -389,13 +402,12 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         gnv_generate_options options;
         gnv_generate_options_init(&options);
         GNV_TRY(api::take_options(given, options, "gnv_generate_options"));
-        GNV_TRY(api::check_engine(model->engine, options.tokenizer, "gnv_generate_options.tokenizer"));
         if (out) GNV_TRY(api::check_struct(out, "gnv_generate_result"));
         GNV_TRY(check_ids(*model, ids, count));
         api::Progress progress(*model->engine->threads, options.progress, options.progress_user);
         GNV_ASSIGN(GenerateOptions translated, translate(*model, options));
         translated.on_progress = pass_progress(progress);
-        GNV_ASSIGN(const Tokenizer * const tokenizer, choose_tokenizer(*model, options));
+        GNV_ASSIGN(const Tokenizer * const tokenizer, api::choose_tokenizer(*model, options));
         translated.counted_ids = model->ids;
         translated.counted_ids.insert(translated.counted_ids.end(), ids, ids + count);
         const OnToken on_token = [&](const GeneratedToken & now) {
@@ -418,12 +430,10 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         model->ids = std::move(translated.counted_ids);
         model->ids.insert(model->ids.end(), chosen.begin(), chosen.end());
         model->ids.resize(size_t(model->session->past())); // the last one is not in the caches
-        static constexpr std::array stops = {GNV_STOP_ID, GNV_STOP_LENGTH, GNV_STOP_CAPACITY, GNV_STOP_CALLBACK,
-                                             GNV_STOP_TEXT};
         gnv_generate_result info = {};
         info.prompt_tokens = count;
         info.tokens = uint64_t(result.value().tokens);
-        info.stop = stops[size_t(result.value().stop)];
+        info.stop = api::stop_of(result.value().stop);
         info.prompt_seconds = result.value().prompt_seconds;
         info.token_seconds = result.value().token_seconds;
         info.stop_text = result.value().stop_text;

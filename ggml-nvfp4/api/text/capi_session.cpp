@@ -169,6 +169,13 @@ static Result<std::vector<SharedText *>> texts_of(gnv_model_t & model, gnv_sessi
     return texts;
 }
 
+// Sessions that a failed pass has taken back to their start have no ids that a penalty could count.
+static void forget_lost_texts(ModelSessions & sessions) {
+    for (gnv_session_t * const session : sessions.collect())
+        if (session->text && session->text->state.past == 0 && session->text->waiting() == 0)
+            session->take_history(gnv_session_t());
+}
+
 gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * list, size_t count,
                           const gnv_step_options * given, gnv_step_result * out) {
     return run(model, [&](ModelSessions & sessions) -> Status {
@@ -186,11 +193,15 @@ gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * list, siz
                 now.positions_total = uint64_t(total);
                 return progress.report(now, done == total);
             };
-        GNV_ASSIGN(const SharedTexts::Step step, sessions.texts.step(texts, on_progress));
+        Result<SharedTexts::Step> step = sessions.texts.step(texts, on_progress);
+        if (!step.ok()) {
+            forget_lost_texts(sessions);
+            return step.take_status();
+        }
         gnv_step_result result = {};
-        result.sessions = uint64_t(step.texts);
-        result.positions = uint64_t(step.positions);
-        result.waiting = uint64_t(step.waiting);
+        result.sessions = uint64_t(step.value().texts);
+        result.positions = uint64_t(step.value().positions);
+        result.waiting = uint64_t(step.value().waiting);
         return out ? api::give_struct(result, out, "gnv_step_result") : Status();
     });
 }
@@ -244,18 +255,21 @@ gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options 
         if (given || !session->sampler) {
             GNV_ASSIGN(const SamplerOptions sampling, api::sampler_options(*session->model, options));
             session->begin_series(sampling, sessions.allowed);
+            session->on_logits = options.on_logits;
+            session->logits_user = options.logits_user;
         }
         const std::span<const int32_t> all = session->ids;
         session->sampler->count_prompt(all.subspan(session->counted));
         session->counted = all.size();
         std::span<const float> logits = session->text->numbers;
         std::vector<float> changed; // the session's numbers stay what they are
-        if (options.on_logits) {
+        if (session->on_logits) {
             changed.assign(logits.begin(), logits.end());
             logits = changed;
             const gnv_logits now = {sizeof(gnv_logits), changed.data(), changed.size(), session->picked.data(),
                                     session->picked.size()};
-            if (options.on_logits(options.logits_user, &now) != 0) return Status(Code::cancelled, "stopped on request");
+            if (session->on_logits(session->logits_user, &now) != 0)
+                return Status(Code::cancelled, "stopped on request");
         }
         GNV_ASSIGN(*id, session->sampler->pick(logits));
         session->picked.push_back(*id);

@@ -4,6 +4,7 @@
 #include "api/text/model_handle.h"
 #include "session/sampler.h"
 #include "session/shared_texts.h"
+#include "session/shown_text.h"
 
 #include <mutex>
 #include <optional>
@@ -17,9 +18,12 @@ struct gnv_session_t : gnv::api::Owned {
     std::optional<gnv::Sampler> sampler;
     size_t counted = 0;
     std::vector<int32_t> picked;
+    gnv_logits_callback on_logits = nullptr; // of this series; copies of the session do not call it
+    void * logits_user = nullptr;
 
     void take_history(const gnv_session_t & from) {
         ids = from.ids, sampler = from.sampler, counted = from.counted, picked = from.picked;
+        on_logits = nullptr;
     }
     void begin_series(const gnv::SamplerOptions & options, const std::vector<uint8_t> & allowed) {
         sampler.emplace(options, allowed);
@@ -57,7 +61,12 @@ struct SessionRoom {
 };
 Result<SessionRoom> session_room(const gnv_model_options & options, int64_t capacity);
 Status open_sessions(gnv_model_t & model); // after the session is made
-// How tokens are chosen. Defined in capi_model.cpp.
+
+// Parts of gnv_generate_options, checked. Defined in capi_model.cpp.
 Result<SamplerOptions> sampler_options(const gnv_model_t & model, const gnv_generate_options & options);
+Result<AnswerLimits> answer_limits(const gnv_model_t & model, const gnv_generate_options & options);
+// Loads that of the model's folder when it is first needed: within a run() alone.
+Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options);
+gnv_stop stop_of(GenerateStop stop);
 
 } // namespace gnv::api
