@@ -31,6 +31,7 @@ AnswerDelta ApiAnswer::parts_of(const TextUpdate & update) {
         delta.content = update.piece;
     }
     tokens_ = update.tokens;
+    reused_ = update.reused;
     if (!update.is_finished) return delta;
     if (is_chat_) {
         AnswerDelta rest = parts_.finish();
@@ -51,8 +52,10 @@ Json ApiAnswer::head(const char * object_of_chat, const char * object_of_text) c
 }
 
 Json ApiAnswer::usage() const {
-    return {
-        {"prompt_tokens", prompt_tokens_}, {"completion_tokens", tokens_}, {"total_tokens", prompt_tokens_ + tokens_}};
+    return {{"prompt_tokens", prompt_tokens_},
+            {"completion_tokens", tokens_},
+            {"total_tokens", prompt_tokens_ + tokens_},
+            {"prompt_tokens_details", {{"cached_tokens", reused_}}}};
 }
 
 Json ApiAnswer::calls_of(const std::vector<ToolCall> & calls, bool has_index) {

@@ -32,7 +32,7 @@ class ApiAnswer {
     bool has_begun_ = false;
     size_t calls_told_ = 0;
     std::string finish_reason_;
-    uint64_t tokens_ = 0;
+    uint64_t tokens_ = 0, reused_ = 0;
     std::string reasoning_, content_; // kept
     Json calls_ = Json::array();
 };

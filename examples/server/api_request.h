@@ -3,7 +3,7 @@
 
 #include "api_error.h"
 #include "prompt_maker.h"
-#include "text_engine.h"
+#include "text.h"
 #include "tool_calls.h"
 
 namespace server {

@@ -24,9 +24,17 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--device", args.engine.device, "cpu, cuda[:N] or auto")->capture_default_str();
     app.add_option("--threads", args.engine.threads, "worker threads; 0: one per processor")
         ->check(CLI::Range(0, 4096));
-    app.add_option("--capacity", args.engine.capacity,
-                   "tokens of a prompt and its answer; 0: 4096, or all of the model's")
-        ->check(CLI::Range(0, INT32_MAX));
+    app.add_option("--capacity", args.engine.capacity, "tokens of a prompt and its answer")
+        ->check(CLI::Range(1, INT32_MAX))
+        ->capture_default_str();
+    app.add_option("--texts", args.engine.texts, "texts at once; others wait")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    app.add_option("--positions", args.engine.positions, "tokens of all texts at once (default: the capacity of each)")
+        ->check(CLI::Range(1, INT32_MAX));
+    app.add_option("--prefixes", args.engine.prefixes, "beginnings of prompts that are kept for others; 0: none")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
     app.add_option("--ram", args.engine.ram_bytes, "bytes of memory (default: most of what is free)");
     app.add_option("--api-key-file", args.key_file, "file with the key that clients must send");
     app.add_option("--queue", args.engine.queue, "requests that may wait; others get 429")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api_request.h"
+#include "text_engine.h"
 
 #include <httplib.h>
 

@@ -1,76 +1,51 @@
 #include "text_engine.h"
 
-#include <stdexcept>
+#include <algorithm>
 
 namespace server {
 
-// --- A text -----------------------------------------------------------------------------------------------------------
+static const std::string shutting_down = "the server is shutting down";
 
-TextUpdate Text::wait(int milliseconds) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait_for(lock, std::chrono::milliseconds(milliseconds),
-                      [&] { return state_.is_finished || !state_.piece.empty(); });
-    TextUpdate update = state_;
-    state_.piece.clear();
-    return update;
-}
+// --- Opening ------------------------------------------------------------------------------------------------------------
 
-void Text::cancel() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    cancelled_ = true;
-}
+static uint64_t in_pages(uint64_t positions, uint64_t page) { return (positions + page - 1) / page * page; }
 
-bool Text::is_cancelled() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return cancelled_;
-}
-
-void Text::add(const std::string & piece) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    state_.piece += piece;
-    state_.tokens++;
-    changed_.notify_all();
-}
-
-uint64_t Text::tokens() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return state_.tokens;
-}
-
-void Text::finish(Failure failure, const std::string & message, bool reached_the_limit) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    state_.failure = failure;
-    state_.message = message;
-    state_.reached_the_limit = reached_the_limit;
-    state_.is_finished = true;
-    changed_.notify_all();
-}
-
-// --- The engine -------------------------------------------------------------------------------------------------------
-
-static void check(const gnv_engine_t * engine, gnv_status status) {
-    if (status != GNV_OK) throw std::runtime_error(gnv_last_error(engine));
-}
-
-TextEngine::TextEngine(const EngineOptions & options) : options_(options) {
+void TextEngine::open_model() {
     gnv_engine_options engine_options;
     gnv_engine_options_init(&engine_options);
-    engine_options.threads = options.threads;
+    engine_options.threads = options_.threads;
     gnv_engine_t * engine = nullptr;
     if (const gnv_status status = gnv_engine_create(&engine_options, &engine))
         throw std::runtime_error(std::string("cannot start the engine's threads: ") + gnv_status_string(status));
     engine_.reset(engine);
-    gnv_model_options model_options;
-    gnv_model_options_init(&model_options);
-    check(engine,
-          gnv_device_find(engine, options.device.c_str(), nullptr, &model_options.device, &model_options.precision));
-    model_options.capacity = options.capacity;
-    model_options.ram_bytes = options.ram_bytes;
+    gnv_model_options options;
+    gnv_model_options_init(&options);
+    check(engine, gnv_device_find(engine, options_.device.c_str(), nullptr, &options.device, &options.precision));
+    options.capacity = options_.capacity;
+    options.ram_bytes = options_.ram_bytes;
+    options.sessions = options_.texts + options_.prefixes;
+    // Beginnings take what texts leave.
+    constexpr uint64_t largest_page = 1024;
+    options.session_positions =
+        options_.positions > 0 ? options_.positions : options_.texts * in_pages(options_.capacity, largest_page);
     gnv_model_t * model = nullptr;
-    check(engine, gnv_model_open(engine, options.model.c_str(), &model_options, &model));
-    model_.reset(model);
-    info_.struct_size = sizeof info_;
-    check(engine, gnv_model_get_info(model, &info_));
+    check(engine, gnv_model_open(engine, options_.model.c_str(), &options, &model));
+    owner_.reset(model);
+    model_.engine = engine;
+    model_.model = model;
+    model_.info.struct_size = sizeof model_.info;
+    check(engine, gnv_model_get_info(model, &model_.info));
+    model_.sessions.struct_size = sizeof model_.sessions;
+    check(engine, gnv_model_get_sessions(model, &model_.sessions));
+    if (model_.sessions.positions < in_pages(model_.info.capacity, model_.sessions.page))
+        throw std::runtime_error("all texts together have " + std::to_string(model_.sessions.positions) +
+                                 " positions, one may have " + std::to_string(model_.info.capacity) +
+                                 ": choose more --positions, or a smaller --capacity");
+}
+
+TextEngine::TextEngine(const EngineOptions & options) : options_(options) {
+    open_model();
+    prefixes_ = std::make_unique<Prefixes>(engine_.get(), options.prefixes);
     thread_ = std::thread([this] { work(); });
 }
 
@@ -79,119 +54,159 @@ TextEngine::~TextEngine() {
     thread_.join();
 }
 
+// --- The queue ----------------------------------------------------------------------------------------------------------
+
 void TextEngine::stop() {
     const std::lock_guard<std::mutex> lock(mutex_);
     ends_ = true;
-    if (current_) current_->cancel();
     changed_.notify_all();
 }
 
 EngineLoad TextEngine::load() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return {current_ ? size_t(1) : 0, waiting_.size(), tokens_ + (current_ ? current_->tokens() : 0)};
+    return {running_count_, waiting_.size(), tokens_};
 }
 
 std::shared_ptr<Text> TextEngine::start(TextRequest request) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (ends_) return nullptr;
     // A text whose client has gone gives its place to another.
-    for (auto text = waiting_.begin(); text != waiting_.end();)
-        text = (*text)->is_cancelled() ? waiting_.erase(text) : text + 1;
-    if (waiting_.size() >= options_.queue + (current_ ? 0 : 1)) return nullptr;
+    const auto is_cancelled = [](const auto & text) { return text->is_cancelled(); };
+    waiting_.erase(std::remove_if(waiting_.begin(), waiting_.end(), is_cancelled), waiting_.end());
+    if (waiting_.size() >= options_.queue + (options_.texts - running_count_)) return nullptr;
     waiting_.push_back(std::make_shared<Text>(std::move(request)));
     changed_.notify_all();
     return waiting_.back();
 }
 
-void TextEngine::work() {
-    for (;;) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        if (current_) tokens_ += current_->tokens();
-        current_.reset();
-        changed_.wait(lock, [&] { return ends_ || !waiting_.empty(); });
-        if (ends_) break;
-        current_ = waiting_.front();
+uint64_t TextEngine::positions_of(const Text & text) const {
+    return in_pages(text.request().ids.size() + text.request().max_tokens, model_.sessions.page);
+}
+
+// A text has room for its longest answer before it begins, so none is given up on its way.
+bool TextEngine::has_room(const Text & text) const {
+    return running_.size() < options_.texts && positions_ + positions_of(text) <= model_.sessions.positions;
+}
+
+static void fail(Text & text, const std::exception & error) {
+    const auto * const failed = dynamic_cast<const CallFailed *>(&error);
+    const bool is_request = failed && failed->status < GNV_FORMAT; // see gnv_status
+    text.fail(is_request ? Failure::refused : Failure::broken, error.what());
+}
+
+// Begins texts that wait, in their order, as far as there is room. Returns once a text runs; false: the engine ends.
+bool TextEngine::admit() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return ends_ || !running_.empty() || !waiting_.empty(); });
+    while (!ends_ && !waiting_.empty()) {
+        const std::shared_ptr<Text> text = waiting_.front();
+        const bool is_late = text->has_waited(std::chrono::seconds(options_.queue_seconds));
+        if (!text->is_cancelled() && !is_late && !has_room(*text)) break;
         waiting_.pop_front();
-        lock.unlock();
-        const auto waited = std::chrono::steady_clock::now() - current_->start_;
-        if (current_->is_cancelled()) {
-            finish_stopped(*current_);
-        } else if (waited > std::chrono::seconds(options_.queue_seconds)) {
-            current_->finish(Failure::waited_too_long,
-                             "the request waited for " + std::to_string(options_.queue_seconds) +
-                                 " s behind others; try again later",
-                             false);
+        if (text->is_cancelled()) {
+            text->fail(Failure::cancelled, "the client has gone");
+        } else if (is_late) {
+            text->fail(Failure::waited_too_long, "the request waited for " + std::to_string(options_.queue_seconds) +
+                                                     " s behind others; try again later");
         } else {
-            run(*current_);
+            running_count_++;
+            lock.unlock();
+            positions_ += positions_of(*text);
+            try {
+                running_.emplace_back(model_, *prefixes_, text);
+            } catch (const std::exception & error) {
+                positions_ -= positions_of(*text);
+                fail(*text, error);
+                lock.lock();
+                running_count_--;
+                continue;
+            }
+            lock.lock();
         }
     }
-    for (const std::shared_ptr<Text> & text : waiting_)
-        text->finish(Failure::shutting_down, "the server is shutting down", false);
+    return !ends_;
 }
 
-// After cancel(), by the client's thread or at the end.
-void TextEngine::finish_stopped(Text & text) {
+// --- Steps --------------------------------------------------------------------------------------------------------------
+
+void TextEngine::leave(std::list<RunningText>::iterator text) {
+    positions_ -= positions_of(text->text());
+    running_.erase(text); // its session is closed, and its memory free
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (ends_) {
-        text.finish(Failure::shutting_down, "the server is shutting down", false);
-    } else {
-        text.finish(Failure::cancelled, "the client has gone", false);
+    running_count_--;
+}
+
+template <class Body>
+void TextEngine::for_running(const Body & body) {
+    for (auto text = running_.begin(); text != running_.end();) {
+        const auto now = text++;
+        bool goes_on = false;
+        try {
+            goes_on = body(*now);
+        } catch (const std::exception & error) {
+            fail(now->text(), error);
+        }
+        if (!goes_on) leave(now);
     }
 }
 
-void TextEngine::run(Text & text) {
-    const TextRequest & request = text.request_;
-    std::vector<const char *> stops;
-    for (const std::string & stop : request.stops) stops.push_back(stop.c_str());
-    std::vector<int32_t> stop_ids = request.stop_ids;
-    stop_ids.insert(stop_ids.end(), info_.stop_ids, info_.stop_ids + info_.stop_count);
-    static const int32_t none = 0; // NULL would be the model's own
+// A step has no end for one text alone: it stops when no text needs it any more.
+bool TextEngine::wants_to_stop() {
+    const auto is_cancelled = [](const RunningText & text) { return text.text().is_cancelled(); };
+    return ends_ || std::all_of(running_.begin(), running_.end(), is_cancelled);
+}
 
-    gnv_generate_options options;
-    gnv_generate_options_init(&options);
-    options.max_tokens = request.max_tokens;
-    options.temperature = request.temperature;
-    options.top_k = request.top_k;
-    options.top_p = request.top_p;
-    options.min_p = request.min_p;
-    options.repetition_penalty = request.repetition_penalty;
-    options.presence_penalty = request.presence_penalty;
-    options.frequency_penalty = request.frequency_penalty;
-    options.seed = request.seed;
-    options.logit_bias = request.logit_bias.data();
-    options.logit_bias_count = request.logit_bias.size();
-    options.stop_texts = stops.data();
-    options.stop_text_count = stops.size();
-    options.stop_ids = stop_ids.empty() ? &none : stop_ids.data();
-    options.stop_count = stop_ids.size();
-    options.user = options.progress_user = &text;
-    options.callback = [](void * user, const gnv_token * token) {
-        auto & written = *static_cast<Text *>(user);
-        written.add(std::string(token->text, token->answer_size));
-        return int(written.is_cancelled());
+void TextEngine::step() {
+    gnv_step_options options;
+    gnv_step_options_init(&options);
+    options.user = this;
+    options.progress = [](void * user, const gnv_progress *) {
+        return int(static_cast<TextEngine *>(user)->wants_to_stop());
     };
-    JsonAnswer json(request.json_tokens, request.thinks, stop_ids);
-    if (request.json_tokens) {
-        options.logits_user = &json;
-        options.on_logits = [](void * user, const gnv_logits * logits) {
-            static_cast<JsonAnswer *>(user)->limit(*logits);
-            return 0;
-        };
+    const gnv_status status = gnv_model_step(model_.model, nullptr, 0, &options, nullptr);
+    if (status == GNV_CANCELLED || status == GNV_OK) return;
+    // The texts of the pass that failed have lost their states; if that cannot be told, all end.
+    const std::string message = gnv_last_error(engine_.get());
+    bool is_known = false;
+    for_running([&](RunningText & text) {
+        if (!text.was_stopped()) return true;
+        is_known = true;
+        text.text().fail(Failure::broken, message);
+        return false;
+    });
+    if (is_known) return;
+    for_running([&](RunningText & text) {
+        text.text().fail(Failure::broken, message);
+        return false;
+    });
+}
+
+void TextEngine::work() {
+    while (admit()) {
+        for_running([](RunningText & text) {
+            if (!text.text().is_cancelled()) return true;
+            text.text().fail(Failure::cancelled, "the client has gone");
+            return false;
+        });
+        if (running_.empty()) continue;
+        step();
+        if (ends_) break;
+        for_running([&](RunningText & text) {
+            if (text.text().is_cancelled()) return true; // and may have lost its state
+            const uint64_t before = text.tokens();
+            const bool goes_on = text.go_on();
+            tokens_ += text.tokens() - before;
+            return goes_on;
+        });
     }
-    options.progress = [](void * user, const gnv_progress *) { return int(static_cast<Text *>(user)->is_cancelled()); };
-    gnv_generate_result result = {};
-    result.struct_size = sizeof result;
-    gnv_status status = gnv_model_reset(model_.get());
-    if (status == GNV_OK)
-        status = gnv_model_generate(model_.get(), request.ids.data(), request.ids.size(), &options, &result);
-    if (status == GNV_OK && result.stop != GNV_STOP_CALLBACK) {
-        text.finish(Failure::none, "", result.stop == GNV_STOP_LENGTH || result.stop == GNV_STOP_CAPACITY);
-    } else if (status == GNV_OK || status == GNV_CANCELLED) {
-        finish_stopped(text);
-    } else {
-        const bool is_request = status < GNV_FORMAT; // see gnv_status
-        text.finish(is_request ? Failure::refused : Failure::broken, gnv_last_error(engine_.get()), false);
-    }
+    for_running([](RunningText & text) {
+        text.text().fail(Failure::shutting_down, shutting_down);
+        return false;
+    });
+    prefixes_->clear();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::shared_ptr<Text> & text : waiting_) text->fail(Failure::shutting_down, shutting_down);
+    waiting_.clear();
 }
 
 } // namespace server

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests the example server as a client: every route, bad requests, clients that vanish, a soak.
+"""Tests the example server as a client: every route, bad requests, clients that vanish, texts beside others.
 
 usage: test_server.py SERVER MODEL TEST_DATA SCRATCH SANITIZERS
 """
@@ -9,99 +9,16 @@ import json
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import unittest
+
+from server_client import CHAT, PATIENCE, TEXT, Server, chat, prompt
 
 SERVER, MODEL, DATA, SCRATCH, SANITIZERS = (sys.argv[1:] + [""] * 5)[:5]
 KEY = "a-key-for-tests"
-PATIENCE = 300  # seconds before a test gives up on a server that may run under a sanitizer
-# The HTTP library is not compiled for the sanitizer of threads, which does not see its locks.
-ENVIRONMENT = {**os.environ, "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + " ignore_noninstrumented_modules=1"}
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-
-
-class Server:
-    """A running server on a port of its own."""
-
-    def __init__(self, model, *options, key=None):
-        command = [SERVER, model, "--port", "0", "--threads", "1", "--name", "tiny", "--quiet", *options]
-        if key:
-            path = os.path.join(SCRATCH, "key")
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(key + "\n")
-            command += ["--api-key-file", path]
-        self.key = key
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        self.process.stdout.readline()
-        line = self.process.stdout.readline()
-        assert line.startswith("listening on http://127.0.0.1:"), line
-        self.port = int(line.rsplit(":", 1)[1])
-
-    def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-
-    def open_socket(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-
-    def headers(self, key=""):
-        key = key if key != "" else self.key
-        return {"Content-Type": "application/json", **({"Authorization": "Bearer " + key} if key else {})}
-
-    def send(self, path, body, headers=None):
-        """A connection whose answer is to be read."""
-        connection = self.connect()
-        text = body if isinstance(body, (bytes, str)) else json.dumps(body)
-        connection.request("POST" if body is not None else "GET", path, text if body is not None else None,
-                           self.headers() if headers is None else headers)
-        return connection
-
-    def ask(self, path, body=None, headers=None):
-        """(status, JSON of the answer)."""
-        with contextlib.closing(self.send(path, body, headers)) as connection:
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-
-    def stream(self, path, body):
-        """The JSON of all events, after checking the form of the stream."""
-        with contextlib.closing(self.send(path, {**body, "stream": True})) as connection:
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        assert answer.status == 200 and answer.getheader("Content-Type") == "text/event-stream", (answer.status, text)
-        events = text.split("\n\n")
-        assert events[-2:] == ["data: [DONE]", ""], events[-3:]
-        return [json.loads(event[len("data: "):]) for event in events[:-2]]
-
-    def load(self):
-        return self.ask("/health")[1]
-
-    def wait_until(self, condition):
-        end = time.monotonic() + PATIENCE
-        while not condition(self.load()):
-            assert time.monotonic() < end, self.load()
-            time.sleep(0.02)
-
-    def resident_bytes(self):
-        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        return code
-
-
-def chat(text="Hello", **options):
-    return {"model": "tiny", "messages": [{"role": "user", "content": text}], "seed": 1, **options}
-
-
-def prompt(text="The function returns", **options):
-    return {"model": "tiny", "prompt": text, "seed": 1, **options}
 
 
 class ServerTest(unittest.TestCase):
@@ -109,7 +26,11 @@ class ServerTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(cls.make_model(), *cls.options, key=cls.key)
+        key_file = os.path.join(SCRATCH, "key") if cls.key else None
+        if cls.key:
+            with open(key_file, "w", encoding="utf-8") as file:
+                file.write(cls.key + "\n")
+        cls.server = Server(SERVER, cls.make_model(), *cls.options, key_file=key_file)
 
     @classmethod
     def tearDownClass(cls):
@@ -142,7 +63,8 @@ class Answers(ServerTest):
             self.assertEqual(choice["finish_reason"], "stop" if text["text"] != expected else "length")
             self.assertEqual(answer["usage"], {"prompt_tokens": len(text["prompt_ids"]),
                                                "completion_tokens": len(text["new_ids"]),
-                                               "total_tokens": len(text["prompt_ids"]) + len(text["new_ids"])})
+                                               "total_tokens": len(text["prompt_ids"]) + len(text["new_ids"]),
+                                               "prompt_tokens_details": {"cached_tokens": 0}})
             events = self.server.stream(TEXT, {**body, "stream_options": {"include_usage": True}})
             self.assertEqual("".join(event["choices"][0]["text"] for event in events[:-1]), expected)
             self.assertEqual(events[-2]["choices"][0]["finish_reason"], choice["finish_reason"])
@@ -226,7 +148,9 @@ class Answers(ServerTest):
                 (prompt(model=None), "the name of the model is missing", "model"),
                 (prompt(prompt=None), "the prompt is missing", "prompt"), (prompt(""), "the prompt is empty", "prompt"),
                 (prompt([]), "the prompt is empty", "prompt"), (prompt([1, -1]), "-1", "prompt"),
-                (prompt([4096]), "4096", "prompt"), (prompt(["a", "b"]), "one prompt", "prompt"),
+                (prompt([4096]), "4096", "prompt"), (prompt([2**31]), str(2**31), "prompt"), (prompt([2**63]), str(2**63), "prompt"),
+                (prompt([1e308]), "1e+308", "prompt"), (prompt([1, "a"]), "a", "prompt"),
+                (prompt(["a", "b"]), "one prompt", "prompt"),
                 (prompt([1] * 512), "the context has 512 tokens, the prompt 512", "prompt"),
                 (prompt([1] * 500, max_tokens=13), "more than is left", "prompt"), (prompt(5), "neither", "prompt"),
                 (prompt(unknown=1), "'unknown'", "unknown"), (prompt(echo=True), "echo", "echo"),
@@ -235,7 +159,10 @@ class Answers(ServerTest):
                 (prompt(stop=["a"] * 17), "stop", "stop"), (prompt(stop=[5]), "stop", "stop"), (prompt(stop="\0"), "stop", "stop"),
                 (prompt(logit_bias={"x": 1}), "'x'", "logit_bias"), (prompt(logit_bias={"-1": 1}), "'-1'", "logit_bias"),
                 (prompt(logit_bias={"4096": 1}), "'4096'", "logit_bias"), (prompt(logit_bias={"5": 101}), "token 5", "logit_bias"),
-                (prompt(stop_token_ids=[4096]), "4096", "stop_token_ids")):
+                (prompt(stop_token_ids=[4096]), "4096", "stop_token_ids"),
+                (prompt(stop_token_ids=[2**63]), str(2**63), "stop_token_ids"), (prompt(stop_token_ids=5), "no list", "stop_token_ids"),
+                (prompt(logit_bias={"5": 1e308}), "token 5", "logit_bias"), (prompt(logit_bias={"5": "1"}), "token 5", "logit_bias"),
+                (prompt(logit_bias={str(2**63): 1}), str(2**63), "logit_bias"), (prompt(logit_bias=[1]), "logit_bias", "logit_bias")):
             self.refused(TEXT, body, 400, part, param)
         image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
         call = [{"type": "function", "function": {"name": "f", "arguments": "{broken"}}]
@@ -319,8 +246,75 @@ class Tools(ServerTest):
         self.assertNotIn("reasoning_content", quiet["choices"][0]["message"])
 
 
+class Together(ServerTest):
+    """Texts beside others, and beginnings of prompts that they share."""
+    options = ("--capacity", "1024", "--texts", "4")
+    # A text without end: no token that could stop it.
+    endless = {"temperature": 1.0, "logit_bias": {"4074": -100, "4072": -100}}
+
+    def idle(self):
+        self.server.wait_until(lambda load: load["running"] == load["waiting"] == 0)
+
+    def test_texts_beside_others(self):
+        """Drawn and greedy texts, streamed or not, all at once: each is what it is alone."""
+        bodies = [prompt([source.randrange(4000) for _ in range(1 + 23 * i)], temperature=i % 3 / 2, max_tokens=12, seed=i,
+                         repetition_penalty=1 + i % 2 / 5, stop=["e"] if i % 4 == 3 else None)
+                  for i, source in enumerate(map(random.Random, range(8)))]
+        alone = [self.server.ask(TEXT, body)[1]["choices"] for body in bodies]
+        connections = [self.server.send(TEXT, body) for body in bodies]
+        together = [json.loads(connection.getresponse().read())["choices"] for connection in connections]
+        for connection in connections:
+            connection.close()
+        self.assertEqual(together, alone)
+
+    def test_shared_prompts(self):
+        """The end of a system's turn and that of a prompt are run once. The texts are those of a server that keeps nothing."""
+        system = {"role": "system", "content": "You answer briefly, and in the words of a sailor. " * 12}
+        def ask(server, *turns, **options):
+            messages = [system, *({"role": "assistant" if i % 2 else "user", "content": turn} for i, turn in enumerate(turns))]
+            answer = server.ask(CHAT, chat(messages=messages, max_tokens=8, **options))[1]
+            return answer["choices"][0]["message"]["content"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+        plain = Server(SERVER, MODEL, "--capacity", "1024", "--prefixes", "0")
+        self.addCleanup(plain.end)
+        reused = []
+        for turns, options in ((["Where are we? " * 30], {}), (["Name a port. " * 30], {}), (["How is the weather?"], {}),
+                               (["How is the weather?"], {"temperature": 0}), (["How is the weather?", "Fine.", "And now?" * 40], {})):
+            text, count = ask(self.server, *turns, **options)
+            self.assertEqual((text, 0), ask(plain, *turns, **options))
+            reused.append(count)
+        self.assertEqual(plain.stop(), 0)
+        # The second parts from the first, and leaves there what the third takes. The fourth repeats the first.
+        self.assertEqual(reused[:2], [0, 0])
+        self.assertGreater(reused[2], 64)
+        self.assertGreaterEqual(min(reused[3:]), reused[2])
+
+    def test_positions(self):
+        """Texts wait for positions, in their order; 503 after a while."""
+        server = Server(SERVER, MODEL, "--capacity", "4096", "--texts", "4", "--positions", "8400", "--queue-seconds", "1")
+        self.addCleanup(server.end)
+        streams = [server.send(TEXT, prompt(max_tokens=4000, stream=True, **self.endless)) for _ in range(2)]
+        server.wait_until(lambda load: load["running"] == 2)
+        status, answer = server.ask(TEXT, prompt(max_tokens=400, **self.endless))
+        self.assertEqual((status, answer["error"]["type"]), (503, "server_error"), answer)
+        streams[0].close()
+        server.wait_until(lambda load: load["running"] == 1)
+        self.assertEqual(server.ask(TEXT, prompt(max_tokens=400))[0], 200)
+        streams[1].close()
+        self.assertEqual(server.stop(), 0)
+
+    def test_slow_readers(self):
+        """A client that takes nothing of its stream delays no other."""
+        self.idle()
+        slow = self.server.send(TEXT, prompt(max_tokens=1000, stream=True, **self.endless))
+        self.server.wait_until(lambda load: load["running"] == 1)
+        for _ in range(3):
+            self.assertEqual(self.server.ask(TEXT, prompt(max_tokens=2))[0], 200)
+        slow.close()
+        self.idle()
+
+
 class Limits(ServerTest):
-    options = ("--capacity", "4096", "--queue", "2", "--body-limit", "100000", "--read-seconds", "2", "--connections", "24")
+    options = ("--texts", "1", "--capacity", "4096", "--queue", "2", "--body-limit", "100000", "--read-seconds", "2", "--connections", "24")
     key = KEY
     endless = {"max_tokens": 3500, "temperature": 1.0, "logit_bias": {"4074": -100, "4072": -100}}
 
@@ -447,21 +441,19 @@ class Limits(ServerTest):
                 thread.join()
             self.idle()
 
-        def descriptors():
-            return len(os.listdir(f"/proc/{self.server.process.pid}/fd"))
-
         run(0, 40)
-        before, open_before = self.server.resident_bytes(), descriptors()
+        before, open_before = self.server.resident_bytes(), self.server.descriptors()
         run(100, 120)
         self.assertEqual(failures, [])
-        self.assertLessEqual(descriptors(), open_before + 2)
+        self.assertLessEqual(self.server.descriptors(), open_before + 2)
         if not SANITIZERS:  # they keep what is freed
             self.assertLess(self.server.resident_bytes() - before, 8 << 20)
 
 
 class Endings(unittest.TestCase):
     def test_signal_ends_running_texts(self):
-        server = Server(MODEL, "--capacity", "4096")
+        server = Server(SERVER, MODEL, "--capacity", "4096")
+        self.addCleanup(server.end)
         streams = [server.send(TEXT, prompt(**Limits.endless, stream=True)) for _ in range(2)]
         server.wait_until(lambda load: load["running"] + load["waiting"] == 2 and load["tokens"] > 0)
         self.assertEqual(server.stop(), 0)
@@ -471,7 +463,8 @@ class Endings(unittest.TestCase):
 
     def test_bad_starts(self):
         for options, part in (([os.path.join(SCRATCH, "nothing")], "does not exist"), ([MODEL, "--port", "65536"], "--port"),
-                              ([MODEL, "--capacity", "-1"], "--capacity"), ([SCRATCH], "tokenizer.json"),
+                              ([MODEL, "--capacity", "-1"], "--capacity"), ([MODEL, "--capacity", "0"], "--capacity"),
+                              ([MODEL, "--texts", "0"], "--texts"), ([MODEL, "--positions", "100"], "choose more --positions"), ([SCRATCH], "tokenizer.json"),
                               ([MODEL, "--api-key-file", "/dev/null"], "has no key"), ([MODEL, "--host", "nowhere."], "listen")):
             ended = subprocess.run([SERVER, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
             self.assertNotEqual(ended.returncode, 0)
