@@ -4,6 +4,7 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <optional>
 
 namespace gnv {
 
@@ -135,16 +136,28 @@ Status Sampler::collect(std::span<const float> logits) {
     GNV_CHECK(logits.size() == allowed_.size());
     candidates_.clear();
     sorted_ = 0;
+    const bool draws = options_.temperature > 0;
+    const size_t wanted = !draws ? 1 : options_.top_k > 0 ? size_t(options_.top_k) : logits.size();
+    // Where few are wanted, those that cannot be among them go as they come: a vocabulary is large.
+    const size_t most = wanted < logits.size() / 4 ? std::max<size_t>(4 * wanted, 64) : SIZE_MAX;
+    const bool changes = !bias_.empty() || !seen_.empty() || !chosen_.empty();
+    std::optional<Candidate> last; // of the wanted ones so far
     for (size_t id = 0; id < logits.size(); id++) {
         if (!allowed_[id]) continue;
         if (std::isnan(logits[id])) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
-        candidates_.push_back({changed(id, double(logits[id])), 1, int32_t(id)});
-    }
-    const bool draws = options_.temperature > 0;
-    const size_t wanted = !draws ? 1 : options_.top_k > 0 ? size_t(options_.top_k) : candidates_.size();
-    if (wanted < candidates_.size()) { // min_p commutes with top_k: both cut the order of the logits
-        sort_first(wanted);
+        const double logit = changes ? changed(id, double(logits[id])) : double(logits[id]);
+        const Candidate candidate = {logit, 1, int32_t(id)};
+        if (last && !comes_before(candidate, *last)) continue;
+        candidates_.push_back(candidate);
+        if (candidates_.size() < most) continue;
+        std::nth_element(candidates_.begin(), candidates_.begin() + ptrdiff_t(wanted - 1), candidates_.end(),
+                         comes_before);
         candidates_.resize(wanted);
+        last = candidates_.back();
+    }
+    if (last || wanted < candidates_.size()) { // min_p commutes with top_k: both cut the order of the logits
+        sort_first(wanted);
+        candidates_.resize(std::min(wanted, candidates_.size()));
     } else {
         sort_first(1);
     }

@@ -7,6 +7,7 @@
 #include "session/stop_text.h"
 #include "tokenizer/text_stream.h"
 
+#include <algorithm>
 #include <cmath>
 #include <doctest/doctest.h>
 #include <limits>
@@ -216,6 +217,27 @@ TEST_CASE("ties: the lower id first") {
     check_distribution(count_draws(tied, {1, 2, 1, 1}), {{1, 0.5}, {2, 0.5}});
     check_distribution(count_draws(tied, {1, 1, 1, 1}), {{1, 1.0}});
     CHECK(pick_one({-0.0f, 0.0f}, {}) == 0);
+}
+
+TEST_CASE("top_k of a large vocabulary: those of the whole order") {
+    SplitMix64 random(3);
+    std::vector<float> logits(5000);
+    for (float & logit : logits) logit = float(random.next() % 200) / 16; // many are equal
+    const std::vector<uint8_t> allowed(logits.size(), 1);
+    std::vector<int32_t> order(logits.size());
+    for (size_t id = 0; id < order.size(); id++) order[id] = int32_t(id);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return logits[size_t(a)] > logits[size_t(b)]; });
+    for (const size_t top_k : {1, 2, 20, 63, 500, 1249, 1250, 4999, 5000, 6000}) {
+        CAPTURE(top_k);
+        Sampler sampler({1, int64_t(top_k)}, allowed);
+        std::vector<int32_t> kept;
+        for (const TokenProbability & token : sampler.distribution(logits).take()) kept.push_back(token.id);
+        CHECK(kept == std::vector<int32_t>(order.begin(), order.begin() + ptrdiff_t(std::min(top_k, order.size()))));
+    }
+    CHECK(pick_one(logits, {}) == order[0]);
+    logits[4999] = NAN;
+    CHECK(Sampler({1, 20}, allowed).pick(logits).status().code() == Code::bad_value);
 }
 
 TEST_CASE("ids that are not allowed never come, whatever their logits") {
