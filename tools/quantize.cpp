@@ -34,6 +34,8 @@ struct Args {
     tools::TextOutput report; // to `json`
     bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
     bool no_resume = false, save_each_layer = false;
+    bool streams = false;
+    uint64_t stream_bytes = 0;
 
     bool uploads_alone() const { return source.empty() && !upload.empty(); }
     bool has_data() const { return self.records > 0 || !data.sources.empty() || !data.tokens.empty(); }
@@ -53,6 +55,11 @@ void declare(CLI::App & app, Args & args) {
         "folder of the BF16 checkpoint (config.json, *.safetensors), or ORG/NAME[@REVISION] of the hub, which is "
         "downloaded if its cache lacks it");
     app.add_option("-o,--output", args.destination, "folder to write; must not exist");
+    app.add_flag("--stream", args.streams,
+                 "of a model of the hub that the disk has no room for: fetch each file of weights shortly before it is "
+                 "read, and remove it after its last use");
+    tools::add_bytes(app, "--stream-disk", args.stream_bytes,
+                     "--stream, with at most so much of the weights on the disk (default: the four largest files)");
     app.add_option("--upload", args.upload,
                    "send the finished DST to the hub's model repository (HF_TOKEN); without SRC, send the DST of an "
                    "earlier run")
@@ -263,7 +270,8 @@ int dry_run(Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     const gnv_estimate_options how = estimate_options(args, folder);
     const gnv_card_options card = tools::card_options(args.card, args.source, args.upload);
     if (!args.card.left_out) options.card = &card;
-    const gnv_status estimated = args.no_estimate ? GNV_OK : gnv_plan_add_estimate(plan, &options, &how, nullptr);
+    const bool leaves_out = args.no_estimate || (args.streams && args.assume.empty());
+    const gnv_status estimated = leaves_out ? GNV_OK : gnv_plan_add_estimate(plan, &options, &how, nullptr);
     // A plan is of use without an estimate; one that an option asks for is not left out.
     if (estimated != GNV_OK && (args.estimates || estimated == GNV_CANCELLED)) return tools::report(engine);
     if (estimated != GNV_OK) fprintf(stderr, "warning: no estimate of the time: %s\n", gnv_last_error(engine));
@@ -367,6 +375,9 @@ bool check_usage(const CLI::App & app, Args & args) {
         return true;
     }
     if (args.source.empty()) return say("SRC is needed");
+    args.streams |= tools::is_given(app, "--stream-disk");
+    if (args.streams && !tools::may_be_hub_name(args.source))
+        return say("--stream is for a model of the hub (ORG/NAME): leave it out, SRC is a folder");
     if (args.destination.empty() && !args.dry_run && args.save_statistics.empty())
         return say("-o DST is needed (or --dry-run, or --save-stats FILE to measure alone)");
     char end = 0;
@@ -392,6 +403,7 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (args.self.records > 0) {
         if (!args.data.tokens.empty()) return say("--calib self makes a tokens file: leave --tokens out");
         if (args.dry_run) return say("--dry-run writes no text: give data, or the tokens file of another run");
+        if (args.streams) return say("--calib self runs the model, whose weights --stream does not keep: give data");
         args.self.path = (args.destination.empty() ? args.save_statistics : args.destination) + ".self-tokens.json";
         if (!tools::check_new_file(args.self.path)) return false;
         if (tools::is_given(app, "--seq-len")) args.self.length = args.data.options.sequence_length;
@@ -404,6 +416,9 @@ bool check_usage(const CLI::App & app, Args & args) {
         !tools::refuse(app, {"--estimate", "--assume", "--price"}, "is for the estimate that --no-estimate leaves out"))
         return false;
     if (!args.assume.empty() || tools::is_given(app, "--price")) args.estimates = true;
+    if (args.streams && args.estimates && args.assume.empty())
+        return say("how long a streamed source takes is up to the network: leave --estimate and --price out, or add "
+                   "--assume");
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
                                 "--save-stats", "--save-each-layer", "--part"};
@@ -443,9 +458,11 @@ static int run_program(int argc, char ** argv) {
     if ((args.has_data() || args.device.device != "auto") &&
         !tools::find_devices(engine.get(), args.device, args.device_number, &args.device.precision))
         return tools::exit_failure;
-    if (!tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run) ||
-        !tools::fetch_data(engine.get(), args.data.sources, args.quiet))
-        return tools::exit_failure;
+    tools::Stream stream; // outlives the plan
+    const bool is_source_here =
+        args.streams ? tools::open_stream(engine.get(), args.source, args.stream_bytes, args.quiet, stream)
+                     : tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run);
+    if (!is_source_here || !tools::fetch_data(engine.get(), args.data.sources, args.quiet)) return tools::exit_failure;
 
     gnv_plan_options options;
     gnv_plan_options_init(&options);
@@ -465,6 +482,7 @@ static int run_program(int argc, char ** argv) {
     options.overwrite = args.overwrite;
     options.resume = args.resume();
     options.recipe_file = args.recipe.empty() ? nullptr : args.recipe.c_str();
+    options.stream = stream.handle.get();
     gnv_plan_t * plan = nullptr;
     if (gnv_plan_create(engine.get(), args.source.c_str(), &options, &plan) != GNV_OK)
         return tools::report(engine.get());

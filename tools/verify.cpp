@@ -13,7 +13,7 @@ struct Args {
     tools::TextOutput report, table; // to `json` and `markdown`
     tools::DeviceArgs device;
     tools::EngineArgs engine;
-    bool structure = false, self_test = false, strict = false, quiet = false;
+    bool structure = false, self_test = false, strict = false, quiet = false, streams = false;
     // The comparison of predictions.
     std::vector<std::string> data;
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
@@ -130,6 +130,7 @@ void declare(CLI::App & app, Args & args) {
            "text before the ten positions with the largest KL")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress and no table");
+    app.add_flag("--stream", args.streams)->group(""); // of quantize: refused, with the reason
 }
 
 // False after printing the reason.
@@ -291,6 +292,10 @@ bool check_usage(const CLI::App & app, Args & args) {
         fprintf(stderr, "error: %s\n", problem);
         return false;
     };
+    if (args.streams)
+        return say(
+            "--stream is for quantize: verify reads its source more than once; leave --stream out, and the source "
+            "is downloaded, or --source, and DST is verified alone");
     if (args.has_data() && args.source.empty() && args.logits.empty())
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))

@@ -19,7 +19,7 @@ int64_t TensorInfo::elements() const {
 
 static Result<Header> read_header(const FolderFile & file, Shard & shard) {
     GNV_ASSIGN(shard.stamp, file.stamp());
-    const ReadBytes read = [&](void * data, uint64_t bytes, uint64_t offset) { return file.read(data, bytes, offset); };
+    const ReadBytes read = [&](void * data, uint64_t bytes, uint64_t offset) { return file.peek(data, bytes, offset); };
     Result<Header> header = read_header(file.path(), shard.stamp.size, read, shard.data_begin);
     shard.data_bytes = shard.stamp.size - shard.data_begin;
     return header;
@@ -361,7 +361,7 @@ Result<std::string> Checkpoint::header_text(size_t shard) const {
     constexpr uint64_t prefix_bytes = 8;
     GNV_ASSIGN(const std::unique_ptr<FolderFile> file, folder_->open(shards_[shard].file_name));
     std::string json(shards_[shard].data_begin - prefix_bytes, '\0');
-    GNV_TRY(file->read(json.data(), json.size(), prefix_bytes));
+    GNV_TRY(file->peek(json.data(), json.size(), prefix_bytes));
     GNV_TRY(check_unchanged(*file, shard));
     return json;
 }

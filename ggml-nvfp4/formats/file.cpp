@@ -415,6 +415,11 @@ Result<uint64_t> free_disk_bytes(const std::string & path) {
     return uint64_t(info.f_bavail) * uint64_t(info.f_frsize);
 }
 
+bool on_same_file_system(const std::string & a, const std::string & b) {
+    struct stat first, second;
+    return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev;
+}
+
 // --- Names ---------------------------------------------------------------------------------------------------------------
 
 static std::string without_trailing_slashes(const std::string & path) {

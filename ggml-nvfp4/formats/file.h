@@ -91,6 +91,7 @@ Status remove_tree(const std::string & path);         // a folder and everything
 // The absolute path without symbolic links. The last component, and only that, may be missing.
 Result<std::string> canonical_path(const std::string & path);
 Result<uint64_t> free_disk_bytes(const std::string & path); // available to this user on the file system of `path`
+bool on_same_file_system(const std::string & a, const std::string & b); // false where one of them does not exist
 
 std::string join_path(const std::string & folder, const std::string & name);
 std::string parent_path(const std::string & path); // "a/b" -> "a", "a" -> "."

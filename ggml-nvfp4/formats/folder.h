@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/status.h"
+#include "formats/fetched_files.h"
 #include "formats/file.h"
 
 #include <cstdint>
@@ -22,6 +23,10 @@ class FolderFile {
     virtual Result<FileStamp> stamp() const = 0;                                // size included
     virtual Status read(void * data, uint64_t size, uint64_t offset) const = 0; // exactly `size` bytes
     virtual void will_need(uint64_t, uint64_t) const {} // a hint that [offset, offset + size) is read soon
+    // The same for bytes that tell what the file is: its header, small tensors of a fingerprint. A file that is fetched need not be
+    // here for them; they are compared with it when it comes.
+    virtual Status peek(void * data, uint64_t size, uint64_t offset) const { return read(data, size, offset); }
+    virtual void will_peek(uint64_t, uint64_t) const {} // a hint, as will_need()
 };
 using FolderFiles = std::vector<std::unique_ptr<FolderFile>>;
 
@@ -31,6 +36,7 @@ class Folder {
     virtual const std::string & path() const = 0;                 // for messages
     virtual Result<std::vector<DirectoryEntry>> list() const = 0; // sorted by name
     virtual Result<std::unique_ptr<FolderFile>> open(const std::string & name) const = 0;
+    virtual const FetchedFiles * fetched() const { return nullptr; } // null: all files are here
 };
 
 // A directory; Code::not_found without one at `path`.

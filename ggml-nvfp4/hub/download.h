@@ -7,6 +7,8 @@
 
 namespace gnv {
 
+inline constexpr uint64_t spare_disk_bytes = 64 << 20; // which downloads leave for everything else
+
 // Fails before the first byte if the disk lacks room for what is missing.
 Status check_room(const HubCache & cache, const std::vector<RemoteFile> & files);
 

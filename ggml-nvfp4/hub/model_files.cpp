@@ -108,18 +108,29 @@ std::string find_model_folder(const std::string & cache_folder, const Repository
     return sound.count("config.json") && has_weights && has_shards ? folder : "";
 }
 
+Result<ModelListing> list_model(const HubOptions & hub, const RepositoryName & model) {
+    GNV_ASSIGN(const RemoteListing listing, list_repository(hub, model));
+    ModelListing out{listing.commit, choose_model_files(listing)};
+    if (!out.files.weights.empty() && listing.find("config.json")) return out;
+    return fail(Code::model, model.text(),
+                out.files.weights.empty() ? ": holds no *.safetensors" : ": holds no config.json",
+                ", and so no checkpoint that this program reads (", describe_files(listing.files),
+                "): name the repository of the safetensors");
+}
+
+Status fetch_small_files(const HubOptions & hub, const RepositoryName & model, ModelListing & listing) {
+    HubOptions quiet = hub;
+    quiet.progress = [&hub](const HubProgress &) { return !hub.progress || hub.progress({}); };
+    GNV_TRY(download_files(quiet, model, listing.commit, listing.files.small));
+    return follow_index(HubCache(hub.cache, model).snapshot(listing.commit), model.text(), listing.files);
+}
+
 Result<std::string> fetch_model(const HubOptions & hub, const RepositoryName & model, bool list_only) {
     if (std::string folder = find_model_folder(hub.cache, model); !folder.empty()) return folder;
-    const std::string subject = model.text();
-    GNV_ASSIGN(const RemoteListing listing, list_repository(hub, model));
-    FileChoice choice = choose_model_files(listing);
-    if (choice.weights.empty() || !listing.find("config.json"))
-        return fail(Code::model, subject,
-                    choice.weights.empty() ? ": holds no *.safetensors" : ": holds no config.json",
-                    ", and so no checkpoint that this program reads (", describe_files(listing.files),
-                    "): name the repository of the safetensors");
+    GNV_ASSIGN(ModelListing listing, list_model(hub, model));
+    const FileChoice & choice = listing.files;
     const HubCache cache(hub.cache, model);
-    hub.tell(concat(subject, "@", printable(model.revision), " is commit ", listing.commit, ": ",
+    hub.tell(concat(model.text(), "@", printable(model.revision), " is commit ", listing.commit, ": ",
                     choice.small.size() + choice.weights.size(), " files, ",
                     bytes_text(bytes_of(choice.small) + bytes_of(choice.weights)), ", to ", cache.folder()));
     if (list_only) {
@@ -129,11 +140,11 @@ Result<std::string> fetch_model(const HubOptions & hub, const RepositoryName & m
     GNV_TRY(cache.prepare());
     std::vector<RemoteFile> all = choice.small;
     all.insert(all.end(), choice.weights.begin(), choice.weights.end());
-    GNV_TRY(check_room(cache, all)); // at most: an index may need fewer weights
-    HubOptions quiet = hub;
-    quiet.progress = [&hub](const HubProgress &) { return !hub.progress || hub.progress({}); };
-    GNV_TRY(download_files(quiet, model, listing.commit, choice.small));
-    GNV_TRY(follow_index(cache.snapshot(listing.commit), subject, choice));
+    Status room = check_room(cache, all); // at most: an index may need fewer weights
+    if (room.code() == Code::no_space)
+        return fail(Code::no_space, room.message(), "; quantize --stream needs only room for a few of the files");
+    GNV_TRY(std::move(room));
+    GNV_TRY(fetch_small_files(hub, model, listing));
     if (!choice.left_out.empty()) hub.tell("not needed, and not downloaded: " + describe_files(choice.left_out));
     GNV_TRY(download_files(hub, model, listing.commit, choice.weights));
     GNV_TRY(cache.set_reference(model.revision, listing.commit));

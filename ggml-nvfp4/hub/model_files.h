@@ -21,6 +21,16 @@ FileChoice choose_model_files(const RemoteListing & listing);
 // lacks. Without an index all weights stay.
 Status follow_index(const std::string & folder, const std::string & subject, FileChoice & choice);
 
+// What the hub has of a model.
+struct ModelListing {
+    std::string commit;
+    FileChoice files;
+};
+// Code::model if there is no checkpoint in the repository.
+Result<ModelListing> list_model(const HubOptions & hub, const RepositoryName & model);
+// Downloads the small files, and leaves out the weights that their index does not need.
+Status fetch_small_files(const HubOptions & hub, const RepositoryName & model, ModelListing & listing);
+
 // The complete snapshot in the cache; "" where there is none.
 std::string find_model_folder(const std::string & cache, const RepositoryName & model);
 

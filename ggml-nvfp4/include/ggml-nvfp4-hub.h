@@ -36,6 +36,21 @@ static inline void gnv_hub_options_init(gnv_hub_options * options) {
 GNV_API gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char * name, const gnv_hub_options * options,
                                        gnv_text_t ** folder);
 
+/* A model whose weights stay on the hub, for a disk that has no room for them: gnv_plan_options.stream. Small files and headers
+ * are downloaded here; a file of weights comes whole, shortly before it is read, has the hash that the hub lists, and leaves the disk
+ * after its last use. A model that is complete in the cache is taken from there. */
+typedef struct gnv_hub_stream_t gnv_hub_stream_t;
+/* `disk_bytes`: the most that weights take of the disk of the cache, and no less than the largest file; 0: the four largest files,
+ * or half of what is free. The callback of `options` is also called by later calls that read the model, from any thread; to stop
+ * there ends all reading, and later calls fail with GNV_CANCELLED. `options` are read during the call alone, but `user` must
+ * live as long as the stream. GNV_INVALID_ARGUMENT with `offline`, unless the model is complete. */
+GNV_API gnv_status gnv_hub_stream_open(gnv_engine_t * engine, const char * name, const gnv_hub_options * options,
+                                       uint64_t disk_bytes, gnv_hub_stream_t ** out);
+/* Its folder, with everything but the weights: for tokenizers and data sets. Lives as long as the stream. */
+GNV_API const char * gnv_hub_stream_folder(const gnv_hub_stream_t * stream);
+/* After all plans that were made with it. */
+GNV_API void gnv_hub_stream_destroy(gnv_hub_stream_t * stream);
+
 /* A folder with the data files of a data set, "ORG/NAME[@REVISION][:CONFIG[:SPLIT]]", for gnv_dataset_options.sources. They are
  * chosen by the configurations in its README.md, else by names of folders and files; the log says which. Without SPLIT it is
  * "train". */

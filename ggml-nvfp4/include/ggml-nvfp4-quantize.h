@@ -57,6 +57,8 @@ typedef struct gnv_plan_options {
      * gnv_plan_options_init has them. NULL: none. docs/recipe.md lists what it may say; every line that cannot be met goes to
      * the log as "FILE:LINE: key: ...", and the call fails with GNV_UNSUPPORTED. */
     const char * recipe_file;
+    const gnv_hub_stream_t *
+        stream; /* read the source from there: `source` is its folder. NULL: all files are in `source` */
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);

@@ -2,7 +2,6 @@
 
 #include "core/sha256.h"
 #include "core/strings.h"
-#include "model/weight_source.h"
 
 #include <algorithm>
 #include <vector>
@@ -12,9 +11,11 @@ namespace gnv {
 static constexpr uint64_t small_tensor_bytes = 64 << 10;
 
 Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const FolderFiles & files) {
-    const WeightSource source(checkpoint, files);
     std::vector<const TensorInfo *> order;
-    for (const TensorInfo & tensor : checkpoint.tensors()) order.push_back(&tensor);
+    for (const TensorInfo & tensor : checkpoint.tensors()) {
+        order.push_back(&tensor);
+        if (tensor.bytes <= small_tensor_bytes) files[tensor.shard]->will_peek(tensor.offset, tensor.bytes);
+    }
     std::sort(order.begin(), order.end(), [](const TensorInfo * a, const TensorInfo * b) { return a->name < b->name; });
     Sha256 hash;
     std::vector<uint8_t> content;
@@ -22,7 +23,9 @@ Result<std::string> model_fingerprint(const Checkpoint & checkpoint, const Folde
         hash.update(concat(tensor->name, " ", dtype_name(tensor->dtype), " ", shape_text(tensor->shape), "\n"));
         if (tensor->bytes > small_tensor_bytes) continue;
         content.resize(size_t(tensor->bytes));
-        GNV_TRY(source.read(*tensor, 0, content.data(), tensor->bytes));
+        GNV_TRY(files[tensor->shard]
+                    ->peek(content.data(), tensor->bytes, tensor->offset)
+                    .add_context(checkpoint.describe(*tensor)));
         hash.update(content.data(), content.size());
     }
     return hash.finish();

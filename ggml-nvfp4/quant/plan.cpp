@@ -275,10 +275,15 @@ static Status fingerprint(Plan & plan) {
 }
 
 Result<Plan> make_plan(const std::string & source, const PlanOptions & options) {
+    GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(source));
+    return make_plan(std::move(folder), options);
+}
+
+Result<Plan> make_plan(std::shared_ptr<const Folder> folder, const PlanOptions & options) {
+    const std::string source = folder->path();
     if (options.shard_bytes < 1'000'000)
         return fail(Code::invalid_argument, "a shard size of ", options.shard_bytes,
                     " bytes is too small; at least 1 MB");
-    GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(source));
     GNV_ASSIGN(MatchedCheckpoint matched, open_matched(std::move(folder)));
     Checkpoint & checkpoint = matched.checkpoint;
     const JsonDocument & config = matched.config;

@@ -93,6 +93,7 @@ struct Plan {
     // The planned forward pass of calibration: a table, and a JSON object. It belongs to a run, not to its result.
     std::string calibration_text = {}, calibration_json = {};
     std::string estimate_text = {}, estimate_json = {}; // of its time, also a run's
+    std::string stream_text = {}, stream_json = {};     // what it fetches of a streamed source
 
     // Every file of the source that the run reads.
     std::vector<std::string> source_files() const;
@@ -119,6 +120,7 @@ struct Plan {
 
 // Opens `source`, matches it against its config and plans. Reads headers and JSON files only.
 Result<Plan> make_plan(const std::string & source, const PlanOptions & options);
+Result<Plan> make_plan(std::shared_ptr<const Folder> source, const PlanOptions & options);
 
 // For people: a summary by role, sizes, memory, files, warnings. For programs: every tensor with its byte ranges
 // (docs/json.md).

@@ -78,6 +78,7 @@ std::string plan_text(const Plan & plan) {
                  " of buffers = ", bytes_text(plan.memory.total()),
                  twice ? concat("; ", twice, " groups are read twice") : "")}},
         {false, false});
+    if (!plan.stream_text.empty()) out += "streamed: " + plan.stream_text + "\n";
 
     std::vector<std::vector<std::string>> rows = {{"tensors", "count", "source", "result", "becomes", "because of"}};
     for (const SummaryRow & row : summarize(plan))
@@ -122,7 +123,8 @@ std::string plan_json(const Plan & plan) {
                   ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
                   ",\"total\":", plan.memory.total(),
                   "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
-                  ",\n\"estimate\":", plan.estimate_json.empty() ? "null" : plan.estimate_json, ",\n\"fingerprint\":\"",
+                  ",\n\"estimate\":", plan.estimate_json.empty() ? "null" : plan.estimate_json,
+                  ",\n\"streamed\":", plan.stream_json.empty() ? "null" : plan.stream_json, ",\n\"fingerprint\":\"",
                   plan.plan_fingerprint, "\",\n\"result\":{\"tensors\":", plan.output.tensors.size(),
                   ",\"bytes\":", plan.output.tensor_bytes(), ",\"shards\":[");
     for (const OutputShard & shard : plan.output.shards)

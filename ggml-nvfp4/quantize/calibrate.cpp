@@ -250,6 +250,10 @@ Status Calibration::describe(Plan & plan, ThreadPool & threads, const Calibratio
         if (options.resume != Resume::off) planned.state_bytes = RunState::disk_bytes(plan, calibration->pass());
         text = pass_plan_text(planned, calibration->device());
         json = pass_plan_json(planned, calibration->device());
+        if (plan.checkpoint.files().fetched()) {
+            GNV_ASSIGN(const SourceReads reads, calibration->reads(0, true));
+            describe_streaming(plan, reads);
+        }
     }
     plan.calibration_text = std::move(text);
     plan.calibration_json = std::move(json);
@@ -281,14 +285,36 @@ bool Calibration::holds(const PassGroup & group, const PlanUnit & unit) const {
     return false;
 }
 
-std::vector<uint32_t> Calibration::take_units(const PassGroup & group) {
+std::vector<uint32_t> Calibration::units_of(const PassGroup & group, std::vector<bool> & taken) const {
     std::vector<uint32_t> units;
     for (const uint32_t u : units_of_layer_[size_t(layer_of(group) + 1)]) {
-        if (taken_[u] || !holds(group, plan_.units[u])) continue;
-        taken_[u] = true;
+        if (taken[u] || !holds(group, plan_.units[u])) continue;
+        taken[u] = true;
         units.push_back(u);
     }
     return units;
+}
+
+std::vector<uint32_t> Calibration::take_units(const PassGroup & group) { return units_of(group, taken_); }
+
+Result<SourceReads> Calibration::reads(int32_t first_layer, bool quantizes,
+                                       const std::function<bool(uint32_t unit)> & left_out) const {
+    SourceReads reads(plan_);
+    if (pictures_) reads.add_part(Part::vision);
+    std::vector<bool> taken = taken_;
+    for (uint32_t u = 0; u < taken.size(); u++) taken[u] = taken[u] || !quantizes || (left_out && left_out(u));
+    for (const PassGroup & group : pass_->plan().groups) {
+        if (first_layer > 0 && !is_head(group) && layer_of(group) < first_layer) continue;
+        GNV_ASSIGN(const WeightGroup weights,
+                   WeightGroup::plan(model_->weights, weights_of(*model_->model, group.stages)));
+        reads.add_group(weights);
+        reads.add_units(units_of(group, taken), &weights);
+    }
+    std::vector<uint32_t> rest;
+    for (uint32_t u = 0; u < taken.size(); u++)
+        if (!taken[u]) rest.push_back(u);
+    reads.add_units(rest, nullptr);
+    return reads;
 }
 
 std::vector<uint32_t> Calibration::take_units_of_no_group() {

@@ -6,6 +6,7 @@
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 #include "quantize/packing/device_packer.h"
+#include "quantize/packing/source_reads.h"
 #include "quantize/packing/unit_statistics.h"
 #include "quantize/quantize.h"
 #include "report/device_limits.h"
@@ -37,6 +38,10 @@ class Calibration {
     std::vector<uint32_t> take_units(const PassGroup & group);
     std::vector<uint32_t> take_units_of_no_group(); // units without weights in any group of the pass
     std::vector<uint32_t> remaining_units() const;  // units not taken yet
+    // What the rest of the run reads of the source: the pass from `first_layer` on and, where it `quantizes`, all units but
+    // those `left_out` (empty: none).
+    Result<SourceReads> reads(int32_t first_layer, bool quantizes,
+                              const std::function<bool(uint32_t unit)> & left_out = {}) const;
 
     // Before the pass: measures the limits of the first device, and sends the times of all to `trace`, which must outlive
     // this.
@@ -71,6 +76,7 @@ class Calibration {
   private:
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
+    std::vector<uint32_t> units_of(const PassGroup & group, std::vector<bool> & taken) const;
     Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
     Status make_packers(ThreadPool & threads);
     Status create_packers(const DevicePacker::Size & size);

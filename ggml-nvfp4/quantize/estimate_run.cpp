@@ -38,7 +38,10 @@ Result<Estimate> estimate_run(const Plan & plan, const FolderFiles & shards, Thr
     RunWork work = work_of(plan, options);
     if (calibration) GNV_TRY(add_pass(*calibration, work));
     MachineRates rates;
-    if (wanted.assume.empty()) {
+    if (wanted.assume.empty() && plan.checkpoint.files().fetched()) {
+        return Status(Code::unsupported, "how long a streamed source takes is up to the network: leave the estimate "
+                                         "out, or estimate another machine, which has the source (--assume)");
+    } else if (wanted.assume.empty()) {
         const LayerPass * const pass = calibration ? &calibration->pass() : nullptr;
         GNV_ASSIGN(rates, measure_rates(plan, shards, threads, pass, wanted.folder, seconds_of_pass));
     } else if (const MachineRates * const known = recorded_rates(wanted.assume)) {

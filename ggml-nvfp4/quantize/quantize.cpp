@@ -9,6 +9,7 @@
 #include "model/fingerprint.h"
 #include "quant/input_scales.h"
 #include "quantize/estimate_run.h"
+#include "quantize/packing/source_reads.h"
 #include "quantize/quantization_report.h"
 #include "quantize/quantize_run.h"
 #include "quantize/run_state.h"
@@ -53,19 +54,30 @@ static uint64_t bytes_there(const Plan & plan, const std::string & destination) 
 static Status check_free_space(const Plan & plan, const std::string & destination, uint64_t state_bytes, bool goes_on) {
     uint64_t needed = plan.disk_bytes() + state_bytes;
     if (goes_on) needed -= std::min(needed, bytes_there(plan, destination));
+    const FetchedFiles * const fetched = plan.checkpoint.files().fetched();
+    const uint64_t of_source = fetched ? fetched->smallest_bytes_at(parent_path(destination)) : 0;
+    needed += of_source;
     GNV_ASSIGN(const uint64_t available, free_disk_bytes(parent_path(destination)));
     if (available >= needed) return {};
     const std::string of_state =
         state_bytes > 0 ? concat(", ", bytes_text(state_bytes), " of it to go on with if it is stopped (--no-resume),")
                         : "";
-    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes)", of_state, " at ",
-                destination, ", where ", bytes_text(available), " are free");
+    const std::string of_stream =
+        of_source > 0 ? concat(", ", bytes_text(of_source), " of it for a file of the streamed source,") : "";
+    return fail(Code::no_space, "the result needs ", bytes_text(needed), " (", needed, " bytes)", of_state, of_stream,
+                " at ", destination, ", where ", bytes_text(available), " are free");
 }
 
 static std::vector<uint32_t> all_units(const Plan & plan) {
     std::vector<uint32_t> units(plan.units.size());
     for (uint32_t u = 0; u < units.size(); u++) units[u] = u;
     return units;
+}
+
+void describe_streaming(Plan & plan) {
+    SourceReads reads(plan);
+    reads.add_units(all_units(plan), nullptr);
+    describe_streaming(plan, reads);
 }
 
 // Units of the layers that a run is for.
@@ -240,6 +252,7 @@ class Quantization {
     void tell_resumed(const QuantizeRun & run, int32_t layers);
     Status explain(Status failure) const;
     Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
+    void expect(const SourceReads & reads) const;
     Result<int> workers_with_moments() const;
     Status publish(QuantizeRun & run, CheckpointWriter & writer);
     void add_scales();
@@ -293,6 +306,11 @@ Status Quantization::estimate() {
     return {};
 }
 
+// Tells a streamed source what is read from now on.
+void Quantization::expect(const SourceReads & reads) const {
+    if (const FetchedFiles * const fetched = plan_.checkpoint.files().fetched()) fetched->expect(reads.list());
+}
+
 Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     std::optional<RunState> state;
     if (destination_.resumes) {
@@ -301,10 +319,17 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     const int32_t first_layer = state ? state->layers() : 0;
     run.leave_out_finished(first_layer);
     tell_resumed(run, first_layer);
+    const bool is_fetched = plan_.checkpoint.files().fetched() != nullptr;
+    if (is_fetched) {
+        GNV_ASSIGN(const SourceReads reads,
+                   calibration_->reads(first_layer, true, [&](uint32_t unit) { return run.is_left_out(unit); }));
+        expect(reads);
+    }
     const auto start = Clock::now();
     const double streamed = report_.stream_wall;
-    const bool beside = calibration_->uses_device();
-    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(beside ? threads_.size() : 0));
+    GNV_ASSIGN(GroupJobs jobs, GroupJobs::create(calibration_->uses_device() ? threads_.size() : 0));
+    // Other files than the groups' would take their place on the disk.
+    const bool beside = calibration_->uses_device() && !is_fetched;
     if (beside) GNV_TRY(run.begin_rest(calibration_->take_units_of_no_group()));
     run.use_statistics(calibration_->unit_statistics());
     PassHooks hooks;
@@ -430,6 +455,8 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     report_.codec = instruction_set_name(threads_.instructions());
     report_.prepare_wall = seconds_since(start);
     const auto begin = Clock::now();
+    GNV_ASSIGN(const SourceReads reads, calibration_->reads(0, false));
+    expect(reads);
     PassHooks hooks;
     hooks.progress = [&](const PassProgress & now) {
         QuantizeProgress progress;
@@ -497,6 +524,13 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
                                         : some_layers
                                             ? units_of_layers(plan_, options_.first_layer, options_.layer_count)
                                             : all_units(plan_);
+    if (!calibration_) {
+        SourceReads reads(plan_);
+        std::vector<uint32_t> missing = units;
+        std::erase_if(missing, [&](uint32_t unit) { return run.is_left_out(unit); });
+        reads.add_units(missing, nullptr);
+        expect(reads);
+    }
     GNV_TRY(run.stream(units, nullptr, threads_, report_));
     if (some_layers) {
         GNV_TRY(writer.settle());
@@ -567,7 +601,12 @@ void Quantization::add_phases() {
 } // namespace
 
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options) {
-    GNV_ASSIGN(QuantizeReport report, Quantization(plan, threads, options).run());
+    Result<QuantizeReport> result = Quantization(plan, threads, options).run();
+    const FetchedFiles * const fetched = plan.checkpoint.files().fetched();
+    if (fetched) fetched->expect({}); // also after a failure: the disk is free again
+    if (!result.ok()) return result.take_status();
+    QuantizeReport report = result.take();
+    if (fetched) report.fetched = fetched->use();
     if (options.report_file.empty()) return report;
     Status written = write_report_file(options.report_file, quantize_report_json(plan, report));
     if (!written.ok() && !options.destination.empty())
@@ -595,6 +634,11 @@ std::string quantize_report_text(const QuantizeReport & report) {
     for (const auto & [name, value] : parts) rows.push_back({name, seconds(value)});
     std::string out =
         format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits, report.devices);
+    if (report.fetched)
+        out += concat("streamed: ", report.fetched->files, " files, ", bytes_text(report.fetched->bytes),
+                      report.fetched->again > 0 ? concat(", ", report.fetched->again, " of them again") : "",
+                      "; at most ", bytes_text(report.fetched->most_bytes), " on the disk at a time; threads waited ",
+                      seconds(report.fetched->waited), " s for them\n");
     out += concat("memory: ", bytes_text(report.peak_rss), " resident at most");
     if (report.device_bytes_in_use > 0)
         out += concat("; of ", report.devices > 1 ? "each " : "", report.device, " ",

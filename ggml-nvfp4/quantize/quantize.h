@@ -121,8 +121,12 @@ struct QuantizeReport {
     std::vector<Scales> scales;
     std::string result_json; // quantization_report.json of the result; empty: none was made
     std::optional<Estimate> estimate;
-    double estimate_wall = 0; // making it; a part of prepare_wall
+    double estimate_wall = 0;        // making it; a part of prepare_wall
+    std::optional<FetchUse> fetched; // of a streamed source
 };
+
+// Adds to a plan what a run without calibration fetches, if its source is streamed.
+void describe_streaming(Plan & plan);
 
 // The time of the run of a plan with these options; everything that a run refuses before it starts is refused.
 Result<Estimate> estimate_run(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);

@@ -78,7 +78,7 @@ LayerChoices QuantizeRun::choices() const {
 std::vector<uint32_t> QuantizeRun::without_finished(const std::vector<uint32_t> & units) const {
     std::vector<uint32_t> others;
     for (const uint32_t unit : units)
-        if (left_out_.empty() || !left_out_[unit]) others.push_back(unit);
+        if (!is_left_out(unit)) others.push_back(unit);
     return others;
 }
 

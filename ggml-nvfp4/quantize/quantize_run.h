@@ -73,6 +73,7 @@ class QuantizeRun {
     // layer `first_layer` or later: they count for the report.
     void leave_out_finished(int32_t first_layer);
     bool is_finished(uint32_t unit) const; // all its tensors are on disk, but input scales
+    bool is_left_out(uint32_t unit) const { return !left_out_.empty() && left_out_[unit]; }
     uint64_t units_left_out() const { return left_out_count_; }
     void add_choices(const LayerChoices & choices); // of the units left out
     // What units are prepared with from here on, where the CPU packs; it must outlive the run.

@@ -117,17 +117,26 @@ Tensor WeightGroup::input_scale(const WeightRef & ref) const {
     return tensor;
 }
 
-const uint8_t * WeightGroup::source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
+int64_t WeightGroup::place_of(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
     for (const Entry & entry : entries_) {
         uint64_t at = entry.sections[0];
         for (const WeightPiece & piece : entry.parts.sections[0].pieces) {
             if (piece.tensor == tensor && !piece.widen && piece.offset <= offset &&
                 offset + bytes <= piece.offset + piece.bytes)
-                return memory_ + at + (offset - piece.offset);
+                return int64_t(at + (offset - piece.offset));
             at += piece.memory_bytes();
         }
     }
-    return nullptr;
+    return -1;
+}
+
+bool WeightGroup::holds(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
+    return place_of(tensor, offset, bytes) >= 0;
+}
+
+const uint8_t * WeightGroup::source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
+    const int64_t place = place_of(tensor, offset, bytes);
+    return place < 0 ? nullptr : memory_ + place;
 }
 
 } // namespace gnv

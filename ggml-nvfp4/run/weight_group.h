@@ -34,6 +34,7 @@ class WeightGroup {
     Tensor input_scale(const WeightRef & ref) const; // F32 [1], of a stack [E]
     // Bytes of the checkpoint, unchanged, if the group holds them; else null.
     const uint8_t * source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
+    bool holds(uint32_t tensor, uint64_t offset, uint64_t bytes) const; // also of a group without memory
 
   private:
     struct Entry {
@@ -43,6 +44,8 @@ class WeightGroup {
         std::array<uint64_t, most_components> sections = {}; // offsets in memory
     };
     const Entry & entry(const WeightRef & ref) const;
+    // Where these bytes of the checkpoint stand in memory; -1: nowhere.
+    int64_t place_of(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
 
     std::vector<Entry> entries_;
     uint64_t bytes_ = 0;

@@ -44,8 +44,17 @@ Status WeightStream::start(std::vector<WeightLoad> loads, void * into) {
     for (size_t i = 0; i < loads_.size(); i++) {
         WeightGroup & group = loads_[i].group;
         group = group.at(memory_ + bytes_);
+        const auto first = ptrdiff_t(pieces_.size());
         for (const WeightGroup::Read & read : group.reads()) pieces_.push_back({i, read});
         bytes_ += group.bytes();
+        // In the order of the files: a file that is fetched for this need not stay until the end.
+        const std::vector<TensorInfo> & tensors = loads_[i].catalog->checkpoint().tensors();
+        const auto place = [&](const Piece & piece) {
+            const TensorInfo & tensor = tensors[piece.read.piece.tensor];
+            return std::pair(tensor.shard, tensor.offset + piece.read.piece.offset);
+        };
+        std::stable_sort(pieces_.begin() + first, pieces_.end(),
+                         [&](const Piece & a, const Piece & b) { return place(a) < place(b); });
     }
     GNV_CHECK(into || bytes_ <= size_.bytes);
     status_ = {};

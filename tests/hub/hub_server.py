@@ -9,7 +9,8 @@ JSON: {"hub": URL, "files": URL}; ends when its standard input ends. Repositorie
 
 POST /_control takes {"seed": N, "faults": {NAME: SHARE}, "only": PART}: each answer with a file whose path holds PART has a fault
 with this share of all: cut, 429, 503, 500, short (a wrong length), long, flip (a wrong byte), whole (the range is ignored),
-place (another range), endless. "every": NAME plants one in each answer. "listing": TEXT replaces the next lists of files.
+place (another range), endless, slow (a byte at a time). "every": NAME plants one in each answer. "whole": true spares answers
+to requests for a range. "listing": TEXT replaces the next lists of files.
 GET /_seen gives what was asked so far: {"requests": N, "leaked": N of requests with a token on the second host, ...}.
 """
 import base64
@@ -35,6 +36,7 @@ class Hub:
         self.root, self.token = root, token
         self.lock = threading.Lock()
         self.objects = {}  # uploaded large files by SHA-256
+        self.read, self.commits = {}, {}
         self.parts = {}
         self.plan = {"faults": {}}
         self.random = random.Random(1)
@@ -45,9 +47,9 @@ class Hub:
             self.plan = {"faults": {}, **plan}
             self.random = random.Random(plan.get("seed", 1))
 
-    def next_fault(self, path):
+    def next_fault(self, path, is_range=False):
         with self.lock:
-            if self.plan.get("only", "") not in path:
+            if self.plan.get("only", "") not in path or (is_range and self.plan.get("whole")):
                 return None
             if self.plan.get("every"):
                 return self.plan["every"]
@@ -67,19 +69,32 @@ class Hub:
         return os.path.join(self.root, KINDS[kind] + name)
 
     def files(self, kind, name):
+        """The files of a repository by name; read again when one of them changed."""
         top = self.folder(kind, name)
+        paths = sorted(os.path.join(folder, file) for folder, _, names in os.walk(top) for file in names)
+        state = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths]
+        with self.lock:
+            known = self.read.get(top)
+            if known and known[0] == state:
+                return known[1]
         found = {}
-        for folder, _, names in os.walk(top):
-            for file in names:
-                path = os.path.join(folder, file)
-                with open(path, "rb") as opened:
-                    found[os.path.relpath(path, top)] = opened.read()
-        return dict(sorted(found.items()))
+        for path in paths:
+            with open(path, "rb") as opened:
+                found[os.path.relpath(path, top)] = opened.read()
+        with self.lock:
+            self.read[top] = (state, found)
+        return found
 
     def commit_of(self, files):
+        with self.lock:
+            known = self.commits.get(id(files))
+            if known and known[0] is files:
+                return known[1]
         digest = hashlib.sha1()
         for name, data in files.items():
             digest.update(f"{name}\0{len(data)}\0".encode() + data)
+        with self.lock:
+            self.commits[id(files)] = (files, digest.hexdigest())
         return digest.hexdigest()
 
 
@@ -111,6 +126,7 @@ def listing(hub, kind, name, blobs):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes
 
     def log_message(self, *_):
         pass
@@ -157,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
     # --- A file, perhaps with a fault ---------------------------------------------------------------------------------
 
     def send_file(self, data, headers):
-        fault = self.hub.next_fault(self.path) if self.command == "GET" else None
+        fault = self.hub.next_fault(self.path, "Range" in self.headers) if self.command == "GET" else None
         if fault in ("429", "503", "500"):
             return self.answer_json({"error": "come back later"}, int(fault), {"Retry-After": "0"} if fault == "429" else {})
         begin, status, sent = 0, 200, data

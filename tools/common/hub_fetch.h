@@ -143,6 +143,32 @@ inline bool fetch_model(gnv_engine_t * engine, std::string & path, bool quiet, b
     return true;
 }
 
+// A model whose weights stay on the hub, with the options that its reads need until the end.
+struct Stream {
+    std::unique_ptr<HubCall> call;
+    Handle<gnv_hub_stream_t, gnv_hub_stream_destroy> handle; // null: none
+};
+
+// Replaces a model's name by the folder of the stream. False after printing the reason.
+inline bool open_stream(gnv_engine_t * engine, std::string & path, uint64_t disk_bytes, bool quiet, Stream & out) {
+    out.call = std::make_unique<HubCall>("downloading", quiet);
+    out.call->options.offline = is_offline();
+    gnv_hub_stream_t * stream = nullptr;
+    const gnv_status status = gnv_hub_stream_open(engine, path.c_str(), &out.call->options, disk_bytes, &stream);
+    if (status == GNV_UNSUPPORTED) {
+        fprintf(stderr, "error: --stream: this build has no libcurl; download the model first: hf download %s\n",
+                path.substr(0, path.find('@')).c_str());
+        return false;
+    }
+    if (status != GNV_OK) {
+        report(engine);
+        return false;
+    }
+    out.handle.reset(stream);
+    path = gnv_hub_stream_folder(stream);
+    return true;
+}
+
 // "hub:ORG/NAME[@REVISION][:CONFIG[:SPLIT[:FIELD]]][=WEIGHT]", perhaps behind "ALIAS@", as a source of calibration data.
 struct HubSource {
     std::string alias, name, field, weight; // with "@", ":" and "="

@@ -1,7 +1,9 @@
 #include "api/arguments.h"
+#include "api/parts/stream_handle.h"
 #include "api/progress.h"
 #include "hub/dataset_files.h"
 #include "hub/model_files.h"
+#include "hub/stream/streamed_folder.h"
 #include "hub/upload.h"
 
 using namespace gnv;
@@ -79,6 +81,36 @@ gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char * name, const g
                                     ", and HF_HUB_OFFLINE forbids to download it");
                     });
 }
+
+gnv_status gnv_hub_stream_open(gnv_engine_t * engine, const char * name, const gnv_hub_options * given,
+                               uint64_t disk_bytes, gnv_hub_stream_t ** out) {
+    if (out) *out = nullptr;
+    return api::run(engine, [&]() -> Status {
+        GNV_TRY(api::check_pointers({name, out}, "gnv_hub_stream_open"));
+        gnv_hub_options options;
+        gnv_hub_options_init(&options);
+        GNV_TRY(api::take_options(given, options, "gnv_hub_options"));
+        auto stream = std::make_unique<gnv_hub_stream_t>();
+        stream->engine = engine;
+        stream->progress = std::make_unique<api::Progress>(options.progress, options.user);
+        HubOptions hub;
+        GNV_TRY(translate(engine, options, *stream->progress, hub));
+        GNV_TRY(check_cache(hub, "gnv_hub_stream_open"));
+        GNV_ASSIGN(const RepositoryName model, parse_repository_name(RepositoryKind::model, name));
+        if (options.offline && find_model_folder(hub.cache, model).empty())
+            return fail(Code::invalid_argument, name, ": is not complete in the hub's cache ", hub.cache,
+                        ", and HF_HUB_OFFLINE forbids to stream it");
+        GNV_ASSIGN(stream->folder, stream_model(hub, model, disk_bytes));
+        *out = stream.release();
+        return {};
+    });
+}
+
+const char * gnv_hub_stream_folder(const gnv_hub_stream_t * stream) {
+    return stream ? stream->folder->path().c_str() : nullptr;
+}
+
+void gnv_hub_stream_destroy(gnv_hub_stream_t * stream) { api::destroy(stream); }
 
 gnv_status gnv_hub_fetch_dataset(gnv_engine_t * engine, const char * name, const gnv_hub_options * given,
                                  gnv_text_t ** folder) {

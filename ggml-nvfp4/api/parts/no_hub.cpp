@@ -9,6 +9,13 @@ gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char *, const gnv_hu
     clear(folder);
     return left_out(engine);
 }
+gnv_status gnv_hub_stream_open(gnv_engine_t * engine, const char *, const gnv_hub_options *, uint64_t,
+                               gnv_hub_stream_t ** out) {
+    clear(out);
+    return left_out(engine);
+}
+const char * gnv_hub_stream_folder(const gnv_hub_stream_t *) { return nullptr; }
+void gnv_hub_stream_destroy(gnv_hub_stream_t *) {}
 gnv_status gnv_hub_fetch_dataset(gnv_engine_t * engine, const char *, const gnv_hub_options *, gnv_text_t ** folder) {
     clear(folder);
     return left_out(engine);
