@@ -49,12 +49,13 @@ MAY_INCLUDE = {
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
     "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer", "report"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "output", "cpu", "model", "run", "pass"],
+    "ggml-nvfp4/canary": ["core", "formats", "run", "tokenizer", "chat", "session"],
     "ggml-nvfp4/hub/card": ["core", "formats", "checkpoint", "output"],
     "ggml-nvfp4/hub": ["core", "formats", "checkpoint", "card"],
     "ggml-nvfp4/hub/stream": ["core", "formats", "hub"],
     "ggml-nvfp4/api": ["include", "core", "codec", "checkpoint", "exec"],
     "ggml-nvfp4/api/text": ["formats", "run", "pass", "tokenizer", "images", "chat", "session", "api"],
-    "ggml-nvfp4/api/parts": ["formats", "pass", "data", "quant", "quantize", "inspect", "verify", "evaluate", "card", "hub", "stream", "api", "text"],
+    "ggml-nvfp4/api/parts": ["formats", "pass", "data", "quant", "quantize", "inspect", "verify", "evaluate", "canary", "card", "hub", "stream", "api", "text"],
     "tools/common": [],  # and the public header, as <ggml-nvfp4.h>
     "tools": ["common"],
 }

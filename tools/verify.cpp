@@ -1,6 +1,7 @@
 // verify DST [--source SRC [--data FILE]]: checks that loaders can load DST, that it matches SRC, and how its
 // predictions differ.
 #include "common/args.h"
+#include "common/canary.h"
 #include "common/hub_fetch.h"
 
 #include <limits>
@@ -22,6 +23,7 @@ struct Args {
     bool noise_floor = false, skip_bad = false, sensitivity = false, card = false;
     bool no_resume = false, save_each_layer = false;
     uint64_t sensitivity_ranges = 4;
+    tools::CanaryArgs canary;
     gnv_evaluate_options evaluate = defaults();
 
     static gnv_evaluate_options defaults() {
@@ -30,6 +32,7 @@ struct Args {
         return options;
     }
     bool has_data() const { return !data.empty() || !tokens.empty(); }
+    bool runs_models() const { return has_data() || canary.wanted; }
 };
 
 void declare_evaluation(CLI::App & app, Args & args) {
@@ -54,7 +57,8 @@ void declare_evaluation(CLI::App & app, Args & args) {
                                   "largest number of tokens of a document")
         ->group(group);
     tools::add_skip_bad(app, args.skip_bad)->group(group);
-    app.add_flag("--card", args.card, "put the figures into the checkpoint's README.md, which quantize wrote")
+    app.add_flag("--card", args.card,
+                 "put the figures of predictions and answers into the checkpoint's README.md, which quantize wrote")
         ->group(group);
     const std::map<std::string, gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
@@ -108,6 +112,7 @@ void declare_evaluation(CLI::App & app, Args & args) {
     add("--baseline", args.baseline, "fail if worse than this report (--json) of another checkpoint", "FILE");
     add("--markdown", args.markdown, "write a table for a model card; - is standard output, instead of the table",
         "FILE");
+    tools::add_canary_options(app, args.canary);
 }
 
 void declare(CLI::App & app, Args & args) {
@@ -247,8 +252,23 @@ bool prepare(const Args & args, gnv_engine_t * engine, Comparison & comparison) 
     return gnv_evaluate_check(engine, &options) == GNV_OK || failed();
 }
 
+// A text for --markdown, behind those before. False after printing the reason.
+template <class Handle>
+bool add_markdown(gnv_engine_t * engine, const Handle * handle,
+                  gnv_status (*text_of)(const Handle *, gnv_text_format, gnv_text_t **), std::string & markdown) {
+    gnv_text_t * text = nullptr;
+    if (text_of(handle, GNV_TEXT_MARKDOWN, &text) != GNV_OK) {
+        tools::report(engine);
+        return false;
+    }
+    const tools::Text owner(text);
+    markdown += (markdown.empty() ? "" : "\n") + std::string(tools::view(text));
+    return true;
+}
+
 // Compares predictions and adds them to the report. False after printing the reason.
-bool evaluate(Args & args, gnv_engine_t * engine, Comparison & comparison, gnv_report_t * report) {
+bool evaluate(Args & args, gnv_engine_t * engine, Comparison & comparison, gnv_report_t * report,
+              std::string & markdown) {
     const auto failed = [&] {
         tools::report(engine);
         return false;
@@ -261,13 +281,47 @@ bool evaluate(Args & args, gnv_engine_t * engine, Comparison & comparison, gnv_r
             return failed();
     }
     comparison.result.reset(evaluation);
-    gnv_text_t * markdown = nullptr;
-    if (args.table.is_wanted()) {
-        if (gnv_evaluation_text(evaluation, GNV_TEXT_MARKDOWN, &markdown) != GNV_OK) return failed();
-        const tools::Text markdown_owner(markdown);
-        if (!args.table.write(markdown)) return false;
+    if (gnv_report_add_evaluation(report, evaluation) != GNV_OK) return failed();
+    return add_markdown(engine, evaluation, gnv_evaluation_text, markdown);
+}
+
+// The options of gnv_canary with all that they point to.
+struct Canary {
+    std::vector<const char *> prompts;
+    tools::DeviceArgs device;
+    tools::ProgressLine progress;
+    gnv_canary_options options;
+};
+
+// False after printing the reason.
+bool prepare(const Args & args, gnv_engine_t * engine, Canary & canary) {
+    canary.prompts = tools::pointers(args.canary.prompts);
+    canary.device = args.device;
+    int32_t first = 0;
+    gnv_precision precision = canary.device.precision;
+    if (!tools::find_devices(engine, canary.device, first, &precision)) return false;
+    canary.device.precision = precision;
+    canary.options = tools::canary_options(args.canary, canary.prompts, args.lines, canary.device,
+                                           args.evaluate.ram_bytes, canary.progress);
+    if (gnv_canary_check(engine, args.source.c_str(), &canary.options) == GNV_OK) return true;
+    tools::report(engine);
+    return false;
+}
+
+// Lets both models answer and adds the answers to the report. False after printing the reason.
+bool answer(const Args & args, gnv_engine_t * engine, const Canary & canary, gnv_report_t * report,
+            std::string & markdown) {
+    gnv_canary_t * made = nullptr;
+    gnv_status status = GNV_OK;
+    {
+        const tools::StoppableCall stoppable;
+        status = gnv_canary(engine, args.checkpoint.c_str(), args.source.c_str(), &canary.options, &made);
     }
-    return gnv_report_add_evaluation(report, evaluation) == GNV_OK || failed();
+    const tools::Handle<gnv_canary_t, gnv_canary_destroy> owner(made);
+    if (status == GNV_OK) status = gnv_report_add_canary(report, made);
+    if (status == GNV_OK) return add_markdown(engine, made, gnv_canary_text, markdown);
+    tools::report(engine);
+    return false;
 }
 
 int self_test(Args & args, gnv_engine_t * engine, const gnv_verify_options & options) {
@@ -300,19 +354,24 @@ bool check_usage(const CLI::App & app, Args & args) {
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))
         return say("--data does not go with --structure or --self-test");
-    const auto of_predictions = {"--card",
-                                 "--template",
+    if (args.canary.wanted && args.source.empty()) return say("--canary needs --source SRC");
+    if (args.canary.wanted && (args.structure || args.self_test))
+        return say("--canary does not go with --structure or --self-test");
+    if (!args.canary.wanted &&
+        !tools::refuse(app, {"--canary-prompts", "--canary-thinking", "--max-canary-growth"}, "goes with --canary"))
+        return false;
+    if (!args.runs_models() &&
+        !tools::refuse(app, {"--card", "--lines", "--vram", "--precision", "--ram", "--markdown"},
+                       "needs --data PATH, --tokens FILE or --canary"))
+        return false;
+    const auto of_predictions = {"--template",
                                  "--documents",
                                  "--tokens-per-document",
                                  "--skip-bad",
-                                 "--lines",
                                  "--noise-floor",
                                  "--sensitivity",
                                  "--sensitivity-ranges",
-                                 "--vram",
-                                 "--precision",
                                  "--shared-expert-scale",
-                                 "--ram",
                                  "--scratch",
                                  "--no-resume",
                                  "--save-each-layer",
@@ -322,8 +381,7 @@ bool check_usage(const CLI::App & app, Args & args) {
                                  "--min-top1",
                                  "--max-ppl-ratio",
                                  "--max-room",
-                                 "--baseline",
-                                 "--markdown"};
+                                 "--baseline"};
     if (!args.has_data() && !tools::refuse(app, of_predictions, "needs --data PATH or --tokens FILE")) return false;
     if (!args.sensitivity && !tools::refuse(app, {"--sensitivity-ranges"}, "goes with --sensitivity")) return false;
     if (args.sensitivity && args.source.empty()) return say("--sensitivity needs --source SRC");
@@ -337,7 +395,7 @@ bool check_usage(const CLI::App & app, Args & args) {
         !tools::refuse(app, {"--structure", "--strict", "--report"}, "has no part in --self-test: leave it out"))
         return false;
     if (!tools::check_vram(app, args.device)) return false;
-    const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.has_data();
+    const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.runs_models();
     if (!computes && args.device.device.rfind("cuda", 0) == 0)
         return tools::refuse(app, {"--device"}, "computes nothing here: give --source SRC");
     // A run that goes on with a stopped one may find the file that this has written.
@@ -363,7 +421,7 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_evaluation(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
-    if (!check_usage(app, args)) return tools::exit_failure;
+    if (!check_usage(app, args) || !tools::read_prompts(args.canary)) return tools::exit_failure;
     args.engine.quiet = args.quiet;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine || !tools::fetch_model(engine.get(), args.checkpoint, args.quiet) ||
@@ -389,6 +447,8 @@ static int run_program(int argc, char ** argv) {
     options.device = compares ? device : 0;
     Comparison comparison = {{}, {}, tools::ProgressLine(args.quiet), {}, {}, {}, {}};
     if (args.has_data() && !prepare(args, engine.get(), comparison)) return tools::exit_failure;
+    Canary canary = {{}, {}, tools::ProgressLine(args.quiet, "answers"), {}};
+    if (args.canary.wanted && !prepare(args, engine.get(), canary)) return tools::exit_failure;
     gnv_report_t * report = nullptr;
     {
         const tools::StoppableCall stoppable;
@@ -396,11 +456,14 @@ static int run_program(int argc, char ** argv) {
             return tools::report(engine.get());
     }
     const tools::Handle<gnv_report_t, gnv_report_destroy> owner(report);
-    if (args.has_data() && !evaluate(args, engine.get(), comparison, report)) {
+    std::string markdown;
+    if ((args.has_data() && !evaluate(args, engine.get(), comparison, report, markdown)) ||
+        (args.canary.wanted && !answer(args, engine.get(), canary, report, markdown))) {
         args.card = false;
         show(args, engine.get(), report); // a finding may explain the failure
         return tools::exit_failure;
     }
+    if (args.table.is_wanted() && !args.table.write(markdown)) return tools::exit_failure;
     const int code = show(args, engine.get(), report);
     if (code != tools::exit_failure && comparison.result &&
         gnv_evaluation_remove_state(comparison.result.get()) != GNV_OK)

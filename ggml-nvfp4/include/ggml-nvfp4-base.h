@@ -125,7 +125,7 @@ GNV_API void gnv_text_destroy(gnv_text_t * text);
 typedef enum gnv_text_format GNV_INT {
     GNV_TEXT_PLAIN = 0,   /* for people */
     GNV_TEXT_JSON = 1,    /* for programs; docs/json.md describes each document */
-    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text only */
+    GNV_TEXT_MARKDOWN = 2 /* for a model card: gnv_evaluation_text, gnv_canary_text */
 } gnv_text_format;
 
 /* ---- Runs ---------------------------------------------------------------------------------------------------------- */

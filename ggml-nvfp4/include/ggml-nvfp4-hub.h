@@ -92,7 +92,7 @@ static inline void gnv_card_options_init(gnv_card_options * options) {
 
 /* Writes README.md of a finished checkpoint, in place of one that is there, as gnv_quantize_options.card does. */
 GNV_API gnv_status gnv_card_write(gnv_engine_t * engine, const char * folder, const gnv_card_options * options);
-/* Puts the figures of a JSON document of gnv_report_text, with predictions, into such a README.md. */
+/* Puts the figures of a JSON document of gnv_report_text, with predictions or a canary, into such a README.md. */
 GNV_API gnv_status gnv_card_measure(gnv_engine_t * engine, const char * folder, const char * verify_report);
 
 #ifdef __cplusplus

@@ -39,7 +39,7 @@ typedef struct gnv_report_info {
     uint64_t warnings;                    /* works in some loaders, or is probably not intended */
     uint64_t notes;                       /* information; not a fault */
     uint64_t checks_done, checks_skipped; /* skipped: their inputs are absent, or not requested */
-    uint64_t failed_gates, suspicions;    /* of an added evaluation */
+    uint64_t failed_gates, suspicions;    /* of an added evaluation and an added canary */
 } gnv_report_info;
 GNV_API gnv_status gnv_report_get_info(const gnv_report_t * report, gnv_report_info * info);
 /* Tables and findings for people, or everything for programs (schema ggml-nvfp4.verify.1). */
@@ -143,6 +143,68 @@ GNV_API gnv_status gnv_evaluation_get_line(const gnv_evaluation_t * evaluation, 
 GNV_API gnv_status gnv_evaluation_text(const gnv_evaluation_t * evaluation, gnv_text_format format, gnv_text_t ** out);
 /* Adds the evaluation to the report: to both its texts and its info. The evaluation may be destroyed afterwards. */
 GNV_API gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * evaluation);
+
+/* ---- Length canary --------------------------------------------------------------------------------------------------- */
+/* Greedy answers of a source and of its quantized checkpoint to the same prompts: their lengths, how many run into the limit,
+ * how many repeat themselves (docs/quality.md). */
+typedef struct gnv_canary_t gnv_canary_t;
+
+typedef struct gnv_canary_options {
+    uint64_t struct_size;
+    uint64_t max_tokens;          /* of an answer; 0: 256 */
+    const char * const * prompts; /* UTF-8; NULL with a count of 0: the 40 short ones of the library, in 20 languages */
+    uint64_t prompt_count;
+    int32_t thinking; /* 0: the source's chat template is told not to let the model think; 1: the template decides */
+    uint32_t lines;   /* GNV_LINE_W4A4 and GNV_LINE_W4A16; lines that the checkpoint does not allow are left out */
+    gnv_precision precision;
+    int32_t device; /* that computes */
+    const int32_t *
+        devices; /* several CUDA devices of one model instead of `device`, which divide the layers; NULL: none */
+    uint64_t device_count;
+    uint64_t ram_bytes;    /* for weights and caches; 0: most of the free memory */
+    uint64_t device_bytes; /* of each device's memory; 0: most of the free memory */
+    /* Gate on W4A4 (W4A16 without input scales): mean length of its answers / of the source's; below 0: off. */
+    double max_growth;
+    gnv_progress_callback progress; /* in positions: tokens that are written, of the largest number that there can be */
+    void * user;
+} gnv_canary_options;
+static inline void gnv_canary_options_init(gnv_canary_options * options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->lines = GNV_LINE_W4A4 | GNV_LINE_W4A16;
+    options->max_growth = -1;
+}
+/* Both folders in full: tokenizer, chat template and stop ids are the source's. A gate that fails is a result. The result is the
+ * same for any number of threads and budget; between a CPU and CUDA it differs by rounding. Fails like gnv_evaluate;
+ * GNV_INVALID_ARGUMENT names a prompt that cannot be used. */
+GNV_API gnv_status gnv_canary(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                              const gnv_canary_options * options, gnv_canary_t ** out);
+GNV_API void gnv_canary_destroy(gnv_canary_t * canary);
+/* Fails where gnv_canary would because of the options, the prompts or the source's tokenizer and template. Reads no weights. */
+GNV_API gnv_status gnv_canary_check(gnv_engine_t * engine, const char * source, const gnv_canary_options * options);
+
+typedef struct gnv_canary_info {
+    uint64_t struct_size;
+    uint64_t prompts;
+    uint32_t lines; /* computed ones, beside the source's */
+    uint64_t gates, failed_gates;
+    uint64_t suspicions; /* longer, more often at the limit, or more often repeating than the source, beyond chance */
+} gnv_canary_info;
+GNV_API gnv_status gnv_canary_get_info(const gnv_canary_t * canary, gnv_canary_info * info);
+
+typedef struct gnv_canary_line {
+    uint64_t struct_size;
+    double mean_tokens;       /* of an answer, without its stop id */
+    double growth;            /* mean_tokens / the source's */
+    double capped, repeating; /* shares of answers that the limit ended; that repeat themselves */
+    double equal;             /* share of answers that are the source's, token by token */
+} gnv_canary_line;
+/* `line` 0: the source. GNV_NOT_FOUND when the line was not computed. */
+GNV_API gnv_status gnv_canary_get_line(const gnv_canary_t * canary, gnv_line line, gnv_canary_line * out);
+/* A table for people, everything for programs (schema ggml-nvfp4.canary.1), or a table for a model card. */
+GNV_API gnv_status gnv_canary_text(const gnv_canary_t * canary, gnv_text_format format, gnv_text_t ** out);
+/* Adds the canary to the report: to its texts and its info. The canary may be destroyed afterwards. */
+GNV_API gnv_status gnv_report_add_canary(gnv_report_t * report, const gnv_canary_t * canary);
 
 #ifdef __cplusplus
 }

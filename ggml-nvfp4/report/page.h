@@ -51,7 +51,10 @@ Html engines_block(const Fact & engines);
 Html phases_block(const Fact & phases);
 Html expert_tokens_chart(const std::vector<std::vector<double>> & tokens); // by layer
 
+Html gates_block(const Fact & output); // of its "gates"
+
 void add_predictions(Page & page, const Fact & output); // of a document ggml-nvfp4.evaluation.1
+void add_canary(Page & page, const Fact & canary);      // ggml-nvfp4.canary.1
 std::string quantize_page(const Fact & facts);
 std::string verify_page(const Fact & facts);
 

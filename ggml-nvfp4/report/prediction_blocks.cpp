@@ -47,21 +47,6 @@ Html lines_table(const Lines & lines) {
     return table.finish();
 }
 
-Html gates_block(const Fact & output) {
-    Html out;
-    for (const Fact & gate : output["gates"].items()) {
-        const bool passed = gate["passed"].is_true(), flagged = gate["flagged"].is_true();
-        const Html mark = pill(!passed   ? "failed"
-                               : flagged ? "hard to believe"
-                                         : "passed",
-                               !passed   ? Tone::bad
-                               : flagged ? Tone::warning
-                                         : Tone::good);
-        out += element("p", Html(mark.markup + " " + html_escape(gate["text"].text())));
-    }
-    return out;
-}
-
 Html histogram_chart(const std::string & name, const Fact & line) {
     const std::vector<double> edges = line["kl_histogram"]["edges"].numbers();
     std::vector<double> counts = line["kl_histogram"]["counts"].numbers();
@@ -225,6 +210,21 @@ Html sensitivity_block(const Fact & sensitivity) {
 }
 
 } // namespace
+
+Html gates_block(const Fact & output) {
+    Html out;
+    for (const Fact & gate : output["gates"].items()) {
+        const bool passed = gate["passed"].is_true(), flagged = gate["flagged"].is_true();
+        const Html mark = pill(!passed   ? "failed"
+                               : flagged ? "suspicious"
+                                         : "passed",
+                               !passed   ? Tone::bad
+                               : flagged ? Tone::warning
+                                         : Tone::good);
+        out += element("p", Html(mark.markup + " " + html_escape(gate["text"].text())));
+    }
+    return out;
+}
 
 void add_predictions(Page & page, const Fact & output) {
     const Lines lines = output["lines"].members();

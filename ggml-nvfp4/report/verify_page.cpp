@@ -219,7 +219,7 @@ uint64_t failed_gates(const Fact & output) {
 
 std::string verify_page(const Fact & facts) {
     const double errors = facts["errors"].number(), warnings = facts["warnings"].number();
-    const uint64_t gates = failed_gates(facts["output"]);
+    const uint64_t gates = failed_gates(facts["output"]) + failed_gates(facts["canary"]);
     Page page("Check of " + base_name(facts["checkpoint"].text()));
     std::string verdict = errors > 0 || gates > 0 ? "failed: " : "passed: ";
     verdict += count_words(errors, "error", "errors") + ", " + count_words(warnings, "warning", "warnings");
@@ -257,6 +257,7 @@ std::string verify_page(const Fact & facts) {
         "What engines make of the NVFP4 modules, from their sources. The checks below ask whether they load; no "
         "engine was run.");
     add_predictions(page, facts["output"]);
+    add_canary(page, facts["canary"]);
     page.section("weights", "Weights", weights_block(facts),
                  "Of quantized weights against the source. SQNR is the ratio of squared weights to squared errors.");
     Html scales;

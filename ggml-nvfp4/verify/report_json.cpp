@@ -175,10 +175,12 @@ std::string report_json(const VerifyReport & report) {
         write_modules(json, report);
         write_preserved(json, report);
     }
-    if (!report.output_json.empty()) {
-        Result<JsonDocument> output = JsonDocument::parse(report.output_json, "output");
-        GNV_CHECK(output.ok()); // written by this library
-        json.key("output").value(output.value().root());
+    for (const auto & [key, text] :
+         {std::pair("output", &report.output_json), std::pair("canary", &report.canary_json)}) {
+        if (text->empty()) continue;
+        Result<JsonDocument> document = JsonDocument::parse(*text, key);
+        GNV_CHECK(document.ok()); // written by this library
+        json.key(key).value(document.value().root());
     }
     json.member("seconds", report.seconds).end_object();
     return json.take() + "\n";

@@ -159,6 +159,7 @@ std::string report_text(const VerifyReport & report) {
     write_checks(out, report);
     write_findings(out, report);
     if (!report.output_text.empty()) out.plain("\n" + report.output_text);
+    if (!report.canary_text.empty()) out.plain("\n" + report.canary_text);
     if (!report.not_checked.empty()) out.plain("\nNot checked:");
     for (const std::string & line : report.not_checked) out.plain("  " + line);
     out.plain(report.errors() + report.warnings() == 0

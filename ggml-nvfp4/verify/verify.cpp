@@ -83,6 +83,12 @@ void attach_output(VerifyReport & report, std::string text, std::string json) {
     std::erase(report.not_checked, no_forward_pass);
 }
 
+void attach_canary(VerifyReport & report, std::string text, std::string json) {
+    report.canary_text = std::move(text);
+    report.canary_json = std::move(json);
+    std::erase(report.not_checked, no_forward_pass);
+}
+
 Status write_report(const std::string & path, const VerifyReport & report) {
     return write_report_file(path, report_json(report));
 }

@@ -41,8 +41,8 @@ struct VerifyReport {
     double seconds = 0;
     int threads = 0;
     std::string recomputed_on; // the device that quantized the source's weights again; empty: none
-    // Set by attach_output().
-    std::string output_text, output_json;
+    // Set by attach_output() and attach_canary().
+    std::string output_text, output_json, canary_text, canary_json;
 
     uint64_t errors() const { return findings.count(Severity::error); }
     uint64_t warnings() const { return findings.count(Severity::warning); }
@@ -55,6 +55,8 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
 
 // Adds a comparison of the two models' predictions to the report: its text, and a JSON object.
 void attach_output(VerifyReport & report, std::string text, std::string json);
+// Adds the answers of both models to the same prompts, likewise.
+void attach_canary(VerifyReport & report, std::string text, std::string json);
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
 std::string report_text(const VerifyReport & report);

@@ -54,6 +54,7 @@ std::vector<gnv_status> use_engine(gnv_engine_t * engine, gnv_plan_t * plan, gnv
     gnv_report_t * report = nullptr;
     gnv_text_t * text = nullptr;
     gnv_evaluation_t * evaluation = nullptr;
+    gnv_canary_t * canary = nullptr;
     gnv_comparison_t * comparison = nullptr;
     gnv_dataset_t * dataset = nullptr;
     gnv_model_t * model = nullptr;
@@ -73,6 +74,7 @@ std::vector<gnv_status> use_engine(gnv_engine_t * engine, gnv_plan_t * plan, gnv
         gnv_verify(engine, tiny, nullptr, nullptr, &report),
         gnv_verify_self_test(engine, tiny, nullptr, nullptr, GNV_TEXT_PLAIN, &text, nullptr),
         gnv_evaluate(engine, tiny, tiny, &evaluate, &evaluation),
+        gnv_canary(engine, tiny, tiny, nullptr, &canary),
         gnv_checkpoint_measure(checkpoint, module_name.c_str(), nullptr, GNV_TEXT_PLAIN, nullptr),
         gnv_checkpoint_compare(checkpoint, checkpoint, nullptr, &comparison),
         gnv_nvfp4_absolute_maximum(engine, GNV_DTYPE_F32, &number, 1, &number),

@@ -106,6 +106,23 @@ TEST_CASE("figures of verify come into the card once, and replace earlier ones")
     CHECK_FALSE(has(card, "Not measured yet"));
     CHECK(has(card, "1,000 positions of 4 texts"));
     CHECK(has(add_measurements(made, "{}").message(), "no predictions"));
+    // A canary alone, and beside predictions.
+    const std::string answers =
+        R"("canary": {"prompts": 40, "prompts_sha256": "cd", "max_tokens": 256, "thinking": false, )"
+        R"("precision": "bf16", "device": "CPU", "lines": {"source": {"mean_tokens": 60, "capped": 0.025, )"
+        R"("repeating": 0}, "w4a4": {"mean_tokens": 75, "capped": 0.05, "repeating": 0.1, "growth": 1.25}}, )"
+        R"("gates": [{"flagged": true, "passed": true, "text": "answers of W4A4 | are longer"}]})";
+    REQUIRE(add_measurements(made, "{\"errors\": 0, " + answers + "}").ok());
+    const std::string alone = read_file(made + "/README.md", 1 << 20).value();
+    CHECK(has(alone,
+              "Greedy answers to 40 prompts (SHA-256 cd), of at most 256 tokens, without thinking, in bf16 on CPU."));
+    CHECK(has(alone, "| source | 60.0 |  | 2.5 % | 0.0 % |\n| W4A4 | 75.0 | 1.250 | 5.0 % | 10.0 % |\n"));
+    CHECK(has(alone, "\nSuspicious: answers of W4A4 | are longer.\n"));
+    CHECK_FALSE(has(alone, "Predictions beside"));
+    const std::string both = report("0.1");
+    REQUIRE(add_measurements(made, both.substr(0, both.size() - 1) + ", " + answers + "}").ok());
+    CHECK(has(read_file(made + "/README.md", 1 << 20).value(), "1,000 positions of 4 texts"));
+    CHECK(has(read_file(made + "/README.md", 1 << 20).value(), "| W4A4 | 75.0 |"));
     place.scratch.save("made/README.md", "# mine\n");
     CHECK(has(add_measurements(made, report("0.1")).message(), "is no card of quantize"));
     CHECK(read_file(made + "/README.md", 100).value() == "# mine\n");

@@ -50,6 +50,7 @@ std::vector<NumericOptions> all_numeric_options() {
           {"--max-ppl-ratio", reals({})},
           {"--max-room", reals({})},
           threads}},
+        {{"verify", small.made, "--source", small.source}, {{"--max-canary-growth", reals({})}}},
         {{"run", small.source, "--prompt", "a"},
          {{"--n-predict", counts({"2147483648", "9223372036854775807"})},
           {"--temp", reals({"1e39"})},
@@ -195,24 +196,14 @@ TEST_CASE("an option that would have no effect is refused") {
                                                    {"--measure-limits"},
                                                    {"--save-stats", n}})
         all.push_back({plan, option});
-    for (const Words & option : std::vector<Words>{{"--template", "none"},
-                                                   {"--documents", "1"},
-                                                   {"--tokens-per-document", "9"},
-                                                   {"--lines", "w4a4"},
-                                                   {"--noise-floor"},
-                                                   {"--shared-expert-scale"},
-                                                   {"--vram", "1GB"},
-                                                   {"--precision", "fp32"},
-                                                   {"--ram", "1GB"},
-                                                   {"--scratch", "/tmp"},
-                                                   {"--save-logits", n},
-                                                   {"--logits", n},
-                                                   {"--max-kl", "1"},
-                                                   {"--min-top1", "1"},
-                                                   {"--max-ppl-ratio", "1"},
-                                                   {"--max-room", "1"},
-                                                   {"--baseline", n},
-                                                   {"--markdown", n}}) {
+    for (const Words & option :
+         std::vector<Words>{{"--template", "none"},  {"--documents", "1"},    {"--tokens-per-document", "9"},
+                            {"--lines", "w4a4"},     {"--noise-floor"},       {"--shared-expert-scale"},
+                            {"--vram", "1GB"},       {"--precision", "fp32"}, {"--ram", "1GB"},
+                            {"--scratch", "/tmp"},   {"--save-logits", n},    {"--logits", n},
+                            {"--max-kl", "1"},       {"--min-top1", "1"},     {"--max-ppl-ratio", "1"},
+                            {"--max-room", "1"},     {"--baseline", n},       {"--markdown", n},
+                            {"--canary-prompts", n}, {"--canary-thinking"},   {"--max-canary-growth", "1"}}) {
         all.push_back({verify, option});
         if (option[0] == "--template" || option[0] == "--documents" || option[0] == "--tokens-per-document")
             all.push_back({verify + Words{"--tokens", t}, option});

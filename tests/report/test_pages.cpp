@@ -54,6 +54,14 @@ const Made & checked() {
     gnv_evaluation_t * evaluation = nullptr;
     REQUIRE(gnv_evaluate(engine, checkpoint.c_str(), tiny.c_str(), &evaluate, &evaluation) == GNV_OK);
     REQUIRE(gnv_report_add_evaluation(report, evaluation) == GNV_OK);
+    gnv_canary_options answers;
+    gnv_canary_options_init(&answers);
+    const char * const prompts[] = {"What is a shard?", "What is a recipe?"};
+    answers.prompts = prompts, answers.prompt_count = 2, answers.max_tokens = 16, answers.max_growth = 100;
+    gnv_canary_t * canary = nullptr;
+    REQUIRE(gnv_canary(engine, checkpoint.c_str(), tiny.c_str(), &answers, &canary) == GNV_OK);
+    REQUIRE(gnv_report_add_canary(report, canary) == GNV_OK);
+    gnv_canary_destroy(canary);
     REQUIRE(gnv_report_write(report, page.c_str()) == GNV_OK);
     REQUIRE(gnv_report_write(report, json.c_str()) == GNV_OK);
     CHECK(gnv_report_write(report, page.c_str()) == GNV_ALREADY_EXISTS);
@@ -87,8 +95,8 @@ TEST_CASE("a page of verify is well-formed, equal for equal facts, and has all b
     const Made & made = checked();
     CHECK(joined(faults_of_page(made.page)) == "");
     CHECK(report_page(made.json).value() == made.page);
-    for (const char * const title : {"The run", "Engines", "Predictions", "Layers", "Experts and inputs", "Sensitivity",
-                                     "Weights", "Scales", "Coverage", "Checks", "Not checked"})
+    for (const char * const title : {"The run", "Engines", "Predictions", "Answers", "Layers", "Experts and inputs",
+                                     "Sensitivity", "Weights", "Scales", "Coverage", "Checks", "Not checked"})
         CHECK_MESSAGE(has(made.page, std::string("<h2>") + title + "</h2>"), std::string(title));
     for (const char * const title :
          {"SQNR of weights by role", "SQNR of weights by layer", "Error of each expert&#39;s weights",
@@ -120,6 +128,14 @@ TEST_CASE("the page shows the figures of the JSON document") {
         check_figure(row, figure_text(row["relative_error"]["p99"]));
     }
     for (const Json & row : output["sensitivity"]["groups"]) check_figure(row, figure_text(row["kl_saved"]["mean"]));
+    for (const auto & [name, line] : facts["canary"]["lines"].items()) {
+        check_figure(line, "<td class=\"n\">" + figure_text(line["mean_tokens"]) + "</td>");
+        check_figure(line, percent_text(line["capped"]));
+    }
+    for (const Json & row : facts["canary"]["answers"]) {
+        check_figure(row, html_escape(row["prompt"].get<std::string>()));
+        check_figure(row, html_escape(row["w4a4"]["text"].get<std::string>()));
+    }
     for (const Json & line : facts["not_checked"]) check_figure(line, html_escape(line.get<std::string>()));
     for (const Json & row : facts["engines"]) check_figure(row, html_escape(row["kernel"].get<std::string>()));
     CHECK(shown > 20);

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -81,16 +82,20 @@ inline bool check_scratch_folder(const std::string & folder) {
     return false;
 }
 
-inline bool write_text(FILE * file, const gnv_text_t * text) {
-    return fwrite(gnv_text_data(text), 1, gnv_text_size(text), file) == gnv_text_size(text) && fflush(file) == 0;
+inline std::string_view view(const gnv_text_t * text) { return {gnv_text_data(text), gnv_text_size(text)}; }
+
+inline bool write_text(FILE * file, std::string_view text) {
+    return fwrite(text.data(), 1, text.size(), file) == text.size() && fflush(file) == 0;
 }
+inline bool write_text(FILE * file, const gnv_text_t * text) { return write_text(file, view(text)); }
 
 // To standard output. False after printing the reason.
-inline bool print_text(const gnv_text_t * text) {
+inline bool print_text(std::string_view text) {
     const bool good = write_text(stdout, text);
     if (!good) say_cannot_write("-");
     return good;
 }
+inline bool print_text(const gnv_text_t * text) { return print_text(view(text)); }
 
 // A text for a file or, for "-", standard output. An old file keeps its content until the text is written.
 class TextOutput {
@@ -119,7 +124,8 @@ class TextOutput {
         return false;
     }
     // False after printing the reason; removes an incomplete file.
-    bool write(const gnv_text_t * text) {
+    bool write(const gnv_text_t * text) { return write(view(text)); }
+    bool write(std::string_view text) {
         if (path_ == "-") return print_text(text);
         FILE * const file = held_ >= 0 ? fdopen(std::exchange(held_, -1), "w") : fopen(path_.c_str(), "we");
         struct stat info;

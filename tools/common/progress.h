@@ -25,7 +25,9 @@ inline std::string duration_text(double seconds) {
 // A line that is rewritten on a terminal; elsewhere a plain line every ten seconds.
 class ProgressLine {
   public:
-    explicit ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+    // `passes`: the name of work that is counted in positions alone.
+    explicit ProgressLine(bool quiet, const char * passes = "forward passes")
+        : passes_(passes), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
     ~ProgressLine() { end_progress_line(); }
 
     static int callback(void * user, const gnv_progress * progress) {
@@ -51,7 +53,7 @@ class ProgressLine {
         const double share = complete ? 1 : now.share;
         if (first_share_ < 0) first_share_ = share;
         char line[64];
-        snprintf(line, sizeof line, "forward passes %.0f %%", 100 * share);
+        snprintf(line, sizeof line, "%s %.0f %%", passes_, 100 * share);
         char left[64] = "";
         if (complete) {
             snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
@@ -94,6 +96,7 @@ class ProgressLine {
     // By the operations that this run has done: one that goes on with a stopped run begins in the middle.
     double time_left(double seconds, double share) const { return seconds * (1 - share) / (share - first_share_); }
 
+    const char * const passes_;
     bool quiet_, terminal_, complete_ = false;
     double first_share_ = -1; // of the first report
     double next_ = 10;        // seconds

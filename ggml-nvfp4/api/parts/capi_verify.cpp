@@ -68,8 +68,8 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
         info.notes = report.findings.count(verify::Severity::note);
         for (const verify::CheckOutcome & outcome : report.outcomes)
             (outcome.done ? info.checks_done : info.checks_skipped)++;
-        info.failed_gates = handle->failed_gates;
-        info.suspicions = handle->suspicions;
+        info.failed_gates = handle->failed_gates + handle->canary_failed_gates;
+        info.suspicions = handle->suspicions + handle->canary_suspicions;
         return api::give_struct(info, out, "gnv_report_info");
     });
 }

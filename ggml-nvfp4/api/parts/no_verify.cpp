@@ -1,4 +1,4 @@
-// Replaces verify/, inspect/ and evaluate/ in a build without GNV_WITH_VERIFY.
+// Replaces verify/, inspect/, evaluate/ and canary/ in a build without GNV_WITH_VERIFY.
 #include "api/parts/left_out.h"
 
 using namespace gnv::api;
@@ -41,6 +41,22 @@ gnv_status gnv_evaluation_text(const gnv_evaluation_t *, gnv_text_format, gnv_te
     return GNV_INVALID_ARGUMENT;
 }
 gnv_status gnv_report_add_evaluation(gnv_report_t *, const gnv_evaluation_t *) { return GNV_INVALID_ARGUMENT; }
+gnv_status gnv_canary(gnv_engine_t * engine, const char *, const char *, const gnv_canary_options *,
+                      gnv_canary_t ** out) {
+    clear(out);
+    return left_out(engine);
+}
+void gnv_canary_destroy(gnv_canary_t *) {}
+gnv_status gnv_canary_check(gnv_engine_t * engine, const char *, const gnv_canary_options *) {
+    return left_out(engine);
+}
+gnv_status gnv_canary_get_info(const gnv_canary_t *, gnv_canary_info *) { return GNV_INVALID_ARGUMENT; }
+gnv_status gnv_canary_get_line(const gnv_canary_t *, gnv_line, gnv_canary_line *) { return GNV_INVALID_ARGUMENT; }
+gnv_status gnv_canary_text(const gnv_canary_t *, gnv_text_format, gnv_text_t ** out) {
+    clear(out);
+    return GNV_INVALID_ARGUMENT;
+}
+gnv_status gnv_report_add_canary(gnv_report_t *, const gnv_canary_t *) { return GNV_INVALID_ARGUMENT; }
 gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char *, gnv_checkpoint_t ** out) {
     clear(out);
     return left_out(engine);

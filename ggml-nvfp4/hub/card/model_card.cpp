@@ -7,6 +7,7 @@
 #include "formats/json.h"
 #include "hub/card/front_matter.h"
 #include "hub/card/hub_names.h"
+#include "hub/card/json_members.h"
 #include "output/journal.h"
 
 #include <algorithm>
@@ -92,38 +93,9 @@ Result<std::vector<CardFile>> hash_files(const std::string & folder, const StopC
     return files;
 }
 
-// A member of nested objects, "calibration", "tokens"; false where one is missing.
-bool find(const JsonValue & root, std::initializer_list<const char *> path, JsonValue & out) {
-    out = root;
-    for (const char * key : path) {
-        JsonValue next;
-        if (!out.is_object() || !out.find(key, next)) return false;
-        out = next;
-    }
-    return true;
-}
-
-std::string text_at(const JsonValue & root, std::initializer_list<const char *> path) {
-    JsonValue value;
-    if (!find(root, path, value)) return "";
-    return printable_line(value.is_string() ? std::string(value.as_string().value()) : value.text());
-}
-
-uint64_t count_at(const JsonValue & root, std::initializer_list<const char *> path) {
-    JsonValue value;
-    const Result<int64_t> count = find(root, path, value) ? value.as_int() : Result<int64_t>(0);
-    return count.ok() && count.value() > 0 ? uint64_t(count.value()) : 0;
-}
-
-double number_at(const JsonValue & root, std::initializer_list<const char *> path) {
-    JsonValue value;
-    const Result<double> number = find(root, path, value) ? value.as_double() : Result<double>(0.0);
-    return number.ok() ? number.value() : 0;
-}
-
 bool has_nvfp4_inputs(const JsonValue & config) {
     JsonValue inputs;
-    return find(config, {"quantization_config", "config_groups", "group_0", "input_activations"}, inputs) &&
+    return find_at(config, {"quantization_config", "config_groups", "group_0", "input_activations"}, inputs) &&
            inputs.is_object();
 }
 
@@ -187,10 +159,10 @@ void add_row(std::string & out, const char * name, const std::string & value) {
 std::string data_text(const JsonValue & report) {
     JsonValue data, sources;
     std::string names;
-    if (!find(report, {"calibration", "data"}, data) || !data.is_array()) return names;
+    if (!find_at(report, {"calibration", "data"}, data) || !data.is_array()) return names;
     (void)data
         .for_each_element([&](size_t, const JsonValue & item) -> Status {
-            if (!find(item, {"sources"}, sources) || !sources.is_array()) return {};
+            if (!find_at(item, {"sources"}, sources) || !sources.is_array()) return {};
             return sources.for_each_element([&](size_t, const JsonValue & source) -> Status {
                 const std::string rows = count_text(count_at(source, {"rows_chosen"}));
                 names += concat(names.empty() ? "" : ", ", text_at(source, {"name"}), " (", rows, " rows)");
@@ -216,7 +188,7 @@ Result<std::string> method_text(const JsonValue & config, const JsonValue * repo
         add_row(out, "method", text_at(*report, {"recipe", "method"}));
         add_row(out, "preset", text_at(*report, {"recipe", "preset"}));
         JsonValue calibration;
-        if (find(*report, {"calibration"}, calibration) && calibration.is_object()) {
+        if (find_at(*report, {"calibration"}, calibration) && calibration.is_object()) {
             add_row(out, "calibration data", data_text(*report));
             add_row(out, "calibration tokens",
                     concat(count_text(count_at(calibration, {"tokens"})), " in ",
@@ -229,8 +201,8 @@ Result<std::string> method_text(const JsonValue & config, const JsonValue * repo
     } else {
         add_row(out, "version", concat("ggml-nvfp4 ", GNV_VERSION_STRING));
     }
-    const bool has_rules = report && find(*report, {"recipe", "rules"}, ignored) && ignored.is_array();
-    if (has_rules || (find(config, {"quantization_config", "ignore"}, ignored) && ignored.is_array())) {
+    const bool has_rules = report && find_at(*report, {"recipe", "rules"}, ignored) && ignored.is_array();
+    if (has_rules || (find_at(config, {"quantization_config", "ignore"}, ignored) && ignored.is_array())) {
         const size_t count = ignored.array_size().value();
         std::string list;
         const auto add = [&](size_t index, const JsonValue & item) -> Status {
@@ -306,39 +278,6 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
 Status write_model_card(const std::string & folder, const CardOptions & options, ThreadPool & threads) {
     GNV_ASSIGN(const std::string text, model_card_text(folder, options, threads));
     return replace_file(join_path(folder, card_file_name), text);
-}
-
-Result<std::string> measurements_text(const std::string & verify_report) {
-    GNV_ASSIGN(const JsonDocument document,
-               JsonDocument::parse(verify_report, "the report of verify", JsonKeys::last_wins));
-    JsonValue lines;
-    if (!find(document.root(), {"output", "lines"}, lines) || !lines.is_object())
-        return fail(Code::invalid_argument, "the report of verify has no predictions: give --source and --data");
-    const JsonValue root = document.root();
-    const uint64_t errors = count_at(root, {"errors"});
-    std::string out =
-        concat("Predictions beside those of the source, on ", count_text(count_at(root, {"output", "positions"})),
-               " positions of ", count_text(count_at(root, {"output", "windows"})), " texts (SHA-256 ",
-               text_at(root, {"output", "data_sha256"}), "), in ", text_at(root, {"output", "precision"}), " on ",
-               text_at(root, {"output", "device"}),
-               ". KL is KL(source, this) in nats; intervals hold 95 %.\n\n"
-               "| computed | KL, mean | KL, 99 % | same top token | perplexity / source's |\n|---|---|---|---|---|\n");
-    const auto interval = [](const JsonValue & at, const char * key, double factor, int digits) {
-        const double mean = number_at(at, {key, "mean"}), error = 1.96 * number_at(at, {key, "error"});
-        return concat(fixed_text(factor * mean, digits), " (", fixed_text(factor * (mean - error), digits), " to ",
-                      fixed_text(factor * (mean + error), digits), ")");
-    };
-    const std::pair<const char *, const char *> rows[] = {
-        {"w4a4", "W4A4, as Blackwell"}, {"w4a16", "W4A16, weights alone"}, {"activations", "inputs alone"}};
-    for (const auto & [key, name] : rows) {
-        JsonValue all;
-        if (!find(lines, {key, "all"}, all)) continue;
-        out += concat("| ", name, " | ", interval(all, "kl", 1, 4), " | ",
-                      fixed_text(number_at(all, {"kl_percentiles", "99"}), 3), " | ", interval(all, "same_top", 100, 2),
-                      " % | ", interval(all, "perplexity_ratio", 1, 4), " |\n");
-    }
-    return out + (errors == 0 ? "\nThe checks of `verify` found no error.\n"
-                              : concat("\nThe checks of `verify` found ", count_text(errors), " errors.\n"));
 }
 
 Status add_measurements(const std::string & folder, const std::string & verify_report) {

@@ -25,7 +25,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
 // Writes it, in place of a README.md that is there.
 Status write_model_card(const std::string & folder, const CardOptions & options, ThreadPool & threads);
 
-// Puts the figures of a report of `verify --data --json` into the card, in place of those that are there.
+// Puts the figures of a report of `verify --data --canary --json`, of either option or both, into the card, in place of those that are there.
 Status add_measurements(const std::string & folder, const std::string & verify_report);
 // The part of the card between its marks; `report` is such a document.
 Result<std::string> measurements_text(const std::string & verify_report);
