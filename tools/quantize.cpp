@@ -32,7 +32,8 @@ struct Args {
     uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
     tools::EngineArgs engine;
     tools::TextOutput report; // to `json`
-    bool dry_run = false, overwrite = false, quiet = false, show_statistics = false, measure_limits = false;
+    bool dry_run = false, downloads = false, overwrite = false, quiet = false, show_statistics = false,
+         measure_limits = false;
     bool no_resume = false, save_each_layer = false;
     bool streams = false;
     uint64_t stream_bytes = 0;
@@ -103,6 +104,8 @@ void declare(CLI::App & app, Args & args) {
     tools::add_threads(app, args.engine);
     app.add_flag("--dry-run", args.dry_run,
                  "print the plan, with calibration data also of the forward pass, and stop; reads no weights");
+    app.add_flag("--download", args.downloads,
+                 "with --dry-run: first download what the cache lacks of a model of the hub, in place of listing it");
     app.add_flag(
         "--estimate", args.estimates,
         "before a run: measure for two seconds how long it will take; the report has the error (--dry-run: always)");
@@ -410,6 +413,7 @@ bool check_usage(const CLI::App & app, Args & args) {
         if (args.self.length < 16) return say("--calib self needs sequences of 16 tokens or more (--seq-len)");
         args.self.seed = args.data.options.seed;
     }
+    if (args.downloads && !args.dry_run) return say("--download goes with --dry-run: a run downloads by itself");
     if (args.no_estimate && !args.dry_run)
         return say("--no-estimate goes with --dry-run: a run estimates with --estimate alone");
     if (args.no_estimate &&
@@ -461,7 +465,7 @@ static int run_program(int argc, char ** argv) {
     tools::Stream stream; // outlives the plan
     const bool is_source_here =
         args.streams ? tools::open_stream(engine.get(), args.source, args.stream_bytes, args.quiet, stream)
-                     : tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run);
+                     : tools::fetch_model(engine.get(), args.source, args.quiet, args.dry_run && !args.downloads);
     if (!is_source_here || !tools::fetch_data(engine.get(), args.data.sources, args.quiet)) return tools::exit_failure;
 
     gnv_plan_options options;

@@ -325,10 +325,14 @@ TEST_CASE("quantize takes a model of the hub, and says what it downloads; offlin
     run = run_tool("quantize", "--dry-run " + arguments, base);
     CHECK(run.exit_code == 2);
     CHECK(has(run.out, "--dry-run downloads nothing"));
-    run = run_tool("quantize", arguments, base);
+    CHECK(has(run_tool("quantize", "--download " + arguments, base).out, "--download goes with --dry-run"));
+    run = run_tool("quantize", "--dry-run --download " + arguments, base);
     CHECK_MESSAGE(run.exit_code == 0, run.out);
     CHECK(has(run.out, "private/tiny@main is commit "));
     CHECK_FALSE(has(run.out, "hf_token_of_the_file"));
+    CHECK_FALSE(path_exists(scratch / "made"));
+    run = run_tool("quantize", arguments, base);
+    CHECK_MESSAGE(run.exit_code == 0, run.out);
     CHECK(path_exists(scratch / "made/config.json"));
     run = run_tool("quantize", "--dry-run --scheme nvfp4a16 private/tiny 2>&1", base + "export HF_HUB_OFFLINE=1; ");
     CHECK(run.exit_code == 0);

@@ -134,9 +134,9 @@ inline bool fetch_model(gnv_engine_t * engine, std::string & path, bool quiet, b
     if (gnv_text_size(folder) == 0) {
         end_progress_line();
         fprintf(stderr,
-                "error: %s is not in the hub's cache, and --dry-run downloads nothing: leave it out, or download "
-                "the model first: hf download %s\n",
-                path.c_str(), path.substr(0, path.find('@')).c_str());
+                "error: %s is not in the hub's cache, and --dry-run downloads nothing: add --download, or leave "
+                "it out\n",
+                path.c_str());
         return false;
     }
     path = gnv_text_data(folder);
