@@ -20,7 +20,7 @@ std::vector<Device> api::list_devices(gnv_engine_t & engine) {
     devices[0].memory_bytes = physical_memory();
     Result<std::vector<Device>> cuda = cuda_devices();
     if (!cuda.ok()) {
-        engine.log(GNV_LOG_WARNING, "no CUDA devices: " + cuda.status().message());
+        engine.warn_once("no CUDA devices: " + cuda.status().message());
         return devices;
     }
     for (Device & device : cuda.value()) devices.push_back(std::move(device));

@@ -16,6 +16,15 @@ void gnv_engine_t::log(gnv_log_level level, const std::string & message) {
     options.log(options.user, level, printable_line(message).c_str());
 }
 
+void gnv_engine_t::warn_once(const std::string & message) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (last_warning_ == message) return;
+        last_warning_ = message;
+    }
+    log(GNV_LOG_WARNING, message);
+}
+
 gnv_status gnv_engine_t::keep(const Status & status) noexcept {
     if (status.ok()) return GNV_OK;
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -37,6 +37,7 @@ struct gnv_engine_t {
     std::mutex log_mutex, quick_mutex;
 
     void log(gnv_log_level level, const std::string & message);
+    void warn_once(const std::string & message); // nothing where the last such warning said the same
 
     gnv_status keep(const gnv::Status & status) noexcept; // the message of a failure
     const char * last_error() const noexcept;
@@ -49,6 +50,7 @@ struct gnv_engine_t {
     ~gnv_engine_t() = default;
 
     mutable std::mutex mutex_; // for the members below
+    std::string last_warning_; // of warn_once()
     bool runs_ = false, doomed_ = false;
     gnv::api::Owned * retired_ = nullptr;
     // The newest message, and a copy for each thread that asked for it: no other thread writes to a copy.

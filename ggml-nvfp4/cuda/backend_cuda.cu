@@ -6,6 +6,7 @@
 #include "cuda/pinned_memory.h"
 #include "cuda/queue_times.h"
 #include "exec/backend.h"
+#include "exec/nvidia_driver.h"
 
 #include <array>
 #include <nvtx3/nvToolsExt.h>
@@ -23,7 +24,12 @@ static Status cuda_failure(cudaError_t error, const std::string & action) {
 // 0 without a driver or a device.
 static Result<int> device_count() {
     int driver = 0, runtime = 0, count = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+        if (const std::string trace = find_nvidia_driver(); !trace.empty())
+            return fail(Code::device, "this machine has NVIDIA's driver (", trace,
+                        "), and its library libcuda.so.1 was not found or does not start");
+        return 0;
+    }
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess) return count;
     (void)cudaGetLastError(); // reported here: later calls must not see it again

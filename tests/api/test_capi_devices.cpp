@@ -1,4 +1,6 @@
 #include "capi_fixture.h"
+#include "exec/nvidia_driver.h"
+#include "scratch.h"
 
 #include <cstddef>
 #include <cstring>
@@ -159,4 +161,12 @@ TEST_CASE("a device that is not there is refused by every call that takes one") 
     gnv_text_destroy(text);
     gnv_dataset_destroy(dataset);
     gnv_tokenizer_destroy(tokenizer);
+}
+
+TEST_CASE("a machine with NVIDIA's driver is told by its files") {
+    const ScratchFolder machine;
+    CHECK(gnv::find_nvidia_driver(machine.path()) == "");
+    REQUIRE(gnv::make_directory(machine / "dev").ok());
+    machine.save("dev/nvidiactl", "");
+    CHECK(gnv::find_nvidia_driver(machine.path()) == "/dev/nvidiactl");
 }
