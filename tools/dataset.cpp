@@ -81,4 +81,4 @@ static int run_program(int argc, char ** argv) {
     return tools::exit_ok;
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_dataset(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

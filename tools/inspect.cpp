@@ -193,4 +193,4 @@ static int run_program(int argc, char ** argv) {
                                : measure(args, engine.get(), checkpoint.get());
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_inspect(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -494,4 +494,4 @@ static int run_program(int argc, char ** argv) {
     return args.dry_run ? dry_run(args, engine.get(), plan) : run(args, engine.get(), plan);
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_quantize(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

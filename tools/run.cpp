@@ -782,4 +782,4 @@ static int run_program(int argc, char ** argv) {
     return run(args, engine.get());
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_run(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

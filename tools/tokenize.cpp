@@ -247,4 +247,4 @@ static int run_program(int argc, char ** argv) {
                              : run_chat(args, engine.get(), tokenizer.get(), input);
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_tokenize(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

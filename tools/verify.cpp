@@ -471,4 +471,4 @@ static int run_program(int argc, char ** argv) {
     return code;
 }
 
-int main(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }
+int tools::run_verify(int argc, char ** argv) { return tools::guarded(run_program, argc, argv); }

@@ -25,9 +25,9 @@ static void write_engines(JsonWriter & json, const Plan & plan) {
 
 static std::vector<std::string> not_checked(const QuantizeReport & report) {
     if (report.destination.empty()) return {"nothing was quantized: the run measured inputs alone"};
-    return {"that loaders accept the files as written: verify DST",
-            "the weights of the result against the source: verify DST --source SRC",
-            "what the model answers: verify DST --source SRC --data FILE",
+    return {"that loaders accept the files as written: ggml-nvfp4 verify DST",
+            "the weights of the result against the source: ggml-nvfp4 verify DST --source SRC",
+            "what the model answers: ggml-nvfp4 verify DST --source SRC --data FILE",
             "speed, and answers in an engine: no engine was run"};
 }
 

@@ -143,7 +143,7 @@ TEST_CASE(
     const std::string card = read_file(scratch / "a/README.md", 1 << 20).value();
     CHECK(card == read_file(scratch / "b/README.md", 1 << 20).value());
     CHECK(has(card, "base_model:\n- me/Model\n"));
-    CHECK(has(card, "quantize source --scheme nvfp4a16 --keep '.*self_attn.*' -o RESULT"));
+    CHECK(has(card, "ggml-nvfp4 quantize source --scheme nvfp4a16 --keep '.*self_attn.*' -o RESULT"));
     CHECK(has(card, "\"method\": \"mtp\""));
     CHECK_FALSE(has(card, scratch.path()));
     CHECK_FALSE(has(card, "best model ever"));

@@ -36,6 +36,19 @@ separate_arguments(flags UNIX_COMMAND "${flags}")
 run(cc -std=c99 ${SOURCE}/main.c -o ${scratch}/with_pkg_config ${flags} -Wl,-rpath,${library_folder})
 run(${scratch}/with_pkg_config)
 
+# One program and links to it; nothing has a name that is too common for /usr/bin.
+file(GLOB programs RELATIVE ${prefix}/bin ${prefix}/bin/*)
+foreach(program ${programs})
+    if(NOT program MATCHES "^ggml-nvfp4(-[a-z]+)?$")
+        message(FATAL_ERROR "${program} is installed as a program")
+    endif()
+    run(${prefix}/bin/${program} --version)
+endforeach()
+execute_process(COMMAND ${prefix}/bin/ggml-nvfp4-verify --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+if(NOT help MATCHES "Usage: ggml-nvfp4-verify ")
+    message(FATAL_ERROR "a link is not called by its name: ${help}")
+endif()
+
 file(GLOB_RECURSE license ${prefix}/share/*/LICENSE)
 if(NOT license)
     message(FATAL_ERROR "the licence is not installed")
@@ -62,3 +75,19 @@ execute_process(COMMAND ${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/tests_of_edge 
 if(NOT failed OR NOT message MATCHES "the tests need every part")
     message(FATAL_ERROR "tests of a library without a part are not refused: ${message}")
 endif()
+
+# An nvcc that is too old is left out with a warning; who asks for CUDA gets an error.
+file(WRITE ${scratch}/nvcc "#!/bin/sh\necho 'Cuda compilation tools, release 11.8, V11.8.89'\n")
+file(CHMOD ${scratch}/nvcc PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
+foreach(wanted AUTO ON)
+    execute_process(COMMAND ${CMAKE_COMMAND} -S ${ROOT} -B ${scratch}/old_nvcc_${wanted} -DCMAKE_CXX_COMPILER=${CXX}
+        -DCMAKE_CUDA_COMPILER=${scratch}/nvcc -DGNV_CUDA=${wanted} -DGNV_BUILD_TESTS=OFF
+        RESULT_VARIABLE failed ERROR_VARIABLE message OUTPUT_VARIABLE output)
+    string(REGEX REPLACE "[ \n]+" " " message "${message}")
+    if(NOT message MATCHES "is of CUDA 11.8, 12.8 or later is needed")
+        message(FATAL_ERROR "an old nvcc is not named: ${message}")
+    endif()
+    if((wanted STREQUAL "AUTO" AND (failed OR NOT output MATCHES "CUDA backend: OFF")) OR (wanted STREQUAL "ON" AND NOT failed))
+        message(FATAL_ERROR "GNV_CUDA=${wanted} with an old nvcc: ${failed} ${output} ${message}")
+    endif()
+endforeach()

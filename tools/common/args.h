@@ -6,6 +6,7 @@
 #include "numbers.h"
 #include "outputs.h"
 #include "process.h"
+#include "programs.h"
 #include "progress.h"
 
 #include <CLI/CLI.hpp>
@@ -25,10 +26,18 @@ namespace tools {
 
 // --- Options ------------------------------------------------------------------------------------------------------------
 
-// Adds --version and the footer.
+// What `--version` prints, without the last newline.
+inline std::string version_text(std::string name) {
+    if (name.find("ggml-nvfp4") == name.npos) name += " (ggml-nvfp4)";
+    const std::string commit = build_commit;
+    return name + " " + gnv_version() + (commit.empty() ? "" : ", commit " + commit) + ", codec " + gnv_cpu_kernels() +
+           "\n" + build_parts;
+}
+
+// Names the program as it was called, adds --version and the footer.
 inline void set_up(CLI::App & app) {
-    app.set_version_flag("--version", std::string(app.get_name()) + " (ggml-nvfp4) " + gnv_version() + ", codec " +
-                                          gnv_cpu_kernels());
+    if (!program_name.empty()) app.name(program_name);
+    app.set_version_flag("--version", version_text(app.get_name()));
     app.footer(
         "Exit code: 0 success, 1 findings, 2 usage, input or output error, 128 + N ended by signal N (Ctrl-C: 130).");
     app.get_formatter()->column_width(34);

@@ -38,7 +38,7 @@ inline std::string public_command(int argc, char ** argv) {
     const auto is_in = [](const std::string & list, const std::string & word) {
         return list.find(" " + word + " ") != list.npos;
     };
-    std::string out = "quantize";
+    std::string out = "ggml-nvfp4 quantize";
     for (int i = 1; i < argc; i++) {
         const std::string word = argv[i], name = word.substr(0, word.find('='));
         if (is_in(alone, word) || (name != word && is_in(with_value, name))) continue;

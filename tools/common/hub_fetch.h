@@ -242,8 +242,8 @@ inline bool upload(gnv_engine_t * engine, const std::string & folder, const std:
     }
     if (status != GNV_OK) {
         report(engine);
-        fprintf(stderr, "%s is complete; to go on with the upload: quantize --upload %s -o %s\n", folder.c_str(),
-                name.c_str(), folder.c_str());
+        fprintf(stderr, "%s is complete; to go on with the upload: %s --upload %s -o %s\n", folder.c_str(),
+                program_name.c_str(), name.c_str(), folder.c_str());
         return false;
     }
     if (!quiet) fprintf(stderr, "uploaded to %s\n", gnv_text_data(page));

@@ -271,7 +271,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
                method_text(config.root(), report ? &report_root : nullptr, base_model, commit, options.command, bytes));
     out += method;
     out += concat("## Measured\n\n", begin_mark,
-                  "Not measured yet: `verify FOLDER --source SOURCE --data FILE --card`.\n", end_mark, "\n");
+                  "Not measured yet: `ggml-nvfp4 verify FOLDER --source SOURCE --data FILE --card`.\n", end_mark, "\n");
     return out + files_text(files);
 }
 
