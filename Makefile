@@ -3,6 +3,7 @@ BUILD        ?= build
 JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
 CMAKE_ARGS   ?=
 FUZZ_SECONDS ?= 60
+ARCHITECTURES ?= x86_64 aarch64
 MAKEFLAGS    += --no-print-directory
 
 # A folder keeps the generator that it was made with; a new one gets Ninja where that is installed.
@@ -17,7 +18,8 @@ demo_text = --prompt 'The function returns' --n-predict 24 --greedy
 sanitize  = $(MAKE) test CMAKE_ARGS="$(CMAKE_ARGS) -DGNV_CUDA=OFF -DGNV_SANITIZE=$(1) -DGNV_TEST_PARTS=$(JOBS)" \
             BUILD=$(BUILD)-$(2)
 
-.PHONY: all deps configure demo test test-cuda test-cuda-sanitize bench bench-cuda asan tsan fuzz check format install clean help
+.PHONY: all deps configure demo test test-cuda test-cuda-sanitize bench bench-cuda asan tsan fuzz check format install dist \
+        clean help
 
 all: configure ## build library, programs and tests
 	$(build)
@@ -85,14 +87,21 @@ format: ## format the sources
 	@./scripts/install_deps.sh format
 	@./scripts/format.sh
 
-install: all ## install library, header, CMake package and programs (DESTDIR; CMAKE_ARGS=-DCMAKE_INSTALL_PREFIX=...)
+# A folder that has tests keeps them; a new one gets none.
+install: settings = $(if $(wildcard $(BUILD)/CMakeCache.txt),,-DGNV_BUILD_TESTS=OFF) -DGNV_BUILD_TOOLS=ON $(CMAKE_ARGS)
+install: configure ## install library, header, CMake package and program (DESTDIR; CMAKE_ARGS=-DCMAKE_INSTALL_PREFIX=...)
+	$(build) --target ggml-nvfp4 ggml-nvfp4-program
 	cmake --install $(BUILD)
 
+dist: ## make the archives and wheels of a release, for ARCHITECTURES (Debian, Ubuntu; docs/release.md)
+	@./scripts/install_deps.sh dist check $(if $(filter-out $(shell uname -m),$(ARCHITECTURES)),cross)
+	@CMAKE_ARGS="$(CMAKE_ARGS)" ./scripts/release/make_dist.sh $(BUILD)-dist $(JOBS) $(ARCHITECTURES)
+
 clean: ## remove the build folders
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-aarch64
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-aarch64 $(BUILD)-dist
 
 help: ## print this
-	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)"
+	@echo "Variables: BUILD=$(BUILD)  JOBS=$(JOBS)  CMAKE_ARGS=\"...\"  FUZZ_SECONDS=$(FUZZ_SECONDS)  ARCHITECTURES=\"$(ARCHITECTURES)\""
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 comma := ,

@@ -3,7 +3,7 @@
 # and where CI=true, it says what it installs and does; others are asked first, and without a terminal it prints the command
 # and fails. Where there is no apt-get it prints what is missing and fails. What only an example needs is installed where no answer
 # is needed; else, and if that fails, it says that the example is left out.
-# usage: install_deps.sh [check|fuzz|format]...    the words add to what build, library, tools and tests need
+# usage: install_deps.sh [check|fuzz|format|dist|cross]...    the words add to what build, library, tools and tests need
 set -eu
 list=$(dirname "$0")/../cmake/dependencies.txt
 purposes=" build library datasets images quantize verify hub tools tests server $* "

@@ -30,7 +30,7 @@ static constexpr Kernels avx512_kernels = GNV_KERNELS(avx512);
 #endif
 #undef GNV_KERNELS
 
-const Kernels & kernels_for(InstructionSet set) {
+const Kernels & kernels_for([[maybe_unused]] InstructionSet set) {
 #ifdef __x86_64__
     if (set == InstructionSet::avx512) return avx512_kernels;
     if (set == InstructionSet::avx2) return avx2_kernels;

@@ -1,0 +1,21 @@
+# Toolchain file: for aarch64 with the cross compiler of Debian and Ubuntu (g++-aarch64-linux-gnu), and the libraries of
+# their arm64 packages, unpacked in GNV_ROOT (scripts/release/library_archives.sh).
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES GNV_ROOT)
+if(GNV_ROOT)
+    # Compilers of Debian search their own folders, where the C library is, and not those of the root.
+    set(gnv_root_flags "-isystem ${GNV_ROOT}/usr/include/aarch64-linux-gnu -isystem ${GNV_ROOT}/usr/include")
+    set(CMAKE_C_FLAGS_INIT "${gnv_root_flags}")
+    set(CMAKE_CXX_FLAGS_INIT "${gnv_root_flags}")
+    list(PREPEND CMAKE_FIND_ROOT_PATH ${GNV_ROOT})
+    set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+    set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+    set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH)
+    set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+    set(ENV{PKG_CONFIG_SYSROOT_DIR} ${GNV_ROOT})
+    set(ENV{PKG_CONFIG_LIBDIR} ${GNV_ROOT}/usr/local/lib/pkgconfig:${GNV_ROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${GNV_ROOT}/usr/share/pkgconfig)
+endif()
