@@ -67,6 +67,9 @@ inline Status check_format(gnv_text_format format, const char * function, gnv_te
     return check_number(format, last, concat(function, ": format").c_str());
 }
 
+// The width of texts for people, see format_table().
+inline size_t text_width(const Owned * handle) { return size_t(std::max(0, handle->engine->options.text_columns)); }
+
 // The body of the functions that give a text: `write(format)` returns std::string or Result<std::string>.
 template <class Handle, class Write>
 gnv_status give_text(const Handle * handle, gnv_text_format format, gnv_text_t ** out, const char * function,

@@ -56,7 +56,11 @@ static Result<HeaderTensor> parse_tensor(std::string_view name, const JsonValue 
     }));
     if (count != 2) return fail(Code::format, offsets.where(), ": expected two offsets, found ", count);
     tensor.begin = ends[0], tensor.end = ends[1];
-    if (tensor.begin > tensor.end || tensor.end > data_bytes)
+    if (tensor.begin <= tensor.end && tensor.end > data_bytes)
+        return fail(Code::format, offsets.where(), ": bytes ", tensor.begin, " to ", tensor.end, " do not lie in the ",
+                    data_bytes, " bytes of data that the file holds; it is at least ", tensor.end - data_bytes,
+                    " bytes short: copy or download it again");
+    if (tensor.begin > tensor.end)
         return fail(Code::format, offsets.where(), ": bytes ", tensor.begin, " to ", tensor.end, " do not lie in the ",
                     data_bytes, " bytes of data that the file holds");
     uint64_t bytes = 0;

@@ -61,7 +61,7 @@ std::string Budget::refusal(const std::string & purpose, uint64_t least) const {
     return concat(place_.empty() ? concat("a memory budget of ", given)
                                  : concat("a budget of ", given, " of the memory of ", place_),
                   " is too small", purpose.empty() ? "" : " ", purpose, ": the smallest sufficient one is ",
-                  whole(least), " bytes");
+                  whole(least), " bytes (", bytes_text(whole(least)), ")");
 }
 
 std::string budget_table(const std::vector<BudgetColumn> & columns,

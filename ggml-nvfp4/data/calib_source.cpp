@@ -27,16 +27,17 @@ struct Alias {
     TextForm form;
     const char * text_field;
     const char * role_field;
+    const char * origin; // on the hub
     bool is_tree = false;
 };
 
 // The fields of the data sets' cards on the Hugging Face hub.
 constexpr Alias aliases[] = {
-    {"open-platypus", TextForm::alpaca, "", ""},        // instruction, input, output
-    {"gsm8k", TextForm::automatic, "", ""},             // question, answer
-    {"oasst1", TextForm::chatml, "text", "role", true}, // one message a row; role is prompter or assistant
-    {"the-stack", TextForm::none, "content", ""},       // one source file a row
-    {"pg19", TextForm::none, "text", ""},               // one book a row
+    {"open-platypus", TextForm::alpaca, "", "", "garage-bAInd/Open-Platypus"},  // instruction, input, output
+    {"gsm8k", TextForm::automatic, "", "", "openai/gsm8k:main"},                // question, answer
+    {"oasst1", TextForm::chatml, "text", "role", "OpenAssistant/oasst1", true}, // a message a row: prompter, assistant
+    {"the-stack", TextForm::none, "content", "", "bigcode/the-stack-smol"},     // one source file a row
+    {"pg19", TextForm::none, "text", "", "emozilla/pg19"},                      // one book a row
 };
 
 Status take_alias(const std::string & name, TextRule & rule) {
@@ -86,6 +87,10 @@ Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) 
         source.path.erase(0, at + 1);
     }
     GNV_TRY(take_weight(source.path, source.weight));
+    for (const Alias & alias : aliases)
+        if (source.path == alias.name && !path_exists(source.path))
+            return fail(Code::not_found, alias.name, " is the name of a form of data, not of a file: give ", alias.name,
+                        "@PATH with a copy of ", alias.origin, ", or ", alias.name, "@hub:", alias.origin);
     const size_t colon = find_field(source.path);
     if (colon != std::string::npos) {
         source.rule = {TextForm::none, source.path.substr(colon + 1), "", {}, false};

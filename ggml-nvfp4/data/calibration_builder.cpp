@@ -247,6 +247,7 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_chosen = sampler.size();
     const uint64_t weight = sampler.weight();
+    if (weight == 0 && report.rows == 0) return fail(Code::invalid_argument, source.path, " is empty: it has no rows");
     if (weight == 0) {
         std::string why;
         for (const std::string & line : left_out_lines(report)) why += concat(why.empty() ? ": " : "; ", line);

@@ -209,7 +209,9 @@ std::string describe_mismatch(const Record & record, const TextRule & rule) {
                                ? "instruction (input, output), or question (answer)"
                                : "messages, conversations, instruction (input, output), question (answer), prompt "
                                  "(completion), chosen, or text";
-    if (!rule.text_field.empty()) expected = printable(rule.text_field);
+    if (!rule.text_field.empty())
+        return concat("there is no field ", printable(rule.text_field), "; the fields are ",
+                      found.empty() ? "none" : found);
     return concat("the fields are ", found.empty() ? "none" : found, "; expected ", expected,
                   ". Name the field that holds the text with PATH:FIELD");
 }

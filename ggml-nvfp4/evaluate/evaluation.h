@@ -110,7 +110,7 @@ Result<Evaluation> evaluate(std::shared_ptr<const Folder> checkpoint, std::share
                             const EvaluationData & data, ThreadPool & threads, const EvaluateOptions & options);
 
 // For people, for programs (schema ggml-nvfp4.evaluation.1, docs/json.md) and for a model card.
-std::string evaluation_text(const Evaluation & evaluation);
+std::string evaluation_text(const Evaluation & evaluation, size_t width = 0); // see format_table()
 std::string evaluation_json(const Evaluation & evaluation);
 std::string evaluation_markdown(const Evaluation & evaluation);
 

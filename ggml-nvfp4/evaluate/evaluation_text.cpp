@@ -41,10 +41,10 @@ class FigureTable {
         rows_.push_back({""});
         rows_.push_back({name});
     }
-    std::string text() const {
+    std::string text(size_t width) const {
         std::vector<bool> right(evaluation_.lines.size() + 1, true);
         right[0] = false;
-        return format_table(rows_, right);
+        return format_table(rows_, right, width);
     }
     std::string markdown() const {
         std::string out;
@@ -130,7 +130,7 @@ std::string describe(const Evaluation & e) {
 
 bool has_layers(const Evaluation & e) { return !e.lines.empty() && !e.lines.front().layers.empty(); }
 
-std::string layer_table(const Evaluation & e) {
+std::string layer_table(const Evaluation & e, size_t width) {
     const bool experts = e.lines.front().layers.front().experts_in_common > 0;
     std::vector<Row> rows = {{"", ""}, {"Hidden states after", ""}};
     for (const LineReport & line : e.lines) {
@@ -157,13 +157,13 @@ std::string layer_table(const Evaluation & e) {
     }
     std::vector<bool> right(rows[0].size(), true);
     right[0] = false;
-    std::string text = format_table(rows, right);
+    std::string text = format_table(rows, right, width);
     text += "added: relative squared error that the block adds to the error before it, * the largest";
     if (experts) text += "; experts: chosen by both; first: the same first choice";
     return text + "\n";
 }
 
-std::string input_table(const Evaluation & e) {
+std::string input_table(const Evaluation & e, size_t width) {
     struct Sum {
         uint64_t modules = 0, unmeasured = 0, clipped = 0;
         double least = INFINITY, largest = 0, spread = 1, clipped_values = 0;
@@ -194,7 +194,7 @@ std::string input_table(const Evaluation & e) {
                         sum.values > 0 ? number(100 * sum.clipped_values / double(sum.values), 5) + "%" : "-",
                         count_text(sum.unmeasured), sum.largest > 0 ? number(sum.least, 2) : "-", sum.least_at,
                         number(sum.largest, 2), sum.largest_at, number(sum.spread, 1)});
-    std::string text = format_table(rows, {false, true, true, true, true, true, false, true, false, true});
+    std::string text = format_table(rows, {false, true, true, true, true, true, false, true, false, true}, width);
     text += "room: largest input that the scale can express / largest input; below 1 it clips\n";
     uint64_t silent = 0, least = UINT64_MAX;
     for (const InputReport::Layer & layer : e.inputs.layers)
@@ -219,7 +219,7 @@ std::string gate_lines(const Evaluation & e) {
 
 } // namespace
 
-std::string evaluation_text(const Evaluation & evaluation) {
+std::string evaluation_text(const Evaluation & evaluation, size_t width) {
     std::string text = concat("Predictions of ", printable_line(evaluation.checkpoint), " against ",
                               evaluation.source.empty() ? "saved logits" : printable_line(evaluation.source), "\n",
                               describe(evaluation), "\n\n");
@@ -239,9 +239,9 @@ std::string evaluation_text(const Evaluation & evaluation) {
         table.section(concat("Positions of pictures (", count_text(any.pictures.positions), ")"));
         add_kind(table, &LineReport::pictures);
     }
-    text += table.text();
-    if (has_layers(evaluation)) text += "\n" + layer_table(evaluation);
-    if (!evaluation.inputs.roles.empty()) text += "\n" + input_table(evaluation);
+    text += table.text(width);
+    if (has_layers(evaluation)) text += "\n" + layer_table(evaluation, width);
+    if (!evaluation.inputs.roles.empty()) text += "\n" + input_table(evaluation, width);
     if (!evaluation.sensitivity.rows.empty()) text += "\n" + sensitivity_text(evaluation.sensitivity);
     for (const std::string & note : evaluation.notes) text += "\nnote: " + printable_line(note);
     if (!evaluation.notes.empty()) text += "\n";

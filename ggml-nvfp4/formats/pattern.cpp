@@ -50,7 +50,7 @@ Result<Pattern> Pattern::compile(const std::string & text, bool plain_is_regex) 
     if (error == PCRE2_ERROR_HEAP_FAILED) return Status::out_of_memory();
     if (!state->code)
         return fail(Code::invalid_argument, "pattern \"", printable(text), "\": ", pcre2_text(error), " at character ",
-                    at);
+                    at, text[0] == '*' ? "; it is a regular expression, in which .* stands for any text" : "");
     (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); // faster than the interpreter, with the same results
     state->match_data = pcre2_match_data_create(1, nullptr);
     state->context = pcre2_match_context_create(nullptr);

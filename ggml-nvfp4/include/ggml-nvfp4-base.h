@@ -70,6 +70,7 @@ typedef struct gnv_engine_options {
     void (*log)(void * user, gnv_log_level level, const char * message);
     void * user;
     gnv_instructions instructions; /* for tests; GNV_UNSUPPORTED if this processor lacks them */
+    int32_t text_columns; /* width of a terminal: tables of GNV_TEXT_PLAIN leave columns out to fit; 0: they have all */
 } gnv_engine_options;
 static inline void gnv_engine_options_init(gnv_engine_options * options) {
     memset(options, 0, sizeof *options);
@@ -135,7 +136,9 @@ typedef struct gnv_progress {
     uint64_t tensors, tensors_total; /* finished, of the result (quantize), of the checkpoint (verify); blocks (open) */
     double seconds;                  /* since the start */
     uint64_t positions, positions_total; /* of forward passes, once for each group of weights; 0 elsewhere */
-    double share; /* of the operations of forward passes that is done: for the time left; 0 elsewhere */
+    double share;           /* of the operations of forward passes that is done: for the time left; 0 elsewhere */
+    uint64_t layer, layers; /* of a forward pass: the block that runs, from 1 on, and all; 0 elsewhere */
+    uint64_t tokens;        /* that each forward pass runs through all blocks; 0 elsewhere */
 } gnv_progress;
 
 /* Called several times a second from one thread at a time, not always the same. A result other than 0 asks to stop: the

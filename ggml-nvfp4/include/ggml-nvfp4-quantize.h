@@ -148,6 +148,11 @@ typedef struct gnv_quantize_options {
      * after the result has its name. */
     const char * report_file;
     const gnv_estimate_options * estimate; /* the report says what it was, and by how much it was wrong; NULL: none */
+    /* With `dataset` or `calibration`: the router must send every expert so many tokens of the data, or the run fails with
+     * GNV_BAD_VALUE, which counts the others by layer, before the result gets its name; with `calibration` before anything
+     * is written. 0: any. From 1 % of experts without a token on, the log has a warning in any case. */
+    uint64_t min_expert_tokens;
+    gnv_text_t ** summary; /* receives a few lines for people: what was made of what, experts, time; NULL: none */
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);

@@ -73,10 +73,10 @@ Result<std::string> contents_text(const Contents & contents, const Pattern * fil
     SummaryRow total = {"total", "", 0, 0, 0};
     for (const uint64_t t : selected) add_tensor(summary, contents, t);
 
-    std::string out =
-        concat(printable_line(checkpoint.folder()), ": ", count_text(checkpoint.tensors().size()), " tensors, ",
-               count_text(contents.modules().size()), " quantized weights, ", checkpoint.shards().size(), " files, ",
-               count_text(checkpoint.tensor_bytes()), " bytes\n\n");
+    std::string out = concat(printable_line(checkpoint.folder()), ": ", count_text(checkpoint.tensors().size()),
+                             " tensors, ", count_text(contents.modules().size()), " quantized weights, ",
+                             checkpoint.shards().size(), checkpoint.shards().size() == 1 ? " file, " : " files, ",
+                             count_text(checkpoint.tensor_bytes()), " bytes\n\n");
     std::vector<std::vector<std::string>> rows = {{"role", "weights", "stored as", "parameters", "bytes", "bits each"}};
     const auto add_row = [&](const SummaryRow & row) {
         const double bits = row.parameters ? double(row.bytes) * 8 / double(row.parameters) : 0;

@@ -13,8 +13,10 @@ namespace gnv {
 Result<GuardedDestination> GuardedDestination::create(const Destination & destination) {
     GuardedDestination self(destination);
     Result<std::string> resolved = canonical_path(destination.folder);
-    if (!resolved.ok())
-        return resolved.take_status().add_context("cannot use this destination: its parent folder must exist");
+    if (!resolved.ok() && !path_exists(parent_path(destination.folder)))
+        return fail(Code::not_found, "cannot create ", destination.folder, ": its parent folder ",
+                    parent_path(destination.folder), " does not exist; make it first");
+    if (!resolved.ok()) return resolved.take_status().add_context("cannot use this destination");
     self.folder_ = resolved.take();
     self.partial_ = self.folder_ + ".partial";
     self.record_ = self.folder_ + ".journal";
@@ -128,8 +130,8 @@ Status GuardedDestination::check_replaced() const {
                     join_path(wanted_.folder, "model"));
     GNV_ASSIGN(const bool is_empty, holds_nothing());
     if (!wanted_.overwrite && !is_empty)
-        return fail(Code::already_exists, "the destination ", wanted_.folder,
-                    " already exists; choose another or ask to overwrite it");
+        return fail(Code::already_exists, "output folder ", wanted_.folder,
+                    " already exists; choose another or ask to overwrite it (--overwrite)");
     if (info->kind != FileKind::folder)
         return fail(Code::already_exists, "the destination ", wanted_.folder, " is not a folder");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder_));

@@ -114,14 +114,14 @@ Status Clearing::finish_replacing(const FoundJournal & found, const PublishRecor
             return refuse(concat("a run was stopped while it replaced ", to_.folder(),
                                  ": the old checkpoint is complete at ", moved->path,
                                  complete ? ", the new one at " + complete->path : std::string(),
-                                 "; rename the one that you want, or ask to overwrite"));
+                                 "; rename the one that you want, or ask to overwrite (--overwrite)"));
         if (complete)
             return refuse(concat(complete->path, " is complete, but its run was stopped before it got the name ",
-                                 to_.folder(), "; rename it, or ask to overwrite it"));
+                                 to_.folder(), "; rename it, or ask to overwrite it (--overwrite)"));
         if (replaced)
-            return refuse(
-                concat(replaced->path, " is the checkpoint that ", to_.folder(),
-                       " replaced; its run was stopped while it removed the old one: remove it, or ask to overwrite"));
+            return refuse(concat(replaced->path, " is the checkpoint that ", to_.folder(),
+                                 " replaced; its run was stopped while it removed the old one: remove it, or ask to "
+                                 "overwrite (--overwrite)"));
     }
     is_known_ = complete || replaced;
     for (const std::optional<Known> & known : {complete, replaced, moved})
@@ -163,7 +163,8 @@ Status Clearing::clear_partial(bool & has_moved) {
     }
     const bool may_begin_anew = to_.overwrite() || (to_.resumes() && !found.has_work());
     if (!may_begin_anew)
-        return refuse(partial + " is left from a run that did not finish; remove it, or ask to overwrite it");
+        return refuse(partial +
+                      " is left from a run that did not finish; remove it, or ask to overwrite it (--overwrite)");
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(partial));
     if (found.text.find('\n') == std::string::npos && entries.size() > 1) // a run first writes a whole line
         return refuse(
@@ -188,7 +189,7 @@ Status Clearing::clear_without_journal(const EntryInfo & info, bool & has_moved)
                              " and no journal: it is no leftover of a run, and will not be removed; rename it"));
     }
     if (!to_.overwrite() && !to_.resumes())
-        return refuse(partial + " is in the way: remove the empty folder, or ask to overwrite it");
+        return refuse(partial + " is in the way: remove the empty folder, or ask to overwrite it (--overwrite)");
     GNV_TRY(to_.check_removable(partial, info, {}));
     if (!remove_) return {};
     // Only if it is still empty: a run that just made it may have put its journal there.

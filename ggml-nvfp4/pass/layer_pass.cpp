@@ -61,6 +61,9 @@ Status LayerPass::run(const PassHooks & hooks) {
     const size_t skipped = state.list_loads().front().group;
     state.progress = {skipped, state.plan.groups.size(), positions * int64_t(skipped),
                       positions * int64_t(state.plan.groups.size())};
+    for (const PassGroup & group : state.plan.groups)
+        state.progress.layers = std::max(state.progress.layers, layer_of(group) + 1);
+    state.progress.tokens = state.plan.store.positions;
     GNV_ASSIGN(state.costs, group_costs(state.request(), state.plan));
     for (size_t g = 0; g < state.costs.size(); g++) {
         state.cost_total += double(positions) * state.costs[g];
@@ -280,6 +283,7 @@ Status LayerPass::State::run(const PassHooks & hooks) {
         }
         if (reads_beside) GNV_TRY(start_next(hooks, is_head(group)));
         progress.group = load.group;
+        progress.layer = layer_of(group) + 1;
         Backend & first = lanes.front().lane->device();
         first.begin_range(concat("group ", load.group).c_str());
         Status done = is_head(group) ? run_head(group, hooks) : run_load(load, hooks);

@@ -26,6 +26,8 @@ struct PassProgress {
     size_t group = 0, groups = 0;
     int64_t positions = 0, positions_total = 0; // of all groups
     double share = 0;                           // of the operations, done
+    int32_t layer = 0, layers = 0;              // the block that runs, from 1 on, and all; 0: none
+    int64_t tokens = 0;                         // positions of all sequences
 };
 
 // A group's weights in memory of the device of a lane.

@@ -366,7 +366,7 @@ static std::string range_text(std::span<const float> maxima) {
                               : number_text(double(*low), 4) + " .. " + number_text(double(*high), 4);
 }
 
-std::string statistics_text(const Statistics & statistics) {
+std::string statistics_text(const Statistics & statistics, size_t width) {
     std::string out =
         concat(count_text(statistics.sequences), " sequences, ", count_text(statistics.positions), " positions, ",
                count_text(statistics.tokens), " tokens, precision ", precision_name(statistics.precision),
@@ -387,9 +387,10 @@ std::string statistics_text(const Statistics & statistics) {
         for (const int32_t input : columns) rows.back().push_back(range_text(set.maxima(layer, input)));
         const std::span<const int64_t> tokens = set.tokens_per_expert(layer);
         const auto [low, high] = std::minmax_element(tokens.begin(), tokens.end());
-        rows.back().push_back(tokens.empty() ? "" : concat(*low, " .. ", *high));
+        rows.back().push_back(tokens.empty() ? ""
+                                             : concat(count_text(uint64_t(*low)), " .. ", count_text(uint64_t(*high))));
     }
-    return out + format_table(rows, std::vector<bool>(rows.front().size(), true));
+    return out + format_table(rows, std::vector<bool>(rows.front().size(), true), width);
 }
 
 } // namespace gnv

@@ -51,6 +51,6 @@ Status merge_statistics(Statistics & into, const Statistics & other);
 Result<Statistics> merge_all(std::vector<Statistics> list, const std::vector<std::string> & names);
 // Fails if parts are missing, and names them.
 Status check_complete(const Statistics & statistics);
-std::string statistics_text(const Statistics & statistics); // a table for people
+std::string statistics_text(const Statistics & statistics, size_t width = 0); // a table for people, see format_table()
 
 } // namespace gnv

@@ -124,7 +124,7 @@ Result<Plan> make_plan(std::shared_ptr<const Folder> source, const PlanOptions &
 
 // For people: a summary by role, sizes, memory, files, warnings. For programs: every tensor with its byte ranges
 // (docs/json.md).
-std::string plan_text(const Plan & plan);
+std::string plan_text(const Plan & plan, size_t width = 0); // of a terminal: see format_table()
 std::string plan_json(const Plan & plan);
 
 // The source's config.json, in its order of keys, with the "quantization_config" of the result in the reference's form.

@@ -56,7 +56,11 @@ std::vector<SummaryRow> summarize(const Plan & plan) {
 
 } // namespace
 
-std::string plan_text(const Plan & plan) {
+static std::string files(size_t count, const char * kind = "") {
+    return concat(count_text(count), " ", kind, count == 1 ? "file" : "files");
+}
+
+std::string plan_text(const Plan & plan, size_t width) {
     uint64_t twice = 0;
     for (const PlanUnit & unit : plan.units) twice += unit.read_twice;
     uint64_t other_bytes = 0;
@@ -64,14 +68,15 @@ std::string plan_text(const Plan & plan) {
 
     std::string out = format_table(
         {{"source", plan.checkpoint.folder()},
-         {"", concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", plan.checkpoint.shards().size(),
-                     " files, ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
+         {"",
+          concat(count_text(plan.checkpoint.tensors().size()), " tensors in ", files(plan.checkpoint.shards().size()),
+                 ", ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
          {"model", plan.layout.description},
          {"scheme", concat(plan.options.recipe.scheme->name, ", preset ", preset_name(plan.options.recipe.preset), ": ",
                            count_text(uint64_t(plan.selection.count)), " quantized modules")},
-         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", plan.output.shards.size(),
-                           " files, ", count_text(plan.output.tensor_bytes()), " bytes; ", plan.files.size(),
-                           " other files, ", bytes_text(other_bytes))},
+         {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", files(plan.output.shards.size()),
+                           ", ", count_text(plan.output.tensor_bytes()), " bytes; ", files(plan.files.size(), "other "),
+                           ", ", bytes_text(other_bytes))},
          {"disk", concat("reads ", bytes_text(plan.source_bytes_read()), ", writes ", bytes_text(plan.disk_bytes()))},
          {"memory",
           concat(plan.memory.workers, " threads x ", bytes_text(plan.memory.source_buffer + plan.memory.output_buffer),
@@ -84,7 +89,7 @@ std::string plan_text(const Plan & plan) {
     for (const SummaryRow & row : summarize(plan))
         rows.push_back({row.what, count_text(row.tensors), bytes_text(row.source_bytes), bytes_text(row.result_bytes),
                         row.becomes, row.rule});
-    out += "\n" + format_table(rows, {false, true, true, true, false, false});
+    out += "\n" + format_table(rows, {false, true, true, true, false, false}, width);
     if (!plan.calibration_text.empty()) out += "\n" + plan.calibration_text + "\n";
     if (!plan.estimate_text.empty()) out += "\n" + plan.estimate_text + "\n";
     for (const std::string & note : plan.notes) out += "note: " + printable_line(note) + "\n";

@@ -2,6 +2,7 @@
 
 #include "core/strings.h"
 #include "core/table.h"
+#include "report/figure_text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -58,14 +59,6 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
     return out;
 }
 
-static std::string seconds_text(double seconds) {
-    if (seconds < 100) return number_text(seconds, 2) + " s";
-    const auto whole = int64_t(std::llround(seconds));
-    const auto two = [](int64_t value) { return concat(value < 10 ? "0" : "", value); };
-    if (seconds < 3600) return concat(whole / 60, ":", two(whole % 60), " min");
-    return concat(whole / 3600, ":", two(whole / 60 % 60), " h");
-}
-
 static std::string money_text(const Estimate & estimate) {
     return concat("$", fixed_text(estimate.cost(), estimate.cost() < 0.1 ? 4 : 2), " at $",
                   number_text(estimate.price, 4), " an hour");
@@ -76,7 +69,7 @@ std::string estimate_text(const Estimate & e) {
                                                           e.is_measured ? ", by rates measured now" : ", by records"),
                                                    ""}};
     const auto row = [&](const char * name, double seconds) {
-        if (seconds > 0) rows.push_back({std::string("  ") + name, seconds_text(seconds)});
+        if (seconds > 0) rows.push_back({std::string("  ") + name, duration_text(seconds)});
     };
     if (e.room >= 0.1) row("room for the result", e.room);
     row("forward pass, by its operations", e.pass);
@@ -86,7 +79,7 @@ std::string estimate_text(const Estimate & e) {
     row("writing", e.write);
     row("waiting for the disk afterwards", e.disk);
     row("hashes for the model card", e.finish);
-    rows.push_back({e.overlaps ? "  in all: the longest, and what follows it" : "  in all", seconds_text(e.total)});
+    rows.push_back({e.overlaps ? "  in all: the longest, and what follows it" : "  in all", duration_text(e.total)});
     std::string out = format_table(rows, {false, true});
     if (!e.knows_pack) out += "packing is not in it: the search of this method takes as long as the data make it\n";
     if (!e.knows_write) out += "writing is not in it: its folder cannot be written for a test\n";
@@ -99,7 +92,7 @@ std::string estimate_text(const Estimate & e) {
 
 std::string estimate_error_text(const Estimate & e) {
     const double percent = 100 * e.error();
-    std::string out = concat("estimated ", seconds_text(e.total), ", took ", seconds_text(e.actual), " (",
+    std::string out = concat("estimated ", duration_text(e.total), ", took ", duration_text(e.actual), " (",
                              percent >= 0 ? "+" : "", fixed_text(percent, 0), " %)");
     if (e.price > 0)
         out += concat("; $", fixed_text(e.actual / 3600 * e.price, e.actual * e.price < 360 ? 4 : 2), " at $",

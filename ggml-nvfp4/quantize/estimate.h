@@ -44,7 +44,7 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
 std::string estimate_text(const Estimate & estimate);
 // The value of "estimate": docs/json.md.
 void estimate_json(JsonWriter & json, const Estimate & estimate);
-// "estimated 1:20 min, took 1:31 min (-12 %)"
+// "estimated 1 min 20 s, took 1 min 31 s (-12 %)"
 std::string estimate_error_text(const Estimate & estimate);
 
 } // namespace gnv

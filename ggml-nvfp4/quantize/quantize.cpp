@@ -3,10 +3,10 @@
 
 #include "codec/nvfp4_pack.h"
 #include "core/memory.h"
-#include "core/table.h"
 #include "formats/json_writer.h"
 #include "formats/new_file.h"
 #include "model/fingerprint.h"
+#include "quant/expert_coverage.h"
 #include "quant/input_scales.h"
 #include "quantize/estimate_run.h"
 #include "quantize/packing/source_reads.h"
@@ -17,7 +17,6 @@
 #include "report/trace_file.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <sys/resource.h>
@@ -132,6 +131,19 @@ static Status check_moments(const Plan & plan, const QuantizeOptions & options) 
     return {};
 }
 
+static Status check_expert_gate(const Plan & plan, const QuantizeOptions & options) {
+    if (options.min_expert_tokens == 0) return {};
+    if (plan.layout.expert_count == 0)
+        return Status(Code::invalid_argument, "this model has no experts: leave --min-expert-tokens out");
+    if (!options.calibration && !options.statistics)
+        return Status(Code::invalid_argument, "tokens of experts are counted in calibration: give data (--calib, "
+                                              "--tokens) or statistics (--stats), or leave --min-expert-tokens out");
+    if (options.calibration && options.calibration->parts > 0)
+        return Status(Code::invalid_argument, "a part of the data does not show what all of it shows: give "
+                                              "--min-expert-tokens to the run with the statistics of all parts");
+    return {};
+}
+
 // Checks the inputs that the scheme requires, before work starts.
 static Status check_options(const Plan & plan, const QuantizeOptions & options) {
     const bool measures_only = options.destination.empty();
@@ -160,6 +172,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
     }
     if (options.calibration && options.statistics)
         return Status(Code::invalid_argument, "calibration data and statistics cannot be used together");
+    GNV_TRY(check_expert_gate(plan, options));
     if (!plan.quantizer().needs().empty()) {
         GNV_TRY(check_moments(plan, options));
         if (!plan.takes_input_scales()) return {};
@@ -251,6 +264,8 @@ class Quantization {
     Status give_name(CheckpointWriter & writer);
     void tell_resumed(const QuantizeRun & run, int32_t layers);
     Status explain(Status failure) const;
+    void announce() const;
+    Status judge_experts();
     Status calibrate(QuantizeRun & run, CheckpointWriter & writer);
     void expect(const SourceReads & reads) const;
     Result<int> workers_with_moments() const;
@@ -281,6 +296,7 @@ Status Quantization::prepare() {
     if (options_.statistics) {
         GNV_TRY(check_fingerprint(plan_, shards_, *options_.statistics));
         statistics_ = *options_.statistics;
+        GNV_TRY(judge_experts());
         GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     }
     if (options_.calibration) {
@@ -293,6 +309,7 @@ Status Quantization::prepare() {
         GNV_ASSIGN(destination_.identity, run_identity(plan_, shards_, options_, device));
     }
     if (options_.estimate) GNV_TRY(estimate());
+    announce();
     return calibration_ ? calibration_->start_measuring(trace_) : Status();
 }
 
@@ -309,6 +326,49 @@ Status Quantization::estimate() {
 // Tells a streamed source what is read from now on.
 void Quantization::expect(const SourceReads & reads) const {
     if (const FetchedFiles * const fetched = plan_.checkpoint.files().fetched()) fetched->expect(reads.list());
+}
+
+// The first lines of a run: devices, data, tokens, method, destination.
+void Quantization::announce() const {
+    if (!options_.announce) return;
+    const auto lines = [&](const std::string & line) { options_.announce(line); };
+    const std::string threads = concat(threads_.size(), threads_.size() == 1 ? " thread" : " threads");
+    if (calibration_) {
+        const CalibrationData & data = *options_.calibration;
+        const size_t devices = calibration_->device_count();
+        lines(concat("calibrating with ", count_text(data.sequences.size()), " sequences, ", count_text(data.tokens),
+                     " tokens, on ", devices > 1 ? concat(devices, " x ") : "", calibration_->device().name, ", ",
+                     threads, ", ", precision_name(options_.precision), ", experts see ",
+                     expert_tokens_name(options_.expert_tokens), " tokens"));
+    }
+    if (options_.destination.empty()) return lines(concat("writing statistics to ", options_.save_statistics));
+    const bool on_host = !calibration_ || !calibration_->uses_device();
+    lines(concat("quantizing ", count_text(uint64_t(plan_.selection.count)), " modules to ",
+                 plan_.options.recipe.scheme->name, " by ", plan_.quantizer().name(),
+                 on_host ? concat(" on CPU (", instruction_set_name(threads_.instructions()), "), ", threads) : "",
+                 ": ", bytes_text(plan_.source_bytes_read()), " to read, ", bytes_text(plan_.disk_bytes()),
+                 " to write to ", options_.destination));
+}
+
+// Warns of experts that the data do not reach, and applies the gate.
+Status Quantization::judge_experts() {
+    const ExpertCoverage coverage =
+        expert_coverage(statistics_.totals, std::max<uint64_t>(1, options_.min_expert_tokens));
+    report_.sequences = statistics_.sequences, report_.tokens = statistics_.tokens;
+    report_.experts = coverage.experts, report_.silent_experts = coverage.silent;
+    if (options_.min_expert_tokens > 0) {
+        Status status = check_coverage(coverage, options_.min_expert_tokens);
+        const std::string & saved = options_.save_statistics;
+        if (!status.ok() && !saved.empty())
+            return fail(status.code(), status.message(), "; what was measured is in ", saved,
+                        ", which --stats merges with that of more data");
+        GNV_TRY(std::move(status));
+    }
+    const std::string doubt = coverage_warning(coverage, statistics_.expert_tokens);
+    if (doubt.empty()) return {};
+    report_.warnings.push_back(doubt);
+    if (options_.warn) options_.warn(doubt);
+    return {};
 }
 
 Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
@@ -391,9 +451,10 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed) - report_.state_wall;
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
-    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     if (!options_.save_statistics.empty())
         GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, moments.get()));
+    GNV_TRY(judge_experts());
+    GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     return {};
 }
 
@@ -431,6 +492,9 @@ Status Quantization::explain(Status failure) const {
     const bool is_cause_elsewhere = failure.code() == Code::cancelled || failure.code() == Code::io ||
                                     failure.code() == Code::no_space || failure.code() == Code::out_of_memory ||
                                     failure.code() == Code::device;
+    if (failure.code() == Code::bad_value && report_.experts > 0 && path_exists(join_path(partial, journal_name)))
+        return Status(failure.code(), concat(failure.message(), "; what was written stays in ", partial,
+                                             " (--overwrite --no-resume removes it)"));
     if (!is_cause_elsewhere || !path_exists(join_path(partial, journal_name))) return failure;
     std::string text = concat(failure.message(), "; what was written stays in ", partial);
     if (destination_.resumes) text += ", and the same command goes on from there";
@@ -462,6 +526,7 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
         QuantizeProgress progress;
         progress.positions = now.positions, progress.positions_total = now.positions_total;
         progress.share = now.share;
+        progress.layer = now.layer, progress.layers = now.layers, progress.tokens = now.tokens;
         return !options_.progress || options_.progress(progress);
     };
     GNV_TRY(calibration_->pass().run(hooks));
@@ -471,6 +536,7 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
     GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, nullptr));
+    GNV_TRY(judge_experts());
     if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
@@ -613,39 +679,6 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
         return fail(written.code(), written.message(), "; ", options.destination, " itself is complete");
     if (!written.ok()) return written;
     return report;
-}
-
-std::string quantize_report_text(const QuantizeReport & report) {
-    const auto seconds = [](double value) {
-        char text[32];
-        snprintf(text, sizeof text, "%.2f", value);
-        return std::string(text);
-    };
-    std::vector<std::vector<std::string>> rows = {{"", "seconds"}};
-    const std::pair<const char *, double> parts[] = {
-        {"  checks, plan, limits, room for the result", report.prepare_wall},
-        {"  forward pass", report.calibrate_wall},
-        {"  reading, packing and writing that nothing else hides", report.stream_wall},
-        {"  waiting for the disk", report.sync_wall},
-        {"  saving the state, to go on with if the run is stopped", report.state_wall},
-        {"  other files, rename", report.finish_wall},
-    };
-    rows.push_back({"whole run", seconds(report.total_wall)});
-    for (const auto & [name, value] : parts) rows.push_back({name, seconds(value)});
-    std::string out =
-        format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits, report.devices);
-    if (report.fetched)
-        out += concat("streamed: ", report.fetched->files, " files, ", bytes_text(report.fetched->bytes),
-                      report.fetched->again > 0 ? concat(", ", report.fetched->again, " of them again") : "",
-                      "; at most ", bytes_text(report.fetched->most_bytes), " on the disk at a time; threads waited ",
-                      seconds(report.fetched->waited), " s for them\n");
-    out += concat("memory: ", bytes_text(report.peak_rss), " resident at most");
-    if (report.device_bytes_in_use > 0)
-        out += concat("; of ", report.devices > 1 ? "each " : "", report.device, " ",
-                      bytes_text(report.device_bytes_in_use), report.devices > 1 ? " in use at most, " : " in use, ",
-                      bytes_text(report.planned_device_bytes), " of it planned");
-    if (report.estimate && report.estimate->actual > 0) out += "\n" + estimate_error_text(*report.estimate);
-    return out + "\n";
 }
 
 } // namespace gnv

@@ -23,6 +23,8 @@ struct QuantizeProgress {
     uint64_t tensors = 0, tensors_total = 0;           // of the result
     int64_t positions = 0, positions_total = 0;        // of calibration, over all groups of weights
     double share = 0;                                  // of its operations, done
+    int32_t layer = 0, layers = 0;                     // that calibrates, from 1 on, and all; 0: none
+    int64_t tokens = 0;                                // of the data
 };
 
 // The calibration data, with their description for the report.
@@ -76,11 +78,14 @@ struct QuantizeOptions {
     std::function<Result<std::string>(const std::string & folder)> card;
 
     std::optional<EstimateOptions> estimate; // goes to the report with its error
+    // The least number of tokens that the router must send to every expert; a run with fewer fails before the result gets
+    // its name, with given statistics before anything is written. 0: any.
+    uint64_t min_expert_tokens = 0;
 
     // Called from one thread at a time, after each piece of work; false stops the run.
     std::function<bool(const QuantizeProgress &)> progress;
-    // Receives messages for the user during the run, one line each.
-    std::function<void(const std::string &)> note;
+    // Receive messages for the user during the run, one line each: notes; what the run begins with; doubts.
+    std::function<void(const std::string &)> note, announce, warn;
 };
 
 // Seconds are summed over threads unless stated otherwise.
@@ -104,13 +109,16 @@ struct QuantizeReport {
     std::string codec;                 // the instruction set of packing on the CPU
     DeviceLimits limits;
     std::vector<Phase> phases;
-    uint64_t substituted_scales = 0; // input scales of experts without usable inputs
-    bool resumed = false;            // went on with a stopped run
-    uint64_t resumed_units = 0;      // that it had finished
-    int32_t resumed_layers = 0;      // of its forward pass that need not run again
-    double state_wall = 0;           // saving the state
-    uint64_t state_bytes = 0;        // of disk space for it
-    std::string destination;         // empty: none
+    uint64_t substituted_scales = 0;          // input scales of experts without usable inputs
+    uint64_t sequences = 0, tokens = 0;       // of the calibration; 0: none
+    uint64_t experts = 0, silent_experts = 0; // all of its experts; those that the router sent no token
+    std::vector<std::string> warnings;        // of the run, besides those of the plan
+    bool resumed = false;                     // went on with a stopped run
+    uint64_t resumed_units = 0;               // that it had finished
+    int32_t resumed_layers = 0;               // of its forward pass that need not run again
+    double state_wall = 0;                    // saving the state
+    uint64_t state_bytes = 0;                 // of disk space for it
+    std::string destination;                  // empty: none
     // Input scales by layer and role; empty: the format has none, or they were not computed.
     struct Scales {
         int32_t layer = 0;
@@ -136,7 +144,9 @@ Result<Estimate> estimate_run(const Plan & plan, ThreadPool & threads, const Qua
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);
 
 std::string quantize_report_json(const Plan & plan, const QuantizeReport & report);
-// The table of the run's times, for people.
-std::string quantize_report_text(const QuantizeReport & report);
+// The table of the run's times, for people. Its first part adds up to the whole run.
+std::string quantize_report_text(const QuantizeReport & report, size_t width = 0); // see format_table()
+// The last lines of a run, for people: modules, bytes, data, experts, time, memory, doubts.
+std::string quantize_summary_text(const Plan & plan, const QuantizeReport & report);
 
 } // namespace gnv

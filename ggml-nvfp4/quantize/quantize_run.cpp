@@ -422,6 +422,8 @@ Status QuantizeRun::advance_positions(const PassProgress & pass) {
     progress_.positions = pass.positions;
     progress_.positions_total = pass.positions_total;
     progress_.share = pass.share;
+    progress_.layer = pass.layer, progress_.layers = pass.layers;
+    progress_.tokens = pass.tokens;
     return tell(lock);
 }
 

@@ -83,7 +83,9 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     json.member("state_bytes", report.state_bytes);
     json.member("substituted_input_scales", report.substituted_scales);
     json.member("peak_rss_bytes", report.peak_rss).member("codec", report.codec);
-    json.member("warnings", plan.warnings).member("notes", plan.notes);
+    std::vector<std::string> warnings = plan.warnings;
+    warnings.insert(warnings.end(), report.warnings.begin(), report.warnings.end());
+    json.member("warnings", warnings).member("notes", plan.notes);
     write_scales(json, report);
     write_engines(json, plan);
     json.member("not_checked", not_checked(report));

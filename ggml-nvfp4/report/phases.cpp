@@ -99,7 +99,7 @@ std::vector<Phase> make_phases(const PhaseInput & input) {
     return phases;
 }
 
-std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices) {
+std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices, size_t width) {
     std::string out;
     std::vector<std::vector<std::string>> rows = {{"", "seconds", "times", "rate", "limit", "share"}};
     for (const Lane & lane : lanes) {
@@ -114,7 +114,7 @@ std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & 
                             phase.limit > 0 ? fixed_text(100 * phase.share(), 0) + " %" : ""});
         }
     }
-    out += format_table(rows, {false, true, true, true, true, true});
+    out += format_table(rows, {false, true, true, true, true, true}, width);
     if (limits.copy > 0)
         out += concat("limits: a copy within the device's memory ", byte_rate_text(limits.copy),
                       " read and written, measured before the run\n");

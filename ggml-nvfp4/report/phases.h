@@ -34,7 +34,8 @@ struct PhaseInput {
 
 // Device queues first, each from the longest to the shortest, then threads.
 std::vector<Phase> make_phases(const PhaseInput & input);
-std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices = 1);
+std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & limits, size_t devices = 1,
+                        size_t width = 0); // see format_table()
 // The value of "phases": an array; see docs/json.md.
 void phases_json(JsonWriter & json, const std::vector<Phase> & phases);
 

@@ -87,6 +87,45 @@ Html times_block(const Fact & facts) {
     return out;
 }
 
+Html estimate_block(const Fact & estimate) {
+    if (!estimate.known()) return {};
+    static constexpr std::pair<const char *, const char *> parts[] = {
+        {"forward_pass", "forward pass"},
+        {"read", "reading"},
+        {"upload", "uploads"},
+        {"pack", "packing"},
+        {"write", "writing"},
+        {"disk", "disk"},
+        {"finish", "hashes of files"},
+    };
+    const Fact seconds = estimate["seconds"];
+    const double actual = estimate["actual_seconds"].number(), price = estimate["price_per_hour"].number();
+    FactList list;
+    list.add("rates", concat(estimate["machine"].text(),
+                             estimate["measured"].is_true() ? ", measured before the run" : ", recorded there"));
+    list.add("estimated", duration_text(seconds["total"].number())).add("took", duration_text(actual));
+    if (actual > 0) {
+        const double error = estimate["error"].number();
+        list.add("error", concat(error > 0 ? "+" : "", percent_text(error)));
+    }
+    if (price > 0) {
+        list.add("estimated cost",
+                 concat("$", figure_text(estimate["cost"].number()), " at $", figure_text(price), " an hour"));
+        if (actual > 0) list.add("cost", concat("$", figure_text(actual / 3600 * price)));
+    }
+    list.add("disk", size_text(estimate["disk_bytes"].number()));
+    list.add("memory", size_text(estimate["host_bytes"].number()));
+    if (estimate["device_bytes"].number() > 0)
+        list.add("memory of the device", size_text(estimate["device_bytes"].number()));
+    std::vector<Bar> bars;
+    for (const auto & [key, name] : parts)
+        if (seconds[key].number() > 0)
+            bars.push_back({name, seconds[key].number(), duration_text(seconds[key].number())});
+    Html out = list.finish();
+    out += charts(bar_chart({"Estimated parts", "", "", ""}, bars));
+    return out;
+}
+
 Html scales_block(const Fact & facts) {
     LayerRows rows;
     for (const Fact & row : facts["input_scales"].items()) rows.add(row);
@@ -183,6 +222,10 @@ std::string quantize_page(const Fact & facts) {
     page.section("times", "Times beside limits", times_block(facts),
                  "Seconds of threads and of several devices are sums. A limit is what the device reached at best, "
                  "measured before the run.");
+    page.section("estimate", "Estimate", estimate_block(facts["estimate"]),
+                 facts["estimate"]["overlaps"].is_true()
+                     ? "Parts overlap where a device computes: the longest counts."
+                     : "From the operations and bytes of the plan, and the rates of the machine.");
     page.section(
         "scales", "Scales of inputs", scales_block(facts),
         "From the least to the largest scale of a layer, the median as a dot. A scale is 2688 / largest input.");

@@ -3,6 +3,7 @@
 #include "verify/verify.h"
 
 #include "core/strings.h"
+#include "core/table.h"
 
 #include <cstdarg>
 #include <cstdio>
@@ -25,52 +26,59 @@ class Writer {
         text_ += '\n';
     }
     void plain(const std::string & text) { text_ += text + "\n"; }
+    void table(const std::vector<std::vector<std::string>> & rows, const std::vector<bool> & right, size_t width) {
+        text_ += format_table(rows, right, width);
+    }
     std::string take() { return std::move(text_); }
 
   private:
     std::string text_;
 };
 
-unsigned long long wide(uint64_t value) { return value; }
-
-void write_coverage(Writer & out, const VerifyReport & report) {
+void write_coverage(Writer & out, const VerifyReport & report, size_t width) {
     if (report.subject.modules.empty()) return;
     out.plain("");
-    out.line("%-34s %9s %9s %9s %9s %9s", "Linears", "all", "declared", "NVFP4", "FP8", "plain");
+    std::vector<std::vector<std::string>> rows = {{"Linears", "all", "declared", "NVFP4", "FP8", "plain"}};
     uint64_t declared = 0, quantized = 0, text_weights = 0, quantized_weights = 0;
     for (const CoverageRow & row : coverage(report)) {
-        const std::string what = concat(part_name(row.part), ": ", role_traits(row.role).name);
-        out.line("%-34s %9llu %9llu %9llu %9llu %9llu", what.c_str(), wide(row.modules), wide(row.declared),
-                 wide(row.nvfp4), wide(row.fp8), wide(row.plain));
+        rows.push_back({concat(part_name(row.part), ": ", role_traits(row.role).name)});
+        for (const uint64_t count : {row.modules, row.declared, row.nvfp4, row.fp8, row.plain})
+            rows.back().push_back(count_text(count));
         declared += row.declared, quantized += row.nvfp4 + row.fp8;
         if (row.part != Part::text) continue;
         text_weights += row.weights;
         quantized_weights += row.weights / row.modules * (row.nvfp4 + row.fp8);
     }
+    out.table(rows, {false, true, true, true, true, true}, width);
     out.plain(concat(count_text(quantized), " of ", count_text(declared),
                      " Linears that config.json declares are quantized; ",
                      count_text(quantized_weights * 100 / (text_weights ? text_weights : 1)),
                      " % of the weights in the text model's Linears"));
 }
 
-void write_rows(Writer & out, const char * what, const std::vector<ErrorRow> & rows) {
+void write_rows(Writer & out, const char * what, const std::vector<ErrorRow> & errors, size_t width) {
     out.plain("");
-    out.line("%-24s %8s %9s %9s %9s %7s %8s %8s %7s %8s %8s %8s", what, "modules", "median", "99 %", "largest", "SQNR",
-             "cosine", "clipped", "zeroed", "satur.", "subnorm.", "nearest");
-    for (const ErrorRow & row : rows)
-        out.line("%-24s %8llu %9.6f %9.6f %9.6f %7.2f %8.5f %7.3f%% %6.2f%% %7.3f%% %7.3f%% %7.3f%%", row.what.c_str(),
-                 wide(row.modules), row.error.median, row.error.p99, row.error.largest, row.sqnr_db, row.cosine,
-                 100 * row.clipped, 100 * row.zeroed, 100 * row.saturated, 100 * row.subnormal, 100 * row.nearest);
+    std::vector<std::vector<std::string>> rows = {{what, "modules", "median", "99 %", "largest", "SQNR", "cosine",
+                                                   "clipped", "zeroed", "satur.", "subnorm.", "nearest"}};
+    const auto percent = [](double share, int decimals) { return fixed_text(100 * share, decimals) + "%"; };
+    for (const ErrorRow & row : errors)
+        rows.push_back({row.what, count_text(row.modules), fixed_text(row.error.median, 6),
+                        fixed_text(row.error.p99, 6), fixed_text(row.error.largest, 6), fixed_text(row.sqnr_db, 2),
+                        fixed_text(row.cosine, 5), percent(row.clipped, 3), percent(row.zeroed, 2),
+                        percent(row.saturated, 3), percent(row.subnormal, 3), percent(row.nearest, 3)});
+    std::vector<bool> right(rows[0].size(), true);
+    right[0] = false;
+    out.table(rows, right, width);
 }
 
-void write_errors(Writer & out, const VerifyReport & report) {
+void write_errors(Writer & out, const VerifyReport & report, size_t width) {
     const std::vector<ErrorRow> roles = errors_by_role(report);
     if (roles.empty()) return;
     out.plain(
         "\nQuantized weights against the source: relative squared error of modules (median, 99 %, largest), SQNR in dB,"
         "\nleast cosine, shares of elements and blocks");
-    write_rows(out, "by role", roles);
-    write_rows(out, "by layer", errors_by_layer(report));
+    write_rows(out, "by role", roles, width);
+    write_rows(out, "by layer", errors_by_layer(report), width);
     out.plain("\nLargest errors");
     for (const uint32_t m : worst_modules(report, 10)) {
         const ModuleValues & values = report.measurements->modules[m];
@@ -96,7 +104,9 @@ void write_recomputed(Writer & out, const VerifyReport & report) {
                      count_text(summary.blocks), " blocks are the same"));
 }
 
-void write_checks(Writer & out, const VerifyReport & report) {
+// Wider terminals have the states in a column.
+void write_checks(Writer & out, const VerifyReport & report, size_t width) {
+    constexpr size_t title_column = 120;
     out.plain("");
     for (const CheckOutcome & outcome : report.outcomes) {
         const char * id = outcome.check->id;
@@ -114,7 +124,12 @@ void write_checks(Writer & out, const VerifyReport & report) {
         } else if (!outcome.done) {
             state = "not checked: " + outcome.reason;
         }
-        out.line("%-4s %-76s %s", id, outcome.check->title, printable_line(state).c_str());
+        if (width == 0 || width >= title_column) {
+            out.line("%-4s %-76s %s", id, outcome.check->title, printable_line(state).c_str());
+        } else {
+            out.plain(
+                concat(id, std::string(id[2] == 0 ? 2 : 1, ' '), printable_line(state), ": ", outcome.check->title));
+        }
     }
 }
 
@@ -140,10 +155,44 @@ void write_findings(Writer & out, const VerifyReport & report) {
     }
 }
 
+// The finding that counts most: the first error, in the order of the checks; else a gate that failed; else a warning.
+std::string first_finding(const VerifyReport & report) {
+    const auto find = [&](Severity severity) -> std::string {
+        for (const CheckOutcome & outcome : report.outcomes)
+            for (const Finding & finding : report.findings.all())
+                if (finding.severity == severity && finding.check == outcome.check->id)
+                    return concat(finding.check, "  ", printable(finding.subject, 80),
+                                  finding.subject.empty() ? "" : ": ", printable_line(finding.what));
+        return "";
+    };
+    if (report.errors() > 0) return find(Severity::error);
+    const GateSummary gates = report.all_gates();
+    return gates.failed == 0 && report.warnings() > 0 ? find(Severity::warning) : printable_line(gates.first);
+}
+
+// "Failed: 1 error, no warnings; L14  tokenizer.json: is missing"
+std::string verdict(const VerifyReport & report) {
+    const GateSummary gates = report.all_gates();
+    const bool fails = report.errors() + gates.failed > 0;
+    std::string out = fails ? "Failed" : "Passed";
+    const auto add = [&](uint64_t count, const char * one, const char * many, bool also_none) {
+        if (count == 0 && !also_none) return;
+        out +=
+            concat(out.size() > 6 ? ", " : ": ", count == 0 ? "no" : count_text(count), " ", count == 1 ? one : many);
+    };
+    add(report.errors(), "error", "errors", true);
+    add(report.warnings(), "warning", "warnings", true);
+    add(gates.failed, "failed gate", "failed gates", false);
+    add(gates.suspicious, "suspicious figure", "suspicious figures", false);
+    const std::string finding = first_finding(report);
+    return finding.empty() ? out : out + "; " + finding;
+}
+
 } // namespace
 
-std::string report_text(const VerifyReport & report) {
+std::string report_text(const VerifyReport & report, size_t width) {
     Writer out;
+    out.plain(verdict(report) + "\n");
     out.plain(printable_line(report.subject.folder->path()));
     if (report.subject.checkpoint) {
         const Checkpoint & checkpoint = *report.subject.checkpoint;
@@ -152,21 +201,16 @@ std::string report_text(const VerifyReport & report) {
                          checkpoint.shards().size() == 1 ? " shard" : " shards"));
     }
     if (report.source) out.plain("source: " + printable_line(report.source->checkpoint.folder()));
-    write_coverage(out, report);
-    write_preserved(out, report);
-    write_errors(out, report);
-    write_recomputed(out, report);
-    write_checks(out, report);
     write_findings(out, report);
+    write_coverage(out, report, width);
+    write_preserved(out, report);
+    write_errors(out, report, width);
+    write_recomputed(out, report);
+    write_checks(out, report, width);
     if (!report.output_text.empty()) out.plain("\n" + report.output_text);
     if (!report.canary_text.empty()) out.plain("\n" + report.canary_text);
     if (!report.not_checked.empty()) out.plain("\nNot checked:");
     for (const std::string & line : report.not_checked) out.plain("  " + line);
-    out.plain(report.errors() + report.warnings() == 0
-                  ? std::string("\nPassed: no errors, no warnings")
-                  : concat("\n", report.errors() ? "Failed: " : "Passed: ", count_text(report.errors()),
-                           report.errors() == 1 ? " error, " : " errors, ", count_text(report.warnings()),
-                           report.warnings() == 1 ? " warning" : " warnings"));
     return printable_text(out.take());
 }
 

@@ -77,15 +77,23 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
     return report;
 }
 
-void attach_output(VerifyReport & report, std::string text, std::string json) {
+GateSummary VerifyReport::all_gates() const {
+    const bool canary_first = gates.failed == 0 && (canary_gates.failed > 0 || gates.first.empty());
+    const GateSummary & counts = canary_first ? canary_gates : gates;
+    return {gates.failed + canary_gates.failed, gates.suspicious + canary_gates.suspicious, counts.first};
+}
+
+void attach_output(VerifyReport & report, std::string text, std::string json, GateSummary gates) {
     report.output_text = std::move(text);
     report.output_json = std::move(json);
+    report.gates = std::move(gates);
     std::erase(report.not_checked, no_forward_pass);
 }
 
-void attach_canary(VerifyReport & report, std::string text, std::string json) {
+void attach_canary(VerifyReport & report, std::string text, std::string json, GateSummary gates) {
     report.canary_text = std::move(text);
     report.canary_json = std::move(json);
+    report.canary_gates = std::move(gates);
     std::erase(report.not_checked, no_forward_pass);
 }
 

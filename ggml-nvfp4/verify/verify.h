@@ -30,6 +30,12 @@ struct CheckOutcome {
     std::string reason; // for skipping it
 };
 
+// Of the gates of a comparison of predictions, or of answers.
+struct GateSummary {
+    uint64_t failed = 0, suspicious = 0;
+    std::string first; // of the failed ones, else of the suspicious ones
+};
+
 struct VerifyReport {
     Subject subject;
     AuxiliaryFiles auxiliary;
@@ -43,6 +49,9 @@ struct VerifyReport {
     std::string recomputed_on; // the device that quantized the source's weights again; empty: none
     // Set by attach_output() and attach_canary().
     std::string output_text, output_json, canary_text, canary_json;
+    GateSummary gates, canary_gates;
+
+    GateSummary all_gates() const;
 
     uint64_t errors() const { return findings.count(Severity::error); }
     uint64_t warnings() const { return findings.count(Severity::warning); }
@@ -54,12 +63,12 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
                             ThreadPool & threads, const VerifyOptions & options);
 
 // Adds a comparison of the two models' predictions to the report: its text, and a JSON object.
-void attach_output(VerifyReport & report, std::string text, std::string json);
+void attach_output(VerifyReport & report, std::string text, std::string json, GateSummary gates);
 // Adds the answers of both models to the same prompts, likewise.
-void attach_canary(VerifyReport & report, std::string text, std::string json);
+void attach_canary(VerifyReport & report, std::string text, std::string json, GateSummary gates);
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
-std::string report_text(const VerifyReport & report);
+std::string report_text(const VerifyReport & report, size_t width = 0); // of a terminal: see format_table()
 std::string report_json(const VerifyReport & report);
 // A new file, by its name a page (.html) or the JSON document (.json).
 Status write_report(const std::string & path, const VerifyReport & report);

@@ -49,7 +49,8 @@ TEST_CASE("the rest of a budget speaks of the whole") {
     CHECK(rest.whole(600) == 1000);
     CHECK(rest.whole(650) == 1050);
     CHECK(rest.refusal("for this", 700) ==
-          "a memory budget of 1.00 kB (1000 bytes) is too small for this: the smallest sufficient one is 1100 bytes");
+          "a memory budget of 1.00 kB (1000 bytes) is too small for this: the smallest sufficient one is 1100 bytes "
+          "(1.10 kB)");
     Budget full(10);
     full.reserve("figures", 400);
     CHECK(full.rest().total() == 1); // not undecided
@@ -83,5 +84,5 @@ TEST_CASE("budgets side by side, and a device's in words") {
                                                                 "together  1.00 MB   600 kB\n"
                                                                 "budget    2.00 MB  1.00 MB\n");
     CHECK(device.refusal("", 7) == "a budget of 1.00 MB (1000000 bytes) of the memory of GPU is too small: the "
-                                   "smallest sufficient one is 7 bytes");
+                                   "smallest sufficient one is 7 bytes (7 B)");
 }

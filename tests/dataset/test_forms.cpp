@@ -132,7 +132,7 @@ TEST_CASE("fields that are joined") {
     CHECK(in_order(path + ":problem+answer") == "P\nA|");
     CHECK(in_order(path + ":problem+none+answer") == "P\nA|");
     CHECK(in_order(path + ":x+y") == "xy|");
-    CHECK(in_order(path + ":problem+absent").find("expected problem+absent") != std::string::npos);
+    CHECK(in_order(path + ":problem+absent").find("there is no field problem+absent") != std::string::npos);
 }
 
 TEST_CASE("long documents: their beginning, or all of them in chunks") {

@@ -151,7 +151,7 @@ TEST_CASE("damage stops the reading, with file and line") {
               "a.jsonl:1: the fields are title, n; expected messages, conversations, instruction (input, output), "
               "question "
               "(answer), prompt (completion), chosen, or text. Name the field that holds the text with PATH:FIELD");
-    CHECK(failure("a.jsonl", "") == folder / "a.jsonl: no usable row among 0");
+    CHECK(failure("a.jsonl", "") == folder / "a.jsonl is empty: it has no rows");
     CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") ==
           folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " + folder / "a.jsonl:1");
     CHECK(failure("a.docx", "") == folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .tsv, "

@@ -37,6 +37,7 @@ struct CalibratedRun {
     gnv_resume resume = GNV_RESUME_ON;
     bool overwrite = false;
     uint32_t part = 0, parts = 0; // 0: all of the data
+    uint64_t min_expert_tokens = 0;
     gnv_progress_callback progress = nullptr;
     void * user = nullptr;
 };
@@ -44,7 +45,7 @@ struct CalibratedRun {
 struct RunResult {
     gnv_status status = GNV_OK;
     std::string message; // of a failure
-    std::string report, phases;
+    std::string report, phases, summary;
     bool says(const std::string & part) const { return message.find(part) != std::string::npos; }
 };
 
@@ -109,16 +110,20 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.parts = run.parts;
     options.user = run.user;
     options.trace_file = run.trace_file.empty() ? nullptr : run.trace_file.c_str();
-    gnv_text_t *text = nullptr, *phases = nullptr;
+    gnv_text_t *text = nullptr, *phases = nullptr, *summary = nullptr;
     options.phases = &phases;
+    options.summary = &summary;
+    options.min_expert_tokens = run.min_expert_tokens;
     const char * const destination = run.destination.empty() ? nullptr : run.destination.c_str();
     const gnv_status status = gnv_quantize(plan.get(), destination, &options, &text);
     if (status == GNV_OK) {
         result.report = gnv_text_data(text);
         result.phases = gnv_text_data(phases);
+        result.summary = gnv_text_data(summary);
     }
     gnv_text_destroy(text);
     gnv_text_destroy(phases);
+    gnv_text_destroy(summary);
     return status;
 }
 

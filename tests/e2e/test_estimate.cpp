@@ -115,7 +115,7 @@ TEST_CASE("an estimate is the plan's work over the rates of a machine") {
     CHECK(e.cost() == doctest::Approx(5));
     e.actual = 6000;
     CHECK(e.error() == doctest::Approx(0.2));
-    CHECK(estimate_error_text(e) == "estimated 2:00 h, took 1:40 h (+20 %); $4.17 at $2.5 an hour");
+    CHECK(estimate_error_text(e) == "estimated 2 h 00 min, took 1 h 40 min (+20 %); $4.17 at $2.5 an hour");
     CHECK(estimate_text(e).find("cost: $5.00 at $2.5 an hour") != std::string::npos);
 }
 
@@ -130,7 +130,7 @@ TEST_CASE("an estimate is measured here, or by records; a run says its error") {
     CHECK(report.estimate->pack > 0);
     CHECK(report.estimate->actual > 0);
     CHECK(report.estimate->disk_bytes >= it.plan.disk_bytes());
-    CHECK(quantize_report_text(report).find("estimated ") != std::string::npos);
+    CHECK(quantize_summary_text(it.plan, report).find("estimated ") != std::string::npos);
     const JsonDocument json = JsonDocument::parse(quantize_report_json(it.plan, report), "report").take();
     JsonValue error, cost;
     REQUIRE(json.root().get("estimate").value().find("error", error));

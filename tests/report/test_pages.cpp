@@ -239,6 +239,8 @@ TEST_CASE("a run of quantize writes a page of its report") {
     CHECK_FALSE(quantize(plan, two_threads(), run).ok());
     CHECK_FALSE(path_exists(run.destination));
     run.report_file = scratch / "page.html";
+    run.estimate = EstimateOptions();
+    run.estimate->price = 2.5;
     const Result<QuantizeReport> report = quantize(plan, two_threads(), run);
     REQUIRE_MESSAGE(report.ok(), report.status().message());
     const std::string page = read_file(run.report_file, 1 << 24).value(),
@@ -251,9 +253,12 @@ TEST_CASE("a run of quantize writes a page of its report") {
     CHECK(facts["engines"][0]["modules"] == 800);
     for (const Json & row : facts["input_scales"]) CHECK(row["minimum"] <= row["maximum"]);
     for (const char * const title :
-         {"The run", "Times beside limits", "Scales of inputs", "Experts", "Engines", "Not checked"})
+         {"The run", "Times beside limits", "Estimate", "Scales of inputs", "Experts", "Engines", "Not checked"})
         CHECK_MESSAGE(has(page, std::string("<h2>") + title + "</h2>"), std::string(title));
     CHECK(has(page, duration_text(facts["seconds"]["total"])));
+    CHECK(has(page, duration_text(facts["estimate"]["seconds"]["total"])));
+    CHECK(has(page, duration_text(facts["estimate"]["actual_seconds"])));
+    CHECK(has(page, percent_text(facts["estimate"]["error"])));
     CHECK(has(page, html_escape(facts["quantization_report"]["calibration"]["data_sha256"].get<std::string>())));
     // The next run finds the file before it does anything.
     run.destination = scratch / "again";

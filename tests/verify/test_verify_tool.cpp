@@ -21,7 +21,7 @@ TEST_CASE("0 for a good checkpoint, with a table or with JSON") {
     CHECK(table.exit_code == 0);
     CHECK(has(table.out, "800 of 800 Linears that config.json declares are quantized"));
     CHECK(has(table.out, "157 preserved tensors"));
-    CHECK(has(table.out, "Passed: no errors, no warnings"));
+    CHECK(table.out.rfind("Passed: no errors, no warnings\n\n", 0) == 0);
     CHECK(run_verify(good + " --quiet").out.empty());
     const ToolRun json = run_verify(good + " --json - --threads 1");
     CHECK(json.exit_code == 0);
@@ -54,7 +54,11 @@ TEST_CASE("1 for findings: errors, and with --strict warnings") {
     CHECK(remove_file(scratch / "tokenizer.json").ok());
     const ToolRun run = run_verify(folder + " --structure");
     CHECK(run.exit_code == 1);
-    CHECK(has(run.out, "error L14  tokenizer.json: is missing"));
+    // The verdict with the first error, then the findings, then the rest.
+    CHECK(run.out.rfind("Failed: 1 error, 1 warning; L14  tokenizer.json: is missing", 0) == 0);
+    CHECK(run.out.find("error L14  tokenizer.json: is missing") < run.out.find("Linears"));
+    CHECK(run_verify(folder + " --structure --quiet").out == "");
+    CHECK(has(run_tool("verify", folder + " --structure --quiet 2>&1").out, "error: " + folder + ": Failed: 1 error"));
     CHECK(has(run.out, "    repair: copy the file from the source"));
     CHECK(remove_file(scratch / "model-00002-of-00002.safetensors").ok());
     CHECK(has(run_verify(folder).out, "not checked: the safetensors headers cannot be used"));

@@ -75,6 +75,8 @@ static Result<evaluate::EvaluateOptions> translate_options(const gnv_evaluate_op
             now.positions = uint64_t(state.positions);
             now.positions_total = uint64_t(state.positions_total);
             now.share = state.share;
+            now.layer = uint64_t(state.layer), now.layers = uint64_t(state.layers);
+            now.tokens = uint64_t(state.tokens);
             return progress.report(now, state.positions == state.positions_total);
         };
     }
@@ -196,19 +198,26 @@ gnv_status gnv_evaluation_text(const gnv_evaluation_t * handle, gnv_text_format 
         const evaluate::Evaluation & evaluation = handle->evaluation;
         return format == GNV_TEXT_JSON       ? evaluate::evaluation_json(evaluation)
                : format == GNV_TEXT_MARKDOWN ? evaluate::evaluation_markdown(evaluation)
-                                             : evaluate::evaluation_text(evaluation);
+                                             : evaluate::evaluation_text(evaluation, api::text_width(handle));
     };
     return api::give_text(handle, wanted, out, "gnv_evaluation_text", write, GNV_TEXT_MARKDOWN);
+}
+
+static verify::GateSummary summary_of_gates(const evaluate::Evaluation & evaluation) {
+    verify::GateSummary out = {evaluation.failed_gates(), count_suspicions(evaluation), ""};
+    for (const evaluate::GateResult & gate : evaluation.gates) {
+        const bool counts = out.failed > 0 ? !gate.passed : gate.flagged;
+        if (counts && out.first.empty()) out.first = concat(gate.gate, ": ", gate.text);
+    }
+    return out;
 }
 
 gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * handle) {
     return api::call(api::engine_of(report), [&]() -> Status {
         GNV_TRY(api::check_pointers({handle}, "gnv_report_add_evaluation"));
         GNV_TRY(api::check_engine(report->engine, handle, "gnv_report_add_evaluation: the evaluation"));
-        verify::attach_output(report->report, evaluate::evaluation_text(handle->evaluation),
-                              evaluate::evaluation_json(handle->evaluation));
-        report->failed_gates = handle->evaluation.failed_gates();
-        report->suspicions = count_suspicions(handle->evaluation);
+        verify::attach_output(report->report, evaluate::evaluation_text(handle->evaluation, api::text_width(report)),
+                              evaluate::evaluation_json(handle->evaluation), summary_of_gates(handle->evaluation));
         return {};
     });
 }

@@ -101,7 +101,7 @@ void gnv_plan_destroy(gnv_plan_t * plan) { api::destroy(plan); }
 
 gnv_status gnv_plan_text(const gnv_plan_t * plan, gnv_text_format wanted, gnv_text_t ** out) {
     return api::give_text(plan, wanted, out, "gnv_plan_text", [&](gnv_text_format format) {
-        return format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan);
+        return format == GNV_TEXT_JSON ? plan_json(plan->plan) : plan_text(plan->plan, api::text_width(plan));
     });
 }
 
@@ -150,7 +150,8 @@ void gnv_calibration_destroy(gnv_calibration_t * calibration) { api::destroy(cal
 gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_format wanted, gnv_text_t ** out) {
     return api::give_text(calibration, wanted, out, "gnv_calibration_text", [&](gnv_text_format format) {
         const auto & statistics = calibration->statistics;
-        return format == GNV_TEXT_JSON ? statistics_json(statistics) : statistics_text(statistics);
+        return format == GNV_TEXT_JSON ? statistics_json(statistics)
+                                       : statistics_text(statistics, api::text_width(calibration));
     });
 }
 
@@ -250,6 +251,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         gnv_quantize_options_init(&options);
         GNV_TRY(take_options_with_resume(given, options, "gnv_quantize_options"));
         if (options.phases) *options.phases = nullptr;
+        if (options.summary) *options.summary = nullptr;
         if (!destination && !options.save_statistics)
             return Status(Code::invalid_argument, "gnv_quantize: an argument is NULL");
         if (!options.dataset && (options.part != 0 || options.parts != 0))
@@ -275,6 +277,7 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         run.trace_file = api::text_or_empty(options.trace_file);
         run.report_file = api::text_or_empty(options.report_file);
         run.measure_limits = options.measure_limits != 0;
+        run.min_expert_tokens = options.min_expert_tokens;
         api::Progress progress(*plan->engine->threads, options.progress, options.user);
         if (progress) {
             run.progress = [&progress](const QuantizeProgress & state) {
@@ -283,6 +286,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
                 now.tensors = state.tensors, now.tensors_total = state.tensors_total;
                 now.positions = uint64_t(state.positions), now.positions_total = uint64_t(state.positions_total);
                 now.share = state.share;
+                now.layer = uint64_t(state.layer), now.layers = uint64_t(state.layers);
+                now.tokens = uint64_t(state.tokens);
                 return progress.report(now, state.tensors == state.tensors_total);
             };
         }
@@ -298,17 +303,21 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
             GNV_ASSIGN(run.estimate, estimate_options(options.estimate, options.card != nullptr));
         }
         run.note = [plan](const std::string & note) { plan->engine->log(GNV_LOG_INFO, "note: " + note); };
+        run.announce = [plan](const std::string & line) { plan->engine->log(GNV_LOG_INFO, line); };
+        run.warn = [plan](const std::string & doubt) { plan->engine->log(GNV_LOG_WARNING, doubt); };
         for (const std::string & note : plan->plan.notes) run.note(note);
         for (const std::string & warning : plan->plan.warnings) plan->engine->log(GNV_LOG_WARNING, warning);
         Result<QuantizeReport> quantized = quantize(plan->plan, *plan->engine->threads, run);
         if (!quantized.ok()) return quantized.take_status();
         const QuantizeReport result = quantized.take();
-        // Both or none: after a failure the caller destroys nothing.
-        std::unique_ptr<gnv_text_t> json, table;
+        // All or none: after a failure the caller destroys nothing.
+        std::unique_ptr<gnv_text_t> json, table, summary;
         if (report) json.reset(api::make_text(quantize_report_json(plan->plan, result)));
-        if (options.phases) table.reset(api::make_text(quantize_report_text(result)));
+        if (options.phases) table.reset(api::make_text(quantize_report_text(result, api::text_width(plan))));
+        if (options.summary) summary.reset(api::make_text(quantize_summary_text(plan->plan, result)));
         if (report) *report = json.release();
         if (options.phases) *options.phases = table.release();
+        if (options.summary) *options.summary = summary.release();
         return {};
     });
 }

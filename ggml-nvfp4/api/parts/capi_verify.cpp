@@ -68,15 +68,17 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
         info.notes = report.findings.count(verify::Severity::note);
         for (const verify::CheckOutcome & outcome : report.outcomes)
             (outcome.done ? info.checks_done : info.checks_skipped)++;
-        info.failed_gates = handle->failed_gates + handle->canary_failed_gates;
-        info.suspicions = handle->suspicions + handle->canary_suspicions;
+        const verify::GateSummary gates = report.all_gates();
+        info.failed_gates = gates.failed;
+        info.suspicions = gates.suspicious;
         return api::give_struct(info, out, "gnv_report_info");
     });
 }
 
 gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format wanted, gnv_text_t ** out) {
     return api::give_text(report, wanted, out, "gnv_report_text", [&](gnv_text_format format) {
-        return format == GNV_TEXT_JSON ? verify::report_json(report->report) : verify::report_text(report->report);
+        return format == GNV_TEXT_JSON ? verify::report_json(report->report)
+                                       : verify::report_text(report->report, api::text_width(report));
     });
 }
 

@@ -29,7 +29,8 @@ uint64_t ReadControl::longest_record() const {
 Status ReadControl::too_small(const std::string & what, uint64_t bytes) const {
     const uint64_t least = (state_ ? state_->used + state_->expected : 0) + bytes;
     return fail(Code::out_of_memory, what, ": a memory budget of ", bytes_text(budget()), " (", budget(),
-                " bytes) is too small for it: the smallest sufficient one is ", least + least / 15, " bytes");
+                " bytes) is too small for it: the smallest sufficient one is ", least + least / 15, " bytes (",
+                bytes_text(least + least / 15), ")");
 }
 
 Status ReadControl::check_record(const std::string & where, uint64_t bytes, uint64_t more_memory) const {
