@@ -53,10 +53,17 @@ bool show_sequence(gnv_tokenizer_t * tokenizer, gnv_dataset_t * dataset, uint64_
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Show the sequences that calibration reads: tokens, truncation, padding, lengths, duplicates.",
-                 "dataset");
+    tools::Program app(
+        "dataset", "Show the sequences that calibration reads: tokens, truncation, padding, lengths, duplicates.",
+        "MODEL --calib PATH [options]",
+        {{"what calibration would read", "dataset MODEL --calib data.jsonl --samples 256"},
+         {"two sources, two parts to one", "dataset MODEL --calib a.jsonl=2 --calib b.parquet:text=1 --show 3"}});
     tools::set_up(app);
     declare(app, args);
+    app.group_help("Data", {"--calib", "--tokens", "--template", "--samples", "--seq-len", "--seed", "--no-shuffle",
+                            "--pad", "--pack", "--chunk", "--skip-bad"});
+    app.group_help("Machine", {"--ram", "--threads"});
+    app.group_help("Output", {"--show", "--tokens-out", "--json"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!tools::check_data_options(app, args.data) || !tools::check_new_file(args.tokens_out))
         return tools::exit_failure;
@@ -75,7 +82,7 @@ static int run_program(int argc, char ** argv) {
     if (gnv_dataset_text(dataset.get(), args.json ? GNV_TEXT_JSON : GNV_TEXT_PLAIN, &text) != GNV_OK)
         return tools::report(engine.get());
     const tools::Text summary(text);
-    if (!tools::print_text(text)) return tools::exit_failure;
+    if (!(args.json ? tools::print_text(text) : tools::show_text(text))) return tools::exit_failure;
     for (uint64_t i = 0; i < std::min(args.show, gnv_dataset_size(dataset.get())) && !ferror(stdout); i++)
         if (!show_sequence(tokenizer.get(), dataset.get(), i)) return tools::report(engine.get());
     return tools::exit_ok;

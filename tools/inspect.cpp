@@ -42,7 +42,7 @@ gnv_text_format format_of(const Args & args) { return args.json.empty() ? GNV_TE
 
 int print_text(Args & args, gnv_text_t * text) {
     const tools::Text owner(text);
-    const bool good = args.output.is_wanted() ? args.output.write(text) : tools::print_text(text);
+    const bool good = args.output.is_wanted() ? args.output.write(text) : tools::show_text(text);
     return good ? tools::exit_ok : tools::exit_failure;
 }
 
@@ -105,7 +105,7 @@ int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_
     for (const uint64_t extent : shape) all *= extent;
     const uint64_t row = shape.empty() ? 1 : shape.back();
     if (!parse_range(args.values, row, all, first, count)) {
-        fprintf(stderr, "error: --values %s: expected a number of values, or rows as 0:4\n", args.values.c_str());
+        tools::say_error("--values %s: expected a number of values, or rows as 0:4\n", args.values.c_str());
         return tools::exit_failure;
     }
     std::vector<double> values;
@@ -168,13 +168,20 @@ int compare(Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Show the contents of a checkpoint: tensors, roles, quantization, statistics, differences.",
-                 "inspect");
+    tools::Program app("inspect",
+                       "Show the contents of a checkpoint: tensors, roles, quantization, statistics, differences.",
+                       "DIR [options]",
+                       {{"what is in it, by role", "inspect DIR"},
+                        {"one tensor", "inspect DIR --tensor lm_head.weight --values"},
+                        {"the differences of two", "inspect DIR --compare OTHER"}});
     tools::set_up(app);
     declare(app, args);
+    app.group_help("What to show", {"--tensors", "--filter", "--tensor", "--values", "--compare"});
+    app.group_help("Machine", {"--threads"});
+    app.group_help("Output", {"--json", "--quiet"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!args.values.empty() && args.json == "-") {
-        fprintf(stderr, "error: --values and --json - both write to standard output\n");
+        tools::say_error("--values and --json - both write to standard output\n");
         return tools::exit_failure;
     }
     if (!args.tensor.empty() &&

@@ -4,8 +4,6 @@
 #include "common/hub_fetch.h"
 #include "common/self_text.h"
 
-#include <map>
-
 namespace {
 
 struct Args {
@@ -34,9 +32,10 @@ struct Args {
     tools::TextOutput report; // to `json`
     bool dry_run = false, downloads = false, overwrite = false, quiet = false, show_statistics = false,
          measure_limits = false;
-    bool no_resume = false, save_each_layer = false;
+    bool no_resume = false, save_each_layer = false, profile = false;
     bool streams = false;
     uint64_t stream_bytes = 0;
+    uint64_t min_expert_tokens = 0; // 0: any
 
     bool uploads_alone() const { return source.empty() && !upload.empty(); }
     bool has_data() const { return self.records > 0 || !data.sources.empty() || !data.tokens.empty(); }
@@ -44,18 +43,18 @@ struct Args {
     gnv_resume resume() const {
         return no_resume ? GNV_RESUME_OFF : save_each_layer ? GNV_RESUME_EACH_LAYER : GNV_RESUME_ON;
     }
-    bool give(const gnv_text_t * text) { return report.is_wanted() ? report.write(text) : tools::print_text(text); }
+    bool give(const gnv_text_t * text) { return report.is_wanted() ? report.write(text) : tools::show_text(text); }
 };
 
 void declare(CLI::App & app, Args & args) {
-    const std::map<std::string, gnv_scheme> schemes = {{"nvfp4", GNV_SCHEME_NVFP4}, {"nvfp4a16", GNV_SCHEME_NVFP4A16}};
-    const std::map<std::string, gnv_preset> presets = {{"recipe", GNV_PRESET_RECIPE},
-                                                       {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
+    const tools::Choices<gnv_scheme> schemes = {{"nvfp4", GNV_SCHEME_NVFP4}, {"nvfp4a16", GNV_SCHEME_NVFP4A16}};
+    const tools::Choices<gnv_preset> presets = {{"recipe", GNV_PRESET_RECIPE},
+                                                {"experts-only", GNV_PRESET_EXPERTS_ONLY}};
     app.add_option(
         "SRC", args.source,
         "folder of the BF16 checkpoint (config.json, *.safetensors), or ORG/NAME[@REVISION] of the hub, which is "
         "downloaded if its cache lacks it");
-    app.add_option("-o,--output", args.destination, "folder to write; must not exist");
+    app.add_option("-o,--output", args.destination, "folder to write; must not exist")->type_name("DST");
     app.add_flag("--stream", args.streams,
                  "of a model of the hub that the disk has no room for: fetch each file of weights shortly before it is "
                  "read, and remove it after its last use");
@@ -65,8 +64,8 @@ void declare(CLI::App & app, Args & args) {
                    "send the finished DST to the hub's model repository (HF_TOKEN); without SRC, send the DST of an "
                    "earlier run")
         ->type_name("ORG/NAME");
-    app.add_option("--create", args.create, "with --upload: make the repository first, public or private")
-        ->check(CLI::IsMember({"public", "private"}).description(""))
+    tools::add_choice(app, "--create", args.create, {"public", "private"},
+                      "with --upload: make the repository first, public or private")
         ->type_name("KIND");
     tools::add_card(app, args.card);
     app.add_option(
@@ -74,22 +73,23 @@ void declare(CLI::App & app, Args & args) {
            "recipe.yaml of llm-compressor, or of another run: decides scheme, method and modules; what cannot be met "
            "is refused by line")
         ->type_name("FILE");
-    app.add_option("--scheme", args.scheme, "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)")
-        ->transform(CLI::CheckedTransformer(schemes, CLI::ignore_case).description(""))
-        ->type_name("NAME");
-    app.add_option("--preset", args.preset, "recipe (default) or experts-only")
-        ->transform(CLI::CheckedTransformer(presets, CLI::ignore_case).description(""))
-        ->type_name("NAME");
-    const std::map<std::string, gnv_method> methods = {
+    tools::add_choice(app, "--scheme", args.scheme, schemes,
+                      "nvfp4a16 (weights only) or nvfp4 (W4A4, needs calibration)",
+                      {{"w4a16", "nvfp4a16"},
+                       {"w4a4", "nvfp4"},
+                       {"fp4", "nvfp4"},
+                       {"nvfp4_w4a16", "nvfp4a16"},
+                       {"nvfp4-w4a16", "nvfp4a16"},
+                       {"w4a16_nvfp4", "nvfp4a16"},
+                       {"nvfp4_default_cfg", "nvfp4"}});
+    tools::add_choice(app, "--preset", args.preset, presets, "recipe (default) or experts-only");
+    const tools::Choices<gnv_method> methods = {
         {"rtn", GNV_METHOD_RTN}, {"mse", GNV_METHOD_MSE}, {"hessian", GNV_METHOD_HESSIAN}, {"gptq", GNV_METHOD_GPTQ}};
-    app.add_option("--method", args.method,
-                   "rtn (default; the reference recipe's bytes), mse (searches scales), hessian or gptq (both need "
-                   "calibration data)")
-        ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case).description(""))
-        ->type_name("NAME");
-    app.add_option("--headroom", args.headroom,
-                   "room of input scales, in largest inputs: 1 to 1024 (default: 4; with rtn the recipe's scales)")
-        ->check(CLI::Range(1.0f, 1024.0f).description(""))
+    tools::add_choice(app, "--method", args.method, methods,
+                      "rtn (default; the reference recipe's bytes), mse (searches scales), hessian or gptq (both need "
+                      "calibration data)");
+    tools::add_real(app, "--headroom", args.headroom, 1, tools::Least::included, 1024,
+                    "room of input scales, in largest inputs: 1 to 1024 (default: 4; with rtn the recipe's scales)")
         ->type_name("K");
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
         tools::add_list(app, name, patterns, help)->type_name("REGEX");
@@ -110,8 +110,8 @@ void declare(CLI::App & app, Args & args) {
         "--estimate", args.estimates,
         "before a run: measure for two seconds how long it will take; the report has the error (--dry-run: always)");
     app.add_flag("--no-estimate", args.no_estimate, "with --dry-run: measure nothing, estimate no time");
-    app.add_option("--assume", args.assume, "estimate the time of another machine, by its recorded rates: h100 or h200")
-        ->check(CLI::IsMember({"h100", "h200"}).description(""))
+    tools::add_choice(app, "--assume", args.assume, {"h100", "h200"},
+                      "estimate the time of another machine, by its recorded rates: h100 or h200")
         ->type_name("MACHINE");
     tools::add_real(app, "--price", args.price, 0, tools::Least::excluded, 1e6,
                     "estimate the cost, at so many dollars an hour");
@@ -134,16 +134,19 @@ void declare(CLI::App & app, Args & args) {
         ->type_name("FILE");
     app.add_option("--trace", args.trace, "write a timeline of the run to FILE (Chrome's trace format)")
         ->type_name("FILE");
-    app.add_flag("--quiet", args.quiet, "no progress, and no table of times at the end");
+    app.add_flag("--profile", args.profile, "a table of times by kind of work at the end; its parts add up to the run");
+    app.add_flag("--quiet", args.quiet, "only warnings and errors");
 }
 
 void declare_calibration(CLI::App & app, Args & args) {
-    const std::map<std::string, gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
+    const tools::Choices<gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
     tools::add_data_options(app, args.data,
                             "; self[:N]: N sequences (256, of 512 tokens) that the model writes, before other data");
-    app.add_option("--experts", args.experts, "tokens that experts see in calibration: all (default) or routed")
-        ->transform(CLI::CheckedTransformer(experts, CLI::ignore_case).description(""))
+    tools::add_choice(app, "--experts", args.experts, experts,
+                      "tokens that experts see in calibration: all (default) or routed")
         ->type_name("WHICH");
+    tools::add_count(app, "--min-expert-tokens", args.min_expert_tokens, 1, tools::any_count,
+                     "fail if the router sends an expert fewer than N tokens of the data");
     tools::add_device(app, args.device, "to calibrate on", true);
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
@@ -228,7 +231,7 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     options.device_count = args.device.numbers.size();
     options.precision = args.device.precision;
     if (args.measure_limits && args.device_number == 0) {
-        fprintf(stderr, "error: --measure-limits measures a CUDA device, and this run uses none: leave it out\n");
+        tools::say_error("--measure-limits measures a CUDA device, and this run uses none: leave it out\n");
         return false;
     }
     tools::DataArgs data = args.data;
@@ -277,12 +280,37 @@ int dry_run(Args & args, gnv_engine_t * engine, gnv_plan_t * plan) {
     const gnv_status estimated = leaves_out ? GNV_OK : gnv_plan_add_estimate(plan, &options, &how, nullptr);
     // A plan is of use without an estimate; one that an option asks for is not left out.
     if (estimated != GNV_OK && (args.estimates || estimated == GNV_CANCELLED)) return tools::report(engine);
-    if (estimated != GNV_OK) fprintf(stderr, "warning: no estimate of the time: %s\n", gnv_last_error(engine));
+    if (estimated != GNV_OK)
+        tools::print_log(nullptr, GNV_LOG_WARNING,
+                         ("no estimate of the time: " + std::string(gnv_last_error(engine))).c_str());
     gnv_text_t * text = nullptr;
     if (gnv_plan_text(plan, args.json.empty() ? GNV_TEXT_PLAIN : GNV_TEXT_JSON, &text) != GNV_OK)
         return tools::report(engine);
     const tools::Text owner(text);
+    if (args.recipe.empty() && args.scheme == GNV_SCHEME_NVFP4 && !args.has_data() && args.statistics.empty())
+        tools::print_log(
+            nullptr, GNV_LOG_WARNING,
+            "a run with scheme nvfp4 also needs calibration data (--calib, --tokens) or statistics (--stats)");
     return args.give(text) ? tools::exit_ok : tools::exit_failure;
+}
+
+// The last block: what was made, and the next command.
+void say_end(const Args & args, const std::string & made, const char * summary) {
+    fputs(summary, stderr);
+    if (!args.layers.empty()) {
+        fprintf(
+            stderr,
+            "layers %d to %d are in %s.partial; without --layers the run goes on with them, elsewhere with --take\n",
+            args.first_layer, args.last_layer, made.c_str());
+        return;
+    }
+    fprintf(stderr, "%swrote%s %s\n", tools::begin_colour(stderr, tools::Tone::good), tools::end_colour(stderr),
+            made.c_str());
+    if (args.destination.empty()) {
+        fprintf(stderr, "next: quantize %s -o DST --stats %s\n", args.source.c_str(), made.c_str());
+    } else {
+        fprintf(stderr, "next: verify %s --source %s\n", made.c_str(), args.source.c_str());
+    }
 }
 
 int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
@@ -290,10 +318,6 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     info.struct_size = sizeof info;
     if (gnv_plan_get_info(plan, &info) != GNV_OK) return tools::report(engine);
     args.source_bytes = info.source_bytes;
-    if (!args.quiet && !args.destination.empty())
-        fprintf(stderr, "%llu modules to quantize, %.2f GB to read, %.2f GB to write, %.0f MB of buffers\n",
-                static_cast<unsigned long long>(info.quantized_modules), double(info.bytes_read) / 1e9,
-                double(info.disk_bytes) / 1e9, double(info.buffer_bytes) / 1e6);
 
     Inputs inputs;
     gnv_quantize_options options;
@@ -314,22 +338,20 @@ int run(Args & args, gnv_engine_t * engine, const gnv_plan_t * plan) {
     if (!args.card.left_out) options.card = &card;
     const gnv_estimate_options how = estimate_options(args, inputs.scratch);
     if (args.estimates) options.estimate = &how;
-    gnv_text_t *report = nullptr, *phases = nullptr;
-    if (!args.quiet) options.phases = &phases;
+    options.min_expert_tokens = args.min_expert_tokens;
+    gnv_text_t *report = nullptr, *phases = nullptr, *summary = nullptr;
+    if (args.profile) options.phases = &phases;
+    if (!args.quiet) options.summary = &summary;
     {
         const tools::StoppableCall stoppable;
         const char * const destination = args.destination.empty() ? nullptr : args.destination.c_str();
         if (gnv_quantize(plan, destination, &options, &report) != GNV_OK) return tools::report(engine);
     }
-    const tools::Text owner(report), phases_owner(phases);
+    const tools::Text owner(report), phases_owner(phases), summary_owner(summary);
     if (args.report.is_wanted() && !args.report.write(report)) return tools::exit_failure;
     const std::string & made = args.destination.empty() ? args.save_statistics : args.destination;
-    if (!args.quiet && args.layers.empty()) fprintf(stderr, "%swrote %s\n", gnv_text_data(phases), made.c_str());
-    if (!args.quiet && !args.layers.empty())
-        fprintf(stderr,
-                "%slayers %d to %d are in %s.partial; without --layers the run goes on with them, elsewhere with "
-                "--take\n",
-                gnv_text_data(phases), args.first_layer, args.last_layer, made.c_str());
+    if (phases) fprintf(stderr, "%s\n", gnv_text_data(phases));
+    if (!args.quiet) say_end(args, made, gnv_text_data(summary));
     return args.upload.empty() || tools::upload(engine, made, args.upload, args.create, args.quiet)
                ? tools::exit_ok
                : tools::exit_failure;
@@ -345,9 +367,9 @@ bool check_statistics_file(const Args & args) {
 }
 
 // Every option must have an effect, and every output must be possible. False after printing the problem.
-bool check_usage(const CLI::App & app, Args & args) {
+bool check_usage(const tools::Program & app, Args & args) {
     const auto say = [](const char * problem) {
-        fprintf(stderr, "error: %s\n", problem);
+        tools::say_error("%s\n", problem);
         return false;
     };
     if (args.show_statistics) {
@@ -377,10 +399,15 @@ bool check_usage(const CLI::App & app, Args & args) {
                 return tools::refuse(app, {option->get_name().c_str()}, "has no effect without SRC: leave it out");
         return true;
     }
-    if (args.source.empty()) return say("SRC is needed");
+    if (args.source.empty()) {
+        say("SRC is needed");
+        tools::say_usage(app);
+        return false;
+    }
     args.streams |= tools::is_given(app, "--stream-disk");
     if (args.streams && !tools::may_be_hub_name(args.source))
         return say("--stream is for a model of the hub (ORG/NAME): leave it out, SRC is a folder");
+    if (!tools::check_folder(args.source)) return false;
     if (args.destination.empty() && !args.dry_run && args.save_statistics.empty())
         return say("-o DST is needed (or --dry-run, or --save-stats FILE to measure alone)");
     char end = 0;
@@ -423,6 +450,12 @@ bool check_usage(const CLI::App & app, Args & args) {
     if (args.streams && args.estimates && args.assume.empty())
         return say("how long a streamed source takes is up to the network: leave --estimate and --price out, or add "
                    "--assume");
+    if (!args.has_data() && args.statistics.empty() &&
+        !tools::refuse(app, {"--min-expert-tokens"}, "needs calibration data, or statistics (--stats)"))
+        return false;
+    if (args.dry_run &&
+        !tools::refuse(app, {"--min-expert-tokens", "--profile"}, "is about a run: leave it out with --dry-run"))
+        return false;
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
                                 "--save-stats", "--save-each-layer", "--part"};
@@ -443,10 +476,26 @@ bool check_usage(const CLI::App & app, Args & args) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Quantize a BF16 checkpoint to NVFP4 for vLLM and SGLang.", "quantize");
+    tools::Program app(
+        "quantize", "Quantize a BF16 checkpoint to NVFP4 for vLLM and SGLang.", "SRC -o DST [options]",
+        {{"weights alone (W4A16): no data, minutes", "quantize SRC -o DST --scheme nvfp4a16"},
+         {"weights and inputs (W4A4), calibrated",
+          "quantize SRC -o DST --calib data.jsonl --samples 256 --seq-len 2048"},
+         {"what a run would do, need and take", "quantize SRC -o DST --calib data.jsonl --dry-run"},
+         {"from the hub to the hub", "quantize org/model -o DST --calib hub:org/data --upload me/model-NVFP4"}});
     tools::set_up(app);
     declare(app, args);
     declare_calibration(app, args);
+    app.group_help("What to make", {"--output", "--recipe", "--scheme", "--preset", "--method", "--headroom",
+                                    "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
+    app.group_help("Data", {"--calib", "--tokens", "--template", "--samples", "--seq-len", "--seed", "--no-shuffle",
+                            "--pad", "--pack", "--chunk", "--skip-bad", "--experts", "--min-expert-tokens",
+                            "--save-stats", "--part", "--stats", "--show-stats"});
+    app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
+                               "--save-each-layer", "--layers", "--take", "--measure-limits"});
+    app.group_help("Plan and output",
+                   {"--dry-run", "--estimate", "--no-estimate", "--assume", "--price", "--json", "--report", "--trace",
+                    "--profile", "--quiet", "--upload", "--create", "--base-model", "--no-card"});
     if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
     if (!check_usage(app, args)) return tools::exit_failure;
     args.engine.quiet = args.quiet;

@@ -153,7 +153,7 @@ bool check_usage(const CLI::App & app, const Args & args) {
     if (args.predict == 0u && args.dump.empty()) problem = "--n-predict 0 without --dump does nothing";
     if (args.greedy && (args.temperature || args.top_k || args.top_p || args.min_p))
         problem = "--greedy draws nothing: leave out --temp, --top-k, --top-p and --min-p";
-    if (problem) fprintf(stderr, "error: %s\n", problem);
+    if (problem) tools::say_error("%s\n", problem);
     if (problem || !tools::check_vram(app, args.device)) return false;
     if (args.greedy || (args.temperature && *args.temperature == 0)) {
         const char * const why = "decides nothing: the likeliest token is taken; leave it out";
@@ -175,7 +175,7 @@ bool check_usage(const CLI::App & app, const Args & args) {
     if (!args.generates() && !tools::refuse(app, of_texts, "is for texts that are written on: give --n-predict N"))
         return false;
     if (access((args.dump + ".partial").c_str(), F_OK) == 0 && !args.dump.empty()) {
-        fprintf(stderr, "error: %s.partial is left from a run that did not finish; remove it\n", args.dump.c_str());
+        tools::say_error("%s.partial is left from a run that did not finish; remove it\n", args.dump.c_str());
         return false;
     }
     return tools::check_new_file(args.dump);
@@ -220,8 +220,9 @@ class SequenceReader : public nlohmann::json_sax<json> {
             throw std::runtime_error(where(1) + " is no list of ids");
         return end();
     }
-    bool parse_error(size_t, const std::string &, const json::exception & error) override {
-        throw std::runtime_error(error.what());
+    bool parse_error(size_t position, const std::string &, const json::exception &) override {
+        throw std::runtime_error("the file is not JSON from byte " + std::to_string(position) +
+                                 " on; expected {\"input_ids\": [[1, 2], ..]}");
     }
     static constexpr const char * expected = "expected {\"input_ids\": [[..], ..]} with at least one sequence";
 
@@ -407,7 +408,7 @@ class DumpWriter {
                 failed_ = false;
                 const tools::StoppableCall stoppable;
                 if (gnv_model_forward(model_, ids.data() + at, count, &options, nullptr, 0, nullptr) != GNV_OK) {
-                    if (failed_) fprintf(stderr, "error: %s\n", failure_.c_str());
+                    if (failed_) tools::say_error("%s\n", failure_.c_str());
                     said_ = failed_;
                     return false;
                 }
@@ -706,7 +707,7 @@ int run(Args & args, gnv_engine_t * engine) {
         try {
             sequences = read_sequences(args.tokens);
         } catch (const std::exception & error) {
-            fprintf(stderr, "error: %s: %s\n", args.tokens.c_str(), error.what());
+            tools::say_error("%s: %s\n", args.tokens.c_str(), error.what());
             return tools::exit_failure;
         }
     }
@@ -721,12 +722,12 @@ int run(Args & args, gnv_engine_t * engine) {
     if (args.has_prompt && !encode_with_pictures(tokenizer.get(), args.prompt, pictures, sequences.emplace_back()))
         return tools::report(engine);
     if (!args.images.empty() && sequences.size() > 1) {
-        fprintf(stderr, "error: %s has %zu sequences; with --image it must have one, which the pictures are in\n",
-                args.tokens.c_str(), sequences.size());
+        tools::say_error("%s has %zu sequences; with --image it must have one, which the pictures are in\n",
+                         args.tokens.c_str(), sequences.size());
         return tools::exit_failure;
     }
     if (!args.chat && !args.bench.wanted && sequences.front().empty()) {
-        fprintf(stderr, "error: --prompt is empty; give at least one character\n");
+        tools::say_error("--prompt is empty; give at least one character\n");
         return tools::exit_failure;
     }
     Model model;
@@ -771,9 +772,20 @@ int run(Args & args, gnv_engine_t * engine) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Runs a model: writes texts on, also about pictures, and writes down logits and activations.", "run");
+    tools::Program app("run",
+                       "Run a model: continue texts, also about pictures; write logits and activations; measure rates.",
+                       "MODEL --prompt TEXT | --tokens FILE | --chat | --bench [options]",
+                       {{"continue a text", "run MODEL --prompt 'The capital of France is' --n-predict 16"},
+                        {"a conversation", "run MODEL --chat"},
+                        {"rates", "run MODEL --bench"}});
     tools::set_up(app);
     declare(app, args);
+    app.group_help("Text", {"--prompt", "--tokens", "--image", "--chat", "--system", "--n-predict"});
+    app.group_help("Sampling", {"--temp", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty",
+                                "--frequency-penalty", "--logit-bias", "--seed", "--greedy", "--stop", "--draft"});
+    app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--weights-only"});
+    app.group_help("Output", {"--dump", "--tap", "--json", "--quiet"});
+    app.group_help("Rates", {"--bench", "--n-prompt", "--n-gen", "--n-depth", "--repetitions"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     args.has_prompt = tools::is_given(app, "--prompt");
     if (!tools::find_model(args.model) || !check_usage(app, args)) return tools::exit_failure;

@@ -103,9 +103,13 @@ class RecordReader final : public nlohmann::json_sax<json> {
         names_ += (names_.empty() ? "\"" : ", \"") + name + "\"";
         return true;
     }
-    bool parse_error(size_t, const std::string &, const json::exception & error) override {
-        const std::string text = error.what(); // "[json.exception.parse_error.101] parse error at ..."
-        problem_ = text.substr(text.find(' ') + 1);
+    bool parse_error(size_t position, const std::string &, const json::exception & error) override {
+        // "... syntax error while parsing value - invalid string: surrogate ...; last read: ..."
+        std::string reason = error.what();
+        if (const size_t dash = reason.find(" - "); dash != std::string::npos) reason.erase(0, dash + 3);
+        problem_ = "the line is not JSON from byte " + std::to_string(position) + " on (" +
+                   reason.substr(0, reason.find("; last read")) + "); expected an object such as " +
+                   (key_ == "ids" ? "{\"ids\": [1, 2]}" : "{\"text\": \"...\"}");
         return false;
     }
 
@@ -177,7 +181,7 @@ int run_chat(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokeniz
     } catch (const std::bad_alloc &) {
         throw;
     } catch (const std::exception & error) {
-        fprintf(stderr, "error: %s: %s\n", args.chat.c_str(), error.what());
+        tools::say_error("%s: %s\n", args.chat.c_str(), error.what());
         return tools::exit_failure;
     }
     std::cout.flush();
@@ -197,14 +201,13 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
             throw; // a message of its own
         } catch (const std::exception & error) {
             std::cout.flush();
-            fprintf(stderr, "error: %s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number),
-                    error.what());
+            tools::say_error("%s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number), error.what());
             return tools::exit_failure;
         }
     }
     std::cout.flush();
     if (!std::cout) tools::say_cannot_write("-");
-    if (input.bad()) fprintf(stderr, "error: cannot read %s\n", name.c_str());
+    if (input.bad()) tools::say_error("cannot read %s\n", name.c_str());
     return input.bad() || !std::cout ? tools::exit_failure : tools::exit_ok;
 }
 
@@ -212,7 +215,10 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app("Convert texts to token ids and back with a checkpoint's own tokenizer.", "tokenize");
+    tools::Program app("tokenize", "Convert texts to token ids and back with a checkpoint's own tokenizer.",
+                       "MODEL --jsonl FILE | --chat FILE [options]",
+                       {{"texts to ids, one record a line", "echo '{\"text\": \"Hello\"}' | tokenize MODEL --jsonl -"},
+                        {"a conversation as the model sees it", "tokenize MODEL --chat chat.json --text"}});
     tools::set_up(app);
     declare(app, args);
     if (const auto code = tools::parse(app, argc, argv)) return *code;
@@ -223,7 +229,7 @@ static int run_program(int argc, char ** argv) {
     if (args.text && !tools::refuse(app, {"--no-special"}, "has no part in --text: leave it out"))
         return tools::exit_failure;
     if (args.jsonl.empty() && args.chat.empty()) {
-        fputs("error: --jsonl FILE or --chat FILE is needed\n", stderr);
+        tools::say_error("--jsonl FILE or --chat FILE is needed\n");
         return tools::exit_failure;
     }
     const std::string & path = args.chat.empty() ? args.jsonl : args.chat;

@@ -5,7 +5,6 @@
 #include "common/hub_fetch.h"
 
 #include <limits>
-#include <map>
 
 namespace {
 
@@ -36,7 +35,7 @@ struct Args {
 };
 
 void declare_evaluation(CLI::App & app, Args & args) {
-    const char * const group = "Predictions (with --source and --data)";
+    const char * const group = "Data and predictions, with --source";
     const auto add = [&](const char * name, auto & value, const char * help, const char * type) {
         return app.add_option(name, value, help)->type_name(type)->group(group);
     };
@@ -47,9 +46,7 @@ void declare_evaluation(CLI::App & app, Args & args) {
         ->group(group);
     add("--tokens", args.tokens, "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}",
         "FILE");
-    add("--template", args.text_template, "model, alpaca, chatml or none; default: model for messages, else what fits",
-        "NAME")
-        ->check(CLI::IsMember({"model", "alpaca", "chatml", "none"}));
+    tools::add_template(app, args.text_template)->group(group);
     tools::add_count(app, "--documents", args.documents, 0, tools::most_positions,
                      "the first N documents (default, 0: all)")
         ->group(group);
@@ -60,14 +57,12 @@ void declare_evaluation(CLI::App & app, Args & args) {
     app.add_flag("--card", args.card,
                  "put the figures of predictions and answers into the checkpoint's README.md, which quantize wrote")
         ->group(group);
-    const std::map<std::string, gnv_line> lines = {
+    const tools::Choices<gnv_line> lines = {
         {"w4a4", GNV_LINE_W4A4}, {"w4a16", GNV_LINE_W4A16}, {"activations", GNV_LINE_ACTIVATIONS}};
-    tools::add_list(app, "--lines", args.lines,
-                    "variants to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs "
-                    "alone); default: all")
-        ->transform(CLI::CheckedTransformer(lines).description(""))
-        ->delimiter(',')
-        ->type_name("NAME,...")
+    tools::add_choices(app, "--lines", args.lines, lines,
+                       "variants to compare: w4a4 (as Blackwell computes), w4a16 (weights alone), activations (inputs "
+                       "alone); default: all",
+                       {{"nvfp4", "w4a4"}, {"nvfp4a16", "w4a16"}})
         ->group(group);
     app.add_flag("--noise-floor", args.noise_floor,
                  "also compare the source in BF16 arithmetic: the effect of rounding alone")
@@ -151,6 +146,12 @@ bool add_to_card(const Args & args, gnv_engine_t * engine, const gnv_report_t * 
 // Prints the requested output and returns the exit code.
 int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
+    gnv_report_info info = {};
+    info.struct_size = sizeof info;
+    if (gnv_report_get_info(report, &info) != GNV_OK) return tools::report(engine);
+    const uint64_t doubts = info.warnings + info.suspicions;
+    const bool fails = info.errors + info.failed_gates > 0 || (args.strict && doubts > 0);
+    const int code = fails ? tools::exit_findings : tools::exit_ok;
     if (args.report.is_wanted()) {
         if (gnv_report_text(report, GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
@@ -159,15 +160,17 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     if (!args.quiet && !args.report.is_standard_output() && !args.table.is_standard_output()) {
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
-        if (!tools::print_text(text)) return tools::exit_failure;
+        if (!tools::show_text(text)) return tools::exit_failure;
+    }
+    if (args.quiet && code == tools::exit_findings) { // the verdict stays
+        if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
+        const tools::Text owner(text);
+        const std::string_view all(gnv_text_data(text), size_t(gnv_text_size(text)));
+        tools::say_error("%s: %s\n", args.checkpoint.c_str(), std::string(all.substr(0, all.find('\n'))).c_str());
     }
     if (!args.page.empty() && gnv_report_write(report, args.page.c_str()) != GNV_OK) return tools::report(engine);
     if (args.card && !add_to_card(args, engine, report)) return tools::exit_failure;
-    gnv_report_info info = {};
-    info.struct_size = sizeof info;
-    if (gnv_report_get_info(report, &info) != GNV_OK) return tools::report(engine);
-    const uint64_t doubts = info.warnings + info.suspicions;
-    return info.errors + info.failed_gates > 0 || (args.strict && doubts > 0) ? tools::exit_findings : tools::exit_ok;
+    return code;
 }
 
 bool is_same_folder(const std::string & a, const std::string & b) {
@@ -335,15 +338,16 @@ int self_test(Args & args, gnv_engine_t * engine, const gnv_verify_options & opt
             return tools::report(engine);
     }
     const tools::Text owner(text);
-    if (args.report.is_wanted() ? !args.report.write(text) : !args.quiet && !tools::print_text(text))
+    if (args.report.is_wanted() ? !args.report.write(text) : !args.quiet && !tools::show_text(text))
         return tools::exit_failure;
     return escaped > 0 ? tools::exit_findings : tools::exit_ok;
 }
 
 // Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, Args & args) {
+    if (!tools::check_folder(args.checkpoint) || !tools::check_folder(args.source)) return false;
     const auto say = [](const char * problem) {
-        fprintf(stderr, "error: %s\n", problem);
+        tools::say_error("%s\n", problem);
         return false;
     };
     if (args.streams)
@@ -413,13 +417,22 @@ bool check_usage(const CLI::App & app, Args & args) {
 
 static int run_program(int argc, char ** argv) {
     Args args;
-    CLI::App app(
+    tools::Program app(
+        "verify",
         "Check that vLLM and SGLang can load an NVFP4 checkpoint, that it matches its BF16 source, and how much its "
         "predictions differ.",
-        "verify");
+        "DST [--source SRC [--data FILE]] [options]",
+        {{"can loaders load it?", "verify DST"},
+         {"and does it match its source?", "verify DST --source SRC"},
+         {"and how far are its predictions?", "verify DST --source SRC --data wiki.jsonl --documents 64"}});
     tools::set_up(app);
     declare(app, args);
     declare_evaluation(app, args);
+    app.group_help("What to check", {"--source", "--structure", "--self-test", "--strict"});
+    app.group_help("Data and predictions, with --source", {"--data", "--tokens"});
+    app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
+                               "--save-each-layer"});
+    app.group_help("Output", {"--json", "--report", "--markdown", "--card", "--save-logits", "--quiet"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!check_usage(app, args) || !tools::read_prompts(args.canary)) return tools::exit_failure;
     args.engine.quiet = args.quiet;

@@ -50,8 +50,8 @@ TEST_CASE("options, and lines that cannot be used") {
         CHECK(run.out.find("error: standard input:2: ") == 0);
         CHECK_MESSAGE(run.out.find(message) != std::string::npos, run.out);
     };
-    refused("{", "parse error");
-    refused("", "parse error");
+    refused("{", "the line is not JSON from byte ");
+    refused("", "the line is not JSON from byte ");
     refused("[1]", "not a JSON object");
     refused(R"({"prompt": 1, "other": 2})", "the record has no \"text\", only: \"prompt\", \"other\"");
     refused(R"({"text": 5})", "\"text\" is not a string");

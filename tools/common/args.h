@@ -2,6 +2,7 @@
 // the public header and the headers of this folder.
 #pragma once
 
+#include "command_line.h"
 #include "hub.h"
 #include "numbers.h"
 #include "outputs.h"
@@ -24,132 +25,6 @@
 
 namespace tools {
 
-// --- Options ------------------------------------------------------------------------------------------------------------
-
-// What `--version` prints, without the last newline.
-inline std::string version_text(std::string name) {
-    if (name.find("ggml-nvfp4") == name.npos) name += " (ggml-nvfp4)";
-    const std::string commit = build_commit;
-    return name + " " + gnv_version() + (commit.empty() ? "" : ", commit " + commit) + ", codec " + gnv_cpu_kernels() +
-           "\n" + build_parts;
-}
-
-// Names the program as it was called, adds --version and the footer.
-inline void set_up(CLI::App & app) {
-    if (!program_name.empty()) app.name(program_name);
-    app.set_version_flag("--version", version_text(app.get_name()));
-    app.footer(
-        "Exit code: 0 success, 1 findings, 2 usage, input or output error, 128 + N ended by signal N (Ctrl-C: 130).");
-    app.get_formatter()->column_width(34);
-}
-
-// An option that may be given several times, with one value each.
-template <class T>
-CLI::Option * add_list(CLI::App & app, const std::string & name, std::vector<T> & values, const std::string & help) {
-    return app.add_option(name, values, help)
-        ->expected(1)
-        ->allow_extra_args(false)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-}
-
-// The option "-o" or "--output"; null: unknown. (The function of CLI11 ends the program if memory is short.)
-inline const CLI::Option * find_option(const CLI::App & app, const std::string & name) {
-    const bool is_short = name.size() == 2;
-    const std::string bare = name.substr(is_short ? 1 : 2);
-    for (const CLI::Option * option : app.get_options()) {
-        const std::vector<std::string> & names = is_short ? option->get_snames() : option->get_lnames();
-        if (std::find(names.begin(), names.end(), bare) != names.end()) return option;
-    }
-    return nullptr;
-}
-
-inline bool is_given(const CLI::App & app, const std::string & name) {
-    const CLI::Option * const option = find_option(app, name);
-    return option && option->count() > 0;
-}
-
-// The words of the command line with the positional arguments last, so that no option takes one of them. The words
-// after a value of a list are more values ("--calib A B"), except the last such word if the positional argument is
-// still missing ("--calib A SRC"). `alone`: an option beside which no positional argument is expected; may be null.
-inline std::vector<std::string> arrange(const CLI::App & app, int argc, char ** argv, const char * alone) {
-    struct Word {
-        std::string text;
-        const CLI::Option * list = nullptr; // the option that may own a loose word
-        bool is_loose = false;
-    };
-    std::vector<Word> words;
-    size_t missing = 0; // positional arguments
-    for (const CLI::Option * option : app.get_options()) missing += option->get_positional() ? 1 : 0;
-    const CLI::Option * list = nullptr;
-    int room = 0; // values still missing
-    for (int i = 1; i < argc; i++) {
-        const std::string text = argv[i];
-        if (text == "--") {
-            while (++i < argc) words.push_back({argv[i], nullptr, true});
-            break;
-        }
-        if (text.size() < 2 || text[0] != '-') {
-            words.push_back({text, room > 0 ? list : nullptr, true});
-            if (room > 0) room--;
-            continue;
-        }
-        const bool is_short = text[1] != '-', joined = is_short ? text.size() > 2 : text.find('=') != std::string::npos;
-        list = find_option(app, is_short ? text.substr(0, 2) : text.substr(0, text.find('=')));
-        words.push_back({text, nullptr, false});
-        if (alone && text == alone) missing = 0;
-        room = 0;
-        if (!list) continue;
-        const bool repeats = list->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
-        int needed = joined ? 0 : list->get_items_expected_min();
-        for (; needed > 0 && i + 1 < argc; needed--) words.push_back({argv[++i], nullptr, false});
-        const int optional = joined ? 0 : list->get_items_expected_max() - list->get_items_expected_min();
-        room = repeats ? argc : optional;
-    }
-    for (const Word & word : words) missing -= word.is_loose && !word.list && missing > 0 ? 1 : 0;
-    for (size_t i = words.size(); i-- > 0 && missing > 0;) {
-        if (!words[i].list) continue;
-        words[i].list = nullptr;
-        missing--;
-    }
-    std::vector<std::string> options, positional;
-    for (const Word & word : words) {
-        if (word.list && word.list->get_items_expected_min() == 0) {
-            options.back() += "=" + word.text;
-        } else if (word.list) {
-            options.push_back(word.list->get_name() + "=" + word.text);
-        } else {
-            (word.is_loose ? positional : options).push_back(word.text);
-        }
-    }
-    if (!positional.empty()) options.push_back("--");
-    options.insert(options.end(), positional.begin(), positional.end());
-    return options;
-}
-
-// Parses; returns an exit code if the program must end. CLI11 has codes of its own; ours are 0 and 2.
-inline std::optional<int> parse(CLI::App & app, int argc, char ** argv, const char * alone = nullptr) {
-    std::vector<std::string> words = arrange(app, argc, argv, alone);
-    std::reverse(words.begin(), words.end()); // the order of CLI11
-    try {
-        app.parse(std::move(words));
-    } catch (const CLI::ParseError & error) {
-        const bool failed = app.exit(error) != 0, printed = fflush(stdout) == 0 && !ferror(stdout) && std::cout;
-        if (!printed) say_cannot_write("-");
-        return failed || !printed ? exit_failure : exit_ok;
-    }
-    return std::nullopt;
-}
-
-// Prints "--markdown needs --data FILE" and returns false if one of `names` was given.
-inline bool refuse(const CLI::App & app, std::initializer_list<const char *> names, const char * why) {
-    for (const char * name : names) {
-        if (!is_given(app, name)) continue;
-        fprintf(stderr, "error: %s %s\n", name, why);
-        return false;
-    }
-    return true;
-}
-
 inline std::vector<const char *> pointers(const std::vector<std::string> & texts) {
     std::vector<const char *> out;
     for (const std::string & text : texts) out.push_back(text.c_str());
@@ -170,7 +45,9 @@ using Text = Handle<gnv_text_t, gnv_text_destroy>;
 
 inline void print_log(void *, gnv_log_level level, const char * message) {
     end_progress_line();
-    fprintf(stderr, "%s%s\n", level == GNV_LOG_WARNING ? "warning: " : "", message);
+    if (level == GNV_LOG_WARNING)
+        fprintf(stderr, "%swarning:%s ", begin_colour(stderr, Tone::warning), end_colour(stderr));
+    fprintf(stderr, "%s\n", message);
 }
 
 // For --quiet: what is worth a look is printed all the same.
@@ -186,11 +63,11 @@ struct EngineArgs {
 
 // A hidden option for tests: a lower instruction set than the processor's.
 inline void add_instructions(CLI::App & app, EngineArgs & args) {
-    const std::map<std::string, gnv_instructions> sets = {{"best", GNV_INSTRUCTIONS_BEST},
-                                                          {"portable", GNV_INSTRUCTIONS_PORTABLE},
-                                                          {"avx2", GNV_INSTRUCTIONS_AVX2},
-                                                          {"avx512", GNV_INSTRUCTIONS_AVX512}};
-    app.add_option("--instructions", args.instructions)->transform(CLI::CheckedTransformer(sets))->group("");
+    const Choices<gnv_instructions> sets = {{"best", GNV_INSTRUCTIONS_BEST},
+                                            {"portable", GNV_INSTRUCTIONS_PORTABLE},
+                                            {"avx2", GNV_INSTRUCTIONS_AVX2},
+                                            {"avx512", GNV_INSTRUCTIONS_AVX512}};
+    add_choice(app, "--instructions", args.instructions, sets, "")->group("");
 }
 
 inline void add_threads(CLI::App & app, EngineArgs & args) {
@@ -205,15 +82,15 @@ inline Engine make_engine(const EngineArgs & args) {
     options.threads = args.threads;
     options.instructions = args.instructions;
     options.log = args.quiet ? print_warnings : print_log;
+    options.text_columns = text_columns();
     gnv_engine_t * engine = nullptr;
     const gnv_status status = gnv_engine_create(&options, &engine);
     if (status == GNV_UNSUPPORTED) {
-        fputs("error: --instructions: this processor lacks this instruction set\n", stderr);
+        say_error("--instructions: this processor lacks this instruction set\n");
     } else if (status != GNV_OK && args.threads == 0) {
-        fprintf(stderr, "error: cannot start a thread for each processor: %s; give --threads N\n",
-                gnv_status_string(status));
+        say_error("cannot start a thread for each processor: %s; give --threads N\n", gnv_status_string(status));
     } else if (status != GNV_OK) {
-        fprintf(stderr, "error: cannot start %d threads: %s; give fewer\n", args.threads, gnv_status_string(status));
+        say_error("cannot start %d threads: %s; give fewer\n", args.threads, gnv_status_string(status));
     }
     return Engine(engine);
 }
@@ -221,7 +98,7 @@ inline Engine make_engine(const EngineArgs & args) {
 // Prints the failure and returns its exit code.
 inline int report(const gnv_engine_t * engine) {
     end_progress_line();
-    fprintf(stderr, "error: %s\n", gnv_last_error(engine));
+    say_error("%s\n", gnv_last_error(engine));
     return exit_failure;
 }
 
@@ -232,8 +109,8 @@ struct DeviceArgs {
     std::string device = "auto";
     std::vector<int32_t> numbers; // of the devices that find_devices() found
     uint64_t vram_bytes = 0;
-    gnv_precision precision = GNV_PRECISION_FP32;
-    bool has_precision = false;
+    gnv_precision precision = GNV_PRECISION_FP32; // that find_devices() chose
+    std::optional<gnv_precision> wanted_precision;
 };
 
 // `task`: of the device, "to compute on". `several`: the program takes more than one.
@@ -252,26 +129,23 @@ inline CLI::Option * add_vram(CLI::App & app, DeviceArgs & args) {
 }
 
 inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
-    const std::map<std::string, gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32},
-                                                             {"bf16", GNV_PRECISION_BF16}};
-    return app
-        .add_option("--precision", args.precision, "arithmetic: fp32 (CPU only, its default) or bf16 (default on CUDA)")
-        ->each([&args](const std::string &) { args.has_precision = true; })
-        ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case).description(""))
-        ->type_name("NAME");
+    const Choices<gnv_precision> precisions = {{"fp32", GNV_PRECISION_FP32}, {"bf16", GNV_PRECISION_BF16}};
+    return add_choice(app, "--precision", args.wanted_precision, precisions,
+                      "arithmetic: fp32 (CPU only, its default) or bf16 (default on CUDA)",
+                      {{"float32", "fp32"}, {"bfloat16", "bf16"}, {"f32", "fp32"}});
 }
 
 // The number of --device in the library, and the arithmetic there (may be null). False after printing the reason.
 inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision * precision) {
-    const gnv_precision * const wanted = precision && args.has_precision ? &args.precision : nullptr;
+    const gnv_precision * const wanted = precision && args.wanted_precision ? &*args.wanted_precision : nullptr;
     if (gnv_device_find(engine, args.device.c_str(), wanted, &device, precision) == GNV_OK) return true;
-    fprintf(stderr, "error: --device %s\n", gnv_last_error(engine));
+    say_error("--device %s\n", gnv_last_error(engine));
     return false;
 }
 
 // The same for several devices, whose numbers go to args.numbers; `device` receives the first.
 inline bool find_devices(gnv_engine_t * engine, DeviceArgs & args, int32_t & device, gnv_precision * precision) {
-    const gnv_precision * const wanted = precision && args.has_precision ? &args.precision : nullptr;
+    const gnv_precision * const wanted = precision && args.wanted_precision ? &*args.wanted_precision : nullptr;
     uint64_t count = 0;
     gnv_status status = gnv_device_find_all(engine, args.device.c_str(), wanted, nullptr, 0, &count, precision);
     args.numbers.resize(size_t(count));
@@ -279,7 +153,7 @@ inline bool find_devices(gnv_engine_t * engine, DeviceArgs & args, int32_t & dev
         status =
             gnv_device_find_all(engine, args.device.c_str(), wanted, args.numbers.data(), count, &count, precision);
     if (status == GNV_OK) device = args.numbers.front();
-    if (status != GNV_OK) fprintf(stderr, "error: --device %s\n", gnv_last_error(engine));
+    if (status != GNV_OK) say_error("--device %s\n", gnv_last_error(engine));
     return status == GNV_OK;
 }
 
@@ -312,10 +186,17 @@ inline CLI::Option * add_skip_bad(CLI::App & app, bool & skip_bad) {
         "leave out records whose pictures are missing or damaged, and say how many; else they are an error");
 }
 
+inline CLI::Option * add_template(CLI::App & app, std::string & name) {
+    return add_choice(
+        app, "--template", name, {"model", "alpaca", "chatml", "none"},
+        "model (its own chat template), alpaca, chatml or none; default: model for messages, else what fits");
+}
+
 // `more`: about other values of --calib.
 inline void add_data_options(CLI::App & app, DataArgs & args, const std::string & more = {}) {
     add_list(app, "--calib", args.sources,
-             "data to calibrate with, [ALIAS@]PATH[:FIELD][=WEIGHT]; may be given several times: .jsonl, .json, .csv, "
+             "data to calibrate with, [ALIAS@]PATH[:FIELD[+FIELD]][=WEIGHT]; may be given several times: .jsonl, "
+             ".json, .csv, "
              ".tsv, .txt, also .gz or .zst, .parquet or a folder; hub:ORG/NAME[:CONFIG[:SPLIT]]: a data set of the "
              "hub; ALIAS: "
              "open-platypus, gsm8k, oasst1, the-stack, pg19" +
@@ -324,10 +205,7 @@ inline void add_data_options(CLI::App & app, DataArgs & args, const std::string 
     app.add_option("--tokens", args.tokens,
                    "exact ids and masks instead: {\"input_ids\": [[..]], \"attention_mask\": [[..]]}")
         ->type_name("FILE");
-    app.add_option("--template", args.text_template,
-                   "model (its own chat template), alpaca, chatml or none; default: model for messages, else what fits")
-        ->check(CLI::IsMember({"model", "alpaca", "chatml", "none"}))
-        ->type_name("NAME");
+    add_template(app, args.text_template);
     add_count_with_default(app, "--samples", args.options.samples, 0, most_positions, "sequences; 0: every row");
     add_count_with_default(app, "--seq-len", args.options.sequence_length, 1, most_positions,
                            "largest number of tokens of a sequence");

@@ -34,7 +34,7 @@ inline std::string public_command(int argc, char ** argv) {
     const std::string with_value =
         " --threads --ram --vram --device --scratch --json --trace --save-stats --upload --create "
         "--instructions -o --output --base-model ";
-    const std::string alone = " --quiet --overwrite --no-resume --save-each-layer --measure-limits ";
+    const std::string alone = " --quiet --overwrite --no-resume --save-each-layer --measure-limits --profile ";
     const auto is_in = [](const std::string & list, const std::string & word) {
         return list.find(" " + word + " ") != list.npos;
     };

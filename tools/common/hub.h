@@ -7,6 +7,8 @@
 //   CACHE/models--ORG--NAME/snapshots/COMMIT/    the model's folder
 #pragma once
 
+#include "process.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -75,9 +77,29 @@ inline bool may_be_hub_name(const std::string & path) {
            parse_hub_name(path, model);
 }
 
+// False after saying that `path` is a file of a checkpoint, where its folder is wanted.
+inline bool check_folder(const std::string & path) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return true;
+    const std::filesystem::path file(path);
+    const bool is_gguf = file.extension() == ".gguf";
+    if (!is_gguf && file.extension() != ".safetensors" && file.filename() != "config.json" &&
+        file.filename() != "model.safetensors.index.json")
+        return true; // the library says what it is not
+    const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
+    if (is_gguf) {
+        say_error("%s: GGUF files are not read: give the folder of the BF16 checkpoint that it was made from\n",
+                  path.c_str());
+    } else {
+        say_error("%s is one file of a checkpoint: give its folder, %s\n", path.c_str(), folder.c_str());
+    }
+    return false;
+}
+
 // Replaces a model's name by its folder. False after saying that the model is not in the cache, and how to download it.
 inline bool find_model(std::string & path) {
     HubName model;
+    if (!check_folder(path)) return false;
     if (!may_be_hub_name(path) || !parse_hub_name(path, model)) return true;
     const std::string cache = hub_cache(), snapshot = find_snapshot(cache, model);
     if (!snapshot.empty()) {
@@ -85,9 +107,8 @@ inline bool find_model(std::string & path) {
         return true;
     }
     const std::string revision = model.is_given ? " --revision " + model.revision : "";
-    fprintf(stderr,
-            "error: %s: no such folder, and not in the hub's cache %s; download it first: hf download %s/%s%s\n",
-            path.c_str(), cache.c_str(), model.organization.c_str(), model.name.c_str(), revision.c_str());
+    say_error("%s: no such folder, and not in the hub's cache %s; download it first: hf download %s/%s%s\n",
+              path.c_str(), cache.c_str(), model.organization.c_str(), model.name.c_str(), revision.c_str());
     return false;
 }
 

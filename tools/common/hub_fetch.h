@@ -46,7 +46,7 @@ inline std::string hub_token() {
     return token;
 }
 
-// "downloading 3 of 9 files, 1.2 of 22.3 GB, 0.35 GB/s, 1:02 min left": rewritten on a terminal, elsewhere a line every
+// "downloading 3 of 9 files, 1.20 GB of 22.3 GB, 350 MB/s, 1 min 02 s left": rewritten on a terminal, elsewhere a line every
 // ten seconds.
 class TransferLine {
   public:
@@ -69,11 +69,12 @@ class TransferLine {
         char more[64] = "";
         if (rate > 0) {
             const double left = double(now.bytes_total - now.bytes) / rate;
-            snprintf(more, sizeof more, ", %.1f MB/s, %d:%02d min left", rate / 1e6, int(left / 60), int(left) % 60);
+            snprintf(more, sizeof more, ", %s/s, %s left", bytes_text(uint64_t(rate)).c_str(),
+                     duration_text(left).c_str());
         }
-        fprintf(stderr, "%s%s %llu of %llu files, %.2f of %.2f GB%s%s", terminal_ ? "\r\033[K" : "", verb_,
+        fprintf(stderr, "%s%s %llu of %llu files, %s of %s%s%s", terminal_ ? "\r\033[K" : "", verb_,
                 static_cast<unsigned long long>(now.tensors), static_cast<unsigned long long>(now.tensors_total),
-                double(now.bytes) / 1e9, double(now.bytes_total) / 1e9, more, terminal_ ? "" : "\n");
+                bytes_text(now.bytes).c_str(), bytes_text(now.bytes_total).c_str(), more, terminal_ ? "" : "\n");
         line_is_open = terminal_;
         fflush(stderr);
     }
@@ -133,10 +134,8 @@ inline bool fetch_model(gnv_engine_t * engine, std::string & path, bool quiet, b
     }
     if (gnv_text_size(folder) == 0) {
         end_progress_line();
-        fprintf(stderr,
-                "error: %s is not in the hub's cache, and --dry-run downloads nothing: add --download, or leave "
-                "it out\n",
-                path.c_str());
+        say_error("%s is not in the hub's cache, and --dry-run downloads nothing: add --download, or leave it out\n",
+                  path.c_str());
         return false;
     }
     path = gnv_text_data(folder);
@@ -206,10 +205,9 @@ inline bool fetch_data(gnv_engine_t * engine, std::vector<std::string> & sources
         const Text owner(folder);
         if (status == GNV_UNSUPPORTED) {
             const std::string repository = wanted.name.substr(0, wanted.name.find_first_of(":@"));
-            fprintf(stderr,
-                    "error: %s: this build has no libcurl; download the data first: hf download --repo-type dataset "
-                    "%s --local-dir DATA, and give DATA\n",
-                    source.c_str(), repository.c_str());
+            say_error("%s: this build has no libcurl; download the data first: hf download --repo-type dataset "
+                      "%s --local-dir DATA, and give DATA\n",
+                      source.c_str(), repository.c_str());
             return false;
         }
         if (status != GNV_OK) {
@@ -236,8 +234,8 @@ inline bool upload(gnv_engine_t * engine, const std::string & folder, const std:
     }
     const Text owner(page);
     if (status == GNV_UNSUPPORTED) {
-        fprintf(stderr, "error: this build has no libcurl; upload the folder with: hf upload-large-folder %s %s\n",
-                name.c_str(), folder.c_str());
+        say_error("this build has no libcurl; upload the folder with: hf upload-large-folder %s %s\n", name.c_str(),
+                  folder.c_str());
         return false;
     }
     if (status != GNV_OK) {

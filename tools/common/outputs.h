@@ -44,7 +44,7 @@ inline bool check_new_file(const std::string & path) {
     if (errno != EEXIST) {
         say_cannot_write(path);
     } else {
-        fprintf(stderr, "error: %s exists; remove it or choose another name\n", path.c_str());
+        say_error("%s exists; remove it or choose another name\n", path.c_str());
     }
     return false;
 }
@@ -55,8 +55,7 @@ inline bool check_report_file(const std::string & path) {
         return path.size() > end.size() && path.compare(path.size() - end.size(), end.size(), end) == 0;
     };
     if (path.empty() || ends(".html") || ends(".htm") || ends(".json")) return check_new_file(path);
-    fprintf(stderr, "error: --report %s: the name must end in .html (a page) or .json (the same facts)\n",
-            path.c_str());
+    say_error("--report %s: the name must end in .html (a page) or .json (the same facts)\n", path.c_str());
     return false;
 }
 
@@ -65,7 +64,7 @@ inline bool check_distinct(std::initializer_list<std::pair<const char *, std::st
     for (auto a = outputs.begin(); a != outputs.end(); a++)
         for (auto b = a + 1; b != outputs.end(); b++)
             if (!a->second.empty() && a->second != "-" && a->second == b->second) {
-                fprintf(stderr, "error: %s and %s name the same file, %s\n", a->first, b->first, a->second.c_str());
+                say_error("%s and %s name the same file, %s\n", a->first, b->first, a->second.c_str());
                 return false;
             }
     return true;
@@ -78,7 +77,7 @@ inline bool check_scratch_folder(const std::string & folder) {
     const bool is_other = stat(folder.c_str(), &info) == 0 && !S_ISDIR(info.st_mode);
     if (!is_other && access(folder.c_str(), W_OK | X_OK) == 0) return true;
     if (is_other) errno = ENOTDIR;
-    fprintf(stderr, "error: cannot use the folder %s: %s\n", folder.c_str(), strerror(errno));
+    say_error("cannot use the folder %s: %s\n", folder.c_str(), strerror(errno));
     return false;
 }
 
@@ -96,6 +95,23 @@ inline bool print_text(std::string_view text) {
     return good;
 }
 inline bool print_text(const gnv_text_t * text) { return print_text(view(text)); }
+
+// The width for gnv_engine_options: that of a terminal which is narrower than the widest tables; 0: as wide as they are.
+inline int text_columns() {
+    constexpr int wide = 120;
+    const int width = width_of(stdout);
+    return width < wide ? width : 0;
+}
+
+// A text for people to standard output: on a terminal with its width and colours. False after printing the reason.
+inline bool show_text(const gnv_text_t * text) {
+    if (isatty(STDOUT_FILENO) != 1) return print_text(text);
+    const std::string shown =
+        dressed({gnv_text_data(text), size_t(gnv_text_size(text))}, size_t(width_of(stdout)), shows_colours(stdout));
+    const bool good = fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() && fflush(stdout) == 0;
+    if (!good) say_cannot_write("-");
+    return good;
+}
 
 // A text for a file or, for "-", standard output. An old file keeps its content until the text is written.
 class TextOutput {

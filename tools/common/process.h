@@ -6,9 +6,12 @@
 // from the start (nohup) stay ignored.
 #pragma once
 
+#include "terminal.h"
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -128,14 +131,23 @@ inline void end_progress_line() {
     if (line_is_open.exchange(false)) fputc('\n', stderr);
 }
 
+// Prints "error: " and a text as printf() does. It allocates nothing of its own.
+__attribute__((format(printf, 1, 2))) inline void say_error(const char * format, ...) {
+    end_progress_line();
+    fprintf(stderr, "%serror:%s ", begin_colour(stderr, Tone::error), end_colour(stderr));
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+}
+
 // Prints that `path` ("-": standard output) cannot be written, with the text of errno; not after SIGPIPE: a program in
 // a pipe ends quietly when its reader has ended.
 inline void say_cannot_write(const std::string & path) {
     const int error_number = errno;
     if (path == "-" && first_signal == SIGPIPE) return;
     end_progress_line();
-    fprintf(stderr, "error: cannot write %s: %s\n", path == "-" ? "to standard output" : path.c_str(),
-            strerror(error_number));
+    say_error("cannot write %s: %s\n", path == "-" ? "to standard output" : path.c_str(), strerror(error_number));
 }
 
 // --- The program --------------------------------------------------------------------------------------------------------------
@@ -161,10 +173,10 @@ inline int guarded(int (*body)(int argc, char ** argv), int argc, char ** argv) 
         code = body(argc, argv);
     } catch (const std::bad_alloc &) {
         end_progress_line();
-        fputs("error: out of memory\n", stderr);
+        say_error("out of memory\n");
     } catch (const std::exception & error) {
         end_progress_line();
-        fprintf(stderr, "error: %s\n", error.what());
+        say_error("%s\n", error.what());
     }
     return finish(code);
 }

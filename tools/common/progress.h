@@ -1,6 +1,7 @@
 // The progress line, whose callback also passes requests to stop on.
 #pragma once
 
+#include "figures.h"
 #include "process.h"
 
 #include <cstdio>
@@ -9,18 +10,6 @@
 #include <unistd.h>
 
 namespace tools {
-
-inline std::string duration_text(double seconds) {
-    char text[32];
-    if (seconds < 60) {
-        snprintf(text, sizeof text, "%.0f s", seconds);
-    } else if (seconds >= 3600) {
-        snprintf(text, sizeof text, "%d:%02d h", int(seconds / 3600), int(seconds / 60) % 60);
-    } else {
-        snprintf(text, sizeof text, "%d:%02d min", int(seconds) / 60, int(seconds) % 60);
-    }
-    return text;
-}
 
 // A line that is rewritten on a terminal; elsewhere a plain line every ten seconds.
 class ProgressLine {
@@ -45,53 +34,61 @@ class ProgressLine {
         if ((printed < 0 || fflush(stderr) != 0) && first_signal) stop_wanted = true; // the reader has ended
     }
 
-    void show_passes(const gnv_progress & now) { // forward passes only
-        const bool complete = now.positions == now.positions_total;
-        if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
-        complete_ = complete;
-        next_ = now.seconds + 10;
+    // "layer 3 of 40, 36 %, 1,900 tokens/s, 1 min 17 s left"
+    void show_passes(const char * what, const gnv_progress & now, bool complete) {
         const double share = complete ? 1 : now.share;
         if (first_share_ < 0) first_share_ = share;
-        char line[64];
-        snprintf(line, sizeof line, "%s %.0f %%", passes_, 100 * share);
-        char left[64] = "";
-        if (complete) {
-            snprintf(left, sizeof left, ", %s", duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && share > first_share_) {
-            snprintf(left, sizeof left, ", %s left", duration_text(time_left(now.seconds, share)).c_str());
+        char line[96], more[96] = "";
+        if (now.layer > 0 && !complete) {
+            snprintf(line, sizeof line, "%s: layer %llu of %llu, %.0f %%", what, wide(now.layer), wide(now.layers),
+                     100 * share);
+        } else {
+            snprintf(line, sizeof line, "%s %.0f %%", what, 100 * share);
         }
-        print(line, left, complete);
+        constexpr double some = 0.001; // an embedding tells nothing
+        const double done = share - first_share_;
+        if (complete) {
+            snprintf(more, sizeof more, ", %s", duration_text(now.seconds).c_str());
+        } else if (now.seconds > 1 && done > some) {
+            const double rate = done * double(now.tokens) / now.seconds; // of the whole model
+            snprintf(more, sizeof more, ", %s tokens/s, %s left", count_text(uint64_t(rate)).c_str(),
+                     duration_text(time_left(now.seconds, share)).c_str());
+        }
+        print(line, more, complete);
+    }
+
+    void show_bytes(const gnv_progress & now, bool complete) {
+        char line[160], more[96] = "";
+        const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
+        if (complete) {
+            snprintf(line, sizeof line, "%s tensors, %s", count_text(now.tensors_total).c_str(),
+                     bytes_text(now.bytes_total).c_str());
+            snprintf(more, sizeof more, ", %s", duration_text(now.seconds).c_str());
+            return print(line, more, true);
+        }
+        snprintf(line, sizeof line, "%s of %s tensors, %s of %s", count_text(now.tensors).c_str(),
+                 count_text(now.tensors_total).c_str(), bytes_text(now.bytes).c_str(),
+                 bytes_text(now.bytes_total).c_str());
+        if (now.seconds > 1 && rate > 0) { // earlier rates are noise
+            const double left = double(now.bytes_total - now.bytes) / rate;
+            snprintf(more, sizeof more, ", %s/s, %s left", bytes_text(uint64_t(rate)).c_str(),
+                     duration_text(left).c_str());
+        }
+        print(line, more, false);
     }
 
     void show(const gnv_progress & now) {
-        if (now.bytes_total == 0 && now.positions_total > 0) return show_passes(now);
-        const bool complete = now.tensors == now.tensors_total;
+        const bool passes_only = now.bytes_total == 0 && now.positions_total > 0;
+        const bool complete = passes_only ? now.positions == now.positions_total : now.tensors == now.tensors_total;
         if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
         complete_ = complete;
         next_ = now.seconds + 10;
-        const double rate = now.seconds > 0 ? double(now.bytes) / now.seconds : 0;
-        char line[160], speed[64] = "";
-        const int length = snprintf(
-            line, sizeof line, "%llu of %llu tensors, %.1f of %.1f GB", static_cast<unsigned long long>(now.tensors),
-            static_cast<unsigned long long>(now.tensors_total), double(now.bytes) / 1e9, double(now.bytes_total) / 1e9);
-        const bool calibrating = now.positions < now.positions_total;
-        if (calibrating && first_share_ < 0) first_share_ = now.share;
-        if (calibrating && length > 0)
-            snprintf(line + length, sizeof line - size_t(length), ", calibration %.0f %%", 100 * now.share);
-        constexpr double some = 0.001; // an embedding tells nothing
-        if (calibrating && now.seconds > 1 && now.share > first_share_ + some) {
-            const double left = time_left(now.seconds, now.share);
-            snprintf(speed, sizeof speed, ", %s left", duration_text(left).c_str());
-        } else if (calibrating) {
-            speed[0] = 0;
-        } else if (complete) {
-            snprintf(speed, sizeof speed, ", %.2f GB/s, %s", rate / 1e9, duration_text(now.seconds).c_str());
-        } else if (now.seconds > 1 && rate > 0) { // earlier rates are noise
-            const double left = double(now.bytes_total - now.bytes) / rate;
-            snprintf(speed, sizeof speed, ", %.2f GB/s, %s left", rate / 1e9, duration_text(left).c_str());
-        }
-        print(line, speed, complete);
+        if (passes_only) return show_passes(passes_, now, complete);
+        if (now.positions < now.positions_total) return show_passes("calibration", now, false);
+        show_bytes(now, complete);
     }
+
+    static unsigned long long wide(uint64_t value) { return value; }
 
     // By the operations that this run has done: one that goes on with a stopped run begins in the middle.
     double time_left(double seconds, double share) const { return seconds * (1 - share) / (share - first_share_); }

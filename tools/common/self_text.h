@@ -41,9 +41,9 @@ inline bool take_self_text(std::vector<std::string> & sources, SelfTextArgs & ar
             !number.empty() && number.size() < 8 && number.find_first_not_of("0123456789") == std::string::npos;
         const uint64_t records = digits ? std::stoull(number) : 0;
         if (args.records > 0 || records == 0 || records > most) {
-            fprintf(stderr, "error: --calib %s: %s\n", source.c_str(),
-                    args.records > 0 ? "the model's own text is wanted twice; give one number of sequences"
-                                     : "after self: comes the number of sequences, 1 to 1000000");
+            say_error("--calib %s: %s\n", source.c_str(),
+                      args.records > 0 ? "the model's own text is wanted twice; give one number of sequences"
+                                       : "after self: comes the number of sequences, 1 to 1000000");
             return false;
         }
         args.records = records;
@@ -94,7 +94,7 @@ class SelfTextWriter {
                     texts_.size(), static_cast<unsigned long long>(args_.length),
                     static_cast<unsigned long long>(replaced_ + left_out_), static_cast<unsigned long long>(replaced_));
         if (!texts_.empty()) return true;
-        fputs("error: every text that the model wrote falls into repetition: calibrate with data\n", stderr);
+        say_error("every text that the model wrote falls into repetition: calibrate with data\n");
         return false;
     }
 
