@@ -486,16 +486,17 @@ static int run_program(int argc, char ** argv) {
     tools::set_up(app);
     declare(app, args);
     declare_calibration(app, args);
-    app.group_help("What to make", {"--output", "--recipe", "--scheme", "--preset", "--method", "--headroom",
-                                    "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
+    app.group_help("What to make",
+                   {"--output", "--stream", "--stream-disk", "--recipe", "--scheme", "--preset", "--method",
+                    "--headroom", "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
     app.group_help("Data", {"--calib", "--tokens", "--template", "--samples", "--seq-len", "--seed", "--no-shuffle",
                             "--pad", "--pack", "--chunk", "--skip-bad", "--experts", "--min-expert-tokens",
                             "--save-stats", "--part", "--stats", "--show-stats"});
     app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
                                "--save-each-layer", "--layers", "--take", "--measure-limits"});
-    app.group_help("Plan and output",
-                   {"--dry-run", "--estimate", "--no-estimate", "--assume", "--price", "--json", "--report", "--trace",
-                    "--profile", "--quiet", "--upload", "--create", "--base-model", "--no-card"});
+    app.group_help("Plan and output", {"--dry-run", "--download", "--estimate", "--no-estimate", "--assume", "--price",
+                                       "--json", "--report", "--trace", "--profile", "--quiet", "--upload", "--create",
+                                       "--base-model", "--no-card"});
     if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
     if (!check_usage(app, args)) return tools::exit_failure;
     args.engine.quiet = args.quiet;

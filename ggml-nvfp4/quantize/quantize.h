@@ -8,7 +8,7 @@
 #include "pass/picture_rows.h"
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
-#include "quantize/estimate.h"
+#include "quantize/estimate/estimate.h"
 #include "report/phases.h"
 
 #include <cstdint>

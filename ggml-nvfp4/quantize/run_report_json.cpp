@@ -1,6 +1,6 @@
 // The report of a run for programs: schema ggml-nvfp4.quantize.1, see docs/json.md.
 #include "formats/json_writer.h"
-#include "quantize/estimate.h"
+#include "quantize/estimate/estimate.h"
 #include "quantize/quantize.h"
 #include "report/engines.h"
 

@@ -62,7 +62,7 @@ inline bool read_prompts(CanaryArgs & args) {
     if (path.empty()) return true;
     const auto say = [&](size_t line, const char * problem) {
         const std::string place = line > 0 ? ", line " + std::to_string(line) : "";
-        fprintf(stderr, "error: --canary-prompts %s%s: %s\n", path.c_str(), place.c_str(), problem);
+        say_error("--canary-prompts %s%s: %s\n", path.c_str(), place.c_str(), problem);
         return false;
     };
     std::ifstream file(path);

@@ -155,8 +155,8 @@ inline bool open_stream(gnv_engine_t * engine, std::string & path, uint64_t disk
     gnv_hub_stream_t * stream = nullptr;
     const gnv_status status = gnv_hub_stream_open(engine, path.c_str(), &out.call->options, disk_bytes, &stream);
     if (status == GNV_UNSUPPORTED) {
-        fprintf(stderr, "error: --stream: this build has no libcurl; download the model first: hf download %s\n",
-                path.substr(0, path.find('@')).c_str());
+        say_error("--stream: this build has no libcurl; download the model first: hf download %s\n",
+                  path.substr(0, path.find('@')).c_str());
         return false;
     }
     if (status != GNV_OK) {

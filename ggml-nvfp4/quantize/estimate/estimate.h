@@ -2,7 +2,7 @@
 #pragma once
 
 #include "formats/json_writer.h"
-#include "quantize/machine_rates.h"
+#include "quantize/estimate/machine_rates.h"
 
 #include <string>
 

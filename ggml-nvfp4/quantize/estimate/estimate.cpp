@@ -1,4 +1,4 @@
-#include "quantize/estimate.h"
+#include "quantize/estimate/estimate.h"
 
 #include "core/strings.h"
 #include "core/table.h"

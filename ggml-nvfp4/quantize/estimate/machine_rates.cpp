@@ -1,4 +1,4 @@
-#include "quantize/machine_rates.h"
+#include "quantize/estimate/machine_rates.h"
 
 #include "core/clock.h"
 #include "core/sha256.h"
