@@ -220,13 +220,13 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
         CHECK(result.exit_code == 2);
         CHECK_MESSAGE(result.out.find(message) != std::string::npos, result.out);
     };
-    refused("", "MODEL is required");
+    refused("", "MODEL is needed");
     refused(tiny_folder, "--prompt TEXT, --tokens FILE, --chat or --bench is needed");
     refused(tiny_folder + " --prompt ''", "--prompt is empty");
     refused(tiny_folder + " --bench --prompt a", "goes without --bench");
     refused(tiny_folder + " --prompt a --n-depth 1", "is for --bench");
     refused(tiny_folder + " --bench --n-depth 1,,2", "expected whole numbers with commas");
-    refused(tiny_folder + " --prompt a --tokens b", "excludes");
+    refused(tiny_folder + " --prompt a --tokens b", "exclude each other");
     refused(tiny_folder + " --prompt a --tap norm", "--tap needs --dump");
     refused(tiny_folder + " --prompt a --greedy --temp 1", "--greedy draws nothing");
     refused(tiny_folder + " --prompt a --top-p 0", "--top-p 0: expected a number above 0 and at most 1");
@@ -241,13 +241,13 @@ TEST_CASE("what cannot be run ends with 2 and says why") {
     const auto refused_tokens = [&](const std::string & text, const std::string & message) {
         refused(tiny_folder + " --tokens " + folder.save("tokens.json", text), message);
     };
-    refused_tokens("{", "parse error");
+    refused_tokens("{", "the file is not JSON from byte ");
     refused_tokens("[1]", "expected {\"input_ids\"");
     refused_tokens("5", "expected {\"input_ids\"");
     refused_tokens(R"({"ids": [[1]]})", "expected {\"input_ids\"");
     refused_tokens(R"({"input_ids": 7})", "expected {\"input_ids\"");
     refused_tokens(R"({"input_ids": []})", "with at least one sequence");
-    refused_tokens(R"({"input_ids": [[1]]} x)", "parse error");
+    refused_tokens(R"({"input_ids": [[1]]} x)", "the file is not JSON from byte ");
     refused_tokens(R"({"input_ids": [[1, [2]]]})", "input_ids[0] has an element that is not an id: [..]");
     refused_tokens(R"({"input_ids": [[1], {}]})", "input_ids[1] is no list");
     refused_tokens(R"({"input_ids": [[1, 99999999999]]})", "not an id: 99999999999");

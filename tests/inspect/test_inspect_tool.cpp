@@ -85,7 +85,7 @@ TEST_CASE("usage, missing folders and names end with 2 and a message") {
              {tiny_folder + " --compare /nonexistent", "/nonexistent is not a folder"},
              {tiny_folder + " --filter '('", "pattern \"(\""},
              {tiny_folder + " --values 3", "--tensor"},
-             {tiny_folder + " --tensor lm_head.weight --compare x", "excludes"},
+             {tiny_folder + " --tensor lm_head.weight --compare x", "exclude each other"},
              {tiny_folder + " --tensor lm_head.weight --values 3 --json -", "standard output"},
              {tiny_folder + " --json /nonexistent/x", "cannot write /nonexistent/x"}}) {
         const ToolRun run = inspect(arguments);
