@@ -458,7 +458,8 @@ TEST_CASE("gnv_hub_stream_*: a plan of its folder alone, a callback that stops")
     gnv_quantize_options run;
     gnv_quantize_options_init(&run);
     const std::string made = hub.scratch / "made";
-    stop = true; // of the stream alone
+    stop = true;                                                 // of the stream alone
+    std::this_thread::sleep_for(std::chrono::milliseconds(150)); // the callback is asked ten times a second
     CHECK(gnv_quantize(plan, made.c_str(), &run, nullptr) == GNV_CANCELLED);
     CHECK_FALSE(path_exists(made));
     gnv_plan_destroy(plan);
