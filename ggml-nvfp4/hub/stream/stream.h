@@ -68,7 +68,7 @@ class Stream {
     Status start_threads();
     Status bring(std::unique_lock<std::mutex> & lock, uint32_t shard);
     std::optional<uint32_t> choose();
-    bool is_done(uint32_t shard) const; // nobody reads it or is going to
+    bool is_done(uint32_t shard) const; // no read of it runs or comes
     void drop_if_done(uint32_t shard);
     void finish_fetch(uint32_t shard, Result<File> fetched);
 
