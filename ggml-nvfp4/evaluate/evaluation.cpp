@@ -22,6 +22,10 @@ uint64_t Evaluation::failed_gates() const {
     return uint64_t(std::count_if(gates.begin(), gates.end(), [](const GateResult & gate) { return !gate.passed; }));
 }
 
+uint64_t Evaluation::suspicions() const {
+    return uint64_t(std::count_if(gates.begin(), gates.end(), [](const GateResult & gate) { return gate.flagged; }));
+}
+
 namespace {
 
 constexpr int64_t stretches = 24; // of windows, for the divergence by position

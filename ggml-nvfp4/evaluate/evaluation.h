@@ -98,6 +98,7 @@ struct Evaluation {
 
     const LineReport * find(Line line) const;
     uint64_t failed_gates() const;
+    uint64_t suspicions() const; // flagged gates
 };
 
 // Fails if evaluate() would because of a file or folder in the options: it cannot be read or made, is damaged, or

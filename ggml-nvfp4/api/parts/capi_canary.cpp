@@ -127,12 +127,8 @@ gnv_status gnv_report_add_canary(gnv_report_t * report, const gnv_canary_t * han
         GNV_TRY(api::check_pointers({handle}, "gnv_report_add_canary"));
         GNV_TRY(api::check_engine(report->engine, handle, "gnv_report_add_canary: the canary"));
         const canary::Canary & canary = handle->canary;
-        verify::GateSummary gates = {canary.failed_gates(), canary.suspicions(), ""};
-        for (const canary::CanaryGate & gate : canary.gates)
-            if (gates.first.empty() && (gates.failed > 0 ? !gate.passed : gate.flagged))
-                gates.first = concat(gate.gate, ": ", gate.text);
         verify::attach_canary(report->report, canary::canary_text(canary), canary::canary_json(canary),
-                              std::move(gates));
+                              api::summary_of_gates(canary));
         return {};
     });
 }

@@ -148,11 +148,6 @@ gnv_status gnv_evaluation_remove_state(gnv_evaluation_t * evaluation) {
     return api::call(api::engine_of(evaluation), [&]() -> Status { return evaluation->evaluation.remove_state(); });
 }
 
-static uint64_t count_suspicions(const evaluate::Evaluation & evaluation) {
-    return uint64_t(std::count_if(evaluation.gates.begin(), evaluation.gates.end(),
-                                  [](const evaluate::GateResult & gate) { return gate.flagged; }));
-}
-
 gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * handle, gnv_evaluation_info * out) {
     return api::call(api::engine_of(handle), [&]() -> Status {
         const evaluate::Evaluation & evaluation = handle->evaluation;
@@ -161,7 +156,7 @@ gnv_status gnv_evaluation_get_info(const gnv_evaluation_t * handle, gnv_evaluati
         info.windows = evaluation.windows;
         info.positions = evaluation.positions;
         info.predictions = evaluation.predictions;
-        info.suspicions = count_suspicions(evaluation);
+        info.suspicions = evaluation.suspicions();
         info.gates = evaluation.gates.size() - info.suspicions;
         info.failed_gates = evaluation.failed_gates();
         return api::give_struct(info, out, "gnv_evaluation_info");
@@ -203,21 +198,12 @@ gnv_status gnv_evaluation_text(const gnv_evaluation_t * handle, gnv_text_format 
     return api::give_text(handle, wanted, out, "gnv_evaluation_text", write, GNV_TEXT_MARKDOWN);
 }
 
-static verify::GateSummary summary_of_gates(const evaluate::Evaluation & evaluation) {
-    verify::GateSummary out = {evaluation.failed_gates(), count_suspicions(evaluation), ""};
-    for (const evaluate::GateResult & gate : evaluation.gates) {
-        const bool counts = out.failed > 0 ? !gate.passed : gate.flagged;
-        if (counts && out.first.empty()) out.first = concat(gate.gate, ": ", gate.text);
-    }
-    return out;
-}
-
 gnv_status gnv_report_add_evaluation(gnv_report_t * report, const gnv_evaluation_t * handle) {
     return api::call(api::engine_of(report), [&]() -> Status {
         GNV_TRY(api::check_pointers({handle}, "gnv_report_add_evaluation"));
         GNV_TRY(api::check_engine(report->engine, handle, "gnv_report_add_evaluation: the evaluation"));
         verify::attach_output(report->report, evaluate::evaluation_text(handle->evaluation, api::text_width(report)),
-                              evaluate::evaluation_json(handle->evaluation), summary_of_gates(handle->evaluation));
+                              evaluate::evaluation_json(handle->evaluation), api::summary_of_gates(handle->evaluation));
         return {};
     });
 }
