@@ -146,8 +146,8 @@ class TileRun {
         const int64_t step = row_end - row <= kernels_.panel_rows ? std::max<int64_t>(full_panels, 1) : 1;
         for (int64_t panel = 0; panel < full_panels; panel += step) {
             for_each_panel_of_a(row, row_end, depth, [&](const float * a, int64_t first_row, int rows) {
-                kernels_.multiply(a, rows, buffers_.weight + panel * panel_stride, panel_stride, step, depth, first,
-                                  result_at(first_row, column + panel * width), problem_.c_stride);
+                kernels_.multiply(a, rows, rows, buffers_.weight + panel * panel_stride, panel_stride, step, depth,
+                                  first, result_at(first_row, column + panel * width), problem_.c_stride);
             });
         }
         if (edge_columns == 0) return;
@@ -156,8 +156,8 @@ class TileRun {
             if (!first)
                 for (int i = 0; i < rows; i++)
                     std::copy_n(c + i * problem_.c_stride, edge_columns, buffers_.result + i * width);
-            kernels_.multiply(a, rows, buffers_.weight + full_panels * panel_stride, panel_stride, 1, depth, first,
-                              buffers_.result, width);
+            kernels_.multiply(a, rows, rows, buffers_.weight + full_panels * panel_stride, panel_stride, 1, depth,
+                              first, buffers_.result, width);
             for (int i = 0; i < rows; i++)
                 std::copy_n(buffers_.result + i * width, edge_columns, c + i * problem_.c_stride);
         });

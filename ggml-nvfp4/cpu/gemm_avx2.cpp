@@ -68,18 +68,19 @@ namespace gnv::cpu {
 
 namespace {
 
-void multiply(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k, bool first,
-              float * c, int64_t c_stride) {
+void multiply(const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride, int64_t panels,
+              int64_t k, bool first, float * c, int64_t c_stride) {
     static constexpr Multiply one_panel[panel_rows] = {multiply_vectors<1, 2>, multiply_vectors<2, 2>,
                                                        multiply_vectors<3, 2>, multiply_vectors<4, 2>,
                                                        multiply_vectors<5, 2>, multiply_vectors<6, 2>};
     int64_t panel = 0;
     if (rows == 1) // one row makes too few chains to hide the latency of a multiply-add
         for (; panel + 4 <= panels; panel += 4)
-            multiply_vectors<1, 8>(a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
-                                   c_stride);
+            multiply_vectors<1, 8>(a, a_stride, b + panel * panel_stride, panel_stride, k, first,
+                                   c + panel * panel_columns, c_stride);
     for (; panel < panels; panel++)
-        one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
+        one_panel[rows - 1](a, a_stride, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                            c_stride);
 }
 
 } // namespace

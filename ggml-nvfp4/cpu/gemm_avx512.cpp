@@ -67,8 +67,8 @@ namespace gnv::cpu {
 
 namespace {
 
-void multiply(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k, bool first,
-              float * c, int64_t c_stride) {
+void multiply(const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride, int64_t panels,
+              int64_t k, bool first, float * c, int64_t c_stride) {
     static constexpr Multiply one_panel[panel_rows] = {
         multiply_vectors<1, 2>,  multiply_vectors<2, 2>,  multiply_vectors<3, 2>,  multiply_vectors<4, 2>,
         multiply_vectors<5, 2>,  multiply_vectors<6, 2>,  multiply_vectors<7, 2>,  multiply_vectors<8, 2>,
@@ -79,10 +79,11 @@ void multiply(const float * a, int rows, const float * b, int64_t panel_stride, 
     int64_t panel = 0;
     if (rows <= 2)
         for (; panel + 2 <= panels; panel += 2)
-            two_panels[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
-                                 c_stride);
+            two_panels[rows - 1](a, a_stride, b + panel * panel_stride, panel_stride, k, first,
+                                 c + panel * panel_columns, c_stride);
     for (; panel < panels; panel++)
-        one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns, c_stride);
+        one_panel[rows - 1](a, a_stride, b + panel * panel_stride, panel_stride, k, first, c + panel * panel_columns,
+                            c_stride);
 }
 
 } // namespace

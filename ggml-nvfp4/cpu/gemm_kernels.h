@@ -41,10 +41,10 @@ struct GemmKernels {
     // Replaces x [k], k divisible by 16, by its W4A4 codes * scales: see LinearParams in graph/ops.h.
     void (*quantize_row)(const float * x, int64_t k, float input_scale, float * out);
 
-    // c [rows, panels * panel_columns] = (first ? 0 : c) + a * panels; b: `panels` panels, one every
-    // panel_stride floats.
-    void (*multiply)(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k,
-                     bool first, float * c, int64_t c_stride);
+    // c [rows, panels * panel_columns] = (first ? 0 : c) + a * panels; a: value [k, rows], one k every a_stride floats;
+    // b: `panels` panels, one every panel_stride floats.
+    void (*multiply)(const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride, int64_t panels,
+                     int64_t k, bool first, float * c, int64_t c_stride);
     // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
 };

@@ -54,23 +54,24 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
 }
 
 template <int rows>
-void multiply_panel(const float * a, const float * b, int64_t k, bool first, float * c, int64_t c_stride) {
+void multiply_panel(const float * a, int64_t a_stride, const float * b, int64_t k, bool first, float * c,
+                    int64_t c_stride) {
     float sum[rows][panel_columns];
     for (int row = 0; row < rows; row++)
         for (int j = 0; j < panel_columns; j++) sum[row][j] = first ? 0.0f : c[row * c_stride + j];
-    for (int64_t i = 0; i < k; i++, a += rows, b += panel_columns)
+    for (int64_t i = 0; i < k; i++, a += a_stride, b += panel_columns)
         for (int row = 0; row < rows; row++)
             for (int j = 0; j < panel_columns; j++) sum[row][j] = __builtin_fmaf(a[row], b[j], sum[row][j]);
     for (int row = 0; row < rows; row++)
         for (int j = 0; j < panel_columns; j++) c[row * c_stride + j] = sum[row][j];
 }
 
-void multiply(const float * a, int rows, const float * b, int64_t panel_stride, int64_t panels, int64_t k, bool first,
-              float * c, int64_t c_stride) {
+void multiply(const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride, int64_t panels,
+              int64_t k, bool first, float * c, int64_t c_stride) {
     static constexpr decltype(&multiply_panel<1>) by_rows[] = {multiply_panel<1>, multiply_panel<2>, multiply_panel<3>,
                                                                multiply_panel<4>};
     for (int64_t panel = 0; panel < panels; panel++)
-        by_rows[rows - 1](a, b + panel * panel_stride, k, first, c + panel * panel_columns, c_stride);
+        by_rows[rows - 1](a, a_stride, b + panel * panel_stride, k, first, c + panel * panel_columns, c_stride);
 }
 
 } // namespace

@@ -123,8 +123,8 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
 
 // `vectors` vectors of columns: those of one panel, or of several.
 template <int rows, int vectors>
-void multiply_vectors(const float * a, const float * b, int64_t panel_stride, int64_t k, bool first, float * c,
-                      int64_t c_stride) {
+void multiply_vectors(const float * a, int64_t a_stride, const float * b, int64_t panel_stride, int64_t k, bool first,
+                      float * c, int64_t c_stride) {
     Floats sum[rows][vectors];
 #pragma GCC unroll 16
     for (int row = 0; row < rows; row++)
@@ -136,7 +136,7 @@ void multiply_vectors(const float * a, const float * b, int64_t panel_stride, in
     for (int row = 0; row < rows; row++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) expect_store(c + (rows + row) * c_stride + v * lanes);
-    for (int64_t i = 0; i < k; i++, a += rows, b += panel_columns) {
+    for (int64_t i = 0; i < k; i++, a += a_stride, b += panel_columns) {
         Floats weight[vectors];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) weight[v] = load_floats(b + v / 2 * panel_stride + v % 2 * lanes);

@@ -1,5 +1,6 @@
 // Statistics of activations: fast loops for those that have one, the definition for others. Magnitudes are compared as
 // integers, which also shows NaN and Inf; which row it was is asked only then.
+#include "cpu/row_moments.h"
 #include "cpu/row_kernels.h"
 
 #include <cmath>
@@ -48,64 +49,23 @@ void largest_of_rows(const RowLoops & loops, const GroupedRows & observed, int64
     }
 }
 
-// Products of the columns [i, i + height) and [j, j + width), each at most 16, onto total[0][0].
-void add_tile(const RowLoops & loops, const float * x, int64_t stride, int64_t rows, int64_t i, int64_t height,
-              int64_t j, int64_t width, float * total, int64_t total_stride) {
-    if (height == 16 && width == 16) return loops.add_products(x + i, x + j, stride, rows, total, total_stride);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t a = 0; a < height; a++)
-            for (int64_t b = 0; b < width; b++) {
-                float & sum = total[a * total_stride + b];
-                sum = std::fma(x[r * stride + i + a], x[r * stride + j + b], sum);
-            }
-}
-
-// to[b][a] = from[a][b], of at most 16 x 16.
-void mirror_tile(const float * from, int64_t height, int64_t width, int64_t stride, float * to) {
-    if (height == 16 && width == 16) {
-        float tile[16][16]; // compilers transpose in registers what has fixed sizes
-        for (int a = 0; a < 16; a++)
-            for (int b = 0; b < 16; b++) tile[b][a] = from[a * stride + b];
-        for (int b = 0; b < 16; b++) memcpy(to + b * stride, tile[b], sizeof tile[b]);
-        return;
-    }
-    for (int64_t a = 0; a < height; a++)
-        for (int64_t b = 0; b < width; b++) to[b * stride + a] = from[a * stride + b];
-}
-
 Status observe_moments_16(KernelCall & call, const GroupedRows & observed) {
     float * const total = call.inputs[1].as<float>();
     const int64_t blocks_per_group = observed.columns / 16, blocks = observed.groups * blocks_per_group;
     return for_blocks(*call.threads, blocks, 16 * observed.rows, [&](int64_t first, int64_t last, int) {
         for (int64_t block = first; block < last; block++) {
             const int64_t g = block / blocks_per_group, column = block % blocks_per_group * 16;
-            add_tile(loops(call).rows, observed.group(g), observed.stride, observed.group_rows(g), column, 16, column,
-                     16, total + block * 256, 16);
+            loops(call).rows.add_products(observed.group(g) + column, observed.stride, observed.group_rows(g),
+                                          total + block * 256);
         }
     });
 }
 
-// The upper triangle in tiles of 16 x 16, then its mirror image. A task is 16 rows of one group's matrix.
 Status observe_moments(KernelCall & call, const GroupedRows & observed) {
-    const int64_t columns = observed.columns, rows_at_once = 64; // stay in a cache while the tiles pass
-    const int64_t tasks_per_group = (columns + 15) / 16;
-    const auto add = [&](int64_t g, int64_t i) {
-        float * const total = call.inputs[1].as<float>() + g * columns * columns;
-        const float * const x = observed.group(g);
-        const int64_t rows = observed.group_rows(g), height = std::min<int64_t>(16, columns - i);
-        if (rows == 0) return;
-        for (int64_t r = 0; r < rows; r += rows_at_once)
-            for (int64_t j = i; j < columns; j += 16)
-                add_tile(loops(call).rows, x + r * observed.stride, observed.stride, std::min(rows_at_once, rows - r),
-                         i, height, j, std::min<int64_t>(16, columns - j), total + i * columns + j, columns);
-        for (int64_t j = i + height; j < columns; j += 16)
-            mirror_tile(total + i * columns + j, height, std::min<int64_t>(16, columns - j), columns,
-                        total + j * columns + i);
-    };
-    const int64_t cost = columns * observed.rows;
-    return for_blocks(*call.threads, observed.groups * tasks_per_group, cost, [&](int64_t first, int64_t last, int) {
-        for (int64_t task = first; task < last; task++) add(task / tasks_per_group, task % tasks_per_group * 16);
-    });
+    MomentRows rows;
+    rows.groups = observed.groups, rows.columns = observed.columns, rows.rows = observed.rows;
+    rows.x = observed.x, rows.stride = observed.stride, rows.ends = observed.offsets;
+    return add_moments(rows, call.inputs[1].as<float>(), call.scratch, *call.threads);
 }
 
 // Values that are not finite land in the last bin: the maximum tells of them.
@@ -167,75 +127,103 @@ constexpr Loop fast_loops[] = {
 
 // --- Some rows ----------------------------------------------------------------------------------------------------------------
 
-// Of statistics of some rows: those rows, gathered and multiplied, in scratch memory, where they belong to groups.
+bool is_of_some_rows(const KernelCall & call) {
+    return call.as<ObserveParams>().statistic->rows != Statistic::Rows::all;
+}
+
+bool is_of_all_products(const Statistic * statistic) {
+    return statistic == &Statistic::fitted_moments || statistic == &Statistic::held_moments;
+}
+
+// Of statistics of some rows, in scratch memory: which rows, where they belong to groups, and what is made of them.
 struct SomeRows {
     explicit SomeRows(const KernelCall & call)
         : params(call.as<ObserveParams>()), x(call.inputs[0]),
           columns(params.statistic->of_weights ? 1 : x.shape.last()),
-          most(call.inputs[3].shape.rank > 0 ? call.inputs[3].shape.elements() : x.shape.rows()) {}
-    uint64_t row_bytes() const { return (uint64_t(most * columns) * sizeof(float) + 63) / 64 * 64; }
-    uint64_t bytes() const { // rows; row of x and weight of each; offsets
-        return row_bytes() + uint64_t(most) * (sizeof(int64_t) + sizeof(float)) +
-               uint64_t(params.groups + 1) * sizeof(int32_t);
+          most(call.inputs[3].shape.rank > 0 ? call.inputs[3].shape.elements() : x.shape.rows()),
+          threads(call.threads->size()) {}
+    uint64_t list_bytes() const { // row of x and weight of each; offsets
+        return (uint64_t(most) * (sizeof(int64_t) + sizeof(float)) + uint64_t(params.groups + 1) * sizeof(int32_t) +
+                63) /
+               64 * 64;
+    }
+    uint64_t bytes() const { // that, then rows, or what add_moments needs
+        return list_bytes() + (is_of_all_products(params.statistic) ? moments_scratch_bytes(columns, threads)
+                                                                    : uint64_t(most * columns) * sizeof(float));
     }
 
     const ObserveParams & params;
     const Tensor & x;
     const int64_t columns, most;
+    const int threads;
 };
 
-// What is left of `x` and its groups, as a tensor of dense rows with offsets.
-GroupedRows gather_rows(KernelCall & call, const SomeRows & some, Tensor & rows, Tensor & offsets) {
+struct ChosenRows {
+    int64_t * from;  // [count]: row of x
+    float * factors; // [count]
+    int32_t * ends;  // [groups + 1]
+    int64_t count;
+};
+
+ChosenRows choose_rows(KernelCall & call, const SomeRows & some) {
     const auto * const given = call.inputs[2].as<const int32_t>();
     const auto * const slots = call.inputs[3].as<const int32_t>();
     const auto * const weights = call.inputs[4].as<const float>();
     const auto * const positions = call.inputs[5].as<const int32_t>();
     const auto * const mask = call.inputs[6].as<const uint8_t>();
-    auto * const to = static_cast<float *>(call.scratch);
-    auto * const from = reinterpret_cast<int64_t *>(static_cast<uint8_t *>(call.scratch) + some.row_bytes());
-    auto * const factors = reinterpret_cast<float *>(from + some.most);
-    auto * const ends = reinterpret_cast<int32_t *>(factors + some.most);
+    ChosenRows chosen = {};
+    chosen.from = static_cast<int64_t *>(call.scratch);
+    chosen.factors = reinterpret_cast<float *>(chosen.from + some.most);
+    chosen.ends = reinterpret_cast<int32_t *>(chosen.factors + some.most);
     const bool wants_held = some.params.statistic->rows == Statistic::Rows::held;
     const bool own = some.params.row == GroupedLinearParams::Row::own;
     int32_t count = 0;
     for (int64_t g = 0; g < some.params.groups; g++) {
-        ends[g] = count;
+        chosen.ends[g] = count;
         const int64_t first = slots ? given[g] : 0, end = slots ? given[g + 1] : some.x.shape.rows();
         for (int64_t j = first; j < end; j++) {
             const int64_t token = slots ? slots[j] / some.params.slots_per_token : j;
             if ((mask && mask[token] == 0) || is_held_back(positions[token]) != wants_held) continue;
-            from[count] = slots && !own ? token : j;
-            factors[count++] = slots ? weights[slots[j]] : 1;
+            chosen.from[count] = slots && !own ? token : j;
+            chosen.factors[count++] = slots ? weights[slots[j]] : 1;
         }
     }
-    ends[some.params.groups] = count;
-    (void)for_blocks(*call.threads, count, some.columns, [&](int64_t first, int64_t last, int) {
-        for (int64_t i = first; i < last; i++) {
-            const float * const row = some.x.as<const float>() + from[i] * some.x.shape.last();
-            if (some.params.statistic->of_weights)
-                to[i] = factors[i];
-            else
-                for (int64_t c = 0; c < some.columns; c++) to[i * some.columns + c] = row[c] * factors[i];
-        }
-    });
-    rows.dtype = DType::f32, rows.shape = {count, some.columns}, rows.data = to;
-    offsets.dtype = DType::i32, offsets.shape = {some.params.groups + 1}, offsets.data = ends;
-    return GroupedRows(rows, offsets, some.params.groups);
-}
-
-bool is_of_some_rows(const KernelCall & call) {
-    return call.as<ObserveParams>().statistic->rows != Statistic::Rows::all;
+    chosen.ends[some.params.groups] = count;
+    chosen.count = count;
+    return chosen;
 }
 
 Status run_of_some_rows(KernelCall & call) {
     const Statistic * const statistic = call.as<ObserveParams>().statistic;
+    const SomeRows some(call);
+    const ChosenRows chosen = choose_rows(call, some);
+    if (chosen.count == 0) return {};
+    auto * const to = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + some.list_bytes());
+    const auto * const x = some.x.as<const float>();
+    const int64_t stride = some.x.shape.last();
+    if (is_of_all_products(statistic)) {
+        MomentRows rows;
+        rows.groups = some.params.groups, rows.columns = some.columns, rows.rows = chosen.count;
+        rows.x = x, rows.stride = stride;
+        rows.ends = chosen.ends, rows.from = chosen.from, rows.factors = chosen.factors;
+        return add_moments(rows, call.inputs[1].as<float>(), to, *call.threads);
+    }
+    // A tensor of dense rows with offsets.
+    GNV_TRY(for_blocks(*call.threads, chosen.count, some.columns, [&](int64_t first, int64_t last, int) {
+        for (int64_t i = first; i < last; i++) {
+            const float * const row = x + chosen.from[i] * stride;
+            if (statistic->of_weights)
+                to[i] = chosen.factors[i];
+            else
+                for (int64_t c = 0; c < some.columns; c++) to[i * some.columns + c] = row[c] * chosen.factors[i];
+        }
+    }));
     Tensor rows, offsets;
-    const GroupedRows observed = gather_rows(call, SomeRows(call), rows, offsets);
-    if (observed.rows == 0) return {};
+    rows.dtype = DType::f32, rows.shape = {chosen.count, some.columns}, rows.data = to;
+    offsets.dtype = DType::i32, offsets.shape = {some.params.groups + 1}, offsets.data = chosen.ends;
+    const GroupedRows observed(rows, offsets, some.params.groups);
     if (statistic == &Statistic::fitted_moments_16 || statistic == &Statistic::held_moments_16)
         return observe_moments_16(call, observed);
-    if (statistic == &Statistic::fitted_moments || statistic == &Statistic::held_moments)
-        return observe_moments(call, observed);
     return observe_by_definition(call, observed);
 }
 
@@ -244,6 +232,10 @@ uint64_t scratch_bytes(const KernelCall & call) {
     if (is_of_some_rows(call)) return SomeRows(call).bytes();
     if (params.statistic == &Statistic::magnitudes)
         return uint64_t(params.groups * magnitude_bins) * sizeof(int64_t) * uint64_t(call.threads->size());
+    if (params.statistic == &Statistic::second_moments) {
+        const int64_t groups = call.inputs[2].shape.rank > 0 ? 1 : params.groups; // in a row of x
+        return moments_scratch_bytes(call.inputs[0].shape.last() / groups, call.threads->size());
+    }
     return params.statistic == &Statistic::maximum ? maxima_scratch_bytes(params.groups, call.threads->size()) : 0;
 }
 

@@ -302,25 +302,25 @@ int32_t largest_magnitude(const float * x, int64_t count) {
     return largest;
 }
 
-// total[i][j] += a[i] * b[j] for 16 x 16 columns, row after row.
-void add_products(const float * a, const float * b, int64_t stride, int64_t rows, float * total, int64_t total_stride) {
+// total[i][j] += x[i] * x[j] for 16 x 16 columns, row after row.
+void add_products(const float * x, int64_t stride, int64_t rows, float * total) {
 #if defined(__AVX512F__)
     constexpr int height = 16; // as many rows of sums as registers hold
 #else
     constexpr int height = 4;
 #endif
-    for (int first = 0; first < 16; first += height, a += height, total += height * total_stride) {
+    for (int first = 0; first < 16; first += height, total += height * 16) {
         Lanes sums[height], right, left;
-        for (int i = 0; i < height; i++) load(total + i * total_stride, sums[i]);
+        for (int i = 0; i < height; i++) load(total + i * 16, sums[i]);
         for (int64_t r = 0; r < rows; r++) {
-            load(b + r * stride, right);
+            load(x + r * stride, right);
 #pragma GCC unroll 16
             for (int i = 0; i < height; i++) {
-                fill(a[r * stride + i], left);
+                fill(x[r * stride + first + i], left);
                 fma_lanes(left, right, sums[i]);
             }
         }
-        for (int i = 0; i < height; i++) store(sums[i], total + i * total_stride);
+        for (int i = 0; i < height; i++) store(sums[i], total + i * 16);
     }
 }
 

@@ -38,9 +38,8 @@ struct RowLoops {
 
     // The largest bits of a magnitude, as an integer; above 0x7f7fffff with an Inf or a NaN.
     int32_t (*largest_magnitude)(const float * x, int64_t count);
-    // Row after row onto total: the products a_i b_j of 16 columns each, total [16, 16] with rows total_stride apart.
-    void (*add_products)(const float * a, const float * b, int64_t stride, int64_t rows, float * total,
-                         int64_t total_stride);
+    // Row after row onto total [16, 16]: the products of 16 columns with each other.
+    void (*add_products)(const float * x, int64_t stride, int64_t rows, float * total);
 };
 
 } // namespace gnv::cpu
