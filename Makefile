@@ -49,7 +49,7 @@ bench: configure ## measure the speed of the parts, beside a memcpy, and of quan
 	$(BUILD)/tests/bin/bench_gemm
 	$(BUILD)/tests/bin/bench_tokenizer $(BUILD)/data/qwen36-tiny tests/data/golden/tokens.json
 	$(BUILD)/tests/bin/bench_dataset $(BUILD)/data/qwen36-tiny tests/data/calibration.jsonl.zst
-	$(BUILD)/tests/bin/bench_images
+	$(BUILD)/tests/bin/bench_images tests/data/configs/qwen36-35b-a3b.json
 	./scripts/bench_quantize.sh $(BUILD)
 
 test-cuda: configure ## run the CUDA kernels against their CPU twins (needs a device)
@@ -61,7 +61,7 @@ test-cuda-sanitize: configure ## run CUDA's compute-sanitizer over the kernels a
 	./scripts/sanitize_cuda.sh $(BUILD)
 
 bench-cuda: configure ## measure the CUDA kernels, then the full 35B shape (73 GB of /dev/shm, 52 GB of disk)
-	$(build) --target test_cuda quantize verify make-checkpoint test_data
+	$(build) --target test_cuda bench_images quantize verify make-checkpoint test_data
 	./scripts/bench_cuda.sh $(BUILD)
 
 asan: ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer

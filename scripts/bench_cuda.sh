@@ -7,7 +7,7 @@
 #
 # BUILD (build) holds bin/ and tests/bin/ with the programs and data/qwen36-tiny, whose tokenizer the source gets. The source
 # is made in SOURCE_FOLDER (/dev/shm), the results in OUTPUT_FOLDER (.). Parts, by default all of them:
-#   kernels  tests/bin/test_cuda --bench
+#   kernels  tests/bin/test_cuda --bench; tests/bin/bench_images: preprocessing of pictures beside the vision tower
 #   limits   the rate of the experts' products alone, 10 s before the run of `all`, beside what the run reaches
 #   all      every expert sees every token, as the recipe does
 #   several  all again on cuda:0,1, and with four cards on cuda:0,1,2,3; the same bytes. Not by default
@@ -49,7 +49,10 @@ source=$source_parent/ggml-nvfp4-bench-source
 output=$output_parent/ggml-nvfp4-bench-output
 trace=$output_parent/ggml-nvfp4-bench-trace.json
 
-if wants kernels; then "$build/tests/bin/test_cuda" --bench; fi
+if wants kernels; then
+    "$build/tests/bin/test_cuda" --bench
+    "$build/tests/bin/bench_images" tests/data/configs/qwen36-35b-a3b.json
+fi
 $runs || exit 0
 
 # need FOLDER GB WHAT: room for the run, before anything is made.

@@ -38,7 +38,7 @@ Status widen_to_float(DType dtype, const void * from, int64_t count, float * to,
         return {};
     }
     GNV_CHECK(dtype == DType::bf16);
-    constexpr int64_t each = 1 << 18;
+    constexpr int64_t each = 1 << 16; // memory that is touched for the first time costs more than the numbers
     return threads.parallel_for((count + each - 1) / each, [&](int64_t part) -> Status {
         const int64_t first = part * each;
         widen(static_cast<const uint16_t *>(from) + first, std::min(each, count - first), to + first);

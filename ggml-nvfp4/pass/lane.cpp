@@ -6,8 +6,10 @@ namespace gnv {
 
 // --- Memory -------------------------------------------------------------------------------------------------------------------
 
+static constexpr size_t input_blocks = 2; // of the host: the inputs of a batch are written while the one before runs
+
 uint64_t LaneSize::logits_bytes(const Backend & device) const {
-    return uint64_t(rows.head_positions * logits_columns) * uint64_t(dtype_traits(device.activation_dtype()).bits) / 8;
+    return uint64_t(logits_rows * logits_columns) * uint64_t(dtype_traits(device.activation_dtype()).bits) / 8;
 }
 
 void LaneSize::reserve(const Backend & device, Budget & on_host, Budget & on_device) const {
@@ -17,8 +19,8 @@ void LaneSize::reserve(const Backend & device, Budget & on_host, Budget & on_dev
     on_host.reserve("hidden states", rows.host_bytes(device));
     on_host.reserve("statistics", statistics.kept_bytes + (aliases ? statistics.bytes : 0));
     if (aliases) return;
-    on_host.reserve("inputs", input_bytes + scale_bytes);
-    const uint64_t all_logits = uint64_t(rows.head_positions * logits_columns) * rows.variants * sizeof(float);
+    on_host.reserve("inputs", input_blocks * input_bytes + scale_bytes);
+    const uint64_t all_logits = uint64_t(logits_rows * logits_columns) * rows.variants * sizeof(float);
     on_host.reserve("logits", all_logits + logits_bytes(device));
     on_device.reserve("weights", uint64_t(weight_buffers) * weight_bytes);
     on_device.reserve("activations", arena_bytes);
@@ -47,7 +49,7 @@ Result<std::unique_ptr<Lane>> Lane::create(Backend & device, const LaneSize & si
         lane->inputs_ = LaneInputs::in_place(size.given_bytes);
         return lane;
     }
-    GNV_ASSIGN(lane->inputs_, LaneInputs::create(device, size.input_bytes));
+    GNV_ASSIGN(lane->inputs_, LaneInputs::create(device, size.input_bytes, input_blocks));
     for (int i = 0; i < size.weight_buffers; i++) {
         GNV_ASSIGN(DeviceMemory memory, device.allocate(size.weight_bytes));
         lane->weight_memory_.push_back(std::move(memory));
@@ -68,7 +70,7 @@ Status Lane::allocate_host(const std::string & scratch_folder) {
     }
     if (size_.logits_columns == 0) return {};
     GNV_ASSIGN(host_logits_, device_.allocate_host(size_.logits_bytes(device_)));
-    const uint64_t elements = uint64_t(size_.rows.head_positions * size_.logits_columns) * size_.rows.variants;
+    const uint64_t elements = uint64_t(size_.logits_rows * size_.logits_columns) * size_.rows.variants;
     GNV_ASSIGN(logits_, allocate_block(elements * sizeof(float), "logits"));
     return {};
 }
@@ -130,20 +132,34 @@ Result<Tensor> Lane::show(const Tensor & tensor, HostTensor & copy) {
     return Tensor(copy.tensor);
 }
 
-Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, float * to, ThreadPool & threads) {
-    if (aliases() && !to) return Tensor(logits);
-    const void * from = logits.data;
-    if (!aliases()) {
-        device_.download(host_logits_.get(), logits.data, tensor_bytes(logits.dtype, logits.shape));
-        GNV_TRY(device_.synchronize());
-        from = host_logits_.get();
-    }
-    const int64_t of_variant = size_.rows.head_positions * size_.logits_columns;
+Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, ThreadPool & threads) {
+    if (aliases()) return Tensor(logits);
+    device_.download(host_logits_.get(), logits.data, tensor_bytes(logits.dtype, logits.shape));
+    GNV_TRY(device_.synchronize());
     Tensor shown;
     shown.shape = logits.shape;
-    shown.data = to ? to : reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * of_variant;
-    GNV_TRY(widen_to_float(logits.dtype, from, logits.shape.elements(), shown.as<float>(), threads));
+    shown.data =
+        reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * size_.logits_rows * size_.logits_columns;
+    GNV_TRY(widen_to_float(logits.dtype, host_logits_.get(), logits.shape.elements(), shown.as<float>(), threads));
     return shown;
+}
+
+Lane::FetchedLogits Lane::fetch_logits(const Tensor & logits, size_t place) {
+    if (aliases()) return {logits, nullptr, logits.data};
+    const uint64_t begin = place * tensor_bytes(logits.dtype, {size_.logits_rows / 2, size_.logits_columns});
+    const uint64_t bytes = tensor_bytes(logits.dtype, logits.shape);
+    GNV_CHECK(begin + bytes <= size_.logits_bytes(device_));
+    void * const here = static_cast<uint8_t *>(host_logits_.get()) + begin;
+    device_.download(here, logits.data, bytes);
+    return {logits, device_.fence(Queue::compute), here};
+}
+
+Status Lane::write_logits(const FetchedLogits & logits, float * to, ThreadPool & threads) {
+    if (logits.copied) {
+        const Span span(device_.trace(), "host", "wait for the device");
+        GNV_TRY(logits.copied->wait());
+    }
+    return widen_to_float(logits.there.dtype, logits.here, logits.there.shape.elements(), to, threads);
 }
 
 } // namespace gnv

@@ -22,9 +22,10 @@ struct LaneSize {
     uint64_t weight_bytes = 0; // of a group
     int weight_buffers = 1;    // 2: the next group is uploaded while one computes
     uint64_t arena_bytes = 0;
-    uint64_t input_bytes = 0;   // of a batch, on a device with memory of its own and on the way there
+    uint64_t input_bytes = 0;   // of a batch, on a device with memory of its own; twice as many on the way there
     uint64_t given_bytes = 0;   // of its given rows, for a device that reads the rest in place
     uint64_t scale_bytes = 0;   // input scales that replace those of checkpoints
+    int64_t logits_rows = 0;    // of the head, at a time
     int64_t logits_columns = 0; // of the head; 0: no head
     StatisticWindow::Size statistics;
 
@@ -58,7 +59,7 @@ class Lane {
     void finish_weights(const WeightStream & stream);
     const std::vector<WeightGroup> & weights() const { return weights_; } // by group of the load
 
-    // Waits for the last batch. `inputs` must live as long as the batch.
+    // The device may still compute the last batch. On the CPU `inputs` must live as long as the batch.
     Result<DeviceBatch> upload(const BatchInputs & inputs, ThreadPool & threads) {
         return inputs_.upload(device_, inputs, threads);
     }
@@ -68,8 +69,17 @@ class Lane {
     const TextVariant & variant(size_t number) const { return variants_[number]; }
     // A tensor of the device in host memory, numbers as F32: the tensor, or `copy`.
     Result<Tensor> show(const Tensor & tensor, HostTensor & copy);
-    // The same for logits: in `to`, or, if that is null, valid until the next logits of this variant.
-    Result<Tensor> show_logits(const Tensor & logits, size_t variant, float * to, ThreadPool & threads);
+    // The same for logits, valid until the next logits of this variant.
+    Result<Tensor> show_logits(const Tensor & logits, size_t variant, ThreadPool & threads);
+    // Logits on their way to memory of the caller while the device goes on: fetch_logits() queues a copy to one of two
+    // places of the host, each with room for half as many as the head makes at a time; write_logits() waits for it.
+    struct FetchedLogits {
+        Tensor there;
+        std::unique_ptr<Fence> copied;
+        const void * here = nullptr;
+    };
+    FetchedLogits fetch_logits(const Tensor & logits, size_t place);
+    Status write_logits(const FetchedLogits & logits, float * to, ThreadPool & threads);
 
   private:
     Lane(Backend & device, const LaneSize & size) : device_(device), size_(size), upload_(device) {}

@@ -81,13 +81,14 @@ Status LayerPass::State::take_statistics(size_t i, size_t v, const PassGroup & g
     return hooks.on_statistics && !takes_turns() ? hooks.on_statistics(v, group, window) : Status();
 }
 
-// Checks the last batch for NaN or Inf, after synchronize(). If it has one, the batch runs again and the host finds the
-// place.
+// Waits for the last batch if it is watched, and checks it for NaN or Inf. If it has one, the batch runs again and the
+// host finds the place.
 Status LayerPass::State::check_watched(Work & work, const PassGroup & group) {
     if (!work.watched.batch) return {};
     const PassBatch & batch = *std::exchange(work.watched.batch, nullptr);
     const size_t v = work.watched.variant;
     Lane & lane = *work.lane;
+    GNV_TRY(lane.device().synchronize());
     const int32_t first_bad = lane.window().first_bad();
     if (first_bad < 0) return {};
     const BatchInputs inputs = make_batch(sequences->data() + batch.first, batch.count, read_given(group.stages));
@@ -111,6 +112,7 @@ Result<DeviceBatch> LayerPass::State::upload(Lane & lane, const BatchInputs & in
     return lane.upload(inputs, *threads);
 }
 
+// The host prepares a batch while the device computes the last one, and waits for that only if it is watched.
 Status LayerPass::State::run_batch(Work & work, size_t v, const PassGroup & group, size_t b, const PassHooks & hooks) {
     const PassBatch & batch = plan.batches[b];
     Lane & lane = *work.lane;
@@ -170,8 +172,8 @@ Status LayerPass::State::run_lane(size_t i, const Load & load, const PassHooks &
 
 // --- Head ---------------------------------------------------------------------------------------------------------------------
 
-Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGroup & group, int64_t first, int64_t count,
-                                           float * to) {
+Status LayerPass::State::compute_logits(Work & work, size_t v, const PassGroup & group, int64_t first, int64_t count,
+                                        const std::function<Status(const Tensor & logits)> & take) {
     Lane & lane = *work.lane;
     size_t part = 0; // in the load's groups: variants in running order, the last first
     for (size_t other = variants.size(); --other > v;) part += variants[other].weights != variants[other - 1].weights;
@@ -181,15 +183,44 @@ Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGrou
     const DeviceBatch none; // the head needs no inputs
     StageCall call{lane.variant(v), group.stages, lane.weights()[part], shape, none};
     GNV_ASSIGN(call.fields, lane.rows().open(v, first - work.share.begin, count, field_use(group.stages, model())));
-    Tensor logits;
-    call.on_logits = [&](const Tensor & tensor) -> Status {
-        GNV_ASSIGN(logits, lane.show_logits(tensor, v, to, *threads));
-        return {};
-    };
+    call.on_logits = take;
     // In host memory the logits of a variant stay in its part of the arena.
     uint8_t * const arena = static_cast<uint8_t *>(lane.arena()) + (lane.aliases() ? v * plan.head_arena_bytes : 0);
-    GNV_TRY(work.runner->run(call, arena, plan.head_arena_bytes));
-    return logits;
+    return work.runner->run(call, arena, plan.head_arena_bytes);
+}
+
+// Logits of the only variant to memory of the caller: the device computes a piece while the host writes the one before.
+Status LayerPass::State::write_logits(Work & work, const PassGroup & group, const PassHooks & hooks) {
+    const TextModelSizes & sizes = model().sizes();
+    Lane & lane = *work.lane;
+    const int64_t end = work.share.begin + work.share.positions, half = plan.head_positions / sizes.head_rows / 2;
+    const bool alternates = !lane.aliases() && half > 0; // between two places
+    const int64_t each = alternates ? half * sizes.head_rows : plan.head_positions;
+    struct Piece {
+        int64_t first = 0, count = 0; // 0: none
+        Lane::FetchedLogits logits;
+    };
+    const auto write = [&](const Piece & piece) -> Status {
+        if (piece.count == 0) return {};
+        float * const to = hooks.logits_to.data() + piece.first / sizes.head_rows * sizes.vocabulary;
+        GNV_TRY(lane.write_logits(piece.logits, to, *threads));
+        return advance(piece.count, hooks);
+    };
+    Piece last;
+    size_t place = 0;
+    for (int64_t first = work.share.begin; first < end; first += each) {
+        Piece piece{first, std::min(each, end - first), {}};
+        GNV_TRY(compute_logits(work, 0, group, first, piece.count, [&](const Tensor & logits) -> Status {
+            piece.logits = lane.fetch_logits(logits, place);
+            return {};
+        }));
+        if (alternates) {
+            std::swap(piece, last);
+            place = 1 - place;
+        }
+        GNV_TRY(write(piece));
+    }
+    return write(last);
 }
 
 // The outer loop runs over positions, the inner over variants, so that memory holds the logits of a few positions. Lane
@@ -197,20 +228,22 @@ Result<Tensor> LayerPass::State::logits_of(Work & work, size_t v, const PassGrou
 Status LayerPass::State::run_head(const PassGroup & group, const PassHooks & hooks) {
     const TextModelSizes & sizes = model().sizes();
     GNV_CHECK(hooks.logits_to.empty() ||
-              (variants.size() == 1 &&
+              (variants.size() == 1 && !hooks.on_logits &&
                int64_t(hooks.logits_to.size()) == plan.store.positions / sizes.head_rows * sizes.vocabulary));
     for (Work & work : lanes) {
+        if (!hooks.logits_to.empty()) {
+            GNV_TRY(write_logits(work, group, hooks));
+            continue;
+        }
         const int64_t end = work.share.begin + work.share.positions;
         for (int64_t first = work.share.begin; first < end; first += plan.head_positions) {
             const int64_t count = std::min(plan.head_positions, end - first);
-            std::vector<Tensor> side_by_side;
-            for (size_t v = 0; v < variants.size(); v++) {
-                float * const to = hooks.logits_to.empty()
-                                       ? nullptr
-                                       : hooks.logits_to.data() + first / sizes.head_rows * sizes.vocabulary;
-                GNV_ASSIGN(const Tensor logits, logits_of(work, v, group, first, count, to));
-                side_by_side.push_back(logits);
-            }
+            std::vector<Tensor> side_by_side(variants.size());
+            for (size_t v = 0; v < variants.size(); v++)
+                GNV_TRY(compute_logits(work, v, group, first, count, [&](const Tensor & logits) -> Status {
+                    GNV_ASSIGN(side_by_side[v], work.lane->show_logits(logits, v, *threads));
+                    return {};
+                }));
             if (hooks.on_logits) GNV_TRY(hooks.on_logits(first, side_by_side));
             GNV_TRY(advance(count * int64_t(variants.size()), hooks));
         }

@@ -88,8 +88,9 @@ struct LayerPass::State {
     Status explain(const Status & failure, const PassGroup & group, const PassBatch & batch,
                    const BadInput & bad) const;
     Status run_head(const PassGroup & group, const PassHooks & hooks);
-    Result<Tensor> logits_of(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count,
-                             float * to);
+    Status compute_logits(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count,
+                          const std::function<Status(const Tensor & logits)> & take);
+    Status write_logits(Work & work, const PassGroup & group, const PassHooks & hooks);
     Status advance(int64_t positions, const PassHooks & hooks);
 };
 

@@ -231,7 +231,8 @@ class Probe {
         batch->texts = sequences(positions);
         batch->inputs = make_batch(batch->texts.data(), batch->texts.size(), false);
         const BatchShape & shape = batch->inputs.shape;
-        GNV_ASSIGN(batch->place, LaneInputs::create(device_, rows_are_aliases(device_) ? 0 : LaneInputs::bytes(shape)));
+        const uint64_t bytes = rows_are_aliases(device_) ? 0 : LaneInputs::bytes(shape, device_.activation_dtype());
+        GNV_ASSIGN(batch->place, LaneInputs::create(device_, bytes));
         GNV_TRY(batch->place.allocate_host(device_));
         GNV_ASSIGN(batch->there, batch->place.upload(device_, batch->inputs, threads_));
         GNV_ASSIGN(batch->arena_bytes, batch->runner.arena_bytes(request_.variants.front(), stages, shape));

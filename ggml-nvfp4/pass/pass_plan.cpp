@@ -97,11 +97,11 @@ Result<uint64_t> Planner::arena_bytes(const std::vector<Stage> & stages, const B
 
 // The number of positions whose logits fit into `logits_bytes`.
 Status Planner::plan_head(uint64_t logits_bytes) {
-    constexpr uint64_t most = 1024; // the product is not faster with more
+    constexpr uint64_t most = 1024; // rows of logits; the product is not faster with more
     const uint64_t row = uint64_t(model().sizes().vocabulary) * sizeof(float) * variants_.size();
-    plan_.head_positions = std::min(int64_t(std::clamp<uint64_t>(logits_bytes / row, 1, most)), plan_.store.positions);
-    const int64_t together = model().sizes().head_rows;
-    plan_.head_positions = std::max<int64_t>(1, plan_.head_positions / together) * together;
+    const int64_t together = model().sizes().head_rows; // positions of a row
+    const auto rows = int64_t(std::clamp<uint64_t>(logits_bytes / row, 1, most));
+    plan_.head_positions = std::min(rows, plan_.store.positions / together) * together;
     BatchShape shape;
     shape.positions = plan_.head_positions;
     shape.segments = 1;

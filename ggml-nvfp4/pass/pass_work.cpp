@@ -150,9 +150,11 @@ LaneSize lane_size(const PassRequest & request, const PassPlan & plan, const Lan
     size.weight_bytes = plan.weight_bytes;
     size.weight_buffers = plan.weight_buffers;
     size.arena_bytes = plan.arena_bytes;
-    size.input_bytes = LaneInputs::bytes(largest);
-    size.given_bytes = LaneInputs::given_bytes(largest);
+    const DType activation = request.devices[share.device]->activation_dtype();
+    size.input_bytes = LaneInputs::bytes(largest, activation);
+    size.given_bytes = LaneInputs::given_bytes(largest, activation);
     size.scale_bytes = scale_bytes(request.variants);
+    size.logits_rows = plan.head_positions / sizes.head_rows;
     size.logits_columns = request.options.head ? sizes.vocabulary : 0;
     size.statistics = plan.statistics;
     return size;

@@ -7,9 +7,12 @@
 
 namespace gnv {
 
-// As F32: no activation is larger.
-uint64_t LaneInputs::given_bytes(const BatchShape & shape) {
-    return device_aligned(uint64_t(shape.given_rows * shape.given_columns) * sizeof(float));
+static uint64_t bytes_of_rows(const BatchShape & shape, DType dtype) {
+    return uint64_t(shape.given_rows * shape.given_columns) * uint64_t(dtype_traits(dtype).bits) / 8;
+}
+
+uint64_t LaneInputs::given_bytes(const BatchShape & shape, DType dtype) {
+    return device_aligned(bytes_of_rows(shape, dtype));
 }
 
 // Of the grids of pictures, whose rows are given.
@@ -28,16 +31,17 @@ static uint64_t pair_bytes(const BatchShape & shape) {
     return shape.draft == DraftInput::none ? 0 : device_aligned(2 * uint64_t(shape.positions) * sizeof(int32_t));
 }
 
-uint64_t LaneInputs::bytes(const BatchShape & shape) {
+uint64_t LaneInputs::bytes(const BatchShape & shape, DType dtype) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
-           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape) + extents_bytes(shape) +
+           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape, dtype) + extents_bytes(shape) +
            shared_state_bytes(shape) + pair_bytes(shape);
 }
 
-Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes) {
+Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes, size_t host_blocks) {
     LaneInputs inputs;
+    inputs.host_blocks_.resize(host_blocks);
     inputs.bytes_ = bytes;
     if (bytes > 0) {
         GNV_ASSIGN(inputs.memory_, device.allocate(bytes));
@@ -56,7 +60,9 @@ Status LaneInputs::allocate_host(Backend & device) {
         GNV_ASSIGN(given_, allocate_block(given_bytes_, "inputs"));
     }
     if (bytes_ == 0) return {};
-    GNV_ASSIGN(staging_, device.allocate_host(bytes_));
+    for (HostBlock & block : host_blocks_) {
+        GNV_ASSIGN(block.memory, device.allocate_host(bytes_));
+    }
     return {};
 }
 
@@ -100,8 +106,15 @@ Status LaneInputs::write_given(const BatchInputs & inputs, DType dtype, void * t
     });
 }
 
+Status LaneInputs::take_turn(Backend & device) {
+    if (host_blocks_.size() < 2) return device.synchronize();
+    turn_ = (turn_ + 1) % host_blocks_.size();
+    const std::unique_ptr<Fence> copied = std::move(host_blocks_[turn_].copied);
+    return copied ? copied->wait() : Status();
+}
+
 Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs, ThreadPool & threads) {
-    GNV_TRY(device.synchronize());
+    GNV_TRY(take_turn(device));
     uint64_t used = 0;
     const auto take = [&](uint64_t bytes) { // of the block
         const uint64_t begin = used;
@@ -109,7 +122,7 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
         GNV_CHECK(used <= bytes_);
         return begin;
     };
-    const auto host = [&](uint64_t begin) { return static_cast<uint8_t *>(staging_.get()) + begin; };
+    const auto host = [&](uint64_t begin) { return static_cast<uint8_t *>(host_blocks_[turn_].memory.get()) + begin; };
     const auto there = [&](uint64_t begin) { return static_cast<const uint8_t *>(memory_.get()) + begin; };
     const auto place = [&](const auto & data) {
         using Element = typename std::decay_t<decltype(data)>::value_type;
@@ -131,8 +144,7 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.pairs = place(inputs.pairs);
     if (!inputs.given.empty()) {
         const DType dtype = device.activation_dtype();
-        const auto numbers = uint64_t(inputs.shape.given_rows * inputs.shape.given_columns);
-        const uint64_t bytes = numbers * uint64_t(dtype_traits(dtype).bits) / 8;
+        const uint64_t bytes = bytes_of_rows(inputs.shape, dtype);
         if (bytes_ > 0) {
             const uint64_t begin = take(bytes);
             GNV_TRY(write_given(inputs, dtype, host(begin), threads));
@@ -143,7 +155,9 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
             batch.given = given_.get();
         }
     }
-    if (used > 0) device.upload(memory_.get(), staging_.get(), used);
+    if (used == 0) return batch;
+    device.upload(memory_.get(), host(0), used);
+    if (host_blocks_.size() > 1) host_blocks_[turn_].copied = device.fence(Queue::compute);
     return batch;
 }
 

@@ -1,8 +1,11 @@
-// bench_images [THREADS]: how many pictures a second become pixel_values, each thread with its own. Pictures of
-// 1024 x 1024, which keep their size, and of 1600 x 1200, which are made smaller; as PNG, JPEG and WebP.
+// bench_images [CONFIG [THREADS]]: how many pictures a second become pixel_values, each thread with its own. Pictures of
+// 1024 x 1024, which keep their size, and of 1600 x 1200, which are made smaller; as PNG, JPEG and WebP. With the config
+// of the 35B shape also how many its vision tower takes: on every CUDA device, or, where there is none, on the CPU.
+#include "bench/tower_bench.h"
 #include "core/thread_pool.h"
 #include "images/decode.h"
 #include "images/preprocess.h"
+#include "scratch.h"
 
 #include <chrono>
 #include <cmath>
@@ -110,7 +113,25 @@ static Status measure(ThreadPool & pool, const char * name, const std::string & 
     return {};
 }
 
-static Status run(int threads) {
+static Status measure_tower(ThreadPool & pool, const std::string & config) {
+    const test::ScratchFolder scratch;
+    GNV_ASSIGN(const test::TowerBench tower, test::TowerBench::create(config, scratch / "model"));
+    const auto measure_on = [&](Backend & device, int count, int side) -> Status {
+        GNV_TRY(tower.encode(device, pool, 1, side / 4).take_status()); // loads kernels
+        GNV_ASSIGN(const double seconds, tower.encode(device, pool, count, side));
+        printf("vision tower of 27 blocks, %s: %8.1f images/s of %dx%d\n", device.device().label().c_str(),
+               count / seconds, side * 16, side * 16);
+        return {};
+    };
+    GNV_ASSIGN(const std::vector<Device> devices, cuda_devices());
+    for (const Device & device : devices) {
+        GNV_ASSIGN(const std::unique_ptr<Backend> opened, open_cuda(device.index));
+        GNV_TRY(measure_on(*opened, 64, 64));
+    }
+    return devices.empty() ? measure_on(*open_cpu(pool), 1, 32) : Status();
+}
+
+static Status run(const char * config, int threads) {
     GNV_ASSIGN(const std::unique_ptr<ThreadPool> pool, ThreadPool::create(threads));
     printf("%d threads\n", pool->size());
     const Image square = draw(1024, 1024), large = draw(1600, 1200);
@@ -118,11 +139,11 @@ static Status run(int threads) {
     GNV_TRY(measure(*pool, "1024x1024 JPEG", encode_jpeg(square)));
     GNV_TRY(measure(*pool, "1024x1024 WebP", encode_webp(square)));
     GNV_TRY(measure(*pool, "1600x1200 JPEG", encode_jpeg(large)));
-    return {};
+    return config ? measure_tower(*pool, config) : Status();
 }
 
 int main(int argc, char ** argv) {
-    const Status status = run(argc > 1 ? atoi(argv[1]) : 0);
+    const Status status = run(argc > 1 ? argv[1] : nullptr, argc > 2 ? atoi(argv[2]) : 0);
     if (!status.ok()) fprintf(stderr, "error: %s\n", status.message().c_str());
     return status.ok() ? 0 : 2;
 }

@@ -1,9 +1,9 @@
 // The vision tower on a CUDA device: rows of pictures beside the CPU's, and the tower of the 35B shape at work.
+#include "bench/tower_bench.h"
 #include "forward/vision_fixture.h"
+#include "id_list.h"
 #include "scratch.h"
-#include "tools/synthetic_checkpoint.h"
-
-#include <random>
+#include "session/generate.h"
 
 using namespace gnv;
 using namespace gnv::test;
@@ -22,20 +22,7 @@ struct CudaVision {
     }
 };
 
-// The config of the 35B shape, with a text model of four layers and eight experts: its tower is the whole one.
-std::string config_of_tower() {
-    std::string config = read_file(std::string(GNV_TEST_DATA) + "/configs/qwen36-35b-a3b.json", 1 << 20).take();
-    const auto set = [&](const std::string & key, const std::string & value) {
-        const size_t at = config.find("\"" + key + "\": ") + key.size() + 4;
-        REQUIRE(at < config.size());
-        const size_t end = config[at] == '[' ? config.find(']', at) + 1 : config.find_first_of(",\n", at);
-        config.replace(at, end - at, value);
-    };
-    set("layer_types", R"(["linear_attention", "linear_attention", "linear_attention", "full_attention"])");
-    set("num_hidden_layers", "4");
-    set("num_experts", "8");
-    return config;
-}
+std::string first_line(const std::string & text) { return text.substr(0, text.find('\n')); }
 
 } // namespace
 
@@ -58,34 +45,54 @@ TEST_CASE("pictures: rows in BF16, of which each is a matter of its picture") {
     CHECK(one_by_one == found);
 }
 
+TEST_CASE("pictures: in BF16 the first line of every recorded answer") {
+    CudaVision cuda;
+    const std::unique_ptr<OpenModel> model = open_model(tiny_folder);
+    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take();
+    const Tokenizer tokenizer = Tokenizer::load(tiny_folder).take();
+    for (const std::string & name : picture_names) {
+        CAPTURE(name);
+        const RecordedPicture recorded(name);
+        const JsonValue expected = golden.root().get(name).take();
+        const std::vector<int32_t> answer = read_id_list(expected.get("new_ids").take());
+        const std::vector<float> rows = cuda.encode(*model, {recorded.picture});
+        TextSequence text;
+        text.ids = recorded_vision().ints(name + ".input_ids");
+        REQUIRE(place_pictures({&recorded.picture, 1}, model->vision, text).ok());
+        text.given = rows;
+        Result<std::unique_ptr<TextSession>> session =
+            TextSession::create(model->variant(Precision::bf16), *cuda.device, *cuda.threads, {1, 128});
+        REQUIRE_MESSAGE(session.ok(), session.status().message());
+        GenerateOptions options;
+        options.max_tokens = int64_t(answer.size());
+        std::vector<int32_t> found;
+        REQUIRE(generate(*session.value(), 128, tokenizer, text, options, {}, found).ok());
+        const std::string text_found = tokenizer.decode(found).take();
+        CHECK(first_line(text_found) == first_line(std::string(expected.get("text").take().as_string().take())));
+    }
+}
+
 TEST_CASE("bench of a vision tower" * doctest::skip()) {
     const ScratchFolder scratch;
-    SyntheticOptions options;
-    options.threads = 0;
-    REQUIRE(write_synthetic_checkpoint(config_of_tower(), scratch / "model", options).ok());
-    const std::unique_ptr<OpenModel> model = open_model(scratch / "model");
+    Result<TowerBench> made =
+        TowerBench::create(std::string(GNV_TEST_DATA) + "/configs/qwen36-35b-a3b.json", scratch / "model");
+    REQUIRE_MESSAGE(made.ok(), made.status().message());
+    const TowerBench tower = made.take();
     const int count = 64, side = 64; // pictures of 64 x 64 patches of 16 x 16
-    std::vector<float> pixels(size_t(side * side * model->vision.tower->sizes().given));
-    std::mt19937 random(1);
-    for (float & value : pixels) value = float(random() % 2001) / 1000 - 1;
-    Picture picture;
-    picture.rows = picture.columns = side;
-    picture.pixels = pixels;
     CudaVision cuda;
-    const std::vector<Picture> pictures(size_t(count), picture);
-    cuda.encode(*model, {picture}); // loads kernels
+    const auto encode = [&](int pictures, Trace * trace = nullptr) {
+        return tower.encode(*cuda.device, *cuda.threads, pictures, side, trace).take();
+    };
+    encode(1); // loads kernels
     Trace trace;
-    cuda.device->set_trace(&trace);
-    const auto start = Clock::now();
-    cuda.encode(*model, pictures);
-    const double seconds = seconds_since(start);
-    cuda.device->set_trace(nullptr);
-    double flops = 0;
+    const double traced = encode(count, &trace), seconds = encode(count);
+    double flops = 0, busy = 0;
     for (const Trace::Total & total : trace.totals()) {
         printf("%-10s %-24s %8.1f ms %8.1f TFLOP/s %8.0f GB/s\n", total.lane, total.name, total.seconds * 1e3,
                total.work.flops / total.seconds / 1e12, total.work.bytes / total.seconds / 1e9);
         flops += total.work.flops;
+        busy += std::string_view(total.lane) == "compute" ? total.seconds : 0;
     }
-    printf("%d pictures of %d patches: %.2f s, %.1f a second, %.0f TFLOP/s\n", count, side * side, seconds,
-           count / seconds, flops / seconds / 1e12);
+    printf("%d pictures of %d patches: %.3f s, %.1f a second, %.0f TFLOP/s; with a trace %.3f s, %.3f s of it busy\n",
+           count, side * side, seconds, count / seconds, flops / seconds / 1e12, traced, busy);
 }

@@ -143,7 +143,80 @@ Ended interrupt(const Words & command, int number, bool ignored) {
     return ended;
 }
 
+// A conversation with a program: its input, output and messages are pipes.
+class Conversation {
+  public:
+    explicit Conversation(const Words & command) {
+        int ends[3][2]; // of its descriptors
+        for (auto & both : ends) REQUIRE(pipe2(both, O_CLOEXEC) == 0);
+        std::vector<std::string> words = command;
+        words[0] = GNV_TEST_BINARY_DIR "/bin/" + words[0];
+        std::vector<char *> arguments;
+        for (std::string & word : words) arguments.push_back(word.data());
+        arguments.push_back(nullptr);
+        child_ = fork();
+        REQUIRE(child_ >= 0);
+        if (child_ == 0) {
+            for (int descriptor = 0; descriptor < 3; descriptor++)
+                if (dup2(ends[descriptor][descriptor > 0], descriptor) < 0) _exit(97);
+            alarm(longest_run);
+            execv(arguments[0], arguments.data());
+            _exit(98);
+        }
+        for (int descriptor = 0; descriptor < 3; descriptor++) {
+            close(ends[descriptor][descriptor > 0]);
+            ours_[descriptor] = ends[descriptor][descriptor == 0];
+        }
+    }
+    Conversation(const Conversation &) = delete;
+    Conversation & operator=(const Conversation &) = delete;
+
+    void say(const std::string & line) { REQUIRE(write(ours_[0], line.data(), line.size()) == ssize_t(line.size())); }
+    void interrupt() { REQUIRE(kill(child_, SIGINT) == 0); }
+    // What comes from its output (1) or messages (2) up to `end` or, without one, whatever comes first; empty at its end.
+    std::string hear(int descriptor, const std::string & end = {}) {
+        std::string heard;
+        do {
+            char bytes[256];
+            const ssize_t count = read(ours_[descriptor], bytes, sizeof bytes);
+            if (count <= 0) break;
+            heard.append(bytes, size_t(count));
+        } while (!end.empty() && heard.find(end) == std::string::npos);
+        return heard;
+    }
+    // Ends its input; its exit status.
+    int leave() {
+        close(ours_[0]);
+        for (const int descriptor : {1, 2}) {
+            while (!hear(descriptor).empty()) continue;
+            close(ours_[descriptor]);
+        }
+        int status = 0;
+        REQUIRE(waitpid(child_, &status, 0) == child_);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }
+
+  private:
+    pid_t child_ = -1;
+    int ours_[3] = {-1, -1, -1};
+};
+
 } // namespace
+
+TEST_CASE("run --chat: Ctrl-C ends an answer, and the conversation goes on") {
+    // Without its stop tokens the model talks on and on.
+    Conversation chat({"run", GNV_TEST_BINARY_DIR "/data/qwen36-tiny", "--device", "cpu", "--chat", "--greedy",
+                       "--n-predict", "100000", "--logit-bias", "4074=-100", "--logit-bias", "4072=-100"});
+    for (int turn = 0; turn < 2; turn++) {
+        CAPTURE(turn);
+        chat.say("What is a sea?\n");
+        CHECK(!chat.hear(1).empty());
+        chat.interrupt();
+        const std::string end = chat.hear(2, "(stopped)");
+        CHECK_MESSAGE(end.find("(stopped)") != std::string::npos, end);
+    }
+    CHECK(chat.leave() == 0);
+}
 
 TEST_CASE("a program that waits hears the first signal, says so, and ends with 128 + its number") {
     const Words command = {"tokenize", small_run().source, "--jsonl", "-"};
