@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 namespace gnv {
@@ -40,10 +41,22 @@ uint64_t peak_resident_memory() {
     return getrusage(RUSAGE_SELF, &usage) == 0 ? uint64_t(usage.ru_maxrss) * 1024 : 0;
 }
 
-Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what) {
-    const uint64_t size = rounded_to_64(std::max<uint64_t>(bytes, 64));
-    AlignedBlock block(static_cast<uint8_t *>(std::aligned_alloc(64, size)));
+static Result<AlignedBlock> allocate_aligned(uint64_t alignment, uint64_t bytes, const char * what) {
+    const uint64_t size = (std::max<uint64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+    AlignedBlock block(static_cast<uint8_t *>(std::aligned_alloc(alignment, size)));
     if (!block) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes), " for ", what);
+    return block;
+}
+
+Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what) { return allocate_aligned(64, bytes, what); }
+
+Result<AlignedBlock> allocate_large_block(uint64_t bytes, const char * what) {
+    constexpr uint64_t large_page = 2 << 20;
+    if (bytes < 4 * large_page) return allocate_block(bytes, what);
+    GNV_ASSIGN(AlignedBlock block, allocate_aligned(large_page, bytes, what));
+#ifdef MADV_HUGEPAGE
+    (void)madvise(block.get(), bytes / large_page * large_page, MADV_HUGEPAGE); // a wish
+#endif
     return block;
 }
 

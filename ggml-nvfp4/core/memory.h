@@ -24,5 +24,8 @@ struct AlignedFree {
 // A block of memory aligned to 64 bytes; its content is undefined. `what` is for the message.
 using AlignedBlock = std::unique_ptr<uint8_t, AlignedFree>;
 Result<AlignedBlock> allocate_block(uint64_t bytes, const char * what);
+// The same in large pages where the system has them, for a block that is written as a whole: to touch its small pages
+// takes longer than to write them.
+Result<AlignedBlock> allocate_large_block(uint64_t bytes, const char * what);
 
 } // namespace gnv

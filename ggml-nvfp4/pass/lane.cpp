@@ -159,7 +159,9 @@ Status Lane::write_logits(const FetchedLogits & logits, float * to, ThreadPool &
         const Span span(device_.trace(), "host", "wait for the device");
         GNV_TRY(logits.copied->wait());
     }
-    return widen_to_float(logits.there.dtype, logits.here, logits.there.shape.elements(), to, threads);
+    const int64_t numbers = logits.there.shape.elements();
+    const Span span(device_.trace(), "host", "write rows", {0, double(numbers) * sizeof(float)});
+    return widen_to_float(logits.there.dtype, logits.here, numbers, to, threads);
 }
 
 } // namespace gnv

@@ -160,6 +160,7 @@ Status LayerPass::State::try_to_allocate(bool & on_host, const Backend *& device
 }
 
 void LayerPass::State::release() {
+    const Span span(lanes.empty() ? nullptr : devices.front()->trace(), "host", "free memory");
     for (Work & work : lanes) work.lane->settle(); // devices copy from each other
     lanes.clear();
     stream.reset();
@@ -168,6 +169,7 @@ void LayerPass::State::release() {
 // Memory that was free when the pass was planned may be in use now: then a smaller plan is tried, first without a
 // second buffer for weights.
 Status LayerPass::State::allocate() {
+    const Span span(devices.front()->trace(), "host", "allocate memory");
     for (size_t v = 0; v < variants.size(); v++) {
         statistics.push_back(observes(v) ? requested : StatisticSet::plan(model(), {}));
         statistics.back().allocate();

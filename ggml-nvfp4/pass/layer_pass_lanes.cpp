@@ -7,12 +7,24 @@
 
 namespace gnv {
 
+// The pages of memory that the head will fill are touched for the first time while a device computes the blocks before,
+// a share for each batch: the host waits then anyway.
+void LayerPass::State::touch_results(const PassHooks & hooks) {
+    if (hooks.logits_to.empty() || all_on_host()) return;
+    constexpr size_t page = 4096 / sizeof(float);
+    const int64_t before_head = progress.positions_total - plan.store.positions;
+    const double share = std::min(1.0, double(progress.positions) / double(std::max<int64_t>(1, before_head)));
+    const auto end = size_t(share * double(hooks.logits_to.size()));
+    for (; touched < end; touched += page) hooks.logits_to[touched] = 0;
+}
+
 // positions: of one variant
 Status LayerPass::State::advance(int64_t positions, const PassHooks & hooks) {
     const std::lock_guard<std::recursive_mutex> lock(hook_mutex);
     progress.positions += positions;
     cost_done += double(positions) * costs[progress.group];
     progress.share = progress.positions == progress.positions_total ? 1 : cost_done / std::max(cost_total, 1.0);
+    if (!is_head(plan.groups[progress.group])) touch_results(hooks);
     if (!hooks.progress || hooks.progress(progress)) return {};
     stop = 0;
     return Status(Code::cancelled, "stopped on request");

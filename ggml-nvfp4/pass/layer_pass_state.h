@@ -23,6 +23,7 @@ struct LayerPass::State {
     PassProgress progress;
     std::vector<double> costs;            // of a position, by group
     double cost_done = 0, cost_total = 0; // of the positions so far, and of all
+    size_t touched = 0;                   // of PassHooks::logits_to
 
     struct Load { // weights that are loaded together, and the variants that run with them
         size_t group = 0;
@@ -91,6 +92,7 @@ struct LayerPass::State {
     Status compute_logits(Work & work, size_t variant, const PassGroup & group, int64_t first, int64_t count,
                           const std::function<Status(const Tensor & logits)> & take);
     Status write_logits(Work & work, const PassGroup & group, const PassHooks & hooks);
+    void touch_results(const PassHooks & hooks);
     Status advance(int64_t positions, const PassHooks & hooks);
 };
 

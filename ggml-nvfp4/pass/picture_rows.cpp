@@ -23,12 +23,9 @@ Result<PictureRows> PictureRows::create(const PassPictures & pictures, std::vect
     for (const TextSequence & text : texts) wanted += text.given_at.size();
     GNV_CHECK(size_t(rows) == wanted);
     const auto hidden = size_t(made.vision().tower->sizes().vocabulary); // what the merger makes
-    GNV_TRY(guard_exceptions([&]() -> Status {
-        made.size_ = wanted * hidden;
-        made.rows_.reset(new float[made.size_]);
-        return {};
-    }));
-    const float * at = made.rows_.get();
+    made.size_ = wanted * hidden;
+    GNV_ASSIGN(made.rows_, allocate_large_block(made.size_ * sizeof(float), "rows of pictures"));
+    const float * at = reinterpret_cast<const float *>(made.rows_.get());
     for (TextSequence & text : texts) {
         text.given = std::span(at, text.given_at.size() * hidden);
         at += text.given.size();
@@ -92,7 +89,7 @@ Status PictureRows::check_budget(const TextVariant & tower, Backend & device, Th
 Status PictureRows::encode(const TextVariant & tower, Backend & device, ThreadPool & threads, const Limits & limits) {
     const PictureOptions options = options_for(limits);
     GNV_ASSIGN(const std::vector<Portion> portions, divide(tower, device, threads, options));
-    std::span<float> rows(rows_.get(), size_);
+    std::span<float> rows(reinterpret_cast<float *>(rows_.get()), size_);
     for (const Portion & portion : portions) {
         std::vector<Picture> pictures;
         int64_t placeholders = 0;

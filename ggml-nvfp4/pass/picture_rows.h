@@ -5,6 +5,7 @@
 // on that: those of a picture are a matter of the picture alone.
 #pragma once
 
+#include "core/memory.h"
 #include "pass/picture_encoder.h"
 
 #include <functional>
@@ -54,8 +55,8 @@ class PictureRows {
     PictureOptions options_for(const Limits & limits) const;
 
     const PassPictures * pictures_;
-    std::unique_ptr<float[]> rows_; // untouched until the pass writes them
-    size_t size_ = 0;
+    AlignedBlock rows_; // untouched until the pass writes them
+    size_t size_ = 0;   // floats
 };
 
 } // namespace gnv

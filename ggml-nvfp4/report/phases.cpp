@@ -21,7 +21,7 @@ constexpr Lane lanes[] = {
     {"download", "download queue"},
     {"reader", "threads that read weights (sums over threads)"},
     {"worker", "threads that write the result (sums over threads)"},
-    {"host", "waiting"},
+    {"host", "main thread: waiting, memory, inputs"},
 };
 const char * const idle_name = "idle";
 

@@ -110,7 +110,9 @@ Status LaneInputs::take_turn(Backend & device) {
     if (host_blocks_.size() < 2) return device.synchronize();
     turn_ = (turn_ + 1) % host_blocks_.size();
     const std::unique_ptr<Fence> copied = std::move(host_blocks_[turn_].copied);
-    return copied ? copied->wait() : Status();
+    if (!copied) return {};
+    const Span span(device.trace(), "host", "wait for the device");
+    return copied->wait();
 }
 
 Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inputs, ThreadPool & threads) {
@@ -147,6 +149,7 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
         const uint64_t bytes = bytes_of_rows(inputs.shape, dtype);
         if (bytes_ > 0) {
             const uint64_t begin = take(bytes);
+            const Span span(device.trace(), "host", "write inputs", {0, double(bytes)});
             GNV_TRY(write_given(inputs, dtype, host(begin), threads));
             batch.given = there(begin);
         } else {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/clock.h"
+#include "core/memory.h"
 #include "formats/file.h"
 #include "pass/picture_encoder.h"
 #include "run/open_model.h"
@@ -48,11 +49,11 @@ class TowerBench {
         picture.pixels = pixels;
         const std::vector<Picture> pictures(size_t(count), picture);
         const size_t size = size_t(count * placeholders_of(picture, model_->vision) * sizes.vocabulary);
-        const std::unique_ptr<float[]> rows(new float[size]); // untouched, as in a calibration
+        GNV_ASSIGN(const AlignedBlock rows, allocate_large_block(size * sizeof(float), "rows")); // as in a calibration
         device.set_trace(trace);
         const auto start = Clock::now();
         Status done = encode_pictures(model_->vision, model_->vision_variant(Precision::bf16), device, threads,
-                                      pictures, PictureOptions(), {rows.get(), size});
+                                      pictures, PictureOptions(), {reinterpret_cast<float *>(rows.get()), size});
         const double seconds = seconds_since(start);
         device.set_trace(nullptr);
         GNV_TRY(std::move(done));
