@@ -138,8 +138,7 @@ Result<Tensor> Lane::show_logits(const Tensor & logits, size_t variant, ThreadPo
     GNV_TRY(device_.synchronize());
     Tensor shown;
     shown.shape = logits.shape;
-    shown.data =
-        reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * size_.logits_rows * size_.logits_columns;
+    shown.data = reinterpret_cast<float *>(logits_.get()) + int64_t(variant) * size_.logits_rows * size_.logits_columns;
     GNV_TRY(widen_to_float(logits.dtype, host_logits_.get(), logits.shape.elements(), shown.as<float>(), threads));
     return shown;
 }

@@ -331,8 +331,7 @@ Status TextSession::State::grow(const BatchShape & shape, uint64_t arena_wanted,
     const uint64_t hidden_needed = std::max(hidden_bytes_of(shape), hidden_bytes);
     BatchShape with_given = shape;
     if (shape.given_rows > 0) with_given.given_rows = shape.positions; // any number of rows
-    const uint64_t inputs_needed =
-        std::max(LaneInputs::bytes(with_given, device().activation_dtype()), inputs_bytes);
+    const uint64_t inputs_needed = std::max(LaneInputs::bytes(with_given, device().activation_dtype()), inputs_bytes);
     for (const SessionPlace & place : places) {
         const Budget needed = with_groups(place, arena_needed, hidden_needed, inputs_needed);
         if (!place.aliases() && !needed.fits())

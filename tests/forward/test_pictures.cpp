@@ -1,4 +1,5 @@
 // Pictures in texts: positions and placeholders, and that what comes out of a picture depends on nothing but the picture.
+#include "budget_message.h"
 #include "forward/deferred_device.h"
 #include "forward/vision_fixture.h"
 #include "pass/layer_pass.h"
@@ -188,6 +189,38 @@ TEST_CASE("pictures: pixels that a function writes give the bits of those in mem
             CHECK(failed.code() == Code::io);
             CHECK_MESSAGE(failed.message().find("the picture cannot be read") != std::string::npos, failed.message());
         }
+    }
+}
+
+TEST_CASE("pictures: pixels of a batch are written while the device computes the batch before") {
+    VisionFixture f;
+    DeferredDevice device(*f.threads);
+    std::vector<RecordedPicture> recorded;
+    std::vector<Picture> in_memory, written;
+    std::atomic<size_t> beside = 0; // pieces that were written with work in the device's queue
+    for (const std::string & name : picture_names) recorded.emplace_back(name);
+    for (const RecordedPicture & one : recorded) {
+        in_memory.push_back(one.picture);
+        written.push_back(one.picture);
+        written.back().pixels =
+            GivenRows(one.picture.patches(), 1536, [&](int64_t first, int64_t count, float * rows) -> Status {
+                beside += device.waiting(Queue::compute) > 0;
+                std::copy_n(one.pixels.begin() + first * 1536, count * 1536, rows);
+                return {};
+            });
+    }
+    const auto encode = [&](const PictureOptions & options) {
+        return encode_pictures(f.model->vision, f.model->vision_variant(Precision::f32), device, *f.threads, written,
+                               options);
+    };
+    PictureOptions least; // a batch for each picture
+    least.device = Budget(1);
+    least.device = Budget(smallest_budget(encode(least).take_status().message()));
+    for (const bool eager : {false, true}) {
+        device.eager_copies = eager;
+        beside = 0;
+        CHECK(encode(least).value() == f.encode(in_memory));
+        CHECK(beside > recorded.size() / 2);
     }
 }
 

@@ -144,6 +144,10 @@ TEST_CASE("W4A4 calibrated with pictures still answers colour, shape and place")
     CHECK(kl_mixed < kl_text / 10);
     CHECK(of_mixed["pictures"]["positions"] == 4 * data.asked.size());
     CHECK(of_mixed["text"]["positions"].get<uint64_t>() + 4 * data.asked.size() == of_mixed["all"]["positions"]);
+    const ToolRun shown = run_tool("verify", mixed + " --source " + tiny_folder + " --data " + data.questions +
+                                                 " --documents 4 --device cpu --lines w4a4 2>/dev/null");
+    for (const char * const part : {"Positions of text (", "Positions of pictures (16)"})
+        CHECK_MESSAGE(shown.out.find(part) != std::string::npos, shown.out);
 }
 
 TEST_CASE("calibration with pictures: the same bytes for any threads and budget, and a report of the pictures") {
