@@ -1,5 +1,5 @@
 // Kernels that follow each other closely: where the device can, the next kernel starts while the last blocks of the one before
-// it still run, and waits then. That saves the time between two launches; fetching weights before the wait gained nothing.
+// it still run, and waits then. That saves the time between two launches. Weights that no kernel writes may be read before.
 #pragma once
 
 #include "cuda/common.cuh"

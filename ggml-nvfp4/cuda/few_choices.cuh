@@ -79,16 +79,20 @@ __device__ inline void order_few(const Choices & choices, int32_t * offsets, int
     chosen[slot] = mine;
     __syncthreads();
     int place = 0;
+#pragma unroll 8
     for (int other = 0; other < slots; other++) {
         const int expert = chosen[other];
         if (expert >= 0 && (expert < mine || (expert == mine && other < slot))) place++;
     }
     if (mine >= 0) out[place] = slot;
-    for (int e = threadIdx.x; e <= choices.experts; e += most_few_slots) {
+    const int total = __syncthreads_count(mine >= 0);
+    for (int e = threadIdx.x; e < choices.experts; e += most_few_slots) {
         int before = 0;
+#pragma unroll 8
         for (int other = 0; other < slots; other++) before += chosen[other] >= 0 && chosen[other] < e;
         offsets[e] = before;
     }
+    if (threadIdx.x == 0) offsets[choices.experts] = total;
 }
 
 struct RoutedFew {

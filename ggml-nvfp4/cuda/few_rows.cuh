@@ -1,10 +1,11 @@
 // Products of few rows: generation reads every weight for one row, or one of each text, and the time goes into that reading.
+// Tensor cores multiply (few_rows_product.cuh), so that reading stays the time of many texts, too.
 //
-//   weights   each warp reads whole rows of w, 16 bytes a lane at a time, several of them under way together
-//   x         rows are made in shared memory by every block: copied, normed, gated or activated, and quantized for W4A4.
-//             What costs more than its own launch would (an exponential for each of many numbers) is not made so
-//   a sum     each lane adds its part of k in order, then the lanes of a row add up in pairs: a row's bits depend on that row
-//             and on the shape of w alone
+//   weights   each warp has 16 rows of w, or a part of their k: 16 bytes a lane at a time, several of them under way together
+//   x         up to 8 rows are made in shared memory by every block: copied, normed, gated or activated, and quantized for W4A4.
+//             What costs more than its own launch would (an exponential for each of many numbers) is not made so. More rows
+//             are copied so in chunks of 8 where the device holds all blocks at once, or else read where they lie
+//   a sum     parts of k in order: a row's bits depend on that row and on the shape of w alone
 //
 // Only what is said here is computed differently from linear.cu: rounding to BF16 is where graph/ops.h has its [r].
 #pragma once
@@ -13,12 +14,12 @@
 
 namespace gnv::cuda {
 
-// Rows of one launch; more are cut.
+// Rows that are made in shared memory.
 inline constexpr int most_few_rows = 8;
 inline constexpr int most_few_weights = 6;
 inline constexpr int most_row_steps = 3;
 // Shared memory for rows of x.
-inline constexpr int64_t most_row_bytes = 96 << 10;
+inline constexpr int64_t most_row_bytes = 80 << 10;
 
 // How the rows x [rows, k] come about. Kinds other than plain are ops of graph/ops.h; `out` then receives the rows.
 struct RowSource {
@@ -57,27 +58,26 @@ struct RowStep {
 };
 
 struct FewRowsLinears {
-    int rows = 0, count = 0, steps = 0;
-    int64_t k = 0;
+    int64_t rows = 0, k = 0;
+    int count = 0, steps = 0;
     RowSource source;
+    bf16 * scratch = nullptr; // [rows, k], for more than most_few_rows rows with an input scale
     FewRowsWeight weights[most_few_weights];
     RowStep step[most_row_steps]; // of the only weight
 };
 
 // Whether rows of k numbers of this weight can be read so: 16 bytes at a time.
 inline bool few_rows_can_read(DType dtype, int64_t k) {
-    if (k > most_row_bytes / 2 / int64_t(sizeof(bf16))) return false;
+    if (k > 24576) return false;
     return (dtype == DType::bf16 && k % 8 == 0) || (dtype == DType::f4 && k % 32 == 0);
 }
-inline uint64_t few_rows_bytes(int64_t rows, int64_t k) { // of shared memory
-    return uint64_t(rows * ((k + 31) / 32)) * 64;
-}
+uint64_t few_rows_bytes(int64_t rows, int64_t k); // of shared memory
 
 // The weights of a call's tensor.
 FewRowsWeight few_rows_weight(const Tensor & w, const float * input_scale, const float * bias, void * out);
 
-// Any number of rows; the source is plain, without steps, if there are more than most_few_rows.
-Status few_rows_linears(const CudaContext & context, FewRowsLinears call);
+// Any number of rows; the source is plain if they are more than most_few_rows, or do not fit into most_row_bytes twice.
+Status few_rows_linears(const CudaContext & context, const FewRowsLinears & call);
 // The products of one row with weights of one kind, and beside them, by a block of its own, a choice of experts: neither reads what
 // the other makes.
 Status few_rows_linears_beside(const CudaContext & context, const FewRowsLinears & call, const RoutedFew & route);
@@ -94,6 +94,7 @@ struct FewRowsExperts {
     // The second of a pair of products, and SiLU(first) * second, as graph/ops.h's silu_mul; without data: none.
     FewRowsWeight second;
     bf16 * activation = nullptr;
+    bf16 * scratch = nullptr; // [count, k] for each product with input scales
 };
 Status few_rows_experts(const CudaContext & context, const FewRowsExperts & call);
 // Of a call of grouped_linear.

@@ -57,15 +57,20 @@ bool is_few_rows_linear(const Nodes & nodes, size_t n) {
     if (!params || !params->few_rows) return false;
     const Value &x = nodes.input(n, in_x), &w = nodes.input(n, in_weight);
     const int64_t rows = x.shape.rows(), k = x.shape.last();
-    return x.dtype == DType::bf16 && rows > 0 && rows <= most_few_rows && few_rows_can_read(w.dtype, k) &&
-           int64_t(few_rows_bytes(rows, k)) * 2 <= most_row_bytes;
+    return x.dtype == DType::bf16 && rows > 0 && few_rows_can_read(w.dtype, k);
+}
+// Whether its blocks can make their rows of x.
+bool can_make_rows(const Nodes & nodes, size_t n) {
+    const Value & x = nodes.input(n, in_x);
+    const int64_t rows = x.shape.rows();
+    return rows <= most_few_rows && few_rows_bytes(rows, x.shape.last()) * 2 <= uint64_t(most_row_bytes);
 }
 
 constexpr int64_t most_activated = 1024; // numbers of a row that every block activates or gates
 
 // Whether node n makes the rows of the Linear behind it, in a way that few_rows.cuh knows.
 bool makes_rows(const Nodes & nodes, size_t n) {
-    if (!is_few_rows_linear(nodes, n + 1) || !nodes.reads(n + 1, in_x, n)) return false;
+    if (!is_few_rows_linear(nodes, n + 1) || !can_make_rows(nodes, n + 1) || !nodes.reads(n + 1, in_x, n)) return false;
     const Value & x = nodes.input(n + 1, in_x);
     const int64_t rows = x.shape.rows(), k = x.shape.last();
     if (nodes.output(n).shape.elements() != rows * k) return false;
@@ -151,7 +156,8 @@ FewRowsLinears linears_of(std::span<KernelCall> calls) {
     for (const KernelCall & call : calls) {
         if (std::holds_alternative<LinearParams>(call.params)) {
             const Tensor & x = call.inputs[in_x];
-            p.rows = int(x.shape.rows()), p.k = x.shape.last();
+            p.rows = x.shape.rows(), p.k = x.shape.last();
+            p.scratch = static_cast<bf16 *>(call.scratch);
             if (p.source.kind == RowSource::Kind::plain) p.source.x = x.as<const bf16>();
             p.weights[p.count++] =
                 few_rows_weight(call.inputs[in_weight], call.inputs[in_input_scale].as<const float>(),
@@ -190,7 +196,7 @@ size_t match_normed_rope(const Graph & graph, size_t first) {
     }
     const int64_t rows = nodes.input(first + 2, 0).shape[0];
     const bool same = rows == nodes.input(first + 3, 0).shape[0] && nodes.same_input(first + 2, 1, first + 3, 1);
-    return same && rows > 0 && rows <= most_few_rows ? 4 : 0;
+    return same && rows > 0 && rows <= most_normed_rows ? 4 : 0;
 }
 
 Status run_normed_rope(std::span<KernelCall> calls) {
@@ -304,7 +310,7 @@ size_t match_expert_sum(const Graph & graph, size_t first) {
     const auto * const params = nodes.as<GroupedLinearParams>(first);
     if (params->row != GroupedLinearParams::Row::own || !nodes.reads(first + 1, 1, first)) return 0;
     const Shape & weights = nodes.input(first + 1, 4).shape; // [T, k]
-    if (weights[0] > most_few_rows || weights[1] > most_combined || !nodes.same_input(first, in_slots, first + 1, 2) ||
+    if (weights[1] > most_combined || !nodes.same_input(first, in_slots, first + 1, 2) ||
         !nodes.same_input(first, in_offsets, first + 1, 3))
         return 0;
     size_t end = first + 2;

@@ -29,6 +29,8 @@ struct Scratch { // offsets
         first_tiles = aligned(slots * sizeof(int32_t));
         inputs = first_tiles + aligned((uint64_t(w.shape[0]) + 1) * sizeof(int32_t));
         total = inputs + (quantizes ? aligned(slots * uint64_t(w.shape.last()) * sizeof(bf16)) : 0);
+        if (call.as<GroupedLinearParams>().few_rows && quantizes) // for a pair of products
+            total = std::max(total, 2 * aligned(slots * uint64_t(w.shape.last()) * sizeof(bf16)));
     }
 };
 

@@ -29,7 +29,7 @@ __global__ void inputs_kernel(InputsToQuantize p, bf16 * out) {
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * blocks; i += step) {
         const int64_t row = i / blocks, block = i % blocks;
         const float g = p.input_scales[p.offsets ? stretch_of(p.offsets, p.groups, row) : 0];
-        const bf16 * const from = p.x + ((p.gather ? p.gather[row] : row) * blocks + block) * 16;
+        const bf16 * const from = p.x + ((p.gather ? p.gather[row] / p.slots_per_row : row) * blocks + block) * 16;
         float values[2][8];
         for (int half = 0; half < 2; half++) load_several<8>(from + half * 8, values[half]);
         quantize_block(values, g);
@@ -113,8 +113,9 @@ Status multiply(KernelCall & call) {
 Status run_few_rows(KernelCall & call) {
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     FewRowsLinears p;
-    p.rows = int(x.shape.rows()), p.k = x.shape.last(), p.count = 1;
+    p.rows = x.shape.rows(), p.k = x.shape.last(), p.count = 1;
     p.source.x = x.as<const bf16>();
+    p.scratch = static_cast<bf16 *>(call.scratch);
     p.weights[0] =
         few_rows_weight(w, call.inputs[2].as<const float>(), call.inputs[3].as<const float>(), call.outputs[0].data);
     return few_rows_linears(context_of(call), p);

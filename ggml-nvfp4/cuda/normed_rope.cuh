@@ -14,7 +14,7 @@ struct NormedHeads { // of q, or of k
     float epsilon = 0, offset = 0;
 };
 
-inline constexpr int64_t most_normed_head = 1024;
+inline constexpr int64_t most_normed_head = 1024, most_normed_rows = 1024;
 
 // rope.heads and what follows from it are not read.
 Status normed_rope(const CudaContext & context, const NormedHeads & q, const NormedHeads & k, const Rope & rope,

@@ -98,8 +98,8 @@ __device__ inline float factor_of(const float * weight_scale, const float * inpu
 Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * block_scales, int64_t rows,
                    int64_t columns, bf16 * out);
 
-// Inputs of a W4A4 product (LinearParams in graph/ops.h): row i of the result is row gather[i] of x, or row i without
-// `gather`, as code * block scale. With offsets [groups + 1] row i has the input scale of its group, and rows from
+// Inputs of a W4A4 product (LinearParams in graph/ops.h): row i of the result is row gather[i] / slots_per_row of x, or row i
+// without `gather`, as code * block scale. With offsets [groups + 1] row i has the input scale of its group, and rows from
 // offsets[groups] on are left as they are; without offsets all rows have input_scales[0].
 struct InputsToQuantize {
     const bf16 * x;
@@ -108,6 +108,7 @@ struct InputsToQuantize {
     const float * input_scales;
     const int32_t * offsets;
     int groups;
+    int64_t slots_per_row = 1;
 };
 Status quantize_inputs(cudaStream_t stream, const InputsToQuantize & inputs, bf16 * out);
 

@@ -189,7 +189,8 @@ TEST_CASE("linear") {
     }
 }
 
-// Rows of every length that lanes share differently, more rows than one launch takes, weights of both kinds.
+// k of one part and of several, with parts that end early and lanes without anything; as many rows as each kernel is for, and
+// one more; weights of both kinds.
 TEST_CASE("linear of few rows") {
     Devices devices;
     std::mt19937 random(5);
@@ -197,7 +198,7 @@ TEST_CASE("linear of few rows") {
         int64_t n, k;
     };
     for (const Size & size : {Size{1, 32}, {3, 64}, {130, 128}, {512, 2048}, {2048, 512}, {70, 4096}, {33, 1056}})
-        for (const int64_t m : {1, 2, 3, 5, 8, 21})
+        for (const int64_t m : {1, 2, 7, 8, 9, 16, 31, 33, 70})
             for (const bool coded : {false, true})
                 for (const bool quantized : {false, true}) {
                     CAPTURE(size.n);
@@ -217,17 +218,38 @@ TEST_CASE("linear of few rows") {
               weight(random, DType::f32, {100})},
              {true, true, false, true}},
             2); // the sum is rounded, too
-    // A row's bits do not depend on the others.
+}
+
+// As the kernels for 8, 16, 32 and 64 rows at once compute it, for n of so few blocks that several have the same weights, too.
+TEST_CASE("linear of few rows: a row's bits do not depend on the others") {
+    Devices devices;
+    std::mt19937 random(6);
     OpRunner cuda(*devices.cuda);
-    const OpInput x = activation(random, {19, 2048}), w = nvfp4_weight(random, {256, 2048}, 100);
-    const std::vector<float> all = cuda.run({LinearParams{true}, {x, w}, {}}).tensors[0];
-    for (const int64_t m : {1, 2, 3, 4, 7, 8, 16}) {
-        OpInput part = x;
-        part.shape = {m, 2048};
-        part.numbers.resize(size_t(m * 2048));
-        const std::vector<float> some = cuda.run({LinearParams{true}, {part, w}, {}}).tensors[0];
-        CHECK(std::equal(some.begin(), some.end(), all.begin()));
-    }
+    constexpr int64_t most = 150;
+    for (const auto & [n, k] : {std::pair<int64_t, int64_t>{4370, 2048}, {4370, 1056}, {300, 2048}, {300, 512}})
+        for (const bool coded : {false, true})
+            for (const bool quantized : {false, true}) {
+                CAPTURE(n);
+                CAPTURE(k);
+                CAPTURE(coded);
+                CAPTURE(quantized);
+                const OpInput x = activation(random, {most, k});
+                const OpInput w = coded ? nvfp4_weight(random, {n, k}, 100) : weight(random, DType::bf16, {n, k});
+                const auto product = [&, n = n, k = k](int64_t first, int64_t m) {
+                    OpInput part = x;
+                    part.shape = {m, k};
+                    part.numbers.assign(x.numbers.begin() + first * k, x.numbers.begin() + (first + m) * k);
+                    OpCase op = {LinearParams{true}, {part, w, numbers({1}, {500})}, {true, true, quantized}};
+                    return cuda.run(op).tensors[0];
+                };
+                const std::vector<float> all = product(0, most);
+                for (const int64_t m : {1, 3, 8, 9, 17, 32, 33, 64, 65, 128}) {
+                    CAPTURE(m);
+                    const int64_t first = m % 3;
+                    const std::vector<float> some = product(first, m);
+                    CHECK(std::equal(some.begin(), some.end(), all.begin() + first * n));
+                }
+            }
 }
 
 // Sums in the order of the index: the bits of the CPU.
@@ -569,6 +591,22 @@ TEST_CASE("bench of ops on rows" * doctest::skip()) {
     bench.print("router 256, 8", {RouterParams{8}, {activation(random, {T, 256})}, {}});
 }
 
+// Weights larger than the L2 cache.
+TEST_CASE("bench of few rows" * doctest::skip()) {
+    OpBench bench;
+    std::mt19937 & random = bench.random;
+    for (const bool coded : {false, true}) {
+        const OpInput w =
+            coded ? nvfp4_weight(random, {131072, 2048}, 100) : weight(random, DType::bf16, {65536, 2048});
+        for (const int64_t m : {1, 8, 16, 32, 64, 128, 256}) {
+            char name[64];
+            snprintf(name, sizeof name, "few rows, %s, %d x 2048 -> %d", coded ? "NVFP4" : "BF16", int(m),
+                     int(w.shape[0]));
+            bench.print(name, {LinearParams{true}, {activation(random, {m, 2048}), w}, {}});
+        }
+    }
+}
+
 TEST_CASE("bench of experts" * doctest::skip()) {
     OpBench bench;
     std::mt19937 & random = bench.random;
@@ -614,6 +652,23 @@ TEST_CASE("bench of experts" * doctest::skip()) {
                   indices({257}, few.offsets)},
                  {}},
                 2.0 * 8 * 512 * 2048);
+    for (const int64_t tokens : {32, 256}) {
+        const Order of_some = order_of({choices.begin(), choices.begin() + tokens * 8}, 0, 256, size_t(tokens * 8));
+        for (const bool down : {false, true}) {
+            char name[64];
+            snprintf(name, sizeof name, "few rows, NVFP4, %d x 8: %s", int(tokens),
+                     down ? "512 -> 2048" : "2048 -> 512");
+            const int64_t n = down ? 2048 : 512, k = down ? 512 : 2048;
+            const GroupedLinearParams params = {down ? GroupedLinearParams::Row::own : GroupedLinearParams::Row::token,
+                                                8, true};
+            bench.print(name,
+                        {params,
+                         {activation(random, {down ? tokens * 8 : tokens, k}), nvfp4_weight(random, {256, n, k}, 100),
+                          indices({tokens * 8}, of_some.slots), indices({257}, of_some.offsets)},
+                         {}},
+                        2.0 * double(tokens) * 8 * 512 * 2048);
+        }
+    }
     bench.print("expert_combine 16384 x 8 x 2048",
                 {ExpertCombineParams{},
                  {numbers({1, 1}, {0}), activation(random, {T * 8, 2048}), indices({T * 8}, order.slots),

@@ -334,39 +334,40 @@ TEST_CASE("bench of a session" * doctest::skip()) {
     fflush(stdout);
 }
 
-// Beside 19 others, in pieces and by single positions: the bits of a session with one text.
+// Beside 39 others, in pieces and by single positions: the bits of a session with one text.
 TEST_CASE("texts that share a session have the bits of each alone") {
     const Fixture f;
     SessionOptions options = {1, 700};
-    options.pool_texts = 20, options.pool_positions = 20 * 700;
+    constexpr size_t count = 40;
+    options.pool_texts = count, options.pool_positions = int64_t(count) * 700;
     const auto session = f.session(options);
     SharedTexts texts(*session);
     const std::vector<int32_t> all = text_ids(700);
-    const auto ids_of = [&](size_t text, size_t begin, size_t count) {
-        const auto first = all.begin() + ptrdiff_t(7 * text + begin);
-        return std::vector<int32_t>(first, first + ptrdiff_t(count));
+    const auto ids_of = [&](size_t text, size_t begin, size_t length) {
+        const auto first = all.begin() + ptrdiff_t(5 * text + begin);
+        return std::vector<int32_t>(first, first + ptrdiff_t(length));
     };
-    const auto length_of = [](size_t text) { return 1 + text * 25; };
+    const auto length_of = [](size_t text) { return 1 + text * 12; };
     std::vector<std::unique_ptr<SharedText>> shared;
     std::vector<SharedText *> some;
-    for (size_t i = 0; i < 20; i++) {
+    for (size_t i = 0; i < count; i++) {
         shared.push_back(texts.open().take());
         some.push_back(shared.back().get());
         REQUIRE(texts.feed(*some[i], ids_of(i, 0, length_of(i)), TextWant::logits).ok());
     }
-    std::vector<std::vector<std::vector<float>>> found(20);
+    std::vector<std::vector<std::vector<float>>> found(count);
     for (size_t turn = 0; turn < 4; turn++) {
         for (int64_t waiting = 1; waiting > 0;) {
             const Result<SharedTexts::Step> step = texts.step(some, {});
             REQUIRE_MESSAGE(step.ok(), step.status().message());
             waiting = step.value().waiting;
         }
-        for (size_t i = 0; i < 20; i++) {
+        for (size_t i = 0; i < count; i++) {
             found[i].push_back(some[i]->numbers);
             REQUIRE(texts.feed(*some[i], ids_of(i, length_of(i) + turn, 1), TextWant::logits).ok());
         }
     }
-    for (const size_t i : {0, 1, 7, 19}) {
+    for (const size_t i : {0, 1, 7, 39}) {
         CAPTURE(i);
         session->reset();
         for (size_t turn = 0; turn < 4; turn++) {
