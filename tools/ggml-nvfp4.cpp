@@ -16,11 +16,11 @@ constexpr Command commands[] = {
     {"quantize", tools::run_quantize, "make an NVFP4 checkpoint for vLLM and SGLang from a BF16 one"},
 #endif
 #ifdef GNV_WITH_VERIFY
-    {"verify", tools::run_verify, "check an NVFP4 checkpoint: structure, weights, predictions beside its source's"},
+    {"verify", tools::run_verify, "check an NVFP4 checkpoint: structure, weights, predictions"},
 #endif
     {"run", tools::run_run, "let a model write, and save its logits and activations"},
 #ifdef GNV_WITH_VERIFY
-    {"inspect", tools::run_inspect, "show tensors, roles and statistics of a checkpoint, or differences of two"},
+    {"inspect", tools::run_inspect, "show tensors, roles, statistics and differences of checkpoints"},
 #endif
 #ifdef GNV_WITH_DATASETS
     {"dataset", tools::run_dataset, "show the sequences that calibration reads"},
@@ -41,9 +41,9 @@ void print_help(FILE * to) {
           "Usage: ggml-nvfp4 COMMAND [OPTIONS]\n\nCommands:\n",
           to);
     for (const Command & command : commands) fprintf(to, "  %-10s%s\n", command.name, command.purpose);
-    fputs(
-        "\nggml-nvfp4 COMMAND --help lists the options of a command, ggml-nvfp4 --version what this build contains.\n",
-        to);
+    fputs("\nggml-nvfp4 COMMAND --help lists the options of a command,\n"
+          "ggml-nvfp4 --version what this build contains.\n",
+          to);
 }
 
 int run_program(int argc, char ** argv) {
@@ -56,8 +56,15 @@ int run_program(int argc, char ** argv) {
     const std::string unknown = asks ? (argc > 2 ? argv[2] : "") : std::string(word);
     print_help(asks && unknown.empty() ? stdout : stderr);
     if (asks && unknown.empty()) return tools::exit_ok;
-    const std::string problem = unknown.empty() ? "a command is missing" : "no such command: " + unknown;
-    fprintf(stderr, "error: %s\n", problem.c_str());
+    std::vector<std::string> known;
+    for (const Command & command : commands) known.push_back(command.name);
+    const std::string near = tools::nearest(unknown, known);
+    if (unknown.empty()) {
+        tools::say_error("a command is missing\n");
+    } else {
+        tools::say_error("no such command: %s%s\n", unknown.c_str(),
+                         near.empty() ? "" : ("; did you mean " + near + "?").c_str());
+    }
     return tools::exit_failure;
 }
 

@@ -2,12 +2,12 @@
 #include "common/args.h"
 #include "common/card.h"
 #include "common/hub_fetch.h"
-#include "common/self_text.h"
+#include "self_text.h"
 
 namespace {
 
 struct Args {
-    std::string source, destination, recipe, json, page, scratch, save_statistics, trace, part, upload, create;
+    std::string source, destination, recipe, json, page, scratch, save_statistics, trace, part, upload, create, events;
     uint32_t part_number = 0, parts = 0; // of `part`
     tools::DataArgs data;
     tools::SelfTextArgs self;
@@ -132,6 +132,7 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--report", args.page,
                    "write what the run did and found to a new FILE: a page for a browser (.html), or JSON (.json)")
         ->type_name("FILE");
+    tools::add_events(app, args.events);
     app.add_option("--trace", args.trace, "write a timeline of the run to FILE (Chrome's trace format)")
         ->type_name("FILE");
     app.add_flag("--profile", args.profile, "a table of times by kind of work at the end; its parts add up to the run");
@@ -307,9 +308,11 @@ void say_end(const Args & args, const std::string & made, const char * summary) 
     fprintf(stderr, "%swrote%s %s\n", tools::begin_colour(stderr, tools::Tone::good), tools::end_colour(stderr),
             made.c_str());
     if (args.destination.empty()) {
-        fprintf(stderr, "next: quantize %s -o DST --stats %s\n", args.source.c_str(), made.c_str());
+        fprintf(stderr, "next: %s %s -o DST --stats %s\n", tools::program_beside("quantize").c_str(),
+                args.source.c_str(), made.c_str());
     } else {
-        fprintf(stderr, "next: verify %s --source %s\n", made.c_str(), args.source.c_str());
+        fprintf(stderr, "next: %s %s --source %s\n", tools::program_beside("verify").c_str(), made.c_str(),
+                args.source.c_str());
     }
 }
 
@@ -453,8 +456,8 @@ bool check_usage(const tools::Program & app, Args & args) {
     if (!args.has_data() && args.statistics.empty() &&
         !tools::refuse(app, {"--min-expert-tokens"}, "needs calibration data, or statistics (--stats)"))
         return false;
-    if (args.dry_run &&
-        !tools::refuse(app, {"--min-expert-tokens", "--profile"}, "is about a run: leave it out with --dry-run"))
+    if (args.dry_run && !tools::refuse(app, {"--min-expert-tokens", "--profile", "--events"},
+                                       "is about a run: leave it out with --dry-run"))
         return false;
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
@@ -467,9 +470,10 @@ bool check_usage(const tools::Program & app, Args & args) {
     return tools::check_distinct({{"--json", args.json},
                                   {"--report", args.page},
                                   {"--trace", args.trace},
+                                  {"--events", args.events},
                                   {"--save-stats", args.save_statistics}}) &&
            args.report.prepare(args.json) && tools::check_report_file(args.page) && tools::check_new_file(args.trace) &&
-           check_statistics_file(args) && tools::check_scratch_folder(args.scratch);
+           check_statistics_file(args) && tools::check_scratch_folder(args.scratch) && tools::open_events(args.events);
 }
 
 } // namespace
@@ -495,10 +499,14 @@ static int run_program(int argc, char ** argv) {
     app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
                                "--save-each-layer", "--layers", "--take", "--measure-limits"});
     app.group_help("Plan and output", {"--dry-run", "--download", "--estimate", "--no-estimate", "--assume", "--price",
-                                       "--json", "--report", "--trace", "--profile", "--quiet", "--upload", "--create",
-                                       "--base-model", "--no-card"});
+                                       "--json", "--report", "--events", "--trace", "--profile", "--quiet", "--upload",
+                                       "--create", "--base-model", "--no-card"});
     if (const auto code = tools::parse(app, argc, argv, "--show-stats")) return *code;
     if (!check_usage(app, args)) return tools::exit_failure;
+    tools::events.write("begin", {{"program", "quantize"},
+                                  {"version", gnv_version()},
+                                  {"source", args.source},
+                                  {"destination", args.destination}});
     args.engine.quiet = args.quiet;
     args.card.command = tools::public_command(argc, argv);
     const tools::Engine engine = tools::make_engine(args.engine);
@@ -508,6 +516,8 @@ static int run_program(int argc, char ** argv) {
         return tools::upload(engine.get(), args.destination, args.upload, args.create, args.quiet)
                    ? tools::exit_ok
                    : tools::exit_failure;
+    if (!args.upload.empty() && !tools::check_upload(engine.get(), args.upload, args.create))
+        return tools::exit_failure;
     // Without data no device computes, but an unknown name is still refused.
     if ((args.has_data() || args.device.device != "auto") &&
         !tools::find_devices(engine.get(), args.device, args.device_number, &args.device.precision))

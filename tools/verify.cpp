@@ -5,15 +5,17 @@
 #include "common/hub_fetch.h"
 
 #include <limits>
+#include <nlohmann/json.hpp>
 
 namespace {
 
 struct Args {
-    std::string checkpoint, source, json, page, markdown;
+    std::string checkpoint, source, json, page, markdown, events;
     tools::TextOutput report, table; // to `json` and `markdown`
     tools::DeviceArgs device;
     tools::EngineArgs engine;
     bool structure = false, self_test = false, strict = false, quiet = false, streams = false;
+    uint64_t stream_bytes = 0;
     // The comparison of predictions.
     std::vector<std::string> data;
     std::string tokens, text_template, scratch, save_logits, logits, baseline;
@@ -130,7 +132,13 @@ void declare(CLI::App & app, Args & args) {
            "text before the ten positions with the largest KL")
         ->type_name("FILE");
     app.add_flag("--quiet", args.quiet, "no progress and no table");
-    app.add_flag("--stream", args.streams)->group(""); // of quantize: refused, with the reason
+    tools::add_events(app, args.events);
+    app.add_flag(
+        "--stream", args.streams,
+        "SRC is a model of the hub that the disk has no room for: fetch each file of weights once, and remove it "
+        "when it is compared");
+    tools::add_bytes(app, "--stream-disk", args.stream_bytes,
+                     "--stream, with at most so much of the weights on the disk (default: the four largest files)");
 }
 
 // False after printing the reason.
@@ -143,6 +151,22 @@ bool add_to_card(const Args & args, gnv_engine_t * engine, const gnv_report_t * 
     return status == GNV_OK;
 }
 
+// The findings as events, the text of the report's JSON document given.
+void tell_findings(std::string_view document) {
+    const auto report = nlohmann::json::parse(document);
+    for (const auto & finding : report.at("findings")) {
+        const auto text = [&](const char * key) -> std::string_view {
+            return finding.at(key).get_ref<const std::string &>();
+        };
+        tools::events.write("finding", {{"severity", text("severity")},
+                                        {"check", text("check")},
+                                        {"subject", text("subject")},
+                                        {"what", text("what")}});
+    }
+    tools::events.write("verdict", {{"errors", report.at("errors").get<uint64_t>()},
+                                    {"warnings", report.at("warnings").get<uint64_t>()}});
+}
+
 // Prints the requested output and returns the exit code.
 int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
@@ -152,10 +176,11 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     const uint64_t doubts = info.warnings + info.suspicions;
     const bool fails = info.errors + info.failed_gates > 0 || (args.strict && doubts > 0);
     const int code = fails ? tools::exit_findings : tools::exit_ok;
-    if (args.report.is_wanted()) {
+    if (args.report.is_wanted() || tools::events.is_open()) {
         if (gnv_report_text(report, GNV_TEXT_JSON, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
-        if (!args.report.write(text)) return tools::exit_failure;
+        if (tools::events.is_open()) tell_findings(tools::view(text));
+        if (args.report.is_wanted() && !args.report.write(text)) return tools::exit_failure;
     }
     if (!args.quiet && !args.report.is_standard_output() && !args.table.is_standard_output()) {
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
@@ -350,10 +375,12 @@ bool check_usage(const CLI::App & app, Args & args) {
         tools::say_error("%s\n", problem);
         return false;
     };
-    if (args.streams)
-        return say(
-            "--stream is for quantize: verify reads its source more than once; leave --stream out, and the source "
-            "is downloaded, or --source, and DST is verified alone");
+    args.streams |= tools::is_given(app, "--stream-disk");
+    if (args.streams && (args.structure || args.self_test || args.runs_models()))
+        return say("--stream reads each file of the source once, to compare weights: leave it out, and the source is "
+                   "downloaded");
+    if (args.streams && !tools::may_be_hub_name(args.source))
+        return say("--stream is for a source on the hub (--source ORG/NAME): leave it out, or name one");
     if (args.has_data() && args.source.empty() && args.logits.empty())
         return say("--data needs --source SRC, or --logits FILE");
     if (args.has_data() && (args.structure || args.self_test))
@@ -408,9 +435,11 @@ bool check_usage(const CLI::App & app, Args & args) {
     return tools::check_distinct({{"--json", args.json},
                                   {"--report", args.page},
                                   {"--markdown", args.markdown},
+                                  {"--events", args.events},
                                   {"--save-logits", args.save_logits}}) &&
            tools::check_report_file(args.page) && args.report.prepare(args.json) && args.table.prepare(args.markdown) &&
-           (may_exist || tools::check_new_file(args.save_logits)) && tools::check_scratch_folder(args.scratch);
+           (may_exist || tools::check_new_file(args.save_logits)) && tools::check_scratch_folder(args.scratch) &&
+           tools::open_events(args.events);
 }
 
 } // namespace
@@ -428,24 +457,34 @@ static int run_program(int argc, char ** argv) {
     tools::set_up(app);
     declare(app, args);
     declare_evaluation(app, args);
-    app.group_help("What to check", {"--source", "--structure", "--self-test", "--strict"});
+    app.group_help("What to check",
+                   {"--source", "--stream", "--stream-disk", "--structure", "--self-test", "--strict"});
     app.group_help("Data and predictions, with --source", {"--data", "--tokens"});
+    app.group_help("Answers, with --source",
+                   {"--canary", "--canary-prompts", "--canary-thinking", "--max-canary-growth"});
+    app.group_help("Gates", {"--max-kl", "--min-top1", "--max-ppl-ratio", "--max-room", "--baseline"});
     app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
                                "--save-each-layer"});
-    app.group_help("Output", {"--json", "--report", "--markdown", "--card", "--save-logits", "--quiet"});
+    app.group_help("Output", {"--json", "--report", "--markdown", "--card", "--save-logits", "--events", "--quiet"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     if (!check_usage(app, args) || !tools::read_prompts(args.canary)) return tools::exit_failure;
+    tools::events.write(
+        "begin",
+        {{"program", "verify"}, {"version", gnv_version()}, {"checkpoint", args.checkpoint}, {"source", args.source}});
     args.engine.quiet = args.quiet;
     const tools::Engine engine = tools::make_engine(args.engine);
-    if (!engine || !tools::fetch_model(engine.get(), args.checkpoint, args.quiet) ||
-        !tools::fetch_model(engine.get(), args.source, args.quiet) ||
-        !tools::fetch_data(engine.get(), args.data, args.quiet))
-        return tools::exit_failure;
+    if (!engine || !tools::fetch_model(engine.get(), args.checkpoint, args.quiet)) return tools::exit_failure;
+    tools::Stream stream; // outlives the report
+    const bool is_source_here =
+        args.streams ? tools::open_stream(engine.get(), args.source, args.stream_bytes, args.quiet, stream)
+                     : tools::fetch_model(engine.get(), args.source, args.quiet);
+    if (!is_source_here || !tools::fetch_data(engine.get(), args.data, args.quiet)) return tools::exit_failure;
 
     tools::ProgressLine progress(args.quiet);
     gnv_verify_options options;
     gnv_verify_options_init(&options);
     options.structure_only = args.structure;
+    options.stream = stream.handle.get();
     options.no_checksums = args.json.empty() && args.page.empty(); // only these have them
     options.report_file = args.page.empty() ? nullptr : args.page.c_str();
     options.progress = tools::ProgressLine::callback;

@@ -29,6 +29,7 @@ gnv_status gnv_engine_t::keep(const Status & status) noexcept {
     if (status.ok()) return GNV_OK;
     const std::lock_guard<std::mutex> lock(mutex_);
     newest_.number++;
+    newest_.status = gnv_status(status.code());
     try {
         newest_.text = status.message();
     } catch (...) {
@@ -46,6 +47,11 @@ const char * gnv_engine_t::last_error() const noexcept {
     } catch (...) {
         return "out of memory";
     }
+}
+
+gnv_status gnv_engine_t::last_status() const noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return newest_.status;
 }
 
 bool gnv_engine_t::begin_run() {
@@ -126,6 +132,8 @@ void gnv_engine_destroy(gnv_engine_t * engine) {
 }
 
 const char * gnv_last_error(const gnv_engine_t * engine) { return engine ? engine->last_error() : ""; }
+
+gnv_status gnv_last_status(const gnv_engine_t * engine) { return engine ? engine->last_status() : GNV_OK; }
 
 const char * gnv_cpu_kernels(void) { return instruction_set_name(best_instruction_set()); }
 

@@ -41,6 +41,7 @@ struct gnv_engine_t {
 
     gnv_status keep(const gnv::Status & status) noexcept; // the message of a failure
     const char * last_error() const noexcept;
+    gnv_status last_status() const noexcept;
     bool begin_run();
     void end_run();                      // may delete the engine
     void retire(gnv::api::Owned * next); // destroys it now, or when the running call ends
@@ -56,6 +57,7 @@ struct gnv_engine_t {
     // The newest message, and a copy for each thread that asked for it: no other thread writes to a copy.
     struct Message {
         uint64_t number = 0;
+        gnv_status status = GNV_OK;
         std::string text;
     };
     Message newest_;

@@ -1,6 +1,6 @@
 #include "canary/answers.h"
 
-#include "canary/repetition.h"
+#include "session/repetition.h"
 #include "session/sampler.h"
 #include "session/shared_texts.h"
 
@@ -92,7 +92,7 @@ Result<bool> Writer::go_on(SharedTexts & texts, Text & text) {
         GNV_TRY(texts.feed(*text.state, {&id, 1}, TextWant::largest));
         return true;
     }
-    answer.repeats = repeats(answer.ids);
+    answer.repeats = tokens_repeat(answer.ids);
     return false;
 }
 

@@ -209,6 +209,11 @@ std::string describe_mismatch(const Record & record, const TextRule & rule) {
                                ? "instruction (input, output), or question (answer)"
                                : "messages, conversations, instruction (input, output), question (answer), prompt "
                                  "(completion), chosen, or text";
+    const auto is_id = [](const RecordField & field) { return field.name == "blob_id"; };
+    if (std::any_of(record.fields.begin(), record.fields.end(), is_id))
+        return concat("the fields are ", found,
+                      "; the rows hold ids of files (blob_id), as the-stack-v2 does, and not their text: download the "
+                      "contents first, or take bigcode/the-stack-smol, which holds them");
     if (!rule.text_field.empty())
         return concat("there is no field ", printable(rule.text_field), "; the fields are ",
                       found.empty() ? "none" : found);

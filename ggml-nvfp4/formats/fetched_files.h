@@ -2,8 +2,10 @@
 #pragma once
 
 #include "core/status.h"
+#include "formats/json_writer.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,11 @@ struct FetchUse {
     uint64_t most_bytes = 0;                  // of disk space
     double waited = 0;                        // seconds of readers, summed over threads
 };
+
+// "26 files, 71.9 GB, at most 11.5 GB on the disk at a time; threads waited 12.00 s for them"
+std::string fetch_use_text(const FetchUse & use);
+// The member "streamed" of a report: null for a source that was here.
+void write_fetch_use(JsonWriter & json, const std::optional<FetchUse> & use);
 
 // Safe to use from several threads.
 class FetchedFiles {

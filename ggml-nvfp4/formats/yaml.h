@@ -31,7 +31,7 @@ struct YamlNode {
 };
 
 inline constexpr int most_yaml_levels = 32;
-inline constexpr size_t most_yaml_nodes = 100'000;
+inline constexpr size_t most_yaml_nodes = 200'000;
 
 // `name` is the file's, for messages: "NAME:LINE: ...". Code::format: no YAML; Code::unsupported: what is named above, or a
 // file beyond the limits.

@@ -111,26 +111,26 @@ Splits splits_by_name(std::vector<RemoteFile> files) {
 }
 
 // The splits of a configuration of the metadata.
-Splits splits_of_config(const RemoteListing & listing, const YamlValue & config) {
-    std::string folder = config.text_of("data_dir");
+Splits splits_of_config(const RemoteListing & listing, const YamlNode & config) {
+    std::string folder = text_at(config, "data_dir");
     while (!folder.empty() && folder.back() == '/') folder.pop_back();
     if (folder == ".") folder.clear();
-    const YamlValue * const data = config.find("data_files");
+    const YamlNode * const data = config.find("data_files");
     if (!data) {
         std::vector<RemoteFile> files;
         add_matching(listing, folder, "**", files);
         return splits_by_name(std::move(files));
     }
     Splits out;
-    const auto add = [&](const std::string & split, const YamlValue & paths) {
+    const auto add = [&](const std::string & split, const YamlNode & paths) {
         auto found = std::find_if(out.begin(), out.end(), [&](const auto & entry) { return entry.first == split; });
         if (found == out.end()) found = out.insert(out.end(), {split, {}});
-        for (const std::string & pattern : paths.texts()) add_matching(listing, folder, pattern, found->second);
+        for (const std::string & pattern : texts_of(&paths)) add_matching(listing, folder, pattern, found->second);
     };
-    if (!data->texts().empty()) add("train", *data);
-    for (const YamlValue & item : data->list())
-        if (const YamlValue * const path = item.find("path"))
-            add(item.text_of("split").empty() ? "train" : item.text_of("split"), *path);
+    if (!texts_of(data).empty()) add("train", *data);
+    for (const YamlNode & item : data->items)
+        if (const YamlNode * const path = item.find("path"))
+            add(text_at(item, "split").empty() ? "train" : text_at(item, "split"), *path);
     return out;
 }
 
@@ -160,16 +160,16 @@ Status unknown(const DatasetName & wanted, const char * kind, const std::string 
 
 } // namespace
 
-Result<DatasetChoice> choose_dataset_files(const RemoteListing & listing, const YamlValue & metadata,
+Result<DatasetChoice> choose_dataset_files(const RemoteListing & listing, const YamlNode & metadata,
                                            const DatasetName & wanted) {
     DatasetChoice out;
     std::vector<std::string> configs;
     std::vector<Splits> splits;
-    if (const YamlValue * const list = metadata.find("configs")) {
-        for (const YamlValue & config : list->list()) {
-            if (config.type != YamlValue::Type::map) continue;
-            const std::string name = config.text_of("config_name");
-            const bool is_default = config.text_of("default") == "true";
+    if (const YamlNode * const list = metadata.find("configs")) {
+        for (const YamlNode & config : list->items) {
+            if (!config.is_map()) continue;
+            const std::string name = text_at(config, "config_name");
+            const bool is_default = text_at(config, "default") == "true";
             configs.insert(is_default ? configs.begin() : configs.end(), name.empty() ? "default" : name);
             splits.insert(is_default ? splits.begin() : splits.end(), splits_of_config(listing, config));
             if (is_default && wanted.config.empty()) out.config = configs.front();

@@ -53,14 +53,15 @@ Status make_view(const std::string & folder, const std::string & commit, const s
     return system_failure(errno, "cannot rename ", fresh);
 }
 
-Result<YamlValue> read_metadata(const HubOptions & hub, const DatasetName & dataset, const RemoteListing & listing,
-                                const HubCache & cache) {
+Result<YamlNode> read_metadata(const HubOptions & hub, const DatasetName & dataset, const RemoteListing & listing,
+                               const HubCache & cache) {
     const RemoteFile * const readme = listing.find("README.md");
-    YamlValue none;
+    YamlNode none;
+    none.type = YamlNode::Type::map;
     if (!readme || readme->size > most_readme_bytes) return none;
     GNV_TRY(download_files(hub, dataset.repository, listing.commit, {*readme}));
     GNV_ASSIGN(const std::string text, read_file(cache.snapshot(listing.commit) + "/README.md", most_readme_bytes));
-    Result<YamlValue> metadata = parse_front_matter(text, dataset.repository.text() + ": README.md");
+    Result<YamlNode> metadata = parse_front_matter(text, dataset.repository.text() + ": README.md");
     if (metadata.ok()) return metadata;
     hub.tell(metadata.status().message() + "; files are chosen by their names");
     return none;
@@ -82,7 +83,7 @@ Result<std::string> fetch_dataset(const HubOptions & hub, const DatasetName & da
     GNV_TRY(cache.prepare());
     HubOptions quiet = hub;
     quiet.progress = [&hub](const HubProgress &) { return !hub.progress || hub.progress({}); };
-    GNV_ASSIGN(const YamlValue metadata, read_metadata(quiet, dataset, listing, cache));
+    GNV_ASSIGN(const YamlNode metadata, read_metadata(quiet, dataset, listing, cache));
     GNV_ASSIGN(const DatasetChoice choice, choose_dataset_files(listing, metadata, dataset));
     hub.tell(concat(
         subject, "@", printable(dataset.repository.revision), " is commit ", listing.commit,

@@ -26,7 +26,7 @@ struct DatasetChoice {
     size_t left_out = 0;           // files of the same split beyond the limit of bytes
 };
 // Fails with Code::not_found and the known names. `metadata`: of README.md.
-Result<DatasetChoice> choose_dataset_files(const RemoteListing & listing, const YamlValue & metadata,
+Result<DatasetChoice> choose_dataset_files(const RemoteListing & listing, const YamlNode & metadata,
                                            const DatasetName & wanted);
 
 // The folder of links to the chosen files, whose names begin with their place in the order. Downloads what is missing.

@@ -59,10 +59,20 @@ class Upload {
     Upload(const HubOptions & hub, const RepositoryName & model, const UploadOptions & options)
         : hub_(hub), model_(model), options_(options) {}
 
+    // Sends nothing: the hub is asked what it would do with a file of two bytes, which takes a right to write.
+    Result<std::string> check() {
+        GNV_TRY(check_token());
+        GNV_ASSIGN(HttpClient client, HttpClient::create(hub_.http));
+        client_ = &client;
+        const std::string question = R"({"files":[{"path":"config.json","size":2,"sample":"e30="}]})";
+        const Result<HttpResponse> answer = post(model_.api_path() + "/preupload/main", question, "application/json");
+        const bool will_be_made = options_.create && answer.status().code() == Code::not_found;
+        if (!answer.ok() && !will_be_made) return copy_of(answer.status());
+        return hub_.http.endpoint + model_.web_path();
+    }
+
     Result<std::string> run(const std::string & folder) {
-        if (hub_.http.token.empty())
-            return fail(Code::invalid_argument, model_.text(), ": an upload needs a token that may write: make one at ",
-                        hub_.http.endpoint, "/settings/tokens and set HF_TOKEN");
+        GNV_TRY(check_token());
         GNV_TRY(list_files(folder, "", 0, files_));
         const auto is_config = [](const LocalFile & file) { return file.name == "config.json"; };
         if (std::none_of(files_.begin(), files_.end(), is_config))
@@ -78,6 +88,12 @@ class Upload {
     }
 
   private:
+    Status check_token() const {
+        if (!hub_.http.token.empty()) return {};
+        return fail(Code::invalid_argument, model_.text(), ": an upload needs a token that may write: make one at ",
+                    hub_.http.endpoint, "/settings/tokens and set HF_TOKEN");
+    }
+
     Result<HttpResponse> post(const std::string & path, std::string body, const char * type) {
         HttpRequest request;
         request.method = "POST";
@@ -267,12 +283,21 @@ class Upload {
 
 } // namespace
 
+static Status check_branch(const RepositoryName & model) {
+    if (model.revision == "main") return {};
+    return fail(Code::invalid_argument, model.text(), "@", printable(model.revision),
+                ": an upload goes to the branch main: leave the revision out");
+}
+
 Result<std::string> upload_folder(const HubOptions & hub, const std::string & folder, const RepositoryName & model,
                                   const UploadOptions & options) {
-    if (model.revision != "main")
-        return fail(Code::invalid_argument, model.text(), "@", printable(model.revision),
-                    ": an upload goes to the branch main: leave the revision out");
+    GNV_TRY(check_branch(model));
     return Upload(hub, model, options).run(folder);
+}
+
+Result<std::string> check_upload(const HubOptions & hub, const RepositoryName & model, const UploadOptions & options) {
+    GNV_TRY(check_branch(model));
+    return Upload(hub, model, options).check();
 }
 
 } // namespace gnv

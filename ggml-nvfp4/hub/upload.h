@@ -16,5 +16,7 @@ struct UploadOptions {
 // Gives the page of the repository.
 Result<std::string> upload_folder(const HubOptions & hub, const std::string & folder, const RepositoryName & model,
                                   const UploadOptions & options);
+// Whether the token may write there, and the repository is there or is to be made; changes nothing.
+Result<std::string> check_upload(const HubOptions & hub, const RepositoryName & model, const UploadOptions & options);
 
 } // namespace gnv

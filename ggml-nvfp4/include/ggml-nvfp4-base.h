@@ -81,6 +81,7 @@ GNV_API void gnv_engine_destroy(gnv_engine_t * engine);
 /* The message of the last call that failed on this engine or a handle made from it, or "": the file, the tensor, the
  * place, and what to do. Valid until the thread's next call on the engine; any thread may ask. */
 GNV_API const char * gnv_last_error(const gnv_engine_t * engine);
+GNV_API gnv_status gnv_last_status(const gnv_engine_t * engine); /* of the same call; GNV_OK with the message "" */
 /* "avx512" | "avx2" | "portable": the fastest code that this processor runs. */
 GNV_API const char * gnv_cpu_kernels(void);
 

@@ -36,8 +36,8 @@ static inline void gnv_hub_options_init(gnv_hub_options * options) {
 GNV_API gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char * name, const gnv_hub_options * options,
                                        gnv_text_t ** folder);
 
-/* A model whose weights stay on the hub, for a disk that has no room for them: gnv_plan_options.stream. Small files and headers
- * are downloaded here; a file of weights comes whole, shortly before it is read, has the hash that the hub lists, and leaves the disk
+/* A model whose weights stay on the hub, for a disk that has no room for them: gnv_plan_options.stream,
+ * gnv_verify_options.stream. Small files and headers are downloaded here; a file of weights comes whole, shortly before it is read, has the hash that the hub lists, and leaves the disk
  * after its last use. A model that is complete in the cache is taken from there. */
 typedef struct gnv_hub_stream_t gnv_hub_stream_t;
 /* `disk_bytes`: the most that weights take of the disk of the cache, and no less than the largest file; 0: the four largest files,
@@ -48,7 +48,7 @@ GNV_API gnv_status gnv_hub_stream_open(gnv_engine_t * engine, const char * name,
                                        uint64_t disk_bytes, gnv_hub_stream_t ** out);
 /* Its folder, with everything but the weights: for tokenizers and data sets. Lives as long as the stream. */
 GNV_API const char * gnv_hub_stream_folder(const gnv_hub_stream_t * stream);
-/* After all plans that were made with it. */
+/* After all plans and reports that were made with it. */
 GNV_API void gnv_hub_stream_destroy(gnv_hub_stream_t * stream);
 
 /* A folder with the data files of a data set, "ORG/NAME[@REVISION][:CONFIG[:SPLIT]]", for gnv_dataset_options.sources. They are
@@ -69,7 +69,8 @@ static inline void gnv_hub_upload_options_init(gnv_hub_upload_options * options)
 }
 /* Sends a complete folder to the branch main of the model repository "ORG/NAME": large files first, then one commit with
  * everything; *url is its page. Files that the hub has already are not sent again, so a stopped upload goes on where it ended.
- * Hidden files stay behind, except .gitattributes. `options` needs a token that may write. */
+ * Hidden files stay behind, except .gitattributes. `options` needs a token that may write. `folder` NULL: sends nothing, and
+ * only asks whether the token may write there, and whether the repository is there (or `create` is set): before a long run. */
 GNV_API gnv_status gnv_hub_upload(gnv_engine_t * engine, const char * folder, const char * name,
                                   const gnv_hub_options * options, const gnv_hub_upload_options * upload,
                                   gnv_text_t ** url);

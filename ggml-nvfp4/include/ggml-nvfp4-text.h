@@ -257,6 +257,10 @@ typedef struct gnv_generate_result {
 GNV_API gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t count,
                                       const gnv_generate_options * options, gnv_generate_result * result);
 
+/* 1 if the ids of a text repeat themselves: a piece of up to 64 follows itself four times or more, over 32 ids or more, or
+ * fewer than a quarter of the 4-grams of 64 ids are different ones. The rule of the length canary. 0 for no ids. */
+GNV_API int32_t gnv_tokens_repeat(const int32_t * ids, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

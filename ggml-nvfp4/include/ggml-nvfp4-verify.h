@@ -4,6 +4,7 @@
 #define GGML_NVFP4_VERIFY_H
 
 #include "ggml-nvfp4-data.h"
+#include "ggml-nvfp4-hub.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +23,9 @@ typedef struct gnv_verify_options {
     int32_t no_checksums;
     int32_t device;           /* with a source: CUDA quantizes it again, and the report counts equal blocks; 0: not */
     const char * report_file; /* for gnv_report_write later: fails now if that cannot be made; NULL: none */
+    /* gnv_verify only: read the source from there, each file of weights once; `source` is its folder. NULL: all files are in
+     * `source`. */
+    const gnv_hub_stream_t * stream;
 } gnv_verify_options;
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
     memset(options, 0, sizeof *options);

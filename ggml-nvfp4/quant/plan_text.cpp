@@ -90,8 +90,10 @@ std::string plan_text(const Plan & plan, size_t width) {
         rows.push_back({row.what, count_text(row.tensors), bytes_text(row.source_bytes), bytes_text(row.result_bytes),
                         row.becomes, row.rule});
     out += "\n" + format_table(rows, {false, true, true, true, false, false}, width);
-    if (!plan.calibration_text.empty()) out += "\n" + plan.calibration_text + "\n";
-    if (!plan.estimate_text.empty()) out += "\n" + plan.estimate_text + "\n";
+    for (const std::string & text : {plan.calibration_text, plan.estimate_text})
+        if (!text.empty()) out += "\n" + text;
+    if (!(plan.calibration_text + plan.estimate_text).empty() && plan.notes.size() + plan.warnings.size() > 0)
+        out += "\n";
     for (const std::string & note : plan.notes) out += "note: " + printable_line(note) + "\n";
     for (const std::string & warning : plan.warnings) out += "warning: " + printable_line(warning) + "\n";
     return printable_text(out);

@@ -72,14 +72,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
     } else {
         json.value(nullptr);
     }
-    json.key("streamed");
-    if (report.fetched) {
-        json.begin_object().member("files", report.fetched->files).member("bytes", report.fetched->bytes);
-        json.member("again", report.fetched->again).member("most_disk_bytes", report.fetched->most_bytes);
-        json.member("waited_seconds", report.fetched->waited).end_object();
-    } else {
-        json.value(nullptr);
-    }
+    write_fetch_use(json, report.fetched);
     json.member("state_bytes", report.state_bytes);
     json.member("substituted_input_scales", report.substituted_scales);
     json.member("peak_rss_bytes", report.peak_rss).member("codec", report.codec);

@@ -47,13 +47,6 @@ static std::string experts_text(const QuantizeReport & report) {
                   percent_text(double(report.silent_experts) / double(report.experts)), ")");
 }
 
-static std::string streamed_text(const FetchUse & fetched) {
-    return concat(count_text(fetched.files), " files, ", bytes_text(fetched.bytes),
-                  fetched.again > 0 ? concat(", ", count_text(fetched.again), " of them again") : "", ", at most ",
-                  bytes_text(fetched.most_bytes), " on the disk at a time; threads waited ",
-                  fixed_text(fetched.waited, 2), " s for them");
-}
-
 // The longest parts of the run, those that a reader may want to shorten.
 static std::string times_text(const QuantizeReport & report) {
     std::vector<std::pair<const char *, double>> parts = parts_of(report);
@@ -79,7 +72,7 @@ std::string quantize_summary_text(const Plan & plan, const QuantizeReport & repo
         row("data", concat(count_text(report.sequences), report.sequences == 1 ? " sequence, " : " sequences, ",
                            count_text(report.tokens), " tokens"));
     if (report.experts > 0) row("experts", experts_text(report));
-    if (report.fetched) row("streamed", streamed_text(*report.fetched));
+    if (report.fetched) row("streamed", fetch_use_text(*report.fetched));
     row("time", times_text(report));
     row("memory", memory_text(report));
     if (report.estimate && report.estimate->actual > 0) row("estimate", estimate_error_text(*report.estimate));

@@ -33,6 +33,10 @@ Html run_block(const Fact & facts) {
     list.add("SHA-256 of the data", output["data_sha256"].text());
     list.add("fingerprint of the source", output["source_fingerprint"].text());
     list.add("read", size_text(facts["bytes_read"].number()));
+    if (const Fact streamed = facts["streamed"]; streamed.known())
+        list.add("fetched from the hub", concat(count_words(streamed["files"].number(), "file, ", "files, "),
+                                                size_text(streamed["bytes"].number()), ", at most ",
+                                                size_text(streamed["most_disk_bytes"].number()), " on the disk"));
     list.add("time of the checks", duration_text(facts["seconds"].number()));
     list.add("version", concat("ggml-nvfp4 ", facts["version"].text()));
     return list.finish();

@@ -79,6 +79,12 @@ struct Task {
     uint64_t order = 0;            // place of its first byte in the checkpoint, to read files in order
 };
 
+// Bytes of the source.
+struct SourcePart {
+    uint32_t tensor = 0;
+    uint64_t offset = 0, bytes = 0; // in the tensor
+};
+
 // --- Elements ---------------------------------------------------------------------------------------------------------------
 
 uint64_t element_bytes(DType dtype) { return uint64_t(dtype_traits(dtype).bits) / 8; }
@@ -157,6 +163,9 @@ class Measurer {
     WeightSource theirs() const { return {source_->checkpoint, source_shards_}; }
     Status advance(uint64_t bytes, bool tensor_done);
     void merge(const std::vector<TaskFigures> & figures);
+    bool can_recompute(const Module & module, const LinearModule * linear, float global_scale) const;
+    std::optional<SourcePart> source_part(const Task & task) const;
+    void expect_source();
     Status check_recomputed() const;
     bool is_chosen(Part part, int32_t layer) const {
         return !options_.only || (options_.only->part == part && options_.only->layer == layer);
@@ -194,12 +203,17 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     if (source_) out_.preserved.resize(source_->preserved.size());
     GNV_TRY(read_global_scales());
     GNV_TRY(list_tasks());
+    const FetchedFiles * const fetched = source_ ? source_->checkpoint.files().fetched() : nullptr;
+    if (fetched) expect_source();
     std::vector<TaskFigures> figures(tasks_.size());
     std::vector<Buffers> buffers(size_t(threads.size()));
-    GNV_TRY(threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
+    Status status = threads.parallel_for_thread(int64_t(tasks_.size()), [&](int64_t i, int thread) {
         buffers[size_t(thread)].thread = thread;
         return run_task(tasks_[size_t(i)], figures[size_t(i)], buffers[size_t(thread)]);
-    }));
+    });
+    if (fetched) fetched->expect({}); // also after a failure: the disk is free again
+    if (fetched) out_.fetched = fetched->use();
+    GNV_TRY(std::move(status));
     merge(figures);
     GNV_TRY(check_recomputed());
     GNV_TRY(subject_.checkpoint->check_unchanged(shards_));
@@ -268,6 +282,50 @@ Status Measurer::list_tasks() {
     return {};
 }
 
+// What a task reads of the source; nothing: it reads none.
+std::optional<SourcePart> Measurer::source_part(const Task & task) const {
+    if (!source_ || task.work == Work::plain) return {};
+    if (task.work == Work::preserved) {
+        const PreservedTensor & preserved = source_->preserved[task.number];
+        const TensorInfo & ours = subject_.info(preserved.tensor);
+        const DType theirs = source_->checkpoint.tensors()[preserved.source].dtype;
+        if (!can_compare(preserved) && (ours.dtype != theirs || ours.bytes != preserved.bytes)) return {};
+        const uint64_t our_size = element_bytes(ours.dtype), their_size = element_bytes(theirs);
+        return SourcePart{preserved.source, preserved.offset + task.first / our_size * their_size,
+                          task.count / our_size * their_size};
+    }
+    const Module & module = subject_.modules[task.number];
+    const LinearModule * const linear = source_of(task.number);
+    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
+    const DType dtype = source_->checkpoint.tensors()[linear->source].dtype;
+    const uint64_t elements = task.work == Work::weight ? nvfp4::block_size : uint64_t(module.columns);
+    const uint64_t unit = elements * element_bytes(dtype); // a block, or a row
+    return SourcePart{uint32_t(linear->source), linear->offset + task.first * unit, task.count * unit};
+}
+
+// Puts the tasks into the order of the source, whose files come one after another, each once, and says so.
+void Measurer::expect_source() {
+    const auto & tensors = source_->checkpoint.tensors();
+    for (Task & task : tasks_) {
+        const std::optional<SourcePart> part = source_part(task);
+        const auto place = [&] { return uint64_t(tensors[part->tensor].shard) << 48 | tensors[part->tensor].offset; };
+        task.order = part ? place() + part->offset : 0;
+    }
+    std::stable_sort(tasks_.begin(), tasks_.end(), [](const Task & a, const Task & b) { return a.order < b.order; });
+    std::vector<FileRead> reads;
+    for (const Task & task : tasks_) {
+        const std::optional<SourcePart> part = source_part(task);
+        if (!part) continue;
+        const std::string & file = source_->checkpoint.shards()[tensors[part->tensor].shard].file_name;
+        if (reads.empty() || reads.back().file != file) reads.push_back({file, 0});
+        const bool twice = task.work == Work::weight && options_.recomputer &&
+                           can_recompute(subject_.modules[task.number], source_of(task.number),
+                                         out_.modules[task.number].weight_global_scale);
+        reads.back().bytes += part->bytes * (twice ? 2 : 1);
+    }
+    source_->checkpoint.files().fetched()->expect(reads);
+}
+
 Status Measurer::run_task(const Task & task, TaskFigures & figures, Buffers & buffers) {
     switch (task.work) {
     case Work::weight: return measure_weight(task, figures, buffers);
@@ -309,14 +367,18 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     return advance(blocks * 9 + blocks * block_bytes, false);
 }
 
+bool Measurer::can_recompute(const Module & module, const LinearModule * linear, float global_scale) const {
+    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return false;
+    if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return false;
+    return global_scale > 0 && std::isfinite(global_scale); // else not a usable scale; L6 reports it
+}
+
 // Compares the bytes of another device for the source's weights with the stored ones.
 Status Measurer::recompute(const Task & task, TaskFigures & figures, Buffers & buffers) {
     const Module & module = subject_.modules[task.number];
     const LinearModule * linear = source_of(task.number);
-    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
-    if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return {};
     const float global = out_.modules[task.number].weight_global_scale;
-    if (!(global > 0) || !std::isfinite(global)) return {}; // not a usable scale; L6 reports it
+    if (!can_recompute(module, linear, global)) return {};
     Recomputer & recomputer = *options_.recomputer;
     GNV_CHECK(buffers.thread < recomputer.slots() && task.count <= uint64_t(Recomputer::most_blocks));
     constexpr uint64_t block_bytes = 16 * sizeof(uint16_t);

@@ -69,6 +69,7 @@ struct Measurements {
     std::map<uint32_t, NonFinite> non_finite; // plain tensors of the subject with NaN or Inf, by position
     std::vector<Fp8Values> fp8;               // indexed as Subject::modules
     uint64_t bytes_read = 0;
+    std::optional<FetchUse> fetched; // of a source that is streamed
 };
 
 struct MeasureProgress {

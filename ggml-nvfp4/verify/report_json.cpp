@@ -163,6 +163,7 @@ std::string report_json(const VerifyReport & report) {
     write_engines(json, report);
     if (report.measurements) {
         json.member("bytes_read", report.measurements->bytes_read);
+        write_fetch_use(json, report.measurements->fetched);
         write_rows(json, "by_role", errors_by_role(report));
         write_rows(json, "by_layer", errors_by_layer(report));
         if (!report.recomputed_on.empty()) {

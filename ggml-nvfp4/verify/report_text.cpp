@@ -134,6 +134,7 @@ void write_checks(Writer & out, const VerifyReport & report, size_t width) {
 }
 
 void write_findings(Writer & out, const VerifyReport & report) {
+    if (!report.findings.all().empty()) out.plain("");
     for (const Severity severity : {Severity::error, Severity::warning, Severity::note}) {
         for (const CheckOutcome & outcome : report.outcomes) {
             uint64_t shown = 0;
@@ -141,15 +142,14 @@ void write_findings(Writer & out, const VerifyReport & report) {
                 if (finding.severity != severity || finding.check != outcome.check->id || shown == shown_per_check)
                     continue;
                 shown++;
-                out.plain(concat("\n", severity_name(severity), " ", finding.check, "  ",
-                                 printable(finding.subject, 300), finding.subject.empty() ? "" : ": ",
-                                 printable_line(finding.what)));
+                out.plain(concat(severity_name(severity), " ", finding.check, "  ", printable(finding.subject, 300),
+                                 finding.subject.empty() ? "" : ": ", printable_line(finding.what)));
                 if (!finding.effect.empty()) out.plain("    effect: " + printable_line(finding.effect));
                 if (!finding.repair.empty()) out.plain("    repair: " + printable_line(finding.repair));
             }
             const uint64_t count = report.findings.count(outcome.check->id, severity);
             if (count > shown)
-                out.plain(concat("\n", severity_name(severity), " ", outcome.check->id, "  ... and ",
+                out.plain(concat(severity_name(severity), " ", outcome.check->id, "  ... and ",
                                  count_text(count - shown), " more"));
         }
     }
@@ -201,6 +201,8 @@ std::string report_text(const VerifyReport & report, size_t width) {
                          checkpoint.shards().size() == 1 ? " shard" : " shards"));
     }
     if (report.source) out.plain("source: " + printable_line(report.source->checkpoint.folder()));
+    if (report.measurements && report.measurements->fetched)
+        out.plain("streamed: " + fetch_use_text(*report.measurements->fetched));
     write_findings(out, report);
     write_coverage(out, report, width);
     write_preserved(out, report);

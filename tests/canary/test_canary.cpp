@@ -1,9 +1,9 @@
 // The length canary: what it measures, how it judges, and planted faults that it finds.
 #include "canary/canary_fixture.h"
 #include "canary/canary_prompts.h"
-#include "canary/repetition.h"
 #include "canary/sign_test.h"
 #include "core/utf8.h"
+#include "session/repetition.h"
 
 #include <algorithm>
 #include <cmath>
@@ -94,27 +94,27 @@ TEST_CASE("the chance of a sum is that of all signs, one by one") {
 TEST_CASE("a text repeats itself when a piece follows itself long enough, or when it turns in circles") {
     std::vector<int32_t> text(256);
     std::iota(text.begin(), text.end(), 0);
-    CHECK_FALSE(repeats(text));
-    CHECK_FALSE(repeats({}));
+    CHECK_FALSE(tokens_repeat(text));
+    CHECK_FALSE(tokens_repeat({}));
     for (const size_t period : {1, 7, 64}) {
         std::vector<int32_t> loop;
         for (size_t i = 0; i < std::max<size_t>(32, 4 * period); i++) loop.push_back(int32_t(i % period));
-        CHECK(repeats(loop));
+        CHECK(tokens_repeat(loop));
         loop.pop_back();
-        CHECK_FALSE(repeats(loop));
+        CHECK_FALSE(tokens_repeat(loop));
     }
     text.resize(20);
     text.insert(text.end(), 32, 5);
     text.push_back(8); // a loop that ends
-    CHECK(repeats(text));
+    CHECK(tokens_repeat(text));
     // A few tokens in circles, with another one in between so often that nothing follows itself for long.
     const auto circles = [](int32_t every) {
         std::vector<int32_t> ids;
         for (int32_t i = 0; i < 96; i++) ids.push_back(i % every == every - 1 ? 100 + i : i % every % 5);
         return ids;
     };
-    CHECK_FALSE(repeats(circles(9)));
-    CHECK(repeats(circles(25)));
+    CHECK_FALSE(tokens_repeat(circles(9)));
+    CHECK(tokens_repeat(circles(25)));
 }
 
 TEST_CASE("the fixed prompts are forty different texts") {

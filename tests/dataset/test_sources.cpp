@@ -151,6 +151,11 @@ TEST_CASE("damage stops the reading, with file and line") {
               "a.jsonl:1: the fields are title, n; expected messages, conversations, instruction (input, output), "
               "question "
               "(answer), prompt (completion), chosen, or text. Name the field that holds the text with PATH:FIELD");
+    CHECK(
+        failure("a.jsonl", "{\"blob_id\": \"a\", \"path\": \"/x.c\"}\n") ==
+        folder /
+            "a.jsonl:1: the fields are blob_id, path; the rows hold ids of files (blob_id), as the-stack-v2 does, and "
+            "not their text: download the contents first, or take bigcode/the-stack-smol, which holds them");
     CHECK(failure("a.jsonl", "") == folder / "a.jsonl is empty: it has no rows");
     CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") ==
           folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " + folder / "a.jsonl:1");

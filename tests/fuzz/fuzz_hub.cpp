@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
         }
         return 0;
     }
-    const Result<YamlValue> metadata = parse_front_matter(text, "README.md");
+    const Result<YamlNode> metadata = parse_front_matter(text, "README.md");
     require(metadata.ok() || !metadata.status().message().empty());
     if (!metadata.ok()) return 0;
     RemoteListing listing;

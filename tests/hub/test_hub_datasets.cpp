@@ -18,7 +18,7 @@ RemoteListing listing_of(std::initializer_list<const char *> names, uint64_t siz
 
 // "config/split: file file", or the message.
 std::string chosen(const RemoteListing & listing, const std::string & readme, const std::string & wanted) {
-    const YamlValue metadata = parse_front_matter(readme, "README.md").take();
+    const YamlNode metadata = parse_front_matter(readme, "README.md").take();
     const Result<DatasetChoice> choice = choose_dataset_files(listing, metadata, parse_dataset_name(wanted).take());
     if (!choice.ok()) return choice.status().message();
     std::string out = choice.value().config + "/" + choice.value().split + ":";
@@ -54,49 +54,52 @@ const char * const ultrachat = "---\n"
 } // namespace
 
 TEST_CASE("metadata of a README.md: lists, maps, quotes, block texts, comments") {
-    const YamlValue data = parse_front_matter("\xEF\xBB\xBF---\r\n"
-                                              "a: 1\r\n"
-                                              "\"b c\": 'it''s: # x' # comment\r\n"
-                                              "tags:\r\n"
-                                              "- one\r\n"
-                                              "- \"t\\\"wo\"\r\n"
-                                              "-   - deep\r\n"
-                                              "    - er\r\n"
-                                              "flow: [a, 'b, c',\r\n"
-                                              "  d]\r\n"
-                                              "long: >\r\n"
-                                              "  two\r\n"
-                                              "  lines\r\n"
-                                              "kept: |\r\n"
-                                              "  two\r\n"
-                                              "  lines\r\n"
-                                              "empty:\r\n"
-                                              "url: https://x.y/z#part\r\n"
-                                              "---\r\n"
-                                              "text: no metadata\r\n",
-                                              "README.md")
-                               .take();
-    CHECK(data.text_of("a") == "1");
-    CHECK(data.text_of("b c") == "it's: # x");
+    const YamlNode data = parse_front_matter("\xEF\xBB\xBF---\r\n"
+                                             "a: 1\r\n"
+                                             "\"b c\": 'it''s: # x' # comment\r\n"
+                                             "tags:\r\n"
+                                             "- one\r\n"
+                                             "- \"t\\\"wo\"\r\n"
+                                             "-   - deep\r\n"
+                                             "    - er\r\n"
+                                             "flow: [a, 'b, c',\r\n"
+                                             "  d]\r\n"
+                                             "long: >\r\n"
+                                             "  two\r\n"
+                                             "  lines\r\n"
+                                             "kept: |\r\n"
+                                             "  two\r\n"
+                                             "  lines\r\n"
+                                             "empty:\r\n"
+                                             "url: https://x.y/z#part\r\n"
+                                             "---\r\n"
+                                             "text: no metadata\r\n",
+                                             "README.md")
+                              .take();
+    CHECK(text_at(data, "a") == "1");
+    CHECK(text_at(data, "b c") == "it's: # x");
     REQUIRE(data.find("tags"));
-    CHECK(data.find("tags")->texts() == std::vector<std::string>{"one", "t\"wo"});
-    CHECK(data.find("tags")->items[2].texts() == std::vector<std::string>{"deep", "er"});
-    CHECK(data.find("flow")->texts() == std::vector<std::string>{"a", "b, c", "d"});
-    CHECK(data.text_of("long") == "two lines");
-    CHECK(data.text_of("kept") == "two\nlines");
-    CHECK(data.find("empty")->type == YamlValue::Type::null);
-    CHECK(data.text_of("url") == "https://x.y/z#part");
+    CHECK(texts_of(data.find("tags")) == std::vector<std::string>{"one", "t\"wo"});
+    CHECK(texts_of(&data.find("tags")->items[2]) == std::vector<std::string>{"deep", "er"});
+    CHECK(texts_of(data.find("flow")) == std::vector<std::string>{"a", "b, c", "d"});
+    CHECK(text_at(data, "long") == "two lines\n");
+    CHECK(text_at(data, "kept") == "two\nlines\n");
+    CHECK(data.find("empty")->is_null());
+    CHECK(text_at(data, "url") == "https://x.y/z#part");
     CHECK_FALSE(data.find("text"));
     for (const char * text : {"", "# x", "---\na: 1\n", "--- \nnever closed", "----\na: b\n---\n"})
-        CHECK(parse_front_matter(text, "x").value().names.empty());
-    CHECK(parse_front_matter("---\na: 1\n  b: 2\nc\n---\n", "README.md").status().message() ==
-          "README.md: line 4 of its metadata is no \"key: value\": \"c\"");
+        CHECK(parse_front_matter(text, "x").value().items.empty());
+    CHECK(parse_front_matter("---\na: 1\nb: 2\nc\n---\n", "README.md")
+              .status()
+              .message()
+              .find("README.md:5: this is not YAML: ") == 0);
+    CHECK(parse_front_matter("---\n- a\n---\n", "x").status().message().find("x:2: its metadata are no map") == 0);
     std::string deep = "---\n";
     for (int i = 0; i < 50'000; i++) deep += "- ";
-    CHECK(parse_front_matter(deep + "x\n---\n", "x").status().message().find("nested too deeply") != std::string::npos);
+    CHECK(parse_front_matter(deep + "x\n---\n", "x").status().message().find("nested too deep") != std::string::npos);
     for (const char * word : {"yes", "1.5", "a: b", "", "-x", "a b", "x", "apache-2.0"}) {
         const std::string text = std::string("---\nk: ") + yaml_quote(word) + "\n---\n";
-        CHECK_MESSAGE(parse_front_matter(text, "x").value().text_of("k") == word, text);
+        CHECK_MESSAGE(text_at(parse_front_matter(text, "x").value(), "k") == word, text);
     }
     CHECK(yaml_quote("apache-2.0") == "apache-2.0");
     CHECK(yaml_quote("no") == "\"no\"");

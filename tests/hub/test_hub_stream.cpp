@@ -18,6 +18,7 @@
 #include <chrono>
 #include <functional>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -515,5 +516,43 @@ TEST_CASE("quantize --stream: plan, run, a killed run, Ctrl-C, what it refuses")
     CHECK_MESSAGE(has(run.out, "goes on with " + made + ".partial"), run.out);
     CHECK_MESSAGE(has(run.out, "streamed: "), run.out);
     CHECK(read_folder(made) == expected);
+}
+
+TEST_CASE("verify --stream: the figures of a folder, each file once, within its disk space; what it refuses") {
+    if (!has_program("python3")) return;
+    const Hub hub;
+    const std::string base = "unset HF_HUB_CACHE HF_TOKEN HF_TOKEN_PATH; export HF_HOME=" + hub.scratch.path() +
+                             " HF_ENDPOINT=" + hub.server.url() + "; ";
+    const std::string made = hub.scratch / "made";
+    REQUIRE(run_tool("quantize", hub.folder + " --no-card --quiet --scheme nvfp4a16 -o " + made, base).exit_code == 0);
+    const std::string command = made + " --quiet --json - --source ";
+    const ToolRun from_folder = run_tool("verify", command + hub.folder, base);
+    REQUIRE(from_folder.exit_code == 1); // its tokenizer is none
+    nlohmann::json expected = nlohmann::json::parse(from_folder.out);
+    CHECK(expected["streamed"].is_null());
+    const auto rest = [](nlohmann::json report) { // without place and time
+        for (const char * key : {"source", "seconds", "streamed"}) report.erase(key);
+        return report;
+    };
+    for (const uint64_t files : {uint64_t(1), uint64_t(3)}) {
+        const std::string room = " --stream-disk " + std::to_string(hub.largest * files);
+        const ToolRun run = run_tool("verify", command + "org/small" + room, base);
+        REQUIRE_MESSAGE(run.exit_code == 1, run.out);
+        const nlohmann::json report = nlohmann::json::parse(run.out), streamed = report["streamed"];
+        CHECK(streamed["files"] == shard_count);
+        CHECK(streamed["bytes"] == hub.all);
+        CHECK(streamed["again"] == 0);
+        CHECK(streamed["most_disk_bytes"] <= hub.largest * files);
+        CHECK(rest(report) == rest(expected));
+    }
+    const auto refused = [&](const std::string & more, const char * why) {
+        const ToolRun run = run_tool("verify", made + " --stream " + more + " 2>&1", base);
+        CHECK(run.exit_code == 2);
+        CHECK_MESSAGE(has(run.out, why), run.out);
+    };
+    refused("--source org/small --structure", "reads each file of the source once");
+    refused("--source org/small --tokens x.json", "reads each file of the source once");
+    refused("--source " + hub.folder, "is for a source on the hub");
+    refused("", "is for a source on the hub");
 }
 #endif

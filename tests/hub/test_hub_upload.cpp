@@ -139,9 +139,20 @@ TEST_CASE("quantize --upload sends the result, and an earlier one without SRC") 
     const std::string base =
         "export HF_HUB_CACHE=" + scratch.path() + " HF_TOKEN=hf_test_token HF_ENDPOINT=" + server.url() + "; ";
     const std::string made = scratch / "made";
-    ToolRun run = run_tool(
-        "quantize", GNV_TEST_BINARY_DIR "/data/qwen36-tiny --scheme nvfp4a16 --upload me/model -o " + made + " 2>&1",
-        base);
+    // Before a run: a repository that is not there, a name that is none, a token that is missing or wrong.
+    const std::string quantize = GNV_TEST_BINARY_DIR "/data/qwen36-tiny --scheme nvfp4a16 -o " + made;
+    ToolRun run = run_tool("quantize", quantize + " --upload me/model 2>&1", base);
+    CHECK(run.exit_code == 2);
+    CHECK_MESSAGE(has(run.out, "--create public, or private, makes the repository."), run.out);
+    CHECK(has(run_tool("quantize", quantize + " --upload me 2>&1", base).out, "no name of the hub"));
+    CHECK(has(run_tool("quantize", quantize + " --upload me/model --create public 2>&1", base + "unset HF_TOKEN; ").out,
+              "an upload needs a token"));
+    CHECK(has(
+        run_tool("quantize", quantize + " --upload me/model --create public 2>&1", base + "export HF_TOKEN=x; ").out,
+        "the hub refuses the token"));
+    CHECK_FALSE(path_exists(made));
+    REQUIRE(run_tool("quantize", quantize + " --quiet", base).exit_code == 0);
+    run = run_tool("quantize", "--upload me/model -o " + made + " 2>&1", base);
     CHECK(run.exit_code == 2);
     CHECK_MESSAGE(has(run.out, "is complete; to go on with the upload: quantize --upload me/model -o " + made),
                   run.out);
@@ -150,6 +161,12 @@ TEST_CASE("quantize --upload sends the result, and an earlier one without SRC") 
     CHECK(has(run.out, "uploaded to " + server.url() + "/me/model"));
     CHECK(read_file(server.root / "me/model/model.safetensors", 1 << 28).value() ==
           read_file(made + "/model.safetensors", 1 << 28).value());
+    const std::string again = scratch / "again"; // and after a run of its own
+    run = run_tool("quantize",
+                   GNV_TEST_BINARY_DIR "/data/qwen36-tiny --scheme nvfp4a16 --upload me/model -o " + again + " 2>&1",
+                   base);
+    CHECK_MESSAGE(run.exit_code == 0, run.out);
+    CHECK(has(run.out, "uploaded to " + server.url() + "/me/model"));
     CHECK(has(run_tool("quantize", "--upload me/model 2>&1", base).out, "-o DST is needed"));
     CHECK(
         has(run_tool("quantize", "--upload me/model -o x --scheme nvfp4 2>&1", base).out, "has no effect without SRC"));

@@ -57,14 +57,14 @@ TEST_CASE("a card has the source's licence, languages and tags, and not its text
     Place place;
     place.options.command = "quantize some-org/A.B -o RESULT";
     const std::string card = place.card();
-    const YamlValue data = parse_front_matter(card, "card").take();
-    CHECK(data.find("base_model")->texts() == std::vector<std::string>{"some-org/A.B"});
-    CHECK(data.text_of("base_model_relation") == "quantized");
-    CHECK(data.text_of("license") == "other");
-    CHECK(data.text_of("license_name") == "a: b");
-    CHECK(data.text_of("license_link") == "https://x.y/LICENSE");
-    CHECK(data.find("language")->texts() == std::vector<std::string>{"en", "de"});
-    CHECK(data.find("tags")->texts() ==
+    const YamlNode data = parse_front_matter(card, "card").take();
+    CHECK(texts_of(data.find("base_model")) == std::vector<std::string>{"some-org/A.B"});
+    CHECK(text_at(data, "base_model_relation") == "quantized");
+    CHECK(text_at(data, "license") == "other");
+    CHECK(text_at(data, "license_name") == "a: b");
+    CHECK(text_at(data, "license_link") == "https://x.y/LICENSE");
+    CHECK(texts_of(data.find("language")) == std::vector<std::string>{"en", "de"});
+    CHECK(texts_of(data.find("tags")) ==
           std::vector<std::string>{"nvfp4", "compressed-tensors", "vllm", "sglang", "mine"});
     CHECK_FALSE(data.find("model-index"));
     CHECK_FALSE(has(card, "best model ever"));

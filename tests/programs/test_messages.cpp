@@ -1,7 +1,10 @@
 // Typical mistakes on the command line and in files: each is refused in words of our own that say what to do instead.
 #include "programs/program_fixture.h"
 
+#include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <sys/stat.h>
 
 using namespace gnv;
@@ -12,6 +15,7 @@ namespace {
 struct Mistake {
     Words command;
     std::string message; // a part of it
+    int exit_code = 2;
 };
 
 void check_refused(const std::vector<Mistake> & mistakes) {
@@ -19,7 +23,7 @@ void check_refused(const std::vector<Mistake> & mistakes) {
         const Ended ended = run_program(mistake.command);
         CAPTURE(ended.errors);
         CAPTURE(mistake.message);
-        CHECK(ended.exit_code == 2);
+        CHECK(ended.exit_code == mistake.exit_code);
         const size_t last = ended.errors.find("error: "); // after warnings, of a driver that is not used, say
         CHECK((last == 0 || (last != std::string::npos && ended.errors[last - 1] == '\n')));
         CHECK(ended.says(mistake.message));
@@ -128,7 +132,7 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
          "cannot create " + n + "/b/c: its parent folder " + n + "/b does not exist; make it first"},
         {{"quantize", s, "-o", s, "--scheme", "nvfp4a16"}, "source"},
         {{"quantize", m, "-o", n, "--scheme", "nvfp4a16"}, "quantized"},
-        {{"quantize", cut, "-o", n, "--scheme", "nvfp4a16"}, " bytes short: copy or download it again"},
+        {{"quantize", cut, "-o", n, "--scheme", "nvfp4a16"}, " bytes short: copy or download it again", 3},
         {weights + Words{"--keep", "self_attn"},
          "A pattern is a regular expression that holds from the start of a module's name"},
         {weights + Words{"--keep", "*.self_attn"}, "it is a regular expression, in which .* stands for any text"},
@@ -137,7 +141,7 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
         {to + Words{"--calib", "absent.jsonl"}, "absent.jsonl: no such file or folder"},
         {to + Words{"--calib", small.rows + ":body"}, "there is no field body; the fields are text"},
         {to + Words{"--calib", empty}, empty + " is empty: it has no rows"},
-        {to + Words{"--calib", small.rows, "--ram", "1MB"}, " bytes ("},
+        {to + Words{"--calib", small.rows, "--ram", "1MB"}, " bytes (", 4},
         {{"verify", m, "--source", s, "--data", "absent.jsonl"}, "absent.jsonl: no such file or folder"},
         {{"verify", m, "--markdown", n}, "--markdown needs --data PATH, --tokens FILE or --canary"},
         {{"tokenize", s, "--jsonl", text},
@@ -183,7 +187,7 @@ TEST_CASE("quiet runs keep errors, the verdict and doubts") {
     CHECK_MESSAGE(made.errors.find("warning: ") == 0, made.errors);
     CHECK_MESSAGE(made.says(" saw no token of the calibration data"), made.errors);
     const Ended gated = run_program(command + Words{n + "2"} + few + Words{"--min-expert-tokens", "1"});
-    CHECK(gated.exit_code == 2);
+    CHECK(gated.exit_code == 3);
     CHECK_MESSAGE(gated.says("saw fewer than 1 token of the calibration data"), gated.errors);
     CHECK_FALSE(path_exists(n + "2"));
 }
@@ -216,4 +220,79 @@ TEST_CASE("a run begins with devices, data and destination, and ends with what i
     }
     CHECK(whole > 0);
     CHECK(std::abs(whole - sum) < 0.04);
+}
+
+TEST_CASE("the exit status tells the request, the input and the machine apart") {
+    const SmallRun & small = small_run();
+    const ScratchFolder scratch;
+    const std::string n = scratch / "new", cut = scratch / "cut";
+    REQUIRE(make_directory(cut).ok());
+    for (const DirectoryEntry & entry : list_directory(small.source).take())
+        REQUIRE(copy_file_synced(join_path(small.source, entry.name), join_path(cut, entry.name)).ok());
+    REQUIRE(truncate((cut + "/model.safetensors").c_str(), 100'000) == 0);
+    const Words plain = {"--scheme", "nvfp4a16", "--quiet"};
+    CHECK(run_program(Words{"quantize", small.source, "-o", small.made} + plain).exit_code == 2); // is there
+    CHECK(run_program(Words{"quantize", scratch / "absent", "-o", n} + plain).exit_code == 2);
+    CHECK(run_program(Words{"quantize", cut, "-o", n} + plain).exit_code == 3);
+    CHECK(run_program(small.verify(small.made) + Words{"--tokens", small.tokens, "--ram", "1MB"}).exit_code == 4);
+    Surroundings small_files;
+    small_files.largest_file = 50'000;
+    small_files.ignored = {SIGXFSZ};
+    CHECK(run_program(Words{"quantize", small.source, "-o", n} + plain, small_files).exit_code == 4);
+    CHECK(run_program({"verify", cut}).exit_code == 1); // what verify is for
+    CHECK(run_program({"verify", small.made, "--source", cut, "--quiet"}).exit_code == 3);
+}
+
+TEST_CASE("--events: JSON lines of phases, layers, messages, findings and the end") {
+    const SmallRun & small = small_run();
+    const ScratchFolder scratch;
+    const std::string n = scratch / "new", file = scratch / "events";
+    const auto events_of = [&](const std::string & path) {
+        std::vector<nlohmann::json> out;
+        std::istringstream lines(read_file(path, 1 << 20).take());
+        for (std::string line; std::getline(lines, line);) out.push_back(nlohmann::json::parse(line));
+        return out;
+    };
+    const auto count = [](const std::vector<nlohmann::json> & events, const char * key, const nlohmann::json & value) {
+        return std::count_if(events.begin(), events.end(),
+                             [&](const nlohmann::json & event) { return event.contains(key) && event[key] == value; });
+    };
+    Ended ended = run_program(small.quantize(n, "nvfp4") + Words{"--events", file, "--quiet"});
+    REQUIRE_MESSAGE(ended.exit_code == 0, ended.errors);
+    std::vector<nlohmann::json> events = events_of(file);
+    REQUIRE(events.size() > 3);
+    CHECK(events.front()["event"] == "begin");
+    CHECK(events.front()["destination"] == n);
+    CHECK(events.back()["event"] == "end");
+    CHECK(events.back()["exit_status"] == 0);
+    CHECK(count(events, "phase", "calibration") >= 1);
+    CHECK(count(events, "layers", 2) >= 1);
+    const nlohmann::json & last = events[events.size() - 2];
+    CHECK(last["phase"] == "weights");
+    CHECK(last["complete"] == 1);
+    CHECK(last["tensors"] == last["tensors_total"]);
+    // Findings, with a name that is no UTF-8; a failure; a file that is there.
+    const std::string broken = scratch / "br\xff\"oken", other = scratch / "other";
+    REQUIRE(make_directory(broken).ok());
+    for (const DirectoryEntry & entry : list_directory(small.made).take())
+        if (entry.name != "tokenizer.json")
+            REQUIRE(copy_file_synced(join_path(small.made, entry.name), join_path(broken, entry.name)).ok());
+    ended = run_program({"verify", broken, "--events", other});
+    CHECK(ended.exit_code == 1);
+    events = events_of(other);
+    CHECK(events.front()["checkpoint"].get<std::string>().find("br\xef\xbf\xbd\"oken") != std::string::npos);
+    CHECK(count(events, "event", "finding") >= 1);
+    CHECK(count(events, "event", "verdict") == 1);
+    CHECK(events.back()["exit_status"] == 1);
+    ended = run_program({"verify", small.made, "--source", scratch / "absent", "--events", scratch / "third"});
+    events = events_of(scratch / "third");
+    CHECK(count(events, "event", "error") == 1);
+    CHECK(events.back()["exit_status"] == 2);
+    ended = run_program({"verify", small.made, "--events", other});
+    CHECK(ended.exit_code == 2);
+    CHECK(ended.says("exists; remove it or choose another name"));
+    ended = run_program({"verify", small.made, "--structure", "--events", "/dev/full"});
+    CHECK(ended.exit_code == 0);
+    CHECK(ended.says("warning: --events: "));
+    CHECK(ended.says("no more events are written"));
 }

@@ -1,9 +1,10 @@
 // --calib self: text that the model writes, its tokens file, and runs that repeat it.
 #include "programs/program_fixture.h"
-#include "tools/common/self_text.h"
 
 #include <algorithm>
 #include <doctest/doctest.h>
+#include <ggml-nvfp4.h>
+#include <nlohmann/json.hpp>
 #include <random>
 
 using namespace gnv;
@@ -66,18 +67,19 @@ TEST_CASE("self-written text: requests that make no sense, and files that are th
     CHECK_FALSE(path_exists(out));
 }
 
-TEST_CASE("repetition: loops of any length, and what is none") {
+TEST_CASE("the rule of repetition is the canary's, through the C interface") {
     std::mt19937 random(1);
     std::vector<int32_t> text(512);
     for (int32_t & id : text) id = int32_t(random() % 300);
-    CHECK_FALSE(tools::has_collapsed(text));
-    for (const size_t period : {1, 2, 7, 20}) {
+    const auto repeats = [](const std::vector<int32_t> & ids) { return gnv_tokens_repeat(ids.data(), ids.size()); };
+    CHECK(repeats(text) == 0);
+    for (const size_t period : {1, 2, 7, 20, 50}) {
         std::vector<int32_t> loop = text;
-        for (size_t i = 200; i < 400; i++) loop[i] = loop[i - (i >= 200 + period ? period : 0)];
-        CHECK(tools::has_collapsed(loop));
+        for (size_t i = 200 + period; i < 400; i++) loop[i] = loop[i - period];
+        CHECK(repeats(loop) == 1);
     }
     std::vector<int32_t> table = text; // lines that begin alike
     for (size_t i = 0; i + 4 < table.size(); i += 10) std::fill_n(table.begin() + ptrdiff_t(i), 5, 3);
-    CHECK_FALSE(tools::has_collapsed(table));
-    CHECK_FALSE(tools::has_collapsed(std::vector<int32_t>(100, 1))); // too short to tell
+    CHECK(repeats(table) == 0);
+    CHECK(gnv_tokens_repeat(nullptr, 0) == 0);
 }

@@ -47,6 +47,7 @@ inline void print_log(void *, gnv_log_level level, const char * message) {
     end_progress_line();
     if (level == GNV_LOG_WARNING)
         fprintf(stderr, "%swarning:%s ", begin_colour(stderr, Tone::warning), end_colour(stderr));
+    events.write("message", {{"level", level == GNV_LOG_WARNING ? "warning" : "note"}, {"message", message}});
     fprintf(stderr, "%s\n", message);
 }
 
@@ -75,6 +76,14 @@ inline void add_threads(CLI::App & app, EngineArgs & args) {
     add_instructions(app, args);
 }
 
+inline CLI::Option * add_events(CLI::App & app, std::string & path) {
+    return app
+        .add_option("--events", path,
+                    "write what happens to a new FILE, a pipe or /dev/fd/N as JSON lines: progress by phase and layer, "
+                    "messages, findings, the end; - is standard output")
+        ->type_name("FILE");
+}
+
 // Null after printing the reason.
 inline Engine make_engine(const EngineArgs & args) {
     gnv_engine_options options;
@@ -95,9 +104,17 @@ inline Engine make_engine(const EngineArgs & args) {
     return Engine(engine);
 }
 
-// Prints the failure and returns its exit code.
+// The exit code of a failure: what the groups of gnv_status say.
+inline int exit_code_of(gnv_status status) {
+    return status < GNV_FORMAT     ? exit_failure
+           : status < GNV_IO       ? exit_input
+           : status < GNV_INTERNAL ? exit_machine
+                                   : exit_internal;
+}
+
+// Prints the failure; the program is going to end with its exit code.
 inline int report(const gnv_engine_t * engine) {
-    end_progress_line();
+    failure_kind = exit_code_of(gnv_last_status(engine));
     say_error("%s\n", gnv_last_error(engine));
     return exit_failure;
 }
@@ -139,6 +156,7 @@ inline CLI::Option * add_precision(CLI::App & app, DeviceArgs & args) {
 inline bool find_device(gnv_engine_t * engine, const DeviceArgs & args, int32_t & device, gnv_precision * precision) {
     const gnv_precision * const wanted = precision && args.wanted_precision ? &*args.wanted_precision : nullptr;
     if (gnv_device_find(engine, args.device.c_str(), wanted, &device, precision) == GNV_OK) return true;
+    failure_kind = exit_code_of(gnv_last_status(engine));
     say_error("--device %s\n", gnv_last_error(engine));
     return false;
 }
@@ -153,8 +171,10 @@ inline bool find_devices(gnv_engine_t * engine, DeviceArgs & args, int32_t & dev
         status =
             gnv_device_find_all(engine, args.device.c_str(), wanted, args.numbers.data(), count, &count, precision);
     if (status == GNV_OK) device = args.numbers.front();
-    if (status != GNV_OK) say_error("--device %s\n", gnv_last_error(engine));
-    return status == GNV_OK;
+    if (status == GNV_OK) return true;
+    failure_kind = exit_code_of(status);
+    say_error("--device %s\n", gnv_last_error(engine));
+    return false;
 }
 
 // False after printing that --vram has no device.

@@ -25,7 +25,7 @@ struct CanaryArgs {
 };
 
 inline void add_canary_options(CLI::App & app, CanaryArgs & args) {
-    const char * const group = "Answers (with --source)";
+    const char * const group = "Answers, with --source";
     constexpr uint64_t most_tokens = 1 << 16; // of the library
     const auto take = [&args](const CLI::results_t & texts) {
         args.wanted = true;

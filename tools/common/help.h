@@ -1,6 +1,7 @@
 // A program's options for people: --help, and the manual page that --man prints. Both are made from the declared options.
 #pragma once
 
+#include "programs.h"
 #include "terminal.h"
 
 #include <CLI/CLI.hpp>
@@ -31,6 +32,10 @@ class Program : public CLI::App {
     // `usage`: what follows the name: "SRC -o DST [options]".
     Program(const std::string & name, const std::string & about, std::string usage, std::vector<Example> examples)
         : CLI::App(about, name), usage_(std::move(usage)), examples_(std::move(examples)) {
+        // They are called as the program is.
+        if (!program_name.empty())
+            for (Example & example : examples_)
+                if (example.command.rfind(name + " ", 0) == 0) example.command.replace(0, name.size(), program_name);
         get_help_ptr()->description("print this help and stop; --man: as a manual page");
     }
 
@@ -71,8 +76,10 @@ class Program : public CLI::App {
     std::vector<std::string> groups_;
 };
 
-inline constexpr const char * exit_codes =
-    "0 success, 1 findings, 2 usage, input or output error, 128 + N ended by signal N (Ctrl-C: 130).";
+inline constexpr const char * exit_codes = "0 success; 1 findings; 2 the request (options, names, places); 3 an input "
+                                           "file (damaged, or not what it should be); "
+                                           "4 the machine (disk, memory, device, network); 5 a fault of this program; "
+                                           "128 + N ended by signal N (Ctrl-C: 130).";
 
 // "-o, --output DST"
 inline std::string option_title(const CLI::Option & option) {

@@ -219,6 +219,33 @@ inline bool fetch_data(gnv_engine_t * engine, std::vector<std::string> & sources
     return true;
 }
 
+// Behind a message: why the hub did not find a repository to write to.
+inline void say_create(gnv_status status, const std::string & create) {
+    if (status == GNV_NOT_FOUND && create.empty())
+        fprintf(stderr, "--create public, or private, makes the repository.\n");
+}
+
+// Before a run: could its result be sent? False after printing the reason.
+inline bool check_upload(gnv_engine_t * engine, const std::string & name, const std::string & create) {
+    gnv_hub_upload_options options;
+    gnv_hub_upload_options_init(&options);
+    options.create = !create.empty();
+    gnv_text_t * page = nullptr;
+    HubCall call("uploading", true);
+    const gnv_status status = gnv_hub_upload(engine, nullptr, name.c_str(), &call.options, &options, &page);
+    const Text owner(page);
+    if (status == GNV_OK) return true;
+    if (status == GNV_UNSUPPORTED) {
+        say_error(
+            "this build has no libcurl: leave --upload out, and send the result with: hf upload-large-folder %s DST\n",
+            name.c_str());
+        return false;
+    }
+    report(engine);
+    say_create(status, create);
+    return false;
+}
+
 // Sends a finished folder to the hub, and prints its page. False after printing the reason.
 inline bool upload(gnv_engine_t * engine, const std::string & folder, const std::string & name,
                    const std::string & create, bool quiet) {
@@ -240,8 +267,10 @@ inline bool upload(gnv_engine_t * engine, const std::string & folder, const std:
     }
     if (status != GNV_OK) {
         report(engine);
-        fprintf(stderr, "%s is complete; to go on with the upload: %s --upload %s -o %s\n", folder.c_str(),
-                program_name.c_str(), name.c_str(), folder.c_str());
+        say_create(status, create);
+        if (access((folder + "/config.json").c_str(), F_OK) == 0)
+            fprintf(stderr, "%s is complete; to go on with the upload: %s --upload %s -o %s\n", folder.c_str(),
+                    program_name.c_str(), name.c_str(), folder.c_str());
         return false;
     }
     if (!quiet) fprintf(stderr, "uploaded to %s\n", gnv_text_data(page));

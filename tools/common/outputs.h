@@ -49,6 +49,17 @@ inline bool check_new_file(const std::string & path) {
     return false;
 }
 
+// Opens the stream of --events; "": none. False after printing the reason.
+inline bool open_events(const std::string & path) {
+    if (path.empty() || events.open(path.c_str())) return true;
+    if (errno != EEXIST) {
+        say_cannot_write(path);
+    } else {
+        say_error("%s exists; remove it or choose another name\n", path.c_str());
+    }
+    return false;
+}
+
 // The same for --report, whose name tells the form.
 inline bool check_report_file(const std::string & path) {
     const auto ends = [&](const std::string & end) {

@@ -6,6 +6,7 @@
 // from the start (nohup) stay ignored.
 #pragma once
 
+#include "events.h"
 #include "terminal.h"
 
 #include <atomic>
@@ -22,8 +23,19 @@
 
 namespace tools {
 
-// failure: usage, input, output. 128 + signal: ended by a signal.
-enum ExitCode { exit_ok = 0, exit_findings = 1, exit_failure = 2, exit_signal = 128 };
+// failure: of the request (options, names, places), or a kind that is found out later. 128 + signal: ended by a signal.
+enum ExitCode {
+    exit_ok = 0,
+    exit_findings = 1,
+    exit_failure = 2,
+    exit_input = 3,
+    exit_machine = 4,
+    exit_internal = 5,
+    exit_signal = 128
+};
+
+// What a program that ends with exit_failure ends with: the kind of the last failure that was reported.
+inline std::atomic<int> failure_kind{exit_failure};
 
 // --- State that signal handlers see ----------------------------------------------------------------------------------------
 
@@ -137,6 +149,16 @@ __attribute__((format(printf, 1, 2))) inline void say_error(const char * format,
     fprintf(stderr, "%serror:%s ", begin_colour(stderr, Tone::error), end_colour(stderr));
     va_list arguments;
     va_start(arguments, format);
+    if (events.is_open()) {
+        char text[1024]; // a longer message ends early
+        va_list again;
+        va_copy(again, arguments);
+        const int length = vsnprintf(text, sizeof text, format, again);
+        va_end(again);
+        std::string_view message(text, length < 0 ? 0 : strlen(text));
+        while (!message.empty() && message.back() == '\n') message.remove_suffix(1);
+        events.write("error", {{"message", message}});
+    }
     vfprintf(stderr, format, arguments);
     va_end(arguments);
 }
@@ -145,6 +167,9 @@ __attribute__((format(printf, 1, 2))) inline void say_error(const char * format,
 // a pipe ends quietly when its reader has ended.
 inline void say_cannot_write(const std::string & path) {
     const int error_number = errno;
+    const bool is_request = error_number == ENOENT || error_number == EEXIST || error_number == EACCES ||
+                            error_number == ENOTDIR || error_number == EISDIR;
+    failure_kind = is_request ? exit_failure : exit_machine;
     if (path == "-" && first_signal == SIGPIPE) return;
     end_progress_line();
     say_error("cannot write %s: %s\n", path == "-" ? "to standard output" : path.c_str(), strerror(error_number));
@@ -161,7 +186,9 @@ inline int finish(int code) {
         say_cannot_write("-");
         code = exit_failure;
     }
-    return code == exit_failure && first_signal ? exit_signal + first_signal : code;
+    if (code == exit_failure) code = first_signal ? exit_signal + first_signal : int(failure_kind);
+    events.write("end", {{"exit_status", uint64_t(code)}});
+    return code;
 }
 
 // Runs a program's body; an exception of the option parser or of containers becomes a message.
@@ -172,10 +199,9 @@ inline int guarded(int (*body)(int argc, char ** argv), int argc, char ** argv) 
     try {
         code = body(argc, argv);
     } catch (const std::bad_alloc &) {
-        end_progress_line();
+        failure_kind = exit_machine;
         say_error("out of memory\n");
     } catch (const std::exception & error) {
-        end_progress_line();
         say_error("%s\n", error.what());
     }
     return finish(code);

@@ -45,7 +45,6 @@ class ProgressLine {
         } else {
             snprintf(line, sizeof line, "%s %.0f %%", what, 100 * share);
         }
-        constexpr double some = 0.001; // an embedding tells nothing
         const double done = share - first_share_;
         if (complete) {
             snprintf(more, sizeof more, ", %s", duration_text(now.seconds).c_str());
@@ -77,14 +76,40 @@ class ProgressLine {
         print(line, more, false);
     }
 
+    // One for each phase and layer, and every second.
+    void tell(const gnv_progress & now, const char * phase, bool is_pass, bool complete) {
+        const bool is_new = phase != told_phase_ || (is_pass && now.layer != told_layer_) || complete != told_complete_;
+        if (!events.is_open() || (!is_new && now.seconds < told_seconds_ + 1)) return;
+        told_phase_ = phase, told_layer_ = now.layer, told_seconds_ = now.seconds, told_complete_ = complete;
+        const EventField name = {"phase", phase}, state = {"complete", uint64_t(complete)};
+        if (!is_pass)
+            return events.write("progress", {name,
+                                             state,
+                                             {"bytes", now.bytes},
+                                             {"bytes_total", now.bytes_total},
+                                             {"tensors", now.tensors},
+                                             {"tensors_total", now.tensors_total}});
+        if (first_share_ < 0) first_share_ = now.share;
+        const double done = now.share - first_share_;
+        events.write("progress", {name,
+                                  state,
+                                  {"layer", now.layer},
+                                  {"layers", now.layers},
+                                  {"share", now.share},
+                                  {"tokens", now.tokens},
+                                  {"seconds_left", done > some ? time_left(now.seconds, now.share) : NAN}});
+    }
+
     void show(const gnv_progress & now) {
         const bool passes_only = now.bytes_total == 0 && now.positions_total > 0;
         const bool complete = passes_only ? now.positions == now.positions_total : now.tensors == now.tensors_total;
+        const bool is_pass = passes_only || now.positions < now.positions_total;
+        tell(now, passes_only ? passes_ : is_pass ? "calibration" : "weights", is_pass, complete);
         if (quiet_ || complete_ || (!terminal_ && !complete && now.seconds < next_)) return;
         complete_ = complete;
         next_ = now.seconds + 10;
         if (passes_only) return show_passes(passes_, now, complete);
-        if (now.positions < now.positions_total) return show_passes("calibration", now, false);
+        if (is_pass) return show_passes("calibration", now, false);
         show_bytes(now, complete);
     }
 
@@ -93,7 +118,13 @@ class ProgressLine {
     // By the operations that this run has done: one that goes on with a stopped run begins in the middle.
     double time_left(double seconds, double share) const { return seconds * (1 - share) / (share - first_share_); }
 
+    static constexpr double some = 0.001; // of all operations: an embedding tells nothing
+
     const char * const passes_;
+    const char * told_phase_ = nullptr; // what the last event was about
+    uint64_t told_layer_ = 0;
+    double told_seconds_ = 0;
+    bool told_complete_ = false;
     bool quiet_, terminal_, complete_ = false;
     double first_share_ = -1; // of the first report
     double next_ = 10;        // seconds

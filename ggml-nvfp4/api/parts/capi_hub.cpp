@@ -126,7 +126,6 @@ gnv_status gnv_hub_upload(gnv_engine_t * engine, const char * folder, const char
                           const gnv_hub_upload_options * given_upload, gnv_text_t ** url) {
     return with_hub(engine, name, given, url, "gnv_hub_upload",
                     [&](const HubOptions & hub, const gnv_hub_options &) -> Result<std::string> {
-                        GNV_TRY(api::check_pointers({folder}, "gnv_hub_upload"));
                         gnv_hub_upload_options upload;
                         gnv_hub_upload_options_init(&upload);
                         GNV_TRY(api::take_options(given_upload, upload, "gnv_hub_upload_options"));
@@ -134,6 +133,6 @@ gnv_status gnv_hub_upload(gnv_engine_t * engine, const char * folder, const char
                         options.create = upload.create != 0, options.is_private = upload.is_private != 0;
                         if (upload.message) options.message = upload.message;
                         GNV_ASSIGN(const RepositoryName model, parse_repository_name(RepositoryKind::model, name));
-                        return upload_folder(hub, folder, model, options);
+                        return folder ? upload_folder(hub, folder, model, options) : check_upload(hub, model, options);
                     });
 }

@@ -29,16 +29,6 @@ static Status take_options_with_resume(const Options * given, Options & options,
     return api::take_options(given, options, name);
 }
 
-// The source of a plan: a folder, or one whose weights are streamed.
-static Result<std::shared_ptr<const Folder>> open_source(gnv_engine_t * engine, const char * source,
-                                                         const gnv_plan_options & options) {
-    if (!options.stream) return open_folder(source);
-    GNV_TRY(api::check_engine(engine, options.stream, "gnv_plan_options.stream"));
-    if (options.stream->folder->path() == source) return std::shared_ptr<const Folder>(options.stream->folder);
-    return fail(Code::invalid_argument, "gnv_plan_options.stream: its folder is ", options.stream->folder->path(),
-                ", and not the source ", source);
-}
-
 // The rules of a recipe.yaml. Others beside it would contradict it, or repeat it.
 static Status take_recipe(gnv_engine_t * engine, const gnv_plan_options & options, RecipeOptions & out) {
     const bool has_rules = options.scheme != GNV_SCHEME_NVFP4 || options.preset != GNV_PRESET_RECIPE ||
@@ -89,7 +79,8 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         plan_options.destination = api::text_or_empty(options.destination);
         plan_options.overwrite = options.overwrite != 0;
         plan_options.resumes = resume != Resume::off;
-        GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_source(engine, source, options));
+        GNV_ASSIGN(std::shared_ptr<const Folder> folder,
+                   api::open_source(engine, source, options.stream, "gnv_plan_options.stream"));
         GNV_ASSIGN(Plan plan, make_plan(std::move(folder), plan_options));
         describe_streaming(plan);
         *out = new gnv_plan_t{{engine}, std::move(plan)};

@@ -1,6 +1,7 @@
 #include "api/arguments.h"
 #include "api/devices.h"
 #include "api/parts/report_handle.h"
+#include "api/parts/stream_handle.h"
 #include "api/progress.h"
 #include "verify/device_recomputer.h"
 #include "verify/self_test.h"
@@ -18,11 +19,14 @@ static verify::ProgressCallback progress_callback(api::Progress & progress) {
 }
 
 // The folders of a call; `source` may be null.
-static Status open_folders(const char * checkpoint, const char * source, std::shared_ptr<const Folder> & folder,
+static Status open_folders(gnv_engine_t * engine, const char * checkpoint, const char * source,
+                           const gnv_verify_options & options, std::shared_ptr<const Folder> & folder,
                            std::shared_ptr<const Folder> & source_folder) {
+    if (options.stream && !source)
+        return fail(Code::invalid_argument, "gnv_verify_options.stream is of a source, and the source is NULL");
     GNV_ASSIGN(folder, open_folder(checkpoint));
     if (source) {
-        GNV_ASSIGN(source_folder, open_folder(source));
+        GNV_ASSIGN(source_folder, api::open_source(engine, source, options.stream, "gnv_verify_options.stream"));
     }
     return {};
 }
@@ -36,7 +40,7 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         GNV_TRY(api::check_pointers({checkpoint, out}, "gnv_verify"));
         GNV_TRY(api::take_options(given, options, "gnv_verify_options"));
         std::shared_ptr<const Folder> folder, source_folder;
-        GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
+        GNV_TRY(open_folders(engine, checkpoint, source, options, folder, source_folder));
         api::Progress progress(*engine->threads, options.progress, options.user);
         verify::VerifyOptions run;
         run.report_file = api::text_or_empty(options.report_file);
@@ -99,9 +103,13 @@ gnv_status gnv_verify_self_test(gnv_engine_t * engine, const char * checkpoint, 
         GNV_TRY(api::check_pointers({checkpoint}, "gnv_verify_self_test"));
         GNV_TRY(api::check_format(format, "gnv_verify_self_test"));
         GNV_TRY(api::take_options(given, options, "gnv_verify_options"));
+        if (options.stream)
+            return fail(
+                Code::invalid_argument,
+                "gnv_verify_options.stream: the self-test reads its source many times and needs it in a folder");
         api::Progress progress(*engine->threads, options.progress, options.user);
         std::shared_ptr<const Folder> folder, source_folder;
-        GNV_TRY(open_folders(checkpoint, source, folder, source_folder));
+        GNV_TRY(open_folders(engine, checkpoint, source, options, folder, source_folder));
         GNV_ASSIGN(const verify::SelfTestReport result,
                    verify::self_test(std::move(folder), std::move(source_folder), *engine->threads,
                                      progress_callback(progress)));

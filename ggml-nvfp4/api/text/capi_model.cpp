@@ -5,6 +5,7 @@
 #include "api/text/session_handle.h"
 #include "api/text/tokenizer_handle.h"
 #include "session/generate.h"
+#include "session/repetition.h"
 
 #include <algorithm>
 #include <array>
@@ -446,3 +447,5 @@ gnv_status gnv_model_generate(gnv_model_t * model, const int32_t * ids, size_t c
         return out ? api::give_struct(info, out, "gnv_generate_result") : Status();
     });
 }
+
+int32_t gnv_tokens_repeat(const int32_t * ids, size_t count) { return ids && tokens_repeat({ids, count}) ? 1 : 0; }

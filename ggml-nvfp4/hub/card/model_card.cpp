@@ -51,13 +51,13 @@ std::string name_in_cache(const std::string & path) {
     return is_hub_word(organization) && is_hub_word(name) ? organization + "/" + name : "";
 }
 
-Result<YamlValue> source_metadata(const std::string & source) {
+Result<YamlNode> source_metadata(const std::string & source) {
     const std::string path = join_path(source, card_file_name);
-    YamlValue none;
+    YamlNode none;
     if (source.empty() || !path_exists(path)) return none;
     GNV_ASSIGN(const std::string text, read_file(path, most_readme_bytes));
-    Result<YamlValue> metadata = parse_front_matter(text, path);
-    return metadata.ok() ? std::move(metadata) : Result<YamlValue>(std::move(none)); // its authors' mistake is not ours
+    Result<YamlNode> metadata = parse_front_matter(text, path);
+    return metadata.ok() ? std::move(metadata) : Result<YamlNode>(std::move(none)); // its authors' mistake is not ours
 }
 
 Result<std::string> hash_file(const std::string & path, const StopCheck & stop) {
@@ -114,20 +114,19 @@ std::string cell(const std::string & text) { // of a table
     return out;
 }
 
-std::string metadata_text(const YamlValue & source, const std::string & base_model) {
+std::string metadata_text(const YamlNode & source, const std::string & base_model) {
     std::string out = "---\n";
     if (!base_model.empty()) out += "base_model:\n- " + yaml_quote(base_model) + "\nbase_model_relation: quantized\n";
     for (const char * key : kept_texts)
-        if (const std::string text = source.text_of(key); !text.empty())
+        if (const std::string text = text_at(source, key); !text.empty())
             out += concat(key, ": ", yaml_quote(text), "\n");
     const auto add_list = [&](const char * key, const std::vector<std::string> & items) {
         if (!items.empty()) out += concat(key, ":\n");
         for (const std::string & item : items) out += concat("- ", yaml_quote(item), "\n");
     };
-    const YamlValue *const language = source.find("language"), *const tags = source.find("tags");
-    if (language) add_list("language", language->texts());
+    add_list("language", texts_of(source.find("language")));
     std::vector<std::string> all(std::begin(own_tags), std::end(own_tags));
-    for (const std::string & tag : tags ? tags->texts() : std::vector<std::string>()) {
+    for (const std::string & tag : texts_of(source.find("tags"))) {
         const bool is_format = std::find(std::begin(format_tags), std::end(format_tags), tag) != std::end(format_tags);
         if (!is_format && std::find(all.begin(), all.end(), tag) == all.end()) all.push_back(tag);
     }
@@ -246,7 +245,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
         GNV_ASSIGN(JsonDocument document, JsonDocument::read(report_path, most_json_bytes, JsonKeys::last_wins));
         report.emplace(std::move(document));
     }
-    GNV_ASSIGN(const YamlValue metadata, source_metadata(options.source));
+    GNV_ASSIGN(const YamlNode metadata, source_metadata(options.source));
     GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options.stop, threads));
     GNV_ASSIGN(const bool has_draft, has_draft_head(folder));
     std::string base_model = options.base_model, commit;

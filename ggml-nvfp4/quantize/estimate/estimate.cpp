@@ -59,9 +59,12 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
     return out;
 }
 
-static std::string money_text(const Estimate & estimate) {
-    return concat("$", fixed_text(estimate.cost(), estimate.cost() < 0.1 ? 4 : 2), " at $",
-                  number_text(estimate.price, 4), " an hour");
+// "$0.52 at $2.5 an hour"
+static std::string money_text(double seconds, double price) {
+    constexpr double cent = 0.01;
+    const double cost = seconds / 3600 * price;
+    return concat(cost < cent ? std::string("less than $0.01") : "$" + fixed_text(cost, 2), " at $",
+                  number_text(price, 4), " an hour");
 }
 
 std::string estimate_text(const Estimate & e) {
@@ -86,7 +89,7 @@ std::string estimate_text(const Estimate & e) {
     out += concat("needs ", bytes_text(e.disk_bytes), " of disk and ", bytes_text(e.host_bytes), " of memory");
     if (e.device_bytes > 0) out += concat(", ", bytes_text(e.device_bytes), " of the device's");
     out += "\n";
-    if (e.price > 0) out += concat("cost: ", money_text(e), "\n");
+    if (e.price > 0) out += concat("cost: ", money_text(e.total, e.price), "\n");
     return out;
 }
 
@@ -94,9 +97,7 @@ std::string estimate_error_text(const Estimate & e) {
     const double percent = 100 * e.error();
     std::string out = concat("estimated ", duration_text(e.total), ", took ", duration_text(e.actual), " (",
                              percent >= 0 ? "+" : "", fixed_text(percent, 0), " %)");
-    if (e.price > 0)
-        out += concat("; $", fixed_text(e.actual / 3600 * e.price, e.actual * e.price < 360 ? 4 : 2), " at $",
-                      number_text(e.price, 4), " an hour");
+    if (e.price > 0) out += "; " + money_text(e.actual, e.price);
     return out;
 }
 

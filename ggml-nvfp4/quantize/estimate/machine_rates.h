@@ -21,7 +21,8 @@ struct MachineRates {
     double flops = 0, bytes = 0; // per second
     double gaps = 0;             // time beside ops, as a share of theirs
 
-    // Bytes per second of all threads together; 0: not known.
+    // Bytes per second of all threads together; 0: not known. One thread measures `write`: the system lets one at a time
+    // write to a file.
     double read = 0;            // of the source, as much of it as is in the page cache now
     double write = 0, disk = 0; // to the system; from there to the disk
     double reserve = 0;         // of room for the result; file systems in memory fill it with zeros

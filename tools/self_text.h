@@ -2,17 +2,15 @@
 // short prompts, kept as a tokens file with the seed that repeats them.
 #pragma once
 
-#include "args.h"
-#include "outputs.h"
+#include "common/args.h"
+#include "common/outputs.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,19 +48,6 @@ inline bool take_self_text(std::vector<std::string> & sources, SelfTextArgs & ar
     }
     sources = std::move(others);
     return true;
-}
-
-// Whether a text repeats itself: somewhere fewer than a quarter of the 4-grams in 128 tokens are different ones. Text and code have
-// more than half.
-inline bool has_collapsed(const std::vector<int32_t> & ids) {
-    constexpr size_t window = 128, step = 32, gram = 4;
-    for (size_t first = 0; first + window <= ids.size(); first += step) {
-        std::set<std::array<int32_t, gram>> different;
-        for (size_t i = first; i + gram <= first + window; i++)
-            different.insert({ids[i], ids[i + 1], ids[i + 2], ids[i + 3]});
-        if (different.size() * 4 < window - gram + 1) return true;
-    }
-    return false;
 }
 
 class SelfTextWriter {
@@ -290,7 +275,8 @@ class SelfTextWriter {
         if (text.ids.size() < args_.length)
             return gnv_session_feed(text.session.get(), &id, 1, GNV_WANT_LOGITS) == GNV_OK;
         text.writes = false;
-        if (has_collapsed(text.ids) && ++text.attempt < attempts) return begin(tokenizer, info, text);
+        if (gnv_tokens_repeat(text.ids.data(), text.ids.size()) && ++text.attempt < attempts)
+            return begin(tokenizer, info, text);
         const std::lock_guard<std::mutex> lock(mutex_);
         if (text.attempt == attempts) {
             left_out_++;

@@ -1,10 +1,10 @@
-#include "canary/repetition.h"
+#include "session/repetition.h"
 
 #include <algorithm>
 #include <array>
 #include <set>
 
-namespace gnv::canary {
+namespace gnv {
 
 static bool has_loop(std::span<const int32_t> ids) {
     constexpr size_t longest_piece = 64, times = 4, shortest_loop = 32;
@@ -29,6 +29,6 @@ static bool turns_in_circles(std::span<const int32_t> ids) {
     return false;
 }
 
-bool repeats(std::span<const int32_t> ids) { return has_loop(ids) || turns_in_circles(ids); }
+bool tokens_repeat(std::span<const int32_t> ids) { return has_loop(ids) || turns_in_circles(ids); }
 
-} // namespace gnv::canary
+} // namespace gnv
