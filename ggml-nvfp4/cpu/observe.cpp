@@ -1,7 +1,7 @@
 // Statistics of activations: fast loops for those that have one, the definition for others. Magnitudes are compared as
 // integers, which also shows NaN and Inf; which row it was is asked only then.
-#include "cpu/row_moments.h"
 #include "cpu/row_kernels.h"
+#include "cpu/row_moments.h"
 
 #include <cmath>
 #include <cstring>
