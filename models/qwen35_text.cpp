@@ -410,6 +410,7 @@ ValueId TextWriter::routed_experts(const Stage & stage) {
                                  where("expert order"));
     const ValueId offsets = g_.second(slots);
     if (is_early()) shared_expert();
+    fetch_experts(stage, offsets, expert_roles);
     const ValueId a = b_.expert_tokens == ExpertTokens::all ? inputs_of_all(h, stage, slots, offsets)
                                                             : inputs_of_routed(h, stage, slots, offsets);
     const Routed routed_rows = {slots, offsets, b_.fields[router_weights], GroupedLinearParams::Row::token,

@@ -121,7 +121,8 @@ void declare(CLI::App & app, Args & args) {
     app.add_flag("--weights-only", args.weights_only, "W4A16, also with input scales in the checkpoint");
     tools::add_bytes(
         app, "--ram", args.ram_bytes,
-        "budget for weights and caches; on CUDA for weights on their way (default: most of the free memory)");
+        "budget for weights and caches; on CUDA for experts that --vram has no room for, else for weights on "
+        "their way (default: most of the free memory)");
     tools::add_threads(app, args.engine);
     app.add_flag(
         "--json", args.json,
@@ -737,7 +738,9 @@ int run(Args & args, gnv_engine_t * engine) {
         fprintf(stderr, "%s; %llu modules in NVFP4%s%s\n", info.description,
                 static_cast<unsigned long long>(info.quantized_modules),
                 info.quantizes_inputs ? ", inputs too (W4A4)" : "",
-                info.weights_stay ? "" : "; weights do not fit the memory and are read for every call");
+                info.weights_stay || info.cached_experts > 0
+                    ? ""
+                    : "; weights do not fit the memory and are read for every call");
     if (!args.quiet && info.draft_bytes > 0)
         fprintf(stderr, "drafting takes %.1f MiB of memory\n", double(info.draft_bytes) / 1048576);
     if (args.bench.wanted) {

@@ -66,6 +66,7 @@ class CpuBackend final : public Backend {
         return HostMemory(memory.release(), {this});
     }
     void free_host(void * memory) override { std::free(memory); }
+    bool reads_host() const override { return true; }
     Result<uint64_t> free_bytes() override { return available_memory(); }
     bool runs_as_steps() const override { return true; }
 

@@ -3,20 +3,22 @@
 
 namespace gnv::cpu {
 
-Tensor weight_of_group(const Tensor & weight, int64_t group) {
-    const int64_t rows = weight.shape[1], columns = weight.shape[2], first_row = group * rows;
+Tensor weight_of_group(const Tensor & weight, int64_t group, int64_t place) {
+    const int64_t rows = weight.shape[1], columns = weight.shape[2];
     Tensor slice = weight;
     slice.shape = {rows, columns};
-    slice.data = weight.as<uint8_t>() + group * int64_t(tensor_bytes(weight.dtype, slice.shape));
+    slice.data = weight.as<uint8_t>() + place * int64_t(tensor_bytes(weight.dtype, slice.shape));
     if (weight.dtype != DType::f4) return slice;
-    slice.block_scales += first_row * (columns / 16);
-    slice.global_scales += first_row / weight.global_scale_rows;
+    slice.block_scales += place * rows * (columns / 16);
+    slice.global_scales += group * rows / weight.global_scale_rows;
     return slice;
 }
 
 namespace {
 
-// Inputs: x [R, K], weight [G, N, K], slots [n], offsets [G + 1], optional input_scales [G].
+int64_t groups_of(const KernelCall & call) { return call.inputs[3].shape[0] - 1; }
+
+// Inputs: x [R, K], weight [G or C, N, K], slots [n], offsets [G + 1], optional input_scales [G], optional places [G].
 GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
     using Row = GroupedLinearParams::Row;
     const auto & params = call.as<GroupedLinearParams>();
@@ -36,7 +38,9 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
         problem.a_rows = slots + first;
         problem.a_divisor = int32_t(params.slots_per_token);
     }
-    problem.weight = weight_of_group(weight, group);
+    const auto * const places = call.inputs[5].as<const int32_t>();
+    const int64_t place = !places ? group : problem.m > 0 ? places[group] : 0; // without rows it may have none
+    problem.weight = weight_of_group(weight, group, place);
     if (input_scales.exists()) problem.input_scale = input_scales.as<const float>() + group;
     problem.c = call.outputs[0].as<float>() + first * problem.n;
     problem.c_stride = problem.n;
@@ -47,9 +51,8 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
 Status run_grouped_linear(KernelCall & call) {
     return guard_exceptions([&] {
         std::vector<GemmProblem> problems;
-        problems.reserve(size_t(call.inputs[1].shape[0]));
-        for (int64_t group = 0; group < call.inputs[1].shape[0]; group++)
-            problems.push_back(problem_of_group(call, group));
+        problems.reserve(size_t(groups_of(call)));
+        for (int64_t group = 0; group < groups_of(call); group++) problems.push_back(problem_of_group(call, group));
         const auto run = call.as<GroupedLinearParams>().few_rows ? few_rows : gemm;
         return run(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
     });

@@ -5,7 +5,7 @@
 
 namespace gnv::cpu {
 
-// Group `group` of a weight [G, N, K] as a weight [N, K]; the same memory.
-Tensor weight_of_group(const Tensor & weight, int64_t group);
+// The weight [N, K] of a group that lies at `place` of a weight [.., N, K], whose global scales are by group; the same memory.
+Tensor weight_of_group(const Tensor & weight, int64_t group, int64_t place);
 
 } // namespace gnv::cpu

@@ -175,7 +175,7 @@ class CudaBackend final : public Backend {
         cudaError_t error = cudaSetDevice(device_.index);
         void * memory = error == cudaSuccess ? pinned_.allocate(bytes) : nullptr;
         if (error == cudaSuccess && !memory)
-            error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocPortable);
+            error = cudaHostAlloc(&memory, std::max<size_t>(bytes, 1), cudaHostAllocPortable | cudaHostAllocMapped);
         if (error == cudaSuccess) return HostMemory(memory, HostMemoryDelete{this});
         (void)cudaGetLastError();
         return cuda_failure(error, concat("cannot allocate ", bytes_text(bytes), " of pinned host memory"));
@@ -183,6 +183,17 @@ class CudaBackend final : public Backend {
     void free_host(void * memory) override {
         (void)cudaSetDevice(device_.index);
         if (!pinned_.free(memory)) (void)cudaFreeHost(memory);
+    }
+    bool reads_host() const override {
+        for (const cudaDeviceAttr needed : {cudaDevAttrUnifiedAddressing, cudaDevAttrCanMapHostMemory,
+                                            cudaDevAttrCanUseHostPointerForRegisteredMem}) {
+            int has = 0;
+            if (cudaDeviceGetAttribute(&has, needed, device_.index) != cudaSuccess || !has) {
+                (void)cudaGetLastError();
+                return false;
+            }
+        }
+        return true;
     }
     Result<uint64_t> free_bytes() override {
         size_t available = 0, total = 0;

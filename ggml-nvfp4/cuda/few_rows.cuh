@@ -82,10 +82,11 @@ Status few_rows_linears(const CudaContext & context, const FewRowsLinears & call
 // the other makes.
 Status few_rows_linears_beside(const CudaContext & context, const FewRowsLinears & call, const RoutedFew & route);
 
-// Products of experts: slot j < offsets[groups] is a row of x and an expert's w [groups, n, k].
+// Products of experts: slot j < offsets[groups] is a row of x and an expert's w [groups, n, k], or where places [groups] say that
+// they lie in w [.., n, k]: an earlier kernel may have brought them there.
 struct FewRowsExperts {
     const bf16 * x = nullptr;
-    const int32_t *slots = nullptr, *offsets = nullptr;
+    const int32_t *slots = nullptr, *offsets = nullptr, *places = nullptr;
     int64_t count = 0; // slots
     int groups = 0;
     int64_t slots_per_token = 1; // row of x of slot j: slots[j] / slots_per_token; 0: j

@@ -51,9 +51,9 @@ __device__ int list_experts(const int32_t * offsets, int groups, Expert * list) 
     return found;
 }
 
-// Rows of an expert's weight.
-__device__ few_rows::TileRows rows_of_expert(const FewRowsWeight & w, int group, int64_t first, const Parts & parts) {
-    return {w, group, first, parts};
+// Rows of an expert's weight, where it lies.
+__device__ few_rows::TileRows rows_of_expert(const FewRowsExperts & p, int group, int64_t first, const Parts & parts) {
+    return {p.weight, p.places ? p.places[group] : group, first, parts};
 }
 
 // --- Products ---------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(threads, ExpertForm<mt, nt>::blocks)
     const auto begin_item = [&](int item) {
         const int64_t first = int64_t(item % items_each) * columns + warp / parts.count * tile;
         const int group = experts[item / items_each].group;
-        of_w[0] = rows_of_expert(p.weight, group, first, parts);
+        of_w[0] = rows_of_expert(p, group, first, parts);
         if constexpr (mt == 2) of_w[1] = of_w[0].of(p.second);
         load_first();
     };
@@ -243,7 +243,7 @@ __global__ void __launch_bounds__(threads, 2) combine_kernel(const __grid_consta
         if (j < 0) break;
         count = i + 1;
         const int group = expert_of(e, j);
-        const few_rows::TileRows w[1] = {rows_of_expert(e.weight, group, first, parts)};
+        const few_rows::TileRows w[1] = {rows_of_expert(e, group, first, parts)};
         few_rows::Loaded<4> ahead[1];
         load(ahead, w, few_rows::Walk(parts, 0), parts);
         const bf16 * x = e.x + j * e.k;
@@ -341,7 +341,7 @@ constexpr int64_t most_combined_tokens = 4;      // whose products read weights 
 } // namespace
 
 FewRowsExperts few_rows_experts_of(const KernelCall & call) {
-    enum { in_x, in_weight, in_slots, in_offsets, in_input_scales };
+    enum { in_x, in_weight, in_slots, in_offsets, in_input_scales, in_places };
     const auto & params = call.as<GroupedLinearParams>();
     const Tensor & w = call.inputs[in_weight];
     FewRowsExperts p;
@@ -349,7 +349,8 @@ FewRowsExperts few_rows_experts_of(const KernelCall & call) {
     p.slots = call.inputs[in_slots].as<const int32_t>();
     p.offsets = call.inputs[in_offsets].as<const int32_t>();
     p.count = call.inputs[in_slots].shape[0];
-    p.groups = int(w.shape[0]);
+    p.places = call.inputs[in_places].as<const int32_t>();
+    p.groups = int(call.inputs[in_offsets].shape[0] - 1);
     p.slots_per_token = params.row == GroupedLinearParams::Row::token ? params.slots_per_token : 0;
     p.k = w.shape.last();
     p.weight = few_rows_weight(w, call.inputs[in_input_scales].as<const float>(), nullptr, call.outputs[0].data);

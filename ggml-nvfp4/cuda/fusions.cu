@@ -218,7 +218,7 @@ Status run_normed_rope(std::span<KernelCall> calls) {
 
 // --- Experts ----------------------------------------------------------------------------------------------------------
 
-enum { in_slots = 2, in_offsets, in_input_scales };
+enum { in_slots = 2, in_offsets, in_input_scales, in_places };
 
 bool is_few_rows_expert(const Nodes & nodes, size_t n) {
     const auto * const params = nodes.as<GroupedLinearParams>(n);
@@ -289,7 +289,9 @@ size_t match_expert_pair(const Graph & graph, size_t first) {
     const Value &w = nodes.input(first, in_weight), &other = nodes.input(first + 1, in_weight);
     if (!activation || activation->groups != 0 || one->row != two->row ||
         one->slots_per_token != two->slots_per_token || w.dtype != other.dtype || !(w.shape == other.shape) ||
-        nodes.has_input(first, in_input_scales) != nodes.has_input(first + 1, in_input_scales))
+        nodes.has_input(first, in_input_scales) != nodes.has_input(first + 1, in_input_scales) ||
+        nodes.has_input(first, in_places) != nodes.has_input(first + 1, in_places) ||
+        (nodes.has_input(first, in_places) && !nodes.same_input(first, in_places, first + 1, in_places)))
         return 0;
     for (const size_t i : {size_t(in_x), size_t(in_slots), size_t(in_offsets)})
         if (!nodes.same_input(first, i, first + 1, i)) return 0;

@@ -11,7 +11,7 @@ namespace {
 
 using Row = GroupedLinearParams::Row;
 
-enum { in_x, in_weight, in_slots, in_offsets, in_input_scales };
+enum { in_x, in_weight, in_slots, in_offsets, in_input_scales, in_places };
 
 // rows[j]: the row of x for each slot in use.
 __global__ void rows_kernel(const int32_t * slots, const int32_t * used, int slots_per_token, int32_t * rows,
@@ -80,8 +80,16 @@ Status run(KernelCall & call) {
 
 uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
 
+Status supports(const KernelCall & call) {
+    const Tensor & w = call.inputs[in_weight];
+    const bool has_places = call.inputs[in_places].shape.rank > 0;
+    if (!has_places || (call.as<GroupedLinearParams>().few_rows && few_rows_can_read(w.dtype, w.shape.last())))
+        return {};
+    return Status(Code::unsupported, "cached experts are for few rows, in BF16 or NVFP4");
+}
+
 } // namespace
 
-const KernelEntry grouped_linear_entry = {run, scratch_bytes};
+const KernelEntry grouped_linear_entry = {run, scratch_bytes, supports};
 
 } // namespace gnv::cuda

@@ -50,8 +50,8 @@ void * PinnedBlocks::allocate(size_t bytes) {
     uint8_t * const memory = map_memory(mapped);
     if (!memory) return nullptr;
     make_pages(memory, mapped, page);
-    // Portable: other devices copy from it as well.
-    if (cudaHostRegister(memory, mapped, cudaHostRegisterPortable) != cudaSuccess) {
+    // Portable: other devices copy from it as well. Mapped: kernels read it.
+    if (cudaHostRegister(memory, mapped, cudaHostRegisterPortable | cudaHostRegisterMapped) != cudaSuccess) {
         (void)cudaGetLastError(); // later calls must not see it
         (void)munmap(memory, mapped);
         return nullptr;

@@ -84,6 +84,8 @@ class Backend {
     // Host memory from which copies run at full speed, aligned as that of the device.
     virtual Result<HostMemory> allocate_host(size_t bytes) = 0;
     virtual void free_host(void * memory) = 0; // HostMemory calls it
+    // Whether kernels read memory of allocate_host() where it is, by the address that the host has for it.
+    virtual bool reads_host() const { return false; }
     virtual Result<uint64_t> free_bytes() = 0; // of the device's memory, now
 
     // Queued copies; the host memory must live, unchanged, until the queue has executed the copy.

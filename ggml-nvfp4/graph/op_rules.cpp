@@ -187,9 +187,11 @@ const char * check_grouped_linear(const OpParams & params, const RuleInputs & in
     const GroupedLinearParams & grouped = std::get<GroupedLinearParams>(params);
     if (!is_matrix(in[0]) || !is_linear_weight(in[1], 3)) return "x must be [R, K], the weight [G, N, K]";
     if (in[0].shape[1] != in[1].shape[2]) return "x and the weight have different K";
-    if (in[2].dtype != DType::i32 || in[2].shape.rank != 1 || !is(in[3], DType::i32, {in[1].shape[0] + 1}))
+    const int64_t groups = in.has(5) ? in[5].shape.elements() : in[1].shape[0];
+    if (in[2].dtype != DType::i32 || in[2].shape.rank != 1 || !is(in[3], DType::i32, {groups + 1}))
         return "slots must be i32 [n], offsets i32 [G + 1]";
-    if (in.has(4) && (!is(in[4], DType::f32, {in[1].shape[0]}) || in[1].shape[2] % nvfp4::block_size != 0))
+    if (in.has(5) && !is(in[5], DType::i32, {groups})) return "places must be i32 [G]";
+    if (in.has(4) && (!is(in[4], DType::f32, {groups}) || in[1].shape[2] % nvfp4::block_size != 0))
         return "input scales must be F32 [G], with a K that 16 divides";
     if (grouped.slots_per_token < 1) return "slots per token must be positive";
     out[0].shape = {in[2].shape[0], in[1].shape[1]};
@@ -200,7 +202,7 @@ double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if eve
     return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
 }
 constexpr OpRule grouped_linear_rule = {
-    .inputs = 5, .optional = bit(4), .check = check_grouped_linear, .flops = flops_grouped_linear};
+    .inputs = 6, .optional = bit(4) | bit(5), .check = check_grouped_linear, .flops = flops_grouped_linear};
 
 // --- Token mixers ----------------------------------------------------------------------------------------------------
 
@@ -309,6 +311,33 @@ const char * check_expert_order(const OpParams & params, const RuleInputs & in, 
     return nullptr;
 }
 constexpr OpRule expert_order_rule = {.inputs = 1, .outputs = 2, .check = check_expert_order};
+
+const char * check_expert_fetch(const OpParams &, const RuleInputs & in, OutputSpec * out) {
+    if (in[0].dtype != DType::i32 || in[0].shape.rank != 1) return "offsets must be i32 [E + 1]";
+    const int64_t experts = in[0].shape[0] - 1, places = in[2].shape[0];
+    for (const int i : {1, 3, 5}) {
+        if (in.has(i) != in.has(i + 1)) return "each stack has a cache";
+        if (!in.has(i)) continue;
+        if (!is_linear_weight(in[i], 3) || !is_linear_weight(in[i + 1], 3) || in[i].shape[0] != experts ||
+            in[i + 1].shape[0] != places || in[i].dtype != in[i + 1].dtype || in[i].shape[1] != in[i + 1].shape[1] ||
+            in[i].shape[2] != in[i + 1].shape[2])
+            return "stacks must be [E, N, K], their caches [C, N, K] of the same dtype";
+    }
+    if (!is(in[7], DType::i32, {experts + places})) return "the table must be i32 [E + C]";
+    out[0] = fixed(DType::i32, {experts});
+    return nullptr;
+}
+// What comes is known to the device alone; this is what is looked up.
+double flops_expert_fetch(const OpParams &, const RuleInputs &) { return 0; }
+double bytes_expert_fetch(const OpParams &, const RuleInputs & in, double made) {
+    return made + 2 * double(tensor_bytes(in[7].dtype, in[7].shape));
+}
+constexpr OpRule expert_fetch_rule = {.inputs = 8,
+                                      .optional = bit(3) | bit(4) | bit(5) | bit(6),
+                                      .states = bit(2) | bit(4) | bit(6) | bit(7),
+                                      .check = check_expert_fetch,
+                                      .flops = flops_expert_fetch,
+                                      .bytes = bytes_expert_fetch};
 
 const char * check_expert_gather(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const ExpertGatherParams & gather = std::get<ExpertGatherParams>(params);

@@ -142,6 +142,8 @@ struct LinearParams {
 // The experts of one range, each on the rows that were routed to it: x [R, K], w [G, N, K], slots i32 [n],
 // offsets i32 [G + 1], optional input_scales f32 [G] -> y [n, N]; y[j] = linear(x[row(j)], w[g]) for
 // offsets[g] <= j < offsets[g + 1]. Rows from offsets[G] on are left as they are: fewer than n slots may be in use.
+// With places i32 [G] (of expert_fetch), the last input, w is a cache [C, N, K]: the weight of g is w[places[g]]. Global scales
+// are by g in both cases.
 struct GroupedLinearParams {
     enum class Row : uint8_t {
         token, // row(j) = slots[j] / slots_per_token
@@ -212,6 +214,16 @@ struct ExpertOrderParams {
     int64_t first = 0, count = 0;
 };
 
+// Brings the experts that are chosen to a cache of C places. offsets i32 [E + 1] (of expert_order); up to three stacks w [E, N, K]
+// in memory that the device reads, each followed by its cache [C, N, K] (state) of the same dtype; table i32 [E + C] (state; zeros
+// at first) -> places i32 [E]: where an expert is, -1: not in the cache. Expert g is chosen if offsets[g] < offsets[g + 1]; at
+// most C are.
+// The table has a count for each expert, and for each place 1 + the expert that it holds, 0: none. A chosen expert that has no
+// place gets, in the order of experts, an empty one, else that of the expert with the smallest count among those that are not
+// chosen; of equal ones the first place. Its codes and block scales are copied, its global scales are not. Then each count c
+// becomes c - c / 64, and 1024 more if its expert is chosen: about how often in the last 64 calls.
+struct ExpertFetchParams {};
+
 // x [T, count * I], slots i32 [n] and offsets i32 [G + 1] (of expert_order), optional into [n, I] -> [n, I]: of rows
 // that some experts have for every token, those that were chosen. Experts are numbered as in offsets: for g in [first,
 // first + count) and offsets[g] <= j < offsets[g + 1], y[j] is columns [(g - first) * I, (g - first + 1) * I) of row
@@ -275,6 +287,7 @@ struct LargestParams {};
     X(gated_delta_net, GatedDeltaNetParams)                                                                            \
     X(router, RouterParams)                                                                                            \
     X(expert_order, ExpertOrderParams)                                                                                 \
+    X(expert_fetch, ExpertFetchParams)                                                                                 \
     X(expert_gather, ExpertGatherParams)                                                                               \
     X(expert_combine, ExpertCombineParams)                                                                             \
     X(observe, ObserveParams)                                                                                          \

@@ -25,7 +25,9 @@ typedef struct gnv_model_options {
     uint64_t ram_bytes;   /* for weights and caches; 0: most of what is free. What does not fit is read for each call */
     uint64_t capacity;    /* positions that the caches hold; 0: 4096, or all that the model has if fewer */
     int32_t device;       /* that computes */
-    uint64_t device_bytes; /* of its memory; 0: most of what is free. ram_bytes is for weights on their way then */
+    /* Of its memory; 0: most of what is free. ram_bytes is for weights on their way then, and where the device has no room for
+     * all, for the experts: the device reads those that a token chooses, and keeps some. */
+    uint64_t device_bytes;
     gnv_progress_callback progress; /* while weights are loaded */
     void * user;
     uint64_t sessions; /* texts at once besides the model's own, of up to `capacity` positions: ggml-nvfp4-session.h */
@@ -58,7 +60,7 @@ typedef struct gnv_model_info {
     uint64_t capacity, positions;        /* of the caches: all positions, and those that hold the text so far */
     uint64_t quantized_modules;          /* Linears in NVFP4 */
     int32_t quantizes_inputs;            /* 1: W4A4 */
-    int32_t weights_stay;                /* 1: in memory; 0: read for each call */
+    int32_t weights_stay; /* 1: in the memory of the device; 0: read for each call, or see cached_experts */
     /* generation_config.json, or the defaults of the Transformers library */
     int32_t samples; /* 0: the likeliest token */
     float temperature;
@@ -68,6 +70,8 @@ typedef struct gnv_model_info {
     uint64_t stop_count;
     float min_p, repetition_penalty;
     uint64_t draft_bytes; /* of memory for drafting; 0: the model was opened without */
+    /* Experts are in host memory, and so many of each layer in the device's as well, those that are chosen most; 0: they are not */
+    uint64_t cached_experts;
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Discards the text; the next call starts another. */

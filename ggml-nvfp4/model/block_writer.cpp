@@ -66,6 +66,36 @@ ValueId BlockWriter::weight_of_part(const WeightRef & ref) {
     return value;
 }
 
+ValueId BlockWriter::grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
+                                    GroupedLinearParams params) {
+    params.few_rows = b_.batch.has_few_rows();
+    const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
+    const auto cached =
+        std::find_if(cached_.begin(), cached_.end(), [&](const Cached & one) { return one.role == role; });
+    const ValueId w = cached == cached_.end() ? weight(ref) : cached->weight;
+    return g_.add(params, {x, w, slots, offsets, input_scale(ref), cached == cached_.end() ? no_value : places_},
+                  where(role_traits(role).name));
+}
+
+void BlockWriter::fetch_experts(const Stage & stage, ValueId offsets, std::span<const Role> roles) {
+    const int64_t places = b_.batch.expert_places;
+    if (places == 0 || !g_.status().ok()) return;
+    std::vector<ValueId> inputs = {offsets};
+    for (const Role role : roles) {
+        const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count, false, part_};
+        inputs.push_back(weight(ref));
+        Shape shape = g_.value(inputs.back()).shape;
+        shape.dims[0] = places;
+        inputs.push_back(g_.state("cached experts", g_.value(inputs.back()).dtype, shape));
+        b_.bound_caches.push_back({ref, inputs.back()});
+        cached_.push_back({role, inputs.back()});
+    }
+    inputs.resize(7, no_value);
+    inputs.push_back(g_.state("table of cached experts", DType::i32, {stage.expert_count + places}));
+    b_.bound_caches.push_back({{Role::extra, layer_, -1, 0, false, part_}, inputs.back()});
+    places_ = g_.add(ExpertFetchParams{}, inputs, where("experts from host memory"));
+}
+
 ValueId BlockWriter::input_scale_of_part(const WeightRef & ref) {
     const Result<WeightSpec> spec = b_.weights.spec(ref);
     if (!b_.quantize_inputs || !spec.ok()) return no_value;

@@ -4,7 +4,9 @@
 
 #include "model/text_model.h"
 
+#include <span>
 #include <string>
+#include <vector>
 
 namespace gnv {
 
@@ -63,13 +65,11 @@ class BlockWriter {
         return tapped(g_.add(LinearParams{}, {x, weight(ref), input_scale(ref), weight({bias, layer_})}, name(site)),
                       site);
     }
-    // Of a stage's experts.
+    // Of a stage's experts, whose weights are in memory, or after fetch_experts() of their roles in a cache.
     ValueId grouped_linear(ValueId x, Role role, const Stage & stage, ValueId slots, ValueId offsets,
-                           GroupedLinearParams params) {
-        params.few_rows = b_.batch.has_few_rows();
-        const WeightRef ref = {role, layer_, stage.first_expert, stage.expert_count};
-        return g_.add(params, {x, weight(ref), slots, offsets, input_scale(ref)}, where(role_traits(role).name));
-    }
+                           GroupedLinearParams params);
+    // Brings the chosen ones to the caches, if the batch has such; three roles at most.
+    void fetch_experts(const Stage & stage, ValueId offsets, std::span<const Role> roles);
     ValueId state(int32_t index, const char * state_name, Shape shape, DType dtype = DType::f32) {
         if (!b_.batch.cached) return no_value;
         const ValueId value = g_.state(state_name, dtype, shape);
@@ -134,6 +134,12 @@ class BlockWriter {
     ValueId total(const Statistic & statistic, int32_t input, int32_t first_group, int32_t groups, int64_t width);
 
     const ModelNames & names_;
+    struct Cached {
+        Role role;
+        ValueId weight;
+    };
+    std::vector<Cached> cached_; // experts
+    ValueId places_ = no_value;  // of them
 };
 
 } // namespace gnv

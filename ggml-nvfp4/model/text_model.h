@@ -107,6 +107,8 @@ struct BatchShape {
     // Each position has the bits that it has in a step of its own. For few positions, on devices that can (exec/backend.h).
     bool as_steps = false;
     DraftInput draft = DraftInput::none;
+    // Experts come to a cache of so many places when they are chosen (graph/ops.h: expert_fetch); 0: all are in memory.
+    int64_t expert_places = 0;
     // A step of decoding: each text goes on by one position, with caches.
     bool is_step() const { return cached && positions == segments; }
     bool has_few_rows() const { return is_step() || as_steps; } // of linears: graph/ops.h
@@ -167,7 +169,13 @@ struct StageBuilder {
         int32_t first_group;
         ValueId value; // [groups, ...]
     };
+    // Of a cache of experts: the places of a stack, or without a role the layer's table.
+    struct BoundCache {
+        WeightRef ref;
+        ValueId value;
+    };
     std::vector<BoundWeight> bound_weights = {};
+    std::vector<BoundCache> bound_caches = {};
     std::vector<BoundState> bound_states = {};
     std::vector<BoundRows> bound_rows = {};
     std::vector<BoundTotal> bound_totals = {};

@@ -117,6 +117,8 @@ class Binder {
         bind_fields();
         for (const StageBuilder::BoundWeight & weight : stages_.builder.bound_weights)
             prepared_.bind(weight.value, find(weight));
+        for (const StageBuilder::BoundCache & cache : stages_.builder.bound_caches)
+            prepared_.bind(cache.value, call_.experts->find(cache.ref));
         for (const StageBuilder::BoundState & state : stages_.builder.bound_states)
             prepared_.bind(state.value, call_.states->find(state.layer, state.index));
         for (const StageBuilder::BoundRows & rows : stages_.builder.bound_rows) {
@@ -133,10 +135,10 @@ class Binder {
     const Shape & shape(ValueId id) const { return graph_.value(id).shape; }
 
     Tensor find(const StageBuilder::BoundWeight & weight) const {
-        const WeightGroup & group = group_of(weight.ref);
-        if (!weight.input_scale) return group.find(weight.ref);
-        const InputScales * const given = call_.variant.input_scales;
-        return given ? given->find(weight.ref) : group.input_scale(weight.ref);
+        if (!weight.input_scale) return group_of(weight.ref).find(weight.ref);
+        if (const InputScales * const given = call_.variant.input_scales) return given->find(weight.ref);
+        if (call_.experts && call_.experts->holds(weight.ref)) return call_.experts->input_scale(weight.ref);
+        return group_of(weight.ref).input_scale(weight.ref);
     }
     const WeightGroup & group_of(const WeightRef & ref) const {
         if (!call_.more_weights.empty() && !call_.weights.has(ref))

@@ -4,6 +4,7 @@
 
 #include "exec/prepared.h"
 #include "model/sequences.h"
+#include "run/host_experts.h"
 #include "run/statistic_window.h"
 #include "run/text_states.h"
 #include "run/weight_group.h"
@@ -85,7 +86,8 @@ struct StageCall {
     BatchFields fields = {};
     TextStates * states = nullptr;                  // when the shape says cached
     TextStates * kept_rows = nullptr;               // of TextModel::replayed(), with as_steps and for replay stages
-    std::span<const WeightGroup> more_weights = {}; // of other parts, loaded: those that `weights` does not hold
+    std::span<const WeightGroup> more_weights = {}; // loaded: those that `weights` does not hold
+    const HostExperts * experts = nullptr;          // with BatchShape::expert_places: whose caches they are
     const StatisticWindow * statistics = nullptr;   // of these stages, when observing
     OnTap on_tap = {};
     // What the head made: [T or S, vocabulary] (StageOptions::embeds: [T or S, H]), of a vision tower [T / head rows, vocabulary]; activations of the device.

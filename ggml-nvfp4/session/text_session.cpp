@@ -45,7 +45,7 @@ Result<std::unique_ptr<TextSession>> TextSession::create(const TextVariant & var
         place.upload = std::make_unique<WeightUpload>(*device);
     }
     GNV_TRY(state->choose_plan());
-    GNV_TRY(state->allocate());
+    if (Status status = state->allocate(); !status.ok()) return state->explain_shortage(std::move(status));
     state->options.on_load = {}; // its captures may end now
     return std::unique_ptr<TextSession>(new TextSession(std::move(state)));
 }
@@ -69,7 +69,9 @@ std::vector<SessionShare> TextSession::shares() const {
 }
 
 int64_t TextSession::vocabulary() const { return state_->model().sizes().vocabulary; }
-bool TextSession::weights_stay() const { return state_->stay; }
+bool TextSession::weights_stay() const { return state_->stay && !state_->experts; }
+int64_t TextSession::cached_experts() const { return state_->experts ? state_->experts->size().places : 0; }
+std::string TextSession::placement() const { return state_->placement(); }
 int64_t TextSession::past() const { return state_->past; }
 int32_t TextSession::next_position() const { return state_->next_position.front(); }
 int64_t TextSession::piece() const { return state_->piece; }
@@ -161,7 +163,9 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
     Backend & here = *place.device;
     BatchShape shape = batch.shape;
     if (!read_given(stages[g])) shape.given_rows = shape.given_columns = 0; // one graph, with or without pictures
+    shape = shape_on(g, shape);
     StageCall call{variant, stages[g], groups[g], shape, there};
+    give_experts(g, call);
     call.fields[hidden_field] = place.hidden.get();
     call.states = &states;
     if (request.on_tap)

@@ -89,7 +89,10 @@ class TextSession {
         return create(variant, std::vector<Backend *>{&device}, threads, options);
     }
     ~TextSession();
-    bool weights_stay() const;
+    bool weights_stay() const; // all of them in the memory of the devices
+    // Of each layer's experts, that have a place in the device's memory while all are in the host's; 0: they are not there.
+    int64_t cached_experts() const;
+    std::string placement() const;            // where weights lie, for people; empty: they stay
     std::vector<SessionShare> shares() const; // one for each device that has layers
     int64_t vocabulary() const;
     int64_t past() const;          // positions seen so far, of each text

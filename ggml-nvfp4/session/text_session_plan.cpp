@@ -14,14 +14,19 @@ constexpr int64_t host_piece = 256;
 constexpr int64_t device_pieces[] = {8192, 2048, 512, 128, 64};
 
 Status TextSession::State::cut_groups() {
-    stages.push_back({embed_stage(model())});
+    stages = {{embed_stage(model())}};
     for (int32_t layer = 0; layer < model().sizes().layers; layer++) stages.push_back(model().block_stages(layer));
     stages.push_back({head_stage(model())});
+    groups.clear();
+    weight_bytes = largest_group = 0;
     for (const std::vector<Stage> & group : stages) {
-        GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, weights_of(model(), group)));
+        std::vector<WeightRef> refs = weights_of(model(), group);
+        if (experts) std::erase_if(refs, is_stack_of_experts);
+        GNV_ASSIGN(WeightGroup planned, WeightGroup::plan(*variant.weights, refs));
         const uint64_t bytes = device_aligned(planned.bytes());
-        weight_bytes += bytes;
-        largest_group = std::max(largest_group, bytes);
+        const bool on_device = !is_in_host(groups.size());
+        if (on_device) weight_bytes += bytes;
+        if (on_device) largest_group = std::max(largest_group, bytes);
         groups.push_back(std::move(planned));
     }
     return {};
@@ -92,7 +97,7 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape,
                                                     const std::function<StageRunner &(size_t)> & runner_of) {
     GNV_ASSIGN(uint64_t needed, largest_runner->arena_bytes(variant, stages.back(), shape));
     for (size_t g = 0; g < stages.size(); g++) {
-        GNV_ASSIGN(const uint64_t bytes, runner_of(g).arena_bytes(variant, stages[g], shape));
+        GNV_ASSIGN(const uint64_t bytes, runner_of(g).arena_bytes(variant, stages[g], shape_on(g, shape)));
         needed = std::max(needed, bytes);
     }
     return needed;
@@ -107,7 +112,7 @@ void TextSession::State::take_groups(SessionPlace & place, size_t first, size_t 
     place.first = first, place.end = end;
     place.weight_bytes = place.cache_bytes = place.pool_bytes = 0;
     for (size_t g = first; g < end; g++) {
-        place.weight_bytes += device_aligned(groups[g].bytes());
+        if (!is_in_host(g)) place.weight_bytes += device_aligned(groups[g].bytes());
         place.cache_bytes += cache_bytes(g, own_extents());
         if (options.pool_texts > 0) place.pool_bytes += cache_bytes(g, pool_extents());
     }
@@ -159,6 +164,7 @@ Budget TextSession::State::with_groups(const SessionPlace & place, uint64_t of_a
                                        uint64_t of_inputs) const {
     Budget all = with(place, of_arena, of_hidden, of_inputs);
     all.reserve("weights", stay ? place.weight_bytes : largest_group);
+    if (experts) all.reserve("experts", experts->device_bytes(experts->size()));
     all.reserve("caches", place.cache_bytes);
     if (options.pool_texts > 0) all.reserve("caches of texts", place.pool_bytes);
     return all;
@@ -214,10 +220,20 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
     uint64_t smallest = UINT64_MAX;
     StageRunner planner(device(), stage_options(false));
     const bool is_divided = places.size() > 1;
-    for (const bool all : {true, false}) {
+    enum class Weights : uint8_t { on_device, experts_in_host, streamed };
+    for (const Weights where : {Weights::on_device, Weights::experts_in_host, Weights::streamed}) {
+        stay = where != Weights::streamed;
+        if (where == Weights::experts_in_host) {
+            if (is_divided) continue;
+            GNV_ASSIGN(const bool may, keep_experts_in_host(host));
+            if (!may) continue;
+        } else if (experts) {
+            experts.reset();
+            GNV_TRY(cut_groups());
+        }
         for (const int64_t positions : device_pieces) {
-            stay = all;
             piece = positions;
+            if (experts) experts->set_size({experts->experts(), 1}); // so many need the most memory for activations
             inputs_bytes = arena_bytes = hidden_bytes = 0;
             for (const BatchShape & shape : planned_shapes()) {
                 const auto planner_of = [&](size_t) -> StageRunner & { return planner; };
@@ -226,9 +242,10 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
                 hidden_bytes = std::max(hidden_bytes, hidden_bytes_of(shape));
                 inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape, device().activation_dtype()));
             }
-            if (is_divided && all && divide_groups()) return {};
+            if (is_divided && stay && divide_groups()) return {};
             if (is_divided) continue;
             take_groups(places.front(), 0, groups.size());
+            if (experts && !size_experts(positions == std::end(device_pieces)[-1])) continue;
             const Budget needed = with_groups(places.front(), arena_bytes, hidden_bytes, inputs_bytes);
             smallest = std::min(smallest, needed.used());
             if (needed.fits()) return {};
@@ -286,22 +303,28 @@ Status TextSession::State::allocate() {
     GNV_ASSIGN(stream, WeightStream::create(device(), size, aliases() ? threads : nullptr));
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)
-        GNV_TRY(take(*place_of(g).device, stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
+        if (!is_in_host(g))
+            GNV_TRY(take(*place_of(g).device, stay ? groups[g].bytes() : largest_group, "weights", weights[g]));
+    if (experts) GNV_TRY(experts->allocate(device()));
     return stay ? load_weights() : Status();
 }
 
 Status TextSession::State::load_weights() {
     SessionLoad load = {0, 0, 0, groups.size()};
     for (const WeightGroup & group : groups) load.bytes_total += group.bytes();
+    if (experts) load.bytes_total += experts->host_bytes();
     const auto tell = [&]() -> Status {
         const bool go_on = !options.on_load || options.on_load(load);
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     };
     for (const WeightGroup & group : groups) {
         GNV_TRY(tell());
-        GNV_TRY(bring(load.groups, tell));
-        load.groups++;
+        if (experts) GNV_TRY(load_to_host(load.groups));
+        if (!is_in_host(load.groups)) GNV_TRY(bring(load.groups, tell));
         load.bytes += group.bytes();
+        if (experts && experts->has(int32_t(load.groups) - 1))
+            load.bytes += experts->in_host(int32_t(load.groups) - 1).bytes();
+        load.groups++;
     }
     GNV_TRY(tell());
     GNV_TRY(synchronize());

@@ -100,7 +100,7 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
     uint64_t arena = 0;
     for (size_t g = 0; g < last; g++) {
         StageRunner & runner = state.pool_runner(g, shape, TextWant::none);
-        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(state.variant, state.stages[g], shape));
+        GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(state.variant, state.stages[g], state.shape_on(g, shape)));
         arena = std::max(arena, bytes);
     }
     for (const State::PoolHead & head : heads) {
@@ -126,10 +126,12 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
         if (g == last) break;
         SessionPlace & place = state.place_of(g);
         const DeviceBatch & batch = there[size_t(&place - state.places.data())];
-        StageCall call{state.variant, state.stages[g], state.groups[g], shape, batch};
+        const BatchShape on_group = state.shape_on(g, shape);
+        StageCall call{state.variant, state.stages[g], state.groups[g], on_group, batch};
+        state.give_experts(g, call);
         call.fields[hidden_field] = place.hidden.get();
         call.states = &state.pool.states();
-        GNV_TRY(state.pool_runner(g, shape, TextWant::none).run(call, place.arena.get(), state.arena_bytes));
+        GNV_TRY(state.pool_runner(g, on_group, TextWant::none).run(call, place.arena.get(), state.arena_bytes));
     }
     for (const State::PoolHead & head : heads) {
         GNV_TRY(state.run_pool_head(head, shape_of(head), there.back(), turns));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/budget.h"
+#include "run/host_experts.h"
 #include "run/lane_inputs.h"
 #include "run/weight_stream.h"
 #include "session/text_session.h"
@@ -73,11 +74,16 @@ struct TextSession::State {
     ThreadPool * threads = nullptr;
     SessionOptions options;
     std::vector<std::vector<Stage>> stages; // by group
-    std::vector<WeightGroup> groups;
+    std::vector<WeightGroup> groups;        // with `experts` without those
     uint64_t weight_bytes = 0, largest_group = 0;
 
     // Planned.
-    bool stay = false;
+    bool stay = false; // groups are read once
+    // What stays in host memory because the device has no room for it; null: nothing. The embedding, of which a pass reads a few
+    // rows, is there as well.
+    std::unique_ptr<HostExperts> experts;
+    HostMemory embedding;
+    uint64_t host_needed = 0, device_needed = 0; // for that; 0: it is not possible
     int64_t piece = 0;
     std::vector<SessionPlace> places; // in the order of groups; without devices that have none
 
@@ -86,7 +92,8 @@ struct TextSession::State {
     // The position that comes next in each text. Behind a picture, which takes as many as its longer side, that is not the
     // number of those in the caches.
     std::vector<int32_t> next_position;
-    std::vector<DeviceMemory> weights; // of each group; of the largest alone when weights do not stay
+    // Of each group that stays on its device; of the largest alone when weights do not stay.
+    std::vector<DeviceMemory> weights;
     uint64_t arena_bytes = 0, hidden_bytes = 0, inputs_bytes = 0; // on each device
     std::set<std::tuple<int64_t, bool, bool, bool, bool>>
         roomy; // there is room for: positions, with mask, rows, all logits, as steps
@@ -130,6 +137,17 @@ struct TextSession::State {
 
     Status cut_groups();
     Status choose_plan();
+    // Plans for experts in host memory; false: the model, the device or the budget of the host does not allow it.
+    Result<bool> keep_experts_in_host(const Budget & host);
+    // By what the plan leaves; false: too little. `is_last`: with the smallest pieces.
+    bool size_experts(bool is_last);
+    bool is_in_host(size_t group) const { return experts && group == 0; }
+    // A batch as a group runs it: with places of a cache, or without.
+    BatchShape shape_on(size_t group, const BatchShape & shape) const;
+    void give_experts(size_t group, StageCall & call);
+    Status load_to_host(size_t group); // what stays there
+    std::string placement() const;
+    Status explain_shortage(Status status) const;
     Status choose_device_plan(const std::string & purpose);
     Status refuse_division(const std::string & purpose);
     void make_head_runners();

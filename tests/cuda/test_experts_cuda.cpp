@@ -117,6 +117,97 @@ TEST_CASE("experts: order of slots") {
     check(odd, 60, 100);
 }
 
+namespace {
+
+// Calls of expert_fetch, one after another, with random choices: what every call makes of places, table and caches.
+struct Fetches {
+    int64_t experts, places, rows, columns, chosen;
+    bool coded;
+
+    std::vector<std::vector<uint8_t>> run(Backend & backend) const {
+        std::mt19937 random(7);
+        const Shape stack_shape = {experts, rows, columns}, cache_shape = {places, rows, columns};
+        const DType dtype = coded ? DType::f4 : DType::bf16;
+        std::vector<DeviceMemory> memory;
+        std::vector<HostMemory> host;
+        const auto on_device = [&](uint64_t bytes) {
+            memory.push_back(backend.allocate(bytes).take());
+            backend.clear(memory.back().get(), bytes);
+            return memory.back().get();
+        };
+        const auto in_host = [&](uint64_t bytes) {
+            host.push_back(backend.allocate_host(bytes).take());
+            for (uint64_t i = 0; i < bytes; i++) static_cast<uint8_t *>(host.back().get())[i] = uint8_t(random());
+            return host.back().get();
+        };
+        const uint64_t numbers = tensor_bytes(dtype, cache_shape), scales = uint64_t(cache_shape.elements()) / 16;
+        std::vector<Tensor> inputs(Node::max_inputs);
+        for (const size_t i : {1, 3, 5}) {
+            inputs[i] = {dtype, stack_shape, in_host(tensor_bytes(dtype, stack_shape))};
+            inputs[i + 1] = {dtype, cache_shape, on_device(numbers)};
+            if (!coded) continue;
+            inputs[i].block_scales = static_cast<uint8_t *>(in_host(uint64_t(stack_shape.elements()) / 16));
+            inputs[i + 1].block_scales = static_cast<uint8_t *>(on_device(scales));
+        }
+        inputs[0] = {DType::i32, {experts + 1}, on_device(uint64_t(experts + 1) * 4)};
+        inputs[7] = {DType::i32, {experts + places}, on_device(uint64_t(experts + places) * 4)};
+        Tensor output = {DType::i32, {experts}, on_device(uint64_t(experts) * 4)};
+        const OpParams params = ExpertFetchParams{};
+        KernelCall call{params, Precision::bf16, inputs.data(), &output};
+        REQUIRE(backend.supports(call).ok());
+        call.scratch = on_device(backend.scratch_bytes(call) + 1);
+
+        std::vector<std::vector<uint8_t>> results;
+        const auto keep = [&](const void * from, uint64_t bytes) {
+            results.emplace_back(size_t(bytes));
+            backend.download(results.back().data(), from, bytes);
+        };
+        for (int round = 0; round < 30; round++) {
+            const Choices choices = different(random, 1 + round % 2, chosen, experts);
+            std::vector<int32_t> offsets(size_t(experts + 1), 0);
+            for (const int32_t expert : choices.experts)
+                for (size_t g = size_t(expert) + 1; g < offsets.size(); g++) offsets[g]++;
+            backend.upload(inputs[0].data, offsets.data(), offsets.size() * 4);
+            const Status status = backend.launch(call);
+            REQUIRE_MESSAGE(status.ok(), status.message());
+            keep(output.data, uint64_t(experts) * 4);
+            keep(inputs[7].data, uint64_t(experts + places) * 4);
+            for (const size_t i : {2, 4, 6}) {
+                keep(inputs[i].data, numbers);
+                if (coded) keep(inputs[i].block_scales, scales);
+            }
+            const Status done = backend.synchronize();
+            REQUIRE_MESSAGE(done.ok(), done.message());
+        }
+        return results;
+    }
+};
+
+} // namespace
+
+TEST_CASE("experts: those that are chosen come from host memory to a cache") {
+    Devices devices;
+    REQUIRE(devices.cuda->reads_host());
+    for (const Fetches & fetches : {Fetches{256, 27, 16, 512, 8, true},
+                                    {256, 16, 48, 2048, 8, true},
+                                    {256, 256, 16, 64, 8, false},
+                                    {33, 8, 5, 2056, 4, false},
+                                    {1000, 64, 2, 128, 32, true}}) {
+        CAPTURE(fetches.places);
+        CAPTURE(fetches.columns);
+        CHECK(fetches.run(*devices.cuda) == fetches.run(*devices.cpu));
+    }
+    // No part of 16 bytes.
+    Tensor inputs[Node::max_inputs] = {};
+    inputs[0].dtype = inputs[7].dtype = DType::i32;
+    inputs[0].shape = {9}, inputs[7].shape = {12};
+    inputs[1].dtype = inputs[2].dtype = DType::bf16;
+    inputs[1].shape = {8, 1, 36}, inputs[2].shape = {4, 1, 36};
+    const OpParams params = ExpertFetchParams{};
+    Tensor output = {DType::i32, {8}, nullptr};
+    CHECK(devices.cuda->supports({params, Precision::bf16, inputs, &output}).code() == Code::unsupported);
+}
+
 TEST_CASE("experts: rows of the chosen") {
     Devices devices;
     std::mt19937 random(21);

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <doctest/doctest.h>
 #include <map>
+#include <set>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -235,6 +236,24 @@ TEST_CASE("weights that stream give the bits of weights that stay; a budget too 
              {std::vector<int32_t>(ids.begin(), ids.begin() + 64), {ids.begin() + 64, ids.begin() + 150}, {ids[0]}})
             CHECK(logits_of(*poor, piece, false) == logits_of(*rich, piece, false));
     }
+    // Experts in host memory, few of them to nearly all on the device too.
+    std::set<int64_t> cached;
+    for (uint64_t bytes = least;; bytes += 4 << 20) {
+        CAPTURE(bytes);
+        const auto some = f.session({1, 256, 0, bytes});
+        if (some->weights_stay()) break;
+        if (some->cached_experts() == 0 || !cached.insert(some->cached_experts()).second) continue;
+        for (int round = 0; round < 2; round++) {
+            some->reset();
+            rich->reset();
+            for (const std::vector<int32_t> & piece :
+                 {std::vector<int32_t>(ids.begin(), ids.begin() + 64), {ids.begin() + 64, ids.begin() + 120}})
+                CHECK(logits_of(*some, piece, false) == logits_of(*rich, piece, false));
+            for (size_t i = 120; i < 150; i++)
+                CHECK(logits_of(*some, {ids[i]}, false) == logits_of(*rich, {ids[i]}, false));
+        }
+    }
+    CHECK(cached.size() > 3);
     // Less host memory than a group of weights.
     const Status poor_host = f.open({1, 256, 1000}).take_status();
     CHECK(poor_host.code() == Code::out_of_memory);

@@ -74,6 +74,8 @@ class DeferredDevice : public Backend {
         host_blocks_.erase(block);
         cpu_->free_host(block);
     }
+    bool sees_host = true; // kernels read the host's memory
+    bool reads_host() const override { return sees_host; }
     Result<uint64_t> free_bytes() override { return memory - used_; }
 
     void upload(void * to, const void * from, size_t bytes, Queue queue = Queue::compute) override {

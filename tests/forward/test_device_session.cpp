@@ -3,8 +3,10 @@
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
 #include "session/shared_texts.h"
+#include "verify/verify_fixture.h"
 
 #include <map>
+#include <set>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -202,6 +204,148 @@ TEST_CASE("texts that share a session on a device: the CPU's bits, whether weigh
         if (device_bytes > 0) CHECK(f.device.peak() <= least - device_context_bytes);
     }
     CHECK(f.device.used() == 0);
+}
+
+// --- Experts in host memory ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+// What budgets between the least and one for all weights make of a session, and whether each gives what `expected` is.
+struct Budgets {
+    std::set<int64_t> cached; // experts of a layer
+    bool streamed = false;
+};
+Budgets try_budgets(DeferredDevice & device, const TextVariant & variant, ThreadPool & threads, SessionOptions options,
+                    const std::function<void(TextSession &)> & check) {
+    const auto open = [&] { return TextSession::create(variant, device, threads, options); };
+    options.device_bytes = 1000;
+    const uint64_t least = least_of(open().take_status());
+    Budgets budgets;
+    for (options.device_bytes = least;; options.device_bytes += 3 << 20) {
+        CAPTURE(options.device_bytes);
+        device.reset_peaks();
+        const auto made = open();
+        REQUIRE_MESSAGE(made.ok(), made.status().message());
+        TextSession & session = *made.value();
+        if (session.weights_stay()) return budgets;
+        if (session.cached_experts() > 0) budgets.cached.insert(session.cached_experts());
+        budgets.streamed |= session.cached_experts() == 0;
+        check(session);
+        CHECK(device.peak() <= options.device_bytes - device_context_bytes);
+        const SessionShare share = session.shares().front();
+        CHECK(share.used <= share.budget);
+    }
+}
+
+} // namespace
+
+TEST_CASE("experts in host memory: the bits of experts on the device, with any number of them cached") {
+    Fixture f;
+    SessionOptions options = {1, 256};
+    options.pool_texts = 3, options.pool_positions = 1000;
+    const auto cpu = TextSession::create(tiny().variant(Precision::f32), *f.cpu, *f.threads, options).take();
+    const Outcome expected = generate_on(*cpu, false);
+    const auto expected_texts = share_on(*cpu);
+    for (const bool records : {false, true}) {
+        f.device.records = records, f.device.eager_copies = records;
+        const Budgets budgets =
+            try_budgets(f.device, tiny().variant(Precision::f32), *f.threads, options, [&](TextSession & session) {
+                for (int round = 0; round < 2; round++) CHECK(generate_on(session, false) == expected);
+                CHECK(share_on(session) == expected_texts);
+                CHECK(generate_on(session, false) == expected);
+            });
+        CHECK(budgets.streamed);
+        CHECK(budgets.cached.size() > 3);
+        CHECK(*budgets.cached.begin() < 16);
+        CHECK(*budgets.cached.rbegin() < 33);
+        CHECK((f.device.recorded > 0) == records);
+    }
+    CHECK(f.device.used() == 0);
+}
+
+TEST_CASE("experts of an NVFP4 checkpoint in host memory, with input scales and without") {
+    Fixture f;
+    const std::unique_ptr<OpenModel> model = open_model(untripped_pair().quantized);
+    for (const bool quantize_inputs : {true, false}) {
+        const TextVariant variant = model->variant(Precision::f32, quantize_inputs);
+        const Outcome expected = generate_on(*TextSession::create(variant, *f.cpu, *f.threads, {1, 256}).take(), false);
+        const Budgets budgets = try_budgets(f.device, variant, *f.threads, {1, 256}, [&](TextSession & session) {
+            CHECK(generate_on(session, false) == expected);
+        });
+        CHECK(!budgets.cached.empty());
+    }
+}
+
+TEST_CASE("experts stay in host memory where its budget holds them and the device reads it; else weights stream") {
+    Fixture f;
+    SessionOptions options = {1, 256};
+    options.device_bytes = 1000;
+    const uint64_t least = least_of(f.open(options).take_status());
+    for (options.device_bytes = least; f.open(options).take()->cached_experts() == 0;) options.device_bytes += 1 << 20;
+    {
+        SessionOptions named = options; // what a session with a byte less says
+        named.device_bytes = least;
+        const std::string words = "of the memory of deferred device ", said = f.open(named).take()->placement();
+        CAPTURE(said);
+        REQUIRE(said.find(words) != std::string::npos);
+        named.device_bytes = std::stoull(said.substr(said.find(words) + words.size()));
+        CHECK(named.device_bytes <= options.device_bytes);
+        CHECK(f.open(named).take()->cached_experts() > 0);
+    }
+    const auto kept = f.open(options).take();
+    CHECK(!kept->weights_stay());
+    CHECK(kept->placement().find(" experts of each layer") != std::string::npos);
+    const uint64_t host = f.device.host_peak();
+
+    options.ram_bytes = host / 2; // too little for all experts
+    f.device.reset_peaks();
+    {
+        const auto poor = f.open(options).take();
+        CHECK(poor->cached_experts() == 0);
+        CAPTURE(poor->placement());
+        CHECK(poor->placement().find("experts would stay in host memory if") != std::string::npos);
+        CHECK(generate_on(*poor, false) == f.expected(false));
+    }
+    options.ram_bytes = 0;
+    f.device.sees_host = false;
+    CHECK(f.open(options).take()->cached_experts() == 0);
+    f.device.sees_host = true;
+
+    // Memory that is taken after the plan was made.
+    f.device.host_taken = f.device.host_memory - (10 << 20);
+    const Status no_host = f.open(options).take_status();
+    CAPTURE(no_host.message());
+    CHECK(no_host.code() == Code::out_of_memory);
+    CHECK(no_host.message().find("experts in host memory: cannot allocate") != std::string::npos);
+    CHECK(no_host.message().find("of host memory: if another process took memory") != std::string::npos);
+    f.device.host_taken = 0;
+    f.device.taken = f.device.memory - f.device.used() - (20 << 20);
+    const Status no_device = f.open(options).take_status();
+    CAPTURE(no_device.message());
+    CHECK(no_device.code() == Code::out_of_memory);
+    CHECK(no_device.message().find("are free now") != std::string::npos);
+    f.device.taken = 0;
+    CHECK(f.open(options).ok());
+}
+
+TEST_CASE("a session that is stopped while experts are loaded to host memory leaves nothing") {
+    Fixture f;
+    SessionOptions options = {1, 256, 0, 1000};
+    const uint64_t least = least_of(f.open(options).take_status());
+    for (options.device_bytes = least; f.open(options).take()->cached_experts() == 0;) options.device_bytes += 1 << 20;
+    uint64_t calls = 0, stop_at = 0, most = 0;
+    options.on_load = [&](const SessionLoad & load) {
+        CHECK(load.bytes <= load.bytes_total);
+        most = std::max(most, load.bytes_total - load.bytes);
+        return calls++ != stop_at;
+    };
+    for (stop_at = 0; stop_at < 11; stop_at += 2) {
+        calls = 0;
+        CHECK(f.open(options).status().code() == Code::cancelled);
+        CHECK(f.device.used() == 0);
+    }
+    calls = 0;
+    CHECK(f.open(options).ok());
 }
 
 // --- Several devices ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -152,6 +153,123 @@ TEST_CASE("expert_order: a stable sort of a range of experts") {
             order.slots.resize(slots.size());
             CHECK(order.slots == slots);
         }
+    }
+}
+
+namespace {
+
+// Stacks of experts in NVFP4 and BF16, caches of them, and what the contract of expert_fetch says about both.
+struct FetchedExperts {
+    static constexpr int64_t experts = 12, rows = 2, columns = 32, codes = rows * columns / 2,
+                             scales = rows * columns / 16, numbers = rows * columns;
+    int64_t places;
+    std::vector<uint8_t> of_codes = bytes(experts * codes, 1), of_scales = bytes(experts * scales, 2);
+    std::vector<uint16_t> of_numbers;
+    std::vector<uint8_t> cached_codes, cached_scales;
+    std::vector<uint16_t> cached_numbers;
+    std::vector<int32_t> table;
+
+    explicit FetchedExperts(int64_t places_)
+        : places(places_), cached_codes(size_t(places * codes)), cached_scales(size_t(places * scales)),
+          cached_numbers(size_t(places * numbers)), table(size_t(experts + places)) {
+        for (int64_t i = 0; i < experts * numbers; i++) of_numbers.push_back(uint16_t(i * 7));
+    }
+    static std::vector<uint8_t> bytes(int64_t count, uint32_t seed) {
+        std::mt19937 random(seed);
+        std::vector<uint8_t> out(static_cast<size_t>(count));
+        for (uint8_t & byte : out) byte = uint8_t(random());
+        return out;
+    }
+    static Tensor coded(std::vector<uint8_t> & data, std::vector<uint8_t> & block_scales, int64_t count) {
+        Tensor tensor = {DType::f4, {count, rows, columns}, data.data()};
+        tensor.block_scales = block_scales.data();
+        return tensor;
+    }
+    std::vector<int32_t> run(const std::vector<int32_t> & chosen) {
+        std::vector<int32_t> offsets = {0}, found(size_t(experts), -7);
+        for (int32_t g = 0; g < experts; g++)
+            offsets.push_back(offsets.back() + int32_t(std::count(chosen.begin(), chosen.end(), g)));
+        CHECK(run_op(cpu::expert_fetch_entry, ExpertFetchParams{},
+                     {tensor_of(offsets, {experts + 1}),
+                      coded(of_codes, of_scales, experts),
+                      coded(cached_codes, cached_scales, places),
+                      tensor_of(of_numbers, {experts, rows, columns}),
+                      tensor_of(cached_numbers, {places, rows, columns}),
+                      {},
+                      {},
+                      tensor_of(table, {experts + places})},
+                     {tensor_of(found, {experts})})
+                  .ok());
+        return found;
+    }
+    bool holds(int64_t place, int64_t expert) const {
+        const auto same = [&](const auto & cached, const auto & stack, int64_t size) {
+            return std::equal(cached.begin() + place * size, cached.begin() + (place + 1) * size,
+                              stack.begin() + expert * size);
+        };
+        return same(cached_codes, of_codes, codes) && same(cached_scales, of_scales, scales) &&
+               same(cached_numbers, of_numbers, numbers);
+    }
+};
+
+} // namespace
+
+TEST_CASE("expert_fetch: the chosen come to a place, and those that are chosen least make room") {
+    for (const int64_t places : {3, 5, 12}) {
+        CAPTURE(places);
+        FetchedExperts f(places);
+        std::mt19937 random{uint32_t(places)};
+        std::vector<int64_t> counts(FetchedExperts::experts, 0), holds(size_t(places), -1);
+        for (int call = 0; call < 200; call++) {
+            std::vector<int32_t> chosen; // low numbers more often, some of them twice
+            while (chosen.size() < 3) chosen.push_back(int32_t(std::min(random() % 12, random() % 12)));
+            const std::set<int64_t> wanted(chosen.begin(), chosen.end());
+            const std::vector<int32_t> found = f.run(chosen);
+            for (const int64_t expert : wanted) {
+                if (std::find(holds.begin(), holds.end(), expert) != holds.end()) continue;
+                // Empty places, then small counts, then early places.
+                std::vector<std::pair<int64_t, size_t>> candidates;
+                for (size_t place = 0; place < holds.size(); place++)
+                    if (holds[place] < 0 || wanted.count(holds[place]) == 0)
+                        candidates.push_back({holds[place] < 0 ? -1 : counts[size_t(holds[place])], place});
+                holds[std::min_element(candidates.begin(), candidates.end())->second] = expert;
+            }
+            for (int64_t expert = 0; expert < FetchedExperts::experts; expert++) {
+                const auto at = std::find(holds.begin(), holds.end(), expert);
+                CHECK(found[size_t(expert)] == (at == holds.end() ? -1 : int32_t(at - holds.begin())));
+                counts[size_t(expert)] += int64_t(wanted.count(expert)) * 1024 - counts[size_t(expert)] / 64;
+                CHECK(f.table[size_t(expert)] == counts[size_t(expert)]);
+            }
+            for (size_t place = 0; place < holds.size(); place++)
+                if (holds[place] >= 0) CHECK(f.holds(int64_t(place), holds[place]));
+        }
+    }
+}
+
+TEST_CASE("grouped_linear: experts in the places of a cache have the bits of those in order") {
+    constexpr int64_t groups = 6, rows = 5, columns = 32, count = 4;
+    std::vector<float> x = normal_floats(count * columns, 1), stack = normal_floats(groups * rows * columns, 2);
+    std::vector<float> cache(size_t(3 * rows * columns), NAN);
+    std::vector<int32_t> slots = {0, 1, 2, 3}, offsets = {0, 0, 2, 2, 2, 3, 4}, places = {-1, 2, -1, -1, 0, 1};
+    for (int64_t g = 0; g < groups; g++)
+        if (places[size_t(g)] >= 0)
+            std::copy_n(stack.begin() + g * rows * columns, rows * columns,
+                        cache.begin() + places[size_t(g)] * rows * columns);
+    for (const bool few_rows : {false, true}) {
+        std::vector<float> expected(size_t(count * rows)), found(size_t(count * rows), -1.0f);
+        const GroupedLinearParams params = {GroupedLinearParams::Row::own, 1, few_rows};
+        const Tensor in_x = tensor_of(x, {count, columns}), in_slots = tensor_of(slots, {count}),
+                     in_offsets = tensor_of(offsets, {groups + 1});
+        CHECK(run_op(cpu::grouped_linear_entry, params,
+                     {in_x, tensor_of(stack, {groups, rows, columns}), in_slots, in_offsets},
+                     {tensor_of(expected, {count, rows})})
+                  .ok());
+        CHECK(
+            run_op(cpu::grouped_linear_entry, params,
+                   {in_x, tensor_of(cache, {3, rows, columns}), in_slots, in_offsets, {}, tensor_of(places, {groups})},
+                   {tensor_of(found, {count, rows})})
+                .ok());
+        CHECK(same_bits(found, expected));
     }
 }
 

@@ -101,6 +101,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         };
         GNV_ASSIGN(model->session, TextSession::create(variant, model->devices.all(), *engine->threads, session));
         if (model->devices.count() > 1) engine->log(GNV_LOG_INFO, "note: " + describe(model->session->shares()));
+        if (const std::string placement = model->session->placement(); !placement.empty())
+            engine->log(GNV_LOG_INFO, "note: " + placement);
         if (room.texts > 0) GNV_TRY(api::open_sessions(*model));
         *out = model.release();
         return {};
@@ -125,6 +127,7 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.quantized_modules = model->open->quantized_modules();
         info.quantizes_inputs = model->quantizes_inputs;
         info.weights_stay = model->session->weights_stay();
+        info.cached_experts = uint64_t(model->session->cached_experts());
         info.samples = model->generation.do_sample;
         info.temperature = float(model->generation.temperature);
         info.top_k = int32_t(std::min<int64_t>(model->generation.top_k, INT32_MAX));
