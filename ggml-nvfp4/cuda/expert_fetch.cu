@@ -39,8 +39,9 @@ __global__ void __launch_bounds__(threads) search_kernel(const __grid_constant__
         const int expert = p.holds[place] - 1;
         holds[place] = expert;
         if (expert >= 0) place_of[expert] = place;
-        keys[place] = expert < 0 ? unsigned(place)
-                                 : is_chosen(expert) ? taken : unsigned(p.counts[expert] + 1) << place_bits | unsigned(place);
+        keys[place] = expert < 0          ? unsigned(place)
+                      : is_chosen(expert) ? taken
+                                          : unsigned(p.counts[expert] + 1) << place_bits | unsigned(place);
     }
     __syncthreads();
     if (threadIdx.x < warp_size) {

@@ -51,7 +51,7 @@ ValueId Graph::add(const OpParams & params, const std::vector<ValueId> & inputs,
         if (id != no_value) values[size_t(i)] = &values_[size_t(id)];
         const bool optional = rule.optional >> i & 1, writes = rule.states >> i & 1;
         GNV_CHECK(id != no_value || optional);
-        GNV_CHECK(id == no_value || (values_[size_t(id)].kind == Value::Kind::state) == writes);
+        GNV_CHECK(!writes || id == no_value || values_[size_t(id)].kind == Value::Kind::state);
     }
     OutputSpec outputs[Node::max_outputs];
     if (const char * problem = rule.check(params, RuleInputs{values.data()}, outputs)) {

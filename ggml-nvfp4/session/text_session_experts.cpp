@@ -27,15 +27,14 @@ Result<bool> TextSession::State::keep_experts_in_host(const Budget & host) {
 bool TextSession::State::size_experts(bool is_last) {
     const SessionPlace & place = places.front();
     experts->set_size({0, 0});
-    Budget left = with_groups(place, arena_bytes, hidden_bytes, inputs_bytes);
-    const uint64_t others = left.used();
-    left.reserve("other passes", left.total() / 32); // such as those with the logits of all positions
+    const Budget others = with_groups(place, arena_bytes, hidden_bytes, inputs_bytes);
+    const uint64_t for_experts = others.left() / 16 * 15; // the rest is for passes with the logits of all positions
     const int64_t texts = std::max(options.segments, std::min<int64_t>(options.pool_texts, 4)); // that go on together
     const int64_t chosen = model().sizes().experts_per_token * (is_last ? options.segments : texts);
     const int64_t least = std::min(experts->experts(), is_last ? chosen : std::max(chosen, experts->experts() / 16));
-    device_needed = (others + experts->device_bytes({least, 1})) / 31 * 32 + 32;
-    experts->set_size(experts->size_within(left.left(), least));
-    return left.fits() && experts->size().places > 0;
+    device_needed = others.used() + (experts->device_bytes({least, 1}) / 15 + 1) * 16;
+    experts->set_size(experts->size_within(for_experts, least));
+    return others.fits() && experts->size().places > 0;
 }
 
 BatchShape TextSession::State::shape_on(size_t group, const BatchShape & shape) const {
@@ -53,9 +52,9 @@ void TextSession::State::give_experts(size_t group, StageCall & call) {
 }
 
 Status TextSession::State::load_to_host(size_t group) {
-    if (!is_in_host(group)) return experts->has(int32_t(group) - 1)
-                                       ? experts->load(int32_t(group) - 1, *variant.files, *threads)
-                                       : Status();
+    if (!is_in_host(group))
+        return experts->has(int32_t(group) - 1) ? experts->load(int32_t(group) - 1, *variant.files, *threads)
+                                                : Status();
     GNV_ASSIGN(embedding, device().allocate_host(groups[group].bytes()));
     groups[group] = groups[group].at(embedding.get());
     const std::vector<WeightGroup::Read> reads = groups[group].reads();
@@ -87,9 +86,9 @@ Status TextSession::State::explain_shortage(Status status) const {
         const Result<uint64_t> available = place.device->free_bytes();
         const uint64_t planned = with_groups(place, arena_bytes, hidden_bytes, inputs_bytes).used();
         if (available.ok())
-            message += concat("; the plan takes ", bytes_text(planned), " of the memory of ",
-                              place.device->device().label(), ", ", bytes_text(available.value()),
-                              " are free now beside what this run has");
+            message +=
+                concat("; the plan takes ", bytes_text(planned), " of the memory of ", place.device->device().label(),
+                       ", ", bytes_text(available.value()), " are free now beside what this run has");
     }
     if (experts) message += concat("; it takes ", bytes_text(host_needed), " of host memory");
     return fail(Code::out_of_memory, message,
