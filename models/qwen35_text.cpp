@@ -377,6 +377,8 @@ void TextWriter::route() {
 
 // The inputs of the experts' down projections, for each slot [n, I]; every expert of the stage sees every token.
 ValueId TextWriter::inputs_of_all(ValueId h, const Stage & stage, ValueId slots, ValueId offsets) {
+    const ValueId joined = joined_inputs(h, stage, slots, offsets, config_.experts_per_token, expert_down_input);
+    if (joined != no_value) return joined;
     // Tiles bound the memory of the wide products.
     const auto tile = int32_t(std::min<int64_t>(b_.expert_tile, stage.expert_count));
     ValueId chosen = no_value;

@@ -23,6 +23,7 @@ struct Args {
     int32_t first_layer = 0, last_layer = -1;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
+    gnv_screening screening = GNV_SCREENING_ON;
     gnv_preset preset = GNV_PRESET_RECIPE;
     gnv_method method = GNV_METHOD_RTN;
     float headroom = 0;
@@ -146,6 +147,13 @@ void declare_calibration(CLI::App & app, Args & args) {
     tools::add_choice(app, "--experts", args.experts, experts,
                       "tokens that experts see in calibration: all (default) or routed")
         ->type_name("WHICH");
+    const tools::Choices<gnv_screening> screening = {
+        {"on", GNV_SCREENING_ON}, {"off", GNV_SCREENING_OFF}, {"check", GNV_SCREENING_CHECK}};
+    tools::add_choice(
+        app, "--screen", args.screening, screening,
+        "with all experts on CUDA 9.0: sort out tokens in 8 bits first (on, default), compute all in full (off), "
+        "or compare both (check); the result has the same bytes")
+        ->type_name("HOW");
     tools::add_count(app, "--min-expert-tokens", args.min_expert_tokens, 1, tools::any_count,
                      "fail if the router sends an expert fewer than N tokens of the data");
     tools::add_device(app, args.device, "to calibrate on", true);
@@ -252,6 +260,7 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     options.calibration = inputs.calibration.get();
     options.device_bytes = args.device.vram_bytes;
     options.experts = args.experts;
+    options.screening = args.screening;
     options.scratch_folder = inputs.scratch.c_str();
     options.resume = args.resume();
     options.part = args.part_number;
@@ -461,7 +470,7 @@ bool check_usage(const tools::Program & app, Args & args) {
         return false;
     if (!args.has_data()) {
         const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
-                                "--save-stats", "--save-each-layer", "--part"};
+                                "--save-stats", "--save-each-layer", "--part", "--screen"};
         const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
         if (!tools::refuse(app, of_passes, "needs calibration data: --calib PATH or --tokens FILE") ||
             (names_cuda && !tools::refuse(app, {"--device"}, "is for calibration: give --calib PATH or --tokens FILE")))
@@ -497,7 +506,7 @@ static int run_program(int argc, char ** argv) {
                             "--pad", "--pack", "--chunk", "--skip-bad", "--experts", "--min-expert-tokens",
                             "--save-stats", "--part", "--stats", "--show-stats"});
     app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
-                               "--save-each-layer", "--layers", "--take", "--measure-limits"});
+                               "--save-each-layer", "--layers", "--take", "--measure-limits", "--screen"});
     app.group_help("Plan and output", {"--dry-run", "--download", "--estimate", "--no-estimate", "--assume", "--price",
                                        "--json", "--report", "--events", "--trace", "--profile", "--quiet", "--upload",
                                        "--create", "--base-model", "--no-card"});

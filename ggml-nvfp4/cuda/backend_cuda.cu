@@ -278,6 +278,15 @@ class CudaBackend final : public Backend {
     void end_range() override { (void)nvtxRangePop(); }
 
     DType activation_dtype() const override { return DType::bf16; }
+    bool joins_expert_inputs() const override { return is_hopper(); }
+    Status add_screening(ScreeningCounts & counts) override {
+        if (!context_.screened) return copy_of(failure_);
+        ScreeningCounts own;
+        download(&own, context_.screened, sizeof own, Queue::compute);
+        GNV_TRY(synchronize(Queue::compute));
+        counts += own;
+        return {};
+    }
     Status supports(const KernelCall & call) const override {
         return supports_call(cuda::kernel(op_of(call.params)), call);
     }
@@ -347,12 +356,20 @@ class CudaBackend final : public Backend {
         (void)cudaGetLastError(); // later calls must not see it
         return error == cudaSuccess && can;
     }
+    bool is_hopper() const { return have_hopper && device_.compute_major == 9; }
     Status load() {
         if (gemm_) return {};
         GNV_ASSIGN(gemm_, cuda::GemmLt::load());
-        context_ = {{},          stream(Queue::compute),     gemm_.get(),
-                    processors_, device_.compute_major >= 9, have_hopper && device_.compute_major == 9};
-        return {};
+        context_.stream = stream(Queue::compute);
+        context_.gemm = gemm_.get();
+        context_.processors = processors_;
+        context_.chains = device_.compute_major >= 9;
+        context_.hopper = is_hopper();
+        if (!context_.hopper) return {};
+        GNV_ASSIGN(screened_, allocate(sizeof(ScreeningCounts)));
+        context_.screened = static_cast<ScreeningCounts *>(screened_.get());
+        clear(context_.screened, sizeof(ScreeningCounts));
+        return copy_of(failure_);
     }
     Status run(KernelCall & call) {
         GNV_TRY(load());
@@ -407,6 +424,7 @@ class CudaBackend final : public Backend {
     Trace * trace_ = nullptr;
     int processors_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
+    DeviceMemory screened_;              // of context_
     cuda::CudaContext context_;
     Status failure_; // the first
     std::array<CudaQuantizer, 4> quantizers_ = {{{*this, CudaQuantizer::Method::nearest},

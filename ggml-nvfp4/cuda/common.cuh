@@ -23,8 +23,9 @@ class GemmLt;
 struct CudaContext : KernelContext {
     cudaStream_t stream = nullptr;
     GemmLt * gemm = nullptr;
-    int processors = 0;  // streaming multiprocessors
-    bool chains = false; // a kernel may start before the one before it ends (chain.cuh)
+    int processors = 0;                   // streaming multiprocessors
+    bool chains = false;                  // a kernel may start before the one before it ends (chain.cuh)
+    ScreeningCounts * screened = nullptr; // on the device
     bool hopper = false; // the kernels for compute capability 9.0 are there, and run on this device (wgmma.cuh)
 };
 inline CudaContext & context_of(const KernelCall & call) { return static_cast<CudaContext &>(*call.context); }

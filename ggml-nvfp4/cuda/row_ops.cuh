@@ -23,6 +23,8 @@ __device__ inline float rms_normed(float x, float scale, float weight_offset, fl
 }
 
 __device__ inline float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
+// out[i] = silu_mul of gate[i] and up[i], rounded.
+Status activate(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t count);
 __device__ inline float sigmoid_gated(float x, float gate) { return x * rounded(sigmoid(gate)); }
 
 } // namespace gnv::cuda

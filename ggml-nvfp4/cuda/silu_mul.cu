@@ -79,21 +79,23 @@ Status run(KernelCall & call) {
     const Shape & shape = call.outputs[0].shape;
     const int64_t groups = call.as<SiluMulParams>().groups, count = shape.elements();
     if (count == 0) return {};
-    if (groups == 0) {
-        const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
-        silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(gate, up, out, count);
-    } else {
-        const auto * const offsets = call.inputs[3].as<const int32_t>();
-        const dim3 grid(blocks_for(shape.rows(), rows_per_warp * warps_per_block), offsets ? 1 : unsigned(groups));
-        const auto kernel = offsets ? observed_kernel<true> : observed_kernel<false>;
-        kernel<<<grid, dim3(warp_size, warps_per_block), 0, context.stream>>>(
-            gate, up, out, call.inputs[2].as<int>(), offsets, int(groups), shape.rows(), shape.last(),
-            int(offsets ? shape.last() : shape.last() / groups));
-    }
+    if (groups == 0) return activate(context, gate, up, out, count);
+    const auto * const offsets = call.inputs[3].as<const int32_t>();
+    const dim3 grid(blocks_for(shape.rows(), rows_per_warp * warps_per_block), offsets ? 1 : unsigned(groups));
+    const auto kernel = offsets ? observed_kernel<true> : observed_kernel<false>;
+    kernel<<<grid, dim3(warp_size, warps_per_block), 0, context.stream>>>(
+        gate, up, out, call.inputs[2].as<int>(), offsets, int(groups), shape.rows(), shape.last(),
+        int(offsets ? shape.last() : shape.last() / groups));
     return launched("silu_mul");
 }
 
 } // namespace
+
+Status activate(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t count) {
+    const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
+    silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(gate, up, out, count);
+    return launched("silu_mul");
+}
 
 const KernelEntry silu_mul_entry = {run};
 

@@ -71,16 +71,21 @@ __device__ inline void wait_for_products() {
     ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"                                 \
     ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"                     \
     ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define GNV_SUMS_8(d, i)                                                                                               \
-    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]),        \
-        "+f"(d[i + 7])
-#define GNV_SUMS_32(d) GNV_SUMS_8(d, 0), GNV_SUMS_8(d, 8), GNV_SUMS_8(d, 16), GNV_SUMS_8(d, 24)
-#define GNV_SUMS_40(d) GNV_SUMS_32(d), GNV_SUMS_8(d, 32)
-#define GNV_SUMS_48(d) GNV_SUMS_40(d), GNV_SUMS_8(d, 40)
-#define GNV_SUMS_64(d) GNV_SUMS_48(d), GNV_SUMS_8(d, 48), GNV_SUMS_8(d, 56)
+#define GNV_EIGHT(constraint, d, i)                                                                                    \
+    constraint(d[i]), constraint(d[i + 1]), constraint(d[i + 2]), constraint(d[i + 3]), constraint(d[i + 4]),          \
+        constraint(d[i + 5]), constraint(d[i + 6]), constraint(d[i + 7])
+#define GNV_SUMS_8(d, i) GNV_EIGHT("+f", d, i)
+#define GNV_SUMS_32(d)   GNV_SUMS_8(d, 0), GNV_SUMS_8(d, 8), GNV_SUMS_8(d, 16), GNV_SUMS_8(d, 24)
+#define GNV_SUMS_40(d)   GNV_SUMS_32(d), GNV_SUMS_8(d, 32)
+#define GNV_SUMS_48(d)   GNV_SUMS_40(d), GNV_SUMS_8(d, 40)
+#define GNV_SUMS_64(d)   GNV_SUMS_48(d), GNV_SUMS_8(d, 48), GNV_SUMS_8(d, 56)
 #define GNV_SUMS_128(d)                                                                                                \
     GNV_SUMS_64(d), GNV_SUMS_8(d, 64), GNV_SUMS_8(d, 72), GNV_SUMS_8(d, 80), GNV_SUMS_8(d, 88), GNV_SUMS_8(d, 96),     \
         GNV_SUMS_8(d, 104), GNV_SUMS_8(d, 112), GNV_SUMS_8(d, 120)
+#define GNV_INTEGERS_32(d, i)                                                                                          \
+    GNV_EIGHT("+r", d, i), GNV_EIGHT("+r", d, i + 8), GNV_EIGHT("+r", d, i + 16), GNV_EIGHT("+r", d, i + 24)
+#define GNV_INTEGERS_128(d)                                                                                            \
+    GNV_INTEGERS_32(d, 0), GNV_INTEGERS_32(d, 32), GNV_INTEGERS_32(d, 64), GNV_INTEGERS_32(d, 96)
 
 // d += a * b^T: 64 x n += 64 x 16 times 16 x n, for n of 64, 96 and 128. Both operands are tiles: 64 rows of a, n rows of b.
 __device__ inline void multiply_add(float (&d)[32], uint64_t a, uint64_t b) {
@@ -100,6 +105,21 @@ __device__ inline void multiply_add(float (&d)[64], uint64_t a, uint64_t b) {
                  "{" GNV_NAMES_64 "}, %64, %65, add, 1, 1, 0, 0; }"
                  : GNV_SUMS_64(d)
                  : "l"(a), "l"(b));
+}
+
+// 64 x 256 += 64 x 32 bytes of k times 256 x 32 bytes, or = without `add`: 16 BF16 numbers with sums in F32, or 32 integers of 8
+// bits with exact sums in 32.
+__device__ inline void multiply_wide(float (&d)[128], uint64_t a, uint64_t b, bool add) {
+    asm volatile("{ .reg .pred add; setp.ne.b32 add, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+                 "{" GNV_NAMES_128 "}, %128, %129, add, 1, 1, 0, 0; }"
+                 : GNV_SUMS_128(d)
+                 : "l"(a), "l"(b), "r"(int(add)));
+}
+__device__ inline void multiply_wide(int (&d)[128], uint64_t a, uint64_t b, bool add) {
+    asm volatile("{ .reg .pred add; setp.ne.b32 add, %130, 0; wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 "
+                 "{" GNV_NAMES_128 "}, %128, %129, add; }"
+                 : GNV_INTEGERS_128(d)
+                 : "l"(a), "l"(b), "r"(int(add)));
 }
 
 // d += a * b: 64 x n += 64 x 16 times 16 x n, for n of 64, 80, 128 and 256. a is in registers, b 16 rows of tiles.
@@ -139,5 +159,8 @@ __device__ inline void multiply_add(float (&d)[128], const uint32_t (&a)[4], uin
 #undef GNV_NAMES_128
 #undef GNV_SUMS_128
 #undef GNV_SUMS_8
+#undef GNV_INTEGERS_32
+#undef GNV_INTEGERS_128
+#undef GNV_EIGHT
 
 } // namespace gnv::cuda::hopper

@@ -141,6 +141,11 @@ class Backend {
     // Whether positions of a batch with BatchShape::as_steps have the bits of single positions, attention included.
     virtual bool runs_as_steps() const { return false; }
 
+    // Whether the device computes expert_inputs as one op, which takes less time and memory there than its parts.
+    virtual bool joins_expert_inputs() const { return false; }
+    // Adds what screening found since the device was opened; waits for the compute queue.
+    virtual Status add_screening(ScreeningCounts &) { return {}; }
+
     // --- Recordings: the launches of a graph as one unit, for graphs that run again with the same memory.
 
     // Whether record() may succeed now; a device whose work is traced op by op does not record.

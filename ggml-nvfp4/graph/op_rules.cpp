@@ -467,6 +467,23 @@ const char * check_largest(const OpParams &, const RuleInputs & in, OutputSpec *
 }
 constexpr OpRule largest_rule = {.inputs = 2, .optional = bit(1), .outputs = 2, .check = check_largest};
 
+const char * check_expert_inputs(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    if (!is_matrix(in[0]) || in[1].dtype != DType::bf16 || in[1].shape.rank != 3 || !is_like(in[2], in[1]))
+        return "x must be [T, K], gate and up BF16 [G, I, K]";
+    if (in[0].shape[1] != in[1].shape[2]) return "x and the weights have different K";
+    if (in[3].dtype != DType::i32 || in[3].shape.rank != 1 || !is(in[4], DType::i32, {in[1].shape[0] + 1}))
+        return "slots must be i32 [n], offsets i32 [G + 1]";
+    if (!is(in[5], DType::f32, {in[1].shape[0]})) return "the maxima must be F32 [G]";
+    if (std::get<ExpertInputsParams>(params).slots_per_token < 1) return "slots per token must be positive";
+    out[0] = fixed(in[0].dtype, {in[3].shape[0], in[1].shape[1]});
+    return nullptr;
+}
+double flops_expert_inputs(const OpParams &, const RuleInputs & in) { // of both products, for all pairs
+    return 4 * double(in[0].shape[0]) * elements(in[1]);
+}
+constexpr OpRule expert_inputs_rule = {
+    .inputs = 6, .states = bit(5), .check = check_expert_inputs, .flops = flops_expert_inputs};
+
 // --- The table -------------------------------------------------------------------------------------------------------
 
 #define GNV_OP_RULE(op, Params) {#op, &op##_rule},

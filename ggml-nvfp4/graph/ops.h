@@ -18,6 +18,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "graph/screening.h"
 #include "graph/statistic.h"
 
 #include <cstdint>
@@ -233,6 +234,16 @@ struct ExpertGatherParams {
     int64_t slots_per_token = 1;
 };
 
+// x [T, K], gate and up BF16 [G, I, K], slots i32 [n] and offsets i32 [G + 1] (of expert_order), maxima f32 [G] (state) -> [n, I]:
+// the inputs of down projections of experts that see every token, without memory for all of them. With u and v of x[t], each
+// [r] a row of a linear without input scale, y[t, g] is silu_mul of u = x[t] . gate[g] and v = x[t] . up[g]; maxima observes all
+// y[t, g] as ObserveParams does, NaN and Inf included; row j of the result is y[slots[j] / slots_per_token, g] for offsets[g] <= j <
+// offsets[g + 1], and other rows are undefined. Sums over k have one order for all pairs. Screening changes no bit.
+struct ExpertInputsParams {
+    int64_t slots_per_token = 1;
+    Screening screening = Screening::off;
+};
+
 // optional sum [T, H], y [n, H], slots, offsets (of expert_order), weights f32 [T, k] -> [T, H]: sum (or zeros) plus,
 // in the order of experts, weights[slot] * y[slot's row]; rounded after each multiply-add to F32 only.
 struct ExpertCombineParams {};
@@ -292,7 +303,8 @@ struct LargestParams {};
     X(expert_combine, ExpertCombineParams)                                                                             \
     X(observe, ObserveParams)                                                                                          \
     X(count_experts, CountExpertsParams)                                                                               \
-    X(largest, LargestParams)
+    X(largest, LargestParams)                                                                                          \
+    X(expert_inputs, ExpertInputsParams)
 
 #define GNV_OP_NAME(op, Params) op,
 enum class Op : uint8_t { GNV_OPS(GNV_OP_NAME) count_ };

@@ -91,6 +91,14 @@ typedef enum gnv_expert_tokens GNV_INT {
     GNV_EXPERTS_ROUTED = 1 /* an expert sees the tokens that the router sends it */
 } gnv_expert_tokens;
 
+/* With GNV_EXPERTS_ALL on CUDA devices of compute capability 9.0: whether products in 8 bits first sort out the pairs of a token
+ * and an expert that cannot change a statistic. The result has the same bytes in every case. */
+typedef enum gnv_screening GNV_INT {
+    GNV_SCREENING_ON = 0,
+    GNV_SCREENING_OFF = 1,  /* compute every pair in full */
+    GNV_SCREENING_CHECK = 2 /* both, and fail with GNV_INTERNAL where they differ */
+} gnv_screening;
+
 /* What calibration measured of a model: the largest inputs of its Linears, tokens per expert. */
 typedef struct gnv_calibration_t gnv_calibration_t;
 
@@ -153,6 +161,7 @@ typedef struct gnv_quantize_options {
      * is written. 0: any. From 1 % of experts without a token on, the log has a warning in any case. */
     uint64_t min_expert_tokens;
     gnv_text_t ** summary; /* receives a few lines for people: what was made of what, experts, time; NULL: none */
+    gnv_screening screening;
 } gnv_quantize_options;
 static inline void gnv_quantize_options_init(gnv_quantize_options * options) {
     memset(options, 0, sizeof *options);

@@ -47,6 +47,25 @@ ValueId BlockWriter::activation(ValueId gate, ValueId up, const char * what, int
     return a;
 }
 
+ValueId BlockWriter::joined_inputs(ValueId x, const Stage & stage, ValueId slots, ValueId offsets,
+                                   int64_t slots_per_token, int32_t input) {
+    const std::vector<const Statistic *> statistics = asked(input);
+    if (!b_.joins_expert_inputs || statistics.size() != 1 || statistics[0] != &Statistic::maximum) return no_value;
+    const WeightRef gate = {Role::expert_gate, layer_, stage.first_expert, stage.expert_count, false, part_};
+    const WeightRef up = {Role::expert_up, layer_, stage.first_expert, stage.expert_count, false, part_};
+    for (const WeightRef & ref : {gate, up}) {
+        const Result<WeightSpec> spec = b_.weights.spec(ref);
+        if (!spec.ok() || spec.value().dtype != DType::bf16 || spec.value().shape.dims[1] % 2 != 0 ||
+            spec.value().shape.last() % 8 != 0)
+            return no_value;
+    }
+    const ValueId maxima = total(Statistic::maximum, input, stage.first_expert, stage.expert_count, 0);
+    const ValueId y = g_.add(ExpertInputsParams{slots_per_token, b_.screening},
+                             {x, weight(gate), weight(up), slots, offsets, maxima}, where("expert activation"));
+    g_.label(y, expert_product_label);
+    return y;
+}
+
 void BlockWriter::count_experts(ValueId indices, int32_t input, int32_t experts) {
     if (asked(input).empty()) return;
     const ValueId counts = total(Statistic::tokens, input, 0, experts, 0);

@@ -37,6 +37,9 @@ class BlockWriter {
     // SiLU(gate) * up, observed.
     ValueId activation(ValueId gate, ValueId up, const char * what, int32_t input, int32_t first_group = 0,
                        int32_t groups = 1, ValueId offsets = no_value);
+    // expert_inputs of a stage's experts, where the device joins it and nothing but the maximum is asked of `input`; else no_value.
+    ValueId joined_inputs(ValueId x, const Stage & stage, ValueId slots, ValueId offsets, int64_t slots_per_token,
+                          int32_t input);
     // Counts the positions that chose each expert, on request.
     void count_experts(ValueId indices, int32_t input, int32_t experts);
 

@@ -127,7 +127,9 @@ struct StageBuilder {
     bool quantize_inputs = false;              // W4A4: inputs of NVFP4 Linears with an input scale go through the codec
     const InputScales * input_scales = nullptr; // null: those of `weights`
     ExpertTokens expert_tokens = ExpertTokens::routed;
-    int64_t expert_tile = 1;         // experts that share one product (ExpertTokens::all): more memory, larger products
+    int64_t expert_tile = 1; // experts that share one product (ExpertTokens::all): more memory, larger products
+    bool joins_expert_inputs = false; // use expert_inputs where it fits (exec/backend.h)
+    Screening screening = Screening::off;
     bool last_position_only = false; // head: the last position of each segment only [S, vocabulary]
     bool whole_blocks = false;       // the graph has all stages of the blocks that it has a stage of
     bool embeds = false;             // head: the normed hidden states that logits are made of, in their place

@@ -16,8 +16,9 @@ struct PassOptions {
     std::string scratch_folder; // for hidden states that do not fit; empty: they must fit
     std::vector<StatisticRequest> statistics; // of variants that observe
     ExpertTokens expert_tokens = ExpertTokens::routed;
-    bool head = false;           // run to the logits
-    int64_t batch_positions = 0; // wanted in a batch of whole sequences; 0: automatic
+    bool head = false;                    // run to the logits
+    Screening screening = Screening::off; // of experts that see every token, on devices that can
+    int64_t batch_positions = 0;          // wanted in a batch of whole sequences; 0: automatic
 };
 
 struct PassGroup {
@@ -75,7 +76,10 @@ struct PassRequest {
     const TextModel & model() const { return *variants.front().model; }
     bool observes(size_t variant) const { return !statistics.empty() && variants[variant].observe; }
     StageOptions stage_options(const PassPlan & plan) const {
-        return {&statistics, options.expert_tokens, plan.expert_tile, false};
+        StageOptions stage = {&statistics, options.expert_tokens, plan.expert_tile, false};
+        stage.joins_expert_inputs = devices.front()->joins_expert_inputs();
+        stage.screening = options.screening;
+        return stage;
     }
 };
 

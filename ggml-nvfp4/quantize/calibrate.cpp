@@ -158,6 +158,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
         }
     }
     pass.expert_tokens = options_.expert_tokens;
+    pass.screening = options_.screening;
     return LayerPass::create({model_->variant(options_.precision)}, devices_.all(), threads, sequences(), pass);
 }
 
@@ -214,6 +215,7 @@ Status Calibration::start_measuring(Trace & trace) {
         }
     }
     for (Backend * const device : devices_.all()) {
+        GNV_TRY(device->add_screening(screening_));
         device->set_trace(&trace);
         GNV_TRY(device->synchronize());
     }
@@ -342,14 +344,20 @@ std::vector<uint32_t> Calibration::remaining_units() const {
 
 Result<uint64_t> Calibration::finish() {
     uint64_t most = 0;
+    ScreeningCounts counts;
     for (Backend * const device : devices_.all()) {
         device->set_trace(nullptr);
         GNV_TRY(device->synchronize());
+        GNV_TRY(device->add_screening(counts));
         if (!uses_device()) continue;
         GNV_ASSIGN(const uint64_t free, device->free_bytes());
         const uint64_t all = device->device().memory_bytes;
         most = std::max(most, all - std::min(free, all));
     }
+    screening_ = counts.since(screening_);
+    if (screening_.different > 0)
+        return fail(Code::internal, "screening changed the statistics of ", screening_.different,
+                    " experts of a layer and batch: please report this model, and use --screen off");
     return most;
 }
 

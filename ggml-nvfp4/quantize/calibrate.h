@@ -67,8 +67,9 @@ class Calibration {
     bool uses_device() const { return pass_->plan().uses_device(); }
     // The average share of used slots of grouped_linear: see its flops. Less than 1 for a pass with ranges of experts.
     double slots_in_use() const;
-    // After the pass: completes the trace. Returns the bytes of the fullest device's memory in use by all processes; 0
-    // without memory of its own.
+    const ScreeningCounts & screening() const { return screening_; } // of the pass, after finish()
+    // After the pass: completes the trace. Fails if Screening::check found a difference. Returns the bytes of the fullest
+    // device's memory in use by all processes; 0 without memory of its own.
     Result<uint64_t> finish();
     Result<Statistics> statistics() const;                                        // after the pass
     const UnitStatistics & unit_statistics() { return unit_statistics_.front(); } // of the CPU, or of the first device
@@ -98,6 +99,7 @@ class Calibration {
     std::vector<TextSequence> texts_; // with the rows of their pictures; empty without pictures
     std::unique_ptr<PictureRows> pictures_;
     std::unique_ptr<LayerPass> pass_;
+    ScreeningCounts screening_; // before the pass what an estimate made
     DeviceLimits limits_;
     std::vector<bool> taken_;                           // by unit
     std::vector<std::vector<uint32_t>> units_of_layer_; // layer + 1; units of no layer first

@@ -657,6 +657,7 @@ void Quantization::add_phases() {
         input.limits = report_.limits = calibration_->limits();
         input.slots_in_use = calibration_->slots_in_use();
         input.pass_seconds = report_.pass_wall;
+        input.screening = calibration_->screening();
     }
     report_.phases = make_phases(input);
     // A part of a run says nothing about the whole.

@@ -61,6 +61,7 @@ struct QuantizeOptions {
     // The options of the forward pass.
     Precision precision = Precision::f32;
     ExpertTokens expert_tokens = ExpertTokens::all;
+    Screening screening = Screening::on;  // with ExpertTokens::all, on devices that can: the same bytes
     std::string scratch_folder;           // see PassOptions
     OpenDevice open_device = open_cpu;    // for the forward pass
     std::vector<OpenDevice> more_devices; // of the same model, which share its work; see run/device_list.h

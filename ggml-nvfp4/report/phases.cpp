@@ -17,6 +17,7 @@ struct Lane {
 };
 constexpr Lane lanes[] = {
     {"compute", "compute queue"},
+    {"screening", "screening: pairs of a token and an expert"},
     {"upload", "upload queue"},
     {"download", "download queue"},
     {"reader", "threads that read weights (sums over threads)"},
@@ -68,6 +69,20 @@ std::string rate(double per_second, Phase::Rate unit) {
 
 } // namespace
 
+// What screening found, as counts; the time that it saved is against the limit of products, where that was measured.
+static void add_screening(std::vector<Phase> & phases, const PhaseInput & input) {
+    const ScreeningCounts & found = input.screening;
+    if (found.pairs == 0) return;
+    double saved = 0;
+    for (const Phase & phase : phases)
+        if (phase.name == "experts gate, up" && phase.limit > 0) saved = phase.work.flops / phase.limit - phase.seconds;
+    phases.push_back({"screening", "screened", found.pairs, 0, {}});
+    phases.push_back({"screening", "computed in full", found.candidates, 0, {}});
+    phases.back().part = double(found.candidates) / double(found.pairs);
+    phases.push_back({"screening", "experts of a batch computed whole", found.whole, 0, {}});
+    if (saved > 0) phases.push_back({"screening", "saved, against the products' limit", 0, saved, {}});
+}
+
 double Phase::rate_per_second() const {
     if (seconds <= 0 || rate == Rate::none) return 0;
     return (rate == Rate::flops ? work.flops : work.bytes) / seconds;
@@ -96,6 +111,7 @@ std::vector<Phase> make_phases(const PhaseInput & input) {
             phases.push_back(
                 {"compute", idle_name, 0, std::max(0.0, input.pass_seconds * double(input.devices) - computing), {}});
     }
+    add_screening(phases, input);
     return phases;
 }
 
@@ -108,10 +124,13 @@ std::string phases_text(const std::vector<Phase> & phases, const DeviceLimits & 
             if (phase.lane != lane.name) continue;
             if (!titled) rows.push_back({title_of(lane, devices)});
             titled = true;
-            rows.push_back({"  " + phase.name, fixed_text(phase.seconds, 2),
+            const bool is_count = phase.spans > 0 && phase.seconds == 0 && phase.lane == std::string_view("screening");
+            rows.push_back({"  " + phase.name, is_count ? "" : fixed_text(phase.seconds, 2),
                             phase.spans > 0 ? count_text(phase.spans) : "", rate(phase.rate_per_second(), phase.rate),
                             rate(phase.limit, phase.rate),
-                            phase.limit > 0 ? fixed_text(100 * phase.share(), 0) + " %" : ""});
+                            phase.limit > 0  ? fixed_text(100 * phase.share(), 0) + " %"
+                            : phase.part > 0 ? fixed_text(100 * phase.part, 4) + " %"
+                                             : ""});
         }
     }
     out += format_table(rows, {false, true, true, true, true, true}, width);

@@ -19,6 +19,7 @@ struct Phase {
     // The unit of the rate, and its limit; 0: no limit.
     enum class Rate : uint8_t { none, flops, bytes } rate = Rate::none;
     double limit = 0;
+    double part = 0; // of the count before it; 0: none
 
     double rate_per_second() const;
     double share() const { return limit > 0 ? rate_per_second() / limit : 0; }
@@ -27,9 +28,10 @@ struct Phase {
 struct PhaseInput {
     std::vector<Trace::Total> totals;
     DeviceLimits limits;
-    double slots_in_use = 1; // share of the slots in the work of grouped_linear, expert_gather and expert_combine
-    double pass_seconds = 0; // of the forward pass, which the device filled or waited; 0: no pass
-    size_t devices = 1;      // whose times the totals add up
+    double slots_in_use = 1;   // share of the slots in the work of grouped_linear, expert_gather and expert_combine
+    double pass_seconds = 0;   // of the forward pass, which the device filled or waited; 0: no pass
+    size_t devices = 1;        // whose times the totals add up
+    ScreeningCounts screening; // of all devices
 };
 
 // Device queues first, each from the longest to the shortest, then threads.

@@ -57,6 +57,8 @@ struct StageGraph {
         builder.input_scales = variant.input_scales;
         builder.expert_tokens = options.expert_tokens;
         builder.expert_tile = options.expert_tile;
+        builder.joins_expert_inputs = options.joins_expert_inputs;
+        builder.screening = options.screening;
         builder.last_position_only = options.last_position_only;
         builder.whole_blocks = are_whole(*variant.model, stages);
         builder.embeds = options.embeds;
@@ -265,14 +267,17 @@ struct StageRunner::Prepared {
     TextVariant variant;
     std::vector<Stage> wanted;
     BatchShape shape;
+    bool apart;
     StageGraph stages;
     std::optional<PreparedGraph> graph;
 
-    Prepared(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_,
+    Prepared(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_, bool apart_,
              const StageOptions & options, DType activation)
-        : variant(variant_), wanted(wanted_), shape(shape_), stages(variant, wanted, shape, options, activation) {}
-    bool is_for(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_) const {
-        return shape == shape_ && variant == variant_ && wanted == wanted_;
+        : variant(variant_), wanted(wanted_), shape(shape_), apart(apart_),
+          stages(variant, wanted, shape, options, activation) {}
+    bool is_for(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_,
+                bool apart_) const {
+        return shape == shape_ && apart == apart_ && variant == variant_ && wanted == wanted_;
     }
 };
 
@@ -291,15 +296,25 @@ StageRunner::StageRunner(Backend & device, const StageOptions & options, size_t 
     : device_(device), options_(options), kept_(kept) {}
 StageRunner::~StageRunner() = default;
 
+// Whether expert_inputs may be in the graph of these stages.
+static bool may_join(const StageOptions & options, const std::vector<Stage> & stages) {
+    return options.joins_expert_inputs && options.expert_tokens == ExpertTokens::all &&
+           std::any_of(stages.begin(), stages.end(),
+                       [](const Stage & stage) { return stage.kind == StageKind::experts; });
+}
+
 Result<StageRunner::Prepared *> StageRunner::prepare(const TextVariant & variant, const std::vector<Stage> & stages,
-                                                     const BatchShape & shape) {
-    const auto found = std::find_if(prepared_.rbegin(), prepared_.rend(),
-                                    [&](const auto & prepared) { return prepared->is_for(variant, stages, shape); });
+                                                     const BatchShape & shape, bool apart) {
+    const auto found = std::find_if(prepared_.rbegin(), prepared_.rend(), [&](const auto & prepared) {
+        return prepared->is_for(variant, stages, shape, apart);
+    });
     if (found != prepared_.rend()) {
         std::rotate(found.base() - 1, found.base(), prepared_.end());
         return prepared_.back().get();
     }
-    auto made = std::make_unique<Prepared>(variant, stages, shape, options_, device_.activation_dtype());
+    StageOptions options = options_;
+    if (apart) options.joins_expert_inputs = false, options.expert_tile = 1; // little memory
+    auto made = std::make_unique<Prepared>(variant, stages, shape, apart, options, device_.activation_dtype());
     GNV_TRY(copy_of(made->stages.graph.status()));
     GNV_ASSIGN(made->graph, PreparedGraph::create(device_, made->stages.graph, made->stages.bound()));
     if (prepared_.size() >= kept_) prepared_.erase(prepared_.begin());
@@ -309,12 +324,18 @@ Result<StageRunner::Prepared *> StageRunner::prepare(const TextVariant & variant
 
 Result<uint64_t> StageRunner::arena_bytes(const TextVariant & variant, const std::vector<Stage> & stages,
                                           const BatchShape & shape) {
+    uint64_t apart = 0;
+    if (may_join(options_, stages)) {
+        GNV_ASSIGN(const Prepared * const prepared, prepare(variant, stages, shape, true));
+        apart = prepared->graph->plan().bytes;
+    }
     GNV_ASSIGN(const Prepared * const prepared, prepare(variant, stages, shape));
-    return prepared->graph->plan().bytes;
+    return std::max(apart, prepared->graph->plan().bytes);
 }
 
 Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_bytes) {
-    GNV_ASSIGN(Prepared * const prepared, prepare(call.variant, call.stages, call.shape));
+    const bool apart = call.looks_for_bad_input && may_join(options_, call.stages);
+    GNV_ASSIGN(Prepared * const prepared, prepare(call.variant, call.stages, call.shape, apart));
     const StageGraph & stages = prepared->stages;
     PreparedGraph & graph = *prepared->graph;
     GNV_CHECK(graph.plan().bytes <= arena_bytes);

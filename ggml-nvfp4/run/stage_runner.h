@@ -37,8 +37,10 @@ struct StageOptions {
     ExpertTokens expert_tokens = ExpertTokens::routed;
     int64_t expert_tile = 1;
     bool last_position_only = false;
-    bool largest_logit = false; // instead of logits: on_largest of a call
-    bool embeds = false;        // instead of logits: what they are made of [S, H]
+    bool largest_logit = false;       // instead of logits: on_largest of a call
+    bool embeds = false;              // instead of logits: what they are made of [S, H]
+    bool joins_expert_inputs = false; // with ExpertTokens::all, on devices that can (exec/backend.h)
+    Screening screening = Screening::off;
 };
 
 // Memory of the batch's rows of each field; null for fields that the stages do not use.
@@ -120,8 +122,9 @@ class StageRunner {
 
   private:
     struct Prepared;
-    Result<Prepared *> prepare(const TextVariant & variant, const std::vector<Stage> & stages,
-                               const BatchShape & shape);
+    // `apart`: with every observed tensor in memory, where options may join ops.
+    Result<Prepared *> prepare(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
+                               bool apart = false);
 
     Backend & device_;
     StageOptions options_;

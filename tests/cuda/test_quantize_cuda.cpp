@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <map>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -110,6 +111,22 @@ TEST_CASE("a whole run and the CPU's in BF16 differ in nothing but input scales,
     for (const auto & [name, hash] : others)
         if (!ends_with(name, ".safetensors") && name != "quantization_report.json")
             CHECK_MESSAGE(files.at(name) == hash, name);
+}
+
+TEST_CASE("a whole run: the same files with screening, without, and with both compared") {
+    const ScratchFolder scratch;
+    std::map<std::string, std::string> expected;
+    for (const gnv_screening screening : {GNV_SCREENING_OFF, GNV_SCREENING_ON, GNV_SCREENING_CHECK}) {
+        CalibratedRun run = run_to(scratch / std::to_string(int(screening)));
+        run.screening = screening;
+        require_good(quantize(run));
+        std::map<std::string, std::string> files;
+        for (const auto & [name, hash] : file_hashes(run.destination))
+            if (ends_with(name, ".safetensors")) files[name] = hash;
+        if (expected.empty()) expected = files;
+        CHECK(!files.empty());
+        CHECK(files == expected);
+    }
 }
 
 TEST_CASE("a whole run with mse differs from the CPU's in nothing but input scales") {

@@ -34,6 +34,7 @@ struct CalibratedRun {
     gnv_method method = GNV_METHOD_RTN;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
+    gnv_screening screening = GNV_SCREENING_ON;
     gnv_resume resume = GNV_RESUME_ON;
     bool overwrite = false;
     uint32_t part = 0, parts = 0; // 0: all of the data
@@ -91,6 +92,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.calibration = calibration.get();
     options.precision = run.precision;
     options.experts = run.experts;
+    options.screening = run.screening;
     options.device = run.device;
     options.first_layer = run.first_layer;
     options.layer_count = run.layer_count;

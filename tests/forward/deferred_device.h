@@ -33,6 +33,7 @@ class DeferredDevice : public Backend {
     uint64_t memory = uint64_t(16) << 30;      // of the device
     uint64_t host_memory = uint64_t(16) << 30; // that it can copy from
     uint64_t taken = 0, host_taken = 0;        // by others, who do not show in free_bytes() yet
+    bool joins = false;                        // expert_inputs as one op
     bool eager_copies = false; // what comes into a queue for copies runs at once, after what it waits for
     uint64_t uploads = 0;      // so far, of the upload queue
     size_t waiting(Queue queue) const { return queues_[size_t(queue)].work.size() - queues_[size_t(queue)].done; }
@@ -121,6 +122,7 @@ class DeferredDevice : public Backend {
 
     DType activation_dtype() const override { return DType::f32; }
     Status supports(const KernelCall & call) const override { return cpu_->supports(call); }
+    bool joins_expert_inputs() const override { return joins; }
     uint64_t scratch_bytes(const KernelCall & call) const override { return cpu_->scratch_bytes(call); }
     Status launch(KernelCall & call) override {
         struct Copy {

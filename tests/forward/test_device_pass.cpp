@@ -7,6 +7,7 @@
 #include <chrono>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 #include <utility>
 
@@ -209,7 +210,7 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
     while (std::count(first.begin(), first.end(), texts[1].ids[position]) > 0) position++;
     for (const std::string & folder : save_models_with_nan(scratch, texts[1].ids[position])) {
         Fixture host(folder), remote(folder);
-        give_device(remote);
+        DeferredDevice & device = *give_device(remote);
         for (const ExpertTokens tokens : {ExpertTokens::all, ExpertTokens::routed}) {
             if (ends_with(folder, "expert") && tokens == ExpertTokens::routed) continue; // nothing is routed there
             PassOptions options = everything();
@@ -220,10 +221,41 @@ TEST_CASE("a NaN on a device is named as on the CPU") {
             const std::string expected = failure(host, texts, options);
             CHECK(expected.find("sample") != std::string::npos);
             CHECK(failure(remote, texts, options) == expected);
+            PassOptions joined = options; // the first pass sees it in a maximum, and looks for it in the parts
+            joined.statistics = all_experts().statistics;
+            device.joins = true;
+            CHECK(failure(remote, texts, joined) == expected);
+            device.joins = false;
             options.device = 1; // experts in parts, hidden states outside
             options.device = smallest_budget(remote.create(texts, options).take_status());
             CHECK(failure(remote, texts, options) == expected);
         }
+    }
+}
+
+// Trained weights, and texts of which some batches are short; then the experts in ranges.
+TEST_CASE("inputs of experts as one op, screened or not: the statistics of its parts") {
+    std::vector<int32_t> ids = GoldenFile("text.safetensors").ints("text700.input_ids");
+    std::vector<TextSequence> texts(3);
+    for (const auto & [text, begin, end] : {std::tuple(0, 0, 90), {1, 90, 91}, {2, 91, 160}})
+        texts[size_t(text)].ids.assign(ids.begin() + begin, ids.begin() + end);
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        Fixture host, remote;
+        host.precisions = remote.precisions = {precision};
+        DeferredDevice & device = *give_device(remote);
+        PassOptions options = all_experts();
+        options.batch_positions = 91;
+        const Outcome expected = host.run(texts, options);
+        for (const Screening screening : {Screening::off, Screening::on}) {
+            options.screening = screening;
+            device.joins = true;
+            check_same(remote.run(texts, options), expected);
+        }
+        device.joins = false;
+        options.device = 1;
+        options.device = smallest_budget(remote.create(texts, options).take_status());
+        device.joins = true;
+        if (remote.create(texts, options).ok()) check_same(remote.run(texts, options), expected);
     }
 }
 

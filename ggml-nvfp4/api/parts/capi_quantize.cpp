@@ -150,8 +150,11 @@ gnv_status gnv_calibration_text(const gnv_calibration_t * calibration, gnv_text_
 static Result<QuantizeOptions> calibration_options(const gnv_quantize_options & options) {
     GNV_TRY(api::check_number(options.precision, GNV_PRECISION_BF16, "gnv_quantize_options.precision"));
     GNV_TRY(api::check_number(options.experts, GNV_EXPERTS_ROUTED, "gnv_quantize_options.experts"));
+    GNV_TRY(api::check_number(options.screening, GNV_SCREENING_CHECK, "gnv_quantize_options.screening"));
     QuantizeOptions run;
     GNV_ASSIGN(run.resume, api::take_resume(options.resume, "gnv_quantize_options.resume"));
+    constexpr Screening screening[] = {Screening::on, Screening::off, Screening::check}; // by number
+    run.screening = screening[options.screening];
     run.precision = options.precision == GNV_PRECISION_BF16 ? Precision::bf16 : Precision::f32;
     run.expert_tokens = options.experts == GNV_EXPERTS_ROUTED ? ExpertTokens::routed : ExpertTokens::all;
     GNV_ASSIGN(api::DeviceChoice devices,

@@ -1,0 +1,31 @@
+// expert_inputs on compute capability 9.0.
+#pragma once
+
+#include "cuda/expert_inputs.cuh"
+
+namespace gnv::cuda {
+
+// places: scratch memory, [experts, rows].
+Status exact_experts(const CudaContext & context, const ExpertInputs & in, int32_t * places);
+
+// The pairs of a row and an expert that a list names, with the kernel that the list of routed rows uses: bits of
+// exact_experts.
+struct ListedPairs {
+    const int32_t * rows;    // row rows[j] / divisor of x, offsets[e] <= j < offsets[e + 1], for expert e
+    const int32_t * offsets; // [experts + 1]
+    int64_t divisor;
+    bool store;            // gate and up of j become row j of chosen_gate and chosen_up
+    int32_t * first_tiles; // scratch memory, [experts + 1]
+};
+Status listed_experts(const CudaContext & context, const ExpertInputs & in, const ListedPairs & pairs);
+
+// Scratch memory of screened_experts; 0: it does not take this shape.
+uint64_t screening_bytes(const ExpertInputs & in);
+// The same maxima and chosen rows as exact_experts. `counts`: may be null.
+Status screened_experts(const CudaContext & context, const ExpertInputs & in, void * scratch, ScreeningCounts * counts);
+
+// Adds to counts->different the experts whose maxima or chosen products differ.
+Status compare_experts(const CudaContext & context, const ExpertInputs & a, const ExpertInputs & b,
+                       ScreeningCounts * counts);
+
+} // namespace gnv::cuda
