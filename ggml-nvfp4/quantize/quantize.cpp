@@ -675,7 +675,10 @@ Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const Q
     QuantizeReport report = result.take();
     if (fetched) report.fetched = fetched->use();
     if (options.report_file.empty()) return report;
-    Status written = write_report_file(options.report_file, quantize_report_json(plan, report));
+    Status written = [&]() -> Status {
+        GNV_ASSIGN(const std::string json, quantize_report_json(plan, report));
+        return write_report_file(options.report_file, json);
+    }();
     if (!written.ok() && !options.destination.empty())
         return fail(written.code(), written.message(), "; ", options.destination, " itself is complete");
     if (!written.ok()) return written;

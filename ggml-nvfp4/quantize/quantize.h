@@ -144,7 +144,7 @@ Result<Estimate> estimate_run(const Plan & plan, ThreadPool & threads, const Qua
 // destination exists. With `resume` the next run goes on with it, to the same bytes.
 Result<QuantizeReport> quantize(const Plan & plan, ThreadPool & threads, const QuantizeOptions & options);
 
-std::string quantize_report_json(const Plan & plan, const QuantizeReport & report);
+Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport & report);
 // The table of the run's times, for people. Its first part adds up to the whole run.
 std::string quantize_report_text(const QuantizeReport & report, size_t width = 0); // see format_table()
 // The last lines of a run, for people: modules, bytes, data, experts, time, memory, doubts.

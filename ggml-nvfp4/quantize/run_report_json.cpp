@@ -31,7 +31,7 @@ static std::vector<std::string> not_checked(const QuantizeReport & report) {
             "speed, and answers in an engine: no engine was run"};
 }
 
-std::string quantize_report_json(const Plan & plan, const QuantizeReport & report) {
+Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport & report) {
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().member("schema", "ggml-nvfp4.quantize.1").member("version", GNV_VERSION_STRING);
     json.member("source", plan.checkpoint.folder());
@@ -87,7 +87,7 @@ std::string quantize_report_json(const Plan & plan, const QuantizeReport & repor
         json.value(nullptr);
     } else {
         Result<JsonDocument> result = JsonDocument::parse(report.result_json, quantization_report_name);
-        GNV_CHECK(result.ok()); // written by this library
+        if (!result.ok()) return result.take_status(); // written by this library: memory lacks
         json.value(result.value().root());
     }
     return json.end_object().take() + "\n";

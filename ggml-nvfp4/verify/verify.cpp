@@ -98,7 +98,8 @@ void attach_canary(VerifyReport & report, std::string text, std::string json, Ga
 }
 
 Status write_report(const std::string & path, const VerifyReport & report) {
-    return write_report_file(path, report_json(report));
+    GNV_ASSIGN(const std::string json, report_json(report));
+    return write_report_file(path, json);
 }
 
 } // namespace gnv::verify

@@ -69,7 +69,7 @@ void attach_canary(VerifyReport & report, std::string text, std::string json, Ga
 
 // For people, and for programs (schema ggml-nvfp4.verify.1, docs/json.md).
 std::string report_text(const VerifyReport & report, size_t width = 0); // of a terminal: see format_table()
-std::string report_json(const VerifyReport & report);
+Result<std::string> report_json(const VerifyReport & report);
 // A new file, by its name a page (.html) or the JSON document (.json).
 Status write_report(const std::string & path, const VerifyReport & report);
 

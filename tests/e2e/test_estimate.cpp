@@ -131,7 +131,7 @@ TEST_CASE("an estimate is measured here, or by records; a run says its error") {
     CHECK(report.estimate->actual > 0);
     CHECK(report.estimate->disk_bytes >= it.plan.disk_bytes());
     CHECK(quantize_summary_text(it.plan, report).find("estimated ") != std::string::npos);
-    const JsonDocument json = JsonDocument::parse(quantize_report_json(it.plan, report), "report").take();
+    const JsonDocument json = JsonDocument::parse(quantize_report_json(it.plan, report).take(), "report").take();
     JsonValue error, cost;
     REQUIRE(json.root().get("estimate").value().find("error", error));
     REQUIRE(json.root().get("estimate").value().find("cost", cost));

@@ -244,7 +244,7 @@ TEST_CASE("a run of quantize writes a page of its report") {
     const Result<QuantizeReport> report = quantize(plan, two_threads(), run);
     REQUIRE_MESSAGE(report.ok(), report.status().message());
     const std::string page = read_file(run.report_file, 1 << 24).value(),
-                      json = quantize_report_json(plan, report.value());
+                      json = quantize_report_json(plan, report.value()).take();
     CHECK(joined(faults_of_page(page)) == "");
     CHECK(report_page(json).value() == page);
     const Json facts = Json::parse(json);

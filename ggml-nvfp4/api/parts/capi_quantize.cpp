@@ -306,7 +306,10 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         const QuantizeReport result = quantized.take();
         // All or none: after a failure the caller destroys nothing.
         std::unique_ptr<gnv_text_t> json, table, summary;
-        if (report) json.reset(api::make_text(quantize_report_json(plan->plan, result)));
+        if (report) {
+            GNV_ASSIGN(std::string text, quantize_report_json(plan->plan, result));
+            json.reset(api::make_text(std::move(text)));
+        }
         if (options.phases) table.reset(api::make_text(quantize_report_text(result, api::text_width(plan))));
         if (options.summary) summary.reset(api::make_text(quantize_summary_text(plan->plan, result)));
         if (report) *report = json.release();

@@ -80,9 +80,9 @@ gnv_status gnv_report_get_info(const gnv_report_t * handle, gnv_report_info * ou
 }
 
 gnv_status gnv_report_text(const gnv_report_t * report, gnv_text_format wanted, gnv_text_t ** out) {
-    return api::give_text(report, wanted, out, "gnv_report_text", [&](gnv_text_format format) {
-        return format == GNV_TEXT_JSON ? verify::report_json(report->report)
-                                       : verify::report_text(report->report, api::text_width(report));
+    return api::give_text(report, wanted, out, "gnv_report_text", [&](gnv_text_format format) -> Result<std::string> {
+        if (format == GNV_TEXT_JSON) return verify::report_json(report->report);
+        return verify::report_text(report->report, api::text_width(report));
     });
 }
 
