@@ -41,7 +41,8 @@ fi
 # Cases without products of a library: how its kernels use shared memory is its maker's business.
 if wants racecheck; then
     check racecheck "$build/tests/bin/test_cuda" \
-        --test-case="experts*,largest magnitudes*,statistics of columns*,statistics of the rows*,magnitudes*,attention*,Gated DeltaNet*"
+        --test-case="experts*,inputs of experts*,linear of few rows*,largest magnitudes*,statistics of columns*,statistics of the rows*,\
+magnitudes*,attention*,Gated DeltaNet*"
 fi
 if wants run; then
     folder=$(mktemp -d)

@@ -4,6 +4,7 @@
 #include "formats/file.h"
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -34,5 +35,10 @@ class ScratchFolder {
   private:
     std::string path_;
 };
+
+// To a folder that is not there, with all that is in it.
+inline void copy_folder(const std::string & from, const std::string & to) {
+    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+}
 
 } // namespace gnv::test

@@ -43,6 +43,9 @@ std::string printable_line(std::string_view text);
 // The same for text of several lines, which are kept.
 std::string printable_text(std::string_view text);
 
+// Without the spaces, tabs and ends of lines at both ends.
+std::string_view trimmed(std::string_view text);
+
 bool starts_with(std::string_view text, std::string_view prefix);
 bool ends_with(std::string_view text, std::string_view suffix);
 

@@ -13,8 +13,8 @@ struct CodedRow {
     std::vector<int8_t> codes;
     float s = 0;
     float norm = 0; // of a weight's row
-    float error =
-        0; // of a weight's row: norm of its rounding error; of an activation's: with its share of other errors, over s
+    // Of a weight's row the norm of its rounding error; of an activation's with its share of other errors, over s.
+    float error = 0;
     float codes_norm = 0;   // of an activation's row
     bool is_bounded = true; // else no product with it has a bound
 };

@@ -15,7 +15,6 @@ constexpr int64_t tile_rows = 1008, tile_columns = 512;
 constexpr int64_t block_panels = 16;
 constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 // Where one thread packs.

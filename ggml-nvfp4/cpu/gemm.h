@@ -12,6 +12,8 @@
 
 namespace gnv::cpu {
 
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // c[i, j] = sum over k of a[row(i), k] * weight[j, k], for i < m, j < n
 struct GemmProblem {
     int64_t m = 0, n = 0, k = 0;

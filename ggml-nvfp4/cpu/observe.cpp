@@ -1,5 +1,6 @@
 // Statistics of activations: fast loops for those that have one, the definition for others. Magnitudes are compared as
 // integers, which also shows NaN and Inf; which row it was is asked only then.
+#include "core/memory.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_moments.h"
 
@@ -143,9 +144,8 @@ struct SomeRows {
           most(call.inputs[3].shape.rank > 0 ? call.inputs[3].shape.elements() : x.shape.rows()),
           threads(call.threads->size()) {}
     uint64_t list_bytes() const { // row of x and weight of each; offsets
-        return (uint64_t(most) * (sizeof(int64_t) + sizeof(float)) + uint64_t(params.groups + 1) * sizeof(int32_t) +
-                63) /
-               64 * 64;
+        return rounded_to_64(uint64_t(most) * (sizeof(int64_t) + sizeof(float)) +
+                             uint64_t(params.groups + 1) * sizeof(int32_t));
     }
     uint64_t bytes() const { // that, then rows, or what add_moments needs
         return list_bytes() + (is_of_all_products(params.statistic) ? moments_scratch_bytes(columns, threads)

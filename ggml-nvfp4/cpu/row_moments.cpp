@@ -14,7 +14,6 @@ constexpr int64_t chunk_rows = 192; // a panel of them and the sums that it is a
 constexpr int64_t rows_ahead = 3;   // rows that a processor does not foresee, as a router chose them
 constexpr int64_t edge_floats = gemm_max_panel_rows * gemm_max_panel_columns;
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t padded(int64_t columns) { return divide_up(columns, gemm_max_panel_columns) * gemm_max_panel_columns; }
 int64_t floats_of_thread(int64_t columns) { return edge_floats + chunk_rows * padded(columns); }
 

@@ -32,7 +32,7 @@ constexpr int product_epilogue_bytes = 8192; // of both warpgroups
 struct ProductMemory {
     ProductStage stages[product_stages];
     uint8_t epilogue[2][product_epilogue_bytes / 2];
-    uint64_t full[product_stages], empty[product_stages];
+    Arrivals full[product_stages], empty[product_stages];
 };
 constexpr int product_memory_bytes = int(sizeof(ProductMemory)) + tile_alignment;
 
@@ -78,8 +78,8 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(product_threads, 1)
     constexpr int consuming_warps = 8, blocks = 2;
     if (threadIdx.x == 0) {
         for (int s = 0; s < product_stages; s++) {
-            init_barrier(memory.full[s], 1);
-            init_barrier(memory.empty[s], consuming_warps * blocks);
+            start_arrivals(memory.full[s], 1);
+            start_arrivals(memory.empty[s], consuming_warps * blocks);
         }
         show_barriers();
     }
@@ -88,14 +88,14 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(product_threads, 1)
     const int tiles = order.count(), first = int(blockIdx.x) / blocks, step = int(gridDim.x) / blocks;
     unsigned turn = 0; // slices of all tiles so far
     if (warpgroup == 0) {
-        give_registers_back<40>();
+        give_registers<40>();
         if (threadIdx.x == 0) {
             for (int index = first; index < tiles; index += step) {
                 const ProductPlace place = order.at(index, rank);
                 for (int slice = 0; slice < p.slices; slice++, turn++) {
                     ProductStage & stage = memory.stages[turn % product_stages];
-                    uint64_t & full = memory.full[turn % product_stages];
-                    wait_for_phase(memory.empty[turn % product_stages], turn / product_stages % 2 ^ 1);
+                    Arrivals & full = memory.full[turn % product_stages];
+                    wait_for(memory.empty[turn % product_stages], int(turn / product_stages) - 1);
                     expect_bytes(full, int(sizeof(ProductStage)));
                     const int k = slice * slice_elements<Sum>;
                     copy_box(stage.x, x, k, int(place.row), 0, full);
@@ -117,7 +117,7 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(product_threads, 1)
             };
             for (int slice = 0; slice < p.slices; slice++, turn++) {
                 const ProductStage & stage = memory.stages[turn % product_stages];
-                wait_for_phase(memory.full[turn % product_stages], turn / product_stages % 2);
+                wait_for(memory.full[turn % product_stages], int(turn / product_stages));
                 const uint64_t a = tile_descriptor(reinterpret_cast<const bf16 *>(stage.x[half * 64])),
                                b = tile_descriptor(reinterpret_cast<const bf16 *>(stage.w));
                 begin_products();

@@ -49,9 +49,10 @@ ValueId Graph::add(const OpParams & params, const std::vector<ValueId> & inputs,
         const ValueId id = size_t(i) < inputs.size() ? inputs[size_t(i)] : no_value;
         node.inputs[size_t(i)] = id;
         if (id != no_value) values[size_t(i)] = &values_[size_t(id)];
-        const bool optional = rule.optional >> i & 1, writes = rule.states >> i & 1;
+        const bool optional = rule.optional >> i & 1, writes = rule.states >> i & 1, reads = rule.caches >> i & 1;
         GNV_CHECK(id != no_value || optional);
-        GNV_CHECK(!writes || id == no_value || values_[size_t(id)].kind == Value::Kind::state);
+        const bool is_state = id != no_value && values_[size_t(id)].kind == Value::Kind::state;
+        GNV_CHECK(id == no_value || is_state == writes || (is_state && reads));
     }
     OutputSpec outputs[Node::max_outputs];
     if (const char * problem = rule.check(params, RuleInputs{values.data()}, outputs)) {

@@ -201,8 +201,11 @@ constexpr OpRule linear_rule = {.inputs = 4, .optional = bit(2) | bit(3), .check
 double flops_grouped_linear(const OpParams &, const RuleInputs & in) { // if every slot is in use
     return 2 * double(in[2].shape[0]) * double(in[1].shape[1]) * double(in[1].shape[2]);
 }
-constexpr OpRule grouped_linear_rule = {
-    .inputs = 6, .optional = bit(4) | bit(5), .check = check_grouped_linear, .flops = flops_grouped_linear};
+constexpr OpRule grouped_linear_rule = {.inputs = 6,
+                                        .optional = bit(4) | bit(5),
+                                        .caches = bit(1),
+                                        .check = check_grouped_linear,
+                                        .flops = flops_grouped_linear};
 
 // --- Token mixers ----------------------------------------------------------------------------------------------------
 

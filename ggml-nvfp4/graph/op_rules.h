@@ -24,6 +24,7 @@ struct OpRule {
     int inputs;            // optional ones included
     uint32_t optional = 0; // bit i: input i may be absent
     uint32_t states = 0;   // bit i: input i is written in place
+    uint32_t caches = 0;   // bit i: input i may be a state that this op only reads
     int outputs = 1;
     int in_place = -1; // the input whose memory the output takes when no later node reads that input; -1: none
     // Returns null and fills the outputs, or says in a few words why the inputs do not fit the contract.

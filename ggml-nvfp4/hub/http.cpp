@@ -1,5 +1,6 @@
 #include "hub/http.h"
 
+#include "core/strings.h"
 #include "formats/json.h"
 
 #include <algorithm>
@@ -67,12 +68,6 @@ std::string lower(std::string_view text) {
     for (char & c : out)
         if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
     return out;
-}
-
-std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view blanks = " \t\r\n";
-    const size_t begin = text.find_first_not_of(blanks);
-    return begin == text.npos ? std::string_view() : text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
 }
 
 } // namespace

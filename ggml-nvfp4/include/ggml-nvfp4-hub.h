@@ -37,8 +37,9 @@ GNV_API gnv_status gnv_hub_fetch_model(gnv_engine_t * engine, const char * name,
                                        gnv_text_t ** folder);
 
 /* A model whose weights stay on the hub, for a disk that has no room for them: gnv_plan_options.stream,
- * gnv_verify_options.stream. Small files and headers are downloaded here; a file of weights comes whole, shortly before it is read, has the hash that the hub lists, and leaves the disk
- * after its last use. A model that is complete in the cache is taken from there. */
+ * gnv_verify_options.stream. Small files and headers are downloaded here; a file of weights comes whole, shortly before it is
+ * read, has the hash that the hub lists, and leaves the disk after its last use. A model that is complete in the cache is taken
+ * from there. */
 typedef struct gnv_hub_stream_t gnv_hub_stream_t;
 /* `disk_bytes`: the most that weights take of the disk of the cache, and no less than the largest file; 0: the four largest files,
  * or half of what is free. The callback of `options` is also called by later calls that read the model, from any thread; to stop

@@ -32,8 +32,9 @@ struct Kind {
     Phase::Rate rate;
     double DeviceLimits::*limit;
 };
+const char * const expert_products = "experts gate, up";
 constexpr Kind kinds[] = {
-    {"experts gate, up", Phase::Rate::flops, &DeviceLimits::product},
+    {expert_products, Phase::Rate::flops, &DeviceLimits::product},
     {"linear", Phase::Rate::flops, &DeviceLimits::product},
     {"grouped_linear", Phase::Rate::flops, &DeviceLimits::product},
     {"attention", Phase::Rate::flops, nullptr},
@@ -75,7 +76,7 @@ static void add_screening(std::vector<Phase> & phases, const PhaseInput & input)
     if (found.pairs == 0) return;
     double saved = 0;
     for (const Phase & phase : phases)
-        if (phase.name == "experts gate, up" && phase.limit > 0) saved = phase.work.flops / phase.limit - phase.seconds;
+        if (phase.name == expert_products && phase.limit > 0) saved = phase.work.flops / phase.limit - phase.seconds;
     phases.push_back({"screening", "screened", found.pairs, 0, {}});
     phases.push_back({"screening", "computed in full", found.candidates, 0, {}});
     phases.back().part = double(found.candidates) / double(found.pairs);

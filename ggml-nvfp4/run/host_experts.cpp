@@ -53,8 +53,10 @@ HostExperts::Places HostExperts::places_of(const Stack & stack, int64_t places) 
     return at;
 }
 
+uint64_t HostExperts::table_bytes(int64_t places) const { return uint64_t(experts_ + places) * sizeof(int32_t); }
+
 uint64_t HostExperts::layer_bytes(const Layer & layer, int64_t places) const {
-    uint64_t bytes = device_aligned(uint64_t(experts_ + places) * sizeof(int32_t)); // the table
+    uint64_t bytes = device_aligned(table_bytes(places));
     for (const Stack & stack : layer.stacks) bytes += places_of(stack, places).end;
     return bytes;
 }
@@ -96,7 +98,7 @@ Status HostExperts::allocate(Backend & device) {
     uint64_t bytes = 0;
     for (Layer & layer : layers_) {
         layer.table = bytes;
-        bytes += device_aligned(uint64_t(experts_ + size_.places) * sizeof(int32_t));
+        bytes += device_aligned(table_bytes(size_.places));
         for (Stack & stack : layer.stacks) {
             stack.offset = bytes;
             bytes += places_of(stack, size_.places).end;
@@ -122,11 +124,8 @@ Status HostExperts::load(int32_t layer, const FolderFiles & files, ThreadPool & 
     if (!memory.ok()) return memory.take_status().add_context("experts in host memory");
     here.host = memory.take();
     here.group = here.group.at(here.host.get());
-    const std::vector<WeightGroup::Read> reads = here.group.reads();
-    GNV_TRY(threads.parallel_for(int64_t(reads.size()), [&](int64_t i) {
-        return here.group.read(reads[size_t(i)], catalog_, files, device_->trace());
-    }));
-    device_->clear(at(here.table), uint64_t(experts_ + size_.places) * sizeof(int32_t));
+    GNV_TRY(here.group.read_all(catalog_, files, threads, device_->trace()));
+    device_->clear(at(here.table), table_bytes(size_.places));
     for (const Stack & stack : here.stacks) {
         const Places parts = places_of(stack, size_.places);
         if (stack.global_bytes > 0)
@@ -158,18 +157,19 @@ const WeightGroup & HostExperts::bring(int32_t layer) {
     return layers_[size_t(layer)].in_buffer;
 }
 
-bool HostExperts::holds(const WeightRef & ref) const {
-    if (!has(ref.layer)) return false;
-    const std::vector<Stack> & stacks = layers_[size_t(ref.layer)].stacks;
-    return std::any_of(stacks.begin(), stacks.end(), [&](const Stack & one) { return one.ref.key() == ref.key(); });
+const HostExperts::Stack * HostExperts::find_stack(const WeightRef & ref) const {
+    if (!has(ref.layer)) return nullptr;
+    for (const Stack & stack : layers_[size_t(ref.layer)].stacks)
+        if (stack.ref.key() == ref.key()) return &stack;
+    return nullptr;
 }
 
+bool HostExperts::holds(const WeightRef & ref) const { return find_stack(ref) != nullptr; }
+
 const HostExperts::Stack & HostExperts::stack_of(const WeightRef & ref) const {
-    const std::vector<Stack> & stacks = layers_[size_t(ref.layer)].stacks;
-    const auto found =
-        std::find_if(stacks.begin(), stacks.end(), [&](const Stack & one) { return one.ref.key() == ref.key(); });
-    GNV_CHECK(found != stacks.end());
-    return *found;
+    const Stack * const stack = find_stack(ref);
+    GNV_CHECK(stack != nullptr);
+    return *stack;
 }
 
 Tensor HostExperts::find(const WeightRef & ref) const {

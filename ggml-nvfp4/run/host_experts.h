@@ -86,7 +86,9 @@ class HostExperts {
         uint64_t codes, scales, globals, inputs, end;
     };
     Places places_of(const Stack & stack, int64_t places) const;
+    uint64_t table_bytes(int64_t places) const;
     uint64_t layer_bytes(const Layer & layer, int64_t places) const;
+    const Stack * find_stack(const WeightRef & ref) const; // null: none
     const Stack & stack_of(const WeightRef & ref) const;
     uint8_t * at(uint64_t offset) const { return static_cast<uint8_t *>(memory_.get()) + offset; }
     void send(int32_t layer);

@@ -57,6 +57,13 @@ Status WeightGroup::read(const Read & read, const WeightCatalog & catalog, const
                        : source.read(info, piece.offset, memory_ + to, piece.bytes);
 }
 
+Status WeightGroup::read_all(const WeightCatalog & catalog, const FolderFiles & files, ThreadPool & threads,
+                             Trace * trace) const {
+    const std::vector<Read> list = reads();
+    return threads.parallel_for(int64_t(list.size()),
+                                [&](int64_t i) { return read(list[size_t(i)], catalog, files, trace); });
+}
+
 WeightGroup WeightGroup::at(void * memory) const {
     WeightGroup copy = *this;
     copy.memory_ = static_cast<uint8_t *>(memory);

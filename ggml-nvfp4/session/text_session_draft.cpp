@@ -59,10 +59,7 @@ Status TextSession::State::allocate_drafting() {
 
     GNV_ASSIGN(d.memory, device().allocate(d.weights.bytes()));
     d.weights = d.weights.at(d.memory.get());
-    const std::vector<WeightGroup::Read> reads = d.weights.reads();
-    return threads->parallel_for(int64_t(reads.size()), [&](int64_t i) {
-        return d.weights.read(reads[size_t(i)], *variant.weights, *variant.files, nullptr);
-    });
+    return d.weights.read_all(*variant.weights, *variant.files, *threads, nullptr);
 }
 
 // --- Passes ahead -------------------------------------------------------------------------------------------------------------

@@ -57,10 +57,7 @@ Status TextSession::State::load_to_host(size_t group) {
                                                 : Status();
     GNV_ASSIGN(embedding, device().allocate_host(groups[group].bytes()));
     groups[group] = groups[group].at(embedding.get());
-    const std::vector<WeightGroup::Read> reads = groups[group].reads();
-    return threads->parallel_for(int64_t(reads.size()), [&](int64_t i) {
-        return groups[group].read(reads[size_t(i)], *variant.weights, *variant.files, device().trace());
-    });
+    return groups[group].read_all(*variant.weights, *variant.files, *threads, device().trace());
 }
 
 std::string TextSession::State::placement() const {

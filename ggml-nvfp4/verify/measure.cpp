@@ -282,6 +282,11 @@ Status Measurer::list_tasks() {
     return {};
 }
 
+// Whether the source has the module, in the same shape.
+static bool fits(const LinearModule * linear, const Module & module) {
+    return linear && linear->rows == module.rows && linear->columns == module.columns;
+}
+
 // What a task reads of the source; nothing: it reads none.
 std::optional<SourcePart> Measurer::source_part(const Task & task) const {
     if (!source_ || task.work == Work::plain) return {};
@@ -296,7 +301,7 @@ std::optional<SourcePart> Measurer::source_part(const Task & task) const {
     }
     const Module & module = subject_.modules[task.number];
     const LinearModule * const linear = source_of(task.number);
-    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return {};
+    if (!fits(linear, module)) return {};
     const DType dtype = source_->checkpoint.tensors()[linear->source].dtype;
     const uint64_t elements = task.work == Work::weight ? nvfp4::block_size : uint64_t(module.columns);
     const uint64_t unit = elements * element_bytes(dtype); // a block, or a row
@@ -353,7 +358,7 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
     GNV_TRY(read(module.tensor(Component::block_scales), buffers.scales.data(), blocks, first));
     figures.scales.add(take_census(buffers.scales.data(), block_count));
     const LinearModule * linear = source_of(number);
-    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return advance(blocks, false);
+    if (!fits(linear, module)) return advance(blocks, false);
 
     const DType dtype = source_->checkpoint.tensors()[linear->source].dtype;
     const uint64_t block_bytes = 16 * uint64_t(dtype_traits(dtype).bits) / 8;
@@ -368,7 +373,7 @@ Status Measurer::measure_step(uint32_t number, int64_t first_block, int64_t bloc
 }
 
 bool Measurer::can_recompute(const Module & module, const LinearModule * linear, float global_scale) const {
-    if (!linear || linear->rows != module.rows || linear->columns != module.columns) return false;
+    if (!fits(linear, module)) return false;
     if (source_->checkpoint.tensors()[linear->source].dtype != DType::bf16) return false;
     return global_scale > 0 && std::isfinite(global_scale); // else not a usable scale; L6 reports it
 }
@@ -506,7 +511,7 @@ Status Measurer::scan_fp8(const Task & task, TaskFigures & figures, Buffers & bu
     const Module & module = subject_.modules[task.number];
     const auto columns = uint64_t(module.columns);
     const LinearModule * linear = source_of(task.number);
-    if (linear && (linear->rows != module.rows || linear->columns != module.columns)) linear = nullptr;
+    if (!fits(linear, module)) linear = nullptr;
     buffers.ours.resize(std::max(buffers.ours.size(), size_t(task.count * columns)));
     GNV_TRY(read(module.weight(), buffers.ours.data(), task.count * columns, task.first * columns));
     DType dtype = DType::bf16;

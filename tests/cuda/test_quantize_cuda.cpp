@@ -212,9 +212,7 @@ TEST_CASE("a whole run that is stopped, whose source vanishes or whose disk is f
     }
 
     run.source = scratch / "source";
-    REQUIRE(make_directory(run.source).ok());
-    for (const DirectoryEntry & entry : list_directory(tiny_folder).take())
-        REQUIRE(copy_file_synced(join_path(tiny_folder, entry.name), join_path(run.source, entry.name)).ok());
+    copy_folder(tiny_folder, run.source);
     AtShare vanish{0.3, truncate_shards, run.source};
     vanish.watch(run);
     const RunResult vanished = quantize(run);

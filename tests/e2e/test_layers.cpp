@@ -82,10 +82,7 @@ TEST_CASE("a source with other times is the same model, so its layers can be tak
     const std::string a = m.make("a", 0, 4);
     CalibratedRun run = m.run;
     run.source = m.scratch / "copy";
-    REQUIRE(make_directory(run.source).ok());
-    for (const DirectoryEntry & entry : list_directory(tiny_folder).take())
-        if (!entry.is_directory)
-            REQUIRE(copy_file_synced(join_path(tiny_folder, entry.name), join_path(run.source, entry.name)).ok());
+    copy_folder(tiny_folder, run.source);
     run.take = {a};
     require_good(quantize(run));
     CHECK(file_hashes(run.destination) == m.expected);

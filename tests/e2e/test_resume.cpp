@@ -172,9 +172,7 @@ TEST_CASE("a run goes on only with its own plan, data and options, and names wha
     add("source (was \"", [&](CalibratedRun & run) {
         run.source = of.scratch / "copy";
         if (path_exists(run.source)) return;
-        REQUIRE(make_directory(run.source).ok());
-        for (const DirectoryEntry & entry : list_directory(tiny_folder).take())
-            REQUIRE(copy_file_synced(join_path(tiny_folder, entry.name), join_path(run.source, entry.name)).ok());
+        copy_folder(tiny_folder, run.source);
     });
     for (const auto & [names, other] : others) {
         CAPTURE(names);

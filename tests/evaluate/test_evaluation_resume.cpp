@@ -141,9 +141,7 @@ TEST_CASE("a comparison goes on only with its own files, data and options, and n
     Case of;
     for (std::string * const folder : {&of.source, &of.quantized}) { // copies, to change
         const std::string copy = of.scratch / base_name(*folder);
-        REQUIRE(make_directory(copy).ok());
-        for (const DirectoryEntry & entry : list_directory(*folder).take())
-            REQUIRE(copy_file_synced(join_path(*folder, entry.name), join_path(copy, entry.name)).ok());
+        copy_folder(*folder, copy);
         *folder = copy;
     }
     of.expect();

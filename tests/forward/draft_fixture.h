@@ -170,10 +170,6 @@ inline std::vector<float> hidden_states(const OpenModel & model, const std::vect
     return rows;
 }
 
-inline void copy_folder(const std::string & from, const std::string & to) {
-    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
-}
-
 // Puts numbers in the place of a BF16 tensor.
 inline void replace_tensor(std::vector<MemoryTensor> & tensors, const std::string & name, const Numbers & values) {
     for (MemoryTensor & tensor : tensors) {

@@ -154,6 +154,12 @@ TEST_CASE("a session that is stopped, while weights are loaded or in a pass, and
 namespace {
 
 // Three texts, one of which goes on as a copy and one as saved bytes: all that a device copies.
+SessionOptions shared_options() {
+    SessionOptions options = {1, 256};
+    options.pool_texts = 3, options.pool_positions = 1000;
+    return options;
+}
+
 std::vector<std::vector<float>> share_on(TextSession & session) {
     SharedTexts texts(session);
     std::vector<std::vector<float>> out;
@@ -188,8 +194,7 @@ std::vector<std::vector<float>> share_on(TextSession & session) {
 
 TEST_CASE("texts that share a session on a device: the CPU's bits, whether weights stay or stream") {
     Fixture f;
-    SessionOptions options = {1, 256};
-    options.pool_texts = 3, options.pool_positions = 1000;
+    SessionOptions options = shared_options();
     const auto cpu = TextSession::create(small().variant(Precision::f32), *f.cpu, *f.threads, options).take();
     const auto expected = share_on(*cpu);
     CHECK(expected[expected.size() - 2] == expected[expected.size() - 3]); // copies
@@ -241,8 +246,7 @@ Budgets try_budgets(DeferredDevice & device, const TextVariant & variant, Thread
 
 TEST_CASE("experts in host memory: the bits of experts on the device, with any number of them cached") {
     Fixture f;
-    SessionOptions options = {1, 256};
-    options.pool_texts = 3, options.pool_positions = 1000;
+    SessionOptions options = shared_options();
     const auto cpu = TextSession::create(small().variant(Precision::f32), *f.cpu, *f.threads, options).take();
     const Outcome expected = generate_on(*cpu, false);
     const auto expected_texts = share_on(*cpu);
@@ -353,8 +357,7 @@ TEST_CASE("a session that is stopped while experts are loaded to host memory lea
 
 TEST_CASE("layers divided among devices: the logits, activations and texts of one") {
     Fixture f;
-    SessionOptions options = {1, 256};
-    options.pool_texts = 3, options.pool_positions = 1000;
+    SessionOptions options = shared_options();
     const auto cpu = TextSession::create(small().variant(Precision::f32), *f.cpu, *f.threads, options).take();
     const Outcome expected = generate_on(*cpu);
     const auto expected_texts = share_on(*cpu);

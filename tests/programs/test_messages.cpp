@@ -112,9 +112,7 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
     const std::string empty = scratch.save("empty.jsonl", ""), text = scratch.save("text.txt", "plain text\n"),
                       gguf = scratch.save("model.gguf", "GGUF");
     const std::string cut = scratch / "cut";
-    REQUIRE(make_directory(cut).ok());
-    for (const DirectoryEntry & entry : list_directory(s).take())
-        REQUIRE(copy_file_synced(join_path(s, entry.name), join_path(cut, entry.name)).ok());
+    copy_folder(s, cut);
     const std::string cut_shard = join_path(cut, base_name(shard_name));
     struct stat info;
     REQUIRE(stat(cut_shard.c_str(), &info) == 0);
@@ -170,10 +168,8 @@ TEST_CASE("quiet runs keep errors, the verdict and doubts") {
     const SmallRun & small = small_run();
     const ScratchFolder scratch;
     const std::string broken = scratch / "broken", n = scratch / "new";
-    REQUIRE(make_directory(broken).ok());
-    for (const DirectoryEntry & entry : list_directory(small.made).take())
-        if (entry.name != "tokenizer.json")
-            REQUIRE(copy_file_synced(join_path(small.made, entry.name), join_path(broken, entry.name)).ok());
+    copy_folder(small.made, broken);
+    REQUIRE(remove_file(join_path(broken, "tokenizer.json")).ok());
     const Ended failed = run_program({"verify", broken, "--structure", "--quiet"});
     CHECK(failed.exit_code == 1);
     CHECK(failed.out == "");
@@ -226,9 +222,7 @@ TEST_CASE("the exit status tells the request, the input and the machine apart") 
     const SmallRun & small = small_run();
     const ScratchFolder scratch;
     const std::string n = scratch / "new", cut = scratch / "cut";
-    REQUIRE(make_directory(cut).ok());
-    for (const DirectoryEntry & entry : list_directory(small.source).take())
-        REQUIRE(copy_file_synced(join_path(small.source, entry.name), join_path(cut, entry.name)).ok());
+    copy_folder(small.source, cut);
     REQUIRE(truncate((cut + "/model.safetensors").c_str(), 100'000) == 0);
     const Words plain = {"--scheme", "nvfp4a16", "--quiet"};
     CHECK(run_program(Words{"quantize", small.source, "-o", small.made} + plain).exit_code == 2); // is there
@@ -273,10 +267,8 @@ TEST_CASE("--events: JSON lines of phases, layers, messages, findings and the en
     CHECK(last["tensors"] == last["tensors_total"]);
     // Findings, with a name that is no UTF-8; a failure; a file that is there.
     const std::string broken = scratch / "br\xff\"oken", other = scratch / "other";
-    REQUIRE(make_directory(broken).ok());
-    for (const DirectoryEntry & entry : list_directory(small.made).take())
-        if (entry.name != "tokenizer.json")
-            REQUIRE(copy_file_synced(join_path(small.made, entry.name), join_path(broken, entry.name)).ok());
+    copy_folder(small.made, broken);
+    REQUIRE(remove_file(join_path(broken, "tokenizer.json")).ok());
     ended = run_program({"verify", broken, "--events", other});
     CHECK(ended.exit_code == 1);
     events = events_of(other);

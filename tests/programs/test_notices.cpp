@@ -16,9 +16,7 @@ TEST_CASE("notes and warnings of the plan come before the work, warnings with --
     const SmallRun & small = small_run();
     const ScratchFolder scratch;
     const std::string source = scratch / "source";
-    REQUIRE(make_directory(source).ok());
-    for (const DirectoryEntry & entry : list_directory(small.source).take())
-        REQUIRE(copy_file_synced(join_path(small.source, entry.name), join_path(source, entry.name)).ok());
+    copy_folder(small.source, source);
     const std::string config = read_file(source + "/config.json", 1 << 20).take();
     REQUIRE(remove_file(source + "/config.json").ok());
     nlohmann::ordered_json changed = nlohmann::ordered_json::parse(config);

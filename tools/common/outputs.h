@@ -38,9 +38,8 @@ inline bool is_special(const std::string & path) {
     return lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
 }
 
-// For a new file that the library makes later; "": none. False after printing the reason.
-inline bool check_new_file(const std::string & path) {
-    if (path.empty() || can_create(path)) return true;
+// Why a new file cannot be made, which errno tells. False.
+inline bool say_cannot_make(const std::string & path) {
     if (errno != EEXIST) {
         say_cannot_write(path);
     } else {
@@ -49,15 +48,14 @@ inline bool check_new_file(const std::string & path) {
     return false;
 }
 
+// For a new file that the library makes later; "": none. False after printing the reason.
+inline bool check_new_file(const std::string & path) {
+    return path.empty() || can_create(path) || say_cannot_make(path);
+}
+
 // Opens the stream of --events; "": none. False after printing the reason.
 inline bool open_events(const std::string & path) {
-    if (path.empty() || events.open(path.c_str())) return true;
-    if (errno != EEXIST) {
-        say_cannot_write(path);
-    } else {
-        say_error("%s exists; remove it or choose another name\n", path.c_str());
-    }
-    return false;
+    return path.empty() || events.open(path.c_str()) || say_cannot_make(path);
 }
 
 // The same for --report, whose name tells the form.

@@ -1,15 +1,11 @@
 #include "hub/card/front_matter.h"
 
+#include "core/strings.h"
 #include "formats/json_writer.h"
 
 namespace gnv {
 
 static constexpr size_t most_bytes = 4 << 20;
-
-static std::string_view trimmed(std::string_view text) {
-    const size_t begin = text.find_first_not_of(" \t\r");
-    return begin == text.npos ? std::string_view() : text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
-}
 
 // The lines between the first two lines "---"; nothing: the text does not begin with such a line, or has no second one, and the
 // hub reads no metadata either.
