@@ -5,7 +5,7 @@ usage: record_sampling.py
 
 Written from the definitions: of the penalties as the OpenAI API and vLLM have them, of min-p, top-k and top-p as the papers and
 vLLM have them, and of SplitMix64. Probabilities are made with exact fractions where that is possible and never share code with
-the library. Draws follow docs/sampling.md: one number in [0, 1) a choice, which the ids share, the likeliest first.
+the library. Draws follow docs/sampling.md: of each choice one number is the seed of a noise for each id.
 """
 import json
 import math
@@ -57,27 +57,31 @@ def distribution(logits, options, prompt, chosen):
     return [(id, probabilities[id] / whole) for id in kept if probabilities[id] > 0]
 
 
-def unit_numbers(seed):
+def split_mix(seed):
     state = seed
     while True:
         state = (state + 0x9E3779B97F4A7C15) & MASK
         z = state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-        yield ((z ^ (z >> 31)) >> 11) / 2.0**53
+        yield z ^ (z >> 31)
+
+
+def noise(seed, count):
+    """-log(-log(u)) for the ids below `count`, where u is uniform in (0, 1)."""
+    numbers = split_mix(seed)
+    return [-math.log(-math.log(((next(numbers) >> 12) + 0.5) / 2.0**52)) for _ in range(count)]
 
 
 def draw(seed, logits, options, prompt, count):
     """The ids of `count` choices, each of which counts for the next."""
-    chosen, numbers = [], unit_numbers(seed)
+    chosen, seeds = [], split_mix(seed)
     while len(chosen) < count:
-        target, reached = next(numbers) if options["temperature"] > 0 else 0.0, 0.0
-        choices = distribution(logits, options, prompt, chosen)
-        for id, probability in choices:
-            reached += probability
-            if target < reached:
-                break
-        chosen.append(id)
+        ids = [id for id, _ in distribution(logits, options, prompt, chosen)]
+        if options["temperature"] > 0:
+            changed, noises = penalized(logits, options, prompt, chosen), noise(next(seeds), len(logits))
+            ids.sort(key=lambda id: (-(changed[id] / options["temperature"] + noises[id]), id))
+        chosen.append(ids[0])
     return chosen
 
 

@@ -74,13 +74,17 @@ void RunningText::feed(const int32_t * ids, size_t count, gnv_want want) {
     check(model_.engine, status);
 }
 
-static gnv_want result_of(bool is_greedy) { return is_greedy ? GNV_WANT_LIKELIEST : GNV_WANT_LOGITS; }
+// The first pick brings options, which may need all logits.
+static gnv_want result_of(bool is_greedy, bool is_first) {
+    if (is_greedy) return GNV_WANT_LIKELIEST;
+    return is_first ? GNV_WANT_LOGITS : GNV_WANT_PICK;
+}
 
 // Up to where the prompt is to be kept, or to its end.
 void RunningText::feed_prompt() {
     const bool is_part = !keeps_at_.empty();
     const size_t end = is_part ? keeps_at_.back() : request_.ids.size();
-    feed(request_.ids.data() + fed_, end - fed_, is_part ? GNV_WANT_NOTHING : result_of(is_greedy_));
+    feed(request_.ids.data() + fed_, end - fed_, is_part ? GNV_WANT_NOTHING : result_of(is_greedy_, true));
     fed_ = end;
 }
 
@@ -129,7 +133,7 @@ bool RunningText::go_on() {
         text_->finish(token.stop == GNV_STOP_LENGTH || token.stop == GNV_STOP_CAPACITY);
         return false;
     }
-    feed(&id, 1, result_of(is_greedy_));
+    feed(&id, 1, result_of(is_greedy_, false));
     return true;
 }
 

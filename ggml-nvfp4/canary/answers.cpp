@@ -1,7 +1,7 @@
 #include "canary/answers.h"
 
 #include "session/repetition.h"
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 #include "session/shared_texts.h"
 
 #include <algorithm>

@@ -4,7 +4,7 @@
 #include "core/sha256.h"
 #include "core/utf8.h"
 #include "formats/json_writer.h"
-#include "session/generation_config.h"
+#include "session/sampling/generation_config.h"
 
 #include <algorithm>
 

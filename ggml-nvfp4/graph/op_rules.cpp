@@ -470,6 +470,22 @@ const char * check_largest(const OpParams &, const RuleInputs & in, OutputSpec *
 }
 constexpr OpRule largest_rule = {.inputs = 2, .optional = bit(1), .outputs = 2, .check = check_largest};
 
+const char * check_top(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    const auto & top = std::get<TopParams>(params);
+    if (const char * problem = check_largest(params, in, out)) return problem;
+    if (top.wanted < 1 || top.most < top.wanted) return "wanted must be positive, and most no smaller";
+    out[0] = fixed(DType::i32, {in[0].shape.rows(), 1 + top.most});
+    out[1] = fixed(DType::f32, {in[0].shape.rows(), top.most});
+    return nullptr;
+}
+constexpr OpRule top_rule = {.inputs = 2, .optional = bit(1), .outputs = 2, .check = check_top};
+
+const char * check_draw(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
+    if (!is(in[2], DType::i32, {in[0].shape.rows(), 4})) return "draws must be i32 [R, 4]";
+    return check_largest(params, in, out);
+}
+constexpr OpRule draw_rule = {.inputs = 3, .optional = bit(1), .outputs = 2, .check = check_draw};
+
 const char * check_expert_inputs(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     if (!is_matrix(in[0]) || in[1].dtype != DType::bf16 || in[1].shape.rank != 3 || !is_like(in[2], in[1]))
         return "x must be [T, K], gate and up BF16 [G, I, K]";

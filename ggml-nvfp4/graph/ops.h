@@ -274,6 +274,18 @@ struct CountExpertsParams {};
 // none is allowed.
 struct LargestParams {};
 
+// x [.., V], optional allowed u8 [V] -> i32 [R, 1 + most], f32 [R, most], for the R rows of x: allowed columns with the largest
+// numbers of the row, and these numbers, in any order. At least `wanted` of them, or all that are allowed; a number that is left
+// out is smaller than each that is there. NaN is larger than all numbers. How many more than `wanted` there are is up to the
+// device. The first of a row of i32 is how many: if they are more than `most`, they are not there.
+struct TopParams {
+    int64_t wanted = 1, most = 1;
+};
+
+// x [.., V], optional allowed u8 [V], draws i32 [R, 4] -> i32 [R], f32 [R], as `largest`, but of the numbers that a draw makes of
+// the row's, with noise of their columns in F64: core/noise.h, whose Draw is a row of draws. The number is that of x.
+struct DrawParams {};
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 // Every op with its parameters. The enumeration, OpParams, the names and rules (graph/op_rules.cpp) and the kernel
@@ -304,6 +316,8 @@ struct LargestParams {};
     X(observe, ObserveParams)                                                                                          \
     X(count_experts, CountExpertsParams)                                                                               \
     X(largest, LargestParams)                                                                                          \
+    X(top, TopParams)                                                                                                  \
+    X(draw, DrawParams)                                                                                                \
     X(expert_inputs, ExpertInputsParams)
 
 #define GNV_OP_NAME(op, Params) op,

@@ -49,7 +49,11 @@ typedef enum gnv_want GNV_INT {
     GNV_WANT_NOTHING = 0,
     GNV_WANT_LIKELIEST = 1, /* the largest logit of the tokens of the model's tokenizer, or of all ids without one */
     GNV_WANT_LOGITS = 2,    /* F32 [vocabulary] */
-    GNV_WANT_EMBEDDING = 3  /* F32 [hidden]: the last hidden state after the final norm; no logits are computed */
+    GNV_WANT_EMBEDDING = 3, /* F32 [hidden]: the last hidden state after the final norm; no logits are computed */
+    /* What one gnv_session_pick needs to go on with its series: with temperature alone the token, which the device draws; with
+     * top_k, min_p or temperature 0 a few of the largest logits, where the device has memory of its own; else all. For
+     * gnv_session_numbers they are no logits. */
+    GNV_WANT_PICK = 4
 } gnv_want;
 
 /* The `count` ids that come next, at least one; takes the room for them, and computes nothing. GNV_INVALID_ARGUMENT: an id
@@ -91,8 +95,9 @@ GNV_API gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_inf
 /* Results stay until the next feed. GNV_INVALID_ARGUMENT: the session has no such result. */
 /* The likeliest next token, the lower id of equal ones; `logit` may be NULL. GNV_BAD_VALUE: its logit is not finite. */
 GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, float * logit);
-/* A token chosen from the logits (GNV_WANT_LOGITS), as gnv_model_generate chooses one with these options, of which only those
- * that say how count. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
+/* A token chosen from the logits (GNV_WANT_LOGITS, GNV_WANT_PICK), as gnv_model_generate chooses one with these options, of which
+ * only those that say how count. GNV_INVALID_ARGUMENT: after GNV_WANT_PICK, other options than those of its series, which need
+ * more logits. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
  * defaults. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
  * gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since the session was opened,
  * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked

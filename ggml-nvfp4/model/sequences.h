@@ -1,6 +1,7 @@
 // Texts and pictures as a model takes them: ids or pixels with the segments, masks and positions that belong to them.
 #pragma once
 
+#include "core/noise.h"
 #include "model/given_rows.h"
 #include "model/text_model.h"
 
@@ -44,6 +45,7 @@ struct BatchInputs {
     std::vector<const GivenRows *> given;
     std::vector<int32_t> extents; // [2, T], where rows are given without ids
     std::vector<int32_t> pairs;   // [2 T], for a draft head: StageBuilder::pairs
+    std::vector<Draw> draws;      // for StageOptions::draws, of the texts whose tokens are drawn
 };
 
 // Ids below the vocabulary, segments no longer than the model's positions, masks, segments and given rows that fit. `past`:

@@ -36,7 +36,7 @@ uint64_t LaneInputs::bytes(const BatchShape & shape, DType dtype) {
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
            2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape, dtype) + extents_bytes(shape) +
-           shared_state_bytes(shape) + pair_bytes(shape);
+           shared_state_bytes(shape) + pair_bytes(shape) + device_aligned(segments * sizeof(Draw));
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes, size_t host_blocks) {
@@ -144,6 +144,7 @@ Result<DeviceBatch> LaneInputs::upload(Backend & device, const BatchInputs & inp
     batch.pages = place(inputs.pages);
     batch.extents = place(inputs.extents);
     batch.pairs = place(inputs.pairs);
+    batch.draws = place(inputs.draws);
     if (!inputs.given.empty()) {
         const DType dtype = device.activation_dtype();
         const uint64_t bytes = bytes_of_rows(inputs.shape, dtype);

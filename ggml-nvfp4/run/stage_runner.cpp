@@ -46,7 +46,7 @@ struct StageGraph {
     StageBuilder builder;
     FieldUse use;
     std::array<ValueId, max_fields> given; // of the fields that are read
-    ValueId allowed = no_value, largest = no_value;
+    ValueId allowed = no_value, draws = no_value, largest = no_value, top = no_value;
 
     StageGraph(const TextVariant & variant, const std::vector<Stage> & stages, const BatchShape & shape,
                const StageOptions & options, DType activation)
@@ -70,14 +70,22 @@ struct StageGraph {
         given = builder.fields;
         for (const Stage & stage : stages) variant.model->build(stage, builder);
         if (!graph.status().ok()) return;
-        if (builder.logits != no_value && options.largest_logit) {
-            allowed = graph.input("allowed", DType::u8, {graph.value(builder.logits).shape.last()});
-            largest = graph.add(LargestParams{}, {builder.logits, allowed}, "largest logit");
-            for (const ValueId value : {largest, graph.second(largest)}) graph.keep(value);
-        } else if (builder.logits != no_value) {
-            graph.keep(builder.logits);
-        }
+        if (builder.logits != no_value) add_choice(options);
         fuse(graph);
+    }
+    // What becomes of the logits.
+    void add_choice(const StageOptions & options) {
+        const Shape shape = graph.value(builder.logits).shape;
+        if (options.largest_logit || options.top_logits || options.draws)
+            allowed = graph.input("allowed", DType::u8, {shape.last()});
+        if (options.draws) draws = graph.input("draws", DType::i32, {shape.rows(), 4});
+        if (options.largest_logit) largest = graph.add(LargestParams{}, {builder.logits, allowed}, "largest logit");
+        if (options.draws) largest = graph.add(DrawParams{}, {builder.logits, allowed, draws}, "draw");
+        if (options.top_logits)
+            top = graph.add(TopParams{wanted_top_logits, most_top_logits}, {builder.logits, allowed}, "top logits");
+        for (const ValueId value : {largest, top})
+            if (value != no_value) graph.keep(value), graph.keep(graph.second(value));
+        if (largest == no_value) graph.keep(builder.logits);
     }
     StageGraph(const StageGraph &) = delete;
     StageGraph & operator=(const StageGraph &) = delete;
@@ -169,6 +177,7 @@ class Binder {
         input(b.pairs, there.pairs, DType::i32);
         input(b.given, there.given, graph_.activation_dtype());
         input(stages_.allowed, there.allowed, DType::u8);
+        input(stages_.draws, there.draws, DType::i32);
     }
     void bind_fields() {
         const auto field = [&](ValueId id, void * memory) {
@@ -360,6 +369,9 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     }
     if (stages.largest != no_value)
         return call.on_largest(graph.tensor_of(stages.largest), graph.tensor_of(stages.graph.second(stages.largest)));
+    if (stages.top != no_value)
+        return call.on_top(graph.tensor_of(stages.top), graph.tensor_of(stages.graph.second(stages.top)),
+                           graph.tensor_of(stages.builder.logits));
     if (stages.builder.logits != no_value && call.on_logits)
         return call.on_logits(graph.tensor_of(stages.builder.logits));
     return {};

@@ -29,6 +29,10 @@ struct TextVariant {
     friend bool operator==(const TextVariant &, const TextVariant &) = default;
 };
 
+// With StageOptions::top_logits: of each text at least so many of the largest logits, unless more than most_top_logits of them are
+// equal or near (graph/ops.h: TopParams).
+inline constexpr int64_t wanted_top_logits = 128, most_top_logits = 512;
+
 // All weights of these stages.
 std::vector<WeightRef> weights_of(const TextModel & model, const std::vector<Stage> & stages);
 
@@ -38,6 +42,8 @@ struct StageOptions {
     int64_t expert_tile = 1;
     bool last_position_only = false;
     bool largest_logit = false;       // instead of logits: on_largest of a call
+    bool top_logits = false;          // the same: on_top
+    bool draws = false;               // the same: on_largest has the tokens drawn with `inputs.draws`
     bool embeds = false;              // instead of logits: what they are made of [S, H]
     bool joins_expert_inputs = false; // with ExpertTokens::all, on devices that can (exec/backend.h)
     Screening screening = Screening::off;
@@ -76,7 +82,8 @@ struct DeviceBatch {
     const void * given = nullptr; // in the dtype of the device's activations
     const int32_t * extents = nullptr;
     const int32_t * pairs = nullptr;
-    const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit
+    const Draw * draws = nullptr;
+    const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit, top_logits and draws
 };
 
 struct StageCall {
@@ -96,6 +103,9 @@ struct StageCall {
     std::function<Status(const Tensor & logits)> on_logits = {};
     // With StageOptions::largest_logit, instead: ids i32 [S] that `inputs.allowed` allows, and their logits f32 [S].
     std::function<Status(const Tensor & ids, const Tensor & logits)> on_largest = {};
+    // With StageOptions::top_logits, instead: ids i32 [S, 1 + most_top_logits] of which the first is how many there are, and their
+    // logits f32 [S, most_top_logits]; and all logits.
+    std::function<Status(const Tensor & ids, const Tensor & logits, const Tensor & all)> on_top = {};
     BadInput * bad_input = nullptr; // receives where it was when that is why the run failed
     // The host looks at what the device observes, which need not fail at a NaN or Inf.
     bool looks_for_bad_input = false;

@@ -70,6 +70,18 @@ class DraftPlan {
     int64_t end_ = 0;
 };
 
+static Result<int32_t> pick_from_some(TextSession & session, const TextSequence & sequence,
+                                      const TextSession::Request & request, Sampler & sampler) {
+    SomeLogits some;
+    const IsEnough is_enough = [&](const SomeLogits & found) { return sampler.is_enough(found); };
+    GNV_TRY(for_pieces(session, sequence, request,
+                       [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
+                           GNV_ASSIGN(some, session.run_to_pick(piece, of_piece, is_enough));
+                           return {};
+                       }));
+    return sampler.pick(some);
+}
+
 // The token after `sequence`, or none if the caller's function ends the text. Where the largest logit decides, the device finds
 // it, and the others stay there.
 static Result<std::optional<int32_t>> next_token(TextSession & session, const TextSequence & sequence,
@@ -80,6 +92,21 @@ static Result<std::optional<int32_t>> next_token(TextSession & session, const Te
     request.drafts = drafts;
     request.on_progress = on_progress;
     if (!sampler.takes_largest() || options.on_logits) {
+        const std::optional<Draw> draw = sampler.next_draw();
+        if (!options.on_logits && draw && drafts < 0) {
+            LargestLogit drawn;
+            GNV_TRY(for_pieces(session, sequence, request,
+                               [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
+                                   GNV_ASSIGN(drawn, session.run_to_draw(piece, of_piece, *draw));
+                                   return {};
+                               }));
+            GNV_ASSIGN(const int32_t id, sampler.drawn(drawn.id, drawn.logit));
+            return std::optional(id);
+        }
+        if (!options.on_logits && sampler.may_pick_from_largest()) {
+            GNV_ASSIGN(const int32_t id, pick_from_some(session, sequence, request, sampler));
+            return std::optional(id);
+        }
         GNV_ASSIGN(std::vector<float> logits, run_in_pieces(session, sequence, request));
         if (options.on_logits && !options.on_logits(logits, chosen)) return std::optional<int32_t>();
         GNV_ASSIGN(const int32_t id, sampler.pick(logits));
@@ -116,7 +143,8 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
     const std::vector<uint8_t> allowed = allowed_ids(tokenizer, size_t(session.vocabulary()));
     Sampler sampler(options.sampling, allowed);
     sampler.count_prompt(options.counted_ids);
-    if (sampler.takes_largest() || options.draft.tokens > 0) GNV_TRY(session.allow(allowed));
+    if (sampler.may_pick_from_largest() || sampler.next_draw() || options.draft.tokens > 0)
+        GNV_TRY(session.allow(allowed));
     DraftPlan drafts(options.draft, session);
     const auto finish = [&](GenerateStop stop) {
         result.stop = stop;

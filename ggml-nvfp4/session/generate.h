@@ -1,7 +1,7 @@
 // Generation of text: a prompt, then one token after another.
 #pragma once
 
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 #include "session/shown_text.h"
 #include "session/text_session.h"
 

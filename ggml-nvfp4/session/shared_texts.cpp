@@ -14,7 +14,9 @@ Result<std::unique_ptr<SharedText>> SharedTexts::open() {
 
 void SharedTexts::close(SharedText & text) { session_.pool().close(text.state); }
 
-Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWant want) {
+Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWant want, IsEnough is_enough,
+                         const Draw & draw) {
+    GNV_CHECK((want == TextWant::pick) == bool(is_enough));
     const int64_t vocabulary = session_.vocabulary(), past = text.state.past, capacity = session_.pool_capacity();
     if (ids.empty()) return Status(Code::invalid_argument, "the list of ids is empty; give at least one");
     if (text.waiting() > 0)
@@ -31,6 +33,8 @@ Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWa
     text.fed.assign(ids.begin(), ids.end());
     text.done = 0;
     text.want = want;
+    text.is_enough = std::move(is_enough);
+    text.draw = draw;
     text.turn = turn_++;
     text.has = TextWant::none;
     return {};
@@ -40,6 +44,7 @@ void SharedTexts::restart(SharedText & text) {
     session_.pool().restart(text.state);
     text.fed.clear();
     text.done = 0;
+    text.is_enough = {};
     text.has = TextWant::none;
 }
 
@@ -50,7 +55,8 @@ Status SharedTexts::run(std::span<SharedText * const> texts, std::span<const int
         SharedText & text = *texts[i];
         const std::span<const int32_t> ids = std::span(text.fed).subspan(text.done, size_t(counts[i]));
         const bool is_last = counts[i] == text.waiting();
-        turns.push_back({&text.state, ids, is_last ? text.want : TextWant::none, &text.largest, &text.numbers});
+        turns.push_back({&text.state, ids, is_last ? text.want : TextWant::none, &text.largest, &text.numbers,
+                         &text.some, text.is_enough, text.draw});
     }
     Status status = session_.run_pool(turns, on_progress);
     if (!status.ok()) {
@@ -61,7 +67,9 @@ Status SharedTexts::run(std::span<SharedText * const> texts, std::span<const int
     for (size_t i = 0; i < texts.size(); i++) {
         SharedText & text = *texts[i];
         text.done += size_t(counts[i]);
-        if (text.waiting() == 0) text.has = text.want;
+        if (text.waiting() > 0) continue;
+        text.has = text.want;
+        text.is_enough = {};
     }
     return {};
 }

@@ -25,12 +25,15 @@ struct SharedText {
     std::vector<int32_t> fed; // the last feed
     size_t done = 0;          // of its ids
     TextWant want = TextWant::none;
-    uint64_t turn = 0; // texts that were fed earlier go on first
+    IsEnough is_enough; // for TextWant::pick, until no id waits
+    Draw draw;          // for TextWant::draw
+    uint64_t turn = 0;  // texts that were fed earlier go on first
 
     // Of the last position, when no id waits.
     TextWant has = TextWant::none;
-    LargestLogit largest;
+    LargestLogit largest;       // or what was drawn
     std::vector<float> numbers; // logits or the embedding
+    SomeLogits some;
 
     int64_t waiting() const { return int64_t(fed.size() - done); }
 };
@@ -46,7 +49,8 @@ class SharedTexts {
     // The ids that come next, at least one, and what their last position is to give. Takes the room for them. Refused, without any
     // change: an id outside the vocabulary, ids that wait, a text longer than its caches, and Code::out_of_memory when all
     // texts together have too many positions.
-    Status feed(SharedText & text, std::span<const int32_t> ids, TextWant want);
+    Status feed(SharedText & text, std::span<const int32_t> ids, TextWant want, IsEnough is_enough = {},
+                const Draw & draw = {});
 
     struct Step {
         int64_t texts = 0, positions = 0; // that went on, and by how many positions

@@ -2,7 +2,7 @@
 // text, and without text that may become a stop string. gnv_model_generate and gnv_shown_text_t use it alike.
 #pragma once
 
-#include "session/stop_text.h"
+#include "session/sampling/stop_text.h"
 #include "tokenizer/text_stream.h"
 #include "tokenizer/tokenizer.h"
 

@@ -191,10 +191,42 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         for (size_t i = 0; i < id.size(); i++) results.largest->push_back({id[i], logit[i]});
         return {};
     };
+    call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {
+        return take_logits(here, ids, logits, all, {{{results.some, results.is_enough}}});
+    };
     if (drafting) call.kept_rows = &drafting->kept;
+    if (results.draw && g + 1 == groups.size()) return draw_runner->run(call, place.arena.get(), arena_bytes);
+    if (results.some && g + 1 == groups.size()) return top_runner->run(call, place.arena.get(), arena_bytes);
     StageRunner & largest = shape.as_steps ? *drafting->largest_of_all : *largest_runner;
     StageRunner & runner = results.largest && g + 1 == groups.size() ? largest : *place.runners[request.all_logits];
     return runner.run(call, place.arena.get(), arena_bytes);
+}
+
+Status take_logits(Backend & device, const Tensor & ids, const Tensor & logits, const Tensor & all,
+                   std::span<const LogitRow> rows) {
+    const auto width = size_t(ids.shape.last()), most = width - 1;
+    std::vector<int32_t> found(rows.size() * width);
+    std::vector<float> numbers(rows.size() * most);
+    device.download(found.data(), ids.data, found.size() * sizeof(int32_t));
+    device.download(numbers.data(), logits.data, numbers.size() * sizeof(float));
+    GNV_TRY(device.synchronize());
+    for (size_t r = 0; r < rows.size(); r++) {
+        SomeLogits & some = *rows[r].some;
+        const int32_t * const first = found.data() + r * width + 1;
+        const auto count = size_t(first[-1]);
+        if (count > 0 && count <= most) {
+            some.ids.assign(first, first + count);
+            some.logits.assign(numbers.data() + r * most, numbers.data() + r * most + count);
+            if ((*rows[r].is_enough)(some)) continue;
+        }
+        Tensor row = all;
+        row.shape = {1, all.shape.last()};
+        row.data = all.as<uint8_t>() + r * tensor_bytes(all.dtype, row.shape);
+        GNV_ASSIGN(HostTensor host, download_tensor(device, row));
+        some.ids.clear();
+        some.logits = std::move(host.memory);
+    }
+    return {};
 }
 
 Status AllowedIds::set(Backend & device, bool aliases, std::span<const uint8_t> given) {
@@ -223,6 +255,27 @@ Result<std::vector<LargestLogit>> TextSession::run_to_largest(const TextSequence
     std::vector<LargestLogit> largest;
     GNV_TRY(run(sequence, request, {nullptr, &largest}));
     return largest;
+}
+
+Result<SomeLogits> TextSession::run_to_pick(const TextSequence & sequence, const Request & request,
+                                            const IsEnough & is_enough) {
+    SomeLogits some;
+    if (state_->aliases() || request.drafts >= 0) { // they are here, or those of a pass ahead are kept
+        GNV_TRY(run(sequence, request, {&some.logits}));
+        return some;
+    }
+    GNV_CHECK(!request.all_logits && !state_->allowed.ids.empty() && state_->options.segments == 1);
+    GNV_TRY(run(sequence, request, {nullptr, nullptr, &some, &is_enough}));
+    return some;
+}
+
+Result<LargestLogit> TextSession::run_to_draw(const TextSequence & sequence, const Request & request,
+                                              const Draw & draw) {
+    GNV_CHECK(!request.all_logits && !state_->allowed.ids.empty() && state_->options.segments == 1 &&
+              request.drafts < 0);
+    std::vector<LargestLogit> drawn;
+    GNV_TRY(run(sequence, request, {nullptr, &drawn, nullptr, nullptr, &draw}));
+    return drawn.front();
 }
 
 Status TextSession::run(const TextSequence & sequence, const Request & request, const Results & results) {
@@ -265,6 +318,7 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     inputs.shape.capacity = extents.capacity;
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
+    if (results.draw) inputs.draws = {*results.draw};
     const auto pass = Clock::now();
     if (is_ahead) {
         GNV_TRY(state.run_ahead(inputs, request, results));

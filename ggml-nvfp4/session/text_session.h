@@ -4,6 +4,7 @@
 #pragma once
 
 #include "run/stage_runner.h"
+#include "session/sampling/some_logits.h"
 #include "session/text_pool.h"
 
 #include <functional>
@@ -58,6 +59,8 @@ enum class TextWant : uint8_t {
     none,
     largest,   // the largest logit of those that are allowed
     logits,    // [vocabulary]
+    pick,      // as many of the largest logits as a choice takes, or all
+    draw,      // the token that a draw from all that are allowed gives
     embedding, // the normed hidden state that logits are made of [H]
 };
 
@@ -66,8 +69,11 @@ struct TextTurn {
     PooledText * text = nullptr; // which has room
     std::span<const int32_t> ids;
     TextWant want = TextWant::none;
-    LargestLogit * largest = nullptr;       // receives it
+    LargestLogit * largest = nullptr;       // receives it, or what was drawn
     std::vector<float> * numbers = nullptr; // receives logits or the embedding
+    SomeLogits * some = nullptr;            // receives what TextWant::pick asks for
+    IsEnough is_enough = {};                // for it
+    Draw draw = {};                         // for TextWant::draw
 };
 
 // What lies on one of several devices.
@@ -119,10 +125,16 @@ class TextSession {
     const DraftCounts & draft_counts() const;
     uint64_t draft_bytes() const;           // of memory for drafting
     std::span<const int32_t> ahead() const; // guesses whose results are there
-    // The ids that run_to_largest() chooses among: those that `ids` does not have as 0 [vocabulary]. It keeps a copy.
+    // The ids that run_to_largest(), run_to_pick() and run_to_draw() choose among: those that `ids` does not have as 0
+    // [vocabulary]. It keeps a copy.
     Status allow(std::span<const uint8_t> ids);
     // As run(), for greedy generation, after allow(): the largest logit of each text's last position. NaN is larger than all.
     Result<std::vector<LargestLogit>> run_to_largest(const TextSequence & sequence, const Request & request);
+    // As run(), for a session of one text, after allow(): of the logits of its last position as many of the largest as are
+    // enough, where the device has memory of its own and they need not all come to the host.
+    Result<SomeLogits> run_to_pick(const TextSequence & sequence, const Request & request, const IsEnough & is_enough);
+    // The same: the token that a draw gives, with its logit.
+    Result<LargestLogit> run_to_draw(const TextSequence & sequence, const Request & request, const Draw & draw);
     // Continues the texts with `sequence`: as many segments as the session has, of equal length. Returns logits
     // [T or S, vocabulary]. After a failure that check_sequence() does not find, the next call must be reset().
     Result<std::vector<float>> run(const TextSequence & sequence, const Request & request);
@@ -145,6 +157,9 @@ class TextSession {
     struct Results { // of a pass: what is asked for
         std::vector<float> * logits = nullptr;
         std::vector<LargestLogit> * largest = nullptr;
+        SomeLogits * some = nullptr; // of the only text
+        const IsEnough * is_enough = nullptr;
+        const Draw * draw = nullptr; // `largest` receives what it gives
     };
     Status run(const TextSequence & sequence, const Request & request, const Results & results);
     explicit TextSession(std::unique_ptr<State> state);

@@ -38,6 +38,14 @@ void TextSession::State::make_head_runners() {
     largest.largest_logit = true;
     largest_runner.emplace(*last().device, largest, kept_shapes);
     pool_largest.emplace(*last().device, largest, kept_steps);
+    StageOptions top = stage_options(false);
+    top.top_logits = true;
+    top_runner.emplace(*last().device, top, kept_shapes);
+    pool_top.emplace(*last().device, top, kept_steps);
+    StageOptions draw = stage_options(false);
+    draw.draws = true;
+    draw_runner.emplace(*last().device, draw, kept_shapes);
+    pool_draw.emplace(*last().device, draw, kept_steps);
     StageOptions embeds = stage_options(false);
     embeds.embeds = true;
     pool_embeds.emplace(*last().device, embeds, kept_shapes);
@@ -96,6 +104,12 @@ StageOptions TextSession::State::stage_options(bool all_logits) {
 Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape,
                                                     const std::function<StageRunner &(size_t)> & runner_of) {
     GNV_ASSIGN(uint64_t needed, largest_runner->arena_bytes(variant, stages.back(), shape));
+    if (!aliases()) {
+        for (StageRunner * const runner : {&*top_runner, &*draw_runner}) {
+            GNV_ASSIGN(const uint64_t bytes, runner->arena_bytes(variant, stages.back(), shape));
+            needed = std::max(needed, bytes);
+        }
+    }
     for (size_t g = 0; g < stages.size(); g++) {
         GNV_ASSIGN(const uint64_t bytes, runner_of(g).arena_bytes(variant, stages[g], shape_on(g, shape)));
         needed = std::max(needed, bytes);

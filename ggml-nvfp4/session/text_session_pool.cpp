@@ -19,6 +19,8 @@ Status TextSession::allow_in_pool(std::span<const uint8_t> ids) {
 
 StageRunner & TextSession::State::pool_runner(size_t group, const BatchShape & shape, TextWant want) {
     if (group + 1 == groups.size() && want == TextWant::largest) return *pool_largest;
+    if (group + 1 == groups.size() && want == TextWant::pick) return *pool_top;
+    if (group + 1 == groups.size() && want == TextWant::draw) return *pool_draw;
     if (group + 1 == groups.size() && want == TextWant::embedding) return *pool_embeds;
     return *pool_runners[shape.is_step()][group];
 }
@@ -51,8 +53,12 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
         GNV_ASSIGN(const HostTensor host, download_tensor(here, tensor));
         const auto * from = host.tensor.as<const float>();
         const int64_t columns = tensor.shape.last();
-        for (size_t i = 0; i < head.turns.size(); i++, from += columns)
-            turns[head.turns[i]].numbers->assign(from, from + columns);
+        for (size_t i = 0; i < head.turns.size(); i++, from += columns) {
+            const TextTurn & turn = turns[head.turns[i]];
+            const bool picks = turn.want == TextWant::pick;
+            if (picks) turn.some->ids.clear();
+            (picks ? turn.some->logits : *turn.numbers).assign(from, from + columns);
+        }
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
@@ -63,6 +69,11 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
         GNV_TRY(here.synchronize());
         for (size_t i = 0; i < id.size(); i++) *turns[head.turns[i]].largest = {id[i], logit[i]};
         return {};
+    };
+    std::vector<LogitRow> rows;
+    for (const size_t turn : head.turns) rows.push_back({turns[turn].some, &turns[turn].is_enough});
+    call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {
+        return take_logits(here, ids, logits, all, rows);
     };
     return pool_runner(last_group, shape, head.want).run(call, place.arena.get(), arena_bytes);
 }
@@ -82,11 +93,17 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
     std::vector<State::PoolHead> heads;
     const std::vector<int32_t> last_positions = std::move(inputs.last_positions);
     inputs.last_positions.clear();
-    for (const TextWant want : {TextWant::largest, TextWant::logits, TextWant::embedding}) {
+    const auto result_of = [&](const TextTurn & turn) { // logits that are in host memory need not be few
+        return turn.want == TextWant::pick && state.aliases() ? TextWant::logits : turn.want;
+    };
+    for (const TextWant want :
+         {TextWant::largest, TextWant::logits, TextWant::pick, TextWant::draw, TextWant::embedding}) {
         State::PoolHead head = {want, {}};
         for (size_t s = 0; s < turns.size(); s++)
-            if (turns[s].want == want) head.turns.push_back(s);
+            if (result_of(turns[s]) == want) head.turns.push_back(s);
         for (const size_t s : head.turns) inputs.last_positions.push_back(last_positions[s]);
+        if (want == TextWant::draw)
+            for (const size_t s : head.turns) inputs.draws.push_back(turns[s].draw);
         if (!head.turns.empty()) heads.push_back(std::move(head));
     }
     const auto shape_of = [&](const State::PoolHead & head) {

@@ -24,6 +24,15 @@ struct AllowedIds {
     const uint8_t * place() const { return copy ? static_cast<const uint8_t *>(copy.get()) : ids.data(); }
 };
 
+// For whom a row of logits is.
+struct LogitRow {
+    SomeLogits * some;
+    const IsEnough * is_enough;
+};
+// What StageCall::on_top gives: the largest logits of each row if they are enough, else all.
+Status take_logits(Backend & device, const Tensor & ids, const Tensor & logits, const Tensor & all,
+                   std::span<const LogitRow> rows);
+
 // A device with consecutive groups of weights.
 struct SessionPlace {
     Backend * device = nullptr;
@@ -98,15 +107,16 @@ struct TextSession::State {
     std::set<std::tuple<int64_t, bool, bool, bool, bool>>
         roomy; // there is room for: positions, with mask, rows, all logits, as steps
 
-    std::optional<StageRunner> largest_runner; // of the last group, for the largest logit
-    AllowedIds allowed;                        // for it
+    std::optional<StageRunner> largest_runner, top_runner,
+        draw_runner;    // of the last group, for the largest logit, some, or a draw
+    AllowedIds allowed; // for them
 
     std::optional<Drafting> drafting;
 
     TextPool pool;
     // Of longer pieces, of single positions; one for each group, because the numbers of texts that go on together are many.
     std::vector<std::unique_ptr<StageRunner>> pool_runners[2];
-    std::optional<StageRunner> pool_largest, pool_embeds; // of the last group
+    std::optional<StageRunner> pool_largest, pool_top, pool_draw, pool_embeds; // of the last group
     AllowedIds pool_allowed;
 
     std::unique_ptr<WeightStream> stream;

@@ -155,11 +155,14 @@ TEST_CASE("sampled texts are those of the model's own text with the same seed") 
                 REQUIRE(gnv_session_copy(sessions[i].get(), &copy) == GNV_OK);
                 sessions[i].reset(copy);
             }
-            REQUIRE(feed(sessions[i], {id}, GNV_WANT_LOGITS) == GNV_OK);
+            REQUIRE(feed(sessions[i], {id}, i < 3 ? GNV_WANT_PICK : GNV_WANT_LOGITS) == GNV_OK);
         }
     }
     CHECK(found == expected);
     run_all(engine.get(), model);
+    CHECK(info_of(sessions[0]).has == GNV_WANT_PICK);
+    std::vector<float> numbers(4096);
+    CHECK(gnv_session_numbers(sessions[0].get(), numbers.data(), numbers.size(), nullptr) == GNV_INVALID_ARGUMENT);
     options.temperature = NAN;
     CHECK(gnv_session_pick(sessions[0].get(), &options, &id) == GNV_INVALID_ARGUMENT);
     options.temperature = 1;

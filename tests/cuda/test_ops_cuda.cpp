@@ -1,5 +1,6 @@
 // Every op on a CUDA device against its twin on the CPU in BF16: shipped shapes and ragged edges, twice for determinism. With
 // --bench (test_nvfp4_pack_cuda.cpp has the main) it measures instead.
+#include "core/noise.h"
 #include "cuda/copy_rate.h"
 #include "cuda/device_fixture.h"
 #include "cuda/expert_choices.h"
@@ -8,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <numeric>
+#include <set>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -515,6 +517,78 @@ TEST_CASE("largest of a row") {
     }
 }
 
+TEST_CASE("top of a row: what is left out is smaller than what is there, and little is there beyond what is wanted") {
+    Devices devices;
+    OpRunner cuda(*devices.cuda);
+    std::mt19937 random(23);
+    constexpr int64_t wanted = 128, most = 512;
+    for (const int64_t width : {1, 64, 127, 1000, 4096, 70001, 248320}) {
+        std::vector<uint8_t> some(static_cast<size_t>(width));
+        for (uint8_t & flag : some) flag = random() % 8 != 0;
+        OpInput x = activation(random, {3, width});
+        x.numbers[size_t(width / 2)] = NAN;
+        x.numbers[size_t(width + width / 3)] = INFINITY;
+        for (const bool masked : {false, true}) {
+            const OpResult result = cuda.run({TopParams{wanted, most}, {x, mask(some)}, {true, masked}});
+            for (int64_t row = 0; row < 3; row++) {
+                const auto is_in = [&](int64_t i) { return !masked || some[size_t(i)] != 0; };
+                const float * const columns = result.tensors[0].data() + row * (1 + most); // exact below 2^24
+                const auto count = int64_t(columns[0]);
+                const int64_t all =
+                    std::count_if(some.begin(), some.end(), [&](uint8_t flag) { return !masked || flag; });
+                CHECK(count >= std::min(wanted, all));
+                if (all > 16 * wanted) CHECK(count <= 3 * wanted / 2);
+                if (count > most) continue;
+                const auto rank_of = [](float number) { return std::isnan(number) ? INFINITY : number; };
+                std::set<int64_t> there;
+                float least = INFINITY;
+                for (int64_t i = 0; i < count; i++) {
+                    const auto column = int64_t(columns[1 + i]);
+                    REQUIRE((column >= 0 && column < width && is_in(column)));
+                    const float number = result.tensors[1][size_t(row * most + i)],
+                                given = x.numbers[size_t(row * width + column)];
+                    CHECK((number == given || (std::isnan(number) && std::isnan(given))));
+                    least = std::min(least, rank_of(number));
+                    CHECK(there.insert(column).second);
+                }
+                for (int64_t i = 0; i < width; i++)
+                    if (is_in(i) && there.count(i) == 0) REQUIRE(rank_of(x.numbers[size_t(row * width + i)]) < least);
+            }
+        }
+        const std::vector<uint8_t> none(static_cast<size_t>(width));
+        CHECK(cuda.run({TopParams{wanted, most}, {x, mask(none)}, {}}).tensors[0][0] == 0);
+    }
+}
+
+TEST_CASE("draw from a row: the CPU's") {
+    Devices devices;
+    std::mt19937 random(29);
+    for (const int64_t width : {1, 33, 8192, 70001, 248320})
+        for (const int64_t rows : {1, 5}) {
+            std::vector<uint8_t> some(static_cast<size_t>(width));
+            for (uint8_t & flag : some) flag = random() % 8 != 0;
+            OpInput x = activation(random, {rows, width});
+            for (float & number : x.numbers) number *= 6;
+            for (int round = 0; round < 8; round++) {
+                std::vector<int32_t> draws;
+                for (int64_t row = 0; row < rows; row++) {
+                    const Draw draw = {uint64_t(random()) << 32 | random(), round == 0 ? 1 : 0.1 * round};
+                    int32_t words[4];
+                    memcpy(words, &draw, sizeof draw);
+                    draws.insert(draws.end(), words, words + 4);
+                }
+                for (const bool masked : {false, true})
+                    compare_exactly(devices,
+                                    {DrawParams{}, {x, mask(some), indices({rows, 4}, draws)}, {true, masked, true}});
+            }
+            x.numbers[size_t(width / 2)] = NAN;
+            compare_exactly(devices, {DrawParams{},
+                                      {x, mask(std::vector<uint8_t>(size_t(width), 0)),
+                                       indices({rows, 4}, std::vector<int32_t>(size_t(4 * rows), 0x3ff00000))},
+                                      {}});
+        }
+}
+
 // Prints what ops take, and the shares of what a copy and a large product reach, which it measures first.
 class OpBench {
   public:
@@ -584,6 +658,17 @@ TEST_CASE("bench of ops on rows" * doctest::skip()) {
     bench.print(
         "observe 16384 x 16 x 512",
         {ObserveParams{&Statistic::maximum, 16}, {activation(random, {T, 8192}), zero_state(DType::f32, {16})}, {}});
+    for (const int64_t rows : {1, 256}) {
+        const OpInput logits = activation(random, {rows, 248320});
+        bench.print(rows == 1 ? "largest 1 x 248320" : "largest 256 x 248320",
+                    {LargestParams{}, {logits, {}}, {true, false}});
+        bench.print(rows == 1 ? "top 128 of 1 x 248320" : "top 128 of 256 x 248320",
+                    {TopParams{128, 512}, {logits, {}}, {true, false}});
+        bench.print(rows == 1 ? "draw from 1 x 248320" : "draw from 256 x 248320",
+                    {DrawParams{},
+                     {logits, {}, indices({rows, 4}, std::vector<int32_t>(size_t(4 * rows), 0x3ff00000))},
+                     {true, false, true}});
+    }
     bench.print("linear 16384 x 2048 -> 32",
                 {LinearParams{}, {activation(random, {T, 2048}), weight(random, DType::bf16, {32, 2048})}, {}});
     bench.print("linear 16384 x 2048 -> 1",

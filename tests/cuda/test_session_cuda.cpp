@@ -3,6 +3,7 @@
 #include "cuda/several_devices.h"
 #include "forward/forward_fixture.h"
 #include "id_list.h"
+#include "session/sampling/sampler.h"
 #include "session/shared_texts.h"
 
 #include <chrono>
@@ -354,6 +355,46 @@ TEST_CASE("bench of a session" * doctest::skip()) {
 }
 
 // Beside 39 others, in pieces and by single positions: the bits of a session with one text.
+TEST_CASE("sampled texts: from the largest logits the tokens of all logits") {
+    const Fixture f;
+    const auto session = f.session({1, 300});
+    const auto vocabulary = size_t(session->vocabulary());
+    const std::vector<uint8_t> allowed(vocabulary, 1);
+    REQUIRE(session->allow(allowed).ok());
+    std::vector<SamplerOptions> list = {{0.7, 20, 0.9, 1}, {1.5, 50, 1, 2}, {0, 0, 1, 3},
+                                        {1, 0, 0.9, 4},    {1, 400, 1, 5},  {1, 0, 1, 6}};
+    for (size_t i : {0, 2}) list[i].repetition_penalty = 1.2, list[i].presence_penalty = 0.5;
+    for (const SamplerOptions & options : list) {
+        CAPTURE(options.seed);
+        std::vector<int32_t> texts[2];
+        for (const bool from_some : {false, true}) {
+            session->reset();
+            Sampler sampler(options, allowed);
+            TextSequence sequence;
+            sequence.ids = text_ids(60);
+            sampler.count_prompt(sequence.ids);
+            for (int turn = 0; turn < 60; turn++) {
+                if (const std::optional<Draw> draw = sampler.next_draw(); draw && from_some) {
+                    const LargestLogit drawn = session->run_to_draw(sequence, {}, *draw).take();
+                    texts[1].push_back(sampler.drawn(drawn.id, drawn.logit).take());
+                    sequence.ids = {texts[1].back()};
+                    continue;
+                }
+                const IsEnough is_enough = [&](const SomeLogits & some) { return sampler.is_enough(some); };
+                const Result<SomeLogits> some = session->run_to_pick(
+                    sequence, {}, from_some ? is_enough : [](const SomeLogits &) { return false; });
+                REQUIRE_MESSAGE(some.ok(), some.status().message());
+                if (!from_some) CHECK(some.value().all());
+                const Result<int32_t> id = sampler.pick(some.value());
+                REQUIRE(id.ok());
+                texts[from_some].push_back(id.value());
+                sequence.ids = {id.value()};
+            }
+        }
+        CHECK(texts[0] == texts[1]);
+    }
+}
+
 TEST_CASE("texts that share a session have the bits of each alone") {
     const Fixture f;
     SessionOptions options = {1, 700};

@@ -2,6 +2,7 @@
 // budgets. The device is made of the CPU (deferred_device.h); test_cuda runs sessions on a GPU.
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
+#include "session/sampling/sampler.h"
 #include "session/shared_texts.h"
 #include "verify/verify_fixture.h"
 
@@ -64,6 +65,12 @@ struct Fixture {
                            all_logits);
     }
 };
+
+SessionOptions shared_options() {
+    SessionOptions options = {1, 256};
+    options.pool_texts = 3, options.pool_positions = 1000;
+    return options;
+}
 
 // The number that a refusal names.
 uint64_t least_of(const Status & refused) {
@@ -243,6 +250,89 @@ Budgets try_budgets(DeferredDevice & device, const TextVariant & variant, Thread
 }
 
 } // namespace
+
+TEST_CASE("draws on a device are those of the sampler from all logits, for one text and for many") {
+    Fixture f;
+    const auto session = f.open(shared_options()).take();
+    const std::vector<uint8_t> allowed(size_t(session->vocabulary()), 1);
+    REQUIRE(session->allow(allowed).ok());
+    REQUIRE(session->allow_in_pool(allowed).ok());
+    TextSequence sequence;
+    sequence.ids = text_ids(0, 70);
+    const std::vector<float> whole = session->run(sequence, {}).take();
+    SharedTexts texts(*session);
+    std::vector<std::unique_ptr<SharedText>> list;
+    std::vector<SharedText *> all;
+    std::vector<int32_t> expected;
+    for (size_t i = 0; i < 3; i++) {
+        Sampler sampler({0.5 + double(i), 0, 1, 77 + i}, allowed);
+        REQUIRE(sampler.next_draw());
+        const Draw draw = *sampler.next_draw();
+        expected.push_back(sampler.pick(whole).take());
+        session->reset();
+        const LargestLogit drawn = session->run_to_draw(sequence, {}, draw).take();
+        CHECK(drawn.id == expected[i]);
+        CHECK(drawn.logit == whole[size_t(drawn.id)]);
+        list.push_back(texts.open().take());
+        all.push_back(list.back().get());
+        REQUIRE(texts.feed(*all[i], sequence.ids, i == 1 ? TextWant::largest : TextWant::draw, {}, draw).ok());
+    }
+    while (texts.step(all, {}).take().waiting > 0) {
+    }
+    CHECK(all[0]->largest.id == expected[0]);
+    CHECK(all[1]->largest.id == std::max_element(whole.begin(), whole.end()) - whole.begin());
+    CHECK(all[2]->largest.id == expected[2]);
+    for (SharedText * const text : all) texts.close(*text);
+}
+
+TEST_CASE("picks on a device: of the largest logits, or of all where they are not enough") {
+    Fixture f;
+    const auto session = f.open(shared_options()).take();
+    const std::vector<uint8_t> allowed(size_t(session->vocabulary()), 1);
+    REQUIRE(session->allow(allowed).ok());
+    REQUIRE(session->allow_in_pool(allowed).ok());
+    TextSequence sequence;
+    sequence.ids = text_ids(0, 70);
+    const std::vector<float> whole = session->run(sequence, {}).take();
+    const auto check = [&](const SomeLogits & some, bool is_enough) {
+        CHECK(some.all() == !is_enough);
+        if (some.all()) CHECK(some.logits == whole);
+        REQUIRE(some.logits.size() >= size_t(wanted_top_logits));
+        std::vector<float> rest = whole;
+        for (size_t i = 0; i < some.ids.size(); i++) {
+            CHECK(some.logits[i] == whole[size_t(some.ids[i])]);
+            rest[size_t(some.ids[i])] = -INFINITY;
+        }
+        if (is_enough)
+            CHECK(*std::max_element(rest.begin(), rest.end()) <
+                  *std::min_element(some.logits.begin(), some.logits.end()));
+    };
+    for (const bool is_enough : {true, false}) {
+        session->reset();
+        int asked = 0;
+        const IsEnough answer = [&](const SomeLogits & some) {
+            asked++;
+            CHECK(!some.all());
+            return is_enough;
+        };
+        check(session->run_to_pick(sequence, {}, answer).take(), is_enough);
+        CHECK(asked == 1);
+        SharedTexts texts(*session);
+        std::vector<std::unique_ptr<SharedText>> list;
+        std::vector<SharedText *> all;
+        for (const TextWant want : {TextWant::pick, TextWant::logits, TextWant::pick}) {
+            list.push_back(texts.open().take());
+            all.push_back(list.back().get());
+            REQUIRE(texts.feed(*all.back(), sequence.ids, want, want == TextWant::pick ? answer : IsEnough()).ok());
+        }
+        while (texts.step(all, {}).take().waiting > 0) {
+        }
+        CHECK(asked == 3);
+        check(all[0]->some, is_enough), check(all[2]->some, is_enough);
+        CHECK(all[1]->numbers == whole);
+        for (SharedText * const text : all) texts.close(*text);
+    }
+}
 
 TEST_CASE("experts in host memory: the bits of experts on the device, with any number of them cached") {
     Fixture f;

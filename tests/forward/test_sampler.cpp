@@ -2,9 +2,9 @@
 #include "core/utf8.h"
 #include "formats/file.h"
 #include "scratch.h"
-#include "session/generation_config.h"
-#include "session/sampler.h"
-#include "session/stop_text.h"
+#include "session/sampling/generation_config.h"
+#include "session/sampling/sampler.h"
+#include "session/sampling/stop_text.h"
 #include "tokenizer/text_stream.h"
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -109,6 +110,83 @@ TEST_CASE("only the plain largest logit is left to a device") {
     CHECK_FALSE(takes_largest([](SamplerOptions & o) { o.logit_bias = {{1, 2.0}}; }));
 }
 
+TEST_CASE("a choice from the largest logits is that from all, or they are not enough") {
+    constexpr size_t vocabulary = 3000;
+    std::mt19937 random(77);
+    std::normal_distribution<float> normal(0, 3);
+    std::vector<uint8_t> allowed(vocabulary, 1);
+    for (size_t i = 0; i < vocabulary; i += 7) allowed[i] = 0;
+    const std::vector<int32_t> prompt = {1, 2, 3, 400, 500};
+    struct Case {
+        const char * name;
+        SamplerOptions options;
+        bool may; // pick from the largest
+    };
+    std::vector<Case> cases = {{"largest", {}, true},
+                               {"top_k", {0.8, 20}, true},
+                               {"top_k, top_p, min_p", {1.3, 40, 0.9}, true},
+                               {"top_k of more than there are", {1, 400}, true},
+                               {"min_p", {0.9, 0, 1, 5}, true},
+                               {"min_p, top_p", {0.9, 0, 0.9, 5}, false},
+                               {"all", {0.8}, false},
+                               {"all, top_p", {0.8, 0, 0.9}, false}};
+    for (const size_t i : {2, 4, 5}) cases[i].options.min_p = 0.01;
+    for (size_t i = 0; i < 2; i++) {
+        Case one = cases[i];
+        one.options.repetition_penalty = 1.4, one.options.presence_penalty = 1.5, one.options.frequency_penalty = 0.5;
+        one.options.logit_bias = {{900, -3}, {1000, -100}};
+        cases.push_back(one);
+        one.may = false;
+        one.options.repetition_penalty = 0.9;
+        cases.push_back(one);
+        one.options.repetition_penalty = 1, one.options.logit_bias = {{7, 0.5}};
+        cases.push_back(one);
+        one.options.logit_bias.clear(), one.options.presence_penalty = -0.1;
+        cases.push_back(one);
+    }
+    for (const auto & [name, options, may] : cases) {
+        CAPTURE(name);
+        Sampler whole(options, allowed), from_some(options, allowed);
+        CHECK(whole.may_pick_from_largest() == may);
+        whole.count_prompt(prompt), from_some.count_prompt(prompt);
+        int enough = 0;
+        for (int turn = 0; turn < 200; turn++) {
+            std::vector<float> logits(vocabulary);
+            for (float & logit : logits) logit = std::round(normal(random) * 16) / 16; // some are equal
+            std::vector<float> sorted;
+            for (size_t i = 0; i < vocabulary; i++)
+                if (allowed[i]) sorted.push_back(logits[i]);
+            std::sort(sorted.rbegin(), sorted.rend());
+            SomeLogits some;
+            for (size_t i = vocabulary; i-- > 0;) // in any order
+                if (allowed[i] && logits[i] >= sorted[127])
+                    some.ids.push_back(int32_t(i)), some.logits.push_back(logits[i]);
+            const bool is_enough = from_some.is_enough(some);
+            enough += is_enough;
+            if (!is_enough) some = {logits, {}};
+            CHECK(from_some.is_enough(some));
+            REQUIRE(from_some.pick(some).take() == whole.pick(logits).take());
+        }
+        CHECK((enough > 0) == (may && options.top_k <= 128));
+    }
+    // Where penalties lower most of them, the others may be larger now.
+    SamplerOptions options;
+    options.repetition_penalty = 4;
+    Sampler sampler(options, allowed);
+    const SomeLogits some = {{8, 7, 6}, {1, 2, 3}};
+    CHECK(sampler.is_enough(some));
+    sampler.count_prompt(prompt);
+    CHECK(!sampler.is_enough(some));
+    // NaN is the largest of all, and ends the text as in a choice from all.
+    std::vector<float> logits(vocabulary, 0);
+    logits[5] = logits[4] = NAN;
+    const Status expected = sampler.pick(logits).take_status(),
+                 found = sampler.pick(SomeLogits{{NAN, NAN, 0}, {5, 4, 9}}).take_status();
+    CHECK(sampler.is_enough({{NAN, NAN, 0}, {5, 4, 9}}));
+    CHECK(found.code() == Code::bad_value);
+    CHECK(found.message() == expected.message());
+}
+
 TEST_CASE("absurd numbers are refused by the name of their option") {
     const auto refused = [](auto change, const std::string & part) {
         SamplerOptions options;
@@ -184,8 +262,28 @@ TEST_CASE("SplitMix64: the published first numbers of seed 0") {
     CHECK(random.next() == 0xe220a8397b1dcdafu);
     CHECK(random.next() == 0x6e789e6aa1b965f4u);
     CHECK(random.next() == 0x06c45d188009454fu);
-    SplitMix64 again(0);
-    CHECK(again.next_unit() == double(0xe220a8397b1dcdafu >> 11) / 9007199254740992.0);
+    CHECK(unit_of(0, 0) == double((0xe220a8397b1dcdafu >> 12) * 2 + 1) / 9007199254740992.0);
+    CHECK(unit_of(0, 2) == double((0x06c45d188009454fu >> 12) * 2 + 1) / 9007199254740992.0);
+}
+
+TEST_CASE("noise: logarithms as exact as the library's, and none that is passed over could win") {
+    SplitMix64 random(11);
+    double worst = 0;
+    for (int i = 0; i < 200'000; i++) {
+        const double unit = unit_of(random.next(), 3), noise = noise_of_unit(unit);
+        const double far = std::ldexp(unit, int(random.next() % 600) - 300);
+        for (const double x : {unit, far, 1 - unit, -std::log(unit)}) {
+            const double expected = std::log(x);
+            worst = std::max(worst, std::abs(exact_log(x) - expected) / std::max(1e-300, std::abs(expected)));
+        }
+        const double gap = double(random.next() % 4000) / 100;
+        if (!may_exceed(unit, gap)) CHECK(noise < gap);
+        if (noise > gap) CHECK(may_exceed(unit, gap));
+    }
+    CHECK(worst < 4e-16);
+    CHECK(may_exceed(1 - 0x1p-53, 36.7));
+    CHECK(!may_exceed(0.5, 1e308));
+    CHECK(may_exceed(0.5, -1e308));
 }
 
 TEST_CASE("draws follow the softmax") {

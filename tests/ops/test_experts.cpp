@@ -1,3 +1,4 @@
+#include "core/noise.h"
 #include "ops/gathered_tiles.h"
 #include "ops/row_fixture.h"
 #include <doctest/doctest.h>
@@ -486,4 +487,113 @@ TEST_CASE("largest: the first of equal ones, NaN above all, only what is allowed
                 }
             }
     }
+}
+
+TEST_CASE("top: every number left out is smaller, NaN above all, only what is allowed; equal ones together") {
+    constexpr int64_t wanted = 5, most = 9;
+    for (const int64_t width : {1, 4, 5, 6, 333}) {
+        std::mt19937 random(static_cast<uint32_t>(width));
+        std::vector<float> x(size_t(2 * width));
+        for (float & value : x) value = float(int(random() % 101) - 50); // some are equal
+        std::vector<uint8_t> allowed(static_cast<size_t>(width));
+        for (uint8_t & flag : allowed) flag = random() % 4 != 0;
+        if (width > 5) x[size_t(width / 2)] = NAN, allowed[size_t(width / 2)] = 1;
+        for (const bool masked : {false, true})
+            for (const int threads : {1, 3}) {
+                std::vector<int32_t> columns(2 * (1 + most), -7);
+                std::vector<float> numbers(2 * most, -7);
+                CHECK(run_op(cpu::top_entry, TopParams{wanted, most},
+                             {tensor_of(x, {2, width}), masked ? tensor_of(allowed, {width}) : Tensor()},
+                             {tensor_of(columns, {2, 1 + most}), tensor_of(numbers, {2, most})}, Precision::f32,
+                             threads)
+                          .ok());
+                for (int64_t row = 0; row < 2; row++) {
+                    std::vector<std::pair<float, int32_t>> all; // NaN as Inf: no number is
+                    for (int64_t i = 0; i < width; i++)
+                        if (!masked || allowed[size_t(i)]) {
+                            const float number = x[size_t(row * width + i)];
+                            all.emplace_back(std::isnan(number) ? INFINITY : number, int32_t(i));
+                        }
+                    std::sort(all.begin(), all.end(), [](const auto & a, const auto & b) { return a.first > b.first; });
+                    size_t expected = all.size();
+                    if (expected > wanted)
+                        for (expected = wanted; expected < all.size() && all[expected].first == all[wanted - 1].first;)
+                            expected++;
+                    const int32_t * const found = columns.data() + row * (1 + most);
+                    REQUIRE(size_t(found[0]) == expected);
+                    if (expected > most) {
+                        CHECK(found[1] == -7); // too many are equal: none is there
+                        continue;
+                    }
+                    std::set<int32_t> left, right;
+                    for (size_t i = 0; i < expected; i++) {
+                        left.insert(found[1 + i]);
+                        right.insert(all[i].second);
+                        const float number = numbers[size_t(row * most) + i],
+                                    there = x[size_t(row * width + found[1 + i])];
+                        CHECK((number == there || (std::isnan(number) && std::isnan(there))));
+                    }
+                    CHECK(left == right);
+                }
+            }
+    }
+    std::vector<float> equal(20, 1.0f), numbers(most);
+    std::vector<int32_t> columns(1 + most, -7);
+    CHECK(run_op(cpu::top_entry, TopParams{wanted, most}, {tensor_of(equal, {1, 20}), Tensor()},
+                 {tensor_of(columns, {1, 1 + most}), tensor_of(numbers, {1, most})})
+              .ok());
+    CHECK(columns[0] == 20);
+    CHECK(columns[1] == -7);
+}
+
+TEST_CASE("draw: the largest logit with its noise, by the library's logarithms; parts of long rows, threads") {
+    for (const int64_t width : {1, 5, 8192, 8193, 30001}) {
+        std::mt19937 random(static_cast<uint32_t>(width));
+        std::normal_distribution<float> normal(0, 4);
+        std::vector<float> x(size_t(3 * width));
+        for (float & value : x) value = normal(random);
+        std::vector<uint8_t> allowed(static_cast<size_t>(width));
+        for (uint8_t & flag : allowed) flag = random() % 4 != 0;
+        std::vector<Draw> draws = {{random(), 1}, {0x1234567890abcdefu * random(), 0.3}, {random(), 7.5}};
+        for (const bool masked : {false, true})
+            for (const int threads : {1, 3}) {
+                std::vector<int32_t> ids(3, -7);
+                std::vector<float> numbers(3, -7);
+                Tensor of_draws;
+                of_draws.dtype = DType::i32, of_draws.shape = {3, 4}, of_draws.data = draws.data();
+                CHECK(run_op(cpu::draw_entry, DrawParams{},
+                             {tensor_of(x, {3, width}), masked ? tensor_of(allowed, {width}) : Tensor(), of_draws},
+                             {tensor_of(ids, {3}), tensor_of(numbers, {3})}, Precision::f32, threads)
+                          .ok());
+                for (size_t row = 0; row < 3; row++) {
+                    int64_t best = -1;
+                    double largest = -INFINITY;
+                    for (int64_t i = 0; i < width; i++) {
+                        if (masked && !allowed[size_t(i)]) continue;
+                        const double noise = -std::log(-std::log(unit_of(draws[row].series, uint64_t(i))));
+                        const double key = double(x[row * size_t(width) + size_t(i)]) / draws[row].temperature + noise;
+                        if (best < 0 || key > largest) best = i, largest = key;
+                    }
+                    CHECK(ids[row] == best);
+                    if (best >= 0) CHECK(numbers[row] == x[row * size_t(width) + size_t(best)]);
+                }
+            }
+    }
+    // NaN is larger than all numbers, and of several the first; minus infinity comes where nothing else is.
+    const auto drawn = [](std::vector<float> x) {
+        std::vector<int32_t> id(1);
+        std::vector<float> number(1);
+        Draw draw = {5, 1};
+        Tensor of_draw;
+        of_draw.dtype = DType::i32, of_draw.shape = {1, 4}, of_draw.data = &draw;
+        const auto width = int64_t(x.size());
+        REQUIRE(run_op(cpu::draw_entry, DrawParams{}, {tensor_of(x, {1, width}), Tensor(), of_draw},
+                       {tensor_of(id, {1}), tensor_of(number, {1})})
+                    .ok());
+        return id[0];
+    };
+    CHECK(drawn({INFINITY, 1, NAN, 2, NAN}) == 2);
+    CHECK(drawn({1, 2, INFINITY, INFINITY}) == 2);
+    CHECK(drawn({-INFINITY, -900, -INFINITY}) == 1);
+    CHECK(drawn({-INFINITY, -INFINITY}) == 0);
 }

@@ -2,7 +2,7 @@
 #include "api/progress.h"
 #include "api/text/session_handle.h"
 #include "formats/new_file.h"
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 
 #include <algorithm>
 
@@ -142,10 +142,16 @@ void gnv_session_close(gnv_session_t * session) { api::destroy(session); }
 gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t count, gnv_want want) {
     return run(session, [&](ModelSessions & sessions) -> Status {
         GNV_TRY(api::check_list(ids, count, "gnv_session_feed: ids"));
-        GNV_TRY(api::check_number(want, GNV_WANT_EMBEDDING, "gnv_session_feed: want"));
-        static constexpr TextWant wants[] = {TextWant::none, TextWant::largest, TextWant::logits, TextWant::embedding};
-        GNV_TRY(sessions.texts.feed(*session->text, {ids, count}, wants[want]));
-        session->ids.insert(session->ids.end(), ids, ids + count);
+        GNV_TRY(api::check_number(want, GNV_WANT_PICK, "gnv_session_feed: want"));
+        static constexpr TextWant wants[] = {TextWant::none, TextWant::largest, TextWant::logits, TextWant::embedding,
+                                             TextWant::pick};
+        const std::optional<Draw> draw = want == GNV_WANT_PICK ? session->picks->next_draw() : std::nullopt;
+        IsEnough is_enough;
+        if (want == GNV_WANT_PICK && !draw)
+            is_enough = [picks = session->picks](const SomeLogits & some) { return picks->picks_from(some); };
+        GNV_TRY(sessions.texts.feed(*session->text, {ids, count}, draw ? TextWant::draw : wants[want],
+                                    std::move(is_enough), draw.value_or(Draw())));
+        session->picks->ids.insert(session->picks->ids.end(), ids, ids + count);
         return {};
     });
 }
@@ -172,8 +178,7 @@ static Result<std::vector<SharedText *>> texts_of(gnv_model_t & model, gnv_sessi
 // Sessions that a failed pass has taken back to their start have no ids that a penalty could count.
 static void forget_lost_texts(ModelSessions & sessions) {
     for (gnv_session_t * const session : sessions.collect())
-        if (session->text && session->text->state.past == 0 && session->text->waiting() == 0)
-            session->take_history(gnv_session_t());
+        if (session->text && session->text->state.past == 0 && session->text->waiting() == 0) *session->picks = {};
 }
 
 gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * list, size_t count,
@@ -213,6 +218,8 @@ static gnv_want want_of(TextWant want) {
     case TextWant::largest: return GNV_WANT_LIKELIEST;
     case TextWant::logits: return GNV_WANT_LOGITS;
     case TextWant::embedding: return GNV_WANT_EMBEDDING;
+    case TextWant::pick:
+    case TextWant::draw: return GNV_WANT_PICK;
     default: return GNV_WANT_NOTHING;
     }
 }
@@ -251,28 +258,41 @@ gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options 
         gnv_generate_options options;
         gnv_generate_options_init(&options);
         GNV_TRY(api::take_options(given, options, "gnv_generate_options"));
-        if (session->text->has != TextWant::logits) return no_result(*session, "logits");
-        if (given || !session->sampler) {
+        SharedText & text = *session->text;
+        PickSeries & picks = *session->picks;
+        const bool for_series = text.has == TextWant::pick || text.has == TextWant::draw;
+        if (text.has != TextWant::logits && !for_series) return no_result(*session, "logits");
+        if (given || !picks.sampler) {
             GNV_ASSIGN(const SamplerOptions sampling, api::sampler_options(*session->model, options));
-            session->begin_series(sampling, sessions.allowed);
-            session->on_logits = options.on_logits;
-            session->logits_user = options.logits_user;
+            PickSeries next;
+            next.ids = picks.ids;
+            next.begin(sampling, sessions.allowed, options);
+            if (text.has == TextWant::draw || (for_series && !next.picks_from(text.some)))
+                return Status(
+                    Code::invalid_argument,
+                    "gnv_session_pick: GNV_WANT_PICK gave what the options of its series need, and these need more; "
+                    "feed with GNV_WANT_LOGITS before options change");
+            picks = std::move(next);
         }
-        const std::span<const int32_t> all = session->ids;
-        session->sampler->count_prompt(all.subspan(session->counted));
-        session->counted = all.size();
-        std::span<const float> logits = session->text->numbers;
+        if (text.has == TextWant::draw) {
+            GNV_ASSIGN(*id, picks.sampler->drawn(text.largest.id, text.largest.logit));
+            text.has = TextWant::none; // another pick would be another draw
+            picks.picked.push_back(*id);
+            return {};
+        }
+        picks.count_ids();
+        const bool picks_from_some = text.has == TextWant::pick && !text.some.all();
+        std::span<const float> logits = text.has == TextWant::pick ? text.some.logits : text.numbers;
         std::vector<float> changed; // the session's numbers stay what they are
-        if (session->on_logits) {
+        if (picks.on_logits) {
             changed.assign(logits.begin(), logits.end());
             logits = changed;
-            const gnv_logits now = {sizeof(gnv_logits), changed.data(), changed.size(), session->picked.data(),
-                                    session->picked.size()};
-            if (session->on_logits(session->logits_user, &now) != 0)
-                return Status(Code::cancelled, "stopped on request");
+            const gnv_logits now = {sizeof(gnv_logits), changed.data(), changed.size(), picks.picked.data(),
+                                    picks.picked.size()};
+            if (picks.on_logits(picks.logits_user, &now) != 0) return Status(Code::cancelled, "stopped on request");
         }
-        GNV_ASSIGN(*id, session->sampler->pick(logits));
-        session->picked.push_back(*id);
+        GNV_ASSIGN(*id, picks_from_some ? picks.sampler->pick(text.some) : picks.sampler->pick(logits));
+        picks.picked.push_back(*id);
         return {};
     });
 }
@@ -300,7 +320,7 @@ gnv_status gnv_session_copy(gnv_session_t * session, gnv_session_t ** out) {
     return run(session, [&](ModelSessions & sessions) -> Status {
         GNV_TRY(api::check_pointers({out}, "gnv_session_copy"));
         GNV_TRY(add_session(*session->model, out, [&] { return sessions.texts.copy(*session->text); }));
-        (*out)->take_history(*session);
+        (*out)->picks->copy(*session->picks);
         return {};
     });
 }
@@ -311,7 +331,7 @@ gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session_t * fro
         if (from->model != session->model)
             return Status(Code::invalid_argument, "gnv_session_assign: the sessions are of two models");
         GNV_TRY(sessions.texts.assign(*session->text, *from->text));
-        session->take_history(*from);
+        session->picks->copy(*from->picks);
         return {};
     });
 }
@@ -319,7 +339,7 @@ gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session_t * fro
 gnv_status gnv_session_reset(gnv_session_t * session) {
     return run(session, [&](ModelSessions & sessions) -> Status {
         sessions.texts.restart(*session->text);
-        session->take_history(gnv_session_t());
+        *session->picks = {};
         return {};
     });
 }

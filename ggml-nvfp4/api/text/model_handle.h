@@ -5,7 +5,7 @@
 #include "run/device_list.h"
 #include "run/open_model.h"
 #include "run/tap_list.h"
-#include "session/generation_config.h"
+#include "session/sampling/generation_config.h"
 #include "session/text_session.h"
 #include "tokenizer/tokenizer.h"
 

@@ -2,34 +2,56 @@
 #pragma once
 
 #include "api/text/model_handle.h"
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 #include "session/shared_texts.h"
 #include "session/shown_text.h"
 
 #include <mutex>
 #include <optional>
 
-// A member comes after the members that it uses.
-struct gnv_session_t : gnv::api::Owned {
-    gnv_model_t * model = nullptr; // null after gnv_model_close
-    std::unique_ptr<gnv::SharedText> text;
-    // Of gnv_session_pick: the ids fed so far, of which the sampler has counted some, and the tokens picked with it.
-    std::vector<int32_t> ids;
+// How tokens are picked for a session, and the ids and tokens that this depends on.
+struct PickSeries {
+    std::vector<int32_t> ids; // fed so far, of which the sampler has counted some
     std::optional<gnv::Sampler> sampler;
     size_t counted = 0;
     std::vector<int32_t> picked;
     gnv_logits_callback on_logits = nullptr; // of this series; copies of the session do not call it
     void * logits_user = nullptr;
 
-    void take_history(const gnv_session_t & from) {
-        ids = from.ids, sampler = from.sampler, counted = from.counted, picked = from.picked;
+    // Of a session with the same text.
+    void copy(const PickSeries & from) {
+        *this = from;
         on_logits = nullptr;
     }
-    void begin_series(const gnv::SamplerOptions & options, const std::vector<uint8_t> & allowed) {
+    void begin(const gnv::SamplerOptions & options, const std::vector<uint8_t> & allowed,
+               const gnv_generate_options & given) {
         sampler.emplace(options, allowed);
         counted = 0;
         picked.clear();
+        on_logits = given.on_logits, logits_user = given.logits_user;
     }
+    void count_ids() {
+        sampler->count_prompt(std::span(ids).subspan(counted));
+        counted = ids.size();
+    }
+    std::optional<gnv::Draw> next_draw() const {
+        return sampler && !on_logits ? sampler->next_draw() : std::optional<gnv::Draw>();
+    }
+    // Whether the next pick may come from these logits: not where a caller sees them all.
+    bool picks_from(const gnv::SomeLogits & some) {
+        if (some.all()) return true;
+        if (!sampler || on_logits) return false;
+        count_ids();
+        return sampler->is_enough(some);
+    }
+};
+
+// A member comes after the members that it uses.
+struct gnv_session_t : gnv::api::Owned {
+    gnv_model_t * model = nullptr; // null after gnv_model_close
+    std::unique_ptr<gnv::SharedText> text;
+    // A step that runs while the session is closed still asks it.
+    std::shared_ptr<PickSeries> picks = std::make_shared<PickSeries>();
 
     ~gnv_session_t();
 };

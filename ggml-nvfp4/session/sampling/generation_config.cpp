@@ -1,7 +1,7 @@
-#include "session/generation_config.h"
+#include "session/sampling/generation_config.h"
 
 #include "formats/file.h"
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 
 #include <utility>
 

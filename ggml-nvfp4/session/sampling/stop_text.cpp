@@ -1,4 +1,4 @@
-#include "session/stop_text.h"
+#include "session/sampling/stop_text.h"
 
 #include "core/utf8.h"
 

@@ -1,21 +1,15 @@
-#include "session/sampler.h"
+#include "session/sampling/sampler.h"
 
 #include <algorithm>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 namespace gnv {
 
-uint64_t SplitMix64::next() {
-    uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-double SplitMix64::next_unit() { return double(next() >> 11) * 0x1p-53; }
+uint64_t SplitMix64::next() { return splitmix_mixed(state_ += splitmix_step); }
 
 // exp(x) for x <= 0. The C library's may differ in the last bit between machines; this one uses only operations that
 // IEEE 754 defines.
@@ -121,6 +115,38 @@ bool Sampler::comes_before(const Candidate & a, const Candidate & b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+size_t Sampler::wanted(size_t vocabulary) const {
+    if (options_.temperature == 0) return 1;
+    return options_.top_k > 0 ? std::min(size_t(options_.top_k), vocabulary) : vocabulary;
+}
+
+bool Sampler::may_pick_from_largest() const {
+    const bool lowers = options_.repetition_penalty >= 1 && options_.presence_penalty >= 0 &&
+                        options_.frequency_penalty >= 0 &&
+                        std::all_of(options_.logit_bias.begin(), options_.logit_bias.end(),
+                                    [](const LogitBias & one) { return one.bias <= 0; });
+    return lowers && (options_.temperature == 0 || options_.top_k > 0 || (options_.min_p > 0 && options_.top_p == 1));
+}
+
+// A logit that is not here is below the smallest one here, and stays there: as many as come into question must still be above
+// it, or min_p must leave out all that is below.
+bool Sampler::is_enough(const SomeLogits & some) const {
+    if (some.all()) return true;
+    if (!may_pick_from_largest()) return false;
+    const float least = *std::min_element(some.logits.begin(), some.logits.end());
+    size_t above = 0;
+    double largest = -INFINITY;
+    for (size_t i = 0; i < some.ids.size(); i++) {
+        if (std::isnan(some.logits[i])) return true; // it ends the text, and so would any
+        const double logit = changed(size_t(some.ids[i]), double(some.logits[i]));
+        above += logit >= double(least);
+        largest = std::max(largest, logit);
+    }
+    if (above >= wanted(allowed_.size())) return true;
+    if (above == 0 || !(options_.min_p > 0 && options_.top_p == 1 && std::isfinite(largest))) return false;
+    return exact_exp((double(least) - largest) / options_.temperature) < options_.min_p * (1 - 1e-12);
+}
+
 // Puts the first `count` candidates, or all, into their order.
 void Sampler::sort_first(size_t count) {
     count = std::min(count, candidates_.size());
@@ -132,38 +158,39 @@ void Sampler::sort_first(size_t count) {
 
 // The candidates that the options up to top_k leave, the largest first and the others in any order; with weights if there is a
 // draw.
-Status Sampler::collect(std::span<const float> logits) {
-    GNV_CHECK(logits.size() == allowed_.size());
+template <class Each>
+Status Sampler::collect(size_t count, const Each & each, bool weighs) {
     candidates_.clear();
     sorted_ = 0;
     const bool draws = options_.temperature > 0;
-    const size_t wanted = !draws ? 1 : options_.top_k > 0 ? size_t(options_.top_k) : logits.size();
+    const size_t most_wanted = wanted(allowed_.size());
     // Where few are wanted, those that cannot be among them go as they come: a vocabulary is large.
-    const size_t most = wanted < logits.size() / 4 ? std::max<size_t>(4 * wanted, 64) : SIZE_MAX;
+    const size_t most = most_wanted < count / 4 ? std::max<size_t>(4 * most_wanted, 64) : SIZE_MAX;
     const bool changes = !bias_.empty() || !seen_.empty() || !chosen_.empty();
     std::optional<Candidate> last; // of the wanted ones so far
-    for (size_t id = 0; id < logits.size(); id++) {
+    for (size_t i = 0; i < count; i++) {
+        const auto [id, raw] = each(i);
         if (!allowed_[id]) continue;
-        if (std::isnan(logits[id])) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
-        const double logit = changes ? changed(id, double(logits[id])) : double(logits[id]);
+        if (std::isnan(raw)) return fail(Code::bad_value, "the logit of token ", id, " is NaN");
+        const double logit = changes ? changed(id, double(raw)) : double(raw);
         const Candidate candidate = {logit, 1, int32_t(id)};
         if (last && !comes_before(candidate, *last)) continue;
         candidates_.push_back(candidate);
         if (candidates_.size() < most) continue;
-        std::nth_element(candidates_.begin(), candidates_.begin() + ptrdiff_t(wanted - 1), candidates_.end(),
+        std::nth_element(candidates_.begin(), candidates_.begin() + ptrdiff_t(most_wanted - 1), candidates_.end(),
                          comes_before);
-        candidates_.resize(wanted);
+        candidates_.resize(most_wanted);
         last = candidates_.back();
     }
-    if (last || wanted < candidates_.size()) { // min_p commutes with top_k: both cut the order of the logits
-        sort_first(wanted);
-        candidates_.resize(std::min(wanted, candidates_.size()));
+    if (last || most_wanted < allowed_.size()) { // min_p commutes with top_k: both cut the order of the logits
+        sort_first(most_wanted);
+        candidates_.resize(std::min(most_wanted, candidates_.size()));
     } else {
         sort_first(1);
     }
     const Candidate first = candidates_.empty() ? Candidate{0, 0, -1} : candidates_.front();
     GNV_TRY(checked_choice(first.id, first.logit).take_status());
-    if (!draws) return {};
+    if (!draws || !weighs) return {};
     size_t kept = 0;
     for (Candidate candidate : candidates_) {
         candidate.weight = exact_exp((candidate.logit - first.logit) / options_.temperature);
@@ -172,6 +199,12 @@ Status Sampler::collect(std::span<const float> logits) {
     candidates_.resize(kept); // the order is kept, so those that are sorted stay first
     sorted_ = std::min(sorted_, kept);
     return {};
+}
+
+Status Sampler::collect(std::span<const float> logits, bool weighs) {
+    GNV_CHECK(logits.size() == allowed_.size());
+    return collect(
+        logits.size(), [&](size_t i) { return std::pair(i, logits[i]); }, weighs);
 }
 
 // How many candidates top_p leaves, and the sum of their weights. Of a vocabulary few come into question, so the others stay
@@ -190,27 +223,57 @@ size_t Sampler::keep(double & sum) {
 }
 
 Result<int32_t> Sampler::pick(std::span<const float> logits) {
-    GNV_TRY(collect(logits));
-    size_t place = 0;
+    GNV_TRY(collect(logits, cuts_by_weight()));
+    return choose();
+}
+
+Result<int32_t> Sampler::pick(const SomeLogits & some) {
+    if (some.all()) return pick(std::span(some.logits));
+    std::vector<std::pair<size_t, float>> list;
+    for (size_t i = 0; i < some.ids.size(); i++) list.emplace_back(size_t(some.ids[i]), some.logits[i]);
+    std::sort(list.begin(), list.end(), [](const auto & a, const auto & b) { return a.first < b.first; });
+    GNV_TRY(collect(
+        list.size(), [&](size_t i) { return list[i]; }, cuts_by_weight()));
+    return choose();
+}
+
+// Of the candidates.
+int32_t Sampler::choose() {
+    int32_t id = candidates_.front().id;
     if (options_.temperature > 0) {
-        double sum = 0, reached = 0;
-        const size_t kept = keep(sum);
-        const double target = random_.next_unit() * sum;
-        for (place = 0;; place++) {
-            if (place == sorted_) sort_first(std::max<size_t>(64, 4 * sorted_));
-            reached += candidates_[place].weight;
-            if (target < reached || place + 1 == kept)
-                break; // the last one where rounding puts the target out of reach
-        }
+        double sum = 0;
+        const size_t kept = options_.top_p < 1 ? keep(sum) : candidates_.size();
+        const Draw draw = {random_.next(), drawing_temperature()};
+        Drawn best;
+        for (size_t i = 0; i < kept; i++) best.take(draw, candidates_[i].id, candidates_[i].logit);
+        id = best.id;
     }
-    const int32_t id = candidates_[place].id;
+    count(id);
+    return id;
+}
+
+void Sampler::count(int32_t id) {
     if (!seen_.empty()) seen_[size_t(id)] = 1;
     if (!chosen_.empty()) chosen_[size_t(id)]++;
+}
+
+std::optional<Draw> Sampler::next_draw() const {
+    const bool is_plain = options_.temperature > 0 && options_.top_k == 0 && options_.top_p == 1 &&
+                          options_.min_p == 0 && bias_.empty() && seen_.empty() && chosen_.empty();
+    if (!is_plain) return {};
+    SplitMix64 random = random_;
+    return Draw{random.next(), drawing_temperature()};
+}
+
+Result<int32_t> Sampler::drawn(int32_t id, float logit) {
+    GNV_CHECK(next_draw());
+    GNV_TRY(checked_choice(id, double(logit)).take_status());
+    random_.next();
     return id;
 }
 
 Result<std::vector<TokenProbability>> Sampler::distribution(std::span<const float> logits) {
-    GNV_TRY(collect(logits));
+    GNV_TRY(collect(logits, true));
     double sum = 1;
     const size_t kept = options_.temperature > 0 ? keep(sum) : 1;
     sort_first(kept);

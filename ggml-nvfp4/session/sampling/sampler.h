@@ -10,15 +10,19 @@
 //   6. min_p                 the ids with at least min_p times the probability of the likeliest
 //   7. top_k                 the top_k largest
 //   8. top_p                 of what is left the fewest, largest first, whose probabilities sum up to top_p
-//   9. draw                  one number of the generator in [0, 1); the ids share it, largest first
+//   9. draw                  one number of the generator is the seed of a noise for each id (core/noise.h); the id with the largest
+//                            logit / temperature + noise, the lower one of equal ones
 //
 // Logits are F32, all arithmetic on them is F64. Among equal logits the lower id comes first, in every step. A logit of
 // -Inf is never chosen.
 #pragma once
 
+#include "core/noise.h"
 #include "core/status.h"
+#include "session/sampling/some_logits.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,7 +33,6 @@ class SplitMix64 {
   public:
     explicit SplitMix64(uint64_t seed) : state_(seed) {}
     uint64_t next();
-    double next_unit(); // in [0, 1), a multiple of 2^-53
 
   private:
     uint64_t state_;
@@ -68,22 +71,40 @@ class Sampler {
 
     // Whether pick() returns the largest of the allowed logits as they are, which a device can find alone.
     bool takes_largest() const;
+    // What a device draws with alone, where temperature is the only option; the choice is told to drawn(), which is pick() then.
+    std::optional<Draw> next_draw() const;
+    Result<int32_t> drawn(int32_t id, float logit);
     // Ids of the prompt, for the repetition penalty; each below allowed.size().
     void count_prompt(std::span<const int32_t> ids);
     // As many logits as entries in `allowed`. Counts its choice. Code::bad_value if an allowed logit is NaN, or the largest is
     // infinite.
     Result<int32_t> pick(std::span<const float> logits);
+    // The same choice from the largest logits, of which there are enough. Whether there may be enough is a matter of options:
+    // where none raises a logit, and few ids come into question.
+    bool may_pick_from_largest() const;
+    bool is_enough(const SomeLogits & some) const;
+    Result<int32_t> pick(const SomeLogits & some);
     // What pick() would draw from, the likeliest first; with temperature 0 one id. It changes nothing.
     Result<std::vector<TokenProbability>> distribution(std::span<const float> logits);
 
   private:
     struct Candidate {
-        double logit, weight; // weight: of the draw; 1 for the largest logit
+        double logit, weight; // weight: its probability over that of the largest; 1 where nobody asks for it
         int32_t id;
     };
     static bool comes_before(const Candidate & a, const Candidate & b);
     double changed(size_t id, double logit) const; // by bias and penalties
-    Status collect(std::span<const float> logits);
+    size_t wanted(size_t vocabulary) const;        // ids that come into question before min_p and top_p
+    // Of `count` logits, of which each(i) tells the i-th with its id, ids ascending.
+    template <class Each>
+    Status collect(size_t count, const Each & each, bool weighs);
+    Status collect(std::span<const float> logits, bool weighs);
+    bool cuts_by_weight() const { return options_.min_p > 0 || options_.top_p < 1; }
+    double drawing_temperature() const {
+        return options_.temperature > 1e-30 ? options_.temperature : 1e-30;
+    } // finite keys
+    int32_t choose();
+    void count(int32_t id);
     void sort_first(size_t count);
     size_t keep(double & sum);
 

@@ -1,0 +1,20 @@
+// Logits of one position: of all ids, or the largest ones alone, which a device found.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace gnv {
+
+struct SomeLogits {
+    std::vector<float> logits;
+    std::vector<int32_t>
+        ids; // of the logits, in any order; every other id that is allowed has a smaller one. Empty: all are here
+    bool all() const { return ids.empty(); }
+};
+
+// Whether a choice from these is a choice from all.
+using IsEnough = std::function<bool(const SomeLogits &)>;
+
+} // namespace gnv
