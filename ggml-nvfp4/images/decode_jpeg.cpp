@@ -158,7 +158,9 @@ Status failure(const JpegState & state, const std::string & name) {
     case JERR_OUT_OF_MEMORY: return no_memory_for_image(ImageFormat::jpeg, name);
     case JERR_BAD_PRECISION:
     case JERR_SOF_UNSUPPORTED:
+#if JPEG_LIB_VERSION < 70 // Ubuntu's library has no such error
     case JERR_ARITH_NOTIMPL:
+#endif
     case JERR_CONVERSION_NOTIMPL:
     case JERR_NOTIMPL:
         return fail(Code::unsupported, name, ": a kind of JPEG that is not read: ", state.why, "; convert it");

@@ -217,12 +217,13 @@ static Status plan_units(Plan & plan, const JsonValue & config) {
 // --- Files and folders ------------------------------------------------------------------------------------------------------
 
 std::vector<std::string> Plan::source_files() const {
-    std::vector<std::string> names = {"config.json"};
-    if (checkpoint.has_index()) names.emplace_back(index_file_name);
-    for (const Shard & shard : checkpoint.shards()) names.push_back(shard.file_name);
-    for (const PlanFile & file : files) names.push_back(file.name);
-    for (std::string & name : names) name = join_path(checkpoint.folder(), name);
-    return names;
+    std::vector<std::string> paths;
+    const auto add = [&](const std::string & name) { paths.push_back(join_path(checkpoint.folder(), name)); };
+    add("config.json");
+    if (checkpoint.has_index()) add(index_file_name);
+    for (const Shard & shard : checkpoint.shards()) add(shard.file_name);
+    for (const PlanFile & file : files) add(file.name);
+    return paths;
 }
 
 Destination Plan::destination(const std::string & folder, bool overwrite) const {

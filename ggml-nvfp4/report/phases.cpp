@@ -32,7 +32,7 @@ struct Kind {
     Phase::Rate rate;
     double DeviceLimits::*limit;
 };
-const char * const expert_products = "experts gate, up";
+constexpr const char * expert_products = "experts gate, up";
 constexpr Kind kinds[] = {
     {expert_products, Phase::Rate::flops, &DeviceLimits::product},
     {"linear", Phase::Rate::flops, &DeviceLimits::product},

@@ -24,7 +24,8 @@ class WeightGroup {
     };
     std::vector<Read> reads() const;
     Status read(const Read & read, const WeightCatalog & catalog, const FolderFiles & files, Trace * trace) const;
-    Status read_all(const WeightCatalog & catalog, const FolderFiles & files, ThreadPool & threads, Trace * trace) const;
+    Status read_all(const WeightCatalog & catalog, const FolderFiles & files, ThreadPool & threads,
+                    Trace * trace) const;
     // The same weights at another place of the whole group.
     WeightGroup at(void * memory) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
