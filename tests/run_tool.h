@@ -25,10 +25,4 @@ inline ToolRun run_tool(const std::string & name, const std::string & arguments,
     return run;
 }
 
-// By the request, an input file or the machine: the exit status says which.
-template <class Run>
-bool has_failed(const Run & run) {
-    return run.exit_code >= 2 && run.exit_code <= 4;
-}
-
 } // namespace gnv::test

@@ -266,7 +266,7 @@ TEST_CASE("wrong uses of sessions are refused and change nothing") {
     CHECK(gnv_session_feed(a.get(), nullptr, 0, GNV_WANT_NOTHING) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_session_feed(a.get(), nullptr, 5, GNV_WANT_NOTHING) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_session_feed(a.get(), ids.data(), SIZE_MAX, GNV_WANT_NOTHING) == GNV_INVALID_ARGUMENT);
-    CHECK(gnv_session_feed(a.get(), ids.data(), 5, gnv_want(4)) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_session_feed(a.get(), ids.data(), 5, gnv_want(5)) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_session_feed(a.get(), ids.data(), 5, gnv_want(-1)) == GNV_INVALID_ARGUMENT);
     for (const int32_t id : {-1, 4096, INT32_MAX, INT32_MIN}) CHECK(feed(a, {1, id}) == GNV_INVALID_ARGUMENT);
     CHECK(feed(a, Ids(513, 1)) == GNV_INVALID_ARGUMENT);

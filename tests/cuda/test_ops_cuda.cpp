@@ -567,8 +567,7 @@ TEST_CASE("draw from a row: the CPU's") {
         for (const int64_t rows : {1, 5}) {
             std::vector<uint8_t> some(static_cast<size_t>(width));
             for (uint8_t & flag : some) flag = random() % 8 != 0;
-            OpInput x = activation(random, {rows, width});
-            for (float & number : x.numbers) number *= 6;
+            OpInput x = activation(random, {rows, width}, 6);
             for (int round = 0; round < 8; round++) {
                 std::vector<int32_t> draws;
                 for (int64_t row = 0; row < rows; row++) {

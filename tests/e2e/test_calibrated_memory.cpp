@@ -36,18 +36,18 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
     // What a run would refuse: too small a budget, data that the scheme has no use for.
     const std::string quiet = " 2>&1";
     const ToolRun small = run_tool("quantize", data + "- --dry-run --ram 3MB" + quiet);
-    CHECK(has_failed(small));
+    CHECK(small.exit_code == 4);
     CHECK(small.out.find("the smallest sufficient one is") != std::string::npos);
-    CHECK(has_failed(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet)));
+    CHECK(run_tool("quantize", data + "- --dry-run --scheme nvfp4a16" + quiet).exit_code == 2);
     const ToolRun negative = run_tool("quantize", data + "- --dry-run --ram -5" + quiet);
-    CHECK(has_failed(negative));
+    CHECK(negative.exit_code == 2);
     CHECK(negative.out.find("--ram -5: expected a number of bytes") != std::string::npos);
     // Devices: what is none, also where none is needed; limits of none.
     const ToolRun device = run_tool("quantize", tiny_folder + " --dry-run --device gpu" + quiet);
-    CHECK(has_failed(device));
+    CHECK(device.exit_code == 2);
     CHECK(device.out.find("use auto, cpu, cuda or cuda:N") != std::string::npos);
     const ToolRun limits = run_tool("quantize", data + "- --dry-run --measure-limits" + quiet);
-    CHECK(has_failed(limits));
+    CHECK(limits.exit_code == 2);
     CHECK(limits.out.find("--measure-limits measures a CUDA device") != std::string::npos);
 }
 

@@ -172,21 +172,21 @@ TEST_CASE("verify --data: table, files and exit codes") {
     CHECK(again.exit_code == 0);
     CHECK(starts_with(again.out, "|  | W4A4 | W4A16 |\n"));
     const std::string quiet = " 2>/dev/null";
-    CHECK(has_failed(run_tool("verify", base + " --structure" + quiet)));
-    CHECK(has_failed(run_tool("verify", tiny + " --data x.jsonl" + quiet)));
-    CHECK(has_failed(run_tool("verify", base + " --baseline " + (scratch / "none.json") + quiet)));
-    CHECK(has_failed(run_tool("verify", base + " --lines w8a8" + quiet)));
-    CHECK(has_failed(run_tool("verify", base + " --device cuda:99" + quiet)));
-    CHECK(has_failed(run_tool("verify", base + " --device gpu" + quiet)));
-    CHECK(has_failed(run_tool("verify", tiny + " --structure --device gpu" + quiet))); // also where none is needed
+    CHECK(run_tool("verify", base + " --structure" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", tiny + " --data x.jsonl" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --baseline " + (scratch / "none.json") + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --lines w8a8" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --device cuda:99" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", base + " --device gpu" + quiet).exit_code == 2);
+    CHECK(run_tool("verify", tiny + " --structure --device gpu" + quiet).exit_code == 2); // also where none is needed
     // The source's predictions in another arithmetic stand for nothing.
     const ToolRun mixed = run_tool("verify", any + " --device cpu --precision bf16 --logits " + (scratch / "a.logits") +
                                                  " 2>&1 >/dev/null");
-    CHECK(has_failed(mixed));
+    CHECK(mixed.exit_code == 2);
     CHECK(mixed.out.find("computed in fp32, this run computes in bf16") != std::string::npos);
     const ToolRun baseline = run_tool("verify", any + " --device cpu --precision bf16 --baseline " +
                                                     (scratch / "a.json") + " 2>&1 >/dev/null");
-    CHECK(has_failed(baseline));
+    CHECK(baseline.exit_code == 2);
     CHECK(baseline.out.find("another precision, fp32; this run computes in bf16: use the same --precision") !=
           std::string::npos);
 }

@@ -20,6 +20,12 @@ using namespace gnv::test;
 
 namespace {
 
+// By the request, an input file or the machine: the exit status says which.
+template <class Run>
+bool has_failed(const Run & run) {
+    return run.exit_code >= 2 && run.exit_code <= 4;
+}
+
 const std::string shim = GNV_FAULT_SHIM, programs = GNV_TEST_BINARY_DIR "/bin/";
 constexpr unsigned longest_run = sanitized ? 1200 : 120; // seconds, on a busy machine; then the run counts as hanging
 

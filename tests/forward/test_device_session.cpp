@@ -161,12 +161,6 @@ TEST_CASE("a session that is stopped, while weights are loaded or in a pass, and
 namespace {
 
 // Three texts, one of which goes on as a copy and one as saved bytes: all that a device copies.
-SessionOptions shared_options() {
-    SessionOptions options = {1, 256};
-    options.pool_texts = 3, options.pool_positions = 1000;
-    return options;
-}
-
 std::vector<std::vector<float>> share_on(TextSession & session) {
     SharedTexts texts(session);
     std::vector<std::vector<float>> out;

@@ -116,16 +116,16 @@ TEST_CASE("run: pictures in a conversation") {
     CHECK(two.out.substr(at) == first + "\n" + whole.out);
 }
 
-TEST_CASE("run: pictures that cannot be looked at end with 2 and say why") {
+TEST_CASE("run: pictures that cannot be looked at end with 2, or 3 for a file that is none, and say why") {
     const ScratchFolder folder;
-    const auto refused = [&](const std::string & arguments, const std::string & why) {
+    const auto refused = [&](const std::string & arguments, const std::string & why, int code = 2) {
         const ToolRun done = run(arguments + " --n-predict 1 2>&1");
-        CHECK(has_failed(done));
+        CHECK(done.exit_code == code);
         CHECK_MESSAGE(done.out.find(why) != std::string::npos, done.out);
     };
     const std::vector<int32_t> ids = golden().ints("circle64.png.input_ids");
     refused(" --image /nowhere.png --prompt a", "/nowhere.png");
-    refused(" --image " + folder.save("a.png", "no picture") + " --prompt a", "a.png");
+    refused(" --image " + folder.save("a.png", "no picture") + " --prompt a", "a.png", 3);
     refused(tokens_file(folder, {ids}) + image("wide.png"), "needs 8 placeholders a frame, there are 4");
     refused(tokens_file(folder, {ids}) + image("circle64.png") + image("circle64.png"), "placeholders for 1");
     refused(tokens_file(folder, {{1, 2, 3}}) + image("circle64.png"), "placeholders for 0");

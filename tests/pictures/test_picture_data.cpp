@@ -172,7 +172,7 @@ TEST_CASE("messages with parts, calls of tools and reasoning in Parquet and Arro
     };
     for (const auto & row : refused) {
         const ToolRun run = dataset(std::string("--calib ") + stored + row.file);
-        CHECK(has_failed(run));
+        CHECK(run.exit_code == 2);
         CHECK_MESSAGE(run.out.find(row.message) != std::string::npos, run.out);
     }
 }
@@ -291,7 +291,7 @@ TEST_CASE("pictures that cannot be used: an error with file and line, or left ou
         CAPTURE(bad.record.dump());
         const std::string data = folder.records({good, bad.record, good});
         const ToolRun refused = dataset(data);
-        CHECK(has_failed(refused));
+        CHECK(refused.exit_code == 3);
         CHECK_MESSAGE(refused.out.find(folder / "data.jsonl:2: ") != std::string::npos, refused.out);
         CHECK_MESSAGE(refused.out.find(bad.message) != std::string::npos, refused.out);
         const ToolRun skipped = dataset(data + "--skip-bad");
@@ -302,7 +302,7 @@ TEST_CASE("pictures that cannot be used: an error with file and line, or left ou
     }
     const std::string blind = folder.model("{{ messages }}", "vision_config");
     const ToolRun refused = dataset(folder.records({good}), blind);
-    CHECK(has_failed(refused));
+    CHECK(refused.exit_code == 2);
     CHECK_MESSAGE(refused.out.find("data.jsonl:1: the record has pictures: " + blind + " has no vision tower") !=
                       std::string::npos,
                   refused.out);
@@ -311,7 +311,7 @@ TEST_CASE("pictures that cannot be used: an error with file and line, or left ou
                   skipped.out);
     // Ids alone cannot stand for pictures.
     const ToolRun saved = dataset(folder.records({good}) + "--tokens-out " + folder / "tokens.json");
-    CHECK(has_failed(saved));
+    CHECK(saved.exit_code == 2);
     CHECK(saved.out.find("a file of tokens holds no pictures") != std::string::npos);
 }
 
@@ -321,7 +321,7 @@ TEST_CASE("reading pictures within a budget of memory: the least is named, and t
     for (int i = 0; i < 40; i++) list.push_back(chat(asks({image("wide.png"), text("What? " + std::to_string(i))})));
     const std::string data = folder.records(list);
     const ToolRun small = dataset(data + "--json --ram 6MB");
-    CHECK(has_failed(small));
+    CHECK(small.exit_code == 4);
     CHECK_MESSAGE(small.out.find("the smallest sufficient one is") != std::string::npos, small.out);
     const auto sha = [&](const std::string & how) {
         const ToolRun run = dataset(data + "--json " + how);

@@ -66,12 +66,12 @@ TEST_CASE("1 for findings: errors, and with --strict warnings") {
 
 TEST_CASE("2 for usage, input and output") {
     const ScratchFolder empty;
-    CHECK(has_failed(run_verify("")));
-    CHECK(has_failed(run_verify("--no-such-option")));
-    CHECK(has_failed(run_verify(empty / "absent")));
-    CHECK(has_failed(run_verify(empty.path())));
-    CHECK(has_failed(run_verify(fused_pair().quantized + " --source " + empty.path())));
-    CHECK(has_failed(run_verify(fused_pair().quantized + " --structure --json " + empty / "no/such/folder")));
+    CHECK(run_verify("").exit_code == 2);
+    CHECK(run_verify("--no-such-option").exit_code == 2);
+    CHECK(run_verify(empty / "absent").exit_code == 2);
+    CHECK(run_verify(empty.path()).exit_code == 2);
+    CHECK(run_verify(fused_pair().quantized + " --source " + empty.path()).exit_code == 2);
+    CHECK(run_verify(fused_pair().quantized + " --structure --json " + empty / "no/such/folder").exit_code == 2);
     CHECK(run_verify("--help").exit_code == 0);
     CHECK(run_verify("--version").exit_code == 0);
 }
@@ -82,5 +82,5 @@ TEST_CASE("--self-test: 0 when every fault is found") {
     CHECK(has(run.out, " 0 escaped"));
     const ScratchFolder damaged; // no config.json: nothing to go by
     save_tensors(damaged.path(), load_tensors(odd_pair().quantized), 1);
-    CHECK(has_failed(run_verify(damaged.path() + " --self-test")));
+    CHECK(run_verify(damaged.path() + " --self-test").exit_code == 3);
 }
