@@ -226,7 +226,7 @@ class SelfTextWriter {
         options.device = device_;
         options.device_bytes = device_args_.vram_bytes;
         options.capacity = args_.length;
-        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : 32, args_.records);
+        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : device_ == 0 ? 32 : 256, args_.records);
         for (const bool must_stay : {true, false})
             for (uint64_t count = most; count > 0; count = count == 1 ? 0 : (count + 3) / 4) {
                 options.sessions = count;
@@ -273,7 +273,7 @@ class SelfTextWriter {
         text.picked = true;
         text.ids.push_back(id);
         if (text.ids.size() < args_.length)
-            return gnv_session_feed(text.session.get(), &id, 1, GNV_WANT_LOGITS) == GNV_OK;
+            return gnv_session_feed(text.session.get(), &id, 1, GNV_WANT_PICK) == GNV_OK;
         text.writes = false;
         if (gnv_tokens_repeat(text.ids.data(), text.ids.size()) && ++text.attempt < attempts)
             return begin(tokenizer, info, text);
