@@ -153,12 +153,13 @@ static Status launch(cudaStream_t stream, const GroupedProduct & product, const 
 }
 
 Status grouped_product(const CudaContext & context, const GroupedProduct & product, int32_t * first_tiles) {
+#ifdef GNV_HAVE_HOPPER
+    if (context.hopper && (product.w || product.k % 64 == 0))
+        return grouped_product_hopper(context, product, first_tiles);
+#endif
     count_tiles(context.stream, product.offsets, product.groups, 1, tile, first_tiles);
     // A tile more for each group than full ones can be needed, but none for a group without rows.
     const auto tiles = unsigned(product.slots / tile + std::min<int64_t>(product.groups, product.slots));
-#ifdef GNV_HAVE_HOPPER
-    if (context.hopper) return grouped_product_hopper(context.stream, product, first_tiles, tiles);
-#endif
     return product.w ? launch<false>(context.stream, product, first_tiles, tiles)
                      : launch<true>(context.stream, product, first_tiles, tiles);
 }

@@ -26,9 +26,7 @@ constexpr int grouped_product_rows = 128; // of a block
 
 // first_tiles: scratch memory, [groups + 1].
 Status grouped_product(const CudaContext & context, const GroupedProduct & product, int32_t * first_tiles);
-// The same on compute capability 9.0. first_tiles: the tiles of grouped_product_rows rows before each group, and in all;
-// there are no more than `tiles`.
-Status grouped_product_hopper(cudaStream_t stream, const GroupedProduct & product, const int32_t * first_tiles,
-                              unsigned tiles);
+// The same on compute capability 9.0; NVFP4 weights where 64 divides k.
+Status grouped_product_hopper(const CudaContext & context, const GroupedProduct & product, int32_t * first_tiles);
 
 } // namespace gnv::cuda

@@ -29,7 +29,8 @@ OpCase product_case(std::mt19937 & random, const Product & size, Row row, OpInpu
             {true, true, true, true, quantized}};
 }
 
-constexpr Product sizes[] = {{200, 32, 48, 64}, {1, 32, 130, 208}, {700, 5, 257, 80}, {64, 8, 512, 2048}};
+constexpr Product sizes[] = {
+    {200, 32, 48, 64}, {1, 32, 130, 208}, {700, 5, 257, 80}, {700, 5, 264, 192}, {64, 8, 512, 2048}};
 
 constexpr Product few_rows_sizes[] = {{1, 32, 130, 224}, {3, 8, 64, 32},     {1, 256, 512, 2048}, {2, 64, 2048, 512},
                                       {9, 5, 33, 96},    {33, 300, 40, 256}, {90, 6, 33, 544}};
