@@ -47,7 +47,14 @@ __device__ inline void copy_box(void * to, const CUtensorMap & map, int column, 
                  "l"(&map), "r"(column), "r"(row), "r"(matrix), "r"(shared_address(&barrier))
                  : "memory");
 }
-// The same to all blocks of the cluster whose bit is in `blocks`.
+// The same of bytes one behind the other: a multiple of 16, from and to multiples of 16.
+__device__ inline void copy_bytes(void * to, const void * from, int bytes, Arrivals & barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+                 : "memory");
+}
+// A box to all blocks of the cluster whose bit is in `blocks`.
 __device__ inline void copy_box_to(void * to, const CUtensorMap & map, int column, int row, int matrix,
                                    Arrivals & barrier, uint16_t blocks) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "

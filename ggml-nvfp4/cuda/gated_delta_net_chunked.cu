@@ -4,14 +4,15 @@
 //   N = T R                         T = (I + A)^-1, A[i, j] = beta[i] (k[i] . k[j]) d[i, j] for j < i
 //   o = e M^T q + P N               P[i, j] = (q[i] . k[j]) d[i, j] for j <= i
 //   M <- e[last] M + sum over j of k[j] (d[last, j] N[j])^T
-// T and P do not depend on M: one kernel makes them for all chunks at once, another walks through each segment's
-// chunks. In that one a warp holds 16 columns of M and shares nothing with others: all it computes is transposed, [16
+// T and P do not depend on M: one kernel makes them for all chunks at once (gated_delta_prepare.cu), another walks through each
+// segment's chunks. In that one a warp holds 16 columns of M and shares nothing with others: all it computes is transposed, [16
 // columns, ..], so that the result of a product is the left operand of the next one without leaving the registers.
 //
 // Precision: q, k and v go in as they are, in BF16, and are made to length one by factors behind the products. M, R, N,
-// T and P are F32 numbers in two BF16 parts. T is solved for in F32. Only differences of sums of gates go through exp;
-// the sums are F64, kept as two F32 numbers, so that a gate of -1000 costs those after it nothing.
-#include "cuda/gated_delta_net.cuh"
+// T and P are F32 numbers in two BF16 parts. T is solved for in F32; products of its blocks take F32 numbers in two parts
+// of 11 bits. Only differences of sums of gates go through exp; the sums are F64, kept as two F32 numbers, so that a gate of
+// -1000 costs those after it nothing.
+#include "cuda/gated_delta_plan.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
 
@@ -19,36 +20,10 @@ namespace gnv::cuda {
 
 namespace {
 
-constexpr int head = 128, chunk = 64;
+constexpr int head = delta_head, chunk = delta_chunk;
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
 constexpr int row_stride = head + padding;
-constexpr int square_stride = chunk + 4; // of F32
-constexpr int blocks_across = chunk / 16, blocks_below = blocks_across * (blocks_across + 1) / 2;
-constexpr int prepare_threads = blocks_across * warp_size;
-
-__host__ __device__ constexpr int block_at(int i, int j) { return i * (i + 1) / 2 + j; }
-
-// A lower triangular matrix [i, j] in 16 x 16 blocks, those above the diagonal left out: for each lane its part of the
-// right operand [j, i] of a product, the BF16 part and the rest.
-struct LowerMatrix {
-    uint4 blocks[blocks_below][2][warp_size];
-};
-
-struct PositionFactors {
-    float beta;  // of v in R
-    float known; // of M^T k in R, k as it came: beta e / |k|
-    float query; // of M^T q, q as it came: e / |q| / sqrt(128)
-    float write; // of N in the state: d[last] / |k|
-};
-
-// The data of a chunk of one value head that do not depend on the state.
-struct ChunkPlan {
-    LowerMatrix inverse, weights; // T, P
-    PositionFactors factors[chunk];
-    float decay; // e[last]
-    float unused[3];
-};
-static_assert(sizeof(ChunkPlan) % 16 == 0);
+constexpr int blocks_across = delta_blocks;
 
 // Rows of `columns` elements; those from `count` on become zeros.
 template <int columns, int threads>
@@ -61,169 +36,6 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
     }
 }
 
-// --- Before the state is known --------------------------------------------------------------------------------------
-
-// Sums of gates up to each position; high + low is the sum.
-struct Gates {
-    float high[chunk], low[chunk], beta[chunk];
-
-    __device__ float between(int i, int j) const { return (high[i] - high[j]) + (low[i] - low[j]); }
-};
-
-// By one warp, two positions a lane. A gate below -1000 leaves nothing, as one of -1000.
-__device__ void sum_gates(const Delta & d, const DeltaTensors & tensors, int64_t first, int rows, int value_head,
-                          Gates & out) {
-    const int lane = threadIdx.x % warp_size;
-    float2 gates[2];
-    for (int i = 0; i < 2; i++) {
-        const int row = 2 * lane + i;
-        gates[i] = row < rows ? delta_gates(d, tensors, (first + row) * d.value_heads + value_head) : float2{0, 0};
-        if (gates[i].x < -1000) gates[i].x = -1000;
-        out.beta[row] = gates[i].y;
-    }
-    double sum = double(gates[0].x) + double(gates[1].x);
-    for (int step = 1; step < warp_size; step *= 2) {
-        const double before = __shfl_up_sync(all_lanes, sum, step);
-        if (lane >= step) sum += before;
-    }
-    const double previous = __shfl_up_sync(all_lanes, sum, 1);
-    const double sums[2] = {(lane > 0 ? previous : 0.0) + double(gates[0].x), sum};
-    for (int i = 0; i < 2; i++) {
-        const float high = float(sums[i]);
-        out.high[2 * lane + i] = high;
-        out.low[2 * lane + i] = float(sums[i] - double(high));
-    }
-}
-
-// Columns and rows of (I + A)^-1 from `begin` on: a thread solves for one column, in F32.
-template <int begin>
-__device__ void invert_columns(const float (*a)[square_stride], int column, LowerMatrix & out) {
-    auto * const words = reinterpret_cast<uint32_t *>(&out);
-    float t[chunk];
-#pragma unroll
-    for (int i = begin; i < chunk; i++) {
-        float sums[4] = {i == column ? 1.0f : 0.0f, 0, 0, 0};
-#pragma unroll
-        for (int j = begin; j < i; j += 4) {
-            const float4 four = *reinterpret_cast<const float4 *>(&a[i][j]);
-            sums[0] = fmaf(-four.x, t[j], sums[0]);
-            if (j + 1 < i) sums[1] = fmaf(-four.y, t[j + 1], sums[1]);
-            if (j + 2 < i) sums[2] = fmaf(-four.z, t[j + 2], sums[2]);
-            if (j + 3 < i) sums[3] = fmaf(-four.w, t[j + 3], sums[3]);
-        }
-        t[i] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        // Neighbours make pairs: the even column stores the BF16 parts, the odd one the rests.
-        const bf16 high = __float2bfloat16_rn(t[i]), low = __float2bfloat16_rn(t[i] - __bfloat162float(high));
-        const uint32_t bits[2] = {__bfloat16_as_ushort(high), __bfloat16_as_ushort(low)};
-        const int part = column % 2;
-        const uint32_t theirs = __shfl_xor_sync(all_lanes, part ? bits[0] : bits[1], 1);
-        const uint32_t pair = part ? theirs | bits[1] << 16 : bits[0] | theirs << 16;
-        const int block = block_at(i / 16, column / 16), lane = i % 8 * 4 + column % 8 / 2;
-        if (column / 16 <= i / 16)
-            words[((block * 2 + part) * warp_size + lane) * 4 + i / 8 % 2 * 2 + column / 8 % 2] = pair;
-    }
-}
-
-__global__ void __launch_bounds__(prepare_threads)
-    prepare_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, ChunkPlan * plans) {
-    union Shared {
-        struct {
-            bf16 k[chunk * row_stride], q[chunk * row_stride];
-        } rows;
-        struct {
-            float a[chunk][square_stride];
-            LowerMatrix inverse;
-        } squares;
-    };
-    __shared__ __align__(16) unsigned char memory[sizeof(Shared)];
-    __shared__ Gates gates;
-    __shared__ float norms[2][chunk]; // factors that make k and q of length one
-    Shared & shared = *reinterpret_cast<Shared *>(memory);
-
-    const int index = blockIdx.x, value_head = blockIdx.y;
-    if (index >= first_chunks[d.segments]) return;
-    const int segment = stretch_of(first_chunks, d.segments, index);
-    const int64_t first = tensors.segments[segment] + int64_t(index - first_chunks[segment]) * chunk;
-    const int rows = int(min(int64_t(chunk), tensors.segments[segment + 1] - first));
-    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, row = lane / 4, pair = lane % 4 * 2;
-
-    const bf16 * const q = tensors.qkv + first * d.width() + value_head / (d.value_heads / d.key_heads) * head;
-    copy_rows<head, prepare_threads>(shared.rows.k, q + d.key_heads * head, d.width(), rows);
-    copy_rows<head, prepare_threads>(shared.rows.q, q, d.width(), rows);
-    commit_copies();
-    if (warp == 0) sum_gates(d, tensors, first, rows, value_head, gates);
-    wait_for_copies<0>();
-    __syncthreads();
-
-    { // The first half of the threads a row of k each, the second half one of q.
-        const int of_queries = threadIdx.x / chunk, i = threadIdx.x % chunk;
-        const bf16 * const from = (of_queries ? shared.rows.q : shared.rows.k) + i * row_stride;
-        float sum = 0, x[8];
-        for (int c = 0; c < head; c += 8) {
-            load_several<8>(from + c, x);
-            for (int j = 0; j < 8; j++) sum = fmaf(x[j], x[j], sum);
-        }
-        const float norm = 1.0f / sqrtf(sum + 1e-6f);
-        norms[of_queries][i] = of_queries ? norm / sqrtf(float(head)) : norm;
-    }
-    // A warp has 16 rows of k k^T and q k^T, as far as the diagonal.
-    float kk[2 * blocks_across][4] = {}, qk[2 * blocks_across][4] = {};
-#pragma unroll
-    for (int c = 0; c < head; c += 16) {
-        uint32_t keys[4], queries[4];
-        const int at = (warp * 16 + lane % 16) * row_stride + c + lane / 16 * 8;
-        load_matrices(keys, shared.rows.k + at);
-        load_matrices(queries, shared.rows.q + at);
-#pragma unroll
-        for (int j = 0; j < blocks_across; j++) {
-            if (j > warp) continue;
-            uint32_t b[4];
-            load_matrices(b, shared.rows.k + (j * 16 + lane % 8 + lane / 16 * 8) * row_stride + c + lane / 8 % 2 * 8);
-            multiply_add(kk[2 * j], keys, b[0], b[1]);
-            multiply_add(kk[2 * j + 1], keys, b[2], b[3]);
-            multiply_add(qk[2 * j], queries, b[0], b[1]);
-            multiply_add(qk[2 * j + 1], queries, b[2], b[3]);
-        }
-    }
-    __syncthreads(); // the matrices take the place of the rows
-
-    ChunkPlan & plan = plans[int64_t(index) * d.value_heads + value_head];
-#pragma unroll
-    for (int block = 0; block < blocks_across; block++) {
-        if (block > warp) continue;
-#pragma unroll
-        for (int tile = 2 * block; tile < 2 * block + 2; tile++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int i = warp * 16 + row + e / 2 * 8, j = tile * 8 + pair + e % 2;
-                const float decay = expf(j <= i ? gates.between(i, j) : 0.0f);
-                shared.squares.a[i][j] =
-                    j < i ? gates.beta[i] * (kk[tile][e] * (norms[0][i] * norms[0][j])) * decay : 0.0f;
-                qk[tile][e] = j <= i ? qk[tile][e] * (norms[1][i] * norms[0][j]) * decay : 0.0f;
-            }
-        // Transposed, this left operand is the right one: its middle two registers change places.
-        uint32_t parts[2][4];
-        split_operand(qk[2 * block], qk[2 * block + 1], parts[0], parts[1]);
-        for (int part = 0; part < 2; part++)
-            plan.weights.blocks[block_at(warp, block)][part][lane] =
-                make_uint4(parts[part][0], parts[part][2], parts[part][1], parts[part][3]);
-    }
-    if (threadIdx.x < chunk) {
-        const int i = threadIdx.x;
-        const float entry = expf(gates.high[i] + gates.low[i]);
-        plan.factors[i] = {gates.beta[i], gates.beta[i] * entry * norms[0][i], entry * norms[1][i],
-                           expf(gates.between(chunk - 1, i)) * norms[0][i]};
-        if (i == chunk - 1) plan.decay = entry; // rows behind the last have gates of 0
-    }
-    __syncthreads();
-    if (warp == 0) invert_columns<0>(shared.squares.a, threadIdx.x, shared.squares.inverse);
-    if (warp == 1) invert_columns<warp_size>(shared.squares.a, threadIdx.x, shared.squares.inverse);
-    __syncthreads();
-    const auto * const from = reinterpret_cast<const uint4 *>(&shared.squares.inverse);
-    auto * const to = reinterpret_cast<uint4 *>(&plan.inverse);
-    for (int i = threadIdx.x; i < int(sizeof(LowerMatrix) / 16); i += prepare_threads) to[i] = from[i];
-}
-
 // --- Through the chunks with the state -------------------------------------------------------------------------------
 
 // sum += x m^T for the lower triangular m, both in parts: x[j] [16 columns, 16 positions], sum [16 columns, 64
@@ -234,7 +46,8 @@ __device__ void add_lower(float (&sum)[2 * blocks_across][4], int j, const uint3
 #pragma unroll
     for (int i = 0; i < blocks_across; i++) {
         if (i < j) continue;
-        const uint4 part = m.blocks[block_at(i, j)][0][lane], rest = m.blocks[block_at(i, j)][1][lane];
+        const uint4 part = m.blocks[LowerMatrix::block_at(i, j)][0][lane],
+                    rest = m.blocks[LowerMatrix::block_at(i, j)][1][lane];
         multiply_add(sum[2 * i], high, part.x, part.y);
         multiply_add(sum[2 * i + 1], high, part.z, part.w);
         multiply_add(sum[2 * i], low, part.x, part.y);
@@ -248,14 +61,14 @@ template <int warps>
 struct Stage {
     static constexpr int columns = 16 * warps; // of v and of the state, in a block
     bf16 k[chunk * row_stride], q[chunk * row_stride], v[chunk * (columns + padding)];
-    ChunkPlan plan;
+    LanePlan plan;
 };
 
 // A block has one value head of one segment, or some columns of it. With two stages the next chunk comes
 // in while one is computed.
 template <int warps>
 __global__ void __launch_bounds__(warps * warp_size, 1)
-    walk_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, const ChunkPlan * plans, int stages) {
+    walk_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, const LanePlan * plans, int stages) {
     constexpr int columns = Stage<warps>::columns, threads = warps * warp_size;
     extern __shared__ __align__(16) unsigned char memory[];
     auto * const stage_memory = reinterpret_cast<Stage<warps> *>(memory);
@@ -276,8 +89,8 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
         copy_rows<head, threads>(stage.k, q + d.key_heads * head + offset, d.width(), rows);
         copy_rows<head, threads>(stage.q, q + offset, d.width(), rows);
         copy_rows<columns, threads>(stage.v, v + offset, d.width(), rows);
-        const ChunkPlan & plan = plans[int64_t(first_chunk + at) * d.value_heads + value_head];
-        for (int i = threadIdx.x; i < int(sizeof(ChunkPlan) / 16); i += threads)
+        const LanePlan & plan = plans[int64_t(first_chunk + at) * d.value_heads + value_head];
+        for (int i = threadIdx.x; i < int(sizeof(LanePlan) / 16); i += threads)
             copy_16_bytes(reinterpret_cast<uint4 *>(&stage.plan) + i, reinterpret_cast<const uint4 *>(&plan) + i);
     };
     load(0);
@@ -413,7 +226,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
 
 template <int warps>
 Status walk(CudaContext & context, const Delta & d, const DeltaTensors & tensors, const int32_t * first_chunks,
-            const ChunkPlan * plans) {
+            const LanePlan * plans) {
     int device = 0, available = 0;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
@@ -442,16 +255,23 @@ int64_t most_chunks(const Delta & d) {
 bool has_chunked_form(const Delta & d) { return d.key_head == head && d.value_head == head; }
 
 uint64_t chunked_scratch_bytes(const Delta & d) {
-    return first_chunks_bytes(d) + uint64_t(most_chunks(d)) * uint64_t(d.value_heads) * sizeof(ChunkPlan);
+    return first_chunks_bytes(d) +
+           uint64_t(most_chunks(d)) * uint64_t(d.value_heads) * std::max(sizeof(LanePlan), sizeof(TilePlan));
 }
 
 Status run_chunked(CudaContext & context, const Delta & d, const DeltaTensors & tensors, void * scratch) {
     auto * const first_chunks = static_cast<int32_t *>(scratch);
-    auto * const plans = reinterpret_cast<ChunkPlan *>(static_cast<uint8_t *>(scratch) + first_chunks_bytes(d));
+    void * const memory = static_cast<uint8_t *>(scratch) + first_chunks_bytes(d);
     count_tiles(context.stream, tensors.segments, d.segments, d.shortest_chunked, chunk, first_chunks);
-    const dim3 grid(unsigned(most_chunks(d)), unsigned(d.value_heads));
-    prepare_kernel<<<grid, prepare_threads, 0, context.stream>>>(d, tensors, first_chunks, plans);
-    GNV_TRY(launched("gated_delta_net"));
+#ifdef GNV_HAVE_HOPPER
+    if (context.hopper) {
+        auto * const plans = static_cast<TilePlan *>(memory);
+        GNV_TRY(prepare_chunks(context.stream, d, tensors, first_chunks, most_chunks(d), plans));
+        return walk_chunks_hopper(context, d, tensors, first_chunks, plans);
+    }
+#endif
+    auto * const plans = static_cast<LanePlan *>(memory);
+    GNV_TRY(prepare_chunks(context.stream, d, tensors, first_chunks, most_chunks(d), plans));
     // Fewer columns in a block if heads are too few for all processors; a column's bits do not depend on it.
     const int64_t heads = int64_t(d.segments) * d.value_heads;
     return heads * 4 <= context.processors   ? walk<2>(context, d, tensors, first_chunks, plans)

@@ -56,6 +56,21 @@ __device__ inline void split_operand(const float (&left)[4], const float (&right
     high[3] = split(right[2], right[3], low[3]);
 }
 
+// An F32 number as one of 11 bits and a rest of as many; the same product of those, 16 x 8 += 16 x 8 times 8 x 8: a[0] and a[1]
+// are column lane % 4 of rows `row` and row + 8, a[2] and a[3] column lane % 4 + 4; b0 and b1 are column lane / 4 of these rows.
+__device__ inline uint32_t split_short(float x, uint32_t & rest) {
+    uint32_t high;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(high) : "f"(x));
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rest) : "f"(x - __uint_as_float(high)));
+    return high;
+}
+__device__ inline void multiply_add_short(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // Copies 16 bytes to shared memory asynchronously; zeros unless `exists`.
 __device__ inline void copy_16_bytes(void * to, const void * from, bool exists = true) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),

@@ -2,6 +2,7 @@
 // --bench (test_nvfp4_pack_cuda.cpp has the main) it measures instead.
 #include "core/noise.h"
 #include "cuda/copy_rate.h"
+#include "cuda/delta_case.h"
 #include "cuda/device_fixture.h"
 #include "cuda/expert_choices.h"
 
@@ -35,21 +36,6 @@ OpCase full_attention_case(std::mt19937 & random, const std::vector<int> & lengt
     OpCase op = attention_case(random, lengths, heads, heads, head, masked);
     std::get<AttentionParams>(op.params).causal = false;
     return op;
-}
-
-OpCase delta_case(std::mt19937 & random, const std::vector<int> & lengths, int key_heads, int value_heads, int key_head,
-                  int value_head, bool with_state) {
-    const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
-    GatedDeltaNetParams params;
-    params.key_heads = key_heads, params.value_heads = value_heads, params.key_head = key_head,
-    params.value_head = value_head;
-    return {params,
-            {activation(random, {tokens, 2 * key_heads * key_head + value_heads * value_head}),
-             activation(random, {tokens, value_heads}), activation(random, {tokens, value_heads}),
-             weight(random, DType::f32, {value_heads}), weight(random, DType::f32, {value_heads}),
-             indices({count + 1}, segments_of(lengths)),
-             zero_state(DType::f32, {count, value_heads, key_head, value_head})},
-            {true, true, true, true, true, true, with_state}};
 }
 
 } // namespace
@@ -417,21 +403,6 @@ TEST_CASE("causal convolution") {
     }
 }
 
-// Positions [first, first + count) of a Gated DeltaNet as the only segment.
-static OpCase one_segment(const OpCase & op, int64_t first, int64_t count, std::vector<float> memory) {
-    OpCase one = op;
-    for (size_t i = 0; i < 3; i++) {
-        const int64_t width = op.inputs[i].shape.last();
-        const auto numbers = op.inputs[i].numbers.begin() + first * width;
-        one.inputs[i].numbers.assign(numbers, numbers + count * width);
-        one.inputs[i].shape = {count, width};
-    }
-    one.inputs[5] = indices({2}, {0, int32_t(count)});
-    one.inputs[6].shape.dims[0] = 1;
-    one.inputs[6].numbers = std::move(memory);
-    return one;
-}
-
 TEST_CASE("Gated DeltaNet, chunked: nearly as precise as the recurrent form, independent of other segments") {
     Devices devices;
     std::mt19937 random(10);
@@ -481,6 +452,30 @@ TEST_CASE("Gated DeltaNet, chunked: gates that leave nothing, or nearly everythi
         for (size_t i = 0; i < op.inputs[1].numbers.size(); i++)
             op.inputs[1].numbers[i] = to_bf16(i % 37 == 5 ? 1000.0f : op.inputs[1].numbers[i] + shift);
         compare(devices, op);
+    }
+}
+
+// Enough heads for a device, or few: blocks have more columns or fewer.
+TEST_CASE("Gated DeltaNet, chunked: the same bits beside many segments, of which some are NaN") {
+    Devices devices;
+    std::mt19937 random(12);
+    OpRunner cuda(*devices.cuda);
+    const int length = 70, count = 80;
+    const int64_t heads = 4, size = heads * 128 * 128, width = heads * 128;
+    OpCase op = delta_case(random, std::vector<int>(size_t(count), length), 2, int(heads), 128, 128, true);
+    op.inputs[6].numbers = random_numbers(random, op.inputs[6].shape.elements(), 0.1f);
+    std::get<GatedDeltaNetParams>(op.params).form = GatedDeltaNetParams::Form::chunked;
+    const int64_t row = op.inputs[0].shape.last();
+    for (int64_t segment = 1; segment < count; segment += 2)
+        std::fill_n(op.inputs[0].numbers.begin() + segment * length * row, length * row, NAN);
+    const OpResult all = cuda.run(op);
+    for (const int64_t segment : {int64_t(0), int64_t(42), int64_t(count - 2)}) {
+        CAPTURE(segment);
+        const auto memory = op.inputs[6].numbers.begin() + segment * size;
+        const OpResult alone = cuda.run(one_segment(op, segment * length, length, {memory, memory + size}));
+        CHECK(std::equal(alone.tensors[0].begin(), alone.tensors[0].end(),
+                         all.tensors[0].begin() + segment * length * width));
+        CHECK(std::equal(alone.tensors[1].begin(), alone.tensors[1].end(), all.tensors[1].begin() + segment * size));
     }
 }
 
