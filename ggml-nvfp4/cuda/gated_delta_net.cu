@@ -2,7 +2,7 @@
 // part in registers and walk through the text; no value passes between blocks. Blocks of 32 columns fill the device
 // even for one text. Segments of more than one position take the chunked form if the head size has one.
 #include "cuda/chain.cuh"
-#include "cuda/gated_delta_net.cuh"
+#include "cuda/gated_delta_net_step.cuh"
 #include "cuda/kernels.cuh"
 
 #include <limits>
@@ -164,6 +164,8 @@ Status run(KernelCall & call) {
         call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),    call.inputs[2].as<const bf16>(),
         call.inputs[3].as<const float>(), call.inputs[4].as<const float>(),   call.inputs[5].as<const int32_t>(),
         call.inputs[6].as<float>(),       call.inputs[7].as<const int32_t>(), call.outputs[0].as<bf16>()};
+    if (call.as<GatedDeltaNetParams>().one_position && d.shortest_chunked > d.tokens && delta_step::fits(d, tensors))
+        return delta_step::run(context, d, tensors);
     if (d.shortest_chunked <= d.tokens) GNV_TRY(run_chunked(context, d, tensors, call.scratch));
     if (d.shortest_chunked == 1) return {};
     const auto kernel = d.key_head == 128  ? recurrent_kernel<128>

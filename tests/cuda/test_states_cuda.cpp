@@ -197,6 +197,40 @@ TEST_CASE("states that have seen something") {
     }
 }
 
+// A device may have another kernel for texts of one position each; their states may lie in slots.
+TEST_CASE("Gated DeltaNet: a step of texts has the bits of the recurrent form") {
+    Devices devices;
+    OpRunner cuda(*devices.cuda);
+    std::mt19937 random(38);
+    for (const int64_t count : {1, 9, 40}) {
+        CAPTURE(count);
+        GatedDeltaNetParams params;
+        params.key_heads = 4, params.value_heads = 8, params.key_head = 128, params.value_head = 128;
+        params.form = GatedDeltaNetParams::Form::recurrent;
+        const std::vector<int> lengths(size_t(count), 1);
+        OpCase op = {params,
+                     {activation(random, {count, 16 * 128}), activation(random, {count, 8}),
+                      activation(random, {count, 8}), weight(random, DType::f32, {8}), weight(random, DType::f32, {8}),
+                      indices({count + 1}, segments_of(lengths)),
+                      state({count, 8, 128, 128}, random_numbers(random, count * 8 * 128 * 128, 0.1f))},
+                     {}};
+        for (const bool has_slots : {false, true}) {
+            CAPTURE(has_slots);
+            if (has_slots) {
+                std::vector<int32_t> slots(static_cast<size_t>(count));
+                std::iota(slots.rbegin(), slots.rend(), 0);
+                op.inputs.push_back(indices({count}, slots));
+            }
+            std::get<GatedDeltaNetParams>(op.params) = params;
+            const OpResult recurrent = cuda.run(op);
+            std::get<GatedDeltaNetParams>(op.params).one_position = true;
+            CHECK(cuda.run(op).tensors == recurrent.tensors);
+            std::get<GatedDeltaNetParams>(op.params).form = GatedDeltaNetParams::Form::automatic;
+            CHECK(cuda.run(op).tensors == recurrent.tensors);
+        }
+    }
+}
+
 // Pages of a cache and slots of states: the bits of states that lie one after another.
 TEST_CASE("states that texts share") {
     Devices devices;
