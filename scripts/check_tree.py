@@ -75,7 +75,7 @@ INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of cuda/ that are no op's own
                      "gated_delta_net_chunked", "gated_delta_net_hopper", "gated_delta_prepare", "grouped_product",
                      "grouped_product_hopper", "attention_hopper",  # one of its forms, or a part of one
-                     "expert_inputs_hopper", "listed_experts_hopper", "rotate_hopper",  # parts of one
+                     "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
                      "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
                      "moment_pack", "moment_rows", "moment_state"}  # twins of quant/quantizers/moments.cpp and moment_search.cpp
 MAX_LINES = 800

@@ -2,6 +2,7 @@
 
 #include "cuda/chain.cuh"
 #include "cuda/few_rows_product.cuh"
+#include "cuda/many_rows_hopper.cuh"
 #include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
@@ -316,7 +317,36 @@ Status many_linears(const CudaContext & context, const FewRowsLinears & p) {
     return launch_linears<4>(context, p);
 }
 
+// The weights from `first` on that are of one kind and have the same inputs.
+FewRowsLinears together(const FewRowsLinears & p, int first) {
+    FewRowsLinears some = p;
+    const FewRowsWeight & w = p.weights[first];
+    some.count = 0;
+    for (int i = first; i < p.count; i++) {
+        const FewRowsWeight & other = p.weights[i];
+        if (!other.block_scales != !w.block_scales || other.input_scale != w.input_scale) break;
+        some.weights[some.count++] = other;
+    }
+    return some;
+}
+
+bool is_faster_by_many([[maybe_unused]] const CudaContext & context, [[maybe_unused]] const FewRowsLinears & some) {
+#ifdef GNV_HAVE_HOPPER
+    return context.hopper && many_rows_are_faster(context, some);
+#else
+    return false;
+#endif
+}
+
 } // namespace
+
+uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) {
+    uint64_t bytes = uint64_t(rows * k) * sizeof(bf16); // quantized
+#ifdef GNV_HAVE_HOPPER
+    bytes = std::max(bytes, many_rows_bytes(rows, k));
+#endif
+    return aligned(bytes);
+}
 
 uint64_t few_rows_bytes(int64_t rows, int64_t k) { return uint64_t(rows * SharedRows::bytes_for(k)); }
 
@@ -325,17 +355,25 @@ Status few_rows_linears(const CudaContext & context, const FewRowsLinears & p) {
     const bool fits = few_rows_bytes(std::min<int64_t>(p.rows, most_few_rows), p.k) * 2 <= uint64_t(most_row_bytes);
     if (fits && (p.rows <= most_few_rows || plan_launch<1>(context, p).all_at_once))
         return launch_linears<1>(context, p);
-    bool quantizes = false;
-    for (int i = 0; i < p.count; i++) quantizes = quantizes || p.weights[i].input_scale;
-    if (!quantizes) return many_linears(context, p);
-    for (int i = 0; i < p.count; i++) { // each with its own inputs
-        FewRowsLinears one = p;
-        one.count = 1, one.weights[0] = p.weights[i];
-        if (const float * const scale = p.weights[i].input_scale) {
-            GNV_TRY(quantize_inputs(context.stream, {p.source.x, nullptr, p.rows, p.k, scale, nullptr, 0}, p.scratch));
-            one.source.x = p.scratch;
+    bool apart = false; // weights that need inputs of their own, or have a faster kernel
+    for (int i = 0; i < p.count; i++) apart = apart || p.weights[i].input_scale;
+    for (int first = 0; first < p.count; first += together(p, first).count)
+        apart = apart || is_faster_by_many(context, together(p, first));
+    if (!apart) return many_linears(context, p);
+    for (int first = 0; first < p.count;) {
+        FewRowsLinears some = together(p, first);
+        first += some.count;
+#ifdef GNV_HAVE_HOPPER
+        if (is_faster_by_many(context, some)) {
+            GNV_TRY(many_rows_linears(context, some));
+            continue;
         }
-        GNV_TRY(many_linears(context, one));
+#endif
+        if (const float * const scale = some.weights[0].input_scale) {
+            GNV_TRY(quantize_inputs(context.stream, {p.source.x, nullptr, p.rows, p.k, scale, nullptr, 0}, p.scratch));
+            some.source.x = p.scratch;
+        }
+        GNV_TRY(many_linears(context, some));
     }
     return {};
 }

@@ -61,7 +61,7 @@ struct FewRowsLinears {
     int64_t rows = 0, k = 0;
     int count = 0, steps = 0;
     RowSource source;
-    bf16 * scratch = nullptr; // [rows, k], for more than most_few_rows rows with an input scale
+    bf16 * scratch = nullptr; // few_rows_scratch_bytes(), for more than most_few_rows rows
     FewRowsWeight weights[most_few_weights];
     RowStep step[most_row_steps]; // of the only weight
 };
@@ -72,6 +72,7 @@ inline bool few_rows_can_read(DType dtype, int64_t k) {
     return (dtype == DType::bf16 && k % 8 == 0) || (dtype == DType::f4 && k % 32 == 0);
 }
 uint64_t few_rows_bytes(int64_t rows, int64_t k); // of shared memory
+uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k);
 
 // The weights of a call's tensor.
 FewRowsWeight few_rows_weight(const Tensor & w, const float * input_scale, const float * bias, void * out);

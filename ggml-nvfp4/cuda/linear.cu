@@ -50,6 +50,8 @@ struct Scratch { // offsets
         inputs = w.dtype == DType::f4 ? aligned(uint64_t(w.shape.elements()) * sizeof(bf16)) : 0;
         factor = inputs + (call.inputs[2].shape.rank > 0 ? aligned(rows * uint64_t(x.shape.last()) * sizeof(bf16)) : 0);
         total = factor + 256;
+        if (call.as<LinearParams>().few_rows && x.shape.rows() > most_few_rows)
+            total = std::max(total, few_rows_scratch_bytes(x.shape.rows(), x.shape.last()));
     }
 };
 

@@ -179,6 +179,20 @@ __device__ inline void multiply_add(float (&d)[128], const uint32_t (&a)[4], uin
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+// d += a * b^T: 64 x n += 64 x 16 times 16 x n, for n of 64 and 128. a is in registers, b a tile of n rows.
+__device__ inline void multiply_rows(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("{ .reg .pred add; setp.eq.u32 add, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{" GNV_NAMES_32 "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0; }"
+                 : GNV_SUMS_32(d)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ inline void multiply_rows(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("{ .reg .pred add; setp.eq.u32 add, 0, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{" GNV_NAMES_64 "}, {%64, %65, %66, %67}, %68, add, 1, 1, 0; }"
+                 : GNV_SUMS_64(d)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 #undef GNV_NAMES_8
 #undef GNV_SUMS_8
 #undef GNV_NAMES_16

@@ -208,13 +208,14 @@ TEST_CASE("linear of few rows") {
             2); // the sum is rounded, too
 }
 
-// As the kernels for 8, 16, 32 and 64 rows at once compute it, for n of so few blocks that several have the same weights, too.
+// As the kernels for 8, 16, 32, 64 and 128 rows at once compute it, for n of so few blocks that several have the same weights, too.
 TEST_CASE("linear of few rows: a row's bits do not depend on the others") {
     Devices devices;
     std::mt19937 random(6);
     OpRunner cuda(*devices.cuda);
-    constexpr int64_t most = 150;
-    for (const auto & [n, k] : {std::pair<int64_t, int64_t>{4370, 2048}, {4370, 1056}, {300, 2048}, {300, 512}})
+    constexpr int64_t most = 270;
+    for (const auto & [n, k] :
+         {std::pair<int64_t, int64_t>{9000, 2048}, {4370, 1056}, {2100, 4096}, {2048, 2336}, {300, 2048}, {300, 512}})
         for (const bool coded : {false, true})
             for (const bool quantized : {false, true}) {
                 CAPTURE(n);
@@ -231,7 +232,7 @@ TEST_CASE("linear of few rows: a row's bits do not depend on the others") {
                     return cuda.run(op).tensors[0];
                 };
                 const std::vector<float> all = product(0, most);
-                for (const int64_t m : {1, 3, 8, 9, 17, 32, 33, 64, 65, 128}) {
+                for (const int64_t m : {1, 3, 8, 9, 17, 32, 33, 64, 65, 100, 128, 200, 256}) {
                     CAPTURE(m);
                     const int64_t first = m % 3;
                     const std::vector<float> some = product(first, m);
