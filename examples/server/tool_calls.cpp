@@ -8,6 +8,15 @@ static std::string trimmed(const std::string & text) {
     return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
+// Discarded where the text is no JSON. A model may write brackets without end, and to print their levels takes the stack.
+static Json parse(const std::string & text) {
+    constexpr int deepest = 64;
+    bool is_deep = false;
+    const auto check = [&](int depth, Json::parse_event_t, const Json &) { return !(is_deep |= depth > deepest); };
+    Json json = Json::parse(text, check, false);
+    return is_deep ? Json(Json::value_t::discarded) : json;
+}
+
 // The member `key` of an object; null without one.
 static Json member(const Json & value, const char * key) {
     return value.is_object() && value.contains(key) ? value[key] : Json();
@@ -27,7 +36,7 @@ static bool is_declared_as_json(const Json & tools, const std::string & function
 }
 
 static std::optional<ToolCall> parse_json_form(const std::string & body) {
-    const Json call = Json::parse(body, nullptr, false);
+    const Json call = parse(body);
     const Json name = member(call, "name"), arguments = member(call, "arguments");
     if (!name.is_string()) return {};
     if (arguments.is_string()) return ToolCall{name, arguments};
@@ -85,8 +94,7 @@ static std::optional<ToolCall> parse_tag_form(const std::string & body, const Js
     Json arguments = Json::object();
     while (!reader.take("</function>")) {
         if (!reader.open("parameter", key) || !reader.take_until("parameter", value)) return {};
-        const Json parsed =
-            is_declared_as_json(tools, name, key) ? Json::parse(value, nullptr, false) : Json(Json::value_t::discarded);
+        const Json parsed = is_declared_as_json(tools, name, key) ? parse(value) : Json(Json::value_t::discarded);
         arguments[key] = parsed.is_discarded() ? Json(value) : parsed;
     }
     if (!reader.is_at_end()) return {};

@@ -85,6 +85,18 @@ TEST_CASE("values: JSON where the tool declares no string, else the text with it
     CHECK(value("unknown", "1") == R"(weather {"unknown":"1"})");
 }
 
+TEST_CASE("JSON of many levels is text") {
+    const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+    AnswerParts parts(false, tools);
+    Answer answer;
+    add(answer, parts.push("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": " + deep + "}}</tool_call>"));
+    CHECK(answer.calls.empty());
+    add(answer,
+        parts.push("<tool_call><function=weather><parameter=days>" + deep + "</parameter></function></tool_call>"));
+    REQUIRE(answer.calls.size() == 1);
+    CHECK(answer.calls[0] == "weather {\"days\":\"" + deep + "\"}");
+}
+
 TEST_CASE("what is no call stays text") {
     for (const std::string body :
          {"", "weather(Paris)", "{\"name\": 5}", "{\"name\": \"f\", \"arguments\": 3}", "{broken", "<function=f",
