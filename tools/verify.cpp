@@ -182,7 +182,9 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
         if (tools::events.is_open()) tell_findings(tools::view(text));
         if (args.report.is_wanted() && !args.report.write(text)) return tools::exit_failure;
     }
-    if (!args.quiet && !args.report.is_standard_output() && !args.table.is_standard_output()) {
+    const bool is_stdout_taken =
+        args.report.is_standard_output() || args.table.is_standard_output() || args.events == "-";
+    if (!args.quiet && !is_stdout_taken) {
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
         if (!tools::show_text(text)) return tools::exit_failure;

@@ -287,4 +287,15 @@ TEST_CASE("--events: JSON lines of phases, layers, messages, findings and the en
     CHECK(ended.exit_code == 0);
     CHECK(ended.says("warning: --events: "));
     CHECK(ended.says("no more events are written"));
+    // A reader that goes away: the status is that of the run all the same.
+    Surroundings around;
+    around.no_reader = true;
+    ended = run_program({"verify", small.made, "--source", scratch / "absent", "--events", "-"}, around);
+    CHECK(ended.exit_code == 2);
+    CHECK(ended.says("warning: --events: Broken pipe; no more events are written"));
+    // Standard output holds events alone.
+    ended = run_program(small.verify(small.made) + Words{"--events", "-"});
+    CHECK(ended.exit_code == 0);
+    std::istringstream lines(ended.out);
+    for (std::string line; std::getline(lines, line);) CHECK(nlohmann::json::parse(line).contains("event"));
 }

@@ -108,6 +108,11 @@ TEST_CASE("two outputs are not one file") {
     check_refused_first(
         {"verify", none(), "--source", none(), "--tokens", small.tokens, "--json", file, "--markdown", file},
         "--json and --markdown name the same file");
+    check_refused_first(
+        {"verify", none(), "--source", none(), "--tokens", small.tokens, "--json", "-", "--markdown", "-"},
+        "--json and --markdown name the same file, standard output");
+    check_refused_first({"verify", none(), "--json", "-", "--events", "-"},
+                        "--json and --events name the same file, standard output");
     CHECK_FALSE(path_exists(file));
 }
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include <mutex>
 #include <string_view>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 namespace tools {
@@ -32,6 +34,29 @@ struct EventField {
     EventField(const char * name, const char * value) : EventField(name, std::string_view(value)) {}
     EventField(const char * name, uint64_t value) : type(Type::count), key(name), count(value) {}
     EventField(const char * name, double value) : type(Type::number), key(name), number(value) {}
+};
+
+// While it lives, a write of this thread that fails raises neither SIGPIPE nor SIGXFSZ. The run goes on without its events, and
+// its exit status must tell how the run ended (process.h), not how the stream did.
+class NoWriteSignals {
+  public:
+    NoWriteSignals() {
+        sigemptyset(&signals_);
+        sigaddset(&signals_, SIGPIPE);
+        sigaddset(&signals_, SIGXFSZ);
+        pthread_sigmask(SIG_BLOCK, &signals_, &before_);
+    }
+    ~NoWriteSignals() {
+        const timespec no_time = {};
+        while (sigtimedwait(&signals_, nullptr, &no_time) > 0) {
+        }
+        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+    NoWriteSignals(const NoWriteSignals &) = delete;
+    NoWriteSignals & operator=(const NoWriteSignals &) = delete;
+
+  private:
+    sigset_t signals_, before_;
 };
 
 class EventStream {
@@ -55,6 +80,7 @@ class EventStream {
         if (!file_) return;
         const std::lock_guard<std::mutex> lock(mutex_);
         if (failed_) return;
+        const NoWriteSignals no_signals;
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
         fprintf(file_, "{\"event\":\"%s\",\"seconds\":%.3f", event, seconds.count());
         for (const EventField & field : fields) {

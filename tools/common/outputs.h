@@ -72,8 +72,10 @@ inline bool check_report_file(const std::string & path) {
 inline bool check_distinct(std::initializer_list<std::pair<const char *, std::string>> outputs) {
     for (auto a = outputs.begin(); a != outputs.end(); a++)
         for (auto b = a + 1; b != outputs.end(); b++)
-            if (!a->second.empty() && a->second != "-" && a->second == b->second) {
-                say_error("%s and %s name the same file, %s\n", a->first, b->first, a->second.c_str());
+            if (!a->second.empty() && a->second == b->second) {
+                const bool is_stdout = a->second == "-";
+                say_error("%s and %s name the same file, %s\n", a->first, b->first,
+                          is_stdout ? "standard output" : a->second.c_str());
                 return false;
             }
     return true;
