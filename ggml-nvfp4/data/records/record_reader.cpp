@@ -117,7 +117,8 @@ class FileLister {
     Status add(const std::string & path) {
         const uint64_t bytes = 4 * (path.size() + sizeof(std::string)); // in this list and in the report
         if (!share_.resize(share_.bytes() + bytes))
-            return control_.too_small(concat(path, ": a list of ", files.size(), " files"), bytes);
+            return control_.too_small(
+                concat(path, ": a list of ", files.size() + 1, files.empty() ? " file" : " files"), bytes);
         files.push_back(path);
         return {};
     }
