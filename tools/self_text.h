@@ -131,6 +131,12 @@ class SelfTextWriter {
         bool picked = false, writes = false;
     };
 
+    // The mixing function of SplitMix64: seeds that follow each other have no text in common.
+    static uint64_t spread(uint64_t seed) {
+        seed = (seed ^ seed >> 30) * 0xbf58476d1ce4e5b9;
+        seed = (seed ^ seed >> 27) * 0x94d049bb133111eb;
+        return seed ^ seed >> 31;
+    }
     // Ids of a text. Empty: none.
     static std::vector<int32_t> encode(gnv_tokenizer_t * tokenizer, const std::string & text) {
         std::vector<int32_t> ids(text.size() + 1);
@@ -267,7 +273,7 @@ class SelfTextWriter {
         options.temperature = 1;
         options.top_k = 0;
         options.top_p = 1;
-        options.seed = args_.seed + text.record + uint64_t(text.attempt) * args_.records;
+        options.seed = spread(args_.seed) + text.record * attempts + uint64_t(text.attempt);
         int32_t id = -1;
         if (gnv_session_pick(text.session.get(), text.picked ? nullptr : &options, &id) != GNV_OK) return false;
         text.picked = true;

@@ -1,4 +1,5 @@
 // --calib self: text that the model writes, its tokens file, and runs that repeat it.
+#include "codec/nvfp4.h"
 #include "programs/program_fixture.h"
 
 #include <algorithm>
@@ -65,6 +66,61 @@ TEST_CASE("self-written text: requests that make no sense, and files that are th
     CHECK(ended.exit_code == 2);
     CHECK(ended.says("selfbad.self-tokens.json exists"));
     CHECK_FALSE(path_exists(out));
+}
+
+TEST_CASE(
+    "text that falls into repetition is written again and told of; where all of it does, the run says what to do") {
+    const SmallRun & small = small_run();
+    const ScratchFolder scratch;
+    // A model whose next token does not depend on the text: what it favours, it goes on writing.
+    const auto model_with = [&](const std::string & name, float factor) {
+        const std::string folder = scratch / name;
+        REQUIRE(make_directory(folder).ok());
+        std::vector<MemoryTensor> tensors = load_tensors(small.source);
+        for (MemoryTensor & tensor : tensors) {
+            auto * const values = reinterpret_cast<uint16_t *>(tensor.data.data());
+            if (ends_with(tensor.name, "embed_tokens.weight"))
+                for (int64_t row = 1; row < tensor.shape[0]; row++)
+                    std::copy_n(values, tensor.shape[1], values + row * tensor.shape[1]);
+            if (tensor.name == "lm_head.weight")
+                for (size_t i = 0; i < tensor.data.size() / 2; i++)
+                    values[i] = nvfp4::bf16_from_float(nvfp4::bf16_to_float(values[i]) * factor);
+        }
+        save_tensors(folder, tensors, 1);
+        for (const char * file : {"config.json", "tokenizer.json", "tokenizer_config.json"})
+            REQUIRE(copy_file_synced(join_path(small.source, file), join_path(folder, file)).ok());
+        return folder;
+    };
+    const auto run = [&](const std::string & model, const std::string & name) {
+        return run_program({"quantize", model, "-o", scratch / name, "--scheme", "nvfp4", "--device", "cpu",
+                            "--threads", "2", "--calib", "self:12", "--seq-len", "48"});
+    };
+    const Ended all = run(model_with("all", 4096), "none");
+    CHECK(all.exit_code != 0);
+    CHECK_MESSAGE(all.says("every text that the model wrote falls into repetition: calibrate with data"), all.errors);
+    CHECK_FALSE(path_exists(scratch / "none"));
+    CHECK_FALSE(path_exists(scratch / "none.self-tokens.json"));
+
+    // The favour grows until the first texts fall into repetition.
+    for (float factor = 16; factor < 4096; factor *= 1.5f) {
+        const std::string name = "made" + std::to_string(int(factor));
+        const Ended some = run(model_with("some" + std::to_string(int(factor)), factor), name);
+        REQUIRE_MESSAGE(some.exit_code == 0, some.errors);
+        const Json told = Json::parse(read_file(scratch / (name + ".self-tokens.json"), 1 << 20).value());
+        for (const Json & ids : told["input_ids"]) {
+            const auto list = ids.get<std::vector<int32_t>>();
+            CHECK(gnv_tokens_repeat(list.data(), list.size()) == 0);
+        }
+        const int replaced = told["self_text"]["replaced"], left_out = told["self_text"]["left_out"];
+        if (replaced + left_out == 0) continue;
+        CHECK(replaced > 0);
+        CHECK(told["input_ids"].size() == size_t(12 - left_out));
+        CHECK_MESSAGE(some.says(std::to_string(replaced + left_out) + " fell into repetition, " +
+                                std::to_string(replaced) + " of them were replaced"),
+                      some.errors);
+        return;
+    }
+    FAIL("no text fell into repetition");
 }
 
 TEST_CASE("the rule of repetition is the canary's, through the C interface") {
