@@ -289,7 +289,8 @@ ValueId TextWriter::full_attention(ValueId x) {
     const Shape cache = cache_shape(key_heads * D);
     const ValueId keys = state(cached_keys, "cached keys", cache, g_.activation_dtype()),
                   values = state(cached_values, "cached values", cache, g_.activation_dtype());
-    const AttentionParams attention = {D, float(1 / std::sqrt(double(D))), true, b_.batch.is_step()};
+    const bool one_position = b_.batch.is_step() || b_.batch.as_steps;
+    const AttentionParams attention = {D, float(1 / std::sqrt(double(D))), true, one_position};
     ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past(), pages()}, where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
     o = g_.reshape(o, {T, query_heads * D});

@@ -11,8 +11,8 @@
 // divide, which no copy of 16 bytes fits, a plain one.
 //
 // With a cache, keys and values before the segment come from the cache, those of the segment from the
-// inputs. Segments of a single position run the kernels of attention_decode.cuh: a segment's kernel does
-// not depend on the other segments.
+// inputs. Segments of a single position, and every position of a pass ahead, run the kernels of attention_decode.cuh: a
+// segment's kernel does not depend on the other segments.
 #include "cuda/attention.cuh"
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
@@ -344,20 +344,30 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
     return launched("attention");
 }
 
+// Positions that are steps of their own in longer segments.
+bool is_ahead(const KernelCall & call) {
+    return call.as<AttentionParams>().one_position &&
+           call.inputs[in_q].shape[0] > call.inputs[in_segments].shape[0] - 1;
+}
+// Of the kernels for one position.
+int64_t query_count(const KernelCall & call) {
+    return is_ahead(call) ? call.inputs[in_q].shape[0] : call.inputs[in_segments].shape[0] - 1;
+}
+
 template <int head>
 Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
-    const auto * segments = call.inputs[in_segments].as<const int32_t>();
-    const auto segment_count = unsigned(call.inputs[in_segments].shape[0] - 1);
+    const decode::Queries places = {call.inputs[in_segments].as<const int32_t>(),
+                                    is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0};
+    const auto count = unsigned(query_count(call));
     const auto parts = unsigned(decode::most_parts_of(cache.capacity));
     const int group = p.query_heads / p.key_heads;
     auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
-    const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), segment_count);
+    const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), count);
     GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size,
-                           decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, segments,
+                           decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, places,
                            call.inputs[in_key_mask].as<const uint8_t>(), partial));
-    return launch_chained("attention", context, decode::combine_kernel<head>,
-                          dim3(unsigned(p.query_heads), segment_count), head, 0, p, cache.past, segments, partial,
-                          int64_t(parts), call.outputs[0].as<bf16>());
+    return launch_chained("attention", context, decode::combine_kernel<head>, dim3(unsigned(p.query_heads), count),
+                          head, 0, p, cache.past, places, partial, int64_t(parts), call.outputs[0].as<bf16>());
 }
 
 // Rows that the cache has for a segment.
@@ -420,6 +430,8 @@ Status supports(const KernelCall & call) {
     if (call.inputs[in_cache_k].shape.rank > 0 && !is_special(params.head))
         return fail(Code::unsupported, "head size ", params.head,
                     " with a cache is not supported on this device (64, 128, 256)");
+    if (is_ahead(call) && call.inputs[in_key_mask].shape.rank > 0)
+        return Status(Code::unsupported, "a mask of positions that are steps is not supported on this device");
     if (call.inputs[in_pages].shape.rank > 0 && call.inputs[in_cache_k].shape[1] != cache_page)
         return fail(Code::unsupported, "pages of ", call.inputs[in_cache_k].shape[1],
                     " positions are not supported on this device (", cache_page, ")");
@@ -435,8 +447,8 @@ uint64_t scratch_bytes(const KernelCall & call) {
     const Shape & cache = call.inputs[in_cache_k].shape;
     if (cache.rank == 0) return first_blocks_bytes(call);
     const int64_t head = call.as<AttentionParams>().head;
-    return first_blocks_bytes(call) + decode::partial_bytes(call.inputs[in_past].shape[0],
-                                                            call.inputs[in_q].shape[1] / head, capacity_of(call), head);
+    return first_blocks_bytes(call) +
+           decode::partial_bytes(query_count(call), call.inputs[in_q].shape[1] / head, capacity_of(call), head);
 }
 
 } // namespace

@@ -5,12 +5,15 @@
 //              each part: largest score, sum of exp, weighted sum of values, of up to 8 query heads of a key head
 //   combine    the parts in order
 //
+// A pass ahead has a query for each position of a segment, behind the rows before it: the bits of that position alone.
+//
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu.
 #pragma once
 
 #include "cuda/attention.cuh"
 #include "cuda/chain.cuh"
 #include "cuda/mma.cuh"
+#include "cuda/tiles.cuh"
 
 namespace gnv::cuda {
 
@@ -34,10 +37,29 @@ __device__ inline int64_t parts_of(int64_t keys) {
 // Of any text that fits.
 inline int64_t most_parts_of(int64_t capacity) { return std::min<int64_t>(most_parts, (capacity + tile - 1) / tile); }
 
-// The results of parts: f32 [S, Hq, parts, D + 2]: the weighted sum, the largest score, the sum.
-inline uint64_t partial_bytes(int64_t segments, int64_t query_heads, int64_t capacity, int64_t head) {
-    return uint64_t(segments * query_heads * most_parts_of(capacity) * (head + 2)) * sizeof(float);
+// The results of parts: f32 [queries, Hq, parts, D + 2]: the weighted sum, the largest score, the sum.
+inline uint64_t partial_bytes(int64_t queries, int64_t query_heads, int64_t capacity, int64_t head) {
+    return uint64_t(queries * query_heads * most_parts_of(capacity) * (head + 2)) * sizeof(float);
 }
+
+// Where queries are: of every position of `ahead` segments, or with 0 one of each segment that has one position.
+struct Queries {
+    const int32_t * segments;
+    int ahead;
+};
+// The position that a block computes, behind `past` rows of its segment.
+struct Query {
+    int segment, at;
+    int64_t past;
+    bool exists;
+    __device__ Query(const Queries & all, const int32_t * rows_before, int index) {
+        segment = all.ahead > 0 ? stretch_of(all.segments, all.ahead, index) : index;
+        const int begin = all.segments[segment];
+        at = all.ahead > 0 ? index : begin;
+        past = int64_t(rows_before[segment]) + (at - begin);
+        exists = all.ahead > 0 || all.segments[segment + 1] - begin == 1;
+    }
+};
 
 __device__ inline float warp_max(float value) {
 #pragma unroll
@@ -63,11 +85,11 @@ __device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int coun
     commit_copies();
 }
 
-// Block: part, key head (and eight of its query heads), segment. Skips segments of more than one position. Products are
-// transposed, [keys or columns, heads]: eight heads are the width of one product of mma.cuh.
+// Block: part, key head (and eight of its query heads), query. Products are transposed, [keys or columns, heads]: eight heads are
+// the width of one product of mma.cuh.
 template <int head>
 __global__ void __launch_bounds__(warps * warp_size, 3)
-    part_kernel(Attention p, const bf16 * q, AttentionCache cache, const int32_t * segments, const uint8_t * key_mask,
+    part_kernel(Attention p, const bf16 * q, AttentionCache cache, Queries queries, const uint8_t * key_mask,
                 float * partial) {
     constexpr int stride = head + padding, steps = head / 16;
     constexpr int columns_of_warp = head / warps, blocks_of_warp = columns_of_warp / 16;
@@ -79,9 +101,10 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     __shared__ float shrink[heads_at_once];
     let_later_start();
     wait_for_earlier();
-    const int segment = blockIdx.z, begin = segments[segment];
-    if (segments[segment + 1] - begin != 1) return;
-    const int64_t past = cache.past[segment], count = past + 1, each = keys_of_part(count);
+    const Query at_hand(queries, cache.past, int(blockIdx.z));
+    if (!at_hand.exists) return;
+    const int segment = at_hand.segment, begin = at_hand.at;
+    const int64_t past = at_hand.past, count = past + 1, each = keys_of_part(count);
     const int64_t first = blockIdx.x * each, last = min(first + each, count);
     if (first >= count) return;
     const int group = p.query_heads / p.key_heads, blocks = (group + heads_at_once - 1) / heads_at_once;
@@ -171,7 +194,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
         load(v_tile, cache.v, key + tile);
     }
     const auto to = [&](int h) {
-        return partial + ((int64_t(segment) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);
+        return partial + ((int64_t(blockIdx.z) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);
     };
 #pragma unroll
     for (int block = 0; block < blocks_of_warp; block++)
@@ -188,17 +211,17 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     }
 }
 
-// A column a thread; block: query head, segment. `parts`: the number that `partial` has room for.
+// A column a thread; block: query head, query. `parts`: the number that `partial` has room for.
 template <int head>
-__global__ void __launch_bounds__(head) combine_kernel(Attention p, const int32_t * past, const int32_t * segments,
+__global__ void __launch_bounds__(head) combine_kernel(Attention p, const int32_t * past, Queries queries,
                                                        const float * partial, int64_t parts, bf16 * out) {
     __shared__ float weights[most_parts], sums[most_parts], of_warps[head / warp_size];
     let_later_start();
     wait_for_earlier();
-    const int segment = blockIdx.y, query_head = blockIdx.x, begin = segments[segment];
-    if (segments[segment + 1] - begin != 1) return;
-    const int count = int(parts_of(int64_t(past[segment]) + 1));
-    const float * const from = partial + (int64_t(segment) * p.query_heads + query_head) * parts * (head + 2);
+    const Query at_hand(queries, past, int(blockIdx.y));
+    if (!at_hand.exists) return;
+    const int query_head = blockIdx.x, begin = at_hand.at, count = int(parts_of(at_hand.past + 1));
+    const float * const from = partial + (int64_t(blockIdx.y) * p.query_heads + query_head) * parts * (head + 2);
     float largest = -INFINITY;
     for (int i = threadIdx.x; i < count; i += head) {
         weights[i] = from[int64_t(i) * (head + 2) + head];

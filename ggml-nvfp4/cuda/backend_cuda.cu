@@ -278,6 +278,7 @@ class CudaBackend final : public Backend {
     void end_range() override { (void)nvtxRangePop(); }
 
     DType activation_dtype() const override { return DType::bf16; }
+    bool runs_as_steps() const override { return true; }
     bool joins_expert_inputs() const override { return is_hopper(); }
     Status add_screening(ScreeningCounts & counts) override {
         if (!context_.screened) return copy_of(failure_);

@@ -79,9 +79,9 @@ __global__ void history_kernel(const bf16 * u, const int32_t * segments, const i
     for (int j = 0; j + 1 < taps; j++) history[(slot * (taps - 1) + j) * channels + c] = rows[j][0];
 }
 
-// Both for segments of one position: a thread has a channel of a segment, and its history.
-__global__ void step_kernel(const bf16 * u, const float * weight, const int32_t * slots, float * history, bf16 * out,
-                            int64_t channels, int taps) {
+// Both for segments of one position, or with `segments` of few: a thread has a channel of a segment, and its history.
+__global__ void step_kernel(const bf16 * u, const float * weight, const int32_t * segments, const int32_t * slots,
+                            float * history, bf16 * out, int64_t channels, int taps) {
     const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
     let_later_start();
     if (c >= channels) return;
@@ -90,19 +90,29 @@ __global__ void step_kernel(const bf16 * u, const float * weight, const int32_t 
     for (int j = 0; j < max_taps; j++) w[j] = j < taps ? weight[c * taps + j] : 0.0f;
     wait_for_earlier();
     history += (slots ? slots[segment] : segment) * (taps - 1) * channels + c;
-    const float now = __bfloat162float(u[segment * channels + c]);
+    int64_t t = segments ? segments[segment] : segment;
+    const int64_t end = segments ? segments[segment + 1] : segment + 1;
 #pragma unroll
-    for (int j = 0; j < max_taps; j++) window[j] = j + 1 < taps ? history[j * channels] : now;
-    float sum = 0;
+    for (int j = 0; j < max_taps; j++) window[j] = j + 1 < taps ? history[j * channels] : 0.0f;
+    for (; t < end; t++) {
+        const float now = __bfloat162float(u[t * channels + c]);
+        float sum = 0;
 #pragma unroll
-    for (int j = 0; j < max_taps; j++)
-        if (j < taps) sum = fmaf(w[j], window[j], sum);
-    sum = rounded(sum);
-    out[segment * channels + c] = __float2bfloat16_rn(sum * sigmoid(sum));
+        for (int j = 0; j < max_taps; j++) {
+            if (j + 1 == taps) window[j] = now;
+            if (j < taps) sum = fmaf(w[j], window[j], sum);
+        }
+        sum = rounded(sum);
+        out[t * channels + c] = __float2bfloat16_rn(sum * sigmoid(sum));
+#pragma unroll
+        for (int j = 0; j + 1 < max_taps; j++) window[j] = window[j + 1]; // window[taps - 1] is set before it is used
+    }
 #pragma unroll
     for (int j = 0; j + 1 < max_taps; j++)
-        if (j + 1 < taps) history[j * channels] = window[j + 1];
+        if (j + 1 < taps) history[j * channels] = window[j];
 }
+
+constexpr int few_positions = 16; // of a segment that one thread walks through
 
 using ConvKernel = decltype(&conv_kernel<1, 1>);
 // By taps - 1.
@@ -119,10 +129,11 @@ Status run(KernelCall & call) {
     const auto * segments = call.inputs[2].as<const int32_t>();
     auto * history = call.inputs[3].as<float>();
     const auto * slots = call.inputs[4].as<const int32_t>();
-    if (call.as<CausalConvParams>().one_position && history) {
+    const bool is_step = call.as<CausalConvParams>().one_position;
+    if ((is_step || tokens <= few_positions) && history) {
         return launch_chained("causal_conv", context, step_kernel, dim3(unsigned(count), blocks_for(channels, 256)),
-                              256, 0, u.as<const bf16>(), weight.as<const float>(), slots, history,
-                              call.outputs[0].as<bf16>(), channels, taps);
+                              256, 0, u.as<const bf16>(), weight.as<const float>(), is_step ? nullptr : segments, slots,
+                              history, call.outputs[0].as<bf16>(), channels, taps);
     }
     static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
                                                kernels_of<4>(std::make_index_sequence<max_taps>())};

@@ -172,7 +172,7 @@ struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;
     bool causal = true;
-    bool one_position = false; // every segment has one: devices may save launches
+    bool one_position = false; // with a cache, and masks of single positions: each has the bits of a segment of its own
 };
 
 // u [T, C], w [C, taps] ([C, 1, taps] on disk), segments, optional history f32 [S, taps - 1, C] (state) -> [T, C]:
@@ -180,7 +180,7 @@ struct AttentionParams {
 // Rows before a segment come from its history, the newest last, or are zeros; afterwards history holds
 // the last rows of u. With slots i32 [S], the last input, history is [N, taps - 1, C], and segment s has that of slots[s].
 struct CausalConvParams {
-    bool one_position = false; // as in AttentionParams
+    bool one_position = false; // every segment has one: devices may save launches
 };
 
 // qkv [T, 2 * Hk * Dk + Hv * Dv] (q | k | v), a and b [T, Hv], a_log [Hv], dt_bias [Hv], segments, optional
@@ -197,7 +197,7 @@ struct GatedDeltaNetParams {
     int64_t key_heads = 0, value_heads = 0; // Hk, Hv
     int64_t key_head = 0, value_head = 0;   // Dk, Dv
     Form form = Form::automatic;
-    bool one_position = false; // as in AttentionParams
+    bool one_position = false; // as in CausalConvParams
 };
 
 // --- Experts ---------------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ typedef struct gnv_model_options {
     const int32_t * devices;
     uint64_t device_count;
     /* 1: the model's draft head (MTP) comes with it, for gnv_generate_options.draft. Its weights, caches and copies of states
-     * belong to ram_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no draft head that can be run, or the
-     * device is not the CPU. */
+     * belong to ram_bytes or device_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no draft head that can be
+     * run, or there are several devices. */
     int32_t drafts;
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {

@@ -55,16 +55,24 @@ Result<TextStates> TextStates::create(const Specs & specs, const std::vector<Bac
     states.extents_ = extents;
     for (size_t layer = 0; layer < specs.size(); layer++) {
         Backend * const device = devices[layer];
-        if (states.blocks_.empty() || states.blocks_.back().device != device) states.blocks_.push_back({device, {}, 0});
+        if (states.blocks_.empty() || states.blocks_.back().device != device) states.blocks_.push_back({device, {}});
         Block & block = states.blocks_.back();
         states.layers_.emplace_back();
         for (const StateSpec & spec : specs[layer]) {
             const Entry entry = {dtype_of(spec, device->activation_dtype()), whole_shape(spec, extents),
-                                 states.blocks_.size() - 1, block.bytes, spec.grows_with_text};
+                                 states.blocks_.size() - 1, 0, spec.grows_with_text};
             states.layers_.back().push_back(entry);
-            block.bytes += device_aligned(tensor_bytes(entry.dtype, entry.shape));
+            if (!entry.grows) block.fixed_bytes += device_aligned(tensor_bytes(entry.dtype, entry.shape));
         }
     }
+    for (Block & block : states.blocks_) block.bytes = block.fixed_bytes;
+    std::vector<uint64_t> fixed_so_far(states.blocks_.size());
+    for (std::vector<Entry> & layer : states.layers_)
+        for (Entry & entry : layer) {
+            uint64_t & end = entry.grows ? states.blocks_[entry.block].bytes : fixed_so_far[entry.block];
+            entry.offset = end;
+            end += device_aligned(tensor_bytes(entry.dtype, entry.shape));
+        }
     for (Block & block : states.blocks_) {
         Result<DeviceMemory> memory = block.device->allocate(block.bytes);
         if (!memory.ok())
@@ -82,16 +90,10 @@ void TextStates::reset() {
 }
 
 void TextStates::copy_fixed(const TextStates & from) {
-    for (size_t layer = 0; layer < layers_.size(); layer++) {
-        const auto next = [](const std::vector<Entry> & entries, size_t & i) {
-            while (i < entries.size() && entries[i].grows) i++;
-            return i < entries.size() ? &entries[i++] : nullptr;
-        };
-        size_t i = 0, j = 0;
-        while (const Entry * const to = next(layers_[layer], i)) {
-            const Entry * const source = next(from.layers_[layer], j);
-            device_of(*to).copy(at(*to), from.at(*source), tensor_bytes(to->dtype, to->shape));
-        }
+    GNV_CHECK(blocks_.size() == from.blocks_.size());
+    for (size_t b = 0; b < blocks_.size(); b++) {
+        GNV_CHECK(blocks_[b].fixed_bytes == from.blocks_[b].fixed_bytes);
+        blocks_[b].device->copy(blocks_[b].memory.get(), from.blocks_[b].memory.get(), blocks_[b].fixed_bytes);
     }
 }
 

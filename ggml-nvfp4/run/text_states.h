@@ -44,7 +44,7 @@ class TextStates {
     void reset(); // queued: all texts to their start
     Tensor find(int32_t layer, int32_t index) const;
     const StateExtents & extents() const { return extents_; }
-    // Copies the states of `from` that do not grow, in their order: one of both has fixed_specs_of() the model of the other.
+    // Copies the states of `from` that do not grow: one of both has fixed_specs_of() the model of the other, on the same devices.
     void copy_fixed(const TextStates & from); // queued
 
     // --- Of states with pages. All work is queued.
@@ -61,7 +61,7 @@ class TextStates {
     struct Block { // of a device
         Backend * device = nullptr;
         DeviceMemory memory;
-        uint64_t bytes = 0;
+        uint64_t bytes = 0, fixed_bytes = 0; // all, and those of states that do not grow, which lie first
     };
     struct Entry {
         DType dtype = DType::f32;

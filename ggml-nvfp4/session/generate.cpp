@@ -54,17 +54,17 @@ class DraftPlan {
     int64_t next(int64_t tokens, int64_t most) {
         if (options_.tokens == 0 || end_ > 0) return -1;
         const DraftCounts & counts = session_.draft_counts();
-        if (options_.automatic && counts.passes >= trial && counts.gain() < 1 && counts.plain > 0) {
+        if (options_.automatic && counts.lost_tokens() > 1 + 0.02 * double(tokens)) {
             end_ = tokens;
             return -1;
         }
-        return counts.plain < plain ? 0 : std::max<int64_t>(0, std::min(options_.tokens, most));
+        // A pass of fewer tokens than the others would be a recording of its own on a device: single tokens end an answer.
+        return counts.timed_plain < plain || most < options_.tokens ? 0 : options_.tokens;
     }
     int64_t end() const { return end_; }
 
   private:
-    static constexpr int64_t plain = 4;  // tokens
-    static constexpr int64_t trial = 16; // passes
+    static constexpr int64_t plain = 4; // tokens that are timed
     const DraftOptions options_;
     TextSession & session_;
     int64_t end_ = 0;

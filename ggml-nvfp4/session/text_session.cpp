@@ -231,6 +231,7 @@ Status take_logits(Backend & device, const Tensor & ids, const Tensor & logits, 
 
 Status AllowedIds::set(Backend & device, bool aliases, std::span<const uint8_t> given) {
     ids.assign(given.begin(), given.end());
+    any = std::find_if(ids.begin(), ids.end(), [](uint8_t is) { return is != 0; }) != ids.end();
     if (aliases) return {};
     if (!copy) {
         GNV_ASSIGN(copy, device.allocate(ids.size()));
@@ -299,18 +300,14 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
         return go_on ? Status() : Status(Code::cancelled, "stopped on request");
     }
     const auto start = Clock::now();
-    TextSequence whole; // with drafts
-    if (drafting) {
-        GNV_TRY(state.settle());
-        if (follows && inputs.ids.front() >= 0) {
-            const int64_t most = std::min({request.drafts, most_drafts, extents.capacity - state.past - 1});
-            GNV_ASSIGN(whole.ids, state.follow(inputs.ids.front(), is_token ? most : 0));
-        }
-        drafting->forget();
+    TextSequence whole; // with guesses, which are not known yet
+    if (is_token) {
+        const int64_t most = std::min({request.drafts, most_drafts, extents.capacity - state.past - 1});
+        const int64_t guesses = state.guesses_for(most);
+        if (guesses > 0) whole.ids.assign(size_t(guesses) + 1, sequence.ids.front());
     }
     const bool is_ahead = !whole.ids.empty();
     if (is_ahead) {
-        whole.ids.insert(whole.ids.begin(), sequence.ids.front());
         inputs = make_batch(&whole, 1);
         inputs.shape.as_steps = true;
     }
@@ -319,27 +316,34 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
     if (results.draw) inputs.draws = {*results.draw};
-    const auto pass = Clock::now();
+    if (drafting) GNV_TRY(state.catch_up(inputs, follows && inputs.ids.front() >= 0, results.logits != nullptr));
     if (is_ahead) {
         GNV_TRY(state.run_ahead(inputs, request, results));
-        drafting->counts.passes++;
-        drafting->counts.draft_seconds += seconds_since(start);
+        if (drafting->is_timed) drafting->counts.draft_seconds += seconds_since(start);
         return {};
     }
+    if (is_token) GNV_TRY(state.synchronize()); // the draft head is no part of the time of a token
+    const auto pass = Clock::now();
     GNV_TRY(state.run_groups(inputs, request, results));
     state.go_on(inputs, length);
     if (follows && inputs.shape.given_rows == 0) state.remember(inputs, length);
-    if (is_token) {
-        drafting->counts.plain++;
+    if (is_token && state.is_measure(1)) {
+        drafting->counts.timed_plain++;
         drafting->counts.plain_seconds += seconds_since(pass);
     }
     return {};
 }
 
-Status TextSession::State::run_groups(const BatchInputs & batch, const Request & request, const Results & results) {
-    GNV_TRY(synchronize()); // before memory is replaced
-    GNV_TRY(make_room(batch.shape, request.all_logits));
-    GNV_ASSIGN(const std::vector<DeviceBatch> there, upload_inputs(batch, allowed));
+Status TextSession::State::run_groups(const BatchInputs & batch, const Request & request, const Results & results,
+                                      const DeviceBatch * given) {
+    std::vector<DeviceBatch> there;
+    if (given) {
+        there = {*given};
+    } else {
+        GNV_TRY(synchronize()); // before memory is replaced
+        GNV_TRY(make_room(batch.shape, request.all_logits));
+        GNV_ASSIGN(there, upload_inputs(batch, allowed));
+    }
     const auto count = int64_t(groups.size()), positions = batch.shape.positions;
     const int64_t length = positions / batch.shape.segments;
     int64_t done = 0; // groups

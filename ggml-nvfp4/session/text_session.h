@@ -3,7 +3,7 @@
 // layers among them: each keeps the weights and caches of consecutive ones, and hidden states go from one to the next.
 #pragma once
 
-#include "run/stage_runner.h"
+#include "run/draft_inputs.h"
 #include "session/sampling/some_logits.h"
 #include "session/text_pool.h"
 
@@ -30,22 +30,27 @@ struct SessionOptions {
     // Texts beside those above which share one memory (session/text_pool.h): how many at once, and their positions together. Each
     // holds up to `capacity`.
     int64_t pool_texts = 0, pool_positions = 0;
-    // The draft head of the model, for drafting; null: without. Of one segment, on a device with Backend::runs_as_steps(), with
+    // The draft head of the model, for drafting; null: without. Of one segment, on one device with Backend::runs_as_steps(), with
     // weights that stay.
     const TextModel * draft = nullptr;
 };
 
-constexpr int64_t most_drafts = 15; // tokens that a pass may run beyond the one that is known
-
-// What drafting has done since begin_drafting(). Times are those of whole passes with everything that drafting adds.
+// What drafting has done since begin_drafting(). Times are those of whole passes with everything that drafting adds, without the
+// first of each kind on a device.
 struct DraftCounts {
     int64_t drafted = 0, accepted = 0;           // tokens
-    int64_t passes = 0, plain = 0;               // with drafts; of a single token each
+    int64_t passes = 0;                          // with drafts
+    int64_t timed_tokens = 0, timed_plain = 0;   // of passes with drafts; of passes of a single token each
     double draft_seconds = 0, plain_seconds = 0; // for these
     // Seconds of a token without drafts over those of a token with; 0: not known.
     double gain() const {
-        if (passes == 0 || plain == 0 || draft_seconds <= 0) return 0;
-        return plain_seconds / double(plain) * double(passes + accepted) / draft_seconds;
+        if (timed_tokens == 0 || timed_plain == 0 || draft_seconds <= 0) return 0;
+        return plain_seconds / double(timed_plain) * double(timed_tokens) / draft_seconds;
+    }
+    // Tokens that could have been written in the time that drafting took longer; below 0: it was faster.
+    double lost_tokens() const {
+        if (timed_plain == 0 || plain_seconds <= 0) return 0;
+        return draft_seconds / plain_seconds * double(timed_plain) - double(timed_tokens);
     }
 };
 

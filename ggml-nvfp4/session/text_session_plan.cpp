@@ -181,6 +181,7 @@ Budget TextSession::State::with_groups(const SessionPlace & place, uint64_t of_a
     if (experts) all.reserve("experts", experts->device_bytes(experts->size()));
     all.reserve("caches", place.cache_bytes);
     if (options.pool_texts > 0) all.reserve("caches of texts", place.pool_bytes);
+    if (drafting) all.reserve("draft head", drafting->bytes);
     return all;
 }
 
@@ -208,9 +209,11 @@ Status TextSession::State::choose_plan() {
     make_head_runners();
     const std::string purpose =
         concat("to run this model with ", options.capacity, " positions", options.draft ? " and drafting" : "");
-    if (options.draft && (places.size() > 1 || !device().runs_as_steps()))
+    if (options.draft && places.size() > 1)
+        return Status(Code::unsupported, "drafting runs on one device: open the model on one, or without drafting");
+    if (options.draft && !device().runs_as_steps())
         return fail(Code::unsupported, device().device().name,
-                    " cannot draft: only the CPU gives the tokens of one pass the bits of single ones; open the model "
+                    " cannot draft: it does not give the tokens of one pass the bits of single ones; open the model "
                     "without drafting, or on the CPU");
     if (aliases()) return choose_host_plan(purpose);
     GNV_TRY(choose_device_plan(purpose));
@@ -224,8 +227,9 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
     if (device().activation_dtype() == DType::bf16 && variant.precision != Precision::bf16)
         return fail(Code::unsupported, name, " computes in BF16: use precision bf16, or the CPU");
     const Budget host = Budget::of_host(options.ram_bytes);
-    if (largest_group > host.total())
-        return Status(Code::out_of_memory, host.refusal("for the weights on their way to " + name, largest_group));
+    if (options.draft) GNV_TRY(plan_drafting());
+    if (largest_load() > host.total())
+        return Status(Code::out_of_memory, host.refusal("for the weights on their way to " + name, largest_load()));
     for (SessionPlace & place : places) {
         GNV_ASSIGN(const uint64_t available, place.device->free_bytes());
         place.budget = options.device_bytes;
@@ -236,6 +240,7 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
     const bool is_divided = places.size() > 1;
     enum class Weights : uint8_t { on_device, experts_in_host, streamed };
     for (const Weights where : {Weights::on_device, Weights::experts_in_host, Weights::streamed}) {
+        if (options.draft && where != Weights::on_device) continue;
         stay = where != Weights::streamed;
         if (where == Weights::experts_in_host) {
             if (is_divided) continue;
@@ -256,6 +261,7 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
                 hidden_bytes = std::max(hidden_bytes, hidden_bytes_of(shape));
                 inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape, device().activation_dtype()));
             }
+            if (drafting) GNV_TRY(plan_draft_passes());
             if (is_divided && stay && divide_groups()) return {};
             if (is_divided) continue;
             take_groups(places.front(), 0, groups.size());
@@ -313,7 +319,7 @@ Status TextSession::State::allocate() {
         GNV_ASSIGN(place.inputs, LaneInputs::create(*place.device, inputs_bytes));
         GNV_TRY(place.inputs.allocate_host(*place.device));
     }
-    const WeightStream::Size size = {aliases() ? 0 : largest_group, aliases() ? 0 : threads->size()};
+    const WeightStream::Size size = {aliases() ? 0 : largest_load(), aliases() ? 0 : threads->size()};
     GNV_ASSIGN(stream, WeightStream::create(device(), size, aliases() ? threads : nullptr));
     weights.resize(stay ? groups.size() : 1);
     for (size_t g = 0; g < weights.size(); g++)
@@ -323,9 +329,26 @@ Status TextSession::State::allocate() {
     return stay ? load_weights() : Status();
 }
 
+uint64_t TextSession::State::largest_load() const {
+    return std::max(largest_group, drafting ? device_aligned(drafting->weights.bytes()) : 0);
+}
+
+// Those of the draft head, behind all others.
+Status TextSession::State::load_draft(const std::function<Status()> & tell) {
+    WeightUpload & upload = *places.front().upload;
+    GNV_TRY(upload.expect(*stream));
+    void * const memory = drafting->memory.get();
+    GNV_TRY(stream->start({{drafting->weights, variant.weights, variant.files}}, aliases() ? memory : nullptr));
+    GNV_TRY(stream->wait(tell));
+    GNV_TRY(stream->finish());
+    drafting->weights = upload.finish(*stream, memory).front();
+    return {};
+}
+
 Status TextSession::State::load_weights() {
     SessionLoad load = {0, 0, 0, groups.size()};
     for (const WeightGroup & group : groups) load.bytes_total += group.bytes();
+    if (drafting) load.bytes_total += drafting->weights.bytes();
     if (experts) load.bytes_total += experts->host_bytes();
     const auto tell = [&]() -> Status {
         const bool go_on = !options.on_load || options.on_load(load);
@@ -338,6 +361,10 @@ Status TextSession::State::load_weights() {
         load.bytes += group.bytes();
         if (experts && experts->has(int32_t(load.groups) - 1))
             load.bytes += experts->in_host(int32_t(load.groups) - 1).bytes();
+        if (drafting && load.groups + 1 == groups.size()) {
+            GNV_TRY(load_draft(tell));
+            load.bytes += drafting->weights.bytes();
+        }
         load.groups++;
     }
     GNV_TRY(tell());

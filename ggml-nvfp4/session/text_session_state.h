@@ -18,6 +18,7 @@ namespace gnv {
 // The ids among which the largest logit is chosen, and where a device reads them.
 struct AllowedIds {
     std::vector<uint8_t> ids; // [vocabulary]; empty: not given yet
+    bool any = false;         // is allowed
     DeviceMemory copy;        // of a device with memory of its own
 
     Status set(Backend & device, bool aliases, std::span<const uint8_t> given);
@@ -52,8 +53,8 @@ struct SessionPlace {
 // Drafting (text_session_draft.cpp): a pass ahead runs a token with tokens that the draft head guessed behind it. The text goes on
 // by the first; by the others when it turns out that they come next.
 struct Drafting {
-    TextVariant variant; // of the draft head
-    std::vector<Stage> block, head;
+    TextVariant variant;                // of the draft head
+    std::vector<Stage> block, guessing; // without and with its head
     WeightGroup weights;
     DeviceMemory memory; // of these
     TextStates states;   // keys and values of the draft head
@@ -61,8 +62,13 @@ struct Drafting {
     TextStates kept;     // rows of that pass, for a replay
     int64_t past = 0;    // rows in `states`
     uint64_t bytes = 0;  // of all of it
-    // Of the block and the head; of the head for all rows of a pass ahead; of replays.
+    DraftInputs inputs;
+    DeviceMemory own_stream; // [1, H], of its own steps
+    // Of rows of the text; of the head for all rows of a pass ahead; of replays; of each step from its own stream, because a
+    // device records a step with the places that it reads.
     std::optional<StageRunner> runner, largest_of_all, replay;
+    std::vector<std::unique_ptr<StageRunner>> own;
+    std::set<int64_t> replayed; // numbers of rows for whose replay there is room
 
     // The last pass: its ids and positions [3, rows], by how many rows the text has gone on, and whether its stream is still in
     // State::hidden.
@@ -74,6 +80,10 @@ struct Drafting {
     std::vector<LargestLogit> largest;
 
     DraftCounts counts;
+    bool is_timed = false; // the last pass ahead
+    // Passes so far by positions, one of which has no drafts. The first two of a kind are no measure on a device: its kernels
+    // are loaded, and then recorded.
+    std::array<int64_t, most_drafts + 2> runs = {};
     bool is_ahead() const { return taken < int64_t(ids.size()); }
     void forget() { ids.clear(), positions.clear(), taken = 0, has_stream = false; }
 };
@@ -177,19 +187,33 @@ struct TextSession::State {
     void follow_hidden(size_t group, const BatchShape & shape);
     // The inputs of a batch on every device.
     Result<std::vector<DeviceBatch>> upload_inputs(const BatchInputs & batch, const AllowedIds & allowed_ids);
+    uint64_t largest_load() const; // bytes that are read at once
     Status load_weights();
+    Status load_draft(const std::function<Status()> & tell);
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass
-    Status run_groups(const BatchInputs & inputs, const Request & request, const Results & results);
+    // `there`: the inputs on the only device, for which there is room; null: they are uploaded.
+    Status run_groups(const BatchInputs & inputs, const Request & request, const Results & results,
+                      const DeviceBatch * there = nullptr);
 
-    // Drafting. A replay and a pass of the draft head need no room that a pass over as many positions does not have.
+    // Drafting.
     Status plan_drafting();
+    // Of a device with memory of its own: what drafting needs besides.
+    Status plan_draft_passes();
     Status allocate_drafting();
     bool take_ahead(int32_t id, const Results & results); // if that is what comes next in a pass ahead
-    Status settle();                                      // takes the rest of a pass ahead back
-    // The draft head sees the last pass, behind which `next` comes, and guesses up to `count` tokens behind that.
-    Result<std::vector<int32_t>> follow(int32_t next, int64_t count);
-    Status run_draft(BatchInputs & inputs, uint8_t * stream, bool with_head, LargestLogit & largest);
+    int64_t guesses_for(int64_t most) const;              // that the draft head can make now
+    // Before the next pass, of which the draft head sees the first id if `follows`: takes the rest of a pass ahead back, lets the
+    // draft head see the pass before, and queues all guesses if `inputs` are those of a pass ahead.
+    Status catch_up(const BatchInputs & inputs, bool follows, bool all_logits);
+    Status settle(int64_t rows);                    // queues what takes back all but these
+    Status see_text(int32_t next, int32_t * guess); // the draft head, the rows of the last pass
+    Status see_own(int64_t step, int32_t * guess);  // from its own stream
+    Status run_draft(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, void * rows_of,
+                     int32_t * guess);
+    Status make_room_for_drafts(int64_t taken, int64_t rows, int64_t guesses);
+    BatchShape draft_shape(int64_t rows, DraftInput draft) const;
+    bool is_measure(int64_t positions); // whether a pass of so many positions, one more, shows how long such take
     Status run_ahead(const BatchInputs & inputs, const Request & request, const Results & results);
     void remember(const BatchInputs & inputs, int64_t taken);
     // The head for the texts that want the same, `there` and `shape` say which.

@@ -123,6 +123,8 @@ class DeferredDevice : public Backend {
     DType activation_dtype() const override { return DType::f32; }
     Status supports(const KernelCall & call) const override { return cpu_->supports(call); }
     bool joins_expert_inputs() const override { return joins; }
+    bool steps = true; // positions of a pass ahead have the bits of single ones
+    bool runs_as_steps() const override { return steps; }
     uint64_t scratch_bytes(const KernelCall & call) const override { return cpu_->scratch_bytes(call); }
     Status launch(KernelCall & call) override {
         struct Copy {
