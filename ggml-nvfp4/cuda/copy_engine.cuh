@@ -63,13 +63,4 @@ __device__ inline void copy_box_to(void * to, const CUtensorMap & map, int colum
                  : "memory");
 }
 
-// --- Copies of `bytes` that lie one behind the other: a multiple of 16. ----------------------------------------------
-
-__device__ inline void copy_bytes(void * to, const void * from, int bytes, Arrivals & barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(shared_address(&barrier))
-                 : "memory");
-}
-
 } // namespace gnv::cuda::hopper
