@@ -227,7 +227,7 @@ Budgets try_budgets(DeferredDevice & device, const TextVariant & variant, Thread
     options.device_bytes = 1000;
     const uint64_t least = least_of(open().take_status());
     Budgets budgets;
-    for (options.device_bytes = least;; options.device_bytes += 3 << 19) {
+    for (options.device_bytes = least;; options.device_bytes += 5 << 19) {
         CAPTURE(options.device_bytes);
         device.reset_peaks();
         const auto made = open();
