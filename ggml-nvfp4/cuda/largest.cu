@@ -1,6 +1,7 @@
 // A block for each row: half a megabyte of logits takes it as long as a second launch would.
 #include "cuda/chain.cuh"
 #include "cuda/kernels.cuh"
+#include "cuda/ordered_key.cuh"
 
 namespace gnv::cuda {
 
@@ -16,13 +17,6 @@ struct Largest {
             *this = other;
     }
 };
-
-// Above 0 for every number.
-__device__ unsigned key_of(float number) {
-    if (isnan(number)) return 0xffffffff;
-    const unsigned bits = __float_as_uint(number == 0 ? 0.0f : number); // both zeros are equal
-    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
-}
 
 template <int lanes>
 __global__ void __launch_bounds__(threads)
@@ -43,7 +37,7 @@ __global__ void __launch_bounds__(threads)
         if (allowed) wanted = *reinterpret_cast<const Flags *>(allowed + i);
 #pragma unroll
         for (int j = 0; j < lanes; j++)
-            if (!allowed || wanted.flags[j]) largest.take({key_of(values[j]), int(i) + j});
+            if (!allowed || wanted.flags[j]) largest.take({ordered_key(values[j]), int(i) + j});
     }
     const auto over_warp = [&] {
         for (int step = 16; step > 0; step /= 2)

@@ -2,20 +2,13 @@
 // least so many numbers reach it. A second reading takes them: of a vocabulary in any order, a few more than wanted.
 #include "cuda/chain.cuh"
 #include "cuda/kernels.cuh"
+#include "cuda/ordered_key.cuh"
 
 namespace gnv::cuda {
 
 namespace {
 
 constexpr int threads = 1024;
-
-// Above 0 for every number, in the order of numbers, NaN above all; both zeros are equal.
-__device__ unsigned key_of(bf16 number) {
-    const unsigned bits = __bfloat16_as_ushort(number);
-    if ((bits & 0x7fff) > 0x7f80) return 0xffff;
-    if (bits == 0x8000) return 0x8000;
-    return bits & 0x8000 ? ~bits & 0xffff : bits | 0x8000;
-}
 
 // Calls take(column, number) for this thread's share of the allowed columns.
 template <int lanes, class Take>
@@ -48,13 +41,13 @@ __global__ void __launch_bounds__(threads) top_kernel(const bf16 * x, const uint
     numbers += int64_t(blockIdx.x) * most;
     if (threadIdx.x == 0) count = 0;
     unsigned largest = 0;
-    for_share<lanes>(x, allowed, width, [&](int, bf16 number) { largest = max(largest, key_of(number)); });
+    for_share<lanes>(x, allowed, width, [&](int, bf16 number) { largest = max(largest, ordered_key(number)); });
     unsigned bound = 0;
     for (unsigned bit = 0x8000; bit > 0; bit >>= 1)
         if (__syncthreads_count(largest >= (bound | bit)) >= wanted) bound |= bit;
     if (largest >= bound) // else its share has none
         for_share<lanes>(x, allowed, width, [&](int column, bf16 number) {
-            if (key_of(number) < bound) return;
+            if (ordered_key(number) < bound) return;
             const int place = atomicAdd(&count, 1);
             if (place >= most) return;
             columns[1 + place] = column;

@@ -1,5 +1,5 @@
 // The inputs of everything that one pass ahead queues (session/text_session_draft.cpp), in memory of the host and of the device;
-// on the CPU once. They are known before anything runs, but for the ids that the draft head guesses: those go from one of its
+// on the CPU once. They are known before anything runs, except for the ids that the draft head guesses: those go from one of its
 // steps to the next, and to the pass ahead, on the device, so that the host waits for the results of all alone.
 #pragma once
 

@@ -70,20 +70,21 @@ class DraftPlan {
     int64_t end_ = 0;
 };
 
-static Result<int32_t> pick_from_some(TextSession & session, const TextSequence & sequence,
-                                      const TextSession::Request & request, Sampler & sampler) {
-    SomeLogits some;
-    const IsEnough is_enough = [&](const SomeLogits & found) { return sampler.is_enough(found); };
+// What run(piece, request) gives for the last piece.
+template <class Value, class Run>
+static Result<Value> run_to_last(TextSession & session, const TextSequence & sequence,
+                                 const TextSession::Request & request, const Run & run) {
+    Value last;
     GNV_TRY(for_pieces(session, sequence, request,
                        [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
-                           GNV_ASSIGN(some, session.run_to_pick(piece, of_piece, is_enough));
+                           GNV_ASSIGN(last, run(piece, of_piece));
                            return {};
                        }));
-    return sampler.pick(some);
+    return last;
 }
 
-// The token after `sequence`, or none if the caller's function ends the text. Where the largest logit decides, the device finds
-// it, and the others stay there.
+// The token after `sequence`, or none if the caller's function ends the text. What the choice does not need of the logits stays on
+// the device.
 static Result<std::optional<int32_t>> next_token(TextSession & session, const TextSequence & sequence,
                                                  const OnProgress & on_progress, int64_t drafts,
                                                  const GenerateOptions & options, Sampler & sampler,
@@ -91,36 +92,41 @@ static Result<std::optional<int32_t>> next_token(TextSession & session, const Te
     TextSession::Request request;
     request.drafts = drafts;
     request.on_progress = on_progress;
-    if (!sampler.takes_largest() || options.on_logits) {
-        const std::optional<Draw> draw = sampler.next_draw();
-        if (!options.on_logits && draw && drafts < 0) {
-            LargestLogit drawn;
-            GNV_TRY(for_pieces(session, sequence, request,
-                               [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
-                                   GNV_ASSIGN(drawn, session.run_to_draw(piece, of_piece, *draw));
-                                   return {};
-                               }));
-            GNV_ASSIGN(const int32_t id, sampler.drawn(drawn.id, drawn.logit));
-            return std::optional(id);
-        }
-        if (!options.on_logits && sampler.may_pick_from_largest()) {
-            GNV_ASSIGN(const int32_t id, pick_from_some(session, sequence, request, sampler));
-            return std::optional(id);
-        }
+    const auto id_of = [](Result<int32_t> id) -> Result<std::optional<int32_t>> {
+        if (!id.ok()) return id.take_status();
+        return std::optional(id.value());
+    };
+    const auto all_logits = [&]() -> Result<std::optional<int32_t>> {
         GNV_ASSIGN(std::vector<float> logits, run_in_pieces(session, sequence, request));
         if (options.on_logits && !options.on_logits(logits, chosen)) return std::optional<int32_t>();
-        GNV_ASSIGN(const int32_t id, sampler.pick(logits));
-        return std::optional(id);
+        return id_of(sampler.pick(logits));
+    };
+    if (options.on_logits) return all_logits();
+    if (sampler.takes_largest()) {
+        GNV_ASSIGN(const std::vector<LargestLogit> found,
+                   run_to_last<std::vector<LargestLogit>>(session, sequence, request,
+                                                          [&](const auto & piece, const auto & of_piece) {
+                                                              return session.run_to_largest(piece, of_piece);
+                                                          }));
+        return id_of(checked_choice(found.front().id, double(found.front().logit)));
     }
-    LargestLogit largest;
-    GNV_TRY(for_pieces(session, sequence, request,
-                       [&](const TextSequence & piece, const TextSession::Request & of_piece) -> Status {
-                           GNV_ASSIGN(const std::vector<LargestLogit> found, session.run_to_largest(piece, of_piece));
-                           largest = found.front();
-                           return {};
-                       }));
-    GNV_ASSIGN(const int32_t id, checked_choice(largest.id, double(largest.logit)));
-    return std::optional(id);
+    if (const std::optional<Draw> draw = sampler.next_draw(); draw && drafts < 0) {
+        GNV_ASSIGN(
+            const LargestLogit drawn,
+            run_to_last<LargestLogit>(session, sequence, request, [&](const auto & piece, const auto & of_piece) {
+                return session.run_to_draw(piece, of_piece, *draw);
+            }));
+        return id_of(sampler.drawn(drawn.id, drawn.logit));
+    }
+    if (sampler.may_pick_from_largest()) {
+        const IsEnough is_enough = [&](const SomeLogits & found) { return sampler.is_enough(found); };
+        GNV_ASSIGN(const SomeLogits some,
+                   run_to_last<SomeLogits>(session, sequence, request, [&](const auto & piece, const auto & of_piece) {
+                       return session.run_to_pick(piece, of_piece, is_enough);
+                   }));
+        return id_of(sampler.pick(some));
+    }
+    return all_logits();
 }
 
 static std::vector<uint8_t> allowed_ids(const Tokenizer & tokenizer, size_t vocabulary) {

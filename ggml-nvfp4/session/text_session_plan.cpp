@@ -34,18 +34,16 @@ Status TextSession::State::cut_groups() {
 
 // They run on the device with the head.
 void TextSession::State::make_head_runners() {
-    StageOptions largest = stage_options(false);
-    largest.largest_logit = true;
-    largest_runner.emplace(*last().device, largest, kept_shapes);
-    pool_largest.emplace(*last().device, largest, kept_steps);
-    StageOptions top = stage_options(false);
-    top.top_logits = true;
-    top_runner.emplace(*last().device, top, kept_shapes);
-    pool_top.emplace(*last().device, top, kept_steps);
-    StageOptions draw = stage_options(false);
-    draw.draws = true;
-    draw_runner.emplace(*last().device, draw, kept_shapes);
-    pool_draw.emplace(*last().device, draw, kept_steps);
+    const auto make = [&](bool StageOptions::*result, std::optional<StageRunner> & of_text,
+                          std::optional<StageRunner> & of_pool) {
+        StageOptions of_head = stage_options(false);
+        of_head.*result = true;
+        of_text.emplace(*last().device, of_head, kept_shapes);
+        of_pool.emplace(*last().device, of_head, kept_steps);
+    };
+    make(&StageOptions::largest_logit, largest_runner, pool_largest);
+    make(&StageOptions::top_logits, top_runner, pool_top);
+    make(&StageOptions::draws, draw_runner, pool_draw);
     StageOptions embeds = stage_options(false);
     embeds.embeds = true;
     pool_embeds.emplace(*last().device, embeds, kept_shapes);

@@ -117,9 +117,9 @@ struct TextSession::State {
     std::set<std::tuple<int64_t, bool, bool, bool, bool>>
         roomy; // there is room for: positions, with mask, rows, all logits, as steps
 
-    std::optional<StageRunner> largest_runner, top_runner,
-        draw_runner;    // of the last group, for the largest logit, some, or a draw
-    AllowedIds allowed; // for them
+    // Of the last group, for the largest logit, some of the largest, or a draw; and the ids for them.
+    std::optional<StageRunner> largest_runner, top_runner, draw_runner;
+    AllowedIds allowed;
 
     std::optional<Drafting> drafting;
 

@@ -245,21 +245,36 @@ Budgets try_budgets(DeferredDevice & device, const TextVariant & variant, Thread
 
 } // namespace
 
-TEST_CASE("draws on a device are those of the sampler from all logits, for one text and for many") {
-    Fixture f;
-    const auto session = f.open(shared_options()).take();
-    const std::vector<uint8_t> allowed(size_t(session->vocabulary()), 1);
-    REQUIRE(session->allow(allowed).ok());
-    REQUIRE(session->allow_in_pool(allowed).ok());
+namespace {
+
+// A prompt, and all logits behind it, on a device that may choose every id.
+struct Prompt : Fixture {
+    std::unique_ptr<TextSession> session = open(shared_options()).take();
+    const std::vector<uint8_t> allowed = std::vector<uint8_t>(size_t(session->vocabulary()), 1);
     TextSequence sequence;
-    sequence.ids = text_ids(0, 70);
-    const std::vector<float> whole = session->run(sequence, {}).take();
+    std::vector<float> logits;
+
+    Prompt() {
+        REQUIRE(session->allow(allowed).ok());
+        REQUIRE(session->allow_in_pool(allowed).ok());
+        sequence.ids = text_ids(0, 70);
+        logits = session->run(sequence, {}).take();
+    }
+};
+
+} // namespace
+
+TEST_CASE("draws on a device are those of the sampler from all logits, for one text and for many") {
+    const Prompt prompt;
+    TextSession * const session = prompt.session.get();
+    const TextSequence & sequence = prompt.sequence;
+    const std::vector<float> & whole = prompt.logits;
     SharedTexts texts(*session);
     std::vector<std::unique_ptr<SharedText>> list;
     std::vector<SharedText *> all;
     std::vector<int32_t> expected;
     for (size_t i = 0; i < 3; i++) {
-        Sampler sampler({0.5 + double(i), 0, 1, 77 + i}, allowed);
+        Sampler sampler({0.5 + double(i), 0, 1, 77 + i}, prompt.allowed);
         REQUIRE(sampler.next_draw());
         const Draw draw = *sampler.next_draw();
         expected.push_back(sampler.pick(whole).take());
@@ -280,14 +295,10 @@ TEST_CASE("draws on a device are those of the sampler from all logits, for one t
 }
 
 TEST_CASE("picks on a device: of the largest logits, or of all where they are not enough") {
-    Fixture f;
-    const auto session = f.open(shared_options()).take();
-    const std::vector<uint8_t> allowed(size_t(session->vocabulary()), 1);
-    REQUIRE(session->allow(allowed).ok());
-    REQUIRE(session->allow_in_pool(allowed).ok());
-    TextSequence sequence;
-    sequence.ids = text_ids(0, 70);
-    const std::vector<float> whole = session->run(sequence, {}).take();
+    const Prompt prompt;
+    TextSession * const session = prompt.session.get();
+    const TextSequence & sequence = prompt.sequence;
+    const std::vector<float> & whole = prompt.logits;
     const auto check = [&](const SomeLogits & some, bool is_enough) {
         CHECK(some.all() == !is_enough);
         if (some.all()) CHECK(some.logits == whole);

@@ -89,7 +89,7 @@ class Sampler {
 
   private:
     struct Candidate {
-        double logit, weight; // weight: its probability over that of the largest; 1 where nobody asks for it
+        double logit, weight; // weight: its probability over that of the largest; 1 where no option needs it
         int32_t id;
     };
     static bool comes_before(const Candidate & a, const Candidate & b);
