@@ -232,9 +232,9 @@ class SelfTextWriter {
         options.device = device_;
         options.device_bytes = device_args_.vram_bytes;
         options.capacity = args_.length;
-        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : device_ == 0 ? 32 : 256, args_.records);
+        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : device_ == 0 ? 32 : 512, args_.records);
         for (const bool must_stay : {true, false})
-            for (uint64_t count = most; count > 0; count = count == 1 ? 0 : (count + 3) / 4) {
+            for (uint64_t count = most; count > 0; count = count == 1 ? 0 : (count + 1) / 2) {
                 options.sessions = count;
                 gnv_model_t * model = nullptr;
                 const gnv_status status = gnv_model_open(engine, model_.c_str(), &options, &model);

@@ -1,6 +1,7 @@
-// Experts' products of few rows. Work is cut into items: some columns of an expert that slots chose, and all its slots, so each
-// weight that is needed is read once. As many blocks as the device holds take items in turn, and load the first weights of the
-// next item before they finish one.
+// Experts' products of few rows. Work is cut into items: some columns of an expert, and as many of its slots as fit into shared
+// memory, nearly always all, so each weight that is needed is read once. As many blocks as the device holds have as many items
+// each, one behind the other: those of the same slots share their rows of x. A block loads the first weights of the next item
+// before it finishes one.
 #include "cuda/chain.cuh"
 #include "cuda/few_rows_product.cuh"
 #include "cuda/row_ops.cuh"
@@ -16,13 +17,14 @@ using few_rows::threads;
 using few_rows::tile;
 using few_rows::warps;
 
-// An expert and its slots.
-struct Expert {
+// An expert and slots of it.
+struct Slots {
     int group, first, count;
 };
 
-// Puts the experts with slots into `list`, in order, and returns how many they are; a block calls it.
-__device__ int list_experts(const int32_t * offsets, int groups, Expert * list) {
+// Puts all slots into `list`, in order, at most `most` of an expert together, and returns how many entries there are; a block
+// calls it.
+__device__ int list_slots(const int32_t * offsets, int groups, int most, Slots * list) {
     constexpr int once = 8; // of a lane
     __shared__ int found;
     if (threadIdx.x < warp_size) {
@@ -37,12 +39,24 @@ __device__ int list_experts(const int32_t * offsets, int groups, Expert * list) 
             }
 #pragma unroll
             for (int step = 0; step < once; step++) {
-                const bool has = end[step] > begin[step];
-                const unsigned with = __ballot_sync(all_lanes, has);
-                if (has)
-                    list[total + __popc(with & ((1u << lane) - 1))] = {base + step * warp_size + lane, begin[step],
-                                                                       end[step] - begin[step]};
-                total += __popc(with);
+                const int group = base + step * warp_size + lane, count = end[step] - begin[step];
+                if (__any_sync(all_lanes, count > most)) { // few groups with many slots
+                    const int entries = (count + most - 1) / most;
+                    int behind = entries; // entries of this lane and of those before it
+                    for (int other = 1; other < warp_size; other *= 2) {
+                        const int theirs = __shfl_up_sync(all_lanes, behind, other);
+                        if (lane >= other) behind += theirs;
+                    }
+                    for (int i = 0; i < entries; i++) {
+                        const int first = begin[step] + i * most;
+                        list[total + behind - entries + i] = {group, first, min(most, end[step] - first)};
+                    }
+                    total += __shfl_sync(all_lanes, behind, warp_size - 1);
+                } else {
+                    const unsigned with = __ballot_sync(all_lanes, count > 0);
+                    if (count > 0) list[total + __popc(with & ((1u << lane) - 1))] = {group, begin[step], count};
+                    total += __popc(with);
+                }
             }
         }
         if (lane == 0) found = total;
@@ -58,13 +72,19 @@ __device__ few_rows::TileRows rows_of_expert(const FewRowsExperts & p, int group
 
 // --- Products ---------------------------------------------------------------------------------------------------------
 
-// What a launch of it needs.
+// What a launch of it needs. `together`: a warp multiplies a tile of each product at once, which waits least; else one product
+// after the other, with fewer registers.
 template <int mt, int nt>
 struct ExpertForm {
-    static constexpr int units = mt == 1 ? 4 : 2;           // that a lane loads at once of each product
-    static constexpr int sums = few_rows::sums_of_warp<nt>; // of a product
-    static constexpr int64_t sum_bytes = int64_t(sizeof(float)) * warps * mt * sums;
-    static constexpr int blocks = 2;     // of a processor
+    static constexpr bool together = nt == 1;
+    static constexpr int tiles = together ? mt : 1, passes = mt / tiles;
+    static constexpr bool arranges = tiles == 1;
+    static constexpr int units = 2;                           // that a lane loads at once of each tile
+    static constexpr int blocks = mt == 1 && nt == 1 ? 3 : 2; // of a processor
+    static constexpr int sums = few_rows::sums_of_warp<nt>;   // of a product
+    // Two sets where they fit: threads may finish one item while others begin the next.
+    static constexpr int sum_sets = nt == 1 ? 2 : 1;
+    static constexpr int64_t sum_bytes = int64_t(sizeof(float)) * warps * mt * sums * sum_sets;
     static int rows_at_once(int64_t k) { // that fit into shared memory
         return int(std::min<int64_t>(nt * few_rows::x_rows, most_row_bytes / SharedRows::bytes_for(k)));
     }
@@ -79,101 +99,115 @@ __global__ void __launch_bounds__(threads, ExpertForm<mt, nt>::blocks)
     extern __shared__ uint4 memory[];
     auto * const sums = reinterpret_cast<float *>(memory);
     const SharedRows x = {memory + F::sum_bytes / sizeof(uint4), SharedRows::chunks_for(p.k)};
-    auto * const experts = reinterpret_cast<Expert *>(x.memory + at_once * x.chunks_a_row);
+    auto * const list = reinterpret_cast<Slots *>(x.memory + at_once * x.chunks_a_row);
     const Parts parts(p.weight.block_scales != nullptr, p.k);
     const int warp = threadIdx.x / warp_size, part = warp % parts.count;
     const int columns = warps / parts.count * tile;
+    const bool coded = p.weight.block_scales != nullptr, arranges = F::arranges && coded;
     const int64_t n = p.weight.n;
-    const int items_each = int((n + columns - 1) / columns); // of an expert
+    const int items_each = int((n + columns - 1) / columns); // of the same slots
     wait_for_earlier();
-    const int items = list_experts(p.offsets, p.groups, experts) * items_each;
+    const int items = list_slots(p.offsets, p.groups, at_once, list) * items_each;
 
-    few_rows::TileRows of_w[mt];
-    few_rows::Loaded<F::units> ahead[mt];
-    const auto load_first = [&] { load(ahead, of_w, few_rows::Walk(parts, part), parts); };
-    const auto begin_item = [&](int item) {
+    using Loaded = few_rows::Loaded<F::units>;
+    few_rows::TileRows of_w[F::tiles];
+    const auto load_first = [&](Loaded(&to)[F::tiles]) { load(to, of_w, few_rows::Walk(parts, part), parts); };
+    const auto begin_item = [&](Loaded(&to)[F::tiles], int item) {
         const int64_t first = int64_t(item % items_each) * columns + warp / parts.count * tile;
-        const int group = experts[item / items_each].group;
-        of_w[0] = rows_of_expert(p, group, first, parts);
-        if constexpr (mt == 2) of_w[1] = of_w[0].of(p.second);
-        load_first();
+        of_w[0] = rows_of_expert(p, list[item / items_each].group, first, parts);
+        if constexpr (F::tiles == 2) of_w[1] = of_w[0].of(p.second);
+        load_first(to);
     };
-    if (int(blockIdx.x) < items) begin_item(int(blockIdx.x));
-    for (int item = int(blockIdx.x); item < items; item += int(gridDim.x)) {
-        const Expert expert = experts[item / items_each];
+    const int each = items / int(gridDim.x), with_more = items % int(gridDim.x), block = int(blockIdx.x);
+    const int begin = each * block + min(block, with_more), end = begin + each + (block < with_more);
+    int made_for = -1; // the entry whose rows are in shared memory
+    float * mine = sums;
+    Loaded ahead[F::tiles];
+    if (begin < end) begin_item(ahead, begin);
+    for (int item = begin; item < end; item++) {
+        const int entry = item / items_each;
+        const Slots slots = list[entry];
+        const int rows = slots.count;
         const auto scale_of = [&](const FewRowsWeight & weight) {
-            return weight.input_scale ? weight.input_scale + expert.group : nullptr;
+            return weight.input_scale ? weight.input_scale + slots.group : nullptr;
         };
         const float *scale = scale_of(p.weight), *second_scale = mt == 2 ? scale_of(p.second) : nullptr;
         const bool differ = mt == 2 && scale && *scale != *second_scale; // nearly never
-        for (int done = 0; done < expert.count; done += at_once) {
-            const int rows = min(at_once, expert.count - done), slot = expert.first + done;
-            const auto make_rows = [&](const bf16 * from, bool by_token, const float * input_scale) {
-                const int blocks = int((p.k + 15) / 16);
-                for (int i = threadIdx.x; i < rows * blocks; i += threads) {
-                    const int row = i / blocks, chunk = i % blocks * 2, j = slot + row;
-                    const int64_t source = by_token ? p.slots[j] / int(p.slots_per_token) : j;
-                    const auto * const of_x = reinterpret_cast<const uint4 *>(from + source * p.k) + chunk;
-                    const bool has_two = chunk * 8 + 8 < p.k;
-                    uint4 low = of_x[0], high = has_two ? of_x[1] : uint4{0, 0, 0, 0};
-                    if (input_scale) few_rows::quantize_chunks(low, high, *input_scale);
-                    x.chunk(row, chunk) = low;
-                    if (has_two) x.chunk(row, chunk + 1) = high;
-                }
-                __syncthreads(); // also: the sums before these are read
-            };
-            const bool by_token = p.slots_per_token > 0 && (quantizes || !scale);
-            float sum[mt][nt][4];
-            const auto multiply = [&] {
-                const few_rows::SharedOperand operand(x, rows, p.k);
-                if (p.weight.block_scales) {
-                    few_rows::add_parts<mt, nt, true, false>(ahead, of_w, parts, part, 1, operand, sum);
-                } else {
-                    few_rows::add_parts<mt, nt, false, false>(ahead, of_w, parts, part, 1, operand, sum);
-                }
-            };
-            const auto put = [&](int m) { few_rows::put_sums<nt>(sums + (warp * mt + m) * F::sums, sum[m]); };
-            make_rows(p.x, by_token, quantizes ? scale : nullptr);
-            multiply();
-            put(0);
-            if constexpr (mt == 2) {
-                if (differ) {
-                    __syncthreads(); // all have read the rows
-                    load_first();
-                    make_rows(quantizes ? p.x : second_x, by_token, quantizes ? second_scale : nullptr);
-                    multiply();
-                }
-                put(1);
+        const auto make_rows = [&](const bf16 * from, bool by_token, const float * input_scale) {
+            const int blocks = int((p.k + 15) / 16);
+            for (int i = threadIdx.x; i < rows * blocks; i += threads) {
+                const int row = i / blocks, chunk = i % blocks * 2, j = slots.first + row;
+                const int64_t source = by_token ? p.slots[j] / int(p.slots_per_token) : j;
+                const auto * const of_x = reinterpret_cast<const uint4 *>(from + source * p.k) + chunk;
+                const bool has_two = chunk * 8 + 8 < p.k;
+                uint4 low = of_x[0], high = has_two ? of_x[1] : uint4{0, 0, 0, 0};
+                if (input_scale) few_rows::quantize_chunks(low, high, *input_scale);
+                x.chunk(row, chunk) = arranges ? few_rows::arranged(low) : low;
+                if (has_two) x.chunk(row, chunk + 1) = arranges ? few_rows::arranged(high) : high;
             }
-            if (done + at_once < expert.count) {
-                load_first();
-            } else if (item + int(gridDim.x) < items) {
-                begin_item(item + int(gridDim.x));
-            } else {
-                let_later_start();
-            }
+            if (arranges) x.clear_ends(rows, p.k);
             __syncthreads();
-            const int64_t first = int64_t(item % items_each) * columns;
-            for (int i = threadIdx.x; i < columns * rows; i += threads) {
-                const int row = i / columns, in_block = i % columns;
-                const int64_t column = first + in_block, to = (slot + row) * n + column;
-                if (column >= n) continue;
-                const auto value_of = [&](const FewRowsWeight & weight, int m, const float * input_scale) {
-                    const float * from =
-                        sums + (in_block / tile * parts.count * mt + m) * F::sums + row * sum_stride + in_block % tile;
-                    float found = *from;
-                    for (int other = 1; other < parts.count; other++) found += *(from += mt * F::sums);
-                    return rounded(found * few_rows::product_factor(weight, expert.group * n + column, input_scale));
-                };
-                const float value = value_of(p.weight, 0, scale);
-                p.weight.out[to] = __float2bfloat16_rn(value);
-                if constexpr (mt == 2) {
-                    const float up = value_of(p.second, 1, second_scale);
-                    p.second.out[to] = __float2bfloat16_rn(up);
-                    p.activation[to] = __float2bfloat16_rn(silu_mul(value, up));
+        };
+        const bool by_token = p.slots_per_token > 0 && (quantizes || !scale);
+        const int passes = differ ? mt : F::passes;
+        if (made_for != entry) make_rows(p.x, by_token, quantizes ? scale : nullptr);
+        made_for = differ ? -1 : entry;
+        for (int pass = 0; pass < passes; pass++) {
+            if (pass > 0 && differ) {
+                __syncthreads(); // all have read the rows
+                make_rows(quantizes ? p.x : second_x, by_token, quantizes ? second_scale : nullptr);
+            }
+            const auto follow = [&](Loaded(&to)[F::tiles]) {
+                if (pass + 1 < passes) {
+                    if constexpr (mt > F::tiles) of_w[0] = of_w[0].of(p.second);
+                    load_first(to);
+                } else if (item + 1 < end) {
+                    begin_item(to, item + 1);
                 }
+            };
+            float sum[F::tiles][nt][4];
+            if (coded) {
+                const std::conditional_t<F::arranges, few_rows::ArrangedOperand, few_rows::SharedOperand> operand(
+                    x, rows, p.k);
+                few_rows::add_parts<F::tiles, nt, true, false>(ahead, of_w, parts, part, 1, operand, sum, follow);
+            } else {
+                const few_rows::SharedOperand operand(x, rows, p.k);
+                few_rows::add_parts<F::tiles, nt, false, false>(ahead, of_w, parts, part, 1, operand, sum, follow);
+            }
+            if (F::sum_sets == 1 && pass == 0) __syncthreads(); // the sums before these are read
+            const auto put = [&](int m) {
+                few_rows::put_sums<nt>(mine + (warp * mt + m) * F::sums, sum[F::tiles == mt ? m : 0]);
+            };
+            if (F::tiles == 1) {
+                put(pass);
+            } else {
+                if (pass == 0) put(0);
+                if (pass == passes - 1) put(mt - 1);
             }
         }
+        if (item + 1 == end) let_later_start();
+        __syncthreads(); // the sums are there, and the rows are read
+        const int64_t first = int64_t(item % items_each) * columns;
+        for (int i = threadIdx.x; i < columns * rows; i += threads) {
+            const int row = i / columns, in_block = i % columns;
+            const int64_t column = first + in_block, to = (slots.first + row) * n + column;
+            if (column >= n) continue;
+            const auto value_of = [&](const FewRowsWeight & weight, int m, const float * input_scale) {
+                const float * from =
+                    mine + (in_block / tile * parts.count * mt + m) * F::sums + row * sum_stride + in_block % tile;
+                float found = *from;
+                for (int other = 1; other < parts.count; other++) found += *(from += mt * F::sums);
+                return rounded(found * few_rows::product_factor(weight, slots.group * n + column, input_scale));
+            };
+            const float value = value_of(p.weight, 0, scale);
+            p.weight.out[to] = __float2bfloat16_rn(value);
+            if constexpr (mt == 2) {
+                const float up = value_of(p.second, 1, second_scale);
+                p.second.out[to] = __float2bfloat16_rn(up);
+                p.activation[to] = __float2bfloat16_rn(silu_mul(value, up));
+            }
+        }
+        if constexpr (F::sum_sets == 2) mine = mine == sums ? sums + warps * mt * F::sums : sums;
     }
 }
 
@@ -261,11 +295,12 @@ __global__ void __launch_bounds__(threads, 2) combine_kernel(const __grid_consta
             x = reinterpret_cast<const bf16 *>(quantized);
         }
         const few_rows::DirectOperand<1> operand(x, 1, e.k);
+        const auto nothing = [](const auto &) {};
         float sum[1][1][4];
         if (e.weight.block_scales) {
-            few_rows::add_parts<1, 1, true, true>(ahead, w, parts, 0, parts.count, operand, sum);
+            few_rows::add_parts<1, 1, true, true>(ahead, w, parts, 0, parts.count, operand, sum, nothing);
         } else {
-            few_rows::add_parts<1, 1, false, true>(ahead, w, parts, 0, parts.count, operand, sum);
+            few_rows::add_parts<1, 1, false, true>(ahead, w, parts, 0, parts.count, operand, sum, nothing);
         }
         if (lane == 0) weight_of[i] = p.weights[e.slots[j]];
         if (lane % 4 == 0) // the only row of x
@@ -325,11 +360,11 @@ template <int mt, int nt>
 Status launch_experts(const CudaContext & context, const FewRowsExperts & p, bool quantizes, const bf16 * second_x) {
     using F = ExpertForm<mt, nt>;
     const int at_once = F::rows_at_once(p.k);
-    const int64_t most_experts = std::min<int64_t>(p.count, p.groups);
+    const int64_t most_entries = std::min<int64_t>(p.count, p.groups + p.count / at_once);
     const size_t bytes =
-        size_t(F::sum_bytes + at_once * SharedRows::bytes_for(p.k)) + size_t(most_experts) * sizeof(Expert);
+        size_t(F::sum_bytes + at_once * SharedRows::bytes_for(p.k)) + size_t(most_entries) * sizeof(Slots);
     const int columns = warps / Parts(p.weight.block_scales != nullptr, p.k).count * tile;
-    const int64_t items = int64_t(blocks_for(p.weight.n, columns)) * most_experts;
+    const int64_t items = int64_t(blocks_for(p.weight.n, columns)) * most_entries;
     const auto blocks = unsigned(std::min<int64_t>(items, F::blocks * context.processors));
     return launch_chained("grouped_linear", context, experts_kernel<mt, nt>, blocks, threads, bytes, p, at_once,
                           quantizes, second_x);
@@ -365,14 +400,15 @@ Status few_rows_experts(const CudaContext & context, const FewRowsExperts & call
     const bool apart = p.weight.input_scale && p.count > most_quantized_by_blocks;
     bf16 * const second_x = p.scratch + p.count * p.k;
     if (apart) {
-        const auto quantize = [&](const FewRowsWeight & w, bf16 * to) {
+        const auto quantize = [&](const FewRowsWeight & w, bf16 * to, const float * known_scales) {
             InputsToQuantize inputs = {call.x, nullptr, p.count, p.k, w.input_scale, p.offsets, p.groups};
+            inputs.known_scales = known_scales;
             inputs.gather = p.slots_per_token > 0 ? p.slots : nullptr;
             inputs.slots_per_row = std::max<int64_t>(1, p.slots_per_token);
             return quantize_inputs(context.stream, inputs, to);
         };
-        GNV_TRY(quantize(p.weight, p.scratch));
-        if (pair) GNV_TRY(quantize(p.second, second_x));
+        GNV_TRY(quantize(p.weight, p.scratch, nullptr));
+        if (pair) GNV_TRY(quantize(p.second, second_x, p.weight.input_scale));
         p.x = p.scratch;
     }
     const bool quantizes = p.weight.input_scale && !apart;

@@ -34,18 +34,30 @@ struct Parts {
     }
 };
 
-// Rows of x in shared memory, in chunks of eight numbers. A chunk is left out behind each eight, and rows are shifted by two:
-// lanes that read at once find their chunks in different banks.
+// Rows of x in shared memory, in chunks of eight numbers, with room up to the end of the last unit. A chunk is left out behind
+// each eight, and rows are shifted by two: lanes that read at once find their chunks in different banks.
 struct SharedRows {
     uint4 * memory = nullptr;
     int chunks_a_row = 0;
+    static __host__ __device__ int used_chunks(int64_t k) { return int((k + 127) / 128 * 16); } // whole units of codes
     static __host__ __device__ int chunks_for(int64_t k) {
-        const int chunks = int((k + 7) / 8), padded = chunks + chunks / 8 + 1;
+        const int chunks = used_chunks(k), padded = chunks + chunks / 8 + 1;
         return (padded + 5) / 8 * 8 + 2;
     }
     static __host__ __device__ int64_t bytes_for(int64_t k) { return chunks_for(k) * int64_t(sizeof(uint4)); }
     __device__ uint4 & chunk(int row, int i) const { return memory[row * chunks_a_row + i + (i >> 3)]; }
+    // Zeros behind k; a block calls it.
+    __device__ void clear_ends(int rows, int64_t k) const {
+        const int first = int(k / 8), behind = used_chunks(k) - first;
+        for (int i = threadIdx.x; i < rows * behind; i += threads) chunk(i / behind, first + i % behind) = {0, 0, 0, 0};
+    }
 };
+
+// Eight numbers of x as pairs of numbers i and i + 4, which pairs_of_codes() has, too.
+__device__ inline uint4 arranged(const uint4 & eight) {
+    return {__byte_perm(eight.x, eight.z, 0x5410), __byte_perm(eight.x, eight.z, 0x7632),
+            __byte_perm(eight.y, eight.w, 0x5410), __byte_perm(eight.y, eight.w, 0x7632)};
+}
 
 // --- Operands ---------------------------------------------------------------------------------------------------------
 
@@ -125,17 +137,21 @@ __device__ inline uint32_t word_of(const uint4 & words, int i) {
 
 // --- Sums -------------------------------------------------------------------------------------------------------------
 
-// sums[m][j] += units [first, end) of tile m times rows [8 j, 8 j + 8) of x. x(j, chunk): eight numbers of row
-// 8 j + lane / 4, zeros behind its end.
+// sums[m][j] += units [first, end) of tile m times rows [8 j, 8 j + 8) of x. Of row 8 j + lane / 4, with zeros behind its end,
+// x.of_codes(j, unit, p) is what the p-th word of this lane's codes is multiplied with, arranged, and x.of_numbers(j, unit) what
+// its eight numbers are.
 template <int mt, int nt, bool coded, int units, class X>
 __device__ void add_units(const Loaded<units> (&loaded)[mt], int first, int end, const X & x,
                           float (&sums)[mt][nt][4]) {
-    const int lane = threadIdx.x % 4;
 #pragma unroll
     for (int u = 0; u < units; u++) {
         if (first + u >= end) break;
         if constexpr (coded) {
-            const int chunk = (first + u) * 16 + lane * 4;
+            __nv_bfloat162 scales[mt][2]; // of both blocks
+#pragma unroll
+            for (int m = 0; m < mt; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) scales[m][half] = two_large_scales(loaded[m].scales[u][half]);
 #pragma unroll
             for (int p = 0; p < 4; p++) { // a word of eight codes
                 uint32_t w[mt][2][4];
@@ -143,28 +159,24 @@ __device__ void add_units(const Loaded<units> (&loaded)[mt], int first, int end,
                 for (int m = 0; m < mt; m++)
 #pragma unroll
                     for (int half = 0; half < 2; half++) {
-                        const uint8_t scale = uint8_t(loaded[m].scales[u][half] >> (p / 2 * 8));
-                        pairs_of_codes(word_of(loaded[m].words[u][half], p), large_scale_pair(scale), w[m][half]);
+                        const __nv_bfloat162 both = scales[m][half];
+                        pairs_of_codes(word_of(loaded[m].words[u][half], p),
+                                       p < 2 ? __low2bfloat162(both) : __high2bfloat162(both), w[m][half]);
                     }
 #pragma unroll
                 for (int j = 0; j < nt; j++) {
-                    const uint4 eight = x(j, chunk + p);
-                    const uint32_t pairs[4] = {
-                        __byte_perm(eight.x, eight.z, 0x5410), __byte_perm(eight.x, eight.z, 0x7632),
-                        __byte_perm(eight.y, eight.w, 0x5410), __byte_perm(eight.y, eight.w, 0x7632)};
+                    const uint4 pairs = x.of_codes(j, first + u, p);
 #pragma unroll
-                    for (int m = 0; m < mt; m++)
-#pragma unroll
-                        for (int i = 0; i < 4; i += 2)
-                            multiply_add(sums[m][j], {w[m][0][i], w[m][1][i], w[m][0][i + 1], w[m][1][i + 1]}, pairs[i],
-                                         pairs[i + 1]);
+                    for (int m = 0; m < mt; m++) {
+                        multiply_add(sums[m][j], {w[m][0][0], w[m][1][0], w[m][0][1], w[m][1][1]}, pairs.x, pairs.y);
+                        multiply_add(sums[m][j], {w[m][0][2], w[m][1][2], w[m][0][3], w[m][1][3]}, pairs.z, pairs.w);
+                    }
                 }
             }
         } else {
-            const int chunk = (first + u) * 4 + lane;
 #pragma unroll
             for (int j = 0; j < nt; j++) {
-                const uint4 eight = x(j, chunk);
+                const uint4 eight = x.of_numbers(j, first + u);
 #pragma unroll
                 for (int m = 0; m < mt; m++) {
                     const uint4 &w = loaded[m].words[u][0], &below = loaded[m].words[u][1];
@@ -202,10 +214,11 @@ __device__ void load(Loaded<units> (&loaded)[mt], const TileRows (&w)[mt], const
 }
 
 // total = the parts [first_part, first_part + count) of the product, one after another: count is 1 unless `several`.
-// `ahead` holds the first units of the first part already.
-template <int mt, int nt, bool coded, bool several, int units, class X>
+// `ahead` holds the first units of the first part already, and in the end what load_following(ahead) puts there: that is called
+// before the last units are multiplied, so that memory has work meanwhile, or where their number does not allow it at the end.
+template <int mt, int nt, bool coded, bool several, int units, class X, class LoadFollowing>
 __device__ void add_parts(Loaded<units> (&ahead)[mt], const TileRows (&w)[mt], const Parts & parts, int first_part,
-                          int count, const X & x, float (&total)[mt][nt][4]) {
+                          int count, const X & x, float (&total)[mt][nt][4], const LoadFollowing & load_following) {
     float of_part[several ? mt : 1][several ? nt : 1][4]; // else a part is all
     const auto for_each_sum = [](const auto & change) {
 #pragma unroll
@@ -232,11 +245,15 @@ __device__ void add_parts(Loaded<units> (&ahead)[mt], const TileRows (&w)[mt], c
     Loaded<units> other[mt];
     const int last_part = first_part + count;
     Walk walk(parts, first_part);
-    // Two sets of registers in turn: one is loaded while the other is multiplied.
-    const auto step = [&](Loaded<units>(&now)[mt], Loaded<units>(&next)[mt]) {
+    // Two sets of registers in turn: one is loaded while the other is multiplied. True: there is more.
+    const auto step = [&](Loaded<units>(&now)[mt], Loaded<units>(&next)[mt], const auto & load_behind_all) {
         Walk later = walk;
         const bool ends = later.template advance<units>(parts);
-        if (later.part < last_part) load(next, w, later, parts);
+        if (later.part < last_part) {
+            load(next, w, later, parts);
+        } else {
+            load_behind_all(next);
+        }
         if constexpr (several) {
             add_units<mt, nt, coded>(now, walk.first, walk.end, x, of_part);
         } else {
@@ -246,7 +263,10 @@ __device__ void add_parts(Loaded<units> (&ahead)[mt], const TileRows (&w)[mt], c
         walk = later;
         return walk.part < last_part;
     };
-    while (step(ahead, other) && step(other, ahead)) {
+    const auto nothing = [](const auto &) {};
+    for (;;) {
+        if (!step(ahead, other, nothing)) return load_following(ahead);
+        if (!step(other, ahead, load_following)) return;
     }
 }
 
@@ -294,12 +314,28 @@ struct SharedOperand {
         for (int j = 0; j < 2; j++)
             row[j] = x.memory + min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * x.chunks_a_row;
     }
-    __device__ uint4 operator()(int j, int chunk) const {
+    __device__ uint4 chunk_of(int j, int chunk) const {
         return chunk < chunks ? row[j][chunk + (chunk >> 3)] : uint4{0, 0, 0, 0};
     }
+    __device__ uint4 of_codes(int j, int unit, int p) const {
+        return arranged(chunk_of(j, unit * 16 + int(threadIdx.x) % 4 * 4 + p));
+    }
+    __device__ uint4 of_numbers(int j, int unit) const { return chunk_of(j, unit * 4 + int(threadIdx.x) % 4); }
 };
 
-// Rows that lie in memory.
+// The same for codes where the rows are arranged, with zeros up to the end of the last unit: fewer steps.
+struct ArrangedOperand {
+    const uint4 * row[2]; // from this lane's first chunk on
+    __device__ ArrangedOperand(const SharedRows & x, int rows, int64_t) {
+        const int lane = threadIdx.x % 4;
+        for (int j = 0; j < 2; j++)
+            row[j] = x.memory + min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * x.chunks_a_row +
+                     lane * 4 + lane / 2;
+    }
+    __device__ uint4 of_codes(int j, int unit, int p) const { return row[j][unit * 18 + p]; }
+};
+
+// Rows that lie in memory, as they are.
 template <int nt>
 struct DirectOperand {
     const uint4 * x;
@@ -310,9 +346,13 @@ struct DirectOperand {
 #pragma unroll
         for (int j = 0; j < nt; j++) first[j] = min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * chunks;
     }
-    __device__ uint4 operator()(int j, int chunk) const {
+    __device__ uint4 chunk_of(int j, int chunk) const {
         return chunk < chunks ? x[first[j] + chunk] : uint4{0, 0, 0, 0};
     }
+    __device__ uint4 of_codes(int j, int unit, int p) const {
+        return arranged(chunk_of(j, unit * 16 + int(threadIdx.x) % 4 * 4 + p));
+    }
+    __device__ uint4 of_numbers(int j, int unit) const { return chunk_of(j, unit * 4 + int(threadIdx.x) % 4); }
 };
 
 } // namespace gnv::cuda::few_rows

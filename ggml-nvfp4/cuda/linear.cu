@@ -28,7 +28,9 @@ __global__ void inputs_kernel(InputsToQuantize p, bf16 * out) {
     const int64_t rows = p.offsets ? min(p.rows, int64_t(p.offsets[p.groups])) : p.rows;
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * blocks; i += step) {
         const int64_t row = i / blocks, block = i % blocks;
-        const float g = p.input_scales[p.offsets ? stretch_of(p.offsets, p.groups, row) : 0];
+        const int group = p.offsets ? stretch_of(p.offsets, p.groups, row) : 0;
+        const float g = p.input_scales[group];
+        if (p.known_scales && p.known_scales[group] == g) continue;
         const bf16 * const from = p.x + ((p.gather ? p.gather[row] / p.slots_per_row : row) * blocks + block) * 16;
         float values[2][8];
         for (int half = 0; half < 2; half++) load_several<8>(from + half * 8, values[half]);

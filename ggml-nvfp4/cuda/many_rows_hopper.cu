@@ -71,8 +71,8 @@ __global__ void arrange_kernel(const bf16 * x, int64_t rows, int64_t k, int64_t 
 
 // Both block scales of a unit's 32 codes of a lane, each twice, times 2^118 (widen.cuh).
 __device__ void large_scales(uint16_t bytes, __nv_bfloat162 (&scales)[2]) {
-    scales[0] = large_scale_pair(uint8_t(bytes));
-    scales[1] = large_scale_pair(uint8_t(bytes >> 8));
+    const __nv_bfloat162 both = two_large_scales(bytes);
+    scales[0] = __low2bfloat162(both), scales[1] = __high2bfloat162(both);
 }
 
 // What the sums of a column are multiplied with, and what is added to them.

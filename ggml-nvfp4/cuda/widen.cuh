@@ -48,6 +48,13 @@ __device__ inline __nv_bfloat162 large_scale_pair(uint8_t byte) {
     scale.__x = byte;
     return __float2bfloat162_rn(float(scale) * 0x1p118f);
 }
+// The scales of two blocks, one after the other.
+__device__ inline __nv_bfloat162 two_large_scales(uint16_t bytes) {
+    __nv_fp8x2_e4m3 scales;
+    scales.__x = bytes;
+    const auto both = static_cast<float2>(scales);
+    return __floats2bfloat162_rn(both.x * 0x1p118f, both.y * 0x1p118f);
+}
 __device__ inline uint4 widened_small(uint32_t codes, __nv_bfloat162 large_scale) {
     const auto scaled = [&](uint32_t pair) {
         const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162 *>(&pair), large_scale);
@@ -100,7 +107,8 @@ Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * b
 
 // Inputs of a W4A4 product (LinearParams in graph/ops.h): row i of the result is row gather[i] / slots_per_row of x, or row i
 // without `gather`, as code * block scale. With offsets [groups + 1] row i has the input scale of its group, and rows from
-// offsets[groups] on are left as they are; without offsets all rows have input_scales[0].
+// offsets[groups] on are left as they are; without offsets all rows have input_scales[0]. Rows whose scale in `known_scales` is
+// the same are left as they are, too: whoever reads them has them already.
 struct InputsToQuantize {
     const bf16 * x;
     const int32_t * gather;
@@ -109,6 +117,7 @@ struct InputsToQuantize {
     const int32_t * offsets;
     int groups;
     int64_t slots_per_row = 1;
+    const float * known_scales = nullptr;
 };
 Status quantize_inputs(cudaStream_t stream, const InputsToQuantize & inputs, bf16 * out);
 
