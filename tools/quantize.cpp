@@ -144,6 +144,10 @@ void declare_calibration(CLI::App & app, Args & args) {
     const tools::Choices<gnv_expert_tokens> experts = {{"all", GNV_EXPERTS_ALL}, {"routed", GNV_EXPERTS_ROUTED}};
     tools::add_data_options(app, args.data,
                             "; self[:N]: N sequences (256, of 512 tokens) that the model writes, before other data");
+    app.add_option("--writer", args.self.writer,
+                   "folder of the checkpoint that writes the sequences of --calib self: a copy of SRC in NVFP4 writes "
+                   "faster (default: SRC)")
+        ->type_name("MODEL");
     tools::add_choice(app, "--experts", args.experts, experts,
                       "tokens that experts see in calibration: all (default) or routed")
         ->type_name("WHICH");
@@ -213,6 +217,12 @@ struct Inputs {
 
 // The model's own text, and the other data behind it, as a tokens file. False after printing the reason.
 bool write_self_text(const Args & args, gnv_engine_t * engine, Inputs & inputs) {
+    if (!args.self.writer.empty() && !tools::have_same_tokenizer(args.self.writer, args.source)) {
+        tools::say_error("--writer %s: its tokenizer.json is not that of %s; a copy of the source is wanted, whose ids "
+                         "mean the same\n",
+                         args.self.writer.c_str(), args.source.c_str());
+        return false;
+    }
     if (!args.data.sources.empty()) {
         tools::DataArgs data = args.data;
         data.options.ram_bytes = args.ram_bytes;
@@ -221,8 +231,9 @@ bool write_self_text(const Args & args, gnv_engine_t * engine, Inputs & inputs) 
             return false;
         }
     }
-    tools::SelfTextWriter writer(args.source, args.engine, args.device_number, args.device, args.source_bytes,
-                                 args.self);
+    tools::SelfTextArgs self = args.self;
+    if (self.writer.empty()) self.writer = args.source;
+    tools::SelfTextWriter writer(args.engine, args.device_number, args.device, args.source_bytes, self);
     if (!writer.run(args.quiet) || !writer.save(engine, inputs.dataset.get())) return false;
     inputs.dataset.reset();
     if (!args.quiet) fprintf(stderr, "wrote %s; --tokens repeats this run with it\n", args.self.path.c_str());
@@ -451,6 +462,8 @@ bool check_usage(const tools::Program & app, Args & args) {
         if (tools::is_given(app, "--seq-len")) args.self.length = args.data.options.sequence_length;
         if (args.self.length < 16) return say("--calib self needs sequences of 16 tokens or more (--seq-len)");
         args.self.seed = args.data.options.seed;
+    } else if (!args.self.writer.empty()) {
+        return say("--writer is the checkpoint that writes the sequences of --calib self: add that, or leave it out");
     }
     if (args.downloads && !args.dry_run) return say("--download goes with --dry-run: a run downloads by itself");
     if (args.no_estimate && !args.dry_run)

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -21,8 +22,19 @@ struct SelfTextArgs {
     uint64_t records = 0; // 0: none
     uint64_t length = 512;
     uint64_t seed = 42;
-    std::string path; // of the tokens file, which is new
+    std::string path;   // of the tokens file, which is new
+    std::string writer; // folder of the checkpoint that writes
 };
+
+// Whether two checkpoints mean the same by an id.
+inline bool have_same_tokenizer(const std::string & one, const std::string & other) {
+    const auto text_of = [](const std::string & folder) {
+        std::ifstream file(folder + "/tokenizer.json", std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    const std::string text = text_of(one);
+    return !text.empty() && text == text_of(other);
+}
 
 // "self" or "self:N", beside the sources of data, which they leave. False after printing what is wrong with one.
 inline bool take_self_text(std::vector<std::string> & sources, SelfTextArgs & args) {
@@ -52,10 +64,10 @@ inline bool take_self_text(std::vector<std::string> & sources, SelfTextArgs & ar
 
 class SelfTextWriter {
   public:
-    // `source_bytes`: of the model's weights, of which small CPU models have a copy for each thread.
-    SelfTextWriter(const std::string & model, const EngineArgs & engine, int32_t device, const DeviceArgs & device_args,
-                   uint64_t source_bytes, const SelfTextArgs & args)
-        : model_(model), engine_(engine), device_(device), device_args_(device_args), args_(args) {
+    // `source_bytes`: of the source's weights, of which small CPU models have a copy for each thread.
+    SelfTextWriter(const EngineArgs & engine, int32_t device, const DeviceArgs & device_args, uint64_t source_bytes,
+                   const SelfTextArgs & args)
+        : model_(args.writer), engine_(engine), device_(device), device_args_(device_args), args_(args) {
         constexpr uint64_t small = uint64_t(1) << 30;
         const int processors = int(std::thread::hardware_concurrency());
         const int wanted = engine.threads > 0 ? engine.threads : std::max(1, processors);

@@ -45,6 +45,14 @@ TEST_CASE("self-written text: a tokens file that repeats the run, the same for a
         return read_file(join_path(folder, "model.safetensors"), 1 << 28).take();
     };
     CHECK(weights(one) == weights(again));
+    // Written by the checkpoint that came out: its text, for the same source.
+    const NewPath by_copy(small.scratch / "self6"), its_file(small.scratch / "self6.self-tokens.json");
+    const Ended copied = run("self6", {"--calib", "self:5", "--writer", one});
+    REQUIRE_MESSAGE(copied.exit_code == 0, copied.errors);
+    const Json its_text = Json::parse(read_file(its_file, 1 << 20).value());
+    CHECK(its_text["self_text"]["model"] == std::string(one));
+    CHECK(its_text["input_ids"].size() == 5);
+    CHECK(its_text["input_ids"] != json["input_ids"]);
     // Before other data, of which rows are chosen as without it.
     const Ended with_data = run("self5", {"--calib", "self:2", "--calib", small.rows, "--samples", "3"});
     REQUIRE_MESSAGE(with_data.exit_code == 0, with_data.errors);
@@ -61,6 +69,13 @@ TEST_CASE("self-written text: requests that make no sense, and files that are th
     CHECK(run_program(command + Words{"--calib", "self:2", "--tokens", small.tokens}).says("leave --tokens out"));
     CHECK(run_program(command + Words{"--calib", "self:2", "--dry-run"}).says("writes no text"));
     CHECK(run_program(command + Words{"--calib", "self:2", "--seq-len", "8"}).says("16 tokens or more"));
+    CHECK(run_program(command + Words{"--calib", small.rows, "--writer", small.source})
+              .says("add that, or leave it out"));
+    const ScratchFolder stranger;
+    stranger.save("tokenizer.json", "{}");
+    const Ended strange = run_program(command + Words{"--calib", "self:2", "--writer", stranger.path()});
+    CHECK(strange.exit_code == 2);
+    CHECK(strange.says("its tokenizer.json is not that of"));
     small.scratch.save("selfbad.self-tokens.json", "mine");
     const Ended ended = run_program(command + Words{"--calib", "self:2"});
     CHECK(ended.exit_code == 2);
