@@ -1,5 +1,6 @@
 #include "prompt_maker.h"
 
+#include <cstdio>
 #include <ctime>
 
 namespace server {
@@ -8,6 +9,10 @@ PromptMaker::PromptMaker(const std::string & model) {
     gnv_engine_options options;
     gnv_engine_options_init(&options);
     options.threads = 1;
+    options.log = [](void * user, gnv_log_level level, const char * message) {
+        if (level == GNV_LOG_WARNING) static_cast<PromptMaker *>(user)->warn(message);
+    };
+    options.user = this;
     gnv_engine_t * engine = nullptr;
     if (const gnv_status status = gnv_engine_create(&options, &engine))
         throw std::runtime_error(std::string("cannot start a thread: ") + gnv_status_string(status));
@@ -16,6 +21,12 @@ PromptMaker::PromptMaker(const std::string & model) {
     if (gnv_tokenizer_load(engine, model.c_str(), &tokenizer) != GNV_OK)
         throw std::runtime_error(gnv_last_error(engine));
     tokenizer_.reset(tokenizer);
+}
+
+// Once: clients send the same tools again and again. render() holds the mutex.
+void PromptMaker::warn(const std::string & message) {
+    constexpr size_t most = 100;
+    if (warnings_.size() < most && warnings_.insert(message).second) fprintf(stderr, "warning: %s\n", message.c_str());
 }
 
 // What templates show as the date: seconds since 1970 on the clock that people here look at.

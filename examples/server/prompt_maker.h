@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ class PromptMaker {
     std::shared_ptr<const TokenBytes> token_bytes(uint64_t vocabulary);
 
   private:
+    void warn(const std::string & message);
+
+    std::set<std::string> warnings_; // that stderr has
     std::shared_ptr<const TokenBytes> token_bytes_;
     std::mutex mutex_; // a message belongs to the last call that failed
     // An engine of its own: messages of the engine that writes texts do not mix with these.

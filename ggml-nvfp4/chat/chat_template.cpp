@@ -28,6 +28,7 @@ struct ChatTemplate::State {
     Status add(std::string name, std::string_view source, std::string place);
     Status read_tokens(const JsonValue & config);
     const NamedTemplate * find(std::string_view name) const;
+    const NamedTemplate & choose(bool any_tools) const;
 };
 
 Status ChatTemplate::State::add(std::string name, std::string_view source, std::string place) {
@@ -49,6 +50,11 @@ const NamedTemplate * ChatTemplate::State::find(std::string_view name) const {
     for (const std::unique_ptr<NamedTemplate> & entry : templates)
         if (entry->name == name) return entry.get();
     return nullptr;
+}
+
+const NamedTemplate & ChatTemplate::State::choose(bool any_tools) const {
+    const NamedTemplate * const with_tools = any_tools ? find("tool_use") : nullptr;
+    return with_tools ? *with_tools : *find("default");
 }
 
 // A token is a string, or an object that holds it.
@@ -120,7 +126,6 @@ Result<ChatTemplate> ChatTemplate::load(const std::string & folder) {
 }
 
 Result<std::string> ChatTemplate::render(const JsonValue & conversation, const ChatRenderOptions & options) const {
-    const NamedTemplate * used = state_->find("default");
     chat::Limits limits;
     limits.steps = options.steps;
     limits.output_bytes = options.output_bytes;
@@ -139,14 +144,20 @@ Result<std::string> ChatTemplate::render(const JsonValue & conversation, const C
     GNV_TRY(conversation.for_each_member(set));
     if (!variables->find("messages"))
         return fail(Code::format, conversation.where(), ": the conversation has no \"messages\"");
-    const NamedTemplate * const with_tools = state_->find("tool_use");
     const chat::Value * const tools = variables->find("tools");
-    if (with_tools && tools && chat::truth(*tools)) used = with_tools;
+    const NamedTemplate & used = state_->choose(tools && chat::truth(*tools));
     std::string out;
     chat::Interpreter interpreter(work, *variables, options.local_time);
-    const Status status = interpreter.render(used->tree.body, out);
-    if (!status.ok()) return fail(status.code(), used->place, ":", status.message());
+    const Status status = interpreter.render(used.tree.body, out);
+    if (!status.ok()) return fail(status.code(), used.place, ":", status.message());
     return out;
+}
+
+std::vector<UnwrittenField> ChatTemplate::unwritten(const JsonValue & conversation, std::string_view text) const {
+    JsonValue tools;
+    const bool any_tools = conversation.is_object() && conversation.find("tools", tools) && tools.is_array() &&
+                           tools.array_size().value() > 0;
+    return find_unwritten(conversation, state_->choose(any_tools).source, text);
 }
 
 } // namespace gnv

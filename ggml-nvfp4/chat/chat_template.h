@@ -4,8 +4,8 @@
 // A ChatTemplate does not change after loading; any number of threads may render with it.
 #pragma once
 
+#include "chat/unwritten.h"
 #include "core/status.h"
-#include "formats/json.h"
 
 #include <memory>
 
@@ -38,6 +38,9 @@ class ChatTemplate {
     // tokenizer_config.json unless they are given. Failures name the template and the line; what a template refuses by
     // raise_exception is Code::invalid_argument.
     Result<std::string> render(const JsonValue & conversation, const ChatRenderOptions & options = {}) const;
+
+    // What of the conversation is not in the text that render() made of it.
+    std::vector<UnwrittenField> unwritten(const JsonValue & conversation, std::string_view text) const;
 
   private:
     struct State;

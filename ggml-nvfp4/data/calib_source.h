@@ -61,13 +61,15 @@ std::vector<std::string> wanted_fields(const TextRule & rule);
 //   question, answer?                "Question: Q\nAnswer: A" / alpaca / user + assistant   values on lines
 //   text                             as it is  / -      / one user turn                 as it is
 //
-// `model` is like chatml, with the turns as the template writes them, and with the record's `tools`; it is what automatic
-// messages are where the checkpoint has a template.
+// Turns hold calls of tools and reasoning, too, and the record's `tools` come first (chatml.h). `model` is like chatml, with the
+// turns as the template writes them; it is what automatic messages are where the checkpoint has a template.
 //
 // With rule.text_field only that field counts. RowFault::missing_field where nothing fits, RowFault::empty when every
 // field used is blank, RowFault::refused with the template's message in `text`; also checks that the text is UTF-8 without NUL.
-// Fails where the template does, or where there is none to use.
-Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text);
+// Fails where the template does, or where there is none to use. `unwritten`, if not null: what the messages hold and the text
+// does not, as the template passes over it or as "none" takes contents alone.
+Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text,
+                               std::vector<UnwrittenField> * unwritten = nullptr);
 
 // For the message if no row fits: the expected fields and the existing ones.
 std::string describe_mismatch(const Record & record, const TextRule & rule);

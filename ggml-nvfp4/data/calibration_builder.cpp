@@ -156,6 +156,27 @@ Status CalibrationBuilder::left_out(RowFault fault, const std::string & where, c
                 ": leave the file out, or name the field that holds the text with PATH:FIELD");
 }
 
+void CalibrationBuilder::count_unwritten(const std::vector<UnwrittenField> & fields, const std::string & where) {
+    std::vector<UnwrittenCount> & counts = set_.sources.back().unwritten;
+    for (const UnwrittenField & field : fields) {
+        auto count = std::find_if(counts.begin(), counts.end(),
+                                  [&](const UnwrittenCount & known) { return known.field == field.name; });
+        if (count == counts.end())
+            count = counts.insert(count, {field.name, 0, concat(base_name(where), ": ", field.place())});
+        count->rows++;
+    }
+}
+
+void CalibrationBuilder::warn_of_unwritten(const CalibSource & source) {
+    const bool contents_alone = source.rule.form == TextForm::none;
+    for (const UnwrittenCount & count : set_.sources.back().unwritten)
+        set_.warnings.push_back(
+            concat(source.path, ": ", count_text(count.rows), count.rows == 1 ? " row has " : " rows have ",
+                   count.field, " that their texts lack (first: ", count.first, "), since ",
+                   contents_alone ? "the template none writes contents alone" : "the chat template passes over them",
+                   "; --template chatml writes them"));
+}
+
 Status CalibrationBuilder::hold(SampledRow row, uint64_t weight, RowSampler & sampler) {
     text_bytes_ += row.text.size();
     row.memory = memory_of(row);
@@ -185,8 +206,9 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
     if (!read.ok()) return read.take_status();
     RowFault fault = read.value();
     std::string why;
+    std::vector<UnwrittenField> unwritten;
     if (fault == RowFault::none) {
-        Result<RowFault> made = make_text(record, source, row, why);
+        Result<RowFault> made = make_text(record, source, row, why, unwritten);
         if (!made.ok()) return made.take_status().add_context(row.where);
         fault = made.value();
     }
@@ -208,6 +230,7 @@ Status CalibrationBuilder::take_row(const CalibSource & source, RecordReader & r
         if (counts_tokens) weight = options_.pack ? row.ids.size() : options_.chunk ? count_chunks(row, end) : 1;
     }
     unusable_in_a_row_ = 0;
+    count_unwritten(unwritten, row.where);
     return hold(std::move(row), weight, sampler);
 }
 
@@ -257,6 +280,7 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
         set_.warnings.push_back(concat(source.path, ": ", weight,
                                        options_.pack ? " tokens, fewer than the " : " usable rows, fewer than the ",
                                        budget, " asked for"));
+    warn_of_unwritten(source);
     GNV_TRY(encode_held(sampler));
     const uint64_t memory = rows_share_.bytes();
     (void)rows_share_.resize(0);

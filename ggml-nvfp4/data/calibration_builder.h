@@ -21,7 +21,8 @@ class CalibrationBuilder {
   private:
     Status sample_file(const CalibSource & source, RecordReader & reader, RowSampler & sampler);
     Status take_row(const CalibSource & source, RecordReader & reader, uint64_t key, RowSampler & sampler);
-    Result<RowFault> make_text(Record & record, const CalibSource & source, SampledRow & row, std::string & why) const;
+    Result<RowFault> make_text(Record & record, const CalibSource & source, SampledRow & row, std::string & why,
+                               std::vector<UnwrittenField> & unwritten) const;
     Result<RowFault> load_pictures(const std::vector<RecordPicture> & pictures, SampledRow & row,
                                    std::string & why) const;
     RowFault cut_at_pictures(SampledRow & row, std::string & why) const;
@@ -40,6 +41,8 @@ class CalibrationBuilder {
     uint64_t fewest_text_bytes() const;
     uint64_t memory_of(const SampledRow & row) const;
     Status left_out(RowFault fault, const std::string & where, const std::string & why = {});
+    void count_unwritten(const std::vector<UnwrittenField> & fields, const std::string & where);
+    void warn_of_unwritten(const CalibSource & source);
     void append_padded(SampledRow & row);
     void append_chunks(SampledRow & row);
     void append_packed(SampledRow & row);

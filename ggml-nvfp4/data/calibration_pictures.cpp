@@ -14,7 +14,7 @@ static bool takes_pictures(const TextRule & rule) {
 }
 
 Result<RowFault> CalibrationBuilder::make_text(Record & record, const CalibSource & source, SampledRow & row,
-                                               std::string & why) const {
+                                               std::string & why, std::vector<UnwrittenField> & unwritten) const {
     unify_record(record, source.rule);
     TextRule changed; // of a row of a tree that is a whole conversation; of messages with pictures
     const TextRule * rule = &source.rule;
@@ -31,7 +31,7 @@ Result<RowFault> CalibrationBuilder::make_text(Record & record, const CalibSourc
         if (fault != RowFault::none) return fault;
         if (record.find("messages")) change(TextForm::model);
     }
-    GNV_ASSIGN(const RowFault fault, render_record(record, *rule, row.text));
+    GNV_ASSIGN(const RowFault fault, render_record(record, *rule, row.text, &unwritten));
     if (fault == RowFault::refused) why = std::move(row.text);
     if (fault != RowFault::none || pictures.empty()) return fault;
     record = Record();

@@ -58,6 +58,13 @@ struct FaultCount {
     std::string first; // its place
 };
 
+// A member of messages, or "tools", that rows hold and their texts do not (chat/unwritten.h).
+struct UnwrittenCount {
+    std::string field;
+    uint64_t rows = 0;
+    std::string first; // its place
+};
+
 struct CalibrationFile {
     std::string path;
     uint64_t first_row = 0; // rows of the source before this file
@@ -70,6 +77,7 @@ struct CalibrationSourceReport {
     uint64_t rows_parsed = 0;           // of those: the rows that could have been chosen. Only their faults are known
     uint64_t rows_chosen = 0;
     std::array<FaultCount, size_t(RowFault::count_)> faults;
+    std::vector<UnwrittenCount> unwritten; // of the rows parsed; the warnings of the set say the same
 };
 
 struct CalibrationSet {

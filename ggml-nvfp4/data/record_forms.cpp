@@ -42,7 +42,8 @@ bool is_usable(const RecordField * field) {
 
 // The elements of a JSON list of the same messages.
 std::string elements_of(const RecordField & field, const char * role) {
-    if (!field.parts.empty()) return field.parts.substr(1, field.parts.size() - 2);
+    const std::string & all = field.parts.empty() ? field.json : field.parts;
+    if (!all.empty()) return all.substr(1, all.size() - 2);
     std::string elements;
     const auto add = [&](const std::string & author, const std::string & content) {
         elements += concat(elements.empty() ? "" : ",", "{\"role\":", json_quote(author),
@@ -53,16 +54,18 @@ std::string elements_of(const RecordField & field, const char * role) {
     return elements;
 }
 
-// One conversation of a prompt and its answer, with the pictures of both.
+// One conversation of a prompt and its answer, with the pictures of both and what messages hold beside their content.
 RecordField join_turns(RecordField & prompt, RecordField & answer) {
     RecordField field;
     field.name = "messages";
     // Messages of pictures alone are no texts.
     const bool any_other = prompt.kind == Kind::other || answer.kind == Kind::other;
     field.kind = any_other ? Kind::other : Kind::messages;
-    if (!prompt.parts.empty() || !answer.parts.empty()) {
+    const bool any_parts = !prompt.parts.empty() || !answer.parts.empty();
+    if (any_parts || !prompt.json.empty() || !answer.json.empty()) {
         const std::string first = elements_of(prompt, "user"), second = elements_of(answer, "assistant");
-        field.parts = concat("[", first, first.empty() || second.empty() ? "" : ",", second, "]");
+        (any_parts ? field.parts : field.json) =
+            concat("[", first, first.empty() || second.empty() ? "" : ",", second, "]");
     }
     field.messages = turns_of(prompt, "user");
     for (ChatMessage & message : turns_of(answer, "assistant")) field.messages.push_back(std::move(message));

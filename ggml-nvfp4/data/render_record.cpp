@@ -1,7 +1,7 @@
 #include "core/utf8.h"
 #include "data/calib_source.h"
+#include "data/chatml.h"
 #include "data/record_forms.h"
-#include "formats/json_writer.h"
 
 namespace gnv {
 
@@ -24,28 +24,19 @@ std::string alpaca_text(std::string_view instruction, std::string_view input, st
         instruction, "\n\n### Input:\n", input, "\n\n### Response:\n", output);
 }
 
-std::string chat_turn(std::string_view role, std::string_view content) {
-    return concat("<|im_start|>", role, "\n", content, "<|im_end|>\n");
-}
-
-std::string messages_json(const std::vector<ChatMessage> & messages) {
-    JsonWriter json;
-    json.begin_array();
-    for (const ChatMessage & message : messages)
-        json.begin_object().member("role", message.role).member("content", message.content).end_object();
-    json.end_array();
-    return json.take();
+std::string conversation_json(std::string_view messages, std::string_view tools) {
+    return concat("{\"messages\":", messages, tools.empty() ? "" : ",\"tools\":", tools, "}");
 }
 
 // What the template makes of it. RowFault::refused, with the message as the text, where it raises an exception.
 Result<RowFault> conversation_text(const ChatRule & rule, std::string_view messages, std::string_view tools,
-                                   std::string & text) {
+                                   std::string & text, std::vector<UnwrittenField> & unwritten) {
     if (!rule.chat)
         return fail(Code::invalid_argument, "the chat template is needed, and the checkpoint has ",
                     rule.problem.empty() ? "none" : "one that cannot be used: ", rule.problem,
                     "; choose another form with --template");
-    const std::string conversation = concat("{\"messages\":", messages, tools.empty() ? "" : ",\"tools\":", tools, "}");
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(conversation, "the record's messages"));
+    GNV_ASSIGN(const JsonDocument document,
+               JsonDocument::parse(conversation_json(messages, tools), "the record's messages"));
     Result<std::string> rendered = rule.chat->render(document.root());
     if (rendered.status().code() == Code::invalid_argument) {
         text = rendered.status().message();
@@ -53,6 +44,7 @@ Result<RowFault> conversation_text(const ChatRule & rule, std::string_view messa
     }
     if (!rendered.ok()) return rendered.take_status();
     text = rendered.take();
+    unwritten = rule.chat->unwritten(document.root(), text);
     return RowFault::none;
 }
 
@@ -66,11 +58,12 @@ std::string lines_text(const std::vector<std::string_view> & parts) {
 // A prompt and an answer of a data set, in the form that the user wants. `input` may be empty.
 Result<RowFault> exchange_text(const TextRule & rule, TextForm form, std::string_view prompt, std::string_view input,
                                std::string_view answer, std::string & text) {
+    std::vector<UnwrittenField> none;
     const std::string question = input.empty() ? std::string(prompt) : concat(prompt, "\n\n", input);
     if (form == TextForm::model) {
         std::vector<ChatMessage> messages = {{"user", question}};
         if (!answer.empty()) messages.push_back({"assistant", std::string(answer)});
-        return conversation_text(rule.chat, messages_json(messages), {}, text);
+        return conversation_text(rule.chat, messages_json(messages), {}, text, none);
     }
     text = form == TextForm::alpaca ? alpaca_text(prompt, input, answer)
            : form == TextForm::none
@@ -80,8 +73,6 @@ Result<RowFault> exchange_text(const TextRule & rule, TextForm form, std::string
 }
 
 // --- Fields ---------------------------------------------------------------------------------------------------------------
-
-bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos; }
 
 // The text of a field; "" if it is null or absent. Records whether a field has no text, and whether one is not blank.
 struct FieldTexts {
@@ -114,36 +105,53 @@ std::string tools_json(const RecordField & tools) {
     return document.ok() && document.value().root().is_array() ? tools.text : std::string();
 }
 
-// Messages without content may hold calls of tools: only a template can tell.
+// By the checkpoint's template. What it refuses is tried again with contents and arguments of calls as most templates want them.
+Result<RowFault> templated_text(const ChatRule & rule, const RecordField & field, const std::string & tools,
+                                std::string & text, std::vector<UnwrittenField> & unwritten) {
+    if (field.messages.empty()) return RowFault::empty;
+    std::string messages = messages_json(field);
+    GNV_ASSIGN(RowFault fault, conversation_text(rule, messages, tools, text, unwritten));
+    if (fault == RowFault::refused) {
+        GNV_ASSIGN(std::string parsed, with_parsed_arguments(messages));
+        const bool changed = !parsed.empty();
+        if (changed) messages = std::move(parsed);
+        if (fill_null_contents(messages) || changed) {
+            GNV_ASSIGN(fault, conversation_text(rule, messages, tools, text, unwritten));
+        }
+    }
+    return fault == RowFault::none && is_blank(text) ? RowFault::empty : fault;
+}
+
+// Messages without content may hold calls of tools.
 Result<RowFault> render_messages(const Record & record, const RecordField & field, const TextRule & rule,
-                                 std::string & text) {
+                                 std::string & text, std::vector<UnwrittenField> & unwritten) {
     const TextForm form = rule.form;
     if (form == TextForm::alpaca) return RowFault::missing_field;
     if (field.kind != Kind::messages) return field.kind == Kind::null ? RowFault::empty : RowFault::not_text;
+    const RecordField * const tool_field = record.find("tools");
+    const std::string tools = tool_field ? tools_json(*tool_field) : std::string();
     const bool has_template = rule.chat.chat || !rule.chat.problem.empty();
-    if (form == TextForm::model || (form == TextForm::automatic && has_template)) {
-        if (field.messages.empty()) return RowFault::empty;
-        const RecordField * const tools = record.find("tools");
-        const std::string tool_list = tools ? tools_json(*tools) : std::string();
-        std::string messages = field.json.empty() ? messages_json(field.messages) : field.json;
-        GNV_ASSIGN(RowFault fault, conversation_text(rule.chat, messages, tool_list, text));
-        if (fault == RowFault::refused && fill_null_contents(messages)) {
-            GNV_ASSIGN(fault, conversation_text(rule.chat, messages, tool_list, text));
-        }
-        return fault == RowFault::none && is_blank(text) ? RowFault::empty : fault;
-    }
+    if (form == TextForm::model || (form == TextForm::automatic && has_template))
+        return templated_text(rule.chat, field, tools, text, unwritten);
     bool any_content = false;
+    if (form != TextForm::none) {
+        GNV_ASSIGN(text, chatml_text(field, tools, any_content));
+        return any_content ? RowFault::none : RowFault::empty;
+    }
     std::vector<std::string_view> contents;
     for (const ChatMessage & message : field.messages) {
         any_content = any_content || !is_blank(message.content);
         contents.push_back(message.content);
-        if (form != TextForm::none) text += chat_turn(message.role, message.content);
     }
-    if (form == TextForm::none) text = lines_text(contents);
+    text = lines_text(contents);
+    GNV_ASSIGN(const JsonDocument document,
+               JsonDocument::parse(conversation_json(messages_json(field), tools), "messages", JsonKeys::last_wins));
+    unwritten = find_unwritten(document.root(), {}, text);
     return any_content ? RowFault::none : RowFault::empty;
 }
 
-Result<RowFault> render_fields(const Record & record, const TextRule & rule, std::string & text) {
+Result<RowFault> render_fields(const Record & record, const TextRule & rule, std::string & text,
+                               std::vector<UnwrittenField> & unwritten) {
     const auto has = [&](std::string_view name) { return record.find(name) != nullptr; };
     FieldTexts field{record};
     RowFault fault = RowFault::none;
@@ -155,11 +163,12 @@ Result<RowFault> render_fields(const Record & record, const TextRule & rule, std
         const std::string_view author = role == "prompter" ? "user" : role;
         text = rule.form == TextForm::chatml ? chat_turn(author, content) : content;
         if (rule.form == TextForm::model) {
-            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{std::string(author), content}}), {}, text));
+            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{std::string(author), content}}), {}, text,
+                                                unwritten));
         }
         if (is_blank(content)) field.any_content = false; // a role alone is nothing
     } else if (const RecordField * const messages = record.find("messages")) {
-        return render_messages(record, *messages, rule, text);
+        return render_messages(record, *messages, rule, text, unwritten);
     } else if (has("instruction")) {
         const TextForm form = rule.form == TextForm::automatic ? TextForm::alpaca : rule.form;
         GNV_ASSIGN(fault, exchange_text(rule, form, field("instruction"), field("input"), field("output"), text));
@@ -173,7 +182,7 @@ Result<RowFault> render_fields(const Record & record, const TextRule & rule, std
         text = field("text");
         if (rule.form == TextForm::chatml) text = chat_turn("user", text);
         if (rule.form == TextForm::model) {
-            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{"user", text}}), {}, text));
+            GNV_ASSIGN(fault, conversation_text(rule.chat, messages_json({{"user", text}}), {}, text, unwritten));
         }
     } else {
         return RowFault::missing_field;
@@ -184,9 +193,12 @@ Result<RowFault> render_fields(const Record & record, const TextRule & rule, std
 
 } // namespace
 
-Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text) {
+Result<RowFault> render_record(const Record & record, const TextRule & rule, std::string & text,
+                               std::vector<UnwrittenField> * unwritten) {
     text.clear();
-    GNV_ASSIGN(const RowFault fault, render_fields(record, rule, text));
+    std::vector<UnwrittenField> fields;
+    GNV_ASSIGN(const RowFault fault, render_fields(record, rule, text, fields));
+    if (unwritten) *unwritten = std::move(fields);
     if (fault != RowFault::none) return fault;
     if (text.find('\0') != std::string::npos) return RowFault::nul_byte;
     return utf8_valid_prefix(text) == text.size() ? RowFault::none : RowFault::invalid_utf8;

@@ -35,7 +35,8 @@ GNV_API gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * tokenizer, const int32
                                         gnv_text_t ** out);
 
 /* The text of `conversation`, JSON of `size` bytes: {"messages": [..]} and other variables of the chat template, which is the
- * checkpoint's or `template_file` (or NULL): docs/chat.md. `local_time`: seconds since 1970 on the clock that it shows. */
+ * checkpoint's or `template_file` (or NULL): docs/chat.md. `local_time`: seconds since 1970 on the clock that it shows.
+ * Calls of tools, reasoning and tools that the template passes over are a warning (log) that names message and member. */
 GNV_API gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * tokenizer, const char * conversation, size_t size,
                                              const char * template_file, int64_t local_time, gnv_text_t ** out);
 
@@ -72,7 +73,8 @@ static inline void gnv_dataset_options_init(gnv_dataset_options * options) {
     options->seed = 42;
 }
 /* Reads every source once; rows and ids do not depend on the budget. Fewer usable rows than asked for are a warning (log and
- * summary), none is a failure. GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, 5 M empty rows. */
+ * summary), and so are calls of tools, reasoning and tools that the texts of rows lack; no usable row is a failure.
+ * GNV_OUT_OF_MEMORY names what has no room; GNV_FORMAT: 100 MB of blanks, 5 M empty rows. */
 GNV_API gnv_status gnv_dataset_open(gnv_engine_t * engine, const gnv_tokenizer_t * tokenizer,
                                     const gnv_dataset_options * options, gnv_dataset_t ** out);
 GNV_API void gnv_dataset_destroy(gnv_dataset_t * dataset);

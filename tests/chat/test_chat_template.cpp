@@ -110,10 +110,33 @@ TEST_CASE("work, memory, output and depth are limited") {
           std::string::npos);
 }
 
+TEST_CASE("members of messages that a template passes over") {
+    const std::string conversation =
+        R"({"messages": [{"role": "user", "content": "x"}, {"tool_calls": [{"function": {"name": "f\"g"}}], "thinking": "t"},)"
+        R"( {"tool_calls": [{"name": "h"}], "reasoning": " ", "function_call": null}, {"tool_calls": []}], "tools": []})";
+    const auto document = JsonDocument::parse(conversation, "c");
+    const auto found = [&](std::string_view source, std::string_view text) {
+        std::string out;
+        for (const UnwrittenField & field : find_unwritten(document.value().root(), source, text))
+            out += concat(field.place(), " ", field.messages, ";");
+        return out;
+    };
+    CHECK(found("", "") == "messages[1].tool_calls 2;messages[1].thinking 1;");
+    CHECK(found("my_tool_calls thinking_", "") == "messages[1].tool_calls 2;messages[1].thinking 1;"); // other names
+    CHECK(found("{{ m.tool_calls }}{{m['thinking']}}", "") == "");
+    CHECK(found("", "'h' \"f\\\"g\" t") == "");
+    CHECK(found("", "h \"f\\\"g\"") == "messages[2].tool_calls 1;messages[1].thinking 1;");
+}
+
 TEST_CASE("gnv_tokenizer_render_chat") {
     gnv_engine_options options;
     gnv_engine_options_init(&options);
     options.threads = 1;
+    std::string warnings;
+    options.log = [](void * user, gnv_log_level level, const char * message) {
+        if (level == GNV_LOG_WARNING) *static_cast<std::string *>(user) += std::string(message) + "|";
+    };
+    options.user = &warnings;
     gnv_engine_t * engine = nullptr;
     REQUIRE(gnv_engine_create(&options, &engine) == GNV_OK);
     gnv_tokenizer_t * tokenizer = nullptr;
@@ -133,6 +156,17 @@ TEST_CASE("gnv_tokenizer_render_chat") {
     const ScratchFolder folder;
     CHECK(render(conversation, folder.save("d.jinja", "{{ strftime_now('%F') }} {{ eos_token }}").c_str()) ==
           "1970-01-02 <|im_end|>");
+    CHECK(warnings.empty());
+    // The small checkpoint's template writes contents alone.
+    CHECK(
+        render(R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls":)"
+               R"( [{"function": {"name": "f", "arguments": {}}}]}, {"role": "assistant", "content": "", "tool_calls":)"
+               R"( [{"name": "f"}]}], "tools": [{"name": "f"}]})",
+               nullptr)
+            .find("assistant\n<|im_end|>") != std::string::npos);
+    CHECK(warnings ==
+          "the chat template passes over tools: the text lacks them|"
+          "the chat template passes over messages[1].tool_calls and those of 1 more message: the text lacks them|");
     CHECK(render("{", nullptr).find("conversation: ") == 0);
     CHECK(render(conversation, "/no/such/file").find("/no/such/file") != std::string::npos);
     CHECK(gnv_tokenizer_render_chat(nullptr, "{}", 2, nullptr, 0, nullptr) == GNV_INVALID_ARGUMENT);

@@ -8,7 +8,8 @@ using namespace gnv::test;
 
 namespace {
 
-std::string text_of(const std::string & record, TextForm form = TextForm::automatic, const TextRule & rule = {}) {
+std::string text_of(const std::string & record, TextForm form = TextForm::automatic, const TextRule & rule = {},
+                    std::vector<UnwrittenField> * unwritten = nullptr) {
     const ScratchFolder folder;
     const auto reader = open_records(folder.save("a.jsonl", record), {}).take();
     REQUIRE(reader->next().value());
@@ -19,7 +20,7 @@ std::string text_of(const std::string & record, TextForm form = TextForm::automa
     if (form != TextForm::automatic) with_form.form = form;
     std::string text;
     Result<RowFault> result = fault.value();
-    if (fault.value() == RowFault::none) result = render_record(parsed, with_form, text);
+    if (fault.value() == RowFault::none) result = render_record(parsed, with_form, text, unwritten);
     if (!result.ok()) return result.status().message();
     const RowFault rendered = result.value();
     if (rendered == RowFault::refused) return text;
@@ -50,7 +51,8 @@ TEST_CASE("the texts of records") {
     const std::string chat = R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content":
         [{"type": "text", "text": "a"}, "b"]}, {"role": "assistant", "content": null, "tool_calls": [1]}]})";
     CHECK(text_of(std::string(chat).erase(chat.find('\n'), 1)) ==
-          "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n");
+          "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n"
+          "<tool_call>\n1\n</tool_call><|im_end|>\n");
     CHECK(text_of(R"({"role": "prompter", "text": "t"})", TextForm::chatml, {TextForm::chatml, "text", "role"}) ==
           "<|im_start|>user\nt<|im_end|>\n");
     CHECK(text_of(R"({"content": "c", "text": "t"})", TextForm::none, {TextForm::none, "content", ""}) == "c");
@@ -85,6 +87,110 @@ TEST_CASE("messages through a chat template") {
     CHECK(text_of(user, automatic, rule).find("t.jinja:5: the filter 'x' is not supported; choose") !=
           std::string::npos);
     CHECK(text_of(R"({"text": "x"})", automatic, rule) == "x");
+}
+
+// An oracle that is not this code: the template of the family, whose texts Jinja2 recorded (tests/data/templates.json).
+TEST_CASE("ChatML writes calls of tools, answers and reasoning as the template of the family does") {
+    TextRule family;
+    family.chat.chat = ChatTemplate::read(data_folder + "/templates/qwen36-style.jinja", "").take();
+    const std::string call = R"({"type": "function", "function": {"name": "f", "arguments": )";
+    const std::string messages =
+        R"({"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"},)"
+        R"( {"role": "assistant", "reasoning_content": "R", "content": "", "tool_calls": [)" +
+        call + R"({"a": "x\ny", "b": [1, null, {"c": true}], "d": 1.5}}}, )" + call +
+        R"({}}}]}, {"role": "tool", "content": "one"}, {"role": "tool", "content": "two"},)"
+        R"( {"role": "assistant", "reasoning_content": "more", "content": "So.", "tool_calls": [)" +
+        call +
+        R"({"é": "ü"}}}]}, {"role": "tool", "content": "three"},)"
+        R"( {"role": "assistant", "reasoning_content": "done", "content": "It is."}])";
+    const std::string tools = R"(, "tools": [{"type": "function", "function": {"name": "f", "x": [1, "é"]}}]})";
+    const std::string expected = text_of(messages + "}", TextForm::model, family);
+    REQUIRE(expected.find("<parameter=b>\n[1, null, {\"c\": true}]\n</parameter>") != std::string::npos);
+    CHECK(text_of(messages + "}", TextForm::chatml) == expected);
+    CHECK(text_of(messages + "}") == expected); // automatic, of a checkpoint without a template
+    // The templates of the family say more about tools, each in words of its own.
+    std::string with_tools = text_of(messages + tools, TextForm::model, family);
+    const std::string how = "\n\nCall <function=name> in <tool_call>.";
+    REQUIRE(with_tools.find(how) != std::string::npos);
+    with_tools.erase(with_tools.find(how), how.size());
+    with_tools.insert(with_tools.find("<tools>"), "You have access to the following functions:\n\n");
+    CHECK(text_of(messages + tools, TextForm::chatml) == with_tools);
+    // Arguments as a text, as logs of the OpenAI API have them: for both.
+    std::string as_text = messages + "}";
+    const std::string object = R"({"a": "x\ny", "b": [1, null, {"c": true}], "d": 1.5})";
+    as_text.replace(as_text.find(object), object.size(),
+                    R"("{\"a\": \"x\\ny\", \"b\": [1, null, {\"c\": true}], \"d\": 1.5}")");
+    CHECK(text_of(as_text, TextForm::chatml) == expected);
+    CHECK(text_of(as_text, TextForm::model, family) == expected);
+}
+
+TEST_CASE("ChatML of other forms of calls and reasoning: nothing vanishes") {
+    const auto chatml = [](const std::string & messages) {
+        return text_of("{\"messages\": [" + messages + "]}", TextForm::chatml);
+    };
+    const std::string begin = "<|im_start|>assistant\n", end = "<|im_end|>\n";
+    CHECK(chatml(
+              R"({"role": "assistant", "content": null, "function_call": {"name": "g", "arguments": "{\"k\": 2}"}})") ==
+          begin + "<tool_call>\n<function=g>\n<parameter=k>\n2\n</parameter>\n</function>\n</tool_call>" + end);
+    CHECK(chatml(R"({"role": "assistant", "content": "c", "tool_calls": [{"name": "g", "arguments": "no JSON"}]})") ==
+          begin + "c\n\n<tool_call>\n<function=g>\nno JSON\n</function>\n</tool_call>" + end);
+    CHECK(chatml(R"({"role": "assistant", "tool_calls": [{"name": "g"}, {"odd": 1}]})") ==
+          begin + "<tool_call>\n<function=g>\n</function>\n</tool_call>\n<tool_call>\n{\"odd\": 1}\n</tool_call>" +
+              end);
+    for (const char * const name : {"reasoning_content", "reasoning", "thinking"})
+        CHECK(chatml(concat(R"({"role": "assistant", ")", name, R"(": "r", "content": ""})")) ==
+              begin + "<think>\nr\n</think>\n\n" + end);
+    CHECK(chatml(R"({"role": "assistant", "reasoning_content": " \n", "tool_calls": [], "content": ""})") ==
+          "fault: empty texts");
+    CHECK(chatml(R"({"role": "user", "content": "say \"tool_calls\""})") ==
+          "<|im_start|>user\nsay \"tool_calls\"" + end);
+    // Under the other names of conversations, and in two fields.
+    const std::string turn = R"({"role": "assistant", "content": "", "tool_calls": [{"name": "g"}]})";
+    const std::string written = begin + "<tool_call>\n<function=g>\n</function>\n</tool_call>" + end;
+    const ScratchFolder folder;
+    for (const std::string & row :
+         {"{\"conversations\": [" + turn + "]}", "{\"chosen\": [" + turn + "], \"rejected\": []}",
+          "{\"prompt\": [], \"completion\": [" + turn + "]}"})
+        CHECK_MESSAGE(texts_of(build(from(folder.save("a.jsonl", row)))) == written + "|", row);
+}
+
+TEST_CASE("what a template passes over is a warning with message and member") {
+    const ScratchFolder folder;
+    const std::string call = R"({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]})";
+    const std::string path = folder.save("a.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n"
+                                                    "{\"messages\": [{\"role\": \"user\", \"content\": \"b\"}, " +
+                                                        call +
+                                                        "], \"tools\": [{\"name\": \"f\"}]}\n"
+                                                        "{\"messages\": [{\"role\": \"assistant\", \"content\": \"c\","
+                                                        " \"reasoning_content\": \"why\"}, " +
+                                                        call + "]}\n");
+    CalibrationOptions options = from(path, 3);
+    options.shuffle = false;
+    const auto warnings = [&](const char * source) {
+        options.chat.chat.reset();
+        if (*source) options.chat.chat = ChatTemplate::parse(source, "t").take();
+        const Result<CalibrationSet> set = build(options);
+        if (!set.ok()) return set.status().message();
+        std::string out;
+        for (const std::string & warning : set.value().warnings) out += warning.substr(path.size()) + "|";
+        return out;
+    };
+    const std::string passes = ", since the chat template passes over them; --template chatml writes them|";
+    CHECK(warnings("{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}") ==
+          ": 1 row has tools that their texts lack (first: a.jsonl:2: tools)" + passes +
+              ": 2 rows have tool_calls that their texts lack (first: a.jsonl:2: messages[1].tool_calls)" + passes +
+              ": 1 row has reasoning_content that their texts lack (first: a.jsonl:3: messages[0].reasoning_content)" +
+              passes);
+    // All of a message at once; one that a template names and leaves out is left out on purpose.
+    CHECK(warnings("{% for m in messages %}{{ m|tojson }}{% endfor %}{{ tools }}") == "");
+    CHECK(warnings("{% for m in messages %}{{ m.content }}{% if 0 %}{{ m.tool_calls }}{{ m.reasoning_content }}"
+                   "{{ tools }}{% endif %}{% endfor %}") == "");
+    CHECK(warnings("") == ""); // ChatML
+    options.form = TextForm::none;
+    CHECK(warnings("").find("a.jsonl:2: messages[1].tool_calls), since the template none writes contents alone; ") !=
+          std::string::npos);
+    options.form = TextForm::chatml;
+    CHECK(warnings("{{ messages[0].content }}") == "");
 }
 
 TEST_CASE("a content of null is an empty text where the template loops over it") {

@@ -17,14 +17,14 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 class Server:
     """A running server on a port of its own."""
 
-    def __init__(self, program, model, *options, key_file=None):
+    def __init__(self, program, model, *options, key_file=None, errors=None):
         command = [program, model, "--port", "0", "--threads", "1", "--name", "tiny", "--quiet", *options]
         self.key = None
         if key_file:
             command += ["--api-key-file", key_file]
             with open(key_file, encoding="utf-8") as file:
                 self.key = file.read().rstrip("\n")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=ENVIRONMENT)
         self.process.stdout.readline()
         line = self.process.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:"), line

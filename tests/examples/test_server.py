@@ -246,6 +246,29 @@ class Tools(ServerTest):
         self.assertNotIn("reasoning_content", quiet["choices"][0]["message"])
 
 
+class PassedOver(unittest.TestCase):
+    def test_warning(self):
+        """The small checkpoint's template writes contents alone: the server says what it passes over, once."""
+        tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+        earlier = {"role": "assistant", "content": "", "reasoning_content": "Because.", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}
+        body = chat(max_tokens=2, tools=tools)
+        body["messages"] += [earlier, {"role": "tool", "tool_call_id": "a", "content": "Sunny."}]
+        path = os.path.join(SCRATCH, "errors")
+        with open(path, "w", encoding="utf-8") as errors:
+            server = Server(SERVER, MODEL, "--capacity", "512", errors=errors)
+            for _ in range(2):
+                status, answer = server.ask(CHAT, body)
+                self.assertEqual(status, 200, answer)
+            self.assertEqual(server.stop(), 0)
+        with open(path, encoding="utf-8") as errors:
+            lines = [line for line in errors.read().splitlines() if line.startswith("warning: ")]
+        said = "warning: the chat template passes over {}: the text lacks them"
+        at = len(body["messages"]) - 2
+        self.assertEqual(lines, [said.format(name) for name in (
+            "tools", f"messages[{at}].tool_calls", f"messages[{at}].reasoning_content")])
+
+
 class Together(ServerTest):
     """Texts beside others, and beginnings of prompts that they share."""
     options = ("--capacity", "1024", "--texts", "4")

@@ -81,10 +81,20 @@ gnv_status gnv_tokenizer_decode(gnv_tokenizer_t * handle, const int32_t * ids, s
     });
 }
 
+// "the chat template passes over messages[1].tool_calls and those of 2 more messages: the text lacks them"
+static std::string describe(const UnwrittenField & field) {
+    std::string others;
+    if (field.messages > 1)
+        others = concat(" and those of ", count_text(field.messages - 1),
+                        field.messages > 2 ? " more messages" : " more message");
+    return concat("the chat template passes over ", field.place(), others, ": the text lacks them");
+}
+
 gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * handle, const char * conversation, size_t size,
                                      const char * template_file, int64_t local_time, gnv_text_t ** out) {
     if (out) *out = nullptr;
-    return api::call(api::engine_of(handle), [&]() -> Status {
+    std::vector<UnwrittenField> unwritten;
+    const gnv_status status = api::call(api::engine_of(handle), [&]() -> Status {
         GNV_TRY(api::check_pointers({out}, "gnv_tokenizer_render_chat"));
         GNV_TRY(api::check_list(conversation, size, "gnv_tokenizer_render_chat: conversation", api::most_bytes));
         std::optional<ChatTemplate> from_file;
@@ -98,7 +108,14 @@ gnv_status gnv_tokenizer_render_chat(gnv_tokenizer_t * handle, const char * conv
         options.local_time = local_time;
         const ChatTemplate & chat = from_file ? *from_file : *handle->chat_template;
         GNV_ASSIGN(std::string text, chat.render(document.root(), options));
+        unwritten = chat.unwritten(document.root(), text);
         *out = api::make_text(std::move(text));
         return {};
     });
+    // Outside of the call: the receiver may make calls of its own.
+    (void)guard_exceptions([&]() -> Status {
+        for (const UnwrittenField & field : unwritten) handle->engine->log(GNV_LOG_WARNING, describe(field));
+        return {};
+    });
+    return status;
 }

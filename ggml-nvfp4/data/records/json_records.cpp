@@ -97,14 +97,21 @@ Result<bool> append_content(const JsonValue & content, std::string & out) {
     return any_text || !any_other;
 }
 
+bool has_members_beside_content(const JsonValue & message) {
+    JsonValue value;
+    const auto has = [&](const char * name) { return message.find(name, value); };
+    return has("tool_calls") || has("function_call") || has("reasoning_content") || has("reasoning") || has("thinking");
+}
+
 // A list of {role, content}, of {role, tool_calls}, or of {user, assistant}; anything else leaves the kind "other".
 Status read_messages(const JsonValue & list, RecordField & field) {
-    bool all_good = true, has_pictures = false;
+    bool all_good = true, has_pictures = false, has_more = false, has_roles = true;
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
         JsonValue role, content;
         if (item.is_object() && !item.find("role", role) && item.find("user", role) && role.is_string()) {
             GNV_ASSIGN(const std::string_view question, role.as_string());
             field.messages.push_back({"user", std::string(question)});
+            has_roles = false;
             if (!item.find("assistant", content) || !content.is_string()) return {};
             GNV_ASSIGN(const std::string_view answer, content.as_string());
             field.messages.push_back({"assistant", std::string(answer)});
@@ -114,6 +121,8 @@ Status read_messages(const JsonValue & list, RecordField & field) {
             item.is_object() && (item.find("role", role) || item.find("from", role)) && role.is_string();
         all_good = all_good && is_message;
         if (!is_message) return {};
+        has_roles = has_roles && item.find("role", content) && !item.find("value", content);
+        has_more = has_more || has_members_beside_content(item);
         const bool has_content = item.find("content", content) || item.find("value", content);
         has_pictures = has_pictures || (has_content && has_picture_parts(content));
         if (!all_good) return {};
@@ -129,6 +138,7 @@ Status read_messages(const JsonValue & list, RecordField & field) {
     }));
     if (all_good) field.kind = RecordField::Kind::messages;
     if (has_pictures) field.parts = list.text();
+    if (has_roles && (has_more || field.name == "messages")) field.json = list.text();
     return {};
 }
 
@@ -222,7 +232,7 @@ Result<RowFault> parse_json_record(std::string_view text, const std::string & wh
         }
         RecordField & field = out.fields.emplace_back();
         field.name = name;
-        if (value.is_array() && (name == "messages" || name == "tools")) field.json = value.text();
+        if (value.is_array() && name == "tools") field.json = value.text();
         return read_field(value, field);
     }));
     return RowFault::none;

@@ -19,8 +19,9 @@ struct RecordField {
     Kind kind = Kind::other;
     std::string text;
     std::vector<ChatMessage> messages;
-    std::string json =
-        {}; // of messages and tools: all of it, as a chat template takes it; empty where a reader has no more
+    // Of tools, and of messages with roles: all of it, as a chat template takes it; empty where there is no more than in
+    // `messages`.
+    std::string json = {};
     std::string parts = {}; // of messages with parts that are pictures: all of it, as the record has it
 };
 
