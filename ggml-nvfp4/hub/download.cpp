@@ -90,7 +90,9 @@ Status check_room(const HubCache & cache, const std::vector<RemoteFile> & files)
     GNV_ASSIGN(const uint64_t room, free_disk_bytes(cache.folder()));
     if (missing <= room && room - missing >= spare_disk_bytes) return {};
     return fail(Code::no_space, cache.folder(), ": ", bytes_text(missing), " are to be downloaded, and the disk has ",
-                bytes_text(room), ": make room, or set HF_HUB_CACHE to a folder on another disk");
+                bytes_text(room), " free, of which ", bytes_text(spare_disk_bytes), " stay free: make room for ",
+                bytes_text(missing + spare_disk_bytes - room),
+                " more, or set HF_HUB_CACHE to a folder on another disk");
 }
 
 Status download_files(const HubOptions & hub, const RepositoryName & repository, const std::string & commit,

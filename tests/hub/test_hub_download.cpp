@@ -64,6 +64,32 @@ bool has(const std::string & text, const std::string & part) { return text.find(
 
 } // namespace
 
+TEST_CASE("a download leaves room on the disk, and says how much it needs, finds and leaves") {
+    const ScratchFolder scratch;
+    const HubCache cache(scratch / "cache", model_name("org/name"));
+    REQUIRE(cache.prepare().ok());
+    // Other programs write to the disk meanwhile, though not half of the 64 MiB again and again.
+    bool refused = false, taken = false;
+    std::string message;
+    for (int i = 0; i < 20 && !(refused && taken); i++) {
+        const uint64_t room = free_disk_bytes(cache.folder()).value();
+        REQUIRE(room > 2 * spare_disk_bytes);
+        RemoteFile file;
+        file.hash = std::string(64, 'a');
+        file.size = room - spare_disk_bytes / 2;
+        Status status = check_room(cache, {file});
+        refused = status.code() == Code::no_space;
+        message = status.message();
+        file.size = room - spare_disk_bytes * 3 / 2;
+        taken = check_room(cache, {file}).ok();
+    }
+    CHECK(refused);
+    CHECK(taken);
+    CHECK_MESSAGE(has(message, " are to be downloaded, and the disk has "), message);
+    CHECK_MESSAGE(has(message, " free, of which 67.1 MB stay free: make room for "), message);
+    CHECK_MESSAGE(has(message, " MB more, or set HF_HUB_CACHE"), message);
+}
+
 TEST_CASE("a model is downloaded into the cache's layout, once, and without what a run does not need") {
     if (!has_program("python3")) return;
     const HubServer server;
@@ -274,7 +300,7 @@ TEST_CASE("repositories that are not there, hold no checkpoint, or lie") {
     const std::string config = R"({\"rfilename\": \"config.json\", \"size\": 1, \"blobId\": \")" + commit + R"(\"})";
     CHECK(has(lie(config + R"(,{\"rfilename\": \"model.safetensors\", \"size\": 60000000000000, \"blobId\": \")" +
                   commit + R"(\"})"),
-              "are to be downloaded, and the disk has"));
+              "60.0 TB are to be downloaded, and the disk has"));
     CHECK_FALSE(path_exists(scratch / "x"));
     HubOptions nowhere = hub;
     nowhere.http.endpoint = "http://127.0.0.1:9";

@@ -86,8 +86,10 @@ Result<uint64_t> choose_limit(const HubCache & cache, const std::string & subjec
     GNV_ASSIGN(const uint64_t free, free_disk_bytes(cache.folder()));
     if (free < smallest || free - smallest < spare_disk_bytes)
         return fail(Code::no_space, cache.folder(), ": streaming needs room for the largest file, ",
-                    bytes_text(smallest), ", and the disk has ", bytes_text(free),
-                    ": make room, or set HF_HUB_CACHE to a folder on another disk");
+                    bytes_text(smallest), ", and the disk has ", bytes_text(free), " free, of which ",
+                    bytes_text(spare_disk_bytes), " stay free: make room for ",
+                    bytes_text(smallest + spare_disk_bytes - free),
+                    " more, or set HF_HUB_CACHE to a folder on another disk");
     if (wanted > 0) return std::min(wanted, free - spare_disk_bytes);
     uint64_t usual = 0;
     for (size_t i = 0; i < sizes.size() && i < usual_files; i++) usual += sizes[i];
