@@ -169,7 +169,8 @@ Result<std::string> chatml_text(const RecordField & messages, const std::string 
         return text;
     }
     static const ChatTemplate chatml = ChatTemplate::parse(chatml_source, "chatml").take();
-    GNV_ASSIGN(const JsonDocument document, JsonDocument::parse(messages_json(messages), "messages", JsonKeys::last_wins));
+    GNV_ASSIGN(const JsonDocument document,
+               JsonDocument::parse(messages_json(messages), "messages", JsonKeys::last_wins));
     JsonWriter json;
     const auto write = [&](size_t i, const JsonValue & message) -> Status {
         if (i >= messages.messages.size()) return {};
@@ -185,7 +186,8 @@ Result<std::string> chatml_text(const RecordField & messages, const std::string 
         GNV_ASSIGN(const JsonDocument list, JsonDocument::parse(tools, "tools", JsonKeys::last_wins));
         json.member("tools", list.root());
     }
-    GNV_ASSIGN(const JsonDocument conversation, JsonDocument::parse(json.end_object().take(), "messages", JsonKeys::last_wins));
+    GNV_ASSIGN(const JsonDocument conversation,
+               JsonDocument::parse(json.end_object().take(), "messages", JsonKeys::last_wins));
     return chatml.render(conversation.root());
 }
 
@@ -201,7 +203,8 @@ Result<std::string> with_parsed_arguments(const std::string & messages) {
             return {};
         }
         json.begin_array();
-        GNV_TRY(calls.for_each_element([&](size_t, const JsonValue & call) { return write_call(json, call, changed); }));
+        GNV_TRY(
+            calls.for_each_element([&](size_t, const JsonValue & call) { return write_call(json, call, changed); }));
         json.end_array();
         return {};
     };

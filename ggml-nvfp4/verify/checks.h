@@ -92,4 +92,9 @@ void check_weights(const Context & context, Findings & findings);       // S2
 void check_rounding(const Context & context, Findings & findings);      // S3
 void check_source_config(const Context & context, Findings & findings); // S4
 
+// The share of modules whose codes and scales are those of round-to-nearest. Methods that choose others do so almost everywhere;
+// a few other codes are suspicious only where nearly all are the nearest. S3 passes checkpoints below this share.
+double nearest_share(const Measurements & measurements);
+inline constexpr double rounding_share = 0.9;
+
 } // namespace gnv::verify

@@ -129,16 +129,19 @@ static bool is_rounded_first(const Context & context, size_t module) {
     return source.checkpoint.tensors()[tensor].dtype == DType::f32;
 }
 
-void check_rounding(const Context & context, Findings & findings) {
-    const Reporter report(findings, "S3");
+double nearest_share(const Measurements & measurements) {
     uint64_t compared = 0, nearest = 0;
-    for (const ModuleValues & values : context.measurements->modules) {
+    for (const ModuleValues & values : measurements.modules) {
         compared += values.compared;
         nearest += values.compared && is_nearest(values);
     }
-    // Other methods choose other codes almost everywhere; a few other codes are suspicious only if nearly all are the
-    // nearest.
-    if (nearest == compared || double(nearest) < 0.9 * double(compared)) return;
+    return compared > 0 ? double(nearest) / double(compared) : 0;
+}
+
+void check_rounding(const Context & context, Findings & findings) {
+    const Reporter report(findings, "S3");
+    const double nearest = nearest_share(*context.measurements);
+    if (nearest == 1 || nearest < rounding_share) return;
     for (size_t i = 0; i < context.subject.modules.size(); i++) {
         const ModuleValues & values = context.measurements->modules[i];
         const bool far = !(values.relative_error() <= error_bound) || values.comparison.far_weights > 0; // S2
@@ -146,8 +149,8 @@ void check_rounding(const Context & context, Findings & findings) {
         report.warning(context.subject.modules[i].name,
                        concat(count_text(values.elements() - values.comparison.nearest_codes), " codes and ",
                               count_text(values.scales.blocks - values.comparison.nearest_scales),
-                              " block scales are not the nearest, while those of ",
-                              percent(double(nearest) / double(compared)), " of the modules are"),
+                              " block scales are not the nearest, while those of ", percent(nearest),
+                              " of the modules are"),
                        "loaders cannot tell; a few altered bits do little harm, but something altered them",
                        "compare checksums with the file that was written, or quantize again");
     }

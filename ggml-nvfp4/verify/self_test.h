@@ -16,8 +16,8 @@ namespace gnv::verify {
 enum class FaultOutcome : uint8_t {
     found,
     escaped,        // no expected check found it
-    not_applicable, // the fault does not apply to the checkpoint
-    needs_source,   // visible only against the source, which was not given
+    not_applicable, // the fault does not apply to the checkpoint, or S3 alone could find it and passes other methods' codes
+    needs_source, // visible only against the source, which was not given
 };
 
 struct FaultResult {

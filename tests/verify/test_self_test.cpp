@@ -63,6 +63,18 @@ TEST_CASE("all faults are found in a checkpoint of another shape") {
     CHECK(report.count(FaultOutcome::found) >= 30);
 }
 
+TEST_CASE("codes of another method than round-to-nearest: what S3 alone could find does not apply") {
+    CheckpointPair pair;
+    pair.source = tiny;
+    quantize_source(pair, default_shard_bytes, least_squares());
+    const SelfTestReport report = run(pair);
+    check_all_found(report);
+    CHECK(report.count(FaultOutcome::not_applicable) == 4); // input scales, and the lowest bit of a code
+    for (const FaultResult & result : report.results)
+        if (result.fault->name == std::string("lowest bit of one code flipped"))
+            CHECK(result.outcome == FaultOutcome::not_applicable);
+}
+
 TEST_CASE("without a source the faults that show alone are found, the others are named") {
     const SelfTestReport & report = reference_without_source();
     check_all_found(report);

@@ -31,8 +31,10 @@ struct CheckpointPair {
     std::string source, quantized;
 };
 
-inline void quantize_source(CheckpointPair & pair, uint64_t shard_bytes = default_shard_bytes) {
+inline void quantize_source(CheckpointPair & pair, uint64_t shard_bytes = default_shard_bytes,
+                            const Quantizer & quantizer = round_to_nearest()) {
     PlanOptions options;
+    options.recipe.quantizer = &quantizer;
     options.recipe.scheme = &formats::nvfp4a16;
     options.shard_bytes = shard_bytes;
     options.threads = 2;
