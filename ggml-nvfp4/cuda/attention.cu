@@ -366,8 +366,15 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size,
                            decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, places,
                            call.inputs[in_key_mask].as<const uint8_t>(), partial));
-    return launch_chained("attention", context, decode::combine_kernel<head>, dim3(unsigned(p.query_heads), count),
-                          head, 0, p, cache.past, places, partial, int64_t(parts), call.outputs[0].as<bf16>());
+    auto * const out = call.outputs[0].as<bf16>();
+    if (unsigned(p.query_heads) * count < 2 * unsigned(context.processors))
+        return launch_chained("attention", context, decode::combine_kernel<head, true>,
+                              dim3(unsigned(p.query_heads) * (head / warp_size), count),
+                              decode::sums_of_parts * warp_size, 0, p, cache.past, places, partial, int64_t(parts),
+                              out);
+    return launch_chained("attention", context, decode::combine_kernel<head, false>,
+                          dim3(unsigned(p.query_heads), count), head, 0, p, cache.past, places, partial, int64_t(parts),
+                          out);
 }
 
 // Rows that the cache has for a segment.

@@ -23,12 +23,11 @@ constexpr int warps = 4;
 constexpr int tile = 64; // keys whose scores are held together
 static_assert(cache_page % tile == 0);
 constexpr int heads_at_once = 8; // query heads of a block
-constexpr int most_parts = 256;
+constexpr int most_parts = 192;  // of two key heads: as many blocks as a large device runs at once
 
 __device__ inline int64_t keys_of_part(int64_t keys) {
-    int64_t each = tile;
-    while (each * most_parts < keys) each *= 2;
-    return each;
+    const int64_t tiles = (keys + tile - 1) / tile;
+    return (tiles + most_parts - 1) / most_parts * tile;
 }
 __device__ inline int64_t parts_of(int64_t keys) {
     const int64_t each = keys_of_part(keys);
@@ -211,38 +210,60 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     }
 }
 
-// A column a thread; block: query head, query. `parts`: the number that `partial` has room for.
-template <int head>
-__global__ void __launch_bounds__(head) combine_kernel(Attention p, const int32_t * past, Queries queries,
-                                                       const float * partial, int64_t parts, bf16 * out) {
-    __shared__ float weights[most_parts], sums[most_parts], of_warps[head / warp_size];
+// Parts whose results are added to one sum: part i goes to sum i % sums_of_parts, and the sums are added in order.
+constexpr int sums_of_parts = 8;
+
+// `split`: a block has 32 columns of a query head, and a warp for each sum of parts; else a thread has all parts of a column. The
+// same bits: with few queries the first fills the device. `parts`: the number that `partial` has room for.
+template <int head, bool split>
+__global__ void __launch_bounds__(split ? sums_of_parts * warp_size : head)
+    combine_kernel(Attention p, const int32_t * past, Queries queries, const float * partial, int64_t parts,
+                   bf16 * out) {
+    constexpr int threads = split ? sums_of_parts * warp_size : head, own_sums = split ? 1 : sums_of_parts;
+    constexpr int blocks_of_head = split ? head / warp_size : 1;
+    __shared__ float weights[most_parts], sums[most_parts], of_warps[threads / warp_size];
+    __shared__ float of_columns[split ? sums_of_parts : 1][2][warp_size];
     let_later_start();
     wait_for_earlier();
     const Query at_hand(queries, past, int(blockIdx.y));
     if (!at_hand.exists) return;
-    const int query_head = blockIdx.x, begin = at_hand.at, count = int(parts_of(at_hand.past + 1));
+    const int query_head = blockIdx.x / blocks_of_head, begin = at_hand.at, count = int(parts_of(at_hand.past + 1));
+    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+    const int column = split ? int(blockIdx.x) % blocks_of_head * warp_size + lane : int(threadIdx.x);
     const float * const from = partial + (int64_t(blockIdx.y) * p.query_heads + query_head) * parts * (head + 2);
     float largest = -INFINITY;
-    for (int i = threadIdx.x; i < count; i += head) {
+    for (int i = threadIdx.x; i < count; i += threads) {
         weights[i] = from[int64_t(i) * (head + 2) + head];
         sums[i] = from[int64_t(i) * (head + 2) + head + 1];
         largest = fmaxf(largest, weights[i]);
     }
     largest = warp_max(largest);
-    if (threadIdx.x % warp_size == 0) of_warps[threadIdx.x / warp_size] = largest;
+    if (lane == 0) of_warps[warp] = largest;
     __syncthreads();
     for (const float of_warp : of_warps) largest = fmaxf(largest, of_warp);
-    for (int i = threadIdx.x; i < count; i += head) // a part whose keys are all masked has nothing to give
+    for (int i = threadIdx.x; i < count; i += threads) // a part whose keys are all masked has nothing to give
         weights[i] = sums[i] == 0 ? 0.0f : expf(weights[i] - largest);
     __syncthreads();
-    float sum = 0, o = 0;
-#pragma unroll 8
-    for (int i = 0; i < count; i++) {
-        sum = fmaf(weights[i], sums[i], sum);
-        o = fmaf(weights[i], from[int64_t(i) * (head + 2) + threadIdx.x], o);
+    float sum[own_sums] = {}, o[own_sums] = {};
+#pragma unroll(split ? 8 : 1)
+    for (int i = split ? warp : 0; i < count; i += sums_of_parts) {
+#pragma unroll
+        for (int j = 0; j < own_sums; j++) {
+            if (i + j >= count) break;
+            sum[j] = fmaf(weights[i + j], sums[i + j], sum[j]);
+            o[j] = fmaf(weights[i + j], from[int64_t(i + j) * (head + 2) + column], o[j]);
+        }
     }
-    out[(int64_t(begin) * p.query_heads + query_head) * head + threadIdx.x] =
-        __float2bfloat16_rn(sum == 0 ? 0.0f : o / sum);
+    if constexpr (split) {
+        of_columns[warp][0][lane] = sum[0], of_columns[warp][1][lane] = o[0];
+        __syncthreads();
+        if (warp > 0) return;
+        for (int j = 1; j < sums_of_parts; j++) sum[0] += of_columns[j][0][lane], o[0] += of_columns[j][1][lane];
+    } else {
+        for (int j = 1; j < sums_of_parts; j++) sum[0] += sum[j], o[0] += o[j];
+    }
+    out[(int64_t(begin) * p.query_heads + query_head) * head + column] =
+        __float2bfloat16_rn(sum[0] == 0 ? 0.0f : o[0] / sum[0]);
 }
 
 } // namespace decode

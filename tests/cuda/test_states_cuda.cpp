@@ -86,7 +86,7 @@ TEST_CASE("attention with a cache") {
     }
 }
 
-// Parts of 64 keys, of 128 beyond 16384; more query heads of a key head than one block takes.
+// Parts of 64 keys, of 128 beyond 12288, of 192 beyond 24576; more query heads of a key head than one block takes.
 TEST_CASE("attention of one position against a cache") {
     Devices devices;
     std::mt19937 random(32);
@@ -97,6 +97,7 @@ TEST_CASE("attention of one position against a cache") {
     compare(devices, cache_case(random, {{1, 1, 1}, {0, 63, 900}, 901, 8, 4, 64}), 2);
     compare(devices, cache_case(random, {{1, 1}, {10, 200}, 300, 24, 2, 128}), 2);
     compare(devices, cache_case(random, {{1, 1}, {16382, 16384}, 20000, 4, 1, 64}), 2);
+    compare(devices, cache_case(random, {{1, 1, 1, 1}, {12287, 12288, 24575, 24600}, 25000, 4, 1, 64}), 2);
     compare(devices, cache_case(random, {{1, 1, 1, 1, 1}, {5, 6, 7, 8, 9}, 64, 4, 2, 64, true}), 2);
 }
 
