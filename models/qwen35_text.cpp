@@ -38,7 +38,7 @@ class Qwen35Text final : public TextModel {
     int32_t block_kind(const Stage & stage) const override {
         return stage.layer >= 0 && is_full_attention(stage.layer) ? 1 : 0;
     }
-    std::vector<StateSpec> states(int32_t layer) const override;
+    std::vector<StateSpec> states(int32_t layer, CacheType cache) const override;
     std::vector<StateSpec> replayed(int32_t layer) const override;
     void build(const Stage & stage, StageBuilder & builder) const override;
 
@@ -178,15 +178,20 @@ std::vector<StageInput> Qwen35Text::stage_inputs(const Stage & stage) const {
 }
 
 enum ReplayedRows : int32_t { replayed_qkv, replayed_a, replayed_b };
-enum FullState : int32_t { cached_keys, cached_values };
+enum FullState : int32_t { cached_keys, cached_values, key_scales, value_scales };
 enum LinearState : int32_t { convolution_history, delta_memory };
 // In StageBuilder::shared: the input of the second half of a block, products of it, and the shared expert's output.
 enum Shared : size_t { normed_stream, shared_gate, shared_up, shared_opening, shared_output };
 
-std::vector<StateSpec> Qwen35Text::states(int32_t layer) const {
+std::vector<StateSpec> Qwen35Text::states(int32_t layer, CacheType cache) const {
     if (is_full_attention(layer)) {
         const Shape rows = {-1, config_.kv_heads * config_.head};
-        return {{"keys", rows, true, true}, {"values", rows, true, true}};
+        if (cache == CacheType::activations) return {{"keys", rows, true, true}, {"values", rows, true, true}};
+        const Shape scales = {-1, config_.kv_heads};
+        return {{"keys", rows, true, false, DType::f8_e4m3},
+                {"values", rows, true, false, DType::f8_e4m3},
+                {"key scales", scales, true, false, DType::f8_e8m0},
+                {"value scales", scales, true, false, DType::f8_e8m0}};
     }
     return {{"history", {config_.convolution - 1, config_.delta_channels()}},
             {"memory", {config_.value_heads, config_.key_head, config_.value_head}}};
@@ -286,12 +291,21 @@ ValueId TextWriter::full_attention(ValueId x) {
     rope.yarn = {yarn.factor, yarn.low, yarn.high, yarn.attention_factor};
     q = g_.add(rope, {g_.reshape(q, {T, query_heads * D}), positions()}, where("rope of q"));
     k = g_.add(rope, {g_.reshape(k, {T, key_heads * D}), positions()}, where("rope of k"));
-    const Shape cache = cache_shape(key_heads * D);
-    const ValueId keys = state(cached_keys, "cached keys", cache, g_.activation_dtype()),
-                  values = state(cached_values, "cached values", cache, g_.activation_dtype());
+    const Shape cache = cache_shape(key_heads * D), scales = cache_shape(key_heads);
+    const bool coded = b_.batch.cache == CacheType::fp8;
+    const DType cached = coded ? DType::f8_e4m3 : g_.activation_dtype();
+    const ValueId keys = state(cached_keys, "cached keys", cache, cached),
+                  values = state(cached_values, "cached values", cache, cached);
+    ValueId scales_of_keys = no_value, scales_of_values = no_value;
+    if (coded) {
+        scales_of_keys = state(key_scales, "scales of keys", scales, DType::f8_e8m0);
+        scales_of_values = state(value_scales, "scales of values", scales, DType::f8_e8m0);
+    }
     const bool one_position = b_.batch.is_step() || b_.batch.as_steps;
     const AttentionParams attention = {D, float(1 / std::sqrt(double(D))), true, one_position};
-    ValueId o = g_.add(attention, {q, k, v, segments(), mask(), keys, values, past(), pages()}, where("attention"));
+    ValueId o = g_.add(attention,
+                       {q, k, v, segments(), mask(), keys, values, past(), pages(), scales_of_keys, scales_of_values},
+                       where("attention"));
     o = g_.add(SigmoidGateParams{D}, {g_.reshape(o, {T * query_heads, D}), q_gate}, where("attention gate"));
     o = g_.reshape(o, {T, query_heads * D});
     observe(o, attention_out_input);

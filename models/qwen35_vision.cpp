@@ -42,7 +42,7 @@ class Qwen35Tower final : public TextModel {
     }
     std::vector<StageInput> stage_inputs(const Stage & stage) const override;
     int32_t block_kind(const Stage &) const override { return 0; }
-    std::vector<StateSpec> states(int32_t) const override { return {}; }
+    std::vector<StateSpec> states(int32_t, CacheType) const override { return {}; }
     void build(const Stage & stage, StageBuilder & builder) const override;
 
   private:

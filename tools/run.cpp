@@ -3,6 +3,7 @@
 #include "common/bench.h"
 #include "common/chat.h"
 #include "common/draft.h"
+#include "common/opened.h"
 
 #include <algorithm>
 #include <fstream>
@@ -36,6 +37,7 @@ struct Args {
     std::vector<std::string> stop_texts;
     uint64_t seed = 42, ram_bytes = 0;
     int32_t draft = 0;
+    gnv_cache_dtype cache_dtype = GNV_CACHE_AUTO;
     tools::EngineArgs engine;
     tools::BenchArgs bench;
     bool greedy = false, weights_only = false, json = false, quiet = false, has_prompt = false, chat = false;
@@ -118,6 +120,7 @@ void declare(CLI::App & app, Args & args) {
     tools::add_device(app, args.device, "to compute on; several divide the layers among them", true);
     tools::add_vram(app, args.device);
     tools::add_precision(app, args.device);
+    tools::add_cache_dtype(app, args.cache_dtype);
     app.add_flag("--weights-only", args.weights_only, "W4A16, also with input scales in the checkpoint");
     tools::add_bytes(
         app, "--ram", args.ram_bytes,
@@ -685,6 +688,7 @@ bool open_model(gnv_engine_t * engine, const Args & args, int32_t device, gnv_pr
     options.ram_bytes = args.ram_bytes;
     options.device_bytes = args.device.vram_bytes;
     options.drafts = args.draft != 0;
+    options.cache_dtype = args.cache_dtype;
     // A conversation has the room that models have when nothing is said.
     if (!args.chat) options.capacity = longest + (args.generates() ? args.predict.value_or(default_predict) : 0);
     if (args.bench.wanted) options.capacity = args.bench.positions();
@@ -734,15 +738,7 @@ int run(Args & args, gnv_engine_t * engine) {
     Model model;
     gnv_model_info info = {};
     if (!open_model(engine, args, device, precision, sequences, model, info)) return tools::report(engine);
-    if (!args.quiet)
-        fprintf(stderr, "%s; %llu modules in NVFP4%s%s\n", info.description,
-                static_cast<unsigned long long>(info.quantized_modules),
-                info.quantizes_inputs ? ", inputs too (W4A4)" : "",
-                info.weights_stay || info.cached_experts > 0
-                    ? ""
-                    : "; weights do not fit the memory and are read for every call");
-    if (!args.quiet && info.draft_bytes > 0)
-        fprintf(stderr, "drafting takes %.1f MiB of memory\n", double(info.draft_bytes) / 1048576);
+    if (!args.quiet) tools::print_opened(info, args.cache_dtype);
     if (args.bench.wanted) {
         const bool done =
             tools::run_bench(engine, args.bench, args.model, device, args.engine.threads, model.get(), info, args.json);
@@ -786,7 +782,8 @@ static int run_program(int argc, char ** argv) {
     app.group_help("Text", {"--prompt", "--tokens", "--image", "--chat", "--system", "--n-predict"});
     app.group_help("Sampling", {"--temp", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--presence-penalty",
                                 "--frequency-penalty", "--logit-bias", "--seed", "--greedy", "--stop", "--draft"});
-    app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--weights-only"});
+    app.group_help("Machine",
+                   {"--device", "--threads", "--ram", "--vram", "--precision", "--weights-only", "--kv-cache-dtype"});
     app.group_help("Output", {"--dump", "--tap", "--json", "--quiet"});
     app.group_help("Rates", {"--bench", "--n-prompt", "--n-gen", "--n-depth", "--repetitions"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;

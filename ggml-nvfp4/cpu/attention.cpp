@@ -9,7 +9,19 @@ namespace gnv::cpu {
 
 namespace {
 
-enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past, in_pages };
+enum {
+    in_q,
+    in_k,
+    in_v,
+    in_segments,
+    in_key_mask,
+    in_cache_k,
+    in_cache_v,
+    in_past,
+    in_pages,
+    in_k_scales,
+    in_v_scales
+};
 
 // The rows of a cache that belong to a segment.
 struct CacheRows {
@@ -33,6 +45,7 @@ struct Scratch {
     int64_t head = 0, key_heads = 0, group = 0, rows = 0; // rows of a task
     int64_t most_keys = 0;
     int64_t * tasks = nullptr; // [S + 1]: tasks before each segment
+    bool coded = false;        // the cache holds E4M3 codes
     uint64_t shared = 0, each = 0, bytes = 0;
 
     Scratch(const KernelCall & call, int threads, void * memory) {
@@ -41,6 +54,7 @@ struct Scratch {
         group = call.inputs[in_q].shape[1] / call.inputs[in_k].shape[1];
         rows = std::clamp<int64_t>(64 / group, 1, 32);
         const Shape & cache = call.inputs[in_cache_k].shape;
+        coded = cache.rank == 3 && call.inputs[in_cache_k].dtype == DType::f8_e4m3;
         most_keys = std::max(call.inputs[in_q].shape[0], cache.rank == 3 ? CacheRows(call, 0).most : 0);
         ScratchCursor cursor(memory);
         tasks = cursor.take<int64_t>(call.inputs[in_segments].shape[0]);
@@ -59,6 +73,7 @@ struct Scratch {
         queries = cursor.take<float>(head * columns), block.out = cursor.take<float>(columns * head);
         block.maxima = cursor.take<float>(columns), block.sums = cursor.take<float>(columns);
         block.scores = cursor.take<float>(most_keys * columns);
+        if (coded) block.widened = cursor.take<float>(widened_keys * head);
         return cursor.bytes();
     }
 };
@@ -85,6 +100,23 @@ Status store(const KernelCall & call, const int32_t * segments, int64_t segment_
     });
 }
 
+// The same of a cache in E4M3, row by row.
+Status pack(const Loops & loops, const KernelCall & call, const int32_t * segments, int64_t segment_count,
+            int64_t heads, int64_t head) {
+    const auto * past = call.inputs[in_past].as<const int32_t>();
+    return call.threads->parallel_for(segments[segment_count], [&](int64_t t) -> Status {
+        const int64_t s = std::upper_bound(segments, segments + segment_count + 1, t) - segments - 1;
+        const int64_t row = CacheRows(call, s)[past[s] + t - segments[s]];
+        for (const bool values : {false, true}) {
+            const float * const x = call.inputs[values ? in_v : in_k].as<const float>() + t * heads * head;
+            auto * const codes = call.inputs[values ? in_cache_v : in_cache_k].as<uint8_t>() + row * heads * head;
+            auto * const scales = call.inputs[values ? in_v_scales : in_k_scales].as<uint8_t>() + row * heads;
+            for (int64_t h = 0; h < heads; h++) scales[h] = loops.mixer.pack(head, x + h * head, codes + h * head);
+        }
+        return {};
+    });
+}
+
 Status run(KernelCall & call) { return attention_with(loops(call.threads->instructions()), call); }
 
 } // namespace
@@ -95,7 +127,10 @@ Status attention_with(const Loops & loops, KernelCall & call) {
     const auto * mask = call.inputs[in_key_mask].as<const uint8_t>();
     const int64_t segment_count = call.inputs[in_segments].shape[0] - 1;
     const bool cached = call.inputs[in_cache_k].exists();
-    if (cached) GNV_TRY(store(call, segments, segment_count));
+    if (cached && scratch.coded)
+        GNV_TRY(pack(loops, call, segments, segment_count, scratch.key_heads, scratch.head));
+    else if (cached)
+        GNV_TRY(store(call, segments, segment_count));
 
     scratch.tasks[0] = 0;
     for (int64_t s = 0; s < segment_count; s++)
@@ -130,8 +165,17 @@ Status attention_with(const Loops & loops, KernelCall & call) {
         block.columns = rows * group, block.group = group, block.head = head;
         block.common = counts[0], block.counts = counts, block.keys = keys;
         block.scale = call.as<AttentionParams>().scale, block.bf16 = call.precision == Precision::bf16;
-        block.k = call.inputs[cached ? in_cache_k : in_k].as<const float>() + begin;
-        block.v = call.inputs[cached ? in_cache_v : in_v].as<const float>() + begin;
+        if (scratch.coded) {
+            const int64_t begin_scales = first_row * scratch.key_heads + key_head;
+            block.k_codes = call.inputs[in_cache_k].as<const uint8_t>() + begin;
+            block.v_codes = call.inputs[in_cache_v].as<const uint8_t>() + begin;
+            block.k_scales = call.inputs[in_k_scales].as<const uint8_t>() + begin_scales;
+            block.v_scales = call.inputs[in_v_scales].as<const uint8_t>() + begin_scales;
+            block.scale_stride = scratch.key_heads;
+        } else {
+            block.k = call.inputs[cached ? in_cache_k : in_k].as<const float>() + begin;
+            block.v = call.inputs[cached ? in_cache_v : in_v].as<const float>() + begin;
+        }
         block.key_stride = key_width, block.queries = queries;
         const int64_t corner = (segments[s] + first) * query_width + key_head * group * head;
         const float * q = call.inputs[in_q].as<const float>() + corner;

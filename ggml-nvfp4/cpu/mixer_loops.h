@@ -75,6 +75,40 @@ inline void convolve_row(int64_t channels, int64_t taps, const float * const * r
     (bf16 ? convolve_channels<true> : convolve_channels<false>)(channels, taps, rows, weights, y);
 }
 
+// E4M3 codes with a scale (graph/ops.h: AttentionParams).
+inline uint8_t pack_codes(int64_t count, const float * __restrict x, uint8_t * __restrict codes) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t magnitude = __builtin_bit_cast(uint32_t, x[i]) & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest >= 0x7f800000) {
+        memset(codes, 0x7f, size_t(count));
+        return 255;
+    }
+    const int exact = int(largest >> 23) - 8 + ((largest & 0x7fffff) > 0x600000 ? 1 : 0); // 448 is 1.75 * 2^8
+    const int scale = exact < 27 ? 27 : exact;
+    const float inverse = __builtin_bit_cast(float, uint32_t(254 - scale) << 23);
+    for (int64_t i = 0; i < count; i++) {
+        const float scaled = x[i] * inverse;
+        const uint32_t bits = __builtin_bit_cast(uint32_t, scaled), magnitude = bits & 0x7fffffff;
+        const float small =
+            __builtin_bit_cast(float, magnitude) + 16384.0f; // whose last bit is worth a code below 2^-6
+        const uint32_t of_small = __builtin_bit_cast(uint32_t, small) - 0x46800000;
+        const uint32_t of_others = ((magnitude + 0x7ffff + (magnitude >> 20 & 1)) >> 20) - 960;
+        codes[i] = uint8_t((bits >> 24 & 0x80) | (magnitude < 0x3c800000 ? of_small : of_others));
+    }
+    return uint8_t(scale);
+}
+
+inline void unpack_codes(int64_t count, const uint8_t * __restrict codes, uint8_t scale, float * __restrict y) {
+    const float factor = scale == 255 ? __builtin_nanf("") : __builtin_bit_cast(float, uint32_t(scale) << 23);
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = uint32_t(codes[i] & 0x80) << 24 | uint32_t(codes[i] & 0x7f) << 20;
+        y[i] = __builtin_bit_cast(float, bits) * 0x1p120f * factor;
+    }
+}
+
 // Scores become probabilities. A key's weight is for the columns of the rows that may see it; from the first row's keys
 // on these are the last columns.
 inline void soften(const AttentionBlock & block, int64_t keys) {
@@ -119,24 +153,40 @@ inline int64_t run_of_keys(const int32_t * keys, int64_t first, int64_t end) {
     return next - first;
 }
 
+// Keys, or values, from `first` on, before `end`, which follow each other: as they lie in `plain`, or a few of `codes`.
+struct KeyRows {
+    const float * rows;
+    int64_t count, stride;
+};
+inline KeyRows key_rows(const AttentionBlock & block, const float * plain, const uint8_t * codes,
+                        const uint8_t * scales, int64_t first, int64_t end) {
+    const int64_t key = block.keys[first];
+    if (!codes) return {plain + key * block.key_stride, run_of_keys(block.keys, first, end), block.key_stride};
+    const int64_t few = end - first < widened_keys ? end : first + widened_keys;
+    const int64_t run = run_of_keys(block.keys, first, few);
+    for (int64_t i = 0; i < run; i++)
+        unpack_codes(block.head, codes + (key + i) * block.key_stride, scales[(key + i) * block.scale_stride],
+                     block.widened + i * block.head);
+    return {block.widened, run, block.head};
+}
+
 // Adds the values of keys [first, end), weighted, to `count` columns from `column` on.
 inline void add_values(const AttentionBlock & block, int64_t column, int64_t count, int64_t first, int64_t end) {
     while (first < end) {
-        const int64_t run = run_of_keys(block.keys, first, end);
-        add_products(count, {block.head, run, block.scores + first * block.columns + column, 1, block.columns,
-                             block.v + block.keys[first] * block.key_stride, block.key_stride,
-                             block.out + column * block.head, block.head, false});
-        first += run;
+        const KeyRows v = key_rows(block, block.v, block.v_codes, block.v_scales, first, end);
+        add_products(count, {block.head, v.count, block.scores + first * block.columns + column, 1, block.columns,
+                             v.rows, v.stride, block.out + column * block.head, block.head, false});
+        first += v.count;
     }
 }
 
 inline void attend_block(const AttentionBlock & block) {
     const int64_t rows = block.columns / block.group, keys = block.counts[rows - 1];
     for (int64_t first = 0; first < keys;) {
-        const int64_t run = run_of_keys(block.keys, first, keys);
-        add_products(run, {block.columns, block.head, block.k + block.keys[first] * block.key_stride, block.key_stride,
-                           1, block.queries, block.columns, block.scores + first * block.columns, block.columns, true});
-        first += run;
+        const KeyRows k = key_rows(block, block.k, block.k_codes, block.k_scales, first, keys);
+        add_products(k.count, {block.columns, block.head, k.rows, k.stride, 1, block.queries, block.columns,
+                               block.scores + first * block.columns, block.columns, true});
+        first += k.count;
     }
     soften(block, keys);
     memset(block.out, 0, size_t(block.columns * block.head) * sizeof(float));
@@ -150,7 +200,8 @@ inline void round_row(int64_t count, const float * x, float * y) {
     for (int64_t i = 0; i < count; i++) y[i] = round_bf16(x[i]);
 }
 
-constexpr MixerLoops mixer_loops = {fill_sines, rotate_row, convolve_row, attend_block, round_row};
+constexpr MixerLoops mixer_loops = {fill_sines, rotate_row, convolve_row, attend_block,
+                                    round_row,  pack_codes, unpack_codes};
 
 } // namespace
 

@@ -16,11 +16,17 @@ struct AttentionBlock {
     bool bf16 = false;
     const float * queries = nullptr; // [D, columns]
     const float *k = nullptr, *v = nullptr;
-    int64_t key_stride = 0;                   // from one key to the next, in `k` and in `v`
+    int64_t key_stride = 0; // from one key to the next, in `k` and in `v`
+    // Instead of `k` and `v`, with the same stride: E4M3 codes, and the scales of the keys' rows (graph/ops.h).
+    const uint8_t *k_codes = nullptr, *v_codes = nullptr, *k_scales = nullptr, *v_scales = nullptr;
+    int64_t scale_stride = 0;
+    float * widened = nullptr;                // [widened_keys, D], scratch
     float * scores = nullptr;                 // [keys of the last row, columns], scratch
     float *maxima = nullptr, *sums = nullptr; // [columns], scratch
     float * out = nullptr;                    // [columns, D]
 };
+
+constexpr int64_t widened_keys = 64;
 
 struct MixerLoops {
     // Sine and cosine of `count` angles, rounded to F32, and to BF16 with bf16.
@@ -35,6 +41,9 @@ struct MixerLoops {
     void (*attend)(const AttentionBlock & block);
     // y = x rounded to BF16; y may be x
     void (*round)(int64_t count, const float * x, float * y);
+    // A head of a cache: codes of x, and their scale; and back.
+    uint8_t (*pack)(int64_t count, const float * x, uint8_t * codes);
+    void (*unpack)(int64_t count, const uint8_t * codes, uint8_t scale, float * y);
 };
 
 } // namespace gnv::cpu

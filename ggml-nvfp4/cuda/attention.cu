@@ -10,10 +10,11 @@
 // sees all keys, run the same kernel with zeros behind each row up to the next size that tiles have; sizes that 8 does not
 // divide, which no copy of 16 bytes fits, a plain one.
 //
-// With a cache, keys and values before the segment come from the cache, those of the segment from the
-// inputs. Segments of a single position, and every position of a pass ahead, run the kernels of attention_decode.cuh: a
+// With a cache all keys and values come from it: those of the segment are stored before. Of a cache in E4M3 the rows are made
+// BF16 first, in scratch memory, for segments of more than one position. Segments of a single position, and every position of a pass ahead, run the kernels of attention_decode.cuh: a
 // segment's kernel does not depend on the other segments.
 #include "cuda/attention.cuh"
+#include "cuda/attention_cache.cuh"
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
@@ -35,10 +36,9 @@ struct Tiling {
     static constexpr int bytes = (queries + 2 * keys) * stride * int(sizeof(bf16));
 };
 
-// Copies rows [first, last) of one head to shared memory; rows from `count` on become zeros, others are
-// left as they are.
+// Copies rows of one head to shared memory; those from `count` on become zeros.
 template <class T, int rows>
-__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count, int first = 0, int last = rows) {
+__device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int count) {
     constexpr int pieces = T::head / 8, rows_at_once = threads / pieces;
     static_assert(threads % pieces == 0 && rows % rows_at_once == 0);
     const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
@@ -49,8 +49,8 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
         const int row = begin + i * rows_at_once;
         const bool exists = row < count;
         // A row that does not exist is not read, but its address must be valid.
-        const bf16 * const source = exists ? from + i * rows_at_once * stride : from - (begin - first) * stride;
-        if (row >= first && row < last) copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
+        const bf16 * const source = exists ? from + i * rows_at_once * stride : from - begin * stride;
+        copy_16_bytes(to + i * rows_at_once * T::stride, source, exists);
     }
 }
 
@@ -62,20 +62,6 @@ __device__ void copy_shorter_rows(bf16 * to, const bf16 * from, int64_t stride, 
         const int row = i / pieces, piece = i % pieces;
         const bool exists = row < count && piece * 8 < head;
         copy_16_bytes(to + row * T::stride + piece * 8, exists ? from + row * stride + piece * 8 : from, exists);
-    }
-}
-
-// The new rows of each segment go into its cache; a row a block.
-__global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * segments, int segment_count,
-                             AttentionCache cache, int64_t width) {
-    let_later_start();
-    wait_for_earlier();
-    const int64_t t = blockIdx.x;
-    const int segment = stretch_of(segments, segment_count, t);
-    const int64_t row = cache.row(segment, cache.past[segment] + (t - segments[segment]));
-    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-        cache.k[row * width + i] = k[t * width + i];
-        cache.v[row * width + i] = v[t * width + i];
     }
 }
 
@@ -197,11 +183,9 @@ __global__ void __launch_bounds__(threads) attention_kernel(BlockAttention a) {
         if constexpr (general) {
             copy_shorter_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, head);
         } else {
-            const int from_cache = cached ? max(past - key, 0) : 0; // rows of the tile
-            if (from_cache > 0)
-                copy_rows<T, keys>(tile, stored + cache.row(segment, key) * k_stride + int64_t(key_head) * head,
-                                   k_stride, from_cache, 0, from_cache);
-            if (from_cache < keys) copy_rows<T, keys>(tile, made + key * k_stride, k_stride, length - key, from_cache);
+            const bf16 * const from =
+                cached ? stored + cache.row(segment, key) * k_stride + int64_t(key_head) * head : made + key * k_stride;
+            copy_rows<T, keys>(tile, from, k_stride, length - key);
         }
         commit_copies();
     };
@@ -304,9 +288,22 @@ __global__ void plain_kernel(Attention p, const bf16 * q, const bf16 * k, const 
     }
 }
 
-enum { in_q, in_k, in_v, in_segments, in_key_mask, in_cache_k, in_cache_v, in_past, in_pages };
+enum {
+    in_q,
+    in_k,
+    in_v,
+    in_segments,
+    in_key_mask,
+    in_cache_k,
+    in_cache_v,
+    in_past,
+    in_pages,
+    in_k_scales,
+    in_v_scales
+};
 
-// Scratch memory: blocks of queries before each segment, then the partial results of the decode kernels.
+// Scratch memory: blocks of queries before each segment, the partial results of the decode kernels, then for longer segments the
+// cache as BF16 where it holds codes.
 uint64_t first_blocks_bytes(const KernelCall & call) {
     return aligned(uint64_t(call.inputs[in_segments].shape[0]) * sizeof(int32_t));
 }
@@ -354,8 +351,8 @@ int64_t query_count(const KernelCall & call) {
     return is_ahead(call) ? call.inputs[in_q].shape[0] : call.inputs[in_segments].shape[0] - 1;
 }
 
-template <int head>
-Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const AttentionCache & cache) {
+template <int head, class Element>
+Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const CacheOf<Element> & cache) {
     const decode::Queries places = {call.inputs[in_segments].as<const int32_t>(),
                                     is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0};
     const auto count = unsigned(query_count(call));
@@ -363,7 +360,7 @@ Status launch_decode(CudaContext & context, KernelCall & call, const Attention &
     const int group = p.query_heads / p.key_heads;
     auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
     const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), count);
-    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head>, grid, decode::warps * warp_size,
+    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head, Element>, grid, decode::warps * warp_size,
                            decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, places,
                            call.inputs[in_key_mask].as<const uint8_t>(), partial));
     auto * const out = call.outputs[0].as<bf16>();
@@ -383,15 +380,57 @@ int64_t capacity_of(const KernelCall & call) {
     return pages.rank == 0 ? call.inputs[in_cache_k].shape[1] : pages[1] * cache_page;
 }
 
+uint64_t partial_bytes(const KernelCall & call) {
+    const int64_t head = call.as<AttentionParams>().head;
+    return aligned(
+        decode::partial_bytes(query_count(call), call.inputs[in_q].shape[1] / head, capacity_of(call), head));
+}
+
+bool is_coded(const KernelCall & call) { return call.inputs[in_cache_k].dtype == DType::f8_e4m3; }
+// Of keys, and of values, as BF16; 0: they are not needed.
+uint64_t wide_bytes(const KernelCall & call) {
+    if (!is_coded(call) || call.as<AttentionParams>().one_position) return 0;
+    return aligned(tensor_bytes(DType::bf16, call.inputs[in_cache_k].shape));
+}
+
+template <class Element>
+CacheOf<Element> cache_of(const KernelCall & call) {
+    return {call.inputs[in_cache_k].as<Element>(),     call.inputs[in_cache_v].as<Element>(),
+            call.inputs[in_past].as<const int32_t>(),  capacity_of(call),
+            call.inputs[in_pages].as<const int32_t>(), call.inputs[in_k_scales].as<uint8_t>(),
+            call.inputs[in_v_scales].as<uint8_t>()};
+}
+
+template <class T>
+Status launch_coded(CudaContext & context, KernelCall & call, const Attention & p) {
+    const CodedCache cache = cache_of<uint8_t>(call);
+    const auto * const segments = call.inputs[in_segments].as<const int32_t>();
+    const auto count = unsigned(call.inputs[in_segments].shape[0] - 1);
+    GNV_TRY(launch_chained("attention", context, pack_kernel<T::head>, unsigned(p.tokens), 128, 0,
+                           call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(), segments, int(count),
+                           cache, p.key_heads));
+    if (!call.as<AttentionParams>().one_position) {
+        auto * const memory = static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call) + partial_bytes(call);
+        AttentionCache wide = cache_of<bf16>(call);
+        wide.k = reinterpret_cast<bf16 *>(memory);
+        wide.v = reinterpret_cast<bf16 *>(memory + wide_bytes(call));
+        const auto rows = unsigned(std::min<int64_t>(cache.capacity, 4096));
+        widen_kernel<<<dim3(rows, count), 128, 0, context.stream>>>(segments, cache, p.key_heads, T::head, wide.k,
+                                                                    wide.v);
+        GNV_TRY(launched("attention"));
+        GNV_TRY((launch_prefill<T, true>(context, call, p, wide)));
+    }
+    return launch_decode<T::head>(context, call, p, cache);
+}
+
 template <class T>
 Status launch(CudaContext & context, KernelCall & call) {
-    const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k], &cached = call.inputs[in_cache_k];
+    const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k];
     const Attention p = {q.shape[0], int(q.shape[1] / T::head), int(k.shape[1] / T::head),
                          call.as<AttentionParams>().scale};
-    if (!cached.exists()) return launch_prefill<T, false>(context, call, p, {});
-    const AttentionCache cache = {cached.as<bf16>(), call.inputs[in_cache_v].as<bf16>(),
-                                  call.inputs[in_past].as<const int32_t>(), capacity_of(call),
-                                  call.inputs[in_pages].as<const int32_t>()};
+    if (!call.inputs[in_cache_k].exists()) return launch_prefill<T, false>(context, call, p, {});
+    if (is_coded(call)) return launch_coded<T>(context, call, p);
+    const AttentionCache cache = cache_of<bf16>(call);
     GNV_TRY(launch_chained("attention", context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(),
                            call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
                            int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]));
@@ -451,11 +490,8 @@ Status supports(const KernelCall & call) {
 }
 
 uint64_t scratch_bytes(const KernelCall & call) {
-    const Shape & cache = call.inputs[in_cache_k].shape;
-    if (cache.rank == 0) return first_blocks_bytes(call);
-    const int64_t head = call.as<AttentionParams>().head;
-    return first_blocks_bytes(call) +
-           decode::partial_bytes(query_count(call), call.inputs[in_q].shape[1] / head, capacity_of(call), head);
+    if (call.inputs[in_cache_k].shape.rank == 0) return first_blocks_bytes(call);
+    return first_blocks_bytes(call) + partial_bytes(call) + 2 * wide_bytes(call);
 }
 
 } // namespace

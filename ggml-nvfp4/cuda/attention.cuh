@@ -14,11 +14,14 @@ struct Attention {
 };
 
 // k, v [S, capacity, Hkv * D], past i32 [S]; null without a cache. With pages, k, v [N, cache_page, Hkv * D].
-struct AttentionCache {
-    bf16 *k, *v;
+template <class Element>
+struct CacheOf {
+    Element *k, *v;
     const int32_t * past;
     int64_t capacity;                // of a segment
     const int32_t * pages = nullptr; // [S, capacity / cache_page]
+    // Of codes: E8M0 [S, capacity, Hkv], or [N, cache_page, Hkv].
+    uint8_t *k_scales = nullptr, *v_scales = nullptr;
 
     // Where row r of a segment lies. The rows of a tile of keys follow each other: no tile crosses a page.
     __device__ int64_t row(int64_t segment, int64_t r) const {
@@ -27,6 +30,8 @@ struct AttentionCache {
         return int64_t(pages[segment * (capacity / page) + int(r) / page]) * page + int(r) % page;
     }
 };
+using AttentionCache = CacheOf<bf16>;
+using CodedCache = CacheOf<uint8_t>; // E4M3
 
 // Attention in blocks of queries, of segments that have more than one position or no cache.
 struct BlockAttention {

@@ -7,10 +7,11 @@
 //
 // A pass ahead has a query for each position of a segment, behind the rows before it: the bits of that position alone.
 //
-// Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu.
+// Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu. Codes of a cache in E4M3 become BF16
+// on their way to shared memory; their scales, powers of two, go into scores and probabilities, which changes no bit.
 #pragma once
 
-#include "cuda/attention.cuh"
+#include "cuda/attention_cache.cuh"
 #include "cuda/chain.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
@@ -84,12 +85,47 @@ __device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int coun
     commit_copies();
 }
 
+// A tile of codes on its way: in registers until its place in shared memory is free.
+template <int head>
+struct CodedTile {
+    static constexpr int pieces = head / 16, rows_at_once = warps * warp_size / pieces, count = tile / rows_at_once;
+    uint4 codes[count];
+    float scales[2]; // of the two rows that the thread asked for
+
+    // `rows` rows of the tile exist; the others become zeros.
+    __device__ void fetch(const uint8_t * from, const uint8_t * scales_from, int heads, int rows, int first,
+                          int second) {
+        const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
+        const int64_t stride = int64_t(heads) * head;
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            const int row = begin + i * rows_at_once;
+            codes[i] = row < rows ? *reinterpret_cast<const uint4 *>(from + row * stride + piece * 16)
+                                  : make_uint4(0, 0, 0, 0);
+        }
+        scales[0] = first < rows ? scale_of_byte(scales_from[int64_t(first) * heads]) : 0.0f;
+        scales[1] = second < rows ? scale_of_byte(scales_from[int64_t(second) * heads]) : 0.0f;
+    }
+    __device__ void put(bf16 * to) const {
+        to += threadIdx.x / pieces * (head + padding) + threadIdx.x % pieces * 16;
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            const uint2 a = widened_codes(codes[i].x), b = widened_codes(codes[i].y);
+            const uint2 c = widened_codes(codes[i].z), d = widened_codes(codes[i].w);
+            auto * const place = reinterpret_cast<uint4 *>(to + i * rows_at_once * (head + padding));
+            place[0] = make_uint4(a.x, a.y, b.x, b.y);
+            place[1] = make_uint4(c.x, c.y, d.x, d.y);
+        }
+    }
+};
+
 // Block: part, key head (and eight of its query heads), query. Products are transposed, [keys or columns, heads]: eight heads are
 // the width of one product of mma.cuh.
-template <int head>
+template <int head, class Element>
 __global__ void __launch_bounds__(warps * warp_size, 3)
-    part_kernel(Attention p, const bf16 * q, AttentionCache cache, Queries queries, const uint8_t * key_mask,
+    part_kernel(Attention p, const bf16 * q, CacheOf<Element> cache, Queries queries, const uint8_t * key_mask,
                 float * partial) {
+    constexpr bool is_coded = sizeof(Element) == 1;
     constexpr int stride = head + padding, steps = head / 16;
     constexpr int columns_of_warp = head / warps, blocks_of_warp = columns_of_warp / 16;
     constexpr int heads_a_warp = heads_at_once / warps;
@@ -111,13 +147,27 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
     const int64_t row_stride = int64_t(p.key_heads) * head;
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, row = lane / 4, pair = lane % 4 * 2;
-    const auto load = [&](bf16 * to, const bf16 * rows, int64_t key) {
+    const int score_row = warp * keys_of_warp + row; // of the tile; and 8 further
+    CodedTile<head> k_codes, v_codes;
+    const auto load = [&](CodedTile<head> & codes, bf16 * to, const Element * rows, const uint8_t * scales, int64_t key,
+                          int first_row, int second_row) {
         if (key >= last) return;
-        const bf16 * const from = rows + cache.row(segment, key) * row_stride + int64_t(key_head) * head;
-        copy_tile<head>(to, from, row_stride, int(min(int64_t(tile), last - key)));
+        const int64_t from = cache.row(segment, key) * p.key_heads + key_head;
+        const int exist = int(min(int64_t(tile), last - key));
+        if constexpr (is_coded) {
+            codes.fetch(rows + from * head, scales + from, p.key_heads, exist, first_row, second_row);
+        } else {
+            copy_tile<head>(to, rows + from * head, row_stride, exist);
+        }
     };
-    load(k_tile, cache.k, first);
-    load(v_tile, cache.v, first);
+    const auto load_keys = [&](int64_t key) {
+        load(k_codes, k_tile, cache.k, cache.k_scales, key, score_row, score_row + 8);
+    };
+    const auto load_values = [&](int64_t key) {
+        load(v_codes, v_tile, cache.v, cache.v_scales, key, lane, lane + warp_size);
+    };
+    load_keys(first);
+    load_values(first);
 
     uint32_t query[steps][2]; // right operands: 16 columns of each head
     const bf16 * const query_row =
@@ -133,7 +183,11 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
 
     for (int64_t key = first; key < last; key += tile) {
         const bool more = key + tile < last;
-        wait_for_copies<1>(); // the values are still under way
+        if constexpr (is_coded) {
+            k_codes.put(k_tile);
+        } else {
+            wait_for_copies<1>(); // the values are still under way
+        }
         __syncthreads();
         float s[2][4] = {}; // of even and odd steps
 #pragma unroll
@@ -144,13 +198,15 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int of_tile = warp * keys_of_warp + row + i / 2 * 8;
+            const int of_tile = score_row + i / 2 * 8;
             const int64_t at = key + of_tile;
             const bool seen = at < last && (at < past || newest_seen);
-            scores[of_tile][pair + i % 2] = seen ? (s[0][i] + s[1][i]) * p.scale : -INFINITY;
+            float score = s[0][i] + s[1][i];
+            if constexpr (is_coded) score *= k_codes.scales[i / 2];
+            scores[of_tile][pair + i % 2] = seen ? score * p.scale : -INFINITY;
         }
         __syncthreads();
-        load(k_tile, cache.k, key + tile);
+        load_keys(key + tile);
 #pragma unroll
         for (int j = 0; j < heads_a_warp; j++) {
             const int h = warp + j * warps;
@@ -161,11 +217,18 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
             const float e_high = high == -INFINITY ? 0.0f : expf(high - most);
             sum[j] = sum[j] * less + warp_sum(e_low + e_high);
             largest[j] = most;
-            probabilities[h][lane] = __float2bfloat16_rn(e_low);
-            probabilities[h][lane + warp_size] = __float2bfloat16_rn(e_high);
+            bf16 share_low = __float2bfloat16_rn(e_low), share_high = __float2bfloat16_rn(e_high);
+            if constexpr (is_coded) {
+                share_low = __float2bfloat16_rn(__bfloat162float(share_low) * v_codes.scales[0]);
+                share_high = __float2bfloat16_rn(__bfloat162float(share_high) * v_codes.scales[1]);
+            }
+            probabilities[h][lane] = share_low;
+            probabilities[h][lane + warp_size] = share_high;
             if (lane == 0) shrink[h] = less;
         }
-        if (more) {
+        if constexpr (is_coded) {
+            v_codes.put(v_tile);
+        } else if (more) {
             wait_for_copies<1>();
         } else {
             wait_for_copies<0>();
@@ -190,7 +253,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
             }
         }
         __syncthreads();
-        load(v_tile, cache.v, key + tile);
+        load_values(key + tile);
     }
     const auto to = [&](int h) {
         return partial + ((int64_t(blockIdx.z) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);

@@ -31,7 +31,7 @@ struct Value {
 };
 
 struct Node {
-    static constexpr int max_inputs = 9, max_outputs = 2;
+    static constexpr int max_inputs = 11, max_outputs = 2;
     OpParams params;
     std::array<ValueId, max_inputs> inputs; // no_value behind the last
     std::array<ValueId, max_outputs> outputs;

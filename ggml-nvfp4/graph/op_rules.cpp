@@ -222,13 +222,19 @@ const char * check_attention(const OpParams & params, const RuleInputs & in, Out
     if (in.has(5) && !std::get<AttentionParams>(params).causal) return "a cache is for causal attention";
     if (in.has(5)) {
         const int64_t segments = in[3].shape[0] - 1;
+        const bool coded = in[5].dtype == DType::f8_e4m3;
         if (in[5].shape.rank != 3 || (!in.has(8) && in[5].shape[0] != segments) || in[5].shape[2] != in[1].shape[1] ||
-            in[5].dtype != in[1].dtype || !is_like(in[6], in[5]) || !is(in[7], DType::i32, {segments}))
-            return "the cache must be [S, capacity, Hkv * D] twice, in the dtype of k and v, past i32 [S]";
+            (!coded && in[5].dtype != in[1].dtype) || !is_like(in[6], in[5]) || !is(in[7], DType::i32, {segments}))
+            return "the cache must be [S, capacity, Hkv * D] twice, in the dtype of k and v or E4M3, past i32 [S]";
+        const Shape scales = {in[5].shape[0], in[5].shape[1], in[1].shape[1] / head};
+        if (in.has(9) != coded || in.has(10) != coded)
+            return "scales are those of a cache in E4M3, of keys and of values";
+        if (coded && (!is(in[9], DType::f8_e8m0, scales) || !is_like(in[10], in[9])))
+            return "scales must be E8M0 [S, capacity, Hkv]";
         if (in.has(8) && (in[8].dtype != DType::i32 || in[8].shape.rank != 2 || in[8].shape[0] != segments))
             return "pages must be i32 [S, P]";
     }
-    if (in.has(8) && !in.has(5)) return "pages are those of a cache";
+    if (!in.has(5) && (in.has(8) || in.has(9) || in.has(10))) return "pages and scales are those of a cache";
     out[0].shape = in[0].shape;
     return nullptr;
 }
@@ -236,9 +242,9 @@ double flops_attention(const OpParams & params, const RuleInputs & in) { // of s
     const double share = std::get<AttentionParams>(params).causal ? 0.5 : 1;
     return 4 * share * elements(in[0]) * double(in[0].shape[0]) / double(std::max<int64_t>(1, in[3].shape[0] - 1));
 }
-constexpr OpRule attention_rule = {.inputs = 9,
-                                   .optional = bit(4) | bit(5) | bit(6) | bit(7) | bit(8),
-                                   .states = bit(5) | bit(6),
+constexpr OpRule attention_rule = {.inputs = 11,
+                                   .optional = bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) | bit(10),
+                                   .states = bit(5) | bit(6) | bit(9) | bit(10),
                                    .check = check_attention,
                                    .flops = flops_attention};
 

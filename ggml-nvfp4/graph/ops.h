@@ -166,8 +166,13 @@ inline constexpr int64_t cache_page = 192;
 // of its segment, and there is no cache.
 // With a cache: cache_k, cache_v [S, capacity, Hkv * D] (state, in the dtype of k and v) and past i32 [S]: the new keys
 // and values of segment s are stored from row past[s] on, and every query also sees the rows before.
-// With pages i32 [S, P], the last input, segments share a cache [N, page, Hkv * D]: row r of segment s is row r mod page of
-// page pages[s, r / page]. Segments may share pages that none of them writes to.
+// With pages i32 [S, P] segments share a cache [N, page, Hkv * D]: row r of segment s is row r mod page of page
+// pages[s, r / page]. Segments may share pages that none of them writes to.
+// A cache of E4M3 codes has scales E8M0 [S, capacity, Hkv] of keys and of values (states, the last inputs; with pages
+// [N, page, Hkv]), one for each row and head: byte e means 2^(e - 127), and a number is code * scale. The scale is the smallest
+// from 2^-100 on with which the head's largest magnitude is at most 448 codes; numbers / scale are rounded to nearest even. A
+// head with NaN or Inf has e = 255 and is NaN. Queries see what is stored, also of the new rows: the result is that of a cache
+// of activations with these numbers.
 struct AttentionParams {
     int64_t head = 0; // D
     float scale = 0;

@@ -135,7 +135,7 @@ GNV_API gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session
 GNV_API gnv_status gnv_session_reset(gnv_session_t * session); /* to the start of a text; waiting ids are dropped */
 
 /* The state of a text, without results, in memory or in a new file: it goes on with the same bits in any process that opens the
- * same model with the same precision, weights_only and kind of device. The bytes hold a checksum and the model's fingerprint.
+ * same model with the same precision, weights_only, cache_dtype and kind of device. The bytes hold a checksum and the model's fingerprint.
  * GNV_FORMAT: damaged; GNV_MODEL: of another model or options; GNV_ALREADY_EXISTS: `path` is not replaced.
  * gnv_session_export with NULL and a capacity of 0 only gives the size. */
 GNV_API gnv_status gnv_session_export(gnv_session_t * session, void * bytes, size_t capacity, size_t * size);

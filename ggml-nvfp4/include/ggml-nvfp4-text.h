@@ -18,6 +18,13 @@ extern "C" {
  * start of a text. A call that refuses its arguments changes nothing. */
 typedef struct gnv_model_t gnv_model_t;
 
+/* The keys and values of texts. FP8: E4M3 codes, with a power of two for each position and head (docs/architecture.md): half of the
+ * bytes of BF16, a quarter of F32, and slightly other results. */
+typedef enum gnv_cache_dtype GNV_INT {
+    GNV_CACHE_AUTO = 0, /* that of activations: F32 on the CPU, BF16 on CUDA */
+    GNV_CACHE_FP8 = 1
+} gnv_cache_dtype;
+
 typedef struct gnv_model_options {
     uint64_t struct_size;
     gnv_precision precision;
@@ -40,6 +47,7 @@ typedef struct gnv_model_options {
      * belong to ram_bytes or device_bytes, and all weights must fit. GNV_UNSUPPORTED: the checkpoint has no draft head that can be
      * run, or there are several devices. */
     int32_t drafts;
+    gnv_cache_dtype cache_dtype; /* of the model's own text, of sessions and of the draft head */
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
@@ -72,6 +80,8 @@ typedef struct gnv_model_info {
     uint64_t draft_bytes; /* of memory for drafting; 0: the model was opened without */
     /* Experts are in host memory, and so many of each layer in the device's as well, those that are chosen most; 0: they are not */
     uint64_t cached_experts;
+    /* Bytes of all caches: states of texts, with those of sessions, without those for drafting */
+    uint64_t cache_bytes;
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Discards the text; the next call starts another. */

@@ -86,8 +86,12 @@ struct StateSpec {
     const char * name;
     Shape shape;                  // of one segment
     bool grows_with_text = false; // the first dimension is a capacity in positions, -1 in `shape`
-    bool is_activation = false;   // holds values of activations, in their dtype; else F32
+    bool is_activation = false;   // holds values of activations, in their dtype; else:
+    DType dtype = DType::f32;
 };
+// How the keys and values of a text are kept: as activations, or as E4M3 codes with scales (graph/ops.h: AttentionParams).
+enum class CacheType : uint8_t { activations, fp8 };
+constexpr const char * cache_type_name(CacheType type) { return type == CacheType::fp8 ? "fp8" : "auto"; }
 
 // The stream that the embed stage of a draft head reads.
 enum class DraftInput : uint8_t { none, of_text, own };
@@ -98,6 +102,7 @@ struct BatchShape {
     bool masked = false;   // has pads
     bool cached = false;   // reads and writes states
     int64_t capacity = 0;  // of the cache, in positions of a text
+    CacheType cache = CacheType::activations;
     // States of so many texts and pages (graph/ops.h: cache_page), of which slots and pages say the segments' own; 0: there is
     // one state for each segment.
     int64_t slots = 0, pages = 0;
@@ -204,7 +209,7 @@ class TextModel {
     virtual std::vector<StageInput> stage_inputs(const Stage & stage) const = 0;
     // Stages of one kind (StageKind) and one block kind make activations of the same shapes.
     virtual int32_t block_kind(const Stage & stage) const = 0;
-    virtual std::vector<StateSpec> states(int32_t layer) const = 0;
+    virtual std::vector<StateSpec> states(int32_t layer, CacheType cache) const = 0;
     // Rows that a replay stage of this layer reads; none: the layer has no states that a position cannot be taken back from.
     virtual std::vector<StateSpec> replayed(int32_t) const { return {}; }
     // Appends the stage to builder.graph; failures stay in the graph's status.

@@ -14,7 +14,7 @@ static Shape whole_shape(const StateSpec & spec, const StateExtents & extents) {
     return shape;
 }
 
-static DType dtype_of(const StateSpec & spec, DType activation) { return spec.is_activation ? activation : DType::f32; }
+static DType dtype_of(const StateSpec & spec, DType activation) { return spec.is_activation ? activation : spec.dtype; }
 
 uint64_t TextStates::layer_bytes(const std::vector<StateSpec> & layer, DType activation, const StateExtents & extents) {
     uint64_t sum = 0;
@@ -23,14 +23,14 @@ uint64_t TextStates::layer_bytes(const std::vector<StateSpec> & layer, DType act
     return sum;
 }
 
-TextStates::Specs TextStates::specs_of(const TextModel & model) {
+TextStates::Specs TextStates::specs_of(const TextModel & model, CacheType cache) {
     Specs specs;
-    for (int32_t layer = 0; layer < model.sizes().layers; layer++) specs.push_back(model.states(layer));
+    for (int32_t layer = 0; layer < model.sizes().layers; layer++) specs.push_back(model.states(layer, cache));
     return specs;
 }
 
 TextStates::Specs TextStates::fixed_specs_of(const TextModel & model) {
-    Specs specs = specs_of(model);
+    Specs specs = specs_of(model, CacheType::activations); // of what grows
     for (std::vector<StateSpec> & layer : specs)
         std::erase_if(layer, [](const StateSpec & s) { return s.grows_with_text; });
     return specs;

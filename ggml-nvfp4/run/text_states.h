@@ -27,17 +27,10 @@ class TextStates {
     static Result<TextStates> create(const Specs & specs, Backend & device, const StateExtents & extents) {
         return create(specs, std::vector<Backend *>(specs.size(), &device), extents);
     }
-    static Result<TextStates> create(const TextModel & model, const std::vector<Backend *> & devices,
-                                     const StateExtents & extents) {
-        return create(specs_of(model), devices, extents);
-    }
     // `activation`: the dtype of the device's activations.
     static uint64_t bytes(const Specs & specs, DType activation, const StateExtents & extents);
-    static uint64_t bytes(const TextModel & model, DType activation, const StateExtents & extents) {
-        return bytes(specs_of(model), activation, extents);
-    }
     static uint64_t layer_bytes(const std::vector<StateSpec> & layer, DType activation, const StateExtents & extents);
-    static Specs specs_of(const TextModel & model);
+    static Specs specs_of(const TextModel & model, CacheType cache);
     // What has a place for each text and cannot be cut back: states that do not grow.
     static Specs fixed_specs_of(const TextModel & model);
     static Specs replayed_specs_of(const TextModel & model);

@@ -78,7 +78,7 @@ Result<std::unique_ptr<SharedText>> SharedTexts::restore(std::span<const uint8_t
                     bytes.size() == header.bytes ? ", and another checksum" : "");
     if (sha256_hex(identity.data(), identity.size()) != std::string_view(header.model, sizeof header.model))
         return Status(Code::model, "the state is that of a text of another model, or of other options (precision, "
-                                   "weights_only, the kind of device): let the text run again");
+                                   "weights_only, cache_dtype, the kind of device): let the text run again");
     const int64_t capacity = session_.pool_capacity();
     if (header.positions > uint64_t(capacity))
         return fail(Code::invalid_argument, "the state has ", header.positions,

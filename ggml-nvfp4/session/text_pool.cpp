@@ -10,11 +10,11 @@ StateExtents TextPool::extents(int64_t texts, int64_t positions, int64_t capacit
     return {texts, pages_of(capacity) * cache_page, pages_of(positions)};
 }
 
-Result<TextPool> TextPool::create(const TextModel & model, const std::vector<Backend *> & devices,
+Result<TextPool> TextPool::create(const TextStates::Specs & specs, const std::vector<Backend *> & devices,
                                   const StateExtents & extents) {
     TextPool pool;
-    GNV_ASSIGN(pool.states_, TextStates::create(model, devices, extents));
-    pool.bytes_ = TextStates::bytes(model, devices.front()->activation_dtype(), extents);
+    GNV_ASSIGN(pool.states_, TextStates::create(specs, devices, extents));
+    pool.bytes_ = TextStates::bytes(specs, devices.front()->activation_dtype(), extents);
     for (int64_t i = extents.texts; i-- > 0;) pool.free_slots_.push_back(int32_t(i));
     for (int64_t i = extents.pages; i-- > 0;) pool.free_pages_.push_back(int32_t(i));
     pool.holders_.resize(size_t(extents.pages));

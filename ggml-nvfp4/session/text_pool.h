@@ -29,7 +29,7 @@ class TextPool {
     // `positions` of all texts together, `capacity` those of the longest; both in whole pages.
     static StateExtents extents(int64_t texts, int64_t positions, int64_t capacity);
     // `devices`: of each layer.
-    static Result<TextPool> create(const TextModel & model, const std::vector<Backend *> & devices,
+    static Result<TextPool> create(const TextStates::Specs & specs, const std::vector<Backend *> & devices,
                                    const StateExtents & extents);
 
     bool exists() const { return states_.extents().pages > 0; }

@@ -75,6 +75,11 @@ std::string TextSession::placement() const { return state_->placement(); }
 int64_t TextSession::past() const { return state_->past; }
 int32_t TextSession::next_position() const { return state_->next_position.front(); }
 int64_t TextSession::piece() const { return state_->piece; }
+uint64_t TextSession::cache_bytes() const {
+    uint64_t sum = 0;
+    for (const SessionPlace & place : state_->places) sum += place.cache_bytes + place.pool_bytes;
+    return sum;
+}
 uint64_t TextSession::draft_bytes() const { return state_->drafting ? state_->drafting->bytes : 0; }
 std::span<const int32_t> TextSession::ahead() const {
     if (!state_->drafting) return {};
@@ -313,6 +318,7 @@ Status TextSession::run(const TextSequence & sequence, const Request & request, 
     }
     inputs.shape.cached = true;
     inputs.shape.capacity = extents.capacity;
+    inputs.shape.cache = state.options.cache;
     inputs.past.assign(size_t(inputs.shape.segments), int32_t(state.past));
     state.set_positions(sequence, inputs);
     if (results.draw) inputs.draws = {*results.draw};

@@ -33,6 +33,7 @@ struct SessionOptions {
     // The draft head of the model, for drafting; null: without. Of one segment, on one device with Backend::runs_as_steps(), with
     // weights that stay.
     const TextModel * draft = nullptr;
+    CacheType cache = CacheType::activations; // of all texts, and of the draft head
 };
 
 // What drafting has done since begin_drafting(). Times are those of whole passes with everything that drafting adds, without the
@@ -129,6 +130,7 @@ class TextSession {
     void begin_drafting(); // counts from here on
     const DraftCounts & draft_counts() const;
     uint64_t draft_bytes() const;           // of memory for drafting
+    uint64_t cache_bytes() const;           // of the states of all texts, without those for drafting
     std::span<const int32_t> ahead() const; // guesses whose results are there
     // The ids that run_to_largest(), run_to_pick() and run_to_draw() choose among: those that `ids` does not have as 0
     // [vocabulary]. It keeps a copy.

@@ -40,11 +40,12 @@ Status TextSession::State::plan_drafting() {
         if (ref.part == options.draft->part()) own.push_back(ref);
     GNV_ASSIGN(d.weights, WeightGroup::plan(*variant.weights, own));
     const DType activation = device().activation_dtype();
-    d.bytes = device_aligned(d.weights.bytes()) +
-              TextStates::bytes(*options.draft, activation, one_text(options.capacity)) +
-              TextStates::bytes(TextStates::fixed_specs_of(model()), activation, one_text(0)) +
-              TextStates::bytes(TextStates::replayed_specs_of(model()), activation, one_text(DraftInputs::most_rows)) +
-              DraftInputs::bytes() + device_aligned(tensor_bytes(activation, {1, model().sizes().hidden}));
+    d.bytes =
+        device_aligned(d.weights.bytes()) +
+        TextStates::bytes(TextStates::specs_of(*options.draft, options.cache), activation, one_text(options.capacity)) +
+        TextStates::bytes(TextStates::fixed_specs_of(model()), activation, one_text(0)) +
+        TextStates::bytes(TextStates::replayed_specs_of(model()), activation, one_text(DraftInputs::most_rows)) +
+        DraftInputs::bytes() + device_aligned(tensor_bytes(activation, {1, model().sizes().hidden}));
     if (aliases()) d.bytes += uint64_t(DraftInputs::most_rows) * uint64_t(model().sizes().vocabulary) * sizeof(float);
 
     StageOptions last = stage_options(false), all = stage_options(true);
@@ -84,8 +85,8 @@ Status TextSession::State::plan_draft_passes() {
 
 Status TextSession::State::allocate_drafting() {
     Drafting & d = *drafting;
-    GNV_ASSIGN(d.states,
-               TextStates::create(TextStates::specs_of(*options.draft), device(), one_text(options.capacity)));
+    GNV_ASSIGN(d.states, TextStates::create(TextStates::specs_of(*options.draft, options.cache), device(),
+                                            one_text(options.capacity)));
     GNV_ASSIGN(d.before, TextStates::create(TextStates::fixed_specs_of(model()), device(), one_text(0)));
     GNV_ASSIGN(d.kept,
                TextStates::create(TextStates::replayed_specs_of(model()), device(), one_text(DraftInputs::most_rows)));

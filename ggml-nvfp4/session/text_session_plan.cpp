@@ -62,6 +62,7 @@ BatchShape TextSession::State::pool_shape(int64_t positions, int64_t segments) c
     shape.segments = segments;
     shape.cached = true;
     shape.capacity = extents.capacity;
+    shape.cache = options.cache;
     shape.slots = extents.texts;
     shape.pages = extents.pages;
     return shape;
@@ -82,6 +83,7 @@ BatchShape TextSession::State::shape_of(int64_t positions) const {
     shape.segments = options.segments;
     shape.cached = true;
     shape.capacity = options.capacity;
+    shape.cache = options.cache;
     return shape;
 }
 
@@ -117,7 +119,8 @@ Result<uint64_t> TextSession::State::arena_bytes_of(const BatchShape & shape,
 
 uint64_t TextSession::State::cache_bytes(size_t group, const StateExtents & extents) const {
     if (group == 0 || group + 1 == groups.size()) return 0; // embedding, head
-    return TextStates::layer_bytes(model().states(int32_t(group) - 1), device().activation_dtype(), extents);
+    return TextStates::layer_bytes(model().states(int32_t(group) - 1, options.cache), device().activation_dtype(),
+                                   extents);
 }
 
 void TextSession::State::take_groups(SessionPlace & place, size_t first, size_t end) const {
@@ -304,9 +307,10 @@ Status TextSession::State::allocate() {
         for (size_t g = 0; g < groups.size(); g++)
             pool_runners[is_step].push_back(std::make_unique<StageRunner>(*place_of(g).device, stage_options(false),
                                                                           is_step ? kept_steps : kept_shapes));
-    GNV_ASSIGN(states, TextStates::create(model(), layer_devices(), own_extents()));
+    const TextStates::Specs specs = TextStates::specs_of(model(), options.cache);
+    GNV_ASSIGN(states, TextStates::create(specs, layer_devices(), own_extents()));
     if (options.pool_texts > 0) {
-        GNV_ASSIGN(pool, TextPool::create(model(), layer_devices(), pool_extents()));
+        GNV_ASSIGN(pool, TextPool::create(specs, layer_devices(), pool_extents()));
     }
     if (drafting) GNV_TRY(allocate_drafting());
     next_position.assign(size_t(options.segments), 0);

@@ -13,13 +13,14 @@ using Model = Handle<gnv_model_t>;
 using Session = Handle<gnv_session_t>;
 
 inline gnv_status try_open(gnv_engine_t * engine, uint64_t sessions, uint64_t positions, Model & out,
-                           gnv_precision precision = GNV_PRECISION_FP32) {
+                           gnv_precision precision = GNV_PRECISION_FP32, gnv_cache_dtype cache = GNV_CACHE_AUTO) {
     gnv_model_options options;
     gnv_model_options_init(&options);
     options.capacity = 512;
     options.sessions = sessions;
     options.session_positions = positions;
     options.precision = precision;
+    options.cache_dtype = cache;
     gnv_model_t * model = nullptr;
     const gnv_status status = gnv_model_open(engine, tiny_folder.c_str(), &options, &model);
     out.reset(model);
@@ -27,9 +28,9 @@ inline gnv_status try_open(gnv_engine_t * engine, uint64_t sessions, uint64_t po
 }
 
 inline Model open_model(gnv_engine_t * engine, uint64_t sessions = 8, uint64_t positions = 0,
-                        gnv_precision precision = GNV_PRECISION_FP32) {
+                        gnv_precision precision = GNV_PRECISION_FP32, gnv_cache_dtype cache = GNV_CACHE_AUTO) {
     Model model;
-    const gnv_status status = try_open(engine, sessions, positions, model, precision);
+    const gnv_status status = try_open(engine, sessions, positions, model, precision, cache);
     REQUIRE_MESSAGE(status == GNV_OK, gnv_last_error(engine));
     return model;
 }

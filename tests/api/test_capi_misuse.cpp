@@ -365,6 +365,10 @@ TEST_CASE("numbers that an enumeration does not have are refused everywhere") {
         gnv_model_t * model = nullptr;
         refused(gnv_model_open(engine.get(), tiny_folder.c_str(), &model_options, &model),
                 "gnv_model_options.precision");
+        gnv_model_options_init(&model_options);
+        model_options.cache_dtype = gnv_cache_dtype(number);
+        refused(gnv_model_open(engine.get(), tiny_folder.c_str(), &model_options, &model),
+                "gnv_model_options.cache_dtype");
         gnv_engine_options engine_options;
         gnv_engine_options_init(&engine_options);
         engine_options.instructions = gnv_instructions(number);

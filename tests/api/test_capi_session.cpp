@@ -235,6 +235,9 @@ TEST_CASE("copies share a prefix; a session goes back; states travel") {
     CHECK(gnv_session_load(rounded.get(), path.c_str(), &none) == GNV_MODEL);
     CHECK(error_has(other_engine.get(), "of another model"));
     CHECK(gnv_session_load(rounded.get(), (path + "x").c_str(), &none) == GNV_NOT_FOUND);
+    const Model in_fp8 = open_model(other_engine.get(), 2, 0, GNV_PRECISION_FP32, GNV_CACHE_FP8);
+    CHECK(gnv_session_load(in_fp8.get(), path.c_str(), &none) == GNV_MODEL);
+    CHECK(error_has(other_engine.get(), "cache_dtype"));
     std::ofstream(path, std::ios::app) << "x";
     CHECK(gnv_session_load(rounded.get(), path.c_str(), &none) == GNV_FORMAT);
     std::filesystem::resize_file(path, 10);
@@ -444,4 +447,41 @@ TEST_CASE("a stopped step leaves no ids that a penalty counts") {
         picked.push_back(id);
     }
     CHECK(picked[0] == picked[1]);
+}
+
+TEST_CASE("caches in FP8: sessions give what the model's own text gives, and states travel") {
+    const auto engine = make_engine();
+    const Model model = open_model(engine.get(), 2, 0, GNV_PRECISION_FP32, GNV_CACHE_FP8),
+                plain = open_model(engine.get(), 2);
+    auto info = make_info<gnv_model_info>(), wide = make_info<gnv_model_info>();
+    REQUIRE(gnv_model_get_info(model.get(), &info) == GNV_OK);
+    REQUIRE(gnv_model_get_info(plain.get(), &wide) == GNV_OK);
+    CHECK(info.cache_bytes > 0);
+    // Of two layers, keys and values of 512 positions and of two texts in pages of 192, heads 2 x 64.
+    CHECK(wide.cache_bytes - info.cache_bytes == 2 * 2 * (512 + 2 * 3 * 192) * (128 * 4 - 128 - 2));
+    const Ids prompt = text_ids(0, 250);
+    std::vector<float> logits(4096);
+    size_t written = 0;
+    REQUIRE(gnv_model_forward(model.get(), prompt.data(), prompt.size(), nullptr, logits.data(), 4096, &written) ==
+            GNV_OK);
+    const Session a = open_session(model);
+    REQUIRE(feed(a, prompt, GNV_WANT_LOGITS) == GNV_OK);
+    run_all(engine.get(), model);
+    std::vector<float> found(4096);
+    REQUIRE(gnv_session_numbers(a.get(), found.data(), found.size(), &written) == GNV_OK);
+    CHECK(found == logits);
+    size_t size = 0;
+    REQUIRE(gnv_session_export(a.get(), nullptr, 0, &size) == GNV_OK);
+    std::vector<char> bytes(size);
+    REQUIRE(gnv_session_export(a.get(), bytes.data(), bytes.size(), &size) == GNV_OK);
+    gnv_session_t * made = nullptr;
+    CHECK(gnv_session_import(plain.get(), bytes.data(), bytes.size(), &made) == GNV_MODEL);
+    REQUIRE(gnv_session_import(model.get(), bytes.data(), bytes.size(), &made) == GNV_OK);
+    const Session b(made);
+    for (const Session * session : {&a, &b}) REQUIRE(feed(*session, {7}, GNV_WANT_LOGITS) == GNV_OK);
+    run_all(engine.get(), model);
+    std::vector<float> other(4096);
+    REQUIRE(gnv_session_numbers(a.get(), found.data(), found.size(), &written) == GNV_OK);
+    REQUIRE(gnv_session_numbers(b.get(), other.data(), other.size(), &written) == GNV_OK);
+    CHECK(found == other);
 }

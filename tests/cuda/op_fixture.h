@@ -185,6 +185,8 @@ class OpRunner {
                 const uint16_t bits = nvfp4::bf16_from_float(input.numbers[i]);
                 memcpy(data.data() + i * 2, &bits, 2);
             }
+        } else if (!input.numbers.empty() && dtype_traits(dtype).bits == 8) { // bytes as numbers
+            for (size_t i = 0; i < data.size(); i++) data[i] = uint8_t(input.numbers[i]);
         } else if (!input.numbers.empty()) {
             memcpy(data.data(), input.numbers.data(), data.size());
         } else if (!input.indices.empty()) {
@@ -234,6 +236,8 @@ class OpRunner {
                 exact.push_back(value);
                 break;
             }
+            case DType::f8_e4m3:
+            case DType::f8_e8m0: numbers[i] = float(data[i]); break; // bytes
             default: memcpy(&numbers[i], data.data() + i * 4, 4); break;
             }
         }

@@ -162,4 +162,7 @@ TEST_CASE("the same text with and without drafting, in BF16 and NVFP4") {
 
 TEST_CASE("states on a device are those of a text without drafting, whatever comes behind a pass ahead") {
     check_states(on_cuda());
+    DraftPlace in_fp8 = on_cuda();
+    in_fp8.cache = CacheType::fp8;
+    check_states(in_fp8);
 }

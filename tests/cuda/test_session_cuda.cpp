@@ -395,9 +395,10 @@ TEST_CASE("sampled texts: from the largest logits the tokens of all logits") {
     }
 }
 
-TEST_CASE("texts that share a session have the bits of each alone") {
+static void check_shared_texts(CacheType cache) {
     const Fixture f;
     SessionOptions options = {1, 700};
+    options.cache = cache;
     constexpr size_t count = 40;
     options.pool_texts = count, options.pool_positions = int64_t(count) * 700;
     const auto session = f.session(options);
@@ -436,4 +437,38 @@ TEST_CASE("texts that share a session have the bits of each alone") {
             CHECK(found[i][turn] == logits_of(*session, ids, false));
         }
     }
+}
+TEST_CASE("texts that share a session have the bits of each alone") { check_shared_texts(CacheType::activations); }
+TEST_CASE("caches in FP8: texts that share a session have the bits of each alone") {
+    check_shared_texts(CacheType::fp8);
+}
+
+TEST_CASE("caches in FP8: a text in pieces, tokens that are replayed, close to BF16 and on the CPU") {
+    const Fixture f;
+    const std::vector<int32_t> ids = text_ids(200);
+    SessionOptions options = {1, 256};
+    const auto plain = f.session(options);
+    options.cache = CacheType::fp8;
+    const auto session = f.session(options);
+    const std::vector<float> whole = in_pieces(*session, ids, {});
+    std::vector<size_t> one_by_one(40, 1);
+    one_by_one.front() = 161;
+    const std::vector<float> tokens = in_pieces(*session, ids, one_by_one);
+    CHECK(in_pieces(*session, ids, one_by_one) == tokens);
+    for (const std::vector<float> & pieces : {in_pieces(*session, ids, {64}), tokens}) {
+        const Distance distance = distance_of(pieces, whole);
+        CAPTURE(distance.mean_divergence);
+        CHECK(distance.median_error < 0.03);
+        CHECK(distance.mean_divergence < 5e-3);
+    }
+    const Distance to_plain = distance_of(whole, in_pieces(*plain, ids, {}));
+    MESSAGE("KL to caches in BF16 ", to_plain.mean_divergence);
+    CHECK(to_plain.mean_divergence > 1e-6);
+    CHECK(to_plain.mean_divergence < 0.01);
+    const auto cpu = open_cpu(*f.threads);
+    const auto twin = TextSession::create(f.model->variant(Precision::bf16), *cpu, *f.threads, options).take();
+    const Distance to_cpu = distance_of(whole, in_pieces(*twin, ids, {}));
+    CAPTURE(to_cpu.mean_divergence);
+    CHECK(to_cpu.median_error < 0.03);
+    CHECK(to_cpu.mean_divergence < 5e-3);
 }

@@ -1,6 +1,7 @@
 // Ops that go on from a state, on a CUDA device: attention with a cache, convolution with a history, Gated DeltaNet with a
 // memory. Against their twins on the CPU, and a text in pieces against the same text at once.
 #include "cuda/device_fixture.h"
+#include "plain_cache_rows.h"
 
 #include <cstdio>
 #include <numeric>
@@ -34,6 +35,38 @@ OpCase cache_case(std::mt19937 & random, const CacheCase & c) {
              cache(rows, random_numbers(random, rows.elements(), 1)),
              cache(rows, random_numbers(random, rows.elements(), 1)), indices({count}, c.pasts)},
             {true, true, true, true, c.masked, true, true, true}};
+}
+
+// With a cache in E4M3 of the same numbers, rounded.
+OpCase coded_case(const OpCase & op, int64_t head) {
+    OpCase coded = op;
+    coded.inputs.resize(9), coded.present.resize(9); // without pages
+    coded.inputs.resize(11), coded.present.resize(11, true);
+    if (op.inputs.size() < 9) coded.present[8] = false;
+    for (const size_t i : {5, 6}) {
+        const CodedRows rows = coded_rows(op.inputs[i].numbers, size_t(head));
+        const Shape & shape = op.inputs[i].shape;
+        coded.inputs[i] = {OpInput::Role::state,
+                           DType::f8_e4m3,
+                           shape,
+                           std::vector<float>(rows.codes.begin(), rows.codes.end()),
+                           {},
+                           {}};
+        coded.inputs[i + 4] = {OpInput::Role::state,
+                               DType::f8_e8m0,
+                               {shape[0], shape[1], shape[2] / head},
+                               std::vector<float>(rows.scales.begin(), rows.scales.end()),
+                               {},
+                               {}};
+    }
+    return coded;
+}
+// With a cache of these numbers in BF16, and new rows that are rounded alike.
+OpCase rounded_case(const OpCase & op, int64_t head) {
+    OpCase rounded = op;
+    for (const size_t i : {1, 2, 5, 6})
+        rounded.inputs[i].numbers = coded_rows(op.inputs[i].numbers, size_t(head)).numbers;
+    return rounded;
 }
 
 // Rows [first, first + count) of a tensor of rows.
@@ -255,6 +288,73 @@ TEST_CASE("states that texts share") {
     }
 }
 
+// The same codes as on the CPU; the bits of a cache in BF16 that holds the same numbers.
+TEST_CASE("attention with a cache in E4M3") {
+    Devices devices;
+    OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
+    std::mt19937 random(39);
+    const std::vector<CacheCase> cases = {{{1}, {0}, 1, 4, 2, 64},
+                                          {{70}, {0}, 70, 4, 2, 64},
+                                          {{70, 3}, {31, 0}, 128, 4, 2, 64, true},
+                                          {{1, 64, 65}, {63, 64, 1}, 200, 6, 2, 128},
+                                          {{130, 2, 1}, {300, 32, 33}, 512, 16, 2, 256},
+                                          {{1}, {500}, 501, 16, 2, 256},
+                                          {{1, 1, 1}, {0, 63, 900}, 901, 8, 4, 64},
+                                          {{1, 1}, {10, 200}, 300, 24, 2, 128},
+                                          {{1, 1}, {16382, 16384}, 20000, 4, 1, 64},
+                                          {{1, 1, 1, 1, 1}, {5, 6, 7, 8, 9}, 64, 4, 2, 64, true}};
+    for (const CacheCase & shape : cases) {
+        CAPTURE(shape.capacity);
+        CAPTURE(shape.head);
+        OpCase plain = cache_case(random, shape);
+        for (size_t i = 0; i < plain.inputs[1].numbers.size(); i++) // heads of many magnitudes
+            plain.inputs[1].numbers[i] = std::ldexp(plain.inputs[1].numbers[i], int(i / size_t(shape.head) % 7) - 5);
+        for (const bool one_position : {false, true}) {
+            const bool is_step = int64_t(shape.lengths.size()) == plain.inputs[0].shape[0];
+            if (one_position && (!is_step || shape.masked)) continue;
+            std::get<AttentionParams>(plain.params).one_position = one_position;
+            const OpCase coded = coded_case(plain, shape.head);
+            const OpResult found = cuda.run(coded), again = cuda.run(coded, 0, true), expected = cpu.run(coded);
+            CHECK(found.tensors == again.tensors);
+            REQUIRE(found.tensors.size() == 5);
+            for (size_t i = 1; i < 5; i++) CHECK(found.tensors[i] == expected.tensors[i]);
+            CHECK(error_of(found.tensors[0], expected.tensors[0]) <= 2 * bf16_step);
+            CHECK(rms_error_of(found.tensors[0], expected.tensors[0]) <= bf16_step);
+            CHECK(found.tensors[0] == cuda.run(rounded_case(plain, shape.head)).tensors[0]);
+        }
+    }
+}
+
+TEST_CASE("attention with a cache in E4M3: passes ahead, pages, NaN") {
+    Devices devices;
+    OpRunner cuda(*devices.cuda), cpu(*devices.cpu);
+    std::mt19937 random(40);
+    OpCase ahead = cache_case(random, {{3, 1, 5}, {100, 63, 190}, 200, 16, 2, 256});
+    std::get<AttentionParams>(ahead.params).one_position = true;
+    CHECK(cuda.run(coded_case(ahead, 256)).tensors[0] == cuda.run(rounded_case(ahead, 256)).tensors[0]);
+
+    for (const std::vector<int> & lengths : {std::vector<int>{1, 1, 1}, {70, 1, 3}}) {
+        OpCase paged = cache_case(random, {lengths, {300, 191, 0}, 2 * cache_page, 4, 2, 256});
+        for (const size_t i : {5, 6}) paged.inputs[i].shape = {6, cache_page, 512};
+        paged.inputs.push_back(indices({3, 2}, {4, 1, 0, 5, 3, 2}));
+        paged.present.push_back(true);
+        CHECK(cuda.run(coded_case(paged, 256)).tensors[0] == cuda.run(rounded_case(paged, 256)).tensors[0]);
+    }
+
+    OpCase bad = cache_case(random, {{1, 2}, {70, 20}, 101, 4, 2, 64});
+    bad.inputs[1].numbers[3] = std::nanf("");    // the first text's new key: its first head
+    bad.inputs[2].numbers[128 + 100] = INFINITY; // the second text's first new value: its second head
+    const OpCase coded = coded_case(bad, 64);
+    const std::vector<float> found = cuda.run(coded).tensors[0], expected = cpu.run(coded).tensors[0];
+    int64_t wrong = 0, nans = 0;
+    for (size_t i = 0; i < found.size(); i++) {
+        wrong += std::isnan(found[i]) != std::isnan(expected[i]);
+        nans += std::isnan(expected[i]);
+    }
+    CHECK(wrong == 0);
+    CHECK(nans == 6 * 64); // two query heads of one position, and of two
+}
+
 // What no kernel takes is refused while a graph is planned, by the op's name and the shape.
 TEST_CASE("shapes that the device cannot run") {
     Devices devices;
@@ -290,14 +390,26 @@ TEST_CASE("bench of attention with a cache" * doctest::skip()) {
     Devices devices;
     std::mt19937 random(36);
     OpRunner cuda(*devices.cuda);
-    for (const int past : {1000, 4000, 30000}) {
-        const OpCase op = cache_case(random, {{1}, {past}, past + 1, 16, 2, 256});
-        const double seconds = cuda.run(op, 50).seconds, bytes = double(past) * 512 * 2 * 2;
-        printf("attention, 1 position after %6d, 16/2 x 256   %9.3f ms %6.0f GB/s\n", past, seconds * 1e3,
-               bytes / seconds / 1e9);
+    for (const int past : {1000, 4000, 30000, 120000}) {
+        OpCase op = cache_case(random, {{1}, {past}, past + 1, 16, 2, 256});
+        const double in_pass = cuda.run(op, 50).seconds, bytes = double(past) * 512 * 2 * 2;
+        std::get<AttentionParams>(op.params).one_position = true;
+        const double seconds = cuda.run(op, 50).seconds, coded = cuda.run(coded_case(op, 256), 50).seconds;
+        printf(
+            "attention, 1 position after %6d, 16/2 x 256 %8.4f ms (in a longer pass %8.4f) %6.0f GB/s, E4M3 %8.4f ms\n",
+            past, seconds * 1e3, in_pass * 1e3, bytes / seconds / 1e9, coded * 1e3);
     }
-    const double seconds = cuda.run(cache_case(random, {{2048}, {2048}, 4096, 16, 2, 256}), 20).seconds;
-    printf("attention, 2048 positions after 2048, 16/2 x 256 %9.3f ms %6.1f TFLOP/s\n", seconds * 1e3,
-           4 * 16 * 256 * (2048.0 * 2048 + 2048 * 1024.5) / seconds / 1e12);
+    for (const int texts : {8, 64}) {
+        const std::vector<int> ones(size_t(texts), 1), pasts(size_t(texts), 1000);
+        OpCase op = cache_case(random, {ones, pasts, 1001, 16, 2, 256});
+        std::get<AttentionParams>(op.params).one_position = true;
+        const double seconds = cuda.run(op, 50).seconds, coded = cuda.run(coded_case(op, 256), 50).seconds;
+        printf("attention, %2d texts, 1 position after 1000       %9.4f ms, E4M3 %9.4f ms\n", texts, seconds * 1e3,
+               coded * 1e3);
+    }
+    const OpCase op = cache_case(random, {{2048}, {2048}, 4096, 16, 2, 256});
+    const double seconds = cuda.run(op, 20).seconds, coded = cuda.run(coded_case(op, 256), 20).seconds;
+    printf("attention, 2048 positions after 2048, 16/2 x 256 %9.3f ms %6.1f TFLOP/s, E4M3 %9.3f ms\n", seconds * 1e3,
+           4 * 16 * 256 * (2048.0 * 2048 + 2048 * 1024.5) / seconds / 1e12, coded * 1e3);
     fflush(stdout);
 }

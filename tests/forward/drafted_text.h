@@ -20,6 +20,7 @@ inline TokenIds text_ids(size_t begin, size_t count) {
 struct DraftPlace {
     OpenDevice open = open_on_cpu;
     Precision precision = Precision::f32;
+    CacheType cache = CacheType::activations;
 
     static Result<std::unique_ptr<Backend>> open_on_cpu(ThreadPool & threads) { return open_cpu(threads); }
 };
@@ -36,6 +37,7 @@ struct DraftedText {
         SessionOptions options = {1, capacity, 0};
         options.pool_texts = 2;
         options.pool_positions = 800;
+        options.cache = place.cache;
         options.draft = drafts ? model->draft.get() : nullptr;
         Result<std::unique_ptr<TextSession>> made =
             TextSession::create(model->variant(place.precision), *device, *threads, options);

@@ -56,6 +56,14 @@ TEST_CASE("the same text with and without drafting") {
 
 TEST_CASE("states are those of a text without drafting, whatever comes behind a pass ahead") { check_states({}); }
 
+TEST_CASE("caches in FP8: the same text and states with and without drafting") {
+    const DraftPlace place = {DraftPlace::open_on_cpu, Precision::f32, CacheType::fp8};
+    DraftCounts sum;
+    check_same_texts(fitted_folder(), place, sum);
+    CHECK(sum.accepted * 20 > sum.drafted);
+    check_states(place);
+}
+
 // Nothing is computed before the host waits, and the device's memory is closed to the host: ids go from guess to guess there.
 TEST_CASE("drafting on a device: the text and the states are the same, also where passes are recorded") {
     for (const bool records : {false, true}) {

@@ -275,6 +275,10 @@ TEST_CASE("usage of run") {
         CHECK(found.exit_code == 2);
         CHECK(found.out.find(message) != std::string::npos);
     };
+    const ToolRun in_fp8 = run_tool("run", tiny_folder + " --prompt a --n-predict 3 --kv-cache-dtype fp8 2>&1");
+    CHECK(in_fp8.exit_code == 0);
+    CHECK(in_fp8.out.find("caches of 4 positions take ") != std::string::npos);
+    CHECK(run("--prompt a --kv-cache-dtype fp4").exit_code == 2);
     refused_device("gpu", "--device gpu is not a device: use auto, cpu, cuda or cuda:N");
     refused_device("cuda:1000", "--device cuda:1000: this machine has ");
     refused_device("cuda:99999999999999999999", "--device cuda:99999999999999999999: this machine has ");

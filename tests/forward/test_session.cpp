@@ -1,6 +1,7 @@
 // What a session gives does not depend on how its text arrives, on threads, or on where its weights are; and how far BF16
 // is from the FP32 of the Transformers implementation.
 #include "forward/forward_fixture.h"
+#include "id_list.h"
 
 #include <doctest/doctest.h>
 #include <map>
@@ -29,11 +30,13 @@ std::vector<int32_t> text_ids(size_t count) {
 
 // `cuts`: lengths of the pieces in which the text arrives; the last takes the rest.
 Run run(const std::vector<int32_t> & ids, const std::vector<size_t> & cuts = {}, int thread_count = 2,
-        uint64_t ram_bytes = 0, Precision precision = Precision::f32) {
+        uint64_t ram_bytes = 0, Precision precision = Precision::f32, CacheType cache = CacheType::activations) {
     const auto threads = ThreadPool::create(thread_count).take();
     const auto device = open_cpu(*threads);
-    Result<std::unique_ptr<TextSession>> opened = TextSession::create(
-        tiny().variant(precision), *device, *threads, {1, std::max<int64_t>(256, int64_t(ids.size())), ram_bytes});
+    SessionOptions options = {1, std::max<int64_t>(256, int64_t(ids.size())), ram_bytes};
+    options.cache = cache;
+    Result<std::unique_ptr<TextSession>> opened =
+        TextSession::create(tiny().variant(precision), *device, *threads, options);
     REQUIRE_MESSAGE(opened.ok(), opened.status().message());
     Run out;
     out.weights_stay = opened.value()->weights_stay();
@@ -172,4 +175,68 @@ TEST_CASE("BF16 activations: a position's logits within 2 %, mean KL divergence 
     CHECK(mean(errors) < 0.04);
     CHECK(kl < 1e-3);
     CHECK(kl > 0);
+}
+
+TEST_CASE("caches in FP8: pieces and threads change no bit, and the memory is a quarter of F32") {
+    const std::vector<int32_t> ids = text_ids(200);
+    const auto in_fp8 = [&](const std::vector<size_t> & cuts, int threads, Precision precision) {
+        return run(ids, cuts, threads, 0, precision, CacheType::fp8);
+    };
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        const Run whole = in_fp8({}, 1, precision);
+        CHECK(in_fp8({64, 64}, 3, precision).taps == whole.taps);
+        // A row is what it is when it is stored: also one by one, but for the order of sums.
+        std::vector<size_t> one_by_one(40, 1);
+        one_by_one.front() = 161;
+        if (precision == Precision::f32)
+            CHECK(relative_error(in_fp8(one_by_one, 2, precision).logits, whole.logits) < 0.02);
+        CHECK(whole.logits != run(ids, {}, 1, 0, precision).logits);
+    }
+    const auto bytes_of = [](CacheType cache) {
+        return TextStates::layer_bytes(tiny().model->states(3, cache), DType::f32, {1, 4096, 0});
+    };
+    CHECK(bytes_of(CacheType::activations) == 2 * 4096 * 128 * 4);
+    CHECK(bytes_of(CacheType::fp8) == 2 * 4096 * (128 + 2));
+}
+
+// What FP8 caches cost: beside BF16's own noise (docs/quality.md), and the recorded greedy ids.
+TEST_CASE("caches in FP8: mean KL divergence, and greedy ids") {
+    constexpr size_t vocabulary = 4096;
+    const std::vector<int32_t> ids = text_ids(700);
+    const Run plain = run(ids), fp8 = run(ids, {}, 2, 0, Precision::f32, CacheType::fp8);
+    double divergence = 0;
+    size_t same = 0;
+    for (size_t begin = 0; begin < plain.logits.size(); begin += vocabulary) {
+        const float *a = plain.logits.data() + begin, *b = fp8.logits.data() + begin;
+        const std::vector<double> p = log_softmax(a, vocabulary), q = log_softmax(b, vocabulary);
+        for (size_t i = 0; i < vocabulary; i++) divergence += std::exp(p[i]) * (p[i] - q[i]) / 700;
+        same += std::max_element(a, a + vocabulary) - a == std::max_element(b, b + vocabulary) - b;
+    }
+    MESSAGE("KL ", divergence, ", the same token at ", same, " of 700 positions");
+    CHECK(divergence > 1e-6);
+    CHECK(divergence < 0.01);
+    CHECK(same > 660);
+
+    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
+    int tokens = 0, equal = 0;
+    REQUIRE(golden.root()
+                .for_each_element([&](size_t, const JsonValue & text) -> Status {
+                    std::vector<int32_t> all = read_id_list(text.get("prompt_ids").take());
+                    const size_t prompt = all.size();
+                    const std::vector<int32_t> expected = read_id_list(text.get("new_ids").take());
+                    all.insert(all.end(), expected.begin(), expected.end());
+                    std::vector<size_t> cuts(all.size() - prompt + 1, 1);
+                    cuts.front() = prompt;
+                    const Run found = run(all, cuts, 2, 0, Precision::f32, CacheType::fp8);
+                    for (size_t i = 0; i < expected.size(); i++) {
+                        const float * const row = found.logits.data() + (prompt + i - 1) * vocabulary;
+                        equal += std::max_element(row, row + vocabulary) - row == expected[i];
+                        tokens++;
+                    }
+                    return {};
+                })
+                .ok());
+    MESSAGE(equal, " of ", tokens, " recorded tokens are the likeliest");
+    CHECK(tokens > 20);
+    CHECK(equal * 20 >= tokens * 19);
 }

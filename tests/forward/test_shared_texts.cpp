@@ -31,11 +31,13 @@ struct Fixture {
     std::unique_ptr<SharedTexts> texts;
 
     explicit Fixture(int64_t count = 6, int64_t positions = 4000, int thread_count = 2,
-                     Precision precision = Precision::f32, uint64_t ram_bytes = 0)
+                     Precision precision = Precision::f32, uint64_t ram_bytes = 0,
+                     CacheType cache = CacheType::activations)
         : threads(ThreadPool::create(thread_count).take()), device(open_cpu(*threads)) {
         SessionOptions options = {1, 600, ram_bytes};
         options.pool_texts = count;
         options.pool_positions = positions;
+        options.cache = cache;
         Result<std::unique_ptr<TextSession>> made =
             TextSession::create(tiny().variant(precision), *device, *threads, options);
         REQUIRE_MESSAGE(made.ok(), made.status().message());
@@ -204,8 +206,14 @@ TEST_CASE("embeddings: the hidden state that logits are made of") {
     CHECK(c->has == TextWant::none);
 }
 
-TEST_CASE("copies and ways back") {
-    Fixture f;
+TEST_CASE("caches in FP8: texts together have the bits of each alone") {
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        Fixture f(6, 4000, 3, precision, 0, CacheType::fp8);
+        check_random(f, scripts_of(f), 40, 5);
+    }
+}
+
+static void check_copies(Fixture & f) {
     const TextPool & pool = f.session->pool();
     const Ids prompt = text_ids(0, 450), left = text_ids(500, 30), right = text_ids(530, 1);
     const auto after_left = f.alone({prompt, left}), after_right = f.alone({prompt, right, left});
@@ -237,6 +245,14 @@ TEST_CASE("copies and ways back") {
     f.texts->close(*a);
     f.texts->close(*b);
     CHECK(pool.use().positions == 0);
+}
+TEST_CASE("copies and ways back") {
+    Fixture f, fp8(6, 4000, 2, Precision::f32, 0, CacheType::fp8);
+    check_copies(f);
+    check_copies(fp8);
+    const uint64_t scales = device_aligned(21 * cache_page * 2); // of two heads
+    CHECK(f.session->pool().use().bytes - fp8.session->pool().use().bytes ==
+          2 * 2 * (21 * cache_page * (128 * 4 - 128) - scales)); // two layers, keys and values
 }
 
 TEST_CASE("a budget that is full refuses one text and leaves the others alone") {
@@ -338,4 +354,18 @@ TEST_CASE("saved and restored") {
     Fixture small(2, cache_page);
     CHECK(small.texts->restore(bytes_of(saved), "tiny").status().code() == Code::out_of_memory);
     CHECK(small.session->pool().use().texts == 0);
+}
+
+TEST_CASE("saved and restored with caches in FP8") {
+    Fixture f(6, 4000, 2, Precision::f32, 0, CacheType::fp8), other(6, 4000, 1, Precision::f32, 0, CacheType::fp8);
+    const auto expected = f.alone({text_ids(0, 250), text_ids(300, 70), {9}});
+    const auto a = f.open();
+    f.logits_after(*a, text_ids(0, 250));
+    const std::string saved = f.texts->save(*a, "tiny").take();
+    const auto bytes = std::span(reinterpret_cast<const uint8_t *>(saved.data()), saved.size());
+    const auto b = other.texts->restore(bytes, "tiny").take();
+    CHECK(other.logits_after(*b, text_ids(300, 70)) == expected[1]);
+    CHECK(other.logits_after(*b, {9}) == expected[2]);
+    Fixture plain;
+    CHECK(plain.texts->restore(bytes, "tiny").status().code() == Code::format); // of another size
 }

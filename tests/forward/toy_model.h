@@ -54,7 +54,7 @@ class ToyModel final : public TextModel {
         return {{toy_block_input, toy_hidden}, {toy_wide_input, toy_wide}};
     }
     int32_t block_kind(const Stage & stage) const override { return stage.layer == 1; }
-    std::vector<StateSpec> states(int32_t) const override { return {}; }
+    std::vector<StateSpec> states(int32_t, CacheType) const override { return {}; }
     void build(const Stage & stage, StageBuilder & builder) const override { Writer(builder, stage).write(stage); }
 
   private:

@@ -1,6 +1,7 @@
 // attention against the definition in double, against recorded probabilities, and against itself in other batches.
 #include "golden_file.h"
 #include "mixer_fixture.h"
+#include "plain_cache_rows.h"
 
 using namespace gnv;
 using namespace gnv::test;
@@ -17,7 +18,8 @@ struct Case {
     int64_t capacity = 0;
     Floats cache_k = {}, cache_v = {};
     Integers past = {};
-    Integers pages = {}; // [S, P]: the cache is [N, capacity, ..]
+    Integers pages = {};                  // [S, P]: the cache is [N, capacity, ..]
+    CodedRows coded_k = {}, coded_v = {}; // instead of cache_k and cache_v
 
     Case(std::initializer_list<int32_t> lengths, int64_t query_heads_, int64_t key_heads_, int64_t head_)
         : query_heads(query_heads_), key_heads(key_heads_), head(head_) {
@@ -50,10 +52,24 @@ struct Case {
         inputs.push_back(mask.empty() ? Tensor{} : view(mask, {count()}));
         const bool cached = capacity > 0;
         const int64_t entries = cached ? int64_t(cache_k.size()) / (capacity * key_heads * head) : 0;
-        inputs.push_back(cached ? view(cache_k, {entries, capacity, key_heads * head}) : Tensor{});
-        inputs.push_back(cached ? view(cache_v, {entries, capacity, key_heads * head}) : Tensor{});
+        const bool coded = !coded_k.codes.empty();
+        const auto cache = [&](Floats & numbers, CodedRows & codes) {
+            if (coded)
+                return Tensor{DType::f8_e4m3,
+                              {int64_t(codes.codes.size()) / (capacity * key_heads * head), capacity, key_heads * head},
+                              codes.codes.data()};
+            return cached ? view(numbers, {entries, capacity, key_heads * head}) : Tensor{};
+        };
+        inputs.push_back(cache(cache_k, coded_k));
+        inputs.push_back(cache(cache_v, coded_v));
         inputs.push_back(cached ? view(past, {segment_count()}) : Tensor{});
-        if (!pages.empty()) inputs.push_back(view(pages, {segment_count(), int64_t(pages.size()) / segment_count()}));
+        inputs.push_back(pages.empty() ? Tensor{}
+                                       : view(pages, {segment_count(), int64_t(pages.size()) / segment_count()}));
+        for (CodedRows * const codes : {&coded_k, &coded_v})
+            if (coded)
+                inputs.push_back({DType::f8_e8m0,
+                                  {int64_t(codes->scales.size()) / (capacity * key_heads), capacity, key_heads},
+                                  codes->scales.data()});
         run_kernel(cpu::attention_entry, cpu::attention_with, params, precision, inputs,
                    view(out, {count(), query_heads * head}), way);
         return out;
@@ -301,5 +317,87 @@ TEST_CASE("attention: threads and loops change nothing") {
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
         const Floats expected = attention.run(precision);
         for (const Way & way : all_ways()) CHECK(same_bits(attention.run(precision, way), expected));
+    }
+}
+
+TEST_CASE("attention: codes of a cache and their scales, back and forth") {
+    std::mt19937 random(5);
+    std::normal_distribution<float> normal(0, 1);
+    Floats rows;
+    for (int row = 0; row < 600;
+         row++) // all magnitudes that F32 has, and in each row some that are far below the largest
+        for (int i = 0; i < 24; i++) rows.push_back(std::ldexp(normal(random), row / 2 - 150 - i % 3 * 5));
+    for (size_t i = 0; i < 24; i++) rows[i] = 0, rows[240 + i] = std::ldexp(1.0f, int(i) - 10); // ties
+    rows[3 * 24] = NAN, rows[4 * 24 + 7] = INFINITY, rows[5 * 24 + 23] = -INFINITY, rows[6 * 24] = -0.0f;
+    for (const float largest : {448.0f, 448.00003f, 3.4028235e38f, -1.0f}) rows.insert(rows.end(), 24, largest);
+    const CodedRows expected = coded_rows(rows, 24);
+    for (const cpu::Loops * loops : cpu::all_loops()) {
+        CAPTURE(loops->name);
+        std::vector<uint8_t> codes(rows.size());
+        Floats back(rows.size());
+        for (size_t row = 0; row < rows.size() / 24; row++) {
+            CAPTURE(row);
+            REQUIRE(loops->mixer.pack(24, &rows[row * 24], &codes[row * 24]) == expected.scales[row]);
+            loops->mixer.unpack(24, &codes[row * 24], expected.scales[row], &back[row * 24]);
+        }
+        CHECK(codes == expected.codes);
+        for (size_t i = 0; i < back.size(); i++) {
+            if (std::isnan(expected.numbers[i]))
+                REQUIRE(std::isnan(back[i]));
+            else
+                REQUIRE(back[i] == expected.numbers[i]);
+        }
+    }
+}
+
+// New rows and those before, from an oracle that rounds them by loops.
+TEST_CASE("attention: a cache in E4M3 gives what attention to the rounded rows gives") {
+    const int32_t past = 150;
+    Case whole({past + 70}, 6, 2, 64);
+    Case rounded = whole;
+    rounded.k = coded_rows(whole.k, 64).numbers, rounded.v = coded_rows(whole.v, 64).numbers;
+    const std::vector<double> all = rounded.expected();
+    for (const int32_t count : {1, 2, 70}) {
+        CAPTURE(count);
+        Case later = whole.part(past, past + count);
+        const auto before = [&](const Floats & rows) { return Floats(rows.begin(), rows.begin() + past * 128); };
+        later.capacity = past + 70, later.past = {past};
+        later.coded_k = coded_rows(before(whole.k), 64), later.coded_v = coded_rows(before(whole.v), 64);
+        for (CodedRows * const rows : {&later.coded_k, &later.coded_v})
+            rows->codes.resize((past + 70) * 128, 0x7f), rows->scales.resize((past + 70) * 2, 255);
+        const std::vector<double> expected(all.begin() + past * 384, all.begin() + (past + count) * 384);
+        CHECK(relative_error(later.run(), expected) < 5e-6);
+        const CodedRows stored = coded_rows(whole.k, 64);
+        for (size_t i = 0; i < size_t(past + 70) * 128; i++)
+            REQUIRE(later.coded_k.codes[i] == (i < size_t(past + count) * 128 ? stored.codes[i] : 0x7f));
+        for (size_t i = 0; i < size_t(past + 70) * 2; i++)
+            REQUIRE(later.coded_k.scales[i] == (i < size_t(past + count) * 2 ? stored.scales[i] : 255));
+        CHECK(relative_error(later.run(Precision::bf16), expected) < 0.01);
+    }
+}
+
+// Bits of a cache that holds the same numbers as they are: with pages in any order, in both precisions, on all ways.
+TEST_CASE("attention: a cache in E4M3 has the bits of a cache of its numbers") {
+    const int64_t page = 40;
+    Case plain({3, 1, 58}, 4, 2, 64);
+    plain.capacity = page, plain.past = {77, 79, 0};
+    plain.pages = {4, 0, 6, 1, 5, 7, 2, 3, 8};
+    plain.cache_k = random_floats(9 * page * 128, 2, 8), plain.cache_v = random_floats(9 * page * 128, 2, 9);
+    Case coded = plain;
+    coded.coded_k = coded_rows(plain.cache_k, 64), coded.coded_v = coded_rows(plain.cache_v, 64);
+    plain.cache_k = coded.coded_k.numbers, plain.cache_v = coded.coded_v.numbers;
+    plain.k = coded_rows(plain.k, 64).numbers, plain.v = coded_rows(plain.v, 64).numbers;
+    for (const bool masked : {false, true}) {
+        for (int i = 0; masked && i < 62; i++) plain.mask.push_back(i % 5 != 1);
+        coded.mask = plain.mask;
+        for (const Precision precision : {Precision::f32, Precision::bf16}) {
+            Case before = plain;
+            const Floats expected = before.run(precision);
+            for (const Way & way : all_ways()) {
+                Case now = coded;
+                CHECK(same_bits(now.run(precision, way), expected));
+                CHECK(now.coded_v.scales != coded.coded_v.scales);
+            }
+        }
     }
 }

@@ -93,6 +93,8 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         session.pool_texts = room.texts;
         session.pool_positions = room.positions;
         if (options.drafts != 0) session.draft = model->open->draft.get();
+        GNV_TRY(api::check_number(options.cache_dtype, GNV_CACHE_FP8, "gnv_model_options.cache_dtype"));
+        session.cache = model->cache = options.cache_dtype == GNV_CACHE_FP8 ? CacheType::fp8 : CacheType::activations;
         session.on_load = [&](const SessionLoad & load) {
             gnv_progress now = {};
             now.bytes = load.bytes, now.bytes_total = load.bytes_total;
@@ -135,6 +137,7 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.min_p = float(model->generation.min_p);
         info.repetition_penalty = float(model->generation.repetition_penalty);
         info.draft_bytes = model->session->draft_bytes();
+        info.cache_bytes = model->session->cache_bytes();
         info.stop_ids = model->generation.stop_ids.data();
         info.stop_count = model->generation.stop_ids.size();
         return api::give_struct(info, out, "gnv_model_info");

@@ -36,6 +36,7 @@ struct gnv_model_t : gnv::api::Owned {
     int64_t tap_positions = 0;
 
     gnv::Precision precision = gnv::Precision::f32;
+    gnv::CacheType cache = gnv::CacheType::activations;
 
     gnv::TextVariant variant(gnv::Precision of) const { return open->variant(of, quantizes_inputs); }
 };
