@@ -77,6 +77,7 @@ CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of 
                      "grouped_product_hopper", "attention_hopper",  # one of its forms, or a part of one
                      "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
                      "few_choices", "few_rows_experts", "normed_rope",  # several ops at once
+                     "fp4_product",  # one of the forms of linears
                      "moment_pack", "moment_rows", "moment_state"}  # twins of quant/quantizers/moments.cpp and moment_search.cpp
 MAX_LINES = 800
 MAX_FOLDER_LINES = 3000  # its own sources, without its subfolders

@@ -12,6 +12,13 @@ namespace {
 
 constexpr int64_t reference_rows = 4096; // for which algorithms are chosen
 constexpr size_t workspace_bytes = 32 << 20;
+#if CUBLAS_VERSION >= 120800 // the first with block scales
+constexpr bool has_fp4 = true;
+constexpr cudaDataType_t fp4_type = CUDA_R_4F_E2M1;
+#else
+constexpr bool has_fp4 = false;
+constexpr cudaDataType_t fp4_type = CUDA_R_16BF;
+#endif
 
 // Every function of the library that is used, found by name.
 struct Library {
@@ -55,9 +62,14 @@ struct GemmLt::State {
     Library library;
     cublasLtHandle_t handle = nullptr;
     void * workspace = nullptr;
-    // By n, k, d_stride, d_step, alpha.
-    std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, bool>, cublasLtMatmulAlgo_t> algorithms;
+    bool fp4 = false; // the device multiplies it
+    // By n, k, d_stride, d_step, alpha, FP4.
+    using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, bool>;
+    std::map<Key, cublasLtMatmulAlgo_t> algorithms;
+    std::map<Key, bool> known; // whether FP4 has an algorithm
 
+    Result<const cublasLtMatmulAlgo_t *> algorithm_for(const Call & call);
+    Status multiply(cudaStream_t stream, const Call & call);
     Status failure(cublasStatus_t status, const std::string & action) const {
         const Code code = status == CUBLAS_STATUS_ALLOC_FAILED ? Code::out_of_memory : Code::device;
         return fail(code, "cuBLASLt: ", action, ": ", library.status_string(status));
@@ -90,6 +102,11 @@ Result<std::unique_ptr<GemmLt>> GemmLt::load() {
         (void)cudaGetLastError();
         return Status(Code::out_of_memory, "cannot allocate 32 MiB of device memory for cuBLASLt");
     }
+    int device = 0, major = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess)
+        return fail(Code::device, "cuBLASLt: ", cudaGetErrorString(cudaGetLastError()));
+    state->fp4 = has_fp4 && (major == 10 || major == 12);
     return std::unique_ptr<GemmLt>(new GemmLt(std::move(state)));
 }
 
@@ -98,15 +115,27 @@ namespace {
 // The descriptions of one product; row-major matrices are cuBLAS's column-major ones transposed: D^T = W A^T.
 class Product {
   public:
-    Product(const Library & library, int64_t m, int64_t n, int64_t k, int64_t a_stride, int64_t d_stride, bool alpha)
+    // `scales`: of w and of a, both in FP4; null: BF16.
+    Product(const Library & library, int64_t m, int64_t n, int64_t k, int64_t a_stride, int64_t d_stride, bool alpha,
+            const void * const * scales)
         : library_(library) {
+        const cudaDataType_t type = scales ? fp4_type : CUDA_R_16BF;
         const cublasOperation_t transpose = CUBLAS_OP_T;
         keep(library.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
         keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose));
         const int32_t mode = alpha ? CUBLASLT_POINTER_MODE_DEVICE : CUBLASLT_POINTER_MODE_HOST;
         keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_POINTER_MODE, &mode, sizeof mode));
-        keep(library.layout_create(&w, CUDA_R_16BF, uint64_t(k), uint64_t(n), k));
-        keep(library.layout_create(&a, CUDA_R_16BF, uint64_t(k), uint64_t(m), a_stride));
+#if CUBLAS_VERSION >= 120800
+        if (scales) {
+            const int32_t blocks = CUBLASLT_MATMUL_MATRIX_SCALE_VEC16_UE4M3;
+            keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &blocks, sizeof blocks));
+            keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &blocks, sizeof blocks));
+            keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &scales[0], sizeof scales[0]));
+            keep(library.desc_set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &scales[1], sizeof scales[1]));
+        }
+#endif
+        keep(library.layout_create(&w, type, uint64_t(k), uint64_t(n), k));
+        keep(library.layout_create(&a, type, uint64_t(k), uint64_t(m), a_stride));
         keep(library.layout_create(&d, CUDA_R_16BF, uint64_t(n), uint64_t(m), d_stride));
     }
     ~Product() {
@@ -164,31 +193,70 @@ cublasStatus_t choose(const Library & library, cublasLtHandle_t handle, const Pr
 
 } // namespace
 
-Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_stride,
-                   const void * w, void * d, int64_t d_stride, const float * alpha, int64_t d_step) {
-    State & state = *state_;
-    if (m == 0 || n == 0) return {};
-    const std::string shape = concat(m, " x ", k, " -> ", n);
-    if (d_step == 0) d_step = d_stride;
-    const auto key = std::make_tuple(n, k, d_stride, d_step, alpha != nullptr);
-    auto found = state.algorithms.find(key);
-    if (found == state.algorithms.end()) {
-        const Product reference(state.library, reference_rows, n, k, a_stride, d_stride, alpha != nullptr);
-        if (reference.status != CUBLAS_STATUS_SUCCESS) return state.failure(reference.status, shape);
+// What a product reads and writes.
+struct GemmLt::Call {
+    int64_t m, n, k;
+    const void * a;
+    int64_t a_stride;
+    const void * w;
+    void * d;
+    int64_t d_stride;
+    const float * alpha;
+    int64_t d_step;
+    const void * const * scales = nullptr; // of w and of a, in FP4
+};
+
+Result<const cublasLtMatmulAlgo_t *> GemmLt::State::algorithm_for(const Call & call) {
+    const Key key = {call.n, call.k, call.d_stride, call.d_step, call.alpha != nullptr, call.scales != nullptr};
+    auto found = algorithms.find(key);
+    if (found == algorithms.end()) {
+        const std::string shape = concat(call.m, " x ", call.k, " -> ", call.n);
+        const Product reference(library, reference_rows, call.n, call.k, call.a_stride, call.d_stride,
+                                call.alpha != nullptr, call.scales);
+        if (reference.status != CUBLAS_STATUS_SUCCESS) return failure(reference.status, shape);
         cublasLtMatmulAlgo_t algorithm;
-        const cublasStatus_t status = choose(state.library, state.handle, reference, d_step, algorithm);
-        if (status != CUBLAS_STATUS_SUCCESS) return state.failure(status, "no algorithm for " + shape);
-        found = state.algorithms.emplace(key, algorithm).first;
+        const cublasStatus_t status = choose(library, handle, reference, call.d_step, algorithm);
+        if (status != CUBLAS_STATUS_SUCCESS) return failure(status, "no algorithm for " + shape);
+        found = algorithms.emplace(key, algorithm).first;
     }
-    const Product product(state.library, m, n, k, a_stride, d_stride, alpha != nullptr);
-    if (product.status != CUBLAS_STATUS_SUCCESS) return state.failure(product.status, shape);
+    return const_cast<const cublasLtMatmulAlgo_t *>(&found->second);
+}
+
+Status GemmLt::State::multiply(cudaStream_t stream, const Call & call) {
+    if (call.m == 0 || call.n == 0) return {};
+    GNV_ASSIGN(const cublasLtMatmulAlgo_t * const algorithm, algorithm_for(call));
+    const std::string shape = concat(call.m, " x ", call.k, " -> ", call.n);
+    const Product product(library, call.m, call.n, call.k, call.a_stride, call.d_stride, call.alpha != nullptr,
+                          call.scales);
+    if (product.status != CUBLAS_STATUS_SUCCESS) return failure(product.status, shape);
     static const float one = 1, zero = 0;
     // Device pointer mode: beta is the 0 stored after alpha.
-    const void * const beta = alpha ? static_cast<const void *>(alpha + 1) : &zero;
+    const void * const beta = call.alpha ? static_cast<const void *>(call.alpha + 1) : &zero;
     const cublasStatus_t status =
-        state.library.matmul(state.handle, product.desc, alpha ? alpha : &one, w, product.w, a, product.a, beta, d,
-                             product.d, d, product.d, &found->second, state.workspace, workspace_bytes, stream);
-    return status == CUBLAS_STATUS_SUCCESS ? Status() : state.failure(status, shape);
+        library.matmul(handle, product.desc, call.alpha ? call.alpha : &one, call.w, product.w, call.a, product.a, beta,
+                       call.d, product.d, call.d, product.d, algorithm, workspace, workspace_bytes, stream);
+    return status == CUBLAS_STATUS_SUCCESS ? Status() : failure(status, shape);
+}
+
+Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_stride,
+                   const void * w, void * d, int64_t d_stride, const float * alpha, int64_t d_step) {
+    return state_->multiply(stream, {m, n, k, a, a_stride, w, d, d_stride, alpha, d_step == 0 ? d_stride : d_step});
+}
+
+bool GemmLt::supports_fp4(int64_t n, int64_t k, int64_t d_stride, int64_t d_step) {
+    if (!state_->fp4 || k % 32 != 0) return false;
+    const auto [found, is_new] = state_->known.try_emplace({n, k, d_stride, d_step, true, true});
+    if (!is_new) return found->second;
+    alignas(16) static const float some[4] = {}; // never read: an algorithm is only looked up
+    const void * const scales[2] = {some, some};
+    const Call call = {reference_rows, n, k, nullptr, k, nullptr, nullptr, d_stride, some, d_step, scales};
+    return found->second = state_->algorithm_for(call).ok();
+}
+
+Status GemmLt::run_fp4(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const Fp4 & a, const Fp4 & w, void * d,
+                       int64_t d_stride, const float * alpha, int64_t d_step) {
+    const void * const scales[2] = {w.scales, a.scales};
+    return state_->multiply(stream, {m, n, k, a.codes, k, w.codes, d, d_stride, alpha, d_step, scales});
 }
 
 } // namespace gnv::cuda

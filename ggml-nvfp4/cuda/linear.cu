@@ -1,9 +1,12 @@
 #include "cuda/few_rows.cuh"
+#include "cuda/fp4_product.h"
 #include "cuda/gemm_lt.h"
 #include "cuda/kernels.cuh"
 #include "cuda/plain_product.cuh"
 #include "cuda/tiles.cuh"
 #include "cuda/widen.cuh"
+
+#include "codec/scale_tiles.h"
 
 #include <numeric>
 
@@ -44,6 +47,18 @@ __global__ void factor_kernel(const float * weight_scale, const float * input_sc
     out[1] = 0;
 }
 
+// Of products on FP4 tensor cores: offsets of the inputs' codes and scales, of the weight's scales and of the factor.
+struct Fp4Scratch {
+    uint64_t input_scales = 0, weight_scales = 0, factor = 0, total = 0;
+    Fp4Scratch(int64_t m, int64_t n, int64_t k) {
+        input_scales = aligned(uint64_t(m * k / 2));
+        weight_scales = input_scales + aligned(uint64_t(nvfp4::scale_tile_bytes(m, k / 16)));
+        factor = weight_scales + aligned(uint64_t(nvfp4::scale_tile_bytes(n, k / 16)));
+        total = factor + 256;
+    }
+};
+bool may_be_fp4(const KernelCall & call) { return call.inputs[1].dtype == DType::f4 && call.inputs[2].shape.rank > 0; }
+
 struct Scratch { // offsets
     uint64_t weight = 0, inputs = 0, factor = 0, total = 0;
     explicit Scratch(const KernelCall & call) {
@@ -52,6 +67,7 @@ struct Scratch { // offsets
         inputs = w.dtype == DType::f4 ? aligned(uint64_t(w.shape.elements()) * sizeof(bf16)) : 0;
         factor = inputs + (call.inputs[2].shape.rank > 0 ? aligned(rows * uint64_t(x.shape.last()) * sizeof(bf16)) : 0);
         total = factor + 256;
+        if (may_be_fp4(call)) total = std::max(total, Fp4Scratch(int64_t(rows), w.shape[0], w.shape[1]).total);
         if (call.as<LinearParams>().few_rows && x.shape.rows() > most_few_rows)
             total = std::max(total, few_rows_scratch_bytes(x.shape.rows(), x.shape.last()));
     }
@@ -79,12 +95,45 @@ void add_bias(cudaStream_t stream, bf16 * out, const float * bias, int64_t rows,
     bias_kernel<width><<<grid, 64, 0, stream>>>(out, bias, rows, n);
 }
 
+// W4A4 on FP4 tensor cores, without the bias.
+Status multiply_fp4(KernelCall & call, int64_t rows_each, int64_t step) {
+    CudaContext & context = context_of(call);
+    const Tensor &x = call.inputs[0], &w = call.inputs[1];
+    const auto * input_scale = call.inputs[2].as<const float>();
+    const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
+    const Fp4Scratch scratch(m, n, k);
+    auto * const memory = static_cast<uint8_t *>(call.scratch);
+    auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
+    const GemmLt::Fp4 a = {memory, memory + scratch.input_scales};
+    GNV_TRY(pack_inputs(context.stream, x.data, m, k, input_scale, memory, memory + scratch.input_scales));
+    for (int64_t first = 0; first < n; first += rows_each) { // rows that share a global scale
+        const int64_t rows = std::min(rows_each, n - first);
+        GNV_TRY(product_factor(context.stream, w.global_scales + first / w.global_scale_rows, input_scale, factor));
+        GNV_TRY(
+            tile_scales(context.stream, w.block_scales + first * k / 16, rows, k / 16, memory + scratch.weight_scales));
+        GNV_TRY(context.gemm->run_fp4(context.stream, m, rows, k, a,
+                                      {w.as<const uint8_t>() + first * k / 2, memory + scratch.weight_scales},
+                                      call.outputs[0].as<bf16>() + first, n, factor, step));
+    }
+    return {};
+}
+
+// Whether multiply_fp4() takes it, with all rows of the weight that share a global scale.
+bool supports_fp4(const CudaContext & context, const KernelCall & call, int64_t rows_each, int64_t step) {
+    const Shape & w = call.inputs[1].shape;
+    if (!may_be_fp4(call) || !context.gemm->supports_fp4(rows_each, w[1], w[0], step)) return false;
+    return w[0] % rows_each == 0 || context.gemm->supports_fp4(w[0] % rows_each, w[1], w[0], step);
+}
+
 // Without the bias.
 Status multiply(KernelCall & call) {
     CudaContext & context = context_of(call);
     const Tensor &x = call.inputs[0], &w = call.inputs[1];
     const auto * input_scale = call.inputs[2].as<const float>();
     const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
+    const int64_t rows_each = w.dtype == DType::f4 ? std::min(w.global_scale_rows, n) : n;
+    const int64_t step = std::gcd(rows_each, n);
+    if (!is_plain(w) && supports_fp4(context, call, rows_each, step)) return multiply_fp4(call, rows_each, step);
     const Scratch scratch(call);
     auto * const memory = static_cast<uint8_t *>(call.scratch);
     const auto * a = x.as<const bf16>();
@@ -97,14 +146,12 @@ Status multiply(KernelCall & call) {
     if (is_plain(w)) return plain_product(context.stream, w, {.m = m, .a = a, .out = out, .input_scales = input_scale});
     if (w.dtype == DType::bf16 && !input_scale) return context.gemm->run(context.stream, m, n, k, a, k, w.data, out, n);
     const auto * weight = w.as<const bf16>();
-    const int64_t rows_each = w.dtype == DType::f4 ? std::min(w.global_scale_rows, n) : n;
     if (w.dtype == DType::f4) {
         auto * const widened = reinterpret_cast<bf16 *>(memory + scratch.weight);
         GNV_TRY(widen_nvfp4(context.stream, w.as<const uint8_t>(), w.block_scales, n, k, widened));
         weight = widened;
     }
     auto * const factor = reinterpret_cast<float *>(memory + scratch.factor);
-    const int64_t step = std::gcd(rows_each, n);
     for (int64_t first = 0; first < n; first += rows_each) { // rows that share a global scale
         const float * const global = w.dtype == DType::f4 ? w.global_scales + first / w.global_scale_rows : nullptr;
         GNV_TRY(product_factor(context.stream, global, input_scale, factor));

@@ -1,4 +1,5 @@
 #include "codec/nvfp4.h"
+#include "codec/scale_tiles.h"
 #include "nvfp4_golden.h"
 
 #include <algorithm>
@@ -349,4 +350,26 @@ TEST_CASE("layout: every code and scale has its own place") {
     CHECK(code_offset(Layout::row_major, rows, columns, 2, 5, high) == 50);
     CHECK(high);
     CHECK(code_bytes(Layout::row_major, 248320, 1 << 20) == 130191196160); // beyond 32 bits
+}
+
+// The documented order, byte after byte: tiles of 128 x 4 along rows of tiles; in a tile 32 groups of 16 bytes, four blocks of each
+// of four rows that are 32 apart.
+TEST_CASE("scales in tiles: the order that cuBLASLt documents for VEC16_UE4M3") {
+    for (const auto & [rows, blocks] : {std::pair<int64_t, int64_t>{1, 1}, {128, 4}, {129, 4}, {300, 9}, {256, 128}}) {
+        CAPTURE(rows);
+        CAPTURE(blocks);
+        int64_t next = 0;
+        for (int64_t tile_row = 0; tile_row < (rows + 127) / 128; tile_row++)
+            for (int64_t tile = 0; tile < (blocks + 3) / 4; tile++)
+                for (int64_t group = 0; group < 32; group++)
+                    for (int64_t quarter = 0; quarter < 4; quarter++)
+                        for (int64_t block = 0; block < 4; block++)
+                            REQUIRE(scale_tile_offset(blocks, tile_row * 128 + quarter * 32 + group,
+                                                      tile * 4 + block) == next++);
+        CHECK(scale_tile_bytes(rows, blocks) == next);
+    }
+    // Examples, by hand: the second row of tiles begins behind three tiles; rows 0 and 32 of a tile are 4 bytes apart.
+    CHECK(scale_tile_offset(9, 128, 0) == 3 * 512);
+    CHECK(scale_tile_offset(9, 32, 0) == 4);
+    CHECK(scale_tile_offset(9, 1, 5) == 512 + 16 + 1);
 }
