@@ -1,8 +1,8 @@
 #include "canary/answers.h"
 
-#include "session/repetition.h"
 #include "session/sampling/sampler.h"
-#include "session/shared_texts.h"
+#include "session/texts/repetition.h"
+#include "session/texts/shared_texts.h"
 
 #include <algorithm>
 #include <memory>

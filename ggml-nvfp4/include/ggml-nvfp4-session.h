@@ -32,11 +32,13 @@ typedef struct gnv_session_t gnv_session_t;
 
 typedef struct gnv_sessions_info {
     uint64_t struct_size;
-    uint64_t sessions, open_sessions;    /* that the model was opened for; that exist */
-    uint64_t positions, taken_positions; /* in the caches of all, in pages; those that sessions have taken */
-    uint64_t page;                       /* positions of a page: the unit in which sessions take them */
-    uint64_t bytes;                      /* of the memory of all sessions */
-    uint64_t step_positions;             /* of longer feeds, in one step */
+    uint64_t sessions, open_sessions;           /* that the model was opened for; that exist */
+    uint64_t positions, taken_positions;        /* in the caches of all, in pages; those that sessions have taken */
+    uint64_t page;                              /* positions of a page: the unit in which sessions take them */
+    uint64_t bytes;                             /* of the memory of all sessions */
+    uint64_t step_positions;                    /* of longer feeds, in one step */
+    uint64_t draft_sessions, drafting_sessions; /* that may draft at once, and that do */
+    uint64_t draft_bytes;                       /* of memory for their drafting, beside `bytes` */
 } gnv_sessions_info;
 GNV_API gnv_status gnv_model_get_sessions(gnv_model_t * model, gnv_sessions_info * info);
 
@@ -59,6 +61,18 @@ typedef enum gnv_want GNV_INT {
 /* The `count` ids that come next, at least one; takes the room for them, and computes nothing. GNV_INVALID_ARGUMENT: an id
  * outside the vocabulary, a text longer than the model's capacity, ids of the last feed that still wait. */
 GNV_API gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t count, gnv_want want);
+
+/* From now on the draft head guesses up to `draft` tokens behind a feed of one id, of which the last pass gave a result, and the
+ * same pass checks them (docs/embed.md); up to GNV_MOST_DRAFTS; GNV_DRAFT_AUTO: two, until tokens without are found to be faster;
+ * 0: none, as at first. What the session gives is the same, to the bit, beside any sessions with drafting or without. A feed of the
+ * one id that was guessed has its result at once: no id waits, and no step is needed. So feed and pick until one
+ * waits: a step of other sessions drops the guesses that are left.
+ *
+ * Ask before the prompt: the head guesses better if it has seen it. Of guesses a session may take a page more than its text.
+ * A session drafts until it is closed; a copy only once it is asked to; counts begin anew with each call, and after
+ * gnv_session_reset and _assign. GNV_OUT_OF_MEMORY: gnv_model_options.draft_sessions draft. GNV_UNSUPPORTED: the model was opened
+ * for none. GNV_INVALID_ARGUMENT: another number. */
+GNV_API gnv_status gnv_session_draft(gnv_session_t * session, int32_t draft);
 
 typedef struct gnv_step_options {
     uint64_t struct_size;
@@ -86,9 +100,13 @@ GNV_API gnv_status gnv_model_step(gnv_model_t * model, gnv_session_t * const * s
 
 typedef struct gnv_session_info {
     uint64_t struct_size;
-    uint64_t positions; /* that the caches hold */
-    uint64_t waiting;   /* ids of the last feed */
-    gnv_want has;       /* the result that can be read: that of the last feed, once no id waits */
+    uint64_t positions;                       /* that the caches hold */
+    uint64_t waiting;                         /* ids of the last feed */
+    gnv_want has;                             /* the result that can be read: that of the last feed, once no id waits */
+    int32_t draft;                            /* as asked for; 0: it does not draft */
+    uint64_t drafted, accepted, draft_passes; /* as in gnv_generate_result, of the steps that it was in */
+    double draft_gain;
+    uint64_t draft_end; /* single ids after which GNV_DRAFT_AUTO stopped */
 } gnv_session_info;
 GNV_API gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_info * info);
 
@@ -100,7 +118,7 @@ GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, 
  * more logits. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
  * defaults. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
  * gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since the session was opened,
- * reset or restored. GNV_UNSUPPORTED: options with `draft`, which is for the model's own text. A text whose tokens are picked
+ * reset or restored. GNV_UNSUPPORTED: options with `draft`; that is for gnv_session_draft. A text whose tokens are picked
  * and fed one by one equals that of gnv_model_generate with the same seed. */
 GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
 /* Logits or embedding; `capacity` in numbers, *written may be NULL. */

@@ -33,10 +33,12 @@ static uint64_t pair_bytes(const BatchShape & shape) {
 
 uint64_t LaneInputs::bytes(const BatchShape & shape, DType dtype) {
     const auto positions = uint64_t(shape.positions), segments = uint64_t(shape.segments);
+    const auto asked = uint64_t(std::max(shape.segments, shape.asked));
     return device_aligned(positions * sizeof(int32_t)) + device_aligned(3 * positions * sizeof(int32_t)) +
            device_aligned(positions) + device_aligned((segments + 1) * sizeof(int32_t)) +
-           2 * device_aligned(segments * sizeof(int32_t)) + given_bytes(shape, dtype) + extents_bytes(shape) +
-           shared_state_bytes(shape) + pair_bytes(shape) + device_aligned(segments * sizeof(Draw));
+           device_aligned(segments * sizeof(int32_t)) + device_aligned(asked * sizeof(int32_t)) +
+           given_bytes(shape, dtype) + extents_bytes(shape) + shared_state_bytes(shape) + pair_bytes(shape) +
+           device_aligned(asked * sizeof(Draw));
 }
 
 Result<LaneInputs> LaneInputs::create(Backend & device, uint64_t bytes, size_t host_blocks) {

@@ -133,7 +133,9 @@ class Binder {
             prepared_.bind(state.value, call_.states->find(state.layer, state.index));
         for (const StageBuilder::BoundRows & rows : stages_.builder.bound_rows) {
             Tensor memory = call_.kept_rows->find(rows.layer, rows.index);
-            GNV_CHECK(shape(rows.value).elements() <= memory.shape.elements());
+            const int64_t before = call_.kept_begin * shape(rows.value).last();
+            GNV_CHECK(before + shape(rows.value).elements() <= memory.shape.elements());
+            memory.data = memory.as<uint8_t>() + tensor_bytes(memory.dtype, {before});
             memory.shape = shape(rows.value);
             prepared_.bind(rows.value, memory);
         }

@@ -95,6 +95,7 @@ struct StageCall {
     BatchFields fields = {};
     TextStates * states = nullptr;                  // when the shape says cached
     TextStates * kept_rows = nullptr;               // of TextModel::replayed(), with as_steps and for replay stages
+    int64_t kept_begin = 0;                         // the first of its rows that is this batch's
     std::span<const WeightGroup> more_weights = {}; // loaded: those that `weights` does not hold
     const HostExperts * experts = nullptr;          // with BatchShape::expert_places: whose caches they are
     const StatisticWindow * statistics = nullptr;   // of these stages, when observing

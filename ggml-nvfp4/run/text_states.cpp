@@ -129,6 +129,23 @@ void TextStates::copy_entry(int64_t to, int64_t from) {
     });
 }
 
+void TextStates::copy_fixed(int64_t to, const TextStates & from, int64_t from_text) {
+    GNV_CHECK(layers_.size() == from.layers_.size());
+    for (size_t layer = 0; layer < layers_.size(); layer++) {
+        auto source = from.layers_[layer].begin();
+        for (const Entry & entry : layers_[layer]) {
+            if (entry.grows) continue;
+            while (source != from.layers_[layer].end() && source->grows) ++source;
+            GNV_CHECK(source != from.layers_[layer].end());
+            const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);
+            GNV_CHECK(bytes == bytes_of_one(source->dtype, source->shape));
+            device_of(entry).copy(at(entry) + uint64_t(to) * bytes, from.at(*source) + uint64_t(from_text) * bytes,
+                                  bytes);
+            ++source;
+        }
+    }
+}
+
 void TextStates::copy_page(int64_t to, int64_t from) {
     for_each([&](const Entry & entry) {
         const uint64_t bytes = bytes_of_one(entry.dtype, entry.shape);

@@ -39,6 +39,8 @@ class TextStates {
     const StateExtents & extents() const { return extents_; }
     // Copies the states of `from` that do not grow: one of both has fixed_specs_of() the model of the other, on the same devices.
     void copy_fixed(const TextStates & from); // queued
+    // The same of one text each.
+    void copy_fixed(int64_t to, const TextStates & from, int64_t from_text);
 
     // --- Of states with pages. All work is queued.
 

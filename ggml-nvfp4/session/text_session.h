@@ -4,7 +4,7 @@
 #pragma once
 
 #include "run/draft_inputs.h"
-#include "session/sampling/some_logits.h"
+#include "session/text_draft.h"
 #include "session/text_pool.h"
 
 #include <functional>
@@ -34,30 +34,7 @@ struct SessionOptions {
     // weights that stay.
     const TextModel * draft = nullptr;
     CacheType cache = CacheType::activations; // of all texts, and of the draft head
-};
-
-// What drafting has done since begin_drafting(). Times are those of whole passes with everything that drafting adds, without the
-// first of each kind on a device.
-struct DraftCounts {
-    int64_t drafted = 0, accepted = 0;           // tokens
-    int64_t passes = 0;                          // with drafts
-    int64_t timed_tokens = 0, timed_plain = 0;   // of passes with drafts; of passes of a single token each
-    double draft_seconds = 0, plain_seconds = 0; // for these
-    // Seconds of a token without drafts over those of a token with; 0: not known.
-    double gain() const {
-        if (timed_tokens == 0 || timed_plain == 0 || draft_seconds <= 0) return 0;
-        return plain_seconds / double(timed_plain) * double(timed_tokens) / draft_seconds;
-    }
-    // Tokens that could have been written in the time that drafting took longer; below 0: it was faster.
-    double lost_tokens() const {
-        if (timed_plain == 0 || plain_seconds <= 0) return 0;
-        return draft_seconds / plain_seconds * double(timed_plain) - double(timed_tokens);
-    }
-};
-
-struct LargestLogit { // of one text
-    int32_t id = -1;  // -1: none is allowed
-    float logit = 0;
+    int64_t pool_drafts = 0; // texts of the pool that draft at once, with `draft`
 };
 
 // What a pass makes of the last position of a text.
@@ -80,6 +57,10 @@ struct TextTurn {
     SomeLogits * some = nullptr;            // receives what TextWant::pick asks for
     IsEnough is_enough = {};                // for it
     Draw draw = {};                         // for TextWant::draw
+    // Of a text that drafts; null: it does not. A turn of one id then may run with guesses, and leaves their results in `draft`.
+    TextDraft * draft = nullptr;
+    PooledText * head = nullptr; // its draft head's
+    int32_t next_id = -1;        // behind `ids`, if that is known
 };
 
 // What lies on one of several devices.
@@ -149,6 +130,7 @@ class TextSession {
     // --- Texts of the pool.
 
     TextPool & pool();
+    TextPool * head_pool();        // of the draft head's caches; null: no text of the pool may draft
     int64_t pool_capacity() const; // positions of a text: those that were asked for
     Status synchronize();          // until work on states is done
     // The ids among which TextWant::largest chooses, as allow() for the session's own texts.
@@ -158,6 +140,17 @@ class TextSession {
     // texts are of no use, and their numbers of positions as before. `on_progress`: as in Request.
     Status run_pool(std::span<const TextTurn> turns,
                     const std::function<bool(int64_t done, int64_t total)> & on_progress);
+
+    // Drafting of these texts. A place for one, or Code::out_of_memory.
+    DraftUse draft_use() const;
+    Result<std::unique_ptr<TextDraft>> begin_draft(const PooledText & text, const DraftOptions & draft);
+    void end_draft(std::unique_ptr<TextDraft> & draft); // of a settled text, or one that is not used any more
+    // The result of a turn of this one id, if the last pass of its text has it already; the text has gone on then.
+    bool take_ahead(PooledText & text, TextDraft & draft, int32_t id, TextWant want, LargestLogit & largest,
+                    std::vector<float> & logits);
+    // Takes guesses back: the states are those of the text then, and can be copied. Queued.
+    Status settle(TextDraft & draft);
+    void forget_draft(TextDraft & draft); // of a text that goes to another place
 
   private:
     struct State;

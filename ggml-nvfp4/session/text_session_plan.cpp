@@ -183,6 +183,7 @@ Budget TextSession::State::with_groups(const SessionPlace & place, uint64_t of_a
     all.reserve("caches", place.cache_bytes);
     if (options.pool_texts > 0) all.reserve("caches of texts", place.pool_bytes);
     if (drafting) all.reserve("draft head", drafting->bytes);
+    if (pool_drafting) all.reserve("drafting of texts", pool_drafting->bytes);
     return all;
 }
 
@@ -197,6 +198,10 @@ Status TextSession::State::choose_host_plan(const std::string & purpose) {
     if (options.draft) {
         GNV_TRY(plan_drafting());
         place.budget.reserve("draft head", drafting->bytes);
+    }
+    if (options.pool_drafts > 0) {
+        GNV_TRY(plan_pool_drafting());
+        place.budget.reserve("drafting of texts", pool_drafting->bytes);
     }
     stay = options.draft || weight_bytes <= place.budget.left();
     place.budget.reserve("weights", stay ? weight_bytes : largest_group);
@@ -263,6 +268,8 @@ Status TextSession::State::choose_device_plan(const std::string & purpose) {
                 inputs_bytes = std::max(inputs_bytes, LaneInputs::bytes(shape, device().activation_dtype()));
             }
             if (drafting) GNV_TRY(plan_draft_passes());
+            if (options.pool_drafts > 0) GNV_TRY(plan_pool_drafting()); // by the piece
+            if (pool_drafting) GNV_TRY(plan_pool_draft_passes());
             if (is_divided && stay && divide_groups()) return {};
             if (is_divided) continue;
             take_groups(places.front(), 0, groups.size());
@@ -313,6 +320,7 @@ Status TextSession::State::allocate() {
         GNV_ASSIGN(pool, TextPool::create(specs, layer_devices(), pool_extents()));
     }
     if (drafting) GNV_TRY(allocate_drafting());
+    if (pool_drafting) GNV_TRY(allocate_pool_drafting());
     next_position.assign(size_t(options.segments), 0);
     for (SessionPlace & place : places) {
         if (place.aliases()) continue; // all memory of others is planned

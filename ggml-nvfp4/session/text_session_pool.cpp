@@ -1,6 +1,7 @@
 // A pass over texts of the pool. Linears and experts run on the rows of all texts at once, attention, convolution and Gated
 // DeltaNet on each text with its own states. Linears of single positions add in another order than those of longer pieces
 // (graph/ops.h: few_rows), so a pass has texts of one kind: then a text's bits do not depend on the others.
+#include "core/clock.h"
 #include "exec/host_tensor.h"
 #include "session/text_session_state.h"
 
@@ -22,7 +23,7 @@ StageRunner & TextSession::State::pool_runner(size_t group, const BatchShape & s
     if (group + 1 == groups.size() && want == TextWant::pick) return *pool_top;
     if (group + 1 == groups.size() && want == TextWant::draw) return *pool_draw;
     if (group + 1 == groups.size() && want == TextWant::embedding) return *pool_embeds;
-    return *pool_runners[shape.is_step()][group];
+    return *pool_runners[shape.has_few_rows()][group];
 }
 
 // Slots, pages and positions of the texts; `past` too.
@@ -53,25 +54,31 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
         GNV_ASSIGN(const HostTensor host, download_tensor(here, tensor));
         const auto * from = host.tensor.as<const float>();
         const int64_t columns = tensor.shape.last();
-        for (size_t i = 0; i < head.turns.size(); i++, from += columns) {
-            const TextTurn & turn = turns[head.turns[i]];
+        for (const PoolHead::Row & row : head.rows) {
+            const TextTurn & turn = turns[row.turn];
             const bool picks = turn.want == TextWant::pick;
-            if (picks) turn.some->ids.clear();
-            (picks ? turn.some->logits : *turn.numbers).assign(from, from + columns);
+            if (row.ahead >= 0) turn.draft->logits.insert(turn.draft->logits.end(), from, from + columns);
+            if (picks && row.ahead <= 0) turn.some->ids.clear();
+            if (row.ahead <= 0) (picks ? turn.some->logits : *turn.numbers).assign(from, from + columns);
+            from += columns;
         }
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
-        std::vector<int32_t> id(head.turns.size());
+        std::vector<int32_t> id(head.rows.size());
         std::vector<float> logit(id.size());
         here.download(id.data(), ids.data, id.size() * sizeof(int32_t));
         here.download(logit.data(), logits.data, logit.size() * sizeof(float));
         GNV_TRY(here.synchronize());
-        for (size_t i = 0; i < id.size(); i++) *turns[head.turns[i]].largest = {id[i], logit[i]};
+        for (size_t i = 0; i < id.size(); i++) {
+            const auto & [turn, ahead] = head.rows[i];
+            if (ahead >= 0) turns[turn].draft->largest.push_back({id[i], logit[i]});
+            if (ahead <= 0) *turns[turn].largest = {id[i], logit[i]};
+        }
         return {};
     };
     std::vector<LogitRow> rows;
-    for (const size_t turn : head.turns) rows.push_back({turns[turn].some, &turns[turn].is_enough});
+    for (const PoolHead::Row & row : head.rows) rows.push_back({turns[row.turn].some, &turns[row.turn].is_enough});
     call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {
         return take_logits(here, ids, logits, all, rows);
     };
@@ -82,33 +89,46 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
                              const std::function<bool(int64_t done, int64_t total)> & on_progress) {
     State & state = *state_;
     if (state.drafting) state.drafting->has_stream = false; // these texts take its place
+    const auto start = Clock::now();
+    std::vector<std::vector<int32_t>> guesses(turns.size());
+    if (state.pool_drafting) GNV_TRY(state.draft_in_pool(turns, guesses));
     std::vector<TextSequence> sequences(turns.size());
-    for (size_t s = 0; s < turns.size(); s++) sequences[s].ids.assign(turns[s].ids.begin(), turns[s].ids.end());
+    bool is_ahead = false;
+    for (size_t s = 0; s < turns.size(); s++) {
+        sequences[s].ids.assign(turns[s].ids.begin(), turns[s].ids.end());
+        sequences[s].ids.insert(sequences[s].ids.end(), guesses[s].begin(), guesses[s].end());
+        is_ahead |= !guesses[s].empty();
+    }
     BatchInputs inputs = make_batch(sequences.data(), sequences.size());
-    const BatchShape shape = state.pool_shape(inputs.shape.positions, inputs.shape.segments);
+    BatchShape shape = state.pool_shape(inputs.shape.positions, inputs.shape.segments);
+    shape.as_steps = is_ahead;
     inputs.shape = shape;
     add_states(turns, inputs);
 
     // The head runs once for each kind of results, for the texts that want it.
     std::vector<State::PoolHead> heads;
-    const std::vector<int32_t> last_positions = std::move(inputs.last_positions);
     inputs.last_positions.clear();
-    const auto result_of = [&](const TextTurn & turn) { // logits that are in host memory need not be few
-        return turn.want == TextWant::pick && state.aliases() ? TextWant::logits : turn.want;
+    const auto result_of = [&](size_t s) { // logits that are in host memory, or kept for later, need not be few
+        const bool all = state.aliases() || !guesses[s].empty();
+        return turns[s].want == TextWant::pick && all ? TextWant::logits : turns[s].want;
     };
     for (const TextWant want :
          {TextWant::largest, TextWant::logits, TextWant::pick, TextWant::draw, TextWant::embedding}) {
         State::PoolHead head = {want, {}};
-        for (size_t s = 0; s < turns.size(); s++)
-            if (result_of(turns[s]) == want) head.turns.push_back(s);
-        for (const size_t s : head.turns) inputs.last_positions.push_back(last_positions[s]);
-        if (want == TextWant::draw)
-            for (const size_t s : head.turns) inputs.draws.push_back(turns[s].draw);
-        if (!head.turns.empty()) heads.push_back(std::move(head));
+        for (size_t s = 0; s < turns.size(); s++) {
+            if (result_of(s) != want) continue;
+            const auto rows = int64_t(guesses[s].size()) + 1;
+            for (int64_t ahead = 0; ahead < rows; ahead++) {
+                head.rows.push_back({s, rows > 1 ? ahead : -1});
+                inputs.last_positions.push_back(inputs.segments[s + 1] - int32_t(rows - ahead));
+            }
+            if (want == TextWant::draw) inputs.draws.push_back(turns[s].draw);
+        }
+        if (!head.rows.empty()) heads.push_back(std::move(head));
     }
     const auto shape_of = [&](const State::PoolHead & head) {
         BatchShape of_head = shape;
-        of_head.asked = int64_t(head.turns.size());
+        of_head.asked = int64_t(head.rows.size());
         return of_head;
     };
 
@@ -125,7 +145,11 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
         GNV_ASSIGN(const uint64_t bytes, runner.arena_bytes(state.variant, state.stages[last], shape_of(head)));
         arena = std::max(arena, bytes);
     }
-    GNV_TRY(state.grow(shape, arena, ""));
+    BatchShape with_rows = shape;
+    with_rows.asked = int64_t(inputs.last_positions.size());
+    GNV_TRY(state.grow(with_rows, arena, ""));
+    if (is_ahead) state.keep_states(turns, guesses);
+    const auto pass = Clock::now();
     GNV_ASSIGN(std::vector<DeviceBatch> there, state.upload_inputs(inputs, state.pool_allowed));
 
     const auto groups = int64_t(state.groups.size()), positions = shape.positions;
@@ -148,14 +172,19 @@ Status TextSession::run_pool(std::span<const TextTurn> turns,
         state.give_experts(g, call);
         call.fields[hidden_field] = place.hidden.get();
         call.states = &state.pool.states();
+        if (is_ahead) call.kept_rows = &state.pool_drafting->kept;
         GNV_TRY(state.pool_runner(g, on_group, TextWant::none).run(call, place.arena.get(), state.arena_bytes));
     }
     for (const State::PoolHead & head : heads) {
         GNV_TRY(state.run_pool_head(head, shape_of(head), there.back(), turns));
-        there.back().last_positions += head.turns.size();
+        there.back().last_positions += head.rows.size();
     }
     done = groups;
     GNV_TRY(tell());
+    if (state.pool_drafting) {
+        GNV_TRY(state.keep_drafts(turns, inputs));
+        if (shape.has_few_rows()) state.count_drafts(turns, guesses, seconds_since(start), seconds_since(pass));
+    }
     for (const TextTurn & turn : turns) turn.text->past += int64_t(turn.ids.size());
     return {};
 }

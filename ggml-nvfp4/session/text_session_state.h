@@ -3,12 +3,14 @@
 
 #include "core/budget.h"
 #include "run/host_experts.h"
+#include "run/input_block.h"
 #include "run/lane_inputs.h"
 #include "run/weight_stream.h"
 #include "session/text_session.h"
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -88,6 +90,26 @@ struct Drafting {
     void forget() { ids.clear(), positions.clear(), taken = 0, has_stream = false; }
 };
 
+// The same for texts of the pool (text_session_pool_draft.cpp). A text that drafts has a place here.
+struct PoolDrafting {
+    // Positions of a pass that belong to texts that draft; those of many texts are fewer each.
+    static constexpr int64_t most_rows = 256;
+    int64_t places = 0, rows = 0; // texts, and positions of them in a pass
+    TextPool heads;               // keys and values of the draft head, of all texts of the pool
+    TextStates before;            // before the last pass ahead: states that do not grow, by place
+    TextStates kept;              // rows of that pass, for replays
+    DeviceMemory streams, own;    // [places, DraftInputs::most_rows, H] of rows not seen; [places, H] of own steps
+    DeviceMemory guesses;         // i32 [most_drafts, places]
+    InputBlock inputs;
+    std::optional<StageRunner> runner, replay;
+    std::vector<std::unique_ptr<StageRunner>> own_runners; // by step
+    std::vector<int32_t> free_places;
+    std::vector<TextDraft *> ahead; // whose rows are kept
+    // Passes so far by positions and texts: as Drafting::runs.
+    std::map<std::pair<int64_t, int64_t>, int64_t> runs;
+    uint64_t bytes = 0;
+};
+
 struct TextSession::State {
     TextVariant variant;
     ThreadPool * threads = nullptr;
@@ -122,6 +144,7 @@ struct TextSession::State {
     AllowedIds allowed;
 
     std::optional<Drafting> drafting;
+    std::optional<PoolDrafting> pool_drafting;
 
     TextPool pool;
     // Of longer pieces, of single positions; one for each group, because the numbers of texts that go on together are many.
@@ -216,10 +239,47 @@ struct TextSession::State {
     bool is_measure(int64_t positions); // whether a pass of so many positions, one more, shows how long such take
     Status run_ahead(const BatchInputs & inputs, const Request & request, const Results & results);
     void remember(const BatchInputs & inputs, int64_t taken);
-    // The head for the texts that want the same, `there` and `shape` say which.
+    // Of texts of the pool.
+    struct DraftRows { // a text with rows that its draft head is to see
+        TextDraft * draft;
+        PooledText * head;
+        int32_t next_id;
+        int64_t guesses;
+        size_t turn;
+    };
+    StateExtents head_extents() const; // of the draft head's caches
+    uint64_t pool_draft_input_bytes() const;
+    Status plan_pool_drafting();
+    Status plan_pool_draft_passes();
+    Status allocate_pool_drafting();
+    int64_t pool_guesses(const TextTurn & turn, int64_t texts);
+    // Before a pass over `turns`: the states become those of the texts, draft heads see what ran before, and guess what comes
+    // behind each turn's id.
+    Status draft_in_pool(std::span<const TextTurn> turns, std::vector<std::vector<int32_t>> & guesses);
+    Status settle_in_pool(std::span<TextDraft * const> drafts);
+    Status see_in_pool(std::span<const DraftRows> texts, std::vector<std::vector<int32_t>> & found);
+    Status see_piece(const TextTurn & turn, int64_t begin); // of a longer turn, from the stream of its pass
+    // Before a pass ahead.
+    void keep_states(std::span<const TextTurn> turns, std::span<const std::vector<int32_t>> guesses);
+    // After a pass: what draft heads see next.
+    Status keep_drafts(std::span<const TextTurn> turns, const BatchInputs & inputs);
+    BatchShape head_shape(int64_t rows, int64_t texts, DraftInput draft) const;
+    bool has_head_room(PooledText & head, int64_t positions);
+    uint64_t row_bytes() const; // of the stream
+    Status grow_idle(const BatchShape & shape, uint64_t arena_wanted);
+    Status run_head(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, void * stream,
+                    int32_t * guessed);
+    // Of single positions: `seconds` of all that was done, `of_pass` without draft heads.
+    void count_drafts(std::span<const TextTurn> turns, std::span<const std::vector<int32_t>> guesses, double seconds,
+                      double of_pass);
+    // The head for the rows of which the same is wanted; `there` and `shape` say which.
     struct PoolHead {
         TextWant want;
-        std::vector<size_t> turns;
+        struct Row {
+            size_t turn;
+            int64_t ahead; // by so many rows
+        };
+        std::vector<Row> rows;
     };
     Status run_pool_head(const PoolHead & head, const BatchShape & shape, const DeviceBatch & there,
                          std::span<const TextTurn> turns);

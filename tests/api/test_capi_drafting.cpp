@@ -119,7 +119,7 @@ TEST_CASE("drafting that is not possible is refused, and says why") {
     options.draft = 1;
     int32_t id = 0;
     CHECK(gnv_session_pick(session, &options, &id) == GNV_UNSUPPORTED);
-    CHECK(error_has(engine.get(), "sessions do not draft"));
+    CHECK(error_has(engine.get(), "for a session call gnv_session_draft"));
     options.draft = 0;
     CHECK(gnv_session_pick(session, &options, &id) == GNV_OK);
 

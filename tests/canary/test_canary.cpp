@@ -3,7 +3,7 @@
 #include "canary/canary_prompts.h"
 #include "canary/sign_test.h"
 #include "core/utf8.h"
-#include "session/repetition.h"
+#include "session/texts/repetition.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // Drafting on a CUDA device: texts and states are those of the same device without.
 #include "cuda/device_fixture.h"
-#include "forward/drafted_text.h"
+#include "forward/drafted_pool.h"
 #include "verify/verify_fixture.h"
 
 #include <numeric>
@@ -165,4 +165,18 @@ TEST_CASE("states on a device are those of a text without drafting, whatever com
     DraftPlace in_fp8 = on_cuda();
     in_fp8.cache = CacheType::fp8;
     check_states(in_fp8);
+}
+
+TEST_CASE("texts of a session that draft beside others: those without drafting, whatever is done to them") {
+    DraftCounts sum;
+    check_written_together(fitted_folder(), on_cuda(), sum);
+    MESSAGE("drafted ", sum.drafted, ", accepted ", sum.accepted);
+    CHECK(sum.accepted * 20 > sum.drafted);
+    CHECK(sum.accepted < sum.drafted);
+    for (const unsigned seed : {5u, 6u}) {
+        CAPTURE(seed);
+        DraftTwins twins(fitted_folder(), on_cuda(), seed);
+        twins.act(120);
+        CHECK(twins.sum().accepted > 10);
+    }
 }

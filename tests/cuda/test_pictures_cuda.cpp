@@ -3,7 +3,7 @@
 #include "forward/vision_fixture.h"
 #include "id_list.h"
 #include "scratch.h"
-#include "session/generate.h"
+#include "session/texts/generate.h"
 
 using namespace gnv;
 using namespace gnv::test;

@@ -4,7 +4,7 @@
 #include "forward/forward_fixture.h"
 #include "id_list.h"
 #include "session/sampling/sampler.h"
-#include "session/shared_texts.h"
+#include "session/texts/shared_texts.h"
 
 #include <chrono>
 #include <cstdio>

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "forward/draft_fixture.h"
-#include "session/generate.h"
-#include "session/shared_texts.h"
+#include "session/texts/generate.h"
+#include "session/texts/shared_texts.h"
 
 #include <doctest/doctest.h>
 

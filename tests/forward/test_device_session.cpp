@@ -3,7 +3,7 @@
 #include "forward/deferred_device.h"
 #include "forward/forward_fixture.h"
 #include "session/sampling/sampler.h"
-#include "session/shared_texts.h"
+#include "session/texts/shared_texts.h"
 #include "verify/verify_fixture.h"
 
 #include <map>

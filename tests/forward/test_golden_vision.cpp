@@ -1,7 +1,7 @@
 // The vision tower against what the Transformers implementation recorded (tests/data/golden/vision.safetensors).
 #include "forward/vision_fixture.h"
 #include "id_list.h"
-#include "session/generate.h"
+#include "session/texts/generate.h"
 
 #include <map>
 

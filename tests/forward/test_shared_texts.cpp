@@ -1,8 +1,8 @@
 // Texts that share a session give, to the bit, what each of them gives alone: for any order of joining, leaving, copying and
 // going back. The oracle is a session with one text, whose results the other tests compare with the reference.
 #include "forward/forward_fixture.h"
-#include "session/generate.h"
-#include "session/shared_texts.h"
+#include "session/texts/generate.h"
+#include "session/texts/shared_texts.h"
 
 #include <doctest/doctest.h>
 #include <random>

@@ -4,8 +4,8 @@
 #include "api/text/picture_handle.h"
 #include "api/text/session_handle.h"
 #include "api/text/tokenizer_handle.h"
-#include "session/generate.h"
-#include "session/repetition.h"
+#include "session/texts/generate.h"
+#include "session/texts/repetition.h"
 
 #include <algorithm>
 #include <array>
@@ -92,6 +92,7 @@ gnv_status gnv_model_open(gnv_engine_t * engine, const char * folder, const gnv_
         SessionOptions session = {1, model->capacity, options.ram_bytes, options.device_bytes};
         session.pool_texts = room.texts;
         session.pool_positions = room.positions;
+        session.pool_drafts = room.drafts;
         if (options.drafts != 0) session.draft = model->open->draft.get();
         GNV_TRY(api::check_number(options.cache_dtype, GNV_CACHE_FP8, "gnv_model_options.cache_dtype"));
         session.cache = model->cache = options.cache_dtype == GNV_CACHE_FP8 ? CacheType::fp8 : CacheType::activations;
@@ -339,16 +340,20 @@ static Result<SamplerOptions> take_sampling(const gnv_model_t & model, const gnv
     return sampling;
 }
 
-static Result<DraftOptions> take_draft(const gnv_model_t & model, int32_t draft) {
+Result<DraftOptions> api::draft_options(int32_t draft, const char * what) {
     if (draft < GNV_DRAFT_AUTO || draft > GNV_MOST_DRAFTS)
-        return fail(Code::invalid_argument, "gnv_generate_options.draft is ", draft, "; use 0 to ", GNV_MOST_DRAFTS,
-                    " or GNV_DRAFT_AUTO");
-    if (draft != 0 && model.session->draft_bytes() == 0)
-        return Status(Code::invalid_argument,
-                      "gnv_generate_options.draft: the model was opened without drafting (gnv_model_options.drafts)");
+        return fail(Code::invalid_argument, what, " is ", draft, "; use 0 to ", GNV_MOST_DRAFTS, " or GNV_DRAFT_AUTO");
     constexpr int64_t automatic_tokens = 2;
     if (draft == GNV_DRAFT_AUTO) return DraftOptions{automatic_tokens, true};
     return DraftOptions{draft, false};
+}
+
+static Result<DraftOptions> take_draft(const gnv_model_t & model, int32_t draft) {
+    GNV_ASSIGN(const DraftOptions options, api::draft_options(draft, "gnv_generate_options.draft"));
+    if (draft != 0 && model.session->draft_bytes() == 0)
+        return Status(Code::invalid_argument,
+                      "gnv_generate_options.draft: the model was opened without drafting (gnv_model_options.drafts)");
+    return options;
 }
 
 Result<AnswerLimits> api::answer_limits(const gnv_model_t & model, const gnv_generate_options & given) {
@@ -380,9 +385,8 @@ static Result<GenerateOptions> translate(const gnv_model_t & model, const gnv_ge
 
 Result<SamplerOptions> api::sampler_options(const gnv_model_t & model, const gnv_generate_options & given) {
     if (given.draft != 0)
-        return Status(
-            Code::unsupported,
-            "gnv_generate_options.draft: sessions do not draft; gnv_model_generate does, for the model's own text");
+        return Status(Code::unsupported,
+                      "gnv_generate_options.draft is for the model's own text; for a session call gnv_session_draft");
     GNV_ASSIGN(GenerateOptions options, translate(model, given));
     return std::move(options.sampling);
 }

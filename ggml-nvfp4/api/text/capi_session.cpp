@@ -63,7 +63,13 @@ Result<api::SessionRoom> api::session_room(const gnv_model_options & options, in
     if (positions > most_positions)
         return fail(Code::invalid_argument, "sessions with ", positions, " positions together; use at most ",
                     most_positions, " (gnv_model_options.session_positions)");
-    return api::SessionRoom{int64_t(options.sessions), int64_t(positions)};
+    if (options.draft_sessions > 0 && options.drafts == 0)
+        return fail(Code::invalid_argument, "gnv_model_options.draft_sessions is ", options.draft_sessions,
+                    " without drafts; set gnv_model_options.drafts");
+    if (options.draft_sessions > options.sessions)
+        return fail(Code::invalid_argument, "gnv_model_options.draft_sessions is ", options.draft_sessions, " of ",
+                    options.sessions, " sessions; use at most as many");
+    return api::SessionRoom{int64_t(options.sessions), int64_t(positions), int64_t(options.draft_sessions)};
 }
 
 Status api::open_sessions(gnv_model_t & model) {
@@ -124,6 +130,10 @@ gnv_status gnv_model_get_sessions(gnv_model_t * model, gnv_sessions_info * out) 
         info.page = uint64_t(cache_page);
         info.bytes = use.bytes;
         info.step_positions = uint64_t(model->session->piece());
+        const DraftUse drafts = model->session->draft_use();
+        info.draft_sessions = uint64_t(drafts.most_texts);
+        info.drafting_sessions = uint64_t(drafts.texts);
+        info.draft_bytes = drafts.bytes;
         return api::give_struct(info, out, "gnv_sessions_info");
     });
 }
@@ -146,7 +156,9 @@ gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t
         GNV_TRY(api::check_number(want, GNV_WANT_PICK, "gnv_session_feed: want"));
         static constexpr TextWant wants[] = {TextWant::none, TextWant::largest, TextWant::logits, TextWant::embedding,
                                              TextWant::pick};
-        const std::optional<Draw> draw = want == GNV_WANT_PICK ? session->picks->next_draw() : std::nullopt;
+        // The draws behind guesses are not known: a session that drafts picks from logits, which gives the same token.
+        const bool draws = want == GNV_WANT_PICK && !session->text->draft;
+        const std::optional<Draw> draw = draws ? session->picks->next_draw() : std::nullopt;
         IsEnough is_enough;
         if (want == GNV_WANT_PICK && !draw)
             is_enough = [picks = session->picks](const SomeLogits & some) { return picks->picks_from(some); };
@@ -154,6 +166,16 @@ gnv_status gnv_session_feed(gnv_session_t * session, const int32_t * ids, size_t
                                     std::move(is_enough), draw.value_or(Draw())));
         session->picks->ids.insert(session->picks->ids.end(), ids, ids + count);
         return {};
+    });
+}
+
+gnv_status gnv_session_draft(gnv_session_t * session, int32_t draft) {
+    return run(session, [&](ModelSessions & sessions) -> Status {
+        GNV_ASSIGN(const DraftOptions options, api::draft_options(draft, "gnv_session_draft: draft"));
+        if (session->model->session->draft_use().most_texts == 0)
+            return Status(Code::unsupported, "gnv_session_draft: the model was opened without sessions that draft "
+                                             "(gnv_model_options.draft_sessions)");
+        return sessions.texts.draft(*session->text, options);
     });
 }
 
@@ -231,6 +253,15 @@ gnv_status gnv_session_get_info(gnv_session_t * session, gnv_session_info * out)
         info.positions = uint64_t(session->text->state.past);
         info.waiting = uint64_t(session->text->waiting());
         info.has = want_of(session->text->has);
+        if (const TextDraft * const draft = session->text->draft.get()) {
+            const DraftOptions & options = draft->plan.options();
+            info.draft = options.automatic ? GNV_DRAFT_AUTO : int32_t(options.tokens);
+            info.drafted = uint64_t(draft->counts.drafted);
+            info.accepted = uint64_t(draft->counts.accepted);
+            info.draft_passes = uint64_t(draft->counts.passes);
+            info.draft_gain = draft->counts.gain();
+            info.draft_end = uint64_t(draft->plan.end());
+        }
         return api::give_struct(info, out, "gnv_session_info");
     });
 }

@@ -3,8 +3,8 @@
 
 #include "api/text/model_handle.h"
 #include "session/sampling/sampler.h"
-#include "session/shared_texts.h"
-#include "session/shown_text.h"
+#include "session/texts/shared_texts.h"
+#include "session/texts/shown_text.h"
 
 #include <mutex>
 #include <optional>
@@ -79,7 +79,7 @@ struct ModelSessions {
 namespace gnv::api {
 
 struct SessionRoom {
-    int64_t texts = 0, positions = 0;
+    int64_t texts = 0, positions = 0, drafts = 0;
 };
 Result<SessionRoom> session_room(const gnv_model_options & options, int64_t capacity);
 Status open_sessions(gnv_model_t & model); // after the session is made
@@ -90,5 +90,7 @@ Result<AnswerLimits> answer_limits(const gnv_model_t & model, const gnv_generate
 // Loads that of the model's folder when it is first needed: within a run() alone.
 Result<const Tokenizer *> choose_tokenizer(gnv_model_t & model, const gnv_generate_options & options);
 gnv_stop stop_of(GenerateStop stop);
+// A number of drafts, as gnv_generate_options has it; `what` names it.
+Result<DraftOptions> draft_options(int32_t draft, const char * what);
 
 } // namespace gnv::api

@@ -14,6 +14,11 @@ struct SomeLogits {
     bool all() const { return ids.empty(); }
 };
 
+struct LargestLogit { // of one text
+    int32_t id = -1;  // -1: none is allowed
+    float logit = 0;
+};
+
 // Whether a choice from these is a choice from all.
 using IsEnough = std::function<bool(const SomeLogits &)>;
 

@@ -1,4 +1,4 @@
-#include "session/shared_texts.h"
+#include "session/texts/shared_texts.h"
 
 #include <algorithm>
 
@@ -9,10 +9,37 @@ constexpr int64_t chunk = 64; // a piece ends at a multiple of it: GatedDeltaNet
 Result<std::unique_ptr<SharedText>> SharedTexts::open() {
     auto text = std::make_unique<SharedText>(); // first, so that no failure leaves a slot without an owner
     GNV_ASSIGN(text->state, session_.pool().open());
+    open_head(*text);
     return text;
 }
 
-void SharedTexts::close(SharedText & text) { session_.pool().close(text.state); }
+void SharedTexts::open_head(SharedText & text) {
+    if (!session_.head_pool()) return;
+    Result<PooledText> head = session_.head_pool()->open();
+    GNV_CHECK(head.ok()); // it has as many texts
+    text.head = head.take();
+}
+
+void SharedTexts::close(SharedText & text) {
+    session_.end_draft(text.draft);
+    if (session_.head_pool()) session_.head_pool()->close(text.head);
+    session_.pool().close(text.state);
+}
+
+Status SharedTexts::draft(SharedText & text, const DraftOptions & draft) {
+    if (!session_.head_pool()) return Status(Code::unsupported, "the model was opened without texts that draft");
+    if (text.draft) GNV_TRY(session_.settle(*text.draft));
+    if (draft.tokens == 0) {
+        session_.end_draft(text.draft);
+        return {};
+    }
+    if (text.draft) {
+        text.draft->begin(draft);
+        return {};
+    }
+    GNV_ASSIGN(text.draft, session_.begin_draft(text.state, draft));
+    return {};
+}
 
 Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWant want, IsEnough is_enough,
                          const Draw & draw) {
@@ -29,7 +56,11 @@ Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWa
         if (ids[i] < 0 || ids[i] >= vocabulary)
             return fail(Code::invalid_argument, "ids[", i, "] is ", ids[i], ", the model's vocabulary has ", vocabulary,
                         "; was another tokenizer used?");
-    GNV_TRY(session_.pool().reserve(text.state, past + int64_t(ids.size())));
+    // Guesses are those of single ids: the bits of longer feeds are others.
+    const bool is_there = ids.size() == 1 && text.draft &&
+                          session_.take_ahead(text.state, *text.draft, ids.front(), want, text.largest,
+                                              want == TextWant::pick ? text.some.logits : text.numbers);
+    if (!is_there) GNV_TRY(session_.pool().reserve(text.state, past + int64_t(ids.size())));
     text.fed.assign(ids.begin(), ids.end());
     text.done = 0;
     text.want = want;
@@ -37,10 +68,20 @@ Status SharedTexts::feed(SharedText & text, std::span<const int32_t> ids, TextWa
     text.draw = draw;
     text.turn = turn_++;
     text.has = TextWant::none;
+    if (!is_there) return {};
+    text.done = 1;
+    text.has = want;
+    text.is_enough = {};
+    if (want == TextWant::pick) text.some.ids.clear();
     return {};
 }
 
 void SharedTexts::restart(SharedText & text) {
+    if (text.draft) {
+        session_.forget_draft(*text.draft);
+        text.draft->begin(text.draft->plan.options());
+    }
+    if (session_.head_pool()) session_.head_pool()->restart(text.head);
     session_.pool().restart(text.state);
     text.fed.clear();
     text.done = 0;
@@ -56,7 +97,8 @@ Status SharedTexts::run(std::span<SharedText * const> texts, std::span<const int
         const std::span<const int32_t> ids = std::span(text.fed).subspan(text.done, size_t(counts[i]));
         const bool is_last = counts[i] == text.waiting();
         turns.push_back({&text.state, ids, is_last ? text.want : TextWant::none, &text.largest, &text.numbers,
-                         &text.some, text.is_enough, text.draw});
+                         &text.some, text.is_enough, text.draw, text.draft.get(), &text.head,
+                         is_last ? -1 : text.fed[text.done + size_t(counts[i])]});
     }
     Status status = session_.run_pool(turns, on_progress);
     if (!status.ok()) {
@@ -114,20 +156,34 @@ static Status refuse_waiting(const SharedText & text) {
     return fail(Code::invalid_argument, text.waiting(), " ids of the text wait: run steps first");
 }
 
-Result<std::unique_ptr<SharedText>> SharedTexts::copy(const SharedText & text) {
+Result<std::unique_ptr<SharedText>> SharedTexts::copy(SharedText & text) {
     GNV_TRY(refuse_waiting(text));
-    auto made = std::make_unique<SharedText>(text);
+    if (text.draft) GNV_TRY(session_.settle(*text.draft));
+    auto made = std::make_unique<SharedText>();
     GNV_ASSIGN(made->state, session_.pool().copy(text.state));
+    open_head(*made);
+    copy_head(*made, text);
+    static_cast<FedText &>(*made) = text;
     return made;
 }
 
-Status SharedTexts::assign(SharedText & text, const SharedText & from) {
+// Without room for a copy the head begins anew: it guesses worse then.
+void SharedTexts::copy_head(SharedText & to, const SharedText & from) {
+    TextPool * const heads = session_.head_pool();
+    if (heads && !heads->assign(to.head, from.head).ok()) heads->restart(to.head);
+}
+
+Status SharedTexts::assign(SharedText & text, SharedText & from) {
     GNV_TRY(refuse_waiting(from));
     if (&text == &from) return {};
-    PooledText state = text.state;
-    GNV_TRY(session_.pool().assign(state, from.state));
-    text = from;
-    text.state = std::move(state);
+    if (from.draft) GNV_TRY(session_.settle(*from.draft));
+    GNV_TRY(session_.pool().assign(text.state, from.state));
+    if (text.draft) {
+        session_.forget_draft(*text.draft);
+        text.draft->begin(text.draft->plan.options());
+    }
+    copy_head(text, from);
+    static_cast<FedText &>(text) = from;
     return {};
 }
 

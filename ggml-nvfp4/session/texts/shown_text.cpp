@@ -1,4 +1,4 @@
-#include "session/shown_text.h"
+#include "session/texts/shown_text.h"
 
 #include "core/utf8.h"
 

@@ -1,4 +1,4 @@
-#include "session/generate.h"
+#include "session/texts/generate.h"
 
 #include "core/clock.h"
 
@@ -43,32 +43,6 @@ Result<std::vector<float>> run_in_pieces(TextSession & session, const TextSequen
                        }));
     return logits;
 }
-
-// How many tokens the next pass drafts. The first tokens of an answer have none, to know their time: choices do not change.
-class DraftPlan {
-  public:
-    DraftPlan(const DraftOptions & options, TextSession & session) : options_(options), session_(session) {
-        session.begin_drafting();
-    }
-    // `most`: tokens that may come. Below 0: the draft head need not follow the text.
-    int64_t next(int64_t tokens, int64_t most) {
-        if (options_.tokens == 0 || end_ > 0) return -1;
-        const DraftCounts & counts = session_.draft_counts();
-        if (options_.automatic && counts.lost_tokens() > 1 + 0.02 * double(tokens)) {
-            end_ = tokens;
-            return -1;
-        }
-        // A pass of fewer tokens than the others would be a recording of its own on a device: single tokens end an answer.
-        return counts.timed_plain < plain || most < options_.tokens ? 0 : options_.tokens;
-    }
-    int64_t end() const { return end_; }
-
-  private:
-    static constexpr int64_t plain = 4; // tokens that are timed
-    const DraftOptions options_;
-    TextSession & session_;
-    int64_t end_ = 0;
-};
 
 // What run(piece, request) gives for the last piece.
 template <class Value, class Run>
@@ -151,7 +125,8 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
     sampler.count_prompt(options.counted_ids);
     if (sampler.may_pick_from_largest() || sampler.next_draw() || options.draft.tokens > 0)
         GNV_TRY(session.allow(allowed));
-    DraftPlan drafts(options.draft, session);
+    DraftPlan drafts(options.draft);
+    session.begin_drafting();
     const auto finish = [&](GenerateStop stop) {
         result.stop = stop;
         result.draft = session.draft_counts();
@@ -164,7 +139,7 @@ Result<GenerateResult> generate(TextSession & session, int64_t capacity, const T
         const int64_t left = options.max_tokens > 0 ? options.max_tokens - result.tokens - 1 : most_drafts;
         GNV_ASSIGN(const std::optional<int32_t> id,
                    next_token(session, is_first ? prompt : one, is_first ? on_prompt : on_token_pass,
-                              drafts.next(result.tokens, left), options, sampler, chosen));
+                              drafts.next(session.draft_counts(), result.tokens, left), options, sampler, chosen));
         if (is_first) result.prompt_seconds = seconds_since(start);
         if (is_first) start = Clock::now();
         result.token_seconds = seconds_since(start);

@@ -20,8 +20,7 @@
 
 namespace gnv {
 
-struct SharedText {
-    PooledText state;
+struct FedText {              // what was fed, and its results
     std::vector<int32_t> fed; // the last feed
     size_t done = 0;          // of its ids
     TextWant want = TextWant::none;
@@ -38,6 +37,12 @@ struct SharedText {
     int64_t waiting() const { return int64_t(fed.size() - done); }
 };
 
+struct SharedText : FedText {
+    PooledText state;
+    PooledText head;                  // of the draft head's caches, where texts may draft
+    std::unique_ptr<TextDraft> draft; // null: it does not draft
+};
+
 class SharedTexts {
   public:
     // The session has a pool and outlives this.
@@ -52,6 +57,11 @@ class SharedTexts {
     Status feed(SharedText & text, std::span<const int32_t> ids, TextWant want, IsEnough is_enough = {},
                 const Draw & draw = {});
 
+    // From now on `draft.tokens` guesses at a time, up to most_drafts; 0: none. The text stays the same, and a feed of one id that was
+    // guessed has its result at once: no id waits. Code::unsupported: the session was opened without; Code::out_of_memory: as many
+    // texts as may draft do already.
+    Status draft(SharedText & text, const DraftOptions & draft);
+
     struct Step {
         int64_t texts = 0, positions = 0; // that went on, and by how many positions
         int64_t waiting = 0;              // ids of the texts that wait for the next step
@@ -62,20 +72,25 @@ class SharedTexts {
     Result<Step> step(std::span<SharedText * const> texts,
                       const std::function<bool(int64_t done, int64_t total)> & on_progress);
 
-    // A copy that goes on by itself. Full pages of the caches are shared. Refused while ids wait.
-    Result<std::unique_ptr<SharedText>> copy(const SharedText & text);
-    // `text` becomes as `from` is: to go back, copy a text where it may go back to. Gated DeltaNet's state has no past.
-    Status assign(SharedText & text, const SharedText & from);
+    // A copy that goes on by itself, without drafting until that is asked for. Full pages of the caches are shared. Refused while
+    // ids wait. What was guessed for the text is forgotten.
+    Result<std::unique_ptr<SharedText>> copy(SharedText & text);
+    // `text` becomes as `from` is, and drafts as before: to go back, copy a text where it may go back to. Gated DeltaNet's state has
+    // no past.
+    Status assign(SharedText & text, SharedText & from);
     void restart(SharedText & text); // to its start, without ids
 
     // The state of a text as bytes, with a checksum and what tells the model (`identity`); and a new text of them, or
-    // Code::format (damaged), Code::model (another model) and nothing taken. Results of the last position are not part of it.
+    // Code::format (damaged), Code::model (another model) and nothing taken. Results of the last position
+    // and what the draft head has seen are not part of it.
     uint64_t saved_bytes(const SharedText & text) const;
     uint64_t most_saved_bytes() const; // of any text
-    Result<std::string> save(const SharedText & text, const std::string & identity);
+    Result<std::string> save(SharedText & text, const std::string & identity);
     Result<std::unique_ptr<SharedText>> restore(std::span<const uint8_t> bytes, const std::string & identity);
 
   private:
+    void open_head(SharedText & text);
+    void copy_head(SharedText & to, const SharedText & from);
     Status run(std::span<SharedText * const> texts, std::span<const int64_t> counts,
                const std::function<bool(int64_t done, int64_t total)> & on_progress);
     TextSession & session_;

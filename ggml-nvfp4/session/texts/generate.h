@@ -2,8 +2,8 @@
 #pragma once
 
 #include "session/sampling/sampler.h"
-#include "session/shown_text.h"
 #include "session/text_session.h"
+#include "session/texts/shown_text.h"
 
 #include <cstdint>
 #include <functional>
@@ -12,15 +12,9 @@
 
 namespace gnv {
 
-// How tokens are drafted (TextSession::Request::drafts), if the session can.
-struct DraftOptions {
-    int64_t tokens = 0;     // at a time; 0: none are
-    bool automatic = false; // stops when tokens without drafts are faster
-};
-
 struct GenerateOptions : AnswerLimits {
-    SamplerOptions sampling; // valid
-    DraftOptions draft;
+    SamplerOptions sampling;          // valid
+    DraftOptions draft;               // if the session can
     std::vector<int32_t> counted_ids; // of the text so far, the prompt included: for the repetition penalty
     // May change the logits [vocabulary] of the next token; `chosen`: the tokens so far. False ends the text.
     std::function<bool(std::span<float> logits, std::span<const int32_t> chosen)> on_logits = {};

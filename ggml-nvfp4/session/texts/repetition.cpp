@@ -1,4 +1,4 @@
-#include "session/repetition.h"
+#include "session/texts/repetition.h"
 
 #include <algorithm>
 #include <array>

@@ -5,7 +5,7 @@
 //   checksum of all before
 #include "core/checksum.h"
 #include "core/sha256.h"
-#include "session/shared_texts.h"
+#include "session/texts/shared_texts.h"
 
 #include <cstring>
 
@@ -41,9 +41,10 @@ uint64_t SharedTexts::most_saved_bytes() const {
     return bytes_with(session_.pool().states().text_bytes(session_.pool_capacity()));
 }
 
-Result<std::string> SharedTexts::save(const SharedText & text, const std::string & identity) {
+Result<std::string> SharedTexts::save(SharedText & text, const std::string & identity) {
     if (text.waiting() > 0)
         return fail(Code::invalid_argument, text.waiting(), " ids of the text wait: run steps before it is saved");
+    if (text.draft) GNV_TRY(session_.settle(*text.draft));
     const PooledText & state = text.state;
     const TextStates & states = session_.pool().states();
     const std::string model = sha256_hex(identity.data(), identity.size());
