@@ -33,6 +33,7 @@ RunningText::RunningText(const OpenModel & model, Prefixes & prefixes, std::shar
         check(model.engine, gnv_session_open(model.model, &session));
         session_.reset(session);
     }
+    if (model.draft != 0) check(model.engine, gnv_session_draft(session_.get(), model.draft));
     keeps_at_ = prefixes_.stops(request_.ids, fed_);
     std::reverse(keeps_at_.begin(), keeps_at_.end());
     feed_prompt();
@@ -114,7 +115,7 @@ bool RunningText::was_stopped() {
 }
 
 bool RunningText::go_on() {
-    const gnv_session_info now = info_of(model_, session_.get());
+    gnv_session_info now = info_of(model_, session_.get());
     if (now.waiting > 0) return true;
     if (!keeps_at_.empty()) {
         prefixes_.keep(session_.get(), request_.ids, keeps_at_.back());
@@ -122,10 +123,17 @@ bool RunningText::go_on() {
         feed_prompt();
         return true;
     }
+    for (; now.waiting == 0; now = info_of(model_, session_.get())) { // results of guesses are there at once
+        drafted_ = now.drafted, accepted_ = now.accepted;
+        if (!take_token(now.positions == model_.info.capacity)) return false;
+    }
+    return true;
+}
+
+bool RunningText::take_token(bool is_full) {
     const int32_t id = pick();
     gnv_shown_token token = {};
     token.struct_size = sizeof token;
-    const int32_t is_full = now.positions == model_.info.capacity;
     check(model_.engine, gnv_shown_text_push(shown_.get(), id, is_full, &token));
     tokens_ = token.tokens;
     text_->add(std::string(token.text, token.answer_size));

@@ -10,9 +10,17 @@ namespace {
 struct Args {
     server::EngineOptions engine;
     server::ServiceOptions service;
-    std::string host = "127.0.0.1", key_file;
+    std::string host = "127.0.0.1", key_file, draft;
     int port = 8080;
 };
+
+std::optional<int32_t> draft_of(const std::string & text) {
+    if (text.empty() || text == "0") return 0;
+    if (text == "auto") return GNV_DRAFT_AUTO;
+    const bool is_number = text.size() <= 2 && text.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number || std::stoi(text) > GNV_MOST_DRAFTS) return std::nullopt;
+    return std::stoi(text);
+}
 
 void declare(CLI::App & app, Args & args) {
     app.add_option("MODEL", args.engine.model, "folder of a checkpoint")->required()->check(CLI::ExistingDirectory);
@@ -35,6 +43,8 @@ void declare(CLI::App & app, Args & args) {
     app.add_option("--prefixes", args.engine.prefixes, "beginnings of prompts that are kept for others; 0: none")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
+    app.add_option("--draft", args.draft, "tokens that the model's draft head guesses at a time, 1 to 15, or auto")
+        ->check([](const std::string & text) { return draft_of(text) ? "" : "use 0 to 15 or auto"; });
     app.add_option("--ram", args.engine.ram_bytes, "bytes of memory (default: most of what is free)");
     app.add_option("--api-key-file", args.key_file, "file with the key that clients must send");
     app.add_option("--queue", args.engine.queue, "requests that may wait; others get 429")
@@ -64,6 +74,7 @@ void read_key(Args & args) {
 
 int serve(Args & args, const sigset_t & ending_signals) {
     read_key(args);
+    args.engine.draft = draft_of(args.draft).value_or(0);
     if (args.service.name.empty()) {
         std::string folder = args.engine.model;
         while (folder.size() > 1 && folder.back() == '/') folder.pop_back();

@@ -199,8 +199,8 @@ void Service::attach(httplib::Server & http) {
     });
     http.Get("/health", [this](const Request &, Response & response) {
         const EngineLoad load = engine_.load();
-        const Json health = {
-            {"status", "ok"}, {"running", load.running}, {"waiting", load.waiting}, {"tokens", load.tokens}};
+        Json health = {{"status", "ok"}, {"running", load.running}, {"waiting", load.waiting}, {"tokens", load.tokens}};
+        if (engine_.drafts()) health["draft"] = {{"drafted", load.drafted}, {"accepted", load.accepted}};
         response.set_content(health.dump(), "application/json");
     });
     // What the library itself refuses: unknown paths and methods, headers that are too long or none.

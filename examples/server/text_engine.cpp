@@ -24,6 +24,8 @@ void TextEngine::open_model() {
     options.capacity = options_.capacity;
     options.ram_bytes = options_.ram_bytes;
     options.sessions = options_.texts + options_.prefixes;
+    options.drafts = options_.draft != 0;
+    options.draft_sessions = options_.draft != 0 ? options_.texts : 0;
     // Beginnings take what texts leave.
     constexpr uint64_t largest_page = 1024;
     options.session_positions =
@@ -33,6 +35,7 @@ void TextEngine::open_model() {
     owner_.reset(model);
     model_.engine = engine;
     model_.model = model;
+    model_.draft = options_.draft;
     model_.info.struct_size = sizeof model_.info;
     check(engine, gnv_model_get_info(model, &model_.info));
     model_.sessions.struct_size = sizeof model_.sessions;
@@ -64,7 +67,7 @@ void TextEngine::stop() {
 
 EngineLoad TextEngine::load() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return {running_count_, waiting_.size(), tokens_};
+    return {running_count_, waiting_.size(), tokens_, drafted_, accepted_};
 }
 
 std::shared_ptr<Text> TextEngine::start(TextRequest request) {
@@ -80,7 +83,10 @@ std::shared_ptr<Text> TextEngine::start(TextRequest request) {
 }
 
 uint64_t TextEngine::positions_of(const Text & text) const {
-    return in_pages(text.request().ids.size() + text.request().max_tokens, model_.sessions.page);
+    constexpr uint64_t automatic_drafts = 2;
+    const uint64_t drafts = options_.draft < 0 ? automatic_drafts : uint64_t(options_.draft); // behind the last token
+    const uint64_t most = text.request().ids.size() + text.request().max_tokens + drafts;
+    return in_pages(std::min(most, model_.info.capacity), model_.sessions.page);
 }
 
 // A text has room for its longest answer before it begins, so none is given up on its way.
@@ -193,9 +199,11 @@ void TextEngine::work() {
         if (ends_) break;
         for_running([&](RunningText & text) {
             if (text.text().is_cancelled()) return true; // and may have lost its state
-            const uint64_t before = text.tokens();
+            const uint64_t tokens = text.tokens(), drafted = text.drafted(), accepted = text.accepted();
             const bool goes_on = text.go_on();
-            tokens_ += text.tokens() - before;
+            tokens_ += text.tokens() - tokens;
+            drafted_ += text.drafted() - drafted;
+            accepted_ += text.accepted() - accepted;
             return goes_on;
         });
     }

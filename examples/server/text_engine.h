@@ -19,11 +19,13 @@ struct EngineOptions {
     size_t prefixes = 8;                     // beginnings of prompts that are kept
     size_t queue = 16;                       // texts that may wait
     int queue_seconds = 60;                  // that one may
+    int32_t draft = 0;                       // tokens that the draft head guesses at a time; GNV_DRAFT_AUTO
 };
 
 struct EngineLoad {
     size_t running = 0, waiting = 0; // texts
     uint64_t tokens = 0;             // written since the start
+    uint64_t drafted = 0, accepted = 0;
 };
 
 class TextEngine {
@@ -38,6 +40,7 @@ class TextEngine {
 
     EngineLoad load();
     uint64_t capacity() const { return model_.info.capacity; } // positions of a text
+    bool drafts() const { return options_.draft != 0; }
     uint64_t vocabulary() const { return model_.info.vocabulary; }
     const char * description() const { return model_.info.description; }
 
@@ -69,7 +72,7 @@ class TextEngine {
     std::deque<std::shared_ptr<Text>> waiting_;
     size_t running_count_ = 0;
     std::atomic<bool> ends_{false}; // changed under the mutex
-    std::atomic<uint64_t> tokens_{0};
+    std::atomic<uint64_t> tokens_{0}, drafted_{0}, accepted_{0};
     std::thread thread_; // last: it uses the members above
 };
 

@@ -182,6 +182,17 @@ class Answers(ServerTest):
         self.assertEqual(self.server.ask(TEXT, prompt(), {"Content-Type": "multipart/form-data; boundary=x"})[0] // 100, 4)
 
 
+class DraftedAnswers(Answers):
+    """The same texts with drafting."""
+    options = (*Answers.options, "--draft", "3")
+
+    def test_counts(self):
+        self.server.ask(TEXT, prompt(temperature=0, max_tokens=24))
+        draft = self.server.ask("/health", None)[1]["draft"]
+        self.assertGreater(draft["drafted"], 0)
+        self.assertLessEqual(draft["accepted"], draft["drafted"])
+
+
 class Tools(ServerTest):
     """A model that is made to write calls: tokens whose text is a part of one, in the order of their biases."""
     options = ("--capacity", "1024")
@@ -487,7 +498,7 @@ class Endings(unittest.TestCase):
     def test_bad_starts(self):
         for options, part in (([os.path.join(SCRATCH, "nothing")], "does not exist"), ([MODEL, "--port", "65536"], "--port"),
                               ([MODEL, "--capacity", "-1"], "--capacity"), ([MODEL, "--capacity", "0"], "--capacity"),
-                              ([MODEL, "--texts", "0"], "--texts"), ([MODEL, "--positions", "100"], "choose more --positions"), ([SCRATCH], "tokenizer.json"),
+                              ([MODEL, "--texts", "0"], "--texts"), ([MODEL, "--draft", "16"], "--draft"), ([MODEL, "--draft", "some"], "--draft"), ([MODEL, "--positions", "100"], "choose more --positions"), ([SCRATCH], "tokenizer.json"),
                               ([MODEL, "--api-key-file", "/dev/null"], "has no key"), ([MODEL, "--host", "nowhere."], "listen")):
             ended = subprocess.run([SERVER, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
             self.assertNotEqual(ended.returncode, 0)
