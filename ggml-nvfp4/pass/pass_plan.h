@@ -58,8 +58,8 @@ struct PassPlan {
     StatisticWindow::Size statistics; // of the group that needs most
     // The reservations: "weights", "activations" (with the scratch memory of kernels), "hidden states" (of all
     // positions, or of a batch on its way to their place and back), "inputs", "statistics", "logits" (on the CPU among
-    // the activations), "driver, libraries"; of the caller: "pictures", "packed weights". `device`: of the device with least memory left; empty if all memory is the
-    // host's.
+    // the activations), "driver, libraries"; of the caller: "pictures", "packed weights", "search for scales". `device`: of
+    // the device with least memory left; empty if all memory is the host's.
     Budget host, device;
     bool uses_device() const { return device.used() > 0; } // with memory of its own
     uint64_t reading_bytes = 0; // host memory for reading the sequences, before the pass: a bound

@@ -19,6 +19,8 @@ constexpr Kind kinds[] = {
     {"packed weights", "packed"}, {"driver, libraries", "context"},
 };
 
+constexpr Kind kinds_of_some[] = {{"pictures", "pictures"}, {"search for scales", "search"}};
+
 // The number of ranges of a block's experts.
 size_t expert_parts(const PassPlan & plan) {
     size_t most = 1, parts = 0;
@@ -31,7 +33,8 @@ size_t expert_parts(const PassPlan & plan) {
 
 void write_memory(JsonWriter & json, const Budget & memory) {
     for (const Kind & kind : kinds) json.member(kind.key, memory.reserved(kind.name));
-    if (memory.reserved("pictures") > 0) json.member("pictures", memory.reserved("pictures"));
+    for (const Kind & kind : kinds_of_some)
+        if (memory.reserved(kind.name) > 0) json.member(kind.key, memory.reserved(kind.name));
     json.member("total", memory.used()).member("budget", memory.total());
 }
 

@@ -31,10 +31,8 @@ Result<std::unique_ptr<Calibration>> Calibration::create(const Plan & plan, cons
     self->threads_ = &threads;
     if (!data.pictures.list.empty()) GNV_TRY(self->plan_pictures());
 
-    Result<std::unique_ptr<LayerPass>> pass = self->plan_pass(threads);
-    if (!pass.ok()) return pass.take_status();
-    self->pass_ = pass.take();
-    if (self->uses_device()) GNV_TRY(self->make_packers(threads));
+    GNV_ASSIGN(self->pass_, self->plan_pass(options.device_bytes, {}));
+    if (self->uses_device()) GNV_TRY(self->make_packers());
     GNV_TRY(self->check_searches());
     self->find_units();
     return self;
@@ -81,11 +79,42 @@ Status Calibration::check_searches() const {
             return fail(Code::unsupported, "this device has no kernels for the method ", plan_.quantizer().name(),
                         "; calibrate on the CPU (--device cpu)");
     }
-    if (!packers_.empty()) return {};
-    return fail(
-        Code::out_of_memory, "the method ", plan_.quantizer().name(),
-        " does not fit into the device's memory beside the forward pass: give more (--vram), or calibrate on the "
-        "CPU (--device cpu)");
+    return packers_.empty() ? no_room_for_search() : Status();
+}
+
+// Whether the pass and the search fit into so much memory of a device.
+Result<bool> Calibration::has_room_for_search(uint64_t device_bytes) const {
+    Result<std::unique_ptr<LayerPass>> pass = plan_pass(device_bytes, {});
+    if (pass.ok()) {
+        const DevicePacker::Size size = packer_size(pass.value()->plan());
+        if (size.pieces == 0) return false;
+        pass = plan_pass(device_bytes, size);
+    }
+    if (!pass.ok() && pass.status().code() != Code::out_of_memory) return pass.take_status();
+    return pass.ok();
+}
+
+// The search takes a share of the memory, so the least that has room for all is tried out.
+Status Calibration::no_room_for_search() const {
+    constexpr uint64_t step = 1 << 20;
+    uint64_t too_small = pass_->plan().device.total() / step, enough = 2 * too_small + 1;
+    GNV_ASSIGN(const uint64_t free, devices_.first().free_bytes());
+    const std::string failure = concat("the method ", plan_.quantizer().name(), " does not fit into the memory of ",
+                                       devices_.first().device().label(), " beside the forward pass: ");
+    for (bool fits = false; !fits; enough *= 2) {
+        if (too_small >= free / step) return fail(Code::out_of_memory, failure, "calibrate on the CPU (--device cpu)");
+        enough = std::min(enough, free / step);
+        GNV_ASSIGN(fits, has_room_for_search(enough * step));
+        if (fits) break;
+        too_small = enough;
+    }
+    while (enough - too_small > 1) {
+        const uint64_t middle = too_small + (enough - too_small) / 2;
+        GNV_ASSIGN(const bool fits, has_room_for_search(middle * step));
+        (fits ? enough : too_small) = middle;
+    }
+    return fail(Code::out_of_memory, failure, "the smallest sufficient budget (--vram) is ", enough * step, " bytes (",
+                bytes_text(enough * step), "); give that, or calibrate on the CPU (--device cpu)");
 }
 
 Status Calibration::create_packers(const DevicePacker::Size & size) {
@@ -96,19 +125,22 @@ Status Calibration::create_packers(const DevicePacker::Size & size) {
     return {};
 }
 
+DevicePacker::Size Calibration::packer_size(const PassPlan & alone) const {
+    return DevicePacker::size_for(plan_, alone.device.total(), alone.host.total() / devices_.count(),
+                                  &devices_.first());
+}
+
 // The pass gets the budgets without packing on devices; if they are too small, the CPU packs. Packers share the host's
 // memory.
-Status Calibration::make_packers(ThreadPool & threads) {
-    const PassPlan & alone = pass_->plan();
-    const DevicePacker::Size size =
-        DevicePacker::size_for(plan_, alone.device.total(), alone.host.total() / devices_.count(), &devices_.first());
+Status Calibration::make_packers() {
+    const DevicePacker::Size size = packer_size(pass_->plan());
     if (size.pieces == 0) return {};
     Status status = create_packers(size);
     if (status.ok()) {
-        Result<std::unique_ptr<LayerPass>> pass = plan_pass(threads);
+        Result<std::unique_ptr<LayerPass>> pass = plan_pass(options_.device_bytes, size);
         status = pass.take_status();
         if (status.ok() && pictures_)
-            status = pictures_->check_budget(model_->vision_variant(options_.precision), devices_.first(), threads,
+            status = pictures_->check_budget(model_->vision_variant(options_.precision), devices_.first(), *threads_,
                                              picture_limits());
         if (status.ok()) {
             pass_ = pass.take();
@@ -129,15 +161,14 @@ std::vector<PackingLane> Calibration::packing_lanes(const std::vector<LaneWeight
     return lanes;
 }
 
-Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) const {
+// `packer`: of each device; without pieces: nothing is packed there.
+Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(uint64_t device_bytes,
+                                                          const DevicePacker::Size & packer) const {
     PassOptions pass;
     pass.host = plan_.memory_left();
-    pass.device = options_.device_bytes;
+    pass.device = device_bytes;
     if (pictures_) pass.host.reserve("pictures", pictures_->bytes());
-    if (!packers_.empty()) {
-        pass.host.reserve("packed weights", packers_.size() * packers_.front()->size().host_bytes());
-        pass.device.reserve("packed weights", packers_.front()->size().device_bytes());
-    }
+    if (packer.pieces > 0) packer.reserve(uint32_t(devices_.count()), pass.host, pass.device);
     pass.scratch_folder = options_.scratch_folder;
     pass.statistics = {{&Statistic::maximum}, {&Statistic::tokens}};
     pass.statistics.insert(pass.statistics.end(), requests().begin(), requests().end());
@@ -159,7 +190,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(ThreadPool & threads) 
     }
     pass.expert_tokens = options_.expert_tokens;
     pass.screening = options_.screening;
-    return LayerPass::create({model_->variant(options_.precision)}, devices_.all(), threads, sequences(), pass);
+    return LayerPass::create({model_->variant(options_.precision)}, devices_.all(), *threads_, sequences(), pass);
 }
 
 Status CalibrationData::take_part(uint32_t number, uint32_t count) {

@@ -78,9 +78,12 @@ class Calibration {
     explicit Calibration(const Plan & plan) : plan_(plan) {}
     bool holds(const PassGroup & group, const PlanUnit & unit) const;
     std::vector<uint32_t> units_of(const PassGroup & group, std::vector<bool> & taken) const;
-    Result<std::unique_ptr<LayerPass>> plan_pass(ThreadPool & threads) const;
-    Status make_packers(ThreadPool & threads);
+    Result<std::unique_ptr<LayerPass>> plan_pass(uint64_t device_bytes, const DevicePacker::Size & packer) const;
+    DevicePacker::Size packer_size(const PassPlan & alone) const;
+    Status make_packers();
     Status create_packers(const DevicePacker::Size & size);
+    Result<bool> has_room_for_search(uint64_t device_bytes) const;
+    Status no_room_for_search() const;
     Status plan_pictures();
     PictureRows::Limits picture_limits() const;
     const std::vector<TextSequence> & sequences() const { return pictures_ ? texts_ : data_->sequences; }

@@ -120,7 +120,8 @@ class DeferredDevice : public Backend {
         return wait(queue, queues_[size_t(queue)].work.size());
     }
 
-    DType activation_dtype() const override { return DType::f32; }
+    DType activation = DType::f32; // another one: to plan with, not to run
+    DType activation_dtype() const override { return activation; }
     Status supports(const KernelCall & call) const override { return cpu_->supports(call); }
     bool joins_expert_inputs() const override { return joins; }
     bool steps = true; // positions of a pass ahead have the bits of single ones
@@ -167,6 +168,7 @@ class DeferredDevice : public Backend {
         return recording;
     }
     bool quantizes = false; // as the CPU's quantizers do
+    std::function<uint64_t(int64_t columns)> work_of = [](int64_t columns) { return uint64_t(columns) * 16; };
     DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {
         for (const Quantizer * const one : all_quantizers())
             if (quantizes && name == one->name())
@@ -256,7 +258,7 @@ class DeferredDevice : public Backend {
             });
         }
         uint64_t work_bytes(int64_t columns) const override {
-            return quantizer_.needs().empty() ? 0 : uint64_t(columns) * 16;
+            return quantizer_.needs().empty() ? 0 : device_.work_of(columns);
         }
         Status pack_units(std::span<UnitToPack> units, void *, uint64_t bytes) override {
             for (UnitToPack & unit : units) {

@@ -29,6 +29,11 @@ class DevicePacker {
         uint64_t work_bytes = 0; // for a quantizer that needs moments, of the device alone
         uint64_t device_bytes() const { return host_bytes() + work_bytes; }
         uint64_t host_bytes() const { return pieces * piece_bytes + maxima_bytes; } // a twin of each
+        void reserve(uint32_t devices, Budget & on_host, Budget & on_device) const {
+            on_host.reserve("packed weights", devices * host_bytes());
+            on_device.reserve("packed weights", host_bytes());
+            if (work_bytes > 0) on_device.reserve("search for scales", work_bytes);
+        }
     };
     // For the largest block of the plan, within a share of these budgets, with the kernels of `device` (null: those that need
     // no memory to work in).
