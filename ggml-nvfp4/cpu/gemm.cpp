@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t tile_rows = 1008, tile_columns = 512;
 constexpr int64_t block_panels = 16;
 constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
+constexpr int64_t direct_columns = 256; // of a result, at most, for rows of `a` as they lie
 
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
@@ -68,11 +69,58 @@ class TileRun {
         // so many rows of a weight at a time.
         const int64_t group = few_rows ? 2 * gemm_max_panel_columns : tile_columns;
         const int64_t largest_depth = few_rows ? gemm_depth / 4 : gemm_depth;
+        const bool direct = !few_rows && !problem_.input_scale && problem_.n <= direct_columns;
         for (; column < column_end; column += group)
-            run_group(row, row_end, column, std::min(column + group, column_end), largest_depth);
+            if (direct)
+                run_direct(row, row_end, column, std::min(column + group, column_end));
+            else
+                run_group(row, row_end, column, std::min(column + group, column_end), largest_depth);
     }
 
   private:
+    // Rows of `a` are read where they are.
+    void run_direct(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
+        const int64_t block_rows = block_panels * kernels_.direct_rows, width = kernels_.panel_columns;
+        int64_t k = 0;
+        do {
+            const int64_t depth = std::min(gemm_depth, problem_.k - k);
+            pack_weight(column, column_end, k, depth);
+            for (int64_t block = row; block < row_end; block += block_rows) {
+                const int64_t block_end = std::min(block + block_rows, row_end);
+                for (int64_t at = column; at < column_end; at += width)
+                    multiply_direct(block, block_end, at, std::min(width, column_end - at), k, depth,
+                                    buffers_.weight + (at - column) * depth);
+                if (k + depth == problem_.k) finish(block, block_end, column, column_end);
+            }
+            k += depth;
+        } while (k < problem_.k);
+    }
+
+    void multiply_direct(int64_t row, int64_t row_end, int64_t column, int64_t columns, int64_t k, int64_t depth,
+                         const float * panel) const {
+        for (; row < row_end; row += kernels_.direct_rows) {
+            const float * rows[gemm_max_panel_rows];
+            const int count = int(std::min<int64_t>(kernels_.direct_rows, row_end - row));
+            for (int i = 0; i < count; i++) rows[i] = problem_.row_of_a(row + i) + k;
+            with_room(row, count, column, columns, k > 0, [&](float * c, int64_t stride) {
+                kernels_.multiply_direct(rows, count, panel, depth, k == 0, c, stride);
+            });
+        }
+    }
+
+    // Calls `multiply` with the place of a part of the result, or with room for a whole panel where that is narrower.
+    template <class Multiply>
+    void with_room(int64_t row, int count, int64_t column, int64_t columns, bool goes_on,
+                   const Multiply & multiply) const {
+        float * const c = result_at(row, column);
+        const int64_t width = kernels_.panel_columns;
+        if (columns == width) return multiply(c, problem_.c_stride);
+        for (int i = 0; i < count && goes_on; i++)
+            std::copy_n(c + i * problem_.c_stride, columns, buffers_.result + i * width);
+        multiply(buffers_.result, width);
+        for (int i = 0; i < count; i++) std::copy_n(buffers_.result + i * width, columns, c + i * problem_.c_stride);
+    }
+
     // Packs columns [column, column_end) of the result, which are rows of the weight, from k on.
     void pack_weight(int64_t column, int64_t column_end, int64_t k, int64_t depth) const {
         const Tensor & weight = problem_.weight;
@@ -151,14 +199,11 @@ class TileRun {
         }
         if (edge_columns == 0) return;
         for_each_panel_of_a(row, row_end, depth, [&](const float * a, int64_t first_row, int rows) {
-            float * const c = result_at(first_row, column + full_panels * width);
-            if (!first)
-                for (int i = 0; i < rows; i++)
-                    std::copy_n(c + i * problem_.c_stride, edge_columns, buffers_.result + i * width);
-            kernels_.multiply(a, rows, rows, buffers_.weight + full_panels * panel_stride, panel_stride, 1, depth,
-                              first, buffers_.result, width);
-            for (int i = 0; i < rows; i++)
-                std::copy_n(buffers_.result + i * width, edge_columns, c + i * problem_.c_stride);
+            with_room(first_row, rows, column + full_panels * width, edge_columns, !first,
+                      [&](float * c, int64_t stride) {
+                          kernels_.multiply(a, rows, rows, buffers_.weight + full_panels * panel_stride, panel_stride,
+                                            1, depth, first, c, stride);
+                      });
         });
     }
 

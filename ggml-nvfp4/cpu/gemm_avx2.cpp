@@ -7,6 +7,7 @@ namespace gnv::cpu {
 namespace {
 
 constexpr int panel_rows = 6, panel_columns = 16; // 12 accumulators, 2 vectors of the weight, 1 of a
+constexpr int direct_rows = 6;
 constexpr int lanes = 8;
 
 using Words = __m256i;
@@ -83,9 +84,16 @@ void multiply(const float * a, int64_t a_stride, int rows, const float * b, int6
                             c_stride);
 }
 
+void multiply_direct(const float * const * a, int rows, const float * b, int64_t k, bool first, float * c,
+                     int64_t c_stride) {
+    static constexpr MultiplyApart by_rows[direct_rows] = {multiply_apart<1>, multiply_apart<2>, multiply_apart<3>,
+                                                           multiply_apart<4>, multiply_apart<5>, multiply_apart<6>};
+    by_rows[rows - 1](a, b, k, first, c, c_stride);
+}
+
 } // namespace
 
-const GemmKernels gemm_avx2 = {"avx2",     panel_rows, panel_columns,     pack_bf16, pack_f32,
-                               pack_nvfp4, pack_rows,  quantize_row_loop, multiply,  finish_loop};
+const GemmKernels gemm_avx2 = {"avx2",    panel_rows,        panel_columns, pack_bf16,   pack_f32,        pack_nvfp4,
+                               pack_rows, quantize_row_loop, multiply,      direct_rows, multiply_direct, finish_loop};
 
 } // namespace gnv::cpu

@@ -6,6 +6,7 @@ namespace gnv::cpu {
 namespace {
 
 constexpr int panel_rows = 14, panel_columns = 32; // 28 accumulators, 2 vectors of the weight, 1 of a
+constexpr int direct_rows = 12;
 constexpr int lanes = 16;
 
 using Words = __m512i;
@@ -86,9 +87,19 @@ void multiply(const float * a, int64_t a_stride, int rows, const float * b, int6
                             c_stride);
 }
 
+void multiply_direct(const float * const * a, int rows, const float * b, int64_t k, bool first, float * c,
+                     int64_t c_stride) {
+    static constexpr MultiplyApart by_rows[direct_rows] = {multiply_apart<1>,  multiply_apart<2>,  multiply_apart<3>,
+                                                           multiply_apart<4>,  multiply_apart<5>,  multiply_apart<6>,
+                                                           multiply_apart<7>,  multiply_apart<8>,  multiply_apart<9>,
+                                                           multiply_apart<10>, multiply_apart<11>, multiply_apart<12>};
+    by_rows[rows - 1](a, b, k, first, c, c_stride);
+}
+
 } // namespace
 
-const GemmKernels gemm_avx512 = {"avx512",   panel_rows, panel_columns,     pack_bf16, pack_f32,
-                                 pack_nvfp4, pack_rows,  quantize_row_loop, multiply,  finish_loop};
+const GemmKernels gemm_avx512 = {"avx512", panel_rows,  panel_columns,   pack_bf16,
+                                 pack_f32, pack_nvfp4,  pack_rows,       quantize_row_loop,
+                                 multiply, direct_rows, multiply_direct, finish_loop};
 
 } // namespace gnv::cpu

@@ -45,6 +45,11 @@ struct GemmKernels {
     // b: `panels` panels, one every panel_stride floats.
     void (*multiply)(const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride, int64_t panels,
                      int64_t k, bool first, float * c, int64_t c_stride);
+    // The same of one panel, with rows of `a` as they lie: a[row][k], `rows` <= direct_rows. For products of few columns, where
+    // a panel of `a` would not be used often enough to repay its making.
+    int direct_rows;
+    void (*multiply_direct)(const float * const * a, int rows, const float * b, int64_t k, bool first, float * c,
+                            int64_t c_stride);
     // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
 };

@@ -74,9 +74,15 @@ void multiply(const float * a, int64_t a_stride, int rows, const float * b, int6
         by_rows[rows - 1](a, a_stride, b + panel * panel_stride, k, first, c + panel * panel_columns, c_stride);
 }
 
+void multiply_direct(const float * const * a, int rows, const float * b, int64_t k, bool first, float * c,
+                     int64_t c_stride) {
+    for (int row = 0; row < rows; row++) multiply_panel<1>(a[row], 1, b, k, first, c + row * c_stride, c_stride);
+}
+
 } // namespace
 
-const GemmKernels gemm_portable = {"portable", panel_rows, panel_columns,     pack_bf16, pack_f32,
-                                   pack_nvfp4, pack_rows,  quantize_row_loop, multiply,  finish_loop};
+const GemmKernels gemm_portable = {"portable", panel_rows, panel_columns,   pack_bf16,
+                                   pack_f32,   pack_nvfp4, pack_rows,       quantize_row_loop,
+                                   multiply,   panel_rows, multiply_direct, finish_loop};
 
 } // namespace gnv::cpu

@@ -121,6 +121,11 @@ void pack_rows(const float * const * rows, int count, int64_t k, float * panel) 
     }
 }
 
+template <int times>
+struct Times {
+    static constexpr int value = times;
+};
+
 // `vectors` vectors of columns: those of one panel, or of several.
 template <int rows, int vectors>
 void multiply_vectors(const float * a, int64_t a_stride, const float * b, int64_t panel_stride, int64_t k, bool first,
@@ -154,6 +159,46 @@ void multiply_vectors(const float * a, int64_t a_stride, const float * b, int64_
 }
 
 using Multiply = decltype(&multiply_vectors<1, 2>);
+
+// One panel, with rows of `a` apart. Two steps of k at a time: rows that have no register of their own are looked up half as often.
+template <int rows>
+void multiply_apart(const float * const * a, const float * b, int64_t k, bool first, float * c, int64_t c_stride) {
+    constexpr int vectors = 2, steps = rows <= 6 ? 1 : 2;
+    Floats sum[rows][vectors];
+    const float * from[rows];
+#pragma GCC unroll 16
+    for (int row = 0; row < rows; row++) {
+        from[row] = a[row];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sum[row][v] = first ? broadcast(0.0f) : load_floats(c + row * c_stride + v * lanes);
+    }
+    const auto step = [&](int64_t i, auto count) {
+        constexpr int times = decltype(count)::value;
+        Floats weight[times][vectors];
+#pragma GCC unroll 2
+        for (int s = 0; s < times; s++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) weight[s][v] = load_floats(b + (i + s) * panel_columns + v * lanes);
+#pragma GCC unroll 16
+        for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+            for (int s = 0; s < times; s++) {
+                const Floats value = broadcast(from[row][i + s]);
+#pragma GCC unroll 2
+                for (int v = 0; v < vectors; v++) sum[row][v] = fused(value, weight[s][v], sum[row][v]);
+            }
+    };
+    int64_t i = 0;
+    for (; i + steps <= k; i += steps) step(i, Times<steps>());
+    for (; i < k; i++) step(i, Times<1>());
+#pragma GCC unroll 16
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) store_floats(c + row * c_stride + v * lanes, sum[row][v]);
+}
+
+using MultiplyApart = decltype(&multiply_apart<1>);
 
 } // namespace
 

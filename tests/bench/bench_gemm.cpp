@@ -99,6 +99,9 @@ struct Case {
 };
 
 constexpr Case cases[] = {
+    {"eight columns", 4096, 8, 256, 1, DType::bf16, false},
+    {"router", 4096, 32, 256, 1, DType::bf16, false},
+    {"32 experts, 500 rows", 500, 64, 256, 32, DType::bf16, false},
     {"linear", 1024, 2048, 256, 1, DType::bf16, false},
     {"32 experts, 1000 rows", 1000, 256, 64, 32, DType::bf16, false},
     {"wide linear", 512, 16384, 1024, 1, DType::bf16, false},
