@@ -140,7 +140,7 @@ class SelfTextWriter {
         uint64_t record = 0;
         int attempt = 0;
         std::vector<int32_t> ids;
-        bool picked = false, writes = false;
+        bool writes = false;
     };
 
     // The mixing function of SplitMix64: seeds that follow each other have no text in common.
@@ -273,22 +273,22 @@ class SelfTextWriter {
     bool begin(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, Text & text) const {
         text.ids = prompt(tokenizer, info, text.record);
         if (text.ids.size() >= args_.length) text.ids.resize(args_.length - 1);
-        text.picked = false;
         text.writes = true;
-        return gnv_session_reset(text.session.get()) == GNV_OK &&
-               gnv_session_feed(text.session.get(), text.ids.data(), text.ids.size(), GNV_WANT_LOGITS) == GNV_OK;
-    }
-    // The next token of a text; at its end the text is kept, or another attempt begins.
-    bool go_on(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, Text & text) {
         gnv_generate_options options;
         gnv_generate_options_init(&options);
         options.temperature = 1;
         options.top_k = 0;
         options.top_p = 1;
         options.seed = spread(args_.seed) + text.record * attempts + uint64_t(text.attempt);
+        // The series begins before the feed, so that the device draws the first token, too.
+        gnv_session_t * const session = text.session.get();
+        return gnv_session_reset(session) == GNV_OK && gnv_session_pick(session, &options, nullptr) == GNV_OK &&
+               gnv_session_feed(session, text.ids.data(), text.ids.size(), GNV_WANT_PICK) == GNV_OK;
+    }
+    // The next token of a text; at its end the text is kept, or another attempt begins.
+    bool go_on(gnv_tokenizer_t * tokenizer, const gnv_model_info & info, Text & text) {
         int32_t id = -1;
-        if (gnv_session_pick(text.session.get(), text.picked ? nullptr : &options, &id) != GNV_OK) return false;
-        text.picked = true;
+        if (gnv_session_pick(text.session.get(), nullptr, &id) != GNV_OK) return false;
         text.ids.push_back(id);
         if (text.ids.size() < args_.length)
             return gnv_session_feed(text.session.get(), &id, 1, GNV_WANT_PICK) == GNV_OK;

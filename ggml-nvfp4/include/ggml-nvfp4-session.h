@@ -116,7 +116,8 @@ GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, 
 /* A token chosen from the logits (GNV_WANT_LOGITS, GNV_WANT_PICK), as gnv_model_generate chooses one with these options, of which
  * only those that say how count. GNV_INVALID_ARGUMENT: after GNV_WANT_PICK, other options than those of its series, which need
  * more logits. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
- * defaults. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
+ * defaults. Options without `id`: begin a series and choose nothing, while no id waits; the next feed with GNV_WANT_PICK then
+ * gives what its first choice needs. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
  * gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since the session was opened,
  * reset or restored. GNV_UNSUPPORTED: options with `draft`; that is for gnv_session_draft. A text whose tokens are picked
  * and fed one by one equals that of gnv_model_generate with the same seed. */

@@ -138,17 +138,23 @@ TEST_CASE("sampled texts are those of the model's own text with the same seed") 
         REQUIRE(gnv_model_reset(model.get()) == GNV_OK);
         REQUIRE(gnv_model_generate(model.get(), prompt.data(), prompt.size(), &options, nullptr) == GNV_OK);
         sessions.push_back(open_session(model));
-        REQUIRE(feed(sessions[i], prompt, GNV_WANT_LOGITS) == GNV_OK);
+        if (i == 2) { // the series begins with the first pick
+            REQUIRE(feed(sessions[i], prompt, GNV_WANT_LOGITS) == GNV_OK);
+            continue;
+        }
+        REQUIRE(gnv_session_pick(sessions[i].get(), &options, nullptr) == GNV_OK);
+        REQUIRE(feed(sessions[i], prompt, GNV_WANT_PICK) == GNV_OK);
     }
     int32_t id = -1;
     CHECK(gnv_session_pick(sessions[0].get(), &options, &id) == GNV_INVALID_ARGUMENT); // ids wait
+    CHECK(gnv_session_pick(sessions[0].get(), &options, nullptr) == GNV_INVALID_ARGUMENT);
     for (size_t turn = 0; turn < 8; turn++) {
         run_all(engine.get(), model);
         for (size_t i = 0; i < 4; i++) {
             options.seed = 100 + i;
             options.top_k = i % 2 == 0 ? 0 : 10;
             options.repetition_penalty = i < 2 ? 1.0f : 1.5f;
-            REQUIRE(gnv_session_pick(sessions[i].get(), turn == 0 ? &options : nullptr, &id) == GNV_OK);
+            REQUIRE(gnv_session_pick(sessions[i].get(), turn == 0 && i == 2 ? &options : nullptr, &id) == GNV_OK);
             found[i].push_back(id);
             if (turn == 3) { // goes on as a copy, with the same draws
                 gnv_session_t * copy = nullptr;
@@ -168,7 +174,11 @@ TEST_CASE("sampled texts are those of the model's own text with the same seed") 
     options.temperature = 1;
     options.top_p = 7;
     CHECK(gnv_session_pick(sessions[0].get(), &options, &id) == GNV_INVALID_ARGUMENT);
+    CHECK(gnv_session_pick(sessions[0].get(), &options, nullptr) == GNV_INVALID_ARGUMENT);
     CHECK(gnv_session_pick(sessions[0].get(), nullptr, nullptr) == GNV_INVALID_ARGUMENT);
+    options.top_p = 1; // another series: what the one before needed is no result of it
+    REQUIRE(gnv_session_pick(sessions[0].get(), &options, nullptr) == GNV_OK);
+    CHECK(gnv_session_pick(sessions[0].get(), nullptr, &id) == GNV_INVALID_ARGUMENT);
 }
 
 TEST_CASE("copies share a prefix; a session goes back; states travel") {

@@ -286,26 +286,31 @@ gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, float * 
 
 gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * given, int32_t * id) {
     return run(session, [&](ModelSessions & sessions) -> Status {
-        GNV_TRY(api::check_pointers({id}, "gnv_session_pick"));
+        if (!given) GNV_TRY(api::check_pointers({id}, "gnv_session_pick"));
         gnv_generate_options options;
         gnv_generate_options_init(&options);
         GNV_TRY(api::take_options(given, options, "gnv_generate_options"));
         SharedText & text = *session->text;
         PickSeries & picks = *session->picks;
         const bool for_series = text.has == TextWant::pick || text.has == TextWant::draw;
-        if (text.has != TextWant::logits && !for_series) return no_result(*session, "logits");
+        if (id && text.has != TextWant::logits && !for_series) return no_result(*session, "logits");
+        if (!id && text.waiting() > 0) // that feed may ask for what another series needs
+            return fail(Code::invalid_argument, "gnv_session_pick: ", text.waiting(),
+                        " ids of the session wait; a series begins before they are fed, or after a step");
         if (given || !picks.sampler) {
             GNV_ASSIGN(const SamplerOptions sampling, api::sampler_options(*session->model, options));
             PickSeries next;
             next.ids = picks.ids;
             next.begin(sampling, sessions.allowed, options);
-            if (text.has == TextWant::draw || (for_series && !next.picks_from(text.some)))
+            if (id && (text.has == TextWant::draw || (for_series && !next.picks_from(text.some))))
                 return Status(
                     Code::invalid_argument,
                     "gnv_session_pick: GNV_WANT_PICK gave what the options of its series need, and these need more; "
                     "feed with GNV_WANT_LOGITS before options change");
             picks = std::move(next);
+            if (!id && for_series) text.has = TextWant::none; // what the series before needed
         }
+        if (!id) return {};
         if (text.has == TextWant::draw) {
             GNV_ASSIGN(*id, picks.sampler->drawn(text.largest.id, text.largest.logit));
             text.has = TextWant::none; // another pick would be another draw
