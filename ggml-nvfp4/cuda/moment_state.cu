@@ -202,47 +202,55 @@ __global__ void take_factors_kernel(const MomentUnit * units) {
     if (!finite) atomicOr(unit.flags, uint32_t(not_factored));
 }
 
-// A thread a block of 16 columns: its factors, and the inverse of its part of H.
+// A matrix [16][16] of F64 for each block of columns, one beside the other, so that neighbouring threads read neighbours.
+struct BlockMatrix {
+    double * first;
+    int64_t step;
+    __device__ double & operator()(int i, int j) const { return first[(i * 16 + j) * step]; }
+};
+
+// A thread a block of 16 columns: its factors, and the inverse of its part of H. Both matrices lie where the whole matrix and its
+// rows were, which have been taken: as arrays of a thread they would make the driver keep 0.8 GB for all threads that there can be.
 __global__ void factor_blocks_kernel(const MomentUnit * units) {
     const MomentUnit & unit = units[blockIdx.y];
     const int p = int(first_item());
     constexpr int n = 16;
     if (!unit.is_factored || p >= unit.blocks()) return;
-    double matrix[n][n], row[n];
+    const BlockMatrix matrix = {unit.matrix + p, unit.blocks()}, inverse = {unit.rows + p, unit.blocks()};
+    double row[n];
     for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) matrix[i][j] = unit.at(p * n + i, p * n + j) + (i == j ? unit.damping : 0);
+        for (int j = 0; j < n; j++) matrix(i, j) = unit.at(p * n + i, p * n + j) + (i == j ? unit.damping : 0);
     for (int j = n - 1; j >= 0; j--) {
-        const double pivot = matrix[j][j];
+        const double pivot = matrix(j, j);
         if (!(pivot > 0) || !isfinite(pivot)) {
             atomicOr(unit.flags, uint32_t(not_factored));
             return;
         }
         for (int i = 0; i < j; i++) {
-            row[i] = matrix[j][i];
-            matrix[j][i] /= pivot;
+            row[i] = matrix(j, i);
+            matrix(j, i) /= pivot;
         }
         for (int i = 0; i < j; i++)
-            for (int k = 0; k <= i; k++) matrix[i][k] -= matrix[j][i] * row[k];
+            for (int k = 0; k <= i; k++) matrix(i, k) -= matrix(j, i) * row[k];
     }
     for (int j = 0; j < n; j++) {
-        unit.local_diagonal[p * n + j] = float(matrix[j][j]);
-        for (int i = 0; i < n; i++) unit.local_upper[p * 256 + i * n + j] = i < j ? float(matrix[j][i]) : 0;
+        unit.local_diagonal[p * n + j] = float(matrix(j, j));
+        for (int i = 0; i < n; i++) unit.local_upper[p * 256 + i * n + j] = i < j ? float(matrix(j, i)) : 0;
     }
-    double inverse[n][n]; // (I + U)^-1, then (I + U)^-T D^-1 (I + U)^-1
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) inverse[i][j] = 0;
+    for (int i = 0; i < n; i++) // (I + U)^-1, then (I + U)^-T D^-1 (I + U)^-1
+        for (int j = 0; j < n; j++) inverse(i, j) = 0;
     for (int j = 0; j < n; j++) {
-        inverse[j][j] = 1;
+        inverse(j, j) = 1;
         for (int i = j - 1; i >= 0; i--) {
             double sum = 0;
-            for (int k = i + 1; k <= j; k++) sum += matrix[k][i] * inverse[k][j];
-            inverse[i][j] = -sum;
+            for (int k = i + 1; k <= j; k++) sum += matrix(k, i) * inverse(k, j);
+            inverse(i, j) = -sum;
         }
     }
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++) {
             double sum = 0;
-            for (int k = 0; k <= min(i, j); k++) sum += inverse[k][i] * inverse[k][j] / matrix[k][k];
+            for (int k = 0; k <= min(i, j); k++) sum += inverse(k, i) * inverse(k, j) / matrix(k, k);
             unit.local_inverse[p * 256 + i * n + j] = float(sum);
         }
 }
