@@ -72,9 +72,9 @@ TEST_CASE("a draft head guesses for a text of many what it guesses for the sessi
         pool.feed(*a, next, TextWant::largest);
         if (b->waiting() == 0) pool.feed(*b, {b->largest.id}, TextWant::largest);
         pool.run({a.get(), b.get()});
-        if (!a->draft->is_ahead())
-            continue; // the first tokens are timed, and a step of another takes the place of guesses
         const std::span<const int32_t> expected = alone.session->ahead();
+        // The first tokens are timed, and a step of another text drops guesses that are left.
+        if (!a->draft->is_ahead() || expected.size() < 4) continue;
         const auto ahead = a->draft->ids.begin() + ptrdiff_t(a->draft->taken);
         CHECK(TokenIds(ahead, a->draft->ids.end()) == TokenIds(expected.begin(), expected.end()));
         found++;
