@@ -34,7 +34,7 @@ struct SessionOptions {
     // weights that stay.
     const TextModel * draft = nullptr;
     CacheType cache = CacheType::activations; // of all texts, and of the draft head
-    int64_t pool_drafts = 0; // texts of the pool that draft at once, with `draft`
+    int64_t pool_drafts = 0;                  // texts of the pool that draft at once, with `draft`
 };
 
 // What a pass makes of the last position of a text.

@@ -22,7 +22,7 @@ Status TextSession::State::plan_pool_drafting() {
     const DType activation = device().activation_dtype();
     const StateExtents before = {d.places, 0, 0}, kept = {1, d.rows, 0};
     const int64_t hidden = model().sizes().hidden;
-    d.bytes = TextStates::bytes(*options.draft, activation, head_extents()) +
+    d.bytes = TextStates::bytes(TextStates::specs_of(*options.draft, options.cache), activation, head_extents()) +
               TextStates::bytes(TextStates::fixed_specs_of(model()), activation, before) +
               TextStates::bytes(TextStates::replayed_specs_of(model()), activation, kept) +
               device_aligned(tensor_bytes(activation, {d.places * DraftInputs::most_rows, hidden})) +
@@ -58,6 +58,7 @@ BatchShape TextSession::State::head_shape(int64_t rows, int64_t texts, DraftInpu
     shape.capacity = extents.capacity;
     shape.slots = extents.texts;
     shape.pages = extents.pages;
+    shape.cache = options.cache;
     shape.as_steps =
         rows > texts && rows <= pool_drafting->places * DraftInputs::most_rows; // weights are read as they lie
     shape.draft = draft;
@@ -94,7 +95,7 @@ Status TextSession::State::allocate_pool_drafting() {
     const DType activation = device().activation_dtype();
     const int64_t hidden = model().sizes().hidden;
     const std::vector<Backend *> here(size_t(options.draft->sizes().layers), &device());
-    GNV_ASSIGN(d.heads, TextPool::create(*options.draft, here, head_extents()));
+    GNV_ASSIGN(d.heads, TextPool::create(TextStates::specs_of(*options.draft, options.cache), here, head_extents()));
     GNV_ASSIGN(d.before, TextStates::create(TextStates::fixed_specs_of(model()), device(), {d.places, 0, 0}));
     GNV_ASSIGN(d.kept, TextStates::create(TextStates::replayed_specs_of(model()), device(), {1, d.rows, 0}));
     GNV_ASSIGN(d.streams, device().allocate(tensor_bytes(activation, {d.places * DraftInputs::most_rows, hidden})));
