@@ -11,8 +11,8 @@
 // divide, which no copy of 16 bytes fits, a plain one.
 //
 // With a cache all keys and values come from it: those of the segment are stored before. Of a cache in E4M3 the rows are made
-// BF16 first, in scratch memory, for segments of more than one position. Segments of a single position, and every position of a pass ahead, run the kernels of attention_decode.cuh: a
-// segment's kernel does not depend on the other segments.
+// BF16 first, in scratch memory, for segments of more than one position. Segments of a single position, and every position of a
+// pass ahead, run the kernels of attention_decode.cuh: a segment's kernel does not depend on the other segments.
 #include "cuda/attention.cuh"
 #include "cuda/attention_cache.cuh"
 #include "cuda/attention_decode.cuh"

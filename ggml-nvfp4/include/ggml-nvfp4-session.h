@@ -117,10 +117,10 @@ GNV_API gnv_status gnv_session_likeliest(gnv_session_t * session, int32_t * id, 
  * only those that say how count. GNV_INVALID_ARGUMENT: after GNV_WANT_PICK, other options than those of its series, which need
  * more logits. Options begin a series of draws with their seed; NULL goes on with that series, or begins one with the
  * defaults. Options without `id`: begin a series and choose nothing, while no id waits; the next feed with GNV_WANT_PICK then
- * gives what its first choice needs. on_logits is called by all calls of its series, not by those of copies: it and its user live until the next series,
- * gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since the session was opened,
- * reset or restored. GNV_UNSUPPORTED: options with `draft`; that is for gnv_session_draft. A text whose tokens are picked
- * and fed one by one equals that of gnv_model_generate with the same seed. */
+ * gives what its first choice needs. on_logits is called by all calls of its series, not by those of copies: it and its user
+ * live until the next series, gnv_session_assign or _reset, or the end of the session. repetition_penalty counts the ids fed since
+ * the session was opened, reset or restored. GNV_UNSUPPORTED: options with `draft`; that is for gnv_session_draft. A text whose
+ * tokens are picked and fed one by one equals that of gnv_model_generate with the same seed. */
 GNV_API gnv_status gnv_session_pick(gnv_session_t * session, const gnv_generate_options * options, int32_t * id);
 /* Logits or embedding; `capacity` in numbers, *written may be NULL. */
 GNV_API gnv_status gnv_session_numbers(gnv_session_t * session, float * numbers, size_t capacity, size_t * written);
@@ -154,7 +154,8 @@ GNV_API gnv_status gnv_session_assign(gnv_session_t * session, const gnv_session
 GNV_API gnv_status gnv_session_reset(gnv_session_t * session); /* to the start of a text; waiting ids are dropped */
 
 /* The state of a text, without results, in memory or in a new file: it goes on with the same bits in any process that opens the
- * same model with the same precision, weights_only, cache_dtype and kind of device. The bytes hold a checksum and the model's fingerprint.
+ * same model with the same precision, weights_only, cache_dtype and kind of device. The bytes hold a checksum and the model's
+ * fingerprint.
  * GNV_FORMAT: damaged; GNV_MODEL: of another model or options; GNV_ALREADY_EXISTS: `path` is not replaced.
  * gnv_session_export with NULL and a capacity of 0 only gives the size. */
 GNV_API gnv_status gnv_session_export(gnv_session_t * session, void * bytes, size_t capacity, size_t * size);

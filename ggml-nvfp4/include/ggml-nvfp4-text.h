@@ -48,8 +48,8 @@ typedef struct gnv_model_options {
      * run, or there are several devices. */
     int32_t drafts;
     gnv_cache_dtype cache_dtype; /* of the model's own text, of sessions and of the draft head */
-    uint64_t
-        draft_sessions; /* sessions that draft at once (gnv_session_draft), with `drafts`; their memory is planned, too */
+    /* With `drafts`: sessions that may draft at once (gnv_session_draft); their memory is planned, too. */
+    uint64_t draft_sessions;
 } gnv_model_options;
 static inline void gnv_model_options_init(gnv_model_options * options) {
     memset(options, 0, sizeof *options);
