@@ -157,14 +157,19 @@ Status TextSession::State::settle(int64_t rows) {
     states.copy_fixed(d.before);
     BatchShape shape = shape_of(rows);
     shape.as_steps = true;
-    const DeviceBatch there = d.inputs.of_replay();
+    return replay(*d.replay, shape, d.inputs.of_replay(), states, d.kept, 0);
+}
+
+Status TextSession::State::replay(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there,
+                                  TextStates & of, TextStates & kept, int64_t kept_begin) {
     for (int32_t layer = 0; layer < model().sizes().layers; layer++) {
         if (model().replayed(layer).empty()) continue;
         const std::vector<Stage> stage = {replay_stage(model(), layer)};
         StageCall call{variant, stage, groups[size_t(layer) + 1], shape, there};
-        call.states = &states;
-        call.kept_rows = &d.kept;
-        GNV_TRY(d.replay->run(call, places.front().arena.get(), arena_bytes));
+        call.states = &of;
+        call.kept_rows = &kept;
+        call.kept_begin = kept_begin;
+        GNV_TRY(runner.run(call, places.front().arena.get(), arena_bytes));
     }
     return {};
 }
@@ -201,17 +206,19 @@ Status TextSession::State::make_room_for_drafts(int64_t taken, int64_t rows, int
     return grow(largest, arena, "");
 }
 
-// `rows_of`: rows of the stream, the text's or its own, in and out. `guess`: receives the likeliest token behind the last row, on
-// the device; null: it is not asked for.
-Status TextSession::State::run_draft(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there,
-                                     void * rows_of, int32_t * guess) {
+uint64_t TextSession::State::row_bytes() const {
+    return tensor_bytes(device().activation_dtype(), {1, model().sizes().hidden});
+}
+
+Status TextSession::State::run_head(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there,
+                                    TextStates & caches, void * rows_of, int32_t * guesses) {
     Drafting & d = *drafting;
-    StageCall call{d.variant, guess ? d.guessing : d.block, d.weights, shape, there};
+    StageCall call{d.variant, guesses ? d.guessing : d.block, d.weights, shape, there};
     call.fields[hidden_field] = rows_of;
-    call.states = &d.states;
+    call.states = &caches;
     call.more_weights = groups;
     call.on_largest = [&](const Tensor & ids, const Tensor &) -> Status {
-        device().copy(guess, ids.data, sizeof *guess);
+        device().copy(guesses, ids.data, size_t(ids.shape.elements()) * sizeof(int32_t));
         return {};
     };
     return runner.run(call, places.front().arena.get(), arena_bytes);
@@ -236,11 +243,10 @@ Status TextSession::State::see_text(int32_t next_id, int32_t * guess) {
         GNV_ASSIGN(there, places.front().inputs.upload(device(), batch, *threads));
     }
     there.allowed = allowed.place();
-    GNV_TRY(run_draft(*d.runner, shape, there, rows_of, guess));
+    GNV_TRY(run_head(*d.runner, shape, there, d.states, rows_of, guess));
     d.past += int64_t(rows);
     if (!guess) return {};
-    const uint64_t row_bytes = tensor_bytes(device().activation_dtype(), {1, model().sizes().hidden});
-    device().copy(d.own_stream.get(), static_cast<uint8_t *>(rows_of) + uint64_t(rows - 1) * row_bytes, row_bytes);
+    device().copy(d.own_stream.get(), static_cast<uint8_t *>(rows_of) + uint64_t(rows - 1) * row_bytes(), row_bytes());
     return {};
 }
 
@@ -248,7 +254,7 @@ Status TextSession::State::see_own(int64_t step, int32_t * guess) { // rows that
     Drafting & d = *drafting;
     DeviceBatch there = d.inputs.of_own(step);
     there.allowed = allowed.place();
-    return run_draft(*d.own[size_t(step)], draft_shape(1, DraftInput::own), there, d.own_stream.get(), guess);
+    return run_head(*d.own[size_t(step)], draft_shape(1, DraftInput::own), there, d.states, d.own_stream.get(), guess);
 }
 
 Status TextSession::State::catch_up(const BatchInputs & next_pass, bool follows, bool all_logits) {

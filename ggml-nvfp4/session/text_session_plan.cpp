@@ -55,8 +55,7 @@ StateExtents TextSession::State::pool_extents() const {
     return TextPool::extents(options.pool_texts, options.pool_positions, options.capacity);
 }
 
-BatchShape TextSession::State::pool_shape(int64_t positions, int64_t segments) const {
-    const StateExtents extents = pool_extents();
+BatchShape TextSession::State::shape_in(const StateExtents & extents, int64_t positions, int64_t segments) const {
     BatchShape shape;
     shape.positions = positions;
     shape.segments = segments;

@@ -87,10 +87,6 @@ Status TextSession::settle(TextDraft & draft) {
 
 // --- Before a pass ------------------------------------------------------------------------------------------------------------
 
-uint64_t TextSession::State::row_bytes() const {
-    return tensor_bytes(device().activation_dtype(), {1, model().sizes().hidden});
-}
-
 // Memory of activations; what is queued uses it.
 Status TextSession::State::grow_idle(const BatchShape & shape, uint64_t arena_wanted) {
     if (arena_wanted > arena_bytes || hidden_bytes_of(shape) > hidden_bytes || !places.front().arena)
@@ -127,16 +123,7 @@ Status TextSession::State::settle_in_pool(std::span<TextDraft * const> drafts) {
     for (size_t i = 0; i < back.size(); i++) {
         const TextDraft & draft = *back[i];
         pool.states().copy_fixed(draft.slot, d.before, draft.place);
-        const BatchShape shape = shape_of_rows(draft.taken);
-        for (int32_t layer = 0; layer < model().sizes().layers; layer++) {
-            if (model().replayed(layer).empty()) continue;
-            const std::vector<Stage> stage = {replay_stage(model(), layer)};
-            StageCall call{variant, stage, groups[size_t(layer) + 1], shape, there[i]};
-            call.states = &pool.states();
-            call.kept_rows = &d.kept;
-            call.kept_begin = draft.kept_at;
-            GNV_TRY(d.replay->run(call, places.front().arena.get(), arena_bytes));
-        }
+        GNV_TRY(replay(*d.replay, shape_of_rows(draft.taken), there[i], pool.states(), d.kept, draft.kept_at));
     }
     for (TextDraft * const draft : drafts) {
         draft->ids.resize(size_t(draft->taken));

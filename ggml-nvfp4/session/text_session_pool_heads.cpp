@@ -38,19 +38,6 @@ struct HeadInputs {
 
 } // namespace
 
-Status TextSession::State::run_head(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there,
-                                    void * rows_of, int32_t * guessed) {
-    StageCall call{drafting->variant, guessed ? drafting->guessing : drafting->block, drafting->weights, shape, there};
-    call.fields[hidden_field] = rows_of;
-    call.states = &pool_drafting->heads.states();
-    call.more_weights = groups;
-    call.on_largest = [&](const Tensor & ids, const Tensor &) -> Status {
-        device().copy(guessed, ids.data, size_t(ids.shape.elements()) * sizeof(int32_t));
-        return {};
-    };
-    return runner.run(call, places.front().arena.get(), arena_bytes);
-}
-
 // All guess, or none does; those with most guesses first.
 Status TextSession::State::see_in_pool(std::span<const DraftRows> texts, std::vector<std::vector<int32_t>> & found) {
     if (texts.empty()) return {};
@@ -93,7 +80,7 @@ Status TextSession::State::see_in_pool(std::span<const DraftRows> texts, std::ve
                       kept + uint64_t(texts[i].draft->place * DraftInputs::most_rows) * row,
                       texts[i].draft->ids.size() * row);
     auto * const guessed = static_cast<int32_t *>(d.guesses.get());
-    GNV_TRY(run_head(*d.runner, shape, there, here, most > 0 ? guessed : nullptr));
+    GNV_TRY(run_head(*d.runner, shape, there, d.heads.states(), here, most > 0 ? guessed : nullptr));
     for (const DraftRows & text : texts) text.head->past += int64_t(text.draft->ids.size());
     if (most > 1)
         for (size_t i = 0; i < texts.size(); i++)
@@ -115,8 +102,8 @@ Status TextSession::State::see_in_pool(std::span<const DraftRows> texts, std::ve
         batch.ids = guessed + (step - 1) * d.places;
         batch.positions = d.inputs.add(positions), batch.past = d.inputs.add(rows_before);
         d.inputs.send(device());
-        GNV_TRY(run_head(*d.own_runners[size_t(step)], head_shape(some, some, DraftInput::own), batch, own,
-                         guessed + step * d.places));
+        GNV_TRY(run_head(*d.own_runners[size_t(step)], head_shape(some, some, DraftInput::own), batch, d.heads.states(),
+                         own, guessed + step * d.places));
     }
     std::vector<int32_t> all(size_t(most * d.places));
     if (most > 0) {
@@ -145,7 +132,7 @@ Status TextSession::State::see_piece(const TextTurn & turn, int64_t begin) {
     inputs.add(*turn.head, rows, rows, turn.text->past, head_extents().capacity / cache_page);
     const DeviceBatch there = inputs.send(d.inputs, device());
     auto * const here = static_cast<uint8_t *>(places.front().hidden.get()) + uint64_t(begin) * row_bytes();
-    GNV_TRY(run_head(*d.runner, shape, there, here, nullptr));
+    GNV_TRY(run_head(*d.runner, shape, there, d.heads.states(), here, nullptr));
     turn.head->past += rows;
     return {};
 }

@@ -50,15 +50,7 @@ uint64_t TextSession::State::pool_draft_input_bytes() const {
 }
 
 BatchShape TextSession::State::head_shape(int64_t rows, int64_t texts, DraftInput draft) const {
-    const StateExtents extents = head_extents();
-    BatchShape shape;
-    shape.positions = rows;
-    shape.segments = texts;
-    shape.cached = true;
-    shape.capacity = extents.capacity;
-    shape.slots = extents.texts;
-    shape.pages = extents.pages;
-    shape.cache = options.cache;
+    BatchShape shape = shape_in(head_extents(), rows, texts);
     shape.as_steps =
         rows > texts && rows <= pool_drafting->places * DraftInputs::most_rows; // weights are read as they lie
     shape.draft = draft;

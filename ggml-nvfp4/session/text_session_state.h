@@ -164,7 +164,10 @@ struct TextSession::State {
     const TextModel & model() const { return *variant.model; }
     BatchShape shape_of(int64_t positions) const; // of all texts together
     BatchShape largest_piece() const;
-    BatchShape pool_shape(int64_t positions, int64_t segments) const;
+    BatchShape pool_shape(int64_t positions, int64_t segments) const {
+        return shape_in(pool_extents(), positions, segments);
+    }
+    BatchShape shape_in(const StateExtents & extents, int64_t positions, int64_t segments) const; // of texts with pages
     std::vector<BatchShape> planned_shapes() const; // for which there must be room
     uint64_t hidden_bytes_of(const BatchShape & shape) const;
 
@@ -232,8 +235,15 @@ struct TextSession::State {
     Status settle(int64_t rows);                    // queues what takes back all but these
     Status see_text(int32_t next, int32_t * guess); // the draft head, the rows of the last pass
     Status see_own(int64_t step, int32_t * guess);  // from its own stream
-    Status run_draft(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, void * rows_of,
-                     int32_t * guess);
+    // The draft head with its `caches`. `rows_of`: rows of the stream, those of texts or its own, in and out. `guesses`: receives
+    // the likeliest token behind the last row of each text, on the device; null: it is not asked for.
+    Status run_head(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, TextStates & caches,
+                    void * rows_of, int32_t * guesses);
+    uint64_t row_bytes() const; // of the stream
+    // Queues what brings `of`, which are as before a pass ahead, to where they were behind the first rows of it. Those were kept
+    // from `kept_begin` on; `shape` has as many.
+    Status replay(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, TextStates & of,
+                  TextStates & kept, int64_t kept_begin);
     Status make_room_for_drafts(int64_t taken, int64_t rows, int64_t guesses);
     BatchShape draft_shape(int64_t rows, DraftInput draft) const;
     bool is_measure(int64_t positions); // whether a pass of so many positions, one more, shows how long such take
@@ -265,10 +275,7 @@ struct TextSession::State {
     Status keep_drafts(std::span<const TextTurn> turns, const BatchInputs & inputs);
     BatchShape head_shape(int64_t rows, int64_t texts, DraftInput draft) const;
     bool has_head_room(PooledText & head, int64_t positions);
-    uint64_t row_bytes() const; // of the stream
     Status grow_idle(const BatchShape & shape, uint64_t arena_wanted);
-    Status run_head(StageRunner & runner, const BatchShape & shape, const DeviceBatch & there, void * stream,
-                    int32_t * guessed);
     // Of single positions: `seconds` of all that was done, `of_pass` without draft heads.
     void count_drafts(std::span<const TextTurn> turns, std::span<const std::vector<int32_t>> guesses, double seconds,
                       double of_pass);
