@@ -1,5 +1,6 @@
 #include "chat/unwritten.h"
 
+#include "chat/values/unicode_text.h"
 #include "core/strings.h"
 
 #include <algorithm>
@@ -20,16 +21,10 @@ bool names(std::string_view source, std::string_view word) {
     return false;
 }
 
-std::string_view trim(std::string_view text) {
-    constexpr const char * blanks = " \t\r\n\v\f";
-    const size_t begin = text.find_first_not_of(blanks);
-    return begin == text.npos ? std::string_view() : text.substr(begin, text.find_last_not_of(blanks) + 1 - begin);
-}
-
 // The name of a call or of a tool, {"function": {"name": ..}} or {"name": ..}, in quotes of JSON or Python.
 bool holds_function(const JsonValue & call, std::string_view text) {
-    JsonValue function = call, name;
-    if (call.is_object() && call.find("function", name) && name.is_object()) function = name;
+    const JsonValue function = function_of(call);
+    JsonValue name;
     if (!function.is_object() || !function.find("name", name) || !name.is_string()) return false;
     const std::string quoted = name.text(), inside = quoted.substr(1, quoted.size() - 2);
     return text.find(quoted) != text.npos || text.find(concat("'", inside, "'")) != text.npos;
@@ -39,7 +34,7 @@ bool holds_function(const JsonValue & call, std::string_view text) {
 bool is_missing(const JsonValue & value, std::string_view text) {
     if (value.is_string()) {
         const Result<std::string_view> content = value.as_string();
-        const std::string_view words = content.ok() ? trim(content.value()) : std::string_view();
+        const std::string_view words = content.ok() ? chat::strip(content.value(), true, true) : std::string_view();
         return !words.empty() && text.find(words) == text.npos;
     }
     if (value.is_object()) return !holds_function(value, text);
@@ -55,6 +50,11 @@ bool is_missing(const JsonValue & value, std::string_view text) {
 constexpr const char * message_fields[] = {"tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"};
 
 } // namespace
+
+JsonValue function_of(const JsonValue & call) {
+    JsonValue function;
+    return call.is_object() && call.find("function", function) && function.is_object() ? function : call;
+}
 
 std::string UnwrittenField::place() const {
     return first_message < 0 ? std::string(name) : concat("messages[", first_message, "].", name);

@@ -11,6 +11,9 @@
 
 namespace gnv {
 
+// Of a call or a tool, {"function": {"name": "f", ..}} or {"name": "f", ..}: what has the name.
+JsonValue function_of(const JsonValue & call);
+
 struct UnwrittenField {
     const char * name = "";    // "tool_calls"; "tools" is one of the conversation, the others are members of messages
     int64_t first_message = 0; // that has it; -1 for "tools"

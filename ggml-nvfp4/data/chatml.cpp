@@ -1,6 +1,7 @@
 #include "data/chatml.h"
 
 #include "chat/chat_template.h"
+#include "chat/unwritten.h"
 #include "core/strings.h"
 #include "formats/json_writer.h"
 
@@ -58,12 +59,6 @@ constexpr const char * chatml_source = R"({%- if tools %}
 {%- endfor %})";
 
 constexpr const char * reasoning_names[] = {"reasoning_content", "reasoning", "thinking"};
-
-// {"function": {"name": "f", ..}} or {"name": "f", ..}
-JsonValue function_of(const JsonValue & call) {
-    JsonValue function;
-    return call.is_object() && call.find("function", function) && function.is_object() ? function : call;
-}
 
 // A text that holds an object becomes that object.
 Status write_arguments(JsonWriter & json, const JsonValue & arguments, bool & changed) {
