@@ -2,6 +2,7 @@
 // against all keys that they may see lie in the thread's scratch memory.
 #include "cpu/loops.h"
 #include "cpu/mixer_kernels.h"
+#include "graph/attention_inputs.h"
 
 #include <algorithm>
 
@@ -9,19 +10,7 @@ namespace gnv::cpu {
 
 namespace {
 
-enum {
-    in_q,
-    in_k,
-    in_v,
-    in_segments,
-    in_key_mask,
-    in_cache_k,
-    in_cache_v,
-    in_past,
-    in_pages,
-    in_k_scales,
-    in_v_scales
-};
+using namespace attention_inputs;
 
 // The rows of a cache that belong to a segment.
 struct CacheRows {

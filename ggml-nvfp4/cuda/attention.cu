@@ -19,6 +19,7 @@
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
+#include "graph/attention_inputs.h"
 
 namespace gnv::cuda {
 
@@ -288,19 +289,7 @@ __global__ void plain_kernel(Attention p, const bf16 * q, const bf16 * k, const 
     }
 }
 
-enum {
-    in_q,
-    in_k,
-    in_v,
-    in_segments,
-    in_key_mask,
-    in_cache_k,
-    in_cache_v,
-    in_past,
-    in_pages,
-    in_k_scales,
-    in_v_scales
-};
+using namespace attention_inputs;
 
 // Scratch memory: blocks of queries before each segment, the partial results of the decode kernels, then for longer segments the
 // cache as BF16 where it holds codes.

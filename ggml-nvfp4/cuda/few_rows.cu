@@ -202,13 +202,12 @@ __device__ void linears_of_block(const FewRowsLinears & p, const Tiles & tiles, 
         float sum[1][nt][4];
         const auto multiply = [&](const auto & operand) {
             const int count = F::one_tile ? place.parts.count : 1;
-            const auto nothing = [](const auto &) {};
             if (w.block_scales) {
                 few_rows::add_parts<1, nt, true, F::one_tile>(ahead, of_w, place.parts, place.part, count, operand, sum,
-                                                              nothing);
+                                                              few_rows::LoadNothing());
             } else {
                 few_rows::add_parts<1, nt, false, F::one_tile>(ahead, of_w, place.parts, place.part, count, operand,
-                                                               sum, nothing);
+                                                               sum, few_rows::LoadNothing());
             }
         };
         if constexpr (F::shared) {

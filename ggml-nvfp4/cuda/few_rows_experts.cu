@@ -295,12 +295,13 @@ __global__ void __launch_bounds__(threads, 2) combine_kernel(const __grid_consta
             x = reinterpret_cast<const bf16 *>(quantized);
         }
         const few_rows::DirectOperand<1> operand(x, 1, e.k);
-        const auto nothing = [](const auto &) {};
         float sum[1][1][4];
         if (e.weight.block_scales) {
-            few_rows::add_parts<1, 1, true, true>(ahead, w, parts, 0, parts.count, operand, sum, nothing);
+            few_rows::add_parts<1, 1, true, true>(ahead, w, parts, 0, parts.count, operand, sum,
+                                                  few_rows::LoadNothing());
         } else {
-            few_rows::add_parts<1, 1, false, true>(ahead, w, parts, 0, parts.count, operand, sum, nothing);
+            few_rows::add_parts<1, 1, false, true>(ahead, w, parts, 0, parts.count, operand, sum,
+                                                   few_rows::LoadNothing());
         }
         if (lane == 0) weight_of[i] = p.weights[e.slots[j]];
         if (lane % 4 == 0) // the only row of x

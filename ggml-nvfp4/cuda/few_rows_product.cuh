@@ -137,9 +137,28 @@ __device__ inline uint32_t word_of(const uint4 & words, int i) {
 
 // --- Sums -------------------------------------------------------------------------------------------------------------
 
-// sums[m][j] += units [first, end) of tile m times rows [8 j, 8 j + 8) of x. Of row 8 j + lane / 4, with zeros behind its end,
-// x.of_codes(j, unit, p) is what the p-th word of this lane's codes is multiplied with, arranged, and x.of_numbers(j, unit) what
-// its eight numbers are.
+// What the p-th word of a lane's codes is multiplied with, arranged. x(j, chunk): eight numbers of row 8 j + lane / 4, zeros behind
+// its end.
+template <class X>
+__device__ uint4 beside_codes(const X & x, int j, int unit, int p) {
+    return arranged(x(j, unit * 16 + int(threadIdx.x) % 4 * 4 + p));
+}
+
+// Rows in shared memory that are arranged for codes, with zeros up to the end of the last unit: fewer steps.
+struct ArrangedOperand {
+    const uint4 * row[2]; // from this lane's first chunk on
+    __device__ ArrangedOperand(const SharedRows & x, int rows, int64_t) {
+        const int lane = threadIdx.x % 4;
+        for (int j = 0; j < 2; j++)
+            row[j] = x.memory + min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * x.chunks_a_row +
+                     lane * 4 + lane / 2;
+    }
+};
+__device__ inline uint4 beside_codes(const ArrangedOperand & x, int j, int unit, int p) {
+    return x.row[j][unit * 18 + p];
+}
+
+// sums[m][j] += units [first, end) of tile m times rows [8 j, 8 j + 8) of x, as beside_codes() or x(j, chunk) give them.
 template <int mt, int nt, bool coded, int units, class X>
 __device__ void add_units(const Loaded<units> (&loaded)[mt], int first, int end, const X & x,
                           float (&sums)[mt][nt][4]) {
@@ -165,7 +184,7 @@ __device__ void add_units(const Loaded<units> (&loaded)[mt], int first, int end,
                     }
 #pragma unroll
                 for (int j = 0; j < nt; j++) {
-                    const uint4 pairs = x.of_codes(j, first + u, p);
+                    const uint4 pairs = beside_codes(x, j, first + u, p);
 #pragma unroll
                     for (int m = 0; m < mt; m++) {
                         multiply_add(sums[m][j], {w[m][0][0], w[m][1][0], w[m][0][1], w[m][1][1]}, pairs.x, pairs.y);
@@ -176,7 +195,7 @@ __device__ void add_units(const Loaded<units> (&loaded)[mt], int first, int end,
         } else {
 #pragma unroll
             for (int j = 0; j < nt; j++) {
-                const uint4 eight = x.of_numbers(j, first + u);
+                const uint4 eight = x(j, (first + u) * 4 + int(threadIdx.x) % 4);
 #pragma unroll
                 for (int m = 0; m < mt; m++) {
                     const uint4 &w = loaded[m].words[u][0], &below = loaded[m].words[u][1];
@@ -212,6 +231,11 @@ __device__ void load(Loaded<units> (&loaded)[mt], const TileRows (&w)[mt], const
 #pragma unroll
     for (int m = 0; m < mt; m++) load(loaded[m], w[m], walk.first, walk.end, parts.row_bytes);
 }
+
+struct LoadNothing {
+    template <class T>
+    __device__ void operator()(T &) const {}
+};
 
 // total = the parts [first_part, first_part + count) of the product, one after another: count is 1 unless `several`.
 // `ahead` holds the first units of the first part already, and in the end what load_following(ahead) puts there: that is called
@@ -263,9 +287,8 @@ __device__ void add_parts(Loaded<units> (&ahead)[mt], const TileRows (&w)[mt], c
         walk = later;
         return walk.part < last_part;
     };
-    const auto nothing = [](const auto &) {};
     for (;;) {
-        if (!step(ahead, other, nothing)) return load_following(ahead);
+        if (!step(ahead, other, LoadNothing())) return load_following(ahead);
         if (!step(other, ahead, load_following)) return;
     }
 }
@@ -314,25 +337,9 @@ struct SharedOperand {
         for (int j = 0; j < 2; j++)
             row[j] = x.memory + min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * x.chunks_a_row;
     }
-    __device__ uint4 chunk_of(int j, int chunk) const {
+    __device__ uint4 operator()(int j, int chunk) const {
         return chunk < chunks ? row[j][chunk + (chunk >> 3)] : uint4{0, 0, 0, 0};
     }
-    __device__ uint4 of_codes(int j, int unit, int p) const {
-        return arranged(chunk_of(j, unit * 16 + int(threadIdx.x) % 4 * 4 + p));
-    }
-    __device__ uint4 of_numbers(int j, int unit) const { return chunk_of(j, unit * 4 + int(threadIdx.x) % 4); }
-};
-
-// The same for codes where the rows are arranged, with zeros up to the end of the last unit: fewer steps.
-struct ArrangedOperand {
-    const uint4 * row[2]; // from this lane's first chunk on
-    __device__ ArrangedOperand(const SharedRows & x, int rows, int64_t) {
-        const int lane = threadIdx.x % 4;
-        for (int j = 0; j < 2; j++)
-            row[j] = x.memory + min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * x.chunks_a_row +
-                     lane * 4 + lane / 2;
-    }
-    __device__ uint4 of_codes(int j, int unit, int p) const { return row[j][unit * 18 + p]; }
 };
 
 // Rows that lie in memory, as they are.
@@ -346,13 +353,9 @@ struct DirectOperand {
 #pragma unroll
         for (int j = 0; j < nt; j++) first[j] = min(j * x_rows + int(threadIdx.x) % warp_size / 4, rows - 1) * chunks;
     }
-    __device__ uint4 chunk_of(int j, int chunk) const {
+    __device__ uint4 operator()(int j, int chunk) const {
         return chunk < chunks ? x[first[j] + chunk] : uint4{0, 0, 0, 0};
     }
-    __device__ uint4 of_codes(int j, int unit, int p) const {
-        return arranged(chunk_of(j, unit * 16 + int(threadIdx.x) % 4 * 4 + p));
-    }
-    __device__ uint4 of_numbers(int j, int unit) const { return chunk_of(j, unit * 4 + int(threadIdx.x) % 4); }
 };
 
 } // namespace gnv::cuda::few_rows
