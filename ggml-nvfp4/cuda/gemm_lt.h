@@ -29,7 +29,7 @@ class GemmLt {
         const void *codes, *scales;
     };
     // Whether run_fp4() runs products of these sizes: the device has compute capability 10.x or 12.x, k is a multiple of 32, and
-    // the library has an algorithm. Nobody has run such a product yet.
+    // the library has an algorithm. No such product has been run yet.
     bool supports_fp4(int64_t n, int64_t k, int64_t d_stride, int64_t d_step);
     // The same of codes times scales; `alpha` is not null.
     Status run_fp4(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const Fp4 & a, const Fp4 & w, void * d,

@@ -108,7 +108,7 @@ Status widen_nvfp4(cudaStream_t stream, const uint8_t * codes, const uint8_t * b
 // Inputs of a W4A4 product (LinearParams in graph/ops.h): row i of the result is row gather[i] / slots_per_row of x, or row i
 // without `gather`, as code * block scale. With offsets [groups + 1] row i has the input scale of its group, and rows from
 // offsets[groups] on are left as they are; without offsets all rows have input_scales[0]. Rows whose scale in `known_scales` is
-// the same are left as they are, too: whoever reads them has them already.
+// the same are left as they are, too: their reader has them already.
 struct InputsToQuantize {
     const bf16 * x;
     const int32_t * gather;

@@ -185,7 +185,7 @@ TEST_CASE("caches in FP8: pieces and threads change no bit, and the memory is a 
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
         const Run whole = in_fp8({}, 1, precision);
         CHECK(in_fp8({64, 64}, 3, precision).taps == whole.taps);
-        // A row is what it is when it is stored: also one by one, but for the order of sums.
+        // A row is what it is when it is stored: also one by one, except for the order of sums.
         std::vector<size_t> one_by_one(40, 1);
         one_by_one.front() = 161;
         if (precision == Precision::f32)
