@@ -13,7 +13,7 @@ namespace gnv::test {
 class GoldenFile {
   public:
     explicit GoldenFile(const std::string & name) {
-        const std::string path = starts_with(name, "/") ? name : std::string(GNV_TEST_DATA) + "/golden/" + name;
+        const std::string path = starts_with(name, "/") ? name : GNV_TEST_DATA "/golden/" + name;
         file_ = read_file(path, uint64_t(1) << 28).take();
         uint64_t header_bytes = 0; // little-endian, as the processors that this runs on
         GNV_CHECK(file_.size() >= sizeof header_bytes);

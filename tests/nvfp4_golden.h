@@ -23,7 +23,7 @@ struct GoldenWeight {
 // Empty when the files cannot be read.
 inline std::vector<GoldenWeight> read_golden_weights() {
     std::vector<GoldenWeight> weights;
-    const std::string folder = std::string(GNV_TEST_DATA) + "/nvfp4_golden/";
+    const std::string folder = GNV_TEST_DATA "/nvfp4_golden/";
     const auto index = read_file(folder + "weights.txt", 1 << 20);
     const auto data = read_file(folder + "weights.bin", 1 << 24);
     if (!index.ok() || !data.ok()) return weights;

@@ -48,7 +48,7 @@ TEST_CASE("pictures: rows in BF16, of which each is a matter of its picture") {
 TEST_CASE("pictures: in BF16 the first line of every recorded answer") {
     CudaVision cuda;
     const std::unique_ptr<OpenModel> model = open_model(tiny_folder);
-    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take();
+    const JsonDocument golden = JsonDocument::read(GNV_TEST_DATA "/golden/vision.json", 1 << 20).take();
     const Tokenizer tokenizer = Tokenizer::load(tiny_folder).take();
     for (const std::string & name : picture_names) {
         CAPTURE(name);
@@ -74,8 +74,7 @@ TEST_CASE("pictures: in BF16 the first line of every recorded answer") {
 
 TEST_CASE("bench of a vision tower" * doctest::skip()) {
     const ScratchFolder scratch;
-    Result<TowerBench> made =
-        TowerBench::create(std::string(GNV_TEST_DATA) + "/configs/qwen36-35b-a3b.json", scratch / "model");
+    Result<TowerBench> made = TowerBench::create(GNV_TEST_DATA "/configs/qwen36-35b-a3b.json", scratch / "model");
     REQUIRE_MESSAGE(made.ok(), made.status().message());
     const TowerBench tower = made.take();
     const int count = 64, side = 64; // pictures of 64 x 64 patches of 16 x 16

@@ -117,7 +117,7 @@ TEST_CASE("recorded logits: within 2 % at the typical position, mean KL divergen
 // What BF16 changes is no more than a tie: at most one token in twenty, and there the recorded one is close behind.
 TEST_CASE("greedy continuation with caches") {
     const Fixture f;
-    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
+    const JsonDocument golden = JsonDocument::read(GNV_TEST_DATA "/golden/greedy.json", 1 << 20).take();
     int tokens = 0, same = 0;
     REQUIRE(golden.root()
                 .for_each_element([&](size_t, const JsonValue & text) -> Status {

@@ -13,7 +13,7 @@ namespace gnv::test {
 inline const std::string data_folder = GNV_TEST_DATA;
 
 inline const Tokenizer & tiny_tokenizer() {
-    static const Tokenizer tokenizer = Tokenizer::load(std::string(GNV_TEST_BINARY_DIR) + "/data/qwen36-tiny").take();
+    static const Tokenizer tokenizer = Tokenizer::load(GNV_TEST_BINARY_DIR "/data/qwen36-tiny").take();
     return tokenizer;
 }
 

@@ -56,8 +56,7 @@ TEST_CASE("--dry-run with calibration data plans the forward pass as the run doe
 TEST_CASE("quantize keeps to the memory that it planned, plus 300 MB") {
     const ScratchFolder scratch;
     const std::string source = scratch / "source";
-    const std::string config =
-        read_file(std::string(GNV_TEST_DATA) + "/configs/wide-experts-500mb.json", 1 << 20).take();
+    const std::string config = read_file(GNV_TEST_DATA "/configs/wide-experts-500mb.json", 1 << 20).take();
     SyntheticOptions layout;
     layout.threads = 2;
     layout.shards = 2;

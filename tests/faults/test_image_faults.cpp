@@ -33,7 +33,7 @@ struct Film {
             GNV_ASSIGN(const VideoPlan plan, plan_video(config, *folder, 2));
             out.assign(plan.patches.values(config.frames), 0);
             GNV_TRY(preprocess_video(config, plan, *folder, out.data()));
-            GNV_ASSIGN(const Image last, read_image(std::string(GNV_TEST_DATA) + "/images/" + files[5]));
+            GNV_ASSIGN(const Image last, read_image(std::string(GNV_TEST_DATA "/images/") + files[5]));
             return {};
         });
     }

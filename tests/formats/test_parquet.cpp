@@ -12,7 +12,7 @@ using gnv::test::ScratchFolder;
 
 namespace {
 
-const std::string samples = std::string(GNV_TEST_DATA) + "/parquet";
+const std::string samples = GNV_TEST_DATA "/parquet";
 
 uint32_t column_of(const ParquetFile & file, const std::string & name) {
     for (uint32_t i = 0; i < file.columns.size(); i++)

@@ -16,7 +16,7 @@
 
 namespace gnv::test {
 
-inline const std::string tiny_folder = std::string(GNV_TEST_BINARY_DIR) + "/data/qwen36-tiny";
+inline const std::string tiny_folder = GNV_TEST_BINARY_DIR "/data/qwen36-tiny";
 
 inline std::unique_ptr<OpenModel> open_model(const std::string & folder) { return OpenModel::open(folder).take(); }
 

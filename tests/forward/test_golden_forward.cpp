@@ -97,7 +97,7 @@ TEST_CASE("log-probabilities of 700 positions within 1e-4") {
 
 TEST_CASE("greedy continuation with caches, token for token") {
     Fixture f;
-    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
+    const JsonDocument golden = JsonDocument::read(GNV_TEST_DATA "/golden/greedy.json", 1 << 20).take();
     int texts = 0;
     REQUIRE(golden.root()
                 .for_each_element([&](size_t, const JsonValue & text) -> Status {

@@ -53,7 +53,7 @@ TEST_CASE("vision: positions and the last logits of a text with a picture, 1e-5 
 
 TEST_CASE("vision: greedy answers about every picture, token for token") {
     VisionFixture f;
-    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take();
+    const JsonDocument golden = JsonDocument::read(GNV_TEST_DATA "/golden/vision.json", 1 << 20).take();
     const Tokenizer tokenizer = Tokenizer::load(tiny_folder).take();
     for (const std::string & name : picture_names) {
         CAPTURE(name);

@@ -15,9 +15,7 @@ namespace {
 
 ToolRun run(const std::string & arguments) { return run_tool("run", tiny_folder + " --device cpu " + arguments); }
 
-std::string image(const std::string & name) {
-    return " --image " + std::string(GNV_TEST_DATA) + "/golden/images/" + name + " ";
-}
+std::string image(const std::string & name) { return " --image " GNV_TEST_DATA "/golden/images/" + name + " "; }
 
 const GoldenFile & golden() {
     static const GoldenFile file("vision.safetensors");
@@ -63,7 +61,7 @@ TEST_CASE("run: dumps of ids with pictures against the recorded tensors") {
 }
 
 TEST_CASE("run: answers about a picture, with its placeholder in the prompt, before it, and two pictures") {
-    const json answers = json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take());
+    const json answers = json::parse(read_file(GNV_TEST_DATA "/golden/vision.json", 1 << 20).take());
     for (const std::string name : {"circle64.png", "texture.jpg"}) {
         const json & answer = answers[name];
         const ToolRun done = run(image(name) + question + "--greedy --json --quiet --n-predict " +
@@ -83,12 +81,12 @@ TEST_CASE("run: answers about a picture, with its placeholder in the prompt, bef
 }
 
 TEST_CASE("run: pictures in a conversation") {
-    const json answers = json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/vision.json", 1 << 20).take());
+    const json answers = json::parse(read_file(GNV_TEST_DATA "/golden/vision.json", 1 << 20).take());
     const auto answer_about = [&](const std::string & name) {
         const std::string text = answers[name]["text"];
         return text.substr(0, text.find("<|im_end|>"));
     };
-    const std::string golden_folder = std::string(GNV_TEST_DATA) + "/golden/images/", ask = "What is in the picture?\n";
+    const std::string golden_folder = GNV_TEST_DATA "/golden/images/", ask = "What is in the picture?\n";
     const auto chat = [&](const std::string & lines, const std::string & arguments) {
         const ScratchFolder folder;
         return run("--chat --greedy --quiet --n-predict 16 " + arguments + " < " + folder.save("lines", lines) +

@@ -19,9 +19,7 @@ std::string tokens_file(const ScratchFolder & folder, const std::vector<std::vec
     return folder.save("tokens.json", json{{"input_ids", sequences}}.dump());
 }
 
-json greedy_texts() {
-    return json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take());
-}
+json greedy_texts() { return json::parse(read_file(GNV_TEST_DATA "/golden/greedy.json", 1 << 20).take()); }
 
 std::string shell_quote(const std::string & text) { // the recorded prompts hold no quotes of this kind
     return "'" + text + "'";

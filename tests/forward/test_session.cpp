@@ -217,7 +217,7 @@ TEST_CASE("caches in FP8: mean KL divergence, and greedy ids") {
     CHECK(divergence < 0.01);
     CHECK(same > 660);
 
-    const JsonDocument golden = JsonDocument::read(std::string(GNV_TEST_DATA) + "/golden/greedy.json", 1 << 20).take();
+    const JsonDocument golden = JsonDocument::read(GNV_TEST_DATA "/golden/greedy.json", 1 << 20).take();
     int tokens = 0, equal = 0;
     REQUIRE(golden.root()
                 .for_each_element([&](size_t, const JsonValue & text) -> Status {

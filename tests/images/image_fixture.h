@@ -13,7 +13,7 @@
 
 namespace gnv::test {
 
-inline std::string image_path(const std::string & name) { return std::string(GNV_TEST_DATA) + "/images/" + name; }
+inline std::string image_path(const std::string & name) { return GNV_TEST_DATA "/images/" + name; }
 inline std::string image_bytes(const std::string & name) { return read_file(image_path(name), 1 << 24).take(); }
 
 struct ImageSample {

@@ -21,7 +21,7 @@ TEST_CASE("recorded pixel_values and grid_thw") {
     for (const std::string name :
          {"circle64.png", "gray.png", "rgba.png", "small.png", "square64.png", "tall.png", "texture.jpg", "wide.png"}) {
         CAPTURE(name);
-        const Image image = read_image(std::string(GNV_TEST_DATA) + "/golden/images/" + name).take();
+        const Image image = read_image(GNV_TEST_DATA "/golden/images/" + name).take();
         const PixelValues pixels = preprocess_image(config, image, name).take();
         const std::vector<int32_t> grid = golden.ints(std::string(name) + ".grid_thw");
         CHECK(pixels.grid == VisionGrid{grid[0], grid[1], grid[2]});

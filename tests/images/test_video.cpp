@@ -90,7 +90,7 @@ TEST_CASE("folders that are no video") {
     scratch.save("1.png", image_bytes("rgb8.png"));
     check("a video has 2 frames at least");
     check("expected a number above 0", 0);
-    scratch.save("2.png", read_file(std::string(GNV_TEST_DATA) + "/golden/images/small.png", 1 << 20).take());
+    scratch.save("2.png", read_file(GNV_TEST_DATA "/golden/images/small.png", 1 << 20).take());
     check("2.png: a frame of 20 x 13 pixels in a video of 45 x 35");
     scratch.save("2.png", image_bytes("rgb8.png").substr(0, 300));
     check("2.png: byte 300: damaged PNG");

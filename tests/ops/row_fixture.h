@@ -50,7 +50,7 @@ inline bool near(double actual, double expected, double relative) {
 
 // A weight of the small checkpoint, widened where it is BF16.
 inline std::vector<float> checkpoint_floats(const std::string & name) {
-    static std::vector<MemoryTensor> tensors = load_tensors(std::string(GNV_TEST_BINARY_DIR) + "/data/qwen36-tiny");
+    static std::vector<MemoryTensor> tensors = load_tensors(GNV_TEST_BINARY_DIR "/data/qwen36-tiny");
     const MemoryTensor & tensor = find_tensor(tensors, name);
     GNV_CHECK(tensor.dtype == DType::bf16 || tensor.dtype == DType::f32);
     const size_t bytes = tensor.dtype == DType::bf16 ? 2 : 4;

@@ -149,7 +149,7 @@ TEST_CASE("rope: threads, loops and batch change nothing") {
 }
 
 TEST_CASE("rope: YaRN of configs, against recorded frequencies and factors") {
-    const Json cases = Json::parse(read_file(std::string(GNV_TEST_DATA) + "/golden/yarn.json", 1 << 20).value());
+    const Json cases = Json::parse(read_file(GNV_TEST_DATA "/golden/yarn.json", 1 << 20).value());
     REQUIRE(cases.size() == 8);
     for (const Json & recorded : cases) {
         Json config = read_data("qwen36-35b-a3b");

@@ -24,7 +24,7 @@ struct PictureData {
     ScratchFolder folder;
     std::vector<DrawnPicture> asked;
     std::string calibration, questions; // files
-    std::string text = std::string(GNV_TEST_DATA) + "/calibration.jsonl.zst";
+    std::string text = GNV_TEST_DATA "/calibration.jsonl.zst";
 
     PictureData() {
         REQUIRE(gnv::make_directory(folder / "pictures").ok());

@@ -33,7 +33,7 @@ struct RecordedData {
         for (const std::string & name : picture_names) {
             const json prompt = {
                 {"text", "<|im_start|>user\n<image>What is in the picture?<|im_end|>\n<|im_start|>assistant\n"},
-                {"image", std::string(GNV_TEST_DATA) + "/golden/images/" + name}};
+                {"image", GNV_TEST_DATA "/golden/images/" + name}};
             lines += prompt.dump() + "\n";
             names.push_back(name);
             if (names.size() != 3) continue;
