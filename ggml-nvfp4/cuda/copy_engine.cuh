@@ -54,6 +54,22 @@ __device__ inline void copy_bytes(void * to, const void * from, int bytes, Arriv
                  "l"(from), "r"(bytes), "r"(shared_address(&barrier))
                  : "memory");
 }
+// Bytes from shared memory, of this thread's current group of copies. What other threads wrote there must be visible to the copy
+// engine (show_to_tensor_cores() and a barrier).
+__device__ inline void copy_bytes_out(void * to, const void * from, int bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
+                 "r"(bytes)
+                 : "memory");
+}
+__device__ inline void commit_copies_out() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Waits until all but the last `pending` groups of this thread have read shared memory.
+template <int pending>
+__device__ inline void wait_for_reads() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
+}
+// Waits until all copies of this thread are done.
+__device__ inline void wait_for_copies_out() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 // A box to all blocks of the cluster whose bit is in `blocks`.
 __device__ inline void copy_box_to(void * to, const CUtensorMap & map, int column, int row, int matrix,
                                    Arrivals & barrier, uint16_t blocks) {

@@ -29,11 +29,13 @@ struct DeltaTensors {
 };
 
 // g and beta of one position of one value head; `at` counts those.
-__device__ inline float2 delta_gates(const Delta & d, const DeltaTensors & tensors, int64_t at) {
-    const int head = int(at % d.value_heads);
-    const float x = __bfloat162float(tensors.a[at]) + tensors.dt_bias[head];
+__device__ inline float2 delta_gates(const DeltaTensors & tensors, int head, bf16 a, bf16 b) {
+    const float x = __bfloat162float(a) + tensors.dt_bias[head];
     const float softplus = x > 20 ? x : log1pf(expf(x));
-    return {-expf(tensors.a_log[head]) * softplus, rounded(sigmoid(__bfloat162float(tensors.b[at])))};
+    return {-expf(tensors.a_log[head]) * softplus, rounded(sigmoid(__bfloat162float(b)))};
+}
+__device__ inline float2 delta_gates(const Delta & d, const DeltaTensors & tensors, int64_t at) {
+    return delta_gates(tensors, int(at % d.value_heads), tensors.a[at], tensors.b[at]);
 }
 
 bool has_chunked_form(const Delta & d);

@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
                 const float v_of[4] = {first.x, first.y, second.x, second.y};
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    const PositionFactors & factors = stage.plan.factors[tile * 8 + pair + e % 2];
+                    const PositionFactors & factors = stage.plan.factors.at[tile * 8 + pair + e % 2];
                     news[tile][e] = fmaf(factors.beta, v_of[e], -(factors.known * news[tile][e]));
                     out[tile][e] *= factors.query;
                 }
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
             }
         }
         // M
-        const float decay = stage.plan.decay;
+        const float decay = stage.plan.factors.decay;
 #pragma unroll
         for (int tile = 0; tile < head / 8; tile++)
 #pragma unroll
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(warps * warp_size, 1)
 #pragma unroll
             for (int tile = 2 * j; tile < 2 * j + 2; tile++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) news[tile][e] *= stage.plan.factors[tile * 8 + pair + e % 2].write;
+                for (int e = 0; e < 4; e++) news[tile][e] *= stage.plan.factors.at[tile * 8 + pair + e % 2].write;
             uint32_t parts[4], rests[4];
             split_operand(news[2 * j], news[2 * j + 1], parts, rests);
 #pragma unroll
@@ -266,7 +266,7 @@ Status run_chunked(CudaContext & context, const Delta & d, const DeltaTensors & 
 #ifdef GNV_HAVE_HOPPER
     if (context.hopper) {
         auto * const plans = static_cast<TilePlan *>(memory);
-        GNV_TRY(prepare_chunks(context.stream, d, tensors, first_chunks, most_chunks(d), plans));
+        GNV_TRY(prepare_chunks_hopper(context, d, tensors, first_chunks, plans));
         return walk_chunks_hopper(context, d, tensors, first_chunks, plans);
     }
 #endif

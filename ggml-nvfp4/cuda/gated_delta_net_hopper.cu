@@ -1,5 +1,5 @@
 // The way of gated_delta_net through the chunks of a segment with Hopper's tensor cores. The arithmetic is that of
-// gated_delta_net_chunked.cu; all is transposed here, too. gated_delta_prepare.cu makes the plans.
+// gated_delta_net_chunked.cu; all is transposed here, too. gated_delta_prepare_hopper.cu makes the plans.
 //
 //   a block: one thread that has the copy engine fetch k, q, v and plans, two chunks ahead, and one or two groups of 4 warps that
 //   compute, each with 64 columns of a head's state in its registers: left operands of all products are in registers
@@ -141,7 +141,7 @@ __device__ void compute_chunk(float (&state)[64], Stage<groups> & stage, int gro
             const float v_of[4] = {first.x, first.y, second.x, second.y};
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                const float4 factors = *reinterpret_cast<const float4 *>(stage.plan.factors + tile * 8 + pair + e);
+                const float4 factors = *reinterpret_cast<const float4 *>(stage.plan.factors.at + tile * 8 + pair + e);
 #pragma unroll
                 for (int at = 4 * tile + e; at < 4 * tile + 4; at += 2) {
                     const float r = fmaf(factors.x, v_of[at % 4], -(factors.y * known[at]));
@@ -166,14 +166,14 @@ __device__ void compute_chunk(float (&state)[64], Stage<groups> & stage, int gro
     add_lower(results, new_high, new_low, stage.plan.weights);
     commit_products();
     // M
-    const float decay = stage.plan.decay;
+    const float decay = stage.plan.factors.decay;
 #pragma unroll
     for (float & value : state) value *= decay;
 #pragma unroll
     for (int tile = 0; tile < 2 * blocks; tile++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            const float write = stage.plan.factors[tile * 8 + pair + e].write;
+            const float write = stage.plan.factors.at[tile * 8 + pair + e].write;
             // Rounded, and not fused with the split, which would be up to the compiler.
 #pragma unroll
             for (int at = tile % 4 * 4 + e; at < tile % 4 * 4 + 4; at += 2)

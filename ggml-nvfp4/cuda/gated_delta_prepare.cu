@@ -1,9 +1,6 @@
 // Plans of the chunks of gated_delta_net: what gated_delta_net_chunked.cu calls T, P and factors. One block for a chunk of a key
 // head makes the plans of all value heads that share it.
-//
-// The decay between positions of different blocks of 16 is a product of two powers, neither of them above 1: from the
-// position to the beginning of the block of i, and from there to i.
-#include "cuda/gated_delta_plan.cuh"
+#include "cuda/gated_delta_prepare.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
 
@@ -23,38 +20,6 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
         const int row = i / pieces, piece = i % pieces;
         copy_16_bytes(to + row * row_stride + piece * 8, from + (row < count ? row : 0) * stride + piece * 8,
                       row < count);
-    }
-}
-
-// Sums of gates up to each position; high + low is the sum.
-struct Gates {
-    float high[chunk], low[chunk], beta[chunk];
-
-    __device__ float between(int i, int j) const { return (high[i] - high[j]) + (low[i] - low[j]); }
-};
-
-// By one warp, two positions a lane. A gate below -1000 leaves nothing, as one of -1000.
-__device__ void sum_gates(const Delta & d, const DeltaTensors & tensors, int64_t first, int rows, int value_head,
-                          Gates & out) {
-    const int lane = threadIdx.x % warp_size;
-    float2 gates[2];
-    for (int i = 0; i < 2; i++) {
-        const int row = 2 * lane + i;
-        gates[i] = row < rows ? delta_gates(d, tensors, (first + row) * d.value_heads + value_head) : float2{0, 0};
-        if (gates[i].x < -1000) gates[i].x = -1000;
-        out.beta[row] = gates[i].y;
-    }
-    double sum = double(gates[0].x) + double(gates[1].x);
-    for (int step = 1; step < warp_size; step *= 2) {
-        const double before = __shfl_up_sync(all_lanes, sum, step);
-        if (lane >= step) sum += before;
-    }
-    const double previous = __shfl_up_sync(all_lanes, sum, 1);
-    const double sums[2] = {(lane > 0 ? previous : 0.0) + double(gates[0].x), sum};
-    for (int i = 0; i < 2; i++) {
-        const float high = float(sums[i]);
-        out.high[2 * lane + i] = high;
-        out.low[2 * lane + i] = float(sums[i] - double(high));
     }
 }
 
@@ -101,8 +66,7 @@ __device__ void add_block(float (&sum)[2][4], const float (&x)[2][4], const floa
 
 // Columns [16 * j, 16 * j + 16) of (I + A)^-1 by one warp; the blocks on the diagonal are inverted already. All is transposed:
 // blocks [j, i] of the result, so that a sum is the left operand of the next product.
-template <class Matrix>
-__device__ void invert_columns(const float (*a)[square_stride], int j, Matrix & out) {
+__device__ void invert_columns(const float (*a)[square_stride], int j, LowerMatrix & out) {
     const int lane = threadIdx.x % warp_size;
     float t[blocks_across][2][4];
 #pragma unroll
@@ -136,38 +100,10 @@ __device__ void invert_columns(const float (*a)[square_stride], int j, Matrix & 
     }
 }
 
-// What a value head's matrices are made of: element [i, j] of a block below the diagonal is the product of k or q and k,
-// times of_row[i] times of_column[block of i - 1][j].
-struct Powers {
-    float of_keys[chunk], of_queries[chunk], of_column[blocks_across - 1][chunk - 16];
-};
-
-__device__ void make_powers(const Gates & gates, const float (&norms)[2][chunk], Powers & out,
-                            PositionFactors * factors, float & decay) {
-    const int thread = int(threadIdx.x);
-    const auto before_block = [&](int block) { return block * 16 - 1; };
-    if (thread < 96) { // 16, 32 and 48 columns
-        const int block = thread < 16 ? 1 : thread < 48 ? 2 : 3, j = thread - (block == 1 ? 0 : block == 2 ? 16 : 48);
-        out.of_column[block - 1][j] = expf(gates.between(before_block(block), j)) * norms[0][j];
-    }
-    const int i = thread % chunk;
-    if (thread < chunk) {
-        const float power = i < 16 ? 0.0f : expf(gates.between(i, before_block(i / 16)));
-        out.of_keys[i] = gates.beta[i] * norms[0][i] * power;
-        out.of_queries[i] = norms[1][i] * power;
-    } else {
-        const float entry = expf(gates.high[i] + gates.low[i]);
-        factors[i] = {gates.beta[i], gates.beta[i] * entry * norms[0][i], entry * norms[1][i],
-                      expf(gates.between(chunk - 1, i)) * norms[0][i]};
-        if (i == chunk - 1) decay = entry; // rows behind the last have gates of 0
-    }
-}
-
 // A warp's rows of A, into shared memory, and of P, from those of k k^T and q k^T.
-template <class Matrix>
-__device__ void make_rows(const Gates & gates, const float (&norms)[2][chunk], const Powers & powers,
+__device__ void make_rows(const DeltaGates & gates, const float (&norms)[2][chunk], const DeltaPowers & powers,
                           const float (&kk)[2 * blocks_across][4], const float (&qk)[2 * blocks_across][4], int warp,
-                          float (*a)[square_stride], Matrix & weights) {
+                          float (*a)[square_stride], LowerMatrix & weights) {
     const int lane = threadIdx.x % warp_size, row = lane / 4, pair = lane % 4 * 2;
     const int first = warp * 16 + row;
     const float of_keys[2] = {powers.of_keys[first], powers.of_keys[first + 8]};
@@ -209,22 +145,21 @@ __device__ void make_rows(const Gates & gates, const float (&norms)[2][chunk], c
     }
 }
 
-template <class Matrix>
 __global__ void __launch_bounds__(threads, 4)
-    prepare_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, DeltaPlan<Matrix> * plans) {
+    prepare_kernel(Delta d, DeltaTensors tensors, const int32_t * first_chunks, LanePlan * plans) {
     union Shared {
         struct {
             bf16 k[chunk * row_stride], q[chunk * row_stride];
         } rows;
         struct {
             float a[chunk][square_stride];
-            DeltaPlan<Matrix> plan;
+            LanePlan plan;
         } squares;
     };
     __shared__ __align__(16) unsigned char memory[sizeof(Shared)];
-    __shared__ Gates gates[2];        // of two value heads at a time
+    __shared__ DeltaGates gates[2];   // of two value heads at a time
     __shared__ float norms[2][chunk]; // factors that make k and q of length one
-    __shared__ __align__(16) Powers powers;
+    __shared__ __align__(16) DeltaPowers powers;
     Shared & shared = *reinterpret_cast<Shared *>(memory);
 
     const int index = blockIdx.x, key_head = blockIdx.y, sharing = d.value_heads / d.key_heads;
@@ -239,8 +174,14 @@ __global__ void __launch_bounds__(threads, 4)
     copy_rows(shared.rows.q, q, d.width(), rows);
     commit_copies();
     const auto sum_two = [&](int from) {
-        if (warp < 2 && from + warp < sharing)
-            sum_gates(d, tensors, first, rows, key_head * sharing + from + warp, gates[warp]);
+        if (warp >= 2 || from + warp >= sharing) return;
+        float2 gates_of_two[2];
+        for (int i = 0; i < 2; i++) {
+            const int row = 2 * lane + i, value_head = key_head * sharing + from + warp;
+            gates_of_two[i] =
+                row < rows ? delta_gates(d, tensors, (first + row) * d.value_heads + value_head) : float2{0, 0};
+        }
+        sum_gates(gates_of_two, gates[warp]);
     };
     sum_two(0);
     wait_for_copies<0>();
@@ -276,16 +217,14 @@ __global__ void __launch_bounds__(threads, 4)
             multiply_add(qk[2 * j + 1], queries, b[2], b[3]);
         }
     }
-    DeltaPlan<Matrix> & plan = shared.squares.plan;
+    LanePlan & plan = shared.squares.plan;
     for (int at = 0; at < sharing; at++) {
         if (at > 0 && at % 2 == 0) {
             __syncthreads(); // gates before are no longer read
             sum_two(at);
         }
         __syncthreads(); // the matrices take the place of the rows; the plan before is written
-        make_powers(gates[at % 2], norms, powers, plan.factors, plan.decay);
-        plan.inverse.clear(threadIdx.x);
-        plan.weights.clear(threadIdx.x);
+        make_powers(gates[at % 2], norms, int(threadIdx.x), powers, plan.factors);
         __syncthreads();
         make_rows(gates[at % 2], norms, powers, kk, qk, warp, shared.squares.a, plan.weights);
         __syncwarp();
@@ -299,23 +238,13 @@ __global__ void __launch_bounds__(threads, 4)
     }
 }
 
-template <class Matrix>
-Status prepare(cudaStream_t stream, const Delta & d, const DeltaTensors & tensors, const int32_t * first_chunks,
-               int64_t most_chunks, DeltaPlan<Matrix> * plans) {
-    const dim3 grid(unsigned(most_chunks), unsigned(d.key_heads));
-    prepare_kernel<<<grid, threads, 0, stream>>>(d, tensors, first_chunks, plans);
-    return launched("gated_delta_net");
-}
-
 } // namespace
 
 Status prepare_chunks(cudaStream_t stream, const Delta & d, const DeltaTensors & tensors, const int32_t * first_chunks,
                       int64_t most_chunks, LanePlan * plans) {
-    return prepare(stream, d, tensors, first_chunks, most_chunks, plans);
-}
-Status prepare_chunks(cudaStream_t stream, const Delta & d, const DeltaTensors & tensors, const int32_t * first_chunks,
-                      int64_t most_chunks, TilePlan * plans) {
-    return prepare(stream, d, tensors, first_chunks, most_chunks, plans);
+    const dim3 grid(unsigned(most_chunks), unsigned(d.key_heads));
+    prepare_kernel<<<grid, threads, 0, stream>>>(d, tensors, first_chunks, plans);
+    return launched("gated_delta_net");
 }
 
 } // namespace gnv::cuda

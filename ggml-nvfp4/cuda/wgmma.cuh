@@ -51,7 +51,13 @@ __device__ inline void wait_for_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-// Stores four 8 x 8 matrices of BF16, a pair in each lane, transposed: lane i gives the address of row i % 8 of matrix i / 8.
+// Stores four 8 x 8 matrices of BF16, a pair in each lane, as they are or transposed: lane i gives the address of row i % 8 of
+// matrix i / 8.
+__device__ inline void store_matrices(bf16 * row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(a),
+                 "r"(b), "r"(c), "r"(d)
+                 : "memory");
+}
 __device__ inline void store_matrices_transposed(bf16 * row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
                  "r"(a), "r"(b), "r"(c), "r"(d)
